@@ -1,0 +1,32 @@
+-- idempotency_keys: the answers that a repeat with the same Idempotency-Key gets again.
+--
+-- Why: only a 201 of /otp/request and a 200 of /otp/verify are stored, in the transaction that
+-- made them true; so a row is proof that it happened, also for a process whose COMMIT went
+-- unanswered. Two first requests with one key are arbitrated by the primary key.
+--
+-- key_digest: SHA-256 of the operation and the key. The key itself is not stored.
+-- fingerprint: what the key was used for. Of a request: SHA-256 of user_id and purpose. Of a
+--   verification: the keyed digest of the right code, bound to otp_id, user_id and purpose.
+-- key_id: the server secret of such a keyed digest. NULL: the row is of a request.
+-- otp_id, ttl_seconds, remaining_requests: the members of the stored answer. The last two are
+--   NULL for a verification, whose answer has no such members.
+-- expires_at: from then on the key is unknown, and the row is swept.
+--
+-- Indexes: the primary key finds a key; the sweep walks it in order.
+
+INSERT INTO schema_migrations (version, name, started_at)
+VALUES (5, '0005-idempotency-keys', UTC_TIMESTAMP(6))
+ON DUPLICATE KEY UPDATE name = '0005-idempotency-keys';
+
+CREATE TABLE idempotency_keys (
+  key_digest BINARY(32) NOT NULL,
+  fingerprint BINARY(32) NOT NULL,
+  key_id VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  otp_id BINARY(16) NOT NULL,
+  ttl_seconds SMALLINT UNSIGNED NULL,
+  remaining_requests SMALLINT UNSIGNED NULL,
+  expires_at DATETIME(6) NOT NULL,
+  PRIMARY KEY (key_digest)
+) ENGINE = InnoDB;
+
+UPDATE schema_migrations SET finished_at = UTC_TIMESTAMP(6) WHERE version = 5;

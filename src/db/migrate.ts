@@ -1,0 +1,156 @@
+/**
+ * Brings a database to the newest schema file, and tells how far it is. Safe when many processes
+ * start at once; a file that was left half-applied is named and resumed.
+ */
+import { Deadline } from './deadline.ts';
+import type { SessionPool } from './pool.ts';
+import { readSchemaFiles } from './schema-files.ts';
+import type { SchemaFile } from './schema-files.ts';
+import type { Row, Session } from './session.ts';
+import { StatementError } from './statement-error.ts';
+
+/** How far a database is. */
+export type SchemaStatus = Readonly<{
+  /** Names of files that were not applied, or not to their end. */
+  pending: string[];
+  /** True when a file of a later otpd was applied: this one must not touch the database. */
+  isNewer: boolean;
+}>;
+
+/** A database that this otpd must not work on; the message says why and what to do. */
+export class SchemaError extends Error {
+  override name = 'SchemaError';
+}
+
+/** A migration that waits for another must outlast it. */
+const MIGRATION_TIMEOUT_MS = 600_000;
+
+/** Errors by which a statement says that it was carried out before. */
+const ALREADY_THERE_ERRNOS: ReadonlySet<number> = new Set([
+  1050, // table exists
+  1060, // duplicate column name
+  1061, // duplicate key name
+  1091, // cannot drop: it is not there
+]);
+
+const NO_SUCH_TABLE_ERRNO = 1146;
+
+/**
+ * Reads how far the database is. Needs no more than SELECT.
+ *
+ * @throws StatementError, Unavailable when it cannot be read
+ */
+export async function readSchemaStatus(
+  pool: SessionPool,
+  files: readonly SchemaFile[] = readSchemaFiles(),
+): Promise<SchemaStatus> {
+  return withSession(pool, async (session) => statusOf(await readApplied(session), files));
+}
+
+/**
+ * Applies what is pending.
+ *
+ * @param say is told what is done, a line at a time
+ * @returns how many files were applied
+ * @throws SchemaError when the database is newer than this otpd, or a file fails
+ */
+export async function migrate(
+  pool: SessionPool,
+  say: (line: string) => void,
+  files: readonly SchemaFile[] = readSchemaFiles(),
+): Promise<number> {
+  return withSession(pool, async (worker) => {
+    // The first file makes the table that holds the lock; it may run any number of times.
+    for (const sql of files[0]?.statements ?? []) await worker.run('migrate', sql, []);
+    await worker.run('commit', 'COMMIT', []);
+    // DDL commits whatever its session holds, so the lock is held by a session of its own.
+    return withSession(pool, async (guard) => {
+      await guard.run('migrate.wait', 'SET innodb_lock_wait_timeout = 600', []);
+      const lock = 'SELECT version FROM schema_migrations WHERE version = 0 FOR UPDATE';
+      await guard.run('migrate.lock', lock, []);
+      const count = await applyPending(worker, files, say);
+      await guard.run('rollback', 'ROLLBACK', []);
+      return count;
+    });
+  });
+}
+
+async function applyPending(
+  session: Session,
+  files: readonly SchemaFile[],
+  say: (line: string) => void,
+): Promise<number> {
+  const applied = await readApplied(session);
+  const { pending, isNewer } = statusOf(applied, files);
+  if (isNewer) throw new SchemaError(describeNewer());
+  for (const file of files) {
+    if (!pending.includes(file.name)) continue;
+    const isHalfApplied = applied.has(file.version);
+    say(isHalfApplied
+      ? `schema ${file.name}: it was left half-applied; resuming it`
+      : `schema ${file.name}: applying`);
+    await applyFile(session, file, isHalfApplied);
+  }
+  return pending.length;
+}
+
+async function applyFile(session: Session, file: SchemaFile, isResumed: boolean): Promise<void> {
+  for (const sql of file.statements) {
+    try {
+      await session.run(file.name, sql, []);
+      await session.run('commit', 'COMMIT', []);
+    } catch (error) {
+      if (!(error instanceof StatementError)) throw error;
+      if (isResumed && ALREADY_THERE_ERRNOS.has(error.errno)) continue;
+      const position = file.statements.indexOf(sql) + 1;
+      throw new SchemaError(
+        `statement ${position} of schema/${file.name}.sql failed: ${error.message}`,
+        { cause: error },
+      );
+    }
+  }
+}
+
+/** What a person reads when the database is newer than this otpd. */
+export function describeNewer(): string {
+  return 'the database has a schema newer than this otpd: run the otpd that migrated it, or newer';
+}
+
+/** Version by version, whether it was finished. */
+async function readApplied(session: Session): Promise<Map<number, boolean>> {
+  const sql = 'SELECT version, finished_at FROM schema_migrations WHERE version > 0';
+  try {
+    const rows = await session.run('schema_migrations.load', sql, []);
+    await session.run('rollback', 'ROLLBACK', []);
+    return new Map(rows.map((row: Row) => [row.version as number, row.finished_at !== null]));
+  } catch (error) {
+    if (error instanceof StatementError && error.errno === NO_SUCH_TABLE_ERRNO) return new Map();
+    throw error;
+  }
+}
+
+function statusOf(applied: Map<number, boolean>, files: readonly SchemaFile[]): SchemaStatus {
+  const pending = files.filter(({ version }) => applied.get(version) !== true);
+  const newest = files.at(-1)?.version ?? 0;
+  return {
+    pending: pending.map(({ name }) => name),
+    isNewer: [...applied.keys()].some((version) => version > newest),
+  };
+}
+
+async function withSession<T>(
+  pool: SessionPool,
+  work: (session: Session) => Promise<T>,
+): Promise<T> {
+  const deadline = new Deadline(MIGRATION_TIMEOUT_MS);
+  const session = await pool.acquire(deadline);
+  try {
+    return await work(session);
+  } catch (error) {
+    session.destroy();
+    throw error;
+  } finally {
+    deadline.clear();
+    pool.release(session);
+  }
+}

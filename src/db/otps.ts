@@ -1,0 +1,100 @@
+/** The table otps: the newest code of each pair (user_id, purpose), and its wrong attempts. */
+import { formatInstant, formatNullableInstant } from './instant.ts';
+import { parseInstant, parseNullableInstant } from './instant.ts';
+import type { Instant } from './instant.ts';
+import { repeat } from './placeholders.ts';
+import type { Row, Value } from './session.ts';
+import type { Transaction } from './transaction.ts';
+
+/** The name of a row. */
+export type PairName = Readonly<{ userId: string; purpose: string }>;
+
+/** What is known of a pair. See schema/0002-otps.sql for what each null means. */
+export type Pair = PairName &
+  Readonly<{
+    otpId: Buffer;
+    keyId: string;
+    digest: Buffer | null;
+    createdAt: Instant;
+    expiresAt: Instant;
+    redeemedAt: Instant | null;
+    wrongAttempts: number;
+    lastWrongAt: Instant | null;
+    lockedUntil: Instant | null;
+    consecutiveWrong: number;
+    verifyId: Buffer | null;
+  }>;
+
+const LOCK_SQL = `SELECT user_id, purpose, otp_id, key_id, digest, created_at, expires_at,
+  redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong, verify_id
+  FROM otps WHERE (user_id, purpose) IN (`;
+
+/**
+ * Reads pairs and locks the rows that exist until the end of the transaction.
+ *
+ * @param names unique; the server locks in the order of the primary key, whatever their order
+ * @returns the pairs that exist, in no promised order
+ */
+export async function lockPairs(tx: Transaction, names: readonly PairName[]): Promise<Pair[]> {
+  const values = names.flatMap(({ userId, purpose }) => [userId, purpose]);
+  const sql = `${LOCK_SQL}${repeat(names.length, '(?,?)')}) FOR UPDATE`;
+  return (await tx.run('otps.lock', sql, values)).map(readPair);
+}
+
+const STORE_SQL = `INSERT INTO otps (user_id, purpose, otp_id, key_id, digest, created_at,
+  expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
+  verify_id) VALUES `;
+const STORE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE otp_id = new.otp_id, key_id = new.key_id,
+  digest = new.digest, created_at = new.created_at, expires_at = new.expires_at,
+  redeemed_at = new.redeemed_at, wrong_attempts = new.wrong_attempts,
+  last_wrong_at = new.last_wrong_at, locked_until = new.locked_until,
+  consecutive_wrong = new.consecutive_wrong, verify_id = new.verify_id`;
+
+/** Writes pairs, new ones and changed ones, each once. */
+export async function storePairs(tx: Transaction, pairs: readonly Pair[]): Promise<void> {
+  const values: Value[] = [];
+  for (const pair of pairs) pushPair(values, pair);
+  const rows = repeat(pairs.length, '(?,?,?,?,?,?,?,?,?,?,?,?,?)');
+  await tx.run('otps.store', `${STORE_SQL}${rows}${STORE_SQL_END}`, values);
+}
+
+function pushPair(values: Value[], pair: Pair): void {
+  values.push(pair.userId, pair.purpose, pair.otpId, pair.keyId, pair.digest);
+  values.push(formatInstant(pair.createdAt), formatInstant(pair.expiresAt));
+  values.push(formatNullableInstant(pair.redeemedAt), pair.wrongAttempts);
+  values.push(formatNullableInstant(pair.lastWrongAt), formatNullableInstant(pair.lockedUntil));
+  values.push(pair.consecutiveWrong, pair.verifyId);
+}
+
+function readPair(row: Row): Pair {
+  return {
+    userId: row.user_id as string,
+    purpose: row.purpose as string,
+    otpId: row.otp_id as Buffer,
+    keyId: row.key_id as string,
+    digest: row.digest as Buffer | null,
+    createdAt: parseInstant(row.created_at as string),
+    expiresAt: parseInstant(row.expires_at as string),
+    redeemedAt: parseNullableInstant(row.redeemed_at as string | null),
+    wrongAttempts: row.wrong_attempts as number,
+    lastWrongAt: parseNullableInstant(row.last_wrong_at as string | null),
+    lockedUntil: parseNullableInstant(row.locked_until as string | null),
+    consecutiveWrong: row.consecutive_wrong as number,
+    verifyId: row.verify_id as Buffer | null,
+  };
+}
+
+/**
+ * Asks whether a verification changed its pair, waiting for a transaction that may still be at it.
+ *
+ * @param name a pair that a transaction wrote whose COMMIT was not answered
+ * @param verifyId the verification that it wrote
+ */
+export async function isVerifyStored(
+  tx: Transaction,
+  name: PairName,
+  verifyId: Buffer,
+): Promise<boolean> {
+  const [pair] = await lockPairs(tx, [name]);
+  return pair?.verifyId?.equals(verifyId) ?? false;
+}

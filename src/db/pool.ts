@@ -1,0 +1,126 @@
+/**
+ * A bounded set of sessions. Who asks for one waits in line, in order, up to a bound of waiters
+ * and of time. A session comes back only after COMMIT or ROLLBACK, or does not come back.
+ */
+import type { Deadline } from './deadline.ts';
+import type { Session } from './session.ts';
+import { Unavailable } from './unavailable.ts';
+
+/** More waiters than this cannot be served within their deadline anyway. */
+const WAITERS_MAX = 4096;
+
+type Waiter = { take: (session: Session) => void; fail: (error: unknown) => void };
+
+/** Hands out sessions, at most `size` at a time. */
+export class SessionPool {
+  readonly #open: () => Promise<Session>;
+  readonly #size: number;
+  readonly #idle: Session[] = [];
+  readonly #waiters: Set<Waiter> = new Set();
+  readonly #busy: Set<Session> = new Set();
+  #opening = 0;
+  #closed = false;
+
+  /**
+   * @param open opens a session, set up and ready; its errors reach whoever asked
+   * @param size how many sessions may exist at a time
+   */
+  constructor(open: () => Promise<Session>, size: number) {
+    this.#open = open;
+    this.#size = size;
+  }
+
+  /** How many sessions are lent, for tests that look for a leak. */
+  get busyCount(): number {
+    return this.#busy.size;
+  }
+
+  /**
+   * Lends a session.
+   *
+   * @throws Unavailable when none is free by the deadline, the line is too long, the server is
+   *   away, or the pool is closed
+   */
+  async acquire(deadline: Deadline): Promise<Session> {
+    if (this.#closed) throw new Unavailable('the pool is closed');
+    const session = this.#takeIdle();
+    if (session !== null) return session;
+    if (this.#idle.length + this.#busy.size + this.#opening < this.#size) return this.#lendNew();
+    return this.#waitInLine(deadline);
+  }
+
+  /** Takes a session back. One that was destroyed makes room for a new one. */
+  release(session: Session): void {
+    this.#busy.delete(session);
+    if (this.#closed || session.isDestroyed()) session.destroy();
+    else this.#idle.push(session);
+    this.#serveNextWaiter();
+  }
+
+  /** Closes idle sessions now and lent ones as they come back; nothing is lent any more. */
+  close(): void {
+    this.#closed = true;
+    for (const session of this.#idle.splice(0)) session.destroy();
+    for (const waiter of this.#waiters) waiter.fail(new Unavailable('the pool is closed'));
+    this.#waiters.clear();
+  }
+
+  #takeIdle(): Session | null {
+    // The last one used is the likeliest to be alive, and its caches are warm.
+    for (let session = this.#idle.pop(); session !== undefined; session = this.#idle.pop()) {
+      if (session.isDestroyed()) continue;
+      this.#busy.add(session);
+      return session;
+    }
+    return null;
+  }
+
+  async #lendNew(): Promise<Session> {
+    this.#opening += 1;
+    try {
+      const session = await this.#open();
+      this.#busy.add(session);
+      return session;
+    } finally {
+      this.#opening -= 1;
+      // When opening failed, whoever waits behind must try for itself and not wait in vain.
+      if (this.#idle.length + this.#busy.size + this.#opening < this.#size) {
+        this.#serveNextWaiter();
+      }
+    }
+  }
+
+  #serveNextWaiter(): void {
+    const waiter = this.#waiters.values().next().value;
+    if (waiter === undefined) return;
+    const session = this.#takeIdle();
+    if (session === null && this.#busy.size + this.#opening >= this.#size) return;
+    this.#waiters.delete(waiter);
+    if (session !== null) waiter.take(session);
+    else this.#lendNew().then(waiter.take, waiter.fail);
+  }
+
+  #waitInLine(deadline: Deadline): Promise<Session> {
+    if (this.#waiters.size >= WAITERS_MAX) {
+      return Promise.reject(new Unavailable('too many wait for a connection'));
+    }
+    return new Promise((resolve, reject) => {
+      const waiter: Waiter = {
+        take: (session) => {
+          cancel();
+          if (deadline.isOver) this.release(session);
+          else resolve(session);
+        },
+        fail: (error) => {
+          cancel();
+          reject(error);
+        },
+      };
+      const cancel = deadline.onEnd(() => {
+        this.#waiters.delete(waiter);
+        reject(new Unavailable('no connection became free in time'));
+      });
+      this.#waiters.add(waiter);
+    });
+  }
+}

@@ -1,0 +1,141 @@
+/**
+ * One connection to MySQL, set up the one way that the statements rely on, on top of mysql2.
+ * A session runs one named statement at a time, and is destroyed when it cannot be trusted.
+ */
+import { readFileSync } from 'node:fs';
+import mysql from 'mysql2';
+import type { Connection, ConnectionOptions, ResultSetHeader, RowDataPacket } from 'mysql2';
+import { Deadline } from './deadline.ts';
+import { describeStatementError, StatementError } from './statement-error.ts';
+import { Unavailable } from './unavailable.ts';
+
+/** Where the database is. Either socketPath or host is given. */
+export type DatabaseSettings = Readonly<{
+  socketPath: string | null;
+  host: string | null;
+  port: number;
+  user: string;
+  password: string;
+  /** The schema to use; null for none (before it exists). */
+  database: string | null;
+  /** A PEM file of the authority that signed the server's certificate; null: no TLS. */
+  tlsCaFile: string | null;
+}>;
+
+/** A value that may be bound. Objects and arrays never: a driver would spell them as SQL. */
+export type Value = string | number | null | Buffer;
+
+/** A row, column by name. DATETIME columns are text, BINARY columns are Buffers. */
+export type Row = Readonly<Record<string, unknown>>;
+
+/** What the transaction helper and the statements need of a connection. */
+export type Session = Readonly<{
+  /** Runs one statement; throws StatementError. `name` is what logs and errors call it. */
+  run: (name: string, sql: string, values: readonly Value[]) => Promise<Row[]>;
+  /** Closes the connection at once; a statement under way fails as lost. Idempotent. */
+  destroy: () => void;
+  /** True once the connection was destroyed or the server closed it. */
+  isDestroyed: () => boolean;
+}>;
+
+/** A host that does not answer must leave time for a 503 within 3 s. */
+const OPEN_TIMEOUT_MS = 1500;
+
+/** Shorter than the deadline of a transaction, so that a lock that is held ends in a rerun. */
+const LOCK_WAIT_TIMEOUT_SECONDS = 2;
+
+/**
+ * What the statements rely on: UTC, no silent truncation, byte-exact comparison, fresh reads
+ * after a lock and no gap locks (READ COMMITTED), and transactions without a BEGIN of their own
+ * (autocommit off).
+ */
+const SESSION_SETUP_SQL = `SET
+  time_zone = '+00:00',
+  sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION',
+  collation_connection = 'utf8mb4_0900_bin',
+  transaction_isolation = 'READ-COMMITTED',
+  innodb_lock_wait_timeout = ${LOCK_WAIT_TIMEOUT_SECONDS},
+  autocommit = 0`;
+
+/**
+ * Opens a session.
+ *
+ * @throws Unavailable when the server cannot be reached, refuses, or the set-up fails
+ */
+export async function openSession(settings: DatabaseSettings): Promise<Session> {
+  const deadline = new Deadline(OPEN_TIMEOUT_MS);
+  const connection = mysql.createConnection(connectionOptions(settings));
+  const session = createSession(connection);
+  deadline.onEnd(session.destroy);
+  try {
+    await session.run('setUpSession', SESSION_SETUP_SQL, []);
+    return session;
+  } catch (error) {
+    session.destroy();
+    const cause = describeStatementError('setUpSession', error);
+    throw new Unavailable(`cannot connect to the database: ${cause.message}`, { cause });
+  } finally {
+    deadline.clear();
+  }
+}
+
+function connectionOptions(settings: DatabaseSettings): ConnectionOptions {
+  const options: ConnectionOptions = {
+    user: settings.user,
+    password: settings.password,
+    timezone: 'Z',
+    dateStrings: true,
+    supportBigNumbers: true,
+    stringifyObjects: true,
+    multipleStatements: false,
+    connectTimeout: OPEN_TIMEOUT_MS,
+    // affectedRows must count changed rows; LOAD DATA LOCAL must not be open to the server.
+    flags: ['-FOUND_ROWS', '-LOCAL_FILES'],
+  };
+  if (settings.database !== null) options.database = settings.database;
+  if (settings.socketPath !== null) options.socketPath = settings.socketPath;
+  else {
+    options.host = settings.host ?? '127.0.0.1';
+    options.port = settings.port;
+  }
+  if (settings.tlsCaFile !== null) {
+    const ca = readFileSync(settings.tlsCaFile);
+    options.ssl = { ca, minVersion: 'TLSv1.2', rejectUnauthorized: true, verifyIdentity: true };
+  }
+  return options;
+}
+
+type QueryResult = RowDataPacket[] | ResultSetHeader;
+
+function createSession(connection: Connection): Session {
+  let isDestroyed = false;
+  let failPending: ((error: StatementError) => void) | null = null;
+
+  const destroy = (): void => {
+    if (isDestroyed) return;
+    isDestroyed = true;
+    connection.destroy();
+    // The driver forgets a pending statement of a connection that it closed itself.
+    failPending?.(new StatementError('destroyed', 'CONNECTION_DESTROYED', 0, 'lost'));
+  };
+  connection.on('end', destroy);
+  connection.on('error', destroy);
+
+  return {
+    destroy,
+    isDestroyed: () => isDestroyed,
+    run: (name, sql, values) =>
+      new Promise<Row[]>((resolve, reject) => {
+        if (isDestroyed) {
+          reject(new StatementError(name, 'CONNECTION_DESTROYED', 0, 'lost'));
+          return;
+        }
+        failPending = reject;
+        connection.query<QueryResult>(sql, values as Value[], (error, result) => {
+          failPending = null;
+          if (error) reject(describeStatementError(name, error));
+          else resolve(Array.isArray(result) ? result : []);
+        });
+      }),
+  };
+}

@@ -1,0 +1,109 @@
+/**
+ * Removes dead rows a few at a time, inside the transactions that issue codes: no timer, no cron,
+ * and no index on time that every request would have to maintain. A cursor walks each table in
+ * the order of its primary key, four rows for every row that may have been written; so dead rows
+ * stay below a third of the live ones.
+ */
+import { randomBytes } from 'node:crypto';
+import { repeat } from './placeholders.ts';
+import type { Row, Value } from './session.ts';
+import type { Transaction } from './transaction.ts';
+
+/** Codes that are spent are still known for a day, to tell "used" from "never issued". */
+const SPENT_CODE_RETENTION_SECONDS = 86_400;
+
+type SweptTable = Readonly<{ name: string; key: readonly string[]; isDead: string }>;
+
+const WINDOW_OVER = 'used_at IS NULL OR used_at <= NOW(6) - INTERVAL 900 SECOND';
+
+/** What is dead, table by table. Rows with a count of wrong codes are live (0002-otps.sql). */
+const SWEPT_TABLES: readonly SweptTable[] = [
+  { name: 'idempotency_keys', key: ['key_digest'], isDead: 'expires_at <= NOW(6)' },
+  {
+    name: 'otps',
+    key: ['user_id', 'purpose'],
+    isDead: `consecutive_wrong = 0
+      AND expires_at <= NOW(6) - INTERVAL ${SPENT_CODE_RETENTION_SECONDS} SECOND`,
+  },
+  { name: 'user_rate_limits', key: ['user_id', 'slot'], isDead: WINDOW_OVER },
+  { name: 'ip_rate_limits', key: ['address', 'slot'], isDead: WINDOW_OVER },
+];
+
+/** A sweep looks at one table; each table's turn comes once in this many codes issued. */
+const CODES_PER_SWEEP = 8;
+const ROWS_PER_CODE = 4;
+
+type Key = readonly Value[];
+
+/** Walks the tables, one step after every few codes. One per process. */
+export class Sweeper {
+  readonly #cursors: (Key | null)[] = SWEPT_TABLES.map(() => null);
+  #turn = 0;
+  #codesSinceSweep = 0;
+
+  /** Starts at a table that differs from process to process: many short lives sweep all too. */
+  constructor() {
+    this.#turn = randomBytes(1)[0]! % SWEPT_TABLES.length;
+  }
+
+  /**
+   * Sweeps when enough codes were issued since the last time. To be called as the last thing
+   * before COMMIT: it locks only rows that nobody holds and waits for none, so it cannot deadlock.
+   *
+   * @param codes how many codes the transaction issued
+   */
+  async sweepAfter(tx: Transaction, codes: number): Promise<void> {
+    this.#codesSinceSweep += codes;
+    if (this.#codesSinceSweep < CODES_PER_SWEEP) return;
+    const rows = this.#codesSinceSweep * SWEPT_TABLES.length * ROWS_PER_CODE;
+    this.#codesSinceSweep = 0;
+    const turn = this.#turn;
+    this.#turn = (turn + 1) % SWEPT_TABLES.length;
+    this.#cursors[turn] = await sweepTable(tx, SWEPT_TABLES[turn]!, this.#cursors[turn]!, rows);
+  }
+}
+
+/** Looks at the next rows after the cursor and deletes the dead; returns the new cursor. */
+async function sweepTable(
+  tx: Transaction,
+  table: SweptTable,
+  cursor: Key | null,
+  rowsMax: number,
+): Promise<Key | null> {
+  const columns = table.key.join(', ');
+  const after = afterCursor(table, cursor);
+  const sql = `SELECT ${columns}, (${table.isDead}) AS is_dead FROM ${table.name}
+    WHERE ${after.sql} ORDER BY ${columns} LIMIT ${rowsMax}`;
+  const rows = await tx.run(`${table.name}.inspect`, sql, after.values);
+  const dead = rows.filter((row) => row.is_dead === 1);
+  if (dead.length > 0) await deleteDead(tx, table, dead);
+  const last = rows.length < rowsMax ? undefined : rows.at(-1);
+  return last === undefined ? null : readKey(table, last);
+}
+
+/** Written out, because the server does not use an index for (a, b) > (?, ?). */
+function afterCursor(table: SweptTable, cursor: Key | null): { sql: string; values: Value[] } {
+  if (cursor === null) return { sql: 'TRUE', values: [] };
+  const [first, second] = table.key;
+  if (second === undefined) return { sql: `${first} > ?`, values: [...cursor] };
+  const sql = `${first} >= ? AND (${first} > ? OR ${second} > ?)`;
+  return { sql, values: [cursor[0]!, ...cursor] };
+}
+
+async function deleteDead(tx: Transaction, table: SweptTable, dead: Row[]): Promise<void> {
+  const columns = table.key.join(', ');
+  const inKeys = (rows: number): string =>
+    `(${columns}) IN (${repeat(rows, `(${repeat(table.key.length, '?')})`)})`;
+  const lockSql = `SELECT ${columns} FROM ${table.name}
+    WHERE ${inKeys(dead.length)} AND (${table.isDead}) FOR UPDATE SKIP LOCKED`;
+  const keys = dead.flatMap((row) => readKey(table, row));
+  const locked = await tx.run(`${table.name}.lock_dead`, lockSql, keys);
+  if (locked.length === 0) return;
+  const deleteSql = `DELETE FROM ${table.name} WHERE ${inKeys(locked.length)}`;
+  const lockedKeys = locked.flatMap((row) => readKey(table, row));
+  await tx.run(`${table.name}.delete_dead`, deleteSql, lockedKeys);
+}
+
+function readKey(table: SweptTable, row: Row): Value[] {
+  return table.key.map((column) => row[column] as Value);
+}

@@ -1,0 +1,148 @@
+/**
+ * The transaction helper: commits on return, rolls back on throw, reruns what lost a race, and
+ * finds out what became of a COMMIT that was never answered.
+ */
+import { randomInt } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Deadline } from './deadline.ts';
+import type { SessionPool } from './pool.ts';
+import type { Row, Session, Value } from './session.ts';
+import { asUnavailable, StatementError } from './statement-error.ts';
+import { Unavailable } from './unavailable.ts';
+
+/** A transaction under way. */
+export type Transaction = {
+  /** Runs one named statement; throws StatementError. */
+  readonly run: (name: string, sql: string, values: readonly Value[]) => Promise<Row[]>;
+  /**
+   * How to find out, in a later transaction, whether this one was committed. Must wait for the
+   * locks of this one (a locking read), because the server may still be at it. Null: unknown
+   * outcomes end as Unavailable.
+   */
+  wasCommitted: Question | null;
+  /** Set when the work is only an answer: ends in ROLLBACK, which costs no flush to disk. */
+  hasNothingToKeep: boolean;
+};
+
+/** Leaves time for the answer, and for settling, within the 3 s of a 503. */
+const WORK_DEADLINE_MS = 2200;
+const SETTLE_DEADLINE_MS = 600;
+
+/** Each rerun lost a race that somebody else won, so a few are enough. */
+const ATTEMPTS_MAX = 8;
+const RERUN_DELAY_MAX_MS = 8;
+
+/**
+ * Runs work in one READ COMMITTED transaction.
+ *
+ * The work may run several times, and must have no effect but through its transaction. It reads
+ * and writes by `run`, and returns the result, which is passed on once the COMMIT is durable.
+ *
+ * @returns what the work returned
+ * @throws Unavailable when the database cannot answer within the bound; otherwise whatever the
+ *   work threw, after ROLLBACK
+ */
+export async function transaction<T>(
+  pool: SessionPool,
+  work: (tx: Transaction) => Promise<T>,
+): Promise<T> {
+  const deadline = new Deadline(WORK_DEADLINE_MS);
+  try {
+    for (let attempt = 1; ; attempt += 1) {
+      const ending = await attemptOnce(pool, deadline, work);
+      if (ending.failure === null) return ending.result;
+      if (ending.wasCommitted !== null && (await settle(pool, ending.wasCommitted))) {
+        return ending.result;
+      }
+      if (attempt === ATTEMPTS_MAX || deadline.isOver || !mayRerun(ending.failure)) {
+        throw asUnavailable(ending.failure);
+      }
+      await delay(randomInt(RERUN_DELAY_MAX_MS * attempt));
+    }
+  } finally {
+    deadline.clear();
+  }
+}
+
+function mayRerun(failure: StatementError): boolean {
+  return failure.remedy === 'rerun' || failure.remedy === 'lost';
+}
+
+type Question = (later: Transaction) => Promise<boolean>;
+
+/** Committed; or not committed; or asked to commit and not answered, with the way to find out. */
+type Ending<T> =
+  | { failure: null; result: T }
+  | { failure: StatementError; wasCommitted: null }
+  | { failure: StatementError; wasCommitted: Question; result: T };
+
+async function attemptOnce<T>(
+  pool: SessionPool,
+  deadline: Deadline,
+  work: (tx: Transaction) => Promise<T>,
+): Promise<Ending<T>> {
+  const session = await pool.acquire(deadline);
+  const stopWatching = deadline.onEnd(() => session.destroy());
+  const tx: Transaction = { run: session.run, wasCommitted: null, hasNothingToKeep: false };
+  try {
+    const result = await work(tx);
+    if (!tx.hasNothingToKeep) return await commit(session, tx, result);
+    await session.run('rollback', 'ROLLBACK', []);
+    return { failure: null, result };
+  } catch (error) {
+    await rollBack(session);
+    if (!(error instanceof StatementError) || error.remedy === 'fault') throw error;
+    return { failure: error, wasCommitted: null };
+  } finally {
+    stopWatching();
+    pool.release(session);
+  }
+}
+
+/** A session whose ROLLBACK fails is in an unknown state and must not be lent again. */
+async function rollBack(session: Session): Promise<void> {
+  if (session.isDestroyed()) return;
+  try {
+    await session.run('rollback', 'ROLLBACK', []);
+  } catch {
+    session.destroy();
+  }
+}
+
+async function commit<T>(session: Session, tx: Transaction, result: T): Promise<Ending<T>> {
+  try {
+    await session.run('commit', 'COMMIT', []);
+    return { failure: null, result };
+  } catch (error) {
+    // An error that the server itself reports has rolled back; only silence leaves a doubt.
+    if (!(error instanceof StatementError) || error.remedy !== 'lost') throw error;
+    session.destroy();
+    const { wasCommitted } = tx;
+    if (wasCommitted === null) throw new Unavailable('a commit was not answered', { cause: error });
+    return { failure: error, wasCommitted, result };
+  }
+}
+
+/**
+ * Asks a later transaction whether a COMMIT without an answer took effect.
+ *
+ * @throws Unavailable when that cannot be found out in time: the outcome stays unknown, and the
+ *   client may repeat the request with its key
+ */
+async function settle(pool: SessionPool, wasCommitted: Question): Promise<boolean> {
+  const deadline = new Deadline(SETTLE_DEADLINE_MS);
+  try {
+    for (let attempt = 1; ; attempt += 1) {
+      const ending = await attemptOnce(pool, deadline, (later) => {
+        later.hasNothingToKeep = true;
+        return wasCommitted(later);
+      });
+      if (ending.failure === null) return ending.result;
+      if (attempt === ATTEMPTS_MAX || deadline.isOver) {
+        throw new Unavailable('a commit was not answered', { cause: ending.failure });
+      }
+    }
+  } finally {
+    deadline.clear();
+  }
+}
