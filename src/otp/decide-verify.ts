@@ -1,0 +1,118 @@
+/**
+ * The rule of POST /otp/verify as a pure function: it reads no clock, no environment and no
+ * random source. The comparison of the code is asked for only when an attempt may be made.
+ */
+import { timingSafeEqual } from 'node:crypto';
+import { addSeconds } from '../db/instant.ts';
+import type { Instant } from '../db/instant.ts';
+import type { StoredAnswer } from '../db/idempotency-keys.ts';
+import type { Pair } from '../db/otps.ts';
+import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from './attempts.ts';
+import type { VerifyOutcome } from './outcome.ts';
+import type { Policy } from './policy.ts';
+
+/** What the database knows, read while the pair is locked. */
+export type VerifyState = Readonly<{
+  now: Instant;
+  /** What is stored under the key, also when its time is over; null without a key. */
+  answer: StoredAnswer | null;
+  pair: Pair | null;
+}>;
+
+/** The attempt. */
+export type VerifyAttempt = Readonly<{
+  /**
+   * The keyed digest of the code that was sent, under a secret and for an otp_id (32 bytes); null
+   * when that secret is not known any more.
+   */
+  digestFor: (keyId: string, otpId: Buffer) => Buffer | null;
+  keyDigest: Buffer | null;
+  /** Names this verification in the row that it changes. */
+  verifyId: Buffer;
+}>;
+
+/** The rows to write; the answer only for a right code that came with a key. */
+export type VerifyWrites = Readonly<{ pair: Pair; answer: StoredAnswer | null }>;
+
+/** How an attempt ends. Writes are null when nothing changes. */
+export type VerifyDecision = Readonly<{ outcome: VerifyOutcome; writes: VerifyWrites | null }>;
+
+/** Decides an attempt. The first case that applies answers (contract, POST /otp/verify). */
+export function decideVerify(
+  state: VerifyState,
+  attempt: VerifyAttempt,
+  policy: Policy,
+): VerifyDecision {
+  const { now, answer, pair } = state;
+  if (answer !== null && now < answer.expiresAt) return refuse(replay(answer, attempt));
+  if (pair === null) return refuse({ kind: 'not_found' });
+  const lockSeconds = lockSecondsLeft(pair, now, policy);
+  if (lockSeconds !== null) return refuse({ kind: 'locked', retryAfterSeconds: lockSeconds });
+  if (pair.redeemedAt !== null) return refuse({ kind: 'used' });
+  if (pair.expiresAt <= now) return refuse({ kind: 'expired' });
+  const digest = attempt.digestFor(pair.keyId, pair.otpId);
+  // No digest: the code died with its lock, or its secret is gone. It can never be right.
+  if (pair.digest === null || digest === null) return refuse({ kind: 'expired' });
+  return timingSafeEqual(pair.digest, digest)
+    ? redeem(pair, pair.digest, now, attempt, policy)
+    : countWrong(pair, now, attempt, policy);
+}
+
+function refuse(outcome: VerifyOutcome): VerifyDecision {
+  return { outcome, writes: null };
+}
+
+/** A key answers again for the very code that it won with, and for nothing else. */
+function replay(answer: StoredAnswer, attempt: VerifyAttempt): VerifyOutcome {
+  const digest = answer.keyId === null ? null : attempt.digestFor(answer.keyId, answer.otpId);
+  const isSameUse = digest !== null && timingSafeEqual(answer.fingerprint, digest);
+  return isSameUse ? { kind: 'verified', replayed: true } : { kind: 'key_reused' };
+}
+
+function redeem(
+  pair: Pair,
+  digest: Buffer,
+  now: Instant,
+  attempt: VerifyAttempt,
+  policy: Policy,
+): VerifyDecision {
+  const { keyDigest, verifyId } = attempt;
+  const answer = keyDigest === null ? null : {
+    keyDigest,
+    fingerprint: digest,
+    keyId: pair.keyId,
+    otpId: pair.otpId,
+    ttlSeconds: null,
+    remainingRequests: null,
+    expiresAt: addSeconds(now, policy.keyRetentionSeconds),
+  };
+  const redeemed = { ...pair, ...NO_ATTEMPTS, digest: null, redeemedAt: now, consecutiveWrong: 0 };
+  return {
+    outcome: { kind: 'verified', replayed: false },
+    writes: { pair: { ...redeemed, verifyId }, answer },
+  };
+}
+
+function countWrong(
+  pair: Pair,
+  now: Instant,
+  { verifyId }: VerifyAttempt,
+  policy: Policy,
+): VerifyDecision {
+  const wrongAttempts = countedAttempts(pair, now, policy).wrongAttempts + 1;
+  const consecutiveWrong = pair.consecutiveWrong + 1;
+  const counted = { ...pair, wrongAttempts, consecutiveWrong, lastWrongAt: now, verifyId };
+  const attemptsRemaining = Math.min(
+    policy.wrongAttempts - wrongAttempts,
+    policy.wrongAttemptsUntilUnlock - consecutiveWrong,
+  );
+  if (attemptsRemaining > 0) {
+    const writes = { pair: { ...counted, lockedUntil: null }, answer: null };
+    return { outcome: { kind: 'wrong', attemptsRemaining }, writes };
+  }
+  const lockedUntil = addSeconds(now, policy.lockSeconds);
+  return {
+    outcome: { kind: 'locked', retryAfterSeconds: policy.lockSeconds },
+    writes: { pair: { ...counted, lockedUntil, digest: null }, answer: null },
+  };
+}

@@ -1,0 +1,20 @@
+/** What is drawn from the operating system's random source: codes and ids. */
+import { randomBytes, randomInt } from 'node:crypto';
+
+/** 128 bits: an otp_id cannot be guessed, and no two are ever the same. */
+const ID_BYTES = 16;
+
+/**
+ * Draws a code: every one of the 10^digits is equally likely, leading zeros are kept (contract,
+ * "The code"; NIST SP 800-63B-4, 3.1.3.2).
+ *
+ * @param digits 6 to 10
+ */
+export function drawCode(digits: number): string {
+  return String(randomInt(10 ** digits)).padStart(digits, '0');
+}
+
+/** Draws an id of 16 random bytes. */
+export function drawId(): Buffer {
+  return randomBytes(ID_BYTES);
+}

@@ -1,0 +1,97 @@
+/** POST /otp/request for a list of requests: load, decide, write, commit, send. */
+import type { SessionPool } from '../db/pool.ts';
+import type { Sweeper } from '../db/sweep.ts';
+import { transaction } from '../db/transaction.ts';
+import type { Transaction } from '../db/transaction.ts';
+import { decideRequest } from './decide-request.ts';
+import { drawCode, drawId } from './draw.ts';
+import { digestKey, fingerprintRequest } from './key-digest.ts';
+import type { Deliver } from './message.ts';
+import type { IssueInput, IssueOutcome } from './outcome.ts';
+import type { Policies, Policy } from './policy.ts';
+import { RequestLedger } from './request-ledger.ts';
+import { digestCode } from './secrets.ts';
+import type { Secrets } from './secrets.ts';
+
+/** What issuing codes needs. */
+export type IssueParts = Readonly<{
+  pool: SessionPool;
+  policies: Policies;
+  secrets: Secrets;
+  sweeper: Sweeper;
+  deliver: Deliver;
+}>;
+
+/** A request with all that is drawn or derived before the transaction, which may run again. */
+type Member = IssueInput &
+  Readonly<{
+    policy: Policy;
+    keyDigest: Buffer;
+    fingerprint: Buffer;
+    otpId: Buffer;
+    keyId: string;
+    code: string;
+    digest: Buffer;
+  }>;
+
+/**
+ * Issues codes to a list of requests in one transaction, in the order of the list, and hands the
+ * messages over once it is committed.
+ *
+ * @returns one outcome for each request, in order
+ * @throws Unavailable when the database cannot answer; then none of them took effect, or their
+ *   outcome is unknown and each can be repeated with its key
+ */
+export async function issueCodes(
+  parts: IssueParts,
+  inputs: readonly IssueInput[],
+): Promise<IssueOutcome[]> {
+  const members = inputs.map((input) => drawMember(parts, input));
+  const outcomes = await transaction(parts.pool, (tx) => decideAll(tx, members, parts.sweeper));
+  outcomes.forEach((outcome, index) => {
+    if (outcome.kind === 'issued' && !outcome.replayed) deliverCode(parts, members[index]!);
+  });
+  return outcomes;
+}
+
+function drawMember({ policies, secrets }: IssueParts, input: IssueInput): Member {
+  const { userId, purpose, key } = input;
+  const policy = policies.for(purpose);
+  const otpId = drawId();
+  const code = drawCode(policy.codeDigits);
+  return {
+    ...input,
+    policy,
+    keyDigest: digestKey('request', key),
+    fingerprint: fingerprintRequest(userId, purpose),
+    otpId,
+    keyId: secrets.current.id,
+    code,
+    digest: digestCode(secrets.current, otpId, userId, purpose, code),
+  };
+}
+
+async function decideAll(
+  tx: Transaction,
+  members: readonly Member[],
+  sweeper: Sweeper,
+): Promise<IssueOutcome[]> {
+  const ledger = await RequestLedger.load(tx, members);
+  const outcomes = members.map((member) => {
+    const { outcome, writes } = decideRequest(ledger.stateOf(member), member, member.policy);
+    if (writes !== null) ledger.apply(member, writes);
+    return outcome;
+  });
+  tx.hasNothingToKeep = ledger.issuedCount === 0;
+  if (!tx.hasNothingToKeep) {
+    await ledger.store(tx);
+    await sweeper.sweepAfter(tx, ledger.issuedCount);
+  }
+  return outcomes;
+}
+
+function deliverCode({ deliver }: IssueParts, member: Member): void {
+  const { userId, purpose, code, policy, otpId } = member;
+  const { lifetimeSeconds } = policy;
+  deliver({ otpId: otpId.toString('hex'), userId, purpose, code, lifetimeSeconds });
+}

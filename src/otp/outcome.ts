@@ -1,0 +1,60 @@
+/**
+ * What the two operations take and what they can end in. Each outcome set is closed: the HTTP
+ * layer has one status for each, and anything else is a fault.
+ */
+
+/** A request to issue a code. All strings are validated before they come here. */
+export type IssueInput = Readonly<{
+  userId: string;
+  purpose: string;
+  /** The counted client address: IPv4 text, or the /64 of an IPv6 address. */
+  address: string;
+  /** The Idempotency-Key, decoded: 1 to 255 printable ASCII characters. */
+  key: string;
+}>;
+
+/** A request to redeem a code. */
+export type VerifyInput = Readonly<{
+  userId: string;
+  purpose: string;
+  code: string;
+  /** The optional Idempotency-Key, or null. */
+  key: string | null;
+}>;
+
+/** One limit as a client sees it (draft-ietf-httpapi-ratelimit-headers). */
+export type LimitView = Readonly<{
+  quota: number;
+  windowSeconds: number;
+  remaining: number;
+  /** Whole seconds, rounded up, until the oldest counted point is free again. */
+  resetSeconds: number;
+}>;
+
+/** Both limits after the operation. */
+export type Limits = Readonly<{ user: LimitView; address: LimitView }>;
+
+/** How POST /otp/request can end (contract, cases 2, 3, 5, 6 and 7). */
+export type IssueOutcome =
+  | Readonly<{
+      kind: 'issued';
+      otpId: string;
+      ttlSeconds: number;
+      remainingRequests: number;
+      /** True when this is the stored answer of an earlier request with the same key. */
+      replayed: boolean;
+      limits: Limits;
+    }>
+  | Readonly<{ kind: 'key_reused'; limits: Limits }>
+  | Readonly<{ kind: 'locked'; retryAfterSeconds: number; limits: Limits }>
+  | Readonly<{ kind: 'limited'; retryAfterSeconds: number; limits: Limits }>;
+
+/** How POST /otp/verify can end. A third wrong code ends in `locked` like every later try. */
+export type VerifyOutcome =
+  | Readonly<{ kind: 'verified'; replayed: boolean }>
+  | Readonly<{ kind: 'key_reused' }>
+  | Readonly<{ kind: 'locked'; retryAfterSeconds: number }>
+  | Readonly<{ kind: 'not_found' }>
+  | Readonly<{ kind: 'used' }>
+  | Readonly<{ kind: 'expired' }>
+  | Readonly<{ kind: 'wrong'; attemptsRemaining: number }>;

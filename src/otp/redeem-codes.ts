@@ -1,0 +1,67 @@
+/** POST /otp/verify for a list of attempts: load, decide, write, commit. */
+import type { SessionPool } from '../db/pool.ts';
+import { transaction } from '../db/transaction.ts';
+import type { Transaction } from '../db/transaction.ts';
+import { decideVerify } from './decide-verify.ts';
+import { drawId } from './draw.ts';
+import { digestKey } from './key-digest.ts';
+import type { VerifyInput, VerifyOutcome } from './outcome.ts';
+import type { Policies, Policy } from './policy.ts';
+import { digestCode } from './secrets.ts';
+import type { Secrets } from './secrets.ts';
+import { VerifyLedger } from './verify-ledger.ts';
+
+/** What redeeming codes needs. */
+export type RedeemParts = Readonly<{ pool: SessionPool; policies: Policies; secrets: Secrets }>;
+
+/** An attempt with all that is drawn or derived before the transaction, which may run again. */
+type Member = Readonly<{
+  userId: string;
+  purpose: string;
+  policy: Policy;
+  keyDigest: Buffer | null;
+  verifyId: Buffer;
+  digestFor: (keyId: string, otpId: Buffer) => Buffer | null;
+}>;
+
+/**
+ * Redeems codes for a list of attempts in one transaction, in the order of the list.
+ *
+ * @returns one outcome for each attempt, in order
+ * @throws Unavailable when the database cannot answer; then none of them took effect, or their
+ *   outcome is unknown
+ */
+export async function redeemCodes(
+  parts: RedeemParts,
+  inputs: readonly VerifyInput[],
+): Promise<VerifyOutcome[]> {
+  const members = inputs.map((input) => createMember(parts, input));
+  return transaction(parts.pool, (tx) => decideAll(tx, members));
+}
+
+function createMember({ policies, secrets }: RedeemParts, input: VerifyInput): Member {
+  const { userId, purpose, code, key } = input;
+  return {
+    userId,
+    purpose,
+    policy: policies.for(purpose),
+    keyDigest: key === null ? null : digestKey('verify', key),
+    verifyId: drawId(),
+    digestFor: (keyId, otpId) => {
+      const secret = secrets.byId.get(keyId);
+      return secret === undefined ? null : digestCode(secret, otpId, userId, purpose, code);
+    },
+  };
+}
+
+async function decideAll(tx: Transaction, members: readonly Member[]): Promise<VerifyOutcome[]> {
+  const ledger = await VerifyLedger.load(tx, members);
+  const outcomes = members.map((member) => {
+    const { outcome, writes } = decideVerify(ledger.stateOf(member), member, member.policy);
+    if (writes !== null) ledger.apply(writes);
+    return outcome;
+  });
+  tx.hasNothingToKeep = ledger.isUnchanged;
+  if (!tx.hasNothingToKeep) await ledger.store(tx);
+  return outcomes;
+}

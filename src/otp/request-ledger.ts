@@ -1,0 +1,137 @@
+/**
+ * The state that a list of requests shares inside one transaction: loaded once, changed by each
+ * decision in the order of arrival, written once. A lone request is a list of one.
+ */
+import {
+  deleteExpiredAnswers, isAnswerStored, loadClockAndAnswers, storeAnswers,
+} from '../db/idempotency-keys.ts';
+import type { StoredAnswer } from '../db/idempotency-keys.ts';
+import type { Instant } from '../db/instant.ts';
+import { lockPairs, storePairs } from '../db/otps.ts';
+import type { Pair, PairName } from '../db/otps.ts';
+import { ipRateLimits, userRateLimits } from '../db/rate-limits.ts';
+import type { Slot, SubjectSlot } from '../db/rate-limits.ts';
+import type { Transaction } from '../db/transaction.ts';
+import type { RequestState, RequestWrites } from './decide-request.ts';
+import { replaceSlot } from './decide-request.ts';
+import { bytesKey, pairKey } from './map-keys.ts';
+
+/** What the ledger needs to know of a request. */
+export type LedgerMember = PairName & Readonly<{ address: string; keyDigest: Buffer }>;
+
+/** The state of a list of requests. */
+export class RequestLedger {
+  readonly #now: Instant;
+  readonly #answers: Map<string, StoredAnswer>;
+  readonly #pairs: Map<string, Pair>;
+  readonly #userSlots: Map<string, Slot[]>;
+  readonly #addressSlots: Map<string, Slot[]>;
+  readonly #writes: { member: LedgerMember; rows: RequestWrites }[] = [];
+  readonly #staleKeys: Buffer[] = [];
+
+  private constructor(
+    now: Instant,
+    answers: StoredAnswer[],
+    pairs: Pair[],
+    userSlots: SubjectSlot[],
+    addressSlots: SubjectSlot[],
+  ) {
+    this.#now = now;
+    this.#answers = new Map(answers.map((answer) => [bytesKey(answer.keyDigest), answer]));
+    this.#pairs = new Map(pairs.map((pair) => [pairKey(pair), pair]));
+    this.#userSlots = groupBySubject(userSlots);
+    this.#addressSlots = groupBySubject(addressSlots);
+  }
+
+  /**
+   * Locks users, then addresses, then pairs, each sorted, and reads all that the rule needs, the
+   * clock included, once the locks are held.
+   */
+  static async load(tx: Transaction, members: readonly LedgerMember[]): Promise<RequestLedger> {
+    const users = sortedUnique(members.map(({ userId }) => userId));
+    const addresses = sortedUnique(members.map(({ address }) => address));
+    const pairNames = [...new Map(members.map((member) => [pairKey(member), member])).values()];
+    const keys = new Map(members.map(({ keyDigest }) => [bytesKey(keyDigest), keyDigest]));
+    await userRateLimits.lock(tx, users);
+    await ipRateLimits.lock(tx, addresses);
+    const pairs = await lockPairs(tx, pairNames);
+    const { now, answers } = await loadClockAndAnswers(tx, [...keys.values()]);
+    const userSlots = await userRateLimits.load(tx, users);
+    const addressSlots = await ipRateLimits.load(tx, addresses);
+    return new RequestLedger(now, answers, pairs, userSlots, addressSlots);
+  }
+
+  /** What a member's decision rests on, as the members before it have left it. */
+  stateOf(member: LedgerMember): RequestState {
+    return {
+      now: this.#now,
+      answer: this.#answers.get(bytesKey(member.keyDigest)) ?? null,
+      pair: this.#pairs.get(pairKey(member)) ?? null,
+      userSlots: this.#userSlots.get(member.userId) ?? [],
+      addressSlots: this.#addressSlots.get(member.address) ?? [],
+    };
+  }
+
+  /** Takes a member's writes into the state. */
+  apply(member: LedgerMember, rows: RequestWrites): void {
+    const key = bytesKey(member.keyDigest);
+    if (this.#answers.has(key)) this.#staleKeys.push(member.keyDigest);
+    this.#answers.set(key, rows.answer);
+    this.#pairs.set(pairKey(member), rows.pair);
+    setSlot(this.#userSlots, member.userId, rows.userSlot);
+    setSlot(this.#addressSlots, member.address, rows.addressSlot);
+    this.#writes.push({ member, rows });
+  }
+
+  /** How many codes were issued. */
+  get issuedCount(): number {
+    return this.#writes.length;
+  }
+
+  /** Writes what changed, each row once, each table in one statement; says how to prove it. */
+  async store(tx: Transaction): Promise<void> {
+    const first = this.#writes[0];
+    if (first === undefined) return;
+    const { answer } = first.rows;
+    tx.wasCommitted = (later) => isAnswerStored(later, answer.keyDigest, answer.otpId);
+    await userRateLimits.store(tx, this.#changedSlots('userId', 'userSlot'));
+    await ipRateLimits.store(tx, this.#changedSlots('address', 'addressSlot'));
+    const pairs = new Map(this.#writes.map(({ member, rows }) => [pairKey(member), rows.pair]));
+    await storePairs(tx, [...pairs.values()]);
+    if (this.#staleKeys.length > 0) await deleteExpiredAnswers(tx, this.#staleKeys);
+    const answers = this.#writes.map(({ rows }) => rows.answer);
+    answers.sort((a, b) => Buffer.compare(a.keyDigest, b.keyDigest));
+    await storeAnswers(tx, answers);
+  }
+
+  #changedSlots(
+    subjectOf: 'userId' | 'address',
+    slotOf: 'userSlot' | 'addressSlot',
+  ): SubjectSlot[] {
+    const changed = new Map<string, SubjectSlot>();
+    for (const { member, rows } of this.#writes) {
+      const subject = member[subjectOf];
+      const slot = rows[slotOf];
+      changed.set(`${slot.slot} ${subject}`, { subject, ...slot });
+    }
+    return [...changed.values()];
+  }
+}
+
+function sortedUnique(subjects: string[]): string[] {
+  return subjects.length === 1 ? subjects : [...new Set(subjects)].sort();
+}
+
+function groupBySubject(slots: SubjectSlot[]): Map<string, Slot[]> {
+  const groups = new Map<string, Slot[]>();
+  for (const slot of slots) {
+    const group = groups.get(slot.subject);
+    if (group === undefined) groups.set(slot.subject, [slot]);
+    else group.push(slot);
+  }
+  return groups;
+}
+
+function setSlot(groups: Map<string, Slot[]>, subject: string, slot: Slot): void {
+  groups.set(subject, replaceSlot(groups.get(subject) ?? [], slot));
+}

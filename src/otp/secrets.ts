@@ -1,0 +1,70 @@
+/**
+ * The server secrets and what is derived from them: the keyed digest of a code, at rest
+ * (contract; NIST SP 800-63B-4, 3.1.1.2). The first secret signs, all of them verify.
+ */
+import { createHmac } from 'node:crypto';
+
+/** A server secret, named so that it can be rotated. */
+export type Secret = Readonly<{ id: string; key: Buffer }>;
+
+/** The secrets in force. */
+export type Secrets = Readonly<{ current: Secret; byId: ReadonlyMap<string, Secret> }>;
+
+/** RFC 2104 wants at least the length of the hash: 32 bytes for SHA-256. */
+const SECRET_MIN_BYTES = 32;
+const SECRET_ID_MAX_CHARACTERS = 32;
+
+/**
+ * Reads `id:base64,id:base64`, the current secret first.
+ *
+ * @returns the secrets, or what is wrong with the text, never quoting a secret
+ */
+export function parseSecrets(text: string): { secrets: Secrets } | { faults: string[] } {
+  const secrets: Secret[] = [];
+  const faults: string[] = [];
+  text.split(',').forEach((entry, index) => {
+    const [id, encoded, ...rest] = entry.trim().split(':');
+    const fault = rest.length > 0 ? 'must be id:base64' : findFault(id, encoded);
+    if (fault !== null) faults.push(`entry ${index + 1} ${fault}`);
+    else secrets.push({ id: id!, key: Buffer.from(encoded!, 'base64') });
+  });
+  const byId = new Map(secrets.map((secret) => [secret.id, secret]));
+  if (faults.length === 0 && byId.size < secrets.length) faults.push('names an id twice');
+  const current = secrets[0];
+  if (faults.length > 0 || current === undefined) return { faults };
+  return { secrets: Object.freeze({ current, byId }) };
+}
+
+function findFault(id: string | undefined, encoded: string | undefined): string | null {
+  if (!id || !encoded) return 'must be id:base64';
+  if (id.length > SECRET_ID_MAX_CHARACTERS || !/^[A-Za-z0-9_-]+$/.test(id)) {
+    return `must have an id of 1 to ${SECRET_ID_MAX_CHARACTERS} letters, digits, - or _`;
+  }
+  const key = Buffer.from(encoded, 'base64');
+  if (key.toString('base64').replace(/=+$/, '') !== encoded.replace(/=+$/, '')) {
+    return 'is not base64';
+  }
+  if (key.length < SECRET_MIN_BYTES) return `must have at least ${SECRET_MIN_BYTES} bytes`;
+  // A random key of 32 bytes has about 30 different ones; a typed sample has a few.
+  if (new Set(key).size < SECRET_MIN_BYTES / 2) return 'is a sample, not a random secret';
+  return null;
+}
+
+/**
+ * The digest of a code: HMAC-SHA-256 over a domain, otp_id, user_id, purpose and code, each but
+ * the first with its length, so that no two tuples have one encoding.
+ *
+ * @param otpId 16 bytes
+ * @returns 32 bytes
+ */
+export function digestCode(
+  secret: Secret,
+  otpId: Buffer,
+  userId: string,
+  purpose: string,
+  code: string,
+): Buffer {
+  const user = Buffer.byteLength(userId);
+  const text = `otpd code v1|${user}:${userId}|${Buffer.byteLength(purpose)}:${purpose}|${code}`;
+  return createHmac('sha256', secret.key).update(otpId).update(text).digest();
+}

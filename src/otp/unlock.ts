@@ -1,0 +1,25 @@
+/** What an operator does for a locked pair (contract, POST /otp/verify: "until an operator"). */
+import { lockPairs, storePairs } from '../db/otps.ts';
+import type { PairName } from '../db/otps.ts';
+import type { SessionPool } from '../db/pool.ts';
+import { transaction } from '../db/transaction.ts';
+import { NO_ATTEMPTS } from './attempts.ts';
+
+/**
+ * Ends a lock and forgets the wrong attempts of a pair. Its code stays dead: the user asks for a
+ * new one.
+ *
+ * @returns false when nothing is known of the pair
+ * @throws Unavailable when the database cannot answer
+ */
+export async function unlockPair(pool: SessionPool, name: PairName): Promise<boolean> {
+  return transaction(pool, async (tx) => {
+    const [pair] = await lockPairs(tx, [name]);
+    tx.hasNothingToKeep = pair === undefined;
+    if (pair === undefined) return false;
+    // The same write twice is the same write: an unanswered COMMIT may simply be repeated.
+    tx.wasCommitted = () => Promise.resolve(false);
+    await storePairs(tx, [{ ...pair, ...NO_ATTEMPTS, consecutiveWrong: 0 }]);
+    return true;
+  });
+}
