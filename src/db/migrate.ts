@@ -22,8 +22,11 @@ export class SchemaError extends Error {
   override name = 'SchemaError';
 }
 
+/** How long a migration waits for a session; one that waits for another's lock waits longer. */
+const SESSION_TIMEOUT_MS = 3000;
+
 /** A migration that waits for another must outlast it. */
-const MIGRATION_TIMEOUT_MS = 600_000;
+const LOCK_WAIT_SECONDS = 600;
 
 /** Errors by which a statement says that it was carried out before. */
 const ALREADY_THERE_ERRNOS: ReadonlySet<number> = new Set([
@@ -65,7 +68,7 @@ export async function migrate(
     await worker.run('commit', 'COMMIT', []);
     // DDL commits whatever its session holds, so the lock is held by a session of its own.
     return withSession(pool, async (guard) => {
-      await guard.run('migrate.wait', 'SET innodb_lock_wait_timeout = 600', []);
+      await guard.run('migrate.wait', `SET innodb_lock_wait_timeout = ${LOCK_WAIT_SECONDS}`, []);
       const lock = 'SELECT version FROM schema_migrations WHERE version = 0 FOR UPDATE';
       await guard.run('migrate.lock', lock, []);
       const count = await applyPending(worker, files, say);
@@ -142,15 +145,14 @@ async function withSession<T>(
   pool: SessionPool,
   work: (session: Session) => Promise<T>,
 ): Promise<T> {
-  const deadline = new Deadline(MIGRATION_TIMEOUT_MS);
-  const session = await pool.acquire(deadline);
+  const deadline = new Deadline(SESSION_TIMEOUT_MS);
+  const session = await pool.acquire(deadline).finally(() => deadline.clear());
   try {
     return await work(session);
   } catch (error) {
     session.destroy();
     throw error;
   } finally {
-    deadline.clear();
     pool.release(session);
   }
 }

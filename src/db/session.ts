@@ -3,6 +3,8 @@
  * A session runs one named statement at a time, and is destroyed when it cannot be trusted.
  */
 import { readFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
 import mysql from 'mysql2';
 import type { Connection, ConnectionOptions, ResultSetHeader, RowDataPacket } from 'mysql2';
 import { Deadline } from './deadline.ts';
@@ -64,8 +66,9 @@ const SESSION_SETUP_SQL = `SET
  */
 export async function openSession(settings: DatabaseSettings): Promise<Session> {
   const deadline = new Deadline(OPEN_TIMEOUT_MS);
-  const connection = mysql.createConnection(connectionOptions(settings));
-  const session = createSession(connection);
+  const socket = openSocket(settings);
+  const connection = mysql.createConnection({ ...connectionOptions(settings), stream: socket });
+  const session = createSession(connection, socket);
   deadline.onEnd(session.destroy);
   try {
     await session.run('setUpSession', SESSION_SETUP_SQL, []);
@@ -77,6 +80,13 @@ export async function openSession(settings: DatabaseSettings): Promise<Session> 
   } finally {
     deadline.clear();
   }
+}
+
+/** Our own, because the driver closes its socket only once the server does, which may be never. */
+function openSocket({ socketPath, host, port }: DatabaseSettings): Socket {
+  if (socketPath !== null) return connect(socketPath);
+  const socket = connect(port, host ?? '127.0.0.1');
+  return socket.setNoDelay(true).setKeepAlive(true);
 }
 
 function connectionOptions(settings: DatabaseSettings): ConnectionOptions {
@@ -93,11 +103,8 @@ function connectionOptions(settings: DatabaseSettings): ConnectionOptions {
     flags: ['-FOUND_ROWS', '-LOCAL_FILES'],
   };
   if (settings.database !== null) options.database = settings.database;
-  if (settings.socketPath !== null) options.socketPath = settings.socketPath;
-  else {
-    options.host = settings.host ?? '127.0.0.1';
-    options.port = settings.port;
-  }
+  // The name that TLS verifies.
+  if (settings.host !== null) options.host = settings.host;
   if (settings.tlsCaFile !== null) {
     const ca = readFileSync(settings.tlsCaFile);
     options.ssl = { ca, minVersion: 'TLSv1.2', rejectUnauthorized: true, verifyIdentity: true };
@@ -107,7 +114,7 @@ function connectionOptions(settings: DatabaseSettings): ConnectionOptions {
 
 type QueryResult = RowDataPacket[] | ResultSetHeader;
 
-function createSession(connection: Connection): Session {
+function createSession(connection: Connection, socket: Socket): Session {
   let isDestroyed = false;
   let failPending: ((error: StatementError) => void) | null = null;
 
@@ -115,6 +122,7 @@ function createSession(connection: Connection): Session {
     if (isDestroyed) return;
     isDestroyed = true;
     connection.destroy();
+    socket.destroy();
     // The driver forgets a pending statement of a connection that it closed itself.
     failPending?.(new StatementError('destroyed', 'CONNECTION_DESTROYED', 0, 'lost'));
   };

@@ -1,0 +1,192 @@
+/**
+ * The configuration: read once, from the environment and a `.env` file, checked as a whole, and
+ * passed on as a frozen value. Nothing else reads the environment.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseEnv } from 'node:util';
+import { DATABASE_NAME } from './db/create-database.ts';
+import type { DatabaseSettings } from './db/session.ts';
+import { parseTrustedProxies } from './http/trusted-proxies.ts';
+import type { TrustedProxies } from './http/trusted-proxies.ts';
+import { parsePolicies } from './otp/policy-file.ts';
+import { createPolicies } from './otp/policy.ts';
+import type { Policies } from './otp/policy.ts';
+import { parseSecrets } from './otp/secrets.ts';
+import type { Secrets } from './otp/secrets.ts';
+
+/** Where the private MySQL server lives and is found. */
+export type LocalSettings = Readonly<{
+  folder: string;
+  cacheFolder: string;
+  searchPath: string;
+  mysqld: string | undefined;
+}>;
+
+/** All that can be set. Either database or local is given. */
+export type Config = Readonly<{
+  host: string;
+  port: number;
+  /** The user's own server; null: a private one. */
+  database: DatabaseSettings | null;
+  local: LocalSettings;
+  databaseName: string;
+  connections: number;
+  trustedProxies: TrustedProxies;
+  policies: Policies;
+  /** Null only with a private server, which has a generated secret beside its data. */
+  secrets: Secrets | null;
+}>;
+
+/** A configuration that cannot be used; the message names everything that is wrong with it. */
+export class ConfigError extends Error {
+  override name = 'ConfigError';
+}
+
+/** Environment variables by name. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** The folder of package.json, beside src/ and beside dist/ alike. */
+export const PROJECT_FOLDER = fileURLToPath(new URL('..', import.meta.url));
+
+/** The variables of the process, over those of the `.env` file beside package.json. */
+export function readEnvironment(folder: string = PROJECT_FOLDER): Environment {
+  const path = join(folder, '.env');
+  const file = existsSync(path) ? parseEnv(readFileSync(path, 'utf8')) : {};
+  return { ...file, ...process.env };
+}
+
+/**
+ * Makes the configuration. `.env.example` names and explains every variable.
+ *
+ * @throws ConfigError naming every fault at once, and no secret value
+ */
+export function readConfig(environment: Environment): Config {
+  const reader = new Reader(environment);
+  const databaseName = readDatabaseName(reader);
+  const database = readDatabase(reader, databaseName);
+  const secrets = readSecrets(reader, database !== null);
+  const config: Config = {
+    host: reader.text('HOST') ?? '127.0.0.1',
+    port: reader.whole('PORT', 3000, 0, 65_535),
+    database,
+    local: readLocal(reader),
+    databaseName,
+    connections: reader.whole('DB_CONNECTIONS', 16, 1, 500),
+    trustedProxies: readProxies(reader),
+    policies: readPolicies(reader),
+    secrets,
+  };
+  if (reader.faults.length > 0) {
+    throw new ConfigError(['the configuration is at fault:', ...reader.faults].join('\n  '));
+  }
+  return Object.freeze(config);
+}
+
+/** Reads variables and collects what is wrong with them. An empty variable counts as not set. */
+class Reader {
+  readonly faults: string[] = [];
+  readonly #environment: Environment;
+
+  constructor(environment: Environment) {
+    this.#environment = environment;
+  }
+
+  raw(name: string): string | undefined {
+    return this.#environment[name];
+  }
+
+  text(name: string): string | undefined {
+    return this.raw(name)?.trim() || undefined;
+  }
+
+  whole(name: string, fallback: number, min: number, max: number): number {
+    const text = this.text(name);
+    if (text === undefined) return fallback;
+    const number = /^\d{1,9}$/.test(text) ? Number(text) : NaN;
+    if (number >= min && number <= max) return number;
+    this.faults.push(`${name} must be a whole number from ${min} to ${max}`);
+    return fallback;
+  }
+
+  readFile(name: string): string | undefined {
+    const path = this.text(name);
+    if (path === undefined) return undefined;
+    try {
+      return readFileSync(path, 'utf8');
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      this.faults.push(`${name} names a file that cannot be read (${code})`);
+      return undefined;
+    }
+  }
+}
+
+function readDatabase(reader: Reader, name: string): DatabaseSettings | null {
+  const host = reader.text('DB_HOST') ?? null;
+  const socketPath = reader.text('DB_SOCKET') ?? null;
+  if (host === null && socketPath === null) return null;
+  if (host !== null && socketPath !== null) {
+    reader.faults.push('DB_HOST and DB_SOCKET exclude each other');
+  }
+  const user = reader.text('DB_USER');
+  if (user === undefined) reader.faults.push('DB_USER must be set with DB_HOST or DB_SOCKET');
+  const hasTls = reader.readFile('DB_TLS_CA') !== undefined;
+  return Object.freeze({
+    host,
+    socketPath,
+    port: reader.whole('DB_PORT', 3306, 1, 65_535),
+    user: user ?? '',
+    password: reader.raw('DB_PASSWORD') ?? '',
+    database: name,
+    tlsCaFile: hasTls ? reader.text('DB_TLS_CA') ?? null : null,
+  });
+}
+
+function readDatabaseName(reader: Reader): string {
+  const name = reader.text('DB_NAME') ?? 'otpd';
+  if (DATABASE_NAME.test(name)) return name;
+  reader.faults.push('DB_NAME must be 1 to 64 letters, digits, _, $ or -');
+  return '';
+}
+
+function readLocal(reader: Reader): LocalSettings {
+  const home = reader.text('HOME') ?? homedir();
+  const cacheHome = reader.text('XDG_CACHE_HOME') ?? join(home, '.cache');
+  return Object.freeze({
+    folder: reader.text('DATA_FOLDER') ?? join(PROJECT_FOLDER, '.otpd'),
+    cacheFolder: join(cacheHome, 'otpd'),
+    searchPath: reader.text('PATH') ?? '',
+    mysqld: reader.text('MYSQLD'),
+  });
+}
+
+function readSecrets(reader: Reader, isRequired: boolean): Secrets | null {
+  const text = reader.text('OTP_SECRETS');
+  if (text === undefined) {
+    if (isRequired) reader.faults.push('OTP_SECRETS must be set (id:base64 of 32 random bytes)');
+    return null;
+  }
+  const parsed = parseSecrets(text);
+  if ('secrets' in parsed) return parsed.secrets;
+  reader.faults.push(...parsed.faults.map((fault) => `OTP_SECRETS: ${fault}`));
+  return null;
+}
+
+function readProxies(reader: Reader): TrustedProxies {
+  const { proxies, faults } = parseTrustedProxies(reader.text('TRUSTED_PROXIES') ?? '');
+  reader.faults.push(...faults.map((fault) => `TRUSTED_PROXIES: ${fault}`));
+  return proxies;
+}
+
+function readPolicies(reader: Reader): Policies {
+  const text = reader.readFile('POLICY_FILE');
+  if (text === undefined) return createPolicies();
+  const parsed = parsePolicies(text);
+  if ('policies' in parsed) return parsed.policies;
+  const path = reader.text('POLICY_FILE');
+  reader.faults.push(...parsed.faults.map((fault) => `POLICY_FILE ${path}: ${fault}`));
+  return createPolicies();
+}

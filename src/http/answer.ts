@@ -1,0 +1,84 @@
+/**
+ * The answer of a request as a plain value, and the constructors of those answers that more
+ * than one place gives. Nothing here touches a response; respond.ts writes an Answer out.
+ */
+import { Unavailable } from '../db/unavailable.ts';
+import type { Code, ErrorCode } from './status.ts';
+
+/** A complete answer; the status follows from `code`. */
+export type Answer = Readonly<{
+  code: Code;
+  /** The whole body, JSON text. */
+  body: string;
+  /** Header names and values in turn, beyond those that every answer carries. */
+  headers: readonly string[];
+  /** True when the connection must not be used again. */
+  close: boolean;
+  /** The error behind a 500 or 503: for the log, never for the client. */
+  fault?: unknown;
+}>;
+
+/** What is wrong with one part of a request: the members of a 400 (contract, "Errors"). */
+export type FieldFault = Readonly<{ field: string; message: string }>;
+
+/** Seconds to name when the service sheds load: the shortest wait that the header can say. */
+export const SHED_RETRY_SECONDS = 1;
+
+const NO_HEADERS: readonly string[] = Object.freeze([]);
+
+/**
+ * A failure whose body is its code and the given members, in their order.
+ *
+ * @param headers header names and values in turn
+ */
+export function failure(
+  code: ErrorCode,
+  members: object | null = null,
+  headers: readonly string[] = NO_HEADERS,
+): Answer {
+  return { code, body: JSON.stringify({ error: code, ...members }), headers, close: false };
+}
+
+/** A failure after which the connection is closed: its framing cannot be trusted any more. */
+export function closingFailure(code: ErrorCode): Answer {
+  return { ...failure(code), close: true };
+}
+
+/** 400 for one field of the body or for the key, with what it must be (contract, "Errors"). */
+export function invalidField(fault: FieldFault, headers: readonly string[] = NO_HEADERS): Answer {
+  return failure('invalid_request', { field: fault.field, message: fault.message }, headers);
+}
+
+/**
+ * 429 or 503: says in the body and, with the same number, in Retry-After when to come again
+ * (contract, "Headers"). The body of `unavailable` names no number.
+ *
+ * @param seconds whole seconds
+ */
+export function comeAgain(
+  code: 'too_many_attempts' | 'rate_limit_exceeded' | 'unavailable',
+  seconds: number,
+  headers: readonly string[] = NO_HEADERS,
+): Answer {
+  const retry = ['Retry-After', String(seconds), ...headers];
+  if (code === 'unavailable') return failure(code, null, retry);
+  const member = code === 'rate_limit_exceeded' ? 'remaining_cooldown_seconds'
+    : 'retry_after_seconds';
+  return failure(code, { [member]: seconds }, retry);
+}
+
+/**
+ * The answer to an error of the operation: `unavailable` when the database cannot answer now,
+ * else `internal`. The error travels along in `fault` and is shown to nobody but the log.
+ */
+export function failed(error: unknown, headers: readonly string[] = NO_HEADERS): Answer {
+  const answer = error instanceof Unavailable
+    ? comeAgain('unavailable', error.retryAfterSeconds, headers)
+    : failure('internal', null, headers);
+  return { ...answer, fault: error };
+}
+
+/** The same answer with further headers. */
+export function withHeaders(answer: Answer, headers: readonly string[]): Answer {
+  return headers.length === 0 ? answer : { ...answer, headers: [...answer.headers, ...headers] };
+}

@@ -1,0 +1,162 @@
+/**
+ * The requests of one socket, one after the other and in order, and the faults that the parser
+ * reports beside them. At most one request of a socket is being worked on.
+ */
+import { randomUUID } from 'node:crypto';
+import { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { failed } from './answer.ts';
+import type { Answer } from './answer.ts';
+import { answerTo, openExchange, spoilsConnection } from './exchange.ts';
+import type { Exchange } from './exchange.ts';
+import { stopReading } from './linger.ts';
+import { respond } from './respond.ts';
+import type { Routes } from './router.ts';
+import type { ErrorCode } from './status.ts';
+import type { TrustedProxies } from './trusted-proxies.ts';
+
+/** An error that no answer shows: in full, for the log. */
+export type Fault = Readonly<{ requestId: string; route: string; error: unknown }>;
+
+/** What all connections of a server share. */
+export type ServerState = {
+  readonly routes: Routes;
+  readonly proxies: TrustedProxies;
+  readonly onFault: (fault: Fault) => void;
+  readonly requestsMax: number;
+  /** Requests that are waiting or being worked on, over all connections. */
+  requests: number;
+  stopping: boolean;
+};
+
+/** One socket. */
+export type Connection = {
+  readonly socket: Socket;
+  readonly waiting: Exchange[];
+  /** The exchange whose turn it is, until its answer has been written. */
+  current: Exchange | null;
+  /** The exchange that came last: a fault in a body is a fault of its body. */
+  newest: Exchange | null;
+  /** The answer to what was no request, given after all requests. */
+  parting: Answer | null;
+  /** No further request is taken from this socket. */
+  sealed: boolean;
+};
+
+/** Pipelined requests that may wait: as many as a browser's connection ever had. */
+const PIPELINE_MAX_REQUESTS = 16;
+
+/** Begins to keep a socket. */
+export function openConnection(socket: Socket): Connection {
+  // node:http takes its own listener away from sockets of CONNECT and after a first error.
+  socket.on('error', () => socket.destroy());
+  return { socket, waiting: [], current: null, newest: null, parting: null, sealed: false };
+}
+
+/** Takes a request: it is served when those before it have been answered. */
+export function accept(
+  state: ServerState,
+  connection: Connection,
+  req: IncomingMessage,
+  res: ServerResponse,
+): void {
+  if (connection.sealed) return;
+  const exchange = openExchange(req, res, state.routes);
+  exchange.refused = state.stopping || state.requests >= state.requestsMax
+    || connection.waiting.length >= PIPELINE_MAX_REQUESTS;
+  state.requests += 1;
+  connection.newest = exchange;
+  connection.waiting.push(exchange);
+  if (exchange.refused) seal(connection);
+  if (connection.current === null) advance(state, connection);
+}
+
+/**
+ * Answers bytes that are no request, or a time-out (node's clientError). While a body is being
+ * read it is the fault of that request; else it is answered after all requests, and last.
+ */
+export function refuseBytes(state: ServerState, connection: Connection, code: ErrorCode,
+  answer: Answer): void {
+  const { newest, socket, sealed } = connection;
+  if (newest !== null && !newest.req.complete) {
+    if (newest.answered && !sealed) socket.destroy();
+    newest.fault ??= code;
+    newest.reading?.fail(newest.fault);
+    return;
+  }
+  part(state, connection, answer);
+}
+
+/** Gives a last answer that belongs to no request, after those of all requests. */
+export function part(state: ServerState, connection: Connection, answer: Answer): void {
+  if (connection.sealed) return;
+  connection.parting = answer;
+  seal(connection);
+  if (connection.current === null) advance(state, connection);
+}
+
+/** Forgets the requests of a socket that is gone; one being worked on ends by itself. */
+export function drop(state: ServerState, connection: Connection): void {
+  state.requests -= connection.waiting.length;
+  connection.waiting.length = 0;
+}
+
+function seal(connection: Connection): void {
+  if (connection.sealed) return;
+  connection.sealed = true;
+  stopReading(connection.socket);
+}
+
+/** Turns to the next request, or to the parting answer when there is none. */
+function advance(state: ServerState, connection: Connection): void {
+  const { socket, waiting, parting } = connection;
+  connection.current = null;
+  // A client that is gone gets no answer, so nothing is done for it either.
+  if (!socket.writable) return drop(state, connection);
+  const next = waiting.shift();
+  if (next !== undefined) {
+    connection.current = next;
+    next.res.once('finish', () => advance(state, connection));
+    void serve(state, connection, next);
+  } else if (parting !== null) {
+    connection.parting = null;
+    writeParting(socket, parting);
+  }
+}
+
+/** Finds the answer and writes it; never rejects. */
+async function serve(state: ServerState, connection: Connection, exchange: Exchange) {
+  const { requestId, route } = exchange;
+  let answer: Answer | null;
+  try {
+    answer = await answerTo(exchange, state.proxies);
+  } catch (error) {
+    answer = failed(error, route?.headers);
+  }
+  state.requests -= 1;
+  if (answer?.fault !== undefined) {
+    state.onFault({ requestId, route: route?.path ?? '', error: answer.fault });
+  }
+  if (answer === null || !connection.socket.writable) connection.socket.destroy();
+  else write(state, connection, exchange, answer);
+}
+
+function write(state: ServerState, connection: Connection, exchange: Exchange, answer: Answer) {
+  const broken = answer.close || spoilsConnection(exchange);
+  const idle = connection.waiting.length === 0 && connection.parting === null;
+  const close = broken || (state.stopping && idle);
+  if (close) seal(connection);
+  exchange.answered = true;
+  respond(exchange.res, answer, exchange.requestId, close);
+}
+
+/** Writes an answer to a socket whose parser has made no request of the bytes. */
+function writeParting(socket: Socket, answer: Answer): void {
+  const res = new ServerResponse(new IncomingMessage(socket));
+  res.assignSocket(socket);
+  res.once('finish', () => {
+    res.detachSocket(socket);
+    socket.destroySoon();
+  });
+  respond(res, answer, randomUUID(), true);
+}

@@ -1,0 +1,120 @@
+/** One request and its answer: the checks in their order, then the handler. */
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { SHED_RETRY_SECONDS, closingFailure, comeAgain, failure, withHeaders } from './answer.ts';
+import type { Answer } from './answer.ts';
+import { BODY_MAX_BYTES, readBody } from './body.ts';
+import type { BodyReading } from './body.ts';
+import { clientAddress } from './client-address.ts';
+import { framingFault, mediaTypeFault, ownRequestId, readHead } from './head.ts';
+import type { Head } from './head.ts';
+import { pathOf } from './router.ts';
+import type { Route, Routes } from './router.ts';
+import type { ErrorCode } from './status.ts';
+import type { TrustedProxies } from './trusted-proxies.ts';
+
+/** A request on its way to an answer. */
+export type Exchange = {
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  readonly head: Head;
+  readonly requestId: string;
+  readonly path: string | null;
+  readonly route: Route | undefined;
+  /** Set when the service has no room for it. */
+  refused: boolean;
+  /** What the parser or a time limit found in its body. */
+  fault: ErrorCode | null;
+  reading: BodyReading | null;
+  continued: boolean;
+  answered: boolean;
+};
+
+/** 503 for what there is no room for; the connection closes, so that the client backs off. */
+export const SHED: Answer = Object.freeze({
+  ...comeAgain('unavailable', SHED_RETRY_SECONDS), close: true,
+});
+
+/** 405: every route takes POST and nothing else (RFC 9110, 15.5.6). */
+export const NOT_POST: Answer = failure('method_not_allowed', null, ['Allow', 'POST']);
+
+/** Begins an exchange: reads the header section and looks up the route, decides nothing. */
+export function openExchange(
+  req: IncomingMessage,
+  res: ServerResponse,
+  routes: Routes,
+): Exchange {
+  const head = readHead(req);
+  const path = pathOf(req.url ?? '');
+  return {
+    req, res, head, path,
+    requestId: ownRequestId(head) ?? randomUUID(),
+    route: path === null ? undefined : routes.get(path),
+    refused: false, fault: null, reading: null, continued: false, answered: false,
+  };
+}
+
+/**
+ * Finds the answer of an exchange whose turn has come.
+ *
+ * @returns the answer, or null when the client is gone and nothing shall be done for it
+ */
+export async function answerTo(
+  exchange: Exchange,
+  proxies: TrustedProxies,
+): Promise<Answer | null> {
+  const { req, head, route } = exchange;
+  const early = earlyAnswer(exchange);
+  if (early !== null) return route === undefined ? early : withHeaders(early, route.headers);
+  const { handle, headers } = route as Route;
+  if (expectsContinue(exchange)) {
+    exchange.res.writeContinue();
+    exchange.continued = true;
+  }
+  exchange.reading = readBody(req);
+  if (exchange.fault !== null) exchange.reading.fail(exchange.fault);
+  const body = await exchange.reading.result;
+  if (body === null) return null;
+  if (typeof body === 'string') return withHeaders(closingFailure(body), headers);
+  const address = clientAddress(req.socket.remoteAddress, head.forwardedFor, proxies);
+  return address === null ? null : handle({ body, keys: head.keys, address });
+}
+
+/** What the header section alone decides, in the order of the contract; null to read on. */
+function earlyAnswer(exchange: Exchange): Answer | null {
+  const { req, head, path, route } = exchange;
+  if (exchange.refused) return SHED;
+  const fault = framingFault(req, head);
+  if (fault !== null) return fault;
+  if (path === null) return closingFailure('invalid_request');
+  if (route === undefined) return failure('not_found');
+  if (req.method !== 'POST') return NOT_POST;
+  if (hasExpectation(exchange) && !expectsContinue(exchange)) return failure('expectation_failed');
+  const mediaType = mediaTypeFault(head);
+  if (mediaType !== null) return mediaType;
+  const tooLong = (head.contentLength ?? 0) > BODY_MAX_BYTES;
+  return tooLong ? closingFailure('payload_too_large') : null;
+}
+
+/** HTTP/1.0 knows no expectations: they are ignored there (RFC 9110, 10.1.1). */
+function hasExpectation({ req, head }: Exchange): boolean {
+  return head.expect !== '' && req.httpVersionMinor === 1;
+}
+
+function expectsContinue(exchange: Exchange): boolean {
+  return hasExpectation(exchange) && exchange.head.expect.toLowerCase() === '100-continue';
+}
+
+/**
+ * Whether the connection cannot be used again after an answer that is given now: what is left of
+ * the body is without a bound, or the client may or may not send one that it asked leave for.
+ */
+export function spoilsConnection(exchange: Exchange): boolean {
+  const { contentLength, transferEncoding, upgrade } = exchange.head;
+  const chunked = transferEncoding !== '';
+  // The parser throws away what follows a request with Upgrade and no body in the same packet.
+  if (upgrade && !chunked && (contentLength ?? 0) === 0) return true;
+  if (exchange.req.complete) return false;
+  if (hasExpectation(exchange) && !exchange.continued) return true;
+  return chunked || (contentLength ?? 0) > BODY_MAX_BYTES;
+}

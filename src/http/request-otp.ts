@@ -1,0 +1,70 @@
+/** POST /otp/request: from plain input to a plain answer. */
+import type { IssueInput, IssueOutcome } from '../otp/outcome.ts';
+import type { Policies } from '../otp/policy.ts';
+import type { OtpService } from '../otp/service.ts';
+import { comeAgain, failed, failure, invalidField } from './answer.ts';
+import type { Answer, FieldFault } from './answer.ts';
+import { purposeOf, userIdOf } from './fields.ts';
+import { requiredKeyOf } from './idempotency-key.ts';
+import { parseJsonObject } from './json-object.ts';
+import { limitHeaders, policyHeaders } from './rate-limit.ts';
+import type { RequestInput } from './router.ts';
+
+const MEMBERS: readonly string[] = Object.freeze(['user_id', 'purpose']);
+
+/**
+ * Issues a code (contract, "POST /otp/request"). Never rejects.
+ *
+ * @returns 201 issued, 400 for a field or the key, 422 for a reused key, 429 when locked or
+ *   limited, 503 when the database cannot answer, 500 for anything else
+ */
+export async function requestOtp(
+  service: OtpService,
+  policies: Policies,
+  input: RequestInput,
+): Promise<Answer> {
+  const issue = issueInputOf(input);
+  if ('field' in issue) return invalidField(issue, policyHeaders(policies.default));
+  try {
+    return answerOf(await service.issue(issue));
+  } catch (error) {
+    return failed(error, policyHeaders(policies.for(issue.purpose)));
+  }
+}
+
+/** The first fault in the order body, key, user_id, purpose; or the input of the operation. */
+function issueInputOf({ body, keys, address }: RequestInput): IssueInput | FieldFault {
+  const object = parseJsonObject(body, MEMBERS);
+  if ('field' in object) return object;
+  const key = requiredKeyOf(keys);
+  if (typeof key !== 'string') return key;
+  const userId = userIdOf(object.members.user_id);
+  if (typeof userId !== 'string') return userId;
+  const purpose = purposeOf(object.members.purpose);
+  if (typeof purpose !== 'string') return purpose;
+  return { userId, purpose, address, key };
+}
+
+function answerOf(outcome: IssueOutcome): Answer {
+  const headers = limitHeaders(outcome.limits);
+  switch (outcome.kind) {
+    case 'issued': return issued(outcome, headers);
+    case 'key_reused': return failure('idempotency_key_reused', null, headers);
+    case 'locked': return comeAgain('too_many_attempts', outcome.retryAfterSeconds, headers);
+    case 'limited': return comeAgain('rate_limit_exceeded', outcome.retryAfterSeconds, headers);
+    default: throw new TypeError('no such outcome', { cause: outcome });
+  }
+}
+
+function issued(
+  outcome: Extract<IssueOutcome, { kind: 'issued' }>,
+  headers: readonly string[],
+): Answer {
+  const body = JSON.stringify({
+    otp_id: outcome.otpId,
+    ttl: outcome.ttlSeconds,
+    remaining_requests: outcome.remainingRequests,
+  });
+  const marked = outcome.replayed ? ['Idempotent-Replayed', 'true', ...headers] : headers;
+  return { code: 'issued', body, headers: marked, close: false };
+}

@@ -1,0 +1,143 @@
+/** The HTTP server: node:http with its limits, and where its events go. */
+import { createServer } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import type { Policies } from '../otp/policy.ts';
+import type { OtpService } from '../otp/service.ts';
+import { closingFailure } from './answer.ts';
+import { accept, drop, openConnection, part, refuseBytes } from './connection.ts';
+import type { Connection, Fault, ServerState } from './connection.ts';
+import { NOT_POST } from './exchange.ts';
+import { HTTP_LIMITS } from './limits.ts';
+import type { HttpLimits } from './limits.ts';
+import { createRoutes } from './router.ts';
+import type { ErrorCode } from './status.ts';
+import type { TrustedProxies } from './trusted-proxies.ts';
+
+/** What the server serves, and whom it tells of errors. */
+export type HttpOptions = Readonly<{
+  service: OtpService;
+  policies: Policies;
+  trustedProxies: TrustedProxies;
+  /** Errors behind a 500 or 503, in full, for the log. */
+  onFault: (fault: Fault) => void;
+}>;
+
+/** A server that can be started and stopped once. */
+export type HttpServer = Readonly<{
+  /** Resolves with the port when connections are accepted; rejects when it cannot listen. */
+  listen: (port: number, host: string) => Promise<{ port: number }>;
+  /**
+   * Stops accepting, answers what is in flight with Connection: close, resolves when the last
+   * socket is gone or, at the bound in milliseconds, has been destroyed.
+   */
+  close: (timeoutMs: number) => Promise<void>;
+}>;
+
+/** What the parser's complaints are called; all others are `invalid_request`. */
+const PARSER_FAULTS: ReadonlyMap<string, ErrorCode> = new Map([
+  ['HPE_HEADER_OVERFLOW', 'headers_too_large'],
+  ['HPE_CHUNK_EXTENSIONS_OVERFLOW', 'payload_too_large'],
+  ['ERR_HTTP_REQUEST_TIMEOUT', 'request_timeout'],
+]);
+
+/** Creates the server; it opens nothing before `listen`. */
+export function createHttpServer(
+  options: HttpOptions,
+  limits: HttpLimits = HTTP_LIMITS,
+): HttpServer {
+  const state: ServerState = {
+    routes: createRoutes(options.service, options.policies),
+    proxies: options.trustedProxies,
+    onFault: options.onFault,
+    requestsMax: limits.requestsMax,
+    requests: 0,
+    stopping: false,
+  };
+  const server = createServer({
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveTimeoutMs,
+    connectionsCheckingInterval: limits.checkIntervalMs,
+    maxHeaderSize: limits.headersMaxBytes,
+    // Host is checked in head.ts, where its answer has our format.
+    requireHostHeader: false,
+  });
+  server.timeout = limits.stalledTimeoutMs;
+  server.maxConnections = limits.connectionsMax;
+  const connections = listenToEvents(server, state);
+  return {
+    listen: (port, host) => listen(server, state, port, host),
+    close: (timeoutMs) => close(server, state, connections, timeoutMs),
+  };
+}
+
+type Connections = Map<Socket, Connection>;
+
+/** Every event of node:http goes to the connection it is about. */
+function listenToEvents(server: Server, state: ServerState): Connections {
+  const connections: Connections = new Map();
+  const request = (req: IncomingMessage, res: ServerResponse): void => {
+    const connection = connections.get(req.socket);
+    if (connection !== undefined) accept(state, connection, req, res);
+  };
+  server.on('connection', (socket: Socket) => {
+    const connection = openConnection(socket);
+    connections.set(socket, connection);
+    socket.once('close', () => {
+      connections.delete(socket);
+      drop(state, connection);
+    });
+  });
+  server.on('request', request);
+  server.on('checkContinue', request);
+  server.on('checkExpectation', request);
+  server.on('connect', (req: IncomingMessage) => {
+    const connection = connections.get(req.socket);
+    if (connection !== undefined) part(state, connection, NOT_POST);
+  });
+  server.on('clientError', (error: NodeJS.ErrnoException, stream) => {
+    const connection = connections.get(stream as Socket);
+    const code = PARSER_FAULTS.get(error.code ?? '') ?? 'invalid_request';
+    // Not writable: the client is gone (ECONNRESET and its like), there is nobody to answer.
+    if (connection === undefined || !stream.writable) stream.destroy();
+    else refuseBytes(state, connection, code, closingFailure(code));
+  });
+  return connections;
+}
+
+function listen(
+  server: Server,
+  state: ServerState,
+  port: number,
+  host: string,
+): Promise<{ port: number }> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, host, () => {
+      server.off('error', reject);
+      // Such as EMFILE while accepting: that connection is lost, the server goes on.
+      server.on('error', (error) => state.onFault({ requestId: '', route: '', error }));
+      resolve({ port: (server.address() as AddressInfo).port });
+    });
+  });
+}
+
+async function close(
+  server: Server,
+  state: ServerState,
+  connections: Connections,
+  timeoutMs: number,
+): Promise<void> {
+  state.stopping = true;
+  const closed = new Promise<void>((resolve) => { server.close(() => resolve()); });
+  for (const { socket, newest } of connections.values()) {
+    // node:http closes the connections that are idle, but not those that never said anything.
+    if (newest === null && socket.bytesRead === 0) socket.destroy();
+  }
+  const bound = setTimeout(() => {
+    for (const socket of connections.keys()) socket.destroy();
+  }, timeoutMs);
+  await closed;
+  clearTimeout(bound);
+}

@@ -1,0 +1,31 @@
+/**
+ * The one table from what happened to the HTTP status that says so (contract, both routes and
+ * "Errors"). The names of failures are the `error` member of their bodies.
+ */
+export const STATUS = Object.freeze({
+  issued: 201,
+  verified: 200,
+  invalid_request: 400,
+  invalid_code: 401,
+  not_found: 404,
+  otp_not_found: 404,
+  method_not_allowed: 405,
+  request_timeout: 408,
+  code_used: 410,
+  code_expired: 410,
+  payload_too_large: 413,
+  unsupported_media_type: 415,
+  expectation_failed: 417,
+  idempotency_key_reused: 422,
+  too_many_attempts: 429,
+  rate_limit_exceeded: 429,
+  headers_too_large: 431,
+  internal: 500,
+  unavailable: 503,
+} as const);
+
+/** Everything a request can end in. */
+export type Code = keyof typeof STATUS;
+
+/** The codes that are failures: the values of the `error` member. */
+export type ErrorCode = Exclude<Code, 'issued' | 'verified'>;

@@ -1,0 +1,28 @@
+/** SIGINT and SIGTERM as one request to stop. */
+
+/** npm hands a terminal's Ctrl-C on to a process that has it already: that is one request. */
+const SAME_REQUEST_MS = 1000;
+
+/**
+ * Listens for SIGINT and SIGTERM.
+ *
+ * @returns a signal that is aborted by the first of them; a later one ends the process with 1
+ */
+export function listenForStop(): AbortSignal {
+  const controller = new AbortController();
+  let mayForce = false;
+  const onSignal = (): void => {
+    if (mayForce) process.exit(1);
+    if (controller.signal.aborted) return;
+    setTimeout(() => { mayForce = true; }, SAME_REQUEST_MS).unref();
+    controller.abort(new Stopped());
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  return controller.signal;
+}
+
+/** The reason of the abort: work that it breaks off ends quietly. */
+export class Stopped extends Error {
+  override name = 'Stopped';
+}

@@ -1,0 +1,142 @@
+import { readFileSync } from 'node:fs';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { createDatabase } from '../../src/db/create-database.ts';
+import { migrate, readSchemaStatus, SchemaError } from '../../src/db/migrate.ts';
+import { readSchemaFiles, splitStatements } from '../../src/db/schema-files.ts';
+import type { SchemaFile } from '../../src/db/schema-files.ts';
+import { newDatabaseName, openTestDatabase, settingsFor } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
+
+const FILES = readSchemaFiles();
+const quiet = (): void => {};
+
+async function emptyDatabase(sessionsMax = 4): Promise<TestDatabase> {
+  const settings = settingsFor(newDatabaseName());
+  await createDatabase(settings);
+  return openTestDatabase(settings, sessionsMax);
+}
+
+/** A further file of the newest version: one table, then a statement that may fail. */
+function fileWith(...statements: string[]): SchemaFile {
+  const version = FILES.length + 1;
+  const name = `000${version}-next`;
+  const open = `INSERT INTO schema_migrations (version, name, started_at)
+    VALUES (${version}, '${name}', UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE name = '${name}'`;
+  const close = `UPDATE schema_migrations SET finished_at = UTC_TIMESTAMP(6)
+    WHERE version = ${version}`;
+  return { version, name, statements: [open, ...statements, close] };
+}
+
+test('migrates an empty database, and finds nothing to do the second time', async () => {
+  const db = await emptyDatabase();
+  const before = await readSchemaStatus(db.pool);
+  assert.is(before.pending.length, FILES.length);
+  const said: string[] = [];
+  assert.is(await migrate(db.pool, (line) => said.push(line)), FILES.length - 1);
+  assert.match(said.join('\n'), /0002-otps: applying/);
+  assert.equal(await readSchemaStatus(db.pool), { pending: [], isNewer: false });
+  assert.is(await migrate(db.pool, quiet), 0);
+  db.close();
+});
+
+test('ten runners at once: each file is applied once, nobody fails', async () => {
+  const db = await emptyDatabase(20);
+  const counts = await Promise.all(Array.from({ length: 10 }, () => migrate(db.pool, quiet)));
+  assert.equal(counts.sort(), [0, 0, 0, 0, 0, 0, 0, 0, 0, FILES.length - 1]);
+  db.close();
+});
+
+test('refuses a database newer than itself, and changes nothing', async () => {
+  const db = await emptyDatabase();
+  await migrate(db.pool, quiet);
+  await db.query(`INSERT INTO schema_migrations VALUES (99, '0099-later', NOW(6), NOW(6))`);
+  assert.is((await readSchemaStatus(db.pool)).isNewer, true);
+  try {
+    await migrate(db.pool, quiet, [...FILES, fileWith('CREATE TABLE never (a INT)')]);
+    assert.unreachable();
+  } catch (error) {
+    assert.instance(error, SchemaError);
+    assert.match((error as Error).message, /newer than this otpd/);
+  }
+  assert.equal(await db.query(`SHOW TABLES LIKE 'never'`), []);
+  db.close();
+});
+
+test('names a file that fails, and resumes it once it is mended', async () => {
+  const db = await emptyDatabase();
+  await migrate(db.pool, quiet);
+  const first = 'CREATE TABLE half_way (a INT)';
+  const broken = fileWith(first, 'CREATE TABLE half_way_2 (a NONSENSE)');
+  try {
+    await migrate(db.pool, quiet, [...FILES, broken]);
+    assert.unreachable();
+  } catch (error) {
+    assert.match((error as Error).message, /statement 3 of schema\/0006-next\.sql failed/);
+  }
+  const mended = [...FILES, fileWith(first, 'CREATE TABLE half_way_2 (a INT)')];
+  assert.equal((await readSchemaStatus(db.pool, mended)).pending, ['0006-next']);
+  const said: string[] = [];
+  assert.is(await migrate(db.pool, (line) => said.push(line), mended), 1);
+  assert.match(said.join('\n'), /0006-next: it was left half-applied; resuming it/);
+  assert.equal(await readSchemaStatus(db.pool, mended), { pending: [], isNewer: false });
+  db.close();
+});
+
+test('a fresh file that finds its table there is a fault, not a resumption', async () => {
+  const db = await emptyDatabase();
+  await migrate(db.pool, quiet);
+  await db.query('CREATE TABLE taken (a INT)');
+  try {
+    await migrate(db.pool, quiet, [...FILES, fileWith('CREATE TABLE taken (a INT)')]);
+    assert.unreachable();
+  } catch (error) {
+    assert.match((error as Error).message, /ER_TABLE_EXISTS_ERROR/);
+  }
+  db.close();
+});
+
+test('a DBA may feed the files by hand: the record is the same', async () => {
+  const byHand = await emptyDatabase();
+  for (const { statements } of FILES) {
+    for (const sql of statements) await byHand.query(sql);
+  }
+  assert.equal(await readSchemaStatus(byHand.pool), { pending: [], isNewer: false });
+  assert.is(await migrate(byHand.pool, quiet), 0);
+  byHand.close();
+});
+
+test('one open code per pair, byte-exact names, UTC microseconds: held by the schema', async () => {
+  const db = await emptyDatabase();
+  await migrate(db.pool, quiet);
+  const insert = `INSERT INTO otps (user_id, purpose, otp_id, key_id, digest, created_at,
+    expires_at, wrong_attempts, consecutive_wrong)
+    VALUES (?, 'login', ?, 'k', NULL, NOW(6), NOW(6), 0, 0)`;
+  for (const user of ['u1', 'U1', 'u1 ', 'ú1', 'u\u03011', 'u1\u200b']) {
+    await db.query(insert, [user, Buffer.alloc(16)]);
+  }
+  try {
+    await db.query(insert, ['u1', Buffer.alloc(16, 1)]);
+    assert.unreachable();
+  } catch (error) {
+    assert.match((error as Error).message, /ER_DUP_ENTRY/);
+  }
+  const times = await db.query(`SELECT table_name, column_name, data_type, datetime_precision AS p
+    FROM information_schema.columns WHERE table_schema = DATABASE()
+    AND data_type IN ('datetime', 'timestamp', 'date', 'time')`);
+  assert.ok(times.length > 8);
+  assert.ok(times.every(({ p, DATA_TYPE }) => DATA_TYPE === 'datetime' && p === 6));
+  db.close();
+});
+
+test('files are numbered without gaps, and split into statements', () => {
+  assert.equal(FILES.map(({ version }) => version), FILES.map((_, index) => index + 1));
+  assert.equal(splitStatements('-- a; b;\nSELECT 1;\n\nSELECT\n  ";x" ; \n-- end\n'), [
+    'SELECT 1', 'SELECT\n  ";x"',
+  ]);
+  assert.throws(() => readSchemaFiles(new URL('../fixtures/misnumbered', import.meta.url).pathname),
+    /0003-gap\.sql is not numbered 2/);
+  assert.ok(readFileSync(new URL('../../schema/0002-otps.sql', import.meta.url), 'utf8'));
+});
+
+test.run();

@@ -1,0 +1,60 @@
+/** An HTTP client for tests: whole answers, and a note of every byte for the leak test. */
+import { Agent, request } from 'node:http';
+import type { IncomingHttpHeaders } from 'node:http';
+import { noteVisible } from './trail.ts';
+
+/** A whole answer. */
+export type Reply = Readonly<{
+  status: number;
+  headers: IncomingHttpHeaders;
+  text: string;
+  /** The body, parsed; undefined when it is empty. */
+  body: Record<string, unknown>;
+}>;
+
+/** One request of a client. */
+export type Call = Readonly<{
+  port: number;
+  path: string;
+  body: unknown;
+  /** Sent as X-Forwarded-For; the services under test trust loopback as a proxy. */
+  address?: string | undefined;
+  key?: string | undefined;
+  headers?: Record<string, string>;
+}>;
+
+const agent = new Agent({ keepAlive: true, maxSockets: Infinity });
+
+/** Sends a POST with a JSON body. Rejects when the connection fails before the answer is whole. */
+export function post(call: Call): Promise<Reply> {
+  const headers: Record<string, string> = {
+    'Content-Type': 'application/json',
+    ...(call.address === undefined ? {} : { 'X-Forwarded-For': call.address }),
+    ...(call.key === undefined ? {} : { 'Idempotency-Key': call.key }),
+    ...call.headers,
+  };
+  const body = typeof call.body === 'string' ? call.body : JSON.stringify(call.body);
+  headers['Content-Length'] = String(Buffer.byteLength(body));
+  return new Promise((resolve, reject) => {
+    const options = { agent, host: '127.0.0.1', port: call.port, path: call.path };
+    const sent = request({ ...options, method: 'POST', headers }, (answer) => {
+      let text = '';
+      answer.setEncoding('utf8');
+      answer.on('data', (chunk: string) => { text += chunk; });
+      answer.on('error', reject);
+      answer.on('end', () => {
+        const status = answer.statusCode ?? 0;
+        noteVisible(`${status} ${JSON.stringify(answer.rawHeaders)} ${text}`);
+        const parsed = text === '' ? {} : JSON.parse(text) as Record<string, unknown>;
+        resolve({ status, headers: answer.headers, text, body: parsed });
+      });
+    });
+    sent.on('error', reject);
+    sent.end(body);
+  });
+}
+
+/** Ends the idle connections, so that servers and processes can end. */
+export function closeClient(): void {
+  agent.destroy();
+}

@@ -1,0 +1,83 @@
+/** A fresh database for a test, on the throwaway MySQL that the test runner started. */
+import { randomBytes } from 'node:crypto';
+import { createDatabase } from '../../src/db/create-database.ts';
+import { migrate } from '../../src/db/migrate.ts';
+import { SessionPool } from '../../src/db/pool.ts';
+import { openSession } from '../../src/db/session.ts';
+import type { DatabaseSettings, Row, Session } from '../../src/db/session.ts';
+import { TestClock } from './clock.ts';
+
+/** A database of its own, with a pool under a clock that the test moves. */
+export type TestDatabase = Readonly<{
+  settings: DatabaseSettings;
+  clock: TestClock;
+  pool: SessionPool;
+  /** Runs one statement in a session of its own, outside the clock, and commits it. */
+  query: (sql: string, values?: readonly (string | number | Buffer)[]) => Promise<Row[]>;
+  /** Ends the pool; fails when a session was never given back. */
+  close: () => void;
+}>;
+
+/** How many sessions a test's pool may open unless it says otherwise. */
+const SESSIONS_MAX = 16;
+
+/** The socket of the throwaway server. */
+export function serverSocket(): string {
+  const socketPath = process.env.OTPD_TEST_SOCKET;
+  if (socketPath === undefined) throw new Error('run it by: npm test -- FILE');
+  return socketPath;
+}
+
+/** Settings for a database of the throwaway server. */
+export function settingsFor(database: string | null): DatabaseSettings {
+  return {
+    socketPath: serverSocket(),
+    host: null,
+    port: 0,
+    user: 'root',
+    password: '',
+    database,
+    tlsCaFile: null,
+  };
+}
+
+/** A name that no other test has. The runner reads such databases at the end, for the leak test. */
+export function newDatabaseName(): string {
+  return `otpd_test_${randomBytes(6).toString('hex')}`;
+}
+
+/** Creates and migrates a database. */
+export async function createTestDatabase(sessionsMax = SESSIONS_MAX): Promise<TestDatabase> {
+  const settings = settingsFor(newDatabaseName());
+  await createDatabase(settings);
+  const plain = new SessionPool(() => openSession(settings), 2);
+  await migrate(plain, () => {});
+  plain.close();
+  return openTestDatabase(settings, sessionsMax);
+}
+
+/** Opens a database that exists, under a clock of its own. */
+export function openTestDatabase(
+  settings: DatabaseSettings,
+  sessionsMax = SESSIONS_MAX,
+): TestDatabase {
+  const clock = new TestClock();
+  const open = async (): Promise<Session> => clock.wrap(await openSession(settings));
+  const pool = new SessionPool(open, sessionsMax);
+  const query: TestDatabase['query'] = async (sql, values = []) => {
+    const session = await openSession(settings);
+    try {
+      const rows = await session.run('test', sql, values);
+      await session.run('test', 'COMMIT', []);
+      return rows;
+    } finally {
+      session.destroy();
+    }
+  };
+  const close = (): void => {
+    const { busyCount } = pool;
+    pool.close();
+    if (busyCount > 0) throw new Error(`${busyCount} sessions were never given back`);
+  };
+  return { settings, clock, pool, query, close };
+}

@@ -1,0 +1,91 @@
+/** Starts services in processes of their own. */
+import { fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import type { DatabaseSettings } from '../../src/db/session.ts';
+import type { Message } from '../../src/otp/message.ts';
+import { noteVisible } from './trail.ts';
+
+/** A service in another process. */
+export type ServiceProcess = Readonly<{
+  port: number;
+  processId: number;
+  /** Every message that the process has reported as sent, in order. */
+  messages: Message[];
+  setClock: (text: string | null) => Promise<void>;
+  /** Ends it; throws when it leaked a session or failed. */
+  stop: () => Promise<void>;
+  /** Ends it as kill -9 does. */
+  kill: () => Promise<void>;
+}>;
+
+/** What a process is started with. */
+export type ProcessOptions = Readonly<{
+  settings: DatabaseSettings;
+  /** As in OTP_SECRETS; the processes of one database share it. */
+  secrets: string;
+  /** The text of a policy file. */
+  policy?: string;
+  sessionsMax?: number;
+}>;
+
+type Report =
+  | { kind: 'ready'; port: number }
+  | { kind: 'clock' }
+  | { kind: 'message'; message: Message };
+
+const PROGRAM = fileURLToPath(new URL('./service-process.ts', import.meta.url));
+
+/** Starts one and waits until it answers. */
+export async function startServiceProcess(options: ProcessOptions): Promise<ServiceProcess> {
+  const { settings, secrets, policy = '{}', sessionsMax = 32 } = options;
+  const child = fork(PROGRAM, [], { execArgv: ['--import', 'tsx'], stdio: 'pipe' });
+  child.stdout?.on('data', (chunk: Buffer) => noteVisible(chunk.toString()));
+  child.stderr?.on('data', (chunk: Buffer) => noteVisible(chunk.toString()));
+  const messages: Message[] = [];
+  child.on('message', (report: Report) => {
+    if (report.kind === 'message') messages.push(report.message);
+  });
+  child.send({ settings, secrets, policy, sessionsMax });
+  const { port } = await reportOf(child, 'ready');
+  return {
+    port,
+    processId: child.pid ?? 0,
+    messages,
+    setClock: async (text) => {
+      child.send({ clock: text });
+      await reportOf(child, 'clock');
+    },
+    stop: async () => {
+      const exit = once(child, 'exit');
+      child.send({ stop: true });
+      const [code] = await exit;
+      if (code !== 0) throw new Error(`the service process ended with ${code}`);
+    },
+    kill: async () => {
+      const exit = once(child, 'exit');
+      child.kill('SIGKILL');
+      await exit;
+    },
+  };
+}
+
+async function reportOf<K extends Report['kind']>(
+  child: ChildProcess,
+  kind: K,
+): Promise<Extract<Report, { kind: K }>> {
+  return new Promise((resolve, reject) => {
+    const onExit = (code: number | null): void => {
+      reject(new Error(`the service process ended with ${code}`));
+    };
+    const onReport = (report: Report): void => {
+      if (report.kind !== kind) return;
+      child.off('message', onReport);
+      child.off('exit', onExit);
+      resolve(report as Extract<Report, { kind: K }>);
+    };
+    child.on('message', onReport);
+    child.once('exit', onExit);
+  });
+}

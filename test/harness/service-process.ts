@@ -1,0 +1,43 @@
+/**
+ * A service in a process of its own, for races and crashes: started by fork, it takes its
+ * settings from its first message, moves its clock on `{clock}`, and reports each message sent.
+ */
+import { parsePolicies } from '../../src/otp/policy-file.ts';
+import { openTestDatabase } from './database.ts';
+import type { DatabaseSettings } from '../../src/db/session.ts';
+import { secretsOf, startTestService } from './service.ts';
+
+/** What the parent sends first. */
+export type Settings = Readonly<{
+  settings: DatabaseSettings;
+  secrets: string;
+  policy: string;
+  sessionsMax: number;
+}>;
+
+async function start({ settings, secrets, policy, sessionsMax }: Settings): Promise<void> {
+  const { pool, clock } = openTestDatabase(settings, sessionsMax);
+  const parsed = parsePolicies(policy);
+  if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+  const service = await startTestService({
+    pool,
+    policies: parsed.policies,
+    secrets: secretsOf(secrets),
+    onMessage: (message) => process.send?.({ kind: 'message', message }),
+  });
+  process.on('message', async (order: { clock?: string | null; stop?: true }) => {
+    if (order.clock !== undefined) {
+      clock.set(order.clock);
+      process.send?.({ kind: 'clock' });
+    }
+    if (order.stop) {
+      await service.close();
+      const { busyCount } = pool;
+      pool.close();
+      process.exit(busyCount === 0 ? 0 : 1);
+    }
+  });
+  process.send?.({ kind: 'ready', port: service.port });
+}
+
+process.once('message', (settings: Settings) => void start(settings));

@@ -1,0 +1,71 @@
+/** The real service on a test's database, with a message sink in place of a channel. */
+import { randomBytes } from 'node:crypto';
+import { Sweeper } from '../../src/db/sweep.ts';
+import { createHttpServer } from '../../src/http/server.ts';
+import { parseTrustedProxies } from '../../src/http/trusted-proxies.ts';
+import type { Message } from '../../src/otp/message.ts';
+import { createPolicies } from '../../src/otp/policy.ts';
+import type { Policies } from '../../src/otp/policy.ts';
+import { parseSecrets } from '../../src/otp/secrets.ts';
+import type { Secrets } from '../../src/otp/secrets.ts';
+import { createOtpService } from '../../src/otp/service.ts';
+import type { SessionPool } from '../../src/db/pool.ts';
+import { noteCode, noteVisible } from './trail.ts';
+
+/** A running service. */
+export type TestService = Readonly<{
+  port: number;
+  /** Every message that was sent, in order. */
+  messages: Message[];
+  close: () => Promise<void>;
+}>;
+
+/** What a test may set. */
+export type TestServiceOptions = Readonly<{
+  pool: SessionPool;
+  policies?: Policies;
+  secrets?: Secrets;
+  /** Told of each message as it is sent. */
+  onMessage?: (message: Message) => void;
+}>;
+
+/** Fresh secrets, in the form of OTP_SECRETS. */
+export function newSecretsText(): string {
+  return `test:${randomBytes(32).toString('base64')}`;
+}
+
+/** Reads secrets that are known to be right. */
+export function secretsOf(text: string): Secrets {
+  const parsed = parseSecrets(text);
+  if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+  return parsed.secrets;
+}
+
+/** Starts the service on a free port of loopback, trusting loopback as its proxy. */
+export async function startTestService(options: TestServiceOptions): Promise<TestService> {
+  const messages: Message[] = [];
+  const policies = options.policies ?? createPolicies();
+  const service = createOtpService({
+    pool: options.pool,
+    policies,
+    secrets: options.secrets ?? secretsOf(newSecretsText()),
+    sweeper: new Sweeper(),
+    deliver: (message) => {
+      noteCode(message.code);
+      messages.push(message);
+      options.onMessage?.(message);
+    },
+  });
+  const { proxies: trustedProxies } = parseTrustedProxies('127.0.0.0/8');
+  const server = createHttpServer({
+    service,
+    policies,
+    trustedProxies,
+    onFault: ({ requestId, route, error }) => {
+      const text = error instanceof Error ? error.stack ?? error.message : String(error);
+      noteVisible(`${requestId} ${route} ${text}`);
+    },
+  });
+  const { port } = await server.listen(0, '127.0.0.1');
+  return { port, messages, close: () => server.close(2000) };
+}

@@ -1,0 +1,134 @@
+/** Every outcome of both routes, byte for byte: status, body, and the headers beside it. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { Unavailable } from '../../src/db/unavailable.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy.ts';
+import type { IssueOutcome, VerifyOutcome } from '../../src/otp/outcome.ts';
+import { ISSUED, LIMITS, startServer, stopServers } from './fake-service.ts';
+import { exchange, post } from './raw-client.ts';
+import type { RawAnswer } from './raw-client.ts';
+
+const ISSUE_BODY = '{"user_id":"u1","purpose":"login"}';
+const VERIFY_BODY = '{"user_id":"u1","purpose":"login","code":"012345"}';
+const POLICY = 'RateLimit-Policy: "user";q=3;w=900, "ip";q=8;w=900';
+const LIMIT = 'RateLimit: "user";r=2;t=900, "ip";r=7;t=900';
+
+/** The whole head of an answer on a kept connection, `Date` aside. */
+function headOf(line: string, length: number, extra: readonly string[] = []): string {
+  return [
+    `HTTP/1.1 ${line}`, 'Content-Type: application/json', `Content-Length: ${length}`,
+    'X-Request-Id: r-1', 'Cache-Control: no-store', 'X-Content-Type-Options: nosniff',
+    "Content-Security-Policy: frame-ancestors 'none'", ...extra,
+    'Connection: keep-alive', 'Keep-Alive: timeout=5',
+  ].join('\r\n');
+}
+
+function same(name: string, got: RawAnswer, line: string, extra: string[], body: string): void {
+  assert.is(got.body, body, name);
+  assert.match(got.headers.get('date') as string, /^[A-Z][a-z]{2}, .* GMT$/);
+  assert.is(got.head.replace(/\r\nDate: [^\r]*/, ''), headOf(line, body.length, extra), name);
+}
+
+const NOT_FOUND_BODY = '{"error":"otp_not_found"}';
+const LOCKED_BODY = '{"error":"too_many_attempts","retry_after_seconds":600}';
+const REUSED_BODY = '{"error":"idempotency_key_reused"}';
+
+test('every outcome of /otp/request', async () => {
+  let outcome: IssueOutcome = ISSUED;
+  const { port, issues } = await startServer({ issue: async () => outcome });
+  const limited = { retryAfterSeconds: 180, limits: LIMITS };
+  const created = '{"otp_id":"o1","ttl":300,"remaining_requests":2}';
+  const rows: [IssueOutcome, string, string[], string][] = [
+    [ISSUED, '201 Created', [POLICY, LIMIT], created],
+    [{ ...ISSUED, replayed: true }, '201 Created',
+      ['Idempotent-Replayed: true', POLICY, LIMIT], created],
+    [{ kind: 'key_reused', limits: LIMITS }, '422 Unprocessable Entity', [POLICY, LIMIT],
+      REUSED_BODY],
+    [{ kind: 'locked', retryAfterSeconds: 600, limits: LIMITS }, '429 Too Many Requests',
+      ['Retry-After: 600', POLICY, LIMIT], LOCKED_BODY],
+    [{ kind: 'limited', ...limited }, '429 Too Many Requests',
+      ['Retry-After: 180', POLICY, LIMIT],
+      '{"error":"rate_limit_exceeded","remaining_cooldown_seconds":180}'],
+  ];
+  for (const [given, line, extra, body] of rows) {
+    outcome = given;
+    const got = await exchange(port, post('/otp/request', ISSUE_BODY, { 'X-Request-Id': 'r-1' }));
+    same(given.kind, got, line, extra, body);
+  }
+  const input = { userId: 'u1', purpose: 'login', address: '127.0.0.1', key: 'k1' };
+  assert.equal(issues[0], input);
+});
+
+test('every outcome of /otp/verify', async () => {
+  let outcome: VerifyOutcome = { kind: 'verified', replayed: false };
+  const { port, verifies } = await startServer({ verify: async () => outcome });
+  const success = '{"success":true,"message":"verification_successful"}';
+  const rows: [VerifyOutcome, string, string[], string][] = [
+    [{ kind: 'verified', replayed: false }, '200 OK', [], success],
+    [{ kind: 'verified', replayed: true }, '200 OK', ['Idempotent-Replayed: true'], success],
+    [{ kind: 'key_reused' }, '422 Unprocessable Entity', [], REUSED_BODY],
+    [{ kind: 'locked', retryAfterSeconds: 600 }, '429 Too Many Requests', ['Retry-After: 600'],
+      LOCKED_BODY],
+    [{ kind: 'not_found' }, '404 Not Found', [], NOT_FOUND_BODY],
+    [{ kind: 'used' }, '410 Gone', [], '{"error":"code_used"}'],
+    [{ kind: 'expired' }, '410 Gone', [], '{"error":"code_expired"}'],
+    [{ kind: 'wrong', attemptsRemaining: 2 }, '401 Unauthorized',
+      ['WWW-Authenticate: OTP realm="otpd"'], '{"error":"invalid_code","attempts_remaining":2}'],
+  ];
+  for (const [given, line, extra, body] of rows) {
+    outcome = given;
+    const got = await exchange(port, post('/otp/verify', VERIFY_BODY, { 'X-Request-Id': 'r-1' }));
+    same(given.kind, got, line, extra, body);
+  }
+  assert.equal(verifies[0], { userId: 'u1', purpose: 'login', code: '012345', key: 'k1' });
+  await exchange(port, post('/otp/verify', VERIFY_BODY, { 'Idempotency-Key': null }));
+  assert.is(verifies.at(-1)?.key, null);
+});
+
+test('errors of the operation: 503, 500, in full for the log and as nothing for the client',
+  async () => {
+    const own = { ...DEFAULT_POLICY, userLimit: 5 };
+    const policies = createPolicies(DEFAULT_POLICY, new Map([['login', own]]));
+    let error: unknown = new Unavailable('pool full', { retryAfterSeconds: 2 });
+    const fail = (): Promise<never> => Promise.reject(error);
+    const { port, faults } = await startServer({ policies, issue: fail, verify: fail });
+    const mine = { 'X-Request-Id': 'r-1' };
+    const ownPolicy = 'RateLimit-Policy: "user";q=5;w=900, "ip";q=8;w=900';
+    same('away', await exchange(port, post('/otp/request', ISSUE_BODY, mine)),
+      '503 Service Unavailable', ['Retry-After: 2', ownPolicy], '{"error":"unavailable"}');
+    same('away', await exchange(port, post('/otp/verify', VERIFY_BODY, mine)),
+      '503 Service Unavailable', ['Retry-After: 2'], '{"error":"unavailable"}');
+    error = new TypeError('secret of host db-7');
+    same('bug', await exchange(port, post('/otp/request', ISSUE_BODY, mine)),
+      '500 Internal Server Error', [ownPolicy], '{"error":"internal"}');
+    assert.equal(faults.map((fault) => fault.route),
+      ['/otp/request', '/otp/verify', '/otp/request']);
+    assert.ok(faults.every((fault) => fault.requestId === 'r-1'));
+    assert.is(faults.at(-1)?.error, error);
+  });
+
+test('an outcome that does not exist is a fault, and the connection goes on', async () => {
+  const nonsense = { kind: 'nonsense' } as unknown as VerifyOutcome;
+  const { port, faults } = await startServer({ verify: async () => nonsense });
+  const got = await exchange(port, post('/otp/verify', VERIFY_BODY));
+  assert.is(`${got.status} ${got.body}`, '500 {"error":"internal"}');
+  assert.is(faults.length, 1);
+});
+
+test('a request id is repeated when it is plain, else made up', async () => {
+  const { port } = await startServer();
+  const idOf = async (lines: string): Promise<string> => {
+    const got = await exchange(port, `GET / HTTP/1.1\r\nHost: a\r\n${lines}\r\n`);
+    return got.headers.get('x-request-id') as string;
+  };
+  const longest = 'a'.repeat(64);
+  assert.is(await idOf('X-Request-Id: A.b_c-9\r\n'), 'A.b_c-9');
+  assert.is(await idOf(`X-Request-Id: ${longest}\r\n`), longest);
+  const made = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+  const rows = ['', `X-Request-Id: ${longest}a\r\n`, 'X-Request-Id: a b\r\n', 'X-Request-Id:\r\n',
+    'X-Request-Id: <x>\r\n', 'X-Request-Id: a\r\nX-Request-Id: a\r\n'];
+  for (const lines of rows) assert.match(await idOf(lines), made, lines);
+});
+
+test.after(stopServers);
+test.run();

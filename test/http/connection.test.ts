@@ -1,0 +1,267 @@
+/** Many requests on one socket, too many requests, and clients that go away. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { IncomingMessage, ServerResponse } from 'node:http';
+import { Socket } from 'node:net';
+import type { Answer } from '../../src/http/answer.ts';
+import { answerTo, openExchange } from '../../src/http/exchange.ts';
+import { parseTrustedProxies } from '../../src/http/trusted-proxies.ts';
+import type { IssueOutcome } from '../../src/otp/outcome.ts';
+import { eventually, gate, ISSUED, startServer, stopServers } from './fake-service.ts';
+import { exchange, openClient, post } from './raw-client.ts';
+import type { RawClient } from './raw-client.ts';
+
+const BODY = '{"user_id":"u","purpose":"p"}';
+const VERIFY = '{"user_id":"u","purpose":"p","code":"123456"}';
+const SHED = '503 {"error":"unavailable"} 1 close';
+const UNFINISHED = post('/otp/request', BODY.slice(0, 9), { 'Content-Length': '29' });
+
+function numbered(count: number): string {
+  const one = (at: number): string => post('/otp/request', BODY, { 'Idempotency-Key': `k${at}` });
+  return Array.from({ length: count }, (_, at) => one(at)).join('');
+}
+
+test('200 pipelined requests: one at a time, in order, 17 served, the excess shed', async () => {
+  let running = 0;
+  let most = 0;
+  const start = gate<void>();
+  const issue = async ({ key }: { key: string }): Promise<IssueOutcome> => {
+    running += 1;
+    most = Math.max(most, running);
+    await start.promise;
+    running -= 1;
+    return { ...ISSUED, otpId: key };
+  };
+  const { port, issues } = await startServer({ issue });
+  const client = await openClient(port);
+  client.send(numbered(200));
+  await eventually('the first runs', () => running === 1);
+  start.open();
+  for (let at = 0; at < 17; at += 1) {
+    const got = await client.answer();
+    assert.is(got.status, 201);
+    assert.is((JSON.parse(got.body) as { otp_id: string }).otp_id, `k${at}`);
+  }
+  const got = await client.answer();
+  const { headers } = got;
+  assert.is(`${got.status} ${got.body} ${headers.get('retry-after')} ${headers.get('connection')}`,
+    SHED);
+  assert.ok(headers.has('ratelimit-policy'));
+  assert.is(await client.ended(), '');
+  assert.is(most, 1);
+  assert.is(issues.length, 17);
+  client.destroy();
+});
+
+test('a connection serves thousands of requests', async () => {
+  const { port } = await startServer();
+  const client = await openClient(port);
+  for (let round = 0; round < 200; round += 1) {
+    client.send(numbered(10));
+    for (let at = 0; at < 10; at += 1) assert.is((await client.answer()).status, 201);
+  }
+  client.destroy();
+});
+
+test('over the bound of all requests together: 503; free again when answered', async () => {
+  const start = gate<IssueOutcome>();
+  const { port, issues } = await startServer({
+    issue: () => start.promise, limits: { requestsMax: 2 },
+  });
+  const clients = await Promise.all([1, 2, 3].map(() => openClient(port)));
+  const [first, second, third] = clients as [RawClient, RawClient, RawClient];
+  first.send(numbered(1));
+  second.send(numbered(1));
+  await eventually('two run', () => issues.length === 2);
+  third.send(post('/otp/verify', VERIFY));
+  const got = await third.answer();
+  const { headers } = got;
+  assert.is(`${got.status} ${got.body} ${headers.get('retry-after')} ${headers.get('connection')}`,
+    SHED);
+  start.open(ISSUED);
+  assert.is((await first.answer()).status, 201);
+  assert.is((await second.answer()).status, 201);
+  first.send(numbered(1));
+  assert.is((await first.answer()).status, 201);
+  for (const client of clients) client.destroy();
+});
+
+test('over the bound of connections: the excess is closed', async () => {
+  const { port } = await startServer({ limits: { connectionsMax: 1 } });
+  const first = await openClient(port);
+  first.send(numbered(1));
+  assert.is((await first.answer()).status, 201);
+  const second = await openClient(port);
+  assert.is(await second.ended(), '');
+  first.destroy();
+});
+
+test('bytes that are no request are answered after the requests before them', async () => {
+  const start = gate<IssueOutcome>();
+  const { port, issues } = await startServer({ issue: () => start.promise });
+  const client = await openClient(port);
+  client.send(`${numbered(2)}GARBAGE\r\n\r\n`);
+  await eventually('the first runs', () => issues.length === 1);
+  start.open(ISSUED);
+  assert.is((await client.answer()).status, 201);
+  assert.is((await client.answer()).status, 201);
+  const got = await client.answer();
+  assert.is(`${got.status} ${got.body}`, '400 {"error":"invalid_request"}');
+  assert.is(await client.ended(), '');
+  client.destroy();
+});
+
+test('a fault in the body of a waiting request is that request\'s answer', async () => {
+  const start = gate<IssueOutcome>();
+  const { port, issues } = await startServer({ issue: () => start.promise });
+  const client = await openClient(port);
+  const chunks = { 'Content-Length': null, 'Transfer-Encoding': 'chunked' };
+  client.send(`${numbered(1)}${post('/otp/request', '', chunks)}zz\r\n`);
+  await eventually('the first runs', () => issues.length === 1);
+  start.open(ISSUED);
+  assert.is((await client.answer()).status, 201);
+  const got = await client.answer();
+  assert.is(`${got.status} ${got.headers.get('connection')}`, '400 close');
+  assert.ok(got.headers.has('ratelimit-policy'));
+  assert.is(await client.ended(), '');
+  assert.is(issues.length, 1);
+  client.destroy();
+});
+
+test('requests behind a faulty one are not served', async () => {
+  const start = gate<IssueOutcome>();
+  const { port, issues } = await startServer({ issue: () => start.promise });
+  const client = await openClient(port);
+  client.send(numbered(1) + post('/otp/request', BODY, { Host: 'a b' }) + numbered(3));
+  await eventually('the first runs', () => issues.length === 1);
+  start.open(ISSUED);
+  assert.is((await client.answer()).status, 201);
+  assert.is((await client.answer()).status, 400);
+  assert.is(await client.ended(), '');
+  assert.is(issues.length, 1);
+  client.destroy();
+});
+
+test('HTTP/1.0 and Connection: close are closed after the answer', async () => {
+  const { port } = await startServer();
+  const close = post('/otp/request', BODY, { Connection: 'close' });
+  const old = post('/otp/request', BODY).replace('HTTP/1.1', 'HTTP/1.0');
+  for (const bytes of [close, old]) {
+    const client = await openClient(port);
+    client.send(bytes);
+    assert.is((await client.answer()).status, 201);
+    assert.is(await client.ended(), '');
+    client.destroy();
+  }
+});
+
+test('a client that goes away before its body is complete: nothing runs', async () => {
+  const { port, issues } = await startServer();
+  const leave = ['destroy', 'resetAndDestroy', 'end'] as const;
+  for (const bytes of ['POST /otp', UNFINISHED.slice(0, 40), UNFINISHED]) {
+    for (const way of leave) {
+      const client = await openClient(port);
+      client.send(bytes);
+      await new Promise((resolve) => { client.socket.write('', resolve); });
+      client.socket[way]();
+      await client.ended();
+      client.destroy();
+    }
+  }
+  const client = await openClient(port);
+  client.send(numbered(1));
+  assert.is((await client.answer()).status, 201);
+  assert.is(issues.length, 1);
+  client.destroy();
+});
+
+test('a client that goes away while its request runs: once, no answer, no fault', async () => {
+  for (const way of ['destroy', 'resetAndDestroy'] as const) {
+    const start = gate<IssueOutcome>();
+    const { port, issues, faults, http } = await startServer({ issue: () => start.promise });
+    const client = await openClient(port);
+    client.send(numbered(5));
+    await eventually('it runs', () => issues.length === 1);
+    client.socket[way]();
+    const other = await openClient(port);
+    other.send(post('/otp/verify', VERIFY));
+    assert.is((await other.answer()).status, 200);
+    start.open(ISSUED);
+    other.destroy();
+    await http.close(1000);
+    assert.is(issues.length, 1, 'the pipelined requests behind it are dropped');
+    assert.is(faults.length, 0);
+  }
+});
+
+test('a client that half-closes: what waits behind the running request is not begun', async () => {
+  const start = gate<IssueOutcome>();
+  const { port, issues } = await startServer({ issue: () => start.promise });
+  const client = await openClient(port);
+  client.send(numbered(3));
+  client.socket.end();
+  await client.ended();
+  start.open(ISSUED);
+  await client.gone();
+  const other = await openClient(port);
+  other.send(post('/otp/verify', VERIFY));
+  assert.is((await other.answer()).status, 200);
+  assert.is(issues.length, 1);
+  other.destroy();
+});
+
+test('requests of clients that went away are not counted any more', async () => {
+  let start = gate<IssueOutcome>();
+  const limits = { requestsMax: 3 };
+  const { port, issues } = await startServer({ issue: () => start.promise, limits });
+  const waiting = post('/otp/request', '', { 'Content-Length': '29', Expect: '100-continue' });
+  for (const bytes of [waiting, numbered(3), waiting, numbered(3), waiting]) {
+    const client = await openClient(port);
+    const before = issues.length;
+    client.send(bytes);
+    if (bytes === waiting) await client.answer();
+    else await eventually('it runs', () => issues.length > before);
+    client.socket.resetAndDestroy();
+    // Whatever its answer, it comes after the server has seen the reset.
+    await exchange(port, post('/otp/none', ''));
+    await exchange(port, post('/otp/none', ''));
+    start.open(ISSUED);
+    start = gate<IssueOutcome>();
+  }
+  const client = await openClient(port);
+  const before = issues.length;
+  client.send(numbered(3));
+  await eventually('it runs', () => issues.length > before);
+  start.open(ISSUED);
+  for (let at = 0; at < 3; at += 1) assert.is((await client.answer()).status, 201);
+  client.destroy();
+});
+
+test('a socket without an address is a client that is gone: nothing runs', async () => {
+  let runs = 0;
+  const handle = (): Promise<Answer> => { runs += 1; return Promise.reject(new Error('run')); };
+  const routes = new Map([['/p', { path: '/p', headers: [], handle }]]);
+  const req = new IncomingMessage(new Socket());
+  Object.assign(req, { method: 'POST', url: '/p', httpVersionMajor: 1, httpVersionMinor: 1 });
+  req.rawHeaders = ['Host', 'a', 'Content-Type', 'application/json'];
+  req.push('{}');
+  req.push(null);
+  const opened = openExchange(req, new ServerResponse(req), routes);
+  assert.is(await answerTo(opened, parseTrustedProxies('').proxies), null);
+  assert.is(runs, 0);
+});
+
+test('a client that goes away with unread answers', async () => {
+  const { port, issues } = await startServer();
+  const client = await openClient(port);
+  client.send(numbered(15));
+  await eventually('some run', () => issues.length > 0);
+  client.socket.resetAndDestroy();
+  const other = await openClient(port);
+  other.send(numbered(1));
+  assert.is((await other.answer()).status, 201);
+  other.destroy();
+});
+
+test.after(stopServers);
+test.run();

@@ -1,0 +1,84 @@
+/** A server of the HTTP layer over an OtpService that is a few lines of table. */
+import { createPolicies } from '../../src/otp/policy.ts';
+import type { Policies } from '../../src/otp/policy.ts';
+import type {
+  IssueInput, IssueOutcome, Limits, VerifyInput, VerifyOutcome,
+} from '../../src/otp/outcome.ts';
+import { HTTP_LIMITS } from '../../src/http/limits.ts';
+import type { HttpLimits } from '../../src/http/limits.ts';
+import { createHttpServer } from '../../src/http/server.ts';
+import type { HttpServer } from '../../src/http/server.ts';
+import { parseTrustedProxies } from '../../src/http/trusted-proxies.ts';
+
+export const LIMITS: Limits = {
+  user: { quota: 3, windowSeconds: 900, remaining: 2, resetSeconds: 900 },
+  address: { quota: 8, windowSeconds: 900, remaining: 7, resetSeconds: 900 },
+};
+
+export const ISSUED: Extract<IssueOutcome, { kind: 'issued' }> = {
+  kind: 'issued', otpId: 'o1', ttlSeconds: 300, remainingRequests: 2, replayed: false,
+  limits: LIMITS,
+};
+
+type Fault = Readonly<{ requestId: string; route: string; error: unknown }>;
+
+export type FakeServer = Readonly<{
+  http: HttpServer;
+  port: number;
+  issues: IssueInput[];
+  verifies: VerifyInput[];
+  faults: Fault[];
+}>;
+
+export type FakeOptions = Readonly<{
+  issue?: (input: IssueInput) => Promise<IssueOutcome>;
+  verify?: (input: VerifyInput) => Promise<VerifyOutcome>;
+  policies?: Policies;
+  trustedProxies?: string;
+  limits?: Partial<HttpLimits>;
+}>;
+
+const started: HttpServer[] = [];
+
+/** Starts a server on a free port of this machine; it notes every call and every fault. */
+export async function startServer(options: FakeOptions = {}): Promise<FakeServer> {
+  const issues: IssueInput[] = [];
+  const verifies: VerifyInput[] = [];
+  const faults: Fault[] = [];
+  const { issue = async () => ISSUED } = options;
+  const { verify = async (): Promise<VerifyOutcome> => ({ kind: 'verified', replayed: false }) }
+    = options;
+  const http = createHttpServer({
+    service: {
+      issue: (input) => { issues.push(input); return issue(input); },
+      verify: (input) => { verifies.push(input); return verify(input); },
+    },
+    policies: options.policies ?? createPolicies(),
+    trustedProxies: parseTrustedProxies(options.trustedProxies ?? '').proxies,
+    onFault: (fault) => { faults.push(fault); },
+  }, { ...HTTP_LIMITS, ...options.limits });
+  started.push(http);
+  const { port } = await http.listen(0, '127.0.0.1');
+  return { http, port, issues, verifies, faults };
+}
+
+/** Stops every server of this file, at once. */
+export async function stopServers(): Promise<void> {
+  await Promise.all(started.splice(0).map((http) => http.close(0)));
+}
+
+/** A promise and what settles it. */
+export function gate<T>(): { promise: Promise<T>; open: (value: T) => void } {
+  let open: (value: T) => void = () => {};
+  const promise = new Promise<T>((resolve) => { open = resolve; });
+  return { promise, open };
+}
+
+/** Waits for a condition, with a bound. */
+export async function eventually(what: string, holds: () => boolean): Promise<void> {
+  for (let tries = 0; tries < 500; tries += 1) {
+    if (holds()) return;
+    await new Promise((resolve) => { setTimeout(resolve, 10); });
+  }
+  throw new Error(`never happened: ${what}`);
+}

@@ -1,0 +1,197 @@
+/** Bytes that are no proper request, odd targets and other methods: the answer to each. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { startServer, stopServers } from './fake-service.ts';
+import { exchange, openClient, post } from './raw-client.ts';
+
+const BODY = '{"user_id":"u","purpose":"p"}';
+const LENGTH = `Content-Length: ${BODY.length}`;
+const COMMON = 'Content-Type: application/json\r\nIdempotency-Key: k\r\n';
+const INVALID = '{"error":"invalid_request"}';
+
+/** A request whose header lines are given; the line end is part of each. */
+function raw(lines: string, rest = BODY, first = 'POST /otp/request HTTP/1.1'): string {
+  return `${first}\r\n${lines}${COMMON}\r\n${rest}`;
+}
+
+test('faulty framing, host or version: 400 and closed, nothing is run', async () => {
+  const { port, issues } = await startServer();
+  const chunked = 'Transfer-Encoding: chunked\r\n';
+  const chunks = `${BODY.length.toString(16)}\r\n${BODY}\r\n0\r\n\r\n`;
+  const host = 'Host: a\r\n';
+  const length = `${LENGTH}\r\n`;
+  const rows: [string, string][] = [
+    ['CL and TE', raw(host + length + chunked, chunks)],
+    ['TE and CL', raw(host + chunked + length, chunks)],
+    ['two lengths, differing', raw(`${host}${length}Content-Length: 3\r\n`)],
+    ['two lengths, equal', raw(host + length + length)],
+    ['list of lengths', raw(`${host}Content-Length: ${BODY.length}, ${BODY.length}\r\n`)],
+    ['signed length', raw(`${host}Content-Length: +${BODY.length}\r\n`)],
+    ['negative length', raw(`${host}Content-Length: -1\r\n`)],
+    ['hexadecimal length', raw(`${host}Content-Length: 0x1d\r\n`)],
+    ['length beyond 64 bits', raw(`${host}Content-Length: ${'9'.repeat(30)}\r\n`)],
+    ['coding before chunked', raw(`${host}Transfer-Encoding: gzip, chunked\r\n`, chunks)],
+    ['coding on a line of its own',
+      raw(`${host}Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n`, chunks)],
+    ['chunked twice', raw(`${host}Transfer-Encoding: chunked, chunked\r\n`, chunks)],
+    ['chunked not last', raw(`${host}Transfer-Encoding: chunked, gzip\r\n`, chunks)],
+    ['other coding', raw(`${host}Transfer-Encoding: identity\r\n`, chunks)],
+    ['TE on HTTP/1.0', raw(host + chunked, chunks, 'POST /otp/request HTTP/1.0')],
+    ['obs-fold', raw(`${host}X-A: b\r\n c\r\n${length}`)],
+    ['bare CR in a value', raw(`${host}X-A: b\rc\r\n${length}`)],
+    ['bare LF as line end', raw(`Host: a\nX-A: b\n${length}`)],
+    ['space before the colon', raw(`${host}Content-Length : ${BODY.length}\r\n`)],
+    ['NUL in a value', raw(`${host}X-A: b\0c\r\n${length}`)],
+    ['space in a name', raw(`${host}X A: b\r\n${length}`)],
+    ['empty name', raw(`${host}: b\r\n${length}`)],
+    ['no host', raw(length)],
+    ['two hosts', raw(`${host}Host: b\r\n${length}`)],
+    ['two equal hosts', raw(host + host + length)],
+    ['two hosts on 1.0', raw(host + host + length, BODY, 'POST /otp/request HTTP/1.0')],
+    ['empty host', raw(`Host:\r\n${length}`)],
+    ['host with a path', raw(`Host: a/b\r\n${length}`)],
+    ['host with user', raw(`Host: u@a\r\n${length}`)],
+    ['host with a space', raw(`Host: a b\r\n${length}`)],
+    ['host list', raw(`Host: a, b\r\n${length}`)],
+    ['host with a bad port', raw(`Host: a:8x\r\n${length}`)],
+    ['HTTP/2.0', raw(host + length, BODY, 'POST /otp/request HTTP/2.0')],
+    ['HTTP/0.9', raw(host + length, BODY, 'POST /otp/request HTTP/0.9')],
+    ['HTTP/1.2', raw(host + length, BODY, 'POST /otp/request HTTP/1.2')],
+    ['no version', 'POST /otp/request\r\n\r\n'],
+    ['unknown method', raw(host + length, BODY, 'BREW /otp/request HTTP/1.1')],
+    ['lower-case method', raw(host + length, BODY, 'post /otp/request HTTP/1.1')],
+    ['relative target', raw(host + length, BODY, 'POST otp/request HTTP/1.1')],
+    ['other scheme', raw(host + length, BODY, 'POST ftp://a/otp/request HTTP/1.1')],
+    ['empty authority', raw(host + length, BODY, 'POST http:///otp/request HTTP/1.1')],
+    ['TLS hello', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 garbage garbage'],
+    ['bad chunk size', raw(host + chunked, `zz\r\n${BODY}\r\n0\r\n\r\n`)],
+    ['chunk longer than it says', raw(host + chunked, `1\r\n${BODY}\r\n0\r\n\r\n`)],
+    ['bare LF after a chunk', raw(host + chunked, `1d\r\n${BODY}\n0\r\n\r\n`)],
+  ];
+  for (const [name, bytes] of rows) {
+    const client = await openClient(port);
+    client.send(Buffer.from(bytes, 'latin1'));
+    const got = await client.answer();
+    assert.is(`${got.status} ${got.body}`, `400 ${INVALID}`, name);
+    assert.is(got.headers.get('connection'), 'close', name);
+    assert.is(got.headers.get('cache-control'), 'no-store', name);
+    assert.ok(got.headers.get('date'), name);
+    assert.is(await client.ended(), '', name);
+    client.destroy();
+  }
+  assert.is(issues.length, 0);
+});
+
+test('the HTTP/2 preface gets no tunnel and no crash', async () => {
+  const { port } = await startServer();
+  const client = await openClient(port);
+  client.send('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+  await client.ended();
+  client.destroy();
+  assert.is((await exchange(port, post('/otp/request', BODY))).status, 201);
+});
+
+test('forms that are proper are served', async () => {
+  const { port } = await startServer();
+  const rest = `Host: a\r\n${LENGTH}\r\n`;
+  const chunked = 'Host: a\r\nTransfer-Encoding: Chunked\r\n';
+  const rows: [string, string][] = [
+    ['absolute-form', raw(rest, BODY, 'POST http://a:80/otp/request HTTP/1.1')],
+    ['absolute-form, other case', raw(rest, BODY, 'POST HTTPS://A/otp/request?x HTTP/1.1')],
+    ['query', raw(rest, BODY, 'POST /otp/request?code=123456&user_id=x HTTP/1.1')],
+    ['IPv6 host', raw(`Host: [::1]:3000\r\n${LENGTH}\r\n`)],
+    ['host without port', raw(`Host: a:\r\n${LENGTH}\r\n`)],
+    ['1.0 without host', raw(`${LENGTH}\r\n`, BODY, 'POST /otp/request HTTP/1.0')],
+    ['empty line before', `\r\n${raw(rest)}`],
+    ['chunked', raw(chunked, '5\r\n{"use\r\n18;x=y\r\nr_id":"u","purpose":"p"}\r\n0\r\n\r\n')],
+    ['trailers', raw(chunked, `1d\r\n${BODY}\r\n0\r\nX-T: 1\r\n\r\n`)],
+  ];
+  for (const [name, bytes] of rows) {
+    assert.is((await exchange(port, bytes)).status, 201, name);
+  }
+});
+
+test('other spellings of a path are other paths', async () => {
+  const { port, issues, verifies } = await startServer();
+  const targets = ['/', '/otp', '/otp/', '/otp/request/', '/OTP/request', '/otp/Request',
+    '/otp/%72equest', '/otp%2Frequest', '//otp/request', '//evil/otp/request', '/otp//request',
+    '/./otp/request', '/x/../otp/request', '/otp/request;a=b', '/\\', '//', '/otp\\request',
+    '/otp/request.', '*', 'http://a', 'http://a?/otp/request', 'http://a//otp/request'];
+  for (const target of targets) {
+    const got = await exchange(port, post(target, BODY));
+    assert.is(`${got.status} ${got.body}`, '404 {"error":"not_found"}', target);
+  }
+  assert.is(issues.length + verifies.length, 0);
+});
+
+test('other methods: 405 with Allow; the connection goes on', async () => {
+  const { port } = await startServer();
+  for (const path of ['/otp/request', '/otp/verify']) {
+    for (const method of ['GET', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'TRACE', 'PROPFIND']) {
+      const client = await openClient(port);
+      client.send(`${method} ${path} HTTP/1.1\r\nHost: a\r\nOrigin: http://evil\r\n\r\n`);
+      const got = await client.answer();
+      assert.is(`${got.status} ${got.body}`, '405 {"error":"method_not_allowed"}', method);
+      assert.is(got.headers.get('allow'), 'POST');
+      assert.is(got.headers.has('ratelimit-policy'), path === '/otp/request');
+      assert.not.match(got.head, /access-control|evil/i);
+      client.send(post('/otp/request', BODY));
+      assert.is((await client.answer()).status, 201);
+      client.destroy();
+    }
+  }
+});
+
+test('HEAD: the headers of 405, no body', async () => {
+  const { port } = await startServer();
+  const client = await openClient(port);
+  client.send('HEAD /otp/verify HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n');
+  const got = await client.answer({ noBody: true });
+  assert.is(got.status, 405);
+  assert.is(got.headers.get('allow'), 'POST');
+  assert.is(await client.ended(), '');
+});
+
+test('CONNECT: 405, closed, no tunnel, after the answers before it', async () => {
+  const { port, issues } = await startServer();
+  const client = await openClient(port);
+  const tunnelled = post('/otp/request', BODY);
+  client.send(`${tunnelled}CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n${tunnelled}`);
+  assert.is((await client.answer()).status, 201);
+  const got = await client.answer();
+  assert.is(`${got.status} ${got.headers.get('allow')}`, '405 POST');
+  assert.is(got.headers.get('connection'), 'close');
+  assert.is(await client.ended(), '');
+  assert.is(issues.length, 1);
+});
+
+test('CONNECT: a reset while the connection is closing does no harm', async () => {
+  const { port } = await startServer();
+  for (let round = 0; round < 5; round += 1) {
+    const client = await openClient(port);
+    client.send('CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n');
+    assert.is((await client.answer()).status, 405);
+    client.socket.resetAndDestroy();
+    assert.is((await exchange(port, post('/otp/request', BODY))).status, 201);
+  }
+});
+
+test('Upgrade is ignored, and nothing behind it is misread', async () => {
+  const { port } = await startServer();
+  const offer = { Upgrade: 'h2c', Connection: 'Upgrade, HTTP2-Settings', 'HTTP2-Settings': 'AA' };
+  const client = await openClient(port);
+  client.send(post('/otp/request', BODY, offer));
+  assert.is((await client.answer()).status, 201);
+  client.send(post('/otp/request', BODY));
+  assert.is((await client.answer()).status, 201);
+  client.destroy();
+  const other = await openClient(port);
+  other.send('GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n'
+    + post('/otp/request', BODY));
+  const got = await other.answer();
+  assert.is(`${got.status} ${got.headers.get('connection')}`, '404 close');
+  assert.is(await other.ended(), '');
+});
+
+test.after(stopServers);
+test.run();

@@ -1,0 +1,122 @@
+/** A client that sends bytes as they are and reads answers one by one, to test the wire. */
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+
+/** One answer as it came over the wire. */
+export type RawAnswer = Readonly<{
+  status: number;
+  /** Status line and header lines, without the empty line. */
+  head: string;
+  headers: ReadonlyMap<string, string>;
+  body: string;
+}>;
+
+export type RawClient = Readonly<{
+  socket: Socket;
+  send: (bytes: string | Buffer) => void;
+  /** The next answer; rejects when the connection ends first or nothing comes within the bound. */
+  answer: (options?: { noBody?: boolean }) => Promise<RawAnswer>;
+  /** Resolves with what is left unread when the server has closed its side. */
+  ended: () => Promise<string>;
+  /** Resolves with the code of the error, or '', when the connection is gone. */
+  gone: () => Promise<string>;
+  destroy: () => void;
+}>;
+
+/** No answer of a test takes longer. */
+const ANSWER_TIMEOUT_MS = 5000;
+
+/** Connects to a server on this machine. */
+export async function openClient(port: number): Promise<RawClient> {
+  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  let text = '';
+  let over = false;
+  let closed = false;
+  let error = '';
+  let wake = (): void => {};
+  const on = (event: string, change: (chunk: Buffer) => void): void => {
+    socket.on(event, (chunk: Buffer) => { change(chunk); wake(); });
+  };
+  on('data', (chunk) => { text += chunk.toString('latin1'); });
+  on('end', () => { over = true; });
+  on('close', () => { over = true; closed = true; });
+  socket.on('error', (cause: NodeJS.ErrnoException) => { error = cause.code ?? ''; });
+  await new Promise((resolve) => { socket.once('connect', resolve); });
+
+  /** Waits until `take` gives something, with a bound. */
+  const until = async <T>(what: string, take: () => T | null): Promise<T> => {
+    let late = false;
+    const timer = setTimeout(() => { late = true; wake(); }, ANSWER_TIMEOUT_MS);
+    try {
+      for (;;) {
+        const value = take();
+        if (value !== null) return value;
+        if (late) throw new Error(`no ${what} in time; got ${JSON.stringify(text)}`);
+        if (over && what === 'answer') throw new Error(`closed; got ${JSON.stringify(text)}`);
+        await new Promise<void>((resolve) => { wake = resolve; });
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+
+  const takeAnswer = (noBody: boolean): RawAnswer | null => {
+    const end = text.indexOf('\r\n\r\n');
+    if (end === -1) return null;
+    const head = text.slice(0, end);
+    const headers = new Map<string, string>();
+    for (const line of head.split('\r\n').slice(1)) {
+      const colon = line.indexOf(': ');
+      headers.set(line.slice(0, colon).toLowerCase(), line.slice(colon + 2));
+    }
+    const length = noBody ? 0 : Number(headers.get('content-length') ?? 0);
+    if (text.length < end + 4 + length) return null;
+    const body = text.slice(end + 4, end + 4 + length);
+    text = text.slice(end + 4 + length);
+    return { status: Number(head.slice(9, 12)), head, headers, body };
+  };
+
+  return {
+    socket,
+    send: (bytes) => { socket.write(bytes); },
+    answer: (options = {}) => until('answer', () => takeAnswer(options.noBody ?? false)),
+    ended: () => until('end', () => (over ? text : null)),
+    gone: () => until('close', () => (closed ? error : null)),
+    destroy: () => { socket.destroy(); },
+  };
+}
+
+/** Sends bytes on a connection of its own and gives the first answer. */
+export async function exchange(
+  port: number,
+  bytes: string | Buffer,
+  options: { noBody?: boolean } = {},
+): Promise<RawAnswer> {
+  const client = await openClient(port);
+  try {
+    client.send(bytes);
+    return await client.answer(options);
+  } finally {
+    client.destroy();
+  }
+}
+
+/** A POST with the usual headers; `headers` replaces or, with null, removes single lines. */
+export function post(
+  path: string,
+  body: string,
+  headers: Readonly<Record<string, string | null>> = {},
+): string {
+  const lines = new Map<string, string>([
+    ['Host', 'otpd'],
+    ['Content-Type', 'application/json'],
+    ['Idempotency-Key', 'k1'],
+    ['Content-Length', String(Buffer.byteLength(body))],
+  ]);
+  for (const [name, value] of Object.entries(headers)) {
+    if (value === null) lines.delete(name);
+    else lines.set(name, value);
+  }
+  const head = [...lines].map(([name, value]) => `${name}: ${value}\r\n`).join('');
+  return `POST ${path} HTTP/1.1\r\n${head}\r\n${body}`;
+}

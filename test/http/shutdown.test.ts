@@ -1,0 +1,112 @@
+/** Starting and stopping: what is in flight is answered, what is new is not begun. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { connect } from 'node:net';
+import type { IssueOutcome } from '../../src/otp/outcome.ts';
+import { eventually, gate, ISSUED, startServer, stopServers } from './fake-service.ts';
+import { openClient, post } from './raw-client.ts';
+
+const BODY = '{"user_id":"u","purpose":"p"}';
+const REQUEST = post('/otp/request', BODY);
+
+/** How a new connection fares: the code of its error, or `open`. */
+function knock(port: number): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => { socket.destroy(); resolve('open'); });
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''));
+  });
+}
+
+test('close answers what is in flight with Connection: close, and takes nothing new', async () => {
+  const start = gate<IssueOutcome>();
+  const { http, port, issues } = await startServer({ issue: () => start.promise });
+  const client = await openClient(port);
+  client.send(REQUEST + REQUEST);
+  const idle = await openClient(port);
+  idle.send(post('/', ''));
+  assert.is((await idle.answer()).status, 404);
+  const silent = await openClient(port);
+  const partial = await openClient(port);
+  partial.send(REQUEST.slice(0, 30));
+  await eventually('it runs', () => issues.length === 1);
+  // Its bytes must have come before the end begins: a request behind them has been answered.
+  const probe = await openClient(port);
+  probe.send(post('/', ''));
+  await probe.answer();
+
+  const closed = http.close(5000);
+  assert.is(await knock(port), 'ECONNREFUSED');
+  assert.is(await idle.ended(), '');
+  assert.is(await silent.ended(), '');
+  partial.send(REQUEST.slice(30));
+  const refused = await partial.answer();
+  assert.is(`${refused.status} ${refused.body}`, '503 {"error":"unavailable"}');
+  assert.is(refused.headers.get('retry-after'), '1');
+  assert.is(refused.headers.get('connection'), 'close');
+
+  start.open(ISSUED);
+  const first = await client.answer();
+  assert.is(`${first.status} ${first.headers.get('connection')}`, '201 keep-alive');
+  const last = await client.answer();
+  assert.is(`${last.status} ${last.headers.get('connection')}`, '201 close');
+  assert.is(await client.ended(), '');
+  for (const each of [client, idle, silent, partial, probe]) each.destroy();
+  await closed;
+  assert.is(issues.length, 2);
+});
+
+test('a request pipelined during the end gets 503, after the answer before it', async () => {
+  const start = gate<IssueOutcome>();
+  const { http, port, issues } = await startServer({ issue: () => start.promise });
+  const client = await openClient(port);
+  client.send(REQUEST);
+  const probe = await openClient(port);
+  probe.send(REQUEST.slice(0, 30));
+  await eventually('it runs', () => issues.length === 1);
+  const other = await openClient(port);
+  other.send(post('/', ''));
+  await other.answer();
+  const closed = http.close(5000);
+  client.send(REQUEST);
+  // Answered after the second request of the client has been read.
+  probe.send(REQUEST.slice(30));
+  assert.is((await probe.answer()).status, 503);
+  start.open(ISSUED);
+  assert.is((await client.answer()).status, 201);
+  const got = await client.answer();
+  assert.is(`${got.status} ${got.headers.get('connection')}`, '503 close');
+  for (const each of [client, probe, other]) each.destroy();
+  await closed;
+  assert.is(issues.length, 1);
+});
+
+test('close is over at its bound, whatever hangs', async () => {
+  const never = gate<IssueOutcome>();
+  const { http, port, issues } = await startServer({ issue: () => never.promise });
+  const client = await openClient(port);
+  client.send(REQUEST);
+  const tunnel = await openClient(port);
+  tunnel.send('CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n');
+  assert.is((await tunnel.answer()).status, 405);
+  await eventually('it runs', () => issues.length === 1);
+  await http.close(50);
+  assert.is(await client.ended(), '');
+  never.open(ISSUED);
+  client.destroy();
+  tunnel.destroy();
+});
+
+test('a port that is taken rejects, and names the error by its code', async () => {
+  const { port } = await startServer();
+  const other = await startServer();
+  await other.http.close(0);
+  try {
+    await other.http.listen(port, '127.0.0.1');
+    assert.unreachable();
+  } catch (error) {
+    assert.is((error as NodeJS.ErrnoException).code, 'EADDRINUSE');
+  }
+});
+
+test.after(stopServers);
+test.run();

@@ -1,0 +1,118 @@
+/** Clients that are slow or silent, with the limits shortened; and the limits in production. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { HTTP_LIMITS } from '../../src/http/limits.ts';
+import type { IssueOutcome } from '../../src/otp/outcome.ts';
+import { eventually, gate, ISSUED, startServer, stopServers } from './fake-service.ts';
+import { openClient, post } from './raw-client.ts';
+import type { RawClient } from './raw-client.ts';
+
+const BODY = '{"user_id":"u","purpose":"p"}';
+const REQUEST = post('/otp/request', BODY);
+const SHORT = { headersTimeoutMs: 200, requestTimeoutMs: 400, checkIntervalMs: 20 };
+
+/** The connection is answered 408 and closed. */
+async function timedOut(client: RawClient): Promise<void> {
+  const got = await client.answer();
+  assert.is(`${got.status} ${got.body}`, '408 {"error":"request_timeout"}');
+  assert.is(got.headers.get('connection'), 'close');
+  assert.is(await client.ended(), '');
+  client.destroy();
+}
+
+/** Sends one byte at a time, each well within any time-out, until the server has had enough. */
+function drip(client: RawClient, bytes: string): void {
+  let at = 0;
+  const timer = setInterval(() => {
+    if (at >= bytes.length || client.socket.destroyed) clearInterval(timer);
+    else client.send(bytes[at++] as string);
+  }, 20);
+  client.socket.once('close', () => clearInterval(timer));
+  client.socket.once('end', () => clearInterval(timer));
+}
+
+test('a silent socket, slow headers and a slow body: 408, closed, nothing runs', async () => {
+  const { port, issues } = await startServer({ limits: SHORT });
+  const clients = await Promise.all([1, 2, 3, 4].map(() => openClient(port)));
+  const [silent, headers, body, none] = clients as [RawClient, RawClient, RawClient, RawClient];
+  drip(headers, REQUEST);
+  body.send(REQUEST.slice(0, -BODY.length));
+  drip(body, BODY + ' '.repeat(50));
+  none.send(REQUEST.slice(0, -1));
+  await Promise.all([silent, headers, body, none].map(timedOut));
+  assert.is(issues.length, 0);
+});
+
+test('a time-out in the body says so on its own route', async () => {
+  const { port } = await startServer({ limits: SHORT });
+  const client = await openClient(port);
+  client.send(REQUEST.slice(0, -1));
+  const got = await client.answer();
+  assert.is(got.status, 408);
+  assert.ok(got.headers.has('ratelimit-policy'));
+  client.destroy();
+});
+
+test('a slow second request is answered after the first', async () => {
+  const start = gate<IssueOutcome>();
+  const { port, issues } = await startServer({ issue: () => start.promise, limits: SHORT });
+  const client = await openClient(port);
+  client.send(`${REQUEST}POST /otp/req`);
+  await eventually('the first runs', () => issues.length === 1);
+  const watch = await openClient(port);
+  await timedOut(watch);
+  start.open(ISSUED);
+  assert.is((await client.answer()).status, 201);
+  await timedOut(client);
+});
+
+test('a body that is not wanted any more and does not come: closed without a second answer',
+  async () => {
+    const { port } = await startServer({ limits: SHORT });
+    const client = await openClient(port);
+    client.send(post('/otp/none', '', { 'Content-Length': '10' }));
+    assert.is((await client.answer()).status, 404);
+    assert.is(await client.ended(), '');
+    client.destroy();
+  });
+
+test('a request that takes long to answer is not timed out', async () => {
+  const start = gate<IssueOutcome>();
+  const { port, issues } = await startServer({ issue: () => start.promise, limits: SHORT });
+  const client = await openClient(port);
+  client.send(REQUEST);
+  await eventually('it runs', () => issues.length === 1);
+  const body = await openClient(port);
+  body.send(REQUEST.slice(0, -1));
+  await timedOut(body);
+  start.open(ISSUED);
+  assert.is((await client.answer()).status, 201);
+  client.destroy();
+});
+
+test('an idle connection is closed, a stalled one is destroyed', async () => {
+  const { port } = await startServer({ limits: { keepAliveTimeoutMs: 1 } });
+  const idle = await openClient(port);
+  idle.send(REQUEST);
+  assert.is((await idle.answer()).status, 201);
+  assert.is(await idle.ended(), '');
+  idle.destroy();
+  const never = gate<IssueOutcome>();
+  const stuck = await startServer({ issue: () => never.promise, limits: { stalledTimeoutMs: 50 } });
+  const client = await openClient(stuck.port);
+  client.send(REQUEST);
+  assert.is(await client.ended(), '');
+  never.open(ISSUED);
+  client.destroy();
+});
+
+test('the limits in production are those of the issue', () => {
+  assert.is(HTTP_LIMITS.headersTimeoutMs, 10_000);
+  assert.is(HTTP_LIMITS.requestTimeoutMs, 15_000);
+  assert.is(HTTP_LIMITS.keepAliveTimeoutMs, 5_000);
+  assert.is(HTTP_LIMITS.headersMaxBytes, 16_384);
+  assert.ok(HTTP_LIMITS.checkIntervalMs <= 1000);
+});
+
+test.after(stopServers);
+test.run();

@@ -1,0 +1,266 @@
+/** The commands as a user runs them: real processes, a private MySQL and one of the user's own. */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { setTimeout as delay } from 'node:timers/promises';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { openSession } from '../src/db/session.ts';
+import { closeClient, post } from './harness/client.ts';
+import { newDatabaseName, serverSocket, settingsFor } from './harness/database.ts';
+import { noteCode, noteVisible } from './harness/trail.ts';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const MAIN = join(ROOT, 'src/main.ts');
+const WAIT_MAX_MS = 30_000;
+const POLL_MS = 20;
+
+/** What a user's shell has, and nothing of otpd. */
+const SHELL = { PATH: process.env.PATH, HOME: process.env.HOME, MYSQLD: process.env.MYSQLD,
+  XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, NODE_V8_COVERAGE: process.env.NODE_V8_COVERAGE };
+
+type Run = { child: ChildProcess; output: () => string; ended: Promise<number | null> };
+
+/** The message with the code is for the sink; all else must hold no code. */
+const MESSAGE_LINE = /^message to (.*): (\d+) is your code for .*\n/gm;
+
+function start(parameters: string[], environment: object, program = [
+  '--import', 'tsx', MAIN,
+]): Run {
+  const child = spawn(process.execPath, [...program, ...parameters], {
+    cwd: ROOT, env: { ...SHELL, PORT: '0', ...environment } as NodeJS.ProcessEnv,
+  });
+  let output = '';
+  const take = (chunk: Buffer): void => { output += chunk.toString(); };
+  child.stdout.on('data', take);
+  child.stderr.on('data', take);
+  const ended = once(child, 'close').then(([code]) => {
+    for (const [, , code6] of output.matchAll(MESSAGE_LINE)) noteCode(code6!);
+    noteVisible(output.replace(MESSAGE_LINE, ''));
+    return code as number | null;
+  });
+  return { child, output: () => output, ended };
+}
+
+/** Polls a condition; fails with the output when it does not come true in time. */
+async function until<T>(run: Run, find: () => T | undefined | null | false): Promise<T> {
+  for (let waited = 0; waited < WAIT_MAX_MS; waited += POLL_MS) {
+    const found = find();
+    if (found) return found;
+    if (run.child.exitCode !== null) break;
+    await delay(POLL_MS);
+  }
+  throw new Error(`it did not come: ${find}\n${run.output()}`);
+}
+
+async function portOf(run: Run): Promise<number> {
+  const pattern = /otpd answers on http:\/\/127\.0\.0\.1:(\d+)/;
+  return Number(await until(run, () => pattern.exec(run.output())?.[1]));
+}
+
+async function finish(run: Run): Promise<number | null> {
+  const late = setTimeout(() => run.child.kill('SIGKILL'), WAIT_MAX_MS);
+  const code = await run.ended;
+  clearTimeout(late);
+  return code;
+}
+
+function request(port: number, user: string, key: string) {
+  return post({ port, path: '/otp/request', key, body: { user_id: user, purpose: 'login' } });
+}
+
+function codesIn(run: Run): string[] {
+  return [...run.output().matchAll(MESSAGE_LINE)].map(([, , code]) => code!);
+}
+
+async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-main-'));
+  try {
+    await work(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+test('serve with a private MySQL: from request to redemption, and all of it kept', async () => {
+  await withFolder(async (folder) => {
+    const environment = { DATA_FOLDER: join(folder, '.otpd') };
+    const first = start(['serve'], environment);
+    const port = await portOf(first);
+    assert.match(first.output(), /using a private MySQL/);
+    assert.match(first.output(), /curl -i http:\/\/127\.0\.0\.1:\d+\/otp\/request/);
+    const issued = await request(port, 'U1', 'first');
+    assert.is(issued.status, 201);
+    const [code] = await until(first, () => codesIn(first).length > 0 && codesIn(first));
+
+    const second = start(['serve'], environment);
+    assert.is(await finish(second), 1);
+    assert.match(second.output(), /in use|owned|already|owner/i);
+
+    assert.is(statSync(environment.DATA_FOLDER).mode & 0o777, 0o700);
+    assert.is(statSync(join(environment.DATA_FOLDER, 'secrets')).mode & 0o777, 0o600);
+    first.child.kill('SIGTERM');
+    assert.is(await finish(first), 0);
+    assert.match(first.output(), /stopped\n$/);
+
+    const third = start(['serve'], environment);
+    const again = await portOf(third);
+    const replay = await request(again, 'U1', 'first');
+    assert.is(replay.text, issued.text);
+    assert.is(replay.headers['idempotent-replayed'], 'true');
+    third.child.kill('SIGKILL');
+    await finish(third);
+
+    const fourth = start(['serve'], environment);
+    const body = { user_id: 'U1', purpose: 'login', code };
+    const verified = await post({ port: await portOf(fourth), path: '/otp/verify', body });
+    assert.is(verified.status, 200);
+    fourth.child.kill('SIGINT');
+    fourth.child.kill('SIGINT');
+    assert.is(await finish(fourth), 0);
+  });
+});
+
+test('a private MySQL that dies is started again, and nothing is lost', async () => {
+  await withFolder(async (folder) => {
+    const run = start(['serve'], { DATA_FOLDER: folder });
+    const port = await portOf(run);
+    const issued = await request(port, 'U1', 'a');
+    process.kill(Number(readFileSync(join(folder, 'mysqld.pid'), 'utf8')), 'SIGKILL');
+    await until(run, () => /MySQL ended by itself; starting it again/.test(run.output()));
+    let replay = await request(port, 'U1', 'a');
+    for (let waited = 0; replay.status === 503 && waited < WAIT_MAX_MS; waited += POLL_MS) {
+      await delay(POLL_MS);
+      replay = await request(port, 'U1', 'a');
+    }
+    assert.is(replay.text, issued.text);
+    run.child.kill('SIGTERM');
+    assert.is(await finish(run), 0);
+  });
+});
+
+test('a port that is taken: one clear error, and no MySQL left behind', async () => {
+  await withFolder(async (folder) => {
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const { port } = taken.address() as AddressInfo;
+    const run = start(['serve'], { DATA_FOLDER: folder, PORT: String(port) });
+    assert.is(await finish(run), 1);
+    assert.match(run.output(), /otpd: listen EADDRINUSE/);
+    assert.not.match(run.output(), /\n\s+at /);
+    assert.throws(() => statSync(join(folder, 'mysqld.pid')), /ENOENT/);
+    taken.close();
+  });
+});
+
+test('SIGTERM while MySQL starts: quiet end, no MySQL left behind', async () => {
+  await withFolder(async (folder) => {
+    const run = start(['serve'], { DATA_FOLDER: folder });
+    await until(run, () => /Starting MySQL|Creating/.test(run.output()));
+    run.child.kill('SIGTERM');
+    assert.is(await finish(run), 0);
+    assert.not.match(run.output(), /otpd:/);
+  });
+});
+
+function ownServer(database: string, user = 'root', password = ''): object {
+  const secrets = `k1:${randomBytes(32).toString('base64')}`;
+  return { DB_SOCKET: serverSocket(), DB_USER: user, DB_PASSWORD: password, DB_NAME: database,
+    OTP_SECRETS: secrets };
+}
+
+async function asRoot(...statements: string[]): Promise<void> {
+  const session = await openSession(settingsFor(null));
+  for (const sql of statements) await session.run('test', sql, []);
+  session.destroy();
+}
+
+test('an own MySQL: serve refuses pending migrations by name, migrate, serve', async () => {
+  const name = newDatabaseName();
+  const owner = ownServer(name);
+  const unmade = start(['serve'], owner);
+  assert.is(await finish(unmade), 1);
+  assert.match(unmade.output(), /ER_BAD_DB_ERROR/);
+  await asRoot(`CREATE DATABASE ${name}`);
+  const refused = start(['serve'], owner);
+  assert.is(await finish(refused), 1);
+  assert.match(refused.output(), /lacks 0001-schema-migrations.*\nrun: npm run migrate/);
+
+  const migrated = start(['migrate'], owner);
+  assert.is(await finish(migrated), 0);
+  assert.match(migrated.output(), /schema files applied/);
+  const again = start(['migrate'], owner);
+  assert.is(await finish(again), 0);
+  assert.match(again.output(), /up to date/);
+
+  const user = `u${randomBytes(4).toString('hex')}`;
+  await asRoot(`CREATE USER ${user}@localhost IDENTIFIED BY 'pass'`,
+    `GRANT SELECT, INSERT, UPDATE, DELETE ON ${name}.* TO ${user}@localhost`);
+  const run = start(['serve'], ownServer(name, user, 'pass'));
+  const port = await portOf(run);
+  assert.not.match(run.output(), /private MySQL/);
+  assert.is((await request(port, 'U1', 'a')).status, 201);
+  const [code] = await until(run, () => codesIn(run).length > 0 && codesIn(run));
+  const wrong = String((Number(code) + 1) % 1_000_000).padStart(6, '0');
+  const body = { user_id: 'U1', purpose: 'login', code: wrong };
+  const guess = { port, path: '/otp/verify', body };
+  assert.equal((await Promise.all([post(guess), post(guess), post(guess)]))
+    .map(({ status }) => status).sort(), [401, 401, 429]);
+
+  const unlocked = start(['unlock', 'U1', 'login'], owner);
+  assert.is(await finish(unlocked), 0);
+  const unknown = start(['unlock', 'nobody', 'login'], owner);
+  assert.is(await finish(unknown), 1);
+  assert.match(unknown.output(), /nothing is known/);
+  assert.is((await request(port, 'U1', 'b')).status, 201);
+  run.child.kill('SIGTERM');
+  assert.is(await finish(run), 0);
+
+  await asRoot(`INSERT INTO ${name}.schema_migrations VALUES (99, 'later', NOW(6), NOW(6))`,
+    'COMMIT');
+  for (const command of ['serve', 'migrate']) {
+    const newer = start([command], owner);
+    assert.is(await finish(newer), 1);
+    assert.match(newer.output(), /newer than this otpd/);
+  }
+});
+
+test('mistakes get one clear message: password, variables, command, arguments', async () => {
+  const denied = start(['serve'], ownServer(newDatabaseName(), 'nobody', 'x'));
+  assert.is(await finish(denied), 1);
+  assert.match(denied.output(), /^otpd: cannot connect to the database: .*ER_ACCESS_DENIED/m);
+  const faults = start(['serve'], { DB_HOST: 'h', PORT: 'x' });
+  assert.is(await finish(faults), 1);
+  assert.match(faults.output(), /DB_USER must be set[^]*OTP_SECRETS must be set[^]*PORT must be/);
+  const unknown = start(['sevre'], {});
+  assert.is(await finish(unknown), 1);
+  assert.match(unknown.output(), /usage: otpd COMMAND/);
+  const bare = start(['unlock', 'U1'], ownServer(newDatabaseName()));
+  assert.is(await finish(bare), 1);
+  assert.match(bare.output(), /usage: otpd COMMAND/);
+  const help = start([], {});
+  assert.is(await finish(help), 0);
+});
+
+test('the build runs with plain node', async () => {
+  const build = start([join(ROOT, 'node_modules/.bin/tsc'), '-p', 'tsconfig.build.json'], {}, []);
+  assert.is(await finish(build), 0, build.output());
+  const owner = ownServer(newDatabaseName());
+  const migrated = start(['migrate'], owner, [join(ROOT, 'dist/main.js')]);
+  assert.is(await finish(migrated), 0, migrated.output());
+  const run = start(['serve'], owner, [join(ROOT, 'dist/main.js')]);
+  assert.is((await request(await portOf(run), 'U1', 'a')).status, 201);
+  run.child.kill('SIGTERM');
+  assert.is(await finish(run), 0);
+});
+
+test.after(closeClient);
+
+test.run();

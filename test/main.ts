@@ -1,0 +1,137 @@
+/**
+ * npm test: checks the types, runs every test file on a throwaway MySQL, looks for codes that
+ * leaked, and holds the coverage. `npm test -- FILE…` runs only those files.
+ */
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { readConfig } from '../src/config.ts';
+import { startLocalServer } from '../src/db/local/launch.ts';
+import type { LocalServer } from '../src/db/local/launch.ts';
+import { findLeaks, startGeneralLog } from './harness/leaks.ts';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const COVERAGE_FOLDER = join(ROOT, 'coverage');
+
+/** As many files at a time; more would only make the races of the tests less real. */
+const PARALLEL_FILES = 2;
+const FILE_TIMEOUT_MS = 300_000;
+
+type Tally = { passed: number; failed: number };
+type Ended = Readonly<{ code: number; output: string }>;
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+function run(program: string, parameters: string[], environment = {}): Promise<Ended> {
+  return new Promise((resolve) => {
+    const child = spawn(program, parameters, {
+      cwd: ROOT,
+      env: { ...process.env, ...environment },
+      timeout: FILE_TIMEOUT_MS,
+      killSignal: 'SIGKILL',
+    });
+    let output = '';
+    child.stdout.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+    child.stderr.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+    child.on('error', (error) => resolve({ code: 1, output: String(error) }));
+    child.on('close', (code) => resolve({ code: code ?? 1, output }));
+  });
+}
+
+/** Counts a check that passes or fails as a whole. */
+async function check(tally: Tally, name: string, work: () => Promise<string>): Promise<void> {
+  const problem = await work();
+  if (problem === '') {
+    tally.passed += 1;
+    say(`ok      ${name}`);
+  } else {
+    tally.failed += 1;
+    say(`FAILED  ${name}\n${problem}`);
+  }
+}
+
+async function runFile(tally: Tally, file: string, environment: object): Promise<void> {
+  const { code, output } = await run(process.execPath, ['--import', 'tsx', file], environment);
+  const total = Number(/^\s*Total:\s+(\d+)/m.exec(output)?.[1] ?? 0);
+  const passed = Number(/^\s*Passed:\s+(\d+)/m.exec(output)?.[1] ?? 0);
+  // A file that died, or that passed nothing, or skipped something, has failed.
+  const failed = Math.max(total - passed, code === 0 && passed > 0 ? 0 : 1);
+  tally.passed += passed;
+  tally.failed += failed;
+  const name = relative(ROOT, file);
+  if (failed === 0) say(`ok      ${name} (${passed})`);
+  else say(`FAILED  ${name} (${failed} of ${Math.max(total, 1)})\n${output}`);
+}
+
+function findTestFiles(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.test.ts'))
+    .sort()
+    .map((name) => join(folder, name));
+}
+
+async function runFiles(tally: Tally, files: string[], environment: object): Promise<void> {
+  const queue = [...files];
+  const worker = async (): Promise<void> => {
+    for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
+      await runFile(tally, file, environment);
+    }
+  };
+  await Promise.all(Array.from({ length: PARALLEL_FILES }, worker));
+}
+
+async function checkTypes(): Promise<string> {
+  const { code, output } = await run(process.execPath, [join(ROOT, 'node_modules/.bin/tsc')]);
+  return code === 0 ? '' : output;
+}
+
+async function checkCoverage(): Promise<string> {
+  const { code, output } = await run(process.execPath, [
+    join(ROOT, 'node_modules/.bin/c8'), 'report',
+    '--temp-directory', join(COVERAGE_FOLDER, 'raw'), '--reports-dir', COVERAGE_FOLDER,
+    '--all', '--src', 'src', '--include', 'src/**', '--reporter', 'text', '--reporter', 'lcovonly',
+    '--check-coverage', '--lines', '95', '--branches', '90', '--functions', '0',
+    '--statements', '0',
+  ]);
+  if (code === 0) say(output);
+  return code === 0 ? '' : output;
+}
+
+function startThrowawayServer(folder: string): Promise<LocalServer> {
+  const { local } = readConfig({ PATH: process.env.PATH, HOME: process.env.HOME,
+    XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, MYSQLD: process.env.MYSQLD });
+  return startLocalServer({ ...local, folder, durable: false, say });
+}
+
+async function main(chosen: string[]): Promise<void> {
+  const tally: Tally = { passed: 0, failed: 0 };
+  const scratch = mkdtempSync(join(tmpdir(), 'otpd-test-'));
+  const trail = join(scratch, 'trail');
+  mkdirSync(trail);
+  const isWhole = chosen.length === 0;
+  const coverage = join(COVERAGE_FOLDER, 'raw');
+  if (isWhole) rmSync(COVERAGE_FOLDER, { recursive: true, force: true });
+  await check(tally, 'types', checkTypes);
+  const server = await startThrowawayServer(join(scratch, 'mysql'));
+  try {
+    await startGeneralLog(server.socketPath, trail);
+    await runFiles(tally, isWhole ? findTestFiles(join(ROOT, 'test')) : chosen, {
+      OTPD_TEST_SOCKET: server.socketPath,
+      OTPD_TEST_TRAIL: trail,
+      ...(isWhole ? { NODE_V8_COVERAGE: coverage } : {}),
+    });
+    await check(tally, 'no code leaked', () => findLeaks(server.socketPath, trail, isWhole));
+  } finally {
+    await server.stop();
+    rmSync(scratch, { recursive: true, force: true });
+  }
+  if (isWhole) await check(tally, 'coverage', checkCoverage);
+  say(`\n${tally.passed} passed, ${tally.failed} failed`);
+  process.exitCode = tally.failed === 0 ? 0 : 1;
+}
+
+await main(process.argv.slice(2));

@@ -1,0 +1,168 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { decideVerify } from '../../src/otp/decide-verify.ts';
+import type { VerifyAttempt, VerifyState } from '../../src/otp/decide-verify.ts';
+import { DEFAULT_POLICY } from '../../src/otp/policy.ts';
+import { answerWith, at, NOW, pairWith } from './rows.ts';
+
+const RIGHT = Buffer.alloc(32, 1);
+const WRONG = Buffer.alloc(32, 2);
+const VERIFY_ID = Buffer.alloc(16, 5);
+
+const EMPTY: VerifyState = { now: NOW, answer: null, pair: null };
+
+/** An attempt that counts how often its code is compared. */
+function attemptWith(digest: Buffer | null, keyDigest: Buffer | null = null) {
+  const compared = { count: 0 };
+  const attempt: VerifyAttempt = {
+    digestFor: () => {
+      compared.count += 1;
+      return digest;
+    },
+    keyDigest,
+    verifyId: VERIFY_ID,
+  };
+  return { attempt, compared };
+}
+
+function decide(
+  changes: Partial<VerifyState>,
+  digest: Buffer | null = RIGHT,
+  policy = DEFAULT_POLICY,
+) {
+  const { attempt, compared } = attemptWith(digest);
+  return { ...decideVerify({ ...EMPTY, ...changes }, attempt, policy), compared: compared.count };
+}
+
+const LOCKED = pairWith({
+  digest: null, wrongAttempts: 3, lastWrongAt: NOW, lockedUntil: at(600), consecutiveWrong: 3,
+});
+
+/** [what, state, outcome, comparisons]: nothing is written, and the code not looked at. */
+const REFUSALS: [string, Partial<VerifyState>, object, number][] = [
+  ['no code known', {}, { kind: 'not_found' }, 0],
+  ['locked', { pair: LOCKED }, { kind: 'locked', retryAfterSeconds: 600 }, 0],
+  ['a microsecond before the lock ends', { pair: { ...LOCKED, lockedUntil: NOW + 1 } },
+    { kind: 'locked', retryAfterSeconds: 1 }, 0],
+  ['the lock is over, the code is dead', { pair: { ...LOCKED, lockedUntil: NOW } },
+    { kind: 'expired' }, 1],
+  ['redeemed', { pair: pairWith({ digest: null, redeemedAt: at(-1) }) }, { kind: 'used' }, 0],
+  ['redeemed and long ago', { pair: pairWith({ redeemedAt: at(-400), expiresAt: at(-100) }) },
+    { kind: 'used' }, 0],
+  ['exactly as old as its lifetime', { pair: pairWith({ expiresAt: NOW }) },
+    { kind: 'expired' }, 0],
+  ['until an operator unlocks', { pair: pairWith({ consecutiveWrong: 100 }) },
+    { kind: 'locked', retryAfterSeconds: 600 }, 0],
+];
+
+for (const [what, state, outcome, comparisons] of REFUSALS) {
+  test(`refuses and writes nothing: ${what}`, () => {
+    const decision = decide(state);
+    assert.equal(decision.outcome, outcome);
+    assert.is(decision.writes, null);
+    assert.is(decision.compared, comparisons);
+  });
+}
+
+test('redeems a microsecond before the end, erases the digest, starts the counts over', () => {
+  const pair = pairWith({
+    expiresAt: NOW + 1, wrongAttempts: 2, lastWrongAt: at(-1), consecutiveWrong: 99,
+  });
+  const { outcome, writes } = decide({ pair });
+  assert.equal(outcome, { kind: 'verified', replayed: false });
+  assert.equal(writes, {
+    pair: pairWith({ expiresAt: NOW + 1, digest: null, redeemedAt: NOW, verifyId: VERIFY_ID }),
+    answer: null,
+  });
+});
+
+test('a code whose secret is gone can never be right, and costs no attempt', () => {
+  const { outcome, writes } = decide({ pair: pairWith() }, null);
+  assert.equal(outcome, { kind: 'expired' });
+  assert.is(writes, null);
+});
+
+test('counts the first and the second wrong code', () => {
+  const first = decide({ pair: pairWith() }, WRONG);
+  assert.equal(first.outcome, { kind: 'wrong', attemptsRemaining: 2 });
+  assert.equal(first.writes?.pair, pairWith({
+    wrongAttempts: 1, consecutiveWrong: 1, lastWrongAt: NOW, verifyId: VERIFY_ID,
+  }));
+  const second = decide({ pair: first.writes!.pair }, WRONG);
+  assert.equal(second.outcome, { kind: 'wrong', attemptsRemaining: 1 });
+});
+
+test('the third wrong code locks and kills the code', () => {
+  const pair = pairWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-10) });
+  const { outcome, writes } = decide({ pair }, WRONG);
+  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600 });
+  assert.is(writes?.pair.lockedUntil, at(600));
+  assert.is(writes?.pair.digest, null);
+  assert.is(writes?.pair.consecutiveWrong, 3);
+});
+
+test('the third attempt may be right', () => {
+  const pair = pairWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-10) });
+  assert.equal(decide({ pair }).outcome, { kind: 'verified', replayed: false });
+});
+
+test('a quiet time of exactly the length of a lock starts the count over', () => {
+  const pair = pairWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-600) });
+  assert.equal(decide({ pair }, WRONG).outcome, { kind: 'wrong', attemptsRemaining: 2 });
+  const early = { ...pair, lastWrongAt: at(-599.999999) };
+  assert.is(decide({ pair: early }, WRONG).outcome.kind, 'locked');
+});
+
+test('after the end of a lock the count starts over, the consecutive one goes on', () => {
+  const pair = pairWith({ ...LOCKED, digest: RIGHT, lockedUntil: NOW });
+  const { outcome, writes } = decide({ pair }, WRONG);
+  assert.equal(outcome, { kind: 'wrong', attemptsRemaining: 2 });
+  assert.is(writes?.pair.lockedUntil, null);
+  assert.is(writes?.pair.consecutiveWrong, 4);
+});
+
+test('the last consecutive wrong code locks, however many of the round are left', () => {
+  const before = decide({ pair: pairWith({ consecutiveWrong: 98 }) }, WRONG);
+  assert.equal(before.outcome, { kind: 'wrong', attemptsRemaining: 1 });
+  const last = decide({ pair: pairWith({ consecutiveWrong: 99 }) }, WRONG);
+  assert.equal(last.outcome, { kind: 'locked', retryAfterSeconds: 600 });
+  assert.is(last.writes?.pair.consecutiveWrong, 100);
+});
+
+test('a key wins with the right code only, and replays for the same code only', () => {
+  const key = Buffer.alloc(32, 8);
+  const { attempt } = attemptWith(RIGHT, key);
+  const won = decideVerify({ ...EMPTY, pair: pairWith() }, attempt, DEFAULT_POLICY);
+  assert.equal(won.writes?.answer, answerWith({
+    keyDigest: key,
+    fingerprint: RIGHT,
+    keyId: 'k1',
+    otpId: pairWith().otpId,
+    ttlSeconds: null,
+    remainingRequests: null,
+    expiresAt: at(86_400),
+  }));
+  const answer = won.writes!.answer;
+  const again = decide({ answer, pair: LOCKED });
+  assert.equal(again.outcome, { kind: 'verified', replayed: true });
+  assert.is(again.writes, null);
+  assert.equal(decide({ answer, pair: LOCKED }, WRONG).outcome, { kind: 'key_reused' });
+  assert.equal(decide({ answer }, null).outcome, { kind: 'key_reused' });
+  const expired = decide({ answer: { ...answer!, expiresAt: NOW }, pair: LOCKED });
+  assert.is(expired.outcome.kind, 'locked');
+});
+
+test('a wrong code with a key stores nothing under the key', () => {
+  const { attempt } = attemptWith(WRONG, Buffer.alloc(32, 8));
+  const decision = decideVerify({ ...EMPTY, pair: pairWith() }, attempt, DEFAULT_POLICY);
+  assert.is(decision.writes?.answer, null);
+});
+
+test('one allowed attempt: the first wrong code locks', () => {
+  const policy = { ...DEFAULT_POLICY, wrongAttempts: 1, lockSeconds: 1 };
+  const { outcome, writes } = decide({ pair: pairWith() }, WRONG, policy);
+  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 1 });
+  assert.is(writes?.pair.lockedUntil, at(1));
+});
+
+test.run();

@@ -1,0 +1,73 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { parsePolicies } from '../../src/otp/policy-file.ts';
+import { DEFAULT_POLICY } from '../../src/otp/policy.ts';
+
+function policiesOf(value: unknown) {
+  const parsed = parsePolicies(JSON.stringify(value));
+  if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+  return parsed.policies;
+}
+
+function faultsOf(text: string): string[] {
+  const parsed = parsePolicies(text);
+  return 'faults' in parsed ? parsed.faults : [];
+}
+
+test('an empty file is the default', () => {
+  assert.equal(policiesOf({}).for('login'), DEFAULT_POLICY);
+  assert.equal(policiesOf({}).default, DEFAULT_POLICY);
+});
+
+test('a purpose inherits what it does not set', () => {
+  const policies = policiesOf({
+    default: { user_limit: 5, lifetime_seconds: 120 },
+    purposes: { payment: { code_digits: 8, user_limit: 2 } },
+  });
+  assert.equal(policies.for('login'), { ...DEFAULT_POLICY, userLimit: 5, lifetimeSeconds: 120 });
+  assert.equal(policies.for('payment'), {
+    ...DEFAULT_POLICY, userLimit: 2, lifetimeSeconds: 120, codeDigits: 8,
+  });
+});
+
+/** Every bound of the contract's table: [member, lowest, highest]. */
+const BOUNDS: [string, number, number][] = [
+  ['code_digits', 6, 10],
+  ['lifetime_seconds', 30, 600],
+  ['user_limit', 1, 1000],
+  ['address_limit', 1, 100_000],
+  ['wrong_attempts', 1, 10],
+  ['lock_seconds', 1, 86_400],
+  ['wrong_attempts_until_unlock', 3, 100],
+  ['key_retention_seconds', 3_600, 604_800],
+];
+
+for (const [member, lowest, highest] of BOUNDS) {
+  test(`${member} goes from ${lowest} to ${highest}`, () => {
+    for (const value of [lowest, highest]) {
+      assert.equal(faultsOf(JSON.stringify({ default: { [member]: value } })), []);
+    }
+    for (const value of [lowest - 1, highest + 1, lowest + 0.5, String(lowest), null]) {
+      assert.equal(faultsOf(JSON.stringify({ purposes: { p: { [member]: value } } })), [
+        `purposes.p.${member}: must be a whole number from ${lowest} to ${highest}`,
+      ]);
+    }
+  });
+}
+
+test('names every fault at once', () => {
+  const text = JSON.stringify({
+    defaults: {}, default: { ttl: 1, user_limit: 0 }, purposes: { login: [], pay: { x: 1 } },
+  });
+  assert.equal(faultsOf(text), [
+    'defaults: unknown member',
+    'default.ttl: unknown member',
+    'default.user_limit: must be a whole number from 1 to 1000',
+    'purposes.login: must be an object',
+    'purposes.pay.x: unknown member',
+  ]);
+  assert.equal(faultsOf('{'), ['is not JSON']);
+  assert.equal(faultsOf('[]'), ['the file: must be an object']);
+});
+
+test.run();

@@ -1,0 +1,51 @@
+/** Rows for the tables of the rule tests: a time, and builders with the usual values. */
+import { addSeconds, parseInstant } from '../../src/db/instant.ts';
+import type { StoredAnswer } from '../../src/db/idempotency-keys.ts';
+import type { Pair } from '../../src/db/otps.ts';
+import type { Slot } from '../../src/db/rate-limits.ts';
+
+export const NOW = parseInstant('2026-01-05 08:00:00.000000');
+
+/** NOW plus seconds, which may be negative or a fraction. */
+export function at(seconds: number): number {
+  return NOW + Math.round(seconds * 1_000_000);
+}
+
+/** Slots used at the given seconds before NOW, one point each. */
+export function usedAgo(...seconds: number[]): Slot[] {
+  return seconds.map((ago, slot) => ({ slot, usedAt: at(-ago), points: 1 }));
+}
+
+/** A pair with an open code that was issued at NOW. */
+export function pairWith(changes: Partial<Pair> = {}): Pair {
+  return {
+    userId: 'U1',
+    purpose: 'login',
+    otpId: Buffer.alloc(16, 7),
+    keyId: 'k1',
+    digest: Buffer.alloc(32, 1),
+    createdAt: NOW,
+    expiresAt: addSeconds(NOW, 300),
+    redeemedAt: null,
+    wrongAttempts: 0,
+    lastWrongAt: null,
+    lockedUntil: null,
+    consecutiveWrong: 0,
+    verifyId: null,
+    ...changes,
+  };
+}
+
+/** A stored 201 whose key is good for another hour. */
+export function answerWith(changes: Partial<StoredAnswer> = {}): StoredAnswer {
+  return {
+    keyDigest: Buffer.alloc(32, 2),
+    fingerprint: Buffer.alloc(32, 3),
+    keyId: null,
+    otpId: Buffer.alloc(16, 9),
+    ttlSeconds: 300,
+    remainingRequests: 1,
+    expiresAt: at(3600),
+    ...changes,
+  };
+}
