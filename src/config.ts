@@ -3,6 +3,7 @@
  * passed on as a frozen value. Nothing else reads the environment.
  */
 import { existsSync, readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -134,6 +135,10 @@ function readDatabase(reader: Reader, name: string): DatabaseSettings | null {
   const user = reader.text('DB_USER');
   if (user === undefined) reader.faults.push('DB_USER must be set with DB_HOST or DB_SOCKET');
   const hasTls = reader.readFile('DB_TLS_CA') !== undefined;
+  // The driver verifies the names of certificates, and not the addresses in them.
+  if (hasTls && host !== null && isIP(host) !== 0) {
+    reader.faults.push('DB_HOST must be a name, not an address, with DB_TLS_CA');
+  }
   return Object.freeze({
     host,
     socketPath,
