@@ -25,9 +25,11 @@ export type Pair = PairName &
     verifyId: Buffer | null;
   }>;
 
+// FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
+// the rows of others, against the order of the locks.
 const LOCK_SQL = `SELECT user_id, purpose, otp_id, key_id, digest, created_at, expires_at,
   redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong, verify_id
-  FROM otps WHERE (user_id, purpose) IN (`;
+  FROM otps FORCE INDEX (PRIMARY) WHERE (user_id, purpose) IN (`;
 
 /**
  * Reads pairs and locks the rows that exist until the end of the transaction.

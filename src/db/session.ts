@@ -103,7 +103,8 @@ function connectionOptions(settings: DatabaseSettings): ConnectionOptions {
     flags: ['-FOUND_ROWS', '-LOCAL_FILES'],
   };
   if (settings.database !== null) options.database = settings.database;
-  // The name that TLS verifies.
+  // The driver does not connect by these, but judges by them how to authenticate and verify.
+  if (settings.socketPath !== null) options.socketPath = settings.socketPath;
   if (settings.host !== null) options.host = settings.host;
   if (settings.tlsCaFile !== null) {
     const ca = readFileSync(settings.tlsCaFile);
