@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { ConfigError, readConfig, readEnvironment } from './config.ts';
 import type { Config } from './config.ts';
 import { createDatabase } from './db/create-database.ts';
+import { findRunningServer } from './db/local/find-running-server.ts';
 import { keepLocalServer } from './db/local/keep-local-server.ts';
+import type { KeptServer } from './db/local/keep-local-server.ts';
 import { LocalServerError } from './db/local/local-server-error.ts';
 import { describeNewer, migrate, readSchemaStatus, SchemaError } from './db/migrate.ts';
 import { SessionPool } from './db/pool.ts';
@@ -64,11 +66,25 @@ async function serve(config: Config, stop: AbortSignal): Promise<void> {
   say('stopped');
 }
 
+/** For commands that may run beside an otpd that serves: they use its private server. */
+async function joinDatabase(config: Config, stop: AbortSignal): Promise<Database> {
+  const socketPath = config.database === null
+    ? await findRunningServer(config.local.folder) : null;
+  if (socketPath === null) return openDatabase(config, stop);
+  return openPool(config, localSettings(config, socketPath), null);
+}
+
 async function openDatabase(config: Config, stop: AbortSignal): Promise<Database> {
-  const { database, connections, databaseName } = config;
-  const kept = database === null ? await keepLocal(config, stop) : null;
-  const settings: DatabaseSettings = database ?? {
-    socketPath: kept?.socketPath ?? null,
+  if (config.database !== null) return openPool(config, config.database, null);
+  say('no DB_HOST or DB_SOCKET is set: using a private MySQL');
+  const options = { ...config.local, durable: true, say, signal: stop };
+  const kept = await keepLocalServer(options);
+  return openPool(config, localSettings(config, kept.socketPath), kept);
+}
+
+function localSettings({ databaseName }: Config, socketPath: string): DatabaseSettings {
+  return {
+    socketPath,
     host: null,
     port: 0,
     user: 'root',
@@ -76,17 +92,19 @@ async function openDatabase(config: Config, stop: AbortSignal): Promise<Database
     database: databaseName,
     tlsCaFile: null,
   };
+}
+
+function openPool(
+  { connections }: Config,
+  settings: DatabaseSettings,
+  kept: KeptServer | null,
+): Database {
   const pool = new SessionPool(() => openSession(settings), connections);
   const close = async (): Promise<void> => {
     pool.close();
     await kept?.stop();
   };
   return { settings, pool, close, failed: kept?.failed ?? new Promise<never>(() => {}) };
-}
-
-function keepLocal({ local }: Config, signal: AbortSignal): ReturnType<typeof keepLocalServer> {
-  say('no DB_HOST or DB_SOCKET is set: using a private MySQL');
-  return keepLocalServer({ ...local, durable: true, say, signal });
 }
 
 /** A private database is migrated; the user's own is theirs to migrate. */
@@ -104,7 +122,7 @@ async function ensureSchema(config: Config, { settings, pool }: Database): Promi
 }
 
 async function migrateDatabase(config: Config, stop: AbortSignal): Promise<void> {
-  const { settings, pool, close } = await openDatabase(config, stop);
+  const { settings, pool, close } = await joinDatabase(config, stop);
   try {
     await createDatabase(settings);
     const count = await migrate(pool, say);
@@ -120,7 +138,7 @@ async function unlock(
   [userId, purpose]: readonly string[],
 ): Promise<void> {
   if (userId === undefined || purpose === undefined) throw new ConfigError(USAGE);
-  const { pool, close } = await openDatabase(config, stop);
+  const { pool, close } = await joinDatabase(config, stop);
   try {
     const isKnown = await unlockPair(pool, { userId, purpose });
     if (!isKnown) throw new ConfigError('nothing is known of this user and purpose');

@@ -89,7 +89,8 @@ test('a policy file and a certificate are read; faults come with path and range'
   assert.is(config.policies.for('pay').codeDigits, 8);
   assert.is(config.database?.tlsCaFile, path);
   writeFileSync(path, '{"default":{"code_digits":11}}');
-  assert.match(faultsOf({ ...OWN, DB_HOST: '10.0.0.5', DB_TLS_CA: path }), /DB_HOST must be a name/);
+  const byAddress = { ...OWN, DB_HOST: '10.0.0.5', DB_TLS_CA: path };
+  assert.match(faultsOf(byAddress), /DB_HOST must be a name/);
   assert.match(faultsOf({ POLICY_FILE: path }),
     `POLICY_FILE ${path}: default.code_digits: must be a whole number from 6 to 10`);
   rmSync(folder, { recursive: true });

@@ -133,6 +133,9 @@ test('a private MySQL that dies is started again, and nothing is lost', async ()
     const run = start(['serve'], { DATA_FOLDER: folder });
     const port = await portOf(run);
     const issued = await request(port, 'U1', 'a');
+    const beside = start(['unlock', 'U1', 'login'], { DATA_FOLDER: folder });
+    assert.is(await finish(beside), 0);
+    assert.match(beside.output(), /^unlocked/);
     process.kill(Number(readFileSync(join(folder, 'mysqld.pid'), 'utf8')), 'SIGKILL');
     await until(run, () => /MySQL ended by itself; starting it again/.test(run.output()));
     let replay = await request(port, 'U1', 'a');

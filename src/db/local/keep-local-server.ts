@@ -1,6 +1,7 @@
 /** Keeps the private MySQL server running: starts it again when it dies under us. */
 import { startLocalServer } from './launch.ts';
-import type { LocalServer, LocalServerOptions } from './launch.ts';
+import type { LocalServerOptions } from './launch.ts';
+import { LocalServerError } from './local-server-error.ts';
 
 /** A private server that is started again when it dies. */
 export type KeptServer = Readonly<{
@@ -14,36 +15,36 @@ export type KeptServer = Readonly<{
 const RESTARTS_MAX = 5;
 const CALM_MS = 60_000;
 
+const CRASH_LOOP = ['The private MySQL keeps ending by itself.', 'Its log, mysqld.log, says why.'];
+
 /**
  * Starts the private server and starts it anew, on the same data and socket, when it ends without
  * being asked to. Takes and throws what startLocalServer does.
  */
 export async function keepLocalServer(options: LocalServerOptions): Promise<KeptServer> {
-  let server = await startLocalServer(options);
-  let isStopping = false;
+  const stopping = new AbortController();
+  let current = startLocalServer(options);
+  const { socketPath } = await current;
   let restarts = 0;
 
-  const watch = async (): Promise<never> => {
+  const keep = async (): Promise<never> => {
     for (;;) {
-      const { wasStopped } = await server.exited;
-      if (wasStopped || isStopping) return new Promise<never>(() => {});
+      await (await current).exited;
+      if (stopping.signal.aborted) return new Promise<never>(() => {});
       restarts += 1;
-      if (restarts > RESTARTS_MAX) throw new Error('MySQL keeps ending; see mysqld.log');
+      if (restarts > RESTARTS_MAX) throw new LocalServerError(CRASH_LOOP);
       setTimeout(() => { restarts -= 1; }, CALM_MS).unref();
       options.say('MySQL ended by itself; starting it again.');
-      server = await startAgain(options);
+      current = startLocalServer({ ...options, signal: stopping.signal });
     }
   };
 
-  const failed = watch();
+  const failed = keep();
   failed.catch(() => {});
   const stop = async (): Promise<void> => {
-    isStopping = true;
-    await server.stop();
+    stopping.abort();
+    const server = await current.catch(() => null);
+    await server?.stop();
   };
-  return { socketPath: server.socketPath, failed, stop };
-}
-
-function startAgain({ signal: _over, ...options }: LocalServerOptions): Promise<LocalServer> {
-  return startLocalServer(options);
+  return { socketPath, failed, stop };
 }
