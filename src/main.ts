@@ -7,19 +7,18 @@ import { createDatabase } from './db/create-database.ts';
 import { findRunningServer } from './db/local/find-running-server.ts';
 import { keepLocalServer } from './db/local/keep-local-server.ts';
 import type { KeptServer } from './db/local/keep-local-server.ts';
-import { LocalServerError } from './db/local/local-server-error.ts';
 import { describeNewer, migrate, readSchemaStatus, SchemaError } from './db/migrate.ts';
 import { SessionPool } from './db/pool.ts';
 import { openSession } from './db/session.ts';
 import type { DatabaseSettings } from './db/session.ts';
 import { Sweeper } from './db/sweep.ts';
-import { Unavailable } from './db/unavailable.ts';
 import { createHttpServer } from './http/server.ts';
 import { createConsoleChannel } from './otp/console-channel.ts';
 import { readOrCreateSecretFile } from './otp/secret-file.ts';
 import { createOtpService } from './otp/service.ts';
 import { unlockPair } from './otp/unlock.ts';
 import { listenForStop, Stopped } from './stop-signals.ts';
+import { greet, logFault, report, say } from './terminal.ts';
 
 const USAGE = `usage: otpd COMMAND
   serve                  answer requests, with a private MySQL unless DB_HOST or DB_SOCKET is set
@@ -38,10 +37,6 @@ type Database = Readonly<{
   close: () => Promise<void>;
 }>;
 
-function say(line: string): void {
-  process.stdout.write(`${line}\n`);
-}
-
 async function serve(config: Config, stop: AbortSignal): Promise<void> {
   const database = await openDatabase(config, stop);
   try {
@@ -57,9 +52,12 @@ async function serve(config: Config, stop: AbortSignal): Promise<void> {
     stop.throwIfAborted();
     const { port } = await http.listen(config.port, config.host);
     greet(config.host, port);
-    await Promise.race([aborted(stop), database.failed]);
-    say('stopping: answering what is in flight');
-    await http.close(DRAIN_TIMEOUT_MS);
+    try {
+      await Promise.race([aborted(stop), database.failed]);
+    } finally {
+      say('stopping: answering what is in flight');
+      await http.close(DRAIN_TIMEOUT_MS);
+    }
   } finally {
     await database.close();
   }
@@ -148,41 +146,12 @@ async function unlock(
   }
 }
 
-function greet(host: string, port: number): void {
-  const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
-  say(`otpd answers on ${address}
-
-Ask for a code; it is printed here, because no channel but the console is set up:
-
-  curl -i ${address}/otp/request -H 'Content-Type: application/json' \\
-    -H "Idempotency-Key: $(date +%s%N)" -d '{"user_id":"U1","purpose":"login"}'
-`);
-}
-
-/** One line on standard error; of a failed statement its name and code, never its values. */
-function logFault(fault: { requestId: string; route: string; error: unknown }): void {
-  const { requestId, route, error } = fault;
-  const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
-  const level = error instanceof Unavailable ? 'warn' : 'error';
-  const line = { level, event: 'request_failed', requestId, route, name, message };
-  process.stderr.write(`${JSON.stringify(level === 'warn' ? line : { ...line, stack })}\n`);
-}
-
 function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
 }
 
 const COMMANDS = new Map([['serve', serve], ['migrate', migrateDatabase], ['unlock', unlock]]);
-
-/** Mistakes of a person, and a database that is away, need a message; a bug needs its stack. */
-function report(error: unknown): void {
-  const isExpected = [ConfigError, LocalServerError, SchemaError, Unavailable].some(
-    (kind) => error instanceof kind,
-  ) || typeof (error as NodeJS.ErrnoException).code === 'string';
-  const text = isExpected ? (error as Error).message : (error as Error).stack ?? String(error);
-  process.stderr.write(`otpd: ${text}\n`);
-}
 
 async function main([name = 'help', ...rest]: readonly string[]): Promise<number> {
   const command = COMMANDS.get(name);

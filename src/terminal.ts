@@ -1,0 +1,40 @@
+/** What otpd says: to the person who started it, and to the log. */
+import { ConfigError } from './config.ts';
+import { LocalServerError } from './db/local/local-server-error.ts';
+import { SchemaError } from './db/migrate.ts';
+import { Unavailable } from './db/unavailable.ts';
+
+/** Prints a line for a person. */
+export function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+/** Says where otpd answers, with a line to try it by. */
+export function greet(host: string, port: number): void {
+  const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  say(`otpd answers on ${address}
+
+Ask for a code; it is printed here, because no channel but the console is set up:
+
+  curl -i ${address}/otp/request -H 'Content-Type: application/json' \\
+    -H "Idempotency-Key: $(date +%s%N)" -d '{"user_id":"U1","purpose":"login"}'
+`);
+}
+
+/** One line on standard error; of a failed statement its name and code, never its values. */
+export function logFault(fault: { requestId: string; route: string; error: unknown }): void {
+  const { requestId, route, error } = fault;
+  const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
+  const level = error instanceof Unavailable ? 'warn' : 'error';
+  const line = { level, event: 'request_failed', requestId, route, name, message };
+  process.stderr.write(`${JSON.stringify(level === 'warn' ? line : { ...line, stack })}\n`);
+}
+
+/** Mistakes of a person, and a database that is away, need a message; a bug needs its stack. */
+export function report(error: unknown): void {
+  const isExpected = [ConfigError, LocalServerError, SchemaError, Unavailable].some(
+    (kind) => error instanceof kind,
+  ) || typeof (error as NodeJS.ErrnoException).code === 'string';
+  const text = isExpected ? (error as Error).message : (error as Error).stack ?? String(error);
+  process.stderr.write(`otpd: ${text}\n`);
+}
