@@ -1,0 +1,97 @@
+/** Those who act in a scenario: what they send, the keys they use, the codes they received. */
+import { post } from '../harness/client.ts';
+import type { Call, Reply } from '../harness/client.ts';
+import type { Got } from './compare.ts';
+import type { ClientAction, Step, TypedCode } from './scenario.ts';
+import type { Stage } from './stage.ts';
+
+type Verify = Extract<ClientAction, { kind: 'verify' }>;
+
+/** Sends the calls of one scenario and remembers what has a name. */
+export class Cast {
+  /** The answers that have a name. */
+  readonly replies: Map<string, Reply> = new Map();
+  readonly #stage: Stage;
+  readonly #codes: Map<string, string> = new Map();
+  #freshKeys = 0;
+  #wrongCodes = 0;
+
+  constructor(stage: Stage) {
+    this.#stage = stage;
+  }
+
+  /** Composes what a line does once; what is returned does it. It never rejects. */
+  prepare({ action, process }: Step): () => Promise<Got> {
+    if (action.kind === 'messages') {
+      return async () => toWords(String(this.#stage.messages().length));
+    }
+    if (action.kind === 'unlock') {
+      const { userId, purpose } = action;
+      return async () => toWords(await this.#stage.unlock(userId, purpose) ? 'done' : 'unknown');
+    }
+    if (action.kind === 'verify' && this.#codeFor(action) === null) {
+      return async () => toWords('not sent: no message carried the code that is named');
+    }
+    const call = this.#compose(action, this.#stage.portOf(process));
+    return () => post(call).then((reply) => ({ kind: 'reply', reply }), toFailure);
+  }
+
+  /** Gives an answer, and the code of the message that it announced, the name of its line. */
+  name({ capture }: Step, got: Got): void {
+    if (capture === null || got.kind === 'words') return;
+    this.replies.set(capture, got.reply);
+    const otpId = got.reply.body.otp_id;
+    const message = this.#stage.messages().find((sent) => sent.otpId === otpId);
+    if (message !== undefined) this.#codes.set(capture, message.code);
+  }
+
+  #compose(action: ClientAction, port: number): Call {
+    const { address } = action;
+    const key = this.#keyOf(action);
+    if (action.kind === 'post') {
+      const { body, path, type } = action;
+      return { port, path, body, address, key, headers: { 'Content-Type': type } };
+    }
+    const names = { user_id: action.userId, purpose: action.purpose };
+    if (action.kind === 'request') return { port, path: '/otp/request', body: names, address, key };
+    const body = { ...names, code: this.#codeFor(action) };
+    return { port, path: '/otp/verify', body, address, key };
+  }
+
+  #keyOf({ key }: ClientAction): string | undefined {
+    if (key.kind === 'none') return undefined;
+    if (key.kind === 'wire') return key.text;
+    this.#freshKeys += 1;
+    return `never-used-before-${this.#freshKeys}`;
+  }
+
+  /** Null when the line that was to capture it got no code. */
+  #codeFor({ code, userId, purpose }: Verify): string | null {
+    const typed: TypedCode = code;
+    if (typed.kind === 'literal') return typed.text;
+    if (typed.kind === 'captured') return this.#codes.get(typed.name) ?? null;
+    return this.#wrongCode(userId, purpose);
+  }
+
+  /** A code of the right length that was never sent to the pair; another one each time. */
+  #wrongCode(userId: string, purpose: string): string {
+    const digits = this.#stage.policies.for(purpose).codeDigits;
+    const sent = new Set(this.#stage.messages()
+      .filter((message) => message.userId === userId && message.purpose === purpose)
+      .map(({ code }) => code));
+    // One more than were sent: at least one of them was not.
+    const candidates = Array.from({ length: sent.size + 1 }, () => {
+      this.#wrongCodes += 1;
+      return String(this.#wrongCodes % 10 ** digits).padStart(digits, '0');
+    });
+    return candidates.find((code) => !sent.has(code))!;
+  }
+}
+
+function toWords(words: string): Got {
+  return { kind: 'words', words };
+}
+
+function toFailure(error: NodeJS.ErrnoException): Got {
+  return toWords(`no answer (${error.code ?? error.name})`);
+}

@@ -1,0 +1,116 @@
+/** A wrong expectation fails, and is shown so that a person sees what differs. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { closeClient } from '../harness/client.ts';
+import { assignAnswers } from './assign.ts';
+import { parseScenario } from './parse-scenario.ts';
+import { playScenario } from './play.ts';
+import type { Verdict } from './play.ts';
+import { describeVerdict, tableEvent, tableHead } from './report.ts';
+
+const ISSUED = '201 otp_id=* ttl=300 remaining_requests';
+const WRONG = '401 error=invalid_code attempts_remaining';
+const VERIFY = 'U1 from 1.1.1.1 verifies a with';
+const REQUEST = 'U1 from 1.1.1.1 requests a';
+
+function play(...lines: string[]): Promise<Verdict[]> {
+  const text = ['date 2026-01-05', ...lines].join('\n');
+  return playScenario(parseScenario('x.scenario', text));
+}
+
+function outcomes(verdicts: readonly Verdict[]): string {
+  return verdicts.map(({ passed }) => (passed ? 'ok' : 'DIFFERENCE')).join(' ');
+}
+
+test('every kind of wrong expectation fails, and what is right passes', async () => {
+  const verdicts = await play(
+    `08:00:00 ${REQUEST} with key k as $c => ${ISSUED}=2`,
+    `08:00:00 ${REQUEST} => 201 otp_id=* ttl=300 remaining_requests=2`,
+    `08:00:01 ${VERIFY} $c => 200 success=true message=verification_successful`,
+    `08:00:02 ${VERIFY} a wrong code => 401 error=invalid_code`,
+    `08:00:02 ${VERIFY} a wrong code => 429 error=too_many_attempts retry_after_seconds="600"`,
+    `08:00:03 ${REQUEST} => 429 error=too_many_attempts retry_after_seconds=599 [Retry-After: 600]`,
+    `08:00:03 ${REQUEST} => 429 error=too_many_attempts retry_after_seconds=599 [no Retry-After]`,
+    `08:00:03 ${REQUEST} with key k => the same answer as $c [no Idempotent-Replayed]`,
+    `08:00:03 U2 from 1.1.1.1 requests a => the same answer as $c`,
+    `08:00:03 U3 from 1.1.1.1 requests a => ${ISSUED}=* surplus=*`,
+    '08:00:03 messages sent so far => 3',
+    '08:00:03 operator unlocks U1 b => done',
+    '08:00:03 messages sent so far => 4',
+  );
+  assert.is(outcomes(verdicts), 'ok DIFFERENCE DIFFERENCE DIFFERENCE DIFFERENCE DIFFERENCE '
+    + 'DIFFERENCE DIFFERENCE DIFFERENCE DIFFERENCE DIFFERENCE DIFFERENCE ok');
+  const shown = verdicts.map((verdict) => describeVerdict('x.scenario', verdict));
+  assert.is(shown[1]?.replace(/=[0-9a-f]{8}…/, '=…'), [
+    'x.scenario:3: 08:00:00 U1 from 1.1.1.1 requests a',
+    '    expected  201 otp_id=* ttl=300 remaining_requests=2',
+    '    got       201 otp_id=… ttl=300 remaining_requests=1',
+    '    differs   remaining_requests: expected 2, got 1',
+  ].join('\n'));
+  const rows: [number, RegExp][] = [
+    [2, /differs {3}status: expected 200, got 401/],
+    [2, /differs {3}success: expected true, got no such member/],
+    [3, /differs {3}attempts_remaining: expected no such member, got 1/],
+    [4, /differs {3}retry_after_seconds: expected "600", got 600/],
+    [5, /differs {3}\[Retry-After\]: expected 600, got 599/],
+    [6, /differs {3}\[Retry-After\]: expected no such header, got 599/],
+    [7, /differs {3}\[Idempotent-Replayed\]: expected no such header, got true/],
+    [8, /differs {3}expected 201 {"otp_id".*, got 201 {"otp_id"/],
+    [9, /differs {3}surplus: expected any value, got no such member/],
+    [10, /differs {3}expected 3, got 4/],
+    [11, /differs {3}expected done, got unknown/],
+  ];
+  for (const [index, row] of rows) assert.match(shown[index]!, row);
+});
+
+test('what has no code is not sent, and the rest still runs', async () => {
+  const verdicts = await play(
+    `08:00:00 ${REQUEST} without a key as $c => ${ISSUED}=2`,
+    `08:00:01 ${VERIFY} $c => 200 success=true message=verification_successful`,
+    `08:00:02 ${VERIFY} a wrong code => 404 error=otp_not_found`,
+  );
+  assert.is(outcomes(verdicts), 'DIFFERENCE DIFFERENCE ok');
+  assert.match(describeVerdict('x', verdicts[1]!), /got {7}not sent: no message carried the code/);
+});
+
+test('the answers of one moment are a multiset', async () => {
+  const verdicts = await play(
+    `08:00:00 3 times ${REQUEST} => 1 of ${ISSUED}=0, 1 of ${ISSUED}=2, 1 of ${ISSUED}=1`,
+    `08:01:00 ${VERIFY} a wrong code => ${WRONG}=1`,
+    `and ${VERIFY} a wrong code => ${WRONG}=2`,
+    `08:02:00 4 times ${VERIFY} a wrong code => 1 of ${WRONG}=2,`
+      + ' 3 of 429 error=too_many_attempts retry_after_seconds=600',
+  );
+  assert.is(outcomes(verdicts), 'ok ok ok DIFFERENCE');
+  const shown = describeVerdict('x', verdicts[3]!);
+  assert.match(shown, /status: expected 401, got 429/);
+  assert.is(shown.split('expected  ').length, 2, 'only the one that nothing fulfils');
+});
+
+test('a narrow expectation gets its answer though a wide one came first', () => {
+  const fits = [[true, true, false], [true, false, false], [false, true, true]];
+  assert.equal(assignAnswers(3, (one, answer) => fits[one]![answer]!), [1, 0, 2]);
+  const none = [[true, false, false], [true, false, false], [false, false, false]];
+  assert.equal(assignAnswers(3, (one, answer) => none[one]![answer]!), [0, 1, 2]);
+});
+
+test('the table is aligned and as wide as the terminal', async () => {
+  const verdicts = await play(
+    `08:00:00.000001 ${REQUEST} with key a-key-that-is-rather-long-indeed => ${ISSUED}=2`,
+    `08:00:01 20 times ${REQUEST} => 201`,
+  );
+  for (const columns of [80, 100, 200]) {
+    const rows = [tableHead(columns), ...verdicts.map((verdict) => tableEvent(verdict, columns))]
+      .join('\n').split('\n');
+    assert.ok(rows.every((row) => [...row].length <= columns), rows.join('\n'));
+    assert.match(rows.join('\n'), /^08:00:00\.000001 {2}U1 from/m);
+    assert.match(rows.join('\n'), / ok$/m);
+    assert.match(rows.join('\n'), / DIFFERENCE$/m);
+    const starts = rows.filter((row) => row.startsWith('08:')).map((row) => row.search(/201/));
+    assert.ok(starts.every((start) => start === rows[0]!.indexOf('expected')), rows.join('\n'));
+  }
+});
+
+test.after(closeClient);
+
+test.run();

@@ -1,0 +1,134 @@
+/** The language of scenarios: what is read, and how each slip is told, with its place. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { parseScenario } from './parse-scenario.ts';
+import { ANY, ScenarioError } from './scenario.ts';
+import { splitWords } from './words.ts';
+
+const ISSUED = '201 otp_id=* ttl=300 remaining_requests=2';
+
+function faultsOf(...lines: string[]): string {
+  try {
+    parseScenario('x.scenario', lines.join('\n'));
+  } catch (error) {
+    assert.instance(error, ScenarioError);
+    return (error as Error).message;
+  }
+  return 'no fault';
+}
+
+/** Of a file whose only event is this one, after a date and a request as $c. */
+function faultOf(line: string): string {
+  const request = `08:00:00 U1 from 1.1.1.1 requests a as $c => ${ISSUED}`;
+  return faultsOf('date 2026-01-05', request, line);
+}
+
+test('reads a whole file', () => {
+  const { policy, processes, moments } = parseScenario('x.scenario', [
+    '# A comment.', '', 'date 2026-01-05', 'processes 2', 'policy lock_seconds 1',
+    'policy of "new password" code_digits 8',
+    `08:00:00.5  U1 from 1.1.1.1 requests login as $c  => ${ISSUED} [Retry-After: 1] [no X-Y]`,
+    '  and  2 times "u 1" from ::1 verifies login with a wrong code with quoted key k'
+      + ' on process 2 => 1 of 401 error=e, 1 of 200 success=true n=null t="300" s="*"',
+    'date 2026-01-06', '00:00:00 operator unlocks U1 login => done',
+  ].join('\n'));
+  assert.equal(JSON.parse(policy), {
+    default: { lock_seconds: 1 }, purposes: { 'new password': { code_digits: 8 } },
+  });
+  assert.is(processes, 2);
+  assert.equal(moments.map(({ at }) => at),
+    ['2026-01-05 08:00:00.500000', '2026-01-06 00:00:00.000000']);
+  const [first, second] = moments[0]!.steps;
+  assert.equal(first?.action, {
+    kind: 'request', userId: 'U1', purpose: 'login', address: '1.1.1.1', key: { kind: 'fresh' },
+  });
+  assert.equal(first?.expected[0]?.headers,
+    [{ name: 'Retry-After', value: '1' }, { name: 'X-Y', value: null }]);
+  assert.equal(second?.action, {
+    kind: 'verify', userId: 'u 1', purpose: 'login', address: '::1', code: { kind: 'wrong' },
+    key: { kind: 'wire', text: '"k"' },
+  });
+  assert.is(second?.process, 2);
+  const members = second?.expected.map(({ answer }) => answer.kind === 'body' && answer.members);
+  assert.equal(members, [new Map([['error', 'e']]),
+    new Map<string, unknown>([['success', true], ['n', null], ['t', '300'], ['s', '*']])]);
+  const answer = first?.expected[0]?.answer;
+  assert.is(answer?.kind === 'body' && answer.members.get('otp_id'), ANY);
+});
+
+test('splits a line into words', () => {
+  const words = splitWords(`a "b \\u00fa\\"" 'c "d" => e' [F: "g"], h="i j" k`);
+  assert.equal(words.map(({ kind, text }) => [kind, text]), [
+    ['plain', 'a'], ['quoted', 'b ú"'], ['body', 'c "d" => e'], ['header', 'F: "g"'],
+    ['comma', ','], ['plain', 'h="i j"'], ['plain', 'k'],
+  ]);
+});
+
+test('every slip of an event is told with its place and what is allowed', () => {
+  const rows: [string, RegExp][] = [
+    ['8:00:00 U1 from 1.1.1.1 requests a => 201', /x.scenario:3: found "8:00:00"; allowed here: a/],
+    ['08:00:00 U1 from 1.1.1.1 requests a', /needs "=> what is expected"/],
+    ['08:00:00 U1 requests a => 201', /found "requests"; allowed here: "from"/],
+    ['08:00:00 U1 from home requests a => 201', /found "home"; allowed here: an IP address/],
+    ['08:00:00 U1 from 1.1.1 requests a => 201', /"1.1.1" is not an IP address/],
+    ['08:00:00 U1 from 1.1.1.1 asks a => 201', /found "asks"; allowed here: "requests", "verif/],
+    ['08:00:00 U1 from 1.1.1.1 requests a twice => 201', /found "twice"; allowed here: each once:/],
+    ['08:00:00 U1 from 1.1.1.1 requests a with key => 201', /found the end; allowed here: a key/],
+    ['08:00:00 U1 from 1.1.1.1 requests a without a key with key k => 201', /found "with"; allo/],
+    ['08:00:00 U1 from 1.1.1.1 verifies a => 200', /found the end; allowed here: "with"/],
+    ['08:00:00 U1 from 1.1.1.1 verifies a with 123456 => 200', /found "123456"; .* in "quotes"/],
+    ['08:00:00 U1 from 1.1.1.1 verifies a with $d => 200', /no request .* is "as \$d"/],
+    ['and U1 from 1.1.1.1 verifies a with $c => 200', /at an earlier moment is "as \$c"/],
+    ['08:00:00 U1 from 1.1.1.1 requests a as $c => 201', /\$c is named twice/],
+    ['08:00:00 2 times U1 from 1.1.1.1 requests a as $d => 201', /\$d cannot name 2 answers/],
+    ['08:00:00 201 times U1 from 1.1.1.1 requests a => 201', /201 times; allowed: .* 2 to 200/],
+    ['08:00:00 U1 from 1.1.1.1 requests a on process 2 => 201', /process 2, but there are only 1/],
+    ['08:00:00 U1 from 1.1.1.1 posts \'{}\' to /otp/request => 400', /only "someone" posts/],
+    ['08:00:00 "U1 from 1.1.1.1 requests a => 201', /unclosed quote or bracket: "U1/],
+    ['08:00:00 "\\U1" from 1.1.1.1 requests a => 201', /not a quoted text: "\\U1"/],
+    ['07:59:59.999999 U1 from 1.1.1.1 requests a => 201', /time never goes back/],
+    ['and operator unlocks U1 a => done', /"operator unlocks U1 a" stands alone/],
+    ['policy lock_seconds 1', /"policy" must stand before the first event/],
+  ];
+  for (const [line, fault] of rows) assert.match(faultOf(line), fault, line);
+});
+
+test('every slip of an expectation is told', () => {
+  const event = '08:00:00 U1 from 1.1.1.1 requests a';
+  const rows: [string, RegExp][] = [
+    [`${event} => fine`, /found "fine"; allowed here: a status such as 201, or "the same answer/],
+    [`${event} => 201 otp_id`, /found "otp_id"; allowed here: NAME=VALUE or \[Header: value\]/],
+    [`${event} => 201 ttl=1 ttl=2`, /ttl is expected twice/],
+    [`${event} => 201 [Retry-After]`, /found \[Retry-After\]; allowed here: \[Header: value\]/],
+    [`${event} => 201 [Retry-After: 1] ttl=300`, /found "ttl=300"; allowed here: nothing more/],
+    [`${event} => the same answer as $d`, /no line before is "as \$d"/],
+    ['08:00:00 3 times U1 from 1.1.1.1 requests a => 1 of 201, 1 of 429', /3 answers, but 2 are/],
+    ['08:00:00 operator unlocks U1 a => 200', /found "200"; allowed here: done or unknown/],
+    ['08:00:00 messages sent so far => many', /found "many"; allowed here: a number of messages/],
+  ];
+  for (const [line, fault] of rows) assert.match(faultOf(line), fault, line);
+});
+
+test('every slip of the setup is told, all of a file at once', () => {
+  const event = '08:00:00 U1 from 1.1.1.1 requests a => 201';
+  const faults = faultsOf('processes 9', 'policy lock_second 1', 'policy lock_seconds 0',
+    'policy of a', 'date 2026-02-30', event, 'date 2026-01-05', event,
+    'date 2026-01-04', 'whenever');
+  const rows = [
+    /^x.scenario:1: found "9"; allowed here: a number from 1 to 4$/m,
+    /^x.scenario:2: default.lock_second: unknown member$/m,
+    /^x.scenario:3: default.lock_seconds: must be a whole number from 1 to 86400$/m,
+    /^x.scenario:4: found the end; allowed here: the name of a number$/m,
+    /^x.scenario:5: found "2026-02-30"; allowed here: a day such as 2026-01-05$/m,
+    /^x.scenario:6: a "date" line must stand before the first event$/m,
+    /^x.scenario:9: time never goes back$/m,
+    /^x.scenario:10: found "whenever"; allowed here: a "# comment", "date"/m,
+  ];
+  for (const row of rows) assert.match(faults, row);
+  assert.is(faults.split('\n').length, rows.length, faults);
+  assert.is(faultsOf('# nothing'), 'x.scenario:1: no event');
+  assert.match(faultsOf('date 2026-01-05', 'and U1 from 1.1.1.1 requests a => 201'),
+    /"and" needs an event before it/);
+});
+
+test.run();

@@ -1,0 +1,114 @@
+/**
+ * npm run scenario -- FILE…: plays scenario files on a throwaway MySQL of their own and prints a
+ * table of the events, every difference in full, and `N passed, N failed`.
+ */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readConfig } from '../../src/config.ts';
+import { LocalServerError } from '../../src/db/local/local-server-error.ts';
+import { startLocalServer } from '../../src/db/local/launch.ts';
+import type { LocalServer } from '../../src/db/local/launch.ts';
+import { listenForStop, Stopped } from '../../src/stop-signals.ts';
+import { closeClient } from '../harness/client.ts';
+import { parseScenario } from './parse-scenario.ts';
+import { playScenario } from './play.ts';
+import { describeVerdict, tableEvent, tableHead } from './report.ts';
+import { ScenarioError } from './scenario.ts';
+import type { Scenario } from './scenario.ts';
+
+const USAGE = `usage: npm run scenario -- FILE…
+
+Plays scenario files against the real service on a throwaway MySQL, for example
+  npm run scenario -- scenarios/eight-events.scenario
+  npm run scenario -- scenarios/*.scenario
+Exits with 1 when an answer differs from what a file expects, with 2 when a file cannot be read.`;
+
+/** Where the output is no terminal, for example a file. */
+const COLUMNS_DEFAULT = 120;
+
+type Tally = { passed: number; failed: number };
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+/** Reads all files before the first is played: a slip in the last one is told at once. */
+function readFiles(files: readonly string[]): { scenarios: Scenario[]; faults: string[] } {
+  const scenarios: Scenario[] = [];
+  const faults: string[] = [];
+  for (const file of files) {
+    try {
+      scenarios.push(parseScenario(file, readFileSync(file, 'utf8')));
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (error instanceof ScenarioError) faults.push(message);
+      else if (code !== undefined) faults.push(`${file}: cannot be read (${code})`);
+      else throw error;
+    }
+  }
+  return { scenarios, faults };
+}
+
+function startThrowawayServer(folder: string, signal: AbortSignal): Promise<LocalServer> {
+  const { local } = readConfig({ PATH: process.env.PATH, HOME: process.env.HOME,
+    XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, MYSQLD: process.env.MYSQLD });
+  return startLocalServer({ ...local, folder, durable: false, say, signal });
+}
+
+async function play(scenario: Scenario, tally: Tally): Promise<void> {
+  const columns = process.stdout.columns ?? COLUMNS_DEFAULT;
+  const problems: string[] = [];
+  say(`\n${scenario.file}\n${tableHead(columns)}`);
+  await playScenario(scenario, (verdict) => {
+    say(tableEvent(verdict, columns));
+    tally[verdict.passed ? 'passed' : 'failed'] += 1;
+    if (!verdict.passed) problems.push(describeVerdict(scenario.file, verdict));
+  });
+  if (problems.length > 0) say(`\n${problems.join('\n\n')}`);
+}
+
+async function playAll(scenarios: readonly Scenario[], stop: AbortSignal): Promise<Tally> {
+  const tally: Tally = { passed: 0, failed: 0 };
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-scenario-'));
+  try {
+    const server = await startThrowawayServer(join(folder, 'mysql'), stop);
+    process.env.OTPD_TEST_SOCKET = server.socketPath;
+    try {
+      for (const scenario of scenarios) {
+        stop.throwIfAborted();
+        await play(scenario, tally);
+      }
+    } finally {
+      closeClient();
+      await server.stop();
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+  return tally;
+}
+
+async function main(files: readonly string[]): Promise<number> {
+  if (files.length === 0 || files.some((file) => file.startsWith('-'))) {
+    say(USAGE);
+    return files.some((file) => file === '--help' || file === '-h') ? 0 : 2;
+  }
+  const { scenarios, faults } = readFiles(files);
+  if (faults.length > 0) {
+    process.stderr.write(`${faults.join('\n')}\n`);
+    return 2;
+  }
+  try {
+    const { passed, failed } = await playAll(scenarios, listenForStop());
+    say(`\n${passed} passed, ${failed} failed`);
+    return failed === 0 ? 0 : 1;
+  } catch (error) {
+    if (error instanceof Stopped) return 1;
+    if (!(error instanceof LocalServerError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    return 1;
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2));

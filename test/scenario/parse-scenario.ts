@@ -1,0 +1,149 @@
+/** Reads a scenario file: setup lines, dates, and events with the answers they expect. */
+import { parsePolicies } from '../../src/otp/policy-file.ts';
+import { parseEvent } from './parse-event.ts';
+import { parseExpectation } from './parse-expectation.ts';
+import { LineFault, ScenarioError } from './scenario.ts';
+import type { Action, Moment, Scenario, Step } from './scenario.ts';
+import { WordReader } from './words.ts';
+
+/** Enough for every race; each costs the start of a process. */
+const PROCESSES_MAX = 4;
+
+const TIME = /^([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?$/;
+const ALLOWED = 'a "# comment", "date", "policy", "processes", a time such as 08:00:00, or "and"';
+
+type Draft = {
+  date: string | null;
+  processes: number;
+  policy: { default: Record<string, number>; purposes: Record<string, Record<string, number>> };
+  moments: { at: string; steps: Step[] }[];
+  /** What each `$name` was given by, and at which moment. */
+  captures: Map<string, { kind: Action['kind']; moment: number }>;
+};
+
+/**
+ * Reads the text of a file.
+ *
+ * @param file its name, for messages
+ * @throws ScenarioError naming every fault of the file as `file:line: …`
+ */
+export function parseScenario(file: string, text: string): Scenario {
+  const draft: Draft = {
+    date: null, processes: 1, policy: { default: {}, purposes: {} }, moments: [],
+    captures: new Map(),
+  };
+  const faults: string[] = [];
+  text.split('\n').forEach((line, index) => {
+    try {
+      parseLine(draft, line.trim(), index + 1);
+    } catch (error) {
+      if (!(error instanceof LineFault)) throw error;
+      faults.push(`${file}:${index + 1}: ${error.message}`);
+    }
+  });
+  if (faults.length === 0 && draft.moments.length === 0) faults.push(`${file}:1: no event`);
+  if (faults.length > 0) throw new ScenarioError(faults.join('\n'));
+  const { processes, moments } = draft;
+  return { file, policy: JSON.stringify(draft.policy), processes, moments };
+}
+
+function parseLine(draft: Draft, line: string, number: number): void {
+  if (line === '' || line.startsWith('#')) return;
+  const [first = ''] = line.split(/\s/, 1);
+  const rest = line.slice(first.length).trim();
+  if (first === 'date') parseDate(draft, rest);
+  else if (first === 'policy') parsePolicy(draft, rest);
+  else if (first === 'processes') parseProcesses(draft, rest);
+  else if (first === 'and' || TIME.test(first)) parseStep(draft, first, rest, number);
+  else throw new LineFault(`found "${first}"; allowed here: ${ALLOWED}`);
+}
+
+function parseDate(draft: Draft, rest: string): void {
+  const isDay = /^\d{4}-\d\d-\d\d$/.test(rest)
+    && !Number.isNaN(Date.parse(rest))
+    && new Date(rest).toISOString().startsWith(rest);
+  if (!isDay) throw new LineFault(`found "${rest}"; allowed here: a day such as 2026-01-05`);
+  if (draft.date !== null && rest <= draft.date) throw new LineFault('time never goes back');
+  draft.date = rest;
+}
+
+function parsePolicy(draft: Draft, rest: string): void {
+  needSetup(draft, 'policy');
+  const words = new WordReader(rest);
+  const purpose = words.take('of') ? words.needKind('a purpose', 'plain', 'quoted') : null;
+  const name = words.needKind('the name of a number', 'plain');
+  const number = Number(words.needMatch('a whole number', /^\d{1,9}$/));
+  if (!words.isAtEnd) words.refuse('nothing more');
+  const parsed = parsePolicies(JSON.stringify({ default: { [name]: number } }));
+  if ('faults' in parsed) throw new LineFault(parsed.faults.join('; '));
+  if (purpose === null) draft.policy.default[name] = number;
+  else (draft.policy.purposes[purpose] ??= {})[name] = number;
+}
+
+function parseProcesses(draft: Draft, rest: string): void {
+  needSetup(draft, 'processes');
+  draft.processes = /^\d$/.test(rest) ? Number(rest) : 0;
+  if (draft.processes < 1 || draft.processes > PROCESSES_MAX) {
+    throw new LineFault(`found "${rest}"; allowed here: a number from 1 to ${PROCESSES_MAX}`);
+  }
+}
+
+function needSetup(draft: Draft, word: string): void {
+  if (draft.moments.length > 0) throw new LineFault(`"${word}" must stand before the first event`);
+}
+
+function parseStep(draft: Draft, time: string, rest: string, line: number): void {
+  const arrow = /^(.*?)\s+=>\s+(.*)$/.exec(rest);
+  if (arrow === null) throw new LineFault('an event needs "=> what is expected"');
+  const [, text = '', expectedText = ''] = arrow;
+  const event = parseEvent(text);
+  const expected = parseExpectation(expectedText, event.action, event.times);
+  const step: Step = { line, time, text, expectedText, expected, ...event };
+  const moment = time === 'and' ? draft.moments.length - 1 : draft.moments.length;
+  checkNames(draft, step, moment);
+  if (time === 'and') joinMoment(draft, step);
+  else draft.moments.push({ at: nextTime(draft, time), steps: [step] });
+  if (step.capture !== null) draft.captures.set(step.capture, { kind: event.action.kind, moment });
+}
+
+/** Simultaneous with the line before. What is not a call cannot be simultaneous with anything. */
+function joinMoment(draft: Draft, step: Step): void {
+  const moment = draft.moments.at(-1);
+  if (moment === undefined) throw new LineFault('"and" needs an event before it');
+  const alone = [...moment.steps, step].find(({ action: { kind } }) =>
+    kind === 'unlock' || kind === 'messages');
+  if (alone !== undefined) throw new LineFault(`"${alone.text}" stands alone, without "and"`);
+  moment.steps.push(step);
+}
+
+function nextTime({ date, moments }: Draft, time: string): string {
+  if (date === null) throw new LineFault('a "date" line must stand before the first event');
+  const [seconds = '', fraction = ''] = time.split('.');
+  const at = `${date} ${seconds}.${fraction.padEnd(6, '0')}`;
+  const before: Moment | undefined = moments.at(-1);
+  if (before !== undefined && at < before.at) {
+    throw new LineFault(`time never goes back; the line before is at ${before.at}`);
+  }
+  return at;
+}
+
+/** A code can be typed in only after it was sent; answers can be compared within a moment too. */
+function checkNames({ captures, processes }: Draft, step: Step, moment: number): void {
+  const { action, capture, expected, process } = step;
+  if (process !== null && process > processes) {
+    throw new LineFault(`process ${process}, but there are only ${processes}`);
+  }
+  if (capture !== null && captures.has(capture)) throw new LineFault(`${capture} is named twice`);
+  if (action.kind === 'verify' && action.code.kind === 'captured') {
+    const { name } = action.code;
+    const source = captures.get(name);
+    if (source?.kind !== 'request' || source.moment === moment) {
+      throw new LineFault(`no request at an earlier moment is "as ${name}"`);
+    }
+  }
+  for (const { answer } of expected) {
+    if (answer.kind === 'same' && !captures.has(answer.capture)) {
+      throw new LineFault(`no line before is "as ${answer.capture}"`);
+    }
+  }
+}

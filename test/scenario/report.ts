@@ -1,0 +1,107 @@
+/** What a person sees of a scenario: a table of its events, and each difference in full. */
+import type { Got } from './compare.ts';
+import type { Judged, Verdict } from './play.ts';
+import type { Expected } from './scenario.ts';
+
+/** A time with microseconds, and the longer of the two results. */
+const TIME_COLUMNS = 15;
+const RESULT_COLUMNS = 10;
+const GAP = '  ';
+
+/** Narrower than this, wrapping makes a table harder to read than a line that runs over. */
+const TABLE_MIN_COLUMNS = 80;
+
+/** An otp_id is 32 hexadecimal digits; its first tell two apart. */
+const LONG_ID = /\b([0-9a-f]{8})[0-9a-f]{24}\b/g;
+
+/** The head of the table. */
+export function tableHead(columns: number): string {
+  return tableRow(['time', 'event', 'expected', 'got', ''], columns);
+}
+
+/** A line of the scenario as rows of the table, wrapped to the width of the terminal. */
+export function tableEvent({ step, judged, passed }: Verdict, columns: number): string {
+  const got = countAlike(judged.map((one) => describeGot(one.got, one.expected)));
+  const expected = step.expectedText.replaceAll(/\s+/g, ' ');
+  const cells = [step.time, step.text, expected, got, passed ? 'ok' : 'DIFFERENCE'];
+  return tableRow(cells, columns);
+}
+
+/** A line that went wrong, in full: where it stands, what was expected, what came, what differs. */
+export function describeVerdict(file: string, { step, judged }: Verdict): string {
+  const lines = judged.filter((one) => one.differences.length > 0).map(describeJudged);
+  const shown = [...new Set(lines)];
+  return [`${file}:${step.line}: ${step.time} ${step.text}`, ...shown].join('\n');
+}
+
+function describeJudged({ expected, got, differences }: Judged): string {
+  return [
+    `    expected  ${expected.text}`,
+    `    got       ${describeGot(got, expected)}`,
+    ...differences.map((difference) => `    differs   ${difference}`),
+  ].join('\n');
+}
+
+/** The status, the members, and those headers that are spoken of. */
+function describeGot(got: Got, { headers }: Expected): string {
+  if (got.kind === 'words') return got.words;
+  const { status, body, headers: found } = got.reply;
+  const members = Object.entries(body).map(([name, value]) => `${name}=${describeValue(value)}`);
+  const shown = headers.map(({ name }) => {
+    const value = found[name.toLowerCase()];
+    return value === undefined ? `[no ${name}]` : `[${name}: ${String(value)}]`;
+  });
+  return [status, ...members, ...shown].join(' ').replaceAll(LONG_ID, '$1…');
+}
+
+function describeValue(value: unknown): string {
+  const isWord = typeof value === 'string' && /^[A-Za-z_]\w*$/.test(value);
+  return isWord || LONG_ID.test(String(value)) ? String(value) : JSON.stringify(value);
+}
+
+/** `3 of 201 …, 57 of 429 …`; one answer stands alone. */
+function countAlike(texts: readonly string[]): string {
+  if (texts.length === 1) return texts[0]!;
+  const counts = new Map<string, number>();
+  for (const text of texts) counts.set(text, (counts.get(text) ?? 0) + 1);
+  return [...counts].map(([text, count]) => `${count} of ${text}`).join(', ');
+}
+
+function tableRow(cells: readonly string[], columns: number): string {
+  const free = Math.max(columns, TABLE_MIN_COLUMNS)
+    - TIME_COLUMNS - RESULT_COLUMNS - GAP.length * 4;
+  const third = Math.floor(free / 3);
+  const widths = [TIME_COLUMNS, free - 2 * third, third, third, RESULT_COLUMNS];
+  const wrapped = cells.map((cell, index) => wrap(cell, widths[index]!));
+  const height = Math.max(...wrapped.map((lines) => lines.length));
+  return Array.from({ length: height }, (_, row) =>
+    wrapped.map((lines, index) => pad(lines[row] ?? '', widths[index]!)).join(GAP).trimEnd(),
+  ).join('\n');
+}
+
+/** Breaks at spaces; a word that is longer than a line is broken after = _ " or ; if it can be. */
+function wrap(text: string, width: number): string[] {
+  const lines = [''];
+  for (const piece of text.split(/\s+/).flatMap((word) => breakWord([...word], width))) {
+    const last = lines.at(-1)!;
+    if (last === '') lines[lines.length - 1] = piece;
+    else if (lengthOf(last) + 1 + lengthOf(piece) > width) lines.push(piece);
+    else lines[lines.length - 1] = `${last} ${piece}`;
+  }
+  return lines;
+}
+
+function breakWord(letters: readonly string[], width: number): string[] {
+  if (letters.length <= width) return [letters.join('')];
+  const seam = letters.findLastIndex((letter, at) => at < width && '=_";'.includes(letter)) + 1;
+  const end = seam > 0 ? seam : width;
+  return [letters.slice(0, end).join(''), ...breakWord(letters.slice(end), width)];
+}
+
+function pad(text: string, width: number): string {
+  return text + ' '.repeat(Math.max(0, width - lengthOf(text)));
+}
+
+function lengthOf(text: string): number {
+  return [...text].length;
+}
