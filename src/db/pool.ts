@@ -43,10 +43,18 @@ export class SessionPool {
    */
   async acquire(deadline: Deadline): Promise<Session> {
     if (this.#closed) throw new Unavailable('the pool is closed');
+    if (deadline.isOver) throw new Unavailable('no connection was to be had in time');
     const session = this.#takeIdle();
     if (session !== null) return session;
-    if (this.#idle.length + this.#busy.size + this.#opening < this.#size) return this.#lendNew();
-    return this.#waitInLine(deadline);
+    const isFull = this.#idle.length + this.#busy.size + this.#opening >= this.#size;
+    if (isFull && this.#waiters.size >= WAITERS_MAX) {
+      throw new Unavailable('too many wait for a connection');
+    }
+    return new Promise((resolve, reject) => {
+      const waiter = this.#createWaiter(deadline, resolve, reject);
+      if (isFull) this.#waiters.add(waiter);
+      else this.#lendNew().then(waiter.take, waiter.fail);
+    });
   }
 
   /** Takes a session back. One that was destroyed makes room for a new one. */
@@ -100,27 +108,29 @@ export class SessionPool {
     else this.#lendNew().then(waiter.take, waiter.fail);
   }
 
-  #waitInLine(deadline: Deadline): Promise<Session> {
-    if (this.#waiters.size >= WAITERS_MAX) {
-      return Promise.reject(new Unavailable('too many wait for a connection'));
-    }
-    return new Promise((resolve, reject) => {
-      const waiter: Waiter = {
-        take: (session) => {
-          cancel();
-          if (deadline.isOver) this.release(session);
-          else resolve(session);
-        },
-        fail: (error) => {
-          cancel();
-          reject(error);
-        },
-      };
-      const cancel = deadline.onEnd(() => {
-        this.#waiters.delete(waiter);
-        reject(new Unavailable('no connection became free in time'));
-      });
-      this.#waiters.add(waiter);
+  /** Who waits gives up at the deadline; a session that comes too late goes to the next. */
+  #createWaiter(
+    deadline: Deadline,
+    resolve: (session: Session) => void,
+    reject: (error: unknown) => void,
+  ): Waiter {
+    let hasGivenUp = false;
+    const cancel = deadline.onEnd(() => {
+      hasGivenUp = true;
+      this.#waiters.delete(waiter);
+      reject(new Unavailable('no connection was to be had in time'));
     });
+    const waiter: Waiter = {
+      take: (session) => {
+        if (hasGivenUp) return this.release(session);
+        cancel();
+        resolve(session);
+      },
+      fail: (error) => {
+        if (!hasGivenUp) cancel();
+        reject(error);
+      },
+    };
+    return waiter;
   }
 }

@@ -1,0 +1,149 @@
+/** kill -9 under load, of mysqld and of a service: what was answered is there, exactly once. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { closeClient } from '../harness/client.ts';
+import type { Reply } from '../harness/client.ts';
+import { startServiceProcess } from '../harness/processes.ts';
+import type { ServiceProcess } from '../harness/processes.ts';
+import { newSecretsText } from '../harness/service.ts';
+import { startDurableServer } from './durable-server.ts';
+import type { DurableServer } from './durable-server.ts';
+import { createFleet, fresh, newcomer } from './traffic.ts';
+import type { Asker, Fleet } from './traffic.ts';
+import { eventually, timed } from './waiting.ts';
+
+/** The contract says 3 s; the rest is the way there and back. */
+const ANSWER_MAX_MS = 3500;
+const CLIENTS = 12;
+
+/** One newcomer who asked for a code and redeemed it; null: no answer came. */
+type Visit = {
+  asker: Asker;
+  requestKey: string;
+  verifyKey: string;
+  requested: Reply | null;
+  code: string | null;
+  verified: Reply | null;
+};
+
+let server: DurableServer;
+let services: ServiceProcess[];
+let fleet: Fleet;
+const secrets = newSecretsText();
+
+test.before(async () => {
+  server = await startDurableServer();
+  services = [await start(), await start()];
+  fleet = createFleet(server.database, services);
+});
+test.after(async () => {
+  closeClient();
+  await Promise.all(services.map((service) => service.stop()));
+  await server.stop();
+});
+
+function start(): Promise<ServiceProcess> {
+  return startServiceProcess({ settings: server.settings, secrets, sessionsMax: 8 });
+}
+
+async function answerTo(work: () => Promise<Reply>): Promise<Reply | null> {
+  const { ms, result } = await timed(() => work().catch(() => null));
+  assert.ok(ms < ANSWER_MAX_MS, `${result?.status} after ${Math.round(ms)} ms`);
+  assert.ok(result === null || [200, 201, 503].includes(result.status), `${result?.status}`);
+  return result;
+}
+
+/** Clients that visit again and again until they are told to stop. */
+function startLoad(): { visits: Visit[]; stop: () => Promise<void> } {
+  const visits: Visit[] = [];
+  let isOver = false;
+  const client = async (): Promise<void> => {
+    while (!isOver) {
+      const visit: Visit = { asker: newcomer(), requestKey: fresh('k'), verifyKey: fresh('v'),
+        requested: null, code: null, verified: null };
+      visits.push(visit);
+      visit.requested = await answerTo(() => fleet.request(visit.asker, visit.requestKey));
+      if (visit.requested?.status !== 201) continue;
+      const { asker, requested, verifyKey } = visit;
+      visit.code = (await fleet.messageOf(requested.body.otp_id)).code;
+      visit.verified = await answerTo(() => fleet.verify(asker, visit.code!, verifyKey));
+    }
+  };
+  const clients = Promise.all(Array.from({ length: CLIENTS }, client));
+  return { visits, stop: async () => { isOver = true; await clients; } };
+}
+
+const answered = (visits: Visit[]): number =>
+  visits.filter(({ verified }) => verified?.status === 200).length;
+
+/** Holds every visit to what it was told, and ends those that were told nothing. */
+async function settleAll(visits: Visit[]): Promise<void> {
+  for (const { asker, requestKey, verifyKey, requested, code, verified } of visits) {
+    const again = await fleet.request(asker, requestKey);
+    assert.is(again.status, 201);
+    if (requested?.status === 201) {
+      assert.is(again.text, requested.text, 'an answered 201 is there afterwards');
+      assert.is(again.headers['idempotent-replayed'], 'true');
+    }
+    if (code === null) continue;
+    const redeemed = await fleet.verify(asker, code, verifyKey);
+    assert.is(redeemed.status, 200);
+    if (verified?.status === 200) assert.is(redeemed.headers['idempotent-replayed'], 'true');
+    assert.is((await fleet.verify(asker, code)).text, '{"error":"code_used"}');
+  }
+  await assertAccountsAgree(visits.length);
+}
+
+/** One point of the user, one of the address, one pair and one answer for each code. */
+async function assertAccountsAgree(codes: number): Promise<void> {
+  const [row] = await server.database.query(`SELECT
+    (SELECT COALESCE(SUM(points), 0) FROM user_rate_limits) AS users,
+    (SELECT COALESCE(SUM(points), 0) FROM ip_rate_limits) AS addresses,
+    (SELECT COUNT(*) FROM otps) AS pairs,
+    (SELECT COUNT(*) FROM idempotency_keys WHERE ttl_seconds IS NOT NULL) AS answers`);
+  assert.equal(Object.values(row!).map(Number), Array.from({ length: 4 }, () => codes));
+}
+
+let visitsBefore = 0;
+
+test('mysqld killed under load: what was answered is there, what was not can be repeated',
+  async () => {
+    const load = startLoad();
+    await eventually('the load runs', () => answered(load.visits) > 60, 30_000);
+    await server.kill();
+    const atKill = load.visits.length;
+    await eventually('clients are told', () => load.visits.some(({ requested }) =>
+      requested?.status === 503));
+    await server.start();
+    const back = answered(load.visits);
+    await eventually('it works again by itself', () => answered(load.visits) > back + 60, 30_000);
+    await load.stop();
+    assert.ok(load.visits.length > atKill);
+    await settleAll(load.visits);
+    visitsBefore = load.visits.length;
+  });
+
+test('a service killed under load: no half effects, and the other one is not disturbed',
+  async () => {
+    await assertAccountsAgree(visitsBefore);
+    const load = startLoad();
+    await eventually('the load runs', () => answered(load.visits) > 60, 30_000);
+    await services[1]!.kill();
+    const [row] = await server.database.query(`SELECT
+      (SELECT SUM(points) FROM user_rate_limits) = (SELECT COUNT(*) FROM otps)
+      AND (SELECT COUNT(*) FROM otps) = (SELECT COUNT(*) FROM idempotency_keys
+        WHERE ttl_seconds IS NOT NULL) AS agree`);
+    assert.is(row?.agree, 1);
+    services[1] = await start();
+    const back = answered(load.visits);
+    await eventually('both serve again', () => answered(load.visits) > back + 60, 30_000);
+    await load.stop();
+    const failed = load.visits.filter(({ requested }) => requested?.status === 503);
+    assert.is(failed.length, 0, 'the survivor answered everything it was asked');
+    const [before] = await server.database.query('SELECT COUNT(*) AS n FROM otps');
+    assert.ok(Number(before?.n) <= visitsBefore + load.visits.length);
+    for (const visit of load.visits) await fleet.request(visit.asker, visit.requestKey);
+    await assertAccountsAgree(visitsBefore + load.visits.length);
+  });
+
+test.run();

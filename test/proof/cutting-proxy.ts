@@ -1,0 +1,92 @@
+/**
+ * A proxy on a unix socket between service and mysqld that fails at a moment of the test's
+ * choice: exactly when a COMMIT passes, or for every connection.
+ */
+import { createServer, connect } from 'node:net';
+import type { Socket } from 'node:net';
+
+/**
+ * What happens to a COMMIT: cut before it reaches the server, cut before its answer reaches the
+ * service, or silence from either point on.
+ */
+export type CommitFault = 'cut before' | 'cut after' | 'silent before' | 'silent after';
+
+/** The proxy. */
+export type CuttingProxy = Readonly<{
+  socketPath: string;
+  /** Spoils the next COMMIT; then calls `onHit`. */
+  spoilCommit: (fault: CommitFault, onHit?: () => void) => void;
+  /** Throws when a COMMIT that was to be spoilt never came. */
+  assertHit: () => void;
+  /** Passes; or swallows everything, from new connections too; or closes all at once. */
+  setMode: (mode: 'pass' | 'silent' | 'closed') => void;
+  close: () => Promise<void>;
+}>;
+
+/** A packet of COM_QUERY whose text is no more than this; the driver may add empty attributes. */
+const COMMIT_TEXT = 'COMMIT';
+const COMMIT_PACKET_MAX_BYTES = 16;
+
+function isCommit(chunk: Buffer): boolean {
+  return chunk.length <= COMMIT_PACKET_MAX_BYTES && chunk.toString('latin1').endsWith(COMMIT_TEXT);
+}
+
+type Armed = { fault: CommitFault; onHit: () => void };
+
+/** Starts one in front of a server's socket. */
+export async function startCuttingProxy(
+  serverPath: string,
+  socketPath: string,
+): Promise<CuttingProxy> {
+  let armed: Armed | null = null;
+  let mode: 'pass' | 'silent' | 'closed' = 'pass';
+  const sockets = new Set<Socket>();
+
+  const join = (client: Socket): void => {
+    const server = connect(serverPath);
+    let state: 'pass' | 'silent' | 'cut answer' = 'pass';
+    const cut = () => { client.destroy(); server.destroy(); };
+    for (const socket of [client, server]) {
+      sockets.add(socket);
+      socket.on('error', cut);
+      socket.on('close', () => { sockets.delete(socket); cut(); });
+    }
+    client.on('data', (chunk) => {
+      if (state === 'silent' || mode === 'silent') return;
+      const hit = isCommit(chunk) ? armed : null;
+      if (hit === null) { server.write(chunk); return; }
+      armed = null;
+      if (hit.fault.endsWith('after')) server.write(chunk);
+      if (hit.fault === 'cut after') state = 'cut answer';
+      else if (hit.fault === 'cut before') cut();
+      else state = 'silent';
+      hit.onHit();
+    });
+    server.on('data', (chunk) => {
+      if (state === 'silent' || mode === 'silent') return;
+      if (state === 'cut answer') cut();
+      else client.write(chunk);
+    });
+  };
+
+  const listener = createServer((client) => {
+    if (mode === 'closed') client.destroy();
+    else join(client);
+  });
+  await new Promise<void>((resolve) => { listener.listen(socketPath, resolve); });
+  const cutAll = () => { for (const socket of sockets) socket.destroy(); };
+  return {
+    socketPath,
+    spoilCommit: (fault, onHit = () => {}) => { armed = { fault, onHit }; },
+    assertHit: () => { if (armed !== null) throw new Error('no COMMIT came'); },
+    setMode: (wanted) => {
+      mode = wanted;
+      if (wanted === 'closed') cutAll();
+    },
+    close: async () => {
+      const closed = new Promise((resolve) => { listener.close(resolve); });
+      cutAll();
+      await closed;
+    },
+  };
+}

@@ -1,0 +1,63 @@
+/** A durable MySQL of a test's own, which the test may kill, and services on it. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readConfig } from '../../src/config.ts';
+import { createDatabase } from '../../src/db/create-database.ts';
+import { startLocalServer } from '../../src/db/local/launch.ts';
+import type { LocalServer } from '../../src/db/local/launch.ts';
+import { migrate } from '../../src/db/migrate.ts';
+import { SessionPool } from '../../src/db/pool.ts';
+import { openSession } from '../../src/db/session.ts';
+import type { DatabaseSettings } from '../../src/db/session.ts';
+import { newDatabaseName, openTestDatabase } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
+
+/** The server and its one database. */
+export type DurableServer = Readonly<{
+  settings: DatabaseSettings;
+  database: TestDatabase;
+  /** A path in its folder, for a socket. */
+  path: (name: string) => string;
+  /** Ends mysqld as kill -9 does. */
+  kill: () => Promise<void>;
+  start: () => Promise<void>;
+  stop: () => Promise<void>;
+}>;
+
+/** Starts a server with an empty, migrated database. */
+export async function startDurableServer(): Promise<DurableServer> {
+  const scratch = mkdtempSync(join(tmpdir(), 'otpd-faults-'));
+  let server = await launch(scratch);
+  const settings: DatabaseSettings = {
+    socketPath: server.socketPath, host: null, port: 0, user: 'root', password: '',
+    database: newDatabaseName(), tlsCaFile: null,
+  };
+  await createDatabase(settings);
+  const pool = new SessionPool(() => openSession(settings), 2);
+  await migrate(pool, () => {});
+  pool.close();
+  const database = openTestDatabase(settings);
+  return {
+    settings,
+    database,
+    path: (name) => join(scratch, name),
+    kill: async () => {
+      process.kill(server.processId, 'SIGKILL');
+      await server.exited;
+    },
+    start: async () => { server = await launch(scratch); },
+    stop: async () => {
+      database.close();
+      await server.stop();
+      rmSync(scratch, { recursive: true, force: true });
+    },
+  };
+}
+
+function launch(scratch: string): Promise<LocalServer> {
+  const { local } = readConfig({ PATH: process.env.PATH, HOME: process.env.HOME,
+    XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, MYSQLD: process.env.MYSQLD });
+  return startLocalServer({ ...local, folder: join(scratch, 'mysql'), durable: true,
+    say: () => {} });
+}

@@ -1,0 +1,267 @@
+/** Faults between the service and a durable MySQL: every answer is bounded, and true. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { closeClient } from '../harness/client.ts';
+import type { Reply } from '../harness/client.ts';
+import { startServiceProcess } from '../harness/processes.ts';
+import { newSecretsText } from '../harness/service.ts';
+import { openSession } from '../../src/db/session.ts';
+import type { Session } from '../../src/db/session.ts';
+import { startCuttingProxy } from './cutting-proxy.ts';
+import type { CommitFault, CuttingProxy } from './cutting-proxy.ts';
+import { startDurableServer } from './durable-server.ts';
+import type { DurableServer } from './durable-server.ts';
+import { atOnce, createFleet, fresh, newcomer, tally } from './traffic.ts';
+import type { Asker, Fleet } from './traffic.ts';
+import { eventually, timed } from './waiting.ts';
+
+/** The contract says 3 s (Errors: 503); the rest is the test's own way there and back. */
+const ANSWER_MAX_MS = 3200;
+
+let server: DurableServer;
+let proxy: CuttingProxy;
+let fleet: Fleet;
+
+test.before(async () => {
+  server = await startDurableServer();
+  proxy = await startCuttingProxy(server.settings.socketPath!, server.path('proxy.sock'));
+  const settings = { ...server.settings, socketPath: proxy.socketPath };
+  const secrets = newSecretsText();
+  fleet = createFleet(server.database, [
+    await startServiceProcess({ settings, secrets, sessionsMax: 4 }),
+  ]);
+});
+test.after.each(() => proxy.setMode('pass'));
+test.after(async () => {
+  closeClient();
+  await Promise.all(fleet.services.map((service) => service.stop()));
+  await proxy.close();
+  await server.stop();
+});
+
+/** An answer within the bound. */
+async function bounded(work: () => Promise<Reply>): Promise<Reply> {
+  const { ms, result } = await timed(work);
+  assert.ok(ms < ANSWER_MAX_MS, `${result.status} after ${Math.round(ms)} ms`);
+  return result;
+}
+
+/** A 503 as the contract words it. */
+function assertUnavailable({ status, text, headers }: Reply): void {
+  assert.is(`${status} ${text}`, '503 {"error":"unavailable"}');
+  assert.match(String(headers['retry-after']), /^[1-9]\d*$/);
+}
+
+async function recovers(): Promise<void> {
+  await eventually('it works again', async () =>
+    (await bounded(() => fleet.request(newcomer()))).status === 201);
+}
+
+/** What the tables say was issued to a user: points used, rows of pairs, keys. */
+async function accountOf(user: string, otpId: unknown): Promise<number[]> {
+  const [row] = await server.database.query(`SELECT
+    (SELECT SUM(points) FROM user_rate_limits WHERE user_id = ?) AS points,
+    (SELECT COUNT(*) FROM otps WHERE user_id = ?) AS pairs,
+    (SELECT COUNT(*) FROM idempotency_keys WHERE otp_id = UNHEX(?)) AS answers`,
+  [user, user, String(otpId)]);
+  return [Number(row?.points), Number(row?.pairs), Number(row?.answers)];
+}
+
+const FAULTS: CommitFault[] = ['cut before', 'cut after', 'silent before', 'silent after'];
+
+for (const fault of FAULTS) {
+  test(`COMMIT of a request, ${fault}: the true 201 or a 503, and the key tells the rest`,
+    async () => {
+      const asker = newcomer();
+      const key = fresh('k');
+      proxy.spoilCommit(fault);
+      const first = await bounded(() => fleet.request(asker, key));
+      proxy.assertHit();
+      if (fault.startsWith('cut')) assert.is(first.status, 201);
+      if (first.status !== 201) assertUnavailable(first);
+      const second = await bounded(() => fleet.request(asker, key));
+      assert.is(second.status, 201);
+      if (first.status === 201) {
+        assert.is(second.text, first.text);
+        assert.is(second.headers['idempotent-replayed'], 'true');
+        await fleet.messageOf(first.body.otp_id);
+      }
+      assert.equal(await accountOf(asker.user, second.body.otp_id), [1, 1, 1]);
+      // A 503 may have been committed: then nobody knows the code, and the user asks again.
+      const sent = fleet.messagesTo(asker.user).length;
+      assert.ok(sent === 1 || (sent === 0 && first.status === 503), `${sent} messages`);
+    });
+
+  test(`COMMIT of a right code, ${fault}: one 200, or a 503 and the key tells the rest`,
+    async () => {
+      const { asker, code } = await issued();
+      const key = fresh('v');
+      proxy.spoilCommit(fault);
+      const first = await bounded(() => fleet.verify(asker, code, key));
+      proxy.assertHit();
+      if (fault.startsWith('cut')) assert.is(first.status, 200);
+      if (first.status !== 200) assertUnavailable(first);
+      assert.is((await bounded(() => fleet.verify(asker, code, key))).status, 200);
+      assert.is((await bounded(() => fleet.verify(asker, code))).status, 410);
+    });
+
+  test(`COMMIT of a wrong code, ${fault}: counted once, or a 503`, async () => {
+    const { asker, code } = await issued();
+    const wrong = code === '000000' ? '000001' : '000000';
+    proxy.spoilCommit(fault);
+    const first = await bounded(() => fleet.verify(asker, wrong));
+    proxy.assertHit();
+    if (fault.startsWith('cut')) assert.is(first.body.attempts_remaining, 2);
+    if (first.status === 401) {
+      assert.is((await fleet.verify(asker, wrong)).body.attempts_remaining, 1);
+    } else assertUnavailable(first);
+  });
+}
+
+async function issued(): Promise<{ asker: Asker; code: string }> {
+  const asker = newcomer();
+  const { status, body } = await fleet.request(asker);
+  assert.is(status, 201);
+  return { asker, code: (await fleet.messageOf(body.otp_id)).code };
+}
+
+test('connections killed by the server under load: nobody fails, every count is exact',
+  async () => {
+    const askers = Array.from({ length: 60 }, newcomer);
+    let isOver = false;
+    const killer = killConnections(() => isOver);
+    const replies = await atOnce(askers.length, async (index) => {
+      const asker = askers[index]!;
+      return bounded(() => fleet.request(asker, `killed-${asker.user}`));
+    });
+    isOver = true;
+    await killer;
+    for (const [index, asker] of askers.entries()) {
+      const again = await bounded(() => fleet.request(asker, `killed-${asker.user}`));
+      assert.is(again.status, 201);
+      if (replies[index]?.status === 201) assert.is(again.text, replies[index]?.text);
+      assert.equal(await accountOf(asker.user, again.body.otp_id), [1, 1, 1]);
+    }
+  });
+
+/** Kills connections of the service, at whatever they are, COMMIT included. */
+async function killConnections(isOver: () => boolean): Promise<void> {
+  const session = await openSession(server.settings);
+  let kills = 0;
+  while (!isOver() && kills < 12) {
+    const rows = await session.run('list', `SELECT id FROM information_schema.processlist
+      WHERE id <> CONNECTION_ID() AND db = ? AND command = 'Query' LIMIT 1`,
+    [server.settings.database]);
+    for (const { id } of rows) {
+      kills += 1;
+      await session.run('kill', `KILL CONNECTION ${Number(id)}`, []).catch(() => {});
+    }
+  }
+  session.destroy();
+}
+
+test('database away: 503 within 3 s, and it works again when it is back', async () => {
+  await recovers();
+  proxy.setMode('closed');
+  const replies = await atOnce(12, (index) => bounded(() =>
+    (index % 2 === 0 ? fleet.request(newcomer()) : fleet.verify(newcomer(), '123456'))));
+  replies.forEach(assertUnavailable);
+  proxy.setMode('pass');
+  await recovers();
+});
+
+test('a database that accepts and never answers: 503 within 3 s', async () => {
+  await recovers();
+  proxy.setMode('silent');
+  // Twice: on connections that were open, then on new ones; more than the pool has.
+  for (const round of [1, 2]) {
+    const replies = await atOnce(12, () => bounded(() => fleet.request(newcomer())));
+    replies.forEach(assertUnavailable);
+    assert.ok(round);
+  }
+  proxy.setMode('pass');
+  await recovers();
+});
+
+test('the database falls silent at COMMIT, and for new connections as well: bounded', async () => {
+  await recovers();
+  const asker = newcomer();
+  const key = fresh('k');
+  proxy.spoilCommit('silent after', () => proxy.setMode('silent'));
+  const first = await bounded(() => fleet.request(asker, key));
+  proxy.assertHit();
+  assertUnavailable(first);
+  proxy.setMode('pass');
+  await recovers();
+  const again = await fleet.request(asker, key);
+  assert.is(again.status, 201);
+  assert.equal(await accountOf(asker.user, again.body.otp_id), [1, 1, 1]);
+});
+
+test('a row that somebody holds: a bounded 503, and all is well afterwards', async () => {
+  const { asker } = await issued();
+  const holder = await openSession(server.settings);
+  await holder.run('x', 'SELECT 1 FROM otps WHERE user_id = ? FOR UPDATE', [asker.user]);
+  const key = fresh('k');
+  const replies = await Promise.all([
+    bounded(() => fleet.request(asker, key)), bounded(() => fleet.verify(asker, '123456')),
+  ]);
+  replies.forEach(assertUnavailable);
+  holder.destroy();
+  await recovers();
+  assert.is((await fleet.request(asker, key)).body.remaining_requests, 1, 'nothing was used');
+});
+
+test('pool exhausted: who waits for a connection has a bounded 503', async () => {
+  const { asker } = await issued();
+  const holder = await openSession(server.settings);
+  await holder.run('x', 'SELECT 1 FROM otps WHERE user_id = ? FOR UPDATE', [asker.user]);
+  const stuck = atOnce(8, () => bounded(() => fleet.verify(asker, '123456')));
+  const others = atOnce(20, () => bounded(() => fleet.request(newcomer())));
+  (await stuck).forEach(assertUnavailable);
+  const counts = tally(await others);
+  assert.ok((counts['503 unavailable'] ?? 0) > 0, JSON.stringify(counts));
+  holder.destroy();
+  await recovers();
+});
+
+async function withAdministrator(work: (session: Session) => Promise<void>): Promise<void> {
+  const session = await openSession({ ...server.settings, database: null });
+  await work(session).finally(() => session.destroy());
+}
+
+test('the server is read-only: 503, and it works again afterwards', async () => {
+  const { asker, code } = await issued();
+  await withAdministrator(async (session) => {
+    await session.run('x', 'SET GLOBAL super_read_only = ON', []);
+    const replies = await Promise.all([
+      bounded(() => fleet.request(newcomer())), bounded(() => fleet.verify(asker, code)),
+    ]);
+    await session.run('x', 'SET GLOBAL super_read_only = OFF, GLOBAL read_only = OFF', []);
+    replies.forEach(assertUnavailable);
+  });
+  await recovers();
+  assert.is((await fleet.verify(asker, code)).status, 200);
+});
+
+test('max_connections is reached: 503, and it works again afterwards', async () => {
+  proxy.setMode('closed');
+  proxy.setMode('pass');
+  await withAdministrator(async (session) => {
+    const [row] = await session.run('x', 'SELECT @@max_connections AS n', []);
+    await session.run('x', 'SET GLOBAL max_connections = 10', []);
+    const hogs: Session[] = [];
+    for (let count = 0; count < 20; count += 1) {
+      const hog = await openSession(server.settings).catch(() => null);
+      if (hog === null) break;
+      hogs.push(hog);
+    }
+    const replies = await atOnce(6, () => bounded(() => fleet.request(newcomer())));
+    for (const hog of hogs) hog.destroy();
+    await session.run('x', `SET GLOBAL max_connections = ${Number(row?.n)}`, []);
+    replies.forEach(assertUnavailable);
+  });
+  await recovers();
+});
+
+test.run();

@@ -1,0 +1,200 @@
+/**
+ * Random histories over HTTP on the real database against the model. OTPD_TEST_HISTORIES sets
+ * how many, OTPD_TEST_SEED repeats a run that failed.
+ */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import fc from 'fast-check';
+import { formatInstant } from '../../src/db/instant.ts';
+import { closeClient, post } from '../harness/client.ts';
+import type { Reply } from '../harness/client.ts';
+import { createTestDatabase } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
+import { startTestService } from '../harness/service.ts';
+import type { TestService } from '../harness/service.ts';
+import { parsePolicies } from '../../src/otp/policy-file.ts';
+import { Model } from './model.ts';
+import type { Expected, Numbers } from './model.ts';
+import { wrongCode } from './traffic.ts';
+
+const HISTORIES = Number(process.env.OTPD_TEST_HISTORIES ?? 300);
+const SEED = Number(process.env.OTPD_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
+/** For long runs: ends after so many seconds; 0: never. */
+const SECONDS = Number(process.env.OTPD_TEST_SECONDS ?? 0);
+const COMMANDS_MAX = 80;
+const FIRST_NOW = 1_767_600_000_000_000;
+/** `SET timestamp` ends in January 2038; a history may take some years. */
+const LAST_NOW = 2_000_000_000_000_000;
+
+type Command =
+  | { kind: 'request'; user: number; purpose: number; address: number; key: number }
+  | { kind: 'verify'; user: number; purpose: number; code: string; key: number }
+  | { kind: 'step'; micros: number }
+  | { kind: 'boundary'; pick: number; offset: number };
+
+const small = (max: number) => fc.integer({ min: 0, max });
+// Most of a history happens to one pair from one address, or no rule would ever be reached.
+const user = fc.constantFrom(0, 0, 0, 0, 0, 1, 2);
+const purpose = fc.constantFrom(0, 0, 0, 1);
+const address = fc.constantFrom(0, 0, 1, 2);
+/** Key 0 stands for a key that nobody has used, or none. */
+const key = fc.constantFrom(0, 0, 0, 1, 1, 2);
+
+const command: fc.Arbitrary<Command> = fc.oneof(
+  { weight: 5, arbitrary: fc.record({ kind: fc.constant('request' as const), user, purpose,
+    address, key }) },
+  { weight: 9, arbitrary: fc.record({ kind: fc.constant('verify' as const), user, purpose,
+    code: fc.constantFrom('right', 'wrong', 'wrong', 'wrong', 'wrong', 'old', 'other'), key }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('step' as const),
+    micros: fc.oneof(small(2_000_000), small(400_000_000), fc.constant(86_400_000_000)) }) },
+  // The nearest boundaries are those of codes and locks, the farthest those of keys.
+  { weight: 5, arbitrary: fc.record({ kind: fc.constant('boundary' as const),
+    pick: fc.oneof(small(1), small(3), small(30)), offset: fc.constantFrom(-1, 0, 0, 1) }) },
+);
+
+const between = (min: number, max: number) => fc.integer({ min, max });
+const numbers: fc.Arbitrary<Numbers> = fc.oneof(
+  fc.constant({ lifetime: 300, userLimit: 3, addressLimit: 8, wrongAttempts: 3, lock: 600,
+    cap: 100 }),
+  fc.record({ lifetime: between(30, 600), userLimit: between(1, 5), addressLimit: between(1, 5),
+    wrongAttempts: between(1, 4), lock: between(1, 600), cap: between(3, 8) }),
+);
+
+let database: TestDatabase;
+let now = FIRST_NOW;
+let histories = 0;
+let requests = 0;
+
+test.before(async () => { database = await createTestDatabase(2); });
+test.after(() => {
+  if (SECONDS > 0) console.log(`seed ${SEED}: ${histories} histories, ${requests} requests`);
+  closeClient();
+  database.close();
+});
+
+/** One history: the model and the service side by side. */
+class History {
+  readonly #model: Model;
+  readonly #service: TestService;
+  readonly #name: string;
+  readonly #codes: string[] = [];
+  #freshKeys = 0;
+
+  constructor(model: Model, service: TestService, name: string) {
+    this.#model = model;
+    this.#service = service;
+    this.#name = name;
+  }
+
+  async run(one: Command): Promise<void> {
+    if (one.kind === 'request') await this.#request(one);
+    else if (one.kind === 'verify') await this.#verify(one);
+    else this.#move(one);
+  }
+
+  #move(one: Extract<Command, { kind: 'step' | 'boundary' }>): void {
+    const model = this.#model;
+    if (one.kind === 'step') model.now += one.micros;
+    else {
+      const ahead = model.boundaries();
+      if (ahead.length === 0) return;
+      model.now = Math.max(model.now, ahead[one.pick % ahead.length]! + one.offset);
+    }
+    now = model.now;
+    database.clock.set(formatInstant(now));
+  }
+
+  #key(index: number): string {
+    this.#freshKeys += 1;
+    return index === 0 ? `${this.#name}-${this.#freshKeys}` : `${this.#name}.${index}`;
+  }
+
+  async #request(one: Extract<Command, { kind: 'request' }>): Promise<void> {
+    const user = `${this.#name}${'uvU'[one.user]}`;
+    const purpose = 'pq'[one.purpose]!;
+    const address = `${this.#name.slice(1)}:${one.address}::1`;
+    const key = this.#key(one.key);
+    const expected = this.#model.request(user, purpose, address, key);
+    const { messages } = this.#service;
+    const sent = messages.length;
+    const reply = await this.#post('request', { user_id: user, purpose }, key, address);
+    compare(reply, expected);
+    const isNew = expected.status === 201 && !expected.replayed;
+    assert.is(messages.length, sent + (isNew ? 1 : 0), 'messages');
+    if (!isNew) return;
+    const message = messages.at(-1)!;
+    assert.equal([message.otpId, message.userId, message.purpose],
+      [reply.body.otp_id, user, purpose]);
+    this.#codes.push(message.code);
+    this.#model.issued(user, purpose, key, message.code, reply.body);
+  }
+
+  async #verify(one: Extract<Command, { kind: 'verify' }>): Promise<void> {
+    const user = `${this.#name}${'uvU'[one.user]}`;
+    const purpose = 'pq'[one.purpose]!;
+    const newest = this.#model.newest(user, purpose) ?? '123456';
+    const code = { right: newest, wrong: wrongCode(newest), old: this.#codes.at(-2),
+      other: this.#codes.at(-1) }[one.code] ?? wrongCode(newest, 1);
+    const key = one.key === 0 ? null : this.#key(one.key);
+    const expected = this.#model.verify(user, purpose, code, key);
+    const reply = await this.#post('verify', { user_id: user, purpose, code }, key);
+    compare(reply, expected);
+  }
+
+  #post(path: string, body: object, key: string | null, address?: string): Promise<Reply> {
+    const { port } = this.#service;
+    requests += 1;
+    return post({ port, path: `/otp/${path}`, body, key: key ?? undefined, address });
+  }
+}
+
+/** Holds an answer to what the model says, member for member. */
+function compare(reply: Reply, expected: Expected): void {
+  const { status, body, headers } = reply;
+  if (expected.unsettled === 'forgotten' && status === 404) {
+    assert.equal(body, { error: 'otp_not_found' });
+    return;
+  }
+  assert.is(status, expected.status, `${reply.text} instead of ${JSON.stringify(expected)}`);
+  const wanted = { ...expected.body };
+  if (wanted.otp_id === null) wanted.otp_id = body.otp_id;
+  assert.equal(body, wanted);
+  assert.is(headers['retry-after'], expected.retryAfter?.toString(), 'Retry-After');
+  assert.is(headers['idempotent-replayed'], expected.replayed ? 'true' : undefined, 'replayed');
+  assert.is(headers.ratelimit, expected.limits, 'RateLimit');
+}
+
+async function play(chosen: Numbers, commands: readonly Command[]): Promise<void> {
+  histories += 1;
+  if (now > LAST_NOW) {
+    database.close();
+    database = await createTestDatabase(2);
+    now = FIRST_NOW;
+  }
+  const parsed = parsePolicies(JSON.stringify({ default: {
+    lifetime_seconds: chosen.lifetime, user_limit: chosen.userLimit,
+    address_limit: chosen.addressLimit, wrong_attempts: chosen.wrongAttempts,
+    lock_seconds: chosen.lock, wrong_attempts_until_unlock: chosen.cap,
+  } }));
+  if ('faults' in parsed) throw new Error(parsed.faults.join());
+  const { policies } = parsed;
+  const service = await startTestService({ pool: database.pool, policies });
+  database.clock.set(formatInstant(now));
+  const name = `h${(histories + 8192).toString(16)}`;
+  const history = new History(new Model(now, chosen), service, name);
+  try {
+    for (const one of commands) await history.run(one);
+  } finally {
+    closeClient();
+    await service.close();
+  }
+}
+
+test(`${HISTORIES} random histories agree with the model`, async () => {
+  const commands = fc.array(command, { minLength: 1, maxLength: COMMANDS_MAX, size: 'max' });
+  const bound = SECONDS > 0 ? { interruptAfterTimeLimit: SECONDS * 1000 } : {};
+  await fc.assert(fc.asyncProperty(numbers, commands, play),
+    { numRuns: HISTORIES, seed: SEED, includeErrorInReport: true, ...bound });
+});
+
+test.run();

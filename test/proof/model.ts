@@ -1,0 +1,201 @@
+/**
+ * A second reading of the contract, for the property test: one user of words and numbers, no
+ * database, no concurrency, nothing of src/otp. Times are whole microseconds.
+ */
+
+const SECOND = 1_000_000;
+const WINDOW = 900 * SECOND;
+const DAY = 86_400 * SECOND;
+
+/** The numbers in force; seconds and counts. */
+export type Numbers = Readonly<{
+  lifetime: number;
+  userLimit: number;
+  addressLimit: number;
+  wrongAttempts: number;
+  lock: number;
+  cap: number;
+}>;
+
+/** What a client sees. `unsettled` names what the contract leaves open. */
+export type Expected = {
+  status: number;
+  /** Members of the body; `otp_id` of a first 201 is whatever the service drew. */
+  body: Record<string, unknown>;
+  retryAfter?: number;
+  replayed?: boolean;
+  limits?: string;
+  unsettled?: 'forgotten' | 'dead code' | 'capped';
+};
+
+type Code = { id: string; code: string; issuedAt: number; used: boolean; dead: boolean };
+type Pair = {
+  code: Code;
+  wrong: number;
+  lastWrong: number;
+  lockedUntil: number;
+  consecutive: number;
+};
+type Answer = { use: string; body: Record<string, unknown>; at: number };
+
+/** All that the contract remembers. */
+export class Model {
+  now: number;
+  readonly #n: Numbers;
+  readonly #pairs = new Map<string, Pair>();
+  readonly #points = new Map<string, number[]>();
+  readonly #answers = new Map<string, Answer>();
+  readonly #landmarks: number[] = [];
+
+  constructor(now: number, numbers: Numbers) {
+    this.now = now;
+    this.#n = numbers;
+  }
+
+  /** Instants to come at which something ends, in order. */
+  boundaries(): number[] {
+    return [...new Set(this.#landmarks)].filter((at) => at > this.now).sort((a, b) => a - b);
+  }
+
+  /** The newest code of a pair, if one is known. */
+  newest(user: string, purpose: string): string | null {
+    return this.#pairs.get(`${user} ${purpose}`)?.code.code ?? null;
+  }
+
+  /** POST /otp/request; `issued` tells the model what the service drew when it answers 201. */
+  request(user: string, purpose: string, address: string, key: string): Expected {
+    const stored = this.#known(`request ${key}`);
+    if (stored !== null) {
+      if (stored.use !== `${user} ${purpose}`) {
+        return this.#limited(user, address, 422, { error: 'idempotency_key_reused' });
+      }
+      return { ...this.#limited(user, address, 201, stored.body), replayed: true };
+    }
+    const pair = this.#pairs.get(`${user} ${purpose}`);
+    const lock = pair === undefined ? null : this.#lockOf(pair);
+    if (lock !== null) {
+      const body = { error: 'too_many_attempts', retry_after_seconds: lock.retryAfter };
+      return { ...this.#limited(user, address, 429, body), ...lock };
+    }
+    const wait = Math.max(this.#wait(`user ${user}`, this.#n.userLimit),
+      this.#wait(`ip ${address}`, this.#n.addressLimit));
+    if (wait > 0) {
+      const body = { error: 'rate_limit_exceeded', remaining_cooldown_seconds: wait };
+      return { ...this.#limited(user, address, 429, body), retryAfter: wait };
+    }
+    this.#use(`user ${user}`);
+    this.#use(`ip ${address}`);
+    const remaining = this.#n.userLimit - this.#live(`user ${user}`).length;
+    return this.#limited(user, address, 201,
+      { otp_id: null, ttl: this.#n.lifetime, remaining_requests: remaining });
+  }
+
+  /** A first 201 was answered: takes its code and its body. */
+  issued(user: string, purpose: string, key: string, code: string, body: Record<string, unknown>) {
+    const old = this.#pairs.get(`${user} ${purpose}`);
+    const fresh: Code = { id: String(body.otp_id), code, issuedAt: this.now, used: false,
+      dead: false };
+    const counts = old ?? { wrong: 0, lastWrong: 0, lockedUntil: 0, consecutive: 0 };
+    this.#pairs.set(`${user} ${purpose}`, { ...counts, code: fresh });
+    this.#answers.set(`request ${key}`, { use: `${user} ${purpose}`, body, at: this.now });
+    this.#landmarks.push(this.now + this.#n.lifetime * SECOND, this.now + DAY);
+  }
+
+  /** POST /otp/verify. */
+  verify(user: string, purpose: string, code: string, key: string | null): Expected {
+    const use = `${user} ${purpose} ${code}`;
+    const stored = key === null ? null : this.#known(`verify ${key}`);
+    if (stored !== null) {
+      if (stored.use !== use) return { status: 422, body: { error: 'idempotency_key_reused' } };
+      return { status: 200, body: stored.body, replayed: true };
+    }
+    const pair = this.#pairs.get(`${user} ${purpose}`);
+    if (pair === undefined) return { status: 404, body: { error: 'otp_not_found' } };
+    const lock = this.#lockOf(pair);
+    if (lock !== null) return this.#tooMany(lock.retryAfter, lock.unsettled);
+    const refusal = this.#refusalOf(pair);
+    if (refusal !== null) return refusal;
+    if (code !== pair.code.code) return this.#wrong(pair);
+    pair.code.used = true;
+    pair.wrong = 0;
+    pair.consecutive = 0;
+    const body = { success: true, message: 'verification_successful' };
+    if (key !== null) {
+      this.#answers.set(`verify ${key}`, { use, body, at: this.now });
+      this.#landmarks.push(this.now + DAY);
+    }
+    return { status: 200, body };
+  }
+
+  #refusalOf({ code, consecutive }: Pair): Expected | null {
+    const expiresAt = code.issuedAt + this.#n.lifetime * SECOND;
+    const isForgettable = consecutive === 0 && this.now >= expiresAt + DAY;
+    const open = isForgettable ? { unsettled: 'forgotten' as const } : {};
+    if (code.used) return { status: 410, body: { error: 'code_used' }, ...open };
+    if (this.now >= expiresAt) return { status: 410, body: { error: 'code_expired' }, ...open };
+    if (!code.dead) return null;
+    return { status: 410, body: { error: 'code_expired' }, unsettled: 'dead code' };
+  }
+
+  #wrong(pair: Pair): Expected {
+    const isQuiet = this.now >= pair.lastWrong + this.#n.lock * SECOND;
+    pair.wrong = isQuiet || pair.lockedUntil > 0 && this.now >= pair.lockedUntil
+      && pair.lastWrong < pair.lockedUntil ? 1 : pair.wrong + 1;
+    pair.lastWrong = this.now;
+    pair.consecutive += 1;
+    this.#landmarks.push(this.now + this.#n.lock * SECOND);
+    if (pair.wrong < this.#n.wrongAttempts && pair.consecutive < this.#n.cap) {
+      // The contract is silent on the last attempts before the cap: what is truly left is said.
+      const remaining = Math.min(this.#n.wrongAttempts - pair.wrong,
+        this.#n.cap - pair.consecutive);
+      return { status: 401, body: { error: 'invalid_code', attempts_remaining: remaining } };
+    }
+    pair.code.dead = true;
+    pair.lockedUntil = this.now + this.#n.lock * SECOND;
+    const isCapped = pair.consecutive >= this.#n.cap;
+    return this.#tooMany(this.#n.lock, isCapped ? 'capped' : undefined);
+  }
+
+  #lockOf(pair: Pair): { retryAfter: number; unsettled?: 'capped' } | null {
+    if (pair.consecutive >= this.#n.cap) return { retryAfter: this.#n.lock, unsettled: 'capped' };
+    if (this.now >= pair.lockedUntil) return null;
+    return { retryAfter: Math.ceil((pair.lockedUntil - this.now) / SECOND) };
+  }
+
+  #tooMany(seconds: number, unsettled?: 'capped'): Expected {
+    const body = { error: 'too_many_attempts', retry_after_seconds: seconds };
+    const open = unsettled === undefined ? {} : { unsettled };
+    return { status: 429, body, retryAfter: seconds, ...open };
+  }
+
+  #limited(user: string, address: string, status: number, body: Expected['body']): Expected {
+    const view = (name: string, subject: string, limit: number): string => {
+      const live = this.#live(subject);
+      const wait = live.length === 0 ? 900 : Math.ceil((live[0]! + WINDOW - this.now) / SECOND);
+      return `"${name}";r=${Math.max(0, limit - live.length)};t=${wait}`;
+    };
+    const limits = `${view('user', `user ${user}`, this.#n.userLimit)}, ${
+      view('ip', `ip ${address}`, this.#n.addressLimit)}`;
+    return { status, body, limits };
+  }
+
+  #known(key: string): Answer | null {
+    const answer = this.#answers.get(key);
+    return answer !== undefined && this.now < answer.at + DAY ? answer : null;
+  }
+
+  #live(subject: string): number[] {
+    return (this.#points.get(subject) ?? []).filter((at) => this.now < at + WINDOW);
+  }
+
+  #wait(subject: string, limit: number): number {
+    const live = this.#live(subject);
+    if (live.length < limit) return 0;
+    return Math.ceil((live[live.length - limit]! + WINDOW - this.now) / SECOND);
+  }
+
+  #use(subject: string): void {
+    this.#points.set(subject, [...this.#live(subject), this.now]);
+    this.#landmarks.push(this.now + WINDOW);
+  }
+}

@@ -1,0 +1,217 @@
+/** The pool and its sessions: how they are set up, the line of waiters, and what makes room. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { Deadline } from '../../src/db/deadline.ts';
+import { SessionPool } from '../../src/db/pool.ts';
+import type { Session } from '../../src/db/session.ts';
+import { StatementError } from '../../src/db/statement-error.ts';
+import { Unavailable } from '../../src/db/unavailable.ts';
+import { createBench } from './tampered-sessions.ts';
+import type { Bench } from './tampered-sessions.ts';
+import { createGate, errorOf, timed } from './waiting.ts';
+
+const AGES_MS = 60_000;
+const WAITERS_MAX = 4096;
+
+let bench: Bench;
+let deadlines: Deadline[] = [];
+
+function deadline(milliseconds = AGES_MS): Deadline {
+  const made = new Deadline(milliseconds);
+  deadlines.push(made);
+  return made;
+}
+
+/** A session that never met a server. */
+function fakeSession(): Session {
+  let isDestroyed = false;
+  return {
+    run: () => Promise.resolve([]),
+    destroy: () => { isDestroyed = true; },
+    isDestroyed: () => isDestroyed,
+  };
+}
+
+/** A pool over such sessions. */
+function fakePool(size: number): SessionPool {
+  return new SessionPool(() => Promise.resolve(fakeSession()), size);
+}
+
+test.before(async () => { bench = await createBench(); });
+test.after.each(() => {
+  for (const made of deadlines) made.clear();
+  deadlines = [];
+  bench.closePools();
+});
+test.after(() => bench.database.close());
+
+test('a session is set up as the statements rely on', async () => {
+  const pool = bench.pool(1);
+  const session = await pool.acquire(deadline());
+  const [row] = await session.run('x', `SELECT @@session.autocommit AS autocommit,
+    @@session.transaction_isolation AS isolation, @@session.time_zone AS zone,
+    TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), NOW(6)) AS offset,
+    @@session.innodb_lock_wait_timeout AS wait, @@session.sql_mode AS mode,
+    'u1' = 'U1' AS folds_case, 'u1' = 'ú1' AS folds_accent, 'u1' = 'u1 ' AS pads`, []);
+  assert.equal({ ...row, mode: null }, {
+    autocommit: 0, isolation: 'READ-COMMITTED', zone: '+00:00', offset: 0, wait: 2, mode: null,
+    folds_case: 0, folds_accent: 0, pads: 0,
+  });
+  assert.match(String(row?.mode), 'STRICT_ALL_TABLES');
+  await session.run('x', 'ROLLBACK', []);
+  pool.release(session);
+});
+
+test('autocommit is off in fact: what was not committed went with its session', async () => {
+  const session = await bench.outsider();
+  await session.run('x', "INSERT INTO notes VALUES (1, 'a')", []);
+  session.destroy();
+  assert.equal(await bench.ids(), []);
+});
+
+test('READ COMMITTED in fact: a later statement sees what was committed meanwhile', async () => {
+  const session = await bench.outsider();
+  assert.equal(await session.run('x', 'SELECT id FROM notes', []), []);
+  await bench.database.query("INSERT INTO notes VALUES (2, 'a')");
+  assert.is((await session.run('x', 'SELECT id FROM notes', [])).length, 1);
+  // No gap lock either: a stranger may insert beside a row that was looked for and not found.
+  await session.run('x', 'SELECT id FROM notes WHERE id = 4 FOR UPDATE', []);
+  await bench.database.query("INSERT INTO notes VALUES (3, 'a'), (5, 'a')");
+  session.destroy();
+});
+
+test('strict mode in fact: a text that is too long is an error, and nothing is cut', async () => {
+  const session = await bench.outsider();
+  const insert = session.run('x', "INSERT INTO notes VALUES (9, 'longer')", []);
+  assert.is((await errorOf(insert) as StatementError).errno, 1406);
+  session.destroy();
+});
+
+test('at most `size` sessions exist, and waiters are served in order', async () => {
+  let opened = 0;
+  const pool = new SessionPool(() => { opened += 1; return Promise.resolve(fakeSession()); }, 2);
+  const held = [await pool.acquire(deadline()), await pool.acquire(deadline())];
+  const served: number[] = [];
+  const waiting = Array.from({ length: 20 }, async (_, index) => {
+    const session = await pool.acquire(deadline());
+    served.push(index);
+    pool.release(session);
+  });
+  held.forEach((session) => pool.release(session));
+  await Promise.all(waiting);
+  assert.equal(served, Array.from({ length: 20 }, (_, index) => index));
+  assert.equal([opened, pool.busyCount], [2, 0]);
+});
+
+test('opening counts: askers at the same time never open more than `size`', async () => {
+  let open = 0;
+  let most = 0;
+  const pool = new SessionPool(async () => {
+    open += 1;
+    most = Math.max(most, open);
+    await Promise.resolve();
+    return fakeSession();
+  }, 3);
+  await Promise.all(Array.from({ length: 50 }, async () => {
+    pool.release(await pool.acquire(deadline()));
+  }));
+  assert.equal([most, pool.busyCount], [3, 0]);
+});
+
+test('a waiter gives up at its deadline, and its place in line is passed on', async () => {
+  const pool = fakePool(1);
+  const held = await pool.acquire(deadline());
+  const hasty = errorOf(pool.acquire(deadline(20)));
+  const patient = pool.acquire(deadline());
+  assert.instance(await hasty, Unavailable);
+  pool.release(held);
+  assert.is(await patient, held);
+  pool.release(held);
+  assert.is(pool.busyCount, 0);
+});
+
+test('a session that was opened too late for its waiter goes to the next', async () => {
+  const gate = createGate<Session>();
+  let opened = false;
+  const pool = new SessionPool(() => (opened ? gate.promise : Promise.resolve(fakeSession())), 1);
+  const held = await pool.acquire(deadline());
+  opened = true;
+  const hasty = errorOf(pool.acquire(deadline(10)));
+  const patient = pool.acquire(deadline());
+  held.destroy();
+  pool.release(held);
+  assert.instance(await hasty, Unavailable);
+  gate.open(fakeSession());
+  pool.release(await patient);
+  assert.is(pool.busyCount, 0);
+});
+
+test('the line is bounded', async () => {
+  const pool = fakePool(1);
+  const held = await pool.acquire(deadline());
+  const waiting = Array.from({ length: WAITERS_MAX }, () => pool.acquire(deadline()));
+  const { ms, result } = await timed(() => errorOf(pool.acquire(deadline())));
+  assert.instance(result, Unavailable);
+  assert.ok(ms < 50, 'at once');
+  pool.release(held);
+  for (const each of waiting) pool.release(await each);
+  assert.is(pool.busyCount, 0);
+});
+
+test('a session that was destroyed makes room for the one who waits', async () => {
+  const pool = fakePool(1);
+  const held = await pool.acquire(deadline());
+  const waiting = pool.acquire(deadline());
+  held.destroy();
+  pool.release(held);
+  const next = await waiting;
+  assert.is.not(next, held);
+  assert.not(next.isDestroyed());
+  pool.release(next);
+});
+
+test('a failure to open reaches who asked; who waits behind tries for itself', async () => {
+  let tries = 0;
+  const pool = new SessionPool(async () => {
+    tries += 1;
+    if (tries <= 3) throw new Unavailable('away');
+    return fakeSession();
+  }, 1);
+  const endings = await Promise.allSettled(
+    Array.from({ length: 5 }, async () => pool.release(await pool.acquire(deadline()))),
+  );
+  assert.equal(endings.map(({ status }) => status),
+    ['rejected', 'rejected', 'rejected', 'fulfilled', 'fulfilled']);
+  assert.equal([tries, pool.busyCount], [4, 0]);
+});
+
+test('close ends the idle now, the lent as they come back, and the line at once', async () => {
+  const pool = fakePool(2);
+  const [idle, lent] = [await pool.acquire(deadline()), await pool.acquire(deadline())];
+  const waiting = Array.from({ length: 3 }, () => errorOf(pool.acquire(deadline())));
+  pool.close();
+  for (const error of await Promise.all(waiting)) assert.instance(error, Unavailable);
+  assert.instance(await errorOf(pool.acquire(deadline())), Unavailable);
+  assert.not(lent.isDestroyed());
+  pool.release(idle);
+  pool.release(lent);
+  assert.ok(idle.isDestroyed() && lent.isDestroyed());
+  assert.is(pool.busyCount, 0);
+});
+
+test('close while a session is being opened leaves none behind', async () => {
+  let made: Session | null = null;
+  const pool = new SessionPool(async () => {
+    await Promise.resolve();
+    made = fakeSession();
+    return made;
+  }, 1);
+  const asked = pool.acquire(deadline());
+  pool.close();
+  const ending = await asked.then((session) => session, () => null);
+  if (ending !== null) pool.release(ending);
+  assert.is(pool.busyCount, 0);
+  assert.ok(made === null || (made as Session).isDestroyed(), 'it stays open for nobody');
+});
+
+test.run();

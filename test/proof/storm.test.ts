@@ -1,0 +1,71 @@
+/**
+ * The storm: 64 connections, an empty database, everybody new, 1,000 requests at once. No request
+ * fails, and the locks are taken in an order in which nobody waits in a ring.
+ */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { closeClient } from '../harness/client.ts';
+import { atOnce, fresh, freshAddress, newcomer, startFleet, tally } from './traffic.ts';
+import type { Fleet } from './traffic.ts';
+import { countDeadlocks } from './tampered-sessions.ts';
+
+const CONNECTIONS = 64;
+const REQUESTS = 1000;
+
+/** Runs a storm on an empty database, and holds the number of deadlocks at none. */
+function storm(name: string, processes: number, work: (fleet: Fleet) => Promise<void>): void {
+  test(name, async () => {
+    const fleet = await startFleet(processes, CONNECTIONS / processes);
+    const deadlocks = await countDeadlocks(fleet.database);
+    try {
+      await work(fleet);
+      assert.is(await countDeadlocks(fleet.database), deadlocks, 'deadlocks');
+    } finally {
+      closeClient();
+      await fleet.stop();
+    }
+  });
+}
+
+for (const processes of [1, 2]) {
+  storm(`all users and addresses new, ${processes} processes: every request gets its code`,
+    processes, async (fleet) => {
+      const replies = await atOnce(REQUESTS, () => fleet.request(newcomer()));
+      assert.equal(tally(replies), { 201: REQUESTS });
+      const [row] = await fleet.database.query('SELECT COUNT(*) AS n FROM otps');
+      assert.is(Number(row?.n), REQUESTS);
+    });
+
+  storm(`users and addresses crossed, ${processes} processes: exact counts`,
+    processes, async (fleet) => {
+      // 20 users, each from every one of 20 addresses, neighbours in opposite orders.
+      const users = Array.from({ length: 20 }, () => fresh('u'));
+      const addresses = Array.from({ length: 20 }, () => freshAddress());
+      const replies = await atOnce(REQUESTS, (index) => {
+        const at = index % 400;
+        const column = Math.floor(at / 20);
+        return fleet.request({
+          user: users[at % 20]!,
+          address: addresses[at % 2 === 0 ? column : 19 - column]!,
+          purpose: `p${index % 7}`,
+        });
+      });
+      // 20 users with 3 codes each is less than 20 addresses with 8 each.
+      assert.equal(tally(replies), { 201: 60, '429 rate_limit_exceeded': REQUESTS - 60 });
+    });
+}
+
+storm('everybody from one address, with keys sent twice: exactly 8 codes', 2, async (fleet) => {
+  const address = freshAddress();
+  const keys = Array.from({ length: REQUESTS / 2 }, () => fresh('k'));
+  const users = keys.map(() => fresh('u'));
+  const replies = await atOnce(REQUESTS, (index) => {
+    const at = index % keys.length;
+    return fleet.request({ user: users[at]!, address }, keys[at]);
+  });
+  const issued = replies.filter(({ status }) => status === 201);
+  assert.is(new Set(issued.map(({ text }) => text)).size, 8);
+  assert.equal(Object.keys(tally(replies)).sort(), ['201', '429 rate_limit_exceeded']);
+});
+
+test.run();

@@ -1,0 +1,144 @@
+/**
+ * Days of traffic under a moved clock: dead rows vanish a few at a time, live ones never do.
+ *
+ * The bound for two processes: a table holds at most what was live, as much again for the dead
+ * that neither cursor has come to, and the rows of one step.
+ */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { formatInstant } from '../../src/db/instant.ts';
+import { closeClient } from '../harness/client.ts';
+import { countDeadlocks } from './tampered-sessions.ts';
+import { atOnce, fresh, newcomer, startFleet, tally, wrongCode } from './traffic.ts';
+import type { Asker, Fleet } from './traffic.ts';
+
+const FIRST_NOW = 1_767_600_000_000_000;
+const HOUR = 3_600_000_000;
+const BATCH = 50;
+/** Purging a swept row may still cross two who come back to it; their transactions run again. */
+const DEADLOCKS_MAX = 10;
+/** One step of a sweep looks at 128 rows; two processes may be at it. */
+const STEP_ROWS = 256;
+
+const LIVE = {
+  idempotency_keys: 'expires_at > ?',
+  otps: 'consecutive_wrong > 0 OR expires_at > ? - INTERVAL 1 DAY',
+  user_rate_limits: 'used_at > ? - INTERVAL 900 SECOND',
+  ip_rate_limits: 'used_at > ? - INTERVAL 900 SECOND',
+} as const;
+type Table = keyof typeof LIVE;
+const TABLES = Object.keys(LIVE) as Table[];
+
+let fleet: Fleet;
+let now = FIRST_NOW;
+
+test.before(async () => { fleet = await startFleet(2, 8); });
+test.after(async () => {
+  closeClient();
+  await fleet.stop();
+});
+
+async function setClock(instant: number): Promise<void> {
+  now = instant;
+  await Promise.all(fleet.services.map((service) => service.setClock(formatInstant(now))));
+}
+
+async function countRows(table: Table, where = 'TRUE'): Promise<number> {
+  const values = where.includes('?') ? [formatInstant(now)] : [];
+  const [row] = await fleet.database.query(
+    `SELECT COUNT(*) AS n FROM ${table} WHERE ${where.replace('?', 'CAST(? AS DATETIME(6))')}`,
+    values);
+  return Number(row?.n);
+}
+
+/** So many new users at once; every one must have a code. */
+async function traffic(codes: number): Promise<void> {
+  for (let sent = 0; sent < codes; sent += BATCH) {
+    const replies = await atOnce(BATCH, () => fleet.request(newcomer()));
+    assert.equal(tally(replies), { 201: BATCH });
+  }
+}
+
+test('over days every table stays bounded by what is live', async () => {
+  const mostLive: Partial<Record<Table, number>> = {};
+  for (let day = 0; day < 4; day += 1) {
+    for (let hour = 0; hour < 24; hour += 6) {
+      await setClock(FIRST_NOW + (day * 24 + hour) * HOUR);
+      await traffic(150);
+      for (const table of TABLES) {
+        const live = await countRows(table, LIVE[table]);
+        mostLive[table] = Math.max(mostLive[table] ?? 0, live);
+        const bound = Math.ceil(mostLive[table]! * 2) + STEP_ROWS;
+        const rows = await countRows(table);
+        assert.ok(rows <= bound, `day ${day}, ${hour}:00, ${table}: ${rows} rows, bound ${bound}`);
+      }
+    }
+  }
+});
+
+test('after 25 hours the dead vanish a few at a time, and all of them do', async () => {
+  await traffic(300);
+  await setClock(now + 25 * HOUR);
+  const isDead = (table: Table) => `NOT (${LIVE[table]})`;
+  const before = await countRows('idempotency_keys', isDead('idempotency_keys'));
+  assert.ok(before >= 300);
+  await traffic(BATCH);
+  const soon = await countRows('idempotency_keys', isDead('idempotency_keys'));
+  assert.ok(soon > 0, 'not all at once');
+  for (let round = 0; round < 12; round += 1) await traffic(BATCH);
+  for (const table of ['idempotency_keys', 'user_rate_limits', 'ip_rate_limits'] as const) {
+    const left = await countRows(table, isDead(table));
+    assert.is(left, 0, `${table}: ${left} dead rows`);
+  }
+});
+
+test('a count of wrong codes is never forgotten, and nothing that is live is removed', async () => {
+  const guessers = await atOnce(10, () => guesser());
+  const spent = await atOnce(10, () => redeemer());
+  const key = fresh('k');
+  const keeper = newcomer();
+  await setClock(now + 20 * HOUR);
+  const first = await fleet.request(keeper, key);
+  await setClock(now + 24 * HOUR - 1_000_000);
+  await traffic(600);
+  for (const asker of guessers) {
+    const [row] = await fleet.database.query(
+      'SELECT consecutive_wrong AS n FROM otps WHERE user_id = ?', [asker.user]);
+    assert.is(row?.n, 2);
+  }
+  assert.is((await fleet.request(keeper, key)).text, first.text, 'a key lives for 24 h');
+  const gone = await atOnce(spent.length, async (index) => (await fleet.database.query(
+    'SELECT 1 FROM otps WHERE user_id = ?', [spent[index]!.user])).length);
+  assert.equal(gone, spent.map(() => 0), 'spent codes are forgotten');
+});
+
+async function guesser(): Promise<Asker> {
+  const asker = newcomer();
+  const { body } = await fleet.request(asker);
+  const { code } = await fleet.messageOf(body.otp_id);
+  for (const index of [0, 1]) await fleet.verify(asker, wrongCode(code, index));
+  return asker;
+}
+
+async function redeemer(): Promise<Asker> {
+  const asker = newcomer();
+  const { body } = await fleet.request(asker);
+  const { code } = await fleet.messageOf(body.otp_id);
+  assert.is((await fleet.verify(asker, code)).status, 200);
+  return asker;
+}
+
+test('sweeping does not get in the way of those whose rows it meets', async () => {
+  const regulars = Array.from({ length: 200 }, newcomer);
+  const deadlocks = await countDeadlocks(fleet.database);
+  for (let round = 0; round < 5; round += 1) {
+    await setClock(now + 25 * HOUR);
+    // Their own dead rows are swept by their neighbours at the very time they come back.
+    const replies = await atOnce(regulars.length, (index) => fleet.request(regulars[index]!));
+    assert.equal(tally(replies), { 201: regulars.length });
+  }
+  const more = await countDeadlocks(fleet.database) - deadlocks;
+  assert.ok(more <= DEADLOCKS_MAX, `${more} deadlocks in ${5 * regulars.length} requests`);
+});
+
+test.run();

@@ -1,0 +1,73 @@
+/** Real sessions whose statements a test can make fail, and a table for transactions to write. */
+import { openSession } from '../../src/db/session.ts';
+import type { Row, Session } from '../../src/db/session.ts';
+import { SessionPool } from '../../src/db/pool.ts';
+import { createTestDatabase } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
+
+/** Stands before a statement; what it throws is what the caller of the statement gets. */
+export type Tamper = (
+  name: string,
+  session: Session,
+  proceed: () => Promise<Row[]>,
+) => Promise<Row[]>;
+
+/** A database with the table `notes (id, text)`, and pools whose sessions are tampered with. */
+export type Bench = Readonly<{
+  database: TestDatabase;
+  /** Replaces the tampering of all sessions from now on. */
+  tamper: (tamper: Tamper | null) => void;
+  /** A pool that closePools closes. */
+  pool: (size: number) => SessionPool;
+  /** Ends all pools so far and the tampering; throws when a session was never given back. */
+  closePools: () => void;
+  /** A session outside all pools. */
+  outsider: () => Promise<Session>;
+  /** The committed ids of notes, in order. */
+  ids: () => Promise<number[]>;
+}>;
+
+/** Makes the database and the table. */
+export async function createBench(): Promise<Bench> {
+  const database = await createTestDatabase();
+  await database.query('CREATE TABLE notes (id INT PRIMARY KEY, text VARCHAR(5) NOT NULL)');
+  let current: Tamper | null = null;
+  const open = async (): Promise<Session> => {
+    const session = await openSession(database.settings);
+    const run: Session['run'] = (name, sql, values) => {
+      const proceed = () => session.run(name, sql, values);
+      return current === null ? proceed() : current(name, session, proceed);
+    };
+    return { ...session, run };
+  };
+  const ids = async (): Promise<number[]> =>
+    (await database.query('SELECT id FROM notes ORDER BY id')).map(({ id }) => id as number);
+  const pools: SessionPool[] = [];
+  const closePools = (): void => {
+    current = null;
+    const busy = pools.map(({ busyCount }) => busyCount).filter((count) => count > 0);
+    for (const pool of pools.splice(0)) pool.close();
+    if (busy.length > 0) throw new Error(`${busy.join()} sessions were never given back`);
+  };
+  const pool = (size: number): SessionPool => {
+    const made = new SessionPool(open, size);
+    pools.push(made);
+    return made;
+  };
+  return {
+    database,
+    ids,
+    pool,
+    closePools,
+    tamper: (tamper) => { current = tamper; },
+    outsider: () => openSession(database.settings),
+  };
+}
+
+/** How many deadlocks the server has seen since it started. */
+export async function countDeadlocks(database: TestDatabase): Promise<number> {
+  const [row] = await database.query(
+    "SELECT count AS n FROM information_schema.innodb_metrics WHERE name = 'lock_deadlocks'",
+  );
+  return Number(row?.n);
+}

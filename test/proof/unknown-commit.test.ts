@@ -1,0 +1,222 @@
+/** What becomes of a COMMIT that was never answered. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { SessionPool } from '../../src/db/pool.ts';
+import { StatementError } from '../../src/db/statement-error.ts';
+import { transaction } from '../../src/db/transaction.ts';
+import type { Transaction } from '../../src/db/transaction.ts';
+import { Unavailable } from '../../src/db/unavailable.ts';
+import { Sweeper } from '../../src/db/sweep.ts';
+import type { Message } from '../../src/otp/message.ts';
+import { createPolicies } from '../../src/otp/policy.ts';
+import { createOtpService } from '../../src/otp/service.ts';
+import { newSecretsText, secretsOf } from '../harness/service.ts';
+import { createBench } from './tampered-sessions.ts';
+import { wrongCode } from './traffic.ts';
+import type { Bench, Tamper } from './tampered-sessions.ts';
+import { createGate, errorOf, timed } from './waiting.ts';
+
+let bench: Bench;
+let pool: SessionPool;
+let id = 0;
+let runs = 0;
+
+/** Cuts the connection at COMMIT, as often as told: before it reaches the server, or after. */
+function cutCommit(moment: 'before' | 'after', times = 1): Tamper {
+  let left = times;
+  return async (name, session, proceed) => {
+    if (name !== 'commit' || left === 0) return proceed();
+    left -= 1;
+    if (moment === 'after') await proceed();
+    session.destroy();
+    throw new StatementError(name, 'CONNECTION_LOST', 0, 'lost');
+  };
+}
+
+const isNoteStored = async (later: Transaction) =>
+  (await later.run('find', 'SELECT id FROM notes WHERE id = ? FOR UPDATE', [id])).length === 1;
+
+/** Inserts the note; a second run would fail with 1062 if the first had been kept. */
+async function work(tx: Transaction): Promise<number> {
+  runs += 1;
+  await tx.run('note', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
+  tx.wasCommitted = isNoteStored;
+  return runs;
+}
+
+test.before(async () => { bench = await createBench(); });
+test.before.each(() => {
+  pool = bench.pool(4);
+  id += 1;
+  runs = 0;
+});
+test.after.each(() => bench.closePools());
+test.after(() => bench.database.close());
+
+test('it happened: the result is passed on, and nothing runs again', async () => {
+  bench.tamper(cutCommit('after'));
+  assert.is(await transaction(pool, work), 1);
+  assert.is(runs, 1);
+  assert.ok((await bench.ids()).includes(id));
+});
+
+test('it did not happen: all runs again, once', async () => {
+  bench.tamper(cutCommit('before'));
+  assert.is(await transaction(pool, work), 2);
+  assert.is(runs, 2);
+  assert.ok((await bench.ids()).includes(id));
+});
+
+test('it is lost again and again: runs again up to the bound', async () => {
+  bench.tamper(cutCommit('before', Infinity));
+  assert.instance(await errorOf(transaction(pool, work)), Unavailable);
+  assert.is(runs, 8);
+  assert.not((await bench.ids()).includes(id));
+});
+
+test('without a way to find out it is Unavailable, and nothing runs again', async () => {
+  bench.tamper(cutCommit('after'));
+  const error = await errorOf(transaction(pool, async (tx) => {
+    await work(tx);
+    tx.wasCommitted = null;
+  }));
+  assert.instance(error, Unavailable);
+  assert.is(runs, 1);
+});
+
+test('the question is asked again when its own connection is lost', async () => {
+  const cut = cutCommit('after');
+  let questions = 0;
+  bench.tamper(async (name, session, proceed) => {
+    if (name !== 'find') return cut(name, session, proceed);
+    questions += 1;
+    if (questions > 2) return proceed();
+    session.destroy();
+    throw new StatementError(name, 'CONNECTION_LOST', 0, 'lost');
+  });
+  assert.is(await transaction(pool, work), 1);
+  assert.equal([runs, questions], [1, 3]);
+});
+
+test('the question waits for a server that is still at it', async () => {
+  const stranger = await bench.outsider();
+  await stranger.run('note', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
+  const asked = createGate();
+  const cut = cutCommit('before');
+  bench.tamper(async (name, session, proceed) => {
+    if (name === 'find') asked.open();
+    return cut(name, session, proceed);
+  });
+  // The work writes nothing itself: the stranger is the server side of its lost connection.
+  const ended = transaction(pool, async (tx) => {
+    runs += 1;
+    tx.wasCommitted = isNoteStored;
+    return runs;
+  });
+  await asked.promise;
+  await stranger.run('commit', 'COMMIT', []);
+  stranger.destroy();
+  assert.is(await ended, 1);
+  assert.is(runs, 1);
+});
+
+test('a question that cannot be answered in time is Unavailable within the bound', async () => {
+  const stranger = await bench.outsider();
+  await stranger.run('note', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
+  bench.tamper(cutCommit('before'));
+  const { ms, result } = await timed(() => errorOf(transaction(pool, async (tx) => {
+    runs += 1;
+    tx.wasCommitted = isNoteStored;
+  })));
+  stranger.destroy();
+  assert.instance(result, Unavailable);
+  assert.is(runs, 1);
+  assert.ok(ms > 500 && ms < 1000, `${ms} ms`);
+});
+
+test('a question that is at fault is not taken for an answer', async () => {
+  bench.tamper(cutCommit('after'));
+  const error = await errorOf(transaction(pool, async (tx) => {
+    await work(tx);
+    tx.wasCommitted = async (later) => {
+      await later.run('find', 'SELEC', []);
+      return false;
+    };
+  }));
+  assert.is((error as StatementError).errno, 1064);
+  assert.is(runs, 1);
+});
+
+test('an error of the server at COMMIT is known: rolled back, nothing is asked', async () => {
+  let questions = 0;
+  bench.tamper(async (name, _, proceed) => {
+    if (name === 'find') questions += 1;
+    if (name === 'commit' && runs === 1) throw new StatementError(name, 'X', 3100, 'rerun');
+    return proceed();
+  });
+  assert.is(await transaction(pool, work), 2);
+  assert.equal([runs, questions], [2, 0]);
+});
+
+/** The service over the bench's pool, with all messages that it sent. */
+function startService() {
+  const messages: Message[] = [];
+  const service = createOtpService({
+    pool,
+    policies: createPolicies(),
+    secrets: secretsOf(newSecretsText()),
+    sweeper: new Sweeper(),
+    deliver: (message) => { messages.push(message); },
+  });
+  const pair = { userId: `u${id}`, purpose: 'p' };
+  return { service, messages, pair, address: `10.0.0.${id}` };
+}
+
+/** The next COMMIT happens, then something else does, and only then its connection is lost. */
+function cutAfterwards(between: () => Promise<unknown>): Tamper {
+  let isArmed = true;
+  return async (name, session, proceed) => {
+    if (name !== 'commit' || !isArmed) return proceed();
+    isArmed = false;
+    await proceed();
+    await between();
+    session.destroy();
+    throw new StatementError(name, 'CONNECTION_LOST', 0, 'lost');
+  };
+}
+
+test('a wrong code whose COMMIT was lost counts once, also when another one came after it',
+  async () => {
+    const { service, messages, pair, address } = startService();
+    await service.issue({ ...pair, address, key: `k${id}` });
+    const guess = (index: number) => service.verify({
+      ...pair, code: wrongCode(messages[0]!.code, index), key: null,
+    });
+    bench.tamper(cutAfterwards(() => guess(2)));
+    await guess(1).catch((error: unknown) => assert.instance(error, Unavailable));
+    const [row] = await bench.database.query(
+      'SELECT consecutive_wrong AS n FROM otps WHERE user_id = ?', [pair.userId]);
+    assert.is(row?.n, 2);
+  });
+
+test('a right code whose COMMIT was lost is never called wrong, whatever came after it',
+  async () => {
+    const { service, messages, pair, address } = startService();
+    await service.issue({ ...pair, address, key: `k${id}` });
+    const { code } = messages[0]!;
+    bench.tamper(cutAfterwards(async () => {
+      await service.issue({ ...pair, address, key: `l${id}` });
+      await service.verify({ ...pair, code: wrongCode(messages[1]!.code), key: null });
+    }));
+    const outcome = await service.verify({ ...pair, code, key: null })
+      .then(({ kind }) => kind, (error: unknown) => {
+        assert.instance(error, Unavailable);
+        return 'unavailable';
+      });
+    assert.ok(['verified', 'unavailable'].includes(outcome), outcome);
+    const [row] = await bench.database.query(
+      'SELECT consecutive_wrong AS n FROM otps WHERE user_id = ?', [pair.userId]);
+    assert.is(row?.n, 1);
+  });
+
+test.run();
