@@ -17,15 +17,21 @@ export type SubjectSlot = Readonly<{ subject: string }> & Slot;
 /** The statements over one of the two tables. */
 export type RateLimits = Readonly<{
   /**
-   * Locks subjects until the end of the transaction, creating the rows that are missing.
+   * Reads all slots of subjects and locks those that exist until the end of the transaction. A
+   * subject that has none is arbitrated by `insert`: whoever comes second is rerun.
    *
-   * @param subjects unique and sorted, so that transactions never wait for each other in a ring
+   * @param subjects unique; the server locks in the order of the primary key, whatever theirs
    */
-  lock: (tx: Transaction, subjects: readonly string[]) => Promise<void>;
-  /** Reads all slots of locked subjects. */
-  load: (tx: Transaction, subjects: readonly string[]) => Promise<SubjectSlot[]>;
-  /** Writes slots of locked subjects, new ones and changed ones. */
-  store: (tx: Transaction, slots: readonly SubjectSlot[]) => Promise<void>;
+  lock: (tx: Transaction, subjects: readonly string[]) => Promise<SubjectSlot[]>;
+  /**
+   * Writes slots that did not exist.
+   *
+   * @param slots sorted by subject, so that transactions never wait for each other in a ring
+   * @throws StatementError to rerun, when another transaction wrote one of them first
+   */
+  insert: (tx: Transaction, slots: readonly SubjectSlot[]) => Promise<void>;
+  /** Writes slots that exist and are locked. */
+  update: (tx: Transaction, slots: readonly SubjectSlot[]) => Promise<void>;
 }>;
 
 /** The limits of users. Lock users before addresses. */
@@ -35,33 +41,34 @@ export const userRateLimits = createRateLimits('user_rate_limits', 'user_id');
 export const ipRateLimits = createRateLimits('ip_rate_limits', 'address');
 
 function createRateLimits(table: string, subject: string): RateLimits {
-  // The upsert takes the exclusive lock at once, whether the row is there or not; a SELECT ...
-  // FOR UPDATE of a row that is absent would lock nothing (or a gap, and deadlock).
-  const lockSql = `INSERT INTO ${table} (${subject}, slot, points) VALUES `;
-  const loadSql = `SELECT ${subject} AS subject, slot, used_at, points FROM ${table}
-    WHERE ${subject} IN (`;
-  const storeSql = `INSERT INTO ${table} (${subject}, slot, used_at, points) VALUES `;
+  // FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait
+  // for, the rows of others, against the order of the locks.
+  const lockSql = `SELECT ${subject} AS subject, slot, used_at, points
+    FROM ${table} FORCE INDEX (PRIMARY) WHERE ${subject} IN (`;
+  const insertSql = `INSERT INTO ${table} (${subject}, slot, used_at, points) VALUES `;
   return Object.freeze({
     lock: async (tx, subjects) => {
-      const rows = repeat(subjects.length, '(?,0,0)');
-      const sql = `${lockSql}${rows} ON DUPLICATE KEY UPDATE points = ${table}.points`;
-      await tx.run(`${table}.lock`, sql, subjects);
+      const sql = `${lockSql}${repeat(subjects.length, '?')}) FOR UPDATE`;
+      return (await tx.run(`${table}.lock`, sql, subjects)).map(readSlot);
     },
-    load: async (tx, subjects) => {
-      const sql = `${loadSql}${repeat(subjects.length, '?')})`;
-      const rows = await tx.run(`${table}.load`, sql, subjects);
-      return rows.map(readSlot);
+    insert: async (tx, slots) => {
+      const sql = insertSql + repeat(slots.length, '(?,?,?,?)');
+      await tx.run(`${table}.insert`, sql, valuesOf(slots));
     },
-    store: async (tx, slots) => {
-      const values: Value[] = [];
-      for (const { subject: name, slot, usedAt, points } of slots) {
-        values.push(name, slot, formatNullableInstant(usedAt), points);
-      }
-      const sql = `${storeSql}${repeat(slots.length, '(?,?,?,?)')} AS new
+    update: async (tx, slots) => {
+      const sql = `${insertSql}${repeat(slots.length, '(?,?,?,?)')} AS new
         ON DUPLICATE KEY UPDATE used_at = new.used_at, points = new.points`;
-      await tx.run(`${table}.store`, sql, values);
+      await tx.run(`${table}.update`, sql, valuesOf(slots));
     },
   });
+}
+
+function valuesOf(slots: readonly SubjectSlot[]): Value[] {
+  const values: Value[] = [];
+  for (const { subject, slot, usedAt, points } of slots) {
+    values.push(subject, slot, formatNullableInstant(usedAt), points);
+  }
+  return values;
 }
 
 function readSlot(row: Row): SubjectSlot {

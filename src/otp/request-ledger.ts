@@ -10,7 +10,7 @@ import type { Instant } from '../db/instant.ts';
 import { lockPairs, storePairs } from '../db/otps.ts';
 import type { Pair, PairName } from '../db/otps.ts';
 import { ipRateLimits, userRateLimits } from '../db/rate-limits.ts';
-import type { Slot, SubjectSlot } from '../db/rate-limits.ts';
+import type { RateLimits, Slot, SubjectSlot } from '../db/rate-limits.ts';
 import type { Transaction } from '../db/transaction.ts';
 import type { RequestState, RequestWrites } from './decide-request.ts';
 import { replaceSlot } from './decide-request.ts';
@@ -26,6 +26,7 @@ export class RequestLedger {
   readonly #pairs: Map<string, Pair>;
   readonly #userSlots: Map<string, Slot[]>;
   readonly #addressSlots: Map<string, Slot[]>;
+  readonly #loadedSlots: Readonly<{ user: Set<string>; address: Set<string> }>;
   readonly #writes: { member: LedgerMember; rows: RequestWrites }[] = [];
   readonly #staleKeys: Buffer[] = [];
 
@@ -39,6 +40,10 @@ export class RequestLedger {
     this.#now = now;
     this.#answers = new Map(answers.map((answer) => [bytesKey(answer.keyDigest), answer]));
     this.#pairs = new Map(pairs.map((pair) => [pairKey(pair), pair]));
+    this.#loadedSlots = {
+      user: new Set(userSlots.map(slotKey)),
+      address: new Set(addressSlots.map(slotKey)),
+    };
     this.#userSlots = groupBySubject(userSlots);
     this.#addressSlots = groupBySubject(addressSlots);
   }
@@ -48,16 +53,14 @@ export class RequestLedger {
    * clock included, once the locks are held.
    */
   static async load(tx: Transaction, members: readonly LedgerMember[]): Promise<RequestLedger> {
-    const users = sortedUnique(members.map(({ userId }) => userId));
-    const addresses = sortedUnique(members.map(({ address }) => address));
+    const users = [...new Set(members.map(({ userId }) => userId))];
+    const addresses = [...new Set(members.map(({ address }) => address))];
     const pairNames = [...new Map(members.map((member) => [pairKey(member), member])).values()];
     const keys = new Map(members.map(({ keyDigest }) => [bytesKey(keyDigest), keyDigest]));
-    await userRateLimits.lock(tx, users);
-    await ipRateLimits.lock(tx, addresses);
+    const userSlots = await userRateLimits.lock(tx, users);
+    const addressSlots = await ipRateLimits.lock(tx, addresses);
     const pairs = await lockPairs(tx, pairNames);
     const { now, answers } = await loadClockAndAnswers(tx, [...keys.values()]);
-    const userSlots = await userRateLimits.load(tx, users);
-    const addressSlots = await ipRateLimits.load(tx, addresses);
     return new RequestLedger(now, answers, pairs, userSlots, addressSlots);
   }
 
@@ -94,8 +97,8 @@ export class RequestLedger {
     if (first === undefined) return;
     const { answer } = first.rows;
     tx.wasCommitted = (later) => isAnswerStored(later, answer.keyDigest, answer.otpId);
-    await userRateLimits.store(tx, this.#changedSlots('userId', 'userSlot'));
-    await ipRateLimits.store(tx, this.#changedSlots('address', 'addressSlot'));
+    await storeSlots(tx, userRateLimits, this.#loadedSlots.user, this.#changed('user'));
+    await storeSlots(tx, ipRateLimits, this.#loadedSlots.address, this.#changed('address'));
     const pairs = new Map(this.#writes.map(({ member, rows }) => [pairKey(member), rows.pair]));
     await storePairs(tx, [...pairs.values()]);
     if (this.#staleKeys.length > 0) await deleteExpiredAnswers(tx, this.#staleKeys);
@@ -104,22 +107,34 @@ export class RequestLedger {
     await storeAnswers(tx, answers);
   }
 
-  #changedSlots(
-    subjectOf: 'userId' | 'address',
-    slotOf: 'userSlot' | 'addressSlot',
-  ): SubjectSlot[] {
+  #changed(kind: 'user' | 'address'): SubjectSlot[] {
     const changed = new Map<string, SubjectSlot>();
     for (const { member, rows } of this.#writes) {
-      const subject = member[subjectOf];
-      const slot = rows[slotOf];
-      changed.set(`${slot.slot} ${subject}`, { subject, ...slot });
+      const subject = kind === 'user' ? member.userId : member.address;
+      const slot = { subject, ...(kind === 'user' ? rows.userSlot : rows.addressSlot) };
+      changed.set(slotKey(slot), slot);
     }
     return [...changed.values()];
   }
 }
 
-function sortedUnique(subjects: string[]): string[] {
-  return subjects.length === 1 ? subjects : [...new Set(subjects)].sort();
+async function storeSlots(
+  tx: Transaction,
+  limits: RateLimits,
+  loaded: ReadonlySet<string>,
+  changed: readonly SubjectSlot[],
+): Promise<void> {
+  const fresh = changed.filter((slot) => !loaded.has(slotKey(slot)));
+  const known = fresh.length === changed.length ? []
+    : changed.filter((slot) => loaded.has(slotKey(slot)));
+  if (known.length > 0) await limits.update(tx, known);
+  if (fresh.length === 0) return;
+  fresh.sort((a, b) => (a.subject < b.subject ? -1 : 1));
+  await limits.insert(tx, fresh);
+}
+
+function slotKey({ subject, slot }: SubjectSlot): string {
+  return `${slot} ${subject}`;
 }
 
 function groupBySubject(slots: SubjectSlot[]): Map<string, Slot[]> {
