@@ -4,9 +4,9 @@
  */
 import { formatNullableInstant, parseNullableInstant } from './instant.ts';
 import type { Instant } from './instant.ts';
-import { repeat } from './placeholders.ts';
+import { repeat, write } from './query.ts';
+import type { Query, Write } from './query.ts';
 import type { Row, Value } from './session.ts';
-import type { Transaction } from './transaction.ts';
 
 /** One slot of a subject: the points used at one time. usedAt null: none was ever used. */
 export type Slot = Readonly<{ slot: number; usedAt: Instant | null; points: number }>;
@@ -22,16 +22,15 @@ export type RateLimits = Readonly<{
    *
    * @param subjects unique; the server locks in the order of the primary key, whatever theirs
    */
-  lock: (tx: Transaction, subjects: readonly string[]) => Promise<SubjectSlot[]>;
+  lock: (subjects: readonly string[]) => Query<SubjectSlot[]>;
   /**
-   * Writes slots that did not exist.
+   * Writes slots that did not exist; fails, to be rerun, when another transaction was first.
    *
    * @param slots sorted by subject, so that transactions never wait for each other in a ring
-   * @throws StatementError to rerun, when another transaction wrote one of them first
    */
-  insert: (tx: Transaction, slots: readonly SubjectSlot[]) => Promise<void>;
+  insert: (slots: readonly SubjectSlot[]) => Write;
   /** Writes slots that exist and are locked. */
-  update: (tx: Transaction, slots: readonly SubjectSlot[]) => Promise<void>;
+  update: (slots: readonly SubjectSlot[]) => Write;
 }>;
 
 /** The limits of users. Lock users before addresses. */
@@ -47,19 +46,20 @@ function createRateLimits(table: string, subject: string): RateLimits {
     FROM ${table} FORCE INDEX (PRIMARY) WHERE ${subject} IN (`;
   const insertSql = `INSERT INTO ${table} (${subject}, slot, used_at, points) VALUES `;
   return Object.freeze({
-    lock: async (tx, subjects) => {
-      const sql = `${lockSql}${repeat(subjects.length, '?')}) FOR UPDATE`;
-      return (await tx.run(`${table}.lock`, sql, subjects)).map(readSlot);
-    },
-    insert: async (tx, slots) => {
-      const sql = insertSql + repeat(slots.length, '(?,?,?,?)');
-      await tx.run(`${table}.insert`, sql, valuesOf(slots));
-    },
-    update: async (tx, slots) => {
-      const sql = `${insertSql}${repeat(slots.length, '(?,?,?,?)')} AS new
-        ON DUPLICATE KEY UPDATE used_at = new.used_at, points = new.points`;
-      await tx.run(`${table}.update`, sql, valuesOf(slots));
-    },
+    lock: (subjects) => ({
+      name: `${table}.lock`,
+      sql: `${lockSql}${repeat(subjects.length, '?')}) FOR UPDATE`,
+      values: subjects,
+      read: (rows) => rows.map(readSlot),
+    }),
+    insert: (slots) => write(
+      `${table}.insert`, insertSql + repeat(slots.length, '(?,?,?,?)'), valuesOf(slots)),
+    update: (slots) => write(
+      `${table}.update`,
+      `${insertSql}${repeat(slots.length, '(?,?,?,?)')} AS new
+        ON DUPLICATE KEY UPDATE used_at = new.used_at, points = new.points`,
+      valuesOf(slots),
+    ),
   });
 }
 

@@ -84,7 +84,7 @@ async function decideAll(
   });
   tx.hasNothingToKeep = ledger.issuedCount === 0;
   if (!tx.hasNothingToKeep) {
-    await ledger.store(tx);
+    ledger.store(tx);
     await sweeper.sweepAfter(tx, ledger.issuedCount);
   }
   return outcomes;

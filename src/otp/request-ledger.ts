@@ -57,10 +57,12 @@ export class RequestLedger {
     const addresses = [...new Set(members.map(({ address }) => address))];
     const pairNames = [...new Map(members.map((member) => [pairKey(member), member])).values()];
     const keys = new Map(members.map(({ keyDigest }) => [bytesKey(keyDigest), keyDigest]));
-    const userSlots = await userRateLimits.lock(tx, users);
-    const addressSlots = await ipRateLimits.lock(tx, addresses);
-    const pairs = await lockPairs(tx, pairNames);
-    const { now, answers } = await loadClockAndAnswers(tx, [...keys.values()]);
+    const [userSlots, addressSlots, pairs, { now, answers }] = await tx.ask(
+      userRateLimits.lock(users),
+      ipRateLimits.lock(addresses),
+      lockPairs(pairNames),
+      loadClockAndAnswers([...keys.values()]),
+    );
     return new RequestLedger(now, answers, pairs, userSlots, addressSlots);
   }
 
@@ -92,19 +94,19 @@ export class RequestLedger {
   }
 
   /** Writes what changed, each row once, each table in one statement; says how to prove it. */
-  async store(tx: Transaction): Promise<void> {
+  store(tx: Transaction): void {
     const first = this.#writes[0];
     if (first === undefined) return;
     const { answer } = first.rows;
-    tx.wasCommitted = (later) => isAnswerStored(later, answer.keyDigest, answer.otpId);
-    await storeSlots(tx, userRateLimits, this.#loadedSlots.user, this.#changed('user'));
-    await storeSlots(tx, ipRateLimits, this.#loadedSlots.address, this.#changed('address'));
+    tx.wasCommitted = isAnswerStored(answer.keyDigest, answer.otpId);
+    storeSlots(tx, userRateLimits, this.#loadedSlots.user, this.#changed('user'));
+    storeSlots(tx, ipRateLimits, this.#loadedSlots.address, this.#changed('address'));
     const pairs = new Map(this.#writes.map(({ member, rows }) => [pairKey(member), rows.pair]));
-    await storePairs(tx, [...pairs.values()]);
-    if (this.#staleKeys.length > 0) await deleteExpiredAnswers(tx, this.#staleKeys);
+    tx.writes.push(storePairs([...pairs.values()]));
+    if (this.#staleKeys.length > 0) tx.writes.push(deleteExpiredAnswers(this.#staleKeys));
     const answers = this.#writes.map(({ rows }) => rows.answer);
     answers.sort((a, b) => Buffer.compare(a.keyDigest, b.keyDigest));
-    await storeAnswers(tx, answers);
+    tx.writes.push(storeAnswers(answers));
   }
 
   #changed(kind: 'user' | 'address'): SubjectSlot[] {
@@ -118,19 +120,19 @@ export class RequestLedger {
   }
 }
 
-async function storeSlots(
+function storeSlots(
   tx: Transaction,
   limits: RateLimits,
   loaded: ReadonlySet<string>,
   changed: readonly SubjectSlot[],
-): Promise<void> {
+): void {
   const fresh = changed.filter((slot) => !loaded.has(slotKey(slot)));
   const known = fresh.length === changed.length ? []
     : changed.filter((slot) => loaded.has(slotKey(slot)));
-  if (known.length > 0) await limits.update(tx, known);
+  if (known.length > 0) tx.writes.push(limits.update(known));
   if (fresh.length === 0) return;
   fresh.sort((a, b) => (a.subject < b.subject ? -1 : 1));
-  await limits.insert(tx, fresh);
+  tx.writes.push(limits.insert(fresh));
 }
 
 function slotKey({ subject, slot }: SubjectSlot): string {
