@@ -27,7 +27,7 @@ export type Pair = PairName &
 
 // FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
 // the rows of others, against the order of the locks.
-const LOCK_SQL = `SELECT user_id, purpose, otp_id, key_id, digest, created_at, expires_at,
+const READ_SQL = `SELECT user_id, purpose, otp_id, key_id, digest, created_at, expires_at,
   redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong, verify_id
   FROM otps FORCE INDEX (PRIMARY) WHERE (user_id, purpose) IN (`;
 
@@ -38,9 +38,15 @@ const LOCK_SQL = `SELECT user_id, purpose, otp_id, key_id, digest, created_at, e
  * @returns the pairs that exist, in no promised order
  */
 export function lockPairs(names: readonly PairName[]): Query<Pair[]> {
+  const { sql, ...query } = readPairs(names);
+  return { ...query, name: 'otps.lock', sql: `${sql} FOR UPDATE` };
+}
+
+/** Reads pairs and locks nothing: enough to refuse, never to grant. */
+export function readPairs(names: readonly PairName[]): Query<Pair[]> {
   return {
-    name: 'otps.lock',
-    sql: `${LOCK_SQL}${repeat(names.length, '(?,?)')}) FOR UPDATE`,
+    name: 'otps.read',
+    sql: `${READ_SQL}${repeat(names.length, '(?,?)')})`,
     values: names.flatMap(({ userId, purpose }) => [userId, purpose]),
     read: (rows) => rows.map(readPair),
   };

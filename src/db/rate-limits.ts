@@ -23,6 +23,8 @@ export type RateLimits = Readonly<{
    * @param subjects unique; the server locks in the order of the primary key, whatever theirs
    */
   lock: (subjects: readonly string[]) => Query<SubjectSlot[]>;
+  /** Reads all slots of subjects and locks nothing: enough to refuse, never to grant. */
+  read: (subjects: readonly string[]) => Query<SubjectSlot[]>;
   /**
    * Writes slots that did not exist; fails, to be rerun, when another transaction was first.
    *
@@ -42,13 +44,19 @@ export const ipRateLimits = createRateLimits('ip_rate_limits', 'address');
 function createRateLimits(table: string, subject: string): RateLimits {
   // FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait
   // for, the rows of others, against the order of the locks.
-  const lockSql = `SELECT ${subject} AS subject, slot, used_at, points
+  const readSql = `SELECT ${subject} AS subject, slot, used_at, points
     FROM ${table} FORCE INDEX (PRIMARY) WHERE ${subject} IN (`;
   const insertSql = `INSERT INTO ${table} (${subject}, slot, used_at, points) VALUES `;
   return Object.freeze({
     lock: (subjects) => ({
       name: `${table}.lock`,
-      sql: `${lockSql}${repeat(subjects.length, '?')}) FOR UPDATE`,
+      sql: `${readSql}${repeat(subjects.length, '?')}) FOR UPDATE`,
+      values: subjects,
+      read: (rows) => rows.map(readSlot),
+    }),
+    read: (subjects) => ({
+      name: `${table}.read`,
+      sql: `${readSql}${repeat(subjects.length, '?')})`,
       values: subjects,
       read: (rows) => rows.map(readSlot),
     }),

@@ -7,7 +7,7 @@ import {
 } from '../db/idempotency-keys.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
 import type { Instant } from '../db/instant.ts';
-import { lockPairs, storePairs } from '../db/otps.ts';
+import { lockPairs, readPairs, storePairs } from '../db/otps.ts';
 import type { Pair, PairName } from '../db/otps.ts';
 import { ipRateLimits, userRateLimits } from '../db/rate-limits.ts';
 import type { RateLimits, Slot, SubjectSlot } from '../db/rate-limits.ts';
@@ -53,17 +53,31 @@ export class RequestLedger {
    * clock included, once the locks are held.
    */
   static async load(tx: Transaction, members: readonly LedgerMember[]): Promise<RequestLedger> {
-    const users = [...new Set(members.map(({ userId }) => userId))];
-    const addresses = [...new Set(members.map(({ address }) => address))];
-    const pairNames = [...new Map(members.map((member) => [pairKey(member), member])).values()];
-    const keys = new Map(members.map(({ keyDigest }) => [bytesKey(keyDigest), keyDigest]));
+    const { users, addresses, pairNames, keys } = namesOf(members);
     const [userSlots, addressSlots, pairs, { now, answers }] = await tx.ask(
       userRateLimits.lock(users),
       ipRateLimits.lock(addresses),
       lockPairs(pairNames),
-      loadClockAndAnswers([...keys.values()]),
+      loadClockAndAnswers(keys),
     );
     return new RequestLedger(now, answers, pairs, userSlots, addressSlots);
+  }
+
+  /**
+   * Reads the same without a lock, the clock first. What was used after that time is left out, so
+   * that whoever is refused by it is refused by codes of the last 15 minutes and no others.
+   */
+  static async peek(tx: Transaction, members: readonly LedgerMember[]): Promise<RequestLedger> {
+    const { users, addresses, pairNames, keys } = namesOf(members);
+    const [{ now, answers }, userSlots, addressSlots, pairs] = await tx.ask(
+      loadClockAndAnswers(keys),
+      userRateLimits.read(users),
+      ipRateLimits.read(addresses),
+      readPairs(pairNames),
+    );
+    const isKnown = ({ usedAt }: SubjectSlot): boolean => usedAt !== null && usedAt <= now;
+    const [user, address] = [userSlots.filter(isKnown), addressSlots.filter(isKnown)];
+    return new RequestLedger(now, answers, pairs, user, address);
   }
 
   /** What a member's decision rests on, as the members before it have left it. */
@@ -137,6 +151,18 @@ function storeSlots(
 
 function slotKey({ subject, slot }: SubjectSlot): string {
   return `${slot} ${subject}`;
+}
+
+/** Every name once. */
+function namesOf(members: readonly LedgerMember[]) {
+  const pairs = new Map(members.map((member) => [pairKey(member), member]));
+  const keys = new Map(members.map(({ keyDigest }) => [bytesKey(keyDigest), keyDigest]));
+  return {
+    users: [...new Set(members.map(({ userId }) => userId))],
+    addresses: [...new Set(members.map(({ address }) => address))],
+    pairNames: [...pairs.values()],
+    keys: [...keys.values()],
+  };
 }
 
 function groupBySubject(slots: SubjectSlot[]): Map<string, Slot[]> {

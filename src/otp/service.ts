@@ -4,11 +4,12 @@
  */
 import { Collector } from '../db/collector.ts';
 import type { LaneOptions } from '../db/collector.ts';
-import { issueCodes } from './issue-codes.ts';
+import { issueCodes, screenRequests } from './issue-codes.ts';
 import type { IssueParts } from './issue-codes.ts';
 import { pairKey } from './map-keys.ts';
 import type { IssueInput, IssueOutcome, VerifyInput, VerifyOutcome } from './outcome.ts';
 import { redeemCodes } from './redeem-codes.ts';
+import { RefusedLately } from './refused-lately.ts';
 
 /** Whether anybody still waits for an outcome; asked before any work is done. */
 export type IsWanted = () => boolean;
@@ -19,10 +20,7 @@ export type OtpService = Readonly<{
   verify: (input: VerifyInput, isWanted: IsWanted) => Promise<VerifyOutcome>;
 }>;
 
-/**
- * Lists must be large before lanes are many: a list costs a commit and some twenty statements'
- * worth of work whatever its length, and two cores are busy with two lanes (bench/README.md).
- */
+/** Lists must be large before lanes are many (see bench/README.md for the measurements). */
 const LANES: LaneOptions = Object.freeze({
   lanesMax: 2,
   batchMax: 128,
@@ -32,18 +30,46 @@ const LANES: LaneOptions = Object.freeze({
 
 /** Makes the service out of its parts. */
 export function createOtpService(parts: IssueParts, lanes: LaneOptions = LANES): OtpService {
-  const issue = new Collector<IssueInput, IssueOutcome>({
-    ...lanes,
-    run: (inputs) => issueCodes(parts, inputs),
-    subjectsOf: ({ userId, address }) => [`user ${userId}`, `address ${address}`],
-  });
   const verify = new Collector<VerifyInput, VerifyOutcome>({
     ...lanes,
     run: (inputs) => redeemCodes(parts, inputs),
     subjectsOf: (input) => [pairKey(input)],
   });
   return Object.freeze({
-    issue: (input: IssueInput, isWanted: IsWanted) => issue.submit(input, isWanted),
+    issue: createIssue(parts, lanes),
     verify: (input: VerifyInput, isWanted: IsWanted) => verify.submit(input, isWanted),
   });
+}
+
+/** Requests of those who were refused lately are screened first, which locks and writes nothing. */
+function createIssue(parts: IssueParts, lanes: LaneOptions): OtpService['issue'] {
+  const refused = new RefusedLately();
+  const issue = new Collector<IssueInput, IssueOutcome>({
+    ...lanes,
+    run: (inputs) => issueCodes(parts, inputs),
+    subjectsOf,
+  });
+  const screen = new Collector<IssueInput, IssueOutcome | null>({
+    ...lanes,
+    lanesMax: 1,
+    run: (inputs) => screenRequests(parts, inputs),
+    subjectsOf: () => [],
+  });
+  return async (input, isWanted) => {
+    const subjects = subjectsOf(input);
+    if (refused.hasAny(subjects)) {
+      const outcome = await screen.submit(input, isWanted);
+      if (outcome !== null) return outcome;
+      refused.forget(subjects);
+    }
+    const outcome = await issue.submit(input, isWanted);
+    if (outcome.kind === 'limited' || outcome.kind === 'locked') {
+      refused.add(outcome.limits.address.remaining === 0 ? subjects[1] : subjects[0]);
+    }
+    return outcome;
+  };
+}
+
+function subjectsOf({ userId, address }: IssueInput): [user: string, address: string] {
+  return [`user ${userId}`, `address ${address}`];
 }
