@@ -23,7 +23,8 @@ export type IssueParts = Readonly<{
 }>;
 
 /** A request with all that names it in the database. */
-type NamedMember = IssueInput & Readonly<{ policy: Policy; keyDigest: Buffer; fingerprint: Buffer }>;
+type NamedMember = IssueInput &
+  Readonly<{ policy: Policy; keyDigest: Buffer; fingerprint: Buffer }>;
 
 /** A request with all that is drawn or derived before the transaction, which may run again. */
 type Member = NamedMember &
