@@ -1,9 +1,9 @@
 /** The table idempotency_keys: answers that a repeat with the same key gets again. */
 import { formatInstant, parseInstant } from './instant.ts';
 import type { Instant } from './instant.ts';
-import { repeat } from './placeholders.ts';
+import { repeat, write } from './query.ts';
+import type { Query, Write } from './query.ts';
 import type { Row, Value } from './session.ts';
-import type { Transaction } from './transaction.ts';
 
 /** A stored answer. See schema/0005-idempotency-keys.sql for what each null means. */
 export type StoredAnswer = Readonly<{
@@ -27,53 +27,43 @@ const LOAD_SQL = `SELECT NOW(6) AS now, k.key_digest, k.fingerprint, k.key_id, k
  *
  * @param keyDigests unique; may be empty
  */
-export async function loadClockAndAnswers(
-  tx: Transaction,
+export function loadClockAndAnswers(
   keyDigests: readonly Buffer[],
-): Promise<{ now: Instant; answers: StoredAnswer[] }> {
-  if (keyDigests.length === 0) return { now: await loadClock(tx), answers: [] };
-  const sql = `${LOAD_SQL}${repeat(keyDigests.length, '?')})`;
-  const rows = await tx.run('idempotency_keys.load', sql, keyDigests);
-  const answers = rows.filter((row) => row.key_digest !== null).map(readAnswer);
-  return { now: parseInstant(rows[0]?.now as string), answers };
-}
-
-async function loadClock(tx: Transaction): Promise<Instant> {
-  const rows = await tx.run('clock.load', 'SELECT NOW(6) AS now', []);
-  return parseInstant(rows[0]?.now as string);
+): Query<{ now: Instant; answers: StoredAnswer[] }> {
+  const name = 'idempotency_keys.load';
+  const read = (rows: readonly Row[]) => ({
+    now: parseInstant(rows[0]?.now as string),
+    answers: rows.filter((row) => (row.key_digest ?? null) !== null).map(readAnswer),
+  });
+  if (keyDigests.length === 0) return { name, sql: 'SELECT NOW(6) AS now', values: [], read };
+  return { name, sql: `${LOAD_SQL}${repeat(keyDigests.length, '?')})`, values: keyDigests, read };
 }
 
 const STORE_SQL = `INSERT INTO idempotency_keys (key_digest, fingerprint, key_id, otp_id,
   ttl_seconds, remaining_requests, expires_at) VALUES `;
 
 /**
- * Stores answers under keys that have none.
+ * Stores answers under keys that have none; fails, to be rerun, when another transaction stored
+ * one of them first.
  *
  * @param answers sorted by keyDigest, so that transactions never wait for each other in a ring
- * @throws StatementError to rerun, when another transaction stored one of the keys first
  */
-export async function storeAnswers(
-  tx: Transaction,
-  answers: readonly StoredAnswer[],
-): Promise<void> {
+export function storeAnswers(answers: readonly StoredAnswer[]): Write {
   const values: Value[] = [];
   for (const answer of answers) {
     values.push(answer.keyDigest, answer.fingerprint, answer.keyId, answer.otpId);
     values.push(answer.ttlSeconds, answer.remainingRequests, formatInstant(answer.expiresAt));
   }
   const sql = STORE_SQL + repeat(answers.length, '(?,?,?,?,?,?,?)');
-  await tx.run('idempotency_keys.store', sql, values);
+  return write('idempotency_keys.store', sql, values);
 }
 
 /** Deletes those of the given keys whose time is over, so that they can be stored anew. */
-export async function deleteExpiredAnswers(
-  tx: Transaction,
-  keyDigests: readonly Buffer[],
-): Promise<void> {
+export function deleteExpiredAnswers(keyDigests: readonly Buffer[]): Write {
   const list = repeat(keyDigests.length, '?');
   const sql = `DELETE FROM idempotency_keys WHERE key_digest IN (${list})
     AND expires_at <= NOW(6)`;
-  await tx.run('idempotency_keys.delete_expired', sql, keyDigests);
+  return write('idempotency_keys.delete_expired', sql, keyDigests);
 }
 
 /**
@@ -82,14 +72,13 @@ export async function deleteExpiredAnswers(
  * @param keyDigest a key that a transaction wrote whose COMMIT was not answered
  * @param otpId the code that it issued or redeemed
  */
-export async function isAnswerStored(
-  tx: Transaction,
-  keyDigest: Buffer,
-  otpId: Buffer,
-): Promise<boolean> {
-  const sql = 'SELECT otp_id FROM idempotency_keys WHERE key_digest = ? FOR UPDATE';
-  const rows = await tx.run('idempotency_keys.find', sql, [keyDigest]);
-  return rows.some((row) => (row.otp_id as Buffer).equals(otpId));
+export function isAnswerStored(keyDigest: Buffer, otpId: Buffer): Query<boolean> {
+  return {
+    name: 'idempotency_keys.find',
+    sql: 'SELECT otp_id FROM idempotency_keys WHERE key_digest = ? FOR UPDATE',
+    values: [keyDigest],
+    read: (rows) => rows.some((row) => (row.otp_id as Buffer).equals(otpId)),
+  };
 }
 
 function readAnswer(row: Row): StoredAnswer {

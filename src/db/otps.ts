@@ -2,9 +2,9 @@
 import { formatInstant, formatNullableInstant } from './instant.ts';
 import { parseInstant, parseNullableInstant } from './instant.ts';
 import type { Instant } from './instant.ts';
-import { repeat } from './placeholders.ts';
+import { repeat, write } from './query.ts';
+import type { Query, Write } from './query.ts';
 import type { Row, Value } from './session.ts';
-import type { Transaction } from './transaction.ts';
 
 /** The name of a row. */
 export type PairName = Readonly<{ userId: string; purpose: string }>;
@@ -27,7 +27,7 @@ export type Pair = PairName &
 
 // FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
 // the rows of others, against the order of the locks.
-const LOCK_SQL = `SELECT user_id, purpose, otp_id, key_id, digest, created_at, expires_at,
+const READ_SQL = `SELECT user_id, purpose, otp_id, key_id, digest, created_at, expires_at,
   redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong, verify_id
   FROM otps FORCE INDEX (PRIMARY) WHERE (user_id, purpose) IN (`;
 
@@ -37,10 +37,19 @@ const LOCK_SQL = `SELECT user_id, purpose, otp_id, key_id, digest, created_at, e
  * @param names unique; the server locks in the order of the primary key, whatever their order
  * @returns the pairs that exist, in no promised order
  */
-export async function lockPairs(tx: Transaction, names: readonly PairName[]): Promise<Pair[]> {
-  const values = names.flatMap(({ userId, purpose }) => [userId, purpose]);
-  const sql = `${LOCK_SQL}${repeat(names.length, '(?,?)')}) FOR UPDATE`;
-  return (await tx.run('otps.lock', sql, values)).map(readPair);
+export function lockPairs(names: readonly PairName[]): Query<Pair[]> {
+  const { sql, ...query } = readPairs(names);
+  return { ...query, name: 'otps.lock', sql: `${sql} FOR UPDATE` };
+}
+
+/** Reads pairs and locks nothing: enough to refuse, never to grant. */
+export function readPairs(names: readonly PairName[]): Query<Pair[]> {
+  return {
+    name: 'otps.read',
+    sql: `${READ_SQL}${repeat(names.length, '(?,?)')})`,
+    values: names.flatMap(({ userId, purpose }) => [userId, purpose]),
+    read: (rows) => rows.map(readPair),
+  };
 }
 
 const STORE_SQL = `INSERT INTO otps (user_id, purpose, otp_id, key_id, digest, created_at,
@@ -53,11 +62,11 @@ const STORE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE otp_id = new.otp_id, key_
   consecutive_wrong = new.consecutive_wrong, verify_id = new.verify_id`;
 
 /** Writes pairs, new ones and changed ones, each once. */
-export async function storePairs(tx: Transaction, pairs: readonly Pair[]): Promise<void> {
+export function storePairs(pairs: readonly Pair[]): Write {
   const values: Value[] = [];
   for (const pair of pairs) pushPair(values, pair);
   const rows = repeat(pairs.length, '(?,?,?,?,?,?,?,?,?,?,?,?,?)');
-  await tx.run('otps.store', `${STORE_SQL}${rows}${STORE_SQL_END}`, values);
+  return write('otps.store', `${STORE_SQL}${rows}${STORE_SQL_END}`, values);
 }
 
 function pushPair(values: Value[], pair: Pair): void {
@@ -92,11 +101,7 @@ function readPair(row: Row): Pair {
  * @param name a pair that a transaction wrote whose COMMIT was not answered
  * @param verifyId the verification that it wrote
  */
-export async function isVerifyStored(
-  tx: Transaction,
-  name: PairName,
-  verifyId: Buffer,
-): Promise<boolean> {
-  const [pair] = await lockPairs(tx, [name]);
-  return pair?.verifyId?.equals(verifyId) ?? false;
+export function isVerifyStored(name: PairName, verifyId: Buffer): Query<boolean> {
+  const { read, ...query } = lockPairs([name]);
+  return { ...query, read: (rows) => read(rows)[0]?.verifyId?.equals(verifyId) ?? false };
 }

@@ -4,9 +4,9 @@
  */
 import { formatNullableInstant, parseNullableInstant } from './instant.ts';
 import type { Instant } from './instant.ts';
-import { repeat } from './placeholders.ts';
+import { repeat, write } from './query.ts';
+import type { Query, Write } from './query.ts';
 import type { Row, Value } from './session.ts';
-import type { Transaction } from './transaction.ts';
 
 /** One slot of a subject: the points used at one time. usedAt null: none was ever used. */
 export type Slot = Readonly<{ slot: number; usedAt: Instant | null; points: number }>;
@@ -17,15 +17,22 @@ export type SubjectSlot = Readonly<{ subject: string }> & Slot;
 /** The statements over one of the two tables. */
 export type RateLimits = Readonly<{
   /**
-   * Locks subjects until the end of the transaction, creating the rows that are missing.
+   * Reads all slots of subjects and locks those that exist until the end of the transaction. A
+   * subject that has none is arbitrated by `insert`: whoever comes second is rerun.
    *
-   * @param subjects unique and sorted, so that transactions never wait for each other in a ring
+   * @param subjects unique; the server locks in the order of the primary key, whatever theirs
    */
-  lock: (tx: Transaction, subjects: readonly string[]) => Promise<void>;
-  /** Reads all slots of locked subjects. */
-  load: (tx: Transaction, subjects: readonly string[]) => Promise<SubjectSlot[]>;
-  /** Writes slots of locked subjects, new ones and changed ones. */
-  store: (tx: Transaction, slots: readonly SubjectSlot[]) => Promise<void>;
+  lock: (subjects: readonly string[]) => Query<SubjectSlot[]>;
+  /** Reads all slots of subjects and locks nothing: enough to refuse, never to grant. */
+  read: (subjects: readonly string[]) => Query<SubjectSlot[]>;
+  /**
+   * Writes slots that did not exist; fails, to be rerun, when another transaction was first.
+   *
+   * @param slots sorted by subject, so that transactions never wait for each other in a ring
+   */
+  insert: (slots: readonly SubjectSlot[]) => Write;
+  /** Writes slots that exist and are locked. */
+  update: (slots: readonly SubjectSlot[]) => Write;
 }>;
 
 /** The limits of users. Lock users before addresses. */
@@ -35,33 +42,41 @@ export const userRateLimits = createRateLimits('user_rate_limits', 'user_id');
 export const ipRateLimits = createRateLimits('ip_rate_limits', 'address');
 
 function createRateLimits(table: string, subject: string): RateLimits {
-  // The upsert takes the exclusive lock at once, whether the row is there or not; a SELECT ...
-  // FOR UPDATE of a row that is absent would lock nothing (or a gap, and deadlock).
-  const lockSql = `INSERT INTO ${table} (${subject}, slot, points) VALUES `;
-  const loadSql = `SELECT ${subject} AS subject, slot, used_at, points FROM ${table}
-    WHERE ${subject} IN (`;
-  const storeSql = `INSERT INTO ${table} (${subject}, slot, used_at, points) VALUES `;
+  // FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait
+  // for, the rows of others, against the order of the locks.
+  const readSql = `SELECT ${subject} AS subject, slot, used_at, points
+    FROM ${table} FORCE INDEX (PRIMARY) WHERE ${subject} IN (`;
+  const insertSql = `INSERT INTO ${table} (${subject}, slot, used_at, points) VALUES `;
   return Object.freeze({
-    lock: async (tx, subjects) => {
-      const rows = repeat(subjects.length, '(?,0,0)');
-      const sql = `${lockSql}${rows} ON DUPLICATE KEY UPDATE points = ${table}.points`;
-      await tx.run(`${table}.lock`, sql, subjects);
-    },
-    load: async (tx, subjects) => {
-      const sql = `${loadSql}${repeat(subjects.length, '?')})`;
-      const rows = await tx.run(`${table}.load`, sql, subjects);
-      return rows.map(readSlot);
-    },
-    store: async (tx, slots) => {
-      const values: Value[] = [];
-      for (const { subject: name, slot, usedAt, points } of slots) {
-        values.push(name, slot, formatNullableInstant(usedAt), points);
-      }
-      const sql = `${storeSql}${repeat(slots.length, '(?,?,?,?)')} AS new
-        ON DUPLICATE KEY UPDATE used_at = new.used_at, points = new.points`;
-      await tx.run(`${table}.store`, sql, values);
-    },
+    lock: (subjects) => ({
+      name: `${table}.lock`,
+      sql: `${readSql}${repeat(subjects.length, '?')}) FOR UPDATE`,
+      values: subjects,
+      read: (rows) => rows.map(readSlot),
+    }),
+    read: (subjects) => ({
+      name: `${table}.read`,
+      sql: `${readSql}${repeat(subjects.length, '?')})`,
+      values: subjects,
+      read: (rows) => rows.map(readSlot),
+    }),
+    insert: (slots) => write(
+      `${table}.insert`, insertSql + repeat(slots.length, '(?,?,?,?)'), valuesOf(slots)),
+    update: (slots) => write(
+      `${table}.update`,
+      `${insertSql}${repeat(slots.length, '(?,?,?,?)')} AS new
+        ON DUPLICATE KEY UPDATE used_at = new.used_at, points = new.points`,
+      valuesOf(slots),
+    ),
   });
+}
+
+function valuesOf(slots: readonly SubjectSlot[]): Value[] {
+  const values: Value[] = [];
+  for (const { subject, slot, usedAt, points } of slots) {
+    values.push(subject, slot, formatNullableInstant(usedAt), points);
+  }
+  return values;
 }
 
 function readSlot(row: Row): SubjectSlot {

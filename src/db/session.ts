@@ -34,6 +34,11 @@ export type Row = Readonly<Record<string, unknown>>;
 export type Session = Readonly<{
   /** Runs one statement; throws StatementError. `name` is what logs and errors call it. */
   run: (name: string, sql: string, values: readonly Value[]) => Promise<Row[]>;
+  /**
+   * Runs statements, separated by semicolons, in one round trip; the first that fails is the
+   * last that runs. Gives the rows of each.
+   */
+  runAll: (name: string, sql: string, values: readonly Value[]) => Promise<Row[][]>;
   /** Closes the connection at once; a statement under way fails as lost. Idempotent. */
   destroy: () => void;
   /** True once the connection was destroyed or the server closed it. */
@@ -97,7 +102,9 @@ function connectionOptions(settings: DatabaseSettings): ConnectionOptions {
     dateStrings: true,
     supportBigNumbers: true,
     stringifyObjects: true,
-    multipleStatements: false,
+    // A transaction is two round trips; every value is bound, and only strings, numbers and
+    // buffers can be (Value), so that no value is ever read as SQL.
+    multipleStatements: true,
     connectTimeout: OPEN_TIMEOUT_MS,
     // affectedRows must count changed rows; LOAD DATA LOCAL must not be open to the server.
     flags: ['-FOUND_ROWS', '-LOCAL_FILES'],
@@ -113,7 +120,8 @@ function connectionOptions(settings: DatabaseSettings): ConnectionOptions {
   return options;
 }
 
-type QueryResult = RowDataPacket[] | ResultSetHeader;
+type Result = RowDataPacket[] | ResultSetHeader;
+type QueryResult = Result | RowDataPacket[][];
 
 function createSession(connection: Connection, socket: Socket): Session {
   let isDestroyed = false;
@@ -130,21 +138,30 @@ function createSession(connection: Connection, socket: Socket): Session {
   connection.on('end', destroy);
   connection.on('error', destroy);
 
+  const send = (name: string, sql: string, values: readonly Value[]): Promise<QueryResult> =>
+    new Promise((resolve, reject) => {
+      if (isDestroyed) {
+        reject(new StatementError(name, 'CONNECTION_DESTROYED', 0, 'lost'));
+        return;
+      }
+      failPending = reject;
+      connection.query<QueryResult>(sql, values as Value[], (error, result) => {
+        failPending = null;
+        if (error) reject(describeStatementError(name, error));
+        else resolve(result);
+      });
+    });
+
   return {
     destroy,
     isDestroyed: () => isDestroyed,
-    run: (name, sql, values) =>
-      new Promise<Row[]>((resolve, reject) => {
-        if (isDestroyed) {
-          reject(new StatementError(name, 'CONNECTION_DESTROYED', 0, 'lost'));
-          return;
-        }
-        failPending = reject;
-        connection.query<QueryResult>(sql, values as Value[], (error, result) => {
-          failPending = null;
-          if (error) reject(describeStatementError(name, error));
-          else resolve(Array.isArray(result) ? result : []);
-        });
-      }),
+    run: async (name, sql, values) => rowsOf(await send(name, sql, values) as Result),
+    runAll: async (name, sql, values) =>
+      (await send(name, sql, values) as Result[]).map(rowsOf),
   };
+}
+
+/** A statement that gives no rows gives a header instead. */
+function rowsOf(result: Result): Row[] {
+  return Array.isArray(result) ? result : [];
 }

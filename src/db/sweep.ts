@@ -5,7 +5,8 @@
  * stay below a third of the live ones.
  */
 import { randomBytes } from 'node:crypto';
-import { repeat } from './placeholders.ts';
+import { repeat, write } from './query.ts';
+import type { Query } from './query.ts';
 import type { Row, Value } from './session.ts';
 import type { Transaction } from './transaction.ts';
 
@@ -47,8 +48,8 @@ export class Sweeper {
   }
 
   /**
-   * Sweeps when enough codes were issued since the last time. To be called as the last thing
-   * before COMMIT: it locks only rows that nobody holds and waits for none, so it cannot deadlock.
+   * Sweeps when enough codes were issued since the last time. To be called once all locks are
+   * held: it locks only rows that nobody holds and waits for none, so it cannot deadlock.
    *
    * @param codes how many codes the transaction issued
    */
@@ -74,7 +75,7 @@ async function sweepTable(
   const after = afterCursor(table, cursor);
   const sql = `SELECT ${columns}, (${table.isDead}) AS is_dead FROM ${table.name}
     WHERE ${after.sql} ORDER BY ${columns} LIMIT ${rowsMax}`;
-  const rows = await tx.run(`${table.name}.inspect`, sql, after.values);
+  const [rows] = await tx.ask(rowsBy(`${table.name}.inspect`, sql, after.values));
   const dead = rows.filter((row) => row.is_dead === 1);
   if (dead.length > 0) await deleteDead(tx, table, dead);
   const last = rows.length < rowsMax ? undefined : rows.at(-1);
@@ -90,18 +91,28 @@ function afterCursor(table: SweptTable, cursor: Key | null): { sql: string; valu
   return { sql, values: [cursor[0]!, ...cursor] };
 }
 
-async function deleteDead(tx: Transaction, table: SweptTable, dead: Row[]): Promise<void> {
+async function deleteDead(
+  tx: Transaction,
+  table: SweptTable,
+  dead: readonly Row[],
+): Promise<void> {
   const columns = table.key.join(', ');
   const inKeys = (rows: number): string =>
     `(${columns}) IN (${repeat(rows, `(${repeat(table.key.length, '?')})`)})`;
   const lockSql = `SELECT ${columns} FROM ${table.name}
     WHERE ${inKeys(dead.length)} AND (${table.isDead}) FOR UPDATE SKIP LOCKED`;
   const keys = dead.flatMap((row) => readKey(table, row));
-  const locked = await tx.run(`${table.name}.lock_dead`, lockSql, keys);
+  const [locked] = await tx.ask(rowsBy(`${table.name}.lock_dead`, lockSql, keys));
   if (locked.length === 0) return;
-  const deleteSql = `DELETE FROM ${table.name} WHERE ${inKeys(locked.length)}`;
+  // Dead still: the transaction may be about to use one of them again.
+  const deleteSql = `DELETE FROM ${table.name}
+    WHERE ${inKeys(locked.length)} AND (${table.isDead})`;
   const lockedKeys = locked.flatMap((row) => readKey(table, row));
-  await tx.run(`${table.name}.delete_dead`, deleteSql, lockedKeys);
+  tx.writes.push(write(`${table.name}.delete_dead`, deleteSql, lockedKeys));
+}
+
+function rowsBy(name: string, sql: string, values: readonly Value[]): Query<readonly Row[]> {
+  return { name, sql, values, read: (rows) => rows };
 }
 
 function readKey(table: SweptTable, row: Row): Value[] {

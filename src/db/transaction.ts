@@ -6,22 +6,31 @@ import { randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Deadline } from './deadline.ts';
 import type { SessionPool } from './pool.ts';
-import type { Row, Session, Value } from './session.ts';
+import { write } from './query.ts';
+import type { Query, Write } from './query.ts';
+import type { Session } from './session.ts';
 import { asUnavailable, StatementError } from './statement-error.ts';
 import { Unavailable } from './unavailable.ts';
 
 /** A transaction under way. */
 export type Transaction = {
-  /** Runs one named statement; throws StatementError. */
-  readonly run: (name: string, sql: string, values: readonly Value[]) => Promise<Row[]>;
+  /** Runs statements in one round trip, in order; throws StatementError. */
+  readonly ask: <Q extends readonly Query<unknown>[]>(...queries: Q) => Promise<Answers<Q>>;
+  /** Statements that are sent with the COMMIT, in one round trip, in order. */
+  readonly writes: Write[];
   /**
-   * How to find out, in a later transaction, whether this one was committed. Must wait for the
-   * locks of this one (a locking read), because the server may still be at it. Null: unknown
-   * outcomes end as Unavailable.
+   * Asks, in a later transaction, whether this one was committed. Must wait for the locks of this
+   * one (a locking read), because the server may still be at it. Null: unknown outcomes end as
+   * Unavailable.
    */
-  wasCommitted: Question | null;
+  wasCommitted: Query<boolean> | null;
   /** Set when the work is only an answer: ends in ROLLBACK, which costs no flush to disk. */
   hasNothingToKeep: boolean;
+};
+
+/** What statements give, each its own. */
+type Answers<Q extends readonly Query<unknown>[]> = {
+  -readonly [K in keyof Q]: Q[K] extends Query<infer T> ? T : never;
 };
 
 /** Leaves time for the answer, and for settling, within the 3 s of a 503. */
@@ -32,11 +41,14 @@ const SETTLE_DEADLINE_MS = 600;
 const ATTEMPTS_MAX = 8;
 const RERUN_DELAY_MAX_MS = 8;
 
+const COMMIT = write('commit', 'COMMIT', []);
+
 /**
  * Runs work in one READ COMMITTED transaction.
  *
- * The work may run several times, and must have no effect but through its transaction. It reads
- * and writes by `run`, and returns the result, which is passed on once the COMMIT is durable.
+ * The work may run several times, and must have no effect but through its transaction. It locks
+ * and reads by `ask`, leaves what is to be written in `writes`, and returns the result, which is
+ * passed on once the COMMIT is durable.
  *
  * @returns what the work returned
  * @throws Unavailable when the database cannot answer within the bound; otherwise whatever the
@@ -68,13 +80,11 @@ function mayRerun(failure: StatementError): boolean {
   return failure.remedy === 'rerun' || failure.remedy === 'lost';
 }
 
-type Question = (later: Transaction) => Promise<boolean>;
-
 /** Committed; or not committed; or asked to commit and not answered, with the way to find out. */
 type Ending<T> =
   | { failure: null; result: T }
   | { failure: StatementError; wasCommitted: null }
-  | { failure: StatementError; wasCommitted: Question; result: T };
+  | { failure: StatementError; wasCommitted: Query<boolean>; result: T };
 
 async function attemptOnce<T>(
   pool: SessionPool,
@@ -83,7 +93,7 @@ async function attemptOnce<T>(
 ): Promise<Ending<T>> {
   const session = await pool.acquire(deadline);
   const stopWatching = deadline.onEnd(() => session.destroy());
-  const tx: Transaction = { run: session.run, wasCommitted: null, hasNothingToKeep: false };
+  const tx = begin(session);
   try {
     const result = await work(tx);
     if (!tx.hasNothingToKeep) return await commit(session, tx, result);
@@ -99,6 +109,25 @@ async function attemptOnce<T>(
   }
 }
 
+/** With autocommit off, the first statement begins the transaction. */
+function begin(session: Session): Transaction {
+  const ask: Transaction['ask'] = (...queries) => askAll(session, queries);
+  return { ask, writes: [], wasCommitted: null, hasNothingToKeep: false };
+}
+
+async function askAll<Q extends readonly Query<unknown>[]>(
+  session: Session,
+  queries: Q,
+): Promise<Answers<Q>> {
+  const names = queries.map(({ name }) => name).join(' ');
+  const sql = queries.map((query) => query.sql).join(';\n');
+  const values = queries.flatMap((query) => query.values);
+  const results = queries.length === 1
+    ? [await session.run(names, sql, values)]
+    : await session.runAll(names, sql, values);
+  return queries.map((query, index) => query.read(results[index] ?? [])) as Answers<Q>;
+}
+
 /** A session whose ROLLBACK fails is in an unknown state and must not be lent again. */
 async function rollBack(session: Session): Promise<void> {
   if (session.isDestroyed()) return;
@@ -111,7 +140,7 @@ async function rollBack(session: Session): Promise<void> {
 
 async function commit<T>(session: Session, tx: Transaction, result: T): Promise<Ending<T>> {
   try {
-    await session.run('commit', 'COMMIT', []);
+    await askAll(session, [...tx.writes, COMMIT]);
     return { failure: null, result };
   } catch (error) {
     // An error that the server itself reports has rolled back; only silence leaves a doubt.
@@ -129,13 +158,13 @@ async function commit<T>(session: Session, tx: Transaction, result: T): Promise<
  * @throws Unavailable when that cannot be found out in time: the outcome stays unknown, and the
  *   client may repeat the request with its key
  */
-async function settle(pool: SessionPool, wasCommitted: Question): Promise<boolean> {
+async function settle(pool: SessionPool, wasCommitted: Query<boolean>): Promise<boolean> {
   const deadline = new Deadline(SETTLE_DEADLINE_MS);
   try {
     for (let attempt = 1; ; attempt += 1) {
-      const ending = await attemptOnce(pool, deadline, (later) => {
+      const ending = await attemptOnce(pool, deadline, async (later) => {
         later.hasNothingToKeep = true;
-        return wasCommitted(later);
+        return (await later.ask(wasCommitted))[0];
       });
       if (ending.failure === null) return ending.result;
       if (attempt === ATTEMPTS_MAX || deadline.isOver) {

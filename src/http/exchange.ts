@@ -77,7 +77,9 @@ export async function answerTo(
   if (body === null) return null;
   if (typeof body === 'string') return withHeaders(closingFailure(body), headers);
   const address = clientAddress(req.socket.remoteAddress, head.forwardedFor, proxies);
-  return address === null ? null : handle({ body, keys: head.keys, address });
+  return address === null ? null : handle({
+    body, address, keys: head.keys, isWanted: () => req.socket.writable,
+  });
 }
 
 /** What the header section alone decides, in the order of the contract; null to read on. */

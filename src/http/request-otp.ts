@@ -26,7 +26,7 @@ export async function requestOtp(
   const issue = issueInputOf(input);
   if ('field' in issue) return invalidField(issue, policyHeaders(policies.default));
   try {
-    return answerOf(await service.issue(issue));
+    return answerOf(await service.issue(issue, input.isWanted));
   } catch (error) {
     return failed(error, policyHeaders(policies.for(issue.purpose)));
   }

@@ -15,6 +15,8 @@ export type RequestInput = Readonly<{
   keys: readonly string[];
   /** The counted client address. */
   address: string;
+  /** False once the client is gone: then nothing needs to be done for it. */
+  isWanted: () => boolean;
 }>;
 
 /** One route; every route takes POST and nothing else. */

@@ -31,7 +31,7 @@ export async function verifyOtp(
   const attempt = verifyInputOf(policies, input);
   if ('field' in attempt) return invalidField(attempt);
   try {
-    return answerOf(await service.verify(attempt));
+    return answerOf(await service.verify(attempt, input.isWanted));
   } catch (error) {
     return failed(error);
   }

@@ -50,28 +50,37 @@ export function decideRequest(
   input: RequestInput,
   policy: Policy,
 ): RequestDecision {
+  const outcome = answerWithoutIssuing(state, input, policy);
+  return outcome === null ? issue(state, input, policy) : { outcome, writes: null };
+}
+
+/**
+ * The cases that change nothing: a replay, a reused key, a lock, an exhausted limit.
+ *
+ * @returns null when a code would be issued
+ */
+export function answerWithoutIssuing(
+  state: RequestState,
+  input: Pick<RequestInput, 'fingerprint'>,
+  policy: Policy,
+): IssueOutcome | null {
   const { now, answer, pair } = state;
   const user = measureLimit(state.userSlots, now, policy.userLimit);
   const address = measureLimit(state.addressSlots, now, policy.addressLimit);
   const limits = { user: user.view, address: address.view };
   if (answer !== null && now < answer.expiresAt) {
-    return { outcome: replay(answer, input, limits), writes: null };
+    return replay(answer, input.fingerprint, limits);
   }
   const lockSeconds = pair === null ? null : lockSecondsLeft(pair, now, policy);
-  if (lockSeconds !== null) {
-    return { outcome: { kind: 'locked', retryAfterSeconds: lockSeconds, limits }, writes: null };
-  }
+  if (lockSeconds !== null) return { kind: 'locked', retryAfterSeconds: lockSeconds, limits };
   const retryAfterSeconds = Math.max(user.cooldownSeconds, address.cooldownSeconds);
-  if (retryAfterSeconds > 0) {
-    return { outcome: { kind: 'limited', retryAfterSeconds, limits }, writes: null };
-  }
-  return issue(state, input, policy);
+  return retryAfterSeconds > 0 ? { kind: 'limited', retryAfterSeconds, limits } : null;
 }
 
 /** A key answers again for what it was used for, and for nothing else. */
-function replay(answer: StoredAnswer, input: RequestInput, limits: Limits): IssueOutcome {
-  const { fingerprint, otpId, ttlSeconds, remainingRequests } = answer;
-  const isSameUse = fingerprint.equals(input.fingerprint);
+function replay(answer: StoredAnswer, fingerprint: Buffer, limits: Limits): IssueOutcome {
+  const { otpId, ttlSeconds, remainingRequests } = answer;
+  const isSameUse = answer.fingerprint.equals(fingerprint);
   if (!isSameUse || ttlSeconds === null || remainingRequests === null) {
     return { kind: 'key_reused', limits };
   }

@@ -3,7 +3,7 @@ import type { SessionPool } from '../db/pool.ts';
 import type { Sweeper } from '../db/sweep.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
-import { decideRequest } from './decide-request.ts';
+import { answerWithoutIssuing, decideRequest } from './decide-request.ts';
 import { drawCode, drawId } from './draw.ts';
 import { digestKey, fingerprintRequest } from './key-digest.ts';
 import type { Deliver } from './message.ts';
@@ -22,12 +22,13 @@ export type IssueParts = Readonly<{
   deliver: Deliver;
 }>;
 
+/** A request with all that names it in the database. */
+type NamedMember = IssueInput &
+  Readonly<{ policy: Policy; keyDigest: Buffer; fingerprint: Buffer }>;
+
 /** A request with all that is drawn or derived before the transaction, which may run again. */
-type Member = IssueInput &
+type Member = NamedMember &
   Readonly<{
-    policy: Policy;
-    keyDigest: Buffer;
-    fingerprint: Buffer;
     otpId: Buffer;
     keyId: string;
     code: string;
@@ -54,16 +55,44 @@ export async function issueCodes(
   return outcomes;
 }
 
-function drawMember({ policies, secrets }: IssueParts, input: IssueInput): Member {
+/**
+ * Answers what can be answered without a lock and without a write: replays, reused keys, locks
+ * and exhausted limits.
+ *
+ * @returns one outcome for each request, in order; null for one that must be decided under lock
+ * @throws Unavailable when the database cannot answer
+ */
+export async function screenRequests(
+  parts: IssueParts,
+  inputs: readonly IssueInput[],
+): Promise<(IssueOutcome | null)[]> {
+  const members = inputs.map((input) => nameMember(parts, input));
+  return transaction(parts.pool, async (tx) => {
+    tx.hasNothingToKeep = true;
+    const ledger = await RequestLedger.peek(tx, members);
+    return members.map((member) =>
+      answerWithoutIssuing(ledger.stateOf(member), member, member.policy));
+  });
+}
+
+function nameMember({ policies }: IssueParts, input: IssueInput): NamedMember {
   const { userId, purpose, key } = input;
-  const policy = policies.for(purpose);
-  const otpId = drawId();
-  const code = drawCode(policy.codeDigits);
   return {
     ...input,
-    policy,
+    policy: policies.for(purpose),
     keyDigest: digestKey('request', key),
     fingerprint: fingerprintRequest(userId, purpose),
+  };
+}
+
+function drawMember(parts: IssueParts, input: IssueInput): Member {
+  const { userId, purpose } = input;
+  const { secrets } = parts;
+  const named = nameMember(parts, input);
+  const otpId = drawId();
+  const code = drawCode(named.policy.codeDigits);
+  return {
+    ...named,
     otpId,
     keyId: secrets.current.id,
     code,
@@ -84,7 +113,7 @@ async function decideAll(
   });
   tx.hasNothingToKeep = ledger.issuedCount === 0;
   if (!tx.hasNothingToKeep) {
-    await ledger.store(tx);
+    ledger.store(tx);
     await sweeper.sweepAfter(tx, ledger.issuedCount);
   }
   return outcomes;

@@ -62,6 +62,6 @@ async function decideAll(tx: Transaction, members: readonly Member[]): Promise<V
     return outcome;
   });
   tx.hasNothingToKeep = ledger.isUnchanged;
-  if (!tx.hasNothingToKeep) await ledger.store(tx);
+  if (!tx.hasNothingToKeep) ledger.store(tx);
   return outcomes;
 }

@@ -7,10 +7,10 @@ import {
 } from '../db/idempotency-keys.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
 import type { Instant } from '../db/instant.ts';
-import { lockPairs, storePairs } from '../db/otps.ts';
+import { lockPairs, readPairs, storePairs } from '../db/otps.ts';
 import type { Pair, PairName } from '../db/otps.ts';
 import { ipRateLimits, userRateLimits } from '../db/rate-limits.ts';
-import type { Slot, SubjectSlot } from '../db/rate-limits.ts';
+import type { RateLimits, Slot, SubjectSlot } from '../db/rate-limits.ts';
 import type { Transaction } from '../db/transaction.ts';
 import type { RequestState, RequestWrites } from './decide-request.ts';
 import { replaceSlot } from './decide-request.ts';
@@ -26,6 +26,7 @@ export class RequestLedger {
   readonly #pairs: Map<string, Pair>;
   readonly #userSlots: Map<string, Slot[]>;
   readonly #addressSlots: Map<string, Slot[]>;
+  readonly #loadedSlots: Readonly<{ user: Set<string>; address: Set<string> }>;
   readonly #writes: { member: LedgerMember; rows: RequestWrites }[] = [];
   readonly #staleKeys: Buffer[] = [];
 
@@ -39,6 +40,10 @@ export class RequestLedger {
     this.#now = now;
     this.#answers = new Map(answers.map((answer) => [bytesKey(answer.keyDigest), answer]));
     this.#pairs = new Map(pairs.map((pair) => [pairKey(pair), pair]));
+    this.#loadedSlots = {
+      user: new Set(userSlots.map(slotKey)),
+      address: new Set(addressSlots.map(slotKey)),
+    };
     this.#userSlots = groupBySubject(userSlots);
     this.#addressSlots = groupBySubject(addressSlots);
   }
@@ -48,17 +53,31 @@ export class RequestLedger {
    * clock included, once the locks are held.
    */
   static async load(tx: Transaction, members: readonly LedgerMember[]): Promise<RequestLedger> {
-    const users = sortedUnique(members.map(({ userId }) => userId));
-    const addresses = sortedUnique(members.map(({ address }) => address));
-    const pairNames = [...new Map(members.map((member) => [pairKey(member), member])).values()];
-    const keys = new Map(members.map(({ keyDigest }) => [bytesKey(keyDigest), keyDigest]));
-    await userRateLimits.lock(tx, users);
-    await ipRateLimits.lock(tx, addresses);
-    const pairs = await lockPairs(tx, pairNames);
-    const { now, answers } = await loadClockAndAnswers(tx, [...keys.values()]);
-    const userSlots = await userRateLimits.load(tx, users);
-    const addressSlots = await ipRateLimits.load(tx, addresses);
+    const { users, addresses, pairNames, keys } = namesOf(members);
+    const [userSlots, addressSlots, pairs, { now, answers }] = await tx.ask(
+      userRateLimits.lock(users),
+      ipRateLimits.lock(addresses),
+      lockPairs(pairNames),
+      loadClockAndAnswers(keys),
+    );
     return new RequestLedger(now, answers, pairs, userSlots, addressSlots);
+  }
+
+  /**
+   * Reads the same without a lock, the clock first. What was used after that time is left out, so
+   * that whoever is refused by it is refused by codes of the last 15 minutes and no others.
+   */
+  static async peek(tx: Transaction, members: readonly LedgerMember[]): Promise<RequestLedger> {
+    const { users, addresses, pairNames, keys } = namesOf(members);
+    const [{ now, answers }, userSlots, addressSlots, pairs] = await tx.ask(
+      loadClockAndAnswers(keys),
+      userRateLimits.read(users),
+      ipRateLimits.read(addresses),
+      readPairs(pairNames),
+    );
+    const isKnown = ({ usedAt }: SubjectSlot): boolean => usedAt !== null && usedAt <= now;
+    const [user, address] = [userSlots.filter(isKnown), addressSlots.filter(isKnown)];
+    return new RequestLedger(now, answers, pairs, user, address);
   }
 
   /** What a member's decision rests on, as the members before it have left it. */
@@ -89,37 +108,61 @@ export class RequestLedger {
   }
 
   /** Writes what changed, each row once, each table in one statement; says how to prove it. */
-  async store(tx: Transaction): Promise<void> {
+  store(tx: Transaction): void {
     const first = this.#writes[0];
     if (first === undefined) return;
     const { answer } = first.rows;
-    tx.wasCommitted = (later) => isAnswerStored(later, answer.keyDigest, answer.otpId);
-    await userRateLimits.store(tx, this.#changedSlots('userId', 'userSlot'));
-    await ipRateLimits.store(tx, this.#changedSlots('address', 'addressSlot'));
+    tx.wasCommitted = isAnswerStored(answer.keyDigest, answer.otpId);
+    storeSlots(tx, userRateLimits, this.#loadedSlots.user, this.#changed('user'));
+    storeSlots(tx, ipRateLimits, this.#loadedSlots.address, this.#changed('address'));
     const pairs = new Map(this.#writes.map(({ member, rows }) => [pairKey(member), rows.pair]));
-    await storePairs(tx, [...pairs.values()]);
-    if (this.#staleKeys.length > 0) await deleteExpiredAnswers(tx, this.#staleKeys);
+    tx.writes.push(storePairs([...pairs.values()]));
+    if (this.#staleKeys.length > 0) tx.writes.push(deleteExpiredAnswers(this.#staleKeys));
     const answers = this.#writes.map(({ rows }) => rows.answer);
     answers.sort((a, b) => Buffer.compare(a.keyDigest, b.keyDigest));
-    await storeAnswers(tx, answers);
+    tx.writes.push(storeAnswers(answers));
   }
 
-  #changedSlots(
-    subjectOf: 'userId' | 'address',
-    slotOf: 'userSlot' | 'addressSlot',
-  ): SubjectSlot[] {
+  #changed(kind: 'user' | 'address'): SubjectSlot[] {
     const changed = new Map<string, SubjectSlot>();
     for (const { member, rows } of this.#writes) {
-      const subject = member[subjectOf];
-      const slot = rows[slotOf];
-      changed.set(`${slot.slot} ${subject}`, { subject, ...slot });
+      const subject = kind === 'user' ? member.userId : member.address;
+      const slot = { subject, ...(kind === 'user' ? rows.userSlot : rows.addressSlot) };
+      changed.set(slotKey(slot), slot);
     }
     return [...changed.values()];
   }
 }
 
-function sortedUnique(subjects: string[]): string[] {
-  return subjects.length === 1 ? subjects : [...new Set(subjects)].sort();
+function storeSlots(
+  tx: Transaction,
+  limits: RateLimits,
+  loaded: ReadonlySet<string>,
+  changed: readonly SubjectSlot[],
+): void {
+  const fresh = changed.filter((slot) => !loaded.has(slotKey(slot)));
+  const known = fresh.length === changed.length ? []
+    : changed.filter((slot) => loaded.has(slotKey(slot)));
+  if (known.length > 0) tx.writes.push(limits.update(known));
+  if (fresh.length === 0) return;
+  fresh.sort((a, b) => (a.subject < b.subject ? -1 : 1));
+  tx.writes.push(limits.insert(fresh));
+}
+
+function slotKey({ subject, slot }: SubjectSlot): string {
+  return `${slot} ${subject}`;
+}
+
+/** Every name once. */
+function namesOf(members: readonly LedgerMember[]) {
+  const pairs = new Map(members.map((member) => [pairKey(member), member]));
+  const keys = new Map(members.map(({ keyDigest }) => [bytesKey(keyDigest), keyDigest]));
+  return {
+    users: [...new Set(members.map(({ userId }) => userId))],
+    addresses: [...new Set(members.map(({ address }) => address))],
+    pairNames: [...pairs.values()],
+    keys: [...keys.values()],
+  };
 }
 
 function groupBySubject(slots: SubjectSlot[]): Map<string, Slot[]> {

@@ -1,25 +1,75 @@
-/** The two operations as the HTTP layer sees them: one request in, one outcome out. */
-import { issueCodes } from './issue-codes.ts';
+/**
+ * The two operations as the HTTP layer sees them: one request in, one outcome out. What arrives
+ * while a transaction is under way goes into the next one, together.
+ */
+import { Collector } from '../db/collector.ts';
+import type { LaneOptions } from '../db/collector.ts';
+import { issueCodes, screenRequests } from './issue-codes.ts';
 import type { IssueParts } from './issue-codes.ts';
+import { pairKey } from './map-keys.ts';
 import type { IssueInput, IssueOutcome, VerifyInput, VerifyOutcome } from './outcome.ts';
 import { redeemCodes } from './redeem-codes.ts';
+import { RefusedLately } from './refused-lately.ts';
+
+/** Whether anybody still waits for an outcome; asked before any work is done. */
+export type IsWanted = () => boolean;
 
 /** Issues and redeems codes. Both throw `Unavailable` when the database cannot answer. */
 export type OtpService = Readonly<{
-  issue: (input: IssueInput) => Promise<IssueOutcome>;
-  verify: (input: VerifyInput) => Promise<VerifyOutcome>;
+  issue: (input: IssueInput, isWanted: IsWanted) => Promise<IssueOutcome>;
+  verify: (input: VerifyInput, isWanted: IsWanted) => Promise<VerifyOutcome>;
 }>;
 
+/** Lists must be large before lanes are many (see bench/README.md for the measurements). */
+const LANES: LaneOptions = Object.freeze({
+  lanesMax: 2,
+  batchMax: 128,
+  backlogPerLane: 32,
+  waitingMax: 4096,
+});
+
 /** Makes the service out of its parts. */
-export function createOtpService(parts: IssueParts): OtpService {
+export function createOtpService(parts: IssueParts, lanes: LaneOptions = LANES): OtpService {
+  const verify = new Collector<VerifyInput, VerifyOutcome>({
+    ...lanes,
+    run: (inputs) => redeemCodes(parts, inputs),
+    subjectsOf: (input) => [pairKey(input)],
+  });
   return Object.freeze({
-    issue: async (input: IssueInput) => only(await issueCodes(parts, [input])),
-    verify: async (input: VerifyInput) => only(await redeemCodes(parts, [input])),
+    issue: createIssue(parts, lanes),
+    verify: (input: VerifyInput, isWanted: IsWanted) => verify.submit(input, isWanted),
   });
 }
 
-/** A list of one request has one outcome. */
-function only<T>(outcomes: readonly T[]): T {
-  if (outcomes.length !== 1) throw new Error(`${outcomes.length} outcomes for one request`);
-  return outcomes[0]!;
+/** Requests of those who were refused lately are screened first, which locks and writes nothing. */
+function createIssue(parts: IssueParts, lanes: LaneOptions): OtpService['issue'] {
+  const refused = new RefusedLately();
+  const issue = new Collector<IssueInput, IssueOutcome>({
+    ...lanes,
+    run: (inputs) => issueCodes(parts, inputs),
+    subjectsOf,
+  });
+  const screen = new Collector<IssueInput, IssueOutcome | null>({
+    ...lanes,
+    lanesMax: 1,
+    run: (inputs) => screenRequests(parts, inputs),
+    subjectsOf: () => [],
+  });
+  return async (input, isWanted) => {
+    const subjects = subjectsOf(input);
+    if (refused.hasAny(subjects)) {
+      const outcome = await screen.submit(input, isWanted);
+      if (outcome !== null) return outcome;
+      refused.forget(subjects);
+    }
+    const outcome = await issue.submit(input, isWanted);
+    if (outcome.kind === 'limited' || outcome.kind === 'locked') {
+      refused.add(outcome.limits.address.remaining === 0 ? subjects[1] : subjects[0]);
+    }
+    return outcome;
+  };
+}
+
+function subjectsOf({ userId, address }: IssueInput): [user: string, address: string] {
+  return [`user ${userId}`, `address ${address}`];
 }

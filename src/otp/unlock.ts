@@ -1,9 +1,10 @@
 /** What an operator does for a locked pair (contract, POST /otp/verify: "until an operator"). */
-import { lockPairs, storePairs } from '../db/otps.ts';
+import { isVerifyStored, lockPairs, storePairs } from '../db/otps.ts';
 import type { PairName } from '../db/otps.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { transaction } from '../db/transaction.ts';
 import { NO_ATTEMPTS } from './attempts.ts';
+import { drawId } from './draw.ts';
 
 /**
  * Ends a lock and forgets the wrong attempts of a pair. Its code stays dead: the user asks for a
@@ -14,12 +15,12 @@ import { NO_ATTEMPTS } from './attempts.ts';
  */
 export async function unlockPair(pool: SessionPool, name: PairName): Promise<boolean> {
   return transaction(pool, async (tx) => {
-    const [pair] = await lockPairs(tx, [name]);
+    const [[pair]] = await tx.ask(lockPairs([name]));
     tx.hasNothingToKeep = pair === undefined;
     if (pair === undefined) return false;
-    // The same write twice is the same write: an unanswered COMMIT may simply be repeated.
-    tx.wasCommitted = () => Promise.resolve(false);
-    await storePairs(tx, [{ ...pair, ...NO_ATTEMPTS, consecutiveWrong: 0 }]);
+    const verifyId = drawId();
+    tx.wasCommitted = isVerifyStored(name, verifyId);
+    tx.writes.push(storePairs([{ ...pair, ...NO_ATTEMPTS, consecutiveWrong: 0, verifyId }]));
     return true;
   });
 }

@@ -38,8 +38,10 @@ export class VerifyLedger {
     for (const { keyDigest } of members) {
       if (keyDigest !== null) keys.set(bytesKey(keyDigest), keyDigest);
     }
-    const pairs = await lockPairs(tx, [...names.values()]);
-    const { now, answers } = await loadClockAndAnswers(tx, [...keys.values()]);
+    const [pairs, { now, answers }] = await tx.ask(
+      lockPairs([...names.values()]),
+      loadClockAndAnswers([...keys.values()]),
+    );
     return new VerifyLedger(now, answers, pairs);
   }
 
@@ -70,16 +72,16 @@ export class VerifyLedger {
   }
 
   /** Writes what changed, each row once, each table in one statement; says how to prove it. */
-  async store(tx: Transaction): Promise<void> {
+  store(tx: Transaction): void {
     const pairs = [...this.#changedPairs.values()];
     const first = pairs[0];
     if (first === undefined) return;
     const { verifyId } = first;
-    if (verifyId !== null) tx.wasCommitted = (later) => isVerifyStored(later, first, verifyId);
-    await storePairs(tx, pairs);
-    if (this.#staleKeys.length > 0) await deleteExpiredAnswers(tx, this.#staleKeys);
+    if (verifyId !== null) tx.wasCommitted = isVerifyStored(first, verifyId);
+    tx.writes.push(storePairs(pairs));
+    if (this.#staleKeys.length > 0) tx.writes.push(deleteExpiredAnswers(this.#staleKeys));
     if (this.#newAnswers.length === 0) return;
     this.#newAnswers.sort((a, b) => Buffer.compare(a.keyDigest, b.keyDigest));
-    await storeAnswers(tx, this.#newAnswers);
+    tx.writes.push(storeAnswers(this.#newAnswers));
   }
 }

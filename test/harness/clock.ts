@@ -27,15 +27,21 @@ export class TestClock {
   /** A session whose time is this clock's. */
   wrap(session: Session): Session {
     let applied: string | null = null;
+    const apply = async (): Promise<void> => {
+      const wanted = this.#epochSeconds;
+      if (wanted === applied) return;
+      await session.run('clock', `SET timestamp = ${wanted ?? 'DEFAULT'}`, []);
+      applied = wanted;
+    };
     return {
       ...session,
-      run: async (name, sql, values) => {
-        const wanted = this.#epochSeconds;
-        if (wanted !== applied) {
-          await session.run('clock', `SET timestamp = ${wanted ?? 'DEFAULT'}`, []);
-          applied = wanted;
-        }
-        return session.run(name, sql, values);
+      run: async (...statement) => {
+        await apply();
+        return session.run(...statement);
+      },
+      runAll: async (...statements) => {
+        await apply();
+        return session.runAll(...statements);
       },
     };
   }
