@@ -16,8 +16,9 @@
 --   last success. A time that has come is a lock that is over.
 -- consecutive_wrong: wrong codes since the last success, across locks (NIST SP 800-63B-4, 3.2.2).
 --   A row with such a count is live and is never swept: the count must not be forgotten.
--- verify_id: names the verification that last changed the row, so that a process whose COMMIT
---   went unanswered can learn whether it happened. NULL: none ever did.
+-- verify_ids: names the last four verifications that changed the row, 8 random bytes each, the
+--   newest first, so that a process whose COMMIT went unanswered can learn whether it happened,
+--   also when others have changed the row since. Empty: none ever did.
 --
 -- All times are UTC, of the database's clock.
 -- Indexes: the primary key finds a pair; nothing searches otherwise, so there is no other.
@@ -38,7 +39,7 @@ CREATE TABLE otps (
   last_wrong_at DATETIME(6) NULL,
   locked_until DATETIME(6) NULL,
   consecutive_wrong SMALLINT UNSIGNED NOT NULL,
-  verify_id BINARY(16) NULL,
+  verify_ids VARBINARY(32) NOT NULL,
   PRIMARY KEY (user_id, purpose)
 ) ENGINE = InnoDB;
 

@@ -18,12 +18,14 @@ export class Deadline {
   }
 
   /**
-   * Says what to break off when the time is over: one thing at a time, for work is sequential.
+   * Says what to break off when the time is over, at once when it is: one thing at a time, for
+   * work is sequential.
    *
    * @returns a function that takes it back
    */
   onEnd(breakOff: () => void): () => void {
-    this.#onEnd = breakOff;
+    if (this.#isOver) breakOff();
+    else this.#onEnd = breakOff;
     return () => {
       this.#onEnd = null;
     };

@@ -22,13 +22,13 @@ export type Pair = PairName &
     lastWrongAt: Instant | null;
     lockedUntil: Instant | null;
     consecutiveWrong: number;
-    verifyId: Buffer | null;
+    verifyIds: Buffer;
   }>;
 
 // FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
 // the rows of others, against the order of the locks.
 const READ_SQL = `SELECT user_id, purpose, otp_id, key_id, digest, created_at, expires_at,
-  redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong, verify_id
+  redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong, verify_ids
   FROM otps FORCE INDEX (PRIMARY) WHERE (user_id, purpose) IN (`;
 
 /**
@@ -54,12 +54,12 @@ export function readPairs(names: readonly PairName[]): Query<Pair[]> {
 
 const STORE_SQL = `INSERT INTO otps (user_id, purpose, otp_id, key_id, digest, created_at,
   expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
-  verify_id) VALUES `;
+  verify_ids) VALUES `;
 const STORE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE otp_id = new.otp_id, key_id = new.key_id,
   digest = new.digest, created_at = new.created_at, expires_at = new.expires_at,
   redeemed_at = new.redeemed_at, wrong_attempts = new.wrong_attempts,
   last_wrong_at = new.last_wrong_at, locked_until = new.locked_until,
-  consecutive_wrong = new.consecutive_wrong, verify_id = new.verify_id`;
+  consecutive_wrong = new.consecutive_wrong, verify_ids = new.verify_ids`;
 
 /** Writes pairs, new ones and changed ones, each once. */
 export function storePairs(pairs: readonly Pair[]): Write {
@@ -74,7 +74,7 @@ function pushPair(values: Value[], pair: Pair): void {
   values.push(formatInstant(pair.createdAt), formatInstant(pair.expiresAt));
   values.push(formatNullableInstant(pair.redeemedAt), pair.wrongAttempts);
   values.push(formatNullableInstant(pair.lastWrongAt), formatNullableInstant(pair.lockedUntil));
-  values.push(pair.consecutiveWrong, pair.verifyId);
+  values.push(pair.consecutiveWrong, pair.verifyIds);
 }
 
 function readPair(row: Row): Pair {
@@ -91,8 +91,19 @@ function readPair(row: Row): Pair {
     lastWrongAt: parseNullableInstant(row.last_wrong_at as string | null),
     lockedUntil: parseNullableInstant(row.locked_until as string | null),
     consecutiveWrong: row.consecutive_wrong as number,
-    verifyId: row.verify_id as Buffer | null,
+    verifyIds: row.verify_ids as Buffer,
   };
+}
+
+/** How many bytes name a verification: enough, because only those of one pair must differ. */
+export const VERIFY_ID_BYTES = 8;
+
+/** Four: three wrong codes lock a pair, so more cannot follow while one COMMIT is in doubt. */
+const VERIFY_IDS_MAX_BYTES = 4 * VERIFY_ID_BYTES;
+
+/** The names of the verifications that changed a pair, once another one has. */
+export function pushVerifyId(verifyIds: Buffer, verifyId: Buffer): Buffer {
+  return Buffer.concat([verifyId, verifyIds]).subarray(0, VERIFY_IDS_MAX_BYTES);
 }
 
 /**
@@ -103,5 +114,11 @@ function readPair(row: Row): Pair {
  */
 export function isVerifyStored(name: PairName, verifyId: Buffer): Query<boolean> {
   const { read, ...query } = lockPairs([name]);
-  return { ...query, read: (rows) => read(rows)[0]?.verifyId?.equals(verifyId) ?? false };
+  const has = ({ verifyIds }: Pair): boolean => {
+    for (let at = 0; at < verifyIds.length; at += VERIFY_ID_BYTES) {
+      if (verifyIds.subarray(at, at + VERIFY_ID_BYTES).equals(verifyId)) return true;
+    }
+    return false;
+  };
+  return { ...query, read: (rows) => read(rows).some(has) };
 }

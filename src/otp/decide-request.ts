@@ -44,6 +44,9 @@ export type RequestWrites = Readonly<{
 /** How a request ends. Writes are null when nothing changes: every case but the last. */
 export type RequestDecision = Readonly<{ outcome: IssueOutcome; writes: RequestWrites | null }>;
 
+/** No verification has changed a new pair. */
+const NO_VERIFY_IDS = Buffer.alloc(0);
+
 /** Decides a request. The first case that applies answers (contract, POST /otp/request). */
 export function decideRequest(
   state: RequestState,
@@ -136,7 +139,7 @@ function supersede(state: RequestState, input: RequestInput, policy: Policy): Pa
     redeemedAt: null,
     ...(pair === null ? NO_ATTEMPTS : countedAttempts(pair, now, policy)),
     consecutiveWrong: pair?.consecutiveWrong ?? 0,
-    verifyId: pair?.verifyId ?? null,
+    verifyIds: pair?.verifyIds ?? NO_VERIFY_IDS,
   };
 }
 

@@ -6,6 +6,7 @@ import { timingSafeEqual } from 'node:crypto';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
+import { pushVerifyId } from '../db/otps.ts';
 import type { Pair } from '../db/otps.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from './attempts.ts';
 import type { VerifyOutcome } from './outcome.ts';
@@ -27,7 +28,7 @@ export type VerifyAttempt = Readonly<{
    */
   digestFor: (keyId: string, otpId: Buffer) => Buffer | null;
   keyDigest: Buffer | null;
-  /** Names this verification in the row that it changes. */
+  /** Names this verification in the row that it changes: 8 random bytes. */
   verifyId: Buffer;
 }>;
 
@@ -89,7 +90,7 @@ function redeem(
   const redeemed = { ...pair, ...NO_ATTEMPTS, digest: null, redeemedAt: now, consecutiveWrong: 0 };
   return {
     outcome: { kind: 'verified', replayed: false },
-    writes: { pair: { ...redeemed, verifyId }, answer },
+    writes: { pair: { ...redeemed, verifyIds: pushVerifyId(pair.verifyIds, verifyId) }, answer },
   };
 }
 
@@ -101,7 +102,8 @@ function countWrong(
 ): VerifyDecision {
   const wrongAttempts = countedAttempts(pair, now, policy).wrongAttempts + 1;
   const consecutiveWrong = pair.consecutiveWrong + 1;
-  const counted = { ...pair, wrongAttempts, consecutiveWrong, lastWrongAt: now, verifyId };
+  const verifyIds = pushVerifyId(pair.verifyIds, verifyId);
+  const counted = { ...pair, wrongAttempts, consecutiveWrong, lastWrongAt: now, verifyIds };
   const attemptsRemaining = Math.min(
     policy.wrongAttempts - wrongAttempts,
     policy.wrongAttemptsUntilUnlock - consecutiveWrong,

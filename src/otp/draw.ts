@@ -1,5 +1,6 @@
 /** What is drawn from the operating system's random source: codes and ids. */
 import { randomBytes, randomInt } from 'node:crypto';
+import { VERIFY_ID_BYTES } from '../db/otps.ts';
 
 /** 128 bits: an otp_id cannot be guessed, and no two are ever the same. */
 const ID_BYTES = 16;
@@ -17,4 +18,9 @@ export function drawCode(digits: number): string {
 /** Draws an id of 16 random bytes. */
 export function drawId(): Buffer {
   return randomBytes(ID_BYTES);
+}
+
+/** Draws the name of a verification. */
+export function drawVerifyId(): Buffer {
+  return randomBytes(VERIFY_ID_BYTES);
 }

@@ -3,7 +3,7 @@ import type { SessionPool } from '../db/pool.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { decideVerify } from './decide-verify.ts';
-import { drawId } from './draw.ts';
+import { drawVerifyId } from './draw.ts';
 import { digestKey } from './key-digest.ts';
 import type { VerifyInput, VerifyOutcome } from './outcome.ts';
 import type { Policies, Policy } from './policy.ts';
@@ -46,7 +46,7 @@ function createMember({ policies, secrets }: RedeemParts, input: VerifyInput): M
     purpose,
     policy: policies.for(purpose),
     keyDigest: key === null ? null : digestKey('verify', key),
-    verifyId: drawId(),
+    verifyId: drawVerifyId(),
     digestFor: (keyId, otpId) => {
       const secret = secrets.byId.get(keyId);
       return secret === undefined ? null : digestCode(secret, otpId, userId, purpose, code);

@@ -1,10 +1,10 @@
 /** What an operator does for a locked pair (contract, POST /otp/verify: "until an operator"). */
-import { isVerifyStored, lockPairs, storePairs } from '../db/otps.ts';
+import { isVerifyStored, lockPairs, pushVerifyId, storePairs } from '../db/otps.ts';
 import type { PairName } from '../db/otps.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { transaction } from '../db/transaction.ts';
 import { NO_ATTEMPTS } from './attempts.ts';
-import { drawId } from './draw.ts';
+import { drawVerifyId } from './draw.ts';
 
 /**
  * Ends a lock and forgets the wrong attempts of a pair. Its code stays dead: the user asks for a
@@ -18,9 +18,10 @@ export async function unlockPair(pool: SessionPool, name: PairName): Promise<boo
     const [[pair]] = await tx.ask(lockPairs([name]));
     tx.hasNothingToKeep = pair === undefined;
     if (pair === undefined) return false;
-    const verifyId = drawId();
+    const verifyId = drawVerifyId();
+    const verifyIds = pushVerifyId(pair.verifyIds, verifyId);
     tx.wasCommitted = isVerifyStored(name, verifyId);
-    tx.writes.push(storePairs([{ ...pair, ...NO_ATTEMPTS, consecutiveWrong: 0, verifyId }]));
+    tx.writes.push(storePairs([{ ...pair, ...NO_ATTEMPTS, consecutiveWrong: 0, verifyIds }]));
     return true;
   });
 }

@@ -7,7 +7,7 @@ import {
 } from '../db/idempotency-keys.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
 import type { Instant } from '../db/instant.ts';
-import { isVerifyStored, lockPairs, storePairs } from '../db/otps.ts';
+import { isVerifyStored, lockPairs, storePairs, VERIFY_ID_BYTES } from '../db/otps.ts';
 import type { Pair, PairName } from '../db/otps.ts';
 import type { Transaction } from '../db/transaction.ts';
 import type { VerifyState, VerifyWrites } from './decide-verify.ts';
@@ -76,8 +76,8 @@ export class VerifyLedger {
     const pairs = [...this.#changedPairs.values()];
     const first = pairs[0];
     if (first === undefined) return;
-    const { verifyId } = first;
-    if (verifyId !== null) tx.wasCommitted = isVerifyStored(first, verifyId);
+    const newest = first.verifyIds.subarray(0, VERIFY_ID_BYTES);
+    tx.wasCommitted = isVerifyStored(first, newest);
     tx.writes.push(storePairs(pairs));
     if (this.#staleKeys.length > 0) tx.writes.push(deleteExpiredAnswers(this.#staleKeys));
     if (this.#newAnswers.length === 0) return;

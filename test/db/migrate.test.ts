@@ -110,8 +110,8 @@ test('one open code per pair, byte-exact names, UTC microseconds: held by the sc
   const db = await emptyDatabase();
   await migrate(db.pool, quiet);
   const insert = `INSERT INTO otps (user_id, purpose, otp_id, key_id, digest, created_at,
-    expires_at, wrong_attempts, consecutive_wrong)
-    VALUES (?, 'login', ?, 'k', NULL, NOW(6), NOW(6), 0, 0)`;
+    expires_at, wrong_attempts, consecutive_wrong, verify_ids)
+    VALUES (?, 'login', ?, 'k', NULL, NOW(6), NOW(6), 0, 0, '')`;
   for (const user of ['u1', 'U1', 'u1 ', 'ú1', 'u\u03011', 'u1\u200b']) {
     await db.query(insert, [user, Buffer.alloc(16)]);
   }

@@ -7,7 +7,7 @@ import { answerWith, at, NOW, pairWith } from './rows.ts';
 
 const RIGHT = Buffer.alloc(32, 1);
 const WRONG = Buffer.alloc(32, 2);
-const VERIFY_ID = Buffer.alloc(16, 5);
+const VERIFY_ID = Buffer.alloc(8, 5);
 
 const EMPTY: VerifyState = { now: NOW, answer: null, pair: null };
 
@@ -71,7 +71,7 @@ test('redeems a microsecond before the end, erases the digest, starts the counts
   const { outcome, writes } = decide({ pair });
   assert.equal(outcome, { kind: 'verified', replayed: false });
   assert.equal(writes, {
-    pair: pairWith({ expiresAt: NOW + 1, digest: null, redeemedAt: NOW, verifyId: VERIFY_ID }),
+    pair: pairWith({ expiresAt: NOW + 1, digest: null, redeemedAt: NOW, verifyIds: VERIFY_ID }),
     answer: null,
   });
 });
@@ -86,7 +86,7 @@ test('counts the first and the second wrong code', () => {
   const first = decide({ pair: pairWith() }, WRONG);
   assert.equal(first.outcome, { kind: 'wrong', attemptsRemaining: 2 });
   assert.equal(first.writes?.pair, pairWith({
-    wrongAttempts: 1, consecutiveWrong: 1, lastWrongAt: NOW, verifyId: VERIFY_ID,
+    wrongAttempts: 1, consecutiveWrong: 1, lastWrongAt: NOW, verifyIds: VERIFY_ID,
   }));
   const second = decide({ pair: first.writes!.pair }, WRONG);
   assert.equal(second.outcome, { kind: 'wrong', attemptsRemaining: 1 });

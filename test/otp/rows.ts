@@ -31,7 +31,7 @@ export function pairWith(changes: Partial<Pair> = {}): Pair {
     lastWrongAt: null,
     lockedUntil: null,
     consecutiveWrong: 0,
-    verifyId: null,
+    verifyIds: Buffer.alloc(0),
     ...changes,
   };
 }

@@ -27,6 +27,7 @@ function fakeSession(): Session {
   let isDestroyed = false;
   return {
     run: () => Promise.resolve([]),
+    runAll: () => Promise.resolve([]),
     destroy: () => { isDestroyed = true; },
     isDestroyed: () => isDestroyed,
   };

@@ -1,16 +1,33 @@
 /** Real sessions whose statements a test can make fail, and a table for transactions to write. */
 import { openSession } from '../../src/db/session.ts';
-import type { Row, Session } from '../../src/db/session.ts';
+import type { Row, Session, Value } from '../../src/db/session.ts';
+import type { Transaction } from '../../src/db/transaction.ts';
 import { SessionPool } from '../../src/db/pool.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 
 /** Stands before a statement; what it throws is what the caller of the statement gets. */
-export type Tamper = (
+export type Tamper = <T>(name: string, session: Session, proceed: () => Promise<T>) => Promise<T>;
+
+/** Statements that go in one round trip have one name: theirs, with spaces between. */
+export function isCommit(name: string): boolean {
+  return name.split(' ').includes('commit');
+}
+
+/** Runs one statement in a transaction. */
+export async function ask(
+  tx: Transaction,
   name: string,
-  session: Session,
-  proceed: () => Promise<Row[]>,
-) => Promise<Row[]>;
+  sql: string,
+  values: readonly Value[],
+): Promise<readonly Row[]> {
+  return (await tx.ask(rowsBy(name, sql, values)))[0];
+}
+
+/** A statement whose rows are what it gives. */
+export function rowsBy(name: string, sql: string, values: readonly Value[]) {
+  return { name, sql, values, read: (rows: readonly Row[]) => rows };
+}
 
 /** A database with the table `notes (id, text)`, and pools whose sessions are tampered with. */
 export type Bench = Readonly<{
@@ -34,11 +51,13 @@ export async function createBench(): Promise<Bench> {
   let current: Tamper | null = null;
   const open = async (): Promise<Session> => {
     const session = await openSession(database.settings);
-    const run: Session['run'] = (name, sql, values) => {
-      const proceed = () => session.run(name, sql, values);
-      return current === null ? proceed() : current(name, session, proceed);
+    const guard = <T>(name: string, proceed: () => Promise<T>): Promise<T> =>
+      (current === null ? proceed() : current(name, session, proceed));
+    return {
+      ...session,
+      run: (name, sql, values) => guard(name, () => session.run(name, sql, values)),
+      runAll: (name, sql, values) => guard(name, () => session.runAll(name, sql, values)),
     };
-    return { ...session, run };
   };
   const ids = async (): Promise<number[]> =>
     (await database.query('SELECT id FROM notes ORDER BY id')).map(({ id }) => id as number);

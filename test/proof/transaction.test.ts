@@ -6,7 +6,7 @@ import { StatementError } from '../../src/db/statement-error.ts';
 import { transaction } from '../../src/db/transaction.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
 import { Unavailable } from '../../src/db/unavailable.ts';
-import { countDeadlocks, createBench } from './tampered-sessions.ts';
+import { ask, countDeadlocks, createBench } from './tampered-sessions.ts';
 import type { Bench } from './tampered-sessions.ts';
 import { createGate, errorOf, eventually, timed } from './waiting.ts';
 
@@ -15,11 +15,11 @@ let pool: SessionPool;
 let lastId = 0;
 
 const note = (tx: Transaction, id: number) =>
-  tx.run('note', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
+  ask(tx, 'note', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
 const lockNote = (tx: Transaction, id: number) =>
-  tx.run('lock', 'SELECT id FROM notes WHERE id = ? FOR UPDATE', [id]);
+  ask(tx, 'lock', 'SELECT id FROM notes WHERE id = ? FOR UPDATE', [id]);
 const connectionId = async (tx: Transaction) =>
-  (await tx.run('id', 'SELECT CONNECTION_ID() AS id', []))[0]?.id as number;
+  (await ask(tx, 'id', 'SELECT CONNECTION_ID() AS id', []))[0]?.id as number;
 const nextId = () => { lastId += 1; return lastId; };
 
 test.before(async () => {
@@ -114,14 +114,14 @@ test('a lock wait that timed out (1205) is rolled back whole, and run again', as
   let runs = 0;
   await transaction(pool, async (tx) => {
     runs += 1;
-    await tx.run('short', 'SET innodb_lock_wait_timeout = 1', []);
+    await ask(tx, 'short', 'SET innodb_lock_wait_timeout = 1', []);
     await note(tx, id);
     await lockNote(tx, held).catch(async (error: StatementError) => {
       errnos.push(error.errno);
       await holder.run('end', 'ROLLBACK', []);
       throw error;
     });
-    await tx.run('long', 'SET innodb_lock_wait_timeout = 2', []);
+    await ask(tx, 'long', 'SET innodb_lock_wait_timeout = 2', []);
   });
   holder.destroy();
   assert.equal([runs, errnos], [2, [1205]]);
@@ -136,7 +136,7 @@ test('reruns are bounded: 8 runs, then Unavailable with the cause', async () => 
   let runs = 0;
   const error = await errorOf(transaction(pool, async (tx) => {
     runs += 1;
-    await tx.run('x', 'SELECT id FROM notes WHERE id = ? FOR UPDATE NOWAIT', [held]);
+    await ask(tx, 'x', 'SELECT id FROM notes WHERE id = ? FOR UPDATE NOWAIT', [held]);
   }));
   holder.destroy();
   assert.instance(error, Unavailable);
@@ -153,7 +153,7 @@ for (const [what, sql, errno] of [
     let runs = 0;
     const error = await errorOf(transaction(pool, async (tx) => {
       runs += 1;
-      await tx.run('statement.name', sql, []);
+      await ask(tx, 'statement.name', sql, []);
     })) as StatementError;
     assert.instance(error, StatementError);
     assert.equal([runs, error.errno, error.statement, error.remedy],
@@ -170,7 +170,7 @@ test('a connection that is killed in the middle is run again on another', async 
     await note(tx, id);
     if (connections.length > 1) return;
     await bench.database.query(`KILL CONNECTION ${connections[0]}`);
-    await tx.run('sleep', 'SELECT SLEEP(1)', []);
+    await ask(tx, 'sleep', 'SELECT SLEEP(1)', []);
   });
   assert.is(new Set(connections).size, 2);
   assert.ok((await bench.ids()).includes(id));
@@ -189,7 +189,7 @@ test('work that takes too long is broken off, and its session with it', async ()
   let first = 0;
   const { ms, result } = await timed(() => errorOf(transaction(one, async (tx) => {
     first = await connectionId(tx);
-    await tx.run('sleep', 'SELECT SLEEP(9)', []);
+    await ask(tx, 'sleep', 'SELECT SLEEP(9)', []);
   })));
   assert.instance(result, Unavailable);
   assert.ok(ms > 2000 && ms < 2600, `${ms} ms`);
@@ -208,7 +208,7 @@ test('a session that opened as the time ran out is bounded as well', async () =>
     return session;
   };
   const { ms, result } = await timed(() => errorOf(
-    transaction(slow, (tx) => tx.run('sleep', 'SELECT SLEEP(2)', [])),
+    transaction(slow, (tx) => ask(tx, 'sleep', 'SELECT SLEEP(2)', [])),
   ));
   await opened.promise;
   assert.instance(result, Unavailable);
