@@ -35,6 +35,8 @@ export type Config = Readonly<{
   local: LocalSettings;
   databaseName: string;
   connections: number;
+  /** Processes that serve; the limits hold over all of them. */
+  workers: number;
   trustedProxies: TrustedProxies;
   policies: Policies;
   /** Null only with a private server, which has a generated secret beside its data. */
@@ -76,6 +78,7 @@ export function readConfig(environment: Environment): Config {
     local: readLocal(reader),
     databaseName,
     connections: reader.whole('DB_CONNECTIONS', 16, 1, 500),
+    workers: reader.whole('WORKERS', 1, 1, 64),
     trustedProxies: readProxies(reader),
     policies: readPolicies(reader),
     secrets,

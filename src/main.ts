@@ -4,21 +4,19 @@ import { join } from 'node:path';
 import { ConfigError, readConfig, readEnvironment } from './config.ts';
 import type { Config } from './config.ts';
 import { createDatabase } from './db/create-database.ts';
-import { findRunningServer } from './db/local/find-running-server.ts';
-import { keepLocalServer } from './db/local/keep-local-server.ts';
-import type { KeptServer } from './db/local/keep-local-server.ts';
-import { describeNewer, migrate, readSchemaStatus, SchemaError } from './db/migrate.ts';
-import { SessionPool } from './db/pool.ts';
-import { openSession } from './db/session.ts';
-import type { DatabaseSettings } from './db/session.ts';
+import { migrate } from './db/migrate.ts';
+import type { SessionPool } from './db/pool.ts';
 import { Sweeper } from './db/sweep.ts';
 import { createHttpServer } from './http/server.ts';
 import { createConsoleChannel } from './otp/console-channel.ts';
+import { ensureSchema, joinDatabase, openDatabase } from './open-database.ts';
 import { readOrCreateSecretFile } from './otp/secret-file.ts';
+import type { Secrets } from './otp/secrets.ts';
 import { createOtpService } from './otp/service.ts';
 import { unlockPair } from './otp/unlock.ts';
 import { listenForStop, Stopped } from './stop-signals.ts';
 import { greet, logFault, report, say } from './terminal.ts';
+import { isWorker, startWorkers } from './workers.ts';
 
 const USAGE = `usage: otpd COMMAND
   serve                  answer requests, with a private MySQL unless DB_HOST or DB_SOCKET is set
@@ -30,33 +28,30 @@ Every variable is explained in .env.example.`;
 /** In-flight requests have this long to be answered when otpd is asked to stop. */
 const DRAIN_TIMEOUT_MS = 10_000;
 
-type Database = Readonly<{
-  settings: DatabaseSettings;
-  pool: SessionPool;
+const WORKER_GRACE_MS = 2000;
+
+/** What answers requests: a listener of this process, or workers with one each. */
+type Listener = Readonly<{
+  port: number;
   failed: Promise<never>;
-  close: () => Promise<void>;
+  close: (timeoutMs: number) => Promise<void>;
 }>;
 
 async function serve(config: Config, stop: AbortSignal): Promise<void> {
+  if (isWorker()) return serveAsWorker(config, stop);
   const database = await openDatabase(config, stop);
   try {
     await ensureSchema(config, database);
-    const { local, policies, trustedProxies } = config;
-    const secrets = config.secrets ?? readOrCreateSecretFile(join(local.folder, 'secrets'));
-    const deliver = createConsoleChannel(say);
-    const { pool } = database;
-    const service = createOtpService({
-      pool, policies, secrets, deliver, sweeper: new Sweeper(),
-    });
-    const http = createHttpServer({ service, policies, trustedProxies, onFault: logFault });
+    const secrets = readSecrets(config);
     stop.throwIfAborted();
-    const { port } = await http.listen(config.port, config.host);
-    greet(config.host, port);
+    const listener = config.workers > 1
+      ? await listenWithWorkers(config.workers) : await listen(config, database.pool, secrets);
+    greet(config.host, listener.port);
     try {
-      await Promise.race([aborted(stop), database.failed]);
+      await Promise.race([aborted(stop), database.failed, listener.failed]);
     } finally {
       say('stopping: answering what is in flight');
-      await http.close(DRAIN_TIMEOUT_MS);
+      await listener.close(DRAIN_TIMEOUT_MS);
     }
   } finally {
     await database.close();
@@ -64,59 +59,33 @@ async function serve(config: Config, stop: AbortSignal): Promise<void> {
   say('stopped');
 }
 
-/** For commands that may run beside an otpd that serves: they use its private server. */
-async function joinDatabase(config: Config, stop: AbortSignal): Promise<Database> {
-  const socketPath = config.database === null
-    ? await findRunningServer(config.local.folder) : null;
-  if (socketPath === null) return openDatabase(config, stop);
-  return openPool(config, localSettings(config, socketPath), null);
+/** The first process has opened and migrated the database, and stops this one. */
+async function serveAsWorker(config: Config, stop: AbortSignal): Promise<void> {
+  const { pool, close } = await joinDatabase(config, stop);
+  const listener = await listen(config, pool, readSecrets(config));
+  await aborted(stop);
+  await listener.close(DRAIN_TIMEOUT_MS);
+  await close();
+  process.disconnect();
 }
 
-async function openDatabase(config: Config, stop: AbortSignal): Promise<Database> {
-  if (config.database !== null) return openPool(config, config.database, null);
-  say('no DB_HOST or DB_SOCKET is set: using a private MySQL');
-  const options = { ...config.local, durable: true, say, signal: stop };
-  const kept = await keepLocalServer(options);
-  return openPool(config, localSettings(config, kept.socketPath), kept);
+function readSecrets({ secrets, local }: Config): Secrets {
+  return secrets ?? readOrCreateSecretFile(join(local.folder, 'secrets'));
 }
 
-function localSettings({ databaseName }: Config, socketPath: string): DatabaseSettings {
-  return {
-    socketPath,
-    host: null,
-    port: 0,
-    user: 'root',
-    password: '',
-    database: databaseName,
-    tlsCaFile: null,
-  };
+async function listen(config: Config, pool: SessionPool, secrets: Secrets): Promise<Listener> {
+  const { policies, trustedProxies } = config;
+  const deliver = createConsoleChannel(say);
+  const service = createOtpService({ pool, policies, secrets, deliver, sweeper: new Sweeper() });
+  const http = createHttpServer({ service, policies, trustedProxies, onFault: logFault });
+  const { port } = await http.listen(config.port, config.host);
+  return { port, failed: new Promise<never>(() => {}), close: http.close };
 }
 
-function openPool(
-  { connections }: Config,
-  settings: DatabaseSettings,
-  kept: KeptServer | null,
-): Database {
-  const pool = new SessionPool(() => openSession(settings), connections);
-  const close = async (): Promise<void> => {
-    pool.close();
-    await kept?.stop();
-  };
-  return { settings, pool, close, failed: kept?.failed ?? new Promise<never>(() => {}) };
-}
-
-/** A private database is migrated; the user's own is theirs to migrate. */
-async function ensureSchema(config: Config, { settings, pool }: Database): Promise<void> {
-  if (config.database === null) {
-    await createDatabase(settings);
-    await migrate(pool, say);
-    return;
-  }
-  const { pending, isNewer } = await readSchemaStatus(pool);
-  if (isNewer) throw new SchemaError(describeNewer());
-  if (pending.length === 0) return;
-  const list = pending.join(', ');
-  throw new SchemaError(`the database lacks ${list}\nrun: npm run migrate (or: otpd migrate)`);
+async function listenWithWorkers(count: number): Promise<Listener> {
+  const { port, failed, stop } = await startWorkers(count);
+  // A worker drains by itself within the bound; ending it comes after.
+  return { port, failed, close: (timeoutMs) => stop(timeoutMs + WORKER_GRACE_MS) };
 }
 
 async function migrateDatabase(config: Config, stop: AbortSignal): Promise<void> {

@@ -149,6 +149,20 @@ test('a private MySQL that dies is started again, and nothing is lost', async ()
   });
 });
 
+test('several workers on one port: one limit over all, and one stop', async () => {
+  await withFolder(async (folder) => {
+    const run = start(['serve'], { DATA_FOLDER: folder, WORKERS: '3' });
+    const port = await portOf(run);
+    const replies = await Promise.all(Array.from({ length: 12 }, (_, index) =>
+      request(port, 'U1', `k${index}`)));
+    assert.equal(replies.map(({ status }) => status).filter((status) => status === 201).length, 3);
+    await until(run, () => codesIn(run).length === 3);
+    run.child.kill('SIGTERM');
+    assert.is(await finish(run), 0);
+    assert.match(run.output(), /stopped\n$/);
+  });
+});
+
 test('a port that is taken: one clear error, and no MySQL left behind', async () => {
   await withFolder(async (folder) => {
     const taken = createServer().listen(0, '127.0.0.1');

@@ -1,8 +1,8 @@
 /**
  * Removes dead rows a few at a time, inside the transactions that issue codes: no timer, no cron,
  * and no index on time that every request would have to maintain. A cursor walks each table in
- * the order of its primary key, four rows for every row that may have been written; so dead rows
- * stay below a third of the live ones.
+ * the order of its primary key, four rows for every row that may have been written; so there are
+ * never more dead rows than live ones.
  */
 import { randomBytes } from 'node:crypto';
 import { repeat, write } from './query.ts';
@@ -13,32 +13,61 @@ import type { Transaction } from './transaction.ts';
 /** Codes that are spent are still known for a day, to tell "used" from "never issued". */
 const SPENT_CODE_RETENTION_SECONDS = 86_400;
 
-type SweptTable = Readonly<{ name: string; key: readonly string[]; isDead: string }>;
+/** The names of rows that a transaction wrote, one in each table. */
+export type WrittenRows = Readonly<{
+  keyDigest: Buffer;
+  userId: string;
+  purpose: string;
+  address: string;
+}>;
+
+type Key = readonly Value[];
+
+type SweptTable = Readonly<{
+  name: string;
+  key: readonly string[];
+  isDead: string;
+  keyOf: (rows: WrittenRows) => Key;
+}>;
 
 const WINDOW_OVER = 'used_at IS NULL OR used_at <= NOW(6) - INTERVAL 900 SECOND';
 
 /** What is dead, table by table. Rows with a count of wrong codes are live (0002-otps.sql). */
 const SWEPT_TABLES: readonly SweptTable[] = [
-  { name: 'idempotency_keys', key: ['key_digest'], isDead: 'expires_at <= NOW(6)' },
+  {
+    name: 'idempotency_keys',
+    key: ['key_digest'],
+    isDead: 'expires_at <= NOW(6)',
+    keyOf: ({ keyDigest }) => [keyDigest],
+  },
   {
     name: 'otps',
     key: ['user_id', 'purpose'],
     isDead: `consecutive_wrong = 0
       AND expires_at <= NOW(6) - INTERVAL ${SPENT_CODE_RETENTION_SECONDS} SECOND`,
+    keyOf: ({ userId, purpose }) => [userId, purpose],
   },
-  { name: 'user_rate_limits', key: ['user_id', 'slot'], isDead: WINDOW_OVER },
-  { name: 'ip_rate_limits', key: ['address', 'slot'], isDead: WINDOW_OVER },
+  {
+    name: 'user_rate_limits',
+    key: ['user_id', 'slot'],
+    isDead: WINDOW_OVER,
+    keyOf: ({ userId }) => [userId, 0],
+  },
+  {
+    name: 'ip_rate_limits',
+    key: ['address', 'slot'],
+    isDead: WINDOW_OVER,
+    keyOf: ({ address }) => [address, 0],
+  },
 ];
 
 /** A sweep looks at one table; each table's turn comes once in this many codes issued. */
 const CODES_PER_SWEEP = 8;
 const ROWS_PER_CODE = 4;
 
-type Key = readonly Value[];
-
 /** Walks the tables, one step after every few codes. One per process. */
 export class Sweeper {
-  readonly #cursors: (Key | null)[] = SWEPT_TABLES.map(() => null);
+  readonly #cursors: (Key | null | undefined)[] = SWEPT_TABLES.map(() => undefined);
   #turn = 0;
   #codesSinceSweep = 0;
 
@@ -52,15 +81,20 @@ export class Sweeper {
    * held: it locks only rows that nobody holds and waits for none, so it cannot deadlock.
    *
    * @param codes how many codes the transaction issued
+   * @param near rows that it wrote: where a process begins to walk, so that several do not walk
+   *   in step
    */
-  async sweepAfter(tx: Transaction, codes: number): Promise<void> {
+  async sweepAfter(tx: Transaction, codes: number, near: WrittenRows): Promise<void> {
     this.#codesSinceSweep += codes;
     if (this.#codesSinceSweep < CODES_PER_SWEEP) return;
     const rows = this.#codesSinceSweep * SWEPT_TABLES.length * ROWS_PER_CODE;
     this.#codesSinceSweep = 0;
     const turn = this.#turn;
     this.#turn = (turn + 1) % SWEPT_TABLES.length;
-    this.#cursors[turn] = await sweepTable(tx, SWEPT_TABLES[turn]!, this.#cursors[turn]!, rows);
+    const table = SWEPT_TABLES[turn]!;
+    const cursor = this.#cursors[turn];
+    const start = cursor === undefined ? table.keyOf(near) : cursor;
+    this.#cursors[turn] = await sweepTable(tx, table, start, rows);
   }
 }
 
@@ -91,24 +125,31 @@ function afterCursor(table: SweptTable, cursor: Key | null): { sql: string; valu
   return { sql, values: [cursor[0]!, ...cursor] };
 }
 
+/**
+ * By a join that goes from the keys to the table: an IN list may be answered by a scan, which
+ * would wait for the locks of others, and deadlock.
+ */
 async function deleteDead(
   tx: Transaction,
   table: SweptTable,
   dead: readonly Row[],
 ): Promise<void> {
-  const columns = table.key.join(', ');
-  const inKeys = (rows: number): string =>
-    `(${columns}) IN (${repeat(rows, `(${repeat(table.key.length, '?')})`)})`;
-  const lockSql = `SELECT ${columns} FROM ${table.name}
-    WHERE ${inKeys(dead.length)} AND (${table.isDead}) FOR UPDATE SKIP LOCKED`;
+  const lockSql = `SELECT ${table.key.map((column) => `t.${column}`).join(', ')}
+    ${joinKeys(table, dead.length)} WHERE ${table.isDead} FOR UPDATE OF t SKIP LOCKED`;
   const keys = dead.flatMap((row) => readKey(table, row));
   const [locked] = await tx.ask(rowsBy(`${table.name}.lock_dead`, lockSql, keys));
   if (locked.length === 0) return;
   // Dead still: the transaction may be about to use one of them again.
-  const deleteSql = `DELETE FROM ${table.name}
-    WHERE ${inKeys(locked.length)} AND (${table.isDead})`;
+  const deleteSql = `DELETE t ${joinKeys(table, locked.length)} WHERE ${table.isDead}`;
   const lockedKeys = locked.flatMap((row) => readKey(table, row));
   tx.writes.push(write(`${table.name}.delete_dead`, deleteSql, lockedKeys));
+}
+
+function joinKeys(table: SweptTable, rows: number): string {
+  const values = repeat(rows, `ROW(${repeat(table.key.length, '?')})`);
+  const on = table.key.map((column, index) => `t.${column} = keys_of_dead.column_${index}`);
+  return `FROM (VALUES ${values}) AS keys_of_dead
+    STRAIGHT_JOIN ${table.name} AS t FORCE INDEX (PRIMARY) ON ${on.join(' AND ')}`;
 }
 
 function rowsBy(name: string, sql: string, values: readonly Value[]): Query<readonly Row[]> {

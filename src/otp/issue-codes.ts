@@ -111,10 +111,12 @@ async function decideAll(
     if (writes !== null) ledger.apply(member, writes);
     return outcome;
   });
-  tx.hasNothingToKeep = ledger.issuedCount === 0;
-  if (!tx.hasNothingToKeep) {
+  const { issued } = ledger;
+  const [first] = issued;
+  if (first === undefined) tx.hasNothingToKeep = true;
+  else {
     ledger.store(tx);
-    await sweeper.sweepAfter(tx, ledger.issuedCount);
+    await sweeper.sweepAfter(tx, issued.length, first);
   }
   return outcomes;
 }

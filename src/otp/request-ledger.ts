@@ -102,9 +102,9 @@ export class RequestLedger {
     this.#writes.push({ member, rows });
   }
 
-  /** How many codes were issued. */
-  get issuedCount(): number {
-    return this.#writes.length;
+  /** Those to whom a code was issued. */
+  get issued(): LedgerMember[] {
+    return this.#writes.map(({ member }) => member);
   }
 
   /** Writes what changed, each row once, each table in one statement; says how to prove it. */

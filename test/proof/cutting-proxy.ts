@@ -23,12 +23,11 @@ export type CuttingProxy = Readonly<{
   close: () => Promise<void>;
 }>;
 
-/** A packet of COM_QUERY whose text is no more than this; the driver may add empty attributes. */
+/** The last statement of a round trip of writes. A text value ends in a quote, never in this. */
 const COMMIT_TEXT = 'COMMIT';
-const COMMIT_PACKET_MAX_BYTES = 16;
 
 function isCommit(chunk: Buffer): boolean {
-  return chunk.length <= COMMIT_PACKET_MAX_BYTES && chunk.toString('latin1').endsWith(COMMIT_TEXT);
+  return chunk.subarray(-COMMIT_TEXT.length).toString('latin1') === COMMIT_TEXT;
 }
 
 type Armed = { fault: CommitFault; onHit: () => void };

@@ -7,10 +7,20 @@ import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
 import { atOnce, fresh, freshAddress, newcomer, startFleet, tally } from './traffic.ts';
 import type { Fleet } from './traffic.ts';
+import { startDurableServer } from './durable-server.ts';
+import type { DurableServer } from './durable-server.ts';
 import { countDeadlocks } from './tampered-sessions.ts';
 
 const CONNECTIONS = 64;
 const REQUESTS = 1000;
+
+// A server of its own: the deadlocks of other tests, which are meant, are not counted here.
+let server: DurableServer;
+test.before(async () => {
+  server = await startDurableServer();
+  process.env.OTPD_TEST_SOCKET = server.settings.socketPath ?? '';
+});
+test.after(() => server.stop());
 
 /** Runs a storm on an empty database, and holds the number of deadlocks at none. */
 function storm(name: string, processes: number, work: (fleet: Fleet) => Promise<void>): void {

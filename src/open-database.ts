@@ -1,0 +1,90 @@
+/** The database of a command: the user's own, or the private one, which it starts or joins. */
+import type { Config } from './config.ts';
+import { createDatabase } from './db/create-database.ts';
+import { findRunningServer } from './db/local/find-running-server.ts';
+import { keepLocalServer } from './db/local/keep-local-server.ts';
+import type { KeptServer } from './db/local/keep-local-server.ts';
+import { describeNewer, migrate, readSchemaStatus, SchemaError } from './db/migrate.ts';
+import { SessionPool } from './db/pool.ts';
+import { openSession } from './db/session.ts';
+import type { DatabaseSettings } from './db/session.ts';
+import { say } from './terminal.ts';
+
+/** A database that can be reached. */
+export type Database = Readonly<{
+  settings: DatabaseSettings;
+  pool: SessionPool;
+  /** Rejects when a private server cannot be kept running; never resolves. */
+  failed: Promise<never>;
+  close: () => Promise<void>;
+}>;
+
+/**
+ * Opens the database for a command that may run beside an otpd that serves: it uses the private
+ * server of that one, if there is one. Takes and throws what openDatabase does.
+ */
+export async function joinDatabase(config: Config, stop: AbortSignal): Promise<Database> {
+  const socketPath = config.database === null
+    ? await findRunningServer(config.local.folder) : null;
+  if (socketPath === null) return openDatabase(config, stop);
+  return openPool(config, localSettings(config, socketPath), null);
+}
+
+/**
+ * Opens the database, starting the private server when no other is set.
+ *
+ * @param stop breaks off the start of the private server
+ * @throws LocalServerError when the private server cannot be had
+ */
+export async function openDatabase(config: Config, stop: AbortSignal): Promise<Database> {
+  if (config.database !== null) return openPool(config, config.database, null);
+  say('no DB_HOST or DB_SOCKET is set: using a private MySQL');
+  const options = { ...config.local, durable: true, say, signal: stop };
+  const kept = await keepLocalServer(options);
+  return openPool(config, localSettings(config, kept.socketPath), kept);
+}
+
+function localSettings({ databaseName }: Config, socketPath: string): DatabaseSettings {
+  return {
+    socketPath,
+    host: null,
+    port: 0,
+    user: 'root',
+    password: '',
+    database: databaseName,
+    tlsCaFile: null,
+  };
+}
+
+function openPool(
+  { connections }: Config,
+  settings: DatabaseSettings,
+  kept: KeptServer | null,
+): Database {
+  const pool = new SessionPool(() => openSession(settings), connections);
+  const close = async (): Promise<void> => {
+    pool.close();
+    await kept?.stop();
+  };
+  return { settings, pool, close, failed: kept?.failed ?? new Promise<never>(() => {}) };
+}
+
+/**
+ * Sees to it that the schema is the newest: a private database is migrated, the user's own is
+ * theirs to migrate.
+ *
+ * @throws SchemaError when migrations are pending, or the database is newer than this otpd
+ */
+export async function ensureSchema(config: Config, { settings, pool }: Database): Promise<void> {
+  if (config.database === null) {
+    await createDatabase(settings);
+    await migrate(pool, say);
+    return;
+  }
+  const { pending, isNewer } = await readSchemaStatus(pool);
+  if (isNewer) throw new SchemaError(describeNewer());
+  if (pending.length === 0) return;
+  const list = pending.join(', ');
+  throw new SchemaError(`the database lacks ${list}\nrun: npm run migrate (or: otpd migrate)`);
+}
+
