@@ -198,6 +198,14 @@ test('no dead file: everything in src is reached from main.ts', () => {
   assert.equal(SRC.map(({ path }) => path).filter((path) => !reached.has(path)), []);
 });
 
+test('the README has a sentence for every file of src and schema', () => {
+  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+  const schema = readdirSync(join(ROOT, 'schema')).map((name) => `schema/${name}`);
+  const missing = [...SRC.map(({ path }) => path), ...schema]
+    .filter((path) => !readme.includes(`\`${path}\` |`));
+  assert.equal(missing, []);
+});
+
 test('the schema keeps times as DATETIME(6) and has a prose header in every file', () => {
   for (const name of readdirSync(join(ROOT, 'schema'))) {
     const text = readFileSync(join(ROOT, 'schema', name), 'utf8');

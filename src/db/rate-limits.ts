@@ -2,14 +2,14 @@
  * The tables user_rate_limits and ip_rate_limits: quota points per subject, in slots. A subject
  * is a user_id or a client address.
  */
-import { formatNullableInstant, parseNullableInstant } from './instant.ts';
+import { formatInstant, parseInstant } from './instant.ts';
 import type { Instant } from './instant.ts';
 import { repeat, write } from './query.ts';
 import type { Query, Write } from './query.ts';
 import type { Row, Value } from './session.ts';
 
-/** One slot of a subject: the points used at one time. usedAt null: none was ever used. */
-export type Slot = Readonly<{ slot: number; usedAt: Instant | null; points: number }>;
+/** One slot of a subject: the points used at one time. */
+export type Slot = Readonly<{ slot: number; usedAt: Instant; points: number }>;
 
 /** A slot with the subject that it belongs to. */
 export type SubjectSlot = Readonly<{ subject: string }> & Slot;
@@ -74,7 +74,7 @@ function createRateLimits(table: string, subject: string): RateLimits {
 function valuesOf(slots: readonly SubjectSlot[]): Value[] {
   const values: Value[] = [];
   for (const { subject, slot, usedAt, points } of slots) {
-    values.push(subject, slot, formatNullableInstant(usedAt), points);
+    values.push(subject, slot, formatInstant(usedAt), points);
   }
   return values;
 }
@@ -83,7 +83,7 @@ function readSlot(row: Row): SubjectSlot {
   return {
     subject: row.subject as string,
     slot: row.slot as number,
-    usedAt: parseNullableInstant(row.used_at as string | null),
+    usedAt: parseInstant(row.used_at as string),
     points: row.points as number,
   };
 }

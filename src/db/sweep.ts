@@ -30,7 +30,7 @@ type SweptTable = Readonly<{
   keyOf: (rows: WrittenRows) => Key;
 }>;
 
-const WINDOW_OVER = 'used_at IS NULL OR used_at <= NOW(6) - INTERVAL 900 SECOND';
+const WINDOW_OVER = 'used_at <= NOW(6) - INTERVAL 900 SECOND';
 
 /** What is dead, table by table. Rows with a count of wrong codes are live (0002-otps.sql). */
 const SWEPT_TABLES: readonly SweptTable[] = [

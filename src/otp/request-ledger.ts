@@ -75,7 +75,7 @@ export class RequestLedger {
       ipRateLimits.read(addresses),
       readPairs(pairNames),
     );
-    const isKnown = ({ usedAt }: SubjectSlot): boolean => usedAt !== null && usedAt <= now;
+    const isKnown = ({ usedAt }: SubjectSlot): boolean => usedAt <= now;
     const [user, address] = [userSlots.filter(isKnown), addressSlots.filter(isKnown)];
     return new RequestLedger(now, answers, pairs, user, address);
   }

@@ -52,22 +52,20 @@ export function usePoint(slots: readonly Slot[], now: Instant): Slot {
 }
 
 function isLive(slot: Slot, now: Instant): boolean {
-  return slot.usedAt !== null && addSeconds(slot.usedAt, WINDOW_SECONDS) > now;
+  return addSeconds(slot.usedAt, WINDOW_SECONDS) > now;
 }
 
-type UsedSlot = Slot & { usedAt: Instant };
-
-function liveSlots(slots: readonly Slot[], now: Instant): UsedSlot[] {
-  const live = slots.filter((slot): slot is UsedSlot => isLive(slot, now));
+function liveSlots(slots: readonly Slot[], now: Instant): Slot[] {
+  const live = slots.filter((slot) => isLive(slot, now));
   return live.length < 2 ? live : live.sort((a, b) => a.usedAt - b.usedAt);
 }
 
-function secondsUntilFree(slot: UsedSlot, now: Instant): number {
+function secondsUntilFree(slot: Slot, now: Instant): number {
   return secondsUntil(now, addSeconds(slot.usedAt, WINDOW_SECONDS));
 }
 
 /** Until the oldest `points` of the live ones are free, which lets one more be used. */
-function secondsUntilPointsFree(live: UsedSlot[], now: Instant, points: number): number {
+function secondsUntilPointsFree(live: readonly Slot[], now: Instant, points: number): number {
   let freed = 0;
   const last = live.find((slot) => (freed += slot.points) >= points);
   return last === undefined ? WINDOW_SECONDS : secondsUntilFree(last, now);

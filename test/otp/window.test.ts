@@ -11,7 +11,6 @@ const MICROSECOND = 0.000001;
 /** [what, slots, quota, remaining, reset, cooldown] */
 const CASES: [string, Slot[], number, number, number, number][] = [
   ['nothing used', [], 3, 3, 900, 0],
-  ['a lock row without points', [{ slot: 0, usedAt: null, points: 0 }], 3, 3, 900, 0],
   ['one used just now', usedAgo(0), 3, 2, 900, 0],
   ['two used', usedAgo(100, 50), 3, 1, 800, 0],
   ['all used', usedAgo(720, 540, 410), 3, 0, 180, 180],
@@ -43,8 +42,6 @@ test('uses the slot of this very time, then a free one, then a new one', () => {
   const same = usePoint([{ slot: 4, usedAt: NOW, points: 2 }, ...usedAgo(1000)], NOW);
   assert.equal(same, { slot: 4, usedAt: NOW, points: 3 });
   assert.equal(usePoint(usedAgo(10, 900, 20), NOW), { slot: 1, usedAt: NOW, points: 1 });
-  const lockRow: Slot = { slot: 0, usedAt: null, points: 0 };
-  assert.equal(usePoint([lockRow], NOW), { slot: 0, usedAt: NOW, points: 1 });
   assert.equal(usePoint(usedAgo(10, 20), NOW), { slot: 2, usedAt: NOW, points: 1 });
   assert.equal(usePoint([], NOW), { slot: 0, usedAt: NOW, points: 1 });
 });

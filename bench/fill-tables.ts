@@ -1,0 +1,74 @@
+/** Fills the tables of an otpd by bulk SQL, in the order of their keys, as fast as that goes. */
+import mysql from 'mysql2/promise';
+import type { Connection } from 'mysql2/promise';
+import { setDurable } from './codes.ts';
+import type { Lab } from './lab.ts';
+import { PURPOSE } from './requests.ts';
+import type { Target } from './target.ts';
+
+/** How many rows of each kind. */
+export type Fill = Readonly<{ users: number; keys: number }>;
+
+/** Rows of one INSERT: large enough to be fast, small enough for the undo log. */
+const BATCH_ROWS = 250_000;
+
+/** Keys are spread over the whole range of 64 bits, so that new ones fall between them. */
+const KEY_RANGE = 2n ** 64n;
+
+const NUMBERS = `WITH RECURSIVE numbers (n) AS
+  (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?) SELECT`;
+
+/** Live for the whole benchmark: such rows are never swept, and the tables keep their size. */
+const LIVE = 'UTC_TIMESTAMP(6) + INTERVAL 1 DAY';
+
+/** The 16 hexadecimal digits of row number ? + n with a step of ?. */
+const HEX = 'LPAD(HEX((CAST(? AS UNSIGNED) + n) * CAST(? AS UNSIGNED)), 16, \'0\')';
+
+const USER_LIMITS = `INSERT INTO user_rate_limits (user_id, slot, used_at, points)
+  ${NUMBERS} LOWER(${HEX}), 0, ${LIVE}, 1 FROM numbers`;
+
+const CODES = `INSERT INTO otps (user_id, purpose, otp_id, key_id, digest, created_at, expires_at,
+  wrong_attempts, consecutive_wrong)
+  ${NUMBERS} LOWER(${HEX}), '${PURPOSE}', RANDOM_BYTES(16), 'bench', RANDOM_BYTES(32),
+  UTC_TIMESTAMP(6), ${LIVE}, 0, 0 FROM numbers`;
+
+const KEYS = `INSERT INTO idempotency_keys (key_digest, fingerprint, otp_id, ttl_seconds,
+  remaining_requests, expires_at)
+  ${NUMBERS} UNHEX(CONCAT(${HEX}, HEX(RANDOM_BYTES(24)))), RANDOM_BYTES(32), RANDOM_BYTES(16),
+  300, 2, ${LIVE} FROM numbers`;
+
+/** Fills the tables of a service; durability and the binary log are off meanwhile. */
+export async function fillTables(
+  lab: Lab,
+  target: Target,
+  { users, keys }: Fill,
+  say: (line: string) => void,
+): Promise<void> {
+  const { socketPath } = lab.server;
+  const session = await mysql.createConnection({
+    socketPath, user: 'root', database: target.settings.database ?? '',
+  });
+  await setDurable(lab.counters, false);
+  await session.query('SET sql_log_bin = 0, unique_checks = 0');
+  await session.query(`SET cte_max_recursion_depth = ${BATCH_ROWS}`);
+  await fill(session, USER_LIMITS, users, 'users', say);
+  await fill(session, CODES, users, 'codes', say);
+  await fill(session, KEYS, keys, 'keys', say);
+  await setDurable(lab.counters, true);
+  await session.end();
+}
+
+async function fill(
+  session: Connection,
+  sql: string,
+  count: number,
+  what: string,
+  say: (line: string) => void,
+): Promise<void> {
+  const step = KEY_RANGE / BigInt(Math.max(2, Math.ceil(count)));
+  for (let done = 0; done < count; done += BATCH_ROWS) {
+    const rows = Math.min(BATCH_ROWS, count - done);
+    await session.query(sql, [rows, String(done), String(step)]);
+    say(`filling: ${done + rows} ${what}`);
+  }
+}

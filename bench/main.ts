@@ -1,0 +1,104 @@
+/**
+ * npm run bench: measures otpd and the baselines on a private durable MySQL and writes
+ * bench/results/. See bench/README.md.
+ */
+import { execFile } from 'node:child_process';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { composeChart } from './chart.ts';
+import { runExtras } from './extras.ts';
+import type { Extras } from './extras.ts';
+import { judgeGoals } from './goals.ts';
+import { openLab } from './lab.ts';
+import { describeMachine } from './machine.ts';
+import type { Machine } from './machine.ts';
+import { readOptions, UsageError } from './options.ts';
+import type { Options } from './options.ts';
+import { runRounds } from './rounds.ts';
+import type { Sample } from './rounds.ts';
+import { summarise } from './summary.ts';
+import { composeTable } from './table.ts';
+
+const BENCH = fileURLToPath(new URL('.', import.meta.url));
+const ROOT = join(BENCH, '..');
+const RESULTS = join(BENCH, 'results');
+
+/** Variables of otpd that go through from the caller to the otpd that is measured. */
+const SETTINGS: readonly string[] = ['WORKERS', 'DB_CONNECTIONS', 'NODE_OPTIONS'];
+
+/** Installing and compiling take seconds. */
+const BUILD_TIMEOUT_MS = 300_000;
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+async function run(folder: string, program: string, ...parameters: string[]): Promise<void> {
+  await promisify(execFile)(program, parameters, { cwd: folder, timeout: BUILD_TIMEOUT_MS });
+}
+
+/** All services run compiled, by plain node. */
+async function build(): Promise<void> {
+  if (!existsSync(join(BENCH, 'node_modules'))) await run(BENCH, 'npm', 'ci');
+  const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
+  await run(ROOT, process.execPath, tsc, '-p', 'tsconfig.build.json');
+  await run(BENCH, process.execPath, tsc, '-p', 'tsconfig.targets.json');
+}
+
+async function bench(options: Options, signal: AbortSignal): Promise<void> {
+  await build();
+  const lab = await openLab(options, say, signal);
+  try {
+    say(`MySQL ${lab.server.version}, load by ${lab.program}`);
+    const machine = describeMachine(lab);
+    const samples = await runRounds(lab, options.plan, say);
+    const extras = await runExtras(lab, options, say);
+    writeResults(machine, options, samples, extras);
+  } finally {
+    await lab.close();
+  }
+}
+
+/** The table, the raw numbers and the chart; a part never overwrites the whole. */
+function writeResults(
+  machine: Machine,
+  options: Options,
+  samples: readonly Sample[],
+  extras: Extras,
+): void {
+  const settings = Object.fromEntries(SETTINGS.flatMap((name) => {
+    const value = process.env[name];
+    return value === undefined ? [] : [[name, value]];
+  }));
+  const rows = summarise([...samples, ...extras.samples]);
+  const goals = judgeGoals(rows, extras);
+  const raw = { machine, options, settings, goals, rows, samples, extras };
+  const folder = options.isPartial ? join(RESULTS, 'partial') : RESULTS;
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'raw.json'), `${JSON.stringify(raw, null, 1)}\n`);
+  const table = composeTable({ machine, options, settings, rows, goals, extras });
+  writeFileSync(join(folder, 'README.md'), table);
+  writeFileSync(join(folder, 'chart.svg'), composeChart(rows));
+  for (const { text, measured, isMet } of goals) {
+    say(`${isMet ? 'met ' : 'MISS'} ${text}: ${measured}`);
+  }
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  const stop = new AbortController();
+  const end = (): void => stop.abort(new Error('stopped'));
+  process.on('SIGINT', end);
+  process.on('SIGTERM', end);
+  try {
+    await bench(readOptions(argv), stop.signal);
+    return 0;
+  } catch (error) {
+    const isExpected = error instanceof UsageError || stop.signal.aborted;
+    process.stderr.write(`${isExpected ? (error as Error).message : (error as Error).stack}\n`);
+    return 1;
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2));

@@ -1,0 +1,149 @@
+/** The services that are measured, each a process of its own with a database of its own. */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { createDatabase } from '../src/db/create-database.ts';
+import { endProcess } from '../src/db/local/running-process.ts';
+import { migrate } from '../src/db/migrate.ts';
+import { SessionPool } from '../src/db/pool.ts';
+import { openSession } from '../src/db/session.ts';
+import type { DatabaseSettings } from '../src/db/session.ts';
+
+/** The services by name. */
+export const TARGETS = ['floor', 'otpd', 'textbook', 'parts'] as const;
+export type TargetName = (typeof TARGETS)[number];
+
+/** A running service. */
+export type Target = Readonly<{
+  name: TargetName;
+  port: number;
+  processId: number;
+  settings: DatabaseSettings;
+  /** OTP_SECRETS of an otpd; '' of a baseline. */
+  secrets: string;
+  stop: () => Promise<void>;
+}>;
+
+/** How to start one. */
+export type TargetOptions = Readonly<{
+  socketPath: string;
+  databaseName: string;
+  /** Connections of a baseline's pool; otpd has its own default. */
+  poolSize: number;
+  /** POLICY_FILE of an otpd; '' for none. */
+  policyFile: string;
+  /** Where its standard error goes. */
+  logFile: string;
+}>;
+
+const READY_TIMEOUT_MS = 20_000;
+const READY_POLL_MS = 20;
+
+/** More than the time in which a service answers what is under way. */
+const STOP_TIMEOUT_MS = 15_000;
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+
+/**
+ * Creates the database of a service, starts it with plain node and waits until it listens.
+ *
+ * @throws when it ends or says nothing in time
+ */
+export async function startTarget(name: TargetName, options: TargetOptions): Promise<Target> {
+  const settings = settingsOf(options);
+  const secrets = name === 'otpd' ? `bench:${randomBytes(32).toString('base64')}` : '';
+  await createDatabase(settings);
+  if (name === 'otpd') await migrateDatabase(settings);
+  const port = await freePort();
+  const log = openSync(options.logFile, 'a', 0o600);
+  const child = spawn(process.execPath, programOf(name), {
+    cwd: ROOT,
+    env: {
+      ...process.env, PORT: String(port), ...environmentOf(name, options, secrets),
+    },
+    // otpd prints its messages: they go to /dev/null, as the work of a channel is not measured.
+    stdio: ['ignore', 'ignore', log],
+  });
+  closeSync(log);
+  try {
+    await untilListening(child, port);
+    const processId = child.pid ?? 0;
+    const stop = async (): Promise<void> => void (await endProcess(processId, STOP_TIMEOUT_MS));
+    return { name, port, processId, settings, secrets, stop };
+  } catch (error) {
+    child.kill('SIGKILL');
+    throw error;
+  }
+}
+
+function settingsOf({ socketPath, databaseName }: TargetOptions): DatabaseSettings {
+  return {
+    socketPath, host: null, port: 0, user: 'root', password: '', database: databaseName,
+    tlsCaFile: null,
+  };
+}
+
+async function migrateDatabase(settings: DatabaseSettings): Promise<void> {
+  const pool = new SessionPool(() => openSession(settings), 2);
+  await migrate(pool, () => {});
+  pool.close();
+}
+
+function programOf(name: TargetName): string[] {
+  return name === 'otpd' ? ['dist/main.js', 'serve'] : [`bench/dist/targets/${name}.js`];
+}
+
+/** Empty variables hide those of a .env file. */
+function environmentOf(
+  name: TargetName,
+  { socketPath, databaseName, poolSize, policyFile }: TargetOptions,
+  secrets: string,
+): Record<string, string> {
+  const database = { DB_HOST: '', DB_SOCKET: socketPath, DB_USER: 'root', DB_NAME: databaseName };
+  if (name !== 'otpd') return { ...database, DB_CONNECTIONS: String(poolSize) };
+  return {
+    ...database,
+    DB_PASSWORD: '',
+    DB_TLS_CA: '',
+    HOST: '127.0.0.1',
+    OTP_SECRETS: secrets,
+    TRUSTED_PROXIES: '127.0.0.0/8',
+    POLICY_FILE: policyFile,
+  };
+}
+
+/** A port that is free now: nobody else takes ports on this machine by number meanwhile. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+async function untilListening(child: ChildProcess, port: number): Promise<void> {
+  const deadline = AbortSignal.timeout(READY_TIMEOUT_MS);
+  while (!(await accepts(port))) {
+    if (child.exitCode !== null) throw new Error(`a service ended with ${child.exitCode}`);
+    if (deadline.aborted) throw new Error('a service does not listen');
+    await delay(READY_POLL_MS);
+  }
+}
+
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
