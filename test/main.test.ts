@@ -26,6 +26,9 @@ const POLL_MS = 20;
 const SHELL = { PATH: process.env.PATH, HOME: process.env.HOME, MYSQLD: process.env.MYSQLD,
   XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, NODE_V8_COVERAGE: process.env.NODE_V8_COVERAGE };
 
+/** What a test that failed has left running is ended at the end. */
+const children = new Set<ChildProcess>();
+
 type Run = { child: ChildProcess; output: () => string; ended: Promise<number | null> };
 
 /** The message with the code is for the sink; all else must hold no code. */
@@ -37,6 +40,7 @@ function start(parameters: string[], environment: object, program = [
   const child = spawn(process.execPath, [...program, ...parameters], {
     cwd: ROOT, env: { ...SHELL, PORT: '0', ...environment } as NodeJS.ProcessEnv,
   });
+  children.add(child);
   let output = '';
   const take = (chunk: Buffer): void => { output += chunk.toString(); };
   child.stdout.on('data', take);
@@ -278,6 +282,9 @@ test('the build runs with plain node', async () => {
   assert.is(await finish(run), 0);
 });
 
-test.after(closeClient);
+test.after(() => {
+  closeClient();
+  for (const child of children) if (child.exitCode === null) child.kill('SIGTERM');
+});
 
 test.run();

@@ -3,6 +3,7 @@
  * transaction is per statement and per commit, so under load the cost of a request falls. A lone
  * request waits for nothing.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { Unavailable } from './unavailable.ts';
 
 /** How much a collector takes on. All counts are at least 1. */
@@ -26,6 +27,8 @@ export type CollectorOptions<I, O> = LaneOptions & Readonly<{
    * wait for each other's locks; items of one subject keep their order.
    */
   subjectsOf: (item: I) => readonly string[];
+  /** How long a lane rests after a list, in milliseconds; asked each time. Not at all without. */
+  pauseMs?: () => number;
 }>;
 
 type Waiting<I, O> = {
@@ -56,6 +59,11 @@ export class Collector<I, O> {
 
   constructor(options: CollectorOptions<I, O>) {
     this.#options = options;
+  }
+
+  /** True while a list is under way, or somebody waits. */
+  get isBusy(): boolean {
+    return this.#lanes > 0 || this.#queue.length > 0;
   }
 
   /**
@@ -122,8 +130,10 @@ export class Collector<I, O> {
     for (const { subjects } of batch) for (const name of subjects) this.#busySubjects.add(name);
     await this.#settle(batch);
     for (const { subjects } of batch) for (const name of subjects) this.#busySubjects.delete(name);
-    this.#lanes -= 1;
     this.#isBlocked = false;
+    const pauseMs = this.#options.pauseMs?.() ?? 0;
+    if (pauseMs > 0) await delay(pauseMs);
+    this.#lanes -= 1;
     this.#scheduleStart();
   }
 

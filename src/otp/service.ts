@@ -22,11 +22,17 @@ export type OtpService = Readonly<{
 
 /** Lists must be large before lanes are many (see bench/README.md for the measurements). */
 const LANES: LaneOptions = Object.freeze({
-  lanesMax: 2,
+  lanesMax: 3,
   batchMax: 128,
-  backlogPerLane: 32,
+  backlogPerLane: 12,
   waitingMax: 4096,
 });
+
+/** While codes are being issued, refusals are answered at leisure: a flood must not crowd in. */
+const REFUSAL_PAUSE_MS = 25;
+
+/** One list of refusals costs four reads, whatever its length. */
+const REFUSALS_MAX = 512;
 
 /** Makes the service out of its parts. */
 export function createOtpService(parts: IssueParts, lanes: LaneOptions = LANES): OtpService {
@@ -51,9 +57,11 @@ function createIssue(parts: IssueParts, lanes: LaneOptions): OtpService['issue']
   });
   const screen = new Collector<IssueInput, IssueOutcome | null>({
     ...lanes,
-    lanesMax: 1,
+    lanesMax: 2,
+    batchMax: REFUSALS_MAX,
     run: (inputs) => screenRequests(parts, inputs),
     subjectsOf: () => [],
+    pauseMs: () => (issue.isBusy ? REFUSAL_PAUSE_MS : 0),
   });
   return async (input, isWanted) => {
     const subjects = subjectsOf(input);

@@ -162,6 +162,25 @@ test('the line has a bound', async () => {
   await Promise.all(results);
 });
 
+test('a lane rests after a list for as long as it is told, and is busy meanwhile', async () => {
+  let pauseMs = 30;
+  const { collector, lists } = createStage({ lanesMax: 1, pauseMs: () => pauseMs });
+  const first = collector.submit(item(1));
+  await turn();
+  lists[0]?.end();
+  await first;
+  const second = collector.submit(item(2));
+  await turn();
+  assert.is(lists.length, 1, 'it rests');
+  assert.ok(collector.isBusy);
+  pauseMs = 0;
+  for (let turns = 0; lists.length < 2 && turns < 1_000_000; turns += 1) await turn();
+  lists[1]?.end();
+  assert.is(await second, 'done 2');
+  await turn();
+  assert.not(collector.isBusy);
+});
+
 test('for a client that is gone nothing is done', async () => {
   const { collector, lists, ids } = createStage({ lanesMax: 1 });
   const first = collector.submit(item(1));
