@@ -31,6 +31,9 @@ const LANES: LaneOptions = Object.freeze({
 /** While codes are being issued, refusals are answered at leisure: a flood must not crowd in. */
 const REFUSAL_PAUSE_MS = 25;
 
+/** Codes come in lists, and between two of them nothing is under way: that is no calm yet. */
+const LISTS_TO_REST = 4;
+
 /** One list of refusals costs four reads, whatever its length. */
 const REFUSALS_MAX = 512;
 
@@ -50,6 +53,7 @@ export function createOtpService(parts: IssueParts, lanes: LaneOptions = LANES):
 /** Requests of those who were refused lately are screened first, which locks and writes nothing. */
 function createIssue(parts: IssueParts, lanes: LaneOptions): OtpService['issue'] {
   const refused = new RefusedLately();
+  let listsToRest = 0;
   const issue = new Collector<IssueInput, IssueOutcome>({
     ...lanes,
     run: (inputs) => issueCodes(parts, inputs),
@@ -57,11 +61,14 @@ function createIssue(parts: IssueParts, lanes: LaneOptions): OtpService['issue']
   });
   const screen = new Collector<IssueInput, IssueOutcome | null>({
     ...lanes,
-    lanesMax: 2,
+    lanesMax: 1,
     batchMax: REFUSALS_MAX,
     run: (inputs) => screenRequests(parts, inputs),
     subjectsOf: () => [],
-    pauseMs: () => (issue.isBusy ? REFUSAL_PAUSE_MS : 0),
+    pauseMs: () => {
+      listsToRest = Math.max(0, issue.isBusy ? LISTS_TO_REST : listsToRest - 1);
+      return listsToRest > 0 ? REFUSAL_PAUSE_MS : 0;
+    },
   });
   return async (input, isWanted) => {
     const subjects = subjectsOf(input);
