@@ -8,8 +8,8 @@ import { migrate } from './db/migrate.ts';
 import type { SessionPool } from './db/pool.ts';
 import { Sweeper } from './db/sweep.ts';
 import { createHttpServer } from './http/server.ts';
-import { createConsoleChannel } from './otp/console-channel.ts';
 import { ensureSchema, joinDatabase, openDatabase } from './open-database.ts';
+import { createConsoleChannel } from './otp/console-channel.ts';
 import { readOrCreateSecretFile } from './otp/secret-file.ts';
 import type { Secrets } from './otp/secrets.ts';
 import { createOtpService } from './otp/service.ts';
@@ -28,6 +28,7 @@ Every variable is explained in .env.example.`;
 /** In-flight requests have this long to be answered when otpd is asked to stop. */
 const DRAIN_TIMEOUT_MS = 10_000;
 
+/** A worker that has drained still closes its connections to the database. */
 const WORKER_GRACE_MS = 2000;
 
 /** What answers requests: a listener of this process, or workers with one each. */

@@ -2,9 +2,7 @@
  * The state that a list of requests shares inside one transaction: loaded once, changed by each
  * decision in the order of arrival, written once. A lone request is a list of one.
  */
-import {
-  deleteExpiredAnswers, isAnswerStored, loadClockAndAnswers, storeAnswers,
-} from '../db/idempotency-keys.ts';
+import { isAnswerStored, loadClockAndAnswers } from '../db/idempotency-keys.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
 import type { Instant } from '../db/instant.ts';
 import { lockPairs, readPairs, storePairs } from '../db/otps.ts';
@@ -14,6 +12,7 @@ import type { RateLimits, Slot, SubjectSlot } from '../db/rate-limits.ts';
 import type { Transaction } from '../db/transaction.ts';
 import type { RequestState, RequestWrites } from './decide-request.ts';
 import { replaceSlot } from './decide-request.ts';
+import { AnswerBook } from './answer-book.ts';
 import { bytesKey, pairKey } from './map-keys.ts';
 
 /** What the ledger needs to know of a request. */
@@ -22,13 +21,12 @@ export type LedgerMember = PairName & Readonly<{ address: string; keyDigest: Buf
 /** The state of a list of requests. */
 export class RequestLedger {
   readonly #now: Instant;
-  readonly #answers: Map<string, StoredAnswer>;
+  readonly #answers: AnswerBook;
   readonly #pairs: Map<string, Pair>;
   readonly #userSlots: Map<string, Slot[]>;
   readonly #addressSlots: Map<string, Slot[]>;
   readonly #loadedSlots: Readonly<{ user: Set<string>; address: Set<string> }>;
   readonly #writes: { member: LedgerMember; rows: RequestWrites }[] = [];
-  readonly #staleKeys: Buffer[] = [];
 
   private constructor(
     now: Instant,
@@ -38,7 +36,7 @@ export class RequestLedger {
     addressSlots: SubjectSlot[],
   ) {
     this.#now = now;
-    this.#answers = new Map(answers.map((answer) => [bytesKey(answer.keyDigest), answer]));
+    this.#answers = new AnswerBook(answers);
     this.#pairs = new Map(pairs.map((pair) => [pairKey(pair), pair]));
     this.#loadedSlots = {
       user: new Set(userSlots.map(slotKey)),
@@ -84,7 +82,7 @@ export class RequestLedger {
   stateOf(member: LedgerMember): RequestState {
     return {
       now: this.#now,
-      answer: this.#answers.get(bytesKey(member.keyDigest)) ?? null,
+      answer: this.#answers.find(member.keyDigest),
       pair: this.#pairs.get(pairKey(member)) ?? null,
       userSlots: this.#userSlots.get(member.userId) ?? [],
       addressSlots: this.#addressSlots.get(member.address) ?? [],
@@ -93,9 +91,7 @@ export class RequestLedger {
 
   /** Takes a member's writes into the state. */
   apply(member: LedgerMember, rows: RequestWrites): void {
-    const key = bytesKey(member.keyDigest);
-    if (this.#answers.has(key)) this.#staleKeys.push(member.keyDigest);
-    this.#answers.set(key, rows.answer);
+    this.#answers.add(rows.answer);
     this.#pairs.set(pairKey(member), rows.pair);
     setSlot(this.#userSlots, member.userId, rows.userSlot);
     setSlot(this.#addressSlots, member.address, rows.addressSlot);
@@ -117,10 +113,7 @@ export class RequestLedger {
     storeSlots(tx, ipRateLimits, this.#loadedSlots.address, this.#changed('address'));
     const pairs = new Map(this.#writes.map(({ member, rows }) => [pairKey(member), rows.pair]));
     tx.writes.push(storePairs([...pairs.values()]));
-    if (this.#staleKeys.length > 0) tx.writes.push(deleteExpiredAnswers(this.#staleKeys));
-    const answers = this.#writes.map(({ rows }) => rows.answer);
-    answers.sort((a, b) => Buffer.compare(a.keyDigest, b.keyDigest));
-    tx.writes.push(storeAnswers(answers));
+    this.#answers.store(tx);
   }
 
   #changed(kind: 'user' | 'address'): SubjectSlot[] {

@@ -2,15 +2,14 @@
  * The state that a list of attempts shares inside one transaction: loaded once, changed by each
  * decision in the order of arrival, written once. A lone attempt is a list of one.
  */
-import {
-  deleteExpiredAnswers, loadClockAndAnswers, storeAnswers,
-} from '../db/idempotency-keys.ts';
+import { loadClockAndAnswers } from '../db/idempotency-keys.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
 import type { Instant } from '../db/instant.ts';
 import { isVerifyStored, lockPairs, storePairs, VERIFY_ID_BYTES } from '../db/otps.ts';
 import type { Pair, PairName } from '../db/otps.ts';
 import type { Transaction } from '../db/transaction.ts';
 import type { VerifyState, VerifyWrites } from './decide-verify.ts';
+import { AnswerBook } from './answer-book.ts';
 import { bytesKey, pairKey } from './map-keys.ts';
 
 /** What the ledger needs to know of an attempt. */
@@ -19,15 +18,13 @@ export type VerifyMember = PairName & Readonly<{ keyDigest: Buffer | null; verif
 /** The state of a list of attempts. */
 export class VerifyLedger {
   readonly #now: Instant;
-  readonly #answers: Map<string, StoredAnswer>;
+  readonly #answers: AnswerBook;
   readonly #pairs: Map<string, Pair>;
   readonly #changedPairs: Map<string, Pair> = new Map();
-  readonly #newAnswers: StoredAnswer[] = [];
-  readonly #staleKeys: Buffer[] = [];
 
   private constructor(now: Instant, answers: StoredAnswer[], pairs: Pair[]) {
     this.#now = now;
-    this.#answers = new Map(answers.map((answer) => [bytesKey(answer.keyDigest), answer]));
+    this.#answers = new AnswerBook(answers);
     this.#pairs = new Map(pairs.map((pair) => [pairKey(pair), pair]));
   }
 
@@ -49,7 +46,7 @@ export class VerifyLedger {
   stateOf({ userId, purpose, keyDigest }: VerifyMember): VerifyState {
     return {
       now: this.#now,
-      answer: keyDigest === null ? null : this.#answers.get(bytesKey(keyDigest)) ?? null,
+      answer: keyDigest === null ? null : this.#answers.find(keyDigest),
       pair: this.#pairs.get(pairKey({ userId, purpose })) ?? null,
     };
   }
@@ -59,11 +56,7 @@ export class VerifyLedger {
     const name = pairKey(pair);
     this.#pairs.set(name, pair);
     this.#changedPairs.set(name, pair);
-    if (answer === null) return;
-    const key = bytesKey(answer.keyDigest);
-    if (this.#answers.has(key)) this.#staleKeys.push(answer.keyDigest);
-    this.#answers.set(key, answer);
-    this.#newAnswers.push(answer);
+    if (answer !== null) this.#answers.add(answer);
   }
 
   /** True when no decision changed anything. */
@@ -79,9 +72,6 @@ export class VerifyLedger {
     const newest = first.verifyIds.subarray(0, VERIFY_ID_BYTES);
     tx.wasCommitted = isVerifyStored(first, newest);
     tx.writes.push(storePairs(pairs));
-    if (this.#staleKeys.length > 0) tx.writes.push(deleteExpiredAnswers(this.#staleKeys));
-    if (this.#newAnswers.length === 0) return;
-    this.#newAnswers.sort((a, b) => Buffer.compare(a.keyDigest, b.keyDigest));
-    tx.writes.push(storeAnswers(this.#newAnswers));
+    this.#answers.store(tx);
   }
 }
