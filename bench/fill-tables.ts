@@ -24,17 +24,14 @@ const LIVE = 'UTC_TIMESTAMP(6) + INTERVAL 1 DAY';
 /** The 16 hexadecimal digits of row number ? + n with a step of ?. */
 const HEX = 'LPAD(HEX((CAST(? AS UNSIGNED) + n) * CAST(? AS UNSIGNED)), 16, \'0\')';
 
-const USER_LIMITS = `INSERT INTO user_rate_limits (user_id, slot, used_at, points)
-  ${NUMBERS} LOWER(${HEX}), 0, ${LIVE}, 1 FROM numbers`;
-
-const CODES = `INSERT INTO otps (user_id, purpose, otp_id, key_id, digest, created_at, expires_at,
-  wrong_attempts, consecutive_wrong)
-  ${NUMBERS} LOWER(${HEX}), '${PURPOSE}', RANDOM_BYTES(16), 'bench', RANDOM_BYTES(32),
-  UTC_TIMESTAMP(6), ${LIVE}, 0, 0 FROM numbers`;
+const CODES = `INSERT INTO otps (user_id, slot, number, purpose, otp_id, key_id, digest,
+  created_at, expires_at)
+  ${NUMBERS} LOWER(${HEX}), 0, 1, '${PURPOSE}', RANDOM_BYTES(16), 'bench', RANDOM_BYTES(32),
+  UTC_TIMESTAMP(6), ${LIVE} FROM numbers`;
 
 const KEYS = `INSERT INTO idempotency_keys (key_digest, fingerprint, otp_id, ttl_seconds,
   remaining_requests, expires_at)
-  ${NUMBERS} UNHEX(CONCAT(${HEX}, HEX(RANDOM_BYTES(24)))), RANDOM_BYTES(32), RANDOM_BYTES(16),
+  ${NUMBERS} UNHEX(CONCAT(${HEX}, HEX(RANDOM_BYTES(8)))), RANDOM_BYTES(16), RANDOM_BYTES(16),
   300, 2, ${LIVE} FROM numbers`;
 
 /** Fills the tables of a service; durability and the binary log are off meanwhile. */
@@ -51,7 +48,6 @@ export async function fillTables(
   await setDurable(lab.counters, false);
   await session.query('SET sql_log_bin = 0, unique_checks = 0');
   await session.query(`SET cte_max_recursion_depth = ${BATCH_ROWS}`);
-  await fill(session, USER_LIMITS, users, 'users', say);
   await fill(session, CODES, users, 'codes', say);
   await fill(session, KEYS, keys, 'keys', say);
   await setDurable(lab.counters, true);

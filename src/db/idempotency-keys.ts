@@ -1,12 +1,14 @@
 /** The table idempotency_keys: answers that a repeat with the same key gets again. */
+import type { Value } from './bind.ts';
 import { formatInstant, parseInstant } from './instant.ts';
 import type { Instant } from './instant.ts';
 import { repeat, write } from './query.ts';
 import type { Query, Write } from './query.ts';
-import type { Row, Value } from './session.ts';
+import type { Row } from './session.ts';
 
-/** A stored answer. See schema/0005-idempotency-keys.sql for what each null means. */
+/** A stored answer. See schema/0004-idempotency-keys.sql for what each null means. */
 export type StoredAnswer = Readonly<{
+  /** KEY_DIGEST_BYTES, as is the fingerprint. */
   keyDigest: Buffer;
   fingerprint: Buffer;
   keyId: string | null;
@@ -16,27 +18,24 @@ export type StoredAnswer = Readonly<{
   expiresAt: Instant;
 }>;
 
-// A join with one row, so that the clock comes back also when no key is known.
-const LOAD_SQL = `SELECT NOW(6) AS now, k.key_digest, k.fingerprint, k.key_id, k.otp_id,
-  k.ttl_seconds, k.remaining_requests, k.expires_at
-  FROM (SELECT 1) AS one LEFT JOIN idempotency_keys AS k ON k.key_digest IN (`;
+/** 128 bits: no two keys of a day have one digest, and none can be made for another's. */
+export const KEY_DIGEST_BYTES = 16;
+
+const LOAD_SQL = `SELECT key_digest, fingerprint, key_id, otp_id, ttl_seconds, remaining_requests,
+  expires_at FROM idempotency_keys WHERE key_digest IN (`;
 
 /**
- * Reads the database's clock and the answers stored under keys. Must run after the locks of the
- * transaction are held: NOW(6) is the time at which its statement started.
+ * Reads the answers stored under keys, also those whose time is over.
  *
  * @param keyDigests unique; may be empty
  */
-export function loadClockAndAnswers(
-  keyDigests: readonly Buffer[],
-): Query<{ now: Instant; answers: StoredAnswer[] }> {
-  const name = 'idempotency_keys.load';
-  const read = (rows: readonly Row[]) => ({
-    now: parseInstant(rows[0]?.now as string),
-    answers: rows.filter((row) => (row.key_digest ?? null) !== null).map(readAnswer),
-  });
-  if (keyDigests.length === 0) return { name, sql: 'SELECT NOW(6) AS now', values: [], read };
-  return { name, sql: `${LOAD_SQL}${repeat(keyDigests.length, '?')})`, values: keyDigests, read };
+export function loadAnswers(keyDigests: readonly Buffer[]): Query<StoredAnswer[]> {
+  return {
+    name: 'idempotency_keys.load',
+    sql: `${LOAD_SQL}${keyDigests.length === 0 ? 'NULL' : repeat(keyDigests.length, '?')})`,
+    values: keyDigests,
+    read: (rows) => rows.map(readAnswer),
+  };
 }
 
 const STORE_SQL = `INSERT INTO idempotency_keys (key_digest, fingerprint, key_id, otp_id,

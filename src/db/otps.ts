@@ -1,17 +1,20 @@
-/** The table otps: the newest code of each pair (user_id, purpose), and its wrong attempts. */
+/** The table otps: the codes of every user, and the wrong attempts of every pair. */
+import type { Value } from './bind.ts';
 import { formatInstant, formatNullableInstant } from './instant.ts';
 import { parseInstant, parseNullableInstant } from './instant.ts';
 import type { Instant } from './instant.ts';
 import { repeat, write } from './query.ts';
 import type { Query, Write } from './query.ts';
-import type { Row, Value } from './session.ts';
+import type { Row } from './session.ts';
 
-/** The name of a row. */
+/** The name of a pair. */
 export type PairName = Readonly<{ userId: string; purpose: string }>;
 
-/** What is known of a pair. See schema/0002-otps.sql for what each null means. */
-export type Pair = PairName &
+/** A code that was issued. See schema/0002-otps.sql for what each member and null means. */
+export type Otp = PairName &
   Readonly<{
+    slot: number;
+    number: number;
     otpId: Buffer;
     keyId: string;
     digest: Buffer | null;
@@ -25,61 +28,91 @@ export type Pair = PairName &
     verifyIds: Buffer;
   }>;
 
+/** Codes that are spent are still known for a day, to tell "used" from "never issued". */
+export const SPENT_CODE_RETENTION_SECONDS = 86_400;
+
 // FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
 // the rows of others, against the order of the locks.
-const READ_SQL = `SELECT user_id, purpose, otp_id, key_id, digest, created_at, expires_at,
-  redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong, verify_ids
-  FROM otps FORCE INDEX (PRIMARY) WHERE (user_id, purpose) IN (`;
+const READ_SQL = `SELECT user_id, slot, number, purpose, otp_id, key_id, digest, created_at,
+  expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
+  verify_ids FROM otps FORCE INDEX (PRIMARY) WHERE user_id IN (`;
 
 /**
- * Reads pairs and locks the rows that exist until the end of the transaction.
+ * Reads all codes of users and locks those that exist until the end of the transaction. A user
+ * who has none is arbitrated by `insertOtps`: whoever comes second is rerun.
  *
- * @param names unique; the server locks in the order of the primary key, whatever their order
- * @returns the pairs that exist, in no promised order
+ * @param userIds unique; the server locks in the order of the primary key, whatever their order
+ * @returns the codes, in no promised order
  */
-export function lockPairs(names: readonly PairName[]): Query<Pair[]> {
-  const { sql, ...query } = readPairs(names);
+export function lockOtps(userIds: readonly string[]): Query<Otp[]> {
+  const { sql, ...query } = readOtps(userIds);
   return { ...query, name: 'otps.lock', sql: `${sql} FOR UPDATE` };
 }
 
-/** Reads pairs and locks nothing: enough to refuse, never to grant. */
-export function readPairs(names: readonly PairName[]): Query<Pair[]> {
+/** Reads all codes of users and locks nothing: enough to refuse, never to grant. */
+export function readOtps(userIds: readonly string[]): Query<Otp[]> {
   return {
     name: 'otps.read',
-    sql: `${READ_SQL}${repeat(names.length, '(?,?)')})`,
-    values: names.flatMap(({ userId, purpose }) => [userId, purpose]),
-    read: (rows) => rows.map(readPair),
+    sql: `${READ_SQL}${repeat(userIds.length, '?')})`,
+    values: userIds,
+    read: (rows) => rows.map(readOtp),
   };
 }
 
-const STORE_SQL = `INSERT INTO otps (user_id, purpose, otp_id, key_id, digest, created_at,
-  expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
-  verify_ids) VALUES `;
-const STORE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE otp_id = new.otp_id, key_id = new.key_id,
-  digest = new.digest, created_at = new.created_at, expires_at = new.expires_at,
-  redeemed_at = new.redeemed_at, wrong_attempts = new.wrong_attempts,
-  last_wrong_at = new.last_wrong_at, locked_until = new.locked_until,
-  consecutive_wrong = new.consecutive_wrong, verify_ids = new.verify_ids`;
+/** What every new code has; the rest has a default that is right for a pair without attempts. */
+const NEW_COLUMNS =
+  'user_id, slot, number, purpose, otp_id, key_id, digest, created_at, expires_at';
+const NEW_ROW = '(?,?,?,?,?,?,?,?,?)';
+const ATTEMPT_COLUMNS =
+  'redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong, verify_ids';
+const WHOLE_ROW = '(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)';
 
-/** Writes pairs, new ones and changed ones, each once. */
-export function storePairs(pairs: readonly Pair[]): Write {
+const INSERT_NEW_SQL = `INSERT INTO otps (${NEW_COLUMNS}) VALUES `;
+const INSERT_WHOLE_SQL = `INSERT INTO otps (${NEW_COLUMNS}, ${ATTEMPT_COLUMNS}) VALUES `;
+const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE number = new.number, purpose = new.purpose,
+  otp_id = new.otp_id, key_id = new.key_id, digest = new.digest, created_at = new.created_at,
+  expires_at = new.expires_at, redeemed_at = new.redeemed_at,
+  wrong_attempts = new.wrong_attempts, last_wrong_at = new.last_wrong_at,
+  locked_until = new.locked_until, consecutive_wrong = new.consecutive_wrong,
+  verify_ids = new.verify_ids`;
+
+/**
+ * Writes codes into slots that did not exist; fails, to be rerun, when another transaction was
+ * first.
+ *
+ * @param otps sorted by user, so that transactions never wait for each other in a ring
+ */
+export function insertOtps(otps: readonly Otp[]): Write {
+  const isNew = otps.every(({ verifyIds }) => verifyIds.length === 0);
+  const rows = repeat(otps.length, isNew ? NEW_ROW : WHOLE_ROW);
+  const sql = (isNew ? INSERT_NEW_SQL : INSERT_WHOLE_SQL) + rows;
+  return write('otps.insert', sql, valuesOf(otps, isNew));
+}
+
+/** Writes codes into slots that exist and are locked. */
+export function updateOtps(otps: readonly Otp[]): Write {
+  const sql = INSERT_WHOLE_SQL + repeat(otps.length, WHOLE_ROW) + UPDATE_SQL_END;
+  return write('otps.update', sql, valuesOf(otps, false));
+}
+
+function valuesOf(otps: readonly Otp[], isNew: boolean): Value[] {
   const values: Value[] = [];
-  for (const pair of pairs) pushPair(values, pair);
-  const rows = repeat(pairs.length, '(?,?,?,?,?,?,?,?,?,?,?,?,?)');
-  return write('otps.store', `${STORE_SQL}${rows}${STORE_SQL_END}`, values);
+  for (const otp of otps) {
+    values.push(otp.userId, otp.slot, otp.number, otp.purpose, otp.otpId, otp.keyId, otp.digest,
+      formatInstant(otp.createdAt), formatInstant(otp.expiresAt));
+    if (isNew) continue;
+    values.push(formatNullableInstant(otp.redeemedAt), otp.wrongAttempts,
+      formatNullableInstant(otp.lastWrongAt), formatNullableInstant(otp.lockedUntil),
+      otp.consecutiveWrong, otp.verifyIds);
+  }
+  return values;
 }
 
-function pushPair(values: Value[], pair: Pair): void {
-  values.push(pair.userId, pair.purpose, pair.otpId, pair.keyId, pair.digest);
-  values.push(formatInstant(pair.createdAt), formatInstant(pair.expiresAt));
-  values.push(formatNullableInstant(pair.redeemedAt), pair.wrongAttempts);
-  values.push(formatNullableInstant(pair.lastWrongAt), formatNullableInstant(pair.lockedUntil));
-  values.push(pair.consecutiveWrong, pair.verifyIds);
-}
-
-function readPair(row: Row): Pair {
+function readOtp(row: Row): Otp {
   return {
     userId: row.user_id as string,
+    slot: row.slot as number,
+    number: row.number as number,
     purpose: row.purpose as string,
     otpId: row.otp_id as Buffer,
     keyId: row.key_id as string,
@@ -93,6 +126,15 @@ function readPair(row: Row): Pair {
     consecutiveWrong: row.consecutive_wrong as number,
     verifyIds: row.verify_ids as Buffer,
   };
+}
+
+/** The code of a pair that supersedes all others of it, or null when none is known. */
+export function newestOtp(otps: readonly Otp[], purpose: string): Otp | null {
+  let newest: Otp | null = null;
+  for (const otp of otps) {
+    if (otp.purpose === purpose && (newest === null || otp.number > newest.number)) newest = otp;
+  }
+  return newest;
 }
 
 /** How many bytes name a verification: enough, because only those of one pair must differ. */
@@ -112,13 +154,19 @@ export function pushVerifyId(verifyIds: Buffer, verifyId: Buffer): Buffer {
  * @param name a pair that a transaction wrote whose COMMIT was not answered
  * @param verifyId the verification that it wrote
  */
-export function isVerifyStored(name: PairName, verifyId: Buffer): Query<boolean> {
-  const { read, ...query } = lockPairs([name]);
-  const has = ({ verifyIds }: Pair): boolean => {
+export function isVerifyStored({ userId, purpose }: PairName, verifyId: Buffer): Query<boolean> {
+  const { read, ...query } = lockOtps([userId]);
+  const has = (verifyIds: Buffer): boolean => {
     for (let at = 0; at < verifyIds.length; at += VERIFY_ID_BYTES) {
       if (verifyIds.subarray(at, at + VERIFY_ID_BYTES).equals(verifyId)) return true;
     }
     return false;
   };
-  return { ...query, read: (rows) => read(rows).some(has) };
+  return {
+    ...query,
+    read: (rows) => {
+      const newest = newestOtp(read(rows), purpose);
+      return newest !== null && has(newest.verifyIds);
+    },
+  };
 }

@@ -1,5 +1,6 @@
 /** One statement as a value: its name, its text, its values, and how to read its rows. */
-import type { Row, Value } from './session.ts';
+import type { Value } from './bind.ts';
+import type { Row } from './session.ts';
 
 /** A statement that gives a T. `name` is what logs and errors call it. */
 export type Query<T> = Readonly<{

@@ -7,6 +7,8 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import mysql from 'mysql2';
 import type { Connection, ConnectionOptions, ResultSetHeader, RowDataPacket } from 'mysql2';
+import { bindValues } from './bind.ts';
+import type { Value } from './bind.ts';
 import { Deadline } from './deadline.ts';
 import { describeStatementError, StatementError } from './statement-error.ts';
 import { Unavailable } from './unavailable.ts';
@@ -23,9 +25,6 @@ export type DatabaseSettings = Readonly<{
   /** A PEM file of the authority that signed the server's certificate; null: no TLS. */
   tlsCaFile: string | null;
 }>;
-
-/** A value that may be bound. Objects and arrays never: a driver would spell them as SQL. */
-export type Value = string | number | null | Buffer;
 
 /** A row, column by name. DATETIME columns are text, BINARY columns are Buffers. */
 export type Row = Readonly<Record<string, unknown>>;
@@ -144,8 +143,9 @@ function createSession(connection: Connection, socket: Socket): Session {
         reject(new StatementError(name, 'CONNECTION_DESTROYED', 0, 'lost'));
         return;
       }
+      const text = bindValues(sql, values);
       failPending = reject;
-      connection.query<QueryResult>(sql, values as Value[], (error, result) => {
+      connection.query<QueryResult>(text, (error, result) => {
         failPending = null;
         if (error) reject(describeStatementError(name, error));
         else resolve(result);

@@ -4,20 +4,18 @@
  * the order of its primary key, four rows for every row that may have been written; so there are
  * never more dead rows than live ones.
  */
+import type { Value } from './bind.ts';
 import { randomBytes } from 'node:crypto';
+import { SPENT_CODE_RETENTION_SECONDS } from './otps.ts';
 import { repeat, write } from './query.ts';
 import type { Query } from './query.ts';
-import type { Row, Value } from './session.ts';
+import type { Row } from './session.ts';
 import type { Transaction } from './transaction.ts';
-
-/** Codes that are spent are still known for a day, to tell "used" from "never issued". */
-const SPENT_CODE_RETENTION_SECONDS = 86_400;
 
 /** The names of rows that a transaction wrote, one in each table. */
 export type WrittenRows = Readonly<{
   keyDigest: Buffer;
   userId: string;
-  purpose: string;
   address: string;
 }>;
 
@@ -30,8 +28,6 @@ type SweptTable = Readonly<{
   keyOf: (rows: WrittenRows) => Key;
 }>;
 
-const WINDOW_OVER = 'used_at <= NOW(6) - INTERVAL 900 SECOND';
-
 /** What is dead, table by table. Rows with a count of wrong codes are live (0002-otps.sql). */
 const SWEPT_TABLES: readonly SweptTable[] = [
   {
@@ -42,21 +38,15 @@ const SWEPT_TABLES: readonly SweptTable[] = [
   },
   {
     name: 'otps',
-    key: ['user_id', 'purpose'],
+    key: ['user_id', 'slot'],
     isDead: `consecutive_wrong = 0
       AND expires_at <= NOW(6) - INTERVAL ${SPENT_CODE_RETENTION_SECONDS} SECOND`,
-    keyOf: ({ userId, purpose }) => [userId, purpose],
-  },
-  {
-    name: 'user_rate_limits',
-    key: ['user_id', 'slot'],
-    isDead: WINDOW_OVER,
     keyOf: ({ userId }) => [userId, 0],
   },
   {
     name: 'ip_rate_limits',
     key: ['address', 'slot'],
-    isDead: WINDOW_OVER,
+    isDead: 'used_at <= NOW(6) - INTERVAL 900 SECOND',
     keyOf: ({ address }) => [address, 0],
   },
 ];
@@ -65,7 +55,19 @@ const SWEPT_TABLES: readonly SweptTable[] = [
 const CODES_PER_SWEEP = 8;
 const ROWS_PER_CODE = 4;
 
-/** Walks the tables, one step after every few codes. One per process. */
+/** One step of the walk, in one transaction. */
+export type Sweep = Readonly<{
+  /** Looks at rows and locks nothing. To be asked before `removeDead`. */
+  inspect: Query<void>;
+  /**
+   * Leaves the deletion of the dead that were found to the transaction. To be called once all
+   * locks are held: it locks only rows that nobody holds and waits for none, so it cannot
+   * deadlock.
+   */
+  removeDead: (tx: Transaction) => Promise<void>;
+}>;
+
+/** Walks the tables, one step after every few requests for codes. One per process. */
 export class Sweeper {
   readonly #cursors: (Key | null | undefined)[] = SWEPT_TABLES.map(() => undefined);
   #turn = 0;
@@ -77,16 +79,15 @@ export class Sweeper {
   }
 
   /**
-   * Sweeps when enough codes were issued since the last time. To be called once all locks are
-   * held: it locks only rows that nobody holds and waits for none, so it cannot deadlock.
+   * The next step, when enough codes were asked for since the last one; else null.
    *
-   * @param codes how many codes the transaction issued
-   * @param near rows that it wrote: where a process begins to walk, so that several do not walk
-   *   in step
+   * @param codes how many codes the transaction may issue
+   * @param near rows that it may write: where a process begins to walk, so that several do not
+   *   walk in step
    */
-  async sweepAfter(tx: Transaction, codes: number, near: WrittenRows): Promise<void> {
+  next(codes: number, near: WrittenRows): Sweep | null {
     this.#codesSinceSweep += codes;
-    if (this.#codesSinceSweep < CODES_PER_SWEEP) return;
+    if (this.#codesSinceSweep < CODES_PER_SWEEP) return null;
     const rows = this.#codesSinceSweep * SWEPT_TABLES.length * ROWS_PER_CODE;
     this.#codesSinceSweep = 0;
     const turn = this.#turn;
@@ -94,26 +95,35 @@ export class Sweeper {
     const table = SWEPT_TABLES[turn]!;
     const cursor = this.#cursors[turn];
     const start = cursor === undefined ? table.keyOf(near) : cursor;
-    this.#cursors[turn] = await sweepTable(tx, table, start, rows);
+    return createSweep(table, start, rows, (key) => { this.#cursors[turn] = key; });
   }
 }
 
-/** Looks at the next rows after the cursor and deletes the dead; returns the new cursor. */
-async function sweepTable(
-  tx: Transaction,
+/** Looks at the next rows after the cursor, and deletes the dead among them. */
+function createSweep(
   table: SweptTable,
   cursor: Key | null,
   rowsMax: number,
-): Promise<Key | null> {
+  moveTo: (key: Key | null) => void,
+): Sweep {
+  let dead: readonly Row[] = [];
   const columns = table.key.join(', ');
   const after = afterCursor(table, cursor);
-  const sql = `SELECT ${columns}, (${table.isDead}) AS is_dead FROM ${table.name}
-    WHERE ${after.sql} ORDER BY ${columns} LIMIT ${rowsMax}`;
-  const [rows] = await tx.ask(rowsBy(`${table.name}.inspect`, sql, after.values));
-  const dead = rows.filter((row) => row.is_dead === 1);
-  if (dead.length > 0) await deleteDead(tx, table, dead);
-  const last = rows.length < rowsMax ? undefined : rows.at(-1);
-  return last === undefined ? null : readKey(table, last);
+  const inspect: Query<void> = {
+    name: `${table.name}.inspect`,
+    sql: `SELECT ${columns}, (${table.isDead}) AS is_dead FROM ${table.name}
+      WHERE ${after.sql} ORDER BY ${columns} LIMIT ${rowsMax}`,
+    values: after.values,
+    read: (rows) => {
+      dead = rows.filter((row) => row.is_dead === 1);
+      const last = rows.length < rowsMax ? undefined : rows.at(-1);
+      moveTo(last === undefined ? null : readKey(table, last));
+    },
+  };
+  const removeDead = async (tx: Transaction): Promise<void> => {
+    if (dead.length > 0) await deleteDead(tx, table, dead);
+  };
+  return { inspect, removeDead };
 }
 
 /** Written out, because the server does not use an index for (a, b) > (?, ?). */

@@ -16,6 +16,8 @@ import { Unavailable } from './unavailable.ts';
 export type Transaction = {
   /** Runs statements in one round trip, in order; throws StatementError. */
   readonly ask: <Q extends readonly Query<unknown>[]>(...queries: Q) => Promise<Answers<Q>>;
+  /** The same for work that is only an answer: ends the transaction in the same round trip. */
+  readonly askLast: <Q extends readonly Query<unknown>[]>(...queries: Q) => Promise<Answers<Q>>;
   /** Statements that are sent with the COMMIT, in one round trip, in order. */
   readonly writes: Write[];
   /**
@@ -42,6 +44,7 @@ const ATTEMPTS_MAX = 8;
 const RERUN_DELAY_MAX_MS = 8;
 
 const COMMIT = write('commit', 'COMMIT', []);
+const ROLLBACK = write('rollback', 'ROLLBACK', []);
 
 /**
  * Runs work in one READ COMMITTED transaction.
@@ -96,6 +99,7 @@ async function attemptOnce<T>(
   const tx = begin(session);
   try {
     const result = await work(tx);
+    if (tx.hasEnded) return { failure: null, result };
     if (!tx.hasNothingToKeep) return await commit(session, tx, result);
     await session.run('rollback', 'ROLLBACK', []);
     return { failure: null, result };
@@ -109,23 +113,39 @@ async function attemptOnce<T>(
   }
 }
 
+type OpenTransaction = Transaction & { hasEnded: boolean };
+
 /** With autocommit off, the first statement begins the transaction. */
-function begin(session: Session): Transaction {
-  const ask: Transaction['ask'] = (...queries) => askAll(session, queries);
-  return { ask, writes: [], wasCommitted: null, hasNothingToKeep: false };
+function begin(session: Session): OpenTransaction {
+  const tx: OpenTransaction = {
+    ask: (...queries) => askAll(session, queries),
+    askLast: async (...queries) => {
+      const answers = await askAll(session, [...queries, ROLLBACK]);
+      tx.hasEnded = true;
+      return answers.slice(0, -1) as Answers<typeof queries>;
+    },
+    writes: [],
+    wasCommitted: null,
+    hasNothingToKeep: false,
+    hasEnded: false,
+  };
+  return tx;
 }
 
 async function askAll<Q extends readonly Query<unknown>[]>(
   session: Session,
   queries: Q,
 ): Promise<Answers<Q>> {
-  const names = queries.map(({ name }) => name).join(' ');
-  const sql = queries.map((query) => query.sql).join(';\n');
-  const values = queries.flatMap((query) => query.values);
-  const results = queries.length === 1
-    ? [await session.run(names, sql, values)]
-    : await session.runAll(names, sql, values);
-  return queries.map((query, index) => query.read(results[index] ?? [])) as Answers<Q>;
+  if (queries.length === 1) {
+    const { name, sql, values, read } = queries[0]!;
+    return [read(await session.run(name, sql, values))] as Answers<Q>;
+  }
+  const results = await session.runAll(
+    queries.map(({ name }) => name).join(' '),
+    queries.map(({ sql }) => sql).join(';\n'),
+    queries.flatMap(({ values }) => values),
+  );
+  return queries.map(({ read }, index) => read(results[index] ?? [])) as Answers<Q>;
 }
 
 /** A session whose ROLLBACK fails is in an unknown state and must not be lent again. */
@@ -162,10 +182,8 @@ async function settle(pool: SessionPool, wasCommitted: Query<boolean>): Promise<
   const deadline = new Deadline(SETTLE_DEADLINE_MS);
   try {
     for (let attempt = 1; ; attempt += 1) {
-      const ending = await attemptOnce(pool, deadline, async (later) => {
-        later.hasNothingToKeep = true;
-        return (await later.ask(wasCommitted))[0];
-      });
+      const ending = await attemptOnce(pool, deadline, async (later) =>
+        (await later.askLast(wasCommitted))[0]);
       if (ending.failure === null) return ending.result;
       if (attempt === ATTEMPTS_MAX || deadline.isOver) {
         throw new Unavailable('a commit was not answered', { cause: ending.failure });

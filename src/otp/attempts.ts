@@ -4,11 +4,11 @@
  */
 import { addSeconds, secondsUntil } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
-import type { Pair } from '../db/otps.ts';
+import type { Otp } from '../db/otps.ts';
 import type { Policy } from './policy.ts';
 
-/** The columns of a pair that count wrong attempts. */
-export type Attempts = Pick<Pair, 'wrongAttempts' | 'lastWrongAt' | 'lockedUntil'>;
+/** What the newest code of a pair says of its wrong attempts. */
+export type Attempts = Pick<Otp, 'wrongAttempts' | 'lastWrongAt' | 'lockedUntil'>;
 
 /** No wrong attempt, no lock. */
 export const NO_ATTEMPTS: Attempts = Object.freeze({
@@ -25,7 +25,7 @@ export const NO_ATTEMPTS: Attempts = Object.freeze({
  *
  * @returns whole seconds to wait, rounded up, or null when it is not locked
  */
-export function lockSecondsLeft(pair: Pair, now: Instant, policy: Policy): number | null {
+export function lockSecondsLeft(pair: Otp, now: Instant, policy: Policy): number | null {
   if (pair.consecutiveWrong >= policy.wrongAttemptsUntilUnlock) return policy.lockSeconds;
   if (pair.lockedUntil === null || pair.lockedUntil <= now) return null;
   return secondsUntil(now, pair.lockedUntil);
@@ -35,7 +35,7 @@ export function lockSecondsLeft(pair: Pair, now: Instant, policy: Policy): numbe
  * The attempts of an unlocked pair that still count: none after the end of a lock, and none
  * after a lock's length without a wrong attempt.
  */
-export function countedAttempts(pair: Pair, now: Instant, policy: Policy): Attempts {
+export function countedAttempts(pair: Otp, now: Instant, policy: Policy): Attempts {
   const { wrongAttempts, lastWrongAt, lockedUntil } = pair;
   if (lastWrongAt === null || lockedUntil !== null) return NO_ATTEMPTS;
   if (addSeconds(lastWrongAt, policy.lockSeconds) <= now) return NO_ATTEMPTS;

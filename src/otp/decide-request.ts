@@ -5,20 +5,23 @@
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
-import type { Pair } from '../db/otps.ts';
-import type { Slot } from '../db/rate-limits.ts';
+import type { Slot } from '../db/ip-rate-limits.ts';
+import { newestOtp } from '../db/otps.ts';
+import type { Otp } from '../db/otps.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from './attempts.ts';
+import { nextPlace } from './next-place.ts';
 import type { IssueOutcome, Limits } from './outcome.ts';
 import type { Policy } from './policy.ts';
-import { measureLimit, usePoint } from './window.ts';
+import { measureLimit, replaceSlot, usePoint } from './window.ts';
+import type { Use } from './window.ts';
 
-/** What the database knows, read while the user, the address and the pair are locked. */
+/** What the database knows, read while the user and the address are locked. */
 export type RequestState = Readonly<{
   now: Instant;
   /** What is stored under the key, also when its time is over. */
   answer: StoredAnswer | null;
-  pair: Pair | null;
-  userSlots: readonly Slot[];
+  /** All codes of the user. */
+  otps: readonly Otp[];
   addressSlots: readonly Slot[];
 }>;
 
@@ -36,16 +39,18 @@ export type RequestInput = Readonly<{
 /** The rows to write when a code is issued. */
 export type RequestWrites = Readonly<{
   answer: StoredAnswer;
-  pair: Pair;
-  userSlot: Slot;
+  /** The new code; and the one that it supersedes, when that one must forget its attempts. */
+  otps: readonly Otp[];
   addressSlot: Slot;
 }>;
 
 /** How a request ends. Writes are null when nothing changes: every case but the last. */
 export type RequestDecision = Readonly<{ outcome: IssueOutcome; writes: RequestWrites | null }>;
 
-/** No verification has changed a new pair. */
-const NO_VERIFY_IDS = Buffer.alloc(0);
+/** A pair of which nothing is known. */
+const NEW_PAIR = Object.freeze({
+  ...NO_ATTEMPTS, consecutiveWrong: 0, verifyIds: Buffer.alloc(0),
+});
 
 /** Decides a request. The first case that applies answers (contract, POST /otp/request). */
 export function decideRequest(
@@ -64,16 +69,17 @@ export function decideRequest(
  */
 export function answerWithoutIssuing(
   state: RequestState,
-  input: Pick<RequestInput, 'fingerprint'>,
+  input: Pick<RequestInput, 'purpose' | 'fingerprint'>,
   policy: Policy,
 ): IssueOutcome | null {
-  const { now, answer, pair } = state;
-  const user = measureLimit(state.userSlots, now, policy.userLimit);
+  const { now, answer } = state;
+  const user = measureLimit(usesOf(state.otps), now, policy.userLimit);
   const address = measureLimit(state.addressSlots, now, policy.addressLimit);
   const limits = { user: user.view, address: address.view };
   if (answer !== null && now < answer.expiresAt) {
     return replay(answer, input.fingerprint, limits);
   }
+  const pair = newestOtp(state.otps, input.purpose);
   const lockSeconds = pair === null ? null : lockSecondsLeft(pair, now, policy);
   if (lockSeconds !== null) return { kind: 'locked', retryAfterSeconds: lockSeconds, limits };
   const retryAfterSeconds = Math.max(user.cooldownSeconds, address.cooldownSeconds);
@@ -99,9 +105,10 @@ function replay(answer: StoredAnswer, fingerprint: Buffer, limits: Limits): Issu
 
 function issue(state: RequestState, input: RequestInput, policy: Policy): RequestDecision {
   const { now } = state;
-  const userSlot = usePoint(state.userSlots, now);
+  const otps = supersede(state, input, policy);
   const addressSlot = usePoint(state.addressSlots, now);
-  const user = measureLimit(replaceSlot(state.userSlots, userSlot), now, policy.userLimit);
+  const used = [...usesOf(state.otps), { usedAt: now, points: 1 }];
+  const user = measureLimit(used, now, policy.userLimit);
   const address = measureLimit(
     replaceSlot(state.addressSlots, addressSlot), now, policy.addressLimit);
   const outcome: IssueOutcome = {
@@ -121,15 +128,23 @@ function issue(state: RequestState, input: RequestInput, policy: Policy): Reques
     remainingRequests: outcome.remainingRequests,
     expiresAt: addSeconds(now, policy.keyRetentionSeconds),
   };
-  const pair = supersede(state, input, policy);
-  return { outcome, writes: { answer, pair, userSlot, addressSlot } };
+  return { outcome, writes: { answer, otps, addressSlot } };
 }
 
-/** The pair with its new code. The count of wrong attempts stays. */
-function supersede(state: RequestState, input: RequestInput, policy: Policy): Pair {
-  const { now, pair } = state;
-  return {
+/** Each code has used one point when it was issued. */
+function usesOf(otps: readonly Otp[]): Use[] {
+  return otps.map(({ createdAt }) => ({ usedAt: createdAt, points: 1 }));
+}
+
+/** The new code of the pair, to which the count of wrong attempts moves on. */
+function supersede({ now, otps }: RequestState, input: RequestInput, policy: Policy): Otp[] {
+  const earlier = newestOtp(otps, input.purpose);
+  const { slot, number } = nextPlace(otps, earlier, now);
+  const { consecutiveWrong, verifyIds } = earlier ?? NEW_PAIR;
+  const otp: Otp = {
     userId: input.userId,
+    slot,
+    number,
     purpose: input.purpose,
     otpId: input.otpId,
     keyId: input.keyId,
@@ -137,13 +152,11 @@ function supersede(state: RequestState, input: RequestInput, policy: Policy): Pa
     createdAt: now,
     expiresAt: addSeconds(now, policy.lifetimeSeconds),
     redeemedAt: null,
-    ...(pair === null ? NO_ATTEMPTS : countedAttempts(pair, now, policy)),
-    consecutiveWrong: pair?.consecutiveWrong ?? 0,
-    verifyIds: pair?.verifyIds ?? NO_VERIFY_IDS,
+    ...(earlier === null ? NO_ATTEMPTS : countedAttempts(earlier, now, policy)),
+    consecutiveWrong,
+    verifyIds,
   };
-}
-
-/** The slots of a subject once one of them was written. */
-export function replaceSlot(slots: readonly Slot[], written: Slot): Slot[] {
-  return [...slots.filter(({ slot }) => slot !== written.slot), written];
+  // Left behind in a row of its own, the count would keep that row for ever.
+  const isLeftBehind = earlier !== null && consecutiveWrong > 0 && earlier.slot !== slot;
+  return isLeftBehind ? [otp, { ...earlier, consecutiveWrong: 0 }] : [otp];
 }

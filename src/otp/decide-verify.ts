@@ -7,8 +7,9 @@ import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
 import { pushVerifyId } from '../db/otps.ts';
-import type { Pair } from '../db/otps.ts';
+import type { Otp } from '../db/otps.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from './attempts.ts';
+import { fingerprintDigest } from './key-digest.ts';
 import type { VerifyOutcome } from './outcome.ts';
 import type { Policy } from './policy.ts';
 
@@ -17,7 +18,8 @@ export type VerifyState = Readonly<{
   now: Instant;
   /** What is stored under the key, also when its time is over; null without a key. */
   answer: StoredAnswer | null;
-  pair: Pair | null;
+  /** The newest code of the pair. */
+  pair: Otp | null;
 }>;
 
 /** The attempt. */
@@ -33,7 +35,7 @@ export type VerifyAttempt = Readonly<{
 }>;
 
 /** The rows to write; the answer only for a right code that came with a key. */
-export type VerifyWrites = Readonly<{ pair: Pair; answer: StoredAnswer | null }>;
+export type VerifyWrites = Readonly<{ pair: Otp; answer: StoredAnswer | null }>;
 
 /** How an attempt ends. Writes are null when nothing changes. */
 export type VerifyDecision = Readonly<{ outcome: VerifyOutcome; writes: VerifyWrites | null }>;
@@ -66,12 +68,13 @@ function refuse(outcome: VerifyOutcome): VerifyDecision {
 /** A key answers again for the very code that it won with, and for nothing else. */
 function replay(answer: StoredAnswer, attempt: VerifyAttempt): VerifyOutcome {
   const digest = answer.keyId === null ? null : attempt.digestFor(answer.keyId, answer.otpId);
-  const isSameUse = digest !== null && timingSafeEqual(answer.fingerprint, digest);
+  const isSameUse = digest !== null
+    && timingSafeEqual(answer.fingerprint, fingerprintDigest(digest));
   return isSameUse ? { kind: 'verified', replayed: true } : { kind: 'key_reused' };
 }
 
 function redeem(
-  pair: Pair,
+  pair: Otp,
   digest: Buffer,
   now: Instant,
   attempt: VerifyAttempt,
@@ -80,7 +83,7 @@ function redeem(
   const { keyDigest, verifyId } = attempt;
   const answer = keyDigest === null ? null : {
     keyDigest,
-    fingerprint: digest,
+    fingerprint: fingerprintDigest(digest),
     keyId: pair.keyId,
     otpId: pair.otpId,
     ttlSeconds: null,
@@ -95,7 +98,7 @@ function redeem(
 }
 
 function countWrong(
-  pair: Pair,
+  pair: Otp,
   now: Instant,
   { verifyId }: VerifyAttempt,
   policy: Policy,

@@ -68,7 +68,6 @@ export async function screenRequests(
 ): Promise<(IssueOutcome | null)[]> {
   const members = inputs.map((input) => nameMember(parts, input));
   return transaction(parts.pool, async (tx) => {
-    tx.hasNothingToKeep = true;
     const ledger = await RequestLedger.peek(tx, members);
     return members.map((member) =>
       answerWithoutIssuing(ledger.stateOf(member), member, member.policy));
@@ -105,18 +104,17 @@ async function decideAll(
   members: readonly Member[],
   sweeper: Sweeper,
 ): Promise<IssueOutcome[]> {
-  const ledger = await RequestLedger.load(tx, members);
+  const sweep = sweeper.next(members.length, members[0]!);
+  const ledger = await RequestLedger.load(tx, members, sweep);
   const outcomes = members.map((member) => {
     const { outcome, writes } = decideRequest(ledger.stateOf(member), member, member.policy);
     if (writes !== null) ledger.apply(member, writes);
     return outcome;
   });
-  const { issued } = ledger;
-  const [first] = issued;
-  if (first === undefined) tx.hasNothingToKeep = true;
+  if (ledger.isUnchanged) tx.hasNothingToKeep = true;
   else {
     ledger.store(tx);
-    await sweeper.sweepAfter(tx, issued.length, first);
+    await sweep?.removeDead(tx);
   }
   return outcomes;
 }

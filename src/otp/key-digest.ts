@@ -1,19 +1,29 @@
 /** How an Idempotency-Key and its use are named in the database: by digest, never in clear. */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
+import { KEY_DIGEST_BYTES } from '../db/idempotency-keys.ts';
 
 /** A key belongs to one operation: the same text under the other is another key. */
 export type KeyedOperation = 'request' | 'verify';
 
 /**
- * SHA-256 of the operation and the key.
+ * The digest of the operation and the key, KEY_DIGEST_BYTES of SHA-256.
  *
  * @param key decoded; both wire forms of a key come here as one text
  */
 export function digestKey(operation: KeyedOperation, key: string): Buffer {
-  return createHash('sha256').update(`${operation}:${key}`).digest();
+  return digest(`${operation}:${key}`);
 }
 
-/** SHA-256 of what a request asks for; the lengths keep two tuples from one encoding. */
+/** The digest of what a request asks for; the length keeps two pairs from one encoding. */
 export function fingerprintRequest(userId: string, purpose: string): Buffer {
-  return createHash('sha256').update(`${Buffer.byteLength(userId)}:${userId}|${purpose}`).digest();
+  return digest(`${Buffer.byteLength(userId)}:${userId}|${purpose}`);
+}
+
+/** What a verification redeems: the keyed digest of its code, as far as a fingerprint goes. */
+export function fingerprintDigest(codeDigest: Buffer): Buffer {
+  return codeDigest.subarray(0, KEY_DIGEST_BYTES);
+}
+
+function digest(text: string): Buffer {
+  return hash('sha256', text, 'buffer').subarray(0, KEY_DIGEST_BYTES);
 }

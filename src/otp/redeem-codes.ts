@@ -61,7 +61,6 @@ async function decideAll(tx: Transaction, members: readonly Member[]): Promise<V
     if (writes !== null) ledger.apply(writes);
     return outcome;
   });
-  tx.hasNothingToKeep = ledger.isUnchanged;
-  if (!tx.hasNothingToKeep) ledger.store(tx);
+  ledger.store(tx);
   return outcomes;
 }

@@ -2,172 +2,150 @@
  * The state that a list of requests shares inside one transaction: loaded once, changed by each
  * decision in the order of arrival, written once. A lone request is a list of one.
  */
-import { isAnswerStored, loadClockAndAnswers } from '../db/idempotency-keys.ts';
+import { READ_CLOCK } from '../db/clock.ts';
+import { isAnswerStored, loadAnswers } from '../db/idempotency-keys.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
 import type { Instant } from '../db/instant.ts';
-import { lockPairs, readPairs, storePairs } from '../db/otps.ts';
-import type { Pair, PairName } from '../db/otps.ts';
-import { ipRateLimits, userRateLimits } from '../db/rate-limits.ts';
-import type { RateLimits, Slot, SubjectSlot } from '../db/rate-limits.ts';
+import { insertSlots, lockSlots, readSlots, updateSlots } from '../db/ip-rate-limits.ts';
+import type { AddressSlot, Slot } from '../db/ip-rate-limits.ts';
+import { lockOtps, readOtps } from '../db/otps.ts';
+import type { Otp } from '../db/otps.ts';
+import type { Sweep } from '../db/sweep.ts';
 import type { Transaction } from '../db/transaction.ts';
-import type { RequestState, RequestWrites } from './decide-request.ts';
-import { replaceSlot } from './decide-request.ts';
 import { AnswerBook } from './answer-book.ts';
-import { bytesKey, pairKey } from './map-keys.ts';
+import type { RequestState, RequestWrites } from './decide-request.ts';
+import { bytesKey } from './map-keys.ts';
+import { OtpBook } from './otp-book.ts';
+import { replaceSlot } from './window.ts';
 
 /** What the ledger needs to know of a request. */
-export type LedgerMember = PairName & Readonly<{ address: string; keyDigest: Buffer }>;
+export type LedgerMember = Readonly<{ userId: string; address: string; keyDigest: Buffer }>;
+
+type Loaded = Readonly<{
+  now: Instant;
+  answers: StoredAnswer[];
+  otps: Otp[];
+  slots: AddressSlot[];
+}>;
 
 /** The state of a list of requests. */
 export class RequestLedger {
   readonly #now: Instant;
   readonly #answers: AnswerBook;
-  readonly #pairs: Map<string, Pair>;
-  readonly #userSlots: Map<string, Slot[]>;
-  readonly #addressSlots: Map<string, Slot[]>;
-  readonly #loadedSlots: Readonly<{ user: Set<string>; address: Set<string> }>;
-  readonly #writes: { member: LedgerMember; rows: RequestWrites }[] = [];
+  readonly #otps: OtpBook;
+  readonly #slots = new Map<string, Slot[]>();
+  readonly #loadedSlots = new Set<string>();
+  readonly #changedSlots = new Map<string, AddressSlot>();
+  /** The answer of the first code that was issued. */
+  #firstAnswer: StoredAnswer | null = null;
 
-  private constructor(
-    now: Instant,
-    answers: StoredAnswer[],
-    pairs: Pair[],
-    userSlots: SubjectSlot[],
-    addressSlots: SubjectSlot[],
-  ) {
+  private constructor({ now, answers, otps, slots }: Loaded) {
     this.#now = now;
     this.#answers = new AnswerBook(answers);
-    this.#pairs = new Map(pairs.map((pair) => [pairKey(pair), pair]));
-    this.#loadedSlots = {
-      user: new Set(userSlots.map(slotKey)),
-      address: new Set(addressSlots.map(slotKey)),
-    };
-    this.#userSlots = groupBySubject(userSlots);
-    this.#addressSlots = groupBySubject(addressSlots);
+    this.#otps = new OtpBook(otps);
+    for (const slot of slots) {
+      this.#loadedSlots.add(slotKey(slot));
+      const known = this.#slots.get(slot.address);
+      if (known === undefined) this.#slots.set(slot.address, [slot]);
+      else known.push(slot);
+    }
   }
 
   /**
-   * Locks users, then addresses, then pairs, each sorted, and reads all that the rule needs, the
-   * clock included, once the locks are held.
+   * Locks the codes of users, then the slots of addresses, each sorted, and reads all that the
+   * rule needs, the clock included, once the locks are held.
+   *
+   * @param sweep looks for dead rows on the way; null for none
    */
-  static async load(tx: Transaction, members: readonly LedgerMember[]): Promise<RequestLedger> {
-    const { users, addresses, pairNames, keys } = namesOf(members);
-    const [userSlots, addressSlots, pairs, { now, answers }] = await tx.ask(
-      userRateLimits.lock(users),
-      ipRateLimits.lock(addresses),
-      lockPairs(pairNames),
-      loadClockAndAnswers(keys),
-    );
-    return new RequestLedger(now, answers, pairs, userSlots, addressSlots);
+  static async load(
+    tx: Transaction,
+    members: readonly LedgerMember[],
+    sweep: Sweep | null,
+  ): Promise<RequestLedger> {
+    const { users, addresses, keys } = namesOf(members);
+    const inspections = sweep === null ? [] : [sweep.inspect];
+    const [otps, slots, now, answers] = await tx.ask(
+      lockOtps(users), lockSlots(addresses), READ_CLOCK, loadAnswers(keys), ...inspections);
+    return new RequestLedger({ now, answers, otps, slots });
   }
 
   /**
-   * Reads the same without a lock, the clock first. What was used after that time is left out, so
-   * that whoever is refused by it is refused by codes of the last 15 minutes and no others.
+   * Reads the same without a lock, the clock first, and ends the transaction. What was used after
+   * that time is left out, so that whoever is refused by it is refused by codes of the last 15
+   * minutes and no others.
    */
   static async peek(tx: Transaction, members: readonly LedgerMember[]): Promise<RequestLedger> {
-    const { users, addresses, pairNames, keys } = namesOf(members);
-    const [{ now, answers }, userSlots, addressSlots, pairs] = await tx.ask(
-      loadClockAndAnswers(keys),
-      userRateLimits.read(users),
-      ipRateLimits.read(addresses),
-      readPairs(pairNames),
-    );
-    const isKnown = ({ usedAt }: SubjectSlot): boolean => usedAt <= now;
-    const [user, address] = [userSlots.filter(isKnown), addressSlots.filter(isKnown)];
-    return new RequestLedger(now, answers, pairs, user, address);
+    const { users, addresses, keys } = namesOf(members);
+    const [now, answers, otps, slots] = await tx.askLast(
+      READ_CLOCK, loadAnswers(keys), readOtps(users), readSlots(addresses));
+    return new RequestLedger({
+      now,
+      answers,
+      otps: otps.filter(({ createdAt }) => createdAt <= now),
+      slots: slots.filter(({ usedAt }) => usedAt <= now),
+    });
   }
 
   /** What a member's decision rests on, as the members before it have left it. */
-  stateOf(member: LedgerMember): RequestState {
+  stateOf({ keyDigest, userId, address }: LedgerMember): RequestState {
     return {
       now: this.#now,
-      answer: this.#answers.find(member.keyDigest),
-      pair: this.#pairs.get(pairKey(member)) ?? null,
-      userSlots: this.#userSlots.get(member.userId) ?? [],
-      addressSlots: this.#addressSlots.get(member.address) ?? [],
+      answer: this.#answers.find(keyDigest),
+      otps: this.#otps.of(userId),
+      addressSlots: this.#slots.get(address) ?? NO_SLOTS,
     };
   }
 
   /** Takes a member's writes into the state. */
-  apply(member: LedgerMember, rows: RequestWrites): void {
-    this.#answers.add(rows.answer);
-    this.#pairs.set(pairKey(member), rows.pair);
-    setSlot(this.#userSlots, member.userId, rows.userSlot);
-    setSlot(this.#addressSlots, member.address, rows.addressSlot);
-    this.#writes.push({ member, rows });
+  apply({ address }: LedgerMember, { answer, otps, addressSlot }: RequestWrites): void {
+    this.#answers.add(answer);
+    for (const otp of otps) this.#otps.put(otp);
+    this.#slots.set(address, replaceSlot(this.#slots.get(address) ?? NO_SLOTS, addressSlot));
+    const slot = { address, ...addressSlot };
+    this.#changedSlots.set(slotKey(slot), slot);
+    this.#firstAnswer ??= answer;
   }
 
-  /** Those to whom a code was issued. */
-  get issued(): LedgerMember[] {
-    return this.#writes.map(({ member }) => member);
+  /** True when no code was issued. */
+  get isUnchanged(): boolean {
+    return this.#firstAnswer === null;
   }
 
   /** Writes what changed, each row once, each table in one statement; says how to prove it. */
   store(tx: Transaction): void {
-    const first = this.#writes[0];
-    if (first === undefined) return;
-    const { answer } = first.rows;
-    tx.wasCommitted = isAnswerStored(answer.keyDigest, answer.otpId);
-    storeSlots(tx, userRateLimits, this.#loadedSlots.user, this.#changed('user'));
-    storeSlots(tx, ipRateLimits, this.#loadedSlots.address, this.#changed('address'));
-    const pairs = new Map(this.#writes.map(({ member, rows }) => [pairKey(member), rows.pair]));
-    tx.writes.push(storePairs([...pairs.values()]));
+    const first = this.#firstAnswer;
+    if (first === null) return;
+    tx.wasCommitted = isAnswerStored(first.keyDigest, first.otpId);
+    this.#otps.store(tx);
+    this.#storeSlots(tx);
     this.#answers.store(tx);
   }
 
-  #changed(kind: 'user' | 'address'): SubjectSlot[] {
-    const changed = new Map<string, SubjectSlot>();
-    for (const { member, rows } of this.#writes) {
-      const subject = kind === 'user' ? member.userId : member.address;
-      const slot = { subject, ...(kind === 'user' ? rows.userSlot : rows.addressSlot) };
-      changed.set(slotKey(slot), slot);
+  #storeSlots(tx: Transaction): void {
+    const known: AddressSlot[] = [];
+    const fresh: AddressSlot[] = [];
+    for (const [key, slot] of this.#changedSlots) {
+      (this.#loadedSlots.has(key) ? known : fresh).push(slot);
     }
-    return [...changed.values()];
+    if (known.length > 0) tx.writes.push(updateSlots(known));
+    if (fresh.length === 0) return;
+    fresh.sort((a, b) => (a.address < b.address ? -1 : 1));
+    tx.writes.push(insertSlots(fresh));
   }
 }
 
-function storeSlots(
-  tx: Transaction,
-  limits: RateLimits,
-  loaded: ReadonlySet<string>,
-  changed: readonly SubjectSlot[],
-): void {
-  const fresh = changed.filter((slot) => !loaded.has(slotKey(slot)));
-  const known = fresh.length === changed.length ? []
-    : changed.filter((slot) => loaded.has(slotKey(slot)));
-  if (known.length > 0) tx.writes.push(limits.update(known));
-  if (fresh.length === 0) return;
-  fresh.sort((a, b) => (a.subject < b.subject ? -1 : 1));
-  tx.writes.push(limits.insert(fresh));
-}
+const NO_SLOTS: readonly Slot[] = Object.freeze([]);
 
-function slotKey({ subject, slot }: SubjectSlot): string {
-  return `${slot} ${subject}`;
+function slotKey({ address, slot }: AddressSlot): string {
+  return `${slot} ${address}`;
 }
 
 /** Every name once. */
 function namesOf(members: readonly LedgerMember[]) {
-  const pairs = new Map(members.map((member) => [pairKey(member), member]));
   const keys = new Map(members.map(({ keyDigest }) => [bytesKey(keyDigest), keyDigest]));
   return {
     users: [...new Set(members.map(({ userId }) => userId))],
     addresses: [...new Set(members.map(({ address }) => address))],
-    pairNames: [...pairs.values()],
     keys: [...keys.values()],
   };
-}
-
-function groupBySubject(slots: SubjectSlot[]): Map<string, Slot[]> {
-  const groups = new Map<string, Slot[]>();
-  for (const slot of slots) {
-    const group = groups.get(slot.subject);
-    if (group === undefined) groups.set(slot.subject, [slot]);
-    else group.push(slot);
-  }
-  return groups;
-}
-
-function setSlot(groups: Map<string, Slot[]>, subject: string, slot: Slot): void {
-  groups.set(subject, replaceSlot(groups.get(subject) ?? [], slot));
 }

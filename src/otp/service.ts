@@ -6,7 +6,6 @@ import { Collector } from '../db/collector.ts';
 import type { LaneOptions } from '../db/collector.ts';
 import { issueCodes, screenRequests } from './issue-codes.ts';
 import type { IssueParts } from './issue-codes.ts';
-import { pairKey } from './map-keys.ts';
 import type { IssueInput, IssueOutcome, VerifyInput, VerifyOutcome } from './outcome.ts';
 import { redeemCodes } from './redeem-codes.ts';
 import { RefusedLately } from './refused-lately.ts';
@@ -42,7 +41,7 @@ export function createOtpService(parts: IssueParts, lanes: LaneOptions = LANES):
   const verify = new Collector<VerifyInput, VerifyOutcome>({
     ...lanes,
     run: (inputs) => redeemCodes(parts, inputs),
-    subjectsOf: (input) => [pairKey(input)],
+    subjectsOf: ({ userId }) => [userId],
   });
   return Object.freeze({
     issue: createIssue(parts, lanes),

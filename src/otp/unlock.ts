@@ -1,5 +1,5 @@
 /** What an operator does for a locked pair (contract, POST /otp/verify: "until an operator"). */
-import { isVerifyStored, lockPairs, pushVerifyId, storePairs } from '../db/otps.ts';
+import { isVerifyStored, lockOtps, newestOtp, pushVerifyId, updateOtps } from '../db/otps.ts';
 import type { PairName } from '../db/otps.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { transaction } from '../db/transaction.ts';
@@ -15,13 +15,14 @@ import { drawVerifyId } from './draw.ts';
  */
 export async function unlockPair(pool: SessionPool, name: PairName): Promise<boolean> {
   return transaction(pool, async (tx) => {
-    const [[pair]] = await tx.ask(lockPairs([name]));
-    tx.hasNothingToKeep = pair === undefined;
-    if (pair === undefined) return false;
+    const [otps] = await tx.ask(lockOtps([name.userId]));
+    const pair = newestOtp(otps, name.purpose);
+    tx.hasNothingToKeep = pair === null;
+    if (pair === null) return false;
     const verifyId = drawVerifyId();
     const verifyIds = pushVerifyId(pair.verifyIds, verifyId);
     tx.wasCommitted = isVerifyStored(name, verifyId);
-    tx.writes.push(storePairs([{ ...pair, ...NO_ATTEMPTS, consecutiveWrong: 0, verifyIds }]));
+    tx.writes.push(updateOtps([{ ...pair, ...NO_ATTEMPTS, consecutiveWrong: 0, verifyIds }]));
     return true;
   });
 }

@@ -4,9 +4,12 @@
  */
 import { addSeconds, secondsUntil } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
-import type { Slot } from '../db/rate-limits.ts';
+import type { Slot } from '../db/ip-rate-limits.ts';
 import type { LimitView } from './outcome.ts';
 import { WINDOW_SECONDS } from './policy.ts';
+
+/** Points that were used at one time. */
+export type Use = Readonly<{ usedAt: Instant; points: number }>;
 
 /** One subject's limit at one time. */
 export type LimitState = Readonly<{
@@ -18,12 +21,12 @@ export type LimitState = Readonly<{
 /**
  * Measures a limit.
  *
- * @param slots all slots of the subject, in any order
+ * @param uses all that is known of the subject, in any order
  * @param now the database's clock
  * @param quota how many points may be live at a time
  */
-export function measureLimit(slots: readonly Slot[], now: Instant, quota: number): LimitState {
-  const live = liveSlots(slots, now);
+export function measureLimit(uses: readonly Use[], now: Instant, quota: number): LimitState {
+  const live = liveUses(uses, now);
   const used = live.reduce((sum, { points }) => sum + points, 0);
   const oldest = live[0];
   const resetSeconds = oldest === undefined ? WINDOW_SECONDS : secondsUntilFree(oldest, now);
@@ -39,34 +42,40 @@ export function measureLimit(slots: readonly Slot[], now: Instant, quota: number
 }
 
 /**
- * Uses one point now.
+ * Uses one point of an address now.
  *
  * @returns the slot to write: that of this very time, one whose time is over, or a new one
  */
 export function usePoint(slots: readonly Slot[], now: Instant): Slot {
   const same = slots.find(({ usedAt }) => usedAt === now);
   if (same !== undefined) return { ...same, points: same.points + 1 };
-  const free = slots.find((slot) => !isLive(slot, now));
+  const free = slots.find((slot) => !isPointLive(slot.usedAt, now));
   const next = slots.reduce((highest, { slot }) => Math.max(highest, slot), -1) + 1;
   return { slot: free?.slot ?? next, usedAt: now, points: 1 };
 }
 
-function isLive(slot: Slot, now: Instant): boolean {
-  return addSeconds(slot.usedAt, WINDOW_SECONDS) > now;
+/** The slots of an address once one of them was written. */
+export function replaceSlot(slots: readonly Slot[], written: Slot): Slot[] {
+  return [...slots.filter(({ slot }) => slot !== written.slot), written];
 }
 
-function liveSlots(slots: readonly Slot[], now: Instant): Slot[] {
-  const live = slots.filter((slot) => isLive(slot, now));
+/** Whether a point that was used at a time counts now. */
+export function isPointLive(usedAt: Instant, now: Instant): boolean {
+  return addSeconds(usedAt, WINDOW_SECONDS) > now;
+}
+
+function liveUses(uses: readonly Use[], now: Instant): Use[] {
+  const live = uses.filter(({ usedAt }) => isPointLive(usedAt, now));
   return live.length < 2 ? live : live.sort((a, b) => a.usedAt - b.usedAt);
 }
 
-function secondsUntilFree(slot: Slot, now: Instant): number {
-  return secondsUntil(now, addSeconds(slot.usedAt, WINDOW_SECONDS));
+function secondsUntilFree({ usedAt }: Use, now: Instant): number {
+  return secondsUntil(now, addSeconds(usedAt, WINDOW_SECONDS));
 }
 
 /** Until the oldest `points` of the live ones are free, which lets one more be used. */
-function secondsUntilPointsFree(live: readonly Slot[], now: Instant, points: number): number {
+function secondsUntilPointsFree(live: readonly Use[], now: Instant, points: number): number {
   let freed = 0;
-  const last = live.find((slot) => (freed += slot.points) >= points);
+  const last = live.find((use) => (freed += use.points) >= points);
   return last === undefined ? WINDOW_SECONDS : secondsUntilFree(last, now);
 }

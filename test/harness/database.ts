@@ -1,5 +1,6 @@
 /** A fresh database for a test, on the throwaway MySQL that the test runner started. */
 import { randomBytes } from 'node:crypto';
+import type { Value } from '../../src/db/bind.ts';
 import { createDatabase } from '../../src/db/create-database.ts';
 import { migrate } from '../../src/db/migrate.ts';
 import { SessionPool } from '../../src/db/pool.ts';
@@ -13,7 +14,7 @@ export type TestDatabase = Readonly<{
   clock: TestClock;
   pool: SessionPool;
   /** Runs one statement in a session of its own, outside the clock, and commits it. */
-  query: (sql: string, values?: readonly (string | number | Buffer)[]) => Promise<Row[]>;
+  query: (sql: string, values?: readonly Value[]) => Promise<Row[]>;
   /** Ends the pool; fails when a session was never given back. */
   close: () => void;
 }>;

@@ -1,26 +1,27 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { Otp } from '../../src/db/otps.ts';
 import { decideRequest } from '../../src/otp/decide-request.ts';
 import type { RequestInput, RequestState } from '../../src/otp/decide-request.ts';
 import { DEFAULT_POLICY } from '../../src/otp/policy.ts';
-import { answerWith, at, NOW, pairWith, usedAgo } from './rows.ts';
+import { answerWith, at, issuedAgo, NOW, otpWith, usedAgo } from './rows.ts';
 
 const INPUT: RequestInput = {
   userId: 'U1',
   purpose: 'login',
-  keyDigest: Buffer.alloc(32, 2),
-  fingerprint: Buffer.alloc(32, 3),
+  keyDigest: Buffer.alloc(16, 2),
+  fingerprint: Buffer.alloc(16, 3),
   otpId: Buffer.alloc(16, 0xab),
   keyId: 'k2',
   digest: Buffer.alloc(32, 0xcd),
 };
 
-const EMPTY: RequestState = { now: NOW, answer: null, pair: null, userSlots: [], addressSlots: [] };
+const EMPTY: RequestState = { now: NOW, answer: null, otps: [], addressSlots: [] };
 
-const LOCKED = pairWith({
+const LOCKED = otpWith({
   digest: null, wrongAttempts: 3, lastWrongAt: NOW, lockedUntil: at(600), consecutiveWrong: 3,
 });
-const FULL_USER = usedAgo(720, 540, 410);
+const FULL_USER = issuedAgo(720, 540, 410);
 const FULL_ADDRESS = usedAgo(10, 20, 30, 40, 50, 60, 70, 80);
 
 function decide(changes: Partial<RequestState>, input = INPUT, policy = DEFAULT_POLICY) {
@@ -39,10 +40,9 @@ test('issues the first code', () => {
     replayed: false,
     limits: { user, address },
   });
-  assert.equal(writes?.pair, pairWith({
+  assert.equal(writes?.otps, [otpWith({
     otpId: INPUT.otpId, keyId: 'k2', digest: INPUT.digest, expiresAt: at(300),
-  }));
-  assert.equal(writes?.userSlot, { slot: 0, usedAt: NOW, points: 1 });
+  })]);
   assert.equal(writes?.addressSlot, { slot: 0, usedAt: NOW, points: 1 });
   assert.equal(writes?.answer, answerWith({
     otpId: INPUT.otpId, remainingRequests: 2, expiresAt: at(86_400),
@@ -52,21 +52,21 @@ test('issues the first code', () => {
 /** [what, state, kind, seconds] in the order of the contract's table: the first that applies. */
 const REFUSALS: [string, Partial<RequestState>, string, number | undefined][] = [
   ['a replay wins over a lock and over both limits',
-    { answer: answerWith(), pair: LOCKED, userSlots: FULL_USER, addressSlots: FULL_ADDRESS },
+    { answer: answerWith(), otps: [LOCKED, ...FULL_USER], addressSlots: FULL_ADDRESS },
     'issued', undefined],
   ['another use of the key, over a lock',
-    { answer: answerWith({ fingerprint: Buffer.alloc(32, 4) }), pair: LOCKED },
+    { answer: answerWith({ fingerprint: Buffer.alloc(16, 4) }), otps: [LOCKED] },
     'key_reused', undefined],
-  ['the lock wins over the limits', { pair: LOCKED, userSlots: FULL_USER }, 'locked', 600],
+  ['the lock wins over the limits', { otps: [LOCKED, ...FULL_USER] }, 'locked', 600],
   ['a microsecond before the lock ends',
-    { pair: { ...LOCKED, lockedUntil: NOW + 1 } }, 'locked', 1],
-  ['the user limit', { userSlots: FULL_USER }, 'limited', 180],
+    { otps: [{ ...LOCKED, lockedUntil: NOW + 1 }] }, 'locked', 1],
+  ['the user limit', { otps: FULL_USER }, 'limited', 180],
   ['the address limit', { addressSlots: FULL_ADDRESS }, 'limited', 820],
-  ['the maximum of both', { userSlots: FULL_USER, addressSlots: FULL_ADDRESS }, 'limited', 820],
+  ['the maximum of both', { otps: FULL_USER, addressSlots: FULL_ADDRESS }, 'limited', 820],
   ['the other way round',
-    { userSlots: usedAgo(1, 2, 3), addressSlots: FULL_ADDRESS }, 'limited', 897],
+    { otps: issuedAgo(1, 2, 3), addressSlots: FULL_ADDRESS }, 'limited', 897],
   ['an operator must unlock',
-    { pair: pairWith({ consecutiveWrong: 100, lockedUntil: at(-5000) }) }, 'locked', 600],
+    { otps: [otpWith({ consecutiveWrong: 100, lockedUntil: at(-5000) })] }, 'locked', 600],
 ];
 
 for (const [what, state, kind, seconds] of REFUSALS) {
@@ -91,27 +91,27 @@ test('a key is forgotten exactly at its end', () => {
 });
 
 test('a lock that is over lets a request through and starts the count over', () => {
-  const { writes } = decide({ pair: { ...LOCKED, lockedUntil: NOW } });
-  assert.is(writes?.pair.wrongAttempts, 0);
-  assert.is(writes?.pair.lockedUntil, null);
-  assert.is(writes?.pair.consecutiveWrong, 3);
+  const { writes } = decide({ otps: [{ ...LOCKED, lockedUntil: NOW }] });
+  assert.is(writes?.otps[0]?.wrongAttempts, 0);
+  assert.is(writes?.otps[0]?.lockedUntil, null);
+  assert.is(writes?.otps[0]?.consecutiveWrong, 3);
 });
 
 test('a new code does not reset the count of wrong attempts', () => {
-  const pair = pairWith({ wrongAttempts: 2, lastWrongAt: at(-599.999999), consecutiveWrong: 5 });
-  const { writes } = decide({ pair });
-  assert.is(writes?.pair.wrongAttempts, 2);
-  assert.is(writes?.pair.lastWrongAt, at(-599.999999));
-  assert.is(writes?.pair.consecutiveWrong, 5);
-  const quiet = decide({ pair: { ...pair, lastWrongAt: at(-600) } });
-  assert.is(quiet.writes?.pair.wrongAttempts, 0);
-  assert.is(quiet.writes?.pair.consecutiveWrong, 5);
+  const otp = otpWith({ wrongAttempts: 2, lastWrongAt: at(-599.999999), consecutiveWrong: 5 });
+  const { writes } = decide({ otps: [otp] });
+  assert.is(writes?.otps[0]?.wrongAttempts, 2);
+  assert.is(writes?.otps[0]?.lastWrongAt, at(-599.999999));
+  assert.is(writes?.otps[0]?.consecutiveWrong, 5);
+  const quiet = decide({ otps: [{ ...otp, lastWrongAt: at(-600) }] });
+  assert.is(quiet.writes?.otps[0]?.wrongAttempts, 0);
+  assert.is(quiet.writes?.otps[0]?.consecutiveWrong, 5);
 });
 
 test('a redeemed code is superseded by an open one', () => {
-  const { writes } = decide({ pair: pairWith({ digest: null, redeemedAt: at(-1) }) });
-  assert.is(writes?.pair.redeemedAt, null);
-  assert.equal(writes?.pair.digest, INPUT.digest);
+  const { writes } = decide({ otps: [otpWith({ digest: null, redeemedAt: at(-1) })] });
+  assert.is(writes?.otps[0]?.redeemedAt, null);
+  assert.equal(writes?.otps[0]?.digest, INPUT.digest);
 });
 
 test('a policy of its own sets lifetime, limits and retention', () => {
@@ -122,12 +122,52 @@ test('a policy of its own sets lifetime, limits and retention', () => {
     lifetimeSeconds: 60,
     keyRetentionSeconds: 3600,
   };
-  const full = { userSlots: FULL_USER, addressSlots: FULL_ADDRESS };
+  const full = { otps: FULL_USER, addressSlots: FULL_ADDRESS };
   const { outcome, writes } = decide(full, INPUT, policy);
   assert.is(outcome.kind === 'issued' && outcome.ttlSeconds, 60);
   assert.is(outcome.kind === 'issued' && outcome.remainingRequests, 0);
-  assert.is(writes?.pair.expiresAt, at(60));
+  assert.is(writes?.otps[0]?.expiresAt, at(60));
   assert.is(writes?.answer.expiresAt, at(3600));
+});
+
+/** [what, codes of the user, slot and number of the next one] */
+const PLACES: [string, Otp[], number, number][] = [
+  ['a new row after all others', [otpWith({ slot: 4, number: 7 })], 5, 8],
+  ['the row of the earlier code, a microsecond too early',
+    [otpWith({ createdAt: at(-899.999999) })], 1, 2],
+  ['the row of the earlier code, when its point is free', [otpWith({ createdAt: at(-900) })], 0, 2],
+  ['a superseded code whose point is free',
+    [otpWith({ slot: 1, number: 2 }), otpWith({ slot: 2, createdAt: at(-900) })], 2, 3],
+  ['not the last code of another pair',
+    [otpWith({ purpose: 'pay', createdAt: at(-1000), expiresAt: at(-700) })], 1, 2],
+  ['a day after its end', [otpWith({
+    purpose: 'pay', createdAt: at(-86_700), expiresAt: at(-86_400),
+  })], 0, 2],
+  ['never one that counts wrong codes', [otpWith({
+    purpose: 'pay', createdAt: at(-200_000), expiresAt: at(-190_000), consecutiveWrong: 1,
+  })], 1, 2],
+];
+
+for (const [what, otps, slot, number] of PLACES) {
+  test(`the place of a code: ${what}`, () => {
+    const { writes } = decide({ otps });
+    assert.equal([writes?.otps[0]?.slot, writes?.otps[0]?.number], [slot, number]);
+  });
+}
+
+test('of the codes of a pair the one with the highest number counts, in any order of rows', () => {
+  const older = otpWith({ slot: 3, number: 1, lockedUntil: at(500), consecutiveWrong: 3 });
+  const newer = otpWith({ slot: 1, number: 2 });
+  for (const otps of [[older, newer], [newer, older]]) assert.ok(decide({ otps }).writes !== null);
+});
+
+test('the count of wrong attempts moves on, and leaves no trace behind', () => {
+  const earlier = otpWith({ consecutiveWrong: 2, wrongAttempts: 2, lastWrongAt: at(-1) });
+  const { writes } = decide({ otps: [earlier] });
+  assert.equal(writes?.otps.map(({ slot, consecutiveWrong }) => [slot, consecutiveWrong]),
+    [[1, 2], [0, 0]]);
+  assert.is(decide({ otps: [{ ...earlier, createdAt: at(-900) }] }).writes?.otps.length, 1);
+  assert.is(decide({ otps: [otpWith()] }).writes?.otps.length, 1);
 });
 
 test.run();

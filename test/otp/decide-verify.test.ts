@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { decideVerify } from '../../src/otp/decide-verify.ts';
 import type { VerifyAttempt, VerifyState } from '../../src/otp/decide-verify.ts';
 import { DEFAULT_POLICY } from '../../src/otp/policy.ts';
-import { answerWith, at, NOW, pairWith } from './rows.ts';
+import { answerWith, at, NOW, otpWith } from './rows.ts';
 
 const RIGHT = Buffer.alloc(32, 1);
 const WRONG = Buffer.alloc(32, 2);
@@ -34,7 +34,7 @@ function decide(
   return { ...decideVerify({ ...EMPTY, ...changes }, attempt, policy), compared: compared.count };
 }
 
-const LOCKED = pairWith({
+const LOCKED = otpWith({
   digest: null, wrongAttempts: 3, lastWrongAt: NOW, lockedUntil: at(600), consecutiveWrong: 3,
 });
 
@@ -46,12 +46,12 @@ const REFUSALS: [string, Partial<VerifyState>, object, number][] = [
     { kind: 'locked', retryAfterSeconds: 1 }, 0],
   ['the lock is over, the code is dead', { pair: { ...LOCKED, lockedUntil: NOW } },
     { kind: 'expired' }, 1],
-  ['redeemed', { pair: pairWith({ digest: null, redeemedAt: at(-1) }) }, { kind: 'used' }, 0],
-  ['redeemed and long ago', { pair: pairWith({ redeemedAt: at(-400), expiresAt: at(-100) }) },
+  ['redeemed', { pair: otpWith({ digest: null, redeemedAt: at(-1) }) }, { kind: 'used' }, 0],
+  ['redeemed and long ago', { pair: otpWith({ redeemedAt: at(-400), expiresAt: at(-100) }) },
     { kind: 'used' }, 0],
-  ['exactly as old as its lifetime', { pair: pairWith({ expiresAt: NOW }) },
+  ['exactly as old as its lifetime', { pair: otpWith({ expiresAt: NOW }) },
     { kind: 'expired' }, 0],
-  ['until an operator unlocks', { pair: pairWith({ consecutiveWrong: 100 }) },
+  ['until an operator unlocks', { pair: otpWith({ consecutiveWrong: 100 }) },
     { kind: 'locked', retryAfterSeconds: 600 }, 0],
 ];
 
@@ -65,27 +65,27 @@ for (const [what, state, outcome, comparisons] of REFUSALS) {
 }
 
 test('redeems a microsecond before the end, erases the digest, starts the counts over', () => {
-  const pair = pairWith({
+  const pair = otpWith({
     expiresAt: NOW + 1, wrongAttempts: 2, lastWrongAt: at(-1), consecutiveWrong: 99,
   });
   const { outcome, writes } = decide({ pair });
   assert.equal(outcome, { kind: 'verified', replayed: false });
   assert.equal(writes, {
-    pair: pairWith({ expiresAt: NOW + 1, digest: null, redeemedAt: NOW, verifyIds: VERIFY_ID }),
+    pair: otpWith({ expiresAt: NOW + 1, digest: null, redeemedAt: NOW, verifyIds: VERIFY_ID }),
     answer: null,
   });
 });
 
 test('a code whose secret is gone can never be right, and costs no attempt', () => {
-  const { outcome, writes } = decide({ pair: pairWith() }, null);
+  const { outcome, writes } = decide({ pair: otpWith() }, null);
   assert.equal(outcome, { kind: 'expired' });
   assert.is(writes, null);
 });
 
 test('counts the first and the second wrong code', () => {
-  const first = decide({ pair: pairWith() }, WRONG);
+  const first = decide({ pair: otpWith() }, WRONG);
   assert.equal(first.outcome, { kind: 'wrong', attemptsRemaining: 2 });
-  assert.equal(first.writes?.pair, pairWith({
+  assert.equal(first.writes?.pair, otpWith({
     wrongAttempts: 1, consecutiveWrong: 1, lastWrongAt: NOW, verifyIds: VERIFY_ID,
   }));
   const second = decide({ pair: first.writes!.pair }, WRONG);
@@ -93,7 +93,7 @@ test('counts the first and the second wrong code', () => {
 });
 
 test('the third wrong code locks and kills the code', () => {
-  const pair = pairWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-10) });
+  const pair = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-10) });
   const { outcome, writes } = decide({ pair }, WRONG);
   assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600 });
   assert.is(writes?.pair.lockedUntil, at(600));
@@ -102,19 +102,19 @@ test('the third wrong code locks and kills the code', () => {
 });
 
 test('the third attempt may be right', () => {
-  const pair = pairWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-10) });
+  const pair = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-10) });
   assert.equal(decide({ pair }).outcome, { kind: 'verified', replayed: false });
 });
 
 test('a quiet time of exactly the length of a lock starts the count over', () => {
-  const pair = pairWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-600) });
+  const pair = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-600) });
   assert.equal(decide({ pair }, WRONG).outcome, { kind: 'wrong', attemptsRemaining: 2 });
   const early = { ...pair, lastWrongAt: at(-599.999999) };
   assert.is(decide({ pair: early }, WRONG).outcome.kind, 'locked');
 });
 
 test('after the end of a lock the count starts over, the consecutive one goes on', () => {
-  const pair = pairWith({ ...LOCKED, digest: RIGHT, lockedUntil: NOW });
+  const pair = otpWith({ ...LOCKED, digest: RIGHT, lockedUntil: NOW });
   const { outcome, writes } = decide({ pair }, WRONG);
   assert.equal(outcome, { kind: 'wrong', attemptsRemaining: 2 });
   assert.is(writes?.pair.lockedUntil, null);
@@ -122,22 +122,22 @@ test('after the end of a lock the count starts over, the consecutive one goes on
 });
 
 test('the last consecutive wrong code locks, however many of the round are left', () => {
-  const before = decide({ pair: pairWith({ consecutiveWrong: 98 }) }, WRONG);
+  const before = decide({ pair: otpWith({ consecutiveWrong: 98 }) }, WRONG);
   assert.equal(before.outcome, { kind: 'wrong', attemptsRemaining: 1 });
-  const last = decide({ pair: pairWith({ consecutiveWrong: 99 }) }, WRONG);
+  const last = decide({ pair: otpWith({ consecutiveWrong: 99 }) }, WRONG);
   assert.equal(last.outcome, { kind: 'locked', retryAfterSeconds: 600 });
   assert.is(last.writes?.pair.consecutiveWrong, 100);
 });
 
 test('a key wins with the right code only, and replays for the same code only', () => {
-  const key = Buffer.alloc(32, 8);
+  const key = Buffer.alloc(16, 8);
   const { attempt } = attemptWith(RIGHT, key);
-  const won = decideVerify({ ...EMPTY, pair: pairWith() }, attempt, DEFAULT_POLICY);
+  const won = decideVerify({ ...EMPTY, pair: otpWith() }, attempt, DEFAULT_POLICY);
   assert.equal(won.writes?.answer, answerWith({
     keyDigest: key,
-    fingerprint: RIGHT,
+    fingerprint: RIGHT.subarray(0, 16),
     keyId: 'k1',
-    otpId: pairWith().otpId,
+    otpId: otpWith().otpId,
     ttlSeconds: null,
     remainingRequests: null,
     expiresAt: at(86_400),
@@ -153,14 +153,14 @@ test('a key wins with the right code only, and replays for the same code only', 
 });
 
 test('a wrong code with a key stores nothing under the key', () => {
-  const { attempt } = attemptWith(WRONG, Buffer.alloc(32, 8));
-  const decision = decideVerify({ ...EMPTY, pair: pairWith() }, attempt, DEFAULT_POLICY);
+  const { attempt } = attemptWith(WRONG, Buffer.alloc(16, 8));
+  const decision = decideVerify({ ...EMPTY, pair: otpWith() }, attempt, DEFAULT_POLICY);
   assert.is(decision.writes?.answer, null);
 });
 
 test('one allowed attempt: the first wrong code locks', () => {
   const policy = { ...DEFAULT_POLICY, wrongAttempts: 1, lockSeconds: 1 };
-  const { outcome, writes } = decide({ pair: pairWith() }, WRONG, policy);
+  const { outcome, writes } = decide({ pair: otpWith() }, WRONG, policy);
   assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 1 });
   assert.is(writes?.pair.lockedUntil, at(1));
 });

@@ -1,8 +1,8 @@
 /** Rows for the tables of the rule tests: a time, and builders with the usual values. */
 import { addSeconds, parseInstant } from '../../src/db/instant.ts';
 import type { StoredAnswer } from '../../src/db/idempotency-keys.ts';
-import type { Pair } from '../../src/db/otps.ts';
-import type { Slot } from '../../src/db/rate-limits.ts';
+import type { Slot } from '../../src/db/ip-rate-limits.ts';
+import type { Otp } from '../../src/db/otps.ts';
 
 export const NOW = parseInstant('2026-01-05 08:00:00.000000');
 
@@ -16,10 +16,20 @@ export function usedAgo(...seconds: number[]): Slot[] {
   return seconds.map((ago, slot) => ({ slot, usedAt: at(-ago), points: 1 }));
 }
 
-/** A pair with an open code that was issued at NOW. */
-export function pairWith(changes: Partial<Pair> = {}): Pair {
+/** Codes of other purposes that were issued at the given seconds before NOW, and redeemed. */
+export function issuedAgo(...seconds: number[]): Otp[] {
+  return seconds.map((ago, index) => otpWith({
+    slot: 10 + index, number: 1 + index, purpose: `p${index}`, digest: null,
+    createdAt: at(-ago), expiresAt: at(300 - ago), redeemedAt: at(-ago),
+  }));
+}
+
+/** The open code of a pair, issued at NOW. */
+export function otpWith(changes: Partial<Otp> = {}): Otp {
   return {
     userId: 'U1',
+    slot: 0,
+    number: 1,
     purpose: 'login',
     otpId: Buffer.alloc(16, 7),
     keyId: 'k1',
@@ -39,8 +49,8 @@ export function pairWith(changes: Partial<Pair> = {}): Pair {
 /** A stored 201 whose key is good for another hour. */
 export function answerWith(changes: Partial<StoredAnswer> = {}): StoredAnswer {
   return {
-    keyDigest: Buffer.alloc(32, 2),
-    fingerprint: Buffer.alloc(32, 3),
+    keyDigest: Buffer.alloc(16, 2),
+    fingerprint: Buffer.alloc(16, 3),
     keyId: null,
     otpId: Buffer.alloc(16, 9),
     ttlSeconds: 300,

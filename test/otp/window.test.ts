@@ -1,9 +1,8 @@
 import * as fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Slot } from '../../src/db/rate-limits.ts';
-import { replaceSlot } from '../../src/otp/decide-request.ts';
-import { measureLimit, usePoint } from '../../src/otp/window.ts';
+import type { Slot } from '../../src/db/ip-rate-limits.ts';
+import { measureLimit, replaceSlot, usePoint } from '../../src/otp/window.ts';
 import { at, NOW, usedAgo } from './rows.ts';
 
 const MICROSECOND = 0.000001;

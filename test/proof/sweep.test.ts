@@ -23,7 +23,6 @@ const STEP_ROWS = 256;
 const LIVE = {
   idempotency_keys: 'expires_at > ?',
   otps: 'consecutive_wrong > 0 OR expires_at > ? - INTERVAL 1 DAY',
-  user_rate_limits: 'used_at > ? - INTERVAL 900 SECOND',
   ip_rate_limits: 'used_at > ? - INTERVAL 900 SECOND',
 } as const;
 type Table = keyof typeof LIVE;
@@ -87,7 +86,7 @@ test('after 25 hours the dead vanish a few at a time, and all of them do', async
   assert.ok(soon > 0, 'not all at once');
   // Each of two cursors passes by four rows for each code of its process.
   for (let round = 0; round < 24; round += 1) await traffic(BATCH);
-  for (const table of ['idempotency_keys', 'user_rate_limits', 'ip_rate_limits'] as const) {
+  for (const table of ['idempotency_keys', 'ip_rate_limits'] as const) {
     const left = await countRows(table, isDead(table));
     assert.is(left, 0, `${table}: ${left} dead rows`);
   }

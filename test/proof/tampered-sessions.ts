@@ -1,6 +1,7 @@
 /** Real sessions whose statements a test can make fail, and a table for transactions to write. */
 import { openSession } from '../../src/db/session.ts';
-import type { Row, Session, Value } from '../../src/db/session.ts';
+import type { Value } from '../../src/db/bind.ts';
+import type { Row, Session } from '../../src/db/session.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
 import { SessionPool } from '../../src/db/pool.ts';
 import { createTestDatabase } from '../harness/database.ts';
@@ -10,8 +11,13 @@ import type { TestDatabase } from '../harness/database.ts';
 export type Tamper = <T>(name: string, session: Session, proceed: () => Promise<T>) => Promise<T>;
 
 /** Statements that go in one round trip have one name: theirs, with spaces between. */
+export function includes(name: string, statement: string): boolean {
+  return name.split(' ').includes(statement);
+}
+
+/** Whether a round trip ends in COMMIT. */
 export function isCommit(name: string): boolean {
-  return name.split(' ').includes('commit');
+  return includes(name, 'commit');
 }
 
 /** Runs one statement in a transaction. */

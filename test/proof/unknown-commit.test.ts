@@ -12,7 +12,7 @@ import { createPolicies } from '../../src/otp/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { newSecretsText, secretsOf } from '../harness/service.ts';
-import { ask, createBench, isCommit, rowsBy } from './tampered-sessions.ts';
+import { ask, createBench, includes, isCommit, rowsBy } from './tampered-sessions.ts';
 import { wrongCode } from './traffic.ts';
 import type { Bench, Tamper } from './tampered-sessions.ts';
 import { createGate, errorOf, timed } from './waiting.ts';
@@ -91,7 +91,7 @@ test('the question is asked again when its own connection is lost', async () => 
   const cut = cutCommit('after');
   let questions = 0;
   bench.tamper(async (name, session, proceed) => {
-    if (name !== 'find') return cut(name, session, proceed);
+    if (!includes(name, 'find')) return cut(name, session, proceed);
     questions += 1;
     if (questions > 2) return proceed();
     session.destroy();
@@ -107,7 +107,7 @@ test('the question waits for a server that is still at it', async () => {
   const asked = createGate();
   const cut = cutCommit('before');
   bench.tamper(async (name, session, proceed) => {
-    if (name === 'find') asked.open();
+    if (includes(name, 'find')) asked.open();
     return cut(name, session, proceed);
   });
   // The work writes nothing itself: the stranger is the server side of its lost connection.
@@ -150,7 +150,7 @@ test('a question that is at fault is not taken for an answer', async () => {
 test('an error of the server at COMMIT is known: rolled back, nothing is asked', async () => {
   let questions = 0;
   bench.tamper(async (name, _, proceed) => {
-    if (name === 'find') questions += 1;
+    if (includes(name, 'find')) questions += 1;
     if (name === 'commit' && runs === 1) throw new StatementError(name, 'X', 3100, 'rerun');
     return proceed();
   });
@@ -198,7 +198,8 @@ test('a wrong code whose COMMIT was lost counts once, also when another one came
     bench.tamper(cutAfterwards(() => guess(other, 2)));
     assert.is((await guess(service, 1)).kind, 'wrong');
     const [row] = await bench.database.query(
-      'SELECT consecutive_wrong AS n FROM otps WHERE user_id = ?', [pair.userId]);
+      'SELECT consecutive_wrong AS n FROM otps WHERE user_id = ? ORDER BY number DESC',
+      [pair.userId]);
     assert.is(row?.n, 2);
   });
 
@@ -215,7 +216,8 @@ test('a right code whose COMMIT was lost is never called wrong, whatever came af
     const outcome = await service.verify({ ...pair, code, key: null }, isWanted);
     assert.is(outcome.kind, 'verified');
     const [row] = await bench.database.query(
-      'SELECT consecutive_wrong AS n FROM otps WHERE user_id = ?', [pair.userId]);
+      'SELECT consecutive_wrong AS n FROM otps WHERE user_id = ? ORDER BY number DESC',
+      [pair.userId]);
     assert.is(row?.n, 1);
   });
 

@@ -4,9 +4,10 @@
 -- made them true; so a row is proof that it happened, also for a process whose COMMIT went
 -- unanswered. Two first requests with one key are arbitrated by the primary key.
 --
--- key_digest: SHA-256 of the operation and the key. The key itself is not stored.
--- fingerprint: what the key was used for. Of a request: SHA-256 of user_id and purpose. Of a
---   verification: the keyed digest of the right code, bound to otp_id, user_id and purpose.
+-- key_digest: 128 bits of SHA-256 of the operation and the key. The key itself is not stored.
+-- fingerprint: what the key was used for. Of a request: 128 bits of SHA-256 of user_id and purpose.
+--   Of a verification: those of the keyed digest of the right code, bound to otp_id, user_id and
+--   purpose. 128 bits, because every request adds a row that stays for a day.
 -- key_id: the server secret of such a keyed digest. NULL: the row is of a request.
 -- otp_id, ttl_seconds, remaining_requests: the members of the stored answer. The last two are
 --   NULL for a verification, whose answer has no such members.
@@ -15,12 +16,12 @@
 -- Indexes: the primary key finds a key; the sweep walks it in order.
 
 INSERT INTO schema_migrations (version, name, started_at)
-VALUES (5, '0005-idempotency-keys', UTC_TIMESTAMP(6))
-ON DUPLICATE KEY UPDATE name = '0005-idempotency-keys';
+VALUES (4, '0004-idempotency-keys', UTC_TIMESTAMP(6))
+ON DUPLICATE KEY UPDATE name = '0004-idempotency-keys';
 
 CREATE TABLE idempotency_keys (
-  key_digest BINARY(32) NOT NULL,
-  fingerprint BINARY(32) NOT NULL,
+  key_digest BINARY(16) NOT NULL,
+  fingerprint BINARY(16) NOT NULL,
   key_id VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NULL,
   otp_id BINARY(16) NOT NULL,
   ttl_seconds SMALLINT UNSIGNED NULL,
@@ -29,4 +30,4 @@ CREATE TABLE idempotency_keys (
   PRIMARY KEY (key_digest)
 ) ENGINE = InnoDB;
 
-UPDATE schema_migrations SET finished_at = UTC_TIMESTAMP(6) WHERE version = 5;
+UPDATE schema_migrations SET finished_at = UTC_TIMESTAMP(6) WHERE version = 4;

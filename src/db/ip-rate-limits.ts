@@ -1,0 +1,76 @@
+/** The table ip_rate_limits: quota points per client address, in slots. */
+import type { Value } from './bind.ts';
+import { formatInstant, parseInstant } from './instant.ts';
+import type { Instant } from './instant.ts';
+import { repeat, write } from './query.ts';
+import type { Query, Write } from './query.ts';
+import type { Row } from './session.ts';
+
+/** One slot of an address: the points used at one time. */
+export type Slot = Readonly<{ slot: number; usedAt: Instant; points: number }>;
+
+/** A slot with the address that it belongs to. */
+export type AddressSlot = Readonly<{ address: string }> & Slot;
+
+// FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
+// the rows of others, against the order of the locks.
+const READ_SQL = `SELECT address, slot, used_at, points
+  FROM ip_rate_limits FORCE INDEX (PRIMARY) WHERE address IN (`;
+const INSERT_SQL = 'INSERT INTO ip_rate_limits (address, slot, used_at, points) VALUES ';
+const UPDATE_SQL_END =
+  ' AS new ON DUPLICATE KEY UPDATE used_at = new.used_at, points = new.points';
+const ROW = '(?,?,?,?)';
+
+/**
+ * Reads all slots of addresses and locks those that exist until the end of the transaction. To be
+ * locked after the codes of users. An address that has none is arbitrated by `insertSlots`:
+ * whoever comes second is rerun.
+ *
+ * @param addresses unique; the server locks in the order of the primary key, whatever theirs
+ */
+export function lockSlots(addresses: readonly string[]): Query<AddressSlot[]> {
+  const { sql, ...query } = readSlots(addresses);
+  return { ...query, name: 'ip_rate_limits.lock', sql: `${sql} FOR UPDATE` };
+}
+
+/** Reads all slots of addresses and locks nothing: enough to refuse, never to grant. */
+export function readSlots(addresses: readonly string[]): Query<AddressSlot[]> {
+  return {
+    name: 'ip_rate_limits.read',
+    sql: `${READ_SQL}${repeat(addresses.length, '?')})`,
+    values: addresses,
+    read: (rows) => rows.map(readSlot),
+  };
+}
+
+/**
+ * Writes slots that did not exist; fails, to be rerun, when another transaction was first.
+ *
+ * @param slots sorted by address, so that transactions never wait for each other in a ring
+ */
+export function insertSlots(slots: readonly AddressSlot[]): Write {
+  return write('ip_rate_limits.insert', INSERT_SQL + repeat(slots.length, ROW), valuesOf(slots));
+}
+
+/** Writes slots that exist and are locked. */
+export function updateSlots(slots: readonly AddressSlot[]): Write {
+  const sql = INSERT_SQL + repeat(slots.length, ROW) + UPDATE_SQL_END;
+  return write('ip_rate_limits.update', sql, valuesOf(slots));
+}
+
+function valuesOf(slots: readonly AddressSlot[]): Value[] {
+  const values: Value[] = [];
+  for (const { address, slot, usedAt, points } of slots) {
+    values.push(address, slot, formatInstant(usedAt), points);
+  }
+  return values;
+}
+
+function readSlot(row: Row): AddressSlot {
+  return {
+    address: row.address as string,
+    slot: row.slot as number,
+    usedAt: parseInstant(row.used_at as string),
+    points: row.points as number,
+  };
+}
