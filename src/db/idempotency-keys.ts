@@ -6,7 +6,7 @@ import { repeat, write } from './query.ts';
 import type { Query, Write } from './query.ts';
 import type { Row } from './session.ts';
 
-/** A stored answer. See schema/0004-idempotency-keys.sql for what each null means. */
+/** A stored answer. See schema/0005-idempotency-keys.sql for what each null means. */
 export type StoredAnswer = Readonly<{
   /** KEY_DIGEST_BYTES, as is the fingerprint. */
   keyDigest: Buffer;

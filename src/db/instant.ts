@@ -30,8 +30,22 @@ export function parseNullableInstant(text: string | null): Instant | null {
   return text === null ? null : parseInstant(text);
 }
 
+/** The texts of a list of requests are few and the same for all: their one time, and its ends. */
+const texts = new Map<Instant, string>();
+const TEXTS_MAX = 64;
+
 /** Writes an instant as a DATETIME(6) text. */
 export function formatInstant(instant: Instant): string {
+  let text = texts.get(instant);
+  if (text === undefined) {
+    if (texts.size === TEXTS_MAX) texts.clear();
+    text = textOf(instant);
+    texts.set(instant, text);
+  }
+  return text;
+}
+
+function textOf(instant: Instant): string {
   const seconds = Math.floor(instant / MICROSECONDS_PER_SECOND);
   const fraction = instant - seconds * MICROSECONDS_PER_SECOND;
   const text = new Date(seconds * 1000).toISOString();

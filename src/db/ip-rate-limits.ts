@@ -6,6 +6,9 @@ import { repeat, write } from './query.ts';
 import type { Query, Write } from './query.ts';
 import type { Row } from './session.ts';
 
+/** Slots of an address; all of them are read and locked, so they are few. */
+export const SLOTS_MAX = 32;
+
 /** One slot of an address: the points used at one time. */
 export type Slot = Readonly<{ slot: number; usedAt: Instant; points: number }>;
 

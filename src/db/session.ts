@@ -101,9 +101,10 @@ function connectionOptions(settings: DatabaseSettings): ConnectionOptions {
     dateStrings: true,
     supportBigNumbers: true,
     stringifyObjects: true,
-    // A transaction is two round trips; every value is bound, and only strings, numbers and
-    // buffers can be (Value), so that no value is ever read as SQL.
+    // A transaction is two round trips; every value is bound, and only a Value can be, so that
+    // no value is ever read as SQL.
     multipleStatements: true,
+    queryFormat: (sql, values: readonly Value[]) => bindValues(sql, values),
     connectTimeout: OPEN_TIMEOUT_MS,
     // affectedRows must count changed rows; LOAD DATA LOCAL must not be open to the server.
     flags: ['-FOUND_ROWS', '-LOCAL_FILES'],
@@ -143,9 +144,8 @@ function createSession(connection: Connection, socket: Socket): Session {
         reject(new StatementError(name, 'CONNECTION_DESTROYED', 0, 'lost'));
         return;
       }
-      const text = bindValues(sql, values);
       failPending = reject;
-      connection.query<QueryResult>(text, (error, result) => {
+      connection.query<QueryResult>(sql, values as Value[], (error, result) => {
         failPending = null;
         if (error) reject(describeStatementError(name, error));
         else resolve(result);

@@ -6,6 +6,7 @@
  */
 import type { Value } from './bind.ts';
 import { randomBytes } from 'node:crypto';
+import { SLOTS_MAX } from './ip-rate-limits.ts';
 import { SPENT_CODE_RETENTION_SECONDS } from './otps.ts';
 import { repeat, write } from './query.ts';
 import type { Query } from './query.ts';
@@ -28,6 +29,8 @@ type SweptTable = Readonly<{
   keyOf: (rows: WrittenRows) => Key;
 }>;
 
+const FIRST_TIME = '1970-01-01 00:00:00';
+
 /** What is dead, table by table. Rows with a count of wrong codes are live (0002-otps.sql). */
 const SWEPT_TABLES: readonly SweptTable[] = [
   {
@@ -46,8 +49,14 @@ const SWEPT_TABLES: readonly SweptTable[] = [
   {
     name: 'ip_rate_limits',
     key: ['address', 'slot'],
-    isDead: 'used_at <= NOW(6) - INTERVAL 900 SECOND',
+    isDead: `used_at <= NOW(6) - INTERVAL IF(slot = ${SLOTS_MAX - 1}, 1800, 900) SECOND`,
     keyOf: ({ address }) => [address, 0],
+  },
+  {
+    name: 'ip_rate_overflow',
+    key: ['address', 'used_at'],
+    isDead: 'used_at <= NOW(6) - INTERVAL 900 SECOND',
+    keyOf: ({ address }) => [address, FIRST_TIME],
   },
 ];
 

@@ -5,14 +5,15 @@
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
-import type { Slot } from '../db/ip-rate-limits.ts';
 import { newestOtp } from '../db/otps.ts';
 import type { Otp } from '../db/otps.ts';
+import { measureAddress, useAddress } from './address-uses.ts';
+import type { AddressUses, AddressWrite } from './address-uses.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from './attempts.ts';
 import { nextPlace } from './next-place.ts';
 import type { IssueOutcome, Limits } from './outcome.ts';
 import type { Policy } from './policy.ts';
-import { measureLimit, replaceSlot, usePoint } from './window.ts';
+import { measureLimit } from './window.ts';
 import type { Use } from './window.ts';
 
 /** What the database knows, read while the user and the address are locked. */
@@ -22,7 +23,7 @@ export type RequestState = Readonly<{
   answer: StoredAnswer | null;
   /** All codes of the user. */
   otps: readonly Otp[];
-  addressSlots: readonly Slot[];
+  address: AddressUses;
 }>;
 
 /** The request, with the code that is to be issued should the rule allow it. */
@@ -41,7 +42,7 @@ export type RequestWrites = Readonly<{
   answer: StoredAnswer;
   /** The new code; and the one that it supersedes, when that one must forget its attempts. */
   otps: readonly Otp[];
-  addressSlot: Slot;
+  address: Readonly<{ after: AddressUses; write: AddressWrite }>;
 }>;
 
 /** How a request ends. Writes are null when nothing changes: every case but the last. */
@@ -74,7 +75,7 @@ export function answerWithoutIssuing(
 ): IssueOutcome | null {
   const { now, answer } = state;
   const user = measureLimit(usesOf(state.otps), now, policy.userLimit);
-  const address = measureLimit(state.addressSlots, now, policy.addressLimit);
+  const address = measureAddress(state.address, now, policy.addressLimit);
   const limits = { user: user.view, address: address.view };
   if (answer !== null && now < answer.expiresAt) {
     return replay(answer, input.fingerprint, limits);
@@ -106,18 +107,17 @@ function replay(answer: StoredAnswer, fingerprint: Buffer, limits: Limits): Issu
 function issue(state: RequestState, input: RequestInput, policy: Policy): RequestDecision {
   const { now } = state;
   const otps = supersede(state, input, policy);
-  const addressSlot = usePoint(state.addressSlots, now);
+  const address = useAddress(state.address, now);
   const used = [...usesOf(state.otps), { usedAt: now, points: 1 }];
   const user = measureLimit(used, now, policy.userLimit);
-  const address = measureLimit(
-    replaceSlot(state.addressSlots, addressSlot), now, policy.addressLimit);
+  const addressLimit = measureAddress(address.after, now, policy.addressLimit);
   const outcome: IssueOutcome = {
     kind: 'issued',
     otpId: input.otpId.toString('hex'),
     ttlSeconds: policy.lifetimeSeconds,
     remainingRequests: user.view.remaining,
     replayed: false,
-    limits: { user: user.view, address: address.view },
+    limits: { user: user.view, address: addressLimit.view },
   };
   const answer: StoredAnswer = {
     keyDigest: input.keyDigest,
@@ -128,7 +128,7 @@ function issue(state: RequestState, input: RequestInput, policy: Policy): Reques
     remainingRequests: outcome.remainingRequests,
     expiresAt: addSeconds(now, policy.keyRetentionSeconds),
   };
-  return { outcome, writes: { answer, otps, addressSlot } };
+  return { outcome, writes: { answer, otps, address } };
 }
 
 /** Each code has used one point when it was issued. */

@@ -23,7 +23,7 @@ export type IssueParts = Readonly<{
 }>;
 
 /** A request with all that names it in the database. */
-type NamedMember = IssueInput &
+type NamedMember = Omit<IssueInput, 'key'> &
   Readonly<{ policy: Policy; keyDigest: Buffer; fingerprint: Buffer }>;
 
 /** A request with all that is drawn or derived before the transaction, which may run again. */
@@ -75,9 +75,11 @@ export async function screenRequests(
 }
 
 function nameMember({ policies }: IssueParts, input: IssueInput): NamedMember {
-  const { userId, purpose, key } = input;
+  const { userId, purpose, address, key } = input;
   return {
-    ...input,
+    userId,
+    purpose,
+    address,
     policy: policies.for(purpose),
     keyDigest: digestKey('request', key),
     fingerprint: fingerprintRequest(userId, purpose),
@@ -85,18 +87,13 @@ function nameMember({ policies }: IssueParts, input: IssueInput): NamedMember {
 }
 
 function drawMember(parts: IssueParts, input: IssueInput): Member {
-  const { userId, purpose } = input;
-  const { secrets } = parts;
   const named = nameMember(parts, input);
+  const { userId, purpose, policy } = named;
+  const { current } = parts.secrets;
   const otpId = drawId();
-  const code = drawCode(named.policy.codeDigits);
-  return {
-    ...named,
-    otpId,
-    keyId: secrets.current.id,
-    code,
-    digest: digestCode(secrets.current, otpId, userId, purpose, code),
-  };
+  const code = drawCode(policy.codeDigits);
+  const digest = digestCode(current, otpId, userId, purpose, code);
+  return { ...named, otpId, keyId: current.id, code, digest };
 }
 
 async function decideAll(

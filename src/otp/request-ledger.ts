@@ -6,26 +6,24 @@ import { READ_CLOCK } from '../db/clock.ts';
 import { isAnswerStored, loadAnswers } from '../db/idempotency-keys.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
 import type { Instant } from '../db/instant.ts';
-import { insertSlots, lockSlots, readSlots, updateSlots } from '../db/ip-rate-limits.ts';
-import type { AddressSlot, Slot } from '../db/ip-rate-limits.ts';
+import { lockSlots, readSlots } from '../db/ip-rate-limits.ts';
 import { lockOtps, readOtps } from '../db/otps.ts';
 import type { Otp } from '../db/otps.ts';
 import type { Sweep } from '../db/sweep.ts';
 import type { Transaction } from '../db/transaction.ts';
+import { AddressBook } from './address-book.ts';
 import { AnswerBook } from './answer-book.ts';
 import type { RequestState, RequestWrites } from './decide-request.ts';
 import { bytesKey } from './map-keys.ts';
 import { OtpBook } from './otp-book.ts';
-import { replaceSlot } from './window.ts';
+import type { Policy } from './policy.ts';
 
 /** What the ledger needs to know of a request. */
-export type LedgerMember = Readonly<{ userId: string; address: string; keyDigest: Buffer }>;
-
-type Loaded = Readonly<{
-  now: Instant;
-  answers: StoredAnswer[];
-  otps: Otp[];
-  slots: AddressSlot[];
+export type LedgerMember = Readonly<{
+  userId: string;
+  address: string;
+  keyDigest: Buffer;
+  policy: Policy;
 }>;
 
 /** The state of a list of requests. */
@@ -33,22 +31,20 @@ export class RequestLedger {
   readonly #now: Instant;
   readonly #answers: AnswerBook;
   readonly #otps: OtpBook;
-  readonly #slots = new Map<string, Slot[]>();
-  readonly #loadedSlots = new Set<string>();
-  readonly #changedSlots = new Map<string, AddressSlot>();
+  readonly #addresses: AddressBook;
   /** The answer of the first code that was issued. */
   #firstAnswer: StoredAnswer | null = null;
 
-  private constructor({ now, answers, otps, slots }: Loaded) {
+  private constructor(
+    now: Instant,
+    answers: readonly StoredAnswer[],
+    otps: readonly Otp[],
+    addresses: AddressBook,
+  ) {
     this.#now = now;
     this.#answers = new AnswerBook(answers);
     this.#otps = new OtpBook(otps);
-    for (const slot of slots) {
-      this.#loadedSlots.add(slotKey(slot));
-      const known = this.#slots.get(slot.address);
-      if (known === undefined) this.#slots.set(slot.address, [slot]);
-      else known.push(slot);
-    }
+    this.#addresses = addresses;
   }
 
   /**
@@ -66,7 +62,9 @@ export class RequestLedger {
     const inspections = sweep === null ? [] : [sweep.inspect];
     const [otps, slots, now, answers] = await tx.ask(
       lockOtps(users), lockSlots(addresses), READ_CLOCK, loadAnswers(keys), ...inspections);
-    return new RequestLedger({ now, answers, otps, slots });
+    const book = new AddressBook(slots);
+    await book.loadOverflow(tx.ask, now, null, pointsNamed(members));
+    return new RequestLedger(now, answers, otps, book);
   }
 
   /**
@@ -78,12 +76,9 @@ export class RequestLedger {
     const { users, addresses, keys } = namesOf(members);
     const [now, answers, otps, slots] = await tx.askLast(
       READ_CLOCK, loadAnswers(keys), readOtps(users), readSlots(addresses));
-    return new RequestLedger({
-      now,
-      answers,
-      otps: otps.filter(({ createdAt }) => createdAt <= now),
-      slots: slots.filter(({ usedAt }) => usedAt <= now),
-    });
+    const book = new AddressBook(slots.filter(({ usedAt }) => usedAt <= now));
+    await book.loadOverflow(tx.askLast, now, now, pointsNamed(members));
+    return new RequestLedger(now, answers, otps.filter(({ createdAt }) => createdAt <= now), book);
   }
 
   /** What a member's decision rests on, as the members before it have left it. */
@@ -92,17 +87,15 @@ export class RequestLedger {
       now: this.#now,
       answer: this.#answers.find(keyDigest),
       otps: this.#otps.of(userId),
-      addressSlots: this.#slots.get(address) ?? NO_SLOTS,
+      address: this.#addresses.of(address),
     };
   }
 
   /** Takes a member's writes into the state. */
-  apply({ address }: LedgerMember, { answer, otps, addressSlot }: RequestWrites): void {
+  apply(member: LedgerMember, { answer, otps, address }: RequestWrites): void {
     this.#answers.add(answer);
     for (const otp of otps) this.#otps.put(otp);
-    this.#slots.set(address, replaceSlot(this.#slots.get(address) ?? NO_SLOTS, addressSlot));
-    const slot = { address, ...addressSlot };
-    this.#changedSlots.set(slotKey(slot), slot);
+    this.#addresses.put(member.address, address.after, address.write);
     this.#firstAnswer ??= answer;
   }
 
@@ -117,27 +110,21 @@ export class RequestLedger {
     if (first === null) return;
     tx.wasCommitted = isAnswerStored(first.keyDigest, first.otpId);
     this.#otps.store(tx);
-    this.#storeSlots(tx);
+    this.#addresses.store(tx);
     this.#answers.store(tx);
-  }
-
-  #storeSlots(tx: Transaction): void {
-    const known: AddressSlot[] = [];
-    const fresh: AddressSlot[] = [];
-    for (const [key, slot] of this.#changedSlots) {
-      (this.#loadedSlots.has(key) ? known : fresh).push(slot);
-    }
-    if (known.length > 0) tx.writes.push(updateSlots(known));
-    if (fresh.length === 0) return;
-    fresh.sort((a, b) => (a.address < b.address ? -1 : 1));
-    tx.writes.push(insertSlots(fresh));
   }
 }
 
-const NO_SLOTS: readonly Slot[] = Object.freeze([]);
-
-function slotKey({ address, slot }: AddressSlot): string {
-  return `${slot} ${address}`;
+/**
+ * How many of the oldest points of an address the answers of a list may name: one, unless it has
+ * more than a purpose with a smaller limit allows. Each member may use one more.
+ */
+function pointsNamed(members: readonly LedgerMember[]) {
+  return (address: string, livePoints: number): number => {
+    const here = members.filter((member) => member.address === address);
+    const quota = Math.min(...here.map(({ policy }) => policy.addressLimit));
+    return livePoints + here.length - quota + 1;
+  };
 }
 
 /** Every name once. */

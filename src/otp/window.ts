@@ -4,12 +4,13 @@
  */
 import { addSeconds, secondsUntil } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
-import type { Slot } from '../db/ip-rate-limits.ts';
 import type { LimitView } from './outcome.ts';
 import { WINDOW_SECONDS } from './policy.ts';
 
 /** Points that were used at one time. */
 export type Use = Readonly<{ usedAt: Instant; points: number }>;
+
+const MICROSECONDS_LIVE = addSeconds(0, WINDOW_SECONDS);
 
 /** One subject's limit at one time. */
 export type LimitState = Readonly<{
@@ -24,10 +25,16 @@ export type LimitState = Readonly<{
  * @param uses all that is known of the subject, in any order
  * @param now the database's clock
  * @param quota how many points may be live at a time
+ * @param unlisted live points beside those of `uses`, none of them among the oldest
  */
-export function measureLimit(uses: readonly Use[], now: Instant, quota: number): LimitState {
+export function measureLimit(
+  uses: readonly Use[],
+  now: Instant,
+  quota: number,
+  unlisted = 0,
+): LimitState {
   const live = liveUses(uses, now);
-  const used = live.reduce((sum, { points }) => sum + points, 0);
+  const used = live.reduce((sum, { points }) => sum + points, unlisted);
   const oldest = live[0];
   const resetSeconds = oldest === undefined ? WINDOW_SECONDS : secondsUntilFree(oldest, now);
   return {
@@ -41,27 +48,14 @@ export function measureLimit(uses: readonly Use[], now: Instant, quota: number):
   };
 }
 
-/**
- * Uses one point of an address now.
- *
- * @returns the slot to write: that of this very time, one whose time is over, or a new one
- */
-export function usePoint(slots: readonly Slot[], now: Instant): Slot {
-  const same = slots.find(({ usedAt }) => usedAt === now);
-  if (same !== undefined) return { ...same, points: same.points + 1 };
-  const free = slots.find((slot) => !isPointLive(slot.usedAt, now));
-  const next = slots.reduce((highest, { slot }) => Math.max(highest, slot), -1) + 1;
-  return { slot: free?.slot ?? next, usedAt: now, points: 1 };
-}
-
-/** The slots of an address once one of them was written. */
-export function replaceSlot(slots: readonly Slot[], written: Slot): Slot[] {
-  return [...slots.filter(({ slot }) => slot !== written.slot), written];
-}
-
 /** Whether a point that was used at a time counts now. */
 export function isPointLive(usedAt: Instant, now: Instant): boolean {
-  return addSeconds(usedAt, WINDOW_SECONDS) > now;
+  return usedAt > windowStart(now);
+}
+
+/** What was used after this counts; what was used at or before it is free again. */
+export function windowStart(now: Instant): Instant {
+  return now - MICROSECONDS_LIVE;
 }
 
 function liveUses(uses: readonly Use[], now: Instant): Use[] {

@@ -72,13 +72,13 @@ test('names a file that fails, and resumes it once it is mended', async () => {
     await migrate(db.pool, quiet, [...FILES, broken]);
     assert.unreachable();
   } catch (error) {
-    assert.match((error as Error).message, /statement 3 of schema\/0005-next\.sql failed/);
+    assert.match((error as Error).message, /statement 3 of schema\/0006-next\.sql failed/);
   }
   const mended = [...FILES, fileWith(first, 'CREATE TABLE half_way_2 (a INT)')];
-  assert.equal((await readSchemaStatus(db.pool, mended)).pending, ['0005-next']);
+  assert.equal((await readSchemaStatus(db.pool, mended)).pending, ['0006-next']);
   const said: string[] = [];
   assert.is(await migrate(db.pool, (line) => said.push(line), mended), 1);
-  assert.match(said.join('\n'), /0005-next: it was left half-applied; resuming it/);
+  assert.match(said.join('\n'), /0006-next: it was left half-applied; resuming it/);
   assert.equal(await readSchemaStatus(db.pool, mended), { pending: [], isNewer: false });
   db.close();
 });

@@ -1,6 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Otp } from '../../src/db/otps.ts';
+import { NO_USES } from '../../src/otp/address-uses.ts';
 import { decideRequest } from '../../src/otp/decide-request.ts';
 import type { RequestInput, RequestState } from '../../src/otp/decide-request.ts';
 import { DEFAULT_POLICY } from '../../src/otp/policy.ts';
@@ -16,13 +17,13 @@ const INPUT: RequestInput = {
   digest: Buffer.alloc(32, 0xcd),
 };
 
-const EMPTY: RequestState = { now: NOW, answer: null, otps: [], addressSlots: [] };
+const EMPTY: RequestState = { now: NOW, answer: null, otps: [], address: NO_USES };
 
 const LOCKED = otpWith({
   digest: null, wrongAttempts: 3, lastWrongAt: NOW, lockedUntil: at(600), consecutiveWrong: 3,
 });
 const FULL_USER = issuedAgo(720, 540, 410);
-const FULL_ADDRESS = usedAgo(10, 20, 30, 40, 50, 60, 70, 80);
+const FULL_ADDRESS = { slots: usedAgo(10, 20, 30, 40, 50, 60, 70, 80), overflow: null };
 
 function decide(changes: Partial<RequestState>, input = INPUT, policy = DEFAULT_POLICY) {
   return decideRequest({ ...EMPTY, ...changes }, input, policy);
@@ -43,7 +44,9 @@ test('issues the first code', () => {
   assert.equal(writes?.otps, [otpWith({
     otpId: INPUT.otpId, keyId: 'k2', digest: INPUT.digest, expiresAt: at(300),
   })]);
-  assert.equal(writes?.addressSlot, { slot: 0, usedAt: NOW, points: 1 });
+  assert.equal(writes?.address.write, {
+    kind: 'slot', slot: { slot: 0, usedAt: NOW, points: 1 },
+  });
   assert.equal(writes?.answer, answerWith({
     otpId: INPUT.otpId, remainingRequests: 2, expiresAt: at(86_400),
   }));
@@ -52,7 +55,7 @@ test('issues the first code', () => {
 /** [what, state, kind, seconds] in the order of the contract's table: the first that applies. */
 const REFUSALS: [string, Partial<RequestState>, string, number | undefined][] = [
   ['a replay wins over a lock and over both limits',
-    { answer: answerWith(), otps: [LOCKED, ...FULL_USER], addressSlots: FULL_ADDRESS },
+    { answer: answerWith(), otps: [LOCKED, ...FULL_USER], address: FULL_ADDRESS },
     'issued', undefined],
   ['another use of the key, over a lock',
     { answer: answerWith({ fingerprint: Buffer.alloc(16, 4) }), otps: [LOCKED] },
@@ -61,10 +64,10 @@ const REFUSALS: [string, Partial<RequestState>, string, number | undefined][] = 
   ['a microsecond before the lock ends',
     { otps: [{ ...LOCKED, lockedUntil: NOW + 1 }] }, 'locked', 1],
   ['the user limit', { otps: FULL_USER }, 'limited', 180],
-  ['the address limit', { addressSlots: FULL_ADDRESS }, 'limited', 820],
-  ['the maximum of both', { otps: FULL_USER, addressSlots: FULL_ADDRESS }, 'limited', 820],
+  ['the address limit', { address: FULL_ADDRESS }, 'limited', 820],
+  ['the maximum of both', { otps: FULL_USER, address: FULL_ADDRESS }, 'limited', 820],
   ['the other way round',
-    { otps: issuedAgo(1, 2, 3), addressSlots: FULL_ADDRESS }, 'limited', 897],
+    { otps: issuedAgo(1, 2, 3), address: FULL_ADDRESS }, 'limited', 897],
   ['an operator must unlock',
     { otps: [otpWith({ consecutiveWrong: 100, lockedUntil: at(-5000) })] }, 'locked', 600],
 ];
@@ -122,7 +125,7 @@ test('a policy of its own sets lifetime, limits and retention', () => {
     lifetimeSeconds: 60,
     keyRetentionSeconds: 3600,
   };
-  const full = { otps: FULL_USER, addressSlots: FULL_ADDRESS };
+  const full = { otps: FULL_USER, address: FULL_ADDRESS };
   const { outcome, writes } = decide(full, INPUT, policy);
   assert.is(outcome.kind === 'issued' && outcome.ttlSeconds, 60);
   assert.is(outcome.kind === 'issued' && outcome.remainingRequests, 0);

@@ -16,8 +16,8 @@
 -- Indexes: the primary key finds a key; the sweep walks it in order.
 
 INSERT INTO schema_migrations (version, name, started_at)
-VALUES (4, '0004-idempotency-keys', UTC_TIMESTAMP(6))
-ON DUPLICATE KEY UPDATE name = '0004-idempotency-keys';
+VALUES (5, '0005-idempotency-keys', UTC_TIMESTAMP(6))
+ON DUPLICATE KEY UPDATE name = '0005-idempotency-keys';
 
 CREATE TABLE idempotency_keys (
   key_digest BINARY(16) NOT NULL,
@@ -30,4 +30,4 @@ CREATE TABLE idempotency_keys (
   PRIMARY KEY (key_digest)
 ) ENGINE = InnoDB;
 
-UPDATE schema_migrations SET finished_at = UTC_TIMESTAMP(6) WHERE version = 4;
+UPDATE schema_migrations SET finished_at = UTC_TIMESTAMP(6) WHERE version = 5;

@@ -1,0 +1,101 @@
+/** The quota points of addresses, as a list of requests shares them inside one transaction. */
+import type { Instant } from '../db/instant.ts';
+import { insertSlots, updateSlots } from '../db/ip-rate-limits.ts';
+import type { AddressSlot } from '../db/ip-rate-limits.ts';
+import { readOverflow, storeOverflow } from '../db/ip-rate-overflow.ts';
+import type { AddressOverflow, OverflowEnds } from '../db/ip-rate-overflow.ts';
+import type { Transaction } from '../db/transaction.ts';
+import { livePointsOf, mayOverflow, NO_USES } from './address-uses.ts';
+import type { AddressUses, AddressWrite, Overflow } from './address-uses.ts';
+import { windowStart } from './window.ts';
+
+/** Points by address: those that were loaded, as decisions have changed them. */
+export class AddressBook {
+  readonly #uses = new Map<string, AddressUses>();
+  readonly #loaded = new Set<string>();
+  readonly #changedSlots = new Map<string, AddressSlot>();
+  readonly #changedOverflow = new Map<string, AddressOverflow>();
+
+  /** @param loaded all slots of all addresses of the list */
+  constructor(loaded: readonly AddressSlot[]) {
+    const slots = new Map<string, AddressSlot[]>();
+    for (const slot of loaded) {
+      this.#loaded.add(slotKey(slot));
+      const known = slots.get(slot.address);
+      if (known === undefined) slots.set(slot.address, [slot]);
+      else known.push(slot);
+    }
+    for (const [address, of] of slots) this.#uses.set(address, { slots: of, overflow: null });
+  }
+
+  /**
+   * Reads the overflow of the addresses that may have one: of most lists none does.
+   *
+   * @param ask asks while the slots are locked, or without any lock
+   * @param until leaves out what was used after it; null when the slots are locked
+   * @param pointsNamed how many of the oldest points of an address the answers may name, by the
+   *   live points that it has
+   */
+  async loadOverflow(
+    ask: Transaction['ask'],
+    now: Instant,
+    until: Instant | null,
+    pointsNamed: (address: string, livePoints: number) => number,
+  ): Promise<void> {
+    const after = windowStart(now);
+    let open = [...this.#uses].filter(([, { slots }]) => mayOverflow(slots))
+      .map(([address]) => ({ address, oldestMax: 1 }));
+    while (open.length > 0) {
+      const ends = await ask(...open.map(({ address, oldestMax }) =>
+        readOverflow(address, after, until, oldestMax)));
+      open = open.flatMap(({ address, oldestMax }, index) => {
+        const { slots } = this.of(address);
+        const overflow = overflowOf(ends[index]!);
+        this.#uses.set(address, { slots, overflow });
+        const named = pointsNamed(address, livePointsOf(slots, now) + overflow.livePoints);
+        return named <= oldestMax ? [] : [{ address, oldestMax: named }];
+      });
+    }
+  }
+
+  /** All that is known of an address. */
+  of(address: string): AddressUses {
+    return this.#uses.get(address) ?? NO_USES;
+  }
+
+  /** Takes the use of a point. */
+  put(address: string, after: AddressUses, write: AddressWrite): void {
+    this.#uses.set(address, after);
+    if (write.kind === 'overflow') this.#changedOverflow.set(address, { address, ...write.use });
+    else {
+      const slot = { address, ...write.slot };
+      this.#changedSlots.set(slotKey(slot), slot);
+    }
+  }
+
+  /** Leaves the writes of what was put to the transaction. */
+  store(tx: Transaction): void {
+    const known: AddressSlot[] = [];
+    const fresh: AddressSlot[] = [];
+    for (const [key, slot] of this.#changedSlots) {
+      (this.#loaded.has(key) ? known : fresh).push(slot);
+    }
+    fresh.sort((a, b) => (a.address < b.address ? -1 : 1));
+    if (known.length > 0) tx.writes.push(updateSlots(known));
+    if (fresh.length > 0) tx.writes.push(insertSlots(fresh));
+    const overflow = [...this.#changedOverflow.values()];
+    if (overflow.length > 0) tx.writes.push(storeOverflow(overflow));
+  }
+}
+
+function slotKey({ address, slot }: AddressSlot): string {
+  return `${slot} ${address}`;
+}
+
+/** Between the first that counts and the last lie as many points as their totals say. */
+function overflowOf({ newest, oldest }: OverflowEnds): Overflow {
+  const [first] = oldest;
+  const livePoints = newest === null || first === undefined ? 0
+    : newest.total - first.total + first.points;
+  return { livePoints, oldest, newest };
+}

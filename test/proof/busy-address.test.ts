@@ -1,0 +1,127 @@
+/** An address that stands for many users: exact limits beyond its slots, at a bounded cost. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { addSeconds, formatInstant, parseInstant } from '../../src/db/instant.ts';
+import { SLOTS_MAX } from '../../src/db/ip-rate-limits.ts';
+import { Sweeper } from '../../src/db/sweep.ts';
+import type { IssueOutcome } from '../../src/otp/outcome.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy.ts';
+import { createOtpService } from '../../src/otp/service.ts';
+import type { OtpService } from '../../src/otp/service.ts';
+import { createTestDatabase } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
+import { newSecretsText, secretsOf } from '../harness/service.ts';
+import { fresh, freshAddress } from './traffic.ts';
+
+const START = parseInstant('2026-01-05 08:00:00.000000');
+const LIMIT = 100;
+const SMALL_LIMIT = 60;
+
+let database: TestDatabase;
+/** Two, as two processes would be: neither knows what the other has in hand. */
+let services: OtpService[];
+
+test.before(async () => {
+  database = await createTestDatabase();
+  const policy = { ...DEFAULT_POLICY, addressLimit: LIMIT };
+  const policies = createPolicies(policy, new Map([
+    ['small', { ...policy, addressLimit: SMALL_LIMIT }],
+  ]));
+  const secrets = secretsOf(newSecretsText());
+  services = [0, 1].map(() => createOtpService({
+    pool: database.pool, policies, secrets, sweeper: new Sweeper(), deliver: () => {},
+  }));
+});
+test.after(() => database.close());
+
+let turn = 0;
+
+function issue(address: string, purpose = 'login'): Promise<IssueOutcome> {
+  turn += 1;
+  return services[turn % services.length]!.issue(
+    { userId: fresh('u'), purpose, address, key: fresh('k') }, () => true);
+}
+
+function setClock(seconds: number): void {
+  database.clock.set(formatInstant(addSeconds(START, seconds)));
+}
+
+/** What an answer says of the address: points left, seconds until one is free, the refusal. */
+function viewOf(outcome: IssueOutcome): unknown[] {
+  const { remaining, resetSeconds } = outcome.limits.address;
+  return [outcome.kind, remaining, resetSeconds,
+    outcome.kind === 'limited' ? outcome.retryAfterSeconds : null];
+}
+
+test('one a second: every answer counts right, and every point is free on its second', async () => {
+  const address = freshAddress();
+  for (let second = 0; second < LIMIT; second += 1) {
+    setClock(second);
+    assert.equal(viewOf(await issue(address)), ['issued', LIMIT - 1 - second, 900 - second, null]);
+  }
+  setClock(LIMIT);
+  assert.equal(viewOf(await issue(address)), ['limited', 0, 800, 800]);
+  assert.equal(viewOf(await issue(address)), ['limited', 0, 800, 800], 'screened without a lock');
+  // 41 points must be free before the smaller limit lets one more through.
+  assert.equal(viewOf(await issue(address, 'small')), ['limited', 0, 800, 840]);
+  setClock(899.999999);
+  assert.equal(viewOf(await issue(address)), ['limited', 0, 1, 1]);
+  for (let second = 900; second < 900 + LIMIT; second += 1) {
+    setClock(second);
+    assert.equal(viewOf(await issue(address)).slice(0, 2), ['issued', 0]);
+    assert.equal(viewOf(await issue(address)).slice(0, 2), ['limited', 0]);
+  }
+  const [row] = await database.query(
+    'SELECT COUNT(*) AS n FROM ip_rate_limits WHERE address = ?', [address]);
+  assert.is(row?.n, SLOTS_MAX);
+});
+
+test('many at once through two services: exactly the limit', async () => {
+  const address = freshAddress();
+  for (let round = 0; round < 3; round += 1) {
+    setClock(10_000 + round);
+    await Promise.all(Array.from({ length: 25 }, () => issue(address)));
+  }
+  setClock(10_010);
+  const outcomes = await Promise.all(Array.from({ length: 60 }, () => issue(address)));
+  const issued = outcomes.filter(({ kind }) => kind === 'issued');
+  assert.is(issued.length, LIMIT - 75);
+  assert.ok(outcomes.every(({ kind }) => kind === 'issued' || kind === 'limited'));
+});
+
+test('one at a time beyond the slots through two services at once: exactly the limit', async () => {
+  const address = freshAddress();
+  for (let second = 0; second < 90; second += 1) {
+    setClock(20_000 + second);
+    await issue(address);
+  }
+  setClock(20_100);
+  const outcomes = await Promise.all(Array.from({ length: 40 }, () => issue(address)));
+  assert.is(outcomes.filter(({ kind }) => kind === 'issued').length, LIMIT - 90);
+});
+
+test('a sweep takes nothing that counts, and leaves nothing for ever', async () => {
+  const address = freshAddress();
+  for (let second = 0; second < 80; second += 1) {
+    setClock(30_000 + second * 10);
+    await issue(address);
+  }
+  // The slots are dead, the overflow is not, and others have swept in between.
+  setClock(30_000 + 900 + SLOTS_MAX * 10);
+  for (let round = 0; round < 40; round += 1) {
+    await Promise.all(Array.from({ length: 20 }, () => issue(freshAddress())));
+  }
+  const live = 80 - SLOTS_MAX - 1;
+  assert.equal(viewOf(await issue(address)).slice(0, 2), ['issued', LIMIT - live - 1]);
+  setClock(40_000);
+  for (let round = 0; round < 60; round += 1) {
+    await Promise.all(Array.from({ length: 20 }, () => issue(freshAddress())));
+  }
+  for (const table of ['ip_rate_limits', 'ip_rate_overflow']) {
+    const [row] = await database.query(
+      `SELECT COUNT(*) AS n FROM ${table} WHERE address = ?`, [address]);
+    assert.is(row?.n, 0, table);
+  }
+});
+
+test.run();
