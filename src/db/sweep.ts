@@ -60,14 +60,17 @@ const SWEPT_TABLES: readonly SweptTable[] = [
   },
 ];
 
-/** A sweep looks at one table; each table's turn comes once in this many codes issued. */
+/** A sweep looks at one table; each table's turn comes once in this many codes asked for. */
 const CODES_PER_SWEEP = 8;
 const ROWS_PER_CODE = 4;
+
+/** Rows in the order of the key: those after one key, up to another; null for no such bound. */
+type Range = Readonly<{ after: Key | null; upTo: Key | null }>;
 
 /** One step of the walk, in one transaction. */
 export type Sweep = Readonly<{
   /** Looks at rows and locks nothing. To be asked before `removeDead`. */
-  inspect: Query<void>;
+  inspections: readonly [dead: Query<void>, next: Query<void>];
   /**
    * Leaves the deletion of the dead that were found to the transaction. To be called once all
    * locks are held: it locks only rows that nobody holds and waits for none, so it cannot
@@ -78,7 +81,7 @@ export type Sweep = Readonly<{
 
 /** Walks the tables, one step after every few requests for codes. One per process. */
 export class Sweeper {
-  readonly #cursors: (Key | null | undefined)[] = SWEPT_TABLES.map(() => undefined);
+  readonly #ranges: (Range | undefined)[] = SWEPT_TABLES.map(() => undefined);
   #turn = 0;
   #codesSinceSweep = 0;
 
@@ -102,46 +105,60 @@ export class Sweeper {
     const turn = this.#turn;
     this.#turn = (turn + 1) % SWEPT_TABLES.length;
     const table = SWEPT_TABLES[turn]!;
-    const cursor = this.#cursors[turn];
-    const start = cursor === undefined ? table.keyOf(near) : cursor;
-    return createSweep(table, start, rows, (key) => { this.#cursors[turn] = key; });
+    const start = table.keyOf(near);
+    const range = this.#ranges[turn] ?? { after: start, upTo: start };
+    return createSweep(table, range, rows, (next) => { this.#ranges[turn] = next; });
   }
 }
 
-/** Looks at the next rows after the cursor, and deletes the dead among them. */
+/** Finds the dead of a range, and the range of so many rows after it. */
 function createSweep(
   table: SweptTable,
-  cursor: Key | null,
-  rowsMax: number,
-  moveTo: (key: Key | null) => void,
+  range: Range,
+  rows: number,
+  moveTo: (next: Range) => void,
 ): Sweep {
   let dead: readonly Row[] = [];
   const columns = table.key.join(', ');
-  const after = afterCursor(table, cursor);
-  const inspect: Query<void> = {
-    name: `${table.name}.inspect`,
-    sql: `SELECT ${columns}, (${table.isDead}) AS is_dead FROM ${table.name}
-      WHERE ${after.sql} ORDER BY ${columns} LIMIT ${rowsMax}`,
-    values: after.values,
-    read: (rows) => {
-      dead = rows.filter((row) => row.is_dead === 1);
-      const last = rows.length < rowsMax ? undefined : rows.at(-1);
-      moveTo(last === undefined ? null : readKey(table, last));
+  const bounds = boundsOf(table, range);
+  const after = boundsOf(table, { after: range.upTo, upTo: null });
+  return {
+    inspections: [
+      {
+        name: `${table.name}.find_dead`,
+        sql: `SELECT ${columns} FROM ${table.name} WHERE ${bounds.sql} AND ${table.isDead}`,
+        values: bounds.values,
+        read: (found) => { dead = found; },
+      },
+      {
+        name: `${table.name}.find_end`,
+        sql: `SELECT ${columns} FROM ${table.name} WHERE ${after.sql}
+          ORDER BY ${columns} LIMIT 1 OFFSET ${rows - 1}`,
+        values: after.values,
+        read: ([end]) => moveTo({
+          after: range.upTo, upTo: end === undefined ? null : readKey(table, end),
+        }),
+      },
+    ],
+    removeDead: async (tx) => {
+      if (dead.length > 0) await deleteDead(tx, table, dead);
     },
   };
-  const removeDead = async (tx: Transaction): Promise<void> => {
-    if (dead.length > 0) await deleteDead(tx, table, dead);
-  };
-  return { inspect, removeDead };
 }
 
 /** Written out, because the server does not use an index for (a, b) > (?, ?). */
-function afterCursor(table: SweptTable, cursor: Key | null): { sql: string; values: Value[] } {
-  if (cursor === null) return { sql: 'TRUE', values: [] };
-  const [first, second] = table.key;
-  if (second === undefined) return { sql: `${first} > ?`, values: [...cursor] };
-  const sql = `${first} >= ? AND (${first} > ? OR ${second} > ?)`;
-  return { sql, values: [cursor[0]!, ...cursor] };
+function boundsOf({ key }: SweptTable, { after, upTo }: Range): { sql: string; values: Value[] } {
+  const [first, second] = key;
+  const above = second === undefined ? `${first} > ?`
+    : `${first} >= ? AND (${first} > ? OR ${second} > ?)`;
+  const below = second === undefined ? `${first} <= ?`
+    : `${first} <= ? AND (${first} < ? OR ${second} <= ?)`;
+  const spread = (bound: Key | null): Value[] =>
+    bound === null ? [] : second === undefined ? [...bound] : [bound[0]!, ...bound];
+  return {
+    sql: [after === null ? 'TRUE' : above, ...upTo === null ? [] : [below]].join(' AND '),
+    values: [...spread(after), ...spread(upTo)],
+  };
 }
 
 /**

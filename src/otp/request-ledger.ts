@@ -59,9 +59,9 @@ export class RequestLedger {
     sweep: Sweep | null,
   ): Promise<RequestLedger> {
     const { users, addresses, keys } = namesOf(members);
-    const inspections = sweep === null ? [] : [sweep.inspect];
     const [otps, slots, now, answers] = await tx.ask(
-      lockOtps(users), lockSlots(addresses), READ_CLOCK, loadAnswers(keys), ...inspections);
+      lockOtps(users), lockSlots(addresses), READ_CLOCK, loadAnswers(keys),
+      ...(sweep?.inspections ?? []));
     const book = new AddressBook(slots);
     await book.loadOverflow(tx.ask, now, null, pointsNamed(members));
     return new RequestLedger(now, answers, otps, book);

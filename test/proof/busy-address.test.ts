@@ -114,7 +114,7 @@ test('a sweep takes nothing that counts, and leaves nothing for ever', async () 
   const live = 80 - SLOTS_MAX - 1;
   assert.equal(viewOf(await issue(address)).slice(0, 2), ['issued', LIMIT - live - 1]);
   setClock(40_000);
-  for (let round = 0; round < 60; round += 1) {
+  for (let round = 0; round < 120; round += 1) {
     await Promise.all(Array.from({ length: 20 }, () => issue(freshAddress())));
   }
   for (const table of ['ip_rate_limits', 'ip_rate_overflow']) {
