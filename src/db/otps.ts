@@ -28,14 +28,21 @@ export type Otp = PairName &
     verifyIds: Buffer;
   }>;
 
+/** What refusals rest on. */
+export type OtpGlance = Pick<
+  Otp, 'userId' | 'number' | 'purpose' | 'createdAt' | 'lockedUntil' | 'consecutiveWrong'>;
+
 /** Codes that are spent are still known for a day, to tell "used" from "never issued". */
 export const SPENT_CODE_RETENTION_SECONDS = 86_400;
 
 // FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
 // the rows of others, against the order of the locks.
-const READ_SQL = `SELECT user_id, slot, number, purpose, otp_id, key_id, digest, created_at,
+const FROM_SQL = 'FROM otps FORCE INDEX (PRIMARY) WHERE user_id IN (';
+const LOCK_SQL = `SELECT user_id, slot, number, purpose, otp_id, key_id, digest, created_at,
   expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
-  verify_ids FROM otps FORCE INDEX (PRIMARY) WHERE user_id IN (`;
+  verify_ids ${FROM_SQL}`;
+const GLANCE_SQL = `SELECT user_id, number, purpose, created_at, locked_until, consecutive_wrong
+  ${FROM_SQL}`;
 
 /**
  * Reads all codes of users and locks those that exist until the end of the transaction. A user
@@ -45,17 +52,21 @@ const READ_SQL = `SELECT user_id, slot, number, purpose, otp_id, key_id, digest,
  * @returns the codes, in no promised order
  */
 export function lockOtps(userIds: readonly string[]): Query<Otp[]> {
-  const { sql, ...query } = readOtps(userIds);
-  return { ...query, name: 'otps.lock', sql: `${sql} FOR UPDATE` };
-}
-
-/** Reads all codes of users and locks nothing: enough to refuse, never to grant. */
-export function readOtps(userIds: readonly string[]): Query<Otp[]> {
   return {
-    name: 'otps.read',
-    sql: `${READ_SQL}${repeat(userIds.length, '?')})`,
+    name: 'otps.lock',
+    sql: `${LOCK_SQL}${repeat(userIds.length, '?')}) FOR UPDATE`,
     values: userIds,
     read: (rows) => rows.map(readOtp),
+  };
+}
+
+/** Reads of all codes of users what refusals rest on, and locks nothing. */
+export function glanceAtOtps(userIds: readonly string[]): Query<OtpGlance[]> {
+  return {
+    name: 'otps.glance',
+    sql: `${GLANCE_SQL}${repeat(userIds.length, '?')})`,
+    values: userIds,
+    read: (rows) => rows.map(readGlance),
   };
 }
 
@@ -108,29 +119,35 @@ function valuesOf(otps: readonly Otp[], isNew: boolean): Value[] {
   return values;
 }
 
-function readOtp(row: Row): Otp {
+function readGlance(row: Row): OtpGlance {
   return {
     userId: row.user_id as string,
-    slot: row.slot as number,
     number: row.number as number,
     purpose: row.purpose as string,
+    createdAt: parseInstant(row.created_at as string),
+    lockedUntil: parseNullableInstant(row.locked_until as string | null),
+    consecutiveWrong: row.consecutive_wrong as number,
+  };
+}
+
+function readOtp(row: Row): Otp {
+  return {
+    ...readGlance(row),
+    slot: row.slot as number,
     otpId: row.otp_id as Buffer,
     keyId: row.key_id as string,
     digest: row.digest as Buffer | null,
-    createdAt: parseInstant(row.created_at as string),
     expiresAt: parseInstant(row.expires_at as string),
     redeemedAt: parseNullableInstant(row.redeemed_at as string | null),
     wrongAttempts: row.wrong_attempts as number,
     lastWrongAt: parseNullableInstant(row.last_wrong_at as string | null),
-    lockedUntil: parseNullableInstant(row.locked_until as string | null),
-    consecutiveWrong: row.consecutive_wrong as number,
     verifyIds: row.verify_ids as Buffer,
   };
 }
 
 /** The code of a pair that supersedes all others of it, or null when none is known. */
-export function newestOtp(otps: readonly Otp[], purpose: string): Otp | null {
-  let newest: Otp | null = null;
+export function newestOtp<T extends OtpGlance>(otps: readonly T[], purpose: string): T | null {
+  let newest: T | null = null;
   for (const otp of otps) {
     if (otp.purpose === purpose && (newest === null || otp.number > newest.number)) newest = otp;
   }

@@ -7,25 +7,21 @@ import type { AddressOverflow, OverflowEnds } from '../db/ip-rate-overflow.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { livePointsOf, mayOverflow, NO_USES } from './address-uses.ts';
 import type { AddressUses, AddressWrite, Overflow } from './address-uses.ts';
+import { ChangedRows, groupBy } from './rows.ts';
 import { windowStart } from './window.ts';
 
 /** Points by address: those that were loaded, as decisions have changed them. */
 export class AddressBook {
   readonly #uses = new Map<string, AddressUses>();
-  readonly #loaded = new Set<string>();
-  readonly #changedSlots = new Map<string, AddressSlot>();
+  readonly #changedSlots: ChangedRows<AddressSlot>;
   readonly #changedOverflow = new Map<string, AddressOverflow>();
 
   /** @param loaded all slots of all addresses of the list */
   constructor(loaded: readonly AddressSlot[]) {
-    const slots = new Map<string, AddressSlot[]>();
-    for (const slot of loaded) {
-      this.#loaded.add(slotKey(slot));
-      const known = slots.get(slot.address);
-      if (known === undefined) slots.set(slot.address, [slot]);
-      else known.push(slot);
+    this.#changedSlots = new ChangedRows(loaded, ({ address, slot }) => `${slot} ${address}`);
+    for (const [address, slots] of groupBy(loaded, addressOf)) {
+      this.#uses.set(address, { slots, overflow: null });
     }
-    for (const [address, of] of slots) this.#uses.set(address, { slots: of, overflow: null });
   }
 
   /**
@@ -67,20 +63,12 @@ export class AddressBook {
   put(address: string, after: AddressUses, write: AddressWrite): void {
     this.#uses.set(address, after);
     if (write.kind === 'overflow') this.#changedOverflow.set(address, { address, ...write.use });
-    else {
-      const slot = { address, ...write.slot };
-      this.#changedSlots.set(slotKey(slot), slot);
-    }
+    else this.#changedSlots.put({ address, ...write.slot });
   }
 
   /** Leaves the writes of what was put to the transaction. */
   store(tx: Transaction): void {
-    const known: AddressSlot[] = [];
-    const fresh: AddressSlot[] = [];
-    for (const [key, slot] of this.#changedSlots) {
-      (this.#loaded.has(key) ? known : fresh).push(slot);
-    }
-    fresh.sort((a, b) => (a.address < b.address ? -1 : 1));
+    const { known, fresh } = this.#changedSlots.split(addressOf);
     if (known.length > 0) tx.writes.push(updateSlots(known));
     if (fresh.length > 0) tx.writes.push(insertSlots(fresh));
     const overflow = [...this.#changedOverflow.values()];
@@ -88,8 +76,8 @@ export class AddressBook {
   }
 }
 
-function slotKey({ address, slot }: AddressSlot): string {
-  return `${slot} ${address}`;
+function addressOf({ address }: AddressSlot): string {
+  return address;
 }
 
 /** Between the first that counts and the last lie as many points as their totals say. */

@@ -4,7 +4,7 @@
  */
 import { addSeconds, secondsUntil } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
-import type { Otp } from '../db/otps.ts';
+import type { Otp, OtpGlance } from '../db/otps.ts';
 import type { Policy } from './policy.ts';
 
 /** What the newest code of a pair says of its wrong attempts. */
@@ -25,7 +25,11 @@ export const NO_ATTEMPTS: Attempts = Object.freeze({
  *
  * @returns whole seconds to wait, rounded up, or null when it is not locked
  */
-export function lockSecondsLeft(pair: Otp, now: Instant, policy: Policy): number | null {
+export function lockSecondsLeft(
+  pair: OtpGlance,
+  now: Instant,
+  policy: Policy,
+): number | null {
   if (pair.consecutiveWrong >= policy.wrongAttemptsUntilUnlock) return policy.lockSeconds;
   if (pair.lockedUntil === null || pair.lockedUntil <= now) return null;
   return secondsUntil(now, pair.lockedUntil);

@@ -6,7 +6,7 @@ import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
 import { newestOtp } from '../db/otps.ts';
-import type { Otp } from '../db/otps.ts';
+import type { Otp, OtpGlance } from '../db/otps.ts';
 import { measureAddress, useAddress } from './address-uses.ts';
 import type { AddressUses, AddressWrite } from './address-uses.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from './attempts.ts';
@@ -16,13 +16,13 @@ import type { Policy } from './policy.ts';
 import { measureLimit } from './window.ts';
 import type { Use } from './window.ts';
 
-/** What the database knows, read while the user and the address are locked. */
-export type RequestState = Readonly<{
+/** What the database knows. To grant, it must be read while user and address are locked. */
+export type RequestState<T extends OtpGlance = Otp> = Readonly<{
   now: Instant;
   /** What is stored under the key, also when its time is over. */
   answer: StoredAnswer | null;
   /** All codes of the user. */
-  otps: readonly Otp[];
+  otps: readonly T[];
   address: AddressUses;
 }>;
 
@@ -69,7 +69,7 @@ export function decideRequest(
  * @returns null when a code would be issued
  */
 export function answerWithoutIssuing(
-  state: RequestState,
+  state: RequestState<OtpGlance>,
   input: Pick<RequestInput, 'purpose' | 'fingerprint'>,
   policy: Policy,
 ): IssueOutcome | null {
@@ -132,7 +132,7 @@ function issue(state: RequestState, input: RequestInput, policy: Policy): Reques
 }
 
 /** Each code has used one point when it was issued. */
-function usesOf(otps: readonly Otp[]): Use[] {
+function usesOf(otps: readonly OtpGlance[]): Use[] {
   return otps.map(({ createdAt }) => ({ usedAt: createdAt, points: 1 }));
 }
 

@@ -3,12 +3,13 @@ import type { SessionPool } from '../db/pool.ts';
 import type { Sweeper } from '../db/sweep.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
-import { answerWithoutIssuing, decideRequest } from './decide-request.ts';
+import { decideRequest } from './decide-request.ts';
 import { drawCode, drawId } from './draw.ts';
-import { digestKey, fingerprintRequest } from './key-digest.ts';
 import type { Deliver } from './message.ts';
+import { nameRequest } from './named-request.ts';
+import type { NamedRequest } from './named-request.ts';
 import type { IssueInput, IssueOutcome } from './outcome.ts';
-import type { Policies, Policy } from './policy.ts';
+import type { Policies } from './policy.ts';
 import { RequestLedger } from './request-ledger.ts';
 import { digestCode } from './secrets.ts';
 import type { Secrets } from './secrets.ts';
@@ -22,12 +23,8 @@ export type IssueParts = Readonly<{
   deliver: Deliver;
 }>;
 
-/** A request with all that names it in the database. */
-type NamedMember = Omit<IssueInput, 'key'> &
-  Readonly<{ policy: Policy; keyDigest: Buffer; fingerprint: Buffer }>;
-
 /** A request with all that is drawn or derived before the transaction, which may run again. */
-type Member = NamedMember &
+type Member = NamedRequest &
   Readonly<{
     otpId: Buffer;
     keyId: string;
@@ -55,39 +52,8 @@ export async function issueCodes(
   return outcomes;
 }
 
-/**
- * Answers what can be answered without a lock and without a write: replays, reused keys, locks
- * and exhausted limits.
- *
- * @returns one outcome for each request, in order; null for one that must be decided under lock
- * @throws Unavailable when the database cannot answer
- */
-export async function screenRequests(
-  parts: IssueParts,
-  inputs: readonly IssueInput[],
-): Promise<(IssueOutcome | null)[]> {
-  const members = inputs.map((input) => nameMember(parts, input));
-  return transaction(parts.pool, async (tx) => {
-    const ledger = await RequestLedger.peek(tx, members);
-    return members.map((member) =>
-      answerWithoutIssuing(ledger.stateOf(member), member, member.policy));
-  });
-}
-
-function nameMember({ policies }: IssueParts, input: IssueInput): NamedMember {
-  const { userId, purpose, address, key } = input;
-  return {
-    userId,
-    purpose,
-    address,
-    policy: policies.for(purpose),
-    keyDigest: digestKey('request', key),
-    fingerprint: fingerprintRequest(userId, purpose),
-  };
-}
-
 function drawMember(parts: IssueParts, input: IssueInput): Member {
-  const named = nameMember(parts, input);
+  const named = nameRequest(parts.policies, input);
   const { userId, purpose, policy } = named;
   const { current } = parts.secrets;
   const otpId = drawId();

@@ -2,21 +2,19 @@
 import { insertOtps, updateOtps } from '../db/otps.ts';
 import type { Otp } from '../db/otps.ts';
 import type { Transaction } from '../db/transaction.ts';
+import { ChangedRows, groupBy } from './rows.ts';
 
 const NO_OTPS: readonly Otp[] = Object.freeze([]);
 
 /** Codes by user: those that were loaded, as decisions have changed them. */
 export class OtpBook {
-  readonly #otps = new Map<string, Otp[]>();
-  readonly #loaded = new Set<string>();
-  readonly #changed = new Map<string, Otp>();
+  readonly #otps: Map<string, Otp[]>;
+  readonly #changed: ChangedRows<Otp>;
 
   /** @param loaded all codes of all users of the list */
   constructor(loaded: readonly Otp[]) {
-    for (const otp of loaded) {
-      this.#loaded.add(rowKey(otp));
-      this.#add(otp);
-    }
+    this.#otps = groupBy(loaded, userOf);
+    this.#changed = new ChangedRows(loaded, ({ slot, userId }) => `${slot} ${userId}`);
   }
 
   /** All codes of a user. */
@@ -27,34 +25,23 @@ export class OtpBook {
   /** Takes a code into its row. */
   put(otp: Otp): void {
     const others = this.of(otp.userId).filter(({ slot }) => slot !== otp.slot);
-    this.#otps.set(otp.userId, others);
-    this.#add(otp);
-    this.#changed.set(rowKey(otp), otp);
+    this.#otps.set(otp.userId, [...others, otp]);
+    this.#changed.put(otp);
   }
 
   /** The rows that were put, each as it is now. */
   get changed(): readonly Otp[] {
-    return [...this.#changed.values()];
+    return this.#changed.all;
   }
 
   /** Leaves the writes of what was put to the transaction. */
   store(tx: Transaction): void {
-    const known: Otp[] = [];
-    const fresh: Otp[] = [];
-    for (const [key, otp] of this.#changed) (this.#loaded.has(key) ? known : fresh).push(otp);
+    const { known, fresh } = this.#changed.split(userOf);
     if (known.length > 0) tx.writes.push(updateOtps(known));
-    if (fresh.length === 0) return;
-    fresh.sort((a, b) => (a.userId < b.userId ? -1 : 1));
-    tx.writes.push(insertOtps(fresh));
-  }
-
-  #add(otp: Otp): void {
-    const known = this.#otps.get(otp.userId);
-    if (known === undefined) this.#otps.set(otp.userId, [otp]);
-    else known.push(otp);
+    if (fresh.length > 0) tx.writes.push(insertOtps(fresh));
   }
 }
 
-function rowKey({ slot, userId }: Otp): string {
-  return `${slot} ${userId}`;
+function userOf({ userId }: Otp): string {
+  return userId;
 }

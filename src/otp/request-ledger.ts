@@ -6,25 +6,17 @@ import { READ_CLOCK } from '../db/clock.ts';
 import { isAnswerStored, loadAnswers } from '../db/idempotency-keys.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
 import type { Instant } from '../db/instant.ts';
-import { lockSlots, readSlots } from '../db/ip-rate-limits.ts';
-import { lockOtps, readOtps } from '../db/otps.ts';
+import { lockSlots } from '../db/ip-rate-limits.ts';
+import { lockOtps } from '../db/otps.ts';
 import type { Otp } from '../db/otps.ts';
 import type { Sweep } from '../db/sweep.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { AddressBook } from './address-book.ts';
 import { AnswerBook } from './answer-book.ts';
 import type { RequestState, RequestWrites } from './decide-request.ts';
-import { bytesKey } from './map-keys.ts';
+import { namesOf, pointsNamedBy } from './named-request.ts';
+import type { NamedRequest } from './named-request.ts';
 import { OtpBook } from './otp-book.ts';
-import type { Policy } from './policy.ts';
-
-/** What the ledger needs to know of a request. */
-export type LedgerMember = Readonly<{
-  userId: string;
-  address: string;
-  keyDigest: Buffer;
-  policy: Policy;
-}>;
 
 /** The state of a list of requests. */
 export class RequestLedger {
@@ -55,7 +47,7 @@ export class RequestLedger {
    */
   static async load(
     tx: Transaction,
-    members: readonly LedgerMember[],
+    members: readonly NamedRequest[],
     sweep: Sweep | null,
   ): Promise<RequestLedger> {
     const { users, addresses, keys } = namesOf(members);
@@ -63,26 +55,12 @@ export class RequestLedger {
       lockOtps(users), lockSlots(addresses), READ_CLOCK, loadAnswers(keys),
       ...(sweep?.inspections ?? []));
     const book = new AddressBook(slots);
-    await book.loadOverflow(tx.ask, now, null, pointsNamed(members));
+    await book.loadOverflow(tx.ask, now, null, pointsNamedBy(members));
     return new RequestLedger(now, answers, otps, book);
   }
 
-  /**
-   * Reads the same without a lock, the clock first, and ends the transaction. What was used after
-   * that time is left out, so that whoever is refused by it is refused by codes of the last 15
-   * minutes and no others.
-   */
-  static async peek(tx: Transaction, members: readonly LedgerMember[]): Promise<RequestLedger> {
-    const { users, addresses, keys } = namesOf(members);
-    const [now, answers, otps, slots] = await tx.askLast(
-      READ_CLOCK, loadAnswers(keys), readOtps(users), readSlots(addresses));
-    const book = new AddressBook(slots.filter(({ usedAt }) => usedAt <= now));
-    await book.loadOverflow(tx.askLast, now, now, pointsNamed(members));
-    return new RequestLedger(now, answers, otps.filter(({ createdAt }) => createdAt <= now), book);
-  }
-
   /** What a member's decision rests on, as the members before it have left it. */
-  stateOf({ keyDigest, userId, address }: LedgerMember): RequestState {
+  stateOf({ keyDigest, userId, address }: NamedRequest): RequestState {
     return {
       now: this.#now,
       answer: this.#answers.find(keyDigest),
@@ -92,7 +70,7 @@ export class RequestLedger {
   }
 
   /** Takes a member's writes into the state. */
-  apply(member: LedgerMember, { answer, otps, address }: RequestWrites): void {
+  apply(member: NamedRequest, { answer, otps, address }: RequestWrites): void {
     this.#answers.add(answer);
     for (const otp of otps) this.#otps.put(otp);
     this.#addresses.put(member.address, address.after, address.write);
@@ -113,26 +91,4 @@ export class RequestLedger {
     this.#addresses.store(tx);
     this.#answers.store(tx);
   }
-}
-
-/**
- * How many of the oldest points of an address the answers of a list may name: one, unless it has
- * more than a purpose with a smaller limit allows. Each member may use one more.
- */
-function pointsNamed(members: readonly LedgerMember[]) {
-  return (address: string, livePoints: number): number => {
-    const here = members.filter((member) => member.address === address);
-    const quota = Math.min(...here.map(({ policy }) => policy.addressLimit));
-    return livePoints + here.length - quota + 1;
-  };
-}
-
-/** Every name once. */
-function namesOf(members: readonly LedgerMember[]) {
-  const keys = new Map(members.map(({ keyDigest }) => [bytesKey(keyDigest), keyDigest]));
-  return {
-    users: [...new Set(members.map(({ userId }) => userId))],
-    addresses: [...new Set(members.map(({ address }) => address))],
-    keys: [...keys.values()],
-  };
 }

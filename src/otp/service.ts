@@ -4,11 +4,12 @@
  */
 import { Collector } from '../db/collector.ts';
 import type { LaneOptions } from '../db/collector.ts';
-import { issueCodes, screenRequests } from './issue-codes.ts';
+import { issueCodes } from './issue-codes.ts';
 import type { IssueParts } from './issue-codes.ts';
 import type { IssueInput, IssueOutcome, VerifyInput, VerifyOutcome } from './outcome.ts';
 import { redeemCodes } from './redeem-codes.ts';
 import { RefusedLately } from './refused-lately.ts';
+import { screenRequests } from './screen-requests.ts';
 
 /** Whether anybody still waits for an outcome; asked before any work is done. */
 export type IsWanted = () => boolean;

@@ -1,0 +1,44 @@
+/** A request with all that names it in the database, and the names of a list of them. */
+import { digestKey, fingerprintRequest } from './key-digest.ts';
+import { bytesKey } from './map-keys.ts';
+import type { IssueInput } from './outcome.ts';
+import type { Policies, Policy } from './policy.ts';
+
+/** A request as the statements and the rule know it. */
+export type NamedRequest = Omit<IssueInput, 'key'> &
+  Readonly<{ policy: Policy; keyDigest: Buffer; fingerprint: Buffer }>;
+
+/** Names a request. */
+export function nameRequest(policies: Policies, input: IssueInput): NamedRequest {
+  const { userId, purpose, address, key } = input;
+  return {
+    userId,
+    purpose,
+    address,
+    policy: policies.for(purpose),
+    keyDigest: digestKey('request', key),
+    fingerprint: fingerprintRequest(userId, purpose),
+  };
+}
+
+/** Everything that a list of requests names, each once. */
+export function namesOf(requests: readonly NamedRequest[]) {
+  const keys = new Map(requests.map(({ keyDigest }) => [bytesKey(keyDigest), keyDigest]));
+  return {
+    users: [...new Set(requests.map(({ userId }) => userId))],
+    addresses: [...new Set(requests.map(({ address }) => address))],
+    keys: [...keys.values()],
+  };
+}
+
+/**
+ * How many of the oldest points of an address the answers of a list may name: one, unless it has
+ * more than a purpose with a smaller limit allows. Each request may use one more.
+ */
+export function pointsNamedBy(requests: readonly NamedRequest[]) {
+  return (address: string, livePoints: number): number => {
+    const here = requests.filter((request) => request.address === address);
+    const quota = Math.min(...here.map(({ policy }) => policy.addressLimit));
+    return livePoints + here.length - quota + 1;
+  };
+}

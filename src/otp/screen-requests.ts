@@ -1,0 +1,54 @@
+/** The requests that can be answered without a lock and without a write. */
+import { READ_CLOCK } from '../db/clock.ts';
+import { loadAnswers } from '../db/idempotency-keys.ts';
+import { readSlots } from '../db/ip-rate-limits.ts';
+import { glanceAtOtps } from '../db/otps.ts';
+import type { SessionPool } from '../db/pool.ts';
+import { transaction } from '../db/transaction.ts';
+import type { Transaction } from '../db/transaction.ts';
+import { AddressBook } from './address-book.ts';
+import { AnswerBook } from './answer-book.ts';
+import { answerWithoutIssuing } from './decide-request.ts';
+import { namesOf, nameRequest, pointsNamedBy } from './named-request.ts';
+import type { NamedRequest } from './named-request.ts';
+import type { IssueInput, IssueOutcome } from './outcome.ts';
+import type { Policies } from './policy.ts';
+import { groupBy } from './rows.ts';
+
+/**
+ * Answers what can be answered without a lock and without a write: replays, reused keys, locks
+ * and exhausted limits.
+ *
+ * @returns one outcome for each request, in order; null for one that must be decided under lock
+ * @throws Unavailable when the database cannot answer
+ */
+export async function screenRequests(
+  { pool, policies }: Readonly<{ pool: SessionPool; policies: Policies }>,
+  inputs: readonly IssueInput[],
+): Promise<(IssueOutcome | null)[]> {
+  const requests = inputs.map((input) => nameRequest(policies, input));
+  return transaction(pool, (tx) => answerAll(tx, requests));
+}
+
+/**
+ * The clock is read first, and what was used after that time is left out, so that whoever is
+ * refused is refused by codes of the last 15 minutes and no others.
+ */
+async function answerAll(
+  tx: Transaction,
+  requests: readonly NamedRequest[],
+): Promise<(IssueOutcome | null)[]> {
+  const { users, addresses, keys } = namesOf(requests);
+  const [now, stored, otps, slots] = await tx.askLast(
+    READ_CLOCK, loadAnswers(keys), glanceAtOtps(users), readSlots(addresses));
+  const answers = new AnswerBook(stored);
+  const otpsOf = groupBy(otps.filter(({ createdAt }) => createdAt <= now), ({ userId }) => userId);
+  const addressBook = new AddressBook(slots.filter(({ usedAt }) => usedAt <= now));
+  await addressBook.loadOverflow(tx.askLast, now, now, pointsNamedBy(requests));
+  return requests.map((request) => answerWithoutIssuing({
+    now,
+    answer: answers.find(request.keyDigest),
+    otps: otpsOf.get(request.userId) ?? [],
+    address: addressBook.of(request.address),
+  }, request, request.policy));
+}
