@@ -24,7 +24,7 @@ export type Extras = Readonly<{
 }>;
 
 const BIG_CONNECTIONS = 64;
-const RATE_MAX = 10_000;
+const RATE_MAX = 20_000;
 const BIG_USERS = 5_000_000;
 const BIG_KEYS = 10_000_000;
 

@@ -10,8 +10,8 @@ import type { Sample } from './rounds.ts';
 /** How many connections flood for each that is good (issue 3, goal 3). */
 export const FLOOD_FACTOR = 4;
 
-const GOOD_RATE_MAX = 8_000;
-const FLOOD_RATE_MAX = 20_000;
+const GOOD_RATE_MAX = 20_000;
+const FLOOD_RATE_MAX = 40_000;
 
 /** The flood begins before the good requests are measured and ends after them. */
 const FLOOD_MARGIN_SECONDS = 1;

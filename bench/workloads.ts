@@ -37,14 +37,14 @@ export const WORKLOADS: ReadonlyMap<string, Workload> = new Map<string, Workload
   ['issue', {
     targets: ALL,
     requests: async (_lab, _target, count) => Array.from({ length: count }, freshRequest),
-    rateMax: 10_000,
+    rateMax: 20_000,
     needsCodes: false,
   }],
   ['verify', {
     targets: ['floor', 'otpd'],
     requests: async (lab, target, count) =>
       (await codesFor(lab, target, count)).map(verifyRequest),
-    rateMax: 15_000,
+    rateMax: 20_000,
     needsCodes: true,
   }],
   ['refusal', {
@@ -53,7 +53,7 @@ export const WORKLOADS: ReadonlyMap<string, Workload> = new Map<string, Workload
       const atLimit = await atLimitIn(lab, target);
       return Array.from({ length: count }, (_, index) => refusedRequest(atLimit, index));
     },
-    rateMax: 20_000,
+    rateMax: 40_000,
     needsCodes: false,
   }],
   ['mixed', {
@@ -63,7 +63,7 @@ export const WORKLOADS: ReadonlyMap<string, Workload> = new Map<string, Workload
       const codes = await codesFor(lab, target, Math.ceil(count * MIXED_VERIFY_SHARE));
       return mixedRequests(codes, atLimit);
     },
-    rateMax: 15_000,
+    rateMax: 20_000,
     needsCodes: true,
   }],
 ]);
