@@ -10,6 +10,9 @@ export type TrustedProxies = Readonly<{
   has: (address: string) => boolean;
 }>;
 
+/** Verdicts that are kept: proxies are few, and each asks with the same address all the time. */
+const KEPT_MAX_ADDRESSES = 1024;
+
 type Network = Readonly<{ address: string; prefix: number; family: 'ipv4' | 'ipv6' }>;
 
 /**
@@ -28,9 +31,22 @@ export function parseTrustedProxies(text: string): { proxies: TrustedProxies; fa
     else if (network.prefix === 0) faults.push(`"${entry}" trusts every address`);
     else list.addSubnet(network.address, network.prefix, network.family);
   }
-  const has = (address: string): boolean =>
-    list.check(address, address.includes(':') ? 'ipv6' : 'ipv4');
-  return { proxies: Object.freeze({ empty: list.rules.length === 0, has }), faults };
+  const proxies = Object.freeze({ empty: list.rules.length === 0, has: verdictsOf(list) });
+  return { proxies, faults };
+}
+
+/** What a list says, kept because BlockList makes an object of its own for every question. */
+function verdictsOf(list: BlockList): (address: string) => boolean {
+  const kept = new Map<string, boolean>();
+  return (address) => {
+    const known = kept.get(address);
+    if (known !== undefined) return known;
+    const verdict = list.check(address, address.includes(':') ? 'ipv6' : 'ipv4');
+    // Clients may name any address, so there must be a bound.
+    if (kept.size === KEPT_MAX_ADDRESSES) kept.clear();
+    kept.set(address, verdict);
+    return verdict;
+  };
 }
 
 /** One entry; a block of IPv4-mapped addresses is the IPv4 block that it means. */

@@ -124,6 +124,19 @@ test('every fault of the list is told, and a list that trusts everybody is one',
   assert.not(proxies.has('11.0.0.0'));
 });
 
+test('a verdict stays the same, however many others are asked for in between', () => {
+  const { proxies } = parseTrustedProxies('10.0.0.0/8, 2001:db8::/32');
+  for (let round = 0; round < 2; round += 1) {
+    for (let at = 0; at < 3000; at += 1) {
+      const rest = `${at >> 8}.${at & 255}`;
+      assert.ok(proxies.has(`10.9.${rest}`));
+      assert.not(proxies.has(`11.9.${rest}`));
+      assert.ok(proxies.has('2001:db8:0:0:0:0:0:1'));
+      assert.not(proxies.has('2001:db9:0:0:0:0:0:1'));
+    }
+  }
+});
+
 test('through the server: forged headers count for nothing, a proxy is believed', async () => {
   const two = 'X-Forwarded-For: 9.9.9.9\r\nX-Forwarded-For: 1.1.1.1, 127.0.0.1';
   const forged = { 'X-Real-IP': '8.8.8.8', Forwarded: `for=7.7.7.7\r\n${two}` };
