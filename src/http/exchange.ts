@@ -3,8 +3,8 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { SHED_RETRY_SECONDS, closingFailure, comeAgain, failure, withHeaders } from './answer.ts';
 import type { Answer } from './answer.ts';
-import { BODY_MAX_BYTES, readBody } from './body.ts';
-import type { BodyReading } from './body.ts';
+import { BODY_MAX_BYTES, readBody, takeBody } from './body.ts';
+import type { BodyReading, BodyResult } from './body.ts';
 import { clientAddress } from './client-address.ts';
 import { framingFault, mediaTypeFault, ownRequestId, readHead } from './head.ts';
 import type { Head } from './head.ts';
@@ -71,15 +71,22 @@ export async function answerTo(
     exchange.res.writeContinue();
     exchange.continued = true;
   }
-  exchange.reading = readBody(req);
-  if (exchange.fault !== null) exchange.reading.fail(exchange.fault);
-  const body = await exchange.reading.result;
+  // After this turn the parser has handed over what came together with the header section.
+  await null;
+  const body = takeBody(req, head.contentLength) ?? await awaitBody(exchange);
   if (body === null) return null;
   if (typeof body === 'string') return withHeaders(closingFailure(body), headers);
   const address = clientAddress(req.socket.remoteAddress, head.forwardedFor, proxies);
   return address === null ? null : handle({
     body, address, keys: head.keys, isWanted: () => req.socket.writable,
   });
+}
+
+/** Reads what has not come yet; a fault that was found meanwhile ends it. */
+function awaitBody(exchange: Exchange): Promise<BodyResult> {
+  exchange.reading = readBody(exchange.req);
+  if (exchange.fault !== null) exchange.reading.fail(exchange.fault);
+  return exchange.reading.result;
 }
 
 /** What the header section alone decides, in the order of the contract; null to read on. */

@@ -88,6 +88,27 @@ test('a body of 4096 bytes is read, one of 4097 is not, in both framings', async
   assert.is(issues.length, 2);
 });
 
+test('a body is the same, whether it comes with its head, after it, or in pieces', async () => {
+  const { port, issues } = await startServer();
+  const client = await openClient(port);
+  const bytes = post('/otp/request', BODY);
+  const body = bytes.length - BODY.length;
+  const cuts = [[], [body], [body - 1], [body + 7], [body, body + 7], [bytes.length - 1]];
+  for (const cut of cuts) {
+    let from = 0;
+    for (const to of [...cut, bytes.length]) {
+      client.send(bytes.slice(from, to));
+      // An answer on another connection: by then the server has read the piece.
+      await exchange(port, post('/otp/none', ''));
+      from = to;
+    }
+    assert.is((await client.answer()).status, 201, String(cut));
+  }
+  assert.is(issues.length, cuts.length);
+  assert.ok(issues.every(({ userId, purpose }) => userId === 'u' && purpose === 'p'));
+  client.destroy();
+});
+
 /** Sends blocks for as long as the connection takes them; tells how many bytes it took. */
 function flood(client: RawClient, chunkedBody: boolean): () => number {
   const block = Buffer.alloc(64 * 1024, 0x20);
