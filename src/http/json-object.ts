@@ -17,8 +17,9 @@ export type JsonObject = Readonly<{ members: Readonly<Record<string, unknown>> }
  * @returns the members, or what is wrong: field `body`, or the name of the member at fault
  */
 export function parseJsonObject(body: Buffer, known: readonly string[]): JsonObject | FieldFault {
-  if (!isUtf8(body)) return { field: 'body', message: 'must be UTF-8' };
   const text = body.toString('utf8');
+  // What is not UTF-8 is read as U+FFFD; only with one in it the bytes must be looked at.
+  if (text.includes('\ufffd') && !isUtf8(body)) return { field: 'body', message: 'must be UTF-8' };
   const value = parse(text);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return { field: 'body', message: 'must be a JSON object' };

@@ -304,7 +304,7 @@ test('user_id and purpose: strings of bounded length, counted in code points', a
     assert.is(await verdict(port, '/otp/request', of(letter.repeat(256), 'p')), '400 user_id');
     assert.is(await verdict(port, '/otp/request', of('u', letter.repeat(101))), '400 purpose');
   }
-  for (const id of ['U1', 'u1 ', ' u1', 'ú1', '\u200b', "' or 1=1", '\ufeffu']) {
+  for (const id of ['U1', 'u1 ', ' u1', 'ú1', '\u200b', "' or 1=1", '\ufeffu', '\ufffd']) {
     assert.is(await verdict(port, '/otp/request', of(id, 'p')), '201', id);
     assert.is(issues.at(-1)?.userId, id);
   }
