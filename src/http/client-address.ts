@@ -26,7 +26,8 @@ export function clientAddress(
   for (let seen = 0; seen < FORWARDED_MAX_ENTRIES && end > 0; seen += 1) {
     if (!proxies.has(address)) break;
     const comma = forwardedFor.lastIndexOf(',', end - 1);
-    const hop = parseAddress(withoutPort(forwardedFor.slice(comma + 1, end).trim()));
+    const entry = forwardedFor.slice(comma + 1, end).trim();
+    const hop = parseAddress(entry) ?? parseAddress(withoutPort(entry));
     if (hop === null) break;
     address = hop;
     end = comma;
