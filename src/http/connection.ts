@@ -116,7 +116,7 @@ function advance(state: ServerState, connection: Connection): void {
   const next = waiting.shift();
   if (next !== undefined) {
     connection.current = next;
-    next.res.once('finish', () => advance(state, connection));
+    next.res.on('finish', () => advance(state, connection));
     void serve(state, connection, next);
   } else if (parting !== null) {
     connection.parting = null;

@@ -77,7 +77,7 @@ export async function answerTo(
   if (body === null) return null;
   if (typeof body === 'string') return withHeaders(closingFailure(body), headers);
   const address = clientAddress(req.socket.remoteAddress, head.forwardedFor, proxies);
-  return address === null ? null : handle({
+  return address === null ? null : await handle({
     body, address, keys: head.keys, isWanted: () => req.socket.writable,
   });
 }
