@@ -63,7 +63,10 @@ export class AddressBook {
   put(address: string, after: AddressUses, write: AddressWrite): void {
     this.#uses.set(address, after);
     if (write.kind === 'overflow') this.#changedOverflow.set(address, { address, ...write.use });
-    else this.#changedSlots.put({ address, ...write.slot });
+    else {
+      const { slot, usedAt, points } = write.slot;
+      this.#changedSlots.put({ address, slot, usedAt, points });
+    }
   }
 
   /** Leaves the writes of what was put to the transaction. */
