@@ -1,5 +1,7 @@
 /** The table otps: the codes of every user, and the wrong attempts of every pair. */
 import type { Value } from './bind.ts';
+import { hexOf, nullableHexOf } from './hex.ts';
+import type { Hex } from './hex.ts';
 import { formatInstant, formatNullableInstant } from './instant.ts';
 import { parseInstant, parseNullableInstant } from './instant.ts';
 import type { Instant } from './instant.ts';
@@ -15,9 +17,9 @@ export type Otp = PairName &
   Readonly<{
     slot: number;
     number: number;
-    otpId: Buffer;
+    otpId: Hex;
     keyId: string;
-    digest: Buffer | null;
+    digest: Hex | null;
     createdAt: Instant;
     expiresAt: Instant;
     redeemedAt: Instant | null;
@@ -25,7 +27,7 @@ export type Otp = PairName &
     lastWrongAt: Instant | null;
     lockedUntil: Instant | null;
     consecutiveWrong: number;
-    verifyIds: Buffer;
+    verifyIds: Hex;
   }>;
 
 /** What refusals rest on. */
@@ -73,10 +75,10 @@ export function glanceAtOtps(userIds: readonly string[]): Query<OtpGlance[]> {
 /** What every new code has; the rest has a default that is right for a pair without attempts. */
 const NEW_COLUMNS =
   'user_id, slot, number, purpose, otp_id, key_id, digest, created_at, expires_at';
-const NEW_ROW = '(?,?,?,?,?,?,?,?,?)';
+const NEW_ROW = '(?,?,?,?,X?,?,UNHEX(?),?,?)';
 const ATTEMPT_COLUMNS =
   'redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong, verify_ids';
-const WHOLE_ROW = '(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)';
+const WHOLE_ROW = '(?,?,?,?,X?,?,UNHEX(?),?,?,?,?,?,?,?,X?)';
 
 const INSERT_NEW_SQL = `INSERT INTO otps (${NEW_COLUMNS}) VALUES `;
 const INSERT_WHOLE_SQL = `INSERT INTO otps (${NEW_COLUMNS}, ${ATTEMPT_COLUMNS}) VALUES `;
@@ -134,14 +136,14 @@ function readOtp(row: Row): Otp {
   return {
     ...readGlance(row),
     slot: row.slot as number,
-    otpId: row.otp_id as Buffer,
+    otpId: hexOf(row.otp_id),
     keyId: row.key_id as string,
-    digest: row.digest as Buffer | null,
+    digest: nullableHexOf(row.digest),
     expiresAt: parseInstant(row.expires_at as string),
     redeemedAt: parseNullableInstant(row.redeemed_at as string | null),
     wrongAttempts: row.wrong_attempts as number,
     lastWrongAt: parseNullableInstant(row.last_wrong_at as string | null),
-    verifyIds: row.verify_ids as Buffer,
+    verifyIds: hexOf(row.verify_ids),
   };
 }
 
@@ -158,11 +160,18 @@ export function newestOtp<T extends OtpGlance>(otps: readonly T[], purpose: stri
 export const VERIFY_ID_BYTES = 8;
 
 /** Four: three wrong codes lock a pair, so more cannot follow while one COMMIT is in doubt. */
-const VERIFY_IDS_MAX_BYTES = 4 * VERIFY_ID_BYTES;
+const VERIFY_IDS_MAX = 4;
+
+const VERIFY_ID_DIGITS = 2 * VERIFY_ID_BYTES;
 
 /** The names of the verifications that changed a pair, once another one has. */
-export function pushVerifyId(verifyIds: Buffer, verifyId: Buffer): Buffer {
-  return Buffer.concat([verifyId, verifyIds]).subarray(0, VERIFY_IDS_MAX_BYTES);
+export function pushVerifyId(verifyIds: Hex, verifyId: Hex): Hex {
+  return (verifyId + verifyIds).slice(0, VERIFY_IDS_MAX * VERIFY_ID_DIGITS);
+}
+
+/** The name of the verification that changed a pair last. */
+export function newestVerifyId(verifyIds: Hex): Hex {
+  return verifyIds.slice(0, VERIFY_ID_DIGITS);
 }
 
 /**
@@ -171,11 +180,11 @@ export function pushVerifyId(verifyIds: Buffer, verifyId: Buffer): Buffer {
  * @param name a pair that a transaction wrote whose COMMIT was not answered
  * @param verifyId the verification that it wrote
  */
-export function isVerifyStored({ userId, purpose }: PairName, verifyId: Buffer): Query<boolean> {
+export function isVerifyStored({ userId, purpose }: PairName, verifyId: Hex): Query<boolean> {
   const { read, ...query } = lockOtps([userId]);
-  const has = (verifyIds: Buffer): boolean => {
-    for (let at = 0; at < verifyIds.length; at += VERIFY_ID_BYTES) {
-      if (verifyIds.subarray(at, at + VERIFY_ID_BYTES).equals(verifyId)) return true;
+  const has = (verifyIds: Hex): boolean => {
+    for (let at = 0; at < verifyIds.length; at += VERIFY_ID_DIGITS) {
+      if (verifyIds.startsWith(verifyId, at)) return true;
     }
     return false;
   };

@@ -29,15 +29,18 @@ export type DatabaseSettings = Readonly<{
 /** A row, column by name. DATETIME columns are text, BINARY columns are Buffers. */
 export type Row = Readonly<Record<string, unknown>>;
 
+/** The text of a statement, and the values for its question marks. */
+export type Statement = Readonly<{ sql: string; values: readonly Value[] }>;
+
 /** What the transaction helper and the statements need of a connection. */
 export type Session = Readonly<{
   /** Runs one statement; throws StatementError. `name` is what logs and errors call it. */
   run: (name: string, sql: string, values: readonly Value[]) => Promise<Row[]>;
   /**
-   * Runs statements, separated by semicolons, in one round trip; the first that fails is the
-   * last that runs. Gives the rows of each.
+   * Runs statements in one round trip; the first that fails is the last that runs. Gives the
+   * rows of each.
    */
-  runAll: (name: string, sql: string, values: readonly Value[]) => Promise<Row[][]>;
+  runAll: (name: string, statements: readonly Statement[]) => Promise<Row[][]>;
   /** Closes the connection at once; a statement under way fails as lost. Idempotent. */
   destroy: () => void;
   /** True once the connection was destroyed or the server closed it. */
@@ -104,7 +107,7 @@ function connectionOptions(settings: DatabaseSettings): ConnectionOptions {
     // A transaction is two round trips; every value is bound, and only a Value can be, so that
     // no value is ever read as SQL.
     multipleStatements: true,
-    queryFormat: (sql, values: readonly Value[]) => bindValues(sql, values),
+    queryFormat: (text) => text,
     connectTimeout: OPEN_TIMEOUT_MS,
     // affectedRows must count changed rows; LOAD DATA LOCAL must not be open to the server.
     flags: ['-FOUND_ROWS', '-LOCAL_FILES'],
@@ -138,14 +141,15 @@ function createSession(connection: Connection, socket: Socket): Session {
   connection.on('end', destroy);
   connection.on('error', destroy);
 
-  const send = (name: string, sql: string, values: readonly Value[]): Promise<QueryResult> =>
+  const send = (name: string, statements: readonly Statement[]): Promise<QueryResult> =>
     new Promise((resolve, reject) => {
       if (isDestroyed) {
         reject(new StatementError(name, 'CONNECTION_DESTROYED', 0, 'lost'));
         return;
       }
+      const text = statements.map(({ sql, values }) => bindValues(sql, values)).join(';\n');
       failPending = reject;
-      connection.query<QueryResult>(sql, values as Value[], (error, result) => {
+      connection.query<QueryResult>(text, (error, result) => {
         failPending = null;
         if (error) reject(describeStatementError(name, error));
         else resolve(result);
@@ -155,9 +159,9 @@ function createSession(connection: Connection, socket: Socket): Session {
   return {
     destroy,
     isDestroyed: () => isDestroyed,
-    run: async (name, sql, values) => rowsOf(await send(name, sql, values) as Result),
-    runAll: async (name, sql, values) =>
-      (await send(name, sql, values) as Result[]).map(rowsOf),
+    run: async (name, sql, values) => rowsOf(await send(name, [{ sql, values }]) as Result),
+    runAll: async (name, statements) =>
+      (await send(name, statements) as Result[]).map(rowsOf),
   };
 }
 

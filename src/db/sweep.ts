@@ -6,6 +6,7 @@
  */
 import type { Value } from './bind.ts';
 import { randomBytes } from 'node:crypto';
+import type { Hex } from './hex.ts';
 import { SLOTS_MAX } from './ip-rate-limits.ts';
 import { SPENT_CODE_RETENTION_SECONDS } from './otps.ts';
 import { repeat, write } from './query.ts';
@@ -15,7 +16,7 @@ import type { Transaction } from './transaction.ts';
 
 /** The names of rows that a transaction wrote, one in each table. */
 export type WrittenRows = Readonly<{
-  keyDigest: Buffer;
+  keyDigest: Hex;
   userId: string;
   address: string;
 }>;
@@ -37,7 +38,7 @@ const SWEPT_TABLES: readonly SweptTable[] = [
     name: 'idempotency_keys',
     key: ['key_digest'],
     isDead: 'expires_at <= NOW(6)',
-    keyOf: ({ keyDigest }) => [keyDigest],
+    keyOf: ({ keyDigest }) => [Buffer.from(keyDigest, 'hex')],
   },
   {
     name: 'otps',

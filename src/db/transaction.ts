@@ -140,11 +140,7 @@ async function askAll<Q extends readonly Query<unknown>[]>(
     const { name, sql, values, read } = queries[0]!;
     return [read(await session.run(name, sql, values))] as Answers<Q>;
   }
-  const results = await session.runAll(
-    queries.map(({ name }) => name).join(' '),
-    queries.map(({ sql }) => sql).join(';\n'),
-    queries.flatMap(({ values }) => values),
-  );
+  const results = await session.runAll(queries.map(({ name }) => name).join(' '), queries);
   return queries.map(({ read }, index) => read(results[index] ?? [])) as Answers<Q>;
 }
 

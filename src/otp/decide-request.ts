@@ -2,6 +2,7 @@
  * The rule of POST /otp/request, cases 2 to 7 of the contract, as a pure function: it reads no
  * clock, no environment and no random source.
  */
+import type { Hex } from '../db/hex.ts';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
@@ -30,11 +31,11 @@ export type RequestState<T extends OtpGlance = Otp> = Readonly<{
 export type RequestInput = Readonly<{
   userId: string;
   purpose: string;
-  keyDigest: Buffer;
-  fingerprint: Buffer;
-  otpId: Buffer;
+  keyDigest: Hex;
+  fingerprint: Hex;
+  otpId: Hex;
   keyId: string;
-  digest: Buffer;
+  digest: Hex;
 }>;
 
 /** The rows to write when a code is issued. */
@@ -50,7 +51,7 @@ export type RequestDecision = Readonly<{ outcome: IssueOutcome; writes: RequestW
 
 /** A pair of which nothing is known. */
 const NEW_PAIR = Object.freeze({
-  ...NO_ATTEMPTS, consecutiveWrong: 0, verifyIds: Buffer.alloc(0),
+  ...NO_ATTEMPTS, consecutiveWrong: 0, verifyIds: '',
 });
 
 /** Decides a request. The first case that applies answers (contract, POST /otp/request). */
@@ -88,15 +89,15 @@ export function answerWithoutIssuing(
 }
 
 /** A key answers again for what it was used for, and for nothing else. */
-function replay(answer: StoredAnswer, fingerprint: Buffer, limits: Limits): IssueOutcome {
+function replay(answer: StoredAnswer, fingerprint: Hex, limits: Limits): IssueOutcome {
   const { otpId, ttlSeconds, remainingRequests } = answer;
-  const isSameUse = answer.fingerprint.equals(fingerprint);
+  const isSameUse = answer.fingerprint === fingerprint;
   if (!isSameUse || ttlSeconds === null || remainingRequests === null) {
     return { kind: 'key_reused', limits };
   }
   return {
     kind: 'issued',
-    otpId: otpId.toString('hex'),
+    otpId,
     ttlSeconds,
     remainingRequests,
     replayed: true,
@@ -113,7 +114,7 @@ function issue(state: RequestState, input: RequestInput, policy: Policy): Reques
   const addressLimit = measureAddress(address.after, now, policy.addressLimit);
   const outcome: IssueOutcome = {
     kind: 'issued',
-    otpId: input.otpId.toString('hex'),
+    otpId: input.otpId,
     ttlSeconds: policy.lifetimeSeconds,
     remainingRequests: user.view.remaining,
     replayed: false,

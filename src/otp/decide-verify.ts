@@ -3,6 +3,7 @@
  * random source. The comparison of the code is asked for only when an attempt may be made.
  */
 import { timingSafeEqual } from 'node:crypto';
+import type { Hex } from '../db/hex.ts';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
@@ -28,10 +29,10 @@ export type VerifyAttempt = Readonly<{
    * The keyed digest of the code that was sent, under a secret and for an otp_id (32 bytes); null
    * when that secret is not known any more.
    */
-  digestFor: (keyId: string, otpId: Buffer) => Buffer | null;
-  keyDigest: Buffer | null;
+  digestFor: (keyId: string, otpId: Hex) => Hex | null;
+  keyDigest: Hex | null;
   /** Names this verification in the row that it changes: 8 random bytes. */
-  verifyId: Buffer;
+  verifyId: Hex;
 }>;
 
 /** The rows to write; the answer only for a right code that came with a key. */
@@ -56,9 +57,14 @@ export function decideVerify(
   const digest = attempt.digestFor(pair.keyId, pair.otpId);
   // No digest: the code died with its lock, or its secret is gone. It can never be right.
   if (pair.digest === null || digest === null) return refuse({ kind: 'expired' });
-  return timingSafeEqual(pair.digest, digest)
+  return areSame(pair.digest, digest)
     ? redeem(pair, pair.digest, now, attempt, policy)
     : countWrong(pair, now, attempt, policy);
+}
+
+/** In a time that does not tell how much of them is the same. */
+function areSame(one: Hex, other: Hex): boolean {
+  return timingSafeEqual(Buffer.from(one), Buffer.from(other));
 }
 
 function refuse(outcome: VerifyOutcome): VerifyDecision {
@@ -69,13 +75,13 @@ function refuse(outcome: VerifyOutcome): VerifyDecision {
 function replay(answer: StoredAnswer, attempt: VerifyAttempt): VerifyOutcome {
   const digest = answer.keyId === null ? null : attempt.digestFor(answer.keyId, answer.otpId);
   const isSameUse = digest !== null
-    && timingSafeEqual(answer.fingerprint, fingerprintDigest(digest));
+    && areSame(answer.fingerprint, fingerprintDigest(digest));
   return isSameUse ? { kind: 'verified', replayed: true } : { kind: 'key_reused' };
 }
 
 function redeem(
   pair: Otp,
-  digest: Buffer,
+  digest: Hex,
   now: Instant,
   attempt: VerifyAttempt,
   policy: Policy,

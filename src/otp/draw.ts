@@ -1,5 +1,6 @@
 /** What is drawn from the operating system's random source: codes and ids. */
 import { randomBytes, randomInt } from 'node:crypto';
+import type { Hex } from '../db/hex.ts';
 import { VERIFY_ID_BYTES } from '../db/otps.ts';
 
 /** 128 bits: an otp_id cannot be guessed, and no two are ever the same. */
@@ -16,22 +17,25 @@ export function drawCode(digits: number): string {
 }
 
 /** Draws an id of 16 random bytes. */
-export function drawId(): Buffer {
+export function drawId(): Hex {
   return drawBytes(ID_BYTES);
 }
 
 /** Draws the name of a verification. */
-export function drawVerifyId(): Buffer {
+export function drawVerifyId(): Hex {
   return drawBytes(VERIFY_ID_BYTES);
 }
 
 /** Drawn ahead, because a call to the random source costs as much for 4 KiB as for 16 bytes. */
 const AHEAD_BYTES = 4096;
-let ahead = Buffer.alloc(0);
+let ahead: Hex = '';
+let taken = 0;
 
-function drawBytes(count: number): Buffer {
-  if (ahead.length < count) ahead = randomBytes(AHEAD_BYTES);
-  const drawn = ahead.subarray(0, count);
-  ahead = ahead.subarray(count);
-  return drawn;
+function drawBytes(count: number): Hex {
+  if (ahead.length - taken < 2 * count) {
+    ahead = randomBytes(AHEAD_BYTES).toString('hex');
+    taken = 0;
+  }
+  taken += 2 * count;
+  return ahead.slice(taken - 2 * count, taken);
 }

@@ -1,4 +1,5 @@
 /** POST /otp/request for a list of requests: load, decide, write, commit, send. */
+import type { Hex } from '../db/hex.ts';
 import type { SessionPool } from '../db/pool.ts';
 import type { Sweeper } from '../db/sweep.ts';
 import { transaction } from '../db/transaction.ts';
@@ -26,10 +27,10 @@ export type IssueParts = Readonly<{
 /** A request with all that is drawn or derived before the transaction, which may run again. */
 type Member = NamedRequest &
   Readonly<{
-    otpId: Buffer;
+    otpId: Hex;
     keyId: string;
     code: string;
-    digest: Buffer;
+    digest: Hex;
   }>;
 
 /**
@@ -89,5 +90,5 @@ async function decideAll(
 function deliverCode({ deliver }: IssueParts, member: Member): void {
   const { userId, purpose, code, policy, otpId } = member;
   const { lifetimeSeconds } = policy;
-  deliver({ otpId: otpId.toString('hex'), userId, purpose, code, lifetimeSeconds });
+  deliver({ otpId, userId, purpose, code, lifetimeSeconds });
 }

@@ -1,12 +1,12 @@
 /** A request with all that names it in the database, and the names of a list of them. */
+import type { Hex } from '../db/hex.ts';
 import { digestKey, fingerprintRequest } from './key-digest.ts';
-import { bytesKey } from './map-keys.ts';
 import type { IssueInput } from './outcome.ts';
 import type { Policies, Policy } from './policy.ts';
 
 /** A request as the statements and the rule know it. */
 export type NamedRequest = Omit<IssueInput, 'key'> &
-  Readonly<{ policy: Policy; keyDigest: Buffer; fingerprint: Buffer }>;
+  Readonly<{ policy: Policy; keyDigest: Hex; fingerprint: Hex }>;
 
 /** Names a request. */
 export function nameRequest(policies: Policies, input: IssueInput): NamedRequest {
@@ -23,11 +23,10 @@ export function nameRequest(policies: Policies, input: IssueInput): NamedRequest
 
 /** Everything that a list of requests names, each once. */
 export function namesOf(requests: readonly NamedRequest[]) {
-  const keys = new Map(requests.map(({ keyDigest }) => [bytesKey(keyDigest), keyDigest]));
   return {
     users: [...new Set(requests.map(({ userId }) => userId))],
     addresses: [...new Set(requests.map(({ address }) => address))],
-    keys: [...keys.values()],
+    keys: [...new Set(requests.map(({ keyDigest }) => keyDigest))],
   };
 }
 

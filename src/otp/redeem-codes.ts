@@ -1,4 +1,5 @@
 /** POST /otp/verify for a list of attempts: load, decide, write, commit. */
+import type { Hex } from '../db/hex.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
@@ -19,9 +20,9 @@ type Member = Readonly<{
   userId: string;
   purpose: string;
   policy: Policy;
-  keyDigest: Buffer | null;
-  verifyId: Buffer;
-  digestFor: (keyId: string, otpId: Buffer) => Buffer | null;
+  keyDigest: Hex | null;
+  verifyId: Hex;
+  digestFor: (keyId: string, otpId: Hex) => Hex | null;
 }>;
 
 /**

@@ -3,6 +3,7 @@
  * (contract; NIST SP 800-63B-4, 3.1.1.2). The first secret signs, all of them verify.
  */
 import { createHmac } from 'node:crypto';
+import type { Hex } from '../db/hex.ts';
 
 /** A server secret, named so that it can be rotated. */
 export type Secret = Readonly<{ id: string; key: Buffer }>;
@@ -54,17 +55,17 @@ function findFault(id: string | undefined, encoded: string | undefined): string 
  * The digest of a code: HMAC-SHA-256 over a domain, otp_id, user_id, purpose and code, each but
  * the first with its length, so that no two tuples have one encoding.
  *
- * @param otpId 16 bytes
- * @returns 32 bytes
+ * @param otpId 16 bytes, as text
+ * @returns 32 bytes, as text
  */
 export function digestCode(
   secret: Secret,
-  otpId: Buffer,
+  otpId: Hex,
   userId: string,
   purpose: string,
   code: string,
-): Buffer {
+): Hex {
   const user = Buffer.byteLength(userId);
   const text = `otpd code v1|${user}:${userId}|${Buffer.byteLength(purpose)}:${purpose}|${code}`;
-  return createHmac('sha256', secret.key).update(otpId).update(text).digest();
+  return createHmac('sha256', secret.key).update(otpId, 'hex').update(text).digest('hex');
 }

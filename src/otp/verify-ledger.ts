@@ -3,18 +3,18 @@
  * decision in the order of arrival, written once. A lone attempt is a list of one.
  */
 import { READ_CLOCK } from '../db/clock.ts';
+import type { Hex } from '../db/hex.ts';
 import { loadAnswers } from '../db/idempotency-keys.ts';
 import type { Instant } from '../db/instant.ts';
-import { isVerifyStored, lockOtps, newestOtp, VERIFY_ID_BYTES } from '../db/otps.ts';
+import { isVerifyStored, lockOtps, newestOtp, newestVerifyId } from '../db/otps.ts';
 import type { PairName } from '../db/otps.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { AnswerBook } from './answer-book.ts';
 import type { VerifyState, VerifyWrites } from './decide-verify.ts';
-import { bytesKey } from './map-keys.ts';
 import { OtpBook } from './otp-book.ts';
 
 /** What the ledger needs to know of an attempt. */
-export type VerifyMember = PairName & Readonly<{ keyDigest: Buffer | null; verifyId: Buffer }>;
+export type VerifyMember = PairName & Readonly<{ keyDigest: Hex | null; verifyId: Hex }>;
 
 /** The state of a list of attempts. */
 export class VerifyLedger {
@@ -31,12 +31,10 @@ export class VerifyLedger {
   /** Locks the codes of users, and reads the rest, the clock included, once they are held. */
   static async load(tx: Transaction, members: readonly VerifyMember[]): Promise<VerifyLedger> {
     const users = new Set(members.map(({ userId }) => userId));
-    const keys = new Map<string, Buffer>();
-    for (const { keyDigest } of members) {
-      if (keyDigest !== null) keys.set(bytesKey(keyDigest), keyDigest);
-    }
+    const keys = new Set<Hex>();
+    for (const { keyDigest } of members) if (keyDigest !== null) keys.add(keyDigest);
     const [otps, now, answers] = await tx.ask(
-      lockOtps([...users]), READ_CLOCK, loadAnswers([...keys.values()]));
+      lockOtps([...users]), READ_CLOCK, loadAnswers([...keys]));
     return new VerifyLedger(now, new AnswerBook(answers), new OtpBook(otps));
   }
 
@@ -62,8 +60,7 @@ export class VerifyLedger {
       tx.hasNothingToKeep = true;
       return;
     }
-    const newest = first.verifyIds.subarray(0, VERIFY_ID_BYTES);
-    tx.wasCommitted = isVerifyStored(first, newest);
+    tx.wasCommitted = isVerifyStored(first, newestVerifyId(first.verifyIds));
     this.#otps.store(tx);
     this.#answers.store(tx);
   }

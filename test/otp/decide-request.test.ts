@@ -10,11 +10,11 @@ import { answerWith, at, issuedAgo, NOW, otpWith, usedAgo } from './rows.ts';
 const INPUT: RequestInput = {
   userId: 'U1',
   purpose: 'login',
-  keyDigest: Buffer.alloc(16, 2),
-  fingerprint: Buffer.alloc(16, 3),
-  otpId: Buffer.alloc(16, 0xab),
+  keyDigest: '02'.repeat(16),
+  fingerprint: '03'.repeat(16),
+  otpId: 'ab'.repeat(16),
   keyId: 'k2',
-  digest: Buffer.alloc(32, 0xcd),
+  digest: 'cd'.repeat(32),
 };
 
 const EMPTY: RequestState = { now: NOW, answer: null, otps: [], address: NO_USES };
@@ -58,7 +58,7 @@ const REFUSALS: [string, Partial<RequestState>, string, number | undefined][] = 
     { answer: answerWith(), otps: [LOCKED, ...FULL_USER], address: FULL_ADDRESS },
     'issued', undefined],
   ['another use of the key, over a lock',
-    { answer: answerWith({ fingerprint: Buffer.alloc(16, 4) }), otps: [LOCKED] },
+    { answer: answerWith({ fingerprint: '04'.repeat(16) }), otps: [LOCKED] },
     'key_reused', undefined],
   ['the lock wins over the limits', { otps: [LOCKED, ...FULL_USER] }, 'locked', 600],
   ['a microsecond before the lock ends',

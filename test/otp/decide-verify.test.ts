@@ -5,14 +5,14 @@ import type { VerifyAttempt, VerifyState } from '../../src/otp/decide-verify.ts'
 import { DEFAULT_POLICY } from '../../src/otp/policy.ts';
 import { answerWith, at, NOW, otpWith } from './rows.ts';
 
-const RIGHT = Buffer.alloc(32, 1);
-const WRONG = Buffer.alloc(32, 2);
-const VERIFY_ID = Buffer.alloc(8, 5);
+const RIGHT = '01'.repeat(32);
+const WRONG = '02'.repeat(32);
+const VERIFY_ID = '05'.repeat(8);
 
 const EMPTY: VerifyState = { now: NOW, answer: null, pair: null };
 
 /** An attempt that counts how often its code is compared. */
-function attemptWith(digest: Buffer | null, keyDigest: Buffer | null = null) {
+function attemptWith(digest: string | null, keyDigest: string | null = null) {
   const compared = { count: 0 };
   const attempt: VerifyAttempt = {
     digestFor: () => {
@@ -27,7 +27,7 @@ function attemptWith(digest: Buffer | null, keyDigest: Buffer | null = null) {
 
 function decide(
   changes: Partial<VerifyState>,
-  digest: Buffer | null = RIGHT,
+  digest: string | null = RIGHT,
   policy = DEFAULT_POLICY,
 ) {
   const { attempt, compared } = attemptWith(digest);
@@ -130,12 +130,12 @@ test('the last consecutive wrong code locks, however many of the round are left'
 });
 
 test('a key wins with the right code only, and replays for the same code only', () => {
-  const key = Buffer.alloc(16, 8);
+  const key = '08'.repeat(16);
   const { attempt } = attemptWith(RIGHT, key);
   const won = decideVerify({ ...EMPTY, pair: otpWith() }, attempt, DEFAULT_POLICY);
   assert.equal(won.writes?.answer, answerWith({
     keyDigest: key,
-    fingerprint: RIGHT.subarray(0, 16),
+    fingerprint: RIGHT.slice(0, 32),
     keyId: 'k1',
     otpId: otpWith().otpId,
     ttlSeconds: null,
@@ -153,7 +153,7 @@ test('a key wins with the right code only, and replays for the same code only', 
 });
 
 test('a wrong code with a key stores nothing under the key', () => {
-  const { attempt } = attemptWith(WRONG, Buffer.alloc(16, 8));
+  const { attempt } = attemptWith(WRONG, '08'.repeat(16));
   const decision = decideVerify({ ...EMPTY, pair: otpWith() }, attempt, DEFAULT_POLICY);
   assert.is(decision.writes?.answer, null);
 });

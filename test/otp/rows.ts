@@ -31,9 +31,9 @@ export function otpWith(changes: Partial<Otp> = {}): Otp {
     slot: 0,
     number: 1,
     purpose: 'login',
-    otpId: Buffer.alloc(16, 7),
+    otpId: '07'.repeat(16),
     keyId: 'k1',
-    digest: Buffer.alloc(32, 1),
+    digest: '01'.repeat(32),
     createdAt: NOW,
     expiresAt: addSeconds(NOW, 300),
     redeemedAt: null,
@@ -41,7 +41,7 @@ export function otpWith(changes: Partial<Otp> = {}): Otp {
     lastWrongAt: null,
     lockedUntil: null,
     consecutiveWrong: 0,
-    verifyIds: Buffer.alloc(0),
+    verifyIds: '',
     ...changes,
   };
 }
@@ -49,10 +49,10 @@ export function otpWith(changes: Partial<Otp> = {}): Otp {
 /** A stored 201 whose key is good for another hour. */
 export function answerWith(changes: Partial<StoredAnswer> = {}): StoredAnswer {
   return {
-    keyDigest: Buffer.alloc(16, 2),
-    fingerprint: Buffer.alloc(16, 3),
+    keyDigest: '02'.repeat(16),
+    fingerprint: '03'.repeat(16),
     keyId: null,
-    otpId: Buffer.alloc(16, 9),
+    otpId: '09'.repeat(16),
     ttlSeconds: 300,
     remainingRequests: 1,
     expiresAt: at(3600),

@@ -54,7 +54,7 @@ test('the digest is bound to secret, otp_id, user_id, purpose and code', () => {
     digestCode(secret, id, 'ab', 'c', '123457'),
     digestCode(secret, drawId(), 'ab', 'c', '123456'),
     digestCode({ id: 'k', key: randomBytes(32) }, id, 'ab', 'c', '123456'),
-  ].map((digest) => digest.toString('hex'));
+  ];
   assert.is(new Set(digests).size, digests.length);
   assert.is(digests[0]?.length, 64);
 });

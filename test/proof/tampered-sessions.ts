@@ -62,7 +62,7 @@ export async function createBench(): Promise<Bench> {
     return {
       ...session,
       run: (name, sql, values) => guard(name, () => session.run(name, sql, values)),
-      runAll: (name, sql, values) => guard(name, () => session.runAll(name, sql, values)),
+      runAll: (name, statements) => guard(name, () => session.runAll(name, statements)),
     };
   };
   const ids = async (): Promise<number[]> =>
