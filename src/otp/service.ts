@@ -24,12 +24,12 @@ export type OtpService = Readonly<{
 const LANES: LaneOptions = Object.freeze({
   lanesMax: 3,
   batchMax: 128,
-  backlogPerLane: 12,
+  backlogPerLane: 20,
   waitingMax: 4096,
 });
 
 /** While codes are being issued, refusals are answered at leisure: a flood must not crowd in. */
-const REFUSAL_PAUSE_MS = 25;
+const REFUSAL_PAUSE_MS = 40;
 
 /** Codes come in lists, and between two of them nothing is under way: that is no calm yet. */
 const LISTS_TO_REST = 4;
