@@ -12,7 +12,10 @@ export type LaneOptions = Readonly<{
   lanesMax: number;
   /** How many items a list may have. */
   batchMax: number;
-  /** How many must wait before another lane opens: lists must be large before lanes are many. */
+  /**
+   * How many must wait before another lane opens: lists must be large before lanes are many. While
+   * few items are about, a fair share of them is enough.
+   */
   backlogPerLane: number;
   /** How many may wait at all. */
   waitingMax: number;
@@ -43,6 +46,9 @@ type Waiting<I, O> = {
 /** Waiting is measured in ticks of one timer, which runs only while somebody waits. */
 const TICK_MS = 250;
 
+/** A second lane for a single item would cost a transaction of its own. */
+const BACKLOG_MIN = 2;
+
 /** Leaves time for a transaction within the 3 s of a 503. */
 const WAIT_TICKS_MAX = 3;
 
@@ -52,6 +58,7 @@ export class Collector<I, O> {
   readonly #busySubjects = new Set<string>();
   #queue: Waiting<I, O>[] = [];
   #lanes = 0;
+  #underWay = 0;
   #isStartDue = false;
   /** All that waits shares a subject with what is under way: only an end can change that. */
   #isBlocked = false;
@@ -98,13 +105,19 @@ export class Collector<I, O> {
   }
 
   #startLanes(): void {
-    const { lanesMax, backlogPerLane } = this.#options;
-    while (!this.#isBlocked && this.#lanes < lanesMax) {
-      if (this.#queue.length < (this.#lanes === 0 ? 1 : backlogPerLane)) return;
+    while (!this.#isBlocked && this.#lanes < this.#options.lanesMax) {
+      if (this.#queue.length < this.#backlogToStart()) return;
       const batch = this.#takeBatch();
       this.#isBlocked = batch.length === 0 && this.#queue.length > 0;
       if (batch.length > 0) void this.#runLane(batch);
     }
+  }
+
+  #backlogToStart(): number {
+    if (this.#lanes === 0) return 1;
+    const { lanesMax, backlogPerLane } = this.#options;
+    const fairShare = Math.ceil((this.#queue.length + this.#underWay) / lanesMax);
+    return Math.min(backlogPerLane, Math.max(BACKLOG_MIN, fairShare));
   }
 
   /** The first that wait, leaving those whose subjects are under way, and who came after them. */
@@ -127,9 +140,11 @@ export class Collector<I, O> {
 
   async #runLane(batch: Waiting<I, O>[]): Promise<void> {
     this.#lanes += 1;
+    this.#underWay += batch.length;
     for (const { subjects } of batch) for (const name of subjects) this.#busySubjects.add(name);
     await this.#settle(batch);
     for (const { subjects } of batch) for (const name of subjects) this.#busySubjects.delete(name);
+    this.#underWay -= batch.length;
     this.#isBlocked = false;
     const pauseMs = this.#options.pauseMs?.() ?? 0;
     if (pauseMs > 0) await delay(pauseMs);

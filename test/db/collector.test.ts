@@ -69,20 +69,34 @@ test('what comes together goes together; what comes later waits, up to the bound
 
 test('another lane opens when enough wait, and not before', async () => {
   const { collector, lists, ids } = createStage();
-  const results = [collector.submit(item(1))];
+  const results = [1, 2, 3, 4].map((id) => collector.submit(item(id)));
   await turn();
-  results.push(collector.submit(item(2)), collector.submit(item(3)));
+  results.push(collector.submit(item(5)), collector.submit(item(6)));
   await turn();
-  assert.equal(ids(), [[1]]);
-  results.push(collector.submit(item(4)));
+  assert.equal(ids(), [[1, 2, 3, 4]]);
+  results.push(collector.submit(item(7)));
   await turn();
-  assert.equal(ids(), [[1], [2, 3, 4]]);
-  results.push(...[5, 6, 7].map((id) => collector.submit(item(id))));
+  assert.equal(ids(), [[1, 2, 3, 4], [5, 6, 7]]);
+  results.push(...[8, 9, 10].map((id) => collector.submit(item(id))));
   await turn();
   assert.is(lists.length, 2);
   lists[0]?.end();
   await turn();
-  assert.equal(ids()[2], [5, 6, 7]);
+  assert.equal(ids()[2], [8, 9, 10]);
+  for (const list of lists) list.end();
+  await Promise.all(results);
+});
+
+test('while few are about, their fair share opens another lane; one alone never does', async () => {
+  const { collector, lists, ids } = createStage({ backlogPerLane: 100 });
+  const results = [collector.submit(item(1))];
+  await turn();
+  results.push(collector.submit(item(2)));
+  await turn();
+  assert.equal(ids(), [[1]]);
+  results.push(collector.submit(item(3)));
+  await turn();
+  assert.equal(ids(), [[1], [2, 3]]);
   for (const list of lists) list.end();
   await Promise.all(results);
 });
