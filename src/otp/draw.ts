@@ -1,7 +1,7 @@
 /** What is drawn from the operating system's random source: codes and ids. */
 import { randomBytes, randomInt } from 'node:crypto';
 import type { Hex } from '../db/hex.ts';
-import { VERIFY_ID_BYTES } from '../db/otps.ts';
+import { VERIFY_ID_BYTES } from '../db/verify-ids.ts';
 
 /** 128 bits: an otp_id cannot be guessed, and no two are ever the same. */
 const ID_BYTES = 16;

@@ -1,8 +1,9 @@
 /** What an operator does for a locked pair (contract, POST /otp/verify: "until an operator"). */
-import { isVerifyStored, lockOtps, newestOtp, pushVerifyId, updateOtps } from '../db/otps.ts';
+import { lockOtps, newestOtp, updateOtps } from '../db/otps.ts';
 import type { PairName } from '../db/otps.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { transaction } from '../db/transaction.ts';
+import { isVerifyStored, pushVerifyId } from '../db/verify-ids.ts';
 import { NO_ATTEMPTS } from './attempts.ts';
 import { drawVerifyId } from './draw.ts';
 
