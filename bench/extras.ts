@@ -1,9 +1,10 @@
 /** Measurements beside the rounds: full tables, one address with many users, a million requests. */
 import { join } from 'node:path';
 import { writeFileSync } from 'node:fs';
+import { enlargeMemory } from './enlarge-memory.ts';
 import { fillTables } from './fill-tables.ts';
 import type { Lab } from './lab.ts';
-import type { Options } from './options.ts';
+import type { Options, Plan } from './options.ts';
 import { freshRequest, issueRequest, newAddress, newUser } from './requests.ts';
 import type { Sample } from './rounds.ts';
 import type { Target } from './target.ts';
@@ -15,6 +16,8 @@ export type Extras = Readonly<{
   samples: readonly Sample[];
   /** Throughput with full tables over that with empty ones. */
   bigShare: number | null;
+  /** The same with memory for the full tables. */
+  bigInMemoryShare: number | null;
   /** Throughput with all users at one address over that with an address each. */
   oneAddressShare: number | null;
   /** Resident memory after a million requests over that before. */
@@ -52,16 +55,25 @@ export async function runExtras(
   return {
     samples,
     bigShare: shareOfEmpty(samples, 'full tables'),
+    bigInMemoryShare: shareOfEmpty(samples, IN_MEMORY, EMPTY_IN_MEMORY),
     oneAddressShare: shareOfEmpty(samples, 'one address'),
     growth: first && last ? last.residentBytes / first.residentBytes : null,
     memory,
   };
 }
 
-function shareOfEmpty(samples: readonly Sample[], workload: string): number | null {
+/** Measured last, once MySQL has been given memory. */
+const IN_MEMORY = 'full tables in memory';
+const EMPTY_IN_MEMORY = 'empty tables, as much memory';
+
+function shareOfEmpty(
+  samples: readonly Sample[],
+  workload: string,
+  emptyWorkload = 'empty tables',
+): number | null {
   const shares = samples.filter((sample) => sample.workload === workload).flatMap((sample) => {
     const empty = samples.find((other) =>
-      other.workload === 'empty tables' && other.round === sample.round);
+      other.workload === emptyWorkload && other.round === sample.round);
     return empty === undefined ? [] : [sample.perSecond / empty.perSecond];
   });
   return shares.length === 0 ? null : median(shares);
@@ -80,11 +92,28 @@ async function measureBig(
   await fillTables(lab, full, { users: BIG_USERS * scale, keys: BIG_KEYS * scale }, say);
   const address = newAddress();
   const users = Array.from({ length: ONE_ADDRESS_USERS }, newUser);
-  const variants: [string, Target, (index: number) => string][] = [
+  const variants: Variants = [
     ['empty tables', empty, freshRequest],
     ['full tables', full, freshRequest],
     ['one address', one, (index) => issueRequest(users[index % users.length] ?? '', address)],
   ];
+  const samples = await measureVariants(lab, plan, variants, say);
+  say('giving MySQL memory for the full tables');
+  await enlargeMemory(lab, full);
+  const inMemory: Variants = [
+    [EMPTY_IN_MEMORY, empty, freshRequest], [IN_MEMORY, full, freshRequest],
+  ];
+  return [...samples, ...await measureVariants(lab, plan, inMemory, say)];
+}
+
+type Variants = readonly [workload: string, Target, (index: number) => string][];
+
+async function measureVariants(
+  lab: Lab,
+  plan: Plan,
+  variants: Variants,
+  say: (line: string) => void,
+): Promise<Sample[]> {
   const samples: Sample[] = [];
   for (let round = 1; round <= plan.rounds; round += 1) {
     for (const [workload, target, request] of variants) {
