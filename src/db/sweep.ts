@@ -1,11 +1,10 @@
 /**
  * Removes dead rows a few at a time, inside the transactions that issue codes: no timer, no cron,
  * and no index on time that every request would have to maintain. A cursor walks each table in
- * the order of its primary key, four rows for every row that may have been written; so there are
- * never more dead rows than live ones.
+ * the order of its primary key.
  */
-import type { Value } from './bind.ts';
 import { randomBytes } from 'node:crypto';
+import type { Value } from './bind.ts';
 import type { Hex } from './hex.ts';
 import { SLOTS_MAX } from './ip-rate-limits.ts';
 import { SPENT_CODE_RETENTION_SECONDS } from './otps.ts';
@@ -21,16 +20,13 @@ export type WrittenRows = Readonly<{
   address: string;
 }>;
 
-type Key = readonly Value[];
-
 type SweptTable = Readonly<{
   name: string;
+  /** The primary key. Tables are walked by its first column. */
   key: readonly string[];
   isDead: string;
-  keyOf: (rows: WrittenRows) => Key;
+  firstOf: (rows: WrittenRows) => Value;
 }>;
-
-const FIRST_TIME = '1970-01-01 00:00:00';
 
 /** What is dead, table by table. Rows with a count of wrong codes are live (0002-otps.sql). */
 const SWEPT_TABLES: readonly SweptTable[] = [
@@ -38,40 +34,44 @@ const SWEPT_TABLES: readonly SweptTable[] = [
     name: 'idempotency_keys',
     key: ['key_digest'],
     isDead: 'expires_at <= NOW(6)',
-    keyOf: ({ keyDigest }) => [Buffer.from(keyDigest, 'hex')],
+    firstOf: ({ keyDigest }) => Buffer.from(keyDigest, 'hex'),
   },
   {
     name: 'otps',
     key: ['user_id', 'slot'],
     isDead: `consecutive_wrong = 0
       AND expires_at <= NOW(6) - INTERVAL ${SPENT_CODE_RETENTION_SECONDS} SECOND`,
-    keyOf: ({ userId }) => [userId, 0],
+    firstOf: ({ userId }) => userId,
   },
   {
     name: 'ip_rate_limits',
     key: ['address', 'slot'],
     isDead: `used_at <= NOW(6) - INTERVAL IF(slot = ${SLOTS_MAX - 1}, 1800, 900) SECOND`,
-    keyOf: ({ address }) => [address, 0],
+    firstOf: ({ address }) => address,
   },
   {
     name: 'ip_rate_overflow',
     key: ['address', 'used_at'],
     isDead: 'used_at <= NOW(6) - INTERVAL 900 SECOND',
-    keyOf: ({ address }) => [address, FIRST_TIME],
+    firstOf: ({ address }) => address,
   },
 ];
 
 /** A sweep looks at one table; each table's turn comes once in this many codes asked for. */
 const CODES_PER_SWEEP = 8;
-const ROWS_PER_CODE = 4;
 
-/** Rows in the order of the key: those after one key, up to another; null for no such bound. */
-type Range = Readonly<{ after: Key | null; upTo: Key | null }>;
+/**
+ * How fast a table is walked: four rows for every code where there are dead ones, so that they are
+ * never more than the live ones; one where the last step found none, which means that they are few
+ * in a hundred.
+ */
+const ROWS_PER_CODE = 4;
+const ROWS_PER_CODE_AT_LEISURE = 1;
 
 /** One step of the walk, in one transaction. */
 export type Sweep = Readonly<{
   /** Looks at rows and locks nothing. To be asked before `removeDead`. */
-  inspections: readonly [dead: Query<void>, next: Query<void>];
+  inspect: Query<void>;
   /**
    * Leaves the deletion of the dead that were found to the transaction. To be called once all
    * locks are held: it locks only rows that nobody holds and waits for none, so it cannot
@@ -80,9 +80,12 @@ export type Sweep = Readonly<{
   removeDead: (tx: Transaction) => Promise<void>;
 }>;
 
+/** Where the walk of a table is. */
+type Walk = { after: Value; rowsPerCode: number };
+
 /** Walks the tables, one step after every few requests for codes. One per process. */
 export class Sweeper {
-  readonly #ranges: (Range | undefined)[] = SWEPT_TABLES.map(() => undefined);
+  readonly #walks: (Walk | undefined)[] = SWEPT_TABLES.map(() => undefined);
   #turn = 0;
   #codesSinceSweep = 0;
 
@@ -101,85 +104,63 @@ export class Sweeper {
   next(codes: number, near: WrittenRows): Sweep | null {
     this.#codesSinceSweep += codes;
     if (this.#codesSinceSweep < CODES_PER_SWEEP) return null;
-    const rows = this.#codesSinceSweep * SWEPT_TABLES.length * ROWS_PER_CODE;
-    this.#codesSinceSweep = 0;
     const turn = this.#turn;
     this.#turn = (turn + 1) % SWEPT_TABLES.length;
     const table = SWEPT_TABLES[turn]!;
-    const start = table.keyOf(near);
-    const range = this.#ranges[turn] ?? { after: start, upTo: start };
-    return createSweep(table, range, rows, (next) => { this.#ranges[turn] = next; });
+    const walk = this.#walks[turn]
+      ??= { after: table.firstOf(near), rowsPerCode: ROWS_PER_CODE };
+    const rows = this.#codesSinceSweep * SWEPT_TABLES.length * walk.rowsPerCode;
+    this.#codesSinceSweep = 0;
+    return createSweep(table, walk, rows);
   }
 }
 
-/** Finds the dead of a range, and the range of so many rows after it. */
-function createSweep(
-  table: SweptTable,
-  range: Range,
-  rows: number,
-  moveTo: (next: Range) => void,
-): Sweep {
-  let dead: readonly Row[] = [];
-  const columns = table.key.join(', ');
-  const bounds = boundsOf(table, range);
-  const after = boundsOf(table, { after: range.upTo, upTo: null });
+/** Counts the dead among so many rows, and moves on by them; null stands for the beginning. */
+function createSweep(table: SweptTable, walk: Walk, rowsMax: number): Sweep {
+  const first = table.key[0]!;
+  const { after } = walk;
+  const isAfter = after === null ? 'TRUE' : `${first} > ?`;
+  let end: Value = after;
+  let hasDead = false;
   return {
-    inspections: [
-      {
-        name: `${table.name}.find_dead`,
-        sql: `SELECT ${columns} FROM ${table.name} WHERE ${bounds.sql} AND ${table.isDead}`,
-        values: bounds.values,
-        read: (found) => { dead = found; },
+    inspect: {
+      name: `${table.name}.inspect`,
+      sql: `SELECT MAX(first) AS end, COUNT(*) AS seen, CAST(SUM(is_dead) AS SIGNED) AS dead
+        FROM (SELECT ${first} AS first, (${table.isDead}) AS is_dead FROM ${table.name}
+          WHERE ${isAfter} ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}) AS step`,
+      values: after === null ? [] : [after],
+      read: ([step]) => {
+        end = step?.end as Value;
+        hasDead = (step?.dead as number | null ?? 0) > 0;
+        walk.after = step?.seen === rowsMax ? end : null;
+        walk.rowsPerCode = hasDead ? ROWS_PER_CODE : ROWS_PER_CODE_AT_LEISURE;
       },
-      {
-        name: `${table.name}.find_end`,
-        sql: `SELECT ${columns} FROM ${table.name} WHERE ${after.sql}
-          ORDER BY ${columns} LIMIT 1 OFFSET ${rows - 1}`,
-        values: after.values,
-        read: ([end]) => moveTo({
-          after: range.upTo, upTo: end === undefined ? null : readKey(table, end),
-        }),
-      },
-    ],
+    },
     removeDead: async (tx) => {
-      if (dead.length > 0) await deleteDead(tx, table, dead);
+      if (!hasDead) return;
+      const range = `${isAfter} AND ${first} <= ? AND ${table.isDead}`;
+      await deleteDead(tx, table, range, after === null ? [end] : [after, end]);
     },
   };
 }
 
-/** Written out, because the server does not use an index for (a, b) > (?, ?). */
-function boundsOf({ key }: SweptTable, { after, upTo }: Range): { sql: string; values: Value[] } {
-  const [first, second] = key;
-  const above = second === undefined ? `${first} > ?`
-    : `${first} >= ? AND (${first} > ? OR ${second} > ?)`;
-  const below = second === undefined ? `${first} <= ?`
-    : `${first} <= ? AND (${first} < ? OR ${second} <= ?)`;
-  const spread = (bound: Key | null): Value[] =>
-    bound === null ? [] : second === undefined ? [...bound] : [bound[0]!, ...bound];
-  return {
-    sql: [after === null ? 'TRUE' : above, ...upTo === null ? [] : [below]].join(' AND '),
-    values: [...spread(after), ...spread(upTo)],
-  };
-}
-
-/**
- * By a join that goes from the keys to the table: an IN list may be answered by a scan, which
- * would wait for the locks of others, and deadlock.
- */
+/** Locks the dead of a range that nobody holds, and leaves their deletion to the transaction. */
 async function deleteDead(
   tx: Transaction,
   table: SweptTable,
-  dead: readonly Row[],
+  range: string,
+  values: readonly Value[],
 ): Promise<void> {
-  const lockSql = `SELECT ${table.key.map((column) => `t.${column}`).join(', ')}
-    ${joinKeys(table, dead.length)} WHERE ${table.isDead} FOR UPDATE OF t SKIP LOCKED`;
-  const keys = dead.flatMap((row) => readKey(table, row));
-  const [locked] = await tx.ask(rowsBy(`${table.name}.lock_dead`, lockSql, keys));
+  const lockSql = `SELECT ${table.key.join(', ')} FROM ${table.name} FORCE INDEX (PRIMARY)
+    WHERE ${range} FOR UPDATE SKIP LOCKED`;
+  const [locked] = await tx.ask(rowsBy(`${table.name}.lock_dead`, lockSql, values));
   if (locked.length === 0) return;
-  // Dead still: the transaction may be about to use one of them again.
+  // By a join that goes from the keys to the table: an IN list may be answered by a scan, which
+  // would wait for the locks of others, and deadlock. Dead still: the transaction may be about to
+  // use one of them again.
   const deleteSql = `DELETE t ${joinKeys(table, locked.length)} WHERE ${table.isDead}`;
-  const lockedKeys = locked.flatMap((row) => readKey(table, row));
-  tx.writes.push(write(`${table.name}.delete_dead`, deleteSql, lockedKeys));
+  const keys = locked.flatMap((row) => readKey(table, row));
+  tx.writes.push(write(`${table.name}.delete_dead`, deleteSql, keys));
 }
 
 function joinKeys(table: SweptTable, rows: number): string {

@@ -25,7 +25,6 @@ export type VerifyInput = Readonly<{
 /** One limit as a client sees it (draft-ietf-httpapi-ratelimit-headers). */
 export type LimitView = Readonly<{
   quota: number;
-  windowSeconds: number;
   remaining: number;
   /** Whole seconds, rounded up, until the oldest counted point is free again. */
   resetSeconds: number;

@@ -53,7 +53,7 @@ export class RequestLedger {
     const { users, addresses, keys } = namesOf(members);
     const [otps, slots, now, answers] = await tx.ask(
       lockOtps(users), lockSlots(addresses), READ_CLOCK, loadAnswers(keys),
-      ...(sweep?.inspections ?? []));
+      ...(sweep === null ? [] : [sweep.inspect]));
     const book = new AddressBook(slots);
     await book.loadOverflow(tx.ask, now, null, pointsNamedBy(members));
     return new RequestLedger(now, answers, otps, book);

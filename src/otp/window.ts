@@ -40,7 +40,6 @@ export function measureLimit(
   return {
     view: {
       quota,
-      windowSeconds: WINDOW_SECONDS,
       remaining: Math.max(0, quota - used),
       resetSeconds,
     },

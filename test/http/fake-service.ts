@@ -11,8 +11,8 @@ import type { HttpServer } from '../../src/http/server.ts';
 import { parseTrustedProxies } from '../../src/http/trusted-proxies.ts';
 
 export const LIMITS: Limits = {
-  user: { quota: 3, windowSeconds: 900, remaining: 2, resetSeconds: 900 },
-  address: { quota: 8, windowSeconds: 900, remaining: 7, resetSeconds: 900 },
+  user: { quota: 3, remaining: 2, resetSeconds: 900 },
+  address: { quota: 8, remaining: 7, resetSeconds: 900 },
 };
 
 export const ISSUED: Extract<IssueOutcome, { kind: 'issued' }> = {

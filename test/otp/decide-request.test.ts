@@ -31,8 +31,8 @@ function decide(changes: Partial<RequestState>, input = INPUT, policy = DEFAULT_
 
 test('issues the first code', () => {
   const { outcome, writes } = decide({});
-  const user = { quota: 3, windowSeconds: 900, remaining: 2, resetSeconds: 900 };
-  const address = { quota: 8, windowSeconds: 900, remaining: 7, resetSeconds: 900 };
+  const user = { quota: 3, remaining: 2, resetSeconds: 900 };
+  const address = { quota: 8, remaining: 7, resetSeconds: 900 };
   assert.equal(outcome, {
     kind: 'issued',
     otpId: 'ab'.repeat(16),
