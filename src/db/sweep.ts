@@ -133,12 +133,16 @@ function createSweep(table: SweptTable, walk: Walk, rowsMax: number): Sweep {
         end = step?.end as Value;
         hasDead = (step?.dead as number | null ?? 0) > 0;
         walk.after = step?.seen === rowsMax ? end : null;
-        walk.rowsPerCode = hasDead ? ROWS_PER_CODE : ROWS_PER_CODE_AT_LEISURE;
+        // A step over the end of a table says nothing of what is in it.
+        if (hasDead) walk.rowsPerCode = ROWS_PER_CODE;
+        else if (end !== null) walk.rowsPerCode = ROWS_PER_CODE_AT_LEISURE;
       },
     },
     removeDead: async (tx) => {
       if (!hasDead) return;
-      const range = `${isAfter} AND ${first} <= ? AND ${table.isDead}`;
+      // One address may have more dead rows than one transaction should lock.
+      const range = `${isAfter} AND ${first} <= ? AND ${table.isDead}
+        ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}`;
       await deleteDead(tx, table, range, after === null ? [end] : [after, end]);
     },
   };
