@@ -1,7 +1,7 @@
 -- otps: the codes of every user, and the count of wrong codes of every pair (user_id, purpose).
 --
 -- A code is kept while it can be redeemed, for the 15 minutes of its quota point, and, as the last
--- one of its pair, for a day.
+-- one of its pair, for a day more.
 --
 -- Why one row per code: it serves both rules that ask about a user. Its created_at is the quota
 -- point that the code has used, for the true rolling window over all purposes together; and of the
@@ -25,7 +25,8 @@
 -- The following describe the pair, and move on to its next code:
 --
 -- wrong_attempts: wrong codes since the last success, end of a lock, or lock's length of quiet.
--- last_wrong_at: the last wrong code. NULL: none since the last success.
+-- last_wrong_at: the last wrong code, or when an operator unlocked the pair. NULL: neither since the
+--   last success. The pair is known for a day more from then on, too.
 -- locked_until: the lock that the last of the allowed wrong codes began. NULL: none since the
 --   last success. A time that has come is a lock that is over.
 -- consecutive_wrong: wrong codes since the last success, across locks (NIST SP 800-63B-4, 3.2.2).

@@ -24,7 +24,7 @@ export type StoredAnswer = Readonly<{
 export const KEY_DIGEST_BYTES = 16;
 
 const LOAD_SQL = `SELECT key_digest, fingerprint, key_id, otp_id, ttl_seconds, remaining_requests,
-  expires_at FROM idempotency_keys WHERE key_digest IN (`;
+  expires_at FROM idempotency_keys FORCE INDEX (by_key) WHERE key_digest IN (`;
 
 /**
  * Reads the answers stored under keys, also those whose time is over.
@@ -77,7 +77,8 @@ export function deleteExpiredAnswers(keyDigests: readonly Hex[]): Write {
 export function isAnswerStored(keyDigest: Hex, otpId: Hex): Query<boolean> {
   return {
     name: 'idempotency_keys.find',
-    sql: 'SELECT otp_id FROM idempotency_keys WHERE key_digest = X? FOR UPDATE',
+    sql: `SELECT otp_id FROM idempotency_keys FORCE INDEX (by_key)
+      WHERE key_digest = X? FOR UPDATE`,
     values: [keyDigest],
     read: (rows) => rows.some((row) => hexOf(row.otp_id) === otpId),
   };

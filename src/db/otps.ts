@@ -32,10 +32,16 @@ export type Otp = PairName &
 
 /** What refusals rest on. */
 export type OtpGlance = Pick<
-  Otp, 'userId' | 'number' | 'purpose' | 'createdAt' | 'lockedUntil' | 'consecutiveWrong'>;
+  Otp,
+  'userId' | 'number' | 'purpose' | 'createdAt' | 'lastWrongAt' | 'lockedUntil' | 'consecutiveWrong'
+>;
 
-/** Codes that are spent are still known for a day, to tell "used" from "never issued". */
-export const SPENT_CODE_RETENTION_SECONDS = 86_400;
+/**
+ * How long a code is known after it was issued, or a wrong one was tried: a day and the longest
+ * lifetime, to tell "used" and "expired" from "never issued". Of the codes of a pair the older ones
+ * are always forgotten first.
+ */
+export const KNOWN_SECONDS = 87_000;
 
 // FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
 // the rows of others, against the order of the locks.
@@ -43,7 +49,8 @@ const FROM_SQL = 'FROM otps FORCE INDEX (PRIMARY) WHERE user_id IN (';
 const LOCK_SQL = `SELECT user_id, slot, number, purpose, otp_id, key_id, digest, created_at,
   expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
   verify_ids ${FROM_SQL}`;
-const GLANCE_SQL = `SELECT user_id, number, purpose, created_at, locked_until, consecutive_wrong
+const GLANCE_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, locked_until,
+  consecutive_wrong
   ${FROM_SQL}`;
 
 /**
@@ -127,6 +134,7 @@ function readGlance(row: Row): OtpGlance {
     number: row.number as number,
     purpose: row.purpose as string,
     createdAt: parseInstant(row.created_at as string),
+    lastWrongAt: parseNullableInstant(row.last_wrong_at as string | null),
     lockedUntil: parseNullableInstant(row.locked_until as string | null),
     consecutiveWrong: row.consecutive_wrong as number,
   };
@@ -134,7 +142,8 @@ function readGlance(row: Row): OtpGlance {
 
 /** Member by member: spreading a glance into it would take several times as long. */
 function readOtp(row: Row): Otp {
-  const { userId, number, purpose, createdAt, lockedUntil, consecutiveWrong } = readGlance(row);
+  const glance = readGlance(row);
+  const { userId, number, purpose, createdAt, lastWrongAt, lockedUntil } = glance;
   return {
     userId,
     slot: row.slot as number,
@@ -147,9 +156,9 @@ function readOtp(row: Row): Otp {
     expiresAt: parseInstant(row.expires_at as string),
     redeemedAt: parseNullableInstant(row.redeemed_at as string | null),
     wrongAttempts: row.wrong_attempts as number,
-    lastWrongAt: parseNullableInstant(row.last_wrong_at as string | null),
+    lastWrongAt,
     lockedUntil,
-    consecutiveWrong,
+    consecutiveWrong: glance.consecutiveWrong,
     verifyIds: hexOf(row.verify_ids),
   };
 }

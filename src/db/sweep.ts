@@ -5,9 +5,8 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Value } from './bind.ts';
-import type { Hex } from './hex.ts';
 import { SLOTS_MAX } from './ip-rate-limits.ts';
-import { SPENT_CODE_RETENTION_SECONDS } from './otps.ts';
+import { KNOWN_SECONDS } from './otps.ts';
 import { repeat, write } from './query.ts';
 import type { Query } from './query.ts';
 import type { Row } from './session.ts';
@@ -15,7 +14,6 @@ import type { Transaction } from './transaction.ts';
 
 /** The names of rows that a transaction wrote, one in each table. */
 export type WrittenRows = Readonly<{
-  keyDigest: Hex;
   userId: string;
   address: string;
 }>;
@@ -25,22 +23,30 @@ type SweptTable = Readonly<{
   /** The primary key. Tables are walked by its first column. */
   key: readonly string[];
   isDead: string;
+  /** Where the walk begins; null: at the beginning. */
   firstOf: (rows: WrittenRows) => Value;
+  /** The walk goes back to the beginning where it finds none dead: there are none beyond. */
+  isInOrderOfTime?: true;
 }>;
+
+const IDEMPOTENCY_KEYS: SweptTable = {
+  name: 'idempotency_keys',
+  key: ['id'],
+  isDead: 'expires_at <= NOW(6)',
+  firstOf: () => null,
+};
 
 /** What is dead, table by table. Rows with a count of wrong codes are live (0002-otps.sql). */
 const SWEPT_TABLES: readonly SweptTable[] = [
-  {
-    name: 'idempotency_keys',
-    key: ['key_digest'],
-    isDead: 'expires_at <= NOW(6)',
-    firstOf: ({ keyDigest }) => Buffer.from(keyDigest, 'hex'),
-  },
+  { ...IDEMPOTENCY_KEYS, isInOrderOfTime: true },
+  // Purposes may keep their keys for different times: what is dead is not always at the beginning.
+  IDEMPOTENCY_KEYS,
   {
     name: 'otps',
     key: ['user_id', 'slot'],
     isDead: `consecutive_wrong = 0
-      AND expires_at <= NOW(6) - INTERVAL ${SPENT_CODE_RETENTION_SECONDS} SECOND`,
+      AND GREATEST(created_at, COALESCE(last_wrong_at, created_at))
+        <= NOW(6) - INTERVAL ${KNOWN_SECONDS} SECOND`,
     firstOf: ({ userId }) => userId,
   },
   {
@@ -132,7 +138,8 @@ function createSweep(table: SweptTable, walk: Walk, rowsMax: number): Sweep {
       read: ([step]) => {
         end = step?.end as Value;
         hasDead = (step?.dead as number | null ?? 0) > 0;
-        walk.after = step?.seen === rowsMax ? end : null;
+        const mayGoOn = hasDead || table.isInOrderOfTime === undefined;
+        walk.after = mayGoOn && step?.seen === rowsMax ? end : null;
         // A step over the end of a table says nothing of what is in it.
         if (hasDead) walk.rowsPerCode = ROWS_PER_CODE;
         else if (end !== null) walk.rowsPerCode = ROWS_PER_CODE_AT_LEISURE;

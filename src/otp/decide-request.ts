@@ -11,6 +11,7 @@ import type { Otp, OtpGlance } from '../db/otps.ts';
 import { measureAddress, useAddress } from './address-uses.ts';
 import type { AddressUses, AddressWrite } from './address-uses.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from './attempts.ts';
+import { knownPair } from './known-pair.ts';
 import { nextPlace } from './next-place.ts';
 import type { IssueOutcome, Limits } from './outcome.ts';
 import type { Policy } from './policy.ts';
@@ -81,7 +82,7 @@ export function answerWithoutIssuing(
   if (answer !== null && now < answer.expiresAt) {
     return replay(answer, input.fingerprint, limits);
   }
-  const pair = newestOtp(state.otps, input.purpose);
+  const pair = knownPair(state.otps, input.purpose, now);
   const lockSeconds = pair === null ? null : lockSecondsLeft(pair, now, policy);
   if (lockSeconds !== null) return { kind: 'locked', retryAfterSeconds: lockSeconds, limits };
   const retryAfterSeconds = Math.max(user.cooldownSeconds, address.cooldownSeconds);

@@ -1,8 +1,8 @@
 /** Where the next code of a user is kept (schema/0002-otps.sql). */
-import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
-import { newestOtp, SPENT_CODE_RETENTION_SECONDS } from '../db/otps.ts';
+import { newestOtp } from '../db/otps.ts';
 import type { Otp } from '../db/otps.ts';
+import { isForgotten } from './known-pair.ts';
 import { isPointLive } from './window.ts';
 
 /** The row to write, and the number of the code in it. */
@@ -34,6 +34,5 @@ export function nextPlace(otps: readonly Otp[], superseded: Otp | null, now: Ins
 function isNeeded(otp: Otp, otps: readonly Otp[], now: Instant): boolean {
   if (isPointLive(otp.createdAt, now)) return true;
   if (newestOtp(otps, otp.purpose) !== otp) return false;
-  return otp.consecutiveWrong > 0
-    || addSeconds(otp.expiresAt, SPENT_CODE_RETENTION_SECONDS) > now;
+  return !isForgotten(otp, now);
 }

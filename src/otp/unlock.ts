@@ -1,4 +1,5 @@
 /** What an operator does for a locked pair (contract, POST /otp/verify: "until an operator"). */
+import { READ_CLOCK } from '../db/clock.ts';
 import { lockOtps, newestOtp, updateOtps } from '../db/otps.ts';
 import type { PairName } from '../db/otps.ts';
 import type { SessionPool } from '../db/pool.ts';
@@ -16,14 +17,16 @@ import { drawVerifyId } from './draw.ts';
  */
 export async function unlockPair(pool: SessionPool, name: PairName): Promise<boolean> {
   return transaction(pool, async (tx) => {
-    const [otps] = await tx.ask(lockOtps([name.userId]));
+    const [otps, now] = await tx.ask(lockOtps([name.userId]), READ_CLOCK);
     const pair = newestOtp(otps, name.purpose);
     tx.hasNothingToKeep = pair === null;
     if (pair === null) return false;
     const verifyId = drawVerifyId();
     const verifyIds = pushVerifyId(pair.verifyIds, verifyId);
     tx.wasCommitted = isVerifyStored(name, verifyId);
-    tx.writes.push(updateOtps([{ ...pair, ...NO_ATTEMPTS, consecutiveWrong: 0, verifyIds }]));
+    // The time of the last wrong code becomes that of the unlocking: the pair is known from then on.
+    const freed = { ...NO_ATTEMPTS, lastWrongAt: now, consecutiveWrong: 0, verifyIds };
+    tx.writes.push(updateOtps([{ ...pair, ...freed }]));
     return true;
   });
 }

@@ -6,12 +6,13 @@ import { READ_CLOCK } from '../db/clock.ts';
 import type { Hex } from '../db/hex.ts';
 import { loadAnswers } from '../db/idempotency-keys.ts';
 import type { Instant } from '../db/instant.ts';
-import { lockOtps, newestOtp } from '../db/otps.ts';
+import { lockOtps } from '../db/otps.ts';
 import type { PairName } from '../db/otps.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { isVerifyStored, newestVerifyId } from '../db/verify-ids.ts';
 import { AnswerBook } from './answer-book.ts';
 import type { VerifyState, VerifyWrites } from './decide-verify.ts';
+import { knownPair } from './known-pair.ts';
 import { OtpBook } from './otp-book.ts';
 
 /** What the ledger needs to know of an attempt. */
@@ -44,7 +45,7 @@ export class VerifyLedger {
     return {
       now: this.#now,
       answer: keyDigest === null ? null : this.#answers.find(keyDigest),
-      pair: newestOtp(this.#otps.of(userId), purpose),
+      pair: knownPair(this.#otps.of(userId), purpose, this.#now),
     };
   }
 

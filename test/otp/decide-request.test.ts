@@ -143,9 +143,12 @@ const PLACES: [string, Otp[], number, number][] = [
     [otpWith({ slot: 1, number: 2 }), otpWith({ slot: 2, createdAt: at(-900) })], 2, 3],
   ['not the last code of another pair',
     [otpWith({ purpose: 'pay', createdAt: at(-1000), expiresAt: at(-700) })], 1, 2],
-  ['a day after its end', [otpWith({
-    purpose: 'pay', createdAt: at(-86_700), expiresAt: at(-86_400),
+  ['a day and the longest lifetime later', [otpWith({
+    purpose: 'pay', createdAt: at(-87_000), expiresAt: at(-86_700),
   })], 0, 2],
+  ['a microsecond too early', [otpWith({
+    purpose: 'pay', createdAt: at(-86_999.999999), expiresAt: at(-86_700),
+  })], 1, 2],
   ['never one that counts wrong codes', [otpWith({
     purpose: 'pay', createdAt: at(-200_000), expiresAt: at(-190_000), consecutiveWrong: 1,
   })], 1, 2],

@@ -22,7 +22,7 @@ const STEP_ROWS = 256;
 
 const LIVE = {
   idempotency_keys: 'expires_at > ?',
-  otps: 'consecutive_wrong > 0 OR expires_at > ? - INTERVAL 1 DAY',
+  otps: 'consecutive_wrong > 0 OR created_at > ? - INTERVAL 87000 SECOND',
   ip_rate_limits: 'used_at > ? - INTERVAL 900 SECOND',
 } as const;
 type Table = keyof typeof LIVE;

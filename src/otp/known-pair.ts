@@ -1,0 +1,24 @@
+/** What is still known of a pair (contract, POST /otp/verify: "no code known for the pair"). */
+import { addSeconds } from '../db/instant.ts';
+import type { Instant } from '../db/instant.ts';
+import { KNOWN_SECONDS, newestOtp } from '../db/otps.ts';
+import type { OtpGlance } from '../db/otps.ts';
+
+/**
+ * Whether a code counts as never issued. The row may be there or not: it is swept, or overwritten,
+ * some time later. A count of wrong codes is never forgotten (NIST SP 800-63B-4, 3.2.2).
+ */
+export function isForgotten(otp: OtpGlance, now: Instant): boolean {
+  const lastEvent = Math.max(otp.createdAt, otp.lastWrongAt ?? otp.createdAt);
+  return otp.consecutiveWrong === 0 && addSeconds(lastEvent, KNOWN_SECONDS) <= now;
+}
+
+/** The newest code of a pair, or null when none is known. */
+export function knownPair<T extends OtpGlance>(
+  otps: readonly T[],
+  purpose: string,
+  now: Instant,
+): T | null {
+  const newest = newestOtp(otps, purpose);
+  return newest === null || isForgotten(newest, now) ? null : newest;
+}
