@@ -24,7 +24,7 @@ export async function unlockPair(pool: SessionPool, name: PairName): Promise<boo
     const verifyId = drawVerifyId();
     const verifyIds = pushVerifyId(pair.verifyIds, verifyId);
     tx.wasCommitted = isVerifyStored(name, verifyId);
-    // The time of the last wrong code becomes that of the unlocking: the pair is known from then on.
+    // The last wrong code gets the time of the unlocking: from then on the pair is known.
     const freed = { ...NO_ATTEMPTS, lastWrongAt: now, consecutiveWrong: 0, verifyIds };
     tx.writes.push(updateOtps([{ ...pair, ...freed }]));
     return true;
