@@ -13,7 +13,7 @@ import { StatementError } from './statement-error.ts';
 export type SchemaStatus = Readonly<{
   /** Names of files that were not applied, or not to their end. */
   pending: string[];
-  /** True when a file of a later otpd was applied: this one must not touch the database. */
+  /** True when a file that is not ours was applied: this otpd must not touch the database. */
   isNewer: boolean;
 }>;
 
@@ -116,28 +116,34 @@ async function applyFile(session: Session, file: SchemaFile, isResumed: boolean)
 
 /** What a person reads when the database is newer than this otpd. */
 export function describeNewer(): string {
-  return 'the database has a schema newer than this otpd: run the otpd that migrated it, or newer';
+  return 'the database has a schema newer than this otpd, or from before its first release: '
+    + 'run the otpd that migrated it, or newer, or use a new database';
 }
 
-/** Version by version, whether it was finished. */
-async function readApplied(session: Session): Promise<Map<number, boolean>> {
-  const sql = 'SELECT version, finished_at FROM schema_migrations WHERE version > 0';
+/** A file that the database has seen. */
+type Applied = Readonly<{ name: string; isFinished: boolean }>;
+
+/** Version by version, what was applied. */
+async function readApplied(session: Session): Promise<Map<number, Applied>> {
+  const sql = 'SELECT version, name, finished_at FROM schema_migrations WHERE version > 0';
   try {
     const rows = await session.run('schema_migrations.load', sql, []);
     await session.run('rollback', 'ROLLBACK', []);
-    return new Map(rows.map((row: Row) => [row.version as number, row.finished_at !== null]));
+    return new Map(rows.map((row: Row) => [row.version as number, {
+      name: row.name as string, isFinished: row.finished_at !== null,
+    }]));
   } catch (error) {
     if (error instanceof StatementError && error.errno === NO_SUCH_TABLE_ERRNO) return new Map();
     throw error;
   }
 }
 
-function statusOf(applied: Map<number, boolean>, files: readonly SchemaFile[]): SchemaStatus {
-  const pending = files.filter(({ version }) => applied.get(version) !== true);
-  const newest = files.at(-1)?.version ?? 0;
+function statusOf(applied: Map<number, Applied>, files: readonly SchemaFile[]): SchemaStatus {
+  const pending = files.filter(({ version }) => applied.get(version)?.isFinished !== true);
+  const names = new Map(files.map(({ version, name }) => [version, name]));
   return {
     pending: pending.map(({ name }) => name),
-    isNewer: [...applied.keys()].some((version) => version > newest),
+    isNewer: [...applied].some(([version, { name }]) => names.get(version) !== name),
   };
 }
 

@@ -63,6 +63,14 @@ test('refuses a database newer than itself, and changes nothing', async () => {
   db.close();
 });
 
+test('refuses a database that has seen another file under one of our numbers', async () => {
+  const db = await emptyDatabase();
+  await migrate(db.pool, quiet);
+  await db.query(`UPDATE schema_migrations SET name = '0003-other' WHERE version = 3`);
+  assert.equal(await readSchemaStatus(db.pool), { pending: [], isNewer: true });
+  db.close();
+});
+
 test('names a file that fails, and resumes it once it is mended', async () => {
   const db = await emptyDatabase();
   await migrate(db.pool, quiet);
