@@ -66,13 +66,8 @@ const SWEPT_TABLES: readonly SweptTable[] = [
 /** A sweep looks at one table; each table's turn comes once in this many codes asked for. */
 const CODES_PER_SWEEP = 8;
 
-/**
- * How fast a table is walked: four rows for every code where there are dead ones, so that they are
- * never more than the live ones; one where the last step found none, which means that they are few
- * in a hundred.
- */
+/** How fast a table is walked: so that there are never more dead rows than live ones. */
 const ROWS_PER_CODE = 4;
-const ROWS_PER_CODE_AT_LEISURE = 1;
 
 /** One step of the walk, in one transaction. */
 export type Sweep = Readonly<{
@@ -87,7 +82,7 @@ export type Sweep = Readonly<{
 }>;
 
 /** Where the walk of a table is. */
-type Walk = { after: Value; rowsPerCode: number };
+type Walk = { after: Value };
 
 /** Walks the tables, one step after every few requests for codes. One per process. */
 export class Sweeper {
@@ -113,9 +108,8 @@ export class Sweeper {
     const turn = this.#turn;
     this.#turn = (turn + 1) % SWEPT_TABLES.length;
     const table = SWEPT_TABLES[turn]!;
-    const walk = this.#walks[turn]
-      ??= { after: table.firstOf(near), rowsPerCode: ROWS_PER_CODE };
-    const rows = this.#codesSinceSweep * SWEPT_TABLES.length * walk.rowsPerCode;
+    const walk = this.#walks[turn] ??= { after: table.firstOf(near) };
+    const rows = this.#codesSinceSweep * SWEPT_TABLES.length * ROWS_PER_CODE;
     this.#codesSinceSweep = 0;
     return createSweep(table, walk, rows);
   }
@@ -140,9 +134,6 @@ function createSweep(table: SweptTable, walk: Walk, rowsMax: number): Sweep {
         hasDead = (step?.dead as number | null ?? 0) > 0;
         const mayGoOn = hasDead || table.isInOrderOfTime === undefined;
         walk.after = mayGoOn && step?.seen === rowsMax ? end : null;
-        // A step over the end of a table says nothing of what is in it.
-        if (hasDead) walk.rowsPerCode = ROWS_PER_CODE;
-        else if (end !== null) walk.rowsPerCode = ROWS_PER_CODE_AT_LEISURE;
       },
     },
     removeDead: async (tx) => {
