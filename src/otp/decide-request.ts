@@ -51,9 +51,7 @@ export type RequestWrites = Readonly<{
 export type RequestDecision = Readonly<{ outcome: IssueOutcome; writes: RequestWrites | null }>;
 
 /** A pair of which nothing is known. */
-const NEW_PAIR = Object.freeze({
-  ...NO_ATTEMPTS, consecutiveWrong: 0, verifyIds: '',
-});
+const NEW_PAIR = Object.freeze({ consecutiveWrong: 0, verifyIds: '' });
 
 /** Decides a request. The first case that applies answers (contract, POST /otp/request). */
 export function decideRequest(
