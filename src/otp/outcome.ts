@@ -2,6 +2,8 @@
  * What the two operations take and what they can end in. Each outcome set is closed: the HTTP
  * layer has one status for each, and anything else is a fault.
  */
+import type { Hex } from '../db/hex.ts';
+import type { Instant } from '../db/instant.ts';
 
 /** A request to issue a code. All strings are validated before they come here. */
 export type IssueInput = Readonly<{
@@ -11,6 +13,8 @@ export type IssueInput = Readonly<{
   address: string;
   /** The Idempotency-Key, decoded: 1 to 255 printable ASCII characters. */
   key: string;
+  /** The Accept-Language field, of any content; '' when there is none. */
+  acceptLanguage: string;
 }>;
 
 /** A request to redeem a code. */
@@ -57,3 +61,31 @@ export type VerifyOutcome =
   | Readonly<{ kind: 'used' }>
   | Readonly<{ kind: 'expired' }>
   | Readonly<{ kind: 'wrong'; attemptsRemaining: number }>;
+
+/** What became of a code (GET /otp/{otp_id}). */
+export type OtpStatus =
+  | 'pending'
+  | 'sent'
+  | 'failed'
+  | 'verified'
+  | 'expired'
+  | 'superseded'
+  | 'locked'
+  | 'canceled';
+
+/** How GET /otp/{otp_id} can end. */
+export type StatusOutcome =
+  | Readonly<{ kind: 'unknown' }>
+  | Readonly<{
+      kind: 'known';
+      otpId: Hex;
+      purpose: string;
+      status: OtpStatus;
+      /** By which the message goes, or went last. */
+      channel: string;
+      createdAt: Instant;
+      expiresAt: Instant;
+    }>;
+
+/** How DELETE /otp/{otp_id} can end: a code that is canceled already is canceled. */
+export type CancelOutcome = Readonly<{ kind: 'canceled' | 'unknown' | 'used' | 'expired' }>;
