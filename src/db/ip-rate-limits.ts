@@ -9,20 +9,21 @@ import type { Row } from './session.ts';
 /** Slots of an address; all of them are read and locked, so they are few. */
 export const SLOTS_MAX = 32;
 
-/** One slot of an address: the points used at one time. */
-export type Slot = Readonly<{ slot: number; usedAt: Instant; points: number }>;
+/** One slot of an address: the points used at one time, and how many of them were given back. */
+export type Slot = Readonly<{ slot: number; usedAt: Instant; points: number; refunded: number }>;
 
 /** A slot with the address that it belongs to. */
 export type AddressSlot = Readonly<{ address: string }> & Slot;
 
 // FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
 // the rows of others, against the order of the locks.
-const READ_SQL = `SELECT address, slot, used_at, points
+const READ_SQL = `SELECT address, slot, used_at, points, refunded
   FROM ip_rate_limits FORCE INDEX (PRIMARY) WHERE address IN (`;
-const INSERT_SQL = 'INSERT INTO ip_rate_limits (address, slot, used_at, points) VALUES ';
-const UPDATE_SQL_END =
-  ' AS new ON DUPLICATE KEY UPDATE used_at = new.used_at, points = new.points';
-const ROW = '(?,?,?,?)';
+const INSERT_SQL =
+  'INSERT INTO ip_rate_limits (address, slot, used_at, points, refunded) VALUES ';
+const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE used_at = new.used_at,
+  points = new.points, refunded = new.refunded`;
+const ROW = '(?,?,?,?,?)';
 
 /**
  * Reads all slots of addresses and locks those that exist until the end of the transaction. To be
@@ -63,8 +64,8 @@ export function updateSlots(slots: readonly AddressSlot[]): Write {
 
 function valuesOf(slots: readonly AddressSlot[]): Value[] {
   const values: Value[] = [];
-  for (const { address, slot, usedAt, points } of slots) {
-    values.push(address, slot, formatInstant(usedAt), points);
+  for (const { address, slot, usedAt, points, refunded } of slots) {
+    values.push(address, slot, formatInstant(usedAt), points, refunded);
   }
   return values;
 }
@@ -75,5 +76,6 @@ function readSlot(row: Row): AddressSlot {
     slot: row.slot as number,
     usedAt: parseInstant(row.used_at as string),
     points: row.points as number,
+    refunded: row.refunded as number,
   };
 }

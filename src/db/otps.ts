@@ -12,7 +12,10 @@ import type { Row } from './session.ts';
 /** The name of a pair. */
 export type PairName = Readonly<{ userId: string; purpose: string }>;
 
-/** A code that was issued. See schema/0002-otps.sql for what each member and null means. */
+/**
+ * A code that was issued. What each member and null means: schema/0002-otps.sql and
+ * schema/0007-otps-delivery.sql.
+ */
 export type Otp = PairName &
   Readonly<{
     slot: number;
@@ -28,12 +31,19 @@ export type Otp = PairName &
     lockedUntil: Instant | null;
     consecutiveWrong: number;
     verifyIds: Hex;
+    channel: string | null;
+    ending: Ending | null;
+    isRefunded: boolean;
   }>;
+
+/** Why a code can never be redeemed, beside its being redeemed and a lock. */
+export type Ending = 'failed' | 'canceled';
 
 /** What refusals rest on. */
 export type OtpGlance = Pick<
   Otp,
-  'userId' | 'number' | 'purpose' | 'createdAt' | 'lastWrongAt' | 'lockedUntil' | 'consecutiveWrong'
+  | 'userId' | 'number' | 'purpose' | 'createdAt' | 'lastWrongAt' | 'lockedUntil'
+  | 'consecutiveWrong' | 'isRefunded'
 >;
 
 /**
@@ -48,9 +58,9 @@ export const KNOWN_SECONDS = 87_000;
 const FROM_SQL = 'FROM otps FORCE INDEX (PRIMARY) WHERE user_id IN (';
 const LOCK_SQL = `SELECT user_id, slot, number, purpose, otp_id, key_id, digest, created_at,
   expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
-  verify_ids ${FROM_SQL}`;
+  verify_ids, channel, ending, is_refunded ${FROM_SQL}`;
 const GLANCE_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, locked_until,
-  consecutive_wrong
+  consecutive_wrong, is_refunded
   ${FROM_SQL}`;
 
 /**
@@ -81,20 +91,21 @@ export function glanceAtOtps(userIds: readonly string[]): Query<OtpGlance[]> {
 
 /** What every new code has; the rest has a default that is right for a pair without attempts. */
 const NEW_COLUMNS =
-  'user_id, slot, number, purpose, otp_id, key_id, digest, created_at, expires_at';
-const NEW_ROW = '(?,?,?,?,X?,?,X?,?,?)';
-const ATTEMPT_COLUMNS =
-  'redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong, verify_ids';
-const WHOLE_ROW = '(?,?,?,?,X?,?,UNHEX(?),?,?,?,?,?,?,?,X?)';
+  'user_id, slot, number, purpose, otp_id, key_id, digest, created_at, expires_at, channel';
+const NEW_ROW = '(?,?,?,?,X?,?,X?,?,?,?)';
+const LATER_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
+  verify_ids, ending, is_refunded`;
+const WHOLE_ROW = '(?,?,?,?,X?,?,UNHEX(?),?,?,?,?,?,?,?,?,X?,?,?)';
 
 const INSERT_NEW_SQL = `INSERT INTO otps (${NEW_COLUMNS}) VALUES `;
-const INSERT_WHOLE_SQL = `INSERT INTO otps (${NEW_COLUMNS}, ${ATTEMPT_COLUMNS}) VALUES `;
+const INSERT_WHOLE_SQL = `INSERT INTO otps (${NEW_COLUMNS}, ${LATER_COLUMNS}) VALUES `;
 const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE number = new.number, purpose = new.purpose,
   otp_id = new.otp_id, key_id = new.key_id, digest = new.digest, created_at = new.created_at,
   expires_at = new.expires_at, redeemed_at = new.redeemed_at,
   wrong_attempts = new.wrong_attempts, last_wrong_at = new.last_wrong_at,
   locked_until = new.locked_until, consecutive_wrong = new.consecutive_wrong,
-  verify_ids = new.verify_ids`;
+  verify_ids = new.verify_ids, channel = new.channel, ending = new.ending,
+  is_refunded = new.is_refunded`;
 
 /**
  * Writes codes into slots that did not exist; fails, to be rerun, when another transaction was
@@ -119,11 +130,11 @@ function valuesOf(otps: readonly Otp[], isNew: boolean): Value[] {
   const values: Value[] = [];
   for (const otp of otps) {
     values.push(otp.userId, otp.slot, otp.number, otp.purpose, otp.otpId, otp.keyId, otp.digest,
-      formatInstant(otp.createdAt), formatInstant(otp.expiresAt));
+      formatInstant(otp.createdAt), formatInstant(otp.expiresAt), otp.channel);
     if (isNew) continue;
     values.push(formatNullableInstant(otp.redeemedAt), otp.wrongAttempts,
       formatNullableInstant(otp.lastWrongAt), formatNullableInstant(otp.lockedUntil),
-      otp.consecutiveWrong, otp.verifyIds);
+      otp.consecutiveWrong, otp.verifyIds, otp.ending, otp.isRefunded ? 1 : 0);
   }
   return values;
 }
@@ -137,11 +148,12 @@ function readGlance(row: Row): OtpGlance {
     lastWrongAt: parseNullableInstant(row.last_wrong_at as string | null),
     lockedUntil: parseNullableInstant(row.locked_until as string | null),
     consecutiveWrong: row.consecutive_wrong as number,
+    isRefunded: row.is_refunded === 1,
   };
 }
 
-/** Member by member: spreading a glance into it would take several times as long. */
-function readOtp(row: Row): Otp {
+/** Reads a row, member by member: spreading a glance into it would take several times as long. */
+export function readOtp(row: Row): Otp {
   const glance = readGlance(row);
   const { userId, number, purpose, createdAt, lastWrongAt, lockedUntil } = glance;
   return {
@@ -160,6 +172,9 @@ function readOtp(row: Row): Otp {
     lockedUntil,
     consecutiveWrong: glance.consecutiveWrong,
     verifyIds: hexOf(row.verify_ids),
+    channel: row.channel as string | null,
+    ending: row.ending as Ending | null,
+    isRefunded: glance.isRefunded,
   };
 }
 

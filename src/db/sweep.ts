@@ -6,8 +6,9 @@
 import { randomBytes } from 'node:crypto';
 import type { Value } from './bind.ts';
 import { SLOTS_MAX } from './ip-rate-limits.ts';
+import { joinKeys } from './keyed-rows.ts';
 import { KNOWN_SECONDS } from './otps.ts';
-import { repeat, write } from './query.ts';
+import { write } from './query.ts';
 import type { Query } from './query.ts';
 import type { Row } from './session.ts';
 import type { Transaction } from './transaction.ts';
@@ -157,19 +158,11 @@ async function deleteDead(
     WHERE ${range} FOR UPDATE SKIP LOCKED`;
   const [locked] = await tx.ask(rowsBy(`${table.name}.lock_dead`, lockSql, values));
   if (locked.length === 0) return;
-  // By a join that goes from the keys to the table: an IN list may be answered by a scan, which
-  // would wait for the locks of others, and deadlock. Dead still: the transaction may be about to
-  // use one of them again.
-  const deleteSql = `DELETE t ${joinKeys(table, locked.length)} WHERE ${table.isDead}`;
+  // Dead still: the transaction may be about to use one of them again.
+  const rows = joinKeys(table.name, table.key, locked.length);
+  const deleteSql = `DELETE t FROM ${rows} WHERE ${table.isDead}`;
   const keys = locked.flatMap((row) => readKey(table, row));
   tx.writes.push(write(`${table.name}.delete_dead`, deleteSql, keys));
-}
-
-function joinKeys(table: SweptTable, rows: number): string {
-  const values = repeat(rows, `ROW(${repeat(table.key.length, '?')})`);
-  const on = table.key.map((column, index) => `t.${column} = keys_of_dead.column_${index}`);
-  return `FROM (VALUES ${values}) AS keys_of_dead
-    STRAIGHT_JOIN ${table.name} AS t FORCE INDEX (PRIMARY) ON ${on.join(' AND ')}`;
 }
 
 function rowsBy(name: string, sql: string, values: readonly Value[]): Query<readonly Row[]> {

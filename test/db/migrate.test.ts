@@ -9,6 +9,7 @@ import { newDatabaseName, openTestDatabase, settingsFor } from '../harness/datab
 import type { TestDatabase } from '../harness/database.ts';
 
 const FILES = readSchemaFiles();
+const NEXT = `000${FILES.length + 1}-next`;
 const quiet = (): void => {};
 
 async function emptyDatabase(sessionsMax = 4): Promise<TestDatabase> {
@@ -20,12 +21,11 @@ async function emptyDatabase(sessionsMax = 4): Promise<TestDatabase> {
 /** A further file of the newest version: one table, then a statement that may fail. */
 function fileWith(...statements: string[]): SchemaFile {
   const version = FILES.length + 1;
-  const name = `000${version}-next`;
   const open = `INSERT INTO schema_migrations (version, name, started_at)
-    VALUES (${version}, '${name}', UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE name = '${name}'`;
+    VALUES (${version}, '${NEXT}', UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE name = '${NEXT}'`;
   const close = `UPDATE schema_migrations SET finished_at = UTC_TIMESTAMP(6)
     WHERE version = ${version}`;
-  return { version, name, statements: [open, ...statements, close] };
+  return { version, name: NEXT, statements: [open, ...statements, close] };
 }
 
 test('migrates an empty database, and finds nothing to do the second time', async () => {
@@ -80,13 +80,13 @@ test('names a file that fails, and resumes it once it is mended', async () => {
     await migrate(db.pool, quiet, [...FILES, broken]);
     assert.unreachable();
   } catch (error) {
-    assert.match((error as Error).message, /statement 3 of schema\/0006-next\.sql failed/);
+    assert.match((error as Error).message, new RegExp(`statement 3 of schema/${NEXT}\\.sql failed`));
   }
   const mended = [...FILES, fileWith(first, 'CREATE TABLE half_way_2 (a INT)')];
-  assert.equal((await readSchemaStatus(db.pool, mended)).pending, ['0006-next']);
+  assert.equal((await readSchemaStatus(db.pool, mended)).pending, [NEXT]);
   const said: string[] = [];
   assert.is(await migrate(db.pool, (line) => said.push(line), mended), 1);
-  assert.match(said.join('\n'), /0006-next: it was left half-applied; resuming it/);
+  assert.match(said.join('\n'), new RegExp(`${NEXT}: it was left half-applied; resuming it`));
   assert.equal(await readSchemaStatus(db.pool, mended), { pending: [], isNewer: false });
   db.close();
 });
