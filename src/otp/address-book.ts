@@ -6,7 +6,7 @@ import { readOverflow, storeOverflow } from '../db/ip-rate-overflow.ts';
 import type { AddressOverflow, OverflowEnds } from '../db/ip-rate-overflow.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { livePointsOf, mayOverflow, NO_USES } from './address-uses.ts';
-import type { AddressUses, AddressWrite, Overflow } from './address-uses.ts';
+import type { AddressChange, AddressUses, Overflow } from './address-uses.ts';
 import { ChangedRows, groupBy } from './rows.ts';
 import { windowStart } from './window.ts';
 
@@ -59,13 +59,13 @@ export class AddressBook {
     return this.#uses.get(address) ?? NO_USES;
   }
 
-  /** Takes the use of a point. */
-  put(address: string, after: AddressUses, write: AddressWrite): void {
+  /** Takes the use of a point, or its being given back. */
+  put(address: string, { after, write }: AddressChange): void {
     this.#uses.set(address, after);
     if (write.kind === 'overflow') this.#changedOverflow.set(address, { address, ...write.use });
     else {
-      const { slot, usedAt, points } = write.slot;
-      this.#changedSlots.put({ address, slot, usedAt, points });
+      const { slot, usedAt, points, refunded } = write.slot;
+      this.#changedSlots.put({ address, slot, usedAt, points, refunded });
     }
   }
 

@@ -22,7 +22,7 @@ export type Overflow = Readonly<{
 /** All that is known of an address. */
 export type AddressUses = Readonly<{ slots: readonly Slot[]; overflow: Overflow | null }>;
 
-/** The row to write for a point that is used. */
+/** The row to write for a point that is used, or given back. */
 export type AddressWrite =
   | Readonly<{ kind: 'slot'; slot: Slot }>
   | Readonly<{ kind: 'overflow'; use: OverflowUse }>;
@@ -53,18 +53,38 @@ export function measureAddress(
   return measureLimit(uses, now, quota, overflow.livePoints - listed);
 }
 
+/** An address after a change, and the row to write. */
+export type AddressChange = Readonly<{ after: AddressUses; write: AddressWrite }>;
+
 /**
  * Uses one point of an address now: in the slot of this very time, in one whose time is over, in
  * a new one, or in the overflow.
- *
- * @returns the address afterwards, and the row to write
  */
-export function useAddress(
-  uses: AddressUses,
-  now: Instant,
-): Readonly<{ after: AddressUses; write: AddressWrite }> {
+export function useAddress(uses: AddressUses, now: Instant): AddressChange {
   const slot = nextSlot(uses.slots, now);
-  if (slot === null) return appendToOverflow(uses, now);
+  return slot === null ? appendToOverflow(uses, now) : changeSlot(uses, slot);
+}
+
+/**
+ * Gives back a point that was used at a time, when it counts still, and fewer than the quota have
+ * been given back (schema/0008-ip-rate-limits-refunded.sql).
+ *
+ * @returns null when nothing is given back
+ */
+export function refundAddress(
+  uses: AddressUses,
+  usedAt: Instant,
+  now: Instant,
+  quota: number,
+): AddressChange | null {
+  const live = uses.slots.filter((slot) => isPointLive(slot.usedAt, now));
+  const refunded = live.reduce((sum, slot) => sum + slot.refunded, 0);
+  const slot = live.find((other) => other.usedAt === usedAt && other.points > 0);
+  if (slot === undefined || refunded >= quota) return null;
+  return changeSlot(uses, { ...slot, points: slot.points - 1, refunded: slot.refunded + 1 });
+}
+
+function changeSlot(uses: AddressUses, slot: Slot): AddressChange {
   const others = uses.slots.filter((other) => other.slot !== slot.slot);
   return { after: { ...uses, slots: [...others, slot] }, write: { kind: 'slot', slot } };
 }
@@ -75,10 +95,10 @@ function nextSlot(slots: readonly Slot[], now: Instant): Slot | null {
   const free = slots.find((slot) => !isPointLive(slot.usedAt, now));
   const next = slots.reduce((highest, { slot }) => Math.max(highest, slot), -1) + 1;
   const slot = free?.slot ?? next;
-  return slot < SLOTS_MAX ? { slot, usedAt: now, points: 1 } : null;
+  return slot < SLOTS_MAX ? { slot, usedAt: now, points: 1, refunded: 0 } : null;
 }
 
-function appendToOverflow({ slots, overflow }: AddressUses, now: Instant) {
+function appendToOverflow({ slots, overflow }: AddressUses, now: Instant): AddressChange {
   const { livePoints, oldest, newest } = overflow ?? { livePoints: 0, oldest: [], newest: null };
   // Never before the newest, also when the clock was set back: `total` follows the time.
   const usedAt = Math.max(now, newest?.usedAt ?? now);
@@ -94,6 +114,6 @@ function appendToOverflow({ slots, overflow }: AddressUses, now: Instant) {
         newest: use,
       },
     },
-    write: { kind: 'overflow', use } as const,
+    write: { kind: 'overflow', use },
   };
 }

@@ -9,7 +9,7 @@ import type { StoredAnswer } from '../db/idempotency-keys.ts';
 import { newestOtp } from '../db/otps.ts';
 import type { Otp, OtpGlance } from '../db/otps.ts';
 import { measureAddress, useAddress } from './address-uses.ts';
-import type { AddressUses, AddressWrite } from './address-uses.ts';
+import type { AddressChange, AddressUses } from './address-uses.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from './attempts.ts';
 import { knownPair } from './known-pair.ts';
 import { nextPlace } from './next-place.ts';
@@ -37,6 +37,8 @@ export type RequestInput = Readonly<{
   otpId: Hex;
   keyId: string;
   digest: Hex;
+  /** By which the message shall go. */
+  channel: string;
 }>;
 
 /** The rows to write when a code is issued. */
@@ -44,7 +46,9 @@ export type RequestWrites = Readonly<{
   answer: StoredAnswer;
   /** The new code; and the one that it supersedes, when that one must forget its attempts. */
   otps: readonly Otp[];
-  address: Readonly<{ after: AddressUses; write: AddressWrite }>;
+  address: AddressChange;
+  /** A code whose message, should it not have been sent yet, shall never be. */
+  superseded: Hex | null;
 }>;
 
 /** How a request ends. Writes are null when nothing changes: every case but the last. */
@@ -106,7 +110,8 @@ function replay(answer: StoredAnswer, fingerprint: Hex, limits: Limits): IssueOu
 
 function issue(state: RequestState, input: RequestInput, policy: Policy): RequestDecision {
   const { now } = state;
-  const otps = supersede(state, input, policy);
+  const earlier = newestOtp(state.otps, input.purpose);
+  const otps = supersede(state, earlier, input, policy);
   const address = useAddress(state.address, now);
   const used = [...usesOf(state.otps), { usedAt: now, points: 1 }];
   const user = measureLimit(used, now, policy.userLimit);
@@ -128,17 +133,24 @@ function issue(state: RequestState, input: RequestInput, policy: Policy): Reques
     remainingRequests: outcome.remainingRequests,
     expiresAt: addSeconds(now, policy.keyRetentionSeconds),
   };
-  return { outcome, writes: { answer, otps, address } };
+  const isOpen = earlier !== null && earlier.digest !== null && now < earlier.expiresAt;
+  const superseded = isOpen ? earlier.otpId : null;
+  return { outcome, writes: { answer, otps, address, superseded } };
 }
 
-/** Each code has used one point when it was issued. */
+/** Each code has used one point when it was issued; some were given back. */
 function usesOf(otps: readonly OtpGlance[]): Use[] {
-  return otps.map(({ createdAt }) => ({ usedAt: createdAt, points: 1 }));
+  return otps.map(({ createdAt, isRefunded }) =>
+    ({ usedAt: createdAt, points: isRefunded ? 0 : 1 }));
 }
 
 /** The new code of the pair, to which the count of wrong attempts moves on. */
-function supersede({ now, otps }: RequestState, input: RequestInput, policy: Policy): Otp[] {
-  const earlier = newestOtp(otps, input.purpose);
+function supersede(
+  { now, otps }: RequestState,
+  earlier: Otp | null,
+  input: RequestInput,
+  policy: Policy,
+): Otp[] {
   const { slot, number } = nextPlace(otps, earlier, now);
   const { consecutiveWrong, verifyIds } = earlier ?? NEW_PAIR;
   const otp: Otp = {
@@ -155,6 +167,9 @@ function supersede({ now, otps }: RequestState, input: RequestInput, policy: Pol
     ...(earlier === null ? NO_ATTEMPTS : countedAttempts(earlier, now, policy)),
     consecutiveWrong,
     verifyIds,
+    channel: input.channel,
+    ending: null,
+    isRefunded: false,
   };
   // Left behind in a row of its own, the count would keep that row for ever.
   const isLeftBehind = earlier !== null && consecutiveWrong > 0 && earlier.slot !== slot;

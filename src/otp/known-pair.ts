@@ -3,6 +3,7 @@ import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import { KNOWN_SECONDS, newestOtp } from '../db/otps.ts';
 import type { OtpGlance } from '../db/otps.ts';
+import { isPointLive } from './window.ts';
 
 /**
  * Whether a code counts as never issued. The row may be there or not: it is swept, or overwritten,
@@ -21,4 +22,15 @@ export function knownPair<T extends OtpGlance>(
 ): T | null {
   const newest = newestOtp(otps, purpose);
   return newest === null || isForgotten(newest, now) ? null : newest;
+}
+
+/**
+ * Whether the row of a code is needed: for its quota point, or for what it tells of its pair. What
+ * is not needed may be overwritten by the next code, so nothing is told of it any more.
+ *
+ * @param otps all codes of the user
+ */
+export function isNeeded(otp: OtpGlance, otps: readonly OtpGlance[], now: Instant): boolean {
+  if (isPointLive(otp.createdAt, now)) return true;
+  return newestOtp(otps, otp.purpose) === otp && !isForgotten(otp, now);
 }

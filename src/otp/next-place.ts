@@ -1,8 +1,7 @@
 /** Where the next code of a user is kept (schema/0002-otps.sql). */
 import type { Instant } from '../db/instant.ts';
-import { newestOtp } from '../db/otps.ts';
 import type { Otp } from '../db/otps.ts';
-import { isForgotten } from './known-pair.ts';
+import { isNeeded } from './known-pair.ts';
 import { isPointLive } from './window.ts';
 
 /** The row to write, and the number of the code in it. */
@@ -28,11 +27,4 @@ export function nextPlace(otps: readonly Otp[], superseded: Otp | null, now: Ins
   }
   const unneeded = otps.find((otp) => !isNeeded(otp, otps, now));
   return { slot: unneeded?.slot ?? slot, number };
-}
-
-/** For its quota point, or for what it tells of its pair. */
-function isNeeded(otp: Otp, otps: readonly Otp[], now: Instant): boolean {
-  if (isPointLive(otp.createdAt, now)) return true;
-  if (newestOtp(otps, otp.purpose) !== otp) return false;
-  return !isForgotten(otp, now);
 }

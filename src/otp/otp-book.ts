@@ -1,5 +1,6 @@
 /** The codes of users, as a list of requests or attempts shares them inside one transaction. */
 import { insertOtps, updateOtps } from '../db/otps.ts';
+import type { Hex } from '../db/hex.ts';
 import type { Otp } from '../db/otps.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { ChangedRows, groupBy } from './rows.ts';
@@ -20,6 +21,12 @@ export class OtpBook {
   /** All codes of a user. */
   of(userId: string): readonly Otp[] {
     return this.#otps.get(userId) ?? NO_OTPS;
+  }
+
+  /** The code of that name, or null: its row may name another one by now. */
+  find(userId: string | undefined, otpId: Hex): Otp | null {
+    if (userId === undefined) return null;
+    return this.of(userId).find((otp) => otp.otpId === otpId) ?? null;
   }
 
   /** Takes a code into its row. */

@@ -58,7 +58,7 @@ export function windowStart(now: Instant): Instant {
 }
 
 function liveUses(uses: readonly Use[], now: Instant): Use[] {
-  const live = uses.filter(({ usedAt }) => isPointLive(usedAt, now));
+  const live = uses.filter(({ usedAt, points }) => points > 0 && isPointLive(usedAt, now));
   return live.length < 2 ? live : live.sort((a, b) => a.usedAt - b.usedAt);
 }
 

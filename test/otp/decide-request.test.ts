@@ -15,6 +15,7 @@ const INPUT: RequestInput = {
   otpId: 'ab'.repeat(16),
   keyId: 'k2',
   digest: 'cd'.repeat(32),
+  channel: 'sms',
 };
 
 const EMPTY: RequestState = { now: NOW, answer: null, otps: [], address: NO_USES };
@@ -42,10 +43,10 @@ test('issues the first code', () => {
     limits: { user, address },
   });
   assert.equal(writes?.otps, [otpWith({
-    otpId: INPUT.otpId, keyId: 'k2', digest: INPUT.digest, expiresAt: at(300),
+    otpId: INPUT.otpId, keyId: 'k2', digest: INPUT.digest, expiresAt: at(300), channel: 'sms',
   })]);
   assert.equal(writes?.address.write, {
-    kind: 'slot', slot: { slot: 0, usedAt: NOW, points: 1 },
+    kind: 'slot', slot: { slot: 0, usedAt: NOW, points: 1, refunded: 0 },
   });
   assert.equal(writes?.answer, answerWith({
     otpId: INPUT.otpId, remainingRequests: 2, expiresAt: at(86_400),

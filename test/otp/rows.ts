@@ -13,7 +13,7 @@ export function at(seconds: number): number {
 
 /** Slots used at the given seconds before NOW, one point each. */
 export function usedAgo(...seconds: number[]): Slot[] {
-  return seconds.map((ago, slot) => ({ slot, usedAt: at(-ago), points: 1 }));
+  return seconds.map((ago, slot) => ({ slot, usedAt: at(-ago), points: 1, refunded: 0 }));
 }
 
 /** Codes of other purposes that were issued at the given seconds before NOW, and redeemed. */
@@ -42,6 +42,9 @@ export function otpWith(changes: Partial<Otp> = {}): Otp {
     lockedUntil: null,
     consecutiveWrong: 0,
     verifyIds: '',
+    channel: 'console',
+    ending: null,
+    isRefunded: false,
     ...changes,
   };
 }
