@@ -9,7 +9,9 @@ import type { SessionPool } from './db/pool.ts';
 import { Sweeper } from './db/sweep.ts';
 import { createHttpServer } from './http/server.ts';
 import { ensureSchema, joinDatabase, openDatabase } from './open-database.ts';
-import { createConsoleChannel } from './otp/console-channel.ts';
+import { createConsoleChannel } from './otp/channels/console.ts';
+import { composeText } from './otp/message.ts';
+import { createDelivery } from './otp/delivery/delivery.ts';
 import { readOrCreateSecretFile } from './otp/secret-file.ts';
 import type { Secrets } from './otp/secrets.ts';
 import { createOtpService } from './otp/service.ts';
@@ -76,8 +78,10 @@ function readSecrets({ secrets, local }: Config): Secrets {
 
 async function listen(config: Config, pool: SessionPool, secrets: Secrets): Promise<Listener> {
   const { policies, trustedProxies } = config;
-  const deliver = createConsoleChannel(say);
-  const service = createOtpService({ pool, policies, secrets, deliver, sweeper: new Sweeper() });
+  const delivery = createDelivery({
+    pool, policies, secrets, channels: [createConsoleChannel(say, {text: composeText} as never)], words: { localeFor: () => '' }, note: () => {},
+  });
+  const service = createOtpService({ pool, policies, secrets, delivery, sweeper: new Sweeper() });
   const http = createHttpServer({ service, policies, trustedProxies, onFault: logFault });
   const { port } = await http.listen(config.port, config.host);
   return { port, failed: new Promise<never>(() => {}), close: http.close };

@@ -42,7 +42,7 @@ function issueInputOf({ body, keys, address }: RequestInput): IssueInput | Field
   if (typeof userId !== 'string') return userId;
   const purpose = purposeOf(object.members.purpose);
   if (typeof purpose !== 'string') return purpose;
-  return { userId, purpose, address, key };
+  return { userId, purpose, address, key, acceptLanguage: '' };
 }
 
 function answerOf(outcome: IssueOutcome): Answer {

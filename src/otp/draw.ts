@@ -1,6 +1,7 @@
 /** What is drawn from the operating system's random source: codes and ids. */
 import { randomBytes, randomInt } from 'node:crypto';
 import type { Hex } from '../db/hex.ts';
+import { OWNER_BYTES } from '../db/outbox.ts';
 import { VERIFY_ID_BYTES } from '../db/verify-ids.ts';
 
 /** 128 bits: an otp_id cannot be guessed, and no two are ever the same. */
@@ -24,6 +25,11 @@ export function drawId(): Hex {
 /** Draws the name of a verification. */
 export function drawVerifyId(): Hex {
   return drawBytes(VERIFY_ID_BYTES);
+}
+
+/** Draws the name of a process in the outbox. */
+export function drawOwner(): Hex {
+  return drawBytes(OWNER_BYTES);
 }
 
 /** Drawn ahead, because a call to the random source costs as much for 4 KiB as for 16 bytes. */

@@ -10,11 +10,12 @@ export type NamedRequest = Omit<IssueInput, 'key'> &
 
 /** Names a request. */
 export function nameRequest(policies: Policies, input: IssueInput): NamedRequest {
-  const { userId, purpose, address, key } = input;
+  const { userId, purpose, address, key, acceptLanguage } = input;
   return {
     userId,
     purpose,
     address,
+    acceptLanguage,
     policy: policies.for(purpose),
     keyDigest: digestKey('request', key),
     fingerprint: fingerprintRequest(userId, purpose),

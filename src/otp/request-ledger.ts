@@ -5,10 +5,13 @@
 import { READ_CLOCK } from '../db/clock.ts';
 import { isAnswerStored, loadAnswers } from '../db/idempotency-keys.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
+import type { Hex } from '../db/hex.ts';
 import type { Instant } from '../db/instant.ts';
 import { lockSlots } from '../db/ip-rate-limits.ts';
 import { lockOtps } from '../db/otps.ts';
 import type { Otp } from '../db/otps.ts';
+import { eraseMessages, putMessages } from '../db/outbox.ts';
+import type { Lease, SealedMessage } from '../db/outbox.ts';
 import type { Sweep } from '../db/sweep.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { AddressBook } from './address-book.ts';
@@ -20,10 +23,13 @@ import { OtpBook } from './otp-book.ts';
 
 /** The state of a list of requests. */
 export class RequestLedger {
-  readonly #now: Instant;
+  /** The database's clock, once the locks were held. */
+  readonly now: Instant;
   readonly #answers: AnswerBook;
   readonly #otps: OtpBook;
   readonly #addresses: AddressBook;
+  readonly #messages: SealedMessage[] = [];
+  readonly #superseded: Hex[] = [];
   /** The answer of the first code that was issued. */
   #firstAnswer: StoredAnswer | null = null;
 
@@ -33,7 +39,7 @@ export class RequestLedger {
     otps: readonly Otp[],
     addresses: AddressBook,
   ) {
-    this.#now = now;
+    this.now = now;
     this.#answers = new AnswerBook(answers);
     this.#otps = new OtpBook(otps);
     this.#addresses = addresses;
@@ -62,18 +68,21 @@ export class RequestLedger {
   /** What a member's decision rests on, as the members before it have left it. */
   stateOf({ keyDigest, userId, address }: NamedRequest): RequestState {
     return {
-      now: this.#now,
+      now: this.now,
       answer: this.#answers.find(keyDigest),
       otps: this.#otps.of(userId),
       address: this.#addresses.of(address),
     };
   }
 
-  /** Takes a member's writes into the state. */
-  apply(member: NamedRequest, { answer, otps, address }: RequestWrites): void {
+  /** Takes a member's writes into the state, and the message that carries its code. */
+  apply(member: NamedRequest, writes: RequestWrites, message: SealedMessage): void {
+    const { answer, otps, address, superseded } = writes;
     this.#answers.add(answer);
     for (const otp of otps) this.#otps.put(otp);
-    this.#addresses.put(member.address, address.after, address.write);
+    this.#addresses.put(member.address, address);
+    this.#messages.push(message);
+    if (superseded !== null) this.#superseded.push(superseded);
     this.#firstAnswer ??= answer;
   }
 
@@ -82,13 +91,20 @@ export class RequestLedger {
     return this.#firstAnswer === null;
   }
 
-  /** Writes what changed, each row once, each table in one statement; says how to prove it. */
-  store(tx: Transaction): void {
+  /**
+   * Writes what changed, each row once, each table in one statement; says how to prove it.
+   *
+   * @param lease of the process that will send the messages
+   */
+  store(tx: Transaction, lease: Lease): void {
     const first = this.#firstAnswer;
     if (first === null) return;
     tx.wasCommitted = isAnswerStored(first.keyDigest, first.otpId);
     this.#otps.store(tx);
     this.#addresses.store(tx);
     this.#answers.store(tx);
+    tx.writes.push(putMessages(this.#messages, lease));
+    // Also one of this very list: a newer code of the pair came in the same transaction.
+    if (this.#superseded.length > 0) tx.writes.push(eraseMessages(this.#superseded));
   }
 }

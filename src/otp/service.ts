@@ -1,23 +1,32 @@
 /**
- * The two operations as the HTTP layer sees them: one request in, one outcome out. What arrives
+ * The operations as the HTTP layer sees them: one request in, one outcome out. What arrives
  * while a transaction is under way goes into the next one, together.
  */
 import { Collector } from '../db/collector.ts';
 import type { LaneOptions } from '../db/collector.ts';
+import type { Hex } from '../db/hex.ts';
+import { cancelCodes } from './cancel-codes.ts';
 import { issueCodes } from './issue-codes.ts';
 import type { IssueParts } from './issue-codes.ts';
-import type { IssueInput, IssueOutcome, VerifyInput, VerifyOutcome } from './outcome.ts';
+import type {
+  CancelOutcome, IssueInput, IssueOutcome, StatusOutcome, VerifyInput, VerifyOutcome,
+} from './outcome.ts';
 import { redeemCodes } from './redeem-codes.ts';
 import { RefusedLately } from './refused-lately.ts';
 import { screenRequests } from './screen-requests.ts';
+import { tellStatuses } from './tell-statuses.ts';
 
 /** Whether anybody still waits for an outcome; asked before any work is done. */
 export type IsWanted = () => boolean;
 
-/** Issues and redeems codes. Both throw `Unavailable` when the database cannot answer. */
+/** The operations. All that are asynchronous throw `Unavailable` when the database cannot answer. */
 export type OtpService = Readonly<{
   issue: (input: IssueInput, isWanted: IsWanted) => Promise<IssueOutcome>;
   verify: (input: VerifyInput, isWanted: IsWanted) => Promise<VerifyOutcome>;
+  status: (otpId: Hex, isWanted: IsWanted) => Promise<StatusOutcome>;
+  cancel: (otpId: Hex, isWanted: IsWanted) => Promise<CancelOutcome>;
+  /** What a user_id must be, when no channel can reach this one; else null. */
+  unreachable: (userId: string) => string | null;
 }>;
 
 /** Lists must be large before lanes are many (see bench/README.md for the measurements). */
@@ -44,9 +53,20 @@ export function createOtpService(parts: IssueParts, lanes: LaneOptions = LANES):
     run: (inputs) => redeemCodes(parts, inputs),
     subjectsOf: ({ userId }) => [userId],
   });
+  const { pool, delivery } = parts;
+  const byId = { ...lanes, subjectsOf: (otpId: Hex) => [otpId] };
+  const status = new Collector<Hex, StatusOutcome>({
+    ...byId, run: (otpIds) => tellStatuses(pool, otpIds),
+  });
+  const cancel = new Collector<Hex, CancelOutcome>({
+    ...byId, run: (otpIds) => cancelCodes(pool, otpIds),
+  });
   return Object.freeze({
     issue: createIssue(parts, lanes),
     verify: (input: VerifyInput, isWanted: IsWanted) => verify.submit(input, isWanted),
+    status: (otpId: Hex, isWanted: IsWanted) => status.submit(otpId, isWanted),
+    cancel: (otpId: Hex, isWanted: IsWanted) => cancel.submit(otpId, isWanted),
+    unreachable: delivery.unreachable,
   });
 }
 

@@ -4,7 +4,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { DatabaseSettings } from '../../src/db/session.ts';
-import type { Message } from '../../src/otp/message.ts';
+import type { Message } from '../../src/otp/channel.ts';
 import { noteVisible } from './trail.ts';
 
 /** A service in another process. */

@@ -3,14 +3,16 @@ import { randomBytes } from 'node:crypto';
 import { Sweeper } from '../../src/db/sweep.ts';
 import { createHttpServer } from '../../src/http/server.ts';
 import { parseTrustedProxies } from '../../src/http/trusted-proxies.ts';
-import type { Message } from '../../src/otp/message.ts';
+import type { Message } from '../../src/otp/channel.ts';
 import { createPolicies } from '../../src/otp/policy.ts';
 import type { Policies } from '../../src/otp/policy.ts';
 import { parseSecrets } from '../../src/otp/secrets.ts';
 import type { Secrets } from '../../src/otp/secrets.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { SessionPool } from '../../src/db/pool.ts';
-import { noteCode, noteVisible } from './trail.ts';
+import { channelOf, createTestDelivery } from './delivery.ts';
+import type { Answering } from './delivery.ts';
+import { noteVisible } from './trail.ts';
 
 /** A running service. */
 export type TestService = Readonly<{
@@ -25,9 +27,14 @@ export type TestServiceOptions = Readonly<{
   pool: SessionPool;
   policies?: Policies;
   secrets?: Secrets;
-  /** Told of each message as it is sent. */
+  /** Told of each message as it is accepted. */
   onMessage?: (message: Message) => void;
+  /** What the channel answers; it accepts everything without. */
+  answering?: Answering;
 }>;
+
+const ACCEPTING: Answering = { verdict: { kind: 'accepted' } };
+const CLOSE_TIMEOUT_MS = 2000;
 
 /** Fresh secrets, in the form of OTP_SECRETS. */
 export function newSecretsText(): string {
@@ -45,17 +52,17 @@ export function secretsOf(text: string): Secrets {
 export async function startTestService(options: TestServiceOptions): Promise<TestService> {
   const messages: Message[] = [];
   const policies = options.policies ?? createPolicies();
-  const service = createOtpService({
-    pool: options.pool,
-    policies,
-    secrets: options.secrets ?? secretsOf(newSecretsText()),
-    sweeper: new Sweeper(),
-    deliver: (message) => {
-      noteCode(message.code);
+  const { pool, secrets = secretsOf(newSecretsText()), answering = ACCEPTING } = options;
+  const channel = channelOf((message) => {
+    if (answering.verdict.kind === 'accepted') {
       messages.push(message);
       options.onMessage?.(message);
-    },
+    }
+    return answering.verdict;
   });
+  const delivery = createTestDelivery({ pool, policies, secrets, channels: [channel] });
+  const service = createOtpService({ pool, policies, secrets, sweeper: new Sweeper(), delivery });
+  delivery.start();
   const { proxies: trustedProxies } = parseTrustedProxies('127.0.0.0/8');
   const server = createHttpServer({
     service,
@@ -67,5 +74,9 @@ export async function startTestService(options: TestServiceOptions): Promise<Tes
     },
   });
   const { port } = await server.listen(0, '127.0.0.1');
-  return { port, messages, close: () => server.close(2000) };
+  const close = async (): Promise<void> => {
+    await server.close(CLOSE_TIMEOUT_MS);
+    await delivery.stop(CLOSE_TIMEOUT_MS);
+  };
+  return { port, messages, close };
 }

@@ -52,6 +52,9 @@ export async function startServer(options: FakeOptions = {}): Promise<FakeServer
     service: {
       issue: (input) => { issues.push(input); return issue(input); },
       verify: (input) => { verifies.push(input); return verify(input); },
+      status: async () => ({ kind: 'unknown' }),
+      cancel: async () => ({ kind: 'unknown' }),
+      unreachable: () => null,
     },
     policies: options.policies ?? createPolicies(),
     trustedProxies: parseTrustedProxies(options.trustedProxies ?? '').proxies,

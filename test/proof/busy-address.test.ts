@@ -10,6 +10,8 @@ import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
+import type { Delivery } from '../../src/otp/delivery/delivery.ts';
+import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { newSecretsText, secretsOf } from '../harness/service.ts';
 import { fresh, freshAddress } from './traffic.ts';
 
@@ -20,6 +22,7 @@ const SMALL_LIMIT = 60;
 let database: TestDatabase;
 /** Two, as two processes would be: neither knows what the other has in hand. */
 let services: OtpService[];
+let delivery: Delivery;
 
 test.before(async () => {
   database = await createTestDatabase();
@@ -28,18 +31,22 @@ test.before(async () => {
     ['small', { ...policy, addressLimit: SMALL_LIMIT }],
   ]));
   const secrets = secretsOf(newSecretsText());
-  services = [0, 1].map(() => createOtpService({
-    pool: database.pool, policies, secrets, sweeper: new Sweeper(), deliver: () => {},
-  }));
+  const parts = { pool: database.pool, policies, secrets };
+  const channels = [channelOf(() => ({ kind: 'accepted' }))];
+  delivery = createTestDelivery({ ...parts, channels });
+  services = [0, 1].map(() => createOtpService({ ...parts, delivery, sweeper: new Sweeper() }));
 });
-test.after(() => database.close());
+test.after(async () => {
+  await delivery.stop(2000);
+  database.close();
+});
 
 let turn = 0;
 
 function issue(address: string, purpose = 'login'): Promise<IssueOutcome> {
   turn += 1;
   return services[turn % services.length]!.issue(
-    { userId: fresh('u'), purpose, address, key: fresh('k') }, () => true);
+    { userId: fresh('u'), purpose, address, key: fresh('k'), acceptLanguage: '' }, () => true);
 }
 
 function setClock(seconds: number): void {

@@ -6,7 +6,7 @@ import type { Reply } from '../harness/client.ts';
 import { startServiceProcess } from '../harness/processes.ts';
 import type { ServiceProcess } from '../harness/processes.ts';
 import { newSecretsText } from '../harness/service.ts';
-import type { Message } from '../../src/otp/message.ts';
+import type { Message } from '../../src/otp/channel.ts';
 import { eventually } from './waiting.ts';
 
 /** Who asks, from where, and what for. */

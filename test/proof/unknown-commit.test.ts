@@ -7,20 +7,23 @@ import { transaction } from '../../src/db/transaction.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
 import { Unavailable } from '../../src/db/unavailable.ts';
 import { Sweeper } from '../../src/db/sweep.ts';
-import type { Message } from '../../src/otp/message.ts';
+import type { Message } from '../../src/otp/channel.ts';
+import type { Delivery } from '../../src/otp/delivery/delivery.ts';
 import { createPolicies } from '../../src/otp/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
+import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { newSecretsText, secretsOf } from '../harness/service.ts';
 import { ask, createBench, includes, isCommit, rowsBy } from './tampered-sessions.ts';
 import { wrongCode } from './traffic.ts';
 import type { Bench, Tamper } from './tampered-sessions.ts';
-import { createGate, errorOf, timed } from './waiting.ts';
+import { createGate, errorOf, eventually, timed } from './waiting.ts';
 
 let bench: Bench;
 let pool: SessionPool;
 let id = 0;
 let runs = 0;
+const deliveries: Delivery[] = [];
 
 /** Cuts the connection at COMMIT, as often as told: before it reaches the server, or after. */
 function cutCommit(moment: 'before' | 'after', times = 1): Tamper {
@@ -54,7 +57,10 @@ test.before.each(() => {
   runs = 0;
 });
 test.after.each(() => bench.closePools());
-test.after(() => bench.database.close());
+test.after(async () => {
+  await Promise.all(deliveries.map((delivery) => delivery.stop(2000)));
+  bench.database.close();
+});
 
 test('it happened: the result is passed on, and nothing runs again', async () => {
   bench.tamper(cutCommit('after'));
@@ -161,16 +167,26 @@ test('an error of the server at COMMIT is known: rolled back, nothing is asked',
 /** Two services over the bench's pool, as two processes would be, with all their messages. */
 function startServices() {
   const messages: Message[] = [];
-  const parts = {
-    pool,
-    policies: createPolicies(),
-    secrets: secretsOf(newSecretsText()),
-    sweeper: new Sweeper(),
-    deliver: (message: Message) => { messages.push(message); },
-  };
+  const settings = { policies: createPolicies(), secrets: secretsOf(newSecretsText()) };
+  const channel = channelOf((message) => {
+    messages.push(message);
+    return { kind: 'accepted' };
+  });
+  // With connections of its own: its transactions are not those that are tampered with.
+  const delivery = createTestDelivery({
+    ...settings, pool: bench.database.pool, channels: [channel],
+  });
+  deliveries.push(delivery);
+  const parts = { pool, ...settings, sweeper: new Sweeper(), delivery };
   const pair = { userId: `u${id}`, purpose: 'p' };
   const [service, other] = [createOtpService(parts), createOtpService(parts)];
-  return { service, other, messages, pair, address: `10.0.0.${id}` };
+  const issue = async (by: OtpService, key: string): Promise<void> => {
+    const before = messages.length;
+    await by.issue({ ...pair, address: `10.0.0.${id}`, key, acceptLanguage: '' }, isWanted);
+    // It is sent once the answer is given.
+    await eventually('the message is sent', () => messages.length > before);
+  };
+  return { service, other, messages, pair, issue };
 }
 
 const isWanted = (): boolean => true;
@@ -190,8 +206,8 @@ function cutAfterwards(between: () => Promise<unknown>): Tamper {
 
 test('a wrong code whose COMMIT was lost counts once, also when another one came after it',
   async () => {
-    const { service, other, messages, pair, address } = startServices();
-    await service.issue({ ...pair, address, key: `k${id}` }, isWanted);
+    const { service, other, messages, pair, issue } = startServices();
+    await issue(service, `k${id}`);
     const guess = (by: OtpService, index: number) => by.verify({
       ...pair, code: wrongCode(messages[0]!.code, index), key: null,
     }, isWanted);
@@ -205,11 +221,11 @@ test('a wrong code whose COMMIT was lost counts once, also when another one came
 
 test('a right code whose COMMIT was lost is never called wrong, whatever came after it',
   async () => {
-    const { service, other, messages, pair, address } = startServices();
-    await service.issue({ ...pair, address, key: `k${id}` }, isWanted);
+    const { service, other, messages, pair, issue } = startServices();
+    await issue(service, `k${id}`);
     const { code } = messages[0]!;
     bench.tamper(cutAfterwards(async () => {
-      await other.issue({ ...pair, address, key: `l${id}` }, isWanted);
+      await issue(other, `l${id}`);
       const wrong = wrongCode(messages[1]!.code);
       await other.verify({ ...pair, code: wrong, key: null }, isWanted);
     }));

@@ -4,7 +4,7 @@
  */
 import { parsePolicies } from '../../src/otp/policy-file.ts';
 import type { Policies } from '../../src/otp/policy.ts';
-import type { Message } from '../../src/otp/message.ts';
+import type { Message } from '../../src/otp/channel.ts';
 import { unlockPair } from '../../src/otp/unlock.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';

@@ -1,0 +1,47 @@
+/** DELETE /otp/{otp_id} for a list of codes: find their users, lock, decide, write, commit. */
+import { READ_CLOCK } from '../db/clock.ts';
+import type { Hex } from '../db/hex.ts';
+import { findUsers, hasEnding } from '../db/otps-by-id.ts';
+import { lockOtps } from '../db/otps.ts';
+import { eraseMessages } from '../db/outbox.ts';
+import type { SessionPool } from '../db/pool.ts';
+import { transaction } from '../db/transaction.ts';
+import type { Transaction } from '../db/transaction.ts';
+import { decideCancel } from './decide-cancel.ts';
+import { OtpBook } from './otp-book.ts';
+import type { CancelOutcome } from './outcome.ts';
+
+/**
+ * Cancels codes that are open, and withdraws the messages that were not sent yet.
+ *
+ * @param otpIds unique
+ * @returns one outcome for each, in order
+ * @throws Unavailable when the database cannot answer
+ */
+export function cancelCodes(
+  pool: SessionPool,
+  otpIds: readonly Hex[],
+): Promise<CancelOutcome[]> {
+  return transaction(pool, (tx) => cancelAll(tx, otpIds));
+}
+
+async function cancelAll(tx: Transaction, otpIds: readonly Hex[]): Promise<CancelOutcome[]> {
+  const [users] = await tx.ask(findUsers(otpIds));
+  tx.hasNothingToKeep = true;
+  if (users.size === 0) return otpIds.map(() => ({ kind: 'unknown' }));
+  const [loaded, now] = await tx.ask(lockOtps([...new Set(users.values())]), READ_CLOCK);
+  const otps = new OtpBook(loaded);
+  const outcomes = otpIds.map((otpId) => {
+    const otp = otps.find(users.get(otpId), otpId);
+    const { outcome, otp: canceled } = decideCancel(otp, otps.of(otp?.userId ?? ''), now);
+    if (canceled !== null) otps.put(canceled);
+    return outcome;
+  });
+  const [first] = otps.changed;
+  if (first === undefined) return outcomes;
+  tx.hasNothingToKeep = false;
+  tx.wasCommitted = hasEnding(first, 'canceled');
+  otps.store(tx);
+  tx.writes.push(eraseMessages(otps.changed.map(({ otpId }) => otpId)));
+  return outcomes;
+}

@@ -1,0 +1,77 @@
+/** The delivery of messages as the operations see it, and its wiring. */
+import type { Hex } from '../../db/hex.ts';
+import type { SessionPool } from '../../db/pool.ts';
+import type { Channel, ChannelName, Message, Words } from '../channel.ts';
+import { drawOwner } from '../draw.ts';
+import type { Policies } from '../policy.ts';
+import type { Secrets } from '../secrets.ts';
+import { Courier } from './courier.ts';
+import { LookOut } from './look-out.ts';
+import type { NoteDelivery } from './note.ts';
+import { Outbox } from './outbox.ts';
+import { Parcel } from './parcel.ts';
+import type { ParcelLease } from './parcel.ts';
+
+/** What delivery needs. */
+export type DeliveryParts = Readonly<{
+  pool: SessionPool;
+  policies: Policies;
+  secrets: Secrets;
+  /** In the order in which they are tried; at least one. */
+  channels: readonly Channel[];
+  words: Pick<Words, 'localeFor'>;
+  note: NoteDelivery;
+}>;
+
+/** A message of a code that was issued. */
+export type IssuedMessage = Readonly<{
+  message: Message;
+  address: string;
+  channel: ChannelName;
+}>;
+
+/** Sends what was committed, and what other processes have left. */
+export type Delivery = Readonly<{
+  /** Names this process in the outbox. */
+  owner: Hex;
+  /** By which channel a message to a user shall go: the first that can reach the user. */
+  channelFor: (userId: string) => ChannelName;
+  /** What a user_id must be, when no channel can reach this one; else null. */
+  unreachable: (userId: string) => string | null;
+  localeFor: Words['localeFor'];
+  /** Takes messages whose COMMIT was answered. */
+  dispatch: (messages: readonly IssuedMessage[], lease: ParcelLease) => void;
+  /** Begins to look for messages that other processes have left. */
+  start: () => void;
+  /** Ends what is under way, within a bound, and leaves the rest to others. Never throws. */
+  stop: (timeoutMs: number) => Promise<void>;
+}>;
+
+/** Makes a delivery for one process. */
+export function createDelivery(parts: DeliveryParts): Delivery {
+  const { pool, policies, secrets, channels, words, note } = parts;
+  const owner = drawOwner();
+  const outbox = new Outbox(pool, policies, owner);
+  const courier = new Courier(channels, outbox, note);
+  const lookOut = new LookOut({ outbox, courier, secrets, note });
+  const first = channels[0]!;
+  const reaching = (userId: string) => channels.find((channel) => channel.reaches(userId));
+  return Object.freeze({
+    owner,
+    channelFor: (userId: string) => (reaching(userId) ?? first).name,
+    unreachable: (userId: string) =>
+      reaching(userId) !== undefined ? null
+        : channels.map(({ wants }) => wants).join(' or '),
+    localeFor: words.localeFor,
+    dispatch: (messages: readonly IssuedMessage[], lease: ParcelLease) => {
+      for (const { message, address, channel } of messages) {
+        courier.dispatch(new Parcel(message, address, channel, lease));
+      }
+    },
+    start: () => lookOut.start(),
+    stop: async (timeoutMs: number) => {
+      lookOut.stop();
+      await courier.stop(timeoutMs);
+    },
+  });
+}

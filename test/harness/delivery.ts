@@ -1,0 +1,44 @@
+/** The real delivery on a test's database, by a channel that keeps what it is given. */
+import type { SessionPool } from '../../src/db/pool.ts';
+import type { Channel, Message, Verdict } from '../../src/otp/channel.ts';
+import { createDelivery } from '../../src/otp/delivery/delivery.ts';
+import type { Delivery } from '../../src/otp/delivery/delivery.ts';
+import type { NoteDelivery } from '../../src/otp/delivery/note.ts';
+import type { Policies } from '../../src/otp/policy.ts';
+import type { Secrets } from '../../src/otp/secrets.ts';
+import { noteCode } from './trail.ts';
+
+/** What a channel answers; a test may change it at any time. */
+export type Answering = { verdict: Verdict };
+
+/** A channel in this process. */
+export function channelOf(
+  send: (message: Message) => Verdict | Promise<Verdict>,
+  part: Partial<Channel> = {},
+): Channel {
+  return {
+    name: 'console',
+    wants: null,
+    reaches: () => true,
+    send: async (message) => {
+      noteCode(message.code);
+      return send(message);
+    },
+    close: () => {},
+    ...part,
+  };
+}
+
+/** What the delivery of a test needs. */
+export type TestDeliveryParts = Readonly<{
+  pool: SessionPool;
+  policies: Policies;
+  secrets: Secrets;
+  channels: readonly Channel[];
+  note?: NoteDelivery;
+}>;
+
+/** Makes a delivery that has one locale. It looks for what others left once it is started. */
+export function createTestDelivery(parts: TestDeliveryParts): Delivery {
+  return createDelivery({ words: { localeFor: () => '' }, note: () => {}, ...parts });
+}
