@@ -4,9 +4,12 @@
  */
 import { Collector } from '../db/collector.ts';
 import type { LaneOptions } from '../db/collector.ts';
+import type { Hex } from '../db/hex.ts';
 import { issueCodes } from './issue-codes.ts';
 import type { IssueParts } from './issue-codes.ts';
-import type { IssueInput, IssueOutcome, VerifyInput, VerifyOutcome } from './outcome.ts';
+import type {
+  CancelOutcome, IssueInput, IssueOutcome, StatusOutcome, VerifyInput, VerifyOutcome,
+} from './outcome.ts';
 import { redeemCodes } from './redeem-codes.ts';
 import { RefusedLately } from './refused-lately.ts';
 import { screenRequests } from './screen-requests.ts';
@@ -18,6 +21,10 @@ export type IsWanted = () => boolean;
 export type OtpService = Readonly<{
   issue: (input: IssueInput, isWanted: IsWanted) => Promise<IssueOutcome>;
   verify: (input: VerifyInput, isWanted: IsWanted) => Promise<VerifyOutcome>;
+  status: (otpId: Hex, isWanted: IsWanted) => Promise<StatusOutcome>;
+  cancel: (otpId: Hex, isWanted: IsWanted) => Promise<CancelOutcome>;
+  /** Null when a channel can send to this user_id, else what it must be, as in `a phone number`. */
+  unreachable: (userId: string) => string | null;
 }>;
 
 /** Lists must be large before lanes are many (see bench/README.md for the measurements). */
@@ -47,6 +54,9 @@ export function createOtpService(parts: IssueParts, lanes: LaneOptions = LANES):
   return Object.freeze({
     issue: createIssue(parts, lanes),
     verify: (input: VerifyInput, isWanted: IsWanted) => verify.submit(input, isWanted),
+    status: () => Promise.reject(new Error('the status of a code cannot be told yet')),
+    cancel: () => Promise.reject(new Error('a code cannot be canceled yet')),
+    unreachable: () => null,
   });
 }
 
