@@ -6,7 +6,9 @@ import type { Answer } from './answer.ts';
 import { BODY_MAX_BYTES, readBody, takeBody } from './body.ts';
 import type { BodyReading, BodyResult } from './body.ts';
 import { clientAddress } from './client-address.ts';
-import { framingFault, mediaTypeFault, ownRequestId, readHead } from './head.ts';
+import {
+  acceptedLanguages, framingFault, mediaTypeFault, ownRequestId, readHead,
+} from './head.ts';
 import type { Head } from './head.ts';
 import { pathOf } from './router.ts';
 import type { Route, Routes } from './router.ts';
@@ -78,7 +80,8 @@ export async function answerTo(
   if (typeof body === 'string') return withHeaders(closingFailure(body), headers);
   const address = clientAddress(req.socket.remoteAddress, head.forwardedFor, proxies);
   return address === null ? null : await handle({
-    body, address, keys: head.keys, isWanted: () => req.socket.writable,
+    body, address, keys: head.keys,
+    acceptLanguage: acceptedLanguages(head), isWanted: () => req.socket.writable,
   });
 }
 

@@ -13,6 +13,8 @@ export type RequestInput = Readonly<{
   body: Buffer;
   /** The values of all Idempotency-Key lines. */
   keys: readonly string[];
+  /** The Accept-Language field, of any content and bounded; '' when there is none. */
+  acceptLanguage: string;
   /** The counted client address. */
   address: string;
   /** False once the client is gone: then nothing needs to be done for it. */

@@ -55,8 +55,9 @@ test('every outcome of /otp/request', async () => {
     const got = await exchange(port, post('/otp/request', ISSUE_BODY, { 'X-Request-Id': 'r-1' }));
     same(given.kind, got, line, extra, body);
   }
-  const input = { userId: 'u1', purpose: 'login', address: '127.0.0.1', key: 'k1' };
-  assert.equal(issues[0], input);
+  assert.equal(issues[0], {
+    userId: 'u1', purpose: 'login', address: '127.0.0.1', key: 'k1', acceptLanguage: '',
+  });
 });
 
 test('every outcome of /otp/verify', async () => {
