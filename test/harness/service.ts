@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { Sweeper } from '../../src/db/sweep.ts';
 import { createHttpServer } from '../../src/http/server.ts';
 import { parseTrustedProxies } from '../../src/http/trusted-proxies.ts';
+import type { Verdict } from '../../src/otp/channel.ts';
 import type { Message } from '../../src/otp/message.ts';
 import { createPolicies } from '../../src/otp/policy.ts';
 import type { Policies } from '../../src/otp/policy.ts';
@@ -20,11 +21,16 @@ export type TestService = Readonly<{
   close: () => Promise<void>;
 }>;
 
+/** What the channel of a service says to each message; it can change while the service runs. */
+export type ChannelMood = { verdict: Verdict['kind'] };
+
 /** What a test may set. */
 export type TestServiceOptions = Readonly<{
   pool: SessionPool;
   policies?: Policies;
   secrets?: Secrets;
+  /** Without it every message is accepted. */
+  mood?: ChannelMood;
   /** Told of each message as it is sent. */
   onMessage?: (message: Message) => void;
 }>;
@@ -50,6 +56,7 @@ export async function startTestService(options: TestServiceOptions): Promise<Tes
     policies,
     secrets: options.secrets ?? secretsOf(newSecretsText()),
     sweeper: new Sweeper(),
+    // The one place where messages arrive: what comes of them is for `options.mood` to say.
     deliver: (message) => {
       noteCode(message.code);
       messages.push(message);
