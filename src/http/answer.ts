@@ -8,7 +8,7 @@ import type { Code, ErrorCode } from './status.ts';
 /** A complete answer; the status follows from `code`. */
 export type Answer = Readonly<{
   code: Code;
-  /** The whole body, JSON text. */
+  /** The whole body, JSON text; '' when the status allows none. */
   body: string;
   /** Header names and values in turn, beyond those that every answer carries. */
   headers: readonly string[];
@@ -42,6 +42,15 @@ export function failure(
 /** A failure after which the connection is closed: its framing cannot be trusted any more. */
 export function closingFailure(code: ErrorCode): Answer {
   return { ...failure(code), close: true };
+}
+
+/**
+ * 405: the route is there, but not for this method (RFC 9110, 15.5.6).
+ *
+ * @param allow the methods of the route, as they are listed in Allow
+ */
+export function methodNotAllowed(allow: string): Answer {
+  return failure('method_not_allowed', null, ['Allow', allow]);
 }
 
 /** 400 for one field of the body or for the key, with what it must be (contract, "Errors"). */

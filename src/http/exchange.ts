@@ -6,10 +6,12 @@ import type { Answer } from './answer.ts';
 import { BODY_MAX_BYTES, readBody, takeBody } from './body.ts';
 import type { BodyReading, BodyResult } from './body.ts';
 import { clientAddress } from './client-address.ts';
-import { framingFault, mediaTypeFault, ownRequestId, readHead } from './head.ts';
+import {
+  acceptedLanguages, framingFault, mediaTypeFault, ownRequestId, readHead,
+} from './head.ts';
 import type { Head } from './head.ts';
-import { pathOf } from './router.ts';
-import type { Route, Routes } from './router.ts';
+import { findRoute, pathOf } from './router.ts';
+import type { Method, Route, Routes } from './router.ts';
 import type { ErrorCode } from './status.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
 
@@ -21,6 +23,8 @@ export type Exchange = {
   readonly requestId: string;
   readonly path: string | null;
   readonly route: Route | undefined;
+  /** How the route serves the method; undefined when it does not. */
+  readonly method: Method | undefined;
   /** Set when the service has no room for it. */
   refused: boolean;
   /** What the parser or a time limit found in its body. */
@@ -35,9 +39,6 @@ export const SHED: Answer = Object.freeze({
   ...comeAgain('unavailable', SHED_RETRY_SECONDS), close: true,
 });
 
-/** 405: every route takes POST and nothing else (RFC 9110, 15.5.6). */
-export const NOT_POST: Answer = failure('method_not_allowed', null, ['Allow', 'POST']);
-
 /** Begins an exchange: reads the header section and looks up the route, decides nothing. */
 export function openExchange(
   req: IncomingMessage,
@@ -46,10 +47,11 @@ export function openExchange(
 ): Exchange {
   const head = readHead(req);
   const path = pathOf(req.url ?? '');
+  const route = path === null ? undefined : findRoute(routes, path);
   return {
-    req, res, head, path,
+    req, res, head, path, route,
     requestId: ownRequestId(head) ?? randomUUID(),
-    route: path === null ? undefined : routes.get(path),
+    method: route?.methods.get(req.method ?? ''),
     refused: false, fault: null, reading: null, continued: false, answered: false,
   };
 }
@@ -63,10 +65,10 @@ export async function answerTo(
   exchange: Exchange,
   proxies: TrustedProxies,
 ): Promise<Answer | null> {
-  const { req, head, route } = exchange;
+  const { req, head, path, route, method } = exchange;
   const early = earlyAnswer(exchange);
   if (early !== null) return route === undefined ? early : withHeaders(early, route.headers);
-  const { handle, headers } = route as Route;
+  const { headers } = route as Route;
   if (expectsContinue(exchange)) {
     exchange.res.writeContinue();
     exchange.continued = true;
@@ -77,8 +79,9 @@ export async function answerTo(
   if (body === null) return null;
   if (typeof body === 'string') return withHeaders(closingFailure(body), headers);
   const address = clientAddress(req.socket.remoteAddress, head.forwardedFor, proxies);
-  return address === null ? null : await handle({
-    body, address, keys: head.keys, isWanted: () => req.socket.writable,
+  return address === null ? null : await (method as Method).handle({
+    path: path as string, body, address, keys: head.keys,
+    acceptLanguage: acceptedLanguages(head), isWanted: () => req.socket.writable,
   });
 }
 
@@ -91,15 +94,15 @@ function awaitBody(exchange: Exchange): Promise<BodyResult> {
 
 /** What the header section alone decides, in the order of the contract; null to read on. */
 function earlyAnswer(exchange: Exchange): Answer | null {
-  const { req, head, path, route } = exchange;
+  const { req, head, path, route, method } = exchange;
   if (exchange.refused) return SHED;
   const fault = framingFault(req, head);
   if (fault !== null) return fault;
   if (path === null) return closingFailure('invalid_request');
   if (route === undefined) return failure('not_found');
-  if (req.method !== 'POST') return NOT_POST;
+  if (method === undefined) return route.notAllowed;
   if (hasExpectation(exchange) && !expectsContinue(exchange)) return failure('expectation_failed');
-  const mediaType = mediaTypeFault(head);
+  const mediaType = method.takesJson ? mediaTypeFault(head) : null;
   if (mediaType !== null) return mediaType;
   const tooLong = (head.contentLength ?? 0) > BODY_MAX_BYTES;
   return tooLong ? closingFailure('payload_too_large') : null;

@@ -14,6 +14,7 @@ export type Head = {
   contentEncoding: string;
   transferEncoding: string;
   expect: string;
+  acceptLanguage: string;
   forwardedFor: string;
   /** Bytes, as the parser has checked; null when not declared. */
   contentLength: number | null;
@@ -28,13 +29,16 @@ export type Head = {
 /** Header lines that are looked at: thrice what browsers and proxies send together. */
 const HEADER_LINES_MAX = 100;
 
+/** Characters of Accept-Language that are looked at: well over what browsers send. */
+const LANGUAGES_MAX_CHARACTERS = 192;
+
 /** Reads the header section; trailers do not count (RFC 9110, 6.5.1). */
 export function readHead(req: IncomingMessage): Head {
   const raw = req.rawHeaders;
   const head: Head = {
     hosts: [], contentTypes: [], contentEncoding: '', transferEncoding: '', expect: '',
-    forwardedFor: '', contentLength: null, keys: [], upgrade: false, requestIds: [],
-    overflow: raw.length > 2 * HEADER_LINES_MAX,
+    acceptLanguage: '', forwardedFor: '', contentLength: null, keys: [], upgrade: false,
+    requestIds: [], overflow: raw.length > 2 * HEADER_LINES_MAX,
   };
   const end = Math.min(raw.length, 2 * HEADER_LINES_MAX);
   for (let at = 0; at < end; at += 2) note(head, raw[at] as string, raw[at + 1] as string);
@@ -49,6 +53,7 @@ function note(head: Head, name: string, value: string): void {
     case 'content-encoding': head.contentEncoding = joined(head.contentEncoding, value); break;
     case 'transfer-encoding': head.transferEncoding = joined(head.transferEncoding, value); break;
     case 'expect': head.expect = joined(head.expect, value); break;
+    case 'accept-language': head.acceptLanguage = joined(head.acceptLanguage, value); break;
     case 'x-forwarded-for': head.forwardedFor = joined(head.forwardedFor, value); break;
     case 'idempotency-key': head.keys.push(value); break;
     case 'upgrade': head.upgrade = true; break;
@@ -111,6 +116,16 @@ function isJsonType(value: string): boolean {
   const [parameter = 'charset=utf-8'] = parameters;
   return type === 'application/json' && parameters.length <= 1
     && (parameter === 'charset=utf-8' || parameter === 'charset="utf-8"');
+}
+
+/**
+ * Accept-Language (RFC 9110, 12.5.4), of any content and bounded: a member that is over the bound
+ * is left out as a whole, since half of it may be another language, or the same at another weight.
+ */
+export function acceptedLanguages({ acceptLanguage }: Head): string {
+  if (acceptLanguage.length <= LANGUAGES_MAX_CHARACTERS) return acceptLanguage;
+  const end = acceptLanguage.lastIndexOf(',', LANGUAGES_MAX_CHARACTERS);
+  return acceptLanguage.slice(0, Math.max(0, end));
 }
 
 /** A client's own request id, when it is one that can be repeated (OWASP ASVS 16.4.1). */

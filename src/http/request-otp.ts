@@ -15,15 +15,15 @@ const MEMBERS: readonly string[] = Object.freeze(['user_id', 'purpose']);
 /**
  * Issues a code (contract, "POST /otp/request"). Never rejects.
  *
- * @returns 201 issued, 400 for a field or the key, 422 for a reused key, 429 when locked or
- *   limited, 503 when the database cannot answer, 500 for anything else
+ * @returns 201 issued, 400 for a field, the key or a user out of reach, 422 for a reused key,
+ *   429 when locked or limited, 503 when the database cannot answer, 500 for anything else
  */
 export async function requestOtp(
   service: OtpService,
   policies: Policies,
   input: RequestInput,
 ): Promise<Answer> {
-  const issue = issueInputOf(input);
+  const issue = issueInputOf(service, input);
   if ('field' in issue) return invalidField(issue, policyHeaders(policies.default));
   try {
     return answerOf(await service.issue(issue, input.isWanted));
@@ -32,8 +32,11 @@ export async function requestOtp(
   }
 }
 
-/** The first fault in the order body, key, user_id, purpose; or the input of the operation. */
-function issueInputOf({ body, keys, address }: RequestInput): IssueInput | FieldFault {
+/** The first fault in the order body, key, user_id, purpose, reach; or the operation's input. */
+function issueInputOf(
+  service: OtpService,
+  { body, keys, acceptLanguage, address }: RequestInput,
+): IssueInput | FieldFault {
   const object = parseJsonObject(body, MEMBERS);
   if ('field' in object) return object;
   const key = requiredKeyOf(keys);
@@ -42,7 +45,9 @@ function issueInputOf({ body, keys, address }: RequestInput): IssueInput | Field
   if (typeof userId !== 'string') return userId;
   const purpose = purposeOf(object.members.purpose);
   if (typeof purpose !== 'string') return purpose;
-  return { userId, purpose, address, key, acceptLanguage: '' };
+  const wanted = service.unreachable(userId);
+  if (wanted !== null) return { field: 'user_id', message: `must be ${wanted}` };
+  return { userId, purpose, address, key, acceptLanguage };
 }
 
 function answerOf(outcome: IssueOutcome): Answer {

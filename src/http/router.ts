@@ -2,49 +2,92 @@
 import type { Buffer } from 'node:buffer';
 import type { OtpService } from '../otp/service.ts';
 import type { Policies } from '../otp/policy.ts';
+import { methodNotAllowed } from './answer.ts';
 import type { Answer } from './answer.ts';
+import { cancelOtp } from './cancel-otp.ts';
 import { isHost } from './head.ts';
 import { policyHeaders } from './rate-limit.ts';
 import { requestOtp } from './request-otp.ts';
+import { showOtp } from './show-otp.ts';
 import { verifyOtp } from './verify-otp.ts';
 
 /** What a handler is given: nothing of node:http. */
 export type RequestInput = Readonly<{
+  path: string;
   body: Buffer;
   /** The values of all Idempotency-Key lines. */
   keys: readonly string[];
+  /** The Accept-Language field, of any content and bounded; '' when there is none. */
+  acceptLanguage: string;
   /** The counted client address. */
   address: string;
   /** False once the client is gone: then nothing needs to be done for it. */
   isWanted: () => boolean;
 }>;
 
-/** One route; every route takes POST and nothing else. */
-export type Route = Readonly<{
-  path: string;
-  /** Headers of the answers that are given before the handler runs: names and values. */
-  headers: readonly string[];
+/** How a route serves one method. */
+export type Method = Readonly<{
+  /** Whether it takes a JSON body; one that comes though none is taken is read and ignored. */
+  takesJson: boolean;
   handle: (input: RequestInput) => Promise<Answer>;
 }>;
 
-/** The routes by path. */
-export type Routes = ReadonlyMap<string, Route>;
+/** One route: a table of methods. */
+export type Route = Readonly<{
+  /** As the log names it. */
+  path: string;
+  methods: ReadonlyMap<string, Method>;
+  /** The answer to every other method. */
+  notAllowed: Answer;
+  /** Headers of the answers that are given before the handler runs: names and values. */
+  headers: readonly string[];
+}>;
 
-/** The two routes of the contract. */
+/** The routes that have one path each, and the one of all codes. */
+export type Routes = Readonly<{ fixed: ReadonlyMap<string, Route>; otp: Route }>;
+
+/** An otp_id is 32 hexadecimal digits; letters in upper case are no other spelling of it. */
+const OTP_PATH = /^\/otp\/[0-9a-f]{32}$/;
+
+/** All routes. */
 export function createRoutes(service: OtpService, policies: Policies): Routes {
-  const routes: Route[] = [
-    {
-      path: '/otp/request',
-      headers: policyHeaders(policies.default),
-      handle: (input) => requestOtp(service, policies, input),
-    },
-    {
-      path: '/otp/verify',
-      headers: [],
-      handle: (input) => verifyOtp(service, policies, input),
-    },
-  ];
-  return new Map(routes.map((route) => [route.path, route]));
+  const request = route('/otp/request', {
+    POST: { takesJson: true, handle: (input) => requestOtp(service, policies, input) },
+  }, policyHeaders(policies.default));
+  const verify = route('/otp/verify', {
+    POST: { takesJson: true, handle: (input) => verifyOtp(service, policies, input) },
+  });
+  const show: Method = {
+    takesJson: false,
+    handle: ({ path, isWanted }) => showOtp(service, otpIdOf(path), isWanted),
+  };
+  const cancel: Method = {
+    takesJson: false,
+    handle: ({ path, isWanted }) => cancelOtp(service, otpIdOf(path), isWanted),
+  };
+  return {
+    fixed: new Map([request, verify].map((each) => [each.path, each])),
+    otp: route('/otp/{otp_id}', { GET: show, HEAD: show, DELETE: cancel }),
+  };
+}
+
+function route(
+  path: string,
+  methods: Readonly<Record<string, Method>>,
+  headers: readonly string[] = [],
+): Route {
+  const notAllowed = methodNotAllowed(Object.keys(methods).join(', '));
+  return { path, methods: new Map(Object.entries(methods)), notAllowed, headers };
+}
+
+/** The route of a path; undefined when there is none. */
+export function findRoute({ fixed, otp }: Routes, path: string): Route | undefined {
+  return fixed.get(path) ?? (OTP_PATH.test(path) ? otp : undefined);
+}
+
+/** The id in a path that OTP_PATH fits. */
+function otpIdOf(path: string): string {
+  return path.slice('/otp/'.length);
 }
 
 /**

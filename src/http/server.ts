@@ -4,10 +4,9 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Policies } from '../otp/policy.ts';
 import type { OtpService } from '../otp/service.ts';
-import { closingFailure } from './answer.ts';
+import { closingFailure, methodNotAllowed } from './answer.ts';
 import { accept, drop, openConnection, part, refuseBytes } from './connection.ts';
 import type { Connection, Fault, ServerState } from './connection.ts';
-import { NOT_POST } from './exchange.ts';
 import { HTTP_LIMITS } from './limits.ts';
 import type { HttpLimits } from './limits.ts';
 import { createRoutes } from './router.ts';
@@ -40,6 +39,9 @@ const PARSER_FAULTS: ReadonlyMap<string, ErrorCode> = new Map([
   ['HPE_CHUNK_EXTENSIONS_OVERFLOW', 'payload_too_large'],
   ['ERR_HTTP_REQUEST_TIMEOUT', 'request_timeout'],
 ]);
+
+/** The answer to CONNECT, whose target is no path: nothing is ever tunnelled. */
+const NO_TUNNEL = methodNotAllowed('POST');
 
 /** Creates the server; it opens nothing before `listen`. */
 export function createHttpServer(
@@ -94,7 +96,7 @@ function listenToEvents(server: Server, state: ServerState): Connections {
   server.on('checkExpectation', request);
   server.on('connect', (req: IncomingMessage) => {
     const connection = connections.get(req.socket);
-    if (connection !== undefined) part(state, connection, NOT_POST);
+    if (connection !== undefined) part(state, connection, NO_TUNNEL);
   });
   server.on('clientError', (error: NodeJS.ErrnoException, stream) => {
     const connection = connections.get(stream as Socket);

@@ -1,10 +1,12 @@
 /**
- * The one table from what happened to the HTTP status that says so (contract, both routes and
+ * The one table from what happened to the HTTP status that says so (contract, all routes and
  * "Errors"). The names of failures are the `error` member of their bodies.
  */
 export const STATUS = Object.freeze({
   issued: 201,
   verified: 200,
+  known: 200,
+  canceled: 204,
   invalid_request: 400,
   invalid_code: 401,
   not_found: 404,
@@ -28,4 +30,4 @@ export const STATUS = Object.freeze({
 export type Code = keyof typeof STATUS;
 
 /** The codes that are failures: the values of the `error` member. */
-export type ErrorCode = Exclude<Code, 'issued' | 'verified'>;
+export type ErrorCode = Exclude<Code, 'issued' | 'verified' | 'known' | 'canceled'>;

@@ -16,7 +16,10 @@ export type Reply = Readonly<{
 export type Call = Readonly<{
   port: number;
   path: string;
-  body: unknown;
+  /** POST when it is left out. */
+  method?: 'POST' | 'GET' | 'DELETE';
+  /** A text as it is, anything else as JSON; without it nothing is sent. */
+  body?: unknown;
   /** Sent as X-Forwarded-For; the services under test trust loopback as a proxy. */
   address?: string | undefined;
   key?: string | undefined;
@@ -25,19 +28,21 @@ export type Call = Readonly<{
 
 const agent = new Agent({ keepAlive: true, maxSockets: Infinity });
 
-/** Sends a POST with a JSON body. Rejects when the connection fails before the answer is whole. */
-export function post(call: Call): Promise<Reply> {
+/** Sends a request. Rejects when the connection fails before the answer is whole. */
+export function send(call: Call): Promise<Reply> {
+  const { method = 'POST' } = call;
   const headers: Record<string, string> = {
-    'Content-Type': 'application/json',
+    ...(call.body === undefined ? {} : { 'Content-Type': 'application/json' }),
     ...(call.address === undefined ? {} : { 'X-Forwarded-For': call.address }),
     ...(call.key === undefined ? {} : { 'Idempotency-Key': call.key }),
     ...call.headers,
   };
-  const body = typeof call.body === 'string' ? call.body : JSON.stringify(call.body);
-  headers['Content-Length'] = String(Buffer.byteLength(body));
+  const body = call.body === undefined || typeof call.body === 'string'
+    ? call.body : JSON.stringify(call.body);
+  if (body !== undefined) headers['Content-Length'] = String(Buffer.byteLength(body));
   return new Promise((resolve, reject) => {
     const options = { agent, host: '127.0.0.1', port: call.port, path: call.path };
-    const sent = request({ ...options, method: 'POST', headers }, (answer) => {
+    const sent = request({ ...options, method, headers }, (answer) => {
       let text = '';
       answer.setEncoding('utf8');
       answer.on('data', (chunk: string) => { text += chunk; });
@@ -52,6 +57,11 @@ export function post(call: Call): Promise<Reply> {
     sent.on('error', reject);
     sent.end(body);
   });
+}
+
+/** Sends a POST with a JSON body. */
+export function post(call: Omit<Call, 'method'>): Promise<Reply> {
+  return send(call);
 }
 
 /** Ends the idle connections, so that servers and processes can end. */

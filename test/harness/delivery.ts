@@ -8,9 +8,6 @@ import type { Policies } from '../../src/otp/policy.ts';
 import type { Secrets } from '../../src/otp/secrets.ts';
 import { noteCode } from './trail.ts';
 
-/** What a channel answers; a test may change it at any time. */
-export type Answering = { verdict: Verdict };
-
 /** A channel in this process. */
 export function channelOf(
   send: (message: Message) => Verdict | Promise<Verdict>,

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { DatabaseSettings } from '../../src/db/session.ts';
 import type { Message } from '../../src/otp/channel.ts';
+import type { ChannelMood } from './service.ts';
 import { noteVisible } from './trail.ts';
 
 /** A service in another process. */
@@ -14,6 +15,8 @@ export type ServiceProcess = Readonly<{
   /** Every message that the process has reported as sent, in order. */
   messages: Message[];
   setClock: (text: string | null) => Promise<void>;
+  /** What its channel says to messages from now on. */
+  setVerdict: (verdict: ChannelMood['verdict']) => Promise<void>;
   /** Ends it; throws when it leaked a session or failed. */
   stop: () => Promise<void>;
   /** Ends it as kill -9 does. */
@@ -33,6 +36,7 @@ export type ProcessOptions = Readonly<{
 type Report =
   | { kind: 'ready'; port: number }
   | { kind: 'clock' }
+  | { kind: 'verdict' }
   | { kind: 'message'; message: Message };
 
 const PROGRAM = fileURLToPath(new URL('./service-process.ts', import.meta.url));
@@ -56,6 +60,10 @@ export async function startServiceProcess(options: ProcessOptions): Promise<Serv
     setClock: async (text) => {
       child.send({ clock: text });
       await reportOf(child, 'clock');
+    },
+    setVerdict: async (verdict) => {
+      child.send({ verdict });
+      await reportOf(child, 'verdict');
     },
     stop: async () => {
       const exit = once(child, 'exit');

@@ -1,11 +1,13 @@
 /**
  * A service in a process of its own, for races and crashes: started by fork, it takes its
- * settings from its first message, moves its clock on `{clock}`, and reports each message sent.
+ * settings from its first message, moves its clock on `{clock}`, lets its channel answer otherwise
+ * on `{verdict}`, and reports each message sent.
  */
 import { parsePolicies } from '../../src/otp/policy-file.ts';
 import { openTestDatabase } from './database.ts';
 import type { DatabaseSettings } from '../../src/db/session.ts';
 import { secretsOf, startTestService } from './service.ts';
+import type { ChannelMood } from './service.ts';
 
 /** What the parent sends first. */
 export type Settings = Readonly<{
@@ -15,20 +17,33 @@ export type Settings = Readonly<{
   sessionsMax: number;
 }>;
 
+/** What the parent sends later. */
+export type Order = Readonly<{
+  clock?: string | null;
+  verdict?: ChannelMood['verdict'];
+  stop?: true;
+}>;
+
 async function start({ settings, secrets, policy, sessionsMax }: Settings): Promise<void> {
   const { pool, clock } = openTestDatabase(settings, sessionsMax);
   const parsed = parsePolicies(policy);
   if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+  const mood: ChannelMood = { verdict: 'accepted' };
   const service = await startTestService({
     pool,
+    mood,
     policies: parsed.policies,
     secrets: secretsOf(secrets),
     onMessage: (message) => process.send?.({ kind: 'message', message }),
   });
-  process.on('message', async (order: { clock?: string | null; stop?: true }) => {
+  process.on('message', async (order: Order) => {
     if (order.clock !== undefined) {
       clock.set(order.clock);
       process.send?.({ kind: 'clock' });
+    }
+    if (order.verdict !== undefined) {
+      mood.verdict = order.verdict;
+      process.send?.({ kind: 'verdict' });
     }
     if (order.stop) {
       await service.close();

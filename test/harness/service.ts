@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { Sweeper } from '../../src/db/sweep.ts';
 import { createHttpServer } from '../../src/http/server.ts';
 import { parseTrustedProxies } from '../../src/http/trusted-proxies.ts';
-import type { Message } from '../../src/otp/channel.ts';
+import type { Message, Verdict } from '../../src/otp/channel.ts';
 import { createPolicies } from '../../src/otp/policy.ts';
 import type { Policies } from '../../src/otp/policy.ts';
 import { parseSecrets } from '../../src/otp/secrets.ts';
@@ -11,7 +11,6 @@ import type { Secrets } from '../../src/otp/secrets.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { SessionPool } from '../../src/db/pool.ts';
 import { channelOf, createTestDelivery } from './delivery.ts';
-import type { Answering } from './delivery.ts';
 import { noteVisible } from './trail.ts';
 
 /** A running service. */
@@ -22,18 +21,20 @@ export type TestService = Readonly<{
   close: () => Promise<void>;
 }>;
 
+/** What the channel of a service says to each message; it can change while the service runs. */
+export type ChannelMood = { verdict: Verdict['kind'] };
+
 /** What a test may set. */
 export type TestServiceOptions = Readonly<{
   pool: SessionPool;
   policies?: Policies;
   secrets?: Secrets;
-  /** Told of each message as it is accepted. */
+  /** Without it every message is accepted. */
+  mood?: ChannelMood;
+  /** Told of each message as it is sent for the first time. */
   onMessage?: (message: Message) => void;
-  /** What the channel answers; it accepts everything without. */
-  answering?: Answering;
 }>;
 
-const ACCEPTING: Answering = { verdict: { kind: 'accepted' } };
 const CLOSE_TIMEOUT_MS = 2000;
 
 /** Fresh secrets, in the form of OTP_SECRETS. */
@@ -48,17 +49,26 @@ export function secretsOf(text: string): Secrets {
   return parsed.secrets;
 }
 
+function verdictOf({ verdict }: ChannelMood): Verdict {
+  const reason = `the channel said ${verdict}`;
+  if (verdict === 'accepted') return { kind: verdict };
+  return verdict === 'retry' ? { kind: verdict, reason, afterSeconds: null }
+    : { kind: verdict, reason };
+}
+
 /** Starts the service on a free port of loopback, trusting loopback as its proxy. */
 export async function startTestService(options: TestServiceOptions): Promise<TestService> {
   const messages: Message[] = [];
   const policies = options.policies ?? createPolicies();
-  const { pool, secrets = secretsOf(newSecretsText()), answering = ACCEPTING } = options;
+  const { pool, secrets = secretsOf(newSecretsText()), mood = { verdict: 'accepted' } } = options;
+  const sent = new Set<string>();
   const channel = channelOf((message) => {
-    if (answering.verdict.kind === 'accepted') {
+    if (!sent.has(message.otpId)) {
+      sent.add(message.otpId);
       messages.push(message);
       options.onMessage?.(message);
     }
-    return answering.verdict;
+    return verdictOf(mood);
   });
   const delivery = createTestDelivery({ pool, policies, secrets, channels: [channel] });
   const service = createOtpService({ pool, policies, secrets, sweeper: new Sweeper(), delivery });

@@ -1,10 +1,14 @@
-/** Every outcome of both routes, byte for byte: status, body, and the headers beside it. */
+/** Every outcome of every route, byte for byte: status, body, and the headers beside it. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Unavailable } from '../../src/db/unavailable.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy.ts';
-import type { IssueOutcome, VerifyOutcome } from '../../src/otp/outcome.ts';
-import { ISSUED, LIMITS, startServer, stopServers } from './fake-service.ts';
+import type {
+  CancelOutcome, IssueOutcome, OtpStatus, StatusOutcome, VerifyOutcome,
+} from '../../src/otp/outcome.ts';
+import {
+  ISSUED, KNOWN, KNOWN_BODY, LIMITS, OTP_ID, startServer, stopServers,
+} from './fake-service.ts';
 import { exchange, post } from './raw-client.ts';
 import type { RawAnswer } from './raw-client.ts';
 
@@ -15,9 +19,10 @@ const LIMIT = 'RateLimit: "user";r=2;t=900, "ip";r=7;t=900';
 
 /** The whole head of an answer on a kept connection, `Date` aside. */
 function headOf(line: string, length: number, extra: readonly string[] = []): string {
+  const content = ['Content-Type: application/json', `Content-Length: ${length}`];
   return [
-    `HTTP/1.1 ${line}`, 'Content-Type: application/json', `Content-Length: ${length}`,
-    'X-Request-Id: r-1', 'Cache-Control: no-store', 'X-Content-Type-Options: nosniff',
+    `HTTP/1.1 ${line}`, ...length === 0 ? [] : content, 'X-Request-Id: r-1',
+    'Cache-Control: no-store', 'X-Content-Type-Options: nosniff',
     "Content-Security-Policy: frame-ancestors 'none'", ...extra,
     'Connection: keep-alive', 'Keep-Alive: timeout=5',
   ].join('\r\n');
@@ -55,8 +60,9 @@ test('every outcome of /otp/request', async () => {
     const got = await exchange(port, post('/otp/request', ISSUE_BODY, { 'X-Request-Id': 'r-1' }));
     same(given.kind, got, line, extra, body);
   }
-  const input = { userId: 'u1', purpose: 'login', address: '127.0.0.1', key: 'k1' };
-  assert.equal(issues[0], input);
+  assert.equal(issues[0], {
+    userId: 'u1', purpose: 'login', address: '127.0.0.1', key: 'k1', acceptLanguage: '',
+  });
 });
 
 test('every outcome of /otp/verify', async () => {
@@ -85,34 +91,102 @@ test('every outcome of /otp/verify', async () => {
   assert.is(verifies.at(-1)?.key, null);
 });
 
+/** A request for one code, without a body. */
+function ask(method: string): string {
+  return `${method} /otp/${OTP_ID} HTTP/1.1\r\nHost: a\r\nX-Request-Id: r-1\r\n\r\n`;
+}
+
+test('every outcome of GET /otp/{otp_id}, and of HEAD, which leaves the body out', async () => {
+  let outcome: StatusOutcome = KNOWN;
+  const { port, calls } = await startServer({ status: async () => outcome });
+  const rows: [StatusOutcome, string, string][] = [
+    [KNOWN, '200 OK', KNOWN_BODY],
+    [{ ...KNOWN, createdAt: 0, expiresAt: 300_999_999 }, '200 OK', KNOWN_BODY
+      .replace(/"created_at".*/, '"created_at":"1970-01-01T00:00:00.000000Z",'
+        + '"expires_at":"1970-01-01T00:05:00.999999Z"}')],
+    [{ kind: 'unknown' }, '404 Not Found', NOT_FOUND_BODY],
+  ];
+  for (const [given, line, body] of rows) {
+    outcome = given;
+    same(given.kind, await exchange(port, ask('GET')), line, [], body);
+    const got = await exchange(port, ask('HEAD'), { noBody: true });
+    same(given.kind, { ...got, body }, line, [], body);
+  }
+  assert.equal(new Set(calls), new Set([`status ${OTP_ID}`]));
+});
+
+test('every status is told as it is, and a purpose of any characters', async () => {
+  let outcome: StatusOutcome = KNOWN;
+  const { port } = await startServer({ status: async () => outcome });
+  const all: OtpStatus[] = ['pending', 'sent', 'failed', 'verified', 'expired', 'superseded',
+    'locked', 'canceled'];
+  for (const status of all) {
+    outcome = { ...KNOWN, status, purpose: 'ú "1"\u2028\\', channel: 'sms' };
+    const got = await exchange(port, ask('GET'));
+    const body = JSON.parse(Buffer.from(got.body, 'latin1').toString()) as object;
+    assert.equal(body, {
+      ...JSON.parse(KNOWN_BODY) as object, status, purpose: 'ú "1"\u2028\\', channel: 'sms',
+    });
+  }
+});
+
+test('every outcome of DELETE /otp/{otp_id}; a 204 says nothing of content', async () => {
+  let kind: CancelOutcome['kind'] = 'canceled';
+  const { port, calls } = await startServer({ cancel: async () => ({ kind }) });
+  const rows: [CancelOutcome['kind'], string, string][] = [
+    ['canceled', '204 No Content', ''],
+    ['unknown', '404 Not Found', NOT_FOUND_BODY],
+    ['used', '410 Gone', '{"error":"code_used"}'],
+    ['expired', '410 Gone', '{"error":"code_expired"}'],
+  ];
+  for (const [given, line, body] of rows) {
+    kind = given;
+    same(given, await exchange(port, ask('DELETE')), line, [], body);
+  }
+  assert.equal(calls, rows.map(() => `cancel ${OTP_ID}`));
+});
+
 test('errors of the operation: 503, 500, in full for the log and as nothing for the client',
   async () => {
     const own = { ...DEFAULT_POLICY, userLimit: 5 };
     const policies = createPolicies(DEFAULT_POLICY, new Map([['login', own]]));
     let error: unknown = new Unavailable('pool full', { retryAfterSeconds: 2 });
     const fail = (): Promise<never> => Promise.reject(error);
-    const { port, faults } = await startServer({ policies, issue: fail, verify: fail });
+    const { port, faults } = await startServer({
+      policies, issue: fail, verify: fail, status: fail, cancel: fail,
+    });
     const mine = { 'X-Request-Id': 'r-1' };
     const ownPolicy = 'RateLimit-Policy: "user";q=5;w=900, "ip";q=8;w=900';
     same('away', await exchange(port, post('/otp/request', ISSUE_BODY, mine)),
       '503 Service Unavailable', ['Retry-After: 2', ownPolicy], '{"error":"unavailable"}');
     same('away', await exchange(port, post('/otp/verify', VERIFY_BODY, mine)),
       '503 Service Unavailable', ['Retry-After: 2'], '{"error":"unavailable"}');
+    for (const method of ['GET', 'DELETE']) {
+      same('away', await exchange(port, ask(method)),
+        '503 Service Unavailable', ['Retry-After: 2'], '{"error":"unavailable"}');
+    }
     error = new TypeError('secret of host db-7');
     same('bug', await exchange(port, post('/otp/request', ISSUE_BODY, mine)),
       '500 Internal Server Error', [ownPolicy], '{"error":"internal"}');
     assert.equal(faults.map((fault) => fault.route),
-      ['/otp/request', '/otp/verify', '/otp/request']);
+      ['/otp/request', '/otp/verify', '/otp/{otp_id}', '/otp/{otp_id}', '/otp/request']);
     assert.ok(faults.every((fault) => fault.requestId === 'r-1'));
     assert.is(faults.at(-1)?.error, error);
   });
 
 test('an outcome that does not exist is a fault, and the connection goes on', async () => {
   const nonsense = { kind: 'nonsense' } as unknown as VerifyOutcome;
-  const { port, faults } = await startServer({ verify: async () => nonsense });
-  const got = await exchange(port, post('/otp/verify', VERIFY_BODY));
-  assert.is(`${got.status} ${got.body}`, '500 {"error":"internal"}');
-  assert.is(faults.length, 1);
+  const { port, faults } = await startServer({
+    verify: async () => nonsense,
+    status: async () => nonsense as unknown as StatusOutcome,
+    cancel: async () => nonsense as unknown as CancelOutcome,
+  });
+  for (const bytes of [post('/otp/verify', VERIFY_BODY), ask('GET'), ask('DELETE')]) {
+    const got = await exchange(port, bytes);
+    assert.is(`${got.status} ${got.body}`, '500 {"error":"internal"}');
+    assert.is(got.headers.get('connection'), 'keep-alive');
+  }
+  assert.is(faults.length, 3);
 });
 
 test('a request id is repeated when it is plain, else made up', async () => {

@@ -3,6 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
+import { methodNotAllowed } from '../../src/http/answer.ts';
 import type { Answer } from '../../src/http/answer.ts';
 import { answerTo, openExchange } from '../../src/http/exchange.ts';
 import { parseTrustedProxies } from '../../src/http/trusted-proxies.ts';
@@ -240,7 +241,9 @@ test('requests of clients that went away are not counted any more', async () => 
 test('a socket without an address is a client that is gone: nothing runs', async () => {
   let runs = 0;
   const handle = (): Promise<Answer> => { runs += 1; return Promise.reject(new Error('run')); };
-  const routes = new Map([['/p', { path: '/p', headers: [], handle }]]);
+  const methods = new Map([['POST', { takesJson: true, handle }]]);
+  const route = { path: '/p', methods, notAllowed: methodNotAllowed('POST'), headers: [] };
+  const routes = { fixed: new Map([['/p', route]]), otp: route };
   const req = new IncomingMessage(new Socket());
   Object.assign(req, { method: 'POST', url: '/p', httpVersionMajor: 1, httpVersionMinor: 1 });
   req.rawHeaders = ['Host', 'a', 'Content-Type', 'application/json'];

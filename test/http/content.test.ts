@@ -355,6 +355,53 @@ test('Idempotency-Key: required to issue, optional to verify, valid on both', as
   }
 });
 
+test('Accept-Language: as it is, lines joined, and bounded without half a member', async () => {
+  const { port, issues } = await startServer();
+  const name = 'Accept-Language';
+  const tags = (count: number): string => new Array(count).fill('de-DE;q=0.5').join(',');
+  const rows: [string | null, string][] = [
+    [null, ''], ['', ''], ['de', 'de'], ['fr-CH, fr;q=0.9, *;q=0.5', 'fr-CH, fr;q=0.9, *;q=0.5'],
+    ['de\r\nAccept-Language: en;q=0.1', 'de,en;q=0.1'], ['<any> \u00fc', '<any> \u00fc'],
+    [tags(16), tags(16)], [`${tags(16)},x`, tags(16)], [`${tags(16)},`, `${tags(16)},`],
+    [tags(17), tags(16)], [tags(1000), tags(16)], ['x'.repeat(192), 'x'.repeat(192)],
+    [`${'x'.repeat(192)},y`, 'x'.repeat(192)], [`${'x'.repeat(193)},y`, ''],
+    [`en,${'x'.repeat(8000)}`, 'en'],
+  ];
+  for (const [value, expected] of rows) {
+    const bytes = Buffer.from(post('/otp/request', BODY, { [name]: value }), 'latin1');
+    assert.is((await exchange(port, bytes)).status, 201, String(value));
+    assert.is(issues.at(-1)?.acceptLanguage, expected, String(value));
+  }
+});
+
+test('a user whom no channel can reach: 400 that says what would be, last of all checks',
+  async () => {
+    const asked: string[] = [];
+    const unreachable = (userId: string): string | null => {
+      asked.push(userId);
+      return userId === 'u' ? 'a phone number such as +14155550123' : null;
+    };
+    const { port, issues, verifies } = await startServer({ unreachable });
+    const got = await exchange(port, post('/otp/request', BODY));
+    assert.is(`${got.status} ${got.body}`, '400 {"error":"invalid_request","field":"user_id",'
+      + '"message":"must be a phone number such as +14155550123"}');
+    assert.ok(got.headers.has('ratelimit-policy'));
+    assert.equal(asked, ['u']);
+    const faulty = ['{"user_id":"","purpose":"p"}', '{"user_id":"u","purpose":""}'];
+    assert.is(await verdict(port, '/otp/request', faulty[0] as string), '400 user_id');
+    assert.is(await verdict(port, '/otp/request', faulty[1] as string), '400 purpose');
+    const none = await exchange(port, post('/otp/request', BODY, { 'Idempotency-Key': null }));
+    assert.is(none.status, 400);
+    assert.equal(asked, ['u']);
+    assert.is(issues.length, 0);
+    assert.is(await verdict(port, '/otp/request', '{"user_id":"+1","purpose":"p"}'), '201');
+    assert.is(issues.length, 1);
+    const verify = '{"user_id":"u","purpose":"p","code":"123456"}';
+    assert.is(await verdict(port, '/otp/verify', verify), '200');
+    assert.is(verifies.length, 1);
+    assert.equal(asked, ['u', '+1']);
+  });
+
 test('of several faults the first in the order of the checks is told', async () => {
   const { port } = await startServer();
   const key = { 'Idempotency-Key': null };

@@ -2,7 +2,7 @@
 import { createPolicies } from '../../src/otp/policy.ts';
 import type { Policies } from '../../src/otp/policy.ts';
 import type {
-  IssueInput, IssueOutcome, Limits, VerifyInput, VerifyOutcome,
+  CancelOutcome, IssueInput, IssueOutcome, Limits, StatusOutcome, VerifyInput, VerifyOutcome,
 } from '../../src/otp/outcome.ts';
 import { HTTP_LIMITS } from '../../src/http/limits.ts';
 import type { HttpLimits } from '../../src/http/limits.ts';
@@ -20,6 +20,19 @@ export const ISSUED: Extract<IssueOutcome, { kind: 'issued' }> = {
   limits: LIMITS,
 };
 
+export const OTP_ID = '0123456789abcdef0123456789abcdef';
+
+export const KNOWN: Extract<StatusOutcome, { kind: 'known' }> = {
+  kind: 'known', otpId: OTP_ID, purpose: 'login', status: 'sent', channel: 'console',
+  createdAt: Date.UTC(2026, 10, 24, 11, 2, 3) * 1000 + 1,
+  expiresAt: Date.UTC(2026, 10, 24, 11, 7, 3) * 1000 + 1,
+};
+
+/** The body that tells what KNOWN says. */
+export const KNOWN_BODY = `{"otp_id":"${OTP_ID}","purpose":"login","status":"sent",`
+  + '"channel":"console","created_at":"2026-11-24T11:02:03.000001Z",'
+  + '"expires_at":"2026-11-24T11:07:03.000001Z"}';
+
 type Fault = Readonly<{ requestId: string; route: string; error: unknown }>;
 
 export type FakeServer = Readonly<{
@@ -27,12 +40,17 @@ export type FakeServer = Readonly<{
   port: number;
   issues: IssueInput[];
   verifies: VerifyInput[];
+  /** The ids that were asked about and canceled, as in `status 0123…` and `cancel 0123…`. */
+  calls: string[];
   faults: Fault[];
 }>;
 
 export type FakeOptions = Readonly<{
   issue?: (input: IssueInput) => Promise<IssueOutcome>;
   verify?: (input: VerifyInput) => Promise<VerifyOutcome>;
+  status?: (otpId: string) => Promise<StatusOutcome>;
+  cancel?: (otpId: string) => Promise<CancelOutcome>;
+  unreachable?: (userId: string) => string | null;
   policies?: Policies;
   trustedProxies?: string;
   limits?: Partial<HttpLimits>;
@@ -44,17 +62,19 @@ const started: HttpServer[] = [];
 export async function startServer(options: FakeOptions = {}): Promise<FakeServer> {
   const issues: IssueInput[] = [];
   const verifies: VerifyInput[] = [];
+  const calls: string[] = [];
   const faults: Fault[] = [];
-  const { issue = async () => ISSUED } = options;
+  const { issue = async () => ISSUED, status = async () => KNOWN } = options;
   const { verify = async (): Promise<VerifyOutcome> => ({ kind: 'verified', replayed: false }) }
     = options;
+  const { cancel = async (): Promise<CancelOutcome> => ({ kind: 'canceled' }) } = options;
   const http = createHttpServer({
     service: {
       issue: (input) => { issues.push(input); return issue(input); },
       verify: (input) => { verifies.push(input); return verify(input); },
-      status: async () => ({ kind: 'unknown' }),
-      cancel: async () => ({ kind: 'unknown' }),
-      unreachable: () => null,
+      status: (otpId) => { calls.push(`status ${otpId}`); return status(otpId); },
+      cancel: (otpId) => { calls.push(`cancel ${otpId}`); return cancel(otpId); },
+      unreachable: options.unreachable ?? (() => null),
     },
     policies: options.policies ?? createPolicies(),
     trustedProxies: parseTrustedProxies(options.trustedProxies ?? '').proxies,
@@ -62,7 +82,7 @@ export async function startServer(options: FakeOptions = {}): Promise<FakeServer
   }, { ...HTTP_LIMITS, ...options.limits });
   started.push(http);
   const { port } = await http.listen(0, '127.0.0.1');
-  return { http, port, issues, verifies, faults };
+  return { http, port, issues, verifies, calls, faults };
 }
 
 /** Stops every server of this file, at once. */

@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { HTTP_LIMITS } from '../../src/http/limits.ts';
 import type { IssueOutcome } from '../../src/otp/outcome.ts';
-import { eventually, gate, ISSUED, startServer, stopServers } from './fake-service.ts';
+import { eventually, gate, ISSUED, OTP_ID, startServer, stopServers } from './fake-service.ts';
 import { openClient, post } from './raw-client.ts';
 import type { RawClient } from './raw-client.ts';
 
@@ -41,6 +41,17 @@ test('a silent socket, slow headers and a slow body: 408, closed, nothing runs',
   none.send(REQUEST.slice(0, -1));
   await Promise.all([silent, headers, body, none].map(timedOut));
   assert.is(issues.length, 0);
+});
+
+test('a body that was announced and never comes: 408, though nobody reads it', async () => {
+  const { port, calls } = await startServer({ limits: SHORT });
+  const framings = ['Content-Length: 5', 'Transfer-Encoding: chunked'];
+  for (const line of framings) {
+    const client = await openClient(port);
+    client.send(`DELETE /otp/${OTP_ID} HTTP/1.1\r\nHost: a\r\n${line}\r\n\r\n`);
+    await timedOut(client);
+  }
+  assert.equal(calls, []);
 });
 
 test('a time-out in the body says so on its own route', async () => {

@@ -1,9 +1,13 @@
 /** Those who act in a scenario: what they send, the keys they use, the codes they received. */
-import { post } from '../harness/client.ts';
+import { send } from '../harness/client.ts';
 import type { Call, Reply } from '../harness/client.ts';
 import type { Got } from './compare.ts';
-import type { ClientAction, Step, TypedCode } from './scenario.ts';
+import { isOnStage } from './scenario.ts';
+import type { ClientAction, NamedOtp, StageAction, Step, TypedCode } from './scenario.ts';
 import type { Stage } from './stage.ts';
+
+/** The one status that announces a message. */
+const ISSUED_STATUS = 201;
 
 type Verify = Extract<ClientAction, { kind: 'verify' }>;
 
@@ -20,29 +24,42 @@ export class Cast {
     this.#stage = stage;
   }
 
-  /** Composes what a line does once; what is returned does it. It never rejects. */
+  /** Composes what a line does once; what is returned does it. Of a call it never rejects. */
   prepare({ action, process }: Step): () => Promise<Got> {
-    if (action.kind === 'messages') {
-      return async () => toWords(String(this.#stage.messages().length));
-    }
-    if (action.kind === 'unlock') {
-      const { userId, purpose } = action;
-      return async () => toWords(await this.#stage.unlock(userId, purpose) ? 'done' : 'unknown');
-    }
+    if (isOnStage(action)) return async () => toWords(await this.#direct(action));
     if (action.kind === 'verify' && this.#codeFor(action) === null) {
       return async () => toWords('not sent: no message carried the code that is named');
     }
+    if ('otp' in action && this.#idOf(action.otp) === null) {
+      return async () => toWords('not sent: no answer announced the code that is named');
+    }
     const call = this.#compose(action, this.#stage.portOf(process));
-    return () => post(call).then((reply) => ({ kind: 'reply', reply }), toFailure);
+    return () => send(call).then((reply) => ({ kind: 'reply', reply }), toFailure);
   }
 
   /** Gives an answer, and the code of the message that it announced, the name of its line. */
-  name({ capture }: Step, got: Got): void {
+  async name({ capture }: Step, got: Got): Promise<void> {
     if (capture === null || got.kind === 'words') return;
     this.replies.set(capture, got.reply);
-    const otpId = got.reply.body.otp_id;
-    const message = this.#stage.messages().find((sent) => sent.otpId === otpId);
+    if (got.reply.status !== ISSUED_STATUS) return;
+    const message = await this.#stage.messageOf(got.reply.body.otp_id);
     if (message !== undefined) this.#codes.set(capture, message.code);
+  }
+
+  /** Does what is no call. */
+  async #direct(action: StageAction): Promise<string> {
+    const stage = this.#stage;
+    switch (action.kind) {
+      case 'messages': return String(stage.messages().length);
+      case 'unlock': return await stage.unlock(action.userId, action.purpose) ? 'done' : 'unknown';
+      case 'channel':
+        await stage.setVerdict(action.verdict);
+        return 'done';
+      case 'settle': {
+        const pending = await stage.settle();
+        return pending === 0 ? 'done' : `${pending} still on their way`;
+      }
+    }
   }
 
   #compose(action: ClientAction, port: number): Call {
@@ -51,6 +68,10 @@ export class Cast {
     if (action.kind === 'post') {
       const { body, path, type } = action;
       return { port, path, body, address, key, headers: { 'Content-Type': type } };
+    }
+    if ('otp' in action) {
+      const method = action.kind === 'status' ? 'GET' : 'DELETE';
+      return { port, method, path: `/otp/${this.#idOf(action.otp)}`, address, key };
     }
     const names = { user_id: action.userId, purpose: action.purpose };
     if (action.kind === 'request') return { port, path: '/otp/request', body: names, address, key };
@@ -63,6 +84,13 @@ export class Cast {
     if (key.kind === 'wire') return key.text;
     this.#freshKeys += 1;
     return `never-used-before-${this.#freshKeys}`;
+  }
+
+  /** Null when the answer of the line that is named announced no code. */
+  #idOf(otp: NamedOtp): string | null {
+    if (otp.kind === 'literal') return otp.text;
+    const id = this.replies.get(otp.name)?.body.otp_id;
+    return typeof id === 'string' ? id : null;
   }
 
   /** Null when the line that was to capture it got no code. */

@@ -68,10 +68,32 @@ test('what has no code is not sent, and the rest still runs', async () => {
     `08:00:00 ${REQUEST} without a key as $c => ${ISSUED}=2`,
     `08:00:01 ${VERIFY} $c => 200 success=true message=verification_successful`,
     `08:00:02 ${VERIFY} a wrong code => 404 error=otp_not_found`,
+    '08:00:03 U1 from 1.1.1.1 asks for the status of $c => 200',
+    '08:00:03 U1 from 1.1.1.1 cancels $c => 204',
   );
-  assert.is(outcomes(verdicts), 'DIFFERENCE DIFFERENCE ok');
+  assert.is(outcomes(verdicts), 'DIFFERENCE DIFFERENCE ok DIFFERENCE DIFFERENCE');
   assert.match(describeVerdict('x', verdicts[1]!), /got {7}not sent: no message carried the code/);
+  for (const verdict of verdicts.slice(3)) {
+    assert.match(describeVerdict('x', verdict), /got {7}not sent: no answer announced the code/);
+  }
 });
+
+test('an id that is none is asked about and canceled; an answer without a body is compared',
+  async () => {
+    const none = '404 error=not_found';
+    const verdicts = await play(
+      `08:00:00 U1 from 1.1.1.1 asks for the status of "0a" as $s => ${none} [no Allow]`,
+      `08:00:00 U1 from 1.1.1.1 cancels "0a" => ${none}`,
+      '08:00:00 U1 from 1.1.1.1 cancels "0a" => the same answer as $s',
+      '08:00:00 U1 from 1.1.1.1 cancels "0a" => 204',
+      '08:00:01 the channel refuses => done',
+      '08:00:01 the channel accepts => done',
+    );
+    assert.is(outcomes(verdicts), 'ok ok ok DIFFERENCE ok ok');
+    const shown = describeVerdict('x', verdicts[3]!);
+    assert.match(shown, /status: expected 204, got 404/);
+    assert.match(shown, /error: expected no such member, got "not_found"/);
+  });
 
 test('the answers of one moment are a multiset', async () => {
   const verdicts = await play(

@@ -56,6 +56,32 @@ test('reads a whole file', () => {
   assert.is(answer?.kind === 'body' && answer.members.get('otp_id'), ANY);
 });
 
+test('reads what is asked of one code, and what is said of the channel', () => {
+  const { moments } = parseScenario('x.scenario', [
+    'date 2026-01-05', `08:00:00 U1 from 1.1.1.1 requests a as $c => ${ISSUED}`,
+    '08:00:01 U1 from ::1 asks for the status of $c as $s => 200 created_at=2026-01-05T08:00:00Z',
+    'and 2 times someone from ::1 asks for the status of "0a" with key k on process 1 => 404',
+    'and the from 1.1.1.1 cancels $c => 204', 'and deliveries from 1.1.1.1 cancels "x" => 404',
+    '08:00:02 the channel refuses => done', '08:00:02 the channel fails => done',
+    '08:00:02 the channel accepts => done', '08:00:02 deliveries settle => done',
+  ].join('\n'));
+  const actions = moments.flatMap(({ steps }) => steps.map(({ action }) => action)).slice(1);
+  const captured = { kind: 'captured', name: '$c' };
+  const none = { kind: 'none' };
+  assert.equal(actions, [
+    { kind: 'status', address: '::1', otp: captured, key: none },
+    { kind: 'status', address: '::1', otp: { kind: 'literal', text: '0a' },
+      key: { kind: 'wire', text: 'k' } },
+    { kind: 'cancel', address: '1.1.1.1', otp: captured, key: none },
+    { kind: 'cancel', address: '1.1.1.1', otp: { kind: 'literal', text: 'x' }, key: none },
+    { kind: 'channel', verdict: 'refused' }, { kind: 'channel', verdict: 'retry' },
+    { kind: 'channel', verdict: 'accepted' }, { kind: 'settle' },
+  ]);
+  const answer = moments[1]?.steps[0]?.expected[0]?.answer;
+  assert.equal(answer?.kind === 'body' && answer.members,
+    new Map([['created_at', '2026-01-05T08:00:00Z']]));
+});
+
 test('splits a line into words', () => {
   const words = splitWords(`a "b \\u00fa\\"" 'c "d" => e' [F: "g"], h="i j" k`);
   assert.equal(words.map(({ kind, text }) => [kind, text]), [
@@ -72,6 +98,19 @@ test('every slip of an event is told with its place and what is allowed', () => 
     ['08:00:00 U1 from home requests a => 201', /found "home"; allowed here: an IP address/],
     ['08:00:00 U1 from 1.1.1 requests a => 201', /"1.1.1" is not an IP address/],
     ['08:00:00 U1 from 1.1.1.1 asks a => 201', /found "asks"; allowed here: "requests", "verif/],
+    ['08:00:00 U1 from 1.1.1.1 asks for the status => 200', /found "asks"; allowed here: "requ/],
+    ['08:00:00 U1 from 1.1.1.1 asks for the status of c => 200', /found "c"; .*: \$NAME or an id/],
+    ['08:00:00 U1 from 1.1.1.1 asks for the status of $d => 200', /no request .* is "as \$d"/],
+    ['and U1 from 1.1.1.1 asks for the status of $c => 200', /at an earlier moment is "as \$c"/],
+    ['08:00:00 U1 from 1.1.1.1 cancels => 204', /found the end; allowed here: \$NAME or an id/],
+    ['08:00:00 U1 from 1.1.1.1 cancels $d => 204', /no request .* is "as \$d"/],
+    ['08:00:00 U1 from 1.1.1.1 cancels "../a" => 204', /"..\/a" is no id of letters and digits/],
+    ['08:00:00 U1 from 1.1.1.1 cancels "" => 204', /"" is no id of letters and digits/],
+    ['08:00:00 the channel hesitates => done', /found "hesitates"; .*"accepts", "refuses" or "fa/],
+    ['08:00:00 the channel refuses U1 => done', /found "U1"; allowed here: nothing more/],
+    ['08:00:00 deliveries end => done', /found "end"; allowed here: "from"/],
+    ['and the channel fails => done', /"the channel fails" stands alone/],
+    ['and deliveries settle => done', /"deliveries settle" stands alone/],
     ['08:00:00 U1 from 1.1.1.1 requests a twice => 201', /found "twice"; allowed here: each once:/],
     ['08:00:00 U1 from 1.1.1.1 requests a with key => 201', /found the end; allowed here: a key/],
     ['08:00:00 U1 from 1.1.1.1 requests a without a key with key k => 201', /found "with"; allo/],
@@ -104,6 +143,8 @@ test('every slip of an expectation is told', () => {
     [`${event} => the same answer as $d`, /no line before is "as \$d"/],
     ['08:00:00 3 times U1 from 1.1.1.1 requests a => 1 of 201, 1 of 429', /3 answers, but 2 are/],
     ['08:00:00 operator unlocks U1 a => 200', /found "200"; allowed here: done or unknown/],
+    ['08:00:00 the channel accepts => unknown', /found "unknown"; allowed here: done/],
+    ['08:00:00 deliveries settle => 200', /found "200"; allowed here: done/],
     ['08:00:00 messages sent so far => many', /found "many"; allowed here: a number of messages/],
   ];
   for (const [line, fault] of rows) assert.match(faultOf(line), fault, line);

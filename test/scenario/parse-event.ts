@@ -1,6 +1,8 @@
 /** The left half of a line: who does what, with which code and key, on which process. */
 import { isIP } from 'node:net';
-import type { Action, ClientAction, Key, TypedCode } from './scenario.ts';
+import type {
+  Action, ClientAction, Key, NamedOtp, StageAction, TypedCode,
+} from './scenario.ts';
 import { LineFault } from './scenario.ts';
 import { WordReader } from './words.ts';
 
@@ -19,6 +21,16 @@ const CAPTURE = /^\$[A-Za-z][A-Za-z0-9_]*$/;
 const MODIFIERS = '"with key K", "with quoted key K", "without a key", "on process N", "as $NAME"';
 const DEFAULT_TYPE = 'application/json';
 
+/** What an id may be of, known or not: nothing that a path would give a meaning to. */
+const PLAIN_ID = /^[0-9A-Za-z]{1,64}$/;
+
+/** What is said of the channel, and what it then says to every message. */
+const MOODS = { accepts: 'accepted', refuses: 'refused', fails: 'retry' } as const;
+
+const ACTORS = 'a user, "someone", "operator unlocks", "messages sent so far", "the channel",'
+  + ' "deliveries settle"';
+const VERBS = '"requests", "verifies", "asks for the status of", "cancels" or "posts"';
+
 type Modifiers = { key: Key | null; process: number | null; capture: string | null };
 
 /**
@@ -28,21 +40,28 @@ type Modifiers = { key: Key | null; process: number | null; capture: string | nu
  */
 export function parseEvent(text: string): ParsedEvent {
   const words = new WordReader(text);
-  const event = words.take('operator', 'unlocks') ? parseUnlock(words)
-    : words.take('messages', 'sent', 'so', 'far') ? { action: { kind: 'messages' } as const }
-      : parseClientEvent(words);
+  const action = parseStageAction(words);
+  const event = action === null ? parseClientEvent(words) : { action };
   if (!words.isAtEnd) words.refuse('nothing more');
   return { times: 1, process: null, capture: null, ...event };
 }
 
-function parseUnlock(words: WordReader): Pick<ParsedEvent, 'action'> {
-  const userId = parseName(words, 'a user');
-  return { action: { kind: 'unlock', userId, purpose: parseName(words, 'a purpose') } };
+/** Null when it is a client who acts. */
+function parseStageAction(words: WordReader): StageAction | null {
+  if (words.take('operator', 'unlocks')) {
+    const userId = parseName(words, 'a user');
+    return { kind: 'unlock', userId, purpose: parseName(words, 'a purpose') };
+  }
+  if (words.take('messages', 'sent', 'so', 'far')) return { kind: 'messages' };
+  if (words.take('deliveries', 'settle')) return { kind: 'settle' };
+  if (!words.take('the', 'channel')) return null;
+  const verb = words.needMatch('"accepts", "refuses" or "fails"', /^(accepts|refuses|fails)$/);
+  return { kind: 'channel', verdict: MOODS[verb as keyof typeof MOODS] };
 }
 
 function parseClientEvent(words: WordReader): ParsedEvent {
   const times = words.peek(1)?.text === 'times' ? parseTimes(words) : 1;
-  const userId = parseName(words, 'a user, "someone", "operator unlocks", "messages sent so far"');
+  const userId = parseName(words, ACTORS);
   words.need('from');
   const address = words.needMatch('an IP address', /^[0-9A-Fa-f.:]+$/);
   if (isIP(address) === 0) throw new LineFault(`"${address}" is not an IP address`);
@@ -63,7 +82,21 @@ function parseVerb(words: WordReader, userId: string, address: string): ClientAc
     return { kind: 'verify', userId, purpose, address, code, key: { kind: 'none' } };
   }
   if (words.take('posts')) return parsePost(words, userId, address);
-  return words.refuse('"requests", "verifies" or "posts"');
+  const key: Key = { kind: 'none' };
+  if (words.take('asks', 'for', 'the', 'status', 'of')) {
+    return { kind: 'status', address, otp: parseOtp(words), key };
+  }
+  if (words.take('cancels')) return { kind: 'cancel', address, otp: parseOtp(words), key };
+  return words.refuse(VERBS);
+}
+
+function parseOtp(words: WordReader): NamedOtp {
+  if (words.peek()?.kind !== 'quoted') {
+    return { kind: 'captured', name: words.needMatch('$NAME or an id in "quotes"', CAPTURE) };
+  }
+  const text = words.needKind('an id', 'quoted');
+  if (!PLAIN_ID.test(text)) throw new LineFault(`"${text}" is no id of letters and digits`);
+  return { kind: 'literal', text };
 }
 
 /** A body as it is, for what no well-behaved client sends. The body says who it is for. */

@@ -18,6 +18,9 @@ const NO_HEADER = /^no ([A-Za-z][A-Za-z0-9-]*)$/;
 export function parseExpectation(text: string, action: Action, times: number): Expected[] {
   const words = new WordReader(text);
   if (action.kind === 'unlock') return [parseWords(words, /^(done|unknown)$/, 'done or unknown')];
+  if (action.kind === 'channel' || action.kind === 'settle') {
+    return [parseWords(words, /^done$/, 'done')];
+  }
   if (action.kind === 'messages') return [parseWords(words, /^\d+$/, 'a number of messages')];
   if (words.peek(1)?.text !== 'of') {
     const expected = parseAnswer(words);

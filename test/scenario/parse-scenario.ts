@@ -2,7 +2,7 @@
 import { parsePolicies } from '../../src/otp/policy-file.ts';
 import { parseEvent } from './parse-event.ts';
 import { parseExpectation } from './parse-expectation.ts';
-import { LineFault, ScenarioError } from './scenario.ts';
+import { isOnStage, LineFault, ScenarioError } from './scenario.ts';
 import type { Action, Moment, Scenario, Step } from './scenario.ts';
 import { WordReader } from './words.ts';
 
@@ -110,8 +110,7 @@ function parseStep(draft: Draft, time: string, rest: string, line: number): void
 function joinMoment(draft: Draft, step: Step): void {
   const moment = draft.moments.at(-1);
   if (moment === undefined) throw new LineFault('"and" needs an event before it');
-  const alone = [...moment.steps, step].find(({ action: { kind } }) =>
-    kind === 'unlock' || kind === 'messages');
+  const alone = [...moment.steps, step].find(({ action }) => isOnStage(action));
   if (alone !== undefined) throw new LineFault(`"${alone.text}" stands alone, without "and"`);
   moment.steps.push(step);
 }
@@ -127,15 +126,18 @@ function nextTime({ date, moments }: Draft, time: string): string {
   return at;
 }
 
-/** A code can be typed in only after it was sent; answers can be compared within a moment too. */
+/**
+ * A code can be typed in, asked about or canceled only after it was sent; answers can be compared
+ * within a moment too.
+ */
 function checkNames({ captures, processes }: Draft, step: Step, moment: number): void {
   const { action, capture, expected, process } = step;
   if (process !== null && process > processes) {
     throw new LineFault(`process ${process}, but there are only ${processes}`);
   }
   if (capture !== null && captures.has(capture)) throw new LineFault(`${capture} is named twice`);
-  if (action.kind === 'verify' && action.code.kind === 'captured') {
-    const { name } = action.code;
+  const name = nameIn(action);
+  if (name !== null) {
     const source = captures.get(name);
     if (source?.kind !== 'request' || source.moment === moment) {
       throw new LineFault(`no request at an earlier moment is "as ${name}"`);
@@ -146,4 +148,10 @@ function checkNames({ captures, processes }: Draft, step: Step, moment: number):
       throw new LineFault(`no line before is "as ${answer.capture}"`);
     }
   }
+}
+
+/** The `$name` of a request that an event speaks of, or null. */
+function nameIn(action: Action): string | null {
+  const named = action.kind === 'verify' ? action.code : 'otp' in action ? action.otp : null;
+  return named?.kind === 'captured' ? named.name : null;
 }

@@ -52,7 +52,7 @@ async function playMoment(stage: Stage, cast: Cast, { at, steps }: Moment): Prom
   const sends = calls.map((step) => cast.prepare(step));
   const gots = await Promise.all(sends.map((send) => send()));
   await stage.setClock(at);
-  calls.forEach((step, index) => cast.name(step, gots[index]!));
+  await Promise.all(calls.map((step, index) => cast.name(step, gots[index]!)));
   return judge(steps, gots, cast.replies);
 }
 

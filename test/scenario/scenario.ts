@@ -2,6 +2,7 @@
  * What a scenario is once it is read: moments in time, the events of each moment, and the answers
  * that are expected. parse-scenario.ts makes it, play.ts plays it.
  */
+import type { ChannelMood } from '../harness/service.ts';
 
 /** A JSON value of a flat body, or `ANY`. */
 export type ExpectedValue = string | number | boolean | null | typeof ANY;
@@ -31,6 +32,11 @@ export type TypedCode = Readonly<
   { kind: 'wrong' } | { kind: 'captured'; name: string } | { kind: 'literal'; text: string }
 >;
 
+/** Which code: the one that an answer announced, or an id. */
+export type NamedOtp = Readonly<
+  { kind: 'captured'; name: string } | { kind: 'literal'; text: string }
+>;
+
 /** What a client asks of the service. */
 export type ClientAction =
   | Readonly<{ kind: 'request'; userId: string; purpose: string; address: string; key: Key }>
@@ -50,13 +56,26 @@ export type ClientAction =
       /** The Content-Type. */
       type: string;
       key: Key;
-    }>;
+    }>
+  | Readonly<{ kind: 'status' | 'cancel'; address: string; otp: NamedOtp; key: Key }>;
 
-/** What happens: a client's call, an operator's unlock, or a look at the sent messages. */
-export type Action =
-  | ClientAction
+/**
+ * What happens beside the calls: an operator's unlock, a look at the sent messages, what the
+ * channel says to messages from now on, or a wait until none is on its way.
+ */
+export type StageAction =
   | Readonly<{ kind: 'unlock'; userId: string; purpose: string }>
-  | Readonly<{ kind: 'messages' }>;
+  | Readonly<{ kind: 'messages' }>
+  | Readonly<{ kind: 'channel'; verdict: ChannelMood['verdict'] }>
+  | Readonly<{ kind: 'settle' }>;
+
+/** What happens. */
+export type Action = ClientAction | StageAction;
+
+/** Whether it is for the stage to do, and no call of a client. */
+export function isOnStage(action: Action): action is StageAction {
+  return ['unlock', 'messages', 'channel', 'settle'].includes(action.kind);
+}
 
 /** One line of the file. */
 export type Step = Readonly<{

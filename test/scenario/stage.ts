@@ -2,6 +2,7 @@
  * What a scenario is played on: the real service on a fresh database, in this process or in
  * several of their own, under one clock that stands still between moments.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { parsePolicies } from '../../src/otp/policy-file.ts';
 import type { Policies } from '../../src/otp/policy.ts';
 import type { Message } from '../../src/otp/channel.ts';
@@ -10,7 +11,12 @@ import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { startServiceProcess } from '../harness/processes.ts';
 import { newSecretsText, startTestService } from '../harness/service.ts';
+import type { ChannelMood } from '../harness/service.ts';
 import type { Scenario } from './scenario.ts';
+
+/** How long a message may be on its way, and how often it is looked for. */
+const POLL_BOUND_MS = 5000;
+const POLL_MS = 10;
 
 /** One running service. */
 type Server = Readonly<{
@@ -18,6 +24,7 @@ type Server = Readonly<{
   messages: readonly Message[];
   /** Resolves when it has the new time, and all messages that it sent before are known here. */
   setClock: (at: string) => Promise<void>;
+  setVerdict: (verdict: ChannelMood['verdict']) => Promise<void>;
   close: () => Promise<void>;
 }>;
 
@@ -29,6 +36,12 @@ export type Stage = Readonly<{
   setClock: (at: string) => Promise<void>;
   /** What an operator does; false when nothing is known of the pair. */
   unlock: (userId: string, purpose: string) => Promise<boolean>;
+  /** What the channel says to every message from now on. */
+  setVerdict: (verdict: ChannelMood['verdict']) => Promise<void>;
+  /** Waits, bounded, until no message is on its way; resolves with how many still are. */
+  settle: () => Promise<number>;
+  /** The message of a code, which may leave after the answer: waits for it, bounded. */
+  messageOf: (otpId: unknown) => Promise<Message | undefined>;
   /** Every message that was sent, each once, in no order across processes. */
   messages: () => Message[];
   policies: Policies;
@@ -43,6 +56,7 @@ export async function openStage({ policy, processes }: Scenario): Promise<Stage>
   const { policies } = parsed;
   const database = await createTestDatabase();
   const servers = await startServers(database, { policy, policies, processes });
+  const messages = (): Message[] => servers.flatMap((server) => server.messages);
   let turn = 0;
   return {
     policies,
@@ -55,9 +69,33 @@ export async function openStage({ policy, processes }: Scenario): Promise<Stage>
       await Promise.all(servers.map((server) => server.setClock(at)));
     },
     unlock: (userId, purpose) => unlockPair(database.pool, { userId, purpose }),
-    messages: () => servers.flatMap((server) => server.messages),
+    setVerdict: async (verdict) => {
+      await Promise.all(servers.map((server) => server.setVerdict(verdict)));
+    },
+    settle: () => poll(() => countPending(database), (pending) => pending === 0),
+    messageOf: (otpId) => poll(
+      () => messages().find((message) => message.otpId === otpId),
+      (message) => message !== undefined,
+    ),
+    messages,
     close: () => closeAll(database, servers),
   };
+}
+
+/** Messages that are on their way, or will be tried again. */
+async function countPending({ query }: TestDatabase): Promise<number> {
+  const [row] = await query('SELECT COUNT(*) AS pending FROM outbox');
+  return Number(row?.pending);
+}
+
+/** Looks again and again, until it is enough or the bound is reached. */
+async function poll<T>(look: () => T | Promise<T>, isEnough: (found: T) => boolean): Promise<T> {
+  const start = performance.now();
+  for (;;) {
+    const found = await look();
+    if (isEnough(found) || performance.now() - start > POLL_BOUND_MS) return found;
+    await delay(POLL_MS);
+  }
 }
 
 type Settings = Readonly<{ policy: string; policies: Policies; processes: number }>;
@@ -86,8 +124,15 @@ async function closeAll(database: TestDatabase, servers: readonly Server[]): Pro
 }
 
 async function startHere({ pool }: TestDatabase, policies: Policies): Promise<Server> {
-  const { port, messages, close } = await startTestService({ pool, policies });
-  return { port, messages, close, setClock: async () => {} };
+  const mood: ChannelMood = { verdict: 'accepted' };
+  const { port, messages, close } = await startTestService({ pool, policies, mood });
+  return {
+    port,
+    messages,
+    close,
+    setClock: async () => {},
+    setVerdict: async (verdict) => { mood.verdict = verdict; },
+  };
 }
 
 function startProcesses(

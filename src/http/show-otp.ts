@@ -1,0 +1,55 @@
+/** GET /otp/{otp_id}: from an id to a plain answer. */
+import type { StatusOutcome } from '../otp/outcome.ts';
+import type { IsWanted, OtpService } from '../otp/service.ts';
+import { failed, failure } from './answer.ts';
+import type { Answer } from './answer.ts';
+
+/**
+ * Tells what became of a code. Never rejects.
+ *
+ * @param otpId 32 lower-case hexadecimal digits
+ * @returns 200 known, 404 unknown, 503 when the database cannot answer, 500 for anything else
+ */
+export async function showOtp(
+  service: OtpService,
+  otpId: string,
+  isWanted: IsWanted,
+): Promise<Answer> {
+  try {
+    return answerOf(await service.status(otpId, isWanted));
+  } catch (error) {
+    return failed(error);
+  }
+}
+
+function answerOf(outcome: StatusOutcome): Answer {
+  switch (outcome.kind) {
+    case 'known': return known(outcome);
+    case 'unknown': return failure('otp_not_found');
+    default: throw new TypeError('no such outcome', { cause: outcome });
+  }
+}
+
+function known(outcome: Extract<StatusOutcome, { kind: 'known' }>): Answer {
+  const body = JSON.stringify({
+    otp_id: outcome.otpId,
+    purpose: outcome.purpose,
+    status: outcome.status,
+    channel: outcome.channel,
+    created_at: timestampOf(outcome.createdAt),
+    expires_at: timestampOf(outcome.expiresAt),
+  });
+  return { code: 'known', body, headers: [], close: false };
+}
+
+/**
+ * A time as clients read it: UTC, to the microsecond (RFC 3339).
+ *
+ * @param instant whole microseconds since 1970-01-01 00:00 UTC
+ * @returns such as `2026-11-24T11:02:03.000001Z`
+ */
+function timestampOf(instant: number): string {
+  const milliseconds = Math.floor(instant / 1000);
+  const microseconds = String(instant - milliseconds * 1000).padStart(3, '0');
+  return new Date(milliseconds).toISOString().replace('Z', `${microseconds}Z`);
+}
