@@ -1,0 +1,54 @@
+/** Self-signed certificates for tests, written by hand, for Node makes none. */
+import { generateKeyPairSync, sign } from 'node:crypto';
+
+/** Key and certificate, PEM. */
+export type Certificate = Readonly<{ key: string; cert: string }>;
+
+/** Tags of DER (X.690, 8). */
+const SEQUENCE = 0x30;
+const SET = 0x31;
+const INTEGER = 0x02;
+const BIT_STRING = 0x03;
+const OCTET_STRING = 0x04;
+const OBJECT = 0x06;
+const UTF8_STRING = 0x0c;
+const UTC_TIME = 0x17;
+const GENERALIZED_TIME = 0x18;
+const VERSION = 0xa0;
+const EXTENSIONS = 0xa3;
+const IP_ADDRESS = 0x87;
+
+/** The encoded object identifiers that occur. */
+const ECDSA_WITH_SHA256 = '2a8648ce3d040302';
+const COMMON_NAME = '550403';
+const SUBJECT_ALT_NAME = '551d11';
+
+function der(tag: number, ...parts: readonly (Buffer | string)[]): Buffer {
+  const content = Buffer.concat(parts.map((part) =>
+    (typeof part === 'string' ? Buffer.from(part, 'hex') : part)));
+  const length = content.length < 128 ? [content.length]
+    : [0x82, content.length >> 8, content.length & 255];
+  return Buffer.concat([Buffer.from([tag, ...length]), content]);
+}
+
+/** Makes a certificate for one IPv4 address, in force from 2020 to 2099. */
+export function createCertificate(address: string): Certificate {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const algorithm = der(SEQUENCE, der(OBJECT, ECDSA_WITH_SHA256));
+  const attribute = der(SEQUENCE, der(OBJECT, COMMON_NAME), der(UTF8_STRING, Buffer.from('sink')));
+  const name = der(SEQUENCE, der(SET, attribute));
+  const validity = der(SEQUENCE, der(UTC_TIME, Buffer.from('200101000000Z')),
+    der(GENERALIZED_TIME, Buffer.from('20991231235959Z')));
+  const names = der(SEQUENCE, der(IP_ADDRESS, Buffer.from(address.split('.').map(Number))));
+  const extension = der(SEQUENCE, der(OBJECT, SUBJECT_ALT_NAME), der(OCTET_STRING, names));
+  const signed = der(SEQUENCE, der(VERSION, der(INTEGER, '02')), der(INTEGER, '01'), algorithm,
+    name, validity, name, publicKey.export({ type: 'spki', format: 'der' }),
+    der(EXTENSIONS, der(SEQUENCE, extension)));
+  const signature = sign('sha256', signed, privateKey);
+  const whole = der(SEQUENCE, signed, algorithm, der(BIT_STRING, '00', signature));
+  const lines = whole.toString('base64').match(/.{1,64}/g)!.join('\n');
+  return {
+    key: privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
+    cert: `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`,
+  };
+}

@@ -1,0 +1,209 @@
+/**
+ * A provider for tests: an HTTP server on loopback that keeps every request and answers it, or
+ * fails, as the test says.
+ */
+import { createServer } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, Server, ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+import { eventually } from '../proof/waiting.ts';
+
+/** A request that came, whole. */
+export type Received = Readonly<{
+  method: string;
+  path: string;
+  headers: IncomingHttpHeaders;
+  body: string;
+  /** Which connection it came on, the first being 1. */
+  connection: number;
+}>;
+
+/** What becomes of one request. */
+export type Behaviour = (response: ServerResponse, received: Received) => void;
+
+/** How a sink is started. */
+export type SinkOptions = Readonly<{
+  /** 0 or not given: any free one. */
+  port?: number;
+  /** PEM; with it the sink speaks TLS. */
+  tls?: Readonly<{ key: string; cert: string }>;
+  /** Until told otherwise: an answer of 200. */
+  behaviour?: Behaviour;
+}>;
+
+/** Answers. */
+export function answer(
+  status: number,
+  headers: Readonly<Record<string, string>> = {},
+  body = '',
+): Behaviour {
+  return (response) => { response.writeHead(status, headers).end(body); };
+}
+
+/** Answers that it is asked too often. */
+export function tooMany(retryAfter: number | string): Behaviour {
+  return answer(429, { 'Retry-After': String(retryAfter) });
+}
+
+/** Sends elsewhere. */
+export function redirect(location: string, status = 307): Behaviour {
+  return answer(status, { Location: location });
+}
+
+/** Behaves so after a while. */
+export function slow(milliseconds: number, then: Behaviour = answer(200)): Behaviour {
+  return (response, received) => {
+    const timer = setTimeout(() => then(response, received), milliseconds);
+    response.on('close', () => clearTimeout(timer));
+  };
+}
+
+/** Never answers. */
+export const hang: Behaviour = () => {};
+
+/** Closes the connection without a byte of an answer. */
+export const cutBeforeHead: Behaviour = (response) => { response.socket?.destroy(); };
+
+/** Closes the connection inside the status line. */
+export const cutInHead: Behaviour = ({ socket }) => {
+  socket?.write('HTTP/1.1 20', () => socket.destroy());
+};
+
+/** Closes the connection after the head and the first byte of a body. */
+export function cutAfterHead(status = 200): Behaviour {
+  return (response) => {
+    response.writeHead(status, { 'Content-Length': 1000 });
+    response.write('x', () => response.destroy());
+  };
+}
+
+/** Sends a head and the first byte of a body, then nothing. */
+export function hangAfterHead(status = 200): Behaviour {
+  return (response) => { response.writeHead(status, { 'Content-Length': 1000 }).write('x'); };
+}
+
+/** Sends a body that never ends, as fast as it is read. */
+export function endless(status = 200): Behaviour {
+  return (response) => {
+    const chunk = Buffer.alloc(4096, 'x');
+    const pour = (): void => {
+      while (!response.destroyed && response.write(chunk));
+    };
+    response.on('drain', pour).writeHead(status);
+    pour();
+  };
+}
+
+/** A running sink. */
+export class HttpSink {
+  readonly requests: Received[] = [];
+  readonly #server: Server;
+  readonly #scheme: string;
+  readonly #open = new Set<Socket>();
+  readonly #numbers = new WeakMap<Socket, number>();
+  readonly #next: Behaviour[] = [];
+  #connections = 0;
+  #behaviour: Behaviour;
+
+  constructor({ tls, behaviour = answer(200) }: SinkOptions) {
+    const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
+      void this.#receive(request, response);
+    };
+    this.#behaviour = behaviour;
+    this.#scheme = tls === undefined ? 'http' : 'https';
+    this.#server = tls === undefined ? createServer(onRequest) : createTlsServer(tls, onRequest);
+    // A connection that is closed was closed by the other side, or by the test.
+    this.#server.keepAliveTimeout = 0;
+    this.#server.on('connection', (socket: Socket) => {
+      this.#open.add(socket);
+      socket.on('close', () => this.#open.delete(socket));
+    });
+  }
+
+  /** The port it listens on. */
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** Its address, without a path. */
+  get url(): string {
+    return `${this.#scheme}://127.0.0.1:${this.port}`;
+  }
+
+  /** How many connections are open. */
+  get openConnections(): number {
+    return this.#open.size;
+  }
+
+  /** Begins to listen on loopback. */
+  async listen(port: number): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject).listen(port, '127.0.0.1', resolve);
+    });
+  }
+
+  /** Says what becomes of requests from now on. */
+  behave(behaviour: Behaviour): void {
+    this.#behaviour = behaviour;
+  }
+
+  /** Says what becomes of the next requests, one each; those after them go on as before. */
+  behaveNext(...behaviours: readonly Behaviour[]): void {
+    this.#next.push(...behaviours);
+  }
+
+  /** Waits until so many requests have come, whatever becomes of them; throws after a bound. */
+  async waitFor(count: number, boundMs = 10_000): Promise<readonly Received[]> {
+    await eventually(`${count} requests`, () => this.requests.length >= count, boundMs);
+    return this.requests;
+  }
+
+  /** Waits until its connections are no more than so many; throws after a bound. */
+  async waitForConnections(count: number, boundMs = 10_000): Promise<void> {
+    await eventually(`${count} connections`, () => this.#open.size <= count, boundMs);
+  }
+
+  /** Closes all connections, under way or not. */
+  cutAll(): void {
+    for (const socket of this.#open) socket.destroy();
+  }
+
+  /** Ends it. */
+  async close(): Promise<void> {
+    const closed = new Promise((resolve) => { this.#server.close(resolve); });
+    this.cutAll();
+    await closed;
+  }
+
+  async #receive(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    response.on('error', () => {});
+    const chunks: Buffer[] = [];
+    try {
+      for await (const chunk of request) chunks.push(chunk as Buffer);
+    } catch {
+      return;
+    }
+    const received: Received = {
+      method: request.method ?? '',
+      path: request.url ?? '',
+      headers: request.headers,
+      body: Buffer.concat(chunks).toString(),
+      connection: this.#numberOf(request.socket),
+    };
+    this.requests.push(received);
+    (this.#next.shift() ?? this.#behaviour)(response, received);
+  }
+
+  #numberOf(socket: Socket): number {
+    const number = this.#numbers.get(socket) ?? (this.#connections += 1);
+    this.#numbers.set(socket, number);
+    return number;
+  }
+}
+
+/** Starts one. */
+export async function startHttpSink(options: SinkOptions = {}): Promise<HttpSink> {
+  const sink = new HttpSink(options);
+  await sink.listen(options.port ?? 0);
+  return sink;
+}
