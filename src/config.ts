@@ -8,8 +8,12 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseEnv } from 'node:util';
+import { ConfigError, Reader } from './config-reader.ts';
+import type { Environment } from './config-reader.ts';
 import { DATABASE_NAME } from './db/create-database.ts';
 import type { DatabaseSettings } from './db/session.ts';
+import { readDelivery } from './delivery-settings.ts';
+import type { DeliverySettings } from './delivery-settings.ts';
 import { parseTrustedProxies } from './http/trusted-proxies.ts';
 import type { TrustedProxies } from './http/trusted-proxies.ts';
 import { parsePolicies } from './otp/policy-file.ts';
@@ -43,13 +47,8 @@ export type Config = Readonly<{
   secrets: Secrets | null;
 }>;
 
-/** A configuration that cannot be used; the message names everything that is wrong with it. */
-export class ConfigError extends Error {
-  override name = 'ConfigError';
-}
-
-/** Environment variables by name. */
-export type Environment = Readonly<Record<string, string | undefined>>;
+/** What a process needs that sends messages, too. */
+export type ServeConfig = Config & Readonly<{ delivery: DeliverySettings }>;
 
 /** The folder of package.json, beside src/ and beside dist/ alike. */
 export const PROJECT_FOLDER = fileURLToPath(new URL('..', import.meta.url));
@@ -62,16 +61,36 @@ export function readEnvironment(folder: string = PROJECT_FOLDER): Environment {
 }
 
 /**
- * Makes the configuration. `.env.example` names and explains every variable.
+ * Makes the configuration of a command. `.env.example` names and explains every variable.
  *
  * @throws ConfigError naming every fault at once, and no secret value
  */
 export function readConfig(environment: Environment): Config {
   const reader = new Reader(environment);
+  const config = readCommon(reader);
+  throwFaults(reader);
+  return Object.freeze(config);
+}
+
+/** Like readConfig, with the settings of delivery. Takes and throws what that does. */
+export function readServeConfig(environment: Environment): ServeConfig {
+  const reader = new Reader(environment);
+  const config = readCommon(reader);
+  const delivery = readDelivery(reader);
+  throwFaults(reader);
+  return Object.freeze({ ...config, delivery: delivery! });
+}
+
+function throwFaults({ faults }: Reader): void {
+  if (faults.length === 0) return;
+  throw new ConfigError(['the configuration is at fault:', ...faults].join('\n  '));
+}
+
+function readCommon(reader: Reader): Config {
   const databaseName = readDatabaseName(reader);
   const database = readDatabase(reader, databaseName);
   const secrets = readSecrets(reader, database !== null);
-  const config: Config = {
+  return {
     host: reader.text('HOST') ?? '127.0.0.1',
     port: reader.whole('PORT', 3000, 0, 65_535),
     database,
@@ -83,49 +102,6 @@ export function readConfig(environment: Environment): Config {
     policies: readPolicies(reader),
     secrets,
   };
-  if (reader.faults.length > 0) {
-    throw new ConfigError(['the configuration is at fault:', ...reader.faults].join('\n  '));
-  }
-  return Object.freeze(config);
-}
-
-/** Reads variables and collects what is wrong with them. An empty variable counts as not set. */
-class Reader {
-  readonly faults: string[] = [];
-  readonly #environment: Environment;
-
-  constructor(environment: Environment) {
-    this.#environment = environment;
-  }
-
-  raw(name: string): string | undefined {
-    return this.#environment[name];
-  }
-
-  text(name: string): string | undefined {
-    return this.raw(name)?.trim() || undefined;
-  }
-
-  whole(name: string, fallback: number, min: number, max: number): number {
-    const text = this.text(name);
-    if (text === undefined) return fallback;
-    const number = /^\d{1,9}$/.test(text) ? Number(text) : NaN;
-    if (number >= min && number <= max) return number;
-    this.faults.push(`${name} must be a whole number from ${min} to ${max}`);
-    return fallback;
-  }
-
-  readFile(name: string): string | undefined {
-    const path = this.text(name);
-    if (path === undefined) return undefined;
-    try {
-      return readFileSync(path, 'utf8');
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      this.faults.push(`${name} names a file that cannot be read (${code})`);
-      return undefined;
-    }
-  }
 }
 
 function readDatabase(reader: Reader, name: string): DatabaseSettings | null {

@@ -1,23 +1,24 @@
 #!/usr/bin/env node
 /** otpd: the command line, and the one place where all parts are wired together. */
 import { join } from 'node:path';
-import { ConfigError, readConfig, readEnvironment } from './config.ts';
-import type { Config } from './config.ts';
+import { ConfigError } from './config-reader.ts';
+import type { Environment } from './config-reader.ts';
+import { readConfig, readEnvironment, readServeConfig } from './config.ts';
+import type { Config, ServeConfig } from './config.ts';
 import { createDatabase } from './db/create-database.ts';
 import { migrate } from './db/migrate.ts';
 import type { SessionPool } from './db/pool.ts';
 import { Sweeper } from './db/sweep.ts';
 import { createHttpServer } from './http/server.ts';
+import { openChannels } from './open-channels.ts';
 import { ensureSchema, joinDatabase, openDatabase } from './open-database.ts';
-import { createConsoleChannel } from './otp/channels/console.ts';
-import { composeText } from './otp/message.ts';
 import { createDelivery } from './otp/delivery/delivery.ts';
 import { readOrCreateSecretFile } from './otp/secret-file.ts';
 import type { Secrets } from './otp/secrets.ts';
 import { createOtpService } from './otp/service.ts';
 import { unlockPair } from './otp/unlock.ts';
 import { listenForStop, Stopped } from './stop-signals.ts';
-import { greet, logFault, report, say } from './terminal.ts';
+import { greet, logDelivery, logFault, report, say } from './terminal.ts';
 import { isWorker, startWorkers } from './workers.ts';
 
 const USAGE = `usage: otpd COMMAND
@@ -30,8 +31,11 @@ Every variable is explained in .env.example.`;
 /** In-flight requests have this long to be answered when otpd is asked to stop. */
 const DRAIN_TIMEOUT_MS = 10_000;
 
+/** Then messages that are being sent have this long, which is enough for one attempt. */
+const DELIVERY_TIMEOUT_MS = 9000;
+
 /** A worker that has drained still closes its connections to the database. */
-const WORKER_GRACE_MS = 2000;
+const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + 2000;
 
 /** What answers requests: a listener of this process, or workers with one each. */
 type Listener = Readonly<{
@@ -40,7 +44,7 @@ type Listener = Readonly<{
   close: (timeoutMs: number) => Promise<void>;
 }>;
 
-async function serve(config: Config, stop: AbortSignal): Promise<void> {
+async function serve(config: ServeConfig, stop: AbortSignal): Promise<void> {
   if (isWorker()) return serveAsWorker(config, stop);
   const database = await openDatabase(config, stop);
   try {
@@ -49,7 +53,8 @@ async function serve(config: Config, stop: AbortSignal): Promise<void> {
     stop.throwIfAborted();
     const listener = config.workers > 1
       ? await listenWithWorkers(config.workers) : await listen(config, database.pool, secrets);
-    greet(config.host, listener.port);
+    const { channels } = config.delivery;
+    greet(config.host, listener.port, channels.some(({ name }) => name === 'console'));
     try {
       await Promise.race([aborted(stop), database.failed, listener.failed]);
     } finally {
@@ -63,7 +68,7 @@ async function serve(config: Config, stop: AbortSignal): Promise<void> {
 }
 
 /** The first process has opened and migrated the database, and stops this one. */
-async function serveAsWorker(config: Config, stop: AbortSignal): Promise<void> {
+async function serveAsWorker(config: ServeConfig, stop: AbortSignal): Promise<void> {
   const { pool, close } = await joinDatabase(config, stop);
   const listener = await listen(config, pool, readSecrets(config));
   await aborted(stop);
@@ -76,15 +81,24 @@ function readSecrets({ secrets, local }: Config): Secrets {
   return secrets ?? readOrCreateSecretFile(join(local.folder, 'secrets'));
 }
 
-async function listen(config: Config, pool: SessionPool, secrets: Secrets): Promise<Listener> {
-  const { policies, trustedProxies } = config;
-  const delivery = createDelivery({
-    pool, policies, secrets, channels: [createConsoleChannel(say, {text: composeText} as never)], words: { localeFor: () => '' }, note: () => {},
-  });
+async function listen(
+  config: ServeConfig,
+  pool: SessionPool,
+  secrets: Secrets,
+): Promise<Listener> {
+  const { policies, trustedProxies, delivery: settings } = config;
+  const channels = await openChannels(settings);
+  const { words } = settings;
+  const delivery = createDelivery({ pool, policies, secrets, channels, words, note: logDelivery });
   const service = createOtpService({ pool, policies, secrets, delivery, sweeper: new Sweeper() });
   const http = createHttpServer({ service, policies, trustedProxies, onFault: logFault });
   const { port } = await http.listen(config.port, config.host);
-  return { port, failed: new Promise<never>(() => {}), close: http.close };
+  delivery.start();
+  const close = async (timeoutMs: number): Promise<void> => {
+    await http.close(timeoutMs);
+    await delivery.stop(DELIVERY_TIMEOUT_MS);
+  };
+  return { port, failed: new Promise<never>(() => {}), close };
 }
 
 async function listenWithWorkers(count: number): Promise<Listener> {
@@ -125,7 +139,17 @@ function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
 }
 
-const COMMANDS = new Map([['serve', serve], ['migrate', migrateDatabase], ['unlock', unlock]]);
+type Command = (
+  environment: Environment,
+  stop: AbortSignal,
+  rest: readonly string[],
+) => Promise<void>;
+
+const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
+  ['serve', (environment, stop) => serve(readServeConfig(environment), stop)],
+  ['migrate', (environment, stop) => migrateDatabase(readConfig(environment), stop)],
+  ['unlock', (environment, stop, rest) => unlock(readConfig(environment), stop, rest)],
+]);
 
 async function main([name = 'help', ...rest]: readonly string[]): Promise<number> {
   const command = COMMANDS.get(name);
@@ -134,7 +158,7 @@ async function main([name = 'help', ...rest]: readonly string[]): Promise<number
     return name === 'help' ? 0 : 1;
   }
   try {
-    await command(readConfig(readEnvironment()), listenForStop(), rest);
+    await command(readEnvironment(), listenForStop(), rest);
     return 0;
   } catch (error) {
     if (error instanceof Stopped) return 0;

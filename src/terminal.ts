@@ -1,19 +1,21 @@
 /** What otpd says: to the person who started it, and to the log. */
-import { ConfigError } from './config.ts';
+import { ConfigError } from './config-reader.ts';
 import { LocalServerError } from './db/local/local-server-error.ts';
 import { SchemaError } from './db/migrate.ts';
 import { Unavailable } from './db/unavailable.ts';
+import type { DeliveryNote } from './otp/delivery/note.ts';
 
 /** Prints a line for a person. */
 export function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-/** Says where otpd answers, with a line to try it by. */
-export function greet(host: string, port: number): void {
+/** Says where otpd answers, and, when codes are printed here, with a line to try it by. */
+export function greet(host: string, port: number, isPrinting: boolean): void {
   const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
-  say(`otpd answers on ${address}
-
+  say(`otpd answers on ${address}`);
+  if (!isPrinting) return;
+  say(`
 Ask for a code; it is printed here, because no channel but the console is set up:
 
   curl -i ${address}/otp/request -H 'Content-Type: application/json' \\
@@ -28,6 +30,23 @@ export function logFault(fault: { requestId: string; route: string; error: unkno
   const level = error instanceof Unavailable ? 'warn' : 'error';
   const line = { level, event: 'request_failed', requestId, route, name, message };
   process.stderr.write(`${JSON.stringify(level === 'warn' ? line : { ...line, stack })}\n`);
+}
+
+const LEVELS: Readonly<Record<DeliveryNote['event'], string>> = {
+  delivery_refused: 'warn',
+  delivery_failed: 'warn',
+  delivery_unreadable: 'error',
+  delivery_taken_over: 'info',
+  channel_paused: 'warn',
+  channel_resumed: 'info',
+  delivery_fault: 'error',
+};
+
+/** One line on standard error about the delivery of messages. */
+export function logDelivery({ error, ...note }: DeliveryNote): void {
+  const line = { level: LEVELS[note.event], ...note };
+  const stack = error instanceof Error ? error.stack : error;
+  process.stderr.write(`${JSON.stringify(error === undefined ? line : { ...line, stack })}\n`);
 }
 
 /** Mistakes of a person, and a database that is away, need a message; a bug needs its stack. */

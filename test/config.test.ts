@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { parseEnv } from 'node:util';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { ConfigError, readConfig, readEnvironment } from '../src/config.ts';
-import type { Environment } from '../src/config.ts';
+import { ConfigError } from '../src/config-reader.ts';
+import type { Environment } from '../src/config-reader.ts';
+import { readConfig, readEnvironment } from '../src/config.ts';
 import { DEFAULT_POLICY } from '../src/otp/policy.ts';
 
 const SECRETS = `k1:${randomBytes(32).toString('base64')}`;

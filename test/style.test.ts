@@ -116,7 +116,9 @@ test('one reader of the environment', () => {
 });
 
 test('no clock but the database\'s', () => {
-  assert.equal(findAll(SRC, /Date\.now|new Date\(\)|performance\.|hrtime|SYSDATE/g), []);
+  assert.equal(findAll(SRC, /Date\.now|new Date\(\)|hrtime|SYSDATE/g), []);
+  // It measures how long ago the database's was read, and has no date of its own.
+  assert.equal(findAll(outside('src/db/running-clock.ts'), /performance\./g), []);
   assert.equal(findAll(SRC, /\bSET timestamp\b/gi), []);
 });
 

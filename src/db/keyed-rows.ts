@@ -1,7 +1,7 @@
 /**
- * Changing rows that are named by their keys, by a join that goes from the keys to the table. An IN
- * list may be answered by a scan of a table that the server believes to be small: it would lock, and
- * wait for, the rows of others, and deadlock.
+ * Changing rows that are named by their keys, by a join that goes from the keys to the table. An
+ * IN list may be answered by a scan of a table that the server believes to be small: it would lock,
+ * and wait for, the rows of others, and deadlock.
  */
 import { repeat } from './query.ts';
 

@@ -24,8 +24,9 @@ const NONCE = Buffer.alloc(12);
 const TAG_BYTES = 16;
 
 /**
- * Seals a message: AES-256-GCM under a key that is derived from the secret and otp_id (HMAC-SHA-256
- * as the pseudorandom function, NIST SP 800-108), so that it opens as the message of that code alone.
+ * Seals a message: AES-256-GCM under a key that is derived from the secret and otp_id
+ * (HMAC-SHA-256 as the pseudorandom function, NIST SP 800-108), so that it opens as the message of
+ * that code alone.
  *
  * @param otpId 16 bytes, as text; never used for two different messages
  */
@@ -50,7 +51,8 @@ export function openMessage(secret: Secret, otpId: Hex, sealed: Hex): MessageCon
   const decipher = createDecipheriv(ALGORITHM, keyOf(secret, otpId), NONCE, options);
   decipher.setAuthTag(bytes.subarray(end));
   try {
-    const text = decipher.update(bytes.subarray(0, end), undefined, 'utf8') + decipher.final('utf8');
+    const head = decipher.update(bytes.subarray(0, end), undefined, 'utf8');
+    const text = head + decipher.final('utf8');
     const [userId, purpose, code, lifetimeSeconds, locale, address] = JSON.parse(text);
     return { userId, purpose, code, lifetimeSeconds, locale, address };
   } catch {

@@ -19,7 +19,7 @@ import { tellStatuses } from './tell-statuses.ts';
 /** Whether anybody still waits for an outcome; asked before any work is done. */
 export type IsWanted = () => boolean;
 
-/** The operations. All that are asynchronous throw `Unavailable` when the database cannot answer. */
+/** The operations. All but the last throw `Unavailable` when the database cannot answer. */
 export type OtpService = Readonly<{
   issue: (input: IssueInput, isWanted: IsWanted) => Promise<IssueOutcome>;
   verify: (input: VerifyInput, isWanted: IsWanted) => Promise<VerifyOutcome>;

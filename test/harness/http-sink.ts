@@ -6,7 +6,7 @@ import { createServer } from 'node:http';
 import type { IncomingHttpHeaders, IncomingMessage, Server, ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
-import { eventually } from '../proof/waiting.ts';
+import { eventually } from './waiting.ts';
 
 /** A request that came, whole. */
 export type Received = Readonly<{

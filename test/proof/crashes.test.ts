@@ -10,7 +10,7 @@ import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
 import { createFleet, fresh, newcomer } from './traffic.ts';
 import type { Asker, Fleet } from './traffic.ts';
-import { eventually, timed } from './waiting.ts';
+import { eventually, timed } from '../harness/waiting.ts';
 
 /** The contract says 3 s; the rest is the way there and back. */
 const ANSWER_MAX_MS = 3500;

@@ -13,7 +13,7 @@ import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
 import { atOnce, createFleet, fresh, newcomer, tally } from './traffic.ts';
 import type { Asker, Fleet } from './traffic.ts';
-import { eventually, timed } from './waiting.ts';
+import { eventually, timed } from '../harness/waiting.ts';
 
 /** The contract says 3 s (Errors: 503); the rest is the test's own way there and back. */
 const ANSWER_MAX_MS = 3200;

@@ -8,7 +8,7 @@ import { StatementError } from '../../src/db/statement-error.ts';
 import { Unavailable } from '../../src/db/unavailable.ts';
 import { createBench } from './tampered-sessions.ts';
 import type { Bench } from './tampered-sessions.ts';
-import { createGate, errorOf, timed } from './waiting.ts';
+import { createGate, errorOf, timed } from '../harness/waiting.ts';
 
 const AGES_MS = 60_000;
 const WAITERS_MAX = 4096;

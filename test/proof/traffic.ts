@@ -7,7 +7,7 @@ import { startServiceProcess } from '../harness/processes.ts';
 import type { ServiceProcess } from '../harness/processes.ts';
 import { newSecretsText } from '../harness/service.ts';
 import type { Message } from '../../src/otp/channel.ts';
-import { eventually } from './waiting.ts';
+import { eventually } from '../harness/waiting.ts';
 
 /** Who asks, from where, and what for. */
 export type Asker = Readonly<{ user: string; address: string; purpose?: string }>;

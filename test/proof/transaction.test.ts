@@ -8,7 +8,7 @@ import type { Transaction } from '../../src/db/transaction.ts';
 import { Unavailable } from '../../src/db/unavailable.ts';
 import { ask, countDeadlocks, createBench } from './tampered-sessions.ts';
 import type { Bench } from './tampered-sessions.ts';
-import { createGate, errorOf, eventually, timed } from './waiting.ts';
+import { createGate, errorOf, eventually, timed } from '../harness/waiting.ts';
 
 let bench: Bench;
 let pool: SessionPool;

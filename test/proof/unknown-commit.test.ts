@@ -17,7 +17,7 @@ import { newSecretsText, secretsOf } from '../harness/service.ts';
 import { ask, createBench, includes, isCommit, rowsBy } from './tampered-sessions.ts';
 import { wrongCode } from './traffic.ts';
 import type { Bench, Tamper } from './tampered-sessions.ts';
-import { createGate, errorOf, eventually, timed } from './waiting.ts';
+import { createGate, errorOf, eventually, timed } from '../harness/waiting.ts';
 
 let bench: Bench;
 let pool: SessionPool;

@@ -26,11 +26,6 @@ export class Breaker {
     return !this.#isProbing && this.#pausedUntilMs <= nowMs;
   }
 
-  /** When it is worth asking again, at the earliest. */
-  readyAtMs(nowMs: number): number {
-    return Math.max(nowMs, this.#pausedUntilMs ?? nowMs);
-  }
-
   /** Begins an attempt that may begin. */
   begin(): Attempt {
     const isProbe = this.#pausedUntilMs !== null;

@@ -3,28 +3,26 @@
  * accepted each or its code has expired.
  */
 import type { Hex } from '../../db/hex.ts';
-import { elapsedMs } from '../../db/running-clock.ts';
 import { Unavailable } from '../../db/unavailable.ts';
-import type { Channel, ChannelName, Verdict } from '../channel.ts';
-import { Breaker } from './breaker.ts';
+import type { Channel, ChannelName } from '../channel.ts';
 import type { NoteDelivery } from './note.ts';
 import { OutboxQueue } from './outbox-queue.ts';
 import type { Outbox } from './outbox.ts';
 import type { Parcel } from './parcel.ts';
+import { Sender } from './sender.ts';
 
-/** So many attempts may be under way: a provider that takes a second still takes 256 a second. */
+/** Attempts that may be under way: a provider that takes a second still takes 256 a second. */
 const SENDS_MAX = 256;
 
-/** So many messages are held in memory; what is beyond stays in the database for whoever has room. */
+/** Messages in memory; what is beyond stays in the database, for whoever has room. */
 const HELD_MAX = 10_000;
 
 /** Sends the messages of this process. */
 export class Courier {
-  readonly #channels: readonly Channel[];
+  readonly #sender: Sender;
   readonly #outbox: Outbox;
   readonly #note: NoteDelivery;
   readonly #queue: OutboxQueue;
-  readonly #breakers: ReadonlyMap<Channel, Breaker>;
   /** All messages that are neither erased nor left to others. */
   readonly #held = new Map<Hex, Parcel>();
   readonly #sending = new Set<Parcel>();
@@ -35,14 +33,18 @@ export class Courier {
 
   /** @param channels in the order in which they are tried */
   constructor(channels: readonly Channel[], outbox: Outbox, note: NoteDelivery) {
-    this.#channels = channels;
+    this.#sender = new Sender(channels, note);
     this.#outbox = outbox;
     this.#note = note;
     this.#queue = new OutboxQueue(outbox);
-    this.#breakers = new Map(channels.map((channel) => [channel, new Breaker()]));
   }
 
-  /** How many more messages may be handed in. */
+  /** How many messages are on their way. */
+  get held(): number {
+    return this.#held.size;
+  }
+
+  /** How many more may be handed in. */
   get room(): number {
     return this.#isStopping ? 0 : HELD_MAX - this.#held.size;
   }
@@ -66,15 +68,15 @@ export class Courier {
   }
 
   /**
-   * Ends the attempts that are under way, within a bound, and lets other processes take over what is
-   * left. Never throws: when the database is away they do so by themselves, once the leases are over.
+   * Ends the attempts that are under way, within a bound, and lets other processes take over what
+   * is left. Never throws: when the database is away they do so once the leases are over.
    */
   async stop(timeoutMs: number): Promise<void> {
     this.#isStopping = true;
     for (const timer of this.#timers) clearTimeout(timer);
     this.#ready = [];
     await this.#settle(timeoutMs);
-    for (const channel of this.#channels) channel.close();
+    this.#sender.close();
     // An attempt that is under way still may succeed: its lease stays. So does what was accepted.
     const left = [...this.#held.values()].filter((parcel) =>
       !parcel.isAccepted && !this.#sending.has(parcel));
@@ -120,47 +122,20 @@ export class Courier {
   }
 
   async #attempt(parcel: Parcel): Promise<void> {
-    const { otpId } = parcel.message;
     for (;;) {
-      const left = parcel.channelsLeft(this.#channels);
-      if (left.length === 0 || parcel.isExpired) {
-        return this.#fail(parcel, left.length === 0 ? 'refused' : 'expired');
-      }
-      const channel = this.#pick(parcel, left);
+      if (!this.#sender.hasChannelFor(parcel)) return this.#fail(parcel, 'refused');
+      if (parcel.isExpired) return this.#fail(parcel, 'expired');
+      const channel = this.#sender.pick(parcel);
       if (channel === null) return this.#putOff(parcel);
       if (parcel.mustBeRenewed) {
         if (await this.#queue.renew(parcel)) continue;
-        this.#held.delete(otpId);
+        this.#held.delete(parcel.message.otpId);
         return;
       }
-      const verdict = await this.#send(parcel, channel);
-      if (verdict.kind === 'accepted') return void this.#mark(parcel, channel.name);
-      if (verdict.kind === 'retry') {
-        parcel.noteFailure(channel, verdict.afterSeconds);
-        return this.#putOff(parcel);
-      }
-      parcel.noteRefusal(channel);
-      const { name } = channel;
-      this.#note({ event: 'delivery_refused', otpId, channel: name, reason: verdict.reason });
+      const verdict = await this.#sender.send(parcel, channel);
+      if (verdict === 'accepted') return void this.#mark(parcel, channel.name);
+      if (verdict === 'retry') return this.#putOff(parcel);
     }
-  }
-
-  #pick(parcel: Parcel, left: readonly Channel[]): Channel | null {
-    const now = elapsedMs();
-    return parcel.channelsReady(left)
-      .find((channel) => this.#breakers.get(channel)!.mayBegin(now)) ?? null;
-  }
-
-  async #send(parcel: Parcel, channel: Channel): Promise<Verdict> {
-    const breaker = this.#breakers.get(channel)!;
-    const attempt = breaker.begin();
-    const verdict = await channel.send(parcel.message, parcel.now());
-    const change = breaker.end(attempt, verdict.kind === 'retry', elapsedMs());
-    if (change !== null) {
-      const reason = 'reason' in verdict ? verdict.reason : 'accepted';
-      this.#note({ event: `channel_${change}`, channel: channel.name, reason });
-    }
-    return verdict;
   }
 
   /** Erases what was accepted, and does not give up: until it is erased it may be sent again. */

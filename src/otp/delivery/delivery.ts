@@ -41,6 +41,8 @@ export type Delivery = Readonly<{
   localeFor: Words['localeFor'];
   /** Takes messages whose COMMIT was answered. */
   dispatch: (messages: readonly IssuedMessage[], lease: ParcelLease) => void;
+  /** How many messages this process has on their way. */
+  readonly held: number;
   /** Begins to look for messages that other processes have left. */
   start: () => void;
   /** Ends what is under way, within a bound, and leaves the rest to others. Never throws. */
@@ -68,6 +70,7 @@ export function createDelivery(parts: DeliveryParts): Delivery {
         courier.dispatch(new Parcel(message, address, channel, lease));
       }
     },
+    get held() { return courier.held; },
     start: () => lookOut.start(),
     stop: async (timeoutMs: number) => {
       lookOut.stop();

@@ -1,0 +1,53 @@
+/** Reading single variables, and collecting what is wrong with them. */
+import { readFileSync } from 'node:fs';
+
+/** A configuration that cannot be used; the message names everything that is wrong with it. */
+export class ConfigError extends Error {
+  override name = 'ConfigError';
+}
+
+/** Environment variables by name. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Reads variables and collects what is wrong with them. An empty variable counts as not set. */
+export class Reader {
+  readonly faults: string[] = [];
+  readonly #environment: Environment;
+
+  constructor(environment: Environment) {
+    this.#environment = environment;
+  }
+
+  /** A variable as it is. */
+  raw(name: string): string | undefined {
+    return this.#environment[name];
+  }
+
+  /** A variable without the space around it. */
+  text(name: string): string | undefined {
+    return this.raw(name)?.trim() || undefined;
+  }
+
+  /** A whole number between two bounds. */
+  whole(name: string, fallback: number, min: number, max: number): number {
+    const text = this.text(name);
+    if (text === undefined) return fallback;
+    const number = /^\d{1,9}$/.test(text) ? Number(text) : NaN;
+    if (number >= min && number <= max) return number;
+    this.faults.push(`${name} must be a whole number from ${min} to ${max}`);
+    return fallback;
+  }
+
+  /** The text of the file that a variable names. */
+  readFile(name: string): string | undefined {
+    const path = this.text(name);
+    if (path === undefined) return undefined;
+    try {
+      return readFileSync(path, 'utf8');
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      this.faults.push(`${name} names a file that cannot be read (${code})`);
+      return undefined;
+    }
+  }
+}
