@@ -84,11 +84,12 @@ test('the statements know nothing of the private server, nor it of them', () => 
   assert.equal(rest.flatMap(importsOf).filter((name) => name.includes('/local/')), []);
 });
 
-test('mysql2 is imported by db alone, and no other package by anybody', () => {
+test('mysql2 is imported by db alone, nodemailer when it is needed, no other package', () => {
   const packages = (sources: readonly Source[]) => [...new Set(sources.flatMap(importsOf)
-    .filter((name) => !name.startsWith('.') && !name.startsWith('node:')))];
-  assert.equal(packages(outside('src/db/')), []);
-  assert.equal(packages(SRC), ['mysql2']);
+    .filter((name) => !name.startsWith('.') && !name.startsWith('node:')))].sort();
+  assert.equal(packages(outside('src/db/', 'src/otp/channels/nodemailer.ts')), []);
+  assert.equal(packages(SRC), ['mysql2', 'nodemailer']);
+  assert.equal(findAll(SRC, /(from|import) 'nodemailer'/g), []);
 });
 
 test('one file wires everything: only main.ts imports from all layers', () => {
@@ -220,6 +221,8 @@ test('the schema keeps times as DATETIME(6) and has a prose header in every file
 test('mysql2 is the one runtime dependency, and the lock file records no address', () => {
   const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
   assert.equal(Object.keys(manifest.dependencies), ['mysql2']);
+  assert.equal(Object.keys(manifest.peerDependencies), ['nodemailer']);
+  assert.equal(manifest.peerDependenciesMeta, { nodemailer: { optional: true } });
   assert.not.match(readFileSync(join(ROOT, 'package-lock.json'), 'utf8'), /"resolved"/);
 });
 

@@ -11,7 +11,7 @@ import {
   answer, cutAfterHead, cutBeforeHead, cutInHead, endless, hang, hangAfterHead, redirect, slow,
 } from '../../harness/http-sink.ts';
 import type { Behaviour, HttpSink, SinkOptions } from '../../harness/http-sink.ts';
-import { createGate, timed } from '../../proof/waiting.ts';
+import { createGate, timed } from '../../harness/waiting.ts';
 import { atEnd, closing, endAll, startSink } from './fixture.ts';
 
 /** A time-out where nothing is to come before it, and one where something must. */

@@ -1,0 +1,116 @@
+/** The settings of the e-mail channel: the server, the sender, whose certificates are trusted. */
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { isPlainAddress } from './email-address.ts';
+
+/** Where messages are handed over, and who sends them. */
+export type EmailSettings = Readonly<{
+  server: MailServer;
+  from: Sender;
+  /** PEM; null: the authorities that Node.js trusts. */
+  ca: string | null;
+}>;
+
+/** A server for the submission of mail (RFC 6409). */
+export type MailServer = Readonly<{
+  /** Without brackets. */
+  host: string;
+  port: number;
+  /** TLS from the first byte (RFC 8314, 3.3); else STARTTLS. */
+  isSecure: boolean;
+  /** The server is on this machine. */
+  isLoopback: boolean;
+  account: Readonly<{ user: string; password: string }> | null;
+}>;
+
+/** The sender of all messages. */
+export type Sender = Readonly<{ name: string; address: string }>;
+
+const PORTS: Readonly<Record<string, number>> = { 'smtp:': 587, 'smtps:': 465 };
+
+const SENDER_NAME_MAX_CHARACTERS = 100;
+
+/**
+ * Reads the variables of the channel.
+ *
+ * @param given the texts of SMTP_URL, EMAIL_FROM and SMTP_CA, the name of a PEM file
+ * @returns the settings, or every fault with the variable that it is in and what is allowed, and
+ *   no password
+ */
+export function parseEmailSettings(given: {
+  url: string | undefined;
+  from: string | undefined;
+  caFile: string | undefined;
+}): { settings: EmailSettings } | { faults: string[] } {
+  const faults: string[] = [];
+  const server = parseServer(given.url ?? '');
+  if (server === null) {
+    faults.push('SMTP_URL must be smtp://USER:PASSWORD@HOST:587 (STARTTLS) or'
+      + ' smtps://USER:PASSWORD@HOST:465 (TLS), with or without USER:PASSWORD@,'
+      + ' and with % and two hexadecimal digits for characters such as @, / and #');
+  }
+  const from = parseSender(given.from ?? '');
+  if (from === null) faults.push('EMAIL_FROM must be NAME <ADDRESS> or ADDRESS');
+  const ca = given.caFile === undefined ? null : readCertificates(given.caFile, faults);
+  if (server === null || from === null || faults.length > 0) return { faults };
+  return { settings: Object.freeze({ server, from, ca }) };
+}
+
+function parseServer(text: string): MailServer | null {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  const port = PORTS[url?.protocol ?? ''];
+  if (url === null || port === undefined) return null;
+  if (!/^\/?$/.test(url.pathname) || text.includes('?') || text.includes('#')) return null;
+  const host = url.hostname.replace(/^\[(.*)\]$/, '$1').toLowerCase();
+  const account = parseAccount(url);
+  if (!isHost(host) || url.port === '0' || account === undefined) return null;
+  return Object.freeze({
+    host,
+    port: url.port === '' ? port : Number(url.port),
+    isSecure: url.protocol === 'smtps:',
+    isLoopback: isLoopback(host),
+    account,
+  });
+}
+
+/** Both or none; undefined when they cannot be decoded. */
+function parseAccount({ username, password }: URL): MailServer['account'] | undefined {
+  if (username === '' && password === '') return null;
+  try {
+    const account = { user: decodeURIComponent(username), password: decodeURIComponent(password) };
+    return account.user === '' || account.password === '' ? undefined : Object.freeze(account);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A name of one label is fine: in a network of containers there are no others. */
+function isHost(host: string): boolean {
+  return isIP(host) !== 0 || /^[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9])?$/.test(host);
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
+}
+
+function parseSender(text: string): Sender | null {
+  const match = /^(?:"([^"]*)"|([^<>"]*)) ?<([^<>]*)>$/.exec(text);
+  const [, quoted, plain, address = text] = match ?? [];
+  const name = (quoted ?? plain ?? '').trim();
+  const isName = [...name].length <= SENDER_NAME_MAX_CHARACTERS && !/\p{Cc}/u.test(name);
+  return isName && isPlainAddress(address) ? Object.freeze({ name, address }) : null;
+}
+
+function readCertificates(path: string, faults: string[]): string | null {
+  try {
+    const text = readFileSync(path, 'utf8');
+    new X509Certificate(text);
+    return text;
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    const problem = code.startsWith('ERR_') || code === '' ? 'no PEM certificate' : code;
+    faults.push(`SMTP_CA must name a PEM file of certificates (${path}: ${problem})`);
+    return null;
+  }
+}
