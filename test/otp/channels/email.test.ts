@@ -21,6 +21,9 @@ const SENT_AT = Date.UTC(2026, 0, 5, 8, 0, 0) * 1000;
 /** As long as a test waits for what never comes. */
 const SHORT_MS = 90;
 
+/** As short as it can be where something else comes in time. */
+const ENOUGH_MS = 500;
+
 const MESSAGE: Message = {
   otpId: '0123456789abcdef'.repeat(2), userId: 'person@example.com', purpose: 'login',
   code: '012345', lifetimeSeconds: 300, expiresAt: 0, locale: '',
@@ -235,14 +238,16 @@ test('where nobody listens it is a retry', async () => {
 });
 
 test('who waits for a connection in vain is answered in time, and not sent later', async () => {
-  const { port, commands } = await startScripted({ connect: null });
-  const channel = await openChannel(`smtp://127.0.0.1:${port}`, null, { timeoutMs: SHORT_MS });
+  const script: Record<string, string | null> = { connect: null };
+  const { port, commands } = await startScripted(script);
+  const channel = await openChannel(`smtp://127.0.0.1:${port}`, null, { timeoutMs: ENOUGH_MS });
   const verdicts = await Promise.all(Array.from({ length: 12 },
     () => channel.send(MESSAGE, SENT_AT)));
   assert.equal(verdicts, Array.from({ length: 12 }, () => retry('ETIMEDOUT')));
-  assert.ok(commands.length <= 5, 'no connection is left for them');
-  assert.equal(await channel.send(MESSAGE, SENT_AT), retry('ETIMEDOUT'), 'it is not stuck');
-  assert.is(commands.filter((command) => command === 'connect').length, commands.length);
+  assert.not(commands.includes('EHLO'));
+  script.connect = '220 test';
+  assert.equal(await channel.send(MESSAGE, SENT_AT), { kind: 'accepted' });
+  assert.is(commands.filter((command) => command === '.').length, 1);
 });
 
 test('a kept connection that the server has closed costs no message', async () => {

@@ -81,21 +81,26 @@ export type ScriptedServer = Readonly<{
 
 const CUT = 'cut';
 
-/** Starts one that goes by a script; what is not in it is answered as by any server. */
+const USUAL: Script = {
+  connect: '220 test', EHLO: '250 test', MAIL: '250 ok', RCPT: '250 ok', DATA: '354 go on',
+  '.': '250 ok', QUIT: '221 bye', RSET: '250 ok',
+};
+
+/** Starts one that goes by a script as it then is; what is not in it is answered as usual. */
 export async function startScripted(script: Script): Promise<ScriptedServer> {
   const commands: string[] = [];
-  const answers: Script = {
-    connect: '220 test', EHLO: '250 test', MAIL: '250 ok', RCPT: '250 ok', DATA: '354 go on',
-    '.': '250 ok', QUIT: '221 bye', RSET: '250 ok', ...script,
+  const answerTo = (command: string): string | null => {
+    const text = script[command];
+    return text === undefined ? USUAL[command] ?? '502 what?' : text;
   };
   const sockets = new Set<Socket>();
   const server: Server = createServer((socket) => {
     sockets.add(socket);
     const act = (command: string): void => {
       commands.push(command);
-      const text = answers[command];
+      const text = answerTo(command);
       if (text === CUT) socket.destroy();
-      else if (text !== null) socket.write(`${text ?? '502 what?'}\r\n`);
+      else if (text !== null) socket.write(`${text}\r\n`);
     };
     let isInData = false;
     let rest = '';
@@ -105,7 +110,7 @@ export async function startScripted(script: Script): Promise<ScriptedServer> {
       rest = lines.pop()!;
       for (const line of lines) {
         if (isInData && line !== '.') continue;
-        isInData = line.startsWith('DATA') && answers['DATA']?.startsWith('3') === true;
+        isInData = line.startsWith('DATA') && answerTo('DATA')?.startsWith('3') === true;
         act(line.split(/[ :]/)[0]!.toUpperCase());
       }
     });
