@@ -24,8 +24,8 @@ export type DeliverySettings = Readonly<{
 }>;
 
 /**
- * Reads all of it; what is wrong goes to the reader's faults. Of a channel that is not named nothing
- * is read.
+ * Reads all of it; what is wrong goes to the reader's faults. Of a channel that is not named
+ * nothing is read.
  *
  * @returns null when it cannot be used
  */

@@ -80,7 +80,8 @@ test('names a file that fails, and resumes it once it is mended', async () => {
     await migrate(db.pool, quiet, [...FILES, broken]);
     assert.unreachable();
   } catch (error) {
-    assert.match((error as Error).message, new RegExp(`statement 3 of schema/${NEXT}\\.sql failed`));
+    const { message } = error as Error;
+    assert.match(message, new RegExp(`statement 3 of schema/${NEXT}\\.sql failed`));
   }
   const mended = [...FILES, fileWith(first, 'CREATE TABLE half_way_2 (a INT)')];
   assert.equal((await readSchemaStatus(db.pool, mended)).pending, [NEXT]);

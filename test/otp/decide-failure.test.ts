@@ -7,7 +7,9 @@ import { at, NOW, otpWith, usedAgo } from './rows.ts';
 
 const OTP = otpWith({ createdAt: at(-10), expiresAt: at(290) });
 const SLOT = { slot: 0, usedAt: at(-10), points: 2, refunded: 0 };
-const ADDRESS: AddressUses = { slots: [SLOT, { ...SLOT, slot: 1, usedAt: at(-5) }], overflow: null };
+const ADDRESS: AddressUses = {
+  slots: [SLOT, { ...SLOT, slot: 1, usedAt: at(-5) }], overflow: null,
+};
 
 function decide(otp = OTP, others = [] as typeof OTP[], address: AddressUses | null = ADDRESS) {
   return decideFailure({ now: NOW, otp, otps: [otp, ...others], address }, DEFAULT_POLICY);
@@ -47,7 +49,8 @@ test('no more points of a user are given back in a window than the limit has', (
 test('no more points of an address either, and none that is not there', () => {
   const full = { slots: [SLOT, { ...SLOT, slot: 1, refunded: 8 }], overflow: null };
   assert.is(decide(OTP, [], full)?.address, null);
-  const old = { slots: [SLOT, { ...SLOT, slot: 1, usedAt: at(-900), refunded: 8 }], overflow: null };
+  const over = { ...SLOT, slot: 1, usedAt: at(-900), refunded: 8 };
+  const old = { slots: [SLOT, over], overflow: null };
   assert.is.not(decide(OTP, [], old)?.address, null);
   assert.is(decide(OTP, [], { slots: usedAgo(9, 11), overflow: null })?.address, null);
   assert.is(decide(OTP, [], { slots: [{ ...SLOT, points: 0 }], overflow: null })?.address, null);

@@ -56,8 +56,9 @@ export class Courier {
 
   /** Sends a message, or leaves it to others when there is no room. */
   dispatch(parcel: Parcel): void {
-    if (this.room <= 0) return;
+    if (this.#held.size >= HELD_MAX) return;
     this.#held.set(parcel.message.otpId, parcel);
+    if (this.#isStopping) return;
     this.#ready.push(parcel);
     this.#pump();
   }
@@ -75,6 +76,8 @@ export class Courier {
     this.#isStopping = true;
     for (const timer of this.#timers) clearTimeout(timer);
     this.#ready = [];
+    // What was committed a moment ago is handed in during this turn.
+    await new Promise((resolve) => { setImmediate(resolve); });
     await this.#settle(timeoutMs);
     this.#sender.close();
     // An attempt that is under way still may succeed: its lease stays. So does what was accepted.

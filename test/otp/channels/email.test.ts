@@ -14,6 +14,9 @@ import { answer, startMailServer, startScripted, stopMailServers } from './mail-
 import type { Script } from './mail-server.ts';
 import { readMessage, readWords } from './mime.ts';
 
+/** The package by a name of its own: as nodemailer it must be the user's to install. */
+const INSTALLED: string = 'nodemailer-in-tests';
+
 const CERTIFICATE = makeCertificate();
 const ACCOUNT = 'otpd:p%40ss%2Fword%231@';
 const SENT_AT = Date.UTC(2026, 0, 5, 8, 0, 0) * 1000;
@@ -45,7 +48,9 @@ async function openChannel(
 ): Promise<Channel> {
   const loaded = loadWords({ folder: null, domain: null });
   if ('faults' in loaded) throw new Error(loaded.faults.join('\n'));
-  const channel = await createEmailChannel(settingsOf(url, ca), loaded.words, options);
+  const channel = await createEmailChannel(settingsOf(url, ca), loaded.words, {
+    load: () => import(INSTALLED), ...options,
+  });
   channels.push(channel);
   return channel;
 }
