@@ -15,7 +15,7 @@ test('uses the slot of this very time, then a free one, then a new one', () => {
   const same = [{ slot: 4, usedAt: NOW, points: 2, refunded: 1 }, ...usedAgo(1000)];
   const used = { slot: 4, usedAt: NOW, points: 3, refunded: 1 };
   assert.equal(slotOf(same), { kind: 'slot', slot: used });
-  const first = { usedAt: NOW, points: 1 };
+  const first = { usedAt: NOW, points: 1, refunded: 0 };
   assert.equal(slotOf(usedAgo(10, 900, 20)), { kind: 'slot', slot: { slot: 1, ...first } });
   assert.equal(slotOf(usedAgo(10, 20)), { kind: 'slot', slot: { slot: 2, ...first } });
   assert.equal(slotOf([]), { kind: 'slot', slot: { slot: 0, ...first } });

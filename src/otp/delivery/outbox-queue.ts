@@ -14,6 +14,7 @@ export class OutboxQueue {
   readonly #renewals: Collector<Parcel, boolean>;
   readonly #marks: Collector<Accepted, null>;
   readonly #failures: Collector<Failed, boolean>;
+  #pending = 0;
 
   constructor(outbox: Outbox) {
     const lane = {
@@ -41,7 +42,7 @@ export class OutboxQueue {
 
   /** True while something is written, or waits to be. */
   get isBusy(): boolean {
-    return this.#marks.isBusy || this.#failures.isBusy;
+    return this.#pending > 0;
   }
 
   /** Renews the lease of a message; false when it is not this process's to send any more. */
@@ -51,12 +52,21 @@ export class OutboxQueue {
 
   /** Erases a message that was accepted. */
   async markAccepted(accepted: Accepted): Promise<void> {
-    await this.#marks.submit(accepted);
+    await this.#count(this.#marks.submit(accepted));
   }
 
   /** Closes the code of a message that no channel will take; false when it was not ours to. */
   fail(failed: Failed): Promise<boolean> {
-    return this.#failures.submit(failed);
+    return this.#count(this.#failures.submit(failed));
+  }
+
+  async #count<T>(work: Promise<T>): Promise<T> {
+    this.#pending += 1;
+    try {
+      return await work;
+    } finally {
+      this.#pending -= 1;
+    }
   }
 }
 

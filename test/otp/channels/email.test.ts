@@ -327,7 +327,8 @@ test('a fault of our own is a retry, and no exception', async () => {
   const email = () => { throw new Error('012345'); };
   const broken = { text: () => '', localeFor: () => '', email };
   const settings = settingsOf('smtp://127.0.0.1:1', null);
-  const channel = await createEmailChannel(settings, broken);
+  const load = () => import(INSTALLED);
+  const channel = await createEmailChannel(settings, broken, { load });
   assert.equal(await channel.send(MESSAGE, SENT_AT), retry('unknown'));
 });
 
