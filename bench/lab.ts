@@ -50,7 +50,7 @@ export class Lab {
   readonly counters: CounterReader;
   readonly program: LoadProgram;
   readonly #signal: AbortSignal;
-  readonly #poolSize: number;
+  readonly #options: LabOptions;
   readonly #targets = new Map<string, Target>();
   #fileCount = 0;
 
@@ -58,13 +58,13 @@ export class Lab {
     server: BenchServer,
     counters: CounterReader,
     program: LoadProgram,
-    poolSize: number,
+    options: LabOptions,
     signal: AbortSignal,
   ) {
     this.server = server;
     this.counters = counters;
     this.program = program;
-    this.#poolSize = poolSize;
+    this.#options = options;
     this.#signal = signal;
   }
 
@@ -76,7 +76,8 @@ export class Lab {
     const options: TargetOptions = {
       socketPath: this.server.socketPath,
       databaseName: `bench_${label}`,
-      poolSize: this.#poolSize,
+      poolSize: this.#options.poolSize,
+      beforeFolder: this.#options.beforeFolder,
       policyFile,
       logFile: join(this.server.folder, `${label}.log`),
     };
@@ -136,9 +137,17 @@ type Reading = Readonly<{
 /** Two loads may run at once; the third overwrites the file of the first. */
 const FILES_MAX = 4;
 
+/** What it works with. */
+export type LabOptions = Readonly<{
+  poolSize: number;
+  load: LoadProgram | null;
+  /** Of the other otpd, `before`. */
+  beforeFolder: string | null;
+}>;
+
 /** Opens a laboratory: starts MySQL and finds the load generator. */
 export async function openLab(
-  options: Readonly<{ poolSize: number; load: LoadProgram | null }>,
+  options: LabOptions,
   say: (line: string) => void,
   signal: AbortSignal,
 ): Promise<Lab> {
@@ -146,7 +155,7 @@ export async function openLab(
   try {
     const counters = await CounterReader.open(server.socketPath);
     const program = options.load ?? findLoadProgram(process.env.PATH ?? '');
-    return new Lab(server, counters, program, options.poolSize, signal);
+    return new Lab(server, counters, program, options, signal);
   } catch (error) {
     await server.stop();
     throw error;

@@ -2,11 +2,11 @@
  * npm run bench: measures otpd and the baselines on a private durable MySQL and writes
  * bench/results/. See bench/README.md.
  */
-import { execFile } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { buildBefore } from './before.ts';
+import type { Before } from './before.ts';
 import { composeChart } from './chart.ts';
 import { runExtras } from './extras.ts';
 import type { Extras } from './extras.ts';
@@ -17,6 +17,7 @@ import type { Machine } from './machine.ts';
 import { readOptions, UsageError } from './options.ts';
 import type { Options } from './options.ts';
 import { runRounds } from './rounds.ts';
+import { run } from './run.ts';
 import type { Sample } from './rounds.ts';
 import { summarise } from './summary.ts';
 import { composeTable } from './table.ts';
@@ -28,15 +29,8 @@ const RESULTS = join(BENCH, 'results');
 /** Variables of otpd that go through from the caller to the otpd that is measured. */
 const SETTINGS: readonly string[] = ['WORKERS', 'DB_CONNECTIONS', 'NODE_OPTIONS'];
 
-/** Installing and compiling take seconds. */
-const BUILD_TIMEOUT_MS = 300_000;
-
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
-}
-
-async function run(folder: string, program: string, ...parameters: string[]): Promise<void> {
-  await promisify(execFile)(program, parameters, { cwd: folder, timeout: BUILD_TIMEOUT_MS });
 }
 
 /** All services run compiled, by plain node. */
@@ -49,7 +43,22 @@ async function build(): Promise<void> {
 
 async function bench(options: Options, signal: AbortSignal): Promise<void> {
   await build();
-  const lab = await openLab(options, say, signal);
+  const before = options.against === null ? null : await buildBefore(ROOT, options.against, run);
+  try {
+    await measure(options, before, signal);
+  } finally {
+    await before?.remove();
+  }
+}
+
+async function measure(
+  options: Options,
+  before: Before | null,
+  signal: AbortSignal,
+): Promise<void> {
+  const { poolSize, load } = options;
+  const folder = before?.folder ?? null;
+  const lab = await openLab({ poolSize, load, beforeFolder: folder }, say, signal);
   try {
     say(`MySQL ${lab.server.version}, load by ${lab.program}`);
     const machine = describeMachine(lab);

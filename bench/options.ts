@@ -27,6 +27,8 @@ export type Options = Readonly<{
   isQuick: boolean;
   poolSize: number;
   load: LoadProgram | null;
+  /** The commit of `before`; null: it is not measured. */
+  against: string | null;
   big: boolean;
   million: boolean;
   /** Of the extras, above 0 and at most 1. */
@@ -44,6 +46,7 @@ const USAGE = `usage: npm run bench -- [OPTION…]
   --seconds S         of each measurement, whole; default 5
   --pool N            connections of each baseline, default 32
   --load wrk|own      default: wrk when it is there
+  --against REF       also: the otpd of another commit, as before (issue and refusal)
   --big               also: with 5 million users and 10 million keys, and one address
   --million           also: memory after a million requests
   --scale X           both in small: times X, such as 0.1
@@ -60,6 +63,8 @@ const QUICK_STEPS: readonly Step[] = [
 ];
 
 const NAMES = ['issue', 'verify', 'refusal', 'flood', 'mixed'];
+/** Of the others the harness prepares what this version understands. */
+const COMPARED = ['issue', 'refusal'];
 const FLOOD_CONNECTIONS = 64;
 const FULL_ROUNDS = 5;
 const QUICK_ROUNDS = 3;
@@ -84,7 +89,7 @@ export function readOptions(argv: readonly string[]): Options {
   const rounds = whole(values.rounds, isQuick ? QUICK_ROUNDS : FULL_ROUNDS);
   const scale = Number(values.scale ?? 1);
   if (!(scale > 0 && scale <= 1)) throw new UsageError(USAGE);
-  const chosen = [values.only, values.connections, values.targets];
+  const chosen = [values.only, values.connections, values.targets, values.against];
   return {
     plan: {
       steps: stepsOf(values, isQuick),
@@ -96,6 +101,7 @@ export function readOptions(argv: readonly string[]): Options {
     isQuick,
     poolSize: whole(values.pool, 32),
     load,
+    against: values.against ?? null,
     big: values.big ?? false,
     million: values.million ?? false,
     scale,
@@ -114,6 +120,7 @@ function parse(argv: readonly string[]) {
       options: {
         quick: flag, big: flag, million: flag, only: text, connections: text, targets: text,
         rounds: text, seconds: text, pool: text, load: text, scale: text,
+        against: text,
       },
     }).values;
   } catch (error) {
@@ -133,10 +140,11 @@ function stepsOf(values: Values, isQuick: boolean): Step[] {
   const chosen = values.targets?.split(',');
   const counts = values.connections?.split(',').map((text) => whole(text, 1));
   const grid = isQuick && counts === undefined ? QUICK_STEPS : fullGrid(counts ?? [1, 8, 64, 256]);
-  return grid.filter(({ workload }) => names.includes(workload)).map((step) => ({
-    ...step,
-    targets: step.targets.filter((name) => chosen?.includes(name) ?? true),
-  }));
+  return grid.filter(({ workload }) => names.includes(workload)).map((step) => {
+    const targets = step.targets.filter((name) => chosen?.includes(name) ?? true);
+    const isCompared = values.against !== undefined && COMPARED.includes(step.workload);
+    return { ...step, targets: isCompared ? [...targets, 'before'] : targets };
+  });
 }
 
 function fullGrid(counts: readonly number[]): Step[] {

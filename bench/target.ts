@@ -1,5 +1,5 @@
 /** The services that are measured, each a process of its own with a database of its own. */
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -8,15 +8,13 @@ import { connect, createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { createDatabase } from '../src/db/create-database.ts';
 import { endProcess } from '../src/db/local/running-process.ts';
-import { migrate } from '../src/db/migrate.ts';
-import { SessionPool } from '../src/db/pool.ts';
-import { openSession } from '../src/db/session.ts';
 import type { DatabaseSettings } from '../src/db/session.ts';
 
 /** The services by name. */
-export const TARGETS = ['floor', 'otpd', 'textbook', 'parts'] as const;
+export const TARGETS = ['floor', 'otpd', 'before', 'textbook', 'parts'] as const;
 export type TargetName = (typeof TARGETS)[number];
 
 /** A running service. */
@@ -38,6 +36,8 @@ export type TargetOptions = Readonly<{
   poolSize: number;
   /** POLICY_FILE of an otpd; '' for none. */
   policyFile: string;
+  /** Where `before` was built; null: it is not measured. */
+  beforeFolder: string | null;
   /** Where its standard error goes. */
   logFile: string;
 }>;
@@ -57,16 +57,16 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
  */
 export async function startTarget(name: TargetName, options: TargetOptions): Promise<Target> {
   const settings = settingsOf(options);
-  const secrets = name === 'otpd' ? `bench:${randomBytes(32).toString('base64')}` : '';
+  const secrets = isOtpd(name) ? `bench:${randomBytes(32).toString('base64')}` : '';
   await createDatabase(settings);
-  if (name === 'otpd') await migrateDatabase(settings);
+  const folder = name === 'before' ? options.beforeFolder ?? '' : ROOT;
+  const variables = { ...process.env, ...environmentOf(name, options, secrets) };
+  if (isOtpd(name)) await run(folder, { ...variables, PORT: '0' }, 'dist/main.js', 'migrate');
   const port = await freePort();
   const log = openSync(options.logFile, 'a', 0o600);
   const child = spawn(process.execPath, programOf(name), {
-    cwd: ROOT,
-    env: {
-      ...process.env, PORT: String(port), ...environmentOf(name, options, secrets),
-    },
+    cwd: folder,
+    env: { ...variables, PORT: String(port) },
     // otpd prints its messages: they go to /dev/null, as the work of a channel is not measured.
     stdio: ['ignore', 'ignore', log],
   });
@@ -89,14 +89,17 @@ function settingsOf({ socketPath, databaseName }: TargetOptions): DatabaseSettin
   };
 }
 
-async function migrateDatabase(settings: DatabaseSettings): Promise<void> {
-  const pool = new SessionPool(() => openSession(settings), 2);
-  await migrate(pool, () => {});
-  pool.close();
+function isOtpd(name: TargetName): boolean {
+  return name === 'otpd' || name === 'before';
 }
 
 function programOf(name: TargetName): string[] {
-  return name === 'otpd' ? ['dist/main.js', 'serve'] : [`bench/dist/targets/${name}.js`];
+  return isOtpd(name) ? ['dist/main.js', 'serve'] : [`bench/dist/targets/${name}.js`];
+}
+
+/** Each version brings its database to its own schema. */
+async function run(cwd: string, env: NodeJS.ProcessEnv, ...command: string[]): Promise<void> {
+  await promisify(execFile)(process.execPath, command, { cwd, env, timeout: READY_TIMEOUT_MS });
 }
 
 /** Empty variables hide those of a .env file. */
@@ -106,7 +109,7 @@ function environmentOf(
   secrets: string,
 ): Record<string, string> {
   const database = { DB_HOST: '', DB_SOCKET: socketPath, DB_USER: 'root', DB_NAME: databaseName };
-  if (name !== 'otpd') return { ...database, DB_CONNECTIONS: String(poolSize) };
+  if (!isOtpd(name)) return { ...database, DB_CONNECTIONS: String(poolSize) };
   return {
     ...database,
     DB_PASSWORD: '',
