@@ -27,8 +27,11 @@ function keepCodes(keep: (code: KnownCode) => void): Delivery {
     channelFor: () => 'console',
     unreachable: () => null,
     localeFor: () => '',
-    dispatch: (messages) => messages.forEach(({ message: { userId, code } }) =>
-      keep({ userId, code })),
+    dispatch: (bundles) => {
+      for (const { open } of bundles) {
+        for (const { message: { userId, code } } of open) keep({ userId, code });
+      }
+    },
     held: 0,
     start: () => {},
     stop: () => Promise.resolve(),

@@ -1,5 +1,6 @@
 -- otps: what became of the message of a code, and of the code before its time.
 --
+-- bundle_id: the row of the outbox that its message was put into. NULL: issued before there was one.
 -- channel: by which the message goes, or went last. NULL: issued before this was kept.
 -- ending: why the code can never be redeemed again, when that is not for its being redeemed or for a
 --   lock: 'failed' (no channel took its message) or 'canceled'. NULL: neither.
@@ -16,6 +17,7 @@ VALUES (7, '0007-otps-delivery', UTC_TIMESTAMP(6))
 ON DUPLICATE KEY UPDATE name = '0007-otps-delivery';
 
 ALTER TABLE otps
+  ADD COLUMN bundle_id BINARY(8) NULL,
   ADD COLUMN channel VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NULL,
   ADD COLUMN ending VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NULL,
   ADD COLUMN is_refunded BOOLEAN NOT NULL DEFAULT FALSE,

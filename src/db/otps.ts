@@ -31,6 +31,7 @@ export type Otp = PairName &
     lockedUntil: Instant | null;
     consecutiveWrong: number;
     verifyIds: Hex;
+    bundleId: Hex | null;
     channel: string | null;
     ending: Ending | null;
     isRefunded: boolean;
@@ -58,7 +59,7 @@ export const KNOWN_SECONDS = 87_000;
 const FROM_SQL = 'FROM otps FORCE INDEX (PRIMARY) WHERE user_id IN (';
 const LOCK_SQL = `SELECT user_id, slot, number, purpose, otp_id, key_id, digest, created_at,
   expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
-  verify_ids, channel, ending, is_refunded ${FROM_SQL}`;
+  verify_ids, bundle_id, channel, ending, is_refunded ${FROM_SQL}`;
 const GLANCE_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, locked_until,
   consecutive_wrong, is_refunded
   ${FROM_SQL}`;
@@ -90,12 +91,12 @@ export function glanceAtOtps(userIds: readonly string[]): Query<OtpGlance[]> {
 }
 
 /** What every new code has; the rest has a default that is right for a pair without attempts. */
-const NEW_COLUMNS =
-  'user_id, slot, number, purpose, otp_id, key_id, digest, created_at, expires_at, channel';
-const NEW_ROW = '(?,?,?,?,X?,?,X?,?,?,?)';
+const NEW_COLUMNS = `user_id, slot, number, purpose, otp_id, key_id, digest, created_at, expires_at, bundle_id,
+  channel`;
+const NEW_ROW = '(?,?,?,?,X?,?,X?,?,?,X?,?)';
 const LATER_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
   verify_ids, ending, is_refunded`;
-const WHOLE_ROW = '(?,?,?,?,X?,?,UNHEX(?),?,?,?,?,?,?,?,?,X?,?,?)';
+const WHOLE_ROW = '(?,?,?,?,X?,?,UNHEX(?),?,?,UNHEX(?),?,?,?,?,?,?,X?,?,?)';
 
 const INSERT_NEW_SQL = `INSERT INTO otps (${NEW_COLUMNS}) VALUES `;
 const INSERT_WHOLE_SQL = `INSERT INTO otps (${NEW_COLUMNS}, ${LATER_COLUMNS}) VALUES `;
@@ -104,8 +105,8 @@ const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE number = new.number, pur
   expires_at = new.expires_at, redeemed_at = new.redeemed_at,
   wrong_attempts = new.wrong_attempts, last_wrong_at = new.last_wrong_at,
   locked_until = new.locked_until, consecutive_wrong = new.consecutive_wrong,
-  verify_ids = new.verify_ids, channel = new.channel, ending = new.ending,
-  is_refunded = new.is_refunded`;
+  verify_ids = new.verify_ids, bundle_id = new.bundle_id, channel = new.channel,
+  ending = new.ending, is_refunded = new.is_refunded`;
 
 /**
  * Writes codes into slots that did not exist; fails, to be rerun, when another transaction was
@@ -130,7 +131,7 @@ function valuesOf(otps: readonly Otp[], isNew: boolean): Value[] {
   const values: Value[] = [];
   for (const otp of otps) {
     values.push(otp.userId, otp.slot, otp.number, otp.purpose, otp.otpId, otp.keyId, otp.digest,
-      formatInstant(otp.createdAt), formatInstant(otp.expiresAt), otp.channel);
+      formatInstant(otp.createdAt), formatInstant(otp.expiresAt), otp.bundleId, otp.channel);
     if (isNew) continue;
     values.push(formatNullableInstant(otp.redeemedAt), otp.wrongAttempts,
       formatNullableInstant(otp.lastWrongAt), formatNullableInstant(otp.lockedUntil),
@@ -172,6 +173,7 @@ export function readOtp(row: Row): Otp {
     lockedUntil,
     consecutiveWrong: glance.consecutiveWrong,
     verifyIds: hexOf(row.verify_ids),
+    bundleId: nullableHexOf(row.bundle_id),
     channel: row.channel as string | null,
     ending: row.ending as Ending | null,
     isRefunded: glance.isRefunded,

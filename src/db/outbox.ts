@@ -2,110 +2,139 @@
 import type { Value } from './bind.ts';
 import { hexOf } from './hex.ts';
 import type { Hex } from './hex.ts';
-import { formatInstant, parseInstant } from './instant.ts';
+import { formatInstant } from './instant.ts';
 import type { Instant } from './instant.ts';
 import { joinKeys } from './keyed-rows.ts';
 import { repeat, write } from './query.ts';
 import type { Query, Write } from './query.ts';
+import type { Row } from './session.ts';
 
-/** A message as it is kept. See schema/0006-outbox.sql for what each member means. */
-export type SealedMessage = Readonly<{
-  otpId: Hex;
+/** Messages as they are kept. See schema/0006-outbox.sql for what each member means. */
+export type SealedBundle = Readonly<{
+  bundleId: Hex;
+  otpIds: readonly Hex[];
   keyId: string;
   sealed: Hex;
-  expiresAt: Instant;
 }>;
 
-/** Who sends it, and until when nobody else may. */
+/** Who sends them, and until when nobody else may. */
 export type Lease = Readonly<{ owner: Hex; leasedUntil: Instant }>;
 
-/** How many bytes name a process. */
+/** How many bytes name a process, and a bundle. */
 export const OWNER_BYTES = 8;
+export const BUNDLE_ID_BYTES = 8;
 
-const PUT_SQL =
-  'INSERT INTO outbox (otp_id, key_id, sealed, expires_at, owner, leased_until) VALUES ';
-const ROW = '(X?,?,X?,?,X?,?)';
+/** As many as are kept inside a row, so that no row needs pages of its own. */
+export const BUNDLE_MESSAGES_MAX = 64;
+
+const OTP_ID_DIGITS = 32;
+
+const COLUMNS = 'bundle_id, otp_ids, key_id, sealed';
+const PUT_SQL = `INSERT INTO outbox (${COLUMNS}, owner, leased_until) VALUES `;
+const ROW = '(X?,X?,?,X?,X?,?)';
 
 /** Stores messages, all under one lease. */
-export function putMessages(messages: readonly SealedMessage[], lease: Lease): Write {
+export function putBundles(bundles: readonly SealedBundle[], lease: Lease): Write {
   const values: Value[] = [];
   const leasedUntil = formatInstant(lease.leasedUntil);
-  for (const { otpId, keyId, sealed, expiresAt } of messages) {
-    values.push(otpId, keyId, sealed, formatInstant(expiresAt), lease.owner, leasedUntil);
+  for (const { bundleId, otpIds, keyId, sealed } of bundles) {
+    values.push(bundleId, otpIds.join(''), keyId, sealed, lease.owner, leasedUntil);
   }
-  return write('outbox.put', PUT_SQL + repeat(messages.length, ROW), values);
+  return write('outbox.put', PUT_SQL + repeat(bundles.length, ROW), values);
 }
 
-/**
- * Erases messages, those that are there. In order, whatever theirs, so that transactions never wait
- * for each other in a ring.
- */
-export function eraseMessages(otpIds: readonly Hex[]): Write {
-  const sql = `DELETE t FROM ${joinKeys('outbox', ['otp_id'], otpIds.length, 'X?')}`;
-  return write('outbox.erase', sql, [...otpIds].sort());
+/** Replaces the messages of bundles by what is left of them, where they have an owner still. */
+export function replaceBundles(bundles: readonly SealedBundle[], owner: Hex): Write {
+  const values: Value[] = [];
+  for (const { bundleId, otpIds, keyId, sealed } of bundles) {
+    values.push(bundleId, otpIds.join(''), keyId, sealed);
+  }
+  const sql = `UPDATE (VALUES ${repeat(bundles.length, 'ROW(X?,X?,?,X?)')}) AS named
+    STRAIGHT_JOIN outbox AS t FORCE INDEX (PRIMARY) ON t.bundle_id = named.column_0
+    SET t.otp_ids = named.column_1, t.key_id = named.column_2, t.sealed = named.column_3
+    WHERE t.owner = X?`;
+  return write('outbox.replace', sql, [...values, owner]);
 }
 
-/** Renews the lease of messages, or gives them a new owner. They must be locked. */
-export function leaseMessages(otpIds: readonly Hex[], { owner, leasedUntil }: Lease): Write {
-  const sql = `UPDATE ${joinKeys('outbox', ['otp_id'], otpIds.length, 'X?')}
+/** Erases bundles, those that are there. */
+export function eraseBundles(bundleIds: readonly Hex[]): Write {
+  const sql = `DELETE t FROM ${joinKeys('outbox', ['bundle_id'], bundleIds.length, 'X?')}`;
+  return write('outbox.erase', sql, bundleIds);
+}
+
+/** Renews the lease of bundles, or gives them a new owner; they must be locked. */
+export function leaseBundles(bundleIds: readonly Hex[], { owner, leasedUntil }: Lease): Write {
+  const sql = `UPDATE ${joinKeys('outbox', ['bundle_id'], bundleIds.length, 'X?')}
     SET t.owner = X?, t.leased_until = ?`;
-  return write('outbox.lease', sql, [...otpIds, owner, formatInstant(leasedUntil)]);
+  return write('outbox.lease', sql, [...bundleIds, owner, formatInstant(leasedUntil)]);
 }
 
 /**
- * Finds messages that their owner has left, or that somebody has just released, and locks them. It
+ * Finds bundles that their owner has left, or that somebody has just released, and locks them. It
  * waits for nobody.
  *
  * @param max how many at the most, those that were left first
  */
-export function lockLeftMessages(max: number): Query<SealedMessage[]> {
+export function lockLeftBundles(max: number): Query<SealedBundle[]> {
   return {
     name: 'outbox.lock_left',
-    sql: `SELECT otp_id, key_id, sealed, expires_at FROM outbox FORCE INDEX (by_lease)
+    sql: `SELECT ${COLUMNS} FROM outbox FORCE INDEX (by_lease)
       WHERE leased_until <= NOW(6) ORDER BY leased_until LIMIT ${max} FOR UPDATE SKIP LOCKED`,
     values: [],
-    read: (rows) => rows.map((row) => ({
-      otpId: hexOf(row.otp_id),
-      keyId: row.key_id as string,
-      sealed: hexOf(row.sealed),
-      expiresAt: parseInstant(row.expires_at as string),
-    })),
-  };
-}
-
-/** Locks those of messages that are there and have an owner still. To be locked last of all. */
-export function lockOwnMessages(otpIds: readonly Hex[], owner: Hex): Query<Set<Hex>> {
-  const { name, sql, values, read } = findMessages(otpIds);
-  return {
-    name: `${name}_own`,
-    sql: `${sql} AND owner = X? FOR UPDATE`,
-    values: [...values, owner],
-    read,
-  };
-}
-
-/** Which of messages are there still, for whoever wants to know. */
-export function findMessages(otpIds: readonly Hex[]): Query<Set<Hex>> {
-  return {
-    name: 'outbox.find',
-    sql: `SELECT otp_id FROM outbox FORCE INDEX (PRIMARY)
-      WHERE otp_id IN (${repeat(otpIds.length, 'X?')})`,
-    values: otpIds,
-    read: (rows) => new Set(rows.map((row) => hexOf(row.otp_id))),
+    read: (rows) => rows.map(readBundle),
   };
 }
 
 /**
- * Asks whether a message was erased, waiting for a transaction that may still be at it.
- *
- * @param otpId a message that a transaction erased whose COMMIT was not answered
+ * Locks those of bundles that are there and have an owner still. To be locked last of all; the
+ * server does it in the order of the primary key, whatever theirs.
  */
-export function isErased(otpId: Hex): Query<boolean> {
-  const { name, sql, values, read } = findMessages([otpId]);
+export function lockOwnBundles(bundleIds: readonly Hex[], owner: Hex): Query<Set<Hex>> {
   return {
-    name: `${name}_erased`,
-    sql: `${sql} FOR UPDATE`,
-    values,
-    read: (rows) => !read(rows).has(otpId),
+    name: 'outbox.lock_own',
+    sql: `SELECT bundle_id FROM outbox FORCE INDEX (PRIMARY)
+      WHERE bundle_id IN (${repeat(bundleIds.length, 'X?')}) AND owner = X? FOR UPDATE`,
+    values: [...bundleIds, owner],
+    read: (rows) => new Set(rows.map((row) => hexOf(row.bundle_id))),
   };
+}
+
+/** Which codes' messages are in the outbox, of those whose user has one of these codes. */
+export function findUnsent(otpIds: readonly Hex[]): Query<Set<Hex>> {
+  return {
+    name: 'outbox.find_unsent',
+    sql: `SELECT outbox.otp_ids FROM otps FORCE INDEX (by_otp_id)
+      STRAIGHT_JOIN outbox FORCE INDEX (PRIMARY) ON outbox.bundle_id = otps.bundle_id
+      WHERE otps.otp_id IN (${repeat(otpIds.length, 'X?')})`,
+    values: otpIds,
+    read: (rows) => new Set(rows.flatMap((row) => splitIds(hexOf(row.otp_ids)))),
+  };
+}
+
+/**
+ * Asks whether a bundle was erased, waiting for a transaction that may still be at it.
+ *
+ * @param bundleId one that a transaction erased whose COMMIT was not answered
+ */
+export function isErased(bundleId: Hex): Query<boolean> {
+  return {
+    name: 'outbox.is_erased',
+    sql: `SELECT bundle_id FROM outbox FORCE INDEX (PRIMARY) WHERE bundle_id = X? FOR UPDATE`,
+    values: [bundleId],
+    read: (rows) => rows.length === 0,
+  };
+}
+
+function readBundle(row: Row): SealedBundle {
+  return {
+    bundleId: hexOf(row.bundle_id),
+    otpIds: splitIds(hexOf(row.otp_ids)),
+    keyId: row.key_id as string,
+    sealed: hexOf(row.sealed),
+  };
+}
+
+function splitIds(text: Hex): Hex[] {
+  return Array.from({ length: text.length / OTP_ID_DIGITS }, (_, index) =>
+    text.slice(index * OTP_ID_DIGITS, (index + 1) * OTP_ID_DIGITS));
 }

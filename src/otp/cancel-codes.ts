@@ -3,7 +3,6 @@ import { READ_CLOCK } from '../db/clock.ts';
 import type { Hex } from '../db/hex.ts';
 import { findUsers, hasEnding } from '../db/otps-by-id.ts';
 import { lockOtps } from '../db/otps.ts';
-import { eraseMessages } from '../db/outbox.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
@@ -12,9 +11,9 @@ import { OtpBook } from './otp-book.ts';
 import type { CancelOutcome } from './outcome.ts';
 
 /**
- * Cancels codes that are open, and withdraws the messages that were not sent yet.
+ * Cancels codes that are open. A message that was not sent yet is not sent any more: whoever sends it
+ * asks before another attempt.
  *
- * @param otpIds unique
  * @returns one outcome for each, in order
  * @throws Unavailable when the database cannot answer
  */
@@ -42,6 +41,5 @@ async function cancelAll(tx: Transaction, otpIds: readonly Hex[]): Promise<Cance
   tx.hasNothingToKeep = false;
   tx.wasCommitted = hasEnding(first, 'canceled');
   otps.store(tx);
-  tx.writes.push(eraseMessages(otps.changed.map(({ otpId }) => otpId)));
   return outcomes;
 }

@@ -1,8 +1,7 @@
 /** The rule of DELETE /otp/{otp_id} as a pure function. */
 import type { Instant } from '../db/instant.ts';
-import { newestOtp } from '../db/otps.ts';
 import type { Otp } from '../db/otps.ts';
-import { isNeeded } from './known-pair.ts';
+import { isNeeded, isOpen } from './known-pair.ts';
 import type { CancelOutcome } from './outcome.ts';
 
 /** How it ends, and the row to write: null when nothing changes. */
@@ -22,9 +21,8 @@ export function decideCancel(
   if (otp === null || !isNeeded(otp, otps, now)) return end('unknown');
   if (otp.ending === 'canceled') return end('canceled');
   if (otp.redeemedAt !== null) return end('used');
-  const isOpen = otp.digest !== null && now < otp.expiresAt
-    && newestOtp(otps, otp.purpose) === otp;
-  return isOpen ? end('canceled', { ...otp, digest: null, ending: 'canceled' }) : end('expired');
+  const mayBeRedeemed = isOpen(otp, otps) && now < otp.expiresAt;
+  return mayBeRedeemed ? end('canceled', { ...otp, digest: null, ending: 'canceled' }) : end('expired');
 }
 
 function end(kind: CancelOutcome['kind'], otp: Otp | null = null): CancelDecision {

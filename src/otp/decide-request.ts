@@ -37,7 +37,9 @@ export type RequestInput = Readonly<{
   otpId: Hex;
   keyId: string;
   digest: Hex;
-  /** By which the message shall go. */
+  /** The row of the outbox that the message goes into. */
+  bundleId: Hex;
+  /** By which it shall be sent. */
   channel: string;
 }>;
 
@@ -47,8 +49,6 @@ export type RequestWrites = Readonly<{
   /** The new code; and the one that it supersedes, when that one must forget its attempts. */
   otps: readonly Otp[];
   address: AddressChange;
-  /** A code whose message, should it not have been sent yet, shall never be. */
-  superseded: Hex | null;
 }>;
 
 /** How a request ends. Writes are null when nothing changes: every case but the last. */
@@ -110,8 +110,7 @@ function replay(answer: StoredAnswer, fingerprint: Hex, limits: Limits): IssueOu
 
 function issue(state: RequestState, input: RequestInput, policy: Policy): RequestDecision {
   const { now } = state;
-  const earlier = newestOtp(state.otps, input.purpose);
-  const otps = supersede(state, earlier, input, policy);
+  const otps = supersede(state, input, policy);
   const address = useAddress(state.address, now);
   const used = [...usesOf(state.otps), { usedAt: now, points: 1 }];
   const user = measureLimit(used, now, policy.userLimit);
@@ -133,9 +132,7 @@ function issue(state: RequestState, input: RequestInput, policy: Policy): Reques
     remainingRequests: outcome.remainingRequests,
     expiresAt: addSeconds(now, policy.keyRetentionSeconds),
   };
-  const isOpen = earlier !== null && earlier.digest !== null && now < earlier.expiresAt;
-  const superseded = isOpen ? earlier.otpId : null;
-  return { outcome, writes: { answer, otps, address, superseded } };
+  return { outcome, writes: { answer, otps, address } };
 }
 
 /** Each code has used one point when it was issued; some were given back. */
@@ -145,12 +142,8 @@ function usesOf(otps: readonly OtpGlance[]): Use[] {
 }
 
 /** The new code of the pair, to which the count of wrong attempts moves on. */
-function supersede(
-  { now, otps }: RequestState,
-  earlier: Otp | null,
-  input: RequestInput,
-  policy: Policy,
-): Otp[] {
+function supersede({ now, otps }: RequestState, input: RequestInput, policy: Policy): Otp[] {
+  const earlier = newestOtp(otps, input.purpose);
   const { slot, number } = nextPlace(otps, earlier, now);
   const { consecutiveWrong, verifyIds } = earlier ?? NEW_PAIR;
   const otp: Otp = {
@@ -167,6 +160,7 @@ function supersede(
     ...(earlier === null ? NO_ATTEMPTS : countedAttempts(earlier, now, policy)),
     consecutiveWrong,
     verifyIds,
+    bundleId: input.bundleId,
     channel: input.channel,
     ending: null,
     isRefunded: false,

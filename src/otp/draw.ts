@@ -1,7 +1,7 @@
 /** What is drawn from the operating system's random source: codes and ids. */
 import { randomBytes, randomInt } from 'node:crypto';
 import type { Hex } from '../db/hex.ts';
-import { OWNER_BYTES } from '../db/outbox.ts';
+import { BUNDLE_ID_BYTES, OWNER_BYTES } from '../db/outbox.ts';
 import { VERIFY_ID_BYTES } from '../db/verify-ids.ts';
 
 /** 128 bits: an otp_id cannot be guessed, and no two are ever the same. */
@@ -30,6 +30,16 @@ export function drawVerifyId(): Hex {
 /** Draws the name of a process in the outbox. */
 export function drawOwner(): Hex {
   return drawBytes(OWNER_BYTES);
+}
+
+/** Draws the name of a bundle of messages. */
+export function drawBundleId(): Hex {
+  return drawBytes(BUNDLE_ID_BYTES);
+}
+
+/** Draws a nonce. */
+export function drawNonce(bytes: number): Hex {
+  return drawBytes(bytes);
 }
 
 /** Drawn ahead, because a call to the random source costs as much for 4 KiB as for 16 bytes. */

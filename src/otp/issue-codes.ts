@@ -2,7 +2,7 @@
 import type { Hex } from '../db/hex.ts';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
-import type { SealedMessage } from '../db/outbox.ts';
+import { BUNDLE_MESSAGES_MAX, putBundles } from '../db/outbox.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { elapsedMs, RunningClock } from '../db/running-clock.ts';
 import type { Sweeper } from '../db/sweep.ts';
@@ -10,16 +10,16 @@ import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
 import type { ChannelName } from './channel.ts';
 import { decideRequest } from './decide-request.ts';
-import type { Delivery, IssuedMessage } from './delivery/delivery.ts';
-import { LEASE_SECONDS } from './delivery/parcel.ts';
-import type { ParcelLease } from './delivery/parcel.ts';
-import { drawCode, drawId } from './draw.ts';
+import { Bundle, LEASE_SECONDS } from './delivery/bundle.ts';
+import type { Outgoing } from './delivery/bundle.ts';
+import type { Delivery } from './delivery/delivery.ts';
+import { drawBundleId, drawCode, drawId } from './draw.ts';
 import { nameRequest } from './named-request.ts';
 import type { NamedRequest } from './named-request.ts';
 import type { IssueInput, IssueOutcome } from './outcome.ts';
 import type { Policies } from './policy.ts';
 import { RequestLedger } from './request-ledger.ts';
-import { sealMessage } from './seal.ts';
+import { groupBy } from './rows.ts';
 import { digestCode } from './secrets.ts';
 import type { Secrets } from './secrets.ts';
 
@@ -39,9 +39,8 @@ type Member = NamedRequest &
     keyId: string;
     code: string;
     digest: Hex;
+    bundleId: Hex;
     channel: ChannelName;
-    locale: string;
-    sealed: Hex;
   }>;
 
 /**
@@ -56,76 +55,79 @@ export async function issueCodes(
   parts: IssueParts,
   inputs: readonly IssueInput[],
 ): Promise<IssueOutcome[]> {
-  const members = inputs.map((input) => drawMember(parts, input));
-  const { outcomes, now, lease }
-    = await transaction(parts.pool, (tx) => decideAll(tx, members, parts));
+  const members = drawMembers(parts, inputs);
+  const { outcomes, bundles } = await transaction(parts.pool, (tx) =>
+    decideAll(tx, members, parts));
   // The answers go first: sending is work of its own.
-  setImmediate(() => {
-    const issued = members.filter((_, index) => isIssued(outcomes[index]!));
-    parts.delivery.dispatch(issued.map((member) => messageOf(member, now)), lease);
-  });
+  if (bundles.length > 0) setImmediate(() => parts.delivery.dispatch(bundles));
   return outcomes;
 }
 
-function isIssued(outcome: IssueOutcome): boolean {
-  return outcome.kind === 'issued' && !outcome.replayed;
+function drawMembers(parts: IssueParts, inputs: readonly IssueInput[]): Member[] {
+  let bundleId = '';
+  return inputs.map((input, index) => {
+    if (index % BUNDLE_MESSAGES_MAX === 0) bundleId = drawBundleId();
+    return drawMember(parts, input, bundleId);
+  });
 }
 
-function drawMember(parts: IssueParts, input: IssueInput): Member {
+function drawMember(parts: IssueParts, input: IssueInput, bundleId: Hex): Member {
   // Member by member, because spreading an object into a larger one costs more than a digest.
   const { userId, purpose, address, policy, keyDigest, fingerprint, acceptLanguage }
     = nameRequest(parts.policies, input);
-  const { secrets: { current }, delivery } = parts;
+  const { current } = parts.secrets;
   const otpId = drawId();
   const code = drawCode(policy.codeDigits);
   const digest = digestCode(current, otpId, userId, purpose, code);
-  const locale = delivery.localeFor(purpose, acceptLanguage);
-  const { lifetimeSeconds } = policy;
-  const contents = { userId, purpose, code, lifetimeSeconds, locale, address };
+  const channel = parts.delivery.channelFor(userId);
   return {
     userId, purpose, address, policy, keyDigest, fingerprint, acceptLanguage,
-    otpId, keyId: current.id, code, digest, locale,
-    channel: delivery.channelFor(userId),
-    sealed: sealMessage(current, otpId, contents),
+    otpId, keyId: current.id, code, digest, bundleId, channel,
   };
 }
 
-type Decided = Readonly<{ outcomes: IssueOutcome[]; now: Instant; lease: ParcelLease }>;
+type Decided = Readonly<{ outcomes: IssueOutcome[]; bundles: Bundle[] }>;
 
 async function decideAll(
   tx: Transaction,
   members: readonly Member[],
-  { sweeper, delivery: { owner } }: IssueParts,
+  { sweeper, secrets, delivery }: IssueParts,
 ): Promise<Decided> {
   const sweep = sweeper.next(members.length, members[0]!);
   const askedAtMs = elapsedMs();
   const ledger = await RequestLedger.load(tx, members, sweep);
+  const issued: Member[] = [];
   const outcomes = members.map((member) => {
     const { outcome, writes } = decideRequest(ledger.stateOf(member), member, member.policy);
-    if (writes !== null) ledger.apply(member, writes, sealedOf(member, ledger.now));
+    if (writes !== null) {
+      ledger.apply(member, writes);
+      issued.push(member);
+    }
     return outcome;
   });
-  const leasedUntil = addSeconds(ledger.now, LEASE_SECONDS);
-  if (ledger.isUnchanged) tx.hasNothingToKeep = true;
-  else {
-    ledger.store(tx, { owner, leasedUntil });
-    await sweep?.removeDead(tx);
+  if (issued.length === 0) {
+    tx.hasNothingToKeep = true;
+    return { outcomes, bundles: [] };
   }
-  const clock = new RunningClock(ledger.now, askedAtMs);
-  return { outcomes, now: ledger.now, lease: { clock, leasedUntil } };
+  const leasedUntil = addSeconds(ledger.now, LEASE_SECONDS);
+  const lease = { clock: new RunningClock(ledger.now, askedAtMs), leasedUntil };
+  const bundles = [...groupBy(issued, ({ bundleId }) => bundleId)].map(([bundleId, list]) =>
+    new Bundle(bundleId, list.map((one) => outgoing(one, ledger.now, delivery)), lease));
+  ledger.store(tx);
+  const sealed = bundles.map((bundle) => bundle.seal(secrets.current));
+  tx.writes.push(putBundles(sealed, { owner: delivery.owner, leasedUntil }));
+  await sweep?.removeDead(tx);
+  return { outcomes, bundles };
 }
 
-function sealedOf({ otpId, keyId, sealed, policy }: Member, now: Instant): SealedMessage {
-  return { otpId, keyId, sealed, expiresAt: addSeconds(now, policy.lifetimeSeconds) };
-}
-
-function messageOf(member: Member, now: Instant): IssuedMessage {
-  const { otpId, userId, purpose, code, locale, policy, address, channel } = member;
+function outgoing(member: Member, now: Instant, { localeFor }: Delivery): Outgoing {
+  const { otpId, userId, purpose, code, policy, address, channel, acceptLanguage } = member;
   const { lifetimeSeconds } = policy;
   const expiresAt = addSeconds(now, lifetimeSeconds);
+  const locale = localeFor(purpose, acceptLanguage);
   return {
     message: { otpId, userId, purpose, code, lifetimeSeconds, expiresAt, locale },
     address,
-    channel,
+    planned: channel,
   };
 }

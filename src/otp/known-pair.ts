@@ -2,7 +2,7 @@
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import { KNOWN_SECONDS, newestOtp } from '../db/otps.ts';
-import type { OtpGlance } from '../db/otps.ts';
+import type { Otp, OtpGlance } from '../db/otps.ts';
 import { isPointLive } from './window.ts';
 
 /**
@@ -33,4 +33,14 @@ export function knownPair<T extends OtpGlance>(
 export function isNeeded(otp: OtpGlance, otps: readonly OtpGlance[], now: Instant): boolean {
   if (isPointLive(otp.createdAt, now)) return true;
   return newestOtp(otps, otp.purpose) === otp && !isForgotten(otp, now);
+}
+
+/**
+ * Whether a code can be redeemed, unless its time is over: it was neither redeemed nor closed, and
+ * no newer one of its pair has superseded it.
+ *
+ * @param otps all codes of the user
+ */
+export function isOpen(otp: Otp, otps: readonly Otp[]): boolean {
+  return otp.digest !== null && newestOtp(otps, otp.purpose) === otp;
 }

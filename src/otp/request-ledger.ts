@@ -5,13 +5,10 @@
 import { READ_CLOCK } from '../db/clock.ts';
 import { isAnswerStored, loadAnswers } from '../db/idempotency-keys.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
-import type { Hex } from '../db/hex.ts';
 import type { Instant } from '../db/instant.ts';
 import { lockSlots } from '../db/ip-rate-limits.ts';
 import { lockOtps } from '../db/otps.ts';
 import type { Otp } from '../db/otps.ts';
-import { eraseMessages, putMessages } from '../db/outbox.ts';
-import type { Lease, SealedMessage } from '../db/outbox.ts';
 import type { Sweep } from '../db/sweep.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { AddressBook } from './address-book.ts';
@@ -28,8 +25,6 @@ export class RequestLedger {
   readonly #answers: AnswerBook;
   readonly #otps: OtpBook;
   readonly #addresses: AddressBook;
-  readonly #messages: SealedMessage[] = [];
-  readonly #superseded: Hex[] = [];
   /** The answer of the first code that was issued. */
   #firstAnswer: StoredAnswer | null = null;
 
@@ -75,14 +70,11 @@ export class RequestLedger {
     };
   }
 
-  /** Takes a member's writes into the state, and the message that carries its code. */
-  apply(member: NamedRequest, writes: RequestWrites, message: SealedMessage): void {
-    const { answer, otps, address, superseded } = writes;
+  /** Takes a member's writes into the state. */
+  apply(member: NamedRequest, { answer, otps, address }: RequestWrites): void {
     this.#answers.add(answer);
     for (const otp of otps) this.#otps.put(otp);
     this.#addresses.put(member.address, address);
-    this.#messages.push(message);
-    if (superseded !== null) this.#superseded.push(superseded);
     this.#firstAnswer ??= answer;
   }
 
@@ -91,20 +83,13 @@ export class RequestLedger {
     return this.#firstAnswer === null;
   }
 
-  /**
-   * Writes what changed, each row once, each table in one statement; says how to prove it.
-   *
-   * @param lease of the process that will send the messages
-   */
-  store(tx: Transaction, lease: Lease): void {
+  /** Writes what changed, each row once, each table in one statement; says how to prove it. */
+  store(tx: Transaction): void {
     const first = this.#firstAnswer;
     if (first === null) return;
     tx.wasCommitted = isAnswerStored(first.keyDigest, first.otpId);
     this.#otps.store(tx);
     this.#addresses.store(tx);
     this.#answers.store(tx);
-    tx.writes.push(putMessages(this.#messages, lease));
-    // Also one of this very list: a newer code of the pair came in the same transaction.
-    if (this.#superseded.length > 0) tx.writes.push(eraseMessages(this.#superseded));
   }
 }

@@ -2,7 +2,7 @@
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Hex } from '../db/hex.ts';
 import { readOtpsOfUsers } from '../db/otps-by-id.ts';
-import { findMessages } from '../db/outbox.ts';
+import { findUnsent } from '../db/outbox.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { transaction } from '../db/transaction.ts';
 import type { StatusOutcome } from './outcome.ts';
@@ -12,7 +12,6 @@ import { statusOf } from './status-of.ts';
 /**
  * Tells what became of codes.
  *
- * @param otpIds unique
  * @returns one outcome for each, in order
  * @throws Unavailable when the database cannot answer
  */
@@ -23,7 +22,7 @@ export function tellStatuses(
   return transaction(pool, async (tx) => {
     // The outbox first: what is accepted in between is told as pending, and never as sent too soon.
     const [unsent, otps, now] = await tx.askLast(
-      findMessages(otpIds), readOtpsOfUsers(otpIds), READ_CLOCK);
+      findUnsent(otpIds), readOtpsOfUsers(otpIds), READ_CLOCK);
     const otpsOf = groupBy(otps, ({ userId }) => userId);
     const byId = new Map(otps.map((otp) => [otp.otpId, otp]));
     return otpIds.map((otpId) => {

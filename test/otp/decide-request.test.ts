@@ -15,6 +15,7 @@ const INPUT: RequestInput = {
   otpId: 'ab'.repeat(16),
   keyId: 'k2',
   digest: 'cd'.repeat(32),
+  bundleId: 'ef'.repeat(8),
   channel: 'sms',
 };
 
@@ -43,7 +44,8 @@ test('issues the first code', () => {
     limits: { user, address },
   });
   assert.equal(writes?.otps, [otpWith({
-    otpId: INPUT.otpId, keyId: 'k2', digest: INPUT.digest, expiresAt: at(300), channel: 'sms',
+    otpId: INPUT.otpId, keyId: 'k2', digest: INPUT.digest, expiresAt: at(300),
+    bundleId: INPUT.bundleId, channel: 'sms',
   })]);
   assert.equal(writes?.address.write, {
     kind: 'slot', slot: { slot: 0, usedAt: NOW, points: 1, refunded: 0 },

@@ -42,6 +42,7 @@ export function otpWith(changes: Partial<Otp> = {}): Otp {
     lockedUntil: null,
     consecutiveWrong: 0,
     verifyIds: '',
+    bundleId: 'cc'.repeat(8),
     channel: 'console',
     ending: null,
     isRefunded: false,

@@ -4,11 +4,13 @@
  */
 import type { Hex } from '../../db/hex.ts';
 import { Unavailable } from '../../db/unavailable.ts';
-import type { Channel, ChannelName } from '../channel.ts';
+import type { Channel } from '../channel.ts';
+import { BundleSaver } from './bundle-saver.ts';
+import type { Bundle } from './bundle.ts';
 import type { NoteDelivery } from './note.ts';
 import { OutboxQueue } from './outbox-queue.ts';
-import type { Outbox } from './outbox.ts';
-import type { Parcel } from './parcel.ts';
+import type { Failed, Outbox } from './outbox.ts';
+import { Parcel } from './parcel.ts';
 import { Sender } from './sender.ts';
 
 /** Attempts that may be under way: a provider that takes a second still takes 256 a second. */
@@ -23,8 +25,9 @@ export class Courier {
   readonly #outbox: Outbox;
   readonly #note: NoteDelivery;
   readonly #queue: OutboxQueue;
-  /** All messages that are neither erased nor left to others. */
-  readonly #held = new Map<Hex, Parcel>();
+  readonly #saver: BundleSaver;
+  /** All bundles that are neither erased nor left to others. */
+  readonly #bundles = new Map<Hex, Bundle>();
   readonly #sending = new Set<Parcel>();
   readonly #timers = new Set<NodeJS.Timeout>();
   #ready: Parcel[] = [];
@@ -37,35 +40,49 @@ export class Courier {
     this.#outbox = outbox;
     this.#note = note;
     this.#queue = new OutboxQueue(outbox);
+    this.#saver = new BundleSaver({
+      outbox,
+      note,
+      onSaved: (erased) => {
+        for (const { bundleId } of erased) this.#bundles.delete(bundleId);
+        this.#onProgress();
+      },
+    });
   }
 
   /** How many messages are on their way. */
   get held(): number {
-    return this.#held.size;
+    let sum = 0;
+    for (const bundle of this.#bundles.values()) sum += bundle.size;
+    return sum;
   }
 
   /** How many more may be handed in. */
   get room(): number {
-    return this.#isStopping ? 0 : HELD_MAX - this.#held.size;
+    return this.#isStopping ? 0 : HELD_MAX - this.held;
   }
 
-  /** The message of a code, while this process has it. */
-  parcelOf(otpId: Hex): Parcel | undefined {
-    return this.#held.get(otpId);
+  /** A bundle that this process has. */
+  bundleOf(bundleId: Hex): Bundle | undefined {
+    return this.#bundles.get(bundleId);
   }
 
-  /** Sends a message, or leaves it to others when there is no room. */
-  dispatch(parcel: Parcel): void {
-    if (this.#held.size >= HELD_MAX) return;
-    this.#held.set(parcel.message.otpId, parcel);
+  /**
+   * Sends the messages of a bundle, or leaves it to others when there is no room.
+   *
+   * @param isInDoubt whether codes may have come to an end: they were not committed just now
+   */
+  dispatch(bundle: Bundle, isInDoubt: boolean): void {
+    if (this.#bundles.size >= HELD_MAX) return;
+    this.#bundles.set(bundle.bundleId, bundle);
     if (this.#isStopping) return;
-    this.#ready.push(parcel);
+    for (const one of bundle.open) this.#ready.push(new Parcel(one, bundle, isInDoubt));
     this.#pump();
   }
 
-  /** Closes the code of a message that cannot be read, so that nobody can send it. */
-  async giveUp(otpId: Hex): Promise<void> {
-    await this.#queue.fail({ otpId, address: null });
+  /** Closes the codes of messages that cannot be read, so that nobody can send them. */
+  async giveUp(failed: readonly Failed[]): Promise<void> {
+    await Promise.all(failed.map((one) => this.#queue.fail(one)));
   }
 
   /**
@@ -80,18 +97,17 @@ export class Courier {
     await new Promise((resolve) => { setImmediate(resolve); });
     await this.#settle(timeoutMs);
     this.#sender.close();
-    // An attempt that is under way still may succeed: its lease stays. So does what was accepted.
-    const left = [...this.#held.values()].filter((parcel) =>
-      !parcel.isAccepted && !this.#sending.has(parcel));
-    if (left.length === 0) return;
-    await this.#outbox.release(left.map(({ message }) => message.otpId)).catch(() => {});
+    // An attempt that is under way still may succeed: the lease of its bundle stays.
+    for (const { bundle } of this.#sending) this.#bundles.delete(bundle.bundleId);
+    const left = [...this.#bundles.keys()];
+    if (left.length > 0) await this.#outbox.release(left).catch(() => {});
   }
 
   #settle(timeoutMs: number): Promise<void> {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, timeoutMs);
       this.#onProgress = () => {
-        if (this.#sending.size > 0 || this.#queue.isBusy) return;
+        if (this.#sending.size > 0 || this.#saver.isBusy) return;
         clearTimeout(timer);
         resolve();
       };
@@ -131,51 +147,41 @@ export class Courier {
       const channel = this.#sender.pick(parcel);
       if (channel === null) return this.#putOff(parcel);
       if (parcel.mustBeRenewed) {
-        if (await this.#queue.renew(parcel)) continue;
-        this.#held.delete(parcel.message.otpId);
-        return;
+        const renewal = await this.#queue.renew(parcel);
+        if (renewal === 'lost') this.#bundles.delete(parcel.bundle.bundleId);
+        if (renewal === 'ended') this.#saver.settle(parcel);
+        if (renewal !== 'ours') return;
+        continue;
       }
       const verdict = await this.#sender.send(parcel, channel);
-      if (verdict === 'accepted') return void this.#mark(parcel, channel.name);
+      if (verdict === 'accepted') {
+        const { planned, message: { otpId, userId } } = parcel;
+        const { name } = channel;
+        return this.#saver.settle(parcel, name === planned ? null
+          : { otpId, userId, channel: name });
+      }
       if (verdict === 'retry') return this.#putOff(parcel);
     }
   }
 
-  /** Erases what was accepted, and does not give up: until it is erased it may be sent again. */
-  async #mark(parcel: Parcel, name: ChannelName): Promise<void> {
-    const { otpId, userId } = parcel.message;
-    parcel.isAccepted = true;
-    const accepted = { otpId, userId, channel: name, isOther: name !== parcel.planned };
-    try {
-      await this.#queue.markAccepted(accepted);
-      this.#held.delete(otpId);
-    } catch (error) {
-      if (!(error instanceof Unavailable)) this.#note({ event: 'delivery_fault', error });
-      this.#later(parcel.putOff(), () => { void this.#mark(parcel, name); });
-    }
-    this.#onProgress();
-  }
-
   async #fail(parcel: Parcel, reason: 'refused' | 'expired'): Promise<void> {
-    const { address, message: { otpId } } = parcel;
-    const isClosed = await this.#queue.fail({ otpId, address });
-    this.#held.delete(otpId);
-    if (isClosed) this.#note({ event: 'delivery_failed', otpId, reason });
+    const { address, bundle: { bundleId }, message: { otpId } } = parcel;
+    const isClosed = await this.#queue.fail({ otpId, bundleId, address });
+    if (!isClosed) {
+      this.#bundles.delete(bundleId);
+      return;
+    }
+    this.#saver.settle(parcel);
+    this.#note({ event: 'delivery_failed', otpId, reason });
   }
 
   #putOff(parcel: Parcel): void {
-    this.#later(parcel.putOff(), () => {
-      this.#ready.push(parcel);
-      this.#pump();
-    });
-  }
-
-  #later(delayMs: number, action: () => void): void {
     if (this.#isStopping) return;
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
-      action();
-    }, delayMs);
+      this.#ready.push(parcel);
+      this.#pump();
+    }, parcel.putOff());
     this.#timers.add(timer.unref());
   }
 }

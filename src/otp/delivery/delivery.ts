@@ -1,16 +1,15 @@
 /** The delivery of messages as the operations see it, and its wiring. */
 import type { Hex } from '../../db/hex.ts';
 import type { SessionPool } from '../../db/pool.ts';
-import type { Channel, ChannelName, Message, Words } from '../channel.ts';
+import type { Channel, ChannelName, Words } from '../channel.ts';
 import { drawOwner } from '../draw.ts';
 import type { Policies } from '../policy.ts';
 import type { Secrets } from '../secrets.ts';
+import type { Bundle } from './bundle.ts';
 import { Courier } from './courier.ts';
 import { LookOut } from './look-out.ts';
 import type { NoteDelivery } from './note.ts';
 import { Outbox } from './outbox.ts';
-import { Parcel } from './parcel.ts';
-import type { ParcelLease } from './parcel.ts';
 
 /** What delivery needs. */
 export type DeliveryParts = Readonly<{
@@ -23,13 +22,6 @@ export type DeliveryParts = Readonly<{
   note: NoteDelivery;
 }>;
 
-/** A message of a code that was issued. */
-export type IssuedMessage = Readonly<{
-  message: Message;
-  address: string;
-  channel: ChannelName;
-}>;
-
 /** Sends what was committed, and what other processes have left. */
 export type Delivery = Readonly<{
   /** Names this process in the outbox. */
@@ -40,7 +32,7 @@ export type Delivery = Readonly<{
   unreachable: (userId: string) => string | null;
   localeFor: Words['localeFor'];
   /** Takes messages whose COMMIT was answered. */
-  dispatch: (messages: readonly IssuedMessage[], lease: ParcelLease) => void;
+  dispatch: (bundles: readonly Bundle[]) => void;
   /** How many messages this process has on their way. */
   readonly held: number;
   /** Begins to look for messages that other processes have left. */
@@ -53,7 +45,7 @@ export type Delivery = Readonly<{
 export function createDelivery(parts: DeliveryParts): Delivery {
   const { pool, policies, secrets, channels, words, note } = parts;
   const owner = drawOwner();
-  const outbox = new Outbox(pool, policies, owner);
+  const outbox = new Outbox({ pool, policies, secrets, owner });
   const courier = new Courier(channels, outbox, note);
   const lookOut = new LookOut({ outbox, courier, secrets, note });
   const first = channels[0]!;
@@ -62,13 +54,10 @@ export function createDelivery(parts: DeliveryParts): Delivery {
     owner,
     channelFor: (userId: string) => (reaching(userId) ?? first).name,
     unreachable: (userId: string) =>
-      reaching(userId) !== undefined ? null
-        : channels.map(({ wants }) => wants).join(' or '),
+      (reaching(userId) !== undefined ? null : channels.map(({ wants }) => wants).join(' or ')),
     localeFor: words.localeFor,
-    dispatch: (messages: readonly IssuedMessage[], lease: ParcelLease) => {
-      for (const { message, address, channel } of messages) {
-        courier.dispatch(new Parcel(message, address, channel, lease));
-      }
+    dispatch: (bundles: readonly Bundle[]) => {
+      for (const bundle of bundles) courier.dispatch(bundle, false);
     },
     get held() { return courier.held; },
     start: () => lookOut.start(),

@@ -1,21 +1,22 @@
 /** Takes over the messages that processes have left which died, stopped or had no room for them. */
 import { randomInt } from 'node:crypto';
-import type { SealedMessage } from '../../db/outbox.ts';
+import type { SealedBundle } from '../../db/outbox.ts';
+import { BUNDLE_MESSAGES_MAX } from '../../db/outbox.ts';
 import { Unavailable } from '../../db/unavailable.ts';
-import { openMessage } from '../seal.ts';
+import { openMessages } from '../seal.ts';
 import type { Secrets } from '../secrets.ts';
+import { Bundle } from './bundle.ts';
+import type { HeldLease } from './bundle.ts';
 import type { Courier } from './courier.ts';
 import type { NoteDelivery } from './note.ts';
 import type { Outbox } from './outbox.ts';
-import { Parcel } from './parcel.ts';
-import type { ParcelLease } from './parcel.ts';
 
 /** One question to a table that is nearly always empty; codes live for minutes. */
 const LOOK_MS = 4000;
 /** So that many processes do not look at the same time. */
 const LOOK_SPREAD_MS = 2000;
 
-const LIST_MAX = 500;
+const LIST_MAX = 50;
 
 /** What it needs. */
 export type LookOutParts = Readonly<{
@@ -60,34 +61,33 @@ export class LookOut {
   /** True when it took over as many as it could at once. */
   async #takeOver(): Promise<boolean> {
     const { outbox, courier, note } = this.#parts;
-    const max = Math.min(LIST_MAX, courier.room);
+    const max = Math.min(LIST_MAX, Math.floor(courier.room / BUNDLE_MESSAGES_MAX));
     if (max <= 0) return false;
-    const { messages, lease } = await outbox.takeOver(max);
+    const { bundles, lease } = await outbox.takeOver(max);
     let count = 0;
-    for (const message of messages) {
-      const own = courier.parcelOf(message.otpId);
+    for (const sealed of bundles) {
+      const own = courier.bundleOf(sealed.bundleId);
       // This process was too busy, or stopped for too long, to renew it.
       if (own !== undefined) own.renew(lease);
       else {
-        await this.#take(message, lease);
-        count += 1;
+        await this.#take(sealed, lease);
+        count += sealed.otpIds.length;
       }
     }
     if (count > 0) note({ event: 'delivery_taken_over', count });
-    return count > 0 && messages.length === max;
+    return count > 0 && bundles.length === max;
   }
 
-  async #take(sealed: SealedMessage, lease: ParcelLease): Promise<void> {
-    const { courier, secrets, note } = this.#parts;
-    const { otpId, keyId, expiresAt } = sealed;
+  async #take({ bundleId, otpIds, keyId, sealed }: SealedBundle, lease: HeldLease): Promise<void> {
+    const { courier, secrets, note, outbox } = this.#parts;
     const secret = secrets.byId.get(keyId);
-    const contents = secret === undefined ? null : openMessage(secret, otpId, sealed.sealed);
-    if (contents === null) {
-      note({ event: 'delivery_unreadable', otpId });
-      return courier.giveUp(otpId);
-    }
-    const { address, ...message } = contents;
-    // Which channel its code's row names is not known here: none, so that it is written anew.
-    courier.dispatch(new Parcel({ otpId, expiresAt, ...message }, address, '', lease));
+    const messages = secret === undefined ? null : openMessages(secret, bundleId, otpIds, sealed);
+    // Which channels the rows of the codes name is not known here: none, so they are written anew.
+    const list = messages?.map((one) => ({ ...one, planned: '' })) ?? [];
+    const bundle = new Bundle(bundleId, list, lease);
+    if (messages !== null) return courier.dispatch(bundle, true);
+    for (const otpId of otpIds) note({ event: 'delivery_unreadable', otpId });
+    await courier.giveUp(otpIds.map((otpId) => ({ otpId, bundleId, address: null })));
+    await outbox.save([bundle], []);
   }
 }

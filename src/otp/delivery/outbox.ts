@@ -2,134 +2,150 @@
 import { READ_CLOCK } from '../../db/clock.ts';
 import type { Hex } from '../../db/hex.ts';
 import { addSeconds } from '../../db/instant.ts';
-import type { Instant } from '../../db/instant.ts';
 import { lockSlots } from '../../db/ip-rate-limits.ts';
-import { findUsers } from '../../db/otps-by-id.ts';
+import { findUsers, readOtpsOfUsers } from '../../db/otps-by-id.ts';
 import { lockOtps } from '../../db/otps.ts';
 import type { Otp } from '../../db/otps.ts';
 import {
-  eraseMessages, isErased, leaseMessages, lockLeftMessages, lockOwnMessages,
+  eraseBundles, isErased, leaseBundles, lockLeftBundles, lockOwnBundles, replaceBundles,
 } from '../../db/outbox.ts';
-import type { SealedMessage } from '../../db/outbox.ts';
+import type { SealedBundle } from '../../db/outbox.ts';
 import type { SessionPool } from '../../db/pool.ts';
 import { elapsedMs, RunningClock } from '../../db/running-clock.ts';
 import { transaction } from '../../db/transaction.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import { AddressBook } from '../address-book.ts';
 import { decideFailure } from '../decide-failure.ts';
+import { isOpen } from '../known-pair.ts';
 import { OtpBook } from '../otp-book.ts';
 import type { Policies } from '../policy.ts';
-import { LEASE_SECONDS } from './parcel.ts';
-import type { ParcelLease } from './parcel.ts';
+import { groupBy } from '../rows.ts';
+import type { Secrets } from '../secrets.ts';
+import { LEASE_SECONDS } from './bundle.ts';
+import type { Bundle, HeldLease } from './bundle.ts';
+import type { Parcel } from './parcel.ts';
 
-/** A message that a channel has accepted. */
-export type Accepted = Readonly<{
-  otpId: Hex;
-  userId: string;
-  channel: string;
-  /** Whether the code's row names another channel. */
-  isOther: boolean;
+/** A message that went by another channel than its code's row names. */
+export type Rerouted = Readonly<{ otpId: Hex; userId: string; channel: string }>;
+
+/** A code whose message no channel will take; the address is null when it is not known any more. */
+export type Failed = Readonly<{ otpId: Hex; bundleId: Hex; address: string | null }>;
+
+/** What the outbox needs. */
+export type OutboxParts = Readonly<{
+  pool: SessionPool;
+  policies: Policies;
+  secrets: Secrets;
+  /** Names this process, OWNER_BYTES. */
+  owner: Hex;
 }>;
-
-/** A message that no channel will take; the address is null when it is not known any more. */
-export type Failed = Readonly<{ otpId: Hex; address: string | null }>;
 
 /** The outbox, as one process sees it. All of it throws Unavailable when the database is away. */
 export class Outbox {
-  readonly #pool: SessionPool;
-  readonly #policies: Policies;
-  readonly #owner: Hex;
+  readonly #parts: OutboxParts;
 
-  /** @param owner names this process, OWNER_BYTES */
-  constructor(pool: SessionPool, policies: Policies, owner: Hex) {
-    this.#pool = pool;
-    this.#policies = policies;
-    this.#owner = owner;
+  constructor(parts: OutboxParts) {
+    this.#parts = parts;
   }
 
-  /** Takes over messages that somebody has left, the expired ones too; at most `max`. */
+  /** Takes over bundles that somebody has left, at most `max`. */
   takeOver(
     max: number,
-  ): Promise<Readonly<{ messages: readonly SealedMessage[]; lease: ParcelLease }>> {
-    return transaction(this.#pool, async (tx) => {
+  ): Promise<Readonly<{ bundles: readonly SealedBundle[]; lease: HeldLease }>> {
+    return transaction(this.#parts.pool, async (tx) => {
       const askedAtMs = elapsedMs();
-      const [messages, now] = await tx.ask(lockLeftMessages(max), READ_CLOCK);
+      const [bundles, now] = await tx.ask(lockLeftBundles(max), READ_CLOCK);
       const leasedUntil = addSeconds(now, LEASE_SECONDS);
-      this.#lease(tx, messages.map(({ otpId }) => otpId), leasedUntil);
-      return { messages, lease: { clock: new RunningClock(now, askedAtMs), leasedUntil } };
+      this.#lease(tx, bundles.map(({ bundleId }) => bundleId), leasedUntil);
+      return { bundles, lease: { clock: new RunningClock(now, askedAtMs), leasedUntil } };
     });
   }
 
   /**
-   * Renews the lease of messages.
+   * Renews the leases of messages.
    *
-   * @returns those that are to be sent still: not erased, and not taken over by another process
+   * @returns the bundles that are this process's still, and the codes that can be redeemed still
    */
-  hold(otpIds: readonly Hex[]): Promise<Readonly<{ held: Set<Hex>; lease: ParcelLease }>> {
-    return this.#holdFor(otpIds, LEASE_SECONDS);
-  }
-
-  /** Lets any process take over messages, at once. */
-  async release(otpIds: readonly Hex[]): Promise<void> {
-    await this.#holdFor(otpIds, 0);
-  }
-
-  #holdFor(otpIds: readonly Hex[], seconds: number) {
-    return transaction(this.#pool, async (tx) => {
+  renew(parcels: readonly Parcel[]): Promise<Readonly<{
+    held: ReadonlySet<Hex>; open: ReadonlySet<Hex>; lease: HeldLease;
+  }>> {
+    const bundleIds = [...new Set(parcels.map(({ bundle }) => bundle.bundleId))];
+    const otpIds = parcels.map(({ message }) => message.otpId);
+    return transaction(this.#parts.pool, async (tx) => {
       const askedAtMs = elapsedMs();
-      const [held, now] = await tx.ask(lockOwnMessages(otpIds, this.#owner), READ_CLOCK);
-      const leasedUntil = addSeconds(now, seconds);
+      const [held, otps, now] = await tx.ask(
+        lockOwnBundles(bundleIds, this.#parts.owner), readOtpsOfUsers(otpIds), READ_CLOCK);
+      const leasedUntil = addSeconds(now, LEASE_SECONDS);
       this.#lease(tx, [...held], leasedUntil);
-      return { held, lease: { clock: new RunningClock(now, askedAtMs), leasedUntil } };
+      const otpsOf = groupBy(otps, ({ userId }) => userId);
+      const open = otps.filter((otp) => isOpen(otp, otpsOf.get(otp.userId)!));
+      return {
+        held,
+        open: new Set(open.map(({ otpId }) => otpId)),
+        lease: { clock: new RunningClock(now, askedAtMs), leasedUntil },
+      };
     });
   }
 
-  #lease(tx: Transaction, otpIds: readonly Hex[], leasedUntil: Instant): void {
-    if (otpIds.length === 0) tx.hasNothingToKeep = true;
-    else tx.writes.push(leaseMessages(otpIds, { owner: this.#owner, leasedUntil }));
+  /** Lets any process take over bundles, at once. */
+  release(bundleIds: readonly Hex[]): Promise<void> {
+    return transaction(this.#parts.pool, async (tx) => {
+      const [held, now] = await tx.ask(
+        lockOwnBundles(bundleIds, this.#parts.owner), READ_CLOCK);
+      this.#lease(tx, [...held], now);
+    });
   }
 
-  /** Erases messages that were accepted, and says by which channel they went. */
-  markAccepted(list: readonly Accepted[]): Promise<void> {
-    return transaction(this.#pool, async (tx) => {
-      const others = list.filter(({ isOther }) => isOther);
-      if (others.length > 0) await setChannels(tx, others);
-      tx.writes.push(eraseMessages(list.map(({ otpId }) => otpId)));
-      tx.wasCommitted = isErased(list[0]!.otpId);
+  #lease(tx: Transaction, bundleIds: readonly Hex[], leasedUntil: number): void {
+    if (bundleIds.length === 0) tx.hasNothingToKeep = true;
+    else tx.writes.push(leaseBundles(bundleIds, { owner: this.#parts.owner, leasedUntil }));
+  }
+
+  /** Erases bundles of which nothing is left, and seals what is left of the others anew. */
+  save(bundles: readonly Bundle[], rerouted: readonly Rerouted[]): Promise<void> {
+    const { pool, secrets, owner } = this.#parts;
+    // What is left may change while this is under way: then it is saved again.
+    const left = bundles.filter(({ size }) => size > 0).map((one) => one.seal(secrets.current));
+    const done = bundles.filter(({ size }) => size === 0).map(({ bundleId }) => bundleId).sort();
+    return transaction(pool, async (tx) => {
+      if (rerouted.length > 0) await setChannels(tx, rerouted);
+      if (left.length > 0) tx.writes.push(replaceBundles(left, owner));
+      if (done.length > 0) tx.writes.push(eraseBundles(done));
+      tx.wasCommitted = done.length > 0 ? isErased(done[0]!) : null;
     });
   }
 
   /**
-   * Closes the codes of messages that no channel will take, gives their quota points back, and
-   * erases them.
+   * Closes codes whose messages no channel will take, and gives their quota points back.
    *
-   * @returns the messages that this happened to: the others are not this process's any more
+   * @returns those that this happened to, or had happened to before: the others are in bundles that
+   *   are not this process's any more
    */
   fail(list: readonly Failed[]): Promise<Set<Hex>> {
     const otpIds = list.map(({ otpId }) => otpId);
-    return transaction(this.#pool, async (tx) => {
+    const bundleIds = [...new Set(list.map(({ bundleId }) => bundleId))];
+    return transaction(this.#parts.pool, async (tx) => {
       const [users] = await tx.ask(findUsers(otpIds));
       const otps = new OtpBook(await lockUsers(tx, users.values()));
       const addresses = new AddressBook(await lockAddresses(tx, list));
-      const [now, own] = await tx.ask(READ_CLOCK, lockOwnMessages(otpIds, this.#owner));
-      if (own.size === 0) {
-        tx.hasNothingToKeep = true;
-        return own;
+      const [now, own] = await tx.ask(
+        READ_CLOCK, lockOwnBundles(bundleIds, this.#parts.owner));
+      const ours = list.filter(({ bundleId }) => own.has(bundleId));
+      for (const { otpId, address } of ours) {
+        const otp = otps.find(users.get(otpId), otpId);
+        if (otp !== null) this.#closeOne(now, otp, address, otps, addresses);
       }
-      for (const failed of list) {
-        const otp = own.has(failed.otpId) ? otps.find(users.get(failed.otpId), failed.otpId) : null;
-        if (otp !== null) this.#closeOne(now, otp, failed.address, otps, addresses);
+      if (otps.changed.length === 0) tx.hasNothingToKeep = true;
+      else {
+        otps.store(tx);
+        addresses.store(tx);
       }
-      otps.store(tx);
-      addresses.store(tx);
-      tx.writes.push(eraseMessages([...own]));
-      tx.wasCommitted = isErased([...own][0]!);
-      return own;
+      return new Set(ours.map(({ otpId }) => otpId));
     });
   }
 
   #closeOne(
-    now: Instant,
+    now: number,
     otp: Otp,
     address: string | null,
     otps: OtpBook,
@@ -137,14 +153,14 @@ export class Outbox {
   ): void {
     const uses = address === null ? null : addresses.of(address);
     const state = { now, otp, otps: otps.of(otp.userId), address: uses };
-    const writes = decideFailure(state, this.#policies.for(otp.purpose));
+    const writes = decideFailure(state, this.#parts.policies.for(otp.purpose));
     if (writes === null) return;
     otps.put(writes.otp);
     if (address !== null && writes.address !== null) addresses.put(address, writes.address);
   }
 }
 
-async function setChannels(tx: Transaction, list: readonly Accepted[]): Promise<void> {
+async function setChannels(tx: Transaction, list: readonly Rerouted[]): Promise<void> {
   const otps = new OtpBook(await lockUsers(tx, list.map(({ userId }) => userId)));
   for (const { otpId, userId, channel } of list) {
     const otp = otps.find(userId, otpId);

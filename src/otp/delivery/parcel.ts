@@ -1,50 +1,38 @@
-/** A message on its way, as the process that sends it holds it. */
+/** One message on its way: its bundle, and what has been tried. */
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
-import type { RunningClock } from '../../db/running-clock.ts';
-import { SEND_TIMEOUT_MS } from '../channel.ts';
 import type { Channel, Message } from '../channel.ts';
 import { backoffMs } from './backoff.ts';
-
-/**
- * How long nobody else may send a message after its owner has said that it will: long enough to
- * send it twice, and short enough that what a dead process has left still reaches its user.
- */
-export const LEASE_SECONDS = 20;
-
-/** An attempt must end within its lease, whatever else takes its time. */
-const LEASE_RESERVE_MS = 2000;
+import type { Bundle, Outgoing } from './bundle.ts';
 
 /** A provider that fails so often in a row is left for the next one, if there is one. */
 const ATTEMPTS_BEFORE_NEXT = 3;
 
-/** A message, its lease, and what has been tried. */
+/** A message and its attempts. */
 export class Parcel {
   readonly message: Message;
   /** Of the client that asked for the code: its quota point may have to be given back. */
   readonly address: string;
   /** The channel that the code's row names. */
   readonly planned: string;
+  readonly bundle: Bundle;
   /** Most messages are accepted at the first attempt, and have none. */
   readonly #tries: Try[] = [];
-  /** A channel has accepted it, and it is not erased yet. */
-  isAccepted = false;
-  #isLeaseInDoubt = false;
-  #clock: RunningClock;
-  #leasedUntil: Instant;
+  #isInDoubt: boolean;
   #delays = 0;
 
-  constructor(message: Message, address: string, planned: string, lease: ParcelLease) {
+  /** @param isInDoubt whether the code may have come to an end: it was not committed just now */
+  constructor({ message, address, planned }: Outgoing, bundle: Bundle, isInDoubt: boolean) {
     this.message = message;
     this.address = address;
     this.planned = planned;
-    this.#clock = lease.clock;
-    this.#leasedUntil = lease.leasedUntil;
+    this.bundle = bundle;
+    this.#isInDoubt = isInDoubt;
   }
 
   /** The database's clock, as far as it is known. */
   now(): Instant {
-    return this.#clock.now();
+    return this.bundle.now();
   }
 
   /** Whether its code has expired. */
@@ -53,24 +41,21 @@ export class Parcel {
   }
 
   /**
-   * Whether the outbox must be asked before an attempt: it was put off, and may have been
-   * superseded or canceled since; or an attempt might not end before others may begin one.
+   * Whether the database must be asked before an attempt: the code may have been superseded,
+   * canceled or redeemed since; or an attempt might not end before others may begin one.
    */
   get mustBeRenewed(): boolean {
-    const endsAt = this.now() + (SEND_TIMEOUT_MS + LEASE_RESERVE_MS) * 1000;
-    return this.#isLeaseInDoubt || endsAt >= this.#leasedUntil;
+    return this.#isInDoubt || !this.bundle.isLeased;
   }
 
-  /** Takes a renewed lease. */
-  renew({ clock, leasedUntil }: ParcelLease): void {
-    this.#clock = clock;
-    this.#leasedUntil = leasedUntil;
-    this.#isLeaseInDoubt = false;
+  /** The database was asked: it is to be sent, and its lease is renewed. */
+  noteRenewal(): void {
+    this.#isInDoubt = false;
   }
 
   /** Puts it off: how many milliseconds, longer each time. */
   putOff(): number {
-    this.#isLeaseInDoubt = true;
+    this.#isInDoubt = true;
     this.#delays += 1;
     return backoffMs(this.#delays - 1);
   }
@@ -119,6 +104,3 @@ export class Parcel {
 
 /** What has been tried with one channel. */
 type Try = { channel: Channel; attempts: number; isRefused: boolean; notBefore: Instant };
-
-/** A lease as the process that holds it knows it. */
-export type ParcelLease = Readonly<{ clock: RunningClock; leasedUntil: Instant }>;

@@ -128,7 +128,6 @@ test('a canceled message is not sent any more', async () => {
   const { otpId } = await stage.issue(process);
   await eventually('it was tried', () => channel.sent.length === 1);
   assert.equal(await process.service.cancel(otpId, () => true), { kind: 'canceled' });
-  assert.is(await stage.unsent(), 0);
   await eventually('it is let go', () => process.delivery.held === 0);
   assert.is(channel.sent.length, 1);
 });
@@ -222,6 +221,54 @@ test('a process that stops waits for the attempt that is under way', async () =>
   gate.open(ACCEPTED);
   await stopped;
   await stage.untilStatus(process, otpId, 'sent');
+});
+
+test('of a bundle what is accepted is left out, and its code is sent, while another one waits',
+  async () => {
+    const gate = createGate<Verdict>();
+    const channel = scripted('sms', () => gate.promise, ACCEPTED);
+    const process = stage.process([channel]);
+    const issued = await Promise.all([1, 2, 3].map(() => stage.issue(process)));
+    const [waiting] = channel.sent.length > 0 ? channel.sent : [];
+    const first = waiting?.otpId ?? issued[0]!.otpId;
+    const others = issued.filter(({ otpId }) => otpId !== first);
+    await Promise.all(others.map(({ otpId }) => stage.untilStatus(process, otpId, 'sent')));
+    await stage.untilStatus(process, first, 'pending');
+    // Who finds the bundle finds the one that is left, and no other.
+    stage.setClock(20);
+    const heirChannel = scripted('sms', ACCEPTED);
+    const heir = stage.process([heirChannel]);
+    heir.delivery.start();
+    await stage.untilStatus(heir, first, 'sent');
+    assert.equal(heirChannel.sent.map(({ otpId }) => otpId), [first]);
+    gate.open(ACCEPTED);
+    await stage.untilEmpty();
+  });
+
+test('a message whose code has come to an end is not sent by whoever takes it over', async () => {
+  const dead = stage.process([scripted('sms', () => new Promise(() => {}))]);
+  const { otpId } = await stage.issue(dead);
+  await dead.service.cancel(otpId, () => true);
+  stage.setClock(20);
+  const channel = scripted('sms', ACCEPTED);
+  const heir = stage.process([channel]);
+  heir.delivery.start();
+  await stage.untilEmpty();
+  assert.is(channel.sent.length, 0);
+  await stage.untilStatus(heir, otpId, 'canceled');
+});
+
+test('one transaction of many codes needs few rows, each with at most 64 messages', async () => {
+  const process = stage.process([scripted('sms', () => new Promise(() => {}))]);
+  const users = Array.from({ length: 100 }, (_, index) => `v${index}`);
+  await Promise.all(users.map((userId, index) => process.service.issue({
+    userId, purpose: 'login', address: `10.1.0.${index}`, key: userId, acceptLanguage: '',
+  }, () => true)));
+  const rows = await stage.database.query('SELECT LENGTH(otp_ids) DIV 16 AS n FROM outbox');
+  const counts = rows.map(({ n }) => Number(n));
+  assert.is(counts.reduce((sum, count) => sum + count, 0), 100);
+  assert.ok(counts.every((count) => count <= 64), `${counts}`);
+  assert.ok(counts.length < 20, `${counts}`);
 });
 
 test.run();

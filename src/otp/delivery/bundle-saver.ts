@@ -1,0 +1,98 @@
+/**
+ * Writes to the outbox what became of messages, many at a time: a bundle of which nothing is left is
+ * erased soon; what is left of one is sealed anew after a while, because more may be accepted.
+ */
+import { elapsedMs } from '../../db/running-clock.ts';
+import { Unavailable } from '../../db/unavailable.ts';
+import { backoffMs } from './backoff.ts';
+import type { Bundle } from './bundle.ts';
+import type { NoteDelivery } from './note.ts';
+import type { Outbox, Rerouted } from './outbox.ts';
+import type { Parcel } from './parcel.ts';
+
+/** It is no hurry: one list of what was accepted meanwhile costs one flush to disk. */
+const DONE_MS = 20;
+
+/** Until then a crash may repeat what was accepted, so it is not long. */
+const LEFT_MS = 100;
+
+/** What it needs. */
+export type BundleSaverParts = Readonly<{
+  outbox: Outbox;
+  note: NoteDelivery;
+  /** Told of bundles that are erased, and whenever it has nothing to do. */
+  onSaved: (erased: readonly Bundle[]) => void;
+}>;
+
+/** Saves the bundles of one process. */
+export class BundleSaver {
+  readonly #parts: BundleSaverParts;
+  readonly #changed = new Set<Bundle>();
+  #rerouted: Rerouted[] = [];
+  #timer: NodeJS.Timeout | null = null;
+  #isHurried = false;
+  #isSaving = false;
+  #failures = 0;
+  #allSavedAtMs = -Infinity;
+
+  constructor(parts: BundleSaverParts) {
+    this.#parts = parts;
+  }
+
+  /** True while something is to be saved. */
+  get isBusy(): boolean {
+    return this.#isSaving || this.#changed.size > 0;
+  }
+
+  /** Leaves a message out of its bundle: it was accepted, or its code has come to an end. */
+  settle({ message, bundle }: Parcel, rerouted: Rerouted | null = null): void {
+    bundle.settle(message);
+    this.#changed.add(bundle);
+    if (rerouted !== null) this.#rerouted.push(rerouted);
+    this.#schedule(bundle.size === 0);
+  }
+
+  /** A bundle of which one is done makes it hurry; the others of it wait for the next time. */
+  #schedule(isHurried: boolean): void {
+    if (this.#isSaving || (this.#timer !== null && (this.#isHurried || !isHurried))) return;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#isHurried = isHurried;
+    this.#arm(isHurried ? DONE_MS : LEFT_MS);
+  }
+
+  #arm(delayMs: number): void {
+    this.#timer = setTimeout(() => void this.#save(), delayMs).unref();
+  }
+
+  async #save(): Promise<void> {
+    this.#timer = null;
+    this.#isSaving = true;
+    const now = elapsedMs();
+    const isAll = now - this.#allSavedAtMs >= LEFT_MS;
+    if (isAll) this.#allSavedAtMs = now;
+    const bundles = [...this.#changed].filter(({ size }) => isAll || size === 0);
+    const rerouted = this.#rerouted;
+    for (const bundle of bundles) this.#changed.delete(bundle);
+    this.#rerouted = [];
+    const erased = bundles.filter(({ size }) => size === 0);
+    try {
+      await this.#parts.outbox.save(bundles, rerouted);
+      this.#failures = 0;
+      this.#parts.onSaved(erased);
+    } catch (error) {
+      if (!(error instanceof Unavailable)) this.#parts.note({ event: 'delivery_fault', error });
+      for (const bundle of bundles) this.#changed.add(bundle);
+      this.#rerouted.push(...rerouted);
+      this.#failures += 1;
+    }
+    this.#isSaving = false;
+    this.#goOn();
+  }
+
+  #goOn(): void {
+    if (this.#changed.size === 0) return;
+    this.#isHurried = [...this.#changed].some(({ size }) => size === 0);
+    const delayMs = this.#isHurried ? DONE_MS : LEFT_MS;
+    this.#arm(this.#failures === 0 ? delayMs : backoffMs(this.#failures));
+  }
+}
