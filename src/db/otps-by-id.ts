@@ -6,33 +6,42 @@ import type { Ending, Otp } from './otps.ts';
 import { repeat } from './query.ts';
 import type { Query } from './query.ts';
 
+/** The public name of a code, and the bundle that it may be of. */
+export type OtpName = Readonly<{ otpId: Hex; bundleId: Hex }>;
+
 /**
  * Finds the users of codes, without a lock: whoever changes a code locks all codes of its user
  * next, and looks again.
  *
- * @param otpIds unique
  * @returns the user by code; of an unknown code nothing
  */
-export function findUsers(otpIds: readonly Hex[]): Query<Map<Hex, string>> {
+export function findUsers(names: readonly OtpName[]): Query<Map<Hex, string>> {
   return {
     name: 'otps.find_users',
-    sql: `SELECT otp_id, user_id FROM otps FORCE INDEX (by_otp_id)
-      WHERE otp_id IN (${repeat(otpIds.length, 'X?')})`,
-    values: otpIds,
+    sql: `SELECT otp_id, user_id FROM otps FORCE INDEX (by_bundle) WHERE ${isOneOf(names)}`,
+    values: valuesOf(names),
     read: (rows) => new Map(rows.map((row) => [hexOf(row.otp_id), row.user_id as string])),
   };
 }
 
 /** Reads all codes of the users of codes, without a lock, in no promised order. */
-export function readOtpsOfUsers(otpIds: readonly Hex[]): Query<Otp[]> {
+export function readOtpsOfUsers(names: readonly OtpName[]): Query<Otp[]> {
   return {
     name: 'otps.read_of_users',
-    sql: `SELECT t.* FROM (SELECT DISTINCT user_id FROM otps FORCE INDEX (by_otp_id)
-        WHERE otp_id IN (${repeat(otpIds.length, 'X?')})) AS named
+    sql: `SELECT t.* FROM (SELECT DISTINCT user_id FROM otps FORCE INDEX (by_bundle)
+        WHERE ${isOneOf(names)}) AS named
       STRAIGHT_JOIN otps AS t FORCE INDEX (PRIMARY) ON t.user_id = named.user_id`,
-    values: otpIds,
+    values: valuesOf(names),
     read: (rows) => rows.map(readOtp),
   };
+}
+
+function isOneOf(names: readonly OtpName[]): string {
+  return `(bundle_id, otp_id) IN (${repeat(names.length, '(X?,X?)')})`;
+}
+
+function valuesOf(names: readonly OtpName[]): Hex[] {
+  return names.flatMap(({ bundleId, otpId }) => [bundleId, otpId]);
 }
 
 /**

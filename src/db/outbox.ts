@@ -99,14 +99,13 @@ export function lockOwnBundles(bundleIds: readonly Hex[], owner: Hex): Query<Set
   };
 }
 
-/** Which codes' messages are in the outbox, of those whose user has one of these codes. */
-export function findUnsent(otpIds: readonly Hex[]): Query<Set<Hex>> {
+/** The codes whose messages are in bundles, for whoever wants to know. */
+export function findUnsent(bundleIds: readonly Hex[]): Query<Set<Hex>> {
   return {
     name: 'outbox.find_unsent',
-    sql: `SELECT outbox.otp_ids FROM otps FORCE INDEX (by_otp_id)
-      STRAIGHT_JOIN outbox FORCE INDEX (PRIMARY) ON outbox.bundle_id = otps.bundle_id
-      WHERE otps.otp_id IN (${repeat(otpIds.length, 'X?')})`,
-    values: otpIds,
+    sql: `SELECT otp_ids FROM outbox FORCE INDEX (PRIMARY)
+      WHERE bundle_id IN (${repeat(bundleIds.length, 'X?')})`,
+    values: bundleIds,
     read: (rows) => new Set(rows.flatMap((row) => splitIds(hexOf(row.otp_ids)))),
   };
 }

@@ -2,13 +2,16 @@
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Hex } from '../db/hex.ts';
 import { findUsers, hasEnding } from '../db/otps-by-id.ts';
+import type { OtpName } from '../db/otps-by-id.ts';
 import { lockOtps } from '../db/otps.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { decideCancel } from './decide-cancel.ts';
 import { OtpBook } from './otp-book.ts';
+import { placesOf } from './otp-id.ts';
 import type { CancelOutcome } from './outcome.ts';
+import type { Secrets } from './secrets.ts';
 
 /**
  * Cancels codes that are open. A message that was not sent yet is not sent any more: whoever sends it
@@ -18,14 +21,19 @@ import type { CancelOutcome } from './outcome.ts';
  * @throws Unavailable when the database cannot answer
  */
 export function cancelCodes(
-  pool: SessionPool,
+  { pool, secrets }: Readonly<{ pool: SessionPool; secrets: Secrets }>,
   otpIds: readonly Hex[],
 ): Promise<CancelOutcome[]> {
-  return transaction(pool, (tx) => cancelAll(tx, otpIds));
+  const places = otpIds.flatMap((otpId) => placesOf(secrets, otpId));
+  return transaction(pool, (tx) => cancelAll(tx, otpIds, places));
 }
 
-async function cancelAll(tx: Transaction, otpIds: readonly Hex[]): Promise<CancelOutcome[]> {
-  const [users] = await tx.ask(findUsers(otpIds));
+async function cancelAll(
+  tx: Transaction,
+  otpIds: readonly Hex[],
+  places: readonly OtpName[],
+): Promise<CancelOutcome[]> {
+  const [users] = await tx.ask(findUsers(places));
   tx.hasNothingToKeep = true;
   if (users.size === 0) return otpIds.map(() => ({ kind: 'unknown' }));
   const [loaded, now] = await tx.ask(lockOtps([...new Set(users.values())]), READ_CLOCK);

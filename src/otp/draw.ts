@@ -4,9 +4,6 @@ import type { Hex } from '../db/hex.ts';
 import { BUNDLE_ID_BYTES, OWNER_BYTES } from '../db/outbox.ts';
 import { VERIFY_ID_BYTES } from '../db/verify-ids.ts';
 
-/** 128 bits: an otp_id cannot be guessed, and no two are ever the same. */
-const ID_BYTES = 16;
-
 /**
  * Draws a code: every one of the 10^digits is equally likely, leading zeros are kept (contract,
  * "The code"; NIST SP 800-63B-4, 3.1.3.2).
@@ -15,11 +12,6 @@ const ID_BYTES = 16;
  */
 export function drawCode(digits: number): string {
   return String(randomInt(10 ** digits)).padStart(digits, '0');
-}
-
-/** Draws an id of 16 random bytes. */
-export function drawId(): Hex {
-  return drawBytes(ID_BYTES);
 }
 
 /** Draws the name of a verification. */
@@ -32,13 +24,25 @@ export function drawOwner(): Hex {
   return drawBytes(OWNER_BYTES);
 }
 
-/** Draws the name of a bundle of messages. */
+/** The bundles of one process follow each other, so that their rows are appended. */
+const BUNDLE_RUN_BYTES = 5;
+const BUNDLES_PER_RUN = 2 ** (8 * (BUNDLE_ID_BYTES - BUNDLE_RUN_BYTES));
+let bundleRun: Hex = '';
+let bundleNumber = BUNDLES_PER_RUN;
+
+/** Draws the name of a bundle of messages: random bits, and a number that counts up. */
 export function drawBundleId(): Hex {
-  return drawBytes(BUNDLE_ID_BYTES);
+  if (bundleNumber === BUNDLES_PER_RUN) {
+    bundleRun = drawBytes(BUNDLE_RUN_BYTES);
+    bundleNumber = 0;
+  }
+  const number = bundleNumber.toString(16).padStart(2 * (BUNDLE_ID_BYTES - BUNDLE_RUN_BYTES), '0');
+  bundleNumber += 1;
+  return bundleRun + number;
 }
 
-/** Draws a nonce. */
-export function drawNonce(bytes: number): Hex {
+/** Draws so many random bytes. */
+export function drawRandom(bytes: number): Hex {
   return drawBytes(bytes);
 }
 

@@ -2,6 +2,7 @@
 import type { Hex } from '../db/hex.ts';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
+import type { OtpName } from '../db/otps-by-id.ts';
 import { BUNDLE_MESSAGES_MAX, putBundles } from '../db/outbox.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { elapsedMs, RunningClock } from '../db/running-clock.ts';
@@ -13,11 +14,12 @@ import { decideRequest } from './decide-request.ts';
 import { Bundle, LEASE_SECONDS } from './delivery/bundle.ts';
 import type { Outgoing } from './delivery/bundle.ts';
 import type { Delivery } from './delivery/delivery.ts';
-import { drawBundleId, drawCode, drawId } from './draw.ts';
+import { drawBundleId, drawCode } from './draw.ts';
 import { nameRequest } from './named-request.ts';
 import type { NamedRequest } from './named-request.ts';
 import type { IssueInput, IssueOutcome } from './outcome.ts';
 import type { Policies } from './policy.ts';
+import { drawOtpIds } from './otp-id.ts';
 import { RequestLedger } from './request-ledger.ts';
 import { groupBy } from './rows.ts';
 import { digestCode } from './secrets.ts';
@@ -64,19 +66,23 @@ export async function issueCodes(
 }
 
 function drawMembers(parts: IssueParts, inputs: readonly IssueInput[]): Member[] {
-  let bundleId = '';
-  return inputs.map((input, index) => {
-    if (index % BUNDLE_MESSAGES_MAX === 0) bundleId = drawBundleId();
-    return drawMember(parts, input, bundleId);
-  });
+  const members: Member[] = [];
+  for (let start = 0; start < inputs.length; start += BUNDLE_MESSAGES_MAX) {
+    const ofOneBundle = inputs.slice(start, start + BUNDLE_MESSAGES_MAX);
+    const bundleId = drawBundleId();
+    const otpIds = drawOtpIds(parts.secrets.current, bundleId, ofOneBundle.length);
+    ofOneBundle.forEach((input, index) => {
+      members.push(drawMember(parts, input, { bundleId, otpId: otpIds[index]! }));
+    });
+  }
+  return members;
 }
 
-function drawMember(parts: IssueParts, input: IssueInput, bundleId: Hex): Member {
+function drawMember(parts: IssueParts, input: IssueInput, { bundleId, otpId }: OtpName): Member {
   // Member by member, because spreading an object into a larger one costs more than a digest.
   const { userId, purpose, address, policy, keyDigest, fingerprint, acceptLanguage }
     = nameRequest(parts.policies, input);
   const { current } = parts.secrets;
-  const otpId = drawId();
   const code = drawCode(policy.codeDigits);
   const digest = digestCode(current, otpId, userId, purpose, code);
   const channel = parts.delivery.channelFor(userId);

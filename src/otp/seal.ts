@@ -6,7 +6,7 @@ import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto';
 import type { Hex } from '../db/hex.ts';
 import type { Instant } from '../db/instant.ts';
 import type { Message } from './channel.ts';
-import { drawNonce } from './draw.ts';
+import { drawRandom } from './draw.ts';
 import type { Secret } from './secrets.ts';
 
 /** A message, and the client address whose quota point was used for it. */
@@ -35,7 +35,7 @@ export function sealMessages(secret: Secret, bundleId: Hex, list: readonly Seala
     const { userId, purpose, code, lifetimeSeconds, expiresAt, locale } = message;
     return [userId, purpose, code, lifetimeSeconds, expiresAt, locale, address];
   });
-  const nonce = drawNonce(NONCE_BYTES);
+  const nonce = drawRandom(NONCE_BYTES);
   const cipher = createCipheriv(ALGORITHM, keyOf(secret, bundleId), Buffer.from(nonce, 'hex'));
   cipher.setAAD(Buffer.from(list.map(({ message }) => message.otpId).join(''), 'hex'));
   const sealed = cipher.update(JSON.stringify(kept), 'utf8', 'hex') + cipher.final('hex');

@@ -53,13 +53,13 @@ export function createOtpService(parts: IssueParts, lanes: LaneOptions = LANES):
     run: (inputs) => redeemCodes(parts, inputs),
     subjectsOf: ({ userId }) => [userId],
   });
-  const { pool, delivery } = parts;
+  const { delivery } = parts;
   const byId = { ...lanes, subjectsOf: (otpId: Hex) => [otpId] };
   const status = new Collector<Hex, StatusOutcome>({
-    ...byId, run: (otpIds) => tellStatuses(pool, otpIds),
+    ...byId, run: (otpIds) => tellStatuses(parts, otpIds),
   });
   const cancel = new Collector<Hex, CancelOutcome>({
-    ...byId, run: (otpIds) => cancelCodes(pool, otpIds),
+    ...byId, run: (otpIds) => cancelCodes(parts, otpIds),
   });
   return Object.freeze({
     issue: createIssue(parts, lanes),

@@ -5,8 +5,10 @@ import { readOtpsOfUsers } from '../db/otps-by-id.ts';
 import { findUnsent } from '../db/outbox.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { transaction } from '../db/transaction.ts';
+import { placesOf } from './otp-id.ts';
 import type { StatusOutcome } from './outcome.ts';
 import { groupBy } from './rows.ts';
+import type { Secrets } from './secrets.ts';
 import { statusOf } from './status-of.ts';
 
 /**
@@ -16,13 +18,15 @@ import { statusOf } from './status-of.ts';
  * @throws Unavailable when the database cannot answer
  */
 export function tellStatuses(
-  pool: SessionPool,
+  { pool, secrets }: Readonly<{ pool: SessionPool; secrets: Secrets }>,
   otpIds: readonly Hex[],
 ): Promise<StatusOutcome[]> {
+  const places = otpIds.flatMap((otpId) => placesOf(secrets, otpId));
+  const bundleIds = places.map(({ bundleId }) => bundleId);
   return transaction(pool, async (tx) => {
     // The outbox first: what is accepted in between is told as pending, and never as sent too soon.
     const [unsent, otps, now] = await tx.askLast(
-      findUnsent(otpIds), readOtpsOfUsers(otpIds), READ_CLOCK);
+      findUnsent(bundleIds), readOtpsOfUsers(places), READ_CLOCK);
     const otpsOf = groupBy(otps, ({ userId }) => userId);
     const byId = new Map(otps.map((otp) => [otp.otpId, otp]));
     return otpIds.map((otpId) => {

@@ -70,11 +70,12 @@ export class Outbox {
     held: ReadonlySet<Hex>; open: ReadonlySet<Hex>; lease: HeldLease;
   }>> {
     const bundleIds = [...new Set(parcels.map(({ bundle }) => bundle.bundleId))];
-    const otpIds = parcels.map(({ message }) => message.otpId);
+    const names = parcels.map(({ message: { otpId }, bundle: { bundleId } }) =>
+      ({ otpId, bundleId }));
     return transaction(this.#parts.pool, async (tx) => {
       const askedAtMs = elapsedMs();
       const [held, otps, now] = await tx.ask(
-        lockOwnBundles(bundleIds, this.#parts.owner), readOtpsOfUsers(otpIds), READ_CLOCK);
+        lockOwnBundles(bundleIds, this.#parts.owner), readOtpsOfUsers(names), READ_CLOCK);
       const leasedUntil = addSeconds(now, LEASE_SECONDS);
       this.#lease(tx, [...held], leasedUntil);
       const otpsOf = groupBy(otps, ({ userId }) => userId);
@@ -122,10 +123,9 @@ export class Outbox {
    *   are not this process's any more
    */
   fail(list: readonly Failed[]): Promise<Set<Hex>> {
-    const otpIds = list.map(({ otpId }) => otpId);
     const bundleIds = [...new Set(list.map(({ bundleId }) => bundleId))];
     return transaction(this.#parts.pool, async (tx) => {
-      const [users] = await tx.ask(findUsers(otpIds));
+      const [users] = await tx.ask(findUsers(list));
       const otps = new OtpBook(await lockUsers(tx, users.values()));
       const addresses = new AddressBook(await lockAddresses(tx, list));
       const [now, own] = await tx.ask(

@@ -1,7 +1,7 @@
 /** A message, words for it, and an end to all that a test file starts. */
 import { randomBytes } from 'node:crypto';
 import type { Channel, Message, Words } from '../../../src/otp/channel.ts';
-import { drawCode, drawId } from '../../../src/otp/draw.ts';
+import { drawCode, drawRandom } from '../../../src/otp/draw.ts';
 import { startHttpSink } from '../../harness/http-sink.ts';
 import type { HttpSink, SinkOptions } from '../../harness/http-sink.ts';
 
@@ -18,7 +18,7 @@ export const WORDS: Words = {
 /** A message with a code that stands nowhere else. */
 export function newMessage(members: Partial<Message> = {}): Message {
   return {
-    otpId: drawId(),
+    otpId: drawRandom(16),
     userId: '+14155550123',
     purpose: 'login',
     code: drawCode(10),
