@@ -33,6 +33,7 @@ export function logFault(fault: { requestId: string; route: string; error: unkno
 }
 
 const LEVELS: Readonly<Record<DeliveryNote['event'], string>> = {
+  delivery_retry: 'info',
   delivery_refused: 'warn',
   delivery_failed: 'warn',
   delivery_unreadable: 'error',

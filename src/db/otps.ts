@@ -91,8 +91,8 @@ export function glanceAtOtps(userIds: readonly string[]): Query<OtpGlance[]> {
 }
 
 /** What every new code has; the rest has a default that is right for a pair without attempts. */
-const NEW_COLUMNS = `user_id, slot, number, purpose, otp_id, key_id, digest, created_at, expires_at, bundle_id,
-  channel`;
+const NEW_COLUMNS = `user_id, slot, number, purpose, otp_id, key_id, digest, created_at,
+  expires_at, bundle_id, channel`;
 const NEW_ROW = '(?,?,?,?,X?,?,X?,?,?,X?,?)';
 const LATER_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
   verify_ids, ending, is_refunded`;

@@ -14,8 +14,8 @@ import type { CancelOutcome } from './outcome.ts';
 import type { Secrets } from './secrets.ts';
 
 /**
- * Cancels codes that are open. A message that was not sent yet is not sent any more: whoever sends it
- * asks before another attempt.
+ * Cancels codes that are open. A message that was not sent yet is not sent any more: whoever sends
+ * it asks before another attempt.
  *
  * @returns one outcome for each, in order
  * @throws Unavailable when the database cannot answer

@@ -22,7 +22,8 @@ export function decideCancel(
   if (otp.ending === 'canceled') return end('canceled');
   if (otp.redeemedAt !== null) return end('used');
   const mayBeRedeemed = isOpen(otp, otps) && now < otp.expiresAt;
-  return mayBeRedeemed ? end('canceled', { ...otp, digest: null, ending: 'canceled' }) : end('expired');
+  if (!mayBeRedeemed) return end('expired');
+  return end('canceled', { ...otp, digest: null, ending: 'canceled' });
 }
 
 function end(kind: CancelOutcome['kind'], otp: Otp | null = null): CancelDecision {

@@ -1,6 +1,6 @@
 /**
- * The public names of codes. A name is found without an index of its own, because it tells where its
- * code is kept: to whoever has the server secret. To everybody else it is 128 random bits.
+ * The public names of codes. A name tells where its code is kept: to whoever has the server secret.
+ * To everybody else it is 128 random bits.
  */
 import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto';
 import type { Hex } from '../db/hex.ts';
@@ -17,8 +17,8 @@ const RANDOM_BYTES = 16 - BUNDLE_ID_BYTES;
 const keys = new WeakMap<Secret, Buffer>();
 
 /**
- * Draws names for the codes of a bundle: its name and 64 random bits, enciphered under a key that is
- * derived from the secret.
+ * Draws names for the codes of a bundle: its name and 64 random bits, enciphered under a key that
+ * is derived from the secret.
  *
  * @param bundleId 8 bytes, as text
  * @returns so many names of 16 bytes, as text

@@ -1,6 +1,6 @@
 /**
- * Writes to the outbox what became of messages, many at a time: a bundle of which nothing is left is
- * erased soon; what is left of one is sealed anew after a while, because more may be accepted.
+ * Writes to the outbox what became of messages, many at a time: a bundle of which nothing is left
+ * is erased soon; what is left of one is sealed anew after a while, because more may be accepted.
  */
 import { elapsedMs } from '../../db/running-clock.ts';
 import { Unavailable } from '../../db/unavailable.ts';

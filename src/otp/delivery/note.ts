@@ -3,6 +3,7 @@ import type { Hex } from '../../db/hex.ts';
 import type { ChannelName } from '../channel.ts';
 
 /**
+ * - `delivery_retry`: an attempt came to nothing; the message is tried again.
  * - `delivery_refused`: a channel will never take a message; the next one is tried.
  * - `delivery_failed`: no channel took it in time; its code is closed.
  * - `delivery_unreadable`: it was sealed under a secret that is not known; its code is closed.
@@ -12,6 +13,7 @@ import type { ChannelName } from '../channel.ts';
  */
 export type DeliveryNote = Readonly<{
   event:
+    | 'delivery_retry'
     | 'delivery_refused'
     | 'delivery_failed'
     | 'delivery_unreadable'

@@ -39,12 +39,11 @@ export class Sender {
     const { name } = channel;
     const reason = 'reason' in verdict ? verdict.reason : verdict.kind;
     if (change !== null) this.#note({ event: `channel_${change}`, channel: name, reason });
+    if (verdict.kind === 'accepted') return verdict.kind;
     if (verdict.kind === 'retry') parcel.noteFailure(channel, verdict.afterSeconds);
-    if (verdict.kind === 'refused') {
-      parcel.noteRefusal(channel);
-      const { otpId } = parcel.message;
-      this.#note({ event: 'delivery_refused', otpId, channel: name, reason });
-    }
+    else parcel.noteRefusal(channel);
+    const event = `delivery_${verdict.kind}` as const;
+    this.#note({ event, otpId: parcel.message.otpId, channel: name, reason });
     return verdict.kind;
   }
 
