@@ -296,7 +296,7 @@ function logOf(run: Run): unknown[] {
 const SMS = { DELIVERY: 'sms', SMS_ACCOUNT: 'AC1', SMS_TOKEN: 'token', SMS_SENDER: '+14155550100' };
 const WEBHOOK_SECRETS = `whsec_${randomBytes(32).toString('base64')}`;
 
-test('e-mail without nodemailer: one line that says what to do, and nothing is started', async () => {
+test('e-mail without nodemailer: one line says what to do, and nothing is started', async () => {
   const environment = { DELIVERY: 'email', SMTP_URL: 'smtp://localhost',
     EMAIL_FROM: 'no-reply@example.com' };
   for (const WORKERS of ['1', '2']) {
@@ -321,7 +321,7 @@ test('a template that is at fault stops the start, with its name and what is wro
   });
 });
 
-test('sms: who has no phone number is told so; the log tells of refusals, and no code', async () => {
+test('sms: no phone number is a fault; the log tells of refusals, and no code', async () => {
   const sink = await startHttpSink();
   const owner = ownServer(newDatabaseName());
   assert.is(await finish(start(['migrate'], owner)), 0);
