@@ -57,7 +57,7 @@ async function serve(config: ServeConfig, stop: AbortSignal): Promise<void> {
     const listener = config.workers > 1
       ? await listenWithWorkers(config.workers)
       : await listen(config, channels, database.pool, secrets);
-    greet(config.host, listener.port, channels.some(({ name }) => name === 'console'));
+    greet(config.host, listener.port, channels.every(({ name }) => name === 'console'));
     try {
       await Promise.race([aborted(stop), database.failed, listener.failed]);
     } finally {

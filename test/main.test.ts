@@ -361,7 +361,7 @@ test('the build runs with plain node, and finds its templates', async () => {
   const build = start([join(ROOT, 'node_modules/.bin/tsc'), '-p', 'tsconfig.build.json'], {}, []);
   assert.is(await finish(build), 0, build.output());
   const sink = await startHttpSink();
-  const owner = { ...ownServer(newDatabaseName()), DELIVERY: 'webhook', WEBHOOK_SECRETS,
+  const owner = { ...ownServer(newDatabaseName()), DELIVERY: 'webhook,console', WEBHOOK_SECRETS,
     WEBHOOK_URL: sink.url, MESSAGES_LANGUAGE: 'de' };
   const migrated = start(['migrate'], owner, [join(ROOT, 'dist/main.js')]);
   assert.is(await finish(migrated), 0, migrated.output());
@@ -370,6 +370,7 @@ test('the build runs with plain node, and finds its templates', async () => {
   const [sent] = await sink.waitFor(1);
   const code = codeOf(sent!);
   assert.match(sent!.body, `"${code} ist Ihr Code`);
+  assert.not.match(run.output(), /printed here/);
   run.child.kill('SIGTERM');
   assert.is(await finish(run), 0);
   await sink.close();
