@@ -12,6 +12,7 @@ import { Sweeper } from './db/sweep.ts';
 import { createHttpServer } from './http/server.ts';
 import { openChannels } from './open-channels.ts';
 import { ensureSchema, joinDatabase, openDatabase } from './open-database.ts';
+import type { Channel } from './otp/channel.ts';
 import { createDelivery } from './otp/delivery/delivery.ts';
 import { readOrCreateSecretFile } from './otp/secret-file.ts';
 import type { Secrets } from './otp/secrets.ts';
@@ -45,16 +46,18 @@ type Listener = Readonly<{
 }>;
 
 async function serve(config: ServeConfig, stop: AbortSignal): Promise<void> {
-  if (isWorker()) return serveAsWorker(config, stop);
+  // First, also where workers send: a channel may need what is not installed.
+  const channels = await openChannels(config.delivery);
+  if (isWorker()) return serveAsWorker(config, channels, stop);
   const database = await openDatabase(config, stop);
   try {
     await ensureSchema(config, database);
     const secrets = readSecrets(config);
     stop.throwIfAborted();
     const listener = config.workers > 1
-      ? await listenWithWorkers(config.workers) : await listen(config, database.pool, secrets);
-    const { channels } = config.delivery;
-    greet(config.host, listener.port, channels.some(({ name }) => name === 'console'));
+      ? await listenWithWorkers(config.workers)
+      : await listen(config, channels, database.pool, secrets);
+    greet(config.host, listener.port, channels.every(({ name }) => name === 'console'));
     try {
       await Promise.race([aborted(stop), database.failed, listener.failed]);
     } finally {
@@ -68,9 +71,13 @@ async function serve(config: ServeConfig, stop: AbortSignal): Promise<void> {
 }
 
 /** The first process has opened and migrated the database, and stops this one. */
-async function serveAsWorker(config: ServeConfig, stop: AbortSignal): Promise<void> {
+async function serveAsWorker(
+  config: ServeConfig,
+  channels: readonly Channel[],
+  stop: AbortSignal,
+): Promise<void> {
   const { pool, close } = await joinDatabase(config, stop);
-  const listener = await listen(config, pool, readSecrets(config));
+  const listener = await listen(config, channels, pool, readSecrets(config));
   await aborted(stop);
   await listener.close(DRAIN_TIMEOUT_MS);
   await close();
@@ -83,12 +90,11 @@ function readSecrets({ secrets, local }: Config): Secrets {
 
 async function listen(
   config: ServeConfig,
+  channels: readonly Channel[],
   pool: SessionPool,
   secrets: Secrets,
 ): Promise<Listener> {
-  const { policies, trustedProxies, delivery: settings } = config;
-  const channels = await openChannels(settings);
-  const { words } = settings;
+  const { policies, trustedProxies, delivery: { words } } = config;
   const delivery = createDelivery({ pool, policies, secrets, channels, words, note: logDelivery });
   const service = createOtpService({ pool, policies, secrets, delivery, sweeper: new Sweeper() });
   const http = createHttpServer({ service, policies, trustedProxies, onFault: logFault });

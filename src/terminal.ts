@@ -10,7 +10,7 @@ export function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-/** Says where otpd answers, and, when codes are printed here, with a line to try it by. */
+/** Says where otpd answers, and, when all codes are printed here, with a line to try it by. */
 export function greet(host: string, port: number, isPrinting: boolean): void {
   const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
   say(`otpd answers on ${address}`);

@@ -7,15 +7,20 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ConfigError } from '../src/config-reader.ts';
 import type { Environment } from '../src/config-reader.ts';
-import { readConfig, readEnvironment } from '../src/config.ts';
+import { readConfig, readEnvironment, readServeConfig } from '../src/config.ts';
 import { DEFAULT_POLICY } from '../src/otp/policy.ts';
 
 const SECRETS = `k1:${randomBytes(32).toString('base64')}`;
 const OWN = { DB_HOST: 'db.example', DB_USER: 'otpd', OTP_SECRETS: SECRETS };
 
-function faultsOf(environment: Environment): string {
+const WEBHOOK = { WEBHOOK_URL: 'https://example.com/otp',
+  WEBHOOK_SECRETS: `whsec_${randomBytes(32).toString('base64')}` };
+const SMS = { SMS_ACCOUNT: 'AC1', SMS_TOKEN: 'token', SMS_SENDER: '+14155550123' };
+const EMAIL = { SMTP_URL: 'smtp://smtp.example.com', EMAIL_FROM: 'no-reply@example.com' };
+
+function faultsOf(environment: Environment, read: typeof readConfig = readConfig): string {
   try {
-    readConfig(environment);
+    read(environment);
     return '';
   } catch (error) {
     assert.instance(error, ConfigError);
@@ -97,6 +102,91 @@ test('a policy file and a certificate are read; faults come with path and range'
   rmSync(folder, { recursive: true });
 });
 
+function serveFaultsOf(environment: Environment): string {
+  return faultsOf(environment, readServeConfig);
+}
+
+function channelsOf(environment: Environment): string[] {
+  return readServeConfig(environment).delivery.channels.map(({ name }) => name);
+}
+
+test('messages go by the channels that DELIVERY names, in its order; else to the console', () => {
+  assert.equal(channelsOf({}), ['console']);
+  assert.equal(channelsOf({ DELIVERY: ' ' }), ['console']);
+  assert.equal(channelsOf({ ...SMS, ...WEBHOOK, DELIVERY: ' sms, webhook ,console' }),
+    ['sms', 'webhook', 'console']);
+  assert.equal(channelsOf({ ...EMAIL, DELIVERY: 'email', NODE_ENV: 'production' }), ['email']);
+});
+
+const WRONG_NAMES = ['mail', 'Console', 'console,console', 'console,', ',', 'console webhook'];
+
+for (const DELIVERY of WRONG_NAMES) {
+  test(`DELIVERY=${DELIVERY}: one fault, with what is allowed`, () => {
+    assert.is(serveFaultsOf({ ...WEBHOOK, DELIVERY }), 'the configuration is at fault:\n'
+      + '  DELIVERY must list each once, of console, webhook, sms, email');
+  });
+}
+
+test('codes are never printed in production, by mistake or by wish', () => {
+  const fault = 'the configuration is at fault:\n'
+    + '  DELIVERY must name other channels than console when NODE_ENV=production';
+  for (const DELIVERY of [undefined, '', 'console', 'webhook,console']) {
+    assert.is(serveFaultsOf({ ...WEBHOOK, DELIVERY, NODE_ENV: 'production' }), fault);
+  }
+  assert.is(serveFaultsOf({ NODE_ENV: 'development' }), '');
+});
+
+/** [a variable, a value that is no good, the channel that it is of] */
+const WRONG_VALUES: [string, string, string][] = [
+  ['WEBHOOK_URL', 'http://example.com/', 'webhook'],
+  ['WEBHOOK_SECRETS', 'whsec_c2hvcnQ=', 'webhook'],
+  ['WEBHOOK_ALLOW_HTTP', 'yes', 'webhook'],
+  ['WEBHOOK_CA', '/nowhere.pem', 'webhook'],
+  ['SMS_ACCOUNT', 'A/C', 'sms'],
+  ['SMS_TOKEN', 'to ken', 'sms'],
+  ['SMS_SENDER', '+1', 'sms'],
+  ['SMS_BASE_URL', 'http://example.com', 'sms'],
+  ['SMTP_URL', 'http://smtp.example.com', 'email'],
+  ['EMAIL_FROM', 'nobody', 'email'],
+  ['SMTP_CA', '/nowhere.pem', 'email'],
+];
+const OF_WORDS: [string, string][] = [
+  ['MESSAGE_DOMAIN', 'https://x'], ['MESSAGES_LANGUAGE', 'xyzzy'], ['MESSAGES_FOLDER', '/nowhere'],
+];
+
+test('the faults of all channels are in one message, with all others', () => {
+  const wrong = [['PORT', 'x'], ...WRONG_VALUES, ...OF_WORDS];
+  const message = serveFaultsOf({ ...Object.fromEntries(wrong), DELIVERY: 'webhook,sms,email' });
+  const [, ...faults] = message.split('\n  ');
+  assert.equal(faults.map((fault) => /^[A-Z_]+/.exec(fault)?.[0]), wrong.map(([name]) => name));
+});
+
+test('of a channel that is not named nothing is read', () => {
+  const all = { ...WEBHOOK, ...SMS, ...EMAIL };
+  for (const [name, value, channel] of WRONG_VALUES) {
+    const others = ['console', 'webhook', 'sms', 'email'].filter((other) => other !== channel);
+    assert.is(serveFaultsOf({ ...all, [name]: value, DELIVERY: others.join() }), '');
+    assert.match(serveFaultsOf({ ...all, [name]: value, DELIVERY: channel }), name);
+  }
+});
+
+test('a command that sends nothing needs nothing of delivery', () => {
+  const wrong = Object.fromEntries([...WRONG_VALUES, ...OF_WORDS, ['DELIVERY', 'mail']]);
+  assert.is(faultsOf({ ...wrong, NODE_ENV: 'production' }), '');
+  assert.not.ok('delivery' in readConfig({}));
+});
+
+test('a template that is at fault is named, with what is wrong with it', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-words-'));
+  writeFileSync(join(folder, 'login.txt'), 'Your code has gone.');
+  writeFileSync(join(folder, 'login.html'), '<p>{code} {name}</p>');
+  const message = serveFaultsOf({ MESSAGES_FOLDER: folder, MESSAGE_DOMAIN: 'example.com' });
+  assert.is(message, ['the configuration is at fault:',
+    `${folder}/login.html may contain {code}, {purpose} and {lifetime}, not {name}`,
+    `${folder}/login.txt must contain {code}`].join('\n  '));
+  rmSync(folder, { recursive: true });
+});
+
 test('a .env file is read, and the process wins over it', () => {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-env-'));
   writeFileSync(join(folder, '.env'), 'PORT=4000\nPATH=/of/the/file\nDB_NAME="from file"\n');
@@ -110,13 +200,16 @@ test('a .env file is read, and the process wins over it', () => {
 
 test('.env.example names every variable, and is itself a right configuration', () => {
   const text = readFileSync(new URL('../.env.example', import.meta.url), 'utf8');
-  const source = readFileSync(new URL('../src/config.ts', import.meta.url), 'utf8');
-  const named = [...source.matchAll(/'([A-Z][A-Z_]+)'/g)].map(([, name]) => name!);
-  const ofTheMachine = ['HOME', 'PATH', 'XDG_CACHE_HOME'];
+  const named = ['config.ts', 'delivery-settings.ts'].flatMap((file) => {
+    const source = readFileSync(new URL(`../src/${file}`, import.meta.url), 'utf8');
+    return [...source.matchAll(/'([A-Z][A-Z_]+)'/g)].map(([, name]) => name!);
+  });
+  const ofTheMachine = ['HOME', 'PATH', 'XDG_CACHE_HOME', 'NODE_ENV'];
   for (const name of new Set(named)) {
     if (!ofTheMachine.includes(name)) assert.match(text, new RegExp(`^#?${name}=`, 'm'), name);
   }
-  assert.is(faultsOf(parseEnv(text) as Environment), '');
+  for (const [, name] of text.matchAll(/^#?([A-Z][A-Z_]+)=/gm)) assert.ok(named.includes(name!));
+  assert.is(serveFaultsOf(parseEnv(text) as Environment), '');
 });
 
 test.run();

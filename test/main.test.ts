@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -15,6 +15,8 @@ import * as assert from 'uvu/assert';
 import { openSession } from '../src/db/session.ts';
 import { closeClient, post } from './harness/client.ts';
 import { newDatabaseName, serverSocket, settingsFor } from './harness/database.ts';
+import { answer, startHttpSink } from './harness/http-sink.ts';
+import type { Received } from './harness/http-sink.ts';
 import { noteCode, noteVisible } from './harness/trail.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -29,7 +31,13 @@ const SHELL = { PATH: process.env.PATH, HOME: process.env.HOME, MYSQLD: process.
 /** What a test that failed has left running is ended at the end. */
 const children = new Set<ChildProcess>();
 
-type Run = { child: ChildProcess; output: () => string; ended: Promise<number | null> };
+type Run = {
+  child: ChildProcess;
+  /** What was printed and what was logged. */
+  output: () => string;
+  logged: () => string;
+  ended: Promise<number | null>;
+};
 
 /** The message with the code is for the sink; all else must hold no code. */
 const MESSAGE_LINE = /^message to (.*): (\d+) is your code for .*\n/gm;
@@ -42,15 +50,18 @@ function start(parameters: string[], environment: object, program = [
   });
   children.add(child);
   let output = '';
-  const take = (chunk: Buffer): void => { output += chunk.toString(); };
-  child.stdout.on('data', take);
-  child.stderr.on('data', take);
+  let logged = '';
+  child.stdout.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+  child.stderr.on('data', (chunk: Buffer) => {
+    output += chunk.toString();
+    logged += chunk.toString();
+  });
   const ended = once(child, 'close').then(([code]) => {
     for (const [, , code6] of output.matchAll(MESSAGE_LINE)) noteCode(code6!);
     noteVisible(output.replace(MESSAGE_LINE, ''));
     return code as number | null;
   });
-  return { child, output: () => output, ended };
+  return { child, output: () => output, logged: () => logged, ended };
 }
 
 /** Polls a condition; fails with the output when it does not come true in time. */
@@ -270,16 +281,99 @@ test('mistakes get one clear message: password, variables, command, arguments', 
   assert.is(await finish(help), 0);
 });
 
-test('the build runs with plain node', async () => {
+/** The code of a webhook, noted for the leak test. */
+function codeOf({ body }: Received): string {
+  const { data: { code } } = JSON.parse(body) as { data: { code: string } };
+  noteCode(code);
+  return code;
+}
+
+/** The lines of the log, each parsed. */
+function logOf(run: Run): unknown[] {
+  return run.logged().trimEnd().split('\n').map((line) => JSON.parse(line) as unknown);
+}
+
+const SMS = { DELIVERY: 'sms', SMS_ACCOUNT: 'AC1', SMS_TOKEN: 'token', SMS_SENDER: '+14155550100' };
+const WEBHOOK_SECRETS = `whsec_${randomBytes(32).toString('base64')}`;
+
+test('e-mail without nodemailer: one line says what to do, and nothing is started', async () => {
+  const environment = { DELIVERY: 'email', SMTP_URL: 'smtp://localhost',
+    EMAIL_FROM: 'no-reply@example.com' };
+  for (const WORKERS of ['1', '2']) {
+    const run = start(['serve'], { ...environment, WORKERS });
+    assert.is(await finish(run), 1);
+    assert.is(run.output(),
+      'otpd: DELIVERY names email, which needs nodemailer: npm i nodemailer\n');
+  }
+});
+
+test('a template that is at fault stops the start, with its name and what is wrong', async () => {
+  await withFolder(async (folder) => {
+    writeFileSync(join(folder, 'login.txt'), 'Come in.');
+    const run = start(['serve'], { MESSAGES_FOLDER: folder });
+    assert.is(await finish(run), 1);
+    assert.is(run.output(), 'otpd: the configuration is at fault:\n'
+      + `  ${join(folder, 'login.txt')} must contain {code}\n`);
+    const beside = start(['unlock', 'U1', 'login'], { ...ownServer(newDatabaseName()),
+      MESSAGES_FOLDER: folder, DELIVERY: 'none' });
+    assert.is(await finish(beside), 1);
+    assert.match(beside.output(), /^otpd: cannot connect to the database: .*ER_BAD_DB_ERROR/);
+  });
+});
+
+test('sms: no phone number is a fault; the log tells of refusals, and no code', async () => {
+  const sink = await startHttpSink();
+  const owner = ownServer(newDatabaseName());
+  assert.is(await finish(start(['migrate'], owner)), 0);
+  const run = start(['serve'], { ...owner, ...SMS, SMS_BASE_URL: sink.url });
+  const port = await portOf(run);
+  assert.not.match(run.output(), /curl/);
+  const unreachable = await request(port, 'U1', 'a');
+  assert.is(unreachable.status, 400);
+  assert.equal(unreachable.body, { error: 'invalid_request', field: 'user_id',
+    message: 'must be a phone number such as +14155550123' });
+
+  assert.is((await request(port, '+14155550123', 'b')).status, 201);
+  const [sent] = await sink.waitFor(1);
+  const form = new URLSearchParams(sent!.body);
+  const [code] = /\d{6}/.exec(form.get('Body')!)!;
+  noteCode(code);
+  assert.is(form.get('To'), '+14155550123');
+  const body = { user_id: '+14155550123', purpose: 'login', code };
+  assert.is((await post({ port, path: '/otp/verify', body })).status, 200);
+
+  sink.behave(answer(400, {}, '{"message":"no such number"}'));
+  const refused = await request(port, '+14155550124', 'c');
+  assert.is(refused.status, 201);
+  await until(run, () => /delivery_failed/.test(run.logged()));
+  noteCode(/\d{6}/.exec(new URLSearchParams(sink.requests[1]!.body).get('Body')!)![0]);
+  const { otp_id: otpId } = refused.body;
+  assert.equal(logOf(run), [
+    { level: 'warn', event: 'delivery_refused', otpId, channel: 'sms', reason: 'status 400' },
+    { level: 'warn', event: 'delivery_failed', otpId, reason: 'refused' },
+  ]);
+  run.child.kill('SIGTERM');
+  assert.is(await finish(run), 0);
+  await sink.close();
+});
+
+test('the build runs with plain node, and finds its templates', async () => {
   const build = start([join(ROOT, 'node_modules/.bin/tsc'), '-p', 'tsconfig.build.json'], {}, []);
   assert.is(await finish(build), 0, build.output());
-  const owner = ownServer(newDatabaseName());
+  const sink = await startHttpSink();
+  const owner = { ...ownServer(newDatabaseName()), DELIVERY: 'webhook,console', WEBHOOK_SECRETS,
+    WEBHOOK_URL: sink.url, MESSAGES_LANGUAGE: 'de' };
   const migrated = start(['migrate'], owner, [join(ROOT, 'dist/main.js')]);
   assert.is(await finish(migrated), 0, migrated.output());
   const run = start(['serve'], owner, [join(ROOT, 'dist/main.js')]);
   assert.is((await request(await portOf(run), 'U1', 'a')).status, 201);
+  const [sent] = await sink.waitFor(1);
+  const code = codeOf(sent!);
+  assert.match(sent!.body, `"${code} ist Ihr Code`);
+  assert.not.match(run.output(), /printed here/);
   run.child.kill('SIGTERM');
   assert.is(await finish(run), 0);
+  await sink.close();
 });
 
 test.after(() => {
