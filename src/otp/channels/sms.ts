@@ -2,7 +2,7 @@
 import type { Channel, Message, Words } from '../channel.ts';
 import { createPoster } from './http-post.ts';
 import type { Outgoing, PostBounds } from './http-post.ts';
-import { verdictOf } from './http-verdict.ts';
+import { UNAUTHORIZED, verdictOf } from './http-verdict.ts';
 import { MESSAGING_SERVICE, PHONE_NUMBER } from './sms-settings.ts';
 import type { SmsSettings } from './sms-settings.ts';
 
@@ -22,8 +22,11 @@ export function createSmsChannel(
     name: 'sms',
     wants: 'a phone number such as +14155550123',
     reaches: (userId) => PHONE_NUMBER.test(userId),
-    send: async (message) => verdictOf(await poster.post(() =>
-      compose(authorization, settings.sender, message, words.text(message)))),
+    send: async (message) => {
+      const result = await poster.post(() =>
+        compose(authorization, settings.sender, message, words.text(message)));
+      return verdictOf(result, UNAUTHORIZED);
+    },
     close: poster.close,
   });
 }

@@ -93,7 +93,7 @@ test('verdicts; and whatever a gateway sends, nothing of it or of the message is
     const rows: [Behaviour, string][] = [
       [answer(201, {}, echo), '{"kind":"accepted"}'],
       [answer(400, { 'X-Error': echo }, error), '{"kind":"refused","reason":"status 400"}'],
-      [answer(401, {}, error), '{"kind":"refused","reason":"status 401"}'],
+      [answer(401, {}, error), '{"kind":"retry","reason":"status 401","afterSeconds":null}'],
       [redirect(`${sink.url}/${message.code}`), '{"kind":"refused","reason":"status 307"}'],
       [tooMany(1), '{"kind":"retry","reason":"status 429","afterSeconds":1}'],
       [answer(503, {}, error), '{"kind":"retry","reason":"status 503","afterSeconds":null}'],
