@@ -9,6 +9,9 @@ import { newSecretsText } from '../harness/service.ts';
 import type { Message } from '../../src/otp/channel.ts';
 import { eventually } from '../harness/waiting.ts';
 
+/** What a killed process has left is sent by another one once its lease of 20 s is over. */
+const LEFT_MS = 40_000;
+
 /** Who asks, from where, and what for. */
 export type Asker = Readonly<{ user: string; address: string; purpose?: string }>;
 
@@ -75,7 +78,7 @@ export function createFleet(database: TestDatabase, services: ServiceProcess[]):
     messageOf: async (otpId) => {
       const find = () => services.map(({ messages }) =>
         messages.findLast((message) => message.otpId === otpId)).find((found) => found);
-      await eventually(`the message of ${String(otpId)}`, () => find() !== undefined);
+      await eventually(`the message of ${String(otpId)}`, () => find() !== undefined, LEFT_MS);
       return find()!;
     },
     stop: async () => {

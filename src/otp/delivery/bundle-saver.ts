@@ -20,7 +20,7 @@ const LEFT_MS = 100;
 export type BundleSaverParts = Readonly<{
   outbox: Outbox;
   note: NoteDelivery;
-  /** Told of bundles that are erased, and whenever it has nothing to do. */
+  /** Told of bundles that are erased, whenever it has saved. */
   onSaved: (erased: readonly Bundle[]) => void;
 }>;
 
@@ -74,19 +74,20 @@ export class BundleSaver {
     const rerouted = this.#rerouted;
     for (const bundle of bundles) this.#changed.delete(bundle);
     this.#rerouted = [];
-    const erased = bundles.filter(({ size }) => size === 0);
+    let erased = bundles.filter(({ size }) => size === 0);
     try {
       await this.#parts.outbox.save(bundles, rerouted);
       this.#failures = 0;
-      this.#parts.onSaved(erased);
     } catch (error) {
       if (!(error instanceof Unavailable)) this.#parts.note({ event: 'delivery_fault', error });
       for (const bundle of bundles) this.#changed.add(bundle);
       this.#rerouted.push(...rerouted);
       this.#failures += 1;
+      erased = [];
     }
     this.#isSaving = false;
     this.#goOn();
+    this.#parts.onSaved(erased);
   }
 
   #goOn(): void {

@@ -62,7 +62,7 @@ export function createDelivery(parts: DeliveryParts): Delivery {
     get held() { return courier.held; },
     start: () => lookOut.start(),
     stop: async (timeoutMs: number) => {
-      lookOut.stop();
+      await lookOut.stop();
       await courier.stop(timeoutMs);
     },
   });

@@ -31,6 +31,7 @@ export class LookOut {
   readonly #parts: LookOutParts;
   #timer: NodeJS.Timeout | null = null;
   #isStopped = false;
+  #looking: Promise<void> = Promise.resolve();
 
   constructor(parts: LookOutParts) {
     this.#parts = parts;
@@ -38,13 +39,14 @@ export class LookOut {
 
   /** Begins. */
   start(): void {
-    void this.#look();
+    this.#looking = this.#look();
   }
 
-  /** Ends; a look that is under way still ends by itself. */
-  stop(): void {
+  /** Ends, once a look that is under way has ended. */
+  async stop(): Promise<void> {
     this.#isStopped = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
+    await this.#looking;
   }
 
   async #look(): Promise<void> {
@@ -54,7 +56,7 @@ export class LookOut {
       if (!(error instanceof Unavailable)) this.#parts.note({ event: 'delivery_fault', error });
     }
     if (this.#isStopped) return;
-    this.#timer = setTimeout(() => void this.#look(), LOOK_MS + randomInt(LOOK_SPREAD_MS));
+    this.#timer = setTimeout(() => this.start(), LOOK_MS + randomInt(LOOK_SPREAD_MS));
     this.#timer.unref();
   }
 
