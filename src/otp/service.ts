@@ -38,7 +38,10 @@ const LANES: LaneOptions = Object.freeze({
 });
 
 /** While codes are being issued, refusals are answered at leisure: a flood must not crowd in. */
-const REFUSAL_PAUSE_MS = 40;
+const REFUSAL_PAUSE_MS = 80;
+
+/** Two, so that Node.js has one list at hand while the database has the other. */
+const REFUSAL_LANES = 2;
 
 /** Codes come in lists, and between two of them nothing is under way: that is no calm yet. */
 const LISTS_TO_REST = 4;
@@ -81,7 +84,7 @@ function createIssue(parts: IssueParts, lanes: LaneOptions): OtpService['issue']
   });
   const screen = new Collector<IssueInput, IssueOutcome | null>({
     ...lanes,
-    lanesMax: 1,
+    lanesMax: REFUSAL_LANES,
     batchMax: REFUSALS_MAX,
     run: (inputs) => screenRequests(parts, inputs),
     subjectsOf: () => [],
