@@ -45,6 +45,10 @@ export type OtpdOptions = Readonly<{
 
 const running = new Set<ChildProcess>();
 
+/** What a mistake of otpd's own leaves in its log. */
+const MISTAKE = /^.*"(delivery_fault|delivery_unreadable)".*$|^.*"level":"error".*$/m;
+const mistakes: string[] = [];
+
 /** Starts one on a database of a unix socket, trusting loopback as its proxy, and waits for it. */
 export async function startOtpd(options: OtpdOptions): Promise<OtpdProcess> {
   const { settings, secrets, webhookUrl, webhookSecrets, environment = {} } = options;
@@ -65,6 +69,8 @@ export async function startOtpd(options: OtpdOptions): Promise<OtpdProcess> {
   const ended = once(child, 'close').then(([code]) => {
     running.delete(child);
     noteVisible(output);
+    const mistake = MISTAKE.exec(output);
+    if (mistake !== null) mistakes.push(mistake[0]);
     return code as number | null;
   });
   const port = (): number =>
@@ -82,7 +88,7 @@ export async function startOtpd(options: OtpdOptions): Promise<OtpdProcess> {
   };
 }
 
-/** Ends those that run still, asking them to stop; throws when one has failed. */
+/** Ends those that run still, asking them to stop; throws when one failed, or logged a mistake. */
 export async function stopAllOtpd(): Promise<void> {
   const codes = await Promise.all([...running].map(async (child) => {
     const exit = once(child, 'close');
@@ -94,4 +100,5 @@ export async function stopAllOtpd(): Promise<void> {
     return code as number | null;
   }));
   if (codes.some((code) => code !== 0)) throw new Error(`otpd ended with ${codes.join()}`);
+  if (mistakes.length > 0) throw new Error(mistakes.splice(0).join('\n'));
 }

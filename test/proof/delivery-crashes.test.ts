@@ -29,8 +29,8 @@ const CLIENTS = 16;
 const ADDRESSES = 50;
 const VERIFIED = 60;
 
-/** Leases of 20 s, a look every 6 s, and what is put off in between. */
-const TAIL_MAX_MS = 60_000;
+/** Leases of 20 s, a look every 6 s, and what is put off, up to 15 s each time. */
+const TAIL_MAX_MS = 60_000 + 20 * CODES;
 
 /** Every third fails. The head of a success counts, whatever becomes of its body. */
 const MOODS = [
