@@ -29,6 +29,7 @@ export type Options = Readonly<{
   load: LoadProgram | null;
   big: boolean;
   million: boolean;
+  delivery: boolean;
   /** Of the extras, above 0 and at most 1. */
   scale: number;
   /** Less than the whole grid, or fewer rounds. */
@@ -46,7 +47,8 @@ const USAGE = `usage: npm run bench -- [OPTION…]
   --load wrk|own      default: wrk when it is there
   --big               also: with 5 million users and 10 million keys, and one address
   --million           also: memory after a million requests
-  --scale X           both in small: times X, such as 0.1
+  --delivery          also: requests beside a provider that takes 5 s, and one that takes 1 ms
+  --scale X           --big and --million in small: times X, such as 0.1
 A run of everything writes bench/results/, any smaller one bench/results/partial/.`;
 
 /** Where the differences show, in the time that a quick run has. */
@@ -98,6 +100,7 @@ export function readOptions(argv: readonly string[]): Options {
     load,
     big: values.big ?? false,
     million: values.million ?? false,
+    delivery: values.delivery ?? false,
     scale,
     isPartial: isQuick || rounds < FULL_ROUNDS || chosen.some((text) => text !== undefined),
   };
@@ -112,8 +115,8 @@ function parse(argv: readonly string[]) {
     return parseArgs({
       args: [...argv],
       options: {
-        quick: flag, big: flag, million: flag, only: text, connections: text, targets: text,
-        rounds: text, seconds: text, pool: text, load: text, scale: text,
+        quick: flag, big: flag, million: flag, delivery: flag, only: text, connections: text,
+        targets: text, rounds: text, seconds: text, pool: text, load: text, scale: text,
       },
     }).values;
   } catch (error) {

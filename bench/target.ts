@@ -38,6 +38,8 @@ export type TargetOptions = Readonly<{
   poolSize: number;
   /** POLICY_FILE of an otpd; '' for none. */
   policyFile: string;
+  /** Other variables of an otpd. */
+  environment: Readonly<Record<string, string>>;
   /** Where its standard error goes. */
   logFile: string;
 }>;
@@ -102,7 +104,7 @@ function programOf(name: TargetName): string[] {
 /** Empty variables hide those of a .env file. */
 function environmentOf(
   name: TargetName,
-  { socketPath, databaseName, poolSize, policyFile }: TargetOptions,
+  { socketPath, databaseName, poolSize, policyFile, environment }: TargetOptions,
   secrets: string,
 ): Record<string, string> {
   const database = { DB_HOST: '', DB_SOCKET: socketPath, DB_USER: 'root', DB_NAME: databaseName };
@@ -115,6 +117,7 @@ function environmentOf(
     OTP_SECRETS: secrets,
     TRUSTED_PROXIES: '127.0.0.0/8',
     POLICY_FILE: policyFile,
+    ...environment,
   };
 }
 
