@@ -8,7 +8,7 @@ import { closeClient, post, send } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
 import { answer } from '../harness/http-sink.ts';
 import type { Behaviour } from '../harness/http-sink.ts';
-import { startOtpd, stopAllOtpd } from '../harness/otpd-process.ts';
+import { loggedMistakes, startOtpd, stopAllOtpd } from '../harness/otpd-process.ts';
 import type { OtpdProcess } from '../harness/otpd-process.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { eventually } from '../harness/waiting.ts';
@@ -65,7 +65,7 @@ async function issue(): Promise<string> {
   return otpId;
 }
 
-async function untilAllSent(boundMs = 15_000): Promise<void> {
+async function untilAllSent(boundMs = 30_000): Promise<void> {
   await eventually('the outbox is empty', async () => (await unsent()) === 0, boundMs);
 }
 
@@ -133,7 +133,7 @@ test('mysqld is killed between acceptance and mark: stored once it is back', asy
   await assertSentOnce(otpId);
 });
 
-test('a code whose COMMIT was lost for good is sent by take-over, and its key gets it', async () => {
+test('a code whose COMMIT was lost for good is taken over, and its key gets it', async () => {
   const asker = newcomer();
   const key = fresh('k');
   const callsBefore = provider.calls.length;
@@ -158,6 +158,10 @@ test('a code whose COMMIT was lost for good is sent by take-over, and its key ge
   assert.is((await request(asker, key)).text, again.text);
   const body = { user_id: asker.user, purpose: 'login', code: call?.code };
   assert.is((await post({ port: otpd.port, path: '/otp/verify', body })).status, 200);
+});
+
+test('no process has made a mistake of its own', () => {
+  assert.equal(loggedMistakes(), []);
 });
 
 test.run();

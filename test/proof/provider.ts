@@ -30,7 +30,12 @@ export class ProviderCall {
     return this.#response.headersSent;
   }
 
-  /** Whether that was a success. */
+  /** Whether nothing more can become of it: it was answered, or broken off. */
+  get isOver(): boolean {
+    return this.isAnswered || this.#response.destroyed;
+  }
+
+  /** Whether the answer was a success. */
   get isAccepted(): boolean {
     return this.isAnswered && Math.floor(this.#response.statusCode / 100) === 2;
   }
