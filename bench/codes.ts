@@ -2,15 +2,16 @@
  * Codes that the harness knows, for /otp/verify: issued in large batches by otpd's own code, in
  * the database of the otpd that is measured and under its secret, outside the measured time.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { CounterReader } from './counters.ts';
 import { newAddress, newUser, PURPOSE } from './requests.ts';
 import type { KnownCode } from './requests.ts';
 import type { Target } from './target.ts';
-import { OWNER_BYTES } from '../src/db/outbox.ts';
 import { SessionPool } from '../src/db/pool.ts';
 import { openSession } from '../src/db/session.ts';
 import { Sweeper } from '../src/db/sweep.ts';
-import type { Delivery } from '../src/otp/delivery/delivery.ts';
+import type { Channel } from '../src/otp/channel.ts';
+import { createDelivery } from '../src/otp/delivery/delivery.ts';
 import { issueCodes } from '../src/otp/issue-codes.ts';
 import { createPolicies } from '../src/otp/policy.ts';
 import { parseSecrets } from '../src/otp/secrets.ts';
@@ -20,23 +21,8 @@ import type { IssueParts } from '../src/otp/issue-codes.ts';
 const BATCH_CODES = 200;
 const LANES = 2;
 
-/** Takes every message at once; what is in the outbox is left there, and cleared at the end. */
-function keepCodes(keep: (code: KnownCode) => void): Delivery {
-  return {
-    owner: '00'.repeat(OWNER_BYTES),
-    channelFor: () => 'console',
-    unreachable: () => null,
-    localeFor: () => '',
-    dispatch: (bundles) => {
-      for (const { open } of bundles) {
-        for (const { message: { userId, code } } of open) keep({ userId, code });
-      }
-    },
-    held: 0,
-    start: () => {},
-    stop: () => Promise.resolve(),
-  };
-}
+/** Messages are handed over right after the batch. */
+const DELIVERY_POLL_MS = 20;
 
 /**
  * Issues codes to new users. Durability is off meanwhile: only the speed of the preparation
@@ -51,22 +37,38 @@ export async function issueKnownCodes(
 ): Promise<KnownCode[]> {
   const codes: KnownCode[] = [];
   const pool = new SessionPool(() => openSession(target.settings), LANES);
-  const parts: IssueParts = {
-    pool,
-    policies: createPolicies(),
-    secrets: secretsOf(target.secrets),
-    sweeper: new Sweeper(),
-    delivery: keepCodes((code) => codes.push(code)),
-  };
+  const policies = createPolicies();
+  const secrets = secretsOf(target.secrets);
+  const delivery = createDelivery({
+    pool, policies, secrets, channels: [channelInto(codes)],
+    words: { localeFor: () => '' }, note: () => {},
+  });
+  const parts: IssueParts = { pool, policies, secrets, sweeper: new Sweeper(), delivery };
   await setDurable(counters, false);
   const lane = async (): Promise<void> => {
     while (codes.length < count) await issueCodes(parts, newInputs());
   };
   await Promise.all(Array.from({ length: LANES }, lane));
+  // What were left would be taken over by the otpd that is measured, in the measured time.
+  do await delay(DELIVERY_POLL_MS); while (delivery.held > 0);
+  await delivery.stop(DELIVERY_POLL_MS);
   await setDurable(counters, true);
   pool.close();
-  await counters.run(`TRUNCATE TABLE ${target.settings.database}.outbox`);
   return codes;
+}
+
+/** A channel that takes every message at once, and keeps its code. */
+function channelInto(codes: KnownCode[]): Channel {
+  return {
+    name: 'console',
+    wants: null,
+    reaches: () => true,
+    send: async ({ userId, code }) => {
+      codes.push({ userId, code });
+      return { kind: 'accepted' };
+    },
+    close: () => {},
+  };
 }
 
 /** Switches what a commit waits for, for all sessions. */
@@ -78,11 +80,11 @@ export async function setDurable(counters: CounterReader, isDurable: boolean): P
 
 function newInputs() {
   return Array.from({ length: BATCH_CODES }, () => ({
-    acceptLanguage: '',
     userId: newUser(),
     purpose: PURPOSE,
     address: newAddress(),
     key: newUser(),
+    acceptLanguage: '',
   }));
 }
 

@@ -1,6 +1,8 @@
 /** Measurements beside the rounds: full tables, one address with many users, a million requests. */
 import { join } from 'node:path';
 import { writeFileSync } from 'node:fs';
+import { measureDelivery } from './delivery.ts';
+import type { DeliveryResult } from './delivery.ts';
 import { enlargeMemory } from './enlarge-memory.ts';
 import { fillTables } from './fill-tables.ts';
 import type { Lab } from './lab.ts';
@@ -20,6 +22,8 @@ export type Extras = Readonly<{
   bigInMemoryShare: number | null;
   /** Throughput with all users at one address over that with an address each. */
   oneAddressShare: number | null;
+  /** p99 of requests beside a slow provider over that beside a fast one. */
+  slowProviderShare: number | null;
   /** Resident memory after a million requests over that before. */
   growth: number | null;
   /** Resident memory by requests answered since the start. */
@@ -49,7 +53,10 @@ export async function runExtras(
   options: Options,
   say: (line: string) => void,
 ): Promise<Extras> {
-  const samples = options.big ? await measureBig(lab, options, say) : [];
+  const delivery: DeliveryResult = options.delivery
+    ? await measureDelivery(lab, options.plan, say) : { samples: [], slowShare: null };
+  const big = options.big ? await measureBig(lab, options, say) : [];
+  const samples = [...delivery.samples, ...big];
   const memory = options.million ? await measureMillion(lab, options, say) : [];
   const [first, last] = [memory[0], memory.at(-1)];
   return {
@@ -57,6 +64,7 @@ export async function runExtras(
     bigShare: shareOfEmpty(samples, 'full tables'),
     bigInMemoryShare: shareOfEmpty(samples, IN_MEMORY, EMPTY_IN_MEMORY),
     oneAddressShare: shareOfEmpty(samples, 'one address'),
+    slowProviderShare: delivery.slowShare,
     growth: first && last ? last.residentBytes / first.residentBytes : null,
     memory,
   };

@@ -42,7 +42,11 @@ const SETTLE_MS = 100;
 const READING_STATEMENTS = 2;
 
 /** Which options of a service may be set by the caller. */
-export type Variant = Readonly<{ label?: string; policyFile?: string }>;
+export type Variant = Readonly<{
+  label?: string;
+  policyFile?: string;
+  environment?: Readonly<Record<string, string>>;
+}>;
 
 /** One MySQL and the services that were started on it. */
 export class Lab {
@@ -69,7 +73,10 @@ export class Lab {
   }
 
   /** The service of that name, started when it is first asked for. */
-  async target(name: TargetName, { label = name, policyFile = '' }: Variant = {}): Promise<Target> {
+  async target(
+    name: TargetName,
+    { label = name, policyFile = '', environment = {} }: Variant = {},
+  ): Promise<Target> {
     this.#signal.throwIfAborted();
     const known = this.#targets.get(label);
     if (known !== undefined) return known;
@@ -79,6 +86,7 @@ export class Lab {
       poolSize: this.#options.poolSize,
       beforeFolder: this.#options.beforeFolder,
       policyFile,
+      environment,
       logFile: join(this.server.folder, `${label}.log`),
     };
     const target = await startTarget(name, options);

@@ -31,6 +31,7 @@ export type Options = Readonly<{
   against: string | null;
   big: boolean;
   million: boolean;
+  delivery: boolean;
   /** Of the extras, above 0 and at most 1. */
   scale: number;
   /** Less than the whole grid, or fewer rounds. */
@@ -49,7 +50,8 @@ const USAGE = `usage: npm run bench -- [OPTION…]
   --against REF       also: the otpd of another commit, as before (issue and refusal)
   --big               also: with 5 million users and 10 million keys, and one address
   --million           also: memory after a million requests
-  --scale X           both in small: times X, such as 0.1
+  --delivery          also: requests beside a provider that takes 5 s, and one that takes 1 ms
+  --scale X           --big and --million in small: times X, such as 0.1
 A run of everything writes bench/results/, any smaller one bench/results/partial/.`;
 
 /** Where the differences show, in the time that a quick run has. */
@@ -104,6 +106,7 @@ export function readOptions(argv: readonly string[]): Options {
     against: values.against ?? null,
     big: values.big ?? false,
     million: values.million ?? false,
+    delivery: values.delivery ?? false,
     scale,
     isPartial: isQuick || rounds < FULL_ROUNDS || chosen.some((text) => text !== undefined),
   };
@@ -118,8 +121,8 @@ function parse(argv: readonly string[]) {
     return parseArgs({
       args: [...argv],
       options: {
-        quick: flag, big: flag, million: flag, only: text, connections: text, targets: text,
-        rounds: text, seconds: text, pool: text, load: text, scale: text,
+        quick: flag, big: flag, million: flag, delivery: flag, only: text, connections: text,
+        targets: text, rounds: text, seconds: text, pool: text, load: text, scale: text,
         against: text,
       },
     }).values;

@@ -38,6 +38,8 @@ export type TargetOptions = Readonly<{
   policyFile: string;
   /** Where `before` was built; null: it is not measured. */
   beforeFolder: string | null;
+  /** Other variables of an otpd. */
+  environment: Readonly<Record<string, string>>;
   /** Where its standard error goes. */
   logFile: string;
 }>;
@@ -105,7 +107,7 @@ async function run(cwd: string, env: NodeJS.ProcessEnv, ...command: string[]): P
 /** Empty variables hide those of a .env file. */
 function environmentOf(
   name: TargetName,
-  { socketPath, databaseName, poolSize, policyFile }: TargetOptions,
+  { socketPath, databaseName, poolSize, policyFile, environment }: TargetOptions,
   secrets: string,
 ): Record<string, string> {
   const database = { DB_HOST: '', DB_SOCKET: socketPath, DB_USER: 'root', DB_NAME: databaseName };
@@ -118,6 +120,7 @@ function environmentOf(
     OTP_SECRETS: secrets,
     TRUSTED_PROXIES: '127.0.0.0/8',
     POLICY_FILE: policyFile,
+    ...environment,
   };
 }
 

@@ -6,7 +6,7 @@ import { createReadStream, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { openSession } from '../../src/db/session.ts';
-import type { Row, Session } from '../../src/db/session.ts';
+import type { DatabaseSettings, Row, Session } from '../../src/db/session.ts';
 
 const GENERAL_LOG = 'general.log';
 
@@ -44,16 +44,14 @@ export async function findLeaks(
     .flatMap((name) => readFileSync(join(trail, name), 'utf8').split('\n'))
     .filter((code) => code !== ''));
   const leaks: string[] = [];
-  const look = (place: string, text: string): void => {
-    for (const [found] of text.matchAll(CODE_LIKE)) {
-      if (codes.has(found)) leaks.push(`${place}: ${text.slice(0, 400)}`);
-    }
+  const look: Look = (place, text) => {
+    if (holdsCode(text, codes)) leaks.push(`${place}: ${text.slice(0, 400)}`);
   };
   for (const name of names.filter((file) => !file.startsWith('codes.'))) {
     const lines = createInterface({ input: createReadStream(join(trail, name)) });
     for await (const line of lines) look(name, withoutClock(line));
   }
-  await withSession(socketPath, (session) => lookInTables(session, look));
+  await withSession(socketPath, (session) => lookInTables(session, 'otpd%', look));
   if (codes.size === 0 && mustHaveCodes) return 'no code was issued, so nothing was tested';
   return leaks.slice(0, SHOWN_MAX).join('\n');
 }
@@ -63,12 +61,35 @@ function withoutClock(line: string): string {
   return line.replace(/SET timestamp ?= ?\d+\.\d+/, '');
 }
 
-async function lookInTables(
-  session: Session,
-  look: (place: string, text: string) => void,
-): Promise<void> {
+/**
+ * Looks for codes in all tables of one database.
+ *
+ * @returns how many rows were looked at, and those in which a code stands, for a person to read
+ */
+export async function findInTables(
+  { socketPath, database }: DatabaseSettings,
+  codes: ReadonlySet<string>,
+): Promise<{ rows: number; leaks: string[] }> {
+  let rows = 0;
+  const leaks: string[] = [];
+  await withSession(socketPath ?? '', (session) => lookInTables(session, database ?? '',
+    (place, text) => {
+      rows += 1;
+      if (holdsCode(text, codes)) leaks.push(`${place}: ${text.slice(0, 400)}`);
+    }));
+  return { rows, leaks };
+}
+
+type Look = (place: string, text: string) => void;
+
+function holdsCode(text: string, codes: ReadonlySet<string>): boolean {
+  return [...text.matchAll(CODE_LIKE)].some(([found]) => codes.has(found));
+}
+
+/** @param databases a pattern of LIKE */
+async function lookInTables(session: Session, databases: string, look: Look): Promise<void> {
   const tables = await session.run('test', `SELECT table_schema AS db, table_name AS name
-    FROM information_schema.tables WHERE table_schema LIKE 'otpd%'`, []);
+    FROM information_schema.tables WHERE table_schema LIKE ?`, [databases]);
   for (const { db, name } of tables) {
     const rows = await session.run('test', `SELECT * FROM \`${db}\`.\`${name}\``, []);
     for (const row of rows) look(`table ${name}`, describeRow(row));

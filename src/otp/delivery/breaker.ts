@@ -26,6 +26,11 @@ export class Breaker {
     return !this.#isProbing && this.#pausedUntilMs <= nowMs;
   }
 
+  /** Milliseconds until it is worth asking again; 0 when it is now, or one tries it out. */
+  readyInMs(nowMs: number): number {
+    return Math.max(0, (this.#pausedUntilMs ?? nowMs) - nowMs);
+  }
+
   /** Begins an attempt that may begin. */
   begin(): Attempt {
     const isProbe = this.#pausedUntilMs !== null;

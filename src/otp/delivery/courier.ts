@@ -136,7 +136,7 @@ export class Courier {
       await this.#attempt(parcel);
     } catch (error) {
       if (!(error instanceof Unavailable)) this.#note({ event: 'delivery_fault', error });
-      this.#putOff(parcel);
+      this.#later(parcel, parcel.putOff());
     }
   }
 
@@ -145,7 +145,9 @@ export class Courier {
       if (!this.#sender.hasChannelFor(parcel)) return this.#fail(parcel, 'refused');
       if (parcel.isExpired) return this.#fail(parcel, 'expired');
       const channel = this.#sender.pick(parcel);
-      if (channel === null) return this.#putOff(parcel);
+      if (channel === null) {
+        return this.#later(parcel, parcel.putOffFor(this.#sender.readyInMs(parcel)));
+      }
       if (parcel.mustBeRenewed) {
         const renewal = await this.#queue.renew(parcel);
         if (renewal === 'lost') this.#bundles.delete(parcel.bundle.bundleId);
@@ -160,7 +162,7 @@ export class Courier {
         return this.#saver.settle(parcel, name === planned ? null
           : { otpId, userId, channel: name });
       }
-      if (verdict === 'retry') return this.#putOff(parcel);
+      if (verdict === 'retry') return this.#later(parcel, parcel.putOff());
     }
   }
 
@@ -175,13 +177,13 @@ export class Courier {
     this.#note({ event: 'delivery_failed', otpId, reason });
   }
 
-  #putOff(parcel: Parcel): void {
+  #later(parcel: Parcel, delayMs: number): void {
     if (this.#isStopping) return;
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
       this.#ready.push(parcel);
       this.#pump();
-    }, parcel.putOff());
+    }, delayMs);
     this.#timers.add(timer.unref());
   }
 }

@@ -53,11 +53,28 @@ export class Parcel {
     this.#isInDoubt = false;
   }
 
-  /** Puts it off: how many milliseconds, longer each time. */
+  /** Puts it off after an attempt: for how many milliseconds, longer each time. */
   putOff(): number {
     this.#isInDoubt = true;
     this.#delays += 1;
     return backoffMs(this.#delays - 1);
+  }
+
+  /**
+   * Puts it off because there is no channel for it: that is no attempt, and the next one is not made
+   * later for it.
+   *
+   * @param readyInMs until there may be one
+   */
+  putOffFor(readyInMs: number): number {
+    this.#isInDoubt = true;
+    return readyInMs + backoffMs(0);
+  }
+
+  /** Milliseconds for which a channel wants to be left alone. */
+  readyInMs(channel: Channel): number {
+    const now = this.now();
+    return Math.max(0, (this.#find(channel)?.notBefore ?? now) - now) / 1000;
   }
 
   /** Notes an attempt that came to nothing, and how long its channel wants to be left alone. */

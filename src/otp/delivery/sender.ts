@@ -30,6 +30,13 @@ export class Sender {
       .find((channel) => this.#breakers.get(channel)!.mayBegin(now)) ?? null;
   }
 
+  /** Milliseconds after which there may be a channel to send by, when there is none now. */
+  readyInMs(parcel: Parcel): number {
+    const now = elapsedMs();
+    return Math.min(...parcel.channelsLeft(this.#channels).map((channel) =>
+      Math.max(this.#breakers.get(channel)!.readyInMs(now), parcel.readyInMs(channel))));
+  }
+
   /** Makes one attempt, and tells the parcel and the breaker how it ended. Never throws. */
   async send(parcel: Parcel, channel: Channel): Promise<Verdict['kind']> {
     const breaker = this.#breakers.get(channel)!;

@@ -26,6 +26,7 @@ test('a success in between starts the count over', () => {
 test('after a second one attempt may try it out, and only one at a time', () => {
   const breaker = failed(5, 0);
   assert.not.ok(breaker.mayBegin(999));
+  assert.equal([breaker.readyInMs(400), breaker.readyInMs(2000)], [600, 0]);
   assert.ok(breaker.mayBegin(1000));
   const probe = breaker.begin();
   assert.not.ok(breaker.mayBegin(1000));

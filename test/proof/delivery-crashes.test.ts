@@ -1,0 +1,258 @@
+/**
+ * kill -9 of otpd again and again while codes are requested and the provider fails a third of the
+ * calls: no message is lost, and none is sent again but where a process died between acceptance
+ * and mark. OTPD_TEST_CODES sets how many codes, a process dying after each hundred of them.
+ */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { closeClient, post, send } from '../harness/client.ts';
+import { createTestDatabase } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
+import {
+  answer, cutAfterHead, cutBeforeHead, cutInHead, tooMany,
+} from '../harness/http-sink.ts';
+import { findInTables } from '../harness/leaks.ts';
+import { loggedMistakes, startOtpd, stopAllOtpd } from '../harness/otpd-process.ts';
+import type { OtpdProcess } from '../harness/otpd-process.ts';
+import { newSecretsText } from '../harness/service.ts';
+import { createGate, eventually } from '../harness/waiting.ts';
+import { groupByOtp, Provider } from './provider.ts';
+import type { Mood, ProviderCall } from './provider.ts';
+import { atOnce } from './traffic.ts';
+
+const CODES = Number(process.env.OTPD_TEST_CODES ?? 600);
+const CODES_PER_LIFE = 100;
+/** Of them, so many are on their way when the process dies. */
+const CODES_AT_DEATH = 30;
+const KILLS = Math.ceil(CODES / CODES_PER_LIFE) - 1;
+const CLIENTS = 16;
+const ADDRESSES = 50;
+const VERIFIED = 60;
+
+/** Leases of 20 s, a look every 6 s, and what is put off, up to 15 s each time. */
+const TAIL_MAX_MS = 60_000 + 20 * CODES;
+
+/** Every third fails. The head of a success counts, whatever becomes of its body. */
+const MOODS = [
+  answer(503), answer(204), cutAfterHead(200), cutBeforeHead, answer(200), answer(204),
+  cutInHead, answer(202), answer(200), tooMany(1), answer(200), answer(204),
+  cutAfterHead(503), answer(204), answer(200),
+];
+
+/** When a process dies. */
+type Moment = 'a code is acknowledged' | 'a call comes' | 'a call is accepted' | 'right after';
+const MOMENTS: readonly Moment[] = [
+  'a call is accepted', 'a code is acknowledged', 'right after', 'a call comes',
+];
+
+type Issued = { user: string; otpId: string; repeats: number };
+
+const secrets = newSecretsText();
+let database: TestDatabase;
+let provider: Provider;
+/** The process that runs; null while there is none. */
+let otpd: OtpdProcess | null = null;
+let armed: { moment: Moment; strike: () => void } | null = null;
+const issued: Issued[] = [];
+
+test.before(async () => {
+  database = await createTestDatabase(2);
+  provider = await Provider.start();
+  let turn = 0;
+  const mood: Mood = () => MOODS[(turn += 1) % MOODS.length]!;
+  provider.behave(mood);
+  provider.watch(() => reach('a call comes'), () => {
+    reach('a call is accepted');
+    setImmediate(() => reach('right after'));
+  });
+});
+test.after(async () => {
+  closeClient();
+  await stopAllOtpd();
+  await provider.close();
+  database.close();
+});
+
+/** Kills the process if it is to die at this moment. */
+function reach(moment: Moment): void {
+  if (armed?.moment !== moment) return;
+  armed.strike();
+  armed = null;
+}
+
+function start(life: number): Promise<OtpdProcess> {
+  return startOtpd({
+    settings: database.settings, secrets,
+    webhookUrl: provider.urlFor(senderOf(life)), webhookSecrets: provider.secrets,
+  });
+}
+
+function senderOf(life: number): string {
+  return `/life/${life}`;
+}
+
+/** Asks for a code, again and again with one key until it is answered, as a client would. */
+async function request(index: number): Promise<void> {
+  const user = `d${index}.${process.pid}`;
+  const body = { user_id: user, purpose: 'login' };
+  const address = `10.9.0.${index % ADDRESSES}`;
+  for (let repeats = 0; ; repeats += 1) {
+    await eventually('otpd runs', () => otpd !== null, 30_000);
+    const port = otpd?.port;
+    if (port === undefined) continue;
+    const reply = await post({ port, path: '/otp/request', body, address, key: user })
+      .catch(() => null);
+    assert.ok([undefined, 201, 503].includes(reply?.status), reply?.text);
+    if (reply?.status !== 201) continue;
+    issued.push({ user, otpId: String(reply.body.otp_id), repeats });
+    reach('a code is acknowledged');
+    return;
+  }
+}
+
+/** Clients that ask for codes, as many as they are allowed to. */
+function startClients(): { allow: (count: number) => void; done: Promise<unknown> } {
+  let allowed = 0;
+  let next = 0;
+  const client = async (): Promise<void> => {
+    for (;;) {
+      let mine: number | null = null;
+      await eventually('it may ask', () => {
+        if (next < Math.min(allowed, CODES)) mine = next++;
+        return mine !== null || next >= CODES;
+      }, 60_000);
+      if (mine === null) return;
+      await request(mine);
+    }
+  };
+  const done = atOnce(CLIENTS, client);
+  done.catch(() => {});
+  return { allow: (count) => { allowed += count; }, done };
+}
+
+/** True once the process has sent some messages that failed before. */
+function hasRepeated(sender: string): boolean {
+  const groups = groupByOtp(provider.calls.filter((call) => call.sender === sender));
+  const repeated = [...groups.values()].filter((calls) =>
+    calls.length > 1 && calls.some(({ isAccepted }) => isAccepted));
+  return repeated.length >= 5;
+}
+
+async function die(moment: Moment, traffic: () => void): Promise<void> {
+  const dying = otpd!;
+  const struck = createGate();
+  armed = {
+    moment,
+    strike: () => {
+      otpd = null;
+      dying.signal('SIGKILL');
+      struck.open();
+    },
+  };
+  traffic();
+  await eventually(`${moment}`, () => otpd === null, 30_000);
+  await struck.promise;
+  assert.is(await dying.ended, null);
+}
+
+test(`${CODES} codes and ${KILLS} kills: all are acknowledged in the end`, async () => {
+  const clients = startClients();
+  for (let life = 0; life < KILLS; life += 1) {
+    otpd = await start(life);
+    const before = issued.length;
+    clients.allow(CODES_PER_LIFE - CODES_AT_DEATH);
+    await eventually('a life is lived', () => hasRepeated(senderOf(life))
+      && issued.length >= before + CODES_PER_LIFE - 2 * CODES_AT_DEATH, 30_000);
+    await die(MOMENTS[life % MOMENTS.length]!, () => clients.allow(CODES_AT_DEATH));
+  }
+  otpd = await start(KILLS);
+  clients.allow(CODES);
+  await clients.done;
+  assert.is(new Set(issued.map(({ otpId }) => otpId)).size, CODES);
+  assert.ok(issued.some(({ repeats }) => repeats > 0), 'a kill fell into a request');
+});
+
+test('what the dead have left can be read by nobody', async () => {
+  const codes = new Set(provider.calls.map(({ code }) => code));
+  const { rows, leaks } = await findInTables(database.settings, codes);
+  assert.ok(rows > CODES);
+  assert.equal(leaks, []);
+});
+
+test('every message is sent in the end, and no sealed text is left', async () => {
+  await eventually('the outbox is empty', async () => {
+    const [row] = await database.query('SELECT COUNT(*) AS n FROM outbox');
+    return row?.n === 0;
+  }, TAIL_MAX_MS);
+  assert.match(otpd!.output(), /"event":"delivery_taken_over"/);
+});
+
+const sorted = (ids: Iterable<string>): string[] => [...ids].sort();
+
+test('every acknowledged code was delivered, and no other', async () => {
+  const accepted = new Set(provider.accepted.map(({ otpId }) => otpId));
+  const unsent = issued.filter(({ otpId }) => !accepted.has(otpId));
+  for (const { otpId } of unsent) assert.is(await statusOf(otpId), 'failed', otpId);
+  assert.equal(sorted(new Set([...accepted, ...unsent.map(({ otpId }) => otpId)])),
+    sorted(issued.map(({ otpId }) => otpId)));
+  const told = await atOnce(CLIENTS, async (client) => {
+    const mine = issued.filter((_, index) => index % CLIENTS === client);
+    const statuses: string[] = [];
+    for (const { otpId } of mine) statuses.push(await statusOf(otpId));
+    return statuses;
+  });
+  assert.equal(new Set(told.flat()), new Set(unsent.length > 0 ? ['sent', 'failed'] : ['sent']));
+});
+
+async function statusOf(otpId: string): Promise<string> {
+  const reply = await send({ method: 'GET', port: otpd!.port, path: `/otp/${otpId}` });
+  assert.is(reply.status, 200);
+  return String(reply.body.status);
+}
+
+test('all calls for one code carry one code, one user and one webhook-id', () => {
+  for (const [otpId, calls] of groupByOtp(provider.calls)) {
+    const kinds = new Set(calls.map(({ webhookId, userId, code }) =>
+      `${webhookId} ${userId} ${code}`));
+    assert.equal([...kinds], [`${otpId} ${calls[0]!.userId} ${calls[0]!.code}`]);
+  }
+});
+
+test('it was sent again only where a process died between acceptance and mark', () => {
+  let repeats = 0;
+  for (const calls of groupByOtp(provider.accepted).values()) {
+    repeats += calls.length - 1;
+    // A process whose acceptance was not the last one was killed; and none accepts twice.
+    const lives = calls.map(({ sender }) => Number(sender.split('/').at(-1)));
+    assert.equal(lives, [...new Set(lives)].sort((a, b) => a - b));
+    for (const life of lives.slice(0, -1)) assert.ok(life < KILLS);
+  }
+  // Of the process that is killed as it is answered the message always goes out again.
+  assert.ok(repeats > 0, 'a kill fell between acceptance and mark');
+  assert.ok(repeats <= KILLS * CODES_AT_DEATH, `${repeats} repeats`);
+});
+
+test('the codes that were delivered work', async () => {
+  const calls = [...groupByOtp(provider.accepted).values()].map(([call]) => call as ProviderCall);
+  const step = Math.max(1, Math.floor(calls.length / VERIFIED));
+  const sample = calls.filter((_, index) => index % step === 0);
+  assert.ok(sample.length >= VERIFIED);
+  for (const { userId, code } of sample) {
+    const body = { user_id: userId, purpose: 'login', code };
+    const reply = await post({ port: otpd!.port, path: '/otp/verify', body });
+    assert.is(`${reply.status} ${reply.text}`.slice(0, 19), '200 {"success":true', userId);
+  }
+});
+
+test('nothing of any code can be read in the database', async () => {
+  const codes = new Set(provider.calls.map(({ code }) => code));
+  const { rows, leaks } = await findInTables(database.settings, codes);
+  assert.ok(rows > 2 * CODES);
+  assert.equal(leaks, []);
+});
+
+test('no process has made a mistake of its own', () => {
+  assert.equal(loggedMistakes(), []);
+});
+
+test.run();

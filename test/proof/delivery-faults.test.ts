@@ -1,0 +1,167 @@
+/**
+ * Faults of the database between what happens to a message and what is stored of it: it is sent,
+ * and by a process that lives it is sent once.
+ */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { closeClient, post, send } from '../harness/client.ts';
+import type { Reply } from '../harness/client.ts';
+import { answer } from '../harness/http-sink.ts';
+import type { Behaviour } from '../harness/http-sink.ts';
+import { loggedMistakes, startOtpd, stopAllOtpd } from '../harness/otpd-process.ts';
+import type { OtpdProcess } from '../harness/otpd-process.ts';
+import { newSecretsText } from '../harness/service.ts';
+import { eventually } from '../harness/waiting.ts';
+import { startCuttingProxy } from './cutting-proxy.ts';
+import type { CommitFault, CuttingProxy } from './cutting-proxy.ts';
+import { startDurableServer } from './durable-server.ts';
+import type { DurableServer } from './durable-server.ts';
+import { Provider } from './provider.ts';
+import { fresh, newcomer } from './traffic.ts';
+import type { Asker } from './traffic.ts';
+
+/** A lease of 20 s, a look every 6 s, and the rest. */
+const TAKE_OVER_MAX_MS = 40_000;
+
+let server: DurableServer;
+let proxy: CuttingProxy;
+let provider: Provider;
+let otpd: OtpdProcess;
+
+test.before(async () => {
+  server = await startDurableServer();
+  proxy = await startCuttingProxy(server.settings.socketPath!, server.path('proxy.sock'));
+  provider = await Provider.start();
+  otpd = await startOtpd({
+    settings: { ...server.settings, socketPath: proxy.socketPath }, secrets: newSecretsText(),
+    webhookUrl: provider.urlFor('/otpd'), webhookSecrets: provider.secrets,
+  });
+});
+test.before.each(() => provider.behave(() => answer(200)));
+test.after.each(() => proxy.setMode('pass'));
+test.after(async () => {
+  closeClient();
+  await stopAllOtpd();
+  await provider.close();
+  await proxy.close();
+  await server.stop();
+});
+
+function request({ user, address }: Asker, key = fresh('k')): Promise<Reply> {
+  const body = { user_id: user, purpose: 'login' };
+  return post({ port: otpd.port, path: '/otp/request', body, address, key });
+}
+
+/** Asks until the database is there again. */
+async function issue(): Promise<string> {
+  const asker = newcomer();
+  const key = fresh('k');
+  let otpId = '';
+  await eventually('a code is issued', async () => {
+    const { status, body } = await request(asker, key);
+    otpId = String(body.otp_id);
+    return status === 201;
+  }, 30_000);
+  return otpId;
+}
+
+async function untilAllSent(boundMs = 30_000): Promise<void> {
+  await eventually('the outbox is empty', async () => (await unsent()) === 0, boundMs);
+}
+
+async function unsent(): Promise<number> {
+  const [row] = await server.database.query('SELECT COUNT(*) AS n FROM outbox');
+  return row?.n as number;
+}
+
+/** Its mark is stored, it is not sent again, and what comes later is sent as ever. */
+async function assertSentOnce(otpId: string): Promise<void> {
+  await untilAllSent();
+  const later = await issue();
+  await untilAllSent();
+  assert.is(provider.callsOf(later).length, 1);
+  assert.is(provider.callsOf(otpId).length, 1);
+  const { body } = await send({ method: 'GET', port: otpd.port, path: `/otp/${otpId}` });
+  assert.equal([body.status, body.channel], ['sent', 'webhook']);
+}
+
+/** Does something to the database just before the next message is accepted, and only then. */
+function acceptAfter(spoil: () => void): void {
+  let isSpoilt = false;
+  const accept: Behaviour = (response, received) => {
+    if (!isSpoilt) spoil();
+    isSpoilt = true;
+    answer(200)(response, received);
+  };
+  provider.behave(() => accept);
+}
+
+const COMMIT_FAULTS: CommitFault[] = ['cut before', 'cut after', 'silent before', 'silent after'];
+
+for (const fault of COMMIT_FAULTS) {
+  test(`COMMIT of a mark, ${fault}: it is stored in the end, and the message sent once`,
+    async () => {
+      acceptAfter(() => proxy.spoilCommit(fault));
+      const otpId = await issue();
+      await untilAllSent();
+      proxy.assertHit();
+      await assertSentOnce(otpId);
+    });
+}
+
+for (const mode of ['closed', 'silent'] as const) {
+  test(`the database is ${mode} between acceptance and mark: stored once it is back`, async () => {
+    acceptAfter(() => proxy.setMode(mode));
+    const otpId = await issue();
+    await eventually('it is accepted', () => provider.callsOf(otpId).length === 1);
+    // The mark fails at the latest when this does: it was begun before, and has no more time.
+    assert.is((await request(newcomer())).status, 503);
+    assert.is(await unsent(), 1);
+    proxy.setMode('pass');
+    await assertSentOnce(otpId);
+  });
+}
+
+test('mysqld is killed between acceptance and mark: stored once it is back', async () => {
+  let killed: Promise<void> | null = null;
+  acceptAfter(() => { killed = server.kill(); });
+  const otpId = await issue();
+  await eventually('it is killed', () => killed !== null);
+  await killed;
+  assert.is((await request(newcomer())).status, 503);
+  await server.start();
+  await assertSentOnce(otpId);
+});
+
+test('a code whose COMMIT was lost for good is taken over, and its key gets it', async () => {
+  const asker = newcomer();
+  const key = fresh('k');
+  const callsBefore = provider.calls.length;
+  proxy.spoilCommit('silent after', () => proxy.setMode('silent'));
+  const first = await request(asker, key);
+  proxy.assertHit();
+  assert.is(`${first.status} ${first.text}`, '503 {"error":"unavailable"}');
+  proxy.setMode('pass');
+  let again = first;
+  await eventually('it works again', async () => {
+    again = await request(asker, key);
+    return again.status === 201;
+  });
+  assert.is(again.headers['idempotent-replayed'], 'true');
+  assert.is(provider.calls.length, callsBefore, 'whoever committed it does not know that it did');
+  assert.is(await unsent(), 1);
+
+  await untilAllSent(TAKE_OVER_MAX_MS);
+  const [call, ...others] = provider.calls.slice(callsBefore);
+  assert.equal(others, []);
+  assert.equal([call?.otpId, call?.userId], [again.body.otp_id, asker.user]);
+  assert.is((await request(asker, key)).text, again.text);
+  const body = { user_id: asker.user, purpose: 'login', code: call?.code };
+  assert.is((await post({ port: otpd.port, path: '/otp/verify', body })).status, 200);
+});
+
+test('no process has made a mistake of its own', () => {
+  assert.equal(loggedMistakes(), []);
+});
+
+test.run();

@@ -1,0 +1,200 @@
+/**
+ * The delivery of messages by real processes: two on one database, workers, a provider that never
+ * answers, and a process that is asked to stop meanwhile.
+ */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { closeClient, post, send } from '../harness/client.ts';
+import { createTestDatabase } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
+import { answer, hang, slow, tooMany } from '../harness/http-sink.ts';
+import { loggedMistakes, startOtpd, stopAllOtpd } from '../harness/otpd-process.ts';
+import type { OtpdProcess } from '../harness/otpd-process.ts';
+import { newSecretsText } from '../harness/service.ts';
+import { eventually, timed } from '../harness/waiting.ts';
+import { groupByOtp, Provider } from './provider.ts';
+import type { Mood } from './provider.ts';
+import { atOnce, fresh, freshAddress } from './traffic.ts';
+
+const CODES = 300;
+const CLIENTS = 16;
+
+/** 10 s for requests, 9 s for messages, and the rest. */
+const STOP_MAX_MS = 25_000;
+
+/** Well below the 20 s of a lease: what is sent by then was released. */
+const AT_ONCE_MS = 10_000;
+
+const secrets = newSecretsText();
+let database: TestDatabase;
+let provider: Provider;
+
+test.before.each(async () => {
+  database = await createTestDatabase(2);
+  provider = await Provider.start();
+});
+test.after.each(async () => {
+  closeClient();
+  await stopAllOtpd();
+  await provider.close();
+  database.close();
+});
+
+function start(sender: string, environment: Record<string, string> = {}): Promise<OtpdProcess> {
+  return startOtpd({
+    settings: database.settings, secrets, webhookUrl: provider.urlFor(sender),
+    webhookSecrets: provider.secrets, environment,
+  });
+}
+
+/** Asks for a code of somebody new, and returns its otp_id. */
+async function request({ port }: OtpdProcess): Promise<string> {
+  const user = fresh('u');
+  const body = { user_id: user, purpose: 'login' };
+  const reply = await post({
+    port, path: '/otp/request', body, address: freshAddress(), key: user,
+  });
+  assert.is(reply.status, 201, reply.text);
+  return String(reply.body.otp_id);
+}
+
+/** Asks for so many codes, at processes in turn, a few at a time. */
+async function requestMany(processes: readonly OtpdProcess[], count = CODES): Promise<string[]> {
+  let next = 0;
+  const lists = await atOnce(CLIENTS, async () => {
+    const mine: string[] = [];
+    while (next < count) mine.push(await request(processes[(next += 1) % processes.length]!));
+    return mine;
+  });
+  return lists.flat();
+}
+
+async function unsent(): Promise<number> {
+  const [row] = await database.query('SELECT COUNT(*) AS n FROM outbox');
+  return row?.n as number;
+}
+
+/** Waits until nothing is left to send, and no call is under way. */
+async function untilAllSent(boundMs = 60_000): Promise<void> {
+  await eventually('the outbox is empty', async () => (await unsent()) === 0, boundMs);
+  await eventually('no call is under way', () => provider.calls.every(({ isOver }) => isOver));
+}
+
+/** Each message was accepted, none of them twice, and nothing else was sent. */
+function assertAcceptedOnce(otpIds: readonly string[]): void {
+  const groups = groupByOtp(provider.accepted);
+  assert.equal(otpIds.filter((otpId) => !groups.has(otpId)), [], 'all are accepted');
+  assert.is(groups.size, otpIds.length);
+  const twice = [...groups.values()].filter((calls) => calls.length > 1)
+    .map((calls) => calls.map(({ sender }) => sender).join(' and '));
+  assert.equal(twice, [], 'none is accepted twice');
+}
+
+const sendersOf = () => new Set(provider.accepted.map(({ sender }) => sender));
+
+/** Slow, and every fifth call fails. */
+function slowAndFailing(): Mood {
+  let turn = 0;
+  return () => slow(50, (turn += 1) % 5 === 0 ? answer(503) : answer(200));
+}
+
+test('two processes on one database: both send, and no message is accepted twice', async () => {
+  provider.behave(() => slow(4000));
+  const first = await start('/a');
+  const otpIds = await requestMany([first], CODES / 3);
+  // It looks for what others have left, and finds what the first one is sending.
+  const processes = [first, await start('/b')];
+  provider.behave(slowAndFailing());
+  otpIds.push(...await requestMany(processes, CODES * 2 / 3));
+  await untilAllSent();
+  assertAcceptedOnce(otpIds);
+  assert.equal([...sendersOf()].sort(), ['/a', '/b']);
+  assert.ok(provider.calls.length > CODES, 'some were tried again');
+});
+
+test('two workers: both send, and no message is accepted twice', async () => {
+  provider.behave(slowAndFailing());
+  const otpd = await start('/workers', { WORKERS: '2' });
+  const owners = new Set<string>();
+  const requested = requestMany([otpd]);
+  requested.catch(() => {});
+  await eventually('both have messages on their way', async () => {
+    const rows = await database.query('SELECT DISTINCT HEX(owner) AS owner FROM outbox');
+    for (const { owner } of rows) owners.add(String(owner));
+    return owners.size === 2;
+  });
+  const otpIds = await requested;
+  await untilAllSent();
+  assertAcceptedOnce(otpIds);
+});
+
+test('a provider that never answers delays no request; a stop leaves all to others, at once',
+  async () => {
+    provider.behave(() => hang);
+    const first = await start('/first');
+    const otpIds = await requestMany([first]);
+    // All were answered with 201 while the provider had answered nobody.
+    assert.ok(provider.calls.length > 0);
+    assert.ok(provider.calls.every(({ isAnswered }) => !isAnswered));
+    assert.is(await unsent(), CODES);
+
+    first.signal('SIGTERM');
+    const { ms, result } = await timed(() => first.ended);
+    assert.is(result, 0, first.output());
+    assert.ok(ms < STOP_MAX_MS, `it took ${Math.round(ms)} ms to stop`);
+    assert.is(await unsent(), CODES);
+    const calls = provider.calls.length;
+
+    provider.behave(() => answer(204));
+    const second = await start('/second');
+    await untilAllSent(AT_ONCE_MS);
+    assertAcceptedOnce(otpIds);
+    assert.equal(new Set(provider.calls.slice(calls).map(({ sender }) => sender)),
+      new Set(['/second']));
+    assert.match(second.output(), new RegExp(`"delivery_taken_over","count":${CODES}`));
+    for (const all of groupByOtp(provider.calls).values()) {
+      assert.is(new Set(all.map(({ code, webhookId }) => `${code} ${webhookId}`)).size, 1);
+    }
+  });
+
+test('what was accepted as a process stops is marked before it ends', async () => {
+  provider.behave(() => slow(500, answer(200)));
+  const otpd = await start('/stopping');
+  const otpIds = await requestMany([otpd], 40);
+  await eventually('some are on their way', () => provider.calls.length === 40);
+  otpd.signal('SIGTERM');
+  assert.is(await otpd.ended, 0);
+  assert.is(await unsent(), 0);
+  assertAcceptedOnce(otpIds);
+});
+
+test('a process that stood still beyond its leases sends nothing that others have sent',
+  async () => {
+    provider.behave(() => tooMany(2));
+    const sleeper = await start('/sleeper');
+    const otpIds = await requestMany([sleeper], 40);
+    await eventually('all are put off', () => /"channel_paused"/.test(sleeper.output()));
+    sleeper.signal('SIGSTOP');
+    // Whatever it had sent has arrived by the time another process runs.
+    await start('/other');
+    provider.behave(() => answer(200));
+    await untilAllSent();
+    assert.equal([...sendersOf()], ['/other']);
+    sleeper.signal('SIGCONT');
+    // It closes the connections that were idle for so long.
+    closeClient();
+    // What it had put off is long due, so it would be sent before this one.
+    otpIds.push(await request(sleeper));
+    await untilAllSent();
+    assertAcceptedOnce(otpIds);
+    const status = await send({
+      method: 'GET', port: sleeper.port, path: `/otp/${otpIds[0]}`,
+    });
+    assert.is(status.body.status, 'sent');
+  });
+
+test('no process has made a mistake of its own', () => {
+  assert.equal(loggedMistakes(), []);
+});
+
+test.run();
