@@ -70,8 +70,9 @@ async function requestMany(processes: readonly OtpdProcess[], count = CODES): Pr
 }
 
 async function unsent(): Promise<number> {
-  const [row] = await database.query('SELECT COUNT(*) AS n FROM outbox');
-  return row?.n as number;
+  const sql = 'SELECT COALESCE(SUM(LENGTH(otp_ids)), 0) DIV 16 AS n FROM outbox';
+  const [row] = await database.query(sql);
+  return Number(row?.n);
 }
 
 /** Waits until nothing is left to send, and no call is under way. */
@@ -151,7 +152,8 @@ test('a provider that never answers delays no request; a stop leaves all to othe
     assertAcceptedOnce(otpIds);
     assert.equal(new Set(provider.calls.slice(calls).map(({ sender }) => sender)),
       new Set(['/second']));
-    assert.match(second.output(), new RegExp(`"delivery_taken_over","count":${CODES}`));
+    const counts = second.output().matchAll(/"delivery_taken_over","count":(\d+)/g);
+    assert.is([...counts].reduce((sum, [, count]) => sum + Number(count), 0), CODES);
     for (const all of groupByOtp(provider.calls).values()) {
       assert.is(new Set(all.map(({ code, webhookId }) => `${code} ${webhookId}`)).size, 1);
     }

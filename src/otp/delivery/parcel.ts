@@ -61,8 +61,8 @@ export class Parcel {
   }
 
   /**
-   * Puts it off because there is no channel for it: that is no attempt, and the next one is not made
-   * later for it.
+   * Puts it off because there is no channel for it: that is no attempt, and does not make the next
+   * one come later.
    *
    * @param readyInMs until there may be one
    */
