@@ -9,7 +9,7 @@ import { BundleSaver } from './bundle-saver.ts';
 import type { Bundle } from './bundle.ts';
 import type { NoteDelivery } from './note.ts';
 import { OutboxQueue } from './outbox-queue.ts';
-import type { Failed, Outbox } from './outbox.ts';
+import type { Failed, Outbox, Rerouted } from './outbox.ts';
 import { Parcel } from './parcel.ts';
 import { Sender } from './sender.ts';
 
@@ -31,6 +31,7 @@ export class Courier {
   readonly #sending = new Set<Parcel>();
   readonly #timers = new Set<NodeJS.Timeout>();
   #ready: Parcel[] = [];
+  #held = 0;
   #isStopping = false;
   #onProgress: () => void = () => {};
 
@@ -52,14 +53,12 @@ export class Courier {
 
   /** How many messages are on their way. */
   get held(): number {
-    let sum = 0;
-    for (const bundle of this.#bundles.values()) sum += bundle.size;
-    return sum;
+    return this.#held;
   }
 
   /** How many more may be handed in. */
   get room(): number {
-    return this.#isStopping ? 0 : HELD_MAX - this.held;
+    return this.#isStopping ? 0 : HELD_MAX - this.#held;
   }
 
   /** A bundle that this process has. */
@@ -73,7 +72,8 @@ export class Courier {
    * @param isInDoubt whether codes may have come to an end: they were not committed just now
    */
   dispatch(bundle: Bundle, isInDoubt: boolean): void {
-    if (this.#bundles.size >= HELD_MAX) return;
+    if (this.#held + bundle.size > HELD_MAX) return;
+    this.#held += bundle.size;
     this.#bundles.set(bundle.bundleId, bundle);
     if (this.#isStopping) return;
     for (const one of bundle.open) this.#ready.push(new Parcel(one, bundle, isInDoubt));
@@ -95,7 +95,7 @@ export class Courier {
     this.#ready = [];
     // What was committed a moment ago is handed in during this turn.
     await new Promise((resolve) => { setImmediate(resolve); });
-    await this.#settle(timeoutMs);
+    await this.#quiet(timeoutMs);
     this.#sender.close();
     // An attempt that is under way still may succeed: the lease of its bundle stays.
     for (const { bundle } of this.#sending) this.#bundles.delete(bundle.bundleId);
@@ -103,7 +103,7 @@ export class Courier {
     if (left.length > 0) await this.#outbox.release(left).catch(() => {});
   }
 
-  #settle(timeoutMs: number): Promise<void> {
+  #quiet(timeoutMs: number): Promise<void> {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, timeoutMs);
       this.#onProgress = () => {
@@ -150,17 +150,15 @@ export class Courier {
       }
       if (parcel.mustBeRenewed) {
         const renewal = await this.#queue.renew(parcel);
-        if (renewal === 'lost') this.#bundles.delete(parcel.bundle.bundleId);
-        if (renewal === 'ended') this.#saver.settle(parcel);
-        if (renewal !== 'ours') return;
+        if (renewal === 'lost') return this.#drop(parcel.bundle);
+        if (renewal === 'ended') return this.#settle(parcel);
         continue;
       }
       const verdict = await this.#sender.send(parcel, channel);
       if (verdict === 'accepted') {
         const { planned, message: { otpId, userId } } = parcel;
         const { name } = channel;
-        return this.#saver.settle(parcel, name === planned ? null
-          : { otpId, userId, channel: name });
+        return this.#settle(parcel, name === planned ? null : { otpId, userId, channel: name });
       }
       if (verdict === 'retry') return this.#later(parcel, parcel.putOff());
     }
@@ -169,12 +167,20 @@ export class Courier {
   async #fail(parcel: Parcel, reason: 'refused' | 'expired'): Promise<void> {
     const { address, bundle: { bundleId }, message: { otpId } } = parcel;
     const isClosed = await this.#queue.fail({ otpId, bundleId, address });
-    if (!isClosed) {
-      this.#bundles.delete(bundleId);
-      return;
-    }
-    this.#saver.settle(parcel);
+    if (!isClosed) return this.#drop(parcel.bundle);
+    this.#settle(parcel);
     this.#note({ event: 'delivery_failed', otpId, reason });
+  }
+
+  /** Its message was accepted, or has come to another end. */
+  #settle(parcel: Parcel, rerouted: Rerouted | null = null): void {
+    if (this.#bundles.has(parcel.bundle.bundleId)) this.#held -= 1;
+    this.#saver.settle(parcel, rerouted);
+  }
+
+  /** Another process has taken it over. */
+  #drop({ bundleId, size }: Bundle): void {
+    if (this.#bundles.delete(bundleId)) this.#held -= size;
   }
 
   #later(parcel: Parcel, delayMs: number): void {
