@@ -4,6 +4,7 @@ import { cancel, checkOtpId } from './commands/cancel.ts';
 import { newSecret } from './commands/new-secret.ts';
 import { UsageError } from './commands/report.ts';
 import type { Report } from './commands/report.ts';
+import { show } from './commands/show.ts';
 import { unlock } from './commands/unlock.ts';
 import { readConfig, readEnvironment } from './config.ts';
 import type { Config } from './config.ts';
@@ -17,6 +18,10 @@ import { refuse } from './usage.ts';
 type Operation = (given: readonly string[]) => Promise<Report> | Report;
 
 const OPERATIONS: ReadonlyMap<string, Operation> = new Map<string, Operation>([
+  ['show', (given) => {
+    const [userId] = take(given, 'USER');
+    return withDatabase(({ pool }, { policies }) => show({ pool, policies }, userId));
+  }],
   ['unlock', (given) => {
     const [userId, purpose] = take(given, 'USER', 'PURPOSE');
     return withDatabase(({ pool }) => unlock(pool, { userId, purpose }));
