@@ -8,6 +8,7 @@ import { show } from './commands/show.ts';
 import { unlock } from './commands/unlock.ts';
 import { readConfig, readEnvironment } from './config.ts';
 import type { Config } from './config.ts';
+import { examine } from './examine.ts';
 import { joinMigrated, secretsOf } from './open-database.ts';
 import type { Database } from './open-database.ts';
 import { listenForStop, Stopped } from './stop-signals.ts';
@@ -18,6 +19,10 @@ import { refuse } from './usage.ts';
 type Operation = (given: readonly string[]) => Promise<Report> | Report;
 
 const OPERATIONS: ReadonlyMap<string, Operation> = new Map<string, Operation>([
+  ['doctor', (given) => {
+    if (given.length > 0) throw new UsageError('doctor takes no arguments');
+    return examine(listenForStop());
+  }],
   ['show', (given) => {
     const [userId] = take(given, 'USER');
     return withDatabase(({ pool }, { policies }) => show({ pool, policies }, userId));

@@ -14,7 +14,7 @@ test('help lists every command, on standard output', async () => {
     const { status, out, err } = await runCommand([name]);
     assert.is(status, 0);
     assert.is(err, '');
-    for (const command of ['serve', 'migrate', 'show USER', 'unlock USER PURPOSE',
+    for (const command of ['serve', 'migrate', 'doctor', 'show USER', 'unlock USER PURPOSE',
       'cancel OTP_ID', 'secret new [ID]', 'help']) assert.match(out, `\n  ${command} `);
   }
 });
@@ -29,6 +29,7 @@ const WRONG: [string[], RegExp][] = [
   [['show', '--json', '--text', 'U1'], /exclude each other/],
   [['unlock', 'U1'], /takes USER PURPOSE\n/],
   [['cancel', 'ABC'], /OTP_ID must be 32 hexadecimal digits/],
+  [['doctor', 'now'], /doctor takes no arguments/],
   [['secret'], /secret takes: new \[ID\]/],
   [['secret', 'new', 'a', 'b'], /secret takes: new \[ID\]/],
   [['secret', 'new', 'a:b'], /ID must be an id of 1 to 32 letters/],
