@@ -4,6 +4,14 @@ import { readFileSync } from 'node:fs';
 /** A configuration that cannot be used; the message names everything that is wrong with it. */
 export class ConfigError extends Error {
   override name = 'ConfigError';
+  /** What is wrong, each by itself, when it is the settings. */
+  readonly faults: readonly string[];
+
+  /** @param options the faults, or the error behind it */
+  constructor(message: string, options: { faults?: readonly string[]; cause?: unknown } = {}) {
+    super(message, { cause: options.cause });
+    this.faults = options.faults ?? [];
+  }
 }
 
 /** Environment variables by name. */

@@ -83,7 +83,7 @@ export function readServeConfig(environment: Environment): ServeConfig {
 
 function throwFaults({ faults }: Reader): void {
   if (faults.length === 0) return;
-  throw new ConfigError(['the configuration is at fault:', ...faults].join('\n  '));
+  throw new ConfigError(['the configuration is at fault:', ...faults].join('\n  '), { faults });
 }
 
 function readCommon(reader: Reader): Config {

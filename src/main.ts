@@ -1,7 +1,5 @@
 #!/usr/bin/env node
 /** otpd: the command line, and the one place where all parts are wired together. */
-import { join } from 'node:path';
-import { ConfigError } from './config-reader.ts';
 import type { Environment } from './config-reader.ts';
 import { readConfig, readEnvironment, readServeConfig } from './config.ts';
 import type { Config, ServeConfig } from './config.ts';
@@ -11,23 +9,16 @@ import type { SessionPool } from './db/pool.ts';
 import { Sweeper } from './db/sweep.ts';
 import { createHttpServer } from './http/server.ts';
 import { openChannels } from './open-channels.ts';
-import { ensureSchema, joinDatabase, openDatabase } from './open-database.ts';
+import { ensureSchema, joinDatabase, openDatabase, secretsOf } from './open-database.ts';
+import { isOperation, operate } from './operate.ts';
 import type { Channel } from './otp/channel.ts';
 import { createDelivery } from './otp/delivery/delivery.ts';
-import { readOrCreateSecretFile } from './otp/secret-file.ts';
 import type { Secrets } from './otp/secrets.ts';
 import { createOtpService } from './otp/service.ts';
-import { unlockPair } from './otp/unlock.ts';
 import { listenForStop, Stopped } from './stop-signals.ts';
 import { greet, logDelivery, logFault, report, say } from './terminal.ts';
+import { help, refuse } from './usage.ts';
 import { isWorker, startWorkers } from './workers.ts';
-
-const USAGE = `usage: otpd COMMAND
-  serve                  answer requests, with a private MySQL unless DB_HOST or DB_SOCKET is set
-  migrate                bring the database to the schema of this otpd
-  unlock USER PURPOSE    end a lock and forget the wrong attempts
-  help                   print this
-Every variable is explained in .env.example.`;
 
 /** In-flight requests have this long to be answered when otpd is asked to stop. */
 const DRAIN_TIMEOUT_MS = 10_000;
@@ -52,7 +43,7 @@ async function serve(config: ServeConfig, stop: AbortSignal): Promise<void> {
   const database = await openDatabase(config, stop);
   try {
     await ensureSchema(config, database);
-    const secrets = readSecrets(config);
+    const secrets = secretsOf(config);
     stop.throwIfAborted();
     const listener = config.workers > 1
       ? await listenWithWorkers(config.workers)
@@ -77,15 +68,11 @@ async function serveAsWorker(
   stop: AbortSignal,
 ): Promise<void> {
   const { pool, close } = await joinDatabase(config, stop);
-  const listener = await listen(config, channels, pool, readSecrets(config));
+  const listener = await listen(config, channels, pool, secretsOf(config));
   await aborted(stop);
   await listener.close(DRAIN_TIMEOUT_MS);
   await close();
   process.disconnect();
-}
-
-function readSecrets({ secrets, local }: Config): Secrets {
-  return secrets ?? readOrCreateSecretFile(join(local.folder, 'secrets'));
 }
 
 async function listen(
@@ -124,47 +111,26 @@ async function migrateDatabase(config: Config, stop: AbortSignal): Promise<void>
   }
 }
 
-async function unlock(
-  config: Config,
-  stop: AbortSignal,
-  [userId, purpose]: readonly string[],
-): Promise<void> {
-  if (userId === undefined || purpose === undefined) throw new ConfigError(USAGE);
-  const { pool, close } = await joinDatabase(config, stop);
-  try {
-    const isKnown = await unlockPair(pool, { userId, purpose });
-    if (!isKnown) throw new ConfigError('nothing is known of this user and purpose');
-    say('unlocked; the user can request a new code');
-  } finally {
-    await close();
-  }
-}
-
 function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
 }
 
-type Command = (
-  environment: Environment,
-  stop: AbortSignal,
-  rest: readonly string[],
-) => Promise<void>;
+type Command = (environment: Environment, stop: AbortSignal) => Promise<void>;
 
 const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ['serve', (environment, stop) => serve(readServeConfig(environment), stop)],
   ['migrate', (environment, stop) => migrateDatabase(readConfig(environment), stop)],
-  ['unlock', (environment, stop, rest) => unlock(readConfig(environment), stop, rest)],
 ]);
 
 async function main([name = 'help', ...rest]: readonly string[]): Promise<number> {
+  if (['help', '--help', '-h'].includes(name)) return help();
+  if (isOperation(name)) return operate(name, rest);
   const command = COMMANDS.get(name);
-  if (command === undefined) {
-    say(USAGE);
-    return name === 'help' ? 0 : 1;
-  }
+  if (command === undefined) return refuse(`there is no command ${JSON.stringify(name)}`);
+  if (rest.length > 0) return refuse(`${name} takes no arguments`);
   try {
-    await command(readEnvironment(), listenForStop(), rest);
+    await command(readEnvironment(), listenForStop());
     return 0;
   } catch (error) {
     if (error instanceof Stopped) return 0;

@@ -10,6 +10,16 @@ export function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
+/** Prints a line for a person beside the output of a command: on standard error. */
+export function remark(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
+
+/** Whether a person reads what is printed, and no program. */
+export function isReadByPerson(): boolean {
+  return process.stdout.isTTY === true;
+}
+
 /** Says where otpd answers, and, when all codes are printed here, with a line to try it by. */
 export function greet(host: string, port: number, isPrinting: boolean): void {
   const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
@@ -52,9 +62,13 @@ export function logDelivery({ error, ...note }: DeliveryNote): void {
 
 /** Mistakes of a person, and a database that is away, need a message; a bug needs its stack. */
 export function report(error: unknown): void {
-  const isExpected = [ConfigError, LocalServerError, SchemaError, Unavailable].some(
+  const text = isExpected(error) ? error.message : (error as Error).stack ?? String(error);
+  process.stderr.write(`otpd: ${text}\n`);
+}
+
+/** Whether the message of an error says to a person what to do. */
+export function isExpected(error: unknown): error is Error {
+  return [ConfigError, LocalServerError, SchemaError, Unavailable].some(
     (kind) => error instanceof kind,
   ) || typeof (error as NodeJS.ErrnoException).code === 'string';
-  const text = isExpected ? (error as Error).message : (error as Error).stack ?? String(error);
-  process.stderr.write(`otpd: ${text}\n`);
 }

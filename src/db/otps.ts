@@ -57,7 +57,7 @@ export const KNOWN_SECONDS = 87_000;
 // FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
 // the rows of others, against the order of the locks.
 const FROM_SQL = 'FROM otps FORCE INDEX (PRIMARY) WHERE user_id IN (';
-const LOCK_SQL = `SELECT user_id, slot, number, purpose, otp_id, key_id, digest, created_at,
+const READ_SQL = `SELECT user_id, slot, number, purpose, otp_id, key_id, digest, created_at,
   expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
   verify_ids, bundle_id, channel, ending, is_refunded ${FROM_SQL}`;
 const GLANCE_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, locked_until,
@@ -72,9 +72,15 @@ const GLANCE_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, 
  * @returns the codes, in no promised order
  */
 export function lockOtps(userIds: readonly string[]): Query<Otp[]> {
+  const { sql, ...query } = readOtps(userIds);
+  return { ...query, name: 'otps.lock', sql: `${sql} FOR UPDATE` };
+}
+
+/** Reads all codes of users and locks nothing. */
+export function readOtps(userIds: readonly string[]): Query<Otp[]> {
   return {
-    name: 'otps.lock',
-    sql: `${LOCK_SQL}${repeat(userIds.length, '?')}) FOR UPDATE`,
+    name: 'otps.read',
+    sql: `${READ_SQL}${repeat(userIds.length, '?')})`,
     values: userIds,
     read: (rows) => rows.map(readOtp),
   };

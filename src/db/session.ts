@@ -54,31 +54,42 @@ const OPEN_TIMEOUT_MS = 1500;
 const LOCK_WAIT_TIMEOUT_SECONDS = 2;
 
 /**
- * What the statements rely on: UTC, no silent truncation, byte-exact comparison, fresh reads
- * after a lock and no gap locks (READ COMMITTED), and transactions without a BEGIN of their own
- * (autocommit off).
+ * What the statements rely on: UTC, no silent truncation, byte-exact comparison, and fresh reads
+ * after a lock and no gap locks (READ COMMITTED).
  */
+export const SESSION_VARIABLES: Readonly<Record<string, string>> = Object.freeze({
+  time_zone: '+00:00',
+  sql_mode: 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION',
+  collation_connection: 'utf8mb4_0900_bin',
+  transaction_isolation: 'READ-COMMITTED',
+});
+
+/** And transactions without a BEGIN of their own (autocommit off). */
 const SESSION_SETUP_SQL = `SET
-  time_zone = '+00:00',
-  sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION',
-  collation_connection = 'utf8mb4_0900_bin',
-  transaction_isolation = 'READ-COMMITTED',
+  ${Object.entries(SESSION_VARIABLES).map(([name, value]) => `${name} = '${value}'`).join(', ')},
   innodb_lock_wait_timeout = ${LOCK_WAIT_TIMEOUT_SECONDS},
   autocommit = 0`;
+
+/** Sets nothing up: for whoever asks which server it is, because not every one has all of that. */
+export const NO_SETUP_SQL = 'DO 0';
 
 /**
  * Opens a session.
  *
+ * @param setUpSql the first statement
  * @throws Unavailable when the server cannot be reached, refuses, or the set-up fails
  */
-export async function openSession(settings: DatabaseSettings): Promise<Session> {
+export async function openSession(
+  settings: DatabaseSettings,
+  setUpSql: string = SESSION_SETUP_SQL,
+): Promise<Session> {
   const deadline = new Deadline(OPEN_TIMEOUT_MS);
   const socket = openSocket(settings);
   const connection = mysql.createConnection({ ...connectionOptions(settings), stream: socket });
   const session = createSession(connection, socket);
   deadline.onEnd(session.destroy);
   try {
-    await session.run('setUpSession', SESSION_SETUP_SQL, []);
+    await session.run('setUpSession', setUpSql, []);
     return session;
   } catch (error) {
     session.destroy();

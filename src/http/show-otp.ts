@@ -1,6 +1,7 @@
 /** GET /otp/{otp_id}: from an id to a plain answer. */
 import type { StatusOutcome } from '../otp/outcome.ts';
 import type { IsWanted, OtpService } from '../otp/service.ts';
+import { timestampOf } from '../otp/timestamp.ts';
 import { failed, failure } from './answer.ts';
 import type { Answer } from './answer.ts';
 
@@ -40,16 +41,4 @@ function known(outcome: Extract<StatusOutcome, { kind: 'known' }>): Answer {
     expires_at: timestampOf(outcome.expiresAt),
   });
   return { code: 'known', body, headers: [], close: false };
-}
-
-/**
- * A time as clients read it: UTC, to the microsecond (RFC 3339).
- *
- * @param instant whole microseconds since 1970-01-01 00:00 UTC
- * @returns such as `2026-11-24T11:02:03.000001Z`
- */
-function timestampOf(instant: number): string {
-  const milliseconds = Math.floor(instant / 1000);
-  const microseconds = String(instant - milliseconds * 1000).padStart(3, '0');
-  return new Date(milliseconds).toISOString().replace('Z', `${microseconds}Z`);
 }

@@ -136,7 +136,7 @@ function issue(state: RequestState, input: RequestInput, policy: Policy): Reques
 }
 
 /** Each code has used one point when it was issued; some were given back. */
-function usesOf(otps: readonly OtpGlance[]): Use[] {
+export function usesOf(otps: readonly OtpGlance[]): Use[] {
   return otps.map(({ createdAt, isRefunded }) =>
     ({ usedAt: createdAt, points: isRefunded ? 0 : 1 }));
 }

@@ -2,10 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { parseSecrets } from './secrets.ts';
+import { drawSecret, parseSecrets } from './secrets.ts';
 import type { Secrets } from './secrets.ts';
-
-const SECRET_BYTES = 32;
 
 /**
  * Reads the secrets of a file, making the file with one random secret when there is none.
@@ -28,8 +26,7 @@ export function readOrCreateSecretFile(path: string): Secrets {
 function createSecretFile(path: string): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const partial = `${path}.${randomBytes(8).toString('hex')}.partial`;
-  const text = `local:${randomBytes(SECRET_BYTES).toString('base64')}\n`;
-  writeFileSync(partial, text, { mode: 0o600, flush: true });
+  writeFileSync(partial, `${drawSecret('local')}\n`, { mode: 0o600, flush: true });
   try {
     linkSync(partial, path);
   } finally {

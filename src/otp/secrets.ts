@@ -2,7 +2,7 @@
  * The server secrets and what is derived from them: the keyed digest of a code, at rest
  * (contract; NIST SP 800-63B-4, 3.1.1.2). The first secret signs, all of them verify.
  */
-import { createHmac } from 'node:crypto';
+import { createHmac, randomBytes } from 'node:crypto';
 import type { Hex } from '../db/hex.ts';
 
 /** A server secret, named so that it can be rotated. */
@@ -13,7 +13,10 @@ export type Secrets = Readonly<{ current: Secret; byId: ReadonlyMap<string, Secr
 
 /** RFC 2104 wants at least the length of the hash: 32 bytes for SHA-256. */
 const SECRET_MIN_BYTES = 32;
-const SECRET_ID_MAX_CHARACTERS = 32;
+const SECRET_ID = /^[A-Za-z0-9_-]{1,32}$/;
+
+/** What the id of a secret must be, as the end of a sentence. */
+export const SECRET_ID_RULE = 'an id of 1 to 32 letters, digits, - or _';
 
 /**
  * Reads `id:base64,id:base64`, the current secret first.
@@ -36,11 +39,19 @@ export function parseSecrets(text: string): { secrets: Secrets } | { faults: str
   return { secrets: Object.freeze({ current, byId }) };
 }
 
+/** Whether a text can name a secret. */
+export function isSecretId(text: string): boolean {
+  return SECRET_ID.test(text);
+}
+
+/** Draws a secret, in the form in which parseSecrets reads it. */
+export function drawSecret(id: string): string {
+  return `${id}:${randomBytes(SECRET_MIN_BYTES).toString('base64')}`;
+}
+
 function findFault(id: string | undefined, encoded: string | undefined): string | null {
   if (!id || !encoded) return 'must be id:base64';
-  if (id.length > SECRET_ID_MAX_CHARACTERS || !/^[A-Za-z0-9_-]+$/.test(id)) {
-    return `must have an id of 1 to ${SECRET_ID_MAX_CHARACTERS} letters, digits, - or _`;
-  }
+  if (!isSecretId(id)) return `must have ${SECRET_ID_RULE}`;
   const key = Buffer.from(encoded, 'base64');
   if (key.toString('base64').replace(/=+$/, '') !== encoded.replace(/=+$/, '')) {
     return 'is not base64';

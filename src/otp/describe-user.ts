@@ -1,0 +1,99 @@
+/** What an operator is told of a user, as a pure function: never a code, nor its digest. */
+import { addSeconds } from '../db/instant.ts';
+import type { Instant } from '../db/instant.ts';
+import type { Otp } from '../db/otps.ts';
+import { countedAttempts, lockSecondsLeft } from './attempts.ts';
+import { usesOf } from './decide-request.ts';
+import { isOpen, knownPair } from './known-pair.ts';
+import type { StatusOutcome } from './outcome.ts';
+import { WINDOW_SECONDS } from './policy.ts';
+import type { Policies } from './policy.ts';
+import { statusOf } from './status-of.ts';
+import { isPointLive, measureLimit } from './window.ts';
+
+/** A code that is known, without its digits. */
+export type CodeView = Extract<StatusOutcome, { kind: 'known' }>;
+
+/** What is in force for a pair (user_id, purpose). */
+export type PairView = Readonly<{
+  purpose: string;
+  /** How many codes may be issued in 15 minutes, and how many more now. */
+  quota: number;
+  remaining: number;
+  isLocked: boolean;
+  /** When the lock ends by itself; null: there is none, or it never does. */
+  lockedUntil: Instant | null;
+  /** The lock does not end until an operator ends it. */
+  mustBeUnlocked: boolean;
+  /** Wrong attempts that count towards the next lock, and how many begin it. */
+  wrongAttempts: number;
+  wrongAttemptsMax: number;
+  /** Wrong attempts since the last success, and how many lock the pair for good. */
+  consecutiveWrong: number;
+  consecutiveWrongMax: number;
+}>;
+
+/** What is known of a user. */
+export type UserView = Readonly<{
+  now: Instant;
+  /** When each point that is used now is free again; all purposes share them. */
+  freeAt: readonly Instant[];
+  /** The known pairs, in the order in which their newest codes were issued. */
+  pairs: readonly PairView[];
+  /** The codes that can be redeemed. */
+  openCodes: readonly CodeView[];
+}>;
+
+/**
+ * Describes a user.
+ *
+ * @param otps all codes of the user
+ * @param unsent the codes whose messages are in the outbox
+ * @returns null when nothing is known of the user
+ */
+export function describeUser(
+  otps: readonly Otp[],
+  unsent: ReadonlySet<string>,
+  now: Instant,
+  policies: Policies,
+): UserView | null {
+  const newest = otps.filter((otp) => knownPair(otps, otp.purpose, now) === otp)
+    .sort((a, b) => a.number - b.number);
+  if (newest.length === 0) return null;
+  const openCodes = newest.filter((otp) => isOpen(otp, otps) && now < otp.expiresAt)
+    .map((otp) => statusOf(otp, otps, unsent.has(otp.otpId), now))
+    .filter((outcome) => outcome.kind === 'known');
+  const pairs = newest.map((otp) => describePair(otp, otps, now, policies));
+  return { now, freeAt: freeAtOf(otps, now), pairs, openCodes };
+}
+
+function freeAtOf(otps: readonly Otp[], now: Instant): Instant[] {
+  return usesOf(otps)
+    .filter(({ usedAt, points }) => points > 0 && isPointLive(usedAt, now))
+    .map(({ usedAt }) => addSeconds(usedAt, WINDOW_SECONDS))
+    .sort((a, b) => a - b);
+}
+
+function describePair(
+  pair: Otp,
+  otps: readonly Otp[],
+  now: Instant,
+  policies: Policies,
+): PairView {
+  const policy = policies.for(pair.purpose);
+  const { quota, remaining } = measureLimit(usesOf(otps), now, policy.userLimit).view;
+  const isLocked = lockSecondsLeft(pair, now, policy) !== null;
+  const mustBeUnlocked = pair.consecutiveWrong >= policy.wrongAttemptsUntilUnlock;
+  return {
+    purpose: pair.purpose,
+    quota,
+    remaining,
+    isLocked,
+    lockedUntil: isLocked && !mustBeUnlocked ? pair.lockedUntil : null,
+    mustBeUnlocked,
+    wrongAttempts: (isLocked ? pair : countedAttempts(pair, now, policy)).wrongAttempts,
+    wrongAttemptsMax: policy.wrongAttempts,
+    consecutiveWrong: pair.consecutiveWrong,
+    consecutiveWrongMax: policy.wrongAttemptsUntilUnlock,
+  };
+}

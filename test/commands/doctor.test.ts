@@ -1,0 +1,272 @@
+/** The doctor on a real MySQL in which things are broken on purpose, one after the other. */
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { examineDatabase } from '../../src/commands/doctor/database.ts';
+import type { Patient } from '../../src/commands/doctor/database.ts';
+import type { Finding } from '../../src/commands/doctor/finding.ts';
+import { readSchemaFiles } from '../../src/db/schema-files.ts';
+import { openSession } from '../../src/db/session.ts';
+import { SessionPool } from '../../src/db/pool.ts';
+import { readHostClock } from '../../src/host-clock.ts';
+import { objectOf, runCommand } from '../harness/command.ts';
+import type { Variables } from '../harness/command.ts';
+import { eventually } from '../harness/waiting.ts';
+import { startDurableServer } from '../proof/durable-server.ts';
+import type { DurableServer } from '../proof/durable-server.ts';
+
+const ACCOUNT = { user: 'serves', password: `hush-${randomBytes(6).toString('hex')}` };
+const SECRET = randomBytes(32).toString('base64');
+const WEBHOOK_SECRET = randomBytes(32).toString('base64');
+
+let server: DurableServer;
+let pool: SessionPool;
+
+test.before(async () => {
+  server = await startDurableServer();
+  const { settings: { database }, database: { query } } = server;
+  await query(`CREATE USER ${ACCOUNT.user}@localhost IDENTIFIED BY '${ACCOUNT.password}'`);
+  await query(`GRANT SELECT, INSERT, UPDATE, DELETE ON ${database}.* TO ${ACCOUNT.user}@localhost`);
+  pool = new SessionPool(() => openSession({ ...server.settings, ...ACCOUNT }), 2);
+});
+
+test.after(async () => {
+  pool.close();
+  await server.stop();
+});
+
+function patientWith(changes: Partial<Patient> = {}): Patient {
+  return { settings: { ...server.settings, ...ACCOUNT }, pool, connections: 16, workers: 1,
+    isPrivate: false, readHostClock, ...changes };
+}
+
+/** What it finds that is not well, a line each. */
+async function complaints(changes: Partial<Patient> = {}): Promise<string[]> {
+  const findings = await examineDatabase(patientWith(changes));
+  return findings.filter(({ level }) => level !== 'ok')
+    .map(({ level, check, found, remedy }) => `${level} ${check}: ${found}; ${remedy}`);
+}
+
+test('a database in order: nothing to complain of, and nothing changed', async () => {
+  assert.equal(await complaints(), []);
+  const checks = (await examineDatabase(patientWith())).map(({ check }) => check);
+  assert.equal(checks, ['connection', 'version', 'session', 'clock', 'durability', 'writable',
+    'connections', 'memory', 'packets', 'schema', 'tables', 'grants']);
+  const rows = await server.database.query('SELECT COUNT(*) AS n FROM otps');
+  assert.is(Number(rows[0]!.n), 0);
+});
+
+const OVERFLOW = readSchemaFiles().find(({ name }) => name === '0004-ip-rate-overflow')!
+  .statements[1]!;
+const USER_ID = 'VARCHAR(255) CHARACTER SET utf8mb4 COLLATE';
+
+/** [what is broken, by what, how it is mended, what is said] */
+const BROKEN: [string, string[], string[], RegExp][] = [
+  ['the log is not flushed', ['SET GLOBAL innodb_flush_log_at_trx_commit = 2'],
+    ['SET GLOBAL innodb_flush_log_at_trx_commit = 1'],
+    /^fault durability: innodb_flush_log_at_trx_commit is 2: .*; SET PERSIST innodb/],
+  ['read_only', ['SET GLOBAL read_only = ON'], ['SET GLOBAL read_only = OFF'],
+    /^fault writable: read_only is on; name the primary/],
+  ['super_read_only', ['SET GLOBAL super_read_only = ON'],
+    ['SET GLOBAL super_read_only = OFF', 'SET GLOBAL read_only = OFF'],
+    /^fault writable: super_read_only is on/],
+  ['too few connections', ['SET GLOBAL max_connections = 15'], ['SET GLOBAL max_connections = 300'],
+    /^fault connections: DB_CONNECTIONS x WORKERS is 16, max_connections 15; lower/],
+  ['small packets', ['SET GLOBAL max_allowed_packet = 1048576'],
+    ['SET GLOBAL max_allowed_packet = 67108864'], /^fault packets: max_allowed_packet is 1 MB/],
+  ['an index is dropped', ['ALTER TABLE otps DROP KEY by_bundle'],
+    ['ALTER TABLE otps ADD KEY by_bundle (bundle_id, otp_id)'],
+    /^fault tables: the index otps\.by_bundle is missing; ALTER TABLE otps ADD KEY by_bundle/],
+  ['an index is another', ['ALTER TABLE idempotency_keys DROP KEY by_key, ADD KEY by_key (otp_id)'],
+    ['ALTER TABLE idempotency_keys DROP KEY by_key, ADD UNIQUE KEY by_key (key_digest)'],
+    /^fault .*by_key is \(otp_id\); drop it, then ALTER TABLE \w+ ADD UNIQUE KEY by_key \(key/],
+  ['an index too many', ['ALTER TABLE outbox ADD KEY extra (key_id)'],
+    ['ALTER TABLE outbox DROP KEY extra'], /^warn tables: outbox has more .*: index extra; drop/],
+  ['another engine', ['ALTER TABLE outbox ENGINE = MyISAM'], ['ALTER TABLE outbox ENGINE = InnoDB'],
+    /^fault tables: outbox has the engine MyISAM; ALTER TABLE outbox ENGINE = InnoDB/],
+  ['another collation', [`ALTER TABLE otps MODIFY user_id ${USER_ID} utf8mb4_0900_ai_ci NOT NULL`],
+    [`ALTER TABLE otps MODIFY user_id ${USER_ID} utf8mb4_0900_bin NOT NULL`],
+    /^fault tables: otps\.user_id is varchar\(255\) utf8mb4_0900_ai_ci not null, not .*_bin/],
+  ['a column is gone', ['ALTER TABLE outbox DROP COLUMN key_id'],
+    ['ALTER TABLE outbox ADD COLUMN key_id VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin'
+      + ' NOT NULL AFTER otp_ids'], /^fault tables: outbox\.key_id is missing, not varchar\(32\)/],
+  ['a migration is pending', ['UPDATE schema_migrations SET finished_at = NULL WHERE version = 8'],
+    ['UPDATE schema_migrations SET finished_at = NOW(6) WHERE version = 8'],
+    /^fault schema: the database lacks 0008-ip-rate-limits-refunded; run: npm run migrate/],
+  ['the database is newer', ["INSERT INTO schema_migrations VALUES (99, 'z', NOW(6), NOW(6))"],
+    ['DELETE FROM schema_migrations WHERE version = 99'], /^fault schema: .*newer than this otpd/],
+];
+
+for (const [what, breaking, mending, said] of BROKEN) {
+  test(`${what}: one finding, and what to do`, async () => {
+    for (const sql of breaking) await server.database.query(sql);
+    try {
+      const found = await complaints();
+      assert.is(found.length, 1, found.join('\n'));
+      assert.match(found[0]!, said);
+    } finally {
+      for (const sql of mending) await server.database.query(sql);
+    }
+    assert.equal(await complaints(), []);
+  });
+}
+
+test('a table that is gone', async () => {
+  await server.database.query('DROP TABLE ip_rate_overflow');
+  const found = await complaints();
+  await server.database.query(OVERFLOW);
+  assert.is(found.length, 1);
+  assert.match(found[0]!, /^fault tables: ip_rate_overflow is missing/);
+  assert.equal(await complaints(), []);
+});
+
+test('an account that lacks a right, on all tables or on one', async () => {
+  const { database } = server.settings;
+  const { query } = server.database;
+  const of = `ON ${database}.* FROM ${ACCOUNT.user}@localhost`;
+  const to = of.replace('FROM', 'TO');
+  await query(`REVOKE DELETE, UPDATE ${of}`);
+  const [several, ...others] = await complaints();
+  assert.equal(others, []);
+  assert.match(several!, /^fault grants: the account lacks UPDATE on otps, DELETE on otps, /);
+  assert.match(several!,
+    `GRANT SELECT, INSERT, UPDATE, DELETE ON \`${database}\`.* TO 'serves'@'localhost'`);
+  for (const table of ['otps', 'ip_rate_limits', 'ip_rate_overflow', 'idempotency_keys']) {
+    await query(`GRANT DELETE, UPDATE ${to.replace('.*', `.${table}`)}`);
+  }
+  await query(`GRANT UPDATE ${to.replace('.*', '.outbox')}`);
+  assert.match((await complaints())[0]!, /the account lacks DELETE on outbox; GRANT/);
+  await query(`GRANT DELETE, UPDATE ${to}`);
+  assert.equal(await complaints(), []);
+});
+
+test('an account with rights everywhere is told, but not on a private server', async () => {
+  const { settings } = server;
+  assert.match((await complaints({ settings })).join(), /^warn grants: 'root'@'localhost' has/);
+  assert.equal(await complaints({ settings, isPrivate: true }), []);
+});
+
+test('a clock that is 3 s away is told', async () => {
+  const found = await complaints({ readHostClock: () => readHostClock() + 3_500_000 });
+  assert.match(found.join(), /^warn clock: the database is 3\.\d s behind this machine; let NTP/);
+});
+
+test('who cannot connect is told why', async () => {
+  const { settings } = patientWith();
+  const said = async (changes: object): Promise<string> =>
+    (await complaints({ settings: { ...settings, ...changes } })).join('\n');
+  assert.match(await said({ password: 'x' }),
+    /^fault connection: .*ER_ACCESS_DENIED_ERROR; check DB_USER and DB_PASSWORD, and/);
+  assert.match(await said({ user: 'root', password: '', database: 'otpd_none' }),
+    /^fault connection: .*ER_BAD_DB_ERROR; run: npm run migrate$/);
+  assert.match(await said({ socketPath: '/nowhere' }),
+    /^fault connection: .*ENOENT; see that MySQL 8.0.19 or later answers at the socket DB_SOCKET$/);
+  assert.match(await said({ socketPath: null, host: '127.0.0.1', port: 1 }),
+    /^fault connection: .*ECONNREFUSED; .* at DB_HOST and DB_PORT$/);
+});
+
+function variables(changes: Variables = {}): Variables {
+  return { DB_SOCKET: server.settings.socketPath!, DB_NAME: server.settings.database!,
+    DB_USER: ACCOUNT.user, DB_PASSWORD: ACCOUNT.password, OTP_SECRETS: `k7:${SECRET}`,
+    DELIVERY: 'webhook', WEBHOOK_URL: 'https://example.com/token-in-path',
+    WEBHOOK_SECRETS: `whsec_${WEBHOOK_SECRET}`, ...changes };
+}
+
+const HIDDEN = [ACCOUNT.password, SECRET, WEBHOOK_SECRET, 'token-in-path'];
+
+async function findingsOf(changes: Variables): Promise<[number | null, Finding[]]> {
+  const ended = await runCommand(['doctor'], changes);
+  for (const hidden of HIDDEN) assert.not.ok((ended.out + ended.err).includes(hidden));
+  return [ended.status, objectOf(ended).findings as Finding[]];
+}
+
+test('as a process: 0 and one object when all is well, and text with --text', async () => {
+  const ended = await runCommand(['doctor'], variables());
+  const { outcome, faults, warnings, findings } = objectOf(ended);
+  assert.equal([ended.status, outcome, faults, warnings], [0, 'ok', 0, 0]);
+  assert.equal((findings as Finding[])[0], { level: 'ok', check: 'proxies',
+    found: 'only this machine can ask', remedy: null });
+  const text = await runCommand(['doctor', '--text'], variables({ HOST: '0.0.0.0' }));
+  assert.is(text.status, 0);
+  assert.match(text.out, /^warn {3}proxies {8}HOST is 0\.0\.0\.0, .*; name your proxies/);
+  assert.match(text.out, /\nok {5}secrets {8}1, none short; k7 signs\n/);
+  assert.match(text.out, /\nno faults, 1 warning\n$/);
+  for (const hidden of HIDDEN) assert.not.ok((ended.out + text.out).includes(hidden));
+});
+
+test('as a process: 1 for a fault of the database', async () => {
+  await server.database.query('SET GLOBAL innodb_flush_log_at_trx_commit = 0');
+  const [status, findings] = await findingsOf(variables());
+  await server.database.query('SET GLOBAL innodb_flush_log_at_trx_commit = 1');
+  assert.is(status, 1);
+  assert.equal(findings.filter(({ level }) => level === 'fault').map(({ check }) => check),
+    ['durability']);
+});
+
+test('faults of the configuration are findings, each, and hide nothing they need not', async () => {
+  const [status, findings] = await findingsOf(variables({ WEBHOOK_SECRETS: 'whsec_short',
+    MESSAGE_DOMAIN: 'https://x' }));
+  assert.is(status, 1);
+  const faults = findings.filter(({ level }) => level === 'fault');
+  assert.equal(faults.map(({ check }) => check), ['configuration', 'configuration']);
+  assert.match(faults.map(({ found }) => found).join('\n'), /WEBHOOK_SECRETS.*\nMESSAGE_DOMAIN/);
+  assert.ok(findings.some(({ check, level }) => check === 'grants' && level === 'ok'));
+  const [, common] = await findingsOf(variables({ OTP_SECRETS: 'k:c2hvcnQ=', POLICY_FILE: '/no' }));
+  assert.equal(common.map(({ level, found }) => [level, /^\w+/.exec(found)![0]]),
+    [['fault', 'OTP_SECRETS'], ['fault', 'POLICY_FILE']]);
+  const [, email] = await findingsOf(variables({ DELIVERY: 'email', SMTP_URL: 'smtp://localhost',
+    EMAIL_FROM: 'no-reply@example.com' }));
+  assert.match(email.find(({ level }) => level === 'fault')!.found, /needs nodemailer: npm i node/);
+});
+
+test('without a database of any kind nothing is made', async () => {
+  const folder = join(mkdtempSync(join(tmpdir(), 'otpd-doctor-')), 'none');
+  const [status, findings] = await findingsOf({ DATA_FOLDER: folder });
+  assert.is(status, 0);
+  assert.match(findings.at(-1)!.found, /^no DB_HOST or DB_SOCKET is set, and there is no private/);
+  assert.not.ok(existsSync(folder));
+  rmSync(join(folder, '..'), { recursive: true });
+});
+
+/** The same server with a binlog: its own command line, but for that. */
+test('a binlog that is not synced', async () => {
+  const idFile = server.path('mysql/mysqld.pid');
+  const given = readFileSync(`/proc/${Number(readFileSync(idFile, 'utf8'))}/cmdline`, 'utf8')
+    .split('\0').slice(0, -1).filter((option) => option !== '--skip-log-bin');
+  await server.kill();
+  const [program, ...options] = given;
+  const log = `--log-bin=${server.path('mysql/binlog')}`;
+  const child = spawn(program!, [...options, log, '--server-id=1'], { stdio: 'ignore' });
+  try {
+    const { query } = server.database;
+    await eventually('it answers', () => query('SELECT 1').then(() => true, () => false), 30_000);
+    assert.equal(await complaints(), []);
+    await query('SET GLOBAL sync_binlog = 0');
+    assert.match((await complaints()).join(),
+      /^fault durability: sync_binlog is 0: a crash loses .*; SET PERSIST sync_binlog = 1$/);
+    await query('SET GLOBAL sync_binlog = 1');
+    assert.equal(await complaints(), []);
+  } finally {
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    await server.start();
+  }
+});
+
+test('a private server: its own folder is examined, and left as it was', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-doctor-'));
+  writeFileSync(join(folder, 'policy.json'), '{}');
+  const [status, findings] = await findingsOf({ DATA_FOLDER: server.path('mysql'),
+    DB_NAME: server.settings.database!, POLICY_FILE: join(folder, 'policy.json') });
+  assert.is(status, 0);
+  assert.equal(findings.filter(({ level }) => level !== 'ok').map(({ check }) => check),
+    ['delivery']);
+  rmSync(folder, { recursive: true });
+});
+
+test.run();

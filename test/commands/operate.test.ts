@@ -1,0 +1,130 @@
+/** The commands of the operator as processes: exit statuses, one object or text, no secret. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { parseSecrets } from '../../src/otp/secrets.ts';
+import { closeClient, post } from '../harness/client.ts';
+import { objectOf, runCommand, variablesFor } from '../harness/command.ts';
+import { createTestDatabase, newDatabaseName } from '../harness/database.ts';
+import { secretsOf, startTestService } from '../harness/service.ts';
+
+test.after(closeClient);
+
+test('help lists every command, on standard output', async () => {
+  for (const name of ['help', '--help']) {
+    const { status, out, err } = await runCommand([name]);
+    assert.is(status, 0);
+    assert.is(err, '');
+    for (const command of ['serve', 'migrate', 'doctor', 'show USER', 'unlock USER PURPOSE',
+      'cancel OTP_ID', 'secret new [ID]', 'help']) assert.match(out, `\n  ${command} `);
+  }
+});
+
+const WRONG: [string[], RegExp][] = [
+  [['sevre'], /there is no command "sevre"/],
+  [['serve', 'now'], /serve takes no arguments/],
+  [['show'], /takes USER\n/],
+  [['show', ''], /takes USER\n/],
+  [['show', 'U1', 'U2'], /takes USER\n/],
+  [['show', '-x', 'U1'], /Unknown option '-x'/],
+  [['show', '--json', '--text', 'U1'], /exclude each other/],
+  [['unlock', 'U1'], /takes USER PURPOSE\n/],
+  [['cancel', 'ABC'], /OTP_ID must be 32 hexadecimal digits/],
+  [['doctor', 'now'], /doctor takes no arguments/],
+  [['secret'], /secret takes: new \[ID\]/],
+  [['secret', 'new', 'a', 'b'], /secret takes: new \[ID\]/],
+  [['secret', 'new', 'a:b'], /ID must be an id of 1 to 32 letters/],
+];
+
+for (const [parameters, message] of WRONG) {
+  test(`otpd ${parameters.join(' ')}: usage on standard error, 2`, async () => {
+    const { status, out, err } = await runCommand(parameters);
+    assert.is(status, 2);
+    assert.is(out, '');
+    assert.match(err, message);
+    assert.match(err, /\nusage: otpd COMMAND\n/);
+  });
+}
+
+test('secret new: what OTP_SECRETS takes, another each time, and how to rotate', async () => {
+  const texts = new Set<string>();
+  for (const parameters of [[], [], ['k2'], ['--json', 'k2']]) {
+    // Whatever else is wrong with the configuration does not matter.
+    const ended = await runCommand(['secret', 'new', ...parameters], { DB_HOST: 'h', PORT: 'x' });
+    assert.is(ended.status, 0);
+    assert.match(ended.err, /^put it first in OTP_SECRETS.*keep the old one.*\n$/);
+    const text = parameters.includes('--json') ? objectOf(ended).secret as string
+      : ended.out.trimEnd();
+    const parsed = parseSecrets(text);
+    assert.ok('secrets' in parsed);
+    const { id, key } = parsed.secrets.current;
+    assert.match(id, parameters.length === 0 ? /^k[0-9a-f]{8}$/ : /^k2$/);
+    assert.is(key.length, 32);
+    texts.add(text);
+  }
+  assert.is(texts.size, 4);
+});
+
+test('show, unlock, cancel: one object in a pipe, text if wanted, 1 for unknown', async () => {
+  const database = await createTestDatabase();
+  const variables = variablesFor(database.settings.database!);
+  const secrets = secretsOf(variables.OTP_SECRETS!);
+  const service = await startTestService({ pool: database.pool, secrets });
+  const body = { user_id: '--json', purpose: 'login' };
+  const call = { port: service.port, path: '/otp/request', key: 'a', body };
+  const { body: issued } = await post(call);
+  const otpId = issued.otp_id as string;
+
+  const shown = await runCommand(['show', '--', '--json'], variables);
+  assert.is(shown.status, 0);
+  assert.is(shown.err, '');
+  const { outcome, user_id: userId, open_codes: [open] } = objectOf(shown) as unknown as
+    { outcome: string; user_id: string; open_codes: { otp_id: string }[] };
+  assert.equal([outcome, userId, open?.otp_id], ['known', '--json', otpId]);
+  const text = await runCommand(['show', '--text', '--', '--json'], variables);
+  assert.match(text.out, /^user --json at .*\npurpose login\n {2}limit {5}2 of 3 codes left/);
+  assert.not.match(text.out + shown.out, service.messages[0]!.code);
+
+  const canceled = await runCommand(['cancel', otpId], variables);
+  assert.is(canceled.status, 0);
+  assert.equal(objectOf(canceled), { outcome: 'canceled', otp_id: otpId });
+  const unlocked = await runCommand(['unlock', '--text', '--', '--json', 'login'], variables);
+  assert.equal([unlocked.status, unlocked.out],
+    [0, 'unlocked; the user can request a new code\n']);
+
+  const nobody = await runCommand(['show', 'nobody'], variables);
+  assert.is(nobody.status, 1);
+  assert.equal(objectOf(nobody), { outcome: 'unknown', user_id: 'nobody' });
+  const said = await runCommand(['show', '--text', 'nobody'], variables);
+  assert.equal([said.status, said.out], [1, 'nothing is known of this user\n']);
+  const stranger = await runCommand(['cancel', 'ab'.repeat(16)], variables);
+  assert.equal([stranger.status, objectOf(stranger).outcome], [1, 'unknown']);
+  await service.close();
+  database.close();
+});
+
+test('what stands in the way is one object and one line, and no secret', async () => {
+  const variables = variablesFor(newDatabaseName(), { DB_USER: 'nobody', DB_PASSWORD: 'hush' });
+  const ended = await runCommand(['show', 'U1'], variables);
+  assert.is(ended.status, 1);
+  const { outcome, message } = objectOf(ended);
+  assert.is(outcome, 'error');
+  assert.match(message as string, /^cannot connect to the database: .*ER_ACCESS_DENIED_ERROR$/);
+  assert.is(ended.err, `otpd: ${message}\n`);
+  assert.not.match(ended.out + ended.err, /hush/);
+
+  const none = await runCommand(['show', '--text', 'U1'], { DATA_FOLDER: '/nowhere' });
+  assert.equal([none.status, none.out], [1, '']);
+  assert.match(none.err, /^otpd: no DB_HOST or DB_SOCKET is set, and there is no private MySQL/);
+});
+
+test('a database that is not migrated is not touched', async () => {
+  const database = await createTestDatabase();
+  await database.query('DELETE FROM schema_migrations WHERE version = 8');
+  const variables = variablesFor(database.settings.database!);
+  const ended = await runCommand(['unlock', 'U1', 'login'], variables);
+  assert.is(ended.status, 1);
+  assert.match(objectOf(ended).message as string, /^the database lacks 0008/);
+  database.close();
+});
+
+test.run();

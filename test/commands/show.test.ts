@@ -1,0 +1,152 @@
+/** `otpd show`, `unlock` and `cancel` on a real service whose clock is moved. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { cancel } from '../../src/commands/cancel.ts';
+import type { Report } from '../../src/commands/report.ts';
+import { show } from '../../src/commands/show.ts';
+import { unlock } from '../../src/commands/unlock.ts';
+import { lockOtps } from '../../src/db/otps.ts';
+import { transaction } from '../../src/db/transaction.ts';
+import { createPolicies } from '../../src/otp/policy.ts';
+import { closeClient, post } from '../harness/client.ts';
+import { createTestDatabase } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
+import { newSecretsText, secretsOf, startTestService } from '../harness/service.ts';
+import type { TestService } from '../harness/service.ts';
+import { createGate, eventually } from '../harness/waiting.ts';
+
+const policies = createPolicies();
+const secrets = secretsOf(newSecretsText());
+let database: TestDatabase;
+let service: TestService;
+
+test.before(async () => {
+  database = await createTestDatabase();
+  service = await startTestService({ pool: database.pool, secrets });
+});
+
+test.after(async () => {
+  closeClient();
+  await service.close();
+  database.close();
+});
+
+async function request(user: string, key: string): Promise<string> {
+  const body = { user_id: user, purpose: 'login' };
+  const call = { port: service.port, path: '/otp/request', key, body };
+  const { status, body: reply } = await post(call);
+  assert.is(status, 201);
+  await eventually('it is sent', async () =>
+    (await database.query('SELECT 1 FROM outbox')).length === 0);
+  return reply.otp_id as string;
+}
+
+async function guess(user: string): Promise<void> {
+  const code = service.messages.findLast(({ userId }) => userId === user)!.code;
+  const wrong = String((Number(code) + 1) % 1_000_000).padStart(6, '0');
+  const body = { user_id: user, purpose: 'login', code: wrong };
+  await post({ port: service.port, path: '/otp/verify', body });
+}
+
+function showUser(user: string): Promise<Report> {
+  return show({ pool: database.pool, policies }, user);
+}
+
+test('a user is shown as they are at the time: points, attempts, lock, codes', async () => {
+  database.clock.set('2026-01-05 08:00:00.000001');
+  const otpId = await request('U1', 'a');
+  database.clock.set('2026-01-05 08:01:00');
+  await guess('U1');
+  const { isDone, lines, data } = await showUser('U1');
+  assert.ok(isDone);
+  assert.equal(data, {
+    outcome: 'known',
+    user_id: 'U1',
+    now: '2026-01-05T08:01:00.000000Z',
+    purposes: [{
+      purpose: 'login',
+      limit: { quota: 3, remaining: 2, free_at: ['2026-01-05T08:15:00.000001Z'] },
+      locked: false,
+      locked_until: null,
+      must_be_unlocked: false,
+      wrong_attempts: 1,
+      wrong_attempts_max: 3,
+      wrong_in_a_row: 1,
+      wrong_in_a_row_max: 100,
+    }],
+    open_codes: [{
+      otp_id: otpId,
+      purpose: 'login',
+      status: 'sent',
+      channel: 'console',
+      created_at: '2026-01-05T08:00:00.000001Z',
+      expires_at: '2026-01-05T08:05:00.000001Z',
+    }],
+  });
+  assert.equal(lines, [
+    'user U1 at 2026-01-05T08:01:00.000000Z',
+    'purpose login',
+    '  limit     2 of 3 codes left; one is free again at 2026-01-05T08:15:00.000001Z',
+    '  lock      none',
+    '  attempts  1 of 3 wrong ones until a lock, 1 of 100 until an operator must unlock',
+    `  code      ${otpId} sent by console, created 2026-01-05T08:00:00.000001Z, `
+      + 'expires 2026-01-05T08:05:00.000001Z',
+  ]);
+  assert.not.match(JSON.stringify([lines, data]), service.messages[0]!.code);
+});
+
+test('a locked pair is shown with its end, and without one once an operator must act', async () => {
+  database.clock.set('2026-01-05 09:00:00');
+  await request('U2', 'b');
+  for (let tries = 0; tries < 3; tries += 1) await guess('U2');
+  assert.match((await showUser('U2')).lines.join('\n'),
+    /\n {2}lock {6}until 2026-01-05T09:10:00.000000Z\n {2}attempts {2}3 of 3 wrong ones/);
+  database.clock.set('2026-01-05 09:09:59.999999');
+  assert.match((await showUser('U2')).lines.join('\n'), /lock {6}until/);
+  database.clock.set('2026-01-05 09:10:00');
+  assert.match((await showUser('U2')).lines.join('\n'), /lock {6}none/);
+  await database.query('UPDATE otps SET consecutive_wrong = 100 WHERE user_id = ?', ['U2']);
+  assert.match((await showUser('U2')).lines.join('\n'), /until an operator ends it/);
+  assert.ok((await unlock(database.pool, { userId: 'U2', purpose: 'login' })).isDone);
+  assert.match((await showUser('U2')).lines.join('\n'), /none\n {2}attempts {2}0 of 3.* 0 of 100/);
+});
+
+test('showing waits for no lock', async () => {
+  database.clock.set('2026-01-05 10:00:00');
+  await request('U3', 'c');
+  const locked = createGate();
+  const shown = createGate();
+  const holder = transaction(database.pool, async (tx) => {
+    await tx.ask(lockOtps(['U3']));
+    tx.hasNothingToKeep = true;
+    locked.open();
+    await shown.promise;
+  });
+  await locked.promise;
+  assert.ok((await showUser('U3')).isDone);
+  shown.open();
+  await holder;
+});
+
+test('a code is canceled once, and every other end is told', async () => {
+  database.clock.set('2026-01-05 11:00:00');
+  const otpId = await request('U4', 'd');
+  const parts = { pool: database.pool, secrets };
+  assert.equal((await cancel(parts, otpId)).data, { outcome: 'canceled', otp_id: otpId });
+  assert.equal((await cancel(parts, otpId)).data, { outcome: 'canceled', otp_id: otpId });
+  assert.equal((await showUser('U4')).data.open_codes, []);
+  const used = await request('U5', 'e');
+  const { code } = service.messages.findLast(({ userId }) => userId === 'U5')!;
+  await post({ port: service.port, path: '/otp/verify',
+    body: { user_id: 'U5', purpose: 'login', code } });
+  const old = await request('U6', 'f');
+  await request('U6', 'g');
+  const ends = [[used, 'used'], [old, 'expired'], ['0f'.repeat(16), 'unknown']] as const;
+  for (const [id, outcome] of ends) {
+    const report = await cancel(parts, id);
+    assert.equal(report.data, { outcome, otp_id: id });
+    assert.not.ok(report.isDone);
+  }
+});
+
+test.run();

@@ -1,0 +1,50 @@
+/** Runs a command of otpd as a user does: in a process of its own, to its end. */
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { serverSocket } from './database.ts';
+import { noteVisible } from './trail.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const TIMEOUT_MS = 60_000;
+
+/** What a user's shell has, and nothing of otpd. */
+const SHELL = { PATH: process.env.PATH, HOME: process.env.HOME, MYSQLD: process.env.MYSQLD,
+  XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, NODE_V8_COVERAGE: process.env.NODE_V8_COVERAGE };
+
+/** How it ended. */
+export type Ended = Readonly<{ status: number | null; out: string; err: string }>;
+
+/** Variables by name. */
+export type Variables = Readonly<Record<string, string>>;
+
+/** Runs it with its output in a pipe. */
+export async function runCommand(
+  parameters: readonly string[],
+  variables: Variables = {},
+): Promise<Ended> {
+  const child = spawn(process.execPath, ['--import', 'tsx', 'src/main.ts', ...parameters], {
+    cwd: ROOT, env: { ...SHELL, ...variables } as NodeJS.ProcessEnv, timeout: TIMEOUT_MS,
+  });
+  let out = '';
+  let err = '';
+  child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString(); });
+  child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString(); });
+  const [status] = await once(child, 'close') as [number | null];
+  noteVisible(out + err);
+  return { status, out, err };
+}
+
+/** The one object that a command printed. */
+export function objectOf({ out }: Ended): Record<string, unknown> {
+  if (out.split('\n').length !== 2) throw new Error(`not one line: ${out}`);
+  return JSON.parse(out) as Record<string, unknown>;
+}
+
+/** Variables that name a database of the throwaway server, with secrets of their own. */
+export function variablesFor(database: string, more: Variables = {}): Variables {
+  const secrets = `k1:${randomBytes(32).toString('base64')}`;
+  return { DB_SOCKET: serverSocket(), DB_USER: 'root', DB_NAME: database, OTP_SECRETS: secrets,
+    ...more };
+}
