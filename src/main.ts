@@ -109,9 +109,13 @@ async function listen(
   secrets: Secrets,
 ): Promise<Listener & Counting> {
   const { policies, trustedProxies, delivery: { words } } = config;
-  const counting = beginCounting(pool, config.admin !== null);
-  const delivery = createDelivery({ pool, policies, secrets, channels, words, note: logDelivery });
-  const service = createOtpService({ pool, policies, secrets, delivery, sweeper: new Sweeper() });
+  const sweeper = new Sweeper();
+  const counting = beginCounting({ pool, sweeper, channels, isTold: config.admin !== null });
+  const parts = { pool, policies, secrets };
+  const delivery = createDelivery({
+    ...parts, channels, words, note: logDelivery, counts: counting.delivery,
+  });
+  const service = createOtpService({ ...parts, delivery, sweeper, counts: counting.otp });
   const routes = createRoutes(service, policies, counting.http);
   const http = createHttpServer({ routes, trustedProxies, onFault: logFault });
   const { port } = await http.listen(config.port, config.host);
