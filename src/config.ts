@@ -34,6 +34,8 @@ export type LocalSettings = Readonly<{
 export type Config = Readonly<{
   host: string;
   port: number;
+  /** Where health and metrics are told; null: nowhere. */
+  admin: Readonly<{ host: string; port: number }> | null;
   /** The user's own server; null: a private one. */
   database: DatabaseSettings | null;
   local: LocalSettings;
@@ -49,6 +51,8 @@ export type Config = Readonly<{
 
 /** What a process needs that sends messages, too. */
 export type ServeConfig = Config & Readonly<{ delivery: DeliverySettings }>;
+
+const PORT_MAX = 65_535;
 
 /** The folder of package.json, beside src/ and beside dist/ alike. */
 export const PROJECT_FOLDER = fileURLToPath(new URL('..', import.meta.url));
@@ -92,7 +96,8 @@ function readCommon(reader: Reader): Config {
   const secrets = readSecrets(reader, database !== null);
   return {
     host: reader.text('HOST') ?? '127.0.0.1',
-    port: reader.whole('PORT', 3000, 0, 65_535),
+    port: reader.whole('PORT', 3000, 0, PORT_MAX),
+    admin: readAdmin(reader),
     database,
     local: readLocal(reader),
     databaseName,
@@ -102,6 +107,12 @@ function readCommon(reader: Reader): Config {
     policies: readPolicies(reader),
     secrets,
   };
+}
+
+function readAdmin(reader: Reader): Config['admin'] {
+  const host = reader.text('ADMIN_HOST') ?? '127.0.0.1';
+  if (reader.text('ADMIN_PORT') === undefined) return null;
+  return Object.freeze({ host, port: reader.whole('ADMIN_PORT', 0, 0, PORT_MAX) });
 }
 
 function readDatabase(reader: Reader, name: string): DatabaseSettings | null {
@@ -121,7 +132,7 @@ function readDatabase(reader: Reader, name: string): DatabaseSettings | null {
   return Object.freeze({
     host,
     socketPath,
-    port: reader.whole('DB_PORT', 3306, 1, 65_535),
+    port: reader.whole('DB_PORT', 3306, 1, PORT_MAX),
     user: user ?? '',
     password: reader.raw('DB_PASSWORD') ?? '',
     database: name,

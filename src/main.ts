@@ -3,11 +3,17 @@
 import type { Environment } from './config-reader.ts';
 import { readConfig, readEnvironment, readServeConfig } from './config.ts';
 import type { Config, ServeConfig } from './config.ts';
+import { beginCounting } from './counting.ts';
+import type { Counting } from './counting.ts';
 import { createDatabase } from './db/create-database.ts';
 import { migrate } from './db/migrate.ts';
 import type { SessionPool } from './db/pool.ts';
 import { Sweeper } from './db/sweep.ts';
+import { createRoutes } from './http/router.ts';
 import { createHttpServer } from './http/server.ts';
+import type { Family } from './metrics/family.ts';
+import { openAdmin } from './open-admin.ts';
+import type { Admin } from './open-admin.ts';
 import { openChannels } from './open-channels.ts';
 import { ensureSchema, joinDatabase, openDatabase, secretsOf } from './open-database.ts';
 import { isOperation, operate } from './operate.ts';
@@ -15,9 +21,10 @@ import type { Channel } from './otp/channel.ts';
 import { createDelivery } from './otp/delivery/delivery.ts';
 import type { Secrets } from './otp/secrets.ts';
 import { createOtpService } from './otp/service.ts';
-import { listenForStop, Stopped } from './stop-signals.ts';
+import { aborted, listenForStop, Stopped } from './stop-signals.ts';
 import { greet, logDelivery, logFault, report, say } from './terminal.ts';
 import { help, refuse } from './usage.ts';
+import { answerCounts } from './worker-metrics.ts';
 import { isWorker, startWorkers } from './workers.ts';
 
 /** In-flight requests have this long to be answered when otpd is asked to stop. */
@@ -32,6 +39,8 @@ const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + 2000;
 /** What answers requests: a listener of this process, or workers with one each. */
 type Listener = Readonly<{
   port: number;
+  isComplete: () => boolean;
+  collect: () => Promise<Family[]>;
   failed: Promise<never>;
   close: (timeoutMs: number) => Promise<void>;
 }>;
@@ -48,12 +57,16 @@ async function serve(config: ServeConfig, stop: AbortSignal): Promise<void> {
     const listener = config.workers > 1
       ? await listenWithWorkers(config.workers)
       : await listen(config, channels, database.pool, secrets);
-    greet(config.host, listener.port, channels.every(({ name }) => name === 'console'));
+    let admin: Admin | null = null;
     try {
+      admin = await openAdmin(config.admin, { ...listener, settings: database.settings, stop });
+      greet(config.host, listener.port, channels.every(({ name }) => name === 'console'));
       await Promise.race([aborted(stop), database.failed, listener.failed]);
     } finally {
       say('stopping: answering what is in flight');
+      admin?.noteStopping();
       await listener.close(DRAIN_TIMEOUT_MS);
+      await admin?.close();
     }
   } finally {
     await database.close();
@@ -69,6 +82,7 @@ async function serveAsWorker(
 ): Promise<void> {
   const { pool, close } = await joinDatabase(config, stop);
   const listener = await listen(config, channels, pool, secretsOf(config));
+  answerCounts(listener.source);
   await aborted(stop);
   await listener.close(DRAIN_TIMEOUT_MS);
   await close();
@@ -80,24 +94,31 @@ async function listen(
   channels: readonly Channel[],
   pool: SessionPool,
   secrets: Secrets,
-): Promise<Listener> {
+): Promise<Listener & Counting> {
   const { policies, trustedProxies, delivery: { words } } = config;
-  const delivery = createDelivery({ pool, policies, secrets, channels, words, note: logDelivery });
-  const service = createOtpService({ pool, policies, secrets, delivery, sweeper: new Sweeper() });
-  const http = createHttpServer({ service, policies, trustedProxies, onFault: logFault });
+  const sweeper = new Sweeper();
+  const counting = beginCounting({ pool, sweeper, channels, isTold: config.admin !== null });
+  const parts = { pool, policies, secrets };
+  const delivery = createDelivery({
+    ...parts, channels, words, note: logDelivery, counts: counting.delivery,
+  });
+  const service = createOtpService({ ...parts, delivery, sweeper, counts: counting.otp });
+  const routes = createRoutes(service, policies, counting.http);
+  const http = createHttpServer({ routes, trustedProxies, onFault: logFault });
   const { port } = await http.listen(config.port, config.host);
   delivery.start();
   const close = async (timeoutMs: number): Promise<void> => {
     await http.close(timeoutMs);
     await delivery.stop(DELIVERY_TIMEOUT_MS);
   };
-  return { port, failed: new Promise<never>(() => {}), close };
+  const failed = new Promise<never>(() => {});
+  return { ...counting, port, failed, isComplete: () => true, close };
 }
 
 async function listenWithWorkers(count: number): Promise<Listener> {
-  const { port, failed, stop } = await startWorkers(count);
+  const workers = await startWorkers(count);
   // A worker drains by itself within the bound; ending it comes after.
-  return { port, failed, close: (timeoutMs) => stop(timeoutMs + WORKER_GRACE_MS) };
+  return { ...workers, close: (timeoutMs) => workers.stop(timeoutMs + WORKER_GRACE_MS) };
 }
 
 async function migrateDatabase(config: Config, stop: AbortSignal): Promise<void> {
@@ -109,11 +130,6 @@ async function migrateDatabase(config: Config, stop: AbortSignal): Promise<void>
   } finally {
     await close();
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
 }
 
 type Command = (environment: Environment, stop: AbortSignal) => Promise<void>;

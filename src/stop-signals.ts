@@ -22,6 +22,12 @@ export function listenForStop(): AbortSignal {
   return controller.signal;
 }
 
+/** Resolves once a signal is aborted. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
+}
+
 /** The reason of the abort: work that it breaks off ends quietly. */
 export class Stopped extends Error {
   override name = 'Stopped';

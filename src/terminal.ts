@@ -20,10 +20,19 @@ export function isReadByPerson(): boolean {
   return process.stdout.isTTY === true;
 }
 
+/** Says where something is. */
+export function sayWhere(what: string, host: string, port: number): void {
+  say(`${what} ${addressOf(host, port)}`);
+}
+
+function addressOf(host: string, port: number): string {
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
 /** Says where otpd answers, and, when all codes are printed here, with a line to try it by. */
 export function greet(host: string, port: number, isPrinting: boolean): void {
-  const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
-  say(`otpd answers on ${address}`);
+  const address = addressOf(host, port);
+  sayWhere('otpd answers on', host, port);
   if (!isPrinting) return;
   say(`
 Ask for a code; it is printed here, because no channel but the console is set up:

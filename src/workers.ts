@@ -2,6 +2,9 @@
 import cluster from 'node:cluster';
 import type { Worker } from 'node:cluster';
 import { once } from 'node:events';
+import type { Family } from './metrics/family.ts';
+import { mergeCounted } from './metrics/merge.ts';
+import { WorkerCounts, workersFamilies } from './worker-metrics.ts';
 
 /** Processes that serve. */
 export type Workers = Readonly<{
@@ -9,6 +12,10 @@ export type Workers = Readonly<{
   port: number;
   /** Rejects when they keep ending; never resolves. */
   failed: Promise<never>;
+  /** Whether all that were asked for accept connections. */
+  isComplete: () => boolean;
+  /** What all have counted, added up; those that have ended are in it. */
+  collect: () => Promise<Family[]>;
   /** Asks all to stop and resolves when the last has ended, or was ended at the bound. */
   stop: (timeoutMs: number) => Promise<void>;
 }>;
@@ -36,12 +43,15 @@ export async function startWorkers(count: number): Promise<Workers> {
   const failed = new Promise<never>((_, reject) => { fail = reject; });
   failed.catch(() => {});
 
-  const replace = (): void => {
-    if (isStopping) return;
+  const crew = new Crew();
+  const replace = (worker: Worker): void => {
+    const number = crew.noteEnd(worker);
+    if (isStopping || number === undefined) return;
+    crew.deaths += 1;
     deaths += 1;
     setTimeout(() => { deaths -= 1; }, CALM_MS).unref();
     if (deaths > DEATHS_MAX) fail(new Error('the workers keep ending by themselves'));
-    else cluster.fork();
+    else crew.fork(number);
   };
 
   const stop = async (timeoutMs: number): Promise<void> => {
@@ -53,11 +63,12 @@ export async function startWorkers(count: number): Promise<Workers> {
     clearTimeout(bound);
   };
 
-  const ports = Array.from({ length: count }, () => listening(cluster.fork()));
+  const ports = Array.from({ length: count }, (_, index) => listening(crew.fork(index + 1)));
   try {
     const [port] = await Promise.all(ports);
     cluster.on('exit', replace);
-    return { port: port!, failed, stop };
+    const isComplete = () => crew.listening.size === count;
+    return { port: port!, failed, isComplete, collect: () => crew.collect(count), stop };
   } catch (error) {
     await stop(0);
     throw error;
@@ -78,4 +89,44 @@ async function stopWorker(worker: Worker): Promise<void> {
   const exit = once(worker, 'exit');
   worker.process.kill('SIGTERM');
   await exit;
+}
+
+/** The workers by number: one that takes the place of another has its number. */
+class Crew {
+  /** Those that accept connections. */
+  readonly listening = new Map<number, Worker>();
+  deaths = 0;
+  readonly #numbers = new Map<Worker, number>();
+  readonly #counts = new WorkerCounts();
+  #collecting: Promise<Family[]> | null = null;
+
+  /** Starts a worker. */
+  fork(number: number): Worker {
+    const worker = cluster.fork();
+    this.#numbers.set(worker, number);
+    worker.once('listening', () => this.listening.set(number, worker));
+    return worker;
+  }
+
+  /** Strikes a worker off; gives its number. */
+  noteEnd(worker: Worker): number | undefined {
+    const number = this.#numbers.get(worker);
+    if (number === undefined) return undefined;
+    this.#numbers.delete(worker);
+    this.listening.delete(number);
+    this.#counts.noteEnd(number);
+    return number;
+  }
+
+  /** Collects once for all who ask meanwhile. */
+  async collect(wanted: number): Promise<Family[]> {
+    this.#collecting ??= this.#collect(wanted).finally(() => { this.#collecting = null; });
+    return this.#collecting;
+  }
+
+  async #collect(wanted: number): Promise<Family[]> {
+    const { counted, silent } = await this.#counts.ask(this.listening);
+    const seen = { wanted, listening: this.listening.size, silent, deaths: this.deaths };
+    return mergeCounted([...counted, { worker: 0, families: workersFamilies(seen) }]);
+  }
 }

@@ -4,6 +4,7 @@
  * request waits for nothing.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { QueueMeter } from './queue-meter.ts';
 import { Unavailable } from './unavailable.ts';
 
 /** How much a collector takes on. All counts are at least 1. */
@@ -32,6 +33,7 @@ export type CollectorOptions<I, O> = LaneOptions & Readonly<{
   subjectsOf: (item: I) => readonly string[];
   /** How long a lane rests after a list, in milliseconds; asked each time. Not at all without. */
   pauseMs?: () => number;
+  meter?: QueueMeter | undefined;
 }>;
 
 type Waiting<I, O> = {
@@ -66,6 +68,7 @@ export class Collector<I, O> {
 
   constructor(options: CollectorOptions<I, O>) {
     this.#options = options;
+    if (options.meter !== undefined) options.meter.waiting = () => this.#queue.length;
   }
 
   /** True while a list is under way, or somebody waits. */
@@ -141,6 +144,7 @@ export class Collector<I, O> {
   async #runLane(batch: Waiting<I, O>[]): Promise<void> {
     this.#lanes += 1;
     this.#underWay += batch.length;
+    this.#options.meter?.sizes.observe(batch.length);
     for (const { subjects } of batch) for (const name of subjects) this.#busySubjects.add(name);
     await this.#settle(batch);
     for (const { subjects } of batch) for (const name of subjects) this.#busySubjects.delete(name);

@@ -47,7 +47,15 @@ export async function readSchemaStatus(
   pool: SessionPool,
   files: readonly SchemaFile[] = readSchemaFiles(),
 ): Promise<SchemaStatus> {
-  return withSession(pool, async (session) => statusOf(await readApplied(session), files));
+  return withSession(pool, (session) => statusOfSchema(session, files));
+}
+
+/** Reads in one session how far its database is. Throws StatementError. */
+export async function statusOfSchema(
+  session: Session,
+  files: readonly SchemaFile[],
+): Promise<SchemaStatus> {
+  return statusOf(await readApplied(session), files);
 }
 
 /**

@@ -2,6 +2,7 @@
  * A bounded set of sessions. Who asks for one waits in line, in order, up to a bound of waiters
  * and of time. A session comes back only after COMMIT or ROLLBACK, or does not come back.
  */
+import { DbCounts } from './db-metrics.ts';
 import type { Deadline } from './deadline.ts';
 import type { Session } from './session.ts';
 import { Unavailable } from './unavailable.ts';
@@ -13,8 +14,11 @@ type Waiter = { take: (session: Session) => void; fail: (error: unknown) => void
 
 /** Hands out sessions, at most `size` at a time. */
 export class SessionPool {
+  /** How many sessions may exist at a time. */
+  readonly size: number;
+  /** Of the transactions on its sessions. */
+  readonly counts = new DbCounts();
   readonly #open: () => Promise<Session>;
-  readonly #size: number;
   readonly #idle: Session[] = [];
   readonly #waiters: Set<Waiter> = new Set();
   readonly #busy: Set<Session> = new Set();
@@ -27,12 +31,27 @@ export class SessionPool {
    */
   constructor(open: () => Promise<Session>, size: number) {
     this.#open = open;
-    this.#size = size;
+    this.size = size;
   }
 
   /** How many sessions are lent, for tests that look for a leak. */
   get busyCount(): number {
     return this.#busy.size;
+  }
+
+  /** How many sessions wait for somebody to lend them to. */
+  get idleCount(): number {
+    return this.#idle.length;
+  }
+
+  /** How many sessions are being opened. */
+  get openingCount(): number {
+    return this.#opening;
+  }
+
+  /** How many wait for a session. */
+  get waitingCount(): number {
+    return this.#waiters.size;
   }
 
   /**
@@ -46,7 +65,7 @@ export class SessionPool {
     if (deadline.isOver) throw new Unavailable('no connection was to be had in time');
     const session = this.#takeIdle();
     if (session !== null) return session;
-    const isFull = this.#idle.length + this.#busy.size + this.#opening >= this.#size;
+    const isFull = this.#idle.length + this.#busy.size + this.#opening >= this.size;
     if (isFull && this.#waiters.size >= WAITERS_MAX) {
       throw new Unavailable('too many wait for a connection');
     }
@@ -92,7 +111,7 @@ export class SessionPool {
     } finally {
       this.#opening -= 1;
       // When opening failed, whoever waits behind must try for itself and not wait in vain.
-      if (this.#idle.length + this.#busy.size + this.#opening < this.#size) {
+      if (this.#idle.length + this.#busy.size + this.#opening < this.size) {
         this.#serveNextWaiter();
       }
     }
@@ -102,7 +121,7 @@ export class SessionPool {
     const waiter = this.#waiters.values().next().value;
     if (waiter === undefined) return;
     const session = this.#takeIdle();
-    if (session === null && this.#busy.size + this.#opening >= this.#size) return;
+    if (session === null && this.#busy.size + this.#opening >= this.size) return;
     this.#waiters.delete(waiter);
     if (session !== null) waiter.take(session);
     else this.#lendNew().then(waiter.take, waiter.fail);

@@ -5,64 +5,14 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Value } from './bind.ts';
-import { SLOTS_MAX } from './ip-rate-limits.ts';
 import { joinKeys } from './keyed-rows.ts';
-import { KNOWN_SECONDS } from './otps.ts';
 import { write } from './query.ts';
 import type { Query } from './query.ts';
 import type { Row } from './session.ts';
+import { SweepCounts } from './sweep-metrics.ts';
+import { isDead, SWEPT_TABLES } from './swept-tables.ts';
+import type { SweptTable, WrittenRows } from './swept-tables.ts';
 import type { Transaction } from './transaction.ts';
-
-/** The names of rows that a transaction wrote, one in each table. */
-export type WrittenRows = Readonly<{
-  userId: string;
-  address: string;
-}>;
-
-type SweptTable = Readonly<{
-  name: string;
-  /** The primary key. Tables are walked by its first column. */
-  key: readonly string[];
-  isDead: string;
-  /** Where the walk begins; null: at the beginning. */
-  firstOf: (rows: WrittenRows) => Value;
-  /** The walk goes back to the beginning where it finds none dead: there are none beyond. */
-  isInOrderOfTime?: true;
-}>;
-
-const IDEMPOTENCY_KEYS: SweptTable = {
-  name: 'idempotency_keys',
-  key: ['id'],
-  isDead: 'expires_at <= NOW(6)',
-  firstOf: () => null,
-};
-
-/** What is dead, table by table. Rows with a count of wrong codes are live (0002-otps.sql). */
-const SWEPT_TABLES: readonly SweptTable[] = [
-  { ...IDEMPOTENCY_KEYS, isInOrderOfTime: true },
-  // Purposes may keep their keys for different times: what is dead is not always at the beginning.
-  IDEMPOTENCY_KEYS,
-  {
-    name: 'otps',
-    key: ['user_id', 'slot'],
-    isDead: `consecutive_wrong = 0
-      AND GREATEST(created_at, COALESCE(last_wrong_at, created_at))
-        <= NOW(6) - INTERVAL ${KNOWN_SECONDS} SECOND`,
-    firstOf: ({ userId }) => userId,
-  },
-  {
-    name: 'ip_rate_limits',
-    key: ['address', 'slot'],
-    isDead: `used_at <= NOW(6) - INTERVAL IF(slot = ${SLOTS_MAX - 1}, 1800, 900) SECOND`,
-    firstOf: ({ address }) => address,
-  },
-  {
-    name: 'ip_rate_overflow',
-    key: ['address', 'used_at'],
-    isDead: 'used_at <= NOW(6) - INTERVAL 900 SECOND',
-    firstOf: ({ address }) => address,
-  },
-];
 
 /** A sweep looks at one table; each table's turn comes once in this many codes asked for. */
 const CODES_PER_SWEEP = 8;
@@ -80,13 +30,16 @@ export type Sweep = Readonly<{
    * deadlock.
    */
   removeDead: (tx: Transaction) => Promise<void>;
+  /** Counts what was removed. To be called once the transaction is committed. */
+  noteCommitted: () => void;
 }>;
 
-/** Where the walk of a table is. */
-type Walk = { after: Value };
+/** Where the walk of a table is, and how long the oldest dead on its way had been dead. */
+type Walk = { after: Value; oldestSeconds: number };
 
 /** Walks the tables, one step after every few requests for codes. One per process. */
 export class Sweeper {
+  readonly counts = new SweepCounts(SWEPT_TABLES.map(({ name }) => name));
   readonly #walks: (Walk | undefined)[] = SWEPT_TABLES.map(() => undefined);
   #turn = 0;
   #codesSinceSweep = 0;
@@ -109,60 +62,82 @@ export class Sweeper {
     const turn = this.#turn;
     this.#turn = (turn + 1) % SWEPT_TABLES.length;
     const table = SWEPT_TABLES[turn]!;
-    const walk = this.#walks[turn] ??= { after: table.firstOf(near) };
+    const walk = this.#walks[turn] ??= { after: table.firstOf(near), oldestSeconds: 0 };
     const rows = this.#codesSinceSweep * SWEPT_TABLES.length * ROWS_PER_CODE;
     this.#codesSinceSweep = 0;
-    return createSweep(table, walk, rows);
+    return createSweep(table, walk, rows, {
+      onEnd: (oldestSeconds) => this.counts.noteEnd(turn, oldestSeconds),
+      onRemoved: (count) => this.counts.noteRemoved(turn, count),
+    });
   }
 }
 
+type SweepEvents = Readonly<{
+  onEnd: (oldestSeconds: number) => void;
+  onRemoved: (count: number) => void;
+}>;
+
 /** Counts the dead among so many rows, and moves on by them; null stands for the beginning. */
-function createSweep(table: SweptTable, walk: Walk, rowsMax: number): Sweep {
+function createSweep(table: SweptTable, walk: Walk, rowsMax: number, events: SweepEvents): Sweep {
   const first = table.key[0]!;
   const { after } = walk;
   const isAfter = after === null ? 'TRUE' : `${first} > ?`;
   let end: Value = after;
   let hasDead = false;
+  let removed = 0;
   return {
     inspect: {
       name: `${table.name}.inspect`,
-      sql: `SELECT MAX(first) AS end, COUNT(*) AS seen, CAST(SUM(is_dead) AS SIGNED) AS dead
-        FROM (SELECT ${first} AS first, (${table.isDead}) AS is_dead FROM ${table.name}
+      sql: `SELECT MAX(first) AS end, COUNT(*) AS seen, MAX(seconds_dead) AS oldest
+        FROM (SELECT ${first} AS first, IF(${isDead(table)},
+          TIMESTAMPDIFF(SECOND, ${table.deadSince}, NOW(6)), NULL) AS seconds_dead
+          FROM ${table.name}
           WHERE ${isAfter} ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}) AS step`,
       values: after === null ? [] : [after],
       read: ([step]) => {
         end = step?.end as Value;
-        hasDead = (step?.dead as number | null ?? 0) > 0;
+        const oldest = step?.oldest as number | null ?? null;
+        hasDead = oldest !== null;
         const mayGoOn = hasDead || table.isInOrderOfTime === undefined;
         walk.after = mayGoOn && step?.seen === rowsMax ? end : null;
+        walk.oldestSeconds = Math.max(walk.oldestSeconds, oldest ?? 0);
+        if (walk.after !== null) return;
+        events.onEnd(walk.oldestSeconds);
+        walk.oldestSeconds = 0;
       },
     },
     removeDead: async (tx) => {
       if (!hasDead) return;
       // One address may have more dead rows than one transaction should lock.
-      const range = `${isAfter} AND ${first} <= ? AND ${table.isDead}
+      const range = `${isAfter} AND ${first} <= ? AND ${isDead(table)}
         ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}`;
-      await deleteDead(tx, table, range, after === null ? [end] : [after, end]);
+      removed = await deleteDead(tx, table, range, after === null ? [end] : [after, end]);
     },
+    noteCommitted: () => events.onRemoved(removed),
   };
 }
 
-/** Locks the dead of a range that nobody holds, and leaves their deletion to the transaction. */
+/**
+ * Locks the dead of a range that nobody holds, and leaves their deletion to the transaction.
+ *
+ * @returns how many they are
+ */
 async function deleteDead(
   tx: Transaction,
   table: SweptTable,
   range: string,
   values: readonly Value[],
-): Promise<void> {
+): Promise<number> {
   const lockSql = `SELECT ${table.key.join(', ')} FROM ${table.name} FORCE INDEX (PRIMARY)
     WHERE ${range} FOR UPDATE SKIP LOCKED`;
   const [locked] = await tx.ask(rowsBy(`${table.name}.lock_dead`, lockSql, values));
-  if (locked.length === 0) return;
+  if (locked.length === 0) return 0;
   // Dead still: the transaction may be about to use one of them again.
   const rows = joinKeys(table.name, table.key, locked.length);
-  const deleteSql = `DELETE t FROM ${rows} WHERE ${table.isDead}`;
+  const deleteSql = `DELETE t FROM ${rows} WHERE ${isDead(table)}`;
   const keys = locked.flatMap((row) => readKey(table, row));
   tx.writes.push(write(`${table.name}.delete_dead`, deleteSql, keys));
+  return locked.length;
 }
 
 function rowsBy(name: string, sql: string, values: readonly Value[]): Query<readonly Row[]> {

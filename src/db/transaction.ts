@@ -72,6 +72,7 @@ export async function transaction<T>(
       if (attempt === ATTEMPTS_MAX || deadline.isOver || !mayRerun(ending.failure)) {
         throw asUnavailable(ending.failure);
       }
+      pool.counts.retries += 1;
       await delay(randomInt(RERUN_DELAY_MAX_MS * attempt));
     }
   } finally {
@@ -100,12 +101,13 @@ async function attemptOnce<T>(
   try {
     const result = await work(tx);
     if (tx.hasEnded) return { failure: null, result };
-    if (!tx.hasNothingToKeep) return await commit(session, tx, result);
+    if (!tx.hasNothingToKeep) return await commit(pool, session, tx, result);
     await session.run('rollback', 'ROLLBACK', []);
     return { failure: null, result };
   } catch (error) {
     await rollBack(session);
     if (!(error instanceof StatementError) || error.remedy === 'fault') throw error;
+    pool.counts.noteFailure(error);
     return { failure: error, wasCommitted: null };
   } finally {
     stopWatching();
@@ -154,7 +156,8 @@ async function rollBack(session: Session): Promise<void> {
   }
 }
 
-async function commit<T>(session: Session, tx: Transaction, result: T): Promise<Ending<T>> {
+async function commit<T>(pool: SessionPool, session: Session, tx: Transaction,
+  result: T): Promise<Ending<T>> {
   try {
     await askAll(session, [...tx.writes, COMMIT]);
     return { failure: null, result };
@@ -162,6 +165,7 @@ async function commit<T>(session: Session, tx: Transaction, result: T): Promise<
     // An error that the server itself reports has rolled back; only silence leaves a doubt.
     if (!(error instanceof StatementError) || error.remedy !== 'lost') throw error;
     session.destroy();
+    pool.counts.unanswered += 1;
     const { wasCommitted } = tx;
     if (wasCommitted === null) throw new Unavailable('a commit was not answered', { cause: error });
     return { failure: error, wasCommitted, result };
@@ -180,7 +184,7 @@ async function settle(pool: SessionPool, wasCommitted: Query<boolean>): Promise<
     for (let attempt = 1; ; attempt += 1) {
       const ending = await attemptOnce(pool, deadline, async (later) =>
         (await later.askLast(wasCommitted))[0]);
-      if (ending.failure === null) return ending.result;
+      if (ending.failure === null) return pool.counts.noteSettled(ending.result);
       if (attempt === ATTEMPTS_MAX || deadline.isOver) {
         throw new Unavailable('a commit was not answered', { cause: ending.failure });
       }

@@ -8,8 +8,9 @@ import type { Code, ErrorCode } from './status.ts';
 /** A complete answer; the status follows from `code`. */
 export type Answer = Readonly<{
   code: Code;
-  /** The whole body, JSON text; '' when the status allows none. */
+  /** The whole body, JSON text unless a type is named; '' when the status allows none. */
   body: string;
+  contentType?: string;
   /** Header names and values in turn, beyond those that every answer carries. */
   headers: readonly string[];
   /** True when the connection must not be used again. */

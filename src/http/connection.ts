@@ -120,6 +120,7 @@ function advance(state: ServerState, connection: Connection): void {
     void serve(state, connection, next);
   } else if (parting !== null) {
     connection.parting = null;
+    state.routes.other.count(parting.code);
     writeParting(socket, parting);
   }
 }
@@ -139,6 +140,7 @@ async function serve(state: ServerState, connection: Connection, exchange: Excha
   }
   if (answer === null || !connection.socket.writable) connection.socket.destroy();
   else write(state, connection, exchange, answer);
+  exchange.meter.end(exchange.begunAtMs, answer === null ? null : answer.code);
 }
 
 function write(state: ServerState, connection: Connection, exchange: Exchange, answer: Answer) {

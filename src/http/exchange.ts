@@ -10,6 +10,7 @@ import {
   acceptedLanguages, framingFault, mediaTypeFault, ownRequestId, readHead,
 } from './head.ts';
 import type { Head } from './head.ts';
+import type { RouteMeter } from './meters.ts';
 import { findRoute, pathOf } from './router.ts';
 import type { Method, Route, Routes } from './router.ts';
 import type { ErrorCode } from './status.ts';
@@ -25,6 +26,8 @@ export type Exchange = {
   readonly route: Route | undefined;
   /** How the route serves the method; undefined when it does not. */
   readonly method: Method | undefined;
+  readonly meter: RouteMeter;
+  readonly begunAtMs: number;
   /** Set when the service has no room for it. */
   refused: boolean;
   /** What the parser or a time limit found in its body. */
@@ -48,8 +51,10 @@ export function openExchange(
   const head = readHead(req);
   const path = pathOf(req.url ?? '');
   const route = path === null ? undefined : findRoute(routes, path);
+  const meter = route === undefined ? routes.other : route.meter;
   return {
-    req, res, head, path, route,
+    req, res, head, path, route, meter,
+    begunAtMs: meter.begin(),
     requestId: ownRequestId(head) ?? randomUUID(),
     method: route?.methods.get(req.method ?? ''),
     refused: false, fault: null, reading: null, continued: false, answered: false,

@@ -27,3 +27,8 @@ export const HTTP_LIMITS: HttpLimits = Object.freeze({
   connectionsMax: 10_000,
   requestsMax: 10_000,
 });
+
+/** The limits of the second listener, which a few probes ask. */
+export const ADMIN_LIMITS: HttpLimits = Object.freeze({
+  ...HTTP_LIMITS, connectionsMax: 100, requestsMax: 100,
+});

@@ -24,7 +24,7 @@ export function respond(
 ): void {
   // The headers of every response (contract, "Headers"; OWASP REST cheat sheet for the CSP).
   const headers = [
-    'Content-Type', 'application/json',
+    'Content-Type', answer.contentType ?? 'application/json',
     'Content-Length', String(Buffer.byteLength(answer.body)),
     'X-Request-Id', requestId,
     'Cache-Control', 'no-store',

@@ -6,6 +6,8 @@ import { methodNotAllowed } from './answer.ts';
 import type { Answer } from './answer.ts';
 import { cancelOtp } from './cancel-otp.ts';
 import { isHost } from './head.ts';
+import { createHttpMeters } from './meters.ts';
+import type { HttpMeters, RouteMeter } from './meters.ts';
 import { policyHeaders } from './rate-limit.ts';
 import { requestOtp } from './request-otp.ts';
 import { showOtp } from './show-otp.ts';
@@ -41,20 +43,34 @@ export type Route = Readonly<{
   notAllowed: Answer;
   /** Headers of the answers that are given before the handler runs: names and values. */
   headers: readonly string[];
+  meter: RouteMeter;
 }>;
 
-/** The routes that have one path each, and the one of all codes. */
-export type Routes = Readonly<{ fixed: ReadonlyMap<string, Route>; otp: Route }>;
+/** What a server answers by. */
+export type Routes = Readonly<{
+  /** The routes that have one path each. */
+  fixed: ReadonlyMap<string, Route>;
+  /** The one of all codes; null when there is none. */
+  otp: Route | null;
+  /** Of what names no route. */
+  other: RouteMeter;
+  /** The answer to CONNECT, whose target is no path: nothing is ever tunnelled. */
+  noTunnel: Answer;
+}>;
 
 /** An otp_id is 32 hexadecimal digits; letters in upper case are no other spelling of it. */
 const OTP_PATH = /^\/otp\/[0-9a-f]{32}$/;
 
 /** All routes. */
-export function createRoutes(service: OtpService, policies: Policies): Routes {
-  const request = route('/otp/request', {
+export function createRoutes(
+  service: OtpService,
+  policies: Policies,
+  meters: HttpMeters = createHttpMeters(),
+): Routes {
+  const request = createRoute('/otp/request', meters.request, {
     POST: { takesJson: true, handle: (input) => requestOtp(service, policies, input) },
   }, policyHeaders(policies.default));
-  const verify = route('/otp/verify', {
+  const verify = createRoute('/otp/verify', meters.verify, {
     POST: { takesJson: true, handle: (input) => verifyOtp(service, policies, input) },
   });
   const show: Method = {
@@ -67,22 +83,26 @@ export function createRoutes(service: OtpService, policies: Policies): Routes {
   };
   return {
     fixed: new Map([request, verify].map((each) => [each.path, each])),
-    otp: route('/otp/{otp_id}', { GET: show, HEAD: show, DELETE: cancel }),
+    otp: createRoute('/otp/{otp_id}', meters.otp, { GET: show, HEAD: show, DELETE: cancel }),
+    other: meters.other,
+    noTunnel: methodNotAllowed('POST'),
   };
 }
 
-function route(
+/** Makes a route. */
+export function createRoute(
   path: string,
+  meter: RouteMeter,
   methods: Readonly<Record<string, Method>>,
   headers: readonly string[] = [],
 ): Route {
   const notAllowed = methodNotAllowed(Object.keys(methods).join(', '));
-  return { path, methods: new Map(Object.entries(methods)), notAllowed, headers };
+  return { path, methods: new Map(Object.entries(methods)), notAllowed, headers, meter };
 }
 
 /** The route of a path; undefined when there is none. */
 export function findRoute({ fixed, otp }: Routes, path: string): Route | undefined {
-  return fixed.get(path) ?? (OTP_PATH.test(path) ? otp : undefined);
+  return fixed.get(path) ?? (otp !== null && OTP_PATH.test(path) ? otp : undefined);
 }
 
 /** The id in a path that OTP_PATH fits. */

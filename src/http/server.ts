@@ -2,21 +2,18 @@
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import type { Policies } from '../otp/policy.ts';
-import type { OtpService } from '../otp/service.ts';
-import { closingFailure, methodNotAllowed } from './answer.ts';
+import { closingFailure } from './answer.ts';
 import { accept, drop, openConnection, part, refuseBytes } from './connection.ts';
 import type { Connection, Fault, ServerState } from './connection.ts';
 import { HTTP_LIMITS } from './limits.ts';
 import type { HttpLimits } from './limits.ts';
-import { createRoutes } from './router.ts';
+import type { Routes } from './router.ts';
 import type { ErrorCode } from './status.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
 
 /** What the server serves, and whom it tells of errors. */
 export type HttpOptions = Readonly<{
-  service: OtpService;
-  policies: Policies;
+  routes: Routes;
   trustedProxies: TrustedProxies;
   /** Errors behind a 500 or 503, in full, for the log. */
   onFault: (fault: Fault) => void;
@@ -40,16 +37,13 @@ const PARSER_FAULTS: ReadonlyMap<string, ErrorCode> = new Map([
   ['ERR_HTTP_REQUEST_TIMEOUT', 'request_timeout'],
 ]);
 
-/** The answer to CONNECT, whose target is no path: nothing is ever tunnelled. */
-const NO_TUNNEL = methodNotAllowed('POST');
-
 /** Creates the server; it opens nothing before `listen`. */
 export function createHttpServer(
   options: HttpOptions,
   limits: HttpLimits = HTTP_LIMITS,
 ): HttpServer {
   const state: ServerState = {
-    routes: createRoutes(options.service, options.policies),
+    routes: options.routes,
     proxies: options.trustedProxies,
     onFault: options.onFault,
     requestsMax: limits.requestsMax,
@@ -96,7 +90,7 @@ function listenToEvents(server: Server, state: ServerState): Connections {
   server.on('checkExpectation', request);
   server.on('connect', (req: IncomingMessage) => {
     const connection = connections.get(req.socket);
-    if (connection !== undefined) part(state, connection, NO_TUNNEL);
+    if (connection !== undefined) part(state, connection, state.routes.noTunnel);
   });
   server.on('clientError', (error: NodeJS.ErrnoException, stream) => {
     const connection = connections.get(stream as Socket);

@@ -24,10 +24,20 @@ export const STATUS = Object.freeze({
   headers_too_large: 431,
   internal: 500,
   unavailable: 503,
+  // Of the second listener.
+  alive: 200,
+  ready: 200,
+  metrics: 200,
+  not_ready: 503,
 } as const);
 
 /** Everything a request can end in. */
 export type Code = keyof typeof STATUS;
 
 /** The codes that are failures: the values of the `error` member. */
-export type ErrorCode = Exclude<Code, 'issued' | 'verified' | 'known' | 'canceled'>;
+export type ErrorCode = Exclude<
+  Code, 'issued' | 'verified' | 'known' | 'canceled' | 'alive' | 'ready' | 'metrics'
+>;
+
+/** What only the second listener answers. */
+export type AdminCode = 'alive' | 'ready' | 'metrics' | 'not_ready';

@@ -6,7 +6,7 @@ import type { OtpName } from '../db/otps-by-id.ts';
 import { BUNDLE_MESSAGES_MAX, putBundles } from '../db/outbox.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { elapsedMs, RunningClock } from '../db/running-clock.ts';
-import type { Sweeper } from '../db/sweep.ts';
+import type { Sweep, Sweeper } from '../db/sweep.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
 import type { ChannelName } from './channel.ts';
@@ -17,6 +17,7 @@ import type { Delivery } from './delivery/delivery.ts';
 import { drawBundleId, drawCode } from './draw.ts';
 import { nameRequest } from './named-request.ts';
 import type { NamedRequest } from './named-request.ts';
+import type { OtpCounts } from './otp-metrics.ts';
 import type { IssueInput, IssueOutcome } from './outcome.ts';
 import type { Policies } from './policy.ts';
 import { drawOtpIds } from './otp-id.ts';
@@ -32,6 +33,7 @@ export type IssueParts = Readonly<{
   secrets: Secrets;
   sweeper: Sweeper;
   delivery: Delivery;
+  counts?: OtpCounts;
 }>;
 
 /** A request with all that is drawn or derived before the transaction, which may run again. */
@@ -58,8 +60,10 @@ export async function issueCodes(
   inputs: readonly IssueInput[],
 ): Promise<IssueOutcome[]> {
   const members = drawMembers(parts, inputs);
-  const { outcomes, bundles } = await transaction(parts.pool, (tx) =>
+  const { outcomes, bundles, sweep } = await transaction(parts.pool, (tx) =>
     decideAll(tx, members, parts));
+  sweep?.noteCommitted();
+  parts.counts?.noteRequests(outcomes);
   // The answers go first: sending is work of its own.
   if (bundles.length > 0) setImmediate(() => parts.delivery.dispatch(bundles));
   return outcomes;
@@ -92,7 +96,7 @@ function drawMember(parts: IssueParts, input: IssueInput, { bundleId, otpId }: O
   };
 }
 
-type Decided = Readonly<{ outcomes: IssueOutcome[]; bundles: Bundle[] }>;
+type Decided = Readonly<{ outcomes: IssueOutcome[]; bundles: Bundle[]; sweep: Sweep | null }>;
 
 async function decideAll(
   tx: Transaction,
@@ -113,7 +117,7 @@ async function decideAll(
   });
   if (issued.length === 0) {
     tx.hasNothingToKeep = true;
-    return { outcomes, bundles: [] };
+    return { outcomes, bundles: [], sweep: null };
   }
   const leasedUntil = addSeconds(ledger.now, LEASE_SECONDS);
   const lease = { clock: new RunningClock(ledger.now, askedAtMs), leasedUntil };
@@ -123,7 +127,7 @@ async function decideAll(
   const sealed = bundles.map((bundle) => bundle.seal(secrets.current));
   tx.writes.push(putBundles(sealed, { owner: delivery.owner, leasedUntil }));
   await sweep?.removeDead(tx);
-  return { outcomes, bundles };
+  return { outcomes, bundles, sweep };
 }
 
 function outgoing(member: Member, now: Instant, { localeFor }: Delivery): Outgoing {

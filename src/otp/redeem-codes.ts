@@ -6,6 +6,7 @@ import type { Transaction } from '../db/transaction.ts';
 import { decideVerify } from './decide-verify.ts';
 import { drawVerifyId } from './draw.ts';
 import { digestKey } from './key-digest.ts';
+import type { OtpCounts } from './otp-metrics.ts';
 import type { VerifyInput, VerifyOutcome } from './outcome.ts';
 import type { Policies, Policy } from './policy.ts';
 import { digestCode } from './secrets.ts';
@@ -13,7 +14,12 @@ import type { Secrets } from './secrets.ts';
 import { VerifyLedger } from './verify-ledger.ts';
 
 /** What redeeming codes needs. */
-export type RedeemParts = Readonly<{ pool: SessionPool; policies: Policies; secrets: Secrets }>;
+export type RedeemParts = Readonly<{
+  pool: SessionPool;
+  policies: Policies;
+  secrets: Secrets;
+  counts?: OtpCounts;
+}>;
 
 /** An attempt with all that is drawn or derived before the transaction, which may run again. */
 type Member = Readonly<{
@@ -37,7 +43,9 @@ export async function redeemCodes(
   inputs: readonly VerifyInput[],
 ): Promise<VerifyOutcome[]> {
   const members = inputs.map((input) => createMember(parts, input));
-  return transaction(parts.pool, (tx) => decideAll(tx, members));
+  const { outcomes, locks } = await transaction(parts.pool, (tx) => decideAll(tx, members));
+  parts.counts?.noteAttempts(outcomes, locks);
+  return outcomes;
 }
 
 function createMember({ policies, secrets }: RedeemParts, input: VerifyInput): Member {
@@ -55,13 +63,20 @@ function createMember({ policies, secrets }: RedeemParts, input: VerifyInput): M
   };
 }
 
-async function decideAll(tx: Transaction, members: readonly Member[]): Promise<VerifyOutcome[]> {
+type Decided = Readonly<{ outcomes: VerifyOutcome[]; locks: number }>;
+
+async function decideAll(tx: Transaction, members: readonly Member[]): Promise<Decided> {
+  let locks = 0;
   const ledger = await VerifyLedger.load(tx, members);
   const outcomes = members.map((member) => {
     const { outcome, writes } = decideVerify(ledger.stateOf(member), member, member.policy);
-    if (writes !== null) ledger.apply(writes);
+    if (writes !== null) {
+      ledger.apply(writes);
+      // An attempt that meets a lock writes nothing; the one that makes it does.
+      if (outcome.kind === 'locked') locks += 1;
+    }
     return outcome;
   });
   ledger.store(tx);
-  return outcomes;
+  return { outcomes, locks };
 }

@@ -11,9 +11,15 @@ import { AnswerBook } from './answer-book.ts';
 import { answerWithoutIssuing } from './decide-request.ts';
 import { namesOf, nameRequest, pointsNamedBy } from './named-request.ts';
 import type { NamedRequest } from './named-request.ts';
+import type { OtpCounts } from './otp-metrics.ts';
 import type { IssueInput, IssueOutcome } from './outcome.ts';
 import type { Policies } from './policy.ts';
 import { groupBy } from './rows.ts';
+
+/** What it needs. */
+export type ScreenParts = Readonly<{
+  pool: SessionPool; policies: Policies; counts?: OtpCounts;
+}>;
 
 /**
  * Answers what can be answered without a lock and without a write: replays, reused keys, locks
@@ -23,11 +29,13 @@ import { groupBy } from './rows.ts';
  * @throws Unavailable when the database cannot answer
  */
 export async function screenRequests(
-  { pool, policies }: Readonly<{ pool: SessionPool; policies: Policies }>,
+  { pool, policies, counts }: ScreenParts,
   inputs: readonly IssueInput[],
 ): Promise<(IssueOutcome | null)[]> {
   const requests = inputs.map((input) => nameRequest(policies, input));
-  return transaction(pool, (tx) => answerAll(tx, requests));
+  const outcomes = await transaction(pool, (tx) => answerAll(tx, requests));
+  counts?.noteRequests(outcomes);
+  return outcomes;
 }
 
 /**

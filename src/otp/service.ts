@@ -54,15 +54,16 @@ export function createOtpService(parts: IssueParts, lanes: LaneOptions = LANES):
   const verify = new Collector<VerifyInput, VerifyOutcome>({
     ...lanes,
     run: (inputs) => redeemCodes(parts, inputs),
+    meter: parts.counts?.queues.verify,
     subjectsOf: ({ userId }) => [userId],
   });
   const { delivery } = parts;
   const byId = { ...lanes, subjectsOf: (otpId: Hex) => [otpId] };
   const status = new Collector<Hex, StatusOutcome>({
-    ...byId, run: (otpIds) => tellStatuses(parts, otpIds),
+    ...byId, run: (otpIds) => tellStatuses(parts, otpIds), meter: parts.counts?.queues.status,
   });
   const cancel = new Collector<Hex, CancelOutcome>({
-    ...byId, run: (otpIds) => cancelCodes(parts, otpIds),
+    ...byId, run: (otpIds) => cancelCodes(parts, otpIds), meter: parts.counts?.queues.cancel,
   });
   return Object.freeze({
     issue: createIssue(parts, lanes),
@@ -80,6 +81,7 @@ function createIssue(parts: IssueParts, lanes: LaneOptions): OtpService['issue']
   const issue = new Collector<IssueInput, IssueOutcome>({
     ...lanes,
     run: (inputs) => issueCodes(parts, inputs),
+    meter: parts.counts?.queues.issue,
     subjectsOf,
   });
   const screen = new Collector<IssueInput, IssueOutcome | null>({
@@ -87,6 +89,7 @@ function createIssue(parts: IssueParts, lanes: LaneOptions): OtpService['issue']
     lanesMax: REFUSAL_LANES,
     batchMax: REFUSALS_MAX,
     run: (inputs) => screenRequests(parts, inputs),
+    meter: parts.counts?.queues.screen,
     subjectsOf: () => [],
     pauseMs: () => {
       listsToRest = Math.max(0, issue.isBusy ? LISTS_TO_REST : listsToRest - 1);

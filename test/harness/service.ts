@@ -1,6 +1,7 @@
 /** The real service on a test's database, with a message sink in place of a channel. */
 import { randomBytes } from 'node:crypto';
 import { Sweeper } from '../../src/db/sweep.ts';
+import { createRoutes } from '../../src/http/router.ts';
 import { createHttpServer } from '../../src/http/server.ts';
 import { parseTrustedProxies } from '../../src/http/trusted-proxies.ts';
 import type { Message, Verdict } from '../../src/otp/channel.ts';
@@ -75,8 +76,7 @@ export async function startTestService(options: TestServiceOptions): Promise<Tes
   delivery.start();
   const { proxies: trustedProxies } = parseTrustedProxies('127.0.0.0/8');
   const server = createHttpServer({
-    service,
-    policies,
+    routes: createRoutes(service, policies),
     trustedProxies,
     onFault: ({ requestId, route, error }) => {
       const text = error instanceof Error ? error.stack ?? error.message : String(error);

@@ -6,6 +6,8 @@ import { Socket } from 'node:net';
 import { methodNotAllowed } from '../../src/http/answer.ts';
 import type { Answer } from '../../src/http/answer.ts';
 import { answerTo, openExchange } from '../../src/http/exchange.ts';
+import { createHttpMeters } from '../../src/http/meters.ts';
+import { createRoute } from '../../src/http/router.ts';
 import { parseTrustedProxies } from '../../src/http/trusted-proxies.ts';
 import type { IssueOutcome } from '../../src/otp/outcome.ts';
 import { eventually, gate, ISSUED, startServer, stopServers } from './fake-service.ts';
@@ -241,9 +243,10 @@ test('requests of clients that went away are not counted any more', async () => 
 test('a socket without an address is a client that is gone: nothing runs', async () => {
   let runs = 0;
   const handle = (): Promise<Answer> => { runs += 1; return Promise.reject(new Error('run')); };
-  const methods = new Map([['POST', { takesJson: true, handle }]]);
-  const route = { path: '/p', methods, notAllowed: methodNotAllowed('POST'), headers: [] };
-  const routes = { fixed: new Map([['/p', route]]), otp: route };
+  const { other } = createHttpMeters();
+  const route = createRoute('/p', other, { POST: { takesJson: true, handle } });
+  const noTunnel = methodNotAllowed('POST');
+  const routes = { fixed: new Map([['/p', route]]), otp: route, other, noTunnel };
   const req = new IncomingMessage(new Socket());
   Object.assign(req, { method: 'POST', url: '/p', httpVersionMajor: 1, httpVersionMinor: 1 });
   req.rawHeaders = ['Host', 'a', 'Content-Type', 'application/json'];

@@ -1,11 +1,14 @@
 /** A server of the HTTP layer over an OtpService that is a few lines of table. */
 import { createPolicies } from '../../src/otp/policy.ts';
 import type { Policies } from '../../src/otp/policy.ts';
+import type { OtpService } from '../../src/otp/service.ts';
 import type {
   CancelOutcome, IssueInput, IssueOutcome, Limits, StatusOutcome, VerifyInput, VerifyOutcome,
 } from '../../src/otp/outcome.ts';
 import { HTTP_LIMITS } from '../../src/http/limits.ts';
 import type { HttpLimits } from '../../src/http/limits.ts';
+import type { HttpMeters } from '../../src/http/meters.ts';
+import { createRoutes } from '../../src/http/router.ts';
 import { createHttpServer } from '../../src/http/server.ts';
 import type { HttpServer } from '../../src/http/server.ts';
 import { parseTrustedProxies } from '../../src/http/trusted-proxies.ts';
@@ -54,6 +57,7 @@ export type FakeOptions = Readonly<{
   policies?: Policies;
   trustedProxies?: string;
   limits?: Partial<HttpLimits>;
+  meters?: HttpMeters;
 }>;
 
 const started: HttpServer[] = [];
@@ -68,15 +72,15 @@ export async function startServer(options: FakeOptions = {}): Promise<FakeServer
   const { verify = async (): Promise<VerifyOutcome> => ({ kind: 'verified', replayed: false }) }
     = options;
   const { cancel = async (): Promise<CancelOutcome> => ({ kind: 'canceled' }) } = options;
+  const service: OtpService = {
+    issue: (input) => { issues.push(input); return issue(input); },
+    verify: (input) => { verifies.push(input); return verify(input); },
+    status: (otpId) => { calls.push(`status ${otpId}`); return status(otpId); },
+    cancel: (otpId) => { calls.push(`cancel ${otpId}`); return cancel(otpId); },
+    unreachable: options.unreachable ?? (() => null),
+  };
   const http = createHttpServer({
-    service: {
-      issue: (input) => { issues.push(input); return issue(input); },
-      verify: (input) => { verifies.push(input); return verify(input); },
-      status: (otpId) => { calls.push(`status ${otpId}`); return status(otpId); },
-      cancel: (otpId) => { calls.push(`cancel ${otpId}`); return cancel(otpId); },
-      unreachable: options.unreachable ?? (() => null),
-    },
-    policies: options.policies ?? createPolicies(),
+    routes: createRoutes(service, options.policies ?? createPolicies(), options.meters),
     trustedProxies: parseTrustedProxies(options.trustedProxies ?? '').proxies,
     onFault: (fault) => { faults.push(fault); },
   }, { ...HTTP_LIMITS, ...options.limits });

@@ -7,6 +7,7 @@ import { Unavailable } from '../../db/unavailable.ts';
 import type { Channel } from '../channel.ts';
 import { BundleSaver } from './bundle-saver.ts';
 import type { Bundle } from './bundle.ts';
+import type { DeliveryCounts } from './delivery-metrics.ts';
 import type { NoteDelivery } from './note.ts';
 import { OutboxQueue } from './outbox-queue.ts';
 import type { Failed, Outbox, Rerouted } from './outbox.ts';
@@ -24,6 +25,7 @@ export class Courier {
   readonly #sender: Sender;
   readonly #outbox: Outbox;
   readonly #note: NoteDelivery;
+  readonly #counts: DeliveryCounts;
   readonly #queue: OutboxQueue;
   readonly #saver: BundleSaver;
   /** All bundles that are neither erased nor left to others. */
@@ -36,8 +38,14 @@ export class Courier {
   #onProgress: () => void = () => {};
 
   /** @param channels in the order in which they are tried */
-  constructor(channels: readonly Channel[], outbox: Outbox, note: NoteDelivery) {
-    this.#sender = new Sender(channels, note);
+  constructor(
+    channels: readonly Channel[],
+    outbox: Outbox,
+    note: NoteDelivery,
+    counts: DeliveryCounts,
+  ) {
+    this.#sender = new Sender(channels, note, counts);
+    this.#counts = counts;
     this.#outbox = outbox;
     this.#note = note;
     this.#queue = new OutboxQueue(outbox);
@@ -169,6 +177,7 @@ export class Courier {
     const isClosed = await this.#queue.fail({ otpId, bundleId, address });
     if (!isClosed) return this.#drop(parcel.bundle);
     this.#settle(parcel);
+    this.#counts.failed[reason] += 1;
     this.#note({ event: 'delivery_failed', otpId, reason });
   }
 

@@ -7,6 +7,7 @@ import type { Policies } from '../policy.ts';
 import type { Secrets } from '../secrets.ts';
 import type { Bundle } from './bundle.ts';
 import { Courier } from './courier.ts';
+import { DeliveryCounts } from './delivery-metrics.ts';
 import { LookOut } from './look-out.ts';
 import type { NoteDelivery } from './note.ts';
 import { Outbox } from './outbox.ts';
@@ -20,6 +21,7 @@ export type DeliveryParts = Readonly<{
   channels: readonly Channel[];
   words: Pick<Words, 'localeFor'>;
   note: NoteDelivery;
+  counts?: DeliveryCounts;
 }>;
 
 /** Sends what was committed, and what other processes have left. */
@@ -44,10 +46,12 @@ export type Delivery = Readonly<{
 /** Makes a delivery for one process. */
 export function createDelivery(parts: DeliveryParts): Delivery {
   const { pool, policies, secrets, channels, words, note } = parts;
+  const { counts = new DeliveryCounts(channels) } = parts;
   const owner = drawOwner();
   const outbox = new Outbox({ pool, policies, secrets, owner });
-  const courier = new Courier(channels, outbox, note);
-  const lookOut = new LookOut({ outbox, courier, secrets, note });
+  const courier = new Courier(channels, outbox, note, counts);
+  counts.held = () => courier.held;
+  const lookOut = new LookOut({ outbox, courier, secrets, note, counts });
   const first = channels[0]!;
   const reaching = (userId: string) => channels.find((channel) => channel.reaches(userId));
   return Object.freeze({

@@ -8,6 +8,7 @@ import type { Secrets } from '../secrets.ts';
 import { Bundle } from './bundle.ts';
 import type { HeldLease } from './bundle.ts';
 import type { Courier } from './courier.ts';
+import type { DeliveryCounts } from './delivery-metrics.ts';
 import type { NoteDelivery } from './note.ts';
 import type { Outbox } from './outbox.ts';
 
@@ -24,6 +25,7 @@ export type LookOutParts = Readonly<{
   courier: Courier;
   secrets: Secrets;
   note: NoteDelivery;
+  counts: DeliveryCounts;
 }>;
 
 /** Looks at the start, and again every few seconds until it is stopped. */
@@ -62,7 +64,7 @@ export class LookOut {
 
   /** True when it took over as many as it could at once. */
   async #takeOver(): Promise<boolean> {
-    const { outbox, courier, note } = this.#parts;
+    const { outbox, courier, note, counts } = this.#parts;
     const max = Math.min(LIST_MAX, Math.floor(courier.room / BUNDLE_MESSAGES_MAX));
     if (max <= 0) return false;
     const { bundles, lease } = await outbox.takeOver(max);
@@ -76,12 +78,13 @@ export class LookOut {
         count += sealed.otpIds.length;
       }
     }
+    counts.takenOver += count;
     if (count > 0) note({ event: 'delivery_taken_over', count });
     return count > 0 && bundles.length === max;
   }
 
   async #take({ bundleId, otpIds, keyId, sealed }: SealedBundle, lease: HeldLease): Promise<void> {
-    const { courier, secrets, note, outbox } = this.#parts;
+    const { courier, secrets, note, outbox, counts } = this.#parts;
     const secret = secrets.byId.get(keyId);
     const messages = secret === undefined ? null : openMessages(secret, bundleId, otpIds, sealed);
     // Which channels the rows of the codes name is not known here: none, so they are written anew.
@@ -90,6 +93,7 @@ export class LookOut {
     if (messages !== null) return courier.dispatch(bundle, true);
     for (const otpId of otpIds) note({ event: 'delivery_unreadable', otpId });
     await courier.giveUp(otpIds.map((otpId) => ({ otpId, bundleId, address: null })));
+    counts.failed.unreadable += otpIds.length;
     await outbox.save([bundle], []);
   }
 }

@@ -2,6 +2,7 @@
 import { elapsedMs } from '../../db/running-clock.ts';
 import type { Channel, Verdict } from '../channel.ts';
 import { Breaker } from './breaker.ts';
+import type { DeliveryCounts } from './delivery-metrics.ts';
 import type { NoteDelivery } from './note.ts';
 import type { Parcel } from './parcel.ts';
 
@@ -10,11 +11,13 @@ export class Sender {
   readonly #channels: readonly Channel[];
   readonly #note: NoteDelivery;
   readonly #breakers: ReadonlyMap<Channel, Breaker>;
+  readonly #counts: DeliveryCounts;
 
   /** @param channels in the order in which they are tried */
-  constructor(channels: readonly Channel[], note: NoteDelivery) {
+  constructor(channels: readonly Channel[], note: NoteDelivery, counts: DeliveryCounts) {
     this.#channels = channels;
     this.#note = note;
+    this.#counts = counts;
     this.#breakers = new Map(channels.map((channel) => [channel, new Breaker()]));
   }
 
@@ -44,6 +47,9 @@ export class Sender {
     const verdict = await channel.send(parcel.message, parcel.now());
     const change = breaker.end(attempt, verdict.kind === 'retry', elapsedMs());
     const { name } = channel;
+    const counts = this.#counts.channels.get(name)!;
+    counts[verdict.kind] += 1;
+    if (change !== null) counts.isPaused = change === 'paused';
     const reason = 'reason' in verdict ? verdict.reason : verdict.kind;
     if (change !== null) this.#note({ event: `channel_${change}`, channel: name, reason });
     if (verdict.kind === 'accepted') return verdict.kind;

@@ -1,0 +1,64 @@
+/** Which rows of which tables are dead, and in which order the tables are walked. */
+import type { Value } from './bind.ts';
+import { SLOTS_MAX } from './ip-rate-limits.ts';
+import { KNOWN_SECONDS } from './otps.ts';
+
+/** The names of rows that a transaction wrote, one in each table. */
+export type WrittenRows = Readonly<{
+  userId: string;
+  address: string;
+}>;
+
+/** A table with dead rows in it. */
+export type SweptTable = Readonly<{
+  name: string;
+  /** The primary key. Tables are walked by its first column. */
+  key: readonly string[];
+  /** When a row came to its end, or will. */
+  deadSince: string;
+  /** What a row must be, too, to be dead. */
+  condition?: string;
+  /** Where the walk begins; null: at the beginning. */
+  firstOf: (rows: WrittenRows) => Value;
+  /** The walk goes back to the beginning where it finds none dead: there are none beyond. */
+  isInOrderOfTime?: true;
+}>;
+
+const IDEMPOTENCY_KEYS: SweptTable = {
+  name: 'idempotency_keys',
+  key: ['id'],
+  deadSince: 'expires_at',
+  firstOf: () => null,
+};
+
+/** What is dead, table by table. Rows with a count of wrong codes are live (0002-otps.sql). */
+export const SWEPT_TABLES: readonly SweptTable[] = [
+  { ...IDEMPOTENCY_KEYS, isInOrderOfTime: true },
+  // Purposes may keep their keys for different times: what is dead is not always at the beginning.
+  IDEMPOTENCY_KEYS,
+  {
+    name: 'otps',
+    key: ['user_id', 'slot'],
+    deadSince: `GREATEST(created_at, COALESCE(last_wrong_at, created_at))
+      + INTERVAL ${KNOWN_SECONDS} SECOND`,
+    condition: 'consecutive_wrong = 0',
+    firstOf: ({ userId }) => userId,
+  },
+  {
+    name: 'ip_rate_limits',
+    key: ['address', 'slot'],
+    deadSince: `used_at + INTERVAL IF(slot = ${SLOTS_MAX - 1}, 1800, 900) SECOND`,
+    firstOf: ({ address }) => address,
+  },
+  {
+    name: 'ip_rate_overflow',
+    key: ['address', 'used_at'],
+    deadSince: 'used_at + INTERVAL 900 SECOND',
+    firstOf: ({ address }) => address,
+  },
+];
+
+/** The condition of the dead rows of a table. */
+export function isDead({ deadSince, condition = 'TRUE' }: SweptTable): string {
+  return `${condition} AND ${deadSince} <= NOW(6)`;
+}

@@ -1,0 +1,68 @@
+/** The command as a user runs it, with a second listener: a real process and what it says. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { noteCode, noteVisible } from './trail.ts';
+import { eventually } from './waiting.ts';
+
+/** A running otpd. */
+export type Otpd = Readonly<{
+  processId: number;
+  port: number;
+  adminPort: number;
+  /** The codes that were printed, in order. */
+  codes: () => string[];
+  /** Asks it to stop. */
+  stop: () => void;
+  /** Its exit code. */
+  ended: Promise<number | null>;
+}>;
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const START_MAX_MS = 60_000;
+
+/** What a user's shell has, and nothing of otpd. */
+const SHELL = { PATH: process.env.PATH, HOME: process.env.HOME, MYSQLD: process.env.MYSQLD,
+  XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, NODE_V8_COVERAGE: process.env.NODE_V8_COVERAGE };
+
+/** The message with the code is for the user; all else must hold no code. */
+const MESSAGE_LINE = /^message to (.*): (\d+) is your code for .*\n/gm;
+
+/** Starts one and waits until it answers. */
+export async function startOtpd(environment: object): Promise<Otpd> {
+  const child = spawn(process.execPath, ['--import', 'tsx', 'src/main.ts', 'serve'], {
+    cwd: ROOT, env: { ...SHELL, PORT: '0', ADMIN_PORT: '0', ...environment } as NodeJS.ProcessEnv,
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+  }
+  const codes = () => [...output.matchAll(MESSAGE_LINE)].map(([, , code]) => code!);
+  const ended = once(child, 'close').then(([code]) => {
+    for (const one of codes()) noteCode(one);
+    noteVisible(output.replace(MESSAGE_LINE, ''));
+    return code as number | null;
+  });
+  const portBehind = (words: string) =>
+    Number(new RegExp(`${words} on http://127\\.0\\.0\\.1:(\\d+)`).exec(output)?.[1] ?? 0);
+  await eventually('otpd answers', () => {
+    if (child.exitCode !== null) throw new Error(output);
+    return portBehind('otpd answers') > 0;
+  }, START_MAX_MS);
+  return {
+    processId: child.pid ?? 0,
+    port: portBehind('otpd answers'),
+    adminPort: portBehind('health and metrics'),
+    codes,
+    stop: () => child.kill('SIGTERM'),
+    ended,
+  };
+}
+
+/** The processes that a process has started and that run a file of that name. */
+export function childrenOf(processId: number, file: string): number[] {
+  const ids = readFileSync(`/proc/${processId}/task/${processId}/children`, 'utf8');
+  return ids.split(' ').filter((id) => id !== '').map(Number)
+    .filter((id) => readFileSync(`/proc/${id}/cmdline`, 'utf8').includes(file));
+}
