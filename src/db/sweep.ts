@@ -16,7 +16,7 @@ import type { Transaction } from './transaction.ts';
 /** The names of rows that a transaction wrote, one in each table. */
 export type WrittenRows = Readonly<{
   userId: string;
-  address: string;
+  address: string | null;
 }>;
 
 type SweptTable = Readonly<{

@@ -23,12 +23,13 @@ export async function requestOtp(
   policies: Policies,
   input: RequestInput,
 ): Promise<Answer> {
+  const countsAddress = input.address !== null;
   const issue = issueInputOf(service, input);
-  if ('field' in issue) return invalidField(issue, policyHeaders(policies.default));
+  if ('field' in issue) return invalidField(issue, policyHeaders(policies.default, countsAddress));
   try {
     return answerOf(await service.issue(issue, input.isWanted));
   } catch (error) {
-    return failed(error, policyHeaders(policies.for(issue.purpose)));
+    return failed(error, policyHeaders(policies.for(issue.purpose), countsAddress));
   }
 }
 

@@ -19,8 +19,8 @@ export type RequestInput = Readonly<{
   keys: readonly string[];
   /** The Accept-Language field, of any content and bounded; '' when there is none. */
   acceptLanguage: string;
-  /** The counted client address. */
-  address: string;
+  /** The counted client address; null when none is counted. */
+  address: string | null;
   /** False once the client is gone: then nothing needs to be done for it. */
   isWanted: () => boolean;
 }>;
@@ -53,7 +53,7 @@ const OTP_PATH = /^\/otp\/[0-9a-f]{32}$/;
 export function createRoutes(service: OtpService, policies: Policies): Routes {
   const request = route('/otp/request', {
     POST: { takesJson: true, handle: (input) => requestOtp(service, policies, input) },
-  }, policyHeaders(policies.default));
+  }, policyHeaders(policies.default, true));
   const verify = route('/otp/verify', {
     POST: { takesJson: true, handle: (input) => verifyOtp(service, policies, input) },
   });

@@ -24,9 +24,11 @@ export function nameRequest(policies: Policies, input: IssueInput): NamedRequest
 
 /** Everything that a list of requests names, each once. */
 export function namesOf(requests: readonly NamedRequest[]) {
+  const addresses = new Set<string>();
+  for (const { address } of requests) if (address !== null) addresses.add(address);
   return {
     users: [...new Set(requests.map(({ userId }) => userId))],
-    addresses: [...new Set(requests.map(({ address }) => address))],
+    addresses: [...addresses],
     keys: [...new Set(requests.map(({ keyDigest }) => keyDigest))],
   };
 }

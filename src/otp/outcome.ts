@@ -9,8 +9,8 @@ import type { Instant } from '../db/instant.ts';
 export type IssueInput = Readonly<{
   userId: string;
   purpose: string;
-  /** The counted client address: IPv4 text, or the /64 of an IPv6 address. */
-  address: string;
+  /** The counted client address: IPv4 text, or the /64 of an IPv6 address. Null: none counts. */
+  address: string | null;
   /** The Idempotency-Key, decoded: 1 to 255 printable ASCII characters. */
   key: string;
   /** The Accept-Language field, of any content; '' when there is none. */
@@ -34,8 +34,8 @@ export type LimitView = Readonly<{
   resetSeconds: number;
 }>;
 
-/** Both limits after the operation. */
-export type Limits = Readonly<{ user: LimitView; address: LimitView }>;
+/** The limits after the operation; that of the address is null when none is counted. */
+export type Limits = Readonly<{ user: LimitView; address: LimitView | null }>;
 
 /** How POST /otp/request can end (contract, cases 2, 3, 5, 6 and 7). */
 export type IssueOutcome =

@@ -55,7 +55,7 @@ function setClock(seconds: number): void {
 
 /** What an answer says of the address: points left, seconds until one is free, the refusal. */
 function viewOf(outcome: IssueOutcome): unknown[] {
-  const { remaining, resetSeconds } = outcome.limits.address;
+  const { remaining, resetSeconds } = outcome.limits.address!;
   return [outcome.kind, remaining, resetSeconds,
     outcome.kind === 'limited' ? outcome.retryAfterSeconds : null];
 }
