@@ -83,6 +83,7 @@ function newInputs() {
     purpose: PURPOSE,
     address: newAddress(),
     key: newUser(),
+    caller: null,
   }));
 }
 

@@ -94,10 +94,10 @@ async function listen(
   pool: SessionPool,
   secrets: Secrets,
 ): Promise<Listener> {
-  const { policies, trustedProxies, delivery: { words } } = config;
+  const { policies, trustedProxies, callers, delivery: { words } } = config;
   const delivery = createDelivery({ pool, policies, secrets, channels, words, note: logDelivery });
   const service = createOtpService({ pool, policies, secrets, delivery, sweeper: new Sweeper() });
-  const http = createHttpServer({ service, policies, trustedProxies, onFault: logFault });
+  const http = createHttpServer({ service, policies, trustedProxies, callers, onFault: logFault });
   const { port } = await http.listen(config.port, config.host);
   delivery.start();
   const close = async (timeoutMs: number): Promise<void> => {

@@ -36,7 +36,7 @@ export async function requestOtp(
 /** The first fault in the order body, key, user_id, purpose, reach; or the operation's input. */
 function issueInputOf(
   service: OtpService,
-  { body, keys, acceptLanguage, address }: RequestInput,
+  { body, keys, caller, acceptLanguage, address }: RequestInput,
 ): IssueInput | FieldFault {
   const object = parseJsonObject(body, MEMBERS);
   if ('field' in object) return object;
@@ -48,7 +48,7 @@ function issueInputOf(
   if (typeof purpose !== 'string') return purpose;
   const wanted = service.unreachable(userId);
   if (wanted !== null) return { field: 'user_id', message: `must be ${wanted}` };
-  return { userId, purpose, address, key, acceptLanguage };
+  return { userId, purpose, address, key, caller, acceptLanguage };
 }
 
 function answerOf(outcome: IssueOutcome): Answer {

@@ -5,6 +5,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { Policies } from '../otp/policy.ts';
 import type { OtpService } from '../otp/service.ts';
 import { closingFailure, methodNotAllowed } from './answer.ts';
+import type { Callers } from './api-keys.ts';
 import { accept, drop, openConnection, part, refuseBytes } from './connection.ts';
 import type { Connection, Fault, ServerState } from './connection.ts';
 import { HTTP_LIMITS } from './limits.ts';
@@ -18,6 +19,8 @@ export type HttpOptions = Readonly<{
   service: OtpService;
   policies: Policies;
   trustedProxies: TrustedProxies;
+  /** Who may call; null: anybody. */
+  callers: Callers | null;
   /** Errors behind a 500 or 503, in full, for the log. */
   onFault: (fault: Fault) => void;
 }>;
@@ -51,6 +54,7 @@ export function createHttpServer(
   const state: ServerState = {
     routes: createRoutes(options.service, options.policies),
     proxies: options.trustedProxies,
+    callers: options.callers,
     onFault: options.onFault,
     requestsMax: limits.requestsMax,
     requests: 0,

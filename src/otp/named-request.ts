@@ -5,19 +5,19 @@ import type { IssueInput } from './outcome.ts';
 import type { Policies, Policy } from './policy.ts';
 
 /** A request as the statements and the rule know it. */
-export type NamedRequest = Omit<IssueInput, 'key'> &
+export type NamedRequest = Omit<IssueInput, 'key' | 'caller'> &
   Readonly<{ policy: Policy; keyDigest: Hex; fingerprint: Hex }>;
 
 /** Names a request. */
 export function nameRequest(policies: Policies, input: IssueInput): NamedRequest {
-  const { userId, purpose, address, key, acceptLanguage } = input;
+  const { userId, purpose, address, key, caller, acceptLanguage } = input;
   return {
     userId,
     purpose,
     address,
     acceptLanguage,
     policy: policies.for(purpose),
-    keyDigest: digestKey('request', key),
+    keyDigest: digestKey('request', key, caller),
     fingerprint: fingerprintRequest(userId, purpose),
   };
 }

@@ -13,6 +13,8 @@ export type IssueInput = Readonly<{
   address: string | null;
   /** The Idempotency-Key, decoded: 1 to 255 printable ASCII characters. */
   key: string;
+  /** Who sent the key, [A-Za-z0-9_-]: the same key of another caller is another key. Or null. */
+  caller: string | null;
   /** The Accept-Language field, of any content; '' when there is none. */
   acceptLanguage: string;
 }>;
@@ -24,6 +26,8 @@ export type VerifyInput = Readonly<{
   code: string;
   /** The optional Idempotency-Key, or null. */
   key: string | null;
+  /** Who sent it, as in IssueInput. */
+  caller: string | null;
 }>;
 
 /** One limit as a client sees it (draft-ietf-httpapi-ratelimit-headers). */

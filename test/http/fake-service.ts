@@ -4,6 +4,7 @@ import type { Policies } from '../../src/otp/policy.ts';
 import type {
   CancelOutcome, IssueInput, IssueOutcome, Limits, StatusOutcome, VerifyInput, VerifyOutcome,
 } from '../../src/otp/outcome.ts';
+import { parseApiKeys } from '../../src/http/api-keys.ts';
 import { HTTP_LIMITS } from '../../src/http/limits.ts';
 import type { HttpLimits } from '../../src/http/limits.ts';
 import { createHttpServer } from '../../src/http/server.ts';
@@ -53,6 +54,8 @@ export type FakeOptions = Readonly<{
   unreachable?: (userId: string) => string | null;
   policies?: Policies;
   trustedProxies?: string;
+  /** As in API_KEYS. */
+  apiKeys?: string;
   limits?: Partial<HttpLimits>;
 }>;
 
@@ -78,6 +81,7 @@ export async function startServer(options: FakeOptions = {}): Promise<FakeServer
     },
     policies: options.policies ?? createPolicies(),
     trustedProxies: parseTrustedProxies(options.trustedProxies ?? '').proxies,
+    callers: options.apiKeys === undefined ? null : parseApiKeys(options.apiKeys).callers,
     onFault: (fault) => { faults.push(fault); },
   }, { ...HTTP_LIMITS, ...options.limits });
   started.push(http);
