@@ -10,6 +10,7 @@ import { migrate } from './db/migrate.ts';
 import type { SessionPool } from './db/pool.ts';
 import { Sweeper } from './db/sweep.ts';
 import { createHttpServer } from './http/server.ts';
+import { describeNewKey } from './new-key.ts';
 import { openChannels } from './open-channels.ts';
 import { ensureSchema, joinDatabase, openDatabase } from './open-database.ts';
 import type { Channel } from './otp/channel.ts';
@@ -26,6 +27,7 @@ const USAGE = `usage: otpd COMMAND
   serve                  answer requests, with a private MySQL unless DB_HOST or DB_SOCKET is set
   migrate                bring the database to the schema of this otpd
   unlock USER PURPOSE    end a lock and forget the wrong attempts
+  key new NAME [SCOPES]  make a key for a caller, of request+verify+read unless told
   help                   print this
 Every variable is explained in .env.example.`;
 
@@ -57,7 +59,7 @@ async function serve(config: ServeConfig, stop: AbortSignal): Promise<void> {
     const listener = config.workers > 1
       ? await listenWithWorkers(config.workers)
       : await listen(config, channels, database.pool, secrets);
-    greet(config.host, listener.port, channels.every(({ name }) => name === 'console'));
+    greet({ ...config, port: listener.port, isPrinting: channels.every(isConsole) });
     try {
       await Promise.race([aborted(stop), database.failed, listener.failed]);
     } finally {
@@ -140,6 +142,16 @@ async function unlock(
   }
 }
 
+function printNewKey(parameters: readonly string[]): void {
+  const text = describeNewKey(parameters);
+  if (text === null) throw new ConfigError(USAGE);
+  say(text);
+}
+
+function isConsole({ name }: Channel): boolean {
+  return name === 'console';
+}
+
 function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
@@ -155,6 +167,7 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ['serve', (environment, stop) => serve(readServeConfig(environment), stop)],
   ['migrate', (environment, stop) => migrateDatabase(readConfig(environment), stop)],
   ['unlock', (environment, stop, rest) => unlock(readConfig(environment), stop, rest)],
+  ['key', async (_environment, _stop, rest) => printNewKey(rest)],
 ]);
 
 async function main([name = 'help', ...rest]: readonly string[]): Promise<number> {

@@ -10,15 +10,25 @@ export function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
+type Greeting = Readonly<{
+  host: string;
+  port: number;
+  /** Whether all codes are printed here. */
+  isPrinting: boolean;
+  /** Who must send a key; null: nobody. */
+  callers: object | null;
+}>;
+
 /** Says where otpd answers, and, when all codes are printed here, with a line to try it by. */
-export function greet(host: string, port: number, isPrinting: boolean): void {
+export function greet({ host, port, isPrinting, callers }: Greeting): void {
   const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
   say(`otpd answers on ${address}`);
   if (!isPrinting) return;
+  const key = callers === null ? '' : ' -H "Authorization: Bearer $KEY"';
   say(`
 Ask for a code; it is printed here, because no channel but the console is set up:
 
-  curl -i ${address}/otp/request -H 'Content-Type: application/json' \\
+  curl -i ${address}/otp/request -H 'Content-Type: application/json'${key} \\
     -H "Idempotency-Key: $(date +%s%N)" -d '{"user_id":"U1","purpose":"login"}'
 `);
 }

@@ -30,7 +30,7 @@ function digestOf(key: string): Buffer {
 
 /** What a name must be, when it is not that; else null. */
 export function nameFault(name: string): string | null {
-  return NAME.test(name) ? null : 'a name of 1 to 32 letters, digits, - or _';
+  return NAME.test(name) ? null : '1 to 32 letters, digits, - or _';
 }
 
 /** Scopes that are joined by +, each once; null when they are not that. */
@@ -73,7 +73,7 @@ function parseEntry(text: string, before: readonly Entry[]): Entry | { faults: s
   if (digestText === '' || rest.length > 0) return { faults: ['must be name:scopes:sha256'] };
   const faults: string[] = [];
   const wanted = nameFault(name);
-  if (wanted !== null) faults.push(`must have ${wanted}`);
+  if (wanted !== null) faults.push(`must have a name of ${wanted}`);
   const scopes = parseScopes(scopesText);
   if (scopes === null) faults.push(`must have scopes out of ${SCOPES.join(', ')}, joined by +`);
   if (!DIGEST.test(digestText)) faults.push('must have the SHA-256 of a key, in 64 hex digits');
