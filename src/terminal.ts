@@ -24,12 +24,12 @@ export function greet({ host, port, isPrinting, callers }: Greeting): void {
   const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
   say(`otpd answers on ${address}`);
   if (!isPrinting) return;
-  const key = callers === null ? '' : ' -H "Authorization: Bearer $KEY"';
+  const key = callers === null ? '' : '    -H "Authorization: Bearer $KEY" \\\n';
   say(`
 Ask for a code; it is printed here, because no channel but the console is set up:
 
-  curl -i ${address}/otp/request -H 'Content-Type: application/json'${key} \\
-    -H "Idempotency-Key: $(date +%s%N)" -d '{"user_id":"U1","purpose":"login"}'
+  curl -i ${address}/otp/request -H 'Content-Type: application/json' \\
+${key}    -H "Idempotency-Key: $(date +%s%N)" -d '{"user_id":"U1","purpose":"login"}'
 `);
 }
 

@@ -274,8 +274,9 @@ test('the client address is the one that a caller names, or none', async () => {
 test('an address that is none is refused on every route', async () => {
   const server = await startServer({ apiKeys: API_KEYS });
   const bad = ['', 'x', '1.2.3', '1.2.3.4.5', '01.2.3.4', '1.2.3.4, 1.2.3.4', '1.2.3.4,',
-    '1.2.3.4:80', '[::1]', '::1%eth0', 'fe80::1%25eth0', '1.2.3.4/32', '2001:db8::/64', '1::2::3', 'localhost',
-    '"1.2.3.4"', '0x7f.1', '2130706433', '1.2.3.4\t5', `${':0'.repeat(5000)}`, '1'.repeat(9000)];
+    '1.2.3.4:80', '[::1]', '::1%eth0', 'fe80::1%25eth0', '1.2.3.4/32', '2001:db8::/64',
+    '1::2::3', 'localhost', '"1.2.3.4"', '0x7f.1', '2130706433', '1.2.3.4\t5',
+    ':0'.repeat(5000), '1'.repeat(9000)];
   for (const value of bad) {
     assert.is(typeof namedClientAddress([value]), 'object', value);
     const lines = `X-Client-IP: ${value}\r\n`;

@@ -187,7 +187,8 @@ test('every slip of the setup is told, all of a file at once', () => {
   assert.is(faults.split('\n').length, rows.length, faults);
   assert.is(faultsOf('# nothing'), 'x.scenario:1: no event');
   for (const names of ['', ' a b a', ' a:read', ' a, b', ` ${'a'.repeat(33)}`]) {
-    assert.match(faultsOf(`callers${names}`), /^x.scenario:1: found ".*"; allowed here: names such/);
+    const fault = faultsOf(`callers${names}`);
+    assert.match(fault, /^x.scenario:1: found ".*"; allowed here: names such as app1 app2/);
   }
   assert.match(faultOf('callers a'), /"callers" must stand before the first event/);
   assert.match(faultsOf('date 2026-01-05', 'and U1 from 1.1.1.1 requests a => 201'),
