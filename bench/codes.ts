@@ -85,6 +85,7 @@ function newInputs() {
     address: newAddress(),
     key: newUser(),
     acceptLanguage: '',
+    caller: null,
   }));
 }
 

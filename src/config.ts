@@ -14,6 +14,8 @@ import { DATABASE_NAME } from './db/create-database.ts';
 import type { DatabaseSettings } from './db/session.ts';
 import { readDelivery } from './delivery-settings.ts';
 import type { DeliverySettings } from './delivery-settings.ts';
+import { parseApiKeys } from './http/api-keys.ts';
+import type { Callers } from './http/api-keys.ts';
 import { parseTrustedProxies } from './http/trusted-proxies.ts';
 import type { TrustedProxies } from './http/trusted-proxies.ts';
 import { parsePolicies } from './otp/policy-file.ts';
@@ -44,6 +46,8 @@ export type Config = Readonly<{
   /** Processes that serve; the limits hold over all of them. */
   workers: number;
   trustedProxies: TrustedProxies;
+  /** Null: the endpoints are public. */
+  callers: Callers | null;
   policies: Policies;
   /** Null only with a private server, which has a generated secret beside its data. */
   secrets: Secrets | null;
@@ -104,6 +108,7 @@ function readCommon(reader: Reader): Config {
     connections: reader.whole('DB_CONNECTIONS', 16, 1, 500),
     workers: reader.whole('WORKERS', 1, 1, 64),
     trustedProxies: readProxies(reader),
+    callers: readCallers(reader),
     policies: readPolicies(reader),
     secrets,
   };
@@ -174,6 +179,14 @@ function readProxies(reader: Reader): TrustedProxies {
   const { proxies, faults } = parseTrustedProxies(reader.text('TRUSTED_PROXIES') ?? '');
   reader.faults.push(...faults.map((fault) => `TRUSTED_PROXIES: ${fault}`));
   return proxies;
+}
+
+function readCallers(reader: Reader): Callers | null {
+  const text = reader.text('API_KEYS');
+  if (text === undefined) return null;
+  const { callers, faults } = parseApiKeys(text);
+  reader.faults.push(...faults.map((fault) => `API_KEYS: ${fault}`));
+  return callers;
 }
 
 function readPolicies(reader: Reader): Policies {

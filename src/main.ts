@@ -60,7 +60,8 @@ async function serve(config: ServeConfig, stop: AbortSignal): Promise<void> {
     let admin: Admin | null = null;
     try {
       admin = await openAdmin(config.admin, { ...listener, settings: database.settings, stop });
-      greet(config.host, listener.port, channels.every(({ name }) => name === 'console'));
+      const isPrinting = channels.every(({ name }) => name === 'console');
+      greet({ ...config, port: listener.port, isPrinting });
       await Promise.race([aborted(stop), database.failed, listener.failed]);
     } finally {
       say('stopping: answering what is in flight');
@@ -95,7 +96,7 @@ async function listen(
   pool: SessionPool,
   secrets: Secrets,
 ): Promise<Listener & Counting> {
-  const { policies, trustedProxies, delivery: { words } } = config;
+  const { policies, trustedProxies, callers, delivery: { words } } = config;
   const sweeper = new Sweeper();
   const counting = beginCounting({ pool, sweeper, channels, isTold: config.admin !== null });
   const parts = { pool, policies, secrets };
@@ -104,7 +105,7 @@ async function listen(
   });
   const service = createOtpService({ ...parts, delivery, sweeper, counts: counting.otp });
   const routes = createRoutes(service, policies, counting.http);
-  const http = createHttpServer({ routes, trustedProxies, onFault: logFault });
+  const http = createHttpServer({ routes, trustedProxies, callers, onFault: logFault });
   const { port } = await http.listen(config.port, config.host);
   delivery.start();
   const close = async (timeoutMs: number): Promise<void> => {

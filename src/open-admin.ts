@@ -53,6 +53,7 @@ export async function openAdmin(
   const http = createHttpServer({
     routes: createAdminRoutes({ failedChecks, metrics }),
     trustedProxies: parseTrustedProxies('').proxies,
+    callers: null,
     onFault: logFault,
   }, ADMIN_LIMITS);
   const { port } = await http.listen(address.port, address.host);

@@ -9,6 +9,7 @@ import { unlock } from './commands/unlock.ts';
 import { readConfig, readEnvironment } from './config.ts';
 import type { Config } from './config.ts';
 import { examine } from './examine.ts';
+import { makeKey } from './new-key.ts';
 import { joinMigrated, secretsOf } from './open-database.ts';
 import type { Database } from './open-database.ts';
 import { listenForStop, Stopped } from './stop-signals.ts';
@@ -41,6 +42,7 @@ const OPERATIONS: ReadonlyMap<string, Operation> = new Map<string, Operation>([
     if (verb !== 'new' || ids.length > 1) throw new UsageError('secret takes: new [ID]');
     return newSecret(...ids);
   }],
+  ['key', makeKey],
 ]);
 
 /** Whether this is one of them. */
@@ -54,7 +56,7 @@ export function isOperation(name: string): boolean {
  * @returns the exit status: 0 done, 1 not done, or the one of a wrong command line
  */
 export async function operate(name: string, rest: readonly string[]): Promise<number> {
-  let isText = name === 'secret' || isReadByPerson();
+  let isText = ['secret', 'key'].includes(name) || isReadByPerson();
   try {
     const { given, mode } = parse(rest);
     isText = mode === null ? isText : mode === 'text';

@@ -29,16 +29,26 @@ function addressOf(host: string, port: number): string {
   return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
+type Greeting = Readonly<{
+  host: string;
+  port: number;
+  /** Whether all codes are printed here. */
+  isPrinting: boolean;
+  /** Who must send a key; null: nobody. */
+  callers: object | null;
+}>;
+
 /** Says where otpd answers, and, when all codes are printed here, with a line to try it by. */
-export function greet(host: string, port: number, isPrinting: boolean): void {
+export function greet({ host, port, isPrinting, callers }: Greeting): void {
   const address = addressOf(host, port);
   sayWhere('otpd answers on', host, port);
   if (!isPrinting) return;
+  const key = callers === null ? '' : '    -H "Authorization: Bearer $KEY" \\\n';
   say(`
 Ask for a code; it is printed here, because no channel but the console is set up:
 
   curl -i ${address}/otp/request -H 'Content-Type: application/json' \\
-    -H "Idempotency-Key: $(date +%s%N)" -d '{"user_id":"U1","purpose":"login"}'
+${key}    -H "Idempotency-Key: $(date +%s%N)" -d '{"user_id":"U1","purpose":"login"}'
 `);
 }
 

@@ -9,6 +9,7 @@ const USAGE = `usage: otpd COMMAND
   unlock USER PURPOSE    end a lock and forget the wrong attempts
   cancel OTP_ID          close a code that was not redeemed yet
   secret new [ID]        draw a server secret for OTP_SECRETS
+  key new NAME [SCOPES]  make a key for a caller, of request+verify+read unless told
   help                   print this
 doctor, show, unlock and cancel print text on a terminal and one JSON object elsewhere: --json and
 --text decide. -- ends the options. They exit with 0 when it is done or all is well, 1 when not, and

@@ -34,6 +34,7 @@ test('with nothing set: loopback, a private MySQL, the default policy', () => {
   assert.is(config.port, 3000);
   assert.is(config.database, null);
   assert.is(config.secrets, null);
+  assert.is(config.callers, null);
   assert.is(config.local.cacheFolder, '/home/u/.cache/otpd');
   assert.match(config.local.folder, /\/\.otpd$/);
   assert.equal(config.policies.for('login'), DEFAULT_POLICY);
@@ -69,6 +70,7 @@ const FAULTS: [Environment, RegExp][] = [
   [{ OTP_SECRETS: 'k:c2hvcnQ=' }, /OTP_SECRETS: entry 1 must have at least 32 bytes/],
   [{ TRUSTED_PROXIES: '0.0.0.0/0' }, /TRUSTED_PROXIES: .*trusts every address/],
   [{ TRUSTED_PROXIES: 'proxy' }, /TRUSTED_PROXIES: .*not an address/],
+  [{ API_KEYS: ',' }, /API_KEYS: entry 1 must be name:scopes:sha256\n.*entry 2 must be/],
   [{ POLICY_FILE: '/nowhere.json' }, /POLICY_FILE names a file that cannot be read/],
 ];
 

@@ -17,7 +17,8 @@ import { closeClient, post } from './harness/client.ts';
 import { newDatabaseName, serverSocket, settingsFor } from './harness/database.ts';
 import { answer, startHttpSink } from './harness/http-sink.ts';
 import type { Received } from './harness/http-sink.ts';
-import { noteCode, noteVisible } from './harness/trail.ts';
+import { newCallers } from './harness/callers.ts';
+import { noteCode, noteKey, noteVisible } from './harness/trail.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const MAIN = join(ROOT, 'src/main.ts');
@@ -39,6 +40,9 @@ type Run = {
   ended: Promise<number | null>;
 };
 
+/** What the command that makes a key prints of it. */
+const NEW_KEY = /otpd_[A-Za-z0-9_-]{43}|\b[0-9a-f]{64}\b/g;
+
 /** The message with the code is for the sink; all else must hold no code. */
 const MESSAGE_LINE = /^message to (.*): (\d+) is your code for .*\n/gm;
 
@@ -58,7 +62,8 @@ function start(parameters: string[], environment: object, program = [
   });
   const ended = once(child, 'close').then(([code]) => {
     for (const [, , code6] of output.matchAll(MESSAGE_LINE)) noteCode(code6!);
-    noteVisible(output.replace(MESSAGE_LINE, ''));
+    if (parameters[0] === 'key') for (const [text] of output.matchAll(NEW_KEY)) noteKey(text);
+    else noteVisible(output.replace(MESSAGE_LINE, ''));
     return code as number | null;
   });
   return { child, output: () => output, logged: () => logged, ended };
@@ -279,6 +284,56 @@ test('mistakes get one clear message: password, variables, command, arguments', 
   assert.match(bare.output(), /usage: otpd COMMAND/);
   const help = start([], {});
   assert.is(await finish(help), 0);
+});
+
+test('a key is made without a database or a configuration, and lets its caller in', async () => {
+  const broken = { DB_HOST: 'h', PORT: 'x', API_KEYS: 'junk' };
+  const made = start(['key', 'new', 'app1'], broken);
+  assert.is(await finish(made), 0);
+  const lines = /^key: (otpd_\S{43})\nAPI_KEYS entry: (app1:request\+verify\+read:[0-9a-f]{64})\n$/;
+  const [, key, entry] = lines.exec(made.output())!;
+  const json = start(['key', 'new', '--json', 'app2', 'read'], broken);
+  assert.is(await finish(json), 0);
+  const other = JSON.parse(json.output()) as Record<string, unknown>;
+  assert.equal(Object.keys(other), ['name', 'scopes', 'key', 'entry']);
+  assert.equal([other.name, other.scopes], ['app2', ['read']]);
+  assert.is.not(other.key, key);
+  for (const wrong of [['key'], ['key', 'old', 'a'], ['key', 'new'], ['key', 'new', '-h'],
+    ['key', 'new', 'a', 'read', 'x']]) {
+    const run = start(wrong, {});
+    assert.is(await finish(run), 1);
+    assert.match(run.output(), /^otpd: usage: otpd COMMAND/);
+  }
+  const faulty = start(['key', 'new', 'a', 'all'], {});
+  assert.is(await finish(faulty), 1);
+  assert.match(faulty.output(), /^otpd: SCOPES must be out of request, verify, read, admin/);
+
+  const owner = { ...ownServer(newDatabaseName()), API_KEYS: `${entry}, ${String(other.entry)}` };
+  assert.is(await finish(start(['migrate'], owner)), 0);
+  const run = start(['serve'], owner);
+  const port = await portOf(run);
+  assert.match(run.output(), /-H "Authorization: Bearer \$KEY" \\\n/);
+  const ask = (Authorization: string) => post({ port, path: '/otp/request', key: 'a',
+    body: { user_id: 'U1', purpose: 'login' }, headers: { Authorization } });
+  assert.is((await request(port, 'U1', 'a')).status, 401);
+  assert.is((await ask(`Bearer ${String(other.key)}`)).status, 403);
+  assert.is((await ask(`Bearer ${entry!.split(':')[2]}`)).status, 401);
+  assert.is((await ask(`Bearer ${key}`)).status, 201);
+  await until(run, () => codesIn(run).length === 1);
+  run.child.kill('SIGTERM');
+  assert.is(await finish(run), 0);
+  assert.is(run.logged(), '');
+});
+
+test('faults of API_KEYS stop the start, in the one message, and quote nothing', async () => {
+  const { apiKeys } = newCallers(['app1', 'app2']);
+  const run = start(['serve'], { PORT: 'x', API_KEYS: `${apiKeys},b:all:${'0'.repeat(63)},c` });
+  assert.is(await finish(run), 1);
+  assert.is(run.output(), ['otpd: the configuration is at fault:',
+    'PORT must be a whole number from 0 to 65535',
+    'API_KEYS: entry 3 must have scopes out of request, verify, read, admin, joined by +',
+    'API_KEYS: entry 3 must have the SHA-256 of a key, in 64 hex digits',
+    'API_KEYS: entry 4 must be name:scopes:sha256'].join('\n  ') + '\n');
 });
 
 /** The code of a webhook, noted for the leak test. */

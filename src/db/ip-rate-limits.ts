@@ -25,20 +25,27 @@ const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE used_at = new.used_at,
   points = new.points, refunded = new.refunded`;
 const ROW = '(?,?,?,?,?)';
 
+/** Of no address there is nothing to read and nothing to lock. */
+const NO_SLOTS: Query<AddressSlot[]> = Object.freeze({
+  name: 'ip_rate_limits.none', sql: 'DO 0', values: [], read: () => [],
+});
+
 /**
  * Reads all slots of addresses and locks those that exist until the end of the transaction. To be
  * locked after the codes of users. An address that has none is arbitrated by `insertSlots`:
  * whoever comes second is rerun.
  *
- * @param addresses unique; the server locks in the order of the primary key, whatever theirs
+ * @param addresses unique, may be none; the server locks in the order of the primary key
  */
 export function lockSlots(addresses: readonly string[]): Query<AddressSlot[]> {
+  if (addresses.length === 0) return NO_SLOTS;
   const { sql, ...query } = readSlots(addresses);
   return { ...query, name: 'ip_rate_limits.lock', sql: `${sql} FOR UPDATE` };
 }
 
 /** Reads all slots of addresses and locks nothing: enough to refuse, never to grant. */
 export function readSlots(addresses: readonly string[]): Query<AddressSlot[]> {
+  if (addresses.length === 0) return NO_SLOTS;
   return {
     name: 'ip_rate_limits.read',
     sql: `${READ_SQL}${repeat(addresses.length, '?')})`,

@@ -6,7 +6,7 @@ import { KNOWN_SECONDS } from './otps.ts';
 /** The names of rows that a transaction wrote, one in each table. */
 export type WrittenRows = Readonly<{
   userId: string;
-  address: string;
+  address: string | null;
 }>;
 
 /** A table with dead rows in it. */

@@ -25,7 +25,8 @@ export function createAdminRoutes(sources: AdminSources): Routes {
   const uncounted = new RouteMeter(() => 0);
   const routeOf = (path: string, answer: () => Promise<Answer>): Route => {
     const handle = (): Promise<Answer> => answer().catch((error: unknown) => failed(error));
-    const method = { takesJson: false, handle };
+    // Nobody has a key here: the listener is for this machine, or a network that is trusted.
+    const method = { takesJson: false, scopes: [], handle };
     return createRoute(path, uncounted, { GET: method, HEAD: method });
   };
   const routes = [

@@ -1,5 +1,6 @@
 /** Whom a request is counted against (contract, "Client address"). */
 import { countedAs, parseAddress } from './address.ts';
+import type { FieldFault } from './answer.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
 
 /** Entries of X-Forwarded-For that are looked at, from the right: more hops are not real. */
@@ -33,6 +34,31 @@ export function clientAddress(
     end = comma;
   }
   return countedAs(address);
+}
+
+/** The longest text of an address: IPv6 with a dotted quad. */
+const ADDRESS_MAX_CHARACTERS = 45;
+
+const FIELD = 'X-Client-IP';
+const MALFORMED: FieldFault = Object.freeze({
+  field: FIELD, message: 'must be one IPv4 or IPv6 address',
+});
+const REPEATED: FieldFault = Object.freeze({ field: FIELD, message: 'must be sent once' });
+
+/**
+ * The counted client address that a caller names, who speaks for many clients.
+ *
+ * @param values the values of all X-Client-IP lines of the header section
+ * @returns as clientAddress; null when the caller names none; or what is wrong with it
+ */
+export function namedClientAddress(values: readonly string[]): string | FieldFault | null {
+  const [value] = values;
+  if (value === undefined) return null;
+  if (values.length > 1) return REPEATED;
+  // A zone has a meaning on the caller's machine only (RFC 4007, 6).
+  if (value.length > ADDRESS_MAX_CHARACTERS || value.includes('%')) return MALFORMED;
+  const address = parseAddress(value);
+  return address === null ? MALFORMED : countedAs(address);
 }
 
 /** `1.2.3.4:80` and `[2001:db8::1]:80` name a port beside the address; anything else is itself. */

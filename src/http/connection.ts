@@ -8,20 +8,18 @@ import type { Socket } from 'node:net';
 import { failed } from './answer.ts';
 import type { Answer } from './answer.ts';
 import { answerTo, openExchange, spoilsConnection } from './exchange.ts';
-import type { Exchange } from './exchange.ts';
+import type { Access, Exchange } from './exchange.ts';
 import { stopReading } from './linger.ts';
 import { respond } from './respond.ts';
 import type { Routes } from './router.ts';
 import type { ErrorCode } from './status.ts';
-import type { TrustedProxies } from './trusted-proxies.ts';
 
 /** An error that no answer shows: in full, for the log. */
 export type Fault = Readonly<{ requestId: string; route: string; error: unknown }>;
 
 /** What all connections of a server share. */
-export type ServerState = {
+export type ServerState = Access & {
   readonly routes: Routes;
-  readonly proxies: TrustedProxies;
   readonly onFault: (fault: Fault) => void;
   readonly requestsMax: number;
   /** Requests that are waiting or being worked on, over all connections. */
@@ -61,7 +59,7 @@ export function accept(
   res: ServerResponse,
 ): void {
   if (connection.sealed) return;
-  const exchange = openExchange(req, res, state.routes);
+  const exchange = openExchange(req, res, state.routes, state);
   exchange.refused = state.stopping || state.requests >= state.requestsMax
     || connection.waiting.length >= PIPELINE_MAX_REQUESTS;
   state.requests += 1;
@@ -127,12 +125,12 @@ function advance(state: ServerState, connection: Connection): void {
 
 /** Finds the answer and writes it; never rejects. */
 async function serve(state: ServerState, connection: Connection, exchange: Exchange) {
-  const { requestId, route } = exchange;
+  const { requestId, route, headers } = exchange;
   let answer: Answer | null;
   try {
-    answer = await answerTo(exchange, state.proxies);
+    answer = await answerTo(exchange, state);
   } catch (error) {
-    answer = failed(error, route?.headers);
+    answer = failed(error, headers);
   }
   state.requests -= 1;
   if (answer?.fault !== undefined) {

@@ -1,20 +1,31 @@
 /** One request and its answer: the checks in their order, then the handler. */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { SHED_RETRY_SECONDS, closingFailure, comeAgain, failure, withHeaders } from './answer.ts';
-import type { Answer } from './answer.ts';
+import {
+  SHED_RETRY_SECONDS, closingFailure, comeAgain, failure, invalidField, withHeaders,
+} from './answer.ts';
+import type { Answer, FieldFault } from './answer.ts';
+import type { Caller, Callers } from './api-keys.ts';
+import { authorize } from './authorization.ts';
 import { BODY_MAX_BYTES, readBody, takeBody } from './body.ts';
 import type { BodyReading, BodyResult } from './body.ts';
-import { clientAddress } from './client-address.ts';
+import { clientAddress, namedClientAddress } from './client-address.ts';
 import {
   acceptedLanguages, framingFault, mediaTypeFault, ownRequestId, readHead,
 } from './head.ts';
 import type { Head } from './head.ts';
 import type { RouteMeter } from './meters.ts';
 import { findRoute, pathOf } from './router.ts';
-import type { Method, Route, Routes } from './router.ts';
+import type { Method, RequestInput, Route, Routes } from './router.ts';
 import type { ErrorCode } from './status.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
+
+/** Who may call, and by whose word an address is known. */
+export type Access = Readonly<{
+  /** Null: the endpoints are public. */
+  callers: Callers | null;
+  proxies: TrustedProxies;
+}>;
 
 /** A request on its way to an answer. */
 export type Exchange = {
@@ -28,6 +39,10 @@ export type Exchange = {
   readonly method: Method | undefined;
   readonly meter: RouteMeter;
   readonly begunAtMs: number;
+  /** Headers of every answer that is given before the handler runs. */
+  readonly headers: readonly string[];
+  /** Whose key it has; null before that is known, and where callers have none. */
+  caller: Caller | null;
   /** Set when the service has no room for it. */
   refused: boolean;
   /** What the parser or a time limit found in its body. */
@@ -47,6 +62,7 @@ export function openExchange(
   req: IncomingMessage,
   res: ServerResponse,
   routes: Routes,
+  { callers }: Access,
 ): Exchange {
   const head = readHead(req);
   const path = pathOf(req.url ?? '');
@@ -57,7 +73,9 @@ export function openExchange(
     begunAtMs: meter.begin(),
     requestId: ownRequestId(head) ?? randomUUID(),
     method: route?.methods.get(req.method ?? ''),
-    refused: false, fault: null, reading: null, continued: false, answered: false,
+    headers: (callers !== null && head.clientIps.length === 0
+      ? route?.headersWithoutAddress : route?.headers) ?? [],
+    caller: null, refused: false, fault: null, reading: null, continued: false, answered: false,
   };
 }
 
@@ -68,12 +86,11 @@ export function openExchange(
  */
 export async function answerTo(
   exchange: Exchange,
-  proxies: TrustedProxies,
+  access: Access,
 ): Promise<Answer | null> {
-  const { req, head, path, route, method } = exchange;
-  const early = earlyAnswer(exchange);
-  if (early !== null) return route === undefined ? early : withHeaders(early, route.headers);
-  const { headers } = route as Route;
+  const { req, head, path, method, headers } = exchange;
+  const early = earlyAnswer(exchange, access);
+  if (early !== null) return withHeaders(early, headers);
   if (expectsContinue(exchange)) {
     exchange.res.writeContinue();
     exchange.continued = true;
@@ -83,11 +100,33 @@ export async function answerTo(
   const body = takeBody(req, head.contentLength) ?? await awaitBody(exchange);
   if (body === null) return null;
   if (typeof body === 'string') return withHeaders(closingFailure(body), headers);
-  const address = clientAddress(req.socket.remoteAddress, head.forwardedFor, proxies);
-  return address === null ? null : await (method as Method).handle({
-    path: path as string, body, address, keys: head.keys,
+  const client = clientOf(exchange, access);
+  if (client === null) return null;
+  if ('field' in client) return invalidField(client, headers);
+  return (method as Method).handle({
+    path: path as string, body, keys: head.keys, caller: client.caller, address: client.address,
     acceptLanguage: acceptedLanguages(head), isWanted: () => req.socket.writable,
   });
+}
+
+type Client = Pick<RequestInput, 'caller' | 'address'>;
+
+/**
+ * Who sent a request, and from where. A caller with a key speaks for many clients: the address is
+ * the one that it names, if any. Null when the client is gone.
+ */
+function clientOf(
+  { req, head, caller }: Exchange,
+  { callers, proxies }: Access,
+): Client | FieldFault | null {
+  if (callers === null) {
+    const address = clientAddress(req.socket.remoteAddress, head.forwardedFor, proxies);
+    return address === null ? null : { caller: null, address };
+  }
+  if (req.socket.remoteAddress === undefined) return null;
+  const address = namedClientAddress(head.clientIps);
+  if (typeof address === 'object' && address !== null) return address;
+  return { caller: (caller as Caller).name, address };
 }
 
 /** Reads what has not come yet; a fault that was found meanwhile ends it. */
@@ -98,7 +137,7 @@ function awaitBody(exchange: Exchange): Promise<BodyResult> {
 }
 
 /** What the header section alone decides, in the order of the contract; null to read on. */
-function earlyAnswer(exchange: Exchange): Answer | null {
+function earlyAnswer(exchange: Exchange, { callers }: Access): Answer | null {
   const { req, head, path, route, method } = exchange;
   if (exchange.refused) return SHED;
   const fault = framingFault(req, head);
@@ -106,11 +145,21 @@ function earlyAnswer(exchange: Exchange): Answer | null {
   if (path === null) return closingFailure('invalid_request');
   if (route === undefined) return failure('not_found');
   if (method === undefined) return route.notAllowed;
+  const refusal = callers === null ? null : admit(exchange, callers, method);
+  if (refusal !== null) return refusal;
   if (hasExpectation(exchange) && !expectsContinue(exchange)) return failure('expectation_failed');
   const mediaType = method.takesJson ? mediaTypeFault(head) : null;
   if (mediaType !== null) return mediaType;
   const tooLong = (head.contentLength ?? 0) > BODY_MAX_BYTES;
   return tooLong ? closingFailure('payload_too_large') : null;
+}
+
+/** Notes whose key a request has, or says why it is not let in; nothing of its body was read. */
+function admit(exchange: Exchange, callers: Callers, { scopes }: Method): Answer | null {
+  const caller = authorize(callers, exchange.head.authorizations, scopes);
+  if ('code' in caller) return caller;
+  exchange.caller = caller;
+  return null;
 }
 
 /** HTTP/1.0 knows no expectations: they are ignored there (RFC 9110, 10.1.1). */

@@ -19,6 +19,8 @@ export type Head = {
   /** Bytes, as the parser has checked; null when not declared. */
   contentLength: number | null;
   keys: string[];
+  authorizations: string[];
+  clientIps: string[];
   /** Whether another protocol is offered; it is never taken. */
   upgrade: boolean;
   requestIds: string[];
@@ -37,8 +39,8 @@ export function readHead(req: IncomingMessage): Head {
   const raw = req.rawHeaders;
   const head: Head = {
     hosts: [], contentTypes: [], contentEncoding: '', transferEncoding: '', expect: '',
-    acceptLanguage: '', forwardedFor: '', contentLength: null, keys: [], upgrade: false,
-    requestIds: [], overflow: raw.length > 2 * HEADER_LINES_MAX,
+    acceptLanguage: '', forwardedFor: '', contentLength: null, keys: [], authorizations: [],
+    clientIps: [], upgrade: false, requestIds: [], overflow: raw.length > 2 * HEADER_LINES_MAX,
   };
   const end = Math.min(raw.length, 2 * HEADER_LINES_MAX);
   for (let at = 0; at < end; at += 2) note(head, raw[at] as string, raw[at + 1] as string);
@@ -56,6 +58,8 @@ function note(head: Head, name: string, value: string): void {
     case 'accept-language': head.acceptLanguage = joined(head.acceptLanguage, value); break;
     case 'x-forwarded-for': head.forwardedFor = joined(head.forwardedFor, value); break;
     case 'idempotency-key': head.keys.push(value); break;
+    case 'authorization': head.authorizations.push(value); break;
+    case 'x-client-ip': head.clientIps.push(value); break;
     case 'upgrade': head.upgrade = true; break;
     case 'x-request-id': head.requestIds.push(value); break;
     default: break;

@@ -23,19 +23,20 @@ export async function requestOtp(
   policies: Policies,
   input: RequestInput,
 ): Promise<Answer> {
+  const countsAddress = input.address !== null;
   const issue = issueInputOf(service, input);
-  if ('field' in issue) return invalidField(issue, policyHeaders(policies.default));
+  if ('field' in issue) return invalidField(issue, policyHeaders(policies.default, countsAddress));
   try {
     return answerOf(await service.issue(issue, input.isWanted));
   } catch (error) {
-    return failed(error, policyHeaders(policies.for(issue.purpose)));
+    return failed(error, policyHeaders(policies.for(issue.purpose), countsAddress));
   }
 }
 
 /** The first fault in the order body, key, user_id, purpose, reach; or the operation's input. */
 function issueInputOf(
   service: OtpService,
-  { body, keys, acceptLanguage, address }: RequestInput,
+  { body, keys, caller, acceptLanguage, address }: RequestInput,
 ): IssueInput | FieldFault {
   const object = parseJsonObject(body, MEMBERS);
   if ('field' in object) return object;
@@ -47,7 +48,7 @@ function issueInputOf(
   if (typeof purpose !== 'string') return purpose;
   const wanted = service.unreachable(userId);
   if (wanted !== null) return { field: 'user_id', message: `must be ${wanted}` };
-  return { userId, purpose, address, key, acceptLanguage };
+  return { userId, purpose, address, key, caller, acceptLanguage };
 }
 
 function answerOf(outcome: IssueOutcome): Answer {

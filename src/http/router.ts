@@ -4,6 +4,7 @@ import type { OtpService } from '../otp/service.ts';
 import type { Policies } from '../otp/policy.ts';
 import { methodNotAllowed } from './answer.ts';
 import type { Answer } from './answer.ts';
+import type { Scope } from './api-keys.ts';
 import { cancelOtp } from './cancel-otp.ts';
 import { isHost } from './head.ts';
 import { createHttpMeters } from './meters.ts';
@@ -21,8 +22,10 @@ export type RequestInput = Readonly<{
   keys: readonly string[];
   /** The Accept-Language field, of any content and bounded; '' when there is none. */
   acceptLanguage: string;
-  /** The counted client address. */
-  address: string;
+  /** The name of the caller; null when callers have none. */
+  caller: string | null;
+  /** The counted client address; null when none is counted. */
+  address: string | null;
   /** False once the client is gone: then nothing needs to be done for it. */
   isWanted: () => boolean;
 }>;
@@ -31,6 +34,8 @@ export type RequestInput = Readonly<{
 export type Method = Readonly<{
   /** Whether it takes a JSON body; one that comes though none is taken is read and ignored. */
   takesJson: boolean;
+  /** What a caller's key must be good for: one of them is enough. */
+  scopes: readonly Scope[];
   handle: (input: RequestInput) => Promise<Answer>;
 }>;
 
@@ -43,6 +48,8 @@ export type Route = Readonly<{
   notAllowed: Answer;
   /** Headers of the answers that are given before the handler runs: names and values. */
   headers: readonly string[];
+  /** The same when no client address is counted. */
+  headersWithoutAddress: readonly string[];
   meter: RouteMeter;
 }>;
 
@@ -67,20 +74,32 @@ export function createRoutes(
   policies: Policies,
   meters: HttpMeters = createHttpMeters(),
 ): Routes {
-  const request = createRoute('/otp/request', meters.request, {
-    POST: { takesJson: true, handle: (input) => requestOtp(service, policies, input) },
-  }, policyHeaders(policies.default));
-  const verify = createRoute('/otp/verify', meters.verify, {
-    POST: { takesJson: true, handle: (input) => verifyOtp(service, policies, input) },
-  });
+  const issue: Method = {
+    takesJson: true,
+    scopes: ['request'],
+    handle: (input) => requestOtp(service, policies, input),
+  };
+  const redeem: Method = {
+    takesJson: true,
+    scopes: ['verify'],
+    handle: (input) => verifyOtp(service, policies, input),
+  };
   const show: Method = {
     takesJson: false,
+    scopes: ['read'],
     handle: ({ path, isWanted }) => showOtp(service, otpIdOf(path), isWanted),
   };
   const cancel: Method = {
     takesJson: false,
+    scopes: ['request', 'admin'],
     handle: ({ path, isWanted }) => cancelOtp(service, otpIdOf(path), isWanted),
   };
+  const request = {
+    ...createRoute('/otp/request', meters.request, { POST: issue }),
+    headers: policyHeaders(policies.default, true),
+    headersWithoutAddress: policyHeaders(policies.default, false),
+  };
+  const verify = createRoute('/otp/verify', meters.verify, { POST: redeem });
   return {
     fixed: new Map([request, verify].map((each) => [each.path, each])),
     otp: createRoute('/otp/{otp_id}', meters.otp, { GET: show, HEAD: show, DELETE: cancel }),
@@ -94,10 +113,15 @@ export function createRoute(
   path: string,
   meter: RouteMeter,
   methods: Readonly<Record<string, Method>>,
-  headers: readonly string[] = [],
 ): Route {
-  const notAllowed = methodNotAllowed(Object.keys(methods).join(', '));
-  return { path, methods: new Map(Object.entries(methods)), notAllowed, headers, meter };
+  return {
+    path,
+    methods: new Map(Object.entries(methods)),
+    notAllowed: methodNotAllowed(Object.keys(methods).join(', ')),
+    headers: [],
+    headersWithoutAddress: [],
+    meter,
+  };
 }
 
 /** The route of a path; undefined when there is none. */

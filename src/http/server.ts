@@ -3,6 +3,7 @@ import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { closingFailure } from './answer.ts';
+import type { Callers } from './api-keys.ts';
 import { accept, drop, openConnection, part, refuseBytes } from './connection.ts';
 import type { Connection, Fault, ServerState } from './connection.ts';
 import { HTTP_LIMITS } from './limits.ts';
@@ -15,6 +16,8 @@ import type { TrustedProxies } from './trusted-proxies.ts';
 export type HttpOptions = Readonly<{
   routes: Routes;
   trustedProxies: TrustedProxies;
+  /** Who may call; null: anybody. */
+  callers: Callers | null;
   /** Errors behind a 500 or 503, in full, for the log. */
   onFault: (fault: Fault) => void;
 }>;
@@ -45,6 +48,7 @@ export function createHttpServer(
   const state: ServerState = {
     routes: options.routes,
     proxies: options.trustedProxies,
+    callers: options.callers,
     onFault: options.onFault,
     requestsMax: limits.requestsMax,
     requests: 0,

@@ -38,7 +38,10 @@ export async function verifyOtp(
 }
 
 /** The first fault in the order body, key, user_id, purpose, code; or the operation's input. */
-function verifyInputOf(policies: Policies, { body, keys }: RequestInput): VerifyInput | FieldFault {
+function verifyInputOf(
+  policies: Policies,
+  { body, keys, caller }: RequestInput,
+): VerifyInput | FieldFault {
   const object = parseJsonObject(body, MEMBERS);
   if ('field' in object) return object;
   const key = keyOf(keys);
@@ -49,7 +52,7 @@ function verifyInputOf(policies: Policies, { body, keys }: RequestInput): Verify
   if (typeof purpose !== 'string') return purpose;
   const code = codeOf(object.members.code, policies.for(purpose).codeDigits);
   if (typeof code !== 'string') return code;
-  return { userId, purpose, code, key };
+  return { userId, purpose, code, key, caller };
 }
 
 function answerOf(outcome: VerifyOutcome): Answer {

@@ -15,7 +15,7 @@ export type FailureState = Readonly<{
   otp: Otp;
   /** All codes of the user. */
   otps: readonly Otp[];
-  /** Of the client that asked for the code; null when that is not known any more. */
+  /** Of the client that asked for the code; null when that is not known, or not counted. */
   address: AddressUses | null;
 }>;
 

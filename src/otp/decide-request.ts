@@ -16,7 +16,7 @@ import { nextPlace } from './next-place.ts';
 import type { IssueOutcome, Limits } from './outcome.ts';
 import type { Policy } from './policy.ts';
 import { measureLimit } from './window.ts';
-import type { Use } from './window.ts';
+import type { LimitState, Use } from './window.ts';
 
 /** What the database knows. To grant, it must be read while user and address are locked. */
 export type RequestState<T extends OtpGlance = Otp> = Readonly<{
@@ -25,7 +25,8 @@ export type RequestState<T extends OtpGlance = Otp> = Readonly<{
   answer: StoredAnswer | null;
   /** All codes of the user. */
   otps: readonly T[];
-  address: AddressUses;
+  /** Null when no address is counted: then its limit holds nobody back. */
+  address: AddressUses | null;
 }>;
 
 /** The request, with the code that is to be issued should the rule allow it. */
@@ -48,7 +49,7 @@ export type RequestWrites = Readonly<{
   answer: StoredAnswer;
   /** The new code; and the one that it supersedes, when that one must forget its attempts. */
   otps: readonly Otp[];
-  address: AddressChange;
+  address: AddressChange | null;
 }>;
 
 /** How a request ends. Writes are null when nothing changes: every case but the last. */
@@ -79,16 +80,24 @@ export function answerWithoutIssuing(
 ): IssueOutcome | null {
   const { now, answer } = state;
   const user = measureLimit(usesOf(state.otps), now, policy.userLimit);
-  const address = measureAddress(state.address, now, policy.addressLimit);
-  const limits = { user: user.view, address: address.view };
+  const address = measureCounted(state.address, now, policy);
+  const limits = { user: user.view, address: address?.view ?? null };
   if (answer !== null && now < answer.expiresAt) {
     return replay(answer, input.fingerprint, limits);
   }
   const pair = knownPair(state.otps, input.purpose, now);
   const lockSeconds = pair === null ? null : lockSecondsLeft(pair, now, policy);
   if (lockSeconds !== null) return { kind: 'locked', retryAfterSeconds: lockSeconds, limits };
-  const retryAfterSeconds = Math.max(user.cooldownSeconds, address.cooldownSeconds);
+  const retryAfterSeconds = Math.max(user.cooldownSeconds, address?.cooldownSeconds ?? 0);
   return retryAfterSeconds > 0 ? { kind: 'limited', retryAfterSeconds, limits } : null;
+}
+
+function measureCounted(
+  uses: AddressUses | null,
+  now: Instant,
+  policy: Policy,
+): LimitState | null {
+  return uses === null ? null : measureAddress(uses, now, policy.addressLimit);
 }
 
 /** A key answers again for what it was used for, and for nothing else. */
@@ -111,17 +120,17 @@ function replay(answer: StoredAnswer, fingerprint: Hex, limits: Limits): IssueOu
 function issue(state: RequestState, input: RequestInput, policy: Policy): RequestDecision {
   const { now } = state;
   const otps = supersede(state, input, policy);
-  const address = useAddress(state.address, now);
+  const address = state.address === null ? null : useAddress(state.address, now);
   const used = [...usesOf(state.otps), { usedAt: now, points: 1 }];
   const user = measureLimit(used, now, policy.userLimit);
-  const addressLimit = measureAddress(address.after, now, policy.addressLimit);
+  const addressLimit = measureCounted(address?.after ?? null, now, policy);
   const outcome: IssueOutcome = {
     kind: 'issued',
     otpId: input.otpId,
     ttlSeconds: policy.lifetimeSeconds,
     remainingRequests: user.view.remaining,
     replayed: false,
-    limits: { user: user.view, address: addressLimit.view },
+    limits: { user: user.view, address: addressLimit?.view ?? null },
   };
   const answer: StoredAnswer = {
     keyDigest: input.keyDigest,

@@ -7,12 +7,14 @@ import { KEY_DIGEST_BYTES } from '../db/idempotency-keys.ts';
 export type KeyedOperation = 'request' | 'verify';
 
 /**
- * The digest of the operation and the key, KEY_DIGEST_BYTES of SHA-256.
+ * The digest of the operation, the caller and the key, KEY_DIGEST_BYTES of SHA-256. No name of a
+ * caller has a colon, so no two of these have one text.
  *
  * @param key decoded; both wire forms of a key come here as one text
+ * @param caller whose key it is; null when callers have no names
  */
-export function digestKey(operation: KeyedOperation, key: string): Hex {
-  return digest(`${operation}:${key}`);
+export function digestKey(operation: KeyedOperation, key: string, caller: string | null): Hex {
+  return digest(caller === null ? `${operation}:${key}` : `${operation}@${caller}:${key}`);
 }
 
 /** The digest of what a request asks for; the length keeps two pairs from one encoding. */

@@ -5,28 +5,30 @@ import type { IssueInput } from './outcome.ts';
 import type { Policies, Policy } from './policy.ts';
 
 /** A request as the statements and the rule know it. */
-export type NamedRequest = Omit<IssueInput, 'key'> &
+export type NamedRequest = Omit<IssueInput, 'key' | 'caller'> &
   Readonly<{ policy: Policy; keyDigest: Hex; fingerprint: Hex }>;
 
 /** Names a request. */
 export function nameRequest(policies: Policies, input: IssueInput): NamedRequest {
-  const { userId, purpose, address, key, acceptLanguage } = input;
+  const { userId, purpose, address, key, caller, acceptLanguage } = input;
   return {
     userId,
     purpose,
     address,
     acceptLanguage,
     policy: policies.for(purpose),
-    keyDigest: digestKey('request', key),
+    keyDigest: digestKey('request', key, caller),
     fingerprint: fingerprintRequest(userId, purpose),
   };
 }
 
 /** Everything that a list of requests names, each once. */
 export function namesOf(requests: readonly NamedRequest[]) {
+  const addresses = new Set<string>();
+  for (const { address } of requests) if (address !== null) addresses.add(address);
   return {
     users: [...new Set(requests.map(({ userId }) => userId))],
-    addresses: [...new Set(requests.map(({ address }) => address))],
+    addresses: [...addresses],
     keys: [...new Set(requests.map(({ keyDigest }) => keyDigest))],
   };
 }

@@ -29,7 +29,7 @@ export class OtpCounts {
       if (outcome?.kind === 'issued' && !outcome.replayed) this.issued += 1;
       if (outcome?.kind !== 'limited') continue;
       if (outcome.limits.user.remaining === 0) this.limitedByUser += 1;
-      if (outcome.limits.address.remaining === 0) this.limitedByAddress += 1;
+      if (outcome.limits.address?.remaining === 0) this.limitedByAddress += 1;
     }
   }
 

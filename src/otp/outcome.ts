@@ -9,10 +9,12 @@ import type { Instant } from '../db/instant.ts';
 export type IssueInput = Readonly<{
   userId: string;
   purpose: string;
-  /** The counted client address: IPv4 text, or the /64 of an IPv6 address. */
-  address: string;
+  /** The counted client address: IPv4 text, or the /64 of an IPv6 address. Null: none counts. */
+  address: string | null;
   /** The Idempotency-Key, decoded: 1 to 255 printable ASCII characters. */
   key: string;
+  /** Who sent the key, [A-Za-z0-9_-]: the same key of another caller is another key. Or null. */
+  caller: string | null;
   /** The Accept-Language field, of any content; '' when there is none. */
   acceptLanguage: string;
 }>;
@@ -24,6 +26,8 @@ export type VerifyInput = Readonly<{
   code: string;
   /** The optional Idempotency-Key, or null. */
   key: string | null;
+  /** Who sent it, as in IssueInput. */
+  caller: string | null;
 }>;
 
 /** One limit as a client sees it (draft-ietf-httpapi-ratelimit-headers). */
@@ -34,8 +38,8 @@ export type LimitView = Readonly<{
   resetSeconds: number;
 }>;
 
-/** Both limits after the operation. */
-export type Limits = Readonly<{ user: LimitView; address: LimitView }>;
+/** The limits after the operation; that of the address is null when none is counted. */
+export type Limits = Readonly<{ user: LimitView; address: LimitView | null }>;
 
 /** How POST /otp/request can end (contract, cases 2, 3, 5, 6 and 7). */
 export type IssueOutcome =

@@ -49,12 +49,12 @@ export async function redeemCodes(
 }
 
 function createMember({ policies, secrets }: RedeemParts, input: VerifyInput): Member {
-  const { userId, purpose, code, key } = input;
+  const { userId, purpose, code, key, caller } = input;
   return {
     userId,
     purpose,
     policy: policies.for(purpose),
-    keyDigest: key === null ? null : digestKey('verify', key),
+    keyDigest: key === null ? null : digestKey('verify', key, caller),
     verifyId: drawVerifyId(),
     digestFor: (keyId, otpId) => {
       const secret = secrets.byId.get(keyId);

@@ -66,7 +66,7 @@ export class RequestLedger {
       now: this.now,
       answer: this.#answers.find(keyDigest),
       otps: this.#otps.of(userId),
-      address: this.#addresses.of(address),
+      address: address === null ? null : this.#addresses.of(address),
     };
   }
 
@@ -74,7 +74,7 @@ export class RequestLedger {
   apply(member: NamedRequest, { answer, otps, address }: RequestWrites): void {
     this.#answers.add(answer);
     for (const otp of otps) this.#otps.put(otp);
-    this.#addresses.put(member.address, address);
+    if (member.address !== null && address !== null) this.#addresses.put(member.address, address);
     this.#firstAnswer ??= answer;
   }
 

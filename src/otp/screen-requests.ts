@@ -57,6 +57,6 @@ async function answerAll(
     now,
     answer: answers.find(request.keyDigest),
     otps: otpsOf.get(request.userId) ?? [],
-    address: addressBook.of(request.address),
+    address: request.address === null ? null : addressBook.of(request.address),
   }, request, request.policy));
 }

@@ -9,8 +9,8 @@ import type { Message } from './channel.ts';
 import { drawRandom } from './draw.ts';
 import type { Secret } from './secrets.ts';
 
-/** A message, and the client address whose quota point was used for it. */
-export type Sealable = Readonly<{ message: Message; address: string }>;
+/** A message, and the client address whose quota point was used for it; null: of none. */
+export type Sealable = Readonly<{ message: Message; address: string | null }>;
 
 const ALGORITHM = 'aes-256-gcm';
 const NONCE_BYTES = 12;
@@ -19,7 +19,7 @@ const TAG_BYTES = 16;
 /** As they are kept: an array is half as long as an object, and none of it is searched. */
 type Kept = [
   userId: string, purpose: string, code: string, lifetimeSeconds: number, expiresAt: Instant,
-  locale: string, address: string,
+  locale: string, address: string | null,
 ];
 
 /**

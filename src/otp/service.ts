@@ -105,12 +105,14 @@ function createIssue(parts: IssueParts, lanes: LaneOptions): OtpService['issue']
     }
     const outcome = await issue.submit(input, isWanted);
     if (outcome.kind === 'limited' || outcome.kind === 'locked') {
-      refused.add(outcome.limits.address.remaining === 0 ? subjects[1] : subjects[0]);
+      refused.add(outcome.limits.address?.remaining === 0 ? subjects.at(-1)! : subjects[0]!);
     }
     return outcome;
   };
 }
 
-function subjectsOf({ userId, address }: IssueInput): [user: string, address: string] {
-  return [`user ${userId}`, `address ${address}`];
+/** The user first, then the address if one is counted. */
+function subjectsOf({ userId, address }: IssueInput): string[] {
+  const user = `user ${userId}`;
+  return address === null ? [user] : [user, `address ${address}`];
 }

@@ -1,6 +1,7 @@
 /**
- * The leak test at the end of the suite: no code that was ever issued occurs in any answer, log,
- * statement sent to MySQL, or table. Only the message sink may hold codes.
+ * The leak test at the end of the suite: no code that was ever issued, no key of a caller and no
+ * digest of one occurs in any answer, log, statement sent to MySQL, or table. Only the message sink
+ * may hold codes.
  */
 import { createReadStream, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,6 +20,9 @@ const SHOWN_MAX = 10;
  */
 const CODE_LIKE = /(?<![0-9A-Za-z.])\d{6,10}(?![0-9A-Za-z])/g;
 
+/** The key of a caller, or a SHA-256. */
+const KEY_LIKE = /otpd_[0-9A-Za-z_-]{43}|(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])/g;
+
 /** Makes the server write down every statement, with its values, for findLeaks to read. */
 export async function startGeneralLog(socketPath: string, trail: string): Promise<void> {
   await withSession(socketPath, async (session) => {
@@ -29,7 +33,7 @@ export async function startGeneralLog(socketPath: string, trail: string): Promis
 }
 
 /**
- * Looks for codes in all that the suite left behind.
+ * Looks for codes and keys in all that the suite left behind.
  *
  * @param mustHaveCodes true when the suite is whole, and a lack of codes would be a mistake
  * @returns '' when there is none, else the places, for a person to read
@@ -40,14 +44,20 @@ export async function findLeaks(
   mustHaveCodes: boolean,
 ): Promise<string> {
   const names = readdirSync(trail);
-  const codes = new Set(names.filter((name) => name.startsWith('codes.'))
-    .flatMap((name) => readFileSync(join(trail, name), 'utf8').split('\n'))
-    .filter((code) => code !== ''));
+  const noted = (kind: string): Set<string> =>
+    new Set(names.filter((name) => name.startsWith(kind))
+      .flatMap((name) => readFileSync(join(trail, name), 'utf8').split('\n'))
+      .filter((text) => text !== ''));
+  const codes = noted('codes.');
+  const keys = noted('keys.');
   const leaks: string[] = [];
   const look: Look = (place, text) => {
     if (holdsCode(text, codes)) leaks.push(`${place}: ${text.slice(0, 400)}`);
+    for (const [found] of text.matchAll(KEY_LIKE)) {
+      if (keys.has(found)) leaks.push(`${place}: ${text.slice(0, 400)}`);
+    }
   };
-  for (const name of names.filter((file) => !file.startsWith('codes.'))) {
+  for (const name of names.filter((file) => !/^(codes|keys)\./.test(file))) {
     const lines = createInterface({ input: createReadStream(join(trail, name)) });
     for await (const line of lines) look(name, withoutClock(line));
   }

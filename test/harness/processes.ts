@@ -31,6 +31,8 @@ export type ProcessOptions = Readonly<{
   /** The text of a policy file. */
   policy?: string;
   sessionsMax?: number;
+  /** As in API_KEYS. Without it the endpoints are public. */
+  apiKeys?: string | undefined;
 }>;
 
 type Report =
@@ -43,7 +45,7 @@ const PROGRAM = fileURLToPath(new URL('./service-process.ts', import.meta.url));
 
 /** Starts one and waits until it answers. */
 export async function startServiceProcess(options: ProcessOptions): Promise<ServiceProcess> {
-  const { settings, secrets, policy = '{}', sessionsMax = 32 } = options;
+  const { settings, secrets, policy = '{}', sessionsMax = 32, apiKeys } = options;
   const child = fork(PROGRAM, [], { execArgv: ['--import', 'tsx'], stdio: 'pipe' });
   child.stdout?.on('data', (chunk: Buffer) => noteVisible(chunk.toString()));
   child.stderr?.on('data', (chunk: Buffer) => noteVisible(chunk.toString()));
@@ -51,7 +53,7 @@ export async function startServiceProcess(options: ProcessOptions): Promise<Serv
   child.on('message', (report: Report) => {
     if (report.kind === 'message') messages.push(report.message);
   });
-  child.send({ settings, secrets, policy, sessionsMax });
+  child.send({ settings, secrets, policy, sessionsMax, apiKeys });
   const { port } = await reportOf(child, 'ready');
   return {
     port,

@@ -15,6 +15,7 @@ export type Settings = Readonly<{
   secrets: string;
   policy: string;
   sessionsMax: number;
+  apiKeys?: string | undefined;
 }>;
 
 /** What the parent sends later. */
@@ -24,7 +25,7 @@ export type Order = Readonly<{
   stop?: true;
 }>;
 
-async function start({ settings, secrets, policy, sessionsMax }: Settings): Promise<void> {
+async function start({ settings, secrets, policy, sessionsMax, apiKeys }: Settings): Promise<void> {
   const { pool, clock } = openTestDatabase(settings, sessionsMax);
   const parsed = parsePolicies(policy);
   if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
@@ -32,6 +33,7 @@ async function start({ settings, secrets, policy, sessionsMax }: Settings): Prom
   const service = await startTestService({
     pool,
     mood,
+    apiKeys,
     policies: parsed.policies,
     secrets: secretsOf(secrets),
     onMessage: (message) => process.send?.({ kind: 'message', message }),

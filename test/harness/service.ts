@@ -1,6 +1,7 @@
 /** The real service on a test's database, with a message sink in place of a channel. */
 import { randomBytes } from 'node:crypto';
 import { Sweeper } from '../../src/db/sweep.ts';
+import { parseApiKeys } from '../../src/http/api-keys.ts';
 import { createRoutes } from '../../src/http/router.ts';
 import { createHttpServer } from '../../src/http/server.ts';
 import { parseTrustedProxies } from '../../src/http/trusted-proxies.ts';
@@ -30,6 +31,8 @@ export type TestServiceOptions = Readonly<{
   pool: SessionPool;
   policies?: Policies;
   secrets?: Secrets;
+  /** As in API_KEYS. Without it the endpoints are public. */
+  apiKeys?: string | undefined;
   /** Without it every message is accepted. */
   mood?: ChannelMood;
   /** Told of each message as it is sent for the first time. */
@@ -78,6 +81,7 @@ export async function startTestService(options: TestServiceOptions): Promise<Tes
   const server = createHttpServer({
     routes: createRoutes(service, policies),
     trustedProxies,
+    callers: options.apiKeys === undefined ? null : parseApiKeys(options.apiKeys).callers,
     onFault: ({ requestId, route, error }) => {
       const text = error instanceof Error ? error.stack ?? error.message : String(error);
       noteVisible(`${requestId} ${route} ${text}`);

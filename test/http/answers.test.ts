@@ -61,7 +61,8 @@ test('every outcome of /otp/request', async () => {
     same(given.kind, got, line, extra, body);
   }
   assert.equal(issues[0], {
-    userId: 'u1', purpose: 'login', address: '127.0.0.1', key: 'k1', acceptLanguage: '',
+    userId: 'u1', purpose: 'login', address: '127.0.0.1', key: 'k1', caller: null,
+    acceptLanguage: '',
   });
 });
 
@@ -86,7 +87,9 @@ test('every outcome of /otp/verify', async () => {
     const got = await exchange(port, post('/otp/verify', VERIFY_BODY, { 'X-Request-Id': 'r-1' }));
     same(given.kind, got, line, extra, body);
   }
-  assert.equal(verifies[0], { userId: 'u1', purpose: 'login', code: '012345', key: 'k1' });
+  assert.equal(verifies[0], {
+    userId: 'u1', purpose: 'login', code: '012345', key: 'k1', caller: null,
+  });
   await exchange(port, post('/otp/verify', VERIFY_BODY, { 'Idempotency-Key': null }));
   assert.is(verifies.at(-1)?.key, null);
 });

@@ -244,16 +244,22 @@ test('a socket without an address is a client that is gone: nothing runs', async
   let runs = 0;
   const handle = (): Promise<Answer> => { runs += 1; return Promise.reject(new Error('run')); };
   const { other } = createHttpMeters();
-  const route = createRoute('/p', other, { POST: { takesJson: true, handle } });
+  const method = { takesJson: true, scopes: ['request' as const], handle };
+  const route = createRoute('/p', other, { POST: method });
   const noTunnel = methodNotAllowed('POST');
   const routes = { fixed: new Map([['/p', route]]), otp: route, other, noTunnel };
-  const req = new IncomingMessage(new Socket());
-  Object.assign(req, { method: 'POST', url: '/p', httpVersionMajor: 1, httpVersionMinor: 1 });
-  req.rawHeaders = ['Host', 'a', 'Content-Type', 'application/json'];
-  req.push('{}');
-  req.push(null);
-  const opened = openExchange(req, new ServerResponse(req), routes);
-  assert.is(await answerTo(opened, parseTrustedProxies('').proxies), null);
+  const everybody = { find: () => ({ name: 'app1', scopes: ['request' as const] }) };
+  for (const callers of [null, everybody]) {
+    const req = new IncomingMessage(new Socket());
+    Object.assign(req, { method: 'POST', url: '/p', httpVersionMajor: 1, httpVersionMinor: 1 });
+    req.rawHeaders = ['Host', 'a', 'Content-Type', 'application/json',
+      'Authorization', 'Bearer x', 'X-Client-IP', '1.1.1.1'];
+    req.push('{}');
+    req.push(null);
+    const access = { callers, proxies: parseTrustedProxies('').proxies };
+    const opened = openExchange(req, new ServerResponse(req), routes, access);
+    assert.is(await answerTo(opened, access), null);
+  }
   assert.is(runs, 0);
 });
 

@@ -5,6 +5,7 @@ import type { OtpService } from '../../src/otp/service.ts';
 import type {
   CancelOutcome, IssueInput, IssueOutcome, Limits, StatusOutcome, VerifyInput, VerifyOutcome,
 } from '../../src/otp/outcome.ts';
+import { parseApiKeys } from '../../src/http/api-keys.ts';
 import { HTTP_LIMITS } from '../../src/http/limits.ts';
 import type { HttpLimits } from '../../src/http/limits.ts';
 import type { HttpMeters } from '../../src/http/meters.ts';
@@ -56,6 +57,8 @@ export type FakeOptions = Readonly<{
   unreachable?: (userId: string) => string | null;
   policies?: Policies;
   trustedProxies?: string;
+  /** As in API_KEYS. */
+  apiKeys?: string;
   limits?: Partial<HttpLimits>;
   meters?: HttpMeters;
 }>;
@@ -82,6 +85,7 @@ export async function startServer(options: FakeOptions = {}): Promise<FakeServer
   const http = createHttpServer({
     routes: createRoutes(service, options.policies ?? createPolicies(), options.meters),
     trustedProxies: parseTrustedProxies(options.trustedProxies ?? '').proxies,
+    callers: options.apiKeys === undefined ? null : parseApiKeys(options.apiKeys).callers,
     onFault: (fault) => { faults.push(fault); },
   }, { ...HTTP_LIMITS, ...options.limits });
   started.push(http);

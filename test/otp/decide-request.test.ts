@@ -47,7 +47,7 @@ test('issues the first code', () => {
     otpId: INPUT.otpId, keyId: 'k2', digest: INPUT.digest, expiresAt: at(300),
     bundleId: INPUT.bundleId, channel: 'sms',
   })]);
-  assert.equal(writes?.address.write, {
+  assert.equal(writes?.address?.write, {
     kind: 'slot', slot: { slot: 0, usedAt: NOW, points: 1, refunded: 0 },
   });
   assert.equal(writes?.answer, answerWith({
@@ -83,6 +83,21 @@ for (const [what, state, kind, seconds] of REFUSALS) {
     assert.is(writes, null);
   });
 }
+
+test('without an address its limit is neither measured nor written', () => {
+  const { outcome, writes } = decide({ address: null });
+  assert.is(outcome.kind, 'issued');
+  assert.equal(outcome.limits, {
+    user: { quota: 3, remaining: 2, resetSeconds: 900 }, address: null,
+  });
+  assert.is(writes?.address, null);
+  const limited = decide({ otps: FULL_USER, address: null });
+  assert.is(limited.outcome.kind === 'limited' && limited.outcome.retryAfterSeconds, 180);
+  assert.is(limited.outcome.limits.address, null);
+  const replayed = decide({ answer: answerWith(), otps: FULL_USER, address: null });
+  assert.is(replayed.outcome.kind, 'issued');
+  assert.is(replayed.outcome.limits.address, null);
+});
 
 test('replays the stored members, not those of today', () => {
   const { outcome } = decide({ answer: answerWith({ ttlSeconds: 77, remainingRequests: 0 }) });

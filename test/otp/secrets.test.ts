@@ -60,8 +60,16 @@ test('the digest is bound to secret, otp_id, user_id, purpose and code', () => {
 });
 
 test('keys and fingerprints tell operations and tuples apart', () => {
-  assert.not.equal(digestKey('request', 'k'), digestKey('verify', 'k'));
+  const digests = [null, 'app1', 'app2', 'app'].flatMap((caller) =>
+    ['k', '1:k', 'app1:k'].flatMap((key) =>
+      [digestKey('request', key, caller), digestKey('verify', key, caller)]));
+  assert.is(new Set(digests).size, digests.length);
   assert.not.equal(fingerprintRequest('a', 'b|c'), fingerprintRequest('a|b', 'c'));
+});
+
+test('without a caller a key is named as it always was: what is stored is found', () => {
+  assert.is(digestKey('request', 'k', null), '84aba37abe040e1cede4b851aa1d8e56');
+  assert.is(digestKey('verify', 'k', null), '7aab19840193797ac20c3b5aeca3a30b');
 });
 
 test('every code is equally likely, leading zeros kept', () => {

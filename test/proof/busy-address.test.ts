@@ -45,8 +45,8 @@ let turn = 0;
 
 function issue(address: string, purpose = 'login'): Promise<IssueOutcome> {
   turn += 1;
-  return services[turn % services.length]!.issue(
-    { userId: fresh('u'), purpose, address, key: fresh('k'), acceptLanguage: '' }, () => true);
+  const names = { userId: fresh('u'), purpose, address, key: fresh('k'), caller: null };
+  return services[turn % services.length]!.issue({ ...names, acceptLanguage: '' }, () => true);
 }
 
 function setClock(seconds: number): void {
@@ -55,7 +55,7 @@ function setClock(seconds: number): void {
 
 /** What an answer says of the address: points left, seconds until one is free, the refusal. */
 function viewOf(outcome: IssueOutcome): unknown[] {
-  const { remaining, resetSeconds } = outcome.limits.address;
+  const { remaining, resetSeconds } = outcome.limits.address!;
   return [outcome.kind, remaining, resetSeconds,
     outcome.kind === 'limited' ? outcome.retryAfterSeconds : null];
 }

@@ -48,12 +48,16 @@ export function newcomer(): Asker {
 }
 
 /** Starts services, each in a process of its own, on a fresh database. */
-export async function startFleet(size = 2, sessionsMax = 32): Promise<Fleet> {
+export async function startFleet(
+  size = 2,
+  sessionsMax = 32,
+  apiKeys?: string,
+): Promise<Fleet> {
   const database = await createTestDatabase();
   const { settings } = database;
   const secrets = newSecretsText();
   const services = await Promise.all(Array.from({ length: size }, () =>
-    startServiceProcess({ settings, secrets, sessionsMax })));
+    startServiceProcess({ settings, secrets, sessionsMax, apiKeys })));
   return createFleet(database, services);
 }
 

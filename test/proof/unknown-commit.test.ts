@@ -182,7 +182,8 @@ function startServices() {
   const [service, other] = [createOtpService(parts), createOtpService(parts)];
   const issue = async (by: OtpService, key: string): Promise<void> => {
     const before = messages.length;
-    await by.issue({ ...pair, address: `10.0.0.${id}`, key, acceptLanguage: '' }, isWanted);
+    const address = `10.0.0.${id}`;
+    await by.issue({ ...pair, address, key, caller: null, acceptLanguage: '' }, isWanted);
     // It is sent once the answer is given.
     await eventually('the message is sent', () => messages.length > before);
   };
@@ -209,7 +210,7 @@ test('a wrong code whose COMMIT was lost counts once, also when another one came
     const { service, other, messages, pair, issue } = startServices();
     await issue(service, `k${id}`);
     const guess = (by: OtpService, index: number) => by.verify({
-      ...pair, code: wrongCode(messages[0]!.code, index), key: null,
+      ...pair, code: wrongCode(messages[0]!.code, index), key: null, caller: null,
     }, isWanted);
     bench.tamper(cutAfterwards(() => guess(other, 2)));
     assert.is((await guess(service, 1)).kind, 'wrong');
@@ -227,9 +228,9 @@ test('a right code whose COMMIT was lost is never called wrong, whatever came af
     bench.tamper(cutAfterwards(async () => {
       await issue(other, `l${id}`);
       const wrong = wrongCode(messages[1]!.code);
-      await other.verify({ ...pair, code: wrong, key: null }, isWanted);
+      await other.verify({ ...pair, code: wrong, key: null, caller: null }, isWanted);
     }));
-    const outcome = await service.verify({ ...pair, code, key: null }, isWanted);
+    const outcome = await service.verify({ ...pair, code, key: null, caller: null }, isWanted);
     assert.is(outcome.kind, 'verified');
     const [row] = await bench.database.query(
       'SELECT consecutive_wrong AS n FROM otps WHERE user_id = ? ORDER BY number DESC',

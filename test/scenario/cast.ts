@@ -25,7 +25,8 @@ export class Cast {
   }
 
   /** Composes what a line does once; what is returned does it. Of a call it never rejects. */
-  prepare({ action, process }: Step): () => Promise<Got> {
+  prepare(step: Step): () => Promise<Got> {
+    const { action, process } = step;
     if (isOnStage(action)) return async () => toWords(await this.#direct(action));
     if (action.kind === 'verify' && this.#codeFor(action) === null) {
       return async () => toWords('not sent: no message carried the code that is named');
@@ -33,7 +34,7 @@ export class Cast {
     if ('otp' in action && this.#idOf(action.otp) === null) {
       return async () => toWords('not sent: no answer announced the code that is named');
     }
-    const call = this.#compose(action, this.#stage.portOf(process));
+    const call = this.#authorize(this.#compose(action, this.#stage.portOf(process)), step);
     return () => send(call).then((reply) => ({ kind: 'reply', reply }), toFailure);
   }
 
@@ -77,6 +78,13 @@ export class Cast {
     if (action.kind === 'request') return { port, path: '/otp/request', body: names, address, key };
     const body = { ...names, code: this.#codeFor(action) };
     return { port, path: '/otp/verify', body, address, key };
+  }
+
+  /** A caller sends its key, and names the address of the client whom it speaks for. */
+  #authorize({ address, ...call }: Call, { caller, namesAddress }: Step): Call {
+    if (caller === null) return { ...call, address };
+    const named = namesAddress && address !== undefined ? { 'X-Client-IP': address } : {};
+    return { ...call, headers: { ...call.headers, ...this.#stage.headersOf(caller), ...named } };
   }
 
   #keyOf({ key }: ClientAction): string | undefined {

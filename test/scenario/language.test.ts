@@ -82,6 +82,21 @@ test('reads what is asked of one code, and what is said of the channel', () => {
     new Map([['created_at', '2026-01-05T08:00:00Z']]));
 });
 
+test('reads who calls, and whether an address is named', () => {
+  const event = 'from 1.1.1.1 requests a';
+  const { callers, moments } = parseScenario('x.scenario', [
+    'callers app1  app-2', 'date 2026-01-05', `08:00:00 U1 ${event} as $c => ${ISSUED}`,
+    `08:00:01 U1 ${event} as caller app1 as $d => ${ISSUED}`,
+    `08:00:02 U1 ${event} without an address with key k as caller app-2 => ${ISSUED}`,
+  ].join('\n'));
+  assert.equal(callers, ['app1', 'app-2']);
+  const steps = moments.flatMap((moment) => moment.steps);
+  assert.equal(steps.map(({ caller, namesAddress, capture }) => [caller, namesAddress, capture]),
+    [[null, true, '$c'], ['app1', true, '$d'], ['app-2', false, null]]);
+  assert.equal(parseScenario('x.scenario', `date 2026-01-05\n08:00:00 U1 ${event} => 201`).callers,
+    []);
+});
+
 test('splits a line into words', () => {
   const words = splitWords(`a "b \\u00fa\\"" 'c "d" => e' [F: "g"], h="i j" k`);
   assert.equal(words.map(({ kind, text }) => [kind, text]), [
@@ -125,6 +140,9 @@ test('every slip of an event is told with its place and what is allowed', () => 
     ['08:00:00 U1 from 1.1.1.1 posts \'{}\' to /otp/request => 400', /only "someone" posts/],
     ['08:00:00 "U1 from 1.1.1.1 requests a => 201', /unclosed quote or bracket: "U1/],
     ['08:00:00 "\\U1" from 1.1.1.1 requests a => 201', /not a quoted text: "\\U1"/],
+    ['08:00:00 U1 from 1.1.1.1 requests a as caller b => 201', /no "callers" line names b/],
+    ['08:00:00 U1 from 1.1.1.1 requests a as caller "b" => 201', /found "b"; allowed here: a call/],
+    ['08:00:00 U1 from 1.1.1.1 requests a without an address => 201', /only they name addresses/],
     ['07:59:59.999999 U1 from 1.1.1.1 requests a => 201', /time never goes back/],
     ['and operator unlocks U1 a => done', /"operator unlocks U1 a" stands alone/],
     ['policy lock_seconds 1', /"policy" must stand before the first event/],
@@ -168,6 +186,11 @@ test('every slip of the setup is told, all of a file at once', () => {
   for (const row of rows) assert.match(faults, row);
   assert.is(faults.split('\n').length, rows.length, faults);
   assert.is(faultsOf('# nothing'), 'x.scenario:1: no event');
+  for (const names of ['', ' a b a', ' a:read', ' a, b', ` ${'a'.repeat(33)}`]) {
+    const fault = faultsOf(`callers${names}`);
+    assert.match(fault, /^x.scenario:1: found ".*"; allowed here: names such as app1 app2/);
+  }
+  assert.match(faultOf('callers a'), /"callers" must stand before the first event/);
   assert.match(faultsOf('date 2026-01-05', 'and U1 from 1.1.1.1 requests a => 201'),
     /"and" needs an event before it/);
 });

@@ -11,6 +11,8 @@ export type ParsedEvent = Readonly<{
   action: Action;
   times: number;
   process: number | null;
+  caller: string | null;
+  namesAddress: boolean;
   capture: string | null;
 }>;
 
@@ -18,7 +20,9 @@ export type ParsedEvent = Readonly<{
 const TIMES_MAX = 200;
 
 const CAPTURE = /^\$[A-Za-z][A-Za-z0-9_]*$/;
-const MODIFIERS = '"with key K", "with quoted key K", "without a key", "on process N", "as $NAME"';
+const MODIFIERS = '"with key K", "with quoted key K", "without a key", "on process N", "as $NAME",'
+  + ' "as caller NAME", "without an address"';
+const CALLER = /^[A-Za-z0-9_-]{1,32}$/;
 const DEFAULT_TYPE = 'application/json';
 
 /** What an id may be of, known or not: nothing that a path would give a meaning to. */
@@ -31,7 +35,17 @@ const ACTORS = 'a user, "someone", "operator unlocks", "messages sent so far", "
   + ' "deliveries settle"';
 const VERBS = '"requests", "verifies", "asks for the status of", "cancels" or "posts"';
 
-type Modifiers = { key: Key | null; process: number | null; capture: string | null };
+type Modifiers = {
+  key: Key | null;
+  process: number | null;
+  caller: string | null;
+  namesAddress: boolean;
+  capture: string | null;
+};
+
+const NO_MODIFIERS: Modifiers = {
+  key: null, process: null, caller: null, namesAddress: true, capture: null,
+};
 
 /**
  * Reads an event.
@@ -41,9 +55,10 @@ type Modifiers = { key: Key | null; process: number | null; capture: string | nu
 export function parseEvent(text: string): ParsedEvent {
   const words = new WordReader(text);
   const action = parseStageAction(words);
-  const event = action === null ? parseClientEvent(words) : { action };
+  if (action === null) return parseClientEvent(words);
   if (!words.isAtEnd) words.refuse('nothing more');
-  return { times: 1, process: null, capture: null, ...event };
+  const { key, ...modifiers } = NO_MODIFIERS;
+  return { action, times: 1, ...modifiers };
 }
 
 /** Null when it is a client who acts. */
@@ -66,9 +81,13 @@ function parseClientEvent(words: WordReader): ParsedEvent {
   const address = words.needMatch('an IP address', /^[0-9A-Fa-f.:]+$/);
   if (isIP(address) === 0) throw new LineFault(`"${address}" is not an IP address`);
   const action = parseVerb(words, userId, address);
-  const { key, process, capture } = parseModifiers(words);
+  const { key, ...modifiers } = parseModifiers(words);
+  const { caller, namesAddress, capture } = modifiers;
   if (capture !== null && times > 1) throw new LineFault(`${capture} cannot name ${times} answers`);
-  return { action: key === null ? action : { ...action, key }, times, process, capture };
+  if (caller === null && !namesAddress) {
+    throw new LineFault('"without an address" is for callers: only they name addresses');
+  }
+  return { action: key === null ? action : { ...action, key }, times, ...modifiers };
 }
 
 function parseVerb(words: WordReader, userId: string, address: string): ClientAction {
@@ -123,11 +142,15 @@ function parseCode(words: WordReader): TypedCode {
 }
 
 function parseModifiers(words: WordReader): Modifiers {
-  const modifiers: Modifiers = { key: null, process: null, capture: null };
+  const modifiers: Modifiers = { ...NO_MODIFIERS };
   while (!words.isAtEnd) {
     if (modifiers.key === null && takeKey(words, modifiers)) continue;
     if (modifiers.process === null && words.take('on', 'process')) {
       modifiers.process = Number(words.needMatch('a number from 1', /^[1-9]$/));
+    } else if (modifiers.caller === null && words.take('as', 'caller')) {
+      modifiers.caller = words.needMatch('a caller', CALLER);
+    } else if (modifiers.namesAddress && words.take('without', 'an', 'address')) {
+      modifiers.namesAddress = false;
     } else if (modifiers.capture === null && words.take('as')) {
       modifiers.capture = words.needMatch('$NAME', CAPTURE);
     } else words.refuse(`each once: ${MODIFIERS}`);

@@ -10,11 +10,14 @@ import { WordReader } from './words.ts';
 const PROCESSES_MAX = 4;
 
 const TIME = /^([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?$/;
-const ALLOWED = 'a "# comment", "date", "policy", "processes", a time such as 08:00:00, or "and"';
+const ALLOWED = 'a "# comment", "date", "policy", "processes", "callers", a time such as 08:00:00,'
+  + ' or "and"';
+const CALLERS = /^[A-Za-z0-9_-]{1,32}( +[A-Za-z0-9_-]{1,32})*$/;
 
 type Draft = {
   date: string | null;
   processes: number;
+  callers: readonly string[];
   policy: { default: Record<string, number>; purposes: Record<string, Record<string, number>> };
   moments: { at: string; steps: Step[] }[];
   /** What each `$name` was given by, and at which moment. */
@@ -29,7 +32,7 @@ type Draft = {
  */
 export function parseScenario(file: string, text: string): Scenario {
   const draft: Draft = {
-    date: null, processes: 1, policy: { default: {}, purposes: {} }, moments: [],
+    date: null, processes: 1, callers: [], policy: { default: {}, purposes: {} }, moments: [],
     captures: new Map(),
   };
   const faults: string[] = [];
@@ -43,8 +46,8 @@ export function parseScenario(file: string, text: string): Scenario {
   });
   if (faults.length === 0 && draft.moments.length === 0) faults.push(`${file}:1: no event`);
   if (faults.length > 0) throw new ScenarioError(faults.join('\n'));
-  const { processes, moments } = draft;
-  return { file, policy: JSON.stringify(draft.policy), processes, moments };
+  const { processes, callers, moments } = draft;
+  return { file, policy: JSON.stringify(draft.policy), processes, callers, moments };
 }
 
 function parseLine(draft: Draft, line: string, number: number): void {
@@ -54,6 +57,7 @@ function parseLine(draft: Draft, line: string, number: number): void {
   if (first === 'date') parseDate(draft, rest);
   else if (first === 'policy') parsePolicy(draft, rest);
   else if (first === 'processes') parseProcesses(draft, rest);
+  else if (first === 'callers') parseCallers(draft, rest);
   else if (first === 'and' || TIME.test(first)) parseStep(draft, first, rest, number);
   else throw new LineFault(`found "${first}"; allowed here: ${ALLOWED}`);
 }
@@ -86,6 +90,15 @@ function parseProcesses(draft: Draft, rest: string): void {
   if (draft.processes < 1 || draft.processes > PROCESSES_MAX) {
     throw new LineFault(`found "${rest}"; allowed here: a number from 1 to ${PROCESSES_MAX}`);
   }
+}
+
+function parseCallers(draft: Draft, rest: string): void {
+  needSetup(draft, 'callers');
+  const callers = rest.split(/ +/);
+  if (!CALLERS.test(rest) || new Set(callers).size < callers.length) {
+    throw new LineFault(`found "${rest}"; allowed here: names such as app1 app2, each once`);
+  }
+  draft.callers = callers;
 }
 
 function needSetup(draft: Draft, word: string): void {
@@ -130,10 +143,13 @@ function nextTime({ date, moments }: Draft, time: string): string {
  * A code can be typed in, asked about or canceled only after it was sent; answers can be compared
  * within a moment too.
  */
-function checkNames({ captures, processes }: Draft, step: Step, moment: number): void {
-  const { action, capture, expected, process } = step;
+function checkNames({ captures, processes, callers }: Draft, step: Step, moment: number): void {
+  const { action, capture, expected, process, caller } = step;
   if (process !== null && process > processes) {
     throw new LineFault(`process ${process}, but there are only ${processes}`);
+  }
+  if (caller !== null && !callers.includes(caller)) {
+    throw new LineFault(`no "callers" line names ${caller}`);
   }
   if (capture !== null && captures.has(capture)) throw new LineFault(`${capture} is named twice`);
   const name = nameIn(action);

@@ -88,6 +88,10 @@ export type Step = Readonly<{
   times: number;
   /** From 1; null: the processes take turns. */
   process: number | null;
+  /** Whose key it is sent with; null: without one. */
+  caller: string | null;
+  /** False when a caller names no client address. */
+  namesAddress: boolean;
   /** The name that the answer, and the code that it announced, get. */
   capture: string | null;
   expectedText: string;
@@ -104,6 +108,8 @@ export type Scenario = Readonly<{
   /** The text of a policy file (src/otp/policy-file.ts). */
   policy: string;
   processes: number;
+  /** Those who have keys; none: the endpoints are public. */
+  callers: readonly string[];
   moments: readonly Moment[];
 }>;
 

@@ -7,6 +7,7 @@ import { parsePolicies } from '../../src/otp/policy-file.ts';
 import type { Policies } from '../../src/otp/policy.ts';
 import type { Message } from '../../src/otp/channel.ts';
 import { unlockPair } from '../../src/otp/unlock.ts';
+import { newCallers } from '../harness/callers.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { startServiceProcess } from '../harness/processes.ts';
@@ -32,6 +33,8 @@ type Server = Readonly<{
 export type Stage = Readonly<{
   /** The port of a process, from 1; null: the next one, in turn. */
   portOf: (process: number | null) => number;
+  /** What a caller sends to be let in. */
+  headersOf: (caller: string) => Record<string, string>;
   /** Moves every clock. Called again with the same time, it makes the messages complete. */
   setClock: (at: string) => Promise<void>;
   /** What an operator does; false when nothing is known of the pair. */
@@ -50,16 +53,19 @@ export type Stage = Readonly<{
 }>;
 
 /** Starts what a scenario needs: its policy, its number of processes, an empty database. */
-export async function openStage({ policy, processes }: Scenario): Promise<Stage> {
+export async function openStage({ policy, processes, callers }: Scenario): Promise<Stage> {
   const parsed = parsePolicies(policy);
   if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
   const { policies } = parsed;
   const database = await createTestDatabase();
-  const servers = await startServers(database, { policy, policies, processes });
+  const { apiKeys: keys, headersOf } = newCallers(callers);
+  const apiKeys = callers.length === 0 ? undefined : keys;
+  const servers = await startServers(database, { policy, policies, processes, apiKeys });
   const messages = (): Message[] => servers.flatMap((server) => server.messages);
   let turn = 0;
   return {
     policies,
+    headersOf,
     portOf: (process) => {
       const index = process === null ? turn++ % servers.length : process - 1;
       return servers[index]!.port;
@@ -98,15 +104,20 @@ async function poll<T>(look: () => T | Promise<T>, isEnough: (found: T) => boole
   }
 }
 
-type Settings = Readonly<{ policy: string; policies: Policies; processes: number }>;
+type Settings = Readonly<{
+  policy: string;
+  policies: Policies;
+  processes: number;
+  apiKeys: string | undefined;
+}>;
 
 /** Several are all started, or none is left running. */
 async function startServers(
   database: TestDatabase,
-  { policy, policies, processes }: Settings,
+  settings: Settings,
 ): Promise<Server[]> {
-  const starts = processes === 1 ? [startHere(database, policies)]
-    : startProcesses(database, policy, processes);
+  const starts = settings.processes === 1 ? [startHere(database, settings)]
+    : startProcesses(database, settings);
   const results = await Promise.allSettled(starts);
   const servers = results.flatMap((result) => result.status === 'fulfilled' ? [result.value] : []);
   const failed = results.find((result) => result.status === 'rejected');
@@ -123,9 +134,12 @@ async function closeAll(database: TestDatabase, servers: readonly Server[]): Pro
   }
 }
 
-async function startHere({ pool }: TestDatabase, policies: Policies): Promise<Server> {
+async function startHere(
+  { pool }: TestDatabase,
+  { policies, apiKeys }: Settings,
+): Promise<Server> {
   const mood: ChannelMood = { verdict: 'accepted' };
-  const { port, messages, close } = await startTestService({ pool, policies, mood });
+  const { port, messages, close } = await startTestService({ pool, policies, mood, apiKeys });
   return {
     port,
     messages,
@@ -137,12 +151,12 @@ async function startHere({ pool }: TestDatabase, policies: Policies): Promise<Se
 
 function startProcesses(
   { settings }: TestDatabase,
-  policy: string,
-  count: number,
+  { policy, processes, apiKeys }: Settings,
 ): Promise<Server>[] {
   const secrets = newSecretsText();
-  return Array.from({ length: count }, async () => {
-    const { stop, ...process } = await startServiceProcess({ settings, secrets, policy });
+  const options = { settings, secrets, policy, apiKeys };
+  return Array.from({ length: processes }, async () => {
+    const { stop, ...process } = await startServiceProcess(options);
     return { ...process, close: stop };
   });
 }

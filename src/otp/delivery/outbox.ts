@@ -28,7 +28,7 @@ import type { Parcel } from './parcel.ts';
 /** A message that went by another channel than its code's row names. */
 export type Rerouted = Readonly<{ otpId: Hex; userId: string; channel: string }>;
 
-/** A code whose message no channel will take; the address is null when it is not known any more. */
+/** A code whose message no channel will take; a null address is not known, or was not counted. */
 export type Failed = Readonly<{ otpId: Hex; bundleId: Hex; address: string | null }>;
 
 /** What the outbox needs. */

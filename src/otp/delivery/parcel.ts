@@ -12,7 +12,7 @@ const ATTEMPTS_BEFORE_NEXT = 3;
 export class Parcel {
   readonly message: Message;
   /** Of the client that asked for the code: its quota point may have to be given back. */
-  readonly address: string;
+  readonly address: string | null;
   /** The channel that the code's row names. */
   readonly planned: string;
   readonly bundle: Bundle;

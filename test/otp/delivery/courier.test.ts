@@ -66,10 +66,10 @@ test('when all have refused the code is closed, and its points are given back', 
   await stage.untilEmpty();
   const code = channels[0]!.sent[0]!.code;
   const verified = await process.service.verify(
-    { userId: 'U1', purpose: 'login', code, key: null }, () => true);
+    { userId: 'U1', purpose: 'login', code, key: null, caller: null }, () => true);
   assert.is(verified.kind, 'expired');
   const { limits } = await stage.issue(process, 'U1');
-  assert.equal([limits.user.remaining, limits.address.remaining], [2, 7]);
+  assert.equal([limits.user.remaining, limits.address?.remaining], [2, 7]);
   assert.equal(eventsOf(process.notes).slice(0, 3),
     ['delivery_refused', 'delivery_refused', 'delivery_failed']);
 });
@@ -82,7 +82,7 @@ test('no more points are given back than the limit has', async () => {
     await stage.untilEmpty();
   }
   const outcome = await process.service.issue({
-    userId: 'U1', purpose: 'login', address: '10.0.0.2', key: 'k', acceptLanguage: '',
+    userId: 'U1', purpose: 'login', address: '10.0.0.2', key: 'k', caller: null, acceptLanguage: '',
   }, () => true);
   assert.is(outcome.kind, 'limited');
 });
@@ -263,7 +263,8 @@ test('one transaction of many codes needs few rows, each with at most 64 message
   const process = stage.process([scripted('sms', () => new Promise(() => {}))]);
   const users = Array.from({ length: 100 }, (_, index) => `v${index}`);
   await Promise.all(users.map((userId, index) => process.service.issue({
-    userId, purpose: 'login', address: `10.1.0.${index}`, key: userId, acceptLanguage: '',
+    userId, purpose: 'login', address: `10.1.0.${index}`, key: userId, caller: null,
+    acceptLanguage: '',
   }, () => true)));
   const rows = await stage.database.query('SELECT LENGTH(otp_ids) DIV 16 AS n FROM outbox');
   const counts = rows.map(({ n }) => Number(n));

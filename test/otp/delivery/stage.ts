@@ -95,7 +95,8 @@ export class Stage {
     purpose = 'login',
   ): Promise<Extract<IssueOutcome, { kind: 'issued' }>> {
     const outcome = await service.issue({
-      userId, purpose, address: '10.0.0.1', key: this.newName('k'), acceptLanguage: '',
+      userId, purpose, address: '10.0.0.1', key: this.newName('k'), caller: null,
+      acceptLanguage: '',
     }, () => true);
     if (outcome.kind !== 'issued') throw new Error(`not issued: ${outcome.kind}`);
     return outcome;

@@ -1,0 +1,28 @@
+/** Callers with keys, for tests; their keys and digests are noted for the leak test. */
+import { newKey, SCOPES } from '../../src/http/api-keys.ts';
+import type { Scope } from '../../src/http/api-keys.ts';
+import { noteKey } from './trail.ts';
+
+/** Those who may call a service under test. */
+export type TestCallers = Readonly<{
+  /** As in API_KEYS. */
+  apiKeys: string;
+  /** The Authorization of a caller. */
+  headersOf: (name: string) => Record<string, string>;
+}>;
+
+/** Makes a key for each name, good for everything unless scopes are given. */
+export function newCallers(
+  names: readonly string[],
+  scopes: readonly Scope[] = SCOPES,
+): TestCallers {
+  const keys = new Map(names.map((name) => [name, newKey({ name, scopes })]));
+  for (const { key, entry } of keys.values()) {
+    noteKey(key);
+    noteKey(entry.split(':')[2]!);
+  }
+  return {
+    apiKeys: [...keys.values()].map(({ entry }) => entry).join(','),
+    headersOf: (name) => ({ Authorization: `Bearer ${keys.get(name)!.key}` }),
+  };
+}

@@ -1,0 +1,144 @@
+/**
+ * Races of callers over two processes, with exact counts. OTPD_TEST_RACES sets how often each is
+ * run.
+ */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { SessionPool } from '../../src/db/pool.ts';
+import { openSession } from '../../src/db/session.ts';
+import type { Session } from '../../src/db/session.ts';
+import { newCallers } from '../harness/callers.ts';
+import { closeClient, post } from '../harness/client.ts';
+import type { Reply } from '../harness/client.ts';
+import { createTestDatabase } from '../harness/database.ts';
+import { startTestService } from '../harness/service.ts';
+import { atOnce, fresh, freshAddress, startFleet, tally } from './traffic.ts';
+import type { Fleet } from './traffic.ts';
+
+/** Each costs a third of a second; those of the same rules without callers are run more often. */
+const RUNS = Math.ceil(Number(process.env.OTPD_TEST_RACES ?? 100) / 4);
+
+const NAMES = ['app1', 'app2'];
+const { apiKeys, headersOf } = newCallers(NAMES);
+
+let fleet: Fleet;
+
+test.before(async () => { fleet = await startFleet(2, 32, apiKeys); });
+test.after(async () => {
+  closeClient();
+  await fleet.stop();
+});
+
+type Ask = Readonly<{ user?: string; address?: string; caller: string; key?: string }>;
+
+let turn = 0;
+
+function request({ user = fresh('u'), address, caller, key = fresh('k') }: Ask): Promise<Reply> {
+  turn += 1;
+  const { port } = fleet.services[turn % fleet.services.length]!;
+  const headers = { ...headersOf(caller),
+    ...(address === undefined ? {} : { 'X-Client-IP': address }) };
+  const body = { user_id: user, purpose: 'login' };
+  // What a proxy would say of the connection is no word of the caller.
+  return post({ port, path: '/otp/request', body, key, address: '10.255.255.255', headers });
+}
+
+/** The callers in turn, so that each asks at both processes. */
+function callerOf(index: number): string {
+  return NAMES[Math.floor(index / 2) % 2]!;
+}
+
+function race(name: string, work: () => Promise<void>): void {
+  test(`${name}, ${RUNS} times`, async () => {
+    for (let run = 1; run <= RUNS; run += 1) {
+      await work().catch((error: Error) => {
+        error.message = `run ${run}: ${error.message}`;
+        throw error;
+      });
+    }
+  });
+}
+
+race('60 users at once from one named address, by two callers: 8 codes', async () => {
+  const address = freshAddress();
+  const forms = [address, `::ffff:${address}`];
+  const replies = await atOnce(60, (index) =>
+    request({ address: forms[index % 3 === 0 ? 1 : 0]!, caller: callerOf(index) }));
+  assert.equal(tally(replies), { 201: 8, '429 rate_limit_exceeded': 52 });
+});
+
+race('60 users at once without an address: 60 codes, and no address is written', async () => {
+  const count = async (): Promise<unknown> =>
+    (await fleet.database.query('SELECT COUNT(*) AS n FROM ip_rate_limits'))[0]?.n;
+  const before = await count();
+  const replies = await atOnce(60, (index) => request({ caller: callerOf(index) }));
+  assert.equal(tally(replies), { 201: 60 });
+  assert.is(await count(), before);
+});
+
+race('addresses named and not named at once: 8 codes for each, all for the rest', async () => {
+  const addresses = [freshAddress(), freshAddress(), undefined];
+  const replies = await atOnce(60, (index) => {
+    const address = addresses[index % 3];
+    return request({ caller: callerOf(index), ...(address === undefined ? {} : { address }) });
+  });
+  assert.equal(tally(replies), { 201: 36, '429 rate_limit_exceeded': 24 });
+});
+
+race('60 requests of one user at once by two callers, with and without addresses: 3 codes',
+  async () => {
+    const user = fresh('u');
+    const replies = await atOnce(60, (index) => request({ user, caller: callerOf(index),
+      ...(index % 3 === 0 ? {} : { address: freshAddress() }) }));
+    assert.equal(tally(replies), { 201: 3, '429 rate_limit_exceeded': 57 });
+  });
+
+race('25 repeats of one key by each of two callers at once: two codes', async () => {
+  const user = fresh('u');
+  const key = fresh('k');
+  const replies = await atOnce(50, async (index) =>
+    ({ caller: callerOf(index), reply: await request({ user, caller: callerOf(index), key }) }));
+  assert.equal(tally(replies.map(({ reply }) => reply)), { 201: 50 });
+  const idsOf = (name: string): Set<unknown> => new Set(replies
+    .filter(({ caller }) => caller === name).map(({ reply }) => reply.body.otp_id));
+  assert.equal([idsOf('app1').size, idsOf('app2').size], [1, 1]);
+  assert.not.equal([...idsOf('app1')], [...idsOf('app2')]);
+});
+
+/** A session that notes the statements it is given. */
+function noting(session: Session, notes: string[]): Session {
+  return {
+    ...session,
+    run: (name, sql, values) => {
+      notes.push(sql);
+      return session.run(name, sql, values);
+    },
+    runAll: (name, statements) => {
+      notes.push(...statements.map(({ sql }) => sql));
+      return session.runAll(name, statements);
+    },
+  };
+}
+
+test('without an address no statement names a table of addresses', async () => {
+  const database = await createTestDatabase();
+  const notes: string[] = [];
+  const open = async (): Promise<Session> => noting(await openSession(database.settings), notes);
+  const pool = new SessionPool(open, 4);
+  const service = await startTestService({ pool, apiKeys });
+  // Fewer than a sweep comes after, which looks at every table.
+  const replies: Reply[] = [];
+  for (const key of ['a', 'b', 'c', 'd', 'a', 'd']) {
+    const body = { user_id: 'U1', purpose: 'login' };
+    replies.push(await post({ port: service.port, path: '/otp/request', body, key,
+      headers: headersOf('app1') }));
+  }
+  await service.close();
+  pool.close();
+  database.close();
+  assert.equal(replies.map(({ status }) => status), [201, 201, 201, 429, 201, 429]);
+  assert.ok(notes.some((sql) => sql.includes('otps')));
+  assert.equal(notes.filter((sql) => /ip_rate/.test(sql)), []);
+});
+
+test.run();
