@@ -12,7 +12,8 @@ const USUAL_SCOPES = 'request+verify+read';
  * @param given `new NAME [SCOPES]`
  * @throws UsageError when it cannot be made of these
  */
-export function makeKey([verb, name, scopesText = USUAL_SCOPES, ...rest]: readonly string[]): Report {
+export function makeKey(given: readonly string[]): Report {
+  const [verb, name, scopesText = USUAL_SCOPES, ...rest] = given;
   if (verb !== 'new' || name === undefined || rest.length > 0) {
     throw new UsageError('key takes: new NAME [SCOPES]');
   }

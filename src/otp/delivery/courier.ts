@@ -10,7 +10,7 @@ import type { Bundle } from './bundle.ts';
 import type { DeliveryCounts } from './delivery-metrics.ts';
 import type { NoteDelivery } from './note.ts';
 import { OutboxQueue } from './outbox-queue.ts';
-import type { Failed, Outbox, Rerouted } from './outbox.ts';
+import type { Outbox, Rerouted } from './outbox.ts';
 import { Parcel } from './parcel.ts';
 import { Sender } from './sender.ts';
 
@@ -86,11 +86,6 @@ export class Courier {
     if (this.#isStopping) return;
     for (const one of bundle.open) this.#ready.push(new Parcel(one, bundle, isInDoubt));
     this.#pump();
-  }
-
-  /** Closes the codes of messages that cannot be read, so that nobody can send them. */
-  async giveUp(failed: readonly Failed[]): Promise<void> {
-    await Promise.all(failed.map((one) => this.#queue.fail(one)));
   }
 
   /**

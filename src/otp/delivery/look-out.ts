@@ -92,7 +92,7 @@ export class LookOut {
     const bundle = new Bundle(bundleId, list, lease);
     if (messages !== null) return courier.dispatch(bundle, true);
     for (const otpId of otpIds) note({ event: 'delivery_unreadable', otpId });
-    await courier.giveUp(otpIds.map((otpId) => ({ otpId, bundleId, address: null })));
+    await outbox.fail(otpIds.map((otpId) => ({ otpId, bundleId, address: null })));
     counts.failed.unreadable += otpIds.length;
     await outbox.save([bundle], []);
   }
