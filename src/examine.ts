@@ -1,10 +1,10 @@
 /** `otpd doctor`: gathers what serve would use, and has it judged. */
-import { examineDatabase } from './commands/doctor/database.ts';
-import { reportFindings } from './commands/doctor/doctor.ts';
-import { warn } from './commands/doctor/finding.ts';
-import type { Finding } from './commands/doctor/finding.ts';
-import { judgeDelivery, judgeFaults, judgeSettings } from './commands/doctor/settings.ts';
-import type { Report } from './commands/report.ts';
+import { examineDatabase } from './otp/commands/doctor/database.ts';
+import { reportFindings } from './otp/commands/doctor/doctor.ts';
+import { warn } from './otp/commands/doctor/finding.ts';
+import type { Finding } from './otp/commands/doctor/finding.ts';
+import { judgeDelivery, judgeFaults, judgeSettings } from './otp/commands/doctor/settings.ts';
+import type { Report } from './otp/commands/report.ts';
 import { ConfigError } from './config-reader.ts';
 import type { Environment } from './config-reader.ts';
 import { readConfig, readEnvironment, readServeConfig } from './config.ts';

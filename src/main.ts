@@ -11,7 +11,7 @@ import type { SessionPool } from './db/pool.ts';
 import { Sweeper } from './db/sweep.ts';
 import { createRoutes } from './http/router.ts';
 import { createHttpServer } from './http/server.ts';
-import type { Family } from './metrics/family.ts';
+import type { Family } from './db/metrics/family.ts';
 import { openAdmin } from './open-admin.ts';
 import type { Admin } from './open-admin.ts';
 import { openChannels } from './open-channels.ts';

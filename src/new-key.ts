@@ -1,6 +1,6 @@
 /** `otpd key new`: makes a key for a caller. It is printed once, and kept nowhere. */
-import { UsageError } from './commands/report.ts';
-import type { Report } from './commands/report.ts';
+import { UsageError } from './otp/commands/report.ts';
+import type { Report } from './otp/commands/report.ts';
 import { nameFault, newKey, parseScopes, SCOPES } from './http/api-keys.ts';
 
 /** What most callers do. */

@@ -8,8 +8,8 @@ import { createAdminRoutes } from './http/admin.ts';
 import { ADMIN_LIMITS } from './http/limits.ts';
 import { createHttpServer } from './http/server.ts';
 import { parseTrustedProxies } from './http/trusted-proxies.ts';
-import { encodeFamilies, METRICS_CONTENT_TYPE } from './metrics/encode.ts';
-import type { Family } from './metrics/family.ts';
+import { encodeFamilies, METRICS_CONTENT_TYPE } from './db/metrics/encode.ts';
+import type { Family } from './db/metrics/family.ts';
 import { logFault, sayWhere } from './terminal.ts';
 
 /** What it tells of. */

@@ -1,11 +1,11 @@
 /** The commands of the operator: what each takes, what it needs, and how its end is printed. */
 import { parseArgs } from 'node:util';
-import { cancel, checkOtpId } from './commands/cancel.ts';
-import { newSecret } from './commands/new-secret.ts';
-import { UsageError } from './commands/report.ts';
-import type { Report } from './commands/report.ts';
-import { show } from './commands/show.ts';
-import { unlock } from './commands/unlock.ts';
+import { cancel, checkOtpId } from './otp/commands/cancel.ts';
+import { newSecret } from './otp/commands/new-secret.ts';
+import { UsageError } from './otp/commands/report.ts';
+import type { Report } from './otp/commands/report.ts';
+import { show } from './otp/commands/show.ts';
+import { unlock } from './otp/commands/unlock.ts';
 import { readConfig, readEnvironment } from './config.ts';
 import type { Config } from './config.ts';
 import { examine } from './examine.ts';

@@ -1,8 +1,8 @@
 /** What a process tells of itself: how late its events are, and its memory. */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { elapsedMs } from './db/running-clock.ts';
-import { processGauge } from './metrics/family.ts';
-import type { Family, Source } from './metrics/family.ts';
+import { processGauge } from './db/metrics/family.ts';
+import type { Family, Source } from './db/metrics/family.ts';
 
 /** How often the delay is measured. */
 const RESOLUTION_MS = 20;

@@ -1,10 +1,10 @@
 /** What workers have counted, as the first process asks them for it. */
 import cluster from 'node:cluster';
 import type { Worker } from 'node:cluster';
-import { counter, gauge } from './metrics/family.ts';
-import type { Family, Source } from './metrics/family.ts';
-import { mergeCounted, withoutGauges } from './metrics/merge.ts';
-import type { Counted } from './metrics/merge.ts';
+import { counter, gauge } from './db/metrics/family.ts';
+import type { Family, Source } from './db/metrics/family.ts';
+import { mergeCounted, withoutGauges } from './db/metrics/merge.ts';
+import type { Counted } from './db/metrics/merge.ts';
 
 /** A worker that does not answer by then is shown as it was last. */
 const ANSWER_TIMEOUT_MS = 500;

@@ -2,8 +2,8 @@
 import cluster from 'node:cluster';
 import type { Worker } from 'node:cluster';
 import { once } from 'node:events';
-import type { Family } from './metrics/family.ts';
-import { mergeCounted } from './metrics/merge.ts';
+import type { Family } from './db/metrics/family.ts';
+import { mergeCounted } from './db/metrics/merge.ts';
 import { WorkerCounts, workersFamilies } from './worker-metrics.ts';
 
 /** Processes that serve. */

@@ -1,6 +1,6 @@
 /** What the database layer counts: transactions that did not go smoothly, and its sessions. */
-import { counter, gauge } from '../metrics/family.ts';
-import type { Family } from '../metrics/family.ts';
+import { counter, gauge } from './metrics/family.ts';
+import type { Family } from './metrics/family.ts';
 import type { SessionPool } from './pool.ts';
 import type { StatementError } from './statement-error.ts';
 

@@ -1,5 +1,5 @@
 /** What is measured of a collector: how long its lists are, and how many wait. */
-import { Histogram } from '../metrics/histogram.ts';
+import { Histogram } from './metrics/histogram.ts';
 
 /** Items: from a lone request to the longest list. */
 const BOUNDS: readonly number[] = Object.freeze([1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);

@@ -1,6 +1,6 @@
 /** What is counted of dead rows: those that were removed, and how long they had lain. */
-import { counter, processGauge } from '../metrics/family.ts';
-import type { Family } from '../metrics/family.ts';
+import { counter, processGauge } from './metrics/family.ts';
+import type { Family } from './metrics/family.ts';
 
 /** The counts of one process's walks. */
 export class SweepCounts {

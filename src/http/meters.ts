@@ -1,7 +1,7 @@
 /** What the HTTP layer counts: the answers of each route, and how long they took. */
-import { counter, histogram } from '../metrics/family.ts';
-import type { Family } from '../metrics/family.ts';
-import { Histogram } from '../metrics/histogram.ts';
+import { counter, histogram } from '../db/metrics/family.ts';
+import type { Family } from '../db/metrics/family.ts';
+import { Histogram } from '../db/metrics/histogram.ts';
 import { STATUS } from './status.ts';
 import type { AdminCode, Code } from './status.ts';
 

@@ -1,7 +1,7 @@
 /** What the rules come to, counted: codes, refusals, locks, and the lists that requests go in. */
 import { QueueMeter } from '../db/queue-meter.ts';
-import { counter, gauge, histogram } from '../metrics/family.ts';
-import type { Family } from '../metrics/family.ts';
+import { counter, gauge, histogram } from '../db/metrics/family.ts';
+import type { Family } from '../db/metrics/family.ts';
 import type { IssueOutcome, VerifyOutcome } from './outcome.ts';
 
 /** The collectors, by the names of their work. */

@@ -1,6 +1,6 @@
 /** What the delivery of messages counts. */
-import { counter, gauge } from '../../metrics/family.ts';
-import type { Family } from '../../metrics/family.ts';
+import { counter, gauge } from '../../db/metrics/family.ts';
+import type { Family } from '../../db/metrics/family.ts';
 import type { Channel, ChannelName, Verdict } from '../channel.ts';
 
 /** Why a code was closed: no channel took its message, or it could not be read. */

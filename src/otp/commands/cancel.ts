@@ -1,8 +1,8 @@
 /** `otpd cancel OTP_ID`: what DELETE /otp/{otp_id} does. */
-import type { SessionPool } from '../db/pool.ts';
-import { cancelCodes } from '../otp/cancel-codes.ts';
-import type { CancelOutcome } from '../otp/outcome.ts';
-import type { Secrets } from '../otp/secrets.ts';
+import type { SessionPool } from '../../db/pool.ts';
+import { cancelCodes } from '../cancel-codes.ts';
+import type { CancelOutcome } from '../outcome.ts';
+import type { Secrets } from '../secrets.ts';
 import { UsageError } from './report.ts';
 import type { Report } from './report.ts';
 

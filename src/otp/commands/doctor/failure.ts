@@ -1,7 +1,7 @@
 /** What stood in the way of looking at the database, and what to do about it. */
-import type { DatabaseSettings } from '../../db/session.ts';
-import { StatementError } from '../../db/statement-error.ts';
-import { Unavailable } from '../../db/unavailable.ts';
+import type { DatabaseSettings } from '../../../db/session.ts';
+import { StatementError } from '../../../db/statement-error.ts';
+import { Unavailable } from '../../../db/unavailable.ts';
 import { fault } from './finding.ts';
 import type { Finding } from './finding.ts';
 

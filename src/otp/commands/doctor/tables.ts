@@ -1,5 +1,5 @@
 /** Whether the tables are as the schema files make them. */
-import type { ColumnLayout, Layout, TableLayout } from '../../db/table-layout.ts';
+import type { ColumnLayout, Layout, TableLayout } from '../../../db/table-layout.ts';
 import { fault, ok, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 

@@ -1,6 +1,6 @@
 /** Whether this machine and the database agree on the time. */
-import { MICROSECONDS_PER_SECOND } from '../../db/instant.ts';
-import type { Instant } from '../../db/instant.ts';
+import { MICROSECONDS_PER_SECOND } from '../../../db/instant.ts';
+import type { Instant } from '../../../db/instant.ts';
 import { ok, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 

@@ -1,10 +1,10 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { encodeFamilies } from '../../src/metrics/encode.ts';
-import { counter, gauge, histogram, processGauge } from '../../src/metrics/family.ts';
-import { Histogram } from '../../src/metrics/histogram.ts';
-import { mergeCounted, withoutGauges } from '../../src/metrics/merge.ts';
-import { parseExposition, valueOf } from '../harness/exposition.ts';
+import { encodeFamilies } from '../../../src/db/metrics/encode.ts';
+import { counter, gauge, histogram, processGauge } from '../../../src/db/metrics/family.ts';
+import { Histogram } from '../../../src/db/metrics/histogram.ts';
+import { mergeCounted, withoutGauges } from '../../../src/db/metrics/merge.ts';
+import { parseExposition, valueOf } from '../../harness/exposition.ts';
 
 const ODD = 'a\\b"c\nd,}= é';
 

@@ -1,9 +1,9 @@
 /** `otpd show USER`: limits, locks, wrong attempts and open codes of a user, and no digits. */
-import type { SessionPool } from '../db/pool.ts';
-import type { CodeView, PairView, UserView } from '../otp/describe-user.ts';
-import type { Policies } from '../otp/policy.ts';
-import { showUser } from '../otp/show-user.ts';
-import { timestampOf } from '../otp/timestamp.ts';
+import type { SessionPool } from '../../db/pool.ts';
+import type { CodeView, PairView, UserView } from '../describe-user.ts';
+import type { Policies } from '../policy.ts';
+import { showUser } from '../show-user.ts';
+import { timestampOf } from '../timestamp.ts';
 import type { Report } from './report.ts';
 
 /**

@@ -1,5 +1,5 @@
 /** What is judged of the configuration, without the database. */
-import type { Secrets } from '../../otp/secrets.ts';
+import type { Secrets } from '../../secrets.ts';
 import { fault, ok, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 

@@ -1,7 +1,9 @@
 /** What is judged of a MySQL server: its version, its settings, and what a session of it gets. */
-import { compareVersions, judgeVersion, parseVersionLine } from '../../db/local/mysqld-version.ts';
-import type { ServerFacts, ServerName } from '../../db/server-facts.ts';
-import { SESSION_VARIABLES } from '../../db/session.ts';
+import {
+  compareVersions, judgeVersion, parseVersionLine,
+} from '../../../db/local/mysqld-version.ts';
+import type { ServerFacts, ServerName } from '../../../db/server-facts.ts';
+import { SESSION_VARIABLES } from '../../../db/session.ts';
 import { fault, ok, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 

@@ -1,5 +1,5 @@
 /** What the account may do: all that serving needs, and little more. */
-import type { WriteTrial } from '../../db/try-writes.ts';
+import type { WriteTrial } from '../../../db/try-writes.ts';
 import { fault, ok, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 

@@ -1,23 +1,23 @@
 /** What the doctor makes of what it sees, at the bounds. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { judgeClocks } from '../../src/commands/doctor/clocks.ts';
-import { judgeFailure } from '../../src/commands/doctor/failure.ts';
-import type { Finding } from '../../src/commands/doctor/finding.ts';
-import { reportFindings } from '../../src/commands/doctor/doctor.ts';
-import { fault, ok, warn } from '../../src/commands/doctor/finding.ts';
+import { judgeClocks } from '../../../src/otp/commands/doctor/clocks.ts';
+import { judgeFailure } from '../../../src/otp/commands/doctor/failure.ts';
+import type { Finding } from '../../../src/otp/commands/doctor/finding.ts';
+import { reportFindings } from '../../../src/otp/commands/doctor/doctor.ts';
+import { fault, ok, warn } from '../../../src/otp/commands/doctor/finding.ts';
 import {
   judgeDurability, judgeReadOnly, judgeRoom, judgeServerName, judgeSession,
-} from '../../src/commands/doctor/server.ts';
-import { judgeDelivery, judgeSettings } from '../../src/commands/doctor/settings.ts';
-import { judgeTables } from '../../src/commands/doctor/tables.ts';
-import { readSchemaFiles } from '../../src/db/schema-files.ts';
-import type { ServerFacts } from '../../src/db/server-facts.ts';
-import { SESSION_VARIABLES } from '../../src/db/session.ts';
-import { layoutOf } from '../../src/db/table-layout.ts';
-import { NOW } from '../otp/rows.ts';
-import { settingsFor } from '../harness/database.ts';
-import { newSecretsText, secretsOf } from '../harness/service.ts';
+} from '../../../src/otp/commands/doctor/server.ts';
+import { judgeDelivery, judgeSettings } from '../../../src/otp/commands/doctor/settings.ts';
+import { judgeTables } from '../../../src/otp/commands/doctor/tables.ts';
+import { readSchemaFiles } from '../../../src/db/schema-files.ts';
+import type { ServerFacts } from '../../../src/db/server-facts.ts';
+import { SESSION_VARIABLES } from '../../../src/db/session.ts';
+import { layoutOf } from '../../../src/db/table-layout.ts';
+import { NOW } from '../rows.ts';
+import { settingsFor } from '../../harness/database.ts';
+import { newSecretsText, secretsOf } from '../../harness/service.ts';
 
 const MEGABYTE = 1024 * 1024;
 

@@ -1,7 +1,7 @@
 /** `otpd unlock USER PURPOSE`: ends a lock and forgets the wrong attempts. */
-import type { PairName } from '../db/otps.ts';
-import type { SessionPool } from '../db/pool.ts';
-import { unlockPair } from '../otp/unlock.ts';
+import type { PairName } from '../../db/otps.ts';
+import type { SessionPool } from '../../db/pool.ts';
+import { unlockPair } from '../unlock.ts';
 import type { Report } from './report.ts';
 
 /**

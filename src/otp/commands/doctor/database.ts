@@ -1,16 +1,16 @@
 /** What is looked at in the database, in order: who cannot connect learns why, and no more. */
-import type { Instant } from '../../db/instant.ts';
-import { describeNewer, readSchemaStatus } from '../../db/migrate.ts';
-import type { SessionPool } from '../../db/pool.ts';
-import { readLayout } from '../../db/read-layout.ts';
-import { readSchemaFiles } from '../../db/schema-files.ts';
+import type { Instant } from '../../../db/instant.ts';
+import { describeNewer, readSchemaStatus } from '../../../db/migrate.ts';
+import type { SessionPool } from '../../../db/pool.ts';
+import { readLayout } from '../../../db/read-layout.ts';
+import { readSchemaFiles } from '../../../db/schema-files.ts';
 import {
   readGrants, readServerClock, readServerFacts, readServerName, readTableBytes,
-} from '../../db/server-facts.ts';
-import { NO_SETUP_SQL, openSession } from '../../db/session.ts';
-import type { DatabaseSettings, Session } from '../../db/session.ts';
-import { layoutOf } from '../../db/table-layout.ts';
-import { tryWrites } from '../../db/try-writes.ts';
+} from '../../../db/server-facts.ts';
+import { NO_SETUP_SQL, openSession } from '../../../db/session.ts';
+import type { DatabaseSettings, Session } from '../../../db/session.ts';
+import { layoutOf } from '../../../db/table-layout.ts';
+import { tryWrites } from '../../../db/try-writes.ts';
 import { judgeClocks } from './clocks.ts';
 import { judgeFailure } from './failure.ts';
 import { fault, ok } from './finding.ts';

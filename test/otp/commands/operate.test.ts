@@ -1,11 +1,11 @@
 /** The commands of the operator as processes: exit statuses, one object or text, no secret. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { parseSecrets } from '../../src/otp/secrets.ts';
-import { closeClient, post } from '../harness/client.ts';
-import { objectOf, runCommand, variablesFor } from '../harness/command.ts';
-import { createTestDatabase, newDatabaseName } from '../harness/database.ts';
-import { secretsOf, startTestService } from '../harness/service.ts';
+import { parseSecrets } from '../../../src/otp/secrets.ts';
+import { closeClient, post } from '../../harness/client.ts';
+import { objectOf, runCommand, variablesFor } from '../../harness/command.ts';
+import { createTestDatabase, newDatabaseName } from '../../harness/database.ts';
+import { secretsOf, startTestService } from '../../harness/service.ts';
 
 test.after(closeClient);
 

@@ -1,6 +1,6 @@
 /** `otpd secret new [ID]`: draws a server secret. It needs no database and no configuration. */
-import { drawRandom } from '../otp/draw.ts';
-import { drawSecret, isSecretId, SECRET_ID_RULE } from '../otp/secrets.ts';
+import { drawRandom } from '../draw.ts';
+import { drawSecret, isSecretId, SECRET_ID_RULE } from '../secrets.ts';
 import { UsageError } from './report.ts';
 import type { Report } from './report.ts';
 

@@ -1,19 +1,19 @@
 /** `otpd show`, `unlock` and `cancel` on a real service whose clock is moved. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { cancel } from '../../src/commands/cancel.ts';
-import type { Report } from '../../src/commands/report.ts';
-import { show } from '../../src/commands/show.ts';
-import { unlock } from '../../src/commands/unlock.ts';
-import { lockOtps } from '../../src/db/otps.ts';
-import { transaction } from '../../src/db/transaction.ts';
-import { createPolicies } from '../../src/otp/policy.ts';
-import { closeClient, post } from '../harness/client.ts';
-import { createTestDatabase } from '../harness/database.ts';
-import type { TestDatabase } from '../harness/database.ts';
-import { newSecretsText, secretsOf, startTestService } from '../harness/service.ts';
-import type { TestService } from '../harness/service.ts';
-import { createGate, eventually } from '../harness/waiting.ts';
+import { cancel } from '../../../src/otp/commands/cancel.ts';
+import type { Report } from '../../../src/otp/commands/report.ts';
+import { show } from '../../../src/otp/commands/show.ts';
+import { unlock } from '../../../src/otp/commands/unlock.ts';
+import { lockOtps } from '../../../src/db/otps.ts';
+import { transaction } from '../../../src/db/transaction.ts';
+import { createPolicies } from '../../../src/otp/policy.ts';
+import { closeClient, post } from '../../harness/client.ts';
+import { createTestDatabase } from '../../harness/database.ts';
+import type { TestDatabase } from '../../harness/database.ts';
+import { newSecretsText, secretsOf, startTestService } from '../../harness/service.ts';
+import type { TestService } from '../../harness/service.ts';
+import { createGate, eventually } from '../../harness/waiting.ts';
 
 const policies = createPolicies();
 const secrets = secretsOf(newSecretsText());
