@@ -133,7 +133,7 @@ test('an account that lacks a right, on all tables or on one', async () => {
   await query(`REVOKE DELETE, UPDATE ${of}`);
   const [several, ...others] = await complaints();
   assert.equal(others, []);
-  assert.match(several!, /^fault grants: the account lacks UPDATE on otps, DELETE on otps, /);
+  assert.match(several!, /^fault grants: .* lacks UPDATE on otps, ip_.*; DELETE on otps, /);
   assert.match(several!,
     `GRANT SELECT, INSERT, UPDATE, DELETE ON \`${database}\`.* TO 'serves'@'localhost'`);
   for (const table of ['otps', 'ip_rate_limits', 'ip_rate_overflow', 'idempotency_keys']) {

@@ -18,7 +18,10 @@ export function judgeTrial({ denied, failure }: WriteTrial, account: Account): F
   if (denied.length === 0) {
     return ok('grants', 'SELECT, INSERT, UPDATE and DELETE work on every table');
   }
-  const list = denied.map(({ privilege, table }) => `${privilege} on ${table}`).join(', ');
+  const list = [...new Set(denied.map(({ privilege }) => privilege))].map((privilege) => {
+    const tables = denied.filter((right) => right.privilege === privilege);
+    return `${privilege} on ${tables.map(({ table }) => table).join(', ')}`;
+  }).join('; ');
   const { database, name } = account;
   return fault('grants', `the account lacks ${list}`,
     `GRANT SELECT, INSERT, UPDATE, DELETE ON \`${database}\`.* TO ${name}`);
