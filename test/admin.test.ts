@@ -199,9 +199,12 @@ test('what happened is what is counted', async () => {
   assert.equal(await statusesOf(4, () => request(`U${keys}`)), [201, 201, 201, 201]);
   assert.is(await request('U9'), 429);
   await send({ port: otpd.port, path: `/otp/${'0'.repeat(32)}`, method: 'GET' });
-  await eventually('all are sent', async () =>
-    valueOf(await scrape(), 'otpd_outbox_messages') === 0);
-  const after = await scrape();
+  await eventually('all are sent', () => otpd.codes().length === 8);
+  let after = before;
+  await eventually('all are counted', async () => {
+    after = await scrape();
+    return valueOf(after, 'otpd_outbox_messages') === 0;
+  });
   const grown = (name: string, labels: Record<string, string> = {}): number =>
     valueOf(after, name, labels) - valueOf(before, name, labels);
   const requests = (route: string, status: string): number =>

@@ -52,6 +52,14 @@ test('an own MySQL, by host or by socket', () => {
   assert.is(bySocket.database?.host, null);
 });
 
+test('a second listener only where a port is set for it', () => {
+  assert.is(readConfig({}).admin, null);
+  assert.is(readConfig({ ADMIN_HOST: '0.0.0.0', ADMIN_PORT: '' }).admin, null);
+  assert.equal(readConfig({ ADMIN_PORT: '0' }).admin, { host: '127.0.0.1', port: 0 });
+  assert.equal(readConfig({ ADMIN_HOST: '::1', ADMIN_PORT: '9464' }).admin,
+    { host: '::1', port: 9464 });
+});
+
 test('an empty variable is not set', () => {
   assert.is(readConfig({ DB_HOST: '', PORT: ' ', OTP_SECRETS: '' }).database, null);
 });
@@ -61,6 +69,7 @@ const FAULTS: [Environment, RegExp][] = [
   [{ PORT: '65536' }, /PORT must be a whole number from 0 to 65535/],
   [{ PORT: '80x' }, /PORT must be/],
   [{ PORT: '-1' }, /PORT must be/],
+  [{ ADMIN_PORT: '65536' }, /ADMIN_PORT must be a whole number from 0 to 65535/],
   [{ DB_CONNECTIONS: '0' }, /DB_CONNECTIONS must be a whole number from 1 to 500/],
   [{ ...OWN, DB_SOCKET: '/s' }, /DB_HOST and DB_SOCKET exclude each other/],
   [{ ...OWN, DB_USER: '' }, /DB_USER must be set/],

@@ -3,6 +3,7 @@ import type { SessionPool } from '../../src/db/pool.ts';
 import type { Channel, Message, Verdict } from '../../src/otp/channel.ts';
 import { createDelivery } from '../../src/otp/delivery/delivery.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
+import type { DeliveryCounts } from '../../src/otp/delivery/delivery-metrics.ts';
 import type { NoteDelivery } from '../../src/otp/delivery/note.ts';
 import type { Policies } from '../../src/otp/policy.ts';
 import type { Secrets } from '../../src/otp/secrets.ts';
@@ -33,6 +34,7 @@ export type TestDeliveryParts = Readonly<{
   secrets: Secrets;
   channels: readonly Channel[];
   note?: NoteDelivery;
+  counts?: DeliveryCounts;
 }>;
 
 /** Makes a delivery that has one locale. It looks for what others left once it is started. */

@@ -1,0 +1,157 @@
+/** What the database layer counts, on a real one: lost commits, deadlocks, dead rows. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { dbFamilies } from '../../src/db/db-metrics.ts';
+import { formatInstant, parseInstant } from '../../src/db/instant.ts';
+import type { SessionPool } from '../../src/db/pool.ts';
+import { StatementError } from '../../src/db/statement-error.ts';
+import { sweepFamilies } from '../../src/db/sweep-metrics.ts';
+import { Sweeper } from '../../src/db/sweep.ts';
+import { transaction } from '../../src/db/transaction.ts';
+import type { Transaction } from '../../src/db/transaction.ts';
+import { encodeFamilies } from '../../src/metrics/encode.ts';
+import type { Family } from '../../src/metrics/family.ts';
+import { createPolicies } from '../../src/otp/policy.ts';
+import { createOtpService } from '../../src/otp/service.ts';
+import { createTestDatabase } from '../harness/database.ts';
+import { channelOf, createTestDelivery } from '../harness/delivery.ts';
+import { parseExposition, valueOf } from '../harness/exposition.ts';
+import { newSecretsText, secretsOf } from '../harness/service.ts';
+import { createGate, errorOf } from '../harness/waiting.ts';
+import { ask, createBench, isCommit, rowsBy } from './tampered-sessions.ts';
+import type { Bench } from './tampered-sessions.ts';
+
+const HOUR = 3_600_000_000;
+
+let bench: Bench;
+let pool: SessionPool;
+let id = 0;
+
+test.before(async () => { bench = await createBench(); });
+test.before.each(() => { pool = bench.pool(4); });
+test.after.each(() => bench.closePools());
+test.after(() => bench.database.close());
+
+function value(families: Family[], name: string, labels: Record<string, string> = {}): number {
+  return valueOf(parseExposition(encodeFamilies(families)), name, labels);
+}
+
+function ofPool(name: string, labels: Record<string, string> = {}): number {
+  return value(dbFamilies(pool), name, labels);
+}
+
+async function note(tx: Transaction): Promise<number> {
+  id += 1;
+  await ask(tx, 'note', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
+  return id;
+}
+
+/** Loses the answer to the next COMMIT, which has or has not reached the server. */
+function cutCommit(hasReached: boolean): void {
+  let isDue = true;
+  bench.tamper(async (name, session, proceed) => {
+    if (!isDue || !isCommit(name)) return proceed();
+    isDue = false;
+    if (hasReached) await proceed();
+    session.destroy();
+    throw new StatementError(name, 'CONNECTION_LOST', 0, 'lost');
+  });
+}
+
+test('commits without an answer, and what was found out about them', async () => {
+  for (const hasReached of [true, false]) {
+    cutCommit(hasReached);
+    await transaction(pool, async (tx) => {
+      const own = await note(tx);
+      tx.wasCommitted = {
+        ...rowsBy('find', 'SELECT id FROM notes WHERE id = ? FOR UPDATE', [own]),
+        read: (rows: readonly unknown[]) => rows.length === 1,
+      };
+    });
+  }
+  assert.is(ofPool('otpd_unanswered_commits_total'), 2);
+  assert.is(ofPool('otpd_settled_commits_total', { result: 'committed' }), 1);
+  assert.is(ofPool('otpd_settled_commits_total', { result: 'rolled_back' }), 1);
+  assert.is(ofPool('otpd_transaction_retries_total'), 1);
+  cutCommit(true);
+  await errorOf(transaction(pool, note));
+  assert.is(ofPool('otpd_unanswered_commits_total'), 3);
+  assert.is(ofPool('otpd_settled_commits_total', { result: 'committed' }), 1);
+  assert.is(ofPool('otpd_deadlocks_total'), 0);
+});
+
+test('a deadlock, the transaction that is run again, and the sessions of both', async () => {
+  bench.tamper((_name, _session, proceed) => proceed());
+  const [a, b] = [await transaction(pool, note), await transaction(pool, note)];
+  const gates = [createGate(), createGate()];
+  const lock = (tx: Transaction, which: number) =>
+    ask(tx, 'lock', 'SELECT id FROM notes WHERE id = ? FOR UPDATE', [which]);
+  const cross = (mine: number, theirs: number, index: number) => transaction(pool, async (tx) => {
+    await lock(tx, mine);
+    gates[index]!.open();
+    await gates[1 - index]!.promise;
+    assert.ok(ofPool('otpd_pool_sessions', { state: 'busy' }) >= 1);
+    await lock(tx, theirs);
+  });
+  await Promise.all([cross(a, b, 0), cross(b, a, 1)]);
+  assert.is(ofPool('otpd_deadlocks_total'), 1);
+  assert.is(ofPool('otpd_transaction_retries_total'), 1);
+  assert.is(ofPool('otpd_pool_sessions', { state: 'busy' }), 0);
+  assert.is(ofPool('otpd_pool_sessions', { state: 'idle' }), 2);
+  assert.is(ofPool('otpd_pool_size'), 4);
+});
+
+test('dead rows that were removed, and how long the oldest had been dead', async () => {
+  const database = await createTestDatabase();
+  const parts = { pool: database.pool, policies: createPolicies(),
+    secrets: secretsOf(newSecretsText()) };
+  const channels = [channelOf(() => ({ kind: 'accepted' }))];
+  const delivery = createTestDelivery({ ...parts, channels });
+  const sweeper = new Sweeper();
+  const service = createOtpService({ ...parts, delivery, sweeper });
+  const start = parseInstant('2026-01-05 08:00:00.000000');
+  const codes = async (count: number): Promise<void> => {
+    for (let at = 0; at < count; at += 1) {
+      id += 1;
+      const names = { userId: `u${id}`, address: `10.0.0.${id}`, key: `k${id}` };
+      await service.issue({ ...names, purpose: 'login', acceptLanguage: '' }, () => true);
+    }
+  };
+  database.clock.set(formatInstant(start));
+  await codes(20);
+  database.clock.set(formatInstant(start + 25 * HOUR));
+  await codes(160);
+  const [row] = await database.query('SELECT COUNT(*) AS n FROM idempotency_keys');
+  const ofTable = (name: string) =>
+    value(sweepFamilies(sweeper.counts), name, { table: 'idempotency_keys' });
+  assert.is(ofTable('otpd_swept_rows_total'), 180 - Number(row!.n));
+  assert.is(ofTable('otpd_swept_rows_total'), 20);
+  await delivery.stop(2000);
+  database.close();
+});
+
+test('the age of the oldest dead row is that of the last walk', async () => {
+  const database = await createTestDatabase();
+  const start = parseInstant('2026-01-05 08:00:00.000000');
+  const sweeper = new Sweeper();
+  const walk = async (): Promise<void> => {
+    for (let turn = 0; turn < 5; turn += 1) {
+      const sweep = sweeper.next(8, { userId: 'u', address: '10.0.0.0' })!;
+      await transaction(database.pool, async (tx) => { await tx.ask(sweep.inspect); });
+    }
+  };
+  const age = (table: string) =>
+    value(sweepFamilies(sweeper.counts), 'otpd_oldest_dead_row_seconds', { table });
+  await database.query('INSERT INTO ip_rate_overflow VALUES (?, ?, 1, 1)',
+    ['10.0.0.1', formatInstant(start)]);
+  database.clock.set(formatInstant(start + HOUR));
+  await walk();
+  assert.is(age('ip_rate_overflow'), 2700);
+  assert.is(age('ip_rate_limits'), 0);
+  await database.query('DELETE FROM ip_rate_overflow');
+  await walk();
+  assert.is(age('ip_rate_overflow'), 0);
+  database.close();
+});
+
+test.run();
