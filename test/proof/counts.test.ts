@@ -9,8 +9,8 @@ import { sweepFamilies } from '../../src/db/sweep-metrics.ts';
 import { Sweeper } from '../../src/db/sweep.ts';
 import { transaction } from '../../src/db/transaction.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
-import { encodeFamilies } from '../../src/metrics/encode.ts';
-import type { Family } from '../../src/metrics/family.ts';
+import { encodeFamilies } from '../../src/db/metrics/encode.ts';
+import type { Family } from '../../src/db/metrics/family.ts';
 import { createPolicies } from '../../src/otp/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import { createTestDatabase } from '../harness/database.ts';
@@ -114,7 +114,7 @@ test('dead rows that were removed, and how long the oldest had been dead', async
     for (let at = 0; at < count; at += 1) {
       id += 1;
       const names = { userId: `u${id}`, address: `10.0.0.${id}`, key: `k${id}` };
-      await service.issue({ ...names, purpose: 'login', acceptLanguage: '' }, () => true);
+      await service.issue({ ...names, purpose: 'login', acceptLanguage: '', caller: null }, () => true);
     }
   };
   database.clock.set(formatInstant(start));

@@ -6,7 +6,7 @@ import type { Channel } from '../../../src/otp/channel.ts';
 import { DeliveryCounts, deliveryFamilies } from '../../../src/otp/delivery/delivery-metrics.ts';
 import { createPolicies } from '../../../src/otp/policy.ts';
 import { createOtpService } from '../../../src/otp/service.ts';
-import { encodeFamilies } from '../../../src/metrics/encode.ts';
+import { encodeFamilies } from '../../../src/db/metrics/encode.ts';
 import { createTestDelivery } from '../../harness/delivery.ts';
 import { parseExposition, valueOf } from '../../harness/exposition.ts';
 import { eventually } from '../../harness/waiting.ts';
