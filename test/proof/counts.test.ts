@@ -114,7 +114,8 @@ test('dead rows that were removed, and how long the oldest had been dead', async
     for (let at = 0; at < count; at += 1) {
       id += 1;
       const names = { userId: `u${id}`, address: `10.0.0.${id}`, key: `k${id}` };
-      await service.issue({ ...names, purpose: 'login', acceptLanguage: '', caller: null }, () => true);
+      const asked = { ...names, purpose: 'login', acceptLanguage: '', caller: null };
+      await service.issue(asked, () => true);
     }
   };
   database.clock.set(formatInstant(start));
