@@ -78,11 +78,6 @@ export class RequestLedger {
     this.#firstAnswer ??= answer;
   }
 
-  /** True when no code was issued. */
-  get isUnchanged(): boolean {
-    return this.#firstAnswer === null;
-  }
-
   /** Writes what changed, each row once, each table in one statement; says how to prove it. */
   store(tx: Transaction): void {
     const first = this.#firstAnswer;
