@@ -31,8 +31,8 @@ export type CollectorOptions<I, O> = LaneOptions & Readonly<{
    * wait for each other's locks; items of one subject keep their order.
    */
   subjectsOf: (item: I) => readonly string[];
-  /** How long a lane rests after a list, in milliseconds; asked each time. Not at all without. */
-  pauseMs?: () => number;
+  /** How long a lane rests after a list of so many, in milliseconds. Not at all without. */
+  pauseMs?: (size: number) => number;
   meter?: QueueMeter | undefined;
 }>;
 
@@ -150,7 +150,7 @@ export class Collector<I, O> {
     for (const { subjects } of batch) for (const name of subjects) this.#busySubjects.delete(name);
     this.#underWay -= batch.length;
     this.#isBlocked = false;
-    const pauseMs = this.#options.pauseMs?.() ?? 0;
+    const pauseMs = this.#options.pauseMs?.(batch.length) ?? 0;
     if (pauseMs > 0) await delay(pauseMs);
     this.#lanes -= 1;
     this.#scheduleStart();

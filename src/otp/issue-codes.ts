@@ -3,7 +3,7 @@ import type { Hex } from '../db/hex.ts';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { OtpName } from '../db/otps-by-id.ts';
-import { BUNDLE_MESSAGES_MAX, putBundles } from '../db/outbox.ts';
+import { BUNDLE_MESSAGES_MAX, eraseBundles, putBundles } from '../db/outbox.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { elapsedMs, RunningClock } from '../db/running-clock.ts';
 import type { Sweep, Sweeper } from '../db/sweep.ts';
@@ -60,8 +60,7 @@ export async function issueCodes(
   inputs: readonly IssueInput[],
 ): Promise<IssueOutcome[]> {
   const members = drawMembers(parts, inputs);
-  const { outcomes, bundles, sweep } = await transaction(parts.pool, (tx) =>
-    decideAll(tx, members, parts));
+  const { outcomes, bundles, sweep } = await decideAndErase(parts, members);
   sweep?.noteCommitted();
   parts.counts?.noteRequests(outcomes);
   // The answers go first: sending is work of its own.
@@ -94,6 +93,23 @@ function drawMember(parts: IssueParts, input: IssueInput, { bundleId, otpId }: O
     userId, purpose, address, policy, keyDigest, fingerprint, acceptLanguage,
     otpId, keyId: current.id, code, digest, bundleId, channel,
   };
+}
+
+/** The commit of the codes takes along what the outbox has no more use for. */
+async function decideAndErase(parts: IssueParts, members: readonly Member[]): Promise<Decided> {
+  const erasure = parts.delivery.takeErasure(members.length);
+  let isErased = false;
+  try {
+    const decided = await transaction(parts.pool, async (tx) => {
+      const each = await decideAll(tx, members, parts);
+      if (erasure !== null && !tx.hasNothingToKeep) tx.writes.push(eraseBundles(erasure.bundleIds));
+      return each;
+    });
+    isErased = decided.bundles.length > 0;
+    return decided;
+  } finally {
+    erasure?.end(isErased);
+  }
 }
 
 type Decided = Readonly<{ outcomes: IssueOutcome[]; bundles: Bundle[]; sweep: Sweep | null }>;

@@ -40,6 +40,9 @@ const LANES: LaneOptions = Object.freeze({
 /** While codes are being issued, refusals are answered at leisure: a flood must not crowd in. */
 const REFUSAL_PAUSE_MS = 80;
 
+/** A few refusals are no flood: the pause grows with their number. */
+const PAUSE_MS_PER_REFUSAL = 4;
+
 /** Two, so that Node.js has one list at hand while the database has the other. */
 const REFUSAL_LANES = 2;
 
@@ -91,9 +94,9 @@ function createIssue(parts: IssueParts, lanes: LaneOptions): OtpService['issue']
     run: (inputs) => screenRequests(parts, inputs),
     meter: parts.counts?.queues.screen,
     subjectsOf: () => [],
-    pauseMs: () => {
+    pauseMs: (size) => {
       listsToRest = Math.max(0, issue.isBusy ? LISTS_TO_REST : listsToRest - 1);
-      return listsToRest > 0 ? REFUSAL_PAUSE_MS : 0;
+      return listsToRest > 0 ? Math.min(REFUSAL_PAUSE_MS, size * PAUSE_MS_PER_REFUSAL) : 0;
     },
   });
   return async (input, isWanted) => {

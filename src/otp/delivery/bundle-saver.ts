@@ -1,7 +1,9 @@
 /**
  * Writes to the outbox what became of messages, many at a time: a bundle of which nothing is left
- * is erased soon; what is left of one is sealed anew after a while, because more may be accepted.
+ * is erased soon, by a transaction that commits anyway when there is one; what is left of one is
+ * sealed anew after a while, because more may be accepted.
  */
+import type { Hex } from '../../db/hex.ts';
 import { elapsedMs } from '../../db/running-clock.ts';
 import { Unavailable } from '../../db/unavailable.ts';
 import { backoffMs } from './backoff.ts';
@@ -12,6 +14,9 @@ import type { Parcel } from './parcel.ts';
 
 /** It is no hurry: one list of what was accepted meanwhile costs one flush to disk. */
 const DONE_MS = 20;
+
+/** A statement more costs little beside many requests, or for many bundles: product of both. */
+const WORTH_A_STATEMENT = 32;
 
 /** Until then a crash may repeat what was accepted, so it is not long. */
 const LEFT_MS = 100;
@@ -24,6 +29,13 @@ export type BundleSaverParts = Readonly<{
   onSaved: (erased: readonly Bundle[]) => void;
 }>;
 
+/** Bundles that a transaction of somebody else erases. */
+export type Erasure = Readonly<{
+  bundleIds: readonly Hex[];
+  /** To be told once how the transaction ended: whether it was committed, erasure and all. */
+  end: (isCommitted: boolean) => void;
+}>;
+
 /** Saves the bundles of one process. */
 export class BundleSaver {
   readonly #parts: BundleSaverParts;
@@ -32,6 +44,8 @@ export class BundleSaver {
   #timer: NodeJS.Timeout | null = null;
   #isHurried = false;
   #isSaving = false;
+  /** Bundles that others are erasing. */
+  #away = 0;
   #failures = 0;
   #allSavedAtMs = -Infinity;
 
@@ -41,7 +55,33 @@ export class BundleSaver {
 
   /** True while something is to be saved. */
   get isBusy(): boolean {
-    return this.#isSaving || this.#changed.size > 0;
+    return this.#isSaving || this.#away > 0 || this.#changed.size > 0;
+  }
+
+  /**
+   * Gives a transaction what is to be erased, when it is worth it.
+   *
+   * @param requests how many requests the transaction serves
+   */
+  takeErasure(requests: number): Erasure | null {
+    // What went by another channel is noted in the transaction that erases its bundle.
+    if (this.#rerouted.length > 0) return null;
+    const bundles = [...this.#changed].filter(isDone);
+    if (bundles.length * requests < WORTH_A_STATEMENT) return null;
+    this.#away += bundles.length;
+    for (const bundle of bundles) this.#changed.delete(bundle);
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    if (!this.#isSaving) this.#goOn();
+    const end = (isCommitted: boolean): void => {
+      this.#away -= bundles.length;
+      if (!isCommitted) {
+        for (const bundle of bundles) this.#changed.add(bundle);
+        this.#schedule(true);
+      }
+      this.#parts.onSaved(isCommitted ? bundles : []);
+    };
+    return { bundleIds: bundles.map(({ bundleId }) => bundleId).sort(), end };
   }
 
   /** Leaves a message out of its bundle: it was accepted, or its code has come to an end. */
@@ -70,11 +110,11 @@ export class BundleSaver {
     const now = elapsedMs();
     const isAll = now - this.#allSavedAtMs >= LEFT_MS;
     if (isAll) this.#allSavedAtMs = now;
-    const bundles = [...this.#changed].filter(({ size }) => isAll || size === 0);
+    const bundles = [...this.#changed].filter((bundle) => isAll || isDone(bundle));
     const rerouted = this.#rerouted;
     for (const bundle of bundles) this.#changed.delete(bundle);
     this.#rerouted = [];
-    let erased = bundles.filter(({ size }) => size === 0);
+    let erased = bundles.filter(isDone);
     try {
       await this.#parts.outbox.save(bundles, rerouted);
       this.#failures = 0;
@@ -92,8 +132,12 @@ export class BundleSaver {
 
   #goOn(): void {
     if (this.#changed.size === 0) return;
-    this.#isHurried = [...this.#changed].some(({ size }) => size === 0);
+    this.#isHurried = [...this.#changed].some(isDone);
     const delayMs = this.#isHurried ? DONE_MS : LEFT_MS;
     this.#arm(this.#failures === 0 ? delayMs : backoffMs(this.#failures));
   }
+}
+
+function isDone({ size }: Bundle): boolean {
+  return size === 0;
 }

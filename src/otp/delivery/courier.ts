@@ -6,6 +6,7 @@ import type { Hex } from '../../db/hex.ts';
 import { Unavailable } from '../../db/unavailable.ts';
 import type { Channel } from '../channel.ts';
 import { BundleSaver } from './bundle-saver.ts';
+import type { Erasure } from './bundle-saver.ts';
 import type { Bundle } from './bundle.ts';
 import type { DeliveryCounts } from './delivery-metrics.ts';
 import type { NoteDelivery } from './note.ts';
@@ -72,6 +73,11 @@ export class Courier {
   /** A bundle that this process has. */
   bundleOf(bundleId: Hex): Bundle | undefined {
     return this.#bundles.get(bundleId);
+  }
+
+  /** Gives a transaction that serves so many requests what is to be erased; null: nothing. */
+  takeErasure(requests: number): Erasure | null {
+    return this.#saver.takeErasure(requests);
   }
 
   /**

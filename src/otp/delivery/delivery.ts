@@ -5,6 +5,7 @@ import type { Channel, ChannelName, Words } from '../channel.ts';
 import { drawOwner } from '../draw.ts';
 import type { Policies } from '../policy.ts';
 import type { Secrets } from '../secrets.ts';
+import type { Erasure } from './bundle-saver.ts';
 import type { Bundle } from './bundle.ts';
 import { Courier } from './courier.ts';
 import { DeliveryCounts } from './delivery-metrics.ts';
@@ -35,6 +36,11 @@ export type Delivery = Readonly<{
   localeFor: Words['localeFor'];
   /** Takes messages whose COMMIT was answered. */
   dispatch: (bundles: readonly Bundle[]) => void;
+  /**
+   * What a transaction that is about to commit shall erase from the outbox on the way: each such
+   * statement saves a commit. Null: nothing that would be worth it.
+   */
+  takeErasure: (requests: number) => Erasure | null;
   /** How many messages this process has on their way. */
   readonly held: number;
   /** Begins to look for messages that other processes have left. */
@@ -63,6 +69,7 @@ export function createDelivery(parts: DeliveryParts): Delivery {
     dispatch: (bundles: readonly Bundle[]) => {
       for (const bundle of bundles) courier.dispatch(bundle, false);
     },
+    takeErasure: (requests: number) => courier.takeErasure(requests),
     get held() { return courier.held; },
     start: () => lookOut.start(),
     stop: async (timeoutMs: number) => {
