@@ -6,7 +6,6 @@ import type { Hex } from '../../db/hex.ts';
 import { Unavailable } from '../../db/unavailable.ts';
 import type { Channel } from '../channel.ts';
 import { BundleSaver } from './bundle-saver.ts';
-import type { Erasure } from './bundle-saver.ts';
 import type { Bundle } from './bundle.ts';
 import type { DeliveryCounts } from './delivery-metrics.ts';
 import type { NoteDelivery } from './note.ts';
@@ -39,12 +38,8 @@ export class Courier {
   #onProgress: () => void = () => {};
 
   /** @param channels in the order in which they are tried */
-  constructor(
-    channels: readonly Channel[],
-    outbox: Outbox,
-    note: NoteDelivery,
-    counts: DeliveryCounts,
-  ) {
+  constructor(channels: readonly Channel[], outbox: Outbox, note: NoteDelivery,
+    counts: DeliveryCounts) {
     this.#sender = new Sender(channels, note, counts);
     this.#counts = counts;
     this.#outbox = outbox;
@@ -60,6 +55,11 @@ export class Courier {
     });
   }
 
+  /** What the transactions of others may erase. */
+  get erasures(): Pick<BundleSaver, 'takeErasure'> {
+    return this.#saver;
+  }
+
   /** How many messages are on their way. */
   get held(): number {
     return this.#held;
@@ -73,11 +73,6 @@ export class Courier {
   /** A bundle that this process has. */
   bundleOf(bundleId: Hex): Bundle | undefined {
     return this.#bundles.get(bundleId);
-  }
-
-  /** Gives a transaction that serves so many requests what is to be erased; null: nothing. */
-  takeErasure(requests: number): Erasure | null {
-    return this.#saver.takeErasure(requests);
   }
 
   /**

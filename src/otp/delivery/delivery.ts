@@ -69,7 +69,7 @@ export function createDelivery(parts: DeliveryParts): Delivery {
     dispatch: (bundles: readonly Bundle[]) => {
       for (const bundle of bundles) courier.dispatch(bundle, false);
     },
-    takeErasure: (requests: number) => courier.takeErasure(requests),
+    takeErasure: (requests: number) => courier.erasures.takeErasure(requests),
     get held() { return courier.held; },
     start: () => lookOut.start(),
     stop: async (timeoutMs: number) => {

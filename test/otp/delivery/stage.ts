@@ -46,7 +46,7 @@ export type Process = Readonly<{
 }>;
 
 /** The time at which a stage begins. */
-const START = parseInstant('2026-01-05 08:00:00.000000');
+export const START = parseInstant('2026-01-05 08:00:00.000000');
 
 /** One database, and what stands for processes on it. */
 export class Stage {
@@ -93,9 +93,10 @@ export class Stage {
     { service }: Process,
     userId = this.newName('u'),
     purpose = 'login',
+    address = '10.0.0.1',
   ): Promise<Extract<IssueOutcome, { kind: 'issued' }>> {
     const outcome = await service.issue({
-      userId, purpose, address: '10.0.0.1', key: this.newName('k'), caller: null,
+      userId, purpose, address, key: this.newName('k'), caller: null,
       acceptLanguage: '',
     }, () => true);
     if (outcome.kind !== 'issued') throw new Error(`not issued: ${outcome.kind}`);
