@@ -1,4 +1,5 @@
 /** The rules of the single fields of a body (contract, "Identity" and "POST /otp/verify"). */
+import type { Policies } from '../otp/policy.ts';
 import type { FieldFault } from './answer.ts';
 
 const USER_ID_MAX_CHARACTERS = 255;
@@ -16,13 +17,17 @@ export function userIdOf(value: unknown): Field {
   };
 }
 
-/** `purpose`: 1 to 100 code points, well-formed, no control character. */
-export function purposeOf(value: unknown): Field {
-  return isIdentity(value, PURPOSE_MAX_CHARACTERS) ? value : {
-    field: 'purpose',
-    message: `must be a string of 1 to ${PURPOSE_MAX_CHARACTERS} characters`
-      + ' without control characters',
-  };
+/** `purpose`: 1 to 100 code points, well-formed, no control character, and one that is allowed. */
+export function purposeOf(value: unknown, policies: Policies): Field {
+  if (!isIdentity(value, PURPOSE_MAX_CHARACTERS)) {
+    return {
+      field: 'purpose',
+      message: `must be a string of 1 to ${PURPOSE_MAX_CHARACTERS} characters`
+        + ' without control characters',
+    };
+  }
+  return policies.allows(value) ? value
+    : { field: 'purpose', message: 'must be one of the purposes that are allowed' };
 }
 
 /**

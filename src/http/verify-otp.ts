@@ -48,7 +48,7 @@ function verifyInputOf(
   if (key !== null && typeof key !== 'string') return key;
   const userId = userIdOf(object.members.user_id);
   if (typeof userId !== 'string') return userId;
-  const purpose = purposeOf(object.members.purpose);
+  const purpose = purposeOf(object.members.purpose, policies);
   if (typeof purpose !== 'string') return purpose;
   const code = codeOf(object.members.code, policies.for(purpose).codeDigits);
   if (typeof code !== 'string') return code;

@@ -310,6 +310,29 @@ test('user_id and purpose: strings of bounded length, counted in code points', a
   }
 });
 
+test('a purpose that is not allowed is refused by both endpoints', async () => {
+  const policies = createPolicies(DEFAULT_POLICY, new Map(), new Set(['login', 'pay']));
+  const { port, issues, verifies } = await startServer({ policies });
+  const rows: [string, string][] = [
+    ['login', 'ok'], ['pay', 'ok'], ['Login', '400 purpose'], ['login ', '400 purpose'],
+    ['x', '400 purpose'],
+  ];
+  for (const [purpose, expected] of rows) {
+    const body = { user_id: 'u', purpose };
+    const request = await verdict(port, '/otp/request', JSON.stringify(body));
+    assert.is(request, expected === 'ok' ? '201' : expected, purpose);
+    const verify = await verdict(port, '/otp/verify', JSON.stringify({ ...body, code: '012345' }));
+    assert.is(verify, expected === 'ok' ? '200' : expected, purpose);
+  }
+  assert.is(issues.length, 2);
+  assert.is(verifies.length, 2);
+  const got = await exchange(port, post('/otp/request', '{"user_id":"u","purpose":"x"}'));
+  assert.equal(JSON.parse(got.body), {
+    error: 'invalid_request', field: 'purpose',
+    message: 'must be one of the purposes that are allowed',
+  });
+});
+
 test('code: exactly the digits of its purpose', async () => {
   const eight = { ...DEFAULT_POLICY, codeDigits: 8 };
   const policies = createPolicies(DEFAULT_POLICY, new Map([['wide', eight]]));
