@@ -1,4 +1,5 @@
 /** The rules of the single fields of a body (contract, "Identity" and "POST /otp/verify"). */
+import { POLICY_BOUNDS } from '../otp/policy.ts';
 import type { Policies } from '../otp/policy.ts';
 import type { FieldFault } from './answer.ts';
 
@@ -31,15 +32,18 @@ export function purposeOf(value: unknown, policies: Policies): Field {
 }
 
 /**
- * `code`: a string of exactly so many ASCII digits.
+ * `code`: a string of ASCII digits, as many as any policy may ask for. Whether they are as many as
+ * the pair's code has is seen when that is known: it keeps its length when the policy changes.
  *
- * @param digits the code length of the purpose
+ * @param digits the code length in force for the purpose, for the message
  */
 export function codeOf(value: unknown, digits: number): Field {
-  return isDigits(value, digits) ? value : {
-    field: 'code',
-    message: `must be a string of ${digits} digits`,
-  };
+  return isDigits(value) ? value : codeFault(digits);
+}
+
+/** A code that has not so many digits. */
+export function codeFault(digits: number): FieldFault {
+  return { field: 'code', message: `must be a string of ${digits} digits` };
 }
 
 function isIdentity(value: unknown, maxCharacters: number): value is string {
@@ -57,9 +61,11 @@ function isControl(unit: number): boolean {
   return unit < 0x20 || (unit >= 0x7f && unit <= 0x9f);
 }
 
-function isDigits(value: unknown, digits: number): value is string {
-  if (typeof value !== 'string' || value.length !== digits) return false;
-  for (let at = 0; at < digits; at += 1) {
+function isDigits(value: unknown): value is string {
+  if (typeof value !== 'string') return false;
+  const { min, max } = POLICY_BOUNDS.codeDigits;
+  if (value.length < min || value.length > max) return false;
+  for (let at = 0; at < value.length; at += 1) {
     const unit = value.charCodeAt(at);
     if (unit < 0x30 || unit > 0x39) return false;
   }

@@ -4,7 +4,7 @@ import type { Policies } from '../otp/policy.ts';
 import type { OtpService } from '../otp/service.ts';
 import { comeAgain, failed, failure, invalidField } from './answer.ts';
 import type { Answer, FieldFault } from './answer.ts';
-import { codeOf, purposeOf, userIdOf } from './fields.ts';
+import { codeFault, codeOf, purposeOf, userIdOf } from './fields.ts';
 import { keyOf } from './idempotency-key.ts';
 import { parseJsonObject } from './json-object.ts';
 import type { RequestInput } from './router.ts';
@@ -58,6 +58,7 @@ function verifyInputOf(
 function answerOf(outcome: VerifyOutcome): Answer {
   switch (outcome.kind) {
     case 'verified': return verified(outcome.replayed);
+    case 'malformed': return invalidField(codeFault(outcome.digits));
     case 'key_reused': return failure('idempotency_key_reused');
     case 'locked': return comeAgain('too_many_attempts', outcome.retryAfterSeconds);
     case 'not_found': return failure('otp_not_found');

@@ -49,7 +49,7 @@ export function parsePolicies(text: string): { policies: Policies } | { faults: 
     : { policies: createPolicies(fallback, byPurpose, allowed) };
 }
 
-/** The purposes that there are; null: any. */
+/** The purposes that there are; null: every one that is asked for. */
 function readAllowed(value: unknown, faults: string[]): ReadonlySet<string> | null {
   if (value === undefined) return null;
   if (!Array.isArray(value) || value.length === 0) {

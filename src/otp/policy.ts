@@ -53,7 +53,7 @@ export type Policies = Readonly<{
  *
  * @param fallback the policy of every purpose without one of its own
  * @param byPurpose complete policies of single purposes
- * @param allowed the purposes that there are; null: any
+ * @param allowed the purposes that there are; null: every one that is asked for
  */
 export function createPolicies(
   fallback: Policy = DEFAULT_POLICY,
