@@ -1,10 +1,11 @@
 /** The table otps, as those see it who know no more of a code than its public name. */
 import { hexOf } from './hex.ts';
 import type { Hex } from './hex.ts';
-import { lockOtps, readOtp } from './otps.ts';
+import { lockOtps } from './otps.ts';
 import type { Ending, Otp } from './otps.ts';
 import { repeat } from './query.ts';
 import type { Query } from './query.ts';
+import { readOtp } from './read-otp.ts';
 
 /** The public name of a code, and the bundle that it may be of. */
 export type OtpName = Readonly<{ otpId: Hex; bundleId: Hex }>;

@@ -1,20 +1,18 @@
 /** The table otps: the codes of every user, and the wrong attempts of every pair. */
 import type { Value } from './bind.ts';
-import { hexOf, nullableHexOf } from './hex.ts';
 import type { Hex } from './hex.ts';
 import { formatInstant, formatNullableInstant } from './instant.ts';
-import { parseInstant, parseNullableInstant } from './instant.ts';
 import type { Instant } from './instant.ts';
 import { repeat, write } from './query.ts';
 import type { Query, Write } from './query.ts';
-import type { Row } from './session.ts';
+import { readGlance, readOtp } from './read-otp.ts';
 
 /** The name of a pair. */
 export type PairName = Readonly<{ userId: string; purpose: string }>;
 
 /**
- * A code that was issued. What each member and null means: schema/0002-otps.sql and
- * schema/0007-otps-delivery.sql.
+ * A code that was issued. What each member and null means: schema/0002-otps.sql,
+ * schema/0007-otps-delivery.sql and schema/0009-otps-policy.sql.
  */
 export type Otp = PairName &
   Readonly<{
@@ -35,6 +33,9 @@ export type Otp = PairName &
     channel: string | null;
     ending: Ending | null;
     isRefunded: boolean;
+    codeDigits: number | null;
+    attemptsMax: number | null;
+    lockSeconds: number | null;
   }>;
 
 /** Why a code can never be redeemed, beside its being redeemed and a lock. */
@@ -59,7 +60,8 @@ export const KNOWN_SECONDS = 87_000;
 const FROM_SQL = 'FROM otps FORCE INDEX (PRIMARY) WHERE user_id IN (';
 const READ_SQL = `SELECT user_id, slot, number, purpose, otp_id, key_id, digest, created_at,
   expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
-  verify_ids, bundle_id, channel, ending, is_refunded ${FROM_SQL}`;
+  verify_ids, bundle_id, channel, ending, is_refunded, code_digits, attempts_max, lock_seconds
+  ${FROM_SQL}`;
 const GLANCE_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, locked_until,
   consecutive_wrong, is_refunded
   ${FROM_SQL}`;
@@ -98,11 +100,11 @@ export function glanceAtOtps(userIds: readonly string[]): Query<OtpGlance[]> {
 
 /** What every new code has; the rest has a default that is right for a pair without attempts. */
 const NEW_COLUMNS = `user_id, slot, number, purpose, otp_id, key_id, digest, created_at,
-  expires_at, bundle_id, channel`;
-const NEW_ROW = '(?,?,?,?,X?,?,X?,?,?,X?,?)';
+  expires_at, bundle_id, channel, code_digits, attempts_max, lock_seconds`;
+const NEW_ROW = '(?,?,?,?,X?,?,X?,?,?,X?,?,?,?,?)';
 const LATER_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
   verify_ids, ending, is_refunded`;
-const WHOLE_ROW = '(?,?,?,?,X?,?,UNHEX(?),?,?,UNHEX(?),?,?,?,?,?,?,X?,?,?)';
+const WHOLE_ROW = '(?,?,?,?,X?,?,UNHEX(?),?,?,UNHEX(?),?,?,?,?,?,?,?,?,?,X?,?,?)';
 
 const INSERT_NEW_SQL = `INSERT INTO otps (${NEW_COLUMNS}) VALUES `;
 const INSERT_WHOLE_SQL = `INSERT INTO otps (${NEW_COLUMNS}, ${LATER_COLUMNS}) VALUES `;
@@ -112,7 +114,8 @@ const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE number = new.number, pur
   wrong_attempts = new.wrong_attempts, last_wrong_at = new.last_wrong_at,
   locked_until = new.locked_until, consecutive_wrong = new.consecutive_wrong,
   verify_ids = new.verify_ids, bundle_id = new.bundle_id, channel = new.channel,
-  ending = new.ending, is_refunded = new.is_refunded`;
+  ending = new.ending, is_refunded = new.is_refunded, code_digits = new.code_digits,
+  attempts_max = new.attempts_max, lock_seconds = new.lock_seconds`;
 
 /**
  * Writes codes into slots that did not exist; fails, to be rerun, when another transaction was
@@ -137,53 +140,14 @@ function valuesOf(otps: readonly Otp[], isNew: boolean): Value[] {
   const values: Value[] = [];
   for (const otp of otps) {
     values.push(otp.userId, otp.slot, otp.number, otp.purpose, otp.otpId, otp.keyId, otp.digest,
-      formatInstant(otp.createdAt), formatInstant(otp.expiresAt), otp.bundleId, otp.channel);
+      formatInstant(otp.createdAt), formatInstant(otp.expiresAt), otp.bundleId, otp.channel,
+      otp.codeDigits, otp.attemptsMax, otp.lockSeconds);
     if (isNew) continue;
     values.push(formatNullableInstant(otp.redeemedAt), otp.wrongAttempts,
       formatNullableInstant(otp.lastWrongAt), formatNullableInstant(otp.lockedUntil),
       otp.consecutiveWrong, otp.verifyIds, otp.ending, otp.isRefunded ? 1 : 0);
   }
   return values;
-}
-
-function readGlance(row: Row): OtpGlance {
-  return {
-    userId: row.user_id as string,
-    number: row.number as number,
-    purpose: row.purpose as string,
-    createdAt: parseInstant(row.created_at as string),
-    lastWrongAt: parseNullableInstant(row.last_wrong_at as string | null),
-    lockedUntil: parseNullableInstant(row.locked_until as string | null),
-    consecutiveWrong: row.consecutive_wrong as number,
-    isRefunded: row.is_refunded === 1,
-  };
-}
-
-/** Reads a row, member by member: spreading a glance into it would take several times as long. */
-export function readOtp(row: Row): Otp {
-  const glance = readGlance(row);
-  const { userId, number, purpose, createdAt, lastWrongAt, lockedUntil } = glance;
-  return {
-    userId,
-    slot: row.slot as number,
-    number,
-    purpose,
-    otpId: hexOf(row.otp_id),
-    keyId: row.key_id as string,
-    digest: nullableHexOf(row.digest),
-    createdAt,
-    expiresAt: parseInstant(row.expires_at as string),
-    redeemedAt: parseNullableInstant(row.redeemed_at as string | null),
-    wrongAttempts: row.wrong_attempts as number,
-    lastWrongAt,
-    lockedUntil,
-    consecutiveWrong: glance.consecutiveWrong,
-    verifyIds: hexOf(row.verify_ids),
-    bundleId: nullableHexOf(row.bundle_id),
-    channel: row.channel as string | null,
-    ending: row.ending as Ending | null,
-    isRefunded: glance.isRefunded,
-  };
 }
 
 /** The code of a pair that supersedes all others of it, or null when none is known. */

@@ -1,4 +1,6 @@
 /** The rules of the single fields of a body (contract, "Identity" and "POST /otp/verify"). */
+import { POLICY_BOUNDS } from '../otp/policy.ts';
+import type { Policies } from '../otp/policy.ts';
 import type { FieldFault } from './answer.ts';
 
 const USER_ID_MAX_CHARACTERS = 255;
@@ -16,25 +18,32 @@ export function userIdOf(value: unknown): Field {
   };
 }
 
-/** `purpose`: 1 to 100 code points, well-formed, no control character. */
-export function purposeOf(value: unknown): Field {
-  return isIdentity(value, PURPOSE_MAX_CHARACTERS) ? value : {
-    field: 'purpose',
-    message: `must be a string of 1 to ${PURPOSE_MAX_CHARACTERS} characters`
-      + ' without control characters',
-  };
+/** `purpose`: 1 to 100 code points, well-formed, no control character, and one that is allowed. */
+export function purposeOf(value: unknown, policies: Policies): Field {
+  if (!isIdentity(value, PURPOSE_MAX_CHARACTERS)) {
+    return {
+      field: 'purpose',
+      message: `must be a string of 1 to ${PURPOSE_MAX_CHARACTERS} characters`
+        + ' without control characters',
+    };
+  }
+  return policies.allows(value) ? value
+    : { field: 'purpose', message: 'must be one of the purposes that are allowed' };
 }
 
 /**
- * `code`: a string of exactly so many ASCII digits.
+ * `code`: a string of ASCII digits, as many as any policy may ask for. Whether they are as many as
+ * the pair's code has is seen when that is known: it keeps its length when the policy changes.
  *
- * @param digits the code length of the purpose
+ * @param digits the code length in force for the purpose, for the message
  */
 export function codeOf(value: unknown, digits: number): Field {
-  return isDigits(value, digits) ? value : {
-    field: 'code',
-    message: `must be a string of ${digits} digits`,
-  };
+  return isDigits(value) ? value : codeFault(digits);
+}
+
+/** A code that has not so many digits. */
+export function codeFault(digits: number): FieldFault {
+  return { field: 'code', message: `must be a string of ${digits} digits` };
 }
 
 function isIdentity(value: unknown, maxCharacters: number): value is string {
@@ -52,9 +61,11 @@ function isControl(unit: number): boolean {
   return unit < 0x20 || (unit >= 0x7f && unit <= 0x9f);
 }
 
-function isDigits(value: unknown, digits: number): value is string {
-  if (typeof value !== 'string' || value.length !== digits) return false;
-  for (let at = 0; at < digits; at += 1) {
+function isDigits(value: unknown): value is string {
+  if (typeof value !== 'string') return false;
+  const { min, max } = POLICY_BOUNDS.codeDigits;
+  if (value.length < min || value.length > max) return false;
+  for (let at = 0; at < value.length; at += 1) {
     const unit = value.charCodeAt(at);
     if (unit < 0x30 || unit > 0x39) return false;
   }

@@ -24,7 +24,7 @@ export async function requestOtp(
   input: RequestInput,
 ): Promise<Answer> {
   const countsAddress = input.address !== null;
-  const issue = issueInputOf(service, input);
+  const issue = issueInputOf(service, policies, input);
   if ('field' in issue) return invalidField(issue, policyHeaders(policies.default, countsAddress));
   try {
     return answerOf(await service.issue(issue, input.isWanted));
@@ -36,6 +36,7 @@ export async function requestOtp(
 /** The first fault in the order body, key, user_id, purpose, reach; or the operation's input. */
 function issueInputOf(
   service: OtpService,
+  policies: Policies,
   { body, keys, caller, acceptLanguage, address }: RequestInput,
 ): IssueInput | FieldFault {
   const object = parseJsonObject(body, MEMBERS);
@@ -44,7 +45,7 @@ function issueInputOf(
   if (typeof key !== 'string') return key;
   const userId = userIdOf(object.members.user_id);
   if (typeof userId !== 'string') return userId;
-  const purpose = purposeOf(object.members.purpose);
+  const purpose = purposeOf(object.members.purpose, policies);
   if (typeof purpose !== 'string') return purpose;
   const wanted = service.unreachable(userId);
   if (wanted !== null) return { field: 'user_id', message: `must be ${wanted}` };

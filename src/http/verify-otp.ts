@@ -4,7 +4,7 @@ import type { Policies } from '../otp/policy.ts';
 import type { OtpService } from '../otp/service.ts';
 import { comeAgain, failed, failure, invalidField } from './answer.ts';
 import type { Answer, FieldFault } from './answer.ts';
-import { codeOf, purposeOf, userIdOf } from './fields.ts';
+import { codeFault, codeOf, purposeOf, userIdOf } from './fields.ts';
 import { keyOf } from './idempotency-key.ts';
 import { parseJsonObject } from './json-object.ts';
 import type { RequestInput } from './router.ts';
@@ -48,7 +48,7 @@ function verifyInputOf(
   if (key !== null && typeof key !== 'string') return key;
   const userId = userIdOf(object.members.user_id);
   if (typeof userId !== 'string') return userId;
-  const purpose = purposeOf(object.members.purpose);
+  const purpose = purposeOf(object.members.purpose, policies);
   if (typeof purpose !== 'string') return purpose;
   const code = codeOf(object.members.code, policies.for(purpose).codeDigits);
   if (typeof code !== 'string') return code;
@@ -58,6 +58,7 @@ function verifyInputOf(
 function answerOf(outcome: VerifyOutcome): Answer {
   switch (outcome.kind) {
     case 'verified': return verified(outcome.replayed);
+    case 'malformed': return invalidField(codeFault(outcome.digits));
     case 'key_reused': return failure('idempotency_key_reused');
     case 'locked': return comeAgain('too_many_attempts', outcome.retryAfterSeconds);
     case 'not_found': return failure('otp_not_found');

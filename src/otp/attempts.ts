@@ -6,6 +6,7 @@ import { addSeconds, secondsUntil } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { Otp, OtpGlance } from '../db/otps.ts';
 import type { Policy } from './policy.ts';
+import type { Terms } from './terms.ts';
 
 /** What the newest code of a pair says of its wrong attempts. */
 export type Attempts = Pick<Otp, 'wrongAttempts' | 'lastWrongAt' | 'lockedUntil'>;
@@ -38,10 +39,12 @@ export function lockSecondsLeft(
 /**
  * The attempts of an unlocked pair that still count: none after the end of a lock, and none
  * after a lock's length without a wrong attempt.
+ *
+ * @param terms those that the pair's code was issued under
  */
-export function countedAttempts(pair: Otp, now: Instant, policy: Policy): Attempts {
+export function countedAttempts(pair: Otp, now: Instant, { lockSeconds }: Terms): Attempts {
   const { wrongAttempts, lastWrongAt, lockedUntil } = pair;
   if (lastWrongAt === null || lockedUntil !== null) return NO_ATTEMPTS;
-  if (addSeconds(lastWrongAt, policy.lockSeconds) <= now) return NO_ATTEMPTS;
+  if (addSeconds(lastWrongAt, lockSeconds) <= now) return NO_ATTEMPTS;
   return { wrongAttempts, lastWrongAt, lockedUntil };
 }

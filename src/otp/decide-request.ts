@@ -15,6 +15,7 @@ import { knownPair } from './known-pair.ts';
 import { nextPlace } from './next-place.ts';
 import type { IssueOutcome, Limits } from './outcome.ts';
 import type { Policy } from './policy.ts';
+import { termsOf } from './terms.ts';
 import { measureLimit } from './window.ts';
 import type { LimitState, Use } from './window.ts';
 
@@ -166,13 +167,17 @@ function supersede({ now, otps }: RequestState, input: RequestInput, policy: Pol
     createdAt: now,
     expiresAt: addSeconds(now, policy.lifetimeSeconds),
     redeemedAt: null,
-    ...(earlier === null ? NO_ATTEMPTS : countedAttempts(earlier, now, policy)),
+    ...(earlier === null ? NO_ATTEMPTS
+      : countedAttempts(earlier, now, termsOf(earlier, policy))),
     consecutiveWrong,
     verifyIds,
     bundleId: input.bundleId,
     channel: input.channel,
     ending: null,
     isRefunded: false,
+    codeDigits: policy.codeDigits,
+    attemptsMax: policy.wrongAttempts,
+    lockSeconds: policy.lockSeconds,
   };
   // Left behind in a row of its own, the count would keep that row for ever.
   const isLeftBehind = earlier !== null && consecutiveWrong > 0 && earlier.slot !== slot;

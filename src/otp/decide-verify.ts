@@ -13,6 +13,7 @@ import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from './attempts.ts';
 import { fingerprintDigest } from './key-digest.ts';
 import type { VerifyOutcome } from './outcome.ts';
 import type { Policy } from './policy.ts';
+import { termsOf } from './terms.ts';
 
 /** What the database knows, read while the pair is locked. */
 export type VerifyState = Readonly<{
@@ -25,6 +26,8 @@ export type VerifyState = Readonly<{
 
 /** The attempt. */
 export type VerifyAttempt = Readonly<{
+  /** The length of the code that was sent. */
+  digits: number;
   /**
    * The keyed digest of the code that was sent, under a secret and for an otp_id (32 bytes); null
    * when that secret is not known any more.
@@ -48,7 +51,14 @@ export function decideVerify(
   policy: Policy,
 ): VerifyDecision {
   const { now, answer, pair } = state;
-  if (answer !== null && now < answer.expiresAt) return refuse(replay(answer, attempt));
+  const terms = termsOf(pair, policy);
+  const stored = answer !== null && now < answer.expiresAt ? replay(answer, attempt) : null;
+  // What has won was well-formed then, whatever codes of the pair have come since.
+  if (stored?.kind === 'verified') return refuse(stored);
+  if (attempt.digits !== terms.codeDigits) {
+    return refuse({ kind: 'malformed', digits: terms.codeDigits });
+  }
+  if (stored !== null) return refuse(stored);
   if (pair === null) return refuse({ kind: 'not_found' });
   const lockSeconds = lockSecondsLeft(pair, now, policy);
   if (lockSeconds !== null) return refuse({ kind: 'locked', retryAfterSeconds: lockSeconds });
@@ -59,7 +69,7 @@ export function decideVerify(
   if (pair.digest === null || digest === null) return refuse({ kind: 'expired' });
   return areSame(pair.digest, digest)
     ? redeem(pair, pair.digest, now, attempt, policy)
-    : countWrong(pair, now, attempt, policy);
+    : countWrong(pair, now, attempt, { ...policy, ...terms });
 }
 
 /** In a time that does not tell how much of them is the same. */

@@ -9,6 +9,7 @@ import type { StatusOutcome } from './outcome.ts';
 import { WINDOW_SECONDS } from './policy.ts';
 import type { Policies } from './policy.ts';
 import { statusOf } from './status-of.ts';
+import { termsOf } from './terms.ts';
 import { isPointLive, measureLimit } from './window.ts';
 
 /** A code that is known, without its digits. */
@@ -81,6 +82,7 @@ function describePair(
   policies: Policies,
 ): PairView {
   const policy = policies.for(pair.purpose);
+  const terms = termsOf(pair, policy);
   const { quota, remaining } = measureLimit(usesOf(otps), now, policy.userLimit).view;
   const isLocked = lockSecondsLeft(pair, now, policy) !== null;
   const mustBeUnlocked = pair.consecutiveWrong >= policy.wrongAttemptsUntilUnlock;
@@ -91,8 +93,8 @@ function describePair(
     isLocked,
     lockedUntil: isLocked && !mustBeUnlocked ? pair.lockedUntil : null,
     mustBeUnlocked,
-    wrongAttempts: (isLocked ? pair : countedAttempts(pair, now, policy)).wrongAttempts,
-    wrongAttemptsMax: policy.wrongAttempts,
+    wrongAttempts: (isLocked ? pair : countedAttempts(pair, now, terms)).wrongAttempts,
+    wrongAttemptsMax: terms.wrongAttempts,
     consecutiveWrong: pair.consecutiveWrong,
     consecutiveWrongMax: policy.wrongAttemptsUntilUnlock,
   };

@@ -23,6 +23,7 @@ export type IssueInput = Readonly<{
 export type VerifyInput = Readonly<{
   userId: string;
   purpose: string;
+  /** 6 to 10 digits. */
   code: string;
   /** The optional Idempotency-Key, or null. */
   key: string | null;
@@ -59,6 +60,8 @@ export type IssueOutcome =
 /** How POST /otp/verify can end. A third wrong code ends in `locked` like every later try. */
 export type VerifyOutcome =
   | Readonly<{ kind: 'verified'; replayed: boolean }>
+  /** The code has not the length that it would have to have. */
+  | Readonly<{ kind: 'malformed'; digits: number }>
   | Readonly<{ kind: 'key_reused' }>
   | Readonly<{ kind: 'locked'; retryAfterSeconds: number }>
   | Readonly<{ kind: 'not_found' }>

@@ -1,4 +1,7 @@
-/** The policy file: every number of the contract, globally and per purpose, in one JSON file. */
+/**
+ * The policy file: every number of the contract, globally and per purpose, and which purposes there
+ * are, in one JSON file.
+ */
 import { createPolicies, DEFAULT_POLICY, POLICY_BOUNDS } from './policy.ts';
 import type { Policies, Policy } from './policy.ts';
 
@@ -14,9 +17,15 @@ const NAMES: ReadonlyMap<string, keyof Policy> = new Map([
   ['key_retention_seconds', 'keyRetentionSeconds'],
 ]);
 
+/** The members of the file. */
+const PARTS: readonly string[] = ['default', 'purposes', 'allowed_purposes'];
+
+/** What a purpose must be to be asked for (contract, "Identity"). */
+const PURPOSE = /^[^\p{Cc}\p{Cs}]{1,100}$/u;
+
 /**
- * Reads the text of a policy file: `{"default": {…}, "purposes": {"login": {…}}}`, both optional.
- * A purpose inherits what it does not set.
+ * Reads the text of a policy file: `{"default": {…}, "purposes": {"login": {…}},
+ * "allowed_purposes": ["login"]}`, all optional. A purpose inherits what it does not set.
  *
  * @returns the policies, or every fault with its path and the allowed range
  */
@@ -24,15 +33,35 @@ export function parsePolicies(text: string): { policies: Policies } | { faults: 
   const faults: string[] = [];
   const file = asObject(parseJson(text, faults), 'the file', faults);
   for (const name of Object.keys(file)) {
-    if (name !== 'default' && name !== 'purposes') faults.push(`${name}: unknown member`);
+    if (!PARTS.includes(name)) faults.push(`${name}: unknown member`);
   }
   const fallback = readPolicy(file.default ?? {}, DEFAULT_POLICY, 'default', faults);
+  const allowed = readAllowed(file.allowed_purposes, faults);
   const byPurpose = new Map<string, Policy>();
   const purposes = asObject(file.purposes ?? {}, 'purposes', faults);
   for (const [purpose, value] of Object.entries(purposes)) {
     byPurpose.set(purpose, readPolicy(value, fallback, `purposes.${purpose}`, faults));
+    if (allowed?.has(purpose) === false) {
+      faults.push(`purposes.${purpose}: must be one of allowed_purposes`);
+    }
   }
-  return faults.length > 0 ? { faults } : { policies: createPolicies(fallback, byPurpose) };
+  return faults.length > 0 ? { faults }
+    : { policies: createPolicies(fallback, byPurpose, allowed) };
+}
+
+/** The purposes that there are; null: every one that is asked for. */
+function readAllowed(value: unknown, faults: string[]): ReadonlySet<string> | null {
+  if (value === undefined) return null;
+  if (!Array.isArray(value) || value.length === 0) {
+    faults.push('allowed_purposes: must be a list of at least one purpose');
+    return null;
+  }
+  value.forEach((purpose: unknown, index) => {
+    if (typeof purpose === 'string' && PURPOSE.test(purpose)) return;
+    faults.push(`allowed_purposes[${index}]: must be a string of 1 to 100 characters`
+      + ' without control characters');
+  });
+  return new Set(value);
 }
 
 function readPolicy(value: unknown, base: Policy, path: string, faults: string[]): Policy {

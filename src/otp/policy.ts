@@ -39,21 +39,30 @@ export const DEFAULT_POLICY: Policy = Object.freeze(
   ) as Record<keyof Policy, number>,
 );
 
-/** The policy of every purpose: `for(purpose)` never fails, unknown purposes get the default. */
-export type Policies = Readonly<{ default: Policy; for: (purpose: string) => Policy }>;
+/** The policy of every purpose. */
+export type Policies = Readonly<{
+  default: Policy;
+  /** Never fails: a purpose without a policy of its own has the default. */
+  for: (purpose: string) => Policy;
+  /** Whether codes are issued and redeemed for a purpose at all. */
+  allows: (purpose: string) => boolean;
+}>;
 
 /**
  * Binds purposes to policies.
  *
  * @param fallback the policy of every purpose without one of its own
  * @param byPurpose complete policies of single purposes
+ * @param allowed the purposes that there are; null: every one that is asked for
  */
 export function createPolicies(
   fallback: Policy = DEFAULT_POLICY,
   byPurpose: ReadonlyMap<string, Policy> = new Map(),
+  allowed: ReadonlySet<string> | null = null,
 ): Policies {
   return Object.freeze({
     default: fallback,
     for: (purpose: string) => byPurpose.get(purpose) ?? fallback,
+    allows: (purpose: string) => allowed === null || allowed.has(purpose),
   });
 }

@@ -26,6 +26,7 @@ type Member = Readonly<{
   userId: string;
   purpose: string;
   policy: Policy;
+  digits: number;
   keyDigest: Hex | null;
   verifyId: Hex;
   digestFor: (keyId: string, otpId: Hex) => Hex | null;
@@ -54,6 +55,7 @@ function createMember({ policies, secrets }: RedeemParts, input: VerifyInput): M
     userId,
     purpose,
     policy: policies.for(purpose),
+    digits: code.length,
     keyDigest: key === null ? null : digestKey('verify', key, caller),
     verifyId: drawVerifyId(),
     digestFor: (keyId, otpId) => {

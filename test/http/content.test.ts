@@ -310,23 +310,55 @@ test('user_id and purpose: strings of bounded length, counted in code points', a
   }
 });
 
-test('code: exactly the digits of its purpose', async () => {
+test('a purpose that is not allowed is refused by both endpoints', async () => {
+  const policies = createPolicies(DEFAULT_POLICY, new Map(), new Set(['login', 'pay']));
+  const { port, issues, verifies } = await startServer({ policies });
+  const rows: [string, string][] = [
+    ['login', 'ok'], ['pay', 'ok'], ['Login', '400 purpose'], ['login ', '400 purpose'],
+    ['x', '400 purpose'],
+  ];
+  for (const [purpose, expected] of rows) {
+    const body = { user_id: 'u', purpose };
+    const request = await verdict(port, '/otp/request', JSON.stringify(body));
+    assert.is(request, expected === 'ok' ? '201' : expected, purpose);
+    const verify = await verdict(port, '/otp/verify', JSON.stringify({ ...body, code: '012345' }));
+    assert.is(verify, expected === 'ok' ? '200' : expected, purpose);
+  }
+  assert.is(issues.length, 2);
+  assert.is(verifies.length, 2);
+  const got = await exchange(port, post('/otp/request', '{"user_id":"u","purpose":"x"}'));
+  assert.equal(JSON.parse(got.body), {
+    error: 'invalid_request', field: 'purpose',
+    message: 'must be one of the purposes that are allowed',
+  });
+});
+
+test('code: 6 to 10 digits; whether they are enough the service decides', async () => {
   const eight = { ...DEFAULT_POLICY, codeDigits: 8 };
   const policies = createPolicies(DEFAULT_POLICY, new Map([['wide', eight]]));
   const { port, verifies } = await startServer({ policies });
   const rows: [string, string, string][] = [
-    ['p', '"012345"', '200'], ['p', '"12345"', '400 code'], ['p', '"1234567"', '400 code'],
+    ['p', '"012345"', '200'], ['p', '"12345"', '400 code'], ['p', '"12345678901"', '400 code'],
     ['p', '"12345a"', '400 code'], ['p', '" 23456"', '400 code'], ['p', '"12345\\n"', '400 code'],
     ['p', '"１２３４５６"', '400 code'], ['p', '123456', '400 code'], ['p', '"-12345"', '400 code'],
     ['p', '["123456"]', '400 code'], ['p', 'null', '400 code'], ['p', '""', '400 code'],
-    ['wide', '"12345678"', '200'], ['wide', '"123456"', '400 code'],
+    ['wide', '"12345678"', '200'], ['wide', '"1234567890"', '200'],
   ];
   for (const [purpose, code, expected] of rows) {
     const body = `{"user_id":"u","purpose":"${purpose}","code":${code}}`;
     assert.is(await verdict(port, '/otp/verify', body), expected, code);
   }
   assert.is(await verdict(port, '/otp/verify', '{"user_id":"u","purpose":"p"}'), '400 code');
-  assert.is(verifies.length, 2);
+  assert.is(verifies.length, 3);
+  const { port: strict } = await startServer({
+    policies, verify: async () => ({ kind: 'malformed', digits: 6 }),
+  });
+  const got = await exchange(strict,
+    post('/otp/verify', '{"user_id":"u","purpose":"wide","code":"12345678"}'));
+  assert.is(got.status, 400);
+  assert.equal(JSON.parse(got.body), {
+    error: 'invalid_request', field: 'code', message: 'must be a string of 6 digits',
+  });
 });
 
 test('Idempotency-Key: required to issue, optional to verify, valid on both', async () => {

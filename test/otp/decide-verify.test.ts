@@ -12,9 +12,10 @@ const VERIFY_ID = '05'.repeat(8);
 const EMPTY: VerifyState = { now: NOW, answer: null, pair: null };
 
 /** An attempt that counts how often its code is compared. */
-function attemptWith(digest: string | null, keyDigest: string | null = null) {
+function attemptWith(digest: string | null, keyDigest: string | null = null, digits = 6) {
   const compared = { count: 0 };
   const attempt: VerifyAttempt = {
+    digits,
     digestFor: () => {
       compared.count += 1;
       return digest;
@@ -159,10 +160,67 @@ test('a wrong code with a key stores nothing under the key', () => {
 });
 
 test('one allowed attempt: the first wrong code locks', () => {
-  const policy = { ...DEFAULT_POLICY, wrongAttempts: 1, lockSeconds: 1 };
-  const { outcome, writes } = decide({ pair: otpWith() }, WRONG, policy);
+  const pair = otpWith({ attemptsMax: 1, lockSeconds: 1 });
+  const { outcome, writes } = decide({ pair }, WRONG);
   assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 1 });
   assert.is(writes?.pair.lockedUntil, at(1));
+});
+
+test('a code keeps the numbers that it was issued under', () => {
+  const policy = { ...DEFAULT_POLICY, codeDigits: 8, wrongAttempts: 1, lockSeconds: 5 };
+  const first = decide({ pair: otpWith() }, WRONG, policy);
+  assert.equal(first.outcome, { kind: 'wrong', attemptsRemaining: 2 });
+  const pair = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-10) });
+  const { outcome, writes } = decide({ pair }, WRONG, policy);
+  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600 });
+  assert.is(writes?.pair.lockedUntil, at(600));
+  assert.equal(decide({ pair }, RIGHT, policy).outcome, { kind: 'verified', replayed: false });
+});
+
+test('a code issued before its numbers were kept has those in force', () => {
+  const policy = { ...DEFAULT_POLICY, wrongAttempts: 1, lockSeconds: 5 };
+  const pair = otpWith({ codeDigits: null, attemptsMax: null, lockSeconds: null });
+  const { outcome } = decide({ pair }, WRONG, policy);
+  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 5 });
+});
+
+test('the limit of wrong codes in a row, and how long keys are kept, are those in force', () => {
+  const policy = { ...DEFAULT_POLICY, wrongAttemptsUntilUnlock: 3, keyRetentionSeconds: 3600 };
+  const { outcome } = decide({ pair: otpWith({ consecutiveWrong: 3 }) }, RIGHT, policy);
+  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600 });
+  const { attempt } = attemptWith(RIGHT, '08'.repeat(16));
+  const { writes } = decideVerify({ ...EMPTY, pair: otpWith() }, attempt, policy);
+  assert.is(writes?.answer?.expiresAt, at(3600));
+});
+
+/** [what, state, digits that are asked for] */
+const LENGTHS: [string, Partial<VerifyState>, number][] = [
+  ['no code known', {}, 8],
+  ['an open code', { pair: otpWith() }, 6],
+  ['a locked pair', { pair: LOCKED }, 6],
+  ['a redeemed code', { pair: otpWith({ redeemedAt: NOW }) }, 6],
+  ['an older code', { pair: otpWith({ codeDigits: null }) }, 8],
+];
+
+for (const [what, state, digits] of LENGTHS) {
+  test(`a code of another length is malformed, and nothing else: ${what}`, () => {
+    const policy = { ...DEFAULT_POLICY, codeDigits: 8 };
+    const { attempt, compared } = attemptWith(RIGHT, null, 7);
+    const decision = decideVerify({ ...EMPTY, ...state }, attempt, policy);
+    assert.equal(decision, { outcome: { kind: 'malformed', digits }, writes: null });
+    assert.is(compared.count, 0);
+  });
+}
+
+test('a key that won replays when the pair has a longer code since; no other code does', () => {
+  const key = '08'.repeat(16);
+  const won = decideVerify({ ...EMPTY, pair: otpWith() }, attemptWith(RIGHT, key).attempt,
+    DEFAULT_POLICY);
+  const state = { ...EMPTY, answer: won.writes!.answer, pair: otpWith({ codeDigits: 8 }) };
+  const again = decideVerify(state, attemptWith(RIGHT, key).attempt, DEFAULT_POLICY);
+  assert.equal(again.outcome, { kind: 'verified', replayed: true });
+  const other = decideVerify(state, attemptWith(WRONG, key).attempt, DEFAULT_POLICY);
+  assert.equal(other.outcome, { kind: 'malformed', digits: 8 });
 });
 
 test.run();

@@ -45,7 +45,7 @@ test('a point that was given back counts for nothing', () => {
 
 test('each purpose has its own limit on the same points, and its own counts', () => {
   const otps = [otpWith(), otpWith({ slot: 1, number: 2, purpose: 'payment', otpId: '08'.repeat(16),
-    wrongAttempts: 1, consecutiveWrong: 1, lastWrongAt: NOW })];
+    wrongAttempts: 1, consecutiveWrong: 1, lastWrongAt: NOW, attemptsMax: 2 })];
   const [login, payment] = describe(otps).pairs;
   assert.is(login!.remaining, 1);
   assert.is(login!.wrongAttempts, 0);

@@ -55,6 +55,29 @@ for (const [member, lowest, highest] of BOUNDS) {
   });
 }
 
+test('without a list any purpose is allowed, with one those of it', () => {
+  assert.ok(policiesOf({}).allows('login'));
+  const allowed_purposes = ['login', 'ü'.repeat(100)];
+  const policies = policiesOf({ allowed_purposes, purposes: { login: { user_limit: 1 } } });
+  const asked = ['login', 'ü'.repeat(100), 'Login', 'login ', ''];
+  assert.equal(asked.map(policies.allows), [true, true, false, false, false]);
+});
+
+test('what cannot be a list of purposes is a fault, and a policy for another purpose', () => {
+  const list = 'allowed_purposes: must be a list of at least one purpose';
+  const purpose = ': must be a string of 1 to 100 characters without control characters';
+  for (const value of [[], null, 'login', { login: true }]) {
+    assert.equal(faultsOf(JSON.stringify({ allowed_purposes: value })), [list]);
+  }
+  const text = JSON.stringify({
+    allowed_purposes: ['login', '', 7, 'a'.repeat(101), 'a\n'], purposes: { pay: {} },
+  });
+  assert.equal(faultsOf(text), [
+    ...[1, 2, 3, 4].map((index) => `allowed_purposes[${index}]${purpose}`),
+    'purposes.pay: must be one of allowed_purposes',
+  ]);
+});
+
 test('names every fault at once', () => {
   const text = JSON.stringify({
     defaults: {}, default: { ttl: 1, user_limit: 0 }, purposes: { login: [], pay: { x: 1 } },

@@ -46,6 +46,9 @@ export function otpWith(changes: Partial<Otp> = {}): Otp {
     channel: 'console',
     ending: null,
     isRefunded: false,
+    codeDigits: 6,
+    attemptsMax: 3,
+    lockSeconds: 600,
     ...changes,
   };
 }
