@@ -24,10 +24,10 @@ const LIVE = 'UTC_TIMESTAMP(6) + INTERVAL 1 DAY';
 /** The 16 hexadecimal digits of row number ? + n with a step of ?. */
 const HEX = 'LPAD(HEX((CAST(? AS UNSIGNED) + n) * CAST(? AS UNSIGNED)), 16, \'0\')';
 
-const CODES = `INSERT INTO otps (user_id, slot, number, purpose, otp_id, key_id, digest,
-  created_at, expires_at)
-  ${NUMBERS} LOWER(${HEX}), 0, 1, '${PURPOSE}', RANDOM_BYTES(16), 'bench', RANDOM_BYTES(32),
-  UTC_TIMESTAMP(6), ${LIVE} FROM numbers`;
+const CODES = `INSERT INTO otps (user_id, number, purpose, otp_id, key_id, digest, created_at,
+  expires_at, bundle_id, bundle_number)
+  ${NUMBERS} LOWER(${HEX}), 1, '${PURPOSE}', RANDOM_BYTES(16), 'bench', RANDOM_BYTES(32),
+  UTC_TIMESTAMP(6), ${LIVE}, UNHEX(LPAD(HEX((? + n) DIV 64), 16, '0')), (? + n) % 64 FROM numbers`;
 
 const KEYS = `INSERT INTO idempotency_keys (key_digest, fingerprint, otp_id, ttl_seconds,
   remaining_requests, expires_at)
@@ -64,7 +64,7 @@ async function fill(
   const step = KEY_RANGE / BigInt(Math.max(2, Math.ceil(count)));
   for (let done = 0; done < count; done += BATCH_ROWS) {
     const rows = Math.min(BATCH_ROWS, count - done);
-    await session.query(sql, [rows, String(done), String(step)]);
+    await session.query(sql, [rows, String(done), String(step), done, done]);
     say(`filling: ${done + rows} ${what}`);
   }
 }

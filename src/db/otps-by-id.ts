@@ -3,7 +3,7 @@ import { hexOf } from './hex.ts';
 import type { Hex } from './hex.ts';
 import { lockOtps } from './otps.ts';
 import type { Ending, Otp } from './otps.ts';
-import { repeat } from './query.ts';
+import { joinKeys } from './keyed-rows.ts';
 import type { Query } from './query.ts';
 import { readOtp } from './read-otp.ts';
 
@@ -19,7 +19,7 @@ export type OtpName = Readonly<{ otpId: Hex; bundleId: Hex }>;
 export function findUsers(names: readonly OtpName[]): Query<Map<Hex, string>> {
   return {
     name: 'otps.find_users',
-    sql: `SELECT otp_id, user_id FROM otps FORCE INDEX (by_bundle) WHERE ${isOneOf(names)}`,
+    sql: `SELECT t.otp_id, t.user_id FROM ${named(names)}`,
     values: valuesOf(names),
     read: (rows) => new Map(rows.map((row) => [hexOf(row.otp_id), row.user_id as string])),
   };
@@ -29,16 +29,16 @@ export function findUsers(names: readonly OtpName[]): Query<Map<Hex, string>> {
 export function readOtpsOfUsers(names: readonly OtpName[]): Query<Otp[]> {
   return {
     name: 'otps.read_of_users',
-    sql: `SELECT t.* FROM (SELECT DISTINCT user_id FROM otps FORCE INDEX (by_bundle)
-        WHERE ${isOneOf(names)}) AS named
-      STRAIGHT_JOIN otps AS t FORCE INDEX (PRIMARY) ON t.user_id = named.user_id`,
+    sql: `SELECT all_of.* FROM (SELECT DISTINCT t.user_id FROM ${named(names)}) AS users
+      STRAIGHT_JOIN otps AS all_of FORCE INDEX (by_user) ON all_of.user_id = users.user_id`,
     values: valuesOf(names),
     read: (rows) => rows.map(readOtp),
   };
 }
 
-function isOneOf(names: readonly OtpName[]): string {
-  return `(bundle_id, otp_id) IN (${repeat(names.length, '(X?,X?)')})`;
+/** Codes by their names, as `t`: a bundle has a few dozen rows at the most, beside each other. */
+function named(names: readonly OtpName[]): string {
+  return joinKeys('otps', ['bundle_id', 'otp_id'], names.length, { marks: 'X?,X?' });
 }
 
 function valuesOf(names: readonly OtpName[]): Hex[] {

@@ -3,6 +3,7 @@ import type { Value } from './bind.ts';
 import type { Hex } from './hex.ts';
 import { formatInstant, formatNullableInstant } from './instant.ts';
 import type { Instant } from './instant.ts';
+import { joinKeys } from './keyed-rows.ts';
 import { repeat, write } from './query.ts';
 import type { Query, Write } from './query.ts';
 import { readGlance, readOtp } from './read-otp.ts';
@@ -12,11 +13,10 @@ export type PairName = Readonly<{ userId: string; purpose: string }>;
 
 /**
  * A code that was issued. What each member and null means: schema/0002-otps.sql,
- * schema/0007-otps-delivery.sql and schema/0009-otps-policy.sql.
+ * 0007-otps-delivery.sql, 0009-otps-policy.sql and 0010-otps-in-order.sql.
  */
 export type Otp = PairName &
   Readonly<{
-    slot: number;
     number: number;
     otpId: Hex;
     keyId: string;
@@ -29,7 +29,8 @@ export type Otp = PairName &
     lockedUntil: Instant | null;
     consecutiveWrong: number;
     verifyIds: Hex;
-    bundleId: Hex | null;
+    bundleId: Hex;
+    bundleNumber: number;
     channel: string | null;
     ending: Ending | null;
     isRefunded: boolean;
@@ -57,10 +58,11 @@ export const KNOWN_SECONDS = 87_000;
 
 // FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
 // the rows of others, against the order of the locks.
-const FROM_SQL = 'FROM otps FORCE INDEX (PRIMARY) WHERE user_id IN (';
-const READ_SQL = `SELECT user_id, slot, number, purpose, otp_id, key_id, digest, created_at,
+const FROM_SQL = 'FROM otps FORCE INDEX (by_user) WHERE user_id IN (';
+const READ_SQL = `SELECT user_id, number, purpose, otp_id, key_id, digest, created_at,
   expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
-  verify_ids, bundle_id, channel, ending, is_refunded, code_digits, attempts_max, lock_seconds
+  verify_ids, bundle_id, bundle_number, channel, ending, is_refunded, code_digits, attempts_max,
+  lock_seconds
   ${FROM_SQL}`;
 const GLANCE_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, locked_until,
   consecutive_wrong, is_refunded
@@ -70,7 +72,7 @@ const GLANCE_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, 
  * Reads all codes of users and locks those that exist until the end of the transaction. A user
  * who has none is arbitrated by `insertOtps`: whoever comes second is rerun.
  *
- * @param userIds unique; the server locks in the order of the primary key, whatever their order
+ * @param userIds unique; the server locks in the order of the index, whatever their order
  * @returns the codes, in no promised order
  */
 export function lockOtps(userIds: readonly string[]): Query<Otp[]> {
@@ -99,27 +101,24 @@ export function glanceAtOtps(userIds: readonly string[]): Query<OtpGlance[]> {
 }
 
 /** What every new code has; the rest has a default that is right for a pair without attempts. */
-const NEW_COLUMNS = `user_id, slot, number, purpose, otp_id, key_id, digest, created_at,
-  expires_at, bundle_id, channel, code_digits, attempts_max, lock_seconds`;
-const NEW_ROW = '(?,?,?,?,X?,?,X?,?,?,X?,?,?,?,?)';
+const NEW_COLUMNS = `user_id, number, purpose, otp_id, key_id, digest, created_at, expires_at,
+  bundle_id, bundle_number, channel, code_digits, attempts_max, lock_seconds`;
+const NEW_ROW = '(?,?,?,X?,?,X?,?,?,X?,?,?,?,?,?)';
 const LATER_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
   verify_ids, ending, is_refunded`;
-const WHOLE_ROW = '(?,?,?,?,X?,?,UNHEX(?),?,?,UNHEX(?),?,?,?,?,?,?,?,?,?,X?,?,?)';
+const WHOLE_ROW = '(?,?,?,X?,?,UNHEX(?),?,?,X?,?,?,?,?,?,?,?,?,?,?,X?,?,?)';
 
 const INSERT_NEW_SQL = `INSERT INTO otps (${NEW_COLUMNS}) VALUES `;
 const INSERT_WHOLE_SQL = `INSERT INTO otps (${NEW_COLUMNS}, ${LATER_COLUMNS}) VALUES `;
-const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE number = new.number, purpose = new.purpose,
-  otp_id = new.otp_id, key_id = new.key_id, digest = new.digest, created_at = new.created_at,
-  expires_at = new.expires_at, redeemed_at = new.redeemed_at,
-  wrong_attempts = new.wrong_attempts, last_wrong_at = new.last_wrong_at,
-  locked_until = new.locked_until, consecutive_wrong = new.consecutive_wrong,
-  verify_ids = new.verify_ids, bundle_id = new.bundle_id, channel = new.channel,
-  ending = new.ending, is_refunded = new.is_refunded, code_digits = new.code_digits,
-  attempts_max = new.attempts_max, lock_seconds = new.lock_seconds`;
+const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE digest = new.digest,
+  redeemed_at = new.redeemed_at, wrong_attempts = new.wrong_attempts,
+  last_wrong_at = new.last_wrong_at, locked_until = new.locked_until,
+  consecutive_wrong = new.consecutive_wrong, verify_ids = new.verify_ids, channel = new.channel,
+  ending = new.ending, is_refunded = new.is_refunded`;
 
 /**
- * Writes codes into slots that did not exist; fails, to be rerun, when another transaction was
- * first.
+ * Writes codes that did not exist; fails, to be rerun, when another transaction was first to use
+ * one of the numbers of their users.
  *
  * @param otps sorted by user, so that transactions never wait for each other in a ring
  */
@@ -130,18 +129,29 @@ export function insertOtps(otps: readonly Otp[]): Write {
   return write('otps.insert', sql, valuesOf(otps, isNew));
 }
 
-/** Writes codes into slots that exist and are locked. */
+/**
+ * Writes what may change of codes that exist and are locked. The primary key is what they are found
+ * by, before any other index is looked at.
+ */
 export function updateOtps(otps: readonly Otp[]): Write {
   const sql = INSERT_WHOLE_SQL + repeat(otps.length, WHOLE_ROW) + UPDATE_SQL_END;
   return write('otps.update', sql, valuesOf(otps, false));
 }
 
+/** Takes away codes that exist and are locked. */
+export function deleteOtps(otps: readonly Otp[]): Write {
+  const key = ['bundle_id', 'bundle_number'];
+  const rows = joinKeys('otps', key, otps.length, { marks: 'X?,?' });
+  const values = otps.flatMap(({ bundleId, bundleNumber }) => [bundleId, bundleNumber]);
+  return write('otps.delete', `DELETE t FROM ${rows}`, values);
+}
+
 function valuesOf(otps: readonly Otp[], isNew: boolean): Value[] {
   const values: Value[] = [];
   for (const otp of otps) {
-    values.push(otp.userId, otp.slot, otp.number, otp.purpose, otp.otpId, otp.keyId, otp.digest,
-      formatInstant(otp.createdAt), formatInstant(otp.expiresAt), otp.bundleId, otp.channel,
-      otp.codeDigits, otp.attemptsMax, otp.lockSeconds);
+    values.push(otp.userId, otp.number, otp.purpose, otp.otpId, otp.keyId, otp.digest,
+      formatInstant(otp.createdAt), formatInstant(otp.expiresAt), otp.bundleId, otp.bundleNumber,
+      otp.channel, otp.codeDigits, otp.attemptsMax, otp.lockSeconds);
     if (isNew) continue;
     values.push(formatNullableInstant(otp.redeemedAt), otp.wrongAttempts,
       formatNullableInstant(otp.lastWrongAt), formatNullableInstant(otp.lockedUntil),

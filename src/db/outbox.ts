@@ -29,6 +29,8 @@ export const BUNDLE_MESSAGES_MAX = 64;
 
 const OTP_ID_DIGITS = 32;
 
+const BY_ID = { marks: 'X?' } as const;
+
 const COLUMNS = 'bundle_id, otp_ids, key_id, sealed';
 const PUT_SQL = `INSERT INTO outbox (${COLUMNS}, owner, leased_until) VALUES `;
 const ROW = '(X?,X?,?,X?,X?,?)';
@@ -58,13 +60,13 @@ export function replaceBundles(bundles: readonly SealedBundle[], owner: Hex): Wr
 
 /** Erases bundles, those that are there. */
 export function eraseBundles(bundleIds: readonly Hex[]): Write {
-  const sql = `DELETE t FROM ${joinKeys('outbox', ['bundle_id'], bundleIds.length, 'X?')}`;
+  const sql = `DELETE t FROM ${joinKeys('outbox', ['bundle_id'], bundleIds.length, BY_ID)}`;
   return write('outbox.erase', sql, bundleIds);
 }
 
 /** Renews the lease of bundles, or gives them a new owner; they must be locked. */
 export function leaseBundles(bundleIds: readonly Hex[], { owner, leasedUntil }: Lease): Write {
-  const sql = `UPDATE ${joinKeys('outbox', ['bundle_id'], bundleIds.length, 'X?')}
+  const sql = `UPDATE ${joinKeys('outbox', ['bundle_id'], bundleIds.length, BY_ID)}
     SET t.owner = X?, t.leased_until = ?`;
   return write('outbox.lease', sql, [...bundleIds, owner, formatInstant(leasedUntil)]);
 }

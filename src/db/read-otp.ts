@@ -24,7 +24,6 @@ export function readOtp(row: Row): Otp {
   const { userId, number, purpose, createdAt, lastWrongAt, lockedUntil } = glance;
   return {
     userId,
-    slot: row.slot as number,
     number,
     purpose,
     otpId: hexOf(row.otp_id),
@@ -38,7 +37,8 @@ export function readOtp(row: Row): Otp {
     lockedUntil,
     consecutiveWrong: glance.consecutiveWrong,
     verifyIds: hexOf(row.verify_ids),
-    bundleId: nullableHexOf(row.bundle_id),
+    bundleId: hexOf(row.bundle_id),
+    bundleNumber: row.bundle_number as number,
     channel: row.channel as string | null,
     ending: row.ending as Ending | null,
     isRefunded: glance.isRefunded,

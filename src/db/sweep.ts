@@ -128,22 +128,42 @@ async function deleteDead(
   range: string,
   values: readonly Value[],
 ): Promise<number> {
-  const lockSql = `SELECT ${table.key.join(', ')} FROM ${table.name} FORCE INDEX (PRIMARY)
-    WHERE ${range} FOR UPDATE SKIP LOCKED`;
-  const [locked] = await tx.ask(rowsBy(`${table.name}.lock_dead`, lockSql, values));
+  const locked = await lockDead(tx, table, range, values);
   if (locked.length === 0) return 0;
   // Dead still: the transaction may be about to use one of them again.
   const rows = joinKeys(table.name, table.key, locked.length);
   const deleteSql = `DELETE t FROM ${rows} WHERE ${isDead(table)}`;
-  const keys = locked.flatMap((row) => readKey(table, row));
+  const keys = locked.flatMap((row) => valuesOf(row, table.key));
   tx.writes.push(write(`${table.name}.delete_dead`, deleteSql, keys));
   return locked.length;
+}
+
+async function lockDead(
+  tx: Transaction,
+  { name, key, lockedBy }: SweptTable,
+  range: string,
+  values: readonly Value[],
+): Promise<readonly Row[]> {
+  const find = (columns: readonly string[]): string =>
+    `SELECT ${columns.join(', ')} FROM ${name} FORCE INDEX (PRIMARY) WHERE ${range}`;
+  const skip = 'FOR UPDATE SKIP LOCKED';
+  if (lockedBy === undefined) {
+    return (await tx.ask(rowsBy(`${name}.lock_dead`, `${find(key)} ${skip}`, values)))[0];
+  }
+  // Whoever locks a row has locked its entry in that index first: the other way is a deadlock.
+  const { columns, index } = lockedBy;
+  const [found] = await tx.ask(rowsBy(`${name}.find_dead`, find(columns), values));
+  if (found.length === 0) return [];
+  const keys = found.flatMap((row) => valuesOf(row, columns));
+  const lockSql = `SELECT ${key.map((column) => `t.${column}`).join(', ')}
+    FROM ${joinKeys(name, columns, found.length, { index })} FOR UPDATE OF t SKIP LOCKED`;
+  return (await tx.ask(rowsBy(`${name}.lock_dead`, lockSql, keys)))[0];
 }
 
 function rowsBy(name: string, sql: string, values: readonly Value[]): Query<readonly Row[]> {
   return { name, sql, values, read: (rows) => rows };
 }
 
-function readKey(table: SweptTable, row: Row): Value[] {
-  return table.key.map((column) => row[column] as Value);
+function valuesOf(row: Row, columns: readonly string[]): Value[] {
+  return columns.map((column) => row[column] as Value);
 }

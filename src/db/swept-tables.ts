@@ -1,11 +1,13 @@
 /** Which rows of which tables are dead, and in which order the tables are walked. */
+import { Buffer } from 'node:buffer';
 import type { Value } from './bind.ts';
+import type { Hex } from './hex.ts';
 import { SLOTS_MAX } from './ip-rate-limits.ts';
 import { KNOWN_SECONDS } from './otps.ts';
 
 /** The names of rows that a transaction wrote, one in each table. */
 export type WrittenRows = Readonly<{
-  userId: string;
+  bundleId: Hex;
   address: string | null;
 }>;
 
@@ -14,6 +16,8 @@ export type SweptTable = Readonly<{
   name: string;
   /** The primary key. Tables are walked by its first column. */
   key: readonly string[];
+  /** The index by which its rows are locked everywhere, when that is not the primary key. */
+  lockedBy?: Readonly<{ index: string; columns: readonly string[] }>;
   /** When a row came to its end, or will. */
   deadSince: string;
   /** What a row must be, too, to be dead. */
@@ -38,11 +42,12 @@ export const SWEPT_TABLES: readonly SweptTable[] = [
   IDEMPOTENCY_KEYS,
   {
     name: 'otps',
-    key: ['user_id', 'slot'],
+    key: ['bundle_id', 'bundle_number'],
+    lockedBy: { index: 'by_user', columns: ['user_id', 'number'] },
     deadSince: `GREATEST(created_at, COALESCE(last_wrong_at, created_at))
       + INTERVAL ${KNOWN_SECONDS} SECOND`,
     condition: 'consecutive_wrong = 0',
-    firstOf: ({ userId }) => userId,
+    firstOf: ({ bundleId }) => Buffer.from(bundleId, 'hex'),
   },
   {
     name: 'ip_rate_limits',

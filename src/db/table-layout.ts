@@ -51,6 +51,10 @@ export function layoutOf(files: readonly SchemaFile[]): Layout {
 }
 
 function change(table: TableLayout, part: string): void {
+  if (part === 'DROP PRIMARY KEY') {
+    table.indexes.delete('PRIMARY');
+    return;
+  }
   const [, action, rest] = /^(ADD COLUMN|MODIFY COLUMN|DROP COLUMN|ADD|DROP KEY) (.*)$/.exec(part)
     ?? [];
   if (rest === undefined) throw new Error(`not understood: ${part}`);

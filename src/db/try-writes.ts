@@ -60,10 +60,10 @@ async function mayRun(session: Session, sql: string): Promise<boolean> {
 
 async function writeAndTakeBack(session: Session): Promise<void> {
   const { name, sql, values } = insertOtps([{
-    userId: '', slot: 0, number: 0, purpose: '', otpId: '00'.repeat(16), keyId: '', digest: '',
+    userId: '', number: 0, purpose: '', otpId: '00'.repeat(16), keyId: '', digest: '',
     createdAt: 0, expiresAt: 0, redeemedAt: null, wrongAttempts: 0, lastWrongAt: null,
-    lockedUntil: null, consecutiveWrong: 0, verifyIds: '', bundleId: '00'.repeat(8), channel: '',
-    ending: null, isRefunded: false, codeDigits: 6, attemptsMax: 1, lockSeconds: 1,
+    lockedUntil: null, consecutiveWrong: 0, verifyIds: '', bundleId: '00'.repeat(8),
+    bundleNumber: 0, channel: '', ending: null, isRefunded: false, codeDigits: 6, attemptsMax: 1, lockSeconds: 1,
   }]);
   await session.run(name, sql, values);
 }

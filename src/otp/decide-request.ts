@@ -11,8 +11,7 @@ import type { Otp, OtpGlance } from '../db/otps.ts';
 import { measureAddress, useAddress } from './address-uses.ts';
 import type { AddressChange, AddressUses } from './address-uses.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from './attempts.ts';
-import { knownPair } from './known-pair.ts';
-import { nextPlace } from './next-place.ts';
+import { isNeeded, knownPair } from './known-pair.ts';
 import type { IssueOutcome, Limits } from './outcome.ts';
 import type { Policy } from './policy.ts';
 import { termsOf } from './terms.ts';
@@ -41,6 +40,8 @@ export type RequestInput = Readonly<{
   digest: Hex;
   /** The row of the outbox that the message goes into. */
   bundleId: Hex;
+  /** The number of the code among those of its bundle. */
+  bundleNumber: number;
   /** By which it shall be sent. */
   channel: string;
 }>;
@@ -50,6 +51,8 @@ export type RequestWrites = Readonly<{
   answer: StoredAnswer;
   /** The new code; and the one that it supersedes, when that one must forget its attempts. */
   otps: readonly Otp[];
+  /** Codes of the user that are not needed any more. */
+  unneeded: readonly Otp[];
   address: AddressChange | null;
 }>;
 
@@ -120,7 +123,7 @@ function replay(answer: StoredAnswer, fingerprint: Hex, limits: Limits): IssueOu
 
 function issue(state: RequestState, input: RequestInput, policy: Policy): RequestDecision {
   const { now } = state;
-  const otps = supersede(state, input, policy);
+  const { otps, unneeded } = supersede(state, input, policy);
   const address = state.address === null ? null : useAddress(state.address, now);
   const used = [...usesOf(state.otps), { usedAt: now, points: 1 }];
   const user = measureLimit(used, now, policy.userLimit);
@@ -142,7 +145,7 @@ function issue(state: RequestState, input: RequestInput, policy: Policy): Reques
     remainingRequests: outcome.remainingRequests,
     expiresAt: addSeconds(now, policy.keyRetentionSeconds),
   };
-  return { outcome, writes: { answer, otps, address } };
+  return { outcome, writes: { answer, otps, unneeded, address } };
 }
 
 /** Each code has used one point when it was issued; some were given back. */
@@ -151,15 +154,17 @@ export function usesOf(otps: readonly OtpGlance[]): Use[] {
     ({ usedAt: createdAt, points: isRefunded ? 0 : 1 }));
 }
 
-/** The new code of the pair, to which the count of wrong attempts moves on. */
-function supersede({ now, otps }: RequestState, input: RequestInput, policy: Policy): Otp[] {
+/** The new code of the pair, to which the count of wrong attempts moves on, after all others. */
+function supersede(
+  { now, otps }: RequestState,
+  input: RequestInput,
+  policy: Policy,
+): Pick<RequestWrites, 'otps' | 'unneeded'> {
   const earlier = newestOtp(otps, input.purpose);
-  const { slot, number } = nextPlace(otps, earlier, now);
   const { consecutiveWrong, verifyIds } = earlier ?? NEW_PAIR;
   const otp: Otp = {
     userId: input.userId,
-    slot,
-    number,
+    number: 1 + otps.reduce((highest, { number }) => Math.max(highest, number), 0),
     purpose: input.purpose,
     otpId: input.otpId,
     keyId: input.keyId,
@@ -172,6 +177,7 @@ function supersede({ now, otps }: RequestState, input: RequestInput, policy: Pol
     consecutiveWrong,
     verifyIds,
     bundleId: input.bundleId,
+    bundleNumber: input.bundleNumber,
     channel: input.channel,
     ending: null,
     isRefunded: false,
@@ -179,7 +185,9 @@ function supersede({ now, otps }: RequestState, input: RequestInput, policy: Pol
     attemptsMax: policy.wrongAttempts,
     lockSeconds: policy.lockSeconds,
   };
+  const all = [...otps, otp];
+  const unneeded = otps.filter((each) => !isNeeded(each, all, now));
   // Left behind in a row of its own, the count would keep that row for ever.
-  const isLeftBehind = earlier !== null && consecutiveWrong > 0 && earlier.slot !== slot;
-  return isLeftBehind ? [otp, { ...earlier, consecutiveWrong: 0 }] : [otp];
+  const isLeftBehind = earlier !== null && consecutiveWrong > 0 && !unneeded.includes(earlier);
+  return { otps: isLeftBehind ? [otp, { ...earlier, consecutiveWrong: 0 }] : [otp], unneeded };
 }

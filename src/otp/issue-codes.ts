@@ -2,7 +2,6 @@
 import type { Hex } from '../db/hex.ts';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
-import type { OtpName } from '../db/otps-by-id.ts';
 import { BUNDLE_MESSAGES_MAX, eraseBundles, putBundles } from '../db/outbox.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { elapsedMs, RunningClock } from '../db/running-clock.ts';
@@ -44,6 +43,7 @@ type Member = NamedRequest &
     code: string;
     digest: Hex;
     bundleId: Hex;
+    bundleNumber: number;
     channel: ChannelName;
   }>;
 
@@ -68,20 +68,30 @@ export async function issueCodes(
   return outcomes;
 }
 
+/** Draws in the order in which the rows are written, so that each comes after the one before. */
 function drawMembers(parts: IssueParts, inputs: readonly IssueInput[]): Member[] {
-  const members: Member[] = [];
-  for (let start = 0; start < inputs.length; start += BUNDLE_MESSAGES_MAX) {
-    const ofOneBundle = inputs.slice(start, start + BUNDLE_MESSAGES_MAX);
+  const members = new Array<Member>(inputs.length);
+  const order = inputs.map((_, index) => index)
+    .sort((a, b) => (inputs[a]!.userId < inputs[b]!.userId ? -1 : 1));
+  for (let start = 0; start < order.length; start += BUNDLE_MESSAGES_MAX) {
+    const ofOneBundle = order.slice(start, start + BUNDLE_MESSAGES_MAX);
     const bundleId = drawBundleId();
     const otpIds = drawOtpIds(parts.secrets.current, bundleId, ofOneBundle.length);
-    ofOneBundle.forEach((input, index) => {
-      members.push(drawMember(parts, input, { bundleId, otpId: otpIds[index]! }));
+    ofOneBundle.forEach((index, bundleNumber) => {
+      const name = { bundleId, bundleNumber, otpId: otpIds[bundleNumber]! };
+      members[index] = drawMember(parts, inputs[index]!, name);
     });
   }
   return members;
 }
 
-function drawMember(parts: IssueParts, input: IssueInput, { bundleId, otpId }: OtpName): Member {
+type DrawnName = Pick<Member, 'bundleId' | 'bundleNumber' | 'otpId'>;
+
+function drawMember(
+  parts: IssueParts,
+  input: IssueInput,
+  { bundleId, bundleNumber, otpId }: DrawnName,
+): Member {
   // Member by member, because spreading an object into a larger one costs more than a digest.
   const { userId, purpose, address, policy, keyDigest, fingerprint, acceptLanguage }
     = nameRequest(parts.policies, input);
@@ -91,7 +101,7 @@ function drawMember(parts: IssueParts, input: IssueInput, { bundleId, otpId }: O
   const channel = parts.delivery.channelFor(userId);
   return {
     userId, purpose, address, policy, keyDigest, fingerprint, acceptLanguage,
-    otpId, keyId: current.id, code, digest, bundleId, channel,
+    otpId, keyId: current.id, code, digest, bundleId, bundleNumber, channel,
   };
 }
 

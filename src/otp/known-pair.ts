@@ -6,7 +6,7 @@ import type { Otp, OtpGlance } from '../db/otps.ts';
 import { isPointLive } from './window.ts';
 
 /**
- * Whether a code counts as never issued. The row may be there or not: it is swept, or overwritten,
+ * Whether a code counts as never issued. The row may be there or not: it is swept, or taken away,
  * some time later. A count of wrong codes is never forgotten (NIST SP 800-63B-4, 3.2.2).
  */
 export function isForgotten(otp: OtpGlance, now: Instant): boolean {
@@ -26,7 +26,7 @@ export function knownPair<T extends OtpGlance>(
 
 /**
  * Whether the row of a code is needed: for its quota point, or for what it tells of its pair. What
- * is not needed may be overwritten by the next code, so nothing is told of it any more.
+ * is not needed is taken away with the next code, so nothing is told of it any more.
  *
  * @param otps all codes of the user
  */

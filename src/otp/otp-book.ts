@@ -1,5 +1,5 @@
 /** The codes of users, as a list of requests or attempts shares them inside one transaction. */
-import { insertOtps, updateOtps } from '../db/otps.ts';
+import { deleteOtps, insertOtps, updateOtps } from '../db/otps.ts';
 import type { Hex } from '../db/hex.ts';
 import type { Otp } from '../db/otps.ts';
 import type { Transaction } from '../db/transaction.ts';
@@ -15,7 +15,7 @@ export class OtpBook {
   /** @param loaded all codes of all users of the list */
   constructor(loaded: readonly Otp[]) {
     this.#otps = groupBy(loaded, userOf);
-    this.#changed = new ChangedRows(loaded, ({ slot, userId }) => `${slot} ${userId}`);
+    this.#changed = new ChangedRows(loaded, ({ number, userId }) => `${number} ${userId}`);
   }
 
   /** All codes of a user. */
@@ -23,17 +23,26 @@ export class OtpBook {
     return this.#otps.get(userId) ?? NO_OTPS;
   }
 
-  /** The code of that name, or null: its row may name another one by now. */
+  /** The code of that name, or null: it may have been taken away by now. */
   find(userId: string | undefined, otpId: Hex): Otp | null {
     if (userId === undefined) return null;
     return this.of(userId).find((otp) => otp.otpId === otpId) ?? null;
   }
 
-  /** Takes a code into its row. */
+  /** Takes a code as it shall be. */
   put(otp: Otp): void {
-    const others = this.of(otp.userId).filter(({ slot }) => slot !== otp.slot);
-    this.#otps.set(otp.userId, [...others, otp]);
+    this.#otps.set(otp.userId, [...this.#othersOf(otp), otp]);
     this.#changed.put(otp);
+  }
+
+  /** Takes a code away. */
+  remove(otp: Otp): void {
+    this.#otps.set(otp.userId, this.#othersOf(otp));
+    this.#changed.remove(otp);
+  }
+
+  #othersOf({ userId, number }: Otp): Otp[] {
+    return this.of(userId).filter((other) => other.number !== number);
   }
 
   /** The rows that were put, each as it is now. */
@@ -43,7 +52,8 @@ export class OtpBook {
 
   /** Leaves the writes of what was put to the transaction. */
   store(tx: Transaction): void {
-    const { known, fresh } = this.#changed.split(userOf);
+    const { known, fresh, removed } = this.#changed.split(userOf);
+    if (removed.length > 0) tx.writes.push(deleteOtps(removed));
     if (known.length > 0) tx.writes.push(updateOtps(known));
     if (fresh.length > 0) tx.writes.push(insertOtps(fresh));
   }

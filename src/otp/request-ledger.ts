@@ -71,8 +71,9 @@ export class RequestLedger {
   }
 
   /** Takes a member's writes into the state. */
-  apply(member: NamedRequest, { answer, otps, address }: RequestWrites): void {
+  apply(member: NamedRequest, { answer, otps, unneeded, address }: RequestWrites): void {
     this.#answers.add(answer);
+    for (const otp of unneeded) this.#otps.remove(otp);
     for (const otp of otps) this.#otps.put(otp);
     if (member.address !== null && address !== null) this.#addresses.put(member.address, address);
     this.#firstAnswer ??= answer;

@@ -16,6 +16,7 @@ export class ChangedRows<T> {
   readonly #keyOf: (row: T) => string;
   readonly #loaded: ReadonlySet<string>;
   readonly #changed = new Map<string, T>();
+  readonly #removed = new Map<string, T>();
 
   /**
    * @param loaded the rows that exist, and are locked
@@ -31,6 +32,13 @@ export class ChangedRows<T> {
     this.#changed.set(this.#keyOf(row), row);
   }
 
+  /** Takes away a row. */
+  remove(row: T): void {
+    const key = this.#keyOf(row);
+    this.#changed.delete(key);
+    if (this.#loaded.has(key)) this.#removed.set(key, row);
+  }
+
   /** All of them, in the order in which they were first changed. */
   get all(): readonly T[] {
     return [...this.#changed.values()];
@@ -38,13 +46,13 @@ export class ChangedRows<T> {
 
   /**
    * Those that exist, and those that do not, by their subject: sorted, so that transactions never
-   * wait for each other in a ring.
+   * wait for each other in a ring; and those that shall not exist any more.
    */
-  split(subjectOf: (row: T) => string): Readonly<{ known: T[]; fresh: T[] }> {
+  split(subjectOf: (row: T) => string): Readonly<{ known: T[]; fresh: T[]; removed: T[] }> {
     const known: T[] = [];
     const fresh: T[] = [];
     for (const [key, row] of this.#changed) (this.#loaded.has(key) ? known : fresh).push(row);
     fresh.sort((a, b) => (subjectOf(a) < subjectOf(b) ? -1 : 1));
-    return { known, fresh };
+    return { known, fresh, removed: [...this.#removed.values()] };
   }
 }

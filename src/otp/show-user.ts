@@ -21,7 +21,7 @@ export function showUser(
   const otpsOf = readOtps([userId]);
   return transaction(pool, async (tx) => {
     const [earlier] = await tx.ask(otpsOf);
-    const bundleIds = earlier.flatMap(({ bundleId }) => bundleId ?? []);
+    const bundleIds = earlier.map(({ bundleId }) => bundleId);
     if (bundleIds.length === 0) bundleIds.push('');
     // The outbox before the codes, as in tell-statuses.ts: never told as sent too soon.
     const [unsent, otps, now] = await tx.askLast(findUnsent(bundleIds), otpsOf, READ_CLOCK);

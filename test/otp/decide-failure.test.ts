@@ -18,7 +18,7 @@ function decide(otp = OTP, others = [] as typeof OTP[], address: AddressUses | n
 /** Codes of the last minutes whose points were given back. */
 function refunded(count: number, ago = 100) {
   return Array.from({ length: count }, (_, index) => otpWith({
-    slot: 1 + index, otpId: `${index}`.repeat(32), createdAt: at(-ago), isRefunded: true,
+    number: 2 + index, otpId: `${index}`.repeat(32), createdAt: at(-ago), isRefunded: true,
   }));
 }
 

@@ -16,6 +16,7 @@ const INPUT: RequestInput = {
   keyId: 'k2',
   digest: 'cd'.repeat(32),
   bundleId: 'ef'.repeat(8),
+  bundleNumber: 5,
   channel: 'sms',
 };
 
@@ -45,7 +46,7 @@ test('issues the first code', () => {
   });
   assert.equal(writes?.otps, [otpWith({
     otpId: INPUT.otpId, keyId: 'k2', digest: INPUT.digest, expiresAt: at(300),
-    bundleId: INPUT.bundleId, channel: 'sms',
+    bundleId: INPUT.bundleId, bundleNumber: 5, channel: 'sms',
   })]);
   assert.equal(writes?.address?.write, {
     kind: 'slot', slot: { slot: 0, usedAt: NOW, points: 1, refunded: 0 },
@@ -151,46 +152,52 @@ test('a policy of its own sets lifetime, limits and retention', () => {
   assert.is(writes?.answer.expiresAt, at(3600));
 });
 
-/** [what, codes of the user, slot and number of the next one] */
-const PLACES: [string, Otp[], number, number][] = [
-  ['a new row after all others', [otpWith({ slot: 4, number: 7 })], 5, 8],
-  ['the row of the earlier code, a microsecond too early',
-    [otpWith({ createdAt: at(-899.999999) })], 1, 2],
-  ['the row of the earlier code, when its point is free', [otpWith({ createdAt: at(-900) })], 0, 2],
+/** [what, codes of the user, the numbers of those that go] */
+const UNNEEDED: [string, Otp[], number[]][] = [
+  ['the earlier code, a microsecond too early', [otpWith({ createdAt: at(-899.999999) })], []],
+  ['the earlier code, when its point is free', [otpWith({ createdAt: at(-900) })], [1]],
   ['a superseded code whose point is free',
-    [otpWith({ slot: 1, number: 2 }), otpWith({ slot: 2, createdAt: at(-900) })], 2, 3],
+    [otpWith({ number: 2 }), otpWith({ number: 1, createdAt: at(-900) })], [1]],
+  ['all of them', [1, 2, 3].map((number) => otpWith({ number, createdAt: at(-901) })), [1, 2, 3]],
   ['not the last code of another pair',
-    [otpWith({ purpose: 'pay', createdAt: at(-1000), expiresAt: at(-700) })], 1, 2],
+    [otpWith({ purpose: 'pay', createdAt: at(-1000), expiresAt: at(-700) })], []],
   ['a day and the longest lifetime later', [otpWith({
     purpose: 'pay', createdAt: at(-87_000), expiresAt: at(-86_700),
-  })], 0, 2],
+  })], [1]],
   ['a microsecond too early', [otpWith({
     purpose: 'pay', createdAt: at(-86_999.999999), expiresAt: at(-86_700),
-  })], 1, 2],
+  })], []],
   ['never one that counts wrong codes', [otpWith({
     purpose: 'pay', createdAt: at(-200_000), expiresAt: at(-190_000), consecutiveWrong: 1,
-  })], 1, 2],
+  })], []],
 ];
 
-for (const [what, otps, slot, number] of PLACES) {
-  test(`the place of a code: ${what}`, () => {
-    const { writes } = decide({ otps });
-    assert.equal([writes?.otps[0]?.slot, writes?.otps[0]?.number], [slot, number]);
+for (const [what, otps, numbers] of UNNEEDED) {
+  test(`what goes with a new code: ${what}`, () => {
+    assert.equal(decide({ otps }).writes?.unneeded.map(({ number }) => number), numbers);
   });
 }
 
+test('a new code has the highest number of its user and one more, in any order of rows', () => {
+  const otps = [otpWith({ number: 4 }), otpWith({ number: 7, purpose: 'pay' }), otpWith()];
+  assert.is(decide({ otps }).writes, null, 'the limit');
+  assert.is(decide({ otps: otps.slice(0, 2) }).writes?.otps[0]?.number, 8);
+  assert.is(decide({ otps: [] }).writes?.otps[0]?.number, 1);
+});
+
 test('of the codes of a pair the one with the highest number counts, in any order of rows', () => {
-  const older = otpWith({ slot: 3, number: 1, lockedUntil: at(500), consecutiveWrong: 3 });
-  const newer = otpWith({ slot: 1, number: 2 });
+  const older = otpWith({ number: 1, lockedUntil: at(500), consecutiveWrong: 3 });
+  const newer = otpWith({ number: 2 });
   for (const otps of [[older, newer], [newer, older]]) assert.ok(decide({ otps }).writes !== null);
 });
 
 test('the count of wrong attempts moves on, and leaves no trace behind', () => {
   const earlier = otpWith({ consecutiveWrong: 2, wrongAttempts: 2, lastWrongAt: at(-1) });
   const { writes } = decide({ otps: [earlier] });
-  assert.equal(writes?.otps.map(({ slot, consecutiveWrong }) => [slot, consecutiveWrong]),
-    [[1, 2], [0, 0]]);
-  assert.is(decide({ otps: [{ ...earlier, createdAt: at(-900) }] }).writes?.otps.length, 1);
+  assert.equal(writes?.otps.map(({ number, consecutiveWrong }) => [number, consecutiveWrong]),
+    [[2, 2], [1, 0]]);
+  const old = decide({ otps: [{ ...earlier, createdAt: at(-900) }] }).writes;
+  assert.equal([old?.otps.length, old?.unneeded.length], [1, 1]);
   assert.is(decide({ otps: [otpWith()] }).writes?.otps.length, 1);
 });
 

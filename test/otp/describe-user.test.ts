@@ -44,7 +44,7 @@ test('a point that was given back counts for nothing', () => {
 });
 
 test('each purpose has its own limit on the same points, and its own counts', () => {
-  const otps = [otpWith(), otpWith({ slot: 1, number: 2, purpose: 'payment', otpId: '08'.repeat(16),
+  const otps = [otpWith(), otpWith({ number: 2, purpose: 'payment', otpId: '08'.repeat(16),
     wrongAttempts: 1, consecutiveWrong: 1, lastWrongAt: NOW, attemptsMax: 2 })];
   const [login, payment] = describe(otps).pairs;
   assert.is(login!.remaining, 1);
@@ -88,7 +88,7 @@ test('after 100 wrong attempts in a row an operator must unlock, and no end is n
 
 test('open is what can be redeemed: the newest, not closed, its time not over', () => {
   const old = otpWith({ otpId: '06'.repeat(16) });
-  const code = otpWith({ slot: 1, number: 2 });
+  const code = otpWith({ number: 2 });
   const [open, ...others] = describe([old, code], 300 - ONE_MICROSECOND).openCodes;
   assert.equal(others, []);
   assert.equal(open, { kind: 'known', otpId: code.otpId, purpose: 'login', status: 'sent',

@@ -19,7 +19,7 @@ export function usedAgo(...seconds: number[]): Slot[] {
 /** Codes of other purposes that were issued at the given seconds before NOW, and redeemed. */
 export function issuedAgo(...seconds: number[]): Otp[] {
   return seconds.map((ago, index) => otpWith({
-    slot: 10 + index, number: 1 + index, purpose: `p${index}`, digest: null,
+    number: 1 + index, purpose: `p${index}`, digest: null,
     createdAt: at(-ago), expiresAt: at(300 - ago), redeemedAt: at(-ago),
   }));
 }
@@ -28,7 +28,6 @@ export function issuedAgo(...seconds: number[]): Otp[] {
 export function otpWith(changes: Partial<Otp> = {}): Otp {
   return {
     userId: 'U1',
-    slot: 0,
     number: 1,
     purpose: 'login',
     otpId: '07'.repeat(16),
@@ -43,6 +42,7 @@ export function otpWith(changes: Partial<Otp> = {}): Otp {
     consecutiveWrong: 0,
     verifyIds: '',
     bundleId: 'cc'.repeat(8),
+    bundleNumber: 0,
     channel: 'console',
     ending: null,
     isRefunded: false,

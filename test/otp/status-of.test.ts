@@ -7,7 +7,7 @@ import { at, NOW, otpWith } from './rows.ts';
 
 const OPEN = otpWith({ createdAt: at(-100), expiresAt: at(200) });
 const EXPIRED = otpWith({ createdAt: at(-300), expiresAt: NOW });
-const NEWER = otpWith({ slot: 1, number: 2, otpId: '08'.repeat(16) });
+const NEWER = otpWith({ number: 2, otpId: '08'.repeat(16) });
 const KNOWN_SECONDS = 87_000;
 
 /** [what, code, other codes of the user, unsent, status, how a cancellation ends] */

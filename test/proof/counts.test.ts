@@ -137,7 +137,7 @@ test('the age of the oldest dead row is that of the last walk', async () => {
   const sweeper = new Sweeper();
   const walk = async (): Promise<void> => {
     for (let turn = 0; turn < 5; turn += 1) {
-      const sweep = sweeper.next(8, { userId: 'u', address: '10.0.0.0' })!;
+      const sweep = sweeper.next(8, { bundleId: '00'.repeat(8), address: '10.0.0.0' })!;
       await transaction(database.pool, async (tx) => { await tx.ask(sweep.inspect); });
     }
   };

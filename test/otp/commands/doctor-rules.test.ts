@@ -177,12 +177,12 @@ test('the shipped schema files are understood, table by table', () => {
   assert.is(engine, 'InnoDB');
   assert.equal(columns.get('user_id'),
     { type: 'varchar(255)', isNullable: false, collation: 'utf8mb4_0900_bin' });
-  assert.equal(columns.get('slot'),
-    { type: 'smallint unsigned', isNullable: false, collation: null });
+  assert.equal(columns.get('bundle_number'),
+    { type: 'tinyint unsigned', isNullable: false, collation: null });
   assert.equal(columns.get('is_refunded'), { type: 'tinyint', isNullable: false, collation: null });
   assert.equal(columns.get('digest'), { type: 'binary(32)', isNullable: true, collation: null });
   assert.equal([...indexes],
-    [['PRIMARY', 'UNIQUE (user_id, slot)'], ['by_bundle', '(bundle_id, otp_id)']]);
+    [['PRIMARY', 'UNIQUE (bundle_id, bundle_number)'], ['by_user', 'UNIQUE (user_id, number)']]);
   assert.equal(layout.get('idempotency_keys')!.indexes.get('by_key'), 'UNIQUE (key_digest)');
   assert.equal(levels(judgeTables(layout, layout)), ['ok']);
 });
