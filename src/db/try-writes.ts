@@ -63,7 +63,8 @@ async function writeAndTakeBack(session: Session): Promise<void> {
     userId: '', number: 0, purpose: '', otpId: '00'.repeat(16), keyId: '', digest: '',
     createdAt: 0, expiresAt: 0, redeemedAt: null, wrongAttempts: 0, lastWrongAt: null,
     lockedUntil: null, consecutiveWrong: 0, verifyIds: '', bundleId: '00'.repeat(8),
-    bundleNumber: 0, channel: '', ending: null, isRefunded: false, codeDigits: 6, attemptsMax: 1, lockSeconds: 1,
+    bundleNumber: 0, channel: '', ending: null, isRefunded: false,
+    codeDigits: 6, attemptsMax: 1, lockSeconds: 1,
   }]);
   await session.run(name, sql, values);
 }

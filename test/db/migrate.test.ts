@@ -140,7 +140,7 @@ test('codes that were issued before they were kept in order are brought into it'
   db.close();
 });
 
-test('one row per number of a user, byte-exact names, UTC microseconds: by the schema', async () => {
+test('a row per number of a user, byte-exact names, UTC microseconds: by the schema', async () => {
   const db = await emptyDatabase();
   await migrate(db.pool, quiet);
   const insert = `INSERT INTO otps (user_id, number, purpose, otp_id, key_id, digest,
