@@ -2,16 +2,15 @@
 import { execFile, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { createDatabase } from '../src/db/create-database.ts';
 import { endProcess } from '../src/db/local/running-process.ts';
 import type { DatabaseSettings } from '../src/db/session.ts';
+import { freePort } from '../test/harness/free-port.ts';
 
 /** The services by name. */
 export const TARGETS = ['floor', 'otpd', 'before', 'textbook', 'parts'] as const;
@@ -125,15 +124,6 @@ function environmentOf(
 }
 
 /** A port that is free now: nobody else takes ports on this machine by number meanwhile. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
 async function untilListening(child: ChildProcess, port: number): Promise<void> {
   const deadline = AbortSignal.timeout(READY_TIMEOUT_MS);
   while (!(await accepts(port))) {

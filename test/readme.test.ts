@@ -1,15 +1,14 @@
 /** What the README shows works as it stands there: the receivers of webhooks. */
 import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { parseWebhookSecrets, signWebhook } from '../src/otp/channels/webhook-secrets.ts';
+import { freePort } from './harness/free-port.ts';
 import { eventually } from './harness/waiting.ts';
 
 const README = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
@@ -24,15 +23,6 @@ function blockOf(file: string): string {
   const block = new RegExp(pattern).exec(README);
   if (block === null) throw new Error(`the README has no ${file}`);
   return block[1]!.replace(/^ {3}/gm, '');
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 function isListening(port: number): Promise<boolean> {

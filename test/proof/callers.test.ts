@@ -12,11 +12,12 @@ import { closeClient, post } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import { startTestService } from '../harness/service.ts';
+import { racesOf } from './race.ts';
 import { atOnce, fresh, freshAddress, startFleet, tally } from './traffic.ts';
 import type { Fleet } from './traffic.ts';
 
 /** Each costs a third of a second; those of the same rules without callers are run more often. */
-const RUNS = Math.ceil(Number(process.env.OTPD_TEST_RACES ?? 100) / 4);
+const race = racesOf(1 / 4);
 
 const NAMES = ['app1', 'app2'];
 const { apiKeys, headersOf } = newCallers(NAMES);
@@ -46,17 +47,6 @@ function request({ user = fresh('u'), address, caller, key = fresh('k') }: Ask):
 /** The callers in turn, so that each asks at both processes. */
 function callerOf(index: number): string {
   return NAMES[Math.floor(index / 2) % 2]!;
-}
-
-function race(name: string, work: () => Promise<void>): void {
-  test(`${name}, ${RUNS} times`, async () => {
-    for (let run = 1; run <= RUNS; run += 1) {
-      await work().catch((error: Error) => {
-        error.message = `run ${run}: ${error.message}`;
-        throw error;
-      });
-    }
-  });
 }
 
 race('60 users at once from one named address, by two callers: 8 codes', async () => {

@@ -5,12 +5,13 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
+import { racesOf } from './race.ts';
 import {
   atOnce, fresh, freshAddress, newcomer, startFleet, tally, wrongCode,
 } from './traffic.ts';
 import type { Asker, Fleet } from './traffic.ts';
 
-const RUNS = Number(process.env.OTPD_TEST_RACES ?? 100);
+const race = racesOf(1);
 
 let fleet: Fleet;
 
@@ -19,18 +20,6 @@ test.after(async () => {
   closeClient();
   await fleet.stop();
 });
-
-/** A race that is run again and again, each time by newcomers; says which run went wrong. */
-function race(name: string, work: () => Promise<void>): void {
-  test(`${name}, ${RUNS} times`, async () => {
-    for (let run = 1; run <= RUNS; run += 1) {
-      await work().catch((error: Error) => {
-        error.message = `run ${run}: ${error.message}`;
-        throw error;
-      });
-    }
-  });
-}
 
 async function codeOf(asker: Asker): Promise<string> {
   const { status, body } = await fleet.request(asker);

@@ -1,0 +1,20 @@
+/** Races that are run again and again, each time by newcomers. */
+import { test } from 'uvu';
+
+/** OTPD_TEST_RACES sets how often each is run. */
+const RUNS = Number(process.env.OTPD_TEST_RACES ?? 100);
+
+/** Makes a function that adds a test for a race, which says of a run that went wrong which it was. */
+export function racesOf(share: number): (name: string, work: () => Promise<void>) => void {
+  const runs = Math.ceil(RUNS * share);
+  return (name, work) => {
+    test(`${name}, ${runs} times`, async () => {
+      for (let run = 1; run <= runs; run += 1) {
+        await work().catch((error: Error) => {
+          error.message = `run ${run}: ${error.message}`;
+          throw error;
+        });
+      }
+    });
+  };
+}
