@@ -13,7 +13,7 @@ export type PairName = Readonly<{ userId: string; purpose: string }>;
 
 /**
  * A code that was issued. What each member and null means: schema/0002-otps.sql,
- * 0007-otps-delivery.sql, 0009-otps-policy.sql and 0010-otps-in-order.sql.
+ * 0007-otps-delivery.sql, 0009-otps-policy.sql and 0011-otps-in-order.sql.
  */
 export type Otp = PairName &
   Readonly<{

@@ -20,8 +20,8 @@
 -- Processes of an earlier version must have been stopped: they look for users in the primary key.
 
 INSERT INTO schema_migrations (version, name, started_at)
-VALUES (10, '0010-otps-in-order', UTC_TIMESTAMP(6))
-ON DUPLICATE KEY UPDATE name = '0010-otps-in-order';
+VALUES (11, '0011-otps-in-order', UTC_TIMESTAMP(6))
+ON DUPLICATE KEY UPDATE name = '0011-otps-in-order';
 
 UPDATE otps SET bundle_id = RANDOM_BYTES(8) WHERE bundle_id IS NULL;
 
@@ -44,4 +44,4 @@ ALTER TABLE otps
 
 ALTER TABLE otps DROP COLUMN slot;
 
-UPDATE schema_migrations SET finished_at = UTC_TIMESTAMP(6) WHERE version = 10;
+UPDATE schema_migrations SET finished_at = UTC_TIMESTAMP(6) WHERE version = 11;
