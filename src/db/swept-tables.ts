@@ -3,11 +3,13 @@ import { Buffer } from 'node:buffer';
 import type { Value } from './bind.ts';
 import type { Hex } from './hex.ts';
 import { SLOTS_MAX } from './ip-rate-limits.ts';
+import { USE_KINDS } from './limit-uses.ts';
 import { KNOWN_SECONDS } from './otps.ts';
 
 /** The names of rows that a transaction wrote, one in each table. */
 export type WrittenRows = Readonly<{
   bundleId: Hex;
+  userId: string;
   address: string | null;
 }>;
 
@@ -61,7 +63,19 @@ export const SWEPT_TABLES: readonly SweptTable[] = [
     deadSince: 'used_at + INTERVAL 900 SECOND',
     firstOf: ({ address }) => address,
   },
+  {
+    name: 'limit_uses',
+    key: ['subject', 'kind', 'number'],
+    deadSince: `used_at + INTERVAL ${windowOf(Object.values(USE_KINDS))} SECOND`,
+    firstOf: ({ userId }) => userId,
+  },
 ];
+
+/** The window of the kind that a row has. */
+function windowOf(kinds: readonly { kind: number; windowSeconds: number }[]): string {
+  const cases = kinds.map(({ kind, windowSeconds }) => `WHEN ${kind} THEN ${windowSeconds}`);
+  return `CASE kind ${cases.join(' ')} END`;
+}
 
 /** The condition of the dead rows of a table. */
 export function isDead({ deadSince, condition = 'TRUE' }: SweptTable): string {

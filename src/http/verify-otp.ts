@@ -21,7 +21,8 @@ const VERIFIED_BODY = '{"success":true,"message":"verification_successful"}';
  * Redeems a code (contract, "POST /otp/verify"). Never rejects.
  *
  * @returns 200 verified, 400 for a field or the key, 401 wrong, 404 no code, 410 used or
- *   expired, 422 for a reused key, 429 locked, 503 when the database cannot answer, else 500
+ *   expired, 422 for a reused key, 429 locked or limited, 503 when the database cannot answer,
+ *   else 500
  */
 export async function verifyOtp(
   service: OtpService,
@@ -40,7 +41,7 @@ export async function verifyOtp(
 /** The first fault in the order body, key, user_id, purpose, code; or the operation's input. */
 function verifyInputOf(
   policies: Policies,
-  { body, keys, caller }: RequestInput,
+  { body, keys, caller, address }: RequestInput,
 ): VerifyInput | FieldFault {
   const object = parseJsonObject(body, MEMBERS);
   if ('field' in object) return object;
@@ -52,7 +53,7 @@ function verifyInputOf(
   if (typeof purpose !== 'string') return purpose;
   const code = codeOf(object.members.code, policies.for(purpose).codeDigits);
   if (typeof code !== 'string') return code;
-  return { userId, purpose, code, key, caller };
+  return { userId, purpose, code, address, key, caller };
 }
 
 function answerOf(outcome: VerifyOutcome): Answer {
@@ -60,6 +61,7 @@ function answerOf(outcome: VerifyOutcome): Answer {
     case 'verified': return verified(outcome.replayed);
     case 'malformed': return invalidField(codeFault(outcome.digits));
     case 'key_reused': return failure('idempotency_key_reused');
+    case 'limited': return comeAgain('rate_limit_exceeded', outcome.retryAfterSeconds);
     case 'locked': return comeAgain('too_many_attempts', outcome.retryAfterSeconds);
     case 'not_found': return failure('otp_not_found');
     case 'used': return failure('code_used');

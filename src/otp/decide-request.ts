@@ -13,7 +13,9 @@ import type { AddressChange, AddressUses } from './address-uses.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from './attempts.ts';
 import { isNeeded, knownPair } from './known-pair.ts';
 import type { IssueOutcome, Limits } from './outcome.ts';
-import type { Policy } from './policy.ts';
+import type { LimitName, Policy } from './policy.ts';
+import { refusalBy, spentLimits } from './spent-limits.ts';
+import type { CountedTally } from './spent-limits.ts';
 import { termsOf } from './terms.ts';
 import { measureLimit } from './window.ts';
 import type { LimitState, Use } from './window.ts';
@@ -27,6 +29,8 @@ export type RequestState<T extends OtpGlance = Otp> = Readonly<{
   otps: readonly T[];
   /** Null when no address is counted: then its limit holds nobody back. */
   address: AddressUses | null;
+  /** The other limits that hold for the request, and what each has counted. */
+  tallies: readonly CountedTally[];
 }>;
 
 /** The request, with the code that is to be issued should the rule allow it. */
@@ -58,6 +62,8 @@ export type RequestWrites = Readonly<{
 
 /** How a request ends. Writes are null when nothing changes: every case but the last. */
 export type RequestDecision = Readonly<{ outcome: IssueOutcome; writes: RequestWrites | null }>;
+
+const NONE: readonly LimitName[] = Object.freeze([]);
 
 /** A pair of which nothing is known. */
 const NEW_PAIR = Object.freeze({ consecutiveWrong: 0, verifyIds: '' });
@@ -92,9 +98,12 @@ export function answerWithoutIssuing(
   const pair = knownPair(state.otps, input.purpose, now);
   const lockSeconds = pair === null ? null : lockSecondsLeft(pair, now, policy);
   if (lockSeconds !== null) return { kind: 'locked', retryAfterSeconds: lockSeconds, limits };
-  const retryAfterSeconds = Math.max(user.cooldownSeconds, address?.cooldownSeconds ?? 0);
-  return retryAfterSeconds > 0 ? { kind: 'limited', retryAfterSeconds, limits } : null;
+  const spent = spentLimits(user, address, state.tallies, now);
+  const { limitedBy, shadowed, retryAfterSeconds } = refusalBy(spent, policy);
+  return limitedBy.length === 0 ? null
+    : { kind: 'limited', retryAfterSeconds, limits, limitedBy, shadowed };
 }
+
 
 function measureCounted(
   uses: AddressUses | null,
@@ -118,6 +127,7 @@ function replay(answer: StoredAnswer, fingerprint: Hex, limits: Limits): IssueOu
     remainingRequests,
     replayed: true,
     limits,
+    shadowed: NONE,
   };
 }
 
@@ -135,6 +145,7 @@ function issue(state: RequestState, input: RequestInput, policy: Policy): Reques
     remainingRequests: user.view.remaining,
     replayed: false,
     limits: { user: user.view, address: addressLimit?.view ?? null },
+    shadowed: shadowedBy(state, policy),
   };
   const answer: StoredAnswer = {
     keyDigest: input.keyDigest,
@@ -146,6 +157,14 @@ function issue(state: RequestState, input: RequestInput, policy: Policy): Reques
     expiresAt: addSeconds(now, policy.keyRetentionSeconds),
   };
   return { outcome, writes: { answer, otps, unneeded, address } };
+}
+
+/** Those that would have refused it: what is issued has passed all others. */
+function shadowedBy(state: RequestState, policy: Policy): readonly LimitName[] {
+  if (policy.shadow.size === 0) return NONE;
+  const user = measureLimit(usesOf(state.otps), state.now, policy.userLimit);
+  const address = measureCounted(state.address, state.now, policy);
+  return refusalBy(spentLimits(user, address, state.tallies, state.now), policy).shadowed;
 }
 
 /** Each code has used one point when it was issued; some were given back. */

@@ -13,6 +13,8 @@ import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from './attempts.ts';
 import { fingerprintDigest } from './key-digest.ts';
 import type { VerifyOutcome } from './outcome.ts';
 import type { Policy } from './policy.ts';
+import { secondsLeft } from './spent-limits.ts';
+import type { CountedTally } from './spent-limits.ts';
 import { termsOf } from './terms.ts';
 
 /** What the database knows, read while the pair is locked. */
@@ -22,6 +24,8 @@ export type VerifyState = Readonly<{
   answer: StoredAnswer | null;
   /** The newest code of the pair. */
   pair: Otp | null;
+  /** Wrong codes from the address: none or one. */
+  tallies: readonly CountedTally[];
 }>;
 
 /** The attempt. */
@@ -39,10 +43,20 @@ export type VerifyAttempt = Readonly<{
 }>;
 
 /** The rows to write; the answer only for a right code that came with a key. */
-export type VerifyWrites = Readonly<{ pair: Otp; answer: StoredAnswer | null }>;
+export type VerifyWrites = Readonly<{
+  pair: Otp;
+  answer: StoredAnswer | null;
+  /** Whether the code was wrong, which counts for the address too. */
+  isWrong: boolean;
+}>;
 
 /** How an attempt ends. Writes are null when nothing changes. */
-export type VerifyDecision = Readonly<{ outcome: VerifyOutcome; writes: VerifyWrites | null }>;
+export type VerifyDecision = Readonly<{
+  outcome: VerifyOutcome;
+  writes: VerifyWrites | null;
+  /** The limit of wrong codes of the address would have refused it, were it not in shadow. */
+  isShadowed?: true;
+}>;
 
 /** Decides an attempt. The first case that applies answers (contract, POST /otp/verify). */
 export function decideVerify(
@@ -50,7 +64,7 @@ export function decideVerify(
   attempt: VerifyAttempt,
   policy: Policy,
 ): VerifyDecision {
-  const { now, answer, pair } = state;
+  const { now, answer, pair, tallies } = state;
   const terms = termsOf(pair, policy);
   const stored = answer !== null && now < answer.expiresAt ? replay(answer, attempt) : null;
   // What has won was well-formed then, whatever codes of the pair have come since.
@@ -59,6 +73,19 @@ export function decideVerify(
     return refuse({ kind: 'malformed', digits: terms.codeDigits });
   }
   if (stored !== null) return refuse(stored);
+  const spent = tallies.find((one) => secondsLeft(one, now) > 0);
+  if (spent === undefined) return decideAttempt(state, attempt, policy);
+  if (policy.shadow.has(spent.counted.limit)) {
+    return { ...decideAttempt(state, attempt, policy), isShadowed: true };
+  }
+  return refuse({ kind: 'limited', retryAfterSeconds: secondsLeft(spent, now) });
+}
+
+function decideAttempt(
+  { now, pair }: VerifyState,
+  attempt: VerifyAttempt,
+  policy: Policy,
+): VerifyDecision {
   if (pair === null) return refuse({ kind: 'not_found' });
   const lockSeconds = lockSecondsLeft(pair, now, policy);
   if (lockSeconds !== null) return refuse({ kind: 'locked', retryAfterSeconds: lockSeconds });
@@ -69,7 +96,7 @@ export function decideVerify(
   if (pair.digest === null || digest === null) return refuse({ kind: 'expired' });
   return areSame(pair.digest, digest)
     ? redeem(pair, pair.digest, now, attempt, policy)
-    : countWrong(pair, now, attempt, { ...policy, ...terms });
+    : countWrong(pair, now, attempt, { ...policy, ...termsOf(pair, policy) });
 }
 
 /** In a time that does not tell how much of them is the same. */
@@ -109,7 +136,8 @@ function redeem(
   const redeemed = { ...pair, ...NO_ATTEMPTS, digest: null, redeemedAt: now, consecutiveWrong: 0 };
   return {
     outcome: { kind: 'verified', replayed: false },
-    writes: { pair: { ...redeemed, verifyIds: pushVerifyId(pair.verifyIds, verifyId) }, answer },
+    writes: { pair: { ...redeemed, verifyIds: pushVerifyId(pair.verifyIds, verifyId) }, answer,
+      isWrong: false },
   };
 }
 
@@ -128,12 +156,12 @@ function countWrong(
     policy.wrongAttemptsUntilUnlock - consecutiveWrong,
   );
   if (attemptsRemaining > 0) {
-    const writes = { pair: { ...counted, lockedUntil: null }, answer: null };
+    const writes = { pair: { ...counted, lockedUntil: null }, answer: null, isWrong: true };
     return { outcome: { kind: 'wrong', attemptsRemaining }, writes };
   }
   const lockedUntil = addSeconds(now, policy.lockSeconds);
   return {
     outcome: { kind: 'locked', retryAfterSeconds: policy.lockSeconds },
-    writes: { pair: { ...counted, lockedUntil, digest: null }, answer: null },
+    writes: { pair: { ...counted, lockedUntil, digest: null }, answer: null, isWrong: true },
   };
 }

@@ -1,24 +1,34 @@
 /** A request with all that names it in the database, and the names of a list of them. */
 import type { Hex } from '../db/hex.ts';
+import { countedOfRequest } from './counted.ts';
+import type { Counted } from './counted.ts';
 import { digestKey, fingerprintRequest } from './key-digest.ts';
 import type { IssueInput } from './outcome.ts';
 import type { Policies, Policy } from './policy.ts';
 
 /** A request as the statements and the rule know it. */
 export type NamedRequest = Omit<IssueInput, 'key' | 'caller'> &
-  Readonly<{ policy: Policy; keyDigest: Hex; fingerprint: Hex }>;
+  Readonly<{
+    policy: Policy;
+    keyDigest: Hex;
+    fingerprint: Hex;
+    /** What it counts for, beside the contract's limits. */
+    counted: readonly Counted[];
+  }>;
 
 /** Names a request. */
 export function nameRequest(policies: Policies, input: IssueInput): NamedRequest {
   const { userId, purpose, address, key, caller, acceptLanguage } = input;
+  const policy = policies.for(purpose);
   return {
     userId,
     purpose,
     address,
     acceptLanguage,
-    policy: policies.for(purpose),
+    policy,
     keyDigest: digestKey('request', key, caller),
     fingerprint: fingerprintRequest(userId, purpose),
+    counted: countedOfRequest(policy, userId),
   };
 }
 
@@ -35,12 +45,14 @@ export function namesOf(requests: readonly NamedRequest[]) {
 
 /**
  * How many of the oldest points of an address the answers of a list may name: one, unless it has
- * more than a purpose with a smaller limit allows. Each request may use one more.
+ * more than a purpose with a smaller limit allows. Each request may use one more. A limit in shadow
+ * names no time but that of the oldest.
  */
 export function pointsNamedBy(requests: readonly NamedRequest[]) {
   return (address: string, livePoints: number): number => {
     const here = requests.filter((request) => request.address === address);
-    const quota = Math.min(...here.map(({ policy }) => policy.addressLimit));
-    return livePoints + here.length - quota + 1;
+    const quotas = here.filter(({ policy }) => !policy.shadow.has('address'))
+      .map(({ policy }) => policy.addressLimit);
+    return Math.max(1, livePoints + here.length - Math.min(...quotas) + 1);
   };
 }

@@ -3,6 +3,7 @@ import { QueueMeter } from '../db/queue-meter.ts';
 import { counter, gauge, histogram } from '../db/metrics/family.ts';
 import type { Family } from '../db/metrics/family.ts';
 import type { IssueOutcome, VerifyOutcome } from './outcome.ts';
+import type { LimitName } from './policy.ts';
 
 /** The collectors, by the names of their work. */
 export type QueueName = 'issue' | 'verify' | 'screen' | 'status' | 'cancel';
@@ -13,8 +14,9 @@ export class OtpCounts {
   redeemed = 0;
   wrong = 0;
   locks = 0;
-  limitedByUser = 0;
-  limitedByAddress = 0;
+  /** Refusals by each limit; and those that there would have been, were it not in shadow. */
+  readonly limited = countsOfLimits();
+  readonly shadowed = countsOfLimits();
   readonly queues: Readonly<Record<QueueName, QueueMeter>> = Object.freeze({
     issue: new QueueMeter(),
     verify: new QueueMeter(),
@@ -27,23 +29,30 @@ export class OtpCounts {
   noteRequests(outcomes: readonly (IssueOutcome | null)[]): void {
     for (const outcome of outcomes) {
       if (outcome?.kind === 'issued' && !outcome.replayed) this.issued += 1;
+      if (outcome?.kind === 'issued') noteAll(this.shadowed, outcome.shadowed);
       if (outcome?.kind !== 'limited') continue;
-      if (outcome.limits.user.remaining === 0) this.limitedByUser += 1;
-      if (outcome.limits.address?.remaining === 0) this.limitedByAddress += 1;
+      noteAll(this.limited, outcome.limitedBy);
+      noteAll(this.shadowed, outcome.shadowed);
     }
   }
 
   /**
    * Counts how attempts ended.
    *
-   * @param locks how many of them were the wrong one that locks
+   * @param noted how many of them were the wrong one that locks, and how many a limit in shadow
+   *   would have refused
    */
-  noteAttempts(outcomes: readonly VerifyOutcome[], locks: number): void {
+  noteAttempts(
+    outcomes: readonly VerifyOutcome[],
+    { locks, shadowed }: Readonly<{ locks: number; shadowed: number }>,
+  ): void {
     this.locks += locks;
     this.wrong += locks;
+    this.shadowed.wrong_codes += shadowed;
     for (const outcome of outcomes) {
       if (outcome.kind === 'verified' && !outcome.replayed) this.redeemed += 1;
       else if (outcome.kind === 'wrong') this.wrong += 1;
+      else if (outcome.kind === 'limited') this.limited.wrong_codes += 1;
     }
   }
 }
@@ -57,13 +66,28 @@ export function otpFamilies(counts: OtpCounts): Family[] {
     counter('otpd_codes_wrong_total', 'Wrong codes that were tried.', counts.wrong),
     counter('otpd_locks_total', 'Locks of a user and purpose after wrong codes.', counts.locks),
     counter('otpd_requests_limited_total',
-      'Requests for a code that a limit has refused; one that both refuse counts for each.', [
-        [{ limit: 'user' }, counts.limitedByUser],
-        [{ limit: 'address' }, counts.limitedByAddress],
-      ]),
+      'Requests and attempts that a limit has refused; what several refuse counts for each.',
+      byLimit(counts.limited)),
+    counter('otpd_requests_shadow_limited_total',
+      'Requests and attempts that a limit would have refused, were it not in shadow.',
+      byLimit(counts.shadowed)),
     histogram('otpd_batch_size', 'Requests that went to the database together, in one list.',
       queues.map(([queue, { sizes }]) => [{ queue }, sizes] as const)),
     gauge('otpd_queue_depth', 'Requests that wait for a list to go in.',
       queues.map(([queue, meter]) => [{ queue }, meter.waiting()] as const)),
   ];
+}
+
+type CountsOfLimits = Record<LimitName, number>;
+
+function countsOfLimits(): CountsOfLimits {
+  return { user: 0, address: 0, user_daily: 0, destination: 0, wrong_codes: 0 };
+}
+
+function noteAll(counts: CountsOfLimits, limits: readonly LimitName[]): void {
+  for (const limit of limits) counts[limit] += 1;
+}
+
+function byLimit(counts: CountsOfLimits) {
+  return Object.entries(counts).map(([limit, count]) => [{ limit }, count] as const);
 }

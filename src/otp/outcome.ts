@@ -4,6 +4,7 @@
  */
 import type { Hex } from '../db/hex.ts';
 import type { Instant } from '../db/instant.ts';
+import type { LimitName } from './policy.ts';
 
 /** A request to issue a code. All strings are validated before they come here. */
 export type IssueInput = Readonly<{
@@ -25,6 +26,8 @@ export type VerifyInput = Readonly<{
   purpose: string;
   /** 6 to 10 digits. */
   code: string;
+  /** As in IssueInput. */
+  address: string | null;
   /** The optional Idempotency-Key, or null. */
   key: string | null;
   /** Who sent it, as in IssueInput. */
@@ -52,10 +55,18 @@ export type IssueOutcome =
       /** True when this is the stored answer of an earlier request with the same key. */
       replayed: boolean;
       limits: Limits;
+      /** The limits that would have refused it, were they not in shadow. */
+      shadowed: readonly LimitName[];
     }>
   | Readonly<{ kind: 'key_reused'; limits: Limits }>
   | Readonly<{ kind: 'locked'; retryAfterSeconds: number; limits: Limits }>
-  | Readonly<{ kind: 'limited'; retryAfterSeconds: number; limits: Limits }>;
+  | Readonly<{
+      kind: 'limited';
+      retryAfterSeconds: number;
+      limits: Limits;
+      limitedBy: readonly LimitName[];
+      shadowed: readonly LimitName[];
+    }>;
 
 /** How POST /otp/verify can end. A third wrong code ends in `locked` like every later try. */
 export type VerifyOutcome =
@@ -63,6 +74,8 @@ export type VerifyOutcome =
   /** The code has not the length that it would have to have. */
   | Readonly<{ kind: 'malformed'; digits: number }>
   | Readonly<{ kind: 'key_reused' }>
+  /** Too many wrong codes from the address; nothing is said of the pair. */
+  | Readonly<{ kind: 'limited'; retryAfterSeconds: number }>
   | Readonly<{ kind: 'locked'; retryAfterSeconds: number }>
   | Readonly<{ kind: 'not_found' }>
   | Readonly<{ kind: 'used' }>

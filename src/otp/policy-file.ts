@@ -3,18 +3,32 @@
  * are, in one JSON file.
  */
 import { createPolicies, DEFAULT_POLICY, POLICY_BOUNDS } from './policy.ts';
-import type { Policies, Policy } from './policy.ts';
+import type { LimitName, Policies, Policy, PolicyNumber } from './policy.ts';
 
-/** The members of a policy in the file, and the number that each of them sets. */
-const NAMES: ReadonlyMap<string, keyof Policy> = new Map([
-  ['code_digits', 'codeDigits'],
-  ['lifetime_seconds', 'lifetimeSeconds'],
-  ['user_limit', 'userLimit'],
-  ['address_limit', 'addressLimit'],
-  ['wrong_attempts', 'wrongAttempts'],
-  ['lock_seconds', 'lockSeconds'],
-  ['wrong_attempts_until_unlock', 'wrongAttemptsUntilUnlock'],
-  ['key_retention_seconds', 'keyRetentionSeconds'],
+/** A number that a policy in the file may set. */
+type Member = Readonly<{
+  key: PolicyNumber;
+  /** The limit that it is of: that may be in shadow. */
+  limit?: LimitName;
+  /** Whether null stands for none. */
+  isOptional?: true;
+  /** Whether it is the same for all purposes. */
+  isGlobal?: true;
+}>;
+
+const MEMBERS: ReadonlyMap<string, Member> = new Map<string, Member>([
+  ['code_digits', { key: 'codeDigits' }],
+  ['lifetime_seconds', { key: 'lifetimeSeconds' }],
+  ['user_limit', { key: 'userLimit', limit: 'user' }],
+  ['address_limit', { key: 'addressLimit', limit: 'address' }],
+  ['wrong_attempts', { key: 'wrongAttempts' }],
+  ['lock_seconds', { key: 'lockSeconds' }],
+  ['wrong_attempts_until_unlock', { key: 'wrongAttemptsUntilUnlock' }],
+  ['key_retention_seconds', { key: 'keyRetentionSeconds' }],
+  ['user_daily_limit', { key: 'userDailyLimit', limit: 'user_daily', isOptional: true }],
+  ['destination_limit', { key: 'destinationLimit', limit: 'destination', isOptional: true }],
+  ['destination_digits', { key: 'destinationDigits', isGlobal: true }],
+  ['wrong_codes_limit', { key: 'wrongCodesLimit', limit: 'wrong_codes', isOptional: true }],
 ]);
 
 /** The members of the file. */
@@ -64,20 +78,45 @@ function readAllowed(value: unknown, faults: string[]): ReadonlySet<string> | nu
   return new Set(value);
 }
 
+type Draft = Record<PolicyNumber, number | null> & { shadow: Set<LimitName> };
+
 function readPolicy(value: unknown, base: Policy, path: string, faults: string[]): Policy {
-  const policy: Record<keyof Policy, number> = { ...base };
-  for (const [name, number] of Object.entries(asObject(value, path, faults))) {
-    const key = NAMES.get(name);
-    if (key === undefined) {
-      faults.push(`${path}.${name}: unknown member`);
-      continue;
-    }
-    const { min, max } = POLICY_BOUNDS[key];
-    if (Number.isInteger(number) && Number(number) >= min && Number(number) <= max) {
-      policy[key] = Number(number);
-    } else faults.push(`${path}.${name}: must be a whole number from ${min} to ${max}`);
+  const draft: Draft = { ...base, shadow: new Set(base.shadow) };
+  for (const [name, given] of Object.entries(asObject(value, path, faults))) {
+    const member = MEMBERS.get(name);
+    if (member === undefined) faults.push(`${path}.${name}: unknown member`);
+    else if (member.isGlobal && path !== 'default') {
+      faults.push(`${path}.${name}: must stand in default, because all purposes share it`);
+    } else readMember(draft, member, given, { path: `${path}.${name}`, faults });
   }
-  return Object.freeze(policy);
+  // Null came only where it may.
+  return Object.freeze(draft as Policy);
+}
+
+type Place = Readonly<{ path: string; faults: string[] }>;
+
+/** A number; of a limit also `{"limit": 3, "shadow": true}`. */
+function readMember(draft: Draft, member: Member, given: unknown, { path, faults }: Place): void {
+  const { key, limit, isOptional } = member;
+  if (limit === undefined || typeof given !== 'object' || given === null) {
+    draft[key] = given === null && isOptional ? null : readNumber(key, given, { path, faults });
+    if (limit !== undefined) draft.shadow.delete(limit);
+    return;
+  }
+  const { limit: number, shadow = false, ...others } = asObject(given, path, faults);
+  for (const name of Object.keys(others)) faults.push(`${path}.${name}: unknown member`);
+  if (typeof shadow !== 'boolean') faults.push(`${path}.shadow: must be true or false`);
+  draft[key] = readNumber(key, number, { path: `${path}.limit`, faults });
+  if (shadow === true) draft.shadow.add(limit);
+  else draft.shadow.delete(limit);
+}
+
+function readNumber(key: PolicyNumber, given: unknown, { path, faults }: Place): number {
+  const { min, max } = POLICY_BOUNDS[key];
+  const number = Number(given);
+  if (Number.isInteger(given) && number >= min && number <= max) return number;
+  faults.push(`${path}: must be a whole number from ${min} to ${max}`);
+  return min;
 }
 
 function parseJson(text: string, faults: string[]): unknown {

@@ -3,6 +3,8 @@ import type { Hex } from '../db/hex.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
+import { countedOfAttempt } from './counted.ts';
+import type { Counted } from './counted.ts';
 import { decideVerify } from './decide-verify.ts';
 import { drawVerifyId } from './draw.ts';
 import { digestKey } from './key-digest.ts';
@@ -27,6 +29,7 @@ type Member = Readonly<{
   purpose: string;
   policy: Policy;
   digits: number;
+  counted: readonly Counted[];
   keyDigest: Hex | null;
   verifyId: Hex;
   digestFor: (keyId: string, otpId: Hex) => Hex | null;
@@ -44,18 +47,20 @@ export async function redeemCodes(
   inputs: readonly VerifyInput[],
 ): Promise<VerifyOutcome[]> {
   const members = inputs.map((input) => createMember(parts, input));
-  const { outcomes, locks } = await transaction(parts.pool, (tx) => decideAll(tx, members));
-  parts.counts?.noteAttempts(outcomes, locks);
+  const { outcomes, ...noted } = await transaction(parts.pool, (tx) => decideAll(tx, members));
+  parts.counts?.noteAttempts(outcomes, noted);
   return outcomes;
 }
 
 function createMember({ policies, secrets }: RedeemParts, input: VerifyInput): Member {
-  const { userId, purpose, code, key, caller } = input;
+  const { userId, purpose, code, address, key, caller } = input;
+  const policy = policies.for(purpose);
   return {
     userId,
     purpose,
-    policy: policies.for(purpose),
+    policy,
     digits: code.length,
+    counted: countedOfAttempt(policy, address),
     keyDigest: key === null ? null : digestKey('verify', key, caller),
     verifyId: drawVerifyId(),
     digestFor: (keyId, otpId) => {
@@ -65,20 +70,23 @@ function createMember({ policies, secrets }: RedeemParts, input: VerifyInput): M
   };
 }
 
-type Decided = Readonly<{ outcomes: VerifyOutcome[]; locks: number }>;
+type Decided = Readonly<{ outcomes: VerifyOutcome[]; locks: number; shadowed: number }>;
 
 async function decideAll(tx: Transaction, members: readonly Member[]): Promise<Decided> {
   let locks = 0;
+  let shadowed = 0;
   const ledger = await VerifyLedger.load(tx, members);
   const outcomes = members.map((member) => {
-    const { outcome, writes } = decideVerify(ledger.stateOf(member), member, member.policy);
+    const { outcome, writes, isShadowed } = decideVerify(
+      ledger.stateOf(member), member, member.policy);
+    if (isShadowed) shadowed += 1;
     if (writes !== null) {
-      ledger.apply(writes);
+      ledger.apply(member, writes);
       // An attempt that meets a lock writes nothing; the one that makes it does.
       if (outcome.kind === 'locked') locks += 1;
     }
     return outcome;
   });
   ledger.store(tx);
-  return { outcomes, locks };
+  return { outcomes, locks, shadowed };
 }

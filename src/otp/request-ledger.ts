@@ -7,8 +7,10 @@ import { isAnswerStored, loadAnswers } from '../db/idempotency-keys.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
 import type { Instant } from '../db/instant.ts';
 import { lockSlots } from '../db/ip-rate-limits.ts';
+import type { AddressSlot } from '../db/ip-rate-limits.ts';
 import { lockOtps } from '../db/otps.ts';
 import type { Otp } from '../db/otps.ts';
+import type { Query } from '../db/query.ts';
 import type { Sweep } from '../db/sweep.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { AddressBook } from './address-book.ts';
@@ -17,6 +19,7 @@ import type { RequestState, RequestWrites } from './decide-request.ts';
 import { namesOf, pointsNamedBy } from './named-request.ts';
 import type { NamedRequest } from './named-request.ts';
 import { OtpBook } from './otp-book.ts';
+import { TallyBook } from './tally-book.ts';
 
 /** The state of a list of requests. */
 export class RequestLedger {
@@ -25,6 +28,7 @@ export class RequestLedger {
   readonly #answers: AnswerBook;
   readonly #otps: OtpBook;
   readonly #addresses: AddressBook;
+  readonly #tallies: TallyBook;
   /** The answer of the first code that was issued. */
   #firstAnswer: StoredAnswer | null = null;
 
@@ -33,16 +37,18 @@ export class RequestLedger {
     answers: readonly StoredAnswer[],
     otps: readonly Otp[],
     addresses: AddressBook,
+    tallies: TallyBook,
   ) {
     this.now = now;
     this.#answers = new AnswerBook(answers);
     this.#otps = new OtpBook(otps);
     this.#addresses = addresses;
+    this.#tallies = tallies;
   }
 
   /**
-   * Locks the codes of users, then the slots of addresses, each sorted, and reads all that the
-   * rule needs, the clock included, once the locks are held.
+   * Locks the codes of users, then the slots of addresses, then what other limits count, each
+   * sorted, and reads all that the rule needs, the clock included, once the locks are held.
    *
    * @param sweep looks for dead rows on the way; null for none
    */
@@ -52,21 +58,24 @@ export class RequestLedger {
     sweep: Sweep | null,
   ): Promise<RequestLedger> {
     const { users, addresses, keys } = namesOf(members);
-    const [otps, slots, now, answers] = await tx.ask(
-      lockOtps(users), lockSlots(addresses), READ_CLOCK, loadAnswers(keys),
-      ...(sweep === null ? [] : [sweep.inspect]));
+    const tallies = new TallyBook(members.flatMap(({ counted }) => counted));
+    const { otps, slots, now, answers } = await ask(tx, {
+      locks: [lockOtps(users), lockSlots(addresses)],
+      reads: [READ_CLOCK, loadAnswers(keys), ...(sweep === null ? [] : [sweep.inspect])],
+    }, tallies);
     const book = new AddressBook(slots);
     await book.loadOverflow(tx.ask, now, null, pointsNamedBy(members));
-    return new RequestLedger(now, answers, otps, book);
+    return new RequestLedger(now, answers, otps, book, tallies);
   }
 
   /** What a member's decision rests on, as the members before it have left it. */
-  stateOf({ keyDigest, userId, address }: NamedRequest): RequestState {
+  stateOf({ keyDigest, userId, address, counted }: NamedRequest): RequestState {
     return {
       now: this.now,
       answer: this.#answers.find(keyDigest),
       otps: this.#otps.of(userId),
       address: address === null ? null : this.#addresses.of(address),
+      tallies: this.#tallies.of(counted),
     };
   }
 
@@ -76,6 +85,7 @@ export class RequestLedger {
     for (const otp of unneeded) this.#otps.remove(otp);
     for (const otp of otps) this.#otps.put(otp);
     if (member.address !== null && address !== null) this.#addresses.put(member.address, address);
+    this.#tallies.add(member.counted, this.now);
     this.#firstAnswer ??= answer;
   }
 
@@ -84,8 +94,26 @@ export class RequestLedger {
     const first = this.#firstAnswer;
     if (first === null) return;
     tx.wasCommitted = isAnswerStored(first.keyDigest, first.otpId);
+    this.#tallies.erase(tx);
     this.#otps.store(tx);
     this.#addresses.store(tx);
+    this.#tallies.store(tx);
     this.#answers.store(tx);
   }
+}
+
+type Statements = Readonly<{
+  locks: readonly [Query<Otp[]>, Query<AddressSlot[]>];
+  reads: readonly [Query<Instant>, Query<StoredAnswer[]>, ...Query<void>[]];
+}>;
+
+/** What other limits count is locked last, and asked for only where there is any. */
+async function ask(tx: Transaction, { locks, reads }: Statements, tallies: TallyBook) {
+  if (tallies.isEmpty) {
+    const [otps, slots, now, answers] = await tx.ask(...locks, ...reads);
+    return { otps, slots, now, answers };
+  }
+  const [otps, slots, , , now, answers] = await tx.ask(
+    ...locks, tallies.lock, tallies.uses, ...reads);
+  return { otps, slots, now, answers };
 }

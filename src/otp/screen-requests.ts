@@ -15,6 +15,7 @@ import type { OtpCounts } from './otp-metrics.ts';
 import type { IssueInput, IssueOutcome } from './outcome.ts';
 import type { Policies } from './policy.ts';
 import { groupBy } from './rows.ts';
+import { TallyBook } from './tally-book.ts';
 
 /** What it needs. */
 export type ScreenParts = Readonly<{
@@ -47,16 +48,24 @@ async function answerAll(
   requests: readonly NamedRequest[],
 ): Promise<(IssueOutcome | null)[]> {
   const { users, addresses, keys } = namesOf(requests);
+  const tallies = new TallyBook(requests.flatMap(({ counted }) => counted));
   const [now, stored, otps, slots] = await tx.askLast(
-    READ_CLOCK, loadAnswers(keys), glanceAtOtps(users), readSlots(addresses));
+    READ_CLOCK, loadAnswers(keys), glanceAtOtps(users), readSlots(addresses),
+    ...(tallies.isEmpty ? [] : [tallies.glance, tallies.uses]));
   const answers = new AnswerBook(stored);
   const otpsOf = groupBy(otps.filter(({ createdAt }) => createdAt <= now), ({ userId }) => userId);
   const addressBook = new AddressBook(slots.filter(({ usedAt }) => usedAt <= now));
   await addressBook.loadOverflow(tx.askLast, now, now, pointsNamedBy(requests));
-  return requests.map((request) => answerWithoutIssuing({
-    now,
-    answer: answers.find(request.keyDigest),
-    otps: otpsOf.get(request.userId) ?? [],
-    address: request.address === null ? null : addressBook.of(request.address),
-  }, request, request.policy));
+  return requests.map((request) => {
+    const counted = tallies.of(request.counted);
+    // Numbers cannot be taken back to the time of the clock.
+    if (counted.some(({ tally }) => tally.newestAt > now)) return null;
+    return answerWithoutIssuing({
+      now,
+      answer: answers.find(request.keyDigest),
+      otps: otpsOf.get(request.userId) ?? [],
+      address: request.address === null ? null : addressBook.of(request.address),
+      tallies: counted,
+    }, request, request.policy);
+  });
 }

@@ -6,11 +6,13 @@ import { Collector } from '../db/collector.ts';
 import type { LaneOptions } from '../db/collector.ts';
 import type { Hex } from '../db/hex.ts';
 import { cancelCodes } from './cancel-codes.ts';
+import { countedDestination } from './counted.ts';
 import { issueCodes } from './issue-codes.ts';
 import type { IssueParts } from './issue-codes.ts';
 import type {
   CancelOutcome, IssueInput, IssueOutcome, StatusOutcome, VerifyInput, VerifyOutcome,
 } from './outcome.ts';
+import type { LimitName, Policies } from './policy.ts';
 import { redeemCodes } from './redeem-codes.ts';
 import { RefusedLately } from './refused-lately.ts';
 import { screenRequests } from './screen-requests.ts';
@@ -43,6 +45,9 @@ const REFUSAL_PAUSE_MS = 80;
 /** A few refusals are no flood: the pause grows with their number. */
 const PAUSE_MS_PER_REFUSAL = 4;
 
+/** Limits that many users share; the others are a user's own. */
+const WIDEST_FIRST: readonly LimitName[] = ['destination', 'address'];
+
 /** Two, so that Node.js has one list at hand while the database has the other. */
 const REFUSAL_LANES = 2;
 
@@ -58,7 +63,7 @@ export function createOtpService(parts: IssueParts, lanes: LaneOptions = LANES):
     ...lanes,
     run: (inputs) => redeemCodes(parts, inputs),
     meter: parts.counts?.queues.verify,
-    subjectsOf: ({ userId }) => [userId],
+    subjectsOf: (input) => subjectsOfAttempt(parts.policies, input),
   });
   const { delivery } = parts;
   const byId = { ...lanes, subjectsOf: (otpId: Hex) => [otpId] };
@@ -85,7 +90,7 @@ function createIssue(parts: IssueParts, lanes: LaneOptions): OtpService['issue']
     ...lanes,
     run: (inputs) => issueCodes(parts, inputs),
     meter: parts.counts?.queues.issue,
-    subjectsOf,
+    subjectsOf: (input) => subjectsOf(parts.policies, input),
   });
   const screen = new Collector<IssueInput, IssueOutcome | null>({
     ...lanes,
@@ -100,22 +105,37 @@ function createIssue(parts: IssueParts, lanes: LaneOptions): OtpService['issue']
     },
   });
   return async (input, isWanted) => {
-    const subjects = subjectsOf(input);
+    const subjects = subjectsOf(parts.policies, input);
     if (refused.hasAny(subjects)) {
       const outcome = await screen.submit(input, isWanted);
       if (outcome !== null) return outcome;
       refused.forget(subjects);
     }
     const outcome = await issue.submit(input, isWanted);
-    if (outcome.kind === 'limited' || outcome.kind === 'locked') {
-      refused.add(outcome.limits.address?.remaining === 0 ? subjects.at(-1)! : subjects[0]!);
-    }
+    if (outcome.kind === 'locked') refused.add(subjects[0]!);
+    if (outcome.kind === 'limited') refused.add(widestOf(outcome.limitedBy, subjects));
     return outcome;
   };
 }
 
-/** The user first, then the address if one is counted. */
-function subjectsOf({ userId, address }: IssueInput): string[] {
-  const user = `user ${userId}`;
-  return address === null ? [user] : [user, `address ${address}`];
+/** The user first, then the address and the destination, if they are counted. */
+function subjectsOf(policies: Policies, { userId, purpose, address }: IssueInput): string[] {
+  const subjects = [`user ${userId}`];
+  if (address !== null) subjects.push(`address ${address}`);
+  const destination = countedDestination(policies.for(purpose), userId);
+  if (destination !== null) subjects.push(`destination ${destination}`);
+  return subjects;
+}
+
+/** Of those whose limits refuse, the one that most others share. */
+function widestOf(limits: readonly LimitName[], subjects: readonly string[]): string {
+  const widest = WIDEST_FIRST.find((limit) => limits.includes(limit));
+  return subjects.find((subject) => subject.startsWith(`${widest} `)) ?? subjects[0]!;
+}
+
+/** The user, then the address if wrong codes from it are counted. */
+function subjectsOfAttempt(policies: Policies, input: VerifyInput): string[] {
+  const { userId, purpose, address } = input;
+  const isCounted = address !== null && policies.for(purpose).wrongCodesLimit !== null;
+  return isCounted ? [userId, `address ${address}`] : [userId];
 }

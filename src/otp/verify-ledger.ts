@@ -5,53 +5,71 @@
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Hex } from '../db/hex.ts';
 import { loadAnswers } from '../db/idempotency-keys.ts';
+import type { StoredAnswer } from '../db/idempotency-keys.ts';
 import type { Instant } from '../db/instant.ts';
 import { lockOtps } from '../db/otps.ts';
-import type { PairName } from '../db/otps.ts';
+import type { Otp, PairName } from '../db/otps.ts';
+import type { Query } from '../db/query.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { isVerifyStored, newestVerifyId } from '../db/verify-ids.ts';
 import { AnswerBook } from './answer-book.ts';
+import type { Counted } from './counted.ts';
 import type { VerifyState, VerifyWrites } from './decide-verify.ts';
 import { knownPair } from './known-pair.ts';
 import { OtpBook } from './otp-book.ts';
+import { TallyBook } from './tally-book.ts';
 
 /** What the ledger needs to know of an attempt. */
-export type VerifyMember = PairName & Readonly<{ keyDigest: Hex | null; verifyId: Hex }>;
+export type VerifyMember = PairName & Readonly<{
+  keyDigest: Hex | null;
+  verifyId: Hex;
+  /** What a wrong code counts for. */
+  counted: readonly Counted[];
+}>;
 
 /** The state of a list of attempts. */
 export class VerifyLedger {
   readonly #now: Instant;
   readonly #answers: AnswerBook;
   readonly #otps: OtpBook;
+  readonly #tallies: TallyBook;
 
-  private constructor(now: Instant, answers: AnswerBook, otps: OtpBook) {
+  private constructor(now: Instant, answers: AnswerBook, otps: OtpBook, tallies: TallyBook) {
     this.#now = now;
     this.#answers = answers;
     this.#otps = otps;
+    this.#tallies = tallies;
   }
 
-  /** Locks the codes of users, and reads the rest, the clock included, once they are held. */
+  /**
+   * Locks the codes of users, then what is counted of addresses, and reads the rest, the clock
+   * included, once they are held.
+   */
   static async load(tx: Transaction, members: readonly VerifyMember[]): Promise<VerifyLedger> {
     const users = new Set(members.map(({ userId }) => userId));
     const keys = new Set<Hex>();
     for (const { keyDigest } of members) if (keyDigest !== null) keys.add(keyDigest);
-    const [otps, now, answers] = await tx.ask(
-      lockOtps([...users]), READ_CLOCK, loadAnswers([...keys]));
-    return new VerifyLedger(now, new AnswerBook(answers), new OtpBook(otps));
+    const tallies = new TallyBook(members.flatMap(({ counted }) => counted));
+    const { otps, now, answers } = await ask(tx, {
+      lock: lockOtps([...users]), reads: [READ_CLOCK, loadAnswers([...keys])],
+    }, tallies);
+    return new VerifyLedger(now, new AnswerBook(answers), new OtpBook(otps), tallies);
   }
 
   /** What a member's decision rests on, as the members before it have left it. */
-  stateOf({ userId, purpose, keyDigest }: VerifyMember): VerifyState {
+  stateOf({ userId, purpose, keyDigest, counted }: VerifyMember): VerifyState {
     return {
       now: this.#now,
       answer: keyDigest === null ? null : this.#answers.find(keyDigest),
       pair: knownPair(this.#otps.of(userId), purpose, this.#now),
+      tallies: this.#tallies.of(counted),
     };
   }
 
   /** Takes a member's writes into the state. */
-  apply({ pair, answer }: VerifyWrites): void {
+  apply({ counted }: VerifyMember, { pair, answer, isWrong }: VerifyWrites): void {
     this.#otps.put(pair);
+    if (isWrong) this.#tallies.add(counted, this.#now);
     if (answer !== null) this.#answers.add(answer);
   }
 
@@ -63,7 +81,24 @@ export class VerifyLedger {
       return;
     }
     tx.wasCommitted = isVerifyStored(first, newestVerifyId(first.verifyIds));
+    this.#tallies.erase(tx);
     this.#otps.store(tx);
+    this.#tallies.store(tx);
     this.#answers.store(tx);
   }
+}
+
+type Statements = Readonly<{
+  lock: Query<Otp[]>;
+  reads: readonly [Query<Instant>, Query<StoredAnswer[]>];
+}>;
+
+/** What is counted of addresses is locked last, and asked for only where there is any. */
+async function ask(tx: Transaction, { lock, reads }: Statements, tallies: TallyBook) {
+  if (tallies.isEmpty) {
+    const [otps, now, answers] = await tx.ask(lock, ...reads);
+    return { otps, now, answers };
+  }
+  const [otps, , , now, answers] = await tx.ask(lock, tallies.lock, tallies.uses, ...reads);
+  return { otps, now, answers };
 }

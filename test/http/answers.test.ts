@@ -51,7 +51,7 @@ test('every outcome of /otp/request', async () => {
       REUSED_BODY],
     [{ kind: 'locked', retryAfterSeconds: 600, limits: LIMITS }, '429 Too Many Requests',
       ['Retry-After: 600', POLICY, LIMIT], LOCKED_BODY],
-    [{ kind: 'limited', ...limited }, '429 Too Many Requests',
+    [{ kind: 'limited', ...limited, limitedBy: ['user'], shadowed: [] }, '429 Too Many Requests',
       ['Retry-After: 180', POLICY, LIMIT],
       '{"error":"rate_limit_exceeded","remaining_cooldown_seconds":180}'],
   ];
@@ -74,6 +74,8 @@ test('every outcome of /otp/verify', async () => {
     [{ kind: 'verified', replayed: false }, '200 OK', [], success],
     [{ kind: 'verified', replayed: true }, '200 OK', ['Idempotent-Replayed: true'], success],
     [{ kind: 'key_reused' }, '422 Unprocessable Entity', [], REUSED_BODY],
+    [{ kind: 'limited', retryAfterSeconds: 180 }, '429 Too Many Requests', ['Retry-After: 180'],
+      '{"error":"rate_limit_exceeded","remaining_cooldown_seconds":180}'],
     [{ kind: 'locked', retryAfterSeconds: 600 }, '429 Too Many Requests', ['Retry-After: 600'],
       LOCKED_BODY],
     [{ kind: 'not_found' }, '404 Not Found', [], NOT_FOUND_BODY],
@@ -88,7 +90,8 @@ test('every outcome of /otp/verify', async () => {
     same(given.kind, got, line, extra, body);
   }
   assert.equal(verifies[0], {
-    userId: 'u1', purpose: 'login', code: '012345', key: 'k1', caller: null,
+    userId: 'u1', purpose: 'login', code: '012345', address: '127.0.0.1', key: 'k1',
+    caller: null,
   });
   await exchange(port, post('/otp/verify', VERIFY_BODY, { 'Idempotency-Key': null }));
   assert.is(verifies.at(-1)?.key, null);

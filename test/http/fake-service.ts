@@ -21,7 +21,7 @@ export const LIMITS: Limits = {
 
 export const ISSUED: Extract<IssueOutcome, { kind: 'issued' }> = {
   kind: 'issued', otpId: 'o1', ttlSeconds: 300, remainingRequests: 2, replayed: false,
-  limits: LIMITS,
+  limits: LIMITS, shadowed: [],
 };
 
 export const OTP_ID = '0123456789abcdef0123456789abcdef';

@@ -20,7 +20,9 @@ const INPUT: RequestInput = {
   channel: 'sms',
 };
 
-const EMPTY: RequestState = { now: NOW, answer: null, otps: [], address: NO_USES };
+const EMPTY: RequestState = {
+  now: NOW, answer: null, otps: [], address: NO_USES, tallies: [],
+};
 
 const LOCKED = otpWith({
   digest: null, wrongAttempts: 3, lastWrongAt: NOW, lockedUntil: at(600), consecutiveWrong: 3,
@@ -43,6 +45,7 @@ test('issues the first code', () => {
     remainingRequests: 2,
     replayed: false,
     limits: { user, address },
+    shadowed: [],
   });
   assert.equal(writes?.otps, [otpWith({
     otpId: INPUT.otpId, keyId: 'k2', digest: INPUT.digest, expiresAt: at(300),

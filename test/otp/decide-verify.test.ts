@@ -9,7 +9,7 @@ const RIGHT = '01'.repeat(32);
 const WRONG = '02'.repeat(32);
 const VERIFY_ID = '05'.repeat(8);
 
-const EMPTY: VerifyState = { now: NOW, answer: null, pair: null };
+const EMPTY: VerifyState = { now: NOW, answer: null, pair: null, tallies: [] };
 
 /** An attempt that counts how often its code is compared. */
 function attemptWith(digest: string | null, keyDigest: string | null = null, digits = 6) {
@@ -74,6 +74,7 @@ test('redeems a microsecond before the end, erases the digest, starts the counts
   assert.equal(writes, {
     pair: otpWith({ expiresAt: NOW + 1, digest: null, redeemedAt: NOW, verifyIds: VERIFY_ID }),
     answer: null,
+    isWrong: false,
   });
 });
 

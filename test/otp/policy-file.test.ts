@@ -42,6 +42,78 @@ const BOUNDS: [string, number, number][] = [
   ['key_retention_seconds', 3_600, 604_800],
 ];
 
+/** Limits that need not be: [member, highest]. */
+const OPTIONAL: [string, number][] = [
+  ['user_daily_limit', 100_000],
+  ['destination_limit', 10_000_000],
+  ['wrong_codes_limit', 1_000_000],
+];
+
+for (const [member, highest] of OPTIONAL) {
+  test(`${member} goes from 1 to ${highest}, or is none`, () => {
+    for (const value of [1, highest, null]) {
+      assert.equal(faultsOf(JSON.stringify({ default: { [member]: value } })), []);
+    }
+    for (const value of [0, highest + 1, 1.5, '1', true]) {
+      assert.equal(faultsOf(JSON.stringify({ default: { [member]: value } })), [
+        `default.${member}: must be a whole number from 1 to ${highest}`,
+      ]);
+    }
+  });
+}
+
+test('what one purpose limits is counted for all; null takes away what it inherits', () => {
+  const policies = policiesOf({
+    default: { user_daily_limit: 9 },
+    purposes: { pay: { wrong_codes_limit: 5, user_daily_limit: null } },
+  });
+  const of = (purpose: string) => {
+    const { userDailyLimit, wrongCodesLimit, destinationLimit } = policies.for(purpose);
+    return [userDailyLimit, wrongCodesLimit, destinationLimit];
+  };
+  assert.equal(of('pay'), [Infinity, 5, null]);
+  assert.equal(of('login'), [9, Infinity, null]);
+});
+
+test('destination_digits are the same for all purposes', () => {
+  assert.is(policiesOf({ default: { destination_digits: 15 } }).for('x').destinationDigits, 15);
+  const text = JSON.stringify({
+    default: { destination_digits: 16 }, purposes: { pay: { destination_digits: 4 } },
+  });
+  assert.equal(faultsOf(text), [
+    'default.destination_digits: must be a whole number from 1 to 15',
+    'purposes.pay.destination_digits: must stand in default, because all purposes share it',
+  ]);
+});
+
+test('a limit may be in shadow; a purpose inherits that with the limit', () => {
+  const policies = policiesOf({
+    default: { user_limit: { limit: 5, shadow: true }, address_limit: { limit: 6 } },
+    purposes: { pay: { user_limit: 4 }, reset: { wrong_codes_limit: { limit: 2, shadow: true } } },
+  });
+  const of = (purpose: string) => [...policies.for(purpose).shadow].sort();
+  assert.equal([policies.default.userLimit, policies.default.addressLimit], [5, 6]);
+  assert.equal(of('login'), ['user']);
+  assert.equal([policies.for('pay').userLimit, of('pay')], [4, []]);
+  assert.equal([policies.for('reset').userLimit, of('reset')], [5, ['user', 'wrong_codes']]);
+});
+
+test('what is wrong with a shadow is named', () => {
+  const text = JSON.stringify({ default: {
+    user_limit: { shadow: true }, address_limit: { limit: 0, shadow: 1, of: 2 },
+    wrong_attempts: { limit: 3, shadow: true }, wrong_codes_limit: [3],
+  } });
+  assert.equal(faultsOf(text), [
+    'default.user_limit.limit: must be a whole number from 1 to 1000',
+    'default.address_limit.of: unknown member',
+    'default.address_limit.shadow: must be true or false',
+    'default.address_limit.limit: must be a whole number from 1 to 100000',
+    'default.wrong_attempts: must be a whole number from 1 to 10',
+    'default.wrong_codes_limit: must be an object',
+    'default.wrong_codes_limit.limit: must be a whole number from 1 to 1000000',
+  ]);
+});
+
 for (const [member, lowest, highest] of BOUNDS) {
   test(`${member} goes from ${lowest} to ${highest}`, () => {
     for (const value of [lowest, highest]) {

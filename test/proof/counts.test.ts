@@ -7,6 +7,7 @@ import type { SessionPool } from '../../src/db/pool.ts';
 import { StatementError } from '../../src/db/statement-error.ts';
 import { sweepFamilies } from '../../src/db/sweep-metrics.ts';
 import { Sweeper } from '../../src/db/sweep.ts';
+import { SWEPT_TABLES } from '../../src/db/swept-tables.ts';
 import { transaction } from '../../src/db/transaction.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
 import { encodeFamilies } from '../../src/db/metrics/encode.ts';
@@ -135,9 +136,10 @@ test('the age of the oldest dead row is that of the last walk', async () => {
   const database = await createTestDatabase();
   const start = parseInstant('2026-01-05 08:00:00.000000');
   const sweeper = new Sweeper();
+  const near = { bundleId: '00'.repeat(8), userId: 'u', address: '10.0.0.0' };
   const walk = async (): Promise<void> => {
-    for (let turn = 0; turn < 5; turn += 1) {
-      const sweep = sweeper.next(8, { bundleId: '00'.repeat(8), address: '10.0.0.0' })!;
+    for (let turn = 0; turn < SWEPT_TABLES.length; turn += 1) {
+      const sweep = sweeper.next(8, near)!;
       await transaction(database.pool, async (tx) => { await tx.ask(sweep.inspect); });
     }
   };

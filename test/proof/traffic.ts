@@ -52,12 +52,13 @@ export async function startFleet(
   size = 2,
   sessionsMax = 32,
   apiKeys?: string,
+  policy = '{}',
 ): Promise<Fleet> {
   const database = await createTestDatabase();
   const { settings } = database;
   const secrets = newSecretsText();
   const services = await Promise.all(Array.from({ length: size }, () =>
-    startServiceProcess({ settings, secrets, sessionsMax, apiKeys })));
+    startServiceProcess({ settings, secrets, sessionsMax, apiKeys, policy })));
   return createFleet(database, services);
 }
 
@@ -75,8 +76,8 @@ export function createFleet(database: TestDatabase, services: ServiceProcess[]):
     request: ({ user, address, purpose = 'login' }, key = fresh('k')) => post({
       port: next(), path: '/otp/request', body: { user_id: user, purpose }, address, key,
     }),
-    verify: ({ user, purpose = 'login' }, code, key) => post({
-      port: next(), path: '/otp/verify', body: { user_id: user, purpose, code }, key,
+    verify: ({ user, address, purpose = 'login' }, code, key) => post({
+      port: next(), path: '/otp/verify', body: { user_id: user, purpose, code }, address, key,
     }),
     messagesTo: (user) => allMessages().filter(({ userId }) => userId === user),
     messageOf: async (otpId) => {

@@ -66,7 +66,7 @@ test('when all have refused the code is closed, and its points are given back', 
   await stage.untilEmpty();
   const code = channels[0]!.sent[0]!.code;
   const verified = await process.service.verify(
-    { userId: 'U1', purpose: 'login', code, key: null, caller: null }, () => true);
+    { userId: 'U1', purpose: 'login', code, address: null, key: null, caller: null }, () => true);
   assert.is(verified.kind, 'expired');
   const { limits } = await stage.issue(process, 'U1');
   assert.equal([limits.user.remaining, limits.address?.remaining], [2, 7]);

@@ -1,0 +1,85 @@
+/** Races over two processes on the limits beyond the contract's two, with exact counts. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { closeClient } from '../harness/client.ts';
+import { atOnce, fresh, freshAddress, startFleet, tally, wrongCode } from './traffic.ts';
+import type { Asker, Fleet } from './traffic.ts';
+
+const RUNS = Number(process.env.OTPD_TEST_RACES ?? 20);
+
+const POLICY = JSON.stringify({
+  default: {
+    user_limit: 1000, address_limit: 100_000, wrong_attempts: 10,
+    user_daily_limit: 7, destination_limit: 11, wrong_codes_limit: 9,
+  },
+});
+
+let fleet: Fleet;
+
+test.before(async () => { fleet = await startFleet(2, 32, undefined, POLICY); });
+test.after(async () => {
+  closeClient();
+  await fleet.stop();
+});
+
+/** A race that is run again and again, each time by newcomers. */
+function race(name: string, work: () => Promise<void>): void {
+  test(`${name}, ${RUNS} times`, async () => {
+    for (let run = 1; run <= RUNS; run += 1) {
+      await work().catch((error: Error) => {
+        error.message = `run ${run}: ${error.message}`;
+        throw error;
+      });
+    }
+  });
+}
+
+race('60 requests of one user at once for 60 purposes: 7 codes', async () => {
+  const user = fresh('u');
+  const replies = await atOnce(60, (index) =>
+    fleet.request({ user, address: freshAddress(), purpose: `p${index}` }));
+  assert.equal(tally(replies), { 201: 7, '429 rate_limit_exceeded': 53 });
+});
+
+race('60 requests of 60 users at once to one domain: 11 codes', async () => {
+  const domain = `${fresh('d')}.example`;
+  const replies = await atOnce(60, (index) =>
+    fleet.request({ user: `u${index}@${domain}`, address: freshAddress() }));
+  assert.equal(tally(replies), { 201: 11, '429 rate_limit_exceeded': 49 });
+});
+
+race('60 requests at once of 6 users to 3 domains, crossed: 11 codes to each', async () => {
+  const domains = [fresh('d'), fresh('d'), fresh('d')].map((name) => `${name}.example`);
+  const replies = await atOnce(90, (index) => fleet.request({
+    user: `u${index % 2}@${domains[index % 3]}`, address: freshAddress(), purpose: `p${index}`,
+  }));
+  assert.equal(tally(replies), { 201: 33, '429 rate_limit_exceeded': 57 });
+});
+
+race('40 guesses at once at 40 users from one address: 9 are compared', async () => {
+  const askers = await atOnce(40, async (): Promise<[Asker, string]> => {
+    const asker = { user: fresh('u'), address: freshAddress() };
+    const { body } = await fleet.request(asker);
+    return [asker, (await fleet.messageOf(body.otp_id)).code];
+  });
+  const address = freshAddress();
+  const replies = await atOnce(40, (index) => {
+    const [asker, code] = askers[index]!;
+    return fleet.verify({ ...asker, address }, wrongCode(code));
+  });
+  assert.equal(tally(replies), { '401 invalid_code': 9, '429 rate_limit_exceeded': 31 });
+  const right = await atOnce(40, (index) => fleet.verify(askers[index]![0], askers[index]![1]));
+  assert.equal(tally(right), { 200: 40 });
+});
+
+race('50 guesses at one pair from 5 addresses at once: 10 are compared', async () => {
+  const asker = { user: fresh('u'), address: freshAddress() };
+  const { body } = await fleet.request(asker);
+  const { code } = await fleet.messageOf(body.otp_id);
+  const addresses = [0, 1, 2, 3, 4].map(freshAddress);
+  const replies = await atOnce(50, (index) =>
+    fleet.verify({ ...asker, address: addresses[index % 5]! }, wrongCode(code, index)));
+  assert.equal(tally(replies), { '401 invalid_code': 9, '429 too_many_attempts': 41 });
+});
+
+test.run();

@@ -1,0 +1,325 @@
+/** The limits beyond the contract's two, to the microsecond, on a real database. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { addSeconds, formatInstant, parseInstant } from '../../src/db/instant.ts';
+import { Sweeper } from '../../src/db/sweep.ts';
+import type { Message } from '../../src/otp/channel.ts';
+import type { Delivery } from '../../src/otp/delivery/delivery.ts';
+import { OtpCounts } from '../../src/otp/otp-metrics.ts';
+import type { IssueOutcome, VerifyOutcome } from '../../src/otp/outcome.ts';
+import { parsePolicies } from '../../src/otp/policy-file.ts';
+import { createOtpService } from '../../src/otp/service.ts';
+import type { OtpService } from '../../src/otp/service.ts';
+import { createTestDatabase } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
+import { channelOf, createTestDelivery } from '../harness/delivery.ts';
+import { newSecretsText, secretsOf } from '../harness/service.ts';
+import { eventually } from '../harness/waiting.ts';
+import { fresh, freshAddress, wrongCode } from './traffic.ts';
+
+const HOUR = 3600;
+const DAY = 86_400;
+
+let database: TestDatabase;
+let start = parseInstant('2026-01-05 08:00:00.000000');
+const deliveries: Delivery[] = [];
+
+test.before(async () => { database = await createTestDatabase(); });
+test.before.each(() => {
+  start = addSeconds(start, 10 * DAY);
+  setClock(0);
+});
+test.after(async () => {
+  await Promise.all(deliveries.map((delivery) => delivery.stop(2000)));
+  database.close();
+});
+
+function setClock(seconds: number): void {
+  database.clock.set(formatInstant(start + Math.round(seconds * 1_000_000)));
+}
+
+/** Two services, as two processes would be, that share what they count. */
+class Bench {
+  readonly counts = new OtpCounts();
+  readonly #services: OtpService[];
+  readonly #messages: Message[] = [];
+  #turn = 0;
+
+  constructor(policy: object) {
+    const parsed = parsePolicies(JSON.stringify(policy));
+    if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+    const { policies } = parsed;
+    const parts = { pool: database.pool, policies, secrets: secretsOf(newSecretsText()) };
+    const channels = [channelOf((message) => {
+      this.#messages.push(message);
+      return { kind: 'accepted' };
+    })];
+    const delivery = createTestDelivery({ ...parts, channels });
+    deliveries.push(delivery);
+    const { counts } = this;
+    this.#services = [0, 1].map(() =>
+      createOtpService({ ...parts, delivery, sweeper: new Sweeper(), counts }));
+  }
+
+  issue(userId: string, part: { purpose?: string; address?: string } = {}): Promise<IssueOutcome> {
+    const { purpose = fresh('p'), address = freshAddress() } = part;
+    const input = { userId, purpose, address, key: fresh('k'), caller: null, acceptLanguage: '' };
+    return this.#next().issue(input, () => true);
+  }
+
+  async code(userId: string, purpose: string): Promise<string> {
+    const outcome = await this.issue(userId, { purpose });
+    assert.is(outcome.kind, 'issued');
+    const find = () => this.#messages.find(({ otpId }) =>
+      outcome.kind === 'issued' && otpId === outcome.otpId);
+    await eventually('the message', () => find() !== undefined);
+    return find()!.code;
+  }
+
+  verify(
+    userId: string,
+    purpose: string,
+    code: string,
+    address: string | null,
+  ): Promise<VerifyOutcome> {
+    const input = { userId, purpose, code, address, key: null, caller: null };
+    return this.#next().verify(input, () => true);
+  }
+
+  #next(): OtpService {
+    this.#turn += 1;
+    return this.#services[this.#turn % this.#services.length]!;
+  }
+}
+
+/** How it ended, with the seconds of a refusal. */
+function endOf(outcome: IssueOutcome | VerifyOutcome): string {
+  return outcome.kind === 'limited' ? `limited ${outcome.retryAfterSeconds}` : outcome.kind;
+}
+
+test('codes per user per day: free again exactly a day after each', async () => {
+  const bench = new Bench({ default: { user_daily_limit: 4 } });
+  const user = fresh('u');
+  const ends: string[] = [];
+  for (const second of [0, 1000, 2000, 3000]) {
+    setClock(second);
+    ends.push(endOf(await bench.issue(user)));
+  }
+  assert.equal(ends, ['issued', 'issued', 'issued', 'issued']);
+  // [seconds, how it ends]: the second time the refusal comes without a lock.
+  const rows: [number, string][] = [
+    [10_000, `limited ${DAY - 10_000}`], [10_000, `limited ${DAY - 10_000}`],
+    [DAY - 0.000001, 'limited 1'], [DAY, 'issued'], [DAY, 'limited 1000'],
+    [DAY + 999.999999, 'limited 1'], [DAY + 1000, 'issued'], [DAY + 1000, 'limited 1000'],
+  ];
+  for (const [second, end] of rows) {
+    setClock(second);
+    assert.is(endOf(await bench.issue(user)), end, String(second));
+  }
+  assert.is(bench.counts.limited.user_daily, 6);
+  assert.is(bench.counts.limited.user, 0);
+});
+
+test('codes per destination per hour: over users, by the first digits or the domain', async () => {
+  const bench = new Bench({ default: { destination_limit: 3, destination_digits: 4 } });
+  const region = `+49${String(start).slice(5, 7)}`;
+  const rows: [number, string, string][] = [
+    [0, `${region}0000001`, 'issued'], [1, `${region}0000002`, 'issued'],
+    [2, `${region}0000003`, 'issued'], [3, `${region}0000004`, `limited ${HOUR - 3}`],
+    [3, `${region}0000005`, `limited ${HOUR - 3}`], [3, '+12125550000', 'issued'],
+    [4, 'a@Some.example', 'issued'], [4, 'b@some.EXAMPLE', 'issued'],
+    [4, 'c@some.example', 'issued'], [4, 'd@some.example', `limited ${HOUR}`],
+    [4, 'a@other.example', 'issued'], [4, fresh('u'), 'issued'],
+    [HOUR - 0.000001, `${region}0000006`, 'limited 1'], [HOUR, `${region}0000006`, 'issued'],
+    [HOUR, `${region}0000007`, 'limited 1'],
+  ];
+  for (const [second, userId, end] of rows) {
+    setClock(second);
+    assert.is(endOf(await bench.issue(userId)), end, `${second} ${userId}`);
+  }
+});
+
+test('a refusal by one limit uses nothing of any, and names the longest wait', async () => {
+  const bench = new Bench({
+    default: { user_limit: 2, user_daily_limit: 3, destination_limit: 4 },
+  });
+  const [one, other] = ['a@both.example', 'b@both.example'];
+  assert.is(endOf(await bench.issue(one)), 'issued');
+  setClock(10);
+  assert.is(endOf(await bench.issue(one)), 'issued');
+  for (let time = 0; time < 5; time += 1) {
+    assert.is(endOf(await bench.issue(one)), 'limited 890');
+  }
+  setClock(900);
+  assert.is(endOf(await bench.issue(one)), 'issued');
+  assert.is(endOf(await bench.issue(one)), `limited ${DAY - 900}`);
+  assert.is(endOf(await bench.issue(other)), 'issued');
+  assert.is(endOf(await bench.issue(other)), `limited ${HOUR - 900}`);
+  setClock(HOUR);
+  assert.is(endOf(await bench.issue(other)), 'issued');
+  assert.is(endOf(await bench.issue(one)), `limited ${DAY - HOUR}`);
+});
+
+test('many at once through two services: exactly the limit, twice', async () => {
+  const bench = new Bench({ default: { user_daily_limit: 10, user_limit: 1000 } });
+  const user = fresh('u');
+  const issued = async (): Promise<number> => {
+    const outcomes = await Promise.all(Array.from({ length: 40 }, () => bench.issue(user)));
+    return outcomes.filter(({ kind }) => kind === 'issued').length;
+  };
+  assert.is(await issued(), 10);
+  setClock(DAY - 0.000001);
+  assert.is(await issued(), 0);
+  setClock(DAY);
+  assert.is(await issued(), 10);
+});
+
+test('a purpose with a smaller limit shares the count with all others', async () => {
+  const bench = new Bench({
+    default: { user_limit: 1000 },
+    purposes: { pay: { user_daily_limit: 3 }, big: { user_daily_limit: 5 } },
+  });
+  const user = fresh('u');
+  const ends: string[] = [];
+  for (const purpose of ['login', 'pay', 'login', 'pay', 'big', 'big', 'big', 'pay', 'login']) {
+    setClock(ends.length);
+    ends.push(endOf(await bench.issue(user, { purpose })));
+  }
+  assert.equal(ends, ['issued', 'issued', 'issued', `limited ${DAY - 3}`, 'issued', 'issued',
+    `limited ${DAY - 6}`, `limited ${DAY - 7 + 2}`, 'issued']);
+});
+
+test('wrong codes per address: when they are used up nothing is compared or changed', async () => {
+  const bench = new Bench({ default: { wrong_codes_limit: 4 } });
+  const address = freshAddress();
+  const users = [fresh('u'), fresh('u'), fresh('u')];
+  const codes = await Promise.all(users.map((user) => bench.code(user, 'login')));
+  const attempt = (who: number, isRight: boolean, from: string | null = address) => {
+    const code = isRight ? codes[who]! : wrongCode(codes[who]!);
+    return bench.verify(users[who]!, 'login', code, from).then(endOf);
+  };
+  assert.is(await attempt(2, true), 'verified');
+  assert.is(await attempt(0, false), 'wrong');
+  setClock(1);
+  assert.is(await attempt(0, false), 'wrong');
+  assert.is(await attempt(0, false), 'locked');
+  assert.is(await attempt(0, false), 'locked');
+  assert.is(await attempt(1, false), 'wrong');
+  const read = () => database.query('SELECT * FROM otps WHERE user_id = ?', [users[1]!]);
+  const before = await read();
+  assert.is(await attempt(1, true), `limited ${HOUR - 1}`);
+  assert.is(await attempt(1, false), `limited ${HOUR - 1}`);
+  assert.is(await attempt(0, false), `limited ${HOUR - 1}`, 'nothing is said of the lock');
+  assert.equal(await read(), before);
+  assert.equal(endOf(await bench.verify(users[1]!, 'login', '1234567', address)), 'malformed');
+  assert.is(await attempt(1, true, freshAddress()), 'verified');
+  assert.is(await attempt(1, true, null), 'used');
+  assert.is(bench.counts.limited.wrong_codes, 3);
+  setClock(HOUR - 0.000001);
+  assert.is(await attempt(1, true), 'limited 1');
+  setClock(HOUR);
+  assert.is(await attempt(1, true), 'used');
+});
+
+test('guesses at many users at once from one address: exactly the limit is compared', async () => {
+  const bench = new Bench({ default: { wrong_codes_limit: 7 } });
+  const users = Array.from({ length: 20 }, () => fresh('u'));
+  const codes = await Promise.all(users.map((user) => bench.code(user, 'login')));
+  const address = freshAddress();
+  const ends = await Promise.all(users.map((user, index) =>
+    bench.verify(user, 'login', wrongCode(codes[index]!), address).then(endOf)));
+  assert.is(ends.filter((end) => end === 'wrong').length, 7);
+  assert.is(ends.filter((end) => end === `limited ${HOUR}`).length, 13);
+});
+
+test('limits in shadow count, report and refuse nothing', async () => {
+  const bench = new Bench({ default: {
+    user_limit: { limit: 1, shadow: true }, address_limit: { limit: 2, shadow: true },
+    user_daily_limit: { limit: 3, shadow: true }, destination_limit: 5,
+    wrong_codes_limit: { limit: 1, shadow: true },
+  } });
+  const user = 'shadow@shadow.example';
+  const address = freshAddress();
+  const left: unknown[] = [];
+  for (let time = 0; time < 5; time += 1) {
+    const outcome = await bench.issue(user, { address });
+    assert.is(outcome.kind, 'issued');
+    if (outcome.kind !== 'issued') return;
+    left.push([outcome.remainingRequests, outcome.limits.address!.remaining]);
+  }
+  assert.equal(left, [[0, 1], [0, 0], [0, 0], [0, 0], [0, 0]]);
+  assert.is(endOf(await bench.issue(user, { address })), `limited ${HOUR}`);
+  const { limited, shadowed } = bench.counts;
+  assert.equal(limited, { user: 0, address: 0, user_daily: 0, destination: 1, wrong_codes: 0 });
+  assert.equal(shadowed, { user: 5, address: 4, user_daily: 3, destination: 0, wrong_codes: 0 });
+  const other = fresh('u');
+  const code = await bench.code(other, 'login');
+  const ends = [wrongCode(code), wrongCode(code), code].map((given) => () =>
+    bench.verify(other, 'login', given, address).then(endOf));
+  for (const [index, end] of ['wrong', 'wrong', 'verified'].entries()) {
+    assert.is(await ends[index]!(), end);
+  }
+  assert.is(bench.counts.shadowed.wrong_codes, 2);
+});
+
+test('a shadow of an address that has gone far beyond its limit asks for no more', async () => {
+  const bench = new Bench({ default: { address_limit: { limit: 2, shadow: true } } });
+  const address = freshAddress();
+  for (let second = 0; second < 60; second += 1) {
+    setClock(second);
+    const outcome = await bench.issue(fresh('u'), { address });
+    assert.is(outcome.kind, 'issued');
+    assert.equal(outcome.limits.address, {
+      quota: 2, remaining: Math.max(0, 1 - second), resetSeconds: 900 - second,
+    });
+  }
+});
+
+test('dead uses are erased by the next ones, and swept when none come', async () => {
+  const bench = new Bench({ default: { destination_limit: 100, user_daily_limit: 9 } });
+  const rowsOf = async (subject: string): Promise<number> => {
+    const [row] = await database.query(
+      'SELECT COUNT(*) AS n FROM limit_uses WHERE subject = ?', [subject]);
+    return Number(row?.n);
+  };
+  for (let second = 0; second < 30; second += 1) {
+    setClock(second);
+    await bench.issue(`a${second}@busy.example`);
+    await bench.issue(`a${second}@idle.example`);
+  }
+  assert.is(await rowsOf('busy.example'), 31);
+  for (let round = 0; round < 30; round += 1) {
+    setClock(HOUR + 100 + round);
+    await bench.issue(`b${round}@busy.example`);
+  }
+  assert.is(await rowsOf('busy.example'), 31, 'as many came as went, with the head');
+  for (let round = 0; round < 400; round += 1) {
+    setClock(2 * DAY + round);
+    await Promise.all(Array.from({ length: 8 }, () => bench.issue(fresh('u'))));
+    if (await rowsOf('idle.example') === 0 && await rowsOf('a1@idle.example') === 0) break;
+  }
+  assert.is(await rowsOf('idle.example'), 0);
+  assert.is(await rowsOf('a1@idle.example'), 0);
+  setClock(2 * DAY + 1000);
+  for (let time = 0; time < 100; time += 1) await bench.issue(`c${time}@idle.example`);
+  assert.is(endOf(await bench.issue('d@idle.example')), `limited ${HOUR}`);
+});
+
+test('one more costs a few look-ups, however many have been counted', async () => {
+  const bench = new Bench({ default: { destination_limit: 50_000 } });
+  await bench.issue('a@many.example');
+  const used = 20_000;
+  const newest = start + 1000 + used;
+  const rows = Array.from({ length: used }, (_, index) =>
+    `('many.example', 2, ${newest - index}, '${formatInstant(start)}', 1, NULL)`);
+  await database.query(`INSERT INTO limit_uses VALUES ${rows.join()}`);
+  await database.query(
+    `UPDATE limit_uses SET newest = ${newest} WHERE subject = 'many.example' AND number = 0`);
+  const [before] = await database.query("SHOW GLOBAL STATUS LIKE 'Innodb_rows_read'");
+  assert.is(endOf(await bench.issue('b@many.example')), 'issued');
+  const [after] = await database.query("SHOW GLOBAL STATUS LIKE 'Innodb_rows_read'");
+  const read = Number(after?.Value) - Number(before?.Value);
+  assert.ok(read < 2000, `${read} rows were read`);
+});
+
+test.run();
