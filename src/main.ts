@@ -14,15 +14,20 @@ import { createHttpServer } from './http/server.ts';
 import type { Family } from './db/metrics/family.ts';
 import { openAdmin } from './open-admin.ts';
 import type { Admin } from './open-admin.ts';
+import { createDeliveryLog } from './delivery-log.ts';
+import { endOnUncaught } from './last-resort.ts';
+import { Log } from './log.ts';
 import { openChannels } from './open-channels.ts';
 import { ensureSchema, joinDatabase, openDatabase, secretsOf } from './open-database.ts';
 import { isOperation, operate } from './operate.ts';
 import type { Channel } from './otp/channel.ts';
 import { createDelivery } from './otp/delivery/delivery.ts';
+import { createPseudonyms, NO_PSEUDONYMS } from './otp/pseudonyms.ts';
 import type { Secrets } from './otp/secrets.ts';
 import { createOtpService } from './otp/service.ts';
+import { createFaultLog, createRequestLog } from './request-log.ts';
 import { aborted, listenForStop, Stopped } from './stop-signals.ts';
-import { greet, logDelivery, logFault, report, say } from './terminal.ts';
+import { greet, report, say } from './terminal.ts';
 import { help, refuse } from './usage.ts';
 import { answerCounts } from './worker-metrics.ts';
 import { isWorker, startWorkers } from './workers.ts';
@@ -32,6 +37,9 @@ const DRAIN_TIMEOUT_MS = 10_000;
 
 /** Then messages that are being sent have this long, which is enough for one attempt. */
 const DELIVERY_TIMEOUT_MS = 9000;
+
+/** And what is left of the log, this long. */
+const LOG_TIMEOUT_MS = 500;
 
 /** A worker that has drained still closes its connections to the database. */
 const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + 2000;
@@ -48,7 +56,21 @@ type Listener = Readonly<{
 async function serve(config: ServeConfig, stop: AbortSignal): Promise<void> {
   // First, also where workers send: a channel may need what is not installed.
   const channels = await openChannels(config.delivery);
-  if (isWorker()) return serveAsWorker(config, channels, stop);
+  const log = new Log(config.log);
+  endOnUncaught(log);
+  try {
+    if (isWorker()) await serveAsWorker({ config, channels, log }, stop);
+    else await serveAsFirst({ config, channels, log }, stop);
+  } finally {
+    await log.flush(LOG_TIMEOUT_MS);
+  }
+}
+
+/** What every process that serves has opened. */
+type Opened = Readonly<{ config: ServeConfig; channels: readonly Channel[]; log: Log }>;
+
+async function serveAsFirst(opened: Opened, stop: AbortSignal): Promise<void> {
+  const { config, channels, log } = opened;
   const database = await openDatabase(config, stop);
   try {
     await ensureSchema(config, database);
@@ -56,15 +78,19 @@ async function serve(config: ServeConfig, stop: AbortSignal): Promise<void> {
     stop.throwIfAborted();
     const listener = config.workers > 1
       ? await listenWithWorkers(config.workers)
-      : await listen(config, channels, database.pool, secrets);
+      : await listen(opened, database.pool, secrets);
     let admin: Admin | null = null;
     try {
-      admin = await openAdmin(config.admin, { ...listener, settings: database.settings, stop });
+      admin = await openAdmin(config.admin, {
+        ...listener, settings: database.settings, stop, onFault: createFaultLog(log),
+      });
       const isPrinting = channels.every(({ name }) => name === 'console');
       greet({ ...config, port: listener.port, isPrinting });
+      log.tell('info', 'sys_startup');
       await Promise.race([aborted(stop), database.failed, listener.failed]);
     } finally {
       say('stopping: answering what is in flight');
+      log.tell('info', 'sys_shutdown');
       admin?.noteStopping();
       await listener.close(DRAIN_TIMEOUT_MS);
       await admin?.close();
@@ -76,13 +102,10 @@ async function serve(config: ServeConfig, stop: AbortSignal): Promise<void> {
 }
 
 /** The first process has opened and migrated the database, and stops this one. */
-async function serveAsWorker(
-  config: ServeConfig,
-  channels: readonly Channel[],
-  stop: AbortSignal,
-): Promise<void> {
+async function serveAsWorker(opened: Opened, stop: AbortSignal): Promise<void> {
+  const { config } = opened;
   const { pool, close } = await joinDatabase(config, stop);
-  const listener = await listen(config, channels, pool, secretsOf(config));
+  const listener = await listen(opened, pool, secretsOf(config));
   answerCounts(listener.source);
   await aborted(stop);
   await listener.close(DRAIN_TIMEOUT_MS);
@@ -91,21 +114,26 @@ async function serveAsWorker(
 }
 
 async function listen(
-  config: ServeConfig,
-  channels: readonly Channel[],
+  { config, channels, log }: Opened,
   pool: SessionPool,
   secrets: Secrets,
 ): Promise<Listener & Counting> {
   const { policies, trustedProxies, callers, delivery: { words } } = config;
   const sweeper = new Sweeper();
-  const counting = beginCounting({ pool, sweeper, channels, isTold: config.admin !== null });
+  const counting = beginCounting({
+    pool, sweeper, channels, log, isTold: config.admin !== null,
+  });
+  const names = config.log.isRaw ? NO_PSEUDONYMS : createPseudonyms(secrets.current);
   const parts = { pool, policies, secrets };
   const delivery = createDelivery({
-    ...parts, channels, words, note: logDelivery, counts: counting.delivery,
+    ...parts, channels, words, counts: counting.delivery, note: createDeliveryLog(log, names),
   });
   const service = createOtpService({ ...parts, delivery, sweeper, counts: counting.otp });
   const routes = createRoutes(service, policies, counting.http);
-  const http = createHttpServer({ routes, trustedProxies, callers, onFault: logFault });
+  const http = createHttpServer({
+    routes, trustedProxies, callers,
+    onFault: createFaultLog(log), log: createRequestLog(log, names),
+  });
   const { port } = await http.listen(config.port, config.host);
   delivery.start();
   const close = async (timeoutMs: number): Promise<void> => {

@@ -33,17 +33,13 @@ export class OtpCounts {
     }
   }
 
-  /**
-   * Counts how attempts ended.
-   *
-   * @param locks how many of them were the wrong one that locks
-   */
-  noteAttempts(outcomes: readonly VerifyOutcome[], locks: number): void {
-    this.locks += locks;
-    this.wrong += locks;
+  /** Counts how attempts ended. */
+  noteAttempts(outcomes: readonly VerifyOutcome[]): void {
     for (const outcome of outcomes) {
+      const isLock = outcome.kind === 'locked' && outcome.begins;
+      if (isLock) this.locks += 1;
+      if (isLock || outcome.kind === 'wrong') this.wrong += 1;
       if (outcome.kind === 'verified' && !outcome.replayed) this.redeemed += 1;
-      else if (outcome.kind === 'wrong') this.wrong += 1;
     }
   }
 }

@@ -56,11 +56,11 @@ export type IssueOutcome =
   | Readonly<{ kind: 'locked'; retryAfterSeconds: number; limits: Limits }>
   | Readonly<{ kind: 'limited'; retryAfterSeconds: number; limits: Limits }>;
 
-/** How POST /otp/verify can end. A third wrong code ends in `locked` like every later try. */
+/** How POST /otp/verify can end. A third wrong code `begins` the lock that later tries meet. */
 export type VerifyOutcome =
   | Readonly<{ kind: 'verified'; replayed: boolean }>
   | Readonly<{ kind: 'key_reused' }>
-  | Readonly<{ kind: 'locked'; retryAfterSeconds: number }>
+  | Readonly<{ kind: 'locked'; retryAfterSeconds: number; begins: boolean }>
   | Readonly<{ kind: 'not_found' }>
   | Readonly<{ kind: 'used' }>
   | Readonly<{ kind: 'expired' }>

@@ -43,8 +43,8 @@ export async function redeemCodes(
   inputs: readonly VerifyInput[],
 ): Promise<VerifyOutcome[]> {
   const members = inputs.map((input) => createMember(parts, input));
-  const { outcomes, locks } = await transaction(parts.pool, (tx) => decideAll(tx, members));
-  parts.counts?.noteAttempts(outcomes, locks);
+  const outcomes = await transaction(parts.pool, (tx) => decideAll(tx, members));
+  parts.counts?.noteAttempts(outcomes);
   return outcomes;
 }
 
@@ -63,20 +63,13 @@ function createMember({ policies, secrets }: RedeemParts, input: VerifyInput): M
   };
 }
 
-type Decided = Readonly<{ outcomes: VerifyOutcome[]; locks: number }>;
-
-async function decideAll(tx: Transaction, members: readonly Member[]): Promise<Decided> {
-  let locks = 0;
+async function decideAll(tx: Transaction, members: readonly Member[]): Promise<VerifyOutcome[]> {
   const ledger = await VerifyLedger.load(tx, members);
   const outcomes = members.map((member) => {
     const { outcome, writes } = decideVerify(ledger.stateOf(member), member, member.policy);
-    if (writes !== null) {
-      ledger.apply(writes);
-      // An attempt that meets a lock writes nothing; the one that makes it does.
-      if (outcome.kind === 'locked') locks += 1;
-    }
+    if (writes !== null) ledger.apply(writes);
     return outcome;
   });
   ledger.store(tx);
-  return { outcomes, locks };
+  return outcomes;
 }
