@@ -19,7 +19,7 @@ export const PURPOSE_MAX_CHARACTERS = 600;
 /** Of texts that are short by themselves: addresses, ids, names. */
 export const WORD_MAX_CHARACTERS = 100;
 
-/** Members that speak for themselves are shown to a person without their names. */
+/** Members that speak for themselves are shown to a person first, and without their names. */
 const BARE: readonly string[] = Object.freeze(['method', 'route', 'status', 'outcome']);
 
 const COLOURS: Readonly<Record<Level, string>>
@@ -71,9 +71,12 @@ export function lineOf(time: string, level: Level, event: string, members: strin
  */
 export function readable(line: string, isColoured: boolean): string {
   const { time, level, event, stack, ...rest } = JSON.parse(line) as
-    { time: string; level: Level; event: string; stack?: string };
-  const told = Object.entries(rest).map(([name, value]) =>
-    (BARE.includes(name) ? shown(value) : `${name}=${shown(value)}`));
+    { time: string; level: Level; event: string; stack?: string; [name: string]: unknown };
+  const told = [
+    ...BARE.flatMap((name) => (name in rest ? [shown(rest[name])] : [])),
+    ...Object.entries(rest).filter(([name]) => !BARE.includes(name))
+      .map(([name, value]) => `${name}=${shown(value)}`),
+  ];
   const start = `${time.slice(time.indexOf('T') + 1)} ${level.padEnd(5)}`;
   const mark = isColoured ? `${COLOURS[level]}${start}${NO_COLOUR}` : start;
   const below = stack === undefined ? [] : stack.split('\n')

@@ -26,6 +26,7 @@ export class LogWriter {
   dropped = 0;
   readonly #fd: number;
   readonly #isImmediate: boolean;
+  readonly #isSocket: boolean;
   readonly #chunkMaxBytes: number;
   readonly #describeDropped: (count: number) => string;
   #lines: string[] = [];
@@ -45,10 +46,12 @@ export class LogWriter {
    * @param describeDropped makes the line that says how many were dropped, once it flows again
    */
   constructor(fd: number, describeDropped: (count: number) => string) {
-    const isPipe = fstatSync(fd).isFIFO();
+    const kind = fstatSync(fd);
+    const isPipe = kind.isFIFO();
     const own = isPipe ? openWithoutBlocking(fd) : null;
     this.#fd = own ?? fd;
     this.#isImmediate = own !== null;
+    this.#isSocket = kind.isSocket();
     this.#chunkMaxBytes = isPipe ? PIPE_CHUNK_MAX_BYTES : CHUNK_MAX_BYTES;
     this.#describeDropped = describeDropped;
     process.on('exit', () => this.#writeLast());
@@ -96,6 +99,7 @@ export class LogWriter {
     this.#state = 'writing';
     while (this.#take()) {
       if (!this.#isImmediate) {
+        if (this.#isSocket) keepFromBlocking();
         write(this.#fd, this.#chunk!, this.#onWritten);
         return;
       }
@@ -176,6 +180,16 @@ export class LogWriter {
       }
     }
   }
+}
+
+type Handle = Readonly<{ setBlocking?: (isBlocking: boolean) => number }>;
+
+/**
+ * Makes a socket non-blocking: a thread that waits for a reader who is stuck would hold up the end
+ * of the process. Once is not enough: workers share it, and each that starts or ends resets it.
+ */
+function keepFromBlocking(): void {
+  (process.stderr as unknown as { _handle?: Handle })._handle?.setBlocking?.(false);
 }
 
 /** Opens a pipe anew; null where that cannot be done. */

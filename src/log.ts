@@ -34,7 +34,7 @@ export class Log {
     this.#isText = format === null ? isTerminal : format === 'text';
     this.#isColoured = isTerminal;
     this.#rank = RANKS[level];
-    // Opening it makes a socket non-blocking: else a reader who is stuck could hold up the exit.
+    // A reader who goes away is no error of ours; the writer has counted what was lost.
     process.stderr.on('error', () => {});
     this.#writer = new LogWriter(STANDARD_ERROR, (count) =>
       this.#lineOf('warn', 'log_lines_dropped', `,"count":${count}`));

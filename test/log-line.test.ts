@@ -40,7 +40,7 @@ test('for a person: time of day, level, event, and the rest in one line', () => 
     + '"duration_ms":3.2,"purpose":"log in"';
   const line = lineOf(TIME, 'warn', 'authn_login_fail', members);
   assert.is(readable(line, false), '12:13:45.678Z warn  authn_login_fail '
-    + '/otp/verify POST 401 invalid_code duration_ms=3.2 purpose="log in"\n');
+    + 'POST /otp/verify 401 invalid_code duration_ms=3.2 purpose="log in"\n');
   assert.is(readable(lineOf(TIME, 'error', 'e', ''), true),
     '\u001b[31m12:13:45.678Z error\u001b[0m e\n');
 });

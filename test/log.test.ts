@@ -365,11 +365,12 @@ test('a reader who is stuck: all is answered, and what is lost is counted', asyn
 });
 
 test('a reader who stays stuck, or is gone, does not hold up the end', async () => {
-  for (const isGone of [false, true]) {
-    const otpd = new Logged(variables);
+  const kinds: { isGone?: boolean; WORKERS?: string }[] = [{}, { isGone: true }, { WORKERS: '2' }];
+  for (const { isGone, ...more } of kinds) {
+    const otpd = new Logged({ ...variables, ...more });
     otpd.child.stderr!.pause();
     const port = await otpd.port();
-    if (isGone) otpd.child.stderr!.destroy();
+    if (isGone === true) otpd.child.stderr!.destroy();
     await flood(port);
     const ended = once(otpd.child, 'exit');
     otpd.child.kill('SIGTERM');
@@ -380,11 +381,29 @@ test('a reader who stays stuck, or is gone, does not hold up the end', async () 
   }
 });
 
-test('several processes: their lines are whole', async () => {
-  const otpd = new Logged({ ...variables, WORKERS: '2' });
-  await flood(await otpd.port());
-  await otpd.requests(FLOOD_REQUESTS);
-  assert.is(await otpd.stop(), 0);
+test('several processes, to a socket and to a file: all lines, and whole', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-log-'));
+  const path = join(folder, 'log');
+  const file = openSync(path, 'w');
+  for (const more of [{}, { stderr: file }]) {
+    const otpd = new Logged({ ...variables, WORKERS: '2' }, more);
+    await flood(await otpd.port());
+    assert.is(await otpd.stop(), 0);
+    if ('stderr' in more) otpd.logged = readFileSync(path, 'utf8');
+    await otpd.requests(FLOOD_REQUESTS);
+  }
+  closeSync(file);
+  rmSync(folder, { recursive: true });
+});
+
+test('an exit in the same turn: the last lines are written', async () => {
+  const program = "import('./src/log-writer.ts').then(({ LogWriter }) => {"
+    + " new LogWriter(2, String).push('the last line\\n'); process.exit(3); });";
+  const child = spawn(process.execPath, ['--import', 'tsx', '-e', program], { cwd: ROOT });
+  let logged = '';
+  child.stderr.on('data', (chunk: Buffer) => { logged += chunk.toString(); });
+  assert.equal(await once(child, 'close'), [3, null]);
+  assert.is(logged, 'the last line\n');
 });
 
 test('an error that nobody caught: sys_crash with its stack, and exit 1', async () => {
