@@ -18,6 +18,8 @@ import { parseApiKeys } from './http/api-keys.ts';
 import type { Callers } from './http/api-keys.ts';
 import { parseTrustedProxies } from './http/trusted-proxies.ts';
 import type { TrustedProxies } from './http/trusted-proxies.ts';
+import { readLog } from './log-settings.ts';
+import type { LogSettings } from './log-settings.ts';
 import { parsePolicies } from './otp/policy-file.ts';
 import { createPolicies } from './otp/policy.ts';
 import type { Policies } from './otp/policy.ts';
@@ -53,8 +55,8 @@ export type Config = Readonly<{
   secrets: Secrets | null;
 }>;
 
-/** What a process needs that sends messages, too. */
-export type ServeConfig = Config & Readonly<{ delivery: DeliverySettings }>;
+/** What a process needs that serves, too. */
+export type ServeConfig = Config & Readonly<{ delivery: DeliverySettings; log: LogSettings }>;
 
 const PORT_MAX = 65_535;
 
@@ -80,13 +82,13 @@ export function readConfig(environment: Environment): Config {
   return Object.freeze(config);
 }
 
-/** Like readConfig, with the settings of delivery. Takes and throws what that does. */
+/** Like readConfig, with what only a process that serves needs. Takes and throws what that does. */
 export function readServeConfig(environment: Environment): ServeConfig {
   const reader = new Reader(environment);
   const config = readCommon(reader);
-  const delivery = readDelivery(reader);
+  const [delivery, log] = [readDelivery(reader), readLog(reader)];
   throwFaults(reader);
-  return Object.freeze({ ...config, delivery: delivery! });
+  return Object.freeze({ ...config, delivery: delivery!, log });
 }
 
 function throwFaults({ faults }: Reader): void {
@@ -135,12 +137,10 @@ function readDatabase(reader: Reader, name: string): DatabaseSettings | null {
     reader.faults.push('DB_HOST must be a name, not an address, with DB_TLS_CA');
   }
   return Object.freeze({
-    host,
-    socketPath,
+    host, socketPath, database: name,
     port: reader.whole('DB_PORT', 3306, 1, PORT_MAX),
     user: user ?? '',
     password: reader.raw('DB_PASSWORD') ?? '',
-    database: name,
     tlsCaFile: hasTls ? reader.text('DB_TLS_CA') ?? null : null,
   });
 }

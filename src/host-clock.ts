@@ -1,4 +1,4 @@
-/** The clock of this machine, which only `otpd doctor` reads: to hold it against the database's. */
+/** The clock of this machine: for the times of the log, and for `otpd doctor`, which judges it. */
 import type { Instant } from './db/instant.ts';
 
 const MICROSECONDS_PER_MILLISECOND = 1000;

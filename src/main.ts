@@ -14,17 +14,23 @@ import { createHttpServer } from './http/server.ts';
 import type { Family } from './db/metrics/family.ts';
 import { openAdmin } from './open-admin.ts';
 import type { Admin } from './open-admin.ts';
+import { createDeliveryLog } from './delivery-log.ts';
+import { endOnUncaught } from './last-resort.ts';
+import { Log } from './log.ts';
 import { openChannels } from './open-channels.ts';
 import { ensureSchema, joinDatabase, openDatabase, secretsOf } from './open-database.ts';
 import { isOperation, operate } from './operate.ts';
 import type { Channel } from './otp/channel.ts';
 import { createDelivery } from './otp/delivery/delivery.ts';
+import { createPseudonyms, NO_PSEUDONYMS } from './otp/pseudonyms.ts';
 import type { Secrets } from './otp/secrets.ts';
 import { createOtpService } from './otp/service.ts';
 import { listenForReload } from './reload.ts';
 import type { Reloads } from './reload.ts';
+import { createReloadLog } from './reload-log.ts';
+import { createFaultLog, createRequestLog } from './request-log.ts';
 import { aborted, listenForStop, Stopped } from './stop-signals.ts';
-import { greet, logDelivery, logFault, logReload, report, say } from './terminal.ts';
+import { greet, report, say } from './terminal.ts';
 import { help, refuse } from './usage.ts';
 import { answerCounts } from './worker-metrics.ts';
 import { isWorker, onReloadAsked, startWorkers } from './workers.ts';
@@ -34,6 +40,9 @@ const DRAIN_TIMEOUT_MS = 10_000;
 
 /** Then messages that are being sent have this long, which is enough for one attempt. */
 const DELIVERY_TIMEOUT_MS = 9000;
+
+/** And what is left of the log, this long. */
+const LOG_TIMEOUT_MS = 500;
 
 /** A worker that has drained still closes its connections to the database. */
 const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + 2000;
@@ -47,10 +56,27 @@ type Listener = Readonly<{
   close: (timeoutMs: number) => Promise<void>;
 }>;
 
-async function serve(config: ServeConfig, reloads: Reloads, stop: AbortSignal): Promise<void> {
+async function serve(config: ServeConfig, stop: AbortSignal): Promise<void> {
   // First, also where workers send: a channel may need what is not installed.
   const channels = await openChannels(config.delivery);
-  if (isWorker()) return serveAsWorker(config, channels, reloads, stop);
+  const log = new Log(config.log);
+  endOnUncaught(log);
+  const reloads = listenForReload(createReloadLog(log));
+  try {
+    if (isWorker()) await serveAsWorker({ config, channels, log, reloads }, stop);
+    else await serveAsFirst({ config, channels, log, reloads }, stop);
+  } finally {
+    await log.flush(LOG_TIMEOUT_MS);
+  }
+}
+
+/** What every process that serves has opened. */
+type Opened = Readonly<{
+  config: ServeConfig; channels: readonly Channel[]; log: Log; reloads: Reloads;
+}>;
+
+async function serveAsFirst(opened: Opened, stop: AbortSignal): Promise<void> {
+  const { config, channels, log, reloads } = opened;
   const database = await openDatabase(config, stop);
   try {
     await ensureSchema(config, database);
@@ -58,16 +84,20 @@ async function serve(config: ServeConfig, reloads: Reloads, stop: AbortSignal): 
     stop.throwIfAborted();
     const listener = config.workers > 1
       ? await listenWithWorkers(config.workers, reloads)
-      : await listen(config, channels, database.pool, secrets);
+      : await listen(opened, database.pool, secrets);
     reloads.begin();
     let admin: Admin | null = null;
     try {
-      admin = await openAdmin(config.admin, { ...listener, settings: database.settings, stop });
+      admin = await openAdmin(config.admin, {
+        ...listener, settings: database.settings, stop, onFault: createFaultLog(log),
+      });
       const isPrinting = channels.every(({ name }) => name === 'console');
       greet({ ...config, port: listener.port, isPrinting });
+      log.tell('info', 'sys_startup');
       await Promise.race([aborted(stop), database.failed, listener.failed]);
     } finally {
       say('stopping: answering what is in flight');
+      log.tell('info', 'sys_shutdown');
       admin?.noteStopping();
       await listener.close(DRAIN_TIMEOUT_MS);
       await admin?.close();
@@ -79,15 +109,11 @@ async function serve(config: ServeConfig, reloads: Reloads, stop: AbortSignal): 
 }
 
 /** The first process has opened and migrated the database, and stops this one. */
-async function serveAsWorker(
-  config: ServeConfig,
-  channels: readonly Channel[],
-  reloads: Reloads,
-  stop: AbortSignal,
-): Promise<void> {
+async function serveAsWorker(opened: Opened, stop: AbortSignal): Promise<void> {
+  const { config, reloads } = opened;
   onReloadAsked(() => reloads.request());
   const { pool, close } = await joinDatabase(config, stop);
-  const listener = await listen(config, channels, pool, secretsOf(config));
+  const listener = await listen(opened, pool, secretsOf(config));
   answerCounts(listener.source);
   reloads.begin();
   await aborted(stop);
@@ -97,21 +123,26 @@ async function serveAsWorker(
 }
 
 async function listen(
-  config: ServeConfig,
-  channels: readonly Channel[],
+  { config, channels, log }: Opened,
   pool: SessionPool,
   secrets: Secrets,
 ): Promise<Listener & Counting> {
   const { policies, trustedProxies, callers, delivery: { words } } = config;
   const sweeper = new Sweeper();
-  const counting = beginCounting({ pool, sweeper, channels, isTold: config.admin !== null });
+  const counting = beginCounting({
+    pool, sweeper, channels, log, isTold: config.admin !== null,
+  });
+  const names = config.log.isRaw ? NO_PSEUDONYMS : createPseudonyms(secrets.current);
   const parts = { pool, policies, secrets };
   const delivery = createDelivery({
-    ...parts, channels, words, note: logDelivery, counts: counting.delivery,
+    ...parts, channels, words, counts: counting.delivery, note: createDeliveryLog(log, names),
   });
   const service = createOtpService({ ...parts, delivery, sweeper, counts: counting.otp });
   const routes = createRoutes(service, policies, counting.http);
-  const http = createHttpServer({ routes, trustedProxies, callers, onFault: logFault });
+  const http = createHttpServer({
+    routes, trustedProxies, callers,
+    onFault: createFaultLog(log), log: createRequestLog(log, names),
+  });
   const { port } = await http.listen(config.port, config.host);
   delivery.start();
   const close = async (timeoutMs: number): Promise<void> => {
@@ -143,10 +174,7 @@ async function migrateDatabase(config: Config, stop: AbortSignal): Promise<void>
 type Command = (environment: Environment, stop: AbortSignal) => Promise<void>;
 
 const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
-  ['serve', (environment, stop) => {
-    const reloads = listenForReload(logReload);
-    return serve(readServeConfig(environment), reloads, stop);
-  }],
+  ['serve', (environment, stop) => serve(readServeConfig(environment), stop)],
   ['migrate', (environment, stop) => migrateDatabase(readConfig(environment), stop)],
 ]);
 

@@ -10,7 +10,8 @@ import { createHttpServer } from './http/server.ts';
 import { parseTrustedProxies } from './http/trusted-proxies.ts';
 import { encodeFamilies, METRICS_CONTENT_TYPE } from './db/metrics/encode.ts';
 import type { Family } from './db/metrics/family.ts';
-import { logFault, sayWhere } from './terminal.ts';
+import type { Fault } from './http/connection.ts';
+import { sayWhere } from './terminal.ts';
 
 /** What it tells of. */
 export type AdminParts = Readonly<{
@@ -21,6 +22,8 @@ export type AdminParts = Readonly<{
   isComplete: () => boolean;
   /** What all of them have counted. */
   collect: () => Promise<readonly Family[]>;
+  /** Told of errors behind its answers. */
+  onFault: (fault: Fault) => void;
 }>;
 
 /** It answers until it is closed, also while otpd stops. */
@@ -54,7 +57,7 @@ export async function openAdmin(
     routes: createAdminRoutes({ failedChecks, metrics }),
     trustedProxies: parseTrustedProxies('').proxies,
     callers: null,
-    onFault: logFault,
+    onFault: parts.onFault,
   }, ADMIN_LIMITS);
   const { port } = await http.listen(address.port, address.host);
   sayWhere('health and metrics on', address.host, port);

@@ -1,10 +1,8 @@
-/** What otpd says: to the person who started it, and to the log. */
+/** What otpd says to the person who started it, and how a command tells what stands in its way. */
 import { ConfigError } from './config-reader.ts';
 import { LocalServerError } from './db/local/local-server-error.ts';
 import { SchemaError } from './db/migrate.ts';
 import { Unavailable } from './db/unavailable.ts';
-import type { DeliveryNote } from './otp/delivery/note.ts';
-import type { ReloadNote } from './reload.ts';
 
 /** Prints a line for a person. */
 export function say(line: string): void {
@@ -53,50 +51,13 @@ ${key}    -H "Idempotency-Key: $(date +%s%N)" -d '{"user_id":"U1","purpose":"log
 `);
 }
 
-/** One line on standard error; of a failed statement its name and code, never its values. */
-export function logFault(fault: { requestId: string; route: string; error: unknown }): void {
-  const { requestId, route, error } = fault;
-  const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
-  const level = error instanceof Unavailable ? 'warn' : 'error';
-  const line = { level, event: 'request_failed', requestId, route, name, message };
-  process.stderr.write(`${JSON.stringify(level === 'warn' ? line : { ...line, stack })}\n`);
-}
-
-const LEVELS: Readonly<Record<DeliveryNote['event'], string>> = {
-  delivery_retry: 'info',
-  delivery_refused: 'warn',
-  delivery_failed: 'warn',
-  delivery_unreadable: 'error',
-  delivery_taken_over: 'info',
-  channel_paused: 'warn',
-  channel_resumed: 'info',
-  delivery_fault: 'error',
-};
-
-/** One line on standard error about the delivery of messages. */
-export function logDelivery({ error, ...note }: DeliveryNote): void {
-  const line = { level: LEVELS[note.event], ...note };
-  const stack = error instanceof Error ? error.stack : error;
-  process.stderr.write(`${JSON.stringify(error === undefined ? line : { ...line, stack })}\n`);
-}
-
-/** One line on standard error about what was read anew; of a fault, what is wrong. */
-export function logReload(note: ReloadNote): void {
-  if (note.event !== 'reload_failed') {
-    process.stderr.write(`${JSON.stringify({ level: 'info', ...note })}\n`);
-    return;
-  }
-  const { error, ...rest } = note;
-  const line = { level: 'error', ...rest, message: messageOf(error) };
-  process.stderr.write(`${JSON.stringify(line)}\n`);
-}
-
 /** Mistakes of a person, and a database that is away, need a message; a bug needs its stack. */
 export function report(error: unknown): void {
   process.stderr.write(`otpd: ${messageOf(error)}\n`);
 }
 
-function messageOf(error: unknown): string {
+/** What an error says to a person: of a bug, where it is. */
+export function messageOf(error: unknown): string {
   return isExpected(error) ? error.message : (error as Error).stack ?? String(error);
 }
 

@@ -198,6 +198,15 @@ test('a template that is at fault is named, with what is wrong with it', () => {
   rmSync(folder, { recursive: true });
 });
 
+test('the log: all of it in the form that fits, unless something else is set', () => {
+  assert.equal(readServeConfig({}).log, { level: 'info', format: null, isRaw: false });
+  const set = { LOG_LEVEL: 'error', LOG_FORMAT: 'text', LOG_RAW_IDS: '1' };
+  assert.equal(readServeConfig(set).log, { level: 'error', format: 'text', isRaw: true });
+  assert.is(serveFaultsOf({ LOG_LEVEL: 'debug', LOG_FORMAT: 'xml', LOG_RAW_IDS: 'yes' }),
+    ['the configuration is at fault:', 'LOG_LEVEL must be info or warn or error',
+      'LOG_FORMAT must be json or text', 'LOG_RAW_IDS must be 0 or 1'].join('\n  '));
+});
+
 test('a .env file is read, and the process wins over it', () => {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-env-'));
   writeFileSync(join(folder, '.env'), 'PORT=4000\nPATH=/of/the/file\nDB_NAME="from file"\n');
@@ -211,7 +220,7 @@ test('a .env file is read, and the process wins over it', () => {
 
 test('.env.example names every variable, and is itself a right configuration', () => {
   const text = readFileSync(new URL('../.env.example', import.meta.url), 'utf8');
-  const named = ['config.ts', 'delivery-settings.ts'].flatMap((file) => {
+  const named = ['config.ts', 'delivery-settings.ts', 'log-settings.ts'].flatMap((file) => {
     const source = readFileSync(new URL(`../src/${file}`, import.meta.url), 'utf8');
     return [...source.matchAll(/'([A-Z][A-Z_]+)'/g)].map(([, name]) => name!);
   });

@@ -322,7 +322,10 @@ test('a key is made without a database or a configuration, and lets its caller i
   await until(run, () => codesIn(run).length === 1);
   run.child.kill('SIGTERM');
   assert.is(await finish(run), 0);
-  assert.is(run.logged(), '');
+  assert.equal(logOf(run).map(({ level, event }) => `${level} ${event}`), [
+    'info sys_startup', 'warn authn_login_fail', 'warn authz_fail', 'warn authn_login_fail',
+    'info authn_token_created', 'info sys_shutdown',
+  ]);
 });
 
 test('faults of API_KEYS stop the start, in the one message, and quote nothing', async () => {
@@ -344,8 +347,9 @@ function codeOf({ body }: Received): string {
 }
 
 /** The lines of the log, each parsed. */
-function logOf(run: Run): unknown[] {
-  return run.logged().trimEnd().split('\n').map((line) => JSON.parse(line) as unknown);
+function logOf(run: Run): Record<string, unknown>[] {
+  return run.logged().trimEnd().split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
 }
 
 const SMS = { DELIVERY: 'sms', SMS_ACCOUNT: 'AC1', SMS_TOKEN: 'token', SMS_SENDER: '+14155550100' };
@@ -403,10 +407,14 @@ test('sms: no phone number is a fault; the log tells of refusals, and no code', 
   await until(run, () => /delivery_failed/.test(run.logged()));
   noteCode(/\d{6}/.exec(new URLSearchParams(sink.requests[1]!.body).get('Body')!)![0]);
   const { otp_id: otpId } = refused.body;
-  assert.equal(logOf(run), [
-    { level: 'warn', event: 'delivery_refused', otpId, channel: 'sms', reason: 'status 400' },
-    { level: 'warn', event: 'delivery_failed', otpId, reason: 'refused' },
+  const [issued, ...told] = logOf(run).slice(-3).map(({ time, ...line }) => line);
+  const { user } = issued!;
+  assert.equal(told, [
+    { level: 'warn', event: 'delivery_refused', otp_id: otpId, user, channel: 'sms',
+      reason: 'status 400' },
+    { level: 'warn', event: 'delivery_failed', otp_id: otpId, user, reason: 'refused' },
   ]);
+  assert.not.match(run.logged(), /14155550124/);
   run.child.kill('SIGTERM');
   assert.is(await finish(run), 0);
   await sink.close();

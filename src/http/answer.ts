@@ -17,6 +17,20 @@ export type Answer = Readonly<{
   close: boolean;
   /** The error behind a 500 or 503: for the log, never for the client. */
   fault?: unknown;
+  about?: About;
+}>;
+
+/** Whom and what a request was about, as far as it is known: for the log alone. */
+export type About = Readonly<{
+  userId?: string;
+  purpose?: string;
+  otpId?: string;
+  /** The part of the request that is at fault. */
+  field?: string;
+  /** It was answered with the stored answer of an earlier request. */
+  isReplay?: boolean;
+  /** A lock began with it. */
+  locks?: boolean;
 }>;
 
 /** What is wrong with one part of a request: the members of a 400 (contract, "Errors"). */
@@ -56,7 +70,8 @@ export function methodNotAllowed(allow: string): Answer {
 
 /** 400 for one field of the body or for the key, with what it must be (contract, "Errors"). */
 export function invalidField(fault: FieldFault, headers: readonly string[] = NO_HEADERS): Answer {
-  return failure('invalid_request', { field: fault.field, message: fault.message }, headers);
+  const { field, message } = fault;
+  return { ...failure('invalid_request', { field, message }, headers), about: { field } };
 }
 
 /**

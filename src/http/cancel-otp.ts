@@ -19,9 +19,9 @@ export async function cancelOtp(
   isWanted: IsWanted,
 ): Promise<Answer> {
   try {
-    return answerOf(await service.cancel(otpId, isWanted));
+    return { ...answerOf(await service.cancel(otpId, isWanted)), about: { otpId } };
   } catch (error) {
-    return failed(error);
+    return { ...failed(error), about: { otpId } };
   }
 }
 

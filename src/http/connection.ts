@@ -7,8 +7,10 @@ import { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { failed } from './answer.ts';
 import type { Answer } from './answer.ts';
+import { noteNoRequest, noteRequest } from './ended.ts';
+import type { Teller } from './ended.ts';
 import { answerTo, openExchange, spoilsConnection } from './exchange.ts';
-import type { Access, Exchange } from './exchange.ts';
+import type { Exchange } from './exchange.ts';
 import { stopReading } from './linger.ts';
 import { respond } from './respond.ts';
 import type { Routes } from './router.ts';
@@ -18,7 +20,7 @@ import type { ErrorCode } from './status.ts';
 export type Fault = Readonly<{ requestId: string; route: string; error: unknown }>;
 
 /** What all connections of a server share. */
-export type ServerState = Access & {
+export type ServerState = Teller & {
   readonly routes: Routes;
   readonly onFault: (fault: Fault) => void;
   readonly requestsMax: number;
@@ -30,6 +32,8 @@ export type ServerState = Access & {
 /** One socket. */
 export type Connection = {
   readonly socket: Socket;
+  /** Its address; a socket that is gone does not know it any more. */
+  readonly peer: string | undefined;
   readonly waiting: Exchange[];
   /** The exchange whose turn it is, until its answer has been written. */
   current: Exchange | null;
@@ -48,7 +52,10 @@ const PIPELINE_MAX_REQUESTS = 16;
 export function openConnection(socket: Socket): Connection {
   // node:http takes its own listener away from sockets of CONNECT and after a first error.
   socket.on('error', () => socket.destroy());
-  return { socket, waiting: [], current: null, newest: null, parting: null, sealed: false };
+  return {
+    socket, peer: socket.remoteAddress, waiting: [], current: null, newest: null, parting: null,
+    sealed: false,
+  };
 }
 
 /** Takes a request: it is served when those before it have been answered. */
@@ -95,8 +102,10 @@ export function part(state: ServerState, connection: Connection, answer: Answer)
 
 /** Forgets the requests of a socket that is gone; one being worked on ends by itself. */
 export function drop(state: ServerState, connection: Connection): void {
-  state.requests -= connection.waiting.length;
-  connection.waiting.length = 0;
+  for (const exchange of connection.waiting.splice(0)) {
+    state.requests -= 1;
+    conclude(state, connection, exchange, null, false);
+  }
 }
 
 function seal(connection: Connection): void {
@@ -118,8 +127,7 @@ function advance(state: ServerState, connection: Connection): void {
     void serve(state, connection, next);
   } else if (parting !== null) {
     connection.parting = null;
-    state.routes.other.count(parting.code);
-    writeParting(socket, parting);
+    giveParting(state, connection, parting);
   }
 }
 
@@ -133,12 +141,26 @@ async function serve(state: ServerState, connection: Connection, exchange: Excha
     answer = failed(error, headers);
   }
   state.requests -= 1;
-  if (answer?.fault !== undefined) {
+  if (answer?.fault !== undefined && state.log === null) {
     state.onFault({ requestId, route: route?.path ?? '', error: answer.fault });
   }
-  if (answer === null || !connection.socket.writable) connection.socket.destroy();
-  else write(state, connection, exchange, answer);
-  exchange.meter.end(exchange.begunAtMs, answer === null ? null : answer.code);
+  const isAnswered = answer !== null && connection.socket.writable;
+  if (answer !== null && isAnswered) write(state, connection, exchange, answer);
+  else connection.socket.destroy();
+  conclude(state, connection, exchange, answer, isAnswered);
+}
+
+/** Counts a request that has ended, and tells the log. */
+function conclude(
+  state: ServerState,
+  { peer }: Connection,
+  exchange: Exchange,
+  answer: Answer | null,
+  isAnswered: boolean,
+): void {
+  const { meter, begunAtMs } = exchange;
+  const durationMs = meter.end(begunAtMs, answer === null ? null : answer.code);
+  noteRequest(state, { exchange, answer, isAnswered, durationMs, peer });
 }
 
 function write(state: ServerState, connection: Connection, exchange: Exchange, answer: Answer) {
@@ -150,13 +172,20 @@ function write(state: ServerState, connection: Connection, exchange: Exchange, a
   respond(exchange.res, answer, exchange.requestId, close);
 }
 
-/** Writes an answer to a socket whose parser has made no request of the bytes. */
-function writeParting(socket: Socket, answer: Answer): void {
+/** Answers a socket whose parser has made no request of the bytes. */
+function giveParting(state: ServerState, { socket, peer }: Connection, answer: Answer): void {
+  const requestId = randomUUID();
+  writeParting(socket, answer, requestId);
+  state.routes.other.count(answer.code);
+  noteNoRequest(state, { requestId, answer, peer });
+}
+
+function writeParting(socket: Socket, answer: Answer, requestId: string): void {
   const res = new ServerResponse(new IncomingMessage(socket));
   res.assignSocket(socket);
   res.once('finish', () => {
     res.detachSocket(socket);
     socket.destroySoon();
   });
-  respond(res, answer, randomUUID(), true);
+  respond(res, answer, requestId, true);
 }

@@ -43,6 +43,8 @@ export type Exchange = {
   readonly headers: readonly string[];
   /** Whose key it has; null before that is known, and where callers have none. */
   caller: Caller | null;
+  /** The counted client address, or null; undefined before that is known. */
+  client: string | null | undefined;
   /** Set when the service has no room for it. */
   refused: boolean;
   /** What the parser or a time limit found in its body. */
@@ -75,7 +77,8 @@ export function openExchange(
     method: route?.methods.get(req.method ?? ''),
     headers: (callers !== null && head.clientIps.length === 0
       ? route?.headersWithoutAddress : route?.headers) ?? [],
-    caller: null, refused: false, fault: null, reading: null, continued: false, answered: false,
+    caller: null, client: undefined, refused: false, fault: null, reading: null, continued: false,
+    answered: false,
   };
 }
 
@@ -103,6 +106,7 @@ export async function answerTo(
   const client = clientOf(exchange, access);
   if (client === null) return null;
   if ('field' in client) return invalidField(client, headers);
+  exchange.client = client.address;
   return (method as Method).handle({
     path: path as string, body, keys: head.keys, caller: client.caller, address: client.address,
     acceptLanguage: acceptedLanguages(head), isWanted: () => req.socket.writable,

@@ -16,6 +16,7 @@ export type Head = {
   expect: string;
   acceptLanguage: string;
   forwardedFor: string;
+  traceparent: string;
   /** Bytes, as the parser has checked; null when not declared. */
   contentLength: number | null;
   keys: string[];
@@ -39,8 +40,9 @@ export function readHead(req: IncomingMessage): Head {
   const raw = req.rawHeaders;
   const head: Head = {
     hosts: [], contentTypes: [], contentEncoding: '', transferEncoding: '', expect: '',
-    acceptLanguage: '', forwardedFor: '', contentLength: null, keys: [], authorizations: [],
-    clientIps: [], upgrade: false, requestIds: [], overflow: raw.length > 2 * HEADER_LINES_MAX,
+    acceptLanguage: '', forwardedFor: '', traceparent: '', contentLength: null, keys: [],
+    authorizations: [], clientIps: [], upgrade: false, requestIds: [],
+    overflow: raw.length > 2 * HEADER_LINES_MAX,
   };
   const end = Math.min(raw.length, 2 * HEADER_LINES_MAX);
   for (let at = 0; at < end; at += 2) note(head, raw[at] as string, raw[at + 1] as string);
@@ -57,6 +59,7 @@ function note(head: Head, name: string, value: string): void {
     case 'expect': head.expect = joined(head.expect, value); break;
     case 'accept-language': head.acceptLanguage = joined(head.acceptLanguage, value); break;
     case 'x-forwarded-for': head.forwardedFor = joined(head.forwardedFor, value); break;
+    case 'traceparent': head.traceparent = joined(head.traceparent, value); break;
     case 'idempotency-key': head.keys.push(value); break;
     case 'authorization': head.authorizations.push(value); break;
     case 'x-client-ip': head.clientIps.push(value); break;
@@ -137,4 +140,17 @@ export function ownRequestId(head: Head): string | null {
   const [id] = head.requestIds;
   if (id === undefined || head.requestIds.length > 1) return null;
   return /^[A-Za-z0-9._-]{1,64}$/.test(id) ? id : null;
+}
+
+/** A version, a trace id, a parent id, flags; a later version may have more behind them. */
+const TRACEPARENT = /^(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}/;
+const TRACEPARENT_CHARACTERS = 55;
+
+/** The Traceparent of a request, as far as it is known what it means; null when it is malformed. */
+export function traceparentOf({ traceparent }: Head): string | null {
+  const version = TRACEPARENT.exec(traceparent)?.[1];
+  if (version === undefined) return null;
+  const rest = traceparent.slice(TRACEPARENT_CHARACTERS);
+  const isWhole = rest === '' || (version !== '00' && /^-[^,]*$/.test(rest));
+  return isWhole ? traceparent.slice(0, TRACEPARENT_CHARACTERS) : null;
 }

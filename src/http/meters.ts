@@ -40,10 +40,16 @@ export class RouteMeter {
     return this.#now();
   }
 
-  /** Ends a request that began then; null: there was nobody left to answer. */
-  end(begunAtMs: number, code: Code | null): void {
+  /**
+   * Ends a request that began then; null: there was nobody left to answer.
+   *
+   * @returns how many milliseconds it took
+   */
+  end(begunAtMs: number, code: Code | null): number {
+    const tookMs = this.#now() - begunAtMs;
     this.answers[code ?? GONE]! += 1;
-    this.seconds.observe((this.#now() - begunAtMs) / 1000);
+    this.seconds.observe(tookMs / 1000);
+    return tookMs;
   }
 
   /** Counts an answer to what was no request, and took no time. */

@@ -26,10 +26,15 @@ export async function requestOtp(
   const countsAddress = input.address !== null;
   const issue = issueInputOf(service, policies, input);
   if ('field' in issue) return invalidField(issue, policyHeaders(policies.default, countsAddress));
+  const { userId, purpose } = issue;
   try {
-    return answerOf(await service.issue(issue, input.isWanted));
+    const outcome = await service.issue(issue, input.isWanted);
+    if (outcome.kind !== 'issued') return { ...answerOf(outcome), about: { userId, purpose } };
+    const { otpId, replayed: isReplay } = outcome;
+    return { ...answerOf(outcome), about: { userId, purpose, otpId, isReplay } };
   } catch (error) {
-    return failed(error, policyHeaders(policies.for(issue.purpose), countsAddress));
+    const headers = policyHeaders(policies.for(purpose), countsAddress);
+    return { ...failed(error, headers), about: { userId, purpose } };
   }
 }
 

@@ -6,6 +6,7 @@ import { closingFailure } from './answer.ts';
 import type { Callers } from './api-keys.ts';
 import { accept, drop, openConnection, part, refuseBytes } from './connection.ts';
 import type { Connection, Fault, ServerState } from './connection.ts';
+import type { RequestLog } from './ended.ts';
 import { HTTP_LIMITS } from './limits.ts';
 import type { HttpLimits } from './limits.ts';
 import type { Routes } from './router.ts';
@@ -18,8 +19,10 @@ export type HttpOptions = Readonly<{
   trustedProxies: TrustedProxies;
   /** Who may call; null: anybody. */
   callers: Callers | null;
-  /** Errors behind a 500 or 503, in full, for the log. */
+  /** Errors of the listener, and those behind a 500 or 503 when there is no log. */
   onFault: (fault: Fault) => void;
+  /** Told of every request that has ended, with the error behind it. */
+  log?: RequestLog;
 }>;
 
 /** A server that can be started and stopped once. */
@@ -50,6 +53,7 @@ export function createHttpServer(
     proxies: options.trustedProxies,
     callers: options.callers,
     onFault: options.onFault,
+    log: options.log ?? null,
     requestsMax: limits.requestsMax,
     requests: 0,
     stopping: false,

@@ -17,9 +17,9 @@ export async function showOtp(
   isWanted: IsWanted,
 ): Promise<Answer> {
   try {
-    return answerOf(await service.status(otpId, isWanted));
+    return { ...answerOf(await service.status(otpId, isWanted)), about: { otpId } };
   } catch (error) {
-    return failed(error);
+    return { ...failed(error), about: { otpId } };
   }
 }
 

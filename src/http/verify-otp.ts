@@ -31,10 +31,14 @@ export async function verifyOtp(
 ): Promise<Answer> {
   const attempt = verifyInputOf(policies, input);
   if ('field' in attempt) return invalidField(attempt);
+  const { userId, purpose } = attempt;
   try {
-    return answerOf(await service.verify(attempt, input.isWanted));
+    const outcome = await service.verify(attempt, input.isWanted);
+    const isReplay = outcome.kind === 'verified' && outcome.replayed;
+    const locks = outcome.kind === 'locked' && outcome.begins;
+    return { ...answerOf(outcome), about: { userId, purpose, isReplay, locks } };
   } catch (error) {
-    return failed(error);
+    return { ...failed(error), about: { userId, purpose } };
   }
 }
 

@@ -88,7 +88,9 @@ function decideAttempt(
 ): VerifyDecision {
   if (pair === null) return refuse({ kind: 'not_found' });
   const lockSeconds = lockSecondsLeft(pair, now, policy);
-  if (lockSeconds !== null) return refuse({ kind: 'locked', retryAfterSeconds: lockSeconds });
+  if (lockSeconds !== null) {
+    return refuse({ kind: 'locked', retryAfterSeconds: lockSeconds, begins: false });
+  }
   if (pair.redeemedAt !== null) return refuse({ kind: 'used' });
   if (pair.expiresAt <= now) return refuse({ kind: 'expired' });
   const digest = attempt.digestFor(pair.keyId, pair.otpId);
@@ -161,7 +163,7 @@ function countWrong(
   }
   const lockedUntil = addSeconds(now, policy.lockSeconds);
   return {
-    outcome: { kind: 'locked', retryAfterSeconds: policy.lockSeconds },
+    outcome: { kind: 'locked', retryAfterSeconds: policy.lockSeconds, begins: true },
     writes: { pair: { ...counted, lockedUntil, digest: null }, answer: null, isWrong: true },
   };
 }

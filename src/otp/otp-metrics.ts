@@ -39,19 +39,15 @@ export class OtpCounts {
   /**
    * Counts how attempts ended.
    *
-   * @param noted how many of them were the wrong one that locks, and how many a limit in shadow
-   *   would have refused
+   * @param shadowed how many of them a limit in shadow would have refused
    */
-  noteAttempts(
-    outcomes: readonly VerifyOutcome[],
-    { locks, shadowed }: Readonly<{ locks: number; shadowed: number }>,
-  ): void {
-    this.locks += locks;
-    this.wrong += locks;
+  noteAttempts(outcomes: readonly VerifyOutcome[], shadowed: number): void {
     this.shadowed.wrong_codes += shadowed;
     for (const outcome of outcomes) {
+      const isLock = outcome.kind === 'locked' && outcome.begins;
+      if (isLock) this.locks += 1;
+      if (isLock || outcome.kind === 'wrong') this.wrong += 1;
       if (outcome.kind === 'verified' && !outcome.replayed) this.redeemed += 1;
-      else if (outcome.kind === 'wrong') this.wrong += 1;
       else if (outcome.kind === 'limited') this.limited.wrong_codes += 1;
     }
   }

@@ -68,7 +68,7 @@ export type IssueOutcome =
       shadowed: readonly LimitName[];
     }>;
 
-/** How POST /otp/verify can end. A third wrong code ends in `locked` like every later try. */
+/** How POST /otp/verify can end. A third wrong code `begins` the lock that later tries meet. */
 export type VerifyOutcome =
   | Readonly<{ kind: 'verified'; replayed: boolean }>
   /** The code has not the length that it would have to have. */
@@ -76,7 +76,7 @@ export type VerifyOutcome =
   | Readonly<{ kind: 'key_reused' }>
   /** Too many wrong codes from the address; nothing is said of the pair. */
   | Readonly<{ kind: 'limited'; retryAfterSeconds: number }>
-  | Readonly<{ kind: 'locked'; retryAfterSeconds: number }>
+  | Readonly<{ kind: 'locked'; retryAfterSeconds: number; begins: boolean }>
   | Readonly<{ kind: 'not_found' }>
   | Readonly<{ kind: 'used' }>
   | Readonly<{ kind: 'expired' }>

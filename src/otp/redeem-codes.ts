@@ -47,8 +47,8 @@ export async function redeemCodes(
   inputs: readonly VerifyInput[],
 ): Promise<VerifyOutcome[]> {
   const members = inputs.map((input) => createMember(parts, input));
-  const { outcomes, ...noted } = await transaction(parts.pool, (tx) => decideAll(tx, members));
-  parts.counts?.noteAttempts(outcomes, noted);
+  const { outcomes, shadowed } = await transaction(parts.pool, (tx) => decideAll(tx, members));
+  parts.counts?.noteAttempts(outcomes, shadowed);
   return outcomes;
 }
 
@@ -70,23 +70,18 @@ function createMember({ policies, secrets }: RedeemParts, input: VerifyInput): M
   };
 }
 
-type Decided = Readonly<{ outcomes: VerifyOutcome[]; locks: number; shadowed: number }>;
+type Decided = Readonly<{ outcomes: VerifyOutcome[]; shadowed: number }>;
 
 async function decideAll(tx: Transaction, members: readonly Member[]): Promise<Decided> {
-  let locks = 0;
   let shadowed = 0;
   const ledger = await VerifyLedger.load(tx, members);
   const outcomes = members.map((member) => {
     const { outcome, writes, isShadowed } = decideVerify(
       ledger.stateOf(member), member, member.policy);
     if (isShadowed) shadowed += 1;
-    if (writes !== null) {
-      ledger.apply(member, writes);
-      // An attempt that meets a lock writes nothing; the one that makes it does.
-      if (outcome.kind === 'locked') locks += 1;
-    }
+    if (writes !== null) ledger.apply(member, writes);
     return outcome;
   });
   ledger.store(tx);
-  return { outcomes, locks, shadowed };
+  return { outcomes, shadowed };
 }

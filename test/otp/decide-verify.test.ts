@@ -42,9 +42,9 @@ const LOCKED = otpWith({
 /** [what, state, outcome, comparisons]: nothing is written, and the code not looked at. */
 const REFUSALS: [string, Partial<VerifyState>, object, number][] = [
   ['no code known', {}, { kind: 'not_found' }, 0],
-  ['locked', { pair: LOCKED }, { kind: 'locked', retryAfterSeconds: 600 }, 0],
+  ['locked', { pair: LOCKED }, { kind: 'locked', retryAfterSeconds: 600, begins: false }, 0],
   ['a microsecond before the lock ends', { pair: { ...LOCKED, lockedUntil: NOW + 1 } },
-    { kind: 'locked', retryAfterSeconds: 1 }, 0],
+    { kind: 'locked', retryAfterSeconds: 1, begins: false }, 0],
   ['the lock is over, the code is dead', { pair: { ...LOCKED, lockedUntil: NOW } },
     { kind: 'expired' }, 1],
   ['redeemed', { pair: otpWith({ digest: null, redeemedAt: at(-1) }) }, { kind: 'used' }, 0],
@@ -53,7 +53,7 @@ const REFUSALS: [string, Partial<VerifyState>, object, number][] = [
   ['exactly as old as its lifetime', { pair: otpWith({ expiresAt: NOW }) },
     { kind: 'expired' }, 0],
   ['until an operator unlocks', { pair: otpWith({ consecutiveWrong: 100 }) },
-    { kind: 'locked', retryAfterSeconds: 600 }, 0],
+    { kind: 'locked', retryAfterSeconds: 600, begins: false }, 0],
 ];
 
 for (const [what, state, outcome, comparisons] of REFUSALS) {
@@ -97,7 +97,7 @@ test('counts the first and the second wrong code', () => {
 test('the third wrong code locks and kills the code', () => {
   const pair = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-10) });
   const { outcome, writes } = decide({ pair }, WRONG);
-  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600 });
+  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600, begins: true });
   assert.is(writes?.pair.lockedUntil, at(600));
   assert.is(writes?.pair.digest, null);
   assert.is(writes?.pair.consecutiveWrong, 3);
@@ -127,7 +127,7 @@ test('the last consecutive wrong code locks, however many of the round are left'
   const before = decide({ pair: otpWith({ consecutiveWrong: 98 }) }, WRONG);
   assert.equal(before.outcome, { kind: 'wrong', attemptsRemaining: 1 });
   const last = decide({ pair: otpWith({ consecutiveWrong: 99 }) }, WRONG);
-  assert.equal(last.outcome, { kind: 'locked', retryAfterSeconds: 600 });
+  assert.equal(last.outcome, { kind: 'locked', retryAfterSeconds: 600, begins: true });
   assert.is(last.writes?.pair.consecutiveWrong, 100);
 });
 
@@ -163,7 +163,7 @@ test('a wrong code with a key stores nothing under the key', () => {
 test('one allowed attempt: the first wrong code locks', () => {
   const pair = otpWith({ attemptsMax: 1, lockSeconds: 1 });
   const { outcome, writes } = decide({ pair }, WRONG);
-  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 1 });
+  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 1, begins: true });
   assert.is(writes?.pair.lockedUntil, at(1));
 });
 

@@ -169,12 +169,12 @@ export class Courier {
   }
 
   async #fail(parcel: Parcel, reason: 'refused' | 'expired'): Promise<void> {
-    const { address, bundle: { bundleId }, message: { otpId } } = parcel;
+    const { address, bundle: { bundleId }, message: { otpId, userId } } = parcel;
     const isClosed = await this.#queue.fail({ otpId, bundleId, address });
     if (!isClosed) return this.#drop(parcel.bundle);
     this.#settle(parcel);
     this.#counts.failed[reason] += 1;
-    this.#note({ event: 'delivery_failed', otpId, reason });
+    this.#note({ event: 'delivery_failed', otpId, userId, reason });
   }
 
   /** Its message was accepted, or has come to another end. */

@@ -1,4 +1,4 @@
-/** What is told of deliveries, for the log: never a code, a user or a provider's words. */
+/** What is told of deliveries, for the log: never a code or a provider's words. */
 import type { Hex } from '../../db/hex.ts';
 import type { ChannelName } from '../channel.ts';
 
@@ -22,6 +22,8 @@ export type DeliveryNote = Readonly<{
     | 'channel_resumed'
     | 'delivery_fault';
   otpId?: Hex;
+  /** Whom it is for: the log names nobody as they are, unless it is told to. */
+  userId?: string;
   channel?: ChannelName;
   reason?: string;
   count?: number;

@@ -56,7 +56,8 @@ export class Sender {
     if (verdict.kind === 'retry') parcel.noteFailure(channel, verdict.afterSeconds);
     else parcel.noteRefusal(channel);
     const event = `delivery_${verdict.kind}` as const;
-    this.#note({ event, otpId: parcel.message.otpId, channel: name, reason });
+    const { otpId, userId } = parcel.message;
+    this.#note({ event, otpId, userId, channel: name, reason });
     return verdict.kind;
   }
 

@@ -45,7 +45,8 @@ test('a refusal goes on to the next channel at once, which the code names then',
   assert.equal([first.sent.length, second.sent.length], [1, 1]);
   assert.equal(first.sent[0], second.sent[0]);
   assert.equal(process.notes, [
-    { event: 'delivery_refused', otpId, channel: 'sms', reason: 'status 400' },
+    { event: 'delivery_refused', otpId, userId: first.sent[0]!.userId, channel: 'sms',
+      reason: 'status 400' },
   ]);
 });
 

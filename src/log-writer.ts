@@ -1,0 +1,202 @@
+/**
+ * Writes lines to standard error and never waits for whoever reads it: what cannot be written yet
+ * is kept, up to a bound; beyond it lines are dropped, and counted.
+ */
+import { constants, fstatSync, openSync, write, writeSync } from 'node:fs';
+
+/** About 3,000 lines; all that a reader who is stuck can make a process keep. */
+const KEPT_MAX_BYTES = 1024 * 1024;
+
+/** PIPE_BUF: a write of no more is never mixed with those of other processes (pipe(7)). */
+const PIPE_CHUNK_MAX_BYTES = 4096;
+
+/** A unix socket takes as much in one piece. */
+const CHUNK_MAX_BYTES = 32 * 1024;
+
+/** How soon a reader who was too slow is tried again. */
+const RETRY_MS = 20;
+
+/**
+ * The writer of one process. A pipe is opened anew, so that writing to it never blocks, whatever
+ * others do to theirs; it is then written to at once. Anything else may block, if only for a disk,
+ * and is written to in another thread.
+ */
+export class LogWriter {
+  /** Lines that were dropped since the start. */
+  dropped = 0;
+  readonly #fd: number;
+  readonly #isImmediate: boolean;
+  readonly #isSocket: boolean;
+  readonly #chunkMaxBytes: number;
+  readonly #describeDropped: (count: number) => string;
+  #lines: string[] = [];
+  /** Those of #lines that come next, and the size of them all. */
+  #next = 0;
+  #bytes = 0;
+  /** What is being written, and of how many lines it was made. */
+  #chunk: Buffer | null = null;
+  #chunkLines = 0;
+  #unsaid = 0;
+  /** `due`: at the end of this turn. `writing`: in another thread, or the reader was too slow. */
+  #state: 'idle' | 'due' | 'writing' = 'idle';
+  #onIdle: () => void = () => {};
+
+  /**
+   * @param fd where to
+   * @param describeDropped makes the line that says how many were dropped, once it flows again
+   */
+  constructor(fd: number, describeDropped: (count: number) => string) {
+    const kind = fstatSync(fd);
+    const isPipe = kind.isFIFO();
+    const own = isPipe ? openWithoutBlocking(fd) : null;
+    this.#fd = own ?? fd;
+    this.#isImmediate = own !== null;
+    this.#isSocket = kind.isSocket();
+    this.#chunkMaxBytes = isPipe ? PIPE_CHUNK_MAX_BYTES : CHUNK_MAX_BYTES;
+    this.#describeDropped = describeDropped;
+    process.on('exit', () => this.#writeLast());
+  }
+
+  /**
+   * Takes a line, which is written after this turn of the event loop.
+   *
+   * @param line ASCII, with its end; no longer than what a pipe takes in one piece
+   */
+  push(line: string): void {
+    if (this.#bytes + line.length > KEPT_MAX_BYTES) {
+      this.#noteDropped(1);
+      return;
+    }
+    this.#keep(line);
+    if (this.#state !== 'idle') return;
+    this.#state = 'due';
+    setImmediate(this.#pump);
+  }
+
+  /** Resolves when all is written, or at the bound in milliseconds. */
+  flush(timeoutMs: number): Promise<void> {
+    if (this.#state === 'idle') return Promise.resolve();
+    return new Promise((resolve) => {
+      const bound = setTimeout(resolve, timeoutMs);
+      this.#onIdle = () => {
+        clearTimeout(bound);
+        resolve();
+      };
+    });
+  }
+
+  #keep(line: string): void {
+    this.#lines.push(line);
+    this.#bytes += line.length;
+  }
+
+  #noteDropped(count: number): void {
+    this.dropped += count;
+    this.#unsaid += count;
+  }
+
+  readonly #pump = (): void => {
+    this.#state = 'writing';
+    while (this.#take()) {
+      if (!this.#isImmediate) {
+        if (this.#isSocket) keepFromBlocking();
+        write(this.#fd, this.#chunk!, this.#onWritten);
+        return;
+      }
+      if (!this.#writeNow()) return;
+    }
+    this.#state = 'idle';
+    this.#onIdle();
+  };
+
+  readonly #onWritten = (error: NodeJS.ErrnoException | null, count: number): void => {
+    if (this.#noteEnd(error, count)) this.#pump();
+  };
+
+  #writeNow(): boolean {
+    let count = 0;
+    let failure: NodeJS.ErrnoException | null = null;
+    try {
+      count = writeSync(this.#fd, this.#chunk!);
+    } catch (error) {
+      failure = error as NodeJS.ErrnoException;
+    }
+    return this.#noteEnd(failure, count);
+  }
+
+  /** Makes the next lines a chunk, when there is none; false when nothing is left. */
+  #take(): boolean {
+    if (this.#chunk !== null) return true;
+    const start = this.#next;
+    let bytes = 0;
+    while (this.#next < this.#lines.length) {
+      const { length } = this.#lines[this.#next]!;
+      if (bytes > 0 && bytes + length > this.#chunkMaxBytes) break;
+      bytes += length;
+      this.#next += 1;
+    }
+    if (bytes === 0) return false;
+    this.#chunk = Buffer.from(this.#lines.slice(start, this.#next).join(''), 'latin1');
+    this.#chunkLines = this.#next - start;
+    this.#bytes -= bytes;
+    if (this.#next === this.#lines.length) this.#forget();
+    return true;
+  }
+
+  #forget(): void {
+    this.#lines = [];
+    this.#next = 0;
+  }
+
+  /** Notes how a write ended; false when the next one is not to be begun now. */
+  #noteEnd(error: NodeJS.ErrnoException | null, count: number): boolean {
+    if (error?.code === 'EAGAIN') {
+      setTimeout(this.#pump, RETRY_MS).unref();
+      return false;
+    }
+    if (error !== null) {
+      // Nobody reads any more, or the disk is full: the next lines may fare better.
+      this.#noteDropped(this.#chunkLines);
+      this.#chunk = null;
+      return true;
+    }
+    this.#chunk = count < this.#chunk!.length ? this.#chunk!.subarray(count) : null;
+    if (this.#unsaid > 0 && this.#bytes < KEPT_MAX_BYTES / 2) {
+      this.#keep(this.#describeDropped(this.#unsaid));
+      this.#unsaid = 0;
+    }
+    return true;
+  }
+
+  /** The process ends in this turn: writes what was not begun. A reader who is stuck gets none. */
+  #writeLast(): void {
+    if (this.#state !== 'due') return;
+    while (this.#take()) {
+      try {
+        const count = writeSync(this.#fd, this.#chunk!);
+        this.#chunk = count < this.#chunk!.length ? this.#chunk!.subarray(count) : null;
+      } catch {
+        return;
+      }
+    }
+  }
+}
+
+type Handle = Readonly<{ setBlocking?: (isBlocking: boolean) => number }>;
+
+/**
+ * Makes a socket non-blocking: a thread that waits for a reader who is stuck would hold up the end
+ * of the process. Once is not enough: workers share it, and each that starts or ends resets it.
+ */
+function keepFromBlocking(): void {
+  (process.stderr as unknown as { _handle?: Handle })._handle?.setBlocking?.(false);
+}
+
+/** Opens a pipe anew; null where that cannot be done. */
+function openWithoutBlocking(fd: number): number | null {
+  try {
+    return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK);
+  } catch {
+    return null;
+  }
+}
