@@ -6,17 +6,16 @@ import type { Hex } from '../db/hex.ts';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
-import { newestOtp } from '../db/otps.ts';
 import type { Otp, OtpGlance } from '../db/otps.ts';
 import { measureAddress, useAddress } from './address-uses.ts';
 import type { AddressChange, AddressUses } from './address-uses.ts';
-import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from './attempts.ts';
-import { isNeeded, knownPair } from './known-pair.ts';
+import { lockSecondsLeft } from './attempts.ts';
+import { knownPair } from './known-pair.ts';
 import type { IssueOutcome, Limits } from './outcome.ts';
 import type { LimitName, Policy } from './policy.ts';
 import { refusalBy, spentLimits } from './spent-limits.ts';
 import type { CountedTally } from './spent-limits.ts';
-import { termsOf } from './terms.ts';
+import { supersede } from './supersede.ts';
 import { measureLimit } from './window.ts';
 import type { LimitState, Use } from './window.ts';
 
@@ -64,9 +63,6 @@ export type RequestWrites = Readonly<{
 export type RequestDecision = Readonly<{ outcome: IssueOutcome; writes: RequestWrites | null }>;
 
 const NONE: readonly LimitName[] = Object.freeze([]);
-
-/** A pair of which nothing is known. */
-const NEW_PAIR = Object.freeze({ consecutiveWrong: 0, verifyIds: '' });
 
 /** Decides a request. The first case that applies answers (contract, POST /otp/request). */
 export function decideRequest(
@@ -171,42 +167,4 @@ function shadowedBy(state: RequestState, policy: Policy): readonly LimitName[] {
 export function usesOf(otps: readonly OtpGlance[]): Use[] {
   return otps.map(({ createdAt, isRefunded }) =>
     ({ usedAt: createdAt, points: isRefunded ? 0 : 1 }));
-}
-
-/** The new code of the pair, to which the count of wrong attempts moves on, after all others. */
-function supersede(
-  { now, otps }: RequestState,
-  input: RequestInput,
-  policy: Policy,
-): Pick<RequestWrites, 'otps' | 'unneeded'> {
-  const earlier = newestOtp(otps, input.purpose);
-  const { consecutiveWrong, verifyIds } = earlier ?? NEW_PAIR;
-  const otp: Otp = {
-    userId: input.userId,
-    number: 1 + otps.reduce((highest, { number }) => Math.max(highest, number), 0),
-    purpose: input.purpose,
-    otpId: input.otpId,
-    keyId: input.keyId,
-    digest: input.digest,
-    createdAt: now,
-    expiresAt: addSeconds(now, policy.lifetimeSeconds),
-    redeemedAt: null,
-    ...(earlier === null ? NO_ATTEMPTS
-      : countedAttempts(earlier, now, termsOf(earlier, policy))),
-    consecutiveWrong,
-    verifyIds,
-    bundleId: input.bundleId,
-    bundleNumber: input.bundleNumber,
-    channel: input.channel,
-    ending: null,
-    isRefunded: false,
-    codeDigits: policy.codeDigits,
-    attemptsMax: policy.wrongAttempts,
-    lockSeconds: policy.lockSeconds,
-  };
-  const all = [...otps, otp];
-  const unneeded = otps.filter((each) => !isNeeded(each, all, now));
-  // Left behind in a row of its own, the count would keep that row for ever.
-  const isLeftBehind = earlier !== null && consecutiveWrong > 0 && !unneeded.includes(earlier);
-  return { otps: isLeftBehind ? [otp, { ...earlier, consecutiveWrong: 0 }] : [otp], unneeded };
 }

@@ -173,7 +173,7 @@ test('a code keeps the numbers that it was issued under', () => {
   assert.equal(first.outcome, { kind: 'wrong', attemptsRemaining: 2 });
   const pair = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-10) });
   const { outcome, writes } = decide({ pair }, WRONG, policy);
-  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600 });
+  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600, begins: true });
   assert.is(writes?.pair.lockedUntil, at(600));
   assert.equal(decide({ pair }, RIGHT, policy).outcome, { kind: 'verified', replayed: false });
 });
@@ -182,13 +182,13 @@ test('a code issued before its numbers were kept has those in force', () => {
   const policy = { ...DEFAULT_POLICY, wrongAttempts: 1, lockSeconds: 5 };
   const pair = otpWith({ codeDigits: null, attemptsMax: null, lockSeconds: null });
   const { outcome } = decide({ pair }, WRONG, policy);
-  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 5 });
+  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 5, begins: true });
 });
 
 test('the limit of wrong codes in a row, and how long keys are kept, are those in force', () => {
   const policy = { ...DEFAULT_POLICY, wrongAttemptsUntilUnlock: 3, keyRetentionSeconds: 3600 };
   const { outcome } = decide({ pair: otpWith({ consecutiveWrong: 3 }) }, RIGHT, policy);
-  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600 });
+  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600, begins: false });
   const { attempt } = attemptWith(RIGHT, '08'.repeat(16));
   const { writes } = decideVerify({ ...EMPTY, pair: otpWith() }, attempt, policy);
   assert.is(writes?.answer?.expiresAt, at(3600));

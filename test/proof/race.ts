@@ -4,7 +4,11 @@ import { test } from 'uvu';
 /** OTPD_TEST_RACES sets how often each is run. */
 const RUNS = Number(process.env.OTPD_TEST_RACES ?? 100);
 
-/** Makes a function that adds a test for a race, which says of a run that went wrong which it was. */
+/**
+ * Makes a function that adds a test for a race. It says which run went wrong.
+ *
+ * @param share how often it is run, of the times that most are
+ */
 export function racesOf(share: number): (name: string, work: () => Promise<void>) => void {
   const runs = Math.ceil(RUNS * share);
   return (name, work) => {
