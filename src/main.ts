@@ -19,8 +19,10 @@ import { ensureSchema, joinDatabase, openDatabase, secretsOf } from './open-data
 import { isOperation, operate } from './operate.ts';
 import type { Channel } from './otp/channel.ts';
 import { createDelivery } from './otp/delivery/delivery.ts';
+import { LivePolicies } from './otp/live-policies.ts';
 import type { Secrets } from './otp/secrets.ts';
 import { createOtpService } from './otp/service.ts';
+import { readPoliciesAnew } from './policy-settings.ts';
 import { listenForReload } from './reload.ts';
 import type { Reloads } from './reload.ts';
 import { aborted, listenForStop, Stopped } from './stop-signals.ts';
@@ -58,7 +60,7 @@ async function serve(config: ServeConfig, reloads: Reloads, stop: AbortSignal): 
     stop.throwIfAborted();
     const listener = config.workers > 1
       ? await listenWithWorkers(config.workers, reloads)
-      : await listen(config, channels, database.pool, secrets);
+      : await listen(config, channels, { pool: database.pool, secrets }, reloads);
     reloads.begin();
     let admin: Admin | null = null;
     try {
@@ -87,7 +89,7 @@ async function serveAsWorker(
 ): Promise<void> {
   onReloadAsked(() => reloads.request());
   const { pool, close } = await joinDatabase(config, stop);
-  const listener = await listen(config, channels, pool, secretsOf(config));
+  const listener = await listen(config, channels, { pool, secrets: secretsOf(config) }, reloads);
   answerCounts(listener.source);
   reloads.begin();
   await aborted(stop);
@@ -99,10 +101,11 @@ async function serveAsWorker(
 async function listen(
   config: ServeConfig,
   channels: readonly Channel[],
-  pool: SessionPool,
-  secrets: Secrets,
+  { pool, secrets }: Readonly<{ pool: SessionPool; secrets: Secrets }>,
+  reloads: Reloads,
 ): Promise<Listener & Counting> {
-  const { policies, trustedProxies, callers, delivery: { words } } = config;
+  const { trustedProxies, callers, delivery: { words } } = config;
+  const policies = followPolicies(config, reloads);
   const sweeper = new Sweeper();
   const counting = beginCounting({ pool, sweeper, channels, isTold: config.admin !== null });
   const parts = { pool, policies, secrets };
@@ -120,6 +123,15 @@ async function listen(
   };
   const failed = new Promise<never>(() => {});
   return { ...counting, port, failed, isComplete: () => true, close };
+}
+
+/** The policies in force: those of the file, as it was when it was last read without a fault. */
+function followPolicies({ policies, policyFile }: Config, reloads: Reloads): LivePolicies {
+  const live = new LivePolicies(policies);
+  if (policyFile !== null) {
+    reloads.add('POLICY_FILE', () => live.replace(readPoliciesAnew(policyFile)));
+  }
+  return live;
 }
 
 async function listenWithWorkers(count: number, reloads: Reloads): Promise<Listener> {
