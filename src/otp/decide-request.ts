@@ -6,18 +6,16 @@ import type { Hex } from '../db/hex.ts';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { StoredAnswer } from '../db/idempotency-keys.ts';
-import { newestOtp } from '../db/otps.ts';
 import type { Otp, OtpGlance } from '../db/otps.ts';
 import { measureAddress, useAddress } from './address-uses.ts';
 import type { AddressChange, AddressUses } from './address-uses.ts';
-import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from './attempts.ts';
+import { lockSecondsLeft } from './attempts.ts';
 import { knownPair } from './known-pair.ts';
-import { nextPlace } from './next-place.ts';
+import { supersede } from './new-code.ts';
 import type { IssueOutcome, Limits } from './outcome.ts';
 import type { LimitName, Policy } from './policy.ts';
 import { refusalBy, spentLimits } from './spent-limits.ts';
 import type { CountedTally } from './spent-limits.ts';
-import { termsOf } from './terms.ts';
 import { measureLimit } from './window.ts';
 import type { LimitState, Use } from './window.ts';
 
@@ -61,9 +59,6 @@ export type RequestWrites = Readonly<{
 export type RequestDecision = Readonly<{ outcome: IssueOutcome; writes: RequestWrites | null }>;
 
 const NONE: readonly LimitName[] = Object.freeze([]);
-
-/** A pair of which nothing is known. */
-const NEW_PAIR = Object.freeze({ consecutiveWrong: 0, verifyIds: '' });
 
 /** Decides a request. The first case that applies answers (contract, POST /otp/request). */
 export function decideRequest(
@@ -169,37 +164,4 @@ function issue(state: RequestState, input: RequestInput, policy: Policy): Reques
 export function usesOf(otps: readonly OtpGlance[]): Use[] {
   return otps.map(({ createdAt, isRefunded }) =>
     ({ usedAt: createdAt, points: isRefunded ? 0 : 1 }));
-}
-
-/** The new code of the pair, to which the count of wrong attempts moves on. */
-function supersede({ now, otps }: RequestState, input: RequestInput, policy: Policy): Otp[] {
-  const earlier = newestOtp(otps, input.purpose);
-  const { slot, number } = nextPlace(otps, earlier, now);
-  const { consecutiveWrong, verifyIds } = earlier ?? NEW_PAIR;
-  const otp: Otp = {
-    userId: input.userId,
-    slot,
-    number,
-    purpose: input.purpose,
-    otpId: input.otpId,
-    keyId: input.keyId,
-    digest: input.digest,
-    createdAt: now,
-    expiresAt: addSeconds(now, policy.lifetimeSeconds),
-    redeemedAt: null,
-    ...(earlier === null ? NO_ATTEMPTS
-      : countedAttempts(earlier, now, termsOf(earlier, policy))),
-    consecutiveWrong,
-    verifyIds,
-    bundleId: input.bundleId,
-    channel: input.channel,
-    ending: null,
-    isRefunded: false,
-    codeDigits: policy.codeDigits,
-    attemptsMax: policy.wrongAttempts,
-    lockSeconds: policy.lockSeconds,
-  };
-  // Left behind in a row of its own, the count would keep that row for ever.
-  const isLeftBehind = earlier !== null && consecutiveWrong > 0 && earlier.slot !== slot;
-  return isLeftBehind ? [otp, { ...earlier, consecutiveWrong: 0 }] : [otp];
 }
