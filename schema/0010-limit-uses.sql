@@ -1,5 +1,6 @@
--- limit_uses: what the limits beyond the contract's two have counted: codes of a user in a day, codes
--- to a destination in an hour, wrong codes from an address in an hour.
+-- limit_uses: what the limits beyond the contract's two have counted.
+--
+-- Codes of a user in a day, codes to a destination in an hour, wrong codes from an address in an hour.
 --
 -- Why numbers: with a limit of L one more is let through when the use that is L - 1 before the newest
 -- is older than the window, or is there no more. That is one look-up, however high the limit is.

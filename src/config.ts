@@ -20,11 +20,10 @@ import { parseTrustedProxies } from './http/trusted-proxies.ts';
 import type { TrustedProxies } from './http/trusted-proxies.ts';
 import { readLog } from './log-settings.ts';
 import type { LogSettings } from './log-settings.ts';
-import { parsePolicies } from './otp/policy-file.ts';
-import { createPolicies } from './otp/policy.ts';
 import type { Policies } from './otp/policy.ts';
 import { parseSecrets } from './otp/secrets.ts';
 import type { Secrets } from './otp/secrets.ts';
+import { readPolicies } from './policy-settings.ts';
 
 /** Where the private MySQL server lives and is found. */
 export type LocalSettings = Readonly<{
@@ -51,6 +50,8 @@ export type Config = Readonly<{
   /** Null: the endpoints are public. */
   callers: Callers | null;
   policies: Policies;
+  /** Where they were read; null: nowhere. */
+  policyFile: string | null;
   /** Null only with a private server, which has a generated secret beside its data. */
   secrets: Secrets | null;
 }>;
@@ -112,6 +113,7 @@ function readCommon(reader: Reader): Config {
     trustedProxies: readProxies(reader),
     callers: readCallers(reader),
     policies: readPolicies(reader),
+    policyFile: reader.text('POLICY_FILE') ?? null,
     secrets,
   };
 }
@@ -187,14 +189,4 @@ function readCallers(reader: Reader): Callers | null {
   const { callers, faults } = parseApiKeys(text);
   reader.faults.push(...faults.map((fault) => `API_KEYS: ${fault}`));
   return callers;
-}
-
-function readPolicies(reader: Reader): Policies {
-  const text = reader.readFile('POLICY_FILE');
-  if (text === undefined) return createPolicies();
-  const parsed = parsePolicies(text);
-  if ('policies' in parsed) return parsed.policies;
-  const path = reader.text('POLICY_FILE');
-  reader.faults.push(...parsed.faults.map((fault) => `POLICY_FILE ${path}: ${fault}`));
-  return createPolicies();
 }

@@ -29,7 +29,8 @@ export async function examine(stop: AbortSignal): Promise<Report> {
       host: config.host,
       trustsNobody: config.trustedProxies.empty,
       secrets: config.secrets,
-      policyFile: environment.POLICY_FILE?.trim() || null,
+      policyFile: config.policyFile,
+      policies: config.policies,
     }));
   }
   if (delivery !== null) findings.push(...await judgeChannels(delivery));

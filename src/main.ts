@@ -22,9 +22,11 @@ import { ensureSchema, joinDatabase, openDatabase, secretsOf } from './open-data
 import { isOperation, operate } from './operate.ts';
 import type { Channel } from './otp/channel.ts';
 import { createDelivery } from './otp/delivery/delivery.ts';
+import { LivePolicies } from './otp/live-policies.ts';
 import { createPseudonyms, NO_PSEUDONYMS } from './otp/pseudonyms.ts';
 import type { Secrets } from './otp/secrets.ts';
 import { createOtpService } from './otp/service.ts';
+import { readPoliciesAnew } from './policy-settings.ts';
 import { listenForReload } from './reload.ts';
 import type { Reloads } from './reload.ts';
 import { createReloadLog } from './reload-log.ts';
@@ -123,11 +125,12 @@ async function serveAsWorker(opened: Opened, stop: AbortSignal): Promise<void> {
 }
 
 async function listen(
-  { config, channels, log }: Opened,
+  { config, channels, log, reloads }: Opened,
   pool: SessionPool,
   secrets: Secrets,
 ): Promise<Listener & Counting> {
-  const { policies, trustedProxies, callers, delivery: { words } } = config;
+  const { trustedProxies, callers, delivery: { words } } = config;
+  const policies = followPolicies(config, reloads);
   const sweeper = new Sweeper();
   const counting = beginCounting({
     pool, sweeper, channels, log, isTold: config.admin !== null,
@@ -151,6 +154,15 @@ async function listen(
   };
   const failed = new Promise<never>(() => {});
   return { ...counting, port, failed, isComplete: () => true, close };
+}
+
+/** The policies in force: those of the file, as it was when it was last read without a fault. */
+function followPolicies({ policies, policyFile }: Config, reloads: Reloads): LivePolicies {
+  const live = new LivePolicies(policies);
+  if (policyFile !== null) {
+    reloads.add('POLICY_FILE', () => live.replace(readPoliciesAnew(policyFile)));
+  }
+  return live;
 }
 
 async function listenWithWorkers(count: number, reloads: Reloads): Promise<Listener> {

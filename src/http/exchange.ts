@@ -75,8 +75,7 @@ export function openExchange(
     begunAtMs: meter.begin(),
     requestId: ownRequestId(head) ?? randomUUID(),
     method: route?.methods.get(req.method ?? ''),
-    headers: (callers !== null && head.clientIps.length === 0
-      ? route?.headersWithoutAddress : route?.headers) ?? [],
+    headers: route?.headersFor(callers === null || head.clientIps.length > 0) ?? [],
     caller: null, client: undefined, refused: false, fault: null, reading: null, continued: false,
     answered: false,
   };

@@ -32,7 +32,7 @@ export function purposeOf(value: unknown, policies: Policies): Field {
 }
 
 /**
- * `code`: a string of ASCII digits, as many as any policy may ask for. Whether they are as many as
+ * `code`: a string of ASCII digits, as many as a policy may ask for. Whether they are as many as
  * the pair's code has is seen when that is known: it keeps its length when the policy changes.
  *
  * @param digits the code length in force for the purpose, for the message

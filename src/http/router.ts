@@ -47,9 +47,7 @@ export type Route = Readonly<{
   /** The answer to every other method. */
   notAllowed: Answer;
   /** Headers of the answers that are given before the handler runs: names and values. */
-  headers: readonly string[];
-  /** The same when no client address is counted. */
-  headersWithoutAddress: readonly string[];
+  headersFor: (countsAddress: boolean) => readonly string[];
   meter: RouteMeter;
 }>;
 
@@ -64,6 +62,8 @@ export type Routes = Readonly<{
   /** The answer to CONNECT, whose target is no path: nothing is ever tunnelled. */
   noTunnel: Answer;
 }>;
+
+const NO_HEADERS: readonly string[] = Object.freeze([]);
 
 /** An otp_id is 32 hexadecimal digits; letters in upper case are no other spelling of it. */
 const OTP_PATH = /^\/otp\/[0-9a-f]{32}$/;
@@ -96,8 +96,7 @@ export function createRoutes(
   };
   const request = {
     ...createRoute('/otp/request', meters.request, { POST: issue }),
-    headers: policyHeaders(policies.default, true),
-    headersWithoutAddress: policyHeaders(policies.default, false),
+    headersFor: (countsAddress: boolean) => policyHeaders(policies.default, countsAddress),
   };
   const verify = createRoute('/otp/verify', meters.verify, { POST: redeem });
   return {
@@ -118,8 +117,7 @@ export function createRoute(
     path,
     methods: new Map(Object.entries(methods)),
     notAllowed: methodNotAllowed(Object.keys(methods).join(', ')),
-    headers: [],
-    headersWithoutAddress: [],
+    headersFor: () => NO_HEADERS,
     meter,
   };
 }

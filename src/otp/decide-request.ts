@@ -85,21 +85,27 @@ export function answerWithoutIssuing(
   policy: Policy,
 ): IssueOutcome | null {
   const { now, answer } = state;
-  const user = measureLimit(usesOf(state.otps), now, policy.userLimit);
-  const address = measureCounted(state.address, now, policy);
-  const limits = { user: user.view, address: address?.view ?? null };
+  const { limits, spent } = weigh(state, policy);
   if (answer !== null && now < answer.expiresAt) {
     return replay(answer, input.fingerprint, limits);
   }
   const pair = knownPair(state.otps, input.purpose, now);
   const lockSeconds = pair === null ? null : lockSecondsLeft(pair, now, policy);
   if (lockSeconds !== null) return { kind: 'locked', retryAfterSeconds: lockSeconds, limits };
-  const spent = spentLimits(user, address, state.tallies, now);
   const { limitedBy, shadowed, retryAfterSeconds } = refusalBy(spent, policy);
   return limitedBy.length === 0 ? null
     : { kind: 'limited', retryAfterSeconds, limits, limitedBy, shadowed };
 }
 
+/** What is left of the limits, and which of them leave no room. */
+function weigh({ now, otps, address, tallies }: RequestState<OtpGlance>, policy: Policy) {
+  const ofUser = measureLimit(usesOf(otps), now, policy.userLimit);
+  const ofAddress = measureCounted(address, now, policy);
+  return {
+    limits: { user: ofUser.view, address: ofAddress?.view ?? null },
+    spent: spentLimits(ofUser, ofAddress, tallies, now),
+  };
+}
 
 function measureCounted(
   uses: AddressUses | null,
@@ -141,7 +147,9 @@ function issue(state: RequestState, input: RequestInput, policy: Policy): Reques
     remainingRequests: user.view.remaining,
     replayed: false,
     limits: { user: user.view, address: addressLimit?.view ?? null },
-    shadowed: shadowedBy(state, policy),
+    // What is issued has passed all others.
+    shadowed: policy.shadow.size === 0 ? NONE
+      : refusalBy(weigh(state, policy).spent, policy).shadowed,
   };
   const answer: StoredAnswer = {
     keyDigest: input.keyDigest,
@@ -153,14 +161,6 @@ function issue(state: RequestState, input: RequestInput, policy: Policy): Reques
     expiresAt: addSeconds(now, policy.keyRetentionSeconds),
   };
   return { outcome, writes: { answer, otps, unneeded, address } };
-}
-
-/** Those that would have refused it: what is issued has passed all others. */
-function shadowedBy(state: RequestState, policy: Policy): readonly LimitName[] {
-  if (policy.shadow.size === 0) return NONE;
-  const user = measureLimit(usesOf(state.otps), state.now, policy.userLimit);
-  const address = measureCounted(state.address, state.now, policy);
-  return refusalBy(spentLimits(user, address, state.tallies, state.now), policy).shadowed;
 }
 
 /** Each code has used one point when it was issued; some were given back. */

@@ -1,6 +1,8 @@
 /** What an operator is told of a user, as a pure function: never a code, nor its digest. */
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
+import { USE_KINDS } from '../db/limit-uses.ts';
+import type { NumberedUse } from '../db/limit-uses.ts';
 import type { Otp } from '../db/otps.ts';
 import { countedAttempts, lockSecondsLeft } from './attempts.ts';
 import { usesOf } from './decide-request.ts';
@@ -21,6 +23,7 @@ export type PairView = Readonly<{
   /** How many codes may be issued in 15 minutes, and how many more now. */
   quota: number;
   remaining: number;
+  daily: DailyView | null;
   isLocked: boolean;
   /** When the lock ends by itself; null: there is none, or it never does. */
   lockedUntil: Instant | null;
@@ -32,6 +35,14 @@ export type PairView = Readonly<{
   /** Wrong attempts since the last success, and how many lock the pair for good. */
   consecutiveWrong: number;
   consecutiveWrongMax: number;
+}>;
+
+/** The limit of a day, where a policy has one. */
+export type DailyView = Readonly<{
+  quota: number;
+  remaining: number;
+  /** When the oldest that counts is free again; null when none counts. */
+  freeAt: Instant | null;
 }>;
 
 /** What is known of a user. */
@@ -50,6 +61,7 @@ export type UserView = Readonly<{
  *
  * @param otps all codes of the user
  * @param unsent the codes whose messages are in the outbox
+ * @param daily the codes of the last day, as far as a limit counts them, by their numbers
  * @returns null when nothing is known of the user
  */
 export function describeUser(
@@ -57,6 +69,7 @@ export function describeUser(
   unsent: ReadonlySet<string>,
   now: Instant,
   policies: Policies,
+  daily: readonly NumberedUse[] = [],
 ): UserView | null {
   const newest = otps.filter((otp) => knownPair(otps, otp.purpose, now) === otp)
     .sort((a, b) => a.number - b.number);
@@ -64,7 +77,7 @@ export function describeUser(
   const openCodes = newest.filter((otp) => isOpen(otp, otps) && now < otp.expiresAt)
     .map((otp) => statusOf(otp, otps, unsent.has(otp.otpId), now))
     .filter((outcome) => outcome.kind === 'known');
-  const pairs = newest.map((otp) => describePair(otp, otps, now, policies));
+  const pairs = newest.map((otp) => describePair(otp, { otps, daily }, now, policies));
   return { now, freeAt: freeAtOf(otps, now), pairs, openCodes };
 }
 
@@ -77,7 +90,7 @@ function freeAtOf(otps: readonly Otp[], now: Instant): Instant[] {
 
 function describePair(
   pair: Otp,
-  otps: readonly Otp[],
+  { otps, daily }: Readonly<{ otps: readonly Otp[]; daily: readonly NumberedUse[] }>,
   now: Instant,
   policies: Policies,
 ): PairView {
@@ -90,6 +103,7 @@ function describePair(
     purpose: pair.purpose,
     quota,
     remaining,
+    daily: describeDaily(daily, policy.userDailyLimit, now),
     isLocked,
     lockedUntil: isLocked && !mustBeUnlocked ? pair.lockedUntil : null,
     mustBeUnlocked,
@@ -98,4 +112,18 @@ function describePair(
     consecutiveWrong: pair.consecutiveWrong,
     consecutiveWrongMax: policy.wrongAttemptsUntilUnlock,
   };
+}
+
+function describeDaily(
+  uses: readonly NumberedUse[],
+  quota: number | null,
+  now: Instant,
+): DailyView | null {
+  if (quota === null || quota === Infinity) return null;
+  const { windowSeconds } = USE_KINDS.user_daily;
+  const live = uses.filter(({ usedAt }) => addSeconds(usedAt, windowSeconds) > now);
+  const used = live.reduce((sum, { points }) => sum + points, 0);
+  const [oldest] = live;
+  const freeAt = oldest === undefined ? null : addSeconds(oldest.usedAt, windowSeconds);
+  return { quota, remaining: Math.max(0, quota - used), freeAt };
 }

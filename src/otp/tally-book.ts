@@ -13,7 +13,7 @@ import type { Transaction } from '../db/transaction.ts';
 import type { Counted } from './counted.ts';
 import { groupBy } from './rows.ts';
 import type { CountedTally } from './spent-limits.ts';
-import { addUse, NO_TALLY } from './tally.ts';
+import { addUse, inOrder, NO_TALLY } from './tally.ts';
 import type { Tally } from './tally.ts';
 
 /** More than one is added, so that there are ever fewer dead ones. */
@@ -138,10 +138,4 @@ function wantedOf(counted: readonly Counted[]): WantedUses[] {
   quotas.delete(Infinity);
   const { subject, kind } = counted[0]!;
   return [...quotas].map((quota) => ({ subject, kind, quota }));
-}
-
-/** By their numbers, each once. */
-function inOrder(uses: SubjectUse[]): SubjectUse[] {
-  uses.sort((a, b) => a.number - b.number);
-  return uses.filter(({ number }, index) => uses[index - 1]?.number !== number);
 }

@@ -51,3 +51,9 @@ export function addUse(tally: Tally, now: Instant): Tally & { added: NumberedUse
   const added = { number: newest, usedAt, points: (tally.added?.points ?? 0) + 1 };
   return { newest, newestAt: usedAt, uses: tally.uses, added };
 }
+
+/** Uses by their numbers, each once. */
+export function inOrder<T extends NumberedUse>(uses: readonly T[]): T[] {
+  const sorted = [...uses].sort((a, b) => a.number - b.number);
+  return sorted.filter(({ number }, index) => sorted[index - 1]?.number !== number);
+}

@@ -267,8 +267,10 @@ test('the client address is the one that a caller names, or none', async () => {
   assert.is(issues.at(-1)?.caller, 'app-2_x');
   await exchange(port, asCaller('/otp/verify', VERIFY, { 'X-Client-IP': '1.1.1.1' }));
   assert.equal(verifies.at(-1), {
-    userId: 'u', purpose: 'p', code: '123456', key: 'k1', caller: 'app1',
+    userId: 'u', purpose: 'p', code: '123456', address: '1.1.1.1', key: 'k1', caller: 'app1',
   });
+  await exchange(port, asCaller('/otp/verify', VERIFY, {}));
+  assert.is(verifies.at(-1)?.address, null);
 });
 
 test('an address that is none is refused on every route', async () => {

@@ -35,6 +35,11 @@ function dataOf(userId: string, { now, freeAt, pairs, openCodes }: UserView): Re
         remaining: pair.remaining,
         free_at: freeAt.map(timestampOf),
       },
+      ...(pair.daily === null ? {} : { daily_limit: {
+        quota: pair.daily.quota,
+        remaining: pair.daily.remaining,
+        free_at: pair.daily.freeAt === null ? null : timestampOf(pair.daily.freeAt),
+      } }),
       locked: pair.isLocked,
       locked_until: pair.lockedUntil === null ? null : timestampOf(pair.lockedUntil),
       must_be_unlocked: pair.mustBeUnlocked,
@@ -64,6 +69,7 @@ function linesOf(userId: string, view: UserView): string[] {
   return [`user ${userId} at ${timestampOf(now)}`, ...pairs.flatMap((pair) => [
     `purpose ${pair.purpose}`,
     `  limit     ${limitOf(pair, freeAt.map(timestampOf))}`,
+    ...dailyOf(pair),
     `  lock      ${lockOf(pair)}`,
     `  attempts  ${pair.wrongAttempts} of ${pair.wrongAttemptsMax} wrong ones until a lock, `
       + `${pair.consecutiveWrong} of ${pair.consecutiveWrongMax} until an operator must unlock`,
@@ -73,9 +79,17 @@ function linesOf(userId: string, view: UserView): string[] {
   ])];
 }
 
-function limitOf({ quota, remaining }: PairView, freeAt: readonly string[]): string {
+type Left = Pick<PairView, 'quota' | 'remaining'>;
+
+function limitOf({ quota, remaining }: Left, freeAt: readonly string[]): string {
   const left = `${remaining} of ${quota} codes left`;
   return freeAt.length === 0 ? left : `${left}; one is free again at ${freeAt.join(', ')}`;
+}
+
+function dailyOf({ daily }: PairView): string[] {
+  if (daily === null) return [];
+  const freeAt = daily.freeAt === null ? [] : [timestampOf(daily.freeAt)];
+  return [`  daily     ${limitOf(daily, freeAt)}`];
 }
 
 function lockOf({ isLocked, lockedUntil, mustBeUnlocked }: PairView): string {

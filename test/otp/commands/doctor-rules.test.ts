@@ -15,6 +15,7 @@ import { readSchemaFiles } from '../../../src/db/schema-files.ts';
 import type { ServerFacts } from '../../../src/db/server-facts.ts';
 import { SESSION_VARIABLES } from '../../../src/db/session.ts';
 import { layoutOf } from '../../../src/db/table-layout.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy.ts';
 import { NOW } from '../rows.ts';
 import { settingsFor } from '../../harness/database.ts';
 import { newSecretsText, secretsOf } from '../../harness/service.ts';
@@ -121,7 +122,10 @@ test('clocks: 2 s apart is fine, more is not, and the time of asking is no diffe
   assert.match(skewed(-3 * SECOND, SECOND).found, '3.0 s behind this machine');
 });
 
-const SETTINGS = { host: '127.0.0.1', trustsNobody: true, secrets: null, policyFile: null };
+const SETTINGS = {
+  host: '127.0.0.1', trustsNobody: true, secrets: null, policyFile: null,
+  policies: createPolicies(),
+};
 
 test('TRUSTED_PROXIES is wanted where other machines can ask', () => {
   const level = (host: string, trustsNobody: boolean) =>
@@ -141,6 +145,20 @@ test('secrets are counted and named, and not shown', () => {
   assert.equal(levels(findings), ['ok', 'ok', 'ok']);
   assert.is(findings[1]!.found, '1, none short; test signs');
   assert.is(findings[2]!.found, 'read from /p.json');
+});
+
+test('a policy is told with what it adds to the limits, and what of them is in shadow', () => {
+  const judge = (changes: object) => {
+    const policies = createPolicies({ ...DEFAULT_POLICY, ...changes },
+      new Map([['pay', { ...DEFAULT_POLICY, wrongCodesLimit: 5 }]]));
+    return judgeSettings({ ...SETTINGS, policyFile: '/p.json', policies })[2]!;
+  };
+  const numbers = { userDailyLimit: 10, destinationLimit: 200 };
+  const said = 'read from /p.json; 10 codes per user and day; 200 codes per destination and hour';
+  assert.equal(judge(numbers), ok('policy', said));
+  const shadowed = judge({ ...numbers, shadow: new Set(['user', 'destination']) });
+  assert.is(shadowed.level, 'warn');
+  assert.is(shadowed.found, `${said}; in shadow, so that it refuses nobody: user, destination`);
 });
 
 test('delivery: the console and a webhook in clear are told, and no path of one', () => {

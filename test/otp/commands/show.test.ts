@@ -7,7 +7,7 @@ import { show } from '../../../src/otp/commands/show.ts';
 import { unlock } from '../../../src/otp/commands/unlock.ts';
 import { lockOtps } from '../../../src/db/otps.ts';
 import { transaction } from '../../../src/db/transaction.ts';
-import { createPolicies } from '../../../src/otp/policy.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy.ts';
 import { closeClient, post } from '../../harness/client.ts';
 import { createTestDatabase } from '../../harness/database.ts';
 import type { TestDatabase } from '../../harness/database.ts';
@@ -93,6 +93,31 @@ test('a user is shown as they are at the time: points, attempts, lock, codes', a
       + 'expires 2026-01-05T08:05:00.000001Z',
   ]);
   assert.not.match(JSON.stringify([lines, data]), service.messages[0]!.code);
+});
+
+test('a limit of a day is shown where there is one', async () => {
+  const limited = createPolicies({ ...DEFAULT_POLICY, userDailyLimit: 4 },
+    new Map([['pay', { ...DEFAULT_POLICY, userDailyLimit: 2 }]]));
+  const other = await startTestService({ pool: database.pool, secrets, policies: limited });
+  database.clock.set('2026-01-04 08:00:00');
+  for (const [index, purpose] of ['login', 'pay', 'login'].entries()) {
+    const body = { user_id: 'U9', purpose };
+    const call = { port: other.port, path: '/otp/request', key: `daily${index}`, body };
+    await post(call);
+    database.clock.set(`2026-01-04 09:0${index}:00`);
+  }
+  const { data, lines } = await show({ pool: database.pool, policies: limited }, 'U9');
+  const purposes = data.purposes as { daily_limit: unknown }[];
+  const free_at = '2026-01-05T08:00:00.000000Z';
+  assert.equal(purposes.map(({ daily_limit }) => daily_limit), [
+    { quota: 2, remaining: 0, free_at }, { quota: 4, remaining: 1, free_at },
+  ]);
+  assert.ok(lines.includes(`  daily     1 of 4 codes left; one is free again at ${free_at}`));
+  database.clock.set('2026-01-05 09:01:00');
+  const later = await show({ pool: database.pool, policies: limited }, 'U9');
+  assert.ok(later.lines.includes('  daily     4 of 4 codes left'));
+  assert.ok((await showUser('U9')).lines.every((line) => !line.includes('daily')));
+  await other.close();
 });
 
 test('a locked pair is shown with its end, and without one once an operator must act', async () => {

@@ -1,4 +1,5 @@
 /** What is judged of the configuration, without the database. */
+import type { Policies, Policy } from '../../policy.ts';
 import type { Secrets } from '../../secrets.ts';
 import { fault, ok, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
@@ -10,6 +11,7 @@ export type Settings = Readonly<{
   /** Null: those of the private database, which generates its own. */
   secrets: Secrets | null;
   policyFile: string | null;
+  policies: Policies;
 }>;
 
 /** A channel that messages go out by. */
@@ -25,7 +27,7 @@ export function judgeFaults(faults: readonly string[]): Finding[] {
 
 /** Judges who may ask, what signs, and by which numbers. */
 export function judgeSettings(settings: Settings): Finding[] {
-  const { host, trustsNobody, secrets, policyFile } = settings;
+  const { host, trustsNobody, secrets, policyFile, policies } = settings;
   const isPublic = !LOOPBACK_HOST.test(host);
   return [
     isPublic && trustsNobody
@@ -34,8 +36,27 @@ export function judgeSettings(settings: Settings): Finding[] {
       : ok('proxies', trustsNobody ? 'only this machine can ask' : 'TRUSTED_PROXIES is set'),
     ok('secrets', secrets === null ? 'the generated one of the private MySQL'
       : `${secrets.byId.size}, none short; ${secrets.current.id} signs`),
-    ok('policy', policyFile === null ? 'the default numbers' : `read from ${policyFile}`),
+    policyFile === null ? ok('policy', 'the default numbers')
+      : judgePolicy(policyFile, policies.default),
   ];
+}
+
+/** What a policy file adds to the contract's limits, for purposes without numbers of their own. */
+function judgePolicy(file: string, policy: Policy): Finding {
+  const { userDailyLimit, destinationLimit, wrongCodesLimit, shadow } = policy;
+  const extra = [
+    limitText(userDailyLimit, 'codes per user and day'),
+    limitText(destinationLimit, 'codes per destination and hour'),
+    limitText(wrongCodesLimit, 'wrong codes per address and hour'),
+  ].flatMap((text) => text ?? []);
+  const read = [`read from ${file}`, ...extra].join('; ');
+  return shadow.size === 0 ? ok('policy', read)
+    : warn('policy', `${read}; in shadow, so that it refuses nobody: ${[...shadow].join(', ')}`,
+      'take "shadow" out once the metrics show that it refuses the right ones');
+}
+
+function limitText(limit: number | null, what: string): string | null {
+  return limit === null || limit === Infinity ? null : `${limit} ${what}`;
 }
 
 /**
