@@ -19,6 +19,10 @@ export type DurableServer = Readonly<{
   database: TestDatabase;
   /** A path in its folder, for a socket. */
   path: (name: string) => string;
+  /** Of the mysqld that runs, or ran last. */
+  processId: () => number;
+  /** Resolves when that mysqld has ended. */
+  exited: () => Promise<unknown>;
   /** Ends mysqld as kill -9 does. */
   kill: () => Promise<void>;
   start: () => Promise<void>;
@@ -42,6 +46,8 @@ export async function startDurableServer(): Promise<DurableServer> {
     settings,
     database,
     path: (name) => join(scratch, name),
+    processId: () => server.processId,
+    exited: () => server.exited,
     kill: async () => {
       process.kill(server.processId, 'SIGKILL');
       await server.exited;
