@@ -42,13 +42,14 @@ function setAddress(address: string | null): void {
 const OWN_LOOKUP = `
   import dns from 'node:dns';
   import { readFileSync } from 'node:fs';
+  const lookup = dns.lookup;
   dns.lookup = (name, options, done) => {
-    const line = readFileSync(${JSON.stringify(hosts)}, 'utf8').split('\\n')
-      .map((text) => text.split(' ')).find((words) => words[1] === name);
+    if (name !== '${NAME}') return lookup(name, options, done);
+    const [address = ''] = readFileSync(${JSON.stringify(hosts)}, 'utf8').split(' ');
     const failure = Object.assign(new Error('getaddrinfo ENOTFOUND ' + name),
       { code: 'ENOTFOUND', errno: -3008, syscall: 'getaddrinfo', hostname: name });
-    if (line === undefined) setImmediate(done, failure);
-    else setImmediate(done, null, options.all ? [{ address: line[0], family: 4 }] : line[0], 4);
+    if (address === '') setImmediate(done, failure);
+    else setImmediate(done, null, options.all ? [{ address, family: 4 }] : address, 4);
   };`;
 
 let database: TestDatabase;
