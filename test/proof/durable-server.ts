@@ -25,6 +25,8 @@ export type DurableServer = Readonly<{
   exited: () => Promise<unknown>;
   /** Ends mysqld as kill -9 does. */
   kill: () => Promise<void>;
+  /** Asks mysqld to end, as an operator does, and waits until it has. */
+  shutDown: () => Promise<void>;
   start: () => Promise<void>;
   stop: () => Promise<void>;
 }>;
@@ -52,6 +54,7 @@ export async function startDurableServer(): Promise<DurableServer> {
       process.kill(server.processId, 'SIGKILL');
       await server.exited;
     },
+    shutDown: () => server.stop(),
     start: async () => { server = await launch(scratch); },
     stop: async () => {
       database.close();
