@@ -42,6 +42,8 @@ export type TargetOptions = Readonly<{
   environment: Readonly<Record<string, string>>;
   /** Where its standard error goes. */
   logFile: string;
+  /** Told what an otpd prints, its messages among it; without, they go to /dev/null. */
+  onPrint?: (text: string) => void;
 }>;
 
 const READY_TIMEOUT_MS = 20_000;
@@ -69,10 +71,11 @@ export async function startTarget(name: TargetName, options: TargetOptions): Pro
   const child = spawn(process.execPath, programOf(name), {
     cwd: folder,
     env: { ...variables, PORT: String(port) },
-    // otpd prints its messages: they go to /dev/null, as the work of a channel is not measured.
-    stdio: ['ignore', 'ignore', log],
+    // otpd prints its messages: the work of a channel is not measured.
+    stdio: ['ignore', options.onPrint === undefined ? 'ignore' : 'pipe', log],
   });
   closeSync(log);
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => options.onPrint?.(text));
   try {
     await untilListening(child, port);
     const processId = child.pid ?? 0;
@@ -125,7 +128,7 @@ function environmentOf(
 }
 
 /** A port that is free now: nobody else takes ports on this machine by number meanwhile. */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
