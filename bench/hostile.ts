@@ -4,6 +4,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { atLimitIn } from './at-limit.ts';
 import { Attacker, ATTACKS } from './attacker.ts';
 import { build, RESULTS } from './build.ts';
@@ -16,6 +17,7 @@ import { median } from './summary.ts';
 import { markdown } from './table.ts';
 import type { Target } from './target.ts';
 
+/** Of each attack, alone and beside it; --rounds N. */
 const ROUNDS = 5;
 const SECONDS = 3;
 const CONNECTIONS = 64;
@@ -78,7 +80,7 @@ async function takeTurn(
   };
 }
 
-async function measureAll(lab: Lab): Promise<Turn[]> {
+async function measureAll(lab: Lab, rounds: number): Promise<Turn[]> {
   const target = await lab.target('otpd');
   const file = join(lab.server.folder, 'attack');
   const atLimit = await atLimitIn(lab, target);
@@ -86,7 +88,7 @@ async function measureAll(lab: Lab): Promise<Turn[]> {
     refusedRequest(atLimit, index)));
   await lab.send(good(target, WARM_SECONDS));
   const turns: Turn[] = [];
-  for (let round = 1; round <= ROUNDS; round += 1) {
+  for (let round = 1; round <= rounds; round += 1) {
     for (const kind of ATTACKS.keys()) {
       const turn = await takeTurn(lab, target, kind, { round, file });
       turns.push(turn);
@@ -121,25 +123,28 @@ function rowOf(kind: string, turns: readonly Turn[]): string[] {
   ];
 }
 
-function composePage(machine: Machine, rows: readonly string[][]): string {
+function composePage(machine: Machine, rounds: number, rows: readonly string[][]): string {
   const { cores, cpu, system, node, mysql } = machine;
   return `# Good requests beside hostile clients
 
 ${cores} cores (${cpu}), ${system}; Node ${node}, MySQL ${mysql}. MySQL, otpd, the load and the
-attackers share the cores. ${ROUNDS} rounds of ${SECONDS} s: ${CONNECTIONS} good connections that ask
-for codes, alone and beside each attack by turns; medians over the rounds. The goal is to keep
+attackers share the cores. ${rounds} rounds of ${SECONDS} s: ${CONNECTIONS} good connections that
+ask for codes, alone and beside each attack by turns; medians over the rounds. The goal is to keep
 ${KEPT_GOAL}. CPU of the attackers is in parts of one core, and is taken from the good requests too.
 
 ${markdown(HEAD, rows)}`;
 }
 
 async function main(signal: AbortSignal): Promise<number> {
+  const { values } = parseArgs({ options: { rounds: { type: 'string' } } });
+  const rounds = Number(values.rounds ?? ROUNDS);
+  if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds N: at least 1');
   await build();
   const lab = await openLab({ poolSize: 32, load: null, beforeFolder: null }, say, signal);
   try {
-    const turns = await measureAll(lab);
+    const turns = await measureAll(lab, rounds);
     const rows = [...ATTACKS.keys()].map((kind) => rowOf(kind, turns));
-    writeFileSync(join(RESULTS, 'hostile.md'), composePage(describeMachine(lab), rows));
+    writeFileSync(join(RESULTS, 'hostile.md'), composePage(describeMachine(lab), rounds, rows));
     writeFileSync(join(RESULTS, 'hostile.json'), `${JSON.stringify(turns, null, 1)}\n`);
     const missed = rows.filter(([, kept]) => Number(kept) < KEPT_GOAL);
     for (const row of rows) say(`${missed.includes(row) ? 'MISS' : 'met '} ${row[1]} ${row[0]}`);

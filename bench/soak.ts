@@ -184,8 +184,8 @@ async function run(server: BenchServer, minutes: number): Promise<string[]> {
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { minutes: { type: 'string', default: String(FULL_MINUTES) } } });
-  const minutes = Number(values.minutes);
+  const { values } = parseArgs({ options: { minutes: { type: 'string' } } });
+  const minutes = Number(values.minutes ?? FULL_MINUTES);
   if (!(minutes > 0 && minutes <= MINUTES_MAX)) {
     throw new Error(`--minutes N: more than 0, at most ${MINUTES_MAX}`);
   }

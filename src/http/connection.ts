@@ -9,7 +9,7 @@ import { failed } from './answer.ts';
 import type { Answer } from './answer.ts';
 import { answerTo, openExchange, spoilsConnection } from './exchange.ts';
 import type { Access, Exchange } from './exchange.ts';
-import { stopReading } from './linger.ts';
+import { stopParsing, stopReading } from './linger.ts';
 import { respond } from './respond.ts';
 import type { Routes } from './router.ts';
 import type { ErrorCode } from './status.ts';
@@ -65,7 +65,10 @@ export function accept(
   state.requests += 1;
   connection.newest = exchange;
   connection.waiting.push(exchange);
-  if (exchange.refused) seal(connection);
+  if (exchange.refused) {
+    stopParsing(connection.socket);
+    seal(connection);
+  }
   if (connection.current === null) advance(state, connection);
 }
 

@@ -67,7 +67,8 @@ async function openClients(count: number): Promise<RawClient[]> {
   const clients: RawClient[] = [];
   while (clients.length < count) {
     const size = Math.min(CONNECTIONS_AT_ONCE, count - clients.length);
-    clients.push(...await Promise.all(Array.from({ length: size }, () => openClient(otpd.port))));
+    const opening = Array.from({ length: size }, () => openClient(otpd.port));
+    clients.push(...await Promise.all(opening));
   }
   return clients;
 }
@@ -77,7 +78,7 @@ function countRefused(): number {
   return otpd.output().split('too many requests wait').length - 1;
 }
 
-test('beyond the queue: 503 at once; in it: a code, or a bounded 503; no code is lost', async () => {
+test('beyond the queue: 503 at once; in it: a code, or a bounded 503; none is lost', async () => {
   const clients = await openClients(REQUESTS);
   process.kill(server.processId(), 'SIGSTOP');
   const asking = Promise.all(clients.map((client) => ask(client)));
