@@ -21,7 +21,7 @@ const WIDTH_MIN_PX = 480;
 const SERIES: readonly string[] = ['otpd', 'textbook', 'parts'];
 
 /** Colours that hold on white and on black; the text follows the reader's theme. */
-const STYLE = `<style>
+export const STYLE = `<style>
   text { font: 12px system-ui, sans-serif; fill: #333; }
   .title { font-size: 14px; font-weight: 600; }
   .grid { stroke: #8884; } .floor { stroke: #888; stroke-width: 1.5; }

@@ -22,7 +22,7 @@ const SYNC_SAMPLES = 200;
 const SYNC_BYTES = 512;
 
 /** Describes the machine, and measures its fsync where the data of MySQL are. */
-export function describeMachine(lab: Lab): Machine {
+export function describeMachine(lab: Pick<Lab, 'server' | 'program'>): Machine {
   const [first] = cpus();
   return {
     cores: cpus().length,

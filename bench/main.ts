@@ -2,11 +2,11 @@
  * npm run bench: measures otpd and the baselines on a private durable MySQL and writes
  * bench/results/. See bench/README.md.
  */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { buildBefore } from './before.ts';
 import type { Before } from './before.ts';
+import { build, RESULTS, ROOT } from './build.ts';
 import { composeChart } from './chart.ts';
 import { runExtras } from './extras.ts';
 import type { Extras } from './extras.ts';
@@ -22,23 +22,11 @@ import type { Sample } from './rounds.ts';
 import { summarise } from './summary.ts';
 import { composeTable } from './table.ts';
 
-const BENCH = fileURLToPath(new URL('.', import.meta.url));
-const ROOT = join(BENCH, '..');
-const RESULTS = join(BENCH, 'results');
-
 /** Variables of otpd that go through from the caller to the otpd that is measured. */
 const SETTINGS: readonly string[] = ['WORKERS', 'DB_CONNECTIONS', 'NODE_OPTIONS'];
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
-}
-
-/** All services run compiled, by plain node. */
-async function build(): Promise<void> {
-  if (!existsSync(join(BENCH, 'node_modules'))) await run(BENCH, 'npm', 'ci');
-  const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
-  await run(ROOT, process.execPath, tsc, '-p', 'tsconfig.build.json');
-  await run(BENCH, process.execPath, tsc, '-p', 'tsconfig.targets.json');
 }
 
 async function bench(options: Options, signal: AbortSignal): Promise<void> {

@@ -4,6 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { mkdir, mkdtemp, realpath, rm } from 'node:fs/promises';
 import { tmpdir, userInfo } from 'node:os';
@@ -23,9 +24,14 @@ import { endProcess } from '../src/db/local/running-process.ts';
 export type BenchServer = Readonly<{
   socketPath: string;
   version: string;
+  /** Of the mysqld that runs now. */
   processId: number;
   /** For files of the benchmark; removed with the server. */
   folder: string;
+  /** Ends mysqld, as a crash does or in order, and leaves its data. */
+  end: (signal: 'SIGKILL' | 'SIGTERM') => Promise<void>;
+  /** Starts it again on the same data and socket. */
+  start: () => Promise<void>;
   /** Ends mysqld and removes its folder. */
   stop: () => Promise<void>;
 }>;
@@ -66,6 +72,31 @@ async function serve(
   signal: AbortSignal,
 ): Promise<BenchServer> {
   const socketPath = join(files.folder, 'mysqld.sock');
+  const launch = () => startMysqld(mysqld, files, socketPath, signal);
+  let child = await launch();
+  const { folder } = files;
+  return {
+    socketPath, folder, version: mysqld.versionText,
+    get processId() { return child.pid ?? 0; },
+    end: async (how) => {
+      const exited = once(child, 'exit');
+      child.kill(how);
+      await exited;
+    },
+    start: async () => { child = await launch(); },
+    stop: async () => {
+      if (child.exitCode === null && child.signalCode === null) await endProcess(child.pid ?? 0);
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+async function startMysqld(
+  mysqld: Mysqld,
+  files: ServerFiles,
+  socketPath: string,
+  signal: AbortSignal,
+): Promise<ChildProcess> {
   const log = openSync(files.log, 'a', 0o600);
   // A group of its own: Ctrl-C reaches the benchmark, which ends mysqld when it is done.
   const child = spawn(mysqld.program, durableArguments(mysqld, files, socketPath), {
@@ -73,20 +104,14 @@ async function serve(
   });
   closeSync(log);
   child.once('error', () => {});
-  const processId = child.pid ?? 0;
-  const stop = async (): Promise<void> => {
-    if (processId > 0) await endProcess(processId);
-    await rm(files.folder, { recursive: true, force: true });
-  };
   try {
     await untilReady(child, socketPath, signal);
+    return child;
   } catch (error) {
     const lines = await logLines(files, '');
-    await stop();
+    if (child.pid !== undefined) await endProcess(child.pid);
     throw new Error(`mysqld does not answer:\n${lines.join('\n')}`, { cause: error });
   }
-  const { folder } = files;
-  return { socketPath, version: mysqld.versionText, processId, folder, stop };
 }
 
 /** Durable as issue 3 asks; nothing else differs from the defaults but where things are. */

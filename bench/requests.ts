@@ -39,11 +39,12 @@ export function issueRequest(userId: string, address: string): string {
     `Content-Length: ${body.length}\r\n\r\n${body}`;
 }
 
-/** POST /otp/verify as bytes on the wire. */
-export function verifyRequest({ userId, code }: KnownCode): string {
+/** POST /otp/verify as bytes on the wire; with an Idempotency-Key when one is given. */
+export function verifyRequest({ userId, code }: KnownCode, key: string | null = null): string {
   const body = `{"user_id":"${userId}","purpose":"${PURPOSE}","code":"${code}"}`;
+  const line = key === null ? '' : `Idempotency-Key: ${key}\r\n`;
   return `POST /otp/verify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n` +
-    `X-Forwarded-For: ${newAddress()}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+    `${line}X-Forwarded-For: ${newAddress()}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
 }
 
 /** An issue request of a new user at a new address. */

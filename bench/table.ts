@@ -93,7 +93,8 @@ function memorySection({ memory }: Extras): string {
   return `## memory over a million requests\n\n${markdown(['requests', 'MB resident'], lines)}`;
 }
 
-function markdown(head: readonly string[], lines: readonly (readonly string[])[]): string {
+/** A table in Markdown. */
+export function markdown(head: readonly string[], lines: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   return [line(head), line(head.map(() => '---')), ...lines.map(line), ''].join('\n');
 }

@@ -41,6 +41,8 @@ export type TargetOptions = Readonly<{
   environment: Readonly<Record<string, string>>;
   /** Where its standard error goes. */
   logFile: string;
+  /** Told what an otpd prints, its messages among it; without, they go to /dev/null. */
+  onPrint?: (text: string) => void;
 }>;
 
 const READY_TIMEOUT_MS = 20_000;
@@ -68,10 +70,11 @@ export async function startTarget(name: TargetName, options: TargetOptions): Pro
   const child = spawn(process.execPath, programOf(name), {
     cwd: folder,
     env: { ...variables, PORT: String(port) },
-    // otpd prints its messages: they go to /dev/null, as the work of a channel is not measured.
-    stdio: ['ignore', 'ignore', log],
+    // otpd prints its messages: the work of a channel is not measured.
+    stdio: ['ignore', options.onPrint === undefined ? 'ignore' : 'pipe', log],
   });
   closeSync(log);
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => options.onPrint?.(text));
   try {
     await untilListening(child, port);
     const processId = child.pid ?? 0;
@@ -123,7 +126,6 @@ function environmentOf(
   };
 }
 
-/** A port that is free now: nobody else takes ports on this machine by number meanwhile. */
 async function untilListening(child: ChildProcess, port: number): Promise<void> {
   const deadline = AbortSignal.timeout(READY_TIMEOUT_MS);
   while (!(await accepts(port))) {

@@ -1,5 +1,6 @@
 /** What a process and its children have used: CPU time and memory. */
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 
@@ -26,6 +27,15 @@ export async function readUsage(processId: number): Promise<Usage> {
     cpuUs: all.reduce((sum, { cpuUs }) => sum + cpuUs, 0),
     residentBytes: all.reduce((sum, { residentBytes }) => sum + residentBytes, 0),
   };
+}
+
+/** Resident bytes of one process, without its children; 0 when it is gone. Linux only. */
+export function readOwnBytes(processId: number): number {
+  try {
+    return Number(readFileSync(`/proc/${processId}/statm`, 'utf8').split(' ')[1]) * PAGE_BYTES;
+  } catch {
+    return 0;
+  }
 }
 
 async function fromProc(id: number): Promise<ProcessUsage[]> {

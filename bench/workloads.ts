@@ -43,7 +43,7 @@ export const WORKLOADS: ReadonlyMap<string, Workload> = new Map<string, Workload
   ['verify', {
     targets: ['floor', 'otpd'],
     requests: async (lab, target, count) =>
-      (await codesFor(lab, target, count)).map(verifyRequest),
+      (await codesFor(lab, target, count)).map((code) => verifyRequest(code)),
     rateMax: 20_000,
     needsCodes: true,
   }],

@@ -11,7 +11,7 @@ import { noteNoRequest, noteRequest } from './ended.ts';
 import type { Teller } from './ended.ts';
 import { answerTo, openExchange, spoilsConnection } from './exchange.ts';
 import type { Exchange } from './exchange.ts';
-import { stopReading } from './linger.ts';
+import { stopParsing, stopReading } from './linger.ts';
 import { respond } from './respond.ts';
 import type { Routes } from './router.ts';
 import type { ErrorCode } from './status.ts';
@@ -72,7 +72,10 @@ export function accept(
   state.requests += 1;
   connection.newest = exchange;
   connection.waiting.push(exchange);
-  if (exchange.refused) seal(connection);
+  if (exchange.refused) {
+    stopParsing(connection.socket);
+    seal(connection);
+  }
   if (connection.current === null) advance(state, connection);
 }
 

@@ -33,9 +33,17 @@ const SHELL = { PATH: process.env.PATH, HOME: process.env.HOME, MYSQLD: process.
 /** The message with the code is for the user; all else must hold no code. */
 const MESSAGE_LINE = /^message to (.*): (\d+) is your code for .*\n/gm;
 
-/** Starts one and waits until it answers. */
-export async function startOtpd(environment: object): Promise<Otpd> {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'src/main.ts', 'serve'], {
+/**
+ * Starts one and waits until it answers.
+ *
+ * @param before a command that runs the command after it in its own place, such as env
+ */
+export async function startOtpd(
+  environment: object,
+  before: readonly string[] = [],
+): Promise<Otpd> {
+  const command = [...before, process.execPath, '--import', 'tsx', 'src/main.ts', 'serve'];
+  const child = spawn(command[0]!, command.slice(1), {
     cwd: ROOT, env: { ...SHELL, PORT: '0', ADMIN_PORT: '0', ...environment } as NodeJS.ProcessEnv,
   });
   let output = '';

@@ -1,6 +1,7 @@
 /** Many requests on one socket, too many requests, and clients that go away. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { methodNotAllowed } from '../../src/http/answer.ts';
@@ -53,6 +54,24 @@ test('200 pipelined requests: one at a time, in order, 17 served, the excess she
   assert.is(await client.ended(), '');
   assert.is(most, 1);
   assert.is(issues.length, 17);
+  client.destroy();
+});
+
+test('200 requests in one piece: what is behind the first that is shed is not parsed', async () => {
+  let parsed = 0;
+  const count = (): void => { parsed += 1; };
+  subscribe('http.server.request.start', count);
+  const start = gate<IssueOutcome>();
+  const { port } = await startServer({ issue: () => start.promise });
+  const client = await openClient(port);
+  client.send(numbered(200));
+  await eventually('one is shed', () => parsed >= 18);
+  start.open(ISSUED);
+  for (let at = 0; at < 17; at += 1) assert.is((await client.answer()).status, 201);
+  assert.is((await client.answer()).status, 503);
+  assert.is(await client.ended(), '');
+  assert.is(parsed, 18);
+  unsubscribe('http.server.request.start', count);
   client.destroy();
 });
 

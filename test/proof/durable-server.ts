@@ -19,8 +19,14 @@ export type DurableServer = Readonly<{
   database: TestDatabase;
   /** A path in its folder, for a socket. */
   path: (name: string) => string;
+  /** Of the mysqld that runs, or ran last. */
+  processId: () => number;
+  /** Resolves when that mysqld has ended. */
+  exited: () => Promise<unknown>;
   /** Ends mysqld as kill -9 does. */
   kill: () => Promise<void>;
+  /** Asks mysqld to end, as an operator does, and waits until it has. */
+  shutDown: () => Promise<void>;
   start: () => Promise<void>;
   stop: () => Promise<void>;
 }>;
@@ -42,10 +48,13 @@ export async function startDurableServer(): Promise<DurableServer> {
     settings,
     database,
     path: (name) => join(scratch, name),
+    processId: () => server.processId,
+    exited: () => server.exited,
     kill: async () => {
       process.kill(server.processId, 'SIGKILL');
       await server.exited;
     },
+    shutDown: () => server.stop(),
     start: async () => { server = await launch(scratch); },
     stop: async () => {
       database.close();

@@ -17,6 +17,7 @@ import { eventually, timed } from '../harness/waiting.ts';
 
 /** The contract says 3 s (Errors: 503); the rest is the test's own way there and back. */
 const ANSWER_MAX_MS = 3200;
+const SESSIONS_MAX = 4;
 
 let server: DurableServer;
 let proxy: CuttingProxy;
@@ -28,16 +29,28 @@ test.before(async () => {
   const settings = { ...server.settings, socketPath: proxy.socketPath };
   const secrets = newSecretsText();
   fleet = createFleet(server.database, [
-    await startServiceProcess({ settings, secrets, sessionsMax: 4 }),
+    await startServiceProcess({ settings, secrets, sessionsMax: SESSIONS_MAX }),
   ]);
 });
-test.after.each(() => proxy.setMode('pass'));
+test.after.each(async () => {
+  proxy.setMode('pass');
+  await eventually('no connection is left over', async () =>
+    (await countConnections()) <= SESSIONS_MAX);
+});
 test.after(async () => {
   closeClient();
   await Promise.all(fleet.services.map((service) => service.stop()));
   await proxy.close();
   await server.stop();
 });
+
+/** The connections that the server has of the service, those that it lost sight of as well. */
+async function countConnections(): Promise<number> {
+  const [row] = await server.database.query(`SELECT COUNT(*) AS n FROM
+    information_schema.processlist WHERE db = ? AND id <> CONNECTION_ID()`,
+  [server.settings.database]);
+  return Number(row?.n);
+}
 
 /** An answer within the bound. */
 async function bounded(work: () => Promise<Reply>): Promise<Reply> {

@@ -1,0 +1,126 @@
+/**
+ * MySQL has no room to write: every answer is bounded and true, nothing that was answered is lost,
+ * and the service works again by itself once there is room.
+ */
+import { execFileSync } from 'node:child_process';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { closeClient } from '../harness/client.ts';
+import type { Reply } from '../harness/client.ts';
+import type { TestDatabase } from '../harness/database.ts';
+import { canMount } from '../harness/namespace.ts';
+import { startServiceProcess } from '../harness/processes.ts';
+import { newSecretsText } from '../harness/service.ts';
+import { eventually, timed } from '../harness/waiting.ts';
+import { startDurableServer } from './durable-server.ts';
+import { startOnSmallDisk } from './small-disk.ts';
+import { createFleet, fresh, newcomer } from './traffic.ts';
+import type { Asker, Fleet } from './traffic.ts';
+
+/** The contract says 3 s; the rest is the way there and back. */
+const ANSWER_MAX_MS = 3500;
+const CLIENTS = 12;
+const SESSIONS_MAX = 4;
+
+/** How the room ends, and comes back. */
+type Disk = Readonly<{
+  database: TestDatabase;
+  fill: () => void;
+  makeRoom: () => void | Promise<void>;
+  stop: () => Promise<void>;
+}>;
+
+/**
+ * A bound on the size of files (setrlimit(2), RLIMIT_FSIZE), which needs no right of anybody's:
+ * the kernel ends a mysqld that writes beyond it, and it is started again.
+ */
+async function startUnderFileLimit(): Promise<Disk> {
+  const server = await startDurableServer();
+  const { database, stop } = server;
+  return {
+    database, stop,
+    fill: () => {
+      execFileSync('prlimit', ['--pid', String(server.processId()), '--fsize=131072:unlimited']);
+    },
+    makeRoom: async () => {
+      await server.exited();
+      await server.start();
+    },
+  };
+}
+
+/** A request for a code, and what it was told. */
+type Visit = { asker: Asker; key: string; reply: Reply };
+
+/** Clients ask until one was refused so often that the disk must be full. */
+async function askUntilRefused(fleet: Fleet, refusals: number): Promise<Visit[]> {
+  const visits: Visit[] = [];
+  let refused = 0;
+  const client = async (): Promise<void> => {
+    while (refused < refusals) {
+      const asker = newcomer();
+      const key = fresh('k');
+      const { ms, result: reply } = await timed(() => fleet.request(asker, key));
+      assert.ok(ms < ANSWER_MAX_MS, `${reply.status} after ${Math.round(ms)} ms`);
+      assert.ok([201, 503].includes(reply.status), reply.text);
+      if (reply.status === 503) {
+        assert.match(String(reply.headers['retry-after']), /^[1-9]\d*$/);
+        refused += 1;
+      }
+      visits.push({ asker, key, reply });
+    }
+  };
+  await Promise.all(Array.from({ length: CLIENTS }, client));
+  return visits;
+}
+
+/** What was answered is there; what was not can be repeated; nothing is there twice. */
+async function settle(fleet: Fleet, visits: readonly Visit[]): Promise<void> {
+  for (const { asker, key, reply } of visits) {
+    const again = await fleet.request(asker, key);
+    assert.is(again.status, 201);
+    if (reply.status === 201) assert.is(again.text, reply.text);
+  }
+}
+
+function proof(name: string, startDisk: () => Promise<Disk>): void {
+  test(name, async () => {
+    const disk = await startDisk();
+    const { database } = disk;
+    const { settings } = database;
+    const service = await startServiceProcess({
+      settings, secrets: newSecretsText(), sessionsMax: SESSIONS_MAX,
+    });
+    const fleet = createFleet(database, [service]);
+    try {
+      const early = newcomer();
+      const { body } = await fleet.request(early);
+      const { code } = await fleet.messageOf(body.otp_id);
+      disk.fill();
+      const visits = await askUntilRefused(fleet, 3 * CLIENTS);
+      const tried = await fleet.verify(early, code);
+      assert.ok([200, 503].includes(tried.status), tried.text);
+      await disk.makeRoom();
+      await eventually('it works again', async () =>
+        (await fleet.request(newcomer())).status === 201);
+      await settle(fleet, visits);
+      const redeemed = await fleet.verify(early, code);
+      // A 503 leaves open whether it happened; a 200 does not.
+      assert.ok(redeemed.status === 410 || (tried.status === 503 && redeemed.status === 200));
+      const [row] = await database.query(`SELECT COUNT(*) AS n FROM
+        information_schema.processlist WHERE db = ?`, [String(settings.database)]);
+      assert.ok(Number(row?.n) <= SESSIONS_MAX + 1, `${Number(row?.n)} connections`);
+    } finally {
+      closeClient();
+      await service.stop();
+      await disk.stop();
+    }
+  });
+}
+
+proof('the kernel lets mysqld write no further, which ends it', startUnderFileLimit);
+
+// Where nobody may mount, the proof above is the one.
+if (canMount()) proof('the file system is full', startOnSmallDisk);
+
+test.run();

@@ -1,0 +1,165 @@
+/**
+ * The name of the database's host cannot be looked up, then can, then is another address: every
+ * answer is bounded, and the service follows without a restart.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import type { AddressInfo, Server, Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { closeClient, post } from '../harness/client.ts';
+import type { Reply } from '../harness/client.ts';
+import { createTestDatabase, serverSocket } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
+import { canMount, withFileInPlace } from '../harness/namespace.ts';
+import { startOtpd } from '../harness/otpd.ts';
+import type { Otpd } from '../harness/otpd.ts';
+import { newSecretsText } from '../harness/service.ts';
+import { eventually, timed } from '../harness/waiting.ts';
+import { atOnce, fresh, newcomer } from './traffic.ts';
+
+/** The contract says 3 s; the rest is the way there and back. */
+const ANSWER_MAX_MS = 3500;
+const SESSIONS_MAX = 4;
+/** Of a name server that does not answer at first (resolv.conf(5), timeout and attempts). */
+const LOOKUP_MAX_MS = 40_000;
+
+const NAME = 'database.otpd.test';
+const folder = mkdtempSync(join(tmpdir(), 'otpd-names-'));
+const hosts = join(folder, 'hosts');
+
+/** Which address the name has; null: none. */
+function setAddress(address: string | null): void {
+  writeFileSync(hosts, address === null ? '' : `${address} ${NAME}\n`);
+}
+
+/**
+ * Where nobody may mount: the process looks names up in that file by code of ours, and fails as
+ * the system's resolver does.
+ */
+const OWN_LOOKUP = `
+  import dns from 'node:dns';
+  import { readFileSync } from 'node:fs';
+  const lookup = dns.lookup;
+  dns.lookup = (name, options, done) => {
+    if (name !== '${NAME}') return lookup(name, options, done);
+    const [address = ''] = readFileSync(${JSON.stringify(hosts)}, 'utf8').split(' ');
+    const failure = Object.assign(new Error('getaddrinfo ENOTFOUND ' + name),
+      { code: 'ENOTFOUND', errno: -3008, syscall: 'getaddrinfo', hostname: name });
+    if (address === '') setImmediate(done, failure);
+    else setImmediate(done, null, options.all ? [{ address, family: 4 }] : address, 4);
+  };`;
+
+let database: TestDatabase;
+let gateways: Gateway[];
+let otpd: Otpd;
+
+/** The database's port at one address. */
+type Gateway = Readonly<{ server: Server; cutAll: () => void }>;
+
+async function openGateway(address: string, port: number): Promise<Gateway> {
+  const sockets = new Set<Socket>();
+  const server = createServer((client) => {
+    const behind = connect(serverSocket());
+    for (const socket of [client, behind]) {
+      sockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        sockets.delete(socket);
+        client.destroy();
+        behind.destroy();
+      });
+    }
+    client.pipe(behind).pipe(client);
+  });
+  await new Promise<void>((resolve) => { server.listen(port, address, resolve); });
+  return { server, cutAll: () => { for (const socket of sockets) socket.destroy(); } };
+}
+
+test.before(async () => {
+  database = await createTestDatabase();
+  const first = await openGateway('127.0.0.1', 0);
+  const { port } = first.server.address() as AddressInfo;
+  gateways = [first, await openGateway('127.0.0.2', port)];
+  setAddress('127.0.0.1');
+  const isMounting = canMount();
+  const lookup = `--import=data:text/javascript,${encodeURIComponent(OWN_LOOKUP)}`;
+  otpd = await startOtpd({
+    DB_HOST: NAME, DB_PORT: String(port), DB_USER: database.settings.user,
+    DB_NAME: database.settings.database, DB_CONNECTIONS: String(SESSIONS_MAX),
+    OTP_SECRETS: newSecretsText(), TRUSTED_PROXIES: '127.0.0.0/8',
+    ...(isMounting ? {} : { NODE_OPTIONS: lookup }),
+  }, isMounting ? withFileInPlace('/etc/hosts', hosts) : []);
+});
+test.after(async () => {
+  closeClient();
+  otpd.stop();
+  assert.is(await otpd.ended, 0);
+  for (const { server, cutAll } of gateways) {
+    server.close();
+    cutAll();
+  }
+  database.close();
+  rmSync(folder, { recursive: true });
+});
+
+async function request(): Promise<Reply> {
+  const { user, address } = newcomer();
+  const { ms, result } = await timed(() => post({
+    port: otpd.port, path: '/otp/request', body: { user_id: user, purpose: 'login' }, address,
+    key: fresh('k'),
+  }));
+  assert.ok(ms < ANSWER_MAX_MS, `${result.status} after ${Math.round(ms)} ms`);
+  return result;
+}
+
+async function works(): Promise<void> {
+  await eventually('it works', async () => (await request()).status === 201, LOOKUP_MAX_MS);
+}
+
+async function isRefused(): Promise<void> {
+  for (const { status, text, headers } of await atOnce(12, request)) {
+    assert.is(`${status} ${text}`, '503 {"error":"unavailable"}');
+    assert.match(String(headers['retry-after']), /^[1-9]\d*$/);
+  }
+}
+
+async function assertNoLeak(): Promise<void> {
+  const [row] = await database.query(`SELECT COUNT(*) AS n FROM information_schema.processlist
+    WHERE db = ? AND id <> CONNECTION_ID()`, [String(database.settings.database)]);
+  assert.ok(Number(row?.n) <= SESSIONS_MAX, `${Number(row?.n)} connections`);
+}
+
+test('no address: open connections go on; without them 503, until the name is known', async () => {
+  await works();
+  setAddress(null);
+  assert.is((await request()).status, 201);
+  gateways[0]!.cutAll();
+  await isRefused();
+  await isRefused();
+  setAddress('127.0.0.1');
+  await works();
+  await assertNoLeak();
+});
+
+test('another address: the service follows when the old one goes away', async () => {
+  await works();
+  setAddress('127.0.0.2');
+  gateways[0]!.server.close();
+  gateways[0]!.cutAll();
+  await works();
+  await assertNoLeak();
+});
+
+test('an address where nobody listens: 503, until there is another', async () => {
+  setAddress('127.0.0.3');
+  gateways[1]!.cutAll();
+  await isRefused();
+  setAddress('127.0.0.2');
+  await works();
+  await assertNoLeak();
+});
+
+test.run();

@@ -1,0 +1,118 @@
+/**
+ * More requests than the service takes on, while MySQL stands still: those beyond the queue are
+ * told so at once, those in it go on, and nobody waits without a bound.
+ */
+import { randomBytes } from 'node:crypto';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { closeClient } from '../harness/client.ts';
+import { startHttpSink } from '../harness/http-sink.ts';
+import type { HttpSink } from '../harness/http-sink.ts';
+import { startOtpd, stopAllOtpd } from '../harness/otpd-process.ts';
+import type { OtpdProcess } from '../harness/otpd-process.ts';
+import { newSecretsText } from '../harness/service.ts';
+import { eventually, timed } from '../harness/waiting.ts';
+import { openClient, post } from '../http/raw-client.ts';
+import type { RawAnswer, RawClient } from '../http/raw-client.ts';
+import { startDurableServer } from './durable-server.ts';
+import type { DurableServer } from './durable-server.ts';
+import { fresh, newcomer } from './traffic.ts';
+
+/** The contract says 3 s; the rest is that of thousands of answers at once. */
+const ANSWER_MAX_MS = 4500;
+
+/** 4,096 may wait, and 3 lists of 128 be under way: so many are too many. */
+const REQUESTS = 4096 + 3 * 128 + 200;
+
+/** The backlog of a listening socket is 511: a connection beyond it comes a second late. */
+const CONNECTIONS_AT_ONCE = 200;
+
+let server: DurableServer;
+let provider: HttpSink;
+let otpd: OtpdProcess;
+
+test.before(async () => {
+  server = await startDurableServer();
+  provider = await startHttpSink();
+  otpd = await startOtpd({
+    settings: server.settings, secrets: newSecretsText(), webhookUrl: provider.url,
+    webhookSecrets: `whsec_${randomBytes(32).toString('base64')}`,
+  });
+});
+test.after(async () => {
+  closeClient();
+  await stopAllOtpd();
+  await provider.close();
+  await server.stop();
+});
+
+type Asked = Readonly<{ answer: RawAnswer; ms: number; bytes: string }>;
+
+function requestOf({ user, address } = newcomer()): string {
+  return post('/otp/request', JSON.stringify({ user_id: user, purpose: 'login' }), {
+    'Idempotency-Key': fresh('k'), 'X-Forwarded-For': address,
+  });
+}
+
+async function ask(client: RawClient, bytes = requestOf()): Promise<Asked> {
+  const { ms, result: answer } = await timed(() => {
+    client.send(bytes);
+    return client.answer();
+  });
+  assert.ok(ms < ANSWER_MAX_MS, `${answer.status} after ${Math.round(ms)} ms`);
+  return { answer, ms, bytes };
+}
+
+async function openClients(count: number): Promise<RawClient[]> {
+  const clients: RawClient[] = [];
+  while (clients.length < count) {
+    const size = Math.min(CONNECTIONS_AT_ONCE, count - clients.length);
+    const opening = Array.from({ length: size }, () => openClient(otpd.port));
+    clients.push(...await Promise.all(opening));
+  }
+  return clients;
+}
+
+/** How many the log says were refused because of the queue's length. */
+function countRefused(): number {
+  return otpd.output().split('too many requests wait').length - 1;
+}
+
+test('beyond the queue: 503 at once; in it: a code, or a bounded 503; none is lost', async () => {
+  const clients = await openClients(REQUESTS);
+  process.kill(server.processId(), 'SIGSTOP');
+  const asking = Promise.all(clients.map((client) => ask(client)));
+  await eventually('some are too many', () => countRefused() > 0);
+  process.kill(server.processId(), 'SIGCONT');
+  const asked = await asking;
+  for (const client of clients) client.destroy();
+
+  const issued = asked.filter(({ answer }) => answer.status === 201);
+  const refused = asked.filter(({ answer }) => answer.status === 503);
+  assert.is(issued.length + refused.length, REQUESTS);
+  assert.ok(issued.length > 0 && countRefused() > 0);
+  for (const { answer } of refused) {
+    assert.is(answer.body, '{"error":"unavailable"}');
+    assert.match(answer.headers.get('retry-after') ?? '', /^[1-9]\d*$/);
+  }
+  const [client] = await openClients(1);
+  for (const { answer, bytes } of issued.slice(0, 50)) {
+    const again = await ask(client!, bytes);
+    assert.is(again.answer.body, answer.body);
+    assert.is(again.answer.headers.get('idempotent-replayed'), 'true');
+  }
+  client!.destroy();
+  const [row] = await server.database.query('SELECT COUNT(*) AS n FROM otps');
+  assert.ok(Number(row?.n) >= issued.length);
+});
+
+test('after it all is as before: a code, and few connections to MySQL', async () => {
+  const [client] = await openClients(1);
+  await eventually('it works', async () => (await ask(client!)).answer.status === 201);
+  client!.destroy();
+  const [row] = await server.database.query(`SELECT COUNT(*) AS n FROM
+    information_schema.processlist WHERE db = ?`, [server.settings.database]);
+  assert.ok(Number(row?.n) <= 17, `${Number(row?.n)} connections`);
+});
+
+test.run();
