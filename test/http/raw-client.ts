@@ -23,11 +23,18 @@ export type RawClient = Readonly<{
   destroy: () => void;
 }>;
 
-/** No answer of a test takes longer. */
+/** No answer of a test takes longer, unless it says so. */
 const ANSWER_TIMEOUT_MS = 5000;
 
-/** Connects to a server on this machine. */
-export async function openClient(port: number): Promise<RawClient> {
+/**
+ * Connects to a server on this machine.
+ *
+ * @param boundMs how long it waits for each answer
+ */
+export async function openClient(
+  port: number,
+  boundMs = ANSWER_TIMEOUT_MS,
+): Promise<RawClient> {
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
   let text = '';
   let over = false;
@@ -46,7 +53,7 @@ export async function openClient(port: number): Promise<RawClient> {
   /** Waits until `take` gives something, with a bound. */
   const until = async <T>(what: string, take: () => T | null): Promise<T> => {
     let late = false;
-    const timer = setTimeout(() => { late = true; wake(); }, ANSWER_TIMEOUT_MS);
+    const timer = setTimeout(() => { late = true; wake(); }, boundMs);
     try {
       for (;;) {
         const value = take();
