@@ -58,7 +58,7 @@ export class RequestLedger {
     sweep: Sweep | null,
   ): Promise<RequestLedger> {
     const { users, addresses, keys } = namesOf(members);
-    const tallies = new TallyBook(members.flatMap(({ counted }) => counted));
+    const tallies = TallyBook.for(members);
     const { otps, slots, now, answers } = await ask(tx, {
       locks: [lockOtps(users), lockSlots(addresses)],
       reads: [READ_CLOCK, loadAnswers(keys), ...(sweep === null ? [] : [sweep.inspect])],

@@ -48,7 +48,7 @@ async function answerAll(
   requests: readonly NamedRequest[],
 ): Promise<(IssueOutcome | null)[]> {
   const { users, addresses, keys } = namesOf(requests);
-  const tallies = new TallyBook(requests.flatMap(({ counted }) => counted));
+  const tallies = TallyBook.for(requests);
   const [now, stored, otps, slots] = await tx.askLast(
     READ_CLOCK, loadAnswers(keys), glanceAtOtps(users), readSlots(addresses),
     ...(tallies.isEmpty ? [] : [tallies.glance, tallies.uses]));

@@ -16,11 +16,14 @@ import type { CountedTally } from './spent-limits.ts';
 import { addUse, inOrder, NO_TALLY } from './tally.ts';
 import type { Tally } from './tally.ts';
 
+const NO_TALLIES: readonly CountedTally[] = Object.freeze([]);
+
 /** More than one is added, so that there are ever fewer dead ones. */
 const ERASED_MAX = 2;
 
 /** Uses by subject: those that were loaded, as decisions have added to them. */
 export class TallyBook {
+  static readonly #ofNothing = new TallyBook([]);
   /** By subject, each with all its quotas. */
   readonly #counted: Map<string, Counted[]>;
   readonly #heads = new Set<string>();
@@ -29,8 +32,18 @@ export class TallyBook {
   readonly #used = new Map<string, Counted>();
 
   /** @param counted what the list counts, member by member */
-  constructor(counted: readonly Counted[]) {
+  private constructor(counted: readonly Counted[]) {
     this.#counted = groupBy(counted, keyOf);
+  }
+
+  /**
+   * Makes one for a list; where nothing is counted it is always the same, and costs nothing.
+   *
+   * @param members what is counted for each
+   */
+  static for(members: readonly Readonly<{ counted: readonly Counted[] }>[]): TallyBook {
+    if (members.every(({ counted }) => counted.length === 0)) return TallyBook.#ofNothing;
+    return new TallyBook(members.flatMap(({ counted }) => counted));
   }
 
   /** True when nothing is counted: then nothing needs to be asked. */
@@ -65,6 +78,7 @@ export class TallyBook {
 
   /** All that is known of subjects. */
   of(counted: readonly Counted[]): readonly CountedTally[] {
+    if (counted.length === 0) return NO_TALLIES;
     return counted.map((one) => ({ counted: one, tally: this.#tallyOf(keyOf(one)) }));
   }
 

@@ -49,7 +49,7 @@ export class VerifyLedger {
     const users = new Set(members.map(({ userId }) => userId));
     const keys = new Set<Hex>();
     for (const { keyDigest } of members) if (keyDigest !== null) keys.add(keyDigest);
-    const tallies = new TallyBook(members.flatMap(({ counted }) => counted));
+    const tallies = TallyBook.for(members);
     const { otps, now, answers } = await ask(tx, {
       lock: lockOtps([...users]), reads: [READ_CLOCK, loadAnswers([...keys])],
     }, tallies);

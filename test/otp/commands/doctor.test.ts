@@ -136,7 +136,8 @@ test('an account that lacks a right, on all tables or on one', async () => {
   assert.match(several!, /^fault grants: .* lacks UPDATE on otps, ip_.*; DELETE on otps, /);
   assert.match(several!,
     `GRANT SELECT, INSERT, UPDATE, DELETE ON \`${database}\`.* TO 'serves'@'localhost'`);
-  for (const table of ['otps', 'ip_rate_limits', 'ip_rate_overflow', 'idempotency_keys']) {
+  const tables = ['otps', 'ip_rate_limits', 'ip_rate_overflow', 'idempotency_keys', 'limit_uses'];
+  for (const table of tables) {
     await query(`GRANT DELETE, UPDATE ${to.replace('.*', `.${table}`)}`);
   }
   await query(`GRANT UPDATE ${to.replace('.*', '.outbox')}`);
