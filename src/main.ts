@@ -21,11 +21,13 @@ import type { Channel } from './otp/channel.ts';
 import { createDelivery } from './otp/delivery/delivery.ts';
 import type { Secrets } from './otp/secrets.ts';
 import { createOtpService } from './otp/service.ts';
+import { listenForReload } from './reload.ts';
+import type { Reloads } from './reload.ts';
 import { aborted, listenForStop, Stopped } from './stop-signals.ts';
-import { greet, logDelivery, logFault, report, say } from './terminal.ts';
+import { greet, logDelivery, logFault, logReload, report, say } from './terminal.ts';
 import { help, refuse } from './usage.ts';
 import { answerCounts } from './worker-metrics.ts';
-import { isWorker, startWorkers } from './workers.ts';
+import { isWorker, onReloadAsked, startWorkers } from './workers.ts';
 
 /** In-flight requests have this long to be answered when otpd is asked to stop. */
 const DRAIN_TIMEOUT_MS = 10_000;
@@ -45,18 +47,19 @@ type Listener = Readonly<{
   close: (timeoutMs: number) => Promise<void>;
 }>;
 
-async function serve(config: ServeConfig, stop: AbortSignal): Promise<void> {
+async function serve(config: ServeConfig, reloads: Reloads, stop: AbortSignal): Promise<void> {
   // First, also where workers send: a channel may need what is not installed.
   const channels = await openChannels(config.delivery);
-  if (isWorker()) return serveAsWorker(config, channels, stop);
+  if (isWorker()) return serveAsWorker(config, channels, reloads, stop);
   const database = await openDatabase(config, stop);
   try {
     await ensureSchema(config, database);
     const secrets = secretsOf(config);
     stop.throwIfAborted();
     const listener = config.workers > 1
-      ? await listenWithWorkers(config.workers)
+      ? await listenWithWorkers(config.workers, reloads)
       : await listen(config, channels, database.pool, secrets);
+    reloads.begin();
     let admin: Admin | null = null;
     try {
       admin = await openAdmin(config.admin, { ...listener, settings: database.settings, stop });
@@ -79,11 +82,14 @@ async function serve(config: ServeConfig, stop: AbortSignal): Promise<void> {
 async function serveAsWorker(
   config: ServeConfig,
   channels: readonly Channel[],
+  reloads: Reloads,
   stop: AbortSignal,
 ): Promise<void> {
+  onReloadAsked(() => reloads.request());
   const { pool, close } = await joinDatabase(config, stop);
   const listener = await listen(config, channels, pool, secretsOf(config));
   answerCounts(listener.source);
+  reloads.begin();
   await aborted(stop);
   await listener.close(DRAIN_TIMEOUT_MS);
   await close();
@@ -116,8 +122,9 @@ async function listen(
   return { ...counting, port, failed, isComplete: () => true, close };
 }
 
-async function listenWithWorkers(count: number): Promise<Listener> {
+async function listenWithWorkers(count: number, reloads: Reloads): Promise<Listener> {
   const workers = await startWorkers(count);
+  reloads.handOnTo(workers.reload);
   // A worker drains by itself within the bound; ending it comes after.
   return { ...workers, close: (timeoutMs) => workers.stop(timeoutMs + WORKER_GRACE_MS) };
 }
@@ -136,7 +143,10 @@ async function migrateDatabase(config: Config, stop: AbortSignal): Promise<void>
 type Command = (environment: Environment, stop: AbortSignal) => Promise<void>;
 
 const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
-  ['serve', (environment, stop) => serve(readServeConfig(environment), stop)],
+  ['serve', (environment, stop) => {
+    const reloads = listenForReload(logReload);
+    return serve(readServeConfig(environment), reloads, stop);
+  }],
   ['migrate', (environment, stop) => migrateDatabase(readConfig(environment), stop)],
 ]);
 

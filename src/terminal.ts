@@ -4,6 +4,7 @@ import { LocalServerError } from './db/local/local-server-error.ts';
 import { SchemaError } from './db/migrate.ts';
 import { Unavailable } from './db/unavailable.ts';
 import type { DeliveryNote } from './otp/delivery/note.ts';
+import type { ReloadNote } from './reload.ts';
 
 /** Prints a line for a person. */
 export function say(line: string): void {
@@ -79,10 +80,24 @@ export function logDelivery({ error, ...note }: DeliveryNote): void {
   process.stderr.write(`${JSON.stringify(error === undefined ? line : { ...line, stack })}\n`);
 }
 
+/** One line on standard error about what was read anew; of a fault, what is wrong. */
+export function logReload(note: ReloadNote): void {
+  if (note.event !== 'reload_failed') {
+    process.stderr.write(`${JSON.stringify({ level: 'info', ...note })}\n`);
+    return;
+  }
+  const { error, ...rest } = note;
+  const line = { level: 'error', ...rest, message: messageOf(error) };
+  process.stderr.write(`${JSON.stringify(line)}\n`);
+}
+
 /** Mistakes of a person, and a database that is away, need a message; a bug needs its stack. */
 export function report(error: unknown): void {
-  const text = isExpected(error) ? error.message : (error as Error).stack ?? String(error);
-  process.stderr.write(`otpd: ${text}\n`);
+  process.stderr.write(`otpd: ${messageOf(error)}\n`);
+}
+
+function messageOf(error: unknown): string {
+  return isExpected(error) ? error.message : (error as Error).stack ?? String(error);
 }
 
 /** Whether the message of an error says to a person what to do. */

@@ -16,6 +16,8 @@ export type Workers = Readonly<{
   isComplete: () => boolean;
   /** What all have counted, added up; those that have ended are in it. */
   collect: () => Promise<Family[]>;
+  /** Asks all to read anew what can change while they run, those that start right after that. */
+  reload: () => void;
   /** Asks all to stop and resolves when the last has ended, or was ended at the bound. */
   stop: (timeoutMs: number) => Promise<void>;
 }>;
@@ -24,9 +26,19 @@ export type Workers = Readonly<{
 const DEATHS_MAX = 10;
 const CALM_MS = 60_000;
 
+/** A message, not a signal: it waits for a worker that is starting, which a signal would end. */
+const RELOAD = Object.freeze({ kind: 'reload' });
+
 /** True in a process that was started by startWorkers. */
 export function isWorker(): boolean {
   return cluster.isWorker;
+}
+
+/** Calls back in a worker whenever its first process asks it to reload. */
+export function onReloadAsked(reload: () => void): void {
+  process.on('message', (message: typeof RELOAD) => {
+    if (message?.kind === RELOAD.kind) reload();
+  });
 }
 
 /**
@@ -68,7 +80,8 @@ export async function startWorkers(count: number): Promise<Workers> {
     const [port] = await Promise.all(ports);
     cluster.on('exit', replace);
     const isComplete = () => crew.listening.size === count;
-    return { port: port!, failed, isComplete, collect: () => crew.collect(count), stop };
+    const collect = () => crew.collect(count);
+    return { port: port!, failed, isComplete, collect, reload: () => crew.reload(), stop };
   } catch (error) {
     await stop(0);
     throw error;
@@ -116,6 +129,11 @@ class Crew {
     this.listening.delete(number);
     this.#counts.noteEnd(number);
     return number;
+  }
+
+  /** Hands a request to reload on. */
+  reload(): void {
+    for (const worker of this.#numbers.keys()) worker.send(RELOAD, () => {});
   }
 
   /** Collects once for all who ask meanwhile. */

@@ -13,6 +13,10 @@ export type Otpd = Readonly<{
   adminPort: number;
   /** The codes that were printed, in order. */
   codes: () => string[];
+  /** All that it has said. */
+  output: () => string;
+  /** Sends a signal, and waits for nothing. */
+  signal: (name: NodeJS.Signals) => void;
   /** Asks it to stop. */
   stop: () => void;
   /** Its exit code. */
@@ -55,6 +59,8 @@ export async function startOtpd(environment: object): Promise<Otpd> {
     port: portBehind('otpd answers'),
     adminPort: portBehind('health and metrics'),
     codes,
+    output: () => output,
+    signal: (name) => { child.kill(name); },
     stop: () => child.kill('SIGTERM'),
     ended,
   };
