@@ -40,7 +40,7 @@ export class Reloads {
     this.#handOn = handOn;
   }
 
-  /** All parts are registered: requests are met from now on, and those that came before, at once. */
+  /** All parts are registered: requests are met from now on; those that came before, at once. */
   begin(): void {
     this.#hasBegun = true;
     void this.#run();

@@ -16,7 +16,7 @@ function startReloads(): { reloads: Reloads; notes: ReloadNote[] } {
   return { reloads: new Reloads((note) => notes.push(note)), notes };
 }
 
-test('every part is reloaded, one after the other; a fault of one is told with its name', async () => {
+test('every part is reloaded, one after the other; a fault is told with its name', async () => {
   const { reloads, notes } = startReloads();
   const error = new Error('no file');
   let isDone = false;
