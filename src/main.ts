@@ -25,6 +25,7 @@ import { listenForReload } from './reload.ts';
 import type { Reloads } from './reload.ts';
 import { aborted, listenForStop, Stopped } from './stop-signals.ts';
 import { greet, logDelivery, logFault, logReload, report, say } from './terminal.ts';
+import { CERTIFICATE_VARIABLES, readCertificateAgain } from './tls-settings.ts';
 import { help, refuse } from './usage.ts';
 import { answerCounts } from './worker-metrics.ts';
 import { isWorker, onReloadAsked, startWorkers } from './workers.ts';
@@ -58,7 +59,7 @@ async function serve(config: ServeConfig, reloads: Reloads, stop: AbortSignal): 
     stop.throwIfAborted();
     const listener = config.workers > 1
       ? await listenWithWorkers(config.workers, reloads)
-      : await listen(config, channels, database.pool, secrets);
+      : await listen(config, channels, database.pool, secrets, reloads);
     reloads.begin();
     let admin: Admin | null = null;
     try {
@@ -87,7 +88,7 @@ async function serveAsWorker(
 ): Promise<void> {
   onReloadAsked(() => reloads.request());
   const { pool, close } = await joinDatabase(config, stop);
-  const listener = await listen(config, channels, pool, secretsOf(config));
+  const listener = await listen(config, channels, pool, secretsOf(config), reloads);
   answerCounts(listener.source);
   reloads.begin();
   await aborted(stop);
@@ -101,8 +102,9 @@ async function listen(
   channels: readonly Channel[],
   pool: SessionPool,
   secrets: Secrets,
+  reloads: Reloads,
 ): Promise<Listener & Counting> {
-  const { policies, trustedProxies, callers, delivery: { words } } = config;
+  const { policies, trustedProxies, callers, certificate, delivery: { words } } = config;
   const sweeper = new Sweeper();
   const counting = beginCounting({ pool, sweeper, channels, isTold: config.admin !== null });
   const parts = { pool, policies, secrets };
@@ -111,7 +113,13 @@ async function listen(
   });
   const service = createOtpService({ ...parts, delivery, sweeper, counts: counting.otp });
   const routes = createRoutes(service, policies, counting.http);
-  const http = createHttpServer({ routes, trustedProxies, callers, onFault: logFault });
+  const http = createHttpServer({
+    routes, trustedProxies, callers, certificate, onFault: logFault,
+  });
+  if (certificate !== null) {
+    reloads.add(CERTIFICATE_VARIABLES,
+      () => http.setCertificate(readCertificateAgain(certificate)));
+  }
   const { port } = await http.listen(config.port, config.host);
   delivery.start();
   const close = async (timeoutMs: number): Promise<void> => {

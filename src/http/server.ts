@@ -1,15 +1,19 @@
 /** The HTTP server: node:http with its limits, and where its events go. */
-import { createServer } from 'node:http';
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { createServer as createPlainServer } from 'node:http';
+import type { IncomingMessage, Server as PlainServer, ServerResponse } from 'node:http';
+import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { closingFailure } from './answer.ts';
 import type { Callers } from './api-keys.ts';
 import { accept, drop, openConnection, part, refuseBytes } from './connection.ts';
 import type { Connection, Fault, ServerState } from './connection.ts';
+import { watchHandshakes } from './handshakes.ts';
 import { HTTP_LIMITS } from './limits.ts';
 import type { HttpLimits } from './limits.ts';
 import type { Routes } from './router.ts';
 import type { ErrorCode } from './status.ts';
+import { PROTOCOLS, secureOptions } from './tls.ts';
+import type { Certificate } from './tls.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
 
 /** What the server serves, and whom it tells of errors. */
@@ -18,6 +22,8 @@ export type HttpOptions = Readonly<{
   trustedProxies: TrustedProxies;
   /** Who may call; null: anybody. */
   callers: Callers | null;
+  /** Without one the server speaks plain HTTP. */
+  certificate?: Certificate | null;
   /** Errors behind a 500 or 503, in full, for the log. */
   onFault: (fault: Fault) => void;
 }>;
@@ -31,7 +37,15 @@ export type HttpServer = Readonly<{
    * socket is gone or, at the bound in milliseconds, has been destroyed.
    */
   close: (timeoutMs: number) => Promise<void>;
+  /**
+   * Puts another certificate in force for the connections to come, on a server that has one.
+   *
+   * @throws Error when it cannot be used; the old one stays in force
+   */
+  setCertificate: (certificate: Certificate) => void;
 }>;
+
+type Server = PlainServer | TlsServer;
 
 /** What the parser's complaints are called; all others are `invalid_request`. */
 const PARSER_FAULTS: ReadonlyMap<string, ErrorCode> = new Map([
@@ -54,7 +68,27 @@ export function createHttpServer(
     requests: 0,
     stopping: false,
   };
-  const server = createServer({
+  const server = openServer(limits, options.certificate ?? null);
+  server.timeout = limits.stalledTimeoutMs;
+  server.maxConnections = limits.connectionsMax;
+  const connections = listenToEvents(server, state);
+  const isSecure = server instanceof TlsServer;
+  const breakOff = isSecure ? watchHandshakes(server) : () => {};
+  return {
+    listen: (port, host) => listen(server, state, port, host),
+    close: (timeoutMs) => {
+      const closed = close(server, state, connections, timeoutMs);
+      breakOff();
+      return closed;
+    },
+    setCertificate: (certificate) => {
+      if (isSecure) server.setSecureContext(secureOptions(certificate));
+    },
+  };
+}
+
+function openServer(limits: HttpLimits, certificate: Certificate | null): Server {
+  const options = {
     headersTimeout: limits.headersTimeoutMs,
     requestTimeout: limits.requestTimeoutMs,
     keepAliveTimeout: limits.keepAliveTimeoutMs,
@@ -62,14 +96,17 @@ export function createHttpServer(
     maxHeaderSize: limits.headersMaxBytes,
     // Host is checked in head.ts, where its answer has our format.
     requireHostHeader: false,
-  });
-  server.timeout = limits.stalledTimeoutMs;
-  server.maxConnections = limits.connectionsMax;
-  const connections = listenToEvents(server, state);
-  return {
-    listen: (port, host) => listen(server, state, port, host),
-    close: (timeoutMs) => close(server, state, connections, timeoutMs),
   };
+  if (certificate === null) return createPlainServer(options);
+  return createTlsServer({
+    ...options,
+    ...secureOptions(certificate),
+    ALPNProtocols: [...PROTOCOLS],
+    // The time of a client that never sends a header section.
+    handshakeTimeout: limits.headersTimeoutMs,
+    // As node:http has it: who has sent all may close that side and wait for the answer.
+    allowHalfOpen: true,
+  });
 }
 
 type Connections = Map<Socket, Connection>;
@@ -81,7 +118,9 @@ function listenToEvents(server: Server, state: ServerState): Connections {
     const connection = connections.get(req.socket);
     if (connection !== undefined) accept(state, connection, req, res);
   };
-  server.on('connection', (socket: Socket) => {
+  const isSecure = server instanceof TlsServer;
+  // Plain requests on the port of TLS never get so far: they end as the handshake fails.
+  server.on(isSecure ? 'secureConnection' : 'connection', (socket: Socket) => {
     const connection = openConnection(socket);
     connections.set(socket, connection);
     socket.once('close', () => {
