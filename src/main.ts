@@ -11,7 +11,9 @@ import type { SessionPool } from './db/pool.ts';
 import { Sweeper } from './db/sweep.ts';
 import { createRoutes } from './http/router.ts';
 import { createHttpServer } from './http/server.ts';
-import type { Family } from './db/metrics/family.ts';
+import type { HttpServer } from './http/server.ts';
+import { listenWithWorkers } from './open-workers.ts';
+import type { Listener, Requests } from './open-workers.ts';
 import { openAdmin } from './open-admin.ts';
 import type { Admin } from './open-admin.ts';
 import { openChannels } from './open-channels.ts';
@@ -23,43 +25,30 @@ import type { Secrets } from './otp/secrets.ts';
 import { createOtpService } from './otp/service.ts';
 import { listenForReload } from './reload.ts';
 import type { Reloads } from './reload.ts';
+import { listenForRoll, ROLL_ALONE } from './roll.ts';
+import { DELIVERY_TIMEOUT_MS, DRAIN_TIMEOUT_MS, RETIRE_TIMEOUT_MS } from './stop-times.ts';
 import { aborted, listenForStop, Stopped } from './stop-signals.ts';
-import { greet, logDelivery, logFault, logReload, report, say } from './terminal.ts';
+import { greet, logDelivery, logFault, logSignal, report, say } from './terminal.ts';
 import { CERTIFICATE_VARIABLES, readCertificateAgain } from './tls-settings.ts';
 import { help, refuse } from './usage.ts';
-import { answerCounts } from './worker-metrics.ts';
-import { isWorker, onReloadAsked, startWorkers } from './workers.ts';
+import { answerCounts, leave, onDemand } from './worker-messages.ts';
+import { isWorker } from './workers.ts';
 
-/** In-flight requests have this long to be answered when otpd is asked to stop. */
-const DRAIN_TIMEOUT_MS = 10_000;
-
-/** Then messages that are being sent have this long, which is enough for one attempt. */
-const DELIVERY_TIMEOUT_MS = 9000;
-
-/** A worker that has drained still closes its connections to the database. */
-const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + 2000;
-
-/** What answers requests: a listener of this process, or workers with one each. */
-type Listener = Readonly<{
-  port: number;
-  isComplete: () => boolean;
-  collect: () => Promise<Family[]>;
-  failed: Promise<never>;
-  close: (timeoutMs: number) => Promise<void>;
-}>;
-
-async function serve(config: ServeConfig, reloads: Reloads, stop: AbortSignal): Promise<void> {
+async function serve(config: ServeConfig, requests: Requests): Promise<number> {
+  const { stop, reloads, rolls } = requests;
   // First, also where workers send: a channel may need what is not installed.
   const channels = await openChannels(config.delivery);
-  if (isWorker()) return serveAsWorker(config, channels, reloads, stop);
+  if (isWorker()) return serveAsWorker(config, channels, requests);
   const database = await openDatabase(config, stop);
+  let isAnswered = false;
   try {
     await ensureSchema(config, database);
     const secrets = secretsOf(config);
     stop.throwIfAborted();
     const listener = config.workers > 1
-      ? await listenWithWorkers(config.workers, reloads)
+      ? await listenWithWorkers(config.workers, requests)
       : await listen(config, channels, database.pool, secrets, reloads);
+    if (config.workers === 1) rolls.begin(async () => logSignal(ROLL_ALONE));
     reloads.begin();
     let admin: Admin | null = null;
     try {
@@ -70,31 +59,35 @@ async function serve(config: ServeConfig, reloads: Reloads, stop: AbortSignal): 
     } finally {
       say('stopping: answering what is in flight');
       admin?.noteStopping();
-      await listener.close(DRAIN_TIMEOUT_MS);
+      isAnswered = await listener.close(DRAIN_TIMEOUT_MS);
       await admin?.close();
     }
   } finally {
     await database.close();
   }
-  say('stopped');
+  say(isAnswered ? 'stopped' : 'stopped: not all that was in flight could be answered');
+  return isAnswered ? 0 : 1;
 }
 
 /** The first process has opened and migrated the database, and stops this one. */
 async function serveAsWorker(
   config: ServeConfig,
   channels: readonly Channel[],
-  reloads: Reloads,
-  stop: AbortSignal,
-): Promise<void> {
-  onReloadAsked(() => reloads.request());
-  const { pool, close } = await joinDatabase(config, stop);
-  const listener = await listen(config, channels, pool, secretsOf(config), reloads);
+  { stop, reloads }: Requests,
+): Promise<number> {
+  const retired = new Promise<void>((resolve) => onDemand('retire', () => resolve()));
+  onDemand('reload', () => reloads.request());
+  const database = await joinDatabase(config, stop);
+  // In a rolling restart this may be a newer otpd than the first process is.
+  await ensureSchema(config, database);
+  const listener = await listen(config, channels, database.pool, secretsOf(config), reloads);
   answerCounts(listener.source);
   reloads.begin();
-  await aborted(stop);
-  await listener.close(DRAIN_TIMEOUT_MS);
-  await close();
-  process.disconnect();
+  await Promise.race([aborted(stop), retired.then(() => listener.retire(RETIRE_TIMEOUT_MS))]);
+  const isAnswered = await listener.close(DRAIN_TIMEOUT_MS);
+  await database.close();
+  await leave({ isAnswered, families: listener.source() });
+  return isAnswered ? 0 : 1;
 }
 
 async function listen(
@@ -103,7 +96,7 @@ async function listen(
   pool: SessionPool,
   secrets: Secrets,
   reloads: Reloads,
-): Promise<Listener & Counting> {
+): Promise<Listener & Counting & Pick<HttpServer, 'retire'>> {
   const { policies, trustedProxies, callers, certificate, delivery: { words } } = config;
   const sweeper = new Sweeper();
   const counting = beginCounting({ pool, sweeper, channels, isTold: config.admin !== null });
@@ -122,38 +115,33 @@ async function listen(
   }
   const { port } = await http.listen(config.port, config.host);
   delivery.start();
-  const close = async (timeoutMs: number): Promise<void> => {
-    await http.close(timeoutMs);
+  const close = async (timeoutMs: number): Promise<boolean> => {
+    const isAnswered = await http.close(timeoutMs);
     await delivery.stop(DELIVERY_TIMEOUT_MS);
+    return isAnswered;
   };
   const failed = new Promise<never>(() => {});
-  return { ...counting, port, failed, isComplete: () => true, close };
+  return { ...counting, port, failed, isComplete: () => true, retire: http.retire, close };
 }
 
-async function listenWithWorkers(count: number, reloads: Reloads): Promise<Listener> {
-  const workers = await startWorkers(count);
-  reloads.handOnTo(workers.reload);
-  // A worker drains by itself within the bound; ending it comes after.
-  return { ...workers, close: (timeoutMs) => workers.stop(timeoutMs + WORKER_GRACE_MS) };
-}
-
-async function migrateDatabase(config: Config, stop: AbortSignal): Promise<void> {
+async function migrateDatabase(config: Config, stop: AbortSignal): Promise<number> {
   const { settings, pool, close } = await joinDatabase(config, stop);
   try {
     await createDatabase(settings);
     const count = await migrate(pool, say);
     say(count === 0 ? 'the database is up to date' : `${count} schema files applied`);
+    return 0;
   } finally {
     await close();
   }
 }
 
-type Command = (environment: Environment, stop: AbortSignal) => Promise<void>;
+type Command = (environment: Environment, stop: AbortSignal) => Promise<number>;
 
 const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ['serve', (environment, stop) => {
-    const reloads = listenForReload(logReload);
-    return serve(readServeConfig(environment), reloads, stop);
+    const requests = { stop, reloads: listenForReload(logSignal), rolls: listenForRoll() };
+    return serve(readServeConfig(environment), requests);
   }],
   ['migrate', (environment, stop) => migrateDatabase(readConfig(environment), stop)],
 ]);
@@ -165,8 +153,7 @@ async function main([name = 'help', ...rest]: readonly string[]): Promise<number
   if (command === undefined) return refuse(`there is no command ${JSON.stringify(name)}`);
   if (rest.length > 0) return refuse(`${name} takes no arguments`);
   try {
-    await command(readEnvironment(), listenForStop());
-    return 0;
+    return await command(readEnvironment(), listenForStop());
   } catch (error) {
     if (error instanceof Stopped) return 0;
     report(error);
@@ -175,3 +162,5 @@ async function main([name = 'help', ...rest]: readonly string[]): Promise<number
 }
 
 process.exitCode = await main(process.argv.slice(2));
+// The channel to the first process would keep it alive.
+if (isWorker()) process.exit();

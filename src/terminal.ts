@@ -1,10 +1,12 @@
 /** What otpd says: to the person who started it, and to the log. */
 import { ConfigError } from './config-reader.ts';
+import { WorkerError } from './crew.ts';
 import { LocalServerError } from './db/local/local-server-error.ts';
 import { SchemaError } from './db/migrate.ts';
 import { Unavailable } from './db/unavailable.ts';
 import type { DeliveryNote } from './otp/delivery/note.ts';
 import type { ReloadNote } from './reload.ts';
+import type { RollNote } from './roll.ts';
 
 /** Prints a line for a person. */
 export function say(line: string): void {
@@ -82,9 +84,9 @@ export function logDelivery({ error, ...note }: DeliveryNote): void {
   process.stderr.write(`${JSON.stringify(error === undefined ? line : { ...line, stack })}\n`);
 }
 
-/** One line on standard error about what was read anew; of a fault, what is wrong. */
-export function logReload(note: ReloadNote): void {
-  if (note.event !== 'reload_failed') {
+/** One line on standard error about what a signal led to; of a fault, what is wrong. */
+export function logSignal(note: ReloadNote | RollNote): void {
+  if (!('error' in note)) {
     process.stderr.write(`${JSON.stringify({ level: 'info', ...note })}\n`);
     return;
   }
@@ -104,7 +106,7 @@ function messageOf(error: unknown): string {
 
 /** Whether the message of an error says to a person what to do. */
 export function isExpected(error: unknown): error is Error {
-  return [ConfigError, LocalServerError, SchemaError, Unavailable].some(
+  return [ConfigError, LocalServerError, SchemaError, Unavailable, WorkerError].some(
     (kind) => error instanceof kind,
   ) || typeof (error as NodeJS.ErrnoException).code === 'string';
 }

@@ -5,8 +5,10 @@ import { createServer as createTlsServer, Server as TlsServer } from 'node:https
 import type { AddressInfo, Socket } from 'node:net';
 import { closingFailure } from './answer.ts';
 import type { Callers } from './api-keys.ts';
+import { close, retire } from './closing.ts';
+import type { Connections } from './closing.ts';
 import { accept, drop, openConnection, part, refuseBytes } from './connection.ts';
-import type { Connection, Fault, ServerState } from './connection.ts';
+import type { Fault, ServerState } from './connection.ts';
 import { watchHandshakes } from './handshakes.ts';
 import { HTTP_LIMITS } from './limits.ts';
 import type { HttpLimits } from './limits.ts';
@@ -33,10 +35,16 @@ export type HttpServer = Readonly<{
   /** Resolves with the port when connections are accepted; rejects when it cannot listen. */
   listen: (port: number, host: string) => Promise<{ port: number }>;
   /**
-   * Stops accepting, answers what is in flight with Connection: close, resolves when the last
-   * socket is gone or, at the bound in milliseconds, has been destroyed.
+   * Stops accepting, and answers what comes on the connections that there are, with
+   * Connection: close. Resolves when the last is gone, at the bound in milliseconds at the latest.
    */
-  close: (timeoutMs: number) => Promise<void>;
+  retire: (timeoutMs: number) => Promise<void>;
+  /**
+   * Stops accepting, answers what is in flight with Connection: close, resolves when the last
+   * socket is gone or, at the bound in milliseconds, has been destroyed: with whether every request
+   * that had come as a whole was answered.
+   */
+  close: (timeoutMs: number) => Promise<boolean>;
   /**
    * Puts another certificate in force for the connections to come, on a server that has one.
    *
@@ -66,7 +74,7 @@ export function createHttpServer(
     onFault: options.onFault,
     requestsMax: limits.requestsMax,
     requests: 0,
-    stopping: false,
+    phase: 'open',
   };
   const server = openServer(limits, options.certificate ?? null);
   server.timeout = limits.stalledTimeoutMs;
@@ -76,6 +84,7 @@ export function createHttpServer(
   const breakOff = isSecure ? watchHandshakes(server) : () => {};
   return {
     listen: (port, host) => listen(server, state, port, host),
+    retire: (timeoutMs) => retire(server, state, timeoutMs),
     close: (timeoutMs) => {
       const closed = close(server, state, connections, timeoutMs);
       breakOff();
@@ -108,8 +117,6 @@ function openServer(limits: HttpLimits, certificate: Certificate | null): Server
     allowHalfOpen: true,
   });
 }
-
-type Connections = Map<Socket, Connection>;
 
 /** Every event of node:http goes to the connection it is about. */
 function listenToEvents(server: Server, state: ServerState): Connections {
@@ -160,23 +167,4 @@ function listen(
       resolve({ port: (server.address() as AddressInfo).port });
     });
   });
-}
-
-async function close(
-  server: Server,
-  state: ServerState,
-  connections: Connections,
-  timeoutMs: number,
-): Promise<void> {
-  state.stopping = true;
-  const closed = new Promise<void>((resolve) => { server.close(() => resolve()); });
-  for (const { socket, newest } of connections.values()) {
-    // node:http closes the connections that are idle, but not those that never said anything.
-    if (newest === null && socket.bytesRead === 0) socket.destroy();
-  }
-  const bound = setTimeout(() => {
-    for (const socket of connections.keys()) socket.destroy();
-  }, timeoutMs);
-  await closed;
-  clearTimeout(bound);
 }
