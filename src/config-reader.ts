@@ -14,6 +14,9 @@ export class ConfigError extends Error {
   }
 }
 
+/** The highest port (RFC 9293, 3.1). */
+export const PORT_MAX = 65_535;
+
 /** Environment variables by name. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -54,8 +57,14 @@ export class Reader {
       return readFileSync(path, 'utf8');
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      this.faults.push(`${name} names a file that cannot be read (${code})`);
+      this.faults.push(`${name} names a file that cannot be read (${code}): ${path}`);
       return undefined;
     }
+  }
+  /** @throws ConfigError naming every fault at once, if there is one */
+  throwFaults(): void {
+    const { faults } = this;
+    if (faults.length === 0) return;
+    throw new ConfigError(['the configuration is at fault:', ...faults].join('\n  '), { faults });
   }
 }

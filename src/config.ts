@@ -3,14 +3,13 @@
  * passed on as a frozen value. Nothing else reads the environment.
  */
 import { existsSync, readFileSync } from 'node:fs';
-import { isIP } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseEnv } from 'node:util';
-import { ConfigError, Reader } from './config-reader.ts';
+import { PORT_MAX, Reader } from './config-reader.ts';
 import type { Environment } from './config-reader.ts';
-import { DATABASE_NAME } from './db/create-database.ts';
+import { readDatabase, readDatabaseName } from './database-settings.ts';
 import type { DatabaseSettings } from './db/session.ts';
 import { readDelivery } from './delivery-settings.ts';
 import type { DeliverySettings } from './delivery-settings.ts';
@@ -24,6 +23,8 @@ import type { Policies } from './otp/policy.ts';
 import { parseSecrets } from './otp/secrets.ts';
 import type { Secrets } from './otp/secrets.ts';
 import { readPolicies } from './policy-settings.ts';
+import { readCertificate } from './tls-settings.ts';
+import type { CertificateFiles } from './tls-settings.ts';
 
 /** Where the private MySQL server lives and is found. */
 export type LocalSettings = Readonly<{
@@ -56,10 +57,13 @@ export type Config = Readonly<{
   secrets: Secrets | null;
 }>;
 
-/** What a process needs that serves, too. */
-export type ServeConfig = Config & Readonly<{ delivery: DeliverySettings; log: LogSettings }>;
-
-const PORT_MAX = 65_535;
+/** What a process needs that answers requests and sends messages, too. */
+export type ServeConfig = Config & Readonly<{
+  /** Null: plain HTTP. */
+  certificate: CertificateFiles | null;
+  delivery: DeliverySettings;
+  log: LogSettings;
+}>;
 
 /** The folder of package.json, beside src/ and beside dist/ alike. */
 export const PROJECT_FOLDER = fileURLToPath(new URL('..', import.meta.url));
@@ -79,22 +83,18 @@ export function readEnvironment(folder: string = PROJECT_FOLDER): Environment {
 export function readConfig(environment: Environment): Config {
   const reader = new Reader(environment);
   const config = readCommon(reader);
-  throwFaults(reader);
+  reader.throwFaults();
   return Object.freeze(config);
 }
 
-/** Like readConfig, with what only a process that serves needs. Takes and throws what that does. */
+/** Like readConfig, with what serving needs beyond that. Takes and throws what that does. */
 export function readServeConfig(environment: Environment): ServeConfig {
   const reader = new Reader(environment);
   const config = readCommon(reader);
+  const certificate = readCertificate(reader);
   const [delivery, log] = [readDelivery(reader), readLog(reader)];
-  throwFaults(reader);
-  return Object.freeze({ ...config, delivery: delivery!, log });
-}
-
-function throwFaults({ faults }: Reader): void {
-  if (faults.length === 0) return;
-  throw new ConfigError(['the configuration is at fault:', ...faults].join('\n  '), { faults });
+  reader.throwFaults();
+  return Object.freeze({ ...config, certificate, delivery: delivery!, log });
 }
 
 function readCommon(reader: Reader): Config {
@@ -122,36 +122,6 @@ function readAdmin(reader: Reader): Config['admin'] {
   const host = reader.text('ADMIN_HOST') ?? '127.0.0.1';
   if (reader.text('ADMIN_PORT') === undefined) return null;
   return Object.freeze({ host, port: reader.whole('ADMIN_PORT', 0, 0, PORT_MAX) });
-}
-
-function readDatabase(reader: Reader, name: string): DatabaseSettings | null {
-  const host = reader.text('DB_HOST') ?? null;
-  const socketPath = reader.text('DB_SOCKET') ?? null;
-  if (host === null && socketPath === null) return null;
-  if (host !== null && socketPath !== null) {
-    reader.faults.push('DB_HOST and DB_SOCKET exclude each other');
-  }
-  const user = reader.text('DB_USER');
-  if (user === undefined) reader.faults.push('DB_USER must be set with DB_HOST or DB_SOCKET');
-  const hasTls = reader.readFile('DB_TLS_CA') !== undefined;
-  // The driver verifies the names of certificates, and not the addresses in them.
-  if (hasTls && host !== null && isIP(host) !== 0) {
-    reader.faults.push('DB_HOST must be a name, not an address, with DB_TLS_CA');
-  }
-  return Object.freeze({
-    host, socketPath, database: name,
-    port: reader.whole('DB_PORT', 3306, 1, PORT_MAX),
-    user: user ?? '',
-    password: reader.raw('DB_PASSWORD') ?? '',
-    tlsCaFile: hasTls ? reader.text('DB_TLS_CA') ?? null : null,
-  });
-}
-
-function readDatabaseName(reader: Reader): string {
-  const name = reader.text('DB_NAME') ?? 'otpd';
-  if (DATABASE_NAME.test(name)) return name;
-  reader.faults.push('DB_NAME must be 1 to 64 letters, digits, _, $ or -');
-  return '';
 }
 
 function readLocal(reader: Reader): LocalSettings {

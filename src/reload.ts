@@ -1,4 +1,5 @@
 /** SIGHUP: what can change while otpd runs is read anew; what is at fault changes nothing. */
+import { OneAtATime } from './one-at-a-time.ts';
 
 /** Reads one thing anew and puts it in force; throws to leave the old one in force. */
 export type Reload = () => void | Promise<void>;
@@ -9,17 +10,12 @@ export type ReloadNote =
   | Readonly<{ event: 'reload_failed'; name: string; error: unknown }>
   | Readonly<{ event: 'nothing_to_reload' }>;
 
-/**
- * What can be read anew, and whoever asks for it. One reload runs at a time; any number of
- * requests that come while one runs lead to one more, for what it has read may be old by then.
- */
+/** What can be read anew, and whoever asks for it. One reload runs at a time. */
 export class Reloads {
   readonly #note: (note: ReloadNote) => void;
   readonly #parts = new Map<string, Reload>();
+  readonly #work = new OneAtATime();
   #handOn: (() => void) | null = null;
-  #hasBegun = false;
-  #isRunning = false;
-  #isWanted = false;
 
   /** @param note is told what became of each part */
   constructor(note: (note: ReloadNote) => void) {
@@ -42,24 +38,12 @@ export class Reloads {
 
   /** All parts are registered: requests are met from now on; those that came before, at once. */
   begin(): void {
-    this.#hasBegun = true;
-    void this.#run();
+    this.#work.begin(() => this.#reloadAll());
   }
 
   /** Asks for a reload of all parts. */
   request(): void {
-    this.#isWanted = true;
-    void this.#run();
-  }
-
-  async #run(): Promise<void> {
-    if (!this.#hasBegun || this.#isRunning) return;
-    this.#isRunning = true;
-    while (this.#isWanted) {
-      this.#isWanted = false;
-      await this.#reloadAll();
-    }
-    this.#isRunning = false;
+    this.#work.request();
   }
 
   async #reloadAll(): Promise<void> {

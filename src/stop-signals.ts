@@ -1,4 +1,5 @@
 /** SIGINT and SIGTERM as one request to stop. */
+import { STOP_TIMEOUT_MS } from './stop-times.ts';
 
 /** npm hands a terminal's Ctrl-C on to a process that has it already: that is one request. */
 const SAME_REQUEST_MS = 1000;
@@ -6,7 +7,8 @@ const SAME_REQUEST_MS = 1000;
 /**
  * Listens for SIGINT and SIGTERM.
  *
- * @returns a signal that is aborted by the first of them; a later one ends the process with 1
+ * @returns a signal that is aborted by the first of them; a later one ends the process with 1, and
+ *   so does the end of the time that a stop may take
  */
 export function listenForStop(): AbortSignal {
   const controller = new AbortController();
@@ -15,6 +17,7 @@ export function listenForStop(): AbortSignal {
     if (mayForce) process.exit(1);
     if (controller.signal.aborted) return;
     setTimeout(() => { mayForce = true; }, SAME_REQUEST_MS).unref();
+    setTimeout(() => process.exit(1), STOP_TIMEOUT_MS).unref();
     controller.abort(new Stopped());
   };
   process.on('SIGINT', onSignal);

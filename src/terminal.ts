@@ -1,5 +1,6 @@
 /** What otpd says to the person who started it, and how a command tells what stands in its way. */
 import { ConfigError } from './config-reader.ts';
+import { WorkerError } from './crew.ts';
 import { LocalServerError } from './db/local/local-server-error.ts';
 import { SchemaError } from './db/migrate.ts';
 import { Unavailable } from './db/unavailable.ts';
@@ -21,11 +22,11 @@ export function isReadByPerson(): boolean {
 
 /** Says where something is. */
 export function sayWhere(what: string, host: string, port: number): void {
-  say(`${what} ${addressOf(host, port)}`);
+  say(`${what} ${addressOf('http', host, port)}`);
 }
 
-function addressOf(host: string, port: number): string {
-  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+function addressOf(scheme: 'http' | 'https', host: string, port: number): string {
+  return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
 type Greeting = Readonly<{
@@ -35,12 +36,14 @@ type Greeting = Readonly<{
   isPrinting: boolean;
   /** Who must send a key; null: nobody. */
   callers: object | null;
+  /** Null: it speaks plain HTTP. */
+  certificate: object | null;
 }>;
 
 /** Says where otpd answers, and, when all codes are printed here, with a line to try it by. */
-export function greet({ host, port, isPrinting, callers }: Greeting): void {
-  const address = addressOf(host, port);
-  sayWhere('otpd answers on', host, port);
+export function greet({ host, port, isPrinting, callers, certificate }: Greeting): void {
+  const address = addressOf(certificate === null ? 'http' : 'https', host, port);
+  say(`otpd answers on ${address}`);
   if (!isPrinting) return;
   const key = callers === null ? '' : '    -H "Authorization: Bearer $KEY" \\\n';
   say(`
@@ -63,7 +66,7 @@ export function messageOf(error: unknown): string {
 
 /** Whether the message of an error says to a person what to do. */
 export function isExpected(error: unknown): error is Error {
-  return [ConfigError, LocalServerError, SchemaError, Unavailable].some(
+  return [ConfigError, LocalServerError, SchemaError, Unavailable, WorkerError].some(
     (kind) => error instanceof kind,
   ) || typeof (error as NodeJS.ErrnoException).code === 'string';
 }

@@ -2,15 +2,14 @@
 import cluster from 'node:cluster';
 import type { Worker } from 'node:cluster';
 import { counter, gauge } from './db/metrics/family.ts';
-import type { Family, Source } from './db/metrics/family.ts';
+import type { Family } from './db/metrics/family.ts';
 import { mergeCounted, withoutGauges } from './db/metrics/merge.ts';
 import type { Counted } from './db/metrics/merge.ts';
+import { demand } from './worker-messages.ts';
+import type { Reply } from './worker-messages.ts';
 
 /** A worker that does not answer by then is shown as it was last. */
 const ANSWER_TIMEOUT_MS = 500;
-
-type Question = Readonly<{ kind: 'count'; number: number }>;
-type Reply = Readonly<{ kind: 'counted'; number: number; families: readonly Family[] }>;
 
 /** The processes that serve, as a scrape sees them. */
 export type WorkersSeen = Readonly<{
@@ -32,49 +31,50 @@ export function workersFamilies({ wanted, listening, silent, deaths }: WorkersSe
   ];
 }
 
-/** Tells the first process what this worker has counted, whenever it asks. */
-export function answerCounts(source: Source): void {
-  process.on('message', (question: Question) => {
-    if (question?.kind !== 'count') return;
-    const reply: Reply = { kind: 'counted', number: question.number, families: source() };
-    // Without a callback a first process that is gone would be an error of this one.
-    process.send?.(reply, undefined, undefined, () => {});
-  });
-}
-
 /** Asks workers, all at once, and adds up what they say. */
 export class WorkerCounts {
-  /** By the number of the worker. */
-  readonly #last = new Map<number, readonly Family[]>();
+  readonly #last = new Map<Worker, readonly Family[]>();
   /** Of those that have ended. */
   #ended: readonly Family[] = [];
   #asked = 0;
 
+  /** Notes what a worker has counted. */
+  note(worker: Worker, families: readonly Family[]): void {
+    this.#last.set(worker, families);
+  }
+
   /** Keeps what a worker that has ended had counted, as far as it is known. */
-  noteEnd(worker: number): void {
+  noteEnd(worker: Worker): void {
     const families = withoutGauges(this.#last.get(worker) ?? []);
     this.#last.delete(worker);
-    this.#ended = mergeCounted([{ worker, families: this.#ended }, { worker, families }]);
+    this.#ended = mergeCounted([{ worker: 0, families: this.#ended }, { worker: 0, families }]);
   }
 
   /**
-   * Asks those that listen.
+   * Asks workers.
    *
+   * @param serving by their numbers
+   * @param retiring those that another has taken the place of: their gauges are not shown
    * @returns what each has counted last, and how many did not answer in time
    */
   async ask(
-    workers: ReadonlyMap<number, Worker>,
+    serving: ReadonlyMap<number, Worker>,
+    retiring: ReadonlySet<Worker>,
   ): Promise<Readonly<{ counted: Counted[]; silent: number }>> {
-    const silent = new Map([...workers].map(([number, worker]) => [worker, number]));
+    const silent = new Set([...serving.values(), ...retiring]);
     this.#asked += 1;
     await this.#hear(silent, this.#asked);
-    const last = [...this.#last].sort(([one], [other]) => one - other)
-      .map(([worker, families]) => ({ worker, families }));
-    return { counted: [...last, { worker: 0, families: this.#ended }], silent: silent.size };
+    const counted = [...serving].sort(([one], [other]) => one - other)
+      .map(([number, worker]) => ({ worker: number, families: this.#last.get(worker) ?? [] }));
+    for (const worker of retiring) {
+      counted.push({ worker: 0, families: withoutGauges(this.#last.get(worker) ?? []) });
+    }
+    counted.push({ worker: 0, families: this.#ended });
+    return { counted, silent: silent.size };
   }
 
   /** Takes those that answer out of the silent ones. */
-  #hear(silent: Map<Worker, number>, number: number): Promise<void> {
+  #hear(silent: Set<Worker>, number: number): Promise<void> {
     return new Promise((resolve) => {
       const end = (): void => {
         clearTimeout(bound);
@@ -82,17 +82,15 @@ export class WorkerCounts {
         resolve();
       };
       const onReply = (worker: Worker, reply: Reply): void => {
-        const who = silent.get(worker);
-        if (who === undefined || reply?.kind !== 'counted' || reply.number !== number) return;
+        if (reply?.kind !== 'counted' || reply.number !== number || !silent.has(worker)) return;
         // One that has ended meanwhile was noted as such.
-        if (!worker.isDead()) this.#last.set(who, reply.families);
+        if (!worker.isDead()) this.note(worker, reply.families);
         silent.delete(worker);
         if (silent.size === 0) end();
       };
       const bound = setTimeout(end, ANSWER_TIMEOUT_MS);
       cluster.on('message', onReply);
-      const question: Question = { kind: 'count', number };
-      for (const worker of silent.keys()) worker.send(question, () => {});
+      for (const worker of silent) demand(worker, { kind: 'count', number });
       if (silent.size === 0) end();
     });
   }

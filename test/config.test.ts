@@ -220,7 +220,9 @@ test('a .env file is read, and the process wins over it', () => {
 
 test('.env.example names every variable, and is itself a right configuration', () => {
   const text = readFileSync(new URL('../.env.example', import.meta.url), 'utf8');
-  const named = ['config.ts', 'delivery-settings.ts', 'log-settings.ts'].flatMap((file) => {
+  const files = ['config.ts', 'database-settings.ts', 'delivery-settings.ts', 'log-settings.ts',
+    'policy-settings.ts', 'tls-settings.ts'];
+  const named = files.flatMap((file) => {
     const source = readFileSync(new URL(`../src/${file}`, import.meta.url), 'utf8');
     return [...source.matchAll(/'([A-Z][A-Z_]+)'/g)].map(([, name]) => name!);
   });

@@ -96,7 +96,7 @@ test('mysql2 is imported by db alone, nodemailer when it is needed, no other pac
   ]);
 });
 
-test('one file wires everything: only main.ts imports from all layers', () => {
+test('one file wires everything: only serve.ts imports from all layers', () => {
   const wiring = SRC.filter((source) => {
     const layers = importsOf(source).map((name) => /^\.\/(http|otp|db)\//.exec(name)?.[1]);
     return new Set(layers.filter((layer) => layer !== undefined)).size === 3

@@ -26,8 +26,11 @@ export type ServerState = Teller & {
   readonly requestsMax: number;
   /** Requests that are waiting or being worked on, over all connections. */
   requests: number;
-  stopping: boolean;
+  phase: Phase;
 };
+
+/** A server that retires or stops takes no connection; one that stops takes no request either. */
+export type Phase = 'open' | 'retiring' | 'stopping';
 
 /** One socket. */
 export type Connection = {
@@ -67,7 +70,7 @@ export function accept(
 ): void {
   if (connection.sealed) return;
   const exchange = openExchange(req, res, state.routes, state);
-  exchange.refused = state.stopping || state.requests >= state.requestsMax
+  exchange.refused = state.phase === 'stopping' || state.requests >= state.requestsMax
     || connection.waiting.length >= PIPELINE_MAX_REQUESTS;
   state.requests += 1;
   connection.newest = exchange;
@@ -169,7 +172,7 @@ function conclude(
 function write(state: ServerState, connection: Connection, exchange: Exchange, answer: Answer) {
   const broken = answer.close || spoilsConnection(exchange);
   const idle = connection.waiting.length === 0 && connection.parting === null;
-  const close = broken || (state.stopping && idle);
+  const close = broken || (state.phase !== 'open' && idle);
   if (close) seal(connection);
   exchange.answered = true;
   respond(exchange.res, answer, exchange.requestId, close);

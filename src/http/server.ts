@@ -1,16 +1,22 @@
 /** The HTTP server: node:http with its limits, and where its events go. */
-import { createServer } from 'node:http';
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { createServer as createPlainServer } from 'node:http';
+import type { IncomingMessage, Server as PlainServer, ServerResponse } from 'node:http';
+import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { closingFailure } from './answer.ts';
 import type { Callers } from './api-keys.ts';
+import { close, retire } from './closing.ts';
+import type { Connections } from './closing.ts';
 import { accept, drop, openConnection, part, refuseBytes } from './connection.ts';
-import type { Connection, Fault, ServerState } from './connection.ts';
+import type { Fault, ServerState } from './connection.ts';
 import type { RequestLog } from './ended.ts';
+import { watchHandshakes } from './handshakes.ts';
 import { HTTP_LIMITS } from './limits.ts';
 import type { HttpLimits } from './limits.ts';
 import type { Routes } from './router.ts';
 import type { ErrorCode } from './status.ts';
+import { PROTOCOLS, secureOptions } from './tls.ts';
+import type { Certificate } from './tls.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
 
 /** What the server serves, and whom it tells of errors. */
@@ -19,6 +25,8 @@ export type HttpOptions = Readonly<{
   trustedProxies: TrustedProxies;
   /** Who may call; null: anybody. */
   callers: Callers | null;
+  /** Without one the server speaks plain HTTP. */
+  certificate?: Certificate | null;
   /** Errors of the listener, and those behind a 500 or 503 when there is no log. */
   onFault: (fault: Fault) => void;
   /** Told of every request that has ended, with the error behind it. */
@@ -30,11 +38,25 @@ export type HttpServer = Readonly<{
   /** Resolves with the port when connections are accepted; rejects when it cannot listen. */
   listen: (port: number, host: string) => Promise<{ port: number }>;
   /**
-   * Stops accepting, answers what is in flight with Connection: close, resolves when the last
-   * socket is gone or, at the bound in milliseconds, has been destroyed.
+   * Stops accepting, and answers what comes on the connections that there are, with
+   * Connection: close. Resolves when the last is gone, at the bound in milliseconds at the latest.
    */
-  close: (timeoutMs: number) => Promise<void>;
+  retire: (timeoutMs: number) => Promise<void>;
+  /**
+   * Stops accepting, answers what is in flight with Connection: close, resolves when the last
+   * socket is gone or, at the bound in milliseconds, has been destroyed: with whether every request
+   * that had come as a whole was answered.
+   */
+  close: (timeoutMs: number) => Promise<boolean>;
+  /**
+   * Puts another certificate in force for the connections to come, on a server that has one.
+   *
+   * @throws Error when it cannot be used; the old one stays in force
+   */
+  setCertificate: (certificate: Certificate) => void;
 }>;
+
+type Server = PlainServer | TlsServer;
 
 /** What the parser's complaints are called; all others are `invalid_request`. */
 const PARSER_FAULTS: ReadonlyMap<string, ErrorCode> = new Map([
@@ -56,9 +78,30 @@ export function createHttpServer(
     log: options.log ?? null,
     requestsMax: limits.requestsMax,
     requests: 0,
-    stopping: false,
+    phase: 'open',
   };
-  const server = createServer({
+  const server = openServer(limits, options.certificate ?? null);
+  server.timeout = limits.stalledTimeoutMs;
+  server.maxConnections = limits.connectionsMax;
+  const connections = listenToEvents(server, state);
+  const isSecure = server instanceof TlsServer;
+  const breakOff = isSecure ? watchHandshakes(server) : () => {};
+  return {
+    listen: (port, host) => listen(server, state, port, host),
+    retire: (timeoutMs) => retire(server, state, timeoutMs),
+    close: (timeoutMs) => {
+      const closed = close(server, state, connections, timeoutMs);
+      breakOff();
+      return closed;
+    },
+    setCertificate: (certificate) => {
+      if (isSecure) server.setSecureContext(secureOptions(certificate));
+    },
+  };
+}
+
+function openServer(limits: HttpLimits, certificate: Certificate | null): Server {
+  const options = {
     headersTimeout: limits.headersTimeoutMs,
     requestTimeout: limits.requestTimeoutMs,
     keepAliveTimeout: limits.keepAliveTimeoutMs,
@@ -66,17 +109,18 @@ export function createHttpServer(
     maxHeaderSize: limits.headersMaxBytes,
     // Host is checked in head.ts, where its answer has our format.
     requireHostHeader: false,
-  });
-  server.timeout = limits.stalledTimeoutMs;
-  server.maxConnections = limits.connectionsMax;
-  const connections = listenToEvents(server, state);
-  return {
-    listen: (port, host) => listen(server, state, port, host),
-    close: (timeoutMs) => close(server, state, connections, timeoutMs),
   };
+  if (certificate === null) return createPlainServer(options);
+  return createTlsServer({
+    ...options,
+    ...secureOptions(certificate),
+    ALPNProtocols: [...PROTOCOLS],
+    // The time of a client that never sends a header section.
+    handshakeTimeout: limits.headersTimeoutMs,
+    // As node:http has it: who has sent all may close that side and wait for the answer.
+    allowHalfOpen: true,
+  });
 }
-
-type Connections = Map<Socket, Connection>;
 
 /** Every event of node:http goes to the connection it is about. */
 function listenToEvents(server: Server, state: ServerState): Connections {
@@ -85,7 +129,9 @@ function listenToEvents(server: Server, state: ServerState): Connections {
     const connection = connections.get(req.socket);
     if (connection !== undefined) accept(state, connection, req, res);
   };
-  server.on('connection', (socket: Socket) => {
+  const isSecure = server instanceof TlsServer;
+  // Plain requests on the port of TLS never get so far: they end as the handshake fails.
+  server.on(isSecure ? 'secureConnection' : 'connection', (socket: Socket) => {
     const connection = openConnection(socket);
     connections.set(socket, connection);
     socket.once('close', () => {
@@ -125,23 +171,4 @@ function listen(
       resolve({ port: (server.address() as AddressInfo).port });
     });
   });
-}
-
-async function close(
-  server: Server,
-  state: ServerState,
-  connections: Connections,
-  timeoutMs: number,
-): Promise<void> {
-  state.stopping = true;
-  const closed = new Promise<void>((resolve) => { server.close(() => resolve()); });
-  for (const { socket, newest } of connections.values()) {
-    // node:http closes the connections that are idle, but not those that never said anything.
-    if (newest === null && socket.bytesRead === 0) socket.destroy();
-  }
-  const bound = setTimeout(() => {
-    for (const socket of connections.keys()) socket.destroy();
-  }, timeoutMs);
-  await closed;
-  clearTimeout(bound);
 }

@@ -31,8 +31,8 @@ function der(tag: number, ...parts: readonly (Buffer | string)[]): Buffer {
   return Buffer.concat([Buffer.from([tag, ...length]), content]);
 }
 
-/** Makes a certificate for one IPv4 address, in force from 2020 to 2099. */
-export function createCertificate(address: string): Certificate {
+/** Makes a certificate for one IPv4 address, in force from 2020 to 2099; serial: 2 hex digits. */
+export function createCertificate(address: string, serial = '01'): Certificate {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const algorithm = der(SEQUENCE, der(OBJECT, ECDSA_WITH_SHA256));
   const attribute = der(SEQUENCE, der(OBJECT, COMMON_NAME), der(UTF8_STRING, Buffer.from('sink')));
@@ -41,7 +41,7 @@ export function createCertificate(address: string): Certificate {
     der(GENERALIZED_TIME, Buffer.from('20991231235959Z')));
   const names = der(SEQUENCE, der(IP_ADDRESS, Buffer.from(address.split('.').map(Number))));
   const extension = der(SEQUENCE, der(OBJECT, SUBJECT_ALT_NAME), der(OCTET_STRING, names));
-  const signed = der(SEQUENCE, der(VERSION, der(INTEGER, '02')), der(INTEGER, '01'), algorithm,
+  const signed = der(SEQUENCE, der(VERSION, der(INTEGER, '02')), der(INTEGER, serial), algorithm,
     name, validity, name, publicKey.export({ type: 'spki', format: 'der' }),
     der(EXTENSIONS, der(SEQUENCE, extension)));
   const signature = sign('sha256', signed, privateKey);

@@ -57,7 +57,7 @@ export async function startOtpd(
     return code as number | null;
   });
   const portBehind = (words: string) =>
-    Number(new RegExp(`${words} on http://127\\.0\\.0\\.1:(\\d+)`).exec(output)?.[1] ?? 0);
+    Number(new RegExp(`${words} on https?://127\\.0\\.0\\.1:(\\d+)`).exec(output)?.[1] ?? 0);
   await eventually('otpd answers', () => {
     if (child.exitCode !== null) throw new Error(output);
     return portBehind('otpd answers') > 0;

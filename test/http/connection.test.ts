@@ -179,13 +179,13 @@ test('HTTP/1.0 and Connection: close are closed after the answer', async () => {
 
 test('a client that goes away before its body is complete: nothing runs', async () => {
   const { port, issues } = await startServer();
-  const leave = ['destroy', 'resetAndDestroy', 'end'] as const;
+  const leave = ['destroy', 'reset', 'end'] as const;
   for (const bytes of ['POST /otp', UNFINISHED.slice(0, 40), UNFINISHED]) {
     for (const way of leave) {
       const client = await openClient(port);
       client.send(bytes);
       await new Promise((resolve) => { client.socket.write('', resolve); });
-      client.socket[way]();
+      client[way]();
       await client.ended();
       client.destroy();
     }
@@ -198,13 +198,13 @@ test('a client that goes away before its body is complete: nothing runs', async 
 });
 
 test('a client that goes away while its request runs: once, no answer, no fault', async () => {
-  for (const way of ['destroy', 'resetAndDestroy'] as const) {
+  for (const way of ['destroy', 'reset'] as const) {
     const start = gate<IssueOutcome>();
     const { port, issues, faults, http } = await startServer({ issue: () => start.promise });
     const client = await openClient(port);
     client.send(numbered(5));
     await eventually('it runs', () => issues.length === 1);
-    client.socket[way]();
+    client[way]();
     const other = await openClient(port);
     other.send(post('/otp/verify', VERIFY));
     assert.is((await other.answer()).status, 200);
@@ -243,7 +243,7 @@ test('requests of clients that went away are not counted any more', async () => 
     client.send(bytes);
     if (bytes === waiting) await client.answer();
     else await eventually('it runs', () => issues.length > before);
-    client.socket.resetAndDestroy();
+    client.reset();
     // Whatever its answer, it comes after the server has seen the reset.
     await exchange(port, post('/otp/none', ''));
     await exchange(port, post('/otp/none', ''));
@@ -287,7 +287,7 @@ test('a client that goes away with unread answers', async () => {
   const client = await openClient(port);
   client.send(numbered(15));
   await eventually('some run', () => issues.length > 0);
-  client.socket.resetAndDestroy();
+  client.reset();
   const other = await openClient(port);
   other.send(numbered(1));
   assert.is((await other.answer()).status, 201);

@@ -13,6 +13,7 @@ import { createRoutes } from '../../src/http/router.ts';
 import { createHttpServer } from '../../src/http/server.ts';
 import type { HttpServer } from '../../src/http/server.ts';
 import { parseTrustedProxies } from '../../src/http/trusted-proxies.ts';
+import { certificateInUse } from './transport.ts';
 
 export const LIMITS: Limits = {
   user: { quota: 3, remaining: 2, resetSeconds: 900 },
@@ -86,6 +87,7 @@ export async function startServer(options: FakeOptions = {}): Promise<FakeServer
     routes: createRoutes(service, options.policies ?? createPolicies(), options.meters),
     trustedProxies: parseTrustedProxies(options.trustedProxies ?? '').proxies,
     callers: options.apiKeys === undefined ? null : parseApiKeys(options.apiKeys).callers,
+    certificate: certificateInUse(),
     onFault: (fault) => { faults.push(fault); },
   }, { ...HTTP_LIMITS, ...options.limits });
   started.push(http);

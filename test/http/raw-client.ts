@@ -1,6 +1,6 @@
 /** A client that sends bytes as they are and reads answers one by one, to test the wire. */
-import { connect } from 'node:net';
 import type { Socket } from 'node:net';
+import { connectTo } from './transport.ts';
 
 /** One answer as it came over the wire. */
 export type RawAnswer = Readonly<{
@@ -20,7 +20,11 @@ export type RawClient = Readonly<{
   ended: () => Promise<string>;
   /** Resolves with the code of the error, or '', when the connection is gone. */
   gone: () => Promise<string>;
+  /** Says that nothing more will be sent. */
+  end: () => void;
   destroy: () => void;
+  /** Ends the connection with a reset. */
+  reset: () => void;
 }>;
 
 /** No answer of a test takes longer, unless it says so. */
@@ -35,7 +39,7 @@ export async function openClient(
   port: number,
   boundMs = ANSWER_TIMEOUT_MS,
 ): Promise<RawClient> {
-  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  const { socket, connected, reset } = connectTo(port);
   let text = '';
   let over = false;
   let closed = false;
@@ -48,7 +52,8 @@ export async function openClient(
   on('end', () => { over = true; });
   on('close', () => { over = true; closed = true; });
   socket.on('error', (cause: NodeJS.ErrnoException) => { error = cause.code ?? ''; });
-  await new Promise((resolve) => { socket.once('connect', resolve); });
+  // A server that has no room closes a connection before TLS begins on it.
+  await new Promise((resolve) => { socket.once(connected, resolve).once('close', resolve); });
 
   /** Waits until `take` gives something, with a bound. */
   const until = async <T>(what: string, take: () => T | null): Promise<T> => {
@@ -89,7 +94,9 @@ export async function openClient(
     answer: (options = {}) => until('answer', () => takeAnswer(options.noBody ?? false)),
     ended: () => until('end', () => (over ? text : null)),
     gone: () => until('close', () => (closed ? error : null)),
+    end: () => { socket.end(); },
     destroy: () => { socket.destroy(); },
+    reset,
   };
 }
 

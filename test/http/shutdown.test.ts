@@ -89,11 +89,62 @@ test('close is over at its bound, whatever hangs', async () => {
   tunnel.send('CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n');
   assert.is((await tunnel.answer()).status, 405);
   await eventually('it runs', () => issues.length === 1);
-  await http.close(50);
+  const partial = await openClient(port);
+  partial.send(REQUEST.slice(0, -1));
+  assert.is(await http.close(50), false);
   assert.is(await client.ended(), '');
+  assert.is(await partial.ended(), '');
   never.open(ISSUED);
-  client.destroy();
-  tunnel.destroy();
+  for (const each of [client, tunnel, partial]) each.destroy();
+});
+
+test('what was not sent as a whole need not be answered', async () => {
+  const { http, port } = await startServer();
+  const partial = await openClient(port);
+  partial.send(REQUEST.slice(0, -1));
+  const probe = await openClient(port);
+  probe.send(post('/', ''));
+  await probe.answer();
+  assert.is(await http.close(50), true);
+  for (const each of [partial, probe]) each.destroy();
+});
+
+test('retiring serves the connections that there are, and each learns that it ends', async () => {
+  const { http, port, issues } = await startServer();
+  const idle = await openClient(port);
+  idle.send(REQUEST);
+  assert.is((await idle.answer()).headers.get('connection'), 'keep-alive');
+  const silent = await openClient(port);
+  const partial = await openClient(port);
+  partial.send(REQUEST.slice(0, 30));
+  const retired = http.retire(5000);
+  assert.is(await knock(port), 'ECONNREFUSED');
+  partial.send(REQUEST.slice(30));
+  idle.send(REQUEST);
+  silent.send(REQUEST);
+  for (const client of [idle, silent, partial]) {
+    const got = await client.answer();
+    assert.is(`${got.status} ${got.headers.get('connection')}`, '201 close');
+    assert.is(await client.ended(), '');
+    client.destroy();
+  }
+  await retired;
+  assert.is(issues.length, 4);
+  assert.is(await http.close(5000), true);
+});
+
+test('retiring is over at its bound; who is silent then is closed', async () => {
+  const { http, port } = await startServer();
+  const idle = await openClient(port);
+  idle.send(REQUEST);
+  assert.is((await idle.answer()).status, 201);
+  const silent = await openClient(port);
+  await http.retire(50);
+  const closed = http.close(5000);
+  assert.is(await idle.ended(), '');
+  assert.is(await silent.ended(), '');
+  for (const client of [idle, silent]) client.destroy();
+  assert.is(await closed, true);
 });
 
 test('a port that is taken rejects, and names the error by its code', async () => {

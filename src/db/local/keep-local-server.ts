@@ -1,4 +1,5 @@
 /** Keeps the private MySQL server running: starts it again when it dies under us. */
+import { CrashLoop } from './crash-loop.ts';
 import { startLocalServer } from './launch.ts';
 import type { LocalServerOptions } from './launch.ts';
 import { LocalServerError } from './local-server-error.ts';
@@ -11,9 +12,7 @@ export type KeptServer = Readonly<{
   stop: () => Promise<void>;
 }>;
 
-/** More deaths than this within a minute are a crash loop, which must not be hidden. */
-const RESTARTS_MAX = 5;
-const CALM_MS = 60_000;
+const DEATHS_MAX = 5;
 
 const CRASH_LOOP = ['The private MySQL keeps ending by itself.', 'Its log, mysqld.log, says why.'];
 
@@ -25,15 +24,13 @@ export async function keepLocalServer(options: LocalServerOptions): Promise<Kept
   const stopping = new AbortController();
   let current = startLocalServer(options);
   const { socketPath } = await current;
-  let restarts = 0;
+  const crashes = new CrashLoop(DEATHS_MAX);
 
   const keep = async (): Promise<never> => {
     for (;;) {
       await (await current).exited;
       if (stopping.signal.aborted) return new Promise<never>(() => {});
-      restarts += 1;
-      if (restarts > RESTARTS_MAX) throw new LocalServerError(CRASH_LOOP);
-      setTimeout(() => { restarts -= 1; }, CALM_MS).unref();
+      if (crashes.noteDeath()) throw new LocalServerError(CRASH_LOOP);
       options.say('MySQL ended by itself; starting it again.');
       current = startLocalServer({ ...options, signal: stopping.signal });
     }

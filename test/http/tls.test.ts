@@ -1,0 +1,129 @@
+/** What TLS adds to a connection: a handshake with bounds, a lowest version, a certificate. */
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { once } from 'node:events';
+import type { TLSSocket } from 'node:tls';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { createHttpMeters } from '../../src/http/meters.ts';
+import { createCertificate } from '../harness/certificate.ts';
+import { timed } from '../harness/waiting.ts';
+import { startServer, stopServers } from './fake-service.ts';
+import { openClient, post } from './raw-client.ts';
+import { connectTo, speakTls } from './transport.ts';
+
+const REQUEST = post('/otp/request', '{"user_id":"u","purpose":"p"}');
+const SHORT = { headersTimeoutMs: 200, checkIntervalMs: 20 };
+
+speakTls();
+
+/** A connection without TLS, once it is there. */
+async function openPlain(port: number): Promise<Socket> {
+  const socket = connect({ port, host: '127.0.0.1' });
+  socket.on('error', () => {});
+  await once(socket, 'connect');
+  return socket;
+}
+
+/** How a handshake ends: with its version, its protocol, or the code of its error. */
+async function shake(port: number, options: Parameters<typeof connectTo>[1]): Promise<string> {
+  const { socket, connected } = connectTo(port, options);
+  return new Promise((resolve) => {
+    socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''));
+    socket.once(connected, () => {
+      const { alpnProtocol } = socket as TLSSocket;
+      resolve(`${(socket as TLSSocket).getProtocol()} ${alpnProtocol}`);
+      socket.destroy();
+    });
+  });
+}
+
+test('TLS 1.2 and 1.3, nothing older; HTTP/1.1, nothing newer', async () => {
+  const { port } = await startServer();
+  assert.is(await shake(port, {}), 'TLSv1.3 false');
+  assert.is(await shake(port, { maxVersion: 'TLSv1.2' }), 'TLSv1.2 false');
+  const both = ['h2', 'http/1.1'];
+  assert.is(await shake(port, { ALPNProtocols: both }), 'TLSv1.3 http/1.1');
+  assert.match(await shake(port, { ALPNProtocols: ['h2'] }), /NO_APPLICATION_PROTOCOL/);
+  // At security level 0 this client offers what the server must refuse.
+  const old = { minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'ALL:@SECLEVEL=0' } as const;
+  assert.match(await shake(port, old), /PROTOCOL_VERSION/);
+});
+
+test('a client that never shakes hands is closed when one without a request would be', async () => {
+  const { port } = await startServer({ limits: SHORT });
+  const silent = await openPlain(port);
+  const slow = await openPlain(port);
+  // The beginning of a handshake record (RFC 8446, 5.1), byte by byte.
+  const hello = Buffer.from([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3, ...Buffer.alloc(500)]);
+  let at = 0;
+  const drip = setInterval(() => {
+    if (!slow.destroyed) slow.write(hello.subarray(at, at += 1));
+  }, 10);
+  const { ms } = await timed(() => Promise.all([once(silent, 'close'), once(slow, 'close')]));
+  clearInterval(drip);
+  assert.ok(ms < 1000, `${ms} ms`);
+});
+
+test('plain HTTP on the port of TLS is closed unanswered and counted nowhere', async () => {
+  const meters = createHttpMeters(() => 0);
+  const { port, issues, faults } = await startServer({ meters });
+  const plain = await openPlain(port);
+  let answer = '';
+  plain.on('data', (chunk: Buffer) => { answer += chunk.toString('latin1'); });
+  plain.write(REQUEST);
+  await once(plain, 'close');
+  assert.is(answer, '');
+  assert.equal([issues, faults], [[], []]);
+  assert.ok(Object.values(meters.other.answers).every((count) => count === 0));
+});
+
+test('a handshake that is under way does not hold up the end', async () => {
+  const { port, http } = await startServer();
+  const silent = await openPlain(port);
+  const begun = await openPlain(port);
+  begun.write(Buffer.from([22, 3, 1]));
+  const client = await openClient(port);
+  client.send(REQUEST);
+  assert.is((await client.answer()).status, 201);
+  client.destroy();
+  const gone = Promise.all([once(silent, 'close'), once(begun, 'close')]);
+  const { ms } = await timed(() => http.close(5000));
+  assert.ok(ms < 1000, `${ms} ms`);
+  await gone;
+});
+
+test('handshakes count as connections, and make room when they end', async () => {
+  const { port } = await startServer({ limits: { ...SHORT, connectionsMax: 1 } });
+  const silent = await openPlain(port);
+  const refused = await openClient(port);
+  assert.is(await refused.ended(), '');
+  await once(silent, 'close');
+  const client = await openClient(port);
+  client.send(REQUEST);
+  assert.is((await client.answer()).status, 201);
+  client.destroy();
+});
+
+test('another certificate is for new connections; one that cannot be used changes nothing',
+  async () => {
+    const { port, http } = await startServer();
+    const serialOf = ({ socket }: { socket: Socket }): string =>
+      (socket as TLSSocket).getPeerCertificate().serialNumber;
+    const old = await openClient(port);
+    const next = createCertificate('127.0.0.1', '0b');
+    http.setCertificate(next);
+    const { socket, connected } = connectTo(port, { ca: next.cert });
+    await once(socket, connected);
+    assert.equal([serialOf(old), serialOf({ socket })], ['01', '0B']);
+    old.send(REQUEST);
+    assert.is((await old.answer()).status, 201);
+    assert.throws(() => http.setCertificate({ ...next, cert: 'none' }));
+    const { socket: again } = connectTo(port, { ca: next.cert });
+    await once(again, connected);
+    assert.is(serialOf({ socket: again }), '0B');
+    for (const each of [old, socket, again]) each.destroy();
+  });
+
+test.after(stopServers);
+test.run();

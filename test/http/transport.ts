@@ -1,0 +1,39 @@
+/** What the tests of this folder speak: plain HTTP, or TLS once speakTls has been called. */
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { connect as connectSecurely } from 'node:tls';
+import type { ConnectionOptions } from 'node:tls';
+import { createCertificate } from '../harness/certificate.ts';
+import type { Certificate } from '../harness/certificate.ts';
+
+const HOST = '127.0.0.1';
+
+let certificate: Certificate | null = null;
+
+/** From now on servers have a certificate, and clients trust it. */
+export function speakTls(): void {
+  certificate = createCertificate(HOST);
+}
+
+/** That of the servers; null while they speak plain HTTP. */
+export function certificateInUse(): Certificate | null {
+  return certificate;
+}
+
+/** A connection that begins. */
+export type Beginning = Readonly<{
+  socket: Socket;
+  /** The event after which bytes can be sent. */
+  connected: 'connect' | 'secureConnect';
+  /** Ends it with a reset. */
+  reset: () => void;
+}>;
+
+/** Begins a connection to a server on this machine. */
+export function connectTo(port: number, options: ConnectionOptions = {}): Beginning {
+  const plain = connect({ port, host: HOST, allowHalfOpen: true });
+  const reset = (): void => { plain.resetAndDestroy(); };
+  if (certificate === null) return { socket: plain, connected: 'connect', reset };
+  const socket = connectSecurely({ socket: plain, host: HOST, ca: certificate.cert, ...options });
+  return { socket, connected: 'secureConnect', reset };
+}
