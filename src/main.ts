@@ -39,10 +39,10 @@ const DRAIN_TIMEOUT_MS = 10_000;
 const DELIVERY_TIMEOUT_MS = 9000;
 
 /** And what is left of the log, this long. */
-const LOG_TIMEOUT_MS = 500;
+const LOG_TIMEOUT_MS = 2000;
 
 /** A worker that has drained still closes its connections to the database. */
-const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + 2000;
+const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + LOG_TIMEOUT_MS + 2000;
 
 /** What answers requests: a listener of this process, or workers with one each. */
 type Listener = Readonly<{
