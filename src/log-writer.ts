@@ -171,25 +171,18 @@ export class LogWriter {
   /** The process ends in this turn: writes what was not begun. A reader who is stuck gets none. */
   #writeLast(): void {
     if (this.#state !== 'due') return;
-    while (this.#take()) {
-      try {
-        const count = writeSync(this.#fd, this.#chunk!);
-        this.#chunk = count < this.#chunk!.length ? this.#chunk!.subarray(count) : null;
-      } catch {
-        return;
-      }
-    }
+    let isFlowing = true;
+    while (isFlowing && this.#take()) isFlowing = this.#writeNow();
   }
 }
-
-type Handle = Readonly<{ setBlocking?: (isBlocking: boolean) => number }>;
 
 /**
  * Makes a socket non-blocking: a thread that waits for a reader who is stuck would hold up the end
  * of the process. Once is not enough: workers share it, and each that starts or ends resets it.
  */
 function keepFromBlocking(): void {
-  (process.stderr as unknown as { _handle?: Handle })._handle?.setBlocking?.(false);
+  type Handle = { _handle?: { setBlocking?: (isBlocking: boolean) => number } };
+  (process.stderr as Handle)._handle?.setBlocking?.(false);
 }
 
 /** Opens a pipe anew; null where that cannot be done. */

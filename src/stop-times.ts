@@ -7,10 +7,10 @@ export const DRAIN_TIMEOUT_MS = 10_000;
 export const DELIVERY_TIMEOUT_MS = 9000;
 
 /** And what is left of the log, this long. */
-export const LOG_TIMEOUT_MS = 500;
+export const LOG_TIMEOUT_MS = 1000;
 
 /** A worker that has drained still closes its connections to the database. */
-export const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + 2000;
+export const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + LOG_TIMEOUT_MS + 2000;
 
 /** So long a worker that is replaced serves the connections that it has: longer than idle ones. */
 export const RETIRE_TIMEOUT_MS = 10_000;
