@@ -102,7 +102,7 @@ test('one file wires everything: only serve.ts imports from all layers', () => {
     return new Set(layers.filter((layer) => layer !== undefined)).size === 3
       && source.code.includes('createOtpService(');
   });
-  assert.equal(wiring.map(({ path }) => path), ['src/main.ts']);
+  assert.equal(wiring.map(({ path }) => path), ['src/serve.ts']);
 });
 
 test('one function writes responses', () => {
