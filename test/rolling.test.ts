@@ -1,11 +1,15 @@
 /** A rolling restart under load: every request is answered, and what was counted stays counted. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { newCallers } from './harness/callers.ts';
 import { parseExposition, valueOf } from './harness/exposition.ts';
 import { childrenOf, startOtpd } from './harness/otpd.ts';
 import type { Otpd } from './harness/otpd.ts';
@@ -202,6 +206,59 @@ test('new workers read their files anew; one that does not come up ends the roll
     assert.match(await limitOf(otpd, 'd'), '"user";q=3');
   });
 });
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+
+/** A copy of the project, to be changed while it runs. */
+function copyProject(): string {
+  const copy = join(folder, 'otpd');
+  for (const name of ['src', 'schema', 'messages', 'package.json']) {
+    cpSync(join(ROOT, name), join(copy, name), { recursive: true });
+  }
+  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
+  return copy;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+test('new workers run the new code and the new .env, and must listen where the others do',
+  async () => {
+    const copy = copyProject();
+    const port = await freePort();
+    const set = (lines: string): void => writeFileSync(join(copy, '.env'), lines);
+    set(`PORT=${port}\n`);
+    const otpd = await startOtpd({ DATA_FOLDER: join(folder, 'data'), WORKERS: '2',
+      PORT: undefined }, { folder: copy });
+    try {
+      assert.is(otpd.port, port);
+      const before = await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: 'close' } });
+      assert.is(before.headers.get('cache-control'), 'no-store');
+      const file = join(copy, 'src/http/respond.ts');
+      writeFileSync(file, readFileSync(file, 'utf8').replace('no-store', 'no-store, private'));
+      const { apiKeys } = newCallers(['app1']);
+      set(`PORT=${port}\nAPI_KEYS=${apiKeys}\n`);
+      otpd.signal('SIGUSR2');
+      await hasRolled(otpd, 1);
+      const after = await fetch(`http://127.0.0.1:${port}/otp/verify`, { method: 'POST' });
+      assert.is(after.headers.get('cache-control'), 'no-store, private');
+      assert.is(after.status, 401);
+      set(`PORT=${await freePort()}\n`);
+      otpd.signal('SIGUSR2');
+      await eventually('it fails', () => countOf(otpd, '"event":"roll_failed"') === 1, ROLL_MAX_MS);
+      assert.match(otpd.output(), 'a worker listens on another HOST or PORT than the others');
+      assert.is(workersOf(otpd).length, 2);
+    } finally {
+      otpd.stop();
+    }
+    assert.is(await otpd.ended, 0);
+  });
 
 test('with one process SIGUSR2 says what it needs, and changes nothing', async () => {
   await withOtpd({}, async (otpd) => {

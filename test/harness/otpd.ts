@@ -33,18 +33,24 @@ const SHELL = { PATH: process.env.PATH, HOME: process.env.HOME, MYSQLD: process.
 /** The message with the code is for the user; all else must hold no code. */
 const MESSAGE_LINE = /^message to (.*): (\d+) is your code for .*\n/gm;
 
-/**
- * Starts one and waits until it answers.
- *
- * @param before a command that runs the command after it in its own place, such as env
- */
+/** Where and by what one is started. */
+export type StartOptions = Readonly<{
+  /** A program, with its parameters, that starts it. */
+  under?: readonly string[];
+  /** The project, or a copy of it. */
+  folder?: string;
+}>;
+
+/** Starts one and waits until it answers. */
 export async function startOtpd(
   environment: object,
-  before: readonly string[] = [],
+  { under = [], folder = ROOT }: StartOptions = {},
 ): Promise<Otpd> {
-  const command = [...before, process.execPath, '--import', 'tsx', 'src/main.ts', 'serve'];
-  const child = spawn(command[0]!, command.slice(1), {
-    cwd: ROOT, env: { ...SHELL, PORT: '0', ADMIN_PORT: '0', ...environment } as NodeJS.ProcessEnv,
+  const [program = '', ...parameters] = [...under, process.execPath, '--import', 'tsx',
+    'src/main.ts', 'serve'];
+  const child = spawn(program, parameters, {
+    cwd: folder,
+    env: { ...SHELL, PORT: '0', ADMIN_PORT: '0', ...environment } as NodeJS.ProcessEnv,
   });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {

@@ -91,7 +91,7 @@ test.before(async () => {
     DB_NAME: database.settings.database, DB_CONNECTIONS: String(SESSIONS_MAX),
     OTP_SECRETS: newSecretsText(), TRUSTED_PROXIES: '127.0.0.0/8',
     ...(isMounting ? {} : { NODE_OPTIONS: lookup }),
-  }, isMounting ? withFileInPlace('/etc/hosts', hosts) : []);
+  }, isMounting ? { under: withFileInPlace('/etc/hosts', hosts) } : {});
 });
 test.after(async () => {
   closeClient();

@@ -1,0 +1,151 @@
+/** How otpd ends when it is asked to: real processes, signals, clients, and a provider. */
+import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { runCommand, variablesFor } from './harness/command.ts';
+import { newDatabaseName } from './harness/database.ts';
+import { hang, startHttpSink } from './harness/http-sink.ts';
+import { childrenOf, startOtpd } from './harness/otpd.ts';
+import type { Otpd } from './harness/otpd.ts';
+import { noteCode } from './harness/trail.ts';
+import { eventually, timed } from './harness/waiting.ts';
+import { openClient, post } from './http/raw-client.ts';
+
+/** Of the 30 s that supervisors give. */
+const STOP_MAX_MS = 25_000;
+
+const GUESS = post('/otp/verify', '{"user_id":"u","purpose":"p","code":"123456"}');
+
+const variables = variablesFor(newDatabaseName());
+
+test.before(async () => {
+  assert.is((await runCommand(['migrate'], variables)).status, 0);
+});
+
+/** Asks whether otpd is ready; '' when it does not listen. */
+async function readiness({ adminPort }: Otpd): Promise<string> {
+  try {
+    const answer = await fetch(`http://127.0.0.1:${adminPort}/readyz`);
+    return `${answer.status} ${await answer.text()}`;
+  } catch {
+    return '';
+  }
+}
+
+const STOPPING = '503 {"error":"not_ready","failed":["stopping"]}';
+
+for (const WORKERS of ['1', '2']) {
+  test(`not ready at once, in-flight answered, Connection: close, WORKERS=${WORKERS}`, async () => {
+    const otpd = await startOtpd({ ...variables, WORKERS });
+    const client = await openClient(otpd.port);
+    client.send(GUESS.slice(0, -1));
+    const probe = await openClient(otpd.port);
+    probe.send(GUESS);
+    assert.is((await probe.answer()).status, 404);
+    assert.is(await readiness(otpd), '200 {"status":"ready"}');
+    otpd.stop();
+    assert.is(await probe.ended(), '');
+    assert.is(await readiness(otpd), STOPPING);
+    client.send(GUESS.slice(-1));
+    const answer = await client.answer();
+    assert.is(`${answer.status} ${answer.headers.get('connection')}`, '404 close');
+    for (const each of [client, probe]) each.destroy();
+    assert.is(await otpd.ended, 0);
+    assert.match(otpd.output(), /stopped\n$/);
+  });
+}
+
+test('an idle connection, half a request and a hanging delivery: exit 0 in time', async () => {
+  const sink = await startHttpSink({ behaviour: hang });
+  const otpd = await startOtpd({ ...variables, DELIVERY: 'webhook', WEBHOOK_URL: sink.url,
+    WEBHOOK_SECRETS: `whsec_${randomBytes(32).toString('base64')}` });
+  const idle = await openClient(otpd.port);
+  idle.send(post('/otp/request', '{"user_id":"U1","purpose":"login"}'));
+  assert.is((await idle.answer()).status, 201);
+  const [sent] = await sink.waitFor(1);
+  noteCode((JSON.parse(sent!.body) as { data: { code: string } }).data.code);
+  const partial = await openClient(otpd.port);
+  partial.send(GUESS.slice(0, 30));
+  otpd.stop();
+  const { ms, result } = await timed(() => otpd.ended);
+  assert.is(result, 0);
+  assert.ok(ms < STOP_MAX_MS, `${ms} ms`);
+  for (const each of [idle, partial]) each.destroy();
+  await sink.close();
+});
+
+test('a second signal ends it at once, with 1', async () => {
+  const otpd = await startOtpd(variables);
+  const client = await openClient(otpd.port);
+  client.send(GUESS.slice(0, -1));
+  let code: number | null | undefined;
+  void otpd.ended.then((ended) => { code = ended; });
+  const { ms } = await timed(() => eventually('it has ended', () => {
+    otpd.stop();
+    return code !== undefined;
+  }));
+  assert.is(code, 1);
+  assert.ok(ms < 5000, `${ms} ms`);
+  client.destroy();
+});
+
+test('a worker that cannot end is ended: exit 1, in time', async () => {
+  const otpd = await startOtpd({ ...variables, WORKERS: '2' });
+  const [id] = childrenOf(otpd.processId, 'main.ts');
+  process.kill(id!, 'SIGSTOP');
+  otpd.stop();
+  const { ms, result } = await timed(() => otpd.ended);
+  assert.is(result, 1);
+  assert.ok(ms < STOP_MAX_MS, `${ms} ms`);
+  assert.match(otpd.output(), /stopped: not all that was in flight could be answered\n$/);
+});
+
+test('workers that keep ending: exit 1, with what is the matter', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-stopping-'));
+  const policy = join(folder, 'policy.json');
+  writeFileSync(policy, '{}');
+  const otpd = await startOtpd({ ...variables, WORKERS: '2', POLICY_FILE: policy });
+  writeFileSync(policy, '{');
+  process.kill(childrenOf(otpd.processId, 'main.ts')[0]!, 'SIGKILL');
+  assert.is(await otpd.ended, 1);
+  assert.is(otpd.output().split('is not JSON').length - 1, 10);
+  assert.match(otpd.output(), /otpd: the workers keep ending by themselves\n$/);
+  rmSync(folder, { recursive: true });
+});
+
+const NAMESPACE = ['unshare', '--pid', '--fork', '--mount-proc'];
+
+/** What a process is doing, as proc(5) has it: Z is one that has ended and was not waited for. */
+function stateOf(processId: number): string {
+  return /\) (\w)/.exec(readFileSync(`/proc/${processId}/stat`, 'utf8'))![1]!;
+}
+
+test('as process 1 of a container: signals are heeded, and workers that end are waited for',
+  async () => {
+    // A name space of its own needs rights that not every machine gives.
+    if (spawnSync(NAMESPACE[0]!, [...NAMESPACE.slice(1), 'true']).status !== 0) return;
+    const otpd = await startOtpd({ ...variables, WORKERS: '2' }, { under: NAMESPACE });
+    const [first] = childrenOf(otpd.processId, 'main.ts') as [number];
+    const status = readFileSync(`/proc/${first}/status`, 'utf8');
+    assert.match(status, /^NSpid:\t\d+\t1$/m);
+    const workers = childrenOf(first, 'main.ts');
+    process.kill(workers[0]!, 'SIGKILL');
+    await eventually('another has its place', async () => {
+      const now = childrenOf(first, 'main.ts');
+      return now.length === 2 && !now.includes(workers[0]!)
+        && await readiness(otpd) === '200 {"status":"ready"}';
+    }, STOP_MAX_MS);
+    const all = readFileSync(`/proc/${first}/task/${first}/children`, 'utf8').trim().split(' ');
+    assert.equal(all.map((id) => stateOf(Number(id))).filter((state) => state === 'Z'), []);
+    process.kill(first, 'SIGHUP');
+    await eventually('it reloads', () => otpd.output().includes('nothing_to_reload'));
+    process.kill(first, 'SIGTERM');
+    assert.is(await otpd.ended, 0);
+    assert.match(otpd.output(), /stopped\n$/);
+  });
+
+test.run();
