@@ -138,7 +138,7 @@ test('read-only, by either setting: not ready, and ready again', async () => {
   }
 });
 
-test('a migration that is not finished: not ready; one that is not known does no harm', async () => {
+test('a migration that is not finished: not ready; one that is not known: ready', async () => {
   await asRoot('UPDATE schema_migrations SET finished_at = NULL WHERE version = 8');
   await becomes(unready('schema'));
   // Another machine may have migrated it already, in an upgrade.

@@ -72,7 +72,7 @@ export class DatabaseCheck {
     const [row] = await session.run('check.read_only', READ_ONLY_SQL, []);
     if (row?.is_read_only !== 0) faults.push('read_only');
     const { pending } = await statusOfSchema(session, this.#files);
-    // A newer one is no fault of a process that runs: in an upgrade some are of the earlier version.
+    // A newer one is no fault of a process that runs: in an upgrade there are some.
     if (pending.length > 0) faults.push('schema');
     return faults;
   }
