@@ -2,7 +2,8 @@
  * Writes lines to standard error and never waits for whoever reads it: what cannot be written yet
  * is kept, up to a bound; beyond it lines are dropped, and counted.
  */
-import { constants, fstatSync, openSync, write, writeSync } from 'node:fs';
+import { fstatSync, write, writeSync } from 'node:fs';
+import { keepFromBlocking, openWithoutBlocking } from './unblocking.ts';
 
 /** About 3,000 lines; all that a reader who is stuck can make a process keep. */
 const KEPT_MAX_BYTES = 1024 * 1024;
@@ -14,7 +15,10 @@ const PIPE_CHUNK_MAX_BYTES = 4096;
 const CHUNK_MAX_BYTES = 32 * 1024;
 
 /** How soon a reader who was too slow is tried again. */
-const RETRY_MS = 20;
+const RETRY_MS = 5;
+
+/** So long after a write lines are gathered: each write costs far more than a line. */
+const REST_MS = 10;
 
 /**
  * The writer of one process. A pipe is opened anew, so that writing to it never blocks, whatever
@@ -37,9 +41,12 @@ export class LogWriter {
   #chunk: Buffer | null = null;
   #chunkLines = 0;
   #unsaid = 0;
-  /** `due`: at the end of this turn. `writing`: in another thread, or the reader was too slow. */
-  #state: 'idle' | 'due' | 'writing' = 'idle';
-  #onIdle: () => void = () => {};
+  /**
+   * `due`: at the end of this turn. `writing`: in another thread, or the reader was too slow.
+   * `resting`: a write has just ended.
+   */
+  #state: 'idle' | 'due' | 'writing' | 'resting' = 'idle';
+  #onEmpty: () => void = () => {};
 
   /**
    * @param fd where to
@@ -58,7 +65,7 @@ export class LogWriter {
   }
 
   /**
-   * Takes a line, which is written after this turn of the event loop.
+   * Takes a line, which is written after this turn of the event loop, or a moment later.
    *
    * @param line ASCII, with its end; no longer than what a pipe takes in one piece
    */
@@ -75,10 +82,11 @@ export class LogWriter {
 
   /** Resolves when all is written, or at the bound in milliseconds. */
   flush(timeoutMs: number): Promise<void> {
-    if (this.#state === 'idle') return Promise.resolve();
+    if (this.#state === 'resting') this.#pump();
+    if (this.#bytes === 0 && this.#chunk === null) return Promise.resolve();
     return new Promise((resolve) => {
       const bound = setTimeout(resolve, timeoutMs);
-      this.#onIdle = () => {
+      this.#onEmpty = () => {
         clearTimeout(bound);
         resolve();
       };
@@ -105,8 +113,15 @@ export class LogWriter {
       }
       if (!this.#writeNow()) return;
     }
+    this.#state = 'resting';
+    setTimeout(this.#endRest, REST_MS).unref();
+    this.#onEmpty();
+  };
+
+  readonly #endRest = (): void => {
+    if (this.#state !== 'resting') return;
     this.#state = 'idle';
-    this.#onIdle();
+    if (this.#bytes > 0) this.#pump();
   };
 
   readonly #onWritten = (error: NodeJS.ErrnoException | null, count: number): void => {
@@ -170,26 +185,8 @@ export class LogWriter {
 
   /** The process ends in this turn: writes what was not begun. A reader who is stuck gets none. */
   #writeLast(): void {
-    if (this.#state !== 'due') return;
+    if (this.#state === 'writing') return;
     let isFlowing = true;
     while (isFlowing && this.#take()) isFlowing = this.#writeNow();
-  }
-}
-
-/**
- * Makes a socket non-blocking: a thread that waits for a reader who is stuck would hold up the end
- * of the process. Once is not enough: workers share it, and each that starts or ends resets it.
- */
-function keepFromBlocking(): void {
-  type Handle = { _handle?: { setBlocking?: (isBlocking: boolean) => number } };
-  (process.stderr as Handle)._handle?.setBlocking?.(false);
-}
-
-/** Opens a pipe anew; null where that cannot be done. */
-function openWithoutBlocking(fd: number): number | null {
-  try {
-    return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK);
-  } catch {
-    return null;
   }
 }
