@@ -67,11 +67,20 @@ const MICROSECONDS_PER_MILLISECOND = 1000;
  * @param names of users and addresses, in place of themselves
  */
 export function createRequestLog(log: Log, names: Pseudonyms): RequestLog {
-  return Object.freeze({
-    wants: (code: Code | null) => log.wants(kindOf(code).level),
-    note: (ended: Ended) => {
+  let untold: Ended[] = [];
+  const tellAll = (): void => {
+    const all = untold;
+    untold = [];
+    for (const ended of all) {
       const { level, event } = eventOf(ended);
       log.tell(level, event, membersOf(ended, names));
+    }
+  };
+  return Object.freeze({
+    wants: (code: Code | null) => log.wants(kindOf(code).level),
+    // All answers of a list go out first, one right after the other.
+    note: (ended: Ended) => {
+      if (untold.push(ended) === 1) setImmediate(tellAll);
     },
   });
 }
