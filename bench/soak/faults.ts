@@ -73,6 +73,10 @@ export const FAULTS: readonly Fault[] = [
   { name: 'a worker killed (kill -9)', run: async ({ target }) => {
     process.kill(childrenOf(target.processId)[0]!, 'SIGKILL');
   } },
+  { name: 'a reload and a rolling restart', run: async ({ target }) => {
+    process.kill(target.processId, 'SIGHUP');
+    process.kill(target.processId, 'SIGUSR2');
+  } },
   { name: 'too many connections, 4 s', run: async (victim) => {
     // One, and one more for an administrator: both are taken.
     const second = await victim.administrator();
