@@ -95,6 +95,7 @@ async function serveAsFirst(opened: Opened): Promise<number> {
   } finally {
     await database.close();
   }
+  await log.flush(LOG_TIMEOUT_MS);
   say(isAnswered ? 'stopped' : 'stopped: not all that was in flight could be answered');
   return isAnswered ? 0 : 1;
 }

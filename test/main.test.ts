@@ -128,7 +128,7 @@ test('serve with a private MySQL: from request to redemption, and all of it kept
     assert.is(statSync(join(environment.DATA_FOLDER, 'secrets')).mode & 0o777, 0o600);
     first.child.kill('SIGTERM');
     assert.is(await finish(first), 0);
-    assert.match(first.output(), /stopped\n$/);
+    assert.match(first.output(), /^stopped$/m);
 
     const third = start(['serve'], environment);
     const again = await portOf(third);
@@ -179,7 +179,7 @@ test('several workers on one port: one limit over all, and one stop', async () =
     await until(run, () => codesIn(run).length === 3);
     run.child.kill('SIGTERM');
     assert.is(await finish(run), 0);
-    assert.match(run.output(), /stopped\n$/);
+    assert.match(run.output(), /^stopped$/m);
   });
 });
 
