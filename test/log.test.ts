@@ -24,7 +24,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
 const SHELL = { PATH: process.env.PATH, HOME: process.env.HOME,
   NODE_V8_COVERAGE: process.env.NODE_V8_COVERAGE };
-const MESSAGE_LINE = /^message to .*: (\d+) is your code for .*\n/gm;
+const MESSAGE_LINE = /^message to [^\n]*: (\d+) is your code for .*\n/gm;
 
 /** The longest write to a pipe that is never mixed with others. */
 const PIPE_BUF = 4096;
