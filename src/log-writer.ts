@@ -33,9 +33,8 @@ export class LogWriter {
   readonly #isSocket: boolean;
   readonly #chunkMaxBytes: number;
   readonly #describeDropped: (count: number) => string;
-  #lines: string[] = [];
-  /** Those of #lines that come next, and the size of them all. */
-  #next = 0;
+  /** Those that are not being written yet, and their size. */
+  readonly #lines: string[] = [];
   #bytes = 0;
   /** What is being written, and of how many lines it was made. */
   #chunk: Buffer | null = null;
@@ -142,25 +141,18 @@ export class LogWriter {
   /** Makes the next lines a chunk, when there is none; false when nothing is left. */
   #take(): boolean {
     if (this.#chunk !== null) return true;
-    const start = this.#next;
+    let count = 0;
     let bytes = 0;
-    while (this.#next < this.#lines.length) {
-      const { length } = this.#lines[this.#next]!;
-      if (bytes > 0 && bytes + length > this.#chunkMaxBytes) break;
+    for (const { length } of this.#lines) {
+      if (count > 0 && bytes + length > this.#chunkMaxBytes) break;
       bytes += length;
-      this.#next += 1;
+      count += 1;
     }
-    if (bytes === 0) return false;
-    this.#chunk = Buffer.from(this.#lines.slice(start, this.#next).join(''), 'latin1');
-    this.#chunkLines = this.#next - start;
+    if (count === 0) return false;
+    this.#chunk = Buffer.from(this.#lines.splice(0, count).join(''), 'latin1');
+    this.#chunkLines = count;
     this.#bytes -= bytes;
-    if (this.#next === this.#lines.length) this.#forget();
     return true;
-  }
-
-  #forget(): void {
-    this.#lines = [];
-    this.#next = 0;
   }
 
   /** Notes how a write ended; false when the next one is not to be begun now. */
