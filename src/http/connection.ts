@@ -9,7 +9,7 @@ import { failed } from './answer.ts';
 import type { Answer } from './answer.ts';
 import { noteNoRequest, noteRequest } from './ended.ts';
 import type { Teller } from './ended.ts';
-import { answerTo, openExchange, spoilsConnection } from './exchange.ts';
+import { answerTo, headersOf, openExchange, spoilsConnection } from './exchange.ts';
 import type { Exchange } from './exchange.ts';
 import { stopParsing, stopReading } from './linger.ts';
 import { respond } from './respond.ts';
@@ -69,7 +69,7 @@ export function accept(
   res: ServerResponse,
 ): void {
   if (connection.sealed) return;
-  const exchange = openExchange(req, res, state.routes, state);
+  const exchange = openExchange(req, res, state.routes);
   exchange.refused = state.phase === 'stopping' || state.requests >= state.requestsMax
     || connection.waiting.length >= PIPELINE_MAX_REQUESTS;
   state.requests += 1;
@@ -139,12 +139,12 @@ function advance(state: ServerState, connection: Connection): void {
 
 /** Finds the answer and writes it; never rejects. */
 async function serve(state: ServerState, connection: Connection, exchange: Exchange) {
-  const { requestId, route, headers } = exchange;
+  const { requestId, route } = exchange;
   let answer: Answer | null;
   try {
     answer = await answerTo(exchange, state);
   } catch (error) {
-    answer = failed(error, headers);
+    answer = failed(error, headersOf(exchange, state));
   }
   state.requests -= 1;
   if (answer?.fault !== undefined && state.log === null) {

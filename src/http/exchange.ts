@@ -39,8 +39,6 @@ export type Exchange = {
   readonly method: Method | undefined;
   readonly meter: RouteMeter;
   readonly begunAtMs: number;
-  /** Headers of every answer that is given before the handler runs. */
-  readonly headers: readonly string[];
   /** Whose key it has; null before that is known, and where callers have none. */
   caller: Caller | null;
   /** The counted client address, or null; undefined before that is known. */
@@ -64,7 +62,6 @@ export function openExchange(
   req: IncomingMessage,
   res: ServerResponse,
   routes: Routes,
-  { callers }: Access,
 ): Exchange {
   const head = readHead(req);
   const path = pathOf(req.url ?? '');
@@ -75,7 +72,6 @@ export function openExchange(
     begunAtMs: meter.begin(),
     requestId: ownRequestId(head) ?? randomUUID(),
     method: route?.methods.get(req.method ?? ''),
-    headers: route?.headersFor(callers === null || head.clientIps.length > 0) ?? [],
     caller: null, client: undefined, refused: false, fault: null, reading: null, continued: false,
     answered: false,
   };
@@ -90,9 +86,9 @@ export async function answerTo(
   exchange: Exchange,
   access: Access,
 ): Promise<Answer | null> {
-  const { req, head, path, method, headers } = exchange;
+  const { req, head, path, method } = exchange;
   const early = earlyAnswer(exchange, access);
-  if (early !== null) return withHeaders(early, headers);
+  if (early !== null) return withHeaders(early, headersOf(exchange, access));
   if (expectsContinue(exchange)) {
     exchange.res.writeContinue();
     exchange.continued = true;
@@ -101,15 +97,22 @@ export async function answerTo(
   await null;
   const body = takeBody(req, head.contentLength) ?? await awaitBody(exchange);
   if (body === null) return null;
-  if (typeof body === 'string') return withHeaders(closingFailure(body), headers);
+  if (typeof body === 'string') {
+    return withHeaders(closingFailure(body), headersOf(exchange, access));
+  }
   const client = clientOf(exchange, access);
   if (client === null) return null;
-  if ('field' in client) return invalidField(client, headers);
+  if ('field' in client) return invalidField(client, headersOf(exchange, access));
   exchange.client = client.address;
   return (method as Method).handle({
     path: path as string, body, keys: head.keys, caller: client.caller, address: client.address,
     acceptLanguage: acceptedLanguages(head), isWanted: () => req.socket.writable,
   });
+}
+
+/** Headers of every answer to a request that is given beside its handler. */
+export function headersOf({ route, head }: Exchange, { callers }: Access): readonly string[] {
+  return route?.headersFor(callers === null || head.clientIps.length > 0) ?? [];
 }
 
 type Client = Pick<RequestInput, 'caller' | 'address'>;

@@ -1,7 +1,7 @@
 /** The two header fields of draft-ietf-httpapi-ratelimit-headers on answers of /otp/request. */
 import type { Limits } from '../otp/outcome.ts';
 import { WINDOW_SECONDS } from '../otp/policy.ts';
-import type { Policies, Policy } from '../otp/policy.ts';
+import type { Policy } from '../otp/policy.ts';
 
 /**
  * RateLimit-Policy alone, for an answer that counted nothing: name and value.
@@ -11,27 +11,6 @@ import type { Policies, Policy } from '../otp/policy.ts';
 export function policyHeaders(policy: Policy, countsAddress: boolean): readonly string[] {
   const addressQuota = countsAddress ? policy.addressLimit : null;
   return ['RateLimit-Policy', policyText(policy.userLimit, addressQuota)];
-}
-
-/**
- * The same for the policy that is the default now, made once for each that ever is.
- *
- * @returns what policyHeaders gives
- */
-export function defaultPolicyHeaders(
-  policies: Policies,
-): (countsAddress: boolean) => readonly string[] {
-  let policy: Policy | null = null;
-  let both: readonly string[] = [];
-  let userAlone: readonly string[] = [];
-  return (countsAddress) => {
-    if (policy !== policies.default) {
-      policy = policies.default;
-      both = policyHeaders(policy, true);
-      userAlone = policyHeaders(policy, false);
-    }
-    return countsAddress ? both : userAlone;
-  };
 }
 
 /** RateLimit-Policy and RateLimit, for an answer that knows what is left: names and values. */

@@ -9,7 +9,7 @@ import { cancelOtp } from './cancel-otp.ts';
 import { isHost } from './head.ts';
 import { createHttpMeters } from './meters.ts';
 import type { HttpMeters, RouteMeter } from './meters.ts';
-import { defaultPolicyHeaders } from './rate-limit.ts';
+import { policyHeaders } from './rate-limit.ts';
 import { requestOtp } from './request-otp.ts';
 import { showOtp } from './show-otp.ts';
 import { verifyOtp } from './verify-otp.ts';
@@ -96,7 +96,7 @@ export function createRoutes(
   };
   const request = {
     ...createRoute('/otp/request', meters.request, { POST: issue }),
-    headersFor: defaultPolicyHeaders(policies),
+    headersFor: (countsAddress: boolean) => policyHeaders(policies.default, countsAddress),
   };
   const verify = createRoute('/otp/verify', meters.verify, { POST: redeem });
   return {

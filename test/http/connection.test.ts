@@ -276,7 +276,7 @@ test('a socket without an address is a client that is gone: nothing runs', async
     req.push('{}');
     req.push(null);
     const access = { callers, proxies: parseTrustedProxies('').proxies };
-    const opened = openExchange(req, new ServerResponse(req), routes, access);
+    const opened = openExchange(req, new ServerResponse(req), routes);
     assert.is(await answerTo(opened, access), null);
   }
   assert.is(runs, 0);
