@@ -52,18 +52,25 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
   const log = new Log(config.log);
   endOnUncaught(log);
   const note = createSignalLog(log);
+  let isAnswered = false;
   const requests = { stop, note, reloads: listenForReload(note), rolls: listenForRoll() };
   try {
     // First, also where workers send: a channel may need what is not installed.
     const channels = await openChannels(config.delivery);
     const opened = { ...requests, config, channels, log };
-    return await (isWorker() ? serveAsWorker(opened) : serveAsFirst(opened));
+    isAnswered = await (isWorker() ? serveAsWorker(opened) : serveAsFirst(opened));
   } finally {
     await log.flush(LOG_TIMEOUT_MS);
   }
+  // The first process says so for all, and last of all.
+  if (!isWorker()) {
+    say(isAnswered ? 'stopped' : 'stopped: not all that was in flight could be answered');
+  }
+  return isAnswered ? 0 : 1;
 }
 
-async function serveAsFirst(opened: Opened): Promise<number> {
+/** Resolves with whether all that was in flight was answered. */
+async function serveAsFirst(opened: Opened): Promise<boolean> {
   const { config, channels, log, stop, reloads, rolls, note } = opened;
   const database = await openDatabase(config, stop);
   let isAnswered = false;
@@ -95,13 +102,11 @@ async function serveAsFirst(opened: Opened): Promise<number> {
   } finally {
     await database.close();
   }
-  await log.flush(LOG_TIMEOUT_MS);
-  say(isAnswered ? 'stopped' : 'stopped: not all that was in flight could be answered');
-  return isAnswered ? 0 : 1;
+  return isAnswered;
 }
 
-/** The first process has opened and migrated the database, and stops this one. */
-async function serveAsWorker(opened: Opened): Promise<number> {
+/** The same of a worker: the first process has opened and migrated the database, and stops it. */
+async function serveAsWorker(opened: Opened): Promise<boolean> {
   const { config, stop, reloads } = opened;
   const retired = new Promise<void>((resolve) => onDemand('retire', () => resolve()));
   onDemand('reload', () => reloads.request());
@@ -115,7 +120,7 @@ async function serveAsWorker(opened: Opened): Promise<number> {
   const isAnswered = await listener.close(DRAIN_TIMEOUT_MS);
   await database.close();
   await leave({ isAnswered, families: listener.source() });
-  return isAnswered ? 0 : 1;
+  return isAnswered;
 }
 
 async function listen(
