@@ -61,6 +61,7 @@ export class Reader {
       return undefined;
     }
   }
+
   /** @throws ConfigError naming every fault at once, if there is one */
   throwFaults(): void {
     const { faults } = this;

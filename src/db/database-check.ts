@@ -9,7 +9,7 @@ import type { Session } from './session.ts';
 /**
  * - `database`: it cannot be reached, or does not answer in time.
  * - `read_only`: it takes no writes: a replica, or a server that was set so.
- * - `schema`: migrations are pending, or it is newer than this otpd.
+ * - `schema`: migrations are pending.
  */
 export type DatabaseFault = 'database' | 'read_only' | 'schema';
 
