@@ -2,6 +2,7 @@
  * The policy file: every number of the contract, globally and per purpose, and which purposes there
  * are, in one JSON file.
  */
+import { identityRule, isIdentity, PURPOSE_MAX_CHARACTERS } from './identity.ts';
 import { createPolicies, DEFAULT_POLICY, POLICY_BOUNDS } from './policy.ts';
 import type { LimitName, Policies, Policy, PolicyNumber } from './policy.ts';
 
@@ -33,9 +34,6 @@ const MEMBERS: ReadonlyMap<string, Member> = new Map<string, Member>([
 
 /** The members of the file. */
 const PARTS: readonly string[] = ['default', 'purposes', 'allowed_purposes'];
-
-/** What a purpose must be to be asked for (contract, "Identity"). */
-const PURPOSE = /^[^\p{Cc}\p{Cs}]{1,100}$/u;
 
 /**
  * Reads the text of a policy file: `{"default": {…}, "purposes": {"login": {…}},
@@ -71,9 +69,8 @@ function readAllowed(value: unknown, faults: string[]): ReadonlySet<string> | nu
     return null;
   }
   value.forEach((purpose: unknown, index) => {
-    if (typeof purpose === 'string' && PURPOSE.test(purpose)) return;
-    faults.push(`allowed_purposes[${index}]: must be a string of 1 to 100 characters`
-      + ' without control characters');
+    if (isIdentity(purpose, PURPOSE_MAX_CHARACTERS)) return;
+    faults.push(`allowed_purposes[${index}]: ${identityRule(PURPOSE_MAX_CHARACTERS)}`);
   });
   return new Set(value);
 }
