@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { openSession } from '../src/db/session.ts';
 import type { Lab } from './lab.ts';
 import type { Plan } from './options.ts';
-import { freshRequest } from './requests.ts';
+import { freshRequests } from './requests.ts';
 import type { Sample } from './rounds.ts';
 import { median } from './summary.ts';
 import type { Target } from './target.ts';
@@ -82,7 +82,7 @@ async function takeTurns(
 ): Promise<DeliveryResult> {
   const order = (seconds: number) => ({
     target, connections: CONNECTIONS, seconds,
-    requests: Array.from({ length: RATE_MAX * seconds }, freshRequest),
+    requests: freshRequests(seconds, RATE_MAX),
   });
   // The connections to a slow provider are opened now: as many as it may be asked at a time.
   provider.delayMs = SLOW_MS;

@@ -7,7 +7,7 @@ import { enlargeMemory } from './enlarge-memory.ts';
 import { fillTables } from './fill-tables.ts';
 import type { Lab } from './lab.ts';
 import type { Options, Plan } from './options.ts';
-import { freshRequest, issueRequest, newAddress, newUser } from './requests.ts';
+import { freshRequest, freshRequests, issueRequest, newAddress, newUser } from './requests.ts';
 import type { Sample } from './rounds.ts';
 import type { Target } from './target.ts';
 import { readUsage } from './usage.ts';
@@ -160,7 +160,7 @@ async function measureMillion(lab: Lab, { scale }: Options, say: (line: string) 
       target,
       connections: MILLION_CONNECTIONS,
       seconds: MILLION_CHUNK_SECONDS,
-      requests: Array.from({ length: RATE_MAX * MILLION_CHUNK_SECONDS }, freshRequest),
+      requests: freshRequests(MILLION_CHUNK_SECONDS, RATE_MAX),
     });
     requests += result.answers2xx;
     const { residentBytes } = await readUsage(target.processId);

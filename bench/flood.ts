@@ -4,7 +4,7 @@
  */
 import { atLimitIn } from './at-limit.ts';
 import type { Lab } from './lab.ts';
-import { freshRequest, refusedRequest } from './requests.ts';
+import { freshRequests, refusedRequest } from './requests.ts';
 import type { Sample } from './rounds.ts';
 
 /** How many connections flood for each that is good (issue 3, goal 3). */
@@ -33,7 +33,7 @@ export async function measureFlood(
   const atLimit = await atLimitIn(lab, target);
   const good = (time: number) => ({
     target, connections, seconds: time,
-    requests: Array.from({ length: GOOD_RATE_MAX * time }, freshRequest),
+    requests: freshRequests(time, GOOD_RATE_MAX),
   });
   const place = { target: 'otpd', connections, round } as const;
   await lab.send(good(warmUpSeconds));

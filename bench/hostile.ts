@@ -12,7 +12,7 @@ import { openLab } from './lab.ts';
 import type { Lab, Measured } from './lab.ts';
 import { describeMachine } from './machine.ts';
 import type { Machine } from './machine.ts';
-import { freshRequest, refusedRequest, writeRequests } from './requests.ts';
+import { freshRequests, refusedRequest, writeRequests } from './requests.ts';
 import { median } from './summary.ts';
 import { markdown } from './table.ts';
 import type { Target } from './target.ts';
@@ -49,7 +49,7 @@ function say(line: string): void {
 }
 
 function good(target: Target, seconds: number) {
-  const requests = Array.from({ length: RATE_MAX * seconds }, freshRequest);
+  const requests = freshRequests(seconds, RATE_MAX);
   return { target, connections: CONNECTIONS, seconds, requests };
 }
 

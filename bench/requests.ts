@@ -52,6 +52,11 @@ export function freshRequest(): string {
   return issueRequest(newUser(), newAddress());
 }
 
+/** As many of them as may be sent in a time at a rate that is not reached. */
+export function freshRequests(seconds: number, ratePerSecond: number): string[] {
+  return Array.from({ length: ratePerSecond * seconds }, freshRequest);
+}
+
 /** A request to be refused: by turns for its user and for its address. */
 export function refusedRequest({ users, addresses }: AtLimit, index: number): string {
   const turn = index >>> 1;

@@ -13,7 +13,7 @@ import { describeMachine } from './machine.ts';
 import { startServer } from './mysql.ts';
 import type { BenchServer } from './mysql.ts';
 import { audit, countConnections } from './soak/audit.ts';
-import { childrenOf, FAULTS } from './soak/faults.ts';
+import { FAULTS } from './soak/faults.ts';
 import type { Fault, Victim } from './soak/faults.ts';
 import { Pace } from './soak/pace.ts';
 import { composePage, composeSoakChart, growthOf } from './soak/report.ts';
@@ -21,7 +21,7 @@ import type { Findings, Injury, Memory } from './soak/report.ts';
 import { Tally } from './soak/tally.ts';
 import { Visitor } from './soak/visits.ts';
 import { startTarget } from './target.ts';
-import { readOwnBytes } from './usage.ts';
+import { childrenOf, readOwnBytes } from './usage.ts';
 
 const WORKERS = 2;
 const DB_CONNECTIONS = 8;

@@ -38,15 +38,23 @@ export function readOwnBytes(processId: number): number {
   }
 }
 
+/** The processes that a process has started; none when it is gone. Linux only. */
+export function childrenOf(id: number): number[] {
+  try {
+    return readFileSync(`/proc/${id}/task/${id}/children`, 'utf8')
+      .split(' ').filter((text) => text.trim() !== '').map(Number);
+  } catch {
+    return [];
+  }
+}
+
 async function fromProc(id: number): Promise<ProcessUsage[]> {
   const stat = await readFile(`/proc/${id}/stat`, 'utf8');
   // proc(5): the name is in parentheses; utime and stime are fields 14 and 15, rss is 24.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ').map(Number);
   const cpuUs = ((fields[11] ?? 0) + (fields[12] ?? 0)) * TICK_US;
   const residentBytes = (fields[21] ?? 0) * PAGE_BYTES;
-  const children = await readFile(`/proc/${id}/task/${id}/children`, 'utf8').catch(() => '');
-  const below = children.split(' ').filter((text) => text.trim() !== '').map(Number);
-  const usages = await Promise.all(below.map((child) => fromProc(child).catch(() => [])));
+  const usages = await Promise.all(childrenOf(id).map((child) => fromProc(child).catch(() => [])));
   return [{ id, parent: 0, cpuUs, residentBytes }, ...usages.flat()];
 }
 

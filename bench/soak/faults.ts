@@ -1,11 +1,11 @@
 /** The faults of the soak: each is done to real processes and connections, and ends by itself. */
-import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CounterReader } from '../counters.ts';
 import type { BenchServer } from '../mysql.ts';
 import type { Target } from '../target.ts';
+import { childrenOf } from '../usage.ts';
 import type { CuttingProxy } from '../../test/proof/cutting-proxy.ts';
 
 /** What the faults are done to. */
@@ -37,12 +37,6 @@ async function withAdministrator(
   await delay(LASTS_MS);
   await session.run(end);
   await session.close();
-}
-
-/** The processes that a process has started. */
-export function childrenOf(processId: number): number[] {
-  return readFileSync(`/proc/${processId}/task/${processId}/children`, 'utf8')
-    .split(' ').filter((text) => text.trim() !== '').map(Number);
 }
 
 async function beSlow({ target: { port } }: Victim): Promise<void> {
