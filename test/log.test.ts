@@ -16,6 +16,7 @@ import type { Variables } from './harness/command.ts';
 import { createTestDatabase } from './harness/database.ts';
 import type { TestDatabase } from './harness/database.ts';
 import { parseExposition, valueOf } from './harness/exposition.ts';
+import { codesIn, withoutMessages } from './harness/printed.ts';
 import { noteCode, noteVisible } from './harness/trail.ts';
 import { eventually, timed } from './harness/waiting.ts';
 import { exchange, openClient } from './http/raw-client.ts';
@@ -24,7 +25,6 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
 const SHELL = { PATH: process.env.PATH, HOME: process.env.HOME,
   NODE_V8_COVERAGE: process.env.NODE_V8_COVERAGE };
-const MESSAGE_LINE = /^message to [^\n]*: (\d+) is your code for .*\n/gm;
 
 /** The longest write to a pipe that is never mixed with others. */
 const PIPE_BUF = 4096;
@@ -59,7 +59,7 @@ class Logged {
   }
 
   codes(): string[] {
-    return [...this.said.matchAll(MESSAGE_LINE)].map(([, code]) => code!);
+    return codesIn(this.said);
   }
 
   /** Every line, which must be one of JSON. */
@@ -81,7 +81,7 @@ class Logged {
     const [code] = await ended as [number | null];
     all.delete(this);
     for (const one of this.codes()) noteCode(one);
-    noteVisible(this.said.replace(MESSAGE_LINE, '') + this.logged);
+    noteVisible(withoutMessages(this.said) + this.logged);
     return code;
   }
 }

@@ -18,6 +18,7 @@ import { newDatabaseName, serverSocket, settingsFor } from './harness/database.t
 import { answer, startHttpSink } from './harness/http-sink.ts';
 import type { Received } from './harness/http-sink.ts';
 import { newCallers } from './harness/callers.ts';
+import { codesIn, saidIn, withoutMessages } from './harness/printed.ts';
 import { noteCode, noteKey, noteVisible } from './harness/trail.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -43,9 +44,6 @@ type Run = {
 /** What the command that makes a key prints of it. */
 const NEW_KEY = /otpd_[A-Za-z0-9_-]{43}|\b[0-9a-f]{64}\b/g;
 
-/** The message with the code is for the sink; all else must hold no code. */
-const MESSAGE_LINE = /^message to (.*): (\d+) is your code for .*\n/gm;
-
 function start(parameters: string[], environment: object, program = [
   '--import', 'tsx', MAIN,
 ]): Run {
@@ -61,9 +59,9 @@ function start(parameters: string[], environment: object, program = [
     logged += chunk.toString();
   });
   const ended = once(child, 'close').then(([code]) => {
-    for (const [, , code6] of output.matchAll(MESSAGE_LINE)) noteCode(code6!);
+    for (const each of codesIn(output)) noteCode(each);
     if (parameters[0] === 'key') for (const [text] of output.matchAll(NEW_KEY)) noteKey(text);
-    else noteVisible(output.replace(MESSAGE_LINE, ''));
+    else noteVisible(withoutMessages(output));
     return code as number | null;
   });
   return { child, output: () => output, logged: () => logged, ended };
@@ -96,10 +94,6 @@ function request(port: number, user: string, key: string) {
   return post({ port, path: '/otp/request', key, body: { user_id: user, purpose: 'login' } });
 }
 
-function codesIn(run: Run): string[] {
-  return [...run.output().matchAll(MESSAGE_LINE)].map(([, , code]) => code!);
-}
-
 async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-main-'));
   try {
@@ -118,7 +112,8 @@ test('serve with a private MySQL: from request to redemption, and all of it kept
     assert.match(first.output(), /curl -i http:\/\/127\.0\.0\.1:\d+\/otp\/request/);
     const issued = await request(port, 'U1', 'first');
     assert.is(issued.status, 201);
-    const [code] = await until(first, () => codesIn(first).length > 0 && codesIn(first));
+    const codes = () => codesIn(first.output());
+    const [code] = await until(first, () => codes().length > 0 && codes());
 
     const second = start(['serve'], environment);
     assert.is(await finish(second), 1);
@@ -128,7 +123,7 @@ test('serve with a private MySQL: from request to redemption, and all of it kept
     assert.is(statSync(join(environment.DATA_FOLDER, 'secrets')).mode & 0o777, 0o600);
     first.child.kill('SIGTERM');
     assert.is(await finish(first), 0);
-    assert.match(first.output(), /^stopped$/m);
+    assert.match(saidIn(first.output()), /stopped\n$/);
 
     const third = start(['serve'], environment);
     const again = await portOf(third);
@@ -176,10 +171,10 @@ test('several workers on one port: one limit over all, and one stop', async () =
     const replies = await Promise.all(Array.from({ length: 12 }, (_, index) =>
       request(port, 'U1', `k${index}`)));
     assert.equal(replies.map(({ status }) => status).filter((status) => status === 201).length, 3);
-    await until(run, () => codesIn(run).length === 3);
+    await until(run, () => codesIn(run.output()).length === 3);
     run.child.kill('SIGTERM');
     assert.is(await finish(run), 0);
-    assert.match(run.output(), /^stopped$/m);
+    assert.match(saidIn(run.output()), /stopped\n$/);
   });
 });
 
@@ -244,7 +239,7 @@ test('an own MySQL: serve refuses pending migrations by name, migrate, serve', a
   const port = await portOf(run);
   assert.not.match(run.output(), /private MySQL/);
   assert.is((await request(port, 'U1', 'a')).status, 201);
-  const [code] = await until(run, () => codesIn(run).length > 0 && codesIn(run));
+  const [code] = await until(run, () => codesIn(run.output()).length > 0 && codesIn(run.output()));
   const wrong = String((Number(code) + 1) % 1_000_000).padStart(6, '0');
   const body = { user_id: 'U1', purpose: 'login', code: wrong };
   const guess = { port, path: '/otp/verify', body };
@@ -319,7 +314,7 @@ test('a key is made without a database or a configuration, and lets its caller i
   assert.is((await ask(`Bearer ${String(other.key)}`)).status, 403);
   assert.is((await ask(`Bearer ${entry!.split(':')[2]}`)).status, 401);
   assert.is((await ask(`Bearer ${key}`)).status, 201);
-  await until(run, () => codesIn(run).length === 1);
+  await until(run, () => codesIn(run.output()).length === 1);
   run.child.kill('SIGTERM');
   assert.is(await finish(run), 0);
   assert.equal(logOf(run).map(({ level, event }) => `${level} ${event}`), [

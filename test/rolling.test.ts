@@ -1,9 +1,6 @@
 /** A rolling restart under load: every request is answered, and what was counted stays counted. */
-import { once } from 'node:events';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,6 +8,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { newCallers } from './harness/callers.ts';
 import { parseExposition, valueOf } from './harness/exposition.ts';
+import { freePort } from './harness/free-port.ts';
 import { childrenOf, startOtpd } from './harness/otpd.ts';
 import type { Otpd } from './harness/otpd.ts';
 import { eventually } from './harness/waiting.ts';
@@ -217,15 +215,6 @@ function copyProject(): string {
   }
   symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
   return copy;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 test('new workers run the new code and the new .env, and must listen where the others do',

@@ -11,6 +11,7 @@ import { newDatabaseName } from './harness/database.ts';
 import { hang, startHttpSink } from './harness/http-sink.ts';
 import { childrenOf, startOtpd } from './harness/otpd.ts';
 import type { Otpd } from './harness/otpd.ts';
+import { saidIn } from './harness/printed.ts';
 import { noteCode } from './harness/trail.ts';
 import { eventually, timed } from './harness/waiting.ts';
 import { openClient, post } from './http/raw-client.ts';
@@ -69,7 +70,7 @@ for (const WORKERS of ['1', '2']) {
     assert.is(`${answer.status} ${answer.headers.get('connection')}`, '404 close');
     for (const each of [client, ...idle]) each.destroy();
     assert.is(await otpd.ended, 0);
-    assert.match(otpd.output(), /^stopped$/m);
+    assert.match(saidIn(otpd.output()), /stopped\n$/);
   });
 }
 
@@ -113,7 +114,8 @@ test('a worker that cannot end is ended: exit 1, in time', async () => {
   const { ms, result } = await timed(() => otpd.ended);
   assert.is(result, 1);
   assert.ok(ms < STOP_MAX_MS, `${ms} ms`);
-  assert.match(otpd.output(), /^stopped: not all that was in flight could be answered$/m);
+  assert.match(saidIn(otpd.output()),
+    /stopped: not all that was in flight could be answered\n$/);
 });
 
 test('workers that keep ending: exit 1, with what is the matter', async () => {
@@ -157,7 +159,7 @@ test('as process 1 of a container: signals are heeded, and workers that end are 
     await eventually('it reloads', () => otpd.output().includes('nothing_to_reload'));
     process.kill(first, 'SIGTERM');
     assert.is(await otpd.ended, 0);
-    assert.match(otpd.output(), /^stopped$/m);
+    assert.match(saidIn(otpd.output()), /stopped\n$/);
   });
 
 test.run();

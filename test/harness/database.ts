@@ -29,10 +29,13 @@ export function serverSocket(): string {
   return socketPath;
 }
 
-/** Settings for a database of the throwaway server. */
-export function settingsFor(database: string | null): DatabaseSettings {
+/** Settings for a database of the throwaway server, or of another one. */
+export function settingsFor(
+  database: string | null,
+  socketPath = serverSocket(),
+): DatabaseSettings {
   return {
-    socketPath: serverSocket(),
+    socketPath,
     host: null,
     port: 0,
     user: 'root',
@@ -47,9 +50,16 @@ export function newDatabaseName(): string {
   return `otpd_test_${randomBytes(6).toString('hex')}`;
 }
 
+/** Creates and migrates a database of the throwaway server. */
+export function createTestDatabase(sessionsMax = SESSIONS_MAX): Promise<TestDatabase> {
+  return createMigrated(settingsFor(newDatabaseName()), sessionsMax);
+}
+
 /** Creates and migrates a database. */
-export async function createTestDatabase(sessionsMax = SESSIONS_MAX): Promise<TestDatabase> {
-  const settings = settingsFor(newDatabaseName());
+export async function createMigrated(
+  settings: DatabaseSettings,
+  sessionsMax = SESSIONS_MAX,
+): Promise<TestDatabase> {
   await createDatabase(settings);
   const plain = new SessionPool(() => openSession(settings), 2);
   await migrate(plain, () => {});

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { codesIn, withoutMessages } from './printed.ts';
 import { noteCode, noteVisible } from './trail.ts';
 import { eventually } from './waiting.ts';
 
@@ -30,9 +31,6 @@ const START_MAX_MS = 60_000;
 const SHELL = { PATH: process.env.PATH, HOME: process.env.HOME, MYSQLD: process.env.MYSQLD,
   XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, NODE_V8_COVERAGE: process.env.NODE_V8_COVERAGE };
 
-/** The message with the code is for the user; all else must hold no code. */
-const MESSAGE_LINE = /^message to (.*): (\d+) is your code for .*\n/gm;
-
 /** Where and by what one is started. */
 export type StartOptions = Readonly<{
   /** A program, with its parameters, that starts it. */
@@ -56,18 +54,23 @@ export async function startOtpd(
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk: Buffer) => { output += chunk.toString(); });
   }
-  const codes = () => [...output.matchAll(MESSAGE_LINE)].map(([, , code]) => code!);
+  const codes = () => codesIn(output);
   const ended = once(child, 'close').then(([code]) => {
     for (const one of codes()) noteCode(one);
-    noteVisible(output.replace(MESSAGE_LINE, ''));
+    noteVisible(withoutMessages(output));
     return code as number | null;
   });
   const portBehind = (words: string) =>
     Number(new RegExp(`${words} on https?://127\\.0\\.0\\.1:(\\d+)`).exec(output)?.[1] ?? 0);
-  await eventually('otpd answers', () => {
-    if (child.exitCode !== null) throw new Error(output);
-    return portBehind('otpd answers') > 0;
-  }, START_MAX_MS);
+  try {
+    await eventually('otpd answers', () => {
+      if (child.exitCode !== null) throw new Error(`otpd ended with ${child.exitCode}:\n${output}`);
+      return portBehind('otpd answers') > 0;
+    }, START_MAX_MS);
+  } catch (error) {
+    child.kill('SIGKILL');
+    throw error;
+  }
   return {
     processId: child.pid ?? 0,
     port: portBehind('otpd answers'),

@@ -12,8 +12,8 @@ import {
   answer, cutAfterHead, cutBeforeHead, cutInHead, tooMany,
 } from '../harness/http-sink.ts';
 import { findInTables } from '../harness/leaks.ts';
-import { loggedMistakes, startOtpd, stopAllOtpd } from '../harness/otpd-process.ts';
-import type { OtpdProcess } from '../harness/otpd-process.ts';
+import { loggedMistakes, startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
+import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { createGate, eventually } from '../harness/waiting.ts';
 import { groupByOtp, Provider } from './provider.ts';
@@ -51,7 +51,7 @@ const secrets = newSecretsText();
 let database: TestDatabase;
 let provider: Provider;
 /** The process that runs; null while there is none. */
-let otpd: OtpdProcess | null = null;
+let otpd: Otpd | null = null;
 let armed: { moment: Moment; strike: () => void } | null = null;
 const issued: Issued[] = [];
 
@@ -80,8 +80,8 @@ function reach(moment: Moment): void {
   armed = null;
 }
 
-function start(life: number): Promise<OtpdProcess> {
-  return startOtpd({
+function start(life: number): Promise<Otpd> {
+  return startOtpdOn({
     settings: database.settings, secrets,
     webhookUrl: provider.urlFor(senderOf(life)), webhookSecrets: provider.secrets,
   });

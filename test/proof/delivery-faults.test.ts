@@ -8,8 +8,8 @@ import { closeClient, post, send } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
 import { answer } from '../harness/http-sink.ts';
 import type { Behaviour } from '../harness/http-sink.ts';
-import { loggedMistakes, startOtpd, stopAllOtpd } from '../harness/otpd-process.ts';
-import type { OtpdProcess } from '../harness/otpd-process.ts';
+import { loggedMistakes, startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
+import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { eventually } from '../harness/waiting.ts';
 import { startCuttingProxy } from './cutting-proxy.ts';
@@ -26,13 +26,13 @@ const TAKE_OVER_MAX_MS = 40_000;
 let server: DurableServer;
 let proxy: CuttingProxy;
 let provider: Provider;
-let otpd: OtpdProcess;
+let otpd: Otpd;
 
 test.before(async () => {
   server = await startDurableServer();
   proxy = await startCuttingProxy(server.settings.socketPath!, server.path('proxy.sock'));
   provider = await Provider.start();
-  otpd = await startOtpd({
+  otpd = await startOtpdOn({
     settings: { ...server.settings, socketPath: proxy.socketPath }, secrets: newSecretsText(),
     webhookUrl: provider.urlFor('/otpd'), webhookSecrets: provider.secrets,
   });

@@ -8,8 +8,8 @@ import { closeClient, post, send } from '../harness/client.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { answer, hang, slow, tooMany } from '../harness/http-sink.ts';
-import { loggedMistakes, startOtpd, stopAllOtpd } from '../harness/otpd-process.ts';
-import type { OtpdProcess } from '../harness/otpd-process.ts';
+import { loggedMistakes, startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
+import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { eventually, timed } from '../harness/waiting.ts';
 import { groupByOtp, Provider } from './provider.ts';
@@ -40,15 +40,15 @@ test.after.each(async () => {
   database.close();
 });
 
-function start(sender: string, environment: Record<string, string> = {}): Promise<OtpdProcess> {
-  return startOtpd({
+function start(sender: string, environment: Record<string, string> = {}): Promise<Otpd> {
+  return startOtpdOn({
     settings: database.settings, secrets, webhookUrl: provider.urlFor(sender),
     webhookSecrets: provider.secrets, environment,
   });
 }
 
 /** Asks for a code of somebody new, and returns its otp_id. */
-async function request({ port }: OtpdProcess): Promise<string> {
+async function request({ port }: Otpd): Promise<string> {
   const user = fresh('u');
   const body = { user_id: user, purpose: 'login' };
   const reply = await post({
@@ -59,7 +59,7 @@ async function request({ port }: OtpdProcess): Promise<string> {
 }
 
 /** Asks for so many codes, at processes in turn, a few at a time. */
-async function requestMany(processes: readonly OtpdProcess[], count = CODES): Promise<string[]> {
+async function requestMany(processes: readonly Otpd[], count = CODES): Promise<string[]> {
   let next = 0;
   const lists = await atOnce(CLIENTS, async () => {
     const mine: string[] = [];

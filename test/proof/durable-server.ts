@@ -3,14 +3,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readConfig } from '../../src/config.ts';
-import { createDatabase } from '../../src/db/create-database.ts';
 import { startLocalServer } from '../../src/db/local/launch.ts';
 import type { LocalServer } from '../../src/db/local/launch.ts';
-import { migrate } from '../../src/db/migrate.ts';
-import { SessionPool } from '../../src/db/pool.ts';
-import { openSession } from '../../src/db/session.ts';
 import type { DatabaseSettings } from '../../src/db/session.ts';
-import { newDatabaseName, openTestDatabase } from '../harness/database.ts';
+import { createMigrated, newDatabaseName, settingsFor } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 
 /** The server and its one database. */
@@ -35,17 +31,9 @@ export type DurableServer = Readonly<{
 export async function startDurableServer(): Promise<DurableServer> {
   const scratch = mkdtempSync(join(tmpdir(), 'otpd-faults-'));
   let server = await launch(scratch);
-  const settings: DatabaseSettings = {
-    socketPath: server.socketPath, host: null, port: 0, user: 'root', password: '',
-    database: newDatabaseName(), tlsCaFile: null,
-  };
-  await createDatabase(settings);
-  const pool = new SessionPool(() => openSession(settings), 2);
-  await migrate(pool, () => {});
-  pool.close();
-  const database = openTestDatabase(settings);
+  const database = await createMigrated(settingsFor(newDatabaseName(), server.socketPath));
   return {
-    settings,
+    settings: database.settings,
     database,
     path: (name) => join(scratch, name),
     processId: () => server.processId,

@@ -14,8 +14,8 @@ import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { startHttpSink } from '../harness/http-sink.ts';
 import type { HttpSink, Received } from '../harness/http-sink.ts';
-import { startOtpd, stopAllOtpd } from '../harness/otpd-process.ts';
-import type { OtpdProcess } from '../harness/otpd-process.ts';
+import { startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
+import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { noteCode } from '../harness/trail.ts';
 import { eventually } from '../harness/waiting.ts';
@@ -42,13 +42,13 @@ const WRONG_CLOCK = `
 
 let database: TestDatabase;
 let provider: HttpSink;
-let otpd: OtpdProcess;
+let otpd: Otpd;
 
 test.before(async () => {
   database = await createTestDatabase();
   provider = await startHttpSink();
   writeFileSync(offset, String(HOUR_MS));
-  otpd = await startOtpd({
+  otpd = await startOtpdOn({
     settings: database.settings, secrets: newSecretsText(), webhookUrl: provider.url,
     webhookSecrets: `whsec_${randomBytes(32).toString('base64')}`,
     environment: {

@@ -8,8 +8,8 @@ import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
 import { startHttpSink } from '../harness/http-sink.ts';
 import type { HttpSink } from '../harness/http-sink.ts';
-import { startOtpd, stopAllOtpd } from '../harness/otpd-process.ts';
-import type { OtpdProcess } from '../harness/otpd-process.ts';
+import { startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
+import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { eventually, timed } from '../harness/waiting.ts';
 import { openClient, post } from '../http/raw-client.ts';
@@ -35,12 +35,12 @@ const CONNECTIONS_AT_ONCE = 200;
 
 let server: DurableServer;
 let provider: HttpSink;
-let otpd: OtpdProcess;
+let otpd: Otpd;
 
 test.before(async () => {
   server = await startDurableServer();
   provider = await startHttpSink();
-  otpd = await startOtpd({
+  otpd = await startOtpdOn({
     settings: server.settings, secrets: newSecretsText(), webhookUrl: provider.url,
     webhookSecrets: `whsec_${randomBytes(32).toString('base64')}`,
   });

@@ -5,12 +5,7 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { createDatabase } from '../../src/db/create-database.ts';
-import { migrate } from '../../src/db/migrate.ts';
-import { SessionPool } from '../../src/db/pool.ts';
-import { openSession } from '../../src/db/session.ts';
-import type { DatabaseSettings } from '../../src/db/session.ts';
-import { newDatabaseName, openTestDatabase } from '../harness/database.ts';
+import { createMigrated, newDatabaseName, settingsFor } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { withSmallDisk } from '../harness/namespace.ts';
 
@@ -39,15 +34,7 @@ export async function startOnSmallDisk(): Promise<SmallDisk> {
   const [{ socketPath }] = await once(child, 'message') as [{ socketPath: string }];
   // The file system as that process sees it: it is mounted there and nowhere else.
   const seen = `/proc/${child.pid}/root`;
-  const settings: DatabaseSettings = {
-    socketPath: `${seen}${socketPath}`, host: null, port: 0, user: 'root', password: '',
-    database: newDatabaseName(), tlsCaFile: null,
-  };
-  await createDatabase(settings);
-  const pool = new SessionPool(() => openSession(settings), 2);
-  await migrate(pool, () => {});
-  pool.close();
-  const database = openTestDatabase(settings);
+  const database = await createMigrated(settingsFor(newDatabaseName(), `${seen}${socketPath}`));
   const filler = `${seen}${folder}/filler`;
   return {
     database,
