@@ -4,6 +4,7 @@ import type { Address, Worker } from 'node:cluster';
 import { once } from 'node:events';
 import type { Family } from './db/metrics/family.ts';
 import { mergeCounted } from './db/metrics/merge.ts';
+import type { LogRelay } from './log-relay.ts';
 import { WorkerCounts, workersFamilies } from './worker-metrics.ts';
 import { demand } from './worker-messages.ts';
 import type { Reply } from './worker-messages.ts';
@@ -37,13 +38,21 @@ export class Crew {
   readonly #answered = new WeakSet<Worker>();
   readonly #counts = new WorkerCounts();
   readonly #retireTimeoutMs: number;
+  readonly #relay: LogRelay | null;
   #address: Address | null = null;
   #deaths = 0;
   #collecting: Promise<Family[]> | null = null;
 
-  /** @param retireTimeoutMs what a worker that has retired may take to end */
-  constructor(retireTimeoutMs: number) {
+  /**
+   * @param retireTimeoutMs what a worker that has retired may take to end
+   * @param relay hands on their standard error; null when they write to that of this process
+   */
+  constructor(retireTimeoutMs: number, relay: LogRelay | null) {
     this.#retireTimeoutMs = retireTimeoutMs;
+    this.#relay = relay;
+    cluster.setupPrimary({
+      stdio: ['inherit', 'inherit', relay === null ? 'inherit' : 'pipe', 'ipc'],
+    });
     cluster.on('message', (worker: Worker, reply: Reply) => {
       if (reply?.kind !== 'leaving') return;
       this.#counts.note(worker, reply.families);
@@ -69,6 +78,7 @@ export class Crew {
    */
   async fill(place: number): Promise<void> {
     const worker = cluster.fork();
+    this.#relay?.follow(worker.process.stderr!);
     this.#starting.set(worker, place);
     const exit = once(worker, 'exit').then(() => { throw new WorkerError(ENDED); });
     exit.catch(() => {});

@@ -28,9 +28,10 @@ const REST_MS = 10;
 export class LogWriter {
   /** Lines that were dropped since the start. */
   dropped = 0;
+  /** Whether others who write to the same socket could make a write block: see LogRelay. */
+  readonly isSocket: boolean;
   readonly #fd: number;
   readonly #isImmediate: boolean;
-  readonly #isSocket: boolean;
   readonly #chunkMaxBytes: number;
   readonly #describeDropped: (count: number) => string;
   /** Those that are not being written yet, and their size. */
@@ -46,6 +47,7 @@ export class LogWriter {
    */
   #state: 'idle' | 'due' | 'writing' | 'resting' = 'idle';
   #onEmpty: () => void = () => {};
+  #onRoom: (() => void)[] = [];
 
   /**
    * @param fd where to
@@ -57,7 +59,7 @@ export class LogWriter {
     const own = isPipe ? openWithoutBlocking(fd) : null;
     this.#fd = own ?? fd;
     this.#isImmediate = own !== null;
-    this.#isSocket = kind.isSocket();
+    this.isSocket = kind.isSocket();
     this.#chunkMaxBytes = isPipe ? PIPE_CHUNK_MAX_BYTES : CHUNK_MAX_BYTES;
     this.#describeDropped = describeDropped;
     process.on('exit', () => this.#writeLast());
@@ -79,17 +81,21 @@ export class LogWriter {
     setImmediate(this.#pump);
   }
 
-  /** Resolves when all is written, or at the bound in milliseconds. */
-  flush(timeoutMs: number): Promise<void> {
+  /** Resolves when it keeps so little that no line of the next 64 KiB will be dropped. */
+  room(): Promise<void> {
+    if (this.#hasRoom) return Promise.resolve();
+    return new Promise((resolve) => { this.#onRoom.push(resolve); });
+  }
+
+  /** Resolves when all is written, which is never while the reader is stuck. */
+  emptied(): Promise<void> {
     if (this.#state === 'resting') this.#pump();
     if (this.#bytes === 0 && this.#chunk === null) return Promise.resolve();
-    return new Promise((resolve) => {
-      const bound = setTimeout(resolve, timeoutMs);
-      this.#onEmpty = () => {
-        clearTimeout(bound);
-        resolve();
-      };
-    });
+    return new Promise((resolve) => { this.#onEmpty = resolve; });
+  }
+
+  get #hasRoom(): boolean {
+    return this.#bytes < KEPT_MAX_BYTES / 2;
   }
 
   #keep(line: string): void {
@@ -106,7 +112,7 @@ export class LogWriter {
     this.#state = 'writing';
     while (this.#take()) {
       if (!this.#isImmediate) {
-        if (this.#isSocket) keepFromBlocking();
+        if (this.isSocket) keepFromBlocking();
         write(this.#fd, this.#chunk!, this.#onWritten);
         return;
       }
@@ -152,6 +158,7 @@ export class LogWriter {
     this.#chunk = Buffer.from(this.#lines.splice(0, count).join(''), 'latin1');
     this.#chunkLines = count;
     this.#bytes -= bytes;
+    if (this.#hasRoom) for (const resolve of this.#onRoom.splice(0)) resolve();
     return true;
   }
 
@@ -168,7 +175,7 @@ export class LogWriter {
       return true;
     }
     this.#chunk = count < this.#chunk!.length ? this.#chunk!.subarray(count) : null;
-    if (this.#unsaid > 0 && this.#bytes < KEPT_MAX_BYTES / 2) {
+    if (this.#unsaid > 0 && this.#hasRoom) {
       this.#keep(this.#describeDropped(this.#unsaid));
       this.#unsaid = 0;
     }

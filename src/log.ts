@@ -4,6 +4,7 @@ import { readHostClock } from './host-clock.ts';
 import { lineOf, member, readable } from './log-line.ts';
 import type { Level } from './log-line.ts';
 import type { LogSettings } from './log-settings.ts';
+import { LogRelay } from './log-relay.ts';
 import { LogWriter } from './log-writer.ts';
 
 const STANDARD_ERROR = 2;
@@ -20,6 +21,8 @@ const STACK_MAX_CHARACTERS = 1200;
 
 /** The log of one process. */
 export class Log {
+  /** Where the workers' lines go; null when they write for themselves. */
+  readonly relay: LogRelay | null;
   readonly #writer: LogWriter;
   readonly #rank: number;
   readonly #isText: boolean;
@@ -38,6 +41,7 @@ export class Log {
     process.stderr.on('error', () => {});
     this.#writer = new LogWriter(STANDARD_ERROR, (count) =>
       this.#lineOf('warn', 'log_lines_dropped', `,"count":${count}`));
+    this.relay = this.#writer.isSocket ? new LogRelay(this.#writer) : null;
   }
 
   /** Lines that were dropped because nobody read them. */
@@ -61,8 +65,16 @@ export class Log {
   }
 
   /** Resolves when all is written, or at the bound in milliseconds. */
-  flush(timeoutMs: number): Promise<void> {
-    return this.#writer.flush(timeoutMs);
+  async flush(timeoutMs: number): Promise<void> {
+    let bound: NodeJS.Timeout | undefined;
+    const over = new Promise<void>((resolve) => { bound = setTimeout(resolve, timeoutMs); });
+    await Promise.race([over, this.#flushed()]);
+    clearTimeout(bound);
+  }
+
+  async #flushed(): Promise<void> {
+    await this.relay?.ended();
+    await this.#writer.emptied();
   }
 
   #lineOf(level: Level, event: string, members: string): string {

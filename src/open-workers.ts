@@ -1,5 +1,6 @@
 /** What answers requests: a listener of this process, or workers with one each. */
 import type { Family } from './db/metrics/family.ts';
+import type { LogRelay } from './log-relay.ts';
 import type { OneAtATime } from './one-at-a-time.ts';
 import type { Reloads } from './reload.ts';
 import type { NoteSignal } from './signal-log.ts';
@@ -32,14 +33,16 @@ export type Requests = Readonly<{
  * Starts workers that listen, reload and are rolled over as they are asked.
  *
  * @param count how many
+ * @param relay hands on their standard error; null when they write to that of this process
  * @throws WorkerError when one ends before it listens
  */
 export async function listenWithWorkers(
   count: number,
+  relay: LogRelay | null,
   { reloads, rolls, note }: Requests,
 ): Promise<Listener> {
   const retireTimeoutMs = RETIRE_TIMEOUT_MS + DRAIN_TIMEOUT_MS + WORKER_GRACE_MS;
-  const workers = await startWorkers({ count, retireTimeoutMs, note });
+  const workers = await startWorkers({ count, retireTimeoutMs, note, relay });
   reloads.handOnTo(workers.reload);
   rolls.begin(workers.roll);
   // A worker drains by itself within the bound; ending it comes after.

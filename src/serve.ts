@@ -79,7 +79,7 @@ async function serveAsFirst(opened: Opened): Promise<boolean> {
     const secrets = secretsOf(config);
     stop.throwIfAborted();
     const listener = config.workers > 1
-      ? await listenWithWorkers(config.workers, opened)
+      ? await listenWithWorkers(config.workers, log.relay, opened)
       : await listen(opened, database.pool, secrets);
     if (config.workers === 1) rolls.begin(async () => note(ROLL_ALONE));
     reloads.begin();

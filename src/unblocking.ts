@@ -3,8 +3,8 @@ import { constants, openSync } from 'node:fs';
 
 /**
  * Makes the socket that is standard error non-blocking: a thread that waits for a reader who is
- * stuck would hold up the end of the process. Once is not enough: workers share it, and each that
- * starts or ends resets it.
+ * stuck would hold up the end of the process. Once is not enough: whoever else has it, and be it
+ * the shell that otpd was started from, may reset it.
  */
 export function keepFromBlocking(): void {
   type Handle = { _handle?: { setBlocking?: (isBlocking: boolean) => number } };

@@ -4,6 +4,7 @@ import type { Worker } from 'node:cluster';
 import { Crew, WorkerError } from './crew.ts';
 import { CrashLoop } from './db/local/crash-loop.ts';
 import type { Family } from './db/metrics/family.ts';
+import type { LogRelay } from './log-relay.ts';
 import { rollOver } from './roll.ts';
 import type { RollNote } from './roll.ts';
 
@@ -35,6 +36,8 @@ export type WorkersOptions = Readonly<{
   retireTimeoutMs: number;
   /** Is told of rolling restarts. */
   note: (note: RollNote) => void;
+  /** What hands on their standard error; null when they write to that of this process. */
+  relay: LogRelay | null;
 }>;
 
 const DEATHS_MAX = 10;
@@ -53,9 +56,9 @@ export function isWorker(): boolean {
  * @throws WorkerError when one ends before it listens
  */
 export async function startWorkers(options: WorkersOptions): Promise<Workers> {
-  const { count, retireTimeoutMs, note } = options;
+  const { count, retireTimeoutMs, note, relay } = options;
   const places = Array.from({ length: count }, (_, index) => index + 1);
-  const crew = new Crew(retireTimeoutMs);
+  const crew = new Crew(retireTimeoutMs, relay);
   const crashes = new CrashLoop(DEATHS_MAX);
   let isStopping = false;
   let fail: (error: Error) => void = () => {};

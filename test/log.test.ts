@@ -2,7 +2,9 @@
 import { execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import {
+  closeSync, constants, mkdtempSync, openSync, readFileSync, readlinkSync, rmSync,
+} from 'node:fs';
 import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +18,7 @@ import type { Variables } from './harness/command.ts';
 import { createTestDatabase } from './harness/database.ts';
 import type { TestDatabase } from './harness/database.ts';
 import { parseExposition, valueOf } from './harness/exposition.ts';
+import { childrenOf } from './harness/otpd.ts';
 import { codesIn, withoutMessages } from './harness/printed.ts';
 import { noteCode, noteVisible } from './harness/trail.ts';
 import { eventually, timed } from './harness/waiting.ts';
@@ -394,6 +397,10 @@ test('several processes, to a socket and to a file: all lines, and whole', async
   for (const more of [{}, { stderr: file }]) {
     const otpd = new Logged({ ...variables, WORKERS: '2' }, more);
     await flood(await otpd.port(), KEPT_REQUESTS);
+    const outside = (id: number) => readlinkSync(`/proc/${id}/fd/2`);
+    const processes = [otpd.child.pid!, ...childrenOf(otpd.child.pid!, 'main.ts')];
+    // Whoever shares a socket can make the writes of the others block.
+    assert.is(new Set(processes.map(outside)).size, 'stderr' in more ? 1 : 3);
     await eventually('all lines', () => {
       if ('stderr' in more) otpd.logged = readFileSync(path, 'utf8');
       return otpd.logged.split('not_found').length > KEPT_REQUESTS;
