@@ -17,8 +17,16 @@ import type { Transaction } from './transaction.ts';
 /** A sweep looks at one table; each table's turn comes once in this many codes asked for. */
 const CODES_PER_SWEEP = 8;
 
-/** How fast a table is walked: so that there are never more dead rows than live ones. */
+/**
+ * How fast a table is walked. Where the last step met dead rows: so that there are never more of
+ * them than live ones. Where it met none: so that a stretch of dead ones is come to before they are
+ * more than the live ones on the way there. To look at a row costs mysqld about 0.7 us (measured).
+ */
 const ROWS_PER_CODE = 4;
+const ROWS_PER_CODE_AT_EASE = 1;
+
+/** Where the dead are at the beginning, and the last step met none, a look at it is enough. */
+const HEAD_ROWS = 16;
 
 /** One step of the walk, in one transaction. */
 export type Sweep = Readonly<{
@@ -34,8 +42,11 @@ export type Sweep = Readonly<{
   noteCommitted: () => void;
 }>;
 
-/** Where the walk of a table is, and how long the oldest dead on its way had been dead. */
-type Walk = { after: Value; oldestSeconds: number };
+/**
+ * Where the walk of a table is, how long the oldest dead on its way had been dead, and whether the
+ * last step met none.
+ */
+type Walk = { after: Value; oldestSeconds: number; isAtEase: boolean };
 
 /** Walks the tables, one step after every few requests for codes. One per process. */
 export class Sweeper {
@@ -62,14 +73,21 @@ export class Sweeper {
     const turn = this.#turn;
     this.#turn = (turn + 1) % SWEPT_TABLES.length;
     const table = SWEPT_TABLES[turn]!;
-    const walk = this.#walks[turn] ??= { after: table.firstOf(near), oldestSeconds: 0 };
-    const rows = this.#codesSinceSweep * SWEPT_TABLES.length * ROWS_PER_CODE;
+    const walk = this.#walks[turn]
+      ??= { after: table.firstOf(near), oldestSeconds: 0, isAtEase: false };
+    const rows = rowsOfStep(table, walk, this.#codesSinceSweep * SWEPT_TABLES.length);
     this.#codesSinceSweep = 0;
     return createSweep(table, walk, rows, {
       onEnd: (oldestSeconds) => this.counts.noteEnd(turn, oldestSeconds),
       onRemoved: (count) => this.counts.noteRemoved(turn, count),
     });
   }
+}
+
+/** @param codes how many codes were asked for since the last step on this table */
+function rowsOfStep({ isInOrderOfTime }: SweptTable, { isAtEase }: Walk, codes: number): number {
+  if (!isAtEase) return codes * ROWS_PER_CODE;
+  return isInOrderOfTime === true ? HEAD_ROWS : codes * ROWS_PER_CODE_AT_EASE;
 }
 
 type SweepEvents = Readonly<{
@@ -98,6 +116,7 @@ function createSweep(table: SweptTable, walk: Walk, rowsMax: number, events: Swe
         end = step?.end as Value;
         const oldest = step?.oldest as number | null ?? null;
         hasDead = oldest !== null;
+        walk.isAtEase = !hasDead;
         const mayGoOn = hasDead || table.isInOrderOfTime === undefined;
         walk.after = mayGoOn && step?.seen === rowsMax ? end : null;
         walk.oldestSeconds = Math.max(walk.oldestSeconds, oldest ?? 0);
