@@ -8,6 +8,7 @@ import { createDeliveryLog } from './delivery-log.ts';
 import { createRoutes } from './http/router.ts';
 import { createHttpServer } from './http/server.ts';
 import type { HttpServer } from './http/server.ts';
+import { keepHeapSmall } from './heap.ts';
 import { endOnUncaught } from './last-resort.ts';
 import { Log } from './log.ts';
 import { openAdmin } from './open-admin.ts';
@@ -51,6 +52,7 @@ type Opened = Requests & Readonly<{
 export async function serve(config: ServeConfig, stop: AbortSignal): Promise<number> {
   const log = new Log(config.log);
   endOnUncaught(log);
+  keepHeapSmall();
   const note = createSignalLog(log);
   let isAnswered = false;
   const requests = { stop, note, reloads: listenForReload(note), rolls: listenForRoll() };
