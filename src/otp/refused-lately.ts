@@ -21,14 +21,18 @@ export class RefusedLately {
     }
   }
 
+  /** Nobody was: there is nothing to ask for. */
+  get isEmpty(): boolean {
+    return this.#subjects.size === 0;
+  }
+
   /** Whether any of them was refused lately. */
   hasAny(subjects: readonly string[]): boolean {
-    return this.#subjects.size > 0 && subjects.some((subject) => this.#subjects.has(subject));
+    return subjects.some((subject) => this.#subjects.has(subject));
   }
 
   /** Forgets subjects that were let through. */
   forget(subjects: readonly string[]): void {
-    if (this.#subjects.size === 0) return;
     for (const subject of subjects) this.#subjects.delete(subject);
   }
 }

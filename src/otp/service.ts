@@ -104,17 +104,22 @@ function createIssue(parts: IssueParts, lanes: LaneOptions): OtpService['issue']
       return listsToRest > 0 ? Math.min(REFUSAL_PAUSE_MS, size * PAUSE_MS_PER_REFUSAL) : 0;
     },
   });
-  return async (input, isWanted) => {
-    const subjects = subjectsOf(parts.policies, input);
-    if (refused.hasAny(subjects)) {
-      const outcome = await screen.submit(input, isWanted);
-      if (outcome !== null) return outcome;
-      refused.forget(subjects);
-    }
+  const decide = async (input: IssueInput, isWanted: IsWanted): Promise<IssueOutcome> => {
     const outcome = await issue.submit(input, isWanted);
-    if (outcome.kind === 'locked') refused.add(subjects[0]!);
-    if (outcome.kind === 'limited') refused.add(widestOf(outcome.limitedBy, subjects));
+    if (outcome.kind === 'locked') refused.add(subjectsOf(parts.policies, input)[0]!);
+    if (outcome.kind === 'limited') {
+      refused.add(widestOf(outcome.limitedBy, subjectsOf(parts.policies, input)));
+    }
     return outcome;
+  };
+  return async (input, isWanted) => {
+    if (refused.isEmpty) return decide(input, isWanted);
+    const subjects = subjectsOf(parts.policies, input);
+    if (!refused.hasAny(subjects)) return decide(input, isWanted);
+    const outcome = await screen.submit(input, isWanted);
+    if (outcome !== null) return outcome;
+    refused.forget(subjects);
+    return decide(input, isWanted);
   };
 }
 
