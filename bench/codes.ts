@@ -16,6 +16,7 @@ import { issueCodes } from '../src/otp/issue-codes.ts';
 import { createPolicies } from '../src/otp/policy.ts';
 import { parseSecrets } from '../src/otp/secrets.ts';
 import type { IssueParts } from '../src/otp/issue-codes.ts';
+import { KeyReading } from '../src/otp/key-reading.ts';
 
 /** Large enough to be fast, small enough for a packet and a deadline. */
 const BATCH_CODES = 200;
@@ -43,7 +44,8 @@ export async function issueKnownCodes(
     pool, policies, secrets, channels: [channelInto(codes)],
     words: { localeFor: () => '' }, note: () => {},
   });
-  const parts: IssueParts = { pool, policies, secrets, sweeper: new Sweeper(), delivery };
+  const keyReading = new KeyReading();
+  const parts: IssueParts = { pool, policies, secrets, sweeper: new Sweeper(), delivery, keyReading };
   await setDurable(counters, false);
   const lane = async (): Promise<void> => {
     while (codes.length < count) await issueCodes(parts, newInputs());

@@ -14,6 +14,7 @@ import { Bundle, LEASE_SECONDS } from './delivery/bundle.ts';
 import type { Outgoing } from './delivery/bundle.ts';
 import type { Delivery } from './delivery/delivery.ts';
 import { drawBundleId, drawCode } from './draw.ts';
+import type { KeyReading } from './key-reading.ts';
 import { nameRequest } from './named-request.ts';
 import type { NamedRequest } from './named-request.ts';
 import type { OtpCounts } from './otp-metrics.ts';
@@ -27,6 +28,7 @@ import type { Secrets } from './secrets.ts';
 
 /** What issuing codes needs. */
 export type IssueParts = Readonly<{
+  keyReading: KeyReading;
   pool: SessionPool;
   policies: Policies;
   secrets: Secrets;
@@ -109,8 +111,12 @@ function drawMember(
 async function decideAndErase(parts: IssueParts, members: readonly Member[]): Promise<Decided> {
   const erasure = parts.delivery.takeErasure(members.length);
   let isErased = false;
+  let runs = 0;
   try {
     const decided = await transaction(parts.pool, async (tx) => {
+      // What made it run again may be that a key was not new.
+      runs += 1;
+      if (runs > 1) parts.keyReading.noteNeed();
       const each = await decideAll(tx, members, parts);
       if (erasure !== null && !tx.hasNothingToKeep) tx.writes.push(eraseBundles(erasure.bundleIds));
       return each;
@@ -127,20 +133,20 @@ type Decided = Readonly<{ outcomes: IssueOutcome[]; bundles: Bundle[]; sweep: Sw
 async function decideAll(
   tx: Transaction,
   members: readonly Member[],
-  { sweeper, secrets, delivery }: IssueParts,
+  { sweeper, secrets, delivery, keyReading }: IssueParts,
 ): Promise<Decided> {
   const sweep = sweeper.next(members.length, members[0]!);
-  const askedAtMs = elapsedMs();
-  const ledger = await RequestLedger.load(tx, members, sweep);
-  const issued: Member[] = [];
-  const outcomes = members.map((member) => {
-    const { outcome, writes } = decideRequest(ledger.stateOf(member), member, member.policy);
-    if (writes !== null) {
-      ledger.apply(member, writes);
-      issued.push(member);
-    }
-    return outcome;
-  });
+  let askedAtMs = elapsedMs();
+  const readsKeys = keyReading.next();
+  let ledger = await RequestLedger.load(tx, members, { readsKeys, sweep });
+  let { outcomes, issued } = decideEach(ledger, members);
+  if (!readsKeys && issued.length < members.length) {
+    // Before a refusal comes what is stored under the key: a replay, or a key used otherwise.
+    keyReading.noteNeed();
+    askedAtMs = elapsedMs();
+    ledger = await RequestLedger.load(tx, members, { readsKeys: true, sweep: null });
+    ({ outcomes, issued } = decideEach(ledger, members));
+  }
   if (issued.length === 0) {
     tx.hasNothingToKeep = true;
     return { outcomes, bundles: [], sweep: null };
@@ -154,6 +160,23 @@ async function decideAll(
   tx.writes.push(putBundles(sealed, { owner: delivery.owner, leasedUntil }));
   await sweep?.removeDead(tx);
   return { outcomes, bundles, sweep };
+}
+
+/** Decides in the order of arrival, each on what the ones before have left. */
+function decideEach(
+  ledger: RequestLedger,
+  members: readonly Member[],
+): { outcomes: IssueOutcome[]; issued: Member[] } {
+  const issued: Member[] = [];
+  const outcomes = members.map((member) => {
+    const { outcome, writes } = decideRequest(ledger.stateOf(member), member, member.policy);
+    if (writes !== null) {
+      ledger.apply(member, writes);
+      issued.push(member);
+    }
+    return outcome;
+  });
+  return { outcomes, issued };
 }
 
 function outgoing(member: Member, now: Instant, { localeFor }: Delivery): Outgoing {

@@ -11,6 +11,7 @@ import type { AddressSlot } from '../db/ip-rate-limits.ts';
 import { lockOtps } from '../db/otps.ts';
 import type { Otp } from '../db/otps.ts';
 import type { Query } from '../db/query.ts';
+import type { Row } from '../db/session.ts';
 import type { Sweep } from '../db/sweep.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { AddressBook } from './address-book.ts';
@@ -50,18 +51,26 @@ export class RequestLedger {
    * Locks the codes of users, then the slots of addresses, then what other limits count, each
    * sorted, and reads all that the rule needs, the clock included, once the locks are held.
    *
-   * @param sweep looks for dead rows on the way; null for none
+   * @param more what else is read: what is stored under the keys (see key-reading.ts), and what a
+   *   sweep looks at on the way
    */
   static async load(
     tx: Transaction,
     members: readonly NamedRequest[],
-    sweep: Sweep | null,
+    { readsKeys, sweep }: MoreReads,
   ): Promise<RequestLedger> {
     const { users, addresses, keys } = namesOf(members);
     const tallies = TallyBook.for(members);
-    const { otps, slots, now, answers } = await ask(tx, {
+    let answers: readonly StoredAnswer[] = [];
+    const { read, ...stored } = loadAnswers(keys);
+    const readAnswers = { ...stored, read: (rows: readonly Row[]) => { answers = read(rows); } };
+    const { otps, slots, now } = await ask(tx, {
       locks: [lockOtps(users), lockSlots(addresses)],
-      reads: [READ_CLOCK, loadAnswers(keys), ...(sweep === null ? [] : [sweep.inspect])],
+      reads: [
+        READ_CLOCK,
+        ...(readsKeys ? [readAnswers] : []),
+        ...(sweep === null ? [] : [sweep.inspect]),
+      ],
     }, tallies);
     const book = new AddressBook(slots);
     await book.loadOverflow(tx.ask, now, null, pointsNamedBy(members));
@@ -102,18 +111,21 @@ export class RequestLedger {
   }
 }
 
+/** What is read beside what every list needs. */
+export type MoreReads = Readonly<{ readsKeys: boolean; sweep: Sweep | null }>;
+
 type Statements = Readonly<{
   locks: readonly [Query<Otp[]>, Query<AddressSlot[]>];
-  reads: readonly [Query<Instant>, Query<StoredAnswer[]>, ...Query<void>[]];
+  reads: readonly [Query<Instant>, ...Query<void>[]];
 }>;
 
 /** What other limits count is locked last, and asked for only where there is any. */
 async function ask(tx: Transaction, { locks, reads }: Statements, tallies: TallyBook) {
   if (tallies.isEmpty) {
-    const [otps, slots, now, answers] = await tx.ask(...locks, ...reads);
-    return { otps, slots, now, answers };
+    const [otps, slots, now] = await tx.ask(...locks, ...reads);
+    return { otps, slots, now };
   }
-  const [otps, slots, , , now, answers] = await tx.ask(
+  const [otps, slots, , , now] = await tx.ask(
     ...locks, tallies.lock, tallies.uses, ...reads);
-  return { otps, slots, now, answers };
+  return { otps, slots, now };
 }

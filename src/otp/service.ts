@@ -9,6 +9,7 @@ import { cancelCodes } from './cancel-codes.ts';
 import { countedDestination } from './counted.ts';
 import { issueCodes } from './issue-codes.ts';
 import type { IssueParts } from './issue-codes.ts';
+import { KeyReading } from './key-reading.ts';
 import type {
   CancelOutcome, IssueInput, IssueOutcome, StatusOutcome, VerifyInput, VerifyOutcome,
 } from './outcome.ts';
@@ -57,8 +58,11 @@ const LISTS_TO_REST = 4;
 /** One list of refusals costs four reads, whatever its length. */
 const REFUSALS_MAX = 512;
 
+/** What the service needs. */
+export type ServiceParts = Omit<IssueParts, 'keyReading'>;
+
 /** Makes the service out of its parts. */
-export function createOtpService(parts: IssueParts, lanes: LaneOptions = LANES): OtpService {
+export function createOtpService(parts: ServiceParts, lanes: LaneOptions = LANES): OtpService {
   const verify = new Collector<VerifyInput, VerifyOutcome>({
     ...lanes,
     run: (inputs) => redeemCodes(parts, inputs),
@@ -83,12 +87,13 @@ export function createOtpService(parts: IssueParts, lanes: LaneOptions = LANES):
 }
 
 /** Requests of those who were refused lately are screened first, which locks and writes nothing. */
-function createIssue(parts: IssueParts, lanes: LaneOptions): OtpService['issue'] {
+function createIssue(parts: ServiceParts, lanes: LaneOptions): OtpService['issue'] {
   const refused = new RefusedLately();
+  const issueParts = { ...parts, keyReading: new KeyReading() };
   let listsToRest = 0;
   const issue = new Collector<IssueInput, IssueOutcome>({
     ...lanes,
-    run: (inputs) => issueCodes(parts, inputs),
+    run: (inputs) => issueCodes(issueParts, inputs),
     meter: parts.counts?.queues.issue,
     subjectsOf: (input) => subjectsOf(parts.policies, input),
   });
