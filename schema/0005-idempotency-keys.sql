@@ -14,8 +14,9 @@
 -- expires_at: from then on the key is unknown, and the row is swept.
 --
 -- Indexes: the primary key is in the order of time, so that rows are appended, and the oldest are
--- swept from the other end. The unique index finds a key; every request asks it, mostly in vain, and
--- its entries are a third of a row, so that three times as many of them are in memory.
+-- swept from the other end. The unique index finds a key; every request asks it, when its answer is
+-- stored if not before, mostly in vain, and its entries are a third of a row, so that three times as
+-- many of them are in memory.
 
 INSERT INTO schema_migrations (version, name, started_at)
 VALUES (5, '0005-idempotency-keys', UTC_TIMESTAMP(6))

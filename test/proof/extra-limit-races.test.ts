@@ -2,10 +2,11 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
+import { racesOf } from './race.ts';
 import { atOnce, fresh, freshAddress, startFleet, tally, wrongCode } from './traffic.ts';
 import type { Asker, Fleet } from './traffic.ts';
 
-const RUNS = Number(process.env.OTPD_TEST_RACES ?? 20);
+const race = racesOf(1 / 5);
 
 // No number has six digits, lest the leak test take it for a code.
 const POLICY = JSON.stringify({
@@ -22,18 +23,6 @@ test.after(async () => {
   closeClient();
   await fleet.stop();
 });
-
-/** A race that is run again and again, each time by newcomers. */
-function race(name: string, work: () => Promise<void>): void {
-  test(`${name}, ${RUNS} times`, async () => {
-    for (let run = 1; run <= RUNS; run += 1) {
-      await work().catch((error: Error) => {
-        error.message = `run ${run}: ${error.message}`;
-        throw error;
-      });
-    }
-  });
-}
 
 race('60 requests of one user at once for 60 purposes: 7 codes', async () => {
   const user = fresh('u');
