@@ -3,8 +3,8 @@ import { isatty } from 'node:tty';
 import { readHostClock } from './host-clock.ts';
 import { lineOf, member, readable } from './log-line.ts';
 import type { Level } from './log-line.ts';
-import type { LogSettings } from './log-settings.ts';
 import { LogRelay } from './log-relay.ts';
+import type { LogSettings } from './log-settings.ts';
 import { LogWriter } from './log-writer.ts';
 
 const STANDARD_ERROR = 2;

@@ -11,7 +11,6 @@ import type { AddressSlot } from '../db/ip-rate-limits.ts';
 import { lockOtps } from '../db/otps.ts';
 import type { Otp } from '../db/otps.ts';
 import type { Query } from '../db/query.ts';
-import type { Row } from '../db/session.ts';
 import type { Sweep } from '../db/sweep.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { AddressBook } from './address-book.ts';
@@ -62,15 +61,15 @@ export class RequestLedger {
     const { users, addresses, keys } = namesOf(members);
     const tallies = TallyBook.for(members);
     let answers: readonly StoredAnswer[] = [];
-    const { read, ...stored } = loadAnswers(keys);
-    const readAnswers = { ...stored, read: (rows: readonly Row[]) => { answers = read(rows); } };
+    const more: Query<void>[] = [];
+    if (readsKeys) {
+      const { read, ...query } = loadAnswers(keys);
+      more.push({ ...query, read: (rows) => { answers = read(rows); } });
+    }
+    if (sweep !== null) more.push(sweep.inspect);
     const { otps, slots, now } = await ask(tx, {
       locks: [lockOtps(users), lockSlots(addresses)],
-      reads: [
-        READ_CLOCK,
-        ...(readsKeys ? [readAnswers] : []),
-        ...(sweep === null ? [] : [sweep.inspect]),
-      ],
+      reads: [READ_CLOCK, ...more],
     }, tallies);
     const book = new AddressBook(slots);
     await book.loadOverflow(tx.ask, now, null, pointsNamedBy(members));

@@ -111,10 +111,9 @@ function createIssue(parts: ServiceParts, lanes: LaneOptions): OtpService['issue
   });
   const decide = async (input: IssueInput, isWanted: IsWanted): Promise<IssueOutcome> => {
     const outcome = await issue.submit(input, isWanted);
-    if (outcome.kind === 'locked') refused.add(subjectsOf(parts.policies, input)[0]!);
-    if (outcome.kind === 'limited') {
-      refused.add(widestOf(outcome.limitedBy, subjectsOf(parts.policies, input)));
-    }
+    if (outcome.kind !== 'locked' && outcome.kind !== 'limited') return outcome;
+    const subjects = subjectsOf(parts.policies, input);
+    refused.add(outcome.kind === 'locked' ? subjects[0]! : widestOf(outcome.limitedBy, subjects));
     return outcome;
   };
   return async (input, isWanted) => {

@@ -17,17 +17,16 @@ import { fresh, freshAddress } from './traffic.ts';
 const LISTS_AFTER_NEED = 64;
 
 let bench: Bench;
+let delivery: Delivery;
 let newService: () => OtpService;
 let readings: boolean[] = [];
 let commits = 0;
-const deliveries: Delivery[] = [];
 
 test.before(async () => {
   bench = await createBench();
   const parts = { policies: createPolicies(), secrets: secretsOf(newSecretsText()) };
   const channels = [channelOf(() => ({ kind: 'accepted' }))];
-  const delivery = createTestDelivery({ ...parts, pool: bench.database.pool, channels });
-  deliveries.push(delivery);
+  delivery = createTestDelivery({ ...parts, pool: bench.database.pool, channels });
   const pool = bench.pool(4);
   newService = () => createOtpService({ ...parts, pool, sweeper: new Sweeper(), delivery });
 });
@@ -41,7 +40,7 @@ test.before.each(() => {
   });
 });
 test.after(async () => {
-  await Promise.all(deliveries.map((delivery) => delivery.stop(2000)));
+  await delivery.stop(2000);
   bench.closePools();
   bench.database.close();
 });
