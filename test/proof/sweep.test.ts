@@ -17,7 +17,7 @@ const HOUR = 3_600_000_000;
 const BATCH = 50;
 /** Purging a swept row may still cross two who come back to it; their transactions run again. */
 const DEADLOCKS_MAX = 10;
-/** Rows that a step of a sweep may leave to the next one; two processes may be at it. */
+/** One step of a sweep looks at 128 rows; two processes may be at it. */
 const STEP_ROWS = 256;
 
 const LIVE = {
@@ -85,7 +85,7 @@ test('after 25 hours the dead vanish a few at a time, and all of them do', async
   await traffic(BATCH);
   const soon = await countRows('idempotency_keys', isDead('idempotency_keys'));
   assert.ok(soon > 0, 'not all at once');
-  // Each of two cursors passes by four rows for each code of its process, where it meets dead ones.
+  // Each of two cursors passes by four rows for each code of its process.
   for (let round = 0; round < 60; round += 1) await traffic(BATCH);
   for (const table of ['idempotency_keys', 'ip_rate_limits'] as const) {
     const left = await countRows(table, isDead(table));
@@ -101,8 +101,7 @@ test('a count of wrong codes is never forgotten, and nothing that is live is rem
   await setClock(now + 20 * HOUR);
   const first = await fleet.request(keeper, key);
   await setClock(now + 24 * HOUR - 1_000_000);
-  // Where they meet dead ones, as nearly all are, each of two cursors passes by four rows for each
-  // code of its process: through all of them.
+  // Each of two cursors passes by four rows for each code of its process: through all of them.
   await traffic(Math.ceil(await countRows('otps') / BATCH) * BATCH);
   for (const asker of guessers) {
     const [row] = await fleet.database.query(
