@@ -8,7 +8,6 @@ import {
 import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { newCallers } from './harness/callers.ts';
@@ -20,14 +19,12 @@ import type { TestDatabase } from './harness/database.ts';
 import { parseExposition, valueOf } from './harness/exposition.ts';
 import { childrenOf } from './harness/otpd.ts';
 import { codesIn, withoutMessages } from './harness/printed.ts';
+import { COMPILED, ROOT, SHELL } from './harness/program.ts';
 import { noteCode, noteVisible } from './harness/trail.ts';
 import { eventually, timed } from './harness/waiting.ts';
 import { exchange, openClient } from './http/raw-client.ts';
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
-const SHELL = { PATH: process.env.PATH, HOME: process.env.HOME,
-  NODE_V8_COVERAGE: process.env.NODE_V8_COVERAGE };
 
 /** The longest write to a pipe that is never mixed with others. */
 const PIPE_BUF = 4096;
@@ -41,7 +38,7 @@ class Logged {
   logged = '';
 
   constructor(environment: object, more: { stderr?: number; nodeOptions?: string[] } = {}) {
-    const parameters = ['--import', 'tsx', ...more.nodeOptions ?? [], 'src/main.ts', 'serve'];
+    const parameters = [...more.nodeOptions ?? [], ...COMPILED, 'serve'];
     this.child = spawn(process.execPath, parameters, {
       cwd: ROOT,
       stdio: ['ignore', 'pipe', more.stderr ?? 'pipe'],
@@ -398,7 +395,7 @@ test('several processes, to a socket and to a file: all lines, and whole', async
     const otpd = new Logged({ ...variables, WORKERS: '2' }, more);
     await flood(await otpd.port(), KEPT_REQUESTS);
     const outside = (id: number) => readlinkSync(`/proc/${id}/fd/2`);
-    const processes = [otpd.child.pid!, ...childrenOf(otpd.child.pid!, 'main.ts')];
+    const processes = [otpd.child.pid!, ...childrenOf(otpd.child.pid!)];
     // Whoever shares a socket can make the writes of the others block.
     assert.is(new Set(processes.map(outside)).size, 'stderr' in more ? 1 : 3);
     await eventually('all lines', () => {

@@ -8,7 +8,6 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -19,16 +18,11 @@ import { answer, startHttpSink } from './harness/http-sink.ts';
 import type { Received } from './harness/http-sink.ts';
 import { newCallers } from './harness/callers.ts';
 import { codesIn, saidIn, withoutMessages } from './harness/printed.ts';
+import { COMPILED, FROM_SOURCE, ROOT, SHELL } from './harness/program.ts';
 import { noteCode, noteKey, noteVisible } from './harness/trail.ts';
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url));
-const MAIN = join(ROOT, 'src/main.ts');
 const WAIT_MAX_MS = 30_000;
 const POLL_MS = 20;
-
-/** What a user's shell has, and nothing of otpd. */
-const SHELL = { PATH: process.env.PATH, HOME: process.env.HOME, MYSQLD: process.env.MYSQLD,
-  XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, NODE_V8_COVERAGE: process.env.NODE_V8_COVERAGE };
 
 /** What a test that failed has left running is ended at the end. */
 const children = new Set<ChildProcess>();
@@ -44,9 +38,7 @@ type Run = {
 /** What the command that makes a key prints of it. */
 const NEW_KEY = /otpd_[A-Za-z0-9_-]{43}|\b[0-9a-f]{64}\b/g;
 
-function start(parameters: string[], environment: object, program = [
-  '--import', 'tsx', MAIN,
-]): Run {
+function start(parameters: string[], environment: object, program = COMPILED): Run {
   const child = spawn(process.execPath, [...program, ...parameters], {
     cwd: ROOT, env: { ...SHELL, PORT: '0', ...environment } as NodeJS.ProcessEnv,
   });
@@ -106,7 +98,7 @@ async function withFolder(work: (folder: string) => Promise<void>): Promise<void
 test('serve with a private MySQL: from request to redemption, and all of it kept', async () => {
   await withFolder(async (folder) => {
     const environment = { DATA_FOLDER: join(folder, '.otpd') };
-    const first = start(['serve'], environment);
+    const first = start(['serve'], environment, FROM_SOURCE);
     const port = await portOf(first);
     assert.match(first.output(), /using a private MySQL/);
     assert.match(first.output(), /curl -i http:\/\/127\.0\.0\.1:\d+\/otp\/request/);

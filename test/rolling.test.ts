@@ -11,6 +11,7 @@ import { parseExposition, valueOf } from './harness/exposition.ts';
 import { freePort } from './harness/free-port.ts';
 import { childrenOf, startOtpd } from './harness/otpd.ts';
 import type { Otpd } from './harness/otpd.ts';
+import { FROM_SOURCE, ROOT } from './harness/program.ts';
 import { eventually } from './harness/waiting.ts';
 import { openClient, post } from './http/raw-client.ts';
 
@@ -41,7 +42,7 @@ function countOf(otpd: Otpd, pattern: string): number {
 }
 
 function workersOf(otpd: Otpd): number[] {
-  return childrenOf(otpd.processId, 'main.ts');
+  return childrenOf(otpd.processId);
 }
 
 async function hasRolled(otpd: Otpd, times: number): Promise<void> {
@@ -205,8 +206,6 @@ test('new workers read their files anew; one that does not come up ends the roll
   });
 });
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url));
-
 /** A copy of the project, to be changed while it runs. */
 function copyProject(): string {
   const copy = join(folder, 'otpd');
@@ -224,7 +223,7 @@ test('new workers run the new code and the new .env, and must listen where the o
     const set = (lines: string): void => writeFileSync(join(copy, '.env'), lines);
     set(`PORT=${port}\n`);
     const otpd = await startOtpd({ DATA_FOLDER: join(folder, 'data'), WORKERS: '2',
-      PORT: undefined }, { folder: copy });
+      PORT: undefined }, { folder: copy, main: FROM_SOURCE });
     try {
       assert.is(otpd.port, port);
       const before = await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: 'close' } });

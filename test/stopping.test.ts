@@ -108,7 +108,7 @@ test('a second signal ends it at once, with 1', async () => {
 
 test('a worker that cannot end is ended: exit 1, in time', async () => {
   const otpd = await startOtpd({ ...variables, WORKERS: '2' });
-  const [id] = childrenOf(otpd.processId, 'main.ts');
+  const [id] = childrenOf(otpd.processId);
   process.kill(id!, 'SIGSTOP');
   otpd.stop();
   const { ms, result } = await timed(() => otpd.ended);
@@ -124,7 +124,7 @@ test('workers that keep ending: exit 1, with what is the matter', async () => {
   writeFileSync(policy, '{}');
   const otpd = await startOtpd({ ...variables, WORKERS: '2', POLICY_FILE: policy });
   writeFileSync(policy, '{');
-  process.kill(childrenOf(otpd.processId, 'main.ts')[0]!, 'SIGKILL');
+  process.kill(childrenOf(otpd.processId)[0]!, 'SIGKILL');
   assert.is(await otpd.ended, 1);
   assert.is(otpd.output().split('is not JSON').length - 1, 10);
   assert.match(otpd.output(), /otpd: the workers keep ending by themselves\n$/);
@@ -143,13 +143,13 @@ test('as process 1 of a container: signals are heeded, and workers that end are 
     // A name space of its own needs rights that not every machine gives.
     if (spawnSync(NAMESPACE[0]!, [...NAMESPACE.slice(1), 'true']).status !== 0) return;
     const otpd = await startOtpd({ ...variables, WORKERS: '2' }, { under: NAMESPACE });
-    const [first] = childrenOf(otpd.processId, 'main.ts') as [number];
+    const [first] = childrenOf(otpd.processId) as [number];
     const status = readFileSync(`/proc/${first}/status`, 'utf8');
     assert.match(status, /^NSpid:\t\d+\t1$/m);
-    const workers = childrenOf(first, 'main.ts');
+    const workers = childrenOf(first);
     process.kill(workers[0]!, 'SIGKILL');
     await eventually('another has its place', async () => {
-      const now = childrenOf(first, 'main.ts');
+      const now = childrenOf(first);
       return now.length === 2 && !now.includes(workers[0]!)
         && await readiness(otpd) === '200 {"status":"ready"}';
     }, STOP_MAX_MS);

@@ -2,16 +2,11 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import { serverSocket } from './database.ts';
+import { COMPILED, ROOT, SHELL } from './program.ts';
 import { noteVisible } from './trail.ts';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const TIMEOUT_MS = 60_000;
-
-/** What a user's shell has, and nothing of otpd. */
-const SHELL = { PATH: process.env.PATH, HOME: process.env.HOME, MYSQLD: process.env.MYSQLD,
-  XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, NODE_V8_COVERAGE: process.env.NODE_V8_COVERAGE };
 
 /** How it ended. */
 export type Ended = Readonly<{ status: number | null; out: string; err: string }>;
@@ -24,7 +19,7 @@ export async function runCommand(
   parameters: readonly string[],
   variables: Variables = {},
 ): Promise<Ended> {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'src/main.ts', ...parameters], {
+  const child = spawn(process.execPath, [...COMPILED, ...parameters], {
     cwd: ROOT, env: { ...SHELL, ...variables } as NodeJS.ProcessEnv, timeout: TIMEOUT_MS,
   });
   let out = '';

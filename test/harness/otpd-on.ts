@@ -1,11 +1,10 @@
 /** otpd on a database and with a provider of a test's own, as often as the test wants it. */
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { DatabaseSettings } from '../../src/db/session.ts';
 import { startOtpd } from './otpd.ts';
 import type { Otpd } from './otpd.ts';
+import { ROOT } from './program.ts';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const STOP_MAX_MS = 30_000;
 
 /** Limits that no test of many codes reaches. */

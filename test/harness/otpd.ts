@@ -2,8 +2,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { codesIn, withoutMessages } from './printed.ts';
+import { COMPILED, ROOT, SHELL } from './program.ts';
 import { noteCode, noteVisible } from './trail.ts';
 import { eventually } from './waiting.ts';
 
@@ -24,12 +24,7 @@ export type Otpd = Readonly<{
   ended: Promise<number | null>;
 }>;
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const START_MAX_MS = 60_000;
-
-/** What a user's shell has, and nothing of otpd. */
-const SHELL = { PATH: process.env.PATH, HOME: process.env.HOME, MYSQLD: process.env.MYSQLD,
-  XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, NODE_V8_COVERAGE: process.env.NODE_V8_COVERAGE };
 
 /** Where and by what one is started. */
 export type StartOptions = Readonly<{
@@ -37,15 +32,16 @@ export type StartOptions = Readonly<{
   under?: readonly string[];
   /** The project, or a copy of it. */
   folder?: string;
+  /** The parameters of node that run it. */
+  main?: readonly string[];
 }>;
 
 /** Starts one and waits until it answers. */
 export async function startOtpd(
   environment: object,
-  { under = [], folder = ROOT }: StartOptions = {},
+  { under = [], folder = ROOT, main = COMPILED }: StartOptions = {},
 ): Promise<Otpd> {
-  const [program = '', ...parameters] = [...under, process.execPath, '--import', 'tsx',
-    'src/main.ts', 'serve'];
+  const [program = '', ...parameters] = [...under, process.execPath, ...main, 'serve'];
   const child = spawn(program, parameters, {
     cwd: folder,
     env: { ...SHELL, PORT: '0', ADMIN_PORT: '0', ...environment } as NodeJS.ProcessEnv,
@@ -83,9 +79,9 @@ export async function startOtpd(
   };
 }
 
-/** The processes that a process has started and that run a file of that name. */
-export function childrenOf(processId: number, file: string): number[] {
+/** The processes of otpd that a process of it has started. */
+export function childrenOf(processId: number): number[] {
   const ids = readFileSync(`/proc/${processId}/task/${processId}/children`, 'utf8');
   return ids.split(' ').filter((id) => id !== '').map(Number)
-    .filter((id) => readFileSync(`/proc/${id}/cmdline`, 'utf8').includes(file));
+    .filter((id) => readFileSync(`/proc/${id}/cmdline`, 'utf8').includes('main.'));
 }
