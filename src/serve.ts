@@ -132,7 +132,7 @@ async function listen(
 ): Promise<Listener & Counting & Pick<HttpServer, 'retire'>> {
   const { trustedProxies, callers, certificate, delivery: { words } } = config;
   const policies = followPolicies(config, reloads);
-  const sweeper = new Sweeper();
+  const sweeper = new Sweeper(() => policies.keepKeysVariously);
   const counting = beginCounting({
     pool, sweeper, channels, log, isTold: config.admin !== null,
   });

@@ -28,6 +28,8 @@ export type SweptTable = Readonly<{
   firstOf: (rows: WrittenRows) => Value;
   /** The walk goes back to the beginning where it finds none dead: there are none beyond. */
   isInOrderOfTime?: true;
+  /** Only where keys are kept for different times there are dead that other walks do not find. */
+  isWhereKeysVary?: true;
 }>;
 
 const IDEMPOTENCY_KEYS: SweptTable = {
@@ -41,7 +43,7 @@ const IDEMPOTENCY_KEYS: SweptTable = {
 export const SWEPT_TABLES: readonly SweptTable[] = [
   { ...IDEMPOTENCY_KEYS, isInOrderOfTime: true },
   // Purposes may keep their keys for different times: what is dead is not always at the beginning.
-  IDEMPOTENCY_KEYS,
+  { ...IDEMPOTENCY_KEYS, isWhereKeysVary: true },
   {
     name: 'otps',
     key: ['bundle_id', 'bundle_number'],

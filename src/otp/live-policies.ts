@@ -30,4 +30,8 @@ export class LivePolicies implements Policies {
   allows(purpose: string): boolean {
     return this.#current.allows(purpose);
   }
+
+  get keepKeysVariously(): boolean {
+    return this.#current.keepKeysVariously;
+  }
 }

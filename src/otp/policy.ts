@@ -90,6 +90,8 @@ export type Policies = Readonly<{
   for: (purpose: string) => Policy;
   /** Whether codes are issued and redeemed for a purpose at all. */
   allows: (purpose: string) => boolean;
+  /** Whether purposes keep idempotency keys for different times. */
+  keepKeysVariously: boolean;
 }>;
 
 /**
@@ -113,6 +115,8 @@ export function createPolicies(
     default: base,
     for: (purpose: string) => others.get(purpose) ?? base,
     allows: (purpose: string) => allowed === null || allowed.has(purpose),
+    keepKeysVariously: all.some((policy) =>
+      policy.keyRetentionSeconds !== fallback.keyRetentionSeconds),
   });
 }
 

@@ -11,7 +11,7 @@ import type { AddressSlot } from '../db/ip-rate-limits.ts';
 import { lockOtps } from '../db/otps.ts';
 import type { Otp } from '../db/otps.ts';
 import type { Query } from '../db/query.ts';
-import type { Sweep } from '../db/sweep.ts';
+import type { Sweep } from '../db/sweep-step.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { AddressBook } from './address-book.ts';
 import { AnswerBook } from './answer-book.ts';

@@ -1,4 +1,4 @@
-/** How much of a table a step of the sweep looks at. */
+/** How much of each table a sweep looks at, and how often. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openSession } from '../../src/db/session.ts';
@@ -8,12 +8,14 @@ import { SWEPT_TABLES } from '../../src/db/swept-tables.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 
-const CODES = 10;
 const NEAR = { bundleId: '00'.repeat(8), userId: 'U1', address: '' };
+const LIST = 32;
+const CODES = 400 * LIST;
 
-/** Rows that a step looks at, for so many codes on every table in turn. */
-const FULL = CODES * SWEPT_TABLES.length * 4;
-const HEAD = 16;
+/** What is due when a run begins or ends: a step of an empty table, and the codes of a list. */
+const LEEWAY = 2048 + 4 * LIST * SWEPT_TABLES.length;
+const STEP_ROWS = 512;
+const HEAD_ROWS = 16;
 
 let database: TestDatabase;
 let session: Session;
@@ -27,35 +29,69 @@ test.after(() => {
   database.close();
 });
 
-/** One step on every table in turn; gives how many rows of each it may look at. */
-async function goRound(sweeper: Sweeper): Promise<Record<string, number[]>> {
-  const limits: Record<string, number[]> = {};
-  for (let turn = 0; turn < SWEPT_TABLES.length; turn += 1) {
-    const { inspect } = sweeper.next(CODES, NEAR)!;
-    const limit = Number(/LIMIT (\d+)/.exec(inspect.sql)![1]);
-    (limits[inspect.name] ??= []).push(limit);
-    inspect.read(await session.run(inspect.name, inspect.sql, inspect.values));
+/** Lists of codes, one after the other; gives how many rows each step on a table looked at. */
+async function run(sweeper: Sweeper): Promise<(table: string) => number[]> {
+  const looks: Record<string, number[]> = {};
+  for (let codes = 0; codes < CODES; codes += LIST) {
+    const sweep = sweeper.next(LIST, NEAR);
+    if (sweep === null) continue;
+    const { name, sql, values, read } = sweep.inspect;
+    (looks[name] ??= []).push(Number(/LIMIT (\d+)/.exec(sql)![1]));
+    read(await session.run(name, sql, values));
   }
-  // The keys are walked twice: where the oldest are, and all along.
-  limits['idempotency_keys.inspect']!.sort((a, b) => a - b);
   await session.run('end', 'ROLLBACK', []);
-  return limits;
+  return (table) => looks[`${table}.inspect`]!;
 }
 
-test('where the oldest live, only they are looked at; all else is walked as ever', async () => {
-  const sweeper = new Sweeper();
-  assert.equal(new Set(Object.values(await goRound(sweeper)).flat()), new Set([FULL]));
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}
+
+/** Fails when it was not so many rows for each code. */
+function hasPace(rows: readonly number[], rowsPerCode: number): void {
+  const strayed = Math.abs(sum(rows) - rowsPerCode * CODES);
+  assert.ok(strayed <= LEEWAY, `${sum(rows)} rows for ${CODES} codes`);
+}
+
+function isHead(rows: number): boolean {
+  return rows === HEAD_ROWS;
+}
+
+test('every table is walked by four rows a code, in steps of some hundred', async () => {
   await database.query(`INSERT INTO idempotency_keys (key_digest, fingerprint, otp_id, expires_at)
-    VALUES (RANDOM_BYTES(16), '', '', NOW(6) + INTERVAL 60 SECOND)`);
-  const limits = await goRound(sweeper);
-  assert.equal(limits['idempotency_keys.inspect'], [HEAD, FULL]);
-  delete limits['idempotency_keys.inspect'];
-  assert.equal(new Set(Object.values(limits).flat()), new Set([FULL]));
+    VALUES (RANDOM_BYTES(16), '', '', NOW(6) + INTERVAL 600 SECOND)`);
+  const looks = await run(new Sweeper());
+  for (const table of ['otps', 'ip_rate_limits', 'ip_rate_overflow', 'limit_uses']) {
+    hasPace(looks(table), 4);
+    assert.ok(Math.min(...looks(table)) >= STEP_ROWS, table);
+  }
+  // The first step begins somewhere within a table, the second finds it empty.
+  assert.ok(looks('otps').slice(2).every((rows) => rows >= 4 * STEP_ROWS));
+  const keys = looks('idempotency_keys');
+  hasPace(keys.filter((rows) => !isHead(rows)), 4);
+});
+
+test('where the oldest keys live, a look at them is enough', async () => {
+  const sweeper = new Sweeper();
+  const looks = (await run(sweeper))('idempotency_keys').filter(isHead);
+  assert.ok(looks.length >= (4 * CODES - LEEWAY) / STEP_ROWS / 2, `${looks.length} looks`);
 
   // Once one of the oldest has died the next step looks at as many as at first.
   await database.query('UPDATE idempotency_keys SET expires_at = NOW(6)');
-  assert.equal((await goRound(sweeper))['idempotency_keys.inspect'], [HEAD, FULL]);
-  assert.equal((await goRound(sweeper))['idempotency_keys.inspect'], [FULL, FULL]);
+  const later = (await run(sweeper))('idempotency_keys');
+  assert.is(later.filter(isHead).length, 1);
+  hasPace(later, 8);
+});
+
+test('the keys behind them are hardly looked at where all are kept for one time', async () => {
+  await database.query('UPDATE idempotency_keys SET expires_at = NOW(6) + INTERVAL 600 SECOND');
+  let isVarious = false;
+  const sweeper = new Sweeper(() => isVarious);
+  const behind = async (): Promise<number[]> =>
+    (await run(sweeper))('idempotency_keys').filter((rows) => !isHead(rows));
+  hasPace(await behind(), 0.5);
+  isVarious = true;
+  hasPace(await behind(), 4);
 });
 
 test.run();

@@ -1,0 +1,146 @@
+/** One step of a sweep: a look at some rows of a table, and the deletion of the dead among them. */
+import type { Value } from './bind.ts';
+import { joinKeys } from './keyed-rows.ts';
+import { write } from './query.ts';
+import type { Query } from './query.ts';
+import type { Row } from './session.ts';
+import { isDead } from './swept-tables.ts';
+import type { SweptTable } from './swept-tables.ts';
+import type { Transaction } from './transaction.ts';
+
+/** One step of the walk, in one transaction. */
+export type Sweep = Readonly<{
+  /** Looks at rows and locks nothing. To be asked before `removeDead`. */
+  inspect: Query<void>;
+  /**
+   * Leaves the deletion of the dead that were found to the transaction. To be called once all
+   * locks are held: it locks only rows that nobody holds and waits for none, so it cannot
+   * deadlock.
+   */
+  removeDead: (tx: Transaction) => Promise<void>;
+  /** Counts what was removed. To be called once the transaction is committed. */
+  noteCommitted: () => void;
+}>;
+
+/** How far a table has been walked. */
+export type Walk = {
+  /** Where it is; null: at the beginning; undefined: it has not begun. */
+  after: Value | undefined;
+  /** Rows that are to be looked at. */
+  due: number;
+  /** How long the oldest dead on its way had been dead. */
+  oldestSeconds: number;
+  /** Whether the last step met none that is dead, and whether it met any row. */
+  isAtEase: boolean;
+  isEmpty: boolean;
+};
+
+type SweepEvents = Readonly<{
+  onEnd: (oldestSeconds: number) => void;
+  onRemoved: (count: number) => void;
+}>;
+
+/**
+ * Makes a step.
+ *
+ * @param walk where the table has been walked to; moved on by the rows that are looked at
+ * @param rowsMax how many rows to look at
+ * @param events what is told: the end of a walk, with the seconds for which the oldest dead on its
+ *   way had been dead, and how many rows a committed step has removed
+ */
+export function createSweep(
+  table: SweptTable,
+  walk: Walk,
+  rowsMax: number,
+  events: SweepEvents,
+): Sweep {
+  const first = table.key[0]!;
+  const { after = null } = walk;
+  const isAfter = after === null ? 'TRUE' : `${first} > ?`;
+  let end: Value = after;
+  let hasDead = false;
+  let removed = 0;
+  return {
+    inspect: {
+      name: `${table.name}.inspect`,
+      sql: `SELECT MAX(first) AS end, COUNT(*) AS seen, MAX(seconds_dead) AS oldest
+        FROM (SELECT ${first} AS first, IF(${isDead(table)},
+          TIMESTAMPDIFF(SECOND, ${table.deadSince}, NOW(6)), NULL) AS seconds_dead
+          FROM ${table.name}
+          WHERE ${isAfter} ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}) AS step`,
+      values: after === null ? [] : [after],
+      read: ([step]) => {
+        end = step?.end as Value;
+        const oldest = step?.oldest as number | null ?? null;
+        hasDead = oldest !== null;
+        walk.isAtEase = !hasDead;
+        walk.isEmpty = step?.seen === 0 && after === null;
+        const mayGoOn = hasDead || table.isInOrderOfTime === undefined;
+        walk.after = mayGoOn && step?.seen === rowsMax ? end : null;
+        walk.oldestSeconds = Math.max(walk.oldestSeconds, oldest ?? 0);
+        if (walk.after !== null) return;
+        events.onEnd(walk.oldestSeconds);
+        walk.oldestSeconds = 0;
+      },
+    },
+    removeDead: async (tx) => {
+      if (!hasDead) return;
+      // One address may have more dead rows than one transaction should lock.
+      const range = `${isAfter} AND ${first} <= ? AND ${isDead(table)}
+        ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}`;
+      removed = await deleteDead(tx, table, range, after === null ? [end] : [after, end]);
+    },
+    noteCommitted: () => events.onRemoved(removed),
+  };
+}
+
+/**
+ * Locks the dead of a range that nobody holds, and leaves their deletion to the transaction.
+ *
+ * @returns how many they are
+ */
+async function deleteDead(
+  tx: Transaction,
+  table: SweptTable,
+  range: string,
+  values: readonly Value[],
+): Promise<number> {
+  const locked = await lockDead(tx, table, range, values);
+  if (locked.length === 0) return 0;
+  // Dead still: the transaction may be about to use one of them again.
+  const rows = joinKeys(table.name, table.key, locked.length);
+  const deleteSql = `DELETE t FROM ${rows} WHERE ${isDead(table)}`;
+  const keys = locked.flatMap((row) => valuesOf(row, table.key));
+  tx.writes.push(write(`${table.name}.delete_dead`, deleteSql, keys));
+  return locked.length;
+}
+
+async function lockDead(
+  tx: Transaction,
+  { name, key, lockedBy }: SweptTable,
+  range: string,
+  values: readonly Value[],
+): Promise<readonly Row[]> {
+  const find = (columns: readonly string[]): string =>
+    `SELECT ${columns.join(', ')} FROM ${name} FORCE INDEX (PRIMARY) WHERE ${range}`;
+  const skip = 'FOR UPDATE SKIP LOCKED';
+  if (lockedBy === undefined) {
+    return (await tx.ask(rowsBy(`${name}.lock_dead`, `${find(key)} ${skip}`, values)))[0];
+  }
+  // Whoever locks a row has locked its entry in that index first: the other way is a deadlock.
+  const { columns, index } = lockedBy;
+  const [found] = await tx.ask(rowsBy(`${name}.find_dead`, find(columns), values));
+  if (found.length === 0) return [];
+  const keys = found.flatMap((row) => valuesOf(row, columns));
+  const lockSql = `SELECT ${key.map((column) => `t.${column}`).join(', ')}
+    FROM ${joinKeys(name, columns, found.length, { index })} FOR UPDATE OF t SKIP LOCKED`;
+  return (await tx.ask(rowsBy(`${name}.lock_dead`, lockSql, keys)))[0];
+}
+
+function rowsBy(name: string, sql: string, values: readonly Value[]): Query<readonly Row[]> {
+  return { name, sql, values, read: (rows) => rows };
+}
+
+function valuesOf(row: Row, columns: readonly string[]): Value[] {
+  return columns.map((column) => row[column] as Value);
+}
