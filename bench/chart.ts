@@ -18,7 +18,7 @@ const OCTAVE_MIN = -4;
 const OCTAVE_MAX = 3;
 const WIDTH_MIN_PX = 480;
 
-const SERIES: readonly string[] = ['otpd', 'textbook', 'parts'];
+const SERIES: readonly string[] = ['otpd', 'bare', 'textbook', 'parts'];
 
 /** Colours that hold on white and on black; the text follows the reader's theme. */
 export const STYLE = `<style>
@@ -26,7 +26,8 @@ export const STYLE = `<style>
   .title { font-size: 14px; font-weight: 600; }
   .grid { stroke: #8884; } .floor { stroke: #888; stroke-width: 1.5; }
   .goal { stroke: #d9480f; stroke-width: 2.5; }
-  .otpd { fill: #2f74c0; } .textbook { fill: #a0a0a0; } .parts { fill: #c9a227; }
+  .otpd { fill: #2f74c0; } .bare { fill: #7a9e5f; } .textbook { fill: #a0a0a0; }
+  .parts { fill: #c9a227; }
   @media (prefers-color-scheme: dark) { text { fill: #ddd; } .goal { stroke: #ff8c4a; } }
 </style>`;
 

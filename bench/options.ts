@@ -42,7 +42,7 @@ const USAGE = `usage: npm run bench -- [OPTION…]
   --quick             a short run on a part of the grid, under 3 minutes
   --only LIST         of issue,verify,refusal,flood,mixed,extras
   --connections LIST  default 1,8,64,256
-  --targets LIST      of floor,otpd,textbook,parts
+  --targets LIST      of floor,otpd,bare,textbook,parts
   --rounds N          default 5
   --seconds S         of each measurement, whole; default 5
   --pool N            connections of each baseline, default 32

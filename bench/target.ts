@@ -13,7 +13,7 @@ import type { DatabaseSettings } from '../src/db/session.ts';
 import { freePort } from '../test/harness/free-port.ts';
 
 /** The services by name. */
-export const TARGETS = ['floor', 'otpd', 'before', 'textbook', 'parts'] as const;
+export const TARGETS = ['floor', 'otpd', 'before', 'bare', 'textbook', 'parts'] as const;
 export type TargetName = (typeof TARGETS)[number];
 
 /** A running service. */

@@ -18,7 +18,7 @@ export type Workload = Readonly<{
   needsCodes: boolean;
 }>;
 
-const ALL: readonly TargetName[] = ['floor', 'otpd', 'textbook', 'parts'];
+const ALL: readonly TargetName[] = ['floor', 'otpd', 'bare', 'textbook', 'parts'];
 
 /** What a baseline is asked to verify; it looks at nothing. */
 function anyCodes(count: number): KnownCode[] {
