@@ -41,7 +41,7 @@ const LANES: LaneOptions = Object.freeze({
 });
 
 /** While codes are being issued, refusals are answered at leisure: a flood must not crowd in. */
-const REFUSAL_PAUSE_MS = 80;
+const REFUSAL_PAUSE_MS = 160;
 
 /** A few refusals are no flood: the pause grows with their number. */
 const PAUSE_MS_PER_REFUSAL = 4;
