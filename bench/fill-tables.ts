@@ -60,7 +60,9 @@ export async function fillTables(
   await setDurable(lab.counters, false);
   await session.query('SET sql_log_bin = 0, unique_checks = 0');
   await session.query(`SET cte_max_recursion_depth = ${BATCH_ROWS}`);
-  for (const { table, name } of INDEXES) await session.query(`ALTER TABLE ${table} DROP KEY ${name}`);
+  for (const { table, name } of INDEXES) {
+    await session.query(`ALTER TABLE ${table} DROP KEY ${name}`);
+  }
   await fill(session, CODES, users, 'codes', say);
   await fill(session, KEYS, keys, 'keys', say);
   say('building the indexes');

@@ -17,7 +17,7 @@ const HOUR = 3_600_000_000;
 const BATCH = 50;
 /** Purging a swept row may still cross two who come back to it; their transactions run again. */
 const DEADLOCKS_MAX = 10;
-/** One step of a sweep looks at 128 rows; two processes may be at it. */
+/** A process looks at a table once in 128 codes; two may be at it. */
 const STEP_ROWS = 256;
 
 const LIVE = {
