@@ -20,16 +20,16 @@ const ROWS_PER_CODE = 4;
 /** Where hardly any can be dead: all processes together pass by each row once in two lives. */
 const ROWS_PER_CODE_SLOWLY = 0.5;
 
-/** A step is due when so many rows are: looking at any at all costs as much as at a hundred. */
-const STEP_ROWS = 512;
+/** A step is due when so many rows are: looking at any at all costs as much as at eight hundred. */
+const STEP_ROWS = 1024;
 
 /** An empty table is looked at less often. */
-const EMPTY_STEP_ROWS = 2048;
+const EMPTY_STEP_ROWS = 4096;
 
 /** Where the dead are at the beginning, and the last step met none, a look at it is enough. */
 const HEAD_ROWS = 16;
 
-/** Walks the tables, a step for every hundred codes or so. One per process. */
+/** Walks the tables, a step for every two hundred codes or so. One per process. */
 export class Sweeper {
   readonly counts = new SweepCounts(SWEPT_TABLES.map(({ name }) => name));
   readonly #walks: readonly Walk[];

@@ -17,8 +17,8 @@ const HOUR = 3_600_000_000;
 const BATCH = 50;
 /** Purging a swept row may still cross two who come back to it; their transactions run again. */
 const DEADLOCKS_MAX = 10;
-/** A process looks at a table once in 128 codes; two may be at it. */
-const STEP_ROWS = 256;
+/** A process looks at a table once in 256 codes; two may be at it. */
+const STEP_ROWS = 512;
 
 const LIVE = {
   idempotency_keys: 'expires_at > ?',
