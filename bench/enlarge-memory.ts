@@ -15,8 +15,7 @@ const RESIZE_POLLS_MAX = 600;
 const WARMING = [
   'SELECT COUNT(digest) FROM otps',
   'SELECT COUNT(*) FROM otps FORCE INDEX (by_user) WHERE user_id >= ""',
-  'SELECT COUNT(fingerprint) FROM idempotency_keys',
-  'SELECT COUNT(*) FROM idempotency_keys FORCE INDEX (by_key) WHERE key_digest >= ""',
+  'SELECT COUNT(*) FROM otps FORCE INDEX (by_key) WHERE key_digest >= ""',
 ];
 
 /**

@@ -6,14 +6,14 @@ import type { Lab } from './lab.ts';
 import { PURPOSE } from './requests.ts';
 import type { Target } from './target.ts';
 
-/** How many rows of each kind. */
+/** How many users with a code, and how many keys: beyond those of the codes, of earlier ones. */
 export type Fill = Readonly<{ users: number; keys: number }>;
 
 /** Rows of one INSERT: large enough to be fast, small enough for the undo log. */
 const BATCH_ROWS = 250_000;
 
-/** Keys are spread over the whole range of 64 bits, so that new ones fall between them. */
-const KEY_RANGE = 2n ** 64n;
+/** Users are spread over the whole range of 64 bits, so that new ones fall between them. */
+const USER_RANGE = 2n ** 64n;
 
 const NUMBERS = `WITH RECURSIVE numbers (n) AS
   (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?) SELECT`;
@@ -24,20 +24,18 @@ const LIVE = 'UTC_TIMESTAMP(6) + INTERVAL 1 DAY';
 /** The 16 hexadecimal digits of row number ? + n with a step of ?. */
 const HEX = 'LPAD(HEX((CAST(? AS UNSIGNED) + n) * CAST(? AS UNSIGNED)), 16, \'0\')';
 
-const CODES = `INSERT INTO otps (user_id, number, purpose, otp_id, key_id, digest, created_at,
-  expires_at, bundle_id, bundle_number)
-  ${NUMBERS} LOWER(${HEX}), 1, '${PURPOSE}', RANDOM_BYTES(16), 'bench', RANDOM_BYTES(32),
-  UTC_TIMESTAMP(6), ${LIVE}, UNHEX(LPAD(HEX((? + n) DIV 64), 16, '0')), (? + n) % 64 FROM numbers`;
-
-const KEYS = `INSERT INTO idempotency_keys (key_digest, fingerprint, otp_id, ttl_seconds,
-  remaining_requests, expires_at)
-  ${NUMBERS} UNHEX(CONCAT(${HEX}, HEX(RANDOM_BYTES(8)))), RANDOM_BYTES(16), RANDOM_BYTES(16),
-  300, 2, ${LIVE} FROM numbers`;
+/** Codes of a user each, or of none: such are kept for their keys. */
+const codesOf = (user: string): string => `INSERT INTO otps (user_id, number, purpose,
+  otp_id, key_id, digest, created_at, expires_at, bundle_id, bundle_number, key_digest,
+  key_expires_at, remaining_requests, fingerprint)
+  ${NUMBERS} ${user}, 1, '${PURPOSE}', RANDOM_BYTES(16), 'bench', RANDOM_BYTES(32),
+  UTC_TIMESTAMP(6), ${LIVE}, UNHEX(LPAD(HEX((? + n) DIV 64), 16, '0')), (? + n) % 64,
+  RANDOM_BYTES(16), ${LIVE}, 2, RANDOM_BYTES(16) FROM numbers`;
 
 /** The indexes by which new rows fall between those that there are. */
 const INDEXES = [
   { table: 'otps', name: 'by_user', columns: 'user_id, number' },
-  { table: 'idempotency_keys', name: 'by_key', columns: 'key_digest' },
+  { table: 'otps', name: 'by_key', columns: 'key_digest' },
 ];
 
 /**
@@ -63,8 +61,8 @@ export async function fillTables(
   for (const { table, name } of INDEXES) {
     await session.query(`ALTER TABLE ${table} DROP KEY ${name}`);
   }
-  await fill(session, CODES, users, 'codes', say);
-  await fill(session, KEYS, keys, 'keys', say);
+  await fill(session, { isOfUsers: true, from: 0, to: users }, say);
+  await fill(session, { isOfUsers: false, from: users, to: keys }, say);
   say('building the indexes');
   await lab.counters.run(`SET GLOBAL innodb_fill_factor = ${PAGE_FILL_PERCENT}`);
   for (const { table, name, columns } of INDEXES) {
@@ -76,15 +74,15 @@ export async function fillTables(
 
 async function fill(
   session: Connection,
-  sql: string,
-  count: number,
-  what: string,
+  { isOfUsers, from, to }: Readonly<{ isOfUsers: boolean; from: number; to: number }>,
   say: (line: string) => void,
 ): Promise<void> {
-  const step = KEY_RANGE / BigInt(Math.max(2, Math.ceil(count)));
-  for (let done = 0; done < count; done += BATCH_ROWS) {
-    const rows = Math.min(BATCH_ROWS, count - done);
-    await session.query(sql, [rows, String(done), String(step), done, done]);
-    say(`filling: ${done + rows} ${what}`);
+  const sql = codesOf(isOfUsers ? `LOWER(${HEX})` : 'NULL');
+  const step = USER_RANGE / BigInt(Math.max(2, Math.ceil(to)));
+  for (let done = from; done < to; done += BATCH_ROWS) {
+    const rows = Math.min(BATCH_ROWS, to - done);
+    const user = isOfUsers ? [String(done), String(step)] : [];
+    await session.query(sql, [rows, ...user, done, done]);
+    say(`filling: ${done + rows - from} ${isOfUsers ? 'codes' : 'keys of earlier codes'}`);
   }
 }

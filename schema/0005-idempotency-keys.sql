@@ -1,5 +1,7 @@
 -- idempotency_keys: the answers that a repeat with the same Idempotency-Key gets again.
 --
+-- Those to requests have moved on to the rows of their codes: see 0012-otps-keys.sql.
+--
 -- Why: only a 201 of /otp/request and a 200 of /otp/verify are stored, in the transaction that
 -- made them true; so a row is proof that it happened, also for a process whose COMMIT went
 -- unanswered. Two first requests with one key are arbitrated by the unique index.

@@ -25,7 +25,7 @@ export async function countConnections(victim: Victim): Promise<number> {
 export async function audit(victim: Victim, { issued, redeemed }: Tally) {
   return withSession(victim, async (session) => {
     const codes = new Set((await session.run('codes', `SELECT LOWER(HEX(otp_id)) AS id
-      FROM idempotency_keys WHERE ttl_seconds IS NOT NULL`, [])).map(({ id }) => id));
+      FROM otps WHERE key_digest IS NOT NULL`, [])).map(({ id }) => id));
     const users = new Set((await session.run('users', `SELECT user_id AS id FROM otps
       WHERE redeemed_at IS NOT NULL`, [])).map(({ id }) => id));
     const [row] = await session.run('points',

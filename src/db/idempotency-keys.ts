@@ -1,4 +1,4 @@
-/** The table idempotency_keys: answers that a repeat with the same key gets again. */
+/** The table idempotency_keys: verifications that a repeat with the same key is answered again. */
 import type { Value } from './bind.ts';
 import { hexOf } from './hex.ts';
 import type { Hex } from './hex.ts';
@@ -8,30 +8,25 @@ import { repeat, write } from './query.ts';
 import type { Query, Write } from './query.ts';
 import type { Row } from './session.ts';
 
-/** A stored answer. See schema/0005-idempotency-keys.sql for what each null means. */
-export type StoredAnswer = Readonly<{
+/** A verification under a key. What each member means: schema/0005-idempotency-keys.sql. */
+export type VerifyAnswer = Readonly<{
   /** KEY_DIGEST_BYTES, as is the fingerprint. */
   keyDigest: Hex;
   fingerprint: Hex;
-  keyId: string | null;
+  keyId: string;
   otpId: Hex;
-  ttlSeconds: number | null;
-  remainingRequests: number | null;
-  expiresAt: Instant;
+  keyExpiresAt: Instant;
 }>;
 
-/** 128 bits: no two keys of a day have one digest, and none can be made for another's. */
-export const KEY_DIGEST_BYTES = 16;
-
-const LOAD_SQL = `SELECT key_digest, fingerprint, key_id, otp_id, ttl_seconds, remaining_requests,
-  expires_at FROM idempotency_keys FORCE INDEX (by_key) WHERE key_digest IN (`;
+const LOAD_SQL = `SELECT key_digest, fingerprint, key_id, otp_id, expires_at
+  FROM idempotency_keys FORCE INDEX (by_key) WHERE key_digest IN (`;
 
 /**
- * Reads the answers stored under keys, also those whose time is over.
+ * Reads what is stored under keys, also what is over.
  *
  * @param keyDigests unique; may be empty
  */
-export function loadAnswers(keyDigests: readonly Hex[]): Query<StoredAnswer[]> {
+export function loadVerifyAnswers(keyDigests: readonly Hex[]): Query<VerifyAnswer[]> {
   return {
     name: 'idempotency_keys.load',
     sql: `${LOAD_SQL}${keyDigests.length === 0 ? 'NULL' : repeat(keyDigests.length, 'X?')})`,
@@ -40,24 +35,22 @@ export function loadAnswers(keyDigests: readonly Hex[]): Query<StoredAnswer[]> {
   };
 }
 
-const ROW = '(X?,X?,?,X?,?,?,?)';
+const ROW = '(X?,X?,?,X?,?)';
 const STORE_SQL = `INSERT INTO idempotency_keys (key_digest, fingerprint, key_id, otp_id,
-  ttl_seconds, remaining_requests, expires_at) VALUES `;
+  expires_at) VALUES `;
 
 /**
- * Stores answers under keys that have none; fails, to be rerun, when another transaction stored
- * one of them first.
+ * Stores verifications under keys that have none; fails, to be rerun, when another transaction
+ * stored one of them first.
  *
  * @param answers sorted by keyDigest, so that transactions never wait for each other in a ring
  */
-export function storeAnswers(answers: readonly StoredAnswer[]): Write {
+export function storeVerifyAnswers(answers: readonly VerifyAnswer[]): Write {
   const values: Value[] = [];
-  for (const answer of answers) {
-    values.push(answer.keyDigest, answer.fingerprint, answer.keyId, answer.otpId);
-    values.push(answer.ttlSeconds, answer.remainingRequests, formatInstant(answer.expiresAt));
+  for (const { keyDigest, fingerprint, keyId, otpId, keyExpiresAt } of answers) {
+    values.push(keyDigest, fingerprint, keyId, otpId, formatInstant(keyExpiresAt));
   }
-  const sql = STORE_SQL + repeat(answers.length, ROW);
-  return write('idempotency_keys.store', sql, values);
+  return write('idempotency_keys.store', STORE_SQL + repeat(answers.length, ROW), values);
 }
 
 /** Deletes those of the given keys whose time is over, so that they can be stored anew. */
@@ -68,30 +61,12 @@ export function deleteExpiredAnswers(keyDigests: readonly Hex[]): Write {
   return write('idempotency_keys.delete_expired', sql, keyDigests);
 }
 
-/**
- * Asks whether an answer was stored, waiting for a transaction that may still be storing it.
- *
- * @param keyDigest a key that a transaction wrote whose COMMIT was not answered
- * @param otpId the code that it issued or redeemed
- */
-export function isAnswerStored(keyDigest: Hex, otpId: Hex): Query<boolean> {
-  return {
-    name: 'idempotency_keys.find',
-    sql: `SELECT otp_id FROM idempotency_keys FORCE INDEX (by_key)
-      WHERE key_digest = X? FOR UPDATE`,
-    values: [keyDigest],
-    read: (rows) => rows.some((row) => hexOf(row.otp_id) === otpId),
-  };
-}
-
-function readAnswer(row: Row): StoredAnswer {
+function readAnswer(row: Row): VerifyAnswer {
   return {
     keyDigest: hexOf(row.key_digest),
     fingerprint: hexOf(row.fingerprint),
-    keyId: row.key_id as string | null,
+    keyId: row.key_id as string,
     otpId: hexOf(row.otp_id),
-    ttlSeconds: row.ttl_seconds as number | null,
-    remainingRequests: row.remaining_requests as number | null,
-    expiresAt: parseInstant(row.expires_at as string),
+    keyExpiresAt: parseInstant(row.expires_at as string),
   };
 }

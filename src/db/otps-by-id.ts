@@ -19,7 +19,7 @@ export type OtpName = Readonly<{ otpId: Hex; bundleId: Hex }>;
 export function findUsers(names: readonly OtpName[]): Query<Map<Hex, string>> {
   return {
     name: 'otps.find_users',
-    sql: `SELECT t.otp_id, t.user_id FROM ${named(names)}`,
+    sql: `SELECT t.otp_id, t.user_id FROM ${named(names)} WHERE t.user_id IS NOT NULL`,
     values: valuesOf(names),
     read: (rows) => new Map(rows.map((row) => [hexOf(row.otp_id), row.user_id as string])),
   };

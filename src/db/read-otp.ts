@@ -45,5 +45,8 @@ export function readOtp(row: Row): Otp {
     codeDigits: row.code_digits as number | null,
     attemptsMax: row.attempts_max as number | null,
     lockSeconds: row.lock_seconds as number | null,
+    keyDigest: nullableHexOf(row.key_digest),
+    keyExpiresAt: parseNullableInstant(row.key_expires_at as string | null),
+    remainingRequests: row.remaining_requests as number | null,
   };
 }

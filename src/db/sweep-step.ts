@@ -117,24 +117,40 @@ async function deleteDead(
 
 async function lockDead(
   tx: Transaction,
-  { name, key, lockedBy }: SweptTable,
+  table: SweptTable,
   range: string,
   values: readonly Value[],
 ): Promise<readonly Row[]> {
+  const { name, key, lockedBy } = table;
   const find = (columns: readonly string[]): string =>
     `SELECT ${columns.join(', ')} FROM ${name} FORCE INDEX (PRIMARY) WHERE ${range}`;
-  const skip = 'FOR UPDATE SKIP LOCKED';
   if (lockedBy === undefined) {
-    return (await tx.ask(rowsBy(`${name}.lock_dead`, `${find(key)} ${skip}`, values)))[0];
+    const sql = `${find(key)} FOR UPDATE SKIP LOCKED`;
+    return (await tx.ask(rowsBy(`${name}.lock_dead`, sql, values)))[0];
   }
   // Whoever locks a row has locked its entry in that index first: the other way is a deadlock.
   const { columns, index } = lockedBy;
-  const [found] = await tx.ask(rowsBy(`${name}.find_dead`, find(columns), values));
-  if (found.length === 0) return [];
-  const keys = found.flatMap((row) => valuesOf(row, columns));
-  const lockSql = `SELECT ${key.map((column) => `t.${column}`).join(', ')}
-    FROM ${joinKeys(name, columns, found.length, { index })} FOR UPDATE OF t SKIP LOCKED`;
-  return (await tx.ask(rowsBy(`${name}.lock_dead`, lockSql, keys)))[0];
+  const sql = find([...columns, ...key]);
+  const [found] = await tx.ask(rowsBy(`${name}.find_dead`, sql, values));
+  const isInIndex = (row: Row): boolean => row[columns[0]!] !== null;
+  const queries = [
+    ...lockRows(table, columns, index, found.filter(isInIndex)),
+    ...lockRows(table, key, 'PRIMARY', found.filter((row) => !isInIndex(row))),
+  ];
+  return queries.length === 0 ? [] : (await tx.ask(...queries)).flat();
+}
+
+/** Locks those of rows that nobody holds, found by an index; of no rows there is nothing to ask. */
+function lockRows(
+  { name, key }: SweptTable,
+  columns: readonly string[],
+  index: string,
+  rows: readonly Row[],
+): Query<readonly Row[]>[] {
+  if (rows.length === 0) return [];
+  const sql = `SELECT ${key.map((column) => `t.${column}`).join(', ')}
+    FROM ${joinKeys(name, columns, rows.length, { index })} FOR UPDATE OF t SKIP LOCKED`;
+  return [rowsBy(`${name}.lock_dead`, sql, rows.flatMap((row) => valuesOf(row, columns)))];
 }
 
 function rowsBy(name: string, sql: string, values: readonly Value[]): Query<readonly Row[]> {

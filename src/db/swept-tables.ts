@@ -18,7 +18,10 @@ export type SweptTable = Readonly<{
   name: string;
   /** The primary key. Tables are walked by its first column. */
   key: readonly string[];
-  /** The index by which its rows are locked everywhere, when that is not the primary key. */
+  /**
+   * The index by which its rows are locked everywhere, when that is not the primary key. Rows that
+   * have NULL in its first column are in nobody's way.
+   */
   lockedBy?: Readonly<{ index: string; columns: readonly string[] }>;
   /** When a row came to its end, or will. */
   deadSince: string;
@@ -51,10 +54,11 @@ export const SWEPT_TABLES: readonly SweptTable[] = [
     name: 'otps',
     key: ['bundle_id', 'bundle_number'],
     lockedBy: { index: 'by_user', columns: ['user_id', 'number'] },
-    deadSince: `GREATEST(created_at, COALESCE(last_wrong_at, created_at))
-      + INTERVAL ${KNOWN_SECONDS} SECOND`,
-    condition: `created_at <= NOW(6) - INTERVAL ${KNOWN_SECONDS} SECOND
-      AND consecutive_wrong = 0`,
+    deadSince: `GREATEST(COALESCE(key_expires_at, created_at), IF(user_id IS NULL, created_at,
+      GREATEST(created_at, COALESCE(last_wrong_at, created_at))
+        + INTERVAL ${KNOWN_SECONDS} SECOND))`,
+    condition: `COALESCE(key_expires_at, created_at) <= NOW(6)
+      AND (user_id IS NULL OR consecutive_wrong = 0)`,
     firstOf: ({ bundleId }) => Buffer.from(bundleId, 'hex'),
   },
   {

@@ -1,8 +1,9 @@
 /** Whether an account may do what serving needs: tried, with nothing changed. */
-import { insertOtps } from './otps.ts';
+import { KEY_DIGEST_BYTES } from './request-keys.ts';
 import type { Session } from './session.ts';
 import { StatementError } from './statement-error.ts';
 import type { Layout } from './table-layout.ts';
+import { insertOtps } from './write-otps.ts';
 
 /** A right that the account lacks. */
 export type Denied = Readonly<{ privilege: string; table: string }>;
@@ -64,7 +65,8 @@ async function writeAndTakeBack(session: Session): Promise<void> {
     createdAt: 0, expiresAt: 0, redeemedAt: null, wrongAttempts: 0, lastWrongAt: null,
     lockedUntil: null, consecutiveWrong: 0, verifyIds: '', bundleId: '00'.repeat(8),
     bundleNumber: 0, channel: '', ending: null, isRefunded: false,
-    codeDigits: 6, attemptsMax: 1, lockSeconds: 1,
+    codeDigits: 6, attemptsMax: 1, lockSeconds: 1, keyDigest: '00'.repeat(KEY_DIGEST_BYTES),
+    keyExpiresAt: 0, remainingRequests: 0,
   }]);
   await session.run(name, sql, values);
 }

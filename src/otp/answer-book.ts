@@ -1,38 +1,37 @@
-/** The answers stored under keys, as a list of requests shares them inside one transaction. */
+/** The answers stored under keys, as a list shares them inside one transaction. */
 import type { Hex } from '../db/hex.ts';
-import { deleteExpiredAnswers, storeAnswers } from '../db/idempotency-keys.ts';
-import type { StoredAnswer } from '../db/idempotency-keys.ts';
-import type { Transaction } from '../db/transaction.ts';
 
 /** Answers by key: those that were loaded, and those that decisions have added. */
-export class AnswerBook {
-  readonly #answers: Map<string, StoredAnswer>;
-  readonly #added: StoredAnswer[] = [];
+export class AnswerBook<T extends Readonly<{ keyDigest: Hex }>> {
+  readonly #answers: Map<Hex, T>;
+  readonly #added: T[] = [];
   readonly #staleKeys: Hex[] = [];
 
   /** @param loaded what the database holds, also what is expired */
-  constructor(loaded: readonly StoredAnswer[]) {
+  constructor(loaded: readonly T[]) {
     this.#answers = new Map(loaded.map((answer) => [answer.keyDigest, answer]));
   }
 
   /** What is stored under a key, or null. */
-  find(keyDigest: Hex): StoredAnswer | null {
+  find(keyDigest: Hex): T | null {
     return this.#answers.get(keyDigest) ?? null;
   }
 
-  /** Adds an answer; one under the same key is expired, and is deleted before it is stored. */
-  add(answer: StoredAnswer): void {
+  /** Adds an answer; one under the same key is expired, and must go before it is stored. */
+  add(answer: T): void {
     const { keyDigest } = answer;
     if (this.#answers.has(keyDigest)) this.#staleKeys.push(keyDigest);
     this.#answers.set(keyDigest, answer);
     this.#added.push(answer);
   }
 
-  /** Leaves the writes of what was added to the transaction. */
-  store(tx: Transaction): void {
-    if (this.#added.length === 0) return;
-    if (this.#staleKeys.length > 0) tx.writes.push(deleteExpiredAnswers(this.#staleKeys));
-    this.#added.sort((a, b) => (a.keyDigest < b.keyDigest ? -1 : 1));
-    tx.writes.push(storeAnswers(this.#added));
+  /** What was added, sorted by key, so that transactions never wait for each other in a ring. */
+  get added(): readonly T[] {
+    return this.#added.sort((a, b) => (a.keyDigest < b.keyDigest ? -1 : 1));
+  }
+
+  /** The keys of it that others had before. */
+  get staleKeys(): readonly Hex[] {
+    return this.#staleKeys;
   }
 }

@@ -3,13 +3,14 @@
  * clock, no environment and no random source.
  */
 import type { Hex } from '../db/hex.ts';
-import { addSeconds } from '../db/instant.ts';
+import { secondsUntil } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
-import type { StoredAnswer } from '../db/idempotency-keys.ts';
 import type { Otp, OtpGlance } from '../db/otps.ts';
+import type { RequestAnswer } from '../db/request-keys.ts';
 import { measureAddress, useAddress } from './address-uses.ts';
 import type { AddressChange, AddressUses } from './address-uses.ts';
 import { lockSecondsLeft } from './attempts.ts';
+import { fingerprintRequest } from './key-digest.ts';
 import { knownPair } from './known-pair.ts';
 import type { IssueOutcome, Limits } from './outcome.ts';
 import type { LimitName, Policy } from './policy.ts';
@@ -23,7 +24,7 @@ import type { LimitState, Use } from './window.ts';
 export type RequestState<T extends OtpGlance = Otp> = Readonly<{
   now: Instant;
   /** What is stored under the key, also when its time is over. */
-  answer: StoredAnswer | null;
+  answer: RequestAnswer | null;
   /** All codes of the user. */
   otps: readonly T[];
   /** Null when no address is counted: then its limit holds nobody back. */
@@ -37,7 +38,6 @@ export type RequestInput = Readonly<{
   userId: string;
   purpose: string;
   keyDigest: Hex;
-  fingerprint: Hex;
   otpId: Hex;
   keyId: string;
   digest: Hex;
@@ -49,13 +49,18 @@ export type RequestInput = Readonly<{
   channel: string;
 }>;
 
+/** A code with the key that it was asked for with. */
+export type IssuedOtp = Otp & RequestAnswer;
+
 /** The rows to write when a code is issued. */
 export type RequestWrites = Readonly<{
-  answer: StoredAnswer;
-  /** The new code; and the one that it supersedes, when that one must forget its attempts. */
-  otps: readonly Otp[];
-  /** Codes of the user that are not needed any more. */
+  /** The new code: its row is what a repeat with the key is answered from. */
+  issued: IssuedOtp;
+  /** The one that it supersedes, when that one must forget its attempts. */
+  forgetful: Otp | null;
+  /** Codes of the user that are not needed any more, and those of which only the key is. */
   unneeded: readonly Otp[];
+  neededForKey: readonly Otp[];
   address: AddressChange | null;
 }>;
 
@@ -81,14 +86,12 @@ export function decideRequest(
  */
 export function answerWithoutIssuing(
   state: RequestState<OtpGlance>,
-  input: Pick<RequestInput, 'purpose' | 'fingerprint'>,
+  input: Pick<RequestInput, 'userId' | 'purpose'>,
   policy: Policy,
 ): IssueOutcome | null {
   const { now, answer } = state;
   const { limits, spent } = weigh(state, policy);
-  if (answer !== null && now < answer.expiresAt) {
-    return replay(answer, input.fingerprint, limits);
-  }
+  if (answer !== null && now < answer.keyExpiresAt) return replay(answer, input, limits);
   const pair = knownPair(state.otps, input.purpose, now);
   const lockSeconds = pair === null ? null : lockSecondsLeft(pair, now, policy);
   if (lockSeconds !== null) return { kind: 'locked', retryAfterSeconds: lockSeconds, limits };
@@ -116,16 +119,17 @@ function measureCounted(
 }
 
 /** A key answers again for what it was used for, and for nothing else. */
-function replay(answer: StoredAnswer, fingerprint: Hex, limits: Limits): IssueOutcome {
-  const { otpId, ttlSeconds, remainingRequests } = answer;
-  const isSameUse = answer.fingerprint === fingerprint;
-  if (!isSameUse || ttlSeconds === null || remainingRequests === null) {
-    return { kind: 'key_reused', limits };
-  }
+function replay(
+  answer: RequestAnswer,
+  input: Pick<RequestInput, 'userId' | 'purpose'>,
+  limits: Limits,
+): IssueOutcome {
+  if (!isSameUse(answer, input)) return { kind: 'key_reused', limits };
+  const { otpId, createdAt, expiresAt, remainingRequests } = answer;
   return {
     kind: 'issued',
     otpId,
-    ttlSeconds,
+    ttlSeconds: secondsUntil(createdAt, expiresAt),
     remainingRequests,
     replayed: true,
     limits,
@@ -133,9 +137,16 @@ function replay(answer: StoredAnswer, fingerprint: Hex, limits: Limits): IssueOu
   };
 }
 
+function isSameUse(
+  answer: RequestAnswer,
+  { userId, purpose }: Pick<RequestInput, 'userId' | 'purpose'>,
+): boolean {
+  return answer.userId === null ? answer.fingerprint === fingerprintRequest(userId, purpose)
+    : answer.userId === userId && answer.purpose === purpose;
+}
+
 function issue(state: RequestState, input: RequestInput, policy: Policy): RequestDecision {
   const { now } = state;
-  const { otps, unneeded } = supersede(state, input, policy);
   const address = state.address === null ? null : useAddress(state.address, now);
   const used = [...usesOf(state.otps), { usedAt: now, points: 1 }];
   const user = measureLimit(used, now, policy.userLimit);
@@ -151,16 +162,9 @@ function issue(state: RequestState, input: RequestInput, policy: Policy): Reques
     shadowed: policy.shadow.size === 0 ? NONE
       : refusalBy(weigh(state, policy).spent, policy).shadowed,
   };
-  const answer: StoredAnswer = {
-    keyDigest: input.keyDigest,
-    fingerprint: input.fingerprint,
-    keyId: null,
-    otpId: input.otpId,
-    ttlSeconds: outcome.ttlSeconds,
-    remainingRequests: outcome.remainingRequests,
-    expiresAt: addSeconds(now, policy.keyRetentionSeconds),
-  };
-  return { outcome, writes: { answer, otps, unneeded, address } };
+  const { issued, forgetful, unneeded, neededForKey }
+    = supersede(state, input, policy, user.view.remaining);
+  return { outcome, writes: { issued, forgetful, unneeded, neededForKey, address } };
 }
 
 /** Each code has used one point when it was issued; some were given back. */

@@ -6,7 +6,7 @@ import { timingSafeEqual } from 'node:crypto';
 import type { Hex } from '../db/hex.ts';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
-import type { StoredAnswer } from '../db/idempotency-keys.ts';
+import type { VerifyAnswer } from '../db/idempotency-keys.ts';
 import type { Otp } from '../db/otps.ts';
 import { pushVerifyId } from '../db/verify-ids.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from './attempts.ts';
@@ -21,7 +21,7 @@ import { termsOf } from './terms.ts';
 export type VerifyState = Readonly<{
   now: Instant;
   /** What is stored under the key, also when its time is over; null without a key. */
-  answer: StoredAnswer | null;
+  answer: VerifyAnswer | null;
   /** The newest code of the pair. */
   pair: Otp | null;
   /** Wrong codes from the address: none or one. */
@@ -45,7 +45,7 @@ export type VerifyAttempt = Readonly<{
 /** The rows to write; the answer only for a right code that came with a key. */
 export type VerifyWrites = Readonly<{
   pair: Otp;
-  answer: StoredAnswer | null;
+  answer: VerifyAnswer | null;
   /** Whether the code was wrong, which counts for the address too. */
   isWrong: boolean;
 }>;
@@ -66,7 +66,7 @@ export function decideVerify(
 ): VerifyDecision {
   const { now, answer, pair, tallies } = state;
   const terms = termsOf(pair, policy);
-  const stored = answer !== null && now < answer.expiresAt ? replay(answer, attempt) : null;
+  const stored = answer !== null && now < answer.keyExpiresAt ? replay(answer, attempt) : null;
   // What has won was well-formed then, whatever codes of the pair have come since.
   if (stored?.kind === 'verified') return refuse(stored);
   if (attempt.digits !== terms.codeDigits) {
@@ -111,8 +111,8 @@ function refuse(outcome: VerifyOutcome): VerifyDecision {
 }
 
 /** A key answers again for the very code that it won with, and for nothing else. */
-function replay(answer: StoredAnswer, attempt: VerifyAttempt): VerifyOutcome {
-  const digest = answer.keyId === null ? null : attempt.digestFor(answer.keyId, answer.otpId);
+function replay(answer: VerifyAnswer, attempt: VerifyAttempt): VerifyOutcome {
+  const digest = attempt.digestFor(answer.keyId, answer.otpId);
   const isSameUse = digest !== null
     && areSame(answer.fingerprint, fingerprintDigest(digest));
   return isSameUse ? { kind: 'verified', replayed: true } : { kind: 'key_reused' };
@@ -131,9 +131,7 @@ function redeem(
     fingerprint: fingerprintDigest(digest),
     keyId: pair.keyId,
     otpId: pair.otpId,
-    ttlSeconds: null,
-    remainingRequests: null,
-    expiresAt: addSeconds(now, policy.keyRetentionSeconds),
+    keyExpiresAt: addSeconds(now, policy.keyRetentionSeconds),
   };
   const redeemed = { ...pair, ...NO_ATTEMPTS, digest: null, redeemedAt: now, consecutiveWrong: 0 };
   return {

@@ -96,14 +96,14 @@ function drawMember(
   { bundleId, bundleNumber, otpId }: DrawnName,
 ): Member {
   // Member by member, because spreading an object into a larger one costs more than a digest.
-  const { userId, purpose, address, policy, keyDigest, fingerprint, counted, acceptLanguage }
+  const { userId, purpose, address, policy, keyDigest, counted, acceptLanguage }
     = nameRequest(parts.policies, input);
   const { current } = parts.secrets;
   const code = drawCode(policy.codeDigits);
   const digest = digestCode(current, otpId, userId, purpose, code);
   const channel = parts.delivery.channelFor(userId);
   return {
-    userId, purpose, address, policy, keyDigest, fingerprint, counted, acceptLanguage,
+    userId, purpose, address, policy, keyDigest, counted, acceptLanguage,
     otpId, keyId: current.id, code, digest, bundleId, bundleNumber, channel,
   };
 }

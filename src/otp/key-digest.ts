@@ -1,7 +1,9 @@
 /** How an Idempotency-Key and its use are named in the database: by digest, never in clear. */
 import { hash } from 'node:crypto';
 import type { Hex } from '../db/hex.ts';
-import { KEY_DIGEST_BYTES } from '../db/idempotency-keys.ts';
+import { KEY_DIGEST_BYTES } from '../db/request-keys.ts';
+
+const KEY_DIGEST_DIGITS = 2 * KEY_DIGEST_BYTES;
 
 /** A key belongs to one operation: the same text under the other is another key. */
 export type KeyedOperation = 'request' | 'verify';
@@ -24,9 +26,9 @@ export function fingerprintRequest(userId: string, purpose: string): Hex {
 
 /** What a verification redeems: the keyed digest of its code, as far as a fingerprint goes. */
 export function fingerprintDigest(codeDigest: Hex): Hex {
-  return codeDigest.slice(0, 2 * KEY_DIGEST_BYTES);
+  return codeDigest.slice(0, KEY_DIGEST_DIGITS);
 }
 
 function digest(text: string): Hex {
-  return hash('sha256', text, 'hex').slice(0, 2 * KEY_DIGEST_BYTES);
+  return hash('sha256', text, 'hex').slice(0, KEY_DIGEST_DIGITS);
 }

@@ -2,7 +2,7 @@
 import type { Hex } from '../db/hex.ts';
 import { countedOfRequest } from './counted.ts';
 import type { Counted } from './counted.ts';
-import { digestKey, fingerprintRequest } from './key-digest.ts';
+import { digestKey } from './key-digest.ts';
 import type { IssueInput } from './outcome.ts';
 import type { Policies, Policy } from './policy.ts';
 
@@ -11,7 +11,6 @@ export type NamedRequest = Omit<IssueInput, 'key' | 'caller'> &
   Readonly<{
     policy: Policy;
     keyDigest: Hex;
-    fingerprint: Hex;
     /** What it counts for, beside the contract's limits. */
     counted: readonly Counted[];
   }>;
@@ -27,7 +26,6 @@ export function nameRequest(policies: Policies, input: IssueInput): NamedRequest
     acceptLanguage,
     policy,
     keyDigest: digestKey('request', key, caller),
-    fingerprint: fingerprintRequest(userId, purpose),
     counted: countedOfRequest(policy, userId),
   };
 }

@@ -1,8 +1,10 @@
 /** The codes of users, as a list of requests or attempts shares them inside one transaction. */
-import { deleteOtps, insertOtps, updateOtps } from '../db/otps.ts';
 import type { Hex } from '../db/hex.ts';
 import type { Otp } from '../db/otps.ts';
 import type { Transaction } from '../db/transaction.ts';
+import { deleteOtps, insertOtps, keepKeysOnly, updateOtps } from '../db/write-otps.ts';
+import type { KeptKey } from '../db/write-otps.ts';
+import { fingerprintRequest } from './key-digest.ts';
 import { ChangedRows, groupBy } from './rows.ts';
 
 const NO_OTPS: readonly Otp[] = Object.freeze([]);
@@ -11,6 +13,7 @@ const NO_OTPS: readonly Otp[] = Object.freeze([]);
 export class OtpBook {
   readonly #otps: Map<string, Otp[]>;
   readonly #changed: ChangedRows<Otp>;
+  readonly #neededForKey = new Set<Otp>();
 
   /** @param loaded all codes of all users of the list */
   constructor(loaded: readonly Otp[]) {
@@ -41,6 +44,12 @@ export class OtpBook {
     this.#changed.remove(otp);
   }
 
+  /** Takes a code away, and keeps its key. */
+  keepKeyOnly(otp: Otp): void {
+    this.remove(otp);
+    this.#neededForKey.add(otp);
+  }
+
   #othersOf({ userId, number }: Otp): Otp[] {
     return this.of(userId).filter((other) => other.number !== number);
   }
@@ -53,10 +62,17 @@ export class OtpBook {
   /** Leaves the writes of what was put to the transaction. */
   store(tx: Transaction): void {
     const { known, fresh, removed } = this.#changed.split(userOf);
-    if (removed.length > 0) tx.writes.push(deleteOtps(removed));
+    const kept = removed.filter((otp) => this.#neededForKey.has(otp));
+    const gone = removed.filter((otp) => !this.#neededForKey.has(otp));
+    if (kept.length > 0) tx.writes.push(keepKeysOnly(kept.map(withFingerprint)));
+    if (gone.length > 0) tx.writes.push(deleteOtps(gone));
     if (known.length > 0) tx.writes.push(updateOtps(known));
     if (fresh.length > 0) tx.writes.push(insertOtps(fresh));
   }
+}
+
+function withFingerprint(otp: Otp): KeptKey {
+  return { otp, fingerprint: fingerprintRequest(otp.userId, otp.purpose) };
 }
 
 function userOf({ userId }: Otp): string {

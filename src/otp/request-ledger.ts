@@ -3,14 +3,14 @@
  * decision in the order of arrival, written once. A lone request is a list of one.
  */
 import { READ_CLOCK } from '../db/clock.ts';
-import { isAnswerStored, loadAnswers } from '../db/idempotency-keys.ts';
-import type { StoredAnswer } from '../db/idempotency-keys.ts';
 import type { Instant } from '../db/instant.ts';
 import { lockSlots } from '../db/ip-rate-limits.ts';
 import type { AddressSlot } from '../db/ip-rate-limits.ts';
 import { lockOtps } from '../db/otps.ts';
 import type { Otp } from '../db/otps.ts';
 import type { Query } from '../db/query.ts';
+import { freeExpiredKeys, isRequestStored, loadRequestAnswers } from '../db/request-keys.ts';
+import type { RequestAnswer } from '../db/request-keys.ts';
 import type { Sweep } from '../db/sweep-step.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { AddressBook } from './address-book.ts';
@@ -25,16 +25,16 @@ import { TallyBook } from './tally-book.ts';
 export class RequestLedger {
   /** The database's clock, once the locks were held. */
   readonly now: Instant;
-  readonly #answers: AnswerBook;
+  readonly #answers: AnswerBook<RequestAnswer>;
   readonly #otps: OtpBook;
   readonly #addresses: AddressBook;
   readonly #tallies: TallyBook;
-  /** The answer of the first code that was issued. */
-  #firstAnswer: StoredAnswer | null = null;
+  /** The first code that was issued. */
+  #first: RequestAnswer | null = null;
 
   private constructor(
     now: Instant,
-    answers: readonly StoredAnswer[],
+    answers: readonly RequestAnswer[],
     otps: readonly Otp[],
     addresses: AddressBook,
     tallies: TallyBook,
@@ -60,10 +60,10 @@ export class RequestLedger {
   ): Promise<RequestLedger> {
     const { users, addresses, keys } = namesOf(members);
     const tallies = TallyBook.for(members);
-    let answers: readonly StoredAnswer[] = [];
+    let answers: readonly RequestAnswer[] = [];
     const more: Query<void>[] = [];
     if (readsKeys) {
-      const { read, ...query } = loadAnswers(keys);
+      const { read, ...query } = loadRequestAnswers(keys);
       more.push({ ...query, read: (rows) => { answers = read(rows); } });
     }
     if (sweep !== null) more.push(sweep.inspect);
@@ -88,25 +88,29 @@ export class RequestLedger {
   }
 
   /** Takes a member's writes into the state. */
-  apply(member: NamedRequest, { answer, otps, unneeded, address }: RequestWrites): void {
-    this.#answers.add(answer);
+  apply(member: NamedRequest, writes: RequestWrites): void {
+    const { issued, forgetful, unneeded, neededForKey, address } = writes;
+    this.#answers.add(issued);
     for (const otp of unneeded) this.#otps.remove(otp);
-    for (const otp of otps) this.#otps.put(otp);
+    for (const otp of neededForKey) this.#otps.keepKeyOnly(otp);
+    this.#otps.put(issued);
+    if (forgetful !== null) this.#otps.put(forgetful);
     if (member.address !== null && address !== null) this.#addresses.put(member.address, address);
     this.#tallies.add(member.counted, this.now);
-    this.#firstAnswer ??= answer;
+    this.#first ??= issued;
   }
 
   /** Writes what changed, each row once, each table in one statement; says how to prove it. */
   store(tx: Transaction): void {
-    const first = this.#firstAnswer;
+    const first = this.#first;
     if (first === null) return;
-    tx.wasCommitted = isAnswerStored(first.keyDigest, first.otpId);
+    tx.wasCommitted = isRequestStored(first.keyDigest, first.otpId);
     this.#tallies.erase(tx);
+    const { staleKeys } = this.#answers;
+    if (staleKeys.length > 0) tx.writes.push(freeExpiredKeys(staleKeys));
     this.#otps.store(tx);
     this.#addresses.store(tx);
     this.#tallies.store(tx);
-    this.#answers.store(tx);
   }
 }
 

@@ -1,9 +1,9 @@
 /** The requests that can be answered without a lock and without a write. */
 import { READ_CLOCK } from '../db/clock.ts';
-import { loadAnswers } from '../db/idempotency-keys.ts';
 import { readSlots } from '../db/ip-rate-limits.ts';
 import { glanceAtOtps } from '../db/otps.ts';
 import type { SessionPool } from '../db/pool.ts';
+import { loadRequestAnswers } from '../db/request-keys.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { AddressBook } from './address-book.ts';
@@ -50,7 +50,7 @@ async function answerAll(
   const { users, addresses, keys } = namesOf(requests);
   const tallies = TallyBook.for(requests);
   const [now, stored, otps, slots] = await tx.askLast(
-    READ_CLOCK, loadAnswers(keys), glanceAtOtps(users), readSlots(addresses),
+    READ_CLOCK, loadRequestAnswers(keys), glanceAtOtps(users), readSlots(addresses),
     ...(tallies.isEmpty ? [] : [tallies.glance, tallies.uses]));
   const answers = new AnswerBook(stored);
   const otpsOf = groupBy(otps.filter(({ createdAt }) => createdAt <= now), ({ userId }) => userId);

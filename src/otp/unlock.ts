@@ -1,10 +1,11 @@
 /** What an operator does for a locked pair (contract, POST /otp/verify: "until an operator"). */
 import { READ_CLOCK } from '../db/clock.ts';
-import { lockOtps, newestOtp, updateOtps } from '../db/otps.ts';
+import { lockOtps, newestOtp } from '../db/otps.ts';
 import type { PairName } from '../db/otps.ts';
 import type { SessionPool } from '../db/pool.ts';
 import { transaction } from '../db/transaction.ts';
 import { isVerifyStored, pushVerifyId } from '../db/verify-ids.ts';
+import { updateOtps } from '../db/write-otps.ts';
 import { NO_ATTEMPTS } from './attempts.ts';
 import { drawVerifyId } from './draw.ts';
 

@@ -4,8 +4,10 @@
  */
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Hex } from '../db/hex.ts';
-import { loadAnswers } from '../db/idempotency-keys.ts';
-import type { StoredAnswer } from '../db/idempotency-keys.ts';
+import {
+  deleteExpiredAnswers, loadVerifyAnswers, storeVerifyAnswers,
+} from '../db/idempotency-keys.ts';
+import type { VerifyAnswer } from '../db/idempotency-keys.ts';
 import type { Instant } from '../db/instant.ts';
 import { lockOtps } from '../db/otps.ts';
 import type { Otp, PairName } from '../db/otps.ts';
@@ -30,14 +32,19 @@ export type VerifyMember = PairName & Readonly<{
 /** The state of a list of attempts. */
 export class VerifyLedger {
   readonly #now: Instant;
-  readonly #answers: AnswerBook;
+  readonly #answers: AnswerBook<VerifyAnswer>;
   readonly #otps: OtpBook;
   readonly #tallies: TallyBook;
 
-  private constructor(now: Instant, answers: AnswerBook, otps: OtpBook, tallies: TallyBook) {
+  private constructor(
+    now: Instant,
+    answers: readonly VerifyAnswer[],
+    otps: readonly Otp[],
+    tallies: TallyBook,
+  ) {
     this.#now = now;
-    this.#answers = answers;
-    this.#otps = otps;
+    this.#answers = new AnswerBook(answers);
+    this.#otps = new OtpBook(otps);
     this.#tallies = tallies;
   }
 
@@ -51,9 +58,9 @@ export class VerifyLedger {
     for (const { keyDigest } of members) if (keyDigest !== null) keys.add(keyDigest);
     const tallies = TallyBook.for(members);
     const { otps, now, answers } = await ask(tx, {
-      lock: lockOtps([...users]), reads: [READ_CLOCK, loadAnswers([...keys])],
+      lock: lockOtps([...users]), reads: [READ_CLOCK, loadVerifyAnswers([...keys])],
     }, tallies);
-    return new VerifyLedger(now, new AnswerBook(answers), new OtpBook(otps), tallies);
+    return new VerifyLedger(now, answers, otps, tallies);
   }
 
   /** What a member's decision rests on, as the members before it have left it. */
@@ -84,13 +91,15 @@ export class VerifyLedger {
     this.#tallies.erase(tx);
     this.#otps.store(tx);
     this.#tallies.store(tx);
-    this.#answers.store(tx);
+    const { added, staleKeys } = this.#answers;
+    if (staleKeys.length > 0) tx.writes.push(deleteExpiredAnswers(staleKeys));
+    if (added.length > 0) tx.writes.push(storeVerifyAnswers(added));
   }
 }
 
 type Statements = Readonly<{
   lock: Query<Otp[]>;
-  reads: readonly [Query<Instant>, Query<StoredAnswer[]>];
+  reads: readonly [Query<Instant>, Query<VerifyAnswer[]>];
 }>;
 
 /** What is counted of addresses is locked last, and asked for only where there is any. */

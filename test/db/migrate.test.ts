@@ -12,6 +12,13 @@ const FILES = readSchemaFiles();
 const NEXT = `${String(FILES.length + 1).padStart(4, '0')}-next`;
 const quiet = (): void => {};
 
+/** The files that come before one. */
+function filesBefore(name: string): SchemaFile[] {
+  return FILES.slice(0, FILES.findIndex((file) => file.name === name));
+}
+
+const [KEPT, GONE] = [Buffer.alloc(16, 1), Buffer.alloc(16, 2)] as const;
+
 async function emptyDatabase(sessionsMax = 4): Promise<TestDatabase> {
   const settings = settingsFor(newDatabaseName());
   await createDatabase(settings);
@@ -117,8 +124,8 @@ test('a DBA may feed the files by hand: the record is the same', async () => {
 
 test('codes that were issued before they were kept in order are brought into it', async () => {
   const db = await emptyDatabase();
-  const isBefore = ({ name }: SchemaFile) => !name.endsWith('-otps-in-order');
-  await migrate(db.pool, quiet, FILES.slice(0, FILES.findIndex((file) => !isBefore(file))));
+  const before = filesBefore('0011-otps-in-order');
+  await migrate(db.pool, quiet, before);
   const insert = `INSERT INTO otps (user_id, slot, number, purpose, otp_id, key_id, created_at,
     expires_at, bundle_id) VALUES (?, ?, ?, 'login', RANDOM_BYTES(16), 'k', NOW(6), NOW(6), ?)`;
   const [one, other] = [Buffer.alloc(8, 1), Buffer.alloc(8, 2)];
@@ -127,7 +134,7 @@ test('codes that were issued before they were kept in order are brought into it'
   for (const row of kept) await db.query(insert, row);
   const inOrder = () => db.query(`SELECT user_id, number, HEX(bundle_id) AS bundle, bundle_number
     FROM otps ORDER BY user_id, number`);
-  assert.is(await migrate(db.pool, quiet), FILES.filter((file) => !isBefore(file)).length);
+  assert.is(await migrate(db.pool, quiet), FILES.length - before.length);
   const rows = await inOrder();
   assert.equal(rows.map(({ user_id, number }) => `${String(user_id)} ${String(number)}`),
     ['u1 2', 'u1 3', 'u2 1', 'u2 2', 'u3 1', 'u4 9']);
@@ -137,6 +144,38 @@ test('codes that were issued before they were kept in order are brought into it'
   await db.query(`UPDATE schema_migrations SET finished_at = NULL WHERE name LIKE '%-in-order'`);
   assert.is(await migrate(db.pool, quiet), 1);
   assert.equal(await inOrder(), rows);
+  db.close();
+});
+
+test('keys of requests move into the rows of their codes', async () => {
+  const db = await emptyDatabase();
+  const before = filesBefore('0012-otps-keys');
+  await migrate(db.pool, quiet, before);
+  await db.query(`INSERT INTO otps (user_id, number, purpose, otp_id, key_id, created_at,
+    expires_at, bundle_id, bundle_number) VALUES ('u', 1, 'login', ?, 'k', NOW(6), NOW(6), 'b', 0)`,
+  [KEPT]);
+  const stored = [[KEPT, 'asked', null], [GONE, 'over', null], [KEPT, 'verified', 'k']];
+  for (const [otpId, key, keyId] of stored) {
+    await db.query(`INSERT INTO idempotency_keys (key_digest, fingerprint, key_id, otp_id,
+      ttl_seconds, remaining_requests, expires_at)
+      VALUES (?, REPEAT('f', 16), ?, ?, 300, 2, '2030-01-01')`,
+    [key!, keyId!, otpId!]);
+  }
+  // Begun once more, as after a crash before its end was noted, it changes nothing.
+  for (const count of [before.length + 1, before.length + 1, FILES.length, FILES.length]) {
+    await migrate(db.pool, quiet, FILES.slice(0, count));
+    await db.query('UPDATE schema_migrations SET finished_at = NULL WHERE version = ?', [count]);
+  }
+  const codes = await db.query(`SELECT user_id, number, TRIM('\\0' FROM key_digest) AS digest,
+    DATE(key_expires_at) AS ends, remaining_requests, CAST(fingerprint AS CHAR) AS used_for,
+    TIMESTAMPDIFF(SECOND, created_at, expires_at) AS ttl FROM otps ORDER BY number`);
+  const keys = await db.query(`SELECT TRIM('\\0' FROM key_digest) AS digest, key_id
+    FROM idempotency_keys`);
+  assert.equal(codes.map((row) => Object.values(row).map(String)), [
+    ['null', '0', 'over', '2030-01-01', '2', 'f'.repeat(16), '300'],
+    ['u', '1', 'asked', '2030-01-01', '2', 'null', '0'],
+  ]);
+  assert.equal(keys.map((row) => Object.values(row).map(String)), [['verified', 'k']]);
   db.close();
 });
 

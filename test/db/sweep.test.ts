@@ -58,8 +58,9 @@ function isHead(rows: number): boolean {
 }
 
 test('every table is walked by four rows a code, in steps of a thousand', async () => {
-  await database.query(`INSERT INTO idempotency_keys (key_digest, fingerprint, otp_id, expires_at)
-    VALUES (RANDOM_BYTES(16), '', '', NOW(6) + INTERVAL 600 SECOND)`);
+  await database.query(`INSERT INTO idempotency_keys (key_digest, fingerprint, key_id, otp_id,
+    expires_at)
+    VALUES (RANDOM_BYTES(16), '', '', '', NOW(6) + INTERVAL 600 SECOND)`);
   const looks = await run(new Sweeper());
   for (const table of ['otps', 'ip_rate_limits', 'ip_rate_overflow', 'limit_uses']) {
     hasPace(looks(table), 4);

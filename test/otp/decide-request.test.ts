@@ -4,6 +4,7 @@ import type { Otp } from '../../src/db/otps.ts';
 import { NO_USES } from '../../src/otp/address-uses.ts';
 import { decideRequest } from '../../src/otp/decide-request.ts';
 import type { RequestInput, RequestState } from '../../src/otp/decide-request.ts';
+import { fingerprintRequest } from '../../src/otp/key-digest.ts';
 import { DEFAULT_POLICY } from '../../src/otp/policy.ts';
 import { answerWith, at, issuedAgo, NOW, otpWith, usedAgo } from './rows.ts';
 
@@ -11,7 +12,6 @@ const INPUT: RequestInput = {
   userId: 'U1',
   purpose: 'login',
   keyDigest: '02'.repeat(16),
-  fingerprint: '03'.repeat(16),
   otpId: 'ab'.repeat(16),
   keyId: 'k2',
   digest: 'cd'.repeat(32),
@@ -47,16 +47,17 @@ test('issues the first code', () => {
     limits: { user, address },
     shadowed: [],
   });
-  assert.equal(writes?.otps, [otpWith({
+  assert.equal(writes?.issued, otpWith({
     otpId: INPUT.otpId, keyId: 'k2', digest: INPUT.digest, expiresAt: at(300),
     bundleId: INPUT.bundleId, bundleNumber: 5, channel: 'sms',
-  })]);
+    keyDigest: INPUT.keyDigest, keyExpiresAt: at(86_400), remainingRequests: 2,
+  }));
+  assert.is(writes?.forgetful, null);
   assert.equal(writes?.address?.write, {
     kind: 'slot', slot: { slot: 0, usedAt: NOW, points: 1, refunded: 0 },
   });
-  assert.equal(writes?.answer, answerWith({
-    otpId: INPUT.otpId, remainingRequests: 2, expiresAt: at(86_400),
-  }));
+  const again = decide({ answer: writes!.issued, otps: [writes!.issued] });
+  assert.equal({ ...again.outcome, limits: outcome.limits }, { ...outcome, replayed: true });
 });
 
 /** [what, state, kind, seconds] in the order of the contract's table: the first that applies. */
@@ -65,8 +66,8 @@ const REFUSALS: [string, Partial<RequestState>, string, number | undefined][] = 
     { answer: answerWith(), otps: [LOCKED, ...FULL_USER], address: FULL_ADDRESS },
     'issued', undefined],
   ['another use of the key, over a lock',
-    { answer: answerWith({ fingerprint: '04'.repeat(16) }), otps: [LOCKED] },
-    'key_reused', undefined],
+    { answer: answerWith({ purpose: 'pay' }), otps: [LOCKED] }, 'key_reused', undefined],
+  ['the key of another user', { answer: answerWith({ userId: 'u1' }) }, 'key_reused', undefined],
   ['the lock wins over the limits', { otps: [LOCKED, ...FULL_USER] }, 'locked', 600],
   ['a microsecond before the lock ends',
     { otps: [{ ...LOCKED, lockedUntil: NOW + 1 }] }, 'locked', 1],
@@ -103,40 +104,51 @@ test('without an address its limit is neither measured nor written', () => {
   assert.is(replayed.outcome.limits.address, null);
 });
 
+test('once the user has moved on, a fingerprint tells what the key was used for', () => {
+  const answer = answerWith({
+    userId: null, purpose: '', fingerprint: fingerprintRequest('U1', 'login'),
+  });
+  assert.is(decide({ answer }).outcome.kind, 'issued');
+  assert.is(decide({ answer }, { ...INPUT, purpose: 'pay' }).outcome.kind, 'key_reused');
+  assert.is(decide({ answer }, { ...INPUT, userId: 'u1' }).outcome.kind, 'key_reused');
+});
+
 test('replays the stored members, not those of today', () => {
-  const { outcome } = decide({ answer: answerWith({ ttlSeconds: 77, remainingRequests: 0 }) });
+  const { outcome } = decide({
+    answer: answerWith({ expiresAt: at(67), remainingRequests: 0 }),
+  });
   assert.is(outcome.kind === 'issued' && outcome.ttlSeconds, 77);
   assert.is(outcome.kind === 'issued' && outcome.remainingRequests, 0);
   assert.is(outcome.kind === 'issued' && outcome.replayed, true);
 });
 
 test('a key is forgotten exactly at its end', () => {
-  assert.is(decide({ answer: answerWith({ expiresAt: NOW + 1 }) }).writes, null);
-  assert.ok(decide({ answer: answerWith({ expiresAt: NOW }) }).writes !== null);
+  assert.is(decide({ answer: answerWith({ keyExpiresAt: NOW + 1 }) }).writes, null);
+  assert.ok(decide({ answer: answerWith({ keyExpiresAt: NOW }) }).writes !== null);
 });
 
 test('a lock that is over lets a request through and starts the count over', () => {
   const { writes } = decide({ otps: [{ ...LOCKED, lockedUntil: NOW }] });
-  assert.is(writes?.otps[0]?.wrongAttempts, 0);
-  assert.is(writes?.otps[0]?.lockedUntil, null);
-  assert.is(writes?.otps[0]?.consecutiveWrong, 3);
+  assert.is(writes?.issued.wrongAttempts, 0);
+  assert.is(writes?.issued.lockedUntil, null);
+  assert.is(writes?.issued.consecutiveWrong, 3);
 });
 
 test('a new code does not reset the count of wrong attempts', () => {
   const otp = otpWith({ wrongAttempts: 2, lastWrongAt: at(-599.999999), consecutiveWrong: 5 });
   const { writes } = decide({ otps: [otp] });
-  assert.is(writes?.otps[0]?.wrongAttempts, 2);
-  assert.is(writes?.otps[0]?.lastWrongAt, at(-599.999999));
-  assert.is(writes?.otps[0]?.consecutiveWrong, 5);
+  assert.is(writes?.issued.wrongAttempts, 2);
+  assert.is(writes?.issued.lastWrongAt, at(-599.999999));
+  assert.is(writes?.issued.consecutiveWrong, 5);
   const quiet = decide({ otps: [{ ...otp, lastWrongAt: at(-600) }] });
-  assert.is(quiet.writes?.otps[0]?.wrongAttempts, 0);
-  assert.is(quiet.writes?.otps[0]?.consecutiveWrong, 5);
+  assert.is(quiet.writes?.issued.wrongAttempts, 0);
+  assert.is(quiet.writes?.issued.consecutiveWrong, 5);
 });
 
 test('a redeemed code is superseded by an open one', () => {
   const { writes } = decide({ otps: [otpWith({ digest: null, redeemedAt: at(-1) })] });
-  assert.is(writes?.otps[0]?.redeemedAt, null);
-  assert.equal(writes?.otps[0]?.digest, INPUT.digest);
+  assert.is(writes?.issued.redeemedAt, null);
+  assert.equal(writes?.issued.digest, INPUT.digest);
 });
 
 test('a policy of its own sets lifetime, limits and retention', () => {
@@ -151,8 +163,8 @@ test('a policy of its own sets lifetime, limits and retention', () => {
   const { outcome, writes } = decide(full, INPUT, policy);
   assert.is(outcome.kind === 'issued' && outcome.ttlSeconds, 60);
   assert.is(outcome.kind === 'issued' && outcome.remainingRequests, 0);
-  assert.is(writes?.otps[0]?.expiresAt, at(60));
-  assert.is(writes?.answer.expiresAt, at(3600));
+  assert.is(writes?.issued.expiresAt, at(60));
+  assert.is(writes?.issued.keyExpiresAt, at(3600));
 });
 
 /** [what, codes of the user, the numbers of those that go] */
@@ -181,11 +193,22 @@ for (const [what, otps, numbers] of UNNEEDED) {
   });
 }
 
+test('of a code that is not needed the row stays while its key lives', () => {
+  const otps = [NOW + 1, NOW].map((keyExpiresAt, index) => otpWith({
+    number: 1 + index, createdAt: at(-900), keyDigest: `0${index}`.repeat(16), keyExpiresAt,
+  }));
+  const { writes } = decide({ otps });
+  assert.equal(writes?.neededForKey, [otps[0]]);
+  assert.equal(writes?.unneeded, [otps[1]]);
+  const young = otpWith({ keyExpiresAt: at(1) });
+  assert.equal(decide({ otps: [young] }).writes?.neededForKey, []);
+});
+
 test('a new code has the highest number of its user and one more, in any order of rows', () => {
   const otps = [otpWith({ number: 4 }), otpWith({ number: 7, purpose: 'pay' }), otpWith()];
   assert.is(decide({ otps }).writes, null, 'the limit');
-  assert.is(decide({ otps: otps.slice(0, 2) }).writes?.otps[0]?.number, 8);
-  assert.is(decide({ otps: [] }).writes?.otps[0]?.number, 1);
+  assert.is(decide({ otps: otps.slice(0, 2) }).writes?.issued.number, 8);
+  assert.is(decide({ otps: [] }).writes?.issued.number, 1);
 });
 
 test('of the codes of a pair the one with the highest number counts, in any order of rows', () => {
@@ -197,11 +220,11 @@ test('of the codes of a pair the one with the highest number counts, in any orde
 test('the count of wrong attempts moves on, and leaves no trace behind', () => {
   const earlier = otpWith({ consecutiveWrong: 2, wrongAttempts: 2, lastWrongAt: at(-1) });
   const { writes } = decide({ otps: [earlier] });
-  assert.equal(writes?.otps.map(({ number, consecutiveWrong }) => [number, consecutiveWrong]),
-    [[2, 2], [1, 0]]);
+  assert.equal([writes?.issued.number, writes?.issued.consecutiveWrong], [2, 2]);
+  assert.equal(writes?.forgetful, { ...earlier, consecutiveWrong: 0 });
   const old = decide({ otps: [{ ...earlier, createdAt: at(-900) }] }).writes;
-  assert.equal([old?.otps.length, old?.unneeded.length], [1, 1]);
-  assert.is(decide({ otps: [otpWith()] }).writes?.otps.length, 1);
+  assert.equal([old?.forgetful, old?.unneeded.length], [null, 1]);
+  assert.is(decide({ otps: [otpWith()] }).writes?.forgetful, null);
 });
 
 test.run();

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { decideVerify } from '../../src/otp/decide-verify.ts';
 import type { VerifyAttempt, VerifyState } from '../../src/otp/decide-verify.ts';
 import { DEFAULT_POLICY } from '../../src/otp/policy.ts';
-import { answerWith, at, NOW, otpWith } from './rows.ts';
+import { at, NOW, otpWith } from './rows.ts';
 
 const RIGHT = '01'.repeat(32);
 const WRONG = '02'.repeat(32);
@@ -135,22 +135,20 @@ test('a key wins with the right code only, and replays for the same code only', 
   const key = '08'.repeat(16);
   const { attempt } = attemptWith(RIGHT, key);
   const won = decideVerify({ ...EMPTY, pair: otpWith() }, attempt, DEFAULT_POLICY);
-  assert.equal(won.writes?.answer, answerWith({
+  assert.equal(won.writes?.answer, {
     keyDigest: key,
     fingerprint: RIGHT.slice(0, 32),
     keyId: 'k1',
     otpId: otpWith().otpId,
-    ttlSeconds: null,
-    remainingRequests: null,
-    expiresAt: at(86_400),
-  }));
+    keyExpiresAt: at(86_400),
+  });
   const answer = won.writes!.answer;
   const again = decide({ answer, pair: LOCKED });
   assert.equal(again.outcome, { kind: 'verified', replayed: true });
   assert.is(again.writes, null);
   assert.equal(decide({ answer, pair: LOCKED }, WRONG).outcome, { kind: 'key_reused' });
   assert.equal(decide({ answer }, null).outcome, { kind: 'key_reused' });
-  const expired = decide({ answer: { ...answer!, expiresAt: NOW }, pair: LOCKED });
+  const expired = decide({ answer: { ...answer!, keyExpiresAt: NOW }, pair: LOCKED });
   assert.is(expired.outcome.kind, 'locked');
 });
 
@@ -191,7 +189,7 @@ test('the limit of wrong codes in a row, and how long keys are kept, are those i
   assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600, begins: false });
   const { attempt } = attemptWith(RIGHT, '08'.repeat(16));
   const { writes } = decideVerify({ ...EMPTY, pair: otpWith() }, attempt, policy);
-  assert.is(writes?.answer?.expiresAt, at(3600));
+  assert.is(writes?.answer?.keyExpiresAt, at(3600));
 });
 
 /** [what, state, digits that are asked for] */

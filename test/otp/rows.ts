@@ -1,8 +1,8 @@
 /** Rows for the tables of the rule tests: a time, and builders with the usual values. */
 import { addSeconds, parseInstant } from '../../src/db/instant.ts';
-import type { StoredAnswer } from '../../src/db/idempotency-keys.ts';
 import type { Slot } from '../../src/db/ip-rate-limits.ts';
 import type { Otp } from '../../src/db/otps.ts';
+import type { RequestAnswer } from '../../src/db/request-keys.ts';
 
 export const NOW = parseInstant('2026-01-05 08:00:00.000000');
 
@@ -49,20 +49,24 @@ export function otpWith(changes: Partial<Otp> = {}): Otp {
     codeDigits: 6,
     attemptsMax: 3,
     lockSeconds: 600,
+    keyDigest: null,
+    keyExpiresAt: null,
+    remainingRequests: null,
     ...changes,
   };
 }
 
-/** A stored 201 whose key is good for another hour. */
-export function answerWith(changes: Partial<StoredAnswer> = {}): StoredAnswer {
+/** A stored 201 for the same pair, whose key is good for another hour. */
+export function answerWith(changes: Partial<RequestAnswer> = {}): RequestAnswer {
   return {
     keyDigest: '02'.repeat(16),
-    fingerprint: '03'.repeat(16),
-    keyId: null,
+    keyExpiresAt: at(3600),
+    userId: 'U1',
+    purpose: 'login',
     otpId: '09'.repeat(16),
-    ttlSeconds: 300,
+    createdAt: at(-10),
+    expiresAt: at(290),
     remainingRequests: 1,
-    expiresAt: at(3600),
     ...changes,
   };
 }

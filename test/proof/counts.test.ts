@@ -122,11 +122,12 @@ test('dead rows that were removed, and how long the oldest had been dead', async
   database.clock.set(formatInstant(start));
   await codes(20);
   database.clock.set(formatInstant(start + 25 * HOUR));
-  await codes(300);
-  const [row] = await database.query('SELECT COUNT(*) AS n FROM idempotency_keys');
+  // One step begins among the newest, the next one at the oldest.
+  await codes(600);
+  const [row] = await database.query('SELECT COUNT(*) AS n FROM otps');
   const ofTable = (name: string) =>
-    value(sweepFamilies(sweeper.counts), name, { table: 'idempotency_keys' });
-  assert.is(ofTable('otpd_swept_rows_total'), 320 - Number(row!.n));
+    value(sweepFamilies(sweeper.counts), name, { table: 'otps' });
+  assert.is(ofTable('otpd_swept_rows_total'), 620 - Number(row!.n));
   assert.is(ofTable('otpd_swept_rows_total'), 20);
   await delivery.stop(2000);
   database.close();

@@ -74,7 +74,7 @@ async function recovers(): Promise<void> {
 async function accountOf(user: string, otpId: unknown): Promise<number[]> {
   const [row] = await server.database.query(`SELECT
     (SELECT COUNT(*) FROM otps WHERE user_id = ?) AS codes,
-    (SELECT COUNT(*) FROM idempotency_keys WHERE otp_id = UNHEX(?)) AS answers`,
+    (SELECT COUNT(*) FROM otps WHERE otp_id = UNHEX(?) AND key_digest IS NOT NULL) AS answers`,
   [user, String(otpId)]);
   return [Number(row?.codes), Number(row?.answers)];
 }

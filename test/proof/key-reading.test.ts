@@ -34,7 +34,7 @@ test.before.each(() => {
   readings = [];
   commits = 0;
   bench.tamper(async (name, _, proceed) => {
-    if (includes(name, 'otps.lock')) readings.push(includes(name, 'idempotency_keys.load'));
+    if (includes(name, 'otps.lock')) readings.push(includes(name, 'otps.by_key'));
     if (includes(name, 'commit')) commits += 1;
     return proceed();
   });
@@ -58,7 +58,7 @@ function issueList(service: OtpService, list: readonly IssueInput[]): Promise<Is
 }
 
 async function countKeys(): Promise<number> {
-  const [row] = await bench.database.query('SELECT COUNT(*) AS n FROM idempotency_keys');
+  const [row] = await bench.database.query('SELECT COUNT(key_digest) AS n FROM otps');
   return Number(row!.n);
 }
 
@@ -125,7 +125,7 @@ test('a replay comes before a limit and a lock, also where nobody has read', asy
 test('an expired key is new, though its row is still there', async () => {
   const known = newRequest();
   const [first] = await issueList(newService(), [known]);
-  await bench.database.query('UPDATE idempotency_keys SET expires_at = NOW(6)');
+  await bench.database.query('UPDATE otps SET key_expires_at = NOW(6)');
   const [second] = await issueList(newService(), [known]);
   assert.ok(first?.kind === 'issued' && second?.kind === 'issued');
   assert.ok(!second.replayed);

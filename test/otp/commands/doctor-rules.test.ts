@@ -194,13 +194,14 @@ test('the shipped schema files are understood, table by table', () => {
   const { columns, indexes, engine } = layout.get('otps')!;
   assert.is(engine, 'InnoDB');
   assert.equal(columns.get('user_id'),
-    { type: 'varchar(255)', isNullable: false, collation: 'utf8mb4_0900_bin' });
+    { type: 'varchar(255)', isNullable: true, collation: 'utf8mb4_0900_bin' });
   assert.equal(columns.get('bundle_number'),
     { type: 'tinyint unsigned', isNullable: false, collation: null });
   assert.equal(columns.get('is_refunded'), { type: 'tinyint', isNullable: false, collation: null });
   assert.equal(columns.get('digest'), { type: 'binary(32)', isNullable: true, collation: null });
   assert.equal([...indexes],
-    [['PRIMARY', 'UNIQUE (bundle_id, bundle_number)'], ['by_user', 'UNIQUE (user_id, number)']]);
+    [['PRIMARY', 'UNIQUE (bundle_id, bundle_number)'], ['by_user', 'UNIQUE (user_id, number)'],
+      ['by_key', 'UNIQUE (key_digest)']]);
   assert.equal(layout.get('idempotency_keys')!.indexes.get('by_key'), 'UNIQUE (key_digest)');
   assert.equal(levels(judgeTables(layout, layout)), ['ok']);
 });

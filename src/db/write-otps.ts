@@ -1,0 +1,97 @@
+/** How codes are written to the table otps: all codes of a list in one statement. */
+import type { Value } from './bind.ts';
+import type { Hex } from './hex.ts';
+import { formatInstant, formatNullableInstant } from './instant.ts';
+import { joinKeys } from './keyed-rows.ts';
+import type { Otp } from './otps.ts';
+import { repeat, write } from './query.ts';
+import type { Write } from './query.ts';
+
+/** The primary key, to name rows by. */
+const PRIMARY_KEY = ['bundle_id', 'bundle_number'];
+
+/** What every code has; the rest has a default that is right for a pair without attempts. */
+const FIRST_COLUMNS = `user_id, number, purpose, otp_id, key_id, digest, created_at, expires_at,
+  bundle_id, bundle_number, channel, code_digits, attempts_max, lock_seconds`;
+const FIRST_MARKS = '?,?,?,X?,?,UNHEX(?),?,?,X?,?,?,?,?,?';
+const NEW_MARKS = '?,?,?,X?,?,X?,?,?,X?,?,?,?,?,?';
+/** What a row gets with its code, and keeps. */
+const KEY_COLUMNS = 'key_digest, key_expires_at, remaining_requests';
+const KEY_MARKS = 'X?,?,?';
+const LATER_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
+  verify_ids, ending, is_refunded`;
+const LATER_MARKS = '?,?,?,?,?,X?,?,?';
+
+const INSERT_NEW_SQL = `INSERT INTO otps (${FIRST_COLUMNS}, ${KEY_COLUMNS}) VALUES `;
+const INSERT_WHOLE_SQL =
+  `INSERT INTO otps (${FIRST_COLUMNS}, ${KEY_COLUMNS}, ${LATER_COLUMNS}) VALUES `;
+const UPDATE_SQL = `INSERT INTO otps (${FIRST_COLUMNS}, ${LATER_COLUMNS}) VALUES `;
+const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE digest = new.digest,
+  redeemed_at = new.redeemed_at, wrong_attempts = new.wrong_attempts,
+  last_wrong_at = new.last_wrong_at, locked_until = new.locked_until,
+  consecutive_wrong = new.consecutive_wrong, verify_ids = new.verify_ids, channel = new.channel,
+  ending = new.ending, is_refunded = new.is_refunded`;
+
+/**
+ * Writes codes that did not exist; fails, to be rerun, when another transaction was first to use
+ * one of the numbers of their users, or one of their keys.
+ *
+ * @param otps sorted by user, so that transactions never wait for each other in a ring
+ */
+export function insertOtps(otps: readonly Otp[]): Write {
+  const isNew = otps.every(({ verifyIds }) => verifyIds.length === 0);
+  const row = isNew ? `(${NEW_MARKS},${KEY_MARKS})` : `(${NEW_MARKS},${KEY_MARKS},${LATER_MARKS})`;
+  const values: Value[] = [];
+  for (const otp of otps) {
+    pushFirst(values, otp);
+    values.push(otp.keyDigest, formatNullableInstant(otp.keyExpiresAt), otp.remainingRequests);
+    if (!isNew) pushLater(values, otp);
+  }
+  const sql = (isNew ? INSERT_NEW_SQL : INSERT_WHOLE_SQL) + repeat(otps.length, row);
+  return write('otps.insert', sql, values);
+}
+
+/**
+ * Writes what may change of codes that exist and are locked. The primary key is what they are found
+ * by, before any other index is looked at.
+ */
+export function updateOtps(otps: readonly Otp[]): Write {
+  const values: Value[] = [];
+  for (const otp of otps) {
+    pushFirst(values, otp);
+    pushLater(values, otp);
+  }
+  const rows = repeat(otps.length, `(${FIRST_MARKS},${LATER_MARKS})`);
+  return write('otps.update', UPDATE_SQL + rows + UPDATE_SQL_END, values);
+}
+
+function pushFirst(values: Value[], otp: Otp): void {
+  values.push(otp.userId, otp.number, otp.purpose, otp.otpId, otp.keyId, otp.digest,
+    formatInstant(otp.createdAt), formatInstant(otp.expiresAt), otp.bundleId, otp.bundleNumber,
+    otp.channel, otp.codeDigits, otp.attemptsMax, otp.lockSeconds);
+}
+
+function pushLater(values: Value[], otp: Otp): void {
+  values.push(formatNullableInstant(otp.redeemedAt), otp.wrongAttempts,
+    formatNullableInstant(otp.lastWrongAt), formatNullableInstant(otp.lockedUntil),
+    otp.consecutiveWrong, otp.verifyIds, otp.ending, otp.isRefunded ? 1 : 0);
+}
+
+/** Takes away codes that exist and are locked. */
+export function deleteOtps(otps: readonly Otp[]): Write {
+  const rows = joinKeys('otps', PRIMARY_KEY, otps.length, { marks: 'X?,?' });
+  const values = otps.flatMap(({ bundleId, bundleNumber }) => [bundleId, bundleNumber]);
+  return write('otps.delete', `DELETE t FROM ${rows}`, values);
+}
+
+/** A code of which no more is kept than its key, and what that was used for: a fingerprint. */
+export type KeptKey = Readonly<{ otp: Otp; fingerprint: Hex }>;
+
+/** Keeps of codes that exist and are locked no more than their keys. */
+export function keepKeysOnly(kept: readonly KeptKey[]): Write {
+  const rows = joinKeys('otps', PRIMARY_KEY, kept.length, { marks: 'X?,?,X?' });
+  const sql = `UPDATE ${rows} SET t.user_id = NULL, t.fingerprint = named.column_2`;
+  const values = kept.flatMap(({ otp: { bundleId, bundleNumber }, fingerprint }) =>
+    [bundleId, bundleNumber, fingerprint]);
+  return write('otps.keep_keys', sql, values);
+}

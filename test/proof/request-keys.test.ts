@@ -1,0 +1,176 @@
+/** The keys of requests, which live in the rows of the codes and sometimes outlive their use. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { lockOtps } from '../../src/db/otps.ts';
+import { openSession } from '../../src/db/session.ts';
+import type { Session } from '../../src/db/session.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy.ts';
+import { closeClient, post, send } from '../harness/client.ts';
+import type { Reply } from '../harness/client.ts';
+import { createTestDatabase } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
+import { newSecretsText, secretsOf, startTestService } from '../harness/service.ts';
+import type { TestService } from '../harness/service.ts';
+import { fresh, freshAddress } from './traffic.ts';
+
+const KEY_HOURS = 2;
+
+let database: TestDatabase;
+let service: TestService;
+
+test.before(async () => {
+  database = await createTestDatabase();
+  const policies = createPolicies({ ...DEFAULT_POLICY, keyRetentionSeconds: KEY_HOURS * 3600 });
+  const secrets = secretsOf(newSecretsText());
+  service = await startTestService({ pool: database.pool, policies, secrets });
+});
+test.after(async () => {
+  closeClient();
+  await service.close();
+  database.close();
+});
+
+function setClock(time: string): void {
+  database.clock.set(`2026-01-05 ${time}`);
+}
+
+function request(user: string, key: string, purpose = 'login'): Promise<Reply> {
+  const body = { user_id: user, purpose };
+  return post({ port: service.port, path: '/otp/request', body, address: freshAddress(), key });
+}
+
+/** The numbers of the codes of a user. */
+async function numbersOf(user: string): Promise<number[]> {
+  const rows = await database.query(
+    'SELECT number FROM otps WHERE user_id = ? ORDER BY number', [user]);
+  return rows.map(({ number }) => number as number);
+}
+
+/** How many rows are kept for their keys alone. */
+async function countKept(): Promise<number> {
+  const [row] = await database.query('SELECT COUNT(*) AS n FROM otps WHERE user_id IS NULL');
+  return Number(row!.n);
+}
+
+function assertReplay(reply: Reply, first: Reply): void {
+  assert.is(reply.status, 201);
+  assert.is(reply.text, first.text);
+  assert.is(reply.headers['idempotent-replayed'], 'true');
+}
+
+test('a key outlives the use of its code: it answers, and nothing else is told', async () => {
+  setClock('08:00:00');
+  const user = fresh('u');
+  const [early, late] = [fresh('k'), fresh('k')];
+  const first = await request(user, early);
+  setClock('08:15:00');
+  const second = await request(user, late);
+  assert.equal(await numbersOf(user), [2]);
+  assert.is(await countKept(), 1);
+  assertReplay(await request(user, early), first);
+  assertReplay(await request(user, late), second);
+  assert.is((await request(user, early, 'pay')).status, 422);
+  assert.is((await request(fresh('u'), early)).status, 422);
+  const path = `/otp/${String(first.body.otp_id)}`;
+  const told = await send({ port: service.port, path, method: 'GET' });
+  assert.is(told.status, 404, 'as of any code that is not needed any more');
+  // It counts for nothing: two more are let through, and then none.
+  assert.is((await request(user, fresh('k'))).body.remaining_requests, 1);
+  assert.is((await request(user, fresh('k'))).body.remaining_requests, 0);
+  assert.is((await request(user, fresh('k'))).status, 429);
+  assertReplay(await request(user, early), first);
+});
+
+test('numbers go on from those that are left, whatever is kept for its key', async () => {
+  setClock('08:00:00');
+  const user = fresh('u');
+  const before = await countKept();
+  for (const minutes of ['00', '15', '30', '45']) {
+    setClock(`09:${minutes}:00`);
+    assert.is((await request(user, fresh('k'))).status, 201);
+  }
+  assert.equal(await numbersOf(user), [4]);
+  assert.is(await countKept(), before + 3);
+});
+
+test('a row that is kept for its key goes with the next code when the key is over', async () => {
+  setClock('10:00:00');
+  const user = fresh('u');
+  await request(user, fresh('k'));
+  const before = await countKept();
+  setClock(`${10 + KEY_HOURS}:00:00`);
+  await request(user, fresh('k'));
+  assert.equal(await numbersOf(user), [2]);
+  assert.is(await countKept(), before);
+});
+
+test('a key that is over is free, also where its row is still there', async () => {
+  setClock('12:00:00');
+  const [one, other] = [fresh('u'), fresh('u')];
+  const key = fresh('k');
+  const first = await request(one, key);
+  setClock(`${12 + KEY_HOURS - 1}:59:59.999999`);
+  assert.is((await request(other, key)).status, 422);
+  assertReplay(await request(one, key), first);
+  setClock(`${12 + KEY_HOURS}:00:00`);
+  const second = await request(other, key);
+  assert.is(second.status, 201);
+  assert.is.not(second.body.otp_id, first.body.otp_id);
+  assertReplay(await request(other, key), second);
+  assert.is((await request(one, key)).status, 422);
+  const own = fresh('k');
+  await request(one, own);
+  setClock(`${12 + 2 * KEY_HOURS}:00:00`);
+  assert.is((await request(one, own)).headers['idempotent-replayed'], undefined);
+});
+
+test('what is kept for keys is swept when they are over', async () => {
+  setClock('17:00:00');
+  const users = Array.from({ length: 20 }, () => fresh('u'));
+  await Promise.all(users.map((user) => request(user, fresh('k'))));
+  setClock('17:15:00');
+  await Promise.all(users.map((user) => request(user, fresh('k'))));
+  assert.ok((await countKept()) >= users.length);
+  setClock(`${17 + KEY_HOURS}:14:59`);
+  // Four rows are looked at for each code, a thousand at a time, and first of all the newest.
+  for (let list = 0; list < 12; list += 1) {
+    const codes = await Promise.all(Array.from({ length: 50 }, () =>
+      request(fresh('u'), fresh('k'))));
+    assert.ok(codes.every(({ status }) => status === 201));
+  }
+  assert.is(await countKept(), 0);
+  const left = await Promise.all(users.map((user) => numbersOf(user)));
+  assert.ok(left.every((numbers) => String(numbers) === '2'), 'the others are known for a day');
+});
+
+test('whoever locks the codes of a user waits for nobody else', async () => {
+  setClock('20:00:00');
+  const [a, b, c] = ['a', 'b', 'c'].map((name) => fresh(name)) as [string, string, string];
+  await request(a, fresh('k'));
+  await request(b, fresh('k'));
+  const [holder, other] = await Promise.all([0, 1].map(() => openSession(database.settings)));
+  const lock = async (session: Session, user: string): Promise<number | string> => {
+    const { name, sql, values } = lockOtps([user]);
+    return session.run(name, `${sql} NOWAIT`, values).then(({ length }) => length, String);
+  };
+  assert.is(await lock(holder!, b), 1);
+  // Beside them in the index: a has a code, c has none, nor has one between them.
+  assert.equal(await Promise.all([a, `${a}a`, c].map((user) => lock(other!, user))), [1, 0, 0]);
+  assert.match(await lock(other!, b) as string, /ER_LOCK_NOWAIT/);
+  holder!.destroy();
+  other!.destroy();
+});
+
+test('one key of many users at once: one of them has it', async () => {
+  setClock('21:00:00');
+  for (let round = 0; round < 20; round += 1) {
+    const keys = [fresh('k'), fresh('k'), fresh('k')];
+    const replies = await Promise.all(Array.from({ length: 24 }, (_, index) =>
+      request(fresh('u'), keys[index % keys.length]!)));
+    const issued = replies.filter(({ status }) => status === 201);
+    assert.is(issued.length, keys.length);
+    assert.ok(replies.every(({ status }) => status === 201 || status === 422));
+  }
+});
+
+test.run();
