@@ -7,6 +7,7 @@ import { SessionPool } from '../../src/db/pool.ts';
 import { openSession } from '../../src/db/session.ts';
 import type { DatabaseSettings, Row, Session } from '../../src/db/session.ts';
 import { TestClock } from './clock.ts';
+import { eventually } from './waiting.ts';
 
 /** A database of its own, with a pool under a clock that the test moves. */
 export type TestDatabase = Readonly<{
@@ -15,6 +16,8 @@ export type TestDatabase = Readonly<{
   pool: SessionPool;
   /** Runs one statement in a session of its own, outside the clock, and commits it. */
   query: (sql: string, values?: readonly Value[]) => Promise<Row[]>;
+  /** How many rows the pool's sessions have read so far, once none is lent any more. */
+  rowsRead: () => Promise<number>;
   /** Ends the pool; fails when a session was never given back. */
   close: () => void;
 }>;
@@ -73,7 +76,12 @@ export function openTestDatabase(
   sessionsMax = SESSIONS_MAX,
 ): TestDatabase {
   const clock = new TestClock();
-  const open = async (): Promise<Session> => clock.wrap(await openSession(settings));
+  const opened: Session[] = [];
+  const open = async (): Promise<Session> => {
+    const session = clock.wrap(await openSession(settings));
+    opened.push(session);
+    return session;
+  };
   const pool = new SessionPool(open, sessionsMax);
   const query: TestDatabase['query'] = async (sql, values = []) => {
     const session = await openSession(settings);
@@ -85,10 +93,18 @@ export function openTestDatabase(
       session.destroy();
     }
   };
+  // The server's own count has the rows of tests that run beside this one, too.
+  const rowsRead = async (): Promise<number> => {
+    await eventually('no session is lent', () => pool.busyCount === 0);
+    const living = opened.filter((session) => !session.isDestroyed());
+    const counts = await Promise.all(living.map((session) =>
+      session.run('count', "SHOW SESSION STATUS LIKE 'Handler_read_%'", [])));
+    return counts.flat().reduce((sum, { Value }) => sum + Number(Value), 0);
+  };
   const close = (): void => {
     const { busyCount } = pool;
     pool.close();
     if (busyCount > 0) throw new Error(`${busyCount} sessions were never given back`);
   };
-  return { settings, clock, pool, query, close };
+  return { settings, clock, pool, query, rowsRead, close };
 }
