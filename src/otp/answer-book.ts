@@ -4,7 +4,6 @@ import type { Hex } from '../db/hex.ts';
 /** Answers by key: those that were loaded, and those that decisions have added. */
 export class AnswerBook<T extends Readonly<{ keyDigest: Hex }>> {
   readonly #answers: Map<Hex, T>;
-  readonly #added: T[] = [];
   readonly #staleKeys: Hex[] = [];
 
   /** @param loaded what the database holds, also what is expired */
@@ -22,15 +21,9 @@ export class AnswerBook<T extends Readonly<{ keyDigest: Hex }>> {
     const { keyDigest } = answer;
     if (this.#answers.has(keyDigest)) this.#staleKeys.push(keyDigest);
     this.#answers.set(keyDigest, answer);
-    this.#added.push(answer);
   }
 
-  /** What was added, sorted by key, so that transactions never wait for each other in a ring. */
-  get added(): readonly T[] {
-    return this.#added.sort((a, b) => (a.keyDigest < b.keyDigest ? -1 : 1));
-  }
-
-  /** The keys of it that others had before. */
+  /** The keys of what was added that others had before. */
   get staleKeys(): readonly Hex[] {
     return this.#staleKeys;
   }

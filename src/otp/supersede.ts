@@ -9,8 +9,6 @@ import { isNeeded } from './known-pair.ts';
 import type { Policy } from './policy.ts';
 import { termsOf } from './terms.ts';
 
-const NONE: readonly Otp[] = Object.freeze([]);
-
 /** A pair of which nothing is known. */
 const NEW_PAIR = Object.freeze({ consecutiveWrong: 0, verifyIds: '' });
 
@@ -54,7 +52,6 @@ export function supersede(
     keyExpiresAt: addSeconds(now, policy.keyRetentionSeconds),
     remainingRequests,
   };
-  if (otps.length === 0) return { issued, forgetful: null, unneeded: NONE, neededForKey: NONE };
   const all = [...otps, issued];
   const done = otps.filter((each) => !isNeeded(each, all, now));
   // Left behind in a row of its own, the count would keep that row for ever.

@@ -33,6 +33,8 @@ export type VerifyMember = PairName & Readonly<{
 export class VerifyLedger {
   readonly #now: Instant;
   readonly #answers: AnswerBook<VerifyAnswer>;
+  /** Those of the attempts. */
+  readonly #added: VerifyAnswer[] = [];
   readonly #otps: OtpBook;
   readonly #tallies: TallyBook;
 
@@ -77,7 +79,9 @@ export class VerifyLedger {
   apply({ counted }: VerifyMember, { pair, answer, isWrong }: VerifyWrites): void {
     this.#otps.put(pair);
     if (isWrong) this.#tallies.add(counted, this.#now);
-    if (answer !== null) this.#answers.add(answer);
+    if (answer === null) return;
+    this.#answers.add(answer);
+    this.#added.push(answer);
   }
 
   /** Writes what changed, each row once, each table in one statement; says how to prove it. */
@@ -91,7 +95,9 @@ export class VerifyLedger {
     this.#tallies.erase(tx);
     this.#otps.store(tx);
     this.#tallies.store(tx);
-    const { added, staleKeys } = this.#answers;
+    const { staleKeys } = this.#answers;
+    // Sorted, so that transactions never wait for each other in a ring.
+    const added = this.#added.sort((a, b) => (a.keyDigest < b.keyDigest ? -1 : 1));
     if (staleKeys.length > 0) tx.writes.push(deleteExpiredAnswers(staleKeys));
     if (added.length > 0) tx.writes.push(storeVerifyAnswers(added));
   }

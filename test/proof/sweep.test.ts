@@ -24,6 +24,7 @@ const LIVE = {
   otps: `key_expires_at > ? OR user_id IS NOT NULL
     AND (consecutive_wrong > 0 OR created_at > ? - INTERVAL 87000 SECOND)`,
   ip_rate_limits: 'used_at > ? - INTERVAL 900 SECOND',
+  idempotency_keys: 'expires_at > ?',
 } as const;
 type Table = keyof typeof LIVE;
 const TABLES = Object.keys(LIVE) as Table[];
@@ -50,11 +51,17 @@ async function countRows(table: Table, where = 'TRUE'): Promise<number> {
   return Number(row?.n);
 }
 
-/** So many new users at once; every one must have a code. */
+/** So many new users; every one must have a code, and redeems it with a key of its own. */
 async function traffic(codes: number): Promise<void> {
   for (let sent = 0; sent < codes; sent += BATCH) {
-    const replies = await atOnce(BATCH, () => fleet.request(newcomer()));
-    assert.equal(tally(replies), { 201: BATCH });
+    const askers = Array.from({ length: BATCH }, newcomer);
+    const issued = await atOnce(BATCH, (index) => fleet.request(askers[index]!));
+    assert.equal(tally(issued), { 201: BATCH });
+    const redeemed = await atOnce(BATCH, async (index) => {
+      const { code } = await fleet.messageOf(issued[index]!.body.otp_id);
+      return fleet.verify(askers[index]!, code, fresh('k'));
+    });
+    assert.equal(tally(redeemed), { 200: BATCH });
   }
 }
 
@@ -87,7 +94,7 @@ test('after 25 hours the dead vanish a few at a time, and all of them do', async
   assert.ok(soon > 0, 'not all at once');
   // Each of two cursors passes by four rows for each code of its process.
   for (let round = 0; round < 60; round += 1) await traffic(BATCH);
-  for (const table of ['otps', 'ip_rate_limits'] as const) {
+  for (const table of TABLES) {
     const left = await countRows(table, isDead(table));
     assert.is(left, 0, `${table}: ${left} dead rows`);
   }
