@@ -12,10 +12,11 @@ import { parseExposition, valueOf } from './harness/exposition.ts';
 import type { Metric } from './harness/exposition.ts';
 import { startOtpd } from './harness/otpd.ts';
 import type { Otpd } from './harness/otpd.ts';
+import { ROOT } from './harness/program.ts';
 import { eventually, timed } from './harness/waiting.ts';
 import { openClient } from './http/raw-client.ts';
 
-const README = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
+const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
 const folder = mkdtempSync(join(tmpdir(), 'otpd-admin-'));
 const PROBE_MAX_MS = 1000;
 

@@ -9,6 +9,7 @@ import { ConfigError } from '../src/config-reader.ts';
 import type { Environment } from '../src/config-reader.ts';
 import { readConfig, readEnvironment, readServeConfig } from '../src/config.ts';
 import { DEFAULT_POLICY } from '../src/otp/policy.ts';
+import { ROOT } from './harness/program.ts';
 
 const SECRETS = `k1:${randomBytes(32).toString('base64')}`;
 const OWN = { DB_HOST: 'db.example', DB_USER: 'otpd', OTP_SECRETS: SECRETS };
@@ -219,11 +220,11 @@ test('a .env file is read, and the process wins over it', () => {
 });
 
 test('.env.example names every variable, and is itself a right configuration', () => {
-  const text = readFileSync(new URL('../.env.example', import.meta.url), 'utf8');
+  const text = readFileSync(join(ROOT, '.env.example'), 'utf8');
   const files = ['config.ts', 'database-settings.ts', 'delivery-settings.ts', 'log-settings.ts',
     'policy-settings.ts', 'tls-settings.ts'];
   const named = files.flatMap((file) => {
-    const source = readFileSync(new URL(`../src/${file}`, import.meta.url), 'utf8');
+    const source = readFileSync(join(ROOT, 'src', file), 'utf8');
     return [...source.matchAll(/'([A-Z][A-Z_]+)'/g)].map(([, name]) => name!);
   });
   const ofTheMachine = ['HOME', 'PATH', 'XDG_CACHE_HOME', 'NODE_ENV'];

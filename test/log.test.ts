@@ -410,9 +410,9 @@ test('several processes, to a socket and to a file: all lines, and whole', async
 });
 
 test('an exit in the same turn: the last lines are written', async () => {
-  const program = "import('./src/log-writer.ts').then(({ LogWriter }) => {"
+  const program = "import('./.test-build/src/log-writer.js').then(({ LogWriter }) => {"
     + " new LogWriter(2, String).push('the last line\\n'); process.exit(3); });";
-  const child = spawn(process.execPath, ['--import', 'tsx', '-e', program], { cwd: ROOT });
+  const child = spawn(process.execPath, ['-e', program], { cwd: ROOT });
   let logged = '';
   child.stderr.on('data', (chunk: Buffer) => { logged += chunk.toString(); });
   assert.equal(await once(child, 'close'), [3, null]);

@@ -9,9 +9,10 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { parseWebhookSecrets, signWebhook } from '../src/otp/channels/webhook-secrets.ts';
 import { freePort } from './harness/free-port.ts';
+import { ROOT } from './harness/program.ts';
 import { eventually } from './harness/waiting.ts';
 
-const README = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
+const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
 const SECRET = `whsec_${randomBytes(32).toString('base64')}`;
 const OTHER = `whsec_${randomBytes(32).toString('base64')}`;
 const BODY = JSON.stringify({ type: 'otp.issued', data: { user_id: 'Zoë' } });

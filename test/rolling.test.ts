@@ -3,7 +3,6 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { Agent, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { newCallers } from './harness/callers.ts';
@@ -20,7 +19,7 @@ const NEW_CONNECTIONS = 4;
 const KEPT_CONNECTIONS = 8;
 
 const folder = mkdtempSync(join(tmpdir(), 'otpd-rolling-'));
-const policy = fileURLToPath(new URL('fixtures/generous-policy.json', import.meta.url));
+const policy = join(ROOT, 'test/fixtures/generous-policy.json');
 
 test.after(() => rmSync(folder, { recursive: true, force: true }));
 

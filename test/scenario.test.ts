@@ -1,15 +1,15 @@
 /** Every file of scenarios/, played on the real service: one test for each. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient } from './harness/client.ts';
+import { ROOT } from './harness/program.ts';
 import { parseScenario } from './scenario/parse-scenario.ts';
 import { playScenario } from './scenario/play.ts';
 import { describeVerdict } from './scenario/report.ts';
 
-const FOLDER = fileURLToPath(new URL('../scenarios/', import.meta.url));
+const FOLDER = join(ROOT, 'scenarios');
 const files = readdirSync(FOLDER).sort();
 
 for (const file of files) {

@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import { startLocalServer } from '../../src/db/local/launch.ts';
 import type { LocalServer, LocalServerOptions } from '../../src/db/local/launch.ts';
+import { compiledTest } from '../harness/program.ts';
 
 const POLL_MS = 20;
 const POLLS_MAX = 1_000;
@@ -95,10 +96,9 @@ export type OtherProcess = Readonly<{
   kill: () => Promise<void>;
 }>;
 
-/** Starts `node <file> <parameters>` with TypeScript. */
+/** Starts `node <file> <parameters>`. */
 export function startOther(file: string, parameters: readonly string[]): OtherProcess {
-  const path = join(import.meta.dirname, file);
-  const child = spawn(process.execPath, ['--import', 'tsx', path, ...parameters], {
+  const child = spawn(process.execPath, [compiledTest(`db/${file}`), ...parameters], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));

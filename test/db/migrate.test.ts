@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createDatabase } from '../../src/db/create-database.ts';
@@ -7,6 +8,7 @@ import { readSchemaFiles, splitStatements } from '../../src/db/schema-files.ts';
 import type { SchemaFile } from '../../src/db/schema-files.ts';
 import { newDatabaseName, openTestDatabase, settingsFor } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
+import { ROOT } from '../harness/program.ts';
 
 const FILES = readSchemaFiles();
 const NEXT = `${String(FILES.length + 1).padStart(4, '0')}-next`;
@@ -207,9 +209,9 @@ test('files are numbered without gaps, and split into statements', () => {
   assert.equal(splitStatements('-- a; b;\nSELECT 1;\n\nSELECT\n  ";x" ; \n-- end\n'), [
     'SELECT 1', 'SELECT\n  ";x"',
   ]);
-  assert.throws(() => readSchemaFiles(new URL('../fixtures/misnumbered', import.meta.url).pathname),
+  assert.throws(() => readSchemaFiles(join(ROOT, 'test/fixtures/misnumbered')),
     /0003-gap\.sql is not numbered 2/);
-  assert.ok(readFileSync(new URL('../../schema/0002-otps.sql', import.meta.url), 'utf8'));
+  assert.ok(readFileSync(join(ROOT, 'schema/0002-otps.sql'), 'utf8'));
 });
 
 test.run();

@@ -2,9 +2,9 @@
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import type { DatabaseSettings } from '../../src/db/session.ts';
 import type { Message } from '../../src/otp/channel.ts';
+import { compiledTest } from './program.ts';
 import type { ChannelMood } from './service.ts';
 import { noteVisible } from './trail.ts';
 
@@ -41,12 +41,10 @@ type Report =
   | { kind: 'verdict' }
   | { kind: 'message'; message: Message };
 
-const PROGRAM = fileURLToPath(new URL('./service-process.ts', import.meta.url));
-
 /** Starts one and waits until it answers. */
 export async function startServiceProcess(options: ProcessOptions): Promise<ServiceProcess> {
   const { settings, secrets, policy = '{}', sessionsMax = 32, apiKeys } = options;
-  const child = fork(PROGRAM, [], { execArgv: ['--import', 'tsx'], stdio: 'pipe' });
+  const child = fork(compiledTest('harness/service-process.ts'), [], { stdio: 'pipe' });
   child.stdout?.on('data', (chunk: Buffer) => noteVisible(chunk.toString()));
   child.stderr?.on('data', (chunk: Buffer) => noteVisible(chunk.toString()));
   const messages: Message[] = [];

@@ -1,18 +1,33 @@
 /**
- * otpd as tests start it. The runner compiles it once: hundreds of processes are started, and each
- * takes a third of the time that it takes from the source. The coverage is mapped back.
+ * otpd and the tests as they are started. The runner compiles them once: hundreds of processes are
+ * started, and each takes a third of the time that it takes from the source. The coverage is
+ * mapped back.
  */
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The project. */
-export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const BUILD_NAME = '.test-build';
 
-/** Where the runner puts what it compiles: beside src, as dist is, so that the rest is found. */
-export const BUILD_FOLDER = join(ROOT, '.test-build');
+/** The project, or what is compiled of it. */
+const ABOVE = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+
+/** The project. */
+export const ROOT = basename(ABOVE) === BUILD_NAME ? dirname(ABOVE) : ABOVE;
+
+/** Where the runner puts what it compiles of src and test, each with its name. */
+export const BUILD_FOLDER = join(ROOT, BUILD_NAME);
 
 /** The parameters of node that run otpd. */
-export const COMPILED: readonly string[] = [join(BUILD_FOLDER, 'main.js')];
+export const COMPILED: readonly string[] = [join(BUILD_FOLDER, 'src/main.js')];
+
+/**
+ * What node runs for a file of test/.
+ *
+ * @param name its path there, such as `db/bind.test.ts`
+ */
+export function compiledTest(name: string): string {
+  return join(BUILD_FOLDER, 'test', name.replace(/\.ts$/, '.js'));
+}
 
 /** Those of `npm start`, in the folder of the project. */
 export const FROM_SOURCE: readonly string[] = ['--import', 'tsx', 'src/main.ts'];

@@ -4,10 +4,10 @@ import { once } from 'node:events';
 import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { createMigrated, newDatabaseName, settingsFor } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { withSmallDisk } from '../harness/namespace.ts';
+import { compiledTest } from '../harness/program.ts';
 
 /** The server and its one database. */
 export type SmallDisk = Readonly<{
@@ -21,13 +21,13 @@ export type SmallDisk = Readonly<{
 /** MySQL's own files take 170 MB at its start. */
 const DISK_BYTES = 220_000_000;
 
-const PROGRAM = fileURLToPath(new URL('./small-disk-child.ts', import.meta.url));
+const PROGRAM = compiledTest('proof/small-disk-child.ts');
 
 /** Starts one with an empty, migrated database. Only where canMount() says so. */
 export async function startOnSmallDisk(): Promise<SmallDisk> {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-small-'));
   const [program = '', ...before] = withSmallDisk(folder, DISK_BYTES);
-  const child = spawn(program, [...before, process.execPath, '--import', 'tsx', PROGRAM, folder], {
+  const child = spawn(program, [...before, process.execPath, PROGRAM, folder], {
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
   const ended = once(child, 'exit');

@@ -3,11 +3,10 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { compiledTest } from '../harness/program.ts';
 
-const PROGRAM = fileURLToPath(new URL('./main.ts', import.meta.url));
 const EVENT = '08:00:00 U1 from 1.1.1.1 requests login =>';
 const folder = mkdtempSync(join(tmpdir(), 'otpd-scenario-test-'));
 
@@ -16,7 +15,7 @@ type Ended = Readonly<{ code: number | null; out: string; problems: string }>;
 /** The stream that npm would show. Its MySQL is its own: the one of the suite is not used. */
 function run(...files: string[]): Promise<Ended> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['--import', 'tsx', PROGRAM, ...files]);
+    const child = spawn(process.execPath, [compiledTest('scenario/main.ts'), ...files]);
     let out = '';
     let problems = '';
     child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString(); });
