@@ -17,6 +17,7 @@ import { createPolicies } from '../src/otp/policy.ts';
 import { parseSecrets } from '../src/otp/secrets.ts';
 import type { IssueParts } from '../src/otp/issue-codes.ts';
 import { KeyReading } from '../src/otp/key-reading.ts';
+import type { IssueInput } from '../src/otp/outcome.ts';
 
 /** Large enough to be fast, small enough for a packet and a deadline. */
 const BATCH_CODES = 200;
@@ -37,26 +38,53 @@ export async function issueKnownCodes(
   count: number,
 ): Promise<KnownCode[]> {
   const codes: KnownCode[] = [];
-  const pool = new SessionPool(() => openSession(target.settings), LANES);
+  const issuer = openIssuer(target, codes);
+  await setDurable(counters, false);
+  const lane = async (): Promise<void> => {
+    while (codes.length < count) await issuer.issue(newInputs(BATCH_CODES));
+  };
+  await Promise.all(Array.from({ length: LANES }, lane));
+  await issuer.close();
+  await setDurable(counters, true);
+  return codes;
+}
+
+/** Issues codes in lists. */
+export type Issuer = Readonly<{
+  /** Issues codes to a list in one transaction. */
+  issue: (inputs: readonly IssueInput[]) => Promise<void>;
+  /** Waits until all messages have been handed over. */
+  close: () => Promise<void>;
+}>;
+
+/**
+ * The code of otpd that issues codes, in this process, in the database of a target.
+ *
+ * @param codes where the codes of its messages go
+ */
+export function openIssuer(
+  { settings, secrets: text }: Pick<Target, 'settings' | 'secrets'>,
+  codes: KnownCode[],
+): Issuer {
+  const pool = new SessionPool(() => openSession(settings), LANES);
   const policies = createPolicies();
-  const secrets = secretsOf(target.secrets);
+  const secrets = secretsOf(text);
   const delivery = createDelivery({
     pool, policies, secrets, channels: [channelInto(codes)],
     words: { localeFor: () => '' }, note: () => {},
   });
   const keyReading = new KeyReading();
-  const parts: IssueParts = { pool, policies, secrets, sweeper: new Sweeper(), delivery, keyReading };
-  await setDurable(counters, false);
-  const lane = async (): Promise<void> => {
-    while (codes.length < count) await issueCodes(parts, newInputs());
+  const sweeper = new Sweeper();
+  const parts: IssueParts = { pool, policies, secrets, sweeper, delivery, keyReading };
+  return {
+    issue: async (inputs) => void (await issueCodes(parts, inputs)),
+    close: async () => {
+      // What were left would be taken over by the otpd that is measured, in the measured time.
+      do await delay(DELIVERY_POLL_MS); while (delivery.held > 0);
+      await delivery.stop(DELIVERY_POLL_MS);
+      pool.close();
+    },
   };
-  await Promise.all(Array.from({ length: LANES }, lane));
-  // What were left would be taken over by the otpd that is measured, in the measured time.
-  do await delay(DELIVERY_POLL_MS); while (delivery.held > 0);
-  await delivery.stop(DELIVERY_POLL_MS);
-  await setDurable(counters, true);
-  pool.close();
-  return codes;
 }
 
 /** A channel that takes every message at once, and keeps its code. */
@@ -80,8 +108,9 @@ export async function setDurable(counters: CounterReader, isDurable: boolean): P
   await counters.run(`SET GLOBAL innodb_flush_log_at_trx_commit = ${value}`);
 }
 
-function newInputs() {
-  return Array.from({ length: BATCH_CODES }, () => ({
+/** Requests of new users at new addresses. */
+export function newInputs(count: number): IssueInput[] {
+  return Array.from({ length: count }, () => ({
     userId: newUser(),
     purpose: PURPOSE,
     address: newAddress(),

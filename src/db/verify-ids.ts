@@ -13,16 +13,18 @@ export const VERIFY_ID_BYTES = 8;
 /** Four: three wrong codes lock a pair, so more cannot follow while one COMMIT is in doubt. */
 const VERIFY_IDS_MAX = 4;
 
+/** How many bytes the names of a pair take at the most. */
+export const VERIFY_IDS_BYTES = VERIFY_IDS_MAX * VERIFY_ID_BYTES;
+
 const VERIFY_ID_DIGITS = 2 * VERIFY_ID_BYTES;
 
-/** The names of the verifications that changed a pair, once another one has. */
+/**
+ * The names of the verifications that changed a pair, once another one has. Those of one
+ * transaction have one name: they happen together or not at all.
+ */
 export function pushVerifyId(verifyIds: Hex, verifyId: Hex): Hex {
-  return (verifyId + verifyIds).slice(0, VERIFY_IDS_MAX * VERIFY_ID_DIGITS);
-}
-
-/** The name of the verification that changed a pair last. */
-export function newestVerifyId(verifyIds: Hex): Hex {
-  return verifyIds.slice(0, VERIFY_ID_DIGITS);
+  if (verifyIds.startsWith(verifyId)) return verifyIds;
+  return (verifyId + verifyIds).slice(0, 2 * VERIFY_IDS_BYTES);
 }
 
 /**

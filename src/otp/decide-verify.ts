@@ -38,7 +38,7 @@ export type VerifyAttempt = Readonly<{
    */
   digestFor: (keyId: string, otpId: Hex) => Hex | null;
   keyDigest: Hex | null;
-  /** Names this verification in the row that it changes: 8 random bytes. */
+  /** Names it, and those of its transaction, in the row that it changes: 8 random bytes. */
   verifyId: Hex;
 }>;
 

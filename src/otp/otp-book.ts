@@ -2,7 +2,9 @@
 import type { Hex } from '../db/hex.ts';
 import type { Otp } from '../db/otps.ts';
 import type { Transaction } from '../db/transaction.ts';
-import { deleteOtps, insertOtps, keepKeysOnly, updateOtps } from '../db/write-otps.ts';
+import {
+  deleteOtps, insertOtps, keepKeysOnly, storeAttempts, updateOtps,
+} from '../db/write-otps.ts';
 import type { KeptKey } from '../db/write-otps.ts';
 import { fingerprintRequest } from './key-digest.ts';
 import { ChangedRows, groupBy } from './rows.ts';
@@ -69,6 +71,25 @@ export class OtpBook {
     if (known.length > 0) tx.writes.push(updateOtps(known));
     if (fresh.length > 0) tx.writes.push(insertOtps(fresh));
   }
+
+  /**
+   * The same where attempts were all that changed codes: those that came out alike, as most do, in
+   * one statement.
+   *
+   * @param verifyId the name of the attempts, in the row of each of these codes by now
+   */
+  storeAttempts(tx: Transaction, verifyId: Hex): void {
+    for (const alike of groupBy(this.changed, outcomeOf).values()) {
+      tx.writes.push(storeAttempts(alike, verifyId));
+    }
+  }
+}
+
+/** What attempts write of a code, but for their name, as a text. */
+function outcomeOf(otp: Otp): string {
+  const { digest, redeemedAt, wrongAttempts, lastWrongAt, lockedUntil, consecutiveWrong } = otp;
+  return [digest === null, redeemedAt, wrongAttempts, lastWrongAt, lockedUntil, consecutiveWrong]
+    .join(' ');
 }
 
 function withFingerprint(otp: Otp): KeptKey {

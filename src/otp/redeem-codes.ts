@@ -46,13 +46,20 @@ export async function redeemCodes(
   parts: RedeemParts,
   inputs: readonly VerifyInput[],
 ): Promise<VerifyOutcome[]> {
-  const members = inputs.map((input) => createMember(parts, input));
-  const { outcomes, shadowed } = await transaction(parts.pool, (tx) => decideAll(tx, members));
+  // One name for all: they are committed together.
+  const verifyId = drawVerifyId();
+  const members = inputs.map((input) => createMember(parts, input, verifyId));
+  const { outcomes, shadowed } = await transaction(parts.pool, (tx) =>
+    decideAll(tx, members, verifyId));
   parts.counts?.noteAttempts(outcomes, shadowed);
   return outcomes;
 }
 
-function createMember({ policies, secrets }: RedeemParts, input: VerifyInput): Member {
+function createMember(
+  { policies, secrets }: RedeemParts,
+  input: VerifyInput,
+  verifyId: Hex,
+): Member {
   const { userId, purpose, code, address, key, caller } = input;
   const policy = policies.for(purpose);
   return {
@@ -62,7 +69,7 @@ function createMember({ policies, secrets }: RedeemParts, input: VerifyInput): M
     digits: code.length,
     counted: countedOfAttempt(policy, address),
     keyDigest: key === null ? null : digestKey('verify', key, caller),
-    verifyId: drawVerifyId(),
+    verifyId,
     digestFor: (keyId, otpId) => {
       const secret = secrets.byId.get(keyId);
       return secret === undefined ? null : digestCode(secret, otpId, userId, purpose, code);
@@ -72,7 +79,11 @@ function createMember({ policies, secrets }: RedeemParts, input: VerifyInput): M
 
 type Decided = Readonly<{ outcomes: VerifyOutcome[]; shadowed: number }>;
 
-async function decideAll(tx: Transaction, members: readonly Member[]): Promise<Decided> {
+async function decideAll(
+  tx: Transaction,
+  members: readonly Member[],
+  verifyId: Hex,
+): Promise<Decided> {
   let shadowed = 0;
   const ledger = await VerifyLedger.load(tx, members);
   const outcomes = members.map((member) => {
@@ -82,6 +93,6 @@ async function decideAll(tx: Transaction, members: readonly Member[]): Promise<D
     if (writes !== null) ledger.apply(member, writes);
     return outcome;
   });
-  ledger.store(tx);
+  ledger.store(tx, verifyId);
   return { outcomes, shadowed };
 }

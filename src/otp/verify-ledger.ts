@@ -13,7 +13,7 @@ import { lockOtps } from '../db/otps.ts';
 import type { Otp, PairName } from '../db/otps.ts';
 import type { Query } from '../db/query.ts';
 import type { Transaction } from '../db/transaction.ts';
-import { isVerifyStored, newestVerifyId } from '../db/verify-ids.ts';
+import { isVerifyStored } from '../db/verify-ids.ts';
 import { AnswerBook } from './answer-book.ts';
 import type { Counted } from './counted.ts';
 import type { VerifyState, VerifyWrites } from './decide-verify.ts';
@@ -24,7 +24,6 @@ import { TallyBook } from './tally-book.ts';
 /** What the ledger needs to know of an attempt. */
 export type VerifyMember = PairName & Readonly<{
   keyDigest: Hex | null;
-  verifyId: Hex;
   /** What a wrong code counts for. */
   counted: readonly Counted[];
 }>;
@@ -84,16 +83,20 @@ export class VerifyLedger {
     this.#added.push(answer);
   }
 
-  /** Writes what changed, each row once, each table in one statement; says how to prove it. */
-  store(tx: Transaction): void {
+  /**
+   * Writes what changed, each row once; says how to prove it.
+   *
+   * @param verifyId the name that all attempts of the list have left
+   */
+  store(tx: Transaction, verifyId: Hex): void {
     const first = this.#otps.changed[0];
     if (first === undefined) {
       tx.hasNothingToKeep = true;
       return;
     }
-    tx.wasCommitted = isVerifyStored(first, newestVerifyId(first.verifyIds));
+    tx.wasCommitted = isVerifyStored(first, verifyId);
     this.#tallies.erase(tx);
-    this.#otps.store(tx);
+    this.#otps.storeAttempts(tx, verifyId);
     this.#tallies.store(tx);
     const { staleKeys } = this.#answers;
     // Sorted, so that transactions never wait for each other in a ring.
