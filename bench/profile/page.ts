@@ -76,9 +76,10 @@ function describeLines(lists: readonly ListCost[]): string {
   const [node, mysqld] = [
     lineThrough(lists, ({ nodeUs }) => nodeUs), lineThrough(lists, ({ mysqldUs }) => mysqldUs),
   ];
-  return `The straight lines through them: Node ${node.list.toFixed(0)} for the list and
-${node.code.toFixed(0)} for each code, mysqld ${mysqld.list.toFixed(0)} and
-${mysqld.code.toFixed(0)}.`;
+  const describe = ({ list, code }: { list: number; code: number }): string =>
+    `${list.toFixed(0)} for a list and ${code.toFixed(0)} for each code of it`;
+  return `The straight lines through them: Node ${describe(node)},
+mysqld ${describe(mysqld)}.`;
 }
 
 type Cell = (profiled: Profiled) => string;
