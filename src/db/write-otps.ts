@@ -32,6 +32,10 @@ const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE digest = new.digest,
   last_wrong_at = new.last_wrong_at, locked_until = new.locked_until,
   consecutive_wrong = new.consecutive_wrong, verify_ids = new.verify_ids, channel = new.channel,
   ending = new.ending, is_refunded = new.is_refunded`;
+// FORCE INDEX: a table that the server believes to be small would be read whole.
+const ATTEMPTS_SQL = `UPDATE otps FORCE INDEX (PRIMARY) SET redeemed_at = ?, wrong_attempts = ?,
+  last_wrong_at = ?, locked_until = ?, consecutive_wrong = ?,
+  verify_ids = CONCAT(X?, LEFT(verify_ids, ${VERIFY_IDS_BYTES - VERIFY_ID_BYTES}))`;
 
 /**
  * Writes codes that did not exist; fails, to be rerun, when another transaction was first to use
@@ -65,11 +69,6 @@ export function updateOtps(otps: readonly Otp[]): Write {
   const rows = repeat(otps.length, `(${FIRST_MARKS},${LATER_MARKS})`);
   return write('otps.update', UPDATE_SQL + rows + UPDATE_SQL_END, values);
 }
-
-// FORCE INDEX: as in otps.ts.
-const ATTEMPTS_SQL = `UPDATE otps FORCE INDEX (PRIMARY) SET redeemed_at = ?, wrong_attempts = ?,
-  last_wrong_at = ?, locked_until = ?, consecutive_wrong = ?,
-  verify_ids = CONCAT(X?, LEFT(verify_ids, ${VERIFY_IDS_BYTES - VERIFY_ID_BYTES}))`;
 
 /**
  * Writes what attempts have changed in codes that exist and are locked, and that have come out
