@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { atLimitIn } from './at-limit.ts';
 import { Attacker, ATTACKS } from './attacker.ts';
 import { build, RESULTS } from './build.ts';
+import { say, stopSignal } from './command.ts';
 import { openLab } from './lab.ts';
 import type { Lab, Measured } from './lab.ts';
 import { describeMachine } from './machine.ts';
@@ -43,10 +44,6 @@ type Turn = Readonly<{
   openedPerSecond: number;
   answersPerSecond: number;
 }>;
-
-function say(line: string): void {
-  process.stdout.write(`${line}\n`);
-}
 
 function good(target: Target, seconds: number) {
   const requests = freshRequests(seconds, RATE_MAX);
@@ -154,8 +151,4 @@ async function main(signal: AbortSignal): Promise<number> {
   }
 }
 
-const stop = new AbortController();
-for (const name of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(name, () => stop.abort(new Error('stopped')));
-}
-process.exitCode = await main(stop.signal);
+process.exitCode = await main(stopSignal());

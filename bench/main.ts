@@ -8,6 +8,7 @@ import { buildBefore } from './before.ts';
 import type { Before } from './before.ts';
 import { build, RESULTS, ROOT } from './build.ts';
 import { composeChart } from './chart.ts';
+import { say, stopSignal } from './command.ts';
 import { runExtras } from './extras.ts';
 import type { Extras } from './extras.ts';
 import { judgeGoals } from './goals.ts';
@@ -24,10 +25,6 @@ import { composeTable } from './table.ts';
 
 /** Variables of otpd that go through from the caller to the otpd that is measured. */
 const SETTINGS: readonly string[] = ['WORKERS', 'DB_CONNECTIONS', 'NODE_OPTIONS'];
-
-function say(line: string): void {
-  process.stdout.write(`${line}\n`);
-}
 
 async function bench(options: Options, signal: AbortSignal): Promise<void> {
   await build();
@@ -84,15 +81,12 @@ function writeResults(
 }
 
 async function main(argv: readonly string[]): Promise<number> {
-  const stop = new AbortController();
-  const end = (): void => stop.abort(new Error('stopped'));
-  process.on('SIGINT', end);
-  process.on('SIGTERM', end);
+  const stop = stopSignal();
   try {
-    await bench(readOptions(argv), stop.signal);
+    await bench(readOptions(argv), stop);
     return 0;
   } catch (error) {
-    const isExpected = error instanceof UsageError || stop.signal.aborted;
+    const isExpected = error instanceof UsageError || stop.aborted;
     process.stderr.write(`${isExpected ? (error as Error).message : (error as Error).stack}\n`);
     return 1;
   }

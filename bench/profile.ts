@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { BENCH, build, RESULTS } from './build.ts';
+import { say, stopSignal } from './command.ts';
 import { openLab } from './lab.ts';
 import type { Lab } from './lab.ts';
 import { describeMachine } from './machine.ts';
@@ -39,10 +40,6 @@ const RECORD_POLL_MS = 50;
 const BEGIN_MS = 200;
 
 type Order = Readonly<{ connections: number; seconds: number }>;
-
-function say(line: string): void {
-  process.stdout.write(`${line}\n`);
-}
 
 /** Idle time of all cores since the machine began, in seconds. */
 function idleSeconds(): number {
@@ -132,8 +129,4 @@ async function main(signal: AbortSignal): Promise<void> {
   }
 }
 
-const stop = new AbortController();
-for (const name of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(name, () => stop.abort(new Error('stopped')));
-}
-await main(stop.signal);
+await main(stopSignal());

@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { startCuttingProxy } from '../test/proof/cutting-proxy.ts';
 import { build, RESULTS } from './build.ts';
+import { say } from './command.ts';
 import { CounterReader } from './counters.ts';
 import { describeMachine } from './machine.ts';
 import { startServer } from './mysql.ts';
@@ -45,10 +46,6 @@ const MINUTES_MAX = 14;
 /** Shorter soaks say nothing about growth. */
 const GROWTH_MINUTES_MIN = 5;
 const GROWTH_MAX = 1.3;
-
-function say(line: string): void {
-  process.stdout.write(`${line}\n`);
-}
 
 /** The messages of otpd, as it prints them: who got which code last. */
 function codeReader(codes: Map<string, string>): (text: string) => void {
