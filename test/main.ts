@@ -3,6 +3,7 @@
  * codes that leaked, and holds the coverage. `npm test -- FILE…` runs only those files.
  */
 import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
@@ -22,6 +23,9 @@ const FILE_TIMEOUT_MS = 300_000;
 type Tally = { passed: number; failed: number };
 type Ended = Readonly<{ code: number; output: string }>;
 
+/** Test files and compilers that are running. */
+const running = new Set<ChildProcess>();
+
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
@@ -34,11 +38,15 @@ function run(program: string, parameters: string[], environment = {}): Promise<E
       timeout: FILE_TIMEOUT_MS,
       killSignal: 'SIGKILL',
     });
+    running.add(child);
     let output = '';
     child.stdout.on('data', (chunk: Buffer) => { output += chunk.toString(); });
     child.stderr.on('data', (chunk: Buffer) => { output += chunk.toString(); });
     child.on('error', (error) => resolve({ code: 1, output: String(error) }));
-    child.on('close', (code) => resolve({ code: code ?? 1, output }));
+    child.on('close', (code) => {
+      running.delete(child);
+      resolve({ code: code ?? 1, output });
+    });
   });
 }
 
@@ -121,6 +129,16 @@ function startThrowawayServer(folder: string): Promise<LocalServer> {
   return startLocalServer({ ...local, folder, durable: false, say });
 }
 
+/** Whoever breaks the tests off, as Ctrl-C does, leaves no server behind. */
+function stopOnSignals(stop: () => Promise<void>): void {
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(name, () => {
+      for (const child of running) child.kill('SIGKILL');
+      void stop().finally(() => process.exit(1));
+    });
+  }
+}
+
 async function main(chosen: string[]): Promise<void> {
   const tally: Tally = { passed: 0, failed: 0 };
   const scratch = mkdtempSync(join(tmpdir(), 'otpd-test-'));
@@ -132,6 +150,11 @@ async function main(chosen: string[]): Promise<void> {
   if (isWhole) rmSync(COVERAGE_FOLDER, { recursive: true, force: true });
   await check(tally, 'types', compile);
   const server = await startThrowawayServer(join(scratch, 'mysql'));
+  const stop = async (): Promise<void> => {
+    await server.stop();
+    rmSync(scratch, { recursive: true, force: true });
+  };
+  stopOnSignals(stop);
   try {
     await startGeneralLog(server.socketPath, trail);
     await runFiles(tally, files, {
@@ -141,8 +164,7 @@ async function main(chosen: string[]): Promise<void> {
     });
     await check(tally, 'no code leaked', () => findLeaks(server.socketPath, trail, isWhole));
   } finally {
-    await server.stop();
-    rmSync(scratch, { recursive: true, force: true });
+    await stop();
   }
   if (isWhole) await check(tally, 'coverage', checkCoverage);
   say(`\n${tally.passed} passed, ${tally.failed} failed`);
