@@ -27,7 +27,7 @@ const SECONDS = 10;
 const WARM_SECONDS = 6;
 const WARM_RATE_MAX = 10_000;
 
-/** Codes take time to prepare: more than are sent in a second are not needed. */
+/** More requests a second than are answered here; codes to verify take time to prepare. */
 const RATE_MAX = 12_000;
 const VERIFY_RATE_MAX = 6_000;
 

@@ -8,6 +8,7 @@ import * as assert from 'uvu/assert';
 import { newCallers } from './harness/callers.ts';
 import { parseExposition, valueOf } from './harness/exposition.ts';
 import { freePort } from './harness/free-port.ts';
+import { GENEROUS_POLICY } from './harness/otpd-on.ts';
 import { childrenOf, startOtpd } from './harness/otpd.ts';
 import type { Otpd } from './harness/otpd.ts';
 import { FROM_SOURCE, ROOT } from './harness/program.ts';
@@ -19,7 +20,6 @@ const NEW_CONNECTIONS = 4;
 const KEPT_CONNECTIONS = 8;
 
 const folder = mkdtempSync(join(tmpdir(), 'otpd-rolling-'));
-const policy = join(ROOT, 'test/fixtures/generous-policy.json');
 
 test.after(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -94,7 +94,7 @@ async function counted(otpd: Otpd, route: string, code: string): Promise<number>
 }
 
 test('three rolls under load: no refusal, no reset, no 5xx, ready throughout, all counted',
-  () => withOtpd({ WORKERS: '2', POLICY_FILE: policy }, async (otpd) => {
+  () => withOtpd({ WORKERS: '2', POLICY_FILE: GENEROUS_POLICY }, async (otpd) => {
     const [answers, readiness]: [Tally, Tally] = [new Map(), new Map()];
     let isOver = false;
     const clients = Array.from({ length: NEW_CONNECTIONS + KEPT_CONNECTIONS }, (_, number) =>

@@ -8,7 +8,7 @@ import { ROOT } from './program.ts';
 const STOP_MAX_MS = 30_000;
 
 /** Limits that no test of many codes reaches. */
-const GENEROUS_POLICY = join(ROOT, 'test/fixtures/generous-policy.json');
+export const GENEROUS_POLICY = join(ROOT, 'test/fixtures/generous-policy.json');
 
 /** What one is started with. */
 export type OtpdOptions = Readonly<{
