@@ -79,6 +79,8 @@ export function createSweep(
         walk.after = mayGoOn && step?.seen === rowsMax ? end : null;
         walk.oldestSeconds = Math.max(walk.oldestSeconds, oldest ?? 0);
         if (walk.after !== null) return;
+        // What it has begun in the middle goes on at the beginning, with the rows that are left.
+        if (after !== null) walk.due += rowsMax - Number(step?.seen);
         events.onEnd(walk.oldestSeconds);
         walk.oldestSeconds = 0;
       },

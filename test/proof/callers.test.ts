@@ -116,7 +116,6 @@ test('without an address no statement names a table of addresses', async () => {
   const open = async (): Promise<Session> => noting(await openSession(database.settings), notes);
   const pool = new SessionPool(open, 4);
   const service = await startTestService({ pool, apiKeys });
-  // Fewer than a sweep comes after, which looks at every table.
   const replies: Reply[] = [];
   for (const key of ['a', 'b', 'c', 'd', 'a', 'd']) {
     const body = { user_id: 'U1', purpose: 'login' };
@@ -128,7 +127,9 @@ test('without an address no statement names a table of addresses', async () => {
   database.close();
   assert.equal(replies.map(({ status }) => status), [201, 201, 201, 429, 201, 429]);
   assert.ok(notes.some((sql) => sql.includes('otps')));
-  assert.equal(notes.filter((sql) => /ip_rate/.test(sql)), []);
+  // A sweep, which may come with any code, looks at every table.
+  const ofRequests = notes.filter((sql) => !sql.includes('seconds_dead'));
+  assert.equal(ofRequests.filter((sql) => /ip_rate/.test(sql)), []);
 });
 
 test.run();
