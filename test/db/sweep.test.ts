@@ -3,6 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openSession } from '../../src/db/session.ts';
 import type { Session } from '../../src/db/session.ts';
+import type { Sweep } from '../../src/db/sweep-step.ts';
 import { Sweeper } from '../../src/db/sweep.ts';
 import { SWEPT_TABLES } from '../../src/db/swept-tables.ts';
 import { createTestDatabase } from '../harness/database.ts';
@@ -29,15 +30,23 @@ test.after(() => {
   database.close();
 });
 
+async function look({ inspect: { name, sql, values, read } }: Sweep): Promise<void> {
+  read(await session.run(name, sql, values));
+}
+
+/** How many rows a step looks at. */
+function rowsOf(sweep: Sweep): number {
+  return Number(/LIMIT (\d+)/.exec(sweep.inspect.sql)![1]);
+}
+
 /** Lists of codes, one after the other; gives how many rows each step on a table looked at. */
 async function run(sweeper: Sweeper): Promise<(table: string) => number[]> {
   const looks: Record<string, number[]> = {};
   for (let codes = 0; codes < CODES; codes += LIST) {
     const sweep = sweeper.next(LIST, NEAR);
     if (sweep === null) continue;
-    const { name, sql, values, read } = sweep.inspect;
-    (looks[name] ??= []).push(Number(/LIMIT (\d+)/.exec(sql)![1]));
-    read(await session.run(name, sql, values));
+    (looks[sweep.inspect.name] ??= []).push(rowsOf(sweep));
+    await look(sweep);
   }
   await session.run('end', 'ROLLBACK', []);
   return (table) => looks[`${table}.inspect`]!;
@@ -70,6 +79,24 @@ test('every table is walked by four rows a code, in steps of a thousand', async 
   assert.ok(looks('otps').slice(2).every((rows) => rows >= 4 * STEP_ROWS));
   const keys = looks('idempotency_keys');
   hasPace(keys.filter((rows) => !isHead(rows)), 4);
+});
+
+test('what a walk that begins within a table does not look at stays due', async () => {
+  const users = ['U0', 'U1', 'U2', 'U3'].map((user) => `('${user}', 1, 1, NOW(6), 1, NULL)`);
+  await database.query(`INSERT INTO limit_uses VALUES ${users.join(', ')}`);
+  const sweeper = new Sweeper();
+  const steps: { rows: number; list: number }[] = [];
+  for (let list = 0; steps.length < 2; list += 1) {
+    const sweep = sweeper.next(LIST, NEAR);
+    if (sweep === null) continue;
+    await look(sweep);
+    if (sweep.inspect.name === 'limit_uses.inspect') steps.push({ rows: rowsOf(sweep), list });
+  }
+  await session.run('end', 'ROLLBACK', []);
+  await database.query('DELETE FROM limit_uses');
+  const [first, second] = steps;
+  // It begins at U1, and two of the four lie behind it.
+  assert.is(second!.rows, first!.rows - 2 + 4 * LIST * (second!.list - first!.list));
 });
 
 test('where the oldest keys live, a look at them is enough', async () => {
