@@ -62,7 +62,7 @@ export class Collector<I, O> {
   #lanes = 0;
   #underWay = 0;
   #isStartDue = false;
-  /** All that waits shares a subject with what is under way: only an end can change that. */
+  /** All that waits shares a subject with what is under way, or comes after one that does. */
   #isBlocked = false;
   #timer: NodeJS.Timeout | null = null;
 
@@ -92,6 +92,7 @@ export class Collector<I, O> {
     return new Promise((resolve, reject) => {
       const subjects = this.#options.subjectsOf(item);
       this.#queue.push({ item, subjects, isWanted, resolve, reject, ticks: 0 });
+      if (!subjects.some((name) => this.#busySubjects.has(name))) this.#isBlocked = false;
       this.#scheduleStart();
     });
   }
@@ -117,7 +118,9 @@ export class Collector<I, O> {
   }
 
   #backlogToStart(): number {
-    if (this.#lanes === 0) return 1;
+    // A list that takes so long may be stuck, and is nobody's affair but its own.
+    const isLate = (this.#queue[0]?.ticks ?? 0) > 0;
+    if (this.#lanes === 0 || isLate) return 1;
     const { lanesMax, backlogPerLane } = this.#options;
     const fairShare = Math.ceil((this.#queue.length + this.#underWay) / lanesMax);
     return Math.min(backlogPerLane, Math.max(BACKLOG_MIN, fairShare));
@@ -177,8 +180,11 @@ export class Collector<I, O> {
         waiting.ticks += 1;
         if (waiting.ticks <= WAIT_TICKS_MAX) return true;
         waiting.reject(new Unavailable('waited too long for its turn'));
+        // Others may have waited behind it.
+        this.#isBlocked = false;
         return false;
       });
+      this.#startLanes();
       if (this.#queue.length > 0) this.#timer = this.#startTimer();
     }, TICK_MS);
   }

@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert';
 import { Collector } from '../../src/db/collector.ts';
 import type { CollectorOptions } from '../../src/db/collector.ts';
 import { Unavailable } from '../../src/db/unavailable.ts';
+import { eventually } from '../harness/waiting.ts';
 
 type Item = Readonly<{ id: number; subjects: readonly string[] }>;
 
@@ -36,6 +37,21 @@ function item(id: number, ...subjects: string[]): Item {
 /** Lets everything run that is due. */
 async function turn(): Promise<void> {
   for (let i = 0; i < 4; i += 1) await new Promise((resolve) => { setImmediate(resolve); });
+}
+
+/** Until one that waits alone for another list does so no longer: it has waited for a tick. */
+async function untilLate(): Promise<void> {
+  const { collector, lists } = createStage();
+  const stuck = collector.submit(item(1));
+  await turn();
+  const lone = collector.submit(item(2));
+  await turn();
+  assert.is(lists.length, 1);
+  await eventually('another lane opens', () => lists.length === 2);
+  lists[1]?.end();
+  assert.is(await lone, 'done 2');
+  lists[0]?.end();
+  await stuck;
 }
 
 async function failureOf(work: Promise<unknown>): Promise<unknown> {
@@ -87,7 +103,7 @@ test('another lane opens when enough wait, and not before', async () => {
   await Promise.all(results);
 });
 
-test('while few are about, their fair share opens another lane; one alone never does', async () => {
+test('while few are about, their fair share opens another lane, and one alone does not', async () => {
   const { collector, lists, ids } = createStage({ backlogPerLane: 100 });
   const results = [collector.submit(item(1))];
   await turn();
@@ -122,6 +138,30 @@ test('no two lanes share a subject, and those behind keep their turn', async () 
   lists[2]?.end();
   await Promise.all(results);
 });
+
+test('a list that is stuck is nobody else\'s affair, whoever waits behind it', async () => {
+  const { collector, lists, ids } = createStage({ lanesMax: 3, waitingMax: 100 });
+  const stuck = collector.submit(item(1, 'x'));
+  await turn();
+  const behind = [2, 3, 4].map((id) => failureOf(collector.submit(item(id, 'x', 'y'))));
+  await turn();
+  const others = [5, 6, 7].map((id) => collector.submit(item(id)));
+  await turn();
+  assert.equal(ids(), [[1], [5, 6, 7]]);
+  lists[1]?.end();
+  assert.equal(await Promise.all(others), ['done 5', 'done 6', 'done 7']);
+  await untilLate();
+  // It waits behind those that wait behind the stuck one, until they have given up.
+  const last = collector.submit(item(8, 'y'));
+  for (const failure of await Promise.all(behind)) assert.instance(failure, Unavailable);
+  await eventually('the one behind has its turn', () => lists.length === 3);
+  lists[2]?.end();
+  assert.is(await last, 'done 8');
+  lists[0]?.end();
+  assert.is(await stuck, 'done 1');
+});
+
+test('one alone waits for another list only until that is late', untilLate);
 
 test('a poisoned member fails alone', async () => {
   const runs: number[][] = [];
