@@ -46,17 +46,22 @@ function valuesOf(names: readonly OtpName[]): Hex[] {
 }
 
 /**
- * Asks whether a code was given an ending, waiting for a transaction that may still be at it.
+ * Asks whether codes were given an ending, waiting for a transaction that may still be at it. That
+ * others may have given it to some of them makes no difference: it is the same for all.
  *
- * @param otp a code that a transaction wrote whose COMMIT was not answered
+ * @param written all codes that a transaction wrote whose COMMIT was not answered
  */
-export function hasEnding(
-  { userId, otpId }: Pick<Otp, 'userId' | 'otpId'>,
+export function haveEnding(
+  written: readonly Pick<Otp, 'userId' | 'otpId'>[],
   ending: Ending,
 ): Query<boolean> {
-  const { read, ...query } = lockOtps([userId]);
+  const { read, ...query } = lockOtps([...new Set(written.map(({ userId }) => userId))]);
   return {
     ...query,
-    read: (rows) => read(rows).some((otp) => otp.otpId === otpId && otp.ending === ending),
+    read: (rows) => {
+      const ended = new Set(read(rows).filter((otp) => otp.ending === ending)
+        .map(({ otpId }) => otpId));
+      return written.every(({ otpId }) => ended.has(otpId));
+    },
   };
 }

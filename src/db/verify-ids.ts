@@ -4,13 +4,17 @@
  */
 import type { Hex } from './hex.ts';
 import { lockOtps, newestOtp } from './otps.ts';
-import type { PairName } from './otps.ts';
+import type { Otp, PairName } from './otps.ts';
 import type { Query } from './query.ts';
+import { Unavailable } from './unavailable.ts';
 
 /** How many bytes name a verification: enough, because only those of one pair must differ. */
 export const VERIFY_ID_BYTES = 8;
 
-/** Four: three wrong codes lock a pair, so more cannot follow while one COMMIT is in doubt. */
+/**
+ * Enough for the usual lock after three wrong codes: no more can follow while one COMMIT is in
+ * doubt. Where a policy allows more, what was pushed out is not known, and is not guessed.
+ */
 const VERIFY_IDS_MAX = 4;
 
 /** How many bytes the names of a pair take at the most. */
@@ -27,25 +31,48 @@ export function pushVerifyId(verifyIds: Hex, verifyId: Hex): Hex {
   return (verifyId + verifyIds).slice(0, 2 * VERIFY_IDS_BYTES);
 }
 
+/** A pair as a transaction has written it, with the name of its verification as the newest. */
+export type WrittenPair = PairName & Pick<Otp, 'verifyIds'>;
+
 /**
- * Asks whether a verification changed its pair, waiting for a transaction that may still be at it.
+ * Asks whether verifications changed their pairs, waiting for a transaction that may still be at
+ * it.
  *
- * @param name a pair that a transaction wrote whose COMMIT was not answered
- * @param verifyId the verification that it wrote
+ * @param pairs all that a transaction wrote whose COMMIT was not answered; at least 1
+ * @returns what any of them tells; its reading throws Unavailable when none does, because too many
+ *   others have changed them all since
  */
-export function isVerifyStored({ userId, purpose }: PairName, verifyId: Hex): Query<boolean> {
-  const { read, ...query } = lockOtps([userId]);
-  const has = (verifyIds: Hex): boolean => {
-    for (let at = 0; at < verifyIds.length; at += VERIFY_ID_DIGITS) {
-      if (verifyIds.startsWith(verifyId, at)) return true;
-    }
-    return false;
-  };
+export function isVerifyStored(pairs: readonly WrittenPair[]): Query<boolean> {
+  const { read, ...query } = lockOtps([...new Set(pairs.map(({ userId }) => userId))]);
   return {
     ...query,
     read: (rows) => {
-      const newest = newestOtp(read(rows), purpose);
-      return newest !== null && has(newest.verifyIds);
+      const otps = read(rows);
+      for (const written of pairs) {
+        const own = otps.filter(({ userId }) => userId === written.userId);
+        const stored = isStored(written, newestOtp(own, written.purpose));
+        if (stored !== null) return stored;
+      }
+      throw new Unavailable('a commit was not answered, and others hide whether it happened');
     },
   };
+}
+
+/** Whether a pair was written; null when it does not tell. */
+function isStored(written: WrittenPair, now: Otp | null): boolean | null {
+  if (now === null) return null;
+  const [verifyId, before] = namesIn(written.verifyIds);
+  const names = namesIn(now.verifyIds);
+  if (names.includes(verifyId!)) return true;
+  // What is stored comes before what was there: where that is left, nothing was pushed out.
+  const isWhole = before === undefined ? names.length < VERIFY_IDS_MAX : names.includes(before);
+  return isWhole ? false : null;
+}
+
+function namesIn(verifyIds: Hex): Hex[] {
+  const names: Hex[] = [];
+  for (let at = 0; at < verifyIds.length; at += VERIFY_ID_DIGITS) {
+    names.push(verifyIds.slice(at, at + VERIFY_ID_DIGITS));
+  }
+  return names;
 }

@@ -1,7 +1,7 @@
 /** DELETE /otp/{otp_id} for a list of codes: find their users, lock, decide, write, commit. */
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Hex } from '../db/hex.ts';
-import { findUsers, hasEnding } from '../db/otps-by-id.ts';
+import { findUsers, haveEnding } from '../db/otps-by-id.ts';
 import type { OtpName } from '../db/otps-by-id.ts';
 import { lockOtps } from '../db/otps.ts';
 import type { SessionPool } from '../db/pool.ts';
@@ -44,10 +44,10 @@ async function cancelAll(
     if (canceled !== null) otps.put(canceled);
     return outcome;
   });
-  const [first] = otps.changed;
-  if (first === undefined) return outcomes;
+  const { changed } = otps;
+  if (changed.length === 0) return outcomes;
   tx.hasNothingToKeep = false;
-  tx.wasCommitted = hasEnding(first, 'canceled');
+  tx.wasCommitted = haveEnding(changed, 'canceled');
   otps.store(tx);
   return outcomes;
 }

@@ -22,9 +22,8 @@ export async function unlockPair(pool: SessionPool, name: PairName): Promise<boo
     const pair = newestOtp(otps, name.purpose);
     tx.hasNothingToKeep = pair === null;
     if (pair === null) return false;
-    const verifyId = drawVerifyId();
-    const verifyIds = pushVerifyId(pair.verifyIds, verifyId);
-    tx.wasCommitted = isVerifyStored(name, verifyId);
+    const verifyIds = pushVerifyId(pair.verifyIds, drawVerifyId());
+    tx.wasCommitted = isVerifyStored([{ ...name, verifyIds }]);
     // The last wrong code gets the time of the unlocking: from then on the pair is known.
     const freed = { ...NO_ATTEMPTS, lastWrongAt: now, consecutiveWrong: 0, verifyIds };
     tx.writes.push(updateOtps([{ ...pair, ...freed }]));

@@ -89,12 +89,12 @@ export class VerifyLedger {
    * @param verifyId the name that all attempts of the list have left
    */
   store(tx: Transaction, verifyId: Hex): void {
-    const first = this.#otps.changed[0];
-    if (first === undefined) {
+    const { changed } = this.#otps;
+    if (changed.length === 0) {
       tx.hasNothingToKeep = true;
       return;
     }
-    tx.wasCommitted = isVerifyStored(first, verifyId);
+    tx.wasCommitted = isVerifyStored(changed);
     this.#tallies.erase(tx);
     this.#otps.storeAttempts(tx, verifyId);
     this.#tallies.store(tx);

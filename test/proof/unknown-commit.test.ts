@@ -9,7 +9,7 @@ import { Unavailable } from '../../src/db/unavailable.ts';
 import { Sweeper } from '../../src/db/sweep.ts';
 import type { Message } from '../../src/otp/channel.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
-import { createPolicies } from '../../src/otp/policy.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
@@ -165,9 +165,10 @@ test('an error of the server at COMMIT is known: rolled back, nothing is asked',
 });
 
 /** Two services over the bench's pool, as two processes would be, with all their messages. */
-function startServices() {
+function startServices(wrongAttempts = DEFAULT_POLICY.wrongAttempts) {
   const messages: Message[] = [];
-  const settings = { policies: createPolicies(), secrets: secretsOf(newSecretsText()) };
+  const policies = createPolicies({ ...DEFAULT_POLICY, wrongAttempts });
+  const settings = { policies, secrets: secretsOf(newSecretsText()) };
   const channel = channelOf((message) => {
     messages.push(message);
     return { kind: 'accepted' };
@@ -180,63 +181,102 @@ function startServices() {
   const parts = { pool, ...settings, sweeper: new Sweeper(), delivery };
   const pair = { userId: `u${id}`, purpose: 'p' };
   const [service, other] = [createOtpService(parts), createOtpService(parts)];
-  const issue = async (by: OtpService, key: string): Promise<void> => {
+  const issue = async (by: OtpService, key: string, userId = pair.userId): Promise<Message> => {
     const before = messages.length;
-    const address = `10.0.0.${id}`;
-    await by.issue({ ...pair, address, key, caller: null, acceptLanguage: '' }, isWanted);
+    const names = { ...pair, userId, address: `10.0.0.${id}`, key, caller: null };
+    await by.issue({ ...names, acceptLanguage: '' }, isWanted);
     // It is sent once the answer is given.
     await eventually('the message is sent', () => messages.length > before);
+    return messages[before]!;
   };
   return { service, other, messages, pair, issue };
 }
 
 const isWanted = (): boolean => true;
 
-/** The next COMMIT happens, then something else does, and only then its connection is lost. */
-function cutAfterwards(between: () => Promise<unknown>): Tamper {
+/** The next COMMIT happens or not, then something else does, and that it is lost is seen then. */
+function cutAfterwards(between: () => Promise<unknown>, happens = true): Tamper {
   let isArmed = true;
   return async (name, session, proceed) => {
     if (!isCommit(name) || !isArmed) return proceed();
     isArmed = false;
-    await proceed();
-    await between();
+    if (happens) await proceed();
     session.destroy();
+    await between();
     throw new StatementError(name, 'CONNECTION_LOST', 0, 'lost');
   };
 }
 
-test('a wrong code whose COMMIT was lost counts once, also when another one came after it',
-  async () => {
-    const { service, other, messages, pair, issue } = startServices();
-    await issue(service, `k${id}`);
-    const guess = (by: OtpService, index: number) => by.verify({
-      ...pair, code: wrongCode(messages[0]!.code, index), address: null, key: null, caller: null,
-    }, isWanted);
-    bench.tamper(cutAfterwards(() => guess(other, 2)));
+const NOBODY = Object.freeze({ address: null, key: null, caller: null });
+
+async function wrongCodesOf(userId: string): Promise<unknown> {
+  const [row] = await bench.database.query(
+    'SELECT consecutive_wrong AS n FROM otps WHERE user_id = ? ORDER BY number DESC', [userId]);
+  return row?.n;
+}
+
+for (const happens of [true, false]) {
+  test(`a wrong code whose COMMIT was lost counts once, also when another one came after it
+    (${happens ? 'it happened' : 'it did not happen'})`, async () => {
+    const { service, other, pair, issue } = startServices();
+    const { code } = await issue(service, `k${id}`);
+    const guess = (by: OtpService, index: number) =>
+      by.verify({ ...pair, ...NOBODY, code: wrongCode(code, index) }, isWanted);
+    bench.tamper(cutAfterwards(() => guess(other, 2), happens));
     assert.is((await guess(service, 1)).kind, 'wrong');
-    const [row] = await bench.database.query(
-      'SELECT consecutive_wrong AS n FROM otps WHERE user_id = ? ORDER BY number DESC',
-      [pair.userId]);
-    assert.is(row?.n, 2);
+    assert.is(await wrongCodesOf(pair.userId), 2);
   });
+}
 
 test('a right code whose COMMIT was lost is never called wrong, whatever came after it',
   async () => {
-    const { service, other, messages, pair, issue } = startServices();
-    await issue(service, `k${id}`);
-    const { code } = messages[0]!;
-    const attempt = { ...pair, address: null, key: null, caller: null };
+    const { service, other, pair, issue } = startServices();
+    const { code } = await issue(service, `k${id}`);
     bench.tamper(cutAfterwards(async () => {
-      await issue(other, `l${id}`);
-      const wrong = wrongCode(messages[1]!.code);
-      await other.verify({ ...attempt, code: wrong }, isWanted);
+      const later = await issue(other, `l${id}`);
+      await other.verify({ ...pair, ...NOBODY, code: wrongCode(later.code) }, isWanted);
     }));
-    const outcome = await service.verify({ ...attempt, code }, isWanted);
+    const outcome = await service.verify({ ...pair, ...NOBODY, code }, isWanted);
     assert.is(outcome.kind, 'verified');
-    const [row] = await bench.database.query(
-      'SELECT consecutive_wrong AS n FROM otps WHERE user_id = ? ORDER BY number DESC',
-      [pair.userId]);
-    assert.is(row?.n, 1);
+    assert.is(await wrongCodesOf(pair.userId), 1);
+  });
+
+test('what many others have hidden is not guessed, and decides nothing for the rest of a list',
+  async () => {
+    const { service, other, pair, issue } = startServices(10);
+    const { code } = await issue(service, `k${id}`);
+    const guess = (by: OtpService, index: number) =>
+      by.verify({ ...pair, ...NOBODY, code: wrongCode(code, index) }, isWanted);
+    const hide = async (): Promise<void> => {
+      for (const index of [2, 3, 4, 5]) await guess(other, index);
+    };
+    bench.tamper(cutAfterwards(hide));
+    assert.instance(await errorOf(guess(service, 1)), Unavailable);
+    assert.is(await wrongCodesOf(pair.userId), 5);
+
+    // The other one of its list tells that both were kept.
+    const neighbour = { ...pair, userId: `v${id}` };
+    const right = (await issue(service, `l${id}`, neighbour.userId)).code;
+    bench.tamper(cutAfterwards(hide));
+    const [wrong, verified] = await Promise.all([
+      guess(service, 1), service.verify({ ...neighbour, ...NOBODY, code: right }, isWanted),
+    ]);
+    assert.equal([wrong.kind, verified.kind], ['wrong', 'verified']);
+    assert.is(await wrongCodesOf(pair.userId), 10);
+  });
+
+test('codes whose cancellation was lost are canceled all, when another one canceled some',
+  async () => {
+    const { service, other, pair, issue } = startServices();
+    const neighbour = `v${id}`;
+    const ids = [(await issue(service, `k${id}`)).otpId,
+      (await issue(service, `l${id}`, neighbour)).otpId] as const;
+    bench.tamper(cutAfterwards(() => other.cancel(ids[0], isWanted), false));
+    const outcomes = await Promise.all(ids.map((otpId) => service.cancel(otpId, isWanted)));
+    assert.equal(outcomes.map(({ kind }) => kind), ['canceled', 'canceled']);
+    const rows = await bench.database.query(
+      'SELECT ending FROM otps WHERE user_id IN (?, ?)', [pair.userId, neighbour]);
+    assert.equal(rows.map(({ ending }) => ending), ['canceled', 'canceled']);
   });
 
 test.run();
