@@ -31,16 +31,18 @@ export class AddressBook {
    * @param until leaves out what was used after it; null when the slots are locked
    * @param pointsNamed how many of the oldest points of an address the answers may name, by the
    *   live points that it has
+   * @returns whether anything was asked
    */
   async loadOverflow(
     ask: Transaction['ask'],
     now: Instant,
     until: Instant | null,
     pointsNamed: (address: string, livePoints: number) => number,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const after = windowStart(now);
     let open = [...this.#uses].filter(([, { slots }]) => mayOverflow(slots))
       .map(([address]) => ({ address, oldestMax: 1 }));
+    const isAsked = open.length > 0;
     while (open.length > 0) {
       const ends = await ask(...open.map(({ address, oldestMax }) =>
         readOverflow(address, after, until, oldestMax)));
@@ -52,6 +54,7 @@ export class AddressBook {
         return named <= oldestMax ? [] : [{ address, oldestMax: named }];
       });
     }
+    return isAsked;
   }
 
   /** All that is known of an address. */

@@ -3,7 +3,9 @@ import { READ_CLOCK } from '../db/clock.ts';
 import { readSlots } from '../db/ip-rate-limits.ts';
 import { glanceAtOtps } from '../db/otps.ts';
 import type { SessionPool } from '../db/pool.ts';
+import type { Query } from '../db/query.ts';
 import { loadRequestAnswers } from '../db/request-keys.ts';
+import type { RequestAnswer } from '../db/request-keys.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
 import { AddressBook } from './address-book.ts';
@@ -41,7 +43,8 @@ export async function screenRequests(
 
 /**
  * The clock is read first, and what was used after that time is left out, so that whoever is
- * refused is refused by codes of the last 15 minutes and no others.
+ * refused is refused by codes of the last 15 minutes and no others. The keys are read last: a code
+ * that refuses the repeat of its own request is found under its key, and replayed.
  */
 async function answerAll(
   tx: Transaction,
@@ -49,21 +52,27 @@ async function answerAll(
 ): Promise<(IssueOutcome | null)[]> {
   const { users, addresses, keys } = namesOf(requests);
   const tallies = TallyBook.for(requests);
-  const [now, stored, otps, slots] = await tx.askLast(
-    READ_CLOCK, loadRequestAnswers(keys), glanceAtOtps(users), readSlots(addresses),
-    ...(tallies.isEmpty ? [] : [tallies.glance, tallies.uses]));
-  const answers = new AnswerBook(stored);
+  let stored: readonly RequestAnswer[] = [];
+  const { read, ...query } = loadRequestAnswers(keys);
+  const loadKeys: Query<void> = { ...query, read: (rows) => { stored = read(rows); } };
+  const [now, otps, slots] = await tx.askLast(
+    READ_CLOCK, glanceAtOtps(users), readSlots(addresses),
+    ...(tallies.isEmpty ? [] : [tallies.glance, tallies.uses]), loadKeys);
   const otpsOf = groupBy(otps.filter(({ createdAt }) => createdAt <= now), ({ userId }) => userId);
   const addressBook = new AddressBook(slots.filter(({ usedAt }) => usedAt <= now));
-  await addressBook.loadOverflow(tx.askLast, now, now, pointsNamedBy(requests));
+  const isAsked = await addressBook.loadOverflow(tx.askLast, now, now, pointsNamedBy(requests));
+  if (isAsked) await tx.askLast(loadKeys);
+  const answers = new AnswerBook(stored);
   return requests.map((request) => {
     const counted = tallies.of(request.counted);
-    // Numbers cannot be taken back to the time of the clock.
+    const own = otpsOf.get(request.userId) ?? [];
+    // Neither numbers nor wrong codes can be taken back to the time of the clock.
     if (counted.some(({ tally }) => tally.newestAt > now)) return null;
+    if (own.some(({ lastWrongAt }) => lastWrongAt !== null && lastWrongAt > now)) return null;
     return answerWithoutIssuing({
       now,
       answer: answers.find(request.keyDigest),
-      otps: otpsOf.get(request.userId) ?? [],
+      otps: own,
       address: request.address === null ? null : addressBook.of(request.address),
       tallies: counted,
     }, request, request.policy);

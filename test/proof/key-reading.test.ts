@@ -4,17 +4,21 @@ import * as assert from 'uvu/assert';
 import { Sweeper } from '../../src/db/sweep.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
 import type { IssueInput, IssueOutcome } from '../../src/otp/outcome.ts';
-import { createPolicies } from '../../src/otp/policy.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { newSecretsText, secretsOf } from '../harness/service.ts';
+import { createGate } from '../harness/waiting.ts';
 import { createBench, includes } from './tampered-sessions.ts';
 import type { Bench } from './tampered-sessions.ts';
 import { fresh, freshAddress } from './traffic.ts';
 
 /** So many lists read after one that had to. */
 const LISTS_AFTER_NEED = 64;
+
+/** More than an address has slots, so that a refusal takes two round trips. */
+const MANY = 40;
 
 let bench: Bench;
 let delivery: Delivery;
@@ -24,7 +28,11 @@ let commits = 0;
 
 test.before(async () => {
   bench = await createBench();
-  const parts = { policies: createPolicies(), secrets: secretsOf(newSecretsText()) };
+  const policies = createPolicies(DEFAULT_POLICY, new Map([
+    ['many', { ...DEFAULT_POLICY, addressLimit: MANY }],
+    ['tight', { ...DEFAULT_POLICY, addressLimit: 1 }],
+  ]));
+  const parts = { policies, secrets: secretsOf(newSecretsText()) };
   const channels = [channelOf(() => ({ kind: 'accepted' }))];
   delivery = createTestDelivery({ ...parts, pool: bench.database.pool, channels });
   const pool = bench.pool(4);
@@ -120,6 +128,51 @@ test('a replay comes before a limit and a lock, also where nobody has read', asy
   const [again, locked] = await issueList(newService(), [known, last]);
   assert.is(again!.kind, 'issued');
   assert.is(locked!.kind, 'locked');
+});
+
+test('a repeat is not refused by the code of its own request that is committed meanwhile',
+  async () => {
+    const address = freshAddress();
+    const [one, other] = [newService(), newService()] as const;
+    const request = (purpose: string): IssueInput => ({ ...newRequest(), address, purpose });
+    for (let point = 1; point < MANY; point += 1) await issueList(one, [request('many')]);
+    const [refused] = await issueList(other, [request('tight')]);
+    assert.is(refused!.kind, 'limited', 'the next request from there is screened first');
+    const known = request('many');
+    const [held, screened] = [createGate(), createGate()];
+    let first: Promise<IssueOutcome[]> | null = null;
+    bench.tamper(async (name, _, proceed) => {
+      if (includes(name, 'commit')) {
+        held.open();
+        await screened.promise;
+      }
+      const rows = await proceed();
+      if (!includes(name, 'otps.glance')) return rows;
+      screened.open();
+      await first;
+      return rows;
+    });
+    first = issueList(one, [known]);
+    await held.promise;
+    const [repeat] = await issueList(other, [known]);
+    const { limits: _before, ...issued } = (await first)[0]!;
+    const { limits: _after, ...answer } = repeat!;
+    assert.equal(answer, { ...issued, replayed: true });
+  });
+
+test('a lock that is younger than the clock of a screening is decided under lock', async () => {
+  const user = newRequest();
+  const next = (): IssueInput[] => [{ ...user, key: fresh('k') }];
+  const service = newService();
+  for (const kind of ['issued', 'issued', 'issued', 'limited', 'limited']) {
+    readings = [];
+    assert.is((await issueList(service, next()))[0]!.kind, kind);
+  }
+  assert.equal(readings, [], 'the last was screened, and nothing locked');
+  await bench.database.query(`UPDATE otps SET last_wrong_at = NOW(6) + INTERVAL 1 SECOND,
+    locked_until = NOW(6) + INTERVAL 601 SECOND WHERE user_id = ?`, [user.userId]);
+  assert.is((await issueList(service, next()))[0]!.kind, 'locked');
+  assert.ok(readings.length > 0);
 });
 
 test('an expired key is new, though its row is still there', async () => {
