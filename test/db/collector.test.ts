@@ -103,7 +103,7 @@ test('another lane opens when enough wait, and not before', async () => {
   await Promise.all(results);
 });
 
-test('while few are about, their fair share opens another lane, and one alone does not', async () => {
+test('while few are about, their fair share opens another lane; one alone does not', async () => {
   const { collector, lists, ids } = createStage({ backlogPerLane: 100 });
   const results = [collector.submit(item(1))];
   await turn();
