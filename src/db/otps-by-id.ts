@@ -4,6 +4,7 @@ import type { Hex } from './hex.ts';
 import { lockOtps } from './otps.ts';
 import type { Ending, Otp } from './otps.ts';
 import { joinKeys } from './keyed-rows.ts';
+import { mapAnswer } from './query.ts';
 import type { Query } from './query.ts';
 import { readOtp } from './read-otp.ts';
 
@@ -55,13 +56,9 @@ export function haveEnding(
   written: readonly Pick<Otp, 'userId' | 'otpId'>[],
   ending: Ending,
 ): Query<boolean> {
-  const { read, ...query } = lockOtps([...new Set(written.map(({ userId }) => userId))]);
-  return {
-    ...query,
-    read: (rows) => {
-      const ended = new Set(read(rows).filter((otp) => otp.ending === ending)
-        .map(({ otpId }) => otpId));
-      return written.every(({ otpId }) => ended.has(otpId));
-    },
-  };
+  const lock = lockOtps([...new Set(written.map(({ userId }) => userId))]);
+  return mapAnswer(lock, (otps) => {
+    const ended = new Set(otps.filter((otp) => otp.ending === ending).map(({ otpId }) => otpId));
+    return written.every(({ otpId }) => ended.has(otpId));
+  });
 }

@@ -20,6 +20,14 @@ export function write(name: string, sql: string, values: readonly Value[]): Writ
 
 function readNothing(): void {}
 
+/** The same statement, for what is made of its answer. */
+export function mapAnswer<T, U>(
+  { read, ...query }: Query<T>,
+  make: (answer: T) => U,
+): Query<U> {
+  return { ...query, read: (rows) => make(read(rows)) };
+}
+
 /**
  * `(?,?),(?,?)` for a list of rows.
  *

@@ -5,6 +5,7 @@
 import type { Hex } from './hex.ts';
 import { lockOtps, newestOtp } from './otps.ts';
 import type { Otp, PairName } from './otps.ts';
+import { mapAnswer } from './query.ts';
 import type { Query } from './query.ts';
 import { Unavailable } from './unavailable.ts';
 
@@ -31,6 +32,11 @@ export function pushVerifyId(verifyIds: Hex, verifyId: Hex): Hex {
   return (verifyId + verifyIds).slice(0, 2 * VERIFY_IDS_BYTES);
 }
 
+/** The name of the verification that changed a pair last. */
+export function newestVerifyId(verifyIds: Hex): Hex {
+  return verifyIds.slice(0, VERIFY_ID_DIGITS);
+}
+
 /** A pair as a transaction has written it, with the name of its verification as the newest. */
 export type WrittenPair = PairName & Pick<Otp, 'verifyIds'>;
 
@@ -43,27 +49,23 @@ export type WrittenPair = PairName & Pick<Otp, 'verifyIds'>;
  *   others have changed them all since
  */
 export function isVerifyStored(pairs: readonly WrittenPair[]): Query<boolean> {
-  const { read, ...query } = lockOtps([...new Set(pairs.map(({ userId }) => userId))]);
-  return {
-    ...query,
-    read: (rows) => {
-      const otps = read(rows);
-      for (const written of pairs) {
-        const own = otps.filter(({ userId }) => userId === written.userId);
-        const stored = isStored(written, newestOtp(own, written.purpose));
-        if (stored !== null) return stored;
-      }
-      throw new Unavailable('a commit was not answered, and others hide whether it happened');
-    },
-  };
+  const lock = lockOtps([...new Set(pairs.map(({ userId }) => userId))]);
+  return mapAnswer(lock, (otps) => {
+    for (const written of pairs) {
+      const own = otps.filter(({ userId }) => userId === written.userId);
+      const stored = isStored(written, newestOtp(own, written.purpose));
+      if (stored !== null) return stored;
+    }
+    throw new Unavailable('a commit was not answered, and others hide whether it happened');
+  });
 }
 
 /** Whether a pair was written; null when it does not tell. */
 function isStored(written: WrittenPair, now: Otp | null): boolean | null {
   if (now === null) return null;
-  const [verifyId, before] = namesIn(written.verifyIds);
   const names = namesIn(now.verifyIds);
-  if (names.includes(verifyId!)) return true;
+  if (names.includes(newestVerifyId(written.verifyIds))) return true;
+  const before = namesIn(written.verifyIds)[1];
   // What is stored comes before what was there: where that is left, nothing was pushed out.
   const isWhole = before === undefined ? names.length < VERIFY_IDS_MAX : names.includes(before);
   return isWhole ? false : null;

@@ -6,7 +6,7 @@ import { joinKeys } from './keyed-rows.ts';
 import type { Otp } from './otps.ts';
 import { repeat, write } from './query.ts';
 import type { Write } from './query.ts';
-import { VERIFY_ID_BYTES, VERIFY_IDS_BYTES } from './verify-ids.ts';
+import { newestVerifyId, VERIFY_ID_BYTES, VERIFY_IDS_BYTES } from './verify-ids.ts';
 
 /** The primary key, to name rows by. */
 const PRIMARY_KEY = ['bundle_id', 'bundle_number'];
@@ -74,14 +74,14 @@ export function updateOtps(otps: readonly Otp[]): Write {
  * Writes what attempts have changed in codes that exist and are locked, and that have come out
  * alike: values that are said once cost the server half of what a row of values for each does.
  *
- * @param otps alike in all that is written; at least 1
- * @param verifyId what the codes have as the newest of their verify_ids, and had not before
+ * @param otps alike in all that is written, the newest of their verify_ids among it, which they
+ *   had not before; at least 1
  */
-export function storeAttempts(otps: readonly Otp[], verifyId: Hex): Write {
+export function storeAttempts(otps: readonly Otp[]): Write {
   const first = otps[0]!;
   const values: Value[] = [formatNullableInstant(first.redeemedAt), first.wrongAttempts,
     formatNullableInstant(first.lastWrongAt), formatNullableInstant(first.lockedUntil),
-    first.consecutiveWrong, verifyId];
+    first.consecutiveWrong, newestVerifyId(first.verifyIds)];
   for (const { bundleId, bundleNumber } of otps) values.push(bundleId, bundleNumber);
   // A digest may be erased, and never becomes another one.
   const sql = `${ATTEMPTS_SQL}${first.digest === null ? ', digest = NULL' : ''}

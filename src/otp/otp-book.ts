@@ -73,14 +73,12 @@ export class OtpBook {
   }
 
   /**
-   * The same where attempts were all that changed codes: those that came out alike, as most do, in
-   * one statement.
-   *
-   * @param verifyId the name of the attempts, in the row of each of these codes by now
+   * The same where attempts of one name were all that changed codes: those that came out alike, as
+   * most do, in one statement.
    */
-  storeAttempts(tx: Transaction, verifyId: Hex): void {
+  storeAttempts(tx: Transaction): void {
     for (const alike of groupBy(this.changed, outcomeOf).values()) {
-      tx.writes.push(storeAttempts(alike, verifyId));
+      tx.writes.push(storeAttempts(alike));
     }
   }
 }

@@ -49,8 +49,7 @@ export async function redeemCodes(
   // One name for all: they are committed together.
   const verifyId = drawVerifyId();
   const members = inputs.map((input) => createMember(parts, input, verifyId));
-  const { outcomes, shadowed } = await transaction(parts.pool, (tx) =>
-    decideAll(tx, members, verifyId));
+  const { outcomes, shadowed } = await transaction(parts.pool, (tx) => decideAll(tx, members));
   parts.counts?.noteAttempts(outcomes, shadowed);
   return outcomes;
 }
@@ -79,11 +78,7 @@ function createMember(
 
 type Decided = Readonly<{ outcomes: VerifyOutcome[]; shadowed: number }>;
 
-async function decideAll(
-  tx: Transaction,
-  members: readonly Member[],
-  verifyId: Hex,
-): Promise<Decided> {
+async function decideAll(tx: Transaction, members: readonly Member[]): Promise<Decided> {
   let shadowed = 0;
   const ledger = await VerifyLedger.load(tx, members);
   const outcomes = members.map((member) => {
@@ -93,6 +88,6 @@ async function decideAll(
     if (writes !== null) ledger.apply(member, writes);
     return outcome;
   });
-  ledger.store(tx, verifyId);
+  ledger.store(tx);
   return { outcomes, shadowed };
 }

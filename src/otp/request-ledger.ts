@@ -8,6 +8,7 @@ import { lockSlots } from '../db/ip-rate-limits.ts';
 import type { AddressSlot } from '../db/ip-rate-limits.ts';
 import { lockOtps } from '../db/otps.ts';
 import type { Otp } from '../db/otps.ts';
+import { mapAnswer } from '../db/query.ts';
 import type { Query } from '../db/query.ts';
 import { freeExpiredKeys, isRequestStored, loadRequestAnswers } from '../db/request-keys.ts';
 import type { RequestAnswer } from '../db/request-keys.ts';
@@ -62,10 +63,7 @@ export class RequestLedger {
     const tallies = TallyBook.for(members);
     let answers: readonly RequestAnswer[] = [];
     const more: Query<void>[] = [];
-    if (readsKeys) {
-      const { read, ...query } = loadRequestAnswers(keys);
-      more.push({ ...query, read: (rows) => { answers = read(rows); } });
-    }
+    if (readsKeys) more.push(mapAnswer(loadRequestAnswers(keys), (found) => { answers = found; }));
     if (sweep !== null) more.push(sweep.inspect);
     const { otps, slots, now } = await ask(tx, {
       locks: [lockOtps(users), lockSlots(addresses)],

@@ -3,7 +3,7 @@ import { READ_CLOCK } from '../db/clock.ts';
 import { readSlots } from '../db/ip-rate-limits.ts';
 import { glanceAtOtps } from '../db/otps.ts';
 import type { SessionPool } from '../db/pool.ts';
-import type { Query } from '../db/query.ts';
+import { mapAnswer } from '../db/query.ts';
 import { loadRequestAnswers } from '../db/request-keys.ts';
 import type { RequestAnswer } from '../db/request-keys.ts';
 import { transaction } from '../db/transaction.ts';
@@ -53,8 +53,7 @@ async function answerAll(
   const { users, addresses, keys } = namesOf(requests);
   const tallies = TallyBook.for(requests);
   let stored: readonly RequestAnswer[] = [];
-  const { read, ...query } = loadRequestAnswers(keys);
-  const loadKeys: Query<void> = { ...query, read: (rows) => { stored = read(rows); } };
+  const loadKeys = mapAnswer(loadRequestAnswers(keys), (found) => { stored = found; });
   const [now, otps, slots] = await tx.askLast(
     READ_CLOCK, glanceAtOtps(users), readSlots(addresses),
     ...(tallies.isEmpty ? [] : [tallies.glance, tallies.uses]), loadKeys);

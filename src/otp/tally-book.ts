@@ -8,6 +8,7 @@ import {
   eraseUses, insertHeads, lockHeads, readHeads, readUses, storeUses,
 } from '../db/limit-uses.ts';
 import type { SubjectUse, UseHead, UseSubject, WantedUses } from '../db/limit-uses.ts';
+import { mapAnswer } from '../db/query.ts';
 import type { Query } from '../db/query.ts';
 import type { Transaction } from '../db/transaction.ts';
 import type { Counted } from './counted.ts';
@@ -65,15 +66,12 @@ export class TallyBook {
   get uses(): Query<void> {
     const lists = [...this.#counted.values()];
     const usesMax = Math.max(...lists.map((list) => list.length));
-    const { read, ...query } = readUses(this.#subjects, lists.flatMap(wantedOf), usesMax);
-    return {
-      ...query,
-      read: (rows) => {
-        for (const [key, found] of groupBy(read(rows), keyOf)) {
-          this.#tallies.set(key, { ...this.#tallyOf(key), uses: inOrder(found) });
-        }
-      },
-    };
+    const query = readUses(this.#subjects, lists.flatMap(wantedOf), usesMax);
+    return mapAnswer(query, (uses) => {
+      for (const [key, found] of groupBy(uses, keyOf)) {
+        this.#tallies.set(key, { ...this.#tallyOf(key), uses: inOrder(found) });
+      }
+    });
   }
 
   /** All that is known of subjects. */
@@ -128,17 +126,14 @@ export class TallyBook {
     return this.#tallies.get(key) ?? NO_TALLY;
   }
 
-  #takeHeads({ read, ...query }: Query<UseHead[]>): Query<void> {
-    return {
-      ...query,
-      read: (rows) => {
-        for (const head of read(rows)) {
-          const { newest, usedAt: newestAt } = head;
-          this.#heads.add(keyOf(head));
-          this.#tallies.set(keyOf(head), { ...NO_TALLY, newest, newestAt });
-        }
-      },
-    };
+  #takeHeads(query: Query<UseHead[]>): Query<void> {
+    return mapAnswer(query, (heads) => {
+      for (const head of heads) {
+        const { newest, usedAt: newestAt } = head;
+        this.#heads.add(keyOf(head));
+        this.#tallies.set(keyOf(head), { ...NO_TALLY, newest, newestAt });
+      }
+    });
   }
 }
 

@@ -83,12 +83,8 @@ export class VerifyLedger {
     this.#added.push(answer);
   }
 
-  /**
-   * Writes what changed, each row once; says how to prove it.
-   *
-   * @param verifyId the name that all attempts of the list have left
-   */
-  store(tx: Transaction, verifyId: Hex): void {
+  /** Writes what changed, each row once; says how to prove it. */
+  store(tx: Transaction): void {
     const { changed } = this.#otps;
     if (changed.length === 0) {
       tx.hasNothingToKeep = true;
@@ -96,7 +92,7 @@ export class VerifyLedger {
     }
     tx.wasCommitted = isVerifyStored(changed);
     this.#tallies.erase(tx);
-    this.#otps.storeAttempts(tx, verifyId);
+    this.#otps.storeAttempts(tx);
     this.#tallies.store(tx);
     const { staleKeys } = this.#answers;
     // Sorted, so that transactions never wait for each other in a ring.
