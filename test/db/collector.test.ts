@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { Collector } from '../../src/db/collector.ts';
 import type { CollectorOptions } from '../../src/db/collector.ts';
 import { Unavailable } from '../../src/db/unavailable.ts';
-import { eventually } from '../harness/waiting.ts';
+import { errorOf, eventually } from '../harness/waiting.ts';
 
 type Item = Readonly<{ id: number; subjects: readonly string[] }>;
 
@@ -52,10 +52,6 @@ async function untilLate(): Promise<void> {
   assert.is(await lone, 'done 2');
   lists[0]?.end();
   await stuck;
-}
-
-async function failureOf(work: Promise<unknown>): Promise<unknown> {
-  return work.then(() => assert.unreachable(), (error: unknown) => error);
 }
 
 test('a lone item waits for nothing, and for nobody', async () => {
@@ -143,7 +139,7 @@ test('a list that is stuck is nobody else\'s affair, whoever waits behind it', a
   const { collector, lists, ids } = createStage({ lanesMax: 3, waitingMax: 100 });
   const stuck = collector.submit(item(1, 'x'));
   await turn();
-  const behind = [2, 3, 4].map((id) => failureOf(collector.submit(item(id, 'x', 'y'))));
+  const behind = [2, 3, 4].map((id) => errorOf(collector.submit(item(id, 'x', 'y'))));
   await turn();
   const others = [5, 6, 7].map((id) => collector.submit(item(id)));
   await turn();
@@ -173,14 +169,14 @@ test('a poisoned member fails alone', async () => {
     },
   });
   const results = [1, 2, 3].map((id) => collector.submit(item(id)));
-  assert.instance(await failureOf(results[1]!), RangeError);
+  assert.instance(await errorOf(results[1]!), RangeError);
   assert.equal([await results[0], await results[2]], ['done 1', 'done 3']);
   assert.equal(runs, [[1, 2, 3], [1], [2], [3]]);
 });
 
 test('when the database is away all members fail, and nothing is run again', async () => {
   const { collector, lists } = createStage();
-  const results = [1, 2].map((id) => failureOf(collector.submit(item(id))));
+  const results = [1, 2].map((id) => errorOf(collector.submit(item(id))));
   await turn();
   const away = new Unavailable('away');
   lists[0]?.fail(away);
@@ -197,7 +193,7 @@ test('who waits too long is refused, and nothing happens for it later', async ()
   const { collector, lists, ids } = createStage({ lanesMax: 1 });
   const first = collector.submit(item(1));
   await turn();
-  assert.instance(await failureOf(collector.submit(item(2))), Unavailable);
+  assert.instance(await errorOf(collector.submit(item(2))), Unavailable);
   lists[0]?.end();
   await first;
   await turn();
@@ -209,7 +205,7 @@ test('the line has a bound', async () => {
   const results = [collector.submit(item(1))];
   await turn();
   results.push(collector.submit(item(2)), collector.submit(item(3)));
-  assert.instance(await failureOf(collector.submit(item(4))), Unavailable);
+  assert.instance(await errorOf(collector.submit(item(4))), Unavailable);
   lists[0]?.end();
   await turn();
   lists[1]?.end();
@@ -239,7 +235,7 @@ test('for a client that is gone nothing is done', async () => {
   const { collector, lists, ids } = createStage({ lanesMax: 1 });
   const first = collector.submit(item(1));
   await turn();
-  const gone = failureOf(collector.submit(item(2), () => false));
+  const gone = errorOf(collector.submit(item(2), () => false));
   const stays = collector.submit(item(3), () => true);
   lists[0]?.end();
   await turn();
