@@ -10,7 +10,7 @@ import { join, relative, resolve } from 'node:path';
 import { readConfig } from '../src/config.ts';
 import { startLocalServer } from '../src/db/local/launch.ts';
 import type { LocalServer } from '../src/db/local/launch.ts';
-import { findLeaks, startGeneralLog } from './harness/leaks.ts';
+import { findLeaks, startGeneralLog } from './harness/leak-check.ts';
 import { BUILD_FOLDER, compiledTest, ROOT } from './harness/program.ts';
 
 const TESTS_FOLDER = join(ROOT, 'test');

@@ -1,7 +1,7 @@
 /** An HTTP client for tests: whole answers, and a note of every byte for the leak test. */
 import { Agent, request } from 'node:http';
 import type { IncomingHttpHeaders } from 'node:http';
-import { noteVisible } from './trail.ts';
+import { noteVisible } from './leak-recorder.ts';
 
 /** A whole answer. */
 export type Reply = Readonly<{

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { serverSocket } from './database.ts';
 import { COMPILED, ROOT, SHELL } from './program.ts';
-import { noteVisible } from './trail.ts';
+import { noteVisible } from './leak-recorder.ts';
 
 const TIMEOUT_MS = 60_000;
 

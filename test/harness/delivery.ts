@@ -7,7 +7,7 @@ import type { DeliveryCounts } from '../../src/otp/delivery/delivery-metrics.ts'
 import type { NoteDelivery } from '../../src/otp/delivery/note.ts';
 import type { Policies } from '../../src/otp/policy.ts';
 import type { Secrets } from '../../src/otp/secrets.ts';
-import { noteCode } from './trail.ts';
+import { noteCode } from './leak-recorder.ts';
 
 /** A channel in this process. */
 export function channelOf(

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { codesIn, withoutMessages } from './printed.ts';
 import { COMPILED, ROOT, SHELL } from './program.ts';
-import { noteCode, noteVisible } from './trail.ts';
+import { noteCode, noteVisible } from './leak-recorder.ts';
 import { eventually } from './waiting.ts';
 
 /** A running otpd. */

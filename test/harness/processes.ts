@@ -6,7 +6,7 @@ import type { DatabaseSettings } from '../../src/db/session.ts';
 import type { Message } from '../../src/otp/channel.ts';
 import { compiledTest } from './program.ts';
 import type { ChannelMood } from './service.ts';
-import { noteVisible } from './trail.ts';
+import { noteVisible } from './leak-recorder.ts';
 
 /** A service in another process. */
 export type ServiceProcess = Readonly<{

@@ -13,7 +13,7 @@ import type { Secrets } from '../../src/otp/secrets.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { SessionPool } from '../../src/db/pool.ts';
 import { channelOf, createTestDelivery } from './delivery.ts';
-import { noteVisible } from './trail.ts';
+import { noteVisible } from './leak-recorder.ts';
 
 /** A running service. */
 export type TestService = Readonly<{

@@ -14,7 +14,7 @@ import type { TestDatabase } from '../harness/database.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { newSecretsText, secretsOf } from '../harness/service.ts';
 import { eventually } from '../harness/waiting.ts';
-import { fresh, freshAddress, wrongCode } from './traffic.ts';
+import { fresh, freshAddress, wrongCode } from './load.ts';
 
 const FIELDS = `number, redeemed_at, digest IS NULL AS is_erased, wrong_attempts, last_wrong_at,
   locked_until, consecutive_wrong, LENGTH(verify_ids) AS bytes, channel, ending, is_refunded`;

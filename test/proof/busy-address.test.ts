@@ -13,7 +13,7 @@ import type { TestDatabase } from '../harness/database.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { newSecretsText, secretsOf } from '../harness/service.ts';
-import { fresh, freshAddress } from './traffic.ts';
+import { fresh, freshAddress } from './load.ts';
 
 const START = parseInstant('2026-01-05 08:00:00.000000');
 const LIMIT = 100;

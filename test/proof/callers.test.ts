@@ -13,8 +13,8 @@ import type { Reply } from '../harness/client.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import { startTestService } from '../harness/service.ts';
 import { racesOf } from './race.ts';
-import { atOnce, fresh, freshAddress, startFleet, tally } from './traffic.ts';
-import type { Fleet } from './traffic.ts';
+import { atOnce, fresh, freshAddress, startFleet, tally } from './load.ts';
+import type { Fleet } from './load.ts';
 
 /** Each costs a third of a second; those of the same rules without callers are run more often. */
 const race = racesOf(1 / 4);

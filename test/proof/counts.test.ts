@@ -19,8 +19,8 @@ import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
 import { newSecretsText, secretsOf } from '../harness/service.ts';
 import { createGate, errorOf } from '../harness/waiting.ts';
-import { ask, createBench, isCommit, rowsBy } from './tampered-sessions.ts';
-import type { Bench } from './tampered-sessions.ts';
+import { ask, createBench, isCommit, rowsBy } from './tampered-connections.ts';
+import type { Bench } from './tampered-connections.ts';
 
 const HOUR = 3_600_000_000;
 

@@ -8,8 +8,8 @@ import type { ServiceProcess } from '../harness/processes.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
-import { createFleet, fresh, newcomer } from './traffic.ts';
-import type { Asker, Fleet } from './traffic.ts';
+import { createFleet, fresh, newcomer } from './load.ts';
+import type { Asker, Fleet } from './load.ts';
 import { eventually, timed } from '../harness/waiting.ts';
 
 /** The contract says 3 s; the rest is the way there and back. */

@@ -11,14 +11,14 @@ import type { TestDatabase } from '../harness/database.ts';
 import {
   answer, cutAfterHead, cutBeforeHead, cutInHead, tooMany,
 } from '../harness/http-sink.ts';
-import { findInTables } from '../harness/leaks.ts';
+import { findInTables } from '../harness/leak-check.ts';
 import { loggedMistakes, startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { createGate, eventually } from '../harness/waiting.ts';
 import { groupByOtp, Provider } from './provider.ts';
 import type { Mood, ProviderCall } from './provider.ts';
-import { atOnce } from './traffic.ts';
+import { atOnce } from './load.ts';
 
 const CODES = Number(process.env.OTPD_TEST_CODES ?? 600);
 const CODES_PER_LIFE = 100;

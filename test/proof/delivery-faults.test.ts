@@ -17,8 +17,8 @@ import type { CommitFault, CuttingProxy } from './cutting-proxy.ts';
 import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
 import { Provider } from './provider.ts';
-import { fresh, newcomer } from './traffic.ts';
-import type { Asker } from './traffic.ts';
+import { fresh, newcomer } from './load.ts';
+import type { Asker } from './load.ts';
 
 /** A lease of 20 s, a look every 6 s, and the rest. */
 const TAKE_OVER_MAX_MS = 40_000;

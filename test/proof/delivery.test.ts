@@ -14,7 +14,7 @@ import { newSecretsText } from '../harness/service.ts';
 import { eventually, timed } from '../harness/waiting.ts';
 import { groupByOtp, Provider } from './provider.ts';
 import type { Mood } from './provider.ts';
-import { atOnce, fresh, freshAddress } from './traffic.ts';
+import { atOnce, fresh, freshAddress } from './load.ts';
 
 const CODES = 300;
 const CLIENTS = 16;

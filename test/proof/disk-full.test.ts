@@ -14,8 +14,8 @@ import { newSecretsText } from '../harness/service.ts';
 import { eventually, timed } from '../harness/waiting.ts';
 import { startDurableServer } from './durable-server.ts';
 import { startOnSmallDisk } from './small-disk.ts';
-import { createFleet, fresh, newcomer } from './traffic.ts';
-import type { Asker, Fleet } from './traffic.ts';
+import { createFleet, fresh, newcomer } from './load.ts';
+import type { Asker, Fleet } from './load.ts';
 
 /** The contract says 3 s; the rest is the way there and back. */
 const ANSWER_MAX_MS = 3500;

@@ -3,8 +3,8 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
 import { racesOf } from './race.ts';
-import { atOnce, fresh, freshAddress, startFleet, tally, wrongCode } from './traffic.ts';
-import type { Asker, Fleet } from './traffic.ts';
+import { atOnce, fresh, freshAddress, startFleet, tally, wrongCode } from './load.ts';
+import type { Asker, Fleet } from './load.ts';
 
 const race = racesOf(1 / 5);
 

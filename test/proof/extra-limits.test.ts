@@ -15,7 +15,7 @@ import type { TestDatabase } from '../harness/database.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { newSecretsText, secretsOf } from '../harness/service.ts';
 import { eventually } from '../harness/waiting.ts';
-import { fresh, freshAddress, wrongCode } from './traffic.ts';
+import { fresh, freshAddress, wrongCode } from './load.ts';
 
 const HOUR = 3600;
 const DAY = 86_400;

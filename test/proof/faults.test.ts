@@ -11,8 +11,8 @@ import { startCuttingProxy } from './cutting-proxy.ts';
 import type { CommitFault, CuttingProxy } from './cutting-proxy.ts';
 import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
-import { atOnce, createFleet, fresh, newcomer, tally } from './traffic.ts';
-import type { Asker, Fleet } from './traffic.ts';
+import { atOnce, createFleet, fresh, newcomer, tally } from './load.ts';
+import type { Asker, Fleet } from './load.ts';
 import { eventually, timed } from '../harness/waiting.ts';
 
 /** The contract says 3 s (Errors: 503); the rest is the test's own way there and back. */

@@ -17,10 +17,10 @@ import type { HttpSink, Received } from '../harness/http-sink.ts';
 import { startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
-import { noteCode } from '../harness/trail.ts';
+import { noteCode } from '../harness/leak-recorder.ts';
 import { eventually } from '../harness/waiting.ts';
-import { fresh, newcomer, wrongCode } from './traffic.ts';
-import type { Asker } from './traffic.ts';
+import { fresh, newcomer, wrongCode } from './load.ts';
+import type { Asker } from './load.ts';
 
 const HOUR_MS = 3_600_000;
 /** Between a time here and one of the database, both right. */

@@ -11,7 +11,7 @@ import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { eventually, timed } from '../harness/waiting.ts';
 import { openClient, post as textOf } from '../http/raw-client.ts';
-import { atOnce, fresh, newcomer } from './traffic.ts';
+import { atOnce, fresh, newcomer } from './load.ts';
 
 /** The contract says 3 s; the rest is the way there and back. */
 const ANSWER_MAX_MS = 3500;

@@ -10,9 +10,9 @@ import type { OtpService } from '../../src/otp/service.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { newSecretsText, secretsOf } from '../harness/service.ts';
 import { createGate } from '../harness/waiting.ts';
-import { createBench, includes } from './tampered-sessions.ts';
-import type { Bench } from './tampered-sessions.ts';
-import { fresh, freshAddress } from './traffic.ts';
+import { createBench, includes } from './tampered-connections.ts';
+import type { Bench } from './tampered-connections.ts';
+import { fresh, freshAddress } from './load.ts';
 
 /** So many lists read after one that had to. */
 const LISTS_AFTER_NEED = 64;

@@ -15,7 +15,7 @@ import type { TestService } from '../harness/service.ts';
 import { parsePolicies } from '../../src/otp/policy-file.ts';
 import { Model } from './model.ts';
 import type { Expected, Numbers } from './model.ts';
-import { wrongCode } from './traffic.ts';
+import { wrongCode } from './load.ts';
 
 const HISTORIES = Number(process.env.OTPD_TEST_HISTORIES ?? 300);
 const SEED = Number(process.env.OTPD_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));

@@ -16,7 +16,7 @@ import { openClient, post } from '../http/raw-client.ts';
 import type { RawAnswer, RawClient } from '../http/raw-client.ts';
 import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
-import { fresh, newcomer } from './traffic.ts';
+import { fresh, newcomer } from './load.ts';
 
 /**
  * The contract says 3 s. Thousands of clients at once, in this process beside the service, take

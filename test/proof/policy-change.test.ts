@@ -10,7 +10,7 @@ import type { TestDatabase } from '../harness/database.ts';
 import { newSecretsText, secretsOf, startTestService } from '../harness/service.ts';
 import type { TestService } from '../harness/service.ts';
 import { eventually } from '../harness/waiting.ts';
-import { fresh, freshAddress } from './traffic.ts';
+import { fresh, freshAddress } from './load.ts';
 
 const secrets = secretsOf(newSecretsText());
 const started: TestService[] = [];

@@ -6,8 +6,8 @@ import { SessionPool } from '../../src/db/pool.ts';
 import type { Session } from '../../src/db/session.ts';
 import { StatementError } from '../../src/db/statement-error.ts';
 import { Unavailable } from '../../src/db/unavailable.ts';
-import { createBench } from './tampered-sessions.ts';
-import type { Bench } from './tampered-sessions.ts';
+import { createBench } from './tampered-connections.ts';
+import type { Bench } from './tampered-connections.ts';
 import { createGate, errorOf, timed } from '../harness/waiting.ts';
 
 const AGES_MS = 60_000;

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import { answer, startHttpSink } from '../harness/http-sink.ts';
 import type { Behaviour, HttpSink } from '../harness/http-sink.ts';
-import { noteCode } from '../harness/trail.ts';
+import { noteCode } from '../harness/leak-recorder.ts';
 
 /** One call of otpd. */
 export class ProviderCall {

@@ -8,8 +8,8 @@ import type { Reply } from '../harness/client.ts';
 import { racesOf } from './race.ts';
 import {
   atOnce, fresh, freshAddress, newcomer, startFleet, tally, wrongCode,
-} from './traffic.ts';
-import type { Asker, Fleet } from './traffic.ts';
+} from './load.ts';
+import type { Asker, Fleet } from './load.ts';
 
 const race = racesOf(1);
 

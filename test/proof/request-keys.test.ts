@@ -11,7 +11,7 @@ import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { newSecretsText, secretsOf, startTestService } from '../harness/service.ts';
 import type { TestService } from '../harness/service.ts';
-import { fresh, freshAddress } from './traffic.ts';
+import { fresh, freshAddress } from './load.ts';
 
 const KEY_HOURS = 2;
 

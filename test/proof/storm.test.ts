@@ -5,11 +5,11 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
-import { atOnce, fresh, freshAddress, newcomer, startFleet, tally } from './traffic.ts';
-import type { Fleet } from './traffic.ts';
+import { atOnce, fresh, freshAddress, newcomer, startFleet, tally } from './load.ts';
+import type { Fleet } from './load.ts';
 import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
-import { countDeadlocks } from './tampered-sessions.ts';
+import { countDeadlocks } from './tampered-connections.ts';
 
 const CONNECTIONS = 64;
 const REQUESTS = 1000;

@@ -8,9 +8,9 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { formatInstant } from '../../src/db/instant.ts';
 import { closeClient } from '../harness/client.ts';
-import { countDeadlocks } from './tampered-sessions.ts';
-import { atOnce, fresh, newcomer, startFleet, tally, wrongCode } from './traffic.ts';
-import type { Asker, Fleet } from './traffic.ts';
+import { countDeadlocks } from './tampered-connections.ts';
+import { atOnce, fresh, newcomer, startFleet, tally, wrongCode } from './load.ts';
+import type { Asker, Fleet } from './load.ts';
 
 const FIRST_NOW = 1_767_600_000_000_000;
 const HOUR = 3_600_000_000;

@@ -6,8 +6,8 @@ import { StatementError } from '../../src/db/statement-error.ts';
 import { transaction } from '../../src/db/transaction.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
 import { Unavailable } from '../../src/db/unavailable.ts';
-import { ask, countDeadlocks, createBench } from './tampered-sessions.ts';
-import type { Bench } from './tampered-sessions.ts';
+import { ask, countDeadlocks, createBench } from './tampered-connections.ts';
+import type { Bench } from './tampered-connections.ts';
 import { createGate, errorOf, eventually, timed } from '../harness/waiting.ts';
 
 let bench: Bench;

@@ -14,9 +14,9 @@ import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { newSecretsText, secretsOf } from '../harness/service.ts';
-import { ask, createBench, includes, isCommit, rowsBy } from './tampered-sessions.ts';
-import { wrongCode } from './traffic.ts';
-import type { Bench, Tamper } from './tampered-sessions.ts';
+import { ask, createBench, includes, isCommit, rowsBy } from './tampered-connections.ts';
+import { wrongCode } from './load.ts';
+import type { Bench, Tamper } from './tampered-connections.ts';
 import { createGate, errorOf, eventually, timed } from '../harness/waiting.ts';
 
 let bench: Bench;

@@ -4,8 +4,8 @@ import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
 import { assignAnswers } from './assign.ts';
 import { parseScenario } from './parse-scenario.ts';
-import { playScenario } from './play.ts';
-import type { Verdict } from './play.ts';
+import { playScenario } from './run.ts';
+import type { Verdict } from './run.ts';
 import { describeVerdict, tableEvent, tableHead } from './report.ts';
 
 const ISSUED = '201 otp_id=* ttl=300 remaining_requests';

@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { parseScenario } from './parse-scenario.ts';
 import { ANY, ScenarioError } from './scenario.ts';
-import { splitWords } from './words.ts';
+import { splitWords } from './tokens.ts';
 
 const ISSUED = '201 otp_id=* ttl=300 remaining_requests=2';
 

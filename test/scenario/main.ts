@@ -12,7 +12,7 @@ import type { LocalServer } from '../../src/db/local/launch.ts';
 import { listenForStop, Stopped } from '../../src/stop-signals.ts';
 import { closeClient } from '../harness/client.ts';
 import { parseScenario } from './parse-scenario.ts';
-import { playScenario } from './play.ts';
+import { playScenario } from './run.ts';
 import { describeVerdict, tableEvent, tableHead } from './report.ts';
 import { ScenarioError } from './scenario.ts';
 import type { Scenario } from './scenario.ts';
@@ -20,8 +20,8 @@ import type { Scenario } from './scenario.ts';
 const USAGE = `usage: npm run scenario -- FILE…
 
 Plays scenario files against the real service on a throwaway MySQL, for example
-  npm run scenario -- scenarios/eight-events.scenario
-  npm run scenario -- scenarios/*.scenario
+  npm run scenario -- scenarios/request/eight-events.scenario
+  npm run scenario -- scenarios/*/*.scenario
 Exits with 1 when an answer differs from what a file expects, with 2 when a file cannot be read.`;
 
 /** Where the output is no terminal, for example a file. */

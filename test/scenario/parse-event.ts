@@ -4,7 +4,7 @@ import type {
   Action, ClientAction, Key, NamedOtp, StageAction, TypedCode,
 } from './scenario.ts';
 import { LineFault } from './scenario.ts';
-import { WordReader } from './words.ts';
+import { WordReader } from './tokens.ts';
 
 /** An event, read. */
 export type ParsedEvent = Readonly<{

@@ -1,7 +1,7 @@
 /** The right half of a line: the status, every member of the body, and headers. */
 import type { Action, Expected, ExpectedHeader, ExpectedValue } from './scenario.ts';
 import { ANY, LineFault } from './scenario.ts';
-import { unquote, WordReader } from './words.ts';
+import { unquote, WordReader } from './tokens.ts';
 
 const STATUS = /^[1-5]\d\d$/;
 const MEMBER = /^([a-z][a-z0-9_]*)=(.+)$/s;

@@ -4,7 +4,7 @@ import { parseEvent } from './parse-event.ts';
 import { parseExpectation } from './parse-expectation.ts';
 import { isOnStage, LineFault, ScenarioError } from './scenario.ts';
 import type { Action, Moment, Scenario, Step } from './scenario.ts';
-import { WordReader } from './words.ts';
+import { WordReader } from './tokens.ts';
 
 /** Enough for every race; each costs the start of a process. */
 const PROCESSES_MAX = 4;

@@ -1,6 +1,6 @@
 /** What a person sees of a scenario: a table of its events, and each difference in full. */
 import type { Got } from './compare.ts';
-import type { Judged, Verdict } from './play.ts';
+import type { Judged, Verdict } from './run.ts';
 import type { Expected } from './scenario.ts';
 
 /** A time with microseconds, and the longer of the two results. */

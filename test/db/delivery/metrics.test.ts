@@ -1,0 +1,64 @@
+/** What the delivery of messages counts. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { Sweeper } from '../../../src/db/sweep.ts';
+import type { Channel } from '../../../src/otp/channel.ts';
+import { DeliveryCounts, deliveryFamilies } from '../../../src/otp/delivery/delivery-metrics.ts';
+import { createPolicies } from '../../../src/otp/policy.ts';
+import { createOtpService } from '../../../src/otp/service.ts';
+import { encodeFamilies } from '../../../src/db/metrics/encode.ts';
+import { createTestDelivery } from '../../harness/delivery.ts';
+import { parseExposition, valueOf } from '../../harness/exposition.ts';
+import { eventually } from '../../harness/waiting.ts';
+import { ACCEPTED, REFUSED, RETRY, scripted, Stage } from './delivery-fixture.ts';
+
+let stage: Stage;
+test.before.each(async () => { stage = await Stage.open(); });
+test.after.each(() => stage.close());
+
+/** A process whose counts can be read by name and labels. */
+function counted(channels: readonly Channel[]) {
+  const counts = new DeliveryCounts(channels);
+  const { database: { pool }, secrets } = stage;
+  const parts = { pool, policies: createPolicies(), secrets };
+  const delivery = createTestDelivery({ ...parts, channels, counts });
+  const service = createOtpService({ ...parts, delivery, sweeper: new Sweeper() });
+  return {
+    process: { service, delivery, notes: [], stop: () => delivery.stop(2000) },
+    value: (name: string, labels: Record<string, string> = {}) =>
+      valueOf(parseExposition(encodeFamilies(deliveryFamilies(counts))), name, labels),
+  };
+}
+
+test('attempts by channel and result, and codes that no channel took', async () => {
+  const { process, value } = counted([
+    scripted('sms', REFUSED), scripted('email', ACCEPTED, REFUSED)]);
+  await stage.issue(process);
+  await stage.issue(process);
+  await eventually('both have ended', () =>
+    value('otpd_deliveries_total', { channel: 'email', result: 'accepted' }) === 1
+      && value('otpd_codes_failed_total', { reason: 'refused' }) === 1);
+  assert.is(value('otpd_deliveries_total', { channel: 'sms', result: 'refused' }), 2);
+  assert.is(value('otpd_deliveries_total', { channel: 'email', result: 'refused' }), 1);
+  assert.is(value('otpd_deliveries_total', { channel: 'email', result: 'retry' }), 0);
+  assert.is(value('otpd_codes_failed_total', { reason: 'expired' }), 0);
+  await process.stop();
+});
+
+test('a channel that is paused, what is held, and what is taken over', async () => {
+  const { process, value } = counted([scripted('sms', RETRY)]);
+  await Promise.all(Array.from({ length: 6 }, () => stage.issue(process)));
+  await eventually('it is paused', () => value('otpd_channel_paused', { channel: 'sms' }) === 1);
+  assert.ok(value('otpd_deliveries_total', { channel: 'sms', result: 'retry' }) >= 5);
+  assert.is(value('otpd_outbox_messages'), 6);
+  await process.stop();
+  const heir = counted([scripted('sms', ACCEPTED)]);
+  heir.process.delivery.start();
+  await eventually('they are taken over', () =>
+    heir.value('otpd_messages_taken_over_total') === 6
+      && heir.value('otpd_deliveries_total', { channel: 'sms', result: 'accepted' }) === 6);
+  assert.is(heir.value('otpd_channel_paused', { channel: 'sms' }), 0);
+  await heir.process.stop();
+});
+
+test.run();

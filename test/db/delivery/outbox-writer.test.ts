@@ -1,0 +1,121 @@
+/** When and by whom messages that were accepted are erased from the outbox. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Hex } from '../../../src/db/hex.ts';
+import { addSeconds } from '../../../src/db/instant.ts';
+import { eraseBundles, putBundles } from '../../../src/db/outbox.ts';
+import type { SessionPool } from '../../../src/db/pool.ts';
+import { elapsedMs, RunningClock } from '../../../src/db/running-clock.ts';
+import { transaction } from '../../../src/db/transaction.ts';
+import { Unavailable } from '../../../src/db/unavailable.ts';
+import { Bundle } from '../../../src/otp/delivery/bundle.ts';
+import { BundleSaver } from '../../../src/otp/delivery/bundle-saver.ts';
+import { Outbox } from '../../../src/otp/delivery/outbox.ts';
+import { Parcel } from '../../../src/otp/delivery/parcel.ts';
+import { drawBundleId, drawOwner } from '../../../src/otp/draw.ts';
+import { drawOtpIds } from '../../../src/otp/otp-id.ts';
+import { createPolicies } from '../../../src/otp/policy.ts';
+import { eventually } from '../../harness/waiting.ts';
+import { ACCEPTED, scripted, Stage, START } from './delivery-fixture.ts';
+
+let stage: Stage;
+test.before.each(async () => { stage = await Stage.open(); });
+test.after.each(() => stage.close());
+
+const LEASED_UNTIL = addSeconds(START, 20);
+
+/** Stores so many messages, each in a bundle of its own. */
+async function stored(count: number, owner: Hex): Promise<Parcel[]> {
+  const { secrets: { current }, database: { pool } } = stage;
+  const lease = { clock: new RunningClock(START, elapsedMs()), leasedUntil: LEASED_UNTIL };
+  const parcels = Array.from({ length: count }, (_, index) => {
+    const bundleId = drawBundleId();
+    const [otpId] = drawOtpIds(current, bundleId, 1);
+    const message = { otpId: otpId!, userId: `u${index}`, purpose: 'login', code: '123456',
+      lifetimeSeconds: 300, expiresAt: addSeconds(START, 300), locale: '' };
+    const outgoing = { message, address: null, planned: 'sms' };
+    return new Parcel(outgoing, new Bundle(bundleId, [outgoing], lease), false);
+  });
+  const sealed = parcels.map(({ bundle }) => bundle.seal(current));
+  await transaction(pool, async (tx) => {
+    tx.writes.push(putBundles(sealed, { owner, leasedUntil: LEASED_UNTIL }));
+  });
+  return parcels;
+}
+
+/** A saver of messages that are stored and were accepted this moment. */
+async function saverOf(count: number) {
+  const owner = drawOwner();
+  const { database: { pool }, secrets } = stage;
+  const erased: Hex[] = [];
+  const saver = new BundleSaver({
+    outbox: new Outbox({ pool, policies: createPolicies(), secrets, owner }),
+    note: () => {},
+    onSaved: (bundles) => erased.push(...bundles.map(({ bundleId }) => bundleId)),
+  });
+  for (const parcel of await stored(count, owner)) saver.settle(parcel);
+  return { saver, erased };
+}
+
+test('a transaction that commits anyway erases what was accepted', async () => {
+  const { saver, erased } = await saverOf(32);
+  const erasure = saver.takeErasure(1);
+  assert.is(erasure?.bundleIds.length, 32);
+  assert.is(saver.takeErasure(1000), null, 'nothing is given away twice');
+  await transaction(stage.database.pool, async (tx) => {
+    tx.writes.push(eraseBundles(erasure!.bundleIds));
+  });
+  assert.is(saver.isBusy, true);
+  erasure!.end(true);
+  assert.equal(erased.sort(), erasure!.bundleIds);
+  assert.equal([saver.isBusy, await stage.unsent()], [false, 0]);
+});
+
+test('when it does not commit they are erased all the same', async () => {
+  const { saver, erased } = await saverOf(2);
+  const erasure = saver.takeErasure(16);
+  erasure!.end(false);
+  assert.equal(erased, []);
+  await eventually('they are erased', () => erased.length === 2);
+  assert.equal([saver.isBusy, await stage.unsent()], [false, 0]);
+});
+
+test('a few are not worth a statement of a small transaction, and wait for their own', async () => {
+  const { saver, erased } = await saverOf(2);
+  assert.is(saver.takeErasure(15), null);
+  await eventually('they are erased', () => erased.length === 2);
+  assert.is(await stage.unsent(), 0);
+});
+
+test('what is accepted while others erase is erased too', async () => {
+  const { saver, erased } = await saverOf(1);
+  const erasure = saver.takeErasure(32);
+  const [late] = await stored(1, drawOwner());
+  saver.settle(late!);
+  await eventually('the late one is erased', () => erased.length === 1);
+  assert.equal(erased, [late!.bundle.bundleId]);
+  erasure!.end(false);
+  await eventually('the other is erased', () => erased.length === 2);
+  assert.is(await stage.unsent(), 0);
+});
+
+test('the commit of codes erases the messages before them', async () => {
+  const channel = scripted('sms', ACCEPTED);
+  const acquire = () => Promise.reject(new Unavailable('the delivery has no connection'));
+  const pool = Object.assign(Object.create(stage.database.pool) as SessionPool, { acquire });
+  const process = stage.process([channel], { pool });
+  const { otpId } = await stage.issue(process);
+  const isPending = async (): Promise<boolean> => {
+    const told = await stage.statusOf(process, otpId);
+    return told.kind === 'known' && told.status === 'pending';
+  };
+  await eventually('it is accepted', () => channel.sent.length === 1);
+  assert.is(await isPending(), true);
+  await eventually('it is erased', async () => {
+    await Promise.all(Array.from({ length: 40 }, () =>
+      stage.issue(process, undefined, undefined, stage.newName('10.1.'))));
+    return !(await isPending());
+  });
+});
+
+test.run();

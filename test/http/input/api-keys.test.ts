@@ -1,0 +1,392 @@
+/** Callers with keys: how the header is read, who is let in, and whom an address is counted for. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import fc from 'fast-check';
+import { newKey, parseApiKeys, SCOPES } from '../../../src/http/api-keys.ts';
+import type { Scope } from '../../../src/http/api-keys.ts';
+import { authorize, bearerKeyOf } from '../../../src/http/authorization.ts';
+import { namedClientAddress } from '../../../src/http/client-address.ts';
+import { ISSUED, LIMITS, OTP_ID, startServer, stopServers } from '../fake-service.ts';
+import { exchange, openClient, post } from '../raw-client.ts';
+import type { RawAnswer } from '../raw-client.ts';
+
+const ISSUE = '{"user_id":"u","purpose":"p"}';
+const VERIFY = '{"user_id":"u","purpose":"p","code":"123456"}';
+const CREATED = '{"otp_id":"o1","ttl":300,"remaining_requests":2}';
+const UNAUTHORIZED = '{"error":"unauthorized"}';
+const FORBIDDEN = '{"error":"forbidden"}';
+
+const ALL = newKey({ name: 'app1', scopes: SCOPES });
+const OTHER = newKey({ name: 'app-2_x', scopes: ['request'] });
+const API_KEYS = `${ALL.entry}, ${OTHER.entry}`;
+const BEARER = `Bearer ${ALL.key}`;
+
+/** As post, with a key that is good for everything. */
+function asCaller(path: string, body: string, headers: Record<string, string | null> = {}): string {
+  return post(path, body, { Authorization: BEARER, ...headers });
+}
+
+function ask(method: string, lines = '', path = `/otp/${OTP_ID}`): string {
+  return `${method} ${path} HTTP/1.1\r\nHost: a\r\n${lines}\r\n`;
+}
+
+function described({ status, body, headers }: RawAnswer): string {
+  return `${status} ${body} ${headers.get('www-authenticate') ?? '-'} ${headers.get('connection')}`;
+}
+
+const NO_KEY = `401 ${UNAUTHORIZED} Bearer`;
+const UNKNOWN_KEY = `401 ${UNAUTHORIZED} Bearer error="invalid_token"`;
+const NO_SCOPE = `403 ${FORBIDDEN} Bearer error="insufficient_scope"`;
+
+test('the key of an Authorization field, in any letter case of the scheme', () => {
+  const token = 'otpd_A-z.0~9+/==';
+  const good = [`Bearer ${token}`, `bearer ${token}`, `BEARER ${token}`, `bEaReR    ${token}`];
+  for (const line of good) assert.is(bearerKeyOf(line), token, line);
+  const bad = ['', 'Bearer', 'Bearer ', token, `Bearer${token}`, `Bearer\t${token}`,
+    ` Bearer ${token}`, `Bearer ${token} `, `Bearer ${token} x`, `Bearer ${token},`,
+    `Bearer ${token}, Bearer ${token}`, `Bearer "${token}"`, `Bearer =`, 'Bearer ==a', 'Bearer a=b',
+    `Basic ${token}`, `Token ${token}`, `Bearerx ${token}`, 'Bearer é', 'Bearer \u212a',
+    'Bearer a\u0000', 'Bearer realm="x"', `Bearer: ${token}`, `Digest a=b, Bearer ${token}`];
+  for (const line of bad) assert.is(bearerKeyOf(line), null, line);
+});
+
+test('a long hostile field is read in linear time', () => {
+  const rows = [`Bearer ${' '.repeat(100_000)}!`, `Bearer ${'a'.repeat(100_000)}!`,
+    `Bearer ${'='.repeat(100_000)}!`, `Bearer ${'a='.repeat(50_000)}`,
+    'Bearer '.repeat(15_000), `Bearer a${'='.repeat(100_000)}!`];
+  for (const line of rows) {
+    const started = process.hrtime.bigint();
+    assert.is(bearerKeyOf(line), null);
+    assert.ok(process.hrtime.bigint() - started < 100_000_000n, line.slice(0, 12));
+  }
+});
+
+test('property: nothing but the very key is let in', () => {
+  const { callers } = parseApiKeys(API_KEYS);
+  const outcomeOf = (line: string): unknown => {
+    const found = authorize(callers, [line], ['read']);
+    return 'name' in found ? found.name : found.code;
+  };
+  assert.is(outcomeOf(BEARER), 'app1');
+  fc.assert(fc.property(fc.string(), (text) => {
+    if (text !== ALL.key) assert.is(outcomeOf(`Bearer ${text}`), 'unauthorized');
+    assert.is(outcomeOf(`${text}${BEARER}`), text === '' ? 'app1' : 'unauthorized');
+  }));
+  for (let at = 0; at < ALL.key.length; at += 1) {
+    const changed = `${ALL.key.slice(0, at)}${ALL.key[at] === 'a' ? 'b' : 'a'}`
+      + ALL.key.slice(at + 1);
+    assert.is(outcomeOf(`Bearer ${changed}`), 'unauthorized');
+    assert.is(outcomeOf(`Bearer ${ALL.key.slice(0, at)}`), 'unauthorized');
+  }
+  for (const { entry } of [ALL, OTHER]) {
+    assert.is(outcomeOf(`Bearer ${entry.split(':')[2]}`), 'unauthorized', 'a digest is no key');
+  }
+});
+
+test('a key is 32 random bytes, and its entry is right', () => {
+  const keys = Array.from({ length: 100 }, () => newKey({ name: 'a', scopes: ['read'] }));
+  for (const { key, entry } of keys) {
+    assert.match(key, /^otpd_[A-Za-z0-9_-]{43}$/);
+    assert.is(Buffer.from(key.slice(5), 'base64url').length, 32);
+    assert.match(entry, /^a:read:[0-9a-f]{64}$/);
+    const { callers, faults } = parseApiKeys(entry.toUpperCase().replace('A:READ', 'a:read'));
+    assert.equal(faults, []);
+    assert.equal(callers.find(key), { name: 'a', scopes: ['read'] });
+  }
+  assert.is(new Set(keys.map(({ key }) => key)).size, keys.length);
+});
+
+test('every fault of API_KEYS is told, and nothing of it is quoted', () => {
+  const digest = ALL.entry.split(':')[2]!;
+  const shape = 'must be name:scopes:sha256';
+  const scopes = 'must have scopes out of request, verify, read, admin, joined by +';
+  const name = 'must have a name of 1 to 32 letters, digits, - or _';
+  const hash = 'must have the SHA-256 of a key, in 64 hex digits';
+  const rows: [string, string[]][] = [
+    ['', [shape]], [ALL.key, [shape]], [digest, [shape]], [`a:read`, [shape]],
+    [`a:read:`, [shape]], [`a:read:${digest}:x`, [shape]],
+    [`:read:${digest}`, [name]], [`a b:read:${digest}`, [name]], [`é:read:${digest}`, [name]],
+    [`${'a'.repeat(33)}:read:${digest}`, [name]],
+    [`a::${digest}`, [scopes]], [`a:write:${digest}`, [scopes]], [`a:read+:${digest}`, [scopes]],
+    [`a:read+read:${digest}`, [scopes]], [`a:Read:${digest}`, [scopes]],
+    [`a:read verify:${digest}`, [scopes]], [`a:constructor:${digest}`, [scopes]],
+    [`a:read:${digest.slice(1)}`, [hash]], [`a:read:${digest}0`, [hash]],
+    [`a:read:${digest.slice(1)}g`, [hash]], [`a:read:${ALL.key}`, [hash]],
+    [`a b:write:${ALL.key}`, [name, scopes, hash]],
+  ];
+  for (const [text, faults] of rows) {
+    const parsed = parseApiKeys(text);
+    assert.equal(parsed.faults, faults.map((fault) => `entry 1 ${fault}`), text);
+    assert.is(parsed.callers.find(ALL.key), null);
+  }
+  const { faults } = parseApiKeys([...rows.map(([text]) => text), API_KEYS,
+    OTHER.entry.replace('app-2_x', 'c'), OTHER.entry.replace(/.{64}$/, digest.replace(/./g, '0')),
+  ].join(','));
+  assert.equal(faults.slice(-2), ['entry 25 has the key of another',
+    'entry 26 has the name of another']);
+  assert.is(faults.length, rows.flatMap(([, own]) => own).length + 2);
+  assert.not.match(faults.join(), /[0-9a-f]{20}|otpd_/);
+});
+
+test('who has no key, or not a known one, is not let in, and nothing is done', async () => {
+  const server = await startServer({ apiKeys: API_KEYS });
+  const lines: [string, string][] = [
+    ['', NO_KEY], ['Authorization: \r\n', NO_KEY], ['Authorization: Bearer\r\n', NO_KEY],
+    [`Authorization: ${ALL.key}\r\n`, NO_KEY], [`Authorization: Basic ${ALL.key}\r\n`, NO_KEY],
+    [`Authorization: ${BEARER}\r\nAuthorization: ${BEARER}\r\n`, NO_KEY],
+    [`Authorization: ${BEARER}\r\nauthorization: Basic x\r\n`, NO_KEY],
+    [`Authorization: ${BEARER}, ${BEARER}\r\n`, NO_KEY], [`X-Authorization: ${BEARER}\r\n`, NO_KEY],
+    [`Proxy-Authorization: ${BEARER}\r\n`, NO_KEY], [`Authorization:${BEARER}x\r\n`, UNKNOWN_KEY],
+    ['Authorization: Bearer x\r\n', UNKNOWN_KEY],
+    [`Authorization: Bearer ${ALL.entry.split(':')[2]}\r\n`, UNKNOWN_KEY],
+    [`Authorization: Bearer ${ALL.key.toLowerCase()}\r\n`, UNKNOWN_KEY],
+  ];
+  for (const [line, expected] of lines) {
+    for (const method of ['GET', 'DELETE']) {
+      const got = await exchange(server.port, ask(method, line));
+      assert.is(described(got), `${expected} keep-alive`, line);
+    }
+    for (const [path, body] of [['/otp/request', ISSUE], ['/otp/verify', VERIFY]] as const) {
+      const bytes = post(path, body).replace('\r\n\r\n', `\r\n${line}\r\n`);
+      assert.is(described(await exchange(server.port, bytes)), `${expected} keep-alive`, line);
+    }
+  }
+  const inQuery = ask('GET', '', `/otp/${OTP_ID}?access_token=${ALL.key}`);
+  assert.is(described(await exchange(server.port, inQuery)), `${NO_KEY} keep-alive`);
+  const asTrailer = post('/otp/request', '', {
+    'Content-Length': null, 'Transfer-Encoding': 'chunked', Trailer: 'Authorization',
+  });
+  const trailer = `${asTrailer}0\r\nAuthorization: ${BEARER}\r\n\r\n`;
+  assert.match(described(await exchange(server.port, trailer)), NO_KEY);
+  assert.equal([server.issues, server.verifies, server.calls, server.faults], [[], [], [], []]);
+});
+
+test('each scope lets in to its own', async () => {
+  const keys = SCOPES.map((scope) => newKey({ name: scope, scopes: [scope] }));
+  const { port } = await startServer({ apiKeys: keys.map(({ entry }) => entry).join(',') });
+  const rows: [string, string, Scope[]][] = [
+    ['request', post('/otp/request', ISSUE), ['request']],
+    ['verify', post('/otp/verify', VERIFY), ['verify']],
+    ['read', ask('GET'), ['read']],
+    ['cancel', ask('DELETE'), ['request', 'admin']],
+  ];
+  for (const [what, bytes, allowed] of rows) {
+    for (const [index, scope] of SCOPES.entries()) {
+      const line = `Authorization: Bearer ${keys[index]!.key}`;
+      const got = await exchange(port, bytes.replace('\r\n', `\r\n${line}\r\n`));
+      if (allowed.includes(scope)) assert.ok(got.status < 300, `${what} by ${scope}`);
+      else assert.is(described(got), `${NO_SCOPE} keep-alive`, `${what} by ${scope}`);
+    }
+  }
+  const head = ask('HEAD', `Authorization: Bearer ${keys[0]!.key}\r\n`);
+  const got = await exchange(port, head, { noBody: true });
+  assert.is(`${got.status} ${got.body}`, '403 ');
+});
+
+test('the order of the checks: what comes first answers', async () => {
+  const { port, issues } = await startServer({ apiKeys: API_KEYS });
+  const none: [string, string][] = [
+    [ask('GET', 'Host: b\r\n'), '400 {"error":"invalid_request"} - close'],
+    [ask('GET', '', '/'), '404 {"error":"not_found"} - keep-alive'],
+    [ask('PUT'), '405 {"error":"method_not_allowed"} - keep-alive'],
+    [ask('OPTIONS', '', '/otp/request'), '405 {"error":"method_not_allowed"} - keep-alive'],
+    [ask('GET', 'Expect: x\r\n'), `${NO_KEY} keep-alive`],
+    [ask('GET', 'X-Client-IP: x\r\n'), `${NO_KEY} keep-alive`],
+    [post('/otp/request', ISSUE, { 'Content-Type': 'text/plain' }), `${NO_KEY} keep-alive`],
+    [post('/otp/request', '{'), `${NO_KEY} keep-alive`],
+  ];
+  for (const [bytes, expected] of none) {
+    assert.is(described(await exchange(port, bytes)), expected, bytes);
+  }
+  const known: [string, string][] = [
+    [asCaller('/otp/request', ISSUE, { Expect: 'x' }), '417 {"error":"expectation_failed"}'],
+    [asCaller('/otp/request', ISSUE, { 'Content-Type': 'a/b', 'X-Client-IP': 'x' }),
+      '415 {"error":"unsupported_media_type"}'],
+    [asCaller('/otp/request', ' '.repeat(4097), { 'X-Client-IP': 'x' }),
+      '413 {"error":"payload_too_large"}'],
+    [asCaller('/otp/request', '{', { 'X-Client-IP': 'x', 'Idempotency-Key': '' }),
+      '400 {"error":"invalid_request","field":"X-Client-IP",'
+      + '"message":"must be one IPv4 or IPv6 address"}'],
+    [asCaller('/otp/request', '{', { 'Idempotency-Key': '' }),
+      '400 {"error":"invalid_request","field":"body","message":"must be a JSON object"}'],
+  ];
+  for (const [bytes, expected] of known) {
+    const { status, body } = await exchange(port, bytes);
+    assert.is(`${status} ${body}`, expected, bytes);
+  }
+  assert.equal(issues, []);
+});
+
+test('the body of who is not let in is bounded, and never read as a request', async () => {
+  const { port, calls, issues } = await startServer({ apiKeys: API_KEYS });
+  const bait = ask('DELETE', `Authorization: ${BEARER}\r\n`);
+  const known = ask('GET', `Authorization: ${BEARER}\r\n`);
+  const small = await openClient(port);
+  small.send(post('/otp/request', bait) + known);
+  assert.is(described(await small.answer()), `${NO_KEY} keep-alive`);
+  assert.is((await small.answer()).status, 200);
+  small.destroy();
+  const chunked = { 'Content-Length': null, 'Transfer-Encoding': 'chunked' };
+  const length = bait.length.toString(16);
+  const rows = [
+    post('/otp/request', '', { 'Content-Length': '99999999' }),
+    post('/otp/request', '', { 'Content-Length': '4097' }),
+    post('/otp/request', '', chunked),
+    `${post('/otp/request', '', chunked)}${length}\r\n`,
+    post('/otp/request', '', { 'Content-Length': '9', Expect: '100-continue' }),
+  ];
+  for (const bytes of rows) {
+    const client = await openClient(port);
+    client.send(bytes);
+    // Answered before any of the body has come.
+    assert.is(described(await client.answer()), `${NO_KEY} close`, bytes);
+    client.send(bait.repeat(3));
+    await client.ended();
+    client.destroy();
+  }
+  assert.equal([calls, issues], [[`status ${OTP_ID}`], []]);
+});
+
+test('the client address is the one that a caller names, or none', async () => {
+  const { port, issues, verifies } = await startServer({
+    apiKeys: API_KEYS, trustedProxies: '127.0.0.0/8',
+  });
+  const rows: [string | null, string | null][] = [
+    [null, null], ['1.2.3.4', '1.2.3.4'], ['::ffff:1.2.3.4', '1.2.3.4'],
+    ['::FFFF:102:304', '1.2.3.4'], ['2001:DB8::9', '2001:db8::/64'],
+    ['  2001:db8:0:1:2:3:4:5  ', '2001:db8:0:1::/64'], ['0000:0000:0000:0000:0000:ffff:1.2.3.4',
+      '1.2.3.4'], ['::', '::/64'],
+  ];
+  for (const [named, counted] of rows) {
+    const headers = { 'X-Forwarded-For': '9.9.9.9', 'X-Client-IP': named };
+    assert.is((await exchange(port, asCaller('/otp/request', ISSUE, headers))).status, 201);
+    assert.equal([issues.at(-1)?.address, issues.at(-1)?.caller], [counted, 'app1'], `${named}`);
+  }
+  const other = { Authorization: `bearer ${OTHER.key}`, 'X-Client-IP': '1.1.1.1' };
+  await exchange(port, post('/otp/request', ISSUE, other));
+  assert.is(issues.at(-1)?.caller, 'app-2_x');
+  await exchange(port, asCaller('/otp/verify', VERIFY, { 'X-Client-IP': '1.1.1.1' }));
+  assert.equal(verifies.at(-1), {
+    userId: 'u', purpose: 'p', code: '123456', address: '1.1.1.1', key: 'k1', caller: 'app1',
+  });
+  await exchange(port, asCaller('/otp/verify', VERIFY, {}));
+  assert.is(verifies.at(-1)?.address, null);
+});
+
+test('an address that is none is refused on every route', async () => {
+  const server = await startServer({ apiKeys: API_KEYS });
+  const bad = ['', 'x', '1.2.3', '1.2.3.4.5', '01.2.3.4', '1.2.3.4, 1.2.3.4', '1.2.3.4,',
+    '1.2.3.4:80', '[::1]', '::1%eth0', 'fe80::1%25eth0', '1.2.3.4/32', '2001:db8::/64',
+    '1::2::3', 'localhost', '"1.2.3.4"', '0x7f.1', '2130706433', '1.2.3.4\t5',
+    ':0'.repeat(5000), '1'.repeat(9000)];
+  for (const value of bad) {
+    assert.is(typeof namedClientAddress([value]), 'object', value);
+    const lines = `X-Client-IP: ${value}\r\n`;
+    await isRefused(lines, 'must be one IPv4 or IPv6 address');
+  }
+  await isRefused('X-Client-IP: 1.1.1.1\r\nX-Client-IP: 1.1.1.1\r\n', 'must be sent once');
+  assert.equal([server.issues, server.verifies, server.calls], [[], [], []]);
+
+  async function isRefused(lines: string, message: string): Promise<void> {
+    const key = `Authorization: ${BEARER}\r\n`;
+    const all = [ask('GET', key + lines), ask('DELETE', key + lines),
+      ...[['/otp/request', ISSUE], ['/otp/verify', VERIFY]].map(([path, body]) =>
+        asCaller(path!, body!).replace('\r\n\r\n', `\r\n${lines}\r\n`))];
+    for (const bytes of all) {
+      const { status, body, headers } = await exchange(server.port, bytes);
+      assert.is(status, 400, bytes);
+      assert.equal(JSON.parse(body), { error: 'invalid_request', field: 'X-Client-IP', message });
+      assert.is(headers.get('connection'), 'keep-alive');
+    }
+  }
+});
+
+test('without an address the answers name the limit of the user alone', async () => {
+  const limits = { user: LIMITS.user, address: null };
+  const { port } = await startServer({
+    apiKeys: API_KEYS,
+    issue: async ({ address }) => (address === null ? { ...ISSUED, limits } : ISSUED),
+  });
+  const both = '"user";q=3;w=900, "ip";q=8;w=900';
+  const user = '"user";q=3;w=900';
+  const rows: [string, Record<string, string | null>, number][] = [
+    [ISSUE, {}, 201], ['{', {}, 400], [ISSUE, { 'Idempotency-Key': null }, 400],
+    [ISSUE, { 'Content-Type': 'a/b' }, 415], [' '.repeat(5000), {}, 413],
+    [ISSUE, { Authorization: null }, 401], [ISSUE, { Authorization: 'Bearer x' }, 401],
+  ];
+  for (const [body, changes, status] of rows) {
+    for (const named of [null, '1.1.1.1']) {
+      const headers = { 'X-Client-IP': named, ...changes };
+      const got = await exchange(port, asCaller('/otp/request', body, headers));
+      assert.is(got.status, status);
+      assert.is(got.headers.get('ratelimit-policy'), named === null ? user : both, body);
+    }
+  }
+  const without = await exchange(port, asCaller('/otp/request', ISSUE));
+  assert.is(without.body, CREATED);
+  assert.is(without.headers.get('ratelimit'), '"user";r=2;t=900');
+  const withOne = await exchange(port, asCaller('/otp/request', ISSUE, { 'X-Client-IP': '::1' }));
+  assert.is(withOne.headers.get('ratelimit'), '"user";r=2;t=900, "ip";r=7;t=900');
+});
+
+test('without API_KEYS neither header changes a byte of any answer', async () => {
+  const server = await startServer({ trustedProxies: '127.0.0.0/8' });
+  const forwarded = { 'X-Request-Id': 'r-1', 'X-Forwarded-For': '7.7.7.7' };
+  const rows = [
+    post('/otp/request', ISSUE, forwarded), post('/otp/verify', VERIFY, forwarded),
+    post('/otp/request', '{', forwarded), post('/otp/verify', '{}', forwarded),
+    post('/otp/request', ISSUE, { ...forwarded, 'Content-Type': null }),
+    post('/otp/request', ' '.repeat(5000), forwarded),
+    post('/otp/none', ISSUE, forwarded), ask('GET', 'X-Request-Id: r-1\r\n'),
+    ask('DELETE', 'X-Request-Id: r-1\r\n'), ask('PUT', 'X-Request-Id: r-1\r\n'),
+    ask('GET', 'X-Request-Id: r-1\r\nExpect: x\r\n'),
+  ];
+  const extra = ['Authorization: \r\n', 'Authorization: Bearer x\r\n',
+    `Authorization: ${BEARER}\r\n`,
+    `Authorization: ${BEARER}\r\nAuthorization: ${BEARER}\r\n`, 'X-Client-IP: \r\n',
+    'X-Client-IP: 8.8.8.8\r\n', 'X-Client-IP: x\r\nX-Client-IP: ::1\r\n',
+    'Authorization: Basic x\r\nX-Client-IP: 8.8.8.8, 9.9.9.9\r\n'];
+  const whole = ({ head, body }: RawAnswer): string =>
+    `${head.replace(/\r\nDate: [^\r]*/, '')}\n${body}`;
+  for (const bytes of rows) {
+    const before = whole(await exchange(server.port, bytes));
+    for (const lines of extra) {
+      const got = await exchange(server.port, bytes.replace('\r\n', `\r\n${lines}`));
+      assert.is(whole(got), before, lines);
+    }
+  }
+  assert.is(server.issues.length, 1 + extra.length);
+  for (const { address, caller } of server.issues) {
+    assert.equal([address, caller], ['7.7.7.7', null]);
+  }
+  for (const { caller } of server.verifies) assert.is(caller, null);
+});
+
+test('neither a key nor its digest is in any answer or fault', async () => {
+  const fail = (): Promise<never> => Promise.reject(new Error('broken'));
+  const { port, faults } = await startServer({
+    apiKeys: API_KEYS, issue: fail, verify: fail, status: fail, cancel: fail,
+  });
+  const lines = `Authorization: ${BEARER}\r\n`;
+  const unknown = newKey({ name: 'x', scopes: SCOPES });
+  const all = [ask('GET', lines), ask('DELETE', lines), ask('PUT', lines),
+    asCaller('/otp/request', ISSUE), asCaller('/otp/verify', VERIFY),
+    asCaller('/otp/verify', ALL.key),
+    asCaller('/otp/request', ISSUE, { 'X-Client-IP': ALL.key }),
+    asCaller('/otp/request', ISSUE, { Authorization: `Bearer ${unknown.key}` }),
+    asCaller('/otp/request', ISSUE, { Authorization: unknown.key })];
+  let seen = '';
+  for (const bytes of all) {
+    const { head, body } = await exchange(port, bytes);
+    seen += head + body;
+  }
+  for (const { requestId, route, error } of faults) seen += requestId + route + String(error);
+  assert.is(faults.length, 4);
+  for (const { key, entry } of [ALL, OTHER, unknown]) {
+    assert.not.ok(seen.includes(key));
+    assert.not.ok(seen.includes(entry.split(':')[2]!));
+  }
+});
+
+test.after(stopServers);
+test.run();

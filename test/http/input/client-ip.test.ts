@@ -1,0 +1,152 @@
+/** Whom a request is counted against: forms of addresses, proxies, forged headers. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import fc from 'fast-check';
+import { countedAs, parseAddress } from '../../../src/http/address.ts';
+import { clientAddress } from '../../../src/http/client-address.ts';
+import { parseTrustedProxies } from '../../../src/http/trusted-proxies.ts';
+import { startServer, stopServers } from '../fake-service.ts';
+import { exchange, post } from '../raw-client.ts';
+
+const BODY = '{"user_id":"u","purpose":"p"}';
+
+function counted(text: string): string | null {
+  const address = parseAddress(text);
+  return address === null ? null : countedAs(address);
+}
+
+test('one text per counted client', () => {
+  const rows: [string, string | null][] = [
+    ['1.2.3.4', '1.2.3.4'], ['::ffff:1.2.3.4', '1.2.3.4'], ['::FFFF:102:304', '1.2.3.4'],
+    ['0:0:0:0:0:ffff:1.2.3.4', '1.2.3.4'], ['::ffff:1.2.3.4%eth0', '1.2.3.4'],
+    ['::1', '::/64'], ['::', '::/64'], ['::1.2.3.4', '::/64'],
+    ['2001:DB8:0:0:1::9', '2001:db8::/64'], ['2001:db8::1', '2001:db8::/64'],
+    ['2001:0db8:0000:0001:ffff:ffff:ffff:ffff', '2001:db8:0:1::/64'],
+    ['fe80::1%eth0', 'fe80::/64'], ['64:ff9b::1.2.3.4', '64:ff9b::/64'],
+    ['0:0:0:1::', '0:0:0:1::/64'], ['1::2:3:4:5', '1::/64'], ['::5:6:7:8:9:a', '0:0:5:6::/64'],
+    ['::ffff:0:1.2.3.4', '::/64'],
+    ['', null], ['1.2.3', null], ['01.2.3.4', null], ['1.2.3.256', null], ['unknown', null],
+    ['_hidden', null], ['1.2.3.4:80', null], ['[::1]', null], ['2001:db8::1::2', null],
+    ['12345::', null], [' 1.2.3.4', null], ['localhost', null],
+  ];
+  for (const [text, expected] of rows) assert.is(counted(text), expected, text);
+});
+
+test('property: every way to write an IPv6 address is counted as one /64', () => {
+  const part = fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 0xffff }));
+  const groups = fc.array(part, { minLength: 8, maxLength: 8 });
+  fc.assert(fc.property(groups, fc.boolean(), (numbers, upper) => {
+    const full = numbers.map((n) => n.toString(16).padStart(4, '0')).join(':');
+    // The URL parser is an independent maker of the RFC 5952 form.
+    const short = new URL(`http://[${full}]/`).hostname.slice(1, -1);
+    const mapped = numbers.slice(0, 5).every((n) => n === 0) && numbers[5] === 0xffff;
+    fc.pre(!mapped);
+    const zeroed = [...numbers.slice(0, 4), 0, 0, 0, 0].map((n) => n.toString(16)).join(':');
+    const expected = `${new URL(`http://[${zeroed}]/`).hostname.slice(1, -1)}/64`;
+    for (const text of [full, short]) {
+      assert.is(counted(upper ? text.toUpperCase() : text), expected);
+    }
+  }), { numRuns: 2000 });
+});
+
+test('property: an IPv4 address and its mapped forms are one', () => {
+  fc.assert(fc.property(fc.ipV4(), (text) => {
+    const [a, b, c, d] = text.split('.').map(Number) as [number, number, number, number];
+    const hex = `::ffff:${(a * 256 + b).toString(16)}:${(c * 256 + d).toString(16)}`;
+    assert.is(counted(`::ffff:${text}`), text);
+    assert.is(counted(hex), text);
+  }));
+});
+
+test('the right-most untrusted entry is the client', () => {
+  const { proxies, faults } = parseTrustedProxies('10.0.0.0/8, 192.0.2.1 2001:db8:ffff::/48');
+  assert.equal(faults, []);
+  const rows: [string | undefined, string, string | null][] = [
+    ['1.1.1.1', '', '1.1.1.1'],
+    ['1.1.1.1', '9.9.9.9', '1.1.1.1'],
+    ['10.0.0.1', '', '10.0.0.1'],
+    ['10.0.0.1', '1.1.1.1', '1.1.1.1'],
+    ['::ffff:10.0.0.1', '1.1.1.1', '1.1.1.1'],
+    ['10.0.0.1', '9.9.9.9, 1.1.1.1', '1.1.1.1'],
+    ['10.0.0.1', '9.9.9.9, 1.1.1.1,10.2.2.2 ,\t192.0.2.1', '1.1.1.1'],
+    ['10.0.0.1', '9.9.9.9,192.0.2.2', '192.0.2.2'],
+    ['10.0.0.1', '10.0.0.3, 10.0.0.2', '10.0.0.3'],
+    ['2001:db8:ffff::5', '2001:DB8:0:7::1', '2001:db8:0:7::/64'],
+    ['10.0.0.1', '[2001:db8::1]:443', '2001:db8::/64'],
+    ['10.0.0.1', '[2001:db8::1]', '2001:db8::/64'],
+    ['10.0.0.1', '1.1.1.1:443', '1.1.1.1'],
+    ['10.0.0.1', '::ffff:1.1.1.1', '1.1.1.1'],
+    ['10.0.0.1', '1.1.1.1, unknown', '10.0.0.1'],
+    ['10.0.0.1', '1.1.1.1, unknown, 10.0.0.2', '10.0.0.2'],
+    ['10.0.0.1', '1.1.1.1,', '10.0.0.1'],
+    ['10.0.0.1', ',', '10.0.0.1'],
+    ['10.0.0.1', '"[2001:db8::1]:80"', '10.0.0.1'],
+    ['10.0.0.1', '_hidden', '10.0.0.1'],
+    ['10.0.0.1', '1.1.1.1:443:2', '10.0.0.1'],
+    ['10.0.0.1', '[1.1.1.1', '10.0.0.1'],
+    ['10.0.0.1', `1.1.1.1${', 10.0.0.9'.repeat(19)}`, '1.1.1.1'],
+    ['10.0.0.1', `1.1.1.1${', 10.0.0.9'.repeat(20)}`, '10.0.0.9'],
+    [undefined, '1.1.1.1', null],
+    ['', '1.1.1.1', null],
+  ];
+  for (const [peer, header, expected] of rows) {
+    assert.is(clientAddress(peer, header, proxies), expected, `${peer} ${header}`);
+  }
+});
+
+test('without trusted proxies the header is nothing', () => {
+  const { proxies } = parseTrustedProxies('');
+  assert.is(clientAddress('10.0.0.1', '1.1.1.1', proxies), '10.0.0.1');
+});
+
+test('property: what a client writes to the left never changes whom it is counted as', () => {
+  const { proxies } = parseTrustedProxies('10.0.0.0/8');
+  fc.assert(fc.property(fc.string(), (forged) => {
+    const header = `${forged.replaceAll('\n', '')}, 1.1.1.1, 10.0.0.2`;
+    assert.is(clientAddress('10.0.0.1', header, proxies), '1.1.1.1');
+    const junk = clientAddress('10.0.0.1', forged, proxies);
+    assert.is(junk === null, false);
+  }));
+});
+
+test('every fault of the list is told, and a list that trusts everybody is one', () => {
+  const bad = ['0.0.0.0/0', '::/0', '::ffff:0.0.0.0/96', '10.0.0.0/33', '::/129', 'example.org',
+    '10.0.0.0/', '10.0.0.0/8/8', '10.0.0.0/-1', '10.0.0.0/1e1', '010.0.0.1', 'fe80::1%eth0', '/8'];
+  for (const entry of bad) {
+    const { faults } = parseTrustedProxies(`10.0.0.1, ${entry}`);
+    assert.is(faults.length, 1, entry);
+    assert.ok(faults[0]?.includes(entry), entry);
+  }
+  assert.is(parseTrustedProxies(bad.join(',')).faults.length, bad.length);
+  assert.equal(parseTrustedProxies(' 10.0.0.1 ,, ::1\t').faults, []);
+  const { proxies } = parseTrustedProxies('::ffff:10.0.0.0/104');
+  assert.ok(proxies.has('10.9.9.9'));
+  assert.not(proxies.has('11.0.0.0'));
+});
+
+test('a verdict stays the same, however many others are asked for in between', () => {
+  const { proxies } = parseTrustedProxies('10.0.0.0/8, 2001:db8::/32');
+  for (let round = 0; round < 2; round += 1) {
+    for (let at = 0; at < 3000; at += 1) {
+      const rest = `${at >> 8}.${at & 255}`;
+      assert.ok(proxies.has(`10.9.${rest}`));
+      assert.not(proxies.has(`11.9.${rest}`));
+      assert.ok(proxies.has('2001:db8:0:0:0:0:0:1'));
+      assert.not(proxies.has('2001:db9:0:0:0:0:0:1'));
+    }
+  }
+});
+
+test('through the server: forged headers count for nothing, a proxy is believed', async () => {
+  const two = 'X-Forwarded-For: 9.9.9.9\r\nX-Forwarded-For: 1.1.1.1, 127.0.0.1';
+  const forged = { 'X-Real-IP': '8.8.8.8', Forwarded: `for=7.7.7.7\r\n${two}` };
+  const plain = await startServer();
+  await exchange(plain.port, post('/otp/request', BODY, forged));
+  assert.is(plain.issues[0]?.address, '127.0.0.1');
+  const behind = await startServer({ trustedProxies: '127.0.0.0/8' });
+  await exchange(behind.port, post('/otp/request', BODY, forged));
+  assert.is(behind.issues[0]?.address, '1.1.1.1');
+});
+
+test.after(stopServers);
+test.run();

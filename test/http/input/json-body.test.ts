@@ -1,0 +1,465 @@
+/** What a request carries: its type, its size, its JSON, its fields and its key. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy.ts';
+import { startServer, stopServers } from '../fake-service.ts';
+import { exchange, openClient, post } from '../raw-client.ts';
+import type { RawClient } from '../raw-client.ts';
+
+const BODY = '{"user_id":"u","purpose":"p"}';
+const FLOOD_BYTES = 200 * 1024 * 1024;
+const WAITING = { Expect: '100-continue' };
+
+/** A valid body of exactly so many bytes. */
+function bodyOf(bytes: number): string {
+  return BODY + ' '.repeat(bytes - BODY.length);
+}
+
+function chunked(body: string, size: number): string {
+  let text = '';
+  for (let at = 0; at < body.length; at += size) {
+    const chunk = body.slice(at, at + size);
+    text += `${chunk.length.toString(16)}\r\n${chunk}\r\n`;
+  }
+  return post('/otp/request', '', { 'Content-Length': null, 'Transfer-Encoding': 'chunked' })
+    + `${text}0\r\n\r\n`;
+}
+
+test('the type must be JSON in UTF-8, not coded: else 415 that says what is taken', async () => {
+  const { port } = await startServer();
+  const type = 'Content-Type';
+  const types: [string | null, number][] = [
+    ['application/json', 201], ['Application/JSON', 201], ['application/json;charset=utf-8', 201],
+    ['application/json; charset=UTF-8', 201], ['application/json ; Charset="utf-8"', 201],
+    [null, 415], ['', 415], ['text/plain', 415], ['application/json;charset=utf-16', 415],
+    ['application/jsonx', 415], ['application/problem+json', 415], ['application/json, a/b', 415],
+    ['application/json;a=b', 415], ['application/json;charset=utf-8;charset=utf-8', 415],
+    ['application/json\r\nContent-Type: application/json', 415], ['application', 415],
+    [`application/json;${' '.repeat(9000)}x`, 415],
+  ];
+  for (const [value, status] of types) {
+    const got = await exchange(port, post('/otp/request', BODY, { [type]: value }));
+    assert.is(got.status, status, String(value));
+    if (status === 415) assert.is(got.headers.get('accept'), 'application/json');
+  }
+  const coding = 'Content-Encoding';
+  const codings: [string, number][] = [['identity', 201], ['Identity', 201], ['gzip', 415],
+    ['br, identity', 415], ['identity\r\nContent-Encoding: gzip', 415], ['x', 415]];
+  for (const [value, status] of codings) {
+    const got = await exchange(port, post('/otp/request', BODY, { [coding]: value }));
+    assert.is(got.status, status, value);
+    if (status === 415) assert.is(got.headers.get('accept-encoding'), 'identity');
+  }
+});
+
+test('after a 415 with a small body the connection goes on', async () => {
+  const { port } = await startServer();
+  const client = await openClient(port);
+  client.send(post('/otp/request', bodyOf(4096), { 'Content-Type': 'text/plain' }));
+  assert.is((await client.answer()).status, 415);
+  client.send(post('/otp/request', BODY));
+  assert.is((await client.answer()).status, 201);
+  client.destroy();
+});
+
+test('a body of 4096 bytes is read, one of 4097 is not, in both framings', async () => {
+  const { port, issues } = await startServer();
+  const rows: [string, string, number][] = [
+    ['length 4096', post('/otp/request', bodyOf(4096)), 201],
+    ['length 4097', post('/otp/request', bodyOf(4097)), 413],
+    ['chunked 4096', chunked(bodyOf(4096), 1000), 201],
+    ['chunked 4097', chunked(bodyOf(4097), 1000), 413],
+    ['chunked 4097, bytewise', chunked(bodyOf(4097), 1), 413],
+    ['nothing', post('/otp/request', ''), 400],
+    ['no length', post('/otp/request', '', { 'Content-Length': null }), 400],
+  ];
+  for (const [name, bytes, status] of rows) {
+    const client = await openClient(port);
+    client.send(bytes);
+    const got = await client.answer();
+    assert.is(got.status, status, name);
+    if (status === 413) {
+      assert.is(got.body, '{"error":"payload_too_large"}');
+      assert.is(got.headers.get('connection'), 'close');
+      assert.is(await client.ended(), '', name);
+    }
+    client.destroy();
+  }
+  assert.is(issues.length, 2);
+});
+
+test('a body is the same, whether it comes with its head, after it, or in pieces', async () => {
+  const { port, issues } = await startServer();
+  const client = await openClient(port);
+  const bytes = post('/otp/request', BODY);
+  const body = bytes.length - BODY.length;
+  const cuts = [[], [body], [body - 1], [body + 7], [body, body + 7], [bytes.length - 1]];
+  for (const cut of cuts) {
+    let from = 0;
+    for (const to of [...cut, bytes.length]) {
+      client.send(bytes.slice(from, to));
+      // An answer on another connection: by then the server has read the piece.
+      await exchange(port, post('/otp/none', ''));
+      from = to;
+    }
+    assert.is((await client.answer()).status, 201, String(cut));
+  }
+  assert.is(issues.length, cuts.length);
+  assert.ok(issues.every(({ userId, purpose }) => userId === 'u' && purpose === 'p'));
+  client.destroy();
+});
+
+/** Sends blocks for as long as the connection takes them; tells how many bytes it took. */
+function flood(client: RawClient, chunkedBody: boolean): () => number {
+  const block = Buffer.alloc(64 * 1024, 0x20);
+  const unit = chunkedBody
+    ? Buffer.concat([Buffer.from('10000\r\n'), block, Buffer.from('\r\n')]) : block;
+  let sent = 0;
+  const pump = (): void => {
+    do sent += unit.length;
+    while (client.socket.write(unit) && sent < FLOOD_BYTES);
+  };
+  client.socket.on('drain', pump);
+  pump();
+  return () => sent;
+}
+
+test('a client that sends 200 MiB gets its 413, is not read on, and is gone soon', async () => {
+  const { port } = await startServer();
+  const one = async (name: string, value: string): Promise<void> => {
+    const client = await openClient(port);
+    client.send(post('/otp/request', '', { 'Content-Length': null, [name]: value }));
+    const sent = flood(client, value === 'chunked');
+    assert.is((await client.answer()).status, 413, name);
+    await client.gone();
+    // What the two kernels buffer, and no more: a small part of the whole.
+    assert.ok(sent() < FLOOD_BYTES / 8, `${name}: ${sent()} bytes`);
+  };
+  await Promise.all([one('Content-Length', String(FLOOD_BYTES)),
+    one('Transfer-Encoding', 'chunked')]);
+});
+
+test('a client that sends 50 KiB too much reads its answer and is not reset', async () => {
+  const { port } = await startServer();
+  const body = ' '.repeat(50 * 1024);
+  for (const bytes of [post('/otp/request', body), post('/otp/none', body), chunked(body, 9999)]) {
+    const client = await openClient(port);
+    client.send(bytes.slice(0, 10_000));
+    const got = await client.answer();
+    assert.is(got.headers.get('connection'), 'close');
+    assert.is(await client.ended(), '');
+    // The server has closed its side, yet takes what is still on its way.
+    for (let at = 10_000; at < bytes.length; at += 10_000) {
+      const part = bytes.slice(at, at + 10_000);
+      await new Promise((resolve) => { client.socket.write(part, resolve); });
+      assert.is((await exchange(port, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).status, 404);
+    }
+    client.socket.end();
+    assert.is(await client.gone(), '');
+  }
+});
+
+test('any early answer closes when the body that it leaves unread is without bound', async () => {
+  const { port } = await startServer();
+  const framings = [{ 'Content-Length': '4097' },
+    { 'Content-Length': null, 'Transfer-Encoding': 'chunked' }];
+  for (const framing of framings) {
+    const rows: [string, number][] = [
+      [post('/none', '', framing), 404],
+      [post('/otp/request', '', framing).replace('POST', 'PUT'), 405],
+      [post('/otp/request', '', { ...framing, 'Content-Type': 'a/b' }), 415],
+    ];
+    for (const [bytes, status] of rows) {
+      const got = await exchange(port, bytes);
+      assert.is(`${got.status} ${got.headers.get('connection')}`, `${status} close`);
+    }
+  }
+  const read = await exchange(port, chunked(BODY, 7));
+  assert.is(`${read.status} ${read.headers.get('connection')}`, '201 keep-alive');
+});
+
+test('100-continue: the body is asked for only when the head is good', async () => {
+  const { port, issues } = await startServer();
+  const early: [string, Record<string, string>, number][] = [
+    ['/otp/request', { 'Content-Length': '4097' }, 413],
+    ['/otp/request', { 'Content-Type': 'text/plain' }, 415],
+    ['/otp/nothing', {}, 404],
+    ['/otp/request', { Host: 'a b' }, 400],
+  ];
+  for (const [path, headers, status] of early) {
+    const client = await openClient(port);
+    const all = { 'Content-Length': String(BODY.length), ...WAITING, ...headers };
+    client.send(post(path, '', all));
+    const got = await client.answer();
+    assert.is(`${got.status} ${got.headers.get('connection')}`, `${status} close`);
+    assert.is(await client.ended(), '');
+    client.destroy();
+  }
+  const client = await openClient(port);
+  client.send(post('/otp/request', '', { 'Content-Length': String(BODY.length), ...WAITING }));
+  assert.is((await client.answer()).head, 'HTTP/1.1 100 Continue');
+  assert.is(issues.length, 0);
+  client.send(BODY);
+  assert.is((await client.answer()).status, 201);
+  client.send(post('/otp/request', BODY));
+  assert.is((await client.answer()).status, 201);
+  client.destroy();
+});
+
+test('other expectations: 417 and closed; HTTP/1.0 has none', async () => {
+  const { port } = await startServer();
+  for (const expect of ['200-ok', '100-continue, x', 'x-100-continue', '100-continue=1']) {
+    const client = await openClient(port);
+    client.send(post('/otp/request', BODY, { Expect: expect }));
+    const got = await client.answer();
+    assert.is(`${got.status} ${got.body}`, '417 {"error":"expectation_failed"}', expect);
+    assert.is(got.headers.get('connection'), 'close');
+    client.destroy();
+  }
+  const old = post('/otp/request', BODY, { Expect: 'x' }).replace('HTTP/1.1', 'HTTP/1.0');
+  assert.is((await exchange(port, old)).status, 201);
+});
+
+test('header sections are bounded in bytes and in lines: 431', async () => {
+  const { port } = await startServer();
+  const padded = (bytes: number): string =>
+    post('/otp/request', BODY, { 'X-A': 'a'.repeat(bytes) });
+  assert.is((await exchange(port, padded(15_000))).status, 201);
+  const target = post(`/otp/request?${'a'.repeat(8000)}`, BODY);
+  assert.is((await exchange(port, target)).status, 201);
+  const many = (count: number): string =>
+    `GET / HTTP/1.1\r\n${'a:\r\n'.repeat(count - 1)}Host: a\r\n\r\n`;
+  assert.is((await exchange(port, many(100))).status, 404);
+  const long = post(`/${'a'.repeat(17_000)}`, BODY);
+  for (const bytes of [padded(16 * 1024), long, many(101), many(4000)]) {
+    const client = await openClient(port);
+    client.send(bytes);
+    const got = await client.answer();
+    assert.is(`${got.status} ${got.body}`, '431 {"error":"headers_too_large"}');
+    assert.is(got.headers.get('connection'), 'close');
+    await client.ended();
+    client.destroy();
+  }
+});
+
+/** The answer to a body: status, and for a 400 the field. */
+async function verdict(port: number, path: string, body: string | Buffer): Promise<string> {
+  const head = post(path, '', { 'Content-Length': String(Buffer.byteLength(body)) });
+  const got = await exchange(port, Buffer.concat([Buffer.from(head), Buffer.from(body)]));
+  const { field = '', message = '' } = JSON.parse(got.body) as Record<string, string>;
+  if (got.status === 400) assert.equal(Object.keys(JSON.parse(got.body)),
+    ['error', 'field', 'message']);
+  assert.not.match(message, /123456|secret/);
+  return `${got.status} ${field}`.trim();
+}
+
+test('bodies that are not the object that is wanted', async () => {
+  const { port } = await startServer();
+  const rows: [string | Buffer, string][] = [
+    ['', 'body'], ['null', 'body'], ['[]', 'body'], ['"x"', 'body'], ['1', 'body'],
+    ['{', 'body'], ["{'user_id':'u'}", 'body'], [`${BODY}x`, 'body'], [`${BODY}${BODY}`, 'body'],
+    [`\u{feff}${BODY}`, 'body'], ['[{"user_id":"u","purpose":"p"}]', 'body'],
+    ['['.repeat(4096), 'body'], ['{"user_id":"u","purpose":"p",}', 'body'],
+    [Buffer.from('{"user_id":"\xff","purpose":"p"}', 'latin1'), 'body'],
+    [Buffer.from('{"user_id":"\xc0\xaf","purpose":"p"}', 'latin1'), 'body'],
+    [Buffer.from('{"user_id":"\xed\xa0\x80","purpose":"p"}', 'latin1'), 'body'],
+    [Buffer.from(BODY, 'utf16le'), 'body'],
+    ['{"user_id":"u","purpose":"p","admin":true}', 'admin'],
+    ['{"user_id":"u","purpose":"p","__proto__":{}}', '__proto__'],
+    ['{"user_id":"u","purpose":"p","constructor":"x"}', 'constructor'],
+    ['{"user_id":"u","purpose":"p","code":"123456"}', 'code'],
+    ['{"user_id":"u","purpose":"p","123456":"x"}', 'body'],
+    ['{"user_id":"u","purpose":"p","<b>":"x"}', 'body'],
+    [`{"user_id":"u","purpose":"p","${'a'.repeat(33)}":"x"}`, 'body'],
+    ['{"user_id":"u","user_id":"v","purpose":"p"}', 'user_id'],
+    ['{"user_id":"u","purpose":"p","purpose":"p"}', 'purpose'],
+    ['{"user_id":"u","\\u0075ser_id":"v","purpose":"p"}', 'user_id'],
+    ['{"user_id":{"user_id":"x"},"user_id":"v","purpose":"p"}', 'user_id'],
+    ['{"user_id":1,"user_id":"v","purpose":"p"}', 'user_id'],
+    ['{"user_id":{"purpose":"x"},"purpose":"p","user_id":"v"}', 'user_id'],
+  ];
+  for (const [body, field] of rows) {
+    assert.is(await verdict(port, '/otp/request', body), `400 ${field}`, String(body));
+  }
+});
+
+test('user_id and purpose: strings of bounded length, counted in code points', async () => {
+  const { port, issues } = await startServer();
+  const bad = ['1', 'true', 'null', '["u"]', '{"a":"b"}', '""', '"\\u0000"', '"a\\nb"', '"\\u007f"',
+    '"\\u0085"', '"\\ud800"', '"\\udc00\\ud800"', '["u","v"]'];
+  for (const value of bad) {
+    const first = `{"user_id":${value},"purpose":""}`;
+    assert.is(await verdict(port, '/otp/request', first), '400 user_id', value);
+    const second = `{"user_id":"u","purpose":${value}}`;
+    assert.is(await verdict(port, '/otp/request', second), '400 purpose', value);
+  }
+  assert.is(await verdict(port, '/otp/request', '{}'), '400 user_id');
+  assert.is(await verdict(port, '/otp/request', '{"user_id":"u"}'), '400 purpose');
+  const of = (id: string, purpose: string): string =>
+    JSON.stringify({ user_id: id, purpose });
+  for (const letter of ['a', 'é', '€', '😀']) {
+    const longest = of(letter.repeat(255), letter.repeat(100));
+    assert.is(await verdict(port, '/otp/request', longest), '201', letter);
+    assert.is(issues.at(-1)?.userId, letter.repeat(255));
+    assert.is(await verdict(port, '/otp/request', of(letter.repeat(256), 'p')), '400 user_id');
+    assert.is(await verdict(port, '/otp/request', of('u', letter.repeat(101))), '400 purpose');
+  }
+  for (const id of ['U1', 'u1 ', ' u1', 'ú1', '\u200b', "' or 1=1", '\ufeffu', '\ufffd']) {
+    assert.is(await verdict(port, '/otp/request', of(id, 'p')), '201', id);
+    assert.is(issues.at(-1)?.userId, id);
+  }
+});
+
+test('a purpose that is not allowed is refused by both endpoints', async () => {
+  const policies = createPolicies(DEFAULT_POLICY, new Map(), new Set(['login', 'pay']));
+  const { port, issues, verifies } = await startServer({ policies });
+  const rows: [string, string][] = [
+    ['login', 'ok'], ['pay', 'ok'], ['Login', '400 purpose'], ['login ', '400 purpose'],
+    ['x', '400 purpose'],
+  ];
+  for (const [purpose, expected] of rows) {
+    const body = { user_id: 'u', purpose };
+    const request = await verdict(port, '/otp/request', JSON.stringify(body));
+    assert.is(request, expected === 'ok' ? '201' : expected, purpose);
+    const verify = await verdict(port, '/otp/verify', JSON.stringify({ ...body, code: '012345' }));
+    assert.is(verify, expected === 'ok' ? '200' : expected, purpose);
+  }
+  assert.is(issues.length, 2);
+  assert.is(verifies.length, 2);
+  const got = await exchange(port, post('/otp/request', '{"user_id":"u","purpose":"x"}'));
+  assert.equal(JSON.parse(got.body), {
+    error: 'invalid_request', field: 'purpose',
+    message: 'must be one of the purposes that are allowed',
+  });
+});
+
+test('code: 6 to 10 digits; whether they are enough the service decides', async () => {
+  const eight = { ...DEFAULT_POLICY, codeDigits: 8 };
+  const policies = createPolicies(DEFAULT_POLICY, new Map([['wide', eight]]));
+  const { port, verifies } = await startServer({ policies });
+  const rows: [string, string, string][] = [
+    ['p', '"012345"', '200'], ['p', '"12345"', '400 code'], ['p', '"12345678901"', '400 code'],
+    ['p', '"12345a"', '400 code'], ['p', '" 23456"', '400 code'], ['p', '"12345\\n"', '400 code'],
+    ['p', '"１２３４５６"', '400 code'], ['p', '123456', '400 code'], ['p', '"-12345"', '400 code'],
+    ['p', '["123456"]', '400 code'], ['p', 'null', '400 code'], ['p', '""', '400 code'],
+    ['wide', '"12345678"', '200'], ['wide', '"1234567890"', '200'],
+  ];
+  for (const [purpose, code, expected] of rows) {
+    const body = `{"user_id":"u","purpose":"${purpose}","code":${code}}`;
+    assert.is(await verdict(port, '/otp/verify', body), expected, code);
+  }
+  assert.is(await verdict(port, '/otp/verify', '{"user_id":"u","purpose":"p"}'), '400 code');
+  assert.is(verifies.length, 3);
+  const { port: strict } = await startServer({
+    policies, verify: async () => ({ kind: 'malformed', digits: 6 }),
+  });
+  const got = await exchange(strict,
+    post('/otp/verify', '{"user_id":"u","purpose":"wide","code":"12345678"}'));
+  assert.is(got.status, 400);
+  assert.equal(JSON.parse(got.body), {
+    error: 'invalid_request', field: 'code', message: 'must be a string of 6 digits',
+  });
+});
+
+test('Idempotency-Key: required to issue, optional to verify, valid on both', async () => {
+  const { port, issues, verifies } = await startServer();
+  const name = 'Idempotency-Key';
+  const verify = '{"user_id":"u","purpose":"p","code":"123456"}';
+  const field = (body: string): unknown => (JSON.parse(body) as { field: unknown }).field;
+  const twice = 'a\r\nIdempotency-Key: a';
+  for (const value of ['', twice, 'é', '"a', '""', 'a'.repeat(256), 'a\tb', '"a" b', '"a\\n"']) {
+    for (const [path, body] of [['/otp/request', BODY], ['/otp/verify', verify]] as const) {
+      const got = await exchange(port, post(path, body, { [name]: value }));
+      assert.is(`${got.status} ${field(got.body)}`, `400 ${name}`, value);
+      assert.is(got.headers.has('ratelimit-policy'), path === '/otp/request');
+    }
+  }
+  const missing = await exchange(port, post('/otp/request', BODY, { [name]: null }));
+  assert.is(`${missing.status} ${field(missing.body)}`, `400 ${name}`);
+  const trailer = `${post('/otp/request', '', {
+    [name]: null, 'Content-Length': null, 'Transfer-Encoding': 'chunked',
+  })}1d\r\n${BODY}\r\n0\r\nIdempotency-Key: k\r\n\r\n`;
+  assert.is((await exchange(port, trailer)).status, 400);
+  assert.is(issues.length + verifies.length, 0);
+  for (const value of ['a-1', '"a-1"', '"a-1";x=1; y="z"']) {
+    await exchange(port, post('/otp/request', BODY, { [name]: value }));
+    assert.is(issues.at(-1)?.key, 'a-1', value);
+  }
+});
+
+test('Accept-Language: as it is, lines joined, and bounded without half a member', async () => {
+  const { port, issues } = await startServer();
+  const name = 'Accept-Language';
+  const tags = (count: number): string => new Array(count).fill('de-DE;q=0.5').join(',');
+  const rows: [string | null, string][] = [
+    [null, ''], ['', ''], ['de', 'de'], ['fr-CH, fr;q=0.9, *;q=0.5', 'fr-CH, fr;q=0.9, *;q=0.5'],
+    ['de\r\nAccept-Language: en;q=0.1', 'de,en;q=0.1'], ['<any> \u00fc', '<any> \u00fc'],
+    [tags(16), tags(16)], [`${tags(16)},x`, tags(16)], [`${tags(16)},`, `${tags(16)},`],
+    [tags(17), tags(16)], [tags(1000), tags(16)], ['x'.repeat(192), 'x'.repeat(192)],
+    [`${'x'.repeat(192)},y`, 'x'.repeat(192)], [`${'x'.repeat(193)},y`, ''],
+    [`en,${'x'.repeat(8000)}`, 'en'],
+  ];
+  for (const [value, expected] of rows) {
+    const bytes = Buffer.from(post('/otp/request', BODY, { [name]: value }), 'latin1');
+    assert.is((await exchange(port, bytes)).status, 201, String(value));
+    assert.is(issues.at(-1)?.acceptLanguage, expected, String(value));
+  }
+});
+
+test('a user whom no channel can reach: 400 that says what would be, last of all checks',
+  async () => {
+    const asked: string[] = [];
+    const unreachable = (userId: string): string | null => {
+      asked.push(userId);
+      return userId === 'u' ? 'a phone number such as +14155550123' : null;
+    };
+    const { port, issues, verifies } = await startServer({ unreachable });
+    const got = await exchange(port, post('/otp/request', BODY));
+    assert.is(`${got.status} ${got.body}`, '400 {"error":"invalid_request","field":"user_id",'
+      + '"message":"must be a phone number such as +14155550123"}');
+    assert.ok(got.headers.has('ratelimit-policy'));
+    assert.equal(asked, ['u']);
+    const faulty = ['{"user_id":"","purpose":"p"}', '{"user_id":"u","purpose":""}'];
+    assert.is(await verdict(port, '/otp/request', faulty[0] as string), '400 user_id');
+    assert.is(await verdict(port, '/otp/request', faulty[1] as string), '400 purpose');
+    const none = await exchange(port, post('/otp/request', BODY, { 'Idempotency-Key': null }));
+    assert.is(none.status, 400);
+    assert.equal(asked, ['u']);
+    assert.is(issues.length, 0);
+    assert.is(await verdict(port, '/otp/request', '{"user_id":"+1","purpose":"p"}'), '201');
+    assert.is(issues.length, 1);
+    const verify = '{"user_id":"u","purpose":"p","code":"123456"}';
+    assert.is(await verdict(port, '/otp/verify', verify), '200');
+    assert.is(verifies.length, 1);
+    assert.equal(asked, ['u', '+1']);
+  });
+
+test('of several faults the first in the order of the checks is told', async () => {
+  const { port } = await startServer();
+  const key = { 'Idempotency-Key': null };
+  const long = { 'Content-Length': '5000' };
+  const type = { 'Content-Type': 'text/plain' };
+  const expect = { Expect: 'x' };
+  const host = { Host: 'a b' };
+  const get = (bytes: string): string => bytes.replace('POST', 'GET');
+  const rows: [string, string][] = [
+    [get(post('/no', '{', { ...key, ...long, ...type, ...expect, ...host })), '400'],
+    [get(post('/no', '{', { ...key, ...long, ...type, ...expect })), '404'],
+    [get(post('/otp/request', '{', { ...key, ...long, ...type, ...expect })), '405'],
+    [post('/otp/request', '{', { ...key, ...long, ...type, ...expect }), '417'],
+    [post('/otp/request', '{', { ...key, ...long, ...type }), '415'],
+    [post('/otp/request', '{', { ...key, ...long }), '413'],
+    [post('/otp/request', '{', key), '400 body'],
+    [post('/otp/request', '{"user_id":1,"purpose":1}', key), '400 Idempotency-Key'],
+    [post('/otp/request', '{"user_id":1,"purpose":1}'), '400 user_id'],
+    [post('/otp/verify', '{"user_id":"u","purpose":1,"code":1}'), '400 purpose'],
+  ];
+  for (const [bytes, expected] of rows) {
+    const got = await exchange(port, bytes);
+    const { field = '' } = JSON.parse(got.body) as { field?: string };
+    assert.is(`${got.status} ${field}`.trim(), expected, bytes);
+  }
+});
+
+test.after(stopServers);
+test.run();

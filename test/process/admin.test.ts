@@ -1,0 +1,271 @@
+/** Health and metrics on the second listener: real processes, a private MySQL that misbehaves. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { findRunningServer } from '../../src/db/local/find-running-server.ts';
+import { openSession } from '../../src/db/session.ts';
+import { closeClient, post, send } from '../harness/client.ts';
+import { settingsFor } from '../harness/database.ts';
+import { parseExposition, valueOf } from '../harness/exposition.ts';
+import type { Metric } from '../harness/exposition.ts';
+import { startOtpd } from '../harness/otpd.ts';
+import type { Otpd } from '../harness/otpd.ts';
+import { ROOT } from '../harness/program.ts';
+import { eventually, timed } from '../harness/waiting.ts';
+import { openClient } from '../http/raw-client.ts';
+
+const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
+const folder = mkdtempSync(join(tmpdir(), 'otpd-admin-'));
+const PROBE_MAX_MS = 1000;
+
+let otpd: Otpd;
+let first: ReadonlyMap<string, Metric>;
+
+test.before(async () => {
+  otpd = await startOtpd({ DATA_FOLDER: folder });
+  first = await scrape();
+});
+test.after(async () => {
+  closeClient();
+  otpd.stop();
+  await otpd.ended;
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function ask(path: string, options: RequestInit = {}): Promise<Response> {
+  return fetch(`http://127.0.0.1:${otpd.adminPort}${path}`, options);
+}
+
+async function scrape(): Promise<Map<string, Metric>> {
+  return parseExposition(await (await ask('/metrics')).text());
+}
+
+/** Status and body of /readyz, which must come in time. */
+async function readiness(): Promise<[number, unknown]> {
+  const { ms, result } = await timed(() => ask('/readyz'));
+  assert.ok(ms < PROBE_MAX_MS, `${ms} ms`);
+  return [result.status, await result.json()];
+}
+
+const READY = [200, { status: 'ready' }];
+const unready = (...failed: string[]) => [503, { error: 'not_ready', failed }];
+
+async function becomes(expected: unknown): Promise<void> {
+  const wanted = JSON.stringify(expected);
+  await eventually(wanted, async () => JSON.stringify(await readiness()) === wanted, 30_000);
+}
+
+async function asRoot(...statements: string[]): Promise<void> {
+  const socketPath = await findRunningServer(folder);
+  const session = await openSession({ ...settingsFor('otpd'), socketPath });
+  for (const sql of [...statements, 'COMMIT']) await session.run('test', sql, []);
+  session.destroy();
+}
+
+function mysqldId(): number {
+  return Number(readFileSync(join(folder, 'mysqld.pid'), 'utf8'));
+}
+
+test('health by GET and HEAD, never stored, and nothing told of versions and hosts', async () => {
+  for (const [path, status] of [['/livez', 'alive'], ['/readyz', 'ready']]) {
+    const body = JSON.stringify({ status });
+    const reply = await ask(`${path}?verbose`);
+    assert.is(reply.status, 200);
+    assert.is(await reply.text(), body);
+    assert.is(reply.headers.get('content-type'), 'application/json');
+    assert.is(reply.headers.get('cache-control'), 'no-store');
+    assert.is(reply.headers.get('server'), null);
+    const head = await ask(path!, { method: 'HEAD' });
+    assert.is(head.status, 200);
+    assert.is(head.headers.get('content-length'), String(body.length));
+    assert.is(await head.text(), '');
+  }
+});
+
+test('anything else is 404 or 405, in the form of all errors', async () => {
+  for (const path of ['/', '/livez/', '/LIVEZ', '/otp/request', '/otp/verify', '/metrics/x',
+    `/otp/${'0'.repeat(32)}`]) {
+    const reply = await ask(path);
+    assert.is(reply.status, 404, path);
+    assert.equal(await reply.json(), { error: 'not_found' });
+  }
+  for (const path of ['/livez', '/readyz', '/metrics']) {
+    for (const method of ['POST', 'PUT', 'DELETE', 'OPTIONS']) {
+      const reply = await ask(path, { method });
+      assert.is(reply.status, 405, method);
+      assert.is(reply.headers.get('allow'), 'GET, HEAD');
+      assert.equal(await reply.json(), { error: 'method_not_allowed' });
+    }
+  }
+  const client = await openClient(otpd.adminPort);
+  client.send('CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n');
+  const refused = await client.answer();
+  assert.is(refused.status, 405);
+  assert.match(refused.head, /\r\nAllow: GET, HEAD/);
+  client.destroy();
+});
+
+test('the public listener knows nothing of it', async () => {
+  for (const path of ['/livez', '/readyz', '/metrics']) {
+    const reply = await send({ port: otpd.port, path, method: 'GET' });
+    assert.is(reply.status, 404);
+    assert.equal(reply.body, { error: 'not_found' });
+  }
+});
+
+test('metrics: every name from the start, and the same names in the README', async () => {
+  const reply = await ask('/metrics');
+  assert.is(reply.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8');
+  assert.is(reply.headers.get('cache-control'), 'no-store');
+  const described = [...README.matchAll(/^\| `(otpd_\w+)(?:\{([\w, ]+)\})?` \| (\w+) \|/gm)]
+    .map(([, name, labels = '', type]) => `${name} ${labels.split(', ').sort()} ${type}`);
+  const told = [...first.values()].map(({ name, type, lines }) => {
+    const labels = Object.keys(lines[0]!.labels).filter((label) => label !== 'le');
+    return `${name} ${labels.sort()} ${type}`;
+  });
+  assert.equal(told.sort(), described.sort());
+  assert.is((await ask('/metrics', { method: 'HEAD' })).status, 200);
+});
+
+test('read-only, by either setting: not ready, and ready again', async () => {
+  assert.equal(await readiness(), READY);
+  for (const name of ['read_only', 'super_read_only']) {
+    await asRoot(`SET GLOBAL ${name} = 1`);
+    await becomes(unready('read_only'));
+    await asRoot('SET GLOBAL super_read_only = 0', 'SET GLOBAL read_only = 0');
+    await becomes(READY);
+  }
+});
+
+test('a migration that is not finished: not ready; one that is not known: ready', async () => {
+  await asRoot('UPDATE schema_migrations SET finished_at = NULL WHERE version = 8');
+  await becomes(unready('schema'));
+  // Another machine may have migrated it already, in an upgrade.
+  await asRoot('UPDATE schema_migrations SET finished_at = NOW(6) WHERE version = 8',
+    "INSERT INTO schema_migrations VALUES (99, 'later', NOW(6), NOW(6))");
+  await becomes(READY);
+  await asRoot('DELETE FROM schema_migrations WHERE version = 99');
+  await becomes(READY);
+});
+
+test('a MySQL that hangs, and one that dies: alive, not ready, and told in time', async () => {
+  process.kill(mysqldId(), 'SIGSTOP');
+  await becomes(unready('database'));
+  const probes = await Promise.all(Array.from({ length: 20 }, readiness));
+  assert.equal(probes, probes.map(() => unready('database')));
+  assert.is((await ask('/livez')).status, 200);
+  assert.is((await ask('/metrics')).status, 200);
+  process.kill(mysqldId(), 'SIGCONT');
+  await becomes(READY);
+  process.kill(mysqldId(), 'SIGKILL');
+  await becomes(unready('database'));
+  assert.is((await ask('/livez')).status, 200);
+  await becomes(READY);
+});
+
+let keys = 0;
+
+async function request(user: string, key = `k${keys += 1}`): Promise<number> {
+  const body = { user_id: user, purpose: 'login' };
+  return (await post({ port: otpd.port, path: '/otp/request', key, body })).status;
+}
+
+async function verify(user: string, code: string): Promise<number> {
+  const body = { user_id: user, purpose: 'login', code };
+  return (await post({ port: otpd.port, path: '/otp/verify', body })).status;
+}
+
+async function statusesOf(count: number, work: () => Promise<number>): Promise<number[]> {
+  const statuses: number[] = [];
+  for (let at = 0; at < count; at += 1) statuses.push(await work());
+  return statuses;
+}
+
+function another(code: string): string {
+  return String((Number(code) + 1) % 1_000_000).padStart(6, '0');
+}
+
+test('what happened is what is counted', async () => {
+  const before = await scrape();
+  assert.equal(await statusesOf(2, () => request('U1', 'same')), [201, 201]);
+  await eventually('a code', () => otpd.codes().length === 1);
+  const [code] = otpd.codes();
+  assert.is(await verify('U1', another(code!)), 401);
+  assert.is(await verify('U1', code!), 200);
+  assert.equal(await statusesOf(5, () => request('U2')), [201, 201, 201, 429, 429]);
+  await eventually('codes', () => otpd.codes().length === 4);
+  const wrong = another(otpd.codes().at(-1)!);
+  assert.equal(await statusesOf(4, () => verify('U2', wrong)), [401, 401, 429, 429]);
+  assert.equal(await statusesOf(4, () => request(`U${keys}`)), [201, 201, 201, 201]);
+  assert.is(await request('U9'), 429);
+  await send({ port: otpd.port, path: `/otp/${'0'.repeat(32)}`, method: 'GET' });
+  await eventually('all are sent', () => otpd.codes().length === 8);
+  let after = before;
+  await eventually('all are counted', async () => {
+    after = await scrape();
+    return valueOf(after, 'otpd_outbox_messages') === 0;
+  });
+  const grown = (name: string, labels: Record<string, string> = {}): number =>
+    valueOf(after, name, labels) - valueOf(before, name, labels);
+  const requests = (route: string, status: string): number =>
+    grown('otpd_http_requests_total', { route, code: status });
+  assert.is(requests('/otp/request', 'issued'), 9);
+  assert.is(requests('/otp/request', 'rate_limit_exceeded'), 3);
+  assert.is(requests('/otp/verify', 'verified'), 1);
+  assert.is(requests('/otp/verify', 'invalid_code'), 3);
+  assert.is(requests('/otp/verify', 'too_many_attempts'), 2);
+  assert.is(requests('/otp/{otp_id}', 'otp_not_found'), 1);
+  assert.is(grown('otpd_codes_issued_total'), 8);
+  assert.is(grown('otpd_codes_redeemed_total'), 1);
+  assert.is(grown('otpd_codes_wrong_total'), 4);
+  assert.is(grown('otpd_locks_total'), 1);
+  assert.is(grown('otpd_requests_limited_total', { limit: 'user' }), 2);
+  assert.is(grown('otpd_requests_limited_total', { limit: 'address' }), 1);
+  assert.is(grown('otpd_deliveries_total', { channel: 'console', result: 'accepted' }), 8);
+  assert.is(grown('otpd_deliveries_total', { channel: 'console', result: 'retry' }), 0);
+  // The second that a limit refuses is screened, and so is nobody before.
+  assert.is(grown('otpd_batch_size_count', { queue: 'screen' }), 1);
+  assert.is(grown('otpd_batch_size_sum', { queue: 'issue' }), 11);
+  assert.is(grown('otpd_batch_size_sum', { queue: 'verify' }), 6);
+  assert.is(grown('otpd_batch_size_count', { queue: 'status' }), 1);
+  assert.is(valueOf(after, 'otpd_queue_depth', { queue: 'issue' }), 0);
+});
+
+test('no new series appear; every request has its time; nothing is negative', async () => {
+  await post({ port: otpd.port, path: `/${'x'.repeat(50)}`, body: '{' });
+  const after = await scrape();
+  const seriesOf = (metrics: ReadonlyMap<string, Metric>): string[] => [...metrics.values()]
+    .flatMap(({ lines }) => lines.map(({ name, labels }) => name + JSON.stringify(labels)));
+  assert.equal(seriesOf(after), seriesOf(first));
+  for (const route of ['/otp/request', '/otp/verify', '/otp/{otp_id}', 'other']) {
+    const answers = after.get('otpd_http_requests_total')!.lines
+      .filter(({ labels }) => labels.route === route).reduce((sum, { value }) => sum + value, 0);
+    assert.is(valueOf(after, 'otpd_http_request_duration_seconds_count', { route }), answers);
+  }
+  const values = [...after.values()].flatMap(({ lines }) => lines.map(({ value }) => value));
+  assert.ok(values.every((value) => value >= 0));
+  assert.ok(valueOf(after, 'otpd_resident_memory_bytes', { worker: '0' }) > 10_000_000);
+  assert.ok(valueOf(after, 'otpd_event_loop_delay_p99_seconds', { worker: '0' }) < 5);
+  assert.ok(valueOf(after, 'otpd_pool_sessions', { state: 'idle' }) >= 1);
+  assert.is(valueOf(after, 'otpd_pool_size'), 16);
+});
+
+test('SIGTERM: not ready at once, alive until the last request is answered', async () => {
+  const body = '{"user_id":"U1","purpose":"login","code":"000000"}';
+  const client = await openClient(otpd.port);
+  client.send(`POST /otp/verify HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n`
+    + `Content-Length: ${body.length}\r\nExpect: 100-continue\r\n\r\n`);
+  assert.is((await client.answer({ noBody: true })).status, 100);
+  otpd.stop();
+  await eventually('it stops', async () => (await readiness())[0] === 503, PROBE_MAX_MS);
+  assert.equal(await readiness(), unready('stopping'));
+  assert.is((await ask('/livez')).status, 200);
+  client.send(body);
+  assert.is((await client.answer()).status, 410);
+  client.destroy();
+  assert.is(await otpd.ended, 0);
+});
+
+test.run();

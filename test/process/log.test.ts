@@ -1,0 +1,447 @@
+/** The log of real processes: one line for each request, safe, private, and never in the way. */
+import { execFileSync, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  closeSync, constants, mkdtempSync, openSync, readFileSync, readlinkSync, rmSync,
+} from 'node:fs';
+import { Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { newCallers } from '../harness/callers.ts';
+import { closeClient, post, send } from '../harness/client.ts';
+import { variablesFor } from '../harness/command.ts';
+import type { Variables } from '../harness/command.ts';
+import { createTestDatabase } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
+import { parseExposition, valueOf } from '../harness/exposition.ts';
+import { childrenOf } from '../harness/otpd.ts';
+import { codesIn, withoutMessages } from '../harness/printed.ts';
+import { COMPILED, ROOT, SHELL } from '../harness/program.ts';
+import { noteCode, noteVisible } from '../harness/leak-recorder.ts';
+import { eventually, timed } from '../harness/waiting.ts';
+import { exchange, openClient } from '../http/raw-client.ts';
+
+const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
+
+/** The longest write to a pipe that is never mixed with others. */
+const PIPE_BUF = 4096;
+
+type Line = Record<string, unknown>;
+
+/** A running otpd; its standard error is a socket, or what the test opens. */
+class Logged {
+  readonly child: ChildProcess;
+  said = '';
+  logged = '';
+
+  constructor(environment: object, more: { stderr?: number; nodeOptions?: string[] } = {}) {
+    const parameters = [...more.nodeOptions ?? [], ...COMPILED, 'serve'];
+    this.child = spawn(process.execPath, parameters, {
+      cwd: ROOT,
+      stdio: ['ignore', 'pipe', more.stderr ?? 'pipe'],
+      env: { ...SHELL, PORT: '0', ...environment } as NodeJS.ProcessEnv,
+    });
+    this.child.stdout!.on('data', (chunk: Buffer) => { this.said += chunk.toString(); });
+    this.child.stderr?.on('data', (chunk: Buffer) => { this.logged += chunk.toString(); });
+    all.add(this);
+  }
+
+  async port(words = 'otpd answers'): Promise<number> {
+    const pattern = new RegExp(`${words} on http://127\\.0\\.0\\.1:(\\d+)`);
+    await eventually('it answers', () => {
+      if (this.child.exitCode !== null) throw new Error(this.said + this.logged);
+      return pattern.test(this.said);
+    }, 30_000);
+    return Number(pattern.exec(this.said)![1]);
+  }
+
+  codes(): string[] {
+    return codesIn(this.said);
+  }
+
+  /** Every line, which must be one of JSON. */
+  lines(): Line[] {
+    return this.logged.split('\n').slice(0, -1).map((line) => JSON.parse(line) as Line);
+  }
+
+  /** The lines of requests, once there are so many. */
+  async requests(count: number): Promise<Line[]> {
+    const find = () => this.lines().filter(({ request_id: id }) => id !== undefined);
+    await eventually(`${count} lines`, () => find().length >= count);
+    assert.is(find().length, count);
+    return find();
+  }
+
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    const ended = once(this.child, 'close');
+    this.child.kill(signal);
+    const [code] = await ended as [number | null];
+    all.delete(this);
+    for (const one of this.codes()) noteCode(one);
+    noteVisible(withoutMessages(this.said) + this.logged);
+    return code;
+  }
+}
+
+const all = new Set<Logged>();
+
+let database: TestDatabase;
+let variables: Variables;
+
+test.before(async () => {
+  database = await createTestDatabase();
+  database.close();
+  variables = variablesFor(database.settings.database!);
+});
+test.after(() => {
+  closeClient();
+  for (const { child } of all) {
+    child.kill('SIGKILL');
+    child.stderr?.destroy();
+  }
+});
+
+const ASK = { path: '/otp/request', body: { user_id: 'U1', purpose: 'login' } };
+const TRACE = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+
+function another(code: string): string {
+  return String((Number(code) + 1) % 1_000_000).padStart(6, '0');
+}
+
+/** Sends a request of each kind, one after the other; [outcome, event] of each is expected. */
+async function everyKind(otpd: Logged, port: number): Promise<[string, string][]> {
+  const issued = await post({ port, ...ASK, key: 'canary-key', headers: { Traceparent: TRACE } });
+  const path = `/otp/${String(issued.body.otp_id)}`;
+  await post({ port, ...ASK, key: 'canary-key' });
+  const other = { ...ASK.body, purpose: 'b' };
+  await post({ port, path: '/otp/request', key: 'canary-key', body: other });
+  await eventually('the code', () => otpd.codes().length === 1);
+  const [code] = otpd.codes();
+  const verify = (typed: string) =>
+    post({ port, path: '/otp/verify', body: { ...ASK.body, code: typed } });
+  await verify(another(code!));
+  await verify('canary');
+  await send({ port, path, method: 'GET' });
+  await verify(code!);
+  await verify(code!);
+  await send({ port, path, method: 'DELETE' });
+  await post({ port, ...ASK, key: 'b' });
+  await eventually('a second code', () => otpd.codes().length === 2);
+  const wrong = another(otpd.codes()[1]!);
+  for (let tries = 0; tries < 4; tries += 1) await verify(wrong);
+  await post({ port, ...ASK, key: 'c' });
+  await post({ port, path: '/otp/verify', body: { user_id: 'U9', purpose: 'x', code: '000000' } });
+  return [
+    ['issued', 'authn_token_created'], ['issued', 'authn_token_created'],
+    ['idempotency_key_reused', 'input_validation_fail'],
+    ['invalid_code', 'authn_login_fail'], ['invalid_request', 'input_validation_fail'],
+    ['known', 'sensitive_read'], ['verified', 'authn_login_success'],
+    ['code_used', 'authn_token_reuse'], ['code_used', 'input_validation_fail'],
+    ['issued', 'authn_token_created'], ['invalid_code', 'authn_login_fail'],
+    ['invalid_code', 'authn_login_fail'], ['too_many_attempts', 'authn_login_lock'],
+    ['too_many_attempts', 'authn_login_fail_max'], ['too_many_attempts', 'authn_login_fail_max'],
+    ['otp_not_found', 'authn_login_fail'],
+  ];
+}
+
+/** What no handler is asked for. */
+async function everyRefusal(port: number): Promise<[string, string][]> {
+  await send({ port, path: '/canary-path?canary-query', method: 'GET' });
+  await send({ port, path: '/otp/request', method: 'GET' });
+  await post({ port, path: '/otp/verify', body: 'x'.repeat(5000) });
+  await post({ port, path: '/otp/verify', body: 'x', headers: { 'Content-Type': 'text/canary' } });
+  await post({ port, path: '/otp/verify', body: '{"canary-member":1}' });
+  await exchange(port, 'CANARY \x1b[31m\r\n{"forged":1}\r\n\r\n');
+  await exchange(port, `GET / HTTP/1.1\r\nHost: a\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`);
+  await exchange(port, 'CONNECT canary:1 HTTP/1.1\r\nHost: a\r\n\r\n');
+  return ['not_found', 'method_not_allowed', 'payload_too_large', 'unsupported_media_type',
+    'invalid_request', 'invalid_request', 'headers_too_large', 'method_not_allowed']
+    .map((outcome) => [outcome, 'input_validation_fail']);
+}
+
+test('a line for each request, with its event; no canary, code, user or address', async () => {
+  const otpd = new Logged(variables);
+  const port = await otpd.port();
+  const expected = [...await everyKind(otpd, port), ...await everyRefusal(port)];
+  const lines = await otpd.requests(expected.length);
+  assert.equal(lines.map(({ outcome, event }) => [outcome, event]), expected);
+  const client = await openClient(port);
+  client.send('POST /otp/request HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n'
+    + 'Content-Length: 9\r\nExpect: 100-continue\r\n\r\n');
+  await client.answer({ noBody: true });
+  client.socket.resetAndDestroy();
+  const gone = (await otpd.requests(expected.length + 1)).at(-1)!;
+  assert.equal([gone.event, gone.outcome, gone.route, gone.status],
+    ['client_gone', 'client_gone', '/otp/request', undefined]);
+  assert.is(await otpd.stop(), 0);
+
+  const [first, second, reused] = lines as [Line, Line, Line];
+  assert.equal(Object.keys(first), ['time', 'level', 'event', 'request_id', 'route', 'method',
+    'status', 'outcome', 'duration_ms', 'user', 'purpose', 'otp_id', 'client', 'peer',
+    'traceparent']);
+  assert.match(String(first.time), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+  assert.ok(Math.abs(Date.parse(String(first.time)) - Date.now()) < 60_000);
+  assert.equal([first.level, first.route, first.method, first.status, first.purpose,
+    first.traceparent], ['info', '/otp/request', 'POST', 201, 'login', TRACE]);
+  assert.ok(Number(first.duration_ms) > 0 && Number(first.duration_ms) < 10_000);
+  for (const name of ['user', 'client', 'peer']) {
+    assert.match(String(first[name]), /^[0-9a-f]{16}$/);
+  }
+  assert.equal([second.replayed, second.otp_id, second.traceparent],
+    [true, first.otp_id, undefined]);
+  assert.equal([reused.user, reused.level], [first.user, 'warn']);
+  assert.equal([lines[4]!.field, lines[5]!.route, lines[5]!.otp_id],
+    ['code', '/otp/{otp_id}', first.otp_id]);
+  const routes = lines.slice(-8).map(({ route }) => route);
+  assert.equal(routes, ['other', '/otp/request', '/otp/verify', '/otp/verify', '/otp/verify',
+    'other', 'other', 'other']);
+  assert.ok(lines.every(({ client, peer }) => client === first.client && peer === first.peer));
+
+  const events = otpd.lines().map(({ event }) => event);
+  assert.equal([events[0], events.at(-1)], ['sys_startup', 'sys_shutdown']);
+  const secret = variables.OTP_SECRETS!.split(':')[1]!;
+  for (const hidden of [/canary/i, /forged/, /U1|U9/, /127\.0\.0\.1/, secret, ...otpd.codes()]) {
+    assert.not.match(otpd.logged, hidden);
+  }
+});
+
+test('callers: the name of who has a key, a failed login of who has none, and no key', async () => {
+  const { apiKeys, headersOf } = newCallers(['app1']);
+  const readers = newCallers(['reader'], ['read']);
+  const otpd = new Logged({ ...variables, API_KEYS: `${apiKeys},${readers.apiKeys}` });
+  const port = await otpd.port();
+  const headers = { ...headersOf('app1'), 'X-Client-IP': '203.0.113.9' };
+  await post({ port, ...ASK, key: 'd', headers });
+  await post({ port, ...ASK, key: 'd', headers: { Authorization: 'Bearer canary' } });
+  await post({ port, ...ASK, key: 'd', headers: readers.headersOf('reader') });
+  const lines = await otpd.requests(3);
+  assert.equal(lines.map(({ outcome, event, caller }) => [outcome, event, caller]), [
+    ['too_many_attempts', 'authn_login_fail_max', 'app1'],
+    ['unauthorized', 'authn_login_fail', undefined],
+    ['forbidden', 'authz_fail', undefined],
+  ]);
+  assert.is.not(lines[0]!.client, lines[0]!.peer);
+  assert.is(lines[1]!.client, undefined);
+  await otpd.stop();
+  assert.not.match(otpd.logged, /canary|Bearer|otpd_|203\.0/);
+});
+
+const NASTY = 'a"b\\c ","event":"forged" \u2028\u2029\u202e é😀';
+
+test('text of clients, as it is: no forged line, no colour, only printable ASCII', async () => {
+  for (const format of ['json', 'text']) {
+    const environment = { ...variables, LOG_RAW_IDS: '1', LOG_FORMAT: format };
+    const otpd = new Logged(environment);
+    const port = await otpd.port();
+    const body = { user_id: NASTY, purpose: NASTY };
+    await post({ port, path: '/otp/request', key: format, body });
+    await post({ port, path: '/otp/request', body: { user_id: 'a\u001b[31m\n', purpose: 'b' } });
+    await post({ port, path: '/otp/request', body: { user_id: '\u{1f600}'.repeat(255),
+      purpose: '\u{1f600}'.repeat(100) }, key: `${format}2` });
+    await send({ port, path: '/', method: 'GET', headers: {
+      'X-Request-Id': '","a":"', Traceparent: `${TRACE}","a":"` } });
+    await eventually('four lines', () => otpd.logged.split('\n').length >= 6);
+    await otpd.stop();
+    const lines = otpd.logged.split('\n').slice(0, -1);
+    assert.is(lines.length, 6, otpd.logged);
+    for (const line of lines) assert.match(line, /^[\x20-\x7e]+$/);
+    for (const line of lines) assert.ok(line.length < PIPE_BUF, String(line.length));
+    if (format === 'json') {
+      const [, first, , long, last] = otpd.lines() as Line[];
+      assert.equal([first!.user, first!.purpose], [NASTY, NASTY]);
+      assert.equal([first!.client, first!.peer], ['127.0.0.1', '127.0.0.1']);
+      assert.match(String(long!.user), /^(\u{1f600})+\.\.\.$/u);
+      assert.is(last!.traceparent, undefined);
+    } else {
+      for (const line of lines) assert.match(line, /^\d\d:\d\d:\d\d\.\d{3}Z (info |warn ) [a-z_]+/);
+    }
+  }
+});
+
+test('traceparent: a later version as far as it is known, nothing malformed', async () => {
+  const otpd = new Logged(variables);
+  const port = await otpd.port();
+  const later = TRACE.replace(/^00/, '01');
+  const given = [TRACE, `${later}-what-comes-later`, `${TRACE}-more`, `${TRACE}, ${TRACE}`, '',
+    TRACE.toUpperCase(), TRACE.replace(/^00/, 'ff'), TRACE.slice(1),
+    TRACE.replace('b7ad6b7169203331', '0'.repeat(16))];
+  for (const Traceparent of given) {
+    await send({ port, path: '/', method: 'GET', headers: { Traceparent } });
+  }
+  const lines = await otpd.requests(given.length);
+  assert.equal(lines.map(({ traceparent }) => traceparent).slice(0, 2), [TRACE, later]);
+  assert.ok(lines.slice(2).every(({ traceparent }) => traceparent === undefined));
+  await otpd.stop();
+});
+
+test('names are the same in every process, and others under another secret', async () => {
+  const names: unknown[] = [];
+  for (const more of [{}, { WORKERS: '2' }, { OTP_SECRETS: variablesFor('x').OTP_SECRETS }]) {
+    const otpd = new Logged({ ...variables, ...more });
+    await post({ port: await otpd.port(), ...ASK, key: 'e' });
+    const [line] = await otpd.requests(1);
+    names.push(line!.user);
+    await otpd.stop();
+  }
+  assert.is(names[0], names[1]);
+  assert.is.not(names[0], names[2]);
+});
+
+test('LOG_LEVEL: warn leaves out what went well, error what was refused', async () => {
+  const own = await createTestDatabase();
+  own.close();
+  const named = variablesFor(own.settings.database!);
+  for (const [level, count] of [['warn', 2], ['error', 1]] as const) {
+    const otpd = new Logged({ ...named, LOG_LEVEL: level });
+    const port = await otpd.port();
+    const missing = await send({ port, path: `/otp/${'0'.repeat(32)}`, method: 'GET' });
+    assert.is(missing.status, 404);
+    await own.query('RENAME TABLE otps TO gone');
+    const failed = await send({ port, path: `/otp/${'0'.repeat(32)}`, method: 'GET' });
+    assert.is(failed.status, 500);
+    await own.query('RENAME TABLE gone TO otps');
+    const lines = await otpd.requests(count);
+    const { event, outcome, level: shown, message, stack } = lines.at(-1)!;
+    assert.equal([event, outcome, shown], ['request_failed', 'internal', 'error']);
+    assert.match(String(message), /ER_NO_SUCH_TABLE/);
+    assert.match(String(stack), /\n\s+at /);
+    assert.is(await otpd.stop(), 0);
+    assert.is(otpd.lines().length, count);
+  }
+});
+
+/** Enough lines to fill a pipe and the buffer behind it. */
+const FLOOD_REQUESTS = 9000;
+const FLOOD_SOCKETS = 30;
+
+/** So few that none is dropped, however late they are read. */
+const KEPT_REQUESTS = 3000;
+
+async function flood(port: number, requests = FLOOD_REQUESTS): Promise<void> {
+  await Promise.all(Array.from({ length: FLOOD_SOCKETS }, async () => {
+    for (let sent = 0; sent < requests / FLOOD_SOCKETS; sent += 1) {
+      const { ms, result } = await timed(() => send({ port, path: '/', method: 'GET' }));
+      assert.is(result.status, 404);
+      assert.ok(ms < 5000, `${ms} ms`);
+    }
+  }));
+}
+
+/** The two ends of a pipe; nobody reads it at first. */
+function openPipe(folder: string): { reader: number; writer: number } {
+  const path = join(folder, 'pipe');
+  execFileSync('mkfifo', [path]);
+  // A reader must be there before a writer can be opened.
+  const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  return { reader, writer: openSync(path, 'w') };
+}
+
+test('a reader who is stuck: all is answered, and what is lost is counted', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-log-'));
+  const { reader, writer } = openPipe(folder);
+  const kinds = { pipe: { stderr: writer }, socket: {} };
+  for (const [kind, more] of Object.entries(kinds)) {
+    const otpd = new Logged({ ...variables, ADMIN_PORT: '0' }, more);
+    otpd.child.stderr?.pause();
+    const port = await otpd.port();
+    await flood(port);
+    const adminPort = await otpd.port('health and metrics');
+    const scraped = await fetch(`http://127.0.0.1:${adminPort}/metrics`);
+    const dropped = valueOf(parseExposition(await scraped.text()), 'otpd_log_lines_dropped_total');
+    assert.ok(dropped > 500 && dropped < FLOOD_REQUESTS, `${kind}: ${dropped}`);
+
+    if (kind === 'socket') otpd.child.stderr!.resume();
+    else new Socket({ fd: reader }).on('data', (chunk) => { otpd.logged += chunk.toString(); });
+    await eventually('what is kept comes, and how many were lost', () =>
+      /log_lines_dropped.*\n/.test(otpd.logged));
+    const lines = await otpd.requests(FLOOD_REQUESTS - dropped);
+    assert.ok(lines.every(({ outcome }) => outcome === 'not_found'));
+    const said = otpd.lines().filter(({ event }) => event === 'log_lines_dropped')
+      .reduce((sum, { count }) => sum + Number(count), 0);
+    assert.is(said, dropped);
+    await send({ port, path: '/', method: 'GET' });
+    await otpd.requests(FLOOD_REQUESTS - dropped + 1);
+    assert.is(await otpd.stop(), 0);
+  }
+  closeSync(writer);
+  rmSync(folder, { recursive: true });
+});
+
+test('a reader who stays stuck, or is gone, does not hold up the end', async () => {
+  const kinds: { isGone?: boolean; WORKERS?: string }[] = [{}, { isGone: true }, { WORKERS: '2' }];
+  for (const { isGone, ...more } of kinds) {
+    const otpd = new Logged({ ...variables, ...more });
+    otpd.child.stderr!.pause();
+    const port = await otpd.port();
+    if (isGone === true) otpd.child.stderr!.destroy();
+    await flood(port);
+    const ended = once(otpd.child, 'exit');
+    otpd.child.kill('SIGTERM');
+    const { ms, result: [code] } = await timed(() => ended);
+    assert.is(code, 0);
+    assert.ok(ms < 5000, `${ms} ms`);
+    all.delete(otpd);
+  }
+});
+
+test('several processes, to a socket and to a file: all lines, and whole', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-log-'));
+  const path = join(folder, 'log');
+  const file = openSync(path, 'w');
+  for (const more of [{}, { stderr: file }]) {
+    const otpd = new Logged({ ...variables, WORKERS: '2' }, more);
+    await flood(await otpd.port(), KEPT_REQUESTS);
+    const outside = (id: number) => readlinkSync(`/proc/${id}/fd/2`);
+    const processes = [otpd.child.pid!, ...childrenOf(otpd.child.pid!)];
+    // Whoever shares a socket can make the writes of the others block.
+    assert.is(new Set(processes.map(outside)).size, 'stderr' in more ? 1 : 3);
+    await eventually('all lines', () => {
+      if ('stderr' in more) otpd.logged = readFileSync(path, 'utf8');
+      return otpd.logged.split('not_found').length > KEPT_REQUESTS;
+    });
+    await otpd.requests(KEPT_REQUESTS);
+    assert.is(await otpd.stop(), 0);
+  }
+  closeSync(file);
+  rmSync(folder, { recursive: true });
+});
+
+test('an exit in the same turn: the last lines are written', async () => {
+  const program = "import('./.test-build/src/log-writer.js').then(({ LogWriter }) => {"
+    + " new LogWriter(2, String).push('the last line\\n'); process.exit(3); });";
+  const child = spawn(process.execPath, ['-e', program], { cwd: ROOT });
+  let logged = '';
+  child.stderr.on('data', (chunk: Buffer) => { logged += chunk.toString(); });
+  assert.equal(await once(child, 'close'), [3, null]);
+  assert.is(logged, 'the last line\n');
+});
+
+test('an error that nobody caught: sys_crash with its stack, and exit 1', async () => {
+  const nodeOptions = ['--import', './test/fixtures/throw-on-signal.mjs'];
+  for (const [signal, message] of [['SIGPWR', 'thrown'], ['SIGIO', 'rejected']] as const) {
+    const otpd = new Logged(variables, { nodeOptions });
+    const port = await otpd.port();
+    await send({ port, path: '/', method: 'GET' });
+    assert.is(await otpd.stop(signal), 1);
+    const line = otpd.lines().at(-1)!;
+    assert.equal([line.event, line.level, line.message],
+      ['sys_crash', 'error', `${message} by a test`]);
+    assert.match(String(line.stack), /throw-on-signal/);
+    assert.is(otpd.lines().length, 3);
+  }
+});
+
+test('the README has every event, and shows lines as they are', () => {
+  for (const file of ['request-log.ts', 'delivery-log.ts', 'main.ts', 'log.ts', 'last-resort.ts']) {
+    const source = readFileSync(join(ROOT, 'src', file), 'utf8');
+    const events = /'((?:authn|authz|sys|delivery|channel|input|excess|log)_[a-z_]+)'/g;
+    for (const [, event] of source.matchAll(events)) {
+      assert.ok(README.includes(`\`${event}\``), event);
+    }
+  }
+});
+
+test.run();

@@ -1,0 +1,269 @@
+/** A rolling restart under load: every request is answered, and what was counted stays counted. */
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { Agent, request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { newCallers } from '../harness/callers.ts';
+import { parseExposition, valueOf } from '../harness/exposition.ts';
+import { freePort } from '../harness/free-port.ts';
+import { GENEROUS_POLICY } from '../harness/otpd-on.ts';
+import { childrenOf, startOtpd } from '../harness/otpd.ts';
+import type { Otpd } from '../harness/otpd.ts';
+import { FROM_SOURCE, ROOT } from '../harness/program.ts';
+import { eventually } from '../harness/waiting.ts';
+import { openClient, post } from '../http/raw-client.ts';
+
+const ROLL_MAX_MS = 60_000;
+const NEW_CONNECTIONS = 4;
+const KEPT_CONNECTIONS = 8;
+
+const folder = mkdtempSync(join(tmpdir(), 'otpd-rolling-'));
+
+test.after(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Runs work on an otpd that is stopped whatever comes of it. */
+async function withOtpd(variables: object, work: (otpd: Otpd) => Promise<void>): Promise<void> {
+  const otpd = await startOtpd({ DATA_FOLDER: join(folder, 'data'), ...variables });
+  try {
+    await work(otpd);
+  } catch (error) {
+    throw new Error(otpd.output(), { cause: error });
+  } finally {
+    otpd.stop();
+  }
+  assert.is(await otpd.ended, 0);
+}
+
+function countOf(otpd: Otpd, pattern: string): number {
+  return otpd.output().split(pattern).length - 1;
+}
+
+function workersOf(otpd: Otpd): number[] {
+  return childrenOf(otpd.processId);
+}
+
+async function hasRolled(otpd: Otpd, times: number): Promise<void> {
+  await eventually(`${times} rolls`, () => countOf(otpd, '"event":"roll_finished"') === times,
+    ROLL_MAX_MS);
+}
+
+/** What clients got: answers by status, and errors by code. */
+type Tally = Map<string, number>;
+
+function note(tally: Tally, what: string): void {
+  tally.set(what, (tally.get(what) ?? 0) + 1);
+}
+
+/** One request; never rejects. */
+function ask(port: number, agent: Agent, path: string, body: object, key: string) {
+  return new Promise<string>((resolve) => {
+    const headers = { 'Content-Type': 'application/json', 'Idempotency-Key': key };
+    const sent = request({ host: '127.0.0.1', port, path, method: 'POST', headers, agent },
+      (answer) => answer.resume().on('end', () => resolve(`${path} ${answer.statusCode}`)));
+    sent.on('error', ({ code }: NodeJS.ErrnoException) => resolve(`${path} ${code}`));
+    sent.end(JSON.stringify(body));
+  });
+}
+
+/** A client that asks for codes and tries wrong ones for as long as `isOver` says no. */
+async function load(port: number, name: string, keepAlive: boolean, tally: Tally,
+  isOver: () => boolean): Promise<void> {
+  const agent = new Agent({ keepAlive, maxSockets: 1 });
+  for (let round = 0; !isOver(); round += 1) {
+    const user = { user_id: `${name}-${round}`, purpose: 'login' };
+    note(tally, await ask(port, agent, '/otp/request', user, `${name}-${round}`));
+    const guess = { user_id: `nobody-${name}`, purpose: 'login', code: '000000' };
+    note(tally, await ask(port, agent, '/otp/verify', guess, `${name}-${round}`));
+  }
+  agent.destroy();
+}
+
+/** Asks whether otpd is ready, again and again. */
+async function watchReadiness(otpd: Otpd, tally: Tally, isOver: () => boolean): Promise<void> {
+  while (!isOver()) {
+    const answer = await fetch(`http://127.0.0.1:${otpd.adminPort}/readyz`);
+    note(tally, `${answer.status} ${await answer.text()}`);
+  }
+}
+
+async function counted(otpd: Otpd, route: string, code: string): Promise<number> {
+  const text = await (await fetch(`http://127.0.0.1:${otpd.adminPort}/metrics`)).text();
+  return valueOf(parseExposition(text), 'otpd_http_requests_total', { route, code });
+}
+
+test('three rolls under load: no refusal, no reset, no 5xx, ready throughout, all counted',
+  () => withOtpd({ WORKERS: '2', POLICY_FILE: GENEROUS_POLICY }, async (otpd) => {
+    const [answers, readiness]: [Tally, Tally] = [new Map(), new Map()];
+    let isOver = false;
+    const clients = Array.from({ length: NEW_CONNECTIONS + KEPT_CONNECTIONS }, (_, number) =>
+      load(otpd.port, `c${number}`, number >= NEW_CONNECTIONS, answers, () => isOver));
+    const watching = watchReadiness(otpd, readiness, () => isOver);
+    const workers = [workersOf(otpd)];
+    try {
+      for (const roll of [1, 2, 3]) {
+        otpd.signal('SIGUSR2');
+        await hasRolled(otpd, roll);
+        workers.push(workersOf(otpd));
+      }
+    } finally {
+      isOver = true;
+      await Promise.all([...clients, watching]);
+    }
+    assert.equal(workers.map(({ length }) => length), [2, 2, 2, 2]);
+    assert.is(new Set(workers.flat()).size, 8);
+    assert.equal([...answers.keys()].sort(), ['/otp/request 201', '/otp/verify 404']);
+    assert.equal([...readiness.keys()], ['200 {"status":"ready"}']);
+    assert.is(await counted(otpd, '/otp/request', 'issued'), answers.get('/otp/request 201'));
+    assert.is(await counted(otpd, '/otp/verify', 'otp_not_found'), answers.get('/otp/verify 404'));
+    assert.is(countOf(otpd, '"event":"worker_replaced"'), 6);
+    assert.ok(answers.get('/otp/request 201')! > 300, 'there was load');
+  }));
+
+test('connections that are kept are answered, and told to close by the worker that retires',
+  async () => {
+    await withOtpd({ WORKERS: '2' }, async (otpd) => {
+      const guess = post('/otp/verify', '{"user_id":"u","purpose":"p","code":"123456"}');
+      const open = new Set(await Promise.all(Array.from({ length: 8 }, () =>
+        openClient(otpd.port))));
+      const askAll = async (): Promise<void> => {
+        for (const client of open) {
+          client.send(guess);
+          const { status, headers } = await client.answer();
+          assert.is(status, 404);
+          if (headers.get('connection') === 'keep-alive') continue;
+          assert.is(await client.ended(), '');
+          client.destroy();
+          open.delete(client);
+        }
+      };
+      otpd.signal('SIGUSR2');
+      await eventually('one retires', async () => {
+        await askAll();
+        return countOf(otpd, '"worker_replaced"') === 1;
+      }, ROLL_MAX_MS);
+      await askAll();
+      assert.ok(open.size > 0 && open.size < 8, `${open.size} are open`);
+      await eventually('all are told', async () => {
+        await askAll();
+        return open.size === 0;
+      }, ROLL_MAX_MS);
+      await hasRolled(otpd, 1);
+    });
+  });
+
+test('SIGUSR2 during a roll: one more after it, however often it came', async () => {
+  await withOtpd({ WORKERS: '2' }, async (otpd) => {
+    otpd.signal('SIGUSR2');
+    await eventually('it rolls', () => countOf(otpd, '"roll_started"') === 1, ROLL_MAX_MS);
+    otpd.signal('SIGUSR2');
+    await eventually('one is new', () => countOf(otpd, '"worker_replaced"') === 1, ROLL_MAX_MS);
+    otpd.signal('SIGUSR2');
+    await hasRolled(otpd, 2);
+    assert.is(countOf(otpd, '"roll_started"'), 2);
+    assert.is(countOf(otpd, '"worker_replaced"'), 4);
+  });
+});
+
+/** The limits that a new user is told of. */
+async function limitOf(otpd: Otpd, user: string): Promise<string> {
+  const client = await openClient(otpd.port);
+  client.send(post('/otp/request', JSON.stringify({ user_id: user, purpose: 'p' }),
+    { 'Idempotency-Key': user }));
+  const { headers } = await client.answer();
+  client.destroy();
+  return headers.get('ratelimit-policy') ?? '';
+}
+
+test('new workers read their files anew; one that does not come up ends the roll', async () => {
+  const file = join(folder, 'policy.json');
+  writeFileSync(file, '{"default":{"user_limit":5}}');
+  await withOtpd({ WORKERS: '2', POLICY_FILE: file }, async (otpd) => {
+    assert.match(await limitOf(otpd, 'a'), '"user";q=5');
+    writeFileSync(file, '{"default":{"user_limit":7}}');
+    otpd.signal('SIGUSR2');
+    await hasRolled(otpd, 1);
+    assert.match(await limitOf(otpd, 'b'), '"user";q=7');
+
+    const workers = workersOf(otpd);
+    writeFileSync(file, '{"default":{"user_limit":0}}');
+    otpd.signal('SIGUSR2');
+    await eventually('the roll ends', () => countOf(otpd, '"event":"roll_failed","worker":1') === 1,
+      ROLL_MAX_MS);
+    assert.match(otpd.output(), 'default.user_limit: must be a whole number from 1 to 1000');
+    assert.match(otpd.output(), '"message":"a worker ended before it listened;');
+    assert.equal(workersOf(otpd), workers);
+    assert.match(await limitOf(otpd, 'c'), '"user";q=7');
+    const readiness = await fetch(`http://127.0.0.1:${otpd.adminPort}/readyz`);
+    assert.is(readiness.status, 200);
+
+    writeFileSync(file, '{}');
+    otpd.signal('SIGUSR2');
+    await hasRolled(otpd, 2);
+    assert.match(await limitOf(otpd, 'd'), '"user";q=3');
+  });
+});
+
+/** A copy of the project, to be changed while it runs. */
+function copyProject(): string {
+  const copy = join(folder, 'otpd');
+  for (const name of ['src', 'schema', 'messages', 'package.json']) {
+    cpSync(join(ROOT, name), join(copy, name), { recursive: true });
+  }
+  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
+  return copy;
+}
+
+test('new workers run the new code and the new .env, and must listen where the others do',
+  async () => {
+    const copy = copyProject();
+    const port = await freePort();
+    const set = (lines: string): void => writeFileSync(join(copy, '.env'), lines);
+    set(`PORT=${port}\n`);
+    const otpd = await startOtpd({ DATA_FOLDER: join(folder, 'data'), WORKERS: '2',
+      PORT: undefined }, { folder: copy, main: FROM_SOURCE });
+    try {
+      assert.is(otpd.port, port);
+      const before = await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: 'close' } });
+      assert.is(before.headers.get('cache-control'), 'no-store');
+      const file = join(copy, 'src/http/respond.ts');
+      writeFileSync(file, readFileSync(file, 'utf8').replace('no-store', 'no-store, private'));
+      const { apiKeys } = newCallers(['app1']);
+      set(`PORT=${port}\nAPI_KEYS=${apiKeys}\n`);
+      otpd.signal('SIGUSR2');
+      await hasRolled(otpd, 1);
+      const after = await fetch(`http://127.0.0.1:${port}/otp/verify`, { method: 'POST' });
+      assert.is(after.headers.get('cache-control'), 'no-store, private');
+      assert.is(after.status, 401);
+      set(`PORT=${await freePort()}\n`);
+      otpd.signal('SIGUSR2');
+      await eventually('it fails', () => countOf(otpd, '"event":"roll_failed"') === 1, ROLL_MAX_MS);
+      assert.match(otpd.output(), 'a worker listens on another HOST or PORT than the others');
+      assert.is(workersOf(otpd).length, 2);
+    } finally {
+      otpd.stop();
+    }
+    assert.is(await otpd.ended, 0);
+  });
+
+test('with one process SIGUSR2 says what it needs, and changes nothing', async () => {
+  await withOtpd({}, async (otpd) => {
+    otpd.signal('SIGUSR2');
+    await eventually('it says so', () => countOf(otpd,
+      '"event":"roll_refused","message":"a rolling restart needs WORKERS of 2 or more"') === 1);
+    assert.is((await fetch(`http://127.0.0.1:${otpd.port}/`)).status, 404);
+  });
+});
+
+test('asked to stop during a roll: a clean end', async () => {
+  await withOtpd({ WORKERS: '2' }, async (otpd) => {
+    otpd.signal('SIGUSR2');
+    await eventually('it rolls', () => countOf(otpd, '"roll_started"') === 1, ROLL_MAX_MS);
+    otpd.stop();
+    await otpd.ended;
+    assert.is(countOf(otpd, '"roll_failed"'), 0);
+  });
+});
+
+test.run();

@@ -1,0 +1,165 @@
+/** How otpd ends when it is asked to: real processes, signals, clients, and a provider. */
+import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { runCommand, variablesFor } from '../harness/command.ts';
+import { newDatabaseName } from '../harness/database.ts';
+import { hang, startHttpSink } from '../harness/http-sink.ts';
+import { childrenOf, startOtpd } from '../harness/otpd.ts';
+import type { Otpd } from '../harness/otpd.ts';
+import { saidIn } from '../harness/printed.ts';
+import { noteCode } from '../harness/leak-recorder.ts';
+import { eventually, timed } from '../harness/waiting.ts';
+import { openClient, post } from '../http/raw-client.ts';
+import type { RawClient } from '../http/raw-client.ts';
+
+/** Of the 30 s that supervisors give. */
+const STOP_MAX_MS = 25_000;
+
+const GUESS = post('/otp/verify', '{"user_id":"u","purpose":"p","code":"123456"}');
+
+const variables = variablesFor(newDatabaseName());
+
+test.before(async () => {
+  assert.is((await runCommand(['migrate'], variables)).status, 0);
+});
+
+/** Asks whether otpd is ready; '' when it does not listen. */
+async function readiness({ adminPort }: Otpd): Promise<string> {
+  try {
+    const answer = await fetch(`http://127.0.0.1:${adminPort}/readyz`);
+    return `${answer.status} ${await answer.text()}`;
+  } catch {
+    return '';
+  }
+}
+
+const STOPPING = '503 {"error":"not_ready","failed":["stopping"]}';
+
+type Unfinished = Readonly<{ client: RawClient; idle: RawClient[] }>;
+
+/** A request whose last byte is missing; otpd has what came before it. */
+async function openUnfinished(otpd: Otpd, processes: number): Promise<Unfinished> {
+  const client = await openClient(otpd.port);
+  client.send(GUESS.slice(0, -1));
+  const idle: RawClient[] = [];
+  // They take turns: one of these comes to the same process, and later.
+  for (let each = 0; each < processes; each += 1) {
+    const probe = await openClient(otpd.port);
+    probe.send(GUESS);
+    assert.is((await probe.answer()).status, 404);
+    idle.push(probe);
+  }
+  return { client, idle };
+}
+
+for (const WORKERS of ['1', '2']) {
+  test(`not ready at once, in-flight answered, Connection: close, WORKERS=${WORKERS}`, async () => {
+    const otpd = await startOtpd({ ...variables, WORKERS });
+    const { client, idle } = await openUnfinished(otpd, Number(WORKERS));
+    assert.is(await readiness(otpd), '200 {"status":"ready"}');
+    otpd.stop();
+    for (const each of idle) assert.is(await each.ended(), '');
+    assert.is(await readiness(otpd), STOPPING);
+    client.send(GUESS.slice(-1));
+    const answer = await client.answer();
+    assert.is(`${answer.status} ${answer.headers.get('connection')}`, '404 close');
+    for (const each of [client, ...idle]) each.destroy();
+    assert.is(await otpd.ended, 0);
+    assert.match(saidIn(otpd.output()), /stopped\n$/);
+  });
+}
+
+test('an idle connection, half a request and a hanging delivery: exit 0 in time', async () => {
+  const sink = await startHttpSink({ behaviour: hang });
+  const otpd = await startOtpd({ ...variables, DELIVERY: 'webhook', WEBHOOK_URL: sink.url,
+    WEBHOOK_SECRETS: `whsec_${randomBytes(32).toString('base64')}` });
+  const idle = await openClient(otpd.port);
+  idle.send(post('/otp/request', '{"user_id":"U1","purpose":"login"}'));
+  assert.is((await idle.answer()).status, 201);
+  const [sent] = await sink.waitFor(1);
+  noteCode((JSON.parse(sent!.body) as { data: { code: string } }).data.code);
+  const partial = await openClient(otpd.port);
+  partial.send(GUESS.slice(0, 30));
+  otpd.stop();
+  const { ms, result } = await timed(() => otpd.ended);
+  assert.is(result, 0);
+  assert.ok(ms < STOP_MAX_MS, `${ms} ms`);
+  for (const each of [idle, partial]) each.destroy();
+  await sink.close();
+});
+
+test('a second signal ends it at once, with 1', async () => {
+  const otpd = await startOtpd(variables);
+  const { client, idle } = await openUnfinished(otpd, 1);
+  const begun = performance.now();
+  otpd.stop();
+  await eventually('it is no repeat of the first', () => performance.now() - begun > 1100);
+  otpd.stop();
+  const { ms, result } = await timed(() => otpd.ended);
+  assert.is(result, 1);
+  assert.ok(ms < 5000, `${ms} ms`);
+  for (const each of [client, ...idle]) each.destroy();
+});
+
+test('a worker that cannot end is ended: exit 1, in time', async () => {
+  const otpd = await startOtpd({ ...variables, WORKERS: '2' });
+  const [id] = childrenOf(otpd.processId);
+  process.kill(id!, 'SIGSTOP');
+  otpd.stop();
+  const { ms, result } = await timed(() => otpd.ended);
+  assert.is(result, 1);
+  assert.ok(ms < STOP_MAX_MS, `${ms} ms`);
+  assert.match(saidIn(otpd.output()),
+    /stopped: not all that was in flight could be answered\n$/);
+});
+
+test('workers that keep ending: exit 1, with what is the matter', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-stopping-'));
+  const policy = join(folder, 'policy.json');
+  writeFileSync(policy, '{}');
+  const otpd = await startOtpd({ ...variables, WORKERS: '2', POLICY_FILE: policy });
+  writeFileSync(policy, '{');
+  process.kill(childrenOf(otpd.processId)[0]!, 'SIGKILL');
+  assert.is(await otpd.ended, 1);
+  assert.is(otpd.output().split('is not JSON').length - 1, 10);
+  assert.match(otpd.output(), /otpd: the workers keep ending by themselves\n$/);
+  rmSync(folder, { recursive: true });
+});
+
+const NAMESPACE = ['unshare', '--pid', '--fork', '--mount-proc'];
+
+/** What a process is doing, as proc(5) has it: Z is one that has ended and was not waited for. */
+function stateOf(processId: number): string {
+  return /\) (\w)/.exec(readFileSync(`/proc/${processId}/stat`, 'utf8'))![1]!;
+}
+
+test('as process 1 of a container: signals are heeded, and workers that end are waited for',
+  async () => {
+    // A name space of its own needs rights that not every machine gives.
+    if (spawnSync(NAMESPACE[0]!, [...NAMESPACE.slice(1), 'true']).status !== 0) return;
+    const otpd = await startOtpd({ ...variables, WORKERS: '2' }, { under: NAMESPACE });
+    const [first] = childrenOf(otpd.processId) as [number];
+    const status = readFileSync(`/proc/${first}/status`, 'utf8');
+    assert.match(status, /^NSpid:\t\d+\t1$/m);
+    const workers = childrenOf(first);
+    process.kill(workers[0]!, 'SIGKILL');
+    await eventually('another has its place', async () => {
+      const now = childrenOf(first);
+      return now.length === 2 && !now.includes(workers[0]!)
+        && await readiness(otpd) === '200 {"status":"ready"}';
+    }, STOP_MAX_MS);
+    const all = readFileSync(`/proc/${first}/task/${first}/children`, 'utf8').trim().split(' ');
+    assert.equal(all.map((id) => stateOf(Number(id))).filter((state) => state === 'Z'), []);
+    process.kill(first, 'SIGHUP');
+    await eventually('it reloads', () => otpd.output().includes('nothing_to_reload'));
+    process.kill(first, 'SIGTERM');
+    assert.is(await otpd.ended, 0);
+    assert.match(saidIn(otpd.output()), /stopped\n$/);
+  });
+
+test.run();

@@ -1,0 +1,133 @@
+/** Those who act in a scenario: what they send, the keys they use, the codes they received. */
+import { send } from '../harness/client.ts';
+import type { Call, Reply } from '../harness/client.ts';
+import type { Got } from './compare.ts';
+import { isOnStage } from './scenario.ts';
+import type { ClientAction, NamedOtp, StageAction, Step, TypedCode } from './scenario.ts';
+import type { Stage } from './fixture.ts';
+
+/** The one status that announces a message. */
+const ISSUED_STATUS = 201;
+
+type Verify = Extract<ClientAction, { kind: 'verify' }>;
+
+/** Sends the calls of one scenario and remembers what has a name. */
+export class Cast {
+  /** The answers that have a name. */
+  readonly replies: Map<string, Reply> = new Map();
+  readonly #stage: Stage;
+  readonly #codes: Map<string, string> = new Map();
+  #freshKeys = 0;
+  #wrongCodes = 0;
+
+  constructor(stage: Stage) {
+    this.#stage = stage;
+  }
+
+  /** Composes what a line does once; what is returned does it. Of a call it never rejects. */
+  prepare(step: Step): () => Promise<Got> {
+    const { action, process } = step;
+    if (isOnStage(action)) return async () => toWords(await this.#direct(action));
+    if (action.kind === 'verify' && this.#codeFor(action) === null) {
+      return async () => toWords('not sent: no message carried the code that is named');
+    }
+    if ('otp' in action && this.#idOf(action.otp) === null) {
+      return async () => toWords('not sent: no answer announced the code that is named');
+    }
+    const call = this.#authorize(this.#compose(action, this.#stage.portOf(process)), step);
+    return () => send(call).then((reply) => ({ kind: 'reply', reply }), toFailure);
+  }
+
+  /** Gives an answer, and the code of the message that it announced, the name of its line. */
+  async name({ capture }: Step, got: Got): Promise<void> {
+    if (capture === null || got.kind === 'words') return;
+    this.replies.set(capture, got.reply);
+    if (got.reply.status !== ISSUED_STATUS) return;
+    const message = await this.#stage.messageOf(got.reply.body.otp_id);
+    if (message !== undefined) this.#codes.set(capture, message.code);
+  }
+
+  /** Does what is no call. */
+  async #direct(action: StageAction): Promise<string> {
+    const stage = this.#stage;
+    switch (action.kind) {
+      case 'messages': return String(stage.messages().length);
+      case 'unlock': return await stage.unlock(action.userId, action.purpose) ? 'done' : 'unknown';
+      case 'channel':
+        await stage.setVerdict(action.verdict);
+        return 'done';
+      case 'settle': {
+        const pending = await stage.settle();
+        return pending === 0 ? 'done' : `${pending} still on their way`;
+      }
+    }
+  }
+
+  #compose(action: ClientAction, port: number): Call {
+    const { address } = action;
+    const key = this.#keyOf(action);
+    if (action.kind === 'post') {
+      const { body, path, type } = action;
+      return { port, path, body, address, key, headers: { 'Content-Type': type } };
+    }
+    if ('otp' in action) {
+      const method = action.kind === 'status' ? 'GET' : 'DELETE';
+      return { port, method, path: `/otp/${this.#idOf(action.otp)}`, address, key };
+    }
+    const names = { user_id: action.userId, purpose: action.purpose };
+    if (action.kind === 'request') return { port, path: '/otp/request', body: names, address, key };
+    const body = { ...names, code: this.#codeFor(action) };
+    return { port, path: '/otp/verify', body, address, key };
+  }
+
+  /** A caller sends its key, and names the address of the client whom it speaks for. */
+  #authorize({ address, ...call }: Call, { caller, namesAddress }: Step): Call {
+    if (caller === null) return { ...call, address };
+    const named = namesAddress && address !== undefined ? { 'X-Client-IP': address } : {};
+    return { ...call, headers: { ...call.headers, ...this.#stage.headersOf(caller), ...named } };
+  }
+
+  #keyOf({ key }: ClientAction): string | undefined {
+    if (key.kind === 'none') return undefined;
+    if (key.kind === 'wire') return key.text;
+    this.#freshKeys += 1;
+    return `never-used-before-${this.#freshKeys}`;
+  }
+
+  /** Null when the answer of the line that is named announced no code. */
+  #idOf(otp: NamedOtp): string | null {
+    if (otp.kind === 'literal') return otp.text;
+    const id = this.replies.get(otp.name)?.body.otp_id;
+    return typeof id === 'string' ? id : null;
+  }
+
+  /** Null when the line that was to capture it got no code. */
+  #codeFor({ code, userId, purpose }: Verify): string | null {
+    const typed: TypedCode = code;
+    if (typed.kind === 'literal') return typed.text;
+    if (typed.kind === 'captured') return this.#codes.get(typed.name) ?? null;
+    return this.#wrongCode(userId, purpose);
+  }
+
+  /** A code of the right length that was never sent to the pair; another one each time. */
+  #wrongCode(userId: string, purpose: string): string {
+    const digits = this.#stage.policies.for(purpose).codeDigits;
+    const sent = new Set(this.#stage.messages()
+      .filter((message) => message.userId === userId && message.purpose === purpose)
+      .map(({ code }) => code));
+    // One more than were sent: at least one of them was not.
+    const candidates = Array.from({ length: sent.size + 1 }, () => {
+      this.#wrongCodes += 1;
+      return String(this.#wrongCodes % 10 ** digits).padStart(digits, '0');
+    });
+    return candidates.find((code) => !sent.has(code))!;
+  }
+}
+
+function toWords(words: string): Got {
+  return { kind: 'words', words };
+}
+
+function toFailure(error: NodeJS.ErrnoException): Got {
+  return toWords(`no answer (${error.code ?? error.name})`);
+}

@@ -1,0 +1,230 @@
+/** What the doctor makes of what it sees, at the bounds. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { judgeClocks } from '../../../../src/otp/commands/doctor/clocks.ts';
+import { judgeFailure } from '../../../../src/otp/commands/doctor/failure.ts';
+import type { Finding } from '../../../../src/otp/commands/doctor/finding.ts';
+import { reportFindings } from '../../../../src/otp/commands/doctor/doctor.ts';
+import { fault, ok, warn } from '../../../../src/otp/commands/doctor/finding.ts';
+import {
+  judgeDurability, judgeReadOnly, judgeRoom, judgeServerName, judgeSession,
+} from '../../../../src/otp/commands/doctor/server.ts';
+import { judgeDelivery, judgeSettings } from '../../../../src/otp/commands/doctor/settings.ts';
+import { judgeTables } from '../../../../src/otp/commands/doctor/tables.ts';
+import { readSchemaFiles } from '../../../../src/db/schema-files.ts';
+import type { ServerFacts } from '../../../../src/db/server-facts.ts';
+import { SESSION_VARIABLES } from '../../../../src/db/session.ts';
+import { layoutOf } from '../../../../src/db/table-layout.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../../../src/otp/policy.ts';
+import { NOW } from '../../otp/fixtures.ts';
+import { settingsFor } from '../../../harness/database.ts';
+import { newSecretsText, secretsOf } from '../../../harness/service.ts';
+
+const MEGABYTE = 1024 * 1024;
+
+function factsWith(changes: Partial<ServerFacts> = {}): ServerFacts {
+  return {
+    flushLogAtCommit: 1,
+    hasBinlog: true,
+    syncBinlog: 1,
+    isReadOnly: false,
+    isSuperReadOnly: false,
+    bufferPoolBytes: 128 * MEGABYTE,
+    connectionsMax: 151,
+    packetBytesMax: 64 * MEGABYTE,
+    session: SESSION_VARIABLES,
+    account: "'otpd'@'%'",
+    ...changes,
+  };
+}
+
+function levels(findings: readonly Finding[]): string[] {
+  return findings.map(({ level }) => level);
+}
+
+/** [@@version, @@version_comment, level, what is said] */
+const VERSIONS: [string, string, Finding['level'], RegExp][] = [
+  ['9.7.4', 'MySQL Community Server - GPL', 'ok', /MySQL 9\.7\.4/],
+  ['8.4.0', 'Source distribution', 'ok', /MySQL 8\.4\.0/],
+  ['8.0.45-36', 'Percona Server (GPL)', 'warn', /no fixes any more/],
+  ['8.3.0', '', 'warn', /no fixes any more/],
+  ['8.0.19', '', 'warn', /no fixes any more/],
+  ['8.0.18', '', 'fault', /MySQL 8\.0\.18; otpd needs 8\.0\.19 or later/],
+  ['5.7.44', '', 'fault', /needs 8\.0\.19/],
+  ['11.4.2-MariaDB-ubu2404', 'mariadb.org binary distribution', 'fault', /MariaDB.*not MySQL/],
+  ['10.11.6', 'MariaDB Server', 'fault', /MariaDB/],
+];
+
+for (const [version, comment, level, text] of VERSIONS) {
+  test(`${version} ${comment}: ${level}`, () => {
+    const finding = judgeServerName({ version, comment });
+    assert.is(finding.level, level);
+    assert.match(finding.found, text);
+    assert.is(finding.remedy === null, level === 'ok');
+  });
+}
+
+test('durability: the log of InnoDB, and the binlog when there is one', () => {
+  assert.equal(levels(judgeDurability(factsWith())), ['ok']);
+  assert.equal(levels(judgeDurability(factsWith({ hasBinlog: false, syncBinlog: 0 }))), ['ok']);
+  for (const flushLogAtCommit of [0, 2]) {
+    assert.match(judgeDurability(factsWith({ flushLogAtCommit }))[0]!.found,
+      `innodb_flush_log_at_trx_commit is ${flushLogAtCommit}`);
+  }
+  const [binlog] = judgeDurability(factsWith({ syncBinlog: 0 }));
+  assert.equal([binlog!.level, binlog!.remedy], ['fault', 'SET PERSIST sync_binlog = 1']);
+  assert.equal(levels(judgeDurability(factsWith({ flushLogAtCommit: 2, syncBinlog: 100 }))),
+    ['fault', 'fault']);
+});
+
+test('a session that got other than it set is a fault, whatever the order of modes', () => {
+  const reordered = SESSION_VARIABLES.sql_mode!.split(',').reverse().join();
+  const session = { ...SESSION_VARIABLES, sql_mode: reordered };
+  assert.equal(levels(judgeSession(factsWith({ session }))), ['ok']);
+  const wrong = { ...SESSION_VARIABLES, transaction_isolation: 'REPEATABLE-READ',
+    sql_mode: 'ANSI_QUOTES', time_zone: 'SYSTEM' };
+  const findings = judgeSession(factsWith({ session: wrong }));
+  assert.equal(levels(findings), ['fault', 'fault', 'fault']);
+  assert.match(findings.map(({ found }) => found).join('\n'),
+    /time_zone is SYSTEM[^]*sql_mode is ANSI_QUOTES[^]*transaction_isolation is REPEATABLE-READ/);
+});
+
+test('read_only and super_read_only are faults', () => {
+  assert.is(judgeReadOnly(factsWith()).level, 'ok');
+  assert.match(judgeReadOnly(factsWith({ isReadOnly: true })).found, /^read_only is on/);
+  const both = { isReadOnly: true, isSuperReadOnly: true };
+  assert.match(judgeReadOnly(factsWith(both)).found, /^super_read_only is on/);
+});
+
+test('room: for the connections, the tables and the longest list', () => {
+  const room = (changes: Partial<ServerFacts>, bytes = 0, workers = 1) =>
+    levels(judgeRoom(factsWith(changes), bytes, { connections: 16, workers }));
+  assert.equal(room({}), ['ok', 'ok', 'ok']);
+  assert.equal(room({ connectionsMax: 20 })[0], 'ok');
+  assert.equal(room({ connectionsMax: 19 })[0], 'warn');
+  assert.equal(room({ connectionsMax: 16 })[0], 'warn');
+  assert.equal(room({ connectionsMax: 15 })[0], 'fault');
+  assert.equal(room({}, 0, 10)[0], 'fault');
+  assert.equal(room({}, 128 * MEGABYTE)[1], 'ok');
+  assert.equal(room({}, 128 * MEGABYTE + 1)[1], 'warn');
+  assert.equal(room({ packetBytesMax: 4 * MEGABYTE })[2], 'ok');
+  assert.equal(room({ packetBytesMax: 4 * MEGABYTE - 1 })[2], 'fault');
+});
+
+test('clocks: 2 s apart is fine, more is not, and the time of asking is no difference', () => {
+  const SECOND = 1_000_000;
+  const skewed = (skew: number, took = 0) => judgeClocks(NOW, NOW + skew, NOW + took);
+  for (const skew of [0, 2 * SECOND, -2 * SECOND]) assert.is(skewed(skew).level, 'ok');
+  assert.is(skewed(2 * SECOND + 1).level, 'warn');
+  assert.is(skewed(-2 * SECOND - 1).level, 'warn');
+  assert.is(skewed(5 * SECOND, 5 * SECOND).level, 'ok');
+  assert.match(skewed(3 * SECOND).found, '3.0 s ahead of this machine');
+  assert.match(skewed(-3 * SECOND, SECOND).found, '3.0 s behind this machine');
+});
+
+const SETTINGS = {
+  host: '127.0.0.1', trustsNobody: true, secrets: null, policyFile: null,
+  policies: createPolicies(),
+};
+
+test('TRUSTED_PROXIES is wanted where other machines can ask', () => {
+  const level = (host: string, trustsNobody: boolean) =>
+    judgeSettings({ ...SETTINGS, host, trustsNobody })[0]!.level;
+  for (const host of ['127.0.0.1', '127.1.2.3', 'localhost', '::1']) {
+    assert.is(level(host, true), 'ok');
+  }
+  for (const host of ['0.0.0.0', '::', '10.0.0.5', 'otp.internal']) {
+    assert.is(level(host, true), 'warn');
+    assert.is(level(host, false), 'ok');
+  }
+});
+
+test('secrets are counted and named, and not shown', () => {
+  const text = newSecretsText();
+  const findings = judgeSettings({ ...SETTINGS, secrets: secretsOf(text), policyFile: '/p.json' });
+  assert.equal(levels(findings), ['ok', 'ok', 'ok']);
+  assert.is(findings[1]!.found, '1, none short; test signs');
+  assert.is(findings[2]!.found, 'read from /p.json');
+});
+
+test('a policy is told with what it adds to the limits, and what of them is in shadow', () => {
+  const judge = (changes: object) => {
+    const policies = createPolicies({ ...DEFAULT_POLICY, ...changes },
+      new Map([['pay', { ...DEFAULT_POLICY, wrongCodesLimit: 5 }]]));
+    return judgeSettings({ ...SETTINGS, policyFile: '/p.json', policies })[2]!;
+  };
+  const numbers = { userDailyLimit: 10, destinationLimit: 200 };
+  const said = 'read from /p.json; 10 codes per user and day; 200 codes per destination and hour';
+  assert.equal(judge(numbers), ok('policy', said));
+  const shadowed = judge({ ...numbers, shadow: new Set(['user', 'destination']) });
+  assert.is(shadowed.level, 'warn');
+  assert.is(shadowed.found, `${said}; in shadow, so that it refuses nobody: user, destination`);
+});
+
+test('delivery: the console and a webhook in clear are told, and no path of one', () => {
+  const webhook = { name: 'webhook', url: new URL('http://hooks.internal/token') };
+  const [clear, ...others] = judgeDelivery([webhook], null);
+  assert.equal(others, []);
+  assert.is(clear!.found, 'webhook posts codes in clear to hooks.internal');
+  const sms = { name: 'sms', url: null };
+  assert.equal(levels(judgeDelivery([sms, { name: 'console', url: null }], null)), ['warn']);
+  assert.equal(levels(judgeDelivery([sms], null)), ['ok']);
+  assert.equal(levels(judgeDelivery([sms], 'it needs something')), ['fault']);
+});
+
+test('the worst finding decides the end', () => {
+  const calm = [ok('a', 'well')];
+  const { lines } = reportFindings(calm);
+  assert.equal(lines, ['ok     a              well', 'no faults, no warnings']);
+  assert.equal([reportFindings(calm).isDone, reportFindings(calm).data.outcome], [true, 'ok']);
+  const warned = reportFindings([...calm, warn('b', 'so so', 'look')]);
+  assert.equal([warned.isDone, warned.data.outcome], [true, 'warn']);
+  const failed = reportFindings([warn('b', 'so so', 'look'), fault('c', 'broken', 'mend it')]);
+  assert.equal([failed.isDone, failed.data.outcome], [false, 'fault']);
+  const [, ...last] = failed.lines;
+  assert.equal(last, ['fault  c              broken; mend it', '1 fault, 1 warning']);
+});
+
+test('a mistake of otpd is no failure of the database', () => {
+  assert.throws(() => judgeFailure(new TypeError('x'), settingsFor(null)), /x/);
+});
+
+test('the shipped schema files are understood, table by table', () => {
+  const layout = layoutOf(readSchemaFiles());
+  const { columns, indexes, engine } = layout.get('otps')!;
+  assert.is(engine, 'InnoDB');
+  assert.equal(columns.get('user_id'),
+    { type: 'varchar(255)', isNullable: true, collation: 'utf8mb4_0900_bin' });
+  assert.equal(columns.get('bundle_number'),
+    { type: 'tinyint unsigned', isNullable: false, collation: null });
+  assert.equal(columns.get('is_refunded'), { type: 'tinyint', isNullable: false, collation: null });
+  assert.equal(columns.get('digest'), { type: 'binary(32)', isNullable: true, collation: null });
+  assert.equal([...indexes],
+    [['PRIMARY', 'UNIQUE (bundle_id, bundle_number)'], ['by_user', 'UNIQUE (user_id, number)'],
+      ['by_key', 'UNIQUE (key_digest)']]);
+  assert.equal(layout.get('idempotency_keys')!.indexes.get('by_key'), 'UNIQUE (key_digest)');
+  assert.equal(levels(judgeTables(layout, layout)), ['ok']);
+});
+
+function layoutAfter(...changes: string[]) {
+  const create = 'CREATE TABLE t (\n  a INT NOT NULL,\n  b BLOB NULL,\n  PRIMARY KEY (a)\n)'
+    + ' ENGINE = InnoDB';
+  return layoutOf([{ version: 1, name: 'x', statements: [create, ...changes] }]);
+}
+
+test('columns and keys come and go by later files; anything else is refused', () => {
+  const { columns, indexes } = layoutAfter(
+    'ALTER TABLE t\n  DROP COLUMN b,\n  ADD COLUMN c INT(11) NULL',
+    'ALTER TABLE t ADD UNIQUE KEY k (c)', 'ALTER TABLE t ADD KEY l (a, c)',
+    'ALTER TABLE t MODIFY COLUMN c BIGINT UNSIGNED NOT NULL', 'ALTER TABLE t DROP KEY k',
+    'UPDATE t SET a = 1').get('t')!;
+  assert.equal([...columns.keys()], ['a', 'c']);
+  assert.is(columns.get('c')!.type, 'bigint unsigned');
+  assert.equal([...indexes], [['PRIMARY', 'UNIQUE (a)'], ['l', '(a, c)']]);
+  for (const sql of ['DROP TABLE t', 'CREATE TABLE u LIKE t', 'ALTER TABLE t RENAME TO u',
+    'ALTER TABLE t ADD COLUMN', 'ALTER TABLE u ADD KEY k (a)']) {
+    assert.throws(() => layoutAfter(sql), /not understood|no such table/);
+  }
+});
+
+test.run();

@@ -1,0 +1,238 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseEnv } from 'node:util';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { ConfigError } from '../../../../src/config-reader.ts';
+import type { Environment } from '../../../../src/config-reader.ts';
+import { readConfig, readEnvironment, readServeConfig } from '../../../../src/config.ts';
+import { DEFAULT_POLICY } from '../../../../src/otp/policy.ts';
+import { ROOT } from '../../../harness/program.ts';
+
+const SECRETS = `k1:${randomBytes(32).toString('base64')}`;
+const OWN = { DB_HOST: 'db.example', DB_USER: 'otpd', OTP_SECRETS: SECRETS };
+
+const WEBHOOK = { WEBHOOK_URL: 'https://example.com/otp',
+  WEBHOOK_SECRETS: `whsec_${randomBytes(32).toString('base64')}` };
+const SMS = { SMS_ACCOUNT: 'AC1', SMS_TOKEN: 'token', SMS_SENDER: '+14155550123' };
+const EMAIL = { SMTP_URL: 'smtp://smtp.example.com', EMAIL_FROM: 'no-reply@example.com' };
+
+function faultsOf(environment: Environment, read: typeof readConfig = readConfig): string {
+  try {
+    read(environment);
+    return '';
+  } catch (error) {
+    assert.instance(error, ConfigError);
+    return (error as Error).message;
+  }
+}
+
+test('with nothing set: loopback, a private MySQL, the default policy', () => {
+  const config = readConfig({ HOME: '/home/u', PATH: '/bin' });
+  assert.is(config.host, '127.0.0.1');
+  assert.is(config.port, 3000);
+  assert.is(config.database, null);
+  assert.is(config.secrets, null);
+  assert.is(config.callers, null);
+  assert.is(config.local.cacheFolder, '/home/u/.cache/otpd');
+  assert.match(config.local.folder, /\/\.otpd$/);
+  assert.equal(config.policies.for('login'), DEFAULT_POLICY);
+  assert.ok(Object.isFrozen(config));
+});
+
+test('an own MySQL, by host or by socket', () => {
+  const byHost = readConfig({ ...OWN, DB_PORT: '3307', DB_PASSWORD: ' p ', DB_NAME: 'x' });
+  assert.equal(byHost.database, {
+    host: 'db.example', socketPath: null, port: 3307, user: 'otpd', password: ' p ', database: 'x',
+    tlsCaFile: null,
+  });
+  const bySocket = readConfig({ DB_SOCKET: '/s', DB_USER: 'u', OTP_SECRETS: SECRETS });
+  assert.is(bySocket.database?.socketPath, '/s');
+  assert.is(bySocket.database?.host, null);
+});
+
+test('a second listener only where a port is set for it', () => {
+  assert.is(readConfig({}).admin, null);
+  assert.is(readConfig({ ADMIN_HOST: '0.0.0.0', ADMIN_PORT: '' }).admin, null);
+  assert.equal(readConfig({ ADMIN_PORT: '0' }).admin, { host: '127.0.0.1', port: 0 });
+  assert.equal(readConfig({ ADMIN_HOST: '::1', ADMIN_PORT: '9464' }).admin,
+    { host: '::1', port: 9464 });
+});
+
+test('an empty variable is not set', () => {
+  assert.is(readConfig({ DB_HOST: '', PORT: ' ', OTP_SECRETS: '' }).database, null);
+});
+
+/** [environment, what the message says] */
+const FAULTS: [Environment, RegExp][] = [
+  [{ PORT: '65536' }, /PORT must be a whole number from 0 to 65535/],
+  [{ PORT: '80x' }, /PORT must be/],
+  [{ PORT: '-1' }, /PORT must be/],
+  [{ ADMIN_PORT: '65536' }, /ADMIN_PORT must be a whole number from 0 to 65535/],
+  [{ DB_CONNECTIONS: '0' }, /DB_CONNECTIONS must be a whole number from 1 to 500/],
+  [{ ...OWN, DB_SOCKET: '/s' }, /DB_HOST and DB_SOCKET exclude each other/],
+  [{ ...OWN, DB_USER: '' }, /DB_USER must be set/],
+  [{ ...OWN, DB_NAME: 'a`b' }, /DB_NAME must be/],
+  [{ ...OWN, DB_TLS_CA: '/nowhere.pem' }, /DB_TLS_CA names a file that cannot be read \(ENOENT\)/],
+  [{ DB_HOST: 'h', DB_USER: 'u' }, /OTP_SECRETS must be set/],
+  [{ OTP_SECRETS: 'k:c2hvcnQ=' }, /OTP_SECRETS: entry 1 must have at least 32 bytes/],
+  [{ TRUSTED_PROXIES: '0.0.0.0/0' }, /TRUSTED_PROXIES: .*trusts every address/],
+  [{ TRUSTED_PROXIES: 'proxy' }, /TRUSTED_PROXIES: .*not an address/],
+  [{ API_KEYS: ',' }, /API_KEYS: entry 1 must be name:scopes:sha256\n.*entry 2 must be/],
+  [{ POLICY_FILE: '/nowhere.json' }, /POLICY_FILE names a file that cannot be read/],
+];
+
+for (const [environment, message] of FAULTS) {
+  test(`names the fault: ${message}`, () => assert.match(faultsOf(environment), message));
+}
+
+test('names every fault at once, and no secret', () => {
+  const short = randomBytes(12).toString('base64');
+  const message = faultsOf({
+    PORT: 'x', DB_HOST: 'h', DB_NAME: '', TRUSTED_PROXIES: '::/0', OTP_SECRETS: `k:${short}`,
+  });
+  for (const name of ['PORT', 'DB_USER', 'TRUSTED_PROXIES', 'OTP_SECRETS']) {
+    assert.match(message, name);
+  }
+  assert.not.match(message, short);
+});
+
+test('a policy file and a certificate are read; faults come with path and range', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-config-'));
+  const path = join(folder, 'policy.json');
+  writeFileSync(path, '{"purposes":{"pay":{"code_digits":8}}}');
+  const config = readConfig({ ...OWN, POLICY_FILE: path, DB_TLS_CA: path });
+  assert.is(config.policies.for('pay').codeDigits, 8);
+  assert.is(config.database?.tlsCaFile, path);
+  writeFileSync(path, '{"default":{"code_digits":11}}');
+  const byAddress = { ...OWN, DB_HOST: '10.0.0.5', DB_TLS_CA: path };
+  assert.match(faultsOf(byAddress), /DB_HOST must be a name/);
+  assert.match(faultsOf({ POLICY_FILE: path }),
+    `POLICY_FILE ${path}: default.code_digits: must be a whole number from 6 to 10`);
+  rmSync(folder, { recursive: true });
+});
+
+function serveFaultsOf(environment: Environment): string {
+  return faultsOf(environment, readServeConfig);
+}
+
+function channelsOf(environment: Environment): string[] {
+  return readServeConfig(environment).delivery.channels.map(({ name }) => name);
+}
+
+test('messages go by the channels that DELIVERY names, in its order; else to the console', () => {
+  assert.equal(channelsOf({}), ['console']);
+  assert.equal(channelsOf({ DELIVERY: ' ' }), ['console']);
+  assert.equal(channelsOf({ ...SMS, ...WEBHOOK, DELIVERY: ' sms, webhook ,console' }),
+    ['sms', 'webhook', 'console']);
+  assert.equal(channelsOf({ ...EMAIL, DELIVERY: 'email', NODE_ENV: 'production' }), ['email']);
+});
+
+const WRONG_NAMES = ['mail', 'Console', 'console,console', 'console,', ',', 'console webhook'];
+
+for (const DELIVERY of WRONG_NAMES) {
+  test(`DELIVERY=${DELIVERY}: one fault, with what is allowed`, () => {
+    assert.is(serveFaultsOf({ ...WEBHOOK, DELIVERY }), 'the configuration is at fault:\n'
+      + '  DELIVERY must list each once, of console, webhook, sms, email');
+  });
+}
+
+test('codes are never printed in production, by mistake or by wish', () => {
+  const fault = 'the configuration is at fault:\n'
+    + '  DELIVERY must name other channels than console when NODE_ENV=production';
+  for (const DELIVERY of [undefined, '', 'console', 'webhook,console']) {
+    assert.is(serveFaultsOf({ ...WEBHOOK, DELIVERY, NODE_ENV: 'production' }), fault);
+  }
+  assert.is(serveFaultsOf({ NODE_ENV: 'development' }), '');
+});
+
+/** [a variable, a value that is no good, the channel that it is of] */
+const WRONG_VALUES: [string, string, string][] = [
+  ['WEBHOOK_URL', 'http://example.com/', 'webhook'],
+  ['WEBHOOK_SECRETS', 'whsec_c2hvcnQ=', 'webhook'],
+  ['WEBHOOK_ALLOW_HTTP', 'yes', 'webhook'],
+  ['WEBHOOK_CA', '/nowhere.pem', 'webhook'],
+  ['SMS_ACCOUNT', 'A/C', 'sms'],
+  ['SMS_TOKEN', 'to ken', 'sms'],
+  ['SMS_SENDER', '+1', 'sms'],
+  ['SMS_BASE_URL', 'http://example.com', 'sms'],
+  ['SMTP_URL', 'http://smtp.example.com', 'email'],
+  ['EMAIL_FROM', 'nobody', 'email'],
+  ['SMTP_CA', '/nowhere.pem', 'email'],
+];
+const OF_WORDS: [string, string][] = [
+  ['MESSAGE_DOMAIN', 'https://x'], ['MESSAGES_LANGUAGE', 'xyzzy'], ['MESSAGES_FOLDER', '/nowhere'],
+];
+
+test('the faults of all channels are in one message, with all others', () => {
+  const wrong = [['PORT', 'x'], ...WRONG_VALUES, ...OF_WORDS];
+  const message = serveFaultsOf({ ...Object.fromEntries(wrong), DELIVERY: 'webhook,sms,email' });
+  const [, ...faults] = message.split('\n  ');
+  assert.equal(faults.map((fault) => /^[A-Z_]+/.exec(fault)?.[0]), wrong.map(([name]) => name));
+});
+
+test('of a channel that is not named nothing is read', () => {
+  const all = { ...WEBHOOK, ...SMS, ...EMAIL };
+  for (const [name, value, channel] of WRONG_VALUES) {
+    const others = ['console', 'webhook', 'sms', 'email'].filter((other) => other !== channel);
+    assert.is(serveFaultsOf({ ...all, [name]: value, DELIVERY: others.join() }), '');
+    assert.match(serveFaultsOf({ ...all, [name]: value, DELIVERY: channel }), name);
+  }
+});
+
+test('a command that sends nothing needs nothing of delivery', () => {
+  const wrong = Object.fromEntries([...WRONG_VALUES, ...OF_WORDS, ['DELIVERY', 'mail']]);
+  assert.is(faultsOf({ ...wrong, NODE_ENV: 'production' }), '');
+  assert.not.ok('delivery' in readConfig({}));
+});
+
+test('a template that is at fault is named, with what is wrong with it', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-words-'));
+  writeFileSync(join(folder, 'login.txt'), 'Your code has gone.');
+  writeFileSync(join(folder, 'login.html'), '<p>{code} {name}</p>');
+  const message = serveFaultsOf({ MESSAGES_FOLDER: folder, MESSAGE_DOMAIN: 'example.com' });
+  assert.is(message, ['the configuration is at fault:',
+    `${folder}/login.html may contain {code}, {purpose} and {lifetime}, not {name}`,
+    `${folder}/login.txt must contain {code}`].join('\n  '));
+  rmSync(folder, { recursive: true });
+});
+
+test('the log: all of it in the form that fits, unless something else is set', () => {
+  assert.equal(readServeConfig({}).log, { level: 'info', format: null, isRaw: false });
+  const set = { LOG_LEVEL: 'error', LOG_FORMAT: 'text', LOG_RAW_IDS: '1' };
+  assert.equal(readServeConfig(set).log, { level: 'error', format: 'text', isRaw: true });
+  assert.is(serveFaultsOf({ LOG_LEVEL: 'debug', LOG_FORMAT: 'xml', LOG_RAW_IDS: 'yes' }),
+    ['the configuration is at fault:', 'LOG_LEVEL must be info or warn or error',
+      'LOG_FORMAT must be json or text', 'LOG_RAW_IDS must be 0 or 1'].join('\n  '));
+});
+
+test('a .env file is read, and the process wins over it', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-env-'));
+  writeFileSync(join(folder, '.env'), 'PORT=4000\nPATH=/of/the/file\nDB_NAME="from file"\n');
+  const environment = readEnvironment(folder);
+  assert.is(environment.PORT, '4000');
+  assert.is(environment.DB_NAME, 'from file');
+  assert.is(environment.PATH, process.env.PATH);
+  rmSync(folder, { recursive: true });
+  assert.is(readEnvironment(folder).PATH, process.env.PATH);
+});
+
+test('.env.example names every variable, and is itself a right configuration', () => {
+  const text = readFileSync(join(ROOT, '.env.example'), 'utf8');
+  const files = ['config.ts', 'database-settings.ts', 'delivery-settings.ts', 'log-settings.ts',
+    'policy-settings.ts', 'tls-settings.ts'];
+  const named = files.flatMap((file) => {
+    const source = readFileSync(join(ROOT, 'src', file), 'utf8');
+    return [...source.matchAll(/'([A-Z][A-Z_]+)'/g)].map(([, name]) => name!);
+  });
+  const ofTheMachine = ['HOME', 'PATH', 'XDG_CACHE_HOME', 'NODE_ENV'];
+  for (const name of new Set(named)) {
+    if (!ofTheMachine.includes(name)) assert.match(text, new RegExp(`^#?${name}=`, 'm'), name);
+  }
+  for (const [, name] of text.matchAll(/^#?([A-Z][A-Z_]+)=/gm)) assert.ok(named.includes(name!));
+  assert.is(serveFaultsOf(parseEnv(text) as Environment), '');
+});
+
+test.run();

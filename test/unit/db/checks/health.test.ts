@@ -1,0 +1,86 @@
+/** How often the database is asked whether it can be worked on, and how long that may take. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { DatabaseCheck } from '../../../../src/db/database-check.ts';
+import { SessionPool } from '../../../../src/db/pool.ts';
+import { readSchemaFiles } from '../../../../src/db/schema-files.ts';
+import type { Row, Session } from '../../../../src/db/session.ts';
+import { eventually, timed } from '../../../harness/waiting.ts';
+
+const ANSWER_MAX_MS = 1000;
+const APPLIED = readSchemaFiles().map(({ version, name }) => ({ version, name, finished_at: 'x' }));
+
+type Fake = { isHanging: boolean; looks: number; atOnce: number; most: number; destroyed: number };
+
+function poolOf(fake: Fake): SessionPool {
+  const open = async (): Promise<Session> => {
+    let isDestroyed = false;
+    let breakOff = (): void => {};
+    const run = async (name: string): Promise<Row[]> => {
+      if (name === 'check.read_only') {
+        fake.looks += 1;
+        fake.atOnce += 1;
+        fake.most = Math.max(fake.most, fake.atOnce);
+        await new Promise<void>((resolve, reject) => {
+          breakOff = () => reject(new Error('lost'));
+          if (!fake.isHanging) setImmediate(resolve);
+        }).finally(() => { fake.atOnce -= 1; });
+        return [{ is_read_only: 0 }];
+      }
+      return name === 'schema_migrations.load' ? APPLIED : [];
+    };
+    const destroy = (): void => {
+      if (!isDestroyed) fake.destroyed += 1;
+      isDestroyed = true;
+      breakOff();
+    };
+    return { run, runAll: async () => [], destroy, isDestroyed: () => isDestroyed };
+  };
+  return new SessionPool(open, 1);
+}
+
+function newFake(): Fake {
+  return { isHanging: false, looks: 0, atOnce: 0, most: 0, destroyed: 0 };
+}
+
+test('however many ask at once, the database is asked once', async () => {
+  const fake = newFake();
+  const check = new DatabaseCheck(poolOf(fake));
+  const answers = await Promise.all(Array.from({ length: 100 }, () => check.faults()));
+  assert.equal(answers, answers.map(() => []));
+  assert.is(fake.looks, 1);
+});
+
+test('however often they ask, it is asked a few times a second, one at a time', async () => {
+  const fake = newFake();
+  const check = new DatabaseCheck(poolOf(fake));
+  const until = performance.now() + 1000;
+  while (performance.now() < until) {
+    assert.equal(await check.faults(), []);
+    await delay(1);
+  }
+  assert.ok(fake.looks >= 2 && fake.looks <= 5, `${fake.looks} looks`);
+  assert.is(fake.most, 1);
+});
+
+test('a database that hangs: an answer in time, and it is well again later', async () => {
+  const fake = newFake();
+  const check = new DatabaseCheck(poolOf(fake));
+  fake.isHanging = true;
+  const { ms, result } = await timed(() => Promise.all([check.faults(), check.faults()]));
+  assert.equal(result, [['database'], ['database']]);
+  assert.ok(ms < ANSWER_MAX_MS, `${ms} ms`);
+  assert.is(fake.destroyed, 1);
+  fake.isHanging = false;
+  await eventually('it is well', async () => (await check.faults()).length === 0);
+});
+
+test('no connection: an answer in time', async () => {
+  const check = new DatabaseCheck(new SessionPool(() => new Promise(() => {}), 1));
+  const { ms, result } = await timed(() => check.faults());
+  assert.equal(result, ['database']);
+  assert.ok(ms < ANSWER_MAX_MS, `${ms} ms`);
+});
+
+test.run();

@@ -1,0 +1,132 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { isPlainAddress } from '../../../../src/otp/channels/email-address.ts';
+import { parseEmailSettings } from '../../../../src/otp/channels/email-settings.ts';
+import type { EmailSettings } from '../../../../src/otp/channels/email-settings.ts';
+import { makeCertificate } from './certificate.ts';
+
+type Given = Partial<Parameters<typeof parseEmailSettings>[0]>;
+
+const GIVEN = { url: 'smtp://mail.example.com', from: 'otpd@example.com', caFile: undefined };
+
+function settingsOf(given: Given): EmailSettings {
+  const parsed = parseEmailSettings({ ...GIVEN, ...given });
+  if ('faults' in parsed) throw new Error(parsed.faults.join('\n'));
+  return parsed.settings;
+}
+
+function faultsOf(given: Given): string[] {
+  const parsed = parseEmailSettings({ ...GIVEN, ...given });
+  return 'faults' in parsed ? parsed.faults : [];
+}
+
+const NONE = { account: null, isLoopback: false };
+const ACCOUNT = { user: 'otpd', password: 'p' };
+
+/** [SMTP_URL, the server it names] */
+const SERVERS: [string, EmailSettings['server']][] = [
+  ['smtp://mail.example.com', { ...NONE, host: 'mail.example.com', port: 587, isSecure: false }],
+  ['smtps://Mail.example.com/', { ...NONE, host: 'mail.example.com', port: 465, isSecure: true }],
+  ['smtp://relay:25', { ...NONE, host: 'relay', port: 25, isSecure: false }],
+  ['smtps://192.0.2.1:65535', { ...NONE, host: '192.0.2.1', port: 65_535, isSecure: true }],
+  ['smtp://[2001:db8::1]:2525', { ...NONE, host: '2001:db8::1', port: 2525, isSecure: false }],
+  ['SMTP://otpd:p@mx.example',
+    { host: 'mx.example', port: 587, isSecure: false, isLoopback: false, account: ACCOUNT }],
+  ['smtp://a%40b.example:p%2F%23%40%20%3A@x.example', { host: 'x.example', port: 587,
+    isSecure: false, isLoopback: false, account: { user: 'a@b.example', password: 'p/#@ :' } }],
+  ['smtp://localhost', { host: 'localhost', port: 587, isSecure: false, isLoopback: true,
+    account: null }],
+  ['smtp://127.0.0.2', { host: '127.0.0.2', port: 587, isSecure: false, isLoopback: true,
+    account: null }],
+  ['smtps://[::1]', { host: '::1', port: 465, isSecure: true, isLoopback: true, account: null }],
+  ['smtp://127.example.com',
+    { ...NONE, host: '127.example.com', port: 587, isSecure: false }],
+];
+
+for (const [url, server] of SERVERS) {
+  test(`SMTP_URL: ${url}`, () => assert.equal(settingsOf({ url }).server, server));
+}
+
+for (const url of [
+  undefined, '', 'mail.example.com', 'mail.example.com:587', 'http://x.example', 'smtp:', 'smtp://',
+  'smtp://x.example:0', 'smtp://x.example:65536', 'smtp://x.example/path', 'smtp://x.example?a=b',
+  'smtp://x.example#a', 'smtp://x.example/?', 'smtp://user@x.example', 'smtp://:p@x.example',
+  'smtp://u:%zz@x.example', 'smtp://u:%ff@x.example', 'smtp://-x.example', 'smtp://x_.é',
+  'smtp://u:p/w@x.example', 'smtp://u:p#w@x.example', 'smtp://x example',
+]) {
+  test(`is a fault: SMTP_URL=${url}`, () => {
+    const [fault, ...others] = faultsOf({ url });
+    assert.match(fault ?? '', /^SMTP_URL must be smtp:\/\/USER:PASSWORD@HOST:587 \(STARTTLS\) or/);
+    assert.equal(others, []);
+  });
+}
+
+/** [EMAIL_FROM, name, address] */
+const SENDERS: [string, string, string][] = [
+  ['otpd@example.com', '', 'otpd@example.com'],
+  ['<otpd@example.com>', '', 'otpd@example.com'],
+  ['Acme Ümlaut <no-reply@mail.example.com>', 'Acme Ümlaut', 'no-reply@mail.example.com'],
+  ['"Acme, Inc. <x>" <a.b@example.com>', 'Acme, Inc. <x>', 'a.b@example.com'],
+];
+
+for (const [from, name, address] of SENDERS) {
+  test(`EMAIL_FROM: ${from}`, () => assert.equal(settingsOf({ from }).from, { name, address }));
+}
+
+for (const from of [
+  undefined, '', 'otpd', 'otpd@localhost', 'a@b.example, c@d.example', 'Acme otpd@example.com',
+  'Acme <otpd@example.com', 'Acme <a@b.example> <c@d.example>', '"Acme <a@b.example>',
+  'Acme\r\nBcc: x@y.example <a@b.example>', `${'n'.repeat(101)} <a@b.example>`,
+]) {
+  test(`is a fault: EMAIL_FROM=${JSON.stringify(from)}`, () => {
+    assert.equal(faultsOf({ from }), ['EMAIL_FROM must be NAME <ADDRESS> or ADDRESS']);
+  });
+}
+
+test('SMTP_CA names a file of certificates', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-ca-'));
+  try {
+    const { cert, key } = makeCertificate();
+    const [good, bad] = [join(folder, 'good'), join(folder, 'bad')];
+    writeFileSync(good, cert);
+    writeFileSync(bad, key);
+    assert.is(settingsOf({ caFile: good }).ca, cert);
+    const rule = 'SMTP_CA must name a PEM file of certificates';
+    assert.equal(faultsOf({ caFile: bad }), [`${rule} (${bad}: no PEM certificate)`]);
+    assert.equal(faultsOf({ caFile: `${bad}2` }), [`${rule} (${bad}2: ENOENT)`]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test('says all faults at once, and no password', () => {
+  const faults = faultsOf({ url: 'smtp://u:se/cret@x', from: '', caFile: '/nowhere' });
+  assert.equal(faults.map((fault) => fault.split(' ')[0]), ['SMTP_URL', 'EMAIL_FROM', 'SMTP_CA']);
+  assert.not.match(faults.join(), /se\/cret/);
+});
+
+test('one plain address is reached', () => {
+  for (const address of [
+    'a@b.example', 'First.Last+tag@sub.example.com', "o'neil@example.com", 'a_b-c@x-y.example',
+    `${'l'.repeat(64)}@example.com`, 'x@xn--mnchen-3ya.de', '1@2.example',
+    `a@${'d.'.repeat(125)}ex`,
+  ]) assert.ok(isPlainAddress(address), address);
+});
+
+test('anything else is not', () => {
+  for (const text of [
+    '', '@', 'a', 'a@', '@b.example', 'a@b', 'a@localhost', 'a@[127.0.0.1]', 'a@127.0.0.1',
+    'a@b.example,c@d.example', 'a@b.example;c@d.example', 'A <a@b.example>', '<a@b.example>',
+    '"a b"@c.example', '"a"@c.example', 'a b@c.example', ' a@b.example', 'a@b.example ',
+    'a@b.example\r\nBcc: c@d.example', 'a@b.example\n', 'a\0@b.example', 'a@b.example\0',
+    '.a@b.example', 'a.@b.example', 'a..b@c.example', 'a@b..example', 'a@b.example.',
+    'a@@b.example', 'a@b@c.example', 'ä@b.example', 'a@ä.example', 'a(x)@b.example',
+    'a@b.example(x)', 'group:a@b.example;', 'a\\@b.example', 'a:b@c.example', 'U1', '+49151123',
+    `${'l'.repeat(65)}@example.com`, `a@${'d.'.repeat(125)}exa`,
+  ]) assert.not.ok(isPlainAddress(text), JSON.stringify(text));
+});
+
+test.run();

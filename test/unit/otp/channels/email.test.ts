@@ -1,0 +1,359 @@
+/** The e-mail channel against servers on this machine: what arrives, and what each ending means. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Channel, Message, Verdict } from '../../../../src/otp/channel.ts';
+import { createEmailChannel } from '../../../../src/otp/channels/email.ts';
+import type { EmailOptions } from '../../../../src/otp/channels/email.ts';
+import type { EmailSettings } from '../../../../src/otp/channels/email-settings.ts';
+import { parseEmailSettings } from '../../../../src/otp/channels/email-settings.ts';
+import { verdictOf } from '../../../../src/otp/channels/email-verdict.ts';
+import { loadWords } from '../../../../src/otp/words/load-words.ts';
+import { makeCertificate } from './certificate.ts';
+import type { Certificate } from './certificate.ts';
+import { answer, startMailServer, startScripted, stopMailServers } from './mail-server.ts';
+import type { Script } from './mail-server.ts';
+import { readMessage, readWords } from './mime.ts';
+
+/** The package by a name of its own: as nodemailer it must be the user's to install. */
+const INSTALLED: string = 'nodemailer-in-tests';
+
+const CERTIFICATE = makeCertificate();
+const ACCOUNT = 'otpd:p%40ss%2Fword%231@';
+const SENT_AT = Date.UTC(2026, 0, 5, 8, 0, 0) * 1000;
+
+/** As long as a test waits for what never comes. */
+const SHORT_MS = 90;
+
+/** As short as it can be where something else comes in time. */
+const ENOUGH_MS = 500;
+
+const MESSAGE: Message = {
+  otpId: '0123456789abcdef'.repeat(2), userId: 'person@example.com', purpose: 'login',
+  code: '012345', lifetimeSeconds: 300, expiresAt: 0, locale: '',
+};
+
+const channels: Channel[] = [];
+
+function settingsOf(url: string, ca: string | null): EmailSettings {
+  const from = 'Acme Ümlaut <otpd@mail.example.com>';
+  const parsed = parseEmailSettings({ url, from, caFile: undefined });
+  if ('faults' in parsed) throw new Error(parsed.faults.join('\n'));
+  return { ...parsed.settings, ca };
+}
+
+async function openChannel(
+  url: string,
+  ca: string | null = CERTIFICATE.cert,
+  options: EmailOptions = {},
+): Promise<Channel> {
+  const loaded = loadWords({ folder: null, domain: null });
+  if ('faults' in loaded) throw new Error(loaded.faults.join('\n'));
+  const channel = await createEmailChannel(settingsOf(url, ca), loaded.words, {
+    load: () => import(INSTALLED), ...options,
+  });
+  channels.push(channel);
+  return channel;
+}
+
+/** What becomes of one message at a server that goes by a script. */
+async function playOut(script: Script): Promise<{ verdict: Verdict; commands: string[] }> {
+  const { port, commands } = await startScripted(script);
+  const options = Object.values(script).includes(null) ? { timeoutMs: SHORT_MS } : {};
+  const channel = await openChannel(`smtp://127.0.0.1:${port}`, null, options);
+  return { verdict: await channel.send(MESSAGE, SENT_AT), commands };
+}
+
+const retry = (reason: string): Verdict => ({ kind: 'retry', reason, afterSeconds: null });
+const refused = (reason: string): Verdict => ({ kind: 'refused', reason });
+
+test.after.each(async () => {
+  for (const channel of channels.splice(0)) channel.close();
+  await stopMailServers();
+});
+
+test('hands a message over by STARTTLS, with a name and a password', async () => {
+  const { port, mails } = await startMailServer(CERTIFICATE);
+  const channel = await openChannel(`smtp://${ACCOUNT}localhost:${port}`);
+  assert.equal(await channel.send(MESSAGE, SENT_AT), { kind: 'accepted' });
+  assert.is(mails.length, 1);
+  const { raw, ...envelope } = mails[0]!;
+  assert.equal(envelope, {
+    from: 'otpd@mail.example.com', to: ['person@example.com'], user: 'otpd', isSecure: true,
+  });
+  const { header, parts } = readMessage(raw);
+  assert.is(readWords(header.get('from') ?? ''), 'Acme Ümlaut <otpd@mail.example.com>');
+  assert.is(header.get('to'), 'person@example.com');
+  assert.is(header.get('subject'), 'Your code for login');
+  assert.is(header.get('message-id'), `<${MESSAGE.otpId}@mail.example.com>`);
+  assert.is(header.get('date'), 'Mon, 05 Jan 2026 08:00:00 +0000');
+  assert.is(header.get('auto-submitted'), 'auto-generated');
+  assert.equal([...header.keys()].sort(), ['auto-submitted', 'content-type', 'date', 'from',
+    'message-id', 'mime-version', 'subject', 'to']);
+  assert.match(header.get('content-type') ?? '', /^multipart\/alternative;/);
+  assert.equal(parts.map((part) => part.header.get('content-type')),
+    ['text/plain; charset=utf-8', 'text/html; charset=utf-8']);
+  for (const { text } of parts) {
+    for (const words of ['012345', 'login', '5 minutes', 'Never share']) assert.match(text, words);
+    assert.not.match(text, /https?:|\/\/|href|src|<a\b|<img/i);
+  }
+});
+
+test('by TLS from the first byte, to an address, without an account', async () => {
+  const options = { secure: true, authOptional: true };
+  const { port, mails } = await startMailServer(CERTIFICATE, options);
+  const channel = await openChannel(`smtps://127.0.0.1:${port}`);
+  const german = { ...MESSAGE, locale: 'de', purpose: 'Überweisung' };
+  assert.equal(await channel.send(german, SENT_AT), { kind: 'accepted' });
+  assert.is(mails[0]?.isSecure, true);
+  assert.is(mails[0]?.user, '');
+  const { header, parts } = readMessage(mails[0]!.raw);
+  assert.is(readWords(header.get('subject') ?? ''), 'Ihr Code für Überweisung');
+  for (const { text } of parts) assert.match(text, 'Ihr Code für Überweisung:');
+});
+
+test('a repeat has the same Message-ID, another message another', async () => {
+  const { port, mails } = await startMailServer(CERTIFICATE);
+  const channel = await openChannel(`smtp://${ACCOUNT}localhost:${port}`);
+  for (const message of [MESSAGE, MESSAGE, { ...MESSAGE, otpId: 'f'.repeat(32) }]) {
+    await channel.send(message, SENT_AT);
+  }
+  const ids = mails.map(({ raw }) => readMessage(raw).header.get('message-id'));
+  assert.equal(ids, [MESSAGE.otpId, MESSAGE.otpId, 'f'.repeat(32)]
+    .map((id) => `<${id}@mail.example.com>`));
+});
+
+test('keeps a few connections for all messages', async () => {
+  const { port, mails, connections } = await startMailServer(CERTIFICATE);
+  const channel = await openChannel(`smtp://${ACCOUNT}localhost:${port}`);
+  const sent = Array.from({ length: 40 }, () => channel.send(MESSAGE, SENT_AT));
+  const verdicts = await Promise.all(sent);
+  assert.is(verdicts.filter(({ kind }) => kind === 'accepted').length, 40);
+  assert.is(mails.length, 40);
+  assert.ok(connections() > 1 && connections() <= 5, String(connections()));
+});
+
+test('on this machine and without SMTP_CA it is not encrypted, whatever is offered', async () => {
+  const { port, mails } = await startMailServer(CERTIFICATE, { authOptional: true });
+  const channel = await openChannel(`smtp://127.0.0.1:${port}`, null);
+  assert.equal(await channel.send(MESSAGE, SENT_AT), { kind: 'accepted' });
+  assert.is(mails[0]?.isSecure, false);
+});
+
+const OTHER = makeCertificate('other.example');
+
+/** [of what the server is, the authority that is trusted, the reason] */
+const UNTRUSTED: [Certificate, string | null, string][] = [
+  [CERTIFICATE, makeCertificate().cert, 'DEPTH_ZERO_SELF_SIGNED_CERT'],
+  [CERTIFICATE, null, 'DEPTH_ZERO_SELF_SIGNED_CERT'],
+  [OTHER, OTHER.cert, 'ERR_TLS_CERT_ALTNAME_INVALID'],
+];
+
+for (const scheme of ['smtp', 'smtps']) {
+  for (const [certificate, ca, reason] of UNTRUSTED) {
+    // Without an authority of its own STARTTLS is not tried on this machine.
+    if (scheme === 'smtp' && ca === null) continue;
+    test(`tells a server nothing that it cannot verify: ${scheme}, ${reason}`, async () => {
+      let logins = 0;
+      const { port, mails } = await startMailServer(certificate, {
+        secure: scheme === 'smtps',
+        onAuth: ({ username }, _, done) => { logins += 1; done(null, { user: username }); },
+      });
+      const channel = await openChannel(`${scheme}://${ACCOUNT}localhost:${port}`, ca);
+      assert.equal(await channel.send(MESSAGE, SENT_AT), retry(reason));
+      assert.is(logins, 0);
+      assert.equal(mails, []);
+    });
+  }
+}
+
+test('sends nothing when STARTTLS is not offered, or refused', async () => {
+  for (const script of [{}, { EHLO: '250-test\r\n250 STARTTLS', STARTTLS: '454 later' }]) {
+    const { port, commands } = await startScripted({ ...script, AUTH: '235 ok' });
+    const channel = await openChannel(`smtp://${ACCOUNT}127.0.0.1:${port}`);
+    assert.equal(await channel.send(MESSAGE, SENT_AT), retry('ETLS'));
+    assert.equal(commands, ['connect', 'EHLO', 'STARTTLS']);
+  }
+});
+
+test('a wrong password is ours to mend', async () => {
+  const { port, mails } = await startMailServer(CERTIFICATE);
+  const channel = await openChannel(`smtp://otpd:wrong@localhost:${port}`);
+  assert.equal(await channel.send(MESSAGE, SENT_AT), retry('EAUTH'));
+  assert.equal(mails, []);
+});
+
+test('a recipient that is refused is refused, and the next one is not', async () => {
+  const { port, mails } = await startMailServer(CERTIFICATE, {
+    onRcptTo: ({ address }, _, done) => {
+      if (address.startsWith('nobody')) done(answer(550, `no user ${address} 012345`));
+      else if (address.startsWith('full')) done(answer(451, `try ${address} later 012345`));
+      else done();
+    },
+  });
+  const channel = await openChannel(`smtp://${ACCOUNT}localhost:${port}`);
+  const send = (userId: string) => channel.send({ ...MESSAGE, userId }, SENT_AT);
+  assert.equal(await send('nobody@example.com'), refused('smtp 550'));
+  assert.equal(await send('full@example.com'), retry('smtp 451'));
+  assert.equal(await send('person@example.com'), { kind: 'accepted' });
+  assert.equal(mails.map(({ to }) => to), [['person@example.com']]);
+});
+
+/** [the script, the verdict] */
+const ENDINGS: [Script, Verdict][] = [
+  [{}, { kind: 'accepted' }],
+  [{ RCPT: '550 no such user' }, refused('smtp 550')],
+  [{ RCPT: '553 mailbox name' }, refused('smtp 553')],
+  [{ RCPT: '451 later' }, retry('smtp 451')],
+  [{ RCPT: '421 closing' }, retry('smtp 421')],
+  [{ RCPT: '503 bad sequence' }, retry('smtp 503')],
+  [{ DATA: '554 no' }, refused('smtp 554')],
+  [{ DATA: '451 no' }, retry('smtp 451')],
+  [{ '.': '554 looks like spam' }, refused('smtp 554')],
+  [{ '.': '552 too large' }, refused('smtp 552')],
+  [{ '.': '452 full' }, retry('smtp 452')],
+  [{ MAIL: '550 not from you' }, retry('smtp 550')],
+  [{ MAIL: '421 closing' }, retry('smtp 421')],
+  [{ connect: '554 not you' }, retry('smtp 554')],
+  [{ connect: '421 busy' }, retry('smtp 421')],
+  [{ connect: 'HTTP/1.1 400 Bad Request' }, retry('EPROTOCOL')],
+  [{ EHLO: '421 busy', HELO: '421 busy' }, retry('smtp 421')],
+  [{ connect: 'cut' }, retry('ECONNECTION')],
+  [{ EHLO: 'cut' }, retry('ECONNECTION')],
+  [{ MAIL: 'cut' }, retry('ECONNECTION')],
+  [{ RCPT: 'cut' }, retry('ECONNECTION')],
+  [{ DATA: 'cut' }, retry('ECONNECTION')],
+  [{ '.': 'cut' }, retry('ECONNECTION')],
+  [{ connect: null }, retry('ETIMEDOUT')],
+  [{ EHLO: null }, retry('ETIMEDOUT')],
+  [{ RCPT: null }, retry('ETIMEDOUT')],
+  [{ '.': null }, retry('ETIMEDOUT')],
+];
+
+for (const [script, expected] of ENDINGS) {
+  test(`${JSON.stringify(script)} is ${JSON.stringify(expected)}`, async () => {
+    assert.equal((await playOut(script)).verdict, expected);
+  });
+}
+
+test('where nobody listens it is a retry', async () => {
+  const { port } = await startScripted({});
+  await stopMailServers();
+  const channel = await openChannel(`smtp://127.0.0.1:${port}`, null);
+  assert.equal(await channel.send(MESSAGE, SENT_AT), retry('ECONNREFUSED'));
+});
+
+test('who waits for a connection in vain is answered in time, and not sent later', async () => {
+  const script: Record<string, string | null> = { connect: null };
+  const { port, commands } = await startScripted(script);
+  const channel = await openChannel(`smtp://127.0.0.1:${port}`, null, { timeoutMs: ENOUGH_MS });
+  const verdicts = await Promise.all(Array.from({ length: 12 },
+    () => channel.send(MESSAGE, SENT_AT)));
+  assert.equal(verdicts, Array.from({ length: 12 }, () => retry('ETIMEDOUT')));
+  assert.not(commands.includes('EHLO'));
+  script.connect = '220 test';
+  assert.equal(await channel.send(MESSAGE, SENT_AT), { kind: 'accepted' });
+  assert.is(commands.filter((command) => command === '.').length, 1);
+});
+
+test('a kept connection that the server has closed costs no message', async () => {
+  const { port, commands, hangUp } = await startScripted({});
+  const channel = await openChannel(`smtp://127.0.0.1:${port}`, null);
+  for (let count = 0; count < 3; count += 1) {
+    assert.equal(await channel.send(MESSAGE, SENT_AT), { kind: 'accepted' });
+    hangUp();
+  }
+  assert.is(commands.filter((command) => command === '.').length, 3);
+  assert.is(commands.filter((command) => command === 'connect').length, 3);
+});
+
+test('closing breaks off what is under way; after it nothing is sent', async () => {
+  const { port, commands } = await startScripted({ RCPT: null });
+  const channel = await openChannel(`smtp://127.0.0.1:${port}`, null);
+  const sent = channel.send(MESSAGE, SENT_AT);
+  const waiting = Array.from({ length: 6 }, () => channel.send(MESSAGE, SENT_AT));
+  for (let tries = 0; tries < 500 && !commands.includes('RCPT'); tries += 1) {
+    await new Promise((resolve) => { setTimeout(resolve, 5); });
+  }
+  assert.ok(commands.includes('RCPT'));
+  channel.close();
+  for (const verdict of await Promise.all([sent, ...waiting])) {
+    assert.is(verdict.kind, 'retry');
+    assert.not.equal(verdict, retry('ETIMEDOUT'), 'not even waited for');
+  }
+  assert.equal(await channel.send(MESSAGE, SENT_AT), retry('ECONNECTION'));
+});
+
+/** [SMTP_URL, whether TLS comes first, whether STARTTLS must come, whether it must not] */
+const ENCRYPTED: [string, boolean, boolean, boolean][] = [
+  ['smtp://mail.example.com', false, true, false],
+  ['smtp://192.0.2.1', false, true, false],
+  ['smtps://mail.example.com', true, false, false],
+  ['smtps://localhost', true, false, false],
+  ['smtp://localhost', false, false, true],
+];
+
+test('another machine is never talked to in clear', async () => {
+  for (const [url, secure, requireTLS, ignoreTLS] of ENCRYPTED) {
+    const made: Record<string, unknown>[] = [];
+    const createTransport = (options: object) => {
+      made.push(options as Record<string, unknown>);
+      return { sendMail: async () => {}, close: () => {} };
+    };
+    await openChannel(url, null, { load: async () => ({ createTransport }) });
+    const [{ tls, ...options } = { tls: null }] = made;
+    assert.equal([options.secure, options.requireTLS, options.ignoreTLS],
+      [secure, requireTLS, ignoreTLS], url);
+    const { minVersion, rejectUnauthorized } = tls as Record<string, unknown>;
+    assert.equal([minVersion, rejectUnauthorized], ['TLSv1.2', true]);
+    assert.equal([options.disableFileAccess, options.disableUrlAccess], [true, true]);
+  }
+});
+
+test('knows whom it reaches, and sends to no one else', async () => {
+  const { port, commands } = await startScripted({});
+  const channel = await openChannel(`smtp://127.0.0.1:${port}`, null);
+  assert.is(channel.name, 'email');
+  assert.is(channel.wants, 'an e-mail address');
+  assert.ok(channel.reaches('person@example.com'));
+  for (const userId of ['U1', 'a@b.example,c@d.example', 'a@b.example\r\nBcc: c@d.example']) {
+    assert.not(channel.reaches(userId));
+    const verdict = await channel.send({ ...MESSAGE, userId }, SENT_AT);
+    assert.equal(verdict, refused('no e-mail address'));
+  }
+  assert.equal(commands, []);
+});
+
+test('a fault of our own is a retry, and no exception', async () => {
+  const email = () => { throw new Error('012345'); };
+  const broken = { text: () => '', localeFor: () => '', email };
+  const settings = settingsOf('smtp://127.0.0.1:1', null);
+  const load = () => import(INSTALLED);
+  const channel = await createEmailChannel(settings, broken, { load });
+  assert.equal(await channel.send(MESSAGE, SENT_AT), retry('unknown'));
+});
+
+test('a reason is a code, never a text', () => {
+  for (const error of [undefined, null, 'text', 7, new Error('012345'), { code: 'no code: 012345' },
+    { code: 12345 }, { originalCode: 'a b' }]) {
+    assert.equal(verdictOf(error), retry('unknown'));
+  }
+  assert.equal(verdictOf({ code: 'EAUTH', responseCode: 535, permanent: true }), retry('EAUTH'));
+  assert.equal(verdictOf({ code: 'ESOCKET', originalCode: 'ECONNRESET' }), retry('ECONNRESET'));
+});
+
+test('says what to install when nodemailer is not there', async () => {
+  const settings = settingsOf('smtp://127.0.0.1:1', null);
+  const email = () => { throw new Error('nothing is sent'); };
+  const words = { text: () => '', localeFor: () => '', email };
+  const failWith = async (code: string, name: string): Promise<string> => {
+    const error = Object.assign(new Error(`Cannot find package '${name}' from x`), { code });
+    const load = () => Promise.reject(error);
+    return createEmailChannel(settings, words, { load }).then(() => '', ({ message }) => message);
+  };
+  assert.is(await failWith('ERR_MODULE_NOT_FOUND', 'nodemailer'),
+    'DELIVERY names email, which needs nodemailer: npm i nodemailer');
+  assert.is(await failWith('ERR_MODULE_NOT_FOUND', 'other'), "Cannot find package 'other' from x");
+  assert.is(await failWith('EACCES', 'nodemailer'), "Cannot find package 'nodemailer' from x");
+});
+
+test.run();

@@ -1,0 +1,60 @@
+/** A message, words for it, and an end to all that a test file starts. */
+import { randomBytes } from 'node:crypto';
+import type { Channel, Message, Words } from '../../../../src/otp/channel.ts';
+import { drawCode, drawRandom } from '../../../../src/otp/draw.ts';
+import { startHttpSink } from '../../../harness/http-sink.ts';
+import type { HttpSink, SinkOptions } from '../../../harness/http-sink.ts';
+
+/** 2026-01-05 08:00:00.123456 UTC. */
+export const SENT_AT = 1_767_600_000_123_456;
+
+/** The words are not the subject here; a letter beyond ASCII tells bytes from characters. */
+export const WORDS: Words = {
+  text: ({ code, purpose }) => `Ihr Schlüssel für ${purpose}: ${code} & 100 %`,
+  email: () => { throw new Error('no mail is sent here'); },
+  localeFor: () => '',
+};
+
+/** A message with a code that stands nowhere else. */
+export function newMessage(members: Partial<Message> = {}): Message {
+  return {
+    otpId: drawRandom(16),
+    userId: '+14155550123',
+    purpose: 'login',
+    code: drawCode(10),
+    lifetimeSeconds: 300,
+    expiresAt: SENT_AT + 300_000_000,
+    locale: '',
+    ...members,
+  };
+}
+
+/** A secret in the form of WEBHOOK_SECRETS. */
+export function newWebhookSecret(bytes = 32): string {
+  return `whsec_${randomBytes(bytes).toString('base64')}`;
+}
+
+const ends: (() => Promise<void> | void)[] = [];
+
+/** Starts a sink that `endAll` ends. */
+export async function startSink(options: SinkOptions = {}): Promise<HttpSink> {
+  const sink = await startHttpSink(options);
+  ends.push(() => sink.close());
+  return sink;
+}
+
+/** Has `endAll` close something. */
+export function closing<T extends Pick<Channel, 'close'>>(closeable: T): T {
+  ends.push(closeable.close);
+  return closeable;
+}
+
+/** Has `endAll` do something more. */
+export function atEnd(work: () => Promise<void> | void): void {
+  ends.push(work);
+}
+
+/** Ends everything. */
+export async function endAll(): Promise<void> {
+  for (const end of ends.splice(0).reverse()) await end();
+}

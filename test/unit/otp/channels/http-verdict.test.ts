@@ -1,0 +1,73 @@
+/** Statuses, faults and Retry-After, as plain values. */
+import * as fc from 'fast-check';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { verdictOf } from '../../../../src/otp/channels/http-verdict.ts';
+import { readRetryAfter } from '../../../../src/otp/channels/retry-after.ts';
+
+function kindOf(status: number): string {
+  return verdictOf({ status, retryAfterSeconds: null }).kind;
+}
+
+test('every status has its verdict', () => {
+  const notNow = new Set([408, 425, 429]);
+  for (let status = 0; status < 1000; status += 1) {
+    const expected = status >= 200 && status < 300 ? 'accepted'
+      : status >= 300 && status < 500 && !notNow.has(status) ? 'refused' : 'retry';
+    assert.is(kindOf(status), expected, String(status));
+  }
+});
+
+test('reasons are a status or a code; a retry waits for Retry-After', () => {
+  assert.equal(verdictOf({ status: 503, retryAfterSeconds: 7 }),
+    { kind: 'retry', reason: 'status 503', afterSeconds: 7 });
+  assert.equal(verdictOf({ status: 500, retryAfterSeconds: null }),
+    { kind: 'retry', reason: 'status 500', afterSeconds: null });
+  assert.equal(verdictOf({ status: 400, retryAfterSeconds: 7 }),
+    { kind: 'refused', reason: 'status 400' });
+  assert.equal(verdictOf({ code: 'ECONNREFUSED' }),
+    { kind: 'retry', reason: 'ECONNREFUSED', afterSeconds: null });
+  assert.equal(verdictOf({ status: 204, retryAfterSeconds: 7 }), { kind: 'accepted' });
+});
+
+const AT = 'Wed, 21 Oct 2015 07:28:00 GMT';
+
+test('Retry-After: seconds, or a date from the answer\'s own', () => {
+  const rows: [string | undefined, string | undefined, number | null][] = [
+    [undefined, AT, null],
+    ['0', undefined, 0],
+    ['120', undefined, 120],
+    ['600', undefined, 600],
+    ['601', undefined, 600],
+    ['9'.repeat(400), undefined, 600],
+    [AT, 'Wed, 21 Oct 2015 07:26:30 GMT', 90],
+    [AT, AT, 0],
+    [AT, 'Wed, 21 Oct 2015 07:28:01 GMT', 0],
+    [AT, 'Tue, 20 Oct 2015 07:28:00 GMT', 600],
+    [AT, undefined, null],
+    [AT, 'soon', null],
+    [AT, `${AT}, ${AT}`, null],
+    ['', AT, null],
+    ['-1', AT, null],
+    ['1.5', AT, null],
+    ['1e2', AT, null],
+    ['2015-10-21', AT, null],
+    ['Wed, 99 Oct 2015 07:28:00 GMT', AT, null],
+    // Its zone would be that of this machine.
+    ['Wed Oct 21 07:28:00 2015', AT, null],
+  ];
+  for (const [field, date, expected] of rows) {
+    assert.is(readRetryAfter(field, date), expected, `${field} at ${date}`);
+  }
+});
+
+test('property: whatever a provider sends, the wait is null or 0 to 600 whole seconds', () => {
+  const field = fc.oneof(fc.string(), fc.integer().map(String),
+    fc.date({ noInvalidDate: true }).map((date) => date.toUTCString()));
+  fc.assert(fc.property(field, field, (retryAfter, date) => {
+    const seconds = readRetryAfter(retryAfter, date);
+    assert.ok(seconds === null || (Number.isInteger(seconds) && seconds >= 0 && seconds <= 600));
+  }), { numRuns: 2000 });
+});
+
+test.run();

@@ -1,0 +1,176 @@
+/** The channel `sms`: its settings, its request, and its verdicts. */
+import { randomBytes } from 'node:crypto';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Channel } from '../../../../src/otp/channel.ts';
+import type { PostBounds } from '../../../../src/otp/channels/http-post.ts';
+import { createSmsChannel } from '../../../../src/otp/channels/sms.ts';
+import { parseSmsSettings } from '../../../../src/otp/channels/sms-settings.ts';
+import type { SmsValues } from '../../../../src/otp/channels/sms-settings.ts';
+import { answer, cutBeforeHead, hang, redirect, tooMany } from '../../../harness/http-sink.ts';
+import type { Behaviour, HttpSink, Received } from '../../../harness/http-sink.ts';
+import { closing, endAll, newMessage, SENT_AT, startSink, WORDS } from './fixture.ts';
+
+const ACCOUNT = `AC${randomBytes(16).toString('hex')}`;
+const TOKEN = randomBytes(16).toString('hex');
+const SERVICE = `MG${randomBytes(16).toString('hex')}`;
+const RIGHT: SmsValues = {
+  account: ACCOUNT, token: TOKEN, sender: '+14155550100', baseUrl: undefined,
+};
+
+function faultsOf(values: Partial<SmsValues>): string[] {
+  const parsed = parseSmsSettings({ ...RIGHT, ...values });
+  return 'faults' in parsed ? parsed.faults : [];
+}
+
+function channelTo(values: Partial<SmsValues>, bounds: PostBounds = {}): Channel {
+  const parsed = parseSmsSettings({ ...RIGHT, ...values });
+  if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+  return closing(createSmsChannel(parsed.settings, WORDS, bounds));
+}
+
+function lastOf(sink: HttpSink): Received & { form: Record<string, string> } {
+  const received = sink.requests.at(-1);
+  if (received === undefined) throw new Error('no request came');
+  return { ...received, form: Object.fromEntries(new URLSearchParams(received.body)) };
+}
+
+test('the request is that of the Messages API', async () => {
+  const sink = await startSink({ behaviour: answer(201) });
+  const message = newMessage();
+  const channel = channelTo({ baseUrl: sink.url });
+  assert.equal(await channel.send(message, SENT_AT), { kind: 'accepted' });
+  const { method, path, headers, form } = lastOf(sink);
+  assert.is(`${method} ${path}`, `POST /2010-04-01/Accounts/${ACCOUNT}/Messages.json`);
+  assert.is(headers['content-type'], 'application/x-www-form-urlencoded');
+  assert.is(headers['idempotency-key'], message.otpId);
+  assert.is(headers['user-agent'], 'otpd');
+  const [scheme, credentials = ''] = headers.authorization?.split(' ') ?? [];
+  assert.is(scheme, 'Basic');
+  assert.is(Buffer.from(credentials, 'base64').toString(), `${ACCOUNT}:${TOKEN}`);
+  assert.equal(form, { To: '+14155550123', From: '+14155550100', Body: WORDS.text(message) });
+});
+
+test('a messaging service has a field of its own', async () => {
+  const sink = await startSink();
+  for (const sender of [SERVICE, '12345', 'MG Bank']) {
+    await channelTo({ baseUrl: sink.url, sender }).send(newMessage(), SENT_AT);
+    const { form } = lastOf(sink);
+    assert.is(form.MessagingServiceSid, sender === SERVICE ? SERVICE : undefined);
+    assert.is(form.From, sender === SERVICE ? undefined : sender);
+  }
+});
+
+test('a gateway may have a path before that of the API', async () => {
+  const sink = await startSink();
+  for (const path of ['', '/', '/gateway', '/gateway/']) {
+    await channelTo({ baseUrl: `${sink.url}${path}` }).send(newMessage(), SENT_AT);
+    const prefix = path.replace(/\/$/, '');
+    assert.is(lastOf(sink).path, `${prefix}/2010-04-01/Accounts/${ACCOUNT}/Messages.json`);
+  }
+});
+
+test('it reaches phone numbers', () => {
+  const channel = channelTo({});
+  assert.is(channel.name, 'sms');
+  assert.is(channel.wants, 'a phone number such as +14155550123');
+  for (const userId of ['+14155550123', '+1234567', '+123456789012345']) {
+    assert.is(channel.reaches(userId), true, userId);
+  }
+  for (const userId of ['14155550123', '+04155550123', '+123456', '+1234567890123456', '+1415555O1',
+    '+1 4155550123', ' +14155550123', '+14155550123\n', '+14155550123,+14155550124', '', 'U1']) {
+    assert.is(channel.reaches(userId), false, userId);
+  }
+});
+
+test('verdicts; and whatever a gateway sends, nothing of it or of the message is in them',
+  async () => {
+    const sink = await startSink();
+    const message = newMessage();
+    const echo = `${ACCOUNT} ${TOKEN} ${JSON.stringify(message)}`;
+    const error = JSON.stringify({ code: 21610, message: echo, status: 400 });
+    const channel = channelTo({ baseUrl: sink.url });
+    const rows: [Behaviour, string][] = [
+      [answer(201, {}, echo), '{"kind":"accepted"}'],
+      [answer(400, { 'X-Error': echo }, error), '{"kind":"refused","reason":"status 400"}'],
+      [answer(401, {}, error), '{"kind":"retry","reason":"status 401","afterSeconds":null}'],
+      [redirect(`${sink.url}/${message.code}`), '{"kind":"refused","reason":"status 307"}'],
+      [tooMany(1), '{"kind":"retry","reason":"status 429","afterSeconds":1}'],
+      [answer(503, {}, error), '{"kind":"retry","reason":"status 503","afterSeconds":null}'],
+      [cutBeforeHead, '{"kind":"retry","reason":"ECONNRESET","afterSeconds":null}'],
+    ];
+    for (const [behaviour, expected] of rows) {
+      sink.cutAll();
+      sink.behaveNext(behaviour);
+      assert.is(JSON.stringify(await channel.send(message, SENT_AT)), expected);
+    }
+  });
+
+test('a gateway that never answers is a retry', async () => {
+  const sink = await startSink({ behaviour: hang });
+  const channel = channelTo({ baseUrl: sink.url }, { timeoutMs: 60 });
+  assert.equal(await channel.send(newMessage(), SENT_AT),
+    { kind: 'retry', reason: 'ETIMEDOUT', afterSeconds: null });
+});
+
+test('close ends what is under way', async () => {
+  const sink = await startSink({ behaviour: hang });
+  const channel = channelTo({ baseUrl: sink.url });
+  const verdict = channel.send(newMessage(), SENT_AT);
+  await sink.waitFor(1);
+  channel.close();
+  assert.equal(await verdict, { kind: 'retry', reason: 'ECANCELED', afterSeconds: null });
+});
+
+test('settings: Twilio unless another gateway is named', () => {
+  const parsed = parseSmsSettings(RIGHT);
+  assert.ok('settings' in parsed);
+  if (!('settings' in parsed)) return;
+  const { settings } = parsed;
+  assert.is(settings.baseUrl.href, 'https://api.twilio.com/');
+  assert.is(settings.account, ACCOUNT);
+  assert.is(settings.token, TOKEN);
+  assert.is(settings.sender, '+14155550100');
+  assert.ok(Object.isFrozen(settings));
+});
+
+/** [values, the variable whose fault it is] */
+const FAULTS: [Partial<SmsValues>, string][] = [
+  [{ account: undefined }, 'SMS_ACCOUNT'],
+  [{ account: 'AC/../x' }, 'SMS_ACCOUNT'],
+  [{ account: 'a:b' }, 'SMS_ACCOUNT'],
+  [{ account: 'a'.repeat(65) }, 'SMS_ACCOUNT'],
+  [{ token: undefined }, 'SMS_TOKEN'],
+  [{ token: 'a b' }, 'SMS_TOKEN'],
+  [{ token: 'ü' }, 'SMS_TOKEN'],
+  [{ sender: undefined }, 'SMS_SENDER'],
+  [{ sender: '4155550100a4155550100' }, 'SMS_SENDER'],
+  [{ sender: 'ElevenChars1' }, 'SMS_SENDER'],
+  [{ sender: '+0123' }, 'SMS_SENDER'],
+  [{ sender: `${SERVICE}0` }, 'SMS_SENDER'],
+  [{ baseUrl: 'api.twilio.com' }, 'SMS_BASE_URL'],
+  [{ baseUrl: 'http://gateway.internal' }, 'SMS_BASE_URL'],
+  [{ baseUrl: 'https://gateway.example/?a=b' }, 'SMS_BASE_URL'],
+  [{ baseUrl: `https://${ACCOUNT}:${TOKEN}@gateway.example/` }, 'SMS_BASE_URL'],
+  [{ baseUrl: 'https://gateway.example/#' }, 'SMS_BASE_URL'],
+];
+
+for (const [values, variable] of FAULTS) {
+  test(`names the fault: ${JSON.stringify(values).replace(TOKEN, '…')}`, () => {
+    const faults = faultsOf(values);
+    assert.is(faults.length, 1);
+    assert.match(faults[0]!, new RegExp(`^${variable} must `));
+    assert.not.match(faults[0]!, TOKEN);
+  });
+}
+
+test('names every fault at once, and no secret', () => {
+  const token = `${TOKEN} ${TOKEN}`;
+  const faults = faultsOf({ account: '', token, sender: 'Eleven_and_more', baseUrl: 'x' });
+  assert.equal(faults.map((fault) => /^SMS_[A-Z_]+/.exec(fault)?.[0]),
+    ['SMS_ACCOUNT', 'SMS_TOKEN', 'SMS_SENDER', 'SMS_BASE_URL']);
+  assert.not.match(faults.join('\n'), TOKEN);
+});
+
+test.after(endAll);
+test.run();

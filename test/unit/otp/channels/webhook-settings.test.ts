@@ -1,0 +1,154 @@
+/** WEBHOOK_URL, WEBHOOK_SECRETS, WEBHOOK_ALLOW_HTTP and WEBHOOK_CA. */
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { parseWebhookSecrets } from '../../../../src/otp/channels/webhook-secrets.ts';
+import { parseWebhookSettings } from '../../../../src/otp/channels/webhook-settings.ts';
+import type {
+  WebhookSettings, WebhookValues,
+} from '../../../../src/otp/channels/webhook-settings.ts';
+import { createCertificate } from '../../../harness/certificate.ts';
+import { atEnd, endAll, newWebhookSecret } from './fixture.ts';
+
+const RIGHT: WebhookValues = {
+  url: 'https://hooks.example/otp?tenant=7',
+  secrets: newWebhookSecret(),
+  allowHttp: undefined,
+  caFile: undefined,
+};
+
+const folder = mkdtempSync(join(tmpdir(), 'otpd-webhook-'));
+atEnd(() => rmSync(folder, { recursive: true }));
+
+function fileWith(text: string | Buffer): string {
+  const path = join(folder, randomBytes(6).toString('hex'));
+  writeFileSync(path, text);
+  return path;
+}
+
+function faultsOf(values: Partial<WebhookValues>): string[] {
+  const parsed = parseWebhookSettings({ ...RIGHT, ...values });
+  return 'faults' in parsed ? parsed.faults : [];
+}
+
+function settingsOf(values: Partial<WebhookValues>): WebhookSettings {
+  const parsed = parseWebhookSettings({ ...RIGHT, ...values });
+  if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+  return parsed.settings;
+}
+
+test('reads settings', () => {
+  const old = randomBytes(64);
+  const caFile = fileWith(createCertificate('127.0.0.1').cert);
+  const settings = settingsOf({
+    secrets: `${RIGHT.secrets} , whsec_${old.toString('base64').replace(/=+$/, '')}`, caFile,
+  });
+  assert.is(settings.url.href, RIGHT.url);
+  assert.is(settings.caFile, caFile);
+  assert.is(settings.secrets.length, 2);
+  assert.is(`whsec_${settings.secrets[0]?.toString('base64')}`, RIGHT.secrets);
+  assert.equal(settings.secrets[1], old);
+  assert.ok(Object.isFrozen(settings) && Object.isFrozen(settings.secrets));
+  assert.is(settingsOf({}).caFile, null);
+});
+
+test('http: to this machine, or where it is allowed', () => {
+  const here = ['http://localhost:8080/', 'http://127.0.0.1/', 'http://127.8.9.1:1/x',
+    'HTTP://[::1]'];
+  for (const url of here) assert.equal(faultsOf({ url }), [], url);
+  const elsewhere = ['http://hooks.internal/', 'http://10.0.0.1/', 'http://localhost.example/',
+    'http://127.0.0.1.example/', 'http://[::2]/', 'http://[::ffff:10.0.0.1]/'];
+  for (const url of elsewhere) {
+    const fault = 'WEBHOOK_URL must be https, for its host is not this machine';
+    assert.equal(faultsOf({ url }), [fault], url);
+    assert.equal(faultsOf({ url, allowHttp: '0' }), [fault], url);
+    assert.equal(faultsOf({ url, allowHttp: '1' }), [], url);
+  }
+});
+
+test('what is no address, or says too much', () => {
+  const shapeless = ['', 'hooks.example', 'ftp://hooks.example/', 'https:/hooks.example',
+    'https://', 'https:///hooks.example', 'https://hooks example/', 'https://hooks.example/\n',
+    ' https://h/', 'https://h:99999/', 'https://[::1/', 'javascript:alert(1)'];
+  for (const url of shapeless) {
+    const fault = 'WEBHOOK_URL must be an address such as https://host/path';
+    assert.equal(faultsOf({ url }), [fault], url);
+  }
+  for (const url of ['https://u:p@hooks.example/', 'https://u@hooks.example/', 'https://:p@h/']) {
+    assert.equal(faultsOf({ url }), ['WEBHOOK_URL must not hold a user name or a password'], url);
+  }
+  for (const url of ['https://hooks.example/#a', 'https://hooks.example/#']) {
+    assert.equal(faultsOf({ url }), ['WEBHOOK_URL must not have a fragment'], url);
+  }
+});
+
+const GOOD = newWebhookSecret();
+const GOOD_BUT_FOR_URLS = `whsec_-_${randomBytes(30).toString('base64url')}`;
+
+/** [text, the fault that is named] */
+const SECRET_FAULTS: [string, string][] = [
+  ['', 'entry 1 must begin with whsec_'],
+  [GOOD.slice(6), 'entry 1 must begin with whsec_'],
+  [`${GOOD},`, 'entry 2 must begin with whsec_'],
+  ['whsec_', 'entry 1 must have 24 to 64 bytes'],
+  ['whsec_not*base64', 'entry 1 is not base64'],
+  [`${GOOD} x`, 'entry 1 is not base64'],
+  [GOOD_BUT_FOR_URLS, 'entry 1 is not base64'],
+  [newWebhookSecret(23), 'entry 1 must have 24 to 64 bytes'],
+  [newWebhookSecret(65), 'entry 1 must have 24 to 64 bytes'],
+  [`whsec_${Buffer.alloc(32).toString('base64')}`, 'entry 1 is a sample, not a random secret'],
+  [`whsec_${Buffer.from('0123456789'.repeat(4)).toString('base64')}`,
+    'entry 1 is a sample, not a random secret'],
+  [`${GOOD},${GOOD}`, 'names a secret twice'],
+  [`${GOOD},${newWebhookSecret()},${newWebhookSecret()}`, 'names more than 2 secrets'],
+];
+
+for (const [text, fault] of SECRET_FAULTS) {
+  test(`refuses secrets without quoting them: ${fault}`, () => {
+    assert.equal(parseWebhookSecrets(text), { faults: [fault] });
+  });
+}
+
+test('secrets of 24 and of 64 bytes are right', () => {
+  for (let tries = 0; tries < 200; tries += 1) {
+    for (const bytes of [24, 32, 64]) {
+      assert.ok('secrets' in parseWebhookSecrets(newWebhookSecret(bytes)), String(bytes));
+    }
+  }
+});
+
+test('the file of the authority', () => {
+  const unreadable = 'WEBHOOK_CA names a file that cannot be read';
+  assert.equal(faultsOf({ caFile: join(folder, 'none') }), [`${unreadable} (ENOENT)`]);
+  assert.equal(faultsOf({ caFile: folder }), [`${unreadable} (EISDIR)`]);
+  const { cert, key } = createCertificate('127.0.0.1');
+  const der = Buffer.from(cert.replace(/-----.*-----/g, ''), 'base64');
+  for (const text of ['', 'x', key, der, cert.replace('BEGIN', 'BEGUN')]) {
+    assert.equal(faultsOf({ caFile: fileWith(text) }),
+      ['WEBHOOK_CA names a file that holds no certificate in PEM form']);
+  }
+  assert.equal(faultsOf({ caFile: fileWith(`of our own\n${cert}`) }), []);
+  assert.equal(faultsOf({ caFile: fileWith(cert), url: 'http://127.0.0.1/' }),
+    ['WEBHOOK_CA has no use, for WEBHOOK_URL is not https']);
+});
+
+test('names every fault at once, with its variable, and quotes nothing', () => {
+  const short = newWebhookSecret(12);
+  const faults = faultsOf({
+    url: 'https://user:hunter2@hooks.example/token', secrets: short, allowHttp: 'yes',
+    caFile: '/nowhere.pem',
+  });
+  assert.equal(faults.map((fault) => /^WEBHOOK_[A-Z_]+/.exec(fault)?.[0]),
+    ['WEBHOOK_URL', 'WEBHOOK_SECRETS', 'WEBHOOK_ALLOW_HTTP', 'WEBHOOK_CA']);
+  for (const secret of [short.slice(6), 'hunter2', 'token', 'yes']) {
+    assert.not.match(faults.join('\n'), secret);
+  }
+  assert.equal(faultsOf({ url: undefined, secrets: undefined }), ['WEBHOOK_URL must be set',
+    'WEBHOOK_SECRETS must be set (whsec_ and the base64 of 32 random bytes)']);
+});
+
+test.after(endAll);
+test.run();

@@ -1,0 +1,203 @@
+/** The channel `webhook`: its request, its signature as others verify it, and its verdicts. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Webhook } from 'standardwebhooks';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Channel, Message, Words } from '../../../../src/otp/channel.ts';
+import type { PostBounds } from '../../../../src/otp/channels/http-post.ts';
+import { createWebhookChannel } from '../../../../src/otp/channels/webhook.ts';
+import { parseWebhookSettings } from '../../../../src/otp/channels/webhook-settings.ts';
+import { createCertificate } from '../../../harness/certificate.ts';
+import { answer, cutBeforeHead, hang, redirect, tooMany } from '../../../harness/http-sink.ts';
+import type { Behaviour, HttpSink, Received } from '../../../harness/http-sink.ts';
+import {
+  atEnd, closing, endAll, newMessage, newWebhookSecret, SENT_AT, startSink, WORDS,
+} from './fixture.ts';
+
+type Given = Readonly<{ secrets?: string; caFile?: string; words?: Words }> & PostBounds;
+
+function channelTo(url: string, given: Given = {}): Channel {
+  const { secrets = newWebhookSecret(), caFile, words = WORDS, ...bounds } = given;
+  const parsed = parseWebhookSettings({ url: `${url}/otp`, secrets, allowHttp: undefined, caFile });
+  if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+  return closing(createWebhookChannel(parsed.settings, words, bounds));
+}
+
+/** The request that the sink got last, in the form that verifiers take. */
+function lastOf(sink: HttpSink): Received & { signed: Record<string, string> } {
+  const received = sink.requests.at(-1);
+  if (received === undefined) throw new Error('no request came');
+  return { ...received, signed: received.headers as Record<string, string> };
+}
+
+/** Verifiers want a time near theirs. */
+function now(): number {
+  return Date.now() * 1000;
+}
+
+test('the request is that of Standard Webhooks', async () => {
+  const sink = await startSink();
+  const message = newMessage({ userId: 'U1 "ü"', locale: 'pt-br' });
+  assert.equal(await channelTo(sink.url).send(message, SENT_AT), { kind: 'accepted' });
+  const { method, path, headers, body } = lastOf(sink);
+  assert.is(`${method} ${path}`, 'POST /otp');
+  assert.is(headers['content-type'], 'application/json');
+  assert.is(headers['user-agent'], 'otpd');
+  assert.is(headers['webhook-id'], message.otpId);
+  assert.is(headers['webhook-timestamp'], '1767600000');
+  assert.match(headers['webhook-signature'] as string, /^v1,[A-Za-z0-9+/]{43}=$/);
+  assert.equal(JSON.parse(body), {
+    type: 'otp.issued',
+    timestamp: '2026-01-05T08:00:00.123Z',
+    data: {
+      otp_id: message.otpId,
+      user_id: 'U1 "ü"',
+      purpose: 'login',
+      code: message.code,
+      locale: 'pt-br',
+      expires_at: '2026-01-05T08:05:00.123Z',
+      text: WORDS.text(message),
+    },
+  });
+});
+
+test('the default locale is null', async () => {
+  const sink = await startSink();
+  await channelTo(sink.url).send(newMessage(), SENT_AT);
+  assert.is(JSON.parse(lastOf(sink).body).data.locale, null);
+});
+
+test('it reaches everybody', () => {
+  const channel = channelTo('https://hooks.example');
+  assert.is(channel.name, 'webhook');
+  assert.is(channel.wants, null);
+  for (const userId of ['U1', '+14155550123', 'ü', ' ']) assert.ok(channel.reaches(userId));
+});
+
+test('the signature is what others verify, and nothing but what was sent', async () => {
+  const sink = await startSink();
+  const secret = newWebhookSecret();
+  const verifier = new Webhook(secret);
+  const message = newMessage();
+  await channelTo(sink.url, { secrets: secret }).send(message, now());
+  const { body, signed } = lastOf(sink);
+  assert.equal(verifier.verify(body, signed), JSON.parse(body));
+
+  const later = String(Number(signed['webhook-timestamp']) + 1);
+  const tampered: [string, Record<string, string>][] = [
+    [body.replace(message.code, '0'.repeat(10)), signed],
+    [`${body} `, signed],
+    [body, { ...signed, 'webhook-timestamp': later }],
+    [body, { ...signed, 'webhook-id': '0'.repeat(32) }],
+  ];
+  for (const [text, headers] of tampered) {
+    assert.throws(() => verifier.verify(text, headers), /No matching signature/);
+  }
+  assert.throws(() => new Webhook(newWebhookSecret()).verify(body, signed), /No matching/);
+});
+
+test('with two secrets the holder of either can verify, and the current one signs first',
+  async () => {
+    const sink = await startSink();
+    const [current, old] = [newWebhookSecret(24), newWebhookSecret(64)];
+    await channelTo(sink.url, { secrets: `${current}, ${old}` }).send(newMessage(), now());
+    const { body, signed } = lastOf(sink);
+    assert.match(signed['webhook-signature']!, /^v1,\S+ v1,\S+$/);
+    for (const secret of [current, old]) {
+      assert.equal(new Webhook(secret).verify(body, signed), JSON.parse(body));
+      assert.throws(() => new Webhook(secret).verify(`${body} `, signed), /No matching/);
+    }
+    const [first = ''] = signed['webhook-signature']!.split(' ');
+    const onlyFirst = { ...signed, 'webhook-signature': first };
+    assert.equal(new Webhook(current).verify(body, onlyFirst), JSON.parse(body));
+    assert.throws(() => new Webhook(old).verify(body, onlyFirst), /No matching/);
+  });
+
+test('a message that is sent again has its id again, and a time of its own', async () => {
+  const sink = await startSink();
+  const channel = channelTo(sink.url);
+  const message = newMessage();
+  sink.behaveNext(answer(503));
+  assert.is((await channel.send(message, SENT_AT)).kind, 'retry');
+  assert.is((await channel.send(message, SENT_AT + 1_000_000)).kind, 'accepted');
+  const [first, second] = sink.requests.map(({ headers }) => headers);
+  assert.is(first?.['webhook-id'], message.otpId);
+  assert.is(second?.['webhook-id'], message.otpId);
+  assert.is(second?.['webhook-timestamp'], '1767600001');
+  assert.is.not(first?.['webhook-signature'], second?.['webhook-signature']);
+});
+
+test('verdicts; and whatever a receiver sends, nothing of it or of the message is in them',
+  async () => {
+    const sink = await startSink();
+    const secrets = newWebhookSecret();
+    const message = newMessage();
+    const echo = `${secrets} ${JSON.stringify(message)}`;
+    const channel = channelTo(sink.url, { secrets });
+    const rows: [Behaviour, string][] = [
+      [answer(204), '{"kind":"accepted"}'],
+      [answer(400, { 'X-Error': echo }, echo), '{"kind":"refused","reason":"status 400"}'],
+      [answer(410, {}, echo), '{"kind":"refused","reason":"status 410"}'],
+      [redirect(`${sink.url}/${message.code}`), '{"kind":"refused","reason":"status 307"}'],
+      [tooMany(30), '{"kind":"retry","reason":"status 429","afterSeconds":30}'],
+      [tooMany(echo), '{"kind":"retry","reason":"status 429","afterSeconds":null}'],
+      [answer(500, {}, echo), '{"kind":"retry","reason":"status 500","afterSeconds":null}'],
+      [(response) => { response.writeHead(502, echo).end(echo); },
+        '{"kind":"retry","reason":"status 502","afterSeconds":null}'],
+      [({ socket }) => { socket?.end(`${echo}\r\n\r\n`); },
+        '{"kind":"retry","reason":"HPE_INVALID_CONSTANT","afterSeconds":null}'],
+      [cutBeforeHead, '{"kind":"retry","reason":"ECONNRESET","afterSeconds":null}'],
+    ];
+    for (const [behaviour, expected] of rows) {
+      sink.cutAll();
+      sink.behaveNext(behaviour);
+      assert.is(JSON.stringify(await channel.send(message, SENT_AT)), expected);
+    }
+  });
+
+test('words that fail are a retry, and their message is not told', async () => {
+  const sink = await startSink();
+  const words: Words = {
+    ...WORDS,
+    text: ({ code }: Message) => { throw new RangeError(`no word for ${code}`); },
+  };
+  assert.equal(await channelTo(sink.url, { words }).send(newMessage(), SENT_AT),
+    { kind: 'retry', reason: 'RangeError', afterSeconds: null });
+  assert.equal(await channelTo(sink.url).send(newMessage(), NaN),
+    { kind: 'retry', reason: 'RangeError', afterSeconds: null });
+  assert.is(sink.requests.length, 0);
+});
+
+test('TLS: refused by default, accepted with the file of its authority', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-webhook-'));
+  atEnd(() => rmSync(folder, { recursive: true }));
+  const tls = createCertificate('127.0.0.1');
+  const caFile = join(folder, 'ca.pem');
+  writeFileSync(caFile, tls.cert);
+  const sink = await startSink({ tls });
+  assert.equal(await channelTo(sink.url).send(newMessage(), SENT_AT),
+    { kind: 'retry', reason: 'DEPTH_ZERO_SELF_SIGNED_CERT', afterSeconds: null });
+  assert.equal(await channelTo(sink.url, { caFile }).send(newMessage(), SENT_AT),
+    { kind: 'accepted' });
+});
+
+test('a receiver that never answers is a retry', async () => {
+  const sink = await startSink({ behaviour: hang });
+  assert.equal(await channelTo(sink.url, { timeoutMs: 60 }).send(newMessage(), SENT_AT),
+    { kind: 'retry', reason: 'ETIMEDOUT', afterSeconds: null });
+});
+
+test('close ends what is under way', async () => {
+  const sink = await startSink({ behaviour: hang });
+  const channel = channelTo(sink.url);
+  const verdict = channel.send(newMessage(), SENT_AT);
+  await sink.waitFor(1);
+  channel.close();
+  assert.equal(await verdict, { kind: 'retry', reason: 'ECANCELED', afterSeconds: null });
+  await sink.waitForConnections(0);
+});
+
+test.after(endAll);
+test.run();

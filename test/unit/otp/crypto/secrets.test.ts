@@ -1,0 +1,103 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { drawCode, drawRandom } from '../../../../src/otp/draw.ts';
+import { digestKey, fingerprintRequest } from '../../../../src/otp/key-digest.ts';
+import { readOrCreateSecretFile } from '../../../../src/otp/secret-file.ts';
+import { digestCode, parseSecrets } from '../../../../src/otp/secrets.ts';
+
+const A = randomBytes(32).toString('base64');
+const B = randomBytes(48).toString('base64');
+
+test('reads secrets, the first one signs', () => {
+  const parsed = parseSecrets(`new:${A}, old:${B}`);
+  assert.ok('secrets' in parsed);
+  if (!('secrets' in parsed)) return;
+  assert.is(parsed.secrets.current.id, 'new');
+  assert.is(parsed.secrets.byId.get('old')?.key.length, 48);
+});
+
+/** [text, the fault that is named] */
+const FAULTS: [string, RegExp][] = [
+  ['', /entry 1 must be id:base64/],
+  [A, /entry 1 must be id:base64/],
+  [`k:${A}:x`, /entry 1 must be id:base64/],
+  [`k:${A},`, /entry 2 must be id:base64/],
+  [`k:${randomBytes(31).toString('base64')}`, /entry 1 must have at least 32 bytes/],
+  [`k:${Buffer.alloc(32).toString('base64')}`, /entry 1 is a sample/],
+  [`k:${Buffer.from('0123456789'.repeat(4)).toString('base64')}`, /entry 1 is a sample/],
+  ['k:not*base64', /entry 1 is not base64/],
+  [`k k:${A}`, /entry 1 must have an id of 1 to 32/],
+  [`${'k'.repeat(33)}:${A}`, /entry 1 must have an id of 1 to 32/],
+  [`k:${A},k:${B}`, /names an id twice/],
+];
+
+for (const [text, fault] of FAULTS) {
+  test(`refuses secrets by name, without quoting them: ${fault}`, () => {
+    const parsed = parseSecrets(text);
+    assert.ok('faults' in parsed);
+    const faults = 'faults' in parsed ? parsed.faults.join('\n') : '';
+    assert.match(faults, fault);
+    assert.not.match(faults, A);
+  });
+}
+
+test('the digest is bound to secret, otp_id, user_id, purpose and code', () => {
+  const secret = { id: 'k', key: randomBytes(32) };
+  const id = drawRandom(16);
+  const digests = [
+    digestCode(secret, id, 'ab', 'c', '123456'),
+    digestCode(secret, id, 'a', 'bc', '123456'),
+    digestCode(secret, id, 'ab', 'c', '123457'),
+    digestCode(secret, drawRandom(16), 'ab', 'c', '123456'),
+    digestCode({ id: 'k', key: randomBytes(32) }, id, 'ab', 'c', '123456'),
+  ];
+  assert.is(new Set(digests).size, digests.length);
+  assert.not.equal(fingerprintRequest('a', 'b|c'), fingerprintRequest('a|b', 'c'));
+  assert.is(digests[0]?.length, 64);
+});
+
+test('keys and fingerprints tell operations and tuples apart', () => {
+  const digests = [null, 'app1', 'app2', 'app'].flatMap((caller) =>
+    ['k', '1:k', 'app1:k'].flatMap((key) =>
+      [digestKey('request', key, caller), digestKey('verify', key, caller)]));
+  assert.is(new Set(digests).size, digests.length);
+});
+
+test('without a caller a key is named as it always was: what is stored is found', () => {
+  assert.is(digestKey('request', 'k', null), '84aba37abe040e1cede4b851aa1d8e56');
+  assert.is(digestKey('verify', 'k', null), '7aab19840193797ac20c3b5aeca3a30b');
+});
+
+test('every code is equally likely, leading zeros kept', () => {
+  const buckets = new Array<number>(100).fill(0);
+  const draws = 100_000;
+  for (let i = 0; i < draws; i += 1) {
+    const code = drawCode(6);
+    assert.match(code, /^\d{6}$/);
+    buckets[Math.floor(Number(code) / 10_000)]! += 1;
+  }
+  const expected = draws / buckets.length;
+  const chiSquare = buckets.reduce((sum, n) => sum + (n - expected) ** 2 / expected, 0);
+  // 99 degrees of freedom: above 180 comes once in a million runs by chance.
+  assert.ok(chiSquare < 180, `chi-square ${chiSquare}`);
+  assert.match(drawCode(10), /^\d{10}$/);
+});
+
+test('the secret file is made once, whole, for its owner alone', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-secret-'));
+  const path = join(folder, 'deep', 'secrets');
+  const first = readOrCreateSecretFile(path);
+  assert.is(statSync(path).mode & 0o777, 0o600);
+  assert.equal(readOrCreateSecretFile(path).current.key, first.current.key);
+  assert.equal(readdirSync(join(folder, 'deep')), ['secrets']);
+  assert.match(readFileSync(path, 'utf8'), /^local:/);
+  writeFileSync(path, 'broken');
+  assert.throws(() => readOrCreateSecretFile(path), /must be id:base64/);
+  rmSync(folder, { recursive: true });
+});
+
+test.run();

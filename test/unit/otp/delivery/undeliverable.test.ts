@@ -1,0 +1,69 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { AddressUses } from '../../../../src/otp/address-uses.ts';
+import { decideFailure } from '../../../../src/otp/decide-failure.ts';
+import { DEFAULT_POLICY } from '../../../../src/otp/policy.ts';
+import { at, NOW, otpWith, usedAgo } from '../fixtures.ts';
+
+const OTP = otpWith({ createdAt: at(-10), expiresAt: at(290) });
+const SLOT = { slot: 0, usedAt: at(-10), points: 2, refunded: 0 };
+const ADDRESS: AddressUses = {
+  slots: [SLOT, { ...SLOT, slot: 1, usedAt: at(-5) }], overflow: null,
+};
+
+function decide(otp = OTP, others = [] as typeof OTP[], address: AddressUses | null = ADDRESS) {
+  return decideFailure({ now: NOW, otp, otps: [otp, ...others], address }, DEFAULT_POLICY);
+}
+
+/** Codes of the last minutes whose points were given back. */
+function refunded(count: number, ago = 100) {
+  return Array.from({ length: count }, (_, index) => otpWith({
+    number: 2 + index, otpId: `${index}`.repeat(32), createdAt: at(-ago), isRefunded: true,
+  }));
+}
+
+test('closes the code, and gives back one point of the user and one of the address', () => {
+  const writes = decide();
+  assert.equal(writes?.otp, { ...OTP, digest: null, ending: 'failed', isRefunded: true });
+  assert.equal(writes?.address?.write, {
+    kind: 'slot', slot: { ...SLOT, points: 1, refunded: 1 },
+  });
+  assert.is(writes?.address?.after.slots.length, 2);
+});
+
+test('a code that was redeemed has reached its user, and stays redeemed', () => {
+  assert.is(decide({ ...OTP, redeemedAt: at(-1), digest: null }), null);
+});
+
+test('a code with an ending keeps it', () => {
+  assert.is(decide({ ...OTP, ending: 'canceled', digest: null }), null);
+  assert.is(decide({ ...OTP, ending: 'failed', digest: null, isRefunded: true }), null);
+});
+
+test('no more points of a user are given back in a window than the limit has', () => {
+  assert.is(decide(OTP, refunded(2))?.otp.isRefunded, true);
+  assert.is(decide(OTP, refunded(3))?.otp.isRefunded, false);
+  assert.is(decide(OTP, refunded(3, 900))?.otp.isRefunded, true);
+});
+
+test('no more points of an address either, and none that is not there', () => {
+  const full = { slots: [SLOT, { ...SLOT, slot: 1, refunded: 8 }], overflow: null };
+  assert.is(decide(OTP, [], full)?.address, null);
+  const over = { ...SLOT, slot: 1, usedAt: at(-900), refunded: 8 };
+  const old = { slots: [SLOT, over], overflow: null };
+  assert.is.not(decide(OTP, [], old)?.address, null);
+  assert.is(decide(OTP, [], { slots: usedAgo(9, 11), overflow: null })?.address, null);
+  assert.is(decide(OTP, [], { slots: [{ ...SLOT, points: 0 }], overflow: null })?.address, null);
+  assert.is(decide(OTP, [], null)?.address, null);
+});
+
+test('a point whose time is over is not given back', () => {
+  const otp = { ...OTP, createdAt: at(-900) };
+  const slots = [{ ...SLOT, usedAt: at(-900) }];
+  const writes = decide(otp, [], { slots, overflow: null });
+  assert.is(writes?.otp.ending, 'failed');
+  assert.is(writes?.otp.isRefunded, false);
+  assert.is(writes?.address, null);
+});
+
+test.run();

@@ -1,0 +1,168 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { parsePolicies } from '../../../../src/otp/policy-file.ts';
+import { DEFAULT_POLICY } from '../../../../src/otp/policy.ts';
+
+function policiesOf(value: unknown) {
+  const parsed = parsePolicies(JSON.stringify(value));
+  if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+  return parsed.policies;
+}
+
+function faultsOf(text: string): string[] {
+  const parsed = parsePolicies(text);
+  return 'faults' in parsed ? parsed.faults : [];
+}
+
+test('an empty file is the default', () => {
+  assert.equal(policiesOf({}).for('login'), DEFAULT_POLICY);
+  assert.equal(policiesOf({}).default, DEFAULT_POLICY);
+});
+
+test('a purpose inherits what it does not set', () => {
+  const policies = policiesOf({
+    default: { user_limit: 5, lifetime_seconds: 120 },
+    purposes: { payment: { code_digits: 8, user_limit: 2 } },
+  });
+  assert.equal(policies.for('login'), { ...DEFAULT_POLICY, userLimit: 5, lifetimeSeconds: 120 });
+  assert.equal(policies.for('payment'), {
+    ...DEFAULT_POLICY, userLimit: 2, lifetimeSeconds: 120, codeDigits: 8,
+  });
+});
+
+/** Every bound of the contract's table: [member, lowest, highest]. */
+const BOUNDS: [string, number, number][] = [
+  ['code_digits', 6, 10],
+  ['lifetime_seconds', 30, 600],
+  ['user_limit', 1, 1000],
+  ['address_limit', 1, 100_000],
+  ['wrong_attempts', 1, 10],
+  ['lock_seconds', 1, 86_400],
+  ['wrong_attempts_until_unlock', 3, 100],
+  ['key_retention_seconds', 3_600, 604_800],
+];
+
+/** Limits that need not be: [member, highest]. */
+const OPTIONAL: [string, number][] = [
+  ['user_daily_limit', 100_000],
+  ['destination_limit', 10_000_000],
+  ['wrong_codes_limit', 1_000_000],
+];
+
+for (const [member, highest] of OPTIONAL) {
+  test(`${member} goes from 1 to ${highest}, or is none`, () => {
+    for (const value of [1, highest, null]) {
+      assert.equal(faultsOf(JSON.stringify({ default: { [member]: value } })), []);
+    }
+    for (const value of [0, highest + 1, 1.5, '1', true]) {
+      assert.equal(faultsOf(JSON.stringify({ default: { [member]: value } })), [
+        `default.${member}: must be a whole number from 1 to ${highest}`,
+      ]);
+    }
+  });
+}
+
+test('what one purpose limits is counted for all; null takes away what it inherits', () => {
+  const policies = policiesOf({
+    default: { user_daily_limit: 9 },
+    purposes: { pay: { wrong_codes_limit: 5, user_daily_limit: null } },
+  });
+  const of = (purpose: string) => {
+    const { userDailyLimit, wrongCodesLimit, destinationLimit } = policies.for(purpose);
+    return [userDailyLimit, wrongCodesLimit, destinationLimit];
+  };
+  assert.equal(of('pay'), [Infinity, 5, null]);
+  assert.equal(of('login'), [9, Infinity, null]);
+});
+
+test('destination_digits are the same for all purposes', () => {
+  assert.is(policiesOf({ default: { destination_digits: 15 } }).for('x').destinationDigits, 15);
+  const text = JSON.stringify({
+    default: { destination_digits: 16 }, purposes: { pay: { destination_digits: 4 } },
+  });
+  assert.equal(faultsOf(text), [
+    'default.destination_digits: must be a whole number from 1 to 15',
+    'purposes.pay.destination_digits: must stand in default, because all purposes share it',
+  ]);
+});
+
+test('a limit may be in shadow; a purpose inherits that with the limit', () => {
+  const policies = policiesOf({
+    default: { user_limit: { limit: 5, shadow: true }, address_limit: { limit: 6 } },
+    purposes: { pay: { user_limit: 4 }, reset: { wrong_codes_limit: { limit: 2, shadow: true } } },
+  });
+  const of = (purpose: string) => [...policies.for(purpose).shadow].sort();
+  assert.equal([policies.default.userLimit, policies.default.addressLimit], [5, 6]);
+  assert.equal(of('login'), ['user']);
+  assert.equal([policies.for('pay').userLimit, of('pay')], [4, []]);
+  assert.equal([policies.for('reset').userLimit, of('reset')], [5, ['user', 'wrong_codes']]);
+});
+
+test('what is wrong with a shadow is named', () => {
+  const text = JSON.stringify({ default: {
+    user_limit: { shadow: true }, address_limit: { limit: 0, shadow: 1, of: 2 },
+    wrong_attempts: { limit: 3, shadow: true }, wrong_codes_limit: [3],
+  } });
+  assert.equal(faultsOf(text), [
+    'default.user_limit.limit: must be a whole number from 1 to 1000',
+    'default.address_limit.of: unknown member',
+    'default.address_limit.shadow: must be true or false',
+    'default.address_limit.limit: must be a whole number from 1 to 100000',
+    'default.wrong_attempts: must be a whole number from 1 to 10',
+    'default.wrong_codes_limit: must be an object',
+    'default.wrong_codes_limit.limit: must be a whole number from 1 to 1000000',
+  ]);
+});
+
+for (const [member, lowest, highest] of BOUNDS) {
+  test(`${member} goes from ${lowest} to ${highest}`, () => {
+    for (const value of [lowest, highest]) {
+      assert.equal(faultsOf(JSON.stringify({ default: { [member]: value } })), []);
+    }
+    for (const value of [lowest - 1, highest + 1, lowest + 0.5, String(lowest), null]) {
+      assert.equal(faultsOf(JSON.stringify({ purposes: { p: { [member]: value } } })), [
+        `purposes.p.${member}: must be a whole number from ${lowest} to ${highest}`,
+      ]);
+    }
+  });
+}
+
+test('without a list any purpose is allowed, with one those of it', () => {
+  assert.ok(policiesOf({}).allows('login'));
+  const allowed_purposes = ['login', 'ü'.repeat(100)];
+  const policies = policiesOf({ allowed_purposes, purposes: { login: { user_limit: 1 } } });
+  const asked = ['login', 'ü'.repeat(100), 'Login', 'login ', ''];
+  assert.equal(asked.map(policies.allows), [true, true, false, false, false]);
+});
+
+test('what cannot be a list of purposes is a fault, and a policy for another purpose', () => {
+  const list = 'allowed_purposes: must be a list of at least one purpose';
+  const purpose = ': must be a string of 1 to 100 characters without control characters';
+  for (const value of [[], null, 'login', { login: true }]) {
+    assert.equal(faultsOf(JSON.stringify({ allowed_purposes: value })), [list]);
+  }
+  const text = JSON.stringify({
+    allowed_purposes: ['login', '', 7, 'a'.repeat(101), 'a\n'], purposes: { pay: {} },
+  });
+  assert.equal(faultsOf(text), [
+    ...[1, 2, 3, 4].map((index) => `allowed_purposes[${index}]${purpose}`),
+    'purposes.pay: must be one of allowed_purposes',
+  ]);
+});
+
+test('names every fault at once', () => {
+  const text = JSON.stringify({
+    defaults: {}, default: { ttl: 1, user_limit: 0 }, purposes: { login: [], pay: { x: 1 } },
+  });
+  assert.equal(faultsOf(text), [
+    'defaults: unknown member',
+    'default.ttl: unknown member',
+    'default.user_limit: must be a whole number from 1 to 1000',
+    'purposes.login: must be an object',
+    'purposes.pay.x: unknown member',
+  ]);
+  assert.equal(faultsOf('{'), ['is not JSON']);
+  assert.equal(faultsOf('[]'), ['the file: must be an object']);
+});
+
+test.run();

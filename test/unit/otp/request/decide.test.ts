@@ -1,0 +1,230 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Otp } from '../../../../src/db/otps.ts';
+import { NO_USES } from '../../../../src/otp/address-uses.ts';
+import { decideRequest } from '../../../../src/otp/decide-request.ts';
+import type { RequestInput, RequestState } from '../../../../src/otp/decide-request.ts';
+import { fingerprintRequest } from '../../../../src/otp/key-digest.ts';
+import { DEFAULT_POLICY } from '../../../../src/otp/policy.ts';
+import { answerWith, at, issuedAgo, NOW, otpWith, usedAgo } from '../fixtures.ts';
+
+const INPUT: RequestInput = {
+  userId: 'U1',
+  purpose: 'login',
+  keyDigest: '02'.repeat(16),
+  otpId: 'ab'.repeat(16),
+  keyId: 'k2',
+  digest: 'cd'.repeat(32),
+  bundleId: 'ef'.repeat(8),
+  bundleNumber: 5,
+  channel: 'sms',
+};
+
+const EMPTY: RequestState = {
+  now: NOW, answer: null, otps: [], address: NO_USES, tallies: [],
+};
+
+const LOCKED = otpWith({
+  digest: null, wrongAttempts: 3, lastWrongAt: NOW, lockedUntil: at(600), consecutiveWrong: 3,
+});
+const FULL_USER = issuedAgo(720, 540, 410);
+const FULL_ADDRESS = { slots: usedAgo(10, 20, 30, 40, 50, 60, 70, 80), overflow: null };
+
+function decide(changes: Partial<RequestState>, input = INPUT, policy = DEFAULT_POLICY) {
+  return decideRequest({ ...EMPTY, ...changes }, input, policy);
+}
+
+test('issues the first code', () => {
+  const { outcome, writes } = decide({});
+  const user = { quota: 3, remaining: 2, resetSeconds: 900 };
+  const address = { quota: 8, remaining: 7, resetSeconds: 900 };
+  assert.equal(outcome, {
+    kind: 'issued',
+    otpId: 'ab'.repeat(16),
+    ttlSeconds: 300,
+    remainingRequests: 2,
+    replayed: false,
+    limits: { user, address },
+    shadowed: [],
+  });
+  assert.equal(writes?.issued, otpWith({
+    otpId: INPUT.otpId, keyId: 'k2', digest: INPUT.digest, expiresAt: at(300),
+    bundleId: INPUT.bundleId, bundleNumber: 5, channel: 'sms',
+    keyDigest: INPUT.keyDigest, keyExpiresAt: at(86_400), remainingRequests: 2,
+  }));
+  assert.is(writes?.forgetful, null);
+  assert.equal(writes?.address?.write, {
+    kind: 'slot', slot: { slot: 0, usedAt: NOW, points: 1, refunded: 0 },
+  });
+  const again = decide({ answer: writes!.issued, otps: [writes!.issued] });
+  assert.equal({ ...again.outcome, limits: outcome.limits }, { ...outcome, replayed: true });
+});
+
+/** [what, state, kind, seconds] in the order of the contract's table: the first that applies. */
+const REFUSALS: [string, Partial<RequestState>, string, number | undefined][] = [
+  ['a replay wins over a lock and over both limits',
+    { answer: answerWith(), otps: [LOCKED, ...FULL_USER], address: FULL_ADDRESS },
+    'issued', undefined],
+  ['another use of the key, over a lock',
+    { answer: answerWith({ purpose: 'pay' }), otps: [LOCKED] }, 'key_reused', undefined],
+  ['the key of another user', { answer: answerWith({ userId: 'u1' }) }, 'key_reused', undefined],
+  ['the lock wins over the limits', { otps: [LOCKED, ...FULL_USER] }, 'locked', 600],
+  ['a microsecond before the lock ends',
+    { otps: [{ ...LOCKED, lockedUntil: NOW + 1 }] }, 'locked', 1],
+  ['the user limit', { otps: FULL_USER }, 'limited', 180],
+  ['the address limit', { address: FULL_ADDRESS }, 'limited', 820],
+  ['the maximum of both', { otps: FULL_USER, address: FULL_ADDRESS }, 'limited', 820],
+  ['the other way round',
+    { otps: issuedAgo(1, 2, 3), address: FULL_ADDRESS }, 'limited', 897],
+  ['an operator must unlock',
+    { otps: [otpWith({ consecutiveWrong: 100, lockedUntil: at(-5000) })] }, 'locked', 600],
+];
+
+for (const [what, state, kind, seconds] of REFUSALS) {
+  test(`writes nothing: ${what}`, () => {
+    const { outcome, writes } = decide(state);
+    assert.is(outcome.kind, kind);
+    assert.is('retryAfterSeconds' in outcome ? outcome.retryAfterSeconds : undefined, seconds);
+    assert.is(writes, null);
+  });
+}
+
+test('without an address its limit is neither measured nor written', () => {
+  const { outcome, writes } = decide({ address: null });
+  assert.is(outcome.kind, 'issued');
+  assert.equal(outcome.limits, {
+    user: { quota: 3, remaining: 2, resetSeconds: 900 }, address: null,
+  });
+  assert.is(writes?.address, null);
+  const limited = decide({ otps: FULL_USER, address: null });
+  assert.is(limited.outcome.kind === 'limited' && limited.outcome.retryAfterSeconds, 180);
+  assert.is(limited.outcome.limits.address, null);
+  const replayed = decide({ answer: answerWith(), otps: FULL_USER, address: null });
+  assert.is(replayed.outcome.kind, 'issued');
+  assert.is(replayed.outcome.limits.address, null);
+});
+
+test('once the user has moved on, a fingerprint tells what the key was used for', () => {
+  const answer = answerWith({
+    userId: null, purpose: '', fingerprint: fingerprintRequest('U1', 'login'),
+  });
+  assert.is(decide({ answer }).outcome.kind, 'issued');
+  assert.is(decide({ answer }, { ...INPUT, purpose: 'pay' }).outcome.kind, 'key_reused');
+  assert.is(decide({ answer }, { ...INPUT, userId: 'u1' }).outcome.kind, 'key_reused');
+});
+
+test('replays the stored members, not those of today', () => {
+  const { outcome } = decide({
+    answer: answerWith({ expiresAt: at(67), remainingRequests: 0 }),
+  });
+  assert.is(outcome.kind === 'issued' && outcome.ttlSeconds, 77);
+  assert.is(outcome.kind === 'issued' && outcome.remainingRequests, 0);
+  assert.is(outcome.kind === 'issued' && outcome.replayed, true);
+});
+
+test('a key is forgotten exactly at its end', () => {
+  assert.is(decide({ answer: answerWith({ keyExpiresAt: NOW + 1 }) }).writes, null);
+  assert.ok(decide({ answer: answerWith({ keyExpiresAt: NOW }) }).writes !== null);
+});
+
+test('a lock that is over lets a request through and starts the count over', () => {
+  const { writes } = decide({ otps: [{ ...LOCKED, lockedUntil: NOW }] });
+  assert.is(writes?.issued.wrongAttempts, 0);
+  assert.is(writes?.issued.lockedUntil, null);
+  assert.is(writes?.issued.consecutiveWrong, 3);
+});
+
+test('a new code does not reset the count of wrong attempts', () => {
+  const otp = otpWith({ wrongAttempts: 2, lastWrongAt: at(-599.999999), consecutiveWrong: 5 });
+  const { writes } = decide({ otps: [otp] });
+  assert.is(writes?.issued.wrongAttempts, 2);
+  assert.is(writes?.issued.lastWrongAt, at(-599.999999));
+  assert.is(writes?.issued.consecutiveWrong, 5);
+  const quiet = decide({ otps: [{ ...otp, lastWrongAt: at(-600) }] });
+  assert.is(quiet.writes?.issued.wrongAttempts, 0);
+  assert.is(quiet.writes?.issued.consecutiveWrong, 5);
+});
+
+test('a redeemed code is superseded by an open one', () => {
+  const { writes } = decide({ otps: [otpWith({ digest: null, redeemedAt: at(-1) })] });
+  assert.is(writes?.issued.redeemedAt, null);
+  assert.equal(writes?.issued.digest, INPUT.digest);
+});
+
+test('a policy of its own sets lifetime, limits and retention', () => {
+  const policy = {
+    ...DEFAULT_POLICY,
+    userLimit: 4,
+    addressLimit: 9,
+    lifetimeSeconds: 60,
+    keyRetentionSeconds: 3600,
+  };
+  const full = { otps: FULL_USER, address: FULL_ADDRESS };
+  const { outcome, writes } = decide(full, INPUT, policy);
+  assert.is(outcome.kind === 'issued' && outcome.ttlSeconds, 60);
+  assert.is(outcome.kind === 'issued' && outcome.remainingRequests, 0);
+  assert.is(writes?.issued.expiresAt, at(60));
+  assert.is(writes?.issued.keyExpiresAt, at(3600));
+});
+
+/** [what, codes of the user, the numbers of those that go] */
+const UNNEEDED: [string, Otp[], number[]][] = [
+  ['the earlier code, a microsecond too early', [otpWith({ createdAt: at(-899.999999) })], []],
+  ['the earlier code, when its point is free', [otpWith({ createdAt: at(-900) })], [1]],
+  ['a superseded code whose point is free',
+    [otpWith({ number: 2 }), otpWith({ number: 1, createdAt: at(-900) })], [1]],
+  ['all of them', [1, 2, 3].map((number) => otpWith({ number, createdAt: at(-901) })), [1, 2, 3]],
+  ['not the last code of another pair',
+    [otpWith({ purpose: 'pay', createdAt: at(-1000), expiresAt: at(-700) })], []],
+  ['a day and the longest lifetime later', [otpWith({
+    purpose: 'pay', createdAt: at(-87_000), expiresAt: at(-86_700),
+  })], [1]],
+  ['a microsecond too early', [otpWith({
+    purpose: 'pay', createdAt: at(-86_999.999999), expiresAt: at(-86_700),
+  })], []],
+  ['never one that counts wrong codes', [otpWith({
+    purpose: 'pay', createdAt: at(-200_000), expiresAt: at(-190_000), consecutiveWrong: 1,
+  })], []],
+];
+
+for (const [what, otps, numbers] of UNNEEDED) {
+  test(`what goes with a new code: ${what}`, () => {
+    assert.equal(decide({ otps }).writes?.unneeded.map(({ number }) => number), numbers);
+  });
+}
+
+test('of a code that is not needed the row stays while its key lives', () => {
+  const otps = [NOW + 1, NOW].map((keyExpiresAt, index) => otpWith({
+    number: 1 + index, createdAt: at(-900), keyDigest: `0${index}`.repeat(16), keyExpiresAt,
+  }));
+  const { writes } = decide({ otps });
+  assert.equal(writes?.neededForKey, [otps[0]]);
+  assert.equal(writes?.unneeded, [otps[1]]);
+  const young = otpWith({ keyExpiresAt: at(1) });
+  assert.equal(decide({ otps: [young] }).writes?.neededForKey, []);
+});
+
+test('a new code has the highest number of its user and one more, in any order of rows', () => {
+  const otps = [otpWith({ number: 4 }), otpWith({ number: 7, purpose: 'pay' }), otpWith()];
+  assert.is(decide({ otps }).writes, null, 'the limit');
+  assert.is(decide({ otps: otps.slice(0, 2) }).writes?.issued.number, 8);
+  assert.is(decide({ otps: [] }).writes?.issued.number, 1);
+});
+
+test('of the codes of a pair the one with the highest number counts, in any order of rows', () => {
+  const older = otpWith({ number: 1, lockedUntil: at(500), consecutiveWrong: 3 });
+  const newer = otpWith({ number: 2 });
+  for (const otps of [[older, newer], [newer, older]]) assert.ok(decide({ otps }).writes !== null);
+});
+
+test('the count of wrong attempts moves on, and leaves no trace behind', () => {
+  const earlier = otpWith({ consecutiveWrong: 2, wrongAttempts: 2, lastWrongAt: at(-1) });
+  const { writes } = decide({ otps: [earlier] });
+  assert.equal([writes?.issued.number, writes?.issued.consecutiveWrong], [2, 2]);
+  assert.equal(writes?.forgetful, { ...earlier, consecutiveWrong: 0 });
+  const old = decide({ otps: [{ ...earlier, createdAt: at(-900) }] }).writes;
+  assert.equal([old?.forgetful, old?.unneeded.length], [null, 1]);
+  assert.is(decide({ otps: [otpWith()] }).writes?.forgetful, null);
+});
+
+test.run();

@@ -1,0 +1,120 @@
+import * as fc from 'fast-check';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { SLOTS_MAX } from '../../../../src/db/ip-rate-limits.ts';
+import type { Slot } from '../../../../src/db/ip-rate-limits.ts';
+import type { OverflowUse } from '../../../../src/db/ip-rate-overflow.ts';
+import {
+  mayOverflow, measureAddress, NO_USES, useAddress,
+} from '../../../../src/otp/address-uses.ts';
+import type { AddressUses, AddressWrite } from '../../../../src/otp/address-uses.ts';
+import { windowStart } from '../../../../src/otp/window.ts';
+import { at, NOW, usedAgo } from '../fixtures.ts';
+
+const slotOf = (slots: Slot[]): AddressWrite => useAddress({ slots, overflow: null }, NOW).write;
+
+test('uses the slot of this very time, then a free one, then a new one', () => {
+  const same = [{ slot: 4, usedAt: NOW, points: 2, refunded: 1 }, ...usedAgo(1000)];
+  const used = { slot: 4, usedAt: NOW, points: 3, refunded: 1 };
+  assert.equal(slotOf(same), { kind: 'slot', slot: used });
+  const first = { usedAt: NOW, points: 1, refunded: 0 };
+  assert.equal(slotOf(usedAgo(10, 900, 20)), { kind: 'slot', slot: { slot: 1, ...first } });
+  assert.equal(slotOf(usedAgo(10, 20)), { kind: 'slot', slot: { slot: 2, ...first } });
+  assert.equal(slotOf([]), { kind: 'slot', slot: { slot: 0, ...first } });
+});
+
+test('goes to the overflow when all slots are live, and to no other slot', () => {
+  const full = usedAgo(...Array.from({ length: SLOTS_MAX }, (_, index) => index + 1));
+  assert.is(mayOverflow(full), true);
+  assert.is(mayOverflow(full.slice(0, -1)), false);
+  assert.equal(slotOf(full), { kind: 'overflow', use: { usedAt: NOW, points: 1, total: 1 } });
+  assert.equal(slotOf([full.at(-1)!]), {
+    kind: 'overflow', use: { usedAt: NOW, points: 1, total: 1 },
+  });
+});
+
+test('a clock that was set back appends to the newest, so that totals follow the time', () => {
+  const newest = { usedAt: at(5), points: 2, total: 7 };
+  const slots = usedAgo(...Array.from({ length: SLOTS_MAX }, () => 1));
+  const overflow = { livePoints: 2, oldest: [newest], newest };
+  const { write } = useAddress({ slots, overflow }, NOW);
+  assert.equal(write, { kind: 'overflow', use: { usedAt: at(5), points: 3, total: 8 } });
+});
+
+/** The tables of one address, read and written as the ledger and the sweep do. */
+class Tables {
+  readonly slots = new Map<number, Slot>();
+  readonly overflow = new Map<number, OverflowUse>();
+
+  write(write: AddressWrite): void {
+    if (write.kind === 'slot') this.slots.set(write.slot.slot, write.slot);
+    else this.overflow.set(write.use.usedAt, write.use);
+  }
+
+  read(now: number, quota: number): AddressUses {
+    const slots = [...this.slots.values()];
+    if (!mayOverflow(slots)) return { slots, overflow: null };
+    const uses = [...this.overflow.values()].sort((a, b) => a.usedAt - b.usedAt);
+    const live = uses.filter(({ usedAt }) => usedAt > windowStart(now));
+    const newest = uses.at(-1) ?? null;
+    const livePoints = live.length === 0 ? 0 : newest!.total - live[0]!.total + live[0]!.points;
+    const inSlots = slots.filter(({ usedAt }) => usedAt > windowStart(now))
+      .reduce((sum, { points }) => sum + points, 0);
+    const oldest = live.slice(0, Math.max(1, livePoints + inSlots - quota + 1));
+    return { slots, overflow: { livePoints, oldest, newest } };
+  }
+
+  sweep(now: number): void {
+    for (const { slot, usedAt } of this.slots.values()) {
+      const kept = slot === SLOTS_MAX - 1 ? 2 : 1;
+      if (usedAt <= now - kept * 900_000_000) this.slots.delete(slot);
+    }
+    for (const { usedAt } of this.overflow.values()) {
+      if (usedAt <= windowStart(now)) this.overflow.delete(usedAt);
+    }
+  }
+}
+
+test('never more than the quota in any window, and free exactly when it says', () => {
+  const gap = fc.oneof(
+    { weight: 8, arbitrary: fc.integer({ min: 0, max: 3_000_000 }) },
+    { weight: 1, arbitrary: fc.integer({ min: 0, max: 1_000_000_000 }) },
+  );
+  const step = fc.record({ gap, quota: fc.integer({ min: 1, max: 90 }), sweeps: fc.boolean() });
+  fc.assert(fc.property(fc.array(step, { minLength: 50, maxLength: 400 }), (steps) => {
+    const tables = new Tables();
+    const used: number[] = [];
+    let now = NOW;
+    for (const { gap: later, quota, sweeps } of steps) {
+      now += later;
+      if (sweeps) tables.sweep(now);
+      const live = used.filter((time) => time > windowStart(now));
+      const { view, cooldownSeconds } = measureAddress(tables.read(now, quota), now, quota);
+      assert.is(view.remaining, Math.max(0, quota - live.length));
+      if (live.length >= quota) {
+        const frees = live[live.length - quota]! + 900_000_000;
+        assert.is(cooldownSeconds, Math.ceil((frees - now) / 1_000_000));
+        continue;
+      }
+      assert.is(cooldownSeconds, 0);
+      const { after, write } = useAddress(tables.read(now, quota), now);
+      assert.is(measureAddress(after, now, quota).view.remaining, quota - live.length - 1);
+      tables.write(write);
+      used.push(now);
+    }
+    assert.ok(tables.slots.size <= SLOTS_MAX);
+  }), { numRuns: 300 });
+});
+
+test('several of one list use points one after the other', () => {
+  let uses: AddressUses = NO_USES;
+  for (let count = 1; count <= 100; count += 1) {
+    const { after } = useAddress(uses, at(count));
+    uses = after;
+    const { view } = measureAddress(uses, at(count), 1000);
+    assert.equal([view.remaining, view.resetSeconds], [1000 - count, 901 - count]);
+  }
+  assert.equal([uses.slots.length, uses.overflow?.livePoints], [SLOTS_MAX, 100 - SLOTS_MAX]);
+});
+
+test.run();

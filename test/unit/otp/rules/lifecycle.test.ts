@@ -1,0 +1,27 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { isForgotten, knownPair } from '../../../../src/otp/known-pair.ts';
+import { at, NOW, otpWith } from '../fixtures.ts';
+
+test('the newest code of a pair is known for a day and the longest lifetime', () => {
+  const old = otpWith({ createdAt: at(-86_999.999999) });
+  assert.is(knownPair([old], 'login', NOW), old);
+  assert.is(knownPair([{ ...old, createdAt: at(-87_000) }], 'login', NOW), null);
+  assert.is(knownPair([old], 'pay', NOW), null);
+});
+
+test('a count of wrong codes is never forgotten', () => {
+  const old = otpWith({ createdAt: at(-1e7), lastWrongAt: at(-1e6) });
+  assert.is(isForgotten({ ...old, consecutiveWrong: 1 }, NOW), false);
+  assert.is(isForgotten(old, NOW), true);
+  assert.is(isForgotten({ ...old, lastWrongAt: at(-86_999) }, NOW), false, 'unlocked of late');
+});
+
+test('an older code never comes back, whatever became of the row of the newest one', () => {
+  const older = otpWith({ number: 1, createdAt: at(-87_001), expiresAt: at(-86_401) });
+  const newest = otpWith({ number: 2, createdAt: at(-87_000), redeemedAt: at(-86_999) });
+  assert.is(knownPair([older, newest], 'login', NOW), null);
+  assert.is(knownPair([older], 'login', NOW), null);
+});
+
+test.run();

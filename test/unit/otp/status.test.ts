@@ -1,0 +1,68 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Otp } from '../../../src/db/otps.ts';
+import { decideCancel } from '../../../src/otp/decide-cancel.ts';
+import { statusOf } from '../../../src/otp/status-of.ts';
+import { at, NOW, otpWith } from './fixtures.ts';
+
+const OPEN = otpWith({ createdAt: at(-100), expiresAt: at(200) });
+const EXPIRED = otpWith({ createdAt: at(-300), expiresAt: NOW });
+const NEWER = otpWith({ number: 2, otpId: '08'.repeat(16) });
+const KNOWN_SECONDS = 87_000;
+
+/** [what, code, other codes of the user, unsent, status, how a cancellation ends] */
+const CASES: [string, Otp, Otp[], boolean, string, string][] = [
+  ['accepted by a channel', OPEN, [], false, 'sent', 'canceled'],
+  ['not accepted yet', OPEN, [], true, 'pending', 'canceled'],
+  ['redeemed', { ...OPEN, redeemedAt: NOW, digest: null }, [], false, 'verified', 'used'],
+  ['redeemed, then superseded', { ...OPEN, redeemedAt: NOW, digest: null }, [NEWER], false,
+    'verified', 'used'],
+  ['superseded', OPEN, [NEWER], false, 'superseded', 'expired'],
+  ['a newer code of another purpose', OPEN, [{ ...NEWER, purpose: 'other' }], false, 'sent',
+    'canceled'],
+  ['exactly as old as it may get', EXPIRED, [], false, 'expired', 'expired'],
+  ['a microsecond before', { ...EXPIRED, expiresAt: at(0.000001) }, [], false, 'sent', 'canceled'],
+  ['expired and unsent', EXPIRED, [], true, 'expired', 'expired'],
+  ['closed by a lock', { ...OPEN, digest: null, lockedUntil: at(60) }, [], false, 'locked',
+    'expired'],
+  ['failed', { ...OPEN, digest: null, ending: 'failed' }, [], false, 'failed', 'expired'],
+  ['failed, and superseded', { ...OPEN, digest: null, ending: 'failed' }, [NEWER], false,
+    'failed', 'expired'],
+  ['canceled', { ...OPEN, digest: null, ending: 'canceled' }, [], false, 'canceled', 'canceled'],
+  ['canceled, and superseded', { ...OPEN, digest: null, ending: 'canceled' }, [NEWER], false,
+    'canceled', 'canceled'],
+];
+
+for (const [what, otp, others, isUnsent, status, cancellation] of CASES) {
+  test(`${what}: ${status}; a cancellation: ${cancellation}`, () => {
+    const otps = [otp, ...others];
+    const told = statusOf(otp, otps, isUnsent, NOW);
+    assert.is(told.kind === 'known' && told.status, status);
+    const { outcome, otp: written } = decideCancel(otp, otps, NOW);
+    assert.is(outcome.kind, cancellation);
+    const isChanged = cancellation === 'canceled' && otp.ending === null;
+    assert.equal(written, isChanged ? { ...otp, digest: null, ending: 'canceled' } : null);
+  });
+}
+
+test('tells what the row says', () => {
+  assert.equal(statusOf(OPEN, [OPEN], false, NOW), {
+    kind: 'known', otpId: OPEN.otpId, purpose: 'login', status: 'sent', channel: 'console',
+    createdAt: at(-100), expiresAt: at(200),
+  });
+});
+
+test('of a code that may be overwritten nothing is known, whether its row is there or not', () => {
+  const old = otpWith({ createdAt: at(-900), expiresAt: at(-600) });
+  const newest = statusOf(old, [old], false, NOW);
+  assert.is(newest.kind, 'known', 'the newest of its pair');
+  const other = statusOf(old, [old, NEWER], false, NOW);
+  assert.is(other.kind, 'unknown', 'another one is newer');
+  const forgotten = otpWith({ createdAt: at(-KNOWN_SECONDS), expiresAt: at(-KNOWN_SECONDS + 300) });
+  assert.is(statusOf(forgotten, [forgotten], false, NOW).kind, 'unknown');
+  assert.is(decideCancel(forgotten, [forgotten], NOW).outcome.kind, 'unknown');
+  assert.is(statusOf(null, [], false, NOW).kind, 'unknown');
+  assert.is(decideCancel(null, [], NOW).outcome.kind, 'unknown');
+});
+
+test.run();

@@ -1,0 +1,67 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import * as fc from 'fast-check';
+import {
+  fallbacksOf, isLanguageTag, parseAcceptLanguage,
+} from '../../../../src/otp/words/language-tags.ts';
+
+test('what stands in for a tag is the tag without its end', () => {
+  assert.equal(fallbacksOf(''), []);
+  assert.equal(fallbacksOf('de'), ['de']);
+  assert.equal(fallbacksOf('zh-hant-tw'), ['zh-hant-tw', 'zh-hant', 'zh']);
+});
+
+test('a tag is of a language that is known', () => {
+  for (const tag of ['de', 'pt-br', 'pt-BR', 'zh-hant-tw', 'fil']) {
+    assert.ok(isLanguageTag(tag), tag);
+  }
+  for (const text of [
+    '', 'd', 'email', 'subject', 'txt', 'old', 'de-', 'de_at', 'de--at', '-', '*', 'de\n',
+    `de-${'abcdefgh-'.repeat(4)}x`,
+  ]) assert.not.ok(isLanguageTag(text), JSON.stringify(text));
+});
+
+/** [field, what is wanted] (RFC 9110, 12.5.4 and 12.4.2). */
+const FIELDS: [string, string[]][] = [
+  ['', []],
+  ['de', ['de']],
+  ['da, en-GB;q=0.8, en;q=0.7', ['da', 'en-gb', 'en']],
+  ['en;q=0.3,de;q=0.9 , fr', ['fr', 'de', 'en']],
+  ['en;q=0.5, de;q=0.5, fr;q=0.5', ['en', 'de', 'fr']],
+  ['*', ['*']],
+  ['*;q=0.1, DE-at', ['de-at', '*']],
+  ['de;q=0, de;q=0.000, fr;q=0.001', ['fr']],
+  ['de ; q=1.000\t,\tfr ;\tQ=0.9', ['de', 'fr']],
+  ['de;q=1.5, fr;q=2, es;q=0.1234, it;q=-1, nl;q=, pl;q=a, sv;x=1, fi;q=.5, el', ['el']],
+  ['de;q=1.001', []],
+  [',,, ,de,', ['de']],
+  ['d€, de fr, "de", verylonglanguage, de-, -de, de-*, fr', ['fr']],
+  ['\u0000, \ud800, de', ['de']],
+];
+
+for (const [field, wanted] of FIELDS) {
+  test(`Accept-Language: ${JSON.stringify(field)}`, () => {
+    assert.equal(parseAcceptLanguage(field), wanted);
+  });
+}
+
+test('what is beyond 256 characters is not looked at, nor the item that is cut there', () => {
+  const filler = 'xx,'.repeat(84);
+  assert.is(filler.length, 252);
+  assert.is(parseAcceptLanguage(`${filler}de-a`).at(-1), 'de-a');
+  assert.is(parseAcceptLanguage(`${filler}de-at`).at(-1), 'xx');
+  assert.is(parseAcceptLanguage(`${filler}de,fr`).at(-1), 'de');
+  assert.equal(parseAcceptLanguage('a'.repeat(1_000_000)), []);
+});
+
+test('any field is read, in time, and gives ranges only', () => {
+  const piece = fc.oneof(fc.string({ unit: 'binary' }),
+    fc.constantFrom('de', '-', ';q=', '0.', ',', ' ', '*', '\t', ';', '9'));
+  fc.assert(fc.property(fc.array(piece, { maxLength: 200 }), (pieces) => {
+    for (const range of parseAcceptLanguage(pieces.join(''))) {
+      assert.match(range, /^(\*|[a-z]{1,8}(-[a-z0-9]{1,8})*)$/);
+    }
+  }));
+});
+
+test.run();

@@ -1,0 +1,48 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import {
+  countSeptets, cutToSeptets, findOutsider, toGsmLine,
+} from '../../../../src/otp/words/gsm-text.ts';
+
+test('a character of the basic set is one septet, of the extension two', () => {
+  const basic = '@£$¥èéùìòÇ\nØøÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !"#¤%&\'()*+,-./09:;<=>?¡AZÄÖÑÜ§¿azäöñüà';
+  assert.is(countSeptets(basic), basic.length);
+  assert.is(countSeptets('^{}\\[~]|€'), 18);
+});
+
+test('it has 128 of one septet, less escape and carriage return, and 9 of two', () => {
+  let ones = 0;
+  let twos = 0;
+  for (let unit = 0; unit <= 0xffff; unit += 1) {
+    const septets = countSeptets(String.fromCharCode(unit));
+    if (septets === 1) ones += 1;
+    else if (septets === 2) twos += 1;
+  }
+  assert.is(ones, 126);
+  assert.is(twos, 9);
+});
+
+test('finds what is outside: letters that look alike, and characters of two code units', () => {
+  assert.is(findOutsider('Code für é'), null);
+  for (const [text, outsider] of [
+    ['código', 'ó'], ['l’autre', '’'], ['a`b', '`'], ['ç', 'ç'], ['a\tb', '\t'], ['\r\n', '\r'],
+    ['ok 👍', '👍'], ['\u001b', '\u001b'], ['\f', '\f'], ['\u00a0', '\u00a0'],
+  ] as const) assert.is(findOutsider(text), outsider);
+});
+
+test('a line has a question mark for each of them, and for a line break', () => {
+  assert.is(toGsmLine('login {x}'), 'login {x}');
+  assert.is(toGsmLine('código 👍'), 'c?digo ?');
+  assert.is(toGsmLine('a\n@evil.example #1'), 'a?@evil.example #1');
+});
+
+test('is cut before what does not fit whole', () => {
+  assert.is(cutToSeptets('abc', 3), 'abc');
+  assert.is(cutToSeptets('abc', 2.9), 'ab');
+  assert.is(cutToSeptets('a€b', 2), 'a');
+  assert.is(cutToSeptets('a€b', 3), 'a€');
+  assert.is(cutToSeptets('abc', 0), '');
+  assert.is(cutToSeptets('abc', -4), '');
+});
+
+test.run();

@@ -1,0 +1,62 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { lifetimesIn } from '../../../../src/otp/words/lifetime.ts';
+import { compileTemplate } from '../../../../src/otp/words/template.ts';
+
+const VALUES = { code: '012345', purpose: 'login', lifetime: '5 minutes' };
+
+function render(text: string, values = VALUES): string {
+  const compiled = compileTemplate(text);
+  if ('unknown' in compiled) throw new Error(compiled.unknown.join());
+  return compiled.template.render(values);
+}
+
+test('puts values in their places, however often, and nothing else', () => {
+  assert.is(render('{code}, {purpose}: {lifetime} {code}'), '012345, login: 5 minutes 012345');
+  assert.is(render('no place'), 'no place');
+  assert.is(render('{code}'), '012345');
+  assert.is(render(''), '');
+});
+
+test('a value is not looked into', () => {
+  assert.is(render('{purpose} {code}', { ...VALUES, purpose: '{code} $& $1 {x}' }),
+    '{code} $& $1 {x} 012345');
+});
+
+test('counts places', () => {
+  const compiled = compileTemplate('{code} {purpose}{code}');
+  if ('unknown' in compiled) throw new Error('unknown');
+  assert.is(compiled.template.count('code'), 2);
+  assert.is(compiled.template.count('purpose'), 1);
+  assert.is(compiled.template.count('lifetime'), 0);
+});
+
+test('names all that is in braces and no place', () => {
+  assert.equal(compileTemplate('{Code} {code } {} { code} {code} {toString} {user_id}'),
+    { unknown: ['Code', 'code ', '', ' code', 'toString', 'user_id'] });
+});
+
+test('a style sheet keeps its braces, and so does a brace alone', () => {
+  for (const text of ['p { color: red }', 'p{margin:0}', 'p {\n}', 'a { b', 'a } b', '{;}']) {
+    assert.is(render(text), text);
+  }
+});
+
+/** [locale, seconds, words] */
+const LIFETIMES: [string, number, string][] = [
+  ['en', 300, '5 minutes'], ['en', 60, '1 minute'], ['en', 90, '90 seconds'],
+  ['en', 600, '10 minutes'], ['en', 61, '61 seconds'],
+  ['de', 300, '5 Minuten'], ['de', 60, '1 Minute'], ['de', 90, '90 Sekunden'],
+  ['fr', 300, '5 minutes'], ['fr', 90, '90 secondes'],
+  ['es', 60, '1 minuto'], ['pt-br', 90, '90 segundos'],
+];
+
+for (const [locale, seconds, words] of LIFETIMES) {
+  test(`${seconds} s in ${locale}: ${words}`, () => {
+    const say = lifetimesIn(locale);
+    assert.is(say(seconds), words);
+    assert.is(say(seconds), words, 'also when it is known');
+  });
+}
+
+test.run();

@@ -1,0 +1,104 @@
+/** What an operator is told of a user, to the microsecond. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { KNOWN_SECONDS } from '../../../src/db/otps.ts';
+import type { Otp } from '../../../src/db/otps.ts';
+import { describeUser } from '../../../src/otp/describe-user.ts';
+import type { UserView } from '../../../src/otp/describe-user.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy.ts';
+import { at, issuedAgo, NOW, otpWith } from './fixtures.ts';
+
+const ONE_MICROSECOND = 0.000001;
+const POLICIES = createPolicies(DEFAULT_POLICY,
+  new Map([['payment', { ...DEFAULT_POLICY, userLimit: 1, wrongAttempts: 2 }]]));
+
+function describe(otps: readonly Otp[], seconds = 0, unsent = new Set<string>()): UserView {
+  const view = describeUser(otps, unsent, at(seconds), POLICIES);
+  if (view === null) throw new Error('nothing is known');
+  return view;
+}
+
+test('a user without codes, or whose codes are all forgotten, is not known', () => {
+  assert.is(describeUser([], new Set(), NOW, POLICIES), null);
+  const last = otpWith();
+  const end = KNOWN_SECONDS;
+  assert.is(describe([last], end - ONE_MICROSECOND).pairs.length, 1);
+  assert.is(describeUser([last], new Set(), at(end), POLICIES), null);
+});
+
+test('a point is free again exactly 900 s after it was used', () => {
+  const otps = [otpWith({ number: 9 }), ...issuedAgo(100, 500)];
+  const before = describe(otps, 400 - ONE_MICROSECOND);
+  assert.equal(before.freeAt, [at(400), at(800), at(900)]);
+  assert.equal(before.pairs.map(({ remaining }) => remaining), [0, 0, 0]);
+  const then = describe(otps, 400);
+  assert.equal(then.freeAt, [at(800), at(900)]);
+  assert.equal(then.pairs.map(({ remaining }) => remaining), [1, 1, 1]);
+});
+
+test('a point that was given back counts for nothing', () => {
+  const view = describe([otpWith({ isRefunded: true, ending: 'failed', digest: null })]);
+  assert.equal(view.freeAt, []);
+  assert.is(view.pairs[0]?.remaining, 3);
+  assert.equal(view.openCodes, []);
+});
+
+test('each purpose has its own limit on the same points, and its own counts', () => {
+  const otps = [otpWith(), otpWith({ number: 2, purpose: 'payment', otpId: '08'.repeat(16),
+    wrongAttempts: 1, consecutiveWrong: 1, lastWrongAt: NOW, attemptsMax: 2 })];
+  const [login, payment] = describe(otps).pairs;
+  assert.is(login!.remaining, 1);
+  assert.is(login!.wrongAttempts, 0);
+  assert.is(payment!.remaining, 0);
+  assert.is(payment!.quota, 1);
+  assert.is(payment!.wrongAttempts, 1);
+  assert.is(payment!.wrongAttemptsMax, 2);
+});
+
+test('a lock is told until the very microsecond of its end, then nothing is counted', () => {
+  const locked = otpWith({ digest: null, wrongAttempts: 3, consecutiveWrong: 3, lastWrongAt: NOW,
+    lockedUntil: at(600) });
+  const [before] = describe([locked], 600 - ONE_MICROSECOND).pairs;
+  assert.is(before!.isLocked, true);
+  assert.is(before!.lockedUntil, at(600));
+  assert.is(before!.wrongAttempts, 3);
+  assert.is(before!.mustBeUnlocked, false);
+  const [then] = describe([locked], 600).pairs;
+  assert.is(then!.isLocked, false);
+  assert.is(then!.lockedUntil, null);
+  assert.is(then!.wrongAttempts, 0);
+  assert.is(then!.consecutiveWrong, 3);
+});
+
+test('wrong attempts count until 600 s of quiet are over', () => {
+  const tried = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: NOW });
+  assert.is(describe([tried], 600 - ONE_MICROSECOND).pairs[0]?.wrongAttempts, 2);
+  assert.is(describe([tried], 600).pairs[0]?.wrongAttempts, 0);
+});
+
+test('after 100 wrong attempts in a row an operator must unlock, and no end is named', () => {
+  const row = { digest: null, wrongAttempts: 1, lastWrongAt: NOW, lockedUntil: at(600) };
+  const [almost] = describe([otpWith({ ...row, consecutiveWrong: 99 })], 700).pairs;
+  assert.is(almost!.isLocked, false);
+  const [pair] = describe([otpWith({ ...row, consecutiveWrong: 100 })], 700).pairs;
+  assert.is(pair!.isLocked, true);
+  assert.is(pair!.mustBeUnlocked, true);
+  assert.is(pair!.lockedUntil, null);
+});
+
+test('open is what can be redeemed: the newest, not closed, its time not over', () => {
+  const old = otpWith({ otpId: '06'.repeat(16) });
+  const code = otpWith({ number: 2 });
+  const [open, ...others] = describe([old, code], 300 - ONE_MICROSECOND).openCodes;
+  assert.equal(others, []);
+  assert.equal(open, { kind: 'known', otpId: code.otpId, purpose: 'login', status: 'sent',
+    channel: 'console', createdAt: NOW, expiresAt: at(300) });
+  assert.equal(describe([old, code], 300).openCodes, []);
+  assert.is(describe([code], 0, new Set([code.otpId])).openCodes[0]?.status, 'pending');
+  const closed: Partial<Otp>[] = [{ redeemedAt: NOW }, { ending: 'canceled' }, {}];
+  for (const change of closed) {
+    assert.equal(describe([otpWith({ ...change, digest: null })]).openCodes, []);
+  }
+});
+
+test.run();

@@ -1,0 +1,225 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { decideVerify } from '../../../../src/otp/decide-verify.ts';
+import type { VerifyAttempt, VerifyState } from '../../../../src/otp/decide-verify.ts';
+import { DEFAULT_POLICY } from '../../../../src/otp/policy.ts';
+import { at, NOW, otpWith } from '../fixtures.ts';
+
+const RIGHT = '01'.repeat(32);
+const WRONG = '02'.repeat(32);
+const VERIFY_ID = '05'.repeat(8);
+
+const EMPTY: VerifyState = { now: NOW, answer: null, pair: null, tallies: [] };
+
+/** An attempt that counts how often its code is compared. */
+function attemptWith(digest: string | null, keyDigest: string | null = null, digits = 6) {
+  const compared = { count: 0 };
+  const attempt: VerifyAttempt = {
+    digits,
+    digestFor: () => {
+      compared.count += 1;
+      return digest;
+    },
+    keyDigest,
+    verifyId: VERIFY_ID,
+  };
+  return { attempt, compared };
+}
+
+function decide(
+  changes: Partial<VerifyState>,
+  digest: string | null = RIGHT,
+  policy = DEFAULT_POLICY,
+) {
+  const { attempt, compared } = attemptWith(digest);
+  return { ...decideVerify({ ...EMPTY, ...changes }, attempt, policy), compared: compared.count };
+}
+
+const LOCKED = otpWith({
+  digest: null, wrongAttempts: 3, lastWrongAt: NOW, lockedUntil: at(600), consecutiveWrong: 3,
+});
+
+/** [what, state, outcome, comparisons]: nothing is written, and the code not looked at. */
+const REFUSALS: [string, Partial<VerifyState>, object, number][] = [
+  ['no code known', {}, { kind: 'not_found' }, 0],
+  ['locked', { pair: LOCKED }, { kind: 'locked', retryAfterSeconds: 600, begins: false }, 0],
+  ['a microsecond before the lock ends', { pair: { ...LOCKED, lockedUntil: NOW + 1 } },
+    { kind: 'locked', retryAfterSeconds: 1, begins: false }, 0],
+  ['the lock is over, the code is dead', { pair: { ...LOCKED, lockedUntil: NOW } },
+    { kind: 'expired' }, 1],
+  ['redeemed', { pair: otpWith({ digest: null, redeemedAt: at(-1) }) }, { kind: 'used' }, 0],
+  ['redeemed and long ago', { pair: otpWith({ redeemedAt: at(-400), expiresAt: at(-100) }) },
+    { kind: 'used' }, 0],
+  ['exactly as old as its lifetime', { pair: otpWith({ expiresAt: NOW }) },
+    { kind: 'expired' }, 0],
+  ['until an operator unlocks', { pair: otpWith({ consecutiveWrong: 100 }) },
+    { kind: 'locked', retryAfterSeconds: 600, begins: false }, 0],
+];
+
+for (const [what, state, outcome, comparisons] of REFUSALS) {
+  test(`refuses and writes nothing: ${what}`, () => {
+    const decision = decide(state);
+    assert.equal(decision.outcome, outcome);
+    assert.is(decision.writes, null);
+    assert.is(decision.compared, comparisons);
+  });
+}
+
+test('redeems a microsecond before the end, erases the digest, starts the counts over', () => {
+  const pair = otpWith({
+    expiresAt: NOW + 1, wrongAttempts: 2, lastWrongAt: at(-1), consecutiveWrong: 99,
+  });
+  const { outcome, writes } = decide({ pair });
+  assert.equal(outcome, { kind: 'verified', replayed: false });
+  assert.equal(writes, {
+    pair: otpWith({ expiresAt: NOW + 1, digest: null, redeemedAt: NOW, verifyIds: VERIFY_ID }),
+    answer: null,
+    isWrong: false,
+  });
+});
+
+test('a code whose secret is gone can never be right, and costs no attempt', () => {
+  const { outcome, writes } = decide({ pair: otpWith() }, null);
+  assert.equal(outcome, { kind: 'expired' });
+  assert.is(writes, null);
+});
+
+test('counts the first and the second wrong code', () => {
+  const first = decide({ pair: otpWith() }, WRONG);
+  assert.equal(first.outcome, { kind: 'wrong', attemptsRemaining: 2 });
+  assert.equal(first.writes?.pair, otpWith({
+    wrongAttempts: 1, consecutiveWrong: 1, lastWrongAt: NOW, verifyIds: VERIFY_ID,
+  }));
+  const second = decide({ pair: first.writes!.pair }, WRONG);
+  assert.equal(second.outcome, { kind: 'wrong', attemptsRemaining: 1 });
+});
+
+test('the third wrong code locks and kills the code', () => {
+  const pair = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-10) });
+  const { outcome, writes } = decide({ pair }, WRONG);
+  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600, begins: true });
+  assert.is(writes?.pair.lockedUntil, at(600));
+  assert.is(writes?.pair.digest, null);
+  assert.is(writes?.pair.consecutiveWrong, 3);
+});
+
+test('the third attempt may be right', () => {
+  const pair = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-10) });
+  assert.equal(decide({ pair }).outcome, { kind: 'verified', replayed: false });
+});
+
+test('a quiet time of exactly the length of a lock starts the count over', () => {
+  const pair = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-600) });
+  assert.equal(decide({ pair }, WRONG).outcome, { kind: 'wrong', attemptsRemaining: 2 });
+  const early = { ...pair, lastWrongAt: at(-599.999999) };
+  assert.is(decide({ pair: early }, WRONG).outcome.kind, 'locked');
+});
+
+test('after the end of a lock the count starts over, the consecutive one goes on', () => {
+  const pair = otpWith({ ...LOCKED, digest: RIGHT, lockedUntil: NOW });
+  const { outcome, writes } = decide({ pair }, WRONG);
+  assert.equal(outcome, { kind: 'wrong', attemptsRemaining: 2 });
+  assert.is(writes?.pair.lockedUntil, null);
+  assert.is(writes?.pair.consecutiveWrong, 4);
+});
+
+test('the last consecutive wrong code locks, however many of the round are left', () => {
+  const before = decide({ pair: otpWith({ consecutiveWrong: 98 }) }, WRONG);
+  assert.equal(before.outcome, { kind: 'wrong', attemptsRemaining: 1 });
+  const last = decide({ pair: otpWith({ consecutiveWrong: 99 }) }, WRONG);
+  assert.equal(last.outcome, { kind: 'locked', retryAfterSeconds: 600, begins: true });
+  assert.is(last.writes?.pair.consecutiveWrong, 100);
+});
+
+test('a key wins with the right code only, and replays for the same code only', () => {
+  const key = '08'.repeat(16);
+  const { attempt } = attemptWith(RIGHT, key);
+  const won = decideVerify({ ...EMPTY, pair: otpWith() }, attempt, DEFAULT_POLICY);
+  assert.equal(won.writes?.answer, {
+    keyDigest: key,
+    fingerprint: RIGHT.slice(0, 32),
+    keyId: 'k1',
+    otpId: otpWith().otpId,
+    keyExpiresAt: at(86_400),
+  });
+  const answer = won.writes!.answer;
+  const again = decide({ answer, pair: LOCKED });
+  assert.equal(again.outcome, { kind: 'verified', replayed: true });
+  assert.is(again.writes, null);
+  assert.equal(decide({ answer, pair: LOCKED }, WRONG).outcome, { kind: 'key_reused' });
+  assert.equal(decide({ answer }, null).outcome, { kind: 'key_reused' });
+  const expired = decide({ answer: { ...answer!, keyExpiresAt: NOW }, pair: LOCKED });
+  assert.is(expired.outcome.kind, 'locked');
+});
+
+test('a wrong code with a key stores nothing under the key', () => {
+  const { attempt } = attemptWith(WRONG, '08'.repeat(16));
+  const decision = decideVerify({ ...EMPTY, pair: otpWith() }, attempt, DEFAULT_POLICY);
+  assert.is(decision.writes?.answer, null);
+});
+
+test('one allowed attempt: the first wrong code locks', () => {
+  const pair = otpWith({ attemptsMax: 1, lockSeconds: 1 });
+  const { outcome, writes } = decide({ pair }, WRONG);
+  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 1, begins: true });
+  assert.is(writes?.pair.lockedUntil, at(1));
+});
+
+test('a code keeps the numbers that it was issued under', () => {
+  const policy = { ...DEFAULT_POLICY, codeDigits: 8, wrongAttempts: 1, lockSeconds: 5 };
+  const first = decide({ pair: otpWith() }, WRONG, policy);
+  assert.equal(first.outcome, { kind: 'wrong', attemptsRemaining: 2 });
+  const pair = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-10) });
+  const { outcome, writes } = decide({ pair }, WRONG, policy);
+  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600, begins: true });
+  assert.is(writes?.pair.lockedUntil, at(600));
+  assert.equal(decide({ pair }, RIGHT, policy).outcome, { kind: 'verified', replayed: false });
+});
+
+test('a code issued before its numbers were kept has those in force', () => {
+  const policy = { ...DEFAULT_POLICY, wrongAttempts: 1, lockSeconds: 5 };
+  const pair = otpWith({ codeDigits: null, attemptsMax: null, lockSeconds: null });
+  const { outcome } = decide({ pair }, WRONG, policy);
+  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 5, begins: true });
+});
+
+test('the limit of wrong codes in a row, and how long keys are kept, are those in force', () => {
+  const policy = { ...DEFAULT_POLICY, wrongAttemptsUntilUnlock: 3, keyRetentionSeconds: 3600 };
+  const { outcome } = decide({ pair: otpWith({ consecutiveWrong: 3 }) }, RIGHT, policy);
+  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600, begins: false });
+  const { attempt } = attemptWith(RIGHT, '08'.repeat(16));
+  const { writes } = decideVerify({ ...EMPTY, pair: otpWith() }, attempt, policy);
+  assert.is(writes?.answer?.keyExpiresAt, at(3600));
+});
+
+/** [what, state, digits that are asked for] */
+const LENGTHS: [string, Partial<VerifyState>, number][] = [
+  ['no code known', {}, 8],
+  ['an open code', { pair: otpWith() }, 6],
+  ['a locked pair', { pair: LOCKED }, 6],
+  ['a redeemed code', { pair: otpWith({ redeemedAt: NOW }) }, 6],
+  ['an older code', { pair: otpWith({ codeDigits: null }) }, 8],
+];
+
+for (const [what, state, digits] of LENGTHS) {
+  test(`a code of another length is malformed, and nothing else: ${what}`, () => {
+    const policy = { ...DEFAULT_POLICY, codeDigits: 8 };
+    const { attempt, compared } = attemptWith(RIGHT, null, 7);
+    const decision = decideVerify({ ...EMPTY, ...state }, attempt, policy);
+    assert.equal(decision, { outcome: { kind: 'malformed', digits }, writes: null });
+    assert.is(compared.count, 0);
+  });
+}
+
+test('a key that won replays when the pair has a longer code since; no other code does', () => {
+  const key = '08'.repeat(16);
+  const won = decideVerify({ ...EMPTY, pair: otpWith() }, attemptWith(RIGHT, key).attempt,
+    DEFAULT_POLICY);
+  const state = { ...EMPTY, answer: won.writes!.answer, pair: otpWith({ codeDigits: 8 }) };
+  const again = decideVerify(state, attemptWith(RIGHT, key).attempt, DEFAULT_POLICY);
+  assert.equal(again.outcome, { kind: 'verified', replayed: true });
+  const other = decideVerify(state, attemptWith(WRONG, key).attempt, DEFAULT_POLICY);
+  assert.equal(other.outcome, { kind: 'malformed', digits: 8 });
+});
+
+test.run();
