@@ -7,17 +7,17 @@ import type { CounterReader } from './counters.ts';
 import { newAddress, newUser, PURPOSE } from './requests.ts';
 import type { KnownCode } from './requests.ts';
 import type { Target } from './target.ts';
+import { openSession } from '../src/db/connection.ts';
 import { SessionPool } from '../src/db/pool.ts';
-import { openSession } from '../src/db/session.ts';
-import { Sweeper } from '../src/db/sweep.ts';
-import type { Channel } from '../src/otp/channel.ts';
+import { Sweeper } from '../src/db/sweep/sweeper.ts';
+import type { Channel } from '../src/otp/channels/channel.ts';
+import { parseSecrets } from '../src/otp/crypto/secrets.ts';
 import { createDelivery } from '../src/otp/delivery/delivery.ts';
-import { issueCodes } from '../src/otp/issue-codes.ts';
-import { createPolicies } from '../src/otp/policy.ts';
-import { parseSecrets } from '../src/otp/secrets.ts';
-import type { IssueParts } from '../src/otp/issue-codes.ts';
-import { KeyReading } from '../src/otp/key-reading.ts';
-import type { IssueInput } from '../src/otp/outcome.ts';
+import type { IssueInput } from '../src/otp/outcomes.ts';
+import { createPolicies } from '../src/otp/policy/policy.ts';
+import { issueCodes } from '../src/otp/request/request.ts';
+import type { IssueParts } from '../src/otp/request/request.ts';
+import { KeyReading } from '../src/otp/request/screen.ts';
 
 /** Large enough to be fast, small enough for a packet and a deadline. */
 const BATCH_CODES = 200;

@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { openSession } from '../src/db/session.ts';
+import { openSession } from '../src/db/connection.ts';
 import type { Lab } from './lab.ts';
 import type { Plan } from './options.ts';
 import { freshRequests } from './requests.ts';

@@ -11,7 +11,7 @@ import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
-import { readConfig } from '../src/config.ts';
+import { readConfig } from '../src/app/config/config.ts';
 import { initialise, logLines } from '../src/db/local/data-folder.ts';
 import { identifyingArguments, serverFiles } from '../src/db/local/mysqld-arguments.ts';
 import type { ServerFiles } from '../src/db/local/mysqld-arguments.ts';

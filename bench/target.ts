@@ -7,9 +7,9 @@ import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { createDatabase } from '../src/db/create-database.ts';
+import type { DatabaseSettings } from '../src/db/connection.ts';
 import { endProcess } from '../src/db/local/running-process.ts';
-import type { DatabaseSettings } from '../src/db/session.ts';
+import { createDatabase } from '../src/db/migrate.ts';
 import { freePort } from '../test/harness/free-port.ts';
 
 /** The services by name. */

@@ -1,17 +1,15 @@
 #!/usr/bin/env node
 /** otpd: the command line. */
-import type { Environment } from './config-reader.ts';
-import { readConfig, readEnvironment, readServeConfig } from './config.ts';
-import type { Config } from './config.ts';
-import { createDatabase } from './db/create-database.ts';
-import { migrate } from './db/migrate.ts';
-import { joinDatabase } from './open-database.ts';
-import { isOperation, operate } from './operate.ts';
-import { serve } from './serve.ts';
-import { listenForStop, Stopped } from './stop-signals.ts';
-import { report, say } from './terminal.ts';
-import { help, refuse } from './usage.ts';
-import { isWorker } from './workers.ts';
+import { help, isOperation, operate, refuse } from './app/cli/commands.ts';
+import { readConfig, readEnvironment, readServeConfig } from './app/config/config.ts';
+import type { Config } from './app/config/config.ts';
+import type { Environment } from './app/config/env-reader.ts';
+import { joinDatabase } from './app/database.ts';
+import { report, say } from './app/output.ts';
+import { listenForStop, Stopped } from './app/process/shutdown.ts';
+import { isWorker } from './app/process/workers.ts';
+import { serve } from './app/serve.ts';
+import { createDatabase, migrate } from './db/migrate.ts';
 
 async function migrateDatabase(config: Config, stop: AbortSignal): Promise<number> {
   const { settings, pool, close } = await joinDatabase(config, stop);

@@ -7,7 +7,7 @@ import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
-import { readConfig } from '../src/config.ts';
+import { readConfig } from '../src/app/config/config.ts';
 import { startLocalServer } from '../src/db/local/launch.ts';
 import type { LocalServer } from '../src/db/local/launch.ts';
 import { findLeaks, startGeneralLog } from './harness/leak-check.ts';

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { parseWebhookSecrets, signWebhook } from '../src/otp/channels/webhook-secrets.ts';
+import { parseWebhookSecrets, signWebhook } from '../src/otp/channels/webhook-settings.ts';
 import { freePort } from './harness/free-port.ts';
 import { ROOT } from './harness/program.ts';
 import { eventually } from './harness/waiting.ts';

@@ -1,6 +1,6 @@
 /** What MySQL says at the end, and in between: whether promises were kept, and who is connected. */
-import { openSession } from '../../src/db/session.ts';
-import type { Session } from '../../src/db/session.ts';
+import { openSession } from '../../src/db/connection.ts';
+import type { Session } from '../../src/db/connection.ts';
 import type { Victim } from './faults.ts';
 import type { Tally } from './tally.ts';
 

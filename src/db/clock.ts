@@ -1,7 +1,35 @@
-/** The one clock: the database's. */
+/**
+ * The database's clock between two readings. It decides nothing that the database could be asked:
+ * only when to send, and when to ask again.
+ */
 import { parseInstant } from './instant.ts';
 import type { Instant } from './instant.ts';
 import type { Query } from './query.ts';
+
+/** Milliseconds of a clock that only runs: it has no date, and nobody can set it. */
+export function elapsedMs(): number {
+  return performance.now();
+}
+
+/** A reading of the database's clock. */
+export class RunningClock {
+  readonly #readAt: Instant;
+  readonly #askedAtMs: number;
+
+  /**
+   * @param readAt what the database said
+   * @param askedAtMs elapsedMs() from before it was asked, so that this clock is never behind
+   */
+  constructor(readAt: Instant, askedAtMs: number) {
+    this.#readAt = readAt;
+    this.#askedAtMs = askedAtMs;
+  }
+
+  /** The time now: never before the database's, and after it by less than the reading took. */
+  now(): Instant {
+    return this.#readAt + Math.round((elapsedMs() - this.#askedAtMs) * 1000);
+  }
+}
 
 /**
  * Reads the clock. Must come after the locks of the transaction, in the order of its statements:

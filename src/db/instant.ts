@@ -2,7 +2,6 @@
  * Instants: whole microseconds since 1970-01-01 00:00 UTC, as the rules compute with them, and
  * the text of a DATETIME(6) column, as MySQL sends and takes them. Session time zone is UTC.
  */
-
 /** Microseconds since the epoch, UTC. Exact as a number until the year 2255. */
 export type Instant = number;
 
@@ -68,4 +67,15 @@ export function addSeconds(instant: Instant, seconds: number): Instant {
  */
 export function secondsUntil(now: Instant, later: Instant): number {
   return Math.ceil((later - now) / MICROSECONDS_PER_SECOND);
+}
+
+/**
+ * A time in UTC, to the microsecond (RFC 3339).
+ *
+ * @returns such as `2026-11-24T11:02:03.000001Z`
+ */
+export function timestampOf(instant: Instant): string {
+  const milliseconds = Math.floor(instant / 1000);
+  const microseconds = String(instant - milliseconds * 1000).padStart(3, '0');
+  return new Date(milliseconds).toISOString().replace('Z', `${microseconds}Z`);
 }

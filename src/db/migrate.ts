@@ -2,15 +2,16 @@
  * Brings a database to the newest schema file, and tells how far it is. Safe when many processes
  * start at once; a file that was left half-applied is named and resumed.
  */
+import { readdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { openSession } from './connection.ts';
+import type { DatabaseSettings, Row, Session } from './connection.ts';
 import { Deadline } from './deadline.ts';
+import { StatementError } from './errors.ts';
 import type { SessionPool } from './pool.ts';
-import { readSchemaFiles } from './schema-files.ts';
-import type { SchemaFile } from './schema-files.ts';
-import type { Row, Session } from './session.ts';
-import { StatementError } from './statement-error.ts';
 
 /** How far a database is. */
-export type SchemaStatus = Readonly<{
+type SchemaStatus = Readonly<{
   /** Names of files that were not applied, or not to their end. */
   pending: string[];
   /** True when a file that is not ours was applied: this otpd must not touch the database. */
@@ -169,4 +170,72 @@ async function withSession<T>(
   } finally {
     pool.release(session);
   }
+}
+
+/** Names that need no quoting rules to be safe between backticks. */
+export const DATABASE_NAME = /^[A-Za-z0-9_$-]{1,64}$/;
+
+const UNKNOWN_DATABASE_ERRNO = 1049;
+
+/**
+ * Creates the database that the settings name, unless it is there. Only then is the right to
+ * create one needed.
+ *
+ * @throws Unavailable when the server is away; StatementError when the account may not
+ */
+export async function createDatabase(settings: DatabaseSettings): Promise<void> {
+  if (await isThere(settings)) return;
+  const { database } = settings;
+  if (database === null || !DATABASE_NAME.test(database)) throw new Error('no database name');
+  const session = await openSession({ ...settings, database: null });
+  try {
+    await session.run('database.create', `CREATE DATABASE IF NOT EXISTS \`${database}\``, []);
+  } finally {
+    session.destroy();
+  }
+}
+
+async function isThere(settings: DatabaseSettings): Promise<boolean> {
+  try {
+    (await openSession(settings)).destroy();
+    return true;
+  } catch (error) {
+    const { cause } = error as Error;
+    if (cause instanceof StatementError && cause.errno === UNKNOWN_DATABASE_ERRNO) return false;
+    throw error;
+  }
+}
+
+/** One file: its number, its name without the ending, its statements in order. */
+export type SchemaFile = Readonly<{ version: number; name: string; statements: string[] }>;
+
+/** schema/ beside src/ and beside dist/ alike. */
+const SCHEMA_FOLDER = fileURLToPath(new URL('../../schema/', import.meta.url));
+
+const FILE_NAME = /^(\d{4})-[a-z0-9-]+\.sql$/;
+
+/**
+ * Reads the schema files of a folder.
+ *
+ * @returns the files by number
+ * @throws Error when a file is misnamed, or the numbers are not 1, 2, 3 …
+ */
+export function readSchemaFiles(folder: string = SCHEMA_FOLDER): SchemaFile[] {
+  const names = readdirSync(folder).filter((name) => name.endsWith('.sql')).sort();
+  return names.map((fileName, index) => {
+    const version = Number(FILE_NAME.exec(fileName)?.[1]);
+    if (version !== index + 1) throw new Error(`schema/${fileName} is not numbered ${index + 1}`);
+    const statements = splitStatements(readFileSync(`${folder}/${fileName}`, 'utf8'));
+    return { version, name: fileName.replace(/\.sql$/, ''), statements };
+  });
+}
+
+/**
+ * Splits the text of a schema file: a statement ends with a semicolon at the end of a line, a
+ * comment is a line that starts with `--`.
+ */
+export function splitStatements(text: string): string[] {
+  const lines = text.split('\n').filter((line) => !line.trimStart().startsWith('--'));
+  const parts = lines.join('\n').split(/;[ \t]*(?:\n|$)/);
+  return parts.map((part) => part.trim()).filter((part) => part !== '');
 }

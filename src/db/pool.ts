@@ -2,10 +2,10 @@
  * A bounded set of sessions. Who asks for one waits in line, in order, up to a bound of waiters
  * and of time. A session comes back only after COMMIT or ROLLBACK, or does not come back.
  */
-import { DbCounts } from './db-metrics.ts';
+import type { Session } from './connection.ts';
 import type { Deadline } from './deadline.ts';
-import type { Session } from './session.ts';
-import { Unavailable } from './unavailable.ts';
+import { DEADLOCK_ERRNO, Unavailable } from './errors.ts';
+import type { StatementError } from './errors.ts';
 
 /** More waiters than this cannot be served within their deadline anyway. */
 const WAITERS_MAX = 4096;
@@ -151,5 +151,28 @@ export class SessionPool {
       },
     };
     return waiter;
+  }
+}
+
+/** The counts of one pool. */
+class DbCounts {
+  /** Transactions that were run again as a whole. */
+  retries = 0;
+  deadlocks = 0;
+  /** Commits that were not answered, and what was found out about them in time. */
+  unanswered = 0;
+  committed = 0;
+  rolledBack = 0;
+
+  /** Counts what a transaction ended with that may be run again. */
+  noteFailure({ errno }: StatementError): void {
+    if (errno === DEADLOCK_ERRNO) this.deadlocks += 1;
+  }
+
+  /** Counts a commit without an answer that was found out about. Gives what it is given. */
+  noteSettled(wasCommitted: boolean): boolean {
+    if (wasCommitted) this.committed += 1;
+    else this.rolledBack += 1;
+    return wasCommitted;
   }
 }

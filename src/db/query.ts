@@ -1,6 +1,6 @@
 /** One statement as a value: its name, its text, its values, and how to read its rows. */
 import type { Value } from './bind.ts';
-import type { Row } from './session.ts';
+import type { Row } from './connection.ts';
 
 /** A statement that gives a T. `name` is what logs and errors call it. */
 export type Query<T> = Readonly<{
@@ -36,4 +36,41 @@ export function mapAnswer<T, U>(
  */
 export function repeat(rows: number, row: string): string {
   return rows === 1 ? row : row + `,${row}`.repeat(rows - 1);
+}
+
+/** How keys are bound, and by which index their rows are found, if not by the primary key. */
+type KeyForm = Readonly<{
+  /** The placeholders of a key, such as `X?,?` for hexadecimal text and a number. */
+  marks?: string;
+  index?: string;
+}>;
+
+/**
+ * The tables of a statement: the keys, and `t` for the rows that have them.
+ *
+ * @param columns of the index, in its order
+ * @param rows how many keys; their values are bound row by row
+ */
+export function joinKeys(
+  table: string,
+  columns: readonly string[],
+  rows: number,
+  { marks = repeat(columns.length, '?'), index = 'PRIMARY' }: KeyForm = {},
+): string {
+  const on = columns.map((column, place) => `t.${column} = named.column_${place}`);
+  return `(VALUES ${repeat(rows, `ROW(${marks})`)}) AS named
+    STRAIGHT_JOIN ${table} AS t FORCE INDEX (${index}) ON ${on.join(' AND ')}`;
+}
+
+/** Bytes as lower-case hexadecimal text. A statement binds it as `X?`, or as `UNHEX(?)` if null. */
+export type Hex = string;
+
+/** The text of a BINARY column, as the driver gives it. */
+export function hexOf(column: unknown): Hex {
+  return (column as Buffer).toString('hex');
+}
+
+/** Like hexOf, for a column that may be NULL. */
+export function nullableHexOf(column: unknown): Hex | null {
+  return column === null ? null : hexOf(column);
 }

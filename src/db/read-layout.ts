@@ -1,5 +1,5 @@
 /** How the tables of a database are, as the server tells it. */
-import type { Row, Session } from './session.ts';
+import type { Row, Session } from './connection.ts';
 import { indexText, plainType } from './table-layout.ts';
 import type { Layout, TableLayout } from './table-layout.ts';
 

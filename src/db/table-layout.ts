@@ -1,5 +1,5 @@
 /** How the schema files make the tables, read from their statements. */
-import type { SchemaFile } from './schema-files.ts';
+import type { SchemaFile } from './migrate.ts';
 
 /** A column. `collation` is null when the column has none, or none is prescribed. */
 export type ColumnLayout = Readonly<{

@@ -4,13 +4,12 @@
  */
 import { randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Session } from './connection.ts';
 import { Deadline } from './deadline.ts';
+import { asUnavailable, StatementError, Unavailable } from './errors.ts';
 import type { SessionPool } from './pool.ts';
 import { write } from './query.ts';
 import type { Query, Write } from './query.ts';
-import type { Session } from './session.ts';
-import { asUnavailable, StatementError } from './statement-error.ts';
-import { Unavailable } from './unavailable.ts';
 
 /** A transaction under way. */
 export type Transaction = {

@@ -5,16 +5,14 @@
 import { randomUUID } from 'node:crypto';
 import { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { failed } from './answer.ts';
-import type { Answer } from './answer.ts';
-import { noteNoRequest, noteRequest } from './ended.ts';
-import type { Teller } from './ended.ts';
+import { noteNoRequest, noteRequest } from './access-log.ts';
+import type { Teller } from './access-log.ts';
 import { answerTo, headersOf, openExchange, spoilsConnection } from './exchange.ts';
 import type { Exchange } from './exchange.ts';
-import { stopParsing, stopReading } from './linger.ts';
-import { respond } from './respond.ts';
+import { stopParsing, stopReading } from './lingering-close.ts';
+import { failed, respond } from './response.ts';
+import type { Answer, ErrorCode } from './response.ts';
 import type { Routes } from './router.ts';
-import type { ErrorCode } from './status.ts';
 
 /** An error that no answer shows: in full, for the log. */
 export type Fault = Readonly<{ requestId: string; route: string; error: unknown }>;
@@ -30,7 +28,7 @@ export type ServerState = Teller & {
 };
 
 /** A server that retires or stops takes no connection; one that stops takes no request either. */
-export type Phase = 'open' | 'retiring' | 'stopping';
+type Phase = 'open' | 'retiring' | 'stopping';
 
 /** One socket. */
 export type Connection = {

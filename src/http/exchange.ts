@@ -1,24 +1,24 @@
 /** One request and its answer: the checks in their order, then the handler. */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import {
-  SHED_RETRY_SECONDS, closingFailure, comeAgain, failure, invalidField, withHeaders,
-} from './answer.ts';
-import type { Answer, FieldFault } from './answer.ts';
-import type { Caller, Callers } from './api-keys.ts';
-import { authorize } from './authorization.ts';
-import { BODY_MAX_BYTES, readBody, takeBody } from './body.ts';
-import type { BodyReading, BodyResult } from './body.ts';
-import { clientAddress, namedClientAddress } from './client-address.ts';
+import type { HandlerInput, MethodHandler } from './handler.ts';
+import { authorize } from './input/api-keys.ts';
+import type { Caller, Callers } from './input/api-keys.ts';
+import { clientAddress, namedClientAddress } from './input/client-ip.ts';
+import type { TrustedProxies } from './input/client-ip.ts';
+import { BODY_MAX_BYTES, readBody, takeBody } from './input/json-body.ts';
+import type { BodyReading, BodyResult } from './input/json-body.ts';
 import {
   acceptedLanguages, framingFault, mediaTypeFault, ownRequestId, readHead,
-} from './head.ts';
-import type { Head } from './head.ts';
-import type { RouteMeter } from './meters.ts';
+} from './input/request-headers.ts';
+import type { Head } from './input/request-headers.ts';
+import type { RouteMeter } from './metrics.ts';
+import {
+  closingFailure, comeAgain, failure, invalidField, SHED_RETRY_SECONDS, withHeaders,
+} from './response.ts';
+import type { Answer, ErrorCode, FieldFault } from './response.ts';
 import { findRoute, pathOf } from './router.ts';
-import type { Method, RequestInput, Route, Routes } from './router.ts';
-import type { ErrorCode } from './status.ts';
-import type { TrustedProxies } from './trusted-proxies.ts';
+import type { Route, Routes } from './router.ts';
 
 /** Who may call, and by whose word an address is known. */
 export type Access = Readonly<{
@@ -36,7 +36,7 @@ export type Exchange = {
   readonly path: string | null;
   readonly route: Route | undefined;
   /** How the route serves the method; undefined when it does not. */
-  readonly method: Method | undefined;
+  readonly method: MethodHandler | undefined;
   readonly meter: RouteMeter;
   readonly begunAtMs: number;
   /** Whose key it has; null before that is known, and where callers have none. */
@@ -53,7 +53,7 @@ export type Exchange = {
 };
 
 /** 503 for what there is no room for; the connection closes, so that the client backs off. */
-export const SHED: Answer = Object.freeze({
+const SHED: Answer = Object.freeze({
   ...comeAgain('unavailable', SHED_RETRY_SECONDS), close: true,
 });
 
@@ -104,7 +104,7 @@ export async function answerTo(
   if (client === null) return null;
   if ('field' in client) return invalidField(client, headersOf(exchange, access));
   exchange.client = client.address;
-  return (method as Method).handle({
+  return (method as MethodHandler).handle({
     path: path as string, body, keys: head.keys, caller: client.caller, address: client.address,
     acceptLanguage: acceptedLanguages(head), isWanted: () => req.socket.writable,
   });
@@ -115,7 +115,7 @@ export function headersOf({ route, head }: Exchange, { callers }: Access): reado
   return route?.headersFor(callers === null || head.clientIps.length > 0) ?? [];
 }
 
-type Client = Pick<RequestInput, 'caller' | 'address'>;
+type Client = Pick<HandlerInput, 'caller' | 'address'>;
 
 /**
  * Who sent a request, and from where. A caller with a key speaks for many clients: the address is
@@ -161,7 +161,7 @@ function earlyAnswer(exchange: Exchange, { callers }: Access): Answer | null {
 }
 
 /** Notes whose key a request has, or says why it is not let in; nothing of its body was read. */
-function admit(exchange: Exchange, callers: Callers, { scopes }: Method): Answer | null {
+function admit(exchange: Exchange, callers: Callers, { scopes }: MethodHandler): Answer | null {
   const caller = authorize(callers, exchange.head.authorizations, scopes);
   if ('code' in caller) return caller;
   exchange.caller = caller;

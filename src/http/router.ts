@@ -1,49 +1,22 @@
 /** The table of routes, and how a request target names one (RFC 9112, 3.2). */
-import type { Buffer } from 'node:buffer';
+import type { MethodHandler } from './handler.ts';
+import { cancelOtp } from './handlers/cancel.ts';
+import { policyHeaders, requestOtp } from './handlers/request.ts';
+import { showOtp } from './handlers/status.ts';
+import { verifyOtp } from './handlers/verify.ts';
+import { isHost } from './input/request-headers.ts';
+import { createHttpMeters } from './metrics.ts';
+import type { HttpMeters, RouteMeter } from './metrics.ts';
+import type { Policies } from '../otp/policy/policy.ts';
 import type { OtpService } from '../otp/service.ts';
-import type { Policies } from '../otp/policy.ts';
-import { methodNotAllowed } from './answer.ts';
-import type { Answer } from './answer.ts';
-import type { Scope } from './api-keys.ts';
-import { cancelOtp } from './cancel-otp.ts';
-import { isHost } from './head.ts';
-import { createHttpMeters } from './meters.ts';
-import type { HttpMeters, RouteMeter } from './meters.ts';
-import { policyHeaders } from './rate-limit.ts';
-import { requestOtp } from './request-otp.ts';
-import { showOtp } from './show-otp.ts';
-import { verifyOtp } from './verify-otp.ts';
-
-/** What a handler is given: nothing of node:http. */
-export type RequestInput = Readonly<{
-  path: string;
-  body: Buffer;
-  /** The values of all Idempotency-Key lines. */
-  keys: readonly string[];
-  /** The Accept-Language field, of any content and bounded; '' when there is none. */
-  acceptLanguage: string;
-  /** The name of the caller; null when callers have none. */
-  caller: string | null;
-  /** The counted client address; null when none is counted. */
-  address: string | null;
-  /** False once the client is gone: then nothing needs to be done for it. */
-  isWanted: () => boolean;
-}>;
-
-/** How a route serves one method. */
-export type Method = Readonly<{
-  /** Whether it takes a JSON body; one that comes though none is taken is read and ignored. */
-  takesJson: boolean;
-  /** What a caller's key must be good for: one of them is enough. */
-  scopes: readonly Scope[];
-  handle: (input: RequestInput) => Promise<Answer>;
-}>;
+import { methodNotAllowed } from './response.ts';
+import type { Answer } from './response.ts';
 
 /** One route: a table of methods. */
 export type Route = Readonly<{
   /** As the log names it. */
   path: string;
-  methods: ReadonlyMap<string, Method>;
+  methods: ReadonlyMap<string, MethodHandler>;
   /** The answer to every other method. */
   notAllowed: Answer;
   /** Headers of the answers that are given before the handler runs: names and values. */
@@ -74,22 +47,22 @@ export function createRoutes(
   policies: Policies,
   meters: HttpMeters = createHttpMeters(),
 ): Routes {
-  const issue: Method = {
+  const issue: MethodHandler = {
     takesJson: true,
     scopes: ['request'],
     handle: (input) => requestOtp(service, policies, input),
   };
-  const redeem: Method = {
+  const redeem: MethodHandler = {
     takesJson: true,
     scopes: ['verify'],
     handle: (input) => verifyOtp(service, policies, input),
   };
-  const show: Method = {
+  const show: MethodHandler = {
     takesJson: false,
     scopes: ['read'],
     handle: ({ path, isWanted }) => showOtp(service, otpIdOf(path), isWanted),
   };
-  const cancel: Method = {
+  const cancel: MethodHandler = {
     takesJson: false,
     scopes: ['request', 'admin'],
     handle: ({ path, isWanted }) => cancelOtp(service, otpIdOf(path), isWanted),
@@ -111,7 +84,7 @@ export function createRoutes(
 export function createRoute(
   path: string,
   meter: RouteMeter,
-  methods: Readonly<Record<string, Method>>,
+  methods: Readonly<Record<string, MethodHandler>>,
 ): Route {
   return {
     path,

@@ -3,24 +3,21 @@ import { createServer as createPlainServer } from 'node:http';
 import type { IncomingMessage, Server as PlainServer, ServerResponse } from 'node:http';
 import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
-import { closingFailure } from './answer.ts';
-import type { Callers } from './api-keys.ts';
-import { close, retire } from './closing.ts';
-import type { Connections } from './closing.ts';
+import type { RequestLog } from './access-log.ts';
 import { accept, drop, openConnection, part, refuseBytes } from './connection.ts';
 import type { Fault, ServerState } from './connection.ts';
-import type { RequestLog } from './ended.ts';
-import { watchHandshakes } from './handshakes.ts';
-import { HTTP_LIMITS } from './limits.ts';
-import type { HttpLimits } from './limits.ts';
+import type { Callers } from './input/api-keys.ts';
+import type { TrustedProxies } from './input/client-ip.ts';
+import { closingFailure } from './response.ts';
+import type { ErrorCode } from './response.ts';
 import type { Routes } from './router.ts';
-import type { ErrorCode } from './status.ts';
-import { PROTOCOLS, secureOptions } from './tls.ts';
+import { close, retire } from './shutdown.ts';
+import type { Connections } from './shutdown.ts';
+import { PROTOCOLS, secureOptions, watchHandshakes } from './tls.ts';
 import type { Certificate } from './tls.ts';
-import type { TrustedProxies } from './trusted-proxies.ts';
 
 /** What the server serves, and whom it tells of errors. */
-export type HttpOptions = Readonly<{
+type HttpOptions = Readonly<{
   routes: Routes;
   trustedProxies: TrustedProxies;
   /** Who may call; null: anybody. */
@@ -172,3 +169,36 @@ function listen(
     });
   });
 }
+
+/** The limits of the connections: milliseconds, bytes and counts. */
+export type HttpLimits = Readonly<{
+  headersTimeoutMs: number;
+  requestTimeoutMs: number;
+  keepAliveTimeoutMs: number;
+  stalledTimeoutMs: number;
+  checkIntervalMs: number;
+  headersMaxBytes: number;
+  connectionsMax: number;
+  requestsMax: number;
+}>;
+
+/** The limits in production; tests shorten them. */
+export const HTTP_LIMITS: HttpLimits = Object.freeze({
+  // A silent socket is one whose header section never comes: the same limit ends it.
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 15_000,
+  keepAliveTimeoutMs: 5_000,
+  // A client that does not read its answers; well over the slowest answer.
+  stalledTimeoutMs: 30_000,
+  // How late a time-out may be noticed.
+  checkIntervalMs: 500,
+  headersMaxBytes: 16 * 1024,
+  // About 10 KiB each: 100 MiB at the worst.
+  connectionsMax: 10_000,
+  requestsMax: 10_000,
+});
+
+/** The limits of the second listener, which a few probes ask. */
+export const ADMIN_LIMITS: HttpLimits = Object.freeze({
+  ...HTTP_LIMITS, connectionsMax: 100, requestsMax: 100,
+});

@@ -1,5 +1,4 @@
 /** What can name a user or a purpose (contract, "Identity"). */
-
 /** The longest purpose, in code points. */
 export const PURPOSE_MAX_CHARACTERS = 100;
 

@@ -2,8 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { drawSecret, parseSecrets } from './secrets.ts';
-import type { Secrets } from './secrets.ts';
+import { drawSecret, parseSecrets } from './crypto/secrets.ts';
+import type { Secrets } from './crypto/secrets.ts';
 
 /**
  * Reads the secrets of a file, making the file with one random secret when there is none.

@@ -2,22 +2,20 @@
  * The operations as the HTTP layer sees them: one request in, one outcome out. What arrives
  * while a transaction is under way goes into the next one, together.
  */
-import { Collector } from '../db/collector.ts';
-import type { LaneOptions } from '../db/collector.ts';
-import type { Hex } from '../db/hex.ts';
-import { cancelCodes } from './cancel-codes.ts';
-import { countedDestination } from './counted.ts';
-import { issueCodes } from './issue-codes.ts';
-import type { IssueParts } from './issue-codes.ts';
-import { KeyReading } from './key-reading.ts';
+import { Collector } from './batcher.ts';
+import type { LaneOptions } from './batcher.ts';
+import { cancelCodes } from './cancel.ts';
+import type { Hex } from '../db/query.ts';
 import type {
   CancelOutcome, IssueInput, IssueOutcome, StatusOutcome, VerifyInput, VerifyOutcome,
-} from './outcome.ts';
-import type { LimitName, Policies } from './policy.ts';
-import { redeemCodes } from './redeem-codes.ts';
-import { RefusedLately } from './refused-lately.ts';
-import { screenRequests } from './screen-requests.ts';
-import { tellStatuses } from './tell-statuses.ts';
+} from './outcomes.ts';
+import type { LimitName, Policies } from './policy/policy.ts';
+import { issueCodes } from './request/request.ts';
+import type { IssueParts } from './request/request.ts';
+import { KeyReading, RefusedLately, screenRequests } from './request/screen.ts';
+import { countedDestination } from './rules/extra-limits.ts';
+import { tellStatuses } from './status.ts';
+import { redeemCodes } from './verify/verify.ts';
 
 /** Whether anybody still waits for an outcome; asked before any work is done. */
 export type IsWanted = () => boolean;
@@ -59,7 +57,7 @@ const LISTS_TO_REST = 4;
 const REFUSALS_MAX = 512;
 
 /** What the service needs. */
-export type ServiceParts = Omit<IssueParts, 'keyReading'>;
+type ServiceParts = Omit<IssueParts, 'keyReading'>;
 
 /** Makes the service out of its parts. */
 export function createOtpService(parts: ServiceParts, lanes: LaneOptions = LANES): OtpService {

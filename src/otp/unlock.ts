@@ -1,13 +1,14 @@
 /** What an operator does for a locked pair (contract, POST /otp/verify: "until an operator"). */
+import { drawVerifyId } from './crypto/random.ts';
 import { READ_CLOCK } from '../db/clock.ts';
-import { lockOtps, newestOtp } from '../db/otps.ts';
-import type { PairName } from '../db/otps.ts';
 import type { SessionPool } from '../db/pool.ts';
+import { updateOtps } from '../db/tables/otps-write.ts';
+import { lockOtps } from '../db/tables/otps.ts';
+import type { PairName } from '../db/tables/otps.ts';
 import { transaction } from '../db/transaction.ts';
-import { isVerifyStored, pushVerifyId } from '../db/verify-ids.ts';
-import { updateOtps } from '../db/write-otps.ts';
-import { NO_ATTEMPTS } from './attempts.ts';
-import { drawVerifyId } from './draw.ts';
+import { newestOtp } from './rules/lifecycle.ts';
+import { NO_ATTEMPTS } from './rules/lockout.ts';
+import { isVerifyStored, pushVerifyId } from './verify/commit-probe.ts';
 
 /**
  * Ends a lock and forgets the wrong attempts of a pair. Its code stays dead: the user asks for a

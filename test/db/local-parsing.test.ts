@@ -1,11 +1,11 @@
 /** What the launcher reads from others: versions, apt's lists, apt's progress. By table. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { judgeVersion, parseVersionLine } from '../../src/db/checks/mysql-version.ts';
 import { aptConfiguration, aptFiles, aptSource } from '../../src/db/local/apt-configuration.ts';
 import { parseProgress, parseUris } from '../../src/db/local/apt-download.ts';
 import { parseDeb822Sources, parseOneLineSources } from '../../src/db/local/apt-list-formats.ts';
 import { chooseMirrors, parseDistribution } from '../../src/db/local/apt-sources.ts';
-import { judgeVersion, parseVersionLine } from '../../src/db/local/mysqld-version.ts';
 
 const UBUNTU = '/usr/sbin/mysqld  Ver 8.0.39-0ubuntu0.24.04.2 for Linux on x86_64 ((Ubuntu))';
 const MARIADB = 'mysqld  Ver 10.11.6-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian 12)';

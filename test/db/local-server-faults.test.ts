@@ -3,8 +3,8 @@ import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { LocalServerError } from '../../src/db/local/local-server-error.ts';
 import { startLocalServer } from '../../src/db/local/launch.ts';
+import { LocalServerError } from '../../src/db/local/local-server-error.ts';
 import { processesWithArguments } from '../../src/db/local/running-process.ts';
 import {
   failureOf, query, realOptions, until, withFolder, withServer, writeScript,

@@ -3,9 +3,9 @@ import { mkdir, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { LocalServerError } from '../../src/db/local/local-server-error.ts';
 import { startLocalServer } from '../../src/db/local/launch.ts';
 import type { LocalServer } from '../../src/db/local/launch.ts';
+import { LocalServerError } from '../../src/db/local/local-server-error.ts';
 import { processesWithArguments, startMark } from '../../src/db/local/running-process.ts';
 import { SOCKET_PATH_MAX_BYTES } from '../../src/db/local/socket-path.ts';
 import {

@@ -2,10 +2,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createDatabase } from '../../src/db/create-database.ts';
-import { migrate, readSchemaStatus, SchemaError } from '../../src/db/migrate.ts';
-import { readSchemaFiles, splitStatements } from '../../src/db/schema-files.ts';
-import type { SchemaFile } from '../../src/db/schema-files.ts';
+import {
+  createDatabase, migrate, readSchemaFiles, readSchemaStatus, SchemaError, splitStatements,
+} from '../../src/db/migrate.ts';
+import type { SchemaFile } from '../../src/db/migrate.ts';
 import { newDatabaseName, openTestDatabase, settingsFor } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { ROOT } from '../harness/program.ts';

@@ -1,11 +1,11 @@
 /** How much of each table a sweep looks at, and how often. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openSession } from '../../src/db/session.ts';
-import type { Session } from '../../src/db/session.ts';
-import type { Sweep } from '../../src/db/sweep-step.ts';
-import { Sweeper } from '../../src/db/sweep.ts';
-import { SWEPT_TABLES } from '../../src/db/swept-tables.ts';
+import { openSession } from '../../src/db/connection.ts';
+import type { Session } from '../../src/db/connection.ts';
+import { SWEPT_TABLES } from '../../src/db/sweep/expired-rows.ts';
+import { Sweeper } from '../../src/db/sweep/sweeper.ts';
+import type { Sweep } from '../../src/db/sweep/sweeper.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 

@@ -1,6 +1,6 @@
 /** Callers with keys, for tests; their keys and digests are noted for the leak test. */
-import { newKey, SCOPES } from '../../src/http/api-keys.ts';
-import type { Scope } from '../../src/http/api-keys.ts';
+import { newKey, SCOPES } from '../../src/http/input/api-keys.ts';
+import type { Scope } from '../../src/http/input/api-keys.ts';
 import { noteKey } from './leak-recorder.ts';
 
 /** Those who may call a service under test. */

@@ -2,7 +2,7 @@
  * A clock that tests move. It works on the tests' own connections, by `SET timestamp`; the
  * service under test is the real one and knows nothing of it.
  */
-import type { Session } from '../../src/db/session.ts';
+import type { Session } from '../../src/db/connection.ts';
 
 /** Moves NOW() of the sessions that it wraps. */
 export class TestClock {

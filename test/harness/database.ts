@@ -1,11 +1,10 @@
 /** A fresh database for a test, on the throwaway MySQL that the test runner started. */
 import { randomBytes } from 'node:crypto';
 import type { Value } from '../../src/db/bind.ts';
-import { createDatabase } from '../../src/db/create-database.ts';
-import { migrate } from '../../src/db/migrate.ts';
+import { openSession } from '../../src/db/connection.ts';
+import type { DatabaseSettings, Row, Session } from '../../src/db/connection.ts';
+import { createDatabase, migrate } from '../../src/db/migrate.ts';
 import { SessionPool } from '../../src/db/pool.ts';
-import { openSession } from '../../src/db/session.ts';
-import type { DatabaseSettings, Row, Session } from '../../src/db/session.ts';
 import { TestClock } from './clock.ts';
 import { eventually } from './waiting.ts';
 

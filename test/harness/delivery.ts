@@ -1,12 +1,12 @@
 /** The real delivery on a test's database, by a channel that keeps what it is given. */
 import type { SessionPool } from '../../src/db/pool.ts';
-import type { Channel, Message, Verdict } from '../../src/otp/channel.ts';
+import type { Channel, Message, Verdict } from '../../src/otp/channels/channel.ts';
+import type { Secrets } from '../../src/otp/crypto/secrets.ts';
 import { createDelivery } from '../../src/otp/delivery/delivery.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
-import type { DeliveryCounts } from '../../src/otp/delivery/delivery-metrics.ts';
-import type { NoteDelivery } from '../../src/otp/delivery/note.ts';
-import type { Policies } from '../../src/otp/policy.ts';
-import type { Secrets } from '../../src/otp/secrets.ts';
+import type { NoteDelivery } from '../../src/otp/delivery/events.ts';
+import type { DeliveryCounts } from '../../src/otp/delivery/metrics.ts';
+import type { Policies } from '../../src/otp/policy/policy.ts';
 import { noteCode } from './leak-recorder.ts';
 
 /** A channel in this process. */

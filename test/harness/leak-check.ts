@@ -6,8 +6,8 @@
 import { createReadStream, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { openSession } from '../../src/db/session.ts';
-import type { DatabaseSettings, Row, Session } from '../../src/db/session.ts';
+import { openSession } from '../../src/db/connection.ts';
+import type { DatabaseSettings, Row, Session } from '../../src/db/connection.ts';
 
 const GENERAL_LOG = 'general.log';
 

@@ -1,6 +1,6 @@
 /** otpd on a database and with a provider of a test's own, as often as the test wants it. */
 import { join } from 'node:path';
-import type { DatabaseSettings } from '../../src/db/session.ts';
+import type { DatabaseSettings } from '../../src/db/connection.ts';
 import { startOtpd } from './otpd.ts';
 import type { Otpd } from './otpd.ts';
 import { ROOT } from './program.ts';

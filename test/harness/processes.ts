@@ -2,8 +2,8 @@
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import type { DatabaseSettings } from '../../src/db/session.ts';
-import type { Message } from '../../src/otp/channel.ts';
+import type { DatabaseSettings } from '../../src/db/connection.ts';
+import type { Message } from '../../src/otp/channels/channel.ts';
 import { compiledTest } from './program.ts';
 import type { ChannelMood } from './service.ts';
 import { noteVisible } from './leak-recorder.ts';

@@ -3,9 +3,9 @@
  * settings from its first message, moves its clock on `{clock}`, lets its channel answer otherwise
  * on `{verdict}`, and reports each message sent.
  */
-import { parsePolicies } from '../../src/otp/policy-file.ts';
+import type { DatabaseSettings } from '../../src/db/connection.ts';
+import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import { openTestDatabase } from './database.ts';
-import type { DatabaseSettings } from '../../src/db/session.ts';
 import { secretsOf, startTestService } from './service.ts';
 import type { ChannelMood } from './service.ts';
 

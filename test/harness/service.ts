@@ -1,17 +1,17 @@
 /** The real service on a test's database, with a message sink in place of a channel. */
 import { randomBytes } from 'node:crypto';
-import { Sweeper } from '../../src/db/sweep.ts';
-import { parseApiKeys } from '../../src/http/api-keys.ts';
+import type { SessionPool } from '../../src/db/pool.ts';
+import { Sweeper } from '../../src/db/sweep/sweeper.ts';
+import { parseApiKeys } from '../../src/http/input/api-keys.ts';
+import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
 import { createRoutes } from '../../src/http/router.ts';
 import { createHttpServer } from '../../src/http/server.ts';
-import { parseTrustedProxies } from '../../src/http/trusted-proxies.ts';
-import type { Message, Verdict } from '../../src/otp/channel.ts';
-import { createPolicies } from '../../src/otp/policy.ts';
-import type { Policies } from '../../src/otp/policy.ts';
-import { parseSecrets } from '../../src/otp/secrets.ts';
-import type { Secrets } from '../../src/otp/secrets.ts';
+import type { Message, Verdict } from '../../src/otp/channels/channel.ts';
+import { parseSecrets } from '../../src/otp/crypto/secrets.ts';
+import type { Secrets } from '../../src/otp/crypto/secrets.ts';
+import { createPolicies } from '../../src/otp/policy/policy.ts';
+import type { Policies } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
-import type { SessionPool } from '../../src/db/pool.ts';
 import { channelOf, createTestDelivery } from './delivery.ts';
 import { noteVisible } from './leak-recorder.ts';
 

@@ -1,18 +1,16 @@
 /** A server of the HTTP layer over an OtpService that is a few lines of table. */
-import { createPolicies } from '../../src/otp/policy.ts';
-import type { Policies } from '../../src/otp/policy.ts';
-import type { OtpService } from '../../src/otp/service.ts';
+import { parseApiKeys } from '../../src/http/input/api-keys.ts';
+import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
+import type { HttpMeters } from '../../src/http/metrics.ts';
+import { createRoutes } from '../../src/http/router.ts';
+import { createHttpServer, HTTP_LIMITS } from '../../src/http/server.ts';
+import type { HttpLimits, HttpServer } from '../../src/http/server.ts';
 import type {
   CancelOutcome, IssueInput, IssueOutcome, Limits, StatusOutcome, VerifyInput, VerifyOutcome,
-} from '../../src/otp/outcome.ts';
-import { parseApiKeys } from '../../src/http/api-keys.ts';
-import { HTTP_LIMITS } from '../../src/http/limits.ts';
-import type { HttpLimits } from '../../src/http/limits.ts';
-import type { HttpMeters } from '../../src/http/meters.ts';
-import { createRoutes } from '../../src/http/router.ts';
-import { createHttpServer } from '../../src/http/server.ts';
-import type { HttpServer } from '../../src/http/server.ts';
-import { parseTrustedProxies } from '../../src/http/trusted-proxies.ts';
+} from '../../src/otp/outcomes.ts';
+import { createPolicies } from '../../src/otp/policy/policy.ts';
+import type { Policies } from '../../src/otp/policy/policy.ts';
+import type { OtpService } from '../../src/otp/service.ts';
 import { certificateInUse } from './transport.ts';
 
 export const LIMITS: Limits = {

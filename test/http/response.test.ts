@@ -1,11 +1,11 @@
 /** Every outcome of every route, byte for byte: status, body, and the headers beside it. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Unavailable } from '../../src/db/unavailable.ts';
-import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy.ts';
+import { Unavailable } from '../../src/db/errors.ts';
 import type {
   CancelOutcome, IssueOutcome, OtpStatus, StatusOutcome, VerifyOutcome,
-} from '../../src/otp/outcome.ts';
+} from '../../src/otp/outcomes.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
 import {
   ISSUED, KNOWN, KNOWN_BODY, LIMITS, OTP_ID, startServer, stopServers,
 } from './fake-service.ts';

@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { connect } from 'node:net';
-import type { IssueOutcome } from '../../src/otp/outcome.ts';
+import type { IssueOutcome } from '../../src/otp/outcomes.ts';
 import { eventually, gate, ISSUED, startServer, stopServers } from './fake-service.ts';
 import { openClient, post } from './raw-client.ts';
 

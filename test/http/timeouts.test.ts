@@ -1,8 +1,8 @@
 /** Clients that are slow or silent, with the limits shortened; and the limits in production. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { HTTP_LIMITS } from '../../src/http/limits.ts';
-import type { IssueOutcome } from '../../src/otp/outcome.ts';
+import { HTTP_LIMITS } from '../../src/http/server.ts';
+import type { IssueOutcome } from '../../src/otp/outcomes.ts';
 import { eventually, gate, ISSUED, OTP_ID, startServer, stopServers } from './fake-service.ts';
 import { openClient, post } from './raw-client.ts';
 import type { RawClient } from './raw-client.ts';

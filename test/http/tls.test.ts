@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import type { TLSSocket } from 'node:tls';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createHttpMeters } from '../../src/http/meters.ts';
+import { createHttpMeters } from '../../src/http/metrics.ts';
 import { createCertificate } from '../harness/certificate.ts';
 import { timed } from '../harness/waiting.ts';
 import { startServer, stopServers } from './fake-service.ts';

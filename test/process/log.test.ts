@@ -410,7 +410,7 @@ test('several processes, to a socket and to a file: all lines, and whole', async
 });
 
 test('an exit in the same turn: the last lines are written', async () => {
-  const program = "import('./.test-build/src/log-writer.js').then(({ LogWriter }) => {"
+  const program = "import('./.test-build/src/app/log/writer.js').then(({ LogWriter }) => {"
     + " new LogWriter(2, String).push('the last line\\n'); process.exit(3); });";
   const child = spawn(process.execPath, ['-e', program], { cwd: ROOT });
   let logged = '';

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openSession } from '../../src/db/session.ts';
+import { openSession } from '../../src/db/connection.ts';
 import { closeClient, post } from '../harness/client.ts';
 import { newDatabaseName, serverSocket, settingsFor } from '../harness/database.ts';
 import { answer, startHttpSink } from '../harness/http-sink.ts';

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Reloads } from '../../src/reload.ts';
-import type { ReloadNote } from '../../src/reload.ts';
+import { Reloads } from '../../src/app/process/reload.ts';
+import type { ReloadNote } from '../../src/app/process/reload.ts';
 import { childrenOf, startOtpd } from '../harness/otpd.ts';
 import { createGate, eventually } from '../harness/waiting.ts';
 

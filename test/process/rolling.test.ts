@@ -227,7 +227,7 @@ test('new workers run the new code and the new .env, and must listen where the o
       assert.is(otpd.port, port);
       const before = await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: 'close' } });
       assert.is(before.headers.get('cache-control'), 'no-store');
-      const file = join(copy, 'src/http/respond.ts');
+      const file = join(copy, 'src/http/response.ts');
       writeFileSync(file, readFileSync(file, 'utf8').replace('no-store', 'no-store, private'));
       const { apiKeys } = newCallers(['app1']);
       set(`PORT=${port}\nAPI_KEYS=${apiKeys}\n`);

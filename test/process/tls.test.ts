@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { readServeConfig } from '../../src/config.ts';
+import { readServeConfig } from '../../src/app/config/config.ts';
 import { createCertificate } from '../harness/certificate.ts';
 import { runCommand } from '../harness/command.ts';
 import { startOtpd } from '../harness/otpd.ts';

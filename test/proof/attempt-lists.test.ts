@@ -1,14 +1,14 @@
 /** A list of attempts leaves the rows that its attempts leave one at a time. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Sweeper } from '../../src/db/sweep.ts';
-import { VERIFY_ID_BYTES } from '../../src/db/verify-ids.ts';
+import { Sweeper } from '../../src/db/sweep/sweeper.ts';
+import { VERIFY_ID_BYTES } from '../../src/db/tables/otps-write.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
-import type { VerifyInput, VerifyOutcome } from '../../src/otp/outcome.ts';
-import { createPolicies } from '../../src/otp/policy.ts';
-import { redeemCodes } from '../../src/otp/redeem-codes.ts';
+import type { VerifyInput, VerifyOutcome } from '../../src/otp/outcomes.ts';
+import { createPolicies } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
+import { redeemCodes } from '../../src/otp/verify/verify.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';

@@ -4,9 +4,9 @@
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { openSession } from '../../src/db/connection.ts';
+import type { Session } from '../../src/db/connection.ts';
 import { SessionPool } from '../../src/db/pool.ts';
-import { openSession } from '../../src/db/session.ts';
-import type { Session } from '../../src/db/session.ts';
 import { newCallers } from '../harness/callers.ts';
 import { closeClient, post } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';

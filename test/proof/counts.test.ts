@@ -1,18 +1,17 @@
 /** What the database layer counts, on a real one: lost commits, deadlocks, dead rows. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { dbFamilies } from '../../src/db/db-metrics.ts';
+import { StatementError } from '../../src/db/errors.ts';
 import { formatInstant, parseInstant } from '../../src/db/instant.ts';
+import { dbFamilies, sweepFamilies } from '../../src/db/metrics.ts';
 import type { SessionPool } from '../../src/db/pool.ts';
-import { StatementError } from '../../src/db/statement-error.ts';
-import { sweepFamilies } from '../../src/db/sweep-metrics.ts';
-import { Sweeper } from '../../src/db/sweep.ts';
-import { SWEPT_TABLES } from '../../src/db/swept-tables.ts';
+import { SWEPT_TABLES } from '../../src/db/sweep/expired-rows.ts';
+import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import { transaction } from '../../src/db/transaction.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
-import { encodeFamilies } from '../../src/db/metrics/encode.ts';
-import type { Family } from '../../src/db/metrics/family.ts';
-import { createPolicies } from '../../src/otp/policy.ts';
+import { encodeFamilies } from '../../src/metrics/families.ts';
+import type { Family } from '../../src/metrics/families.ts';
+import { createPolicies } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';

@@ -2,10 +2,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readConfig } from '../../src/config.ts';
+import { readConfig } from '../../src/app/config/config.ts';
+import type { DatabaseSettings } from '../../src/db/connection.ts';
 import { startLocalServer } from '../../src/db/local/launch.ts';
 import type { LocalServer } from '../../src/db/local/launch.ts';
-import type { DatabaseSettings } from '../../src/db/session.ts';
 import { createMigrated, newDatabaseName, settingsFor } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 

@@ -2,12 +2,12 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { addSeconds, formatInstant, parseInstant } from '../../src/db/instant.ts';
-import { Sweeper } from '../../src/db/sweep.ts';
-import type { Message } from '../../src/otp/channel.ts';
+import { Sweeper } from '../../src/db/sweep/sweeper.ts';
+import type { Message } from '../../src/otp/channels/channel.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
-import { OtpCounts } from '../../src/otp/otp-metrics.ts';
-import type { IssueOutcome, VerifyOutcome } from '../../src/otp/outcome.ts';
-import { parsePolicies } from '../../src/otp/policy-file.ts';
+import { OtpCounts } from '../../src/otp/metrics.ts';
+import type { IssueOutcome, VerifyOutcome } from '../../src/otp/outcomes.ts';
+import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { createTestDatabase } from '../harness/database.ts';

@@ -1,10 +1,10 @@
 /** Lists that do without what is stored under their keys, on a real database. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Sweeper } from '../../src/db/sweep.ts';
+import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
-import type { IssueInput, IssueOutcome } from '../../src/otp/outcome.ts';
-import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy.ts';
+import type { IssueInput, IssueOutcome } from '../../src/otp/outcomes.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';

@@ -6,7 +6,7 @@ import type { Reply } from '../harness/client.ts';
 import { startServiceProcess } from '../harness/processes.ts';
 import type { ServiceProcess } from '../harness/processes.ts';
 import { newSecretsText } from '../harness/service.ts';
-import type { Message } from '../../src/otp/channel.ts';
+import type { Message } from '../../src/otp/channels/channel.ts';
 import { eventually } from '../harness/waiting.ts';
 
 /** What a killed process has left is sent by another one once its lease of 20 s is over. */

@@ -1,8 +1,8 @@
 /** Codes that are open when the policy changes, through services that follow one policy each. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy.ts';
-import type { Policy } from '../../src/otp/policy.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
+import type { Policy } from '../../src/otp/policy/policy.ts';
 import { closeClient, post } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
 import { createTestDatabase } from '../harness/database.ts';

@@ -1,11 +1,10 @@
 /** The pool and its sessions: how they are set up, the line of waiters, and what makes room. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { Session } from '../../src/db/connection.ts';
 import { Deadline } from '../../src/db/deadline.ts';
+import { StatementError, Unavailable } from '../../src/db/errors.ts';
 import { SessionPool } from '../../src/db/pool.ts';
-import type { Session } from '../../src/db/session.ts';
-import { StatementError } from '../../src/db/statement-error.ts';
-import { Unavailable } from '../../src/db/unavailable.ts';
 import { createBench } from './tampered-connections.ts';
 import type { Bench } from './tampered-connections.ts';
 import { createGate, errorOf, timed } from '../harness/waiting.ts';

@@ -1,10 +1,10 @@
 /** The keys of requests, which live in the rows of the codes and sometimes outlive their use. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { lockOtps } from '../../src/db/otps.ts';
-import { openSession } from '../../src/db/session.ts';
-import type { Session } from '../../src/db/session.ts';
-import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy.ts';
+import { openSession } from '../../src/db/connection.ts';
+import type { Session } from '../../src/db/connection.ts';
+import { lockOtps } from '../../src/db/tables/otps.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
 import { closeClient, post, send } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
 import { createTestDatabase } from '../harness/database.ts';

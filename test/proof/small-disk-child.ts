@@ -1,5 +1,5 @@
 /** Started by small-disk.ts in a namespace whose file system is small: a durable MySQL on it. */
-import { readConfig } from '../../src/config.ts';
+import { readConfig } from '../../src/app/config/config.ts';
 import { startLocalServer } from '../../src/db/local/launch.ts';
 
 const { PATH, HOME, XDG_CACHE_HOME, MYSQLD } = process.env;

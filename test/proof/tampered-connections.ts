@@ -1,9 +1,9 @@
 /** Real sessions whose statements a test can make fail, and a table for transactions to write. */
-import { openSession } from '../../src/db/session.ts';
 import type { Value } from '../../src/db/bind.ts';
-import type { Row, Session } from '../../src/db/session.ts';
-import type { Transaction } from '../../src/db/transaction.ts';
+import { openSession } from '../../src/db/connection.ts';
+import type { Row, Session } from '../../src/db/connection.ts';
 import { SessionPool } from '../../src/db/pool.ts';
+import type { Transaction } from '../../src/db/transaction.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 

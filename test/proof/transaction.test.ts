@@ -1,11 +1,10 @@
 /** The transaction helper on a real server: what it keeps, what it undoes, what it runs again. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { StatementError, Unavailable } from '../../src/db/errors.ts';
 import type { SessionPool } from '../../src/db/pool.ts';
-import { StatementError } from '../../src/db/statement-error.ts';
 import { transaction } from '../../src/db/transaction.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
-import { Unavailable } from '../../src/db/unavailable.ts';
 import { ask, countDeadlocks, createBench } from './tampered-connections.ts';
 import type { Bench } from './tampered-connections.ts';
 import { createGate, errorOf, eventually, timed } from '../harness/waiting.ts';

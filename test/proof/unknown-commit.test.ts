@@ -1,15 +1,14 @@
 /** What becomes of a COMMIT that was never answered. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { StatementError, Unavailable } from '../../src/db/errors.ts';
 import type { SessionPool } from '../../src/db/pool.ts';
-import { StatementError } from '../../src/db/statement-error.ts';
+import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import { transaction } from '../../src/db/transaction.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
-import { Unavailable } from '../../src/db/unavailable.ts';
-import { Sweeper } from '../../src/db/sweep.ts';
-import type { Message } from '../../src/otp/channel.ts';
+import type { Message } from '../../src/otp/channels/channel.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
-import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';

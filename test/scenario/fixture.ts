@@ -3,9 +3,9 @@
  * several of their own, under one clock that stands still between moments.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { parsePolicies } from '../../src/otp/policy-file.ts';
-import type { Policies } from '../../src/otp/policy.ts';
-import type { Message } from '../../src/otp/channel.ts';
+import type { Message } from '../../src/otp/channels/channel.ts';
+import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
+import type { Policies } from '../../src/otp/policy/policy.ts';
 import { unlockPair } from '../../src/otp/unlock.ts';
 import { newCallers } from '../harness/callers.ts';
 import { createTestDatabase } from '../harness/database.ts';

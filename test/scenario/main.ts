@@ -5,11 +5,11 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readConfig } from '../../src/config.ts';
-import { LocalServerError } from '../../src/db/local/local-server-error.ts';
+import { readConfig } from '../../src/app/config/config.ts';
+import { listenForStop, Stopped } from '../../src/app/process/shutdown.ts';
 import { startLocalServer } from '../../src/db/local/launch.ts';
 import type { LocalServer } from '../../src/db/local/launch.ts';
-import { listenForStop, Stopped } from '../../src/stop-signals.ts';
+import { LocalServerError } from '../../src/db/local/local-server-error.ts';
 import { closeClient } from '../harness/client.ts';
 import { parseScenario } from './parse-scenario.ts';
 import { playScenario } from './run.ts';

@@ -1,5 +1,5 @@
 /** Reads a scenario file: setup lines, dates, and events with the answers they expect. */
-import { parsePolicies } from '../../src/otp/policy-file.ts';
+import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import { parseEvent } from './parse-event.ts';
 import { parseExpectation } from './parse-expectation.ts';
 import { isOnStage, LineFault, ScenarioError } from './scenario.ts';

@@ -105,7 +105,7 @@ export type Moment = Readonly<{ at: string; steps: readonly Step[] }>;
 /** A file, read. */
 export type Scenario = Readonly<{
   file: string;
-  /** The text of a policy file (src/otp/policy-file.ts). */
+  /** The text of a policy file (src/otp/policy/policy-file.ts). */
   policy: string;
   processes: number;
   /** Those who have keys; none: the endpoints are public. */

@@ -2,10 +2,10 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
-  PACKAGE_NAMES, aptConfiguration, aptFiles, aptSource, aptStatus,
+  aptConfiguration, aptFiles, aptSource, aptStatus, PACKAGE_NAMES,
 } from './apt-configuration.ts';
 import type { AptFiles } from './apt-configuration.ts';
-import { STATUS_DESCRIPTOR, runCommand } from './command.ts';
+import { runCommand, STATUS_DESCRIPTOR } from './command.ts';
 import type { CommandEnd } from './command.ts';
 import type { FetchOptions } from './fetch-mysql.ts';
 import { fetchFailed } from './fetch-plan.ts';

@@ -1,5 +1,4 @@
 /** The two formats of apt's lists of package sources (sources.list(5)): one-line and deb822. */
-
 /** One place that packages come from, as apt's lists name it. */
 export type AptSource = Readonly<{
   uri: string;

@@ -17,7 +17,7 @@ const KILL_DELAY_MS = 3_000;
 /** The descriptor on which apt reports its progress (APT::Status-Fd). */
 export const STATUS_DESCRIPTOR = 3;
 
-export type CommandOptions = Readonly<{
+type CommandOptions = Readonly<{
   /** After so long the program is ended and `timedOut` is true. */
   timeoutMs: number;
   signal?: AbortSignal | undefined;
@@ -81,7 +81,7 @@ export function lastLines(output: string, count: number): string[] {
  *
  * @param processId the leader of the group
  */
-export function signalGroup(processId: number, name: NodeJS.Signals): void {
+function signalGroup(processId: number, name: NodeJS.Signals): void {
   try {
     process.kill(-processId, name);
   } catch (error) {

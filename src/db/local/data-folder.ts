@@ -1,12 +1,12 @@
 /** Makes the data folder of a private server, once, and never half. */
 import { open, rename, rm, writeFile } from 'node:fs/promises';
-import { LocalServerError } from './local-server-error.ts';
+import { compareVersions, parseVersionLine } from '../checks/mysql-version.ts';
 import { lastLines, runCommand } from './command.ts';
-import { MYSQLD_ENVIRONMENT } from './mysqld-program.ts';
-import type { Mysqld } from './mysqld-program.ts';
+import { LocalServerError } from './local-server-error.ts';
 import { initialiseArguments } from './mysqld-arguments.ts';
 import type { ServerFiles } from './mysqld-arguments.ts';
-import { compareVersions, parseVersionLine } from './mysqld-version.ts';
+import { MYSQLD_ENVIRONMENT } from './mysqld-program.ts';
+import type { Mysqld } from './mysqld-program.ts';
 import { isFolder, readIfThere } from './present-files.ts';
 
 /** Takes 2 to 3 s on an ordinary machine; a slow disk may need a minute. */

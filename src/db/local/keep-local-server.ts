@@ -1,5 +1,5 @@
 /** Keeps the private MySQL server running: starts it again when it dies under us. */
-import { CrashLoop } from './crash-loop.ts';
+import { CrashLoop } from '../../app/process/crash-loop.ts';
 import { startLocalServer } from './launch.ts';
 import type { LocalServerOptions } from './launch.ts';
 import { LocalServerError } from './local-server-error.ts';

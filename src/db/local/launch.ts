@@ -2,9 +2,9 @@
  * The private MySQL server: gets a mysqld, makes its data folder once, starts it on a socket of
  * its own, and ends it. This is the one entry; the other files of the folder are its parts.
  */
-import { mkdir, chmod, realpath, rename, rm } from 'node:fs/promises';
-import { LocalServerError, errorCode } from './local-server-error.ts';
+import { chmod, mkdir, realpath, rename, rm } from 'node:fs/promises';
 import { initialise, needsInitialising, recordVersion } from './data-folder.ts';
+import { errorCode, LocalServerError } from './local-server-error.ts';
 import { identifyingArguments, serverFiles } from './mysqld-arguments.ts';
 import type { ServerFiles } from './mysqld-arguments.ts';
 import { startMysqld } from './mysqld-process.ts';

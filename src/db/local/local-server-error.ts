@@ -2,7 +2,6 @@
  * The one error of the private MySQL server that is meant for a person: what failed, why, and
  * what to do about it.
  */
-
 /** The ways to get MySQL, as the last lines of every error that is about not having one. */
 export const WAYS_TO_GET_MYSQL = [
   'Ways to give otpd a MySQL (8.0.19 or later):',

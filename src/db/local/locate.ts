@@ -1,8 +1,8 @@
 /** Finds a mysqld that the machine already has: MYSQLD, the PATH, then the usual folders. */
 import { constants } from 'node:fs';
 import { access, readdir, realpath, stat } from 'node:fs/promises';
-import { delimiter, dirname, basename, isAbsolute, join, resolve } from 'node:path';
-import { LocalServerError, WAYS_TO_GET_MYSQL, errorCode } from './local-server-error.ts';
+import { basename, delimiter, dirname, isAbsolute, join, resolve } from 'node:path';
+import { errorCode, LocalServerError, WAYS_TO_GET_MYSQL } from './local-server-error.ts';
 import { examineMysqld } from './mysqld-program.ts';
 import type { Mysqld } from './mysqld-program.ts';
 
@@ -27,7 +27,7 @@ export const USUAL_FOLDERS: readonly string[] = Object.freeze([
 /** The names in one folder that a pattern may match; more is not a folder of programs. */
 const PATTERN_MATCHES_MAX = 32;
 
-export type Search = Readonly<{
+type Search = Readonly<{
   /** MYSQLD: this program and no other. */
   mysqld: string | undefined;
   /** PATH; entries that are not absolute are passed over. */

@@ -4,12 +4,12 @@ import type { ChildProcess } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import mysql from 'mysql2';
-import { LocalServerError, errorCode } from './local-server-error.ts';
 import { confinementHint, logLines } from './data-folder.ts';
-import { MYSQLD_ENVIRONMENT } from './mysqld-program.ts';
-import type { Mysqld } from './mysqld-program.ts';
+import { errorCode, LocalServerError } from './local-server-error.ts';
 import { serveArguments } from './mysqld-arguments.ts';
 import type { ServerFiles } from './mysqld-arguments.ts';
+import { MYSQLD_ENVIRONMENT } from './mysqld-program.ts';
+import type { Mysqld } from './mysqld-program.ts';
 import { endProcess } from './running-process.ts';
 
 /** Half a second is usual; reading the log of changes again after a crash may take long. */
@@ -42,7 +42,7 @@ export type MysqldProcess = Readonly<{
 }>;
 
 /** How it is to run. `socketPath` has at most 100 bytes. */
-export type Running = Readonly<{
+type Running = Readonly<{
   socketPath: string;
   durable: boolean;
   signal: AbortSignal | undefined;

@@ -1,8 +1,8 @@
 /** A mysqld that can be started: its program, what comes before its options, and its version. */
-import { errorCode } from './local-server-error.ts';
+import { judgeVersion } from '../checks/mysql-version.ts';
+import type { MysqlVersion } from '../checks/mysql-version.ts';
 import { runCommand } from './command.ts';
-import { judgeVersion } from './mysqld-version.ts';
-import type { MysqlVersion } from './mysqld-version.ts';
+import { errorCode } from './local-server-error.ts';
 
 /** A program that prints its version does so at once; a cold disk may need a few seconds. */
 const VERSION_TIMEOUT_MS = 20_000;
@@ -19,7 +19,7 @@ export type MysqldLaunch = Readonly<{
 export type Mysqld = MysqldLaunch & Readonly<{ versionText: string; version: MysqlVersion }>;
 
 /** The outcome of asking; `reason` is the end of a sentence that begins with its path. */
-export type Examined =
+type Examined =
   | Readonly<{ usable: true; mysqld: Mysqld }>
   | Readonly<{ usable: false; reason: string }>;
 

@@ -1,9 +1,9 @@
 /** The order in which a mysqld is had: the machine's own, our copy, a fetched one. */
 import { cachedMysqld, fetchMysqld } from './fetch-mysql.ts';
-import { USUAL_FOLDERS, locateMysqld } from './locate.ts';
+import { locateMysqld, USUAL_FOLDERS } from './locate.ts';
 import type { Mysqld } from './mysqld-program.ts';
 
-export type Wishes = Readonly<{
+type Wishes = Readonly<{
   mysqld: string | undefined;
   searchPath: string;
   cacheFolder: string;
@@ -12,7 +12,7 @@ export type Wishes = Readonly<{
 }>;
 
 /** Where to look on the machine; tests look elsewhere. */
-export type Machine = Readonly<{
+type Machine = Readonly<{
   usualFolders: readonly string[];
   etcFolder: string;
   keyringFolder: string;

@@ -5,9 +5,9 @@
  * of takers exactly one wins. No lock of the kernel is needed, and a kill -9 leaves no lock.
  */
 import { randomUUID } from 'node:crypto';
-import { link, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { link, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LocalServerError, errorCode } from './local-server-error.ts';
+import { errorCode, LocalServerError } from './local-server-error.ts';
 import { startMark } from './running-process.ts';
 
 /** Each lost round means that another taker won one, so a second round is rare already. */
@@ -24,7 +24,7 @@ const KEPT_NUMBERS = 8;
 type OwnerRecord = Readonly<{ pid: number; startTime: string; released: boolean }>;
 
 /** The folder is ours until `release`; releasing twice is the same as once. */
-export type Ownership = Readonly<{ release: () => Promise<void> }>;
+type Ownership = Readonly<{ release: () => Promise<void> }>;
 
 /**
  * Makes this process the owner of a folder.

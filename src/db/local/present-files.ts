@@ -1,5 +1,5 @@
 /** Reading what may be absent: no file and no folder are answers here, not errors. */
-import { readFile, readdir, stat } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { errorCode } from './local-server-error.ts';
 
 /** ENOTDIR: a file stands where a folder of the path should be. */

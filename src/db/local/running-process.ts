@@ -3,13 +3,13 @@
  * used again; together with the time its process started it is.
  */
 import { execFile } from 'node:child_process';
-import { readFile, readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { errorCode } from './local-server-error.ts';
 
 /** Time mysqld has to write its pages and end; it needs well under a second when idle. */
-export const STOP_TIMEOUT_MS = 20_000;
+const STOP_TIMEOUT_MS = 20_000;
 
 /** After SIGKILL only the kernel is at work. */
 const KILL_TIMEOUT_MS = 5_000;
@@ -98,7 +98,7 @@ export async function endProcess(
 }
 
 /** Sends a signal; a process that is gone is no error. */
-export function signalProcess(processId: number, name: NodeJS.Signals): void {
+function signalProcess(processId: number, name: NodeJS.Signals): void {
   try {
     process.kill(processId, name);
   } catch (error) {

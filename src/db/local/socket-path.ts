@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { lstat, mkdir, rm } from 'node:fs/promises';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
-import { LocalServerError, errorCode } from './local-server-error.ts';
+import { errorCode, LocalServerError } from './local-server-error.ts';
 
 /** The kernel's limit is 107 on Linux and 103 on macOS (sun_path of sockaddr_un, without NUL). */
 export const SOCKET_PATH_MAX_BYTES = 100;

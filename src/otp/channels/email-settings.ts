@@ -2,7 +2,6 @@
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
-import { isPlainAddress } from './email-address.ts';
 
 /** Where messages are handed over, and who sends them. */
 export type EmailSettings = Readonly<{
@@ -13,7 +12,7 @@ export type EmailSettings = Readonly<{
 }>;
 
 /** A server for the submission of mail (RFC 6409). */
-export type MailServer = Readonly<{
+type MailServer = Readonly<{
   /** Without brackets. */
   host: string;
   port: number;
@@ -25,7 +24,7 @@ export type MailServer = Readonly<{
 }>;
 
 /** The sender of all messages. */
-export type Sender = Readonly<{ name: string; address: string }>;
+type Sender = Readonly<{ name: string; address: string }>;
 
 const PORTS: Readonly<Record<string, number>> = { 'smtp:': 587, 'smtps:': 465 };
 
@@ -113,4 +112,41 @@ function readCertificates(path: string, faults: string[]): string | null {
     faults.push(`SMTP_CA must name a PEM file of certificates (${path}: ${problem})`);
     return null;
   }
+}
+
+/** A path of 256 without its angle brackets (RFC 5321, 4.5.3.1.3). */
+const ADDRESS_MAX_CHARACTERS = 254;
+const LOCAL_PART_MAX_CHARACTERS = 64;
+
+/** Of atoms between dots: no quotes, spaces, commas, brackets (RFC 5322, 3.2.3). */
+const ATOM = /^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+$/;
+
+/**
+ * Whether a text is one address `local@domain` in ASCII, without a name, a comment or quotes, at a
+ * domain of two labels or more.
+ */
+export function isPlainAddress(text: string): boolean {
+  const at = text.lastIndexOf('@');
+  if (at > LOCAL_PART_MAX_CHARACTERS || text.length > ADDRESS_MAX_CHARACTERS) return false;
+  const atoms = text.slice(0, Math.max(at, 0)).split('.');
+  return atoms.every((atom) => ATOM.test(atom)) && isDomainName(text.slice(at + 1));
+}
+
+/** The domain of a plain address. */
+export function domainOf(address: string): string {
+  return address.slice(address.lastIndexOf('@') + 1);
+}
+
+const NAME_MAX_CHARACTERS = 253;
+const LABEL = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i;
+
+/**
+ * Whether a text is a domain name of two labels or more, in ASCII (`xn--…` for other letters): no
+ * address, no scheme, no port, no dot at the end.
+ */
+export function isDomainName(text: string): boolean {
+  if (text.length > NAME_MAX_CHARACTERS) return false;
+  const labels = text.split('.');
+  return labels.length > 1 && labels.every((label) => LABEL.test(label))
+    && !/^\d+$/.test(labels.at(-1)!);
 }

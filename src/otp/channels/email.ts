@@ -1,13 +1,10 @@
 /** The e-mail channel: SMTP through nodemailer, on a few connections that are kept. */
 import { isIP } from 'node:net';
+import { SEND_TIMEOUT_MS } from './channel.ts';
+import type { Channel, Message, Verdict, Words } from './channel.ts';
 import type { Instant } from '../../db/instant.ts';
-import { SEND_TIMEOUT_MS } from '../channel.ts';
-import type { Channel, Message, Verdict, Words } from '../channel.ts';
-import { domainOf, isPlainAddress } from './email-address.ts';
+import { domainOf, isPlainAddress } from './email-settings.ts';
 import type { EmailSettings } from './email-settings.ts';
-import { verdictOf } from './email-verdict.ts';
-import { loadNodemailer } from './nodemailer.ts';
-import type { Nodemailer } from './nodemailer.ts';
 
 const CONNECTIONS_MAX = 5;
 
@@ -106,4 +103,79 @@ function composeMail(
     disableFileAccess: true,
     disableUrlAccess: true,
   };
+}
+
+/** The members of nodemailer's errors that are no text of the server. */
+type SendError = Readonly<{
+  code?: unknown;
+  /** Of the system, where `code` says only that it was the socket. */
+  originalCode?: unknown;
+  /** What the server was answering. */
+  command?: unknown;
+  responseCode?: unknown;
+  /** Whether the same message would get that answer again. */
+  permanent?: unknown;
+}>;
+
+/** An answer to these is about this recipient or this message; to others, about us. */
+const ABOUT_THE_MESSAGE: ReadonlySet<unknown> = new Set(['RCPT TO', 'DATA']);
+
+/** Our own name and password, or the encryption, are at fault: that is not the message's. */
+const ABOUT_US: ReadonlySet<unknown> = new Set(['EAUTH', 'ENOAUTH', 'ETLS']);
+
+/** What nodemailer says of a message that was taken back, as this does when its time is over. */
+const ABORTED = 'EABORT';
+
+/**
+ * The verdict of a failed attempt.
+ *
+ * @param error of any kind
+ * @returns refused for a permanent answer about the recipient or the message, else retry
+ */
+export function verdictOf(error: unknown): Verdict {
+  const { code, originalCode, command, responseCode, permanent } = (error ?? {}) as SendError;
+  if (typeof responseCode !== 'number' || ABOUT_US.has(code)) {
+    const reason = code === ABORTED ? 'ETIMEDOUT' : nameOf(originalCode) ?? nameOf(code);
+    return { kind: 'retry', reason: reason ?? 'unknown', afterSeconds: null };
+  }
+  const reason = `smtp ${responseCode}`;
+  if (permanent === true && ABOUT_THE_MESSAGE.has(command)) return { kind: 'refused', reason };
+  return { kind: 'retry', reason, afterSeconds: null };
+}
+
+/** A code is a name in capitals; whatever else it were, it might be a text of the server. */
+function nameOf(code: unknown): string | null {
+  return typeof code === 'string' && /^[A-Z][A-Z0-9_]{2,60}$/.test(code) ? code : null;
+}
+
+/** The members that are used. */
+type Nodemailer = Readonly<{ createTransport: (options: object) => Transport }>;
+
+/** Connections to one server. */
+type Transport = Readonly<{
+  /** `signal` takes the message back, or breaks off the connection that it is being sent on. */
+  sendMail: (mail: Readonly<{ signal: AbortSignal }>) => Promise<unknown>;
+  /** Breaks off what is under way when forced. */
+  close: (options: Readonly<{ force: boolean }>) => void;
+}>;
+
+/** In a name of its own, because the compiler must not look for it. */
+const PACKAGE: string = 'nodemailer';
+
+/**
+ * Loads it from the packages that are installed.
+ *
+ * @param load for tests
+ * @throws Error with what to do when it is not there
+ */
+async function loadNodemailer(
+  load: () => Promise<Nodemailer> = () => import(PACKAGE),
+): Promise<Nodemailer> {
+  try {
+    return await load();
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code !== 'ERR_MODULE_NOT_FOUND' || !message.includes("'nodemailer'")) throw error;
+    throw new Error('DELIVERY names email, which needs nodemailer: npm i nodemailer');
+  }
 }

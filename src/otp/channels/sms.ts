@@ -1,10 +1,76 @@
-/** The channel `sms`: the message goes to a gateway that speaks the Messages API of Twilio. */
-import type { Channel, Message, Words } from '../channel.ts';
-import { createPoster } from './http-post.ts';
-import type { Outgoing, PostBounds } from './http-post.ts';
-import { UNAUTHORIZED, verdictOf } from './http-verdict.ts';
-import { MESSAGING_SERVICE, PHONE_NUMBER } from './sms-settings.ts';
-import type { SmsSettings } from './sms-settings.ts';
+/** The settings of the channel `sms`, read from their variables. */
+import type { Channel, Message, Words } from './channel.ts';
+import { createPoster, parseEndpointUrl, UNAUTHORIZED, verdictOf } from './http-client.ts';
+import type { Outgoing, PostBounds } from './http-client.ts';
+
+/** The account that sends, and at which gateway. */
+export type SmsSettings = Readonly<{
+  /** Of the gateway, without the path of the Messages API. */
+  baseUrl: URL;
+  account: string;
+  token: string;
+  /** A number, a short code, a name, or the SID of a messaging service. */
+  sender: string;
+}>;
+
+/** The variables of the channel; undefined: not set. */
+export type SmsValues = Readonly<{
+  /** SMS_ACCOUNT */
+  account: string | undefined;
+  /** SMS_TOKEN */
+  token: string | undefined;
+  /** SMS_SENDER */
+  sender: string | undefined;
+  /** SMS_BASE_URL: a gateway that speaks the Messages API; not set: Twilio's. */
+  baseUrl: string | undefined;
+}>;
+
+const DEFAULT_BASE_URL = 'https://api.twilio.com';
+
+/** It stands in the path and before the colon of Basic authentication (RFC 7617, 2). */
+const ACCOUNT = /^[\w-]{1,64}$/;
+
+/** RFC 7617, 2 leaves the encoding of other characters open. */
+const TOKEN = /^[\x21-\x7e]{1,256}$/;
+
+/** A number in the form of E.164, with its plus sign. */
+export const PHONE_NUMBER = /^\+[1-9]\d{6,14}$/;
+const SHORT_CODE = /^\d{3,8}$/;
+/** Twilio, "Alphanumeric Sender ID": up to 11 of these characters, one of them a letter. */
+const SENDER_NAME = /^(?=.*[A-Za-z])[A-Za-z0-9 &+_-]{1,11}$/;
+/** Twilio's SID of a messaging service. */
+const MESSAGING_SERVICE = /^MG[0-9A-Za-z]{32}$/;
+
+const SENDERS = [PHONE_NUMBER, SHORT_CODE, SENDER_NAME, MESSAGING_SERVICE];
+
+/**
+ * Makes the settings.
+ *
+ * @returns the settings, or every fault, each with the name of its variable and no value of it
+ */
+export function parseSmsSettings(
+  values: SmsValues,
+): { settings: SmsSettings } | { faults: string[] } {
+  const { account = '', token = '', sender = '' } = values;
+  const faults: string[] = [];
+  if (!ACCOUNT.test(account)) {
+    faults.push('SMS_ACCOUNT must be an account SID: 1 to 64 letters, digits, _ or -');
+  }
+  if (!TOKEN.test(token)) faults.push('SMS_TOKEN must be 1 to 256 ASCII characters, no blanks');
+  if (!SENDERS.some((form) => form.test(sender))) {
+    faults.push('SMS_SENDER must be a phone number such as +14155550123, a short code, a name of'
+      + ' up to 11 characters, or the SID of a messaging service (MG…)');
+  }
+  const base = parseBaseUrl(values.baseUrl ?? DEFAULT_BASE_URL);
+  if ('fault' in base) faults.push(`SMS_BASE_URL ${base.fault}`);
+  if ('fault' in base || faults.length > 0) return { faults };
+  return { settings: Object.freeze({ baseUrl: base.url, account, token, sender }) };
+}
+
+function parseBaseUrl(text: string): { url: URL } | { fault: string } {
+  if (text.includes('?')) return { fault: 'must not have a query' };
+  return parseEndpointUrl(text, false);
+}
 
 /**
  * Makes the channel. It reaches a user_id that is a phone number in the form of E.164.

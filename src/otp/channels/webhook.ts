@@ -3,13 +3,12 @@
  * Standard Webhooks prescribes (https://www.standardwebhooks.com).
  */
 import { readFileSync } from 'node:fs';
+import type { Channel, Message, Words } from './channel.ts';
 import { MICROSECONDS_PER_SECOND } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
-import type { Channel, Message, Words } from '../channel.ts';
-import { createPoster } from './http-post.ts';
-import type { Outgoing, PostBounds } from './http-post.ts';
-import { verdictOf } from './http-verdict.ts';
-import { signWebhook } from './webhook-secrets.ts';
+import { createPoster, verdictOf } from './http-client.ts';
+import type { Outgoing, PostBounds } from './http-client.ts';
+import { signWebhook } from './webhook-settings.ts';
 import type { WebhookSettings } from './webhook-settings.ts';
 
 const MICROSECONDS_PER_MILLISECOND = 1000;

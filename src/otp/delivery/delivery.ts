@@ -1,20 +1,20 @@
 /** The delivery of messages as the operations see it, and its wiring. */
-import type { Hex } from '../../db/hex.ts';
+import type { Channel, ChannelName, Words } from '../channels/channel.ts';
+import { drawOwner } from '../crypto/random.ts';
+import type { Secrets } from '../crypto/secrets.ts';
 import type { SessionPool } from '../../db/pool.ts';
-import type { Channel, ChannelName, Words } from '../channel.ts';
-import { drawOwner } from '../draw.ts';
-import type { Policies } from '../policy.ts';
-import type { Secrets } from '../secrets.ts';
-import type { Erasure } from './bundle-saver.ts';
-import type { Bundle } from './bundle.ts';
-import { Courier } from './courier.ts';
-import { DeliveryCounts } from './delivery-metrics.ts';
-import { LookOut } from './look-out.ts';
-import type { NoteDelivery } from './note.ts';
+import type { Hex } from '../../db/query.ts';
+import { Courier } from './dispatcher.ts';
+import type { NoteDelivery } from './events.ts';
+import { DeliveryCounts } from './metrics.ts';
+import type { Bundle } from './outbox-batch.ts';
+import type { Erasure } from './outbox-writer.ts';
 import { Outbox } from './outbox.ts';
+import type { Policies } from '../policy/policy.ts';
+import { LookOut } from './reclaimer.ts';
 
 /** What delivery needs. */
-export type DeliveryParts = Readonly<{
+type DeliveryParts = Readonly<{
   pool: SessionPool;
   policies: Policies;
   secrets: Secrets;

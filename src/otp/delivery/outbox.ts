@@ -1,38 +1,37 @@
 /** The messages in the database, as the process that sends them changes them: lists at a time. */
-import { READ_CLOCK } from '../../db/clock.ts';
-import type { Hex } from '../../db/hex.ts';
+import { groupBy } from '../batch/changed-rows.ts';
+import { AddressBook } from '../batch/ip-limits.ts';
+import { OtpBook } from '../batch/otps.ts';
+import { Collector } from '../batcher.ts';
+import type { Secrets } from '../crypto/secrets.ts';
+import { elapsedMs, READ_CLOCK, RunningClock } from '../../db/clock.ts';
 import { addSeconds } from '../../db/instant.ts';
-import { lockSlots } from '../../db/ip-rate-limits.ts';
-import { findUsers, readOtpsOfUsers } from '../../db/otps-by-id.ts';
-import { lockOtps } from '../../db/otps.ts';
-import type { Otp } from '../../db/otps.ts';
+import type { SessionPool } from '../../db/pool.ts';
+import type { Hex } from '../../db/query.ts';
+import { lockSlots } from '../../db/tables/ip-limits.ts';
+import { findUsers, lockOtps, readOtpsOfUsers } from '../../db/tables/otps.ts';
+import type { Otp } from '../../db/tables/otps.ts';
 import {
   eraseBundles, isErased, leaseBundles, lockLeftBundles, lockOwnBundles, replaceBundles,
-} from '../../db/outbox.ts';
-import type { SealedBundle } from '../../db/outbox.ts';
-import type { SessionPool } from '../../db/pool.ts';
-import { elapsedMs, RunningClock } from '../../db/running-clock.ts';
+} from '../../db/tables/outbox.ts';
+import type { SealedBundle } from '../../db/tables/outbox.ts';
 import { transaction } from '../../db/transaction.ts';
 import type { Transaction } from '../../db/transaction.ts';
-import { AddressBook } from '../address-book.ts';
-import { decideFailure } from '../decide-failure.ts';
-import { isOpen } from '../known-pair.ts';
-import { OtpBook } from '../otp-book.ts';
-import type { Policies } from '../policy.ts';
-import { groupBy } from '../rows.ts';
-import type { Secrets } from '../secrets.ts';
-import { LEASE_SECONDS } from './bundle.ts';
-import type { Bundle, HeldLease } from './bundle.ts';
-import type { Parcel } from './parcel.ts';
+import { LEASE_SECONDS } from './outbox-batch.ts';
+import type { Bundle, HeldLease } from './outbox-batch.ts';
+import type { Parcel } from './pending-message.ts';
+import type { Policies } from '../policy/policy.ts';
+import { isOpen } from '../rules/lifecycle.ts';
+import { decideFailure } from './undeliverable.ts';
 
 /** A message that went by another channel than its code's row names. */
 export type Rerouted = Readonly<{ otpId: Hex; userId: string; channel: string }>;
 
 /** A code whose message no channel will take; a null address is not known, or was not counted. */
-export type Failed = Readonly<{ otpId: Hex; bundleId: Hex; address: string | null }>;
+type Failed = Readonly<{ otpId: Hex; bundleId: Hex; address: string | null }>;
 
 /** What the outbox needs. */
-export type OutboxParts = Readonly<{
+type OutboxParts = Readonly<{
   pool: SessionPool;
   policies: Policies;
   secrets: Secrets;
@@ -178,4 +177,57 @@ async function lockAddresses(tx: Transaction, list: readonly Failed[]) {
   const addresses = new Set<string>();
   for (const { address } of list) if (address !== null) addresses.add(address);
   return addresses.size === 0 ? [] : (await tx.ask(lockSlots([...addresses])))[0];
+}
+
+const LIST_MAX = 500;
+const WAITING_MAX = 10_000;
+
+/**
+ * - `ours`: the message is to be sent, and the lease is renewed.
+ * - `ended`: its code cannot be redeemed any more.
+ * - `lost`: another process has taken it over.
+ */
+type Renewal = 'ours' | 'ended' | 'lost';
+
+/** Collects for an outbox. All of it throws Unavailable when the database is away. */
+export class OutboxQueue {
+  readonly #renewals: Collector<Parcel, Renewal>;
+  readonly #failures: Collector<Failed, boolean>;
+
+  constructor(outbox: Outbox) {
+    const lane = {
+      lanesMax: 1, batchMax: LIST_MAX, backlogPerLane: 1, waitingMax: WAITING_MAX,
+      // One list at a time: no two of them can meet.
+      subjectsOf: () => [],
+    };
+    this.#renewals = new Collector({ ...lane, run: (list) => renewAll(outbox, list) });
+    this.#failures = new Collector({
+      ...lane,
+      run: async (list) => {
+        const closed = await outbox.fail(list);
+        return list.map(({ otpId }) => closed.has(otpId));
+      },
+    });
+  }
+
+  /** Asks whether a message is to be sent still, and renews its lease. */
+  renew(parcel: Parcel): Promise<Renewal> {
+    return this.#renewals.submit(parcel);
+  }
+
+  /** Closes the code of a message that no channel will take; false when it was not ours to. */
+  fail(failed: Failed): Promise<boolean> {
+    return this.#failures.submit(failed);
+  }
+}
+
+async function renewAll(outbox: Outbox, parcels: readonly Parcel[]): Promise<Renewal[]> {
+  const { held, open, lease } = await outbox.renew(parcels);
+  return parcels.map((parcel) => {
+    if (!held.has(parcel.bundle.bundleId)) return 'lost';
+    parcel.bundle.renew(lease);
+    if (!open.has(parcel.message.otpId)) return 'ended';
+    parcel.noteRenewal();
+    return 'ours';
+  });
 }

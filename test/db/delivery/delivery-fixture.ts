@@ -1,13 +1,13 @@
 /** Services on one database, as processes would be, with channels that answer as told. */
 import { addSeconds, formatInstant, parseInstant } from '../../../src/db/instant.ts';
-import { Sweeper } from '../../../src/db/sweep.ts';
 import type { SessionPool } from '../../../src/db/pool.ts';
-import type { Channel, ChannelName, Message, Verdict } from '../../../src/otp/channel.ts';
+import { Sweeper } from '../../../src/db/sweep/sweeper.ts';
+import type { Channel, ChannelName, Message, Verdict } from '../../../src/otp/channels/channel.ts';
+import type { Secrets } from '../../../src/otp/crypto/secrets.ts';
 import type { Delivery } from '../../../src/otp/delivery/delivery.ts';
-import type { DeliveryNote } from '../../../src/otp/delivery/note.ts';
-import type { IssueOutcome, StatusOutcome } from '../../../src/otp/outcome.ts';
-import { createPolicies } from '../../../src/otp/policy.ts';
-import type { Secrets } from '../../../src/otp/secrets.ts';
+import type { DeliveryNote } from '../../../src/otp/delivery/events.ts';
+import type { IssueOutcome, StatusOutcome } from '../../../src/otp/outcomes.ts';
+import { createPolicies } from '../../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../../src/otp/service.ts';
 import type { OtpService } from '../../../src/otp/service.ts';
 import { createTestDatabase } from '../../harness/database.ts';

@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createGate, eventually } from '../../harness/waiting.ts';
-import type { Verdict } from '../../../src/otp/channel.ts';
+import type { Verdict } from '../../../src/otp/channels/channel.ts';
 import { newSecretsText, secretsOf } from '../../harness/service.ts';
 import { ACCEPTED, REFUSED, RETRY, scripted, Stage } from './delivery-fixture.ts';
 

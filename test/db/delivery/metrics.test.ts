@@ -1,12 +1,12 @@
 /** What the delivery of messages counts. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Sweeper } from '../../../src/db/sweep.ts';
-import type { Channel } from '../../../src/otp/channel.ts';
-import { DeliveryCounts, deliveryFamilies } from '../../../src/otp/delivery/delivery-metrics.ts';
-import { createPolicies } from '../../../src/otp/policy.ts';
+import { Sweeper } from '../../../src/db/sweep/sweeper.ts';
+import { encodeFamilies } from '../../../src/metrics/families.ts';
+import type { Channel } from '../../../src/otp/channels/channel.ts';
+import { DeliveryCounts, deliveryFamilies } from '../../../src/otp/delivery/metrics.ts';
+import { createPolicies } from '../../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../../src/otp/service.ts';
-import { encodeFamilies } from '../../../src/db/metrics/encode.ts';
 import { createTestDelivery } from '../../harness/delivery.ts';
 import { parseExposition, valueOf } from '../../harness/exposition.ts';
 import { eventually } from '../../harness/waiting.ts';

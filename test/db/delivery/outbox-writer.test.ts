@@ -1,20 +1,20 @@
 /** When and by whom messages that were accepted are erased from the outbox. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Hex } from '../../../src/db/hex.ts';
+import { elapsedMs, RunningClock } from '../../../src/db/clock.ts';
+import { Unavailable } from '../../../src/db/errors.ts';
 import { addSeconds } from '../../../src/db/instant.ts';
-import { eraseBundles, putBundles } from '../../../src/db/outbox.ts';
 import type { SessionPool } from '../../../src/db/pool.ts';
-import { elapsedMs, RunningClock } from '../../../src/db/running-clock.ts';
+import type { Hex } from '../../../src/db/query.ts';
+import { eraseBundles, putBundles } from '../../../src/db/tables/outbox.ts';
 import { transaction } from '../../../src/db/transaction.ts';
-import { Unavailable } from '../../../src/db/unavailable.ts';
-import { Bundle } from '../../../src/otp/delivery/bundle.ts';
-import { BundleSaver } from '../../../src/otp/delivery/bundle-saver.ts';
+import { drawOtpIds } from '../../../src/otp/crypto/otp-id.ts';
+import { drawBundleId, drawOwner } from '../../../src/otp/crypto/random.ts';
+import { Bundle } from '../../../src/otp/delivery/outbox-batch.ts';
+import { BundleSaver } from '../../../src/otp/delivery/outbox-writer.ts';
 import { Outbox } from '../../../src/otp/delivery/outbox.ts';
-import { Parcel } from '../../../src/otp/delivery/parcel.ts';
-import { drawBundleId, drawOwner } from '../../../src/otp/draw.ts';
-import { drawOtpIds } from '../../../src/otp/otp-id.ts';
-import { createPolicies } from '../../../src/otp/policy.ts';
+import { Parcel } from '../../../src/otp/delivery/pending-message.ts';
+import { createPolicies } from '../../../src/otp/policy/policy.ts';
 import { eventually } from '../../harness/waiting.ts';
 import { ACCEPTED, scripted, Stage, START } from './delivery-fixture.ts';
 

@@ -2,10 +2,11 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import fc from 'fast-check';
-import { newKey, parseApiKeys, SCOPES } from '../../../src/http/api-keys.ts';
-import type { Scope } from '../../../src/http/api-keys.ts';
-import { authorize, bearerKeyOf } from '../../../src/http/authorization.ts';
-import { namedClientAddress } from '../../../src/http/client-address.ts';
+import {
+  authorize, bearerKeyOf, newKey, parseApiKeys, SCOPES,
+} from '../../../src/http/input/api-keys.ts';
+import type { Scope } from '../../../src/http/input/api-keys.ts';
+import { namedClientAddress } from '../../../src/http/input/client-ip.ts';
 import { ISSUED, LIMITS, OTP_ID, startServer, stopServers } from '../fake-service.ts';
 import { exchange, openClient, post } from '../raw-client.ts';
 import type { RawAnswer } from '../raw-client.ts';

@@ -2,9 +2,9 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import fc from 'fast-check';
-import { countedAs, parseAddress } from '../../../src/http/address.ts';
-import { clientAddress } from '../../../src/http/client-address.ts';
-import { parseTrustedProxies } from '../../../src/http/trusted-proxies.ts';
+import {
+  clientAddress, countedAs, parseAddress, parseTrustedProxies,
+} from '../../../src/http/input/client-ip.ts';
 import { startServer, stopServers } from '../fake-service.ts';
 import { exchange, post } from '../raw-client.ts';
 

@@ -2,8 +2,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import fc from 'fast-check';
-import { keyOf, requiredKeyOf } from '../../../src/http/idempotency-key.ts';
-import { parseJsonObject } from '../../../src/http/json-object.ts';
+import { keyOf, requiredKeyOf } from '../../../src/http/input/fields.ts';
+import { parseJsonObject } from '../../../src/http/input/json-body.ts';
 import { pathOf } from '../../../src/http/router.ts';
 
 const printable = fc.string({

@@ -1,7 +1,7 @@
 /** What a request carries: its type, its size, its JSON, its fields and its key. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy/policy.ts';
 import { startServer, stopServers } from '../fake-service.ts';
 import { exchange, openClient, post } from '../raw-client.ts';
 import type { RawClient } from '../raw-client.ts';

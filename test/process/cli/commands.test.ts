@@ -1,7 +1,7 @@
 /** The commands of the operator as processes: exit statuses, one object or text, no secret. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { parseSecrets } from '../../../src/otp/secrets.ts';
+import { parseSecrets } from '../../../src/otp/crypto/secrets.ts';
 import { closeClient, post } from '../../harness/client.ts';
 import { objectOf, runCommand, variablesFor } from '../../harness/command.ts';
 import { createTestDatabase, newDatabaseName } from '../../harness/database.ts';

@@ -1,13 +1,11 @@
 /** `otpd show`, `unlock` and `cancel` on a real service whose clock is moved. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { cancel } from '../../../src/otp/commands/cancel.ts';
-import type { Report } from '../../../src/otp/commands/report.ts';
-import { show } from '../../../src/otp/commands/show.ts';
-import { unlock } from '../../../src/otp/commands/unlock.ts';
-import { lockOtps } from '../../../src/db/otps.ts';
+import { cancel, show, unlock } from '../../../src/app/cli/support.ts';
+import type { Report } from '../../../src/app/output.ts';
+import { lockOtps } from '../../../src/db/tables/otps.ts';
 import { transaction } from '../../../src/db/transaction.ts';
-import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy/policy.ts';
 import { closeClient, post } from '../../harness/client.ts';
 import { createTestDatabase } from '../../harness/database.ts';
 import type { TestDatabase } from '../../harness/database.ts';

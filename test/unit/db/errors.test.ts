@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { describeStatementError, StatementError } from '../../../src/db/statement-error.ts';
+import { describeStatementError, StatementError } from '../../../src/db/errors.ts';
 
 /** [what the driver reports, remedy, code] */
 const CASES: [object, string, string][] = [

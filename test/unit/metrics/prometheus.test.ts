@@ -1,9 +1,9 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { encodeFamilies } from '../../../src/db/metrics/encode.ts';
-import { counter, gauge, histogram, processGauge } from '../../../src/db/metrics/family.ts';
-import { Histogram } from '../../../src/db/metrics/histogram.ts';
-import { mergeCounted, withoutGauges } from '../../../src/db/metrics/merge.ts';
+import {
+  counter, encodeFamilies, gauge, histogram, Histogram, processGauge,
+} from '../../../src/metrics/families.ts';
+import { mergeCounted, withoutGauges } from '../../../src/metrics/merge.ts';
 import { parseExposition, valueOf } from '../../harness/exposition.ts';
 
 const ODD = 'a\\b"c\nd,}= é';

@@ -1,9 +1,9 @@
 import * as fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Collector } from '../../../src/db/collector.ts';
-import type { CollectorOptions } from '../../../src/db/collector.ts';
-import { Unavailable } from '../../../src/db/unavailable.ts';
+import { Unavailable } from '../../../src/db/errors.ts';
+import { Collector } from '../../../src/otp/batcher.ts';
+import type { CollectorOptions } from '../../../src/otp/batcher.ts';
 import { errorOf, eventually } from '../../harness/waiting.ts';
 
 type Item = Readonly<{ id: number; subjects: readonly string[] }>;

@@ -1,8 +1,8 @@
 /** Rows for the tables of the rule tests: a time, and builders with the usual values. */
 import { addSeconds, parseInstant } from '../../../src/db/instant.ts';
-import type { Slot } from '../../../src/db/ip-rate-limits.ts';
-import type { Otp } from '../../../src/db/otps.ts';
-import type { RequestAnswer } from '../../../src/db/request-keys.ts';
+import type { RequestAnswer } from '../../../src/db/tables/idempotency-keys.ts';
+import type { Slot } from '../../../src/db/tables/ip-limits.ts';
+import type { Otp } from '../../../src/db/tables/otps.ts';
 
 export const NOW = parseInstant('2026-01-05 08:00:00.000000');
 

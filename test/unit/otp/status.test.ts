@@ -1,8 +1,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Otp } from '../../../src/db/otps.ts';
-import { decideCancel } from '../../../src/otp/decide-cancel.ts';
-import { statusOf } from '../../../src/otp/status-of.ts';
+import type { Otp } from '../../../src/db/tables/otps.ts';
+import { decideCancel } from '../../../src/otp/cancel.ts';
+import { statusOf } from '../../../src/otp/status.ts';
 import { at, NOW, otpWith } from './fixtures.ts';
 
 const OPEN = otpWith({ createdAt: at(-100), expiresAt: at(200) });

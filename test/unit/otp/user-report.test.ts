@@ -1,11 +1,11 @@
 /** What an operator is told of a user, to the microsecond. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { KNOWN_SECONDS } from '../../../src/db/otps.ts';
-import type { Otp } from '../../../src/db/otps.ts';
-import { describeUser } from '../../../src/otp/describe-user.ts';
-import type { UserView } from '../../../src/otp/describe-user.ts';
-import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy.ts';
+import { KNOWN_SECONDS } from '../../../src/db/tables/otps.ts';
+import type { Otp } from '../../../src/db/tables/otps.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy/policy.ts';
+import { describeUser } from '../../../src/otp/user-report.ts';
+import type { UserView } from '../../../src/otp/user-report.ts';
 import { at, issuedAgo, NOW, otpWith } from './fixtures.ts';
 
 const ONE_MICROSECOND = 0.000001;

@@ -1,21 +1,19 @@
 /** What the doctor makes of what it sees, at the bounds. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { judgeClocks } from '../../../../src/otp/commands/doctor/clocks.ts';
-import { judgeFailure } from '../../../../src/otp/commands/doctor/failure.ts';
-import type { Finding } from '../../../../src/otp/commands/doctor/finding.ts';
-import { reportFindings } from '../../../../src/otp/commands/doctor/doctor.ts';
-import { fault, ok, warn } from '../../../../src/otp/commands/doctor/finding.ts';
+import { judgeClocks, judgeTables } from '../../../../src/app/cli/doctor/check-database.ts';
 import {
   judgeDurability, judgeReadOnly, judgeRoom, judgeServerName, judgeSession,
-} from '../../../../src/otp/commands/doctor/server.ts';
-import { judgeDelivery, judgeSettings } from '../../../../src/otp/commands/doctor/settings.ts';
-import { judgeTables } from '../../../../src/otp/commands/doctor/tables.ts';
-import { readSchemaFiles } from '../../../../src/db/schema-files.ts';
-import type { ServerFacts } from '../../../../src/db/server-facts.ts';
-import { SESSION_VARIABLES } from '../../../../src/db/session.ts';
+} from '../../../../src/app/cli/doctor/check-server.ts';
+import { judgeDelivery, judgeSettings } from '../../../../src/app/cli/doctor/check-settings.ts';
+import { reportFindings } from '../../../../src/app/cli/doctor/doctor.ts';
+import { fault, judgeFailure, ok, warn } from '../../../../src/app/cli/doctor/finding.ts';
+import type { Finding } from '../../../../src/app/cli/doctor/finding.ts';
+import type { ServerFacts } from '../../../../src/db/checks/inspect.ts';
+import { SESSION_VARIABLES } from '../../../../src/db/connection.ts';
+import { readSchemaFiles } from '../../../../src/db/migrate.ts';
 import { layoutOf } from '../../../../src/db/table-layout.ts';
-import { createPolicies, DEFAULT_POLICY } from '../../../../src/otp/policy.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
 import { NOW } from '../../otp/fixtures.ts';
 import { settingsFor } from '../../../harness/database.ts';
 import { newSecretsText, secretsOf } from '../../../harness/service.ts';

@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { parseEnv } from 'node:util';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { ConfigError } from '../../../../src/config-reader.ts';
-import type { Environment } from '../../../../src/config-reader.ts';
-import { readConfig, readEnvironment, readServeConfig } from '../../../../src/config.ts';
-import { DEFAULT_POLICY } from '../../../../src/otp/policy.ts';
+import { readConfig, readEnvironment, readServeConfig } from '../../../../src/app/config/config.ts';
+import { ConfigError } from '../../../../src/app/config/env-reader.ts';
+import type { Environment } from '../../../../src/app/config/env-reader.ts';
+import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
 import { ROOT } from '../../../harness/program.ts';
 
 const SECRETS = `k1:${randomBytes(32).toString('base64')}`;

@@ -3,9 +3,9 @@ import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { lineOf, member, quoted, readable } from '../../../../src/log-line.ts';
-import { describeError } from '../../../../src/log.ts';
-import { createPseudonyms } from '../../../../src/otp/pseudonyms.ts';
+import { lineOf, member, quoted, readable } from '../../../../src/app/log/line.ts';
+import { describeError } from '../../../../src/app/log/log.ts';
+import { createPseudonyms } from '../../../../src/otp/crypto/pseudonyms.ts';
 
 const TIME = '2026-11-24T12:13:45.678Z';
 const NASTY = 'a"b\\c\r\n\u0000\u001b[31m\u007f\u0085\u2028\u202e\ud800é😀';

@@ -2,10 +2,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { DatabaseCheck } from '../../../../src/db/database-check.ts';
+import { DatabaseCheck } from '../../../../src/db/checks/health.ts';
+import type { Row, Session } from '../../../../src/db/connection.ts';
+import { readSchemaFiles } from '../../../../src/db/migrate.ts';
 import { SessionPool } from '../../../../src/db/pool.ts';
-import { readSchemaFiles } from '../../../../src/db/schema-files.ts';
-import type { Row, Session } from '../../../../src/db/session.ts';
 import { eventually, timed } from '../../../harness/waiting.ts';
 
 const ANSWER_MAX_MS = 1000;

@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { isDomainName } from '../../../../src/otp/domain-name.ts';
+import { isDomainName } from '../../../../src/otp/channels/email-settings.ts';
 
 test('a domain name has two labels or more, of letters, digits and hyphens inside', () => {
   for (const name of [

@@ -3,8 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { isPlainAddress } from '../../../../src/otp/channels/email-address.ts';
-import { parseEmailSettings } from '../../../../src/otp/channels/email-settings.ts';
+import { isPlainAddress, parseEmailSettings } from '../../../../src/otp/channels/email-settings.ts';
 import type { EmailSettings } from '../../../../src/otp/channels/email-settings.ts';
 import { makeCertificate } from './certificate.ts';
 

@@ -1,13 +1,12 @@
 /** The e-mail channel against servers on this machine: what arrives, and what each ending means. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Channel, Message, Verdict } from '../../../../src/otp/channel.ts';
-import { createEmailChannel } from '../../../../src/otp/channels/email.ts';
-import type { EmailOptions } from '../../../../src/otp/channels/email.ts';
-import type { EmailSettings } from '../../../../src/otp/channels/email-settings.ts';
+import type { Channel, Message, Verdict } from '../../../../src/otp/channels/channel.ts';
 import { parseEmailSettings } from '../../../../src/otp/channels/email-settings.ts';
-import { verdictOf } from '../../../../src/otp/channels/email-verdict.ts';
-import { loadWords } from '../../../../src/otp/words/load-words.ts';
+import type { EmailSettings } from '../../../../src/otp/channels/email-settings.ts';
+import { createEmailChannel, verdictOf } from '../../../../src/otp/channels/email.ts';
+import type { EmailOptions } from '../../../../src/otp/channels/email.ts';
+import { loadWords } from '../../../../src/otp/templates/load.ts';
 import { makeCertificate } from './certificate.ts';
 import type { Certificate } from './certificate.ts';
 import { answer, startMailServer, startScripted, stopMailServers } from './mail-server.ts';

@@ -1,7 +1,7 @@
 /** A message, words for it, and an end to all that a test file starts. */
 import { randomBytes } from 'node:crypto';
-import type { Channel, Message, Words } from '../../../../src/otp/channel.ts';
-import { drawCode, drawRandom } from '../../../../src/otp/draw.ts';
+import type { Channel, Message, Words } from '../../../../src/otp/channels/channel.ts';
+import { drawCode, drawRandom } from '../../../../src/otp/crypto/random.ts';
 import { startHttpSink } from '../../../harness/http-sink.ts';
 import type { HttpSink, SinkOptions } from '../../../harness/http-sink.ts';
 

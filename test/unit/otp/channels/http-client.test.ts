@@ -4,8 +4,8 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createPoster } from '../../../../src/otp/channels/http-post.ts';
-import type { Poster, PostResult, PostTarget } from '../../../../src/otp/channels/http-post.ts';
+import { createPoster } from '../../../../src/otp/channels/http-client.ts';
+import type { Poster, PostResult, PostTarget } from '../../../../src/otp/channels/http-client.ts';
 import { createCertificate } from '../../../harness/certificate.ts';
 import {
   answer, cutAfterHead, cutBeforeHead, cutInHead, endless, hang, hangAfterHead, redirect, slow,

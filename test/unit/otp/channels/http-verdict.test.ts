@@ -2,8 +2,7 @@
 import * as fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { verdictOf } from '../../../../src/otp/channels/http-verdict.ts';
-import { readRetryAfter } from '../../../../src/otp/channels/retry-after.ts';
+import { readRetryAfter, verdictOf } from '../../../../src/otp/channels/http-client.ts';
 
 function kindOf(status: number): string {
   return verdictOf({ status, retryAfterSeconds: null }).kind;

@@ -2,11 +2,10 @@
 import { randomBytes } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Channel } from '../../../../src/otp/channel.ts';
-import type { PostBounds } from '../../../../src/otp/channels/http-post.ts';
-import { createSmsChannel } from '../../../../src/otp/channels/sms.ts';
-import { parseSmsSettings } from '../../../../src/otp/channels/sms-settings.ts';
-import type { SmsValues } from '../../../../src/otp/channels/sms-settings.ts';
+import type { Channel } from '../../../../src/otp/channels/channel.ts';
+import type { PostBounds } from '../../../../src/otp/channels/http-client.ts';
+import { createSmsChannel, parseSmsSettings } from '../../../../src/otp/channels/sms.ts';
+import type { SmsValues } from '../../../../src/otp/channels/sms.ts';
 import { answer, cutBeforeHead, hang, redirect, tooMany } from '../../../harness/http-sink.ts';
 import type { Behaviour, HttpSink, Received } from '../../../harness/http-sink.ts';
 import { closing, endAll, newMessage, SENT_AT, startSink, WORDS } from './fixture.ts';

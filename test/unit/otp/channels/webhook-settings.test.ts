@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { parseWebhookSecrets } from '../../../../src/otp/channels/webhook-secrets.ts';
-import { parseWebhookSettings } from '../../../../src/otp/channels/webhook-settings.ts';
+import {
+  parseWebhookSecrets, parseWebhookSettings,
+} from '../../../../src/otp/channels/webhook-settings.ts';
 import type {
   WebhookSettings, WebhookValues,
 } from '../../../../src/otp/channels/webhook-settings.ts';

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { drawBundleId } from '../../../../src/otp/draw.ts';
-import { drawOtpIds, placesOf } from '../../../../src/otp/otp-id.ts';
-import type { Secret } from '../../../../src/otp/secrets.ts';
+import { drawOtpIds, placesOf } from '../../../../src/otp/crypto/otp-id.ts';
+import { drawBundleId } from '../../../../src/otp/crypto/random.ts';
+import type { Secret } from '../../../../src/otp/crypto/secrets.ts';
 
 const [FIRST, SECOND]: Secret[] = ['k1', 'k2'].map((id) => ({ id, key: randomBytes(32) }));
 const secretsOf = (...list: Secret[]) =>

@@ -1,8 +1,8 @@
 import { createDecipheriv, randomBytes } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openMessages, sealMessages } from '../../../../src/otp/seal.ts';
-import type { Sealable } from '../../../../src/otp/seal.ts';
+import { openMessages, sealMessages } from '../../../../src/otp/crypto/sealed-messages.ts';
+import type { Sealable } from '../../../../src/otp/crypto/sealed-messages.ts';
 import { NOW } from '../fixtures.ts';
 
 const SECRET = { id: 'k1', key: randomBytes(32) };

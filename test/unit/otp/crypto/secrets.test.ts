@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { drawCode, drawRandom } from '../../../../src/otp/draw.ts';
-import { digestKey, fingerprintRequest } from '../../../../src/otp/key-digest.ts';
+import { drawCode, drawRandom } from '../../../../src/otp/crypto/random.ts';
+import {
+  digestCode, digestKey, fingerprintRequest, parseSecrets,
+} from '../../../../src/otp/crypto/secrets.ts';
 import { readOrCreateSecretFile } from '../../../../src/otp/secret-file.ts';
-import { digestCode, parseSecrets } from '../../../../src/otp/secrets.ts';
 
 const A = randomBytes(32).toString('base64');
 const B = randomBytes(48).toString('base64');

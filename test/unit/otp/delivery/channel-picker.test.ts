@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Breaker } from '../../../../src/otp/delivery/breaker.ts';
+import { Breaker } from '../../../../src/otp/delivery/channel-picker.ts';
 
 /** A breaker whose attempts have failed so often in a row, all before nowMs. */
 function failed(times: number, nowMs: number): Breaker {

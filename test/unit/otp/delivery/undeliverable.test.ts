@@ -1,8 +1,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { AddressUses } from '../../../../src/otp/address-uses.ts';
-import { decideFailure } from '../../../../src/otp/decide-failure.ts';
-import { DEFAULT_POLICY } from '../../../../src/otp/policy.ts';
+import { decideFailure } from '../../../../src/otp/delivery/undeliverable.ts';
+import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
+import type { AddressUses } from '../../../../src/otp/rules/ip-limit.ts';
 import { at, NOW, otpWith, usedAgo } from '../fixtures.ts';
 
 const OTP = otpWith({ createdAt: at(-10), expiresAt: at(290) });

@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { parsePolicies } from '../../../../src/otp/policy-file.ts';
-import { DEFAULT_POLICY } from '../../../../src/otp/policy.ts';
+import { parsePolicies } from '../../../../src/otp/policy/policy-file.ts';
+import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
 
 function policiesOf(value: unknown) {
   const parsed = parsePolicies(JSON.stringify(value));

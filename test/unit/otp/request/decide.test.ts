@@ -1,11 +1,11 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Otp } from '../../../../src/db/otps.ts';
-import { NO_USES } from '../../../../src/otp/address-uses.ts';
-import { decideRequest } from '../../../../src/otp/decide-request.ts';
-import type { RequestInput, RequestState } from '../../../../src/otp/decide-request.ts';
-import { fingerprintRequest } from '../../../../src/otp/key-digest.ts';
-import { DEFAULT_POLICY } from '../../../../src/otp/policy.ts';
+import type { Otp } from '../../../../src/db/tables/otps.ts';
+import { fingerprintRequest } from '../../../../src/otp/crypto/secrets.ts';
+import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
+import { decideRequest } from '../../../../src/otp/request/decide.ts';
+import type { RequestInput, RequestState } from '../../../../src/otp/request/decide.ts';
+import { NO_USES } from '../../../../src/otp/rules/ip-limit.ts';
 import { answerWith, at, issuedAgo, NOW, otpWith, usedAgo } from '../fixtures.ts';
 
 const INPUT: RequestInput = {

@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { destinationOf } from '../../../../src/otp/destination.ts';
+import { destinationOf } from '../../../../src/otp/rules/extra-limits.ts';
 
 /** [user_id, digits, destination] */
 const ROWS: [string, number, string | null][] = [

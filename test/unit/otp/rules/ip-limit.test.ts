@@ -1,14 +1,13 @@
 import * as fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { SLOTS_MAX } from '../../../../src/db/ip-rate-limits.ts';
-import type { Slot } from '../../../../src/db/ip-rate-limits.ts';
-import type { OverflowUse } from '../../../../src/db/ip-rate-overflow.ts';
+import { SLOTS_MAX } from '../../../../src/db/tables/ip-limits.ts';
+import type { OverflowUse, Slot } from '../../../../src/db/tables/ip-limits.ts';
 import {
   mayOverflow, measureAddress, NO_USES, useAddress,
-} from '../../../../src/otp/address-uses.ts';
-import type { AddressUses, AddressWrite } from '../../../../src/otp/address-uses.ts';
-import { windowStart } from '../../../../src/otp/window.ts';
+} from '../../../../src/otp/rules/ip-limit.ts';
+import type { AddressUses, AddressWrite } from '../../../../src/otp/rules/ip-limit.ts';
+import { windowStart } from '../../../../src/otp/rules/rolling-window.ts';
 import { at, NOW, usedAgo } from '../fixtures.ts';
 
 const slotOf = (slots: Slot[]): AddressWrite => useAddress({ slots, overflow: null }, NOW).write;

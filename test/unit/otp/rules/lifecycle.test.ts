@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { isForgotten, knownPair } from '../../../../src/otp/known-pair.ts';
+import { isForgotten, knownPair } from '../../../../src/otp/rules/lifecycle.ts';
 import { at, NOW, otpWith } from '../fixtures.ts';
 
 test('the newest code of a pair is known for a day and the longest lifetime', () => {

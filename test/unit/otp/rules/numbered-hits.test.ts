@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { addUse, cooldownOf, NO_TALLY } from '../../../../src/otp/tally.ts';
-import type { Tally } from '../../../../src/otp/tally.ts';
+import { addUse, cooldownOf, NO_TALLY } from '../../../../src/otp/rules/numbered-hits.ts';
+import type { Tally } from '../../../../src/otp/rules/numbered-hits.ts';
 import { at, NOW } from '../fixtures.ts';
 
 /** A subject with uses at seconds from NOW, one each, numbered from 101 on. */

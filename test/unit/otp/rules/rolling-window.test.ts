@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { measureLimit } from '../../../../src/otp/window.ts';
-import type { Use } from '../../../../src/otp/window.ts';
+import { measureLimit } from '../../../../src/otp/rules/rolling-window.ts';
+import type { Use } from '../../../../src/otp/rules/rolling-window.ts';
 import { at, NOW, usedAgo } from '../fixtures.ts';
 
 const MICROSECOND = 0.000001;

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import * as fc from 'fast-check';
 import {
   fallbacksOf, isLanguageTag, parseAcceptLanguage,
-} from '../../../../src/otp/words/language-tags.ts';
+} from '../../../../src/otp/templates/language-tags.ts';
 
 test('what stands in for a tag is the tag without its end', () => {
   assert.equal(fallbacksOf(''), []);

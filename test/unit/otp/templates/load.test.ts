@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Message, Words } from '../../../../src/otp/channel.ts';
-import { countSeptets, findOutsider } from '../../../../src/otp/words/gsm-text.ts';
-import { loadWords } from '../../../../src/otp/words/load-words.ts';
+import type { Message, Words } from '../../../../src/otp/channels/channel.ts';
+import { loadWords } from '../../../../src/otp/templates/load.ts';
+import { countSeptets, findOutsider } from '../../../../src/otp/templates/sms-text.ts';
 
 const MESSAGE: Message = {
   otpId: 'ab'.repeat(16), userId: 'U1', purpose: 'login', code: '012345', lifetimeSeconds: 300,

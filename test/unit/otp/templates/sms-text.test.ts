@@ -2,7 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
   countSeptets, cutToSeptets, findOutsider, toGsmLine,
-} from '../../../../src/otp/words/gsm-text.ts';
+} from '../../../../src/otp/templates/sms-text.ts';
 
 test('a character of the basic set is one septet, of the extension two', () => {
   const basic = '@£$¥èéùìòÇ\nØøÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !"#¤%&\'()*+,-./09:;<=>?¡AZÄÖÑÜ§¿azäöñüà';

@@ -1,7 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { lifetimesIn } from '../../../../src/otp/words/lifetime.ts';
-import { compileTemplate } from '../../../../src/otp/words/template.ts';
+import { compileTemplate, lifetimesIn } from '../../../../src/otp/templates/template.ts';
 
 const VALUES = { code: '012345', purpose: 'login', lifetime: '5 minutes' };
 

@@ -1,8 +1,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { decideVerify } from '../../../../src/otp/decide-verify.ts';
-import type { VerifyAttempt, VerifyState } from '../../../../src/otp/decide-verify.ts';
-import { DEFAULT_POLICY } from '../../../../src/otp/policy.ts';
+import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
+import { decideVerify } from '../../../../src/otp/verify/decide.ts';
+import type { VerifyAttempt, VerifyState } from '../../../../src/otp/verify/decide.ts';
 import { at, NOW, otpWith } from '../fixtures.ts';
 
 const RIGHT = '01'.repeat(32);

@@ -1,0 +1,107 @@
+/** What is judged of a MySQL server: its version, its settings, and what a session of it gets. */
+import type { ServerFacts, ServerName } from '../../../db/checks/inspect.ts';
+import {
+  compareVersions, judgeVersion, parseVersionLine,
+} from '../../../db/checks/mysql-version.ts';
+import { SESSION_VARIABLES } from '../../../db/connection.ts';
+import { fault, ok, warn } from './finding.ts';
+import type { Finding } from './finding.ts';
+
+/** 8.0 had its last release in April 2026; 8.1 to 8.3 were never kept up. */
+const MAINTAINED = { major: 8, minor: 4, patch: 0 } as const;
+
+/** A list of 128 codes with the longest names takes about 1 MB; the default is 64 MB. */
+const PACKET_BYTES_MIN = 4 * 1024 * 1024;
+
+/** Who else connects must find room: the other processes, a migration, an operator. */
+const CONNECTIONS_SHARE = 0.8;
+
+const MEGABYTE = 1024 * 1024;
+
+/** Judges which server it is. */
+export function judgeServerName({ version, comment }: ServerName): Finding {
+  const line = `Ver ${version} ${comment}`;
+  const verdict = judgeVersion(line);
+  if (!verdict.usable) {
+    return fault('version', `the server ${verdict.reason}`, 'use MySQL 8.4 or later');
+  }
+  const read = parseVersionLine(line);
+  const found = `MySQL ${version}`;
+  const isMaintained = read?.kind === 'mysql' && compareVersions(read.version, MAINTAINED) >= 0;
+  return isMaintained ? ok('version', found)
+    : warn('version', `${found} gets no fixes any more`, 'upgrade to MySQL 8.4 or later');
+}
+
+/** Judges what the session got of what the statements rely on. */
+export function judgeSession({ session }: ServerFacts): Finding[] {
+  const wrong = Object.entries(SESSION_VARIABLES)
+    .filter(([name, wanted]) => sorted(session[name] ?? '') !== sorted(wanted));
+  if (wrong.length === 0) {
+    return [ok('session', 'READ-COMMITTED, strict, byte by byte, UTC')];
+  }
+  return wrong.map(([name, wanted]) => fault('session',
+    `${name} is ${session[name]} though otpd has set ${wanted}`,
+    'connect to MySQL itself, or let the proxy between keep what a session sets'));
+}
+
+function sorted(list: string): string {
+  return list.split(',').sort().join();
+}
+
+/** Judges whether a commit that was answered survives a crash of the machine. */
+export function judgeDurability(facts: ServerFacts): Finding[] {
+  const { flushLogAtCommit, hasBinlog, syncBinlog } = facts;
+  const findings: Finding[] = [];
+  const lost = 'a crash loses answered requests';
+  if (flushLogAtCommit !== 1) {
+    findings.push(fault('durability',
+      `innodb_flush_log_at_trx_commit is ${flushLogAtCommit}: ${lost}`,
+      'SET PERSIST innodb_flush_log_at_trx_commit = 1'));
+  }
+  if (hasBinlog && syncBinlog !== 1) {
+    findings.push(fault('durability', `sync_binlog is ${syncBinlog}: ${lost}`,
+      'SET PERSIST sync_binlog = 1'));
+  }
+  if (findings.length > 0) return findings;
+  return [ok('durability', `every commit is flushed${hasBinlog ? ', and so is the binlog' : ''}`)];
+}
+
+/** Judges whether the server takes writes. */
+export function judgeReadOnly({ isReadOnly, isSuperReadOnly }: ServerFacts): Finding {
+  if (!isReadOnly && !isSuperReadOnly) return ok('writable', 'the server takes writes');
+  return fault('writable', `${isSuperReadOnly ? 'super_read_only' : 'read_only'} is on`,
+    'name the primary in DB_HOST, or SET PERSIST read_only = OFF if this is it');
+}
+
+/** How many connections otpd may open. */
+export type Connections = Readonly<{ connections: number; workers: number }>;
+
+/** Judges how much the server has room for. */
+export function judgeRoom(
+  facts: ServerFacts,
+  tableBytes: number,
+  { connections, workers }: Connections,
+): Finding[] {
+  const { connectionsMax, bufferPoolBytes, packetBytesMax } = facts;
+  const needed = connections * workers;
+  const room = `DB_CONNECTIONS x WORKERS is ${needed}, max_connections ${connectionsMax}`;
+  const lower = 'lower DB_CONNECTIONS or raise max_connections';
+  const pool = `innodb_buffer_pool_size is ${megabytes(bufferPoolBytes)}, `
+    + `the tables are ${megabytes(tableBytes)}`;
+  const packet = `max_allowed_packet is ${megabytes(packetBytesMax)}`;
+  return [
+    needed > connectionsMax ? fault('connections', room, lower)
+      : needed > connectionsMax * CONNECTIONS_SHARE
+        ? warn('connections', `${room}: little is left for others`, lower)
+        : ok('connections', room),
+    bufferPoolBytes >= tableBytes ? ok('memory', pool)
+      : warn('memory', pool, 'raise innodb_buffer_pool_size above the size of the tables'),
+    packetBytesMax >= PACKET_BYTES_MIN ? ok('packets', packet)
+      : fault('packets', `${packet}: long lists of requests fail`,
+        `SET PERSIST max_allowed_packet = ${PACKET_BYTES_MIN} or more`),
+  ];
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.ceil(bytes / MEGABYTE)} MB`;
+}

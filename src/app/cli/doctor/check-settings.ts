@@ -1,0 +1,83 @@
+/** What is judged of the configuration, without the database. */
+import { fault, ok, warn } from './finding.ts';
+import type { Finding } from './finding.ts';
+import type { Secrets } from '../../../otp/crypto/secrets.ts';
+import type { Policies, Policy } from '../../../otp/policy/policy.ts';
+
+/** What is judged of it. No value here is printed but names, numbers and paths. */
+type Settings = Readonly<{
+  host: string;
+  trustsNobody: boolean;
+  /** Null: those of the private database, which generates its own. */
+  secrets: Secrets | null;
+  policyFile: string | null;
+  policies: Policies;
+}>;
+
+/** A channel that messages go out by. */
+type ChannelFacts = Readonly<{ name: string; url: URL | null }>;
+
+const LOOPBACK_HOST = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
+
+/** Each fault of the configuration. */
+export function judgeFaults(faults: readonly string[]): Finding[] {
+  return faults.map((text) => fault('configuration', text,
+    'set it in the environment or in .env; .env.example explains it'));
+}
+
+/** Judges who may ask, what signs, and by which numbers. */
+export function judgeSettings(settings: Settings): Finding[] {
+  const { host, trustsNobody, secrets, policyFile, policies } = settings;
+  const isPublic = !LOOPBACK_HOST.test(host);
+  return [
+    isPublic && trustsNobody
+      ? warn('proxies', `HOST is ${host}, and TRUSTED_PROXIES is empty`,
+        'name your proxies there, or all that comes through one counts as one address')
+      : ok('proxies', trustsNobody ? 'only this machine can ask' : 'TRUSTED_PROXIES is set'),
+    ok('secrets', secrets === null ? 'the generated one of the private MySQL'
+      : `${secrets.byId.size}, none short; ${secrets.current.id} signs`),
+    policyFile === null ? ok('policy', 'the default numbers')
+      : judgePolicy(policyFile, policies.default),
+  ];
+}
+
+/** What a policy file adds to the contract's limits, for purposes without numbers of their own. */
+function judgePolicy(file: string, policy: Policy): Finding {
+  const { userDailyLimit, destinationLimit, wrongCodesLimit, shadow } = policy;
+  const extra = [
+    limitText(userDailyLimit, 'codes per user and day'),
+    limitText(destinationLimit, 'codes per destination and hour'),
+    limitText(wrongCodesLimit, 'wrong codes per address and hour'),
+  ].flatMap((text) => text ?? []);
+  const read = [`read from ${file}`, ...extra].join('; ');
+  return shadow.size === 0 ? ok('policy', read)
+    : warn('policy', `${read}; in shadow, so that it refuses nobody: ${[...shadow].join(', ')}`,
+      'take "shadow" out once the metrics show that it refuses the right ones');
+}
+
+function limitText(limit: number | null, what: string): string | null {
+  return limit === null || limit === Infinity ? null : `${limit} ${what}`;
+}
+
+/**
+ * Judges how messages go out.
+ *
+ * @param problem what opening the channels ended in, or null
+ */
+export function judgeDelivery(
+  channels: readonly ChannelFacts[],
+  problem: string | null,
+): Finding[] {
+  if (problem !== null) return [fault('delivery', problem, 'then start otpd anew')];
+  const names = channels.map(({ name }) => name);
+  const findings = channels.flatMap(({ name, url }) => (url?.protocol !== 'http:' ? [] : [
+    warn('delivery', `${name} posts codes in clear to ${url.host}`,
+      'use https, unless nobody else is on that network'),
+  ]));
+  if (names.includes('console')) {
+    findings.push(warn('delivery', `codes are printed on the terminal (${names.join(', ')})`,
+      'name webhook, sms or email in DELIVERY'));
+  }
+  if (findings.length > 0) return findings;
+  return [ok('delivery', `by ${names.join(', ')}; the templates are right`)];
+}

@@ -1,0 +1,111 @@
+/** `otpd doctor`: gathers what serve would use, and has it judged. */
+import { openChannels } from '../../channels.ts';
+import { examineDatabase } from './check-database.ts';
+import { judgeDelivery, judgeFaults, judgeSettings } from './check-settings.ts';
+import type { DeliverySettings } from '../../config/channels.ts';
+import { readConfig, readEnvironment, readServeConfig } from '../../config/config.ts';
+import type { Config } from '../../config/config.ts';
+import { ConfigError } from '../../config/env-reader.ts';
+import type { Environment } from '../../config/env-reader.ts';
+import { describeAbsent, joinDatabase } from '../../database.ts';
+import { warn } from './finding.ts';
+import type { Finding } from './finding.ts';
+import { readHostClock } from '../../log/log.ts';
+import { remark } from '../../output.ts';
+import type { Report } from '../../output.ts';
+
+/**
+ * Examines all of it. What is at fault with one part does not hide the others.
+ *
+ * @param stop breaks off the start of the private server
+ */
+export async function examine(stop: AbortSignal): Promise<Report> {
+  const environment = readEnvironment();
+  const findings: Finding[] = [];
+  const { config, delivery } = readParts(environment, findings);
+  if (config !== null) {
+    findings.push(...judgeSettings({
+      host: config.host,
+      trustsNobody: config.trustedProxies.empty,
+      secrets: config.secrets,
+      policyFile: config.policyFile,
+      policies: config.policies,
+    }));
+  }
+  if (delivery !== null) findings.push(...await judgeChannels(delivery));
+  if (config !== null) findings.push(...await judgeDatabase(config, stop));
+  return reportFindings(findings);
+}
+
+type Parts = Readonly<{ config: Config | null; delivery: DeliverySettings | null }>;
+
+/** The faults of delivery leave the rest to be looked at. */
+function readParts(environment: Environment, findings: Finding[]): Parts {
+  const whole = attempt(() => readServeConfig(environment));
+  if ('read' in whole) return { config: whole.read, delivery: whole.read.delivery };
+  findings.push(...judgeFaults(whole.faults));
+  const common = attempt(() => readConfig(environment));
+  return { config: 'read' in common ? common.read : null, delivery: null };
+}
+
+function attempt<T>(read: () => T): { read: T } | { faults: readonly string[] } {
+  try {
+    return { read: read() };
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return { faults: error.faults };
+  }
+}
+
+async function judgeChannels(delivery: DeliverySettings): Promise<Finding[]> {
+  const facts = delivery.channels.map((channel) =>
+    ({ name: channel.name, url: channel.name === 'webhook' ? channel.settings.url : null }));
+  try {
+    for (const channel of await openChannels(delivery)) channel.close();
+    return judgeDelivery(facts, null);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return judgeDelivery(facts, error.message);
+  }
+}
+
+async function judgeDatabase(config: Config, stop: AbortSignal): Promise<Finding[]> {
+  const absent = describeAbsent(config);
+  if (absent !== null) return [warn('connection', absent, 'npm start makes one')];
+  const { settings, pool, close } = await joinDatabase(config, stop, remark);
+  try {
+    const { connections, workers } = config;
+    const isPrivate = config.database === null;
+    return await examineDatabase({
+      settings, pool, connections, workers, isPrivate, readHostClock,
+    });
+  } finally {
+    await close();
+  }
+}
+
+const LEVEL_WIDTH = 5;
+const CHECK_WIDTH = 13;
+
+/** Puts the findings together; a fault is an end with 1. */
+export function reportFindings(findings: readonly Finding[]): Report {
+  const count = (level: Finding['level']): number =>
+    findings.filter((finding) => finding.level === level).length;
+  const [faults, warnings] = [count('fault'), count('warn')];
+  const outcome = faults > 0 ? 'fault' : warnings > 0 ? 'warn' : 'ok';
+  const sum = `${numbered(faults, 'fault')}, ${numbered(warnings, 'warning')}`;
+  return {
+    isDone: faults === 0,
+    lines: [...findings.map(lineOf), sum],
+    data: { outcome, faults, warnings, findings },
+  };
+}
+
+function lineOf({ level, check, found, remedy }: Finding): string {
+  const start = `${level.padEnd(LEVEL_WIDTH)}  ${check.padEnd(CHECK_WIDTH)}  ${found}`;
+  return remedy === null ? start : `${start}; ${remedy}`;
+}
+
+function numbered(count: number, word: string): string {
+  return `${count === 0 ? 'no' : count} ${word}${count === 1 ? '' : 's'}`;
+}

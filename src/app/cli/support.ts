@@ -1,0 +1,148 @@
+/** `otpd show USER`: limits, locks, wrong attempts and open codes of a user, and no digits. */
+import { timestampOf } from '../../db/instant.ts';
+import type { SessionPool } from '../../db/pool.ts';
+import type { PairName } from '../../db/tables/otps.ts';
+import { cancelCodes } from '../../otp/cancel.ts';
+import type { Secrets } from '../../otp/crypto/secrets.ts';
+import type { CancelOutcome } from '../../otp/outcomes.ts';
+import type { Policies } from '../../otp/policy/policy.ts';
+import { unlockPair } from '../../otp/unlock.ts';
+import { showUser } from '../../otp/user-report.ts';
+import type { CodeView, PairView, UserView } from '../../otp/user-report.ts';
+import { UsageError } from '../output.ts';
+import type { Report } from '../output.ts';
+
+/**
+ * Shows a user.
+ *
+ * @throws Unavailable when the database cannot answer
+ */
+export async function show(
+  parts: Readonly<{ pool: SessionPool; policies: Policies }>,
+  userId: string,
+): Promise<Report> {
+  const view = await showUser(parts, userId);
+  if (view === null) {
+    const data = { outcome: 'unknown', user_id: userId };
+    return { isDone: false, lines: ['nothing is known of this user'], data };
+  }
+  return { isDone: true, lines: linesOf(userId, view), data: dataOf(userId, view) };
+}
+
+function dataOf(userId: string, { now, freeAt, pairs, openCodes }: UserView): Report['data'] {
+  return {
+    outcome: 'known',
+    user_id: userId,
+    now: timestampOf(now),
+    purposes: pairs.map((pair) => ({
+      purpose: pair.purpose,
+      limit: {
+        quota: pair.quota,
+        remaining: pair.remaining,
+        free_at: freeAt.map(timestampOf),
+      },
+      ...(pair.daily === null ? {} : { daily_limit: {
+        quota: pair.daily.quota,
+        remaining: pair.daily.remaining,
+        free_at: pair.daily.freeAt === null ? null : timestampOf(pair.daily.freeAt),
+      } }),
+      locked: pair.isLocked,
+      locked_until: pair.lockedUntil === null ? null : timestampOf(pair.lockedUntil),
+      must_be_unlocked: pair.mustBeUnlocked,
+      wrong_attempts: pair.wrongAttempts,
+      wrong_attempts_max: pair.wrongAttemptsMax,
+      wrong_in_a_row: pair.consecutiveWrong,
+      wrong_in_a_row_max: pair.consecutiveWrongMax,
+    })),
+    open_codes: openCodes.map(codeOf),
+  };
+}
+
+/** As GET /otp/{otp_id} tells it. */
+function codeOf({ otpId, purpose, status, channel, createdAt, expiresAt }: CodeView): object {
+  return {
+    otp_id: otpId,
+    purpose,
+    status,
+    channel,
+    created_at: timestampOf(createdAt),
+    expires_at: timestampOf(expiresAt),
+  };
+}
+
+function linesOf(userId: string, view: UserView): string[] {
+  const { now, freeAt, pairs, openCodes } = view;
+  return [`user ${userId} at ${timestampOf(now)}`, ...pairs.flatMap((pair) => [
+    `purpose ${pair.purpose}`,
+    `  limit     ${limitOf(pair, freeAt.map(timestampOf))}`,
+    ...dailyOf(pair),
+    `  lock      ${lockOf(pair)}`,
+    `  attempts  ${pair.wrongAttempts} of ${pair.wrongAttemptsMax} wrong ones until a lock, `
+      + `${pair.consecutiveWrong} of ${pair.consecutiveWrongMax} until an operator must unlock`,
+    ...openCodes.filter(({ purpose }) => purpose === pair.purpose).map((code) =>
+      `  code      ${code.otpId} ${code.status} by ${code.channel}, `
+        + `created ${timestampOf(code.createdAt)}, expires ${timestampOf(code.expiresAt)}`),
+  ])];
+}
+
+type Left = Pick<PairView, 'quota' | 'remaining'>;
+
+function limitOf({ quota, remaining }: Left, freeAt: readonly string[]): string {
+  const left = `${remaining} of ${quota} codes left`;
+  return freeAt.length === 0 ? left : `${left}; one is free again at ${freeAt.join(', ')}`;
+}
+
+function dailyOf({ daily }: PairView): string[] {
+  if (daily === null) return [];
+  const freeAt = daily.freeAt === null ? [] : [timestampOf(daily.freeAt)];
+  return [`  daily     ${limitOf(daily, freeAt)}`];
+}
+
+function lockOf({ isLocked, lockedUntil, mustBeUnlocked }: PairView): string {
+  if (mustBeUnlocked) return 'until an operator ends it (otpd unlock)';
+  return isLocked && lockedUntil !== null ? `until ${timestampOf(lockedUntil)}` : 'none';
+}
+
+const LINES: Readonly<Record<CancelOutcome['kind'], string>> = {
+  canceled: 'canceled; the code works no more',
+  unknown: 'no code is known by this id',
+  used: 'it has been redeemed',
+  expired: 'it works no more already',
+};
+
+/**
+ * Refuses what is not the name of a code.
+ *
+ * @throws UsageError when it is none
+ */
+export function checkOtpId(text: string): void {
+  if (!/^[0-9a-f]{32}$/.test(text)) throw new UsageError('OTP_ID must be 32 hexadecimal digits');
+}
+
+/**
+ * Cancels a code.
+ *
+ * @throws Unavailable when the database cannot answer
+ */
+export async function cancel(
+  parts: Readonly<{ pool: SessionPool; secrets: Secrets }>,
+  otpId: string,
+): Promise<Report> {
+  const [{ kind } = { kind: 'unknown' as const }] = await cancelCodes(parts, [otpId]);
+  const data = { outcome: kind, otp_id: otpId };
+  return { isDone: kind === 'canceled', lines: [LINES[kind]], data };
+}
+
+/**
+ * Unlocks a pair.
+ *
+ * @throws Unavailable when the database cannot answer
+ */
+export async function unlock(pool: SessionPool, pair: PairName): Promise<Report> {
+  const isDone = await unlockPair(pool, pair);
+  const line = isDone ? 'unlocked; the user can request a new code'
+    : 'nothing is known of this user and purpose';
+  const outcome = isDone ? 'unlocked' : 'unknown';
+  const data = { outcome, user_id: pair.userId, purpose: pair.purpose };
+  return { isDone, lines: [line], data };
+}

@@ -1,0 +1,91 @@
+/** How messages are sent: which channels, with what, and in which words. */
+import type { Reader } from './env-reader.ts';
+import { CHANNEL_NAMES } from '../../otp/channels/channel.ts';
+import type { ChannelName, Words } from '../../otp/channels/channel.ts';
+import { parseEmailSettings } from '../../otp/channels/email-settings.ts';
+import type { EmailSettings } from '../../otp/channels/email-settings.ts';
+import { parseSmsSettings } from '../../otp/channels/sms.ts';
+import type { SmsSettings } from '../../otp/channels/sms.ts';
+import { parseWebhookSettings } from '../../otp/channels/webhook-settings.ts';
+import type { WebhookSettings } from '../../otp/channels/webhook-settings.ts';
+import { loadWords } from '../../otp/templates/load.ts';
+
+/** A channel and what it needs. */
+export type ChannelSettings =
+  | Readonly<{ name: 'console' }>
+  | Readonly<{ name: 'webhook'; settings: WebhookSettings }>
+  | Readonly<{ name: 'sms'; settings: SmsSettings }>
+  | Readonly<{ name: 'email'; settings: EmailSettings }>;
+
+/** The channels in the order in which they are tried, and the words of their messages. */
+export type DeliverySettings = Readonly<{
+  channels: readonly ChannelSettings[];
+  words: Words;
+}>;
+
+/**
+ * Reads all of it; what is wrong goes to the reader's faults. Of a channel that is not named
+ * nothing is read.
+ *
+ * @returns null when it cannot be used
+ */
+export function readDelivery(reader: Reader): DeliverySettings | null {
+  const channels = readNames(reader).map((name) => readChannel(reader, name));
+  const words = accept(reader, loadWords({
+    folder: reader.text('MESSAGES_FOLDER') ?? null,
+    domain: reader.text('MESSAGE_DOMAIN') ?? null,
+    language: reader.text('MESSAGES_LANGUAGE') ?? null,
+  }));
+  const known = channels.filter((channel) => channel !== null);
+  if (words === null || known.length === 0 || known.length < channels.length) return null;
+  return Object.freeze({ channels: known, words: words.words });
+}
+
+/** Without DELIVERY messages are printed, which no production must do by mistake. */
+function readNames(reader: Reader): ChannelName[] {
+  const names = (reader.text('DELIVERY') ?? 'console').split(',').map((name) => name.trim());
+  const allowed: readonly string[] = CHANNEL_NAMES;
+  if (names.some((name) => !allowed.includes(name)) || new Set(names).size < names.length) {
+    reader.faults.push(`DELIVERY must list each once, of ${allowed.join(', ')}`);
+    return [];
+  }
+  if (names.includes('console') && reader.text('NODE_ENV') === 'production') {
+    reader.faults.push('DELIVERY must name other channels than console when NODE_ENV=production');
+  }
+  return names as ChannelName[];
+}
+
+function readChannel(reader: Reader, name: ChannelName): ChannelSettings | null {
+  switch (name) {
+    case 'console': return { name };
+    case 'webhook': return named(name, accept(reader, parseWebhookSettings({
+      url: reader.text('WEBHOOK_URL'),
+      secrets: reader.text('WEBHOOK_SECRETS'),
+      allowHttp: reader.text('WEBHOOK_ALLOW_HTTP'),
+      caFile: reader.text('WEBHOOK_CA'),
+    })));
+    case 'sms': return named(name, accept(reader, parseSmsSettings({
+      account: reader.text('SMS_ACCOUNT'),
+      token: reader.text('SMS_TOKEN'),
+      sender: reader.text('SMS_SENDER'),
+      baseUrl: reader.text('SMS_BASE_URL'),
+    })));
+    case 'email': return named(name, accept(reader, parseEmailSettings({
+      url: reader.text('SMTP_URL'),
+      from: reader.text('EMAIL_FROM'),
+      caFile: reader.text('SMTP_CA'),
+    })));
+    default: throw new TypeError(`no such channel: ${name satisfies never}`);
+  }
+}
+
+/** What was read; or null, and its faults are kept. */
+function accept<T extends object>(reader: Reader, result: T | { faults: string[] }): T | null {
+  if (!('faults' in result)) return result;
+  reader.faults.push(...result.faults);
+  return null;
+}
+
+function named<N extends ChannelName, S>(name: N, read: Readonly<{ settings: S }> | null) {
+  return read === null ? null : { name, settings: read.settings };
+}

@@ -1,0 +1,205 @@
+/**
+ * The configuration: read once, from the environment and a `.env` file, checked as a whole, and
+ * passed on as a frozen value. Nothing else reads the environment.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseEnv } from 'node:util';
+import { readDelivery } from './channels.ts';
+import type { DeliverySettings } from './channels.ts';
+import { readDatabase, readDatabaseName } from './database.ts';
+import type { DatabaseSettings } from '../../db/connection.ts';
+import { ConfigError, PORT_MAX, Reader } from './env-reader.ts';
+import type { Environment } from './env-reader.ts';
+import { parseApiKeys } from '../../http/input/api-keys.ts';
+import type { Callers } from '../../http/input/api-keys.ts';
+import { parseTrustedProxies } from '../../http/input/client-ip.ts';
+import type { TrustedProxies } from '../../http/input/client-ip.ts';
+import type { LogSettings } from '../log/log.ts';
+import { parseSecrets } from '../../otp/crypto/secrets.ts';
+import type { Secrets } from '../../otp/crypto/secrets.ts';
+import { parsePolicies } from '../../otp/policy/policy-file.ts';
+import { createPolicies } from '../../otp/policy/policy.ts';
+import type { Policies } from '../../otp/policy/policy.ts';
+import { readCertificate } from './tls.ts';
+import type { CertificateFiles } from './tls.ts';
+
+/** Where the private MySQL server lives and is found. */
+type LocalSettings = Readonly<{
+  folder: string;
+  cacheFolder: string;
+  searchPath: string;
+  mysqld: string | undefined;
+}>;
+
+/** All that can be set. Either database or local is given. */
+export type Config = Readonly<{
+  host: string;
+  port: number;
+  /** Where health and metrics are told; null: nowhere. */
+  admin: Readonly<{ host: string; port: number }> | null;
+  /** The user's own server; null: a private one. */
+  database: DatabaseSettings | null;
+  local: LocalSettings;
+  databaseName: string;
+  connections: number;
+  /** Processes that serve; the limits hold over all of them. */
+  workers: number;
+  trustedProxies: TrustedProxies;
+  /** Null: the endpoints are public. */
+  callers: Callers | null;
+  policies: Policies;
+  /** Where they were read; null: nowhere. */
+  policyFile: string | null;
+  /** Null only with a private server, which has a generated secret beside its data. */
+  secrets: Secrets | null;
+}>;
+
+/** What a process needs that answers requests and sends messages, too. */
+export type ServeConfig = Config & Readonly<{
+  /** Null: plain HTTP. */
+  certificate: CertificateFiles | null;
+  delivery: DeliverySettings;
+  log: LogSettings;
+}>;
+
+/** The folder of package.json, beside src/ and beside dist/ alike. */
+const PROJECT_FOLDER = fileURLToPath(new URL('../../..', import.meta.url));
+
+/** The variables of the process, over those of the `.env` file beside package.json. */
+export function readEnvironment(folder: string = PROJECT_FOLDER): Environment {
+  const path = join(folder, '.env');
+  const file = existsSync(path) ? parseEnv(readFileSync(path, 'utf8')) : {};
+  return { ...file, ...process.env };
+}
+
+/**
+ * Makes the configuration of a command. `.env.example` names and explains every variable.
+ *
+ * @throws ConfigError naming every fault at once, and no secret value
+ */
+export function readConfig(environment: Environment): Config {
+  const reader = new Reader(environment);
+  const config = readCommon(reader);
+  reader.throwFaults();
+  return Object.freeze(config);
+}
+
+/** Like readConfig, with what serving needs beyond that. Takes and throws what that does. */
+export function readServeConfig(environment: Environment): ServeConfig {
+  const reader = new Reader(environment);
+  const config = readCommon(reader);
+  const certificate = readCertificate(reader);
+  const [delivery, log] = [readDelivery(reader), readLog(reader)];
+  reader.throwFaults();
+  return Object.freeze({ ...config, certificate, delivery: delivery!, log });
+}
+
+function readCommon(reader: Reader): Config {
+  const databaseName = readDatabaseName(reader);
+  const database = readDatabase(reader, databaseName);
+  const secrets = readSecrets(reader, database !== null);
+  return {
+    host: reader.text('HOST') ?? '127.0.0.1',
+    port: reader.whole('PORT', 3000, 0, PORT_MAX),
+    admin: readAdmin(reader),
+    database,
+    local: readLocal(reader),
+    databaseName,
+    connections: reader.whole('DB_CONNECTIONS', 16, 1, 500),
+    workers: reader.whole('WORKERS', 1, 1, 64),
+    trustedProxies: readProxies(reader),
+    callers: readCallers(reader),
+    policies: readPolicies(reader),
+    policyFile: reader.text('POLICY_FILE') ?? null,
+    secrets,
+  };
+}
+
+function readAdmin(reader: Reader): Config['admin'] {
+  const host = reader.text('ADMIN_HOST') ?? '127.0.0.1';
+  if (reader.text('ADMIN_PORT') === undefined) return null;
+  return Object.freeze({ host, port: reader.whole('ADMIN_PORT', 0, 0, PORT_MAX) });
+}
+
+function readLocal(reader: Reader): LocalSettings {
+  const home = reader.text('HOME') ?? homedir();
+  const cacheHome = reader.text('XDG_CACHE_HOME') ?? join(home, '.cache');
+  return Object.freeze({
+    folder: reader.text('DATA_FOLDER') ?? join(PROJECT_FOLDER, '.otpd'),
+    cacheFolder: join(cacheHome, 'otpd'),
+    searchPath: reader.text('PATH') ?? '',
+    mysqld: reader.text('MYSQLD'),
+  });
+}
+
+function readSecrets(reader: Reader, isRequired: boolean): Secrets | null {
+  const text = reader.text('OTP_SECRETS');
+  if (text === undefined) {
+    if (isRequired) reader.faults.push('OTP_SECRETS must be set (id:base64 of 32 random bytes)');
+    return null;
+  }
+  const parsed = parseSecrets(text);
+  if ('secrets' in parsed) return parsed.secrets;
+  reader.faults.push(...parsed.faults.map((fault) => `OTP_SECRETS: ${fault}`));
+  return null;
+}
+
+function readProxies(reader: Reader): TrustedProxies {
+  const { proxies, faults } = parseTrustedProxies(reader.text('TRUSTED_PROXIES') ?? '');
+  reader.faults.push(...faults.map((fault) => `TRUSTED_PROXIES: ${fault}`));
+  return proxies;
+}
+
+function readCallers(reader: Reader): Callers | null {
+  const text = reader.text('API_KEYS');
+  if (text === undefined) return null;
+  const { callers, faults } = parseApiKeys(text);
+  reader.faults.push(...faults.map((fault) => `API_KEYS: ${fault}`));
+  return callers;
+}
+
+/** Reads it; what is wrong goes to the reader's faults. */
+function readLog(reader: Reader): LogSettings {
+  return Object.freeze({
+    level: choose(reader, 'LOG_LEVEL', ['info', 'warn', 'error']) ?? 'info',
+    format: choose(reader, 'LOG_FORMAT', ['json', 'text']),
+    isRaw: choose(reader, 'LOG_RAW_IDS', ['0', '1']) === '1',
+  });
+}
+
+/** One of the choices, or null when it is not set or is none of them. */
+function choose<T extends string>(reader: Reader, name: string, choices: readonly T[]): T | null {
+  const text = reader.text(name);
+  if (text === undefined) return null;
+  const found = choices.find((choice) => choice === text);
+  if (found === undefined) reader.faults.push(`${name} must be ${choices.join(' or ')}`);
+  return found ?? null;
+}
+
+/** Reads it; what is wrong goes to the faults of the reader, with file, path and allowed range. */
+function readPolicies(reader: Reader): Policies {
+  const text = reader.readFile('POLICY_FILE');
+  if (text === undefined) return createPolicies();
+  const parsed = parsePolicies(text);
+  if ('policies' in parsed) return parsed.policies;
+  const path = reader.text('POLICY_FILE');
+  reader.faults.push(...parsed.faults.map((fault) => `POLICY_FILE ${path}: ${fault}`));
+  return createPolicies();
+}
+
+/**
+ * Reads it anew.
+ *
+ * @throws ConfigError naming every fault, and that the policy in force stays
+ */
+export function readPoliciesAnew(path: string): Policies {
+  const reader = new Reader({ POLICY_FILE: path });
+  const policies = readPolicies(reader);
+  const { faults } = reader;
+  if (faults.length === 0) return policies;
+  const message = ['the policy in force stays; the new one is at fault:', ...faults].join('\n  ');
+  throw new ConfigError(message, { faults });
+}

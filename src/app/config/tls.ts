@@ -1,0 +1,72 @@
+/** The certificate of the listener: two files, read and checked at the start and on SIGHUP. */
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { Reader } from './env-reader.ts';
+import { tryCertificate } from '../../http/tls.ts';
+import type { Certificate } from '../../http/tls.ts';
+
+/** A certificate, and the files that it was read from. */
+export type CertificateFiles = Certificate & Readonly<{ certFile: string; keyFile: string }>;
+
+/** What the log calls the reload of it. */
+export const CERTIFICATE_VARIABLES = 'TLS_CERT and TLS_KEY';
+
+/**
+ * Reads TLS_CERT and TLS_KEY. What is wrong with them is among the faults of the reader.
+ *
+ * @returns null when they are not set, or at fault
+ */
+export function readCertificate(reader: Reader): CertificateFiles | null {
+  const certFile = reader.text('TLS_CERT');
+  const keyFile = reader.text('TLS_KEY');
+  if (certFile === undefined && keyFile === undefined) return null;
+  if (certFile === undefined || keyFile === undefined) {
+    reader.faults.push('TLS_CERT and TLS_KEY must be set together');
+    return null;
+  }
+  const cert = reader.readFile('TLS_CERT');
+  const key = reader.readFile('TLS_KEY');
+  if (cert === undefined || key === undefined) return null;
+  const certificate = Object.freeze({ cert, key, certFile, keyFile });
+  const fault = faultOf(certificate);
+  if (fault === null) return certificate;
+  reader.faults.push(fault);
+  return null;
+}
+
+/**
+ * Reads the files of a certificate again.
+ *
+ * @throws ConfigError naming every fault
+ */
+export function readCertificateAgain({ certFile, keyFile }: CertificateFiles): Certificate {
+  const reader = new Reader({ TLS_CERT: certFile, TLS_KEY: keyFile });
+  const certificate = readCertificate(reader);
+  reader.throwFaults();
+  return certificate!;
+}
+
+/** What is wrong with a certificate; null when nothing is. */
+function faultOf(certificate: CertificateFiles): string | null {
+  const { certFile, keyFile } = certificate;
+  const first = parse(() => new X509Certificate(certificate.cert));
+  if (first === null) return `TLS_CERT ${certFile}: is no certificate in PEM`;
+  const key = parse(() => createPrivateKey(certificate.key));
+  if (key === null) return `TLS_KEY ${keyFile}: is no private key in PEM without a passphrase`;
+  if (!first.checkPrivateKey(key)) {
+    return `TLS_KEY ${keyFile}: is not the key of the first certificate in TLS_CERT ${certFile}`;
+  }
+  try {
+    tryCertificate(certificate);
+    return null;
+  } catch (error) {
+    return `TLS_CERT ${certFile}: cannot be used (${(error as Error).message})`;
+  }
+}
+
+function parse<T>(read: () => T): T | null {
+  try {
+    return read();
+  } catch {
+    return null;
+  }
+}

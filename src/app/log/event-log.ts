@@ -1,0 +1,55 @@
+/** The log of deliveries: without codes, destinations and texts of providers. */
+import { member, USER_MAX_CHARACTERS, WORD_MAX_CHARACTERS } from './line.ts';
+import type { Level } from './line.ts';
+import { describeError } from './log.ts';
+import type { Log } from './log.ts';
+import type { Pseudonyms } from '../../otp/crypto/pseudonyms.ts';
+import type { DeliveryNote, NoteDelivery } from '../../otp/delivery/events.ts';
+import { messageOf } from '../output.ts';
+import type { ReloadNote } from '../process/reload.ts';
+import type { RollNote } from '../process/rolling-restart.ts';
+
+const LEVELS: Readonly<Record<DeliveryNote['event'], Level>> = Object.freeze({
+  delivery_retry: 'info',
+  delivery_refused: 'warn',
+  delivery_failed: 'warn',
+  delivery_unreadable: 'error',
+  delivery_taken_over: 'info',
+  channel_paused: 'warn',
+  channel_resumed: 'info',
+  delivery_fault: 'error',
+});
+
+/**
+ * Makes the log of deliveries.
+ *
+ * @param names of users, in place of themselves
+ */
+export function createDeliveryLog(log: Log, names: Pseudonyms): NoteDelivery {
+  return ({ event, otpId, userId, channel, reason, count, error }) => {
+    const user = userId === undefined ? undefined : names.user(userId);
+    log.tell(LEVELS[event], event, member('otp_id', otpId, WORD_MAX_CHARACTERS)
+      + member('user', user, USER_MAX_CHARACTERS)
+      + member('channel', channel, WORD_MAX_CHARACTERS)
+      + member('reason', reason, WORD_MAX_CHARACTERS)
+      + (count === undefined ? '' : `,"count":${count}`)
+      + (error === undefined ? '' : describeError(error, true)));
+  };
+}
+
+/** Takes a note; never throws. */
+export type NoteSignal = (note: ReloadNote | RollNote) => void;
+
+/** Room for many faults of one file. */
+const FAULTS_MAX_CHARACTERS = 3000;
+
+/** Makes the log. */
+export function createSignalLog(log: Log): NoteSignal {
+  return (note) => {
+    const isFault = 'error' in note;
+    log.tell(isFault ? 'error' : 'info', note.event,
+      ('name' in note ? member('name', note.name, WORD_MAX_CHARACTERS) : '')
+      + ('worker' in note ? `,"worker":${note.worker}` : '')
+      + (isFault ? member('message', messageOf(note.error), FAULTS_MAX_CHARACTERS) : ''));
+  };
+}

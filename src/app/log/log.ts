@@ -1,0 +1,122 @@
+/** The log: one line for each event, on standard error. */
+import { isatty } from 'node:tty';
+import type { Instant } from '../../db/instant.ts';
+import { lineOf, member, readable } from './line.ts';
+import type { Level } from './line.ts';
+import { LogRelay } from './relay.ts';
+import { LogWriter } from './writer.ts';
+
+const STANDARD_ERROR = 2;
+const MILLISECOND = 1000;
+const SECOND_MS = 1000;
+
+/** From the least to the most that is told. */
+const RANKS: Readonly<Record<Level, number>> = Object.freeze({ error: 0, warn: 1, info: 2 });
+
+/** Little enough for a line to go into a pipe in one piece, whatever else there is in it. */
+const NAME_MAX_CHARACTERS = 60;
+const MESSAGE_MAX_CHARACTERS = 450;
+const STACK_MAX_CHARACTERS = 1200;
+
+/** The log of one process. */
+export class Log {
+  /** Where the workers' lines go; null when they write for themselves. */
+  readonly relay: LogRelay | null;
+  readonly #writer: LogWriter;
+  readonly #rank: number;
+  readonly #isText: boolean;
+  readonly #isColoured: boolean;
+  /** The time that was told last: of many lines in a second only the end differs. */
+  #second = NaN;
+  #prefix = '';
+
+  /** Opens it; a process has one. */
+  constructor({ level, format }: LogSettings) {
+    const isTerminal = isatty(STANDARD_ERROR);
+    this.#isText = format === null ? isTerminal : format === 'text';
+    this.#isColoured = isTerminal;
+    this.#rank = RANKS[level];
+    // A reader who goes away is no error of ours; the writer has counted what was lost.
+    process.stderr.on('error', () => {});
+    this.#writer = new LogWriter(STANDARD_ERROR, (count) =>
+      this.#lineOf('warn', 'log_lines_dropped', `,"count":${count}`));
+    this.relay = this.#writer.isSocket ? new LogRelay(this.#writer) : null;
+  }
+
+  /** Lines that were dropped because nobody read them. */
+  get dropped(): number {
+    return this.#writer.dropped;
+  }
+
+  /** Whether events of a level are told. */
+  wants(level: Level): boolean {
+    return RANKS[level] <= this.#rank;
+  }
+
+  /**
+   * Tells an event, if it is wanted.
+   *
+   * @param event what it is called: lower case and underscores
+   * @param members as `member` makes them
+   */
+  tell(level: Level, event: string, members = ''): void {
+    if (this.wants(level)) this.#writer.push(this.#lineOf(level, event, members));
+  }
+
+  /** Resolves when all is written, or at the bound in milliseconds. */
+  async flush(timeoutMs: number): Promise<void> {
+    let bound: NodeJS.Timeout | undefined;
+    const over = new Promise<void>((resolve) => { bound = setTimeout(resolve, timeoutMs); });
+    await Promise.race([over, this.#flushed()]);
+    clearTimeout(bound);
+  }
+
+  async #flushed(): Promise<void> {
+    await this.relay?.ended();
+    await this.#writer.emptied();
+  }
+
+  #lineOf(level: Level, event: string, members: string): string {
+    const line = lineOf(this.#time(), level, event, members);
+    return this.#isText ? readable(line, this.#isColoured) : line;
+  }
+
+  /** By the clock of this machine, as other logs have it; nothing is decided by it. */
+  #time(): string {
+    const ms = readHostClock() / MILLISECOND;
+    const second = Math.floor(ms / SECOND_MS);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#prefix = new Date(second * SECOND_MS).toISOString().slice(0, -'000Z'.length);
+    }
+    return `${this.#prefix}${String(ms % SECOND_MS).padStart(3, '0')}Z`;
+  }
+}
+
+/**
+ * Members for an error: its name and message, and where it comes from when that is asked for. Of
+ * a failed statement they are the name and the code, never the values.
+ */
+export function describeError(error: unknown, hasStack: boolean): string {
+  const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
+  return member('error', name, NAME_MAX_CHARACTERS)
+    + member('message', message, MESSAGE_MAX_CHARACTERS)
+    + (hasStack ? member('stack', stack, STACK_MAX_CHARACTERS) : '');
+}
+
+const MICROSECONDS_PER_MILLISECOND = 1000;
+
+/** What this machine takes for the time. */
+export function readHostClock(): Instant {
+  return Date.now() * MICROSECONDS_PER_MILLISECOND;
+}
+
+/** As it is set. */
+export type LogSettings = Readonly<{
+  /** The least serious events that are told. */
+  level: Level;
+  /** Null: text on a terminal, JSON anywhere else. */
+  format: 'json' | 'text' | null;
+  /** Whether users and addresses stand in it as they are. */
+  isRaw: boolean;
+}>;

@@ -1,0 +1,135 @@
+/** The log of requests: what each is called (OWASP logging vocabulary), and what is told of it. */
+import type { Ended, RequestLog } from '../../http/access-log.ts';
+import type { Fault } from '../../http/connection.ts';
+import { STATUS } from '../../http/response.ts';
+import type { AdminCode, Code } from '../../http/response.ts';
+import {
+  member, PURPOSE_MAX_CHARACTERS, USER_MAX_CHARACTERS, WORD_MAX_CHARACTERS,
+} from './line.ts';
+import type { Level } from './line.ts';
+import { describeError } from './log.ts';
+import type { Log } from './log.ts';
+import type { Pseudonyms } from '../../otp/crypto/pseudonyms.ts';
+
+/** How a kind of end is told. */
+type Kind = Readonly<{ level: Level; event: string }>;
+
+const MALFORMED: Kind = Object.freeze({ level: 'warn', event: 'input_validation_fail' });
+const FAILED_LOGIN: Kind = Object.freeze({ level: 'warn', event: 'authn_login_fail' });
+
+/** The client had gone before there was an answer. */
+const GONE: Kind = Object.freeze({ level: 'info', event: 'client_gone' });
+
+/** The wrong code that locks: later ones meet the lock. */
+const LOCK: Kind = Object.freeze({ level: 'warn', event: 'authn_login_lock' });
+
+/** By what a request ended in. */
+const KINDS: Readonly<Record<Exclude<Code, AdminCode>, Kind>> = Object.freeze({
+  issued: { level: 'info', event: 'authn_token_created' },
+  verified: { level: 'info', event: 'authn_login_success' },
+  known: { level: 'info', event: 'sensitive_read' },
+  canceled: { level: 'info', event: 'authn_token_revoked' },
+  invalid_request: MALFORMED,
+  unauthorized: FAILED_LOGIN,
+  invalid_code: FAILED_LOGIN,
+  forbidden: { level: 'warn', event: 'authz_fail' },
+  not_found: MALFORMED,
+  otp_not_found: MALFORMED,
+  method_not_allowed: MALFORMED,
+  request_timeout: MALFORMED,
+  code_used: MALFORMED,
+  code_expired: MALFORMED,
+  payload_too_large: MALFORMED,
+  unsupported_media_type: MALFORMED,
+  expectation_failed: MALFORMED,
+  idempotency_key_reused: MALFORMED,
+  too_many_attempts: { level: 'warn', event: 'authn_login_fail_max' },
+  rate_limit_exceeded: { level: 'warn', event: 'excess_rate_limit_exceeded' },
+  headers_too_large: MALFORMED,
+  internal: { level: 'error', event: 'request_failed' },
+  unavailable: { level: 'warn', event: 'request_failed' },
+});
+
+/** On the route where codes are typed in, a code that is none is a failed login. */
+const VERIFY_ROUTE = '/otp/verify';
+const VERIFY_KINDS: Readonly<Record<string, Kind>> = Object.freeze({
+  otp_not_found: FAILED_LOGIN,
+  code_used: { level: 'warn', event: 'authn_token_reuse' },
+  code_expired: FAILED_LOGIN,
+});
+
+/** Three digits behind the point. */
+const MICROSECONDS_PER_MILLISECOND = 1000;
+
+/**
+ * Makes the log of requests.
+ *
+ * @param names of users and addresses, in place of themselves
+ */
+export function createRequestLog(log: Log, names: Pseudonyms): RequestLog {
+  let untold: Ended[] = [];
+  const tellAll = (): void => {
+    const all = untold;
+    untold = [];
+    for (const ended of all) {
+      const { level, event } = eventOf(ended);
+      log.tell(level, event, membersOf(ended, names));
+    }
+  };
+  return Object.freeze({
+    wants: (code: Code | null) => log.wants(kindOf(code).level),
+    // All answers of a list go out first, one right after the other.
+    note: (ended: Ended) => {
+      if (untold.push(ended) === 1) setImmediate(tellAll);
+    },
+  });
+}
+
+/** Makes what is told of errors that no request has: of the listener, and of the second one. */
+export function createFaultLog(log: Log): (fault: Fault) => void {
+  return ({ requestId, route, error }) => {
+    const { level, event } = kindOf('internal');
+    log.tell(level, event, member('request_id', requestId, WORD_MAX_CHARACTERS)
+      + member('route', route, WORD_MAX_CHARACTERS) + describeError(error, true));
+  };
+}
+
+function kindOf(code: Code | null): Kind {
+  return code === null ? GONE : KINDS[code as Exclude<Code, AdminCode>];
+}
+
+function eventOf({ code, route, about }: Ended): Kind {
+  if (about?.locks === true) return LOCK;
+  return (route === VERIFY_ROUTE ? VERIFY_KINDS[code ?? ''] : undefined) ?? kindOf(code);
+}
+
+/** Without the empty ones. What cannot have a character that must be escaped is not looked at. */
+function membersOf(ended: Ended, names: Pseudonyms): string {
+  const { requestId, route, method, code, isAnswered, durationMs, caller, traceparent } = ended;
+  const { peer, client, about, fault } = ended;
+  return `,"request_id":"${requestId}","route":"${route}"`
+    + (method === '' ? '' : `,"method":"${method}"`)
+    + (code === null || !isAnswered ? '' : `,"status":${STATUS[code]}`)
+    + `,"outcome":"${code ?? GONE.event}"`
+    + (code === null || isAnswered ? '' : ',"client_gone":true')
+    + (durationMs === null ? '' : `,"duration_ms":${rounded(durationMs)}`)
+    + (about === undefined ? '' : membersAbout(about, names))
+    + (client === null ? '' : member('client', names.address(client), WORD_MAX_CHARACTERS))
+    + (peer === undefined ? '' : member('peer', names.address(peer), WORD_MAX_CHARACTERS))
+    + (caller === null ? '' : `,"caller":"${caller}"`)
+    + (traceparent === null ? '' : `,"traceparent":"${traceparent}"`)
+    + (fault === undefined ? '' : describeError(fault, code === 'internal'));
+}
+
+function membersAbout(about: NonNullable<Ended['about']>, names: Pseudonyms): string {
+  const { userId, purpose, otpId, field, isReplay } = about;
+  return (userId === undefined ? '' : member('user', names.user(userId), USER_MAX_CHARACTERS))
+    + member('purpose', purpose, PURPOSE_MAX_CHARACTERS)
+    + (otpId === undefined ? '' : `,"otp_id":"${otpId}"`)
+    + member('field', field, WORD_MAX_CHARACTERS)
+    + (isReplay === true ? ',"replayed":true' : '');
+}
+
+function rounded(ms: number): number {
+  return Math.round(ms * MICROSECONDS_PER_MILLISECOND) / MICROSECONDS_PER_MILLISECOND;
+}

@@ -1,0 +1,189 @@
+/** What workers have counted, as the first process asks them for it. */
+import cluster from 'node:cluster';
+import type { Worker } from 'node:cluster';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { elapsedMs } from '../db/clock.ts';
+import { dbFamilies, sweepFamilies } from '../db/metrics.ts';
+import type { SessionPool } from '../db/pool.ts';
+import type { Sweeper } from '../db/sweep/sweeper.ts';
+import { createHttpMeters, httpFamilies } from '../http/metrics.ts';
+import type { HttpMeters } from '../http/metrics.ts';
+import type { Log } from './log/log.ts';
+import { counter, gauge, processGauge } from '../metrics/families.ts';
+import type { Family, Source } from '../metrics/families.ts';
+import { mergeCounted, withoutGauges } from '../metrics/merge.ts';
+import type { Counted } from '../metrics/merge.ts';
+import type { Channel } from '../otp/channels/channel.ts';
+import { DeliveryCounts, deliveryFamilies } from '../otp/delivery/metrics.ts';
+import { OtpCounts, otpFamilies } from '../otp/metrics.ts';
+import { demand } from './process/worker-ipc.ts';
+import type { Reply } from './process/worker-ipc.ts';
+
+/** A worker that does not answer by then is shown as it was last. */
+const ANSWER_TIMEOUT_MS = 500;
+
+/** The processes that serve, as a scrape sees them. */
+type WorkersSeen = Readonly<{
+  wanted: number;
+  listening: number;
+  silent: number;
+  deaths: number;
+}>;
+
+/** What is told of the processes that serve. */
+export function workersFamilies({ wanted, listening, silent, deaths }: WorkersSeen): Family[] {
+  return [
+    gauge('otpd_workers', 'Processes that answer requests.', listening),
+    gauge('otpd_workers_wanted', 'Processes that should answer requests.', wanted),
+    gauge('otpd_workers_silent',
+      'Workers that did not say in time what they have counted: they are shown as they were last.',
+      silent),
+    counter('otpd_worker_deaths_total', 'Workers that ended by themselves.', deaths),
+  ];
+}
+
+/** Asks workers, all at once, and adds up what they say. */
+export class WorkerCounts {
+  readonly #last = new Map<Worker, readonly Family[]>();
+  /** Of those that have ended. */
+  #ended: readonly Family[] = [];
+  #asked = 0;
+
+  /** Notes what a worker has counted. */
+  note(worker: Worker, families: readonly Family[]): void {
+    this.#last.set(worker, families);
+  }
+
+  /** Keeps what a worker that has ended had counted, as far as it is known. */
+  noteEnd(worker: Worker): void {
+    const families = withoutGauges(this.#last.get(worker) ?? []);
+    this.#last.delete(worker);
+    this.#ended = mergeCounted([{ worker: 0, families: this.#ended }, { worker: 0, families }]);
+  }
+
+  /**
+   * Asks workers.
+   *
+   * @param serving by their numbers
+   * @param retiring those that another has taken the place of: their gauges are not shown
+   * @returns what each has counted last, and how many did not answer in time
+   */
+  async ask(
+    serving: ReadonlyMap<number, Worker>,
+    retiring: ReadonlySet<Worker>,
+  ): Promise<Readonly<{ counted: Counted[]; silent: number }>> {
+    const silent = new Set([...serving.values(), ...retiring]);
+    this.#asked += 1;
+    await this.#hear(silent, this.#asked);
+    const counted = [...serving].sort(([one], [other]) => one - other)
+      .map(([number, worker]) => ({ worker: number, families: this.#last.get(worker) ?? [] }));
+    for (const worker of retiring) {
+      counted.push({ worker: 0, families: withoutGauges(this.#last.get(worker) ?? []) });
+    }
+    counted.push({ worker: 0, families: this.#ended });
+    return { counted, silent: silent.size };
+  }
+
+  /** Takes those that answer out of the silent ones. */
+  #hear(silent: Set<Worker>, number: number): Promise<void> {
+    return new Promise((resolve) => {
+      const end = (): void => {
+        clearTimeout(bound);
+        cluster.off('message', onReply);
+        resolve();
+      };
+      const onReply = (worker: Worker, reply: Reply): void => {
+        if (reply?.kind !== 'counted' || reply.number !== number || !silent.has(worker)) return;
+        // One that has ended meanwhile was noted as such.
+        if (!worker.isDead()) this.note(worker, reply.families);
+        silent.delete(worker);
+        if (silent.size === 0) end();
+      };
+      const bound = setTimeout(end, ANSWER_TIMEOUT_MS);
+      cluster.on('message', onReply);
+      for (const worker of silent) demand(worker, { kind: 'count', number });
+      if (silent.size === 0) end();
+    });
+  }
+}
+
+/** The counts that go to those who count, and what they come to. */
+export type Counting = Readonly<{
+  http: HttpMeters;
+  otp: OtpCounts;
+  delivery: DeliveryCounts;
+  source: Source;
+  /** What is told when this is the only process. */
+  collect: () => Promise<Family[]>;
+}>;
+
+/** The one process that there is. */
+const ALONE: WorkersSeen = Object.freeze({ wanted: 1, listening: 1, silent: 0, deaths: 0 });
+
+/** Those who count for themselves, and what is to be known of the process. */
+type CountingParts = Readonly<{
+  pool: SessionPool;
+  sweeper: Sweeper;
+  channels: readonly Channel[];
+  log: Log;
+  /** Whether anybody can ask: the delay of events is measured only then. */
+  isTold: boolean;
+}>;
+
+/** Begins to count. */
+export function beginCounting(parts: CountingParts): Counting {
+  const { pool, sweeper, channels, log, isTold } = parts;
+  const otp = new OtpCounts();
+  const delivery = new DeliveryCounts(channels);
+  const http = createHttpMeters(elapsedMs);
+  const ofProcess = isTold ? watchProcess() : () => [];
+  const source = () => [
+    ...httpFamilies(http), ...otpFamilies(otp), ...deliveryFamilies(delivery),
+    ...dbFamilies(pool), ...sweepFamilies(sweeper.counts), ...ofProcess(), logFamily(log),
+  ];
+  const collect = async () =>
+    mergeCounted([{ worker: 0, families: [...source(), ...workersFamilies(ALONE)] }]);
+  return { http, otp, delivery, source, collect };
+}
+
+function logFamily({ dropped }: Log): Family {
+  return counter('otpd_log_lines_dropped_total',
+    'Lines of the log that were dropped because nobody read them in time.', dropped);
+}
+
+/** How often the delay is measured. */
+const RESOLUTION_MS = 20;
+
+const NANOSECONDS = 1e9;
+
+/** Begins to measure the delay of events, each time since it was last asked. */
+function watchProcess(): Source {
+  const delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
+  delays.enable();
+  return () => {
+    const [p50, p99] = [50, 99].map((percent) => secondsLate(delays.percentile(percent)));
+    delays.reset();
+    return [
+      processGauge('otpd_event_loop_delay_p50_seconds',
+        'How late events are, at the median, since this was last asked.', p50!),
+      processGauge('otpd_event_loop_delay_p99_seconds',
+        'How late the latest hundredth of events is, since this was last asked.', p99!),
+      ...memoryFamilies(),
+      processGauge('otpd_uptime_seconds', 'Time since the process started.', elapsedMs() / 1000),
+    ];
+  };
+}
+
+/** What is measured is the time between two events that are a fixed time apart. */
+function secondsLate(nanoseconds: number): number {
+  return Math.max(0, nanoseconds / NANOSECONDS - RESOLUTION_MS / 1000);
+}
+
+function memoryFamilies(): Family[] {
+  const { rss, heapUsed, heapTotal } = process.memoryUsage();
+  return [
+    processGauge('otpd_resident_memory_bytes', 'Memory of the process that is in RAM.', rss),
+    processGauge('otpd_heap_used_bytes', 'Memory of live and not yet collected objects.', heapUsed),
+    processGauge('otpd_heap_size_bytes', 'Memory that is set aside for objects.', heapTotal),
+  ];
+}

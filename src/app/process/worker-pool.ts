@@ -1,0 +1,160 @@
+/** The workers of a first process: which of them has which place, and what all have counted. */
+import cluster from 'node:cluster';
+import type { Address, Worker } from 'node:cluster';
+import { once } from 'node:events';
+import type { LogRelay } from '../log/relay.ts';
+import { WorkerCounts, workersFamilies } from '../metrics.ts';
+import type { Family } from '../../metrics/families.ts';
+import { mergeCounted } from '../../metrics/merge.ts';
+import { demand } from './worker-ipc.ts';
+import type { Reply } from './worker-ipc.ts';
+
+/** How a worker has ended. */
+type End = Readonly<{
+  /** It had not been asked to. */
+  isDeath: boolean;
+  /** Its place, when nobody has it now. */
+  vacancy: number | null;
+}>;
+
+/** A process that was started and is no worker; the message says why. */
+export class WorkerError extends Error {
+  override name = 'WorkerError';
+}
+
+const ENDED = 'a worker ended before it listened; its message is above';
+const ELSEWHERE = 'a worker listens on another HOST or PORT than the others';
+
+/**
+ * A place is a number from 1 on. A worker has it from when it listens until it ends, or until
+ * another one that was started for the same place listens.
+ */
+export class Crew {
+  /** Those that accept connections, by their places. */
+  readonly serving = new Map<number, Worker>();
+  readonly #starting = new Map<Worker, number>();
+  readonly #retiring = new Set<Worker>();
+  /** Those that have said that they have answered all. */
+  readonly #answered = new WeakSet<Worker>();
+  readonly #counts = new WorkerCounts();
+  readonly #retireTimeoutMs: number;
+  readonly #relay: LogRelay | null;
+  #address: Address | null = null;
+  #deaths = 0;
+  #collecting: Promise<Family[]> | null = null;
+
+  /**
+   * @param retireTimeoutMs what a worker that has retired may take to end
+   * @param relay hands on their standard error; null when they write to that of this process
+   */
+  constructor(retireTimeoutMs: number, relay: LogRelay | null) {
+    this.#retireTimeoutMs = retireTimeoutMs;
+    this.#relay = relay;
+    cluster.setupPrimary({
+      stdio: ['inherit', 'inherit', relay === null ? 'inherit' : 'pipe', 'ipc'],
+    });
+    cluster.on('message', (worker: Worker, reply: Reply) => {
+      if (reply?.kind !== 'leaving') return;
+      this.#counts.note(worker, reply.families);
+      if (reply.isAnswered) this.#answered.add(worker);
+      demand(worker, { kind: 'leave' });
+    });
+  }
+
+  /** The port that all share; 0 before one listens. */
+  get port(): number {
+    return this.#address?.port ?? 0;
+  }
+
+  /** All that have not ended. */
+  get #living(): Worker[] {
+    return [...this.#starting.keys(), ...this.serving.values(), ...this.#retiring];
+  }
+
+  /**
+   * Starts a worker for a place. Whoever has it meanwhile serves on until this one listens.
+   *
+   * @throws WorkerError when it ends before it listens, or listens elsewhere than the others
+   */
+  async fill(place: number): Promise<void> {
+    const worker = cluster.fork();
+    this.#relay?.follow(worker.process.stderr!);
+    this.#starting.set(worker, place);
+    const exit = once(worker, 'exit').then(() => { throw new WorkerError(ENDED); });
+    exit.catch(() => {});
+    const [address] = await Promise.race([once(worker, 'listening'), exit]) as [Address];
+    this.#address ??= address;
+    if (address.port !== this.port || address.address !== this.#address.address) {
+      await end(worker, 0);
+      throw new WorkerError(ELSEWHERE);
+    }
+    this.#starting.delete(worker);
+    const old = this.serving.get(place);
+    this.serving.set(place, worker);
+    if (old !== undefined) this.#retiring.add(old);
+  }
+
+  /** Asks those whose places others have to retire, and waits until they have ended. */
+  async retire(): Promise<void> {
+    await Promise.all([...this.#retiring].map((worker) => {
+      demand(worker, { kind: 'retire' });
+      return ended(worker, this.#retireTimeoutMs);
+    }));
+  }
+
+  /** Strikes a worker off that has ended. */
+  noteEnd(worker: Worker): End {
+    this.#counts.noteEnd(worker);
+    if (this.#retiring.delete(worker)) return { isDeath: false, vacancy: null };
+    const [place] = [...this.serving].find(([, serving]) => serving === worker) ?? [];
+    const wanted = place ?? this.#starting.get(worker) ?? null;
+    if (place !== undefined) this.serving.delete(place);
+    this.#starting.delete(worker);
+    const isFilled = wanted === null || this.serving.has(wanted)
+      || [...this.#starting.values()].includes(wanted);
+    const isDeath = place !== undefined || !isFilled;
+    if (isDeath) this.#deaths += 1;
+    return { isDeath, vacancy: isFilled ? null : wanted };
+  }
+
+  /** Asks all to read anew what can change while they run. */
+  reload(): void {
+    for (const worker of this.#living) demand(worker, { kind: 'reload' });
+  }
+
+  /**
+   * Asks all to stop, and resolves when the last has ended, or was ended at the bound.
+   *
+   * @returns whether all have answered what they had
+   */
+  async stop(timeoutMs: number): Promise<boolean> {
+    const busy = [...this.serving.values(), ...this.#retiring];
+    await Promise.all(this.#living.map((worker) => end(worker, timeoutMs)));
+    return busy.every((worker) => this.#answered.has(worker));
+  }
+
+  /** Collects once for all who ask meanwhile; `wanted` is how many should serve. */
+  async collect(wanted: number): Promise<Family[]> {
+    this.#collecting ??= this.#collect(wanted).finally(() => { this.#collecting = null; });
+    return this.#collecting;
+  }
+
+  async #collect(wanted: number): Promise<Family[]> {
+    const { counted, silent } = await this.#counts.ask(this.serving, this.#retiring);
+    const seen = { wanted, listening: this.serving.size, silent, deaths: this.#deaths };
+    return mergeCounted([...counted, { worker: 0, families: workersFamilies(seen) }]);
+  }
+}
+
+async function end(worker: Worker, timeoutMs: number): Promise<void> {
+  if (!worker.isDead()) worker.process.kill('SIGTERM');
+  await ended(worker, timeoutMs);
+}
+
+/** Resolves when a worker has ended, or was ended at the bound. */
+async function ended(worker: Worker, timeoutMs: number): Promise<void> {
+  if (worker.isDead()) return;
+  const bound = setTimeout(() => worker.process.kill('SIGKILL'), timeoutMs);
+  await once(worker, 'exit');
+  clearTimeout(bound);
+}

@@ -1,0 +1,168 @@
+/** `otpd serve`: the one place where all that answers requests is wired together. */
+import { openAdmin } from './admin-server.ts';
+import type { Admin } from './admin-server.ts';
+import { openChannels } from './channels.ts';
+import { readPoliciesAnew } from './config/config.ts';
+import type { Config, ServeConfig } from './config/config.ts';
+import { CERTIFICATE_VARIABLES, readCertificateAgain } from './config/tls.ts';
+import { ensureSchema, joinDatabase, openDatabase, secretsOf } from './database.ts';
+import type { SessionPool } from '../db/pool.ts';
+import { Sweeper } from '../db/sweep/sweeper.ts';
+import { createRoutes } from '../http/router.ts';
+import { createHttpServer } from '../http/server.ts';
+import type { HttpServer } from '../http/server.ts';
+import { createDeliveryLog, createSignalLog } from './log/event-log.ts';
+import { Log } from './log/log.ts';
+import { createFaultLog, createRequestLog } from './log/request-log.ts';
+import { beginCounting } from './metrics.ts';
+import type { Counting } from './metrics.ts';
+import type { Channel } from '../otp/channels/channel.ts';
+import { createPseudonyms, NO_PSEUDONYMS } from '../otp/crypto/pseudonyms.ts';
+import type { Secrets } from '../otp/crypto/secrets.ts';
+import { createDelivery } from '../otp/delivery/delivery.ts';
+import { LivePolicies } from '../otp/policy/policy.ts';
+import { createOtpService } from '../otp/service.ts';
+import { greet, say } from './output.ts';
+import { listenForReload } from './process/reload.ts';
+import type { Reloads } from './process/reload.ts';
+import { listenForRoll, ROLL_ALONE } from './process/rolling-restart.ts';
+import {
+  aborted, DELIVERY_TIMEOUT_MS, DRAIN_TIMEOUT_MS, endOnUncaught, keepHeapSmall, LOG_TIMEOUT_MS,
+  RETIRE_TIMEOUT_MS,
+} from './process/shutdown.ts';
+import { answerCounts, leave, onDemand } from './process/worker-ipc.ts';
+import { isWorker, listenWithWorkers } from './process/workers.ts';
+import type { Listener, Requests } from './process/workers.ts';
+
+/** What every process that serves has opened, and what signals ask of it. */
+type Opened = Requests & Readonly<{
+  config: ServeConfig; channels: readonly Channel[]; log: Log;
+}>;
+
+/**
+ * Serves until it is asked to stop.
+ *
+ * @returns the status that the process is to end with: 0 when all that was in flight was answered
+ * @throws what stood in the way of its start, or of its going on
+ */
+export async function serve(config: ServeConfig, stop: AbortSignal): Promise<number> {
+  const log = new Log(config.log);
+  endOnUncaught(log);
+  keepHeapSmall();
+  const note = createSignalLog(log);
+  let isAnswered = false;
+  const requests = { stop, note, reloads: listenForReload(note), rolls: listenForRoll() };
+  try {
+    // First, also where workers send: a channel may need what is not installed.
+    const channels = await openChannels(config.delivery);
+    const opened = { ...requests, config, channels, log };
+    isAnswered = await (isWorker() ? serveAsWorker(opened) : serveAsFirst(opened));
+  } finally {
+    await log.flush(LOG_TIMEOUT_MS);
+  }
+  // The first process says so for all, and last of all.
+  if (!isWorker()) {
+    say(isAnswered ? 'stopped' : 'stopped: not all that was in flight could be answered');
+  }
+  return isAnswered ? 0 : 1;
+}
+
+/** Resolves with whether all that was in flight was answered. */
+async function serveAsFirst(opened: Opened): Promise<boolean> {
+  const { config, channels, log, stop, reloads, rolls, note } = opened;
+  const database = await openDatabase(config, stop);
+  let isAnswered = false;
+  try {
+    await ensureSchema(config, database);
+    const secrets = secretsOf(config);
+    stop.throwIfAborted();
+    const listener = config.workers > 1
+      ? await listenWithWorkers(config.workers, log.relay, opened)
+      : await listen(opened, database.pool, secrets);
+    if (config.workers === 1) rolls.begin(async () => note(ROLL_ALONE));
+    reloads.begin();
+    let admin: Admin | null = null;
+    try {
+      admin = await openAdmin(config.admin, {
+        ...listener, settings: database.settings, stop, onFault: createFaultLog(log),
+      });
+      const isPrinting = channels.every(({ name }) => name === 'console');
+      greet({ ...config, port: listener.port, isPrinting });
+      log.tell('info', 'sys_startup');
+      await Promise.race([aborted(stop), database.failed, listener.failed]);
+    } finally {
+      say('stopping: answering what is in flight');
+      log.tell('info', 'sys_shutdown');
+      admin?.noteStopping();
+      isAnswered = await listener.close(DRAIN_TIMEOUT_MS);
+      await admin?.close();
+    }
+  } finally {
+    await database.close();
+  }
+  return isAnswered;
+}
+
+/** The same of a worker: the first process has opened and migrated the database, and stops it. */
+async function serveAsWorker(opened: Opened): Promise<boolean> {
+  const { config, stop, reloads } = opened;
+  const retired = new Promise<void>((resolve) => onDemand('retire', () => resolve()));
+  onDemand('reload', () => reloads.request());
+  const database = await joinDatabase(config, stop);
+  // In a rolling restart this may be a newer otpd than the first process is.
+  await ensureSchema(config, database);
+  const listener = await listen(opened, database.pool, secretsOf(config));
+  answerCounts(listener.source);
+  reloads.begin();
+  await Promise.race([aborted(stop), retired.then(() => listener.retire(RETIRE_TIMEOUT_MS))]);
+  const isAnswered = await listener.close(DRAIN_TIMEOUT_MS);
+  await database.close();
+  await leave({ isAnswered, families: listener.source() });
+  return isAnswered;
+}
+
+async function listen(
+  { config, channels, log, reloads }: Opened,
+  pool: SessionPool,
+  secrets: Secrets,
+): Promise<Listener & Counting & Pick<HttpServer, 'retire'>> {
+  const { trustedProxies, callers, certificate, delivery: { words } } = config;
+  const policies = followPolicies(config, reloads);
+  const sweeper = new Sweeper(() => policies.keepKeysVariously);
+  const counting = beginCounting({
+    pool, sweeper, channels, log, isTold: config.admin !== null,
+  });
+  const names = config.log.isRaw ? NO_PSEUDONYMS : createPseudonyms(secrets.current);
+  const parts = { pool, policies, secrets };
+  const delivery = createDelivery({
+    ...parts, channels, words, counts: counting.delivery, note: createDeliveryLog(log, names),
+  });
+  const service = createOtpService({ ...parts, delivery, sweeper, counts: counting.otp });
+  const routes = createRoutes(service, policies, counting.http);
+  const http = createHttpServer({
+    routes, trustedProxies, callers, certificate,
+    onFault: createFaultLog(log), log: createRequestLog(log, names),
+  });
+  if (certificate !== null) {
+    reloads.add(CERTIFICATE_VARIABLES,
+      () => http.setCertificate(readCertificateAgain(certificate)));
+  }
+  const { port } = await http.listen(config.port, config.host);
+  delivery.start();
+  const close = async (timeoutMs: number): Promise<boolean> => {
+    const isAnswered = await http.close(timeoutMs);
+    await delivery.stop(DELIVERY_TIMEOUT_MS);
+    return isAnswered;
+  };
+  const failed = new Promise<never>(() => {});
+  return { ...counting, port, failed, isComplete: () => true, retire: http.retire, close };
+}
+
+/** The policies in force: those of the file, as it was when it was last read without a fault. */
+function followPolicies({ policies, policyFile }: Config, reloads: Reloads): LivePolicies {
+  const live = new LivePolicies(policies);
+  if (policyFile !== null) {
+    reloads.add('POLICY_FILE', () => live.replace(readPoliciesAnew(policyFile)));
+  }
+  return live;
+}

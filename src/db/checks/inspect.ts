@@ -1,0 +1,153 @@
+/** What a MySQL server says of itself and of a session, for whoever checks it. Reads only. */
+import { SESSION_VARIABLES } from '../connection.ts';
+import type { Session } from '../connection.ts';
+import { StatementError } from '../errors.ts';
+import { parseInstant } from '../instant.ts';
+import type { Instant } from '../instant.ts';
+import type { Layout } from '../table-layout.ts';
+import { KEY_DIGEST_BYTES } from '../tables/idempotency-keys.ts';
+import { insertOtps } from '../tables/otps-write.ts';
+
+/** Which server it is. */
+export type ServerName = Readonly<{ version: string; comment: string }>;
+
+/** What its settings are. Sizes are in bytes. */
+export type ServerFacts = Readonly<{
+  flushLogAtCommit: number;
+  hasBinlog: boolean;
+  syncBinlog: number;
+  isReadOnly: boolean;
+  isSuperReadOnly: boolean;
+  bufferPoolBytes: number;
+  connectionsMax: number;
+  packetBytesMax: number;
+  /** What the session got of SESSION_VARIABLES. */
+  session: Readonly<Record<string, string>>;
+  /** The account, as GRANT names it. */
+  account: string;
+}>;
+
+/** Asks which server it is; any server answers that. */
+export async function readServerName(session: Session): Promise<ServerName> {
+  const sql = 'SELECT @@version AS version, @@version_comment AS comment';
+  const [row] = await session.run('server.name', sql, []);
+  return { version: String(row?.version), comment: String(row?.comment) };
+}
+
+const FACTS_SQL = `SELECT
+  @@innodb_flush_log_at_trx_commit AS flush_log, @@log_bin AS log_bin,
+  @@sync_binlog AS sync_binlog, @@read_only AS read_only, @@super_read_only AS super_read_only,
+  @@innodb_buffer_pool_size AS pool, @@max_connections AS connections,
+  @@max_allowed_packet AS packet, CURRENT_USER() AS account,
+  ${Object.keys(SESSION_VARIABLES).map((name) => `@@${name} AS ${name}`).join(', ')}`;
+
+/** Reads the settings of the server, and what this session got. */
+export async function readServerFacts(session: Session): Promise<ServerFacts> {
+  const [row = {}] = await session.run('server.facts', FACTS_SQL, []);
+  return {
+    flushLogAtCommit: Number(row.flush_log),
+    hasBinlog: Number(row.log_bin) === 1,
+    syncBinlog: Number(row.sync_binlog),
+    isReadOnly: Number(row.read_only) === 1,
+    isSuperReadOnly: Number(row.super_read_only) === 1,
+    bufferPoolBytes: Number(row.pool),
+    connectionsMax: Number(row.connections),
+    packetBytesMax: Number(row.packet),
+    session: Object.fromEntries(
+      Object.keys(SESSION_VARIABLES).map((name) => [name, String(row[name])]),
+    ),
+    account: quoteAccount(String(row.account)),
+  };
+}
+
+/** `otpd@%` as GRANT takes it. */
+function quoteAccount(account: string): string {
+  const at = account.lastIndexOf('@');
+  return `'${account.slice(0, at)}'@'${account.slice(at + 1)}'`;
+}
+
+/** Reads the server's clock, with no lock. */
+export async function readServerClock(session: Session): Promise<Instant> {
+  const [row] = await session.run('server.clock', 'SELECT NOW(6) AS now', []);
+  return parseInstant(row?.now as string);
+}
+
+/** Reads how much data and indexes the tables of the database have, as far as the server knows. */
+export async function readTableBytes(session: Session): Promise<number> {
+  const sql = `SELECT COALESCE(SUM(data_length + index_length), 0) AS bytes
+    FROM information_schema.tables WHERE table_schema = DATABASE()`;
+  const [row] = await session.run('server.table_bytes', sql, []);
+  return Number(row?.bytes);
+}
+
+/** Reads what the account may do, a GRANT each. */
+export async function readGrants(session: Session): Promise<string[]> {
+  const rows = await session.run('server.grants', 'SHOW GRANTS', []);
+  return rows.map((row) => String(Object.values(row)[0]));
+}
+
+/** A right that the account lacks. */
+type Denied = Readonly<{ privilege: string; table: string }>;
+
+/** What the account lacks; or what else stood in the way. */
+export type WriteTrial = Readonly<{ denied: readonly Denied[]; failure: StatementError | null }>;
+
+/** Errors by which the server says that the account may not. */
+const DENIED_ERRNOS: ReadonlySet<number> = new Set([
+  1044, // the database
+  1142, // the table
+  1143, // the column
+]);
+
+/**
+ * Tries every statement on every table, on no row; then writes a row that no user can have, and
+ * takes it back.
+ *
+ * @param layout the tables, with a column at least
+ */
+export async function tryWrites(session: Session, layout: Layout): Promise<WriteTrial> {
+  const denied: Denied[] = [];
+  try {
+    for (const [table, { columns }] of layout) {
+      const [column] = columns.keys();
+      const trials = [
+        ['SELECT', `SELECT 1 FROM ${table} LIMIT 0`],
+        ['INSERT', `INSERT INTO ${table} SELECT * FROM ${table} WHERE FALSE`],
+        ['UPDATE', `UPDATE ${table} SET ${column} = ${column} WHERE FALSE`],
+        ['DELETE', `DELETE FROM ${table} WHERE FALSE`],
+      ] as const;
+      for (const [privilege, sql] of trials) {
+        if (!(await mayRun(session, sql))) denied.push({ privilege, table });
+      }
+    }
+    if (denied.length === 0) await writeAndTakeBack(session);
+    return { denied, failure: null };
+  } catch (error) {
+    if (!(error instanceof StatementError)) throw error;
+    return { denied, failure: error };
+  } finally {
+    if (!session.isDestroyed()) await session.run('rollback', 'ROLLBACK', []);
+  }
+}
+
+async function mayRun(session: Session, sql: string): Promise<boolean> {
+  try {
+    await session.run('server.try', sql, []);
+    return true;
+  } catch (error) {
+    if (error instanceof StatementError && DENIED_ERRNOS.has(error.errno)) return false;
+    throw error;
+  }
+}
+
+async function writeAndTakeBack(session: Session): Promise<void> {
+  const { name, sql, values } = insertOtps([{
+    userId: '', number: 0, purpose: '', otpId: '00'.repeat(16), keyId: '', digest: '',
+    createdAt: 0, expiresAt: 0, redeemedAt: null, wrongAttempts: 0, lastWrongAt: null,
+    lockedUntil: null, consecutiveWrong: 0, verifyIds: '', bundleId: '00'.repeat(8),
+    bundleNumber: 0, channel: '', ending: null, isRefunded: false,
+    codeDigits: 6, attemptsMax: 1, lockSeconds: 1, keyDigest: '00'.repeat(KEY_DIGEST_BYTES),
+    keyExpiresAt: 0, remainingRequests: 0,
+  }]);
+  await session.run(name, sql, values);
+}

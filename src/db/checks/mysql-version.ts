@@ -1,0 +1,57 @@
+/** What `mysqld --version` says: which product and which version, and whether otpd can use it. */
+/** The first version in which everything otpd uses works as the manual says. */
+const OLDEST = { major: 8, minor: 0, patch: 19 } as const;
+
+export type MysqlVersion = Readonly<{ major: number; minor: number; patch: number }>;
+
+/** A version line, read. `text` is the version with its suffix, for messages. */
+type VersionLine =
+  | Readonly<{ kind: 'mysql'; text: string; version: MysqlVersion }>
+  | Readonly<{ kind: 'mariadb'; text: string }>;
+
+/** Whether a program is usable, or why not, as the end of a sentence. */
+type Verdict =
+  | Readonly<{ usable: true; text: string; version: MysqlVersion }>
+  | Readonly<{ usable: false; reason: string }>;
+
+/**
+ * Reads what `mysqld --version` printed. MySQL and its builds (Percona Server, distributions)
+ * print `Ver 8.0.39-…`, MariaDB prints `Ver 10.11.6-MariaDB-…`.
+ *
+ * @returns undefined when there is no version in it
+ */
+export function parseVersionLine(output: string): VersionLine | undefined {
+  const found = /\bVer ((\d+)\.(\d+)\.(\d+)\S*)/.exec(output);
+  const text = found?.[1];
+  if (!found || text === undefined) {
+    return /mariadb/i.test(output) ? { kind: 'mariadb', text: 'of unknown version' } : undefined;
+  }
+  if (/mariadb/i.test(output)) return { kind: 'mariadb', text };
+  const [major = 0, minor = 0, patch = 0] = found.slice(2, 5).map(Number);
+  return { kind: 'mysql', text, version: { major, minor, patch } };
+}
+
+/**
+ * Judges a program by what it printed for `--version`.
+ *
+ * @param output what it printed
+ */
+export function judgeVersion(output: string): Verdict {
+  const line = parseVersionLine(output);
+  if (!line) return { usable: false, reason: 'does not say which MySQL it is' };
+  if (line.kind === 'mariadb') {
+    return {
+      usable: false,
+      reason: `is MariaDB ${line.text}, which is not MySQL: otpd needs MySQL itself`,
+    };
+  }
+  if (compareVersions(line.version, OLDEST) < 0) {
+    return { usable: false, reason: `is MySQL ${line.text}; otpd needs 8.0.19 or later` };
+  }
+  return { usable: true, text: line.text, version: line.version };
+}
+
+/** Less than 0, 0 or more than 0: the order of two versions. */
+export function compareVersions(a: MysqlVersion, b: MysqlVersion): number {
+  return a.major - b.major || a.minor - b.minor || a.patch - b.patch;
+}

@@ -1,0 +1,95 @@
+/**
+ * What a failed statement is to the rest of the service: its name, the server's error number,
+ * and what can be done about it. The SQL and the server's text stay out, because they hold values.
+ */
+/**
+ * - `rerun`: the transaction lost a race or a lock; run the whole of it again.
+ * - `lost`: the connection is gone; what was not committed did not happen.
+ * - `unavailable`: the server is there and cannot serve.
+ * - `fault`: a mistake of ours; repeating it would not help.
+ */
+type Remedy = 'rerun' | 'lost' | 'unavailable' | 'fault';
+
+/** Server error numbers and their remedy (MySQL error reference); all others are faults. */
+const REMEDY_BY_ERRNO: ReadonlyMap<number, Remedy> = new Map([
+  [1213, 'rerun'], // deadlock: the server has rolled the transaction back
+  [1205, 'rerun'], // lock wait timeout: only the statement was rolled back
+  [3572, 'rerun'], // NOWAIT found a lock
+  [1062, 'rerun'], // another transaction inserted the same key first
+  [1021, 'unavailable'], // disk full
+  [1037, 'unavailable'], // out of memory
+  [1038, 'unavailable'], // out of sort memory
+  [1040, 'unavailable'], // too many connections
+  [1041, 'unavailable'], // out of resources
+  [1045, 'unavailable'], // access denied: the account was changed under us
+  [1114, 'unavailable'], // table or disk full
+  [1129, 'unavailable'], // host blocked
+  [1203, 'unavailable'], // max_user_connections
+  [1226, 'unavailable'], // resource limit of the account
+  [1290, 'unavailable'], // --read-only
+  [1792, 'unavailable'], // read-only transaction
+  [1836, 'unavailable'], // read-only mode
+  [3024, 'unavailable'], // statement time exceeded
+  [3100, 'unavailable'], // group replication refused the commit
+  [1053, 'lost'], // server shutdown in progress
+  [1317, 'lost'], // statement interrupted by a shutdown or a KILL QUERY
+  [1927, 'lost'], // connection was killed
+  [4031, 'lost'], // idle too long
+]);
+
+/** A statement that failed. Its message names the statement and the error code, never a value. */
+export class StatementError extends Error {
+  readonly statement: string;
+  readonly errno: number;
+  readonly remedy: Remedy;
+
+  /**
+   * @param statement the name of the statement
+   * @param code the symbolic error code, such as ER_LOCK_DEADLOCK
+   * @param errno the server's error number, or 0
+   * @param remedy what can be done about it
+   */
+  constructor(statement: string, code: string, errno: number, remedy: Remedy) {
+    super(`${statement}: ${code}`);
+    this.name = 'StatementError';
+    this.statement = statement;
+    this.errno = errno;
+    this.remedy = remedy;
+  }
+}
+
+type DriverError = { code?: unknown; errno?: unknown; fatal?: unknown };
+
+/**
+ * Turns what the driver reports into a StatementError. An error that is fatal, or that the
+ * network gave, means that the connection is lost.
+ */
+export function describeStatementError(statement: string, error: unknown): StatementError {
+  if (error instanceof StatementError) return error;
+  const { code, errno, fatal } = error as DriverError;
+  const number = typeof errno === 'number' ? errno : typeof code === 'number' ? code : 0;
+  const remedy = REMEDY_BY_ERRNO.get(number) ?? (fatal || number < 0 ? 'lost' : 'fault');
+  const name = typeof code === 'string' ? code : number > 0 ? String(number) : 'CONNECTION_LOST';
+  return new StatementError(statement, name, number, remedy);
+}
+
+/** The answer to a client for an error that a rerun did not cure. */
+export function asUnavailable(error: StatementError): Unavailable {
+  return new Unavailable(error.message, { cause: error });
+}
+export class Unavailable extends Error {
+  /** Whole seconds after which a client may try again. */
+  readonly retryAfterSeconds: number;
+
+  /**
+   * @param reason what failed, for the log; never shown to a client
+   * @param options the error behind it, and the seconds to name in Retry-After
+   */
+  constructor(reason: string, options: { cause?: unknown; retryAfterSeconds?: number } = {}) {
+    super(reason, { cause: options.cause });
+    this.name = 'Unavailable';
+    this.retryAfterSeconds = options.retryAfterSeconds ?? 1;
+  }
+}
+
+export const DEADLOCK_ERRNO = 1213;

@@ -1,0 +1,94 @@
+/** Which rows of which tables are dead, and in which order the tables are walked. */
+import { Buffer } from 'node:buffer';
+import type { Value } from '../bind.ts';
+import type { Hex } from '../query.ts';
+import { SLOTS_MAX } from '../tables/ip-limits.ts';
+import { USE_KINDS } from '../tables/limit-hits.ts';
+import { KNOWN_SECONDS } from '../tables/otps.ts';
+
+/** The names of rows that a transaction wrote, one in each table. */
+export type WrittenRows = Readonly<{
+  bundleId: Hex;
+  userId: string;
+  address: string | null;
+}>;
+
+/** A table with dead rows in it. */
+export type SweptTable = Readonly<{
+  name: string;
+  /** The primary key. Tables are walked by its first column. */
+  key: readonly string[];
+  /**
+   * The index by which its rows are locked everywhere, when that is not the primary key. Rows that
+   * have NULL in its first column are in nobody's way.
+   */
+  lockedBy?: Readonly<{ index: string; columns: readonly string[] }>;
+  /** When a row came to its end, or will. */
+  deadSince: string;
+  /**
+   * What a row must be, too, to be dead. Where most are younger than that, their age comes first:
+   * to compare a column with one time costs less than to compute when each came to its end.
+   */
+  condition?: string;
+  /** Where the walk begins; null: at the beginning. */
+  firstOf: (rows: WrittenRows) => Value;
+  /** The walk goes back to the beginning where it finds none dead: there are none beyond. */
+  isInOrderOfTime?: true;
+  /** Only where keys are kept for different times there are dead that other walks do not find. */
+  isWhereKeysVary?: true;
+}>;
+
+const IDEMPOTENCY_KEYS: SweptTable = {
+  name: 'idempotency_keys',
+  key: ['id'],
+  deadSince: 'expires_at',
+  firstOf: () => null,
+};
+
+/** What is dead, table by table. Rows with a count of wrong codes are live (0002-otps.sql). */
+export const SWEPT_TABLES: readonly SweptTable[] = [
+  { ...IDEMPOTENCY_KEYS, isInOrderOfTime: true },
+  // Purposes may keep their keys for different times: what is dead is not always at the beginning.
+  { ...IDEMPOTENCY_KEYS, isWhereKeysVary: true },
+  {
+    name: 'otps',
+    key: ['bundle_id', 'bundle_number'],
+    lockedBy: { index: 'by_user', columns: ['user_id', 'number'] },
+    deadSince: `GREATEST(COALESCE(key_expires_at, created_at), IF(user_id IS NULL, created_at,
+      GREATEST(created_at, COALESCE(last_wrong_at, created_at))
+        + INTERVAL ${KNOWN_SECONDS} SECOND))`,
+    condition: `COALESCE(key_expires_at, created_at) <= NOW(6)
+      AND (user_id IS NULL OR consecutive_wrong = 0)`,
+    firstOf: ({ bundleId }) => Buffer.from(bundleId, 'hex'),
+  },
+  {
+    name: 'ip_rate_limits',
+    key: ['address', 'slot'],
+    deadSince: `used_at + INTERVAL IF(slot = ${SLOTS_MAX - 1}, 1800, 900) SECOND`,
+    condition: 'used_at <= NOW(6) - INTERVAL 900 SECOND',
+    firstOf: ({ address }) => address,
+  },
+  {
+    name: 'ip_rate_overflow',
+    key: ['address', 'used_at'],
+    deadSince: 'used_at + INTERVAL 900 SECOND',
+    firstOf: ({ address }) => address,
+  },
+  {
+    name: 'limit_uses',
+    key: ['subject', 'kind', 'number'],
+    deadSince: `used_at + INTERVAL ${windowOf(Object.values(USE_KINDS))} SECOND`,
+    firstOf: ({ userId }) => userId,
+  },
+];
+
+/** The window of the kind that a row has. */
+function windowOf(kinds: readonly { kind: number; windowSeconds: number }[]): string {
+  const cases = kinds.map(({ kind, windowSeconds }) => `WHEN ${kind} THEN ${windowSeconds}`);
+  return `CASE kind ${cases.join(' ')} END`;
+}
+
+/** The condition of the dead rows of a table. */
+export function isDead({ deadSince, condition = 'TRUE' }: SweptTable): string {
+  return `${condition} AND ${deadSince} <= NOW(6)`;
+}

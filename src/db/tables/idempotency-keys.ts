@@ -1,0 +1,141 @@
+/** The idempotency keys of requests, in the rows of the codes that they issued. */
+import type { Value } from '../bind.ts';
+import type { Row } from '../connection.ts';
+import { formatInstant, parseInstant } from '../instant.ts';
+import type { Instant } from '../instant.ts';
+import type { Otp } from './otps.ts';
+import { hexOf, joinKeys, nullableHexOf, repeat, write } from '../query.ts';
+import type { Hex, Query, Write } from '../query.ts';
+
+/** 128 bits: no two keys of a day have one digest, and none can be made for another's. */
+export const KEY_DIGEST_BYTES = 16;
+
+/**
+ * What a request was answered, and what it was: all that a repeat with its key needs. Once the user
+ * has moved on, a fingerprint of KEY_DIGEST_BYTES is what is left of user and purpose.
+ */
+export type RequestAnswer = Pick<Otp, 'purpose' | 'otpId' | 'createdAt' | 'expiresAt'>
+  & Readonly<{
+    userId: string | null;
+    fingerprint?: Hex | null;
+    keyDigest: Hex;
+    keyExpiresAt: Instant;
+    remainingRequests: number;
+  }>;
+
+const LOAD_REQUESTS_SQL = `SELECT user_id, purpose, fingerprint, otp_id, created_at, expires_at, key_digest,
+  key_expires_at, remaining_requests FROM otps FORCE INDEX (by_key) WHERE key_digest IN (`;
+
+/**
+ * Reads the answers stored under keys, also those whose time is over.
+ *
+ * @param keyDigests unique, at least one
+ */
+export function loadRequestAnswers(keyDigests: readonly Hex[]): Query<RequestAnswer[]> {
+  return {
+    name: 'otps.by_key',
+    sql: `${LOAD_REQUESTS_SQL}${repeat(keyDigests.length, 'X?')})`,
+    values: keyDigests,
+    read: (rows) => rows.map(readStoredRequest),
+  };
+}
+
+/** Frees those of the given keys whose time is over, so that they can be used anew. */
+export function freeExpiredKeys(keyDigests: readonly Hex[]): Write {
+  const form = { marks: 'X?', index: 'by_key' };
+  const sql = `UPDATE ${joinKeys('otps', ['key_digest'], keyDigests.length, form)}
+    SET t.key_digest = NULL, t.key_expires_at = NULL WHERE t.key_expires_at <= NOW(6)`;
+  return write('otps.free_keys', sql, keyDigests);
+}
+
+/**
+ * Asks whether a request was answered, waiting for a transaction that may still be at it.
+ *
+ * @param keyDigest a key that a transaction wrote whose COMMIT was not answered
+ * @param otpId the code that it issued
+ */
+export function isRequestStored(keyDigest: Hex, otpId: Hex): Query<boolean> {
+  return {
+    name: 'otps.find_key',
+    sql: 'SELECT otp_id FROM otps FORCE INDEX (by_key) WHERE key_digest = X? FOR UPDATE',
+    values: [keyDigest],
+    read: (rows) => rows.some((row) => hexOf(row.otp_id) === otpId),
+  };
+}
+
+function readStoredRequest(row: Row): RequestAnswer {
+  return {
+    userId: row.user_id as string | null,
+    purpose: row.purpose as string,
+    fingerprint: nullableHexOf(row.fingerprint),
+    otpId: hexOf(row.otp_id),
+    createdAt: parseInstant(row.created_at as string),
+    expiresAt: parseInstant(row.expires_at as string),
+    keyDigest: hexOf(row.key_digest),
+    keyExpiresAt: parseInstant(row.key_expires_at as string),
+    remainingRequests: row.remaining_requests as number,
+  };
+}
+
+/** A verification under a key. What each member means: schema/0005-idempotency-keys.sql. */
+export type VerifyAnswer = Readonly<{
+  /** KEY_DIGEST_BYTES, as is the fingerprint. */
+  keyDigest: Hex;
+  fingerprint: Hex;
+  keyId: string;
+  otpId: Hex;
+  keyExpiresAt: Instant;
+}>;
+
+const LOAD_VERIFICATIONS_SQL = `SELECT key_digest, fingerprint, key_id, otp_id, expires_at
+  FROM idempotency_keys FORCE INDEX (by_key) WHERE key_digest IN (`;
+
+/**
+ * Reads what is stored under keys, also what is over.
+ *
+ * @param keyDigests unique; may be empty
+ */
+export function loadVerifyAnswers(keyDigests: readonly Hex[]): Query<VerifyAnswer[]> {
+  return {
+    name: 'idempotency_keys.load',
+    sql: `${LOAD_VERIFICATIONS_SQL}${keyDigests.length === 0 ? 'NULL' : repeat(keyDigests.length, 'X?')})`,
+    values: keyDigests,
+    read: (rows) => rows.map(readStoredVerification),
+  };
+}
+
+const VERIFICATION_ROW = '(X?,X?,?,X?,?)';
+const STORE_VERIFICATIONS_SQL = `INSERT INTO idempotency_keys (key_digest, fingerprint, key_id, otp_id,
+  expires_at) VALUES `;
+
+/**
+ * Stores verifications under keys that have none; fails, to be rerun, when another transaction
+ * stored one of them first.
+ *
+ * @param answers sorted by keyDigest, so that transactions never wait for each other in a ring
+ */
+export function storeVerifyAnswers(answers: readonly VerifyAnswer[]): Write {
+  const values: Value[] = [];
+  for (const { keyDigest, fingerprint, keyId, otpId, keyExpiresAt } of answers) {
+    values.push(keyDigest, fingerprint, keyId, otpId, formatInstant(keyExpiresAt));
+  }
+  return write('idempotency_keys.store', STORE_VERIFICATIONS_SQL + repeat(answers.length, VERIFICATION_ROW), values);
+}
+
+/** Deletes those of the given keys whose time is over, so that they can be stored anew. */
+export function deleteExpiredAnswers(keyDigests: readonly Hex[]): Write {
+  const list = repeat(keyDigests.length, 'X?');
+  const sql = `DELETE FROM idempotency_keys WHERE key_digest IN (${list})
+    AND expires_at <= NOW(6)`;
+  return write('idempotency_keys.delete_expired', sql, keyDigests);
+}
+
+function readStoredVerification(row: Row): VerifyAnswer {
+  return {
+    keyDigest: hexOf(row.key_digest),
+    fingerprint: hexOf(row.fingerprint),
+    keyId: row.key_id as string,
+    otpId: hexOf(row.otp_id),
+    keyExpiresAt: parseInstant(row.expires_at as string),
+  };
+}

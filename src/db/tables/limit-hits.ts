@@ -1,0 +1,142 @@
+/** The table limit_uses: the numbered uses of the limits beyond the contract's two. */
+import type { Value } from '../bind.ts';
+import type { Row } from '../connection.ts';
+import { formatInstant, parseInstant } from '../instant.ts';
+import type { Instant } from '../instant.ts';
+import { joinKeys, repeat, write } from '../query.ts';
+import type { Query, Write } from '../query.ts';
+
+/** What is counted, and for how many seconds a use counts (schema/0010-limit-uses.sql). */
+export const USE_KINDS = Object.freeze({
+  user_daily: { kind: 1, windowSeconds: 86_400 },
+  destination: { kind: 2, windowSeconds: 3600 },
+  wrong_codes: { kind: 3, windowSeconds: 3600 },
+});
+
+/** Whose uses they are. */
+export type UseSubject = Readonly<{ subject: string; kind: number }>;
+
+/** What locks the uses of a subject, and tells of the newest. */
+export type UseHead = UseSubject & Readonly<{ newest: number; usedAt: Instant }>;
+
+/** Uses that were made at one time; `number` is that of the last. */
+export type NumberedUse = Readonly<{ number: number; usedAt: Instant; points: number }>;
+
+/** Uses with the subject that they are of. */
+export type SubjectUse = UseSubject & NumberedUse;
+
+/** Which uses are read: those from the one on that is `quota` - 1 before the newest. */
+export type WantedUses = UseSubject & Readonly<{ quota: number }>;
+
+/** How many of the oldest uses are read, to be erased when they are dead. */
+const OLDEST_MAX = 2;
+
+// FORCE INDEX: as in otps.ts.
+const HEADS_SQL = `SELECT subject, kind, used_at, newest FROM limit_uses FORCE INDEX (PRIMARY)
+  WHERE (subject, kind, number) IN (`;
+const USES_SQL = `SELECT subject, kind, number, used_at, points
+  FROM limit_uses AS t FORCE INDEX (PRIMARY)`;
+/** A bound of constants is a look-up; one from a join would read all that is before it. */
+const FROM_SQL = `${USES_SQL} WHERE subject = ? AND kind = ? AND number > (SELECT newest - ?
+  FROM limit_uses AS head FORCE INDEX (PRIMARY) WHERE subject = ? AND kind = ? AND number = 0)
+  ORDER BY number`;
+/** Without the whole key in the order all rows of a subject would be read and sorted. */
+const OLDEST_SQL = `SELECT oldest.* FROM limit_uses AS head FORCE INDEX (PRIMARY) JOIN LATERAL
+  (${USES_SQL} WHERE t.subject = head.subject AND t.kind = head.kind AND t.number > 0
+    ORDER BY t.subject, t.kind, t.number LIMIT ${OLDEST_MAX}) AS oldest
+  WHERE (head.subject, head.kind, head.number) IN (`;
+const INSERT_SQL =
+  'INSERT INTO limit_uses (subject, kind, number, used_at, points, newest) VALUES ';
+const ROW = '(?,?,?,?,?,?)';
+const UPDATE_SQL_END = ' AS new ON DUPLICATE KEY UPDATE used_at = new.used_at, newest = new.newest';
+
+/**
+ * Locks the heads of subjects that have one until the end of the transaction. To be locked after
+ * the codes of users and the slots of addresses. One that has none is arbitrated by `insertHeads`.
+ *
+ * @param subjects unique, at least 1; the server locks in the order of the primary key
+ */
+export function lockHeads(subjects: readonly UseSubject[]): Query<UseHead[]> {
+  const { sql, ...query } = readHeads(subjects);
+  return { ...query, name: 'limit_uses.lock', sql: `${sql} FOR UPDATE` };
+}
+
+/** Reads the heads of subjects and locks nothing: enough to refuse, never to grant. */
+export function readHeads(subjects: readonly UseSubject[]): Query<UseHead[]> {
+  return {
+    name: 'limit_uses.heads',
+    sql: `${HEADS_SQL}${repeat(subjects.length, '(?,?,0)')})`,
+    values: subjects.flatMap(({ subject, kind }) => [subject, kind]),
+    read: (rows) => rows.map((row) => ({
+      ...subjectOf(row), newest: row.newest as number, usedAt: parseInstant(row.used_at as string),
+    })),
+  };
+}
+
+/**
+ * Reads uses of subjects, and the oldest ones of each, in no promised order; some may come twice.
+ * To grant something by them, the heads must be locked, by an earlier statement.
+ *
+ * @param subjects unique, at least 1
+ * @param wanted of subjects that have a quota, may be none; no quota is infinite
+ * @param usesMax how many are read of each, at least as many as may be added to a subject
+ */
+export function readUses(
+  subjects: readonly UseSubject[],
+  wanted: readonly WantedUses[],
+  usesMax: number,
+): Query<SubjectUse[]> {
+  const parts = [OLDEST_SQL + `${repeat(subjects.length, '(?,?,0)')})`,
+    ...wanted.map(() => `(${FROM_SQL} LIMIT ${usesMax})`)];
+  return {
+    name: 'limit_uses.read',
+    sql: parts.join(' UNION ALL '),
+    values: [
+      ...subjects.flatMap(({ subject, kind }) => [subject, kind]),
+      ...wanted.flatMap(({ subject, kind, quota }) => [subject, kind, quota, subject, kind]),
+    ],
+    read: (rows) => rows.map((row) => ({
+      ...subjectOf(row),
+      number: row.number as number,
+      usedAt: parseInstant(row.used_at as string),
+      points: row.points as number,
+    })),
+  };
+}
+
+/**
+ * Writes the heads of subjects that had none; fails, to be rerun, when another transaction was
+ * first.
+ *
+ * @param heads sorted, so that transactions never wait for each other in a ring
+ */
+export function insertHeads(heads: readonly UseHead[]): Write {
+  const sql = INSERT_SQL + repeat(heads.length, ROW);
+  return write('limit_uses.insert_heads', sql, heads.flatMap(valuesOfHead));
+}
+
+/** Writes uses of subjects whose heads are locked or new, and those heads that are locked. */
+export function storeUses(heads: readonly UseHead[], uses: readonly SubjectUse[]): Write {
+  const sql = INSERT_SQL + repeat(heads.length + uses.length, ROW) + UPDATE_SQL_END;
+  const values = uses.flatMap(({ subject, kind, number, usedAt, points }) =>
+    [subject, kind, number, formatInstant(usedAt), points, null]);
+  return write('limit_uses.store', sql, [...heads.flatMap(valuesOfHead), ...values]);
+}
+
+/**
+ * Erases uses of subjects whose heads are locked. It waits for a sweep that may be at them, so it
+ * comes before everything that others may wait for.
+ */
+export function eraseUses(uses: readonly SubjectUse[]): Write {
+  const rows = joinKeys('limit_uses', ['subject', 'kind', 'number'], uses.length);
+  const values = uses.flatMap(({ subject, kind, number }) => [subject, kind, number]);
+  return write('limit_uses.erase', `DELETE t FROM ${rows}`, values);
+}
+
+function valuesOfHead({ subject, kind, newest, usedAt }: UseHead): Value[] {
+  return [subject, kind, 0, formatInstant(usedAt), 0, newest];
+}
+
+function subjectOf(row: Row): UseSubject {
+  return { subject: row.subject as string, kind: row.kind as number };
+}

@@ -1,0 +1,137 @@
+/** How codes are written to the table otps: all codes of a list in one statement. */
+import type { Value } from '../bind.ts';
+import { formatInstant, formatNullableInstant } from '../instant.ts';
+import type { Otp } from './otps.ts';
+import { joinKeys, repeat, write } from '../query.ts';
+import type { Hex, Write } from '../query.ts';
+
+/** How many bytes name a verification: enough, because only those of one pair must differ. */
+export const VERIFY_ID_BYTES = 8;
+
+/**
+ * Enough for the usual lock after three wrong codes: no more can follow while one COMMIT is in
+ * doubt. Where a policy allows more, what was pushed out is not known, and is not guessed.
+ */
+export const VERIFY_IDS_MAX = 4;
+
+/** How many bytes the names of a pair take at the most. */
+export const VERIFY_IDS_BYTES = VERIFY_IDS_MAX * VERIFY_ID_BYTES;
+
+export const VERIFY_ID_DIGITS = 2 * VERIFY_ID_BYTES;
+
+/** The name of the verification that changed a pair last. */
+export function newestVerifyId(verifyIds: Hex): Hex {
+  return verifyIds.slice(0, VERIFY_ID_DIGITS);
+}
+
+/** The primary key, to name rows by. */
+const PRIMARY_KEY = ['bundle_id', 'bundle_number'];
+
+/** What every code has; the rest has a default that is right for a pair without attempts. */
+const FIRST_COLUMNS = `user_id, number, purpose, otp_id, key_id, digest, created_at, expires_at,
+  bundle_id, bundle_number, channel, code_digits, attempts_max, lock_seconds`;
+const FIRST_MARKS = '?,?,?,X?,?,UNHEX(?),?,?,X?,?,?,?,?,?';
+const NEW_MARKS = '?,?,?,X?,?,X?,?,?,X?,?,?,?,?,?';
+/** What a row gets with its code, and keeps. */
+const KEY_COLUMNS = 'key_digest, key_expires_at, remaining_requests';
+const KEY_MARKS = 'X?,?,?';
+const LATER_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
+  verify_ids, ending, is_refunded`;
+const LATER_MARKS = '?,?,?,?,?,X?,?,?';
+
+const INSERT_NEW_SQL = `INSERT INTO otps (${FIRST_COLUMNS}, ${KEY_COLUMNS}) VALUES `;
+const INSERT_WHOLE_SQL =
+  `INSERT INTO otps (${FIRST_COLUMNS}, ${KEY_COLUMNS}, ${LATER_COLUMNS}) VALUES `;
+const UPDATE_SQL = `INSERT INTO otps (${FIRST_COLUMNS}, ${LATER_COLUMNS}) VALUES `;
+const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE digest = new.digest,
+  redeemed_at = new.redeemed_at, wrong_attempts = new.wrong_attempts,
+  last_wrong_at = new.last_wrong_at, locked_until = new.locked_until,
+  consecutive_wrong = new.consecutive_wrong, verify_ids = new.verify_ids, channel = new.channel,
+  ending = new.ending, is_refunded = new.is_refunded`;
+// FORCE INDEX: a table that the server believes to be small would be read whole.
+const ATTEMPTS_SQL = `UPDATE otps FORCE INDEX (PRIMARY) SET redeemed_at = ?, wrong_attempts = ?,
+  last_wrong_at = ?, locked_until = ?, consecutive_wrong = ?,
+  verify_ids = CONCAT(X?, LEFT(verify_ids, ${VERIFY_IDS_BYTES - VERIFY_ID_BYTES}))`;
+
+/**
+ * Writes codes that did not exist; fails, to be rerun, when another transaction was first to use
+ * one of the numbers of their users, or one of their keys.
+ *
+ * @param otps sorted by user, so that transactions never wait for each other in a ring
+ */
+export function insertOtps(otps: readonly Otp[]): Write {
+  const isNew = otps.every(({ verifyIds }) => verifyIds.length === 0);
+  const row = isNew ? `(${NEW_MARKS},${KEY_MARKS})` : `(${NEW_MARKS},${KEY_MARKS},${LATER_MARKS})`;
+  const values: Value[] = [];
+  for (const otp of otps) {
+    pushFirst(values, otp);
+    values.push(otp.keyDigest, formatNullableInstant(otp.keyExpiresAt), otp.remainingRequests);
+    if (!isNew) pushLater(values, otp);
+  }
+  const sql = (isNew ? INSERT_NEW_SQL : INSERT_WHOLE_SQL) + repeat(otps.length, row);
+  return write('otps.insert', sql, values);
+}
+
+/**
+ * Writes what may change of codes that exist and are locked. The primary key is what they are found
+ * by, before any other index is looked at.
+ */
+export function updateOtps(otps: readonly Otp[]): Write {
+  const values: Value[] = [];
+  for (const otp of otps) {
+    pushFirst(values, otp);
+    pushLater(values, otp);
+  }
+  const rows = repeat(otps.length, `(${FIRST_MARKS},${LATER_MARKS})`);
+  return write('otps.update', UPDATE_SQL + rows + UPDATE_SQL_END, values);
+}
+
+/**
+ * Writes what attempts have changed in codes that exist and are locked, and that have come out
+ * alike: values that are said once cost the server half of what a row of values for each does.
+ *
+ * @param otps alike in all that is written, the newest of their verify_ids among it, which they
+ *   had not before; at least 1
+ */
+export function storeAttempts(otps: readonly Otp[]): Write {
+  const first = otps[0]!;
+  const values: Value[] = [formatNullableInstant(first.redeemedAt), first.wrongAttempts,
+    formatNullableInstant(first.lastWrongAt), formatNullableInstant(first.lockedUntil),
+    first.consecutiveWrong, newestVerifyId(first.verifyIds)];
+  for (const { bundleId, bundleNumber } of otps) values.push(bundleId, bundleNumber);
+  // A digest may be erased, and never becomes another one.
+  const sql = `${ATTEMPTS_SQL}${first.digest === null ? ', digest = NULL' : ''}
+    WHERE (bundle_id, bundle_number) IN (${repeat(otps.length, '(X?,?)')})`;
+  return write('otps.store_attempts', sql, values);
+}
+
+function pushFirst(values: Value[], otp: Otp): void {
+  values.push(otp.userId, otp.number, otp.purpose, otp.otpId, otp.keyId, otp.digest,
+    formatInstant(otp.createdAt), formatInstant(otp.expiresAt), otp.bundleId, otp.bundleNumber,
+    otp.channel, otp.codeDigits, otp.attemptsMax, otp.lockSeconds);
+}
+
+function pushLater(values: Value[], otp: Otp): void {
+  values.push(formatNullableInstant(otp.redeemedAt), otp.wrongAttempts,
+    formatNullableInstant(otp.lastWrongAt), formatNullableInstant(otp.lockedUntil),
+    otp.consecutiveWrong, otp.verifyIds, otp.ending, otp.isRefunded ? 1 : 0);
+}
+
+/** Takes away codes that exist and are locked. */
+export function deleteOtps(otps: readonly Otp[]): Write {
+  const rows = joinKeys('otps', PRIMARY_KEY, otps.length, { marks: 'X?,?' });
+  const values = otps.flatMap(({ bundleId, bundleNumber }) => [bundleId, bundleNumber]);
+  return write('otps.delete', `DELETE t FROM ${rows}`, values);
+}
+
+/** A code of which no more is kept than its key, and what that was used for: a fingerprint. */
+export type KeptKey = Readonly<{ otp: Otp; fingerprint: Hex }>;
+
+/** Keeps of codes that exist and are locked no more than their keys. */
+export function keepKeysOnly(kept: readonly KeptKey[]): Write {
+  const rows = joinKeys('otps', PRIMARY_KEY, kept.length, { marks: 'X?,?,X?' });
+  const sql = `UPDATE ${rows} SET t.user_id = NULL, t.fingerprint = named.column_2`;
+  const values = kept.flatMap(({ otp: { bundleId, bundleNumber }, fingerprint }) =>
+    [bundleId, bundleNumber, fingerprint]);
+  return write('otps.keep_keys', sql, values);
+}

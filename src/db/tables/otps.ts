@@ -1,0 +1,204 @@
+/** The table otps: the codes of every user, and the wrong attempts of every pair. */
+import type { Row } from '../connection.ts';
+import { parseInstant, parseNullableInstant } from '../instant.ts';
+import type { Instant } from '../instant.ts';
+import { hexOf, joinKeys, mapAnswer, nullableHexOf, repeat } from '../query.ts';
+import type { Hex, Query } from '../query.ts';
+
+/** The name of a pair. */
+export type PairName = Readonly<{ userId: string; purpose: string }>;
+
+/**
+ * A code that was issued. What each member and null means: schema/0002-otps.sql,
+ * 0007-otps-delivery.sql, 0009-otps-policy.sql, 0011-otps-in-order.sql and 0012-otps-keys.sql.
+ */
+export type Otp = PairName &
+  Readonly<{
+    number: number;
+    otpId: Hex;
+    keyId: string;
+    digest: Hex | null;
+    createdAt: Instant;
+    expiresAt: Instant;
+    redeemedAt: Instant | null;
+    wrongAttempts: number;
+    lastWrongAt: Instant | null;
+    lockedUntil: Instant | null;
+    consecutiveWrong: number;
+    verifyIds: Hex;
+    bundleId: Hex;
+    bundleNumber: number;
+    channel: string | null;
+    ending: Ending | null;
+    isRefunded: boolean;
+    codeDigits: number | null;
+    attemptsMax: number | null;
+    lockSeconds: number | null;
+    /** KEY_DIGEST_BYTES. */
+    keyDigest: Hex | null;
+    keyExpiresAt: Instant | null;
+    remainingRequests: number | null;
+  }>;
+
+/** Why a code can never be redeemed, beside its being redeemed and a lock. */
+type Ending = 'failed' | 'canceled';
+
+/** What refusals rest on. */
+export type OtpGlance = Pick<
+  Otp,
+  | 'userId' | 'number' | 'purpose' | 'createdAt' | 'lastWrongAt' | 'lockedUntil'
+  | 'consecutiveWrong' | 'isRefunded'
+>;
+
+/**
+ * How long a code is known after it was issued, or a wrong one was tried: a day and the longest
+ * lifetime, to tell "used" and "expired" from "never issued". Of the codes of a pair the older ones
+ * are always forgotten first.
+ */
+export const KNOWN_SECONDS = 87_000;
+
+// FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
+// the rows of others, against the order of the locks.
+const FROM_SQL = 'FROM otps FORCE INDEX (by_user) WHERE user_id IN (';
+const READ_SQL = `SELECT user_id, number, purpose, otp_id, key_id, digest, created_at,
+  expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
+  verify_ids, bundle_id, bundle_number, channel, ending, is_refunded, code_digits, attempts_max,
+  lock_seconds, key_digest, key_expires_at, remaining_requests
+  ${FROM_SQL}`;
+const GLANCE_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, locked_until,
+  consecutive_wrong, is_refunded
+  ${FROM_SQL}`;
+
+/**
+ * Reads all codes of users and locks those that exist until the end of the transaction. A user
+ * who has none is arbitrated by `insertOtps`: whoever comes second is rerun.
+ *
+ * @param userIds unique; the server locks in the order of the index, whatever their order
+ * @returns the codes, in no promised order
+ */
+export function lockOtps(userIds: readonly string[]): Query<Otp[]> {
+  const { sql, ...query } = readOtps(userIds);
+  return { ...query, name: 'otps.lock', sql: `${sql} FOR UPDATE` };
+}
+
+/** Reads all codes of users and locks nothing. */
+export function readOtps(userIds: readonly string[]): Query<Otp[]> {
+  return {
+    name: 'otps.read',
+    sql: `${READ_SQL}${repeat(userIds.length, '?')})`,
+    values: userIds,
+    read: (rows) => rows.map(readOtp),
+  };
+}
+
+/** Reads of all codes of users what refusals rest on, and locks nothing. */
+export function glanceAtOtps(userIds: readonly string[]): Query<OtpGlance[]> {
+  return {
+    name: 'otps.glance',
+    sql: `${GLANCE_SQL}${repeat(userIds.length, '?')})`,
+    values: userIds,
+    read: (rows) => rows.map(readGlance),
+  };
+}
+
+/** The public name of a code, and the bundle that it may be of. */
+export type OtpName = Readonly<{ otpId: Hex; bundleId: Hex }>;
+
+/**
+ * Finds the users of codes, without a lock: whoever changes a code locks all codes of its user
+ * next, and looks again.
+ *
+ * @returns the user by code; of an unknown code nothing
+ */
+export function findUsers(names: readonly OtpName[]): Query<Map<Hex, string>> {
+  return {
+    name: 'otps.find_users',
+    sql: `SELECT t.otp_id, t.user_id FROM ${named(names)} WHERE t.user_id IS NOT NULL`,
+    values: valuesOf(names),
+    read: (rows) => new Map(rows.map((row) => [hexOf(row.otp_id), row.user_id as string])),
+  };
+}
+
+/** Reads all codes of the users of codes, without a lock, in no promised order. */
+export function readOtpsOfUsers(names: readonly OtpName[]): Query<Otp[]> {
+  return {
+    name: 'otps.read_of_users',
+    sql: `SELECT all_of.* FROM (SELECT DISTINCT t.user_id FROM ${named(names)}) AS users
+      STRAIGHT_JOIN otps AS all_of FORCE INDEX (by_user) ON all_of.user_id = users.user_id`,
+    values: valuesOf(names),
+    read: (rows) => rows.map(readOtp),
+  };
+}
+
+/** Codes by their names, as `t`: a bundle has a few dozen rows at the most, beside each other. */
+function named(names: readonly OtpName[]): string {
+  return joinKeys('otps', ['bundle_id', 'otp_id'], names.length, { marks: 'X?,X?' });
+}
+
+function valuesOf(names: readonly OtpName[]): Hex[] {
+  return names.flatMap(({ bundleId, otpId }) => [bundleId, otpId]);
+}
+
+/**
+ * Asks whether codes were given an ending, waiting for a transaction that may still be at it. That
+ * others may have given it to some of them makes no difference: it is the same for all.
+ *
+ * @param written all codes that a transaction wrote whose COMMIT was not answered
+ */
+export function haveEnding(
+  written: readonly Pick<Otp, 'userId' | 'otpId'>[],
+  ending: Ending,
+): Query<boolean> {
+  const lock = lockOtps([...new Set(written.map(({ userId }) => userId))]);
+  return mapAnswer(lock, (otps) => {
+    const ended = new Set(otps.filter((otp) => otp.ending === ending).map(({ otpId }) => otpId));
+    return written.every(({ otpId }) => ended.has(otpId));
+  });
+}
+
+/** Reads what a refusal rests on. */
+function readGlance(row: Row): OtpGlance {
+  return {
+    userId: row.user_id as string,
+    number: row.number as number,
+    purpose: row.purpose as string,
+    createdAt: parseInstant(row.created_at as string),
+    lastWrongAt: parseNullableInstant(row.last_wrong_at as string | null),
+    lockedUntil: parseNullableInstant(row.locked_until as string | null),
+    consecutiveWrong: row.consecutive_wrong as number,
+    isRefunded: row.is_refunded === 1,
+  };
+}
+
+/** Reads a row, member by member: spreading a glance into it would take several times as long. */
+function readOtp(row: Row): Otp {
+  const glance = readGlance(row);
+  const { userId, number, purpose, createdAt, lastWrongAt, lockedUntil } = glance;
+  return {
+    userId,
+    number,
+    purpose,
+    otpId: hexOf(row.otp_id),
+    keyId: row.key_id as string,
+    digest: nullableHexOf(row.digest),
+    createdAt,
+    expiresAt: parseInstant(row.expires_at as string),
+    redeemedAt: parseNullableInstant(row.redeemed_at as string | null),
+    wrongAttempts: row.wrong_attempts as number,
+    lastWrongAt,
+    lockedUntil,
+    consecutiveWrong: glance.consecutiveWrong,
+    verifyIds: hexOf(row.verify_ids),
+    bundleId: hexOf(row.bundle_id),
+    bundleNumber: row.bundle_number as number,
+    channel: row.channel as string | null,
+    ending: row.ending as Ending | null,
+    isRefunded: glance.isRefunded,
+    codeDigits: row.code_digits as number | null,
+    attemptsMax: row.attempts_max as number | null,
+    lockSeconds: row.lock_seconds as number | null,
+    keyDigest: nullableHexOf(row.key_digest),
+    keyExpiresAt: parseNullableInstant(row.key_expires_at as string | null),
+    remainingRequests: row.remaining_requests as number | null,
+  };
+}

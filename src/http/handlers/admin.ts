@@ -1,0 +1,52 @@
+/** The routes of the second listener: whether otpd lives, whether it can serve, what it counts. */
+import { RouteMeter } from '../metrics.ts';
+import { failed, failure, methodNotAllowed, SHED_RETRY_SECONDS } from '../response.ts';
+import type { Answer } from '../response.ts';
+import { createRoute } from '../router.ts';
+import type { Route, Routes } from '../router.ts';
+
+/** What it tells. */
+type AdminSources = Readonly<{
+  /** The names of the checks that fail; none when requests can be served. */
+  failedChecks: () => Promise<readonly string[]>;
+  metrics: () => Promise<Readonly<{ text: string; contentType: string }>>;
+}>;
+
+const ALIVE: Answer = Object.freeze({
+  code: 'alive', body: '{"status":"alive"}', headers: [], close: false,
+});
+
+const READY: Answer = Object.freeze({
+  code: 'ready', body: '{"status":"ready"}', headers: [], close: false,
+});
+
+/** Makes the routes; their requests are not counted. */
+export function createAdminRoutes(sources: AdminSources): Routes {
+  const uncounted = new RouteMeter(() => 0);
+  const routeOf = (path: string, answer: () => Promise<Answer>): Route => {
+    const handle = (): Promise<Answer> => answer().catch((error: unknown) => failed(error));
+    // Nobody has a key here: the listener is for this machine, or a network that is trusted.
+    const method = { takesJson: false, scopes: [], handle };
+    return createRoute(path, uncounted, { GET: method, HEAD: method });
+  };
+  const routes = [
+    routeOf('/livez', async () => ALIVE),
+    routeOf('/readyz', async () => readiness(await sources.failedChecks())),
+    routeOf('/metrics', async () => {
+      const { text, contentType } = await sources.metrics();
+      return { code: 'metrics', body: text, contentType, headers: [], close: false };
+    }),
+  ];
+  return {
+    fixed: new Map(routes.map((each) => [each.path, each])),
+    otp: null,
+    other: uncounted,
+    noTunnel: methodNotAllowed('GET, HEAD'),
+  };
+}
+
+function readiness(failedChecks: readonly string[]): Answer {
+  if (failedChecks.length === 0) return READY;
+  return failure('not_ready', { failed: failedChecks },
+    ['Retry-After', String(SHED_RETRY_SECONDS)]);
+}

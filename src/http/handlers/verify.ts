@@ -1,0 +1,81 @@
+/** POST /otp/verify: from plain input to a plain answer. */
+import type { HandlerInput } from '../handler.ts';
+import { codeFault, codeOf, keyOf, purposeOf, userIdOf } from '../input/fields.ts';
+import { parseJsonObject } from '../input/json-body.ts';
+import type { VerifyInput, VerifyOutcome } from '../../otp/outcomes.ts';
+import type { Policies } from '../../otp/policy/policy.ts';
+import type { OtpService } from '../../otp/service.ts';
+import { comeAgain, failed, failure, invalidField } from '../response.ts';
+import type { Answer, FieldFault } from '../response.ts';
+
+const MEMBERS: readonly string[] = Object.freeze(['user_id', 'purpose', 'code']);
+
+/** RFC 9110, 15.5.2: a 401 names a challenge; ours says that a one-time password is wanted. */
+const CHALLENGE: readonly string[] = Object.freeze(['WWW-Authenticate', 'OTP realm="otpd"']);
+
+/** The one body of success (contract, "POST /otp/verify"). */
+const VERIFIED_BODY = '{"success":true,"message":"verification_successful"}';
+
+/**
+ * Redeems a code (contract, "POST /otp/verify"). Never rejects.
+ *
+ * @returns 200 verified, 400 for a field or the key, 401 wrong, 404 no code, 410 used or
+ *   expired, 422 for a reused key, 429 locked or limited, 503 when the database cannot answer,
+ *   else 500
+ */
+export async function verifyOtp(
+  service: OtpService,
+  policies: Policies,
+  input: HandlerInput,
+): Promise<Answer> {
+  const attempt = verifyInputOf(policies, input);
+  if ('field' in attempt) return invalidField(attempt);
+  const { userId, purpose } = attempt;
+  try {
+    const outcome = await service.verify(attempt, input.isWanted);
+    const isReplay = outcome.kind === 'verified' && outcome.replayed;
+    const locks = outcome.kind === 'locked' && outcome.begins;
+    return { ...answerOf(outcome), about: { userId, purpose, isReplay, locks } };
+  } catch (error) {
+    return { ...failed(error), about: { userId, purpose } };
+  }
+}
+
+/** The first fault in the order body, key, user_id, purpose, code; or the operation's input. */
+function verifyInputOf(
+  policies: Policies,
+  { body, keys, caller, address }: HandlerInput,
+): VerifyInput | FieldFault {
+  const object = parseJsonObject(body, MEMBERS);
+  if ('field' in object) return object;
+  const key = keyOf(keys);
+  if (key !== null && typeof key !== 'string') return key;
+  const userId = userIdOf(object.members.user_id);
+  if (typeof userId !== 'string') return userId;
+  const purpose = purposeOf(object.members.purpose, policies);
+  if (typeof purpose !== 'string') return purpose;
+  const code = codeOf(object.members.code, policies.for(purpose).codeDigits);
+  if (typeof code !== 'string') return code;
+  return { userId, purpose, code, address, key, caller };
+}
+
+function answerOf(outcome: VerifyOutcome): Answer {
+  switch (outcome.kind) {
+    case 'verified': return verified(outcome.replayed);
+    case 'malformed': return invalidField(codeFault(outcome.digits));
+    case 'key_reused': return failure('idempotency_key_reused');
+    case 'limited': return comeAgain('rate_limit_exceeded', outcome.retryAfterSeconds);
+    case 'locked': return comeAgain('too_many_attempts', outcome.retryAfterSeconds);
+    case 'not_found': return failure('otp_not_found');
+    case 'used': return failure('code_used');
+    case 'expired': return failure('code_expired');
+    case 'wrong':
+      return failure('invalid_code', { attempts_remaining: outcome.attemptsRemaining }, CHALLENGE);
+    default: throw new TypeError('no such outcome', { cause: outcome });
+  }
+}
+
+function verified(replayed: boolean): Answer {
+  const headers = replayed ? ['Idempotent-Replayed', 'true'] : [];
+  return { code: 'verified', body: VERIFIED_BODY, headers, close: false };
+}

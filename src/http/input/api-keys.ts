@@ -1,0 +1,133 @@
+/** The keys of callers: how one is made, and the list of those that are known, by their digests. */
+import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { failure } from '../response.ts';
+import type { Answer } from '../response.ts';
+
+/** What a key may be good for. */
+export const SCOPES = Object.freeze(['request', 'verify', 'read', 'admin'] as const);
+
+/** One of them. */
+export type Scope = (typeof SCOPES)[number];
+
+/** Somebody with a key. */
+export type Caller = Readonly<{ name: string; scopes: readonly Scope[] }>;
+
+/** Those who may call. */
+export type Callers = Readonly<{
+  /** Whose key it is; null when nobody's. Takes as long for every key. */
+  find: (key: string) => Caller | null;
+}>;
+
+/** A key that was made just now: it is shown once, and only its entry is kept. */
+type NewKey = Readonly<{ key: string; entry: string }>;
+
+const NAME = /^[A-Za-z0-9_-]{1,32}$/;
+const DIGEST = /^[0-9A-Fa-f]{64}$/;
+const KEY_BYTES = 32;
+
+/** 256 random bits need no slow hash: nobody finds them by trying. */
+function digestOf(key: string): Buffer {
+  return hash('sha256', key, 'buffer');
+}
+
+/** What a name must be, when it is not that; else null. */
+export function nameFault(name: string): string | null {
+  return NAME.test(name) ? null : '1 to 32 letters, digits, - or _';
+}
+
+/** Scopes that are joined by +, each once; null when they are not that. */
+export function parseScopes(text: string): readonly Scope[] | null {
+  const scopes = text.split('+');
+  const isRight = scopes.every((scope, index) => isScope(scope) && scopes.indexOf(scope) === index);
+  return isRight ? scopes as Scope[] : null;
+}
+
+function isScope(text: string): text is Scope {
+  return (SCOPES as readonly string[]).includes(text);
+}
+
+/** Makes a key, and its entry of API_KEYS. */
+export function newKey({ name, scopes }: Caller): NewKey {
+  const key = `otpd_${randomBytes(KEY_BYTES).toString('base64url')}`;
+  return { key, entry: `${name}:${scopes.join('+')}:${digestOf(key).toString('hex')}` };
+}
+
+type Entry = Readonly<{ caller: Caller; digest: Buffer }>;
+
+/**
+ * Reads `name:scopes:sha256,name:scopes:sha256`.
+ *
+ * @returns those who may call, and what is wrong with the text, never quoting any of it
+ */
+export function parseApiKeys(text: string): { callers: Callers; faults: string[] } {
+  const entries: Entry[] = [];
+  const faults: string[] = [];
+  text.split(',').forEach((part, index) => {
+    const entry = parseEntry(part.trim(), entries);
+    if ('faults' in entry) faults.push(...entry.faults.map((one) => `entry ${index + 1} ${one}`));
+    else entries.push(entry);
+  });
+  return { callers: Object.freeze({ find: (key: string) => findIn(entries, key) }), faults };
+}
+
+function parseEntry(text: string, before: readonly Entry[]): Entry | { faults: string[] } {
+  const [name = '', scopesText = '', digestText = '', ...rest] = text.split(':');
+  if (digestText === '' || rest.length > 0) return { faults: ['must be name:scopes:sha256'] };
+  const faults: string[] = [];
+  const wanted = nameFault(name);
+  if (wanted !== null) faults.push(`must have a name of ${wanted}`);
+  const scopes = parseScopes(scopesText);
+  if (scopes === null) faults.push(`must have scopes out of ${SCOPES.join(', ')}, joined by +`);
+  if (!DIGEST.test(digestText)) faults.push('must have the SHA-256 of a key, in 64 hex digits');
+  const digest = Buffer.from(digestText, 'hex');
+  if (before.some(({ caller }) => caller.name === name)) faults.push('has the name of another');
+  if (before.some((other) => other.digest.equals(digest))) faults.push('has the key of another');
+  if (scopes === null || faults.length > 0) return { faults };
+  return { caller: Object.freeze({ name, scopes }), digest };
+}
+
+/** Compares with every entry, also after one that fits: the time tells nothing of the list. */
+function findIn(entries: readonly Entry[], key: string): Caller | null {
+  const digest = digestOf(key);
+  let found: Caller | null = null;
+  for (const entry of entries) {
+    if (timingSafeEqual(entry.digest, digest)) found = entry.caller;
+  }
+  return found;
+}
+
+const CHALLENGE = 'WWW-Authenticate';
+
+const NO_KEY: Answer = Object.freeze(failure('unauthorized', null, [CHALLENGE, 'Bearer']));
+const UNKNOWN_KEY: Answer = Object.freeze(
+  failure('unauthorized', null, [CHALLENGE, 'Bearer error="invalid_token"']));
+const NO_SCOPE: Answer = Object.freeze(
+  failure('forbidden', null, [CHALLENGE, 'Bearer error="insufficient_scope"']));
+
+/** The scheme in any letter case, spaces, a b64token. */
+const CREDENTIALS = /^bearer +([A-Za-z0-9._~+/-]+=*)$/i;
+
+/**
+ * Finds the caller of a request.
+ *
+ * @param lines the values of all Authorization lines of the header section
+ * @param scopes one of them is enough
+ * @returns the caller; or 401 without a key that is known, 403 when it is not good for this
+ */
+export function authorize(
+  callers: Callers,
+  lines: readonly string[],
+  scopes: readonly Scope[],
+): Caller | Answer {
+  const [line] = lines;
+  const key = line === undefined || lines.length > 1 ? null : bearerKeyOf(line);
+  if (key === null) return NO_KEY;
+  const caller = callers.find(key);
+  if (caller === null) return UNKNOWN_KEY;
+  return scopes.some((scope) => caller.scopes.includes(scope)) ? caller : NO_SCOPE;
+}
+
+/** The key in an Authorization field, or null when there is none. */
+export function bearerKeyOf(line: string): string | null {
+  return CREDENTIALS.exec(line)?.[1] ?? null;
+}

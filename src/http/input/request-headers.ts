@@ -1,0 +1,156 @@
+/**
+ * The header section of a request: one pass over its lines, and what can be decided from them
+ * before a byte of the body is read.
+ */
+import type { IncomingMessage } from 'node:http';
+import { closingFailure, failure } from '../response.ts';
+import type { Answer } from '../response.ts';
+
+/** The header lines that matter here; '' and an empty list stand for absent. */
+export type Head = {
+  hosts: string[];
+  contentTypes: string[];
+  /** Every coding that is named, joined by commas as RFC 9110, 5.3 joins lines. */
+  contentEncoding: string;
+  transferEncoding: string;
+  expect: string;
+  acceptLanguage: string;
+  forwardedFor: string;
+  traceparent: string;
+  /** Bytes, as the parser has checked; null when not declared. */
+  contentLength: number | null;
+  keys: string[];
+  authorizations: string[];
+  clientIps: string[];
+  /** Whether another protocol is offered; it is never taken. */
+  upgrade: boolean;
+  requestIds: string[];
+  /** More lines than are looked at: the rest is unknown. */
+  overflow: boolean;
+};
+
+/** Header lines that are looked at: thrice what browsers and proxies send together. */
+const HEADER_LINES_MAX = 100;
+
+/** Characters of Accept-Language that are looked at: well over what browsers send. */
+const LANGUAGES_MAX_CHARACTERS = 192;
+
+/** Reads the header section; trailers do not count (RFC 9110, 6.5.1). */
+export function readHead(req: IncomingMessage): Head {
+  const raw = req.rawHeaders;
+  const head: Head = {
+    hosts: [], contentTypes: [], contentEncoding: '', transferEncoding: '', expect: '',
+    acceptLanguage: '', forwardedFor: '', traceparent: '', contentLength: null, keys: [],
+    authorizations: [], clientIps: [], upgrade: false, requestIds: [],
+    overflow: raw.length > 2 * HEADER_LINES_MAX,
+  };
+  const end = Math.min(raw.length, 2 * HEADER_LINES_MAX);
+  for (let at = 0; at < end; at += 2) note(head, raw[at] as string, raw[at + 1] as string);
+  return head;
+}
+
+function note(head: Head, name: string, value: string): void {
+  switch (name.toLowerCase()) {
+    case 'host': head.hosts.push(value); break;
+    case 'content-type': head.contentTypes.push(value); break;
+    case 'content-length': head.contentLength = Number(value); break;
+    case 'content-encoding': head.contentEncoding = joined(head.contentEncoding, value); break;
+    case 'transfer-encoding': head.transferEncoding = joined(head.transferEncoding, value); break;
+    case 'expect': head.expect = joined(head.expect, value); break;
+    case 'accept-language': head.acceptLanguage = joined(head.acceptLanguage, value); break;
+    case 'x-forwarded-for': head.forwardedFor = joined(head.forwardedFor, value); break;
+    case 'traceparent': head.traceparent = joined(head.traceparent, value); break;
+    case 'idempotency-key': head.keys.push(value); break;
+    case 'authorization': head.authorizations.push(value); break;
+    case 'x-client-ip': head.clientIps.push(value); break;
+    case 'upgrade': head.upgrade = true; break;
+    case 'x-request-id': head.requestIds.push(value); break;
+    default: break;
+  }
+}
+
+function joined(list: string, value: string): string {
+  return list === '' ? value : `${list},${value}`;
+}
+
+/**
+ * Whether the message can be taken for what it says it is (RFC 9112, 2.3, 3.2, 6.1). The parser
+ * has refused the rest: CL with TE, differing lengths, obs-fold, bare CR.
+ *
+ * @returns 400 or 431 with the connection closed, or null
+ */
+export function framingFault(req: IncomingMessage, head: Head): Answer | null {
+  if (head.overflow) return closingFailure('headers_too_large');
+  const { httpVersionMajor: major, httpVersionMinor: minor } = req;
+  if (major !== 1 || minor > 1) return closingFailure('invalid_request');
+  if (head.transferEncoding !== '') {
+    const chunked = head.transferEncoding.toLowerCase() === 'chunked';
+    if (!chunked || minor === 0) return closingFailure('invalid_request');
+  }
+  const [host] = head.hosts;
+  const missing = host === undefined;
+  if (head.hosts.length > 1 || (missing ? minor === 1 : !isHost(host))) {
+    return closingFailure('invalid_request');
+  }
+  return null;
+}
+
+/** host [":" port] of RFC 3986, 3.2.2, not empty: http has no empty host (RFC 9110, 4.2.1). */
+export function isHost(text: string): boolean {
+  return /^(?:[\w.~!$&'()*+,;=%-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{0,5})?$/.test(text);
+}
+
+/**
+ * Whether the content is one that can be read: JSON in UTF-8, not coded (RFC 9110, 15.5.16).
+ *
+ * @returns 415 with the header that says what would be taken, or null
+ */
+export function mediaTypeFault(head: Head): Answer | null {
+  const [type] = head.contentTypes;
+  if (type === undefined || head.contentTypes.length > 1 || !isJsonType(type)) {
+    return failure('unsupported_media_type', null, ['Accept', 'application/json']);
+  }
+  if (head.contentEncoding !== '' && head.contentEncoding.toLowerCase() !== 'identity') {
+    return failure('unsupported_media_type', null, ['Accept-Encoding', 'identity']);
+  }
+  return null;
+}
+
+/** `application/json`, alone or with charset=utf-8, in any letter case. */
+function isJsonType(value: string): boolean {
+  if (value === 'application/json') return true;
+  const [type = '', ...parameters] = value.toLowerCase().split(';').map((part) => part.trim());
+  const [parameter = 'charset=utf-8'] = parameters;
+  return type === 'application/json' && parameters.length <= 1
+    && (parameter === 'charset=utf-8' || parameter === 'charset="utf-8"');
+}
+
+/**
+ * Accept-Language (RFC 9110, 12.5.4), of any content and bounded: a member that is over the bound
+ * is left out as a whole, since half of it may be another language, or the same at another weight.
+ */
+export function acceptedLanguages({ acceptLanguage }: Head): string {
+  if (acceptLanguage.length <= LANGUAGES_MAX_CHARACTERS) return acceptLanguage;
+  const end = acceptLanguage.lastIndexOf(',', LANGUAGES_MAX_CHARACTERS);
+  return acceptLanguage.slice(0, Math.max(0, end));
+}
+
+/** A client's own request id, when it is one that can be repeated (OWASP ASVS 16.4.1). */
+export function ownRequestId(head: Head): string | null {
+  const [id] = head.requestIds;
+  if (id === undefined || head.requestIds.length > 1) return null;
+  return /^[A-Za-z0-9._-]{1,64}$/.test(id) ? id : null;
+}
+
+/** A version, a trace id, a parent id, flags; a later version may have more behind them. */
+const TRACEPARENT = /^(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}/;
+const TRACEPARENT_CHARACTERS = 55;
+
+/** The Traceparent of a request, as far as it is known what it means; null when it is malformed. */
+export function traceparentOf({ traceparent }: Head): string | null {
+  const version = TRACEPARENT.exec(traceparent)?.[1];
+  if (version === undefined) return null;
+  const rest = traceparent.slice(TRACEPARENT_CHARACTERS);
+  const isWhole = rest === '' || (version !== '00' && /^-[^,]*$/.test(rest));
+  return isWhole ? traceparent.slice(0, TRACEPARENT_CHARACTERS) : null;
+}

@@ -1,0 +1,88 @@
+/** What the HTTP layer counts: the answers of each route, and how long they took. */
+import { counter, Histogram, histogram } from '../metrics/families.ts';
+import type { Family } from '../metrics/families.ts';
+import { STATUS } from './response.ts';
+import type { AdminCode, Code } from './response.ts';
+
+/** Seconds: from a lone request on a fast disk to beyond the slowest answer. */
+const BOUNDS: readonly number[] = Object.freeze([
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
+]);
+
+/** What the second listener answers is not shown. */
+const HIDDEN: readonly Code[] = Object.freeze<AdminCode[]>([
+  'alive', 'ready', 'not_ready', 'metrics',
+]);
+
+/** The client had gone before there was an answer. */
+const GONE = 'client_gone';
+
+const CODES: readonly string[] = Object.freeze([...Object.keys(STATUS), GONE]);
+
+const SHOWN = CODES.filter((code) => !HIDDEN.includes(code as Code));
+
+/** Counts the answers of one route. */
+export class RouteMeter {
+  /** By what a request ended in. */
+  readonly answers: Record<string, number>
+    = Object.fromEntries(CODES.map((code) => [code, 0]));
+  readonly seconds = new Histogram(BOUNDS);
+  readonly #now: () => number;
+
+  /** @param now milliseconds of a clock that only runs */
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** Begins a request. */
+  begin(): number {
+    return this.#now();
+  }
+
+  /**
+   * Ends a request that began then; null: there was nobody left to answer.
+   *
+   * @returns how many milliseconds it took
+   */
+  end(begunAtMs: number, code: Code | null): number {
+    const tookMs = this.#now() - begunAtMs;
+    this.answers[code ?? GONE]! += 1;
+    this.seconds.observe(tookMs / 1000);
+    return tookMs;
+  }
+
+  /** Counts an answer to what was no request, and took no time. */
+  count(code: Code): void {
+    this.answers[code]! += 1;
+  }
+}
+
+/** Those of all routes. */
+export type HttpMeters = Readonly<{
+  request: RouteMeter;
+  verify: RouteMeter;
+  otp: RouteMeter;
+  /** Of what names no route. */
+  other: RouteMeter;
+}>;
+
+/** Makes meters. Without a clock they take no time. */
+export function createHttpMeters(now: () => number = () => 0): HttpMeters {
+  const [request, verify, otp, other] = [1, 2, 3, 4].map(() => new RouteMeter(now)) as
+    [RouteMeter, RouteMeter, RouteMeter, RouteMeter];
+  return Object.freeze({ request, verify, otp, other });
+}
+
+/** What was counted. */
+export function httpFamilies({ request, verify, otp, other }: HttpMeters): Family[] {
+  const routes = [['/otp/request', request], ['/otp/verify', verify], ['/otp/{otp_id}', otp],
+    ['other', other]] as const;
+  return [
+    counter('otpd_http_requests_total', 'Requests by route and by what they ended in.',
+      routes.flatMap(([route, { answers }]) =>
+        SHOWN.map((code) => [{ route, code }, answers[code]!] as const))),
+    histogram('otpd_http_request_duration_seconds',
+      'Time from the header section of a request to its answer.',
+      routes.map(([route, { seconds }]) => [{ route }, seconds] as const)),
+  ];
+}

@@ -1,0 +1,185 @@
+/**
+ * The answer of a request as a plain value, and the constructors of those answers that more
+ * than one place gives. Nothing here touches a response; respond.ts writes an Answer out.
+ */
+import { Buffer } from 'node:buffer';
+import type { ServerResponse } from 'node:http';
+import { Unavailable } from '../db/errors.ts';
+
+/** A complete answer; the status follows from `code`. */
+export type Answer = Readonly<{
+  code: Code;
+  /** The whole body, JSON text unless a type is named; '' when the status allows none. */
+  body: string;
+  contentType?: string;
+  /** Header names and values in turn, beyond those that every answer carries. */
+  headers: readonly string[];
+  /** True when the connection must not be used again. */
+  close: boolean;
+  /** The error behind a 500 or 503: for the log, never for the client. */
+  fault?: unknown;
+  about?: About;
+}>;
+
+/** Whom and what a request was about, as far as it is known: for the log alone. */
+export type About = Readonly<{
+  userId?: string;
+  purpose?: string;
+  otpId?: string;
+  /** The part of the request that is at fault. */
+  field?: string;
+  /** It was answered with the stored answer of an earlier request. */
+  isReplay?: boolean;
+  /** A lock began with it. */
+  locks?: boolean;
+}>;
+
+/** What is wrong with one part of a request: the members of a 400 (contract, "Errors"). */
+export type FieldFault = Readonly<{ field: string; message: string }>;
+
+/** Seconds to name when the service sheds load: the shortest wait that the header can say. */
+export const SHED_RETRY_SECONDS = 1;
+
+const NO_HEADERS: readonly string[] = Object.freeze([]);
+
+/**
+ * A failure whose body is its code and the given members, in their order.
+ *
+ * @param headers header names and values in turn
+ */
+export function failure(
+  code: ErrorCode,
+  members: object | null = null,
+  headers: readonly string[] = NO_HEADERS,
+): Answer {
+  return { code, body: JSON.stringify({ error: code, ...members }), headers, close: false };
+}
+
+/** A failure after which the connection is closed: its framing cannot be trusted any more. */
+export function closingFailure(code: ErrorCode): Answer {
+  return { ...failure(code), close: true };
+}
+
+/**
+ * 405: the route is there, but not for this method (RFC 9110, 15.5.6).
+ *
+ * @param allow the methods of the route, as they are listed in Allow
+ */
+export function methodNotAllowed(allow: string): Answer {
+  return failure('method_not_allowed', null, ['Allow', allow]);
+}
+
+/** 400 for one field of the body or for the key, with what it must be (contract, "Errors"). */
+export function invalidField(fault: FieldFault, headers: readonly string[] = NO_HEADERS): Answer {
+  const { field, message } = fault;
+  return { ...failure('invalid_request', { field, message }, headers), about: { field } };
+}
+
+/**
+ * 429 or 503: says in the body and, with the same number, in Retry-After when to come again
+ * (contract, "Headers"). The body of `unavailable` names no number.
+ *
+ * @param seconds whole seconds
+ */
+export function comeAgain(
+  code: 'too_many_attempts' | 'rate_limit_exceeded' | 'unavailable',
+  seconds: number,
+  headers: readonly string[] = NO_HEADERS,
+): Answer {
+  const retry = ['Retry-After', String(seconds), ...headers];
+  if (code === 'unavailable') return failure(code, null, retry);
+  const member = code === 'rate_limit_exceeded' ? 'remaining_cooldown_seconds'
+    : 'retry_after_seconds';
+  return failure(code, { [member]: seconds }, retry);
+}
+
+/**
+ * The answer to an error of the operation: `unavailable` when the database cannot answer now,
+ * else `internal`. The error travels along in `fault` and is shown to nobody but the log.
+ */
+export function failed(error: unknown, headers: readonly string[] = NO_HEADERS): Answer {
+  const answer = error instanceof Unavailable
+    ? comeAgain('unavailable', error.retryAfterSeconds, headers)
+    : failure('internal', null, headers);
+  return { ...answer, fault: error };
+}
+
+/** The same answer with further headers. */
+export function withHeaders(answer: Answer, headers: readonly string[]): Answer {
+  return headers.length === 0 ? answer : { ...answer, headers: [...answer.headers, ...headers] };
+}
+export const STATUS = Object.freeze({
+  issued: 201,
+  verified: 200,
+  known: 200,
+  canceled: 204,
+  invalid_request: 400,
+  unauthorized: 401,
+  invalid_code: 401,
+  forbidden: 403,
+  not_found: 404,
+  otp_not_found: 404,
+  method_not_allowed: 405,
+  request_timeout: 408,
+  code_used: 410,
+  code_expired: 410,
+  payload_too_large: 413,
+  unsupported_media_type: 415,
+  expectation_failed: 417,
+  idempotency_key_reused: 422,
+  too_many_attempts: 429,
+  rate_limit_exceeded: 429,
+  headers_too_large: 431,
+  internal: 500,
+  unavailable: 503,
+  // Of the second listener.
+  alive: 200,
+  ready: 200,
+  metrics: 200,
+  not_ready: 503,
+} as const);
+
+/** Everything a request can end in. */
+export type Code = keyof typeof STATUS;
+
+/** The codes that are failures: the values of the `error` member. */
+export type ErrorCode = Exclude<
+  Code, 'issued' | 'verified' | 'known' | 'canceled' | 'alive' | 'ready' | 'metrics'
+>;
+
+/** What only the second listener answers. */
+export type AdminCode = 'alive' | 'ready' | 'metrics' | 'not_ready';
+
+/** The items of the list below that speak of content: two names, two values. */
+const CONTENT_ITEMS = 4;
+
+/**
+ * Writes an answer in one piece: status line, headers and body. Node adds Date and, on a
+ * connection that stays open, Keep-Alive; it leaves the body out for HEAD (RFC 9110, 9.3.2). An
+ * answer without a body says nothing of content (RFC 9110, 8.6).
+ *
+ * @param res a response that nothing has been written to
+ * @param requestId the value of X-Request-Id
+ * @param close whether this is the last answer on its connection
+ */
+export function respond(
+  res: ServerResponse,
+  answer: Answer,
+  requestId: string,
+  close: boolean,
+): void {
+  // The headers of every response (contract, "Headers"; OWASP REST cheat sheet for the CSP).
+  const headers = [
+    'Content-Type', answer.contentType ?? 'application/json',
+    'Content-Length', String(Buffer.byteLength(answer.body)),
+    'X-Request-Id', requestId,
+    'Cache-Control', 'no-store',
+    'X-Content-Type-Options', 'nosniff',
+    'Content-Security-Policy', "frame-ancestors 'none'",
+    ...answer.headers,
+  ];
+  if (answer.body === '') headers.splice(0, CONTENT_ITEMS);
+  if (close) headers.push('Connection', 'close');
+  res.writeHead(STATUS[answer.code], headers);
+  res.end(answer.body);
+}

@@ -1,0 +1,95 @@
+/** The quota points of addresses, as a list of requests shares them inside one transaction. */
+import { ChangedRows, groupBy } from './changed-rows.ts';
+import type { Instant } from '../../db/instant.ts';
+import {
+  insertSlots, readOverflow, storeOverflow, updateSlots,
+} from '../../db/tables/ip-limits.ts';
+import type { AddressOverflow, AddressSlot, OverflowEnds } from '../../db/tables/ip-limits.ts';
+import type { Transaction } from '../../db/transaction.ts';
+import { livePointsOf, mayOverflow, NO_USES } from '../rules/ip-limit.ts';
+import type { AddressChange, AddressUses, Overflow } from '../rules/ip-limit.ts';
+import { windowStart } from '../rules/rolling-window.ts';
+
+/** Points by address: those that were loaded, as decisions have changed them. */
+export class AddressBook {
+  readonly #uses = new Map<string, AddressUses>();
+  readonly #changedSlots: ChangedRows<AddressSlot>;
+  readonly #changedOverflow = new Map<string, AddressOverflow>();
+
+  /** @param loaded all slots of all addresses of the list */
+  constructor(loaded: readonly AddressSlot[]) {
+    this.#changedSlots = new ChangedRows(loaded, ({ address, slot }) => `${slot} ${address}`);
+    for (const [address, slots] of groupBy(loaded, addressOf)) {
+      this.#uses.set(address, { slots, overflow: null });
+    }
+  }
+
+  /**
+   * Reads the overflow of the addresses that may have one: of most lists none does.
+   *
+   * @param ask asks while the slots are locked, or without any lock
+   * @param until leaves out what was used after it; null when the slots are locked
+   * @param pointsNamed how many of the oldest points of an address the answers may name, by the
+   *   live points that it has
+   * @returns whether anything was asked
+   */
+  async loadOverflow(
+    ask: Transaction['ask'],
+    now: Instant,
+    until: Instant | null,
+    pointsNamed: (address: string, livePoints: number) => number,
+  ): Promise<boolean> {
+    const after = windowStart(now);
+    let open = [...this.#uses].filter(([, { slots }]) => mayOverflow(slots))
+      .map(([address]) => ({ address, oldestMax: 1 }));
+    const isAsked = open.length > 0;
+    while (open.length > 0) {
+      const ends = await ask(...open.map(({ address, oldestMax }) =>
+        readOverflow(address, after, until, oldestMax)));
+      open = open.flatMap(({ address, oldestMax }, index) => {
+        const { slots } = this.of(address);
+        const overflow = overflowOf(ends[index]!);
+        this.#uses.set(address, { slots, overflow });
+        const named = pointsNamed(address, livePointsOf(slots, now) + overflow.livePoints);
+        return named <= oldestMax ? [] : [{ address, oldestMax: named }];
+      });
+    }
+    return isAsked;
+  }
+
+  /** All that is known of an address. */
+  of(address: string): AddressUses {
+    return this.#uses.get(address) ?? NO_USES;
+  }
+
+  /** Takes the use of a point, or its being given back. */
+  put(address: string, { after, write }: AddressChange): void {
+    this.#uses.set(address, after);
+    if (write.kind === 'overflow') this.#changedOverflow.set(address, { address, ...write.use });
+    else {
+      const { slot, usedAt, points, refunded } = write.slot;
+      this.#changedSlots.put({ address, slot, usedAt, points, refunded });
+    }
+  }
+
+  /** Leaves the writes of what was put to the transaction. */
+  store(tx: Transaction): void {
+    const { known, fresh } = this.#changedSlots.split(addressOf);
+    if (known.length > 0) tx.writes.push(updateSlots(known));
+    if (fresh.length > 0) tx.writes.push(insertSlots(fresh));
+    const overflow = [...this.#changedOverflow.values()];
+    if (overflow.length > 0) tx.writes.push(storeOverflow(overflow));
+  }
+}
+
+function addressOf({ address }: AddressSlot): string {
+  return address;
+}
+
+/** Between the first that counts and the last lie as many points as their totals say. */
+function overflowOf({ newest, oldest }: OverflowEnds): Overflow {
+  const [first] = oldest;
+  const livePoints = newest === null || first === undefined ? 0
+    : newest.total - first.total + first.points;
+  return { livePoints, oldest, newest };
+}

@@ -1,0 +1,34 @@
+/** The console channel, for trying out: the message is printed where otpd was started. */
+import type { Channel, Verdict, Words } from './channel.ts';
+
+const ACCEPTED: Verdict = Object.freeze({ kind: 'accepted' });
+
+/**
+ * Makes the channel. It takes every message; what is sent in one turn is printed in one go, because
+ * each print is a system call.
+ *
+ * @param print writes one line, or several with line feeds between them, to the console
+ */
+export function createConsoleChannel(print: (lines: string) => void, words: Words): Channel {
+  let lines = '';
+  let printed: Promise<Verdict> | null = null;
+  const printAll = (): Verdict => {
+    const all = lines;
+    lines = '';
+    printed = null;
+    print(all);
+    return ACCEPTED;
+  };
+  return {
+    name: 'console',
+    wants: null,
+    reaches: () => true,
+    send: (message) => {
+      const line = `message to ${message.userId}: ${words.text(message)}`;
+      lines = printed === null ? line : `${lines}\n${line}`;
+      printed ??= Promise.resolve().then(printAll);
+      return printed;
+    },
+    close: () => {},
+  };
+}

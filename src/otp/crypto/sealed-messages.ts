@@ -1,0 +1,83 @@
+/**
+ * Messages at rest: sealed, so that nothing in the database can be read without the server secret
+ * (OWASP ASVS 5.0, 11.3.2 and 14.2.7).
+ */
+import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto';
+import type { Message } from '../channels/channel.ts';
+import type { Instant } from '../../db/instant.ts';
+import type { Hex } from '../../db/query.ts';
+import { drawRandom } from './random.ts';
+import type { Secret } from './secrets.ts';
+
+/** A message, and the client address whose quota point was used for it; null: of none. */
+export type Sealable = Readonly<{ message: Message; address: string | null }>;
+
+const ALGORITHM = 'aes-256-gcm';
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
+
+/** As they are kept: an array is half as long as an object, and none of it is searched. */
+type Kept = [
+  userId: string, purpose: string, code: string, lifetimeSeconds: number, expiresAt: Instant,
+  locale: string, address: string | null,
+];
+
+/**
+ * Seals messages: AES-256-GCM under a key that is derived from the secret and the bundle's name
+ * (HMAC-SHA-256 as the pseudorandom function, NIST SP 800-108), bound to the otp_ids, so that they
+ * open as the messages of these codes alone. What is left of a bundle is sealed anew.
+ *
+ * @param bundleId 8 bytes, as text
+ * @returns nonce, text and tag
+ */
+export function sealMessages(secret: Secret, bundleId: Hex, list: readonly Sealable[]): Hex {
+  const kept = list.map(({ message, address }): Kept => {
+    const { userId, purpose, code, lifetimeSeconds, expiresAt, locale } = message;
+    return [userId, purpose, code, lifetimeSeconds, expiresAt, locale, address];
+  });
+  const nonce = drawRandom(NONCE_BYTES);
+  const cipher = createCipheriv(ALGORITHM, keyOf(secret, bundleId), Buffer.from(nonce, 'hex'));
+  cipher.setAAD(Buffer.from(list.map(({ message }) => message.otpId).join(''), 'hex'));
+  const sealed = cipher.update(JSON.stringify(kept), 'utf8', 'hex') + cipher.final('hex');
+  return nonce + sealed + cipher.getAuthTag().toString('hex');
+}
+
+/**
+ * Opens messages.
+ *
+ * @param otpIds in the order in which they were sealed
+ * @returns null when they were not sealed so under this secret, or were changed since
+ */
+export function openMessages(
+  secret: Secret,
+  bundleId: Hex,
+  otpIds: readonly Hex[],
+  sealed: Hex,
+): Sealable[] | null {
+  const bytes = Buffer.from(sealed, 'hex');
+  const end = bytes.length - TAG_BYTES;
+  if (end < NONCE_BYTES) return null;
+  const nonce = bytes.subarray(0, NONCE_BYTES);
+  const options = { authTagLength: TAG_BYTES };
+  const decipher = createDecipheriv(ALGORITHM, keyOf(secret, bundleId), nonce, options);
+  decipher.setAAD(Buffer.from(otpIds.join(''), 'hex'));
+  decipher.setAuthTag(bytes.subarray(end));
+  try {
+    const head = decipher.update(bytes.subarray(NONCE_BYTES, end), undefined, 'utf8');
+    const kept = JSON.parse(head + decipher.final('utf8')) as Kept[];
+    return kept.map((one, index) => unpack(otpIds[index]!, one));
+  } catch {
+    return null;
+  }
+}
+
+function unpack(otpId: Hex, kept: Kept): Sealable {
+  const [userId, purpose, code, lifetimeSeconds, expiresAt, locale, address] = kept;
+  const message = { otpId, userId, purpose, code, lifetimeSeconds, expiresAt, locale };
+  return { message, address };
+}
+
+/** No digest of a code has this input: theirs are longer. */
+function keyOf({ key }: Secret, bundleId: Hex): Buffer {
+  return createHmac('sha256', key).update('otpd messages|').update(bundleId, 'hex').digest();
+}

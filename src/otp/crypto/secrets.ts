@@ -1,0 +1,113 @@
+/**
+ * The server secrets and what is derived from them: the keyed digest of a code, at rest
+ * (contract; NIST SP 800-63B-4, 3.1.1.2). The first secret signs, all of them verify.
+ */
+import { createHmac, hash, randomBytes } from 'node:crypto';
+import type { Hex } from '../../db/query.ts';
+import { KEY_DIGEST_BYTES } from '../../db/tables/idempotency-keys.ts';
+
+/** A server secret, named so that it can be rotated. */
+export type Secret = Readonly<{ id: string; key: Buffer }>;
+
+/** The secrets in force. */
+export type Secrets = Readonly<{ current: Secret; byId: ReadonlyMap<string, Secret> }>;
+
+/** RFC 2104 wants at least the length of the hash: 32 bytes for SHA-256. */
+const SECRET_MIN_BYTES = 32;
+const SECRET_ID = /^[A-Za-z0-9_-]{1,32}$/;
+
+/** What the id of a secret must be, as the end of a sentence. */
+export const SECRET_ID_RULE = 'an id of 1 to 32 letters, digits, - or _';
+
+/**
+ * Reads `id:base64,id:base64`, the current secret first.
+ *
+ * @returns the secrets, or what is wrong with the text, never quoting a secret
+ */
+export function parseSecrets(text: string): { secrets: Secrets } | { faults: string[] } {
+  const secrets: Secret[] = [];
+  const faults: string[] = [];
+  text.split(',').forEach((entry, index) => {
+    const [id, encoded, ...rest] = entry.trim().split(':');
+    const fault = rest.length > 0 ? 'must be id:base64' : findFault(id, encoded);
+    if (fault !== null) faults.push(`entry ${index + 1} ${fault}`);
+    else secrets.push({ id: id!, key: Buffer.from(encoded!, 'base64') });
+  });
+  const byId = new Map(secrets.map((secret) => [secret.id, secret]));
+  if (faults.length === 0 && byId.size < secrets.length) faults.push('names an id twice');
+  const current = secrets[0];
+  if (faults.length > 0 || current === undefined) return { faults };
+  return { secrets: Object.freeze({ current, byId }) };
+}
+
+/** Whether a text can name a secret. */
+export function isSecretId(text: string): boolean {
+  return SECRET_ID.test(text);
+}
+
+/** Draws a secret, in the form in which parseSecrets reads it. */
+export function drawSecret(id: string): string {
+  return `${id}:${randomBytes(SECRET_MIN_BYTES).toString('base64')}`;
+}
+
+function findFault(id: string | undefined, encoded: string | undefined): string | null {
+  if (!id || !encoded) return 'must be id:base64';
+  if (!isSecretId(id)) return `must have ${SECRET_ID_RULE}`;
+  const key = Buffer.from(encoded, 'base64');
+  if (key.toString('base64').replace(/=+$/, '') !== encoded.replace(/=+$/, '')) {
+    return 'is not base64';
+  }
+  if (key.length < SECRET_MIN_BYTES) return `must have at least ${SECRET_MIN_BYTES} bytes`;
+  // A random key of 32 bytes has about 30 different ones; a typed sample has a few.
+  if (new Set(key).size < SECRET_MIN_BYTES / 2) return 'is a sample, not a random secret';
+  return null;
+}
+
+/**
+ * The digest of a code: HMAC-SHA-256 over a domain, otp_id, user_id, purpose and code, each but
+ * the first with its length, so that no two tuples have one encoding.
+ *
+ * @param otpId 16 bytes, as text
+ * @returns 32 bytes, as text
+ */
+export function digestCode(
+  secret: Secret,
+  otpId: Hex,
+  userId: string,
+  purpose: string,
+  code: string,
+): Hex {
+  const user = Buffer.byteLength(userId);
+  const text = `otpd code v1|${user}:${userId}|${Buffer.byteLength(purpose)}:${purpose}|${code}`;
+  return createHmac('sha256', secret.key).update(otpId, 'hex').update(text).digest('hex');
+}
+
+const KEY_DIGEST_DIGITS = 2 * KEY_DIGEST_BYTES;
+
+/** A key belongs to one operation: the same text under the other is another key. */
+type KeyedOperation = 'request' | 'verify';
+
+/**
+ * The digest of the operation, the caller and the key, KEY_DIGEST_BYTES of SHA-256. No name of a
+ * caller has a colon, so no two of these have one text.
+ *
+ * @param key decoded; both wire forms of a key come here as one text
+ * @param caller whose key it is; null when callers have no names
+ */
+export function digestKey(operation: KeyedOperation, key: string, caller: string | null): Hex {
+  return digest(caller === null ? `${operation}:${key}` : `${operation}@${caller}:${key}`);
+}
+
+/** The digest of what a request asks for; the length keeps two pairs from one encoding. */
+export function fingerprintRequest(userId: string, purpose: string): Hex {
+  return digest(`${Buffer.byteLength(userId)}:${userId}|${purpose}`);
+}
+
+/** What a verification redeems: the keyed digest of its code, as far as a fingerprint goes. */
+export function fingerprintDigest(codeDigest: Hex): Hex {
+  return codeDigest.slice(0, KEY_DIGEST_DIGITS);
+}
+
+function digest(text: string): Hex {
+  return hash('sha256', text, 'hex').slice(0, KEY_DIGEST_DIGITS);
+}

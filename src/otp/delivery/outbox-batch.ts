@@ -1,0 +1,81 @@
+/** Messages that are one row of the outbox, as the process that sends them holds them. */
+import { SEND_TIMEOUT_MS } from '../channels/channel.ts';
+import type { Message } from '../channels/channel.ts';
+import { sealMessages } from '../crypto/sealed-messages.ts';
+import type { Sealable } from '../crypto/sealed-messages.ts';
+import type { Secret } from '../crypto/secrets.ts';
+import type { RunningClock } from '../../db/clock.ts';
+import type { Instant } from '../../db/instant.ts';
+import type { Hex } from '../../db/query.ts';
+import type { SealedBundle } from '../../db/tables/outbox.ts';
+
+/**
+ * How long nobody else may send a message after its owner has said that it will: long enough to
+ * send it twice, and short enough that what a dead process has left still reaches its user.
+ */
+export const LEASE_SECONDS = 20;
+
+/** An attempt must end within its lease, whatever else takes its time. */
+const LEASE_RESERVE_MS = 2000;
+
+/** A lease as the process that holds it knows it. */
+export type HeldLease = Readonly<{ clock: RunningClock; leasedUntil: Instant }>;
+
+/** A message, with the channel that its code's row names. */
+export type Outgoing = Sealable & Readonly<{ planned: string }>;
+
+/** A bundle and its lease. */
+export class Bundle {
+  readonly bundleId: Hex;
+  /** What neither was accepted nor has come to an end. */
+  readonly #open: Map<Hex, Outgoing>;
+  #lease: HeldLease;
+
+  constructor(bundleId: Hex, messages: readonly Outgoing[], lease: HeldLease) {
+    this.bundleId = bundleId;
+    this.#open = new Map(messages.map((one) => [one.message.otpId, one]));
+    this.#lease = lease;
+  }
+
+  /** The messages that are left. */
+  get open(): Iterable<Outgoing> {
+    return this.#open.values();
+  }
+
+  /** How many they are. */
+  get size(): number {
+    return this.#open.size;
+  }
+
+  /** The database's clock, as far as it is known. */
+  now(): Instant {
+    return this.#lease.clock.now();
+  }
+
+  /** Whether an attempt that begins now ends before somebody else may begin one. */
+  get isLeased(): boolean {
+    const endsAt = this.now() + (SEND_TIMEOUT_MS + LEASE_RESERVE_MS) * 1000;
+    return endsAt < this.#lease.leasedUntil;
+  }
+
+  /** Takes a renewed lease. */
+  renew(lease: HeldLease): void {
+    this.#lease = lease;
+  }
+
+  /** Leaves a message out: it was accepted, or has come to another end. */
+  settle({ otpId }: Message): void {
+    this.#open.delete(otpId);
+  }
+
+  /** What is left of it, sealed anew. */
+  seal(secret: Secret): SealedBundle {
+    const list = [...this.#open.values()];
+    return {
+      bundleId: this.bundleId,
+      otpIds: list.map(({ message }) => message.otpId),
+      keyId: secret.id,
+      sealed: sealMessages(secret, this.bundleId, list),
+    };
+  }
+}

@@ -1,0 +1,143 @@
+/**
+ * Writes to the outbox what became of messages, many at a time: a bundle of which nothing is left
+ * is erased soon, by a transaction that commits anyway when there is one; what is left of one is
+ * sealed anew after a while, because more may be accepted.
+ */
+import { elapsedMs } from '../../db/clock.ts';
+import { Unavailable } from '../../db/errors.ts';
+import type { Hex } from '../../db/query.ts';
+import type { NoteDelivery } from './events.ts';
+import type { Bundle } from './outbox-batch.ts';
+import type { Outbox, Rerouted } from './outbox.ts';
+import { backoffMs } from './pending-message.ts';
+import type { Parcel } from './pending-message.ts';
+
+/** It is no hurry: one list of what was accepted meanwhile costs one flush to disk. */
+const DONE_MS = 20;
+
+/** A statement more costs little beside many requests, or for many bundles: product of both. */
+const WORTH_A_STATEMENT = 32;
+
+/** Until then a crash may repeat what was accepted, so it is not long. */
+const LEFT_MS = 100;
+
+/** What it needs. */
+type BundleSaverParts = Readonly<{
+  outbox: Outbox;
+  note: NoteDelivery;
+  /** Told of bundles that are erased, whenever it has saved. */
+  onSaved: (erased: readonly Bundle[]) => void;
+}>;
+
+/** Bundles that a transaction of somebody else erases. */
+export type Erasure = Readonly<{
+  bundleIds: readonly Hex[];
+  /** To be told once how the transaction ended: whether it was committed, erasure and all. */
+  end: (isCommitted: boolean) => void;
+}>;
+
+/** Saves the bundles of one process. */
+export class BundleSaver {
+  readonly #parts: BundleSaverParts;
+  readonly #changed = new Set<Bundle>();
+  #rerouted: Rerouted[] = [];
+  #timer: NodeJS.Timeout | null = null;
+  #isHurried = false;
+  #isSaving = false;
+  /** Bundles that others are erasing. */
+  #away = 0;
+  #failures = 0;
+  #allSavedAtMs = -Infinity;
+
+  constructor(parts: BundleSaverParts) {
+    this.#parts = parts;
+  }
+
+  /** True while something is to be saved. */
+  get isBusy(): boolean {
+    return this.#isSaving || this.#away > 0 || this.#changed.size > 0;
+  }
+
+  /**
+   * Gives a transaction what is to be erased, when it is worth it.
+   *
+   * @param requests how many requests the transaction serves
+   */
+  takeErasure(requests: number): Erasure | null {
+    // What went by another channel is noted in the transaction that erases its bundle.
+    if (this.#rerouted.length > 0) return null;
+    const bundles = [...this.#changed].filter(isDone);
+    if (bundles.length * requests < WORTH_A_STATEMENT) return null;
+    this.#away += bundles.length;
+    for (const bundle of bundles) this.#changed.delete(bundle);
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    if (!this.#isSaving) this.#goOn();
+    const end = (isCommitted: boolean): void => {
+      this.#away -= bundles.length;
+      if (!isCommitted) {
+        for (const bundle of bundles) this.#changed.add(bundle);
+        this.#schedule(true);
+      }
+      this.#parts.onSaved(isCommitted ? bundles : []);
+    };
+    return { bundleIds: bundles.map(({ bundleId }) => bundleId).sort(), end };
+  }
+
+  /** Leaves a message out of its bundle: it was accepted, or its code has come to an end. */
+  settle({ message, bundle }: Parcel, rerouted: Rerouted | null = null): void {
+    bundle.settle(message);
+    this.#changed.add(bundle);
+    if (rerouted !== null) this.#rerouted.push(rerouted);
+    this.#schedule(bundle.size === 0);
+  }
+
+  /** A bundle of which one is done makes it hurry; the others of it wait for the next time. */
+  #schedule(isHurried: boolean): void {
+    if (this.#isSaving || (this.#timer !== null && (this.#isHurried || !isHurried))) return;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#isHurried = isHurried;
+    this.#arm(isHurried ? DONE_MS : LEFT_MS);
+  }
+
+  #arm(delayMs: number): void {
+    this.#timer = setTimeout(() => void this.#save(), delayMs).unref();
+  }
+
+  async #save(): Promise<void> {
+    this.#timer = null;
+    this.#isSaving = true;
+    const now = elapsedMs();
+    const isAll = now - this.#allSavedAtMs >= LEFT_MS;
+    if (isAll) this.#allSavedAtMs = now;
+    const bundles = [...this.#changed].filter((bundle) => isAll || isDone(bundle));
+    const rerouted = this.#rerouted;
+    for (const bundle of bundles) this.#changed.delete(bundle);
+    this.#rerouted = [];
+    let erased = bundles.filter(isDone);
+    try {
+      await this.#parts.outbox.save(bundles, rerouted);
+      this.#failures = 0;
+    } catch (error) {
+      if (!(error instanceof Unavailable)) this.#parts.note({ event: 'delivery_fault', error });
+      for (const bundle of bundles) this.#changed.add(bundle);
+      this.#rerouted.push(...rerouted);
+      this.#failures += 1;
+      erased = [];
+    }
+    this.#isSaving = false;
+    this.#goOn();
+    this.#parts.onSaved(erased);
+  }
+
+  #goOn(): void {
+    if (this.#changed.size === 0) return;
+    this.#isHurried = [...this.#changed].some(isDone);
+    const delayMs = this.#isHurried ? DONE_MS : LEFT_MS;
+    this.#arm(this.#failures === 0 ? delayMs : backoffMs(this.#failures));
+  }
+}
+
+function isDone({ size }: Bundle): boolean {
+  return size === 0;
+}

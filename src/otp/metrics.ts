@@ -1,0 +1,89 @@
+/** What the rules come to, counted: codes, refusals, locks, and the lists that requests go in. */
+import { QueueMeter } from './batcher.ts';
+import { counter, gauge, histogram } from '../metrics/families.ts';
+import type { Family } from '../metrics/families.ts';
+import type { IssueOutcome, VerifyOutcome } from './outcomes.ts';
+import type { LimitName } from './policy/policy.ts';
+
+/** The collectors, by the names of their work. */
+type QueueName = 'issue' | 'verify' | 'screen' | 'status' | 'cancel';
+
+/** The counts of one service. Each is noted once the database has said what is true. */
+export class OtpCounts {
+  issued = 0;
+  redeemed = 0;
+  wrong = 0;
+  locks = 0;
+  /** Refusals by each limit; and those that there would have been, were it not in shadow. */
+  readonly limited = countsOfLimits();
+  readonly shadowed = countsOfLimits();
+  readonly queues: Readonly<Record<QueueName, QueueMeter>> = Object.freeze({
+    issue: new QueueMeter(),
+    verify: new QueueMeter(),
+    screen: new QueueMeter(),
+    status: new QueueMeter(),
+    cancel: new QueueMeter(),
+  });
+
+  /** Counts how requests for codes ended; null is one that is not decided yet. */
+  noteRequests(outcomes: readonly (IssueOutcome | null)[]): void {
+    for (const outcome of outcomes) {
+      if (outcome?.kind === 'issued' && !outcome.replayed) this.issued += 1;
+      if (outcome?.kind === 'issued') noteAll(this.shadowed, outcome.shadowed);
+      if (outcome?.kind !== 'limited') continue;
+      noteAll(this.limited, outcome.limitedBy);
+      noteAll(this.shadowed, outcome.shadowed);
+    }
+  }
+
+  /**
+   * Counts how attempts ended.
+   *
+   * @param shadowed how many of them a limit in shadow would have refused
+   */
+  noteAttempts(outcomes: readonly VerifyOutcome[], shadowed: number): void {
+    this.shadowed.wrong_codes += shadowed;
+    for (const outcome of outcomes) {
+      const isLock = outcome.kind === 'locked' && outcome.begins;
+      if (isLock) this.locks += 1;
+      if (isLock || outcome.kind === 'wrong') this.wrong += 1;
+      if (outcome.kind === 'verified' && !outcome.replayed) this.redeemed += 1;
+      else if (outcome.kind === 'limited') this.limited.wrong_codes += 1;
+    }
+  }
+}
+
+/** What was counted. */
+export function otpFamilies(counts: OtpCounts): Family[] {
+  const queues = Object.entries(counts.queues);
+  return [
+    counter('otpd_codes_issued_total', 'Codes that were issued.', counts.issued),
+    counter('otpd_codes_redeemed_total', 'Codes that were redeemed.', counts.redeemed),
+    counter('otpd_codes_wrong_total', 'Wrong codes that were tried.', counts.wrong),
+    counter('otpd_locks_total', 'Locks of a user and purpose after wrong codes.', counts.locks),
+    counter('otpd_requests_limited_total',
+      'Requests and attempts that a limit has refused; what several refuse counts for each.',
+      byLimit(counts.limited)),
+    counter('otpd_requests_shadow_limited_total',
+      'Requests and attempts that a limit would have refused, were it not in shadow.',
+      byLimit(counts.shadowed)),
+    histogram('otpd_batch_size', 'Requests that went to the database together, in one list.',
+      queues.map(([queue, { sizes }]) => [{ queue }, sizes] as const)),
+    gauge('otpd_queue_depth', 'Requests that wait for a list to go in.',
+      queues.map(([queue, meter]) => [{ queue }, meter.waiting()] as const)),
+  ];
+}
+
+type CountsOfLimits = Record<LimitName, number>;
+
+function countsOfLimits(): CountsOfLimits {
+  return { user: 0, address: 0, user_daily: 0, destination: 0, wrong_codes: 0 };
+}
+
+function noteAll(counts: CountsOfLimits, limits: readonly LimitName[]): void {
+  for (const limit of limits) counts[limit] += 1;
+}
+
+function byLimit(counts: CountsOfLimits) {
+  return Object.entries(counts).map(([limit, count]) => [{ limit }, count] as const);
+}

@@ -1,0 +1,134 @@
+/**
+ * The policy file: every number of the contract, globally and per purpose, and which purposes there
+ * are, in one JSON file.
+ */
+import { identityRule, isIdentity, PURPOSE_MAX_CHARACTERS } from '../identity.ts';
+import { createPolicies, DEFAULT_POLICY, POLICY_BOUNDS } from './policy.ts';
+import type { LimitName, Policies, Policy, PolicyNumber } from './policy.ts';
+
+/** A number that a policy in the file may set. */
+type Member = Readonly<{
+  key: PolicyNumber;
+  /** The limit that it is of: that may be in shadow. */
+  limit?: LimitName;
+  /** Whether null stands for none. */
+  isOptional?: true;
+  /** Whether it is the same for all purposes. */
+  isGlobal?: true;
+}>;
+
+const MEMBERS: ReadonlyMap<string, Member> = new Map<string, Member>([
+  ['code_digits', { key: 'codeDigits' }],
+  ['lifetime_seconds', { key: 'lifetimeSeconds' }],
+  ['user_limit', { key: 'userLimit', limit: 'user' }],
+  ['address_limit', { key: 'addressLimit', limit: 'address' }],
+  ['wrong_attempts', { key: 'wrongAttempts' }],
+  ['lock_seconds', { key: 'lockSeconds' }],
+  ['wrong_attempts_until_unlock', { key: 'wrongAttemptsUntilUnlock' }],
+  ['key_retention_seconds', { key: 'keyRetentionSeconds' }],
+  ['user_daily_limit', { key: 'userDailyLimit', limit: 'user_daily', isOptional: true }],
+  ['destination_limit', { key: 'destinationLimit', limit: 'destination', isOptional: true }],
+  ['destination_digits', { key: 'destinationDigits', isGlobal: true }],
+  ['wrong_codes_limit', { key: 'wrongCodesLimit', limit: 'wrong_codes', isOptional: true }],
+]);
+
+/** The members of the file. */
+const PARTS: readonly string[] = ['default', 'purposes', 'allowed_purposes'];
+
+/**
+ * Reads the text of a policy file: `{"default": {…}, "purposes": {"login": {…}},
+ * "allowed_purposes": ["login"]}`, all optional. A purpose inherits what it does not set.
+ *
+ * @returns the policies, or every fault with its path and the allowed range
+ */
+export function parsePolicies(text: string): { policies: Policies } | { faults: string[] } {
+  const faults: string[] = [];
+  const file = asObject(parseJson(text, faults), 'the file', faults);
+  for (const name of Object.keys(file)) {
+    if (!PARTS.includes(name)) faults.push(`${name}: unknown member`);
+  }
+  const fallback = readPolicy(file.default ?? {}, DEFAULT_POLICY, 'default', faults);
+  const allowed = readAllowed(file.allowed_purposes, faults);
+  const byPurpose = new Map<string, Policy>();
+  const purposes = asObject(file.purposes ?? {}, 'purposes', faults);
+  for (const [purpose, value] of Object.entries(purposes)) {
+    byPurpose.set(purpose, readPolicy(value, fallback, `purposes.${purpose}`, faults));
+    if (allowed?.has(purpose) === false) {
+      faults.push(`purposes.${purpose}: must be one of allowed_purposes`);
+    }
+  }
+  return faults.length > 0 ? { faults }
+    : { policies: createPolicies(fallback, byPurpose, allowed) };
+}
+
+/** The purposes that there are; null: every one that is asked for. */
+function readAllowed(value: unknown, faults: string[]): ReadonlySet<string> | null {
+  if (value === undefined) return null;
+  if (!Array.isArray(value) || value.length === 0) {
+    faults.push('allowed_purposes: must be a list of at least one purpose');
+    return null;
+  }
+  value.forEach((purpose: unknown, index) => {
+    if (isIdentity(purpose, PURPOSE_MAX_CHARACTERS)) return;
+    faults.push(`allowed_purposes[${index}]: ${identityRule(PURPOSE_MAX_CHARACTERS)}`);
+  });
+  return new Set(value);
+}
+
+type Draft = Record<PolicyNumber, number | null> & { shadow: Set<LimitName> };
+
+function readPolicy(value: unknown, base: Policy, path: string, faults: string[]): Policy {
+  const draft: Draft = { ...base, shadow: new Set(base.shadow) };
+  for (const [name, given] of Object.entries(asObject(value, path, faults))) {
+    const member = MEMBERS.get(name);
+    if (member === undefined) faults.push(`${path}.${name}: unknown member`);
+    else if (member.isGlobal && path !== 'default') {
+      faults.push(`${path}.${name}: must stand in default, because all purposes share it`);
+    } else readMember(draft, member, given, { path: `${path}.${name}`, faults });
+  }
+  // Null came only where it may.
+  return Object.freeze(draft as Policy);
+}
+
+type Place = Readonly<{ path: string; faults: string[] }>;
+
+/** A number; of a limit also `{"limit": 3, "shadow": true}`. */
+function readMember(draft: Draft, member: Member, given: unknown, { path, faults }: Place): void {
+  const { key, limit, isOptional } = member;
+  if (limit === undefined || typeof given !== 'object' || given === null) {
+    draft[key] = given === null && isOptional ? null : readNumber(key, given, { path, faults });
+    if (limit !== undefined) draft.shadow.delete(limit);
+    return;
+  }
+  const { limit: number, shadow = false, ...others } = asObject(given, path, faults);
+  for (const name of Object.keys(others)) faults.push(`${path}.${name}: unknown member`);
+  if (typeof shadow !== 'boolean') faults.push(`${path}.shadow: must be true or false`);
+  draft[key] = readNumber(key, number, { path: `${path}.limit`, faults });
+  if (shadow === true) draft.shadow.add(limit);
+  else draft.shadow.delete(limit);
+}
+
+function readNumber(key: PolicyNumber, given: unknown, { path, faults }: Place): number {
+  const { min, max } = POLICY_BOUNDS[key];
+  const number = Number(given);
+  if (Number.isInteger(given) && number >= min && number <= max) return number;
+  faults.push(`${path}: must be a whole number from ${min} to ${max}`);
+  return min;
+}
+
+function parseJson(text: string, faults: string[]): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    faults.push('is not JSON');
+    return {};
+  }
+}
+
+function asObject(value: unknown, path: string, faults: string[]): Record<string, unknown> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    return value as Record<string, unknown>;
+  }
+  faults.push(`${path}: must be an object`);
+  return {};
+}

@@ -1,0 +1,233 @@
+/**
+ * The rule of POST /otp/request, cases 2 to 7 of the contract, as a pure function: it reads no
+ * clock, no environment and no random source.
+ */
+import { fingerprintRequest } from '../crypto/secrets.ts';
+import { addSeconds, secondsUntil } from '../../db/instant.ts';
+import type { Instant } from '../../db/instant.ts';
+import type { Hex } from '../../db/query.ts';
+import type { RequestAnswer } from '../../db/tables/idempotency-keys.ts';
+import type { Otp, OtpGlance } from '../../db/tables/otps.ts';
+import type { IssueOutcome, Limits } from '../outcomes.ts';
+import type { LimitName, Policy } from '../policy/policy.ts';
+import { refusalBy, spentLimits } from '../rules/extra-limits.ts';
+import type { CountedTally } from '../rules/extra-limits.ts';
+import { measureAddress, useAddress } from '../rules/ip-limit.ts';
+import type { AddressChange, AddressUses } from '../rules/ip-limit.ts';
+import { isNeeded, knownPair, newestOtp } from '../rules/lifecycle.ts';
+import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS, termsOf } from '../rules/lockout.ts';
+import { measureLimit } from '../rules/rolling-window.ts';
+import type { LimitState, Use } from '../rules/rolling-window.ts';
+
+/** What the database knows. To grant, it must be read while user and address are locked. */
+export type RequestState<T extends OtpGlance = Otp> = Readonly<{
+  now: Instant;
+  /** What is stored under the key, also when its time is over. */
+  answer: RequestAnswer | null;
+  /** All codes of the user. */
+  otps: readonly T[];
+  /** Null when no address is counted: then its limit holds nobody back. */
+  address: AddressUses | null;
+  /** The other limits that hold for the request, and what each has counted. */
+  tallies: readonly CountedTally[];
+}>;
+
+/** The request, with the code that is to be issued should the rule allow it. */
+export type RequestInput = Readonly<{
+  userId: string;
+  purpose: string;
+  keyDigest: Hex;
+  otpId: Hex;
+  keyId: string;
+  digest: Hex;
+  /** The row of the outbox that the message goes into. */
+  bundleId: Hex;
+  /** The number of the code among those of its bundle. */
+  bundleNumber: number;
+  /** By which it shall be sent. */
+  channel: string;
+}>;
+
+/** A code with the key that it was asked for with. */
+type IssuedOtp = Otp & RequestAnswer;
+
+/** The rows to write when a code is issued. */
+export type RequestWrites = Readonly<{
+  /** The new code: its row is what a repeat with the key is answered from. */
+  issued: IssuedOtp;
+  /** The one that it supersedes, when that one must forget its attempts. */
+  forgetful: Otp | null;
+  /** Codes of the user that are not needed any more, and those of which only the key is. */
+  unneeded: readonly Otp[];
+  neededForKey: readonly Otp[];
+  address: AddressChange | null;
+}>;
+
+/** How a request ends. Writes are null when nothing changes: every case but the last. */
+type RequestDecision = Readonly<{ outcome: IssueOutcome; writes: RequestWrites | null }>;
+
+const NONE: readonly LimitName[] = Object.freeze([]);
+
+/** Decides a request. The first case that applies answers (contract, POST /otp/request). */
+export function decideRequest(
+  state: RequestState,
+  input: RequestInput,
+  policy: Policy,
+): RequestDecision {
+  const outcome = answerWithoutIssuing(state, input, policy);
+  return outcome === null ? issue(state, input, policy) : { outcome, writes: null };
+}
+
+/**
+ * The cases that change nothing: a replay, a reused key, a lock, an exhausted limit.
+ *
+ * @returns null when a code would be issued
+ */
+export function answerWithoutIssuing(
+  state: RequestState<OtpGlance>,
+  input: Pick<RequestInput, 'userId' | 'purpose'>,
+  policy: Policy,
+): IssueOutcome | null {
+  const { now, answer } = state;
+  const { limits, spent } = weigh(state, policy);
+  if (answer !== null && now < answer.keyExpiresAt) return replay(answer, input, limits);
+  const pair = knownPair(state.otps, input.purpose, now);
+  const lockSeconds = pair === null ? null : lockSecondsLeft(pair, now, policy);
+  if (lockSeconds !== null) return { kind: 'locked', retryAfterSeconds: lockSeconds, limits };
+  const { limitedBy, shadowed, retryAfterSeconds } = refusalBy(spent, policy);
+  return limitedBy.length === 0 ? null
+    : { kind: 'limited', retryAfterSeconds, limits, limitedBy, shadowed };
+}
+
+/** What is left of the limits, and which of them leave no room. */
+function weigh({ now, otps, address, tallies }: RequestState<OtpGlance>, policy: Policy) {
+  const ofUser = measureLimit(usesOf(otps), now, policy.userLimit);
+  const ofAddress = measureCounted(address, now, policy);
+  return {
+    limits: { user: ofUser.view, address: ofAddress?.view ?? null },
+    spent: spentLimits(ofUser, ofAddress, tallies, now),
+  };
+}
+
+function measureCounted(
+  uses: AddressUses | null,
+  now: Instant,
+  policy: Policy,
+): LimitState | null {
+  return uses === null ? null : measureAddress(uses, now, policy.addressLimit);
+}
+
+/** A key answers again for what it was used for, and for nothing else. */
+function replay(
+  answer: RequestAnswer,
+  input: Pick<RequestInput, 'userId' | 'purpose'>,
+  limits: Limits,
+): IssueOutcome {
+  if (!isSameUse(answer, input)) return { kind: 'key_reused', limits };
+  const { otpId, createdAt, expiresAt, remainingRequests } = answer;
+  return {
+    kind: 'issued',
+    otpId,
+    ttlSeconds: secondsUntil(createdAt, expiresAt),
+    remainingRequests,
+    replayed: true,
+    limits,
+    shadowed: NONE,
+  };
+}
+
+function isSameUse(
+  answer: RequestAnswer,
+  { userId, purpose }: Pick<RequestInput, 'userId' | 'purpose'>,
+): boolean {
+  return answer.userId === null ? answer.fingerprint === fingerprintRequest(userId, purpose)
+    : answer.userId === userId && answer.purpose === purpose;
+}
+
+function issue(state: RequestState, input: RequestInput, policy: Policy): RequestDecision {
+  const { now } = state;
+  const address = state.address === null ? null : useAddress(state.address, now);
+  const used = [...usesOf(state.otps), { usedAt: now, points: 1 }];
+  const user = measureLimit(used, now, policy.userLimit);
+  const addressLimit = measureCounted(address?.after ?? null, now, policy);
+  const outcome: IssueOutcome = {
+    kind: 'issued',
+    otpId: input.otpId,
+    ttlSeconds: policy.lifetimeSeconds,
+    remainingRequests: user.view.remaining,
+    replayed: false,
+    limits: { user: user.view, address: addressLimit?.view ?? null },
+    // What is issued has passed all others.
+    shadowed: policy.shadow.size === 0 ? NONE
+      : refusalBy(weigh(state, policy).spent, policy).shadowed,
+  };
+  const { issued, forgetful, unneeded, neededForKey }
+    = supersede(state, input, policy, user.view.remaining);
+  return { outcome, writes: { issued, forgetful, unneeded, neededForKey, address } };
+}
+
+/** Each code has used one point when it was issued; some were given back. */
+export function usesOf(otps: readonly OtpGlance[]): Use[] {
+  return otps.map(({ createdAt, isRefunded }) =>
+    ({ usedAt: createdAt, points: isRefunded ? 0 : 1 }));
+}
+
+/** A pair of which nothing is known. */
+const NEW_PAIR = Object.freeze({ consecutiveWrong: 0, verifyIds: '' });
+
+/**
+ * Makes the new code of the pair, to which the count of wrong attempts moves on. Its number comes
+ * after all others of the user.
+ *
+ * @param remainingRequests what the answer says
+ */
+function supersede(
+  { now, otps }: RequestState,
+  input: RequestInput,
+  policy: Policy,
+  remainingRequests: number,
+): Omit<RequestWrites, 'address'> {
+  const earlier = newestOtp(otps, input.purpose);
+  const { consecutiveWrong, verifyIds } = earlier ?? NEW_PAIR;
+  const issued: IssuedOtp = {
+    userId: input.userId,
+    number: 1 + otps.reduce((highest, { number }) => Math.max(highest, number), 0),
+    purpose: input.purpose,
+    otpId: input.otpId,
+    keyId: input.keyId,
+    digest: input.digest,
+    createdAt: now,
+    expiresAt: addSeconds(now, policy.lifetimeSeconds),
+    redeemedAt: null,
+    ...(earlier === null ? NO_ATTEMPTS
+      : countedAttempts(earlier, now, termsOf(earlier, policy))),
+    consecutiveWrong,
+    verifyIds,
+    bundleId: input.bundleId,
+    bundleNumber: input.bundleNumber,
+    channel: input.channel,
+    ending: null,
+    isRefunded: false,
+    codeDigits: policy.codeDigits,
+    attemptsMax: policy.wrongAttempts,
+    lockSeconds: policy.lockSeconds,
+    keyDigest: input.keyDigest,
+    keyExpiresAt: addSeconds(now, policy.keyRetentionSeconds),
+    remainingRequests,
+  };
+  const all = [...otps, issued];
+  const done = otps.filter((each) => !isNeeded(each, all, now));
+  // Left behind in a row of its own, the count would keep that row for ever.
+  const isLeftBehind = earlier !== null && consecutiveWrong > 0 && !done.includes(earlier);
+  return {
+    issued,
+    forgetful: isLeftBehind ? { ...earlier, consecutiveWrong: 0 } : null,
+    unneeded: done.filter((each) => !hasLiveKey(each, now)),
+    neededForKey: done.filter((each) => hasLiveKey(each, now)),
+  };
+}
+
+/** Whether a repeat of its request would be answered from it. */
+function hasLiveKey({ keyExpiresAt }: Otp, now: Instant): boolean {
+  return keyExpiresAt !== null && now < keyExpiresAt;
+}

@@ -1,0 +1,119 @@
+/** Which limits leave no room for a request, and which of those refuse it. */
+import { domainOf, isPlainAddress } from '../channels/email-settings.ts';
+import { PHONE_NUMBER } from '../channels/sms.ts';
+import type { Instant } from '../../db/instant.ts';
+import { USE_KINDS } from '../../db/tables/limit-hits.ts';
+import type { UseSubject } from '../../db/tables/limit-hits.ts';
+import { cooldownOf } from './numbered-hits.ts';
+import type { Tally } from './numbered-hits.ts';
+import type { ExtraLimitName, LimitName, Policy } from '../policy/policy.ts';
+import type { LimitState } from './rolling-window.ts';
+
+/** A limit beyond the contract's two, and what it has counted. */
+export type CountedTally = Readonly<{ counted: Counted; tally: Tally }>;
+
+/** A limit without room, and for how many whole seconds. */
+type SpentLimit = Readonly<{ limit: LimitName; seconds: number }>;
+
+/** What a request comes to by its limits. */
+type Refusal = Readonly<{
+  limitedBy: readonly LimitName[];
+  /** Those in shadow. */
+  shadowed: readonly LimitName[];
+  /** The longest wait of those that refuse (contract, case 6); 0 without any. */
+  retryAfterSeconds: number;
+}>;
+
+const NO_LIMITS: readonly never[] = Object.freeze([]);
+const NO_REFUSAL: Refusal = Object.freeze({
+  limitedBy: NO_LIMITS, shadowed: NO_LIMITS, retryAfterSeconds: 0,
+});
+
+/**
+ * The limits without room for one more code.
+ *
+ * @param address null when no address is counted
+ * @param tallies the other limits
+ */
+export function spentLimits(
+  user: LimitState,
+  address: LimitState | null,
+  tallies: readonly CountedTally[],
+  now: Instant,
+): readonly SpentLimit[] {
+  const ofAddress = address?.cooldownSeconds ?? 0;
+  if (user.cooldownSeconds === 0 && ofAddress === 0 && tallies.length === 0) return NO_LIMITS;
+  const all: SpentLimit[] = [
+    { limit: 'user', seconds: user.cooldownSeconds },
+    { limit: 'address', seconds: ofAddress },
+    ...tallies.map((one) => ({ limit: one.counted.limit, seconds: secondsLeft(one, now) })),
+  ];
+  return all.filter(({ seconds }) => seconds > 0);
+}
+
+/** Whole seconds until a limit lets one more through; 0 when it does now. */
+export function secondsLeft({ counted, tally }: CountedTally, now: Instant): number {
+  return cooldownOf(tally, counted.quota, counted.windowSeconds, now);
+}
+
+/** Tells those that refuse from those in shadow. */
+export function refusalBy(spent: readonly SpentLimit[], { shadow }: Policy): Refusal {
+  if (spent.length === 0) return NO_REFUSAL;
+  const refusing = spent.filter(({ limit }) => !shadow.has(limit));
+  return {
+    limitedBy: refusing.map(({ limit }) => limit),
+    shadowed: spent.filter(({ limit }) => shadow.has(limit)).map(({ limit }) => limit),
+    retryAfterSeconds: Math.max(0, ...refusing.map(({ seconds }) => seconds)),
+  };
+}
+
+/** A limit for one subject. */
+export type Counted = UseSubject & Readonly<{
+  limit: ExtraLimitName;
+  /** Infinity: it is counted, because purposes that have a limit share the count. */
+  quota: number;
+  windowSeconds: number;
+}>;
+
+const NOTHING: readonly Counted[] = Object.freeze([]);
+
+/** What one code for a user counts for. */
+export function countedOfRequest(policy: Policy, userId: string): readonly Counted[] {
+  const { userDailyLimit, destinationLimit } = policy;
+  if (userDailyLimit === null && destinationLimit === null) return NOTHING;
+  const counted: Counted[] = [];
+  if (userDailyLimit !== null) counted.push(countedFor('user_daily', userId, userDailyLimit));
+  const destination = countedDestination(policy, userId);
+  if (destination !== null && destinationLimit !== null) {
+    counted.push(countedFor('destination', destination, destinationLimit));
+  }
+  return counted;
+}
+
+/** What a code for a user goes to, when that is counted; else null. */
+export function countedDestination(policy: Policy, userId: string): string | null {
+  return policy.destinationLimit === null ? null : destinationOf(userId, policy.destinationDigits);
+}
+
+/** What one wrong code from an address counts for; a null address is not counted. */
+export function countedOfAttempt(policy: Policy, address: string | null): readonly Counted[] {
+  const { wrongCodesLimit } = policy;
+  if (wrongCodesLimit === null || address === null) return NOTHING;
+  return [countedFor('wrong_codes', address, wrongCodesLimit)];
+}
+
+function countedFor(limit: ExtraLimitName, subject: string, quota: number): Counted {
+  return { limit, subject, quota, ...USE_KINDS[limit] };
+}
+
+/**
+ * The destination of a user_id.
+ *
+ * @param digits how many digits of a phone number are looked at
+ * @returns `+` and the first digits of a phone number, the domain of an e-mail address in lower
+ *   case, or null for any other user_id
+ */
+export function destinationOf(userId: string, digits: number): string | null {
+  if (PHONE_NUMBER.test(userId)) return userId.slice(0, 1 + digits);
+  return isPlainAddress(userId) ? domainOf(userId).toLowerCase() : null;
+}

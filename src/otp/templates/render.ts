@@ -1,0 +1,71 @@
+/** A message in words: the template that it gets, filled in for where it goes. */
+import type { Message, Words } from '../channels/channel.ts';
+import type { Part } from './files.ts';
+import { fallbacksOf, parseAcceptLanguage } from './language-tags.ts';
+import { renderForPhone } from './sms-text.ts';
+import type { Entry, TemplateStore, Values } from './template.ts';
+
+/**
+ * Makes words of checked templates.
+ *
+ * @param domain of the last line on a phone; null: none
+ * @param language the default one: a tag in lower case
+ */
+export function createWords(store: TemplateStore, domain: string | null, language: string): Words {
+  const renderPlain = (message: Message, part: Part): string => {
+    const entry = store.get(message.purpose, message.locale, part);
+    return entry.template.render(mapValues(valuesOf(message, entry), asOneLine));
+  };
+  return Object.freeze({
+    text: (message) => {
+      const entry = store.get(message.purpose, message.locale, 'txt');
+      return renderForPhone(entry.template, valuesOf(message, entry), domain);
+    },
+    email: (message) => {
+      const html = store.get(message.purpose, message.locale, 'html');
+      return {
+        subject: renderPlain(message, 'subject.txt'),
+        text: renderPlain(message, 'email.txt'),
+        html: html.template.render(mapValues(valuesOf(message, html), escapeHtml)),
+      };
+    },
+    localeFor: (purpose, acceptLanguage) => {
+      if (acceptLanguage === '') return '';
+      for (const range of parseAcceptLanguage(acceptLanguage)) {
+        if (range === '*') return '';
+        for (const tag of fallbacksOf(range)) {
+          if (isIn(language, tag)) return '';
+          if (store.has(purpose, tag, 'txt')) return tag;
+        }
+      }
+      return '';
+    },
+  });
+}
+
+/** Whether a language is what a tag asks for: `pt-br` is in `pt`. */
+function isIn(language: string, tag: string): boolean {
+  return fallbacksOf(language).includes(tag);
+}
+
+function valuesOf({ code, purpose, lifetimeSeconds }: Message, { say }: Entry): Values {
+  return { code, purpose, lifetime: say(lifetimeSeconds) };
+}
+
+function mapValues(values: Values, change: (value: string) => string): Values {
+  const { code, purpose, lifetime } = values;
+  return { code: change(code), purpose: change(purpose), lifetime: change(lifetime) };
+}
+
+/** What would break a line, or turn the direction of what stands behind it, becomes a `?`. */
+function asOneLine(value: string): string {
+  return value.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, '?').toWellFormed();
+}
+
+const ENTITIES: Readonly<Record<string, string>> = {
+  '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;',
+};
+
+function escapeHtml(value: string): string {
+  return asOneLine(value).replace(/[&<>"']/g, (character) => ENTITIES[character]!);
+}

@@ -1,0 +1,84 @@
+/** What a template must be, so that no message can fail on it later. */
+import type { TemplateFile } from './files.ts';
+import { POLICY_BOUNDS } from '../policy/policy.ts';
+import { countSeptets, findOutsider, measureForPhone, MESSAGE_MAX_SEPTETS } from './sms-text.ts';
+import { allLifetimes } from './template.ts';
+import type { SayLifetime, Template } from './template.ts';
+
+const SUBJECT_MAX_CHARACTERS = 150;
+
+/** A purpose up to this length is never cut. */
+const WHOLE_PURPOSE_CHARACTERS = 20;
+
+/** Line feeds and tabs are what a text may hold of control characters. */
+const CONTROL = /[^\P{Cc}\n\t]/u;
+
+/** All that an HTML part would need to link anywhere, to load anything, or to run. */
+const FORBIDDEN_IN_HTML = [
+  /<\s*(?:a|area|audio|base|embed|form|frame|iframe|image|img|link)\b/i,
+  /<\s*(?:applet|object|picture|script|source|svg|video)\b/i,
+  /<\s*meta\b[^>]*\bhttp-equiv\b/i,
+  /\b(?:href|src|srcset|background|action|poster|ping|cite|longdesc)\s*=/i,
+  /<[^<>]*[\s"'/]on[a-z]+\s*=/i,
+  /\burl\s*\(/i,
+  /@import\b/i,
+  /\b(?:https?|ftp|mailto|javascript):/i,
+  /\/\//,
+];
+
+/**
+ * The rules that a template breaks.
+ *
+ * @param domain the one of the last line of a text for a phone; null: none
+ * @returns one sentence for each, without the path; empty when the template can be used
+ */
+export function faultsOf(
+  { part, text }: TemplateFile,
+  template: Template,
+  say: SayLifetime,
+  domain: string | null,
+): string[] {
+  const faults: string[] = [];
+  if (part !== 'subject.txt' && template.count('code') === 0) faults.push('must contain {code}');
+  if (CONTROL.test(text)) faults.push('must have no control characters');
+  if (part === 'subject.txt') faults.push(...subjectFaults(text));
+  if (part === 'html') faults.push(...htmlFaults(text));
+  if (part === 'txt') faults.push(...phoneFaults(text, template, say, domain));
+  return faults;
+}
+
+function subjectFaults(text: string): string[] {
+  const isOneLine = text.trim() !== '' && !/[\n\t]/.test(text);
+  if (isOneLine && [...text].length <= SUBJECT_MAX_CHARACTERS) return [];
+  return [`must be one line of 1 to ${SUBJECT_MAX_CHARACTERS} characters`];
+}
+
+function htmlFaults(text: string): string[] {
+  const found = FORBIDDEN_IN_HTML.flatMap((pattern) => pattern.exec(text)?.[0] ?? []);
+  return found.map((what) => `must have no link, nothing from elsewhere and no script: ${what}`);
+}
+
+function phoneFaults(
+  text: string,
+  template: Template,
+  say: SayLifetime,
+  domain: string | null,
+): string[] {
+  const lifetimes = template.count('lifetime') === 0 ? [''] : allLifetimes(say);
+  const outsider = findOutsider([text, ...lifetimes].join(''));
+  if (outsider !== null) {
+    const name = outsider.codePointAt(0)!.toString(16).toUpperCase().padStart(4, '0');
+    return [`must be of the characters of GSM-7 alone, which have no "${outsider}" (U+${name})`];
+  }
+  const longest = lifetimes.reduce((a, b) => (countSeptets(b) > countSeptets(a) ? b : a));
+  const septets = measureForPhone(template, {
+    code: '0'.repeat(POLICY_BOUNDS.codeDigits.max),
+    purpose: 'p'.repeat(WHOLE_PURPOSE_CHARACTERS),
+    lifetime: longest,
+  }, domain);
+  if (septets <= MESSAGE_MAX_SEPTETS) return [];
+  const ending = domain === null ? '' : `, its last line "@${domain} #${'0'.repeat(6)}…"`;
+  return [`must be at most ${MESSAGE_MAX_SEPTETS} characters of GSM-7, with a code of`
+    + ` ${POLICY_BOUNDS.codeDigits.max} digits, "${longest}" and a purpose of`
+    + ` ${WHOLE_PURPOSE_CHARACTERS} characters${ending}: it has ${septets}`];
+}

@@ -1,0 +1,117 @@
+/**
+ * The state that a list of attempts shares inside one transaction: loaded once, changed by each
+ * decision in the order of arrival, written once. A lone attempt is a list of one.
+ */
+import { TallyBook } from '../batch/extra-limits.ts';
+import { OtpBook } from '../batch/otps.ts';
+import { AnswerBook } from '../batch/stored-responses.ts';
+import { isVerifyStored } from './commit-probe.ts';
+import { READ_CLOCK } from '../../db/clock.ts';
+import type { Instant } from '../../db/instant.ts';
+import type { Hex, Query } from '../../db/query.ts';
+import {
+  deleteExpiredAnswers, loadVerifyAnswers, storeVerifyAnswers,
+} from '../../db/tables/idempotency-keys.ts';
+import type { VerifyAnswer } from '../../db/tables/idempotency-keys.ts';
+import { lockOtps } from '../../db/tables/otps.ts';
+import type { Otp, PairName } from '../../db/tables/otps.ts';
+import type { Transaction } from '../../db/transaction.ts';
+import type { VerifyState, VerifyWrites } from './decide.ts';
+import type { Counted } from '../rules/extra-limits.ts';
+import { knownPair } from '../rules/lifecycle.ts';
+
+/** What the ledger needs to know of an attempt. */
+type VerifyMember = PairName & Readonly<{
+  keyDigest: Hex | null;
+  /** What a wrong code counts for. */
+  counted: readonly Counted[];
+}>;
+
+/** The state of a list of attempts. */
+export class VerifyLedger {
+  readonly #now: Instant;
+  readonly #answers: AnswerBook<VerifyAnswer>;
+  /** Those of the attempts. */
+  readonly #added: VerifyAnswer[] = [];
+  readonly #otps: OtpBook;
+  readonly #tallies: TallyBook;
+
+  private constructor(
+    now: Instant,
+    answers: readonly VerifyAnswer[],
+    otps: readonly Otp[],
+    tallies: TallyBook,
+  ) {
+    this.#now = now;
+    this.#answers = new AnswerBook(answers);
+    this.#otps = new OtpBook(otps);
+    this.#tallies = tallies;
+  }
+
+  /**
+   * Locks the codes of users, then what is counted of addresses, and reads the rest, the clock
+   * included, once they are held.
+   */
+  static async load(tx: Transaction, members: readonly VerifyMember[]): Promise<VerifyLedger> {
+    const users = new Set(members.map(({ userId }) => userId));
+    const keys = new Set<Hex>();
+    for (const { keyDigest } of members) if (keyDigest !== null) keys.add(keyDigest);
+    const tallies = TallyBook.for(members);
+    const { otps, now, answers } = await ask(tx, {
+      lock: lockOtps([...users]), reads: [READ_CLOCK, loadVerifyAnswers([...keys])],
+    }, tallies);
+    return new VerifyLedger(now, answers, otps, tallies);
+  }
+
+  /** What a member's decision rests on, as the members before it have left it. */
+  stateOf({ userId, purpose, keyDigest, counted }: VerifyMember): VerifyState {
+    return {
+      now: this.#now,
+      answer: keyDigest === null ? null : this.#answers.find(keyDigest),
+      pair: knownPair(this.#otps.of(userId), purpose, this.#now),
+      tallies: this.#tallies.of(counted),
+    };
+  }
+
+  /** Takes a member's writes into the state. */
+  apply({ counted }: VerifyMember, { pair, answer, isWrong }: VerifyWrites): void {
+    this.#otps.put(pair);
+    if (isWrong) this.#tallies.add(counted, this.#now);
+    if (answer === null) return;
+    this.#answers.add(answer);
+    this.#added.push(answer);
+  }
+
+  /** Writes what changed, each row once; says how to prove it. */
+  store(tx: Transaction): void {
+    const { changed } = this.#otps;
+    if (changed.length === 0) {
+      tx.hasNothingToKeep = true;
+      return;
+    }
+    tx.wasCommitted = isVerifyStored(changed);
+    this.#tallies.erase(tx);
+    this.#otps.storeAttempts(tx);
+    this.#tallies.store(tx);
+    const { staleKeys } = this.#answers;
+    // Sorted, so that transactions never wait for each other in a ring.
+    const added = this.#added.sort((a, b) => (a.keyDigest < b.keyDigest ? -1 : 1));
+    if (staleKeys.length > 0) tx.writes.push(deleteExpiredAnswers(staleKeys));
+    if (added.length > 0) tx.writes.push(storeVerifyAnswers(added));
+  }
+}
+
+type Statements = Readonly<{
+  lock: Query<Otp[]>;
+  reads: readonly [Query<Instant>, Query<VerifyAnswer[]>];
+}>;
+
+/** What is counted of addresses is locked last, and asked for only where there is any. */
+async function ask(tx: Transaction, { lock, reads }: Statements, tallies: TallyBook) {
+  if (tallies.isEmpty) {
+    const [otps, now, answers] = await tx.ask(lock, ...reads);
+    return { otps, now, answers };
+  }
+  const [otps, , , now, answers] = await tx.ask(lock, tallies.lock, tallies.uses, ...reads);
+  return { otps, now, answers };
+}
