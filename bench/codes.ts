@@ -7,16 +7,16 @@ import type { CounterReader } from './counters.ts';
 import { newAddress, newUser, PURPOSE } from './requests.ts';
 import type { KnownCode } from './requests.ts';
 import type { Target } from './target.ts';
-import { openSession } from '../src/db/connection.ts';
-import { SessionPool } from '../src/db/pool.ts';
+import { openConnection } from '../src/db/connection.ts';
+import { ConnectionPool } from '../src/db/pool.ts';
 import { Sweeper } from '../src/db/sweep/sweeper.ts';
 import type { Channel } from '../src/otp/channels/channel.ts';
 import { parseSecrets } from '../src/otp/crypto/secrets.ts';
 import { createDelivery } from '../src/otp/delivery/delivery.ts';
-import type { IssueInput } from '../src/otp/outcomes.ts';
+import type { OtpRequest } from '../src/otp/outcomes.ts';
 import { createPolicies } from '../src/otp/policy/policy.ts';
-import { issueCodes } from '../src/otp/request/request.ts';
-import type { IssueParts } from '../src/otp/request/request.ts';
+import { requestOtps } from '../src/otp/request/request.ts';
+import type { RequestDeps } from '../src/otp/request/request.ts';
 import { KeyReading } from '../src/otp/request/screen.ts';
 
 /** Large enough to be fast, small enough for a packet and a deadline. */
@@ -52,7 +52,7 @@ export async function issueKnownCodes(
 /** Issues codes in lists. */
 export type Issuer = Readonly<{
   /** Issues codes to a list in one transaction. */
-  issue: (inputs: readonly IssueInput[]) => Promise<void>;
+  issue: (inputs: readonly OtpRequest[]) => Promise<void>;
   /** Waits until all messages have been handed over. */
   close: () => Promise<void>;
 }>;
@@ -66,18 +66,18 @@ export function openIssuer(
   { settings, secrets: text }: Pick<Target, 'settings' | 'secrets'>,
   codes: KnownCode[],
 ): Issuer {
-  const pool = new SessionPool(() => openSession(settings), LANES);
+  const pool = new ConnectionPool(() => openConnection(settings), LANES);
   const policies = createPolicies();
   const secrets = secretsOf(text);
   const delivery = createDelivery({
     pool, policies, secrets, channels: [channelInto(codes)],
-    words: { localeFor: () => '' }, note: () => {},
+    templates: { localeFor: () => '' }, onEvent: () => {},
   });
   const keyReading = new KeyReading();
   const sweeper = new Sweeper();
-  const parts: IssueParts = { pool, policies, secrets, sweeper, delivery, keyReading };
+  const parts: RequestDeps = { pool, policies, secrets, sweeper, delivery, keyReading };
   return {
-    issue: async (inputs) => void (await issueCodes(parts, inputs)),
+    issue: async (inputs) => void (await requestOtps(parts, inputs)),
     close: async () => {
       // What were left would be taken over by the otpd that is measured, in the measured time.
       do await delay(DELIVERY_POLL_MS); while (delivery.held > 0);
@@ -91,8 +91,8 @@ export function openIssuer(
 function channelInto(codes: KnownCode[]): Channel {
   return {
     name: 'console',
-    wants: null,
-    reaches: () => true,
+    addressFormat: null,
+    accepts: () => true,
     send: async ({ userId, code }) => {
       codes.push({ userId, code });
       return { kind: 'accepted' };
@@ -109,14 +109,14 @@ export async function setDurable(counters: CounterReader, isDurable: boolean): P
 }
 
 /** Requests of new users at new addresses. */
-export function newInputs(count: number): IssueInput[] {
+export function newInputs(count: number): OtpRequest[] {
   return Array.from({ length: count }, () => ({
     userId: newUser(),
     purpose: PURPOSE,
-    address: newAddress(),
+    clientIp: newAddress(),
     key: newUser(),
     acceptLanguage: '',
-    caller: null,
+    apiClient: null,
   }));
 }
 

@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { openSession } from '../src/db/connection.ts';
+import { openConnection } from '../src/db/connection.ts';
 import type { Lab } from './lab.ts';
 import type { Plan } from './options.ts';
 import { freshRequests } from './requests.ts';
@@ -113,7 +113,7 @@ async function takeTurns(
 async function drain({ settings }: Target, provider: SlowProvider): Promise<void> {
   provider.delayMs = FAST_MS;
   const deadline = AbortSignal.timeout(DRAIN_MAX_MS);
-  const session = await openSession(settings);
+  const session = await openConnection(settings);
   try {
     for (;;) {
       const [row] = await session.run('count', 'SELECT COUNT(*) AS n FROM outbox', []);

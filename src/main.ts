@@ -5,7 +5,7 @@ import { readConfig, readEnvironment, readServeConfig } from './app/config/confi
 import type { Config } from './app/config/config.ts';
 import type { Environment } from './app/config/env-reader.ts';
 import { joinDatabase } from './app/database.ts';
-import { report, say } from './app/output.ts';
+import { report, print } from './app/output.ts';
 import { listenForStop, Stopped } from './app/process/shutdown.ts';
 import { isWorker } from './app/process/workers.ts';
 import { serve } from './app/serve.ts';
@@ -15,8 +15,8 @@ async function migrateDatabase(config: Config, stop: AbortSignal): Promise<numbe
   const { settings, pool, close } = await joinDatabase(config, stop);
   try {
     await createDatabase(settings);
-    const count = await migrate(pool, say);
-    say(count === 0 ? 'the database is up to date' : `${count} schema files applied`);
+    const count = await migrate(pool, print);
+    print(count === 0 ? 'the database is up to date' : `${count} schema files applied`);
     return 0;
   } finally {
     await close();

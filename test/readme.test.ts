@@ -42,7 +42,7 @@ type Signed = Readonly<{ secrets?: string; sentAt?: number; body?: string }>;
 async function postTo(port: number, signed: Signed): Promise<number> {
   const { secrets = SECRET, sentAt = NOW, body = BODY } = signed;
   const parsed = parseWebhookSecrets(secrets);
-  if ('faults' in parsed) throw new Error(parsed.faults.join('\n'));
+  if ('errors' in parsed) throw new Error(parsed.errors.join('\n'));
   const { status } = await fetch(`http://127.0.0.1:${port}/`, {
     method: 'POST',
     body,

@@ -1,14 +1,14 @@
 /** What MySQL says at the end, and in between: whether promises were kept, and who is connected. */
-import { openSession } from '../../src/db/connection.ts';
-import type { Session } from '../../src/db/connection.ts';
+import { openConnection } from '../../src/db/connection.ts';
+import type { Connection } from '../../src/db/connection.ts';
 import type { Victim } from './faults.ts';
 import type { Tally } from './tally.ts';
 
 async function withSession<T>(
   { server: { socketPath }, target: { settings } }: Victim,
-  work: (session: Session) => Promise<T>,
+  work: (session: Connection) => Promise<T>,
 ): Promise<T> {
-  const session = await openSession({ ...settings, socketPath });
+  const session = await openConnection({ ...settings, socketPath });
   return work(session).finally(() => session.destroy());
 }
 

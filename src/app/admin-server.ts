@@ -1,16 +1,16 @@
 /** The second listener: health and metrics, for probes and scrapers. */
 import type { Config } from './config/config.ts';
 import { DatabaseCheck } from '../db/checks/health.ts';
-import { openSession } from '../db/connection.ts';
+import { openConnection } from '../db/connection.ts';
 import type { DatabaseSettings } from '../db/connection.ts';
-import { SessionPool } from '../db/pool.ts';
-import type { Fault } from '../http/connection.ts';
+import { ConnectionPool } from '../db/pool.ts';
+import type { RequestError } from '../http/connection.ts';
 import { createAdminRoutes } from '../http/handlers/admin.ts';
 import { parseTrustedProxies } from '../http/input/client-ip.ts';
 import { ADMIN_LIMITS, createHttpServer } from '../http/server.ts';
 import { encodeFamilies, METRICS_CONTENT_TYPE } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
-import { sayWhere } from './output.ts';
+import { printAddress } from './output.ts';
 
 /** What it tells of. */
 type AdminParts = Readonly<{
@@ -22,7 +22,7 @@ type AdminParts = Readonly<{
   /** What all of them have counted. */
   collect: () => Promise<readonly Family[]>;
   /** Told of errors behind its answers. */
-  onFault: (fault: Fault) => void;
+  onFault: (fault: RequestError) => void;
 }>;
 
 /** It answers until it is closed, also while otpd stops. */
@@ -41,13 +41,13 @@ export async function openAdmin(
   parts: AdminParts,
 ): Promise<Admin | null> {
   if (address === null) return null;
-  const pool = new SessionPool(() => openSession(parts.settings), 1);
+  const pool = new ConnectionPool(() => openConnection(parts.settings), 1);
   const check = new DatabaseCheck(pool);
   let isStopping = false;
   const failedChecks = async (): Promise<readonly string[]> => {
-    const faults = isStopping || parts.stop.aborted ? [] : await check.faults();
+    const errors = isStopping || parts.stop.aborted ? [] : await check.errors();
     if (isStopping || parts.stop.aborted) return ['stopping'];
-    return parts.isComplete() ? faults : [...faults, 'workers'];
+    return parts.isComplete() ? errors : [...errors, 'workers'];
   };
   const metrics = async () => ({
     text: encodeFamilies(await parts.collect()), contentType: METRICS_CONTENT_TYPE,
@@ -55,11 +55,11 @@ export async function openAdmin(
   const http = createHttpServer({
     routes: createAdminRoutes({ failedChecks, metrics }),
     trustedProxies: parseTrustedProxies('').proxies,
-    callers: null,
-    onFault: parts.onFault,
+    apiKeys: null,
+    onError: parts.onFault,
   }, ADMIN_LIMITS);
   const { port } = await http.listen(address.port, address.host);
-  sayWhere('health and metrics on', address.host, port);
+  printAddress('health and metrics on', address.host, port);
   const close = async (): Promise<void> => {
     await http.close(CLOSE_TIMEOUT_MS);
     pool.close();

@@ -1,29 +1,29 @@
 /** Opens the channels that the configuration names. */
 import type { ChannelSettings, DeliverySettings } from './config/channels.ts';
 import { ConfigError } from './config/env-reader.ts';
-import type { Channel, Words } from '../otp/channels/channel.ts';
+import type { Channel, Templates } from '../otp/channels/channel.ts';
 import { createConsoleChannel } from '../otp/channels/console.ts';
 import { createEmailChannel } from '../otp/channels/email.ts';
 import { createSmsChannel } from '../otp/channels/sms.ts';
 import { createWebhookChannel } from '../otp/channels/webhook.ts';
-import { say } from './output.ts';
+import { print } from './output.ts';
 
 /**
  * Opens them, in their order.
  *
  * @throws ConfigError when one of them needs what is not installed, or a file that is gone
  */
-export async function openChannels({ channels, words }: DeliverySettings): Promise<Channel[]> {
+export async function openChannels({ channels, templates }: DeliverySettings): Promise<Channel[]> {
   try {
-    return await Promise.all(channels.map((channel) => openChannel(channel, words)));
+    return await Promise.all(channels.map((channel) => openChannel(channel, templates)));
   } catch (error) {
     throw new ConfigError((error as Error).message, { cause: error });
   }
 }
 
-async function openChannel(channel: ChannelSettings, words: Words): Promise<Channel> {
+async function openChannel(channel: ChannelSettings, words: Templates): Promise<Channel> {
   switch (channel.name) {
-    case 'console': return createConsoleChannel(say, words);
+    case 'console': return createConsoleChannel(print, words);
     case 'webhook': return createWebhookChannel(channel.settings, words);
     case 'sms': return createSmsChannel(channel.settings, words);
     case 'email': return createEmailChannel(channel.settings, words);

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from './config/config.ts';
 import { ConfigError } from './config/env-reader.ts';
-import { openSession } from '../db/connection.ts';
+import { openConnection } from '../db/connection.ts';
 import type { DatabaseSettings } from '../db/connection.ts';
 import { findRunningServer } from '../db/local/find-running-server.ts';
 import { keepLocalServer } from '../db/local/keep-local-server.ts';
@@ -11,15 +11,15 @@ import type { KeptServer } from '../db/local/keep-local-server.ts';
 import {
   createDatabase, describeNewer, migrate, readSchemaStatus, SchemaError,
 } from '../db/migrate.ts';
-import { SessionPool } from '../db/pool.ts';
+import { ConnectionPool } from '../db/pool.ts';
 import type { Secrets } from '../otp/crypto/secrets.ts';
 import { readOrCreateSecretFile } from '../otp/secret-file.ts';
-import { say } from './output.ts';
+import { print } from './output.ts';
 
 /** A database that can be reached. */
 export type Database = Readonly<{
   settings: DatabaseSettings;
-  pool: SessionPool;
+  pool: ConnectionPool;
   /** Rejects when a private server cannot be kept running; never resolves. */
   failed: Promise<never>;
   close: () => Promise<void>;
@@ -32,7 +32,7 @@ export type Database = Readonly<{
 export async function joinDatabase(
   config: Config,
   stop: AbortSignal,
-  tell = say,
+  tell = print,
 ): Promise<Database> {
   const socketPath = config.database === null
     ? await findRunningServer(config.local.folder) : null;
@@ -80,7 +80,7 @@ export async function joinMigrated(
 export async function openDatabase(
   config: Config,
   stop: AbortSignal,
-  tell = say,
+  tell = print,
 ): Promise<Database> {
   if (config.database !== null) return openPool(config, config.database, null);
   tell('no DB_HOST or DB_SOCKET is set: using a private MySQL');
@@ -106,7 +106,7 @@ function openPool(
   settings: DatabaseSettings,
   kept: KeptServer | null,
 ): Database {
-  const pool = new SessionPool(() => openSession(settings), connections);
+  const pool = new ConnectionPool(() => openConnection(settings), connections);
   const close = async (): Promise<void> => {
     pool.close();
     await kept?.stop();
@@ -123,13 +123,13 @@ function openPool(
 export async function ensureSchema(config: Config, { settings, pool }: Database): Promise<void> {
   if (config.database === null) {
     await createDatabase(settings);
-    await migrate(pool, say);
+    await migrate(pool, print);
     return;
   }
   await checkSchema(pool);
 }
 
-async function checkSchema(pool: SessionPool): Promise<void> {
+async function checkSchema(pool: ConnectionPool): Promise<void> {
   const { pending, isNewer } = await readSchemaStatus(pool);
   if (isNewer) throw new SchemaError(describeNewer());
   if (pending.length === 0) return;

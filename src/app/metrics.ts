@@ -2,9 +2,9 @@
 import cluster from 'node:cluster';
 import type { Worker } from 'node:cluster';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { elapsedMs } from '../db/clock.ts';
+import { monotonicMs } from '../db/clock.ts';
 import { dbFamilies, sweepFamilies } from '../db/metrics.ts';
-import type { SessionPool } from '../db/pool.ts';
+import type { ConnectionPool } from '../db/pool.ts';
 import type { Sweeper } from '../db/sweep/sweeper.ts';
 import { createHttpMeters, httpFamilies } from '../http/metrics.ts';
 import type { HttpMeters } from '../http/metrics.ts';
@@ -12,12 +12,12 @@ import type { Log } from './log/log.ts';
 import { counter, gauge, processGauge } from '../metrics/families.ts';
 import type { Family, Source } from '../metrics/families.ts';
 import { mergeCounted, withoutGauges } from '../metrics/merge.ts';
-import type { Counted } from '../metrics/merge.ts';
+import type { WorkerFamilies } from '../metrics/merge.ts';
 import type { Channel } from '../otp/channels/channel.ts';
 import { DeliveryCounts, deliveryFamilies } from '../otp/delivery/metrics.ts';
 import { OtpCounts, otpFamilies } from '../otp/metrics.ts';
-import { demand } from './process/worker-ipc.ts';
-import type { Reply } from './process/worker-ipc.ts';
+import { send } from './process/worker-ipc.ts';
+import type { WorkerMessage } from './process/worker-ipc.ts';
 
 /** A worker that does not answer by then is shown as it was last. */
 const ANSWER_TIMEOUT_MS = 500;
@@ -71,7 +71,7 @@ export class WorkerCounts {
   async ask(
     serving: ReadonlyMap<number, Worker>,
     retiring: ReadonlySet<Worker>,
-  ): Promise<Readonly<{ counted: Counted[]; silent: number }>> {
+  ): Promise<Readonly<{ counted: WorkerFamilies[]; silent: number }>> {
     const silent = new Set([...serving.values(), ...retiring]);
     this.#asked += 1;
     await this.#hear(silent, this.#asked);
@@ -92,7 +92,7 @@ export class WorkerCounts {
         cluster.off('message', onReply);
         resolve();
       };
-      const onReply = (worker: Worker, reply: Reply): void => {
+      const onReply = (worker: Worker, reply: WorkerMessage): void => {
         if (reply?.kind !== 'counted' || reply.number !== number || !silent.has(worker)) return;
         // One that has ended meanwhile was noted as such.
         if (!worker.isDead()) this.note(worker, reply.families);
@@ -101,14 +101,14 @@ export class WorkerCounts {
       };
       const bound = setTimeout(end, ANSWER_TIMEOUT_MS);
       cluster.on('message', onReply);
-      for (const worker of silent) demand(worker, { kind: 'count', number });
+      for (const worker of silent) send(worker, { kind: 'count', number });
       if (silent.size === 0) end();
     });
   }
 }
 
 /** The counts that go to those who count, and what they come to. */
-export type Counting = Readonly<{
+export type ProcessMetrics = Readonly<{
   http: HttpMeters;
   otp: OtpCounts;
   delivery: DeliveryCounts;
@@ -121,22 +121,22 @@ export type Counting = Readonly<{
 const ALONE: WorkersSeen = Object.freeze({ wanted: 1, listening: 1, silent: 0, deaths: 0 });
 
 /** Those who count for themselves, and what is to be known of the process. */
-type CountingParts = Readonly<{
-  pool: SessionPool;
+type ProcessMetricsDeps = Readonly<{
+  pool: ConnectionPool;
   sweeper: Sweeper;
   channels: readonly Channel[];
   log: Log;
   /** Whether anybody can ask: the delay of events is measured only then. */
-  isTold: boolean;
+  isExposed: boolean;
 }>;
 
 /** Begins to count. */
-export function beginCounting(parts: CountingParts): Counting {
-  const { pool, sweeper, channels, log, isTold } = parts;
+export function createProcessMetrics(parts: ProcessMetricsDeps): ProcessMetrics {
+  const { pool, sweeper, channels, log, isExposed } = parts;
   const otp = new OtpCounts();
   const delivery = new DeliveryCounts(channels);
-  const http = createHttpMeters(elapsedMs);
-  const ofProcess = isTold ? watchProcess() : () => [];
+  const http = createHttpMeters(monotonicMs);
+  const ofProcess = isExposed ? watchProcess() : () => [];
   const source = () => [
     ...httpFamilies(http), ...otpFamilies(otp), ...deliveryFamilies(delivery),
     ...dbFamilies(pool), ...sweepFamilies(sweeper.counts), ...ofProcess(), logFamily(log),
@@ -169,7 +169,7 @@ function watchProcess(): Source {
       processGauge('otpd_event_loop_delay_p99_seconds',
         'How late the latest hundredth of events is, since this was last asked.', p99!),
       ...memoryFamilies(),
-      processGauge('otpd_uptime_seconds', 'Time since the process started.', elapsedMs() / 1000),
+      processGauge('otpd_uptime_seconds', 'Time since the process started.', monotonicMs() / 1000),
     ];
   };
 }

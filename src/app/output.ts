@@ -6,12 +6,12 @@ import { SchemaError } from '../db/migrate.ts';
 import { WorkerError } from './process/worker-pool.ts';
 
 /** Prints a line for a person. */
-export function say(line: string): void {
+export function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
 /** Prints a line for a person beside the output of a command: on standard error. */
-export function remark(line: string): void {
+export function printError(line: string): void {
   process.stderr.write(`${line}\n`);
 }
 
@@ -21,32 +21,32 @@ export function isReadByPerson(): boolean {
 }
 
 /** Says where something is. */
-export function sayWhere(what: string, host: string, port: number): void {
-  say(`${what} ${addressOf('http', host, port)}`);
+export function printAddress(what: string, host: string, port: number): void {
+  print(`${what} ${addressOf('http', host, port)}`);
 }
 
 function addressOf(scheme: 'http' | 'https', host: string, port: number): string {
   return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
-type Greeting = Readonly<{
+type Banner = Readonly<{
   host: string;
   port: number;
   /** Whether all codes are printed here. */
   isPrinting: boolean;
   /** Who must send a key; null: nobody. */
-  callers: object | null;
+  apiKeys: object | null;
   /** Null: it speaks plain HTTP. */
   certificate: object | null;
 }>;
 
 /** Says where otpd answers, and, when all codes are printed here, with a line to try it by. */
-export function greet({ host, port, isPrinting, callers, certificate }: Greeting): void {
+export function printBanner({ host, port, isPrinting, apiKeys, certificate }: Banner): void {
   const address = addressOf(certificate === null ? 'http' : 'https', host, port);
-  say(`otpd answers on ${address}`);
+  print(`otpd answers on ${address}`);
   if (!isPrinting) return;
-  const key = callers === null ? '' : '    -H "Authorization: Bearer $KEY" \\\n';
-  say(`
+  const key = apiKeys === null ? '' : '    -H "Authorization: Bearer $KEY" \\\n';
+  print(`
 Ask for a code; it is printed here, because no channel but the console is set up:
 
   curl -i ${address}/otp/request -H 'Content-Type: application/json' \\
@@ -78,7 +78,7 @@ export type Report = Readonly<{
   lines: readonly string[];
   data: Readonly<Record<string, unknown>>;
   /** What a person should know beside it, whoever reads the rest. */
-  remark?: string;
+  note?: string;
 }>;
 
 /** Arguments that a command cannot take; the message says which ones it takes. */

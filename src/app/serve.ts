@@ -6,23 +6,23 @@ import { readPoliciesAnew } from './config/config.ts';
 import type { Config, ServeConfig } from './config/config.ts';
 import { CERTIFICATE_VARIABLES, readCertificateAgain } from './config/tls.ts';
 import { ensureSchema, joinDatabase, openDatabase, secretsOf } from './database.ts';
-import type { SessionPool } from '../db/pool.ts';
+import type { ConnectionPool } from '../db/pool.ts';
 import { Sweeper } from '../db/sweep/sweeper.ts';
 import { createRoutes } from '../http/router.ts';
 import { createHttpServer } from '../http/server.ts';
 import type { HttpServer } from '../http/server.ts';
 import { createDeliveryLog, createSignalLog } from './log/event-log.ts';
 import { Log } from './log/log.ts';
-import { createFaultLog, createRequestLog } from './log/request-log.ts';
-import { beginCounting } from './metrics.ts';
-import type { Counting } from './metrics.ts';
+import { createErrorLog, createRequestLog } from './log/request-log.ts';
+import { createProcessMetrics } from './metrics.ts';
+import type { ProcessMetrics } from './metrics.ts';
 import type { Channel } from '../otp/channels/channel.ts';
 import { createPseudonyms, NO_PSEUDONYMS } from '../otp/crypto/pseudonyms.ts';
 import type { Secrets } from '../otp/crypto/secrets.ts';
 import { createDelivery } from '../otp/delivery/delivery.ts';
 import { LivePolicies } from '../otp/policy/policy.ts';
 import { createOtpService } from '../otp/service.ts';
-import { greet, say } from './output.ts';
+import { printBanner, print } from './output.ts';
 import { listenForReload } from './process/reload.ts';
 import type { Reloads } from './process/reload.ts';
 import { listenForRoll, ROLL_ALONE } from './process/rolling-restart.ts';
@@ -30,7 +30,7 @@ import {
   aborted, DELIVERY_TIMEOUT_MS, DRAIN_TIMEOUT_MS, endOnUncaught, keepHeapSmall, LOG_TIMEOUT_MS,
   RETIRE_TIMEOUT_MS,
 } from './process/shutdown.ts';
-import { answerCounts, leave, onDemand } from './process/worker-ipc.ts';
+import { answerMetrics, sendFinalReport, onMessage } from './process/worker-ipc.ts';
 import { isWorker, listenWithWorkers } from './process/workers.ts';
 import type { Listener, Requests } from './process/workers.ts';
 
@@ -49,9 +49,11 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
   const log = new Log(config.log);
   endOnUncaught(log);
   keepHeapSmall();
-  const note = createSignalLog(log);
+  const logSignal = createSignalLog(log);
   let isAnswered = false;
-  const requests = { stop, note, reloads: listenForReload(note), rolls: listenForRoll() };
+  const requests = {
+    stop, logSignal, reloads: listenForReload(logSignal), rolls: listenForRoll(),
+  };
   try {
     // First, also where workers send: a channel may need what is not installed.
     const channels = await openChannels(config.delivery);
@@ -62,14 +64,14 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
   }
   // The first process says so for all, and last of all.
   if (!isWorker()) {
-    say(isAnswered ? 'stopped' : 'stopped: not all that was in flight could be answered');
+    print(isAnswered ? 'stopped' : 'stopped: not all that was in flight could be answered');
   }
   return isAnswered ? 0 : 1;
 }
 
 /** Resolves with whether all that was in flight was answered. */
 async function serveAsFirst(opened: Opened): Promise<boolean> {
-  const { config, channels, log, stop, reloads, rolls, note } = opened;
+  const { config, channels, log, stop, reloads, rolls, logSignal } = opened;
   const database = await openDatabase(config, stop);
   let isAnswered = false;
   try {
@@ -79,20 +81,20 @@ async function serveAsFirst(opened: Opened): Promise<boolean> {
     const listener = config.workers > 1
       ? await listenWithWorkers(config.workers, log.relay, opened)
       : await listen(opened, database.pool, secrets);
-    if (config.workers === 1) rolls.begin(async () => note(ROLL_ALONE));
+    if (config.workers === 1) rolls.begin(async () => logSignal(ROLL_ALONE));
     reloads.begin();
     let admin: Admin | null = null;
     try {
       admin = await openAdmin(config.admin, {
-        ...listener, settings: database.settings, stop, onFault: createFaultLog(log),
+        ...listener, settings: database.settings, stop, onFault: createErrorLog(log),
       });
       const isPrinting = channels.every(({ name }) => name === 'console');
-      greet({ ...config, port: listener.port, isPrinting });
-      log.tell('info', 'sys_startup');
+      printBanner({ ...config, port: listener.port, isPrinting });
+      log.log('info', 'sys_startup');
       await Promise.race([aborted(stop), database.failed, listener.failed]);
     } finally {
-      say('stopping: answering what is in flight');
-      log.tell('info', 'sys_shutdown');
+      print('stopping: answering what is in flight');
+      log.log('info', 'sys_shutdown');
       admin?.noteStopping();
       isAnswered = await listener.close(DRAIN_TIMEOUT_MS);
       await admin?.close();
@@ -106,42 +108,43 @@ async function serveAsFirst(opened: Opened): Promise<boolean> {
 /** The same of a worker: the first process has opened and migrated the database, and stops it. */
 async function serveAsWorker(opened: Opened): Promise<boolean> {
   const { config, stop, reloads } = opened;
-  const retired = new Promise<void>((resolve) => onDemand('retire', () => resolve()));
-  onDemand('reload', () => reloads.request());
+  const retired = new Promise<void>((resolve) => onMessage('retire', () => resolve()));
+  onMessage('reload', () => reloads.request());
   const database = await joinDatabase(config, stop);
   // In a rolling restart this may be a newer otpd than the first process is.
   await ensureSchema(config, database);
   const listener = await listen(opened, database.pool, secretsOf(config));
-  answerCounts(listener.source);
+  answerMetrics(listener.source);
   reloads.begin();
   await Promise.race([aborted(stop), retired.then(() => listener.retire(RETIRE_TIMEOUT_MS))]);
   const isAnswered = await listener.close(DRAIN_TIMEOUT_MS);
   await database.close();
-  await leave({ isAnswered, families: listener.source() });
+  await sendFinalReport({ isAnswered, families: listener.source() });
   return isAnswered;
 }
 
 async function listen(
   { config, channels, log, reloads }: Opened,
-  pool: SessionPool,
+  pool: ConnectionPool,
   secrets: Secrets,
-): Promise<Listener & Counting & Pick<HttpServer, 'retire'>> {
-  const { trustedProxies, callers, certificate, delivery: { words } } = config;
+): Promise<Listener & ProcessMetrics & Pick<HttpServer, 'retire'>> {
+  const { trustedProxies, apiKeys, certificate, delivery: { templates } } = config;
   const policies = followPolicies(config, reloads);
   const sweeper = new Sweeper(() => policies.keepKeysVariously);
-  const counting = beginCounting({
-    pool, sweeper, channels, log, isTold: config.admin !== null,
+  const counting = createProcessMetrics({
+    pool, sweeper, channels, log, isExposed: config.admin !== null,
   });
   const names = config.log.isRaw ? NO_PSEUDONYMS : createPseudonyms(secrets.current);
   const parts = { pool, policies, secrets };
   const delivery = createDelivery({
-    ...parts, channels, words, counts: counting.delivery, note: createDeliveryLog(log, names),
+    ...parts, channels, templates, counts: counting.delivery,
+    onEvent: createDeliveryLog(log, names),
   });
   const service = createOtpService({ ...parts, delivery, sweeper, counts: counting.otp });
   const routes = createRoutes(service, policies, counting.http);
   const http = createHttpServer({
-    routes, trustedProxies, callers, certificate,
-    onFault: createFaultLog(log), log: createRequestLog(log, names),
+    routes, trustedProxies, apiKeys, certificate,
+    onError: createErrorLog(log), log: createRequestLog(log, names),
   });
   if (certificate !== null) {
     reloads.add(CERTIFICATE_VARIABLES,

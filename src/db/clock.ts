@@ -7,12 +7,12 @@ import type { Instant } from './instant.ts';
 import type { Query } from './query.ts';
 
 /** Milliseconds of a clock that only runs: it has no date, and nobody can set it. */
-export function elapsedMs(): number {
+export function monotonicMs(): number {
   return performance.now();
 }
 
 /** A reading of the database's clock. */
-export class RunningClock {
+export class EstimatedClock {
   readonly #readAt: Instant;
   readonly #askedAtMs: number;
 
@@ -27,7 +27,7 @@ export class RunningClock {
 
   /** The time now: never before the database's, and after it by less than the reading took. */
   now(): Instant {
-    return this.#readAt + Math.round((elapsedMs() - this.#askedAtMs) * 1000);
+    return this.#readAt + Math.round((monotonicMs() - this.#askedAtMs) * 1000);
   }
 }
 

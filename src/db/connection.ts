@@ -6,7 +6,9 @@ import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import mysql from 'mysql2';
-import type { Connection, ConnectionOptions, ResultSetHeader, RowDataPacket } from 'mysql2';
+import type {
+  Connection as MysqlConnection, ConnectionOptions, ResultSetHeader, RowDataPacket,
+} from 'mysql2';
 import { bindValues } from './bind.ts';
 import type { Value } from './bind.ts';
 import { Deadline } from './deadline.ts';
@@ -32,7 +34,7 @@ export type Row = Readonly<Record<string, unknown>>;
 type Statement = Readonly<{ sql: string; values: readonly Value[] }>;
 
 /** What the transaction helper and the statements need of a connection. */
-export type Session = Readonly<{
+export type Connection = Readonly<{
   /** Runs one statement; throws StatementError. `name` is what logs and errors call it. */
   run: (name: string, sql: string, values: readonly Value[]) => Promise<Row[]>;
   /**
@@ -78,20 +80,20 @@ export const NO_SETUP_SQL = 'DO 0';
  * @param setUpSql the first statement
  * @throws Unavailable when the server cannot be reached, refuses, or the set-up fails
  */
-export async function openSession(
+export async function openConnection(
   settings: DatabaseSettings,
   setUpSql: string = SESSION_SETUP_SQL,
-): Promise<Session> {
+): Promise<Connection> {
   const deadline = new Deadline(OPEN_TIMEOUT_MS);
   const socket = openSocket(settings);
-  const connection = mysql.createConnection({ ...connectionOptions(settings), stream: socket });
-  const session = createSession(connection, socket);
-  deadline.onEnd(session.destroy);
+  const driver = mysql.createConnection({ ...connectionOptions(settings), stream: socket });
+  const connection = createConnection(driver, socket);
+  deadline.onEnd(connection.destroy);
   try {
-    await session.run('setUpSession', setUpSql, []);
-    return session;
+    await connection.run('setUpSession', setUpSql, []);
+    return connection;
   } catch (error) {
-    session.destroy();
+    connection.destroy();
     const cause = describeStatementError('setUpSession', error);
     throw new Unavailable(`cannot connect to the database: ${cause.message}`, { cause });
   } finally {
@@ -136,30 +138,30 @@ function connectionOptions(settings: DatabaseSettings): ConnectionOptions {
 type Result = RowDataPacket[] | ResultSetHeader;
 type QueryResult = Result | RowDataPacket[][];
 
-function createSession(connection: Connection, socket: Socket): Session {
+function createConnection(driver: MysqlConnection, socket: Socket): Connection {
   let isDestroyed = false;
   let failPending: ((error: StatementError) => void) | null = null;
 
   const destroy = (): void => {
     if (isDestroyed) return;
     isDestroyed = true;
-    connection.destroy();
+    driver.destroy();
     socket.destroy();
     // The driver forgets a pending statement of a connection that it closed itself.
-    failPending?.(new StatementError('destroyed', 'CONNECTION_DESTROYED', 0, 'lost'));
+    failPending?.(new StatementError('destroyed', 'CONNECTION_DESTROYED', 0, 'connectionLost'));
   };
-  connection.on('end', destroy);
-  connection.on('error', destroy);
+  driver.on('end', destroy);
+  driver.on('error', destroy);
 
   const send = (name: string, statements: readonly Statement[]): Promise<QueryResult> =>
     new Promise((resolve, reject) => {
       if (isDestroyed) {
-        reject(new StatementError(name, 'CONNECTION_DESTROYED', 0, 'lost'));
+        reject(new StatementError(name, 'CONNECTION_DESTROYED', 0, 'connectionLost'));
         return;
       }
       const text = statements.map(({ sql, values }) => bindValues(sql, values)).join(';\n');
       failPending = reject;
-      connection.query<QueryResult>(text, (error, result) => {
+      driver.query<QueryResult>(text, (error, result) => {
         failPending = null;
         if (error) reject(describeStatementError(name, error));
         else resolve(result);

@@ -8,14 +8,14 @@
  * - `unavailable`: the server is there and cannot serve.
  * - `fault`: a mistake of ours; repeating it would not help.
  */
-type Remedy = 'rerun' | 'lost' | 'unavailable' | 'fault';
+type ErrorClass = 'retry' | 'connectionLost' | 'unavailable' | 'bug';
 
 /** Server error numbers and their remedy (MySQL error reference); all others are faults. */
-const REMEDY_BY_ERRNO: ReadonlyMap<number, Remedy> = new Map([
-  [1213, 'rerun'], // deadlock: the server has rolled the transaction back
-  [1205, 'rerun'], // lock wait timeout: only the statement was rolled back
-  [3572, 'rerun'], // NOWAIT found a lock
-  [1062, 'rerun'], // another transaction inserted the same key first
+const ERROR_CLASS_BY_ERRNO: ReadonlyMap<number, ErrorClass> = new Map([
+  [1213, 'retry'], // deadlock: the server has rolled the transaction back
+  [1205, 'retry'], // lock wait timeout: only the statement was rolled back
+  [3572, 'retry'], // NOWAIT found a lock
+  [1062, 'retry'], // another transaction inserted the same key first
   [1021, 'unavailable'], // disk full
   [1037, 'unavailable'], // out of memory
   [1038, 'unavailable'], // out of sort memory
@@ -31,17 +31,17 @@ const REMEDY_BY_ERRNO: ReadonlyMap<number, Remedy> = new Map([
   [1836, 'unavailable'], // read-only mode
   [3024, 'unavailable'], // statement time exceeded
   [3100, 'unavailable'], // group replication refused the commit
-  [1053, 'lost'], // server shutdown in progress
-  [1317, 'lost'], // statement interrupted by a shutdown or a KILL QUERY
-  [1927, 'lost'], // connection was killed
-  [4031, 'lost'], // idle too long
+  [1053, 'connectionLost'], // server shutdown in progress
+  [1317, 'connectionLost'], // statement interrupted by a shutdown or a KILL QUERY
+  [1927, 'connectionLost'], // connection was killed
+  [4031, 'connectionLost'], // idle too long
 ]);
 
 /** A statement that failed. Its message names the statement and the error code, never a value. */
 export class StatementError extends Error {
   readonly statement: string;
   readonly errno: number;
-  readonly remedy: Remedy;
+  readonly errorClass: ErrorClass;
 
   /**
    * @param statement the name of the statement
@@ -49,12 +49,12 @@ export class StatementError extends Error {
    * @param errno the server's error number, or 0
    * @param remedy what can be done about it
    */
-  constructor(statement: string, code: string, errno: number, remedy: Remedy) {
+  constructor(statement: string, code: string, errno: number, remedy: ErrorClass) {
     super(`${statement}: ${code}`);
     this.name = 'StatementError';
     this.statement = statement;
     this.errno = errno;
-    this.remedy = remedy;
+    this.errorClass = remedy;
   }
 }
 
@@ -68,7 +68,8 @@ export function describeStatementError(statement: string, error: unknown): State
   if (error instanceof StatementError) return error;
   const { code, errno, fatal } = error as DriverError;
   const number = typeof errno === 'number' ? errno : typeof code === 'number' ? code : 0;
-  const remedy = REMEDY_BY_ERRNO.get(number) ?? (fatal || number < 0 ? 'lost' : 'fault');
+  const remedy = ERROR_CLASS_BY_ERRNO.get(number) ?? (fatal || number < 0
+    ? 'connectionLost' : 'bug');
   const name = typeof code === 'string' ? code : number > 0 ? String(number) : 'CONNECTION_LOST';
   return new StatementError(statement, name, number, remedy);
 }

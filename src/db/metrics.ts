@@ -1,10 +1,10 @@
 /** What the database layer counts: transactions that did not go smoothly, and its sessions. */
 import { counter, gauge, processGauge } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
-import type { SessionPool } from './pool.ts';
+import type { ConnectionPool } from './pool.ts';
 
 /** What was counted, and how the sessions of the pool are. */
-export function dbFamilies(pool: SessionPool): Family[] {
+export function dbFamilies(pool: ConnectionPool): Family[] {
   const { retries, deadlocks, unanswered, committed, rolledBack } = pool.counts;
   return [
     counter('otpd_transaction_retries_total',

@@ -4,11 +4,11 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { openSession } from './connection.ts';
-import type { DatabaseSettings, Row, Session } from './connection.ts';
+import { openConnection } from './connection.ts';
+import type { DatabaseSettings, Row, Connection } from './connection.ts';
 import { Deadline } from './deadline.ts';
 import { StatementError } from './errors.ts';
-import type { SessionPool } from './pool.ts';
+import type { ConnectionPool } from './pool.ts';
 
 /** How far a database is. */
 type SchemaStatus = Readonly<{
@@ -45,7 +45,7 @@ const NO_SUCH_TABLE_ERRNO = 1146;
  * @throws StatementError, Unavailable when it cannot be read
  */
 export async function readSchemaStatus(
-  pool: SessionPool,
+  pool: ConnectionPool,
   files: readonly SchemaFile[] = readSchemaFiles(),
 ): Promise<SchemaStatus> {
   return withSession(pool, (session) => statusOfSchema(session, files));
@@ -53,7 +53,7 @@ export async function readSchemaStatus(
 
 /** Reads in one session how far its database is. Throws StatementError. */
 export async function statusOfSchema(
-  session: Session,
+  session: Connection,
   files: readonly SchemaFile[],
 ): Promise<SchemaStatus> {
   return statusOf(await readApplied(session), files);
@@ -67,7 +67,7 @@ export async function statusOfSchema(
  * @throws SchemaError when the database is newer than this otpd, or a file fails
  */
 export async function migrate(
-  pool: SessionPool,
+  pool: ConnectionPool,
   say: (line: string) => void,
   files: readonly SchemaFile[] = readSchemaFiles(),
 ): Promise<number> {
@@ -88,7 +88,7 @@ export async function migrate(
 }
 
 async function applyPending(
-  session: Session,
+  session: Connection,
   files: readonly SchemaFile[],
   say: (line: string) => void,
 ): Promise<number> {
@@ -106,7 +106,7 @@ async function applyPending(
   return pending.length;
 }
 
-async function applyFile(session: Session, file: SchemaFile, isResumed: boolean): Promise<void> {
+async function applyFile(session: Connection, file: SchemaFile, isResumed: boolean): Promise<void> {
   for (const sql of file.statements) {
     try {
       await session.run(file.name, sql, []);
@@ -133,7 +133,7 @@ export function describeNewer(): string {
 type Applied = Readonly<{ name: string; isFinished: boolean }>;
 
 /** Version by version, what was applied. */
-async function readApplied(session: Session): Promise<Map<number, Applied>> {
+async function readApplied(session: Connection): Promise<Map<number, Applied>> {
   const sql = 'SELECT version, name, finished_at FROM schema_migrations WHERE version > 0';
   try {
     const rows = await session.run('schema_migrations.load', sql, []);
@@ -157,8 +157,8 @@ function statusOf(applied: Map<number, Applied>, files: readonly SchemaFile[]): 
 }
 
 async function withSession<T>(
-  pool: SessionPool,
-  work: (session: Session) => Promise<T>,
+  pool: ConnectionPool,
+  work: (session: Connection) => Promise<T>,
 ): Promise<T> {
   const deadline = new Deadline(SESSION_TIMEOUT_MS);
   const session = await pool.acquire(deadline).finally(() => deadline.clear());
@@ -187,7 +187,7 @@ export async function createDatabase(settings: DatabaseSettings): Promise<void> 
   if (await isThere(settings)) return;
   const { database } = settings;
   if (database === null || !DATABASE_NAME.test(database)) throw new Error('no database name');
-  const session = await openSession({ ...settings, database: null });
+  const session = await openConnection({ ...settings, database: null });
   try {
     await session.run('database.create', `CREATE DATABASE IF NOT EXISTS \`${database}\``, []);
   } finally {
@@ -197,7 +197,7 @@ export async function createDatabase(settings: DatabaseSettings): Promise<void> 
 
 async function isThere(settings: DatabaseSettings): Promise<boolean> {
   try {
-    (await openSession(settings)).destroy();
+    (await openConnection(settings)).destroy();
     return true;
   } catch (error) {
     const { cause } = error as Error;

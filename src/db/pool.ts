@@ -2,7 +2,7 @@
  * A bounded set of sessions. Who asks for one waits in line, in order, up to a bound of waiters
  * and of time. A session comes back only after COMMIT or ROLLBACK, or does not come back.
  */
-import type { Session } from './connection.ts';
+import type { Connection } from './connection.ts';
 import type { Deadline } from './deadline.ts';
 import { DEADLOCK_ERRNO, Unavailable } from './errors.ts';
 import type { StatementError } from './errors.ts';
@@ -10,18 +10,18 @@ import type { StatementError } from './errors.ts';
 /** More waiters than this cannot be served within their deadline anyway. */
 const WAITERS_MAX = 4096;
 
-type Waiter = { take: (session: Session) => void; fail: (error: unknown) => void };
+type Waiter = { take: (session: Connection) => void; fail: (error: unknown) => void };
 
 /** Hands out sessions, at most `size` at a time. */
-export class SessionPool {
+export class ConnectionPool {
   /** How many sessions may exist at a time. */
   readonly size: number;
   /** Of the transactions on its sessions. */
   readonly counts = new DbCounts();
-  readonly #open: () => Promise<Session>;
-  readonly #idle: Session[] = [];
+  readonly #open: () => Promise<Connection>;
+  readonly #idle: Connection[] = [];
   readonly #waiters: Set<Waiter> = new Set();
-  readonly #busy: Set<Session> = new Set();
+  readonly #busy: Set<Connection> = new Set();
   #opening = 0;
   #closed = false;
 
@@ -29,7 +29,7 @@ export class SessionPool {
    * @param open opens a session, set up and ready; its errors reach whoever asked
    * @param size how many sessions may exist at a time
    */
-  constructor(open: () => Promise<Session>, size: number) {
+  constructor(open: () => Promise<Connection>, size: number) {
     this.#open = open;
     this.size = size;
   }
@@ -60,7 +60,7 @@ export class SessionPool {
    * @throws Unavailable when none is free by the deadline, the line is too long, the server is
    *   away, or the pool is closed
    */
-  async acquire(deadline: Deadline): Promise<Session> {
+  async acquire(deadline: Deadline): Promise<Connection> {
     if (this.#closed) throw new Unavailable('the pool is closed');
     if (deadline.isOver) throw new Unavailable('no connection was to be had in time');
     const session = this.#takeIdle();
@@ -77,7 +77,7 @@ export class SessionPool {
   }
 
   /** Takes a session back. One that was destroyed makes room for a new one. */
-  release(session: Session): void {
+  release(session: Connection): void {
     this.#busy.delete(session);
     if (this.#closed || session.isDestroyed()) session.destroy();
     else this.#idle.push(session);
@@ -92,7 +92,7 @@ export class SessionPool {
     this.#waiters.clear();
   }
 
-  #takeIdle(): Session | null {
+  #takeIdle(): Connection | null {
     // The last one used is the likeliest to be alive, and its caches are warm.
     for (let session = this.#idle.pop(); session !== undefined; session = this.#idle.pop()) {
       if (session.isDestroyed()) continue;
@@ -102,7 +102,7 @@ export class SessionPool {
     return null;
   }
 
-  async #lendNew(): Promise<Session> {
+  async #lendNew(): Promise<Connection> {
     this.#opening += 1;
     try {
       const session = await this.#open();
@@ -130,7 +130,7 @@ export class SessionPool {
   /** Who waits gives up at the deadline; a session that comes too late goes to the next. */
   #createWaiter(
     deadline: Deadline,
-    resolve: (session: Session) => void,
+    resolve: (session: Connection) => void,
     reject: (error: unknown) => void,
   ): Waiter {
     let hasGivenUp = false;

@@ -21,7 +21,7 @@ export function write(name: string, sql: string, values: readonly Value[]): Writ
 function readNothing(): void {}
 
 /** The same statement, for what is made of its answer. */
-export function mapAnswer<T, U>(
+export function mapResult<T, U>(
   { read, ...query }: Query<T>,
   make: (answer: T) => U,
 ): Query<U> {

@@ -1,5 +1,5 @@
 /** How the tables of a database are, as the server tells it. */
-import type { Row, Session } from './connection.ts';
+import type { Row, Connection } from './connection.ts';
 import { indexText, plainType } from './table-layout.ts';
 import type { Layout, TableLayout } from './table-layout.ts';
 
@@ -14,7 +14,7 @@ const INDEXES_SQL = `SELECT table_name AS owner, index_name AS name, MAX(non_uni
   GROUP BY table_name, index_name`;
 
 /** Reads all tables that the account may see. */
-export async function readLayout(session: Session): Promise<Layout> {
+export async function readLayout(session: Connection): Promise<Layout> {
   const layout: Layout = new Map();
   for (const { name, engine } of await session.run('layout.tables', TABLES_SQL, [])) {
     const table: TableLayout = { engine: String(engine), columns: new Map(), indexes: new Map() };

@@ -4,19 +4,19 @@
  */
 import { randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Session } from './connection.ts';
+import type { Connection } from './connection.ts';
 import { Deadline } from './deadline.ts';
 import { asUnavailable, StatementError, Unavailable } from './errors.ts';
-import type { SessionPool } from './pool.ts';
+import type { ConnectionPool } from './pool.ts';
 import { write } from './query.ts';
 import type { Query, Write } from './query.ts';
 
 /** A transaction under way. */
 export type Transaction = {
   /** Runs statements in one round trip, in order; throws StatementError. */
-  readonly ask: <Q extends readonly Query<unknown>[]>(...queries: Q) => Promise<Answers<Q>>;
+  readonly read: <Q extends readonly Query<unknown>[]>(...queries: Q) => Promise<Answers<Q>>;
   /** The same for work that is only an answer: ends the transaction in the same round trip. */
-  readonly askLast: <Q extends readonly Query<unknown>[]>(...queries: Q) => Promise<Answers<Q>>;
+  readonly readAndEnd: <Q extends readonly Query<unknown>[]>(...queries: Q) => Promise<Answers<Q>>;
   /** Statements that are sent with the COMMIT, in one round trip, in order. */
   readonly writes: Write[];
   /**
@@ -57,7 +57,7 @@ const ROLLBACK = write('rollback', 'ROLLBACK', []);
  *   work threw, after ROLLBACK
  */
 export async function transaction<T>(
-  pool: SessionPool,
+  pool: ConnectionPool,
   work: (tx: Transaction) => Promise<T>,
 ): Promise<T> {
   const deadline = new Deadline(WORK_DEADLINE_MS);
@@ -80,7 +80,7 @@ export async function transaction<T>(
 }
 
 function mayRerun(failure: StatementError): boolean {
-  return failure.remedy === 'rerun' || failure.remedy === 'lost';
+  return failure.errorClass === 'retry' || failure.errorClass === 'connectionLost';
 }
 
 /** Committed; or not committed; or asked to commit and not answered, with the way to find out. */
@@ -90,7 +90,7 @@ type Ending<T> =
   | { failure: StatementError; wasCommitted: Query<boolean>; result: T };
 
 async function attemptOnce<T>(
-  pool: SessionPool,
+  pool: ConnectionPool,
   deadline: Deadline,
   work: (tx: Transaction) => Promise<T>,
 ): Promise<Ending<T>> {
@@ -105,7 +105,7 @@ async function attemptOnce<T>(
     return { failure: null, result };
   } catch (error) {
     await rollBack(session);
-    if (!(error instanceof StatementError) || error.remedy === 'fault') throw error;
+    if (!(error instanceof StatementError) || error.errorClass === 'bug') throw error;
     pool.counts.noteFailure(error);
     return { failure: error, wasCommitted: null };
   } finally {
@@ -117,10 +117,10 @@ async function attemptOnce<T>(
 type OpenTransaction = Transaction & { hasEnded: boolean };
 
 /** With autocommit off, the first statement begins the transaction. */
-function begin(session: Session): OpenTransaction {
+function begin(session: Connection): OpenTransaction {
   const tx: OpenTransaction = {
-    ask: (...queries) => askAll(session, queries),
-    askLast: async (...queries) => {
+    read: (...queries) => askAll(session, queries),
+    readAndEnd: async (...queries) => {
       const answers = await askAll(session, [...queries, ROLLBACK]);
       tx.hasEnded = true;
       return answers.slice(0, -1) as Answers<typeof queries>;
@@ -134,7 +134,7 @@ function begin(session: Session): OpenTransaction {
 }
 
 async function askAll<Q extends readonly Query<unknown>[]>(
-  session: Session,
+  session: Connection,
   queries: Q,
 ): Promise<Answers<Q>> {
   if (queries.length === 1) {
@@ -146,7 +146,7 @@ async function askAll<Q extends readonly Query<unknown>[]>(
 }
 
 /** A session whose ROLLBACK fails is in an unknown state and must not be lent again. */
-async function rollBack(session: Session): Promise<void> {
+async function rollBack(session: Connection): Promise<void> {
   if (session.isDestroyed()) return;
   try {
     await session.run('rollback', 'ROLLBACK', []);
@@ -155,14 +155,14 @@ async function rollBack(session: Session): Promise<void> {
   }
 }
 
-async function commit<T>(pool: SessionPool, session: Session, tx: Transaction,
+async function commit<T>(pool: ConnectionPool, session: Connection, tx: Transaction,
   result: T): Promise<Ending<T>> {
   try {
     await askAll(session, [...tx.writes, COMMIT]);
     return { failure: null, result };
   } catch (error) {
     // An error that the server itself reports has rolled back; only silence leaves a doubt.
-    if (!(error instanceof StatementError) || error.remedy !== 'lost') throw error;
+    if (!(error instanceof StatementError) || error.errorClass !== 'connectionLost') throw error;
     session.destroy();
     pool.counts.unanswered += 1;
     const { wasCommitted } = tx;
@@ -177,12 +177,12 @@ async function commit<T>(pool: SessionPool, session: Session, tx: Transaction,
  * @throws Unavailable when that cannot be found out in time: the outcome stays unknown, and the
  *   client may repeat the request with its key
  */
-async function settle(pool: SessionPool, wasCommitted: Query<boolean>): Promise<boolean> {
+async function settle(pool: ConnectionPool, wasCommitted: Query<boolean>): Promise<boolean> {
   const deadline = new Deadline(SETTLE_DEADLINE_MS);
   try {
     for (let attempt = 1; ; attempt += 1) {
       const ending = await attemptOnce(pool, deadline, async (later) =>
-        (await later.askLast(wasCommitted))[0]);
+        (await later.readAndEnd(wasCommitted))[0]);
       if (ending.failure === null) return pool.counts.noteSettled(ending.result);
       if (attempt === ATTEMPTS_MAX || deadline.isOver) {
         throw new Unavailable('a commit was not answered', { cause: ending.failure });

@@ -1,28 +1,28 @@
 /** What the log is told of a request that has ended, and of bytes that were none. */
 import type { Access, Exchange } from './exchange.ts';
-import { clientAddress } from './input/client-ip.ts';
+import { forwardedClientIp } from './input/client-ip.ts';
 import { traceparentOf } from './input/request-headers.ts';
-import type { About, Answer, Code } from './response.ts';
+import type { About, HttpResponse, ResponseCode } from './response.ts';
 
 /** A request that has ended. */
-export type Ended = Readonly<{
+export type AccessRecord = Readonly<{
   requestId: string;
   /** The pattern of its route, or `other`; never the path that was sent. */
   route: string;
   /** '' of bytes that were no request. */
   method: string;
   /** What it ended in; null: the client went away before that. */
-  code: Code | null;
+  code: ResponseCode | null;
   /** Whether an answer was written: else the client was gone. */
   isAnswered: boolean;
   /** From the header section to the answer; null of bytes that were no request. */
   durationMs: number | null;
   /** The address of the socket; undefined when the client was gone before it was known. */
-  peer: string | undefined;
+  remoteAddress: string | undefined;
   /** The counted client address; null when none is counted. */
   client: string | null;
   /** Whose key it had; null when that is not known. */
-  caller: string | null;
+  apiClient: string | null;
   /** The Traceparent field of W3C Trace Context, when there is a well-formed one. */
   traceparent: string | null;
   about: About | undefined;
@@ -33,58 +33,62 @@ export type Ended = Readonly<{
 /** Where requests are told of when they have ended. */
 export type RequestLog = Readonly<{
   /** Whether those that end so are told at all. */
-  wants: (code: Code | null) => boolean;
+  wants: (code: ResponseCode | null) => boolean;
   /** Must not throw. */
-  note: (ended: Ended) => void;
+  write: (ended: AccessRecord) => void;
 }>;
 
 /** What a server knows who tells the log. */
-export type Teller = Access & Readonly<{
+export type AccessLog = Access & Readonly<{
   /** Null: nobody is told. */
   log: RequestLog | null;
 }>;
 
 /** How a request ended. */
-type Ending = Pick<Ended, 'isAnswered' | 'durationMs' | 'peer'> &
-  Readonly<{ exchange: Exchange; answer: Answer | null }>;
+type RequestEnd = Pick<AccessRecord, 'isAnswered' | 'durationMs' | 'remoteAddress'> &
+  Readonly<{ exchange: Exchange; answer: HttpResponse | null }>;
 
 /** The route of what names none. */
 const NO_ROUTE = 'other';
 
 /** What is known of bytes that were no request. */
 const NO_REQUEST = Object.freeze({
-  route: NO_ROUTE, method: '', isAnswered: true, durationMs: null, caller: null, traceparent: null,
+  route: NO_ROUTE, method: '', isAnswered: true, durationMs: null, apiClient: null,
+  traceparent: null,
   about: undefined, fault: undefined,
 });
 
 /** Tells the log of a request that has ended, if it wants to know. */
-export function noteRequest(teller: Teller, ending: Ending): void {
-  const { exchange, answer, isAnswered, durationMs, peer } = ending;
-  const { requestId, route, req, head, caller, client } = exchange;
+export function logRequest(teller: AccessLog, ending: RequestEnd): void {
+  const { exchange, answer, isAnswered, durationMs, remoteAddress } = ending;
+  const { requestId, route, req, headers, apiClient, client } = exchange;
   const code = answer === null ? null : answer.code;
   if (teller.log === null || !teller.log.wants(code)) return;
-  teller.log.note({
-    requestId, code, isAnswered, durationMs, peer,
+  teller.log.write({
+    requestId, code, isAnswered, durationMs, remoteAddress,
     route: route === undefined ? NO_ROUTE : route.path,
     method: req.method ?? '',
-    client: client === undefined ? clientOf(teller, peer, head.forwardedFor) : client,
-    caller: caller === null ? null : caller.name,
-    traceparent: traceparentOf(head),
+    client: client === undefined ? clientOf(teller, remoteAddress, headers.forwardedFor) : client,
+    apiClient: apiClient === null ? null : apiClient.name,
+    traceparent: traceparentOf(headers),
     about: answer?.about,
     fault: answer?.fault,
   });
 }
 
 /** Tells the log of an answer to bytes that were no request. */
-export function noteNoRequest(
-  teller: Teller,
-  { requestId, answer: { code }, peer }: Pick<Ended, 'requestId' | 'peer'> & { answer: Answer },
+export function logParseError(
+  teller: AccessLog,
+  { requestId, answer: { code }, remoteAddress }:
+    Pick<AccessRecord, 'requestId' | 'remoteAddress'> & { answer: HttpResponse },
 ): void {
   if (teller.log === null || !teller.log.wants(code)) return;
-  teller.log.note({ ...NO_REQUEST, requestId, code, peer, client: clientOf(teller, peer, '') });
+  teller.log.write(
+    { ...NO_REQUEST, requestId, code, remoteAddress, client: clientOf(teller, remoteAddress, '') },
+  );
 }
 
 /** Where a request came from whose content was not looked at: a caller's word is not taken. */
-function clientOf({ callers, proxies }: Teller, peer: string | undefined, forwardedFor: string) {
-  return callers === null ? clientAddress(peer, forwardedFor, proxies) : null;
+function clientOf({ apiKeys, proxies }: AccessLog, peer: string | undefined, forwardedFor: string) {
+  return apiKeys === null ? forwardedClientIp(peer, forwardedFor, proxies) : null;
 }

@@ -3,27 +3,27 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { HandlerInput, MethodHandler } from './handler.ts';
 import { authorize } from './input/api-keys.ts';
-import type { Caller, Callers } from './input/api-keys.ts';
-import { clientAddress, namedClientAddress } from './input/client-ip.ts';
+import type { ApiClient, ApiKeys } from './input/api-keys.ts';
+import { forwardedClientIp, clientIpFromHeader } from './input/client-ip.ts';
 import type { TrustedProxies } from './input/client-ip.ts';
 import { BODY_MAX_BYTES, readBody, takeBody } from './input/json-body.ts';
 import type { BodyReading, BodyResult } from './input/json-body.ts';
 import {
-  acceptedLanguages, framingFault, mediaTypeFault, ownRequestId, readHead,
+  acceptedLanguages, framingError, mediaTypeError, ownRequestId, readHeaders,
 } from './input/request-headers.ts';
-import type { Head } from './input/request-headers.ts';
+import type { RequestHeaders } from './input/request-headers.ts';
 import type { RouteMeter } from './metrics.ts';
 import {
-  closingFailure, comeAgain, failure, invalidField, SHED_RETRY_SECONDS, withHeaders,
+  closingErrorResponse, retryLater, errorResponse, invalidField, SHED_RETRY_SECONDS, withHeaders,
 } from './response.ts';
-import type { Answer, ErrorCode, FieldFault } from './response.ts';
+import type { HttpResponse, ErrorCode, FieldError } from './response.ts';
 import { findRoute, pathOf } from './router.ts';
 import type { Route, Routes } from './router.ts';
 
 /** Who may call, and by whose word an address is known. */
 export type Access = Readonly<{
   /** Null: the endpoints are public. */
-  callers: Callers | null;
+  apiKeys: ApiKeys | null;
   proxies: TrustedProxies;
 }>;
 
@@ -31,7 +31,7 @@ export type Access = Readonly<{
 export type Exchange = {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
-  readonly head: Head;
+  readonly headers: RequestHeaders;
   readonly requestId: string;
   readonly path: string | null;
   readonly route: Route | undefined;
@@ -39,8 +39,8 @@ export type Exchange = {
   readonly method: MethodHandler | undefined;
   readonly meter: RouteMeter;
   readonly begunAtMs: number;
-  /** Whose key it has; null before that is known, and where callers have none. */
-  caller: Caller | null;
+  /** Whose key it has; null before that is known, and where apiKeys have none. */
+  apiClient: ApiClient | null;
   /** The counted client address, or null; undefined before that is known. */
   client: string | null | undefined;
   /** Set when the service has no room for it. */
@@ -53,8 +53,8 @@ export type Exchange = {
 };
 
 /** 503 for what there is no room for; the connection closes, so that the client backs off. */
-const SHED: Answer = Object.freeze({
-  ...comeAgain('unavailable', SHED_RETRY_SECONDS), close: true,
+const SHED: HttpResponse = Object.freeze({
+  ...retryLater('unavailable', SHED_RETRY_SECONDS), close: true,
 });
 
 /** Begins an exchange: reads the header section and looks up the route, decides nothing. */
@@ -63,16 +63,17 @@ export function openExchange(
   res: ServerResponse,
   routes: Routes,
 ): Exchange {
-  const head = readHead(req);
+  const headers = readHeaders(req);
   const path = pathOf(req.url ?? '');
   const route = path === null ? undefined : findRoute(routes, path);
   const meter = route === undefined ? routes.other : route.meter;
   return {
-    req, res, head, path, route, meter,
+    req, res, headers, path, route, meter,
     begunAtMs: meter.begin(),
-    requestId: ownRequestId(head) ?? randomUUID(),
+    requestId: ownRequestId(headers) ?? randomUUID(),
     method: route?.methods.get(req.method ?? ''),
-    caller: null, client: undefined, refused: false, fault: null, reading: null, continued: false,
+    apiClient: null, client: undefined, refused: false, fault: null, reading: null,
+    continued: false,
     answered: false,
   };
 }
@@ -82,11 +83,11 @@ export function openExchange(
  *
  * @returns the answer, or null when the client is gone and nothing shall be done for it
  */
-export async function answerTo(
+export async function respondTo(
   exchange: Exchange,
   access: Access,
-): Promise<Answer | null> {
-  const { req, head, path, method } = exchange;
+): Promise<HttpResponse | null> {
+  const { req, headers, path, method } = exchange;
   const early = earlyAnswer(exchange, access);
   if (early !== null) return withHeaders(early, headersOf(exchange, access));
   if (expectsContinue(exchange)) {
@@ -95,44 +96,45 @@ export async function answerTo(
   }
   // After this turn the parser has handed over what came together with the header section.
   await null;
-  const body = takeBody(req, head.contentLength) ?? await awaitBody(exchange);
+  const body = takeBody(req, headers.contentLength) ?? await awaitBody(exchange);
   if (body === null) return null;
   if (typeof body === 'string') {
-    return withHeaders(closingFailure(body), headersOf(exchange, access));
+    return withHeaders(closingErrorResponse(body), headersOf(exchange, access));
   }
   const client = clientOf(exchange, access);
   if (client === null) return null;
   if ('field' in client) return invalidField(client, headersOf(exchange, access));
-  exchange.client = client.address;
+  exchange.client = client.clientIp;
   return (method as MethodHandler).handle({
-    path: path as string, body, keys: head.keys, caller: client.caller, address: client.address,
-    acceptLanguage: acceptedLanguages(head), isWanted: () => req.socket.writable,
+    path: path as string, body, keys: headers.keys, apiClient: client.apiClient,
+    clientIp: client.clientIp,
+    acceptLanguage: acceptedLanguages(headers), isConnected: () => req.socket.writable,
   });
 }
 
 /** Headers of every answer to a request that is given beside its handler. */
-export function headersOf({ route, head }: Exchange, { callers }: Access): readonly string[] {
-  return route?.headersFor(callers === null || head.clientIps.length > 0) ?? [];
+export function headersOf({ route, headers }: Exchange, { apiKeys }: Access): readonly string[] {
+  return route?.headersFor(apiKeys === null || headers.clientIps.length > 0) ?? [];
 }
 
-type Client = Pick<HandlerInput, 'caller' | 'address'>;
+type Client = Pick<HandlerInput, 'apiClient' | 'clientIp'>;
 
 /**
  * Who sent a request, and from where. A caller with a key speaks for many clients: the address is
  * the one that it names, if any. Null when the client is gone.
  */
 function clientOf(
-  { req, head, caller }: Exchange,
-  { callers, proxies }: Access,
-): Client | FieldFault | null {
-  if (callers === null) {
-    const address = clientAddress(req.socket.remoteAddress, head.forwardedFor, proxies);
-    return address === null ? null : { caller: null, address };
+  { req, headers, apiClient }: Exchange,
+  { apiKeys, proxies }: Access,
+): Client | FieldError | null {
+  if (apiKeys === null) {
+    const clientIp = forwardedClientIp(req.socket.remoteAddress, headers.forwardedFor, proxies);
+    return clientIp === null ? null : { apiClient: null, clientIp };
   }
   if (req.socket.remoteAddress === undefined) return null;
-  const address = namedClientAddress(head.clientIps);
+  const address = clientIpFromHeader(headers.clientIps);
   if (typeof address === 'object' && address !== null) return address;
-  return { caller: (caller as Caller).name, address };
+  return { apiClient: (apiClient as ApiClient).name, clientIp: address };
 }
 
 /** Reads what has not come yet; a fault that was found meanwhile ends it. */
@@ -143,46 +145,52 @@ function awaitBody(exchange: Exchange): Promise<BodyResult> {
 }
 
 /** What the header section alone decides, in the order of the contract; null to read on. */
-function earlyAnswer(exchange: Exchange, { callers }: Access): Answer | null {
-  const { req, head, path, route, method } = exchange;
+function earlyAnswer(exchange: Exchange, { apiKeys }: Access): HttpResponse | null {
+  const { req, headers, path, route, method } = exchange;
   if (exchange.refused) return SHED;
-  const fault = framingFault(req, head);
+  const fault = framingError(req, headers);
   if (fault !== null) return fault;
-  if (path === null) return closingFailure('invalid_request');
-  if (route === undefined) return failure('not_found');
+  if (path === null) return closingErrorResponse('invalid_request');
+  if (route === undefined) return errorResponse('not_found');
   if (method === undefined) return route.notAllowed;
-  const refusal = callers === null ? null : admit(exchange, callers, method);
+  const refusal = apiKeys === null ? null : admit(exchange, apiKeys, method);
   if (refusal !== null) return refusal;
-  if (hasExpectation(exchange) && !expectsContinue(exchange)) return failure('expectation_failed');
-  const mediaType = method.takesJson ? mediaTypeFault(head) : null;
+  if (hasExpectation(exchange) && !expectsContinue(exchange)) {
+    return errorResponse('expectation_failed');
+  }
+  const mediaType = method.takesJson ? mediaTypeError(headers) : null;
   if (mediaType !== null) return mediaType;
-  const tooLong = (head.contentLength ?? 0) > BODY_MAX_BYTES;
-  return tooLong ? closingFailure('payload_too_large') : null;
+  const tooLong = (headers.contentLength ?? 0) > BODY_MAX_BYTES;
+  return tooLong ? closingErrorResponse('payload_too_large') : null;
 }
 
 /** Notes whose key a request has, or says why it is not let in; nothing of its body was read. */
-function admit(exchange: Exchange, callers: Callers, { scopes }: MethodHandler): Answer | null {
-  const caller = authorize(callers, exchange.head.authorizations, scopes);
-  if ('code' in caller) return caller;
-  exchange.caller = caller;
+function admit(
+  exchange: Exchange,
+  apiKeys: ApiKeys,
+  { scopes }: MethodHandler,
+): HttpResponse | null {
+  const apiClient = authorize(apiKeys, exchange.headers.authorizations, scopes);
+  if ('code' in apiClient) return apiClient;
+  exchange.apiClient = apiClient;
   return null;
 }
 
 /** HTTP/1.0 knows no expectations: they are ignored there (RFC 9110, 10.1.1). */
-function hasExpectation({ req, head }: Exchange): boolean {
-  return head.expect !== '' && req.httpVersionMinor === 1;
+function hasExpectation({ req, headers }: Exchange): boolean {
+  return headers.expect !== '' && req.httpVersionMinor === 1;
 }
 
 function expectsContinue(exchange: Exchange): boolean {
-  return hasExpectation(exchange) && exchange.head.expect.toLowerCase() === '100-continue';
+  return hasExpectation(exchange) && exchange.headers.expect.toLowerCase() === '100-continue';
 }
 
 /**
  * Whether the connection cannot be used again after an answer that is given now: what is left of
  * the body is without a bound, or the client may or may not send one that it asked leave for.
  */
-export function spoilsConnection(exchange: Exchange): boolean {
-  const { contentLength, transferEncoding, upgrade } = exchange.head;
+export function mustCloseConnection(exchange: Exchange): boolean {
+  const { contentLength, transferEncoding, upgrade } = exchange.headers;
   const chunked = transferEncoding !== '';
   // The parser throws away what follows a request with Upgrade and no body in the same packet.
   if (upgrade && !chunked && (contentLength ?? 0) === 0) return true;

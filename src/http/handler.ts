@@ -1,7 +1,7 @@
 /** The interface between the router and the handlers: plain values, nothing of node:http. */
 import type { Buffer } from 'node:buffer';
 import type { Scope } from './input/api-keys.ts';
-import type { Answer } from './response.ts';
+import type { HttpResponse } from './response.ts';
 
 /** What a handler is given: nothing of node:http. */
 export type HandlerInput = Readonly<{
@@ -12,11 +12,11 @@ export type HandlerInput = Readonly<{
   /** The Accept-Language field, of any content and bounded; '' when there is none. */
   acceptLanguage: string;
   /** The name of the caller; null when callers have none. */
-  caller: string | null;
+  apiClient: string | null;
   /** The counted client address; null when none is counted. */
-  address: string | null;
+  clientIp: string | null;
   /** False once the client is gone: then nothing needs to be done for it. */
-  isWanted: () => boolean;
+  isConnected: () => boolean;
 }>;
 
 /** How a route serves one method. */
@@ -25,5 +25,5 @@ export type MethodHandler = Readonly<{
   takesJson: boolean;
   /** What a caller's key must be good for: one of them is enough. */
   scopes: readonly Scope[];
-  handle: (input: HandlerInput) => Promise<Answer>;
+  handle: (input: HandlerInput) => Promise<HttpResponse>;
 }>;

@@ -2,7 +2,7 @@
 import { counter, Histogram, histogram } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
 import { STATUS } from './response.ts';
-import type { AdminCode, Code } from './response.ts';
+import type { AdminCode, ResponseCode } from './response.ts';
 
 /** Seconds: from a lone request on a fast disk to beyond the slowest answer. */
 const BOUNDS: readonly number[] = Object.freeze([
@@ -10,7 +10,7 @@ const BOUNDS: readonly number[] = Object.freeze([
 ]);
 
 /** What the second listener answers is not shown. */
-const HIDDEN: readonly Code[] = Object.freeze<AdminCode[]>([
+const HIDDEN: readonly ResponseCode[] = Object.freeze<AdminCode[]>([
   'alive', 'ready', 'not_ready', 'metrics',
 ]);
 
@@ -19,7 +19,7 @@ const GONE = 'client_gone';
 
 const CODES: readonly string[] = Object.freeze([...Object.keys(STATUS), GONE]);
 
-const SHOWN = CODES.filter((code) => !HIDDEN.includes(code as Code));
+const SHOWN = CODES.filter((code) => !HIDDEN.includes(code as ResponseCode));
 
 /** Counts the answers of one route. */
 export class RouteMeter {
@@ -44,7 +44,7 @@ export class RouteMeter {
    *
    * @returns how many milliseconds it took
    */
-  end(begunAtMs: number, code: Code | null): number {
+  end(begunAtMs: number, code: ResponseCode | null): number {
     const tookMs = this.#now() - begunAtMs;
     this.answers[code ?? GONE]! += 1;
     this.seconds.observe(tookMs / 1000);
@@ -52,7 +52,7 @@ export class RouteMeter {
   }
 
   /** Counts an answer to what was no request, and took no time. */
-  count(code: Code): void {
+  count(code: ResponseCode): void {
     this.answers[code]! += 1;
   }
 }

@@ -7,8 +7,8 @@ import type { ServerResponse } from 'node:http';
 import { Unavailable } from '../db/errors.ts';
 
 /** A complete answer; the status follows from `code`. */
-export type Answer = Readonly<{
-  code: Code;
+export type HttpResponse = Readonly<{
+  code: ResponseCode;
   /** The whole body, JSON text unless a type is named; '' when the status allows none. */
   body: string;
   contentType?: string;
@@ -35,7 +35,7 @@ export type About = Readonly<{
 }>;
 
 /** What is wrong with one part of a request: the members of a 400 (contract, "Errors"). */
-export type FieldFault = Readonly<{ field: string; message: string }>;
+export type FieldError = Readonly<{ field: string; message: string }>;
 
 /** Seconds to name when the service sheds load: the shortest wait that the header can say. */
 export const SHED_RETRY_SECONDS = 1;
@@ -47,17 +47,17 @@ const NO_HEADERS: readonly string[] = Object.freeze([]);
  *
  * @param headers header names and values in turn
  */
-export function failure(
+export function errorResponse(
   code: ErrorCode,
   members: object | null = null,
   headers: readonly string[] = NO_HEADERS,
-): Answer {
+): HttpResponse {
   return { code, body: JSON.stringify({ error: code, ...members }), headers, close: false };
 }
 
 /** A failure after which the connection is closed: its framing cannot be trusted any more. */
-export function closingFailure(code: ErrorCode): Answer {
-  return { ...failure(code), close: true };
+export function closingErrorResponse(code: ErrorCode): HttpResponse {
+  return { ...errorResponse(code), close: true };
 }
 
 /**
@@ -65,14 +65,17 @@ export function closingFailure(code: ErrorCode): Answer {
  *
  * @param allow the methods of the route, as they are listed in Allow
  */
-export function methodNotAllowed(allow: string): Answer {
-  return failure('method_not_allowed', null, ['Allow', allow]);
+export function methodNotAllowed(allow: string): HttpResponse {
+  return errorResponse('method_not_allowed', null, ['Allow', allow]);
 }
 
 /** 400 for one field of the body or for the key, with what it must be (contract, "Errors"). */
-export function invalidField(fault: FieldFault, headers: readonly string[] = NO_HEADERS): Answer {
+export function invalidField(
+  fault: FieldError,
+  headers: readonly string[] = NO_HEADERS,
+): HttpResponse {
   const { field, message } = fault;
-  return { ...failure('invalid_request', { field, message }, headers), about: { field } };
+  return { ...errorResponse('invalid_request', { field, message }, headers), about: { field } };
 }
 
 /**
@@ -81,31 +84,34 @@ export function invalidField(fault: FieldFault, headers: readonly string[] = NO_
  *
  * @param seconds whole seconds
  */
-export function comeAgain(
+export function retryLater(
   code: 'too_many_attempts' | 'rate_limit_exceeded' | 'unavailable',
   seconds: number,
   headers: readonly string[] = NO_HEADERS,
-): Answer {
+): HttpResponse {
   const retry = ['Retry-After', String(seconds), ...headers];
-  if (code === 'unavailable') return failure(code, null, retry);
+  if (code === 'unavailable') return errorResponse(code, null, retry);
   const member = code === 'rate_limit_exceeded' ? 'remaining_cooldown_seconds'
     : 'retry_after_seconds';
-  return failure(code, { [member]: seconds }, retry);
+  return errorResponse(code, { [member]: seconds }, retry);
 }
 
 /**
  * The answer to an error of the operation: `unavailable` when the database cannot answer now,
  * else `internal`. The error travels along in `fault` and is shown to nobody but the log.
  */
-export function failed(error: unknown, headers: readonly string[] = NO_HEADERS): Answer {
+export function responseForError(
+  error: unknown,
+  headers: readonly string[] = NO_HEADERS,
+): HttpResponse {
   const answer = error instanceof Unavailable
-    ? comeAgain('unavailable', error.retryAfterSeconds, headers)
-    : failure('internal', null, headers);
+    ? retryLater('unavailable', error.retryAfterSeconds, headers)
+    : errorResponse('internal', null, headers);
   return { ...answer, fault: error };
 }
 
 /** The same answer with further headers. */
-export function withHeaders(answer: Answer, headers: readonly string[]): Answer {
+export function withHeaders(answer: HttpResponse, headers: readonly string[]): HttpResponse {
   return headers.length === 0 ? answer : { ...answer, headers: [...answer.headers, ...headers] };
 }
 export const STATUS = Object.freeze({
@@ -140,11 +146,11 @@ export const STATUS = Object.freeze({
 } as const);
 
 /** Everything a request can end in. */
-export type Code = keyof typeof STATUS;
+export type ResponseCode = keyof typeof STATUS;
 
 /** The codes that are failures: the values of the `error` member. */
 export type ErrorCode = Exclude<
-  Code, 'issued' | 'verified' | 'known' | 'canceled' | 'alive' | 'ready' | 'metrics'
+  ResponseCode, 'issued' | 'verified' | 'known' | 'canceled' | 'alive' | 'ready' | 'metrics'
 >;
 
 /** What only the second listener answers. */
@@ -162,9 +168,9 @@ const CONTENT_ITEMS = 4;
  * @param requestId the value of X-Request-Id
  * @param close whether this is the last answer on its connection
  */
-export function respond(
+export function writeResponse(
   res: ServerResponse,
-  answer: Answer,
+  answer: HttpResponse,
   requestId: string,
   close: boolean,
 ): void {

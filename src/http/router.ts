@@ -2,7 +2,7 @@
 import type { MethodHandler } from './handler.ts';
 import { cancelOtp } from './handlers/cancel.ts';
 import { policyHeaders, requestOtp } from './handlers/request.ts';
-import { showOtp } from './handlers/status.ts';
+import { getStatus } from './handlers/status.ts';
 import { verifyOtp } from './handlers/verify.ts';
 import { isHost } from './input/request-headers.ts';
 import { createHttpMeters } from './metrics.ts';
@@ -10,7 +10,7 @@ import type { HttpMeters, RouteMeter } from './metrics.ts';
 import type { Policies } from '../otp/policy/policy.ts';
 import type { OtpService } from '../otp/service.ts';
 import { methodNotAllowed } from './response.ts';
-import type { Answer } from './response.ts';
+import type { HttpResponse } from './response.ts';
 
 /** One route: a table of methods. */
 export type Route = Readonly<{
@@ -18,7 +18,7 @@ export type Route = Readonly<{
   path: string;
   methods: ReadonlyMap<string, MethodHandler>;
   /** The answer to every other method. */
-  notAllowed: Answer;
+  notAllowed: HttpResponse;
   /** Headers of the answers that are given before the handler runs: names and values. */
   headersFor: (countsAddress: boolean) => readonly string[];
   meter: RouteMeter;
@@ -33,7 +33,7 @@ export type Routes = Readonly<{
   /** Of what names no route. */
   other: RouteMeter;
   /** The answer to CONNECT, whose target is no path: nothing is ever tunnelled. */
-  noTunnel: Answer;
+  noTunnel: HttpResponse;
 }>;
 
 const NO_HEADERS: readonly string[] = Object.freeze([]);
@@ -60,12 +60,12 @@ export function createRoutes(
   const show: MethodHandler = {
     takesJson: false,
     scopes: ['read'],
-    handle: ({ path, isWanted }) => showOtp(service, otpIdOf(path), isWanted),
+    handle: ({ path, isConnected }) => getStatus(service, otpIdOf(path), isConnected),
   };
   const cancel: MethodHandler = {
     takesJson: false,
     scopes: ['request', 'admin'],
-    handle: ({ path, isWanted }) => cancelOtp(service, otpIdOf(path), isWanted),
+    handle: ({ path, isConnected }) => cancelOtp(service, otpIdOf(path), isConnected),
   };
   const request = {
     ...createRoute('/otp/request', meters.request, { POST: issue }),

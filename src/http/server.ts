@@ -4,15 +4,15 @@ import type { IncomingMessage, Server as PlainServer, ServerResponse } from 'nod
 import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { RequestLog } from './access-log.ts';
-import { accept, drop, openConnection, part, refuseBytes } from './connection.ts';
-import type { Fault, ServerState } from './connection.ts';
-import type { Callers } from './input/api-keys.ts';
+import { accept, abandon, openHttpConnection, closeWith, refuseBytes } from './connection.ts';
+import type { RequestError, ServerState } from './connection.ts';
+import type { ApiKeys } from './input/api-keys.ts';
 import type { TrustedProxies } from './input/client-ip.ts';
-import { closingFailure } from './response.ts';
+import { closingErrorResponse } from './response.ts';
 import type { ErrorCode } from './response.ts';
 import type { Routes } from './router.ts';
 import { close, retire } from './shutdown.ts';
-import type { Connections } from './shutdown.ts';
+import type { OpenConnections } from './shutdown.ts';
 import { PROTOCOLS, secureOptions, watchHandshakes } from './tls.ts';
 import type { Certificate } from './tls.ts';
 
@@ -21,11 +21,11 @@ type HttpOptions = Readonly<{
   routes: Routes;
   trustedProxies: TrustedProxies;
   /** Who may call; null: anybody. */
-  callers: Callers | null;
+  apiKeys: ApiKeys | null;
   /** Without one the server speaks plain HTTP. */
   certificate?: Certificate | null;
   /** Errors of the listener, and those behind a 500 or 503 when there is no log. */
-  onFault: (fault: Fault) => void;
+  onError: (fault: RequestError) => void;
   /** Told of every request that has ended, with the error behind it. */
   log?: RequestLog;
 }>;
@@ -56,7 +56,7 @@ export type HttpServer = Readonly<{
 type Server = PlainServer | TlsServer;
 
 /** What the parser's complaints are called; all others are `invalid_request`. */
-const PARSER_FAULTS: ReadonlyMap<string, ErrorCode> = new Map([
+const PARSER_ERRORS: ReadonlyMap<string, ErrorCode> = new Map([
   ['HPE_HEADER_OVERFLOW', 'headers_too_large'],
   ['HPE_CHUNK_EXTENSIONS_OVERFLOW', 'payload_too_large'],
   ['ERR_HTTP_REQUEST_TIMEOUT', 'request_timeout'],
@@ -70,8 +70,8 @@ export function createHttpServer(
   const state: ServerState = {
     routes: options.routes,
     proxies: options.trustedProxies,
-    callers: options.callers,
-    onFault: options.onFault,
+    apiKeys: options.apiKeys,
+    onError: options.onError,
     log: options.log ?? null,
     requestsMax: limits.requestsMax,
     requests: 0,
@@ -120,8 +120,8 @@ function openServer(limits: HttpLimits, certificate: Certificate | null): Server
 }
 
 /** Every event of node:http goes to the connection it is about. */
-function listenToEvents(server: Server, state: ServerState): Connections {
-  const connections: Connections = new Map();
+function listenToEvents(server: Server, state: ServerState): OpenConnections {
+  const connections: OpenConnections = new Map();
   const request = (req: IncomingMessage, res: ServerResponse): void => {
     const connection = connections.get(req.socket);
     if (connection !== undefined) accept(state, connection, req, res);
@@ -129,11 +129,11 @@ function listenToEvents(server: Server, state: ServerState): Connections {
   const isSecure = server instanceof TlsServer;
   // Plain requests on the port of TLS never get so far: they end as the handshake fails.
   server.on(isSecure ? 'secureConnection' : 'connection', (socket: Socket) => {
-    const connection = openConnection(socket);
+    const connection = openHttpConnection(socket);
     connections.set(socket, connection);
     socket.once('close', () => {
       connections.delete(socket);
-      drop(state, connection);
+      abandon(state, connection);
     });
   });
   server.on('request', request);
@@ -141,14 +141,14 @@ function listenToEvents(server: Server, state: ServerState): Connections {
   server.on('checkExpectation', request);
   server.on('connect', (req: IncomingMessage) => {
     const connection = connections.get(req.socket);
-    if (connection !== undefined) part(state, connection, state.routes.noTunnel);
+    if (connection !== undefined) closeWith(state, connection, state.routes.noTunnel);
   });
   server.on('clientError', (error: NodeJS.ErrnoException, stream) => {
     const connection = connections.get(stream as Socket);
-    const code = PARSER_FAULTS.get(error.code ?? '') ?? 'invalid_request';
+    const code = PARSER_ERRORS.get(error.code ?? '') ?? 'invalid_request';
     // Not writable: the client is gone (ECONNRESET and its like), there is nobody to answer.
     if (connection === undefined || !stream.writable) stream.destroy();
-    else refuseBytes(state, connection, code, closingFailure(code));
+    else refuseBytes(state, connection, code, closingErrorResponse(code));
   });
   return connections;
 }
@@ -164,7 +164,7 @@ function listen(
     server.listen(port, host, () => {
       server.off('error', reject);
       // Such as EMFILE while accepting: that connection is lost, the server goes on.
-      server.on('error', (error) => state.onFault({ requestId: '', route: '', error }));
+      server.on('error', (error) => state.onError({ requestId: '', route: '', error }));
       resolve({ port: (server.address() as AddressInfo).port });
     });
   });

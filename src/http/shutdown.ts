@@ -2,10 +2,10 @@
 import type { Server } from 'node:http';
 import { Server as NetServer } from 'node:net';
 import type { Socket } from 'node:net';
-import type { Connection, ServerState } from './connection.ts';
+import type { HttpConnection, ServerState } from './connection.ts';
 
 /** The connections of a server. */
-export type Connections = Map<Socket, Connection>;
+export type OpenConnections = Map<Socket, HttpConnection>;
 
 /**
  * Stops accepting, and serves the connections that there are until their clients know: each is
@@ -35,7 +35,7 @@ export function retire(server: Server, state: ServerState, timeoutMs: number): P
 export async function close(
   server: Server,
   state: ServerState,
-  connections: Connections,
+  connections: OpenConnections,
   timeoutMs: number,
 ): Promise<boolean> {
   state.phase = 'stopping';

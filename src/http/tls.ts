@@ -5,7 +5,7 @@ import { createSecureContext } from 'node:tls';
 import type { SecureContextOptions } from 'node:tls';
 
 /** What names a connection to one listener for as long as it lives: the other end of it. */
-function nameOf({ remoteAddress, remotePort, localAddress }: Socket): string {
+function connectionName({ remoteAddress, remotePort, localAddress }: Socket): string {
   return `${remoteAddress} ${remotePort} ${localAddress}`;
 }
 
@@ -18,13 +18,13 @@ function nameOf({ remoteAddress, remotePort, localAddress }: Socket): string {
 export function watchHandshakes(server: Server): () => void {
   const underWay = new Map<string, Socket>();
   server.on('connection', (socket: Socket) => {
-    const name = nameOf(socket);
+    const name = connectionName(socket);
     underWay.set(name, socket);
     socket.once('close', () => {
       if (underWay.get(name) === socket) underWay.delete(name);
     });
   });
-  server.on('secureConnection', (socket) => underWay.delete(nameOf(socket)));
+  server.on('secureConnection', (socket) => underWay.delete(connectionName(socket)));
   return () => {
     for (const socket of underWay.values()) socket.destroy();
   };

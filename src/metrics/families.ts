@@ -27,20 +27,20 @@ export type Family = Readonly<{
 export type Source = () => readonly Family[];
 
 /** One number, or one for each set of labels. */
-type Values = number | readonly (readonly [labels: Labels, value: number])[];
+type LabelValues = number | readonly (readonly [labels: Labels, value: number])[];
 
 /** What only ever grows; the name ends in `_total`. */
-export function counter(name: string, help: string, values: Values): Family {
+export function counter(name: string, help: string, values: LabelValues): Family {
   return { name, help, type: 'counter', isPerProcess: false, samples: samplesOf(values) };
 }
 
 /** What goes up and down, and can be summed over processes. */
-export function gauge(name: string, help: string, values: Values): Family {
+export function gauge(name: string, help: string, values: LabelValues): Family {
   return { name, help, type: 'gauge', isPerProcess: false, samples: samplesOf(values) };
 }
 
 /** What goes up and down in each process by itself. */
-export function processGauge(name: string, help: string, values: Values): Family {
+export function processGauge(name: string, help: string, values: LabelValues): Family {
   return { name, help, type: 'gauge', isPerProcess: true, samples: samplesOf(values) };
 }
 
@@ -54,7 +54,7 @@ export function histogram(
   return { name, help, type: 'histogram', isPerProcess: false, samples };
 }
 
-function samplesOf(values: Values): Sample[] {
+function samplesOf(values: LabelValues): Sample[] {
   const list = typeof values === 'number' ? [[{}, values] as const] : values;
   return list.map(([labels, value]) => ({ suffix: '', labels, value }));
 }

@@ -2,14 +2,14 @@
 import type { Family, Sample } from './families.ts';
 
 /** What a process has counted. */
-export type Counted = Readonly<{
+export type WorkerFamilies = Readonly<{
   /** The number of the process: 0 for the first one, workers from 1 on. */
   worker: number;
   families: readonly Family[];
 }>;
 
 /** Sums what can be summed, and gives the rest a label `worker`. The order is that of the first. */
-export function mergeCounted(list: readonly Counted[]): Family[] {
+export function mergeCounted(list: readonly WorkerFamilies[]): Family[] {
   const merged = new Map<string, Merging>();
   for (const { worker, families } of list) {
     for (const family of families) {

@@ -8,29 +8,29 @@ import { Unavailable } from '../db/errors.ts';
 import { Histogram } from '../metrics/families.ts';
 
 /** How much a collector takes on. All counts are at least 1. */
-export type LaneOptions = Readonly<{
+export type BatchLimits = Readonly<{
   /** How many lists may be under way at once. */
-  lanesMax: number;
+  concurrencyMax: number;
   /** How many items a list may have. */
   batchMax: number;
   /**
    * How many must wait before another lane opens: lists must be large before lanes are many. While
    * few items are about, a fair share of them is enough.
    */
-  backlogPerLane: number;
+  backlogPerBatch: number;
   /** How many may wait at all. */
   waitingMax: number;
 }>;
 
 /** How a collector works. */
-export type CollectorOptions<I, O> = LaneOptions & Readonly<{
+export type BatcherOptions<I, O> = BatchLimits & Readonly<{
   /** Does the work of a list; one result for each item, in order. */
   run: (items: readonly I[]) => Promise<readonly O[]>;
   /**
    * What an item will lock. No two lists that are under way share a subject, so that they never
    * wait for each other's locks; items of one subject keep their order.
    */
-  subjectsOf: (item: I) => readonly string[];
+  lockKeysOf: (item: I) => readonly string[];
   /** How long a lane rests after a list of so many, in milliseconds. Not at all without. */
   pauseMs?: (size: number) => number;
   meter?: QueueMeter | undefined;
@@ -38,8 +38,8 @@ export type CollectorOptions<I, O> = LaneOptions & Readonly<{
 
 type Waiting<I, O> = {
   readonly item: I;
-  readonly subjects: readonly string[];
-  readonly isWanted: () => boolean;
+  readonly lockKeys: readonly string[];
+  readonly isConnected: () => boolean;
   readonly resolve: (result: O) => void;
   readonly reject: (error: unknown) => void;
   ticks: number;
@@ -55,44 +55,44 @@ const BACKLOG_MIN = 2;
 const WAIT_TICKS_MAX = 3;
 
 /** Collects items into lists. One for each kind of work in a process. */
-export class Collector<I, O> {
-  readonly #options: CollectorOptions<I, O>;
-  readonly #busySubjects = new Set<string>();
+export class Batcher<I, O> {
+  readonly #options: BatcherOptions<I, O>;
+  readonly #heldLockKeys = new Set<string>();
   #queue: Waiting<I, O>[] = [];
-  #lanes = 0;
+  #inFlight = 0;
   #underWay = 0;
   #isStartDue = false;
   /** All that waits shares a subject with what is under way, or comes after one that does. */
   #isBlocked = false;
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(options: CollectorOptions<I, O>) {
+  constructor(options: BatcherOptions<I, O>) {
     this.#options = options;
     if (options.meter !== undefined) options.meter.waiting = () => this.#queue.length;
   }
 
   /** True while a list is under way, or somebody waits. */
   get isBusy(): boolean {
-    return this.#lanes > 0 || this.#queue.length > 0;
+    return this.#inFlight > 0 || this.#queue.length > 0;
   }
 
   /**
    * Hands an item in.
    *
-   * @param isWanted asked once, before the item's list starts: false when nobody waits for the
+   * @param isConnected asked once, before the item's list starts: false when nobody waits for the
    *   result any more, and the item costs nothing
    * @returns its result
    * @throws Unavailable when too many wait, or it waited too long and nothing happened or will
    *   happen for it; otherwise what the work of this item alone threw
    */
-  submit(item: I, isWanted: () => boolean = () => true): Promise<O> {
+  submit(item: I, isConnected: () => boolean = () => true): Promise<O> {
     if (this.#queue.length >= this.#options.waitingMax) {
       return Promise.reject(new Unavailable('too many requests wait'));
     }
     return new Promise((resolve, reject) => {
-      const subjects = this.#options.subjectsOf(item);
-      this.#queue.push({ item, subjects, isWanted, resolve, reject, ticks: 0 });
-      if (!subjects.some((name) => this.#busySubjects.has(name))) this.#isBlocked = false;
+      const lockKeys = this.#options.lockKeysOf(item);
+      this.#queue.push({ item, lockKeys, isConnected, resolve, reject, ticks: 0 });
+      if (!lockKeys.some((name) => this.#heldLockKeys.has(name))) this.#isBlocked = false;
       this.#scheduleStart();
     });
   }
@@ -103,27 +103,27 @@ export class Collector<I, O> {
     this.#isStartDue = true;
     setImmediate(() => {
       this.#isStartDue = false;
-      this.#startLanes();
+      this.#startBatches();
       this.#timer ??= this.#queue.length === 0 ? null : this.#startTimer();
     });
   }
 
-  #startLanes(): void {
-    while (!this.#isBlocked && this.#lanes < this.#options.lanesMax) {
+  #startBatches(): void {
+    while (!this.#isBlocked && this.#inFlight < this.#options.concurrencyMax) {
       if (this.#queue.length < this.#backlogToStart()) return;
       const batch = this.#takeBatch();
       this.#isBlocked = batch.length === 0 && this.#queue.length > 0;
-      if (batch.length > 0) void this.#runLane(batch);
+      if (batch.length > 0) void this.#runBatch(batch);
     }
   }
 
   #backlogToStart(): number {
     // A list that takes so long may be stuck, and is nobody's affair but its own.
     const isLate = (this.#queue[0]?.ticks ?? 0) > 0;
-    if (this.#lanes === 0 || isLate) return 1;
-    const { lanesMax, backlogPerLane } = this.#options;
-    const fairShare = Math.ceil((this.#queue.length + this.#underWay) / lanesMax);
-    return Math.min(backlogPerLane, Math.max(BACKLOG_MIN, fairShare));
+    if (this.#inFlight === 0 || isLate) return 1;
+    const { concurrencyMax, backlogPerBatch } = this.#options;
+    const fairShare = Math.ceil((this.#queue.length + this.#underWay) / concurrencyMax);
+    return Math.min(backlogPerBatch, Math.max(BACKLOG_MIN, fairShare));
   }
 
   /** The first that wait, leaving those whose subjects are under way, and who came after them. */
@@ -132,30 +132,30 @@ export class Collector<I, O> {
     const left: Waiting<I, O>[] = [];
     const passedOver = new Set<string>();
     for (const waiting of this.#queue) {
-      const { subjects } = waiting;
+      const { lockKeys } = waiting;
       if (batch.length === this.#options.batchMax) left.push(waiting);
-      else if (subjects.some((name) => this.#busySubjects.has(name) || passedOver.has(name))) {
-        for (const name of subjects) passedOver.add(name);
+      else if (lockKeys.some((name) => this.#heldLockKeys.has(name) || passedOver.has(name))) {
+        for (const name of lockKeys) passedOver.add(name);
         left.push(waiting);
-      } else if (waiting.isWanted()) batch.push(waiting);
+      } else if (waiting.isConnected()) batch.push(waiting);
       else waiting.reject(new Unavailable('nobody waits for it'));
     }
     this.#queue = left;
     return batch;
   }
 
-  async #runLane(batch: Waiting<I, O>[]): Promise<void> {
-    this.#lanes += 1;
+  async #runBatch(batch: Waiting<I, O>[]): Promise<void> {
+    this.#inFlight += 1;
     this.#underWay += batch.length;
     this.#options.meter?.sizes.observe(batch.length);
-    for (const { subjects } of batch) for (const name of subjects) this.#busySubjects.add(name);
+    for (const { lockKeys } of batch) for (const name of lockKeys) this.#heldLockKeys.add(name);
     await this.#settle(batch);
-    for (const { subjects } of batch) for (const name of subjects) this.#busySubjects.delete(name);
+    for (const { lockKeys } of batch) for (const name of lockKeys) this.#heldLockKeys.delete(name);
     this.#underWay -= batch.length;
     this.#isBlocked = false;
     const pauseMs = this.#options.pauseMs?.(batch.length) ?? 0;
     if (pauseMs > 0) await delay(pauseMs);
-    this.#lanes -= 1;
+    this.#inFlight -= 1;
     this.#scheduleStart();
   }
 
@@ -184,7 +184,7 @@ export class Collector<I, O> {
         this.#isBlocked = false;
         return false;
       });
-      this.#startLanes();
+      this.#startBatches();
       if (this.#queue.length > 0) this.#timer = this.#startTimer();
     }, TICK_MS);
   }

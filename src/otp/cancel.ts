@@ -1,10 +1,10 @@
 /** DELETE /otp/{otp_id} for a list of codes: find their users, lock, decide, write, commit. */
-import { OtpBook } from './batch/otps.ts';
+import { OtpRows } from './batch/otps.ts';
 import { placesOf } from './crypto/otp-id.ts';
 import type { Secrets } from './crypto/secrets.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
-import type { SessionPool } from '../db/pool.ts';
+import type { ConnectionPool } from '../db/pool.ts';
 import type { Hex } from '../db/query.ts';
 import { findUsers, haveEnding, lockOtps } from '../db/tables/otps.ts';
 import type { Otp, OtpName } from '../db/tables/otps.ts';
@@ -20,8 +20,8 @@ import { isNeeded, isOpen } from './rules/lifecycle.ts';
  * @returns one outcome for each, in order
  * @throws Unavailable when the database cannot answer
  */
-export function cancelCodes(
-  { pool, secrets }: Readonly<{ pool: SessionPool; secrets: Secrets }>,
+export function cancelOtps(
+  { pool, secrets }: Readonly<{ pool: ConnectionPool; secrets: Secrets }>,
   otpIds: readonly Hex[],
 ): Promise<CancelOutcome[]> {
   const places = otpIds.flatMap((otpId) => placesOf(secrets, otpId));
@@ -33,11 +33,11 @@ async function cancelAll(
   otpIds: readonly Hex[],
   places: readonly OtpName[],
 ): Promise<CancelOutcome[]> {
-  const [users] = await tx.ask(findUsers(places));
+  const [users] = await tx.read(findUsers(places));
   tx.hasNothingToKeep = true;
   if (users.size === 0) return otpIds.map(() => ({ kind: 'unknown' }));
-  const [loaded, now] = await tx.ask(lockOtps([...new Set(users.values())]), READ_CLOCK);
-  const otps = new OtpBook(loaded);
+  const [loaded, now] = await tx.read(lockOtps([...new Set(users.values())]), READ_CLOCK);
+  const otps = new OtpRows(loaded);
   const outcomes = otpIds.map((otpId) => {
     const otp = otps.find(users.get(otpId), otpId);
     const { outcome, otp: canceled } = decideCancel(otp, otps.of(otp?.userId ?? ''), now);
@@ -48,7 +48,7 @@ async function cancelAll(
   if (changed.length === 0) return outcomes;
   tx.hasNothingToKeep = false;
   tx.wasCommitted = haveEnding(changed, 'canceled');
-  otps.store(tx);
+  otps.flush(tx);
   return outcomes;
 }
 
@@ -67,11 +67,11 @@ export function decideCancel(
   now: Instant,
 ): CancelDecision {
   if (otp === null || !isNeeded(otp, otps, now)) return end('unknown');
-  if (otp.ending === 'canceled') return end('canceled');
+  if (otp.closeReason === 'canceled') return end('canceled');
   if (otp.redeemedAt !== null) return end('used');
   const mayBeRedeemed = isOpen(otp, otps) && now < otp.expiresAt;
   if (!mayBeRedeemed) return end('expired');
-  return end('canceled', { ...otp, digest: null, ending: 'canceled' });
+  return end('canceled', { ...otp, digest: null, closeReason: 'canceled' });
 }
 
 function end(kind: CancelOutcome['kind'], otp: Otp | null = null): CancelDecision {

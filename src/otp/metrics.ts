@@ -2,7 +2,7 @@
 import { QueueMeter } from './batcher.ts';
 import { counter, gauge, histogram } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
-import type { IssueOutcome, VerifyOutcome } from './outcomes.ts';
+import type { RequestOutcome, VerifyOutcome } from './outcomes.ts';
 import type { LimitName } from './policy/policy.ts';
 
 /** The collectors, by the names of their work. */
@@ -26,7 +26,7 @@ export class OtpCounts {
   });
 
   /** Counts how requests for codes ended; null is one that is not decided yet. */
-  noteRequests(outcomes: readonly (IssueOutcome | null)[]): void {
+  noteRequests(outcomes: readonly (RequestOutcome | null)[]): void {
     for (const outcome of outcomes) {
       if (outcome?.kind === 'issued' && !outcome.replayed) this.issued += 1;
       if (outcome?.kind === 'issued') noteAll(this.shadowed, outcome.shadowed);

@@ -7,31 +7,31 @@ import type { Hex } from '../db/query.ts';
 import type { LimitName } from './policy/policy.ts';
 
 /** A request to issue a code. All strings are validated before they come here. */
-export type IssueInput = Readonly<{
+export type OtpRequest = Readonly<{
   userId: string;
   purpose: string;
   /** The counted client address: IPv4 text, or the /64 of an IPv6 address. Null: none counts. */
-  address: string | null;
+  clientIp: string | null;
   /** The Idempotency-Key, decoded: 1 to 255 printable ASCII characters. */
   key: string;
   /** Who sent the key, [A-Za-z0-9_-]: the same key of another caller is another key. Or null. */
-  caller: string | null;
+  apiClient: string | null;
   /** The Accept-Language field, of any content; '' when there is none. */
   acceptLanguage: string;
 }>;
 
 /** A request to redeem a code. */
-export type VerifyInput = Readonly<{
+export type OtpVerification = Readonly<{
   userId: string;
   purpose: string;
   /** 6 to 10 digits. */
   code: string;
   /** As in IssueInput. */
-  address: string | null;
+  clientIp: string | null;
   /** The optional Idempotency-Key, or null. */
   key: string | null;
   /** Who sent it, as in IssueInput. */
-  caller: string | null;
+  apiClient: string | null;
 }>;
 
 /** One limit as a client sees it (draft-ietf-httpapi-ratelimit-headers). */
@@ -46,7 +46,7 @@ export type LimitView = Readonly<{
 export type Limits = Readonly<{ user: LimitView; address: LimitView | null }>;
 
 /** How POST /otp/request can end (contract, cases 2, 3, 5, 6 and 7). */
-export type IssueOutcome =
+export type RequestOutcome =
   | Readonly<{
       kind: 'issued';
       otpId: string;

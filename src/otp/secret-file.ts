@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { drawSecret, parseSecrets } from './crypto/secrets.ts';
+import { randomSecret, parseSecrets } from './crypto/secrets.ts';
 import type { Secrets } from './crypto/secrets.ts';
 
 /**
@@ -18,7 +18,7 @@ export function readOrCreateSecretFile(path: string): Secrets {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
   const parsed = parseSecrets(readFileSync(path, 'utf8').trim());
-  if ('faults' in parsed) throw new Error(`${path}: ${parsed.faults.join('; ')}`);
+  if ('errors' in parsed) throw new Error(`${path}: ${parsed.errors.join('; ')}`);
   return parsed.secrets;
 }
 
@@ -26,7 +26,7 @@ export function readOrCreateSecretFile(path: string): Secrets {
 function createSecretFile(path: string): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const partial = `${path}.${randomBytes(8).toString('hex')}.partial`;
-  writeFileSync(partial, `${drawSecret('local')}\n`, { mode: 0o600, flush: true });
+  writeFileSync(partial, `${randomSecret('local')}\n`, { mode: 0o600, flush: true });
   try {
     linkSync(partial, path);
   } finally {

@@ -4,7 +4,7 @@ import { placesOf } from './crypto/otp-id.ts';
 import type { Secrets } from './crypto/secrets.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
-import type { SessionPool } from '../db/pool.ts';
+import type { ConnectionPool } from '../db/pool.ts';
 import type { Hex } from '../db/query.ts';
 import { readOtpsOfUsers } from '../db/tables/otps.ts';
 import type { Otp } from '../db/tables/otps.ts';
@@ -41,7 +41,7 @@ function findStatus(
   isUnsent: boolean,
   now: Instant,
 ): OtpStatus {
-  if (otp.ending !== null) return otp.ending;
+  if (otp.closeReason !== null) return otp.closeReason;
   if (otp.redeemedAt !== null) return 'verified';
   if (newestOtp(otps, otp.purpose) !== otp) return 'superseded';
   if (otp.digest === null) return 'locked';
@@ -55,16 +55,16 @@ function findStatus(
  * @returns one outcome for each, in order
  * @throws Unavailable when the database cannot answer
  */
-export function tellStatuses(
-  { pool, secrets }: Readonly<{ pool: SessionPool; secrets: Secrets }>,
+export function readStatuses(
+  { pool, secrets }: Readonly<{ pool: ConnectionPool; secrets: Secrets }>,
   otpIds: readonly Hex[],
 ): Promise<StatusOutcome[]> {
   const places = otpIds.flatMap((otpId) => placesOf(secrets, otpId));
-  const bundleIds = places.map(({ bundleId }) => bundleId);
+  const batchIds = places.map(({ batchId }) => batchId);
   return transaction(pool, async (tx) => {
     // The outbox first: what is accepted in between is told as pending, and never as sent too soon.
-    const [unsent, otps, now] = await tx.askLast(
-      findUnsent(bundleIds), readOtpsOfUsers(places), READ_CLOCK);
+    const [unsent, otps, now] = await tx.readAndEnd(
+      findUnsent(batchIds), readOtpsOfUsers(places), READ_CLOCK);
     const otpsOf = groupBy(otps, ({ userId }) => userId);
     const byId = new Map(otps.map((otp) => [otp.otpId, otp]));
     return otpIds.map((otpId) => {

@@ -1,7 +1,7 @@
 /** What an operator does for a locked pair (contract, POST /otp/verify: "until an operator"). */
-import { drawVerifyId } from './crypto/random.ts';
+import { randomVerifyId } from './crypto/random.ts';
 import { READ_CLOCK } from '../db/clock.ts';
-import type { SessionPool } from '../db/pool.ts';
+import type { ConnectionPool } from '../db/pool.ts';
 import { updateOtps } from '../db/tables/otps-write.ts';
 import { lockOtps } from '../db/tables/otps.ts';
 import type { PairName } from '../db/tables/otps.ts';
@@ -17,13 +17,13 @@ import { isVerifyStored, pushVerifyId } from './verify/commit-probe.ts';
  * @returns false when nothing is known of the pair
  * @throws Unavailable when the database cannot answer
  */
-export async function unlockPair(pool: SessionPool, name: PairName): Promise<boolean> {
+export async function unlockPair(pool: ConnectionPool, name: PairName): Promise<boolean> {
   return transaction(pool, async (tx) => {
-    const [otps, now] = await tx.ask(lockOtps([name.userId]), READ_CLOCK);
+    const [otps, now] = await tx.read(lockOtps([name.userId]), READ_CLOCK);
     const pair = newestOtp(otps, name.purpose);
     tx.hasNothingToKeep = pair === null;
     if (pair === null) return false;
-    const verifyIds = pushVerifyId(pair.verifyIds, drawVerifyId());
+    const verifyIds = pushVerifyId(pair.verifyIds, randomVerifyId());
     tx.wasCommitted = isVerifyStored([{ ...name, verifyIds }]);
     // The last wrong code gets the time of the unlocking: from then on the pair is known.
     const freed = { ...NO_ATTEMPTS, lastWrongAt: now, consecutiveWrong: 0, verifyIds };

@@ -2,10 +2,10 @@
 import { READ_CLOCK } from '../db/clock.ts';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
-import type { SessionPool } from '../db/pool.ts';
+import type { ConnectionPool } from '../db/pool.ts';
 import type { Query } from '../db/query.ts';
-import { readUses, USE_KINDS } from '../db/tables/limit-hits.ts';
-import type { NumberedUse, SubjectUse } from '../db/tables/limit-hits.ts';
+import { readHits, HIT_KINDS } from '../db/tables/limit-hits.ts';
+import type { Hit, SubjectHit } from '../db/tables/limit-hits.ts';
 import { readOtps } from '../db/tables/otps.ts';
 import type { Otp } from '../db/tables/otps.ts';
 import { findUnsent } from '../db/tables/outbox.ts';
@@ -13,9 +13,9 @@ import { transaction } from '../db/transaction.ts';
 import type { StatusOutcome } from './outcomes.ts';
 import { WINDOW_SECONDS } from './policy/policy.ts';
 import type { Policies } from './policy/policy.ts';
-import { usesOf } from './request/decide.ts';
+import { toTimedPoints } from './request/decide.ts';
 import { isOpen, knownPair } from './rules/lifecycle.ts';
-import { countedAttempts, lockSecondsLeft, termsOf } from './rules/lockout.ts';
+import { countedAttempts, lockSecondsLeft, policyAtIssue } from './rules/lockout.ts';
 import { inOrder } from './rules/numbered-hits.ts';
 import { isPointLive, measureLimit } from './rules/rolling-window.ts';
 import { statusOf } from './status.ts';
@@ -75,7 +75,7 @@ export function describeUser(
   unsent: ReadonlySet<string>,
   now: Instant,
   policies: Policies,
-  daily: readonly NumberedUse[] = [],
+  daily: readonly Hit[] = [],
 ): UserView | null {
   const newest = otps.filter((otp) => knownPair(otps, otp.purpose, now) === otp)
     .sort((a, b) => a.number - b.number);
@@ -88,7 +88,7 @@ export function describeUser(
 }
 
 function freeAtOf(otps: readonly Otp[], now: Instant): Instant[] {
-  return usesOf(otps)
+  return toTimedPoints(otps)
     .filter(({ usedAt, points }) => points > 0 && isPointLive(usedAt, now))
     .map(({ usedAt }) => addSeconds(usedAt, WINDOW_SECONDS))
     .sort((a, b) => a - b);
@@ -96,13 +96,13 @@ function freeAtOf(otps: readonly Otp[], now: Instant): Instant[] {
 
 function describePair(
   pair: Otp,
-  { otps, daily }: Readonly<{ otps: readonly Otp[]; daily: readonly NumberedUse[] }>,
+  { otps, daily }: Readonly<{ otps: readonly Otp[]; daily: readonly Hit[] }>,
   now: Instant,
   policies: Policies,
 ): PairView {
   const policy = policies.for(pair.purpose);
-  const terms = termsOf(pair, policy);
-  const { quota, remaining } = measureLimit(usesOf(otps), now, policy.userLimit).view;
+  const terms = policyAtIssue(pair, policy);
+  const { quota, remaining } = measureLimit(toTimedPoints(otps), now, policy.userLimit).view;
   const isLocked = lockSecondsLeft(pair, now, policy) !== null;
   const mustBeUnlocked = pair.consecutiveWrong >= policy.wrongAttemptsUntilUnlock;
   return {
@@ -121,12 +121,12 @@ function describePair(
 }
 
 function describeDaily(
-  uses: readonly NumberedUse[],
+  uses: readonly Hit[],
   quota: number | null,
   now: Instant,
 ): DailyView | null {
   if (quota === null || quota === Infinity) return null;
-  const { windowSeconds } = USE_KINDS.user_daily;
+  const { windowSeconds } = HIT_KINDS.user_daily;
   const live = uses.filter(({ usedAt }) => addSeconds(usedAt, windowSeconds) > now);
   const used = live.reduce((sum, { points }) => sum + points, 0);
   const [oldest] = live;
@@ -141,17 +141,17 @@ function describeDaily(
  * @throws Unavailable when the database cannot answer
  */
 export function showUser(
-  { pool, policies }: Readonly<{ pool: SessionPool; policies: Policies }>,
+  { pool, policies }: Readonly<{ pool: ConnectionPool; policies: Policies }>,
   userId: string,
 ): Promise<UserView | null> {
   const otpsOf = readOtps([userId]);
   return transaction(pool, async (tx) => {
-    const [earlier] = await tx.ask(otpsOf);
-    const bundleIds = earlier.map(({ bundleId }) => bundleId);
-    if (bundleIds.length === 0) bundleIds.push('');
+    const [earlier] = await tx.read(otpsOf);
+    const batchIds = earlier.map(({ batchId }) => batchId);
+    if (batchIds.length === 0) batchIds.push('');
     // The outbox before the codes, as in tell-statuses.ts: never told as sent too soon.
-    const [unsent, otps, now, daily] = await tx.askLast(
-      findUnsent(bundleIds), otpsOf, READ_CLOCK, ...dailyOf(userId, policies, earlier));
+    const [unsent, otps, now, daily] = await tx.readAndEnd(
+      findUnsent(batchIds), otpsOf, READ_CLOCK, ...dailyOf(userId, policies, earlier));
     return describeUser(otps, unsent, now, policies, inOrder(daily ?? []));
   });
 }
@@ -161,11 +161,11 @@ function dailyOf(
   userId: string,
   policies: Policies,
   otps: readonly Otp[],
-): readonly [Query<SubjectUse[]>] | readonly [] {
+): readonly [Query<SubjectHit[]>] | readonly [] {
   const limits = otps.map(({ purpose }) => policies.for(purpose).userDailyLimit ?? Infinity)
     .filter((limit) => limit !== Infinity);
   if (limits.length === 0) return [];
-  const subject = { subject: userId, kind: USE_KINDS.user_daily.kind };
+  const subject = { subject: userId, kind: HIT_KINDS.user_daily.kind };
   const quota = Math.max(...limits);
-  return [readUses([subject], [{ ...subject, quota }], quota)];
+  return [readHits([subject], [{ ...subject, quota }], quota)];
 }

@@ -141,7 +141,7 @@ test('codes that were issued before they were kept in order are brought into it'
   assert.equal(rows.map(({ user_id, number }) => `${String(user_id)} ${String(number)}`),
     ['u1 2', 'u1 3', 'u2 1', 'u2 2', 'u3 1', 'u4 9']);
   assert.equal(rows.map(({ bundle_number }) => bundle_number), [0, 1, 2, 0, 0, 0]);
-  assert.is(new Set(rows.map(({ bundle }) => bundle)).size, 4);
+  assert.is(new Set(rows.map(({ batch }) => batch)).size, 4);
   // Begun once more, as after a crash before its end was noted, it changes nothing.
   await db.query(`UPDATE schema_migrations SET finished_at = NULL WHERE name LIKE '%-in-order'`);
   assert.is(await migrate(db.pool, quiet), 1);

@@ -1,15 +1,15 @@
 /** How much of each table a sweep looks at, and how often. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openSession } from '../../src/db/connection.ts';
-import type { Session } from '../../src/db/connection.ts';
+import { openConnection } from '../../src/db/connection.ts';
+import type { Connection } from '../../src/db/connection.ts';
 import { SWEPT_TABLES } from '../../src/db/sweep/expired-rows.ts';
 import { Sweeper } from '../../src/db/sweep/sweeper.ts';
-import type { Sweep } from '../../src/db/sweep/sweeper.ts';
+import type { SweepStep } from '../../src/db/sweep/sweeper.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 
-const NEAR = { bundleId: '00'.repeat(8), userId: 'U1', address: '' };
+const NEAR = { batchId: '00'.repeat(8), userId: 'U1', clientIp: '' };
 const LIST = 32;
 const CODES = 800 * LIST;
 
@@ -19,23 +19,23 @@ const STEP_ROWS = 1024;
 const HEAD_ROWS = 16;
 
 let database: TestDatabase;
-let session: Session;
+let session: Connection;
 
 test.before(async () => {
   database = await createTestDatabase();
-  session = await openSession(database.settings);
+  session = await openConnection(database.settings);
 });
 test.after(() => {
   session.destroy();
   database.close();
 });
 
-async function look({ inspect: { name, sql, values, read } }: Sweep): Promise<void> {
+async function look({ inspect: { name, sql, values, read } }: SweepStep): Promise<void> {
   read(await session.run(name, sql, values));
 }
 
 /** How many rows a step looks at. */
-function rowsOf(sweep: Sweep): number {
+function rowsOf(sweep: SweepStep): number {
   return Number(/LIMIT (\d+)/.exec(sweep.inspect.sql)![1]);
 }
 

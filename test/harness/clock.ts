@@ -2,7 +2,7 @@
  * A clock that tests move. It works on the tests' own connections, by `SET timestamp`; the
  * service under test is the real one and knows nothing of it.
  */
-import type { Session } from '../../src/db/connection.ts';
+import type { Connection } from '../../src/db/connection.ts';
 
 /** Moves NOW() of the sessions that it wraps. */
 export class TestClock {
@@ -25,7 +25,7 @@ export class TestClock {
   }
 
   /** A session whose time is this clock's. */
-  wrap(session: Session): Session {
+  wrap(session: Connection): Connection {
     let applied: string | null = null;
     const apply = async (): Promise<void> => {
       const wanted = this.#epochSeconds;

@@ -1,10 +1,10 @@
 /** A fresh database for a test, on the throwaway MySQL that the test runner started. */
 import { randomBytes } from 'node:crypto';
 import type { Value } from '../../src/db/bind.ts';
-import { openSession } from '../../src/db/connection.ts';
-import type { DatabaseSettings, Row, Session } from '../../src/db/connection.ts';
+import { openConnection } from '../../src/db/connection.ts';
+import type { DatabaseSettings, Row, Connection } from '../../src/db/connection.ts';
 import { createDatabase, migrate } from '../../src/db/migrate.ts';
-import { SessionPool } from '../../src/db/pool.ts';
+import { ConnectionPool } from '../../src/db/pool.ts';
 import { TestClock } from './clock.ts';
 import { eventually } from './waiting.ts';
 
@@ -12,7 +12,7 @@ import { eventually } from './waiting.ts';
 export type TestDatabase = Readonly<{
   settings: DatabaseSettings;
   clock: TestClock;
-  pool: SessionPool;
+  pool: ConnectionPool;
   /** Runs one statement in a session of its own, outside the clock, and commits it. */
   query: (sql: string, values?: readonly Value[]) => Promise<Row[]>;
   /** How many rows the pool's sessions have read so far, once none is lent any more. */
@@ -63,7 +63,7 @@ export async function createMigrated(
   sessionsMax = SESSIONS_MAX,
 ): Promise<TestDatabase> {
   await createDatabase(settings);
-  const plain = new SessionPool(() => openSession(settings), 2);
+  const plain = new ConnectionPool(() => openConnection(settings), 2);
   await migrate(plain, () => {});
   plain.close();
   return openTestDatabase(settings, sessionsMax);
@@ -75,15 +75,15 @@ export function openTestDatabase(
   sessionsMax = SESSIONS_MAX,
 ): TestDatabase {
   const clock = new TestClock();
-  const opened: Session[] = [];
-  const open = async (): Promise<Session> => {
-    const session = clock.wrap(await openSession(settings));
+  const opened: Connection[] = [];
+  const open = async (): Promise<Connection> => {
+    const session = clock.wrap(await openConnection(settings));
     opened.push(session);
     return session;
   };
-  const pool = new SessionPool(open, sessionsMax);
+  const pool = new ConnectionPool(open, sessionsMax);
   const query: TestDatabase['query'] = async (sql, values = []) => {
-    const session = await openSession(settings);
+    const session = await openConnection(settings);
     try {
       const rows = await session.run('test', sql, values);
       await session.run('test', 'COMMIT', []);

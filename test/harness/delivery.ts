@@ -1,23 +1,23 @@
 /** The real delivery on a test's database, by a channel that keeps what it is given. */
-import type { SessionPool } from '../../src/db/pool.ts';
-import type { Channel, Message, Verdict } from '../../src/otp/channels/channel.ts';
+import type { ConnectionPool } from '../../src/db/pool.ts';
+import type { Channel, Message, SendResult } from '../../src/otp/channels/channel.ts';
 import type { Secrets } from '../../src/otp/crypto/secrets.ts';
 import { createDelivery } from '../../src/otp/delivery/delivery.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
-import type { NoteDelivery } from '../../src/otp/delivery/events.ts';
+import type { OnDeliveryEvent } from '../../src/otp/delivery/events.ts';
 import type { DeliveryCounts } from '../../src/otp/delivery/metrics.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
 import { noteCode } from './leak-recorder.ts';
 
 /** A channel in this process. */
 export function channelOf(
-  send: (message: Message) => Verdict | Promise<Verdict>,
+  send: (message: Message) => SendResult | Promise<SendResult>,
   part: Partial<Channel> = {},
 ): Channel {
   return {
     name: 'console',
-    wants: null,
-    reaches: () => true,
+    addressFormat: null,
+    accepts: () => true,
     send: async (message) => {
       noteCode(message.code);
       return send(message);
@@ -29,15 +29,15 @@ export function channelOf(
 
 /** What the delivery of a test needs. */
 export type TestDeliveryParts = Readonly<{
-  pool: SessionPool;
+  pool: ConnectionPool;
   policies: Policies;
   secrets: Secrets;
   channels: readonly Channel[];
-  note?: NoteDelivery;
+  onEvent?: OnDeliveryEvent;
   counts?: DeliveryCounts;
 }>;
 
 /** Makes a delivery that has one locale. It looks for what others left once it is started. */
 export function createTestDelivery(parts: TestDeliveryParts): Delivery {
-  return createDelivery({ words: { localeFor: () => '' }, note: () => {}, ...parts });
+  return createDelivery({ templates: { localeFor: () => '' }, onEvent: () => {}, ...parts });
 }

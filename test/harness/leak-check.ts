@@ -6,8 +6,8 @@
 import { createReadStream, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { openSession } from '../../src/db/connection.ts';
-import type { DatabaseSettings, Row, Session } from '../../src/db/connection.ts';
+import { openConnection } from '../../src/db/connection.ts';
+import type { DatabaseSettings, Row, Connection } from '../../src/db/connection.ts';
 
 const GENERAL_LOG = 'general.log';
 
@@ -97,7 +97,7 @@ function holdsCode(text: string, codes: ReadonlySet<string>): boolean {
 }
 
 /** @param databases a pattern of LIKE */
-async function lookInTables(session: Session, databases: string, look: Look): Promise<void> {
+async function lookInTables(session: Connection, databases: string, look: Look): Promise<void> {
   const tables = await session.run('test', `SELECT table_schema AS db, table_name AS name
     FROM information_schema.tables WHERE table_schema LIKE ?`, [databases]);
   for (const { db, name } of tables) {
@@ -117,9 +117,9 @@ function describeRow(row: Row): string {
 
 async function withSession<T>(
   socketPath: string,
-  work: (session: Session) => Promise<T>,
+  work: (session: Connection) => Promise<T>,
 ): Promise<T> {
-  const session = await openSession({
+  const session = await openConnection({
     socketPath, host: null, port: 0, user: 'root', password: '', database: null, tlsCaFile: null,
   });
   try {

@@ -28,7 +28,7 @@ export type Order = Readonly<{
 async function start({ settings, secrets, policy, sessionsMax, apiKeys }: Settings): Promise<void> {
   const { pool, clock } = openTestDatabase(settings, sessionsMax);
   const parsed = parsePolicies(policy);
-  if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+  if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
   const mood: ChannelMood = { verdict: 'accepted' };
   const service = await startTestService({
     pool,

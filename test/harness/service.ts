@@ -1,12 +1,12 @@
 /** The real service on a test's database, with a message sink in place of a channel. */
 import { randomBytes } from 'node:crypto';
-import type { SessionPool } from '../../src/db/pool.ts';
+import type { ConnectionPool } from '../../src/db/pool.ts';
 import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import { parseApiKeys } from '../../src/http/input/api-keys.ts';
 import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
 import { createRoutes } from '../../src/http/router.ts';
 import { createHttpServer } from '../../src/http/server.ts';
-import type { Message, Verdict } from '../../src/otp/channels/channel.ts';
+import type { Message, SendResult } from '../../src/otp/channels/channel.ts';
 import { parseSecrets } from '../../src/otp/crypto/secrets.ts';
 import type { Secrets } from '../../src/otp/crypto/secrets.ts';
 import { createPolicies } from '../../src/otp/policy/policy.ts';
@@ -24,11 +24,11 @@ export type TestService = Readonly<{
 }>;
 
 /** What the channel of a service says to each message; it can change while the service runs. */
-export type ChannelMood = { verdict: Verdict['kind'] };
+export type ChannelMood = { verdict: SendResult['kind'] };
 
 /** What a test may set. */
 export type TestServiceOptions = Readonly<{
-  pool: SessionPool;
+  pool: ConnectionPool;
   policies?: Policies;
   secrets?: Secrets;
   /** As in API_KEYS. Without it the endpoints are public. */
@@ -49,11 +49,11 @@ export function newSecretsText(): string {
 /** Reads secrets that are known to be right. */
 export function secretsOf(text: string): Secrets {
   const parsed = parseSecrets(text);
-  if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+  if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
   return parsed.secrets;
 }
 
-function verdictOf({ verdict }: ChannelMood): Verdict {
+function verdictOf({ verdict }: ChannelMood): SendResult {
   const reason = `the channel said ${verdict}`;
   if (verdict === 'accepted') return { kind: verdict };
   return verdict === 'retry' ? { kind: verdict, reason, afterSeconds: null }
@@ -81,8 +81,8 @@ export async function startTestService(options: TestServiceOptions): Promise<Tes
   const server = createHttpServer({
     routes: createRoutes(service, policies),
     trustedProxies,
-    callers: options.apiKeys === undefined ? null : parseApiKeys(options.apiKeys).callers,
-    onFault: ({ requestId, route, error }) => {
+    apiKeys: options.apiKeys === undefined ? null : parseApiKeys(options.apiKeys).apiKeys,
+    onError: ({ requestId, route, error }) => {
       const text = error instanceof Error ? error.stack ?? error.message : String(error);
       noteVisible(`${requestId} ${route} ${text}`);
     },

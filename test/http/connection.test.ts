@@ -4,13 +4,13 @@ import * as assert from 'uvu/assert';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
-import { answerTo, openExchange } from '../../src/http/exchange.ts';
+import { respondTo, openExchange } from '../../src/http/exchange.ts';
 import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
 import { createHttpMeters } from '../../src/http/metrics.ts';
 import { methodNotAllowed } from '../../src/http/response.ts';
-import type { Answer } from '../../src/http/response.ts';
+import type { HttpResponse } from '../../src/http/response.ts';
 import { createRoute } from '../../src/http/router.ts';
-import type { IssueOutcome } from '../../src/otp/outcomes.ts';
+import type { RequestOutcome } from '../../src/otp/outcomes.ts';
 import { eventually, gate, ISSUED, startServer, stopServers } from './fake-service.ts';
 import { exchange, openClient, post } from './raw-client.ts';
 import type { RawClient } from './raw-client.ts';
@@ -29,7 +29,7 @@ test('200 pipelined requests: one at a time, in order, 17 served, the excess she
   let running = 0;
   let most = 0;
   const start = gate<void>();
-  const issue = async ({ key }: { key: string }): Promise<IssueOutcome> => {
+  const issue = async ({ key }: { key: string }): Promise<RequestOutcome> => {
     running += 1;
     most = Math.max(most, running);
     await start.promise;
@@ -61,7 +61,7 @@ test('200 requests in one piece: what is behind the first that is shed is not pa
   let parsed = 0;
   const count = (): void => { parsed += 1; };
   subscribe('http.server.request.start', count);
-  const start = gate<IssueOutcome>();
+  const start = gate<RequestOutcome>();
   const { port } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(numbered(200));
@@ -86,7 +86,7 @@ test('a connection serves thousands of requests', async () => {
 });
 
 test('over the bound of all requests together: 503; free again when answered', async () => {
-  const start = gate<IssueOutcome>();
+  const start = gate<RequestOutcome>();
   const { port, issues } = await startServer({
     issue: () => start.promise, limits: { requestsMax: 2 },
   });
@@ -119,7 +119,7 @@ test('over the bound of connections: the excess is closed', async () => {
 });
 
 test('bytes that are no request are answered after the requests before them', async () => {
-  const start = gate<IssueOutcome>();
+  const start = gate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(`${numbered(2)}GARBAGE\r\n\r\n`);
@@ -134,7 +134,7 @@ test('bytes that are no request are answered after the requests before them', as
 });
 
 test('a fault in the body of a waiting request is that request\'s answer', async () => {
-  const start = gate<IssueOutcome>();
+  const start = gate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   const chunks = { 'Content-Length': null, 'Transfer-Encoding': 'chunked' };
@@ -151,7 +151,7 @@ test('a fault in the body of a waiting request is that request\'s answer', async
 });
 
 test('requests behind a faulty one are not served', async () => {
-  const start = gate<IssueOutcome>();
+  const start = gate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(numbered(1) + post('/otp/request', BODY, { Host: 'a b' }) + numbered(3));
@@ -199,8 +199,8 @@ test('a client that goes away before its body is complete: nothing runs', async 
 
 test('a client that goes away while its request runs: once, no answer, no fault', async () => {
   for (const way of ['destroy', 'reset'] as const) {
-    const start = gate<IssueOutcome>();
-    const { port, issues, faults, http } = await startServer({ issue: () => start.promise });
+    const start = gate<RequestOutcome>();
+    const { port, issues, errors, http } = await startServer({ issue: () => start.promise });
     const client = await openClient(port);
     client.send(numbered(5));
     await eventually('it runs', () => issues.length === 1);
@@ -212,12 +212,12 @@ test('a client that goes away while its request runs: once, no answer, no fault'
     other.destroy();
     await http.close(1000);
     assert.is(issues.length, 1, 'the pipelined requests behind it are dropped');
-    assert.is(faults.length, 0);
+    assert.is(errors.length, 0);
   }
 });
 
 test('a client that half-closes: what waits behind the running request is not begun', async () => {
-  const start = gate<IssueOutcome>();
+  const start = gate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(numbered(3));
@@ -233,7 +233,7 @@ test('a client that half-closes: what waits behind the running request is not be
 });
 
 test('requests of clients that went away are not counted any more', async () => {
-  let start = gate<IssueOutcome>();
+  let start = gate<RequestOutcome>();
   const limits = { requestsMax: 3 };
   const { port, issues } = await startServer({ issue: () => start.promise, limits });
   const waiting = post('/otp/request', '', { 'Content-Length': '29', Expect: '100-continue' });
@@ -248,7 +248,7 @@ test('requests of clients that went away are not counted any more', async () => 
     await exchange(port, post('/otp/none', ''));
     await exchange(port, post('/otp/none', ''));
     start.open(ISSUED);
-    start = gate<IssueOutcome>();
+    start = gate<RequestOutcome>();
   }
   const client = await openClient(port);
   const before = issues.length;
@@ -261,23 +261,24 @@ test('requests of clients that went away are not counted any more', async () => 
 
 test('a socket without an address is a client that is gone: nothing runs', async () => {
   let runs = 0;
-  const handle = (): Promise<Answer> => { runs += 1; return Promise.reject(new Error('run')); };
+  const handle = (): Promise<HttpResponse> =>
+    { runs += 1; return Promise.reject(new Error('run')); };
   const { other } = createHttpMeters();
   const method = { takesJson: true, scopes: ['request' as const], handle };
   const route = createRoute('/p', other, { POST: method });
   const noTunnel = methodNotAllowed('POST');
   const routes = { fixed: new Map([['/p', route]]), otp: route, other, noTunnel };
   const everybody = { find: () => ({ name: 'app1', scopes: ['request' as const] }) };
-  for (const callers of [null, everybody]) {
+  for (const apiKeys of [null, everybody]) {
     const req = new IncomingMessage(new Socket());
     Object.assign(req, { method: 'POST', url: '/p', httpVersionMajor: 1, httpVersionMinor: 1 });
     req.rawHeaders = ['Host', 'a', 'Content-Type', 'application/json',
       'Authorization', 'Bearer x', 'X-Client-IP', '1.1.1.1'];
     req.push('{}');
     req.push(null);
-    const access = { callers, proxies: parseTrustedProxies('').proxies };
+    const access = { apiKeys, proxies: parseTrustedProxies('').proxies };
     const opened = openExchange(req, new ServerResponse(req), routes);
-    assert.is(await answerTo(opened, access), null);
+    assert.is(await respondTo(opened, access), null);
   }
   assert.is(runs, 0);
 });

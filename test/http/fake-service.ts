@@ -6,7 +6,7 @@ import { createRoutes } from '../../src/http/router.ts';
 import { createHttpServer, HTTP_LIMITS } from '../../src/http/server.ts';
 import type { HttpLimits, HttpServer } from '../../src/http/server.ts';
 import type {
-  CancelOutcome, IssueInput, IssueOutcome, Limits, StatusOutcome, VerifyInput, VerifyOutcome,
+  CancelOutcome, OtpRequest, RequestOutcome, Limits, StatusOutcome, OtpVerification, VerifyOutcome,
 } from '../../src/otp/outcomes.ts';
 import { createPolicies } from '../../src/otp/policy/policy.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
@@ -18,7 +18,7 @@ export const LIMITS: Limits = {
   address: { quota: 8, remaining: 7, resetSeconds: 900 },
 };
 
-export const ISSUED: Extract<IssueOutcome, { kind: 'issued' }> = {
+export const ISSUED: Extract<RequestOutcome, { kind: 'issued' }> = {
   kind: 'issued', otpId: 'o1', ttlSeconds: 300, remainingRequests: 2, replayed: false,
   limits: LIMITS, shadowed: [],
 };
@@ -41,16 +41,16 @@ type Fault = Readonly<{ requestId: string; route: string; error: unknown }>;
 export type FakeServer = Readonly<{
   http: HttpServer;
   port: number;
-  issues: IssueInput[];
-  verifies: VerifyInput[];
+  issues: OtpRequest[];
+  verifies: OtpVerification[];
   /** The ids that were asked about and canceled, as in `status 0123…` and `cancel 0123…`. */
   calls: string[];
-  faults: Fault[];
+  errors: Fault[];
 }>;
 
 export type FakeOptions = Readonly<{
-  issue?: (input: IssueInput) => Promise<IssueOutcome>;
-  verify?: (input: VerifyInput) => Promise<VerifyOutcome>;
+  issue?: (input: OtpRequest) => Promise<RequestOutcome>;
+  verify?: (input: OtpVerification) => Promise<VerifyOutcome>;
   status?: (otpId: string) => Promise<StatusOutcome>;
   cancel?: (otpId: string) => Promise<CancelOutcome>;
   unreachable?: (userId: string) => string | null;
@@ -66,16 +66,16 @@ const started: HttpServer[] = [];
 
 /** Starts a server on a free port of this machine; it notes every call and every fault. */
 export async function startServer(options: FakeOptions = {}): Promise<FakeServer> {
-  const issues: IssueInput[] = [];
-  const verifies: VerifyInput[] = [];
+  const issues: OtpRequest[] = [];
+  const verifies: OtpVerification[] = [];
   const calls: string[] = [];
-  const faults: Fault[] = [];
+  const errors: Fault[] = [];
   const { issue = async () => ISSUED, status = async () => KNOWN } = options;
   const { verify = async (): Promise<VerifyOutcome> => ({ kind: 'verified', replayed: false }) }
     = options;
   const { cancel = async (): Promise<CancelOutcome> => ({ kind: 'canceled' }) } = options;
   const service: OtpService = {
-    issue: (input) => { issues.push(input); return issue(input); },
+    request: (input) => { issues.push(input); return issue(input); },
     verify: (input) => { verifies.push(input); return verify(input); },
     status: (otpId) => { calls.push(`status ${otpId}`); return status(otpId); },
     cancel: (otpId) => { calls.push(`cancel ${otpId}`); return cancel(otpId); },
@@ -84,13 +84,13 @@ export async function startServer(options: FakeOptions = {}): Promise<FakeServer
   const http = createHttpServer({
     routes: createRoutes(service, options.policies ?? createPolicies(), options.meters),
     trustedProxies: parseTrustedProxies(options.trustedProxies ?? '').proxies,
-    callers: options.apiKeys === undefined ? null : parseApiKeys(options.apiKeys).callers,
+    apiKeys: options.apiKeys === undefined ? null : parseApiKeys(options.apiKeys).apiKeys,
     certificate: certificateInUse(),
-    onFault: (fault) => { faults.push(fault); },
+    onError: (fault) => { errors.push(fault); },
   }, { ...HTTP_LIMITS, ...options.limits });
   started.push(http);
   const { port } = await http.listen(0, '127.0.0.1');
-  return { http, port, issues, verifies, calls, faults };
+  return { http, port, issues, verifies, calls, errors };
 }
 
 /** Stops every server of this file, at once. */

@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Unavailable } from '../../src/db/errors.ts';
 import type {
-  CancelOutcome, IssueOutcome, OtpStatus, StatusOutcome, VerifyOutcome,
+  CancelOutcome, RequestOutcome, OtpStatus, StatusOutcome, VerifyOutcome,
 } from '../../src/otp/outcomes.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
 import {
@@ -39,11 +39,11 @@ const LOCKED_BODY = '{"error":"too_many_attempts","retry_after_seconds":600}';
 const REUSED_BODY = '{"error":"idempotency_key_reused"}';
 
 test('every outcome of /otp/request', async () => {
-  let outcome: IssueOutcome = ISSUED;
+  let outcome: RequestOutcome = ISSUED;
   const { port, issues } = await startServer({ issue: async () => outcome });
   const limited = { retryAfterSeconds: 180, limits: LIMITS };
   const created = '{"otp_id":"o1","ttl":300,"remaining_requests":2}';
-  const rows: [IssueOutcome, string, string[], string][] = [
+  const rows: [RequestOutcome, string, string[], string][] = [
     [ISSUED, '201 Created', [POLICY, LIMIT], created],
     [{ ...ISSUED, replayed: true }, '201 Created',
       ['Idempotent-Replayed: true', POLICY, LIMIT], created],
@@ -61,7 +61,7 @@ test('every outcome of /otp/request', async () => {
     same(given.kind, got, line, extra, body);
   }
   assert.equal(issues[0], {
-    userId: 'u1', purpose: 'login', address: '127.0.0.1', key: 'k1', caller: null,
+    userId: 'u1', purpose: 'login', clientIp: '127.0.0.1', key: 'k1', apiClient: null,
     acceptLanguage: '',
   });
 });
@@ -91,8 +91,8 @@ test('every outcome of /otp/verify', async () => {
     same(given.kind, got, line, extra, body);
   }
   assert.equal(verifies[0], {
-    userId: 'u1', purpose: 'login', code: '012345', address: '127.0.0.1', key: 'k1',
-    caller: null,
+    userId: 'u1', purpose: 'login', code: '012345', clientIp: '127.0.0.1', key: 'k1',
+    apiClient: null,
   });
   await exchange(port, post('/otp/verify', VERIFY_BODY, { 'Idempotency-Key': null }));
   assert.is(verifies.at(-1)?.key, null);
@@ -159,7 +159,7 @@ test('errors of the operation: 503, 500, in full for the log and as nothing for 
     const policies = createPolicies(DEFAULT_POLICY, new Map([['login', own]]));
     let error: unknown = new Unavailable('pool full', { retryAfterSeconds: 2 });
     const fail = (): Promise<never> => Promise.reject(error);
-    const { port, faults } = await startServer({
+    const { port, errors } = await startServer({
       policies, issue: fail, verify: fail, status: fail, cancel: fail,
     });
     const mine = { 'X-Request-Id': 'r-1' };
@@ -175,15 +175,15 @@ test('errors of the operation: 503, 500, in full for the log and as nothing for 
     error = new TypeError('secret of host db-7');
     same('bug', await exchange(port, post('/otp/request', ISSUE_BODY, mine)),
       '500 Internal Server Error', [ownPolicy], '{"error":"internal"}');
-    assert.equal(faults.map((fault) => fault.route),
+    assert.equal(errors.map((fault) => fault.route),
       ['/otp/request', '/otp/verify', '/otp/{otp_id}', '/otp/{otp_id}', '/otp/request']);
-    assert.ok(faults.every((fault) => fault.requestId === 'r-1'));
-    assert.is(faults.at(-1)?.error, error);
+    assert.ok(errors.every((fault) => fault.requestId === 'r-1'));
+    assert.is(errors.at(-1)?.error, error);
   });
 
 test('an outcome that does not exist is a fault, and the connection goes on', async () => {
   const nonsense = { kind: 'nonsense' } as unknown as VerifyOutcome;
-  const { port, faults } = await startServer({
+  const { port, errors } = await startServer({
     verify: async () => nonsense,
     status: async () => nonsense as unknown as StatusOutcome,
     cancel: async () => nonsense as unknown as CancelOutcome,
@@ -193,7 +193,7 @@ test('an outcome that does not exist is a fault, and the connection goes on', as
     assert.is(`${got.status} ${got.body}`, '500 {"error":"internal"}');
     assert.is(got.headers.get('connection'), 'keep-alive');
   }
-  assert.is(faults.length, 3);
+  assert.is(errors.length, 3);
 });
 
 test('a request id is repeated when it is plain, else made up', async () => {

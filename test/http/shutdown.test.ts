@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { connect } from 'node:net';
-import type { IssueOutcome } from '../../src/otp/outcomes.ts';
+import type { RequestOutcome } from '../../src/otp/outcomes.ts';
 import { eventually, gate, ISSUED, startServer, stopServers } from './fake-service.ts';
 import { openClient, post } from './raw-client.ts';
 
@@ -18,7 +18,7 @@ function knock(port: number): Promise<string> {
 }
 
 test('close answers what is in flight with Connection: close, and takes nothing new', async () => {
-  const start = gate<IssueOutcome>();
+  const start = gate<RequestOutcome>();
   const { http, port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(REQUEST + REQUEST);
@@ -56,7 +56,7 @@ test('close answers what is in flight with Connection: close, and takes nothing 
 });
 
 test('a request pipelined during the end gets 503, after the answer before it', async () => {
-  const start = gate<IssueOutcome>();
+  const start = gate<RequestOutcome>();
   const { http, port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(REQUEST);
@@ -81,7 +81,7 @@ test('a request pipelined during the end gets 503, after the answer before it', 
 });
 
 test('close is over at its bound, whatever hangs', async () => {
-  const never = gate<IssueOutcome>();
+  const never = gate<RequestOutcome>();
   const { http, port, issues } = await startServer({ issue: () => never.promise });
   const client = await openClient(port);
   client.send(REQUEST);

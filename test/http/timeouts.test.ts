@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { HTTP_LIMITS } from '../../src/http/server.ts';
-import type { IssueOutcome } from '../../src/otp/outcomes.ts';
+import type { RequestOutcome } from '../../src/otp/outcomes.ts';
 import { eventually, gate, ISSUED, OTP_ID, startServer, stopServers } from './fake-service.ts';
 import { openClient, post } from './raw-client.ts';
 import type { RawClient } from './raw-client.ts';
@@ -65,7 +65,7 @@ test('a time-out in the body says so on its own route', async () => {
 });
 
 test('a slow second request is answered after the first', async () => {
-  const start = gate<IssueOutcome>();
+  const start = gate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise, limits: SHORT });
   const client = await openClient(port);
   client.send(`${REQUEST}POST /otp/req`);
@@ -88,7 +88,7 @@ test('a body that is not wanted any more and does not come: closed without a sec
   });
 
 test('a request that takes long to answer is not timed out', async () => {
-  const start = gate<IssueOutcome>();
+  const start = gate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise, limits: SHORT });
   const client = await openClient(port);
   client.send(REQUEST);
@@ -108,7 +108,7 @@ test('an idle connection is closed, a stalled one is destroyed', async () => {
   assert.is((await idle.answer()).status, 201);
   assert.is(await idle.ended(), '');
   idle.destroy();
-  const never = gate<IssueOutcome>();
+  const never = gate<RequestOutcome>();
   const stuck = await startServer({ issue: () => never.promise, limits: { stalledTimeoutMs: 50 } });
   const client = await openClient(stuck.port);
   client.send(REQUEST);

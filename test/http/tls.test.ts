@@ -67,14 +67,14 @@ test('a client that never shakes hands is closed when one without a request woul
 
 test('plain HTTP on the port of TLS is closed unanswered and counted nowhere', async () => {
   const meters = createHttpMeters(() => 0);
-  const { port, issues, faults } = await startServer({ meters });
+  const { port, issues, errors } = await startServer({ meters });
   const plain = await openPlain(port);
   let answer = '';
   plain.on('data', (chunk: Buffer) => { answer += chunk.toString('latin1'); });
   plain.write(REQUEST);
   await once(plain, 'close');
   assert.is(answer, '');
-  assert.equal([issues, faults], [[], []]);
+  assert.equal([issues, errors], [[], []]);
   assert.ok(Object.values(meters.other.answers).every((count) => count === 0));
 });
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openSession } from '../../src/db/connection.ts';
+import { openConnection } from '../../src/db/connection.ts';
 import { findRunningServer } from '../../src/db/local/find-running-server.ts';
 import { closeClient, post, send } from '../harness/client.ts';
 import { settingsFor } from '../harness/database.ts';
@@ -59,7 +59,7 @@ async function becomes(expected: unknown): Promise<void> {
 
 async function asRoot(...statements: string[]): Promise<void> {
   const socketPath = await findRunningServer(folder);
-  const session = await openSession({ ...settingsFor('otpd'), socketPath });
+  const session = await openConnection({ ...settingsFor('otpd'), socketPath });
   for (const sql of [...statements, 'COMMIT']) await session.run('test', sql, []);
   session.destroy();
 }

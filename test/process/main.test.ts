@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openSession } from '../../src/db/connection.ts';
+import { openConnection } from '../../src/db/connection.ts';
 import { closeClient, post } from '../harness/client.ts';
 import { newDatabaseName, serverSocket, settingsFor } from '../harness/database.ts';
 import { answer, startHttpSink } from '../harness/http-sink.ts';
@@ -201,7 +201,7 @@ function ownServer(database: string, user = 'root', password = ''): object {
 }
 
 async function asRoot(...statements: string[]): Promise<void> {
-  const session = await openSession(settingsFor(null));
+  const session = await openConnection(settingsFor(null));
   for (const sql of statements) await session.run('test', sql, []);
   session.destroy();
 }
@@ -260,9 +260,9 @@ test('mistakes get one clear message: password, variables, command, arguments', 
   const denied = start(['serve'], ownServer(newDatabaseName(), 'nobody', 'x'));
   assert.is(await finish(denied), 1);
   assert.match(denied.output(), /^otpd: cannot connect to the database: .*ER_ACCESS_DENIED/m);
-  const faults = start(['serve'], { DB_HOST: 'h', PORT: 'x' });
-  assert.is(await finish(faults), 1);
-  assert.match(faults.output(), /DB_USER must be set[^]*OTP_SECRETS must be set[^]*PORT must be/);
+  const errors = start(['serve'], { DB_HOST: 'h', PORT: 'x' });
+  assert.is(await finish(errors), 1);
+  assert.match(errors.output(), /DB_USER must be set[^]*OTP_SECRETS must be set[^]*PORT must be/);
   const unknown = start(['sevre'], {});
   assert.is(await finish(unknown), 2);
   assert.match(unknown.output(), /usage: otpd COMMAND/);

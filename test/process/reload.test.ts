@@ -5,14 +5,14 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Reloads } from '../../src/app/process/reload.ts';
-import type { ReloadNote } from '../../src/app/process/reload.ts';
+import type { ReloadEvent } from '../../src/app/process/reload.ts';
 import { childrenOf, startOtpd } from '../harness/otpd.ts';
 import { createGate, eventually } from '../harness/waiting.ts';
 
 const NOTHING = /"level":"info","event":"nothing_to_reload"/g;
 
-function startReloads(): { reloads: Reloads; notes: ReloadNote[] } {
-  const notes: ReloadNote[] = [];
+function startReloads(): { reloads: Reloads; notes: ReloadEvent[] } {
+  const notes: ReloadEvent[] = [];
   return { reloads: new Reloads((note) => notes.push(note)), notes };
 }
 

@@ -4,11 +4,11 @@ import * as assert from 'uvu/assert';
 import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import { VERIFY_ID_BYTES } from '../../src/db/tables/otps-write.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
-import type { VerifyInput, VerifyOutcome } from '../../src/otp/outcomes.ts';
+import type { OtpVerification, VerifyOutcome } from '../../src/otp/outcomes.ts';
 import { createPolicies } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
-import { redeemCodes } from '../../src/otp/verify/verify.ts';
+import { verifyOtps } from '../../src/otp/verify/verify.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
@@ -57,20 +57,20 @@ class Side {
 
   async issue(userId: string): Promise<void> {
     this.#codes.delete(userId);
-    const input = { userId, purpose: 'login', address: freshAddress(), key: fresh('k'),
-      caller: null, acceptLanguage: '' };
-    assert.is((await this.#service.issue(input, () => true)).kind, 'issued');
+    const input = { userId, purpose: 'login', clientIp: freshAddress(), key: fresh('k'),
+      apiClient: null, acceptLanguage: '' };
+    assert.is((await this.#service.request(input, () => true)).kind, 'issued');
     await eventually('the message', () => this.#codes.has(userId));
   }
 
-  attempt(userId: string, word: string, index: number): VerifyInput {
+  attempt(userId: string, word: string, index: number): OtpVerification {
     const code = this.#codes.get(userId)!;
     return { userId, purpose: 'login', code: word === 'right' ? code : wrongCode(code, index),
-      address: null, key: null, caller: null };
+      clientIp: null, key: null, apiClient: null };
   }
 
-  redeem(inputs: readonly VerifyInput[]): Promise<VerifyOutcome[]> {
-    return redeemCodes(this.#parts, inputs);
+  redeem(inputs: readonly OtpVerification[]): Promise<VerifyOutcome[]> {
+    return verifyOtps(this.#parts, inputs);
   }
 
   async rowsOf(userId: string): Promise<readonly object[]> {
@@ -114,7 +114,7 @@ test('each outcome, in one transaction and in many, leaves the same rows', async
   const users = USERS.map(() => fresh('u'));
   for (const side of sides) await prepare(side, users);
   const [together, apart] = sides;
-  const attempts = (side: Side): VerifyInput[] => users.flatMap((userId, index) =>
+  const attempts = (side: Side): OtpVerification[] => users.flatMap((userId, index) =>
     wordsOf(USERS[index]![2]).map((word, nth) => side.attempt(userId, word, 10 + nth)));
   const outcomes = await together.redeem(attempts(together));
   const others: VerifyOutcome[] = [];

@@ -5,7 +5,7 @@ import { addSeconds, formatInstant, parseInstant } from '../../src/db/instant.ts
 import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import { SLOTS_MAX } from '../../src/db/tables/ip-limits.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
-import type { IssueOutcome } from '../../src/otp/outcomes.ts';
+import type { RequestOutcome } from '../../src/otp/outcomes.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
@@ -43,10 +43,12 @@ test.after(async () => {
 
 let turn = 0;
 
-function issue(address: string, purpose = 'login'): Promise<IssueOutcome> {
+function issue(address: string, purpose = 'login'): Promise<RequestOutcome> {
   turn += 1;
-  const names = { userId: fresh('u'), purpose, address, key: fresh('k'), caller: null };
-  return services[turn % services.length]!.issue({ ...names, acceptLanguage: '' }, () => true);
+  const names = {
+    userId: fresh('u'), purpose, clientIp: address, key: fresh('k'), apiClient: null,
+  };
+  return services[turn % services.length]!.request({ ...names, acceptLanguage: '' }, () => true);
 }
 
 function setClock(seconds: number): void {
@@ -54,7 +56,7 @@ function setClock(seconds: number): void {
 }
 
 /** What an answer says of the address: points left, seconds until one is free, the refusal. */
-function viewOf(outcome: IssueOutcome): unknown[] {
+function viewOf(outcome: RequestOutcome): unknown[] {
   const { remaining, resetSeconds } = outcome.limits.address!;
   return [outcome.kind, remaining, resetSeconds,
     outcome.kind === 'limited' ? outcome.retryAfterSeconds : null];

@@ -4,9 +4,9 @@
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openSession } from '../../src/db/connection.ts';
-import type { Session } from '../../src/db/connection.ts';
-import { SessionPool } from '../../src/db/pool.ts';
+import { openConnection } from '../../src/db/connection.ts';
+import type { Connection } from '../../src/db/connection.ts';
+import { ConnectionPool } from '../../src/db/pool.ts';
 import { newCallers } from '../harness/callers.ts';
 import { closeClient, post } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
@@ -96,7 +96,7 @@ race('25 repeats of one key by each of two callers at once: two codes', async ()
 });
 
 /** A session that notes the statements it is given. */
-function noting(session: Session, notes: string[]): Session {
+function noting(session: Connection, notes: string[]): Connection {
   return {
     ...session,
     run: (name, sql, values) => {
@@ -113,8 +113,9 @@ function noting(session: Session, notes: string[]): Session {
 test('without an address no statement names a table of addresses', async () => {
   const database = await createTestDatabase();
   const notes: string[] = [];
-  const open = async (): Promise<Session> => noting(await openSession(database.settings), notes);
-  const pool = new SessionPool(open, 4);
+  const open = async (): Promise<Connection> =>
+    noting(await openConnection(database.settings), notes);
+  const pool = new ConnectionPool(open, 4);
   const service = await startTestService({ pool, apiKeys });
   const replies: Reply[] = [];
   for (const key of ['a', 'b', 'c', 'd', 'a', 'd']) {

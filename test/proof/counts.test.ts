@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { StatementError } from '../../src/db/errors.ts';
 import { formatInstant, parseInstant } from '../../src/db/instant.ts';
 import { dbFamilies, sweepFamilies } from '../../src/db/metrics.ts';
-import type { SessionPool } from '../../src/db/pool.ts';
+import type { ConnectionPool } from '../../src/db/pool.ts';
 import { SWEPT_TABLES } from '../../src/db/sweep/expired-rows.ts';
 import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import { transaction } from '../../src/db/transaction.ts';
@@ -24,7 +24,7 @@ import type { Bench } from './tampered-connections.ts';
 const HOUR = 3_600_000_000;
 
 let bench: Bench;
-let pool: SessionPool;
+let pool: ConnectionPool;
 let id = 0;
 
 test.before(async () => { bench = await createBench(); });
@@ -54,7 +54,7 @@ function cutCommit(hasReached: boolean): void {
     isDue = false;
     if (hasReached) await proceed();
     session.destroy();
-    throw new StatementError(name, 'CONNECTION_LOST', 0, 'lost');
+    throw new StatementError(name, 'CONNECTION_LOST', 0, 'connectionLost');
   });
 }
 
@@ -113,9 +113,9 @@ test('dead rows that were removed, and how long the oldest had been dead', async
   const codes = async (count: number): Promise<void> => {
     for (let at = 0; at < count; at += 1) {
       id += 1;
-      const names = { userId: `u${id}`, address: `10.0.0.${id}`, key: `k${id}` };
-      const asked = { ...names, purpose: 'login', acceptLanguage: '', caller: null };
-      await service.issue(asked, () => true);
+      const names = { userId: `u${id}`, clientIp: `10.0.0.${id}`, key: `k${id}` };
+      const asked = { ...names, purpose: 'login', acceptLanguage: '', apiClient: null };
+      await service.request(asked, () => true);
     }
   };
   database.clock.set(formatInstant(start));
@@ -136,12 +136,12 @@ test('the age of the oldest dead row is that of the last walk', async () => {
   const database = await createTestDatabase();
   const start = parseInstant('2026-01-05 08:00:00.000000');
   const sweeper = new Sweeper();
-  const near = { bundleId: '00'.repeat(8), userId: 'u', address: '10.0.0.0' };
+  const near = { batchId: '00'.repeat(8), userId: 'u', clientIp: '10.0.0.0' };
   // To the end of every table: where a walk begins within one, a second step looks at the rest.
   const walk = async (): Promise<void> => {
     for (let turn = 0; turn < 2 * SWEPT_TABLES.length; turn += 1) {
       const sweep = sweeper.next(1000, near)!;
-      await transaction(database.pool, async (tx) => { await tx.ask(sweep.inspect); });
+      await transaction(database.pool, async (tx) => { await tx.read(sweep.inspect); });
     }
   };
   const age = (table: string) =>

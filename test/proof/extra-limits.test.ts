@@ -6,7 +6,7 @@ import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
 import { OtpCounts } from '../../src/otp/metrics.ts';
-import type { IssueOutcome, VerifyOutcome } from '../../src/otp/outcomes.ts';
+import type { RequestOutcome, VerifyOutcome } from '../../src/otp/outcomes.ts';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
@@ -47,7 +47,7 @@ class Bench {
 
   constructor(policy: object) {
     const parsed = parsePolicies(JSON.stringify(policy));
-    if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+    if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
     const { policies } = parsed;
     const parts = { pool: database.pool, policies, secrets: secretsOf(newSecretsText()) };
     const channels = [channelOf((message) => {
@@ -61,10 +61,15 @@ class Bench {
       createOtpService({ ...parts, delivery, sweeper: new Sweeper(), counts }));
   }
 
-  issue(userId: string, part: { purpose?: string; address?: string } = {}): Promise<IssueOutcome> {
+  issue(
+    userId: string,
+    part: { purpose?: string; address?: string } = {},
+  ): Promise<RequestOutcome> {
     const { purpose = fresh('p'), address = freshAddress() } = part;
-    const input = { userId, purpose, address, key: fresh('k'), caller: null, acceptLanguage: '' };
-    return this.#next().issue(input, () => true);
+    const input = {
+      userId, purpose, clientIp: address, key: fresh('k'), apiClient: null, acceptLanguage: '',
+    };
+    return this.#next().request(input, () => true);
   }
 
   async code(userId: string, purpose: string): Promise<string> {
@@ -82,7 +87,7 @@ class Bench {
     code: string,
     address: string | null,
   ): Promise<VerifyOutcome> {
-    const input = { userId, purpose, code, address, key: null, caller: null };
+    const input = { userId, purpose, code, clientIp: address, key: null, apiClient: null };
     return this.#next().verify(input, () => true);
   }
 
@@ -93,7 +98,7 @@ class Bench {
 }
 
 /** How it ended, with the seconds of a refusal. */
-function endOf(outcome: IssueOutcome | VerifyOutcome): string {
+function endOf(outcome: RequestOutcome | VerifyOutcome): string {
   return outcome.kind === 'limited' ? `limited ${outcome.retryAfterSeconds}` : outcome.kind;
 }
 

@@ -5,8 +5,8 @@ import { closeClient } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
 import { startServiceProcess } from '../harness/processes.ts';
 import { newSecretsText } from '../harness/service.ts';
-import { openSession } from '../../src/db/connection.ts';
-import type { Session } from '../../src/db/connection.ts';
+import { openConnection } from '../../src/db/connection.ts';
+import type { Connection } from '../../src/db/connection.ts';
 import { startCuttingProxy } from './cutting-proxy.ts';
 import type { CommitFault, CuttingProxy } from './cutting-proxy.ts';
 import { startDurableServer } from './durable-server.ts';
@@ -158,7 +158,7 @@ test('connections killed by the server under load: nobody fails, every count is 
 
 /** Kills connections of the service, at whatever they are, COMMIT included. */
 async function killConnections(isOver: () => boolean): Promise<void> {
-  const session = await openSession(server.settings);
+  const session = await openConnection(server.settings);
   let kills = 0;
   while (!isOver() && kills < 12) {
     const rows = await session.run('list', `SELECT id FROM information_schema.processlist
@@ -212,7 +212,7 @@ test('the database falls silent at COMMIT, and for new connections as well: boun
 
 test('a row that somebody holds: a bounded 503, and all is well afterwards', async () => {
   const { asker } = await issued();
-  const holder = await openSession(server.settings);
+  const holder = await openConnection(server.settings);
   await holder.run('x', 'SELECT 1 FROM otps WHERE user_id = ? FOR UPDATE', [asker.user]);
   const key = fresh('k');
   const replies = await Promise.all([
@@ -226,7 +226,7 @@ test('a row that somebody holds: a bounded 503, and all is well afterwards', asy
 
 test('connections that are stuck: who waits behind has a code or a bounded 503', async () => {
   const { asker } = await issued();
-  const holder = await openSession(server.settings);
+  const holder = await openConnection(server.settings);
   await holder.run('x', 'SELECT 1 FROM otps WHERE user_id = ? FOR UPDATE', [asker.user]);
   const stuck = atOnce(8, () => bounded(() => fleet.verify(asker, '123456')));
   const others = atOnce(20, () => bounded(() => fleet.request(newcomer())));
@@ -238,8 +238,8 @@ test('connections that are stuck: who waits behind has a code or a bounded 503',
   await recovers();
 });
 
-async function withAdministrator(work: (session: Session) => Promise<void>): Promise<void> {
-  const session = await openSession({ ...server.settings, database: null });
+async function withAdministrator(work: (session: Connection) => Promise<void>): Promise<void> {
+  const session = await openConnection({ ...server.settings, database: null });
   await work(session).finally(() => session.destroy());
 }
 
@@ -259,7 +259,7 @@ test('the server is read-only: 503, and it works again afterwards', async () => 
 
 test('max_connections is reached: 503, and it works again afterwards', async () => {
   await withAdministrator(async (session) => {
-    const hog = await openSession(server.settings);
+    const hog = await openConnection(server.settings);
     const [row] = await session.run('x', 'SELECT @@max_connections AS n', []);
     // One, and one more for an administrator: both are taken.
     await session.run('x', 'SET GLOBAL max_connections = 1', []);

@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
-import type { IssueInput, IssueOutcome } from '../../src/otp/outcomes.ts';
+import type { OtpRequest, RequestOutcome } from '../../src/otp/outcomes.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
@@ -53,16 +53,17 @@ test.after(async () => {
   bench.database.close();
 });
 
-function newRequest(): IssueInput {
+function newRequest(): OtpRequest {
   return {
-    userId: fresh('u'), purpose: 'login', address: freshAddress(), key: fresh('k'), caller: null,
+    userId: fresh('u'), purpose: 'login', clientIp: freshAddress(), key: fresh('k'),
+    apiClient: null,
     acceptLanguage: '',
   };
 }
 
 /** What comes in one turn goes into one list. */
-function issueList(service: OtpService, list: readonly IssueInput[]): Promise<IssueOutcome[]> {
-  return Promise.all(list.map((input) => service.issue(input, () => true)));
+function issueList(service: OtpService, list: readonly OtpRequest[]): Promise<RequestOutcome[]> {
+  return Promise.all(list.map((input) => service.request(input, () => true)));
 }
 
 async function countKeys(): Promise<number> {
@@ -112,12 +113,12 @@ test('a replay comes before a limit and a lock, also where nobody has read', asy
   const known = newRequest();
   const asked = [known, { ...known, key: fresh('k') }, { ...known, key: fresh('k') }];
   const service = newService();
-  const outcomes: IssueOutcome[] = [];
+  const outcomes: RequestOutcome[] = [];
   for (const input of asked) outcomes.push(...await issueList(service, [input]));
   const last = { ...known, key: fresh('k') };
   readings = [];
   const [replay, limited] = await issueList(newService(), [known, last]);
-  const [{ limits: _before, ...first }] = outcomes as [IssueOutcome];
+  const [{ limits: _before, ...first }] = outcomes as [RequestOutcome];
   const { limits: _after, ...second } = replay!;
   assert.equal(second, { ...first, replayed: true });
   assert.is(limited!.kind, 'limited');
@@ -132,15 +133,15 @@ test('a replay comes before a limit and a lock, also where nobody has read', asy
 
 test('a repeat is not refused by the code of its own request that is committed meanwhile',
   async () => {
-    const address = freshAddress();
+    const clientIp = freshAddress();
     const [one, other] = [newService(), newService()] as const;
-    const request = (purpose: string): IssueInput => ({ ...newRequest(), address, purpose });
+    const request = (purpose: string): OtpRequest => ({ ...newRequest(), clientIp, purpose });
     for (let point = 1; point < MANY; point += 1) await issueList(one, [request('many')]);
     const [refused] = await issueList(other, [request('tight')]);
     assert.is(refused!.kind, 'limited', 'the next request from there is screened first');
     const known = request('many');
     const [held, screened] = [createGate(), createGate()];
-    let first: Promise<IssueOutcome[]> | null = null;
+    let first: Promise<RequestOutcome[]> | null = null;
     bench.tamper(async (name, _, proceed) => {
       if (includes(name, 'commit')) {
         held.open();
@@ -162,7 +163,7 @@ test('a repeat is not refused by the code of its own request that is committed m
 
 test('a lock that is younger than the clock of a screening is decided under lock', async () => {
   const user = newRequest();
-  const next = (): IssueInput[] => [{ ...user, key: fresh('k') }];
+  const next = (): OtpRequest[] => [{ ...user, key: fresh('k') }];
   const service = newService();
   for (const kind of ['issued', 'issued', 'issued', 'limited', 'limited']) {
     readings = [];

@@ -179,7 +179,7 @@ async function play(chosen: Numbers, commands: readonly Command[]): Promise<void
     address_limit: chosen.addressLimit, wrong_attempts: chosen.wrongAttempts,
     lock_seconds: chosen.lock, wrong_attempts_until_unlock: chosen.cap,
   } }));
-  if ('faults' in parsed) throw new Error(parsed.faults.join());
+  if ('errors' in parsed) throw new Error(parsed.errors.join());
   const { policies } = parsed;
   const service = await startTestService({ pool: database.pool, policies });
   database.clock.set(formatInstant(now));

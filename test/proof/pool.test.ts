@@ -1,10 +1,10 @@
 /** The pool and its sessions: how they are set up, the line of waiters, and what makes room. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Session } from '../../src/db/connection.ts';
+import type { Connection } from '../../src/db/connection.ts';
 import { Deadline } from '../../src/db/deadline.ts';
 import { StatementError, Unavailable } from '../../src/db/errors.ts';
-import { SessionPool } from '../../src/db/pool.ts';
+import { ConnectionPool } from '../../src/db/pool.ts';
 import { createBench } from './tampered-connections.ts';
 import type { Bench } from './tampered-connections.ts';
 import { createGate, errorOf, timed } from '../harness/waiting.ts';
@@ -22,7 +22,7 @@ function deadline(milliseconds = AGES_MS): Deadline {
 }
 
 /** A session that never met a server. */
-function fakeSession(): Session {
+function fakeSession(): Connection {
   let isDestroyed = false;
   return {
     run: () => Promise.resolve([]),
@@ -33,8 +33,8 @@ function fakeSession(): Session {
 }
 
 /** A pool over such sessions. */
-function fakePool(size: number): SessionPool {
-  return new SessionPool(() => Promise.resolve(fakeSession()), size);
+function fakePool(size: number): ConnectionPool {
+  return new ConnectionPool(() => Promise.resolve(fakeSession()), size);
 }
 
 test.before(async () => { bench = await createBench(); });
@@ -89,7 +89,7 @@ test('strict mode in fact: a text that is too long is an error, and nothing is c
 
 test('at most `size` sessions exist, and waiters are served in order', async () => {
   let opened = 0;
-  const pool = new SessionPool(() => { opened += 1; return Promise.resolve(fakeSession()); }, 2);
+  const pool = new ConnectionPool(() => { opened += 1; return Promise.resolve(fakeSession()); }, 2);
   const held = [await pool.acquire(deadline()), await pool.acquire(deadline())];
   const served: number[] = [];
   const waiting = Array.from({ length: 20 }, async (_, index) => {
@@ -106,7 +106,7 @@ test('at most `size` sessions exist, and waiters are served in order', async () 
 test('opening counts: askers at the same time never open more than `size`', async () => {
   let open = 0;
   let most = 0;
-  const pool = new SessionPool(async () => {
+  const pool = new ConnectionPool(async () => {
     open += 1;
     most = Math.max(most, open);
     await Promise.resolve();
@@ -131,9 +131,11 @@ test('a waiter gives up at its deadline, and its place in line is passed on', as
 });
 
 test('a session that was opened too late for its waiter goes to the next', async () => {
-  const gate = createGate<Session>();
+  const gate = createGate<Connection>();
   let opened = false;
-  const pool = new SessionPool(() => (opened ? gate.promise : Promise.resolve(fakeSession())), 1);
+  const pool = new ConnectionPool(
+    () => (opened ? gate.promise : Promise.resolve(fakeSession())), 1,
+  );
   const held = await pool.acquire(deadline());
   opened = true;
   const hasty = errorOf(pool.acquire(deadline(10)));
@@ -172,7 +174,7 @@ test('a session that was destroyed makes room for the one who waits', async () =
 
 test('a failure to open reaches who asked; who waits behind tries for itself', async () => {
   let tries = 0;
-  const pool = new SessionPool(async () => {
+  const pool = new ConnectionPool(async () => {
     tries += 1;
     if (tries <= 3) throw new Unavailable('away');
     return fakeSession();
@@ -200,8 +202,8 @@ test('close ends the idle now, the lent as they come back, and the line at once'
 });
 
 test('close while a session is being opened leaves none behind', async () => {
-  let made: Session | null = null;
-  const pool = new SessionPool(async () => {
+  let made: Connection | null = null;
+  const pool = new ConnectionPool(async () => {
     await Promise.resolve();
     made = fakeSession();
     return made;
@@ -211,7 +213,7 @@ test('close while a session is being opened leaves none behind', async () => {
   const ending = await asked.then((session) => session, () => null);
   if (ending !== null) pool.release(ending);
   assert.is(pool.busyCount, 0);
-  assert.ok(made === null || (made as Session).isDestroyed(), 'it stays open for nobody');
+  assert.ok(made === null || (made as Connection).isDestroyed(), 'it stays open for nobody');
 });
 
 test.run();

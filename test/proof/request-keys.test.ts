@@ -1,8 +1,8 @@
 /** The keys of requests, which live in the rows of the codes and sometimes outlive their use. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openSession } from '../../src/db/connection.ts';
-import type { Session } from '../../src/db/connection.ts';
+import { openConnection } from '../../src/db/connection.ts';
+import type { Connection } from '../../src/db/connection.ts';
 import { lockOtps } from '../../src/db/tables/otps.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
 import { closeClient, post, send } from '../harness/client.ts';
@@ -148,8 +148,8 @@ test('whoever locks the codes of a user waits for nobody else', async () => {
   const [a, b, c] = ['a', 'b', 'c'].map((name) => fresh(name)) as [string, string, string];
   await request(a, fresh('k'));
   await request(b, fresh('k'));
-  const [holder, other] = await Promise.all([0, 1].map(() => openSession(database.settings)));
-  const lock = async (session: Session, user: string): Promise<number | string> => {
+  const [holder, other] = await Promise.all([0, 1].map(() => openConnection(database.settings)));
+  const lock = async (session: Connection, user: string): Promise<number | string> => {
     const { name, sql, values } = lockOtps([user]);
     return session.run(name, `${sql} NOWAIT`, values).then(({ length }) => length, String);
   };

@@ -1,14 +1,15 @@
 /** Real sessions whose statements a test can make fail, and a table for transactions to write. */
 import type { Value } from '../../src/db/bind.ts';
-import { openSession } from '../../src/db/connection.ts';
-import type { Row, Session } from '../../src/db/connection.ts';
-import { SessionPool } from '../../src/db/pool.ts';
+import { openConnection } from '../../src/db/connection.ts';
+import type { Row, Connection } from '../../src/db/connection.ts';
+import { ConnectionPool } from '../../src/db/pool.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 
 /** Stands before a statement; what it throws is what the caller of the statement gets. */
-export type Tamper = <T>(name: string, session: Session, proceed: () => Promise<T>) => Promise<T>;
+export type Tamper = <T>(name: string, session: Connection, proceed: () =>
+  Promise<T>) => Promise<T>;
 
 /** Statements that go in one round trip have one name: theirs, with spaces between. */
 export function includes(name: string, statement: string): boolean {
@@ -27,7 +28,7 @@ export async function ask(
   sql: string,
   values: readonly Value[],
 ): Promise<readonly Row[]> {
-  return (await tx.ask(rowsBy(name, sql, values)))[0];
+  return (await tx.read(rowsBy(name, sql, values)))[0];
 }
 
 /** A statement whose rows are what it gives. */
@@ -41,11 +42,11 @@ export type Bench = Readonly<{
   /** Replaces the tampering of all sessions from now on. */
   tamper: (tamper: Tamper | null) => void;
   /** A pool that closePools closes. */
-  pool: (size: number) => SessionPool;
+  pool: (size: number) => ConnectionPool;
   /** Ends all pools so far and the tampering; throws when a session was never given back. */
   closePools: () => void;
   /** A session outside all pools. */
-  outsider: () => Promise<Session>;
+  outsider: () => Promise<Connection>;
   /** The committed ids of notes, in order. */
   ids: () => Promise<number[]>;
 }>;
@@ -55,8 +56,8 @@ export async function createBench(): Promise<Bench> {
   const database = await createTestDatabase();
   await database.query('CREATE TABLE notes (id INT PRIMARY KEY, text VARCHAR(5) NOT NULL)');
   let current: Tamper | null = null;
-  const open = async (): Promise<Session> => {
-    const session = await openSession(database.settings);
+  const open = async (): Promise<Connection> => {
+    const session = await openConnection(database.settings);
     const guard = <T>(name: string, proceed: () => Promise<T>): Promise<T> =>
       (current === null ? proceed() : current(name, session, proceed));
     return {
@@ -67,15 +68,15 @@ export async function createBench(): Promise<Bench> {
   };
   const ids = async (): Promise<number[]> =>
     (await database.query('SELECT id FROM notes ORDER BY id')).map(({ id }) => id as number);
-  const pools: SessionPool[] = [];
+  const pools: ConnectionPool[] = [];
   const closePools = (): void => {
     current = null;
     const busy = pools.map(({ busyCount }) => busyCount).filter((count) => count > 0);
     for (const pool of pools.splice(0)) pool.close();
     if (busy.length > 0) throw new Error(`${busy.join()} sessions were never given back`);
   };
-  const pool = (size: number): SessionPool => {
-    const made = new SessionPool(open, size);
+  const pool = (size: number): ConnectionPool => {
+    const made = new ConnectionPool(open, size);
     pools.push(made);
     return made;
   };
@@ -85,7 +86,7 @@ export async function createBench(): Promise<Bench> {
     pool,
     closePools,
     tamper: (tamper) => { current = tamper; },
-    outsider: () => openSession(database.settings),
+    outsider: () => openConnection(database.settings),
   };
 }
 

@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { StatementError, Unavailable } from '../../src/db/errors.ts';
-import type { SessionPool } from '../../src/db/pool.ts';
+import type { ConnectionPool } from '../../src/db/pool.ts';
 import { transaction } from '../../src/db/transaction.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
 import { ask, countDeadlocks, createBench } from './tampered-connections.ts';
@@ -10,7 +10,7 @@ import type { Bench } from './tampered-connections.ts';
 import { createGate, errorOf, eventually, timed } from '../harness/waiting.ts';
 
 let bench: Bench;
-let pool: SessionPool;
+let pool: ConnectionPool;
 let lastId = 0;
 
 const note = (tx: Transaction, id: number) =>
@@ -155,7 +155,7 @@ for (const [what, sql, errno] of [
       await ask(tx, 'statement.name', sql, []);
     })) as StatementError;
     assert.instance(error, StatementError);
-    assert.equal([runs, error.errno, error.statement, error.remedy],
+    assert.equal([runs, error.errno, error.statement, error.errorClass],
       [1, errno, 'statement.name', 'fault']);
     assert.not(error.message.includes(sql), 'no SQL in the message');
   });

@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { StatementError, Unavailable } from '../../src/db/errors.ts';
-import type { SessionPool } from '../../src/db/pool.ts';
+import type { ConnectionPool } from '../../src/db/pool.ts';
 import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import { transaction } from '../../src/db/transaction.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
@@ -19,7 +19,7 @@ import type { Bench, Tamper } from './tampered-connections.ts';
 import { createGate, errorOf, eventually, timed } from '../harness/waiting.ts';
 
 let bench: Bench;
-let pool: SessionPool;
+let pool: ConnectionPool;
 let id = 0;
 let runs = 0;
 const deliveries: Delivery[] = [];
@@ -32,7 +32,7 @@ function cutCommit(moment: 'before' | 'after', times = 1): Tamper {
     left -= 1;
     if (moment === 'after') await proceed();
     session.destroy();
-    throw new StatementError(name, 'CONNECTION_LOST', 0, 'lost');
+    throw new StatementError(name, 'CONNECTION_LOST', 0, 'connectionLost');
   };
 }
 
@@ -100,7 +100,7 @@ test('the question is asked again when its own connection is lost', async () => 
     questions += 1;
     if (questions > 2) return proceed();
     session.destroy();
-    throw new StatementError(name, 'CONNECTION_LOST', 0, 'lost');
+    throw new StatementError(name, 'CONNECTION_LOST', 0, 'connectionLost');
   });
   assert.is(await transaction(pool, work), 1);
   assert.equal([runs, questions], [1, 3]);
@@ -156,7 +156,7 @@ test('an error of the server at COMMIT is known: rolled back, nothing is asked',
   let questions = 0;
   bench.tamper(async (name, _, proceed) => {
     if (includes(name, 'find')) questions += 1;
-    if (name === 'commit' && runs === 1) throw new StatementError(name, 'X', 3100, 'rerun');
+    if (name === 'commit' && runs === 1) throw new StatementError(name, 'X', 3100, 'retry');
     return proceed();
   });
   assert.is(await transaction(pool, work), 2);
@@ -182,8 +182,8 @@ function startServices(wrongAttempts = DEFAULT_POLICY.wrongAttempts) {
   const [service, other] = [createOtpService(parts), createOtpService(parts)];
   const issue = async (by: OtpService, key: string, userId = pair.userId): Promise<Message> => {
     const before = messages.length;
-    const names = { ...pair, userId, address: `10.0.0.${id}`, key, caller: null };
-    await by.issue({ ...names, acceptLanguage: '' }, isWanted);
+    const names = { ...pair, userId, clientIp: `10.0.0.${id}`, key, apiClient: null };
+    await by.request({ ...names, acceptLanguage: '' }, isWanted);
     // It is sent once the answer is given.
     await eventually('the message is sent', () => messages.length > before);
     return messages[before]!;
@@ -202,11 +202,11 @@ function cutAfterwards(between: () => Promise<unknown>, happens = true): Tamper 
     if (happens) await proceed();
     session.destroy();
     await between();
-    throw new StatementError(name, 'CONNECTION_LOST', 0, 'lost');
+    throw new StatementError(name, 'CONNECTION_LOST', 0, 'connectionLost');
   };
 }
 
-const NOBODY = Object.freeze({ address: null, key: null, caller: null });
+const NOBODY = Object.freeze({ clientIp: null, key: null, apiClient: null });
 
 async function wrongCodesOf(userId: string): Promise<unknown> {
   const [row] = await bench.database.query(

@@ -55,7 +55,7 @@ export type Stage = Readonly<{
 /** Starts what a scenario needs: its policy, its number of processes, an empty database. */
 export async function openStage({ policy, processes, callers }: Scenario): Promise<Stage> {
   const parsed = parsePolicies(policy);
-  if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+  if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
   const { policies } = parsed;
   const database = await createTestDatabase();
   const { apiKeys: keys, headersOf } = newCallers(callers);

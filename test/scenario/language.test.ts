@@ -170,7 +170,7 @@ test('every slip of an expectation is told', () => {
 
 test('every slip of the setup is told, all of a file at once', () => {
   const event = '08:00:00 U1 from 1.1.1.1 requests a => 201';
-  const faults = faultsOf('processes 9', 'policy lock_second 1', 'policy lock_seconds 0',
+  const errors = faultsOf('processes 9', 'policy lock_second 1', 'policy lock_seconds 0',
     'policy of a', 'date 2026-02-30', event, 'date 2026-01-05', event,
     'date 2026-01-04', 'whenever');
   const rows = [
@@ -183,8 +183,8 @@ test('every slip of the setup is told, all of a file at once', () => {
     /^x.scenario:9: time never goes back$/m,
     /^x.scenario:10: found "whenever"; allowed here: a "# comment", "date"/m,
   ];
-  for (const row of rows) assert.match(faults, row);
-  assert.is(faults.split('\n').length, rows.length, faults);
+  for (const row of rows) assert.match(errors, row);
+  assert.is(errors.split('\n').length, rows.length, errors);
   assert.is(faultsOf('# nothing'), 'x.scenario:1: no event');
   for (const names of ['', ' a b a', ' a:read', ' a, b', ` ${'a'.repeat(33)}`]) {
     const fault = faultsOf(`callers${names}`);

@@ -34,20 +34,20 @@ function say(line: string): void {
 }
 
 /** Reads all files before the first is played: a slip in the last one is told at once. */
-function readFiles(files: readonly string[]): { scenarios: Scenario[]; faults: string[] } {
+function readFiles(files: readonly string[]): { scenarios: Scenario[]; errors: string[] } {
   const scenarios: Scenario[] = [];
-  const faults: string[] = [];
+  const errors: string[] = [];
   for (const file of files) {
     try {
       scenarios.push(parseScenario(file, readFileSync(file, 'utf8')));
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
-      if (error instanceof ScenarioError) faults.push(message);
-      else if (code !== undefined) faults.push(`${file}: cannot be read (${code})`);
+      if (error instanceof ScenarioError) errors.push(message);
+      else if (code !== undefined) errors.push(`${file}: cannot be read (${code})`);
       else throw error;
     }
   }
-  return { scenarios, faults };
+  return { scenarios, errors };
 }
 
 function startThrowawayServer(folder: string, signal: AbortSignal): Promise<LocalServer> {
@@ -94,9 +94,9 @@ async function main(files: readonly string[]): Promise<number> {
     say(USAGE);
     return files.some((file) => file === '--help' || file === '-h') ? 0 : 2;
   }
-  const { scenarios, faults } = readFiles(files);
-  if (faults.length > 0) {
-    process.stderr.write(`${faults.join('\n')}\n`);
+  const { scenarios, errors } = readFiles(files);
+  if (errors.length > 0) {
+    process.stderr.write(`${errors.join('\n')}\n`);
     return 2;
   }
   try {

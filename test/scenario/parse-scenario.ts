@@ -35,17 +35,17 @@ export function parseScenario(file: string, text: string): Scenario {
     date: null, processes: 1, callers: [], policy: { default: {}, purposes: {} }, moments: [],
     captures: new Map(),
   };
-  const faults: string[] = [];
+  const errors: string[] = [];
   text.split('\n').forEach((line, index) => {
     try {
       parseLine(draft, line.trim(), index + 1);
     } catch (error) {
       if (!(error instanceof LineFault)) throw error;
-      faults.push(`${file}:${index + 1}: ${error.message}`);
+      errors.push(`${file}:${index + 1}: ${error.message}`);
     }
   });
-  if (faults.length === 0 && draft.moments.length === 0) faults.push(`${file}:1: no event`);
-  if (faults.length > 0) throw new ScenarioError(faults.join('\n'));
+  if (errors.length === 0 && draft.moments.length === 0) errors.push(`${file}:1: no event`);
+  if (errors.length > 0) throw new ScenarioError(errors.join('\n'));
   const { processes, callers, moments } = draft;
   return { file, policy: JSON.stringify(draft.policy), processes, callers, moments };
 }
@@ -79,7 +79,7 @@ function parsePolicy(draft: Draft, rest: string): void {
   const number = Number(words.needMatch('a whole number', /^\d{1,9}$/));
   if (!words.isAtEnd) words.refuse('nothing more');
   const parsed = parsePolicies(JSON.stringify({ default: { [name]: number } }));
-  if ('faults' in parsed) throw new LineFault(parsed.faults.join('; '));
+  if ('errors' in parsed) throw new LineFault(parsed.errors.join('; '));
   if (purpose === null) draft.policy.default[name] = number;
   else (draft.policy.purposes[purpose] ??= {})[name] = number;
 }

@@ -4,9 +4,9 @@ import { readConfig, readEnvironment } from '../config/config.ts';
 import type { Config } from '../config/config.ts';
 import { joinMigrated, secretsOf } from '../database.ts';
 import type { Database } from '../database.ts';
-import { examine } from './doctor/doctor.ts';
+import { runDoctor } from './doctor/doctor.ts';
 import { makeKey, newSecret } from './keys.ts';
-import { isExpected, isReadByPerson, remark, report, say, UsageError } from '../output.ts';
+import { isExpected, isReadByPerson, printError, report, print, UsageError } from '../output.ts';
 import type { Report } from '../output.ts';
 import { listenForStop, Stopped } from '../process/shutdown.ts';
 import { cancel, checkOtpId, show, unlock } from './support.ts';
@@ -17,7 +17,7 @@ type Operation = (given: readonly string[]) => Promise<Report> | Report;
 const OPERATIONS: ReadonlyMap<string, Operation> = new Map<string, Operation>([
   ['doctor', (given) => {
     if (given.length > 0) throw new UsageError('doctor takes no arguments');
-    return examine(listenForStop());
+    return runDoctor(listenForStop());
   }],
   ['show', (given) => {
     const [userId] = take(given, 'USER');
@@ -56,15 +56,15 @@ export async function operate(name: string, rest: readonly string[]): Promise<nu
     const { given, mode } = parse(rest);
     isText = mode === null ? isText : mode === 'text';
     const ended = await OPERATIONS.get(name)!(given);
-    if (isText) for (const line of ended.lines) say(line);
-    else say(JSON.stringify(ended.data));
-    if (ended.remark !== undefined) remark(ended.remark);
+    if (isText) for (const line of ended.lines) print(line);
+    else print(JSON.stringify(ended.data));
+    if (ended.note !== undefined) printError(ended.note);
     return ended.isDone ? 0 : 1;
   } catch (error) {
     if (error instanceof UsageError) return refuse(error.message);
     if (error instanceof Stopped) return 1;
     const message = isExpected(error) ? error.message : 'a mistake in otpd';
-    if (!isText) say(JSON.stringify({ outcome: 'error', message }));
+    if (!isText) print(JSON.stringify({ outcome: 'error', message }));
     report(error);
     return 1;
   }
@@ -101,7 +101,7 @@ async function withDatabase(
   work: (database: Database, config: Config) => Promise<Report>,
 ): Promise<Report> {
   const config = readConfig(readEnvironment());
-  const database = await joinMigrated(config, listenForStop(), remark);
+  const database = await joinMigrated(config, listenForStop(), printError);
   try {
     return await work(database, config);
   } finally {
@@ -128,7 +128,7 @@ const WRONG_USAGE = 2;
 
 /** Prints it for who asks for it. */
 export function help(): number {
-  say(USAGE);
+  print(USAGE);
   return 0;
 }
 
@@ -138,6 +138,6 @@ export function help(): number {
  * @param reason what is wrong
  */
 export function refuse(reason: string): number {
-  remark(`otpd: ${reason}\n${USAGE}`);
+  printError(`otpd: ${reason}\n${USAGE}`);
   return WRONG_USAGE;
 }

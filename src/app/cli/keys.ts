@@ -1,7 +1,7 @@
 /** `otpd key new`: makes a key for a caller. It is printed once, and kept nowhere. */
 import { nameFault, newKey, parseScopes, SCOPES } from '../../http/input/api-keys.ts';
-import { drawRandom } from '../../otp/crypto/random.ts';
-import { drawSecret, isSecretId, SECRET_ID_RULE } from '../../otp/crypto/secrets.ts';
+import { randomHex } from '../../otp/crypto/random.ts';
+import { randomSecret, isSecretId, SECRET_ID_RULE } from '../../otp/crypto/secrets.ts';
 import { UsageError } from '../output.ts';
 import type { Report } from '../output.ts';
 
@@ -42,8 +42,8 @@ const REMARK = 'put it first in OTP_SECRETS, NEW,OLD, in every process; keep the
  * @param id its name; a random one without it
  * @throws UsageError when it can have no such name
  */
-export function newSecret(id: string = `k${drawRandom(ID_BYTES)}`): Report {
+export function newSecret(id: string = `k${randomHex(ID_BYTES)}`): Report {
   if (!isSecretId(id)) throw new UsageError(`ID must be ${SECRET_ID_RULE}`);
-  const secret = drawSecret(id);
-  return { isDone: true, lines: [secret], data: { secret }, remark: REMARK };
+  const secret = randomSecret(id);
+  return { isDone: true, lines: [secret], data: { secret }, note: REMARK };
 }

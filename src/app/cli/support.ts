@@ -1,8 +1,8 @@
 /** `otpd show USER`: limits, locks, wrong attempts and open codes of a user, and no digits. */
-import { timestampOf } from '../../db/instant.ts';
-import type { SessionPool } from '../../db/pool.ts';
+import { toRfc3339 } from '../../db/instant.ts';
+import type { ConnectionPool } from '../../db/pool.ts';
 import type { PairName } from '../../db/tables/otps.ts';
-import { cancelCodes } from '../../otp/cancel.ts';
+import { cancelOtps } from '../../otp/cancel.ts';
 import type { Secrets } from '../../otp/crypto/secrets.ts';
 import type { CancelOutcome } from '../../otp/outcomes.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
@@ -18,7 +18,7 @@ import type { Report } from '../output.ts';
  * @throws Unavailable when the database cannot answer
  */
 export async function show(
-  parts: Readonly<{ pool: SessionPool; policies: Policies }>,
+  parts: Readonly<{ pool: ConnectionPool; policies: Policies }>,
   userId: string,
 ): Promise<Report> {
   const view = await showUser(parts, userId);
@@ -33,21 +33,21 @@ function dataOf(userId: string, { now, freeAt, pairs, openCodes }: UserView): Re
   return {
     outcome: 'known',
     user_id: userId,
-    now: timestampOf(now),
+    now: toRfc3339(now),
     purposes: pairs.map((pair) => ({
       purpose: pair.purpose,
       limit: {
         quota: pair.quota,
         remaining: pair.remaining,
-        free_at: freeAt.map(timestampOf),
+        free_at: freeAt.map(toRfc3339),
       },
       ...(pair.daily === null ? {} : { daily_limit: {
         quota: pair.daily.quota,
         remaining: pair.daily.remaining,
-        free_at: pair.daily.freeAt === null ? null : timestampOf(pair.daily.freeAt),
+        free_at: pair.daily.freeAt === null ? null : toRfc3339(pair.daily.freeAt),
       } }),
       locked: pair.isLocked,
-      locked_until: pair.lockedUntil === null ? null : timestampOf(pair.lockedUntil),
+      locked_until: pair.lockedUntil === null ? null : toRfc3339(pair.lockedUntil),
       must_be_unlocked: pair.mustBeUnlocked,
       wrong_attempts: pair.wrongAttempts,
       wrong_attempts_max: pair.wrongAttemptsMax,
@@ -65,23 +65,23 @@ function codeOf({ otpId, purpose, status, channel, createdAt, expiresAt }: CodeV
     purpose,
     status,
     channel,
-    created_at: timestampOf(createdAt),
-    expires_at: timestampOf(expiresAt),
+    created_at: toRfc3339(createdAt),
+    expires_at: toRfc3339(expiresAt),
   };
 }
 
 function linesOf(userId: string, view: UserView): string[] {
   const { now, freeAt, pairs, openCodes } = view;
-  return [`user ${userId} at ${timestampOf(now)}`, ...pairs.flatMap((pair) => [
+  return [`user ${userId} at ${toRfc3339(now)}`, ...pairs.flatMap((pair) => [
     `purpose ${pair.purpose}`,
-    `  limit     ${limitOf(pair, freeAt.map(timestampOf))}`,
+    `  limit     ${limitOf(pair, freeAt.map(toRfc3339))}`,
     ...dailyOf(pair),
     `  lock      ${lockOf(pair)}`,
     `  attempts  ${pair.wrongAttempts} of ${pair.wrongAttemptsMax} wrong ones until a lock, `
       + `${pair.consecutiveWrong} of ${pair.consecutiveWrongMax} until an operator must unlock`,
     ...openCodes.filter(({ purpose }) => purpose === pair.purpose).map((code) =>
       `  code      ${code.otpId} ${code.status} by ${code.channel}, `
-        + `created ${timestampOf(code.createdAt)}, expires ${timestampOf(code.expiresAt)}`),
+        + `created ${toRfc3339(code.createdAt)}, expires ${toRfc3339(code.expiresAt)}`),
   ])];
 }
 
@@ -94,13 +94,13 @@ function limitOf({ quota, remaining }: Left, freeAt: readonly string[]): string 
 
 function dailyOf({ daily }: PairView): string[] {
   if (daily === null) return [];
-  const freeAt = daily.freeAt === null ? [] : [timestampOf(daily.freeAt)];
+  const freeAt = daily.freeAt === null ? [] : [toRfc3339(daily.freeAt)];
   return [`  daily     ${limitOf(daily, freeAt)}`];
 }
 
 function lockOf({ isLocked, lockedUntil, mustBeUnlocked }: PairView): string {
   if (mustBeUnlocked) return 'until an operator ends it (otpd unlock)';
-  return isLocked && lockedUntil !== null ? `until ${timestampOf(lockedUntil)}` : 'none';
+  return isLocked && lockedUntil !== null ? `until ${toRfc3339(lockedUntil)}` : 'none';
 }
 
 const LINES: Readonly<Record<CancelOutcome['kind'], string>> = {
@@ -125,10 +125,10 @@ export function checkOtpId(text: string): void {
  * @throws Unavailable when the database cannot answer
  */
 export async function cancel(
-  parts: Readonly<{ pool: SessionPool; secrets: Secrets }>,
+  parts: Readonly<{ pool: ConnectionPool; secrets: Secrets }>,
   otpId: string,
 ): Promise<Report> {
-  const [{ kind } = { kind: 'unknown' as const }] = await cancelCodes(parts, [otpId]);
+  const [{ kind } = { kind: 'unknown' as const }] = await cancelOtps(parts, [otpId]);
   const data = { outcome: kind, otp_id: otpId };
   return { isDone: kind === 'canceled', lines: [LINES[kind]], data };
 }
@@ -138,7 +138,7 @@ export async function cancel(
  *
  * @throws Unavailable when the database cannot answer
  */
-export async function unlock(pool: SessionPool, pair: PairName): Promise<Report> {
+export async function unlock(pool: ConnectionPool, pair: PairName): Promise<Report> {
   const isDone = await unlockPair(pool, pair);
   const line = isDone ? 'unlocked; the user can request a new code'
     : 'nothing is known of this user and purpose';

@@ -1,14 +1,14 @@
 /** How messages are sent: which channels, with what, and in which words. */
-import type { Reader } from './env-reader.ts';
+import type { EnvReader } from './env-reader.ts';
 import { CHANNEL_NAMES } from '../../otp/channels/channel.ts';
-import type { ChannelName, Words } from '../../otp/channels/channel.ts';
+import type { ChannelName, Templates } from '../../otp/channels/channel.ts';
 import { parseEmailSettings } from '../../otp/channels/email-settings.ts';
 import type { EmailSettings } from '../../otp/channels/email-settings.ts';
 import { parseSmsSettings } from '../../otp/channels/sms.ts';
 import type { SmsSettings } from '../../otp/channels/sms.ts';
 import { parseWebhookSettings } from '../../otp/channels/webhook-settings.ts';
 import type { WebhookSettings } from '../../otp/channels/webhook-settings.ts';
-import { loadWords } from '../../otp/templates/load.ts';
+import { loadTemplates } from '../../otp/templates/load.ts';
 
 /** A channel and what it needs. */
 export type ChannelSettings =
@@ -20,7 +20,7 @@ export type ChannelSettings =
 /** The channels in the order in which they are tried, and the words of their messages. */
 export type DeliverySettings = Readonly<{
   channels: readonly ChannelSettings[];
-  words: Words;
+  templates: Templates;
 }>;
 
 /**
@@ -29,33 +29,33 @@ export type DeliverySettings = Readonly<{
  *
  * @returns null when it cannot be used
  */
-export function readDelivery(reader: Reader): DeliverySettings | null {
+export function readDelivery(reader: EnvReader): DeliverySettings | null {
   const channels = readNames(reader).map((name) => readChannel(reader, name));
-  const words = accept(reader, loadWords({
+  const templates = accept(reader, loadTemplates({
     folder: reader.text('MESSAGES_FOLDER') ?? null,
     domain: reader.text('MESSAGE_DOMAIN') ?? null,
     language: reader.text('MESSAGES_LANGUAGE') ?? null,
   }));
   const known = channels.filter((channel) => channel !== null);
-  if (words === null || known.length === 0 || known.length < channels.length) return null;
-  return Object.freeze({ channels: known, words: words.words });
+  if (templates === null || known.length === 0 || known.length < channels.length) return null;
+  return Object.freeze({ channels: known, templates: templates.words });
 }
 
 /** Without DELIVERY messages are printed, which no production must do by mistake. */
-function readNames(reader: Reader): ChannelName[] {
+function readNames(reader: EnvReader): ChannelName[] {
   const names = (reader.text('DELIVERY') ?? 'console').split(',').map((name) => name.trim());
   const allowed: readonly string[] = CHANNEL_NAMES;
   if (names.some((name) => !allowed.includes(name)) || new Set(names).size < names.length) {
-    reader.faults.push(`DELIVERY must list each once, of ${allowed.join(', ')}`);
+    reader.errors.push(`DELIVERY must list each once, of ${allowed.join(', ')}`);
     return [];
   }
   if (names.includes('console') && reader.text('NODE_ENV') === 'production') {
-    reader.faults.push('DELIVERY must name other channels than console when NODE_ENV=production');
+    reader.errors.push('DELIVERY must name other channels than console when NODE_ENV=production');
   }
   return names as ChannelName[];
 }
 
-function readChannel(reader: Reader, name: ChannelName): ChannelSettings | null {
+function readChannel(reader: EnvReader, name: ChannelName): ChannelSettings | null {
   switch (name) {
     case 'console': return { name };
     case 'webhook': return named(name, accept(reader, parseWebhookSettings({
@@ -80,9 +80,9 @@ function readChannel(reader: Reader, name: ChannelName): ChannelSettings | null 
 }
 
 /** What was read; or null, and its faults are kept. */
-function accept<T extends object>(reader: Reader, result: T | { faults: string[] }): T | null {
-  if (!('faults' in result)) return result;
-  reader.faults.push(...result.faults);
+function accept<T extends object>(reader: EnvReader, result: T | { errors: string[] }): T | null {
+  if (!('errors' in result)) return result;
+  reader.errors.push(...result.errors);
   return null;
 }
 

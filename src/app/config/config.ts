@@ -11,10 +11,10 @@ import { readDelivery } from './channels.ts';
 import type { DeliverySettings } from './channels.ts';
 import { readDatabase, readDatabaseName } from './database.ts';
 import type { DatabaseSettings } from '../../db/connection.ts';
-import { ConfigError, PORT_MAX, Reader } from './env-reader.ts';
+import { ConfigError, PORT_MAX, EnvReader } from './env-reader.ts';
 import type { Environment } from './env-reader.ts';
 import { parseApiKeys } from '../../http/input/api-keys.ts';
-import type { Callers } from '../../http/input/api-keys.ts';
+import type { ApiKeys } from '../../http/input/api-keys.ts';
 import { parseTrustedProxies } from '../../http/input/client-ip.ts';
 import type { TrustedProxies } from '../../http/input/client-ip.ts';
 import type { LogSettings } from '../log/log.ts';
@@ -49,7 +49,7 @@ export type Config = Readonly<{
   workers: number;
   trustedProxies: TrustedProxies;
   /** Null: the endpoints are public. */
-  callers: Callers | null;
+  apiKeys: ApiKeys | null;
   policies: Policies;
   /** Where they were read; null: nowhere. */
   policyFile: string | null;
@@ -81,23 +81,23 @@ export function readEnvironment(folder: string = PROJECT_FOLDER): Environment {
  * @throws ConfigError naming every fault at once, and no secret value
  */
 export function readConfig(environment: Environment): Config {
-  const reader = new Reader(environment);
+  const reader = new EnvReader(environment);
   const config = readCommon(reader);
-  reader.throwFaults();
+  reader.throwErrors();
   return Object.freeze(config);
 }
 
 /** Like readConfig, with what serving needs beyond that. Takes and throws what that does. */
 export function readServeConfig(environment: Environment): ServeConfig {
-  const reader = new Reader(environment);
+  const reader = new EnvReader(environment);
   const config = readCommon(reader);
   const certificate = readCertificate(reader);
   const [delivery, log] = [readDelivery(reader), readLog(reader)];
-  reader.throwFaults();
+  reader.throwErrors();
   return Object.freeze({ ...config, certificate, delivery: delivery!, log });
 }
 
-function readCommon(reader: Reader): Config {
+function readCommon(reader: EnvReader): Config {
   const databaseName = readDatabaseName(reader);
   const database = readDatabase(reader, databaseName);
   const secrets = readSecrets(reader, database !== null);
@@ -111,20 +111,20 @@ function readCommon(reader: Reader): Config {
     connections: reader.whole('DB_CONNECTIONS', 16, 1, 500),
     workers: reader.whole('WORKERS', 1, 1, 64),
     trustedProxies: readProxies(reader),
-    callers: readCallers(reader),
+    apiKeys: readApiKeys(reader),
     policies: readPolicies(reader),
     policyFile: reader.text('POLICY_FILE') ?? null,
     secrets,
   };
 }
 
-function readAdmin(reader: Reader): Config['admin'] {
+function readAdmin(reader: EnvReader): Config['admin'] {
   const host = reader.text('ADMIN_HOST') ?? '127.0.0.1';
   if (reader.text('ADMIN_PORT') === undefined) return null;
   return Object.freeze({ host, port: reader.whole('ADMIN_PORT', 0, 0, PORT_MAX) });
 }
 
-function readLocal(reader: Reader): LocalSettings {
+function readLocal(reader: EnvReader): LocalSettings {
   const home = reader.text('HOME') ?? homedir();
   const cacheHome = reader.text('XDG_CACHE_HOME') ?? join(home, '.cache');
   return Object.freeze({
@@ -135,34 +135,34 @@ function readLocal(reader: Reader): LocalSettings {
   });
 }
 
-function readSecrets(reader: Reader, isRequired: boolean): Secrets | null {
+function readSecrets(reader: EnvReader, isRequired: boolean): Secrets | null {
   const text = reader.text('OTP_SECRETS');
   if (text === undefined) {
-    if (isRequired) reader.faults.push('OTP_SECRETS must be set (id:base64 of 32 random bytes)');
+    if (isRequired) reader.errors.push('OTP_SECRETS must be set (id:base64 of 32 random bytes)');
     return null;
   }
   const parsed = parseSecrets(text);
   if ('secrets' in parsed) return parsed.secrets;
-  reader.faults.push(...parsed.faults.map((fault) => `OTP_SECRETS: ${fault}`));
+  reader.errors.push(...parsed.errors.map((fault) => `OTP_SECRETS: ${fault}`));
   return null;
 }
 
-function readProxies(reader: Reader): TrustedProxies {
-  const { proxies, faults } = parseTrustedProxies(reader.text('TRUSTED_PROXIES') ?? '');
-  reader.faults.push(...faults.map((fault) => `TRUSTED_PROXIES: ${fault}`));
+function readProxies(reader: EnvReader): TrustedProxies {
+  const { proxies, errors } = parseTrustedProxies(reader.text('TRUSTED_PROXIES') ?? '');
+  reader.errors.push(...errors.map((fault) => `TRUSTED_PROXIES: ${fault}`));
   return proxies;
 }
 
-function readCallers(reader: Reader): Callers | null {
+function readApiKeys(reader: EnvReader): ApiKeys | null {
   const text = reader.text('API_KEYS');
   if (text === undefined) return null;
-  const { callers, faults } = parseApiKeys(text);
-  reader.faults.push(...faults.map((fault) => `API_KEYS: ${fault}`));
-  return callers;
+  const { apiKeys, errors } = parseApiKeys(text);
+  reader.errors.push(...errors.map((fault) => `API_KEYS: ${fault}`));
+  return apiKeys;
 }
 
 /** Reads it; what is wrong goes to the reader's faults. */
-function readLog(reader: Reader): LogSettings {
+function readLog(reader: EnvReader): LogSettings {
   return Object.freeze({
     level: choose(reader, 'LOG_LEVEL', ['info', 'warn', 'error']) ?? 'info',
     format: choose(reader, 'LOG_FORMAT', ['json', 'text']),
@@ -171,22 +171,26 @@ function readLog(reader: Reader): LogSettings {
 }
 
 /** One of the choices, or null when it is not set or is none of them. */
-function choose<T extends string>(reader: Reader, name: string, choices: readonly T[]): T | null {
+function choose<T extends string>(
+  reader: EnvReader,
+  name: string,
+  choices: readonly T[],
+): T | null {
   const text = reader.text(name);
   if (text === undefined) return null;
   const found = choices.find((choice) => choice === text);
-  if (found === undefined) reader.faults.push(`${name} must be ${choices.join(' or ')}`);
+  if (found === undefined) reader.errors.push(`${name} must be ${choices.join(' or ')}`);
   return found ?? null;
 }
 
 /** Reads it; what is wrong goes to the faults of the reader, with file, path and allowed range. */
-function readPolicies(reader: Reader): Policies {
+function readPolicies(reader: EnvReader): Policies {
   const text = reader.readFile('POLICY_FILE');
   if (text === undefined) return createPolicies();
   const parsed = parsePolicies(text);
   if ('policies' in parsed) return parsed.policies;
   const path = reader.text('POLICY_FILE');
-  reader.faults.push(...parsed.faults.map((fault) => `POLICY_FILE ${path}: ${fault}`));
+  reader.errors.push(...parsed.errors.map((fault) => `POLICY_FILE ${path}: ${fault}`));
   return createPolicies();
 }
 
@@ -196,10 +200,10 @@ function readPolicies(reader: Reader): Policies {
  * @throws ConfigError naming every fault, and that the policy in force stays
  */
 export function readPoliciesAnew(path: string): Policies {
-  const reader = new Reader({ POLICY_FILE: path });
+  const reader = new EnvReader({ POLICY_FILE: path });
   const policies = readPolicies(reader);
-  const { faults } = reader;
-  if (faults.length === 0) return policies;
-  const message = ['the policy in force stays; the new one is at fault:', ...faults].join('\n  ');
-  throw new ConfigError(message, { faults });
+  const { errors } = reader;
+  if (errors.length === 0) return policies;
+  const message = ['the policy in force stays; the new one is at fault:', ...errors].join('\n  ');
+  throw new ConfigError(message, { errors });
 }

@@ -3,26 +3,26 @@ import { isIP } from 'node:net';
 import type { DatabaseSettings } from '../../db/connection.ts';
 import { DATABASE_NAME } from '../../db/migrate.ts';
 import { PORT_MAX } from './env-reader.ts';
-import type { Reader } from './env-reader.ts';
+import type { EnvReader } from './env-reader.ts';
 
 /**
  * Reads DB_HOST or DB_SOCKET, and what belongs to them.
  *
  * @returns null when neither is set: the database is a private one
  */
-export function readDatabase(reader: Reader, name: string): DatabaseSettings | null {
+export function readDatabase(reader: EnvReader, name: string): DatabaseSettings | null {
   const host = reader.text('DB_HOST') ?? null;
   const socketPath = reader.text('DB_SOCKET') ?? null;
   if (host === null && socketPath === null) return null;
   if (host !== null && socketPath !== null) {
-    reader.faults.push('DB_HOST and DB_SOCKET exclude each other');
+    reader.errors.push('DB_HOST and DB_SOCKET exclude each other');
   }
   const user = reader.text('DB_USER');
-  if (user === undefined) reader.faults.push('DB_USER must be set with DB_HOST or DB_SOCKET');
+  if (user === undefined) reader.errors.push('DB_USER must be set with DB_HOST or DB_SOCKET');
   const hasTls = reader.readFile('DB_TLS_CA') !== undefined;
   // The driver verifies the names of certificates, and not the addresses in them.
   if (hasTls && host !== null && isIP(host) !== 0) {
-    reader.faults.push('DB_HOST must be a name, not an address, with DB_TLS_CA');
+    reader.errors.push('DB_HOST must be a name, not an address, with DB_TLS_CA');
   }
   return Object.freeze({
     host,
@@ -36,9 +36,9 @@ export function readDatabase(reader: Reader, name: string): DatabaseSettings | n
 }
 
 /** Reads DB_NAME, which the private server has, too. */
-export function readDatabaseName(reader: Reader): string {
+export function readDatabaseName(reader: EnvReader): string {
   const name = reader.text('DB_NAME') ?? 'otpd';
   if (DATABASE_NAME.test(name)) return name;
-  reader.faults.push('DB_NAME must be 1 to 64 letters, digits, _, $ or -');
+  reader.errors.push('DB_NAME must be 1 to 64 letters, digits, _, $ or -');
   return '';
 }

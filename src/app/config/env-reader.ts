@@ -5,12 +5,12 @@ import { readFileSync } from 'node:fs';
 export class ConfigError extends Error {
   override name = 'ConfigError';
   /** What is wrong, each by itself, when it is the settings. */
-  readonly faults: readonly string[];
+  readonly errors: readonly string[];
 
-  /** @param options the faults, or the error behind it */
-  constructor(message: string, options: { faults?: readonly string[]; cause?: unknown } = {}) {
+  /** @param options the errors, or the error behind it */
+  constructor(message: string, options: { errors?: readonly string[]; cause?: unknown } = {}) {
     super(message, { cause: options.cause });
-    this.faults = options.faults ?? [];
+    this.errors = options.errors ?? [];
   }
 }
 
@@ -21,8 +21,8 @@ export const PORT_MAX = 65_535;
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Reads variables and collects what is wrong with them. An empty variable counts as not set. */
-export class Reader {
-  readonly faults: string[] = [];
+export class EnvReader {
+  readonly errors: string[] = [];
   readonly #environment: Environment;
 
   constructor(environment: Environment) {
@@ -45,7 +45,7 @@ export class Reader {
     if (text === undefined) return fallback;
     const number = /^\d{1,9}$/.test(text) ? Number(text) : NaN;
     if (number >= min && number <= max) return number;
-    this.faults.push(`${name} must be a whole number from ${min} to ${max}`);
+    this.errors.push(`${name} must be a whole number from ${min} to ${max}`);
     return fallback;
   }
 
@@ -57,15 +57,15 @@ export class Reader {
       return readFileSync(path, 'utf8');
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      this.faults.push(`${name} names a file that cannot be read (${code}): ${path}`);
+      this.errors.push(`${name} names a file that cannot be read (${code}): ${path}`);
       return undefined;
     }
   }
 
   /** @throws ConfigError naming every fault at once, if there is one */
-  throwFaults(): void {
-    const { faults } = this;
-    if (faults.length === 0) return;
-    throw new ConfigError(['the configuration is at fault:', ...faults].join('\n  '), { faults });
+  throwErrors(): void {
+    const { errors } = this;
+    if (errors.length === 0) return;
+    throw new ConfigError(['the configuration is at fault:', ...errors].join('\n  '), { errors });
   }
 }

@@ -1,6 +1,6 @@
 /** The certificate of the listener: two files, read and checked at the start and on SIGHUP. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { Reader } from './env-reader.ts';
+import { EnvReader } from './env-reader.ts';
 import { tryCertificate } from '../../http/tls.ts';
 import type { Certificate } from '../../http/tls.ts';
 
@@ -15,12 +15,12 @@ export const CERTIFICATE_VARIABLES = 'TLS_CERT and TLS_KEY';
  *
  * @returns null when they are not set, or at fault
  */
-export function readCertificate(reader: Reader): CertificateFiles | null {
+export function readCertificate(reader: EnvReader): CertificateFiles | null {
   const certFile = reader.text('TLS_CERT');
   const keyFile = reader.text('TLS_KEY');
   if (certFile === undefined && keyFile === undefined) return null;
   if (certFile === undefined || keyFile === undefined) {
-    reader.faults.push('TLS_CERT and TLS_KEY must be set together');
+    reader.errors.push('TLS_CERT and TLS_KEY must be set together');
     return null;
   }
   const cert = reader.readFile('TLS_CERT');
@@ -29,7 +29,7 @@ export function readCertificate(reader: Reader): CertificateFiles | null {
   const certificate = Object.freeze({ cert, key, certFile, keyFile });
   const fault = faultOf(certificate);
   if (fault === null) return certificate;
-  reader.faults.push(fault);
+  reader.errors.push(fault);
   return null;
 }
 
@@ -39,9 +39,9 @@ export function readCertificate(reader: Reader): CertificateFiles | null {
  * @throws ConfigError naming every fault
  */
 export function readCertificateAgain({ certFile, keyFile }: CertificateFiles): Certificate {
-  const reader = new Reader({ TLS_CERT: certFile, TLS_KEY: keyFile });
+  const reader = new EnvReader({ TLS_CERT: certFile, TLS_KEY: keyFile });
   const certificate = readCertificate(reader);
-  reader.throwFaults();
+  reader.throwErrors();
   return certificate!;
 }
 

@@ -1,15 +1,15 @@
 /** The log of deliveries: without codes, destinations and texts of providers. */
-import { member, USER_MAX_CHARACTERS, WORD_MAX_CHARACTERS } from './line.ts';
+import { member, LOGGED_USER_MAX_CHARACTERS, WORD_MAX_CHARACTERS } from './line.ts';
 import type { Level } from './line.ts';
 import { describeError } from './log.ts';
 import type { Log } from './log.ts';
 import type { Pseudonyms } from '../../otp/crypto/pseudonyms.ts';
-import type { DeliveryNote, NoteDelivery } from '../../otp/delivery/events.ts';
+import type { DeliveryEvent, OnDeliveryEvent } from '../../otp/delivery/events.ts';
 import { messageOf } from '../output.ts';
-import type { ReloadNote } from '../process/reload.ts';
-import type { RollNote } from '../process/rolling-restart.ts';
+import type { ReloadEvent } from '../process/reload.ts';
+import type { RollEvent } from '../process/rolling-restart.ts';
 
-const LEVELS: Readonly<Record<DeliveryNote['event'], Level>> = Object.freeze({
+const LEVELS: Readonly<Record<DeliveryEvent['event'], Level>> = Object.freeze({
   delivery_retry: 'info',
   delivery_refused: 'warn',
   delivery_failed: 'warn',
@@ -25,11 +25,11 @@ const LEVELS: Readonly<Record<DeliveryNote['event'], Level>> = Object.freeze({
  *
  * @param names of users, in place of themselves
  */
-export function createDeliveryLog(log: Log, names: Pseudonyms): NoteDelivery {
+export function createDeliveryLog(log: Log, names: Pseudonyms): OnDeliveryEvent {
   return ({ event, otpId, userId, channel, reason, count, error }) => {
     const user = userId === undefined ? undefined : names.user(userId);
-    log.tell(LEVELS[event], event, member('otp_id', otpId, WORD_MAX_CHARACTERS)
-      + member('user', user, USER_MAX_CHARACTERS)
+    log.log(LEVELS[event], event, member('otp_id', otpId, WORD_MAX_CHARACTERS)
+      + member('user', user, LOGGED_USER_MAX_CHARACTERS)
       + member('channel', channel, WORD_MAX_CHARACTERS)
       + member('reason', reason, WORD_MAX_CHARACTERS)
       + (count === undefined ? '' : `,"count":${count}`)
@@ -38,16 +38,16 @@ export function createDeliveryLog(log: Log, names: Pseudonyms): NoteDelivery {
 }
 
 /** Takes a note; never throws. */
-export type NoteSignal = (note: ReloadNote | RollNote) => void;
+export type LogSignal = (note: ReloadEvent | RollEvent) => void;
 
 /** Room for many faults of one file. */
 const FAULTS_MAX_CHARACTERS = 3000;
 
 /** Makes the log. */
-export function createSignalLog(log: Log): NoteSignal {
+export function createSignalLog(log: Log): LogSignal {
   return (note) => {
     const isFault = 'error' in note;
-    log.tell(isFault ? 'error' : 'info', note.event,
+    log.log(isFault ? 'error' : 'info', note.event,
       ('name' in note ? member('name', note.name, WORD_MAX_CHARACTERS) : '')
       + ('worker' in note ? `,"worker":${note.worker}` : '')
       + (isFault ? member('message', messageOf(note.error), FAULTS_MAX_CHARACTERS) : ''));

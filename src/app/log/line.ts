@@ -12,8 +12,8 @@ const SPECIAL = /[^\x20-\x21\x23-\x5b\x5d-\x7e]/;
 const ESCAPE_CHARACTERS = 6;
 
 /** Characters of a user as it is, and of a purpose, with their escapes; what is longer is cut. */
-export const USER_MAX_CHARACTERS = 1000;
-export const PURPOSE_MAX_CHARACTERS = 600;
+export const LOGGED_USER_MAX_CHARACTERS = 1000;
+export const LOGGED_PURPOSE_MAX_CHARACTERS = 600;
 
 /** Of texts that are short by themselves: addresses, ids, names. */
 export const WORD_MAX_CHARACTERS = 100;

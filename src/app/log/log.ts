@@ -59,7 +59,7 @@ export class Log {
    * @param event what it is called: lower case and underscores
    * @param members as `member` makes them
    */
-  tell(level: Level, event: string, members = ''): void {
+  log(level: Level, event: string, members = ''): void {
     if (this.wants(level)) this.#writer.push(this.#lineOf(level, event, members));
   }
 

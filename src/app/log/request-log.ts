@@ -1,10 +1,10 @@
 /** The log of requests: what each is called (OWASP logging vocabulary), and what is told of it. */
-import type { Ended, RequestLog } from '../../http/access-log.ts';
-import type { Fault } from '../../http/connection.ts';
+import type { AccessRecord, RequestLog } from '../../http/access-log.ts';
+import type { RequestError } from '../../http/connection.ts';
 import { STATUS } from '../../http/response.ts';
-import type { AdminCode, Code } from '../../http/response.ts';
+import type { AdminCode, ResponseCode } from '../../http/response.ts';
 import {
-  member, PURPOSE_MAX_CHARACTERS, USER_MAX_CHARACTERS, WORD_MAX_CHARACTERS,
+  member, LOGGED_PURPOSE_MAX_CHARACTERS, LOGGED_USER_MAX_CHARACTERS, WORD_MAX_CHARACTERS,
 } from './line.ts';
 import type { Level } from './line.ts';
 import { describeError } from './log.ts';
@@ -24,7 +24,7 @@ const GONE: Kind = Object.freeze({ level: 'info', event: 'client_gone' });
 const LOCK: Kind = Object.freeze({ level: 'warn', event: 'authn_login_lock' });
 
 /** By what a request ended in. */
-const KINDS: Readonly<Record<Exclude<Code, AdminCode>, Kind>> = Object.freeze({
+const KINDS: Readonly<Record<Exclude<ResponseCode, AdminCode>, Kind>> = Object.freeze({
   issued: { level: 'info', event: 'authn_token_created' },
   verified: { level: 'info', event: 'authn_login_success' },
   known: { level: 'info', event: 'sensitive_read' },
@@ -67,46 +67,46 @@ const MICROSECONDS_PER_MILLISECOND = 1000;
  * @param names of users and addresses, in place of themselves
  */
 export function createRequestLog(log: Log, names: Pseudonyms): RequestLog {
-  let untold: Ended[] = [];
+  let untold: AccessRecord[] = [];
   const tellAll = (): void => {
     const all = untold;
     untold = [];
     for (const ended of all) {
       const { level, event } = eventOf(ended);
-      log.tell(level, event, membersOf(ended, names));
+      log.log(level, event, membersOf(ended, names));
     }
   };
   return Object.freeze({
-    wants: (code: Code | null) => log.wants(kindOf(code).level),
+    wants: (code: ResponseCode | null) => log.wants(kindOf(code).level),
     // All answers of a list go out first, one right after the other.
-    note: (ended: Ended) => {
+    write: (ended: AccessRecord) => {
       if (untold.push(ended) === 1) setImmediate(tellAll);
     },
   });
 }
 
 /** Makes what is told of errors that no request has: of the listener, and of the second one. */
-export function createFaultLog(log: Log): (fault: Fault) => void {
+export function createErrorLog(log: Log): (fault: RequestError) => void {
   return ({ requestId, route, error }) => {
     const { level, event } = kindOf('internal');
-    log.tell(level, event, member('request_id', requestId, WORD_MAX_CHARACTERS)
+    log.log(level, event, member('request_id', requestId, WORD_MAX_CHARACTERS)
       + member('route', route, WORD_MAX_CHARACTERS) + describeError(error, true));
   };
 }
 
-function kindOf(code: Code | null): Kind {
-  return code === null ? GONE : KINDS[code as Exclude<Code, AdminCode>];
+function kindOf(code: ResponseCode | null): Kind {
+  return code === null ? GONE : KINDS[code as Exclude<ResponseCode, AdminCode>];
 }
 
-function eventOf({ code, route, about }: Ended): Kind {
+function eventOf({ code, route, about }: AccessRecord): Kind {
   if (about?.locks === true) return LOCK;
   return (route === VERIFY_ROUTE ? VERIFY_KINDS[code ?? ''] : undefined) ?? kindOf(code);
 }
 
 /** Without the empty ones. What cannot have a character that must be escaped is not looked at. */
-function membersOf(ended: Ended, names: Pseudonyms): string {
-  const { requestId, route, method, code, isAnswered, durationMs, caller, traceparent } = ended;
-  const { peer, client, about, fault } = ended;
+function membersOf(ended: AccessRecord, names: Pseudonyms): string {
+  const { requestId, route, method, code, isAnswered, durationMs, apiClient, traceparent } = ended;
+  const { remoteAddress, client, about, fault } = ended;
   return `,"request_id":"${requestId}","route":"${route}"`
     + (method === '' ? '' : `,"method":"${method}"`)
     + (code === null || !isAnswered ? '' : `,"status":${STATUS[code]}`)
@@ -114,17 +114,19 @@ function membersOf(ended: Ended, names: Pseudonyms): string {
     + (code === null || isAnswered ? '' : ',"client_gone":true')
     + (durationMs === null ? '' : `,"duration_ms":${rounded(durationMs)}`)
     + (about === undefined ? '' : membersAbout(about, names))
-    + (client === null ? '' : member('client', names.address(client), WORD_MAX_CHARACTERS))
-    + (peer === undefined ? '' : member('peer', names.address(peer), WORD_MAX_CHARACTERS))
-    + (caller === null ? '' : `,"caller":"${caller}"`)
+    + (client === null ? '' : member('client', names.clientIp(client), WORD_MAX_CHARACTERS))
+    + (remoteAddress === undefined
+      ? '' : member('peer', names.clientIp(remoteAddress), WORD_MAX_CHARACTERS))
+    + (apiClient === null ? '' : `,"caller":"${apiClient}"`)
     + (traceparent === null ? '' : `,"traceparent":"${traceparent}"`)
     + (fault === undefined ? '' : describeError(fault, code === 'internal'));
 }
 
-function membersAbout(about: NonNullable<Ended['about']>, names: Pseudonyms): string {
+function membersAbout(about: NonNullable<AccessRecord['about']>, names: Pseudonyms): string {
   const { userId, purpose, otpId, field, isReplay } = about;
-  return (userId === undefined ? '' : member('user', names.user(userId), USER_MAX_CHARACTERS))
-    + member('purpose', purpose, PURPOSE_MAX_CHARACTERS)
+  return (userId === undefined
+    ? '' : member('user', names.user(userId), LOGGED_USER_MAX_CHARACTERS))
+    + member('purpose', purpose, LOGGED_PURPOSE_MAX_CHARACTERS)
     + (otpId === undefined ? '' : `,"otp_id":"${otpId}"`)
     + member('field', field, WORD_MAX_CHARACTERS)
     + (isReplay === true ? ',"replayed":true' : '');

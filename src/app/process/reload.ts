@@ -3,20 +3,20 @@
 type Reload = () => void | Promise<void>;
 
 /** What is told of a reload, for the log. */
-export type ReloadNote =
+export type ReloadEvent =
   | Readonly<{ event: 'reloaded'; name: string }>
   | Readonly<{ event: 'reload_failed'; name: string; error: unknown }>
   | Readonly<{ event: 'nothing_to_reload' }>;
 
 /** What can be read anew, and whoever asks for it. One reload runs at a time. */
 export class Reloads {
-  readonly #note: (note: ReloadNote) => void;
+  readonly #note: (note: ReloadEvent) => void;
   readonly #parts = new Map<string, Reload>();
-  readonly #work = new OneAtATime();
+  readonly #work = new CoalescingRunner();
   #handOn: (() => void) | null = null;
 
   /** @param note is told what became of each part */
-  constructor(note: (note: ReloadNote) => void) {
+  constructor(note: (note: ReloadEvent) => void) {
     this.#note = note;
   }
 
@@ -60,7 +60,7 @@ export class Reloads {
 }
 
 /** Listens for SIGHUP, which ends the process no more. Takes what Reloads takes. */
-export function listenForReload(note: (note: ReloadNote) => void): Reloads {
+export function listenForReload(note: (note: ReloadEvent) => void): Reloads {
   const reloads = new Reloads(note);
   process.on('SIGHUP', () => reloads.request());
   return reloads;
@@ -70,7 +70,7 @@ export function listenForReload(note: (note: ReloadNote) => void): Reloads {
  * Any number of requests that come while the work runs lead to one more run, for what it has seen
  * may be old by then. Requests that come before it may begin are kept.
  */
-export class OneAtATime {
+export class CoalescingRunner {
   #work: (() => Promise<void>) | null = null;
   #isRunning = false;
   #isWanted = false;

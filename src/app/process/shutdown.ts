@@ -63,7 +63,7 @@ const FLUSH_TIMEOUT_MS = 500;
 export function endOnUncaught(log: Log): void {
   let isEnding = false;
   process.on('uncaughtException', (error) => {
-    log.tell('error', 'sys_crash', describeError(error, true));
+    log.log('error', 'sys_crash', describeError(error, true));
     if (isEnding) return;
     isEnding = true;
     void log.flush(FLUSH_TIMEOUT_MS).then(() => process.exit(1));

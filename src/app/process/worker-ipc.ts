@@ -10,47 +10,47 @@ import type { Family, Source } from '../../metrics/families.ts';
  * - `retire`: to end, for another has its place, and to keep no client waiting for an answer.
  * - `leave`: to be gone: it was heard that it has nothing left to do.
  */
-type Demand =
+type PrimaryMessage =
   | Readonly<{ kind: 'count'; number: number }>
   | Readonly<{ kind: 'reload' }>
   | Readonly<{ kind: 'retire' }>
   | Readonly<{ kind: 'leave' }>;
 
 /** What a worker says: what it has counted, when it is asked, and when nothing more will come. */
-export type Reply =
+export type WorkerMessage =
   | Readonly<{ kind: 'counted'; number: number; families: readonly Family[] }>
-  | Readonly<{ kind: 'leaving' } & Farewell>;
+  | Readonly<{ kind: 'leaving' } & FinalReport>;
 
 /** The last that a worker says. */
-type Farewell = Readonly<{
+type FinalReport = Readonly<{
   /** Whether all that was in flight has been answered. */
   isAnswered: boolean;
   families: readonly Family[];
 }>;
 
 /** Asks something of a worker; one that is gone hears nothing. */
-export function demand(worker: Worker, what: Demand): void {
+export function send(worker: Worker, what: PrimaryMessage): void {
   worker.send(what, () => {});
 }
 
 /** Calls back in a worker whenever that is asked of it. */
-export function onDemand<K extends Demand['kind']>(
+export function onMessage<K extends PrimaryMessage['kind']>(
   kind: K,
-  meet: (what: Extract<Demand, { kind: K }>) => void,
+  meet: (what: Extract<PrimaryMessage, { kind: K }>) => void,
 ): void {
-  process.on('message', (what: Demand) => {
-    if (what?.kind === kind) meet(what as Extract<Demand, { kind: K }>);
+  process.on('message', (what: PrimaryMessage) => {
+    if (what?.kind === kind) meet(what as Extract<PrimaryMessage, { kind: K }>);
   });
 }
 
-function reply(what: Reply): void {
+function reply(what: WorkerMessage): void {
   // Without a callback a first process that is gone would be an error of this one.
   process.send?.(what, undefined, undefined, () => {});
 }
 
 /** Tells the first process what this worker has counted, whenever it asks. */
-export function answerCounts(source: Source): void {
-  onDemand('count', ({ number }) => reply({ kind: 'counted', number, families: source() }));
+export function answerMetrics(source: Source): void {
+  onMessage('count', ({ number }) => reply({ kind: 'counted', number, families: source() }));
 }
 
 /**
@@ -58,9 +58,9 @@ export function answerCounts(source: Source): void {
  * handed it a connection before it knew that this one takes none: all that came before the first
  * process says `leave` has been handed back by then.
  */
-export function leave(farewell: Farewell): Promise<void> {
+export function sendFinalReport(farewell: FinalReport): Promise<void> {
   return new Promise((resolve) => {
-    onDemand('leave', () => resolve());
+    onMessage('leave', () => resolve());
     reply({ kind: 'leaving', ...farewell });
   });
 }

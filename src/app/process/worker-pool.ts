@@ -6,8 +6,8 @@ import type { LogRelay } from '../log/relay.ts';
 import { WorkerCounts, workersFamilies } from '../metrics.ts';
 import type { Family } from '../../metrics/families.ts';
 import { mergeCounted } from '../../metrics/merge.ts';
-import { demand } from './worker-ipc.ts';
-import type { Reply } from './worker-ipc.ts';
+import { send } from './worker-ipc.ts';
+import type { WorkerMessage } from './worker-ipc.ts';
 
 /** How a worker has ended. */
 type End = Readonly<{
@@ -29,7 +29,7 @@ const ELSEWHERE = 'a worker listens on another HOST or PORT than the others';
  * A place is a number from 1 on. A worker has it from when it listens until it ends, or until
  * another one that was started for the same place listens.
  */
-export class Crew {
+export class WorkerPool {
   /** Those that accept connections, by their places. */
   readonly serving = new Map<number, Worker>();
   readonly #starting = new Map<Worker, number>();
@@ -53,11 +53,11 @@ export class Crew {
     cluster.setupPrimary({
       stdio: ['inherit', 'inherit', relay === null ? 'inherit' : 'pipe', 'ipc'],
     });
-    cluster.on('message', (worker: Worker, reply: Reply) => {
+    cluster.on('message', (worker: Worker, reply: WorkerMessage) => {
       if (reply?.kind !== 'leaving') return;
       this.#counts.note(worker, reply.families);
       if (reply.isAnswered) this.#answered.add(worker);
-      demand(worker, { kind: 'leave' });
+      send(worker, { kind: 'leave' });
     });
   }
 
@@ -76,7 +76,7 @@ export class Crew {
    *
    * @throws WorkerError when it ends before it listens, or listens elsewhere than the others
    */
-  async fill(place: number): Promise<void> {
+  async startWorker(place: number): Promise<void> {
     const worker = cluster.fork();
     this.#relay?.follow(worker.process.stderr!);
     this.#starting.set(worker, place);
@@ -95,15 +95,15 @@ export class Crew {
   }
 
   /** Asks those whose places others have to retire, and waits until they have ended. */
-  async retire(): Promise<void> {
+  async drainReplaced(): Promise<void> {
     await Promise.all([...this.#retiring].map((worker) => {
-      demand(worker, { kind: 'retire' });
+      send(worker, { kind: 'retire' });
       return ended(worker, this.#retireTimeoutMs);
     }));
   }
 
   /** Strikes a worker off that has ended. */
-  noteEnd(worker: Worker): End {
+  onExit(worker: Worker): End {
     this.#counts.noteEnd(worker);
     if (this.#retiring.delete(worker)) return { isDeath: false, vacancy: null };
     const [place] = [...this.serving].find(([, serving]) => serving === worker) ?? [];
@@ -119,7 +119,7 @@ export class Crew {
 
   /** Asks all to read anew what can change while they run. */
   reload(): void {
-    for (const worker of this.#living) demand(worker, { kind: 'reload' });
+    for (const worker of this.#living) send(worker, { kind: 'reload' });
   }
 
   /**

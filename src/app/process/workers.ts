@@ -2,14 +2,14 @@
 import cluster from 'node:cluster';
 import type { Worker } from 'node:cluster';
 import { CrashLoop } from './crash-loop.ts';
-import type { NoteSignal } from '../log/event-log.ts';
+import type { LogSignal } from '../log/event-log.ts';
 import type { LogRelay } from '../log/relay.ts';
 import type { Family } from '../../metrics/families.ts';
-import type { OneAtATime, Reloads } from './reload.ts';
+import type { CoalescingRunner, Reloads } from './reload.ts';
 import { rollOver } from './rolling-restart.ts';
-import type { RollNote } from './rolling-restart.ts';
+import type { RollEvent } from './rolling-restart.ts';
 import { DRAIN_TIMEOUT_MS, RETIRE_TIMEOUT_MS, WORKER_GRACE_MS } from './shutdown.ts';
-import { Crew, WorkerError } from './worker-pool.ts';
+import { WorkerPool, WorkerError } from './worker-pool.ts';
 
 /** Processes that serve. */
 type Workers = Readonly<{
@@ -38,7 +38,7 @@ type WorkersOptions = Readonly<{
   /** What a worker may take to end when another has taken its place. */
   retireTimeoutMs: number;
   /** Is told of rolling restarts. */
-  note: (note: RollNote) => void;
+  onEvent: (note: RollEvent) => void;
   /** What hands on their standard error; null when they write to that of this process. */
   relay: LogRelay | null;
 }>;
@@ -59,9 +59,9 @@ export function isWorker(): boolean {
  * @throws WorkerError when one ends before it listens
  */
 async function startWorkers(options: WorkersOptions): Promise<Workers> {
-  const { count, retireTimeoutMs, note, relay } = options;
+  const { count, retireTimeoutMs, onEvent, relay } = options;
   const places = Array.from({ length: count }, (_, index) => index + 1);
-  const crew = new Crew(retireTimeoutMs, relay);
+  const pool = new WorkerPool(retireTimeoutMs, relay);
   const crashes = new CrashLoop(DEATHS_MAX);
   let isStopping = false;
   let fail: (error: Error) => void = () => {};
@@ -70,28 +70,28 @@ async function startWorkers(options: WorkersOptions): Promise<Workers> {
 
   const stop = (timeoutMs: number): Promise<boolean> => {
     isStopping = true;
-    return crew.stop(timeoutMs);
+    return pool.stop(timeoutMs);
   };
   try {
-    await Promise.all(places.map((place) => crew.fill(place)));
+    await Promise.all(places.map((place) => pool.startWorker(place)));
   } catch (error) {
     await stop(0);
     throw error;
   }
   cluster.on('exit', (worker: Worker) => {
-    const { isDeath, vacancy } = crew.noteEnd(worker);
+    const { isDeath, vacancy } = pool.onExit(worker);
     if (isStopping) return;
     if (isDeath && crashes.noteDeath()) fail(new WorkerError(CRASH_LOOP));
     // One that ends before it listens ends here again.
-    else if (vacancy !== null) crew.fill(vacancy).catch(() => {});
+    else if (vacancy !== null) pool.startWorker(vacancy).catch(() => {});
   });
   return {
-    port: crew.port,
+    port: pool.port,
     failed,
-    isComplete: () => crew.serving.size === count,
-    collect: () => crew.collect(count),
-    reload: () => crew.reload(),
-    roll: () => rollOver({ crew, places, note, isStopping: () => isStopping }),
+    isComplete: () => pool.serving.size === count,
+    collect: () => pool.collect(count),
+    reload: () => pool.reload(),
+    roll: () => rollOver({ pool, places, onEvent, isStopping: () => isStopping }),
     stop,
   };
 }
@@ -113,9 +113,9 @@ export type Listener = Readonly<{
 export type Requests = Readonly<{
   stop: AbortSignal;
   reloads: Reloads;
-  rolls: OneAtATime;
+  rolls: CoalescingRunner;
   /** Is told what they have led to. */
-  note: NoteSignal;
+  logSignal: LogSignal;
 }>;
 
 /**
@@ -128,10 +128,10 @@ export type Requests = Readonly<{
 export async function listenWithWorkers(
   count: number,
   relay: LogRelay | null,
-  { reloads, rolls, note }: Requests,
+  { reloads, rolls, logSignal }: Requests,
 ): Promise<Listener> {
   const retireTimeoutMs = RETIRE_TIMEOUT_MS + DRAIN_TIMEOUT_MS + WORKER_GRACE_MS;
-  const workers = await startWorkers({ count, retireTimeoutMs, note, relay });
+  const workers = await startWorkers({ count, retireTimeoutMs, onEvent: logSignal, relay });
   reloads.handOnTo(workers.reload);
   rolls.begin(workers.roll);
   // A worker drains by itself within the bound; ending it comes after.

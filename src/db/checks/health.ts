@@ -1,9 +1,9 @@
 /** Whether the database can be worked on: it answers, takes writes, and has the right schema. */
-import { elapsedMs } from '../clock.ts';
-import type { Session } from '../connection.ts';
+import { monotonicMs } from '../clock.ts';
+import type { Connection } from '../connection.ts';
 import { Deadline } from '../deadline.ts';
 import { readSchemaFiles, statusOfSchema } from '../migrate.ts';
-import type { SessionPool } from '../pool.ts';
+import type { ConnectionPool } from '../pool.ts';
 
 /**
  * - `database`: it cannot be reached, or does not answer in time.
@@ -23,24 +23,24 @@ const READ_ONLY_SQL = `SELECT @@GLOBAL.read_only OR @@GLOBAL.super_read_only
 
 /** Looks at the database, one look at a time, however many ask. */
 export class DatabaseCheck {
-  readonly #pool: SessionPool;
+  readonly #pool: ConnectionPool;
   readonly #files = readSchemaFiles();
   #looking: Promise<readonly DatabaseFault[]> | null = null;
   #kept: readonly DatabaseFault[] = [];
   #keptAtMs = -Infinity;
 
   /** @param pool of one session, and of nobody else: a pool that is in use may have none free */
-  constructor(pool: SessionPool) {
+  constructor(pool: ConnectionPool) {
     this.#pool = pool;
   }
 
   /** What is wrong with it, as of a moment ago. Never rejects; answers in time in any case. */
-  async faults(): Promise<readonly DatabaseFault[]> {
+  async errors(): Promise<readonly DatabaseFault[]> {
     if (this.#looking !== null) return this.#looking;
-    if (elapsedMs() - this.#keptAtMs < KEPT_MS) return this.#kept;
+    if (monotonicMs() - this.#keptAtMs < KEPT_MS) return this.#kept;
     this.#looking = this.#look();
     this.#kept = await this.#looking;
-    this.#keptAtMs = elapsedMs();
+    this.#keptAtMs = monotonicMs();
     this.#looking = null;
     return this.#kept;
   }
@@ -66,13 +66,13 @@ export class DatabaseCheck {
     }
   }
 
-  async #ask(session: Session): Promise<DatabaseFault[]> {
-    const faults: DatabaseFault[] = [];
+  async #ask(session: Connection): Promise<DatabaseFault[]> {
+    const errors: DatabaseFault[] = [];
     const [row] = await session.run('check.read_only', READ_ONLY_SQL, []);
-    if (row?.is_read_only !== 0) faults.push('read_only');
+    if (row?.is_read_only !== 0) errors.push('read_only');
     const { pending } = await statusOfSchema(session, this.#files);
     // A newer one is no fault of a process that runs: in an upgrade there are some.
-    if (pending.length > 0) faults.push('schema');
-    return faults;
+    if (pending.length > 0) errors.push('schema');
+    return errors;
   }
 }

@@ -1,6 +1,6 @@
 /** What a MySQL server says of itself and of a session, for whoever checks it. Reads only. */
 import { SESSION_VARIABLES } from '../connection.ts';
-import type { Session } from '../connection.ts';
+import type { Connection } from '../connection.ts';
 import { StatementError } from '../errors.ts';
 import { parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
@@ -28,7 +28,7 @@ export type ServerFacts = Readonly<{
 }>;
 
 /** Asks which server it is; any server answers that. */
-export async function readServerName(session: Session): Promise<ServerName> {
+export async function readServerName(session: Connection): Promise<ServerName> {
   const sql = 'SELECT @@version AS version, @@version_comment AS comment';
   const [row] = await session.run('server.name', sql, []);
   return { version: String(row?.version), comment: String(row?.comment) };
@@ -42,7 +42,7 @@ const FACTS_SQL = `SELECT
   ${Object.keys(SESSION_VARIABLES).map((name) => `@@${name} AS ${name}`).join(', ')}`;
 
 /** Reads the settings of the server, and what this session got. */
-export async function readServerFacts(session: Session): Promise<ServerFacts> {
+export async function readServerFacts(session: Connection): Promise<ServerFacts> {
   const [row = {}] = await session.run('server.facts', FACTS_SQL, []);
   return {
     flushLogAtCommit: Number(row.flush_log),
@@ -67,13 +67,13 @@ function quoteAccount(account: string): string {
 }
 
 /** Reads the server's clock, with no lock. */
-export async function readServerClock(session: Session): Promise<Instant> {
+export async function readServerClock(session: Connection): Promise<Instant> {
   const [row] = await session.run('server.clock', 'SELECT NOW(6) AS now', []);
   return parseInstant(row?.now as string);
 }
 
 /** Reads how much data and indexes the tables of the database have, as far as the server knows. */
-export async function readTableBytes(session: Session): Promise<number> {
+export async function readTableBytes(session: Connection): Promise<number> {
   const sql = `SELECT COALESCE(SUM(data_length + index_length), 0) AS bytes
     FROM information_schema.tables WHERE table_schema = DATABASE()`;
   const [row] = await session.run('server.table_bytes', sql, []);
@@ -81,7 +81,7 @@ export async function readTableBytes(session: Session): Promise<number> {
 }
 
 /** Reads what the account may do, a GRANT each. */
-export async function readGrants(session: Session): Promise<string[]> {
+export async function readGrants(session: Connection): Promise<string[]> {
   const rows = await session.run('server.grants', 'SHOW GRANTS', []);
   return rows.map((row) => String(Object.values(row)[0]));
 }
@@ -105,7 +105,7 @@ const DENIED_ERRNOS: ReadonlySet<number> = new Set([
  *
  * @param layout the tables, with a column at least
  */
-export async function tryWrites(session: Session, layout: Layout): Promise<WriteTrial> {
+export async function tryWrites(session: Connection, layout: Layout): Promise<WriteTrial> {
   const denied: Denied[] = [];
   try {
     for (const [table, { columns }] of layout) {
@@ -130,7 +130,7 @@ export async function tryWrites(session: Session, layout: Layout): Promise<Write
   }
 }
 
-async function mayRun(session: Session, sql: string): Promise<boolean> {
+async function mayRun(session: Connection, sql: string): Promise<boolean> {
   try {
     await session.run('server.try', sql, []);
     return true;
@@ -140,12 +140,12 @@ async function mayRun(session: Session, sql: string): Promise<boolean> {
   }
 }
 
-async function writeAndTakeBack(session: Session): Promise<void> {
+async function writeAndTakeBack(session: Connection): Promise<void> {
   const { name, sql, values } = insertOtps([{
     userId: '', number: 0, purpose: '', otpId: '00'.repeat(16), keyId: '', digest: '',
     createdAt: 0, expiresAt: 0, redeemedAt: null, wrongAttempts: 0, lastWrongAt: null,
-    lockedUntil: null, consecutiveWrong: 0, verifyIds: '', bundleId: '00'.repeat(8),
-    bundleNumber: 0, channel: '', ending: null, isRefunded: false,
+    lockedUntil: null, consecutiveWrong: 0, verifyIds: '', batchId: '00'.repeat(8),
+    batchNumber: 0, channel: '', closeReason: null, isRefunded: false,
     codeDigits: 6, attemptsMax: 1, lockSeconds: 1, keyDigest: '00'.repeat(KEY_DIGEST_BYTES),
     keyExpiresAt: 0, remainingRequests: 0,
   }]);

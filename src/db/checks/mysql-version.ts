@@ -10,7 +10,7 @@ type VersionLine =
   | Readonly<{ kind: 'mariadb'; text: string }>;
 
 /** Whether a program is usable, or why not, as the end of a sentence. */
-type Verdict =
+type VersionVerdict =
   | Readonly<{ usable: true; text: string; version: MysqlVersion }>
   | Readonly<{ usable: false; reason: string }>;
 
@@ -36,7 +36,7 @@ export function parseVersionLine(output: string): VersionLine | undefined {
  *
  * @param output what it printed
  */
-export function judgeVersion(output: string): Verdict {
+export function judgeVersion(output: string): VersionVerdict {
   const line = parseVersionLine(output);
   if (!line) return { usable: false, reason: 'does not say which MySQL it is' };
   if (line.kind === 'mariadb') {

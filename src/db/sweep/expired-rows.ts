@@ -3,14 +3,14 @@ import { Buffer } from 'node:buffer';
 import type { Value } from '../bind.ts';
 import type { Hex } from '../query.ts';
 import { SLOTS_MAX } from '../tables/ip-limits.ts';
-import { USE_KINDS } from '../tables/limit-hits.ts';
+import { HIT_KINDS } from '../tables/limit-hits.ts';
 import { KNOWN_SECONDS } from '../tables/otps.ts';
 
 /** The names of rows that a transaction wrote, one in each table. */
 export type WrittenRows = Readonly<{
-  bundleId: Hex;
+  batchId: Hex;
   userId: string;
-  address: string | null;
+  clientIp: string | null;
 }>;
 
 /** A table with dead rows in it. */
@@ -24,7 +24,7 @@ export type SweptTable = Readonly<{
    */
   lockedBy?: Readonly<{ index: string; columns: readonly string[] }>;
   /** When a row came to its end, or will. */
-  deadSince: string;
+  expiredSince: string;
   /**
    * What a row must be, too, to be dead. Where most are younger than that, their age comes first:
    * to compare a column with one time costs less than to compute when each came to its end.
@@ -41,7 +41,7 @@ export type SweptTable = Readonly<{
 const IDEMPOTENCY_KEYS: SweptTable = {
   name: 'idempotency_keys',
   key: ['id'],
-  deadSince: 'expires_at',
+  expiredSince: 'expires_at',
   firstOf: () => null,
 };
 
@@ -54,30 +54,30 @@ export const SWEPT_TABLES: readonly SweptTable[] = [
     name: 'otps',
     key: ['bundle_id', 'bundle_number'],
     lockedBy: { index: 'by_user', columns: ['user_id', 'number'] },
-    deadSince: `GREATEST(COALESCE(key_expires_at, created_at), IF(user_id IS NULL, created_at,
+    expiredSince: `GREATEST(COALESCE(key_expires_at, created_at), IF(user_id IS NULL, created_at,
       GREATEST(created_at, COALESCE(last_wrong_at, created_at))
         + INTERVAL ${KNOWN_SECONDS} SECOND))`,
     condition: `COALESCE(key_expires_at, created_at) <= NOW(6)
       AND (user_id IS NULL OR consecutive_wrong = 0)`,
-    firstOf: ({ bundleId }) => Buffer.from(bundleId, 'hex'),
+    firstOf: ({ batchId }) => Buffer.from(batchId, 'hex'),
   },
   {
     name: 'ip_rate_limits',
     key: ['address', 'slot'],
-    deadSince: `used_at + INTERVAL IF(slot = ${SLOTS_MAX - 1}, 1800, 900) SECOND`,
+    expiredSince: `used_at + INTERVAL IF(slot = ${SLOTS_MAX - 1}, 1800, 900) SECOND`,
     condition: 'used_at <= NOW(6) - INTERVAL 900 SECOND',
-    firstOf: ({ address }) => address,
+    firstOf: ({ clientIp }) => clientIp,
   },
   {
     name: 'ip_rate_overflow',
     key: ['address', 'used_at'],
-    deadSince: 'used_at + INTERVAL 900 SECOND',
-    firstOf: ({ address }) => address,
+    expiredSince: 'used_at + INTERVAL 900 SECOND',
+    firstOf: ({ clientIp }) => clientIp,
   },
   {
     name: 'limit_uses',
     key: ['subject', 'kind', 'number'],
-    deadSince: `used_at + INTERVAL ${windowOf(Object.values(USE_KINDS))} SECOND`,
+    expiredSince: `used_at + INTERVAL ${windowOf(Object.values(HIT_KINDS))} SECOND`,
     firstOf: ({ userId }) => userId,
   },
 ];
@@ -89,6 +89,6 @@ function windowOf(kinds: readonly { kind: number; windowSeconds: number }[]): st
 }
 
 /** The condition of the dead rows of a table. */
-export function isDead({ deadSince, condition = 'TRUE' }: SweptTable): string {
-  return `${condition} AND ${deadSince} <= NOW(6)`;
+export function isExpiredRow({ expiredSince, condition = 'TRUE' }: SweptTable): string {
+  return `${condition} AND ${expiredSince} <= NOW(6)`;
 }

@@ -2,7 +2,7 @@
 import { randomInt } from 'node:crypto';
 import type { Value } from '../bind.ts';
 import type { Row } from '../connection.ts';
-import { isDead, SWEPT_TABLES } from './expired-rows.ts';
+import { isExpiredRow, SWEPT_TABLES } from './expired-rows.ts';
 import type { SweptTable, WrittenRows } from './expired-rows.ts';
 import { SweepCounts } from '../metrics.ts';
 import { joinKeys, write } from '../query.ts';
@@ -10,7 +10,7 @@ import type { Query } from '../query.ts';
 import type { Transaction } from '../transaction.ts';
 
 /** One step of the walk, in one transaction. */
-export type Sweep = Readonly<{
+export type SweepStep = Readonly<{
   /** Looks at rows and locks nothing. To be asked before `removeDead`. */
   inspect: Query<void>;
   /**
@@ -18,9 +18,9 @@ export type Sweep = Readonly<{
    * locks are held: it locks only rows that nobody holds and waits for none, so it cannot
    * deadlock.
    */
-  removeDead: (tx: Transaction) => Promise<void>;
+  removeExpired: (tx: Transaction) => Promise<void>;
   /** Counts what was removed. To be called once the transaction is committed. */
-  noteCommitted: () => void;
+  onCommitted: () => void;
 }>;
 
 /** How far a table has been walked. */
@@ -32,7 +32,7 @@ type Walk = {
   /** How long the oldest dead on its way had been dead. */
   oldestSeconds: number;
   /** Whether the last step met none that is dead, and whether it met any row. */
-  isAtEase: boolean;
+  foundNothing: boolean;
   isEmpty: boolean;
 };
 
@@ -54,7 +54,7 @@ function createSweep(
   walk: Walk,
   rowsMax: number,
   events: SweepEvents,
-): Sweep {
+): SweepStep {
   const first = table.key[0]!;
   const { after = null } = walk;
   const isAfter = after === null ? 'TRUE' : `${first} > ?`;
@@ -65,8 +65,8 @@ function createSweep(
     inspect: {
       name: `${table.name}.inspect`,
       sql: `SELECT MAX(first) AS end, COUNT(*) AS seen, MAX(seconds_dead) AS oldest
-        FROM (SELECT ${first} AS first, IF(${isDead(table)},
-          TIMESTAMPDIFF(SECOND, ${table.deadSince}, NOW(6)), NULL) AS seconds_dead
+        FROM (SELECT ${first} AS first, IF(${isExpiredRow(table)},
+          TIMESTAMPDIFF(SECOND, ${table.expiredSince}, NOW(6)), NULL) AS seconds_dead
           FROM ${table.name}
           WHERE ${isAfter} ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}) AS step`,
       values: after === null ? [] : [after],
@@ -74,7 +74,7 @@ function createSweep(
         end = step?.end as Value;
         const oldest = step?.oldest as number | null ?? null;
         hasDead = oldest !== null;
-        walk.isAtEase = !hasDead;
+        walk.foundNothing = !hasDead;
         walk.isEmpty = step?.seen === 0 && after === null;
         const mayGoOn = hasDead || table.isInOrderOfTime === undefined;
         walk.after = mayGoOn && step?.seen === rowsMax ? end : null;
@@ -86,14 +86,14 @@ function createSweep(
         walk.oldestSeconds = 0;
       },
     },
-    removeDead: async (tx) => {
+    removeExpired: async (tx) => {
       if (!hasDead) return;
       // One address may have more dead rows than one transaction should lock.
-      const range = `${isAfter} AND ${first} <= ? AND ${isDead(table)}
+      const range = `${isAfter} AND ${first} <= ? AND ${isExpiredRow(table)}
         ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}`;
-      removed = await deleteDead(tx, table, range, after === null ? [end] : [after, end]);
+      removed = await deleteExpired(tx, table, range, after === null ? [end] : [after, end]);
     },
-    noteCommitted: () => events.onRemoved(removed),
+    onCommitted: () => events.onRemoved(removed),
   };
 }
 
@@ -102,23 +102,23 @@ function createSweep(
  *
  * @returns how many they are
  */
-async function deleteDead(
+async function deleteExpired(
   tx: Transaction,
   table: SweptTable,
   range: string,
   values: readonly Value[],
 ): Promise<number> {
-  const locked = await lockDead(tx, table, range, values);
+  const locked = await lockExpired(tx, table, range, values);
   if (locked.length === 0) return 0;
   // Dead still: the transaction may be about to use one of them again.
   const rows = joinKeys(table.name, table.key, locked.length);
-  const deleteSql = `DELETE t FROM ${rows} WHERE ${isDead(table)}`;
+  const deleteSql = `DELETE t FROM ${rows} WHERE ${isExpiredRow(table)}`;
   const keys = locked.flatMap((row) => valuesOf(row, table.key));
   tx.writes.push(write(`${table.name}.delete_dead`, deleteSql, keys));
   return locked.length;
 }
 
-async function lockDead(
+async function lockExpired(
   tx: Transaction,
   table: SweptTable,
   range: string,
@@ -129,18 +129,18 @@ async function lockDead(
     `SELECT ${columns.join(', ')} FROM ${name} FORCE INDEX (PRIMARY) WHERE ${range}`;
   if (lockedBy === undefined) {
     const sql = `${find(key)} FOR UPDATE SKIP LOCKED`;
-    return (await tx.ask(rowsBy(`${name}.lock_dead`, sql, values)))[0];
+    return (await tx.read(rowsBy(`${name}.lock_dead`, sql, values)))[0];
   }
   // Whoever locks a row has locked its entry in that index first: the other way is a deadlock.
   const { columns, index } = lockedBy;
   const sql = find([...columns, ...key]);
-  const [found] = await tx.ask(rowsBy(`${name}.find_dead`, sql, values));
+  const [found] = await tx.read(rowsBy(`${name}.find_dead`, sql, values));
   const isInIndex = (row: Row): boolean => row[columns[0]!] !== null;
   const queries = [
     ...lockRows(table, columns, index, found.filter(isInIndex)),
     ...lockRows(table, key, 'PRIMARY', found.filter((row) => !isInIndex(row))),
   ];
-  return queries.length === 0 ? [] : (await tx.ask(...queries)).flat();
+  return queries.length === 0 ? [] : (await tx.read(...queries)).flat();
 }
 
 /** Locks those of rows that nobody holds, found by an index; of no rows there is nothing to ask. */
@@ -194,7 +194,7 @@ export class Sweeper {
     this.#keysVary = keysVary;
     // What comes first differs from process to process: many short lives sweep all tables too.
     this.#walks = SWEPT_TABLES.map(() => ({
-      after: undefined, due: randomInt(STEP_ROWS), oldestSeconds: 0, isAtEase: false,
+      after: undefined, due: randomInt(STEP_ROWS), oldestSeconds: 0, foundNothing: false,
       isEmpty: false,
     }));
   }
@@ -206,7 +206,7 @@ export class Sweeper {
    * @param near rows that it may write: where a process begins to walk, so that several do not
    *   walk in step
    */
-  next(codes: number, near: WrittenRows): Sweep | null {
+  next(codes: number, near: WrittenRows): SweepStep | null {
     let turn = -1;
     let mostDue = 1;
     for (const [index, walk] of this.#walks.entries()) {
@@ -224,11 +224,11 @@ export class Sweeper {
     return isSlow ? ROWS_PER_CODE_SLOWLY : ROWS_PER_CODE;
   }
 
-  #step(turn: number, near: WrittenRows): Sweep {
+  #step(turn: number, near: WrittenRows): SweepStep {
     const table = SWEPT_TABLES[turn]!;
     const walk = this.#walks[turn]!;
     if (walk.after === undefined) walk.after = table.firstOf(near);
-    const isLook = table.isInOrderOfTime === true && walk.isAtEase;
+    const isLook = table.isInOrderOfTime === true && walk.foundNothing;
     const rows = isLook ? HEAD_ROWS : Math.ceil(walk.due);
     walk.due = 0;
     return createSweep(table, walk, rows, {

@@ -14,7 +14,7 @@ export const KEY_DIGEST_BYTES = 16;
  * What a request was answered, and what it was: all that a repeat with its key needs. Once the user
  * has moved on, a fingerprint of KEY_DIGEST_BYTES is what is left of user and purpose.
  */
-export type RequestAnswer = Pick<Otp, 'purpose' | 'otpId' | 'createdAt' | 'expiresAt'>
+export type StoredRequest = Pick<Otp, 'purpose' | 'otpId' | 'createdAt' | 'expiresAt'>
   & Readonly<{
     userId: string | null;
     fingerprint?: Hex | null;
@@ -23,7 +23,8 @@ export type RequestAnswer = Pick<Otp, 'purpose' | 'otpId' | 'createdAt' | 'expir
     remainingRequests: number;
   }>;
 
-const LOAD_REQUESTS_SQL = `SELECT user_id, purpose, fingerprint, otp_id, created_at, expires_at, key_digest,
+const LOAD_REQUESTS_SQL
+  = `SELECT user_id, purpose, fingerprint, otp_id, created_at, expires_at, key_digest,
   key_expires_at, remaining_requests FROM otps FORCE INDEX (by_key) WHERE key_digest IN (`;
 
 /**
@@ -31,7 +32,7 @@ const LOAD_REQUESTS_SQL = `SELECT user_id, purpose, fingerprint, otp_id, created
  *
  * @param keyDigests unique, at least one
  */
-export function loadRequestAnswers(keyDigests: readonly Hex[]): Query<RequestAnswer[]> {
+export function loadStoredRequests(keyDigests: readonly Hex[]): Query<StoredRequest[]> {
   return {
     name: 'otps.by_key',
     sql: `${LOAD_REQUESTS_SQL}${repeat(keyDigests.length, 'X?')})`,
@@ -63,7 +64,7 @@ export function isRequestStored(keyDigest: Hex, otpId: Hex): Query<boolean> {
   };
 }
 
-function readStoredRequest(row: Row): RequestAnswer {
+function readStoredRequest(row: Row): StoredRequest {
   return {
     userId: row.user_id as string | null,
     purpose: row.purpose as string,
@@ -78,7 +79,7 @@ function readStoredRequest(row: Row): RequestAnswer {
 }
 
 /** A verification under a key. What each member means: schema/0005-idempotency-keys.sql. */
-export type VerifyAnswer = Readonly<{
+export type StoredVerification = Readonly<{
   /** KEY_DIGEST_BYTES, as is the fingerprint. */
   keyDigest: Hex;
   fingerprint: Hex;
@@ -95,17 +96,19 @@ const LOAD_VERIFICATIONS_SQL = `SELECT key_digest, fingerprint, key_id, otp_id, 
  *
  * @param keyDigests unique; may be empty
  */
-export function loadVerifyAnswers(keyDigests: readonly Hex[]): Query<VerifyAnswer[]> {
+export function loadStoredVerifications(keyDigests: readonly Hex[]): Query<StoredVerification[]> {
   return {
     name: 'idempotency_keys.load',
-    sql: `${LOAD_VERIFICATIONS_SQL}${keyDigests.length === 0 ? 'NULL' : repeat(keyDigests.length, 'X?')})`,
+    sql: `${LOAD_VERIFICATIONS_SQL}${keyDigests.length === 0
+      ? 'NULL' : repeat(keyDigests.length, 'X?')})`,
     values: keyDigests,
     read: (rows) => rows.map(readStoredVerification),
   };
 }
 
 const VERIFICATION_ROW = '(X?,X?,?,X?,?)';
-const STORE_VERIFICATIONS_SQL = `INSERT INTO idempotency_keys (key_digest, fingerprint, key_id, otp_id,
+const STORE_VERIFICATIONS_SQL
+  = `INSERT INTO idempotency_keys (key_digest, fingerprint, key_id, otp_id,
   expires_at) VALUES `;
 
 /**
@@ -114,23 +117,26 @@ const STORE_VERIFICATIONS_SQL = `INSERT INTO idempotency_keys (key_digest, finge
  *
  * @param answers sorted by keyDigest, so that transactions never wait for each other in a ring
  */
-export function storeVerifyAnswers(answers: readonly VerifyAnswer[]): Write {
+export function storeVerifications(answers: readonly StoredVerification[]): Write {
   const values: Value[] = [];
   for (const { keyDigest, fingerprint, keyId, otpId, keyExpiresAt } of answers) {
     values.push(keyDigest, fingerprint, keyId, otpId, formatInstant(keyExpiresAt));
   }
-  return write('idempotency_keys.store', STORE_VERIFICATIONS_SQL + repeat(answers.length, VERIFICATION_ROW), values);
+  return write(
+    'idempotency_keys.store', STORE_VERIFICATIONS_SQL + repeat(answers.length, VERIFICATION_ROW),
+    values,
+  );
 }
 
 /** Deletes those of the given keys whose time is over, so that they can be stored anew. */
-export function deleteExpiredAnswers(keyDigests: readonly Hex[]): Write {
+export function deleteExpiredVerifications(keyDigests: readonly Hex[]): Write {
   const list = repeat(keyDigests.length, 'X?');
   const sql = `DELETE FROM idempotency_keys WHERE key_digest IN (${list})
     AND expires_at <= NOW(6)`;
   return write('idempotency_keys.delete_expired', sql, keyDigests);
 }
 
-function readStoredVerification(row: Row): VerifyAnswer {
+function readStoredVerification(row: Row): StoredVerification {
   return {
     keyDigest: hexOf(row.key_digest),
     fingerprint: hexOf(row.fingerprint),

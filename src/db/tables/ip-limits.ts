@@ -13,7 +13,7 @@ export const SLOTS_MAX = 32;
 export type Slot = Readonly<{ slot: number; usedAt: Instant; points: number; refunded: number }>;
 
 /** A slot with the address that it belongs to. */
-export type AddressSlot = Readonly<{ address: string }> & Slot;
+export type IpLimitSlot = Readonly<{ clientIp: string }> & Slot;
 
 // FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
 // the rows of others, against the order of the locks.
@@ -26,7 +26,7 @@ const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE used_at = new.used_at,
 const ROW = '(?,?,?,?,?)';
 
 /** Of no address there is nothing to read and nothing to lock. */
-const NO_SLOTS: Query<AddressSlot[]> = Object.freeze({
+const NO_SLOTS: Query<IpLimitSlot[]> = Object.freeze({
   name: 'ip_rate_limits.none', sql: 'DO 0', values: [], read: () => [],
 });
 
@@ -37,14 +37,14 @@ const NO_SLOTS: Query<AddressSlot[]> = Object.freeze({
  *
  * @param addresses unique, may be none; the server locks in the order of the primary key
  */
-export function lockSlots(addresses: readonly string[]): Query<AddressSlot[]> {
+export function lockSlots(addresses: readonly string[]): Query<IpLimitSlot[]> {
   if (addresses.length === 0) return NO_SLOTS;
   const { sql, ...query } = readSlots(addresses);
   return { ...query, name: 'ip_rate_limits.lock', sql: `${sql} FOR UPDATE` };
 }
 
 /** Reads all slots of addresses and locks nothing: enough to refuse, never to grant. */
-export function readSlots(addresses: readonly string[]): Query<AddressSlot[]> {
+export function readSlots(addresses: readonly string[]): Query<IpLimitSlot[]> {
   if (addresses.length === 0) return NO_SLOTS;
   return {
     name: 'ip_rate_limits.read',
@@ -59,27 +59,27 @@ export function readSlots(addresses: readonly string[]): Query<AddressSlot[]> {
  *
  * @param slots sorted by address, so that transactions never wait for each other in a ring
  */
-export function insertSlots(slots: readonly AddressSlot[]): Write {
+export function insertSlots(slots: readonly IpLimitSlot[]): Write {
   return write('ip_rate_limits.insert', INSERT_SQL + repeat(slots.length, ROW), valuesOf(slots));
 }
 
 /** Writes slots that exist and are locked. */
-export function updateSlots(slots: readonly AddressSlot[]): Write {
+export function updateSlots(slots: readonly IpLimitSlot[]): Write {
   const sql = INSERT_SQL + repeat(slots.length, ROW) + UPDATE_SQL_END;
   return write('ip_rate_limits.update', sql, valuesOf(slots));
 }
 
-function valuesOf(slots: readonly AddressSlot[]): Value[] {
+function valuesOf(slots: readonly IpLimitSlot[]): Value[] {
   const values: Value[] = [];
-  for (const { address, slot, usedAt, points, refunded } of slots) {
-    values.push(address, slot, formatInstant(usedAt), points, refunded);
+  for (const { clientIp, slot, usedAt, points, refunded } of slots) {
+    values.push(clientIp, slot, formatInstant(usedAt), points, refunded);
   }
   return values;
 }
 
-function readSlot(row: Row): AddressSlot {
+function readSlot(row: Row): IpLimitSlot {
   return {
-    address: row.address as string,
+    clientIp: row.address as string,
     slot: row.slot as number,
     usedAt: parseInstant(row.used_at as string),
     points: row.points as number,
@@ -88,24 +88,26 @@ function readSlot(row: Row): AddressSlot {
 }
 
 /** Points that were used at one time, and how many the address has used so far, these included. */
-export type OverflowUse = Readonly<{ usedAt: Instant; points: number; total: number }>;
+export type OverflowHit = Readonly<{ usedAt: Instant; points: number; total: number }>;
 
 /** A use with the address that it belongs to. */
-export type AddressOverflow = Readonly<{ address: string }> & OverflowUse;
+export type IpOverflow = Readonly<{ clientIp: string }> & OverflowHit;
 
 const OVERFLOW_COLUMNS = 'used_at, points, total';
 const INSERT_OVERFLOW_SQL = `INSERT INTO ip_rate_overflow (address, ${OVERFLOW_COLUMNS}) VALUES `;
-const INSERT_OVERFLOW_SQL_END = ' AS new ON DUPLICATE KEY UPDATE points = new.points, total = new.total';
+const INSERT_OVERFLOW_SQL_END
+  = ' AS new ON DUPLICATE KEY UPDATE points = new.points, total = new.total';
 
 /** The ends of an address's overflow. */
 export type OverflowEnds = Readonly<{
   /** The newest use, also when its time is over; null when there is none. */
-  newest: OverflowUse | null;
+  newest: OverflowHit | null;
   /** The oldest uses that count, as many as were asked for. */
-  oldest: OverflowUse[];
+  oldest: OverflowHit[];
 }>;
 
-const READ_OVERFLOW_SQL = `SELECT ? AS is_newest, ${OVERFLOW_COLUMNS} FROM ip_rate_overflow FORCE INDEX (PRIMARY)
+const READ_OVERFLOW_SQL = `SELECT
+  ? AS is_newest, ${OVERFLOW_COLUMNS} FROM ip_rate_overflow FORCE INDEX (PRIMARY)
   WHERE address = ?`;
 
 /**
@@ -140,16 +142,16 @@ export function readOverflow(
 }
 
 /** Writes uses of addresses whose slots are locked. */
-export function storeOverflow(uses: readonly AddressOverflow[]): Write {
+export function storeOverflow(uses: readonly IpOverflow[]): Write {
   const values: Value[] = [];
-  for (const { address, usedAt, points, total } of uses) {
-    values.push(address, formatInstant(usedAt), points, total);
+  for (const { clientIp, usedAt, points, total } of uses) {
+    values.push(clientIp, formatInstant(usedAt), points, total);
   }
   const sql = INSERT_OVERFLOW_SQL + repeat(uses.length, '(?,?,?,?)') + INSERT_OVERFLOW_SQL_END;
   return write('ip_rate_overflow.store', sql, values);
 }
 
-function readUse(row: Row): OverflowUse {
+function readUse(row: Row): OverflowHit {
   return {
     usedAt: parseInstant(row.used_at as string),
     points: row.points as number,

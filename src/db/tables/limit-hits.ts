@@ -7,26 +7,26 @@ import { joinKeys, repeat, write } from '../query.ts';
 import type { Query, Write } from '../query.ts';
 
 /** What is counted, and for how many seconds a use counts (schema/0010-limit-uses.sql). */
-export const USE_KINDS = Object.freeze({
+export const HIT_KINDS = Object.freeze({
   user_daily: { kind: 1, windowSeconds: 86_400 },
   destination: { kind: 2, windowSeconds: 3600 },
   wrong_codes: { kind: 3, windowSeconds: 3600 },
 });
 
 /** Whose uses they are. */
-export type UseSubject = Readonly<{ subject: string; kind: number }>;
+export type LimitSubject = Readonly<{ subject: string; kind: number }>;
 
 /** What locks the uses of a subject, and tells of the newest. */
-export type UseHead = UseSubject & Readonly<{ newest: number; usedAt: Instant }>;
+export type HitCounter = LimitSubject & Readonly<{ newest: number; usedAt: Instant }>;
 
 /** Uses that were made at one time; `number` is that of the last. */
-export type NumberedUse = Readonly<{ number: number; usedAt: Instant; points: number }>;
+export type Hit = Readonly<{ number: number; usedAt: Instant; points: number }>;
 
 /** Uses with the subject that they are of. */
-export type SubjectUse = UseSubject & NumberedUse;
+export type SubjectHit = LimitSubject & Hit;
 
 /** Which uses are read: those from the one on that is `quota` - 1 before the newest. */
-export type WantedUses = UseSubject & Readonly<{ quota: number }>;
+export type WantedHits = LimitSubject & Readonly<{ quota: number }>;
 
 /** How many of the oldest uses are read, to be erased when they are dead. */
 const OLDEST_MAX = 2;
@@ -56,13 +56,13 @@ const UPDATE_SQL_END = ' AS new ON DUPLICATE KEY UPDATE used_at = new.used_at, n
  *
  * @param subjects unique, at least 1; the server locks in the order of the primary key
  */
-export function lockHeads(subjects: readonly UseSubject[]): Query<UseHead[]> {
-  const { sql, ...query } = readHeads(subjects);
+export function lockHitCounters(subjects: readonly LimitSubject[]): Query<HitCounter[]> {
+  const { sql, ...query } = readHitCounters(subjects);
   return { ...query, name: 'limit_uses.lock', sql: `${sql} FOR UPDATE` };
 }
 
 /** Reads the heads of subjects and locks nothing: enough to refuse, never to grant. */
-export function readHeads(subjects: readonly UseSubject[]): Query<UseHead[]> {
+export function readHitCounters(subjects: readonly LimitSubject[]): Query<HitCounter[]> {
   return {
     name: 'limit_uses.heads',
     sql: `${HEADS_SQL}${repeat(subjects.length, '(?,?,0)')})`,
@@ -81,11 +81,11 @@ export function readHeads(subjects: readonly UseSubject[]): Query<UseHead[]> {
  * @param wanted of subjects that have a quota, may be none; no quota is infinite
  * @param usesMax how many are read of each, at least as many as may be added to a subject
  */
-export function readUses(
-  subjects: readonly UseSubject[],
-  wanted: readonly WantedUses[],
+export function readHits(
+  subjects: readonly LimitSubject[],
+  wanted: readonly WantedHits[],
   usesMax: number,
-): Query<SubjectUse[]> {
+): Query<SubjectHit[]> {
   const parts = [OLDEST_SQL + `${repeat(subjects.length, '(?,?,0)')})`,
     ...wanted.map(() => `(${FROM_SQL} LIMIT ${usesMax})`)];
   return {
@@ -110,13 +110,13 @@ export function readUses(
  *
  * @param heads sorted, so that transactions never wait for each other in a ring
  */
-export function insertHeads(heads: readonly UseHead[]): Write {
+export function insertHitCounters(heads: readonly HitCounter[]): Write {
   const sql = INSERT_SQL + repeat(heads.length, ROW);
   return write('limit_uses.insert_heads', sql, heads.flatMap(valuesOfHead));
 }
 
 /** Writes uses of subjects whose heads are locked or new, and those heads that are locked. */
-export function storeUses(heads: readonly UseHead[], uses: readonly SubjectUse[]): Write {
+export function storeHits(heads: readonly HitCounter[], uses: readonly SubjectHit[]): Write {
   const sql = INSERT_SQL + repeat(heads.length + uses.length, ROW) + UPDATE_SQL_END;
   const values = uses.flatMap(({ subject, kind, number, usedAt, points }) =>
     [subject, kind, number, formatInstant(usedAt), points, null]);
@@ -127,16 +127,16 @@ export function storeUses(heads: readonly UseHead[], uses: readonly SubjectUse[]
  * Erases uses of subjects whose heads are locked. It waits for a sweep that may be at them, so it
  * comes before everything that others may wait for.
  */
-export function eraseUses(uses: readonly SubjectUse[]): Write {
+export function deleteHits(uses: readonly SubjectHit[]): Write {
   const rows = joinKeys('limit_uses', ['subject', 'kind', 'number'], uses.length);
   const values = uses.flatMap(({ subject, kind, number }) => [subject, kind, number]);
   return write('limit_uses.erase', `DELETE t FROM ${rows}`, values);
 }
 
-function valuesOfHead({ subject, kind, newest, usedAt }: UseHead): Value[] {
+function valuesOfHead({ subject, kind, newest, usedAt }: HitCounter): Value[] {
   return [subject, kind, 0, formatInstant(usedAt), 0, newest];
 }
 
-function subjectOf(row: Row): UseSubject {
+function subjectOf(row: Row): LimitSubject {
   return { subject: row.subject as string, kind: row.kind as number };
 }

@@ -98,7 +98,7 @@ export function storeAttempts(otps: readonly Otp[]): Write {
   const values: Value[] = [formatNullableInstant(first.redeemedAt), first.wrongAttempts,
     formatNullableInstant(first.lastWrongAt), formatNullableInstant(first.lockedUntil),
     first.consecutiveWrong, newestVerifyId(first.verifyIds)];
-  for (const { bundleId, bundleNumber } of otps) values.push(bundleId, bundleNumber);
+  for (const { batchId, batchNumber } of otps) values.push(batchId, batchNumber);
   // A digest may be erased, and never becomes another one.
   const sql = `${ATTEMPTS_SQL}${first.digest === null ? ', digest = NULL' : ''}
     WHERE (bundle_id, bundle_number) IN (${repeat(otps.length, '(X?,?)')})`;
@@ -107,20 +107,20 @@ export function storeAttempts(otps: readonly Otp[]): Write {
 
 function pushFirst(values: Value[], otp: Otp): void {
   values.push(otp.userId, otp.number, otp.purpose, otp.otpId, otp.keyId, otp.digest,
-    formatInstant(otp.createdAt), formatInstant(otp.expiresAt), otp.bundleId, otp.bundleNumber,
+    formatInstant(otp.createdAt), formatInstant(otp.expiresAt), otp.batchId, otp.batchNumber,
     otp.channel, otp.codeDigits, otp.attemptsMax, otp.lockSeconds);
 }
 
 function pushLater(values: Value[], otp: Otp): void {
   values.push(formatNullableInstant(otp.redeemedAt), otp.wrongAttempts,
     formatNullableInstant(otp.lastWrongAt), formatNullableInstant(otp.lockedUntil),
-    otp.consecutiveWrong, otp.verifyIds, otp.ending, otp.isRefunded ? 1 : 0);
+    otp.consecutiveWrong, otp.verifyIds, otp.closeReason, otp.isRefunded ? 1 : 0);
 }
 
 /** Takes away codes that exist and are locked. */
 export function deleteOtps(otps: readonly Otp[]): Write {
   const rows = joinKeys('otps', PRIMARY_KEY, otps.length, { marks: 'X?,?' });
-  const values = otps.flatMap(({ bundleId, bundleNumber }) => [bundleId, bundleNumber]);
+  const values = otps.flatMap(({ batchId, batchNumber }) => [batchId, batchNumber]);
   return write('otps.delete', `DELETE t FROM ${rows}`, values);
 }
 
@@ -128,10 +128,10 @@ export function deleteOtps(otps: readonly Otp[]): Write {
 export type KeptKey = Readonly<{ otp: Otp; fingerprint: Hex }>;
 
 /** Keeps of codes that exist and are locked no more than their keys. */
-export function keepKeysOnly(kept: readonly KeptKey[]): Write {
+export function stripToKeys(kept: readonly KeptKey[]): Write {
   const rows = joinKeys('otps', PRIMARY_KEY, kept.length, { marks: 'X?,?,X?' });
   const sql = `UPDATE ${rows} SET t.user_id = NULL, t.fingerprint = named.column_2`;
-  const values = kept.flatMap(({ otp: { bundleId, bundleNumber }, fingerprint }) =>
-    [bundleId, bundleNumber, fingerprint]);
+  const values = kept.flatMap(({ otp: { batchId, batchNumber }, fingerprint }) =>
+    [batchId, batchNumber, fingerprint]);
   return write('otps.keep_keys', sql, values);
 }

@@ -2,7 +2,7 @@
 import type { Row } from '../connection.ts';
 import { parseInstant, parseNullableInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
-import { hexOf, joinKeys, mapAnswer, nullableHexOf, repeat } from '../query.ts';
+import { hexOf, joinKeys, mapResult, nullableHexOf, repeat } from '../query.ts';
 import type { Hex, Query } from '../query.ts';
 
 /** The name of a pair. */
@@ -26,10 +26,10 @@ export type Otp = PairName &
     lockedUntil: Instant | null;
     consecutiveWrong: number;
     verifyIds: Hex;
-    bundleId: Hex;
-    bundleNumber: number;
+    batchId: Hex;
+    batchNumber: number;
     channel: string | null;
-    ending: Ending | null;
+    closeReason: CloseReason | null;
     isRefunded: boolean;
     codeDigits: number | null;
     attemptsMax: number | null;
@@ -41,10 +41,10 @@ export type Otp = PairName &
   }>;
 
 /** Why a code can never be redeemed, beside its being redeemed and a lock. */
-type Ending = 'failed' | 'canceled';
+type CloseReason = 'failed' | 'canceled';
 
 /** What refusals rest on. */
-export type OtpGlance = Pick<
+export type OtpSummary = Pick<
   Otp,
   | 'userId' | 'number' | 'purpose' | 'createdAt' | 'lastWrongAt' | 'lockedUntil'
   | 'consecutiveWrong' | 'isRefunded'
@@ -92,7 +92,7 @@ export function readOtps(userIds: readonly string[]): Query<Otp[]> {
 }
 
 /** Reads of all codes of users what refusals rest on, and locks nothing. */
-export function glanceAtOtps(userIds: readonly string[]): Query<OtpGlance[]> {
+export function readOtpSummaries(userIds: readonly string[]): Query<OtpSummary[]> {
   return {
     name: 'otps.glance',
     sql: `${GLANCE_SQL}${repeat(userIds.length, '?')})`,
@@ -102,7 +102,7 @@ export function glanceAtOtps(userIds: readonly string[]): Query<OtpGlance[]> {
 }
 
 /** The public name of a code, and the bundle that it may be of. */
-export type OtpName = Readonly<{ otpId: Hex; bundleId: Hex }>;
+export type OtpName = Readonly<{ otpId: Hex; batchId: Hex }>;
 
 /**
  * Finds the users of codes, without a lock: whoever changes a code locks all codes of its user
@@ -136,7 +136,7 @@ function named(names: readonly OtpName[]): string {
 }
 
 function valuesOf(names: readonly OtpName[]): Hex[] {
-  return names.flatMap(({ bundleId, otpId }) => [bundleId, otpId]);
+  return names.flatMap(({ batchId, otpId }) => [batchId, otpId]);
 }
 
 /**
@@ -147,17 +147,19 @@ function valuesOf(names: readonly OtpName[]): Hex[] {
  */
 export function haveEnding(
   written: readonly Pick<Otp, 'userId' | 'otpId'>[],
-  ending: Ending,
+  ending: CloseReason,
 ): Query<boolean> {
   const lock = lockOtps([...new Set(written.map(({ userId }) => userId))]);
-  return mapAnswer(lock, (otps) => {
-    const ended = new Set(otps.filter((otp) => otp.ending === ending).map(({ otpId }) => otpId));
+  return mapResult(lock, (otps) => {
+    const ended = new Set(
+      otps.filter((otp) => otp.closeReason === ending).map(({ otpId }) => otpId),
+    );
     return written.every(({ otpId }) => ended.has(otpId));
   });
 }
 
 /** Reads what a refusal rests on. */
-function readGlance(row: Row): OtpGlance {
+function readGlance(row: Row): OtpSummary {
   return {
     userId: row.user_id as string,
     number: row.number as number,
@@ -189,10 +191,10 @@ function readOtp(row: Row): Otp {
     lockedUntil,
     consecutiveWrong: glance.consecutiveWrong,
     verifyIds: hexOf(row.verify_ids),
-    bundleId: hexOf(row.bundle_id),
-    bundleNumber: row.bundle_number as number,
+    batchId: hexOf(row.bundle_id),
+    batchNumber: row.bundle_number as number,
     channel: row.channel as string | null,
-    ending: row.ending as Ending | null,
+    closeReason: row.ending as CloseReason | null,
     isRefunded: glance.isRefunded,
     codeDigits: row.code_digits as number | null,
     attemptsMax: row.attempts_max as number | null,

@@ -7,8 +7,8 @@ import { hexOf, joinKeys, repeat, write } from '../query.ts';
 import type { Hex, Query, Write } from '../query.ts';
 
 /** Messages as they are kept. See schema/0006-outbox.sql for what each member means. */
-export type SealedBundle = Readonly<{
-  bundleId: Hex;
+export type SealedBatch = Readonly<{
+  batchId: Hex;
   otpIds: readonly Hex[];
   keyId: string;
   sealed: Hex;
@@ -19,10 +19,10 @@ type Lease = Readonly<{ owner: Hex; leasedUntil: Instant }>;
 
 /** How many bytes name a process, and a bundle. */
 export const OWNER_BYTES = 8;
-export const BUNDLE_ID_BYTES = 8;
+export const BATCH_ID_BYTES = 8;
 
 /** As many as are kept inside a row, so that no row needs pages of its own. */
-export const BUNDLE_MESSAGES_MAX = 64;
+export const BATCH_MESSAGES_MAX = 64;
 
 const OTP_ID_DIGITS = 32;
 
@@ -33,22 +33,22 @@ const PUT_SQL = `INSERT INTO outbox (${COLUMNS}, owner, leased_until) VALUES `;
 const ROW = '(X?,X?,?,X?,X?,?)';
 
 /** Stores messages, all under one lease. */
-export function putBundles(bundles: readonly SealedBundle[], lease: Lease): Write {
+export function insertBatches(batches: readonly SealedBatch[], lease: Lease): Write {
   const values: Value[] = [];
   const leasedUntil = formatInstant(lease.leasedUntil);
-  for (const { bundleId, otpIds, keyId, sealed } of bundles) {
-    values.push(bundleId, otpIds.join(''), keyId, sealed, lease.owner, leasedUntil);
+  for (const { batchId, otpIds, keyId, sealed } of batches) {
+    values.push(batchId, otpIds.join(''), keyId, sealed, lease.owner, leasedUntil);
   }
-  return write('outbox.put', PUT_SQL + repeat(bundles.length, ROW), values);
+  return write('outbox.put', PUT_SQL + repeat(batches.length, ROW), values);
 }
 
 /** Replaces the messages of bundles by what is left of them, where they have an owner still. */
-export function replaceBundles(bundles: readonly SealedBundle[], owner: Hex): Write {
+export function replaceBatches(batches: readonly SealedBatch[], owner: Hex): Write {
   const values: Value[] = [];
-  for (const { bundleId, otpIds, keyId, sealed } of bundles) {
-    values.push(bundleId, otpIds.join(''), keyId, sealed);
+  for (const { batchId, otpIds, keyId, sealed } of batches) {
+    values.push(batchId, otpIds.join(''), keyId, sealed);
   }
-  const sql = `UPDATE (VALUES ${repeat(bundles.length, 'ROW(X?,X?,?,X?)')}) AS named
+  const sql = `UPDATE (VALUES ${repeat(batches.length, 'ROW(X?,X?,?,X?)')}) AS named
     STRAIGHT_JOIN outbox AS t FORCE INDEX (PRIMARY) ON t.bundle_id = named.column_0
     SET t.otp_ids = named.column_1, t.key_id = named.column_2, t.sealed = named.column_3
     WHERE t.owner = X?`;
@@ -59,17 +59,17 @@ export function replaceBundles(bundles: readonly SealedBundle[], owner: Hex): Wr
  * Erases bundles, those that are there. The hint keeps the server from a scan, as a join would, and
  * costs it half as much.
  */
-export function eraseBundles(bundleIds: readonly Hex[]): Write {
+export function deleteBatches(batchIds: readonly Hex[]): Write {
   const sql = `DELETE t FROM outbox AS t FORCE INDEX (PRIMARY)
-    WHERE t.bundle_id IN (${repeat(bundleIds.length, 'X?')})`;
-  return write('outbox.erase', sql, bundleIds);
+    WHERE t.bundle_id IN (${repeat(batchIds.length, 'X?')})`;
+  return write('outbox.erase', sql, batchIds);
 }
 
 /** Renews the lease of bundles, or gives them a new owner; they must be locked. */
-export function leaseBundles(bundleIds: readonly Hex[], { owner, leasedUntil }: Lease): Write {
-  const sql = `UPDATE ${joinKeys('outbox', ['bundle_id'], bundleIds.length, BY_ID)}
+export function leaseBatches(batchIds: readonly Hex[], { owner, leasedUntil }: Lease): Write {
+  const sql = `UPDATE ${joinKeys('outbox', ['bundle_id'], batchIds.length, BY_ID)}
     SET t.owner = X?, t.leased_until = ?`;
-  return write('outbox.lease', sql, [...bundleIds, owner, formatInstant(leasedUntil)]);
+  return write('outbox.lease', sql, [...batchIds, owner, formatInstant(leasedUntil)]);
 }
 
 /**
@@ -78,7 +78,7 @@ export function leaseBundles(bundleIds: readonly Hex[], { owner, leasedUntil }: 
  *
  * @param max how many at the most, those that were left first
  */
-export function lockLeftBundles(max: number): Query<SealedBundle[]> {
+export function lockLeftBundles(max: number): Query<SealedBatch[]> {
   return {
     name: 'outbox.lock_left',
     sql: `SELECT ${COLUMNS} FROM outbox FORCE INDEX (by_lease)
@@ -92,23 +92,23 @@ export function lockLeftBundles(max: number): Query<SealedBundle[]> {
  * Locks those of bundles that are there and have an owner still. To be locked last of all; the
  * server does it in the order of the primary key, whatever theirs.
  */
-export function lockOwnBundles(bundleIds: readonly Hex[], owner: Hex): Query<Set<Hex>> {
+export function lockOwnBatches(batchIds: readonly Hex[], owner: Hex): Query<Set<Hex>> {
   return {
     name: 'outbox.lock_own',
     sql: `SELECT bundle_id FROM outbox FORCE INDEX (PRIMARY)
-      WHERE bundle_id IN (${repeat(bundleIds.length, 'X?')}) AND owner = X? FOR UPDATE`,
-    values: [...bundleIds, owner],
+      WHERE bundle_id IN (${repeat(batchIds.length, 'X?')}) AND owner = X? FOR UPDATE`,
+    values: [...batchIds, owner],
     read: (rows) => new Set(rows.map((row) => hexOf(row.bundle_id))),
   };
 }
 
 /** The codes whose messages are in bundles, for whoever wants to know. */
-export function findUnsent(bundleIds: readonly Hex[]): Query<Set<Hex>> {
+export function findUnsent(batchIds: readonly Hex[]): Query<Set<Hex>> {
   return {
     name: 'outbox.find_unsent',
     sql: `SELECT otp_ids FROM outbox FORCE INDEX (PRIMARY)
-      WHERE bundle_id IN (${repeat(bundleIds.length, 'X?')})`,
-    values: bundleIds,
+      WHERE bundle_id IN (${repeat(batchIds.length, 'X?')})`,
+    values: batchIds,
     read: (rows) => new Set(rows.flatMap((row) => splitIds(hexOf(row.otp_ids)))),
   };
 }
@@ -127,9 +127,9 @@ export function isErased(bundleId: Hex): Query<boolean> {
   };
 }
 
-function readBundle(row: Row): SealedBundle {
+function readBundle(row: Row): SealedBatch {
   return {
-    bundleId: hexOf(row.bundle_id),
+    batchId: hexOf(row.bundle_id),
     otpIds: splitIds(hexOf(row.otp_ids)),
     keyId: row.key_id as string,
     sealed: hexOf(row.sealed),

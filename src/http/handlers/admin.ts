@@ -1,7 +1,9 @@
 /** The routes of the second listener: whether otpd lives, whether it can serve, what it counts. */
 import { RouteMeter } from '../metrics.ts';
-import { failed, failure, methodNotAllowed, SHED_RETRY_SECONDS } from '../response.ts';
-import type { Answer } from '../response.ts';
+import {
+  responseForError, errorResponse, methodNotAllowed, SHED_RETRY_SECONDS,
+} from '../response.ts';
+import type { HttpResponse } from '../response.ts';
 import { createRoute } from '../router.ts';
 import type { Route, Routes } from '../router.ts';
 
@@ -12,19 +14,20 @@ type AdminSources = Readonly<{
   metrics: () => Promise<Readonly<{ text: string; contentType: string }>>;
 }>;
 
-const ALIVE: Answer = Object.freeze({
+const ALIVE: HttpResponse = Object.freeze({
   code: 'alive', body: '{"status":"alive"}', headers: [], close: false,
 });
 
-const READY: Answer = Object.freeze({
+const READY: HttpResponse = Object.freeze({
   code: 'ready', body: '{"status":"ready"}', headers: [], close: false,
 });
 
 /** Makes the routes; their requests are not counted. */
 export function createAdminRoutes(sources: AdminSources): Routes {
   const uncounted = new RouteMeter(() => 0);
-  const routeOf = (path: string, answer: () => Promise<Answer>): Route => {
-    const handle = (): Promise<Answer> => answer().catch((error: unknown) => failed(error));
+  const routeOf = (path: string, answer: () => Promise<HttpResponse>): Route => {
+    const handle = (): Promise<HttpResponse> =>
+      answer().catch((error: unknown) => responseForError(error));
     // Nobody has a key here: the listener is for this machine, or a network that is trusted.
     const method = { takesJson: false, scopes: [], handle };
     return createRoute(path, uncounted, { GET: method, HEAD: method });
@@ -45,8 +48,8 @@ export function createAdminRoutes(sources: AdminSources): Routes {
   };
 }
 
-function readiness(failedChecks: readonly string[]): Answer {
+function readiness(failedChecks: readonly string[]): HttpResponse {
   if (failedChecks.length === 0) return READY;
-  return failure('not_ready', { failed: failedChecks },
+  return errorResponse('not_ready', { failed: failedChecks },
     ['Retry-After', String(SHED_RETRY_SECONDS)]);
 }

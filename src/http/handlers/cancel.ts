@@ -1,10 +1,12 @@
 /** DELETE /otp/{otp_id}: from an id to a plain answer. */
 import type { CancelOutcome } from '../../otp/outcomes.ts';
-import type { IsWanted, OtpService } from '../../otp/service.ts';
-import { failed, failure } from '../response.ts';
-import type { Answer } from '../response.ts';
+import type { IsConnected, OtpService } from '../../otp/service.ts';
+import { responseForError, errorResponse } from '../response.ts';
+import type { HttpResponse } from '../response.ts';
 
-const CANCELED: Answer = Object.freeze({ code: 'canceled', body: '', headers: [], close: false });
+const CANCELED: HttpResponse = Object.freeze(
+  { code: 'canceled', body: '', headers: [], close: false },
+);
 
 /**
  * Cancels a code. Never rejects.
@@ -16,21 +18,21 @@ const CANCELED: Answer = Object.freeze({ code: 'canceled', body: '', headers: []
 export async function cancelOtp(
   service: OtpService,
   otpId: string,
-  isWanted: IsWanted,
-): Promise<Answer> {
+  isConnected: IsConnected,
+): Promise<HttpResponse> {
   try {
-    return { ...answerOf(await service.cancel(otpId, isWanted)), about: { otpId } };
+    return { ...answerOf(await service.cancel(otpId, isConnected)), about: { otpId } };
   } catch (error) {
-    return { ...failed(error), about: { otpId } };
+    return { ...responseForError(error), about: { otpId } };
   }
 }
 
-function answerOf(outcome: CancelOutcome): Answer {
+function answerOf(outcome: CancelOutcome): HttpResponse {
   switch (outcome.kind) {
     case 'canceled': return CANCELED;
-    case 'unknown': return failure('otp_not_found');
-    case 'used': return failure('code_used');
-    case 'expired': return failure('code_expired');
+    case 'unknown': return errorResponse('otp_not_found');
+    case 'used': return errorResponse('code_used');
+    case 'expired': return errorResponse('code_expired');
     default: throw new TypeError('no such outcome', { cause: outcome });
   }
 }

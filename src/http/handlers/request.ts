@@ -1,13 +1,13 @@
 /** POST /otp/request: from plain input to a plain answer. */
 import type { HandlerInput } from '../handler.ts';
-import { purposeOf, requiredKeyOf, userIdOf } from '../input/fields.ts';
+import { parsePurpose, requireIdempotencyKey, parseUserId } from '../input/fields.ts';
 import { parseJsonObject } from '../input/json-body.ts';
-import type { IssueInput, IssueOutcome, Limits } from '../../otp/outcomes.ts';
+import type { OtpRequest, RequestOutcome, Limits } from '../../otp/outcomes.ts';
 import { WINDOW_SECONDS } from '../../otp/policy/policy.ts';
 import type { Policies, Policy } from '../../otp/policy/policy.ts';
 import type { OtpService } from '../../otp/service.ts';
-import { comeAgain, failed, failure, invalidField } from '../response.ts';
-import type { Answer, FieldFault } from '../response.ts';
+import { retryLater, responseForError, errorResponse, invalidField } from '../response.ts';
+import type { HttpResponse, FieldError } from '../response.ts';
 
 const MEMBERS: readonly string[] = Object.freeze(['user_id', 'purpose']);
 
@@ -21,19 +21,19 @@ export async function requestOtp(
   service: OtpService,
   policies: Policies,
   input: HandlerInput,
-): Promise<Answer> {
-  const countsAddress = input.address !== null;
+): Promise<HttpResponse> {
+  const countsAddress = input.clientIp !== null;
   const issue = issueInputOf(service, policies, input);
   if ('field' in issue) return invalidField(issue, policyHeaders(policies.default, countsAddress));
   const { userId, purpose } = issue;
   try {
-    const outcome = await service.issue(issue, input.isWanted);
+    const outcome = await service.request(issue, input.isConnected);
     if (outcome.kind !== 'issued') return { ...answerOf(outcome), about: { userId, purpose } };
     const { otpId, replayed: isReplay } = outcome;
     return { ...answerOf(outcome), about: { userId, purpose, otpId, isReplay } };
   } catch (error) {
     const headers = policyHeaders(policies.for(purpose), countsAddress);
-    return { ...failed(error, headers), about: { userId, purpose } };
+    return { ...responseForError(error, headers), about: { userId, purpose } };
   }
 }
 
@@ -41,36 +41,36 @@ export async function requestOtp(
 function issueInputOf(
   service: OtpService,
   policies: Policies,
-  { body, keys, caller, acceptLanguage, address }: HandlerInput,
-): IssueInput | FieldFault {
+  { body, keys, apiClient, acceptLanguage, clientIp }: HandlerInput,
+): OtpRequest | FieldError {
   const object = parseJsonObject(body, MEMBERS);
   if ('field' in object) return object;
-  const key = requiredKeyOf(keys);
+  const key = requireIdempotencyKey(keys);
   if (typeof key !== 'string') return key;
-  const userId = userIdOf(object.members.user_id);
+  const userId = parseUserId(object.members.user_id);
   if (typeof userId !== 'string') return userId;
-  const purpose = purposeOf(object.members.purpose, policies);
+  const purpose = parsePurpose(object.members.purpose, policies);
   if (typeof purpose !== 'string') return purpose;
   const wanted = service.unreachable(userId);
   if (wanted !== null) return { field: 'user_id', message: `must be ${wanted}` };
-  return { userId, purpose, address, key, caller, acceptLanguage };
+  return { userId, purpose, clientIp, key, apiClient, acceptLanguage };
 }
 
-function answerOf(outcome: IssueOutcome): Answer {
+function answerOf(outcome: RequestOutcome): HttpResponse {
   const headers = limitHeaders(outcome.limits);
   switch (outcome.kind) {
     case 'issued': return issued(outcome, headers);
-    case 'key_reused': return failure('idempotency_key_reused', null, headers);
-    case 'locked': return comeAgain('too_many_attempts', outcome.retryAfterSeconds, headers);
-    case 'limited': return comeAgain('rate_limit_exceeded', outcome.retryAfterSeconds, headers);
+    case 'key_reused': return errorResponse('idempotency_key_reused', null, headers);
+    case 'locked': return retryLater('too_many_attempts', outcome.retryAfterSeconds, headers);
+    case 'limited': return retryLater('rate_limit_exceeded', outcome.retryAfterSeconds, headers);
     default: throw new TypeError('no such outcome', { cause: outcome });
   }
 }
 
 function issued(
-  outcome: Extract<IssueOutcome, { kind: 'issued' }>,
+  outcome: Extract<RequestOutcome, { kind: 'issued' }>,
   headers: readonly string[],
-): Answer {
+): HttpResponse {
   // An id is hexadecimal: nothing in it needs an escape.
   const body = `{"otp_id":"${outcome.otpId}","ttl":${outcome.ttlSeconds},`
     + `"remaining_requests":${outcome.remainingRequests}}`;

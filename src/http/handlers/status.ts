@@ -1,9 +1,9 @@
 /** GET /otp/{otp_id}: from an id to a plain answer. */
-import { timestampOf } from '../../db/instant.ts';
+import { toRfc3339 } from '../../db/instant.ts';
 import type { StatusOutcome } from '../../otp/outcomes.ts';
-import type { IsWanted, OtpService } from '../../otp/service.ts';
-import { failed, failure } from '../response.ts';
-import type { Answer } from '../response.ts';
+import type { IsConnected, OtpService } from '../../otp/service.ts';
+import { responseForError, errorResponse } from '../response.ts';
+import type { HttpResponse } from '../response.ts';
 
 /**
  * Tells what became of a code. Never rejects.
@@ -11,34 +11,34 @@ import type { Answer } from '../response.ts';
  * @param otpId 32 lower-case hexadecimal digits
  * @returns 200 known, 404 unknown, 503 when the database cannot answer, 500 for anything else
  */
-export async function showOtp(
+export async function getStatus(
   service: OtpService,
   otpId: string,
-  isWanted: IsWanted,
-): Promise<Answer> {
+  isConnected: IsConnected,
+): Promise<HttpResponse> {
   try {
-    return { ...answerOf(await service.status(otpId, isWanted)), about: { otpId } };
+    return { ...answerOf(await service.status(otpId, isConnected)), about: { otpId } };
   } catch (error) {
-    return { ...failed(error), about: { otpId } };
+    return { ...responseForError(error), about: { otpId } };
   }
 }
 
-function answerOf(outcome: StatusOutcome): Answer {
+function answerOf(outcome: StatusOutcome): HttpResponse {
   switch (outcome.kind) {
     case 'known': return known(outcome);
-    case 'unknown': return failure('otp_not_found');
+    case 'unknown': return errorResponse('otp_not_found');
     default: throw new TypeError('no such outcome', { cause: outcome });
   }
 }
 
-function known(outcome: Extract<StatusOutcome, { kind: 'known' }>): Answer {
+function known(outcome: Extract<StatusOutcome, { kind: 'known' }>): HttpResponse {
   const body = JSON.stringify({
     otp_id: outcome.otpId,
     purpose: outcome.purpose,
     status: outcome.status,
     channel: outcome.channel,
-    created_at: timestampOf(outcome.createdAt),
-    expires_at: timestampOf(outcome.expiresAt),
+    created_at: toRfc3339(outcome.createdAt),
+    expires_at: toRfc3339(outcome.expiresAt),
   });
   return { code: 'known', body, headers: [], close: false };
 }

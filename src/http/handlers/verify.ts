@@ -1,12 +1,14 @@
 /** POST /otp/verify: from plain input to a plain answer. */
 import type { HandlerInput } from '../handler.ts';
-import { codeFault, codeOf, keyOf, purposeOf, userIdOf } from '../input/fields.ts';
+import {
+  codeError, parseCode, parseIdempotencyKey, parsePurpose, parseUserId,
+} from '../input/fields.ts';
 import { parseJsonObject } from '../input/json-body.ts';
-import type { VerifyInput, VerifyOutcome } from '../../otp/outcomes.ts';
+import type { OtpVerification, VerifyOutcome } from '../../otp/outcomes.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
 import type { OtpService } from '../../otp/service.ts';
-import { comeAgain, failed, failure, invalidField } from '../response.ts';
-import type { Answer, FieldFault } from '../response.ts';
+import { retryLater, responseForError, errorResponse, invalidField } from '../response.ts';
+import type { HttpResponse, FieldError } from '../response.ts';
 
 const MEMBERS: readonly string[] = Object.freeze(['user_id', 'purpose', 'code']);
 
@@ -27,55 +29,57 @@ export async function verifyOtp(
   service: OtpService,
   policies: Policies,
   input: HandlerInput,
-): Promise<Answer> {
+): Promise<HttpResponse> {
   const attempt = verifyInputOf(policies, input);
   if ('field' in attempt) return invalidField(attempt);
   const { userId, purpose } = attempt;
   try {
-    const outcome = await service.verify(attempt, input.isWanted);
+    const outcome = await service.verify(attempt, input.isConnected);
     const isReplay = outcome.kind === 'verified' && outcome.replayed;
     const locks = outcome.kind === 'locked' && outcome.begins;
     return { ...answerOf(outcome), about: { userId, purpose, isReplay, locks } };
   } catch (error) {
-    return { ...failed(error), about: { userId, purpose } };
+    return { ...responseForError(error), about: { userId, purpose } };
   }
 }
 
 /** The first fault in the order body, key, user_id, purpose, code; or the operation's input. */
 function verifyInputOf(
   policies: Policies,
-  { body, keys, caller, address }: HandlerInput,
-): VerifyInput | FieldFault {
+  { body, keys, apiClient, clientIp }: HandlerInput,
+): OtpVerification | FieldError {
   const object = parseJsonObject(body, MEMBERS);
   if ('field' in object) return object;
-  const key = keyOf(keys);
+  const key = parseIdempotencyKey(keys);
   if (key !== null && typeof key !== 'string') return key;
-  const userId = userIdOf(object.members.user_id);
+  const userId = parseUserId(object.members.user_id);
   if (typeof userId !== 'string') return userId;
-  const purpose = purposeOf(object.members.purpose, policies);
+  const purpose = parsePurpose(object.members.purpose, policies);
   if (typeof purpose !== 'string') return purpose;
-  const code = codeOf(object.members.code, policies.for(purpose).codeDigits);
+  const code = parseCode(object.members.code, policies.for(purpose).codeDigits);
   if (typeof code !== 'string') return code;
-  return { userId, purpose, code, address, key, caller };
+  return { userId, purpose, code, clientIp, key, apiClient };
 }
 
-function answerOf(outcome: VerifyOutcome): Answer {
+function answerOf(outcome: VerifyOutcome): HttpResponse {
   switch (outcome.kind) {
     case 'verified': return verified(outcome.replayed);
-    case 'malformed': return invalidField(codeFault(outcome.digits));
-    case 'key_reused': return failure('idempotency_key_reused');
-    case 'limited': return comeAgain('rate_limit_exceeded', outcome.retryAfterSeconds);
-    case 'locked': return comeAgain('too_many_attempts', outcome.retryAfterSeconds);
-    case 'not_found': return failure('otp_not_found');
-    case 'used': return failure('code_used');
-    case 'expired': return failure('code_expired');
+    case 'malformed': return invalidField(codeError(outcome.digits));
+    case 'key_reused': return errorResponse('idempotency_key_reused');
+    case 'limited': return retryLater('rate_limit_exceeded', outcome.retryAfterSeconds);
+    case 'locked': return retryLater('too_many_attempts', outcome.retryAfterSeconds);
+    case 'not_found': return errorResponse('otp_not_found');
+    case 'used': return errorResponse('code_used');
+    case 'expired': return errorResponse('code_expired');
     case 'wrong':
-      return failure('invalid_code', { attempts_remaining: outcome.attemptsRemaining }, CHALLENGE);
+      return errorResponse(
+        'invalid_code', { attempts_remaining: outcome.attemptsRemaining }, CHALLENGE,
+      );
     default: throw new TypeError('no such outcome', { cause: outcome });
   }
 }
 
-function verified(replayed: boolean): Answer {
+function verified(replayed: boolean): HttpResponse {
   const headers = replayed ? ['Idempotent-Replayed', 'true'] : [];
   return { code: 'verified', body: VERIFIED_BODY, headers, close: false };
 }

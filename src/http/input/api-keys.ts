@@ -1,7 +1,7 @@
-/** The keys of callers: how one is made, and the list of those that are known, by their digests. */
+/** The keys of apiKeys: how one is made, and the list of those that are known, by their digests. */
 import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
-import { failure } from '../response.ts';
-import type { Answer } from '../response.ts';
+import { errorResponse } from '../response.ts';
+import type { HttpResponse } from '../response.ts';
 
 /** What a key may be good for. */
 export const SCOPES = Object.freeze(['request', 'verify', 'read', 'admin'] as const);
@@ -10,12 +10,12 @@ export const SCOPES = Object.freeze(['request', 'verify', 'read', 'admin'] as co
 export type Scope = (typeof SCOPES)[number];
 
 /** Somebody with a key. */
-export type Caller = Readonly<{ name: string; scopes: readonly Scope[] }>;
+export type ApiClient = Readonly<{ name: string; scopes: readonly Scope[] }>;
 
 /** Those who may call. */
-export type Callers = Readonly<{
+export type ApiKeys = Readonly<{
   /** Whose key it is; null when nobody's. Takes as long for every key. */
-  find: (key: string) => Caller | null;
+  find: (key: string) => ApiClient | null;
 }>;
 
 /** A key that was made just now: it is shown once, and only its entry is kept. */
@@ -47,62 +47,66 @@ function isScope(text: string): text is Scope {
 }
 
 /** Makes a key, and its entry of API_KEYS. */
-export function newKey({ name, scopes }: Caller): NewKey {
+export function newKey({ name, scopes }: ApiClient): NewKey {
   const key = `otpd_${randomBytes(KEY_BYTES).toString('base64url')}`;
   return { key, entry: `${name}:${scopes.join('+')}:${digestOf(key).toString('hex')}` };
 }
 
-type Entry = Readonly<{ caller: Caller; digest: Buffer }>;
+type Entry = Readonly<{ apiClient: ApiClient; digest: Buffer }>;
 
 /**
  * Reads `name:scopes:sha256,name:scopes:sha256`.
  *
  * @returns those who may call, and what is wrong with the text, never quoting any of it
  */
-export function parseApiKeys(text: string): { callers: Callers; faults: string[] } {
+export function parseApiKeys(text: string): { apiKeys: ApiKeys; errors: string[] } {
   const entries: Entry[] = [];
-  const faults: string[] = [];
+  const errors: string[] = [];
   text.split(',').forEach((part, index) => {
     const entry = parseEntry(part.trim(), entries);
-    if ('faults' in entry) faults.push(...entry.faults.map((one) => `entry ${index + 1} ${one}`));
+    if ('errors' in entry) errors.push(...entry.errors.map((one) => `entry ${index + 1} ${one}`));
     else entries.push(entry);
   });
-  return { callers: Object.freeze({ find: (key: string) => findIn(entries, key) }), faults };
+  return { apiKeys: Object.freeze({ find: (key: string) => findIn(entries, key) }), errors };
 }
 
-function parseEntry(text: string, before: readonly Entry[]): Entry | { faults: string[] } {
+function parseEntry(text: string, before: readonly Entry[]): Entry | { errors: string[] } {
   const [name = '', scopesText = '', digestText = '', ...rest] = text.split(':');
-  if (digestText === '' || rest.length > 0) return { faults: ['must be name:scopes:sha256'] };
-  const faults: string[] = [];
+  if (digestText === '' || rest.length > 0) return { errors: ['must be name:scopes:sha256'] };
+  const errors: string[] = [];
   const wanted = nameFault(name);
-  if (wanted !== null) faults.push(`must have a name of ${wanted}`);
+  if (wanted !== null) errors.push(`must have a name of ${wanted}`);
   const scopes = parseScopes(scopesText);
-  if (scopes === null) faults.push(`must have scopes out of ${SCOPES.join(', ')}, joined by +`);
-  if (!DIGEST.test(digestText)) faults.push('must have the SHA-256 of a key, in 64 hex digits');
+  if (scopes === null) errors.push(`must have scopes out of ${SCOPES.join(', ')}, joined by +`);
+  if (!DIGEST.test(digestText)) errors.push('must have the SHA-256 of a key, in 64 hex digits');
   const digest = Buffer.from(digestText, 'hex');
-  if (before.some(({ caller }) => caller.name === name)) faults.push('has the name of another');
-  if (before.some((other) => other.digest.equals(digest))) faults.push('has the key of another');
-  if (scopes === null || faults.length > 0) return { faults };
-  return { caller: Object.freeze({ name, scopes }), digest };
+  if (before.some(({ apiClient }) => apiClient.name === name)) {
+    errors.push('has the name of another');
+  }
+  if (before.some((other) => other.digest.equals(digest))) errors.push('has the key of another');
+  if (scopes === null || errors.length > 0) return { errors };
+  return { apiClient: Object.freeze({ name, scopes }), digest };
 }
 
 /** Compares with every entry, also after one that fits: the time tells nothing of the list. */
-function findIn(entries: readonly Entry[], key: string): Caller | null {
+function findIn(entries: readonly Entry[], key: string): ApiClient | null {
   const digest = digestOf(key);
-  let found: Caller | null = null;
+  let found: ApiClient | null = null;
   for (const entry of entries) {
-    if (timingSafeEqual(entry.digest, digest)) found = entry.caller;
+    if (timingSafeEqual(entry.digest, digest)) found = entry.apiClient;
   }
   return found;
 }
 
 const CHALLENGE = 'WWW-Authenticate';
 
-const NO_KEY: Answer = Object.freeze(failure('unauthorized', null, [CHALLENGE, 'Bearer']));
-const UNKNOWN_KEY: Answer = Object.freeze(
-  failure('unauthorized', null, [CHALLENGE, 'Bearer error="invalid_token"']));
-const NO_SCOPE: Answer = Object.freeze(
-  failure('forbidden', null, [CHALLENGE, 'Bearer error="insufficient_scope"']));
+const NO_KEY: HttpResponse = Object.freeze(
+  errorResponse('unauthorized', null, [CHALLENGE, 'Bearer']),
+);
+const UNKNOWN_KEY: HttpResponse = Object.freeze(
+  errorResponse('unauthorized', null, [CHALLENGE, 'Bearer error="invalid_token"']));
+const NO_SCOPE: HttpResponse = Object.freeze(
+  errorResponse('forbidden', null, [CHALLENGE, 'Bearer error="insufficient_scope"']));
 
 /** The scheme in any letter case, spaces, a b64token. */
 const CREDENTIALS = /^bearer +([A-Za-z0-9._~+/-]+=*)$/i;
@@ -115,16 +119,16 @@ const CREDENTIALS = /^bearer +([A-Za-z0-9._~+/-]+=*)$/i;
  * @returns the caller; or 401 without a key that is known, 403 when it is not good for this
  */
 export function authorize(
-  callers: Callers,
+  apiKeys: ApiKeys,
   lines: readonly string[],
   scopes: readonly Scope[],
-): Caller | Answer {
+): ApiClient | HttpResponse {
   const [line] = lines;
   const key = line === undefined || lines.length > 1 ? null : bearerKeyOf(line);
   if (key === null) return NO_KEY;
-  const caller = callers.find(key);
-  if (caller === null) return UNKNOWN_KEY;
-  return scopes.some((scope) => caller.scopes.includes(scope)) ? caller : NO_SCOPE;
+  const apiClient = apiKeys.find(key);
+  if (apiClient === null) return UNKNOWN_KEY;
+  return scopes.some((scope) => apiClient.scopes.includes(scope)) ? apiClient : NO_SCOPE;
 }
 
 /** The key in an Authorization field, or null when there is none. */

@@ -1,6 +1,6 @@
 /** Whom a request is counted against (contract, "Client address"). */
 import { BlockList, isIPv4, isIPv6 } from 'node:net';
-import type { FieldFault } from '../response.ts';
+import type { FieldError } from '../response.ts';
 
 /** Entries of X-Forwarded-For that are looked at, from the right: more hops are not real. */
 const FORWARDED_MAX_ENTRIES = 20;
@@ -14,14 +14,14 @@ const FORWARDED_MAX_ENTRIES = 20;
  * @param forwardedFor all X-Forwarded-For lines joined by commas, in order; '' when absent
  * @returns IPv4 text or the /64 of an IPv6 address; null when the peer is unknown
  */
-export function clientAddress(
+export function forwardedClientIp(
   peer: string | undefined,
   forwardedFor: string,
   proxies: TrustedProxies,
 ): string | null {
   let address = peer === undefined ? null : parseAddress(peer);
   if (address === null) return null;
-  if (proxies.empty) return countedAs(address);
+  if (proxies.empty) return toLimitedIp(address);
   let end = forwardedFor.length;
   for (let seen = 0; seen < FORWARDED_MAX_ENTRIES && end > 0; seen += 1) {
     if (!proxies.has(address)) break;
@@ -32,17 +32,17 @@ export function clientAddress(
     address = hop;
     end = comma;
   }
-  return countedAs(address);
+  return toLimitedIp(address);
 }
 
 /** The longest text of an address: IPv6 with a dotted quad. */
 const ADDRESS_MAX_CHARACTERS = 45;
 
 const FIELD = 'X-Client-IP';
-const MALFORMED: FieldFault = Object.freeze({
+const MALFORMED: FieldError = Object.freeze({
   field: FIELD, message: 'must be one IPv4 or IPv6 address',
 });
-const REPEATED: FieldFault = Object.freeze({ field: FIELD, message: 'must be sent once' });
+const REPEATED: FieldError = Object.freeze({ field: FIELD, message: 'must be sent once' });
 
 /**
  * The counted client address that a caller names, who speaks for many clients.
@@ -50,14 +50,14 @@ const REPEATED: FieldFault = Object.freeze({ field: FIELD, message: 'must be sen
  * @param values the values of all X-Client-IP lines of the header section
  * @returns as clientAddress; null when the caller names none; or what is wrong with it
  */
-export function namedClientAddress(values: readonly string[]): string | FieldFault | null {
+export function clientIpFromHeader(values: readonly string[]): string | FieldError | null {
   const [value] = values;
   if (value === undefined) return null;
   if (values.length > 1) return REPEATED;
   // A zone has a meaning on the caller's machine only (RFC 4007, 6).
   if (value.length > ADDRESS_MAX_CHARACTERS || value.includes('%')) return MALFORMED;
   const address = parseAddress(value);
-  return address === null ? MALFORMED : countedAs(address);
+  return address === null ? MALFORMED : toLimitedIp(address);
 }
 
 /** `1.2.3.4:80` and `[2001:db8::1]:80` name a port beside the address; anything else is itself. */
@@ -88,17 +88,17 @@ type Network = Readonly<{ address: string; prefix: number; family: 'ipv4' | 'ipv
  * @returns the set, and one message for each entry that is at fault, for the configuration to
  *   report; an entry that trusts every address is a fault, for anybody could then forge one
  */
-export function parseTrustedProxies(text: string): { proxies: TrustedProxies; faults: string[] } {
+export function parseTrustedProxies(text: string): { proxies: TrustedProxies; errors: string[] } {
   const list = new BlockList();
-  const faults: string[] = [];
+  const errors: string[] = [];
   for (const entry of text.split(/[\s,]+/).filter((part) => part !== '')) {
     const network = parseNetwork(entry);
-    if (network === null) faults.push(`"${entry}" is not an address or CIDR block`);
-    else if (network.prefix === 0) faults.push(`"${entry}" trusts every address`);
+    if (network === null) errors.push(`"${entry}" is not an address or CIDR block`);
+    else if (network.prefix === 0) errors.push(`"${entry}" trusts every address`);
     else list.addSubnet(network.address, network.prefix, network.family);
   }
   const proxies = Object.freeze({ empty: list.rules.length === 0, has: verdictsOf(list) });
-  return { proxies, faults };
+  return { proxies, errors };
 }
 
 /** What a list says, kept because BlockList makes an object of its own for every question. */
@@ -152,7 +152,7 @@ export function parseAddress(text: string): string | null {
  *
  * @param address an address as `parseAddress` gives it
  */
-export function countedAs(address: string): string {
+export function toLimitedIp(address: string): string {
   if (!address.includes(':')) return address;
   const network = address.split(':').slice(0, 4);
   // The host half is zero, so the run that `::` replaces is always the one at the end.

@@ -5,18 +5,18 @@
 import { identityRule, isIdentity, PURPOSE_MAX_CHARACTERS } from '../../otp/identity.ts';
 import { POLICY_BOUNDS } from '../../otp/policy/policy.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
-import type { FieldFault } from '../response.ts';
+import type { FieldError } from '../response.ts';
 
 const KEY_MAX_CHARACTERS = 255;
 const FIELD = 'Idempotency-Key';
 
-const MALFORMED: FieldFault = Object.freeze({
+const MALFORMED: FieldError = Object.freeze({
   field: FIELD,
   message: `must be 1 to ${KEY_MAX_CHARACTERS} printable ASCII characters,`
     + ' bare or as a quoted string',
 });
-const MISSING: FieldFault = Object.freeze({ field: FIELD, message: 'is required' });
-const REPEATED: FieldFault = Object.freeze({ field: FIELD, message: 'must be sent once' });
+const MISSING: FieldError = Object.freeze({ field: FIELD, message: 'is required' });
+const REPEATED: FieldError = Object.freeze({ field: FIELD, message: 'must be sent once' });
 
 /** Parameters after a structured-field string (RFC 9651, 3.1.2); they are ignored. */
 const PARAMETERS =
@@ -28,12 +28,12 @@ const PARAMETERS =
  * @param values the values of all Idempotency-Key lines of the header section, trailers left out
  * @returns the decoded key, or what is wrong with it
  */
-export function requiredKeyOf(values: readonly string[]): string | FieldFault {
-  return keyOf(values) ?? MISSING;
+export function requireIdempotencyKey(values: readonly string[]): string | FieldError {
+  return parseIdempotencyKey(values) ?? MISSING;
 }
 
 /** As `requiredKeyOf`, but null when the header is absent. */
-export function keyOf(values: readonly string[]): string | FieldFault | null {
+export function parseIdempotencyKey(values: readonly string[]): string | FieldError | null {
   if (values.length === 0) return null;
   if (values.length > 1) return REPEATED;
   const value = values[0] as string;
@@ -70,16 +70,16 @@ function isPrintable(text: string): boolean {
 const USER_ID_MAX_CHARACTERS = 255;
 
 /** A field that obeys its rule, or what is wrong with it. */
-type Field = string | FieldFault;
+type Field = string | FieldError;
 
 /** `user_id`: 1 to 255 code points, well-formed, no control character. */
-export function userIdOf(value: unknown): Field {
+export function parseUserId(value: unknown): Field {
   return isIdentity(value, USER_ID_MAX_CHARACTERS) ? value
     : { field: 'user_id', message: identityRule(USER_ID_MAX_CHARACTERS) };
 }
 
 /** `purpose`: 1 to 100 code points, well-formed, no control character, and one that is allowed. */
-export function purposeOf(value: unknown, policies: Policies): Field {
+export function parsePurpose(value: unknown, policies: Policies): Field {
   if (!isIdentity(value, PURPOSE_MAX_CHARACTERS)) {
     return { field: 'purpose', message: identityRule(PURPOSE_MAX_CHARACTERS) };
   }
@@ -93,12 +93,12 @@ export function purposeOf(value: unknown, policies: Policies): Field {
  *
  * @param digits the code length in force for the purpose, for the message
  */
-export function codeOf(value: unknown, digits: number): Field {
-  return isDigits(value) ? value : codeFault(digits);
+export function parseCode(value: unknown, digits: number): Field {
+  return isDigits(value) ? value : codeError(digits);
 }
 
 /** A code that has not so many digits. */
-export function codeFault(digits: number): FieldFault {
+export function codeError(digits: number): FieldError {
   return { field: 'code', message: `must be a string of ${digits} digits` };
 }
 

@@ -4,7 +4,7 @@
  */
 import { Buffer, isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
-import type { ErrorCode, FieldFault } from '../response.ts';
+import type { ErrorCode, FieldError } from '../response.ts';
 
 /** The members of a body; whether each is there and a string is for fields.ts to say. */
 type JsonObject = Readonly<{ members: Readonly<Record<string, unknown>> }>;
@@ -16,7 +16,7 @@ type JsonObject = Readonly<{ members: Readonly<Record<string, unknown>> }>;
  * @param known the names of the members that may occur
  * @returns the members, or what is wrong: field `body`, or the name of the member at fault
  */
-export function parseJsonObject(body: Buffer, known: readonly string[]): JsonObject | FieldFault {
+export function parseJsonObject(body: Buffer, known: readonly string[]): JsonObject | FieldError {
   const text = body.toString('utf8');
   // What is not UTF-8 is read as U+FFFD; only with one in it the bytes must be looked at.
   if (text.includes('\ufffd') && !isUtf8(body)) return { field: 'body', message: 'must be UTF-8' };

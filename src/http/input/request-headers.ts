@@ -3,11 +3,11 @@
  * before a byte of the body is read.
  */
 import type { IncomingMessage } from 'node:http';
-import { closingFailure, failure } from '../response.ts';
-import type { Answer } from '../response.ts';
+import { closingErrorResponse, errorResponse } from '../response.ts';
+import type { HttpResponse } from '../response.ts';
 
 /** The header lines that matter here; '' and an empty list stand for absent. */
-export type Head = {
+export type RequestHeaders = {
   hosts: string[];
   contentTypes: string[];
   /** Every coding that is named, joined by commas as RFC 9110, 5.3 joins lines. */
@@ -36,9 +36,9 @@ const HEADER_LINES_MAX = 100;
 const LANGUAGES_MAX_CHARACTERS = 192;
 
 /** Reads the header section; trailers do not count (RFC 9110, 6.5.1). */
-export function readHead(req: IncomingMessage): Head {
+export function readHeaders(req: IncomingMessage): RequestHeaders {
   const raw = req.rawHeaders;
-  const head: Head = {
+  const head: RequestHeaders = {
     hosts: [], contentTypes: [], contentEncoding: '', transferEncoding: '', expect: '',
     acceptLanguage: '', forwardedFor: '', traceparent: '', contentLength: null, keys: [],
     authorizations: [], clientIps: [], upgrade: false, requestIds: [],
@@ -49,7 +49,7 @@ export function readHead(req: IncomingMessage): Head {
   return head;
 }
 
-function note(head: Head, name: string, value: string): void {
+function note(head: RequestHeaders, name: string, value: string): void {
   switch (name.toLowerCase()) {
     case 'host': head.hosts.push(value); break;
     case 'content-type': head.contentTypes.push(value); break;
@@ -79,18 +79,18 @@ function joined(list: string, value: string): string {
  *
  * @returns 400 or 431 with the connection closed, or null
  */
-export function framingFault(req: IncomingMessage, head: Head): Answer | null {
-  if (head.overflow) return closingFailure('headers_too_large');
+export function framingError(req: IncomingMessage, head: RequestHeaders): HttpResponse | null {
+  if (head.overflow) return closingErrorResponse('headers_too_large');
   const { httpVersionMajor: major, httpVersionMinor: minor } = req;
-  if (major !== 1 || minor > 1) return closingFailure('invalid_request');
+  if (major !== 1 || minor > 1) return closingErrorResponse('invalid_request');
   if (head.transferEncoding !== '') {
     const chunked = head.transferEncoding.toLowerCase() === 'chunked';
-    if (!chunked || minor === 0) return closingFailure('invalid_request');
+    if (!chunked || minor === 0) return closingErrorResponse('invalid_request');
   }
   const [host] = head.hosts;
   const missing = host === undefined;
   if (head.hosts.length > 1 || (missing ? minor === 1 : !isHost(host))) {
-    return closingFailure('invalid_request');
+    return closingErrorResponse('invalid_request');
   }
   return null;
 }
@@ -105,13 +105,13 @@ export function isHost(text: string): boolean {
  *
  * @returns 415 with the header that says what would be taken, or null
  */
-export function mediaTypeFault(head: Head): Answer | null {
+export function mediaTypeError(head: RequestHeaders): HttpResponse | null {
   const [type] = head.contentTypes;
   if (type === undefined || head.contentTypes.length > 1 || !isJsonType(type)) {
-    return failure('unsupported_media_type', null, ['Accept', 'application/json']);
+    return errorResponse('unsupported_media_type', null, ['Accept', 'application/json']);
   }
   if (head.contentEncoding !== '' && head.contentEncoding.toLowerCase() !== 'identity') {
-    return failure('unsupported_media_type', null, ['Accept-Encoding', 'identity']);
+    return errorResponse('unsupported_media_type', null, ['Accept-Encoding', 'identity']);
   }
   return null;
 }
@@ -129,14 +129,14 @@ function isJsonType(value: string): boolean {
  * Accept-Language (RFC 9110, 12.5.4), of any content and bounded: a member that is over the bound
  * is left out as a whole, since half of it may be another language, or the same at another weight.
  */
-export function acceptedLanguages({ acceptLanguage }: Head): string {
+export function acceptedLanguages({ acceptLanguage }: RequestHeaders): string {
   if (acceptLanguage.length <= LANGUAGES_MAX_CHARACTERS) return acceptLanguage;
   const end = acceptLanguage.lastIndexOf(',', LANGUAGES_MAX_CHARACTERS);
   return acceptLanguage.slice(0, Math.max(0, end));
 }
 
 /** A client's own request id, when it is one that can be repeated (OWASP ASVS 16.4.1). */
-export function ownRequestId(head: Head): string | null {
+export function ownRequestId(head: RequestHeaders): string | null {
   const [id] = head.requestIds;
   if (id === undefined || head.requestIds.length > 1) return null;
   return /^[A-Za-z0-9._-]{1,64}$/.test(id) ? id : null;
@@ -147,7 +147,7 @@ const TRACEPARENT = /^(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f
 const TRACEPARENT_CHARACTERS = 55;
 
 /** The Traceparent of a request, as far as it is known what it means; null when it is malformed. */
-export function traceparentOf({ traceparent }: Head): string | null {
+export function traceparentOf({ traceparent }: RequestHeaders): string | null {
   const version = TRACEPARENT.exec(traceparent)?.[1];
   if (version === undefined) return null;
   const rest = traceparent.slice(TRACEPARENT_CHARACTERS);

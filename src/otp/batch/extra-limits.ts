@@ -5,34 +5,36 @@
 import { groupBy } from './changed-rows.ts';
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
-import { mapAnswer } from '../../db/query.ts';
+import { mapResult } from '../../db/query.ts';
 import type { Query } from '../../db/query.ts';
 import {
-  eraseUses, insertHeads, lockHeads, readHeads, readUses, storeUses,
+  deleteHits, insertHitCounters, lockHitCounters, readHitCounters, readHits, storeHits,
 } from '../../db/tables/limit-hits.ts';
-import type { SubjectUse, UseHead, UseSubject, WantedUses } from '../../db/tables/limit-hits.ts';
+import type {
+  SubjectHit, HitCounter, LimitSubject, WantedHits,
+} from '../../db/tables/limit-hits.ts';
 import type { Transaction } from '../../db/transaction.ts';
-import type { Counted, CountedTally } from '../rules/extra-limits.ts';
-import { addUse, inOrder, NO_TALLY } from '../rules/numbered-hits.ts';
-import type { Tally } from '../rules/numbered-hits.ts';
+import type { AppliedLimit, MeasuredLimit } from '../rules/extra-limits.ts';
+import { addHit, inOrder, EMPTY_HIT_WINDOW } from '../rules/numbered-hits.ts';
+import type { HitWindow } from '../rules/numbered-hits.ts';
 
-const NO_TALLIES: readonly CountedTally[] = Object.freeze([]);
+const NO_TALLIES: readonly MeasuredLimit[] = Object.freeze([]);
 
 /** More than one is added, so that there are ever fewer dead ones. */
 const ERASED_MAX = 2;
 
 /** Uses by subject: those that were loaded, as decisions have added to them. */
-export class TallyBook {
-  static readonly #ofNothing = new TallyBook([]);
+export class ExtraLimitRows {
+  static readonly #ofNothing = new ExtraLimitRows([]);
   /** By subject, each with all its quotas. */
-  readonly #counted: Map<string, Counted[]>;
+  readonly #counted: Map<string, AppliedLimit[]>;
   readonly #heads = new Set<string>();
-  readonly #tallies = new Map<string, Tally>();
-  readonly #erasable: SubjectUse[] = [];
-  readonly #used = new Map<string, Counted>();
+  readonly #tallies = new Map<string, HitWindow>();
+  readonly #erasable: SubjectHit[] = [];
+  readonly #used = new Map<string, AppliedLimit>();
 
   /** @param counted what the list counts, member by member */
-  private constructor(counted: readonly Counted[]) {
+  private constructor(counted: readonly AppliedLimit[]) {
     this.#counted = groupBy(counted, keyOf);
   }
 
@@ -41,9 +43,13 @@ export class TallyBook {
    *
    * @param members what is counted for each
    */
-  static for(members: readonly Readonly<{ counted: readonly Counted[] }>[]): TallyBook {
-    if (members.every(({ counted }) => counted.length === 0)) return TallyBook.#ofNothing;
-    return new TallyBook(members.flatMap(({ counted }) => counted));
+  static for(
+    members: readonly Readonly<{ appliedLimits: readonly AppliedLimit[] }>[],
+  ): ExtraLimitRows {
+    if (members.every(({ appliedLimits }) => appliedLimits.length === 0)) {
+      return ExtraLimitRows.#ofNothing;
+    }
+    return new ExtraLimitRows(members.flatMap(({ appliedLimits }) => appliedLimits));
   }
 
   /** True when nothing is counted: then nothing needs to be asked. */
@@ -53,20 +59,20 @@ export class TallyBook {
 
   /** Locks all subjects. To be asked before `uses`. */
   get lock(): Query<void> {
-    return this.#takeHeads(lockHeads(this.#subjects));
+    return this.#takeHeads(lockHitCounters(this.#subjects));
   }
 
   /** The same without a lock. */
-  get glance(): Query<void> {
-    return this.#takeHeads(readHeads(this.#subjects));
+  get readUnlocked(): Query<void> {
+    return this.#takeHeads(readHitCounters(this.#subjects));
   }
 
   /** Reads what answers may rest on. */
   get uses(): Query<void> {
     const lists = [...this.#counted.values()];
     const usesMax = Math.max(...lists.map((list) => list.length));
-    const query = readUses(this.#subjects, lists.flatMap(wantedOf), usesMax);
-    return mapAnswer(query, (uses) => {
+    const query = readHits(this.#subjects, lists.flatMap(wantedOf), usesMax);
+    return mapResult(query, (uses) => {
       for (const [key, found] of groupBy(uses, keyOf)) {
         this.#tallies.set(key, { ...this.#tallyOf(key), uses: inOrder(found) });
       }
@@ -74,38 +80,42 @@ export class TallyBook {
   }
 
   /** All that is known of subjects. */
-  of(counted: readonly Counted[]): readonly CountedTally[] {
+  of(counted: readonly AppliedLimit[]): readonly MeasuredLimit[] {
     if (counted.length === 0) return NO_TALLIES;
-    return counted.map((one) => ({ counted: one, tally: this.#tallyOf(keyOf(one)) }));
+    return counted.map((one) => ({ limit: one, window: this.#tallyOf(keyOf(one)) }));
   }
 
   /** Counts one more use of each. */
-  add(counted: readonly Counted[], now: Instant): void {
+  add(counted: readonly AppliedLimit[], now: Instant): void {
     for (const one of counted) {
       const key = keyOf(one);
       const tally = this.#tallyOf(key);
       if (tally.added === null) this.#noteDead(one, tally, now);
       this.#used.set(key, one);
-      this.#tallies.set(key, addUse(tally, now));
+      this.#tallies.set(key, addHit(tally, now));
     }
   }
 
-  #noteDead({ subject, kind, windowSeconds }: Counted, { uses }: Tally, now: Instant): void {
+  #noteDead(
+    { subject, kind, windowSeconds }: AppliedLimit,
+    { uses }: HitWindow,
+    now: Instant,
+  ): void {
     const dead = uses.filter(({ usedAt }) => addSeconds(usedAt, windowSeconds) <= now);
     this.#erasable.push(...dead.slice(0, ERASED_MAX).map((use) => ({ ...use, subject, kind })));
   }
 
   /** Leaves the erasure of dead rows to the transaction. To be called before all other writes. */
   erase(tx: Transaction): void {
-    if (this.#erasable.length > 0) tx.writes.push(eraseUses(this.#erasable));
+    if (this.#erasable.length > 0) tx.writes.push(deleteHits(this.#erasable));
   }
 
   /** Leaves the writes of what was counted to the transaction. */
-  store(tx: Transaction): void {
+  flush(tx: Transaction): void {
     if (this.#used.size === 0) return;
-    const known: UseHead[] = [];
-    const fresh: UseHead[] = [];
-    const uses: SubjectUse[] = [];
+    const known: HitCounter[] = [];
+    const fresh: HitCounter[] = [];
+    const uses: SubjectHit[] = [];
     for (const key of [...this.#used.keys()].sort()) {
       const { subject, kind } = this.#used.get(key)!;
       const { newest, newestAt, added } = this.#tallyOf(key);
@@ -113,35 +123,35 @@ export class TallyBook {
       (this.#heads.has(key) ? known : fresh).push(head);
       uses.push({ subject, kind, ...added! });
     }
-    if (fresh.length > 0) tx.writes.push(insertHeads(fresh));
-    tx.writes.push(storeUses(known, uses));
+    if (fresh.length > 0) tx.writes.push(insertHitCounters(fresh));
+    tx.writes.push(storeHits(known, uses));
   }
 
-  get #subjects(): UseSubject[] {
+  get #subjects(): LimitSubject[] {
     return [...this.#counted.values()].map(([first]) => first!);
   }
 
-  #tallyOf(key: string): Tally {
-    return this.#tallies.get(key) ?? NO_TALLY;
+  #tallyOf(key: string): HitWindow {
+    return this.#tallies.get(key) ?? EMPTY_HIT_WINDOW;
   }
 
-  #takeHeads(query: Query<UseHead[]>): Query<void> {
-    return mapAnswer(query, (heads) => {
+  #takeHeads(query: Query<HitCounter[]>): Query<void> {
+    return mapResult(query, (heads) => {
       for (const head of heads) {
         const { newest, usedAt: newestAt } = head;
         this.#heads.add(keyOf(head));
-        this.#tallies.set(keyOf(head), { ...NO_TALLY, newest, newestAt });
+        this.#tallies.set(keyOf(head), { ...EMPTY_HIT_WINDOW, newest, newestAt });
       }
     });
   }
 }
 
-function keyOf({ subject, kind }: UseSubject): string {
+function keyOf({ subject, kind }: LimitSubject): string {
   return `${kind} ${subject}`;
 }
 
 /** Once for each quota of a subject; what has none need not be read. */
-function wantedOf(counted: readonly Counted[]): WantedUses[] {
+function wantedOf(counted: readonly AppliedLimit[]): WantedHits[] {
   const quotas = new Set(counted.map(({ quota }) => quota));
   quotas.delete(Infinity);
   const { subject, kind } = counted[0]!;

@@ -4,21 +4,21 @@ import type { Instant } from '../../db/instant.ts';
 import {
   insertSlots, readOverflow, storeOverflow, updateSlots,
 } from '../../db/tables/ip-limits.ts';
-import type { AddressOverflow, AddressSlot, OverflowEnds } from '../../db/tables/ip-limits.ts';
+import type { IpOverflow, IpLimitSlot, OverflowEnds } from '../../db/tables/ip-limits.ts';
 import type { Transaction } from '../../db/transaction.ts';
-import { livePointsOf, mayOverflow, NO_USES } from '../rules/ip-limit.ts';
-import type { AddressChange, AddressUses, Overflow } from '../rules/ip-limit.ts';
+import { livePointsOf, mayOverflow, EMPTY_IP_WINDOW } from '../rules/ip-limit.ts';
+import type { IpLimitChange, IpWindow, Overflow } from '../rules/ip-limit.ts';
 import { windowStart } from '../rules/rolling-window.ts';
 
 /** Points by address: those that were loaded, as decisions have changed them. */
-export class AddressBook {
-  readonly #uses = new Map<string, AddressUses>();
-  readonly #changedSlots: ChangedRows<AddressSlot>;
-  readonly #changedOverflow = new Map<string, AddressOverflow>();
+export class IpLimitRows {
+  readonly #uses = new Map<string, IpWindow>();
+  readonly #changedSlots: ChangedRows<IpLimitSlot>;
+  readonly #changedOverflow = new Map<string, IpOverflow>();
 
   /** @param loaded all slots of all addresses of the list */
-  constructor(loaded: readonly AddressSlot[]) {
-    this.#changedSlots = new ChangedRows(loaded, ({ address, slot }) => `${slot} ${address}`);
+  constructor(loaded: readonly IpLimitSlot[]) {
+    this.#changedSlots = new ChangedRows(loaded, ({ clientIp, slot }) => `${slot} ${clientIp}`);
     for (const [address, slots] of groupBy(loaded, addressOf)) {
       this.#uses.set(address, { slots, overflow: null });
     }
@@ -34,7 +34,7 @@ export class AddressBook {
    * @returns whether anything was asked
    */
   async loadOverflow(
-    ask: Transaction['ask'],
+    ask: Transaction['read'],
     now: Instant,
     until: Instant | null,
     pointsNamed: (address: string, livePoints: number) => number,
@@ -58,22 +58,22 @@ export class AddressBook {
   }
 
   /** All that is known of an address. */
-  of(address: string): AddressUses {
-    return this.#uses.get(address) ?? NO_USES;
+  of(address: string): IpWindow {
+    return this.#uses.get(address) ?? EMPTY_IP_WINDOW;
   }
 
   /** Takes the use of a point, or its being given back. */
-  put(address: string, { after, write }: AddressChange): void {
-    this.#uses.set(address, after);
-    if (write.kind === 'overflow') this.#changedOverflow.set(address, { address, ...write.use });
+  put(clientIp: string, { after, write }: IpLimitChange): void {
+    this.#uses.set(clientIp, after);
+    if (write.kind === 'overflow') this.#changedOverflow.set(clientIp, { clientIp, ...write.use });
     else {
       const { slot, usedAt, points, refunded } = write.slot;
-      this.#changedSlots.put({ address, slot, usedAt, points, refunded });
+      this.#changedSlots.put({ clientIp, slot, usedAt, points, refunded });
     }
   }
 
   /** Leaves the writes of what was put to the transaction. */
-  store(tx: Transaction): void {
+  flush(tx: Transaction): void {
     const { known, fresh } = this.#changedSlots.split(addressOf);
     if (known.length > 0) tx.writes.push(updateSlots(known));
     if (fresh.length > 0) tx.writes.push(insertSlots(fresh));
@@ -82,8 +82,8 @@ export class AddressBook {
   }
 }
 
-function addressOf({ address }: AddressSlot): string {
-  return address;
+function addressOf({ clientIp }: IpLimitSlot): string {
+  return clientIp;
 }
 
 /** Between the first that counts and the last lie as many points as their totals say. */

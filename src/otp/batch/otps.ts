@@ -3,7 +3,7 @@ import { ChangedRows, groupBy } from './changed-rows.ts';
 import { fingerprintRequest } from '../crypto/secrets.ts';
 import type { Hex } from '../../db/query.ts';
 import {
-  deleteOtps, insertOtps, keepKeysOnly, storeAttempts, updateOtps,
+  deleteOtps, insertOtps, stripToKeys, storeAttempts, updateOtps,
 } from '../../db/tables/otps-write.ts';
 import type { KeptKey } from '../../db/tables/otps-write.ts';
 import type { Otp } from '../../db/tables/otps.ts';
@@ -12,10 +12,10 @@ import type { Transaction } from '../../db/transaction.ts';
 const NO_OTPS: readonly Otp[] = Object.freeze([]);
 
 /** Codes by user: those that were loaded, as decisions have changed them. */
-export class OtpBook {
+export class OtpRows {
   readonly #otps: Map<string, Otp[]>;
   readonly #changed: ChangedRows<Otp>;
-  readonly #neededForKey = new Set<Otp>();
+  readonly #keyOnly = new Set<Otp>();
 
   /** @param loaded all codes of all users of the list */
   constructor(loaded: readonly Otp[]) {
@@ -47,9 +47,9 @@ export class OtpBook {
   }
 
   /** Takes a code away, and keeps its key. */
-  keepKeyOnly(otp: Otp): void {
+  stripToKey(otp: Otp): void {
     this.remove(otp);
-    this.#neededForKey.add(otp);
+    this.#keyOnly.add(otp);
   }
 
   #othersOf({ userId, number }: Otp): Otp[] {
@@ -62,11 +62,11 @@ export class OtpBook {
   }
 
   /** Leaves the writes of what was put to the transaction. */
-  store(tx: Transaction): void {
+  flush(tx: Transaction): void {
     const { known, fresh, removed } = this.#changed.split(userOf);
-    const kept = removed.filter((otp) => this.#neededForKey.has(otp));
-    const gone = removed.filter((otp) => !this.#neededForKey.has(otp));
-    if (kept.length > 0) tx.writes.push(keepKeysOnly(kept.map(withFingerprint)));
+    const kept = removed.filter((otp) => this.#keyOnly.has(otp));
+    const gone = removed.filter((otp) => !this.#keyOnly.has(otp));
+    if (kept.length > 0) tx.writes.push(stripToKeys(kept.map(withFingerprint)));
     if (gone.length > 0) tx.writes.push(deleteOtps(gone));
     if (known.length > 0) tx.writes.push(updateOtps(known));
     if (fresh.length > 0) tx.writes.push(insertOtps(fresh));
@@ -76,7 +76,7 @@ export class OtpBook {
    * The same where attempts of one name were all that changed codes: those that came out alike, as
    * most do, in one statement.
    */
-  storeAttempts(tx: Transaction): void {
+  flushAttempts(tx: Transaction): void {
     for (const alike of groupBy(this.changed, outcomeOf).values()) {
       tx.writes.push(storeAttempts(alike));
     }

@@ -2,7 +2,7 @@
 import type { Hex } from '../../db/query.ts';
 
 /** Answers by key: those that were loaded, and those that decisions have added. */
-export class AnswerBook<T extends Readonly<{ keyDigest: Hex }>> {
+export class StoredResponses<T extends Readonly<{ keyDigest: Hex }>> {
   readonly #answers: Map<Hex, T>;
   readonly #staleKeys: Hex[] = [];
 

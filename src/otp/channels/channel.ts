@@ -30,7 +30,7 @@ export type Message = Readonly<{
  * `reason` goes to the log: a status or an error code, never the provider's text, which may quote
  * the message.
  */
-export type Verdict =
+export type SendResult =
   | Readonly<{ kind: 'accepted' }>
   | Readonly<{ kind: 'retry'; reason: string; afterSeconds: number | null }>
   | Readonly<{ kind: 'refused'; reason: string }>;
@@ -39,15 +39,15 @@ export type Verdict =
 export type Channel = Readonly<{
   name: ChannelName;
   /** What a user_id must be to be reached, such as `a phone number`; null: it takes all. */
-  wants: string | null;
+  addressFormat: string | null;
   /** Whether it can reach a user, by the form of the user_id alone. */
-  reaches: (userId: string) => boolean;
+  accepts: (userId: string) => boolean;
   /**
    * Sends a message. Ends within SEND_TIMEOUT_MS, and never throws: what goes wrong is a `retry`.
    *
    * @param sentAt the database's clock, as far as this process knows it
    */
-  send: (message: Message, sentAt: Instant) => Promise<Verdict>;
+  send: (message: Message, sentAt: Instant) => Promise<SendResult>;
   /** Closes its connections. */
   close: () => void;
 }>;
@@ -56,7 +56,7 @@ export type Channel = Readonly<{
 export const SEND_TIMEOUT_MS = 8000;
 
 /** The words of messages, made of templates. */
-export type Words = Readonly<{
+export type Templates = Readonly<{
   /** What goes to a phone or a console: at most 160 GSM-7 characters. */
   text: (message: Message) => string;
   email: (message: Message) => Readonly<{ subject: string; text: string; html: string }>;

@@ -1,7 +1,7 @@
 /** The console channel, for trying out: the message is printed where otpd was started. */
-import type { Channel, Verdict, Words } from './channel.ts';
+import type { Channel, SendResult, Templates } from './channel.ts';
 
-const ACCEPTED: Verdict = Object.freeze({ kind: 'accepted' });
+const ACCEPTED: SendResult = Object.freeze({ kind: 'accepted' });
 
 /**
  * Makes the channel. It takes every message; what is sent in one turn is printed in one go, because
@@ -9,10 +9,10 @@ const ACCEPTED: Verdict = Object.freeze({ kind: 'accepted' });
  *
  * @param print writes one line, or several with line feeds between them, to the console
  */
-export function createConsoleChannel(print: (lines: string) => void, words: Words): Channel {
+export function createConsoleChannel(print: (lines: string) => void, words: Templates): Channel {
   let lines = '';
-  let printed: Promise<Verdict> | null = null;
-  const printAll = (): Verdict => {
+  let printed: Promise<SendResult> | null = null;
+  const printAll = (): SendResult => {
     const all = lines;
     lines = '';
     printed = null;
@@ -21,8 +21,8 @@ export function createConsoleChannel(print: (lines: string) => void, words: Word
   };
   return {
     name: 'console',
-    wants: null,
-    reaches: () => true,
+    addressFormat: null,
+    accepts: () => true,
     send: (message) => {
       const line = `message to ${message.userId}: ${words.text(message)}`;
       lines = printed === null ? line : `${lines}\n${line}`;

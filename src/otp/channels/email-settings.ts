@@ -6,7 +6,7 @@ import { isIP } from 'node:net';
 /** Where messages are handed over, and who sends them. */
 export type EmailSettings = Readonly<{
   server: MailServer;
-  from: Sender;
+  from: SmtpSender;
   /** PEM; null: the authorities that Node.js trusts. */
   ca: string | null;
 }>;
@@ -24,7 +24,7 @@ type MailServer = Readonly<{
 }>;
 
 /** The sender of all messages. */
-type Sender = Readonly<{ name: string; address: string }>;
+type SmtpSender = Readonly<{ name: string; address: string }>;
 
 const PORTS: Readonly<Record<string, number>> = { 'smtp:': 587, 'smtps:': 465 };
 
@@ -41,18 +41,18 @@ export function parseEmailSettings(given: {
   url: string | undefined;
   from: string | undefined;
   caFile: string | undefined;
-}): { settings: EmailSettings } | { faults: string[] } {
-  const faults: string[] = [];
+}): { settings: EmailSettings } | { errors: string[] } {
+  const errors: string[] = [];
   const server = parseServer(given.url ?? '');
   if (server === null) {
-    faults.push('SMTP_URL must be smtp://USER:PASSWORD@HOST:587 (STARTTLS) or'
+    errors.push('SMTP_URL must be smtp://USER:PASSWORD@HOST:587 (STARTTLS) or'
       + ' smtps://USER:PASSWORD@HOST:465 (TLS), with or without USER:PASSWORD@,'
       + ' and with % and two hexadecimal digits for characters such as @, / and #');
   }
   const from = parseSender(given.from ?? '');
-  if (from === null) faults.push('EMAIL_FROM must be NAME <ADDRESS> or ADDRESS');
-  const ca = given.caFile === undefined ? null : readCertificates(given.caFile, faults);
-  if (server === null || from === null || faults.length > 0) return { faults };
+  if (from === null) errors.push('EMAIL_FROM must be NAME <ADDRESS> or ADDRESS');
+  const ca = given.caFile === undefined ? null : readCertificates(given.caFile, errors);
+  if (server === null || from === null || errors.length > 0) return { errors };
   return { settings: Object.freeze({ server, from, ca }) };
 }
 
@@ -93,7 +93,7 @@ function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
 }
 
-function parseSender(text: string): Sender | null {
+function parseSender(text: string): SmtpSender | null {
   const match = /^(?:"([^"]*)"|([^<>"]*)) ?<([^<>]*)>$/.exec(text);
   const [, quoted, plain, address = text] = match ?? [];
   const name = (quoted ?? plain ?? '').trim();
@@ -101,7 +101,7 @@ function parseSender(text: string): Sender | null {
   return isName && isPlainAddress(address) ? Object.freeze({ name, address }) : null;
 }
 
-function readCertificates(path: string, faults: string[]): string | null {
+function readCertificates(path: string, errors: string[]): string | null {
   try {
     const text = readFileSync(path, 'utf8');
     new X509Certificate(text);
@@ -109,7 +109,7 @@ function readCertificates(path: string, faults: string[]): string | null {
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
     const problem = code.startsWith('ERR_') || code === '' ? 'no PEM certificate' : code;
-    faults.push(`SMTP_CA must name a PEM file of certificates (${path}: ${problem})`);
+    errors.push(`SMTP_CA must name a PEM file of certificates (${path}: ${problem})`);
     return null;
   }
 }

@@ -1,7 +1,7 @@
 /** The e-mail channel: SMTP through nodemailer, on a few connections that are kept. */
 import { isIP } from 'node:net';
 import { SEND_TIMEOUT_MS } from './channel.ts';
-import type { Channel, Message, Verdict, Words } from './channel.ts';
+import type { Channel, Message, SendResult, Templates } from './channel.ts';
 import type { Instant } from '../../db/instant.ts';
 import { domainOf, isPlainAddress } from './email-settings.ts';
 import type { EmailSettings } from './email-settings.ts';
@@ -27,12 +27,12 @@ export type EmailOptions = Readonly<{
  */
 export async function createEmailChannel(
   settings: EmailSettings,
-  words: Words,
+  words: Templates,
   { timeoutMs = SEND_TIMEOUT_MS, load }: EmailOptions = {},
 ): Promise<Channel> {
   const { createTransport } = await loadNodemailer(load);
   const transport = createTransport(transportOptions(settings));
-  const send = async (message: Message, sentAt: Instant): Promise<Verdict> => {
+  const send = async (message: Message, sentAt: Instant): Promise<SendResult> => {
     if (!isPlainAddress(message.userId)) return { kind: 'refused', reason: 'no e-mail address' };
     const attempt = new AbortController();
     const timer = setTimeout(() => attempt.abort(), timeoutMs);
@@ -41,15 +41,15 @@ export async function createEmailChannel(
       await transport.sendMail({ ...mail, signal: attempt.signal });
       return { kind: 'accepted' };
     } catch (error) {
-      return verdictOf(error);
+      return emailSendResult(error);
     } finally {
       clearTimeout(timer);
     }
   };
   return Object.freeze({
     name: 'email',
-    wants: 'an e-mail address',
-    reaches: isPlainAddress,
+    addressFormat: 'an e-mail address',
+    accepts: isPlainAddress,
     send,
     close: () => transport.close({ force: true }),
   });
@@ -85,7 +85,7 @@ function transportOptions({ server, ca }: EmailSettings): object {
 /** A repeat has the same Message-ID, so that a mailbox can tell that it has the message. */
 function composeMail(
   { from }: EmailSettings,
-  words: Words,
+  words: Templates,
   message: Message,
   sentAt: Instant,
 ): object {
@@ -132,7 +132,7 @@ const ABORTED = 'EABORT';
  * @param error of any kind
  * @returns refused for a permanent answer about the recipient or the message, else retry
  */
-export function verdictOf(error: unknown): Verdict {
+export function emailSendResult(error: unknown): SendResult {
   const { code, originalCode, command, responseCode, permanent } = (error ?? {}) as SendError;
   if (typeof responseCode !== 'number' || ABOUT_US.has(code)) {
     const reason = code === ABORTED ? 'ETIMEDOUT' : nameOf(originalCode) ?? nameOf(code);

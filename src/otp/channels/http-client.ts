@@ -7,7 +7,7 @@ import type { ClientRequest, IncomingMessage, OutgoingHttpHeaders } from 'node:h
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { Socket } from 'node:net';
 import { SEND_TIMEOUT_MS } from './channel.ts';
-import type { Verdict } from './channel.ts';
+import type { SendResult } from './channel.ts';
 
 /** Where a poster posts to, and its bounds. */
 export type PostTarget = Readonly<{
@@ -29,7 +29,7 @@ export type PostBounds = Readonly<{
 }>;
 
 /** A request without what is the same for all. */
-export type Outgoing = Readonly<{ headers: OutgoingHttpHeaders; body: string }>;
+export type HttpPayload = Readonly<{ headers: OutgoingHttpHeaders; body: string }>;
 
 /**
  * What came of a request: the status of the answer as soon as its head is there, however its body
@@ -46,7 +46,7 @@ export type Poster = Readonly<{
    *
    * @param compose makes the request, at once; what it throws is a code too
    */
-  post: (compose: () => Outgoing) => Promise<PostResult>;
+  post: (compose: () => HttpPayload) => Promise<PostResult>;
   /** Closes the connections; what is under way, and what is posted later, ends as `ECANCELED`. */
   close: () => void;
 }>;
@@ -84,7 +84,7 @@ export function createPoster(target: PostTarget): Poster {
       request?.destroy();
     };
     const timer = setTimeout(breakOff, target.timeoutMs ?? SEND_TIMEOUT_MS, 'ETIMEDOUT');
-    const send = (agent: HttpAgent, { headers, body }: Outgoing): void => {
+    const send = (agent: HttpAgent, { headers, body }: HttpPayload): void => {
       const mine = open(target.url, { method: 'POST', agent, headers: complete(headers, body) });
       const wasStale = watchStaleness(mine);
       request = mine;
@@ -176,7 +176,7 @@ function codeOf(error: unknown): string {
   return [code, name].find((text) => /^[A-Za-z]\w{0,63}$/.test(text ?? '')) ?? 'UNKNOWN';
 }
 
-const ACCEPTED: Verdict = Object.freeze({ kind: 'accepted' });
+const ACCEPTED: SendResult = Object.freeze({ kind: 'accepted' });
 
 /** Request Timeout, Too Early and Too Many Requests say: not now. */
 const NOT_NOW: ReadonlySet<number> = new Set([408, 425, 429]);
@@ -195,7 +195,7 @@ export const UNAUTHORIZED = 401;
  * @param aboutElse a status of the provider that says nothing of the message; null: none
  * @returns a verdict whose reason is such as `status 503` or `ECONNREFUSED`
  */
-export function verdictOf(result: PostResult, aboutElse: number | null = null): Verdict {
+export function httpSendResult(result: PostResult, aboutElse: number | null = null): SendResult {
   if ('code' in result) return { kind: 'retry', reason: result.code, afterSeconds: null };
   const { status, retryAfterSeconds } = result;
   const reason = `status ${status}`;

@@ -1,7 +1,7 @@
 /** The settings of the channel `sms`, read from their variables. */
-import type { Channel, Message, Words } from './channel.ts';
-import { createPoster, parseEndpointUrl, UNAUTHORIZED, verdictOf } from './http-client.ts';
-import type { Outgoing, PostBounds } from './http-client.ts';
+import type { Channel, Message, Templates } from './channel.ts';
+import { createPoster, parseEndpointUrl, UNAUTHORIZED, httpSendResult } from './http-client.ts';
+import type { HttpPayload, PostBounds } from './http-client.ts';
 
 /** The account that sends, and at which gateway. */
 export type SmsSettings = Readonly<{
@@ -50,20 +50,20 @@ const SENDERS = [PHONE_NUMBER, SHORT_CODE, SENDER_NAME, MESSAGING_SERVICE];
  */
 export function parseSmsSettings(
   values: SmsValues,
-): { settings: SmsSettings } | { faults: string[] } {
+): { settings: SmsSettings } | { errors: string[] } {
   const { account = '', token = '', sender = '' } = values;
-  const faults: string[] = [];
+  const errors: string[] = [];
   if (!ACCOUNT.test(account)) {
-    faults.push('SMS_ACCOUNT must be an account SID: 1 to 64 letters, digits, _ or -');
+    errors.push('SMS_ACCOUNT must be an account SID: 1 to 64 letters, digits, _ or -');
   }
-  if (!TOKEN.test(token)) faults.push('SMS_TOKEN must be 1 to 256 ASCII characters, no blanks');
+  if (!TOKEN.test(token)) errors.push('SMS_TOKEN must be 1 to 256 ASCII characters, no blanks');
   if (!SENDERS.some((form) => form.test(sender))) {
-    faults.push('SMS_SENDER must be a phone number such as +14155550123, a short code, a name of'
+    errors.push('SMS_SENDER must be a phone number such as +14155550123, a short code, a name of'
       + ' up to 11 characters, or the SID of a messaging service (MG…)');
   }
   const base = parseBaseUrl(values.baseUrl ?? DEFAULT_BASE_URL);
-  if ('fault' in base) faults.push(`SMS_BASE_URL ${base.fault}`);
-  if ('fault' in base || faults.length > 0) return { faults };
+  if ('fault' in base) errors.push(`SMS_BASE_URL ${base.fault}`);
+  if ('fault' in base || errors.length > 0) return { errors };
   return { settings: Object.freeze({ baseUrl: base.url, account, token, sender }) };
 }
 
@@ -79,19 +79,19 @@ function parseBaseUrl(text: string): { url: URL } | { fault: string } {
  */
 export function createSmsChannel(
   settings: SmsSettings,
-  words: Words,
+  words: Templates,
   bounds: PostBounds = {},
 ): Channel {
   const poster = createPoster({ url: messagesUrl(settings), ca: null, ...bounds });
   const authorization = authorize(settings);
   return Object.freeze({
     name: 'sms',
-    wants: 'a phone number such as +14155550123',
-    reaches: (userId) => PHONE_NUMBER.test(userId),
+    addressFormat: 'a phone number such as +14155550123',
+    accepts: (userId) => PHONE_NUMBER.test(userId),
     send: async (message) => {
       const result = await poster.post(() =>
         compose(authorization, settings.sender, message, words.text(message)));
-      return verdictOf(result, UNAUTHORIZED);
+      return httpSendResult(result, UNAUTHORIZED);
     },
     close: poster.close,
   });
@@ -113,7 +113,7 @@ function compose(
   sender: string,
   message: Message,
   text: string,
-): Outgoing {
+): HttpPayload {
   const from = MESSAGING_SERVICE.test(sender) ? 'MessagingServiceSid' : 'From';
   const body = new URLSearchParams({ To: message.userId, Body: text, [from]: sender });
   const headers = {

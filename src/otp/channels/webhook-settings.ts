@@ -31,36 +31,36 @@ export type WebhookValues = Readonly<{
  */
 export function parseWebhookSettings(
   values: WebhookValues,
-): { settings: WebhookSettings } | { faults: string[] } {
+): { settings: WebhookSettings } | { errors: string[] } {
   const { caFile = null } = values;
-  const faults: string[] = [];
-  const url = readUrl(values, faults);
-  const secrets = readSecrets(values.secrets, faults);
+  const errors: string[] = [];
+  const url = readUrl(values, errors);
+  const secrets = readSecrets(values.secrets, errors);
   if (values.allowHttp !== undefined && !/^[01]$/.test(values.allowHttp)) {
-    faults.push('WEBHOOK_ALLOW_HTTP must be 0 or 1');
+    errors.push('WEBHOOK_ALLOW_HTTP must be 0 or 1');
   }
   const caFault = caFile === null ? null : findCaFault(caFile, url);
-  if (caFault !== null) faults.push(`WEBHOOK_CA ${caFault}`);
-  if (url === null || secrets === null || faults.length > 0) return { faults };
+  if (caFault !== null) errors.push(`WEBHOOK_CA ${caFault}`);
+  if (url === null || secrets === null || errors.length > 0) return { errors };
   return { settings: Object.freeze({ url, secrets, caFile }) };
 }
 
-function readUrl({ url, allowHttp }: WebhookValues, faults: string[]): URL | null {
+function readUrl({ url, allowHttp }: WebhookValues, errors: string[]): URL | null {
   const parsed = url === undefined ? { fault: 'must be set' }
     : parseEndpointUrl(url, allowHttp === '1');
   if ('url' in parsed) return parsed.url;
-  faults.push(`WEBHOOK_URL ${parsed.fault}`);
+  errors.push(`WEBHOOK_URL ${parsed.fault}`);
   return null;
 }
 
-function readSecrets(text: string | undefined, faults: string[]): readonly Buffer[] | null {
+function readSecrets(text: string | undefined, errors: string[]): readonly Buffer[] | null {
   if (text === undefined) {
-    faults.push('WEBHOOK_SECRETS must be set (whsec_ and the base64 of 32 random bytes)');
+    errors.push('WEBHOOK_SECRETS must be set (whsec_ and the base64 of 32 random bytes)');
     return null;
   }
   const parsed = parseWebhookSecrets(text);
   if ('secrets' in parsed) return parsed.secrets;
-  faults.push(...parsed.faults.map((fault) => `WEBHOOK_SECRETS: ${fault}`));
+  errors.push(...parsed.errors.map((fault) => `WEBHOOK_SECRETS: ${fault}`));
   return null;
 }
 
@@ -97,19 +97,19 @@ const SECRETS_MAX = 2;
  */
 export function parseWebhookSecrets(
   text: string,
-): { secrets: readonly Buffer[] } | { faults: string[] } {
+): { secrets: readonly Buffer[] } | { errors: string[] } {
   const secrets: Buffer[] = [];
-  const faults: string[] = [];
+  const errors: string[] = [];
   text.split(',').forEach((entry, index) => {
     const encoded = entry.trim();
     const fault = findFault(encoded);
-    if (fault !== null) faults.push(`entry ${index + 1} ${fault}`);
+    if (fault !== null) errors.push(`entry ${index + 1} ${fault}`);
     else secrets.push(decode(encoded));
   });
-  if (secrets.length > SECRETS_MAX) faults.push(`names more than ${SECRETS_MAX} secrets`);
+  if (secrets.length > SECRETS_MAX) errors.push(`names more than ${SECRETS_MAX} secrets`);
   const different = new Set(secrets.map((secret) => secret.toString('base64')));
-  if (different.size < secrets.length) faults.push('names a secret twice');
-  return faults.length > 0 ? { faults } : { secrets: Object.freeze(secrets) };
+  if (different.size < secrets.length) errors.push('names a secret twice');
+  return errors.length > 0 ? { errors } : { secrets: Object.freeze(secrets) };
 }
 
 function decode(encoded: string): Buffer {

@@ -3,11 +3,11 @@
  * Standard Webhooks prescribes (https://www.standardwebhooks.com).
  */
 import { readFileSync } from 'node:fs';
-import type { Channel, Message, Words } from './channel.ts';
+import type { Channel, Message, Templates } from './channel.ts';
 import { MICROSECONDS_PER_SECOND } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
-import { createPoster, verdictOf } from './http-client.ts';
-import type { Outgoing, PostBounds } from './http-client.ts';
+import { createPoster, httpSendResult } from './http-client.ts';
+import type { HttpPayload, PostBounds } from './http-client.ts';
 import { signWebhook } from './webhook-settings.ts';
 import type { WebhookSettings } from './webhook-settings.ts';
 
@@ -21,7 +21,7 @@ const MICROSECONDS_PER_MILLISECOND = 1000;
  */
 export function createWebhookChannel(
   settings: WebhookSettings,
-  words: Words,
+  words: Templates,
   bounds: PostBounds = {},
 ): Channel {
   const { url, secrets, caFile = null } = settings;
@@ -29,10 +29,11 @@ export function createWebhookChannel(
   const poster = createPoster({ url, ca, ...bounds });
   return Object.freeze({
     name: 'webhook',
-    wants: null,
-    reaches: () => true,
+    addressFormat: null,
+    accepts: () => true,
     send: async (message, sentAt) =>
-      verdictOf(await poster.post(() => compose(secrets, message, words.text(message), sentAt))),
+      httpSendResult(await poster.post(() =>
+        compose(secrets, message, words.text(message), sentAt))),
     close: poster.close,
   });
 }
@@ -43,7 +44,7 @@ function compose(
   message: Message,
   text: string,
   sentAt: Instant,
-): Outgoing {
+): HttpPayload {
   const body = writeBody(message, text, sentAt);
   const timestamp = String(Math.floor(sentAt / MICROSECONDS_PER_SECOND));
   const headers = {

@@ -5,14 +5,14 @@
 import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto';
 import type { Hex } from '../../db/query.ts';
 import type { OtpName } from '../../db/tables/otps.ts';
-import { BUNDLE_ID_BYTES } from '../../db/tables/outbox.ts';
-import { drawRandom } from './random.ts';
+import { BATCH_ID_BYTES } from '../../db/tables/outbox.ts';
+import { randomHex } from './random.ts';
 import type { Secret, Secrets } from './secrets.ts';
 
 /** One block of AES, so that each name is enciphered by itself: a permutation of 128 bits. */
 const ALGORITHM = 'aes-256-ecb';
 const BLOCK_DIGITS = 32;
-const RANDOM_BYTES = 16 - BUNDLE_ID_BYTES;
+const RANDOM_BYTES = 16 - BATCH_ID_BYTES;
 
 const keys = new WeakMap<Secret, Buffer>();
 
@@ -23,9 +23,9 @@ const keys = new WeakMap<Secret, Buffer>();
  * @param bundleId 8 bytes, as text
  * @returns so many names of 16 bytes, as text
  */
-export function drawOtpIds(secret: Secret, bundleId: Hex, count: number): Hex[] {
+export function createOtpIds(secret: Secret, batchId: Hex, count: number): Hex[] {
   let blocks = '';
-  for (let index = 0; index < count; index += 1) blocks += bundleId + drawRandom(RANDOM_BYTES);
+  for (let index = 0; index < count; index += 1) blocks += batchId + randomHex(RANDOM_BYTES);
   const cipher = createCipheriv(ALGORITHM, keyOf(secret), null).setAutoPadding(false);
   const text = cipher.update(blocks, 'hex', 'hex');
   return Array.from({ length: count }, (_, index) =>
@@ -36,7 +36,7 @@ export function drawOtpIds(secret: Secret, bundleId: Hex, count: number): Hex[] 
 export function placesOf({ byId }: Secrets, otpId: Hex): OtpName[] {
   return [...byId.values()].map((secret) => {
     const decipher = createDecipheriv(ALGORITHM, keyOf(secret), null).setAutoPadding(false);
-    return { otpId, bundleId: decipher.update(otpId, 'hex', 'hex').slice(0, 2 * BUNDLE_ID_BYTES) };
+    return { otpId, batchId: decipher.update(otpId, 'hex', 'hex').slice(0, 2 * BATCH_ID_BYTES) };
   });
 }
 

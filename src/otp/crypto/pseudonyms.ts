@@ -8,7 +8,7 @@ import type { Secret } from './secrets.ts';
 /** Names users and addresses for the log. */
 export type Pseudonyms = Readonly<{
   user: (userId: string) => string;
-  address: (address: string) => string;
+  clientIp: (address: string) => string;
 }>;
 
 /** 64 bits: of a million users two have one name at odds of 1 to 37 million. */
@@ -20,7 +20,7 @@ const KEPT_MAX = 4096;
 /** Those who are named as they are. */
 export const NO_PSEUDONYMS: Pseudonyms = Object.freeze({
   user: (userId: string) => userId,
-  address: (address: string) => address,
+  clientIp: (address: string) => address,
 });
 
 /**
@@ -36,7 +36,7 @@ export function createPseudonyms(secret: Secret): Pseudonyms {
   const kept = new Map<string, string>();
   return Object.freeze({
     user: (userId: string) => nameOf(`user ${userId}`),
-    address: (address: string) => {
+    clientIp: (address: string) => {
       let name = kept.get(address);
       if (name === undefined) {
         name = nameOf(`address ${address}`);

@@ -2,7 +2,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import type { Hex } from '../../db/query.ts';
 import { VERIFY_ID_BYTES } from '../../db/tables/otps-write.ts';
-import { BUNDLE_ID_BYTES, OWNER_BYTES } from '../../db/tables/outbox.ts';
+import { BATCH_ID_BYTES, OWNER_BYTES } from '../../db/tables/outbox.ts';
 
 /**
  * Draws a code: every one of the 10^digits is equally likely, leading zeros are kept (contract,
@@ -10,40 +10,40 @@ import { BUNDLE_ID_BYTES, OWNER_BYTES } from '../../db/tables/outbox.ts';
  *
  * @param digits 6 to 10
  */
-export function drawCode(digits: number): string {
+export function randomCode(digits: number): string {
   return String(randomInt(10 ** digits)).padStart(digits, '0');
 }
 
 /** Draws the name of a verification. */
-export function drawVerifyId(): Hex {
-  return drawBytes(VERIFY_ID_BYTES);
+export function randomVerifyId(): Hex {
+  return takeRandomBytes(VERIFY_ID_BYTES);
 }
 
 /** Draws the name of a process in the outbox. */
-export function drawOwner(): Hex {
-  return drawBytes(OWNER_BYTES);
+export function randomOwner(): Hex {
+  return takeRandomBytes(OWNER_BYTES);
 }
 
 /** The bundles of one process follow each other, so that their rows are appended. */
 const BUNDLE_RUN_BYTES = 5;
-const BUNDLES_PER_RUN = 2 ** (8 * (BUNDLE_ID_BYTES - BUNDLE_RUN_BYTES));
+const BUNDLES_PER_RUN = 2 ** (8 * (BATCH_ID_BYTES - BUNDLE_RUN_BYTES));
 let bundleRun: Hex = '';
-let bundleNumber = BUNDLES_PER_RUN;
+let batchNumber = BUNDLES_PER_RUN;
 
 /** Draws the name of a bundle of messages: random bits, and a number that counts up. */
-export function drawBundleId(): Hex {
-  if (bundleNumber === BUNDLES_PER_RUN) {
-    bundleRun = drawBytes(BUNDLE_RUN_BYTES);
-    bundleNumber = 0;
+export function randomBatchId(): Hex {
+  if (batchNumber === BUNDLES_PER_RUN) {
+    bundleRun = takeRandomBytes(BUNDLE_RUN_BYTES);
+    batchNumber = 0;
   }
-  const number = bundleNumber.toString(16).padStart(2 * (BUNDLE_ID_BYTES - BUNDLE_RUN_BYTES), '0');
-  bundleNumber += 1;
+  const number = batchNumber.toString(16).padStart(2 * (BATCH_ID_BYTES - BUNDLE_RUN_BYTES), '0');
+  batchNumber += 1;
   return bundleRun + number;
 }
 
 /** Draws so many random bytes. */
-export function drawRandom(bytes: number): Hex {
-  return drawBytes(bytes);
+export function randomHex(bytes: number): Hex {
+  return takeRandomBytes(bytes);
 }
 
 /** Drawn ahead, because a call to the random source costs as much for 4 KiB as for 16 bytes. */
@@ -51,7 +51,7 @@ const AHEAD_BYTES = 4096;
 let ahead: Hex = '';
 let taken = 0;
 
-function drawBytes(count: number): Hex {
+function takeRandomBytes(count: number): Hex {
   if (ahead.length - taken < 2 * count) {
     ahead = randomBytes(AHEAD_BYTES).toString('hex');
     taken = 0;

@@ -6,11 +6,11 @@ import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto';
 import type { Message } from '../channels/channel.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Hex } from '../../db/query.ts';
-import { drawRandom } from './random.ts';
+import { randomHex } from './random.ts';
 import type { Secret } from './secrets.ts';
 
 /** A message, and the client address whose quota point was used for it; null: of none. */
-export type Sealable = Readonly<{ message: Message; address: string | null }>;
+export type Sealable = Readonly<{ message: Message; clientIp: string | null }>;
 
 const ALGORITHM = 'aes-256-gcm';
 const NONCE_BYTES = 12;
@@ -30,13 +30,13 @@ type Kept = [
  * @param bundleId 8 bytes, as text
  * @returns nonce, text and tag
  */
-export function sealMessages(secret: Secret, bundleId: Hex, list: readonly Sealable[]): Hex {
-  const kept = list.map(({ message, address }): Kept => {
+export function sealMessages(secret: Secret, batchId: Hex, list: readonly Sealable[]): Hex {
+  const kept = list.map(({ message, clientIp }): Kept => {
     const { userId, purpose, code, lifetimeSeconds, expiresAt, locale } = message;
-    return [userId, purpose, code, lifetimeSeconds, expiresAt, locale, address];
+    return [userId, purpose, code, lifetimeSeconds, expiresAt, locale, clientIp];
   });
-  const nonce = drawRandom(NONCE_BYTES);
-  const cipher = createCipheriv(ALGORITHM, keyOf(secret, bundleId), Buffer.from(nonce, 'hex'));
+  const nonce = randomHex(NONCE_BYTES);
+  const cipher = createCipheriv(ALGORITHM, keyOf(secret, batchId), Buffer.from(nonce, 'hex'));
   cipher.setAAD(Buffer.from(list.map(({ message }) => message.otpId).join(''), 'hex'));
   const sealed = cipher.update(JSON.stringify(kept), 'utf8', 'hex') + cipher.final('hex');
   return nonce + sealed + cipher.getAuthTag().toString('hex');
@@ -50,7 +50,7 @@ export function sealMessages(secret: Secret, bundleId: Hex, list: readonly Seala
  */
 export function openMessages(
   secret: Secret,
-  bundleId: Hex,
+  batchId: Hex,
   otpIds: readonly Hex[],
   sealed: Hex,
 ): Sealable[] | null {
@@ -59,7 +59,7 @@ export function openMessages(
   if (end < NONCE_BYTES) return null;
   const nonce = bytes.subarray(0, NONCE_BYTES);
   const options = { authTagLength: TAG_BYTES };
-  const decipher = createDecipheriv(ALGORITHM, keyOf(secret, bundleId), nonce, options);
+  const decipher = createDecipheriv(ALGORITHM, keyOf(secret, batchId), nonce, options);
   decipher.setAAD(Buffer.from(otpIds.join(''), 'hex'));
   decipher.setAuthTag(bytes.subarray(end));
   try {
@@ -74,10 +74,10 @@ export function openMessages(
 function unpack(otpId: Hex, kept: Kept): Sealable {
   const [userId, purpose, code, lifetimeSeconds, expiresAt, locale, address] = kept;
   const message = { otpId, userId, purpose, code, lifetimeSeconds, expiresAt, locale };
-  return { message, address };
+  return { message, clientIp: address };
 }
 
 /** No digest of a code has this input: theirs are longer. */
-function keyOf({ key }: Secret, bundleId: Hex): Buffer {
-  return createHmac('sha256', key).update('otpd messages|').update(bundleId, 'hex').digest();
+function keyOf({ key }: Secret, batchId: Hex): Buffer {
+  return createHmac('sha256', key).update('otpd messages|').update(batchId, 'hex').digest();
 }

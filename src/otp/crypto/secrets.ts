@@ -24,19 +24,19 @@ export const SECRET_ID_RULE = 'an id of 1 to 32 letters, digits, - or _';
  *
  * @returns the secrets, or what is wrong with the text, never quoting a secret
  */
-export function parseSecrets(text: string): { secrets: Secrets } | { faults: string[] } {
+export function parseSecrets(text: string): { secrets: Secrets } | { errors: string[] } {
   const secrets: Secret[] = [];
-  const faults: string[] = [];
+  const errors: string[] = [];
   text.split(',').forEach((entry, index) => {
     const [id, encoded, ...rest] = entry.trim().split(':');
     const fault = rest.length > 0 ? 'must be id:base64' : findFault(id, encoded);
-    if (fault !== null) faults.push(`entry ${index + 1} ${fault}`);
+    if (fault !== null) errors.push(`entry ${index + 1} ${fault}`);
     else secrets.push({ id: id!, key: Buffer.from(encoded!, 'base64') });
   });
   const byId = new Map(secrets.map((secret) => [secret.id, secret]));
-  if (faults.length === 0 && byId.size < secrets.length) faults.push('names an id twice');
+  if (errors.length === 0 && byId.size < secrets.length) errors.push('names an id twice');
   const current = secrets[0];
-  if (faults.length > 0 || current === undefined) return { faults };
+  if (errors.length > 0 || current === undefined) return { errors };
   return { secrets: Object.freeze({ current, byId }) };
 }
 
@@ -46,7 +46,7 @@ export function isSecretId(text: string): boolean {
 }
 
 /** Draws a secret, in the form in which parseSecrets reads it. */
-export function drawSecret(id: string): string {
+export function randomSecret(id: string): string {
   return `${id}:${randomBytes(SECRET_MIN_BYTES).toString('base64')}`;
 }
 

@@ -2,11 +2,11 @@
  * A channel that keeps failing is paused, so that a provider that is down is not asked by every
  * message; after a while one message tries it (the circuit breaker pattern).
  */
-import type { Channel, Verdict } from '../channels/channel.ts';
-import { elapsedMs } from '../../db/clock.ts';
-import type { NoteDelivery } from './events.ts';
+import type { Channel, SendResult } from '../channels/channel.ts';
+import { monotonicMs } from '../../db/clock.ts';
+import type { OnDeliveryEvent } from './events.ts';
 import type { DeliveryCounts } from './metrics.ts';
-import type { Parcel } from './pending-message.ts';
+import type { PendingMessage } from './pending-message.ts';
 
 /** So many failures in a row pause a channel. */
 const FAILURES_MAX = 5;
@@ -17,7 +17,7 @@ const PAUSE_MAX_MS = 30_000;
 type Attempt = Readonly<{ generation: number; isProbe: boolean }>;
 
 /** The breaker of one channel. All times are milliseconds of one running clock. */
-export class Breaker {
+export class CircuitBreaker {
   #failures = 0;
   #pauseMs = 0;
   #pausedUntilMs: number | null = null;
@@ -75,57 +75,57 @@ export class Breaker {
 }
 
 /** Sends by one channel or another. */
-export class Sender {
+export class ChannelPicker {
   readonly #channels: readonly Channel[];
-  readonly #note: NoteDelivery;
-  readonly #breakers: ReadonlyMap<Channel, Breaker>;
+  readonly #emit: OnDeliveryEvent;
+  readonly #breakers: ReadonlyMap<Channel, CircuitBreaker>;
   readonly #counts: DeliveryCounts;
 
   /** @param channels in the order in which they are tried */
-  constructor(channels: readonly Channel[], note: NoteDelivery, counts: DeliveryCounts) {
+  constructor(channels: readonly Channel[], note: OnDeliveryEvent, counts: DeliveryCounts) {
     this.#channels = channels;
-    this.#note = note;
+    this.#emit = note;
     this.#counts = counts;
-    this.#breakers = new Map(channels.map((channel) => [channel, new Breaker()]));
+    this.#breakers = new Map(channels.map((channel) => [channel, new CircuitBreaker()]));
   }
 
   /** Whether any channel may still take a message: it can reach the user and has not refused. */
-  hasChannelFor(parcel: Parcel): boolean {
+  hasChannelFor(parcel: PendingMessage): boolean {
     return parcel.channelsLeft(this.#channels).length > 0;
   }
 
   /** The channel to send by now; null when all of them are to be left alone for a while. */
-  pick(parcel: Parcel): Channel | null {
-    const now = elapsedMs();
+  pick(parcel: PendingMessage): Channel | null {
+    const now = monotonicMs();
     return parcel.channelsReady(parcel.channelsLeft(this.#channels))
       .find((channel) => this.#breakers.get(channel)!.mayBegin(now)) ?? null;
   }
 
   /** Milliseconds after which there may be a channel to send by, when there is none now. */
-  readyInMs(parcel: Parcel): number {
-    const now = elapsedMs();
+  readyInMs(parcel: PendingMessage): number {
+    const now = monotonicMs();
     return Math.min(...parcel.channelsLeft(this.#channels).map((channel) =>
       Math.max(this.#breakers.get(channel)!.readyInMs(now), parcel.readyInMs(channel))));
   }
 
   /** Makes one attempt, and tells the parcel and the breaker how it ended. Never throws. */
-  async send(parcel: Parcel, channel: Channel): Promise<Verdict['kind']> {
+  async send(parcel: PendingMessage, channel: Channel): Promise<SendResult['kind']> {
     const breaker = this.#breakers.get(channel)!;
     const attempt = breaker.begin();
     const verdict = await channel.send(parcel.message, parcel.now());
-    const change = breaker.end(attempt, verdict.kind === 'retry', elapsedMs());
+    const change = breaker.end(attempt, verdict.kind === 'retry', monotonicMs());
     const { name } = channel;
     const counts = this.#counts.channels.get(name)!;
     counts[verdict.kind] += 1;
     if (change !== null) counts.isPaused = change === 'paused';
     const reason = 'reason' in verdict ? verdict.reason : verdict.kind;
-    if (change !== null) this.#note({ event: `channel_${change}`, channel: name, reason });
+    if (change !== null) this.#emit({ event: `channel_${change}`, channel: name, reason });
     if (verdict.kind === 'accepted') return verdict.kind;
     if (verdict.kind === 'retry') parcel.noteFailure(channel, verdict.afterSeconds);
     else parcel.noteRefusal(channel);
     const event = `delivery_${verdict.kind}` as const;
     const { otpId, userId } = parcel.message;
-    this.#note({ event, otpId, userId, channel: name, reason });
+    this.#emit({ event, otpId, userId, channel: name, reason });
     return verdict.kind;
   }
 

@@ -1,27 +1,27 @@
 /** The delivery of messages as the operations see it, and its wiring. */
-import type { Channel, ChannelName, Words } from '../channels/channel.ts';
-import { drawOwner } from '../crypto/random.ts';
+import type { Channel, ChannelName, Templates } from '../channels/channel.ts';
+import { randomOwner } from '../crypto/random.ts';
 import type { Secrets } from '../crypto/secrets.ts';
-import type { SessionPool } from '../../db/pool.ts';
+import type { ConnectionPool } from '../../db/pool.ts';
 import type { Hex } from '../../db/query.ts';
-import { Courier } from './dispatcher.ts';
-import type { NoteDelivery } from './events.ts';
+import { Dispatcher } from './dispatcher.ts';
+import type { OnDeliveryEvent } from './events.ts';
 import { DeliveryCounts } from './metrics.ts';
-import type { Bundle } from './outbox-batch.ts';
+import type { OutboxBatch } from './outbox-batch.ts';
 import type { Erasure } from './outbox-writer.ts';
 import { Outbox } from './outbox.ts';
 import type { Policies } from '../policy/policy.ts';
-import { LookOut } from './reclaimer.ts';
+import { Reclaimer } from './reclaimer.ts';
 
 /** What delivery needs. */
-type DeliveryParts = Readonly<{
-  pool: SessionPool;
+type DeliveryDeps = Readonly<{
+  pool: ConnectionPool;
   policies: Policies;
   secrets: Secrets;
   /** In the order in which they are tried; at least one. */
   channels: readonly Channel[];
-  words: Pick<Words, 'localeFor'>;
-  note: NoteDelivery;
+  templates: Pick<Templates, 'localeFor'>;
+  onEvent: OnDeliveryEvent;
   counts?: DeliveryCounts;
 }>;
 
@@ -33,9 +33,9 @@ export type Delivery = Readonly<{
   channelFor: (userId: string) => ChannelName;
   /** What a user_id must be, when no channel can reach this one; else null. */
   unreachable: (userId: string) => string | null;
-  localeFor: Words['localeFor'];
+  localeFor: Templates['localeFor'];
   /** Takes messages whose COMMIT was answered. */
-  dispatch: (bundles: readonly Bundle[]) => void;
+  dispatch: (batches: readonly OutboxBatch[]) => void;
   /**
    * What a transaction that is about to commit shall erase from the outbox on the way: each such
    * statement saves a commit. Null: nothing that would be worth it.
@@ -50,31 +50,32 @@ export type Delivery = Readonly<{
 }>;
 
 /** Makes a delivery for one process. */
-export function createDelivery(parts: DeliveryParts): Delivery {
-  const { pool, policies, secrets, channels, words, note } = parts;
+export function createDelivery(parts: DeliveryDeps): Delivery {
+  const { pool, policies, secrets, channels, templates, onEvent } = parts;
   const { counts = new DeliveryCounts(channels) } = parts;
-  const owner = drawOwner();
+  const owner = randomOwner();
   const outbox = new Outbox({ pool, policies, secrets, owner });
-  const courier = new Courier(channels, outbox, note, counts);
-  counts.held = () => courier.held;
-  const lookOut = new LookOut({ outbox, courier, secrets, note, counts });
+  const dispatcher = new Dispatcher(channels, outbox, onEvent, counts);
+  counts.held = () => dispatcher.held;
+  const lookOut = new Reclaimer({ outbox, dispatcher, secrets, onEvent: onEvent, counts });
   const first = channels[0]!;
-  const reaching = (userId: string) => channels.find((channel) => channel.reaches(userId));
+  const reaching = (userId: string) => channels.find((channel) => channel.accepts(userId));
   return Object.freeze({
     owner,
     channelFor: (userId: string) => (reaching(userId) ?? first).name,
     unreachable: (userId: string) =>
-      (reaching(userId) !== undefined ? null : channels.map(({ wants }) => wants).join(' or ')),
-    localeFor: words.localeFor,
-    dispatch: (bundles: readonly Bundle[]) => {
-      for (const bundle of bundles) courier.dispatch(bundle, false);
+      (reaching(userId) !== undefined ? null : channels.map(({ addressFormat }) =>
+        addressFormat).join(' or ')),
+    localeFor: templates.localeFor,
+    dispatch: (batches: readonly OutboxBatch[]) => {
+      for (const batch of batches) dispatcher.dispatch(batch, false);
     },
-    takeErasure: (requests: number) => courier.erasures.takeErasure(requests),
-    get held() { return courier.held; },
+    takeErasure: (requests: number) => dispatcher.erasures.takeErasure(requests),
+    get held() { return dispatcher.held; },
     start: () => lookOut.start(),
     stop: async (timeoutMs: number) => {
       await lookOut.stop();
-      await courier.stop(timeoutMs);
+      await dispatcher.stop(timeoutMs);
     },
   });
 }

@@ -2,17 +2,17 @@
  * Sends messages: right after the commit that stored them, outside every lock, until a channel has
  * accepted each or its code has expired.
  */
-import { Sender } from './channel-picker.ts';
+import { ChannelPicker } from './channel-picker.ts';
 import type { Channel } from '../channels/channel.ts';
 import { Unavailable } from '../../db/errors.ts';
 import type { Hex } from '../../db/query.ts';
-import type { NoteDelivery } from './events.ts';
+import type { OnDeliveryEvent } from './events.ts';
 import type { DeliveryCounts } from './metrics.ts';
-import type { Bundle } from './outbox-batch.ts';
-import { BundleSaver } from './outbox-writer.ts';
+import type { OutboxBatch } from './outbox-batch.ts';
+import { OutboxWriter } from './outbox-writer.ts';
 import { OutboxQueue } from './outbox.ts';
 import type { Outbox, Rerouted } from './outbox.ts';
-import { Parcel } from './pending-message.ts';
+import { PendingMessage } from './pending-message.ts';
 
 /** Attempts that may be under way: a provider that takes a second still takes 256 a second. */
 const SENDS_MAX = 256;
@@ -21,43 +21,43 @@ const SENDS_MAX = 256;
 const HELD_MAX = 10_000;
 
 /** Sends the messages of this process. */
-export class Courier {
-  readonly #sender: Sender;
+export class Dispatcher {
+  readonly #channels: ChannelPicker;
   readonly #outbox: Outbox;
-  readonly #note: NoteDelivery;
+  readonly #emit: OnDeliveryEvent;
   readonly #counts: DeliveryCounts;
   readonly #queue: OutboxQueue;
-  readonly #saver: BundleSaver;
+  readonly #writer: OutboxWriter;
   /** All bundles that are neither erased nor left to others. */
-  readonly #bundles = new Map<Hex, Bundle>();
-  readonly #sending = new Set<Parcel>();
+  readonly #batches = new Map<Hex, OutboxBatch>();
+  readonly #sending = new Set<PendingMessage>();
   readonly #timers = new Set<NodeJS.Timeout>();
-  #ready: Parcel[] = [];
+  #ready: PendingMessage[] = [];
   #held = 0;
   #isStopping = false;
   #onProgress: () => void = () => {};
 
   /** @param channels in the order in which they are tried */
-  constructor(channels: readonly Channel[], outbox: Outbox, note: NoteDelivery,
+  constructor(channels: readonly Channel[], outbox: Outbox, onEvent: OnDeliveryEvent,
     counts: DeliveryCounts) {
-    this.#sender = new Sender(channels, note, counts);
+    this.#channels = new ChannelPicker(channels, onEvent, counts);
     this.#counts = counts;
     this.#outbox = outbox;
-    this.#note = note;
+    this.#emit = onEvent;
     this.#queue = new OutboxQueue(outbox);
-    this.#saver = new BundleSaver({
+    this.#writer = new OutboxWriter({
       outbox,
-      note,
+      onEvent,
       onSaved: (erased) => {
-        for (const { bundleId } of erased) this.#bundles.delete(bundleId);
+        for (const { batchId } of erased) this.#batches.delete(batchId);
         this.#onProgress();
       },
     });
   }
 
   /** What the transactions of others may erase. */
-  get erasures(): Pick<BundleSaver, 'takeErasure'> {
-    return this.#saver;
+  get erasures(): Pick<OutboxWriter, 'takeErasure'> {
+    return this.#writer;
   }
 
   /** How many messages are on their way. */
@@ -71,8 +71,8 @@ export class Courier {
   }
 
   /** A bundle that this process has. */
-  bundleOf(bundleId: Hex): Bundle | undefined {
-    return this.#bundles.get(bundleId);
+  batchOf(bundleId: Hex): OutboxBatch | undefined {
+    return this.#batches.get(bundleId);
   }
 
   /**
@@ -80,12 +80,12 @@ export class Courier {
    *
    * @param isInDoubt whether codes may have come to an end: they were not committed just now
    */
-  dispatch(bundle: Bundle, isInDoubt: boolean): void {
+  dispatch(bundle: OutboxBatch, isInDoubt: boolean): void {
     if (this.#held + bundle.size > HELD_MAX) return;
     this.#held += bundle.size;
-    this.#bundles.set(bundle.bundleId, bundle);
+    this.#batches.set(bundle.batchId, bundle);
     if (this.#isStopping) return;
-    for (const one of bundle.open) this.#ready.push(new Parcel(one, bundle, isInDoubt));
+    for (const one of bundle.open) this.#ready.push(new PendingMessage(one, bundle, isInDoubt));
     this.#pump();
   }
 
@@ -100,10 +100,10 @@ export class Courier {
     // What was committed a moment ago is handed in during this turn.
     await new Promise((resolve) => { setImmediate(resolve); });
     await this.#quiet(timeoutMs);
-    this.#sender.close();
+    this.#channels.close();
     // An attempt that is under way still may succeed: the lease of its bundle stays.
-    for (const { bundle } of this.#sending) this.#bundles.delete(bundle.bundleId);
-    const left = [...this.#bundles.keys()];
+    for (const { batch } of this.#sending) this.#batches.delete(batch.batchId);
+    const left = [...this.#batches.keys()];
     if (left.length > 0) await this.#outbox.release(left).catch(() => {});
   }
 
@@ -111,7 +111,7 @@ export class Courier {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, timeoutMs);
       this.#onProgress = () => {
-        if (this.#sending.size > 0 || this.#saver.isBusy) return;
+        if (this.#sending.size > 0 || this.#writer.isBusy) return;
         clearTimeout(timer);
         resolve();
       };
@@ -125,7 +125,7 @@ export class Courier {
       const parcel = this.#ready[started]!;
       started += 1;
       this.#sending.add(parcel);
-      void this.#carry(parcel).then(() => {
+      void this.#deliver(parcel).then(() => {
         this.#sending.delete(parcel);
         this.#pump();
         this.#onProgress();
@@ -135,30 +135,30 @@ export class Courier {
   }
 
   /** Brings a message as far as it goes now. Never rejects. */
-  async #carry(parcel: Parcel): Promise<void> {
+  async #deliver(parcel: PendingMessage): Promise<void> {
     try {
       await this.#attempt(parcel);
     } catch (error) {
-      if (!(error instanceof Unavailable)) this.#note({ event: 'delivery_fault', error });
+      if (!(error instanceof Unavailable)) this.#emit({ event: 'delivery_fault', error });
       this.#later(parcel, parcel.putOff());
     }
   }
 
-  async #attempt(parcel: Parcel): Promise<void> {
+  async #attempt(parcel: PendingMessage): Promise<void> {
     for (;;) {
-      if (!this.#sender.hasChannelFor(parcel)) return this.#fail(parcel, 'refused');
+      if (!this.#channels.hasChannelFor(parcel)) return this.#fail(parcel, 'refused');
       if (parcel.isExpired) return this.#fail(parcel, 'expired');
-      const channel = this.#sender.pick(parcel);
+      const channel = this.#channels.pick(parcel);
       if (channel === null) {
-        return this.#later(parcel, parcel.putOffFor(this.#sender.readyInMs(parcel)));
+        return this.#later(parcel, parcel.putOffFor(this.#channels.readyInMs(parcel)));
       }
       if (parcel.mustBeRenewed) {
         const renewal = await this.#queue.renew(parcel);
-        if (renewal === 'lost') return this.#drop(parcel.bundle);
+        if (renewal === 'lost') return this.#drop(parcel.batch);
         if (renewal === 'ended') return this.#settle(parcel);
         continue;
       }
-      const verdict = await this.#sender.send(parcel, channel);
+      const verdict = await this.#channels.send(parcel, channel);
       if (verdict === 'accepted') {
         const { planned, message: { otpId, userId } } = parcel;
         const { name } = channel;
@@ -168,27 +168,27 @@ export class Courier {
     }
   }
 
-  async #fail(parcel: Parcel, reason: 'refused' | 'expired'): Promise<void> {
-    const { address, bundle: { bundleId }, message: { otpId, userId } } = parcel;
-    const isClosed = await this.#queue.fail({ otpId, bundleId, address });
-    if (!isClosed) return this.#drop(parcel.bundle);
+  async #fail(parcel: PendingMessage, reason: 'refused' | 'expired'): Promise<void> {
+    const { clientIp, batch: { batchId }, message: { otpId, userId } } = parcel;
+    const isClosed = await this.#queue.fail({ otpId, batchId, clientIp });
+    if (!isClosed) return this.#drop(parcel.batch);
     this.#settle(parcel);
     this.#counts.failed[reason] += 1;
-    this.#note({ event: 'delivery_failed', otpId, userId, reason });
+    this.#emit({ event: 'delivery_failed', otpId, userId, reason });
   }
 
   /** Its message was accepted, or has come to another end. */
-  #settle(parcel: Parcel, rerouted: Rerouted | null = null): void {
-    if (this.#bundles.has(parcel.bundle.bundleId)) this.#held -= 1;
-    this.#saver.settle(parcel, rerouted);
+  #settle(parcel: PendingMessage, rerouted: Rerouted | null = null): void {
+    if (this.#batches.has(parcel.batch.batchId)) this.#held -= 1;
+    this.#writer.settle(parcel, rerouted);
   }
 
   /** Another process has taken it over. */
-  #drop({ bundleId, size }: Bundle): void {
-    if (this.#bundles.delete(bundleId)) this.#held -= size;
+  #drop({ batchId, size }: OutboxBatch): void {
+    if (this.#batches.delete(batchId)) this.#held -= size;
   }
 
-  #later(parcel: Parcel, delayMs: number): void {
+  #later(parcel: PendingMessage, delayMs: number): void {
     if (this.#isStopping) return;
     const timer = setTimeout(() => {
       this.#timers.delete(timer);

@@ -11,7 +11,7 @@ import type { Hex } from '../../db/query.ts';
  * - `channel_paused`, `channel_resumed`: a channel keeps failing; it works again.
  * - `delivery_fault`: a mistake of ours, in `error`.
  */
-export type DeliveryNote = Readonly<{
+export type DeliveryEvent = Readonly<{
   event:
     | 'delivery_retry'
     | 'delivery_refused'
@@ -31,4 +31,4 @@ export type DeliveryNote = Readonly<{
 }>;
 
 /** Takes a note; must not throw. */
-export type NoteDelivery = (note: DeliveryNote) => void;
+export type OnDeliveryEvent = (note: DeliveryEvent) => void;

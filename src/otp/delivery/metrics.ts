@@ -1,5 +1,5 @@
 /** What the delivery of messages counts. */
-import type { Channel, ChannelName, Verdict } from '../channels/channel.ts';
+import type { Channel, ChannelName, SendResult } from '../channels/channel.ts';
 import { counter, gauge } from '../../metrics/families.ts';
 import type { Family } from '../../metrics/families.ts';
 
@@ -7,14 +7,14 @@ import type { Family } from '../../metrics/families.ts';
 type FailureReason = 'refused' | 'expired' | 'unreadable';
 
 /** What is counted of one channel. */
-type ChannelCounts = Record<Verdict['kind'], number> & { isPaused: boolean };
+type ChannelCounts = Record<SendResult['kind'], number> & { isPaused: boolean };
 
 /** The counts of one process's delivery. */
 export class DeliveryCounts {
   readonly channels: ReadonlyMap<ChannelName, ChannelCounts>;
   readonly failed: Record<FailureReason, number> = { refused: 0, expired: 0, unreadable: 0 };
   /** Messages that another process had left. */
-  takenOver = 0;
+  reclaimed = 0;
   /** How many messages are on their way; the delivery says it. */
   held: () => number = () => 0;
 
@@ -26,7 +26,7 @@ export class DeliveryCounts {
 }
 
 /** What was counted. */
-export function deliveryFamilies({ channels, failed, takenOver, held }: DeliveryCounts): Family[] {
+export function deliveryFamilies({ channels, failed, reclaimed, held }: DeliveryCounts): Family[] {
   const list = [...channels];
   const results = ['accepted', 'retry', 'refused'] as const;
   return [
@@ -36,7 +36,7 @@ export function deliveryFamilies({ channels, failed, takenOver, held }: Delivery
     counter('otpd_codes_failed_total',
       'Codes that were closed because their message could not be delivered.',
       Object.entries(failed).map(([reason, count]) => [{ reason }, count] as const)),
-    counter('otpd_messages_taken_over_total', 'Messages that another process had left.', takenOver),
+    counter('otpd_messages_taken_over_total', 'Messages that another process had left.', reclaimed),
     gauge('otpd_channel_paused', 'Processes that have paused the channel.',
       list.map(([channel, { isPaused }]) => [{ channel }, Number(isPaused)] as const)),
     gauge('otpd_outbox_messages', 'Messages that are on their way.', held()),

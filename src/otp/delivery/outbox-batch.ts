@@ -4,10 +4,10 @@ import type { Message } from '../channels/channel.ts';
 import { sealMessages } from '../crypto/sealed-messages.ts';
 import type { Sealable } from '../crypto/sealed-messages.ts';
 import type { Secret } from '../crypto/secrets.ts';
-import type { RunningClock } from '../../db/clock.ts';
+import type { EstimatedClock } from '../../db/clock.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Hex } from '../../db/query.ts';
-import type { SealedBundle } from '../../db/tables/outbox.ts';
+import type { SealedBatch } from '../../db/tables/outbox.ts';
 
 /**
  * How long nobody else may send a message after its owner has said that it will: long enough to
@@ -19,26 +19,26 @@ export const LEASE_SECONDS = 20;
 const LEASE_RESERVE_MS = 2000;
 
 /** A lease as the process that holds it knows it. */
-export type HeldLease = Readonly<{ clock: RunningClock; leasedUntil: Instant }>;
+export type HeldLease = Readonly<{ clock: EstimatedClock; leasedUntil: Instant }>;
 
 /** A message, with the channel that its code's row names. */
-export type Outgoing = Sealable & Readonly<{ planned: string }>;
+export type OutboxMessage = Sealable & Readonly<{ planned: string }>;
 
 /** A bundle and its lease. */
-export class Bundle {
-  readonly bundleId: Hex;
+export class OutboxBatch {
+  readonly batchId: Hex;
   /** What neither was accepted nor has come to an end. */
-  readonly #open: Map<Hex, Outgoing>;
+  readonly #open: Map<Hex, OutboxMessage>;
   #lease: HeldLease;
 
-  constructor(bundleId: Hex, messages: readonly Outgoing[], lease: HeldLease) {
-    this.bundleId = bundleId;
+  constructor(bundleId: Hex, messages: readonly OutboxMessage[], lease: HeldLease) {
+    this.batchId = bundleId;
     this.#open = new Map(messages.map((one) => [one.message.otpId, one]));
     this.#lease = lease;
   }
 
   /** The messages that are left. */
-  get open(): Iterable<Outgoing> {
+  get open(): Iterable<OutboxMessage> {
     return this.#open.values();
   }
 
@@ -69,13 +69,13 @@ export class Bundle {
   }
 
   /** What is left of it, sealed anew. */
-  seal(secret: Secret): SealedBundle {
+  seal(secret: Secret): SealedBatch {
     const list = [...this.#open.values()];
     return {
-      bundleId: this.bundleId,
+      batchId: this.batchId,
       otpIds: list.map(({ message }) => message.otpId),
       keyId: secret.id,
-      sealed: sealMessages(secret, this.bundleId, list),
+      sealed: sealMessages(secret, this.batchId, list),
     };
   }
 }

@@ -3,14 +3,14 @@
  * is erased soon, by a transaction that commits anyway when there is one; what is left of one is
  * sealed anew after a while, because more may be accepted.
  */
-import { elapsedMs } from '../../db/clock.ts';
+import { monotonicMs } from '../../db/clock.ts';
 import { Unavailable } from '../../db/errors.ts';
 import type { Hex } from '../../db/query.ts';
-import type { NoteDelivery } from './events.ts';
-import type { Bundle } from './outbox-batch.ts';
+import type { OnDeliveryEvent } from './events.ts';
+import type { OutboxBatch } from './outbox-batch.ts';
 import type { Outbox, Rerouted } from './outbox.ts';
 import { backoffMs } from './pending-message.ts';
-import type { Parcel } from './pending-message.ts';
+import type { PendingMessage } from './pending-message.ts';
 
 /** It is no hurry: one list of what was accepted meanwhile costs one flush to disk. */
 const DONE_MS = 20;
@@ -22,24 +22,24 @@ const WORTH_A_STATEMENT = 32;
 const LEFT_MS = 100;
 
 /** What it needs. */
-type BundleSaverParts = Readonly<{
+type OutboxWriterDeps = Readonly<{
   outbox: Outbox;
-  note: NoteDelivery;
+  onEvent: OnDeliveryEvent;
   /** Told of bundles that are erased, whenever it has saved. */
-  onSaved: (erased: readonly Bundle[]) => void;
+  onSaved: (erased: readonly OutboxBatch[]) => void;
 }>;
 
 /** Bundles that a transaction of somebody else erases. */
 export type Erasure = Readonly<{
-  bundleIds: readonly Hex[];
+  batchIds: readonly Hex[];
   /** To be told once how the transaction ended: whether it was committed, erasure and all. */
   end: (isCommitted: boolean) => void;
 }>;
 
 /** Saves the bundles of one process. */
-export class BundleSaver {
-  readonly #parts: BundleSaverParts;
-  readonly #changed = new Set<Bundle>();
+export class OutboxWriter {
+  readonly #parts: OutboxWriterDeps;
+  readonly #changed = new Set<OutboxBatch>();
   #rerouted: Rerouted[] = [];
   #timer: NodeJS.Timeout | null = null;
   #isHurried = false;
@@ -49,7 +49,7 @@ export class BundleSaver {
   #failures = 0;
   #allSavedAtMs = -Infinity;
 
-  constructor(parts: BundleSaverParts) {
+  constructor(parts: OutboxWriterDeps) {
     this.#parts = parts;
   }
 
@@ -66,30 +66,30 @@ export class BundleSaver {
   takeErasure(requests: number): Erasure | null {
     // What went by another channel is noted in the transaction that erases its bundle.
     if (this.#rerouted.length > 0) return null;
-    const bundles = [...this.#changed].filter(isDone);
-    if (bundles.length * requests < WORTH_A_STATEMENT) return null;
-    this.#away += bundles.length;
-    for (const bundle of bundles) this.#changed.delete(bundle);
+    const batches = [...this.#changed].filter(isDone);
+    if (batches.length * requests < WORTH_A_STATEMENT) return null;
+    this.#away += batches.length;
+    for (const bundle of batches) this.#changed.delete(bundle);
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     if (!this.#isSaving) this.#goOn();
     const end = (isCommitted: boolean): void => {
-      this.#away -= bundles.length;
+      this.#away -= batches.length;
       if (!isCommitted) {
-        for (const bundle of bundles) this.#changed.add(bundle);
+        for (const bundle of batches) this.#changed.add(bundle);
         this.#schedule(true);
       }
-      this.#parts.onSaved(isCommitted ? bundles : []);
+      this.#parts.onSaved(isCommitted ? batches : []);
     };
-    return { bundleIds: bundles.map(({ bundleId }) => bundleId).sort(), end };
+    return { batchIds: batches.map(({ batchId }) => batchId).sort(), end };
   }
 
   /** Leaves a message out of its bundle: it was accepted, or its code has come to an end. */
-  settle({ message, bundle }: Parcel, rerouted: Rerouted | null = null): void {
-    bundle.settle(message);
-    this.#changed.add(bundle);
+  settle({ message, batch }: PendingMessage, rerouted: Rerouted | null = null): void {
+    batch.settle(message);
+    this.#changed.add(batch);
     if (rerouted !== null) this.#rerouted.push(rerouted);
-    this.#schedule(bundle.size === 0);
+    this.#schedule(batch.size === 0);
   }
 
   /** A bundle of which one is done makes it hurry; the others of it wait for the next time. */
@@ -107,20 +107,20 @@ export class BundleSaver {
   async #save(): Promise<void> {
     this.#timer = null;
     this.#isSaving = true;
-    const now = elapsedMs();
+    const now = monotonicMs();
     const isAll = now - this.#allSavedAtMs >= LEFT_MS;
     if (isAll) this.#allSavedAtMs = now;
-    const bundles = [...this.#changed].filter((bundle) => isAll || isDone(bundle));
+    const batches = [...this.#changed].filter((bundle) => isAll || isDone(bundle));
     const rerouted = this.#rerouted;
-    for (const bundle of bundles) this.#changed.delete(bundle);
+    for (const bundle of batches) this.#changed.delete(bundle);
     this.#rerouted = [];
-    let erased = bundles.filter(isDone);
+    let erased = batches.filter(isDone);
     try {
-      await this.#parts.outbox.save(bundles, rerouted);
+      await this.#parts.outbox.save(batches, rerouted);
       this.#failures = 0;
     } catch (error) {
-      if (!(error instanceof Unavailable)) this.#parts.note({ event: 'delivery_fault', error });
-      for (const bundle of bundles) this.#changed.add(bundle);
+      if (!(error instanceof Unavailable)) this.#parts.onEvent({ event: 'delivery_fault', error });
+      for (const bundle of batches) this.#changed.add(bundle);
       this.#rerouted.push(...rerouted);
       this.#failures += 1;
       erased = [];
@@ -138,6 +138,6 @@ export class BundleSaver {
   }
 }
 
-function isDone({ size }: Bundle): boolean {
+function isDone({ size }: OutboxBatch): boolean {
   return size === 0;
 }

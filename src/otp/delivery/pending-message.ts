@@ -3,36 +3,40 @@ import { randomInt } from 'node:crypto';
 import type { Channel, Message } from '../channels/channel.ts';
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
-import type { Bundle, Outgoing } from './outbox-batch.ts';
+import type { OutboxBatch, OutboxMessage } from './outbox-batch.ts';
 
 /** A provider that fails so often in a row is left for the next one, if there is one. */
 const ATTEMPTS_BEFORE_NEXT = 3;
 
 /** A message and its attempts. */
-export class Parcel {
+export class PendingMessage {
   readonly message: Message;
   /** Of the client that asked for the code: its quota point may have to be given back. */
-  readonly address: string | null;
+  readonly clientIp: string | null;
   /** The channel that the code's row names. */
   readonly planned: string;
-  readonly bundle: Bundle;
+  readonly batch: OutboxBatch;
   /** Most messages are accepted at the first attempt, and have none. */
   readonly #tries: Try[] = [];
   #isInDoubt: boolean;
   #delays = 0;
 
   /** @param isInDoubt whether the code may have come to an end: it was not committed just now */
-  constructor({ message, address, planned }: Outgoing, bundle: Bundle, isInDoubt: boolean) {
+  constructor(
+    { message, clientIp, planned }: OutboxMessage,
+    bundle: OutboxBatch,
+    isInDoubt: boolean,
+  ) {
     this.message = message;
-    this.address = address;
+    this.clientIp = clientIp;
     this.planned = planned;
-    this.bundle = bundle;
+    this.batch = bundle;
     this.#isInDoubt = isInDoubt;
   }
 
   /** The database's clock, as far as it is known. */
   now(): Instant {
-    return this.bundle.now();
+    return this.batch.now();
   }
 
   /** Whether its code has expired. */
@@ -45,7 +49,7 @@ export class Parcel {
    * canceled or redeemed since; or an attempt might not end before others may begin one.
    */
   get mustBeRenewed(): boolean {
-    return this.#isInDoubt || !this.bundle.isLeased;
+    return this.#isInDoubt || !this.batch.isLeased;
   }
 
   /** The database was asked: it is to be sent, and its lease is renewed. */
@@ -92,7 +96,7 @@ export class Parcel {
   /** Those of channels, in their order, that can reach the user and have not refused. */
   channelsLeft(channels: readonly Channel[]): Channel[] {
     return channels.filter((channel) =>
-      channel.reaches(this.message.userId) && this.#find(channel)?.isRefused !== true);
+      channel.accepts(this.message.userId) && this.#find(channel)?.isRefused !== true);
   }
 
   /** Those of channels that may be asked now, the fresh ones before those that keep failing. */

@@ -5,8 +5,8 @@
 import type { Instant } from '../../db/instant.ts';
 import type { Otp } from '../../db/tables/otps.ts';
 import type { Policy } from '../policy/policy.ts';
-import { refundAddress } from '../rules/ip-limit.ts';
-import type { AddressChange, AddressUses } from '../rules/ip-limit.ts';
+import { refundPoint } from '../rules/ip-limit.ts';
+import type { IpLimitChange, IpWindow } from '../rules/ip-limit.ts';
 import { isPointLive } from '../rules/rolling-window.ts';
 
 /** What the database knows, read while user and address are locked. */
@@ -16,11 +16,11 @@ type FailureState = Readonly<{
   /** All codes of the user. */
   otps: readonly Otp[];
   /** Of the client that asked for the code; null when that is not known, or not counted. */
-  address: AddressUses | null;
+  ipWindow: IpWindow | null;
 }>;
 
 /** The rows to write. */
-type FailureWrites = Readonly<{ otp: Otp; address: AddressChange | null }>;
+type FailureWrites = Readonly<{ otp: Otp; ipChange: IpLimitChange | null }>;
 
 /**
  * Decides it. No more points are given back in a window than the limit has: a user who cannot be
@@ -30,15 +30,15 @@ type FailureWrites = Readonly<{ otp: Otp; address: AddressChange | null }>;
  *   or it has an ending
  */
 export function decideFailure(
-  { now, otp, otps, address }: FailureState,
+  { now, otp, otps, ipWindow }: FailureState,
   policy: Policy,
 ): FailureWrites | null {
-  if (otp.redeemedAt !== null || otp.ending !== null) return null;
+  if (otp.redeemedAt !== null || otp.closeReason !== null) return null;
   const refunds = otps.filter((other) => other.isRefunded && isPointLive(other.createdAt, now));
   const isRefunded = isPointLive(otp.createdAt, now) && refunds.length < policy.userLimit;
   return {
-    otp: { ...otp, digest: null, ending: 'failed', isRefunded },
-    address: address === null ? null
-      : refundAddress(address, otp.createdAt, now, policy.addressLimit),
+    otp: { ...otp, digest: null, closeReason: 'failed', isRefunded },
+    ipChange: ipWindow === null ? null
+      : refundPoint(ipWindow, otp.createdAt, now, policy.addressLimit),
   };
 }

@@ -41,94 +41,94 @@ const PARTS: readonly string[] = ['default', 'purposes', 'allowed_purposes'];
  *
  * @returns the policies, or every fault with its path and the allowed range
  */
-export function parsePolicies(text: string): { policies: Policies } | { faults: string[] } {
-  const faults: string[] = [];
-  const file = asObject(parseJson(text, faults), 'the file', faults);
+export function parsePolicies(text: string): { policies: Policies } | { errors: string[] } {
+  const errors: string[] = [];
+  const file = asObject(parseJson(text, errors), 'the file', errors);
   for (const name of Object.keys(file)) {
-    if (!PARTS.includes(name)) faults.push(`${name}: unknown member`);
+    if (!PARTS.includes(name)) errors.push(`${name}: unknown member`);
   }
-  const fallback = readPolicy(file.default ?? {}, DEFAULT_POLICY, 'default', faults);
-  const allowed = readAllowed(file.allowed_purposes, faults);
+  const fallback = readPolicy(file.default ?? {}, DEFAULT_POLICY, 'default', errors);
+  const allowed = readAllowed(file.allowed_purposes, errors);
   const byPurpose = new Map<string, Policy>();
-  const purposes = asObject(file.purposes ?? {}, 'purposes', faults);
+  const purposes = asObject(file.purposes ?? {}, 'purposes', errors);
   for (const [purpose, value] of Object.entries(purposes)) {
-    byPurpose.set(purpose, readPolicy(value, fallback, `purposes.${purpose}`, faults));
+    byPurpose.set(purpose, readPolicy(value, fallback, `purposes.${purpose}`, errors));
     if (allowed?.has(purpose) === false) {
-      faults.push(`purposes.${purpose}: must be one of allowed_purposes`);
+      errors.push(`purposes.${purpose}: must be one of allowed_purposes`);
     }
   }
-  return faults.length > 0 ? { faults }
+  return errors.length > 0 ? { errors }
     : { policies: createPolicies(fallback, byPurpose, allowed) };
 }
 
 /** The purposes that there are; null: every one that is asked for. */
-function readAllowed(value: unknown, faults: string[]): ReadonlySet<string> | null {
+function readAllowed(value: unknown, errors: string[]): ReadonlySet<string> | null {
   if (value === undefined) return null;
   if (!Array.isArray(value) || value.length === 0) {
-    faults.push('allowed_purposes: must be a list of at least one purpose');
+    errors.push('allowed_purposes: must be a list of at least one purpose');
     return null;
   }
   value.forEach((purpose: unknown, index) => {
     if (isIdentity(purpose, PURPOSE_MAX_CHARACTERS)) return;
-    faults.push(`allowed_purposes[${index}]: ${identityRule(PURPOSE_MAX_CHARACTERS)}`);
+    errors.push(`allowed_purposes[${index}]: ${identityRule(PURPOSE_MAX_CHARACTERS)}`);
   });
   return new Set(value);
 }
 
 type Draft = Record<PolicyNumber, number | null> & { shadow: Set<LimitName> };
 
-function readPolicy(value: unknown, base: Policy, path: string, faults: string[]): Policy {
+function readPolicy(value: unknown, base: Policy, path: string, errors: string[]): Policy {
   const draft: Draft = { ...base, shadow: new Set(base.shadow) };
-  for (const [name, given] of Object.entries(asObject(value, path, faults))) {
+  for (const [name, given] of Object.entries(asObject(value, path, errors))) {
     const member = MEMBERS.get(name);
-    if (member === undefined) faults.push(`${path}.${name}: unknown member`);
+    if (member === undefined) errors.push(`${path}.${name}: unknown member`);
     else if (member.isGlobal && path !== 'default') {
-      faults.push(`${path}.${name}: must stand in default, because all purposes share it`);
-    } else readMember(draft, member, given, { path: `${path}.${name}`, faults });
+      errors.push(`${path}.${name}: must stand in default, because all purposes share it`);
+    } else readMember(draft, member, given, { path: `${path}.${name}`, errors });
   }
   // Null came only where it may.
   return Object.freeze(draft as Policy);
 }
 
-type Place = Readonly<{ path: string; faults: string[] }>;
+type Place = Readonly<{ path: string; errors: string[] }>;
 
 /** A number; of a limit also `{"limit": 3, "shadow": true}`. */
-function readMember(draft: Draft, member: Member, given: unknown, { path, faults }: Place): void {
+function readMember(draft: Draft, member: Member, given: unknown, { path, errors }: Place): void {
   const { key, limit, isOptional } = member;
   if (limit === undefined || typeof given !== 'object' || given === null) {
-    draft[key] = given === null && isOptional ? null : readNumber(key, given, { path, faults });
+    draft[key] = given === null && isOptional ? null : readNumber(key, given, { path, errors });
     if (limit !== undefined) draft.shadow.delete(limit);
     return;
   }
-  const { limit: number, shadow = false, ...others } = asObject(given, path, faults);
-  for (const name of Object.keys(others)) faults.push(`${path}.${name}: unknown member`);
-  if (typeof shadow !== 'boolean') faults.push(`${path}.shadow: must be true or false`);
-  draft[key] = readNumber(key, number, { path: `${path}.limit`, faults });
+  const { limit: number, shadow = false, ...others } = asObject(given, path, errors);
+  for (const name of Object.keys(others)) errors.push(`${path}.${name}: unknown member`);
+  if (typeof shadow !== 'boolean') errors.push(`${path}.shadow: must be true or false`);
+  draft[key] = readNumber(key, number, { path: `${path}.limit`, errors });
   if (shadow === true) draft.shadow.add(limit);
   else draft.shadow.delete(limit);
 }
 
-function readNumber(key: PolicyNumber, given: unknown, { path, faults }: Place): number {
+function readNumber(key: PolicyNumber, given: unknown, { path, errors }: Place): number {
   const { min, max } = POLICY_BOUNDS[key];
   const number = Number(given);
   if (Number.isInteger(given) && number >= min && number <= max) return number;
-  faults.push(`${path}: must be a whole number from ${min} to ${max}`);
+  errors.push(`${path}: must be a whole number from ${min} to ${max}`);
   return min;
 }
 
-function parseJson(text: string, faults: string[]): unknown {
+function parseJson(text: string, errors: string[]): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    faults.push('is not JSON');
+    errors.push('is not JSON');
     return {};
   }
 }
 
-function asObject(value: unknown, path: string, faults: string[]): Record<string, unknown> {
+function asObject(value: unknown, path: string, errors: string[]): Record<string, unknown> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
     return value as Record<string, unknown>;
   }
-  faults.push(`${path}: must be an object`);
+  errors.push(`${path}: must be an object`);
   return {};
 }

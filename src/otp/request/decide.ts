@@ -6,30 +6,30 @@ import { fingerprintRequest } from '../crypto/secrets.ts';
 import { addSeconds, secondsUntil } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Hex } from '../../db/query.ts';
-import type { RequestAnswer } from '../../db/tables/idempotency-keys.ts';
-import type { Otp, OtpGlance } from '../../db/tables/otps.ts';
-import type { IssueOutcome, Limits } from '../outcomes.ts';
+import type { StoredRequest } from '../../db/tables/idempotency-keys.ts';
+import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
+import type { RequestOutcome, Limits } from '../outcomes.ts';
 import type { LimitName, Policy } from '../policy/policy.ts';
-import { refusalBy, spentLimits } from '../rules/extra-limits.ts';
-import type { CountedTally } from '../rules/extra-limits.ts';
-import { measureAddress, useAddress } from '../rules/ip-limit.ts';
-import type { AddressChange, AddressUses } from '../rules/ip-limit.ts';
+import { refusalBy, exhaustedLimits } from '../rules/extra-limits.ts';
+import type { MeasuredLimit } from '../rules/extra-limits.ts';
+import { measureIpLimit, takePoint } from '../rules/ip-limit.ts';
+import type { IpLimitChange, IpWindow } from '../rules/ip-limit.ts';
 import { isNeeded, knownPair, newestOtp } from '../rules/lifecycle.ts';
-import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS, termsOf } from '../rules/lockout.ts';
+import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS, policyAtIssue } from '../rules/lockout.ts';
 import { measureLimit } from '../rules/rolling-window.ts';
-import type { LimitState, Use } from '../rules/rolling-window.ts';
+import type { LimitState, TimedPoints } from '../rules/rolling-window.ts';
 
 /** What the database knows. To grant, it must be read while user and address are locked. */
-export type RequestState<T extends OtpGlance = Otp> = Readonly<{
+export type RequestState<T extends OtpSummary = Otp> = Readonly<{
   now: Instant;
   /** What is stored under the key, also when its time is over. */
-  answer: RequestAnswer | null;
+  answer: StoredRequest | null;
   /** All codes of the user. */
   otps: readonly T[];
   /** Null when no address is counted: then its limit holds nobody back. */
-  address: AddressUses | null;
+  ipWindow: IpWindow | null;
   /** The other limits that hold for the request, and what each has counted. */
-  tallies: readonly CountedTally[];
+  hitWindows: readonly MeasuredLimit[];
 }>;
 
 /** The request, with the code that is to be issued should the rule allow it. */
@@ -41,30 +41,30 @@ export type RequestInput = Readonly<{
   keyId: string;
   digest: Hex;
   /** The row of the outbox that the message goes into. */
-  bundleId: Hex;
+  batchId: Hex;
   /** The number of the code among those of its bundle. */
-  bundleNumber: number;
+  batchNumber: number;
   /** By which it shall be sent. */
   channel: string;
 }>;
 
 /** A code with the key that it was asked for with. */
-type IssuedOtp = Otp & RequestAnswer;
+type IssuedOtp = Otp & StoredRequest;
 
 /** The rows to write when a code is issued. */
 export type RequestWrites = Readonly<{
   /** The new code: its row is what a repeat with the key is answered from. */
   issued: IssuedOtp;
   /** The one that it supersedes, when that one must forget its attempts. */
-  forgetful: Otp | null;
+  attemptsMoved: Otp | null;
   /** Codes of the user that are not needed any more, and those of which only the key is. */
-  unneeded: readonly Otp[];
-  neededForKey: readonly Otp[];
-  address: AddressChange | null;
+  obsolete: readonly Otp[];
+  keyOnly: readonly Otp[];
+  ipChange: IpLimitChange | null;
 }>;
 
 /** How a request ends. Writes are null when nothing changes: every case but the last. */
-type RequestDecision = Readonly<{ outcome: IssueOutcome; writes: RequestWrites | null }>;
+type RequestDecision = Readonly<{ outcome: RequestOutcome; writes: RequestWrites | null }>;
 
 const NONE: readonly LimitName[] = Object.freeze([]);
 
@@ -75,7 +75,7 @@ export function decideRequest(
   policy: Policy,
 ): RequestDecision {
   const outcome = answerWithoutIssuing(state, input, policy);
-  return outcome === null ? issue(state, input, policy) : { outcome, writes: null };
+  return outcome === null ? grant(state, input, policy) : { outcome, writes: null };
 }
 
 /**
@@ -84,12 +84,12 @@ export function decideRequest(
  * @returns null when a code would be issued
  */
 export function answerWithoutIssuing(
-  state: RequestState<OtpGlance>,
+  state: RequestState<OtpSummary>,
   input: Pick<RequestInput, 'userId' | 'purpose'>,
   policy: Policy,
-): IssueOutcome | null {
+): RequestOutcome | null {
   const { now, answer } = state;
-  const { limits, spent } = weigh(state, policy);
+  const { limits, spent } = measureLimits(state, policy);
   if (answer !== null && now < answer.keyExpiresAt) return replay(answer, input, limits);
   const pair = knownPair(state.otps, input.purpose, now);
   const lockSeconds = pair === null ? null : lockSecondsLeft(pair, now, policy);
@@ -100,29 +100,32 @@ export function answerWithoutIssuing(
 }
 
 /** What is left of the limits, and which of them leave no room. */
-function weigh({ now, otps, address, tallies }: RequestState<OtpGlance>, policy: Policy) {
-  const ofUser = measureLimit(usesOf(otps), now, policy.userLimit);
-  const ofAddress = measureCounted(address, now, policy);
+function measureLimits(
+  { now, otps, ipWindow, hitWindows }: RequestState<OtpSummary>,
+  policy: Policy,
+) {
+  const ofUser = measureLimit(toTimedPoints(otps), now, policy.userLimit);
+  const ofAddress = measureCounted(ipWindow, now, policy);
   return {
     limits: { user: ofUser.view, address: ofAddress?.view ?? null },
-    spent: spentLimits(ofUser, ofAddress, tallies, now),
+    spent: exhaustedLimits(ofUser, ofAddress, hitWindows, now),
   };
 }
 
 function measureCounted(
-  uses: AddressUses | null,
+  uses: IpWindow | null,
   now: Instant,
   policy: Policy,
 ): LimitState | null {
-  return uses === null ? null : measureAddress(uses, now, policy.addressLimit);
+  return uses === null ? null : measureIpLimit(uses, now, policy.addressLimit);
 }
 
 /** A key answers again for what it was used for, and for nothing else. */
 function replay(
-  answer: RequestAnswer,
+  answer: StoredRequest,
   input: Pick<RequestInput, 'userId' | 'purpose'>,
   limits: Limits,
-): IssueOutcome {
+): RequestOutcome {
   if (!isSameUse(answer, input)) return { kind: 'key_reused', limits };
   const { otpId, createdAt, expiresAt, remainingRequests } = answer;
   return {
@@ -137,20 +140,20 @@ function replay(
 }
 
 function isSameUse(
-  answer: RequestAnswer,
+  answer: StoredRequest,
   { userId, purpose }: Pick<RequestInput, 'userId' | 'purpose'>,
 ): boolean {
   return answer.userId === null ? answer.fingerprint === fingerprintRequest(userId, purpose)
     : answer.userId === userId && answer.purpose === purpose;
 }
 
-function issue(state: RequestState, input: RequestInput, policy: Policy): RequestDecision {
+function grant(state: RequestState, input: RequestInput, policy: Policy): RequestDecision {
   const { now } = state;
-  const address = state.address === null ? null : useAddress(state.address, now);
-  const used = [...usesOf(state.otps), { usedAt: now, points: 1 }];
+  const ipChange = state.ipWindow === null ? null : takePoint(state.ipWindow, now);
+  const used = [...toTimedPoints(state.otps), { usedAt: now, points: 1 }];
   const user = measureLimit(used, now, policy.userLimit);
-  const addressLimit = measureCounted(address?.after ?? null, now, policy);
-  const outcome: IssueOutcome = {
+  const addressLimit = measureCounted(ipChange?.after ?? null, now, policy);
+  const outcome: RequestOutcome = {
     kind: 'issued',
     otpId: input.otpId,
     ttlSeconds: policy.lifetimeSeconds,
@@ -159,15 +162,15 @@ function issue(state: RequestState, input: RequestInput, policy: Policy): Reques
     limits: { user: user.view, address: addressLimit?.view ?? null },
     // What is issued has passed all others.
     shadowed: policy.shadow.size === 0 ? NONE
-      : refusalBy(weigh(state, policy).spent, policy).shadowed,
+      : refusalBy(measureLimits(state, policy).spent, policy).shadowed,
   };
-  const { issued, forgetful, unneeded, neededForKey }
+  const { issued, attemptsMoved, obsolete, keyOnly }
     = supersede(state, input, policy, user.view.remaining);
-  return { outcome, writes: { issued, forgetful, unneeded, neededForKey, address } };
+  return { outcome, writes: { issued, attemptsMoved, obsolete, keyOnly, ipChange } };
 }
 
 /** Each code has used one point when it was issued; some were given back. */
-export function usesOf(otps: readonly OtpGlance[]): Use[] {
+export function toTimedPoints(otps: readonly OtpSummary[]): TimedPoints[] {
   return otps.map(({ createdAt, isRefunded }) =>
     ({ usedAt: createdAt, points: isRefunded ? 0 : 1 }));
 }
@@ -186,7 +189,7 @@ function supersede(
   input: RequestInput,
   policy: Policy,
   remainingRequests: number,
-): Omit<RequestWrites, 'address'> {
+): Omit<RequestWrites, 'ipChange'> {
   const earlier = newestOtp(otps, input.purpose);
   const { consecutiveWrong, verifyIds } = earlier ?? NEW_PAIR;
   const issued: IssuedOtp = {
@@ -200,13 +203,13 @@ function supersede(
     expiresAt: addSeconds(now, policy.lifetimeSeconds),
     redeemedAt: null,
     ...(earlier === null ? NO_ATTEMPTS
-      : countedAttempts(earlier, now, termsOf(earlier, policy))),
+      : countedAttempts(earlier, now, policyAtIssue(earlier, policy))),
     consecutiveWrong,
     verifyIds,
-    bundleId: input.bundleId,
-    bundleNumber: input.bundleNumber,
+    batchId: input.batchId,
+    batchNumber: input.batchNumber,
     channel: input.channel,
-    ending: null,
+    closeReason: null,
     isRefunded: false,
     codeDigits: policy.codeDigits,
     attemptsMax: policy.wrongAttempts,
@@ -221,9 +224,9 @@ function supersede(
   const isLeftBehind = earlier !== null && consecutiveWrong > 0 && !done.includes(earlier);
   return {
     issued,
-    forgetful: isLeftBehind ? { ...earlier, consecutiveWrong: 0 } : null,
-    unneeded: done.filter((each) => !hasLiveKey(each, now)),
-    neededForKey: done.filter((each) => hasLiveKey(each, now)),
+    attemptsMoved: isLeftBehind ? { ...earlier, consecutiveWrong: 0 } : null,
+    obsolete: done.filter((each) => !hasLiveKey(each, now)),
+    keyOnly: done.filter((each) => hasLiveKey(each, now)),
   };
 }
 

@@ -2,26 +2,26 @@
 import { nameRequest, namesOf, pointsNamedBy } from './batch.ts';
 import type { NamedRequest } from './batch.ts';
 import { groupBy } from '../batch/changed-rows.ts';
-import { TallyBook } from '../batch/extra-limits.ts';
-import { AddressBook } from '../batch/ip-limits.ts';
-import { AnswerBook } from '../batch/stored-responses.ts';
+import { ExtraLimitRows } from '../batch/extra-limits.ts';
+import { IpLimitRows } from '../batch/ip-limits.ts';
+import { StoredResponses } from '../batch/stored-responses.ts';
 import { READ_CLOCK } from '../../db/clock.ts';
-import type { SessionPool } from '../../db/pool.ts';
-import { mapAnswer } from '../../db/query.ts';
-import { loadRequestAnswers } from '../../db/tables/idempotency-keys.ts';
-import type { RequestAnswer } from '../../db/tables/idempotency-keys.ts';
+import type { ConnectionPool } from '../../db/pool.ts';
+import { mapResult } from '../../db/query.ts';
+import { loadStoredRequests } from '../../db/tables/idempotency-keys.ts';
+import type { StoredRequest } from '../../db/tables/idempotency-keys.ts';
 import { readSlots } from '../../db/tables/ip-limits.ts';
-import { glanceAtOtps } from '../../db/tables/otps.ts';
+import { readOtpSummaries } from '../../db/tables/otps.ts';
 import { transaction } from '../../db/transaction.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import { answerWithoutIssuing } from './decide.ts';
 import type { OtpCounts } from '../metrics.ts';
-import type { IssueInput, IssueOutcome } from '../outcomes.ts';
+import type { OtpRequest, RequestOutcome } from '../outcomes.ts';
 import type { Policies } from '../policy/policy.ts';
 
 /** What it needs. */
-type ScreenParts = Readonly<{
-  pool: SessionPool; policies: Policies; counts?: OtpCounts;
+type ScreenDeps = Readonly<{
+  pool: ConnectionPool; policies: Policies; counts?: OtpCounts;
 }>;
 
 /**
@@ -32,9 +32,9 @@ type ScreenParts = Readonly<{
  * @throws Unavailable when the database cannot answer
  */
 export async function screenRequests(
-  { pool, policies, counts }: ScreenParts,
-  inputs: readonly IssueInput[],
-): Promise<(IssueOutcome | null)[]> {
+  { pool, policies, counts }: ScreenDeps,
+  inputs: readonly OtpRequest[],
+): Promise<(RequestOutcome | null)[]> {
   const requests = inputs.map((input) => nameRequest(policies, input));
   const outcomes = await transaction(pool, (tx) => answerAll(tx, requests));
   counts?.noteRequests(outcomes);
@@ -49,31 +49,31 @@ export async function screenRequests(
 async function answerAll(
   tx: Transaction,
   requests: readonly NamedRequest[],
-): Promise<(IssueOutcome | null)[]> {
+): Promise<(RequestOutcome | null)[]> {
   const { users, addresses, keys } = namesOf(requests);
-  const tallies = TallyBook.for(requests);
-  let stored: readonly RequestAnswer[] = [];
-  const loadKeys = mapAnswer(loadRequestAnswers(keys), (found) => { stored = found; });
-  const [now, otps, slots] = await tx.askLast(
-    READ_CLOCK, glanceAtOtps(users), readSlots(addresses),
-    ...(tallies.isEmpty ? [] : [tallies.glance, tallies.uses]), loadKeys);
+  const tallies = ExtraLimitRows.for(requests);
+  let stored: readonly StoredRequest[] = [];
+  const loadKeys = mapResult(loadStoredRequests(keys), (found) => { stored = found; });
+  const [now, otps, slots] = await tx.readAndEnd(
+    READ_CLOCK, readOtpSummaries(users), readSlots(addresses),
+    ...(tallies.isEmpty ? [] : [tallies.readUnlocked, tallies.uses]), loadKeys);
   const otpsOf = groupBy(otps.filter(({ createdAt }) => createdAt <= now), ({ userId }) => userId);
-  const addressBook = new AddressBook(slots.filter(({ usedAt }) => usedAt <= now));
-  const isAsked = await addressBook.loadOverflow(tx.askLast, now, now, pointsNamedBy(requests));
-  if (isAsked) await tx.askLast(loadKeys);
-  const answers = new AnswerBook(stored);
+  const addressBook = new IpLimitRows(slots.filter(({ usedAt }) => usedAt <= now));
+  const isAsked = await addressBook.loadOverflow(tx.readAndEnd, now, now, pointsNamedBy(requests));
+  if (isAsked) await tx.readAndEnd(loadKeys);
+  const answers = new StoredResponses(stored);
   return requests.map((request) => {
-    const counted = tallies.of(request.counted);
+    const counted = tallies.of(request.appliedLimits);
     const own = otpsOf.get(request.userId) ?? [];
     // Neither numbers nor wrong codes can be taken back to the time of the clock.
-    if (counted.some(({ tally }) => tally.newestAt > now)) return null;
+    if (counted.some(({ window }) => window.newestAt > now)) return null;
     if (own.some(({ lastWrongAt }) => lastWrongAt !== null && lastWrongAt > now)) return null;
     return answerWithoutIssuing({
       now,
       answer: answers.find(request.keyDigest),
       otps: own,
-      address: request.address === null ? null : addressBook.of(request.address),
-      tallies: counted,
+      ipWindow: request.clientIp === null ? null : addressBook.of(request.clientIp),
+      hitWindows: counted,
     }, request, request.policy);
   });
 }

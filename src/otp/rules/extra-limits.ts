@@ -2,18 +2,18 @@
 import { domainOf, isPlainAddress } from '../channels/email-settings.ts';
 import { PHONE_NUMBER } from '../channels/sms.ts';
 import type { Instant } from '../../db/instant.ts';
-import { USE_KINDS } from '../../db/tables/limit-hits.ts';
-import type { UseSubject } from '../../db/tables/limit-hits.ts';
+import { HIT_KINDS } from '../../db/tables/limit-hits.ts';
+import type { LimitSubject } from '../../db/tables/limit-hits.ts';
 import { cooldownOf } from './numbered-hits.ts';
-import type { Tally } from './numbered-hits.ts';
+import type { HitWindow } from './numbered-hits.ts';
 import type { ExtraLimitName, LimitName, Policy } from '../policy/policy.ts';
 import type { LimitState } from './rolling-window.ts';
 
 /** A limit beyond the contract's two, and what it has counted. */
-export type CountedTally = Readonly<{ counted: Counted; tally: Tally }>;
+export type MeasuredLimit = Readonly<{ limit: AppliedLimit; window: HitWindow }>;
 
 /** A limit without room, and for how many whole seconds. */
-type SpentLimit = Readonly<{ limit: LimitName; seconds: number }>;
+type ExhaustedLimit = Readonly<{ limit: LimitName; seconds: number }>;
 
 /** What a request comes to by its limits. */
 type Refusal = Readonly<{
@@ -35,29 +35,29 @@ const NO_REFUSAL: Refusal = Object.freeze({
  * @param address null when no address is counted
  * @param tallies the other limits
  */
-export function spentLimits(
+export function exhaustedLimits(
   user: LimitState,
   address: LimitState | null,
-  tallies: readonly CountedTally[],
+  tallies: readonly MeasuredLimit[],
   now: Instant,
-): readonly SpentLimit[] {
+): readonly ExhaustedLimit[] {
   const ofAddress = address?.cooldownSeconds ?? 0;
   if (user.cooldownSeconds === 0 && ofAddress === 0 && tallies.length === 0) return NO_LIMITS;
-  const all: SpentLimit[] = [
+  const all: ExhaustedLimit[] = [
     { limit: 'user', seconds: user.cooldownSeconds },
     { limit: 'address', seconds: ofAddress },
-    ...tallies.map((one) => ({ limit: one.counted.limit, seconds: secondsLeft(one, now) })),
+    ...tallies.map((one) => ({ limit: one.limit.limit, seconds: secondsLeft(one, now) })),
   ];
   return all.filter(({ seconds }) => seconds > 0);
 }
 
 /** Whole seconds until a limit lets one more through; 0 when it does now. */
-export function secondsLeft({ counted, tally }: CountedTally, now: Instant): number {
-  return cooldownOf(tally, counted.quota, counted.windowSeconds, now);
+export function secondsLeft({ limit, window }: MeasuredLimit, now: Instant): number {
+  return cooldownOf(window, limit.quota, limit.windowSeconds, now);
 }
 
 /** Tells those that refuse from those in shadow. */
-export function refusalBy(spent: readonly SpentLimit[], { shadow }: Policy): Refusal {
+export function refusalBy(spent: readonly ExhaustedLimit[], { shadow }: Policy): Refusal {
   if (spent.length === 0) return NO_REFUSAL;
   const refusing = spent.filter(({ limit }) => !shadow.has(limit));
   return {
@@ -68,42 +68,45 @@ export function refusalBy(spent: readonly SpentLimit[], { shadow }: Policy): Ref
 }
 
 /** A limit for one subject. */
-export type Counted = UseSubject & Readonly<{
+export type AppliedLimit = LimitSubject & Readonly<{
   limit: ExtraLimitName;
   /** Infinity: it is counted, because purposes that have a limit share the count. */
   quota: number;
   windowSeconds: number;
 }>;
 
-const NOTHING: readonly Counted[] = Object.freeze([]);
+const NOTHING: readonly AppliedLimit[] = Object.freeze([]);
 
 /** What one code for a user counts for. */
-export function countedOfRequest(policy: Policy, userId: string): readonly Counted[] {
+export function limitsOfRequest(policy: Policy, userId: string): readonly AppliedLimit[] {
   const { userDailyLimit, destinationLimit } = policy;
   if (userDailyLimit === null && destinationLimit === null) return NOTHING;
-  const counted: Counted[] = [];
-  if (userDailyLimit !== null) counted.push(countedFor('user_daily', userId, userDailyLimit));
-  const destination = countedDestination(policy, userId);
+  const counted: AppliedLimit[] = [];
+  if (userDailyLimit !== null) counted.push(appliedLimit('user_daily', userId, userDailyLimit));
+  const destination = limitedDestination(policy, userId);
   if (destination !== null && destinationLimit !== null) {
-    counted.push(countedFor('destination', destination, destinationLimit));
+    counted.push(appliedLimit('destination', destination, destinationLimit));
   }
   return counted;
 }
 
 /** What a code for a user goes to, when that is counted; else null. */
-export function countedDestination(policy: Policy, userId: string): string | null {
+export function limitedDestination(policy: Policy, userId: string): string | null {
   return policy.destinationLimit === null ? null : destinationOf(userId, policy.destinationDigits);
 }
 
 /** What one wrong code from an address counts for; a null address is not counted. */
-export function countedOfAttempt(policy: Policy, address: string | null): readonly Counted[] {
+export function limitsOfVerification(
+  policy: Policy,
+  address: string | null,
+): readonly AppliedLimit[] {
   const { wrongCodesLimit } = policy;
   if (wrongCodesLimit === null || address === null) return NOTHING;
-  return [countedFor('wrong_codes', address, wrongCodesLimit)];
+  return [appliedLimit('wrong_codes', address, wrongCodesLimit)];
 }
 
-function countedFor(limit: ExtraLimitName, subject: string, quota: number): Counted {
-  return { limit, subject, quota, ...USE_KINDS[limit] };
+function appliedLimit(limit: ExtraLimitName, subject: string, quota: number): AppliedLimit {
+  return { limit, subject, quota, ...HIT_KINDS[limit] };
 }
 
 /**

@@ -4,30 +4,31 @@
  */
 import type { Instant } from '../../db/instant.ts';
 import { SLOTS_MAX } from '../../db/tables/ip-limits.ts';
-import type { OverflowUse, Slot } from '../../db/tables/ip-limits.ts';
+import type { OverflowHit, Slot } from '../../db/tables/ip-limits.ts';
 import { isPointLive, measureLimit } from './rolling-window.ts';
-import type { LimitState, Use } from './rolling-window.ts';
+import type { LimitState, TimedPoints } from './rolling-window.ts';
 
 /** The points beyond the slots. */
 export type Overflow = Readonly<{
   /** How many are live. */
   livePoints: number;
   /** The oldest live ones: enough for every answer that may name a time. */
-  oldest: readonly Use[];
+  oldest: readonly TimedPoints[];
   /** The newest, also when it is dead; null when there never was one. */
-  newest: OverflowUse | null;
+  newest: OverflowHit | null;
 }>;
 
 /** All that is known of an address. */
-export type AddressUses = Readonly<{ slots: readonly Slot[]; overflow: Overflow | null }>;
+export type IpWindow = Readonly<{ slots: readonly Slot[]; overflow: Overflow | null }>;
 
 /** The row to write for a point that is used, or given back. */
-export type AddressWrite =
+export type IpLimitWrite =
   | Readonly<{ kind: 'slot'; slot: Slot }>
-  | Readonly<{ kind: 'overflow'; use: OverflowUse }>;
+  | Readonly<{ kind: 'overflow'; use: OverflowHit }>;
 
 /** An address that never used a point. */
-export const NO_USES: AddressUses = Object.freeze({ slots: Object.freeze([]), overflow: null });
+export const EMPTY_IP_WINDOW: IpWindow
+  = Object.freeze({ slots: Object.freeze([]), overflow: null });
 
 /** Whether points of an address may be in the overflow: then they must be read. */
 export function mayOverflow(slots: readonly Slot[]): boolean {
@@ -41,8 +42,8 @@ export function livePointsOf(slots: readonly Slot[], now: Instant): number {
 }
 
 /** Measures the limit of an address (see measureLimit). */
-export function measureAddress(
-  { slots, overflow }: AddressUses,
+export function measureIpLimit(
+  { slots, overflow }: IpWindow,
   now: Instant,
   quota: number,
 ): LimitState {
@@ -53,13 +54,13 @@ export function measureAddress(
 }
 
 /** An address after a change, and the row to write. */
-export type AddressChange = Readonly<{ after: AddressUses; write: AddressWrite }>;
+export type IpLimitChange = Readonly<{ after: IpWindow; write: IpLimitWrite }>;
 
 /**
  * Uses one point of an address now: in the slot of this very time, in one whose time is over, in
  * a new one, or in the overflow.
  */
-export function useAddress(uses: AddressUses, now: Instant): AddressChange {
+export function takePoint(uses: IpWindow, now: Instant): IpLimitChange {
   const slot = nextSlot(uses.slots, now);
   return slot === null ? appendToOverflow(uses, now) : changeSlot(uses, slot);
 }
@@ -70,12 +71,12 @@ export function useAddress(uses: AddressUses, now: Instant): AddressChange {
  *
  * @returns null when nothing is given back
  */
-export function refundAddress(
-  uses: AddressUses,
+export function refundPoint(
+  uses: IpWindow,
   usedAt: Instant,
   now: Instant,
   quota: number,
-): AddressChange | null {
+): IpLimitChange | null {
   const live = uses.slots.filter((slot) => isPointLive(slot.usedAt, now));
   const refunded = live.reduce((sum, slot) => sum + slot.refunded, 0);
   const slot = live.find((other) => other.usedAt === usedAt && other.points > 0);
@@ -83,7 +84,7 @@ export function refundAddress(
   return changeSlot(uses, { ...slot, points: slot.points - 1, refunded: slot.refunded + 1 });
 }
 
-function changeSlot(uses: AddressUses, slot: Slot): AddressChange {
+function changeSlot(uses: IpWindow, slot: Slot): IpLimitChange {
   const others = uses.slots.filter((other) => other.slot !== slot.slot);
   return { after: { ...uses, slots: [...others, slot] }, write: { kind: 'slot', slot } };
 }
@@ -97,7 +98,7 @@ function nextSlot(slots: readonly Slot[], now: Instant): Slot | null {
   return slot < SLOTS_MAX ? { slot, usedAt: now, points: 1, refunded: 0 } : null;
 }
 
-function appendToOverflow({ slots, overflow }: AddressUses, now: Instant): AddressChange {
+function appendToOverflow({ slots, overflow }: IpWindow, now: Instant): IpLimitChange {
   const { livePoints, oldest, newest } = overflow ?? { livePoints: 0, oldest: [], newest: null };
   // Never before the newest, also when the clock was set back: `total` follows the time.
   const usedAt = Math.max(now, newest?.usedAt ?? now);

@@ -2,26 +2,26 @@
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import { KNOWN_SECONDS } from '../../db/tables/otps.ts';
-import type { Otp, OtpGlance } from '../../db/tables/otps.ts';
+import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
 import { isPointLive } from './rolling-window.ts';
 
 /**
  * Whether a code counts as never issued. The row may be there or not: it is swept, or taken away,
  * some time later. A count of wrong codes is never forgotten (NIST SP 800-63B-4, 3.2.2).
  */
-export function isForgotten(otp: OtpGlance, now: Instant): boolean {
+export function isExpired(otp: OtpSummary, now: Instant): boolean {
   const lastEvent = Math.max(otp.createdAt, otp.lastWrongAt ?? otp.createdAt);
   return otp.consecutiveWrong === 0 && addSeconds(lastEvent, KNOWN_SECONDS) <= now;
 }
 
 /** The newest code of a pair, or null when none is known. */
-export function knownPair<T extends OtpGlance>(
+export function knownPair<T extends OtpSummary>(
   otps: readonly T[],
   purpose: string,
   now: Instant,
 ): T | null {
   const newest = newestOtp(otps, purpose);
-  return newest === null || isForgotten(newest, now) ? null : newest;
+  return newest === null || isExpired(newest, now) ? null : newest;
 }
 
 /**
@@ -30,9 +30,9 @@ export function knownPair<T extends OtpGlance>(
  *
  * @param otps all codes of the user
  */
-export function isNeeded(otp: OtpGlance, otps: readonly OtpGlance[], now: Instant): boolean {
+export function isNeeded(otp: OtpSummary, otps: readonly OtpSummary[], now: Instant): boolean {
   if (isPointLive(otp.createdAt, now)) return true;
-  return newestOtp(otps, otp.purpose) === otp && !isForgotten(otp, now);
+  return newestOtp(otps, otp.purpose) === otp && !isExpired(otp, now);
 }
 
 /**
@@ -46,7 +46,7 @@ export function isOpen(otp: Otp, otps: readonly Otp[]): boolean {
 }
 
 /** The code of a pair that supersedes all others of it, or null when none is known. */
-export function newestOtp<T extends OtpGlance>(otps: readonly T[], purpose: string): T | null {
+export function newestOtp<T extends OtpSummary>(otps: readonly T[], purpose: string): T | null {
   let newest: T | null = null;
   for (const otp of otps) {
     if (otp.purpose === purpose && (newest === null || otp.number > newest.number)) newest = otp;

@@ -4,7 +4,7 @@
  */
 import { addSeconds, secondsUntil } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
-import type { Otp, OtpGlance } from '../../db/tables/otps.ts';
+import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
 import type { Policy } from '../policy/policy.ts';
 
 /** What the newest code of a pair says of its wrong attempts. */
@@ -26,7 +26,7 @@ export const NO_ATTEMPTS: Attempts = Object.freeze({
  * @returns whole seconds to wait, rounded up, or null when it is not locked
  */
 export function lockSecondsLeft(
-  pair: OtpGlance,
+  pair: OtpSummary,
   now: Instant,
   policy: Policy,
 ): number | null {
@@ -41,7 +41,11 @@ export function lockSecondsLeft(
  *
  * @param terms those that the pair's code was issued under
  */
-export function countedAttempts(pair: Otp, now: Instant, { lockSeconds }: Terms): Attempts {
+export function countedAttempts(
+  pair: Otp,
+  now: Instant,
+  { lockSeconds }: PolicySnapshot,
+): Attempts {
   const { wrongAttempts, lastWrongAt, lockedUntil } = pair;
   if (lastWrongAt === null || lockedUntil !== null) return NO_ATTEMPTS;
   if (addSeconds(lastWrongAt, lockSeconds) <= now) return NO_ATTEMPTS;
@@ -49,7 +53,7 @@ export function countedAttempts(pair: Otp, now: Instant, { lockSeconds }: Terms)
 }
 
 /** Those that its row keeps, beside the time when it expires. */
-type Terms = Pick<Policy, 'codeDigits' | 'wrongAttempts' | 'lockSeconds'>;
+type PolicySnapshot = Pick<Policy, 'codeDigits' | 'wrongAttempts' | 'lockSeconds'>;
 
 /**
  * The terms of a pair: those of its newest code.
@@ -57,7 +61,7 @@ type Terms = Pick<Policy, 'codeDigits' | 'wrongAttempts' | 'lockSeconds'>;
  * @param pair null: no code is known, so the policy in force holds
  * @param policy the one in force, for codes issued before their terms were kept
  */
-export function termsOf(pair: Otp | null, policy: Policy): Terms {
+export function policyAtIssue(pair: Otp | null, policy: Policy): PolicySnapshot {
   return {
     codeDigits: pair?.codeDigits ?? policy.codeDigits,
     wrongAttempts: pair?.attemptsMax ?? policy.wrongAttempts,

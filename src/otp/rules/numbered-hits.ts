@@ -4,21 +4,21 @@
  */
 import { addSeconds, secondsUntil } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
-import type { NumberedUse } from '../../db/tables/limit-hits.ts';
+import type { Hit } from '../../db/tables/limit-hits.ts';
 
 /** The uses of one subject. */
-export type Tally = Readonly<{
+export type HitWindow = Readonly<{
   /** The number of the newest use; null: there never was one, or none that counts. */
   newest: number | null;
   newestAt: Instant;
   /** Those that may have to be looked at, by their numbers. */
-  uses: readonly NumberedUse[];
+  uses: readonly Hit[];
   /** Those that this transaction adds, all at one time. */
-  added: NumberedUse | null;
+  added: Hit | null;
 }>;
 
 /** A subject without uses. */
-export const NO_TALLY: Tally = Object.freeze({
+export const EMPTY_HIT_WINDOW: HitWindow = Object.freeze({
   newest: null, newestAt: 0, uses: Object.freeze([]), added: null,
 });
 
@@ -30,7 +30,7 @@ export const NO_TALLY: Tally = Object.freeze({
  * @returns whole seconds, rounded up; 0 when it is now
  */
 export function cooldownOf(
-  { newest, uses, added }: Tally,
+  { newest, uses, added }: HitWindow,
   quota: number,
   windowSeconds: number,
   now: Instant,
@@ -44,7 +44,7 @@ export function cooldownOf(
 }
 
 /** Makes one use now. */
-export function addUse(tally: Tally, now: Instant): Tally & { added: NumberedUse } {
+export function addHit(tally: HitWindow, now: Instant): HitWindow & { added: Hit } {
   // Never before the newest, also when the clock was set back: numbers follow the time.
   const usedAt = tally.added?.usedAt ?? Math.max(now, tally.newestAt);
   const newest = (tally.newest ?? now) + 1;
@@ -53,7 +53,7 @@ export function addUse(tally: Tally, now: Instant): Tally & { added: NumberedUse
 }
 
 /** Uses by their numbers, each once. */
-export function inOrder<T extends NumberedUse>(uses: readonly T[]): T[] {
+export function inOrder<T extends Hit>(uses: readonly T[]): T[] {
   const sorted = [...uses].sort((a, b) => a.number - b.number);
   return sorted.filter(({ number }, index) => sorted[index - 1]?.number !== number);
 }

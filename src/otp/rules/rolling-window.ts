@@ -8,7 +8,7 @@ import type { LimitView } from '../outcomes.ts';
 import { WINDOW_SECONDS } from '../policy/policy.ts';
 
 /** Points that were used at one time. */
-export type Use = Readonly<{ usedAt: Instant; points: number }>;
+export type TimedPoints = Readonly<{ usedAt: Instant; points: number }>;
 
 const MICROSECONDS_LIVE = addSeconds(0, WINDOW_SECONDS);
 
@@ -28,7 +28,7 @@ export type LimitState = Readonly<{
  * @param unlisted live points beside those of `uses`, none of them among the oldest
  */
 export function measureLimit(
-  uses: readonly Use[],
+  uses: readonly TimedPoints[],
   now: Instant,
   quota: number,
   unlisted = 0,
@@ -57,17 +57,21 @@ export function windowStart(now: Instant): Instant {
   return now - MICROSECONDS_LIVE;
 }
 
-function liveUses(uses: readonly Use[], now: Instant): Use[] {
+function liveUses(uses: readonly TimedPoints[], now: Instant): TimedPoints[] {
   const live = uses.filter(({ usedAt, points }) => points > 0 && isPointLive(usedAt, now));
   return live.length < 2 ? live : live.sort((a, b) => a.usedAt - b.usedAt);
 }
 
-function secondsUntilFree({ usedAt }: Use, now: Instant): number {
+function secondsUntilFree({ usedAt }: TimedPoints, now: Instant): number {
   return secondsUntil(now, addSeconds(usedAt, WINDOW_SECONDS));
 }
 
 /** Until the oldest `points` of the live ones are free, which lets one more be used. */
-function secondsUntilPointsFree(live: readonly Use[], now: Instant, points: number): number {
+function secondsUntilPointsFree(
+  live: readonly TimedPoints[],
+  now: Instant,
+  points: number,
+): number {
   let freed = 0;
   const last = live.find((use) => (freed += use.points) >= points);
   return last === undefined ? WINDOW_SECONDS : secondsUntilFree(last, now);

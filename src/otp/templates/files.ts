@@ -40,7 +40,7 @@ const NAME_RULE = 'must be named PURPOSE.PART or PURPOSE.LOCALE.PART: a PURPOSE 
 export function readTemplateFiles(
   folder: string,
   ownLanguage: string,
-  faults: string[],
+  errors: string[],
 ): TemplateFile[] {
   const files: TemplateFile[] = [];
   const seen = new Set<string>();
@@ -48,21 +48,21 @@ export function readTemplateFiles(
     const path = join(folder, name);
     const known = parseFileName(name, ownLanguage);
     if (known === null) {
-      faults.push(`${path} ${NAME_RULE}`);
+      errors.push(`${path} ${NAME_RULE}`);
       continue;
     }
-    const key = keyOf(known);
-    if (seen.has(key)) faults.push(`${path} must be there once: another file is for the same`);
+    const key = templateKey(known);
+    if (seen.has(key)) errors.push(`${path} must be there once: another file is for the same`);
     seen.add(key);
     const text = readText(path);
-    if ('fault' in text) faults.push(`${path} ${text.fault}`);
+    if ('fault' in text) errors.push(`${path} ${text.fault}`);
     else files.push({ path, ...known, text: text.text });
   }
   return files;
 }
 
 /** One text for all files that are for the same. */
-export function keyOf({ purpose, language, part }: Name): string {
+export function templateKey({ purpose, language, part }: Name): string {
   return `${purpose}/${language}/${part}`;
 }
 

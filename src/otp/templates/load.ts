@@ -1,13 +1,13 @@
 /** The words of messages: read once at the start, from the shipped templates and a user's own. */
 import { fileURLToPath } from 'node:url';
-import type { Words } from '../channels/channel.ts';
+import type { Templates } from '../channels/channel.ts';
 import { isDomainName } from '../channels/email-settings.ts';
-import { keyOf, readTemplateFiles } from './files.ts';
+import { templateKey, readTemplateFiles } from './files.ts';
 import type { TemplateFile } from './files.ts';
 import { isLanguageTag } from './language-tags.ts';
-import { createWords } from './render.ts';
+import { createTemplates } from './render.ts';
 import { compileTemplate, lifetimesIn, TemplateStore } from './template.ts';
-import type { SayLifetime, Template } from './template.ts';
+import type { FormatDuration, Template } from './template.ts';
 import { faultsOf } from './validate.ts';
 
 /** messages/ beside src/ and beside dist/ alike. */
@@ -17,7 +17,7 @@ const SHIPPED_FOLDER = fileURLToPath(new URL('../../../messages/', import.meta.u
 const SHIPPED_LANGUAGE = 'en';
 
 /** What the words depend on. */
-type WordSettings = Readonly<{
+type TemplateSettings = Readonly<{
   /** MESSAGES_FOLDER: each of its files takes the place of the shipped one of that name. */
   folder: string | null;
   /** MESSAGE_DOMAIN: the site where codes are typed in, for the last line on a phone. */
@@ -32,64 +32,68 @@ type WordSettings = Readonly<{
  * @returns the words, or every fault: a sentence that names the setting or the file, and what is
  *   allowed
  */
-export function loadWords(settings: WordSettings): { words: Words } | { faults: string[] } {
-  const faults: string[] = [];
-  const domain = checkDomain(settings.domain, faults);
-  const language = checkLanguage(settings.language ?? SHIPPED_LANGUAGE, faults);
+export function loadTemplates(
+  settings: TemplateSettings,
+): { words: Templates } | { errors: string[] } {
+  const errors: string[] = [];
+  const domain = checkDomain(settings.domain, errors);
+  const language = checkLanguage(settings.language ?? SHIPPED_LANGUAGE, errors);
   const files = new Map<string, TemplateFile>();
-  const shipped = readTemplateFiles(SHIPPED_FOLDER, SHIPPED_LANGUAGE, faults);
-  for (const file of [...shipped, ...readOwn(settings.folder, language, faults)]) {
-    files.set(keyOf(file), file);
+  const shipped = readTemplateFiles(SHIPPED_FOLDER, SHIPPED_LANGUAGE, errors);
+  for (const file of [...shipped, ...readOwn(settings.folder, language, errors)]) {
+    files.set(templateKey(file), file);
   }
   const store = new TemplateStore([language, SHIPPED_LANGUAGE]);
-  const lifetimes = new Map<string, SayLifetime>();
+  const lifetimes = new Map<string, FormatDuration>();
   for (const file of files.values()) {
-    const say = lifetimes.get(file.language) ?? lifetimesIn(file.language);
-    lifetimes.set(file.language, say);
-    const template = compile(file, say, domain, faults);
-    if (template !== null) store.put(file.purpose, file.language, file.part, { template, say });
+    const formatDuration = lifetimes.get(file.language) ?? lifetimesIn(file.language);
+    lifetimes.set(file.language, formatDuration);
+    const template = compile(file, formatDuration, domain, errors);
+    if (template !== null) {
+      store.put(file.purpose, file.language, file.part, { template, formatDuration });
+    }
   }
-  return faults.length > 0 ? { faults } : { words: createWords(store, domain, language) };
+  return errors.length > 0 ? { errors } : { words: createTemplates(store, domain, language) };
 }
 
-function checkDomain(domain: string | null, faults: string[]): string | null {
+function checkDomain(domain: string | null, errors: string[]): string | null {
   if (domain === null || isDomainName(domain)) return domain;
-  faults.push('MESSAGE_DOMAIN must be a domain name such as example.com, in ASCII (xn--… for other'
+  errors.push('MESSAGE_DOMAIN must be a domain name such as example.com, in ASCII (xn--… for other'
     + ' letters), without a scheme and a port');
   return null;
 }
 
-function checkLanguage(language: string, faults: string[]): string {
+function checkLanguage(language: string, errors: string[]): string {
   const tag = language.toLowerCase();
   if (isLanguageTag(tag)) return tag;
-  faults.push('MESSAGES_LANGUAGE must be a language tag such as de or pt-BR');
+  errors.push('MESSAGES_LANGUAGE must be a language tag such as de or pt-BR');
   return SHIPPED_LANGUAGE;
 }
 
-function readOwn(folder: string | null, language: string, faults: string[]): TemplateFile[] {
+function readOwn(folder: string | null, language: string, errors: string[]): TemplateFile[] {
   if (folder === null) return [];
   try {
-    return readTemplateFiles(folder, language, faults);
+    return readTemplateFiles(folder, language, errors);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    faults.push(`MESSAGES_FOLDER must name a folder that can be read: ${folder} cannot (${code})`);
+    errors.push(`MESSAGES_FOLDER must name a folder that can be read: ${folder} cannot (${code})`);
     return [];
   }
 }
 
 function compile(
   file: TemplateFile,
-  say: SayLifetime,
+  say: FormatDuration,
   domain: string | null,
-  faults: string[],
+  errors: string[],
 ): Template | null {
   const compiled = compileTemplate(file.text);
   if ('unknown' in compiled) {
     const names = compiled.unknown.map((name) => `{${name}}`).join(', ');
-    faults.push(`${file.path} may contain {code}, {purpose} and {lifetime}, not ${names}`);
+    errors.push(`${file.path} may contain {code}, {purpose} and {lifetime}, not ${names}`);
     return null;
   }
   const found = faultsOf(file, compiled.template, say, domain);
-  faults.push(...found.map((fault) => `${file.path} ${fault}`));
+  errors.push(...found.map((fault) => `${file.path} ${fault}`));
   return found.length > 0 ? null : compiled.template;
 }

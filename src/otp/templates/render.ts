@@ -1,9 +1,9 @@
 /** A message in words: the template that it gets, filled in for where it goes. */
-import type { Message, Words } from '../channels/channel.ts';
+import type { Message, Templates } from '../channels/channel.ts';
 import type { Part } from './files.ts';
 import { fallbacksOf, parseAcceptLanguage } from './language-tags.ts';
 import { renderForPhone } from './sms-text.ts';
-import type { Entry, TemplateStore, Values } from './template.ts';
+import type { Entry, TemplateStore, TemplateValues } from './template.ts';
 
 /**
  * Makes words of checked templates.
@@ -11,7 +11,11 @@ import type { Entry, TemplateStore, Values } from './template.ts';
  * @param domain of the last line on a phone; null: none
  * @param language the default one: a tag in lower case
  */
-export function createWords(store: TemplateStore, domain: string | null, language: string): Words {
+export function createTemplates(
+  store: TemplateStore,
+  domain: string | null,
+  language: string,
+): Templates {
   const renderPlain = (message: Message, part: Part): string => {
     const entry = store.get(message.purpose, message.locale, part);
     return entry.template.render(mapValues(valuesOf(message, entry), asOneLine));
@@ -48,11 +52,14 @@ function isIn(language: string, tag: string): boolean {
   return fallbacksOf(language).includes(tag);
 }
 
-function valuesOf({ code, purpose, lifetimeSeconds }: Message, { say }: Entry): Values {
-  return { code, purpose, lifetime: say(lifetimeSeconds) };
+function valuesOf(
+  { code, purpose, lifetimeSeconds }: Message,
+  { formatDuration }: Entry,
+): TemplateValues {
+  return { code, purpose, lifetime: formatDuration(lifetimeSeconds) };
 }
 
-function mapValues(values: Values, change: (value: string) => string): Values {
+function mapValues(values: TemplateValues, change: (value: string) => string): TemplateValues {
   const { code, purpose, lifetime } = values;
   return { code: change(code), purpose: change(purpose), lifetime: change(lifetime) };
 }

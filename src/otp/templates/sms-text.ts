@@ -2,7 +2,7 @@
  * The alphabet of text messages, and what a character of it costs (3GPP TS 23.038, 6.2.1). One
  * character outside it would halve what fits into a message.
  */
-import type { Template, Values } from './template.ts';
+import type { Template, TemplateValues } from './template.ts';
 
 /** One message that is not split: 140 bytes (3GPP TS 23.040, 9.2.3.24). */
 export const MESSAGE_MAX_SEPTETS = 160;
@@ -61,7 +61,11 @@ function isOutside(character: string): boolean {
  * @param template of characters of the alphabet, as `faultsOf` has it
  * @param domain the site where the code is typed in; null: no last line
  */
-export function renderForPhone(template: Template, values: Values, domain: string | null): string {
+export function renderForPhone(
+  template: Template,
+  values: TemplateValues,
+  domain: string | null,
+): string {
   const lastLine = domain === null ? null : bindingLine(domain, values.code);
   const bare = measure(template, { ...values, purpose: '' }, lastLine);
   const room = (MESSAGE_MAX_SEPTETS - bare) / Math.max(template.count('purpose'), 1);
@@ -73,11 +77,15 @@ export function renderForPhone(template: Template, values: Values, domain: strin
 }
 
 /** How many septets a text takes that is not cut, with its last line. */
-export function measureForPhone(template: Template, values: Values, domain: string | null): number {
+export function measureForPhone(
+  template: Template,
+  values: TemplateValues,
+  domain: string | null,
+): number {
   return measure(template, values, domain === null ? null : bindingLine(domain, values.code));
 }
 
-function measure(template: Template, values: Values, lastLine: string | null): number {
+function measure(template: Template, values: TemplateValues, lastLine: string | null): number {
   const text = template.render(values);
   return countSeptets(lastLine === null ? text : `${text}\n${lastLine}`);
 }

@@ -4,7 +4,7 @@ import { fallbacksOf } from './language-tags.ts';
 import { POLICY_BOUNDS } from '../policy/policy.ts';
 
 /** A template, and the words for lifetimes in its language. */
-export type Entry = Readonly<{ template: Template; say: SayLifetime }>;
+export type Entry = Readonly<{ template: Template; formatDuration: FormatDuration }>;
 
 /** The purpose that stands for every other. */
 const DEFAULT_PURPOSE = 'default';
@@ -58,14 +58,14 @@ export class TemplateStore {
 }
 
 /** What a template can have a place for. */
-export type Values = Readonly<{ code: string; purpose: string; lifetime: string }>;
-type Place = keyof Values;
+export type TemplateValues = Readonly<{ code: string; purpose: string; lifetime: string }>;
+type Place = keyof TemplateValues;
 
 /** A compiled template. */
 export type Template = Readonly<{
   /** How often a place occurs. */
   count: (place: Place) => number;
-  render: (values: Values) => string;
+  render: (values: TemplateValues) => string;
 }>;
 
 const PLACES: ReadonlySet<string> = new Set<Place>(['code', 'purpose', 'lifetime']);
@@ -87,7 +87,7 @@ export function compileTemplate(text: string): { template: Template } | { unknow
   return {
     template: Object.freeze({
       count: (place: Place) => names.filter((name) => name === place).length,
-      render: (values: Values) => {
+      render: (values: TemplateValues) => {
         let rendered = parts[0]!;
         for (let at = 1; at < parts.length; at += 2) {
           rendered += values[parts[at] as Place] + parts[at + 1]!;
@@ -99,7 +99,7 @@ export function compileTemplate(text: string): { template: Template } | { unknow
 }
 
 /** Says a number of whole seconds, such as `5 minutes`, `90 seconds`, `1 minute`. */
-export type SayLifetime = (seconds: number) => string;
+export type FormatDuration = (seconds: number) => string;
 
 const SECONDS_PER_MINUTE = 60;
 
@@ -109,7 +109,7 @@ const SECONDS_PER_MINUTE = 60;
  * @param locale a language tag; one that is unknown gets English
  * @returns minutes where they are whole, else seconds, with plain spaces
  */
-export function lifetimesIn(locale: string): SayLifetime {
+export function lifetimesIn(locale: string): FormatDuration {
   const formatOf = (unit: 'minute' | 'second') =>
     new Intl.NumberFormat([locale, 'en'], { style: 'unit', unit, unitDisplay: 'long' });
   const minutes = formatOf('minute');
@@ -129,7 +129,7 @@ export function lifetimesIn(locale: string): SayLifetime {
 }
 
 /** Every text that can occur, for every lifetime that a policy can set. */
-export function allLifetimes(say: SayLifetime): string[] {
+export function allLifetimes(say: FormatDuration): string[] {
   const { min, max } = POLICY_BOUNDS.lifetimeSeconds;
   return Array.from({ length: max - min + 1 }, (_, index) => say(min + index));
 }

@@ -3,7 +3,7 @@ import type { TemplateFile } from './files.ts';
 import { POLICY_BOUNDS } from '../policy/policy.ts';
 import { countSeptets, findOutsider, measureForPhone, MESSAGE_MAX_SEPTETS } from './sms-text.ts';
 import { allLifetimes } from './template.ts';
-import type { SayLifetime, Template } from './template.ts';
+import type { FormatDuration, Template } from './template.ts';
 
 const SUBJECT_MAX_CHARACTERS = 150;
 
@@ -35,16 +35,16 @@ const FORBIDDEN_IN_HTML = [
 export function faultsOf(
   { part, text }: TemplateFile,
   template: Template,
-  say: SayLifetime,
+  say: FormatDuration,
   domain: string | null,
 ): string[] {
-  const faults: string[] = [];
-  if (part !== 'subject.txt' && template.count('code') === 0) faults.push('must contain {code}');
-  if (CONTROL.test(text)) faults.push('must have no control characters');
-  if (part === 'subject.txt') faults.push(...subjectFaults(text));
-  if (part === 'html') faults.push(...htmlFaults(text));
-  if (part === 'txt') faults.push(...phoneFaults(text, template, say, domain));
-  return faults;
+  const errors: string[] = [];
+  if (part !== 'subject.txt' && template.count('code') === 0) errors.push('must contain {code}');
+  if (CONTROL.test(text)) errors.push('must have no control characters');
+  if (part === 'subject.txt') errors.push(...subjectFaults(text));
+  if (part === 'html') errors.push(...htmlFaults(text));
+  if (part === 'txt') errors.push(...phoneFaults(text, template, say, domain));
+  return errors;
 }
 
 function subjectFaults(text: string): string[] {
@@ -61,7 +61,7 @@ function htmlFaults(text: string): string[] {
 function phoneFaults(
   text: string,
   template: Template,
-  say: SayLifetime,
+  say: FormatDuration,
   domain: string | null,
 ): string[] {
   const lifetimes = template.count('lifetime') === 0 ? [''] : allLifetimes(say);

@@ -1,6 +1,6 @@
 /** Finds out whether a transaction of verifications whose COMMIT was not answered took effect. */
 import { Unavailable } from '../../db/errors.ts';
-import { mapAnswer } from '../../db/query.ts';
+import { mapResult } from '../../db/query.ts';
 import type { Hex, Query } from '../../db/query.ts';
 import {
   newestVerifyId, VERIFY_ID_DIGITS, VERIFY_IDS_BYTES, VERIFY_IDS_MAX,
@@ -31,7 +31,7 @@ type WrittenPair = PairName & Pick<Otp, 'verifyIds'>;
  */
 export function isVerifyStored(pairs: readonly WrittenPair[]): Query<boolean> {
   const lock = lockOtps([...new Set(pairs.map(({ userId }) => userId))]);
-  return mapAnswer(lock, (otps) => {
+  return mapResult(lock, (otps) => {
     for (const written of pairs) {
       const own = otps.filter(({ userId }) => userId === written.userId);
       const stored = isStored(written, newestOtp(own, written.purpose));

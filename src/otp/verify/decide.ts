@@ -8,23 +8,23 @@ import { fingerprintDigest } from '../crypto/secrets.ts';
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Hex } from '../../db/query.ts';
-import type { VerifyAnswer } from '../../db/tables/idempotency-keys.ts';
+import type { StoredVerification } from '../../db/tables/idempotency-keys.ts';
 import type { Otp } from '../../db/tables/otps.ts';
 import type { VerifyOutcome } from '../outcomes.ts';
 import type { Policy } from '../policy/policy.ts';
 import { secondsLeft } from '../rules/extra-limits.ts';
-import type { CountedTally } from '../rules/extra-limits.ts';
-import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS, termsOf } from '../rules/lockout.ts';
+import type { MeasuredLimit } from '../rules/extra-limits.ts';
+import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS, policyAtIssue } from '../rules/lockout.ts';
 
 /** What the database knows, read while the pair is locked. */
 export type VerifyState = Readonly<{
   now: Instant;
   /** What is stored under the key, also when its time is over; null without a key. */
-  answer: VerifyAnswer | null;
+  answer: StoredVerification | null;
   /** The newest code of the pair. */
   pair: Otp | null;
   /** Wrong codes from the address: none or one. */
-  tallies: readonly CountedTally[];
+  hitWindows: readonly MeasuredLimit[];
 }>;
 
 /** The attempt. */
@@ -44,7 +44,7 @@ export type VerifyAttempt = Readonly<{
 /** The rows to write; the answer only for a right code that came with a key. */
 export type VerifyWrites = Readonly<{
   pair: Otp;
-  answer: VerifyAnswer | null;
+  answer: StoredVerification | null;
   /** Whether the code was wrong, which counts for the address too. */
   isWrong: boolean;
 }>;
@@ -63,8 +63,8 @@ export function decideVerify(
   attempt: VerifyAttempt,
   policy: Policy,
 ): VerifyDecision {
-  const { now, answer, pair, tallies } = state;
-  const terms = termsOf(pair, policy);
+  const { now, answer, pair, hitWindows } = state;
+  const terms = policyAtIssue(pair, policy);
   const stored = answer !== null && now < answer.keyExpiresAt ? replay(answer, attempt) : null;
   // What has won was well-formed then, whatever codes of the pair have come since.
   if (stored?.kind === 'verified') return refuse(stored);
@@ -72,9 +72,9 @@ export function decideVerify(
     return refuse({ kind: 'malformed', digits: terms.codeDigits });
   }
   if (stored !== null) return refuse(stored);
-  const spent = tallies.find((one) => secondsLeft(one, now) > 0);
+  const spent = hitWindows.find((one) => secondsLeft(one, now) > 0);
   if (spent === undefined) return decideAttempt(state, attempt, policy);
-  if (policy.shadow.has(spent.counted.limit)) {
+  if (policy.shadow.has(spent.limit.limit)) {
     return { ...decideAttempt(state, attempt, policy), isShadowed: true };
   }
   return refuse({ kind: 'limited', retryAfterSeconds: secondsLeft(spent, now) });
@@ -97,7 +97,7 @@ function decideAttempt(
   if (pair.digest === null || digest === null) return refuse({ kind: 'expired' });
   return areSame(pair.digest, digest)
     ? redeem(pair, pair.digest, now, attempt, policy)
-    : countWrong(pair, now, attempt, { ...policy, ...termsOf(pair, policy) });
+    : countWrong(pair, now, attempt, { ...policy, ...policyAtIssue(pair, policy) });
 }
 
 /** In a time that does not tell how much of them is the same. */
@@ -110,7 +110,7 @@ function refuse(outcome: VerifyOutcome): VerifyDecision {
 }
 
 /** A key answers again for the very code that it won with, and for nothing else. */
-function replay(answer: VerifyAnswer, attempt: VerifyAttempt): VerifyOutcome {
+function replay(answer: StoredVerification, attempt: VerifyAttempt): VerifyOutcome {
   const digest = attempt.digestFor(answer.keyId, answer.otpId);
   const isSameUse = digest !== null
     && areSame(answer.fingerprint, fingerprintDigest(digest));

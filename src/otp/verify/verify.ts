@@ -1,34 +1,34 @@
 /** POST /otp/verify for a list of attempts: load, decide, write, commit. */
-import { VerifyLedger } from './batch.ts';
-import { drawVerifyId } from '../crypto/random.ts';
+import { VerifyBatch } from './batch.ts';
+import { randomVerifyId } from '../crypto/random.ts';
 import { digestCode, digestKey } from '../crypto/secrets.ts';
 import type { Secrets } from '../crypto/secrets.ts';
-import type { SessionPool } from '../../db/pool.ts';
+import type { ConnectionPool } from '../../db/pool.ts';
 import type { Hex } from '../../db/query.ts';
 import { transaction } from '../../db/transaction.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import { decideVerify } from './decide.ts';
 import type { OtpCounts } from '../metrics.ts';
-import type { VerifyInput, VerifyOutcome } from '../outcomes.ts';
+import type { OtpVerification, VerifyOutcome } from '../outcomes.ts';
 import type { Policies, Policy } from '../policy/policy.ts';
-import { countedOfAttempt } from '../rules/extra-limits.ts';
-import type { Counted } from '../rules/extra-limits.ts';
+import { limitsOfVerification } from '../rules/extra-limits.ts';
+import type { AppliedLimit } from '../rules/extra-limits.ts';
 
 /** What redeeming codes needs. */
-type RedeemParts = Readonly<{
-  pool: SessionPool;
+type VerifyDeps = Readonly<{
+  pool: ConnectionPool;
   policies: Policies;
   secrets: Secrets;
   counts?: OtpCounts;
 }>;
 
 /** An attempt with all that is drawn or derived before the transaction, which may run again. */
-type Member = Readonly<{
+type PreparedVerification = Readonly<{
   userId: string;
   purpose: string;
   policy: Policy;
   digits: number;
-  counted: readonly Counted[];
+  appliedLimits: readonly AppliedLimit[];
   keyDigest: Hex | null;
   verifyId: Hex;
   digestFor: (keyId: string, otpId: Hex) => Hex | null;
@@ -41,32 +41,32 @@ type Member = Readonly<{
  * @throws Unavailable when the database cannot answer; then none of them took effect, or their
  *   outcome is unknown
  */
-export async function redeemCodes(
-  parts: RedeemParts,
-  inputs: readonly VerifyInput[],
+export async function verifyOtps(
+  parts: VerifyDeps,
+  inputs: readonly OtpVerification[],
 ): Promise<VerifyOutcome[]> {
   // One name for all: they are committed together.
-  const verifyId = drawVerifyId();
-  const members = inputs.map((input) => createMember(parts, input, verifyId));
+  const verifyId = randomVerifyId();
+  const members = inputs.map((input) => prepareVerification(parts, input, verifyId));
   const { outcomes, shadowed } = await transaction(parts.pool, (tx) => decideAll(tx, members));
   parts.counts?.noteAttempts(outcomes, shadowed);
   return outcomes;
 }
 
-function createMember(
-  { policies, secrets }: RedeemParts,
-  input: VerifyInput,
+function prepareVerification(
+  { policies, secrets }: VerifyDeps,
+  input: OtpVerification,
   verifyId: Hex,
-): Member {
-  const { userId, purpose, code, address, key, caller } = input;
+): PreparedVerification {
+  const { userId, purpose, code, clientIp, key, apiClient } = input;
   const policy = policies.for(purpose);
   return {
     userId,
     purpose,
     policy,
     digits: code.length,
-    counted: countedOfAttempt(policy, address),
-    keyDigest: key === null ? null : digestKey('verify', key, caller),
+    appliedLimits: limitsOfVerification(policy, clientIp),
+    keyDigest: key === null ? null : digestKey('verify', key, apiClient),
     verifyId,
     digestFor: (keyId, otpId) => {
       const secret = secrets.byId.get(keyId);
@@ -77,16 +77,19 @@ function createMember(
 
 type Decided = Readonly<{ outcomes: VerifyOutcome[]; shadowed: number }>;
 
-async function decideAll(tx: Transaction, members: readonly Member[]): Promise<Decided> {
+async function decideAll(
+  tx: Transaction,
+  members: readonly PreparedVerification[],
+): Promise<Decided> {
   let shadowed = 0;
-  const ledger = await VerifyLedger.load(tx, members);
+  const ledger = await VerifyBatch.load(tx, members);
   const outcomes = members.map((member) => {
     const { outcome, writes, isShadowed } = decideVerify(
-      ledger.stateOf(member), member, member.policy);
+      ledger.stateFor(member), member, member.policy);
     if (isShadowed) shadowed += 1;
     if (writes !== null) ledger.apply(member, writes);
     return outcome;
   });
-  ledger.store(tx);
+  ledger.flush(tx);
   return { outcomes, shadowed };
 }

@@ -1,12 +1,14 @@
 /** Services on one database, as processes would be, with channels that answer as told. */
 import { addSeconds, formatInstant, parseInstant } from '../../../src/db/instant.ts';
-import type { SessionPool } from '../../../src/db/pool.ts';
+import type { ConnectionPool } from '../../../src/db/pool.ts';
 import { Sweeper } from '../../../src/db/sweep/sweeper.ts';
-import type { Channel, ChannelName, Message, Verdict } from '../../../src/otp/channels/channel.ts';
+import type {
+  Channel, ChannelName, Message, SendResult,
+} from '../../../src/otp/channels/channel.ts';
 import type { Secrets } from '../../../src/otp/crypto/secrets.ts';
 import type { Delivery } from '../../../src/otp/delivery/delivery.ts';
-import type { DeliveryNote } from '../../../src/otp/delivery/events.ts';
-import type { IssueOutcome, StatusOutcome } from '../../../src/otp/outcomes.ts';
+import type { DeliveryEvent } from '../../../src/otp/delivery/events.ts';
+import type { RequestOutcome, StatusOutcome } from '../../../src/otp/outcomes.ts';
 import { createPolicies } from '../../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../../src/otp/service.ts';
 import type { OtpService } from '../../../src/otp/service.ts';
@@ -16,9 +18,9 @@ import { channelOf, createTestDelivery } from '../../harness/delivery.ts';
 import { newSecretsText, secretsOf } from '../../harness/service.ts';
 import { eventually } from '../../harness/waiting.ts';
 
-export const ACCEPTED: Verdict = { kind: 'accepted' };
-export const RETRY: Verdict = { kind: 'retry', reason: 'status 503', afterSeconds: null };
-export const REFUSED: Verdict = { kind: 'refused', reason: 'status 400' };
+export const ACCEPTED: SendResult = { kind: 'accepted' };
+export const RETRY: SendResult = { kind: 'retry', reason: 'status 503', afterSeconds: null };
+export const REFUSED: SendResult = { kind: 'refused', reason: 'status 400' };
 
 /** A channel that answers what its script says next, and its last word from then on. */
 export type ScriptedChannel = Channel & Readonly<{ sent: Message[] }>;
@@ -26,10 +28,10 @@ export type ScriptedChannel = Channel & Readonly<{ sent: Message[] }>;
 /** Makes one. A script of functions may wait. */
 export function scripted(
   name: ChannelName,
-  ...script: (Verdict | (() => Promise<Verdict>))[]
+  ...script: (SendResult | (() => Promise<SendResult>))[]
 ): ScriptedChannel {
   const sent: Message[] = [];
-  const send = async (message: Message): Promise<Verdict> => {
+  const send = async (message: Message): Promise<SendResult> => {
     sent.push(message);
     const next = script.length > 1 ? script.shift()! : script[0]!;
     return typeof next === 'function' ? next() : next;
@@ -41,7 +43,7 @@ export function scripted(
 export type Process = Readonly<{
   service: OtpService;
   delivery: Delivery;
-  notes: DeliveryNote[];
+  notes: DeliveryEvent[];
   stop: () => Promise<void>;
 }>;
 
@@ -74,13 +76,13 @@ export class Stage {
   /** Starts what stands for a process. It looks for what others left once its delivery starts. */
   process(
     channels: readonly Channel[],
-    { pool = this.database.pool, secrets = this.secrets }: { pool?: SessionPool;
+    { pool = this.database.pool, secrets = this.secrets }: { pool?: ConnectionPool;
       secrets?: Secrets } = {},
   ): Process {
     const policies = createPolicies();
-    const notes: DeliveryNote[] = [];
-    const note = (one: DeliveryNote): void => { notes.push(one); };
-    const delivery = createTestDelivery({ pool, policies, secrets, channels, note });
+    const notes: DeliveryEvent[] = [];
+    const note = (one: DeliveryEvent): void => { notes.push(one); };
+    const delivery = createTestDelivery({ pool, policies, secrets, channels, onEvent: note });
     const parts = { pool: this.database.pool, policies, secrets, delivery };
     const service = createOtpService({ ...parts, sweeper: new Sweeper() });
     const process = { service, delivery, notes, stop: () => delivery.stop(2000) };
@@ -93,10 +95,10 @@ export class Stage {
     { service }: Process,
     userId = this.newName('u'),
     purpose = 'login',
-    address = '10.0.0.1',
-  ): Promise<Extract<IssueOutcome, { kind: 'issued' }>> {
-    const outcome = await service.issue({
-      userId, purpose, address, key: this.newName('k'), caller: null,
+    clientIp = '10.0.0.1',
+  ): Promise<Extract<RequestOutcome, { kind: 'issued' }>> {
+    const outcome = await service.request({
+      userId, purpose, clientIp, key: this.newName('k'), apiClient: null,
       acceptLanguage: '',
     }, () => true);
     if (outcome.kind !== 'issued') throw new Error(`not issued: ${outcome.kind}`);

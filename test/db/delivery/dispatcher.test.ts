@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createGate, eventually } from '../../harness/waiting.ts';
-import type { Verdict } from '../../../src/otp/channels/channel.ts';
+import type { SendResult } from '../../../src/otp/channels/channel.ts';
 import { newSecretsText, secretsOf } from '../../harness/service.ts';
 import { ACCEPTED, REFUSED, RETRY, scripted, Stage } from './delivery-fixture.ts';
 
@@ -23,7 +23,7 @@ test('a message that is accepted is erased, and its code is sent', async () => {
 });
 
 test('until then its code is pending, and nothing of the message can be read', async () => {
-  const gate = createGate<Verdict>();
+  const gate = createGate<SendResult>();
   const channel = scripted('sms', () => gate.promise);
   const process = stage.process([channel]);
   const { otpId } = await stage.issue(process, 'user-in-clear');
@@ -67,7 +67,8 @@ test('when all have refused the code is closed, and its points are given back', 
   await stage.untilEmpty();
   const code = channels[0]!.sent[0]!.code;
   const verified = await process.service.verify(
-    { userId: 'U1', purpose: 'login', code, address: null, key: null, caller: null }, () => true);
+    { userId: 'U1', purpose: 'login', code, clientIp: null, key: null, apiClient: null }, () =>
+      true);
   assert.is(verified.kind, 'expired');
   const { limits } = await stage.issue(process, 'U1');
   assert.equal([limits.user.remaining, limits.address?.remaining], [2, 7]);
@@ -82,8 +83,9 @@ test('no more points are given back than the limit has', async () => {
     await stage.untilStatus(process, otpId, 'failed');
     await stage.untilEmpty();
   }
-  const outcome = await process.service.issue({
-    userId: 'U1', purpose: 'login', address: '10.0.0.2', key: 'k', caller: null, acceptLanguage: '',
+  const outcome = await process.service.request({
+    userId: 'U1', purpose: 'login', clientIp: '10.0.0.2', key: 'k', apiClient: null,
+    acceptLanguage: '',
   }, () => true);
   assert.is(outcome.kind, 'limited');
 });
@@ -215,7 +217,7 @@ test('a process that stops leaves what it has not sent to others, at once', asyn
 });
 
 test('a process that stops waits for the attempt that is under way', async () => {
-  const gate = createGate<Verdict>();
+  const gate = createGate<SendResult>();
   const process = stage.process([scripted('sms', () => gate.promise)]);
   const { otpId } = await stage.issue(process);
   await stage.untilStatus(process, otpId, 'pending');
@@ -227,7 +229,7 @@ test('a process that stops waits for the attempt that is under way', async () =>
 
 test('of a bundle what is accepted is left out, and its code is sent, while another one waits',
   async () => {
-    const gate = createGate<Verdict>();
+    const gate = createGate<SendResult>();
     const channel = scripted('sms', () => gate.promise, ACCEPTED);
     const process = stage.process([channel]);
     const issued = await Promise.all([1, 2, 3].map(() => stage.issue(process)));
@@ -263,8 +265,8 @@ test('a message whose code has come to an end is not sent by whoever takes it ov
 test('one transaction of many codes needs few rows, each with at most 64 messages', async () => {
   const process = stage.process([scripted('sms', () => new Promise(() => {}))]);
   const users = Array.from({ length: 100 }, (_, index) => `v${index}`);
-  await Promise.all(users.map((userId, index) => process.service.issue({
-    userId, purpose: 'login', address: `10.1.0.${index}`, key: userId, caller: null,
+  await Promise.all(users.map((userId, index) => process.service.request({
+    userId, purpose: 'login', clientIp: `10.1.0.${index}`, key: userId, apiClient: null,
     acceptLanguage: '',
   }, () => true)));
   const rows = await stage.database.query('SELECT LENGTH(otp_ids) DIV 16 AS n FROM outbox');

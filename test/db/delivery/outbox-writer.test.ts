@@ -1,19 +1,19 @@
 /** When and by whom messages that were accepted are erased from the outbox. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { elapsedMs, RunningClock } from '../../../src/db/clock.ts';
+import { monotonicMs, EstimatedClock } from '../../../src/db/clock.ts';
 import { Unavailable } from '../../../src/db/errors.ts';
 import { addSeconds } from '../../../src/db/instant.ts';
-import type { SessionPool } from '../../../src/db/pool.ts';
+import type { ConnectionPool } from '../../../src/db/pool.ts';
 import type { Hex } from '../../../src/db/query.ts';
-import { eraseBundles, putBundles } from '../../../src/db/tables/outbox.ts';
+import { deleteBatches, insertBatches } from '../../../src/db/tables/outbox.ts';
 import { transaction } from '../../../src/db/transaction.ts';
-import { drawOtpIds } from '../../../src/otp/crypto/otp-id.ts';
-import { drawBundleId, drawOwner } from '../../../src/otp/crypto/random.ts';
-import { Bundle } from '../../../src/otp/delivery/outbox-batch.ts';
-import { BundleSaver } from '../../../src/otp/delivery/outbox-writer.ts';
+import { createOtpIds } from '../../../src/otp/crypto/otp-id.ts';
+import { randomBatchId, randomOwner } from '../../../src/otp/crypto/random.ts';
+import { OutboxBatch } from '../../../src/otp/delivery/outbox-batch.ts';
+import { OutboxWriter } from '../../../src/otp/delivery/outbox-writer.ts';
 import { Outbox } from '../../../src/otp/delivery/outbox.ts';
-import { Parcel } from '../../../src/otp/delivery/pending-message.ts';
+import { PendingMessage } from '../../../src/otp/delivery/pending-message.ts';
 import { createPolicies } from '../../../src/otp/policy/policy.ts';
 import { eventually } from '../../harness/waiting.ts';
 import { ACCEPTED, scripted, Stage, START } from './delivery-fixture.ts';
@@ -25,33 +25,33 @@ test.after.each(() => stage.close());
 const LEASED_UNTIL = addSeconds(START, 20);
 
 /** Stores so many messages, each in a bundle of its own. */
-async function stored(count: number, owner: Hex): Promise<Parcel[]> {
+async function stored(count: number, owner: Hex): Promise<PendingMessage[]> {
   const { secrets: { current }, database: { pool } } = stage;
-  const lease = { clock: new RunningClock(START, elapsedMs()), leasedUntil: LEASED_UNTIL };
+  const lease = { clock: new EstimatedClock(START, monotonicMs()), leasedUntil: LEASED_UNTIL };
   const parcels = Array.from({ length: count }, (_, index) => {
-    const bundleId = drawBundleId();
-    const [otpId] = drawOtpIds(current, bundleId, 1);
+    const bundleId = randomBatchId();
+    const [otpId] = createOtpIds(current, bundleId, 1);
     const message = { otpId: otpId!, userId: `u${index}`, purpose: 'login', code: '123456',
       lifetimeSeconds: 300, expiresAt: addSeconds(START, 300), locale: '' };
-    const outgoing = { message, address: null, planned: 'sms' };
-    return new Parcel(outgoing, new Bundle(bundleId, [outgoing], lease), false);
+    const outgoing = { message, clientIp: null, planned: 'sms' };
+    return new PendingMessage(outgoing, new OutboxBatch(bundleId, [outgoing], lease), false);
   });
-  const sealed = parcels.map(({ bundle }) => bundle.seal(current));
+  const sealed = parcels.map(({ batch }) => batch.seal(current));
   await transaction(pool, async (tx) => {
-    tx.writes.push(putBundles(sealed, { owner, leasedUntil: LEASED_UNTIL }));
+    tx.writes.push(insertBatches(sealed, { owner, leasedUntil: LEASED_UNTIL }));
   });
   return parcels;
 }
 
 /** A saver of messages that are stored and were accepted this moment. */
 async function saverOf(count: number) {
-  const owner = drawOwner();
+  const owner = randomOwner();
   const { database: { pool }, secrets } = stage;
   const erased: Hex[] = [];
-  const saver = new BundleSaver({
+  const saver = new OutboxWriter({
     outbox: new Outbox({ pool, policies: createPolicies(), secrets, owner }),
-    note: () => {},
-    onSaved: (bundles) => erased.push(...bundles.map(({ bundleId }) => bundleId)),
+    onEvent: () => {},
+    onSaved: (batches) => erased.push(...batches.map(({ batchId }) => batchId)),
   });
   for (const parcel of await stored(count, owner)) saver.settle(parcel);
   return { saver, erased };
@@ -60,14 +60,14 @@ async function saverOf(count: number) {
 test('a transaction that commits anyway erases what was accepted', async () => {
   const { saver, erased } = await saverOf(32);
   const erasure = saver.takeErasure(1);
-  assert.is(erasure?.bundleIds.length, 32);
+  assert.is(erasure?.batchIds.length, 32);
   assert.is(saver.takeErasure(1000), null, 'nothing is given away twice');
   await transaction(stage.database.pool, async (tx) => {
-    tx.writes.push(eraseBundles(erasure!.bundleIds));
+    tx.writes.push(deleteBatches(erasure!.batchIds));
   });
   assert.is(saver.isBusy, true);
   erasure!.end(true);
-  assert.equal(erased.sort(), erasure!.bundleIds);
+  assert.equal(erased.sort(), erasure!.batchIds);
   assert.equal([saver.isBusy, await stage.unsent()], [false, 0]);
 });
 
@@ -90,10 +90,10 @@ test('a few are not worth a statement of a small transaction, and wait for their
 test('what is accepted while others erase is erased too', async () => {
   const { saver, erased } = await saverOf(1);
   const erasure = saver.takeErasure(32);
-  const [late] = await stored(1, drawOwner());
+  const [late] = await stored(1, randomOwner());
   saver.settle(late!);
   await eventually('the late one is erased', () => erased.length === 1);
-  assert.equal(erased, [late!.bundle.bundleId]);
+  assert.equal(erased, [late!.batch.batchId]);
   erasure!.end(false);
   await eventually('the other is erased', () => erased.length === 2);
   assert.is(await stage.unsent(), 0);
@@ -102,7 +102,7 @@ test('what is accepted while others erase is erased too', async () => {
 test('the commit of codes erases the messages before them', async () => {
   const channel = scripted('sms', ACCEPTED);
   const acquire = () => Promise.reject(new Unavailable('the delivery has no connection'));
-  const pool = Object.assign(Object.create(stage.database.pool) as SessionPool, { acquire });
+  const pool = Object.assign(Object.create(stage.database.pool) as ConnectionPool, { acquire });
   const process = stage.process([channel], { pool });
   const { otpId } = await stage.issue(process);
   const isPending = async (): Promise<boolean> => {

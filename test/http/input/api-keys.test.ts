@@ -6,7 +6,7 @@ import {
   authorize, bearerKeyOf, newKey, parseApiKeys, SCOPES,
 } from '../../../src/http/input/api-keys.ts';
 import type { Scope } from '../../../src/http/input/api-keys.ts';
-import { namedClientAddress } from '../../../src/http/input/client-ip.ts';
+import { clientIpFromHeader } from '../../../src/http/input/client-ip.ts';
 import { ISSUED, LIMITS, OTP_ID, startServer, stopServers } from '../fake-service.ts';
 import { exchange, openClient, post } from '../raw-client.ts';
 import type { RawAnswer } from '../raw-client.ts';
@@ -63,9 +63,9 @@ test('a long hostile field is read in linear time', () => {
 });
 
 test('property: nothing but the very key is let in', () => {
-  const { callers } = parseApiKeys(API_KEYS);
+  const { apiKeys } = parseApiKeys(API_KEYS);
   const outcomeOf = (line: string): unknown => {
-    const found = authorize(callers, [line], ['read']);
+    const found = authorize(apiKeys, [line], ['read']);
     return 'name' in found ? found.name : found.code;
   };
   assert.is(outcomeOf(BEARER), 'app1');
@@ -90,9 +90,9 @@ test('a key is 32 random bytes, and its entry is right', () => {
     assert.match(key, /^otpd_[A-Za-z0-9_-]{43}$/);
     assert.is(Buffer.from(key.slice(5), 'base64url').length, 32);
     assert.match(entry, /^a:read:[0-9a-f]{64}$/);
-    const { callers, faults } = parseApiKeys(entry.toUpperCase().replace('A:READ', 'a:read'));
-    assert.equal(faults, []);
-    assert.equal(callers.find(key), { name: 'a', scopes: ['read'] });
+    const { apiKeys, errors } = parseApiKeys(entry.toUpperCase().replace('A:READ', 'a:read'));
+    assert.equal(errors, []);
+    assert.equal(apiKeys.find(key), { name: 'a', scopes: ['read'] });
   }
   assert.is(new Set(keys.map(({ key }) => key)).size, keys.length);
 });
@@ -115,18 +115,18 @@ test('every fault of API_KEYS is told, and nothing of it is quoted', () => {
     [`a:read:${digest.slice(1)}g`, [hash]], [`a:read:${ALL.key}`, [hash]],
     [`a b:write:${ALL.key}`, [name, scopes, hash]],
   ];
-  for (const [text, faults] of rows) {
+  for (const [text, errors] of rows) {
     const parsed = parseApiKeys(text);
-    assert.equal(parsed.faults, faults.map((fault) => `entry 1 ${fault}`), text);
-    assert.is(parsed.callers.find(ALL.key), null);
+    assert.equal(parsed.errors, errors.map((fault) => `entry 1 ${fault}`), text);
+    assert.is(parsed.apiKeys.find(ALL.key), null);
   }
-  const { faults } = parseApiKeys([...rows.map(([text]) => text), API_KEYS,
+  const { errors } = parseApiKeys([...rows.map(([text]) => text), API_KEYS,
     OTHER.entry.replace('app-2_x', 'c'), OTHER.entry.replace(/.{64}$/, digest.replace(/./g, '0')),
   ].join(','));
-  assert.equal(faults.slice(-2), ['entry 25 has the key of another',
+  assert.equal(errors.slice(-2), ['entry 25 has the key of another',
     'entry 26 has the name of another']);
-  assert.is(faults.length, rows.flatMap(([, own]) => own).length + 2);
-  assert.not.match(faults.join(), /[0-9a-f]{20}|otpd_/);
+  assert.is(errors.length, rows.flatMap(([, own]) => own).length + 2);
+  assert.not.match(errors.join(), /[0-9a-f]{20}|otpd_/);
 });
 
 test('who has no key, or not a known one, is not let in, and nothing is done', async () => {
@@ -159,7 +159,7 @@ test('who has no key, or not a known one, is not let in, and nothing is done', a
   });
   const trailer = `${asTrailer}0\r\nAuthorization: ${BEARER}\r\n\r\n`;
   assert.match(described(await exchange(server.port, trailer)), NO_KEY);
-  assert.equal([server.issues, server.verifies, server.calls, server.faults], [[], [], [], []]);
+  assert.equal([server.issues, server.verifies, server.calls, server.errors], [[], [], [], []]);
 });
 
 test('each scope lets in to its own', async () => {
@@ -261,17 +261,19 @@ test('the client address is the one that a caller names, or none', async () => {
   for (const [named, counted] of rows) {
     const headers = { 'X-Forwarded-For': '9.9.9.9', 'X-Client-IP': named };
     assert.is((await exchange(port, asCaller('/otp/request', ISSUE, headers))).status, 201);
-    assert.equal([issues.at(-1)?.address, issues.at(-1)?.caller], [counted, 'app1'], `${named}`);
+    assert.equal(
+      [issues.at(-1)?.clientIp, issues.at(-1)?.apiClient], [counted, 'app1'], `${named}`,
+    );
   }
   const other = { Authorization: `bearer ${OTHER.key}`, 'X-Client-IP': '1.1.1.1' };
   await exchange(port, post('/otp/request', ISSUE, other));
-  assert.is(issues.at(-1)?.caller, 'app-2_x');
+  assert.is(issues.at(-1)?.apiClient, 'app-2_x');
   await exchange(port, asCaller('/otp/verify', VERIFY, { 'X-Client-IP': '1.1.1.1' }));
   assert.equal(verifies.at(-1), {
-    userId: 'u', purpose: 'p', code: '123456', address: '1.1.1.1', key: 'k1', caller: 'app1',
+    userId: 'u', purpose: 'p', code: '123456', clientIp: '1.1.1.1', key: 'k1', apiClient: 'app1',
   });
   await exchange(port, asCaller('/otp/verify', VERIFY, {}));
-  assert.is(verifies.at(-1)?.address, null);
+  assert.is(verifies.at(-1)?.clientIp, null);
 });
 
 test('an address that is none is refused on every route', async () => {
@@ -281,7 +283,7 @@ test('an address that is none is refused on every route', async () => {
     '1::2::3', 'localhost', '"1.2.3.4"', '0x7f.1', '2130706433', '1.2.3.4\t5',
     ':0'.repeat(5000), '1'.repeat(9000)];
   for (const value of bad) {
-    assert.is(typeof namedClientAddress([value]), 'object', value);
+    assert.is(typeof clientIpFromHeader([value]), 'object', value);
     const lines = `X-Client-IP: ${value}\r\n`;
     await isRefused(lines, 'must be one IPv4 or IPv6 address');
   }
@@ -306,7 +308,7 @@ test('without an address the answers name the limit of the user alone', async ()
   const limits = { user: LIMITS.user, address: null };
   const { port } = await startServer({
     apiKeys: API_KEYS,
-    issue: async ({ address }) => (address === null ? { ...ISSUED, limits } : ISSUED),
+    issue: async ({ clientIp }) => (clientIp === null ? { ...ISSUED, limits } : ISSUED),
   });
   const both = '"user";q=3;w=900, "ip";q=8;w=900';
   const user = '"user";q=3;w=900';
@@ -357,15 +359,15 @@ test('without API_KEYS neither header changes a byte of any answer', async () =>
     }
   }
   assert.is(server.issues.length, 1 + extra.length);
-  for (const { address, caller } of server.issues) {
-    assert.equal([address, caller], ['7.7.7.7', null]);
+  for (const { clientIp, apiClient } of server.issues) {
+    assert.equal([clientIp, apiClient], ['7.7.7.7', null]);
   }
-  for (const { caller } of server.verifies) assert.is(caller, null);
+  for (const { apiClient: caller } of server.verifies) assert.is(caller, null);
 });
 
 test('neither a key nor its digest is in any answer or fault', async () => {
   const fail = (): Promise<never> => Promise.reject(new Error('broken'));
-  const { port, faults } = await startServer({
+  const { port, errors } = await startServer({
     apiKeys: API_KEYS, issue: fail, verify: fail, status: fail, cancel: fail,
   });
   const lines = `Authorization: ${BEARER}\r\n`;
@@ -381,8 +383,8 @@ test('neither a key nor its digest is in any answer or fault', async () => {
     const { head, body } = await exchange(port, bytes);
     seen += head + body;
   }
-  for (const { requestId, route, error } of faults) seen += requestId + route + String(error);
-  assert.is(faults.length, 4);
+  for (const { requestId, route, error } of errors) seen += requestId + route + String(error);
+  assert.is(errors.length, 4);
   for (const { key, entry } of [ALL, OTHER, unknown]) {
     assert.not.ok(seen.includes(key));
     assert.not.ok(seen.includes(entry.split(':')[2]!));

@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import fc from 'fast-check';
 import {
-  clientAddress, countedAs, parseAddress, parseTrustedProxies,
+  forwardedClientIp, toLimitedIp, parseAddress, parseTrustedProxies,
 } from '../../../src/http/input/client-ip.ts';
 import { startServer, stopServers } from '../fake-service.ts';
 import { exchange, post } from '../raw-client.ts';
@@ -12,7 +12,7 @@ const BODY = '{"user_id":"u","purpose":"p"}';
 
 function counted(text: string): string | null {
   const address = parseAddress(text);
-  return address === null ? null : countedAs(address);
+  return address === null ? null : toLimitedIp(address);
 }
 
 test('one text per counted client', () => {
@@ -59,8 +59,8 @@ test('property: an IPv4 address and its mapped forms are one', () => {
 });
 
 test('the right-most untrusted entry is the client', () => {
-  const { proxies, faults } = parseTrustedProxies('10.0.0.0/8, 192.0.2.1 2001:db8:ffff::/48');
-  assert.equal(faults, []);
+  const { proxies, errors } = parseTrustedProxies('10.0.0.0/8, 192.0.2.1 2001:db8:ffff::/48');
+  assert.equal(errors, []);
   const rows: [string | undefined, string, string | null][] = [
     ['1.1.1.1', '', '1.1.1.1'],
     ['1.1.1.1', '9.9.9.9', '1.1.1.1'],
@@ -90,21 +90,21 @@ test('the right-most untrusted entry is the client', () => {
     ['', '1.1.1.1', null],
   ];
   for (const [peer, header, expected] of rows) {
-    assert.is(clientAddress(peer, header, proxies), expected, `${peer} ${header}`);
+    assert.is(forwardedClientIp(peer, header, proxies), expected, `${peer} ${header}`);
   }
 });
 
 test('without trusted proxies the header is nothing', () => {
   const { proxies } = parseTrustedProxies('');
-  assert.is(clientAddress('10.0.0.1', '1.1.1.1', proxies), '10.0.0.1');
+  assert.is(forwardedClientIp('10.0.0.1', '1.1.1.1', proxies), '10.0.0.1');
 });
 
 test('property: what a client writes to the left never changes whom it is counted as', () => {
   const { proxies } = parseTrustedProxies('10.0.0.0/8');
   fc.assert(fc.property(fc.string(), (forged) => {
     const header = `${forged.replaceAll('\n', '')}, 1.1.1.1, 10.0.0.2`;
-    assert.is(clientAddress('10.0.0.1', header, proxies), '1.1.1.1');
-    const junk = clientAddress('10.0.0.1', forged, proxies);
+    assert.is(forwardedClientIp('10.0.0.1', header, proxies), '1.1.1.1');
+    const junk = forwardedClientIp('10.0.0.1', forged, proxies);
     assert.is(junk === null, false);
   }));
 });
@@ -113,12 +113,12 @@ test('every fault of the list is told, and a list that trusts everybody is one',
   const bad = ['0.0.0.0/0', '::/0', '::ffff:0.0.0.0/96', '10.0.0.0/33', '::/129', 'example.org',
     '10.0.0.0/', '10.0.0.0/8/8', '10.0.0.0/-1', '10.0.0.0/1e1', '010.0.0.1', 'fe80::1%eth0', '/8'];
   for (const entry of bad) {
-    const { faults } = parseTrustedProxies(`10.0.0.1, ${entry}`);
-    assert.is(faults.length, 1, entry);
-    assert.ok(faults[0]?.includes(entry), entry);
+    const { errors } = parseTrustedProxies(`10.0.0.1, ${entry}`);
+    assert.is(errors.length, 1, entry);
+    assert.ok(errors[0]?.includes(entry), entry);
   }
-  assert.is(parseTrustedProxies(bad.join(',')).faults.length, bad.length);
-  assert.equal(parseTrustedProxies(' 10.0.0.1 ,, ::1\t').faults, []);
+  assert.is(parseTrustedProxies(bad.join(',')).errors.length, bad.length);
+  assert.equal(parseTrustedProxies(' 10.0.0.1 ,, ::1\t').errors, []);
   const { proxies } = parseTrustedProxies('::ffff:10.0.0.0/104');
   assert.ok(proxies.has('10.9.9.9'));
   assert.not(proxies.has('11.0.0.0'));
@@ -142,10 +142,10 @@ test('through the server: forged headers count for nothing, a proxy is believed'
   const forged = { 'X-Real-IP': '8.8.8.8', Forwarded: `for=7.7.7.7\r\n${two}` };
   const plain = await startServer();
   await exchange(plain.port, post('/otp/request', BODY, forged));
-  assert.is(plain.issues[0]?.address, '127.0.0.1');
+  assert.is(plain.issues[0]?.clientIp, '127.0.0.1');
   const behind = await startServer({ trustedProxies: '127.0.0.0/8' });
   await exchange(behind.port, post('/otp/request', BODY, forged));
-  assert.is(behind.issues[0]?.address, '1.1.1.1');
+  assert.is(behind.issues[0]?.clientIp, '1.1.1.1');
 });
 
 test.after(stopServers);

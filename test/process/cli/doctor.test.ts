@@ -7,13 +7,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { examineDatabase } from '../../../src/app/cli/doctor/check-database.ts';
-import type { Patient } from '../../../src/app/cli/doctor/check-database.ts';
+import { checkDatabase } from '../../../src/app/cli/doctor/check-database.ts';
+import type { DoctorTarget } from '../../../src/app/cli/doctor/check-database.ts';
 import type { Finding } from '../../../src/app/cli/doctor/finding.ts';
 import { readHostClock } from '../../../src/app/log/log.ts';
-import { openSession } from '../../../src/db/connection.ts';
+import { openConnection } from '../../../src/db/connection.ts';
 import { readSchemaFiles } from '../../../src/db/migrate.ts';
-import { SessionPool } from '../../../src/db/pool.ts';
+import { ConnectionPool } from '../../../src/db/pool.ts';
 import { objectOf, runCommand } from '../../harness/command.ts';
 import type { Variables } from '../../harness/command.ts';
 import { eventually } from '../../harness/waiting.ts';
@@ -25,14 +25,14 @@ const SECRET = randomBytes(32).toString('base64');
 const WEBHOOK_SECRET = randomBytes(32).toString('base64');
 
 let server: DurableServer;
-let pool: SessionPool;
+let pool: ConnectionPool;
 
 test.before(async () => {
   server = await startDurableServer();
   const { settings: { database }, database: { query } } = server;
   await query(`CREATE USER ${ACCOUNT.user}@localhost IDENTIFIED BY '${ACCOUNT.password}'`);
   await query(`GRANT SELECT, INSERT, UPDATE, DELETE ON ${database}.* TO ${ACCOUNT.user}@localhost`);
-  pool = new SessionPool(() => openSession({ ...server.settings, ...ACCOUNT }), 2);
+  pool = new ConnectionPool(() => openConnection({ ...server.settings, ...ACCOUNT }), 2);
 });
 
 test.after(async () => {
@@ -40,21 +40,21 @@ test.after(async () => {
   await server.stop();
 });
 
-function patientWith(changes: Partial<Patient> = {}): Patient {
+function patientWith(changes: Partial<DoctorTarget> = {}): DoctorTarget {
   return { settings: { ...server.settings, ...ACCOUNT }, pool, connections: 16, workers: 1,
     isPrivate: false, readHostClock, ...changes };
 }
 
 /** What it finds that is not well, a line each. */
-async function complaints(changes: Partial<Patient> = {}): Promise<string[]> {
-  const findings = await examineDatabase(patientWith(changes));
+async function complaints(changes: Partial<DoctorTarget> = {}): Promise<string[]> {
+  const findings = await checkDatabase(patientWith(changes));
   return findings.filter(({ level }) => level !== 'ok')
     .map(({ level, check, found, remedy }) => `${level} ${check}: ${found}; ${remedy}`);
 }
 
 test('a database in order: nothing to complain of, and nothing changed', async () => {
   assert.equal(await complaints(), []);
-  const checks = (await examineDatabase(patientWith())).map(({ check }) => check);
+  const checks = (await checkDatabase(patientWith())).map(({ check }) => check);
   assert.equal(checks, ['connection', 'version', 'session', 'clock', 'durability', 'writable',
     'connections', 'memory', 'packets', 'schema', 'tables', 'grants']);
   const rows = await server.database.query('SELECT COUNT(*) AS n FROM otps');
@@ -188,8 +188,8 @@ async function findingsOf(changes: Variables): Promise<[number | null, Finding[]
 
 test('as a process: 0 and one object when all is well, and text with --text', async () => {
   const ended = await runCommand(['doctor'], variables());
-  const { outcome, faults, warnings, findings } = objectOf(ended);
-  assert.equal([ended.status, outcome, faults, warnings], [0, 'ok', 0, 0]);
+  const { outcome, errors, warnings, findings } = objectOf(ended);
+  assert.equal([ended.status, outcome, errors, warnings], [0, 'ok', 0, 0]);
   assert.equal((findings as Finding[])[0], { level: 'ok', check: 'proxies',
     found: 'only this machine can ask', remedy: null });
   const text = await runCommand(['doctor', '--text'], variables({ HOST: '0.0.0.0' }));
@@ -213,9 +213,9 @@ test('faults of the configuration are findings, each, and hide nothing they need
   const [status, findings] = await findingsOf(variables({ WEBHOOK_SECRETS: 'whsec_short',
     MESSAGE_DOMAIN: 'https://x' }));
   assert.is(status, 1);
-  const faults = findings.filter(({ level }) => level === 'fault');
-  assert.equal(faults.map(({ check }) => check), ['configuration', 'configuration']);
-  assert.match(faults.map(({ found }) => found).join('\n'), /WEBHOOK_SECRETS.*\nMESSAGE_DOMAIN/);
+  const errors = findings.filter(({ level }) => level === 'fault');
+  assert.equal(errors.map(({ check }) => check), ['configuration', 'configuration']);
+  assert.match(errors.map(({ found }) => found).join('\n'), /WEBHOOK_SECRETS.*\nMESSAGE_DOMAIN/);
   assert.ok(findings.some(({ check, level }) => check === 'grants' && level === 'ok'));
   const [, common] = await findingsOf(variables({ OTP_SECRETS: 'k:c2hvcnQ=', POLICY_FILE: '/no' }));
   assert.equal(common.map(({ level, found }) => [level, /^\w+/.exec(found)![0]]),

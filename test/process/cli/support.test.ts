@@ -140,7 +140,7 @@ test('showing waits for no lock', async () => {
   const locked = createGate();
   const shown = createGate();
   const holder = transaction(database.pool, async (tx) => {
-    await tx.ask(lockOtps(['U3']));
+    await tx.read(lockOtps(['U3']));
     tx.hasNothingToKeep = true;
     locked.open();
     await shown.promise;

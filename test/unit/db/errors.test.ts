@@ -4,25 +4,25 @@ import { describeStatementError, StatementError } from '../../../src/db/errors.t
 
 /** [what the driver reports, remedy, code] */
 const CASES: [object, string, string][] = [
-  [{ errno: 1213, code: 'ER_LOCK_DEADLOCK' }, 'rerun', 'ER_LOCK_DEADLOCK'],
-  [{ errno: 1205, code: 'ER_LOCK_WAIT_TIMEOUT' }, 'rerun', 'ER_LOCK_WAIT_TIMEOUT'],
-  [{ errno: 1062, code: 'ER_DUP_ENTRY' }, 'rerun', 'ER_DUP_ENTRY'],
+  [{ errno: 1213, code: 'ER_LOCK_DEADLOCK' }, 'retry', 'ER_LOCK_DEADLOCK'],
+  [{ errno: 1205, code: 'ER_LOCK_WAIT_TIMEOUT' }, 'retry', 'ER_LOCK_WAIT_TIMEOUT'],
+  [{ errno: 1062, code: 'ER_DUP_ENTRY' }, 'retry', 'ER_DUP_ENTRY'],
   [{ errno: 1040, code: 'ER_CON_COUNT_ERROR' }, 'unavailable', 'ER_CON_COUNT_ERROR'],
   [{ errno: 1290, code: 'ER_OPTION_PREVENTS_STATEMENT' }, 'unavailable',
     'ER_OPTION_PREVENTS_STATEMENT'],
-  [{ code: 'PROTOCOL_CONNECTION_LOST', fatal: true }, 'lost', 'PROTOCOL_CONNECTION_LOST'],
-  [{ errno: -111, code: 'ECONNREFUSED' }, 'lost', 'ECONNREFUSED'],
-  [{ code: 4031 }, 'lost', '4031'],
-  [{ fatal: true }, 'lost', 'CONNECTION_LOST'],
-  [{ errno: 1064, code: 'ER_PARSE_ERROR' }, 'fault', 'ER_PARSE_ERROR'],
-  [{ errno: 1406, code: 'ER_DATA_TOO_LONG' }, 'fault', 'ER_DATA_TOO_LONG'],
-  [new TypeError('a bug'), 'fault', 'CONNECTION_LOST'],
+  [{ code: 'PROTOCOL_CONNECTION_LOST', fatal: true }, 'connectionLost', 'PROTOCOL_CONNECTION_LOST'],
+  [{ errno: -111, code: 'ECONNREFUSED' }, 'connectionLost', 'ECONNREFUSED'],
+  [{ code: 4031 }, 'connectionLost', '4031'],
+  [{ fatal: true }, 'connectionLost', 'CONNECTION_LOST'],
+  [{ errno: 1064, code: 'ER_PARSE_ERROR' }, 'bug', 'ER_PARSE_ERROR'],
+  [{ errno: 1406, code: 'ER_DATA_TOO_LONG' }, 'bug', 'ER_DATA_TOO_LONG'],
+  [new TypeError('a bug'), 'bug', 'CONNECTION_LOST'],
 ];
 
 for (const [error, remedy, code] of CASES) {
   test(`${JSON.stringify(error)} is ${remedy}`, () => {
     const described = describeStatementError('otps.lock', error);
-    assert.is(described.remedy, remedy);
+    assert.is(described.errorClass, remedy);
     assert.is(described.message, `otps.lock: ${code}`);
   });
 }

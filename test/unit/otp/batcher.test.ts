@@ -2,16 +2,16 @@ import * as fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Unavailable } from '../../../src/db/errors.ts';
-import { Collector } from '../../../src/otp/batcher.ts';
-import type { CollectorOptions } from '../../../src/otp/batcher.ts';
+import { Batcher } from '../../../src/otp/batcher.ts';
+import type { BatcherOptions } from '../../../src/otp/batcher.ts';
 import { errorOf, eventually } from '../../harness/waiting.ts';
 
 type Item = Readonly<{ id: number; subjects: readonly string[] }>;
 
 /** A collector whose lists end when the test says so. */
-function createStage(changes: Partial<CollectorOptions<Item, string>> = {}) {
+function createStage(changes: Partial<BatcherOptions<Item, string>> = {}) {
   const lists: { ids: number[]; end: () => void; fail: (error: unknown) => void }[] = [];
-  const collector = new Collector<Item, string>({
+  const collector = new Batcher<Item, string>({
     run: (items) => new Promise((resolve, reject) => {
       lists.push({
         ids: items.map(({ id }) => id),
@@ -19,10 +19,10 @@ function createStage(changes: Partial<CollectorOptions<Item, string>> = {}) {
         fail: reject,
       });
     }),
-    subjectsOf: ({ subjects }) => subjects,
-    lanesMax: 2,
+    lockKeysOf: ({ subjects }) => subjects,
+    concurrencyMax: 2,
     batchMax: 4,
-    backlogPerLane: 3,
+    backlogPerBatch: 3,
     waitingMax: 10,
     ...changes,
   });
@@ -64,7 +64,7 @@ test('a lone item waits for nothing, and for nobody', async () => {
 });
 
 test('what comes together goes together; what comes later waits, up to the bound', async () => {
-  const { collector, lists, ids } = createStage({ lanesMax: 1 });
+  const { collector, lists, ids } = createStage({ concurrencyMax: 1 });
   const results = [1, 2].map((id) => collector.submit(item(id)));
   await turn();
   results.push(...[3, 4, 5, 6, 7].map((id) => collector.submit(item(id))));
@@ -100,7 +100,7 @@ test('another lane opens when enough wait, and not before', async () => {
 });
 
 test('while few are about, their fair share opens another lane; one alone does not', async () => {
-  const { collector, lists, ids } = createStage({ backlogPerLane: 100 });
+  const { collector, lists, ids } = createStage({ backlogPerBatch: 100 });
   const results = [collector.submit(item(1))];
   await turn();
   results.push(collector.submit(item(2)));
@@ -114,7 +114,7 @@ test('while few are about, their fair share opens another lane; one alone does n
 });
 
 test('no two lanes share a subject, and those behind keep their turn', async () => {
-  const { collector, lists, ids } = createStage({ backlogPerLane: 1 });
+  const { collector, lists, ids } = createStage({ backlogPerBatch: 1 });
   const results = [collector.submit(item(1, 'a', 'x'))];
   await turn();
   results.push(
@@ -136,7 +136,7 @@ test('no two lanes share a subject, and those behind keep their turn', async () 
 });
 
 test('a list that is stuck is nobody else\'s affair, whoever waits behind it', async () => {
-  const { collector, lists, ids } = createStage({ lanesMax: 3, waitingMax: 100 });
+  const { collector, lists, ids } = createStage({ concurrencyMax: 3, waitingMax: 100 });
   const stuck = collector.submit(item(1, 'x'));
   await turn();
   const behind = [2, 3, 4].map((id) => errorOf(collector.submit(item(id, 'x', 'y'))));
@@ -190,7 +190,7 @@ test('when the database is away all members fail, and nothing is run again', asy
 });
 
 test('who waits too long is refused, and nothing happens for it later', async () => {
-  const { collector, lists, ids } = createStage({ lanesMax: 1 });
+  const { collector, lists, ids } = createStage({ concurrencyMax: 1 });
   const first = collector.submit(item(1));
   await turn();
   assert.instance(await errorOf(collector.submit(item(2))), Unavailable);
@@ -201,7 +201,7 @@ test('who waits too long is refused, and nothing happens for it later', async ()
 });
 
 test('the line has a bound', async () => {
-  const { collector, lists } = createStage({ lanesMax: 1, waitingMax: 2 });
+  const { collector, lists } = createStage({ concurrencyMax: 1, waitingMax: 2 });
   const results = [collector.submit(item(1))];
   await turn();
   results.push(collector.submit(item(2)), collector.submit(item(3)));
@@ -214,7 +214,7 @@ test('the line has a bound', async () => {
 
 test('a lane rests after a list for as long as it is told, and is busy meanwhile', async () => {
   let pauseMs = 30;
-  const { collector, lists } = createStage({ lanesMax: 1, pauseMs: () => pauseMs });
+  const { collector, lists } = createStage({ concurrencyMax: 1, pauseMs: () => pauseMs });
   const first = collector.submit(item(1));
   await turn();
   lists[0]?.end();
@@ -232,7 +232,7 @@ test('a lane rests after a list for as long as it is told, and is busy meanwhile
 });
 
 test('for a client that is gone nothing is done', async () => {
-  const { collector, lists, ids } = createStage({ lanesMax: 1 });
+  const { collector, lists, ids } = createStage({ concurrencyMax: 1 });
   const first = collector.submit(item(1));
   await turn();
   const gone = errorOf(collector.submit(item(2), () => false));
@@ -250,10 +250,11 @@ test('each item once, no subject in two lanes, each subject in order of arrival'
     minLength: 1, maxLength: 2,
   }), { maxLength: 30 });
   const lanes = fc.integer({ min: 1, max: 3 });
-  await fc.assert(fc.asyncProperty(items, lanes, lanes, async (subjects, lanesMax, backlog) => {
+  await fc.assert(fc.asyncProperty(items, lanes, lanes, async (subjects, concurrencyMax, backlog) =>
+    {
     const under = new Set<string>();
     const seen = new Map<string, number>();
-    const collector = new Collector<Item, number>({
+    const collector = new Batcher<Item, number>({
       run: async (list) => {
         const names = new Set(list.flatMap((member) => [...member.subjects]));
         for (const name of names) assert.not(under.has(name), `${name} is under way`);
@@ -266,10 +267,10 @@ test('each item once, no subject in two lanes, each subject in order of arrival'
         for (const name of names) under.delete(name);
         return list.map(({ id }) => id);
       },
-      subjectsOf: (member) => member.subjects,
-      lanesMax,
+      lockKeysOf: (member) => member.subjects,
+      concurrencyMax,
       batchMax: 5,
-      backlogPerLane: backlog,
+      backlogPerBatch: backlog,
       waitingMax: 100,
     });
     let arrivals = 0;

@@ -1,6 +1,6 @@
 /** Rows for the tables of the rule tests: a time, and builders with the usual values. */
 import { addSeconds, parseInstant } from '../../../src/db/instant.ts';
-import type { RequestAnswer } from '../../../src/db/tables/idempotency-keys.ts';
+import type { StoredRequest } from '../../../src/db/tables/idempotency-keys.ts';
 import type { Slot } from '../../../src/db/tables/ip-limits.ts';
 import type { Otp } from '../../../src/db/tables/otps.ts';
 
@@ -41,10 +41,10 @@ export function otpWith(changes: Partial<Otp> = {}): Otp {
     lockedUntil: null,
     consecutiveWrong: 0,
     verifyIds: '',
-    bundleId: 'cc'.repeat(8),
-    bundleNumber: 0,
+    batchId: 'cc'.repeat(8),
+    batchNumber: 0,
     channel: 'console',
-    ending: null,
+    closeReason: null,
     isRefunded: false,
     codeDigits: 6,
     attemptsMax: 3,
@@ -57,7 +57,7 @@ export function otpWith(changes: Partial<Otp> = {}): Otp {
 }
 
 /** A stored 201 for the same pair, whose key is good for another hour. */
-export function answerWith(changes: Partial<RequestAnswer> = {}): RequestAnswer {
+export function answerWith(changes: Partial<StoredRequest> = {}): StoredRequest {
   return {
     keyDigest: '02'.repeat(16),
     keyExpiresAt: at(3600),

@@ -25,11 +25,12 @@ const CASES: [string, Otp, Otp[], boolean, string, string][] = [
   ['expired and unsent', EXPIRED, [], true, 'expired', 'expired'],
   ['closed by a lock', { ...OPEN, digest: null, lockedUntil: at(60) }, [], false, 'locked',
     'expired'],
-  ['failed', { ...OPEN, digest: null, ending: 'failed' }, [], false, 'failed', 'expired'],
-  ['failed, and superseded', { ...OPEN, digest: null, ending: 'failed' }, [NEWER], false,
+  ['failed', { ...OPEN, digest: null, closeReason: 'failed' }, [], false, 'failed', 'expired'],
+  ['failed, and superseded', { ...OPEN, digest: null, closeReason: 'failed' }, [NEWER], false,
     'failed', 'expired'],
-  ['canceled', { ...OPEN, digest: null, ending: 'canceled' }, [], false, 'canceled', 'canceled'],
-  ['canceled, and superseded', { ...OPEN, digest: null, ending: 'canceled' }, [NEWER], false,
+  ['canceled', { ...OPEN, digest: null, closeReason: 'canceled' }, [], false, 'canceled',
+    'canceled'],
+  ['canceled, and superseded', { ...OPEN, digest: null, closeReason: 'canceled' }, [NEWER], false,
     'canceled', 'canceled'],
 ];
 
@@ -40,7 +41,7 @@ for (const [what, otp, others, isUnsent, status, cancellation] of CASES) {
     assert.is(told.kind === 'known' && told.status, status);
     const { outcome, otp: written } = decideCancel(otp, otps, NOW);
     assert.is(outcome.kind, cancellation);
-    const isChanged = cancellation === 'canceled' && otp.ending === null;
+    const isChanged = cancellation === 'canceled' && otp.closeReason === null;
     assert.equal(written, isChanged ? { ...otp, digest: null, ending: 'canceled' } : null);
   });
 }

@@ -37,7 +37,7 @@ test('a point is free again exactly 900 s after it was used', () => {
 });
 
 test('a point that was given back counts for nothing', () => {
-  const view = describe([otpWith({ isRefunded: true, ending: 'failed', digest: null })]);
+  const view = describe([otpWith({ isRefunded: true, closeReason: 'failed', digest: null })]);
   assert.equal(view.freeAt, []);
   assert.is(view.pairs[0]?.remaining, 3);
   assert.equal(view.openCodes, []);
@@ -95,7 +95,7 @@ test('open is what can be redeemed: the newest, not closed, its time not over', 
     channel: 'console', createdAt: NOW, expiresAt: at(300) });
   assert.equal(describe([old, code], 300).openCodes, []);
   assert.is(describe([code], 0, new Set([code.otpId])).openCodes[0]?.status, 'pending');
-  const closed: Partial<Otp>[] = [{ redeemedAt: NOW }, { ending: 'canceled' }, {}];
+  const closed: Partial<Otp>[] = [{ redeemedAt: NOW }, { closeReason: 'canceled' }, {}];
   for (const change of closed) {
     assert.equal(describe([otpWith({ ...change, digest: null })]).openCodes, []);
   }

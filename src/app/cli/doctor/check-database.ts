@@ -1,75 +1,79 @@
 /** What is looked at in the database, in order: who cannot connect learns why, and no more. */
 import {
-  judgeDurability, judgeReadOnly, judgeRoom, judgeServerName, judgeSession,
+  checkDurability, checkReadOnly, checkCapacity, checkServerName, checkSession,
 } from './check-server.ts';
-import type { Connections } from './check-server.ts';
+import type { ConnectionLimits } from './check-server.ts';
 import {
   readGrants, readServerClock, readServerFacts, readServerName, readTableBytes, tryWrites,
 } from '../../../db/checks/inspect.ts';
 import type { WriteTrial } from '../../../db/checks/inspect.ts';
-import { NO_SETUP_SQL, openSession } from '../../../db/connection.ts';
-import type { DatabaseSettings, Session } from '../../../db/connection.ts';
+import { NO_SETUP_SQL, openConnection } from '../../../db/connection.ts';
+import type { DatabaseSettings, Connection } from '../../../db/connection.ts';
 import { MICROSECONDS_PER_SECOND } from '../../../db/instant.ts';
 import type { Instant } from '../../../db/instant.ts';
 import { describeNewer, readSchemaFiles, readSchemaStatus } from '../../../db/migrate.ts';
-import type { SessionPool } from '../../../db/pool.ts';
+import type { ConnectionPool } from '../../../db/pool.ts';
 import { readLayout } from '../../../db/read-layout.ts';
 import { layoutOf } from '../../../db/table-layout.ts';
 import type { ColumnLayout, Layout, TableLayout } from '../../../db/table-layout.ts';
-import { fault, judgeFailure, ok, warn } from './finding.ts';
+import { fault, findingOfError, ok, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 
 /** The first file's table is not written by who serves. */
 const SCHEMA_TABLE = 'schema_migrations';
 
 /** The database, and what it is held against. */
-export type Patient = Connections & Readonly<{
+export type DoctorTarget = ConnectionLimits & Readonly<{
   settings: DatabaseSettings;
-  pool: SessionPool;
+  pool: ConnectionPool;
   isPrivate: boolean;
   readHostClock: () => Instant;
 }>;
 
 /** Looks at all of it; nothing is changed. What stands in the way is a finding, too. */
-export async function examineDatabase(patient: Patient): Promise<Finding[]> {
+export async function checkDatabase(patient: DoctorTarget): Promise<Finding[]> {
   const findings: Finding[] = [];
   try {
     const version = await withSession(patient, NO_SETUP_SQL, readServerName);
-    findings.push(ok('connection', 'the server answers'), judgeServerName(version));
+    findings.push(ok('connection', 'the server answers'), checkServerName(version));
     if (findings.some(({ level }) => level === 'fault')) return findings;
     await withSession(patient, undefined, (session) => examine(patient, session, findings));
   } catch (error) {
-    findings.push(judgeFailure(error, patient.settings));
+    findings.push(findingOfError(error, patient.settings));
   }
   return findings;
 }
 
-async function examine(patient: Patient, session: Session, findings: Finding[]): Promise<void> {
+async function examine(
+  patient: DoctorTarget,
+  session: Connection,
+  findings: Finding[],
+): Promise<void> {
   const facts = await readServerFacts(session);
   const before = patient.readHostClock();
   const now = await readServerClock(session);
   findings.push(
-    ...judgeSession(facts), judgeClocks(before, now, patient.readHostClock()),
-    ...judgeDurability(facts), judgeReadOnly(facts),
-    ...judgeRoom(facts, await readTableBytes(session), patient),
+    ...checkSession(facts), checkClocks(before, now, patient.readHostClock()),
+    ...checkDurability(facts), checkReadOnly(facts),
+    ...checkCapacity(facts, await readTableBytes(session), patient),
   );
-  const schema = await examineSchema(patient);
+  const schema = await checkSchema(patient);
   findings.push(schema);
   if (schema.level === 'fault') return;
   const wanted = layoutOf(readSchemaFiles());
-  const tables = judgeTables(wanted, await readLayout(session));
+  const tables = checkTables(wanted, await readLayout(session));
   findings.push(...tables);
   wanted.delete(SCHEMA_TABLE);
   const { settings: { database }, isPrivate } = patient;
   const account = { name: facts.account, database: database ?? '', isPrivate };
   // What a server that is read-only, or a table that is amiss, would refuse has been told.
   if (!facts.isReadOnly && tables.every(({ level }) => level !== 'fault')) {
-    findings.push(judgeTrial(await tryWrites(session, wanted), account));
+    findings.push(checkTrial(await tryWrites(session, wanted), account));
   }
-  findings.push(...judgeGrants(await readGrants(session), account));
+  findings.push(...checkGrants(await readGrants(session), account));
 }
 
-async function examineSchema({ pool }: Patient): Promise<Finding> {
+async function checkSchema({ pool }: DoctorTarget): Promise<Finding> {
   const { pending, isNewer } = await readSchemaStatus(pool);
   if (isNewer) return fault('schema', describeNewer(), 'see README, "Your own MySQL"');
   if (pending.length === 0) return ok('schema', 'every schema file is applied');
@@ -77,11 +81,11 @@ async function examineSchema({ pool }: Patient): Promise<Finding> {
 }
 
 async function withSession<T>(
-  { settings }: Patient,
+  { settings }: DoctorTarget,
   setUpSql: string | undefined,
-  work: (session: Session) => Promise<T>,
+  work: (session: Connection) => Promise<T>,
 ): Promise<T> {
-  const session = await openSession(settings, setUpSql);
+  const session = await openConnection(settings, setUpSql);
   try {
     return await work(session);
   } finally {
@@ -90,7 +94,7 @@ async function withSession<T>(
 }
 
 /** Compares the tables that should be with those that are. */
-export function judgeTables(wanted: Layout, found: Layout): Finding[] {
+export function checkTables(wanted: Layout, found: Layout): Finding[] {
   const findings = [...wanted].flatMap(([name, table]) => {
     const other = found.get(name);
     return other === undefined
@@ -156,7 +160,7 @@ const EVERYWHERE = /^GRANT (?!USAGE ON)(.+) ON \*\.\* TO /;
 type Account = Readonly<{ name: string; database: string; isPrivate: boolean }>;
 
 /** Judges what came of trying. */
-function judgeTrial({ denied, failure }: WriteTrial, account: Account): Finding {
+function checkTrial({ denied, failure }: WriteTrial, account: Account): Finding {
   if (failure !== null) {
     return fault('grants', `a write failed: ${failure.message}`,
       'see MySQL\'s error log, and its disk');
@@ -174,7 +178,7 @@ function judgeTrial({ denied, failure }: WriteTrial, account: Account): Finding 
 }
 
 /** Judges whether the account has more than it needs; the private server has but one account. */
-function judgeGrants(grants: readonly string[], { name, isPrivate }: Account): Finding[] {
+function checkGrants(grants: readonly string[], { name, isPrivate }: Account): Finding[] {
   if (isPrivate || !grants.some((grant) => EVERYWHERE.test(grant))) return [];
   return [warn('grants', `${name} has rights on every database of the server`,
     'serve with an account of otpd\'s own, and migrate with that one')];
@@ -189,7 +193,7 @@ const SKEW_MAX_SECONDS = 2;
  * @param before this machine's clock when the database was asked for its time
  * @param after the same when the answer was there: the time between is no difference
  */
-export function judgeClocks(before: Instant, database: Instant, after: Instant): Finding {
+export function checkClocks(before: Instant, database: Instant, after: Instant): Finding {
   const skew = Math.max(before - database, database - after, 0) / MICROSECONDS_PER_SECOND;
   if (skew <= SKEW_MAX_SECONDS) return ok('clock', `within ${SKEW_MAX_SECONDS} s of this machine`);
   const side = database < before ? 'behind' : 'ahead of';

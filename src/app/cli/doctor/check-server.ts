@@ -19,7 +19,7 @@ const CONNECTIONS_SHARE = 0.8;
 const MEGABYTE = 1024 * 1024;
 
 /** Judges which server it is. */
-export function judgeServerName({ version, comment }: ServerName): Finding {
+export function checkServerName({ version, comment }: ServerName): Finding {
   const line = `Ver ${version} ${comment}`;
   const verdict = judgeVersion(line);
   if (!verdict.usable) {
@@ -33,7 +33,7 @@ export function judgeServerName({ version, comment }: ServerName): Finding {
 }
 
 /** Judges what the session got of what the statements rely on. */
-export function judgeSession({ session }: ServerFacts): Finding[] {
+export function checkSession({ session }: ServerFacts): Finding[] {
   const wrong = Object.entries(SESSION_VARIABLES)
     .filter(([name, wanted]) => sorted(session[name] ?? '') !== sorted(wanted));
   if (wrong.length === 0) {
@@ -49,7 +49,7 @@ function sorted(list: string): string {
 }
 
 /** Judges whether a commit that was answered survives a crash of the machine. */
-export function judgeDurability(facts: ServerFacts): Finding[] {
+export function checkDurability(facts: ServerFacts): Finding[] {
   const { flushLogAtCommit, hasBinlog, syncBinlog } = facts;
   const findings: Finding[] = [];
   const lost = 'a crash loses answered requests';
@@ -67,20 +67,20 @@ export function judgeDurability(facts: ServerFacts): Finding[] {
 }
 
 /** Judges whether the server takes writes. */
-export function judgeReadOnly({ isReadOnly, isSuperReadOnly }: ServerFacts): Finding {
+export function checkReadOnly({ isReadOnly, isSuperReadOnly }: ServerFacts): Finding {
   if (!isReadOnly && !isSuperReadOnly) return ok('writable', 'the server takes writes');
   return fault('writable', `${isSuperReadOnly ? 'super_read_only' : 'read_only'} is on`,
     'name the primary in DB_HOST, or SET PERSIST read_only = OFF if this is it');
 }
 
 /** How many connections otpd may open. */
-export type Connections = Readonly<{ connections: number; workers: number }>;
+export type ConnectionLimits = Readonly<{ connections: number; workers: number }>;
 
 /** Judges how much the server has room for. */
-export function judgeRoom(
+export function checkCapacity(
   facts: ServerFacts,
   tableBytes: number,
-  { connections, workers }: Connections,
+  { connections, workers }: ConnectionLimits,
 ): Finding[] {
   const { connectionsMax, bufferPoolBytes, packetBytesMax } = facts;
   const needed = connections * workers;

@@ -20,13 +20,13 @@ type ChannelFacts = Readonly<{ name: string; url: URL | null }>;
 const LOOPBACK_HOST = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 
 /** Each fault of the configuration. */
-export function judgeFaults(faults: readonly string[]): Finding[] {
-  return faults.map((text) => fault('configuration', text,
+export function toFindings(errors: readonly string[]): Finding[] {
+  return errors.map((text) => fault('configuration', text,
     'set it in the environment or in .env; .env.example explains it'));
 }
 
 /** Judges who may ask, what signs, and by which numbers. */
-export function judgeSettings(settings: Settings): Finding[] {
+export function checkSettings(settings: Settings): Finding[] {
   const { host, trustsNobody, secrets, policyFile, policies } = settings;
   const isPublic = !LOOPBACK_HOST.test(host);
   return [
@@ -37,12 +37,12 @@ export function judgeSettings(settings: Settings): Finding[] {
     ok('secrets', secrets === null ? 'the generated one of the private MySQL'
       : `${secrets.byId.size}, none short; ${secrets.current.id} signs`),
     policyFile === null ? ok('policy', 'the default numbers')
-      : judgePolicy(policyFile, policies.default),
+      : checkPolicy(policyFile, policies.default),
   ];
 }
 
 /** What a policy file adds to the contract's limits, for purposes without numbers of their own. */
-function judgePolicy(file: string, policy: Policy): Finding {
+function checkPolicy(file: string, policy: Policy): Finding {
   const { userDailyLimit, destinationLimit, wrongCodesLimit, shadow } = policy;
   const extra = [
     limitText(userDailyLimit, 'codes per user and day'),
@@ -64,7 +64,7 @@ function limitText(limit: number | null, what: string): string | null {
  *
  * @param problem what opening the channels ended in, or null
  */
-export function judgeDelivery(
+export function checkDelivery(
   channels: readonly ChannelFacts[],
   problem: string | null,
 ): Finding[] {

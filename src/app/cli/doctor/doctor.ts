@@ -1,7 +1,7 @@
 /** `otpd doctor`: gathers what serve would use, and has it judged. */
 import { openChannels } from '../../channels.ts';
-import { examineDatabase } from './check-database.ts';
-import { judgeDelivery, judgeFaults, judgeSettings } from './check-settings.ts';
+import { checkDatabase } from './check-database.ts';
+import { checkDelivery, toFindings, checkSettings } from './check-settings.ts';
 import type { DeliverySettings } from '../../config/channels.ts';
 import { readConfig, readEnvironment, readServeConfig } from '../../config/config.ts';
 import type { Config } from '../../config/config.ts';
@@ -11,7 +11,7 @@ import { describeAbsent, joinDatabase } from '../../database.ts';
 import { warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 import { readHostClock } from '../../log/log.ts';
-import { remark } from '../../output.ts';
+import { printError } from '../../output.ts';
 import type { Report } from '../../output.ts';
 
 /**
@@ -19,12 +19,12 @@ import type { Report } from '../../output.ts';
  *
  * @param stop breaks off the start of the private server
  */
-export async function examine(stop: AbortSignal): Promise<Report> {
+export async function runDoctor(stop: AbortSignal): Promise<Report> {
   const environment = readEnvironment();
   const findings: Finding[] = [];
   const { config, delivery } = readParts(environment, findings);
   if (config !== null) {
-    findings.push(...judgeSettings({
+    findings.push(...checkSettings({
       host: config.host,
       trustsNobody: config.trustedProxies.empty,
       secrets: config.secrets,
@@ -32,8 +32,8 @@ export async function examine(stop: AbortSignal): Promise<Report> {
       policies: config.policies,
     }));
   }
-  if (delivery !== null) findings.push(...await judgeChannels(delivery));
-  if (config !== null) findings.push(...await judgeDatabase(config, stop));
+  if (delivery !== null) findings.push(...await checkChannels(delivery));
+  if (config !== null) findings.push(...await checkDatabaseAndServer(config, stop));
   return reportFindings(findings);
 }
 
@@ -43,40 +43,40 @@ type Parts = Readonly<{ config: Config | null; delivery: DeliverySettings | null
 function readParts(environment: Environment, findings: Finding[]): Parts {
   const whole = attempt(() => readServeConfig(environment));
   if ('read' in whole) return { config: whole.read, delivery: whole.read.delivery };
-  findings.push(...judgeFaults(whole.faults));
+  findings.push(...toFindings(whole.errors));
   const common = attempt(() => readConfig(environment));
   return { config: 'read' in common ? common.read : null, delivery: null };
 }
 
-function attempt<T>(read: () => T): { read: T } | { faults: readonly string[] } {
+function attempt<T>(read: () => T): { read: T } | { errors: readonly string[] } {
   try {
     return { read: read() };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    return { faults: error.faults };
+    return { errors: error.errors };
   }
 }
 
-async function judgeChannels(delivery: DeliverySettings): Promise<Finding[]> {
+async function checkChannels(delivery: DeliverySettings): Promise<Finding[]> {
   const facts = delivery.channels.map((channel) =>
     ({ name: channel.name, url: channel.name === 'webhook' ? channel.settings.url : null }));
   try {
     for (const channel of await openChannels(delivery)) channel.close();
-    return judgeDelivery(facts, null);
+    return checkDelivery(facts, null);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    return judgeDelivery(facts, error.message);
+    return checkDelivery(facts, error.message);
   }
 }
 
-async function judgeDatabase(config: Config, stop: AbortSignal): Promise<Finding[]> {
+async function checkDatabaseAndServer(config: Config, stop: AbortSignal): Promise<Finding[]> {
   const absent = describeAbsent(config);
   if (absent !== null) return [warn('connection', absent, 'npm start makes one')];
-  const { settings, pool, close } = await joinDatabase(config, stop, remark);
+  const { settings, pool, close } = await joinDatabase(config, stop, printError);
   try {
     const { connections, workers } = config;
     const isPrivate = config.database === null;
-    return await examineDatabase({
+    return await checkDatabase({
       settings, pool, connections, workers, isPrivate, readHostClock,
     });
   } finally {
@@ -91,13 +91,13 @@ const CHECK_WIDTH = 13;
 export function reportFindings(findings: readonly Finding[]): Report {
   const count = (level: Finding['level']): number =>
     findings.filter((finding) => finding.level === level).length;
-  const [faults, warnings] = [count('fault'), count('warn')];
-  const outcome = faults > 0 ? 'fault' : warnings > 0 ? 'warn' : 'ok';
-  const sum = `${numbered(faults, 'fault')}, ${numbered(warnings, 'warning')}`;
+  const [errors, warnings] = [count('fault'), count('warn')];
+  const outcome = errors > 0 ? 'fault' : warnings > 0 ? 'warn' : 'ok';
+  const sum = `${numbered(errors, 'fault')}, ${numbered(warnings, 'warning')}`;
   return {
-    isDone: faults === 0,
+    isDone: errors === 0,
     lines: [...findings.map(lineOf), sum],
-    data: { outcome, faults, warnings, findings },
+    data: { outcome, errors, warnings, findings },
   };
 }
 

@@ -17,7 +17,7 @@ const REMEDIES: ReadonlyMap<number, string> = new Map([
  *
  * @throws what is no failure of the database
  */
-export function judgeFailure(error: unknown, settings: DatabaseSettings): Finding {
+export function findingOfError(error: unknown, settings: DatabaseSettings): Finding {
   const cause = error instanceof Unavailable ? error.cause ?? error : error;
   if (!(error instanceof Unavailable) && !(error instanceof StatementError)) throw error;
   const errno = cause instanceof StatementError ? cause.errno : 0;

@@ -1,13 +1,13 @@
 /** What the doctor makes of what it sees, at the bounds. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { judgeClocks, judgeTables } from '../../../../src/app/cli/doctor/check-database.ts';
+import { checkClocks, checkTables } from '../../../../src/app/cli/doctor/check-database.ts';
 import {
-  judgeDurability, judgeReadOnly, judgeRoom, judgeServerName, judgeSession,
+  checkDurability, checkReadOnly, checkCapacity, checkServerName, checkSession,
 } from '../../../../src/app/cli/doctor/check-server.ts';
-import { judgeDelivery, judgeSettings } from '../../../../src/app/cli/doctor/check-settings.ts';
+import { checkDelivery, checkSettings } from '../../../../src/app/cli/doctor/check-settings.ts';
 import { reportFindings } from '../../../../src/app/cli/doctor/doctor.ts';
-import { fault, judgeFailure, ok, warn } from '../../../../src/app/cli/doctor/finding.ts';
+import { fault, findingOfError, ok, warn } from '../../../../src/app/cli/doctor/finding.ts';
 import type { Finding } from '../../../../src/app/cli/doctor/finding.ts';
 import type { ServerFacts } from '../../../../src/db/checks/inspect.ts';
 import { SESSION_VARIABLES } from '../../../../src/db/connection.ts';
@@ -55,7 +55,7 @@ const VERSIONS: [string, string, Finding['level'], RegExp][] = [
 
 for (const [version, comment, level, text] of VERSIONS) {
   test(`${version} ${comment}: ${level}`, () => {
-    const finding = judgeServerName({ version, comment });
+    const finding = checkServerName({ version, comment });
     assert.is(finding.level, level);
     assert.match(finding.found, text);
     assert.is(finding.remedy === null, level === 'ok');
@@ -63,40 +63,40 @@ for (const [version, comment, level, text] of VERSIONS) {
 }
 
 test('durability: the log of InnoDB, and the binlog when there is one', () => {
-  assert.equal(levels(judgeDurability(factsWith())), ['ok']);
-  assert.equal(levels(judgeDurability(factsWith({ hasBinlog: false, syncBinlog: 0 }))), ['ok']);
+  assert.equal(levels(checkDurability(factsWith())), ['ok']);
+  assert.equal(levels(checkDurability(factsWith({ hasBinlog: false, syncBinlog: 0 }))), ['ok']);
   for (const flushLogAtCommit of [0, 2]) {
-    assert.match(judgeDurability(factsWith({ flushLogAtCommit }))[0]!.found,
+    assert.match(checkDurability(factsWith({ flushLogAtCommit }))[0]!.found,
       `innodb_flush_log_at_trx_commit is ${flushLogAtCommit}`);
   }
-  const [binlog] = judgeDurability(factsWith({ syncBinlog: 0 }));
+  const [binlog] = checkDurability(factsWith({ syncBinlog: 0 }));
   assert.equal([binlog!.level, binlog!.remedy], ['fault', 'SET PERSIST sync_binlog = 1']);
-  assert.equal(levels(judgeDurability(factsWith({ flushLogAtCommit: 2, syncBinlog: 100 }))),
+  assert.equal(levels(checkDurability(factsWith({ flushLogAtCommit: 2, syncBinlog: 100 }))),
     ['fault', 'fault']);
 });
 
 test('a session that got other than it set is a fault, whatever the order of modes', () => {
   const reordered = SESSION_VARIABLES.sql_mode!.split(',').reverse().join();
   const session = { ...SESSION_VARIABLES, sql_mode: reordered };
-  assert.equal(levels(judgeSession(factsWith({ session }))), ['ok']);
+  assert.equal(levels(checkSession(factsWith({ session }))), ['ok']);
   const wrong = { ...SESSION_VARIABLES, transaction_isolation: 'REPEATABLE-READ',
     sql_mode: 'ANSI_QUOTES', time_zone: 'SYSTEM' };
-  const findings = judgeSession(factsWith({ session: wrong }));
+  const findings = checkSession(factsWith({ session: wrong }));
   assert.equal(levels(findings), ['fault', 'fault', 'fault']);
   assert.match(findings.map(({ found }) => found).join('\n'),
     /time_zone is SYSTEM[^]*sql_mode is ANSI_QUOTES[^]*transaction_isolation is REPEATABLE-READ/);
 });
 
 test('read_only and super_read_only are faults', () => {
-  assert.is(judgeReadOnly(factsWith()).level, 'ok');
-  assert.match(judgeReadOnly(factsWith({ isReadOnly: true })).found, /^read_only is on/);
+  assert.is(checkReadOnly(factsWith()).level, 'ok');
+  assert.match(checkReadOnly(factsWith({ isReadOnly: true })).found, /^read_only is on/);
   const both = { isReadOnly: true, isSuperReadOnly: true };
-  assert.match(judgeReadOnly(factsWith(both)).found, /^super_read_only is on/);
+  assert.match(checkReadOnly(factsWith(both)).found, /^super_read_only is on/);
 });
 
 test('room: for the connections, the tables and the longest list', () => {
   const room = (changes: Partial<ServerFacts>, bytes = 0, workers = 1) =>
-    levels(judgeRoom(factsWith(changes), bytes, { connections: 16, workers }));
+    levels(checkCapacity(factsWith(changes), bytes, { connections: 16, workers }));
   assert.equal(room({}), ['ok', 'ok', 'ok']);
   assert.equal(room({ connectionsMax: 20 })[0], 'ok');
   assert.equal(room({ connectionsMax: 19 })[0], 'warn');
@@ -111,7 +111,7 @@ test('room: for the connections, the tables and the longest list', () => {
 
 test('clocks: 2 s apart is fine, more is not, and the time of asking is no difference', () => {
   const SECOND = 1_000_000;
-  const skewed = (skew: number, took = 0) => judgeClocks(NOW, NOW + skew, NOW + took);
+  const skewed = (skew: number, took = 0) => checkClocks(NOW, NOW + skew, NOW + took);
   for (const skew of [0, 2 * SECOND, -2 * SECOND]) assert.is(skewed(skew).level, 'ok');
   assert.is(skewed(2 * SECOND + 1).level, 'warn');
   assert.is(skewed(-2 * SECOND - 1).level, 'warn');
@@ -127,7 +127,7 @@ const SETTINGS = {
 
 test('TRUSTED_PROXIES is wanted where other machines can ask', () => {
   const level = (host: string, trustsNobody: boolean) =>
-    judgeSettings({ ...SETTINGS, host, trustsNobody })[0]!.level;
+    checkSettings({ ...SETTINGS, host, trustsNobody })[0]!.level;
   for (const host of ['127.0.0.1', '127.1.2.3', 'localhost', '::1']) {
     assert.is(level(host, true), 'ok');
   }
@@ -139,7 +139,7 @@ test('TRUSTED_PROXIES is wanted where other machines can ask', () => {
 
 test('secrets are counted and named, and not shown', () => {
   const text = newSecretsText();
-  const findings = judgeSettings({ ...SETTINGS, secrets: secretsOf(text), policyFile: '/p.json' });
+  const findings = checkSettings({ ...SETTINGS, secrets: secretsOf(text), policyFile: '/p.json' });
   assert.equal(levels(findings), ['ok', 'ok', 'ok']);
   assert.is(findings[1]!.found, '1, none short; test signs');
   assert.is(findings[2]!.found, 'read from /p.json');
@@ -149,7 +149,7 @@ test('a policy is told with what it adds to the limits, and what of them is in s
   const judge = (changes: object) => {
     const policies = createPolicies({ ...DEFAULT_POLICY, ...changes },
       new Map([['pay', { ...DEFAULT_POLICY, wrongCodesLimit: 5 }]]));
-    return judgeSettings({ ...SETTINGS, policyFile: '/p.json', policies })[2]!;
+    return checkSettings({ ...SETTINGS, policyFile: '/p.json', policies })[2]!;
   };
   const numbers = { userDailyLimit: 10, destinationLimit: 200 };
   const said = 'read from /p.json; 10 codes per user and day; 200 codes per destination and hour';
@@ -161,13 +161,13 @@ test('a policy is told with what it adds to the limits, and what of them is in s
 
 test('delivery: the console and a webhook in clear are told, and no path of one', () => {
   const webhook = { name: 'webhook', url: new URL('http://hooks.internal/token') };
-  const [clear, ...others] = judgeDelivery([webhook], null);
+  const [clear, ...others] = checkDelivery([webhook], null);
   assert.equal(others, []);
   assert.is(clear!.found, 'webhook posts codes in clear to hooks.internal');
   const sms = { name: 'sms', url: null };
-  assert.equal(levels(judgeDelivery([sms, { name: 'console', url: null }], null)), ['warn']);
-  assert.equal(levels(judgeDelivery([sms], null)), ['ok']);
-  assert.equal(levels(judgeDelivery([sms], 'it needs something')), ['fault']);
+  assert.equal(levels(checkDelivery([sms, { name: 'console', url: null }], null)), ['warn']);
+  assert.equal(levels(checkDelivery([sms], null)), ['ok']);
+  assert.equal(levels(checkDelivery([sms], 'it needs something')), ['fault']);
 });
 
 test('the worst finding decides the end', () => {
@@ -184,7 +184,7 @@ test('the worst finding decides the end', () => {
 });
 
 test('a mistake of otpd is no failure of the database', () => {
-  assert.throws(() => judgeFailure(new TypeError('x'), settingsFor(null)), /x/);
+  assert.throws(() => findingOfError(new TypeError('x'), settingsFor(null)), /x/);
 });
 
 test('the shipped schema files are understood, table by table', () => {
@@ -201,7 +201,7 @@ test('the shipped schema files are understood, table by table', () => {
     [['PRIMARY', 'UNIQUE (bundle_id, bundle_number)'], ['by_user', 'UNIQUE (user_id, number)'],
       ['by_key', 'UNIQUE (key_digest)']]);
   assert.equal(layout.get('idempotency_keys')!.indexes.get('by_key'), 'UNIQUE (key_digest)');
-  assert.equal(levels(judgeTables(layout, layout)), ['ok']);
+  assert.equal(levels(checkTables(layout, layout)), ['ok']);
 });
 
 function layoutAfter(...changes: string[]) {

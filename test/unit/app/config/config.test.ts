@@ -35,7 +35,7 @@ test('with nothing set: loopback, a private MySQL, the default policy', () => {
   assert.is(config.port, 3000);
   assert.is(config.database, null);
   assert.is(config.secrets, null);
-  assert.is(config.callers, null);
+  assert.is(config.apiKeys, null);
   assert.is(config.local.cacheFolder, '/home/u/.cache/otpd');
   assert.match(config.local.folder, /\/\.otpd$/);
   assert.equal(config.policies.for('login'), DEFAULT_POLICY);
@@ -169,8 +169,8 @@ const OF_WORDS: [string, string][] = [
 test('the faults of all channels are in one message, with all others', () => {
   const wrong = [['PORT', 'x'], ...WRONG_VALUES, ...OF_WORDS];
   const message = serveFaultsOf({ ...Object.fromEntries(wrong), DELIVERY: 'webhook,sms,email' });
-  const [, ...faults] = message.split('\n  ');
-  assert.equal(faults.map((fault) => /^[A-Z_]+/.exec(fault)?.[0]), wrong.map(([name]) => name));
+  const [, ...errors] = message.split('\n  ');
+  assert.equal(errors.map((fault) => /^[A-Z_]+/.exec(fault)?.[0]), wrong.map(([name]) => name));
 });
 
 test('of a channel that is not named nothing is read', () => {

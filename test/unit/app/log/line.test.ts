@@ -66,10 +66,10 @@ test('pseudonyms: one for each, the same under the same secret, and of no use el
   const secret = { id: 'k1', key: randomBytes(32) };
   const names = createPseudonyms(secret);
   const other = createPseudonyms({ id: 'k1', key: randomBytes(32) });
-  for (const name of [names.user('U1'), names.address('U1')]) assert.match(name, /^[0-9a-f]{16}$/);
+  for (const name of [names.user('U1'), names.clientIp('U1')]) assert.match(name, /^[0-9a-f]{16}$/);
   assert.is(names.user('U1'), names.user('U1'));
   assert.is(names.user('U1'), createPseudonyms(secret).user('U1'));
-  const all = [names.user('U1'), names.user('u1'), names.address('U1'), other.user('U1')];
+  const all = [names.user('U1'), names.user('u1'), names.clientIp('U1'), other.user('U1')];
   assert.is(new Set(all).size, all.length);
   for (let at = 0; at < 10_000; at += 1) names.user(`many ${at}`);
   assert.is(names.user('U1'), all[0]);

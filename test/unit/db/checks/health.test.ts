@@ -3,9 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DatabaseCheck } from '../../../../src/db/checks/health.ts';
-import type { Row, Session } from '../../../../src/db/connection.ts';
+import type { Row, Connection } from '../../../../src/db/connection.ts';
 import { readSchemaFiles } from '../../../../src/db/migrate.ts';
-import { SessionPool } from '../../../../src/db/pool.ts';
+import { ConnectionPool } from '../../../../src/db/pool.ts';
 import { eventually, timed } from '../../../harness/waiting.ts';
 
 const ANSWER_MAX_MS = 1000;
@@ -13,8 +13,8 @@ const APPLIED = readSchemaFiles().map(({ version, name }) => ({ version, name, f
 
 type Fake = { isHanging: boolean; looks: number; atOnce: number; most: number; destroyed: number };
 
-function poolOf(fake: Fake): SessionPool {
-  const open = async (): Promise<Session> => {
+function poolOf(fake: Fake): ConnectionPool {
+  const open = async (): Promise<Connection> => {
     let isDestroyed = false;
     let breakOff = (): void => {};
     const run = async (name: string): Promise<Row[]> => {
@@ -37,7 +37,7 @@ function poolOf(fake: Fake): SessionPool {
     };
     return { run, runAll: async () => [], destroy, isDestroyed: () => isDestroyed };
   };
-  return new SessionPool(open, 1);
+  return new ConnectionPool(open, 1);
 }
 
 function newFake(): Fake {
@@ -47,7 +47,7 @@ function newFake(): Fake {
 test('however many ask at once, the database is asked once', async () => {
   const fake = newFake();
   const check = new DatabaseCheck(poolOf(fake));
-  const answers = await Promise.all(Array.from({ length: 100 }, () => check.faults()));
+  const answers = await Promise.all(Array.from({ length: 100 }, () => check.errors()));
   assert.equal(answers, answers.map(() => []));
   assert.is(fake.looks, 1);
 });
@@ -57,7 +57,7 @@ test('however often they ask, it is asked a few times a second, one at a time', 
   const check = new DatabaseCheck(poolOf(fake));
   const until = performance.now() + 1000;
   while (performance.now() < until) {
-    assert.equal(await check.faults(), []);
+    assert.equal(await check.errors(), []);
     await delay(1);
   }
   assert.ok(fake.looks >= 2 && fake.looks <= 5, `${fake.looks} looks`);
@@ -68,17 +68,17 @@ test('a database that hangs: an answer in time, and it is well again later', asy
   const fake = newFake();
   const check = new DatabaseCheck(poolOf(fake));
   fake.isHanging = true;
-  const { ms, result } = await timed(() => Promise.all([check.faults(), check.faults()]));
+  const { ms, result } = await timed(() => Promise.all([check.errors(), check.errors()]));
   assert.equal(result, [['database'], ['database']]);
   assert.ok(ms < ANSWER_MAX_MS, `${ms} ms`);
   assert.is(fake.destroyed, 1);
   fake.isHanging = false;
-  await eventually('it is well', async () => (await check.faults()).length === 0);
+  await eventually('it is well', async () => (await check.errors()).length === 0);
 });
 
 test('no connection: an answer in time', async () => {
-  const check = new DatabaseCheck(new SessionPool(() => new Promise(() => {}), 1));
-  const { ms, result } = await timed(() => check.faults());
+  const check = new DatabaseCheck(new ConnectionPool(() => new Promise(() => {}), 1));
+  const { ms, result } = await timed(() => check.errors());
   assert.equal(result, ['database']);
   assert.ok(ms < ANSWER_MAX_MS, `${ms} ms`);
 });

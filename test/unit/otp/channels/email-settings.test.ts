@@ -13,13 +13,13 @@ const GIVEN = { url: 'smtp://mail.example.com', from: 'otpd@example.com', caFile
 
 function settingsOf(given: Given): EmailSettings {
   const parsed = parseEmailSettings({ ...GIVEN, ...given });
-  if ('faults' in parsed) throw new Error(parsed.faults.join('\n'));
+  if ('errors' in parsed) throw new Error(parsed.errors.join('\n'));
   return parsed.settings;
 }
 
 function faultsOf(given: Given): string[] {
   const parsed = parseEmailSettings({ ...GIVEN, ...given });
-  return 'faults' in parsed ? parsed.faults : [];
+  return 'errors' in parsed ? parsed.errors : [];
 }
 
 const NONE = { account: null, isLoopback: false };
@@ -102,9 +102,9 @@ test('SMTP_CA names a file of certificates', () => {
 });
 
 test('says all faults at once, and no password', () => {
-  const faults = faultsOf({ url: 'smtp://u:se/cret@x', from: '', caFile: '/nowhere' });
-  assert.equal(faults.map((fault) => fault.split(' ')[0]), ['SMTP_URL', 'EMAIL_FROM', 'SMTP_CA']);
-  assert.not.match(faults.join(), /se\/cret/);
+  const errors = faultsOf({ url: 'smtp://u:se/cret@x', from: '', caFile: '/nowhere' });
+  assert.equal(errors.map((fault) => fault.split(' ')[0]), ['SMTP_URL', 'EMAIL_FROM', 'SMTP_CA']);
+  assert.not.match(errors.join(), /se\/cret/);
 });
 
 test('one plain address is reached', () => {

@@ -1,12 +1,12 @@
 /** The e-mail channel against servers on this machine: what arrives, and what each ending means. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Channel, Message, Verdict } from '../../../../src/otp/channels/channel.ts';
+import type { Channel, Message, SendResult } from '../../../../src/otp/channels/channel.ts';
 import { parseEmailSettings } from '../../../../src/otp/channels/email-settings.ts';
 import type { EmailSettings } from '../../../../src/otp/channels/email-settings.ts';
-import { createEmailChannel, verdictOf } from '../../../../src/otp/channels/email.ts';
+import { createEmailChannel, emailSendResult } from '../../../../src/otp/channels/email.ts';
 import type { EmailOptions } from '../../../../src/otp/channels/email.ts';
-import { loadWords } from '../../../../src/otp/templates/load.ts';
+import { loadTemplates } from '../../../../src/otp/templates/load.ts';
 import { makeCertificate } from './certificate.ts';
 import type { Certificate } from './certificate.ts';
 import { answer, startMailServer, startScripted, stopMailServers } from './mail-server.ts';
@@ -36,7 +36,7 @@ const channels: Channel[] = [];
 function settingsOf(url: string, ca: string | null): EmailSettings {
   const from = 'Acme Ümlaut <otpd@mail.example.com>';
   const parsed = parseEmailSettings({ url, from, caFile: undefined });
-  if ('faults' in parsed) throw new Error(parsed.faults.join('\n'));
+  if ('errors' in parsed) throw new Error(parsed.errors.join('\n'));
   return { ...parsed.settings, ca };
 }
 
@@ -45,8 +45,8 @@ async function openChannel(
   ca: string | null = CERTIFICATE.cert,
   options: EmailOptions = {},
 ): Promise<Channel> {
-  const loaded = loadWords({ folder: null, domain: null });
-  if ('faults' in loaded) throw new Error(loaded.faults.join('\n'));
+  const loaded = loadTemplates({ folder: null, domain: null });
+  if ('errors' in loaded) throw new Error(loaded.errors.join('\n'));
   const channel = await createEmailChannel(settingsOf(url, ca), loaded.words, {
     load: () => import(INSTALLED), ...options,
   });
@@ -55,15 +55,15 @@ async function openChannel(
 }
 
 /** What becomes of one message at a server that goes by a script. */
-async function playOut(script: Script): Promise<{ verdict: Verdict; commands: string[] }> {
+async function playOut(script: Script): Promise<{ verdict: SendResult; commands: string[] }> {
   const { port, commands } = await startScripted(script);
   const options = Object.values(script).includes(null) ? { timeoutMs: SHORT_MS } : {};
   const channel = await openChannel(`smtp://127.0.0.1:${port}`, null, options);
   return { verdict: await channel.send(MESSAGE, SENT_AT), commands };
 }
 
-const retry = (reason: string): Verdict => ({ kind: 'retry', reason, afterSeconds: null });
-const refused = (reason: string): Verdict => ({ kind: 'refused', reason });
+const retry = (reason: string): SendResult => ({ kind: 'retry', reason, afterSeconds: null });
+const refused = (reason: string): SendResult => ({ kind: 'refused', reason });
 
 test.after.each(async () => {
   for (const channel of channels.splice(0)) channel.close();
@@ -198,7 +198,7 @@ test('a recipient that is refused is refused, and the next one is not', async ()
 });
 
 /** [the script, the verdict] */
-const ENDINGS: [Script, Verdict][] = [
+const ENDINGS: [Script, SendResult][] = [
   [{}, { kind: 'accepted' }],
   [{ RCPT: '550 no such user' }, refused('smtp 550')],
   [{ RCPT: '553 mailbox name' }, refused('smtp 553')],
@@ -312,10 +312,10 @@ test('knows whom it reaches, and sends to no one else', async () => {
   const { port, commands } = await startScripted({});
   const channel = await openChannel(`smtp://127.0.0.1:${port}`, null);
   assert.is(channel.name, 'email');
-  assert.is(channel.wants, 'an e-mail address');
-  assert.ok(channel.reaches('person@example.com'));
+  assert.is(channel.addressFormat, 'an e-mail address');
+  assert.ok(channel.accepts('person@example.com'));
   for (const userId of ['U1', 'a@b.example,c@d.example', 'a@b.example\r\nBcc: c@d.example']) {
-    assert.not(channel.reaches(userId));
+    assert.not(channel.accepts(userId));
     const verdict = await channel.send({ ...MESSAGE, userId }, SENT_AT);
     assert.equal(verdict, refused('no e-mail address'));
   }
@@ -334,10 +334,14 @@ test('a fault of our own is a retry, and no exception', async () => {
 test('a reason is a code, never a text', () => {
   for (const error of [undefined, null, 'text', 7, new Error('012345'), { code: 'no code: 012345' },
     { code: 12345 }, { originalCode: 'a b' }]) {
-    assert.equal(verdictOf(error), retry('unknown'));
+    assert.equal(emailSendResult(error), retry('unknown'));
   }
-  assert.equal(verdictOf({ code: 'EAUTH', responseCode: 535, permanent: true }), retry('EAUTH'));
-  assert.equal(verdictOf({ code: 'ESOCKET', originalCode: 'ECONNRESET' }), retry('ECONNRESET'));
+  assert.equal(
+    emailSendResult({ code: 'EAUTH', responseCode: 535, permanent: true }), retry('EAUTH'),
+  );
+  assert.equal(
+    emailSendResult({ code: 'ESOCKET', originalCode: 'ECONNRESET' }), retry('ECONNRESET'),
+  );
 });
 
 test('says what to install when nodemailer is not there', async () => {

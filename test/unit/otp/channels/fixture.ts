@@ -1,7 +1,7 @@
 /** A message, words for it, and an end to all that a test file starts. */
 import { randomBytes } from 'node:crypto';
-import type { Channel, Message, Words } from '../../../../src/otp/channels/channel.ts';
-import { drawCode, drawRandom } from '../../../../src/otp/crypto/random.ts';
+import type { Channel, Message, Templates } from '../../../../src/otp/channels/channel.ts';
+import { randomCode, randomHex } from '../../../../src/otp/crypto/random.ts';
 import { startHttpSink } from '../../../harness/http-sink.ts';
 import type { HttpSink, SinkOptions } from '../../../harness/http-sink.ts';
 
@@ -9,7 +9,7 @@ import type { HttpSink, SinkOptions } from '../../../harness/http-sink.ts';
 export const SENT_AT = 1_767_600_000_123_456;
 
 /** The words are not the subject here; a letter beyond ASCII tells bytes from characters. */
-export const WORDS: Words = {
+export const WORDS: Templates = {
   text: ({ code, purpose }) => `Ihr Schlüssel für ${purpose}: ${code} & 100 %`,
   email: () => { throw new Error('no mail is sent here'); },
   localeFor: () => '',
@@ -18,10 +18,10 @@ export const WORDS: Words = {
 /** A message with a code that stands nowhere else. */
 export function newMessage(members: Partial<Message> = {}): Message {
   return {
-    otpId: drawRandom(16),
+    otpId: randomHex(16),
     userId: '+14155550123',
     purpose: 'login',
-    code: drawCode(10),
+    code: randomCode(10),
     lifetimeSeconds: 300,
     expiresAt: SENT_AT + 300_000_000,
     locale: '',

@@ -2,10 +2,10 @@
 import * as fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { readRetryAfter, verdictOf } from '../../../../src/otp/channels/http-client.ts';
+import { readRetryAfter, httpSendResult } from '../../../../src/otp/channels/http-client.ts';
 
 function kindOf(status: number): string {
-  return verdictOf({ status, retryAfterSeconds: null }).kind;
+  return httpSendResult({ status, retryAfterSeconds: null }).kind;
 }
 
 test('every status has its verdict', () => {
@@ -18,15 +18,15 @@ test('every status has its verdict', () => {
 });
 
 test('reasons are a status or a code; a retry waits for Retry-After', () => {
-  assert.equal(verdictOf({ status: 503, retryAfterSeconds: 7 }),
+  assert.equal(httpSendResult({ status: 503, retryAfterSeconds: 7 }),
     { kind: 'retry', reason: 'status 503', afterSeconds: 7 });
-  assert.equal(verdictOf({ status: 500, retryAfterSeconds: null }),
+  assert.equal(httpSendResult({ status: 500, retryAfterSeconds: null }),
     { kind: 'retry', reason: 'status 500', afterSeconds: null });
-  assert.equal(verdictOf({ status: 400, retryAfterSeconds: 7 }),
+  assert.equal(httpSendResult({ status: 400, retryAfterSeconds: 7 }),
     { kind: 'refused', reason: 'status 400' });
-  assert.equal(verdictOf({ code: 'ECONNREFUSED' }),
+  assert.equal(httpSendResult({ code: 'ECONNREFUSED' }),
     { kind: 'retry', reason: 'ECONNREFUSED', afterSeconds: null });
-  assert.equal(verdictOf({ status: 204, retryAfterSeconds: 7 }), { kind: 'accepted' });
+  assert.equal(httpSendResult({ status: 204, retryAfterSeconds: 7 }), { kind: 'accepted' });
 });
 
 const AT = 'Wed, 21 Oct 2015 07:28:00 GMT';

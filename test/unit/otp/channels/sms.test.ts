@@ -19,12 +19,12 @@ const RIGHT: SmsValues = {
 
 function faultsOf(values: Partial<SmsValues>): string[] {
   const parsed = parseSmsSettings({ ...RIGHT, ...values });
-  return 'faults' in parsed ? parsed.faults : [];
+  return 'errors' in parsed ? parsed.errors : [];
 }
 
 function channelTo(values: Partial<SmsValues>, bounds: PostBounds = {}): Channel {
   const parsed = parseSmsSettings({ ...RIGHT, ...values });
-  if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+  if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
   return closing(createSmsChannel(parsed.settings, WORDS, bounds));
 }
 
@@ -72,13 +72,13 @@ test('a gateway may have a path before that of the API', async () => {
 test('it reaches phone numbers', () => {
   const channel = channelTo({});
   assert.is(channel.name, 'sms');
-  assert.is(channel.wants, 'a phone number such as +14155550123');
+  assert.is(channel.addressFormat, 'a phone number such as +14155550123');
   for (const userId of ['+14155550123', '+1234567', '+123456789012345']) {
-    assert.is(channel.reaches(userId), true, userId);
+    assert.is(channel.accepts(userId), true, userId);
   }
   for (const userId of ['14155550123', '+04155550123', '+123456', '+1234567890123456', '+1415555O1',
     '+1 4155550123', ' +14155550123', '+14155550123\n', '+14155550123,+14155550124', '', 'U1']) {
-    assert.is(channel.reaches(userId), false, userId);
+    assert.is(channel.accepts(userId), false, userId);
   }
 });
 
@@ -156,19 +156,19 @@ const FAULTS: [Partial<SmsValues>, string][] = [
 
 for (const [values, variable] of FAULTS) {
   test(`names the fault: ${JSON.stringify(values).replace(TOKEN, '…')}`, () => {
-    const faults = faultsOf(values);
-    assert.is(faults.length, 1);
-    assert.match(faults[0]!, new RegExp(`^${variable} must `));
-    assert.not.match(faults[0]!, TOKEN);
+    const errors = faultsOf(values);
+    assert.is(errors.length, 1);
+    assert.match(errors[0]!, new RegExp(`^${variable} must `));
+    assert.not.match(errors[0]!, TOKEN);
   });
 }
 
 test('names every fault at once, and no secret', () => {
   const token = `${TOKEN} ${TOKEN}`;
-  const faults = faultsOf({ account: '', token, sender: 'Eleven_and_more', baseUrl: 'x' });
-  assert.equal(faults.map((fault) => /^SMS_[A-Z_]+/.exec(fault)?.[0]),
+  const errors = faultsOf({ account: '', token, sender: 'Eleven_and_more', baseUrl: 'x' });
+  assert.equal(errors.map((fault) => /^SMS_[A-Z_]+/.exec(fault)?.[0]),
     ['SMS_ACCOUNT', 'SMS_TOKEN', 'SMS_SENDER', 'SMS_BASE_URL']);
-  assert.not.match(faults.join('\n'), TOKEN);
+  assert.not.match(errors.join('\n'), TOKEN);
 });
 
 test.after(endAll);

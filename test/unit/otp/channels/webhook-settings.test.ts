@@ -32,12 +32,12 @@ function fileWith(text: string | Buffer): string {
 
 function faultsOf(values: Partial<WebhookValues>): string[] {
   const parsed = parseWebhookSettings({ ...RIGHT, ...values });
-  return 'faults' in parsed ? parsed.faults : [];
+  return 'errors' in parsed ? parsed.errors : [];
 }
 
 function settingsOf(values: Partial<WebhookValues>): WebhookSettings {
   const parsed = parseWebhookSettings({ ...RIGHT, ...values });
-  if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+  if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
   return parsed.settings;
 }
 
@@ -109,7 +109,7 @@ const SECRET_FAULTS: [string, string][] = [
 
 for (const [text, fault] of SECRET_FAULTS) {
   test(`refuses secrets without quoting them: ${fault}`, () => {
-    assert.equal(parseWebhookSecrets(text), { faults: [fault] });
+    assert.equal(parseWebhookSecrets(text), { errors: [fault] });
   });
 }
 
@@ -138,14 +138,14 @@ test('the file of the authority', () => {
 
 test('names every fault at once, with its variable, and quotes nothing', () => {
   const short = newWebhookSecret(12);
-  const faults = faultsOf({
+  const errors = faultsOf({
     url: 'https://user:hunter2@hooks.example/token', secrets: short, allowHttp: 'yes',
     caFile: '/nowhere.pem',
   });
-  assert.equal(faults.map((fault) => /^WEBHOOK_[A-Z_]+/.exec(fault)?.[0]),
+  assert.equal(errors.map((fault) => /^WEBHOOK_[A-Z_]+/.exec(fault)?.[0]),
     ['WEBHOOK_URL', 'WEBHOOK_SECRETS', 'WEBHOOK_ALLOW_HTTP', 'WEBHOOK_CA']);
   for (const secret of [short.slice(6), 'hunter2', 'token', 'yes']) {
-    assert.not.match(faults.join('\n'), secret);
+    assert.not.match(errors.join('\n'), secret);
   }
   assert.equal(faultsOf({ url: undefined, secrets: undefined }), ['WEBHOOK_URL must be set',
     'WEBHOOK_SECRETS must be set (whsec_ and the base64 of 32 random bytes)']);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Webhook } from 'standardwebhooks';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Channel, Message, Words } from '../../../../src/otp/channels/channel.ts';
+import type { Channel, Message, Templates } from '../../../../src/otp/channels/channel.ts';
 import type { PostBounds } from '../../../../src/otp/channels/http-client.ts';
 import { parseWebhookSettings } from '../../../../src/otp/channels/webhook-settings.ts';
 import { createWebhookChannel } from '../../../../src/otp/channels/webhook.ts';
@@ -16,12 +16,12 @@ import {
   atEnd, closing, endAll, newMessage, newWebhookSecret, SENT_AT, startSink, WORDS,
 } from './fixture.ts';
 
-type Given = Readonly<{ secrets?: string; caFile?: string; words?: Words }> & PostBounds;
+type Given = Readonly<{ secrets?: string; caFile?: string; words?: Templates }> & PostBounds;
 
 function channelTo(url: string, given: Given = {}): Channel {
   const { secrets = newWebhookSecret(), caFile, words = WORDS, ...bounds } = given;
   const parsed = parseWebhookSettings({ url: `${url}/otp`, secrets, allowHttp: undefined, caFile });
-  if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+  if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
   return closing(createWebhookChannel(parsed.settings, words, bounds));
 }
 
@@ -72,8 +72,8 @@ test('the default locale is null', async () => {
 test('it reaches everybody', () => {
   const channel = channelTo('https://hooks.example');
   assert.is(channel.name, 'webhook');
-  assert.is(channel.wants, null);
-  for (const userId of ['U1', '+14155550123', 'ü', ' ']) assert.ok(channel.reaches(userId));
+  assert.is(channel.addressFormat, null);
+  for (const userId of ['U1', '+14155550123', 'ü', ' ']) assert.ok(channel.accepts(userId));
 });
 
 test('the signature is what others verify, and nothing but what was sent', async () => {
@@ -159,7 +159,7 @@ test('verdicts; and whatever a receiver sends, nothing of it or of the message i
 
 test('words that fail are a retry, and their message is not told', async () => {
   const sink = await startSink();
-  const words: Words = {
+  const words: Templates = {
     ...WORDS,
     text: ({ code }: Message) => { throw new RangeError(`no word for ${code}`); },
   };

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { drawOtpIds, placesOf } from '../../../../src/otp/crypto/otp-id.ts';
-import { drawBundleId } from '../../../../src/otp/crypto/random.ts';
+import { createOtpIds, placesOf } from '../../../../src/otp/crypto/otp-id.ts';
+import { randomBatchId } from '../../../../src/otp/crypto/random.ts';
 import type { Secret } from '../../../../src/otp/crypto/secrets.ts';
 
 const [FIRST, SECOND]: Secret[] = ['k1', 'k2'].map((id) => ({ id, key: randomBytes(32) }));
@@ -10,26 +10,26 @@ const secretsOf = (...list: Secret[]) =>
   ({ current: list[0]!, byId: new Map(list.map((one) => [one.id, one])) });
 
 test('a name tells its bundle to whoever has the secret', () => {
-  const bundleId = drawBundleId();
-  for (const otpId of drawOtpIds(FIRST!, bundleId, 3)) {
+  const batchId = randomBatchId();
+  for (const otpId of createOtpIds(FIRST!, batchId, 3)) {
     assert.match(otpId, /^[0-9a-f]{32}$/);
-    assert.equal(placesOf(secretsOf(FIRST!), otpId), [{ otpId, bundleId }]);
+    assert.equal(placesOf(secretsOf(FIRST!), otpId), [{ otpId, batchId }]);
   }
 });
 
 test('after a rotation the older secret is tried, too', () => {
-  const bundleId = drawBundleId();
-  const [otpId] = drawOtpIds(FIRST!, bundleId, 1);
+  const batchId = randomBatchId();
+  const [otpId] = createOtpIds(FIRST!, batchId, 1);
   const places = placesOf(secretsOf(SECOND!, FIRST!), otpId!);
   assert.is(places.length, 2);
-  assert.is.not(places[0]!.bundleId, bundleId);
-  assert.is(places[1]!.bundleId, bundleId);
+  assert.is.not(places[0]!.batchId, batchId);
+  assert.is(places[1]!.batchId, batchId);
 });
 
 test('to everybody else the names of one bundle have nothing in common, nor with the next', () => {
-  const bundleId = drawBundleId();
-  const names = drawOtpIds(FIRST!, bundleId, 64);
-  names.push(...drawOtpIds(FIRST!, drawBundleId(), 64));
+  const batchId = randomBatchId();
+  const names = createOtpIds(FIRST!, batchId, 64);
+  names.push(...createOtpIds(FIRST!, randomBatchId(), 64));
   assert.is(new Set(names).size, 128);
   const bits = names.map((name) => BigInt(`0x${name}`));
   for (let at = 0n; at < 128n; at += 1n) {
@@ -40,11 +40,11 @@ test('to everybody else the names of one bundle have nothing in common, nor with
   for (const half of [0, 16]) {
     assert.is(new Set(names.map((name) => name.slice(half, half + 16))).size, 128);
   }
-  assert.not.ok(names.some((name) => name.includes(bundleId.slice(0, 10))));
+  assert.not.ok(names.some((name) => name.includes(batchId.slice(0, 10))));
 });
 
 test('bundles of a process follow each other', () => {
-  const ids = Array.from({ length: 3 }, drawBundleId);
+  const ids = Array.from({ length: 3 }, randomBatchId);
   assert.equal([...ids].sort(), ids);
   assert.is(new Set(ids).size, 3);
   assert.is(new Set(ids.map((id) => id.slice(0, 10))).size, 1);

@@ -9,12 +9,12 @@ const SECRET = { id: 'k1', key: randomBytes(32) };
 const OTHER = { id: 'k2', key: randomBytes(32) };
 const BUNDLE_ID = randomBytes(8).toString('hex');
 
-function messageTo(userId: string, address: string | null): Sealable {
+function messageTo(userId: string, clientIp: string | null): Sealable {
   const message = {
     otpId: randomBytes(16).toString('hex'), userId, purpose: 'login', code: '012345',
     lifetimeSeconds: 300, expiresAt: NOW, locale: 'de',
   };
-  return { message, address };
+  return { message, clientIp };
 }
 
 const LIST = [messageTo('ú1 "quoted" \\', '2001:db8:0:1::/64'), messageTo('U2', null)];

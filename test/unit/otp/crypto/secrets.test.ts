@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { drawCode, drawRandom } from '../../../../src/otp/crypto/random.ts';
+import { randomCode, randomHex } from '../../../../src/otp/crypto/random.ts';
 import {
   digestCode, digestKey, fingerprintRequest, parseSecrets,
 } from '../../../../src/otp/crypto/secrets.ts';
@@ -39,21 +39,21 @@ const FAULTS: [string, RegExp][] = [
 for (const [text, fault] of FAULTS) {
   test(`refuses secrets by name, without quoting them: ${fault}`, () => {
     const parsed = parseSecrets(text);
-    assert.ok('faults' in parsed);
-    const faults = 'faults' in parsed ? parsed.faults.join('\n') : '';
-    assert.match(faults, fault);
-    assert.not.match(faults, A);
+    assert.ok('errors' in parsed);
+    const errors = 'errors' in parsed ? parsed.errors.join('\n') : '';
+    assert.match(errors, fault);
+    assert.not.match(errors, A);
   });
 }
 
 test('the digest is bound to secret, otp_id, user_id, purpose and code', () => {
   const secret = { id: 'k', key: randomBytes(32) };
-  const id = drawRandom(16);
+  const id = randomHex(16);
   const digests = [
     digestCode(secret, id, 'ab', 'c', '123456'),
     digestCode(secret, id, 'a', 'bc', '123456'),
     digestCode(secret, id, 'ab', 'c', '123457'),
-    digestCode(secret, drawRandom(16), 'ab', 'c', '123456'),
+    digestCode(secret, randomHex(16), 'ab', 'c', '123456'),
     digestCode({ id: 'k', key: randomBytes(32) }, id, 'ab', 'c', '123456'),
   ];
   assert.is(new Set(digests).size, digests.length);
@@ -77,7 +77,7 @@ test('every code is equally likely, leading zeros kept', () => {
   const buckets = new Array<number>(100).fill(0);
   const draws = 100_000;
   for (let i = 0; i < draws; i += 1) {
-    const code = drawCode(6);
+    const code = randomCode(6);
     assert.match(code, /^\d{6}$/);
     buckets[Math.floor(Number(code) / 10_000)]! += 1;
   }
@@ -85,7 +85,7 @@ test('every code is equally likely, leading zeros kept', () => {
   const chiSquare = buckets.reduce((sum, n) => sum + (n - expected) ** 2 / expected, 0);
   // 99 degrees of freedom: above 180 comes once in a million runs by chance.
   assert.ok(chiSquare < 180, `chi-square ${chiSquare}`);
-  assert.match(drawCode(10), /^\d{10}$/);
+  assert.match(randomCode(10), /^\d{10}$/);
 });
 
 test('the secret file is made once, whole, for its owner alone', () => {

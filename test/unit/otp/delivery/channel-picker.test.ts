@@ -1,10 +1,10 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Breaker } from '../../../../src/otp/delivery/channel-picker.ts';
+import { CircuitBreaker } from '../../../../src/otp/delivery/channel-picker.ts';
 
 /** A breaker whose attempts have failed so often in a row, all before nowMs. */
-function failed(times: number, nowMs: number): Breaker {
-  const breaker = new Breaker();
+function failed(times: number, nowMs: number): CircuitBreaker {
+  const breaker = new CircuitBreaker();
   for (let i = 0; i < times; i += 1) breaker.end(breaker.begin(), true, nowMs);
   return breaker;
 }
@@ -46,7 +46,7 @@ test('each probe that fails doubles the pause, up to 30 s, and is told once', ()
 });
 
 test('attempts that were under way when it was paused change nothing, whatever their end', () => {
-  const breaker = new Breaker();
+  const breaker = new CircuitBreaker();
   const attempts = Array.from({ length: 100 }, () => breaker.begin());
   for (const attempt of attempts.slice(0, 90)) breaker.end(attempt, true, 0);
   assert.ok(breaker.mayBegin(1000), 'ninety failures of one moment are one pause');

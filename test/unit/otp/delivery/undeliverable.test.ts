@@ -2,17 +2,17 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { decideFailure } from '../../../../src/otp/delivery/undeliverable.ts';
 import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
-import type { AddressUses } from '../../../../src/otp/rules/ip-limit.ts';
+import type { IpWindow } from '../../../../src/otp/rules/ip-limit.ts';
 import { at, NOW, otpWith, usedAgo } from '../fixtures.ts';
 
 const OTP = otpWith({ createdAt: at(-10), expiresAt: at(290) });
 const SLOT = { slot: 0, usedAt: at(-10), points: 2, refunded: 0 };
-const ADDRESS: AddressUses = {
+const ADDRESS: IpWindow = {
   slots: [SLOT, { ...SLOT, slot: 1, usedAt: at(-5) }], overflow: null,
 };
 
-function decide(otp = OTP, others = [] as typeof OTP[], address: AddressUses | null = ADDRESS) {
-  return decideFailure({ now: NOW, otp, otps: [otp, ...others], address }, DEFAULT_POLICY);
+function decide(otp = OTP, others = [] as typeof OTP[], ipWindow: IpWindow | null = ADDRESS) {
+  return decideFailure({ now: NOW, otp, otps: [otp, ...others], ipWindow }, DEFAULT_POLICY);
 }
 
 /** Codes of the last minutes whose points were given back. */
@@ -25,10 +25,10 @@ function refunded(count: number, ago = 100) {
 test('closes the code, and gives back one point of the user and one of the address', () => {
   const writes = decide();
   assert.equal(writes?.otp, { ...OTP, digest: null, ending: 'failed', isRefunded: true });
-  assert.equal(writes?.address?.write, {
+  assert.equal(writes?.ipChange?.write, {
     kind: 'slot', slot: { ...SLOT, points: 1, refunded: 1 },
   });
-  assert.is(writes?.address?.after.slots.length, 2);
+  assert.is(writes?.ipChange?.after.slots.length, 2);
 });
 
 test('a code that was redeemed has reached its user, and stays redeemed', () => {
@@ -36,8 +36,8 @@ test('a code that was redeemed has reached its user, and stays redeemed', () => 
 });
 
 test('a code with an ending keeps it', () => {
-  assert.is(decide({ ...OTP, ending: 'canceled', digest: null }), null);
-  assert.is(decide({ ...OTP, ending: 'failed', digest: null, isRefunded: true }), null);
+  assert.is(decide({ ...OTP, closeReason: 'canceled', digest: null }), null);
+  assert.is(decide({ ...OTP, closeReason: 'failed', digest: null, isRefunded: true }), null);
 });
 
 test('no more points of a user are given back in a window than the limit has', () => {
@@ -48,22 +48,22 @@ test('no more points of a user are given back in a window than the limit has', (
 
 test('no more points of an address either, and none that is not there', () => {
   const full = { slots: [SLOT, { ...SLOT, slot: 1, refunded: 8 }], overflow: null };
-  assert.is(decide(OTP, [], full)?.address, null);
+  assert.is(decide(OTP, [], full)?.ipChange, null);
   const over = { ...SLOT, slot: 1, usedAt: at(-900), refunded: 8 };
   const old = { slots: [SLOT, over], overflow: null };
-  assert.is.not(decide(OTP, [], old)?.address, null);
-  assert.is(decide(OTP, [], { slots: usedAgo(9, 11), overflow: null })?.address, null);
-  assert.is(decide(OTP, [], { slots: [{ ...SLOT, points: 0 }], overflow: null })?.address, null);
-  assert.is(decide(OTP, [], null)?.address, null);
+  assert.is.not(decide(OTP, [], old)?.ipChange, null);
+  assert.is(decide(OTP, [], { slots: usedAgo(9, 11), overflow: null })?.ipChange, null);
+  assert.is(decide(OTP, [], { slots: [{ ...SLOT, points: 0 }], overflow: null })?.ipChange, null);
+  assert.is(decide(OTP, [], null)?.ipChange, null);
 });
 
 test('a point whose time is over is not given back', () => {
   const otp = { ...OTP, createdAt: at(-900) };
   const slots = [{ ...SLOT, usedAt: at(-900) }];
   const writes = decide(otp, [], { slots, overflow: null });
-  assert.is(writes?.otp.ending, 'failed');
+  assert.is(writes?.otp.closeReason, 'failed');
   assert.is(writes?.otp.isRefunded, false);
-  assert.is(writes?.address, null);
+  assert.is(writes?.ipChange, null);
 });
 
 test.run();

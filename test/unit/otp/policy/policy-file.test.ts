@@ -5,13 +5,13 @@ import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
 
 function policiesOf(value: unknown) {
   const parsed = parsePolicies(JSON.stringify(value));
-  if ('faults' in parsed) throw new Error(parsed.faults.join('; '));
+  if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
   return parsed.policies;
 }
 
 function faultsOf(text: string): string[] {
   const parsed = parsePolicies(text);
-  return 'faults' in parsed ? parsed.faults : [];
+  return 'errors' in parsed ? parsed.errors : [];
 }
 
 test('an empty file is the default', () => {

@@ -5,7 +5,7 @@ import { fingerprintRequest } from '../../../../src/otp/crypto/secrets.ts';
 import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
 import { decideRequest } from '../../../../src/otp/request/decide.ts';
 import type { RequestInput, RequestState } from '../../../../src/otp/request/decide.ts';
-import { NO_USES } from '../../../../src/otp/rules/ip-limit.ts';
+import { EMPTY_IP_WINDOW } from '../../../../src/otp/rules/ip-limit.ts';
 import { answerWith, at, issuedAgo, NOW, otpWith, usedAgo } from '../fixtures.ts';
 
 const INPUT: RequestInput = {
@@ -15,13 +15,13 @@ const INPUT: RequestInput = {
   otpId: 'ab'.repeat(16),
   keyId: 'k2',
   digest: 'cd'.repeat(32),
-  bundleId: 'ef'.repeat(8),
-  bundleNumber: 5,
+  batchId: 'ef'.repeat(8),
+  batchNumber: 5,
   channel: 'sms',
 };
 
 const EMPTY: RequestState = {
-  now: NOW, answer: null, otps: [], address: NO_USES, tallies: [],
+  now: NOW, answer: null, otps: [], ipWindow: EMPTY_IP_WINDOW, hitWindows: [],
 };
 
 const LOCKED = otpWith({
@@ -49,11 +49,11 @@ test('issues the first code', () => {
   });
   assert.equal(writes?.issued, otpWith({
     otpId: INPUT.otpId, keyId: 'k2', digest: INPUT.digest, expiresAt: at(300),
-    bundleId: INPUT.bundleId, bundleNumber: 5, channel: 'sms',
+    batchId: INPUT.batchId, batchNumber: 5, channel: 'sms',
     keyDigest: INPUT.keyDigest, keyExpiresAt: at(86_400), remainingRequests: 2,
   }));
-  assert.is(writes?.forgetful, null);
-  assert.equal(writes?.address?.write, {
+  assert.is(writes?.attemptsMoved, null);
+  assert.equal(writes?.ipChange?.write, {
     kind: 'slot', slot: { slot: 0, usedAt: NOW, points: 1, refunded: 0 },
   });
   const again = decide({ answer: writes!.issued, otps: [writes!.issued] });
@@ -63,7 +63,7 @@ test('issues the first code', () => {
 /** [what, state, kind, seconds] in the order of the contract's table: the first that applies. */
 const REFUSALS: [string, Partial<RequestState>, string, number | undefined][] = [
   ['a replay wins over a lock and over both limits',
-    { answer: answerWith(), otps: [LOCKED, ...FULL_USER], address: FULL_ADDRESS },
+    { answer: answerWith(), otps: [LOCKED, ...FULL_USER], ipWindow: FULL_ADDRESS },
     'issued', undefined],
   ['another use of the key, over a lock',
     { answer: answerWith({ purpose: 'pay' }), otps: [LOCKED] }, 'key_reused', undefined],
@@ -72,10 +72,10 @@ const REFUSALS: [string, Partial<RequestState>, string, number | undefined][] = 
   ['a microsecond before the lock ends',
     { otps: [{ ...LOCKED, lockedUntil: NOW + 1 }] }, 'locked', 1],
   ['the user limit', { otps: FULL_USER }, 'limited', 180],
-  ['the address limit', { address: FULL_ADDRESS }, 'limited', 820],
-  ['the maximum of both', { otps: FULL_USER, address: FULL_ADDRESS }, 'limited', 820],
+  ['the address limit', { ipWindow: FULL_ADDRESS }, 'limited', 820],
+  ['the maximum of both', { otps: FULL_USER, ipWindow: FULL_ADDRESS }, 'limited', 820],
   ['the other way round',
-    { otps: issuedAgo(1, 2, 3), address: FULL_ADDRESS }, 'limited', 897],
+    { otps: issuedAgo(1, 2, 3), ipWindow: FULL_ADDRESS }, 'limited', 897],
   ['an operator must unlock',
     { otps: [otpWith({ consecutiveWrong: 100, lockedUntil: at(-5000) })] }, 'locked', 600],
 ];
@@ -90,16 +90,16 @@ for (const [what, state, kind, seconds] of REFUSALS) {
 }
 
 test('without an address its limit is neither measured nor written', () => {
-  const { outcome, writes } = decide({ address: null });
+  const { outcome, writes } = decide({ ipWindow: null });
   assert.is(outcome.kind, 'issued');
   assert.equal(outcome.limits, {
     user: { quota: 3, remaining: 2, resetSeconds: 900 }, address: null,
   });
-  assert.is(writes?.address, null);
-  const limited = decide({ otps: FULL_USER, address: null });
+  assert.is(writes?.ipChange, null);
+  const limited = decide({ otps: FULL_USER, ipWindow: null });
   assert.is(limited.outcome.kind === 'limited' && limited.outcome.retryAfterSeconds, 180);
   assert.is(limited.outcome.limits.address, null);
-  const replayed = decide({ answer: answerWith(), otps: FULL_USER, address: null });
+  const replayed = decide({ answer: answerWith(), otps: FULL_USER, ipWindow: null });
   assert.is(replayed.outcome.kind, 'issued');
   assert.is(replayed.outcome.limits.address, null);
 });
@@ -189,7 +189,7 @@ const UNNEEDED: [string, Otp[], number[]][] = [
 
 for (const [what, otps, numbers] of UNNEEDED) {
   test(`what goes with a new code: ${what}`, () => {
-    assert.equal(decide({ otps }).writes?.unneeded.map(({ number }) => number), numbers);
+    assert.equal(decide({ otps }).writes?.obsolete.map(({ number }) => number), numbers);
   });
 }
 
@@ -198,10 +198,10 @@ test('of a code that is not needed the row stays while its key lives', () => {
     number: 1 + index, createdAt: at(-900), keyDigest: `0${index}`.repeat(16), keyExpiresAt,
   }));
   const { writes } = decide({ otps });
-  assert.equal(writes?.neededForKey, [otps[0]]);
-  assert.equal(writes?.unneeded, [otps[1]]);
+  assert.equal(writes?.keyOnly, [otps[0]]);
+  assert.equal(writes?.obsolete, [otps[1]]);
   const young = otpWith({ keyExpiresAt: at(1) });
-  assert.equal(decide({ otps: [young] }).writes?.neededForKey, []);
+  assert.equal(decide({ otps: [young] }).writes?.keyOnly, []);
 });
 
 test('a new code has the highest number of its user and one more, in any order of rows', () => {
@@ -221,10 +221,10 @@ test('the count of wrong attempts moves on, and leaves no trace behind', () => {
   const earlier = otpWith({ consecutiveWrong: 2, wrongAttempts: 2, lastWrongAt: at(-1) });
   const { writes } = decide({ otps: [earlier] });
   assert.equal([writes?.issued.number, writes?.issued.consecutiveWrong], [2, 2]);
-  assert.equal(writes?.forgetful, { ...earlier, consecutiveWrong: 0 });
+  assert.equal(writes?.attemptsMoved, { ...earlier, consecutiveWrong: 0 });
   const old = decide({ otps: [{ ...earlier, createdAt: at(-900) }] }).writes;
-  assert.equal([old?.forgetful, old?.unneeded.length], [null, 1]);
-  assert.is(decide({ otps: [otpWith()] }).writes?.forgetful, null);
+  assert.equal([old?.attemptsMoved, old?.obsolete.length], [null, 1]);
+  assert.is(decide({ otps: [otpWith()] }).writes?.attemptsMoved, null);
 });
 
 test.run();

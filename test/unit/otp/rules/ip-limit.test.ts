@@ -2,15 +2,15 @@ import * as fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { SLOTS_MAX } from '../../../../src/db/tables/ip-limits.ts';
-import type { OverflowUse, Slot } from '../../../../src/db/tables/ip-limits.ts';
+import type { OverflowHit, Slot } from '../../../../src/db/tables/ip-limits.ts';
 import {
-  mayOverflow, measureAddress, NO_USES, useAddress,
+  mayOverflow, measureIpLimit, EMPTY_IP_WINDOW, takePoint,
 } from '../../../../src/otp/rules/ip-limit.ts';
-import type { AddressUses, AddressWrite } from '../../../../src/otp/rules/ip-limit.ts';
+import type { IpWindow, IpLimitWrite } from '../../../../src/otp/rules/ip-limit.ts';
 import { windowStart } from '../../../../src/otp/rules/rolling-window.ts';
 import { at, NOW, usedAgo } from '../fixtures.ts';
 
-const slotOf = (slots: Slot[]): AddressWrite => useAddress({ slots, overflow: null }, NOW).write;
+const slotOf = (slots: Slot[]): IpLimitWrite => takePoint({ slots, overflow: null }, NOW).write;
 
 test('uses the slot of this very time, then a free one, then a new one', () => {
   const same = [{ slot: 4, usedAt: NOW, points: 2, refunded: 1 }, ...usedAgo(1000)];
@@ -36,21 +36,21 @@ test('a clock that was set back appends to the newest, so that totals follow the
   const newest = { usedAt: at(5), points: 2, total: 7 };
   const slots = usedAgo(...Array.from({ length: SLOTS_MAX }, () => 1));
   const overflow = { livePoints: 2, oldest: [newest], newest };
-  const { write } = useAddress({ slots, overflow }, NOW);
+  const { write } = takePoint({ slots, overflow }, NOW);
   assert.equal(write, { kind: 'overflow', use: { usedAt: at(5), points: 3, total: 8 } });
 });
 
 /** The tables of one address, read and written as the ledger and the sweep do. */
 class Tables {
   readonly slots = new Map<number, Slot>();
-  readonly overflow = new Map<number, OverflowUse>();
+  readonly overflow = new Map<number, OverflowHit>();
 
-  write(write: AddressWrite): void {
+  write(write: IpLimitWrite): void {
     if (write.kind === 'slot') this.slots.set(write.slot.slot, write.slot);
     else this.overflow.set(write.use.usedAt, write.use);
   }
 
-  read(now: number, quota: number): AddressUses {
+  read(now: number, quota: number): IpWindow {
     const slots = [...this.slots.values()];
     if (!mayOverflow(slots)) return { slots, overflow: null };
     const uses = [...this.overflow.values()].sort((a, b) => a.usedAt - b.usedAt);
@@ -88,7 +88,7 @@ test('never more than the quota in any window, and free exactly when it says', (
       now += later;
       if (sweeps) tables.sweep(now);
       const live = used.filter((time) => time > windowStart(now));
-      const { view, cooldownSeconds } = measureAddress(tables.read(now, quota), now, quota);
+      const { view, cooldownSeconds } = measureIpLimit(tables.read(now, quota), now, quota);
       assert.is(view.remaining, Math.max(0, quota - live.length));
       if (live.length >= quota) {
         const frees = live[live.length - quota]! + 900_000_000;
@@ -96,8 +96,8 @@ test('never more than the quota in any window, and free exactly when it says', (
         continue;
       }
       assert.is(cooldownSeconds, 0);
-      const { after, write } = useAddress(tables.read(now, quota), now);
-      assert.is(measureAddress(after, now, quota).view.remaining, quota - live.length - 1);
+      const { after, write } = takePoint(tables.read(now, quota), now);
+      assert.is(measureIpLimit(after, now, quota).view.remaining, quota - live.length - 1);
       tables.write(write);
       used.push(now);
     }
@@ -106,11 +106,11 @@ test('never more than the quota in any window, and free exactly when it says', (
 });
 
 test('several of one list use points one after the other', () => {
-  let uses: AddressUses = NO_USES;
+  let uses: IpWindow = EMPTY_IP_WINDOW;
   for (let count = 1; count <= 100; count += 1) {
-    const { after } = useAddress(uses, at(count));
+    const { after } = takePoint(uses, at(count));
     uses = after;
-    const { view } = measureAddress(uses, at(count), 1000);
+    const { view } = measureIpLimit(uses, at(count), 1000);
     assert.equal([view.remaining, view.resetSeconds], [1000 - count, 901 - count]);
   }
   assert.equal([uses.slots.length, uses.overflow?.livePoints], [SLOTS_MAX, 100 - SLOTS_MAX]);

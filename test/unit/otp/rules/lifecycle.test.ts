@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { isForgotten, knownPair } from '../../../../src/otp/rules/lifecycle.ts';
+import { isExpired, knownPair } from '../../../../src/otp/rules/lifecycle.ts';
 import { at, NOW, otpWith } from '../fixtures.ts';
 
 test('the newest code of a pair is known for a day and the longest lifetime', () => {
@@ -12,9 +12,9 @@ test('the newest code of a pair is known for a day and the longest lifetime', ()
 
 test('a count of wrong codes is never forgotten', () => {
   const old = otpWith({ createdAt: at(-1e7), lastWrongAt: at(-1e6) });
-  assert.is(isForgotten({ ...old, consecutiveWrong: 1 }, NOW), false);
-  assert.is(isForgotten(old, NOW), true);
-  assert.is(isForgotten({ ...old, lastWrongAt: at(-86_999) }, NOW), false, 'unlocked of late');
+  assert.is(isExpired({ ...old, consecutiveWrong: 1 }, NOW), false);
+  assert.is(isExpired(old, NOW), true);
+  assert.is(isExpired({ ...old, lastWrongAt: at(-86_999) }, NOW), false, 'unlocked of late');
 });
 
 test('an older code never comes back, whatever became of the row of the newest one', () => {

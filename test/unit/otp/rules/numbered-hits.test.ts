@@ -1,19 +1,19 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { addUse, cooldownOf, NO_TALLY } from '../../../../src/otp/rules/numbered-hits.ts';
-import type { Tally } from '../../../../src/otp/rules/numbered-hits.ts';
+import { addHit, cooldownOf, EMPTY_HIT_WINDOW } from '../../../../src/otp/rules/numbered-hits.ts';
+import type { HitWindow } from '../../../../src/otp/rules/numbered-hits.ts';
 import { at, NOW } from '../fixtures.ts';
 
 /** A subject with uses at seconds from NOW, one each, numbered from 101 on. */
-function usedAt(...seconds: number[]): Tally {
+function usedAt(...seconds: number[]): HitWindow {
   const uses = seconds.map((second, index) =>
     ({ number: 101 + index, usedAt: at(second), points: 1 }));
   return { newest: 100 + seconds.length, newestAt: at(seconds.at(-1)!), uses, added: null };
 }
 
 /** [what, tally, quota, whole seconds to wait] of a window of an hour */
-const ROWS: [string, Tally, number, number][] = [
-  ['nothing is known', NO_TALLY, 1, 0],
+const ROWS: [string, HitWindow, number, number][] = [
+  ['nothing is known', EMPTY_HIT_WINDOW, 1, 0],
   ['there is room', usedAt(-10, -5), 3, 0],
   ['no room', usedAt(-10, -5), 2, 3590],
   ['a smaller quota waits for a later one', usedAt(-10, -5), 1, 3595],
@@ -34,9 +34,9 @@ for (const [what, tally, quota, seconds] of ROWS) {
 }
 
 test('uses of one transaction are one row, and count at once', () => {
-  const first = addUse(NO_TALLY, NOW);
+  const first = addHit(EMPTY_HIT_WINDOW, NOW);
   assert.equal(first.added, { number: NOW + 1, usedAt: NOW, points: 1 });
-  const third = addUse(addUse(first, NOW), NOW);
+  const third = addHit(addHit(first, NOW), NOW);
   assert.equal(third.added, { number: NOW + 3, usedAt: NOW, points: 3 });
   assert.is(cooldownOf(third, 4, 3600, NOW), 0);
   assert.is(cooldownOf(third, 3, 3600, NOW), 3600);
@@ -45,10 +45,10 @@ test('uses of one transaction are one row, and count at once', () => {
 
 test('uses that are added come after those that are there, at no earlier time', () => {
   const later = usedAt(5);
-  const next = addUse(later, NOW);
+  const next = addHit(later, NOW);
   assert.equal(next.added, { number: 102, usedAt: at(5), points: 1 });
   assert.is(next.newestAt, at(5));
-  const spent = addUse(usedAt(-3599), NOW);
+  const spent = addHit(usedAt(-3599), NOW);
   assert.is(cooldownOf(spent, 2, 3600, NOW), 1);
   assert.is(cooldownOf(spent, 2, 3600, at(1)), 0);
 });

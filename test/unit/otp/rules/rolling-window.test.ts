@@ -1,13 +1,13 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { measureLimit } from '../../../../src/otp/rules/rolling-window.ts';
-import type { Use } from '../../../../src/otp/rules/rolling-window.ts';
+import type { TimedPoints } from '../../../../src/otp/rules/rolling-window.ts';
 import { at, NOW, usedAgo } from '../fixtures.ts';
 
 const MICROSECOND = 0.000001;
 
 /** [what, slots, quota, remaining, reset, cooldown] */
-const CASES: [string, Use[], number, number, number, number][] = [
+const CASES: [string, TimedPoints[], number, number, number, number][] = [
   ['nothing used', [], 3, 3, 900, 0],
   ['one used just now', usedAgo(0), 3, 2, 900, 0],
   ['two used', usedAgo(100, 50), 3, 1, 800, 0],

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Message, Words } from '../../../../src/otp/channels/channel.ts';
-import { loadWords } from '../../../../src/otp/templates/load.ts';
+import type { Message, Templates } from '../../../../src/otp/channels/channel.ts';
+import { loadTemplates } from '../../../../src/otp/templates/load.ts';
 import { countSeptets, findOutsider } from '../../../../src/otp/templates/sms-text.ts';
 
 const MESSAGE: Message = {
@@ -27,17 +27,17 @@ function folderOf(files: Record<string, string | Buffer>): string {
   return folder;
 }
 
-function wordsOf(settings: Partial<Parameters<typeof loadWords>[0]>): Words {
-  const loaded = loadWords({ ...NONE, ...settings });
-  if ('faults' in loaded) throw new Error(loaded.faults.join('\n'));
+function wordsOf(settings: Partial<Parameters<typeof loadTemplates>[0]>): Templates {
+  const loaded = loadTemplates({ ...NONE, ...settings });
+  if ('errors' in loaded) throw new Error(loaded.errors.join('\n'));
   return loaded.words;
 }
 
 /** What is wrong with files, by their names without the folder. */
 function faultsOf(files: Record<string, string | Buffer>, domain: string | null = null): string[] {
   const folder = folderOf(files);
-  const loaded = loadWords({ ...NONE, folder, domain });
-  return 'faults' in loaded ? loaded.faults.map((fault) => fault.replace(`${folder}/`, '')) : [];
+  const loaded = loadTemplates({ ...NONE, folder, domain });
+  return 'errors' in loaded ? loaded.errors.map((fault) => fault.replace(`${folder}/`, '')) : [];
 }
 
 test('the shipped text says the code, what it is for, and how long it works', () => {
@@ -241,9 +241,9 @@ const NOT_IN_HTML = [
 
 for (const html of NOT_IN_HTML) {
   test(`is a fault in HTML: ${html}`, () => {
-    const faults = faultsOf({ 'x.html': `<p>{code}</p>${html}` });
-    assert.ok(faults.length > 0);
-    for (const fault of faults) {
+    const errors = faultsOf({ 'x.html': `<p>{code}</p>${html}` });
+    assert.ok(errors.length > 0);
+    for (const fault of errors) {
       assert.match(fault, /^x\.html must have no link, nothing from elsewhere and no script: ./);
     }
   });
@@ -317,14 +317,14 @@ test('a folder that is none, and what is no file in it, are faults', () => {
   for (const [folder, code] of [
     [join(root, 'missing'), 'ENOENT'], [join(root, 'elsewhere'), 'ENOTDIR'],
   ] as const) {
-    assert.equal(loadWords({ ...NONE, folder }), { faults: [
+    assert.equal(loadTemplates({ ...NONE, folder }), { errors: [
       `MESSAGES_FOLDER must name a folder that can be read: ${folder} cannot (${code})`,
     ] });
   }
   const folder = folderOf({});
   mkdirSync(join(folder, 'default.txt'));
   symlinkSync(join(root, 'missing'), join(folder, 'x.txt'));
-  assert.equal(loadWords({ ...NONE, folder }), { faults: [
+  assert.equal(loadTemplates({ ...NONE, folder }), { errors: [
     `${folder}/default.txt must be a file of at most 64 KiB that can be read`,
     `${folder}/x.txt must be a file of at most 64 KiB that can be read (ENOENT)`,
   ] });
@@ -332,9 +332,9 @@ test('a folder that is none, and what is no file in it, are faults', () => {
 
 test('says all faults at once, also those of the settings', () => {
   const folder = folderOf({ 'a.txt': 'x', 'b.html': 'x', 'c.x': '' });
-  const loaded = loadWords({ folder, domain: 'https://example.com', language: 'german' });
-  const faults = 'faults' in loaded ? loaded.faults : [];
-  assert.equal(faults.map((fault) => fault.slice(0, fault.indexOf(' must'))), [
+  const loaded = loadTemplates({ folder, domain: 'https://example.com', language: 'german' });
+  const errors = 'errors' in loaded ? loaded.errors : [];
+  assert.equal(errors.map((fault) => fault.slice(0, fault.indexOf(' must'))), [
     'MESSAGE_DOMAIN', 'MESSAGES_LANGUAGE', `${folder}/c.x`, `${folder}/a.txt`, `${folder}/b.html`,
   ]);
 });

@@ -9,7 +9,7 @@ const RIGHT = '01'.repeat(32);
 const WRONG = '02'.repeat(32);
 const VERIFY_ID = '05'.repeat(8);
 
-const EMPTY: VerifyState = { now: NOW, answer: null, pair: null, tallies: [] };
+const EMPTY: VerifyState = { now: NOW, answer: null, pair: null, hitWindows: [] };
 
 /** An attempt that counts how often its code is compared. */
 function attemptWith(digest: string | null, keyDigest: string | null = null, digits = 6) {
