@@ -11,14 +11,14 @@ import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
-import { readConfig } from '../src/app/config/config.ts';
-import { initialise, logLines } from '../src/db/local/data-folder.ts';
-import { identifyingArguments, serverFiles } from '../src/db/local/mysqld-arguments.ts';
-import type { ServerFiles } from '../src/db/local/mysqld-arguments.ts';
-import { MYSQLD_ENVIRONMENT } from '../src/db/local/mysqld-program.ts';
-import type { Mysqld } from '../src/db/local/mysqld-program.ts';
-import { obtainMysqld } from '../src/db/local/obtain-mysqld.ts';
-import { endProcess } from '../src/db/local/running-process.ts';
+import { initialise, logLines } from '../tools/mysql/data-folder.ts';
+import { identifyingArguments, serverFiles } from '../tools/mysql/mysqld.ts';
+import type { ServerFiles } from '../tools/mysql/mysqld.ts';
+import { MYSQLD_ENVIRONMENT } from '../tools/mysql/mysqld.ts';
+import type { Mysqld } from '../tools/mysql/mysqld.ts';
+import { obtainMysqld } from '../tools/mysql/fetch/obtain.ts';
+import { endProcess } from '../tools/mysql/processes.ts';
+import { readMysqlSettings } from '../tools/mysql/settings.ts';
 
 /** A running server. */
 export type BenchServer = Readonly<{
@@ -51,9 +51,7 @@ export async function startServer(
   say: (line: string) => void,
   signal: AbortSignal,
 ): Promise<BenchServer> {
-  const { PATH, HOME, XDG_CACHE_HOME, MYSQLD } = process.env;
-  const { local } = readConfig({ PATH, HOME, XDG_CACHE_HOME, MYSQLD });
-  const mysqld = await obtainMysqld({ ...local, say, signal });
+  const mysqld = await obtainMysqld({ ...readMysqlSettings(process.env), print: say, signal });
   const folder = await realpath(await mkdtemp(join(tmpdir(), 'otpd-bench-')));
   try {
     const files = serverFiles(folder);

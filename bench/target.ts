@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { DatabaseSettings } from '../src/db/connection.ts';
-import { endProcess } from '../src/db/local/running-process.ts';
+import { endProcess } from '../tools/mysql/processes.ts';
 import { createDatabase } from '../src/db/migrate.ts';
 import { freePort } from '../test/harness/free-port.ts';
 

@@ -4,22 +4,22 @@ import { help, isOperation, operate, refuse } from './app/cli/commands.ts';
 import { readConfig, readEnvironment, readServeConfig } from './app/config/config.ts';
 import type { Config } from './app/config/config.ts';
 import type { Environment } from './app/config/env-reader.ts';
-import { joinDatabase } from './app/database.ts';
+import { openPool } from './app/database.ts';
 import { report, print } from './app/output.ts';
 import { listenForStop, Stopped } from './app/process/shutdown.ts';
 import { isWorker } from './app/process/workers.ts';
 import { serve } from './app/serve.ts';
 import { createDatabase, migrate } from './db/migrate.ts';
 
-async function migrateDatabase(config: Config, stop: AbortSignal): Promise<number> {
-  const { settings, pool, close } = await joinDatabase(config, stop);
+async function migrateDatabase(config: Config): Promise<number> {
+  const pool = openPool(config);
   try {
-    await createDatabase(settings);
+    await createDatabase(config.database);
     const count = await migrate(pool, print);
     print(count === 0 ? 'the database is up to date' : `${count} schema files applied`);
     return 0;
   } finally {
-    await close();
+    pool.close();
   }
 }
 
@@ -27,7 +27,7 @@ type Command = (environment: Environment, stop: AbortSignal) => Promise<number>;
 
 const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ['serve', (environment, stop) => serve(readServeConfig(environment), stop)],
-  ['migrate', (environment, stop) => migrateDatabase(readConfig(environment), stop)],
+  ['migrate', (environment) => migrateDatabase(readConfig(environment))],
 ]);
 
 async function main([name = 'help', ...rest]: readonly string[]): Promise<number> {

@@ -7,9 +7,9 @@ import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
-import { readConfig } from '../src/app/config/config.ts';
-import { startLocalServer } from '../src/db/local/launch.ts';
-import type { LocalServer } from '../src/db/local/launch.ts';
+import { startMysqlServer } from '../tools/mysql/server.ts';
+import type { MysqlServer } from '../tools/mysql/server.ts';
+import { readMysqlSettings } from '../tools/mysql/settings.ts';
 import { findLeaks, startGeneralLog } from './harness/leak-check.ts';
 import { BUILD_FOLDER, compiledTest, ROOT } from './harness/program.ts';
 
@@ -95,7 +95,7 @@ async function runFiles(tally: Tally, files: string[], environment: object): Pro
   await Promise.all(Array.from({ length: PARALLEL_FILES }, worker));
 }
 
-/** Checks the types of src and test, and compiles both. */
+/** Checks the types of src, tools and test, and compiles them. */
 async function compile(): Promise<string> {
   rmSync(BUILD_FOLDER, { recursive: true, force: true });
   mkdirSync(BUILD_FOLDER);
@@ -123,10 +123,10 @@ async function checkCoverage(): Promise<string> {
   return code === 0 ? '' : output;
 }
 
-function startThrowawayServer(folder: string): Promise<LocalServer> {
-  const { local } = readConfig({ PATH: process.env.PATH, HOME: process.env.HOME,
-    XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, MYSQLD: process.env.MYSQLD });
-  return startLocalServer({ ...local, folder, durable: false, say });
+function startThrowawayServer(folder: string): Promise<MysqlServer> {
+  return startMysqlServer({
+    ...readMysqlSettings(process.env), folder, durable: false, print: say,
+  });
 }
 
 /** Whoever breaks the tests off, as Ctrl-C does, leaves no server behind. */

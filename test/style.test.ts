@@ -82,6 +82,11 @@ test('a layer imports from the layers to its right only: main, app, http, otp, d
   assert.equal([...new Set(SRC.map(({ path }) => layerOf(path)))].sort(), [...LAYERS].sort());
 });
 
+test('src contains nothing of the development MySQL', () => {
+  const texts = SRC.map((source) => ({ ...source, code: source.text }));
+  assert.equal(findAll(texts, /mysqld|\bapt\b|apt-get/gi), []);
+});
+
 test('http knows of db only the type of an id and that the database can be unavailable', () => {
   const names = SRC.filter(({ path }) => path.startsWith('src/http/')).flatMap(importsOf)
     .filter(({ target }) => target.startsWith('src/db/'))

@@ -1,7 +1,6 @@
 /** What otpd says to the person who started it, and how a command tells what stands in its way. */
 import { ConfigError } from './config/env-reader.ts';
 import { Unavailable } from '../db/errors.ts';
-import { LocalServerError } from '../db/local/local-server-error.ts';
 import { SchemaError } from '../db/migrate.ts';
 import { WorkerError } from './process/worker-pool.ts';
 
@@ -66,7 +65,7 @@ export function messageOf(error: unknown): string {
 
 /** Whether the message of an error says to a person what to do. */
 export function isExpected(error: unknown): error is Error {
-  return [ConfigError, LocalServerError, SchemaError, Unavailable, WorkerError].some(
+  return [ConfigError, SchemaError, Unavailable, WorkerError].some(
     (kind) => error instanceof kind,
   ) || typeof (error as NodeJS.ErrnoException).code === 'string';
 }

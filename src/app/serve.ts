@@ -5,7 +5,7 @@ import { openChannels } from './channels.ts';
 import { readPoliciesAnew } from './config/config.ts';
 import type { Config, ServeConfig } from './config/config.ts';
 import { CERTIFICATE_VARIABLES, readCertificateAgain } from './config/tls.ts';
-import { ensureSchema, joinDatabase, openDatabase, secretsOf } from './database.ts';
+import { checkSchema, openPool } from './database.ts';
 import type { ConnectionPool } from '../db/pool.ts';
 import { Sweeper } from '../db/sweep/sweeper.ts';
 import { createRoutes } from '../http/router.ts';
@@ -18,7 +18,6 @@ import { createProcessMetrics } from './metrics.ts';
 import type { ProcessMetrics } from './metrics.ts';
 import type { Channel } from '../otp/channels/channel.ts';
 import { createPseudonyms, NO_PSEUDONYMS } from '../otp/crypto/pseudonyms.ts';
-import type { Secrets } from '../otp/crypto/secrets.ts';
 import { createDelivery } from '../otp/delivery/delivery.ts';
 import { LivePolicies } from '../otp/policy/policy.ts';
 import { createOtpService } from '../otp/service.ts';
@@ -72,26 +71,25 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
 /** Resolves with whether all that was in flight was answered. */
 async function serveAsFirst(opened: Opened): Promise<boolean> {
   const { config, channels, log, stop, reloads, rolls, logSignal } = opened;
-  const database = await openDatabase(config, stop);
+  const pool = openPool(config);
   let isAnswered = false;
   try {
-    await ensureSchema(config, database);
-    const secrets = secretsOf(config);
+    await checkSchema(pool);
     stop.throwIfAborted();
     const listener = config.workers > 1
       ? await listenWithWorkers(config.workers, log.relay, opened)
-      : await listen(opened, database.pool, secrets);
+      : await listen(opened, pool);
     if (config.workers === 1) rolls.begin(async () => logSignal(ROLL_ALONE));
     reloads.begin();
     let admin: Admin | null = null;
     try {
       admin = await openAdmin(config.admin, {
-        ...listener, settings: database.settings, stop, onFault: createErrorLog(log),
+        ...listener, settings: config.database, stop, onFault: createErrorLog(log),
       });
       const isPrinting = channels.every(({ name }) => name === 'console');
       printBanner({ ...config, port: listener.port, isPrinting });
       log.log('info', 'sys_startup');
-      await Promise.race([aborted(stop), database.failed, listener.failed]);
+      await Promise.race([aborted(stop), listener.failed]);
     } finally {
       print('stopping: answering what is in flight');
       log.log('info', 'sys_shutdown');
@@ -100,25 +98,25 @@ async function serveAsFirst(opened: Opened): Promise<boolean> {
       await admin?.close();
     }
   } finally {
-    await database.close();
+    pool.close();
   }
   return isAnswered;
 }
 
-/** The same of a worker: the first process has opened and migrated the database, and stops it. */
+/** The same in a worker, which the first process has started. */
 async function serveAsWorker(opened: Opened): Promise<boolean> {
   const { config, stop, reloads } = opened;
   const retired = new Promise<void>((resolve) => onMessage('retire', () => resolve()));
   onMessage('reload', () => reloads.request());
-  const database = await joinDatabase(config, stop);
+  const pool = openPool(config);
   // In a rolling restart this may be a newer otpd than the first process is.
-  await ensureSchema(config, database);
-  const listener = await listen(opened, database.pool, secretsOf(config));
+  await checkSchema(pool);
+  const listener = await listen(opened, pool);
   answerMetrics(listener.source);
   reloads.begin();
   await Promise.race([aborted(stop), retired.then(() => listener.retire(RETIRE_TIMEOUT_MS))]);
   const isAnswered = await listener.close(DRAIN_TIMEOUT_MS);
-  await database.close();
+  pool.close();
   await sendFinalReport({ isAnswered, families: listener.source() });
   return isAnswered;
 }
@@ -126,9 +124,8 @@ async function serveAsWorker(opened: Opened): Promise<boolean> {
 async function listen(
   { config, channels, log, reloads }: Opened,
   pool: ConnectionPool,
-  secrets: Secrets,
 ): Promise<Listener & ProcessMetrics & Pick<HttpServer, 'retire'>> {
-  const { trustedProxies, apiKeys, certificate, delivery: { templates } } = config;
+  const { trustedProxies, apiKeys, certificate, secrets, delivery: { templates } } = config;
   const policies = followPolicies(config, reloads);
   const sweeper = new Sweeper(() => policies.keepKeysVariously);
   const counting = createProcessMetrics({

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { serverSocket } from './database.ts';
+import { createMigrated, newDatabaseName, serverSocket, settingsFor } from './database.ts';
 import { COMPILED, ROOT, SHELL } from './program.ts';
 import { noteVisible } from './leak-recorder.ts';
 
@@ -42,4 +42,11 @@ export function variablesFor(database: string, more: Variables = {}): Variables 
   const secrets = `k1:${randomBytes(32).toString('base64')}`;
   return { DB_SOCKET: serverSocket(), DB_USER: 'root', DB_NAME: database, OTP_SECRETS: secrets,
     ...more };
+}
+
+/** Variables that name a new, migrated database of the throwaway server. */
+export async function newVariables(more: Variables = {}): Promise<Variables> {
+  const name = newDatabaseName();
+  (await createMigrated(settingsFor(name))).close();
+  return variablesFor(name, more);
 }

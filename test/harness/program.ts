@@ -20,6 +20,9 @@ export const BUILD_FOLDER = join(ROOT, BUILD_NAME);
 /** The parameters of node that run otpd. */
 export const COMPILED: readonly string[] = [join(BUILD_FOLDER, 'src/main.js')];
 
+/** The parameters of node that run otpd as the npm scripts do: with a MySQL where none is set. */
+export const COMPILED_DEV: readonly string[] = [join(BUILD_FOLDER, 'tools/dev.js')];
+
 /**
  * What node runs for a file of test/.
  *
@@ -29,7 +32,8 @@ export function compiledTest(name: string): string {
   return join(BUILD_FOLDER, 'test', name.replace(/\.ts$/, '.js'));
 }
 
-/** Those of `npm start`, in the folder of the project. */
+/** Both from the source, in the folder of the project. */
+export const DEV_FROM_SOURCE: readonly string[] = ['--import', 'tsx', 'tools/dev.ts'];
 export const FROM_SOURCE: readonly string[] = ['--import', 'tsx', 'src/main.ts'];
 
 /** What a user's shell has, and nothing of otpd. */

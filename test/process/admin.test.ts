@@ -1,13 +1,10 @@
-/** Health and metrics on the second listener: real processes, a private MySQL that misbehaves. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+/** Health and metrics on the second listener: a real process, and a MySQL that misbehaves. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openConnection } from '../../src/db/connection.ts';
-import { findRunningServer } from '../../src/db/local/find-running-server.ts';
 import { closeClient, post, send } from '../harness/client.ts';
-import { settingsFor } from '../harness/database.ts';
+import { variablesFor } from '../harness/command.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
 import type { Metric } from '../harness/exposition.ts';
 import { startOtpd } from '../harness/otpd.ts';
@@ -15,23 +12,27 @@ import type { Otpd } from '../harness/otpd.ts';
 import { ROOT } from '../harness/program.ts';
 import { eventually, timed } from '../harness/waiting.ts';
 import { openClient } from '../http/raw-client.ts';
+import { startDurableServer } from '../proof/durable-server.ts';
+import type { DurableServer } from '../proof/durable-server.ts';
 
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
-const folder = mkdtempSync(join(tmpdir(), 'otpd-admin-'));
 const PROBE_MAX_MS = 1000;
 
+let server: DurableServer;
 let otpd: Otpd;
 let first: ReadonlyMap<string, Metric>;
 
 test.before(async () => {
-  otpd = await startOtpd({ DATA_FOLDER: folder });
+  server = await startDurableServer();
+  const { socketPath, database } = server.settings;
+  otpd = await startOtpd(variablesFor(database!, { DB_SOCKET: socketPath! }));
   first = await scrape();
 });
 test.after(async () => {
   closeClient();
   otpd.stop();
   await otpd.ended;
-  rmSync(folder, { recursive: true, force: true });
+  await server.stop();
 });
 
 function ask(path: string, options: RequestInit = {}): Promise<Response> {
@@ -58,14 +59,7 @@ async function becomes(expected: unknown): Promise<void> {
 }
 
 async function asRoot(...statements: string[]): Promise<void> {
-  const socketPath = await findRunningServer(folder);
-  const session = await openConnection({ ...settingsFor('otpd'), socketPath });
-  for (const sql of [...statements, 'COMMIT']) await session.run('test', sql, []);
-  session.destroy();
-}
-
-function mysqldId(): number {
-  return Number(readFileSync(join(folder, 'mysqld.pid'), 'utf8'));
+  for (const sql of statements) await server.database.query(sql);
 }
 
 test('health by GET and HEAD, never stored, and nothing told of versions and hosts', async () => {
@@ -151,17 +145,18 @@ test('a migration that is not finished: not ready; one that is not known: ready'
 });
 
 test('a MySQL that hangs, and one that dies: alive, not ready, and told in time', async () => {
-  process.kill(mysqldId(), 'SIGSTOP');
+  process.kill(server.processId(), 'SIGSTOP');
   await becomes(unready('database'));
   const probes = await Promise.all(Array.from({ length: 20 }, readiness));
   assert.equal(probes, probes.map(() => unready('database')));
   assert.is((await ask('/livez')).status, 200);
   assert.is((await ask('/metrics')).status, 200);
-  process.kill(mysqldId(), 'SIGCONT');
+  process.kill(server.processId(), 'SIGCONT');
   await becomes(READY);
-  process.kill(mysqldId(), 'SIGKILL');
+  await server.kill();
   await becomes(unready('database'));
   assert.is((await ask('/livez')).status, 200);
+  await server.start();
   await becomes(READY);
 });
 

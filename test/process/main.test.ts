@@ -1,197 +1,44 @@
-/** The commands as a user runs them: real processes, a private MySQL and one of the user's own. */
-import { spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
+/** The commands as an operator runs them: real processes on a MySQL that runs already. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openConnection } from '../../src/db/connection.ts';
 import { closeClient, post } from '../harness/client.ts';
+import { newVariables, variablesFor } from '../harness/command.ts';
 import { newDatabaseName, serverSocket, settingsFor } from '../harness/database.ts';
 import { answer, startHttpSink } from '../harness/http-sink.ts';
-import type { Received } from '../harness/http-sink.ts';
 import { newCallers } from '../harness/callers.ts';
-import { codesIn, saidIn, withoutMessages } from '../harness/printed.ts';
-import { COMPILED, FROM_SOURCE, ROOT, SHELL } from '../harness/program.ts';
-import { noteCode, noteKey, noteVisible } from '../harness/leak-recorder.ts';
-
-const WAIT_MAX_MS = 30_000;
-const POLL_MS = 20;
-
-/** What a test that failed has left running is ended at the end. */
-const children = new Set<ChildProcess>();
-
-type Run = {
-  child: ChildProcess;
-  /** What was printed and what was logged. */
-  output: () => string;
-  logged: () => string;
-  ended: Promise<number | null>;
-};
-
-/** What the command that makes a key prints of it. */
-const NEW_KEY = /otpd_[A-Za-z0-9_-]{43}|\b[0-9a-f]{64}\b/g;
-
-function start(parameters: string[], environment: object, program = COMPILED): Run {
-  const child = spawn(process.execPath, [...program, ...parameters], {
-    cwd: ROOT, env: { ...SHELL, PORT: '0', ...environment } as NodeJS.ProcessEnv,
-  });
-  children.add(child);
-  let output = '';
-  let logged = '';
-  child.stdout.on('data', (chunk: Buffer) => { output += chunk.toString(); });
-  child.stderr.on('data', (chunk: Buffer) => {
-    output += chunk.toString();
-    logged += chunk.toString();
-  });
-  const ended = once(child, 'close').then(([code]) => {
-    for (const each of codesIn(output)) noteCode(each);
-    if (parameters[0] === 'key') for (const [text] of output.matchAll(NEW_KEY)) noteKey(text);
-    else noteVisible(withoutMessages(output));
-    return code as number | null;
-  });
-  return { child, output: () => output, logged: () => logged, ended };
-}
-
-/** Polls a condition; fails with the output when it does not come true in time. */
-async function until<T>(run: Run, find: () => T | undefined | null | false): Promise<T> {
-  for (let waited = 0; waited < WAIT_MAX_MS; waited += POLL_MS) {
-    const found = find();
-    if (found) return found;
-    if (run.child.exitCode !== null) break;
-    await delay(POLL_MS);
-  }
-  throw new Error(`it did not come: ${find}\n${run.output()}`);
-}
-
-async function portOf(run: Run): Promise<number> {
-  const pattern = /otpd answers on http:\/\/127\.0\.0\.1:(\d+)/;
-  return Number(await until(run, () => pattern.exec(run.output())?.[1]));
-}
-
-async function finish(run: Run): Promise<number | null> {
-  const late = setTimeout(() => run.child.kill('SIGKILL'), WAIT_MAX_MS);
-  const code = await run.ended;
-  clearTimeout(late);
-  return code;
-}
-
-function request(port: number, user: string, key: string) {
-  return post({ port, path: '/otp/request', key, body: { user_id: user, purpose: 'login' } });
-}
-
-async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'otpd-main-'));
-  try {
-    await work(folder);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
-
-test('serve with a private MySQL: from request to redemption, and all of it kept', async () => {
-  await withFolder(async (folder) => {
-    const environment = { DATA_FOLDER: join(folder, '.otpd') };
-    const first = start(['serve'], environment, FROM_SOURCE);
-    const port = await portOf(first);
-    assert.match(first.output(), /using a private MySQL/);
-    assert.match(first.output(), /curl -i http:\/\/127\.0\.0\.1:\d+\/otp\/request/);
-    const issued = await request(port, 'U1', 'first');
-    assert.is(issued.status, 201);
-    const codes = () => codesIn(first.output());
-    const [code] = await until(first, () => codes().length > 0 && codes());
-
-    const second = start(['serve'], environment);
-    assert.is(await finish(second), 1);
-    assert.match(second.output(), /in use|owned|already|owner/i);
-
-    assert.is(statSync(environment.DATA_FOLDER).mode & 0o777, 0o700);
-    assert.is(statSync(join(environment.DATA_FOLDER, 'secrets')).mode & 0o777, 0o600);
-    first.child.kill('SIGTERM');
-    assert.is(await finish(first), 0);
-    assert.match(saidIn(first.output()), /stopped\n$/);
-
-    const third = start(['serve'], environment);
-    const again = await portOf(third);
-    const replay = await request(again, 'U1', 'first');
-    assert.is(replay.text, issued.text);
-    assert.is(replay.headers['idempotent-replayed'], 'true');
-    third.child.kill('SIGKILL');
-    await finish(third);
-
-    const fourth = start(['serve'], environment);
-    const body = { user_id: 'U1', purpose: 'login', code };
-    const verified = await post({ port: await portOf(fourth), path: '/otp/verify', body });
-    assert.is(verified.status, 200);
-    fourth.child.kill('SIGINT');
-    fourth.child.kill('SIGINT');
-    assert.is(await finish(fourth), 0);
-  });
-});
-
-test('a private MySQL that dies is started again, and nothing is lost', async () => {
-  await withFolder(async (folder) => {
-    const run = start(['serve'], { DATA_FOLDER: folder });
-    const port = await portOf(run);
-    const issued = await request(port, 'U1', 'a');
-    const beside = start(['unlock', 'U1', 'login'], { DATA_FOLDER: folder });
-    assert.is(await finish(beside), 0);
-    assert.match(beside.output(), /^{"outcome":"unlocked",/);
-    process.kill(Number(readFileSync(join(folder, 'mysqld.pid'), 'utf8')), 'SIGKILL');
-    await until(run, () => /MySQL ended by itself; starting it again/.test(run.output()));
-    let replay = await request(port, 'U1', 'a');
-    for (let waited = 0; replay.status === 503 && waited < WAIT_MAX_MS; waited += POLL_MS) {
-      await delay(POLL_MS);
-      replay = await request(port, 'U1', 'a');
-    }
-    assert.is(replay.text, issued.text);
-    run.child.kill('SIGTERM');
-    assert.is(await finish(run), 0);
-  });
-});
+import { codesIn, saidIn } from '../harness/printed.ts';
+import { endAll, finish, portOf, request, start, until, withFolder } from '../harness/run.ts';
+import type { Run } from '../harness/run.ts';
+import { noteCode } from '../harness/leak-recorder.ts';
 
 test('several workers on one port: one limit over all, and one stop', async () => {
-  await withFolder(async (folder) => {
-    const run = start(['serve'], { DATA_FOLDER: folder, WORKERS: '3' });
-    const port = await portOf(run);
-    const replies = await Promise.all(Array.from({ length: 12 }, (_, index) =>
-      request(port, 'U1', `k${index}`)));
-    assert.equal(replies.map(({ status }) => status).filter((status) => status === 201).length, 3);
-    await until(run, () => codesIn(run.output()).length === 3);
-    run.child.kill('SIGTERM');
-    assert.is(await finish(run), 0);
-    assert.match(saidIn(run.output()), /stopped\n$/);
-  });
+  const run = start(['serve'], await newVariables({ WORKERS: '3' }));
+  const port = await portOf(run);
+  const replies = await Promise.all(Array.from({ length: 12 }, (_, index) =>
+    request(port, 'U1', `k${index}`)));
+  assert.equal(replies.map(({ status }) => status).filter((status) => status === 201).length, 3);
+  await until(run, () => codesIn(run.output()).length === 3);
+  run.child.kill('SIGTERM');
+  assert.is(await finish(run), 0);
+  assert.match(saidIn(run.output()), /stopped\n$/);
 });
 
-test('a port that is taken: one clear error, and no MySQL left behind', async () => {
-  await withFolder(async (folder) => {
-    const taken = createServer().listen(0, '127.0.0.1');
-    await once(taken, 'listening');
-    const { port } = taken.address() as AddressInfo;
-    const run = start(['serve'], { DATA_FOLDER: folder, PORT: String(port) });
-    assert.is(await finish(run), 1);
-    assert.match(run.output(), /otpd: listen EADDRINUSE/);
-    assert.not.match(run.output(), /\n\s+at /);
-    assert.throws(() => statSync(join(folder, 'mysqld.pid')), /ENOENT/);
-    taken.close();
-  });
-});
-
-test('SIGTERM while MySQL starts: quiet end, no MySQL left behind', async () => {
-  await withFolder(async (folder) => {
-    const run = start(['serve'], { DATA_FOLDER: folder });
-    await until(run, () => /Starting MySQL|Creating/.test(run.output()));
-    run.child.kill('SIGTERM');
-    assert.is(await finish(run), 0);
-    assert.not.match(run.output(), /otpd:/);
-  });
+test('a port that is taken is one clear error', async () => {
+  const taken = createServer().listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  const { port } = taken.address() as AddressInfo;
+  const run = start(['serve'], await newVariables({ PORT: String(port) }));
+  assert.is(await finish(run), 1);
+  assert.match(run.output(), /^otpd: listen EADDRINUSE.*$/m);
+  assert.not.match(run.output(), /\n\s+at /);
+  taken.close();
 });
 
 function ownServer(database: string, user = 'root', password = ''): object {
@@ -229,7 +76,6 @@ test('an own MySQL: serve refuses pending migrations by name, migrate, serve', a
     `GRANT SELECT, INSERT, UPDATE, DELETE ON ${name}.* TO ${user}@localhost`);
   const run = start(['serve'], ownServer(name, user, 'pass'));
   const port = await portOf(run);
-  assert.not.match(run.output(), /private MySQL/);
   assert.is((await request(port, 'U1', 'a')).status, 201);
   const [code] = await until(run, () => codesIn(run.output()).length > 0 && codesIn(run.output()));
   const wrong = String((Number(code) + 1) % 1_000_000).padStart(6, '0');
@@ -299,7 +145,7 @@ test('a key is made without a database or a configuration, and lets its caller i
   assert.is(await finish(start(['migrate'], owner)), 0);
   const run = start(['serve'], owner);
   const port = await portOf(run);
-  assert.match(run.output(), /-H "Authorization: Bearer \$KEY" \\\n/);
+  await until(run, () => /-H "Authorization: Bearer \$KEY" \\\n/.test(run.output()));
   const ask = (Authorization: string) => post({ port, path: '/otp/request', key: 'a',
     body: { user_id: 'U1', purpose: 'login' }, headers: { Authorization } });
   assert.is((await request(port, 'U1', 'a')).status, 401);
@@ -317,7 +163,8 @@ test('a key is made without a database or a configuration, and lets its caller i
 
 test('faults of API_KEYS stop the start, in the one message, and quote nothing', async () => {
   const { apiKeys } = newCallers(['app1', 'app2']);
-  const run = start(['serve'], { PORT: 'x', API_KEYS: `${apiKeys},b:all:${'0'.repeat(63)},c` });
+  const run = start(['serve'], variablesFor('unused', { PORT: 'x',
+    API_KEYS: `${apiKeys},b:all:${'0'.repeat(63)},c` }));
   assert.is(await finish(run), 1);
   assert.is(run.output(), ['otpd: the configuration is at fault:',
     'PORT must be a whole number from 0 to 65535',
@@ -326,13 +173,6 @@ test('faults of API_KEYS stop the start, in the one message, and quote nothing',
     'API_KEYS: entry 4 must be name:scopes:sha256'].join('\n  ') + '\n');
 });
 
-/** The code of a webhook, noted for the leak test. */
-function codeOf({ body }: Received): string {
-  const { data: { code } } = JSON.parse(body) as { data: { code: string } };
-  noteCode(code);
-  return code;
-}
-
 /** The lines of the log, each parsed. */
 function logOf(run: Run): Record<string, unknown>[] {
   return run.logged().trimEnd().split('\n')
@@ -340,11 +180,10 @@ function logOf(run: Run): Record<string, unknown>[] {
 }
 
 const SMS = { DELIVERY: 'sms', SMS_ACCOUNT: 'AC1', SMS_TOKEN: 'token', SMS_SENDER: '+14155550100' };
-const WEBHOOK_SECRETS = `whsec_${randomBytes(32).toString('base64')}`;
 
 test('e-mail without nodemailer: one line says what to do, and nothing is started', async () => {
-  const environment = { DELIVERY: 'email', SMTP_URL: 'smtp://localhost',
-    EMAIL_FROM: 'no-reply@example.com' };
+  const environment = variablesFor('unused', { DELIVERY: 'email',
+    SMTP_URL: 'smtp://localhost', EMAIL_FROM: 'no-reply@example.com' });
   for (const WORKERS of ['1', '2']) {
     const run = start(['serve'], { ...environment, WORKERS });
     assert.is(await finish(run), 1);
@@ -356,7 +195,7 @@ test('e-mail without nodemailer: one line says what to do, and nothing is starte
 test('a template that is at fault stops the start, with its name and what is wrong', async () => {
   await withFolder(async (folder) => {
     writeFileSync(join(folder, 'login.txt'), 'Come in.');
-    const run = start(['serve'], { MESSAGES_FOLDER: folder });
+    const run = start(['serve'], variablesFor('unused', { MESSAGES_FOLDER: folder }));
     assert.is(await finish(run), 1);
     assert.is(run.output(), 'otpd: the configuration is at fault:\n'
       + `  ${join(folder, 'login.txt')} must contain {code}\n`);
@@ -407,28 +246,9 @@ test('sms: no phone number is a fault; the log tells of refusals, and no code', 
   await sink.close();
 });
 
-test('the build runs with plain node, and finds its templates', async () => {
-  const build = start([join(ROOT, 'node_modules/.bin/tsc'), '-p', 'tsconfig.build.json'], {}, []);
-  assert.is(await finish(build), 0, build.output());
-  const sink = await startHttpSink();
-  const owner = { ...ownServer(newDatabaseName()), DELIVERY: 'webhook,console', WEBHOOK_SECRETS,
-    WEBHOOK_URL: sink.url, MESSAGES_LANGUAGE: 'de' };
-  const migrated = start(['migrate'], owner, [join(ROOT, 'dist/main.js')]);
-  assert.is(await finish(migrated), 0, migrated.output());
-  const run = start(['serve'], owner, [join(ROOT, 'dist/main.js')]);
-  assert.is((await request(await portOf(run), 'U1', 'a')).status, 201);
-  const [sent] = await sink.waitFor(1);
-  const code = codeOf(sent!);
-  assert.match(sent!.body, `"${code} ist Ihr Code`);
-  assert.not.match(run.output(), /printed here/);
-  run.child.kill('SIGTERM');
-  assert.is(await finish(run), 0);
-  await sink.close();
-});
-
 test.after(() => {
   closeClient();
-  for (const child of children) if (child.exitCode === null) child.kill('SIGTERM');
+  endAll();
 });
 
 test.run();

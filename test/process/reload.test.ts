@@ -1,11 +1,9 @@
 /** SIGHUP: what is registered is read anew, one reload at a time, and nothing ends the process. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Reloads } from '../../src/app/process/reload.ts';
 import type { ReloadEvent } from '../../src/app/process/reload.ts';
+import { newVariables } from '../harness/command.ts';
 import { childrenOf, startOtpd } from '../harness/otpd.ts';
 import { createGate, eventually } from '../harness/waiting.ts';
 
@@ -67,8 +65,7 @@ test('a request that comes before all is registered is kept, and handed on', asy
 
 test('SIGHUP with nothing to reload: one process says so, or each worker; none ends', async () => {
   for (const WORKERS of ['1', '2']) {
-    const folder = mkdtempSync(join(tmpdir(), 'otpd-reload-'));
-    const otpd = await startOtpd({ DATA_FOLDER: folder, WORKERS });
+    const otpd = await startOtpd(await newVariables({ WORKERS }));
     const workers = childrenOf(otpd.processId);
     const saying = () => otpd.output().match(NOTHING)?.length ?? 0;
     otpd.signal('SIGHUP');
@@ -78,7 +75,6 @@ test('SIGHUP with nothing to reload: one process says so, or each worker; none e
     assert.equal(childrenOf(otpd.processId), workers);
     otpd.stop();
     assert.is(await otpd.ended, 0);
-    rmSync(folder, { recursive: true, force: true });
   }
 });
 

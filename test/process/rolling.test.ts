@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { newCallers } from '../harness/callers.ts';
+import { newVariables } from '../harness/command.ts';
+import type { Variables } from '../harness/command.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
 import { freePort } from '../harness/free-port.ts';
 import { GENEROUS_POLICY } from '../harness/otpd-on.ts';
@@ -20,12 +22,15 @@ const NEW_CONNECTIONS = 4;
 const KEPT_CONNECTIONS = 8;
 
 const folder = mkdtempSync(join(tmpdir(), 'otpd-rolling-'));
+let database: Variables;
+
+test.before(async () => { database = await newVariables(); });
 
 test.after(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Runs work on an otpd that is stopped whatever comes of it. */
 async function withOtpd(variables: object, work: (otpd: Otpd) => Promise<void>): Promise<void> {
-  const otpd = await startOtpd({ DATA_FOLDER: join(folder, 'data'), ...variables });
+  const otpd = await startOtpd({ ...database, ...variables });
   try {
     await work(otpd);
   } catch (error) {
@@ -221,8 +226,8 @@ test('new workers run the new code and the new .env, and must listen where the o
     const port = await freePort();
     const set = (lines: string): void => writeFileSync(join(copy, '.env'), lines);
     set(`PORT=${port}\n`);
-    const otpd = await startOtpd({ DATA_FOLDER: join(folder, 'data'), WORKERS: '2',
-      PORT: undefined }, { folder: copy, main: FROM_SOURCE });
+    const otpd = await startOtpd({ ...database, WORKERS: '2', PORT: undefined },
+      { folder: copy, main: FROM_SOURCE });
     try {
       assert.is(otpd.port, port);
       const before = await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: 'close' } });

@@ -9,7 +9,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { readServeConfig } from '../../src/app/config/config.ts';
 import { createCertificate } from '../harness/certificate.ts';
-import { runCommand } from '../harness/command.ts';
+import { newVariables, runCommand, variablesFor } from '../harness/command.ts';
 import { startOtpd } from '../harness/otpd.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { eventually } from '../harness/waiting.ts';
@@ -92,8 +92,7 @@ async function tryCertificates(otpd: Otpd, processes: number): Promise<void> {
 for (const WORKERS of ['1', '2']) {
   test(`requests over TLS, and certificates that change, with WORKERS=${WORKERS}`, async () => {
     install('0a');
-    const data = join(folder, `data${WORKERS}`);
-    const otpd = await startOtpd({ ...files, WORKERS, DATA_FOLDER: data });
+    const otpd = await startOtpd(await newVariables({ ...files, WORKERS }));
     try {
       await tryCertificates(otpd, Number(WORKERS));
     } finally {
@@ -112,6 +111,7 @@ function encryptedKey(): string {
 }
 
 test('whatever is wrong with the files is a fault, with the variable and the file', () => {
+  const database = variablesFor('unused');
   const { cert, key } = createCertificate(HOST);
   const path = (name: string, text: string): string => {
     writeFileSync(join(folder, name), text);
@@ -131,21 +131,22 @@ test('whatever is wrong with the files is a fault, with the variable and the fil
     }: is not the key of the first certificate in TLS_CERT ${goodCert}`],
   ];
   for (const [TLS_CERT, TLS_KEY, fault] of wrong) {
-    assert.throws(() => readServeConfig({ PORT: 'x', TLS_CERT, TLS_KEY }),
+    assert.throws(() => readServeConfig({ ...database, PORT: 'x', TLS_CERT, TLS_KEY }),
       ({ message }: Error) => message.startsWith('the configuration is at fault:\n  PORT must')
         && message.endsWith(`\n  ${fault}`), fault);
   }
   const chain = path('chain.pem', cert + createCertificate('127.0.0.2').cert);
-  assert.is(readServeConfig({ TLS_CERT: chain, TLS_KEY: goodKey }).certificate?.certFile, chain);
+  assert.is(readServeConfig({ ...database, TLS_CERT: chain, TLS_KEY: goodKey })
+    .certificate?.certFile, chain);
   const torn = path('torn.pem', `${cert}-----BEGIN CERTIFICATE-----\nAAAA\n`);
-  assert.throws(() => readServeConfig({ TLS_CERT: torn, TLS_KEY: goodKey }),
+  assert.throws(() => readServeConfig({ ...database, TLS_CERT: torn, TLS_KEY: goodKey }),
     ({ message }: Error) => message.includes(`TLS_CERT ${torn}: cannot be used (`));
-  assert.is(readServeConfig({}).certificate, null);
+  assert.is(readServeConfig(database).certificate, null);
 });
 
 test('a pair that is at fault stops the start, and nothing else is begun', async () => {
   install('0c');
-  const other = { ...files, TLS_KEY: files.TLS_CERT };
+  const other = variablesFor('unused', { ...files, TLS_KEY: files.TLS_CERT });
   const { status, out, err } = await runCommand(['serve'], other);
   assert.equal([status, out], [1, '']);
   assert.is(err, 'otpd: the configuration is at fault:\n'

@@ -1,10 +1,8 @@
 /** Health and metrics of several workers: one sum, whatever becomes of a worker. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient, send } from '../harness/client.ts';
+import { newVariables } from '../harness/command.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
 import type { Metric } from '../harness/exposition.ts';
 import { childrenOf, startOtpd } from '../harness/otpd.ts';
@@ -13,16 +11,14 @@ import { eventually, timed } from '../harness/waiting.ts';
 
 const REQUESTS = 60;
 const NOT_FOUND = { route: 'other', code: 'not_found' };
-const folder = mkdtempSync(join(tmpdir(), 'otpd-workers-'));
 
 let otpd: Otpd;
 
-test.before(async () => { otpd = await startOtpd({ DATA_FOLDER: folder, WORKERS: '2' }); });
+test.before(async () => { otpd = await startOtpd(await newVariables({ WORKERS: '2' })); });
 test.after(async () => {
   closeClient();
   otpd.stop();
   assert.is(await otpd.ended, 0);
-  rmSync(folder, { recursive: true, force: true });
 });
 
 async function scrape(): Promise<Map<string, Metric>> {

@@ -2,10 +2,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readConfig } from '../../src/app/config/config.ts';
+import { startMysqlServer } from '../../tools/mysql/server.ts';
+import type { MysqlServer } from '../../tools/mysql/server.ts';
+import { readMysqlSettings } from '../../tools/mysql/settings.ts';
 import type { DatabaseSettings } from '../../src/db/connection.ts';
-import { startLocalServer } from '../../src/db/local/launch.ts';
-import type { LocalServer } from '../../src/db/local/launch.ts';
 import { createMigrated, newDatabaseName, settingsFor } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 
@@ -52,9 +52,7 @@ export async function startDurableServer(): Promise<DurableServer> {
   };
 }
 
-function launch(scratch: string): Promise<LocalServer> {
-  const { local } = readConfig({ PATH: process.env.PATH, HOME: process.env.HOME,
-    XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, MYSQLD: process.env.MYSQLD });
-  return startLocalServer({ ...local, folder: join(scratch, 'mysql'), durable: true,
-    say: () => {} });
+function launch(scratch: string): Promise<MysqlServer> {
+  return startMysqlServer({ ...readMysqlSettings(process.env),
+    folder: join(scratch, 'mysql'), durable: true, print: () => {} });
 }

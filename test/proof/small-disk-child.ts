@@ -1,11 +1,9 @@
 /** Started by small-disk.ts in a namespace whose file system is small: a durable MySQL on it. */
-import { readConfig } from '../../src/app/config/config.ts';
-import { startLocalServer } from '../../src/db/local/launch.ts';
+import { startMysqlServer } from '../../tools/mysql/server.ts';
+import { readMysqlSettings } from '../../tools/mysql/settings.ts';
 
-const { PATH, HOME, XDG_CACHE_HOME, MYSQLD } = process.env;
-const { local } = readConfig({ PATH, HOME, XDG_CACHE_HOME, MYSQLD });
-const server = await startLocalServer({
-  ...local, folder: process.argv[2]!, durable: true, say: () => {},
+const server = await startMysqlServer({
+  ...readMysqlSettings(process.env), folder: process.argv[2]!, durable: true, print: () => {},
 });
 process.send?.({ socketPath: server.socketPath });
 process.once('disconnect', () => { void server.stop(); });

@@ -5,11 +5,11 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readConfig } from '../../src/app/config/config.ts';
+import { MysqlServerError } from '../../tools/mysql/error.ts';
+import { startMysqlServer } from '../../tools/mysql/server.ts';
+import type { MysqlServer } from '../../tools/mysql/server.ts';
+import { readMysqlSettings } from '../../tools/mysql/settings.ts';
 import { listenForStop, Stopped } from '../../src/app/process/shutdown.ts';
-import { startLocalServer } from '../../src/db/local/launch.ts';
-import type { LocalServer } from '../../src/db/local/launch.ts';
-import { LocalServerError } from '../../src/db/local/local-server-error.ts';
 import { closeClient } from '../harness/client.ts';
 import { parseScenario } from './parse-scenario.ts';
 import { playScenario } from './run.ts';
@@ -50,10 +50,10 @@ function readFiles(files: readonly string[]): { scenarios: Scenario[]; errors: s
   return { scenarios, errors };
 }
 
-function startThrowawayServer(folder: string, signal: AbortSignal): Promise<LocalServer> {
-  const { local } = readConfig({ PATH: process.env.PATH, HOME: process.env.HOME,
-    XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, MYSQLD: process.env.MYSQLD });
-  return startLocalServer({ ...local, folder, durable: false, say, signal });
+function startThrowawayServer(folder: string, signal: AbortSignal): Promise<MysqlServer> {
+  return startMysqlServer({
+    ...readMysqlSettings(process.env), folder, durable: false, print: say, signal,
+  });
 }
 
 async function play(scenario: Scenario, tally: Tally): Promise<void> {
@@ -105,7 +105,7 @@ async function main(files: readonly string[]): Promise<number> {
     return failed === 0 ? 0 : 1;
   } catch (error) {
     if (error instanceof Stopped) return 1;
-    if (!(error instanceof LocalServerError)) throw error;
+    if (!(error instanceof MysqlServerError)) throw error;
     process.stderr.write(`${error.message}\n`);
     return 1;
   }

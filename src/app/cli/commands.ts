@@ -2,13 +2,12 @@
 import { parseArgs } from 'node:util';
 import { readConfig, readEnvironment } from '../config/config.ts';
 import type { Config } from '../config/config.ts';
-import { joinMigrated, secretsOf } from '../database.ts';
-import type { Database } from '../database.ts';
+import { openMigrated } from '../database.ts';
+import type { ConnectionPool } from '../../db/pool.ts';
 import { runDoctor } from './doctor/doctor.ts';
 import { makeKey, newSecret } from './keys.ts';
 import { isExpected, isReadByPerson, printError, report, print, UsageError } from '../output.ts';
 import type { Report } from '../output.ts';
-import { listenForStop, Stopped } from '../process/shutdown.ts';
 import { cancel, checkOtpId, show, unlock } from './support.ts';
 
 /** What a command is given; it throws UsageError when it cannot take that. */
@@ -17,21 +16,20 @@ type Operation = (given: readonly string[]) => Promise<Report> | Report;
 const OPERATIONS: ReadonlyMap<string, Operation> = new Map<string, Operation>([
   ['doctor', (given) => {
     if (given.length > 0) throw new UsageError('doctor takes no arguments');
-    return runDoctor(listenForStop());
+    return runDoctor();
   }],
   ['show', (given) => {
     const [userId] = take(given, 'USER');
-    return withDatabase(({ pool }, { policies }) => show({ pool, policies }, userId));
+    return withDatabase((pool, { policies }) => show({ pool, policies }, userId));
   }],
   ['unlock', (given) => {
     const [userId, purpose] = take(given, 'USER', 'PURPOSE');
-    return withDatabase(({ pool }) => unlock(pool, { userId, purpose }));
+    return withDatabase((pool) => unlock(pool, { userId, purpose }));
   }],
   ['cancel', (given) => {
     const [otpId] = take(given, 'OTP_ID');
     checkOtpId(otpId);
-    return withDatabase(({ pool }, config) =>
-      cancel({ pool, secrets: secretsOf(config) }, otpId));
+    return withDatabase((pool, { secrets }) => cancel({ pool, secrets }, otpId));
   }],
   ['secret', ([verb, ...ids]) => {
     if (verb !== 'new' || ids.length > 1) throw new UsageError('secret takes: new [ID]');
@@ -62,7 +60,6 @@ export async function operate(name: string, rest: readonly string[]): Promise<nu
     return ended.isDone ? 0 : 1;
   } catch (error) {
     if (error instanceof UsageError) return refuse(error.message);
-    if (error instanceof Stopped) return 1;
     const message = isExpected(error) ? error.message : 'a mistake in otpd';
     if (!isText) print(JSON.stringify({ outcome: 'error', message }));
     report(error);
@@ -96,21 +93,20 @@ function take<N extends readonly string[]>(
   throw new UsageError(`it takes ${names.join(' ')}`);
 }
 
-/** Progress is for a person, beside the output. */
 async function withDatabase(
-  work: (database: Database, config: Config) => Promise<Report>,
+  work: (pool: ConnectionPool, config: Config) => Promise<Report>,
 ): Promise<Report> {
   const config = readConfig(readEnvironment());
-  const database = await joinMigrated(config, listenForStop(), printError);
+  const pool = await openMigrated(config);
   try {
-    return await work(database, config);
+    return await work(pool, config);
   } finally {
-    await database.close();
+    pool.close();
   }
 }
 
 const USAGE = `usage: otpd COMMAND
-  serve                  answer requests, with a private MySQL unless DB_HOST or DB_SOCKET is set
+  serve                  answer requests
   migrate                bring the database to the schema of this otpd
   doctor                 check the configuration, MySQL, the schema and the channels
   show USER              limits, locks, wrong attempts and open codes of a user

@@ -3,13 +3,12 @@
  * passed on as a frozen value. Nothing else reads the environment.
  */
 import { existsSync, readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseEnv } from 'node:util';
 import { readDelivery } from './channels.ts';
 import type { DeliverySettings } from './channels.ts';
-import { readDatabase, readDatabaseName } from './database.ts';
+import { NO_DATABASE, readDatabase } from './database.ts';
 import type { DatabaseSettings } from '../../db/connection.ts';
 import { ConfigError, PORT_MAX, EnvReader } from './env-reader.ts';
 import type { Environment } from './env-reader.ts';
@@ -26,24 +25,13 @@ import type { Policies } from '../../otp/policy/policy.ts';
 import { readCertificate } from './tls.ts';
 import type { CertificateFiles } from './tls.ts';
 
-/** Where the private MySQL server lives and is found. */
-type LocalSettings = Readonly<{
-  folder: string;
-  cacheFolder: string;
-  searchPath: string;
-  mysqld: string | undefined;
-}>;
-
-/** All that can be set. Either database or local is given. */
+/** All that can be set. */
 export type Config = Readonly<{
   host: string;
   port: number;
   /** Where health and metrics are told; null: nowhere. */
   admin: Readonly<{ host: string; port: number }> | null;
-  /** The user's own server; null: a private one. */
-  database: DatabaseSettings | null;
-  local: LocalSettings;
-  databaseName: string;
+  database: DatabaseSettings;
   connections: number;
   /** Processes that serve; the limits hold over all of them. */
   workers: number;
@@ -53,8 +41,7 @@ export type Config = Readonly<{
   policies: Policies;
   /** Where they were read; null: nowhere. */
   policyFile: string | null;
-  /** Null only with a private server, which has a generated secret beside its data. */
-  secrets: Secrets | null;
+  secrets: Secrets;
 }>;
 
 /** What a process needs that answers requests and sends messages, too. */
@@ -66,7 +53,7 @@ export type ServeConfig = Config & Readonly<{
 }>;
 
 /** The folder of package.json, beside src/ and beside dist/ alike. */
-const PROJECT_FOLDER = fileURLToPath(new URL('../../..', import.meta.url));
+export const PROJECT_FOLDER = fileURLToPath(new URL('../../..', import.meta.url));
 
 /** The variables of the process, over those of the `.env` file beside package.json. */
 export function readEnvironment(folder: string = PROJECT_FOLDER): Environment {
@@ -83,7 +70,7 @@ export function readEnvironment(folder: string = PROJECT_FOLDER): Environment {
 export function readConfig(environment: Environment): Config {
   const reader = new EnvReader(environment);
   const config = readCommon(reader);
-  reader.throwErrors();
+  throwErrors(reader);
   return Object.freeze(config);
 }
 
@@ -93,28 +80,35 @@ export function readServeConfig(environment: Environment): ServeConfig {
   const config = readCommon(reader);
   const certificate = readCertificate(reader);
   const [delivery, log] = [readDelivery(reader), readLog(reader)];
-  reader.throwErrors();
+  throwErrors(reader);
   return Object.freeze({ ...config, certificate, delivery: delivery!, log });
 }
 
+/** A start without any configuration gets one line instead of a list of one. */
+function throwErrors(reader: EnvReader): void {
+  const { errors } = reader;
+  if (errors.length === 1 && errors[0] === NO_DATABASE) {
+    throw new ConfigError(NO_DATABASE, { errors });
+  }
+  reader.throwErrors();
+}
+
+/** A value may be null when an error was noted, and the configuration is not used then. */
 function readCommon(reader: EnvReader): Config {
-  const databaseName = readDatabaseName(reader);
-  const database = readDatabase(reader, databaseName);
+  const database = readDatabase(reader);
   const secrets = readSecrets(reader, database !== null);
   return {
     host: reader.text('HOST') ?? '127.0.0.1',
     port: reader.whole('PORT', 3000, 0, PORT_MAX),
     admin: readAdmin(reader),
-    database,
-    local: readLocal(reader),
-    databaseName,
+    database: database!,
     connections: reader.whole('DB_CONNECTIONS', 16, 1, 500),
     workers: reader.whole('WORKERS', 1, 1, 64),
     trustedProxies: readProxies(reader),
     apiKeys: readApiKeys(reader),
     policies: readPolicies(reader),
     policyFile: reader.text('POLICY_FILE') ?? null,
-    secrets,
+    secrets: secrets!,
   };
 }
 
@@ -124,21 +118,11 @@ function readAdmin(reader: EnvReader): Config['admin'] {
   return Object.freeze({ host, port: reader.whole('ADMIN_PORT', 0, 0, PORT_MAX) });
 }
 
-function readLocal(reader: EnvReader): LocalSettings {
-  const home = reader.text('HOME') ?? homedir();
-  const cacheHome = reader.text('XDG_CACHE_HOME') ?? join(home, '.cache');
-  return Object.freeze({
-    folder: reader.text('DATA_FOLDER') ?? join(PROJECT_FOLDER, '.otpd'),
-    cacheFolder: join(cacheHome, 'otpd'),
-    searchPath: reader.text('PATH') ?? '',
-    mysqld: reader.text('MYSQLD'),
-  });
-}
-
-function readSecrets(reader: EnvReader, isRequired: boolean): Secrets | null {
+/** Without a database the lack of secrets is no error of its own. */
+function readSecrets(reader: EnvReader, hasDatabase: boolean): Secrets | null {
   const text = reader.text('OTP_SECRETS');
   if (text === undefined) {
-    if (isRequired) reader.errors.push('OTP_SECRETS must be set (id:base64 of 32 random bytes)');
+    if (hasDatabase) reader.errors.push('OTP_SECRETS must be set (id:base64 of 32 random bytes)');
     return null;
   }
   const parsed = parseSecrets(text);

@@ -1,4 +1,4 @@
-/** Where the user's own database is, and how it is reached. */
+/** Where the database is, and how a connection to it is opened. */
 import { isIP } from 'node:net';
 import type { DatabaseSettings } from '../../db/connection.ts';
 import { DATABASE_NAME } from '../../db/migrate.ts';
@@ -6,14 +6,25 @@ import { PORT_MAX } from './env-reader.ts';
 import type { EnvReader } from './env-reader.ts';
 
 /**
- * Reads DB_HOST or DB_SOCKET, and what belongs to them.
- *
- * @returns null when neither is set: the database is a private one
+ * The only error that a configuration without any variable has. A database is never made up: an
+ * otpd that lost its DB_HOST would issue codes into an empty database.
  */
-export function readDatabase(reader: EnvReader, name: string): DatabaseSettings | null {
+export const NO_DATABASE = 'DB_HOST or DB_SOCKET must be set (for development, npm start provides'
+  + ' a MySQL)';
+
+/**
+ * Reads DB_HOST or DB_SOCKET and the variables that describe the connection.
+ *
+ * @returns null, with an error noted, when neither is set
+ */
+export function readDatabase(reader: EnvReader): DatabaseSettings | null {
+  const name = readDatabaseName(reader);
   const host = reader.text('DB_HOST') ?? null;
   const socketPath = reader.text('DB_SOCKET') ?? null;
-  if (host === null && socketPath === null) return null;
+  if (host === null && socketPath === null) {
+    reader.errors.push(NO_DATABASE);
+    return null;
+  }
   if (host !== null && socketPath !== null) {
     reader.errors.push('DB_HOST and DB_SOCKET exclude each other');
   }
@@ -35,7 +46,7 @@ export function readDatabase(reader: EnvReader, name: string): DatabaseSettings 
   });
 }
 
-/** Reads DB_NAME, which the private server has, too. */
+/** Reads DB_NAME. */
 export function readDatabaseName(reader: EnvReader): string {
   const name = reader.text('DB_NAME') ?? 'otpd';
   if (DATABASE_NAME.test(name)) return name;

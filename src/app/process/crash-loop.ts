@@ -1,18 +1,19 @@
-/** A process that is started again whenever it dies, and the end of that: a crash loop. */
-/** So long does a death count. */
+/** Detects a crash loop of a process that is restarted whenever it dies. */
+
+/** The window in which deaths are counted. */
 const CALM_MS = 60_000;
 
-/** Counts deaths. More of them within a minute than a bound must not be hidden any longer. */
+/** Counts deaths within the last minute. Above the bound, restarting only hides the fault. */
 export class CrashLoop {
   readonly #deathsMax: number;
   #deaths = 0;
 
-  /** @param deathsMax deaths within a minute that are no loop yet */
+  /** @param deathsMax how many deaths within a minute are tolerated */
   constructor(deathsMax: number) {
     this.#deathsMax = deathsMax;
   }
 
-  /** Notes a death; true when there were too many. */
+  /** Records a death. True when the bound is exceeded. */
   noteDeath(): boolean {
     this.#deaths += 1;
     setTimeout(() => { this.#deaths -= 1; }, CALM_MS).unref();

@@ -54,7 +54,7 @@ export const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + LOG_TIMEOUT_MS + 2000;
 export const RETIRE_TIMEOUT_MS = 10_000;
 
 /** A stop that has not come to its end by then is given up. */
-const STOP_TIMEOUT_MS = 24_500;
+export const STOP_TIMEOUT_MS = 24_500;
 
 /** How long the last lines may take when nobody reads them. */
 const FLUSH_TIMEOUT_MS = 500;

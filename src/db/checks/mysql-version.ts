@@ -1,24 +1,25 @@
-/** What `mysqld --version` says: which product and which version, and whether otpd can use it. */
-/** The first version in which everything otpd uses works as the manual says. */
+/** Reads the version line of a MySQL server, and judges whether otpd can use that version. */
+
+/** The first version in which every feature that otpd uses works as the manual describes. */
 const OLDEST = { major: 8, minor: 0, patch: 19 } as const;
 
 export type MysqlVersion = Readonly<{ major: number; minor: number; patch: number }>;
 
-/** A version line, read. `text` is the version with its suffix, for messages. */
+/** A parsed version line. `text` is the version with its suffix, for messages. */
 type VersionLine =
   | Readonly<{ kind: 'mysql'; text: string; version: MysqlVersion }>
   | Readonly<{ kind: 'mariadb'; text: string }>;
 
-/** Whether a program is usable, or why not, as the end of a sentence. */
+/** Whether a server is usable. `reason` continues a sentence whose subject is the server. */
 type VersionVerdict =
   | Readonly<{ usable: true; text: string; version: MysqlVersion }>
   | Readonly<{ usable: false; reason: string }>;
 
 /**
- * Reads what `mysqld --version` printed. MySQL and its builds (Percona Server, distributions)
- * print `Ver 8.0.39-…`, MariaDB prints `Ver 10.11.6-MariaDB-…`.
+ * Parses a version line. MySQL and its builds (Percona Server, distributions) print
+ * `Ver 8.0.39-…`, MariaDB prints `Ver 10.11.6-MariaDB-…`.
  *
- * @returns undefined when there is no version in it
+ * @returns undefined when the line contains no version
  */
 export function parseVersionLine(output: string): VersionLine | undefined {
   const found = /\bVer ((\d+)\.(\d+)\.(\d+)\S*)/.exec(output);
@@ -31,11 +32,7 @@ export function parseVersionLine(output: string): VersionLine | undefined {
   return { kind: 'mysql', text, version: { major, minor, patch } };
 }
 
-/**
- * Judges a program by what it printed for `--version`.
- *
- * @param output what it printed
- */
+/** Judges a server by its version line. */
 export function judgeVersion(output: string): VersionVerdict {
   const line = parseVersionLine(output);
   if (!line) return { usable: false, reason: 'does not say which MySQL it is' };
@@ -51,7 +48,7 @@ export function judgeVersion(output: string): VersionVerdict {
   return { usable: true, text: line.text, version: line.version };
 }
 
-/** Less than 0, 0 or more than 0: the order of two versions. */
+/** Orders two versions: negative when `a` is older, 0 when they are equal. */
 export function compareVersions(a: MysqlVersion, b: MysqlVersion): number {
   return a.major - b.major || a.minor - b.minor || a.patch - b.patch;
 }

@@ -2,9 +2,7 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { checkDatabase } from '../../../src/app/cli/doctor/check-database.ts';
@@ -42,7 +40,7 @@ test.after(async () => {
 
 function patientWith(changes: Partial<DoctorTarget> = {}): DoctorTarget {
   return { settings: { ...server.settings, ...ACCOUNT }, pool, connections: 16, workers: 1,
-    isPrivate: false, readHostClock, ...changes };
+    readHostClock, ...changes };
 }
 
 /** What it finds that is not well, a line each. */
@@ -146,10 +144,9 @@ test('an account that lacks a right, on all tables or on one', async () => {
   assert.equal(await complaints(), []);
 });
 
-test('an account with rights everywhere is told, but not on a private server', async () => {
+test('an account with rights everywhere is told', async () => {
   const { settings } = server;
   assert.match((await complaints({ settings })).join(), /^warn grants: 'root'@'localhost' has/);
-  assert.equal(await complaints({ settings, isPrivate: true }), []);
 });
 
 test('a clock that is 3 s away is told', async () => {
@@ -225,13 +222,11 @@ test('faults of the configuration are findings, each, and hide nothing they need
   assert.match(email.find(({ level }) => level === 'fault')!.found, /needs nodemailer: npm i node/);
 });
 
-test('without a database of any kind nothing is made', async () => {
-  const folder = join(mkdtempSync(join(tmpdir(), 'otpd-doctor-')), 'none');
-  const [status, findings] = await findingsOf({ DATA_FOLDER: folder });
-  assert.is(status, 0);
-  assert.match(findings.at(-1)!.found, /^no DB_HOST or DB_SOCKET is set, and there is no private/);
-  assert.not.ok(existsSync(folder));
-  rmSync(join(folder, '..'), { recursive: true });
+test('without DB_HOST and DB_SOCKET: one fault, which names both', async () => {
+  const [status, findings] = await findingsOf({});
+  assert.is(status, 1);
+  assert.equal(findings.map(({ level, check }) => [level, check]), [['fault', 'configuration']]);
+  assert.match(findings[0]!.found, /^DB_HOST or DB_SOCKET must be set/);
 });
 
 /** The same server with a binlog: its own command line, but for that. */
@@ -257,17 +252,6 @@ test('a binlog that is not synced', async () => {
     await once(child, 'exit');
     await server.start();
   }
-});
-
-test('a private server: its own folder is examined, and left as it was', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'otpd-doctor-'));
-  writeFileSync(join(folder, 'policy.json'), '{}');
-  const [status, findings] = await findingsOf({ DATA_FOLDER: server.path('mysql'),
-    DB_NAME: server.settings.database!, POLICY_FILE: join(folder, 'policy.json') });
-  assert.is(status, 0);
-  assert.equal(findings.filter(({ level }) => level !== 'ok').map(({ check }) => check),
-    ['delivery']);
-  rmSync(folder, { recursive: true });
 });
 
 test.run();

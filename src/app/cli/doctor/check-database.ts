@@ -26,7 +26,6 @@ const SCHEMA_TABLE = 'schema_migrations';
 export type DoctorTarget = ConnectionLimits & Readonly<{
   settings: DatabaseSettings;
   pool: ConnectionPool;
-  isPrivate: boolean;
   readHostClock: () => Instant;
 }>;
 
@@ -64,8 +63,7 @@ async function examine(
   const tables = checkTables(wanted, await readLayout(session));
   findings.push(...tables);
   wanted.delete(SCHEMA_TABLE);
-  const { settings: { database }, isPrivate } = patient;
-  const account = { name: facts.account, database: database ?? '', isPrivate };
+  const account = { name: facts.account, database: patient.settings.database ?? '' };
   // What a server that is read-only, or a table that is amiss, would refuse has been told.
   if (!facts.isReadOnly && tables.every(({ level }) => level !== 'fault')) {
     findings.push(checkTrial(await tryWrites(session, wanted), account));
@@ -157,7 +155,7 @@ function textOf(column: ColumnLayout | undefined, wanted: ColumnLayout): string 
 const EVERYWHERE = /^GRANT (?!USAGE ON)(.+) ON \*\.\* TO /;
 
 /** What the account is to do its work with. */
-type Account = Readonly<{ name: string; database: string; isPrivate: boolean }>;
+type Account = Readonly<{ name: string; database: string }>;
 
 /** Judges what came of trying. */
 function checkTrial({ denied, failure }: WriteTrial, account: Account): Finding {
@@ -177,9 +175,9 @@ function checkTrial({ denied, failure }: WriteTrial, account: Account): Finding 
     `GRANT SELECT, INSERT, UPDATE, DELETE ON \`${database}\`.* TO ${name}`);
 }
 
-/** Judges whether the account has more than it needs; the private server has but one account. */
-function checkGrants(grants: readonly string[], { name, isPrivate }: Account): Finding[] {
-  if (isPrivate || !grants.some((grant) => EVERYWHERE.test(grant))) return [];
+/** Checks whether the account has more rights than it uses. */
+function checkGrants(grants: readonly string[], { name }: Account): Finding[] {
+  if (!grants.some((grant) => EVERYWHERE.test(grant))) return [];
   return [warn('grants', `${name} has rights on every database of the server`,
     'serve with an account of otpd\'s own, and migrate with that one')];
 }

@@ -8,8 +8,7 @@ import type { Policies, Policy } from '../../../otp/policy/policy.ts';
 type Settings = Readonly<{
   host: string;
   trustsNobody: boolean;
-  /** Null: those of the private database, which generates its own. */
-  secrets: Secrets | null;
+  secrets: Secrets;
   policyFile: string | null;
   policies: Policies;
 }>;
@@ -34,8 +33,7 @@ export function checkSettings(settings: Settings): Finding[] {
       ? warn('proxies', `HOST is ${host}, and TRUSTED_PROXIES is empty`,
         'name your proxies there, or all that comes through one counts as one address')
       : ok('proxies', trustsNobody ? 'only this machine can ask' : 'TRUSTED_PROXIES is set'),
-    ok('secrets', secrets === null ? 'the generated one of the private MySQL'
-      : `${secrets.byId.size}, none short; ${secrets.current.id} signs`),
+    ok('secrets', `${secrets.byId.size}, none short; ${secrets.current.id} signs`),
     policyFile === null ? ok('policy', 'the default numbers')
       : checkPolicy(policyFile, policies.default),
   ];

@@ -7,19 +7,13 @@ import { readConfig, readEnvironment, readServeConfig } from '../../config/confi
 import type { Config } from '../../config/config.ts';
 import { ConfigError } from '../../config/env-reader.ts';
 import type { Environment } from '../../config/env-reader.ts';
-import { describeAbsent, joinDatabase } from '../../database.ts';
-import { warn } from './finding.ts';
+import { openPool } from '../../database.ts';
 import type { Finding } from './finding.ts';
 import { readHostClock } from '../../log/log.ts';
-import { printError } from '../../output.ts';
 import type { Report } from '../../output.ts';
 
-/**
- * Examines all of it. What is at fault with one part does not hide the others.
- *
- * @param stop breaks off the start of the private server
- */
-export async function runDoctor(stop: AbortSignal): Promise<Report> {
+/** Examines all of it. What is at fault with one part does not hide the others. */
+export async function runDoctor(): Promise<Report> {
   const environment = readEnvironment();
   const findings: Finding[] = [];
   const { config, delivery } = readParts(environment, findings);
@@ -33,7 +27,7 @@ export async function runDoctor(stop: AbortSignal): Promise<Report> {
     }));
   }
   if (delivery !== null) findings.push(...await checkChannels(delivery));
-  if (config !== null) findings.push(...await checkDatabaseAndServer(config, stop));
+  if (config !== null) findings.push(...await checkDatabaseAndServer(config));
   return reportFindings(findings);
 }
 
@@ -69,18 +63,13 @@ async function checkChannels(delivery: DeliverySettings): Promise<Finding[]> {
   }
 }
 
-async function checkDatabaseAndServer(config: Config, stop: AbortSignal): Promise<Finding[]> {
-  const absent = describeAbsent(config);
-  if (absent !== null) return [warn('connection', absent, 'npm start makes one')];
-  const { settings, pool, close } = await joinDatabase(config, stop, printError);
+async function checkDatabaseAndServer(config: Config): Promise<Finding[]> {
+  const pool = openPool(config);
   try {
-    const { connections, workers } = config;
-    const isPrivate = config.database === null;
-    return await checkDatabase({
-      settings, pool, connections, workers, isPrivate, readHostClock,
-    });
+    const { connections, workers, database: settings } = config;
+    return await checkDatabase({ settings, pool, connections, workers, readHostClock });
   } finally {
-    await close();
+    pool.close();
   }
 }
 

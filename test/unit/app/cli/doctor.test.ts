@@ -121,7 +121,7 @@ test('clocks: 2 s apart is fine, more is not, and the time of asking is no diffe
 });
 
 const SETTINGS = {
-  host: '127.0.0.1', trustsNobody: true, secrets: null, policyFile: null,
+  host: '127.0.0.1', trustsNobody: true, secrets: secretsOf(newSecretsText()), policyFile: null,
   policies: createPolicies(),
 };
 

@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { parseEnv } from 'node:util';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { readConfig, readEnvironment, readServeConfig } from '../../../../src/app/config/config.ts';
+import {
+  readConfig as readAll, readEnvironment, readServeConfig as readServe,
+} from '../../../../src/app/config/config.ts';
 import { ConfigError } from '../../../../src/app/config/env-reader.ts';
 import type { Environment } from '../../../../src/app/config/env-reader.ts';
 import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
@@ -19,7 +21,16 @@ const WEBHOOK = { WEBHOOK_URL: 'https://example.com/otp',
 const SMS = { SMS_ACCOUNT: 'AC1', SMS_TOKEN: 'token', SMS_SENDER: '+14155550123' };
 const EMAIL = { SMTP_URL: 'smtp://smtp.example.com', EMAIL_FROM: 'no-reply@example.com' };
 
-function faultsOf(environment: Environment, read: typeof readConfig = readConfig): string {
+/** The configuration with a database of its own, where the test names none. */
+function readConfig(environment: Environment) {
+  return readAll({ ...OWN, ...environment });
+}
+
+function readServeConfig(environment: Environment) {
+  return readServe({ ...OWN, ...environment });
+}
+
+function faultsOf(environment: Environment, read: typeof readAll = readConfig): string {
   try {
     read(environment);
     return '';
@@ -29,15 +40,11 @@ function faultsOf(environment: Environment, read: typeof readConfig = readConfig
   }
 }
 
-test('with nothing set: loopback, a private MySQL, the default policy', () => {
-  const config = readConfig({ HOME: '/home/u', PATH: '/bin' });
+test('with nothing but a database: loopback, no callers, the default policy', () => {
+  const config = readAll(OWN);
   assert.is(config.host, '127.0.0.1');
   assert.is(config.port, 3000);
-  assert.is(config.database, null);
-  assert.is(config.secrets, null);
   assert.is(config.apiKeys, null);
-  assert.is(config.local.cacheFolder, '/home/u/.cache/otpd');
-  assert.match(config.local.folder, /\/\.otpd$/);
   assert.equal(config.policies.for('login'), DEFAULT_POLICY);
   assert.ok(Object.isFrozen(config));
 });
@@ -48,9 +55,9 @@ test('an own MySQL, by host or by socket', () => {
     host: 'db.example', socketPath: null, port: 3307, user: 'otpd', password: ' p ', database: 'x',
     tlsCaFile: null,
   });
-  const bySocket = readConfig({ DB_SOCKET: '/s', DB_USER: 'u', OTP_SECRETS: SECRETS });
-  assert.is(bySocket.database?.socketPath, '/s');
-  assert.is(bySocket.database?.host, null);
+  const bySocket = readAll({ DB_SOCKET: '/s', DB_USER: 'u', OTP_SECRETS: SECRETS });
+  assert.is(bySocket.database.socketPath, '/s');
+  assert.is(bySocket.database.host, null);
 });
 
 test('a second listener only where a port is set for it', () => {
@@ -62,7 +69,17 @@ test('a second listener only where a port is set for it', () => {
 });
 
 test('an empty variable is not set', () => {
-  assert.is(readConfig({ DB_HOST: '', PORT: ' ', OTP_SECRETS: '' }).database, null);
+  assert.is(readConfig({ DB_SOCKET: '', PORT: ' ' }).port, 3000);
+});
+
+test('without DB_HOST and DB_SOCKET: one line that names both and npm start', () => {
+  for (const environment of [{}, { DB_HOST: '', DB_SOCKET: ' ', OTP_SECRETS: '' }]) {
+    for (const read of [readAll, readServe]) {
+      assert.match(faultsOf(environment, read), /^DB_HOST or DB_SOCKET must be set .*npm start.*$/);
+    }
+  }
+  assert.match(faultsOf({ PORT: 'x' }, readAll),
+    /^the configuration is at fault:\n {2}DB_HOST or DB_SOCKET must be .*\n {2}PORT must be .*$/);
 });
 
 /** [environment, what the message says] */
@@ -76,7 +93,7 @@ const FAULTS: [Environment, RegExp][] = [
   [{ ...OWN, DB_USER: '' }, /DB_USER must be set/],
   [{ ...OWN, DB_NAME: 'a`b' }, /DB_NAME must be/],
   [{ ...OWN, DB_TLS_CA: '/nowhere.pem' }, /DB_TLS_CA names a file that cannot be read \(ENOENT\)/],
-  [{ DB_HOST: 'h', DB_USER: 'u' }, /OTP_SECRETS must be set/],
+  [{ OTP_SECRETS: '' }, /OTP_SECRETS must be set/],
   [{ OTP_SECRETS: 'k:c2hvcnQ=' }, /OTP_SECRETS: entry 1 must have at least 32 bytes/],
   [{ TRUSTED_PROXIES: '0.0.0.0/0' }, /TRUSTED_PROXIES: .*trusts every address/],
   [{ TRUSTED_PROXIES: 'proxy' }, /TRUSTED_PROXIES: .*not an address/],
@@ -91,7 +108,7 @@ for (const [environment, message] of FAULTS) {
 test('names every fault at once, and no secret', () => {
   const short = randomBytes(12).toString('base64');
   const message = faultsOf({
-    PORT: 'x', DB_HOST: 'h', DB_NAME: '', TRUSTED_PROXIES: '::/0', OTP_SECRETS: `k:${short}`,
+    PORT: 'x', DB_USER: '', DB_NAME: '', TRUSTED_PROXIES: '::/0', OTP_SECRETS: `k:${short}`,
   });
   for (const name of ['PORT', 'DB_USER', 'TRUSTED_PROXIES', 'OTP_SECRETS']) {
     assert.match(message, name);
@@ -105,7 +122,7 @@ test('a policy file and a certificate are read; faults come with path and range'
   writeFileSync(path, '{"purposes":{"pay":{"code_digits":8}}}');
   const config = readConfig({ ...OWN, POLICY_FILE: path, DB_TLS_CA: path });
   assert.is(config.policies.for('pay').codeDigits, 8);
-  assert.is(config.database?.tlsCaFile, path);
+  assert.is(config.database.tlsCaFile, path);
   writeFileSync(path, '{"default":{"code_digits":11}}');
   const byAddress = { ...OWN, DB_HOST: '10.0.0.5', DB_TLS_CA: path };
   assert.match(faultsOf(byAddress), /DB_HOST must be a name/);
@@ -221,10 +238,10 @@ test('a .env file is read, and the process wins over it', () => {
 
 test('.env.example names every variable, and is itself a right configuration', () => {
   const text = readFileSync(join(ROOT, '.env.example'), 'utf8');
-  const files = ['config.ts', 'database-settings.ts', 'delivery-settings.ts', 'log-settings.ts',
-    'policy-settings.ts', 'tls-settings.ts'];
+  const files = ['src/app/config/channels.ts', 'src/app/config/config.ts',
+    'src/app/config/database.ts', 'src/app/config/tls.ts', 'tools/mysql/settings.ts'];
   const named = files.flatMap((file) => {
-    const source = readFileSync(join(ROOT, 'src', file), 'utf8');
+    const source = readFileSync(join(ROOT, file), 'utf8');
     return [...source.matchAll(/'([A-Z][A-Z_]+)'/g)].map(([, name]) => name!);
   });
   const ofTheMachine = ['HOME', 'PATH', 'XDG_CACHE_HOME', 'NODE_ENV'];

@@ -1,14 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { randomCode, randomHex } from '../../../../src/otp/crypto/random.ts';
 import {
   digestCode, digestKey, fingerprintRequest, parseSecrets,
 } from '../../../../src/otp/crypto/secrets.ts';
-import { readOrCreateSecretFile } from '../../../../src/otp/secret-file.ts';
 
 const A = randomBytes(32).toString('base64');
 const B = randomBytes(48).toString('base64');
@@ -86,19 +82,6 @@ test('every code is equally likely, leading zeros kept', () => {
   // 99 degrees of freedom: above 180 comes once in a million runs by chance.
   assert.ok(chiSquare < 180, `chi-square ${chiSquare}`);
   assert.match(randomCode(10), /^\d{10}$/);
-});
-
-test('the secret file is made once, whole, for its owner alone', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'otpd-secret-'));
-  const path = join(folder, 'deep', 'secrets');
-  const first = readOrCreateSecretFile(path);
-  assert.is(statSync(path).mode & 0o777, 0o600);
-  assert.equal(readOrCreateSecretFile(path).current.key, first.current.key);
-  assert.equal(readdirSync(join(folder, 'deep')), ['secrets']);
-  assert.match(readFileSync(path, 'utf8'), /^local:/);
-  writeFileSync(path, 'broken');
-  assert.throws(() => readOrCreateSecretFile(path), /must be id:base64/);
-  rmSync(folder, { recursive: true });
 });
 
 test.run();

@@ -1,0 +1,99 @@
+/** Commands of otpd as a user runs them: real processes that are watched while they run. */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { post } from './client.ts';
+import { codesIn, withoutMessages } from './printed.ts';
+import { COMPILED, ROOT, SHELL } from './program.ts';
+import { noteCode, noteKey, noteVisible } from './leak-recorder.ts';
+
+/** How long a condition or an end may take on a busy machine. */
+const WAIT_MAX_MS = 60_000;
+const POLL_MS = 20;
+
+/** A test that fails may leave these running. */
+const children = new Set<ChildProcess>();
+
+/** A command that runs, or has run. */
+export type Run = Readonly<{
+  child: ChildProcess;
+  /** What was printed and what was logged. */
+  output: () => string;
+  logged: () => string;
+  /** Its exit code. */
+  ended: Promise<number | null>;
+}>;
+
+/** What `key new` prints that no log may contain. */
+const NEW_KEY = /otpd_[A-Za-z0-9_-]{43}|\b[0-9a-f]{64}\b/g;
+
+/** Starts a command. PORT is 0 unless the test sets it. */
+export function start(parameters: string[], environment: object, program = COMPILED): Run {
+  const child = spawn(process.execPath, [...program, ...parameters], {
+    cwd: ROOT, env: { ...SHELL, PORT: '0', ...environment } as NodeJS.ProcessEnv,
+  });
+  children.add(child);
+  let output = '';
+  let logged = '';
+  child.stdout.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+  child.stderr.on('data', (chunk: Buffer) => {
+    output += chunk.toString();
+    logged += chunk.toString();
+  });
+  const ended = once(child, 'close').then(([code]) => {
+    for (const each of codesIn(output)) noteCode(each);
+    if (parameters[0] === 'key') for (const [text] of output.matchAll(NEW_KEY)) noteKey(text);
+    else noteVisible(withoutMessages(output));
+    return code as number | null;
+  });
+  return { child, output: () => output, logged: () => logged, ended };
+}
+
+/** Polls until `find` returns something. Fails with the output when the time is over. */
+export async function until<T>(run: Run, find: () => T | undefined | null | false): Promise<T> {
+  for (let waited = 0; waited < WAIT_MAX_MS; waited += POLL_MS) {
+    const found = find();
+    if (found) return found;
+    if (run.child.exitCode !== null) break;
+    await delay(POLL_MS);
+  }
+  throw new Error(`waited in vain for: ${find}\n${run.output()}`);
+}
+
+/** The port in the banner of `serve`. */
+export async function portOf(run: Run): Promise<number> {
+  const pattern = /otpd answers on http:\/\/127\.0\.0\.1:(\d+)/;
+  return Number(await until(run, () => pattern.exec(run.output())?.[1]));
+}
+
+/** Waits for the end of a command, and kills it when that does not come. */
+export async function finish(run: Run): Promise<number | null> {
+  const late = setTimeout(() => run.child.kill('SIGKILL'), WAIT_MAX_MS);
+  const code = await run.ended;
+  clearTimeout(late);
+  return code;
+}
+
+/** Requests a code for a user. */
+export function request(port: number, user: string, key: string) {
+  return post({ port, path: '/otp/request', key, body: { user_id: user, purpose: 'login' } });
+}
+
+/** Runs the work with a folder of its own, and removes it. */
+export async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-run-'));
+  try {
+    await work(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Asks every command that still runs to stop. */
+export function endAll(): void {
+  for (const child of children) if (child.exitCode === null) child.kill('SIGTERM');
+}

@@ -1,0 +1,146 @@
+/** Signals, deaths and changes of code: the processes that tools/dev.ts starts, and their ends. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  cpSync, existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { childrenOf } from '../harness/otpd.ts';
+import { codesIn, saidIn } from '../harness/printed.ts';
+import { ROOT, SHELL } from '../harness/program.ts';
+import { finish, portOf, request, start, until } from '../harness/run.ts';
+import { eventually } from '../harness/waiting.ts';
+import {
+  base, cleanUp, DATA_FOLDER, dev, ENVIRONMENT, mysqlId, mysqlProcesses, stop, WAIT_MAX_MS,
+} from './dev-fixture.ts';
+
+test.after(cleanUp);
+
+test('otpd ends when tools/dev.ts was killed, and the next start replaces its MySQL', async () => {
+  const killed = dev(['serve']);
+  const port = await portOf(killed);
+  const [otpd] = childrenOf(killed.child.pid!);
+  killed.child.kill('SIGKILL');
+  await killed.ended;
+  await eventually('otpd has ended', () => !existsSync(`/proc/${otpd}`), WAIT_MAX_MS);
+  const orphan = await mysqlId();
+  const next = dev(['serve'], { PORT: String(port) });
+  assert.is(await portOf(next), port);
+  assert.is.not(await mysqlId(), orphan);
+  await stop(next);
+});
+
+test('each signal reaches otpd exactly once, and MySQL outlives the last answer', async () => {
+  const run = dev(['serve']);
+  const port = await portOf(run);
+  const count = (event: string) => run.logged().split(`"event":"${event}"`).length - 1;
+  run.child.kill('SIGHUP');
+  await until(run, () => count('nothing_to_reload') === 1);
+  run.child.kill('SIGUSR2');
+  await until(run, () => count('roll_refused') === 1);
+  const answered = request(port, 'U2', 'in flight');
+  await until(run, () => codesIn(run.output()).length === 1);
+  // As Ctrl-C does under npm: from the terminal, and from npm again.
+  run.child.kill('SIGINT');
+  run.child.kill('SIGINT');
+  run.child.kill('SIGTERM');
+  assert.is((await answered).status, 201);
+  assert.is(await finish(run), 0);
+  assert.equal(['sys_shutdown', 'nothing_to_reload', 'roll_refused'].map(count), [1, 1, 1]);
+  assert.equal(await mysqlProcesses(), []);
+});
+
+for (const [what, signal, isGroup] of [
+  ['Ctrl-C in its terminal', 'SIGINT', true],
+  ['SIGTERM to npm alone', 'SIGTERM', false],
+] as const) {
+  test(`npm start ends with all that it started on ${what}`, async () => {
+    const child = spawn('npm', ['start'], { cwd: ROOT, detached: true,
+      env: { ...SHELL, ...ENVIRONMENT, PORT: '0' } as NodeJS.ProcessEnv });
+    let output = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+    }
+    const closed = once(child, 'close');
+    await eventually('otpd answers', () => output.includes('sys_startup'), WAIT_MAX_MS);
+    process.kill(isGroup ? -child.pid! : child.pid!, signal);
+    // The streams close when the last process that holds them has ended.
+    await closed;
+    assert.is(output.split('stopping: answering').length - 1, 1);
+    assert.match(saidIn(output), /stopped\n$/);
+    assert.equal(await mysqlProcesses(), []);
+  });
+}
+
+test('SIGTERM while MySQL starts is a quiet end, and no MySQL is left', async () => {
+  const folder = join(base, 'broken off');
+  const run = dev(['serve'], { DATA_FOLDER: folder });
+  await until(run, () => /Starting MySQL|Creating/.test(run.output()));
+  run.child.kill('SIGTERM');
+  assert.is(await finish(run), 0);
+  assert.not.match(run.output(), /otpd:/);
+  assert.equal(await mysqlProcesses(folder), []);
+});
+
+test('a MySQL that dies is restarted, and nothing is lost; one that keeps dying ends all',
+  async () => {
+    const run = dev(['serve']);
+    const port = await portOf(run);
+    const issued = await request(port, 'U3', 'kept');
+    const said = () => run.output().split('MySQL ended by itself').length - 1;
+    // This file is written after each start of MySQL.
+    const startMs = () => statSync(join(DATA_FOLDER, 'mysql-version')).mtimeMs;
+    const firstMs = startMs();
+    process.kill(await mysqlId(), 'SIGKILL');
+    await until(run, () => said() === 1 && startMs() > firstMs);
+    let replay = await request(port, 'U3', 'kept');
+    await eventually('MySQL is back', async () => {
+      replay = await request(port, 'U3', 'kept');
+      return replay.status !== 503;
+    }, WAIT_MAX_MS);
+    assert.is(replay.text, issued.text);
+    for (let deaths = 2; deaths <= 6; deaths += 1) {
+      const startedMs = startMs();
+      process.kill(await mysqlId(), 'SIGKILL');
+      if (deaths < 6) await until(run, () => said() === deaths && startMs() > startedMs);
+    }
+    assert.is(await finish(run), 1);
+    assert.match(run.output(), /^otpd: The development MySQL keeps ending by itself\./m);
+    assert.equal(await mysqlProcesses(), []);
+  });
+
+/** A working copy of its own, whose files a test may change. */
+function copyProject(): string {
+  const copy = join(base, 'copy');
+  mkdirSync(copy);
+  for (const name of ['src', 'tools', 'schema', 'messages', 'package.json']) {
+    cpSync(join(ROOT, name), join(copy, name), { recursive: true });
+  }
+  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
+  return copy;
+}
+
+test('npm run dev restarts otpd when its code changes, and MySQL runs on', async () => {
+  const copy = copyProject();
+  const main = join(copy, 'src/main.ts');
+  const run = start(['serve'], ENVIRONMENT,
+    ['--import', 'tsx', join(copy, 'tools/dev.ts'), '--watch']);
+  const ports = () => [...run.output().matchAll(/otpd answers on http:\/\/127.*:(\d+)/g)]
+    .map(([, port]) => Number(port));
+  await until(run, () => ports().length === 1);
+  const id = await mysqlId();
+  const text = readFileSync(main, 'utf8');
+  writeFileSync(main, `${text}\nprocess.stdout.write('changed\\n');\n`);
+  await until(run, () => ports().length === 2);
+  assert.is((await request(ports()[1]!, 'U4', 'changed')).status, 201);
+  writeFileSync(main, 'this is no TypeScript');
+  await until(run, () => run.output().includes('otpd ended; it restarts on the next change.'));
+  writeFileSync(main, text);
+  await until(run, () => ports().length === 3);
+  assert.is(await mysqlId(), id);
+  await stop(run, 'SIGINT');
+});
+
+test.run();

@@ -1,0 +1,164 @@
+/**
+ * Runs an otpd command in a working copy: `tools/dev.ts [--watch] COMMAND [ARGUMENT…]`. Without
+ * DB_HOST and DB_SOCKET the command gets a MySQL for development, which is fetched when the
+ * machine has none.
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { EnvReader } from '../src/app/config/env-reader.ts';
+import type { Environment } from '../src/app/config/env-reader.ts';
+import { readConfig, readEnvironment, readServeConfig } from '../src/app/config/config.ts';
+import { readDatabaseName } from '../src/app/config/database.ts';
+import { randomSecret } from '../src/otp/crypto/secrets.ts';
+import { Stopped } from '../src/app/process/shutdown.ts';
+import { printError, report, print } from '../src/app/output.ts';
+import { createAccount, createMigrated, rootSettings } from './database.ts';
+import { MysqlServerError } from './mysql/error.ts';
+import { superviseMysqlServer } from './mysql/server.ts';
+import type { SupervisedServer } from './mysql/server.ts';
+import { readMysqlSettings } from './mysql/settings.ts';
+import type { MysqlSettings } from './mysql/settings.ts';
+import { findRunningServer } from './mysql/socket-path.ts';
+import { MAIN, OtpdProcess } from './otpd-process.ts';
+import { readOrCreateSecretFile } from './secret-file.ts';
+
+/** The commands that create a database where there is none. */
+const CREATING: ReadonlySet<string> = new Set(['serve', 'migrate']);
+
+/** The commands that use a database only when it exists. */
+const USING: ReadonlySet<string> = new Set(['doctor', 'show', 'unlock', 'cancel']);
+
+/** Everything that is decided before a process is started. */
+type Plan = Readonly<{
+  command: string;
+  environment: Environment;
+  mysql: MysqlSettings;
+  databaseName: string;
+  /** Progress goes to standard error where standard output is the result of the command. */
+  progress: (line: string) => void;
+}>;
+
+async function main(given: readonly string[]): Promise<void> {
+  const isWatched = given[0] === '--watch';
+  const parameters = isWatched ? given.slice(1) : given;
+  const environment = readEnvironment();
+  const mysql = readMysqlSettings(environment);
+  const needsMysql = !hasDatabase(environment) && canUseMysql(parameters[0] ?? '', mysql);
+  if (needsMysql || isWatched) {
+    process.exitCode = await runAsChild(parameters, { isWatched, needsMysql, environment, mysql });
+    return;
+  }
+  // Nothing has to be prepared: this process becomes otpd.
+  process.argv.splice(1, process.argv.length, MAIN, ...parameters);
+  await import('../src/main.ts');
+}
+
+function hasDatabase(environment: Environment): boolean {
+  const reader = new EnvReader(environment);
+  return reader.text('DB_HOST') !== undefined || reader.text('DB_SOCKET') !== undefined;
+}
+
+function canUseMysql(command: string, { folder }: MysqlSettings): boolean {
+  return CREATING.has(command) || (USING.has(command) && existsSync(join(folder, 'data')));
+}
+
+type ChildOptions = Readonly<{
+  isWatched: boolean;
+  needsMysql: boolean;
+  environment: Environment;
+  mysql: MysqlSettings;
+}>;
+
+/** Returns the exit code of this process. */
+async function runAsChild(
+  parameters: readonly string[],
+  { isWatched, needsMysql, environment, mysql }: ChildOptions,
+): Promise<number> {
+  const [command = ''] = parameters;
+  const progress = CREATING.has(command) ? print : printError;
+  const otpd = new OtpdProcess(parameters);
+  const run = (variables: Readonly<Record<string, string>>): Promise<number> =>
+    (isWatched ? otpd.runWatched(variables, progress) : otpd.run(variables));
+  try {
+    if (!needsMysql) return await run({});
+    const databaseName = readName(environment);
+    const plan = { command, environment, mysql, databaseName, progress };
+    checkConfiguration(plan);
+    return await runOnMysql(plan, otpd, run);
+  } catch (error) {
+    // A start that was broken off by a signal is a clean end of a service only.
+    if (error instanceof Stopped) return command === 'serve' ? 0 : 1;
+    if (error instanceof MysqlServerError) printError(`otpd: ${error.message}`);
+    else report(error);
+    return 1;
+  }
+}
+
+/** Starts or joins MySQL, runs otpd on it, and stops MySQL after otpd has ended. */
+async function runOnMysql(
+  plan: Plan,
+  otpd: OtpdProcess,
+  run: (variables: Readonly<Record<string, string>>) => Promise<number>,
+): Promise<number> {
+  const server = await openServer(plan, otpd.stop);
+  try {
+    const variables = await prepare(plan, server.socketPath);
+    return await Promise.race([run(variables), server.failed]);
+  } finally {
+    await otpd.end();
+    await server.stop();
+  }
+}
+
+/**
+ * Joins the server that another command of this project runs, or starts one. `serve` needs one of
+ * its own: a server that it joined would end with the other command.
+ *
+ * @throws MysqlServerError when there is no usable MySQL, or `serve` runs already
+ */
+async function openServer(
+  { command, mysql, progress }: Plan,
+  signal: AbortSignal,
+): Promise<SupervisedServer> {
+  const socketPath = command === 'serve' ? null : await findRunningServer(mysql.folder);
+  if (socketPath !== null) {
+    return { socketPath, failed: new Promise<never>(() => {}), stop: async () => {} };
+  }
+  progress('DB_HOST and DB_SOCKET are not set: using a development MySQL.');
+  return superviseMysqlServer({ ...mysql, durable: true, print: progress, signal });
+}
+
+/** Returns the variables that otpd gets: the database, its account and the secrets. */
+async function prepare(
+  { command, environment, mysql, databaseName, progress }: Plan,
+  socketPath: string,
+): Promise<Readonly<Record<string, string>>> {
+  const settings = rootSettings(socketPath, databaseName);
+  if (command === 'serve') await createMigrated(settings, progress);
+  const account = await createAccount(settings);
+  return { ...account, OTP_SECRETS: secretsOf(environment)
+    ?? readOrCreateSecretFile(join(mysql.folder, 'secrets')) };
+}
+
+function secretsOf(environment: Environment): string | undefined {
+  return new EnvReader(environment).text('OTP_SECRETS');
+}
+
+function readName(environment: Environment): string {
+  const reader = new EnvReader(environment);
+  const name = readDatabaseName(reader);
+  reader.throwErrors();
+  return name;
+}
+
+/** Reports a fault of the configuration before anything is fetched, created or started for it. */
+function checkConfiguration({ command, environment, databaseName }: Plan): void {
+  const whole = {
+    ...environment, DB_SOCKET: 'unknown', DB_USER: 'unknown', DB_NAME: databaseName, DB_TLS_CA: '',
+    OTP_SECRETS: secretsOf(environment) ?? randomSecret('unused'),
+  };
+  if (command === 'serve') readServeConfig(whole);
+  else if (command !== 'doctor') readConfig(whole);
+}
+
+await main(process.argv.slice(2));
