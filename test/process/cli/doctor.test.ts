@@ -185,8 +185,8 @@ async function findingsOf(changes: Variables): Promise<[number | null, Finding[]
 
 test('as a process: 0 and one object when all is well, and text with --text', async () => {
   const ended = await runCommand(['doctor'], variables());
-  const { outcome, errors, warnings, findings } = objectOf(ended);
-  assert.equal([ended.status, outcome, errors, warnings], [0, 'ok', 0, 0]);
+  const { outcome, faults, warnings, findings } = objectOf(ended);
+  assert.equal([ended.status, outcome, faults, warnings], [0, 'ok', 0, 0]);
   assert.equal((findings as Finding[])[0], { level: 'ok', check: 'proxies',
     found: 'only this machine can ask', remedy: null });
   const text = await runCommand(['doctor', '--text'], variables({ HOST: '0.0.0.0' }));

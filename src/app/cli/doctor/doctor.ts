@@ -80,13 +80,13 @@ const CHECK_WIDTH = 13;
 export function reportFindings(findings: readonly Finding[]): Report {
   const count = (level: Finding['level']): number =>
     findings.filter((finding) => finding.level === level).length;
-  const [errors, warnings] = [count('fault'), count('warn')];
-  const outcome = errors > 0 ? 'fault' : warnings > 0 ? 'warn' : 'ok';
-  const sum = `${numbered(errors, 'fault')}, ${numbered(warnings, 'warning')}`;
+  const [faults, warnings] = [count('fault'), count('warn')];
+  const outcome = faults > 0 ? 'fault' : warnings > 0 ? 'warn' : 'ok';
+  const sum = `${numbered(faults, 'fault')}, ${numbered(warnings, 'warning')}`;
   return {
-    isDone: errors === 0,
+    isDone: faults === 0,
     lines: [...findings.map(lineOf), sum],
-    data: { outcome, errors, warnings, findings },
+    data: { outcome, faults, warnings, findings },
   };
 }
 
