@@ -26,10 +26,10 @@ const HEX = 'LPAD(HEX((CAST(? AS UNSIGNED) + n) * CAST(? AS UNSIGNED)), 16, \'0\
 
 /** Codes of a user each, or of none: such are kept for their keys. */
 const codesOf = (user: string): string => `INSERT INTO otps (user_id, number, purpose,
-  otp_id, key_id, digest, created_at, expires_at, bundle_id, bundle_number, key_digest,
-  key_expires_at, remaining_requests, fingerprint)
-  ${NUMBERS} ${user}, 1, '${PURPOSE}', RANDOM_BYTES(16), 'bench', RANDOM_BYTES(32),
-  UTC_TIMESTAMP(6), ${LIVE}, UNHEX(LPAD(HEX((? + n) DIV 64), 16, '0')), (? + n) % 64,
+  otp_id, key_id, digest, code_digits, attempts_max, lock_seconds, created_at, expires_at, channel,
+  batch_id, batch_number, key_digest, key_expires_at, remaining_requests, fingerprint)
+  ${NUMBERS} ${user}, 1, '${PURPOSE}', RANDOM_BYTES(16), 'bench', RANDOM_BYTES(32), 6, 3, 600,
+  UTC_TIMESTAMP(6), ${LIVE}, 'console', UNHEX(LPAD(HEX((? + n) DIV 64), 16, '0')), (? + n) % 64,
   RANDOM_BYTES(16), ${LIVE}, 2, RANDOM_BYTES(16) FROM numbers`;
 
 /** The indexes by which new rows fall between those that there are. */

@@ -1,14 +1,19 @@
--- schema_migrations: which of these files the database has seen.
+-- schema_migrations: the schema files that were applied to this database, one row per file.
 --
--- Why: the runner (npm run migrate) and the service compare it with the files they know. Every
--- file from 0002 on opens its own row first and closes it last, so a DBA who feeds the files to
--- the mysql client by hand, in order, leaves the same record as the runner.
+-- Why: `migrate` applies the files that have no finished row. `serve` and `doctor` report missing
+-- files, and all three refuse a database that has a file unknown to them. Each file from 0002 on
+-- inserts its own row first and sets finished_at last, so a DBA can also feed the files to the
+-- mysql client in order, with the same result. This file alone may run any number of times.
 --
--- started_at, finished_at: UTC. finished_at NULL: the file was begun and not finished; the runner
--- names it and resumes it.
+-- version: the number of the file. Row 0 stands for no file: `migrate` locks it while it applies
+--   files, so that concurrent runs wait for each other.
+-- name: the name of the file without `.sql`. The names of the known files identify the schema.
+-- started_at: when the first statement of the file ran, in UTC.
+-- finished_at: when the last statement of the file ran, in UTC. NULL: the file was interrupted, and
+--   the next `migrate` resumes it.
 --
--- Row 0 is no file: the runner holds its lock while it works, so that any number of processes
--- may start at once. This file alone may be run again and again.
+-- A row never expires.
+-- Indexes: the primary key finds row 0 for the lock. All other reads return the whole table.
 
 CREATE TABLE IF NOT EXISTS schema_migrations (
   version INT UNSIGNED NOT NULL,
@@ -16,7 +21,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
   started_at DATETIME(6) NOT NULL,
   finished_at DATETIME(6) NULL,
   PRIMARY KEY (version)
-) ENGINE = InnoDB;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 INSERT IGNORE INTO schema_migrations (version, name, started_at, finished_at)
 VALUES

@@ -15,7 +15,7 @@ export type FlushTime = Readonly<{ file: string; count: number; wallUs: number }
 
 const PS_PER_US = 1e6;
 
-const OUR_TABLES = /`(otps|ip_\w+|idempotency_keys|limit_uses|outbox)`/;
+const OUR_TABLES = /`(otps|ip_\w+|idempotency_keys|limit_hits|outbox)`/;
 
 const STATEMENTS_SQL = `SELECT digest_text AS text, count_star AS count,
     sum_cpu_time AS cpu, sum_timer_wait AS wall

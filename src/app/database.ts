@@ -1,6 +1,6 @@
 /** The database of a command, and the check that its schema fits this otpd. */
 import type { Config } from './config/config.ts';
-import { describeNewer, readSchemaStatus, SchemaError } from '../db/migrate.ts';
+import { readSchemaStatus, SchemaError, throwOnConflict } from '../db/migrate.ts';
 import { ConnectionPool } from '../db/pool.ts';
 import { openConnection } from '../db/connection.ts';
 
@@ -28,12 +28,13 @@ export async function openMigrated(config: Config): Promise<ConnectionPool> {
 /**
  * Checks that every schema file of this otpd is applied, and none of a later one.
  *
- * @throws SchemaError when migrations are pending, or the database is newer than this otpd
+ * @throws SchemaError when migrations are pending, or the database has a schema file that this
+ *   otpd does not have
  */
 export async function checkSchema(pool: ConnectionPool): Promise<void> {
-  const { pending, isNewer } = await readSchemaStatus(pool);
-  if (isNewer) throw new SchemaError(describeNewer());
-  if (pending.length === 0) return;
-  const list = pending.join(', ');
+  const status = await readSchemaStatus(pool);
+  throwOnConflict(status);
+  if (status.pending.length === 0) return;
+  const list = status.pending.join(', ');
   throw new SchemaError(`the database lacks ${list}\nrun: npm run migrate (or: otpd migrate)`);
 }

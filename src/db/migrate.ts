@@ -10,13 +10,16 @@ import { Deadline } from './deadline.ts';
 import { StatementError } from './errors.ts';
 import type { ConnectionPool } from './pool.ts';
 
-/** How far a database is. */
+/** The difference between the schema files of a database and those of this otpd. */
 type SchemaStatus = Readonly<{
   /** Names of files that were not applied, or not to their end. */
   pending: string[];
-  /** True when a file that is not ours was applied: this otpd must not touch the database. */
-  isNewer: boolean;
+  /** Why this otpd must not touch the database; null when it may. */
+  conflict: SchemaConflict | null;
 }>;
+
+/** A file in the database that this otpd does not have. */
+type SchemaConflict = Readonly<{ problem: string; remedy: string }>;
 
 /** A database that this otpd must not work on; the message says why and what to do. */
 export class SchemaError extends Error {
@@ -64,7 +67,8 @@ export async function statusOfSchema(
  *
  * @param say is told what is done, a line at a time
  * @returns how many files were applied
- * @throws SchemaError when the database is newer than this otpd, or a file fails
+ * @throws SchemaError when the database has a file that this otpd does not have; nothing is
+ *   changed then. Also when a file fails.
  */
 export async function migrate(
   pool: ConnectionPool,
@@ -72,6 +76,7 @@ export async function migrate(
   files: readonly SchemaFile[] = readSchemaFiles(),
 ): Promise<number> {
   return withSession(pool, async (worker) => {
+    throwOnConflict(await statusOfSchema(worker, files));
     // The first file makes the table that holds the lock; it may run any number of times.
     for (const sql of files[0]?.statements ?? []) await worker.run('migrate', sql, []);
     await worker.run('commit', 'COMMIT', []);
@@ -93,8 +98,10 @@ async function applyPending(
   say: (line: string) => void,
 ): Promise<number> {
   const applied = await readApplied(session);
-  const { pending, isNewer } = statusOf(applied, files);
-  if (isNewer) throw new SchemaError(describeNewer());
+  const status = statusOf(applied, files);
+  // A runner of another version may have held the lock until now.
+  throwOnConflict(status);
+  const { pending } = status;
   for (const file of files) {
     if (!pending.includes(file.name)) continue;
     const isHalfApplied = applied.has(file.version);
@@ -123,10 +130,13 @@ async function applyFile(session: Connection, file: SchemaFile, isResumed: boole
   }
 }
 
-/** What a person reads when the database is newer than this otpd. */
-export function describeNewer(): string {
-  return 'the database has a schema newer than this otpd, or from before its first release: '
-    + 'run the otpd that migrated it, or newer, or use a new database';
+/**
+ * Refuses a database that has a schema file unknown to this otpd.
+ *
+ * @throws SchemaError naming the file and what to do
+ */
+export function throwOnConflict({ conflict }: SchemaStatus): void {
+  if (conflict !== null) throw new SchemaError(`${conflict.problem}\n${conflict.remedy}`);
 }
 
 /** A file that the database has seen. */
@@ -149,11 +159,27 @@ async function readApplied(session: Connection): Promise<Map<number, Applied>> {
 
 function statusOf(applied: Map<number, Applied>, files: readonly SchemaFile[]): SchemaStatus {
   const pending = files.filter(({ version }) => applied.get(version)?.isFinished !== true);
+  return { pending: pending.map(({ name }) => name), conflict: findConflict(applied, files) };
+}
+
+/**
+ * Released files never change their names, so an unknown name under a known number is from before
+ * the first release, whose 13 files were replaced. An unknown number is from a newer otpd.
+ */
+function findConflict(
+  applied: Map<number, Applied>,
+  files: readonly SchemaFile[],
+): SchemaConflict | null {
   const names = new Map(files.map(({ version, name }) => [version, name]));
-  return {
-    pending: pending.map(({ name }) => name),
-    isNewer: [...applied].some(([version, { name }]) => names.get(version) !== name),
-  };
+  const [first] = [...applied].filter(([version, { name }]) => names.get(version) !== name)
+    .sort(([a], [b]) => a - b);
+  if (first === undefined) return null;
+  const [version, { name }] = first;
+  return names.has(version)
+    ? { problem: `the database has the schema file ${name}, of an otpd before the first release`,
+      remedy: 'use a new database: set DB_NAME to an unused name, then run: npm run migrate' }
+    : { problem: `the database has the schema file ${name}, of an otpd newer than this otpd`,
+      remedy: 'run that otpd or a newer one, or use a new database' };
 }
 
 async function withSession<T>(

@@ -28,11 +28,9 @@ export function statusOf(
   now: Instant,
 ): StatusOutcome {
   if (otp === null || !isNeeded(otp, otps, now)) return { kind: 'unknown' };
-  const { otpId, purpose, createdAt, expiresAt } = otp;
+  const { otpId, purpose, channel, createdAt, expiresAt } = otp;
   const status = findStatus(otp, otps, isUnsent, now);
-  return {
-    kind: 'known', otpId, purpose, status, channel: otp.channel ?? '', createdAt, expiresAt,
-  };
+  return { kind: 'known', otpId, purpose, status, channel, createdAt, expiresAt };
 }
 
 function findStatus(

@@ -15,7 +15,7 @@ import { WINDOW_SECONDS } from './policy/policy.ts';
 import type { Policies } from './policy/policy.ts';
 import { toTimedPoints } from './request/decide.ts';
 import { isOpen, knownPair } from './rules/lifecycle.ts';
-import { countedAttempts, lockSecondsLeft, policyAtIssue } from './rules/lockout.ts';
+import { countedAttempts, lockSecondsLeft } from './rules/lockout.ts';
 import { inOrder } from './rules/numbered-hits.ts';
 import { isPointLive, measureLimit } from './rules/rolling-window.ts';
 import { statusOf } from './status.ts';
@@ -101,7 +101,6 @@ function describePair(
   policies: Policies,
 ): PairView {
   const policy = policies.for(pair.purpose);
-  const terms = policyAtIssue(pair, policy);
   const { quota, remaining } = measureLimit(toTimedPoints(otps), now, policy.userLimit).view;
   const isLocked = lockSecondsLeft(pair, now, policy) !== null;
   const mustBeUnlocked = pair.consecutiveWrong >= policy.wrongAttemptsUntilUnlock;
@@ -113,8 +112,8 @@ function describePair(
     isLocked,
     lockedUntil: isLocked && !mustBeUnlocked ? pair.lockedUntil : null,
     mustBeUnlocked,
-    wrongAttempts: (isLocked ? pair : countedAttempts(pair, now, terms)).wrongAttempts,
-    wrongAttemptsMax: terms.wrongAttempts,
+    wrongAttempts: (isLocked ? pair : countedAttempts(pair, now)).wrongAttempts,
+    wrongAttemptsMax: pair.attemptsMax,
     consecutiveWrong: pair.consecutiveWrong,
     consecutiveWrongMax: policy.wrongAttemptsUntilUnlock,
   };

@@ -71,7 +71,7 @@ test('every table is walked by four rows a code, in steps of a thousand', async 
     expires_at)
     VALUES (RANDOM_BYTES(16), '', '', '', NOW(6) + INTERVAL 600 SECOND)`);
   const looks = await run(new Sweeper());
-  for (const table of ['otps', 'ip_rate_limits', 'ip_rate_overflow', 'limit_uses']) {
+  for (const table of ['otps', 'ip_rate_limits', 'ip_rate_overflow', 'limit_hits']) {
     hasPace(looks(table), 4);
     assert.ok(Math.min(...looks(table)) >= STEP_ROWS, table);
   }
@@ -83,17 +83,17 @@ test('every table is walked by four rows a code, in steps of a thousand', async 
 
 test('what a walk that begins within a table does not look at stays due', async () => {
   const users = ['U0', 'U1', 'U2', 'U3'].map((user) => `('${user}', 1, 1, NOW(6), 1, NULL)`);
-  await database.query(`INSERT INTO limit_uses VALUES ${users.join(', ')}`);
+  await database.query(`INSERT INTO limit_hits VALUES ${users.join(', ')}`);
   const sweeper = new Sweeper();
   const steps: { rows: number; list: number }[] = [];
   for (let list = 0; steps.length < 2; list += 1) {
     const sweep = sweeper.next(LIST, NEAR);
     if (sweep === null) continue;
     await look(sweep);
-    if (sweep.inspect.name === 'limit_uses.inspect') steps.push({ rows: rowsOf(sweep), list });
+    if (sweep.inspect.name === 'limit_hits.inspect') steps.push({ rows: rowsOf(sweep), list });
   }
   await session.run('end', 'ROLLBACK', []);
-  await database.query('DELETE FROM limit_uses');
+  await database.query('DELETE FROM limit_hits');
   const [first, second] = steps;
   // It begins at U1, and two of the four lie behind it.
   assert.is(second!.rows, first!.rows - 2 + 4 * LIST * (second!.list - first!.list));

@@ -93,12 +93,18 @@ test('an own MySQL: serve refuses pending migrations by name, migrate, serve', a
   run.child.kill('SIGTERM');
   assert.is(await finish(run), 0);
 
-  await asRoot(`INSERT INTO ${name}.schema_migrations VALUES (99, 'later', NOW(6), NOW(6))`,
-    'COMMIT');
-  for (const command of ['serve', 'migrate']) {
-    const newer = start([command], owner);
-    assert.is(await finish(newer), 1);
-    assert.match(newer.output(), /newer than this otpd/);
+  const schema = `${name}.schema_migrations`;
+  for (const [sql, said] of [
+    [`INSERT INTO ${schema} VALUES (99, 'later', NOW(6), NOW(6))`, /file later, .*newer than this/],
+    [`UPDATE ${schema} SET name = '0002-otps' WHERE version = 2`,
+      /schema file 0002-otps, .* before the first release\nuse a new database/],
+  ] as const) {
+    await asRoot(sql, 'COMMIT');
+    for (const command of ['serve', 'migrate']) {
+      const run = start([command], owner);
+      assert.is(await finish(run), 1);
+      assert.match(run.output(), said);
+    }
   }
 });
 

@@ -17,7 +17,7 @@ import { eventually } from '../harness/waiting.ts';
 import { fresh, freshAddress, wrongCode } from './load.ts';
 
 const FIELDS = `number, redeemed_at, digest IS NULL AS is_erased, wrong_attempts, last_wrong_at,
-  locked_until, consecutive_wrong, LENGTH(verify_ids) AS bytes, channel, ending, is_refunded`;
+  locked_until, consecutive_wrong, LENGTH(verify_ids) AS bytes, channel, close_reason, is_refunded`;
 
 /** What each user has tried an hour before with another code, a minute before, and in the list. */
 const USERS: readonly (readonly [longAgo: string, before: string, now: string])[] = [

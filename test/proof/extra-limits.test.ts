@@ -284,7 +284,7 @@ test('dead uses are erased by the next ones, and swept when none come', async ()
   const bench = new Bench({ default: { destination_limit: 100, user_daily_limit: 9 } });
   const rowsOf = async (subject: string): Promise<number> => {
     const [row] = await database.query(
-      'SELECT COUNT(*) AS n FROM limit_uses WHERE subject = ?', [subject]);
+      'SELECT COUNT(*) AS n FROM limit_hits WHERE subject = ?', [subject]);
     return Number(row?.n);
   };
   for (let second = 0; second < 30; second += 1) {
@@ -317,9 +317,9 @@ test('one more costs a few look-ups, however many have been counted', async () =
   const newest = start + 1000 + used;
   const rows = Array.from({ length: used }, (_, index) =>
     `('many.example', 2, ${newest - index}, '${formatInstant(start)}', 1, NULL)`);
-  await database.query(`INSERT INTO limit_uses VALUES ${rows.join()}`);
+  await database.query(`INSERT INTO limit_hits VALUES ${rows.join()}`);
   await database.query(
-    `UPDATE limit_uses SET newest = ${newest} WHERE subject = 'many.example' AND number = 0`);
+    `UPDATE limit_hits SET newest = ${newest} WHERE subject = 'many.example' AND number = 0`);
   const before = await database.rowsRead();
   assert.is(endOf(await bench.issue('b@many.example')), 'issued');
   const read = await database.rowsRead() - before;

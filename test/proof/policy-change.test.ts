@@ -124,17 +124,4 @@ test('an open code keeps its time, its attempts and its lock, to the microsecond
     { error: 'too_many_attempts', retry_after_seconds: 5 });
 });
 
-test('a code of before its numbers were kept follows the policy in force', async () => {
-  const before = await serviceOf();
-  const after = await serviceOf({ codeDigits: 8, wrongAttempts: 1, lockSeconds: 5 });
-  const user = fresh('u');
-  const code = await codeOf(before, user);
-  await database.query(`UPDATE otps SET code_digits = NULL, attempts_max = NULL, lock_seconds = NULL
-    WHERE user_id = ?`, [user]);
-  assert.equal((await verify(after, user, code)).body, mustHave(8));
-  assert.equal((await verify(before, user, wrong(code))).body.attempts_remaining, 2);
-  assert.equal((await verify(after, user, '12345678')).body,
-    { error: 'too_many_attempts', retry_after_seconds: 5 });
-});
-
 test.run();

@@ -274,8 +274,8 @@ test('codes whose cancellation was lost are canceled all, when another one cance
     const outcomes = await Promise.all(ids.map((otpId) => service.cancel(otpId, isWanted)));
     assert.equal(outcomes.map(({ kind }) => kind), ['canceled', 'canceled']);
     const rows = await bench.database.query(
-      'SELECT ending FROM otps WHERE user_id IN (?, ?)', [pair.userId, neighbour]);
-    assert.equal(rows.map(({ ending }) => ending), ['canceled', 'canceled']);
+      'SELECT close_reason FROM otps WHERE user_id IN (?, ?)', [pair.userId, neighbour]);
+    assert.equal(rows.map(({ close_reason }) => close_reason), ['canceled', 'canceled']);
   });
 
 test.run();

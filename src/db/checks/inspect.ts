@@ -4,7 +4,6 @@ import type { Connection } from '../connection.ts';
 import { StatementError } from '../errors.ts';
 import { parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
-import type { Layout } from '../table-layout.ts';
 import { KEY_DIGEST_BYTES } from '../tables/idempotency-keys.ts';
 import { insertOtps } from '../tables/otps-write.ts';
 
@@ -86,6 +85,16 @@ export async function readGrants(session: Connection): Promise<string[]> {
   return rows.map((row) => String(Object.values(row)[0]));
 }
 
+/** The tables that `serve` writes to, each with a column for a trial UPDATE. */
+const TABLES: ReadonlyMap<string, string> = new Map([
+  ['otps', 'digest'],
+  ['ip_rate_limits', 'points'],
+  ['ip_rate_overflow', 'points'],
+  ['idempotency_keys', 'expires_at'],
+  ['outbox', 'leased_until'],
+  ['limit_hits', 'points'],
+]);
+
 /** A right that the account lacks. */
 type Denied = Readonly<{ privilege: string; table: string }>;
 
@@ -99,17 +108,23 @@ const DENIED_ERRNOS: ReadonlySet<number> = new Set([
   1143, // the column
 ]);
 
+/** Names the tables that the database lacks, or that the account cannot see. */
+export async function findMissingTables(session: Connection): Promise<string[]> {
+  const sql = `SELECT table_name AS name FROM information_schema.tables
+    WHERE table_schema = DATABASE()`;
+  const rows = await session.run('server.tables', sql, []);
+  const found = new Set(rows.map(({ name }) => name));
+  return [...TABLES.keys()].filter((table) => !found.has(table));
+}
+
 /**
- * Tries every statement on every table, on no row; then writes a row that no user can have, and
- * takes it back.
- *
- * @param layout the tables, with a column at least
+ * Tries every statement on every table, on no row; then inserts an OTP with an empty user_id, which
+ * no request can have, and rolls back.
  */
-export async function tryWrites(session: Connection, layout: Layout): Promise<WriteTrial> {
+export async function tryWrites(session: Connection): Promise<WriteTrial> {
   const denied: Denied[] = [];
   try {
-    for (const [table, { columns }] of layout) {
-      const [column] = columns.keys();
+    for (const [table, column] of TABLES) {
       const trials = [
         ['SELECT', `SELECT 1 FROM ${table} LIMIT 0`],
         ['INSERT', `INSERT INTO ${table} SELECT * FROM ${table} WHERE FALSE`],

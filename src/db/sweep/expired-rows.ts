@@ -45,14 +45,14 @@ const IDEMPOTENCY_KEYS: SweptTable = {
   firstOf: () => null,
 };
 
-/** What is dead, table by table. Rows with a count of wrong codes are live (0002-otps.sql). */
+/** The expired rows of each table; the headers of schema/ describe when a row expires. */
 export const SWEPT_TABLES: readonly SweptTable[] = [
   { ...IDEMPOTENCY_KEYS, isInOrderOfTime: true },
   // Purposes may keep their keys for different times: what is dead is not always at the beginning.
   { ...IDEMPOTENCY_KEYS, isWhereKeysVary: true },
   {
     name: 'otps',
-    key: ['bundle_id', 'bundle_number'],
+    key: ['batch_id', 'batch_number'],
     lockedBy: { index: 'by_user', columns: ['user_id', 'number'] },
     expiredSince: `GREATEST(COALESCE(key_expires_at, created_at), IF(user_id IS NULL, created_at,
       GREATEST(created_at, COALESCE(last_wrong_at, created_at))
@@ -75,7 +75,7 @@ export const SWEPT_TABLES: readonly SweptTable[] = [
     firstOf: ({ clientIp }) => clientIp,
   },
   {
-    name: 'limit_uses',
+    name: 'limit_hits',
     key: ['subject', 'kind', 'number'],
     expiredSince: `used_at + INTERVAL ${windowOf(Object.values(HIT_KINDS))} SECOND`,
     firstOf: ({ userId }) => userId,

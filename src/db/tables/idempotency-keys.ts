@@ -78,7 +78,7 @@ function readStoredRequest(row: Row): StoredRequest {
   };
 }
 
-/** A verification under a key. What each member means: schema/0005-idempotency-keys.sql. */
+/** A verification under a key. What each member means: schema/0006-idempotency-keys.sql. */
 export type StoredVerification = Readonly<{
   /** KEY_DIGEST_BYTES, as is the fingerprint. */
   keyDigest: Hex;

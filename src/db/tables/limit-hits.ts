@@ -1,4 +1,4 @@
-/** The table limit_uses: the numbered uses of the limits beyond the contract's two. */
+/** The table limit_hits: the numbered uses of the limits beyond the contract's two. */
 import type { Value } from '../bind.ts';
 import type { Row } from '../connection.ts';
 import { formatInstant, parseInstant } from '../instant.ts';
@@ -6,7 +6,7 @@ import type { Instant } from '../instant.ts';
 import { joinKeys, repeat, write } from '../query.ts';
 import type { Query, Write } from '../query.ts';
 
-/** What is counted, and for how many seconds a use counts (schema/0010-limit-uses.sql). */
+/** What is counted, and for how many seconds a use counts (schema/0004-limit-hits.sql). */
 export const HIT_KINDS = Object.freeze({
   user_daily: { kind: 1, windowSeconds: 86_400 },
   destination: { kind: 2, windowSeconds: 3600 },
@@ -32,21 +32,21 @@ export type WantedHits = LimitSubject & Readonly<{ quota: number }>;
 const OLDEST_MAX = 2;
 
 // FORCE INDEX: as in otps.ts.
-const HEADS_SQL = `SELECT subject, kind, used_at, newest FROM limit_uses FORCE INDEX (PRIMARY)
+const HEADS_SQL = `SELECT subject, kind, used_at, newest FROM limit_hits FORCE INDEX (PRIMARY)
   WHERE (subject, kind, number) IN (`;
 const USES_SQL = `SELECT subject, kind, number, used_at, points
-  FROM limit_uses AS t FORCE INDEX (PRIMARY)`;
+  FROM limit_hits AS t FORCE INDEX (PRIMARY)`;
 /** A bound of constants is a look-up; one from a join would read all that is before it. */
 const FROM_SQL = `${USES_SQL} WHERE subject = ? AND kind = ? AND number > (SELECT newest - ?
-  FROM limit_uses AS head FORCE INDEX (PRIMARY) WHERE subject = ? AND kind = ? AND number = 0)
+  FROM limit_hits AS head FORCE INDEX (PRIMARY) WHERE subject = ? AND kind = ? AND number = 0)
   ORDER BY number`;
 /** Without the whole key in the order all rows of a subject would be read and sorted. */
-const OLDEST_SQL = `SELECT oldest.* FROM limit_uses AS head FORCE INDEX (PRIMARY) JOIN LATERAL
+const OLDEST_SQL = `SELECT oldest.* FROM limit_hits AS head FORCE INDEX (PRIMARY) JOIN LATERAL
   (${USES_SQL} WHERE t.subject = head.subject AND t.kind = head.kind AND t.number > 0
     ORDER BY t.subject, t.kind, t.number LIMIT ${OLDEST_MAX}) AS oldest
   WHERE (head.subject, head.kind, head.number) IN (`;
 const INSERT_SQL =
-  'INSERT INTO limit_uses (subject, kind, number, used_at, points, newest) VALUES ';
+  'INSERT INTO limit_hits (subject, kind, number, used_at, points, newest) VALUES ';
 const ROW = '(?,?,?,?,?,?)';
 const UPDATE_SQL_END = ' AS new ON DUPLICATE KEY UPDATE used_at = new.used_at, newest = new.newest';
 
@@ -58,13 +58,13 @@ const UPDATE_SQL_END = ' AS new ON DUPLICATE KEY UPDATE used_at = new.used_at, n
  */
 export function lockHitCounters(subjects: readonly LimitSubject[]): Query<HitCounter[]> {
   const { sql, ...query } = readHitCounters(subjects);
-  return { ...query, name: 'limit_uses.lock', sql: `${sql} FOR UPDATE` };
+  return { ...query, name: 'limit_hits.lock', sql: `${sql} FOR UPDATE` };
 }
 
 /** Reads the heads of subjects and locks nothing: enough to refuse, never to grant. */
 export function readHitCounters(subjects: readonly LimitSubject[]): Query<HitCounter[]> {
   return {
-    name: 'limit_uses.heads',
+    name: 'limit_hits.heads',
     sql: `${HEADS_SQL}${repeat(subjects.length, '(?,?,0)')})`,
     values: subjects.flatMap(({ subject, kind }) => [subject, kind]),
     read: (rows) => rows.map((row) => ({
@@ -89,7 +89,7 @@ export function readHits(
   const parts = [OLDEST_SQL + `${repeat(subjects.length, '(?,?,0)')})`,
     ...wanted.map(() => `(${FROM_SQL} LIMIT ${usesMax})`)];
   return {
-    name: 'limit_uses.read',
+    name: 'limit_hits.read',
     sql: parts.join(' UNION ALL '),
     values: [
       ...subjects.flatMap(({ subject, kind }) => [subject, kind]),
@@ -112,7 +112,7 @@ export function readHits(
  */
 export function insertHitCounters(heads: readonly HitCounter[]): Write {
   const sql = INSERT_SQL + repeat(heads.length, ROW);
-  return write('limit_uses.insert_heads', sql, heads.flatMap(valuesOfHead));
+  return write('limit_hits.insert_heads', sql, heads.flatMap(valuesOfHead));
 }
 
 /** Writes uses of subjects whose heads are locked or new, and those heads that are locked. */
@@ -120,7 +120,7 @@ export function storeHits(heads: readonly HitCounter[], uses: readonly SubjectHi
   const sql = INSERT_SQL + repeat(heads.length + uses.length, ROW) + UPDATE_SQL_END;
   const values = uses.flatMap(({ subject, kind, number, usedAt, points }) =>
     [subject, kind, number, formatInstant(usedAt), points, null]);
-  return write('limit_uses.store', sql, [...heads.flatMap(valuesOfHead), ...values]);
+  return write('limit_hits.store', sql, [...heads.flatMap(valuesOfHead), ...values]);
 }
 
 /**
@@ -128,9 +128,9 @@ export function storeHits(heads: readonly HitCounter[], uses: readonly SubjectHi
  * comes before everything that others may wait for.
  */
 export function deleteHits(uses: readonly SubjectHit[]): Write {
-  const rows = joinKeys('limit_uses', ['subject', 'kind', 'number'], uses.length);
+  const rows = joinKeys('limit_hits', ['subject', 'kind', 'number'], uses.length);
   const values = uses.flatMap(({ subject, kind, number }) => [subject, kind, number]);
-  return write('limit_uses.erase', `DELETE t FROM ${rows}`, values);
+  return write('limit_hits.erase', `DELETE t FROM ${rows}`, values);
 }
 
 function valuesOfHead({ subject, kind, newest, usedAt }: HitCounter): Value[] {

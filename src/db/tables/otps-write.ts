@@ -25,18 +25,18 @@ export function newestVerifyId(verifyIds: Hex): Hex {
 }
 
 /** The primary key, to name rows by. */
-const PRIMARY_KEY = ['bundle_id', 'bundle_number'];
+const PRIMARY_KEY = ['batch_id', 'batch_number'];
 
 /** What every code has; the rest has a default that is right for a pair without attempts. */
 const FIRST_COLUMNS = `user_id, number, purpose, otp_id, key_id, digest, created_at, expires_at,
-  bundle_id, bundle_number, channel, code_digits, attempts_max, lock_seconds`;
-const FIRST_MARKS = '?,?,?,X?,?,UNHEX(?),?,?,X?,?,?,?,?,?';
-const NEW_MARKS = '?,?,?,X?,?,X?,?,?,X?,?,?,?,?,?';
+  batch_id, batch_number, channel, code_digits, attempts_max, lock_seconds, remaining_requests`;
+const FIRST_MARKS = '?,?,?,X?,?,UNHEX(?),?,?,X?,?,?,?,?,?,?';
+const NEW_MARKS = '?,?,?,X?,?,X?,?,?,X?,?,?,?,?,?,?';
 /** What a row gets with its code, and keeps. */
-const KEY_COLUMNS = 'key_digest, key_expires_at, remaining_requests';
-const KEY_MARKS = 'X?,?,?';
+const KEY_COLUMNS = 'key_digest, key_expires_at';
+const KEY_MARKS = 'X?,?';
 const LATER_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
-  verify_ids, ending, is_refunded`;
+  verify_ids, close_reason, is_refunded`;
 const LATER_MARKS = '?,?,?,?,?,X?,?,?';
 
 const INSERT_NEW_SQL = `INSERT INTO otps (${FIRST_COLUMNS}, ${KEY_COLUMNS}) VALUES `;
@@ -47,7 +47,7 @@ const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE digest = new.digest,
   redeemed_at = new.redeemed_at, wrong_attempts = new.wrong_attempts,
   last_wrong_at = new.last_wrong_at, locked_until = new.locked_until,
   consecutive_wrong = new.consecutive_wrong, verify_ids = new.verify_ids, channel = new.channel,
-  ending = new.ending, is_refunded = new.is_refunded`;
+  close_reason = new.close_reason, is_refunded = new.is_refunded`;
 // FORCE INDEX: a table that the server believes to be small would be read whole.
 const ATTEMPTS_SQL = `UPDATE otps FORCE INDEX (PRIMARY) SET redeemed_at = ?, wrong_attempts = ?,
   last_wrong_at = ?, locked_until = ?, consecutive_wrong = ?,
@@ -65,7 +65,7 @@ export function insertOtps(otps: readonly Otp[]): Write {
   const values: Value[] = [];
   for (const otp of otps) {
     pushFirst(values, otp);
-    values.push(otp.keyDigest, formatNullableInstant(otp.keyExpiresAt), otp.remainingRequests);
+    values.push(otp.keyDigest, formatNullableInstant(otp.keyExpiresAt));
     if (!isNew) pushLater(values, otp);
   }
   const sql = (isNew ? INSERT_NEW_SQL : INSERT_WHOLE_SQL) + repeat(otps.length, row);
@@ -101,14 +101,14 @@ export function storeAttempts(otps: readonly Otp[]): Write {
   for (const { batchId, batchNumber } of otps) values.push(batchId, batchNumber);
   // A digest may be erased, and never becomes another one.
   const sql = `${ATTEMPTS_SQL}${first.digest === null ? ', digest = NULL' : ''}
-    WHERE (bundle_id, bundle_number) IN (${repeat(otps.length, '(X?,?)')})`;
+    WHERE (batch_id, batch_number) IN (${repeat(otps.length, '(X?,?)')})`;
   return write('otps.store_attempts', sql, values);
 }
 
 function pushFirst(values: Value[], otp: Otp): void {
   values.push(otp.userId, otp.number, otp.purpose, otp.otpId, otp.keyId, otp.digest,
     formatInstant(otp.createdAt), formatInstant(otp.expiresAt), otp.batchId, otp.batchNumber,
-    otp.channel, otp.codeDigits, otp.attemptsMax, otp.lockSeconds);
+    otp.channel, otp.codeDigits, otp.attemptsMax, otp.lockSeconds, otp.remainingRequests);
 }
 
 function pushLater(values: Value[], otp: Otp): void {

@@ -8,10 +8,7 @@ import type { Hex, Query } from '../query.ts';
 /** The name of a pair. */
 export type PairName = Readonly<{ userId: string; purpose: string }>;
 
-/**
- * A code that was issued. What each member and null means: schema/0002-otps.sql,
- * 0007-otps-delivery.sql, 0009-otps-policy.sql, 0011-otps-in-order.sql and 0012-otps-keys.sql.
- */
+/** A code that was issued. What each member and null means: schema/0005-otps.sql. */
 export type Otp = PairName &
   Readonly<{
     number: number;
@@ -28,16 +25,16 @@ export type Otp = PairName &
     verifyIds: Hex;
     batchId: Hex;
     batchNumber: number;
-    channel: string | null;
+    channel: string;
     closeReason: CloseReason | null;
     isRefunded: boolean;
-    codeDigits: number | null;
-    attemptsMax: number | null;
-    lockSeconds: number | null;
+    codeDigits: number;
+    attemptsMax: number;
+    lockSeconds: number;
     /** KEY_DIGEST_BYTES. */
     keyDigest: Hex | null;
     keyExpiresAt: Instant | null;
-    remainingRequests: number | null;
+    remainingRequests: number;
   }>;
 
 /** Why a code can never be redeemed, beside its being redeemed and a lock. */
@@ -62,8 +59,8 @@ export const KNOWN_SECONDS = 87_000;
 const FROM_SQL = 'FROM otps FORCE INDEX (by_user) WHERE user_id IN (';
 const READ_SQL = `SELECT user_id, number, purpose, otp_id, key_id, digest, created_at,
   expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
-  verify_ids, bundle_id, bundle_number, channel, ending, is_refunded, code_digits, attempts_max,
-  lock_seconds, key_digest, key_expires_at, remaining_requests
+  verify_ids, batch_id, batch_number, channel, close_reason, is_refunded, code_digits,
+  attempts_max, lock_seconds, key_digest, key_expires_at, remaining_requests
   ${FROM_SQL}`;
 const GLANCE_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, locked_until,
   consecutive_wrong, is_refunded
@@ -132,7 +129,7 @@ export function readOtpsOfUsers(names: readonly OtpName[]): Query<Otp[]> {
 
 /** Codes by their names, as `t`: a bundle has a few dozen rows at the most, beside each other. */
 function named(names: readonly OtpName[]): string {
-  return joinKeys('otps', ['bundle_id', 'otp_id'], names.length, { marks: 'X?,X?' });
+  return joinKeys('otps', ['batch_id', 'otp_id'], names.length, { marks: 'X?,X?' });
 }
 
 function valuesOf(names: readonly OtpName[]): Hex[] {
@@ -191,16 +188,16 @@ function readOtp(row: Row): Otp {
     lockedUntil,
     consecutiveWrong: glance.consecutiveWrong,
     verifyIds: hexOf(row.verify_ids),
-    batchId: hexOf(row.bundle_id),
-    batchNumber: row.bundle_number as number,
-    channel: row.channel as string | null,
-    closeReason: row.ending as CloseReason | null,
+    batchId: hexOf(row.batch_id),
+    batchNumber: row.batch_number as number,
+    channel: row.channel as string,
+    closeReason: row.close_reason as CloseReason | null,
     isRefunded: glance.isRefunded,
-    codeDigits: row.code_digits as number | null,
-    attemptsMax: row.attempts_max as number | null,
-    lockSeconds: row.lock_seconds as number | null,
+    codeDigits: row.code_digits as number,
+    attemptsMax: row.attempts_max as number,
+    lockSeconds: row.lock_seconds as number,
     keyDigest: nullableHexOf(row.key_digest),
     keyExpiresAt: parseNullableInstant(row.key_expires_at as string | null),
-    remainingRequests: row.remaining_requests as number | null,
+    remainingRequests: row.remaining_requests as number,
   };
 }

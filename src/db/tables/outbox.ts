@@ -6,7 +6,7 @@ import type { Instant } from '../instant.ts';
 import { hexOf, joinKeys, repeat, write } from '../query.ts';
 import type { Hex, Query, Write } from '../query.ts';
 
-/** Messages as they are kept. See schema/0006-outbox.sql for what each member means. */
+/** Messages as they are kept. See schema/0007-outbox.sql for what each member means. */
 export type SealedBatch = Readonly<{
   batchId: Hex;
   otpIds: readonly Hex[];
@@ -28,7 +28,7 @@ const OTP_ID_DIGITS = 32;
 
 const BY_ID = { marks: 'X?' } as const;
 
-const COLUMNS = 'bundle_id, otp_ids, key_id, sealed';
+const COLUMNS = 'batch_id, otp_ids, key_id, sealed';
 const PUT_SQL = `INSERT INTO outbox (${COLUMNS}, owner, leased_until) VALUES `;
 const ROW = '(X?,X?,?,X?,X?,?)';
 
@@ -49,7 +49,7 @@ export function replaceBatches(batches: readonly SealedBatch[], owner: Hex): Wri
     values.push(batchId, otpIds.join(''), keyId, sealed);
   }
   const sql = `UPDATE (VALUES ${repeat(batches.length, 'ROW(X?,X?,?,X?)')}) AS named
-    STRAIGHT_JOIN outbox AS t FORCE INDEX (PRIMARY) ON t.bundle_id = named.column_0
+    STRAIGHT_JOIN outbox AS t FORCE INDEX (PRIMARY) ON t.batch_id = named.column_0
     SET t.otp_ids = named.column_1, t.key_id = named.column_2, t.sealed = named.column_3
     WHERE t.owner = X?`;
   return write('outbox.replace', sql, [...values, owner]);
@@ -61,13 +61,13 @@ export function replaceBatches(batches: readonly SealedBatch[], owner: Hex): Wri
  */
 export function deleteBatches(batchIds: readonly Hex[]): Write {
   const sql = `DELETE t FROM outbox AS t FORCE INDEX (PRIMARY)
-    WHERE t.bundle_id IN (${repeat(batchIds.length, 'X?')})`;
+    WHERE t.batch_id IN (${repeat(batchIds.length, 'X?')})`;
   return write('outbox.erase', sql, batchIds);
 }
 
 /** Renews the lease of bundles, or gives them a new owner; they must be locked. */
 export function leaseBatches(batchIds: readonly Hex[], { owner, leasedUntil }: Lease): Write {
-  const sql = `UPDATE ${joinKeys('outbox', ['bundle_id'], batchIds.length, BY_ID)}
+  const sql = `UPDATE ${joinKeys('outbox', ['batch_id'], batchIds.length, BY_ID)}
     SET t.owner = X?, t.leased_until = ?`;
   return write('outbox.lease', sql, [...batchIds, owner, formatInstant(leasedUntil)]);
 }
@@ -95,10 +95,10 @@ export function lockLeftBundles(max: number): Query<SealedBatch[]> {
 export function lockOwnBatches(batchIds: readonly Hex[], owner: Hex): Query<Set<Hex>> {
   return {
     name: 'outbox.lock_own',
-    sql: `SELECT bundle_id FROM outbox FORCE INDEX (PRIMARY)
-      WHERE bundle_id IN (${repeat(batchIds.length, 'X?')}) AND owner = X? FOR UPDATE`,
+    sql: `SELECT batch_id FROM outbox FORCE INDEX (PRIMARY)
+      WHERE batch_id IN (${repeat(batchIds.length, 'X?')}) AND owner = X? FOR UPDATE`,
     values: [...batchIds, owner],
-    read: (rows) => new Set(rows.map((row) => hexOf(row.bundle_id))),
+    read: (rows) => new Set(rows.map((row) => hexOf(row.batch_id))),
   };
 }
 
@@ -107,7 +107,7 @@ export function findUnsent(batchIds: readonly Hex[]): Query<Set<Hex>> {
   return {
     name: 'outbox.find_unsent',
     sql: `SELECT otp_ids FROM outbox FORCE INDEX (PRIMARY)
-      WHERE bundle_id IN (${repeat(batchIds.length, 'X?')})`,
+      WHERE batch_id IN (${repeat(batchIds.length, 'X?')})`,
     values: batchIds,
     read: (rows) => new Set(rows.flatMap((row) => splitIds(hexOf(row.otp_ids)))),
   };
@@ -121,7 +121,7 @@ export function findUnsent(batchIds: readonly Hex[]): Query<Set<Hex>> {
 export function isErased(bundleId: Hex): Query<boolean> {
   return {
     name: 'outbox.is_erased',
-    sql: `SELECT bundle_id FROM outbox FORCE INDEX (PRIMARY) WHERE bundle_id = X? FOR UPDATE`,
+    sql: `SELECT batch_id FROM outbox FORCE INDEX (PRIMARY) WHERE batch_id = X? FOR UPDATE`,
     values: [bundleId],
     read: (rows) => rows.length === 0,
   };
@@ -129,7 +129,7 @@ export function isErased(bundleId: Hex): Query<boolean> {
 
 function readBundle(row: Row): SealedBatch {
   return {
-    batchId: hexOf(row.bundle_id),
+    batchId: hexOf(row.batch_id),
     otpIds: splitIds(hexOf(row.otp_ids)),
     keyId: row.key_id as string,
     sealed: hexOf(row.sealed),

@@ -15,7 +15,7 @@ import type { MeasuredLimit } from '../rules/extra-limits.ts';
 import { measureIpLimit, takePoint } from '../rules/ip-limit.ts';
 import type { IpLimitChange, IpWindow } from '../rules/ip-limit.ts';
 import { isNeeded, knownPair, newestOtp } from '../rules/lifecycle.ts';
-import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS, policyAtIssue } from '../rules/lockout.ts';
+import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from '../rules/lockout.ts';
 import { measureLimit } from '../rules/rolling-window.ts';
 import type { LimitState, TimedPoints } from '../rules/rolling-window.ts';
 
@@ -202,8 +202,7 @@ function supersede(
     createdAt: now,
     expiresAt: addSeconds(now, policy.lifetimeSeconds),
     redeemedAt: null,
-    ...(earlier === null ? NO_ATTEMPTS
-      : countedAttempts(earlier, now, policyAtIssue(earlier, policy))),
+    ...(earlier === null ? NO_ATTEMPTS : countedAttempts(earlier, now)),
     consecutiveWrong,
     verifyIds,
     batchId: input.batchId,

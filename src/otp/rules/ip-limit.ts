@@ -67,7 +67,7 @@ export function takePoint(uses: IpWindow, now: Instant): IpLimitChange {
 
 /**
  * Gives back a point that was used at a time, when it counts still, and fewer than the quota have
- * been given back (schema/0008-ip-rate-limits-refunded.sql).
+ * been given back (schema/0002-ip-rate-limits.sql).
  *
  * @returns null when nothing is given back
  */
@@ -103,7 +103,7 @@ function appendToOverflow({ slots, overflow }: IpWindow, now: Instant): IpLimitC
   // Never before the newest, also when the clock was set back: `total` follows the time.
   const usedAt = Math.max(now, newest?.usedAt ?? now);
   const before = newest?.usedAt === usedAt ? newest.points : 0;
-  const use = { usedAt, points: before + 1, total: (newest?.total ?? 0) + 1 };
+  const use = { usedAt, points: before + 1, total: (newest?.number ?? 0) + 1 };
   const isFirst = livePoints === before;
   return {
     after: {

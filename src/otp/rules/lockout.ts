@@ -38,33 +38,10 @@ export function lockSecondsLeft(
 /**
  * The attempts of an unlocked pair that still count: none after the end of a lock, and none
  * after a lock's length without a wrong attempt.
- *
- * @param terms those that the pair's code was issued under
  */
-export function countedAttempts(
-  pair: Otp,
-  now: Instant,
-  { lockSeconds }: PolicySnapshot,
-): Attempts {
-  const { wrongAttempts, lastWrongAt, lockedUntil } = pair;
+export function countedAttempts(pair: Otp, now: Instant): Attempts {
+  const { wrongAttempts, lastWrongAt, lockedUntil, lockSeconds } = pair;
   if (lastWrongAt === null || lockedUntil !== null) return NO_ATTEMPTS;
   if (addSeconds(lastWrongAt, lockSeconds) <= now) return NO_ATTEMPTS;
   return { wrongAttempts, lastWrongAt, lockedUntil };
-}
-
-/** Those that its row keeps, beside the time when it expires. */
-type PolicySnapshot = Pick<Policy, 'codeDigits' | 'wrongAttempts' | 'lockSeconds'>;
-
-/**
- * The terms of a pair: those of its newest code.
- *
- * @param pair null: no code is known, so the policy in force holds
- * @param policy the one in force, for codes issued before their terms were kept
- */
-export function policyAtIssue(pair: Otp | null, policy: Policy): PolicySnapshot {
-  return {
-    codeDigits: pair?.codeDigits ?? policy.codeDigits,
-    wrongAttempts: pair?.attemptsMax ?? policy.wrongAttempts,
-    lockSeconds: pair?.lockSeconds ?? policy.lockSeconds,
-  };
 }

@@ -14,7 +14,7 @@ import type { VerifyOutcome } from '../outcomes.ts';
 import type { Policy } from '../policy/policy.ts';
 import { secondsLeft } from '../rules/extra-limits.ts';
 import type { MeasuredLimit } from '../rules/extra-limits.ts';
-import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS, policyAtIssue } from '../rules/lockout.ts';
+import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from '../rules/lockout.ts';
 
 /** What the database knows, read while the pair is locked. */
 export type VerifyState = Readonly<{
@@ -64,13 +64,11 @@ export function decideVerify(
   policy: Policy,
 ): VerifyDecision {
   const { now, answer, pair, hitWindows } = state;
-  const terms = policyAtIssue(pair, policy);
+  const { codeDigits } = pair ?? policy;
   const stored = answer !== null && now < answer.keyExpiresAt ? replay(answer, attempt) : null;
   // What has won was well-formed then, whatever codes of the pair have come since.
   if (stored?.kind === 'verified') return refuse(stored);
-  if (attempt.digits !== terms.codeDigits) {
-    return refuse({ kind: 'malformed', digits: terms.codeDigits });
-  }
+  if (attempt.digits !== codeDigits) return refuse({ kind: 'malformed', digits: codeDigits });
   if (stored !== null) return refuse(stored);
   const spent = hitWindows.find((one) => secondsLeft(one, now) > 0);
   if (spent === undefined) return decideAttempt(state, attempt, policy);
@@ -97,7 +95,7 @@ function decideAttempt(
   if (pair.digest === null || digest === null) return refuse({ kind: 'expired' });
   return areSame(pair.digest, digest)
     ? redeem(pair, pair.digest, now, attempt, policy)
-    : countWrong(pair, now, attempt, { ...policy, ...policyAtIssue(pair, policy) });
+    : countWrong(pair, now, attempt, policy);
 }
 
 /** In a time that does not tell how much of them is the same. */
@@ -146,21 +144,21 @@ function countWrong(
   { verifyId }: VerifyAttempt,
   policy: Policy,
 ): VerifyDecision {
-  const wrongAttempts = countedAttempts(pair, now, policy).wrongAttempts + 1;
+  const wrongAttempts = countedAttempts(pair, now).wrongAttempts + 1;
   const consecutiveWrong = pair.consecutiveWrong + 1;
   const verifyIds = pushVerifyId(pair.verifyIds, verifyId);
   const counted = { ...pair, wrongAttempts, consecutiveWrong, lastWrongAt: now, verifyIds };
   const attemptsRemaining = Math.min(
-    policy.wrongAttempts - wrongAttempts,
+    pair.attemptsMax - wrongAttempts,
     policy.wrongAttemptsUntilUnlock - consecutiveWrong,
   );
   if (attemptsRemaining > 0) {
     const writes = { pair: { ...counted, lockedUntil: null }, answer: null, isWrong: true };
     return { outcome: { kind: 'wrong', attemptsRemaining }, writes };
   }
-  const lockedUntil = addSeconds(now, policy.lockSeconds);
+  const lockedUntil = addSeconds(now, pair.lockSeconds);
   return {
-    outcome: { kind: 'locked', retryAfterSeconds: policy.lockSeconds, begins: true },
+    outcome: { kind: 'locked', retryAfterSeconds: pair.lockSeconds, begins: true },
     writes: { pair: { ...counted, lockedUntil, digest: null }, answer: null, isWrong: true },
   };
 }

@@ -51,7 +51,7 @@ export function otpWith(changes: Partial<Otp> = {}): Otp {
     lockSeconds: 600,
     keyDigest: null,
     keyExpiresAt: null,
-    remainingRequests: null,
+    remainingRequests: 2,
     ...changes,
   };
 }

@@ -4,23 +4,18 @@ import {
 } from './check-server.ts';
 import type { ConnectionLimits } from './check-server.ts';
 import {
-  readGrants, readServerClock, readServerFacts, readServerName, readTableBytes, tryWrites,
+  findMissingTables, readGrants, readServerClock, readServerFacts, readServerName, readTableBytes,
+  tryWrites,
 } from '../../../db/checks/inspect.ts';
 import type { WriteTrial } from '../../../db/checks/inspect.ts';
 import { NO_SETUP_SQL, openConnection } from '../../../db/connection.ts';
 import type { DatabaseSettings, Connection } from '../../../db/connection.ts';
 import { MICROSECONDS_PER_SECOND } from '../../../db/instant.ts';
 import type { Instant } from '../../../db/instant.ts';
-import { describeNewer, readSchemaFiles, readSchemaStatus } from '../../../db/migrate.ts';
+import { readSchemaStatus } from '../../../db/migrate.ts';
 import type { ConnectionPool } from '../../../db/pool.ts';
-import { readLayout } from '../../../db/read-layout.ts';
-import { layoutOf } from '../../../db/table-layout.ts';
-import type { ColumnLayout, Layout, TableLayout } from '../../../db/table-layout.ts';
 import { fault, findingOfError, ok, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
-
-/** The first file's table is not written by who serves. */
-const SCHEMA_TABLE = 'schema_migrations';
 
 /** The database, and what it is held against. */
 export type DoctorTarget = ConnectionLimits & Readonly<{
@@ -59,23 +54,28 @@ async function examine(
   const schema = await checkSchema(patient);
   findings.push(schema);
   if (schema.level === 'fault') return;
-  const wanted = layoutOf(readSchemaFiles());
-  const tables = checkTables(wanted, await readLayout(session));
-  findings.push(...tables);
-  wanted.delete(SCHEMA_TABLE);
+  const missing = await findMissingTables(session);
+  findings.push(...checkTables(missing));
   const account = { name: facts.account, database: patient.settings.database ?? '' };
-  // What a server that is read-only, or a table that is amiss, would refuse has been told.
-  if (!facts.isReadOnly && tables.every(({ level }) => level !== 'fault')) {
-    findings.push(checkTrial(await tryWrites(session, wanted), account));
+  // On a read-only server, or without a table, the trial fails for a reason already reported.
+  if (!facts.isReadOnly && missing.length === 0) {
+    findings.push(checkTrial(await tryWrites(session), account));
   }
   findings.push(...checkGrants(await readGrants(session), account));
 }
 
 async function checkSchema({ pool }: DoctorTarget): Promise<Finding> {
-  const { pending, isNewer } = await readSchemaStatus(pool);
-  if (isNewer) return fault('schema', describeNewer(), 'see README, "Your own MySQL"');
+  const { pending, conflict } = await readSchemaStatus(pool);
+  if (conflict !== null) return fault('schema', conflict.problem, conflict.remedy);
   if (pending.length === 0) return ok('schema', 'every schema file is applied');
   return fault('schema', `the database lacks ${pending.join(', ')}`, 'run: npm run migrate');
+}
+
+function checkTables(missing: readonly string[]): Finding[] {
+  if (missing.length === 0) return [ok('tables', 'every table exists')];
+  return missing.map((table) => fault('tables',
+    `${table} is missing, or the account may not see it`,
+    'grant SELECT on it, or restore it from a backup'));
 }
 
 async function withSession<T>(
@@ -89,66 +89,6 @@ async function withSession<T>(
   } finally {
     session.destroy();
   }
-}
-
-/** Compares the tables that should be with those that are. */
-export function checkTables(wanted: Layout, found: Layout): Finding[] {
-  const findings = [...wanted].flatMap(([name, table]) => {
-    const other = found.get(name);
-    return other === undefined
-      ? [fault('tables', `${name} is missing, or the account may not see it`,
-        'grant SELECT on it, or restore it from a backup')]
-      : judgeTable(name, table, other);
-  });
-  if (findings.length > 0) return findings;
-  return [ok('tables', `${wanted.size}, with the engine, columns and indexes of the schema files`)];
-}
-
-function judgeTable(name: string, wanted: TableLayout, found: TableLayout): Finding[] {
-  const findings: Finding[] = [];
-  if (found.engine !== wanted.engine) {
-    findings.push(fault('tables', `${name} has the engine ${found.engine}`,
-      `ALTER TABLE ${name} ENGINE = ${wanted.engine}`));
-  }
-  for (const [column, layout] of wanted.columns) {
-    const is = textOf(found.columns.get(column), layout);
-    const should = textOf(layout, layout);
-    if (is !== should) {
-      findings.push(fault('tables', `${name}.${column} is ${is}, not ${should}`,
-        `make it ${should} again, as schema/*.sql has it`));
-    }
-  }
-  for (const [index, columns] of wanted.indexes) {
-    const is = found.indexes.get(index);
-    if (is === columns) continue;
-    findings.push(fault('tables', `the index ${name}.${index} is ${is ?? 'missing'}`,
-      `${is === undefined ? '' : 'drop it, then '}${addIndex(name, index, columns)}`));
-  }
-  return [...findings, ...judgeSurplus(name, wanted, found)];
-}
-
-function addIndex(table: string, index: string, columns: string): string {
-  const list = columns.replace('UNIQUE ', '');
-  const kind = index === 'PRIMARY' ? 'PRIMARY KEY'
-    : `${list === columns ? '' : 'UNIQUE '}KEY ${index}`;
-  return `ALTER TABLE ${table} ADD ${kind} ${list}`;
-}
-
-function judgeSurplus(name: string, wanted: TableLayout, found: TableLayout): Finding[] {
-  const columns = [...found.columns.keys()].filter((column) => !wanted.columns.has(column));
-  const indexes = [...found.indexes.keys()].filter((index) => !wanted.indexes.has(index));
-  if (columns.length + indexes.length === 0) return [];
-  const list = [...columns.map((column) => `column ${column}`),
-    ...indexes.map((index) => `index ${index}`)].join(', ');
-  return [warn('tables', `${name} has more than the schema files make: ${list}`,
-    'drop it: every request pays for it, and a migration may fail on it')];
-}
-
-/** A collation counts only where one is prescribed. */
-function textOf(column: ColumnLayout | undefined, wanted: ColumnLayout): string {
-  if (column === undefined) return 'missing';
-  const collation = wanted.collation === null ? '' : ` ${column.collation}`;
-  return `${column.type}${collation}${column.isNullable ? '' : ' not null'}`;
 }
 
 /** All tables of all databases, with more than the right to connect. */

@@ -1,7 +1,7 @@
 /** What the doctor makes of what it sees, at the bounds. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { checkClocks, checkTables } from '../../../../src/app/cli/doctor/check-database.ts';
+import { checkClocks } from '../../../../src/app/cli/doctor/check-database.ts';
 import {
   checkDurability, checkReadOnly, checkCapacity, checkServerName, checkSession,
 } from '../../../../src/app/cli/doctor/check-server.ts';
@@ -11,8 +11,6 @@ import { fault, findingOfError, ok, warn } from '../../../../src/app/cli/doctor/
 import type { Finding } from '../../../../src/app/cli/doctor/finding.ts';
 import type { ServerFacts } from '../../../../src/db/checks/inspect.ts';
 import { SESSION_VARIABLES } from '../../../../src/db/connection.ts';
-import { readSchemaFiles } from '../../../../src/db/migrate.ts';
-import { layoutOf } from '../../../../src/db/table-layout.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
 import { NOW } from '../../otp/fixtures.ts';
 import { settingsFor } from '../../../harness/database.ts';
@@ -185,44 +183,6 @@ test('the worst finding decides the end', () => {
 
 test('a mistake of otpd is no failure of the database', () => {
   assert.throws(() => findingOfError(new TypeError('x'), settingsFor(null)), /x/);
-});
-
-test('the shipped schema files are understood, table by table', () => {
-  const layout = layoutOf(readSchemaFiles());
-  const { columns, indexes, engine } = layout.get('otps')!;
-  assert.is(engine, 'InnoDB');
-  assert.equal(columns.get('user_id'),
-    { type: 'varchar(255)', isNullable: true, collation: 'utf8mb4_0900_bin' });
-  assert.equal(columns.get('bundle_number'),
-    { type: 'tinyint unsigned', isNullable: false, collation: null });
-  assert.equal(columns.get('is_refunded'), { type: 'tinyint', isNullable: false, collation: null });
-  assert.equal(columns.get('digest'), { type: 'binary(32)', isNullable: true, collation: null });
-  assert.equal([...indexes],
-    [['PRIMARY', 'UNIQUE (bundle_id, bundle_number)'], ['by_user', 'UNIQUE (user_id, number)'],
-      ['by_key', 'UNIQUE (key_digest)']]);
-  assert.equal(layout.get('idempotency_keys')!.indexes.get('by_key'), 'UNIQUE (key_digest)');
-  assert.equal(levels(checkTables(layout, layout)), ['ok']);
-});
-
-function layoutAfter(...changes: string[]) {
-  const create = 'CREATE TABLE t (\n  a INT NOT NULL,\n  b BLOB NULL,\n  PRIMARY KEY (a)\n)'
-    + ' ENGINE = InnoDB';
-  return layoutOf([{ version: 1, name: 'x', statements: [create, ...changes] }]);
-}
-
-test('columns and keys come and go by later files; anything else is refused', () => {
-  const { columns, indexes } = layoutAfter(
-    'ALTER TABLE t\n  DROP COLUMN b,\n  ADD COLUMN c INT(11) NULL',
-    'ALTER TABLE t ADD UNIQUE KEY k (c)', 'ALTER TABLE t ADD KEY l (a, c)',
-    'ALTER TABLE t MODIFY COLUMN c BIGINT UNSIGNED NOT NULL', 'ALTER TABLE t DROP KEY k',
-    'UPDATE t SET a = 1').get('t')!;
-  assert.equal([...columns.keys()], ['a', 'c']);
-  assert.is(columns.get('c')!.type, 'bigint unsigned');
-  assert.equal([...indexes], [['PRIMARY', 'UNIQUE (a)'], ['l', '(a, c)']]);
-  for (const sql of ['DROP TABLE t', 'CREATE TABLE u LIKE t', 'ALTER TABLE t RENAME TO u',
-    'ALTER TABLE t ADD COLUMN', 'ALTER TABLE u ADD KEY k (a)']) {
-    assert.throws(() => layoutAfter(sql), /not understood|no such table/);
-  }
 });
 
 test.run();

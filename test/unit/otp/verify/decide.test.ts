@@ -176,13 +176,6 @@ test('a code keeps the numbers that it was issued under', () => {
   assert.equal(decide({ pair }, RIGHT, policy).outcome, { kind: 'verified', replayed: false });
 });
 
-test('a code issued before its numbers were kept has those in force', () => {
-  const policy = { ...DEFAULT_POLICY, wrongAttempts: 1, lockSeconds: 5 };
-  const pair = otpWith({ codeDigits: null, attemptsMax: null, lockSeconds: null });
-  const { outcome } = decide({ pair }, WRONG, policy);
-  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 5, begins: true });
-});
-
 test('the limit of wrong codes in a row, and how long keys are kept, are those in force', () => {
   const policy = { ...DEFAULT_POLICY, wrongAttemptsUntilUnlock: 3, keyRetentionSeconds: 3600 };
   const { outcome } = decide({ pair: otpWith({ consecutiveWrong: 3 }) }, RIGHT, policy);
@@ -198,7 +191,6 @@ const LENGTHS: [string, Partial<VerifyState>, number][] = [
   ['an open code', { pair: otpWith() }, 6],
   ['a locked pair', { pair: LOCKED }, 6],
   ['a redeemed code', { pair: otpWith({ redeemedAt: NOW }) }, 6],
-  ['an older code', { pair: otpWith({ codeDigits: null }) }, 8],
 ];
 
 for (const [what, state, digits] of LENGTHS) {
