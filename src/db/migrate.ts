@@ -236,7 +236,7 @@ async function isThere(settings: DatabaseSettings): Promise<boolean> {
 export type SchemaFile = Readonly<{ version: number; name: string; statements: string[] }>;
 
 /** schema/ beside src/ and beside dist/ alike. */
-const SCHEMA_FOLDER = fileURLToPath(new URL('../../schema/', import.meta.url));
+export const SCHEMA_FOLDER = fileURLToPath(new URL('../../schema/', import.meta.url));
 
 const FILE_NAME = /^(\d{4})-[a-z0-9-]+\.sql$/;
 

@@ -1,0 +1,48 @@
+/** The schema files: released ones never change, and their headers describe every column. */
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { SCHEMA_FOLDER } from '../../src/db/migrate.ts';
+
+/** SHA-256 of each file. A change of the schema is a new file and a new line here. */
+const DIGESTS = {
+  '0001-schema-migrations.sql':
+    '443bf26bcdeb8a2574ff086cd66f94ffe4d0f8d59bf71fff30af817702959eb9',
+  '0002-ip-rate-limits.sql':
+    '5c8d948042a9456e3fd1edf4b3273d2923b27615331faa3639ddbd38c506c9aa',
+  '0003-ip-rate-overflow.sql':
+    '83c106da9e24f67a726255897967c2fa6650660ce39aa620760b46c52819083b',
+  '0004-limit-hits.sql':
+    '0258f3ad75a722e6197f82f7d0ee1753331d6ff34d97523ca4814c50b60eeec3',
+  '0005-otps.sql':
+    '11452b67e802e1f115ca576f46421535bebc0349648ed03549bd6e24ee953669',
+  '0006-idempotency-keys.sql':
+    '69522a4ede9030aefa5bb34daa07474954f3c9141c4d0276afb66eadedeb6c56',
+  '0007-outbox.sql':
+    '035b447eb843f197eaa11dc1662424f430f5a9dea3e24f00a829a5a493a7124b',
+};
+
+const TEXTS = new Map(readdirSync(SCHEMA_FOLDER)
+  .map((name) => [name, readFileSync(join(SCHEMA_FOLDER, name), 'utf8')]));
+
+test('a schema file never changes: the schema grows by new files', () => {
+  const digests = [...TEXTS].map(([name, text]) =>
+    [name, createHash('sha256').update(text).digest('hex')]);
+  assert.equal(Object.fromEntries(digests), DIGESTS);
+});
+
+test('each table is dynamic InnoDB, and its header describes every column in order', () => {
+  for (const [name, text] of TEXTS) {
+    const create = /CREATE TABLE [^(]*\(\n([^]*?)\n\)(.*);\n/.exec(text);
+    if (create === null) continue;
+    const [, body, options] = create;
+    assert.is(options, ' ENGINE=InnoDB ROW_FORMAT=DYNAMIC', name);
+    const columns = [...body!.matchAll(/^ {2}([a-z_]+) /gm)].map(([, column]) => column);
+    const described = [...text.matchAll(/^-- ([a-z_]+): /gm)].map(([, column]) => column).slice(1);
+    assert.equal(described, columns, name);
+  }
+});
+
+test.run();
