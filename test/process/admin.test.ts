@@ -134,10 +134,10 @@ test('read-only, by either setting: not ready, and ready again', async () => {
 });
 
 test('a migration that is not finished: not ready; one that is not known: ready', async () => {
-  await asRoot('UPDATE schema_migrations SET finished_at = NULL WHERE version = 8');
+  await asRoot('UPDATE schema_migrations SET finished_at = NULL WHERE version = 7');
   await becomes(unready('schema'));
   // Another machine may have migrated it already, in an upgrade.
-  await asRoot('UPDATE schema_migrations SET finished_at = NOW(6) WHERE version = 8',
+  await asRoot('UPDATE schema_migrations SET finished_at = NOW(6) WHERE version = 7',
     "INSERT INTO schema_migrations VALUES (99, 'later', NOW(6), NOW(6))");
   await becomes(READY);
   await asRoot('DELETE FROM schema_migrations WHERE version = 99');
