@@ -1,8 +1,7 @@
 /**
- * The results as a chart: throughput over that of the floor, on a logarithmic scale, one panel a
- * workload. A bar goes up from the floor's line when a service is faster and down when slower.
+ * Throughput relative to the floor as an SVG chart with a logarithmic scale, one panel for each
+ * workload. A bar above the line of the floor is faster, a bar below it slower.
  */
-import { RATIO_GOALS } from './goals.ts';
 import { groupBy } from './summary.ts';
 import type { SummaryRow } from './summary.ts';
 
@@ -13,30 +12,31 @@ const LEFT_PX = 52;
 const TOP_PX = 64;
 const PLOT_PX = 260;
 const BOTTOM_PX = 56;
-/** The scale: sixteen times slower to eight times faster. */
+/** The scale: from 1/16 to 8 times the floor. */
 const OCTAVE_MIN = -4;
 const OCTAVE_MAX = 3;
 const WIDTH_MIN_PX = 480;
 
 const SERIES: readonly string[] = ['otpd', 'bare', 'textbook', 'parts'];
 
-/** Colours that hold on white and on black; the text follows the reader's theme. */
+/** The colours are legible on white and on black; the text follows the theme of the reader. */
 export const STYLE = `<style>
   text { font: 12px system-ui, sans-serif; fill: #333; }
   .title { font-size: 14px; font-weight: 600; }
   .grid { stroke: #8884; } .floor { stroke: #888; stroke-width: 1.5; }
-  .goal { stroke: #d9480f; stroke-width: 2.5; }
   .otpd { fill: #2f74c0; } .bare { fill: #7a9e5f; } .textbook { fill: #a0a0a0; }
   .parts { fill: #c9a227; }
-  @media (prefers-color-scheme: dark) { text { fill: #ddd; } .goal { stroke: #ff8c4a; } }
+  @media (prefers-color-scheme: dark) { text { fill: #ddd; } }
 </style>`;
 
+/** The vertical position of a ratio, to a tenth of a pixel. */
 function heightOf(ratio: number): number {
   const octave = Math.min(OCTAVE_MAX, Math.max(OCTAVE_MIN, Math.log2(ratio)));
-  return TOP_PX + (PLOT_PX * (OCTAVE_MAX - octave)) / (OCTAVE_MAX - OCTAVE_MIN);
+  const height = TOP_PX + (PLOT_PX * (OCTAVE_MAX - octave)) / (OCTAVE_MAX - OCTAVE_MIN);
+  return Math.round(height * 10) / 10;
 }
 
-/** Draws all rows that have a ratio to the floor, the floor itself left out. */
+/** Draws every row that has a ratio to the floor. */
 export function composeChart(rows: readonly SummaryRow[]): string {
   const shown = rows.filter(({ ratio, target }) => ratio !== null && target !== 'floor');
   const panels = groupBy(shown, ({ workload }) => workload);
@@ -49,9 +49,9 @@ export function composeChart(rows: readonly SummaryRow[]): string {
   const width = Math.max(x, WIDTH_MIN_PX);
   const height = TOP_PX + PLOT_PX + BOTTOM_PX;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}"
-  width="${width}" height="${height}" role="img" aria-label="Throughput over that of the floor">
+  width="${width}" height="${height}" role="img" aria-label="Throughput relative to the floor">
 ${STYLE}
-<text class="title" x="8" y="20">Throughput over that of the floor (one bare durable insert)</text>
+<text class="title" x="8" y="20">Throughput relative to the floor (one durable INSERT)</text>
 ${legend()}
 ${scale(width)}
 ${drawn.join('\n')}
@@ -60,14 +60,11 @@ ${drawn.join('\n')}
 }
 
 function legend(): string {
-  const entries = SERIES.map((name, index) => {
+  return SERIES.map((name, index) => {
     const x = 8 + index * 90;
     return `<rect class="${name}" x="${x}" y="30" width="12" height="12"/>` +
       `<text x="${x + 17}" y="40">${name}</text>`;
-  });
-  const x = 8 + SERIES.length * 90;
-  return `${entries.join('')}<line class="goal" x1="${x}" x2="${x + 14}" y1="36" y2="36"/>` +
-    `<text x="${x + 19}" y="40">goal</text>`;
+  }).join('');
 }
 
 function scale(width: number): string {
@@ -86,9 +83,8 @@ function drawPanel(workload: string, rows: readonly SummaryRow[], left: number) 
   let x = left;
   const parts: string[] = [];
   for (const [connections, group] of groups) {
-    const widthPx = group.length * BAR_PX;
-    parts.push(drawGroup(workload, connections, group, x));
-    x += widthPx + GROUP_GAP_PX;
+    parts.push(drawGroup(connections, group, x));
+    x += group.length * BAR_PX + GROUP_GAP_PX;
   }
   const widthPx = Math.max(x - GROUP_GAP_PX - left, 8 * workload.length);
   const middle = left + widthPx / 2;
@@ -97,23 +93,15 @@ function drawPanel(workload: string, rows: readonly SummaryRow[], left: number) 
   return { svg: parts.join('\n'), widthPx };
 }
 
-function drawGroup(
-  workload: string,
-  connections: string,
-  group: readonly SummaryRow[],
-  left: number,
-): string {
-  const right = left + group.length * BAR_PX;
+function drawGroup(connections: string, group: readonly SummaryRow[], left: number): string {
+  const middle = left + (group.length * BAR_PX) / 2;
+  const zero = heightOf(1);
   const bars = group.map(({ target, ratio }, index) => {
-    const [y, zero] = [heightOf(ratio ?? 1), heightOf(1)];
+    const y = heightOf(ratio ?? 1);
     return `<rect class="${target}" x="${left + index * BAR_PX + 1}" y="${Math.min(y, zero)}" ` +
-      `width="${BAR_PX - 2}" height="${Math.max(1, Math.abs(zero - y))}">` +
+      `width="${BAR_PX - 2}" height="${Math.max(1, Math.abs(zero - y)).toFixed(1)}">` +
       `<title>${target}: ${(ratio ?? 0).toFixed(2)} x</title></rect>`;
   });
-  const goal = RATIO_GOALS.get(`${workload} ${connections}`);
-  const y = heightOf(goal ?? 1);
-  const line = goal === undefined ? ''
-    : `<line class="goal" x1="${left - 3}" x2="${right + 3}" y1="${y}" y2="${y}"/>`;
-  return `${bars.join('')}${line}<text x="${(left + right) / 2}" y="${TOP_PX + PLOT_PX + 20}" ` +
+  return `${bars.join('')}<text x="${middle}" y="${TOP_PX + PLOT_PX + 20}" ` +
     `text-anchor="middle">${connections}</text>`;
 }

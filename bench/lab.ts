@@ -1,18 +1,19 @@
-/** The laboratory: one MySQL, the services on it, and one measurement at a time. */
+/** One MySQL, the services that run on it, and the cost of a load as MySQL and the OS count it. */
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { CounterReader } from './counters.ts';
-import type { Counters } from './counters.ts';
+import mysql from 'mysql2/promise';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { print } from './build.ts';
 import { findLoadProgram, runLoad } from './load.ts';
 import type { LoadProgram, LoadResult } from './load.ts';
 import { startServer } from './mysql.ts';
 import type { BenchServer } from './mysql.ts';
 import { writeRequests } from './requests.ts';
 import { startTarget } from './target.ts';
-import type { Target, TargetName, TargetOptions } from './target.ts';
+import type { Target, TargetName } from './target.ts';
 import { readUsage } from './usage.ts';
 
-/** What a measurement needs to know. */
+/** A load. */
 export type Order = Readonly<{
   target: Target;
   connections: number;
@@ -20,7 +21,7 @@ export type Order = Readonly<{
   requests: readonly string[];
 }>;
 
-/** One measurement: what came back, and what it cost, per request. */
+/** The result of one load, and its costs per request. */
 export type Measured = LoadResult & Readonly<{
   perSecond: number;
   nodeCpuUs: number;
@@ -30,29 +31,50 @@ export type Measured = LoadResult & Readonly<{
   redoBytes: number;
   binlogBytes: number;
   dataBytes: number;
-  receivedBytes: number;
-  /** Resident memory of the service right after. */
+  /** Resident memory of the service right after the load. */
   residentBytes: number;
 }>;
 
-/** What is under way when a load ends is done soon after; it belongs to the measurement. */
-const SETTLE_MS = 100;
+/** How a service differs from the default of its name. */
+export type Variant = Readonly<{ label?: string; nodeArguments?: readonly string[] }>;
 
-/** Statements of reading the counters once. */
+/** How a lab is opened. */
+export type LabOptions = Readonly<{
+  poolSize: number;
+  load: LoadProgram | null;
+  baseFolder: string | null;
+}>;
+
+/** Totals since MySQL was started. */
+type Counters = Readonly<{
+  statements: number;
+  commits: number;
+  redoBytes: number;
+  binlogBytes: number;
+  /** Everything InnoDB has written: redo log, pages, doublewrite buffer. */
+  dataBytes: number;
+}>;
+
+type Reading = Readonly<{
+  node: { cpuUs: number; residentBytes: number };
+  mysqld: { cpuUs: number };
+  counters: Counters;
+}>;
+
+/** Reading the counters executes two statements, which the counters include. */
 const READING_STATEMENTS = 2;
 
-/** Which options of a service may be set by the caller. */
-export type Variant = Readonly<{
-  label?: string;
-  policyFile?: string;
-  environment?: Readonly<Record<string, string>>;
-}>;
+/** Work that is in progress when a load ends finishes within this time and is part of its cost. */
+const SETTLE_MS = 100;
+
+/** Two loads may run at once, so a file is only overwritten by the fourth load after it. */
+const REQUEST_FILES = 4;
 
 /** One MySQL and the services that were started on it. */
 export class Lab {
   readonly server: BenchServer;
-  readonly counters: CounterReader;
   readonly program: LoadProgram;
+  readonly #connection: Connection;
   readonly #signal: AbortSignal;
   readonly #options: LabOptions;
   readonly #targets = new Map<string, Target>();
@@ -60,43 +82,38 @@ export class Lab {
 
   constructor(
     server: BenchServer,
-    counters: CounterReader,
-    program: LoadProgram,
+    connection: Connection,
     options: LabOptions,
     signal: AbortSignal,
   ) {
     this.server = server;
-    this.counters = counters;
-    this.program = program;
+    this.program = options.load ?? findLoadProgram(process.env.PATH ?? '');
+    this.#connection = connection;
     this.#options = options;
     this.#signal = signal;
   }
 
-  /** The service of that name, started when it is first asked for. */
-  async target(
-    name: TargetName,
-    { label = name, policyFile = '', environment = {} }: Variant = {},
-  ): Promise<Target> {
+  /** The service of a label; started on first use. */
+  async target(name: TargetName, variant: Variant = {}): Promise<Target> {
     this.#signal.throwIfAborted();
+    const { label = name, nodeArguments = [] } = variant;
     const known = this.#targets.get(label);
     if (known !== undefined) return known;
-    const options: TargetOptions = {
+    const target = await startTarget(name, {
       socketPath: this.server.socketPath,
       databaseName: `bench_${label}`,
       poolSize: this.#options.poolSize,
-      beforeFolder: this.#options.beforeFolder,
-      policyFile,
-      environment,
+      baseFolder: this.#options.baseFolder,
+      nodeArguments,
       logFile: join(this.server.folder, `${label}.log`),
-    };
-    const target = await startTarget(name, options);
+    });
     this.#targets.set(label, target);
     return target;
   }
 
-  /** Sends requests until they end or the time does, and measures nothing. */
+  /** Sends requests until they run out or the time is over, without measuring. */
   async prepare(order: Order): Promise<LoadResult> {
-    // Not by wrk, which stays for the whole time even when it has nothing left to send.
+    // wrk would stay for the whole time, even with nothing left to send.
     return this.send(order, 'own');
   }
 
@@ -106,13 +123,12 @@ export class Lab {
     program: LoadProgram = this.program,
   ): Promise<LoadResult> {
     this.#fileCount += 1;
-    const file = join(this.server.folder, `requests-${this.#fileCount % FILES_MAX}`);
+    const file = join(this.server.folder, `requests-${this.#fileCount % REQUEST_FILES}`);
     writeRequests(file, requests);
-    const load = { port: target.port, connections, seconds, file };
-    return runLoad(program, load, this.#signal);
+    return runLoad(program, { port: target.port, connections, seconds, file }, this.#signal);
   }
 
-  /** Sends requests and measures what they cost. Nothing else may use the server meanwhile. */
+  /** Sends requests and measures their cost. Nothing else may use MySQL meanwhile. */
   async measure(order: Order): Promise<Measured> {
     const before = await this.#read(order.target);
     const result = await this.send(order);
@@ -121,10 +137,22 @@ export class Lab {
     return costPerRequest(result, before, after);
   }
 
-  /** Ends all services and the server. */
+  /** Executes one statement as root. */
+  async query(sql: string): Promise<void> {
+    await this.#connection.query(sql);
+  }
+
+  /** Switches the flush at each commit, so that data is prepared faster than it is measured. */
+  async setDurable(isDurable: boolean): Promise<void> {
+    const value = isDurable ? 1 : 0;
+    await this.query(`SET GLOBAL sync_binlog = ${value}`);
+    await this.query(`SET GLOBAL innodb_flush_log_at_trx_commit = ${value}`);
+  }
+
+  /** Stops all services and MySQL. */
   async close(): Promise<void> {
     await Promise.all([...this.#targets.values()].map((target) => target.stop()));
-    await this.counters.close().catch(() => {});
+    await this.#connection.end().catch(() => {});
     await this.server.stop();
   }
 
@@ -132,42 +160,35 @@ export class Lab {
     const [node, mysqld] = await Promise.all([
       readUsage(target.processId), readUsage(this.server.processId),
     ]);
-    return { node, mysqld, counters: await this.counters.read() };
+    return { node, mysqld, counters: await readCounters(this.#connection) };
   }
 }
 
-type Reading = Readonly<{
-  node: { cpuUs: number; residentBytes: number };
-  mysqld: { cpuUs: number };
-  counters: Counters;
-}>;
-
-/** Two loads may run at once; the third overwrites the file of the first. */
-const FILES_MAX = 4;
-
-/** What it works with. */
-export type LabOptions = Readonly<{
-  poolSize: number;
-  load: LoadProgram | null;
-  /** Of the other otpd, `before`. */
-  beforeFolder: string | null;
-}>;
-
-/** Opens a laboratory: starts MySQL and finds the load generator. */
-export async function openLab(
-  options: LabOptions,
-  say: (line: string) => void,
-  signal: AbortSignal,
-): Promise<Lab> {
-  const server = await startServer(say, signal);
+/** Starts MySQL and opens a lab on it. */
+export async function openLab(options: LabOptions, signal: AbortSignal): Promise<Lab> {
+  const server = await startServer(print, signal);
   try {
-    const counters = await CounterReader.open(server.socketPath);
-    const program = options.load ?? findLoadProgram(process.env.PATH ?? '');
-    return new Lab(server, counters, program, options, signal);
+    const { socketPath } = server;
+    const connection = await mysql.createConnection({ socketPath, user: 'root' });
+    return new Lab(server, connection, options, signal);
   } catch (error) {
     await server.stop();
     throw error;
   }
+}
+
+async function readCounters(connection: Connection): Promise<Counters> {
+  const [rows] = await connection.query<RowDataPacket[]>(`SHOW GLOBAL STATUS WHERE
+    Variable_name IN ('Questions', 'Com_commit', 'Innodb_os_log_written', 'Innodb_data_written')`);
+  const values = new Map(rows.map((row) => [String(row.Variable_name), Number(row.Value)]));
+  const [logs] = await connection.query<RowDataPacket[]>('SHOW BINARY LOGS');
+  return {
+    statements: values.get('Questions') ?? 0,
+    commits: values.get('Com_commit') ?? 0,
+    redoBytes: values.get('Innodb_os_log_written') ?? 0,
+    binlogBytes: logs.reduce((sum, log) => sum + Number(log.File_size), 0),
+    dataBytes: values.get('Innodb_data_written') ?? 0,
+  };
 }
 
 function costPerRequest(result: LoadResult, before: Reading, after: Reading): Measured {
@@ -184,7 +205,6 @@ function costPerRequest(result: LoadResult, before: Reading, after: Reading): Me
     redoBytes: each(counted('redoBytes')),
     binlogBytes: each(counted('binlogBytes')),
     dataBytes: each(counted('dataBytes')),
-    receivedBytes: each(counted('receivedBytes')),
     residentBytes: after.node.residentBytes,
   };
 }

@@ -1,46 +1,46 @@
-/** Runs one load against one port, by wrk when it is there, else by our own generator. */
+/** Runs one load against one port, with wrk if it is installed, else with load/generator.ts. */
 import { spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** What is sent, and for how long. */
+/** What is sent, where and for how long. */
 export type Load = Readonly<{
   port: number;
   connections: number;
   /** Whole seconds. */
   seconds: number;
-  /** A file of requests, each ended by NUL. */
+  /** The file of the requests, each followed by NUL. */
   file: string;
 }>;
 
-/** What came back. Latencies are those of all answers. */
+/** The responses; latencies include those of refusals. */
 export type LoadResult = Readonly<{
   requests: number;
   seconds: number;
   p50Us: number;
   p99Us: number;
-  /** The prepared requests ended before the time did; `seconds` is the time they took. */
+  /** The requests ran out before the time was over; `seconds` is the time they took. */
   exhausted: boolean;
   answers2xx: number;
   answers4xx: number;
   answers5xx: number;
-  /** Connections refused or broken, and answers that never came. */
+  /** Connections that were refused or broken, and responses that never came. */
   socketErrors: number;
 }>;
 
-/** Which program makes the load. */
+/** The load generator. */
 export type LoadProgram = 'wrk' | 'own';
 
-/** A load that is not over so long after its end is stuck. */
+/** A generator that runs this much longer than its load hangs. */
 const OVERRUN_MAX_MS = 30_000;
 
-/** An answer later than this counts as an error. */
+/** A later response counts as an error. */
 const ANSWER_TIMEOUT_SECONDS = 10;
 
-/** The program to use: wrk when it is on the PATH. */
+/** wrk if it is on the PATH, else our own generator. */
 export function findLoadProgram(searchPath: string): LoadProgram {
-  const isThere = searchPath.split(delimiter).some((folder) => {
+  const isInstalled = searchPath.split(delimiter).some((folder) => {
     try {
       accessSync(join(folder, 'wrk'), constants.X_OK);
       return folder !== '';
@@ -48,13 +48,13 @@ export function findLoadProgram(searchPath: string): LoadProgram {
       return false;
     }
   });
-  return isThere ? 'wrk' : 'own';
+  return isInstalled ? 'wrk' : 'own';
 }
 
 /**
  * Runs a load and waits for its end.
  *
- * @throws when the generator fails, does not report, or is aborted
+ * @throws when the generator fails, prints no result or is aborted
  */
 export async function runLoad(
   program: LoadProgram,
@@ -64,7 +64,7 @@ export async function runLoad(
   const [command, parameters] = program === 'wrk' ? wrkCommand(load) : ownCommand(load);
   const output = await run(command, parameters, load.seconds * 1000 + OVERRUN_MAX_MS, signal);
   const line = /^LOAD (.*)$/m.exec(output)?.[1];
-  if (line === undefined) throw new Error(`the load generator did not report:\n${output}`);
+  if (line === undefined) throw new Error(`the load generator printed no result:\n${output}`);
   return JSON.parse(line) as LoadResult;
 }
 
@@ -101,7 +101,7 @@ function run(
     child.once('error', reject);
     child.once('close', (code) => {
       if (code === 0) resolve(output);
-      else reject(new Error(`${command} ended with ${code}:\n${output}`));
+      else reject(new Error(`${command} exited with ${code}:\n${output}`));
     });
   });
 }

@@ -1,12 +1,18 @@
-/** What a reader must know of the machine: no name of it and no path on it. */
-import { fsyncSync, closeSync, openSync, writeSync } from 'node:fs';
+/** The machine and the versions of a run, without host names and paths. */
+import { execFileSync } from 'node:child_process';
+import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { ROOT } from './build.ts';
 import type { Lab } from './lab.ts';
 import { median } from './summary.ts';
 
-/** The machine and its programs. */
+/** Where, when and with which versions something was measured. */
 export type Machine = Readonly<{
+  /** The day in UTC. */
+  date: string;
+  /** The measured commit; `-dirty` when files differ from it. */
+  commit: string;
   cores: number;
   cpu: string;
   memoryGb: number;
@@ -14,26 +20,45 @@ export type Machine = Readonly<{
   node: string;
   mysql: string;
   load: string;
-  /** What one durable write costs here: it decides how far group commit carries. */
+  /** Median time of one fsync, which decides how much a group commit saves. */
   syncUs: number;
 }>;
 
 const SYNC_SAMPLES = 200;
 const SYNC_BYTES = 512;
 
-/** Describes the machine, and measures its fsync where the data of MySQL are. */
+/** Describes the machine and measures an fsync in the folder of MySQL's data. */
 export function describeMachine(lab: Pick<Lab, 'server' | 'program'>): Machine {
   const [first] = cpus();
   return {
+    date: new Date().toISOString().slice(0, 10),
+    commit: describeCommit(),
     cores: cpus().length,
     cpu: first?.model.trim() ?? 'unknown',
     memoryGb: Math.round(totalmem() / 2 ** 30),
     system: `${process.platform} ${process.arch}`,
     node: process.versions.node,
     mysql: lab.server.version,
-    load: lab.program === 'wrk' ? 'wrk' : 'its own generator',
+    load: lab.program === 'wrk' ? 'wrk' : 'bench/load/generator.ts',
     syncUs: measureSync(lab.server.folder),
   };
+}
+
+/** One line for the head of a page. */
+export function machineLine(machine: Machine): string {
+  const { date, commit, cores, cpu, memoryGb, system, node, mysql, load, syncUs } = machine;
+  return `Measured on ${date} at commit ${commit}: ${cores} cores (${cpu}), ${memoryGb} GB, ` +
+    `${system}, Node ${node}, MySQL ${mysql}, load from ${load} on the same cores; one fsync ` +
+    `takes ${syncUs} µs (median).`;
+}
+
+function describeCommit(): string {
+  try {
+    const parameters = ['describe', '--always', '--dirty', '--exclude=*'];
+    return execFileSync('git', parameters, { cwd: ROOT, encoding: 'utf8' }).trim();
+  } catch {
+    return 'unknown';
+  }
 }
 
 function measureSync(folder: string): number {

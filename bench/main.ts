@@ -1,83 +1,73 @@
-/**
- * npm run bench: measures otpd and the baselines on a private durable MySQL and writes
- * bench/results/. See bench/README.md.
- */
-import { mkdirSync, writeFileSync } from 'node:fs';
+/** npm run bench: measures otpd and the baselines on a durable MySQL; see docs/performance.md. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildBefore } from './before.ts';
-import type { Before } from './before.ts';
-import { build, RESULTS, ROOT } from './build.ts';
+import { build, buildCommit, print, RESULTS, ROOT, stopSignal } from './build.ts';
 import { composeChart } from './chart.ts';
-import { say, stopSignal } from './command.ts';
-import { runExtras } from './extras.ts';
-import type { Extras } from './extras.ts';
-import { judgeGoals } from './goals.ts';
+import { measureFullTables } from './full-tables.ts';
 import { openLab } from './lab.ts';
 import { describeMachine } from './machine.ts';
-import type { Machine } from './machine.ts';
 import { readOptions, UsageError } from './options.ts';
 import type { Options } from './options.ts';
 import { runRounds } from './rounds.ts';
-import { run } from './run.ts';
 import type { Sample } from './rounds.ts';
 import { summarise } from './summary.ts';
-import { composeTable } from './table.ts';
+import { composeComparison, composeJson, composeTables } from './table.ts';
+import type { Report } from './table.ts';
 
-/** Variables of otpd that go through from the caller to the otpd that is measured. */
+/** Variables of the caller that change the otpd that is measured. */
 const SETTINGS: readonly string[] = ['WORKERS', 'DB_CONNECTIONS', 'NODE_OPTIONS'];
+
+const PAGE = join(ROOT, 'docs/performance.md');
+
+/** The part of the page that a whole run replaces. */
+const TABLES = /(?<=<!-- tables: written by npm run bench -->\n)[^]*(?=<!-- end of tables -->)/;
 
 async function bench(options: Options, signal: AbortSignal): Promise<void> {
   await build();
-  const before = options.against === null ? null : await buildBefore(ROOT, options.against, run);
+  const base = options.against === null ? null : await buildCommit(options.against);
   try {
-    await measure(options, before, signal);
+    await measure(options, base?.folder ?? null, signal);
   } finally {
-    await before?.remove();
+    await base?.remove();
   }
 }
 
 async function measure(
   options: Options,
-  before: Before | null,
+  baseFolder: string | null,
   signal: AbortSignal,
 ): Promise<void> {
-  const { poolSize, load } = options;
-  const folder = before?.folder ?? null;
-  const lab = await openLab({ poolSize, load, beforeFolder: folder }, say, signal);
+  const { poolSize, load, plan, fullTablesScale } = options;
+  const lab = await openLab({ poolSize, load, baseFolder }, signal);
   try {
-    say(`MySQL ${lab.server.version}, load by ${lab.program}`);
+    print(`MySQL ${lab.server.version}, load from ${lab.program}`);
     const machine = describeMachine(lab);
-    const samples = await runRounds(lab, options.plan, say);
-    const extras = await runExtras(lab, options, say);
-    writeResults(machine, options, samples, extras);
+    const samples = await runRounds(lab, plan);
+    if (fullTablesScale !== null) {
+      samples.push(...await measureFullTables(lab, plan, fullTablesScale));
+    }
+    const settings = Object.fromEntries(SETTINGS.flatMap((name) => {
+      const value = process.env[name];
+      return value === undefined ? [] : [[name, value]];
+    }));
+    writeResults({ machine, options, settings, rows: summarise(samples) }, samples);
   } finally {
     await lab.close();
   }
 }
 
-/** The table, the raw numbers and the chart; a part never overwrites the whole. */
-function writeResults(
-  machine: Machine,
-  options: Options,
-  samples: readonly Sample[],
-  extras: Extras,
-): void {
-  const settings = Object.fromEntries(SETTINGS.flatMap((name) => {
-    const value = process.env[name];
-    return value === undefined ? [] : [[name, value]];
-  }));
-  const rows = summarise([...samples, ...extras.samples]);
-  const goals = judgeGoals(rows, extras);
-  const raw = { machine, options, settings, goals, rows, samples, extras };
-  const folder = options.isPartial ? join(RESULTS, 'partial') : RESULTS;
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, 'raw.json'), `${JSON.stringify(raw, null, 1)}\n`);
-  const table = composeTable({ machine, options, settings, rows, goals, extras });
-  writeFileSync(join(folder, 'README.md'), table);
-  writeFileSync(join(folder, 'chart.svg'), composeChart(rows));
-  for (const { text, measured, isMet } of goals) {
-    say(`${isMet ? 'met ' : 'MISS'} ${text}: ${measured}`);
-  }
+function writeResults(report: Report, samples: readonly Sample[]): void {
+  const { options, rows } = report;
+  mkdirSync(RESULTS, { recursive: true });
+  writeFileSync(join(RESULTS, 'raw.json'), `${JSON.stringify({ ...report, samples }, null, 1)}\n`);
+  const page = options.against === null ? composeTables(report) : composeComparison(report);
+  writeFileSync(join(RESULTS, 'report.md'), page);
+  print(`\n${page}`);
+  if (!options.isWhole) return;
+  writeFileSync(join(ROOT, 'docs/performance.json'), composeJson(report));
+  writeFileSync(join(ROOT, 'docs/performance.svg'), composeChart(rows));
+  writeFileSync(PAGE, readFileSync(PAGE, 'utf8').replace(TABLES, () => `\n${page}\n`));
+  print('written: docs/performance.json, docs/performance.svg, the tables of docs/performance.md');
 }
 
 async function main(argv: readonly string[]): Promise<number> {

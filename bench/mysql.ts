@@ -1,6 +1,6 @@
 /**
- * The MySQL of the benchmark: a private server in a temporary folder, on a unix socket, durable,
- * with binary log, and with the server's own defaults for all else.
+ * The MySQL of the benchmark: in a temporary folder, on a unix socket, durable, with binary log,
+ * and with MySQL's defaults for everything else.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
@@ -12,46 +12,44 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import { initialise, logLines } from '../tools/mysql/data-folder.ts';
-import { identifyingArguments, serverFiles } from '../tools/mysql/mysqld.ts';
-import type { ServerFiles } from '../tools/mysql/mysqld.ts';
-import { MYSQLD_ENVIRONMENT } from '../tools/mysql/mysqld.ts';
-import type { Mysqld } from '../tools/mysql/mysqld.ts';
 import { obtainMysqld } from '../tools/mysql/fetch/obtain.ts';
-import { endProcess } from '../tools/mysql/processes.ts';
+import { identifyingArguments, MYSQLD_ENVIRONMENT, serverFiles } from '../tools/mysql/mysqld.ts';
+import type { Mysqld, ServerFiles } from '../tools/mysql/mysqld.ts';
 import { readMysqlSettings } from '../tools/mysql/settings.ts';
+import { endChild } from './build.ts';
 
 /** A running server. */
 export type BenchServer = Readonly<{
   socketPath: string;
   version: string;
-  /** Of the mysqld that runs now. */
+  /** Changes when mysqld is started again. */
   processId: number;
-  /** For files of the benchmark; removed with the server. */
+  /** Holds data and files of the benchmark; removed by `stop`. */
   folder: string;
-  /** Ends mysqld, as a crash does or in order, and leaves its data. */
+  /** Ends mysqld by a signal and keeps its data. */
   end: (signal: 'SIGKILL' | 'SIGTERM') => Promise<void>;
-  /** Starts it again on the same data and socket. */
+  /** Starts mysqld on the same data and socket. */
   start: () => Promise<void>;
-  /** Ends mysqld and removes its folder. */
+  /** Stops mysqld and removes its folder. */
   stop: () => Promise<void>;
 }>;
 
-/** All services keep their pools open all the time; the default of 151 would refuse some. */
+/** Every service keeps its pool open; together they exceed the default of 151. */
 const MAX_CONNECTIONS = 500;
 
 const READY_TIMEOUT_MS = 60_000;
 const READY_POLL_MS = 50;
 
 /**
- * Starts the server, with the mysqld that otpd itself would use.
+ * Starts MySQL with the mysqld of the development MySQL.
  *
- * @throws when there is no mysqld, or it does not answer; nothing is left behind then
+ * @throws when there is no mysqld or it does not start; the folder is removed then
  */
 export async function startServer(
-  say: (line: string) => void,
+  print: (line: string) => void,
   signal: AbortSignal,
 ): Promise<BenchServer> {
-  const mysqld = await obtainMysqld({ ...readMysqlSettings(process.env), print: say, signal });
+  const mysqld = await obtainMysqld({ ...readMysqlSettings(process.env), print, signal });
   const folder = await realpath(await mkdtemp(join(tmpdir(), 'otpd-bench-')));
   try {
     const files = serverFiles(folder);
@@ -83,7 +81,7 @@ async function serve(
     },
     start: async () => { child = await launch(); },
     stop: async () => {
-      if (child.exitCode === null && child.signalCode === null) await endProcess(child.pid ?? 0);
+      await endChild(child);
       await rm(folder, { recursive: true, force: true });
     },
   };
@@ -96,7 +94,7 @@ async function startMysqld(
   signal: AbortSignal,
 ): Promise<ChildProcess> {
   const log = openSync(files.log, 'a', 0o600);
-  // A group of its own: Ctrl-C reaches the benchmark, which ends mysqld when it is done.
+  // In a process group of its own, so that Ctrl-C only reaches the benchmark, which stops mysqld.
   const child = spawn(mysqld.program, durableArguments(mysqld, files, socketPath), {
     detached: true, env: { ...MYSQLD_ENVIRONMENT }, stdio: ['ignore', log, log],
   });
@@ -107,12 +105,12 @@ async function startMysqld(
     return child;
   } catch (error) {
     const lines = await logLines(files, '');
-    if (child.pid !== undefined) await endProcess(child.pid);
-    throw new Error(`mysqld does not answer:\n${lines.join('\n')}`, { cause: error });
+    if (child.pid !== undefined) await endChild(child);
+    throw new Error(`mysqld does not start:\n${lines.join('\n')}`, { cause: error });
   }
 }
 
-/** Durable as issue 3 asks; nothing else differs from the defaults but where things are. */
+/** Durability and paths; everything else is MySQL's default. */
 function durableArguments(mysqld: Mysqld, files: ServerFiles, socketPath: string): string[] {
   return [
     ...mysqld.leading,
@@ -123,7 +121,7 @@ function durableArguments(mysqld: Mysqld, files: ServerFiles, socketPath: string
     `--tmpdir=${files.temporary}`,
     `--pid-file=${files.processId}`,
     `--socket=${socketPath}`,
-    // The packaged default names a folder that may not be there.
+    // The default of a package names a folder that may not exist.
     '--secure-file-priv=NULL',
     '--skip-networking',
     `--max-connections=${MAX_CONNECTIONS}`,
@@ -144,9 +142,9 @@ async function untilReady(
   for (;;) {
     signal.throwIfAborted();
     try {
-      const session = await mysql.createConnection({ socketPath, user: 'root' });
-      await session.query('SELECT 1');
-      await session.end();
+      const connection = await mysql.createConnection({ socketPath, user: 'root' });
+      await connection.query('SELECT 1');
+      await connection.end();
       return;
     } catch (error) {
       if (deadline.aborted || child.exitCode !== null) throw error;

@@ -1,4 +1,4 @@
-/** The command line, and the plan of measurements that it asks for. */
+/** The command line of the benchmark and the plan that follows from it. */
 import { parseArgs } from 'node:util';
 import type { LoadProgram } from './load.ts';
 import type { TargetName } from './target.ts';
@@ -11,69 +11,67 @@ export type Step = Readonly<{
   targets: readonly TargetName[];
 }>;
 
-/** Everything that is to be measured in rounds. */
+/** What is measured in rounds. */
 export type Plan = Readonly<{
   steps: readonly Step[];
   rounds: number;
   seconds: number;
   warmUpSeconds: number;
-  /** No round begins when so much time has gone. */
+  /** No measurement begins after this time. */
   budgetMs: number;
 }>;
 
-/** What the command line says. */
+/** The command line, with its defaults. */
 export type Options = Readonly<{
   plan: Plan;
-  isQuick: boolean;
   poolSize: number;
   load: LoadProgram | null;
-  /** The commit of `before`; null: it is not measured. */
+  /** The commit to compare with; null: otpd is compared with the baselines. */
   against: string | null;
-  big: boolean;
-  million: boolean;
-  delivery: boolean;
-  /** Of the extras, above 0 and at most 1. */
-  scale: number;
-  /** Less than the whole grid, or fewer rounds. */
-  isPartial: boolean;
+  /** Size of the full tables, 1 for 10 million rows; null when they are not measured. */
+  fullTablesScale: number | null;
+  /** Everything is measured, so docs/performance.* are written. */
+  isWhole: boolean;
 }>;
 
 const USAGE = `usage: npm run bench -- [OPTION…]
-  --quick             a short run on a part of the grid, under 3 minutes
-  --only LIST         of issue,verify,refusal,flood,mixed,extras
-  --connections LIST  default 1,8,64,256
-  --targets LIST      of floor,otpd,bare,textbook,parts
-  --rounds N          default 5
-  --seconds S         of each measurement, whole; default 5
-  --pool N            connections of each baseline, default 32
-  --load wrk|own      default: wrk when it is there
-  --against REF       also: the otpd of another commit, as before (issue and refusal)
-  --big               also: with 5 million users and 10 million keys, and one address
-  --million           also: memory after a million requests
-  --delivery          also: requests beside a provider that takes 5 s, and one that takes 1 ms
-  --scale X           --big and --million in small: times X, such as 0.1
-A run of everything writes bench/results/, any smaller one bench/results/partial/.`;
+  --quick             measure part of the grid in under 3 minutes
+  --only LIST         workloads: request,verify,refusal,mixed,full-tables
+  --connections LIST  default: 1,8,64,256
+  --targets LIST      services: floor,otpd,bare,textbook,parts
+  --rounds N          default: 5
+  --seconds N         length of each measurement; default: 5
+  --pool N            pool size of each baseline; default: 32
+  --load wrk|own      load generator; default: wrk if it is on the PATH
+  --scale X           size of full-tables, above 0; default: 1, for 10 million rows
+  --against COMMIT    compare this checkout with otpd of another commit, by turns;
+                      default: request,verify,refusal on 1,64,256 connections, 12 rounds of 3 s
+Every run writes bench/results/. A run of everything takes about an hour, needs 10 GB in the
+temporary folder, and also writes docs/performance.json, docs/performance.svg and the tables of
+docs/performance.md.`;
 
-/** Where the differences show, in the time that a quick run has. */
+/** The steps that show most in the time of a quick run. */
 const QUICK_STEPS: readonly Step[] = [
-  { workload: 'issue', connections: 1, targets: ['floor', 'otpd'] },
-  { workload: 'issue', connections: 64, targets: ['floor', 'otpd', 'textbook', 'parts'] },
-  { workload: 'issue', connections: 256, targets: ['floor', 'otpd'] },
+  { workload: 'request', connections: 1, targets: ['floor', 'otpd'] },
+  { workload: 'request', connections: 64, targets: ['floor', 'otpd', 'textbook', 'parts'] },
+  { workload: 'request', connections: 256, targets: ['floor', 'otpd'] },
   { workload: 'verify', connections: 64, targets: ['floor', 'otpd'] },
   { workload: 'refusal', connections: 64, targets: ['floor', 'otpd'] },
-  { workload: 'flood', connections: 64, targets: ['otpd'] },
 ];
 
-const NAMES = ['issue', 'verify', 'refusal', 'flood', 'mixed'];
-/** Of the others the harness prepares what this version understands. */
-const COMPARED = ['issue', 'refusal'];
-const FLOOD_CONNECTIONS = 64;
-const FULL_ROUNDS = 5;
-const QUICK_ROUNDS = 3;
-/** With compiling before and ending after it, a quick run takes less than 3 minutes. */
+const FULL_TABLES = 'full-tables';
+
+/** What a command line selects when it says nothing else. */
+const FULL = { names: [...WORKLOADS.keys()], connections: [1, 8, 64, 256], rounds: 5, seconds: 5 };
+const QUICK = { ...FULL, rounds: 3, seconds: 2 };
+const COMPARISON = {
+  names: ['request', 'verify', 'refusal'], connections: [1, 64, 256], rounds: 12, seconds: 3,
+};
+
+/** Compiling and stopping included, a quick run takes less than 3 minutes. */
 const QUICK_BUDGET_MS = 145_000;
 
-/** A command line that cannot be obeyed. */
+/** A wrong command line; the message contains the usage. */
 export class UsageError extends Error {
   override name = 'UsageError';
 }
@@ -81,38 +79,41 @@ export class UsageError extends Error {
 /**
  * Reads the command line.
  *
- * @throws UsageError with the usage
+ * @throws UsageError
  */
 export function readOptions(argv: readonly string[]): Options {
   const values = parse(argv);
   const isQuick = values.quick ?? false;
-  const load = values.load ?? null;
-  if (load !== null && load !== 'wrk' && load !== 'own') throw new UsageError(USAGE);
-  const rounds = whole(values.rounds, isQuick ? QUICK_ROUNDS : FULL_ROUNDS);
+  const against = values.against ?? null;
+  const defaults = against !== null ? COMPARISON : isQuick ? QUICK : FULL;
   const scale = Number(values.scale ?? 1);
-  if (!(scale > 0 && scale <= 1)) throw new UsageError(USAGE);
-  const chosen = [values.only, values.connections, values.targets, values.against];
+  if (!(scale > 0 && scale <= 1)) throw usageError('--scale is above 0 and at most 1');
+  const chosen = [values.only, values.connections, values.targets, values.against, values.scale];
+  const rounds = wholeNumber('rounds', values.rounds, defaults.rounds);
+  const isWhole = !isQuick && rounds >= FULL.rounds && chosen.every((text) => text === undefined);
+  const names = values.only?.split(',') ?? (isWhole ? [...FULL.names, FULL_TABLES]
+    : defaults.names);
   return {
     plan: {
-      steps: stepsOf(values, isQuick),
+      steps: stepsFor(values, names, defaults.connections),
       rounds,
-      seconds: whole(values.seconds, isQuick ? 2 : 5),
+      seconds: wholeNumber('seconds', values.seconds, defaults.seconds),
       warmUpSeconds: 1,
       budgetMs: isQuick ? QUICK_BUDGET_MS : Infinity,
     },
-    isQuick,
-    poolSize: whole(values.pool, 32),
-    load,
-    against: values.against ?? null,
-    big: values.big ?? false,
-    million: values.million ?? false,
-    delivery: values.delivery ?? false,
-    scale,
-    isPartial: isQuick || rounds < FULL_ROUNDS || chosen.some((text) => text !== undefined),
+    poolSize: wholeNumber('pool', values.pool, 32),
+    load: loadProgram(values.load),
+    against,
+    fullTablesScale: names.includes(FULL_TABLES) ? scale : null,
+    isWhole,
   };
 }
 
 type Values = ReturnType<typeof parse>;
+
+function usageError(reason: string): UsageError {
+  return new UsageError(`${reason}\n${USAGE}`);
+}
 
 function parse(argv: readonly string[]) {
   const flag = { type: 'boolean' } as const;
@@ -121,39 +122,45 @@ function parse(argv: readonly string[]) {
     return parseArgs({
       args: [...argv],
       options: {
-        quick: flag, big: flag, million: flag, delivery: flag, only: text, connections: text,
-        targets: text, rounds: text, seconds: text, pool: text, load: text, scale: text,
-        against: text,
+        quick: flag, only: text, connections: text, targets: text, rounds: text, seconds: text,
+        pool: text, load: text, scale: text, against: text,
       },
     }).values;
   } catch (error) {
-    throw new UsageError(`${(error as Error).message}\n${USAGE}`);
+    throw usageError((error as Error).message);
   }
 }
 
-function whole(text: string | undefined, fallback: number): number {
+function wholeNumber(name: string, text: string | undefined, fallback: number): number {
   const number = text === undefined ? fallback : Number(text);
   if (Number.isInteger(number) && number >= 1 && number <= 10_000) return number;
-  throw new UsageError(USAGE);
+  throw usageError(`--${name} is a whole number from 1 to 10000`);
 }
 
-function stepsOf(values: Values, isQuick: boolean): Step[] {
-  const names = values.only?.split(',') ?? NAMES;
-  if (names.some((name) => name !== 'extras' && !NAMES.includes(name))) throw new UsageError(USAGE);
-  const chosen = values.targets?.split(',');
-  const counts = values.connections?.split(',').map((text) => whole(text, 1));
-  const grid = isQuick && counts === undefined ? QUICK_STEPS : fullGrid(counts ?? [1, 8, 64, 256]);
-  return grid.filter(({ workload }) => names.includes(workload)).map((step) => {
-    const targets = step.targets.filter((name) => chosen?.includes(name) ?? true);
-    const isCompared = values.against !== undefined && COMPARED.includes(step.workload);
-    return { ...step, targets: isCompared ? [...targets, 'before'] : targets };
-  });
+function loadProgram(text: string | undefined): LoadProgram | null {
+  if (text === undefined || text === 'wrk' || text === 'own') return text ?? null;
+  throw usageError('--load is wrk or own');
 }
 
-function fullGrid(counts: readonly number[]): Step[] {
-  return NAMES.flatMap((workload) => {
-    const targets = WORKLOADS.get(workload)?.targets ?? ['otpd'];
-    const connections = workload === 'flood' ? [FLOOD_CONNECTIONS] : counts;
-    return connections.map((count) => ({ workload, connections: count, targets }));
-  });
+function stepsFor(values: Values, names: readonly string[], counts: readonly number[]): Step[] {
+  const unknown = names.find((name) => name !== FULL_TABLES && !WORKLOADS.has(name));
+  if (unknown !== undefined) throw usageError(`--only has no workload named ${unknown}`);
+  const chosen = values.connections?.split(',')
+    .map((text) => wholeNumber('connections', text, 1)) ?? counts;
+  const isQuickGrid = values.quick && values.connections === undefined
+    && values.against === undefined;
+  const grid = isQuickGrid ? QUICK_STEPS.filter(({ workload }) => names.includes(workload))
+    : gridOf(names, chosen);
+  const targets = values.targets?.split(',');
+  return grid.map((step) => ({
+    ...step,
+    targets: values.against !== undefined ? ['base', 'otpd']
+      : step.targets.filter((name) => targets?.includes(name) ?? true),
+  }));
+}
+
+function gridOf(names: readonly string[], counts: readonly number[]): Step[] {
+  return [...WORKLOADS].filter(([workload]) => names.includes(workload))
+    .flatMap(([workload, { targets }]) =>
+      counts.map((connections) => ({ workload, connections, targets })));
 }

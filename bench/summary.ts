@@ -1,20 +1,18 @@
-/** From samples to rows: the median over the rounds, and the ratio to the floor of each round. */
+/** Medians over the rounds, and ratios to the floor of the same round. */
 import type { Sample } from './rounds.ts';
 import type { TargetName } from './target.ts';
 
-/** One service in one workload at one number of connections; medians over the rounds. */
+/** One service in one workload at one number of connections. */
 export type SummaryRow = Readonly<{
   workload: string;
   connections: number;
   target: TargetName;
   rounds: number;
   perSecond: number;
-  /** Throughput over that of the floor in the same round; null without a floor. */
+  /** Throughput relative to the floor in the same round; null without a floor. */
   ratio: number | null;
-  /** CPU of Node and mysqld over that of the floor in the same round. */
+  /** CPU of Node and mysqld relative to the floor in the same round. */
   cpuRatio: number | null;
-  /** p50 over that of the floor in the same round. */
-  p50Ratio: number | null;
   p50Us: number;
   p99Us: number;
   nodeCpuUs: number;
@@ -23,18 +21,13 @@ export type SummaryRow = Readonly<{
   redoBytes: number;
   binlogBytes: number;
   dataBytes: number;
-  receivedBytes: number;
-  /** The greatest of all rounds. */
+  /** The maximum of all rounds. */
   residentBytes: number;
-  floodPerSecond: number | null;
-  /** Sums over the rounds. */
-  answers2xx: number;
-  answers4xx: number;
-  answers5xx: number;
-  socketErrors: number;
+  /** Responses of 5xx and broken connections, summed over the rounds. */
+  errors: number;
 }>;
 
-/** The middle value, or the mean of the two in the middle; NaN of none. */
+/** The middle value, or the mean of the two middle values; NaN for an empty list. */
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length / 2;
@@ -42,19 +35,19 @@ export function median(values: readonly number[]): number {
   return (low + high) / 2;
 }
 
-/** The members of a list by a key of theirs, in the order of their first. */
-export function groupBy<T>(list: readonly T[], keyOf: (member: T) => string): Map<string, T[]> {
+/** Groups items by a key, both in the order of their first appearance. */
+export function groupBy<T>(items: readonly T[], keyOf: (item: T) => string): Map<string, T[]> {
   const groups = new Map<string, T[]>();
-  for (const member of list) {
-    const key = keyOf(member);
+  for (const item of items) {
+    const key = keyOf(item);
     const group = groups.get(key);
-    if (group === undefined) groups.set(key, [member]);
-    else group.push(member);
+    if (group === undefined) groups.set(key, [item]);
+    else group.push(item);
   }
   return groups;
 }
 
-/** Groups samples by workload, connections and service, in the order of their first sample. */
+/** One row for each workload, number of connections and service. */
 export function summarise(samples: readonly Sample[]): SummaryRow[] {
   const groups = groupBy(samples, ({ workload, connections, target }) =>
     `${workload} ${connections} ${target}`);
@@ -62,20 +55,14 @@ export function summarise(samples: readonly Sample[]): SummaryRow[] {
 }
 
 function summariseGroup(group: readonly Sample[], all: readonly Sample[]): SummaryRow {
-  const first = group[0]!;
+  const { workload, connections, target } = group[0]!;
   const middle = (value: (sample: Sample) => number): number => median(group.map(value));
-  const sum = (value: (sample: Sample) => number): number =>
-    group.reduce((total, sample) => total + value(sample), 0);
-  const flood = middle(({ floodPerSecond }) => floodPerSecond ?? NaN);
   return {
-    workload: first.workload,
-    connections: first.connections,
-    target: first.target,
+    workload, connections, target,
     rounds: group.length,
     perSecond: middle((sample) => sample.perSecond),
     ratio: ratioToFloor(group, all, (sample) => sample.perSecond),
-    cpuRatio: ratioToFloor(group, all, cpuUs),
-    p50Ratio: ratioToFloor(group, all, (sample) => sample.p50Us),
+    cpuRatio: ratioToFloor(group, all, ({ nodeCpuUs, mysqldCpuUs }) => nodeCpuUs + mysqldCpuUs),
     p50Us: middle((sample) => sample.p50Us),
     p99Us: middle((sample) => sample.p99Us),
     nodeCpuUs: middle((sample) => sample.nodeCpuUs),
@@ -84,21 +71,12 @@ function summariseGroup(group: readonly Sample[], all: readonly Sample[]): Summa
     redoBytes: middle((sample) => sample.redoBytes),
     binlogBytes: middle((sample) => sample.binlogBytes),
     dataBytes: middle((sample) => sample.dataBytes),
-    receivedBytes: middle((sample) => sample.receivedBytes),
     residentBytes: Math.max(...group.map((sample) => sample.residentBytes)),
-    floodPerSecond: Number.isNaN(flood) ? null : flood,
-    answers2xx: sum((sample) => sample.answers2xx),
-    answers4xx: sum((sample) => sample.answers4xx),
-    answers5xx: sum((sample) => sample.answers5xx),
-    socketErrors: sum((sample) => sample.socketErrors),
+    errors: group.reduce((sum, sample) => sum + sample.answers5xx + sample.socketErrors, 0),
   };
 }
 
-function cpuUs({ nodeCpuUs, mysqldCpuUs }: Sample): number {
-  return nodeCpuUs + mysqldCpuUs;
-}
-
-/** Round by round, then the median: a slow minute of the machine touches both sides. */
+/** The median of the ratios of each round, which a slow minute of the machine hardly moves. */
 function ratioToFloor(
   group: readonly Sample[],
   all: readonly Sample[],

@@ -1,99 +1,107 @@
-/** The results as Markdown. */
-import type { Extras } from './extras.ts';
-import type { Goal } from './goals.ts';
+/** Results as Markdown tables and as the JSON of docs/performance.json. */
+import { machineLine } from './machine.ts';
 import type { Machine } from './machine.ts';
 import type { Options } from './options.ts';
+import { groupBy } from './summary.ts';
 import type { SummaryRow } from './summary.ts';
 
-/** All that is written about a run. */
+/** What is written about a run. */
 export type Report = Readonly<{
   machine: Machine;
   options: Options;
-  /** Variables of otpd that the caller had set, such as WORKERS. */
+  /** Variables of otpd that the caller has set, such as WORKERS. */
   settings: Readonly<Record<string, string>>;
   rows: readonly SummaryRow[];
-  goals: readonly Goal[];
-  extras: Extras;
 }>;
 
-type Column = readonly [string, (row: SummaryRow) => string];
+type Column = readonly [name: string, cell: (row: SummaryRow) => string];
+
+const times = (ratio: number | null): string => (ratio === null ? '' : `${ratio.toFixed(2)} x`);
 
 const COLUMNS: readonly Column[] = [
   ['connections', ({ connections }) => String(connections)],
   ['service', ({ target }) => (target === 'otpd' ? '**otpd**' : target)],
-  ['to the floor', ({ ratio }) => (ratio === null ? '' : `${ratio.toFixed(2)} x`)],
+  ['to the floor', ({ ratio }) => times(ratio)],
   ['requests/s', ({ perSecond }) => perSecond.toFixed(0)],
   ['p50 ms', ({ p50Us }) => (p50Us / 1000).toFixed(1)],
   ['p99 ms', ({ p99Us }) => (p99Us / 1000).toFixed(1)],
-  ['CPU µs Node + mysqld', ({ nodeCpuUs, mysqldCpuUs }) =>
+  ['CPU µs, Node + mysqld', ({ nodeCpuUs, mysqldCpuUs }) =>
     `${nodeCpuUs.toFixed(0)} + ${mysqldCpuUs.toFixed(0)}`],
-  ['CPU to the floor', ({ cpuRatio }) => (cpuRatio === null ? '' : `${cpuRatio.toFixed(2)} x`)],
+  ['CPU to the floor', ({ cpuRatio }) => times(cpuRatio)],
   ['statements', ({ statements }) => statements.toFixed(2)],
   ['bytes redo / binlog / all', ({ redoBytes, binlogBytes, dataBytes }) =>
     [redoBytes, binlogBytes, dataBytes + binlogBytes].map((bytes) => bytes.toFixed(0)).join(' / ')],
   ['MB resident', ({ residentBytes }) => (residentBytes / 1e6).toFixed(0)],
-  ['2xx / 4xx / 5xx / broken', (row) =>
-    [row.answers2xx, row.answers4xx, row.answers5xx, row.socketErrors].join(' / ')],
 ];
 
-/** What a reader would else misread. */
-const NOTES: ReadonlyMap<string, string> = new Map([
-  ['undisturbed', 'The good requests (issue) alone, to compare the next table with.\n\n'],
-  ['flooded', 'The same beside a flood of requests that are refused, on four times the ' +
-    'connections. Throughput and latency are those of the good requests; the costs per request ' +
-    'include the flood.\n\n'],
-]);
+/** A ratio under this fails the comparison: noise of 12 rounds on an idle machine is less. */
+const RATIO_MIN = 0.97;
 
-/** Writes the report as a Markdown page. */
-export function composeTable(report: Report): string {
-  const workloads = [...new Set(report.rows.map(({ workload }) => workload))];
+/** The tables of all workloads, with the machine and every error above them. */
+export function composeTables(report: Report): string {
   return [
-    '# Results of the benchmark\n',
     describeRun(report),
-    warning(report.rows),
-    '![Throughput over that of the floor](chart.svg)\n',
-    '## Goals\n',
-    markdown(['goal', 'measured', 'met'], report.goals.map(({ text, measured, isMet }) =>
-      [text, measured, isMet ? 'yes' : '**no**'])),
-    ...workloads.map((workload) => section(workload, report.rows)),
-    memorySection(report.extras),
-  ].filter((part) => part !== '').join('\n');
+    ...report.rows.filter(({ errors }) => errors > 0).map((row) =>
+      `> **WARNING: ${row.target}, ${row.workload}, ${row.connections} connections: ` +
+      `${row.errors} responses of 5xx or broken connections.**\n`),
+    ...[...groupBy(report.rows, ({ workload }) => workload)].map(([workload, rows]) =>
+      `### ${workload}\n\n${markdown(COLUMNS.map(([name]) => name),
+        rows.map((row) => COLUMNS.map(([, cell]) => cell(row))))}`),
+  ].join('\n');
 }
 
-function describeRun({ machine, options, settings }: Report): string {
-  const { cores, cpu, memoryGb, system, node, mysql, load, syncUs } = machine;
-  const { plan, isPartial, poolSize } = options;
+function describeRun({ machine, options: { plan, poolSize, isWhole }, settings }: Report): string {
   const set = Object.entries(settings).map(([name, value]) => `${name}=${value}`).join(', ');
-  return `${cores} cores (${cpu}), ${memoryGb} GB, ${system}; Node ${node}, MySQL ${mysql}, ` +
-    `load by ${load} on the same cores; a durable write takes ${syncUs} µs (median fsync).\n` +
-    `${plan.rounds} rounds of ${plan.seconds} s each after a warm-up; medians over the rounds` +
-    `${isPartial ? ' (**a partial run: indicative only**)' : ''}. Pool of each baseline: ` +
-    `${poolSize}.${set === '' ? '' : ` otpd with ${set}.`} What each number means: ` +
-    'see bench/README.md.\n';
+  return `${machineLine(machine)}\n${plan.rounds} rounds of ${plan.seconds} s each, after a ` +
+    `warm-up; medians over the rounds. Pool of each baseline: ${poolSize}.` +
+    `${set === '' ? '' : ` otpd with ${set}.`}${isWhole ? '' : ' **Part of the benchmark.**'}\n`;
 }
 
-function warning(rows: readonly SummaryRow[]): string {
-  const bad = rows.filter(({ answers5xx, socketErrors }) => answers5xx + socketErrors > 0);
-  return bad.map(({ workload, connections, target, answers5xx, socketErrors }) =>
-    `> **WARNING: ${target}, ${workload}, ${connections} connections: ${answers5xx} answers of ` +
-    `5xx, ${socketErrors} broken.**\n`).join('>\n');
+/** Throughput, latency and cost of this checkout relative to the base, and the lowest ratio. */
+export function composeComparison(report: Report): string {
+  const pairs = [...groupBy(report.rows, ({ workload, connections }) =>
+    `${workload} ${connections}`).values()].flatMap((group) => {
+    const base = group.find(({ target }) => target === 'base');
+    const candidate = group.find(({ target }) => target === 'otpd');
+    return base === undefined || candidate === undefined ? [] : [{ base, candidate }];
+  });
+  const cpu = ({ nodeCpuUs, mysqldCpuUs }: SummaryRow): number => nodeCpuUs + mysqldCpuUs;
+  const lines = pairs.map(({ base, candidate }) => [
+    candidate.workload, String(candidate.connections), String(candidate.rounds),
+    base.perSecond.toFixed(0), candidate.perSecond.toFixed(0),
+    `${(candidate.perSecond / base.perSecond).toFixed(3)}`,
+    `${(candidate.p50Us / base.p50Us).toFixed(2)}`, `${(candidate.p99Us / base.p99Us).toFixed(2)}`,
+    `${(cpu(candidate) / cpu(base)).toFixed(2)}`,
+    `${(base.residentBytes / 1e6).toFixed(0)} / ${(candidate.residentBytes / 1e6).toFixed(0)}`,
+    `${base.errors} / ${candidate.errors}`,
+  ]);
+  const lowest = Math.min(...pairs.map(({ base, candidate }) =>
+    candidate.perSecond / base.perSecond));
+  return `${describeRun(report)}\nBase is ${report.options.against}. Ratios are median of this ` +
+    `checkout / median of the base.\n\n${markdown(['workload', 'connections', 'rounds', 'base/s',
+      'this/s', 'throughput', 'p50', 'p99', 'CPU', 'MB resident', 'errors'], lines)}\n` +
+    `Lowest throughput ratio: ${lowest.toFixed(3)} ` +
+    `(${lowest >= RATIO_MIN ? 'at least' : 'UNDER'} ${RATIO_MIN}).\n`;
 }
 
-function section(workload: string, rows: readonly SummaryRow[]): string {
-  const own = rows.filter((row) => row.workload === workload);
-  const lines = own.map((row) => COLUMNS.map(([, cell]) => cell(row)));
-  const note = NOTES.get(workload) ?? '';
-  return `## ${workload}\n\n${note}${markdown(COLUMNS.map(([name]) => name), lines)}`;
+/** The medians as JSON with one line per row. */
+export function composeJson({ machine, options: { plan, poolSize }, rows }: Report): string {
+  const round = (value: number | null, digits: number): number | null =>
+    (value === null ? null : Number(value.toFixed(digits)));
+  const run = { ...machine, rounds: plan.rounds, seconds: plan.seconds, poolSize };
+  const lines = rows.map((row) => JSON.stringify({
+    workload: row.workload, connections: row.connections, service: row.target,
+    perSecond: round(row.perSecond, 0), ratioToFloor: round(row.ratio, 2),
+    p50Ms: round(row.p50Us / 1000, 1), p99Ms: round(row.p99Us / 1000, 1),
+    nodeCpuUs: round(row.nodeCpuUs, 0), mysqldCpuUs: round(row.mysqldCpuUs, 0),
+    cpuRatioToFloor: round(row.cpuRatio, 2), statements: round(row.statements, 2),
+    redoBytes: round(row.redoBytes, 0), binlogBytes: round(row.binlogBytes, 0),
+    residentMb: round(row.residentBytes / 1e6, 0), errors: row.errors,
+  }));
+  return `{"run":${JSON.stringify(run)},\n"medians":[\n${lines.join(',\n')}\n]}\n`;
 }
 
-function memorySection({ memory }: Extras): string {
-  if (memory.length === 0) return '';
-  const lines = memory.map(({ requests, residentBytes }) =>
-    [String(requests), (residentBytes / 1e6).toFixed(0)]);
-  return `## memory over a million requests\n\n${markdown(['requests', 'MB resident'], lines)}`;
-}
-
-/** A table in Markdown. */
+/** A Markdown table. */
 export function markdown(head: readonly string[], lines: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   return [line(head), line(head.map(() => '---')), ...lines.map(line), ''].join('\n');

@@ -1,116 +1,116 @@
-/** The services that are measured, each a process of its own with a database of its own. */
+/** The services that are measured: each is a process of its own with a database of its own. */
 import { execFile, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import type { DatabaseSettings } from '../src/db/connection.ts';
-import { endProcess } from '../tools/mysql/processes.ts';
-import { createDatabase } from '../src/db/migrate.ts';
+import mysql from 'mysql2/promise';
 import { freePort } from '../test/harness/free-port.ts';
+import { endChild, ROOT } from './build.ts';
 
-/** The services by name. */
-export const TARGETS = ['floor', 'otpd', 'before', 'bare', 'textbook', 'parts'] as const;
-export type TargetName = (typeof TARGETS)[number];
+/** The services by name; `base` is otpd of the commit given by --against. */
+export type TargetName = 'floor' | 'otpd' | 'base' | 'bare' | 'textbook' | 'parts';
 
 /** A running service. */
 export type Target = Readonly<{
   name: TargetName;
   port: number;
   processId: number;
-  settings: DatabaseSettings;
-  /** OTP_SECRETS of an otpd; '' of a baseline. */
-  secrets: string;
+  databaseName: string;
+  /** Starts a second process of an otpd on the same database and passes on what it prints. */
+  startTwin: (onPrint: (text: string) => void) => Promise<Target>;
+  /** Stops the process; an otpd sends its remaining messages first. */
   stop: () => Promise<void>;
 }>;
 
-/** How to start one. */
+/** How a service is started. */
 export type TargetOptions = Readonly<{
   socketPath: string;
   databaseName: string;
-  /** Connections of a baseline's pool; otpd has its own default. */
+  /** Pool size of a baseline; otpd has its own default. */
   poolSize: number;
-  /** POLICY_FILE of an otpd; '' for none. */
-  policyFile: string;
-  /** Where `before` was built; null: it is not measured. */
-  beforeFolder: string | null;
-  /** Other variables of an otpd. */
-  environment: Readonly<Record<string, string>>;
-  /** Where its standard error goes. */
+  /** Where `base` is compiled; null when nothing is compared. */
+  baseFolder: string | null;
+  /** Receives standard error. */
   logFile: string;
-  /** Told what an otpd prints, its messages among it; without, they go to /dev/null. */
+  /** More variables of an otpd. */
+  environment?: Readonly<Record<string, string>>;
+  /** Arguments of node, such as --cpu-prof. */
+  nodeArguments?: readonly string[];
+  /** Receives what an otpd prints, messages included; by default they go to /dev/null. */
   onPrint?: (text: string) => void;
+}>;
+
+type Launch = Readonly<{
+  name: TargetName;
+  folder: string;
+  environment: NodeJS.ProcessEnv;
+  options: TargetOptions;
 }>;
 
 const READY_TIMEOUT_MS = 20_000;
 const READY_POLL_MS = 20;
 
-/** More than the time in which a service answers what is under way. */
-const STOP_TIMEOUT_MS = 15_000;
-
-const ROOT = fileURLToPath(new URL('..', import.meta.url));
-
 /**
- * Creates the database of a service, starts it with plain node and waits until it listens.
+ * Creates the database of a service, migrates it, starts the service and waits until it listens.
  *
- * @throws when it ends or says nothing in time
+ * @throws when the service exits or does not listen within 20 s
  */
 export async function startTarget(name: TargetName, options: TargetOptions): Promise<Target> {
-  const settings = settingsOf(options);
-  const secrets = isOtpd(name) ? `bench:${randomBytes(32).toString('base64')}` : '';
-  await createDatabase(settings);
-  const folder = name === 'before' ? options.beforeFolder ?? '' : ROOT;
-  const variables = { ...process.env, ...environmentOf(name, options, secrets) };
-  if (isOtpd(name)) await run(folder, { ...variables, PORT: '0' }, 'dist/main.js', 'migrate');
+  const folder = name === 'base' ? options.baseFolder ?? ROOT : ROOT;
+  const environment = { ...process.env, ...environmentFor(name, options) };
+  await createDatabase(options);
+  if (isOtpd(name)) {
+    await promisify(execFile)(process.execPath, ['dist/main.js', 'migrate'], {
+      cwd: folder, env: { ...environment, PORT: '0' }, timeout: READY_TIMEOUT_MS,
+    });
+  }
+  return launch({ name, folder, environment, options });
+}
+
+async function launch(order: Launch): Promise<Target> {
+  const { name, folder, environment, options } = order;
   const port = await freePort();
   const log = openSync(options.logFile, 'a', 0o600);
-  const child = spawn(process.execPath, programOf(name), {
+  const program = isOtpd(name) ? ['dist/main.js', 'serve'] : [`bench/dist/targets/${name}.js`];
+  const child = spawn(process.execPath, [...options.nodeArguments ?? [], ...program], {
     cwd: folder,
-    env: { ...variables, PORT: String(port) },
-    // otpd prints its messages: the work of a channel is not measured.
+    env: { ...environment, PORT: String(port) },
     stdio: ['ignore', options.onPrint === undefined ? 'ignore' : 'pipe', log],
   });
   closeSync(log);
   child.stdout?.setEncoding('utf8').on('data', (text: string) => options.onPrint?.(text));
   try {
-    await untilListening(child, port);
-    const processId = child.pid ?? 0;
-    const stop = async (): Promise<void> => void (await endProcess(processId, STOP_TIMEOUT_MS));
-    return { name, port, processId, settings, secrets, stop };
+    await untilListening(child, port, options.logFile);
   } catch (error) {
     child.kill('SIGKILL');
     throw error;
   }
-}
-
-function settingsOf({ socketPath, databaseName }: TargetOptions): DatabaseSettings {
   return {
-    socketPath, host: null, port: 0, user: 'root', password: '', database: databaseName,
-    tlsCaFile: null,
+    name, port, processId: child.pid ?? 0, databaseName: options.databaseName,
+    startTwin: (onPrint) => launch({
+      ...order, options: { ...options, nodeArguments: [], onPrint },
+    }),
+    stop: () => endChild(child),
   };
 }
 
 function isOtpd(name: TargetName): boolean {
-  return name === 'otpd' || name === 'before';
+  return name === 'otpd' || name === 'base';
 }
 
-function programOf(name: TargetName): string[] {
-  return isOtpd(name) ? ['dist/main.js', 'serve'] : [`bench/dist/targets/${name}.js`];
+async function createDatabase({ socketPath, databaseName }: TargetOptions): Promise<void> {
+  const connection = await mysql.createConnection({ socketPath, user: 'root' });
+  await connection.query(`CREATE DATABASE IF NOT EXISTS \`${databaseName}\``);
+  await connection.end();
 }
 
-/** Each version brings its database to its own schema. */
-async function run(cwd: string, env: NodeJS.ProcessEnv, ...command: string[]): Promise<void> {
-  await promisify(execFile)(process.execPath, command, { cwd, env, timeout: READY_TIMEOUT_MS });
-}
-
-/** Empty variables hide those of a .env file. */
-function environmentOf(
+/** Empty variables take precedence over those of a .env file. */
+function environmentFor(
   name: TargetName,
-  { socketPath, databaseName, poolSize, policyFile, environment }: TargetOptions,
-  secrets: string,
+  { socketPath, databaseName, poolSize, environment = {} }: TargetOptions,
 ): Record<string, string> {
   const database = { DB_HOST: '', DB_SOCKET: socketPath, DB_USER: 'root', DB_NAME: databaseName };
   if (!isOtpd(name)) return { ...database, DB_CONNECTIONS: String(poolSize) };
@@ -119,18 +119,20 @@ function environmentOf(
     DB_PASSWORD: '',
     DB_TLS_CA: '',
     HOST: '127.0.0.1',
-    OTP_SECRETS: secrets,
+    OTP_SECRETS: `bench:${randomBytes(32).toString('base64')}`,
     TRUSTED_PROXIES: '127.0.0.0/8',
-    POLICY_FILE: policyFile,
+    POLICY_FILE: '',
     ...environment,
   };
 }
 
-async function untilListening(child: ChildProcess, port: number): Promise<void> {
+async function untilListening(child: ChildProcess, port: number, logFile: string): Promise<void> {
   const deadline = AbortSignal.timeout(READY_TIMEOUT_MS);
   while (!(await accepts(port))) {
-    if (child.exitCode !== null) throw new Error(`a service ended with ${child.exitCode}`);
-    if (deadline.aborted) throw new Error('a service does not listen');
+    if (child.exitCode !== null) {
+      throw new Error(`a service exited with ${child.exitCode}; see ${logFile}`);
+    }
+    if (deadline.aborted) throw new Error(`a service does not listen; see ${logFile}`);
     await delay(READY_POLL_MS);
   }
 }

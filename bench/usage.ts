@@ -1,24 +1,20 @@
-/** What a process and its children have used: CPU time and memory. */
+/** CPU time and memory of a process and its descendants. */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 
-/** CPU time since the start, of all its threads and children, and memory now. */
+/** CPU time since the start, of all threads and descendants, and resident memory now. */
 export type Usage = Readonly<{ cpuUs: number; residentBytes: number }>;
 
 type ProcessUsage = Usage & Readonly<{ id: number; parent: number }>;
 
-/** Linux tells CPU time in ticks of USER_HZ, which is 100 on every architecture Node runs on. */
+/** Linux counts CPU time in ticks of 1/USER_HZ, 10 ms on every architecture that Node supports. */
 const TICK_US = 10_000;
 const PAGE_BYTES = 4096;
 const PS_OUTPUT_MAX_BYTES = 16_777_216;
 
-/**
- * Reads the usage of a process and all its descendants.
- *
- * @param processId a process that runs
- */
+/** Reads the usage of a running process and all its descendants. */
 export async function readUsage(processId: number): Promise<Usage> {
   const all = process.platform === 'linux'
     ? await fromProc(processId)
@@ -29,7 +25,7 @@ export async function readUsage(processId: number): Promise<Usage> {
   };
 }
 
-/** Resident bytes of one process, without its children; 0 when it is gone. Linux only. */
+/** Resident bytes of one process without its children; 0 after its exit. Linux only. */
 export function readOwnBytes(processId: number): number {
   try {
     return Number(readFileSync(`/proc/${processId}/statm`, 'utf8').split(' ')[1]) * PAGE_BYTES;
@@ -38,7 +34,7 @@ export function readOwnBytes(processId: number): number {
   }
 }
 
-/** The processes that a process has started; none when it is gone. Linux only. */
+/** The child processes of a process; none after its exit. Linux only. */
 export function childrenOf(id: number): number[] {
   try {
     return readFileSync(`/proc/${id}/task/${id}/children`, 'utf8')

@@ -1,12 +1,13 @@
 /**
- * The load without wrk: sends the prepared requests of a file over keep-alive connections and
- * prints the same line of JSON as wrk.lua. Arguments: port, connections, seconds, file.
+ * A load generator for machines without wrk: sends the requests of a file over keep-alive
+ * connections and prints the same line of JSON as wrk.lua. Arguments: port, connections, seconds,
+ * file.
  */
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 
-/** The time that answers under way at the end have; what is later counts as an error. */
+/** Responses that arrive later than this after the end count as errors. */
 const DRAIN_TIMEOUT_MS = 10_000;
 
 const [port = '', connections = '', seconds = '', file = ''] = process.argv.slice(2);
@@ -24,7 +25,7 @@ function elapsedUs(from: bigint): number {
   return Number(process.hrtime.bigint() - from) / 1e3;
 }
 
-/** The next request, or null when the time or the requests are over. */
+/** The next request; null when the time is over or no request is left. */
 function nextRequest(): Buffer | null {
   if (elapsedUs(began) >= Number(seconds) * 1e6) return null;
   const end = requests.indexOf(0, position);
@@ -35,8 +36,8 @@ function nextRequest(): Buffer | null {
   return request;
 }
 
-/** Length of the first whole answer in the text, or 0. */
-function answerLength(text: string): number {
+/** Length of the first complete response in the text, or 0. */
+function responseLength(text: string): number {
   const head = text.indexOf('\r\n\r\n');
   if (head < 0) return 0;
   const length = /\r\ncontent-length: *(\d+)/i.exec(text);
@@ -60,7 +61,7 @@ function drive(socket: Socket): void {
   socket.on('connect', send);
   socket.on('data', (part: string) => {
     text += part;
-    const length = answerLength(text);
+    const length = responseLength(text);
     if (length === 0) return;
     const kind = Number(text[9]);
     statuses[kind] = (statuses[kind] ?? 0) + 1;

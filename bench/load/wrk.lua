@@ -1,5 +1,5 @@
--- The load by wrk: sends the prepared requests of a file, one after the other, counts the
--- statuses, and prints one line of JSON. The file's requests are separated by NUL.
+-- The script of wrk: sends the requests of a file in order, counts status classes and prints one
+-- line of JSON. Each request of the file is followed by NUL.
 local ffi = require("ffi")
 ffi.cdef [[
   typedef struct { long seconds; long nanoseconds; } clock_value;

@@ -1,6 +1,6 @@
 /**
- * Nothing: reads the request and answers, and asks no database. What no service of one process on
- * node:http gets beyond on the machine, unless it reads and answers with less.
+ * No work: reads the request and answers without a database. One process on node:http cannot be
+ * faster on the machine unless it parses and writes less.
  */
 import { randomBytes } from 'node:crypto';
 import { runBaseline } from './baseline-server.ts';

@@ -1,39 +1,37 @@
 /**
- * What the baselines share: an HTTP server of node:http that reads a JSON body, gives it to one
- * function and writes its answer, and a pool of mysql2. As little as a service can do.
+ * The server of every baseline: node:http with a JSON body, one handler and a pool of mysql2, the
+ * least that a service can do.
  */
 import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import mysql from 'mysql2/promise';
 import type { Pool } from 'mysql2/promise';
 
-/** A request as a baseline sees it. */
+/** A request, as a baseline reads it. */
 export type Call = Readonly<{
   path: string;
   userId: string;
   purpose: string;
-  address: string;
+  clientIp: string;
   key: string;
 }>;
 
-/** Status and body of an answer. */
 export type Reply = Readonly<{ status: number; body: object }>;
 
-/** What a baseline is. */
+/** What distinguishes a baseline. */
 export type Baseline = Readonly<{
-  /** Statements that make its tables, run once. */
+  /** CREATE TABLE statements, run at the start. */
   schema: readonly string[];
-  /** Called once the tables are there. */
+  /** Creates the handler once the tables exist. */
   open: (pool: Pool) => Promise<(call: Call) => Promise<Reply>>;
 }>;
 
-/** As many waiting requests as the harness ever has connections, and more. */
+/** Exceeds the connections of any load. */
 const QUEUE_MAX = 10_000;
 
 /**
- * Runs a baseline on port `PORT` of loopback, until SIGTERM.
- *
- * @param baseline its database is `DB_NAME` behind `DB_SOCKET`, its pool has `DB_CONNECTIONS`
+ * Serves a baseline on 127.0.0.1 and `PORT` until SIGTERM. `DB_SOCKET` and `DB_NAME` name its
+ * database, `DB_CONNECTIONS` its pool size.
  */
 export async function runBaseline(baseline: Baseline): Promise<void> {
   const { DB_SOCKET = '', DB_NAME = '', DB_CONNECTIONS = '32', PORT = '0' } = process.env;
@@ -72,7 +70,7 @@ async function readCall(request: IncomingMessage): Promise<Call> {
     path: request.url ?? '',
     userId: body.user_id,
     purpose: body.purpose,
-    address: String(request.headers['x-forwarded-for'] ?? ''),
+    clientIp: String(request.headers['x-forwarded-for'] ?? ''),
     key: String(request.headers['idempotency-key'] ?? ''),
   };
 }

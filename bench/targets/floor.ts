@@ -1,6 +1,6 @@
 /**
- * The floor: one durable one-row INSERT for each POST, whatever it asks for. Nothing that stores
- * each request by itself can be cheaper.
+ * The floor: one durable INSERT of one row for every POST, whatever it asks for. No service that
+ * commits each request separately can be cheaper.
  */
 import { randomBytes } from 'node:crypto';
 import { runBaseline } from './baseline-server.ts';

@@ -1,6 +1,6 @@
 /**
- * The parts: rate-limiter-flexible's MySQL store, once for the user and once for the address, and
- * one INSERT of the code. It has no idempotency, and its windows are fixed, not rolling.
+ * Ready-made parts: the MySQL store of rate-limiter-flexible, once for the user and once for the
+ * client IP, and one INSERT. It has no idempotency, and its windows are fixed instead of rolling.
  */
 import { createHmac, randomBytes, randomInt } from 'node:crypto';
 import { RateLimiterMySQL, RateLimiterRes } from 'rate-limiter-flexible';
@@ -39,11 +39,11 @@ await runBaseline({
   schema: [SCHEMA],
   open: async (pool) => {
     const users = await openLimiter(pool, 'user', 3);
-    const addresses = await openLimiter(pool, 'address', 8);
-    return async ({ userId, purpose, address }) => {
+    const clientIps = await openLimiter(pool, 'ip', 8);
+    return async ({ userId, purpose, clientIp }) => {
       try {
         await users.consume(userId);
-        await addresses.consume(address);
+        await clientIps.consume(clientIp);
       } catch (refusal) {
         if (!(refusal instanceof RateLimiterRes)) throw refusal;
         return { status: 429, body: { error: 'rate_limit_exceeded' } };

@@ -1,11 +1,11 @@
 /**
- * The load of the soak, and the model that holds every answer to the contract: each visit is a
- * user whom nobody else is, so that the model of one is a few numbers. What was not answered, or
- * answered 503, may have happened or not: the visit repeats it until it knows.
+ * The load of the soak and the model of its responses. Each visit has a user of its own, so that
+ * the model is a few numbers. A request without a response, or with 503, may or may not have
+ * happened: the visit repeats it until the outcome is known.
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { issueRequest, newAddress, newUser, verifyRequest } from '../requests.ts';
+import { newClientIp, newUser, otpRequest, verifyRequest } from '../../bench/requests.ts';
 import {
   isLimited, isRedeemed, isReplay, isUsed, isWrongCode, issuedId,
 } from './expect.ts';
@@ -14,61 +14,60 @@ import type { Tally } from './tally.ts';
 import { Wire } from './wire.ts';
 import type { Answer } from './wire.ts';
 
-/** How many of 100 visits do so. */
+/** Percent of all visits. */
 const REPLAYS = 25;
 const LIMITED = 12;
 const WRONG = 30;
 const TWICE_AT_ONCE = 10;
 
-/** A client that was told to come again. */
+/** Pause of a client before it repeats a request. */
 const RETRY_MS = 100;
 
-/** A message is printed right after its commit; of a process that died, later. */
+/** A message follows its commit at once, unless the process that was to send it has died. */
 const CODE_MAX_MS = 1500;
 const CODE_POLL_MS = 5;
 
 const USER_LIMIT = 3;
 
-/** What the visits share. */
-export type Place = Readonly<{
+/** What all visits share. */
+export type Context = Readonly<{
   port: number;
   pace: Pace;
   tally: Tally;
-  /** The codes that were sent, by user: the last of each. */
+  /** The last code that otpd printed for each user. */
   codes: Map<string, string>;
 }>;
 
-/** Makes visits, one after the other, until it is told that it is over. */
+/** Makes one visit after another until the tally is closed. */
 export class Visitor {
-  readonly #place: Place;
+  readonly #context: Context;
   readonly #wire: Wire;
-  /** For the second of two requests at once. */
+  /** Carries the second of two simultaneous requests. */
   readonly #other: Wire;
   #user = '';
 
-  constructor(place: Place) {
-    this.#place = place;
-    this.#wire = new Wire(place.port);
-    this.#other = new Wire(place.port);
+  constructor(context: Context) {
+    this.#context = context;
+    this.#wire = new Wire(context.port);
+    this.#other = new Wire(context.port);
   }
 
-  /** Visits until the tally is closed. */
   async run(): Promise<void> {
-    while (!this.#place.tally.isClosed) await this.#visit();
+    while (!this.#context.tally.isClosed) await this.#visit();
     this.#wire.close();
     this.#other.close();
   }
 
   async #visit(): Promise<void> {
-    const { tally, codes } = this.#place;
+    const { tally, codes } = this.#context;
     this.#user = newUser();
-    const request = issueRequest(this.#user, newAddress());
+    const request = otpRequest(this.#user, newClientIp());
     const issued = await this.#settle(request);
     if (issued === null) return;
-    this.#noteIssued(issued, USER_LIMIT - 1);
+    this.#expectIssued(issued, USER_LIMIT - 1);
     if (happens(REPLAYS)) {
       const again = await this.#settle(request);
-      this.#hold(again === null || isReplay(again, issued), 'a repeat', again);
+      this.#check(again === null || isReplay(again, issued), 'a repeat', again);
     }
     if (happens(LIMITED)) return this.#exhaust();
     const code = await this.#code();
@@ -82,9 +81,9 @@ export class Visitor {
     codes.delete(this.#user);
   }
 
-  /** Sends until the answer is neither a 503 nor missing; null when the soak ended meanwhile. */
+  /** Repeats a request until it is answered other than by 503; null when the soak has ended. */
   async #settle(request: string): Promise<Answer | null> {
-    const { tally } = this.#place;
+    const { tally } = this.#context;
     while (!tally.isClosed) {
       const answer = await this.#send(this.#wire, request);
       if (answer !== null && answer.status !== 503) return answer;
@@ -94,27 +93,27 @@ export class Visitor {
   }
 
   async #send(wire: Wire, request: string): Promise<Answer | null> {
-    const { pace, tally } = this.#place;
+    const { pace, tally } = this.#context;
     await pace.turn();
     const answer = await wire.send(request);
-    tally.note(answer);
+    tally.count(answer);
     return answer;
   }
 
-  /** All codes of the user, then one too many. */
+  /** Requests all codes of the user and one more. */
   async #exhaust(): Promise<void> {
     for (let left = USER_LIMIT - 2; left >= 0; left -= 1) {
-      const answer = await this.#settle(issueRequest(this.#user, newAddress()));
+      const answer = await this.#settle(otpRequest(this.#user, newClientIp()));
       if (answer === null) return;
-      this.#noteIssued(answer, left);
+      this.#expectIssued(answer, left);
     }
-    const refused = await this.#settle(issueRequest(this.#user, newAddress()));
-    this.#hold(refused === null || isLimited(refused), 'a request too many', refused);
+    const refused = await this.#settle(otpRequest(this.#user, newClientIp()));
+    this.#check(refused === null || isLimited(refused), 'a request over the limit', refused);
   }
 
   /** The code of the user; null when its message is late. */
   async #code(): Promise<string | null> {
-    const { codes } = this.#place;
+    const { codes } = this.#context;
     for (let waited = 0; waited < CODE_MAX_MS; waited += CODE_POLL_MS) {
       const code = codes.get(this.#user);
       if (code !== undefined) return code;
@@ -123,14 +122,14 @@ export class Visitor {
     return null;
   }
 
-  /** One wrong code; a try that was not answered may have counted, so there are two at most. */
+  /** Sends a wrong code; twice at most, because an attempt without a response may have counted. */
   async #tryWrong(code: string): Promise<void> {
     const wrong = String((Number(code) + 1) % 1_000_000).padStart(6, '0');
     const request = verifyRequest({ userId: this.#user, code: wrong });
     for (let uncounted = 0; uncounted < 2; uncounted += 1) {
       const answer = await this.#send(this.#wire, request);
       if (answer !== null && answer.status !== 503) {
-        this.#hold(isWrongCode(answer, uncounted), 'a wrong code', answer);
+        this.#check(isWrongCode(answer, uncounted), 'a wrong code', answer);
         return;
       }
       await delay(RETRY_MS);
@@ -142,15 +141,15 @@ export class Visitor {
     const request = verifyRequest(known, randomBytes(16).toString('hex'));
     const redeemed = await this.#settle(request);
     if (redeemed === null) return;
-    this.#noteRedeemed(redeemed);
+    this.#expectRedeemed(redeemed);
     if (happens(REPLAYS)) {
       const again = await this.#settle(request);
-      this.#hold(again === null || isReplay(again, redeemed), 'a repeat', again);
+      this.#check(again === null || isReplay(again, redeemed), 'a repeat', again);
     }
     await this.#expectUsed(code);
   }
 
-  /** Of two at once one is right; when an answer is missing, at most one. */
+  /** Of two simultaneous requests exactly one succeeds; at most one if a response is missing. */
   async #redeemTwice(code: string): Promise<void> {
     const request = verifyRequest({ userId: this.#user, code });
     const answers = await Promise.all([
@@ -159,33 +158,33 @@ export class Visitor {
     const known = answers.filter((answer) => answer !== null && answer.status !== 503);
     const right = known.filter((answer) => answer!.status === 200);
     const isOne = right.length === 1 || (right.length === 0 && known.length < 2);
-    this.#hold(isOne, 'two at once', known[0] ?? null);
+    this.#check(isOne, 'two simultaneous requests', known[0] ?? null);
     for (const answer of known) {
-      if (answer!.status === 200) this.#noteRedeemed(answer!);
-      else this.#hold(isUsed(answer!), 'the second of two', answer!);
+      if (answer!.status === 200) this.#expectRedeemed(answer!);
+      else this.#check(isUsed(answer!), 'the second of two', answer!);
     }
     if (right.length === 1) await this.#expectUsed(code);
   }
 
   async #expectUsed(code: string): Promise<void> {
     const answer = await this.#settle(verifyRequest({ userId: this.#user, code }));
-    this.#hold(answer === null || isUsed(answer), 'a used code', answer);
+    this.#check(answer === null || isUsed(answer), 'a used code', answer);
   }
 
-  #noteIssued(answer: Answer, left: number): void {
+  #expectIssued(answer: Answer, left: number): void {
     const otpId = issuedId(answer, left);
-    this.#hold(otpId !== null, `a code, ${left} left`, answer);
-    if (otpId !== null) this.#place.tally.issued.push(otpId);
+    this.#check(otpId !== null, `a code, ${left} left`, answer);
+    if (otpId !== null) this.#context.tally.issued.push(otpId);
   }
 
-  #noteRedeemed(answer: Answer): void {
-    this.#hold(isRedeemed(answer), 'the right code', answer);
-    this.#place.tally.redeemed.push(this.#user);
+  #expectRedeemed(answer: Answer): void {
+    this.#check(isRedeemed(answer), 'the right code', answer);
+    this.#context.tally.redeemed.push(this.#user);
   }
 
-  #hold(isRight: boolean, what: string, answer: Answer | null): void {
+  #check(isRight: boolean, what: string, answer: Answer | null): void {
     const text = answer === null ? 'no answer' : `${answer.status} ${answer.body}`;
-    if (!isRight) this.#place.tally.noteWrong(`${what}: ${text}`);
+    if (!isRight) this.#context.tally.addWrong(`${what}: ${text}`);
   }
 }
 

@@ -1,14 +1,14 @@
-/** One keep-alive connection of a client that checks what it gets, byte for byte. */
+/** A keep-alive connection of a client that reads responses byte for byte. */
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 
-/** A whole answer. */
+/** A complete response. */
 export type Answer = Readonly<{ status: number; head: string; body: string; ms: number }>;
 
-/** Over the 3 s of the contract by what a loaded machine may add. */
-const ANSWER_MAX_MS = 5000;
+/** Above the 3 s of docs/api.md, "Errors", by what a loaded machine may add. */
+const RESPONSE_TIMEOUT_MS = 5000;
 
-/** Sends one request at a time; opens another connection when one is gone. */
+/** Sends one request at a time and reconnects after a broken connection. */
 export class Wire {
   readonly #port: number;
   #socket: Socket | null = null;
@@ -20,10 +20,10 @@ export class Wire {
     this.#port = port;
   }
 
-  /** Sends a request; null when the connection broke before its answer was whole. */
+  /** Sends a request; null when the connection breaks or times out before the response ends. */
   send(request: string): Promise<Answer | null> {
     return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#end(), ANSWER_MAX_MS);
+      const timer = setTimeout(() => this.#disconnect(), RESPONSE_TIMEOUT_MS);
       this.#settle = (answer) => {
         clearTimeout(timer);
         this.#settle = () => {};
@@ -35,7 +35,6 @@ export class Wire {
     });
   }
 
-  /** Ends the connection. */
   close(): void {
     this.#socket?.destroy();
   }
@@ -43,19 +42,19 @@ export class Wire {
   #open(): Socket {
     const socket = connect(this.#port, '127.0.0.1').setNoDelay(true).setEncoding('latin1');
     this.#text = '';
-    socket.on('data', (part: string) => this.#take(part));
+    socket.on('data', (part: string) => this.#read(part));
     socket.on('error', () => {});
-    socket.on('close', () => { if (socket === this.#socket) this.#end(); });
+    socket.on('close', () => { if (socket === this.#socket) this.#disconnect(); });
     return socket;
   }
 
-  #end(): void {
+  #disconnect(): void {
     this.#socket?.destroy();
     this.#socket = null;
     this.#settle(null);
   }
 
-  #take(part: string): void {
+  #read(part: string): void {
     this.#text += part;
     const end = this.#text.indexOf('\r\n\r\n');
     if (end === -1) return;
@@ -67,12 +66,12 @@ export class Wire {
     this.#text = this.#text.slice(from + length);
     const ms = performance.now() - this.#sentAt;
     const settle = this.#settle;
-    if (/\r\nConnection: close/.test(head)) this.#forget();
+    if (/\r\nConnection: close/.test(head)) this.#retire();
     settle({ status: Number(head.slice(9, 12)), head, body, ms });
   }
 
-  /** It will be closed, and nothing waits for it. */
-  #forget(): void {
+  /** Ends a connection that otpd is about to close; no request waits on it. */
+  #retire(): void {
     const socket = this.#socket;
     this.#socket = null;
     socket?.end();

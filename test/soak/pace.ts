@@ -1,10 +1,13 @@
-/** When requests are sent: as fast as they are answered, or so many a second and no more. */
+/** The rate of the load: unlimited, or a number of requests per second. */
 
-/** What was due while nobody could be served is not made up for: that would be another load. */
+/**
+ * Requests that were due while the service was down are not made up for beyond this: they would
+ * multiply the load right after the fault.
+ */
 const BACKLOG_MAX_SECONDS = 0.05;
 const TICK_MS = 2;
 
-/** The clients of a load wait here for their turn. */
+/** Releases waiting clients in order, at the given rate. */
 export class Pace {
   #perSecond = Infinity;
   readonly #waiting: (() => void)[] = [];
@@ -12,30 +15,29 @@ export class Pace {
   #tickedAt = performance.now();
   readonly #timer = setInterval(() => this.#tick(), TICK_MS);
 
-  /** Sets the rate, in requests a second. */
   set perSecond(perSecond: number) {
     this.#perSecond = perSecond;
   }
 
-  /** Resolves when it is time to send a request. */
+  /** Resolves when the next request of a client is due. */
   turn(): Promise<void> {
     if (this.#perSecond === Infinity) return Promise.resolve();
     return new Promise((resolve) => { this.#waiting.push(resolve); });
   }
 
-  /** Lets everybody go, and ends. */
+  /** Stops the timer and releases all clients. */
   stop(): void {
     clearInterval(this.#timer);
     this.#perSecond = Infinity;
-    for (const go of this.#waiting.splice(0)) go();
+    for (const release of this.#waiting.splice(0)) release();
   }
 
   #tick(): void {
     const now = performance.now();
     const due = this.#due + (this.#perSecond * (now - this.#tickedAt)) / 1000;
     this.#tickedAt = now;
-    const going = this.#waiting.splice(0, Math.floor(due));
-    this.#due = Math.min(due - going.length, this.#perSecond * BACKLOG_MAX_SECONDS);
-    for (const go of going) go();
+    const released = this.#waiting.splice(0, Math.floor(due));
+    this.#due = Math.min(due - released.length, this.#perSecond * BACKLOG_MAX_SECONDS);
+    for (const release of released) release();
   }
 }

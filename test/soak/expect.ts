@@ -1,14 +1,14 @@
-/** What each answer must be, byte for byte (the contract, and README, "What it answers"). */
+/** What each response must be, byte for byte (docs/api.md). */
 import type { Answer } from './wire.ts';
 
-/** The otp_id of a 201 that leaves the user so many requests; null when it is not that. */
+/** The otp_id of a 201 with this number of requests left; null for any other response. */
 export function issuedId({ status, body }: Answer, left: number): string | null {
   const [, otpId, remaining] =
     /^\{"otp_id":"([0-9a-f]{32})","ttl":300,"remaining_requests":(\d)\}$/.exec(body) ?? [];
   return status === 201 && remaining === String(left) ? otpId! : null;
 }
 
-/** A request beyond the limit of the user. */
+/** 429 for a request over the limit of the user. */
 export function isLimited(answer: Answer): boolean {
   const [, seconds = ''] =
     /^\{"error":"rate_limit_exceeded","remaining_cooldown_seconds":(\d+)\}$/
@@ -17,23 +17,23 @@ export function isLimited(answer: Answer): boolean {
     && Number(seconds) >= 1 && Number(seconds) <= 900;
 }
 
-/** A wrong code, when so many tries before it were not answered and may have counted. */
+/** 401 for a wrong code, after `uncounted` attempts without a response that may have counted. */
 export function isWrongCode({ status, body }: Answer, uncounted: number): boolean {
   const left = Number(/^\{"error":"invalid_code","attempts_remaining":([12])\}$/.exec(body)?.[1]);
   return status === 401 && left <= 2 && left >= 2 - uncounted;
 }
 
-/** The right code. */
+/** 200 for the right code. */
 export function isRedeemed({ status, body }: Answer): boolean {
   return status === 200 && body === '{"success":true,"message":"verification_successful"}';
 }
 
-/** A code that was redeemed before. */
+/** 410 for a code that was redeemed before. */
 export function isUsed({ status, body }: Answer): boolean {
   return status === 410 && body === '{"error":"code_used"}';
 }
 
-/** The same answer as before, to the same request with the same key. */
+/** The first response again, marked as a replay. */
 export function isReplay(answer: Answer, first: Answer): boolean {
   return answer.status === first.status && answer.body === first.body
     && headerOf(answer, 'Idempotent-Replayed') === 'true';
