@@ -9,7 +9,7 @@ import { print } from './build.ts';
 import type { Lab } from './lab.ts';
 import type { Plan } from './options.ts';
 import { freshRequest, freshRequests } from './requests.ts';
-import { describe } from './rounds.ts';
+import { describe, warmUp } from './rounds.ts';
 import type { Sample } from './rounds.ts';
 import type { Target } from './target.ts';
 
@@ -75,6 +75,7 @@ export async function measureFullTables(lab: Lab, plan: Plan, scale: number): Pr
   const full = await lab.target('otpd', { label: 'otpd_full' });
   await withDatabase(lab, full, (connection) => fillTables(lab, full, connection, scale));
   const variants = [['empty tables', empty], ['full tables', full]] as const;
+  for (const [, target] of variants) await warmUp(lab, target);
   const samples = await takeTurns(lab, plan, variants);
   print('giving MySQL memory for the full tables');
   await withDatabase(lab, full, enlargeMemory);

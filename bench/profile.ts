@@ -12,15 +12,13 @@ import { build, print, RESULTS, stopSignal } from './build.ts';
 import { openLab } from './lab.ts';
 import type { Lab, Measured } from './lab.ts';
 import { describeMachine, machineLine } from './machine.ts';
-import { freshRequests } from './requests.ts';
+import { warmUp } from './rounds.ts';
 import { markdown } from './table.ts';
 import type { TargetName } from './target.ts';
 import { WORKLOADS } from './workloads.ts';
 
 const CONNECTIONS = 64;
 const SECONDS = 10;
-const WARM_SECONDS = 6;
-const WARM_RATE_MAX = 10_000;
 
 /** Above the rate of any service; codes to verify take time to prepare. */
 const RATE_MAX = 12_000;
@@ -72,8 +70,8 @@ type LayerTime = Readonly<{ own: number; called: number }>;
 function layerOf(url: string): string | null {
   if (url.includes('/bench/dist/')) return 'baseline';
   if (url.includes('/node_modules/mysql2/')) return 'mysql2';
-  const [, folder] = /\/dist\/(?:(\w+)\/)?/.exec(url) ?? [null];
-  return folder === null ? null : `src/${folder ?? ''}`;
+  const match = /\/dist\/(?:(\w+)\/)?/.exec(url);
+  return match === null ? null : `src/${match[1] ?? ''}`;
 }
 
 /** Frames that V8 reports for work outside of any function. */
@@ -171,8 +169,7 @@ async function profileOne(
   const nodeArguments = ['--cpu-prof', `--cpu-prof-dir=${profileFolder(lab, name)}`];
   const target = await lab.target(name, { nodeArguments });
   const load = { target, connections, seconds };
-  const warmUp = freshRequests(WARM_SECONDS, WARM_RATE_MAX);
-  await lab.send({ ...load, seconds: WARM_SECONDS, requests: warmUp });
+  await warmUp(lab, target);
   const { requests, needsCodes } = WORKLOADS.get(workload)!;
   const rate = needsCodes ? VERIFY_RATE_MAX : RATE_MAX;
   const order = { ...load, requests: await requests(lab, target, rate * seconds) };

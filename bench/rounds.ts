@@ -26,7 +26,6 @@ const FIRST_RATE = 4_000;
 /** A connection waits for each response, which bounds its requests per second. */
 const CONNECTION_RATE_MAX = 6_000;
 
-/** Long enough for V8 to compile what runs often, which would else count in the first round. */
 const WARM_SECONDS = 3;
 const WARM_CONNECTIONS = 64;
 const WARM_RATE_MAX = 10_000;
@@ -35,7 +34,9 @@ const WARM_RATE_MAX = 10_000;
 export async function runRounds(lab: Lab, plan: Plan): Promise<Sample[]> {
   const samples: Sample[] = [];
   const endMs = Date.now() + plan.budgetMs;
-  await warmProcesses(lab, plan);
+  for (const name of new Set(plan.steps.flatMap(({ targets }) => targets))) {
+    await warmUp(lab, await lab.target(name));
+  }
   for (const step of plan.steps) {
     for (let round = 1; round <= plan.rounds; round += 1) {
       // The order is reversed in every second round, for the first turn may be the better one.
@@ -54,13 +55,10 @@ export async function runRounds(lab: Lab, plan: Plan): Promise<Sample[]> {
   return samples;
 }
 
-async function warmProcesses(lab: Lab, { steps }: Plan): Promise<void> {
-  for (const name of new Set(steps.flatMap(({ targets }) => targets))) {
-    await lab.send({
-      target: await lab.target(name), connections: WARM_CONNECTIONS, seconds: WARM_SECONDS,
-      requests: freshRequests(WARM_SECONDS, WARM_RATE_MAX),
-    });
-  }
+/** Sends requests until V8 has compiled what runs often. */
+export async function warmUp(lab: Lab, target: Target): Promise<void> {
+  const requests = freshRequests(WARM_SECONDS, WARM_RATE_MAX);
+  await lab.send({ target, connections: WARM_CONNECTIONS, seconds: WARM_SECONDS, requests });
 }
 
 /** The last rate of each service in each step. */
@@ -92,6 +90,7 @@ async function measureOnce(
 export function describe(sample: Sample): string {
   const { workload, target, connections, round, perSecond, p50Us, p99Us } = sample;
   const warnings = [
+    sample.answers4xx > 0 ? `${sample.answers4xx} of 4xx` : '',
     sample.answers5xx > 0 ? `${sample.answers5xx} RESPONSES OF 5xx` : '',
     sample.socketErrors > 0 ? `${sample.socketErrors} SOCKET ERRORS` : '',
     sample.exhausted ? 'requests ran out' : '',

@@ -137,16 +137,16 @@ export function composeSoakChart({ seconds: all, outcomes }: Findings): string {
   const height = below + outcomes.length * (BAR_PX + 4) + 10;
   const width = LEFT_PX + PLOT_PX + 20;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}"
-  width="${width}" height="${height}" role="img" aria-label="Good responses per second and the faults">
+  width="${width}" height="${height}" role="img" aria-label="Good responses and faults">
 ${STYLE}
-<text class="title" x="8" y="20">Good responses per second (blue), 503 (yellow), faults (shaded)</text>
+<text class="title" x="8" y="20">Good responses/s (blue), 503/s (yellow), faults (shaded)</text>
 <text x="${LEFT_PX - 8}" y="${TOP_PX + 8}" text-anchor="end">${most}</text>
 <text x="${LEFT_PX - 8}" y="${TOP_PX + HEIGHT_PX}" text-anchor="end">0</text>
 <text x="${LEFT_PX + PLOT_PX}" y="${TOP_PX + HEIGHT_PX + 18}" text-anchor="end">${length} s</text>
 ${shades.join('\n')}
 <polyline points="${line(({ good }) => good)}" fill="none" stroke="#2f74c0" stroke-width="1.5"/>
 <polyline points="${line(({ unavailable }) => unavailable)}" fill="none" stroke="#c9a227"/>
-<text class="title" x="8" y="${below - 12}">From the end of a fault to the first good response</text>
+<text class="title" x="8" y="${below - 12}">Time from a fault to the first good response</text>
 ${bars.join('\n')}
 </svg>
 `;
