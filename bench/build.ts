@@ -81,6 +81,9 @@ export async function build(): Promise<void> {
  * @param commit any name that git resolves, such as `HEAD~1`
  */
 export async function buildCommit(commit: string): Promise<Checkout> {
+  await run(ROOT, 'git', 'rev-parse', '--verify', `${commit}^{commit}`).catch((cause) => {
+    throw new Error(`--against ${commit}: git finds no such commit in this repository`, { cause });
+  });
   const parent = await realpath(await mkdtemp(join(tmpdir(), 'otpd-base-')));
   const [archive, folder] = [join(parent, 'otpd.tar'), join(parent, 'otpd')];
   const remove = (): Promise<void> => rm(parent, { recursive: true, force: true });

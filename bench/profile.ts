@@ -68,7 +68,7 @@ type LayerTime = Readonly<{ own: number; called: number }>;
 
 /** The layer of a source file; null for Node's own. */
 function layerOf(url: string): string | null {
-  if (url.includes('/bench/dist/')) return 'baseline';
+  if (url.includes('/bench/dist/targets/')) return 'baseline';
   if (url.includes('/node_modules/mysql2/')) return 'mysql2';
   const match = /\/dist\/(?:(\w+)\/)?/.exec(url);
   return match === null ? null : `src/${match[1] ?? ''}`;

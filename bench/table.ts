@@ -50,11 +50,12 @@ export function composeTables(report: Report): string {
   ].join('\n');
 }
 
-function describeRun({ machine, options: { plan, poolSize, isWhole }, settings }: Report): string {
+function describeRun({ machine, options, settings }: Report): string {
+  const { plan, poolSize, isWhole, against } = options;
   const set = Object.entries(settings).map(([name, value]) => `${name}=${value}`).join(', ');
   return `${machineLine(machine)}\n${plan.rounds} rounds of ${plan.seconds} s each, after a ` +
     `warm-up; medians over the rounds. Pool of each baseline: ${poolSize}.` +
-    `${set === '' ? '' : ` otpd with ${set}.`}${isWhole ? '' : ' **Part of the benchmark.**'}\n`;
+    `${set === '' ? '' : ` otpd with ${set}.`}${isWhole || against !== null ? '' : ' **Part of the benchmark.**'}\n`;
 }
 
 /** Throughput, latency and cost of this checkout relative to the base, and the lowest ratio. */
