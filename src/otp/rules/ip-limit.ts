@@ -100,10 +100,10 @@ function nextSlot(slots: readonly Slot[], now: Instant): Slot | null {
 
 function appendToOverflow({ slots, overflow }: IpWindow, now: Instant): IpLimitChange {
   const { livePoints, oldest, newest } = overflow ?? { livePoints: 0, oldest: [], newest: null };
-  // Never before the newest, also when the clock was set back: `total` follows the time.
+  // Never before the newest, also when the clock was set back: `number` follows the time.
   const usedAt = Math.max(now, newest?.usedAt ?? now);
   const before = newest?.usedAt === usedAt ? newest.points : 0;
-  const use = { usedAt, points: before + 1, total: (newest?.number ?? 0) + 1 };
+  const use = { usedAt, points: before + 1, number: (newest?.number ?? 0) + 1 };
   const isFirst = livePoints === before;
   return {
     after: {

@@ -26,18 +26,18 @@ test('goes to the overflow when all slots are live, and to no other slot', () =>
   const full = usedAgo(...Array.from({ length: SLOTS_MAX }, (_, index) => index + 1));
   assert.is(mayOverflow(full), true);
   assert.is(mayOverflow(full.slice(0, -1)), false);
-  assert.equal(slotOf(full), { kind: 'overflow', use: { usedAt: NOW, points: 1, total: 1 } });
+  assert.equal(slotOf(full), { kind: 'overflow', use: { usedAt: NOW, points: 1, number: 1 } });
   assert.equal(slotOf([full.at(-1)!]), {
-    kind: 'overflow', use: { usedAt: NOW, points: 1, total: 1 },
+    kind: 'overflow', use: { usedAt: NOW, points: 1, number: 1 },
   });
 });
 
 test('a clock that was set back appends to the newest, so that totals follow the time', () => {
-  const newest = { usedAt: at(5), points: 2, total: 7 };
+  const newest = { usedAt: at(5), points: 2, number: 7 };
   const slots = usedAgo(...Array.from({ length: SLOTS_MAX }, () => 1));
   const overflow = { livePoints: 2, oldest: [newest], newest };
   const { write } = takePoint({ slots, overflow }, NOW);
-  assert.equal(write, { kind: 'overflow', use: { usedAt: at(5), points: 3, total: 8 } });
+  assert.equal(write, { kind: 'overflow', use: { usedAt: at(5), points: 3, number: 8 } });
 });
 
 /** The tables of one address, read and written as the ledger and the sweep do. */
