@@ -1,0 +1,102 @@
+/** The files of examples/ work as they are: the receivers of webhooks, and the systemd unit. */
+import { spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { Webhook } from 'standardwebhooks';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { freePort } from './harness/free-port.ts';
+import { ROOT } from './harness/program.ts';
+import { eventually } from './harness/waiting.ts';
+
+const SECRET = `whsec_${randomBytes(32).toString('base64')}`;
+const OTHER = `whsec_${randomBytes(32).toString('base64')}`;
+const BODY = JSON.stringify({ type: 'otp.issued', data: { user_id: 'Zoë' } });
+const NOW = Math.floor(Date.now() / 1000);
+
+function isListening(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.on('error', () => resolve(false)).on('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+  });
+}
+
+type Signed = Readonly<{ secrets?: readonly string[]; sentAt?: number; body?: string }>;
+
+/** Posts a body with signatures of BODY. */
+async function postTo(port: number, signed: Signed): Promise<number> {
+  const { secrets = [SECRET], sentAt = NOW, body = BODY } = signed;
+  const signatures = secrets.map((secret) =>
+    new Webhook(secret).sign('a1', new Date(sentAt * 1000), BODY));
+  const { status } = await fetch(`http://127.0.0.1:${port}/`, {
+    method: 'POST',
+    body,
+    headers: {
+      'webhook-id': 'a1',
+      'webhook-timestamp': String(sentAt),
+      'webhook-signature': signatures.join(' '),
+    },
+  });
+  return status;
+}
+
+/** [program, file]; Python is not on every machine. */
+const RECEIVERS = [
+  [process.execPath, 'webhook-receiver.mjs'], ['python3', 'webhook-receiver.py'],
+] as const;
+
+for (const [program, file] of RECEIVERS) {
+  test(`${file} accepts a signed message and refuses every other`, async () => {
+    if (spawnSync(program, ['--version']).error !== undefined) return;
+    const port = await freePort();
+    const child = spawn(program, [join(ROOT, 'examples', file)], {
+      env: { PATH: process.env.PATH, HOME: process.env.HOME, SECRET, PORT: String(port),
+        PYTHONIOENCODING: 'utf8' } as NodeJS.ProcessEnv,
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    let output = '';
+    child.stdout.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+    try {
+      await eventually(`${file} listens`, () => isListening(port), 30_000);
+      const refused: Signed[] = [
+        { secrets: [OTHER] },
+        { body: BODY.replace('Z', 'z') },
+        { sentAt: NOW - 330 },
+        { sentAt: NOW + 330 },
+      ];
+      for (const signed of refused) assert.is(await postTo(port, signed), 403);
+      assert.is(output, '');
+      for (const secrets of [[SECRET], [OTHER, SECRET]]) {
+        assert.is(await postTo(port, { secrets, sentAt: NOW - 270 }), 204);
+      }
+      await eventually('two messages', () => output.split('Zoë').length === 3);
+    } finally {
+      child.kill();
+    }
+  });
+}
+
+test('the systemd unit serves from the build, reloads by SIGHUP and waits for a stop', () => {
+  const lines = readFileSync(join(ROOT, 'examples/otpd.service'), 'utf8').trimEnd().split('\n');
+  const settings = new Map<string, string>();
+  let section = '';
+  for (const line of lines.filter((text) => text !== '' && !text.startsWith('#'))) {
+    const title = /^\[(\w+)\]$/.exec(line)?.[1];
+    const [, name, value] = /^(\w+)=(.*)$/.exec(line) ?? [];
+    assert.ok(title !== undefined || name !== undefined, line);
+    if (title === undefined) settings.set(`${section}.${name}`, value!);
+    else section = title;
+  }
+  assert.is(settings.get('Service.ExecStart'), '/usr/bin/node dist/main.js serve');
+  assert.is(settings.get('Service.ExecReload'), '/bin/kill -HUP $MAINPID');
+  assert.is(settings.get('Service.KillMode'), 'mixed');
+  // A stop takes up to 25 s.
+  assert.ok(Number(settings.get('Service.TimeoutStopSec')) > 25);
+});
+
+test.run();

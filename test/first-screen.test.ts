@@ -1,0 +1,79 @@
+/** The first screen of the README, run as a user runs it, shows what the README shows. */
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { newDatabaseName, serverSocket } from './harness/database.ts';
+import { commandsOf, readPage } from './harness/markdown.ts';
+import { startOtpd } from './harness/otpd.ts';
+import type { Otpd } from './harness/otpd.ts';
+import { COMPILED, ROOT, SHELL } from './harness/program.ts';
+import { noteVisible } from './harness/trail.ts';
+import { eventually } from './harness/waiting.ts';
+
+const README = readPage('README.md');
+const SHOWN_PORT = '127.0.0.1:3000';
+const SHOWN_CODE = '736581';
+const MESSAGE = /^message to U1: \d{6} is your code for .*\n/m;
+
+const environment = {
+  DB_SOCKET: serverSocket(), DB_USER: 'root', DB_NAME: newDatabaseName(),
+  OTP_SECRETS: `k1:${randomBytes(32).toString('base64')}`,
+};
+let otpd: Otpd;
+
+test.before(async () => {
+  const migrated = execFileSync(process.execPath, [...COMPILED, 'migrate'], {
+    cwd: ROOT, encoding: 'utf8', env: { ...SHELL, ...environment } as NodeJS.ProcessEnv,
+  });
+  const applied = (text: string) => text.match(/^schema \S+: applying$/gm);
+  assert.equal(applied(migrated), applied(README.blocks.join('')));
+  otpd = await startOtpd({ ...environment, PORT: '0' });
+});
+test.after(async () => {
+  otpd.stop();
+  await otpd.ended;
+});
+
+/** What differs from run to run has one spelling. */
+function normalized(text: string): string {
+  return text.replaceAll('\r', '').replaceAll(/[0-9a-f-]{36}/g, 'UUID')
+    .replaceAll(/[0-9a-f]{32}/g, 'OTP_ID').replaceAll(/^Date: .*$/gm, 'Date')
+    .trimEnd();
+}
+
+/** Runs a line of the README in a shell. */
+function run(command: string, code: string): string {
+  const line = command.replace('curl', 'curl -sS').replace(SHOWN_PORT, `127.0.0.1:${otpd.port}`)
+    .replace(SHOWN_CODE, code);
+  const output = execFileSync('sh', ['-c', line], { encoding: 'utf8' });
+  noteVisible(output);
+  return output;
+}
+
+test('a code is requested and verified by the commands of the README, with its output',
+  async () => {
+    const session = README.blocks.flatMap(commandsOf)
+      .filter(({ command }) => command.startsWith('curl'));
+    assert.is(session.length, 3);
+    const [request, ...verifications] = session;
+    assert.is(normalized(run(request!.command, '')), normalized(request!.output));
+    await eventually('the message is printed', () => otpd.codes().length === 1);
+    const [code = ''] = otpd.codes();
+    for (const { command, output } of verifications) {
+      assert.ok(command.includes(SHOWN_CODE));
+      assert.is(normalized(run(command, code)), normalized(output));
+    }
+    const [shown] = MESSAGE.exec(README.blocks.join(''))!;
+    const [printed] = MESSAGE.exec(otpd.output())!;
+    assert.is(printed.replace(code, SHOWN_CODE), shown);
+  });
+
+test('the command that otpd prints at its start is the one of the README', () => {
+  const command = /curl -i [^]*?"purpose":"login"\}'/;
+  const [printed] = command.exec(otpd.output())!;
+  const [shown] = command.exec(README.blocks[0]!)!;
+  assert.is(printed.replace(`127.0.0.1:${otpd.port}`, SHOWN_PORT), shown);
+});
+
+test.run();
