@@ -78,26 +78,31 @@ test('the pages that are read as a whole are short', () => {
   }
 });
 
-test('every citation of the contract names a section of it', () => {
-  const { headings } = readPage('docs/api.md');
-  const wrong = [...filesOf('src', /\.ts$/), ...filesOf('tools', /\.ts$/),
-    ...filesOf('test', /\.ts$/), ...filesOf('schema', /\.sql$/),
-    ...filesOf('scenarios', /\.scenario$/)].flatMap((path) => {
-    // A citation may continue on the next line of its comment.
-    const text = textOf(path).replaceAll(/\s*\n\s*(?:\*|\/\/|--|#)?\s*/g, ' ');
-    return [...text.matchAll(/\(docs\/api\.md((?:,(?: and)? "[^"]*"| and "[^"]*")*)/g)]
-      .flatMap(([citation, sections = '']) => {
-        const names = [...sections.matchAll(/"([^"]*)"/g)].map(([, name]) => name!);
-        return names.length > 0 && names.every((name) => headings.includes(name)) ? []
-          : [`${path}: ${citation}`];
-      });
-  });
-  assert.equal(wrong, []);
+/** A citation such as `docs/api.md, "Key" and "Errors"`; one without sections names the page. */
+const CITATION = /((?:[\w-]+\/)*[\w-]+\.md)((?:,(?: and)? "[^"]*"| and "[^"]*")*)(?=[^'`])/g;
+
+/** The citations in the comments of a file that lead nowhere. */
+function findDangling(path: string): string[] {
+  // A citation may continue on the next line of its comment.
+  const text = textOf(path).replaceAll(/\s*\n\s*(?:\*|\/\/|--|#)?\s*/g, ' ');
+  return [...text.matchAll(CITATION)].filter(([, target = '', sections = '']) => {
+    const names = [...sections.matchAll(/"([^"]*)"/g)].map(([, name]) => name!);
+    return !names.every((name) => pageAt(target)?.headings.includes(name)) || !has(target);
+  }).map(([citation]) => `${path}: ${citation}`);
+}
+
+test('every citation of a page leads to the page and its section', () => {
+  const files = [...filesOf('src', /\.ts$/), ...filesOf('tools', /\.ts$/),
+    ...filesOf('bench', /(?<!node_modules.*)\.ts$/), ...filesOf('schema', /\.sql$/),
+    ...filesOf('scenarios', /\.scenario$/)];
+  assert.equal(files.flatMap(findDangling), []);
 });
 
-test('no comment cites a contract without a page', () => {
-  const files = [...filesOf('src', /\.ts$/), ...filesOf('schema', /\.sql$/)];
-  assert.equal(files.filter((path) => textOf(path).includes('(contract')), []);
+test('the contract is cited by its page and a section', () => {
+  const files = [...filesOf('src', /\.ts$/), ...filesOf('schema', /\.sql$/),
+    ...filesOf('scenarios', /\.scenario$/)];
+  const wrong = /\(contract\b|\bREADME, "|\(docs\/api\.md(?!, ")/;
+  assert.equal(files.filter((path) => wrong.test(textOf(path))), []);
 });
 
 test('every npm script that is named exists', () => {
@@ -206,7 +211,7 @@ test('the README shows the files of the schema in their order', () => {
   assert.equal([...shown].map(([, name]) => name), files.slice(1));
 });
 
-test('every shell command of the README is one that a test runs', () => {
+test('every shell command of the README is of a kind that a test runs', () => {
   const commands = readPage('README.md').blocks.flatMap(commandsOf);
   const known = /^(npm ci|npm (run|start|test)\b|node dist\/main\.js|curl )/;
   assert.ok(commands.length >= 8);

@@ -1,10 +1,10 @@
-/** The first screen of the README, run as a user runs it, shows what the README shows. */
+/** The first screen of the README and the other curl commands answer as the pages show. */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { newDatabaseName, serverSocket } from './harness/database.ts';
-import { commandsOf, readPage } from './harness/markdown.ts';
+import { commandsOf, readPage, readPages } from './harness/markdown.ts';
 import { startOtpd } from './harness/otpd.ts';
 import type { Otpd } from './harness/otpd.ts';
 import { COMPILED, ROOT, SHELL } from './harness/program.ts';
@@ -13,6 +13,7 @@ import { eventually } from './harness/waiting.ts';
 
 const README = readPage('README.md');
 const SHOWN_PORT = '127.0.0.1:3000';
+const SHOWN_ADMIN = '127.0.0.1:9464';
 const SHOWN_CODE = '736581';
 const MESSAGE = /^message to U1: \d{6} is your code for .*\n/m;
 
@@ -45,7 +46,7 @@ function normalized(text: string): string {
 /** Runs a line of the README in a shell. */
 function run(command: string, code: string): string {
   const line = command.replace('curl', 'curl -sS').replace(SHOWN_PORT, `127.0.0.1:${otpd.port}`)
-    .replace(SHOWN_CODE, code);
+    .replace(SHOWN_ADMIN, `127.0.0.1:${otpd.adminPort}`).replace(SHOWN_CODE, code);
   const output = execFileSync('sh', ['-c', line], { encoding: 'utf8' });
   noteVisible(output);
   return output;
@@ -68,6 +69,26 @@ test('a code is requested and verified by the commands of the README, with its o
     const [printed] = MESSAGE.exec(otpd.output())!;
     assert.is(printed.replace(code, SHOWN_CODE), shown);
   });
+
+/** The members of the JSON body that ends an output; none when there is none. */
+function membersOf(output: string): string[] {
+  const body = /^\{.*\}$/.exec(output.trimEnd().split('\n').at(-1) ?? '')?.[0] ?? '{}';
+  return Object.keys(JSON.parse(body) as object);
+}
+
+test('every other curl command of the documentation succeeds, with the members that it shows', () =>
+  {
+  const session = readPages().filter(({ path }) => path.startsWith('docs/'))
+    .flatMap(({ blocks }) => blocks.flatMap(commandsOf))
+    .filter(({ command }) => command.startsWith('curl'));
+  assert.ok(session.length >= 4);
+  for (const { command, output } of session) {
+    const members = membersOf(run(command, ''));
+    assert.not(members.includes('error'), command);
+    assert.ok(members.length > 0, command);
+    if (membersOf(output).length > 0) assert.equal(members, membersOf(output), command);
+  }
+});
 
 test('the command that otpd prints at its start is the one of the README', () => {
   const command = /curl -i [^]*?"purpose":"login"\}'/;

@@ -435,8 +435,8 @@ test('an error that nobody caught: sys_crash with its stack, and exit 1', async 
 });
 
 test('docs/logging.md has every event', () => {
-  for (const file of ['app/log/request-log.ts', 'app/log/event-log.ts', 'app/serve.ts',
-    'app/log/log.ts', 'app/process/shutdown.ts']) {
+  for (const file of ['app/log/request-log.ts', 'app/log/event-log.ts', 'app/serve.ts', 'app/log/log.ts',
+    'app/process/shutdown.ts']) {
     const source = readFileSync(join(ROOT, 'src', file), 'utf8');
     const events = /'((?:authn|authz|sys|delivery|channel|input|excess|log)_[a-z_]+)'/g;
     for (const [, event] of source.matchAll(events)) {
