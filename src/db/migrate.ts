@@ -179,7 +179,7 @@ function findConflict(
     ? { problem: `the database has the schema file ${name}, of an otpd before the first release`,
       remedy: 'use a new database: set DB_NAME to an unused name, then run: npm run migrate' }
     : { problem: `the database has the schema file ${name}, of an otpd newer than this otpd`,
-      remedy: 'run that otpd or a newer one, or use a new database' };
+      remedy: 'run that otpd or a newer one (docs/upgrade-and-backup.md, "Upgrade")' };
 }
 
 async function withSession<T>(
