@@ -79,7 +79,8 @@ test('the pages that are read as a whole are short', () => {
 });
 
 /** A citation such as `docs/api.md, "Key" and "Errors"`; one without sections names the page. */
-const CITATION = /((?:[\w-]+\/)*[\w-]+\.md)((?:,(?: and)? "[^"]*"| and "[^"]*")*)(?=[^'`])/g;
+const SECTION = '(?:,(?: and)?| and) (?:"[^"]*"|(?:N of )?case \\d+)';
+const CITATION = new RegExp(`((?:[\\w-]+/)*[\\w-]+\\.md)((?:${SECTION})*)(?=[^'\`])`, 'g');
 
 /** The citations in the comments of a file that lead nowhere. */
 function findDangling(path: string): string[] {
