@@ -82,11 +82,14 @@ test('the pages that are read as a whole are short', () => {
 const SECTION = '(?:,(?: and)?| and) (?:"[^"]*"|(?:N of )?case \\d+)';
 const CITATION = new RegExp(`((?:[\\w-]+/)*[\\w-]+\\.md)((?:${SECTION})*)(?=[^'\`])`, 'g');
 
-/** The citations in the comments of a file that lead nowhere. */
+/** The text of a file in one line: a citation may continue on the next line of its comment. */
+function unwrapped(path: string): string {
+  return textOf(path).replaceAll(/\s*\n\s*(?:\*|\/\/|--|#)?\s*/g, ' ');
+}
+
+/** The citations in a file that lead nowhere. */
 function findDangling(path: string): string[] {
-  // A citation may continue on the next line of its comment.
-  const text = textOf(path).replaceAll(/\s*\n\s*(?:\*|\/\/|--|#)?\s*/g, ' ');
-  return [...text.matchAll(CITATION)].filter(([, target = '', sections = '']) => {
+  return [...unwrapped(path).matchAll(CITATION)].filter(([, target = '', sections = '']) => {
     const names = [...sections.matchAll(/"([^"]*)"/g)].map(([, name]) => name!);
     return !names.every((name) => pageAt(target)?.headings.includes(name)) || !has(target);
   }).map(([citation]) => `${path}: ${citation}`);
@@ -103,7 +106,7 @@ test('the contract is cited by its page and a section', () => {
   const files = [...filesOf('src', /\.ts$/), ...filesOf('schema', /\.sql$/),
     ...filesOf('scenarios', /\.scenario$/)];
   const wrong = /\(contract\b|\bREADME, "|\(docs\/api\.md(?!, ")/;
-  assert.equal(files.filter((path) => wrong.test(textOf(path))), []);
+  assert.equal(files.filter((path) => wrong.test(unwrapped(path))), []);
 });
 
 test('every npm script that is named exists', () => {
