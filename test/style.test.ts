@@ -237,7 +237,7 @@ test('mysql2 is the one runtime dependency, and the lock file records no address
 test('what is tracked is what a user needs: no data, no build, no secret', () => {
   if (!existsSync(join(ROOT, '.git'))) return;
   const files = execFileSync('git', ['ls-files'], { cwd: ROOT, encoding: 'utf8' }).split('\n');
-  const unwanted = /^(node_modules|dist|coverage|\.otpd)\/|^\.env$/;
+  const unwanted = /^(node_modules|dist|test-record|\.otpd)\/|^\.env$/;
   assert.equal(files.filter((name) => unwanted.test(name)), []);
 });
 

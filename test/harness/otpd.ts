@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { codesIn, withoutMessages } from './printed.ts';
 import { COMPILED, ROOT, SHELL } from './program.ts';
-import { noteCode, noteVisible } from './leak-recorder.ts';
+import { recordCode, recordVisible } from './leak-recorder.ts';
 import { eventually } from './waiting.ts';
 
 /** A running otpd. */
@@ -52,8 +52,8 @@ export async function startOtpd(
   }
   const codes = () => codesIn(output);
   const ended = once(child, 'close').then(([code]) => {
-    for (const one of codes()) noteCode(one);
-    noteVisible(withoutMessages(output));
+    for (const one of codes()) recordCode(one);
+    recordVisible(withoutMessages(output));
     return code as number | null;
   });
   const portBehind = (words: string) =>

@@ -20,7 +20,7 @@ import { parseExposition, valueOf } from '../harness/exposition.ts';
 import { childrenOf } from '../harness/otpd.ts';
 import { codesIn, withoutMessages } from '../harness/printed.ts';
 import { COMPILED, ROOT, SHELL } from '../harness/program.ts';
-import { noteCode, noteVisible } from '../harness/leak-recorder.ts';
+import { recordCode, recordVisible } from '../harness/leak-recorder.ts';
 import { eventually, timed } from '../harness/waiting.ts';
 import { exchange, openClient } from '../http/raw-client.ts';
 
@@ -80,8 +80,8 @@ class Logged {
     this.child.kill(signal);
     const [code] = await ended as [number | null];
     all.delete(this);
-    for (const one of this.codes()) noteCode(one);
-    noteVisible(withoutMessages(this.said) + this.logged);
+    for (const one of this.codes()) recordCode(one);
+    recordVisible(withoutMessages(this.said) + this.logged);
     return code;
   }
 }
@@ -435,7 +435,8 @@ test('an error that nobody caught: sys_crash with its stack, and exit 1', async 
 });
 
 test('the README has every event, and shows lines as they are', () => {
-  for (const file of ['request-log.ts', 'delivery-log.ts', 'main.ts', 'log.ts', 'last-resort.ts']) {
+  for (const file of ['app/log/request-log.ts', 'app/log/event-log.ts', 'app/serve.ts', 'app/log/log.ts',
+    'app/process/shutdown.ts']) {
     const source = readFileSync(join(ROOT, 'src', file), 'utf8');
     const events = /'((?:authn|authz|sys|delivery|channel|input|excess|log)_[a-z_]+)'/g;
     for (const [, event] of source.matchAll(events)) {

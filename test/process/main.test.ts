@@ -19,7 +19,7 @@ import type { Received } from '../harness/http-sink.ts';
 import { newCallers } from '../harness/callers.ts';
 import { codesIn, saidIn, withoutMessages } from '../harness/printed.ts';
 import { COMPILED, FROM_SOURCE, ROOT, SHELL } from '../harness/program.ts';
-import { noteCode, noteKey, noteVisible } from '../harness/leak-recorder.ts';
+import { recordCode, recordKey, recordVisible } from '../harness/leak-recorder.ts';
 
 const WAIT_MAX_MS = 30_000;
 const POLL_MS = 20;
@@ -51,9 +51,9 @@ function start(parameters: string[], environment: object, program = COMPILED): R
     logged += chunk.toString();
   });
   const ended = once(child, 'close').then(([code]) => {
-    for (const each of codesIn(output)) noteCode(each);
-    if (parameters[0] === 'key') for (const [text] of output.matchAll(NEW_KEY)) noteKey(text);
-    else noteVisible(withoutMessages(output));
+    for (const each of codesIn(output)) recordCode(each);
+    if (parameters[0] === 'key') for (const [text] of output.matchAll(NEW_KEY)) recordKey(text);
+    else recordVisible(withoutMessages(output));
     return code as number | null;
   });
   return { child, output: () => output, logged: () => logged, ended };
@@ -329,7 +329,7 @@ test('faults of API_KEYS stop the start, in the one message, and quote nothing',
 /** The code of a webhook, noted for the leak test. */
 function codeOf({ body }: Received): string {
   const { data: { code } } = JSON.parse(body) as { data: { code: string } };
-  noteCode(code);
+  recordCode(code);
   return code;
 }
 
@@ -383,7 +383,7 @@ test('sms: no phone number is a fault; the log tells of refusals, and no code', 
   const [sent] = await sink.waitFor(1);
   const form = new URLSearchParams(sent!.body);
   const [code] = /\d{6}/.exec(form.get('Body')!)!;
-  noteCode(code);
+  recordCode(code);
   assert.is(form.get('To'), '+14155550123');
   const body = { user_id: '+14155550123', purpose: 'login', code };
   assert.is((await post({ port, path: '/otp/verify', body })).status, 200);
@@ -392,7 +392,7 @@ test('sms: no phone number is a fault; the log tells of refusals, and no code', 
   const refused = await request(port, '+14155550124', 'c');
   assert.is(refused.status, 201);
   await until(run, () => /delivery_failed/.test(run.logged()));
-  noteCode(/\d{6}/.exec(new URLSearchParams(sink.requests[1]!.body).get('Body')!)![0]);
+  recordCode(/\d{6}/.exec(new URLSearchParams(sink.requests[1]!.body).get('Body')!)![0]);
   const { otp_id: otpId } = refused.body;
   const [issued, ...told] = logOf(run).slice(-3).map(({ time, ...line }) => line);
   const { user } = issued!;

@@ -12,7 +12,7 @@ import { hang, startHttpSink } from '../harness/http-sink.ts';
 import { childrenOf, startOtpd } from '../harness/otpd.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { saidIn } from '../harness/printed.ts';
-import { noteCode } from '../harness/leak-recorder.ts';
+import { recordCode } from '../harness/leak-recorder.ts';
 import { eventually, timed } from '../harness/waiting.ts';
 import { openClient, post } from '../http/raw-client.ts';
 import type { RawClient } from '../http/raw-client.ts';
@@ -82,7 +82,7 @@ test('an idle connection, half a request and a hanging delivery: exit 0 in time'
   idle.send(post('/otp/request', '{"user_id":"U1","purpose":"login"}'));
   assert.is((await idle.answer()).status, 201);
   const [sent] = await sink.waitFor(1);
-  noteCode((JSON.parse(sent!.body) as { data: { code: string } }).data.code);
+  recordCode((JSON.parse(sent!.body) as { data: { code: string } }).data.code);
   const partial = await openClient(otpd.port);
   partial.send(GUESS.slice(0, 30));
   otpd.stop();

@@ -2,12 +2,11 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readConfig } from '../../src/app/config/config.ts';
 import type { DatabaseSettings } from '../../src/db/connection.ts';
-import { startLocalServer } from '../../src/db/local/launch.ts';
 import type { LocalServer } from '../../src/db/local/launch.ts';
 import { createMigrated, newDatabaseName, settingsFor } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
+import { startTestMysql } from '../harness/mysql.ts';
 
 /** The server and its one database. */
 export type DurableServer = Readonly<{
@@ -53,8 +52,5 @@ export async function startDurableServer(): Promise<DurableServer> {
 }
 
 function launch(scratch: string): Promise<LocalServer> {
-  const { local } = readConfig({ PATH: process.env.PATH, HOME: process.env.HOME,
-    XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, MYSQLD: process.env.MYSQLD });
-  return startLocalServer({ ...local, folder: join(scratch, 'mysql'), durable: true,
-    say: () => {} });
+  return startTestMysql({ folder: join(scratch, 'mysql'), durable: true });
 }

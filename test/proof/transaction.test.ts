@@ -156,7 +156,7 @@ for (const [what, sql, errno] of [
     })) as StatementError;
     assert.instance(error, StatementError);
     assert.equal([runs, error.errno, error.statement, error.errorClass],
-      [1, errno, 'statement.name', 'fault']);
+      [1, errno, 'statement.name', 'bug']);
     assert.not(error.message.includes(sql), 'no SQL in the message');
   });
 }

@@ -88,7 +88,7 @@ function readSlot(row: Row): IpLimitSlot {
 }
 
 /** Points that were used at one time, and how many the address has used so far, these included. */
-export type OverflowHit = Readonly<{ usedAt: Instant; points: number; total: number }>;
+export type OverflowHit = Readonly<{ usedAt: Instant; points: number; number: number }>;
 
 /** A use with the address that it belongs to. */
 export type IpOverflow = Readonly<{ clientIp: string }> & OverflowHit;
@@ -144,8 +144,8 @@ export function readOverflow(
 /** Writes uses of addresses whose slots are locked. */
 export function storeOverflow(uses: readonly IpOverflow[]): Write {
   const values: Value[] = [];
-  for (const { clientIp, usedAt, points, total } of uses) {
-    values.push(clientIp, formatInstant(usedAt), points, total);
+  for (const { clientIp, usedAt, points, number } of uses) {
+    values.push(clientIp, formatInstant(usedAt), points, number);
   }
   const sql = INSERT_OVERFLOW_SQL + repeat(uses.length, '(?,?,?,?)') + INSERT_OVERFLOW_SQL_END;
   return write('ip_rate_overflow.store', sql, values);
@@ -155,6 +155,6 @@ function readUse(row: Row): OverflowHit {
   return {
     usedAt: parseInstant(row.used_at as string),
     points: row.points as number,
-    total: row.total as number,
+    number: row.total as number,
   };
 }

@@ -90,6 +90,6 @@ function addressOf({ clientIp }: IpLimitSlot): string {
 function overflowOf({ newest, oldest }: OverflowEnds): Overflow {
   const [first] = oldest;
   const livePoints = newest === null || first === undefined ? 0
-    : newest.total - first.total + first.points;
+    : newest.number - first.number + first.points;
   return { livePoints, oldest, newest };
 }

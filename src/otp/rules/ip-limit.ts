@@ -103,7 +103,7 @@ function appendToOverflow({ slots, overflow }: IpWindow, now: Instant): IpLimitC
   // Never before the newest, also when the clock was set back: `total` follows the time.
   const usedAt = Math.max(now, newest?.usedAt ?? now);
   const before = newest?.usedAt === usedAt ? newest.points : 0;
-  const use = { usedAt, points: before + 1, total: (newest?.total ?? 0) + 1 };
+  const use = { usedAt, points: before + 1, total: (newest?.number ?? 0) + 1 };
   const isFirst = livePoints === before;
   return {
     after: {

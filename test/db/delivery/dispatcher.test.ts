@@ -51,7 +51,7 @@ test('a refusal goes on to the next channel at once, which the code names then',
 });
 
 test('a channel that cannot reach the user is left out', async () => {
-  const sms = { ...scripted('sms', ACCEPTED), reaches: (user: string) => user.startsWith('+') };
+  const sms = { ...scripted('sms', ACCEPTED), accepts: (user: string) => user.startsWith('+') };
   const email = scripted('email', ACCEPTED);
   const process = stage.process([sms, email]);
   const { otpId } = await stage.issue(process, 'a@example.com');

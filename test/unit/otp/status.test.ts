@@ -42,7 +42,7 @@ for (const [what, otp, others, isUnsent, status, cancellation] of CASES) {
     const { outcome, otp: written } = decideCancel(otp, otps, NOW);
     assert.is(outcome.kind, cancellation);
     const isChanged = cancellation === 'canceled' && otp.closeReason === null;
-    assert.equal(written, isChanged ? { ...otp, digest: null, ending: 'canceled' } : null);
+    assert.equal(written, isChanged ? { ...otp, digest: null, closeReason: 'canceled' } : null);
   });
 }
 

@@ -24,7 +24,7 @@ function refunded(count: number, ago = 100) {
 
 test('closes the code, and gives back one point of the user and one of the address', () => {
   const writes = decide();
-  assert.equal(writes?.otp, { ...OTP, digest: null, ending: 'failed', isRefunded: true });
+  assert.equal(writes?.otp, { ...OTP, digest: null, closeReason: 'failed', isRefunded: true });
   assert.equal(writes?.ipChange?.write, {
     kind: 'slot', slot: { ...SLOT, points: 1, refunded: 1 },
   });

@@ -56,7 +56,7 @@ class Tables {
     const uses = [...this.overflow.values()].sort((a, b) => a.usedAt - b.usedAt);
     const live = uses.filter(({ usedAt }) => usedAt > windowStart(now));
     const newest = uses.at(-1) ?? null;
-    const livePoints = live.length === 0 ? 0 : newest!.total - live[0]!.total + live[0]!.points;
+    const livePoints = live.length === 0 ? 0 : newest!.number - live[0]!.number + live[0]!.points;
     const inSlots = slots.filter(({ usedAt }) => usedAt > windowStart(now))
       .reduce((sum, { points }) => sum + points, 0);
     const oldest = live.slice(0, Math.max(1, livePoints + inSlots - quota + 1));
