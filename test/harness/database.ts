@@ -29,9 +29,8 @@ const SESSIONS_MAX = 16;
 export function serverSocket(): string {
   const socketPath = process.env.OTPD_TEST_SOCKET;
   if (socketPath !== undefined) return socketPath;
-  const file = process.argv[1] ?? 'a test';
-  process.stderr.write(`${file} asks for a database: tests in test/unit and test/http run without`
-    + ' MySQL (move the file to test/db), all others by npm test -- FILE\n');
+  process.stderr.write('This test asks for a database. Files in test/unit and test/http run without'
+    + ' MySQL: move it to test/db. Others run by: npm test -- FILE\n');
   process.exit(1);
 }
 

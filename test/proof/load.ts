@@ -1,4 +1,4 @@
-/** Traffic to services in two processes on one database, and what their answers add up to. */
+/** Load for services in two processes on one database, and what their answers add up to. */
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { post } from '../harness/client.ts';

@@ -52,8 +52,8 @@ export class Client {
     const fixture = this.#fixture;
     switch (action.kind) {
       case 'messages': return String(fixture.messages().length);
-      case 'unlock': return await fixture.unlock(action.userId, action.purpose)
-        ? 'done' : 'unknown';
+      case 'unlock':
+        return await fixture.unlock(action.userId, action.purpose) ? 'done' : 'unknown';
       case 'channel':
         await fixture.setVerdict(action.verdict);
         return 'done';

@@ -72,7 +72,7 @@ export type FixtureAction =
 /** What happens. */
 export type Action = ClientAction | FixtureAction;
 
-/** Whether it is for the stage to do, and no call of a client. */
+/** Whether the fixture does it; else a client sends a call. */
 export function isFixtureAction(action: Action): action is FixtureAction {
   return ['unlock', 'messages', 'channel', 'settle'].includes(action.kind);
 }
