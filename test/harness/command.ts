@@ -6,7 +6,7 @@ import { serverSocket } from './database.ts';
 import { COMPILED, ROOT, SHELL } from './program.ts';
 import { recordVisible } from './leak-recorder.ts';
 
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 120_000;
 
 /** How it ended. */
 export type Ended = Readonly<{ status: number | null; out: string; err: string }>;

@@ -11,7 +11,8 @@ import { methodNotAllowed } from '../../src/http/response.ts';
 import type { HttpResponse } from '../../src/http/response.ts';
 import { createRoute } from '../../src/http/router.ts';
 import type { RequestOutcome } from '../../src/otp/outcomes.ts';
-import { eventually, gate, ISSUED, startServer, stopServers } from './fake-service.ts';
+import { createGate, eventually } from '../harness/waiting.ts';
+import { ISSUED, startServer, stopServers } from './fake-service.ts';
 import { exchange, openClient, post } from './raw-client.ts';
 import type { RawClient } from './raw-client.ts';
 
@@ -28,7 +29,7 @@ function numbered(count: number): string {
 test('200 pipelined requests: one at a time, in order, 17 served, the excess shed', async () => {
   let running = 0;
   let most = 0;
-  const start = gate<void>();
+  const start = createGate<void>();
   const issue = async ({ key }: { key: string }): Promise<RequestOutcome> => {
     running += 1;
     most = Math.max(most, running);
@@ -61,7 +62,7 @@ test('200 requests in one piece: what is behind the first that is shed is not pa
   let parsed = 0;
   const count = (): void => { parsed += 1; };
   subscribe('http.server.request.start', count);
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { port } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(numbered(200));
@@ -86,7 +87,7 @@ test('a connection serves thousands of requests', async () => {
 });
 
 test('over the bound of all requests together: 503; free again when answered', async () => {
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { port, issues } = await startServer({
     issue: () => start.promise, limits: { requestsMax: 2 },
   });
@@ -119,7 +120,7 @@ test('over the bound of connections: the excess is closed', async () => {
 });
 
 test('bytes that are no request are answered after the requests before them', async () => {
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(`${numbered(2)}GARBAGE\r\n\r\n`);
@@ -134,7 +135,7 @@ test('bytes that are no request are answered after the requests before them', as
 });
 
 test('a fault in the body of a waiting request is that request\'s answer', async () => {
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   const chunks = { 'Content-Length': null, 'Transfer-Encoding': 'chunked' };
@@ -151,7 +152,7 @@ test('a fault in the body of a waiting request is that request\'s answer', async
 });
 
 test('requests behind a faulty one are not served', async () => {
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(numbered(1) + post('/otp/request', BODY, { Host: 'a b' }) + numbered(3));
@@ -199,7 +200,7 @@ test('a client that goes away before its body is complete: nothing runs', async 
 
 test('a client that goes away while its request runs: once, no answer, no fault', async () => {
   for (const way of ['destroy', 'reset'] as const) {
-    const start = gate<RequestOutcome>();
+    const start = createGate<RequestOutcome>();
     const { port, issues, errors, http } = await startServer({ issue: () => start.promise });
     const client = await openClient(port);
     client.send(numbered(5));
@@ -210,14 +211,14 @@ test('a client that goes away while its request runs: once, no answer, no fault'
     assert.is((await other.answer()).status, 200);
     start.open(ISSUED);
     other.destroy();
-    await http.close(1000);
+    await http.close(60_000);
     assert.is(issues.length, 1, 'the pipelined requests behind it are dropped');
     assert.is(errors.length, 0);
   }
 });
 
 test('a client that half-closes: what waits behind the running request is not begun', async () => {
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(numbered(3));
@@ -233,7 +234,7 @@ test('a client that half-closes: what waits behind the running request is not be
 });
 
 test('requests of clients that went away are not counted any more', async () => {
-  let start = gate<RequestOutcome>();
+  let start = createGate<RequestOutcome>();
   const limits = { requestsMax: 3 };
   const { port, issues } = await startServer({ issue: () => start.promise, limits });
   const waiting = post('/otp/request', '', { 'Content-Length': '29', Expect: '100-continue' });
@@ -248,7 +249,7 @@ test('requests of clients that went away are not counted any more', async () => 
     await exchange(port, post('/otp/none', ''));
     await exchange(port, post('/otp/none', ''));
     start.open(ISSUED);
-    start = gate<RequestOutcome>();
+    start = createGate<RequestOutcome>();
   }
   const client = await openClient(port);
   const before = issues.length;

@@ -191,8 +191,8 @@ test('new workers read their files anew; one that does not come up ends the roll
     otpd.signal('SIGUSR2');
     await eventually('the roll ends', () => countOf(otpd, '"event":"roll_failed","worker":1') === 1,
       ROLL_MAX_MS);
-    assert.match(otpd.output(), 'default.user_limit: must be a whole number from 1 to 1000');
-    assert.match(otpd.output(), '"message":"a worker ended before it listened;');
+    await otpd.prints('default.user_limit: must be a whole number from 1 to 1000');
+    await otpd.prints('"message":"a worker ended before it listened;');
     assert.equal(workersOf(otpd), workers);
     assert.match(await limitOf(otpd, 'c'), '"user";q=7');
     const readiness = await fetch(`http://127.0.0.1:${otpd.adminPort}/readyz`);
@@ -239,7 +239,7 @@ test('new workers run the new code and the new .env, and must listen where the o
       set(`PORT=${await freePort()}\n`);
       otpd.signal('SIGUSR2');
       await eventually('it fails', () => countOf(otpd, '"event":"roll_failed"') === 1, ROLL_MAX_MS);
-      assert.match(otpd.output(), 'a worker listens on another HOST or PORT than the others');
+      await otpd.prints('a worker listens on another HOST or PORT than the others');
       assert.is(workersOf(otpd).length, 2);
     } finally {
       otpd.stop();

@@ -5,7 +5,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { isPlainAddress, parseEmailSettings } from '../../../../src/otp/channels/email-settings.ts';
 import type { EmailSettings } from '../../../../src/otp/channels/email-settings.ts';
-import { makeCertificate } from './certificate.ts';
+import { createCertificate } from '../../../harness/certificate.ts';
 
 type Given = Partial<Parameters<typeof parseEmailSettings>[0]>;
 
@@ -88,7 +88,7 @@ for (const from of [
 test('SMTP_CA names a file of certificates', () => {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-ca-'));
   try {
-    const { cert, key } = makeCertificate();
+    const { cert, key } = createCertificate();
     const [good, bad] = [join(folder, 'good'), join(folder, 'bad')];
     writeFileSync(good, cert);
     writeFileSync(bad, key);
