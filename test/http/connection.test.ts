@@ -2,14 +2,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { IncomingMessage, ServerResponse } from 'node:http';
-import { Socket } from 'node:net';
-import { respondTo, openExchange } from '../../src/http/exchange.ts';
-import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
-import { createHttpMeters } from '../../src/http/metrics.ts';
-import { methodNotAllowed } from '../../src/http/response.ts';
-import type { HttpResponse } from '../../src/http/response.ts';
-import { createRoute } from '../../src/http/router.ts';
 import type { RequestOutcome } from '../../src/otp/outcomes.ts';
 import { createGate, eventually } from '../harness/waiting.ts';
 import { ISSUED, startServer, stopServers } from './fake-service.ts';
@@ -258,30 +250,6 @@ test('requests of clients that went away are not counted any more', async () => 
   start.open(ISSUED);
   for (let at = 0; at < 3; at += 1) assert.is((await client.answer()).status, 201);
   client.destroy();
-});
-
-test('a socket without an address is a client that is gone: nothing runs', async () => {
-  let runs = 0;
-  const handle = (): Promise<HttpResponse> =>
-    { runs += 1; return Promise.reject(new Error('run')); };
-  const { other } = createHttpMeters();
-  const method = { takesJson: true, scopes: ['request' as const], handle };
-  const route = createRoute('/p', other, { POST: method });
-  const noTunnel = methodNotAllowed('POST');
-  const routes = { fixed: new Map([['/p', route]]), otp: route, other, noTunnel };
-  const everybody = { find: () => ({ name: 'app1', scopes: ['request' as const] }) };
-  for (const apiKeys of [null, everybody]) {
-    const req = new IncomingMessage(new Socket());
-    Object.assign(req, { method: 'POST', url: '/p', httpVersionMajor: 1, httpVersionMinor: 1 });
-    req.rawHeaders = ['Host', 'a', 'Content-Type', 'application/json',
-      'Authorization', 'Bearer x', 'X-Client-IP', '1.1.1.1'];
-    req.push('{}');
-    req.push(null);
-    const access = { apiKeys, proxies: parseTrustedProxies('').proxies };
-    const opened = openExchange(req, new ServerResponse(req), routes);
-    assert.is(await respondTo(opened, access), null);
-  }
-  assert.is(runs, 0);
 });
 
 test('a client that goes away with unread answers', async () => {
