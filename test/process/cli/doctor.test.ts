@@ -154,9 +154,8 @@ test('an account with rights everywhere is told, but not on a private server', a
 
 test('a clock that is 30 s away is told', async () => {
   const found = await complaints({ readHostClock: () => readHostClock() + 30_500_000 });
-  assert.match(
-    found.join(), /^warn clock: the database is \d\d\.\d s behind this machine; let NTP/,
-  );
+  assert.match(found.join(),
+    /^warn clock: the database is \d\d\.\d s behind this machine; let NTP/);
 });
 
 test('who cannot connect is told why', async () => {
