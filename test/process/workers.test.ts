@@ -65,14 +65,13 @@ function workerIds(): number[] {
 
 test('counters and histograms are summed, gauges of processes told apart', async () => {
   await load();
-  const metrics = await scrape();
+  const metrics = await silentWorkers(0);
   assert.is(valueOf(metrics, 'otpd_http_requests_total', NOT_FOUND), REQUESTS);
   assert.is(valueOf(metrics, 'otpd_http_request_duration_seconds_count', { route: 'other' }),
     REQUESTS);
   assert.is(valueOf(metrics, 'otpd_pool_size'), 32);
   assert.is(valueOf(metrics, 'otpd_workers'), 2);
   assert.is(valueOf(metrics, 'otpd_workers_wanted'), 2);
-  await silentWorkers(0);
   const workers = metrics.get('otpd_resident_memory_bytes')!.lines.map(({ labels }) => labels);
   assert.equal(workers, [{ worker: '1' }, { worker: '2' }]);
   assert.is(await readiness(), '{"status":"ready"}');
@@ -99,7 +98,7 @@ test('a worker that dies: not ready until another listens, and no counter shrink
   await held.give('{}');
   await eventually('another listens', async () => await readiness() === '{"status":"ready"}');
   await load();
-  const metrics = await scrape();
+  const metrics = await silentWorkers(0);
   assert.is(valueOf(metrics, 'otpd_http_requests_total', NOT_FOUND), 2 * REQUESTS);
   assert.is(valueOf(metrics, 'otpd_worker_deaths_total'), 1);
   const workers = metrics.get('otpd_uptime_seconds')!.lines.map(({ labels }) => labels.worker);

@@ -79,6 +79,8 @@ async function runOnMysql(run: Run): Promise<void> {
   const scratch = mkdtempSync(join(tmpdir(), 'otpd-test-'));
   const stopping = new AbortController();
   const starting = startServer(scratch, run, stopping.signal);
+  // A server that does not start is an error for the first file that waits for it.
+  starting.catch(() => {});
   const stop = async (): Promise<void> => {
     stopping.abort();
     await starting.then((server) => server.stop(), () => {});
@@ -112,6 +114,7 @@ async function runFiles(run: Run, starting: Promise<LocalServer>): Promise<void>
   const queue = [...run.files];
   let socketPath: string | null = null;
   const started = starting.then((server) => { socketPath = server.socketPath; });
+  started.catch(() => {});
   const takeNext = async (): Promise<string | undefined> => {
     const pure = socketPath === null ? queue.findIndex(isPure) : -1;
     if (pure >= 0) return queue.splice(pure, 1)[0];
