@@ -20,16 +20,16 @@ test('a socket without an address is a client that is gone: nothing runs', async
   const noTunnel = methodNotAllowed('POST');
   const routes = { fixed: new Map([['/p', route]]), otp: route, other, noTunnel };
   const everybody = { find: () => ({ name: 'app1', scopes: ['request' as const] }) };
-  for (const callers of [null, everybody]) {
+  const { proxies } = parseTrustedProxies('');
+  for (const apiKeys of [null, everybody]) {
     const req = new IncomingMessage(new Socket());
     Object.assign(req, { method: 'POST', url: '/p', httpVersionMajor: 1, httpVersionMinor: 1 });
     req.rawHeaders = ['Host', 'a', 'Content-Type', 'application/json',
       'Authorization', 'Bearer x', 'X-Client-IP', '1.1.1.1'];
     req.push('{}');
     req.push(null);
-    const access = { callers, proxies: parseTrustedProxies('').proxies };
     const opened = openExchange(req, new ServerResponse(req), routes);
-    assert.is(await respondTo(opened, access), null);
+    assert.is(await respondTo(opened, { apiKeys, proxies }), null);
   }
   assert.is(runs, 0);
 });
