@@ -309,7 +309,7 @@ test('mysql2 is the one runtime dependency, and the lock file records no address
 test('git tracks no data, no build and no secret', () => {
   if (!existsSync(join(ROOT, '.git'))) return;
   const files = execFileSync('git', ['ls-files'], { cwd: ROOT, encoding: 'utf8' }).split('\n');
-  const unwanted = /^(node_modules|dist|coverage|\.otpd|bench\/results)\/|^\.env$/;
+  const unwanted = /^(node_modules|dist|test-record|\.otpd|bench\/results)\/|^\.env$/;
   assert.equal(files.filter((name) => unwanted.test(name)), []);
 });
 

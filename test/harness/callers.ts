@@ -1,7 +1,7 @@
 /** Callers with keys, for tests; their keys and digests are noted for the leak test. */
 import { newKey, SCOPES } from '../../src/http/input/api-keys.ts';
 import type { Scope } from '../../src/http/input/api-keys.ts';
-import { noteKey } from './leak-recorder.ts';
+import { recordKey } from './leak-recorder.ts';
 
 /** Those who may call a service under test. */
 export type TestCallers = Readonly<{
@@ -18,8 +18,8 @@ export function newCallers(
 ): TestCallers {
   const keys = new Map(names.map((name) => [name, newKey({ name, scopes })]));
   for (const { key, entry } of keys.values()) {
-    noteKey(key);
-    noteKey(entry.split(':')[2]!);
+    recordKey(key);
+    recordKey(entry.split(':')[2]!);
   }
   return {
     apiKeys: [...keys.values()].map(({ entry }) => entry).join(','),

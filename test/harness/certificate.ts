@@ -16,6 +16,7 @@ const UTC_TIME = 0x17;
 const GENERALIZED_TIME = 0x18;
 const VERSION = 0xa0;
 const EXTENSIONS = 0xa3;
+const DNS_NAME = 0x82;
 const IP_ADDRESS = 0x87;
 
 /** The encoded object identifiers that occur. */
@@ -27,19 +28,31 @@ function der(tag: number, ...parts: readonly (Buffer | string)[]): Buffer {
   const content = Buffer.concat(parts.map((part) =>
     (typeof part === 'string' ? Buffer.from(part, 'hex') : part)));
   const length = content.length < 128 ? [content.length]
-    : [0x82, content.length >> 8, content.length & 255];
+    : content.length < 256 ? [0x81, content.length]
+      : [0x82, content.length >> 8, content.length & 255];
   return Buffer.concat([Buffer.from([tag, ...length]), content]);
 }
 
-/** Makes a certificate for one IPv4 address, in force from 2020 to 2099; serial: 2 hex digits. */
-export function createCertificate(address: string, serial = '01'): Certificate {
+type CertificateOptions = Readonly<{
+  host?: string;
+  /** IPv4. */
+  address?: string;
+  /** Two hex digits. */
+  serial?: string;
+}>;
+
+/** Makes a certificate for one host and one address, in force from 2020 to 2099. */
+export function createCertificate(
+  { host = 'localhost', address = '127.0.0.1', serial = '01' }: CertificateOptions = {},
+): Certificate {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const algorithm = der(SEQUENCE, der(OBJECT, ECDSA_WITH_SHA256));
-  const attribute = der(SEQUENCE, der(OBJECT, COMMON_NAME), der(UTF8_STRING, Buffer.from('sink')));
+  const attribute = der(SEQUENCE, der(OBJECT, COMMON_NAME), der(UTF8_STRING, Buffer.from(host)));
   const name = der(SEQUENCE, der(SET, attribute));
   const validity = der(SEQUENCE, der(UTC_TIME, Buffer.from('200101000000Z')),
     der(GENERALIZED_TIME, Buffer.from('20991231235959Z')));
-  const names = der(SEQUENCE, der(IP_ADDRESS, Buffer.from(address.split('.').map(Number))));
+  const names = der(SEQUENCE, der(DNS_NAME, Buffer.from(host)),
+    der(IP_ADDRESS, Buffer.from(address.split('.').map(Number))));
   const extension = der(SEQUENCE, der(OBJECT, SUBJECT_ALT_NAME), der(OCTET_STRING, names));
   const signed = der(SEQUENCE, der(VERSION, der(INTEGER, '02')), der(INTEGER, serial), algorithm,
     name, validity, name, publicKey.export({ type: 'spki', format: 'der' }),

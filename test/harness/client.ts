@@ -1,7 +1,7 @@
 /** An HTTP client for tests: whole answers, and a note of every byte for the leak test. */
 import { Agent, request } from 'node:http';
 import type { IncomingHttpHeaders } from 'node:http';
-import { noteVisible } from './leak-recorder.ts';
+import { recordVisible } from './leak-recorder.ts';
 
 /** A whole answer. */
 export type Reply = Readonly<{
@@ -49,7 +49,7 @@ export function send(call: Call): Promise<Reply> {
       answer.on('error', reject);
       answer.on('end', () => {
         const status = answer.statusCode ?? 0;
-        noteVisible(`${status} ${JSON.stringify(answer.rawHeaders)} ${text}`);
+        recordVisible(`${status} ${JSON.stringify(answer.rawHeaders)} ${text}`);
         const parsed = text === '' ? {} : JSON.parse(text) as Record<string, unknown>;
         resolve({ status, headers: answer.headers, text, body: parsed });
       });

@@ -4,9 +4,9 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createMigrated, newDatabaseName, serverSocket, settingsFor } from './database.ts';
 import { COMPILED, ROOT, SHELL } from './program.ts';
-import { noteVisible } from './leak-recorder.ts';
+import { recordVisible } from './leak-recorder.ts';
 
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 120_000;
 
 /** How it ended. */
 export type Ended = Readonly<{ status: number | null; out: string; err: string }>;
@@ -27,7 +27,7 @@ export async function runCommand(
   child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString(); });
   child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString(); });
   const [status] = await once(child, 'close') as [number | null];
-  noteVisible(out + err);
+  recordVisible(out + err);
   return { status, out, err };
 }
 

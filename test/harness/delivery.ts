@@ -7,7 +7,7 @@ import type { Delivery } from '../../src/otp/delivery/delivery.ts';
 import type { OnDeliveryEvent } from '../../src/otp/delivery/events.ts';
 import type { DeliveryCounts } from '../../src/otp/delivery/metrics.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
-import { noteCode } from './leak-recorder.ts';
+import { recordCode } from './leak-recorder.ts';
 
 /** A channel in this process. */
 export function channelOf(
@@ -19,7 +19,7 @@ export function channelOf(
     addressFormat: null,
     accepts: () => true,
     send: async (message) => {
-      noteCode(message.code);
+      recordCode(message.code);
       return send(message);
     },
     close: () => {},

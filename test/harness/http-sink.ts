@@ -153,14 +153,14 @@ export class HttpSink {
   }
 
   /** Waits until so many requests have come, whatever becomes of them; throws after a bound. */
-  async waitFor(count: number, boundMs = 10_000): Promise<readonly Received[]> {
-    await eventually(`${count} requests`, () => this.requests.length >= count, boundMs);
+  async waitFor(count: number): Promise<readonly Received[]> {
+    await eventually(`${count} requests`, () => this.requests.length >= count);
     return this.requests;
   }
 
   /** Waits until its connections are no more than so many; throws after a bound. */
-  async waitForConnections(count: number, boundMs = 10_000): Promise<void> {
-    await eventually(`${count} connections`, () => this.#open.size <= count, boundMs);
+  async waitForConnections(count: number): Promise<void> {
+    await eventually(`${count} connections`, () => this.#open.size <= count);
   }
 
   /** Closes all connections, under way or not. */

@@ -1,13 +1,14 @@
 /**
- * The leak test at the end of the suite: no code that was ever issued, no key of a caller and no
+ * The leak check at the end of a lane: no code that was ever issued, no key of an API client and no
  * digest of one occurs in any answer, log, statement sent to MySQL, or table. Only the message sink
  * may hold codes.
  */
 import { createReadStream, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { openConnection } from '../../src/db/connection.ts';
-import type { DatabaseSettings, Row, Connection } from '../../src/db/connection.ts';
+import type { DatabaseSettings, Connection } from '../../src/db/connection.ts';
+import { rowText } from './leak-recorder.ts';
 
 const GENERAL_LOG = 'general.log';
 
@@ -20,55 +21,46 @@ const SHOWN_MAX = 10;
  */
 const CODE_LIKE = /(?<![0-9A-Za-z.])\d{6,10}(?![0-9A-Za-z])/g;
 
-/** The key of a caller, or a SHA-256. */
+/** The key of an API client, or a SHA-256. */
 const KEY_LIKE = /otpd_[0-9A-Za-z_-]{43}|(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])/g;
 
-/** Makes the server write down every statement, with its values, for findLeaks to read. */
-export async function startGeneralLog(socketPath: string, trail: string): Promise<void> {
+type Look = (place: string, text: string) => void;
+
+/** Makes the server write every statement, with its values, to a folder of the leak recorder. */
+export async function startGeneralLog(socketPath: string, folder: string): Promise<void> {
   await withSession(socketPath, async (session) => {
-    const path = join(trail, GENERAL_LOG);
-    await session.run('test', 'SET GLOBAL general_log_file = ?', [path]);
+    await session.run('test', 'SET GLOBAL general_log_file = ?', [join(folder, GENERAL_LOG)]);
     await session.run('test', 'SET GLOBAL general_log = ON', []);
   });
 }
 
 /**
- * Looks for codes and keys in all that the suite left behind.
+ * Looks for codes and keys in everything that was recorded, and in the tables of the server.
  *
- * @param mustHaveCodes true when the suite is whole, and a lack of codes would be a mistake
+ * @param folders those of the leak recorder: a code of one must not occur in the texts of another
+ * @param mustHaveCodes true for a whole lane, in which a lack of codes is an error
  * @returns '' when there is none, else the places, for a person to read
  */
 export async function findLeaks(
   socketPath: string,
-  trail: string,
+  folders: readonly string[],
   mustHaveCodes: boolean,
 ): Promise<string> {
-  const names = readdirSync(trail);
-  const noted = (kind: string): Set<string> =>
-    new Set(names.filter((name) => name.startsWith(kind))
-      .flatMap((name) => readFileSync(join(trail, name), 'utf8').split('\n'))
-      .filter((text) => text !== ''));
-  const codes = noted('codes.');
-  const keys = noted('keys.');
+  const files = folders.flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)));
+  const codes = recordedIn(files, 'codes');
+  const keys = recordedIn(files, 'keys');
+  if (codes.size === 0 && mustHaveCodes) return 'no code was issued, so nothing was tested';
   const leaks: string[] = [];
   const look: Look = (place, text) => {
-    if (holdsCode(text, codes)) leaks.push(`${place}: ${text.slice(0, 400)}`);
-    for (const [found] of text.matchAll(KEY_LIKE)) {
-      if (keys.has(found)) leaks.push(`${place}: ${text.slice(0, 400)}`);
-    }
+    const hasKey = [...text.matchAll(KEY_LIKE)].some(([found]) => keys.has(found));
+    if (hasKey || holdsCode(text, codes)) leaks.push(`${place}: ${text.slice(0, 400)}`);
   };
-  for (const name of names.filter((file) => !/^(codes|keys)\./.test(file))) {
-    const lines = createInterface({ input: createReadStream(join(trail, name)) });
-    for await (const line of lines) look(name, withoutClock(line));
+  for (const file of files.filter((path) => !isRecordOf(path, 'codes', 'keys'))) {
+    const lines = createInterface({ input: createReadStream(file) });
+    for await (const line of lines) look(file, withoutClock(line));
   }
   await withSession(socketPath, (session) => lookInTables(session, 'otpd%', look));
-  if (codes.size === 0 && mustHaveCodes) return 'no code was issued, so nothing was tested';
   return leaks.slice(0, SHOWN_MAX).join('\n');
-}
-
-/** The clock of a test is set in seconds since 1970, which is a number of ten digits. */
-function withoutClock(line: string): string {
-  return line.replace(/SET timestamp ?= ?\d+\.\d+/, '');
 }
 
 /**
@@ -90,10 +82,23 @@ export async function findInTables(
   return { rows, leaks };
 }
 
-type Look = (place: string, text: string) => void;
+function recordedIn(files: readonly string[], kind: string): Set<string> {
+  return new Set(files.filter((path) => isRecordOf(path, kind))
+    .flatMap((path) => readFileSync(path, 'utf8').split('\n'))
+    .filter((text) => text !== ''));
+}
+
+function isRecordOf(path: string, ...kinds: string[]): boolean {
+  return kinds.some((kind) => basename(path).startsWith(`${kind}.`));
+}
 
 function holdsCode(text: string, codes: ReadonlySet<string>): boolean {
   return [...text.matchAll(CODE_LIKE)].some(([found]) => codes.has(found));
+}
+
+/** The clock of a test is set in seconds since 1970, a number of ten digits. */
+function withoutClock(line: string): string {
+  return line.replace(/SET timestamp ?= ?\d+\.\d+/, '');
 }
 
 /** @param databases a pattern of LIKE */
@@ -102,17 +107,8 @@ async function lookInTables(session: Connection, databases: string, look: Look):
     FROM information_schema.tables WHERE table_schema LIKE ?`, [databases]);
   for (const { db, name } of tables) {
     const rows = await session.run('test', `SELECT * FROM \`${db}\`.\`${name}\``, []);
-    for (const row of rows) look(`table ${name}`, describeRow(row));
+    for (const row of rows) look(`table ${name}`, rowText(row));
   }
-}
-
-function describeRow(row: Row): string {
-  const cells = Object.entries(row).map(([column, value]) => {
-    const text = Buffer.isBuffer(value) ? `${value.toString('latin1')} x${value.toString('hex')}`
-      : String(value);
-    return `${column}=${text}`;
-  });
-  return cells.join(' ');
 }
 
 async function withSession<T>(

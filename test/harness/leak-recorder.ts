@@ -1,26 +1,36 @@
 /**
- * What the suite leaves for the leak test at its end: every code that was issued, and every byte
- * in which no code may occur. Each process writes files of its own.
+ * Writes down what the leak check reads: every code and key that was made, and every text in which
+ * none of them may occur. Each process writes files of its own.
  */
 import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Row } from '../../src/db/connection.ts';
 
-/** Notes a code that was issued; the message sink is the only one who sees it. */
-export function noteCode(code: string): void {
-  note('codes', code);
+/** Records a code that was issued; only the message sink sees one. */
+export function recordCode(code: string): void {
+  record('codes', code);
 }
 
-/** Notes a caller's key, or its digest; the one who made it is the only one who sees it. */
-export function noteKey(key: string): void {
-  note('keys', key);
+/** Records the key of an API client or its digest; only the test that made the key sees it. */
+export function recordKey(key: string): void {
+  record('keys', key);
 }
 
-/** Notes what a client or a log reader could see. */
-export function noteVisible(text: string): void {
-  note('visible', text);
+/** Records what a client or a reader of the log could see. */
+export function recordVisible(text: string): void {
+  record('visible', text);
 }
 
-function note(kind: 'codes' | 'keys' | 'visible', text: string): void {
-  const folder = process.env.OTPD_TEST_TRAIL;
+/** A row as one text; binary values in both forms in which a code could stand. */
+export function rowText(row: Row): string {
+  return Object.entries(row).map(([column, value]) => {
+    const text = Buffer.isBuffer(value) ? `${value.toString('latin1')} x${value.toString('hex')}`
+      : String(value);
+    return `${column}=${text}`;
+  }).join(' ');
+}
+
+function record(kind: 'codes' | 'keys' | 'visible', text: string): void {
+  const folder = process.env.OTPD_TEST_LEAKS;
   if (folder !== undefined) appendFileSync(join(folder, `${kind}.${process.pid}`), `${text}\n`);
 }

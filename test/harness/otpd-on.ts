@@ -5,7 +5,7 @@ import { startOtpd } from './otpd.ts';
 import type { Otpd } from './otpd.ts';
 import { ROOT } from './program.ts';
 
-const STOP_MAX_MS = 30_000;
+const STOP_MAX_MS = 60_000;
 
 /** Limits that no test of many codes reaches. */
 export const GENEROUS_POLICY = join(ROOT, 'test/fixtures/generous-policy.json');

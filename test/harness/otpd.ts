@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { codesIn, withoutMessages } from './printed.ts';
 import { COMPILED, ROOT, SHELL } from './program.ts';
-import { noteCode, noteVisible } from './leak-recorder.ts';
+import { recordCode, recordVisible } from './leak-recorder.ts';
 import { eventually } from './waiting.ts';
 
 /** A running otpd. */
@@ -14,8 +14,10 @@ export type Otpd = Readonly<{
   adminPort: number;
   /** The codes that were printed, in order. */
   codes: () => string[];
-  /** All that it has said. */
+  /** All that it has printed. */
   output: () => string;
+  /** Waits, with a bound, until it has printed this. */
+  prints: (text: string | RegExp) => Promise<void>;
   /** Sends a signal, and waits for nothing. */
   signal: (name: NodeJS.Signals) => void;
   /** Asks it to stop. */
@@ -23,8 +25,6 @@ export type Otpd = Readonly<{
   /** Its exit code. */
   ended: Promise<number | null>;
 }>;
-
-const START_MAX_MS = 60_000;
 
 /** Where and by what one is started. */
 export type StartOptions = Readonly<{
@@ -52,8 +52,8 @@ export async function startOtpd(
   }
   const codes = () => codesIn(output);
   const ended = once(child, 'close').then(([code]) => {
-    for (const one of codes()) noteCode(one);
-    noteVisible(withoutMessages(output));
+    for (const one of codes()) recordCode(one);
+    recordVisible(withoutMessages(output));
     return code as number | null;
   });
   const portBehind = (words: string) =>
@@ -62,7 +62,7 @@ export async function startOtpd(
     await eventually('otpd answers', () => {
       if (child.exitCode !== null) throw new Error(`otpd ended with ${child.exitCode}:\n${output}`);
       return portBehind('otpd answers') > 0;
-    }, START_MAX_MS);
+    });
   } catch (error) {
     child.kill('SIGKILL');
     throw error;
@@ -73,6 +73,8 @@ export async function startOtpd(
     adminPort: portBehind('health and metrics'),
     codes,
     output: () => output,
+    prints: (text) => eventually(`otpd prints ${text}`, () =>
+      (typeof text === 'string' ? output.includes(text) : text.test(output))),
     signal: (name) => { child.kill(name); },
     stop: () => child.kill('SIGTERM'),
     ended,

@@ -6,7 +6,7 @@ import type { DatabaseSettings } from '../../src/db/connection.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
 import { compiledTest } from './program.ts';
 import type { ChannelMood } from './service.ts';
-import { noteVisible } from './leak-recorder.ts';
+import { recordVisible } from './leak-recorder.ts';
 
 /** A service in another process. */
 export type ServiceProcess = Readonly<{
@@ -45,8 +45,8 @@ type Report =
 export async function startServiceProcess(options: ProcessOptions): Promise<ServiceProcess> {
   const { settings, secrets, policy = '{}', sessionsMax = 32, apiKeys } = options;
   const child = fork(compiledTest('harness/service-process.ts'), [], { stdio: 'pipe' });
-  child.stdout?.on('data', (chunk: Buffer) => noteVisible(chunk.toString()));
-  child.stderr?.on('data', (chunk: Buffer) => noteVisible(chunk.toString()));
+  child.stdout?.on('data', (chunk: Buffer) => recordVisible(chunk.toString()));
+  child.stderr?.on('data', (chunk: Buffer) => recordVisible(chunk.toString()));
   const messages: Message[] = [];
   child.on('message', (report: Report) => {
     if (report.kind === 'message') messages.push(report.message);

@@ -9,10 +9,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { post } from './client.ts';
 import { codesIn, withoutMessages } from './printed.ts';
 import { COMPILED, ROOT, SHELL } from './program.ts';
-import { noteCode, noteKey, noteVisible } from './leak-recorder.ts';
+import { recordCode, recordKey, recordVisible } from './leak-recorder.ts';
 
 /** How long a condition or an end may take on a busy machine. */
-const WAIT_MAX_MS = 60_000;
+const WAIT_MAX_MS = 120_000;
 const POLL_MS = 20;
 
 /** A test that fails may leave these running. */
@@ -45,9 +45,9 @@ export function start(parameters: string[], environment: object, program = COMPI
     logged += chunk.toString();
   });
   const ended = once(child, 'close').then(([code]) => {
-    for (const each of codesIn(output)) noteCode(each);
-    if (parameters[0] === 'key') for (const [text] of output.matchAll(NEW_KEY)) noteKey(text);
-    else noteVisible(withoutMessages(output));
+    for (const each of codesIn(output)) recordCode(each);
+    if (parameters[0] === 'key') for (const [text] of output.matchAll(NEW_KEY)) recordKey(text);
+    else recordVisible(withoutMessages(output));
     return code as number | null;
   });
   return { child, output: () => output, logged: () => logged, ended };

@@ -13,7 +13,7 @@ import { createPolicies } from '../../src/otp/policy/policy.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import { channelOf, createTestDelivery } from './delivery.ts';
-import { noteVisible } from './leak-recorder.ts';
+import { recordVisible } from './leak-recorder.ts';
 
 /** A running service. */
 export type TestService = Readonly<{
@@ -84,7 +84,7 @@ export async function startTestService(options: TestServiceOptions): Promise<Tes
     apiKeys: options.apiKeys === undefined ? null : parseApiKeys(options.apiKeys).apiKeys,
     onError: ({ requestId, route, error }) => {
       const text = error instanceof Error ? error.stack ?? error.message : String(error);
-      noteVisible(`${requestId} ${route} ${text}`);
+      recordVisible(`${requestId} ${route} ${text}`);
     },
   });
   const { port } = await server.listen(0, '127.0.0.1');

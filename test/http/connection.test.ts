@@ -2,16 +2,9 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { IncomingMessage, ServerResponse } from 'node:http';
-import { Socket } from 'node:net';
-import { respondTo, openExchange } from '../../src/http/exchange.ts';
-import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
-import { createHttpMeters } from '../../src/http/metrics.ts';
-import { methodNotAllowed } from '../../src/http/response.ts';
-import type { HttpResponse } from '../../src/http/response.ts';
-import { createRoute } from '../../src/http/router.ts';
 import type { RequestOutcome } from '../../src/otp/outcomes.ts';
-import { eventually, gate, ISSUED, startServer, stopServers } from './fake-service.ts';
+import { createGate, eventually } from '../harness/waiting.ts';
+import { ISSUED, startServer, stopServers } from './fake-service.ts';
 import { exchange, openClient, post } from './raw-client.ts';
 import type { RawClient } from './raw-client.ts';
 
@@ -28,7 +21,7 @@ function numbered(count: number): string {
 test('200 pipelined requests: one at a time, in order, 17 served, the excess shed', async () => {
   let running = 0;
   let most = 0;
-  const start = gate<void>();
+  const start = createGate<void>();
   const issue = async ({ key }: { key: string }): Promise<RequestOutcome> => {
     running += 1;
     most = Math.max(most, running);
@@ -61,7 +54,7 @@ test('200 requests in one piece: what is behind the first that is shed is not pa
   let parsed = 0;
   const count = (): void => { parsed += 1; };
   subscribe('http.server.request.start', count);
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { port } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(numbered(200));
@@ -86,7 +79,7 @@ test('a connection serves thousands of requests', async () => {
 });
 
 test('over the bound of all requests together: 503; free again when answered', async () => {
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { port, issues } = await startServer({
     issue: () => start.promise, limits: { requestsMax: 2 },
   });
@@ -119,7 +112,7 @@ test('over the bound of connections: the excess is closed', async () => {
 });
 
 test('bytes that are no request are answered after the requests before them', async () => {
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(`${numbered(2)}GARBAGE\r\n\r\n`);
@@ -134,7 +127,7 @@ test('bytes that are no request are answered after the requests before them', as
 });
 
 test('a fault in the body of a waiting request is that request\'s answer', async () => {
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   const chunks = { 'Content-Length': null, 'Transfer-Encoding': 'chunked' };
@@ -151,7 +144,7 @@ test('a fault in the body of a waiting request is that request\'s answer', async
 });
 
 test('requests behind a faulty one are not served', async () => {
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(numbered(1) + post('/otp/request', BODY, { Host: 'a b' }) + numbered(3));
@@ -199,7 +192,7 @@ test('a client that goes away before its body is complete: nothing runs', async 
 
 test('a client that goes away while its request runs: once, no answer, no fault', async () => {
   for (const way of ['destroy', 'reset'] as const) {
-    const start = gate<RequestOutcome>();
+    const start = createGate<RequestOutcome>();
     const { port, issues, errors, http } = await startServer({ issue: () => start.promise });
     const client = await openClient(port);
     client.send(numbered(5));
@@ -210,14 +203,14 @@ test('a client that goes away while its request runs: once, no answer, no fault'
     assert.is((await other.answer()).status, 200);
     start.open(ISSUED);
     other.destroy();
-    await http.close(1000);
+    await http.close(60_000);
     assert.is(issues.length, 1, 'the pipelined requests behind it are dropped');
     assert.is(errors.length, 0);
   }
 });
 
 test('a client that half-closes: what waits behind the running request is not begun', async () => {
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(numbered(3));
@@ -233,7 +226,7 @@ test('a client that half-closes: what waits behind the running request is not be
 });
 
 test('requests of clients that went away are not counted any more', async () => {
-  let start = gate<RequestOutcome>();
+  let start = createGate<RequestOutcome>();
   const limits = { requestsMax: 3 };
   const { port, issues } = await startServer({ issue: () => start.promise, limits });
   const waiting = post('/otp/request', '', { 'Content-Length': '29', Expect: '100-continue' });
@@ -248,7 +241,7 @@ test('requests of clients that went away are not counted any more', async () => 
     await exchange(port, post('/otp/none', ''));
     await exchange(port, post('/otp/none', ''));
     start.open(ISSUED);
-    start = gate<RequestOutcome>();
+    start = createGate<RequestOutcome>();
   }
   const client = await openClient(port);
   const before = issues.length;
@@ -257,30 +250,6 @@ test('requests of clients that went away are not counted any more', async () => 
   start.open(ISSUED);
   for (let at = 0; at < 3; at += 1) assert.is((await client.answer()).status, 201);
   client.destroy();
-});
-
-test('a socket without an address is a client that is gone: nothing runs', async () => {
-  let runs = 0;
-  const handle = (): Promise<HttpResponse> =>
-    { runs += 1; return Promise.reject(new Error('run')); };
-  const { other } = createHttpMeters();
-  const method = { takesJson: true, scopes: ['request' as const], handle };
-  const route = createRoute('/p', other, { POST: method });
-  const noTunnel = methodNotAllowed('POST');
-  const routes = { fixed: new Map([['/p', route]]), otp: route, other, noTunnel };
-  const everybody = { find: () => ({ name: 'app1', scopes: ['request' as const] }) };
-  for (const apiKeys of [null, everybody]) {
-    const req = new IncomingMessage(new Socket());
-    Object.assign(req, { method: 'POST', url: '/p', httpVersionMajor: 1, httpVersionMinor: 1 });
-    req.rawHeaders = ['Host', 'a', 'Content-Type', 'application/json',
-      'Authorization', 'Bearer x', 'X-Client-IP', '1.1.1.1'];
-    req.push('{}');
-    req.push(null);
-    const access = { apiKeys, proxies: parseTrustedProxies('').proxies };
-    const opened = openExchange(req, new ServerResponse(req), routes);
-    assert.is(await respondTo(opened, access), null);
-  }
-  assert.is(runs, 0);
 });
 
 test('a client that goes away with unread answers', async () => {

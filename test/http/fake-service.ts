@@ -98,18 +98,3 @@ export async function stopServers(): Promise<void> {
   await Promise.all(started.splice(0).map((http) => http.close(0)));
 }
 
-/** A promise and what settles it. */
-export function gate<T>(): { promise: Promise<T>; open: (value: T) => void } {
-  let open: (value: T) => void = () => {};
-  const promise = new Promise<T>((resolve) => { open = resolve; });
-  return { promise, open };
-}
-
-/** Waits for a condition, with a bound. */
-export async function eventually(what: string, holds: () => boolean): Promise<void> {
-  for (let tries = 0; tries < 500; tries += 1) {
-    if (holds()) return;
-    await new Promise((resolve) => { setTimeout(resolve, 10); });
-  }
-  throw new Error(`never happened: ${what}`);
-}

@@ -3,7 +3,8 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { connect } from 'node:net';
 import type { RequestOutcome } from '../../src/otp/outcomes.ts';
-import { eventually, gate, ISSUED, startServer, stopServers } from './fake-service.ts';
+import { createGate, eventually } from '../harness/waiting.ts';
+import { ISSUED, startServer, stopServers } from './fake-service.ts';
 import { openClient, post } from './raw-client.ts';
 
 const BODY = '{"user_id":"u","purpose":"p"}';
@@ -18,7 +19,7 @@ function knock(port: number): Promise<string> {
 }
 
 test('close answers what is in flight with Connection: close, and takes nothing new', async () => {
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { http, port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(REQUEST + REQUEST);
@@ -34,7 +35,7 @@ test('close answers what is in flight with Connection: close, and takes nothing 
   probe.send(post('/', ''));
   await probe.answer();
 
-  const closed = http.close(5000);
+  const closed = http.close(60_000);
   assert.is(await knock(port), 'ECONNREFUSED');
   assert.is(await idle.ended(), '');
   assert.is(await silent.ended(), '');
@@ -56,7 +57,7 @@ test('close answers what is in flight with Connection: close, and takes nothing 
 });
 
 test('a request pipelined during the end gets 503, after the answer before it', async () => {
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { http, port, issues } = await startServer({ issue: () => start.promise });
   const client = await openClient(port);
   client.send(REQUEST);
@@ -66,7 +67,7 @@ test('a request pipelined during the end gets 503, after the answer before it', 
   const other = await openClient(port);
   other.send(post('/', ''));
   await other.answer();
-  const closed = http.close(5000);
+  const closed = http.close(60_000);
   client.send(REQUEST);
   // Answered after the second request of the client has been read.
   probe.send(REQUEST.slice(30));
@@ -81,7 +82,7 @@ test('a request pipelined during the end gets 503, after the answer before it', 
 });
 
 test('close is over at its bound, whatever hangs', async () => {
-  const never = gate<RequestOutcome>();
+  const never = createGate<RequestOutcome>();
   const { http, port, issues } = await startServer({ issue: () => never.promise });
   const client = await openClient(port);
   client.send(REQUEST);
@@ -117,7 +118,7 @@ test('retiring serves the connections that there are, and each learns that it en
   const silent = await openClient(port);
   const partial = await openClient(port);
   partial.send(REQUEST.slice(0, 30));
-  const retired = http.retire(5000);
+  const retired = http.retire(60_000);
   assert.is(await knock(port), 'ECONNREFUSED');
   partial.send(REQUEST.slice(30));
   idle.send(REQUEST);
@@ -130,7 +131,7 @@ test('retiring serves the connections that there are, and each learns that it en
   }
   await retired;
   assert.is(issues.length, 4);
-  assert.is(await http.close(5000), true);
+  assert.is(await http.close(60_000), true);
 });
 
 test('retiring is over at its bound; who is silent then is closed', async () => {
@@ -140,7 +141,7 @@ test('retiring is over at its bound; who is silent then is closed', async () => 
   assert.is((await idle.answer()).status, 201);
   const silent = await openClient(port);
   await http.retire(50);
-  const closed = http.close(5000);
+  const closed = http.close(60_000);
   assert.is(await idle.ended(), '');
   assert.is(await silent.ended(), '');
   for (const client of [idle, silent]) client.destroy();

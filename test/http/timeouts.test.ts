@@ -3,13 +3,14 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { HTTP_LIMITS } from '../../src/http/server.ts';
 import type { RequestOutcome } from '../../src/otp/outcomes.ts';
-import { eventually, gate, ISSUED, OTP_ID, startServer, stopServers } from './fake-service.ts';
+import { createGate, eventually } from '../harness/waiting.ts';
+import { ISSUED, OTP_ID, startServer, stopServers } from './fake-service.ts';
 import { openClient, post } from './raw-client.ts';
 import type { RawClient } from './raw-client.ts';
 
 const BODY = '{"user_id":"u","purpose":"p"}';
 const REQUEST = post('/otp/request', BODY);
-const SHORT = { headersTimeoutMs: 200, requestTimeoutMs: 400, checkIntervalMs: 20 };
+const SHORT = { headersTimeoutMs: 500, requestTimeoutMs: 1000, checkIntervalMs: 20 };
 
 /** The connection is answered 408 and closed. */
 async function timedOut(client: RawClient): Promise<void> {
@@ -36,8 +37,8 @@ test('a silent socket, slow headers and a slow body: 408, closed, nothing runs',
   const clients = await Promise.all([1, 2, 3, 4].map(() => openClient(port)));
   const [silent, headers, body, none] = clients as [RawClient, RawClient, RawClient, RawClient];
   drip(headers, REQUEST);
-  body.send(REQUEST.slice(0, -BODY.length));
-  drip(body, BODY + ' '.repeat(50));
+  body.send(post('/otp/request', '', { 'Content-Length': '1000' }));
+  drip(body, BODY + ' '.repeat(500));
   none.send(REQUEST.slice(0, -1));
   await Promise.all([silent, headers, body, none].map(timedOut));
   assert.is(issues.length, 0);
@@ -65,7 +66,7 @@ test('a time-out in the body says so on its own route', async () => {
 });
 
 test('a slow second request is answered after the first', async () => {
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise, limits: SHORT });
   const client = await openClient(port);
   client.send(`${REQUEST}POST /otp/req`);
@@ -88,7 +89,7 @@ test('a body that is not wanted any more and does not come: closed without a sec
   });
 
 test('a request that takes long to answer is not timed out', async () => {
-  const start = gate<RequestOutcome>();
+  const start = createGate<RequestOutcome>();
   const { port, issues } = await startServer({ issue: () => start.promise, limits: SHORT });
   const client = await openClient(port);
   client.send(REQUEST);
@@ -108,7 +109,7 @@ test('an idle connection is closed, a stalled one is destroyed', async () => {
   assert.is((await idle.answer()).status, 201);
   assert.is(await idle.ended(), '');
   idle.destroy();
-  const never = gate<RequestOutcome>();
+  const never = createGate<RequestOutcome>();
   const stuck = await startServer({ issue: () => never.promise, limits: { stalledTimeoutMs: 50 } });
   const client = await openClient(stuck.port);
   client.send(REQUEST);

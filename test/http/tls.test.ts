@@ -7,7 +7,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createHttpMeters } from '../../src/http/metrics.ts';
 import { createCertificate } from '../harness/certificate.ts';
-import { timed } from '../harness/waiting.ts';
+import { promptly } from '../harness/waiting.ts';
 import { startServer, stopServers } from './fake-service.ts';
 import { openClient, post } from './raw-client.ts';
 import { connectTo, speakTls } from './transport.ts';
@@ -60,9 +60,8 @@ test('a client that never shakes hands is closed when one without a request woul
   const drip = setInterval(() => {
     if (!slow.destroyed) slow.write(hello.subarray(at, at += 1));
   }, 10);
-  const { ms } = await timed(() => Promise.all([once(silent, 'close'), once(slow, 'close')]));
+  await promptly(() => Promise.all([once(silent, 'close'), once(slow, 'close')]));
   clearInterval(drip);
-  assert.ok(ms < 1000, `${ms} ms`);
 });
 
 test('plain HTTP on the port of TLS is closed unanswered and counted nowhere', async () => {
@@ -88,8 +87,7 @@ test('a handshake that is under way does not hold up the end', async () => {
   assert.is((await client.answer()).status, 201);
   client.destroy();
   const gone = Promise.all([once(silent, 'close'), once(begun, 'close')]);
-  const { ms } = await timed(() => http.close(5000));
-  assert.ok(ms < 1000, `${ms} ms`);
+  await promptly(() => http.close(60_000));
   await gone;
 });
 
@@ -111,7 +109,7 @@ test('another certificate is for new connections; one that cannot be used change
     const serialOf = ({ socket }: { socket: Socket }): string =>
       (socket as TLSSocket).getPeerCertificate().serialNumber;
     const old = await openClient(port);
-    const next = createCertificate('127.0.0.1', '0b');
+    const next = createCertificate({ serial: '0b' });
     http.setCertificate(next);
     const { socket, connected } = connectTo(port, { ca: next.cert });
     await once(socket, connected);

@@ -12,7 +12,7 @@ let certificate: Certificate | null = null;
 
 /** From now on servers have a certificate, and clients trust it. */
 export function speakTls(): void {
-  certificate = createCertificate(HOST);
+  certificate = createCertificate();
 }
 
 /** That of the servers; null while they speak plain HTTP. */

@@ -8,7 +8,7 @@ import { commandsOf, readPage, readPages } from '../harness/markdown.ts';
 import { startOtpd } from '../harness/otpd.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { COMPILED, ROOT, SHELL } from '../harness/program.ts';
-import { noteVisible } from '../harness/leak-recorder.ts';
+import { recordVisible } from '../harness/leak-recorder.ts';
 import { eventually } from '../harness/waiting.ts';
 
 const README = readPage('README.md');
@@ -48,7 +48,7 @@ function run(command: string, code: string): string {
   const line = command.replace('curl', 'curl -sS').replace(SHOWN_PORT, `127.0.0.1:${otpd.port}`)
     .replace(SHOWN_ADMIN, `127.0.0.1:${otpd.adminPort}`).replace(SHOWN_CODE, code);
   const output = execFileSync('sh', ['-c', line], { encoding: 'utf8' });
-  noteVisible(output);
+  recordVisible(output);
   return output;
 }
 

@@ -20,8 +20,8 @@ import { parseExposition, valueOf } from '../harness/exposition.ts';
 import { childrenOf } from '../harness/otpd.ts';
 import { codesIn, withoutMessages } from '../harness/printed.ts';
 import { COMPILED, ROOT, SHELL } from '../harness/program.ts';
-import { noteCode, noteVisible } from '../harness/leak-recorder.ts';
-import { eventually, timed } from '../harness/waiting.ts';
+import { recordCode, recordVisible } from '../harness/leak-recorder.ts';
+import { eventually, promptly } from '../harness/waiting.ts';
 import { exchange, openClient } from '../http/raw-client.ts';
 
 const PAGE = readFileSync(join(ROOT, 'docs/logging.md'), 'utf8');
@@ -54,7 +54,7 @@ class Logged {
     await eventually('it answers', () => {
       if (this.child.exitCode !== null) throw new Error(this.said + this.logged);
       return pattern.test(this.said);
-    }, 30_000);
+    });
     return Number(pattern.exec(this.said)![1]);
   }
 
@@ -80,8 +80,8 @@ class Logged {
     this.child.kill(signal);
     const [code] = await ended as [number | null];
     all.delete(this);
-    for (const one of this.codes()) noteCode(one);
-    noteVisible(withoutMessages(this.said) + this.logged);
+    for (const one of this.codes()) recordCode(one);
+    recordVisible(withoutMessages(this.said) + this.logged);
     return code;
   }
 }
@@ -323,9 +323,8 @@ const KEPT_REQUESTS = 3000;
 async function flood(port: number, requests = FLOOD_REQUESTS): Promise<void> {
   await Promise.all(Array.from({ length: FLOOD_SOCKETS }, async () => {
     for (let sent = 0; sent < requests / FLOOD_SOCKETS; sent += 1) {
-      const { ms, result } = await timed(() => send({ port, path: '/', method: 'GET' }));
-      assert.is(result.status, 404);
-      assert.ok(ms < 5000, `${ms} ms`);
+      const { status } = await promptly(() => send({ port, path: '/', method: 'GET' }));
+      assert.is(status, 404);
     }
   }));
 }
@@ -380,9 +379,8 @@ test('a reader who stays stuck, or is gone, does not hold up the end', async () 
     await flood(port);
     const ended = once(otpd.child, 'exit');
     otpd.child.kill('SIGTERM');
-    const { ms, result: [code] } = await timed(() => ended);
+    const [code] = await promptly(() => ended);
     assert.is(code, 0);
-    assert.ok(ms < 5000, `${ms} ms`);
     all.delete(otpd);
   }
 });

@@ -14,7 +14,7 @@ import { newDatabaseName } from '../harness/database.ts';
 import { startHttpSink } from '../harness/http-sink.ts';
 import { ROOT, SHELL } from '../harness/program.ts';
 import { endAll, finish, portOf, request, start } from '../harness/run.ts';
-import { noteCode, noteVisible } from '../harness/leak-recorder.ts';
+import { recordCode, recordVisible } from '../harness/leak-recorder.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'otpd-production-'));
 const main = join(folder, 'dist/main.js');
@@ -27,7 +27,7 @@ function run(program: string, parameters: readonly string[], env: NodeJS.Process
 
 function otpd(parameters: readonly string[], variables: Variables = {}): Ended {
   const ended = run(process.execPath, [main, ...parameters], { ...SHELL, ...variables });
-  noteVisible(ended.out + ended.err);
+  recordVisible(ended.out + ended.err);
   return ended;
 }
 
@@ -87,7 +87,7 @@ test('serve, migrate and the commands of the operator run on the production pack
   assert.is(issued.status, 201);
   const [sent] = await sink.waitFor(1);
   const { data: { code } } = JSON.parse(sent!.body) as { data: { code: string } };
-  noteCode(code);
+  recordCode(code);
   assert.match(sent!.body, `"${code} ist Ihr Code`);
   assert.not.match(served.output(), /printed here/);
 

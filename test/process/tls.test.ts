@@ -26,7 +26,7 @@ test.after(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Puts a new certificate where otpd reads it, and trusts it. */
 function install(serial: string): void {
-  const { cert, key } = createCertificate(HOST, serial);
+  const { cert, key } = createCertificate({ serial });
   writeFileSync(files.TLS_CERT, cert);
   writeFileSync(files.TLS_KEY, key);
   trusted = cert;
@@ -62,8 +62,8 @@ function countOf(otpd: Otpd, pattern: RegExp): number {
 /** From the first request to a pair of files that is at fault. */
 async function tryCertificates(otpd: Otpd, processes: number): Promise<void> {
   const { port } = otpd;
-  assert.match(otpd.output(), `otpd answers on https://${HOST}:${port}`);
-  assert.match(otpd.output(), `curl -i https://${HOST}:${port}/otp/request`);
+  await otpd.prints(`otpd answers on https://${HOST}:${port}`);
+  await otpd.prints(`curl -i https://${HOST}:${port}/otp/request`);
   const kept = newAgent(true);
   const user = { user_id: 'U1', purpose: 'login' };
   const issued = await post(port, '/otp/request', user, kept);
@@ -80,10 +80,10 @@ async function tryCertificates(otpd: Otpd, processes: number): Promise<void> {
   }
   assert.is((await post(port, '/otp/verify', NOBODY, kept)).serial, '0A');
 
-  writeFileSync(files.TLS_KEY, createCertificate(HOST).key);
+  writeFileSync(files.TLS_KEY, createCertificate().key);
   otpd.signal('SIGHUP');
   await eventually('all refuse', () => countOf(otpd, FAILED) === processes);
-  assert.match(otpd.output(), `TLS_KEY ${files.TLS_KEY}: is not the key of the first`);
+  await otpd.prints(`TLS_KEY ${files.TLS_KEY}: is not the key of the first`);
   assert.is((await post(port, '/otp/verify', NOBODY)).serial, '0B');
   assert.is((await post(port, '/otp/verify', NOBODY, kept)).serial, '0A');
   kept.destroy();
@@ -112,7 +112,7 @@ function encryptedKey(): string {
 
 test('whatever is wrong with the files is a fault, with the variable and the file', () => {
   const database = variablesFor('unused');
-  const { cert, key } = createCertificate(HOST);
+  const { cert, key } = createCertificate();
   const path = (name: string, text: string): string => {
     writeFileSync(join(folder, name), text);
     return join(folder, name);
@@ -127,7 +127,7 @@ test('whatever is wrong with the files is a fault, with the variable and the fil
     [goodCert, goodCert, `TLS_KEY ${goodCert}: is no private key in PEM without a passphrase`],
     [goodCert, path('locked.pem', encryptedKey()),
       `TLS_KEY ${join(folder, 'locked.pem')}: is no private key in PEM without a passphrase`],
-    [goodCert, path('other.pem', createCertificate(HOST).key), `TLS_KEY ${join(folder, 'other.pem')
+    [goodCert, path('other.pem', createCertificate().key), `TLS_KEY ${join(folder, 'other.pem')
     }: is not the key of the first certificate in TLS_CERT ${goodCert}`],
   ];
   for (const [TLS_CERT, TLS_KEY, fault] of wrong) {
@@ -135,7 +135,7 @@ test('whatever is wrong with the files is a fault, with the variable and the fil
       ({ message }: Error) => message.startsWith('the configuration is at fault:\n  PORT must')
         && message.endsWith(`\n  ${fault}`), fault);
   }
-  const chain = path('chain.pem', cert + createCertificate('127.0.0.2').cert);
+  const chain = path('chain.pem', cert + createCertificate({ address: '127.0.0.2' }).cert);
   assert.is(readServeConfig({ ...database, TLS_CERT: chain, TLS_KEY: goodKey })
     .certificate?.certFile, chain);
   const torn = path('torn.pem', `${cert}-----BEGIN CERTIFICATE-----\nAAAA\n`);

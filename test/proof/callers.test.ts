@@ -13,7 +13,7 @@ import type { Reply } from '../harness/client.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import { startTestService } from '../harness/service.ts';
 import { racesOf } from './race.ts';
-import { atOnce, fresh, freshAddress, startFleet, tally } from './load.ts';
+import { atOnce, decided, fresh, freshAddress, startFleet, tally } from './load.ts';
 import type { Fleet } from './load.ts';
 
 /** Each costs a third of a second; those of the same rules without callers are run more often. */
@@ -41,7 +41,8 @@ function request({ user = fresh('u'), address, caller, key = fresh('k') }: Ask):
     ...(address === undefined ? {} : { 'X-Client-IP': address }) };
   const body = { user_id: user, purpose: 'login' };
   // What a proxy would say of the connection is no word of the caller.
-  return post({ port, path: '/otp/request', body, key, address: '10.255.255.255', headers });
+  return decided(() =>
+    post({ port, path: '/otp/request', body, key, address: '10.255.255.255', headers }));
 }
 
 /** The callers in turn, so that each asks at both processes. */

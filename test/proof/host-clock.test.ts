@@ -17,7 +17,7 @@ import type { HttpSink, Received } from '../harness/http-sink.ts';
 import { startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
-import { noteCode } from '../harness/leak-recorder.ts';
+import { recordCode } from '../harness/leak-recorder.ts';
 import { eventually } from '../harness/waiting.ts';
 import { fresh, newcomer, wrongCode } from './load.ts';
 import type { Asker } from './load.ts';
@@ -86,7 +86,7 @@ async function callOf(otpId: unknown): Promise<{ call: Received; code: string }>
   await eventually('the message comes', () => find() !== undefined);
   const call = find()!;
   const { code } = (JSON.parse(call.body) as { data: { code: string } }).data;
-  noteCode(code);
+  recordCode(code);
   return { call, code };
 }
 

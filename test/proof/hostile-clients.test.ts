@@ -9,12 +9,10 @@ import type { TestDatabase } from '../harness/database.ts';
 import { startOtpd } from '../harness/otpd.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
-import { eventually, timed } from '../harness/waiting.ts';
+import { eventually, promptly } from '../harness/waiting.ts';
 import { openClient, post as textOf } from '../http/raw-client.ts';
-import { atOnce, fresh, newcomer } from './load.ts';
+import { atOnce, decided, fresh, newcomer } from './load.ts';
 
-/** The contract says 3 s; the rest is the way there and back. */
-const ANSWER_MAX_MS = 3500;
 const GOOD_CLIENTS = 8;
 const GOOD_REQUESTS = 400;
 const BODY_BYTES = 200 * 1024 * 1024;
@@ -49,12 +47,12 @@ async function serveAll(count = GOOD_REQUESTS): Promise<void> {
   await atOnce(GOOD_CLIENTS, async () => {
     for (; left > 0; left -= 1) {
       const { user, address } = newcomer();
-      const { ms, result } = await timed(() => post({
+      const key = fresh('k');
+      const { status, text } = await promptly(() => decided(() => post({
         port: otpd.port, path: '/otp/request', body: { user_id: user, purpose: 'login' },
-        address, key: fresh('k'),
-      }));
-      assert.is(result.status, 201, result.text);
-      assert.ok(ms < ANSWER_MAX_MS, `after ${Math.round(ms)} ms`);
+        address, key,
+      })));
+      assert.is(status, 201, text);
     }
   });
 }
@@ -120,8 +118,8 @@ test('2,000 sockets that send their header sections a byte at a time', async () 
   await under(2000, drip, async (attack) => {
     await eventually('all are connected', () => attack.connected === 2000);
     await serveAll();
-    assert.is(attack.open, 2000, 'slow, and not yet timed out');
-  });
+    assert.is(attack.open, 2000, 'as many are slow: whoever is timed out comes again');
+  }, true);
 });
 
 test('500 sockets that say nothing, and 500 that close their half inside a body', async () => {
@@ -184,8 +182,8 @@ test('a flood of requests that are refused', async () => {
   await under(32, begin, async () => {
     await eventually('they are refused', () => refusals > 32);
     await serveAll();
+    await eventually('as many again are refused', () => refusals > GOOD_REQUESTS / 2);
   });
-  assert.ok(refusals > GOOD_REQUESTS / 2, `${refusals} refusals`);
 });
 
 test('nothing is left of them: the service answers, and holds few connections', async () => {

@@ -1,4 +1,4 @@
-/** Traffic to services in two processes on one database, and what their answers add up to. */
+/** Load for services in two processes on one database, and what their answers add up to. */
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { post } from '../harness/client.ts';
@@ -10,7 +10,7 @@ import type { Message } from '../../src/otp/channels/channel.ts';
 import { eventually } from '../harness/waiting.ts';
 
 /** What a killed process has left is sent by another one once its lease of 20 s is over. */
-const LEFT_MS = 40_000;
+const LEFT_MS = 90_000;
 
 /** Who asks, from where, and what for. */
 export type Asker = Readonly<{ user: string; address: string; purpose?: string }>;
@@ -47,7 +47,10 @@ export function newcomer(): Asker {
   return { user: fresh('u'), address: freshAddress() };
 }
 
-/** Starts services, each in a process of its own, on a fresh database. */
+/**
+ * Starts services, each in a process of its own, on a fresh database. Their answers are decisions:
+ * a 503 of a busy machine is repeated.
+ */
 export async function startFleet(
   size = 2,
   sessionsMax = 32,
@@ -59,10 +62,15 @@ export async function startFleet(
   const secrets = newSecretsText();
   const services = await Promise.all(Array.from({ length: size }, () =>
     startServiceProcess({ settings, secrets, sessionsMax, apiKeys, policy })));
-  return createFleet(database, services);
+  const fleet = createFleet(database, services);
+  return {
+    ...fleet,
+    request: (asker, key = fresh('k')) => decided(() => fleet.request(asker, key)),
+    verify: (asker, code, key) => decided(() => fleet.verify(asker, code, key)),
+  };
 }
 
-/** Makes a fleet of services that run. */
+/** Makes a fleet of services that run, with their answers as they are. */
 export function createFleet(database: TestDatabase, services: ServiceProcess[]): Fleet {
   let turn = 0;
   const next = (): number => {
@@ -91,6 +99,19 @@ export function createFleet(database: TestDatabase, services: ServiceProcess[]):
       database.close();
     },
   };
+}
+
+/**
+ * Sends a request until the service has decided on it. A 503 says that it has not, and that the
+ * client is to repeat the request with its key (README, Idempotency-Key).
+ */
+export async function decided(send: () => Promise<Reply>): Promise<Reply> {
+  let reply = await send();
+  await eventually('the service decides', async () => {
+    if (reply.status === 503) reply = await send();
+    return reply.status !== 503;
+  });
+  return reply;
 }
 
 /** How many answers there are of each kind, such as `{'201': 3, '429 rate_limit_exceeded': 57}`. */

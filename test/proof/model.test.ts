@@ -13,9 +13,10 @@ import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { startTestService } from '../harness/service.ts';
 import type { TestService } from '../harness/service.ts';
+import { eventually } from '../harness/waiting.ts';
 import { Model } from './model.ts';
 import type { Expected, Numbers } from './model.ts';
-import { wrongCode } from './load.ts';
+import { decided, wrongCode } from './load.ts';
 
 const HISTORIES = Number(process.env.OTPD_TEST_HISTORIES ?? 300);
 const SEED = Number(process.env.OTPD_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
@@ -123,6 +124,7 @@ class History {
     const reply = await this.#post('request', { user_id: user, purpose }, key, address);
     compare(reply, expected);
     const isNew = expected.status === 201 && !expected.replayed;
+    if (isNew) await eventually('the message is sent', () => messages.length > sent);
     assert.is(messages.length, sent + (isNew ? 1 : 0), 'messages');
     if (!isNew) return;
     const message = messages.at(-1)!;
@@ -147,7 +149,8 @@ class History {
   #post(path: string, body: object, key: string | null, address?: string): Promise<Reply> {
     const { port } = this.#service;
     requests += 1;
-    return post({ port, path: `/otp/${path}`, body, key: key ?? undefined, address });
+    return decided(() =>
+      post({ port, path: `/otp/${path}`, body, key: key ?? undefined, address }));
   }
 }
 

@@ -17,14 +17,12 @@ import { canMount, withFileInPlace } from '../harness/namespace.ts';
 import { startOtpd } from '../harness/otpd.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
-import { eventually, timed } from '../harness/waiting.ts';
+import { eventually, promptly } from '../harness/waiting.ts';
 import { atOnce, fresh, newcomer } from './load.ts';
 
-/** The contract says 3 s; the rest is the way there and back. */
-const ANSWER_MAX_MS = 3500;
 const SESSIONS_MAX = 4;
 /** Of a name server that does not answer at first (resolv.conf(5), timeout and attempts). */
-const LOOKUP_MAX_MS = 40_000;
+const LOOKUP_MAX_MS = 90_000;
 
 const NAME = 'database.otpd.test';
 const folder = mkdtempSync(join(tmpdir(), 'otpd-names-'));
@@ -107,12 +105,11 @@ test.after(async () => {
 
 async function request(): Promise<Reply> {
   const { user, address } = newcomer();
-  const { ms, result } = await timed(() => post({
+  const key = fresh('k');
+  return promptly(() => post({
     port: otpd.port, path: '/otp/request', body: { user_id: user, purpose: 'login' }, address,
-    key: fresh('k'),
+    key,
   }));
-  assert.ok(ms < ANSWER_MAX_MS, `${result.status} after ${Math.round(ms)} ms`);
-  return result;
 }
 
 async function works(): Promise<void> {
@@ -135,7 +132,7 @@ async function assertNoLeak(): Promise<void> {
 test('no address: open connections go on; without them 503, until the name is known', async () => {
   await works();
   setAddress(null);
-  assert.is((await request()).status, 201);
+  await works();
   gateways[0]!.cutAll();
   await isRefused();
   await isRefused();

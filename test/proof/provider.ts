@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import { answer, startHttpSink } from '../harness/http-sink.ts';
 import type { Behaviour, HttpSink } from '../harness/http-sink.ts';
-import { noteCode } from '../harness/leak-recorder.ts';
+import { recordCode } from '../harness/leak-recorder.ts';
 
 /** One call of otpd. */
 export class ProviderCall {
@@ -58,7 +58,7 @@ export class Provider {
     sink.behave((response, received) => {
       const { headers, body, path } = received;
       const call = new ProviderCall(path, String(headers['webhook-id']), body, response);
-      noteCode(call.code);
+      recordCode(call.code);
       this.calls.push(call);
       this.#onCall(call);
       this.#mood(call)(response, received);

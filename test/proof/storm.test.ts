@@ -1,6 +1,6 @@
 /**
- * The storm: 64 connections, an empty database, everybody new, 1,000 requests at once. No request
- * fails, and the locks are taken in an order in which nobody waits in a ring.
+ * The storm: 64 connections, an empty database, everybody new, 1,000 requests at once. Each gets
+ * its answer, and the locks are taken in an order in which nobody waits in a ring.
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';

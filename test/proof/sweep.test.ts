@@ -1,5 +1,5 @@
 /**
- * Days of traffic under a moved clock: dead rows vanish a few at a time, live ones never do.
+ * Days of load under a moved clock: dead rows vanish a few at a time, live ones never do.
  *
  * The bound for two processes: a table holds at most what was live, as much again for the dead
  * that neither cursor has come to, and the rows of one step.
@@ -52,7 +52,7 @@ async function countRows(table: Table, where = 'TRUE'): Promise<number> {
 }
 
 /** So many new users; every one must have a code, and redeems it with a key of its own. */
-async function traffic(codes: number): Promise<void> {
+async function load(codes: number): Promise<void> {
   for (let sent = 0; sent < codes; sent += BATCH) {
     const askers = Array.from({ length: BATCH }, newcomer);
     const issued = await atOnce(BATCH, (index) => fleet.request(askers[index]!));
@@ -70,7 +70,7 @@ test('over days every table stays bounded by what is live', async () => {
   for (let day = 0; day < 4; day += 1) {
     for (let hour = 0; hour < 24; hour += 6) {
       await setClock(FIRST_NOW + (day * 24 + hour) * HOUR);
-      await traffic(150);
+      await load(150);
       for (const table of TABLES) {
         const live = await countRows(table, LIVE[table]);
         mostLive[table] = Math.max(mostLive[table] ?? 0, live);
@@ -84,16 +84,16 @@ test('over days every table stays bounded by what is live', async () => {
 
 test('after 25 hours the dead vanish a few at a time, and all of them do', async () => {
   // More than 50 codes can sweep, even if every step fell on this table.
-  await traffic(1500);
+  await load(1500);
   await setClock(now + 25 * HOUR);
   const isDead = (table: Table) => `NOT (${LIVE[table]})`;
   const before = await countRows('otps', isDead('otps'));
   assert.ok(before >= 1500);
-  await traffic(BATCH);
+  await load(BATCH);
   const soon = await countRows('otps', isDead('otps'));
   assert.ok(soon > 0, 'not all at once');
   // Each of two cursors passes by four rows for each code of its process.
-  for (let round = 0; round < 60; round += 1) await traffic(BATCH);
+  for (let round = 0; round < 60; round += 1) await load(BATCH);
   for (const table of TABLES) {
     const left = await countRows(table, isDead(table));
     assert.is(left, 0, `${table}: ${left} dead rows`);
@@ -109,7 +109,7 @@ test('a count of wrong codes is never forgotten, and nothing that is live is rem
   const first = await fleet.request(keeper, key);
   await setClock(now + 24 * HOUR - 1_000_000);
   // Each of two cursors passes by four rows for each code of its process: through all of them.
-  await traffic(Math.ceil(await countRows('otps') / BATCH) * BATCH);
+  await load(Math.ceil(await countRows('otps') / BATCH) * BATCH);
   for (const asker of guessers) {
     const [row] = await fleet.database.query(
       'SELECT consecutive_wrong AS n FROM otps WHERE user_id = ?', [asker.user]);

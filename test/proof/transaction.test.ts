@@ -7,7 +7,7 @@ import { transaction } from '../../src/db/transaction.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
 import { ask, countDeadlocks, createBench } from './tampered-connections.ts';
 import type { Bench } from './tampered-connections.ts';
-import { createGate, errorOf, eventually, timed } from '../harness/waiting.ts';
+import { createGate, errorOf, eventually, promptly, timed } from '../harness/waiting.ts';
 
 let bench: Bench;
 let pool: ConnectionPool;
@@ -97,7 +97,8 @@ test('a real deadlock (1213) is run again as a whole, and both succeed', async (
     return id;
   });
   const kept = await Promise.all([cross(a, b, 0), cross(b, a, 1)]);
-  assert.is(await countDeadlocks(bench.database), before + 1);
+  // Other files may make deadlocks on the same server.
+  assert.ok(await countDeadlocks(bench.database) > before);
   assert.is(runs, 3);
   const all = await bench.ids();
   assert.equal(all.filter((id) => id > b), kept.sort((x, y) => x - y), 'the loser left nothing');
@@ -186,12 +187,13 @@ test('a session that the server closed while it was idle is replaced', async () 
 test('work that takes too long is broken off, and its session with it', async () => {
   const one = bench.pool(1);
   let first = 0;
-  const { ms, result } = await timed(() => errorOf(transaction(one, async (tx) => {
-    first = await connectionId(tx);
-    await ask(tx, 'sleep', 'SELECT SLEEP(9)', []);
-  })));
+  const { ms, result } = await promptly(() => timed(() =>
+    errorOf(transaction(one, async (tx) => {
+      first = await connectionId(tx);
+      await ask(tx, 'sleep', 'SELECT SLEEP(60)', []);
+    }))));
   assert.instance(result, Unavailable);
-  assert.ok(ms > 2000 && ms < 2600, `${ms} ms`);
+  assert.ok(ms > 2000, `${ms} ms`);
   assert.is.not(await transaction(one, connectionId), first);
   await bench.database.query(`KILL CONNECTION ${first}`).catch(() => {});
 });
@@ -206,12 +208,11 @@ test('a session that opened as the time ran out is bounded as well', async () =>
     opened.open();
     return session;
   };
-  const { ms, result } = await timed(() => errorOf(
-    transaction(slow, (tx) => ask(tx, 'sleep', 'SELECT SLEEP(2)', [])),
+  const result = await promptly(() => errorOf(
+    transaction(slow, (tx) => ask(tx, 'sleep', 'SELECT SLEEP(20)', [])),
   ));
   await opened.promise;
   assert.instance(result, Unavailable);
-  assert.ok(ms < 2600, `${ms} ms`);
 });
 
 test.run();

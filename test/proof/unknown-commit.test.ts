@@ -16,7 +16,7 @@ import { newSecretsText, secretsOf } from '../harness/service.ts';
 import { ask, createBench, includes, isCommit, rowsBy } from './tampered-connections.ts';
 import { wrongCode } from './load.ts';
 import type { Bench, Tamper } from './tampered-connections.ts';
-import { createGate, errorOf, eventually, timed } from '../harness/waiting.ts';
+import { createGate, errorOf, eventually, promptly, timed } from '../harness/waiting.ts';
 
 let bench: Bench;
 let pool: ConnectionPool;
@@ -132,14 +132,15 @@ test('a question that cannot be answered in time is Unavailable within the bound
   const stranger = await bench.outsider();
   await stranger.run('note', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
   bench.tamper(cutCommit('before'));
-  const { ms, result } = await timed(() => errorOf(transaction(pool, async (tx) => {
-    runs += 1;
-    tx.wasCommitted = isNoteStored();
-  })));
+  const { ms, result } = await promptly(() => timed(() =>
+    errorOf(transaction(pool, async (tx) => {
+      runs += 1;
+      tx.wasCommitted = isNoteStored();
+    }))));
   stranger.destroy();
   assert.instance(result, Unavailable);
   assert.is(runs, 1);
-  assert.ok(ms > 500 && ms < 1000, `${ms} ms`);
+  assert.ok(ms > 500, `${ms} ms`);
 });
 
 test('a question that is at fault is not taken for an answer', async () => {

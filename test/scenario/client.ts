@@ -2,9 +2,9 @@
 import { send } from '../harness/client.ts';
 import type { Call, Reply } from '../harness/client.ts';
 import type { Got } from './compare.ts';
-import { isOnStage } from './scenario.ts';
-import type { ClientAction, NamedOtp, StageAction, Step, TypedCode } from './scenario.ts';
-import type { Stage } from './fixture.ts';
+import { isFixtureAction } from './scenario.ts';
+import type { ClientAction, FixtureAction, NamedOtp, Step, TypedCode } from './scenario.ts';
+import type { Fixture } from './fixture.ts';
 
 /** The one status that announces a message. */
 const ISSUED_STATUS = 201;
@@ -12,52 +12,53 @@ const ISSUED_STATUS = 201;
 type Verify = Extract<ClientAction, { kind: 'verify' }>;
 
 /** Sends the calls of one scenario and remembers what has a name. */
-export class Cast {
+export class Client {
   /** The answers that have a name. */
   readonly replies: Map<string, Reply> = new Map();
-  readonly #stage: Stage;
+  readonly #fixture: Fixture;
   readonly #codes: Map<string, string> = new Map();
   #freshKeys = 0;
   #wrongCodes = 0;
 
-  constructor(stage: Stage) {
-    this.#stage = stage;
+  constructor(fixture: Fixture) {
+    this.#fixture = fixture;
   }
 
   /** Composes what a line does once; what is returned does it. Of a call it never rejects. */
   prepare(step: Step): () => Promise<Got> {
     const { action, process } = step;
-    if (isOnStage(action)) return async () => toWords(await this.#direct(action));
+    if (isFixtureAction(action)) return async () => toText(await this.#direct(action));
     if (action.kind === 'verify' && this.#codeFor(action) === null) {
-      return async () => toWords('not sent: no message carried the code that is named');
+      return async () => toText('not sent: no message carried the code that is named');
     }
     if ('otp' in action && this.#idOf(action.otp) === null) {
-      return async () => toWords('not sent: no answer announced the code that is named');
+      return async () => toText('not sent: no answer announced the code that is named');
     }
-    const call = this.#authorize(this.#compose(action, this.#stage.portOf(process)), step);
+    const call = this.#authorize(this.#compose(action, this.#fixture.portOf(process)), step);
     return () => send(call).then((reply) => ({ kind: 'reply', reply }), toFailure);
   }
 
   /** Gives an answer, and the code of the message that it announced, the name of its line. */
   async name({ capture }: Step, got: Got): Promise<void> {
-    if (capture === null || got.kind === 'words') return;
+    if (capture === null || got.kind === 'text') return;
     this.replies.set(capture, got.reply);
     if (got.reply.status !== ISSUED_STATUS) return;
-    const message = await this.#stage.messageOf(got.reply.body.otp_id);
+    const message = await this.#fixture.messageOf(got.reply.body.otp_id);
     if (message !== undefined) this.#codes.set(capture, message.code);
   }
 
   /** Does what is no call. */
-  async #direct(action: StageAction): Promise<string> {
-    const stage = this.#stage;
+  async #direct(action: FixtureAction): Promise<string> {
+    const fixture = this.#fixture;
     switch (action.kind) {
-      case 'messages': return String(stage.messages().length);
-      case 'unlock': return await stage.unlock(action.userId, action.purpose) ? 'done' : 'unknown';
+      case 'messages': return String(fixture.messages().length);
+      case 'unlock':
+        return await fixture.unlock(action.userId, action.purpose) ? 'done' : 'unknown';
       case 'channel':
-        await stage.setVerdict(action.verdict);
+        await fixture.setVerdict(action.verdict);
         return 'done';
       case 'settle': {
-        const pending = await stage.settle();
+        const pending = await fixture.settle();
         return pending === 0 ? 'done' : `${pending} still on their way`;
       }
     }
@@ -84,7 +85,7 @@ export class Cast {
   #authorize({ address, ...call }: Call, { caller, namesAddress }: Step): Call {
     if (caller === null) return { ...call, address };
     const named = namesAddress && address !== undefined ? { 'X-Client-IP': address } : {};
-    return { ...call, headers: { ...call.headers, ...this.#stage.headersOf(caller), ...named } };
+    return { ...call, headers: { ...call.headers, ...this.#fixture.headersOf(caller), ...named } };
   }
 
   #keyOf({ key }: ClientAction): string | undefined {
@@ -111,8 +112,8 @@ export class Cast {
 
   /** A code of the right length that was never sent to the pair; another one each time. */
   #wrongCode(userId: string, purpose: string): string {
-    const digits = this.#stage.policies.for(purpose).codeDigits;
-    const sent = new Set(this.#stage.messages()
+    const digits = this.#fixture.policies.for(purpose).codeDigits;
+    const sent = new Set(this.#fixture.messages()
       .filter((message) => message.userId === userId && message.purpose === purpose)
       .map(({ code }) => code));
     // One more than were sent: at least one of them was not.
@@ -124,10 +125,10 @@ export class Cast {
   }
 }
 
-function toWords(words: string): Got {
-  return { kind: 'words', words };
+function toText(text: string): Got {
+  return { kind: 'text', text };
 }
 
 function toFailure(error: NodeJS.ErrnoException): Got {
-  return toWords(`no answer (${error.code ?? error.name})`);
+  return toText(`no answer (${error.code ?? error.name})`);
 }

@@ -4,7 +4,7 @@ import type { Expected, ExpectedHeader, ExpectedValue } from './scenario.ts';
 import { ANY } from './scenario.ts';
 
 /** What came of an event: an answer, or words where there is none. */
-export type Got = Readonly<{ kind: 'reply'; reply: Reply } | { kind: 'words'; words: string }>;
+export type Got = Readonly<{ kind: 'reply'; reply: Reply } | { kind: 'text'; text: string }>;
 
 /** The answers that have a name so far. */
 export type NamedReplies = ReadonlyMap<string, Reply>;
@@ -16,8 +16,8 @@ export type NamedReplies = ReadonlyMap<string, Reply>;
  */
 export function differences(expected: Expected, got: Got, named: NamedReplies): string[] {
   const { answer, headers } = expected;
-  if (answer.kind === 'words' || got.kind === 'words') {
-    const text = got.kind === 'words' ? got.words : String(got.reply.status);
+  if (answer.kind === 'text' || got.kind === 'text') {
+    const text = got.kind === 'text' ? got.text : String(got.reply.status);
     return text === expected.text ? [] : [describeDifference('', expected.text, text)];
   }
   const { reply } = got;

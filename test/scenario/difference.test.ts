@@ -1,10 +1,12 @@
 /** A wrong expectation fails, and is shown so that a person sees what differs. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { createTestDatabase } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
 import { closeClient } from '../harness/client.ts';
 import { assignAnswers } from './assign.ts';
 import { parseScenario } from './parse-scenario.ts';
-import { playScenario } from './run.ts';
+import { runScenario } from './run.ts';
 import type { Verdict } from './run.ts';
 import { describeVerdict, tableEvent, tableHead } from './report.ts';
 
@@ -13,9 +15,13 @@ const WRONG = '401 error=invalid_code attempts_remaining';
 const VERIFY = 'U1 from 1.1.1.1 verifies a with';
 const REQUEST = 'U1 from 1.1.1.1 requests a';
 
-function play(...lines: string[]): Promise<Verdict[]> {
+let database: TestDatabase;
+test.before(async () => { database = await createTestDatabase(); });
+test.after(() => database.close());
+
+function run(...lines: string[]): Promise<Verdict[]> {
   const text = ['date 2026-01-05', ...lines].join('\n');
-  return playScenario(parseScenario('x.scenario', text));
+  return runScenario(parseScenario('x.scenario', text), database);
 }
 
 function outcomes(verdicts: readonly Verdict[]): string {
@@ -23,7 +29,7 @@ function outcomes(verdicts: readonly Verdict[]): string {
 }
 
 test('every kind of wrong expectation fails, and what is right passes', async () => {
-  const verdicts = await play(
+  const verdicts = await run(
     `08:00:00 ${REQUEST} with key k as $c => ${ISSUED}=2`,
     `08:00:00 ${REQUEST} => 201 otp_id=* ttl=300 remaining_requests=2`,
     `08:00:01 ${VERIFY} $c => 200 success=true message=verification_successful`,
@@ -64,7 +70,7 @@ test('every kind of wrong expectation fails, and what is right passes', async ()
 });
 
 test('what has no code is not sent, and the rest still runs', async () => {
-  const verdicts = await play(
+  const verdicts = await run(
     `08:00:00 ${REQUEST} without a key as $c => ${ISSUED}=2`,
     `08:00:01 ${VERIFY} $c => 200 success=true message=verification_successful`,
     `08:00:02 ${VERIFY} a wrong code => 404 error=otp_not_found`,
@@ -81,7 +87,7 @@ test('what has no code is not sent, and the rest still runs', async () => {
 test('an id that is none is asked about and canceled; an answer without a body is compared',
   async () => {
     const none = '404 error=not_found';
-    const verdicts = await play(
+    const verdicts = await run(
       `08:00:00 U1 from 1.1.1.1 asks for the status of "0a" as $s => ${none} [no Allow]`,
       `08:00:00 U1 from 1.1.1.1 cancels "0a" => ${none}`,
       '08:00:00 U1 from 1.1.1.1 cancels "0a" => the same answer as $s',
@@ -96,7 +102,7 @@ test('an id that is none is asked about and canceled; an answer without a body i
   });
 
 test('the answers of one moment are a multiset', async () => {
-  const verdicts = await play(
+  const verdicts = await run(
     `08:00:00 3 times ${REQUEST} => 1 of ${ISSUED}=0, 1 of ${ISSUED}=2, 1 of ${ISSUED}=1`,
     `08:01:00 ${VERIFY} a wrong code => ${WRONG}=1`,
     `and ${VERIFY} a wrong code => ${WRONG}=2`,
@@ -117,7 +123,7 @@ test('a narrow expectation gets its answer though a wide one came first', () => 
 });
 
 test('the table is aligned and as wide as the terminal', async () => {
-  const verdicts = await play(
+  const verdicts = await run(
     `08:00:00.000001 ${REQUEST} with key a-key-that-is-rather-long-indeed => ${ISSUED}=2`,
     `08:00:01 20 times ${REQUEST} => 201`,
   );

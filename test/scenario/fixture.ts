@@ -3,20 +3,21 @@
  * several of their own, under one clock that stands still between moments.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { DatabaseSettings } from '../../src/db/connection.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
 import { unlockPair } from '../../src/otp/unlock.ts';
 import { newCallers } from '../harness/callers.ts';
-import { createTestDatabase } from '../harness/database.ts';
+import { openTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { startServiceProcess } from '../harness/processes.ts';
 import { newSecretsText, startTestService } from '../harness/service.ts';
 import type { ChannelMood } from '../harness/service.ts';
 import type { Scenario } from './scenario.ts';
 
-/** How long a message may be on its way, and how often it is looked for. */
-const POLL_BOUND_MS = 5000;
+/** How long a message may be on its way on a busy machine, and how often it is looked for. */
+const POLL_BOUND_MS = 30_000;
 const POLL_MS = 10;
 
 /** One running service. */
@@ -30,7 +31,7 @@ type Server = Readonly<{
 }>;
 
 /** The services of a scenario. */
-export type Stage = Readonly<{
+export type Fixture = Readonly<{
   /** The port of a process, from 1; null: the next one, in turn. */
   portOf: (process: number | null) => number;
   /** What a caller sends to be let in. */
@@ -52,12 +53,15 @@ export type Stage = Readonly<{
   close: () => Promise<void>;
 }>;
 
-/** Starts what a scenario needs: its policy, its number of processes, an empty database. */
-export async function openStage({ policy, processes, callers }: Scenario): Promise<Stage> {
+/** Starts the processes of a scenario, with its policy, on a database with empty tables. */
+export async function openFixture(
+  { policy, processes, callers }: Scenario,
+  settings: DatabaseSettings,
+): Promise<Fixture> {
   const parsed = parsePolicies(policy);
   if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
   const { policies } = parsed;
-  const database = await createTestDatabase();
+  const database = openTestDatabase(settings);
   const { apiKeys: keys, headersOf } = newCallers(callers);
   const apiKeys = callers.length === 0 ? undefined : keys;
   const servers = await startServers(database, { policy, policies, processes, apiKeys });

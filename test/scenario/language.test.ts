@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { parseScenario } from './parse-scenario.ts';
 import { ANY, ScenarioError } from './scenario.ts';
-import { splitWords } from './tokens.ts';
+import { splitTokens } from './tokens.ts';
 
 const ISSUED = '201 otp_id=* ttl=300 remaining_requests=2';
 
@@ -98,8 +98,8 @@ test('reads who calls, and whether an address is named', () => {
 });
 
 test('splits a line into words', () => {
-  const words = splitWords(`a "b \\u00fa\\"" 'c "d" => e' [F: "g"], h="i j" k`);
-  assert.equal(words.map(({ kind, text }) => [kind, text]), [
+  const tokens = splitTokens(`a "b \\u00fa\\"" 'c "d" => e' [F: "g"], h="i j" k`);
+  assert.equal(tokens.map(({ kind, text }) => [kind, text]), [
     ['plain', 'a'], ['quoted', 'b ú"'], ['body', 'c "d" => e'], ['header', 'F: "g"'],
     ['comma', ','], ['plain', 'h="i j"'], ['plain', 'k'],
   ]);

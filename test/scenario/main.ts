@@ -1,25 +1,25 @@
 /**
- * npm run scenario -- FILE…: plays scenario files on a throwaway MySQL of their own and prints a
+ * npm run scenario -- FILE…: runs scenario files on a throwaway MySQL of their own and prints a
  * table of the events, every difference in full, and `N passed, N failed`.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { MysqlServerError } from '../../tools/mysql/error.ts';
-import { startMysqlServer } from '../../tools/mysql/server.ts';
-import type { MysqlServer } from '../../tools/mysql/server.ts';
-import { readMysqlSettings } from '../../tools/mysql/settings.ts';
 import { listenForStop, Stopped } from '../../src/app/process/shutdown.ts';
 import { closeClient } from '../harness/client.ts';
+import { createTestDatabase } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
+import { startTestMysql } from '../harness/mysql.ts';
 import { parseScenario } from './parse-scenario.ts';
-import { playScenario } from './run.ts';
+import { runScenario } from './run.ts';
 import { describeVerdict, tableEvent, tableHead } from './report.ts';
 import { ScenarioError } from './scenario.ts';
 import type { Scenario } from './scenario.ts';
 
 const USAGE = `usage: npm run scenario -- FILE…
 
-Plays scenario files against the real service on a throwaway MySQL, for example
+Runs scenario files against the real service on a throwaway MySQL, for example
   npm run scenario -- scenarios/request/eight-events.scenario
   npm run scenario -- scenarios/*/*.scenario
 Exits with 1 when an answer differs from what a file expects, with 2 when a file cannot be read.`;
@@ -27,13 +27,13 @@ Exits with 1 when an answer differs from what a file expects, with 2 when a file
 /** Where the output is no terminal, for example a file. */
 const COLUMNS_DEFAULT = 120;
 
-type Tally = { passed: number; failed: number };
+type Counts = { passed: number; failed: number };
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-/** Reads all files before the first is played: a slip in the last one is told at once. */
+/** Reads all files before the first runs: a slip in the last one shows at once. */
 function readFiles(files: readonly string[]): { scenarios: Scenario[]; errors: string[] } {
   const scenarios: Scenario[] = [];
   const errors: string[] = [];
@@ -50,34 +50,35 @@ function readFiles(files: readonly string[]): { scenarios: Scenario[]; errors: s
   return { scenarios, errors };
 }
 
-function startThrowawayServer(folder: string, signal: AbortSignal): Promise<MysqlServer> {
-  return startMysqlServer({
-    ...readMysqlSettings(process.env), folder, durable: false, print: say, signal,
-  });
-}
-
-async function play(scenario: Scenario, tally: Tally): Promise<void> {
+async function run(
+  scenario: Scenario,
+  database: TestDatabase,
+  counts: Counts,
+): Promise<void> {
   const columns = process.stdout.columns ?? COLUMNS_DEFAULT;
   const problems: string[] = [];
   say(`\n${scenario.file}\n${tableHead(columns)}`);
-  await playScenario(scenario, (verdict) => {
+  await runScenario(scenario, database, (verdict) => {
     say(tableEvent(verdict, columns));
-    tally[verdict.passed ? 'passed' : 'failed'] += 1;
+    counts[verdict.passed ? 'passed' : 'failed'] += 1;
     if (!verdict.passed) problems.push(describeVerdict(scenario.file, verdict));
   });
   if (problems.length > 0) say(`\n${problems.join('\n\n')}`);
 }
 
-async function playAll(scenarios: readonly Scenario[], stop: AbortSignal): Promise<Tally> {
-  const tally: Tally = { passed: 0, failed: 0 };
+async function runAll(scenarios: readonly Scenario[], stop: AbortSignal): Promise<Counts> {
+  const counts: Counts = { passed: 0, failed: 0 };
   const folder = mkdtempSync(join(tmpdir(), 'otpd-scenario-'));
   try {
-    const server = await startThrowawayServer(join(folder, 'mysql'), stop);
+    const server = await startTestMysql({
+      folder: join(folder, 'mysql'), durable: false, print: say, signal: stop,
+    });
     process.env.OTPD_TEST_SOCKET = server.socketPath;
     try {
+      const database = await createTestDatabase();
       for (const scenario of scenarios) {
         stop.throwIfAborted();
-        await play(scenario, tally);
+        await run(scenario, database, counts);
       }
     } finally {
       closeClient();
@@ -86,7 +87,7 @@ async function playAll(scenarios: readonly Scenario[], stop: AbortSignal): Promi
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-  return tally;
+  return counts;
 }
 
 async function main(files: readonly string[]): Promise<number> {
@@ -100,7 +101,7 @@ async function main(files: readonly string[]): Promise<number> {
     return 2;
   }
   try {
-    const { passed, failed } = await playAll(scenarios, listenForStop());
+    const { passed, failed } = await runAll(scenarios, listenForStop());
     say(`\n${passed} passed, ${failed} failed`);
     return failed === 0 ? 0 : 1;
   } catch (error) {

@@ -1,10 +1,10 @@
 /** The left half of a line: who does what, with which code and key, on which process. */
 import { isIP } from 'node:net';
 import type {
-  Action, ClientAction, Key, NamedOtp, StageAction, TypedCode,
+  Action, ClientAction, FixtureAction, Key, NamedOtp, TypedCode,
 } from './scenario.ts';
 import { LineFault } from './scenario.ts';
-import { WordReader } from './tokens.ts';
+import { TokenReader } from './tokens.ts';
 
 /** An event, read. */
 export type ParsedEvent = Readonly<{
@@ -53,35 +53,35 @@ const NO_MODIFIERS: Modifiers = {
  * @throws LineFault with what was found and what is allowed
  */
 export function parseEvent(text: string): ParsedEvent {
-  const words = new WordReader(text);
-  const action = parseStageAction(words);
-  if (action === null) return parseClientEvent(words);
-  if (!words.isAtEnd) words.refuse('nothing more');
+  const tokens = new TokenReader(text);
+  const action = parseFixtureAction(tokens);
+  if (action === null) return parseClientEvent(tokens);
+  if (!tokens.isAtEnd) tokens.refuse('nothing more');
   const { key, ...modifiers } = NO_MODIFIERS;
   return { action, times: 1, ...modifiers };
 }
 
 /** Null when it is a client who acts. */
-function parseStageAction(words: WordReader): StageAction | null {
-  if (words.take('operator', 'unlocks')) {
-    const userId = parseName(words, 'a user');
-    return { kind: 'unlock', userId, purpose: parseName(words, 'a purpose') };
+function parseFixtureAction(tokens: TokenReader): FixtureAction | null {
+  if (tokens.take('operator', 'unlocks')) {
+    const userId = parseName(tokens, 'a user');
+    return { kind: 'unlock', userId, purpose: parseName(tokens, 'a purpose') };
   }
-  if (words.take('messages', 'sent', 'so', 'far')) return { kind: 'messages' };
-  if (words.take('deliveries', 'settle')) return { kind: 'settle' };
-  if (!words.take('the', 'channel')) return null;
-  const verb = words.needMatch('"accepts", "refuses" or "fails"', /^(accepts|refuses|fails)$/);
+  if (tokens.take('messages', 'sent', 'so', 'far')) return { kind: 'messages' };
+  if (tokens.take('deliveries', 'settle')) return { kind: 'settle' };
+  if (!tokens.take('the', 'channel')) return null;
+  const verb = tokens.needMatch('"accepts", "refuses" or "fails"', /^(accepts|refuses|fails)$/);
   return { kind: 'channel', verdict: MOODS[verb as keyof typeof MOODS] };
 }
 
-function parseClientEvent(words: WordReader): ParsedEvent {
-  const times = words.peek(1)?.text === 'times' ? parseTimes(words) : 1;
-  const userId = parseName(words, ACTORS);
-  words.need('from');
-  const address = words.needMatch('an IP address', /^[0-9A-Fa-f.:]+$/);
+function parseClientEvent(tokens: TokenReader): ParsedEvent {
+  const times = tokens.peek(1)?.text === 'times' ? parseTimes(tokens) : 1;
+  const userId = parseName(tokens, ACTORS);
+  tokens.need('from');
+  const address = tokens.needMatch('an IP address', /^[0-9A-Fa-f.:]+$/);
   if (isIP(address) === 0) throw new LineFault(`"${address}" is not an IP address`);
-  const action = parseVerb(words, userId, address);
-  const { key, ...modifiers } = parseModifiers(words);
+  const action = parseVerb(tokens, userId, address);
+  const { key, ...modifiers } = parseModifiers(tokens);
   const { caller, namesAddress, capture } = modifiers;
   if (capture !== null && times > 1) throw new LineFault(`${capture} cannot name ${times} answers`);
   if (caller === null && !namesAddress) {
@@ -90,91 +90,91 @@ function parseClientEvent(words: WordReader): ParsedEvent {
   return { action: key === null ? action : { ...action, key }, times, ...modifiers };
 }
 
-function parseVerb(words: WordReader, userId: string, address: string): ClientAction {
-  if (words.take('requests')) {
-    const purpose = parseName(words, 'a purpose');
+function parseVerb(tokens: TokenReader, userId: string, address: string): ClientAction {
+  if (tokens.take('requests')) {
+    const purpose = parseName(tokens, 'a purpose');
     return { kind: 'request', userId, purpose, address, key: { kind: 'fresh' } };
   }
-  if (words.take('verifies')) {
-    const purpose = parseName(words, 'a purpose');
-    const code = parseCode(words);
+  if (tokens.take('verifies')) {
+    const purpose = parseName(tokens, 'a purpose');
+    const code = parseCode(tokens);
     return { kind: 'verify', userId, purpose, address, code, key: { kind: 'none' } };
   }
-  if (words.take('posts')) return parsePost(words, userId, address);
+  if (tokens.take('posts')) return parsePost(tokens, userId, address);
   const key: Key = { kind: 'none' };
-  if (words.take('asks', 'for', 'the', 'status', 'of')) {
-    return { kind: 'status', address, otp: parseOtp(words), key };
+  if (tokens.take('asks', 'for', 'the', 'status', 'of')) {
+    return { kind: 'status', address, otp: parseOtp(tokens), key };
   }
-  if (words.take('cancels')) return { kind: 'cancel', address, otp: parseOtp(words), key };
-  return words.refuse(VERBS);
+  if (tokens.take('cancels')) return { kind: 'cancel', address, otp: parseOtp(tokens), key };
+  return tokens.refuse(VERBS);
 }
 
-function parseOtp(words: WordReader): NamedOtp {
-  if (words.peek()?.kind !== 'quoted') {
-    return { kind: 'captured', name: words.needMatch('$NAME or an id in "quotes"', CAPTURE) };
+function parseOtp(tokens: TokenReader): NamedOtp {
+  if (tokens.peek()?.kind !== 'quoted') {
+    return { kind: 'captured', name: tokens.needMatch('$NAME or an id in "quotes"', CAPTURE) };
   }
-  const text = words.needKind('an id', 'quoted');
+  const text = tokens.needKind('an id', 'quoted');
   if (!PLAIN_ID.test(text)) throw new LineFault(`"${text}" is no id of letters and digits`);
   return { kind: 'literal', text };
 }
 
 /** A body as it is, for what no well-behaved client sends. The body says who it is for. */
-function parsePost(words: WordReader, sender: string, address: string): ClientAction {
+function parsePost(tokens: TokenReader, sender: string, address: string): ClientAction {
   if (sender !== 'someone') throw new LineFault('only "someone" posts: the body names the user');
-  const body = words.needKind('a body in \'single quotes\'', 'body');
-  words.need('to');
-  const path = words.needMatch('/otp/request or /otp/verify', /^\/otp\/(request|verify)$/);
-  const type = words.take('of', 'type')
-    ? words.needKind('a media type', 'plain', 'quoted') : DEFAULT_TYPE;
+  const body = tokens.needKind('a body in \'single quotes\'', 'body');
+  tokens.need('to');
+  const path = tokens.needMatch('/otp/request or /otp/verify', /^\/otp\/(request|verify)$/);
+  const type = tokens.take('of', 'type')
+    ? tokens.needKind('a media type', 'plain', 'quoted') : DEFAULT_TYPE;
   const key: Key = { kind: path === '/otp/request' ? 'fresh' : 'none' };
   return { kind: 'post', address, path, body, type, key };
 }
 
-function parseCode(words: WordReader): TypedCode {
-  words.need('with');
-  if (words.take('a', 'wrong', 'code')) return { kind: 'wrong' };
-  const word = words.peek();
-  if (word?.kind === 'quoted') {
-    return { kind: 'literal', text: words.needKind('a code', 'quoted') };
+function parseCode(tokens: TokenReader): TypedCode {
+  tokens.need('with');
+  if (tokens.take('a', 'wrong', 'code')) return { kind: 'wrong' };
+  const token = tokens.peek();
+  if (token?.kind === 'quoted') {
+    return { kind: 'literal', text: tokens.needKind('a code', 'quoted') };
   }
-  const name = words.needMatch('"a wrong code", $NAME or a code in "quotes"', CAPTURE);
+  const name = tokens.needMatch('"a wrong code", $NAME or a code in "quotes"', CAPTURE);
   return { kind: 'captured', name };
 }
 
-function parseModifiers(words: WordReader): Modifiers {
+function parseModifiers(tokens: TokenReader): Modifiers {
   const modifiers: Modifiers = { ...NO_MODIFIERS };
-  while (!words.isAtEnd) {
-    if (modifiers.key === null && takeKey(words, modifiers)) continue;
-    if (modifiers.process === null && words.take('on', 'process')) {
-      modifiers.process = Number(words.needMatch('a number from 1', /^[1-9]$/));
-    } else if (modifiers.caller === null && words.take('as', 'caller')) {
-      modifiers.caller = words.needMatch('a caller', CALLER);
-    } else if (modifiers.namesAddress && words.take('without', 'an', 'address')) {
+  while (!tokens.isAtEnd) {
+    if (modifiers.key === null && takeKey(tokens, modifiers)) continue;
+    if (modifiers.process === null && tokens.take('on', 'process')) {
+      modifiers.process = Number(tokens.needMatch('a number from 1', /^[1-9]$/));
+    } else if (modifiers.caller === null && tokens.take('as', 'caller')) {
+      modifiers.caller = tokens.needMatch('a caller', CALLER);
+    } else if (modifiers.namesAddress && tokens.take('without', 'an', 'address')) {
       modifiers.namesAddress = false;
-    } else if (modifiers.capture === null && words.take('as')) {
-      modifiers.capture = words.needMatch('$NAME', CAPTURE);
-    } else words.refuse(`each once: ${MODIFIERS}`);
+    } else if (modifiers.capture === null && tokens.take('as')) {
+      modifiers.capture = tokens.needMatch('$NAME', CAPTURE);
+    } else tokens.refuse(`each once: ${MODIFIERS}`);
   }
   return modifiers;
 }
 
-function takeKey(words: WordReader, modifiers: Modifiers): boolean {
-  const read = (): string => words.needKind('a key', 'plain', 'quoted');
-  if (words.take('with', 'key')) modifiers.key = { kind: 'wire', text: read() };
-  else if (words.take('with', 'quoted', 'key')) {
+function takeKey(tokens: TokenReader, modifiers: Modifiers): boolean {
+  const read = (): string => tokens.needKind('a key', 'plain', 'quoted');
+  if (tokens.take('with', 'key')) modifiers.key = { kind: 'wire', text: read() };
+  else if (tokens.take('with', 'quoted', 'key')) {
     modifiers.key = { kind: 'wire', text: JSON.stringify(read()) };
-  } else if (words.take('without', 'a', 'key')) modifiers.key = { kind: 'none' };
+  } else if (tokens.take('without', 'a', 'key')) modifiers.key = { kind: 'none' };
   return modifiers.key !== null;
 }
 
-function parseTimes(words: WordReader): number {
+function parseTimes(tokens: TokenReader): number {
   const allowed = `a number from 2 to ${TIMES_MAX}`;
-  const times = Number(words.needMatch(allowed, /^\d+$/));
-  words.need('times');
+  const times = Number(tokens.needMatch(allowed, /^\d+$/));
+  tokens.need('times');
   if (times < 2 || times > TIMES_MAX) throw new LineFault(`${times} times; allowed: ${allowed}`);
   return times;
 }
 
-function parseName(words: WordReader, what: string): string {
-  return words.needKind(what, 'plain', 'quoted');
+function parseName(tokens: TokenReader, what: string): string {
+  return tokens.needKind(what, 'plain', 'quoted');
 }

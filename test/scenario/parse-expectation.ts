@@ -1,7 +1,7 @@
 /** The right half of a line: the status, every member of the body, and headers. */
 import type { Action, Expected, ExpectedHeader, ExpectedValue } from './scenario.ts';
 import { ANY, LineFault } from './scenario.ts';
-import { unquote, WordReader } from './tokens.ts';
+import { unquote, TokenReader } from './tokens.ts';
 
 const STATUS = /^[1-5]\d\d$/;
 const MEMBER = /^([a-z][a-z0-9_]*)=(.+)$/s;
@@ -16,66 +16,66 @@ const NO_HEADER = /^no ([A-Za-z][A-Za-z0-9-]*)$/;
  * @throws LineFault with what was found and what is allowed
  */
 export function parseExpectation(text: string, action: Action, times: number): Expected[] {
-  const words = new WordReader(text);
-  if (action.kind === 'unlock') return [parseWords(words, /^(done|unknown)$/, 'done or unknown')];
+  const tokens = new TokenReader(text);
+  if (action.kind === 'unlock') return [parseText(tokens, /^(done|unknown)$/, 'done or unknown')];
   if (action.kind === 'channel' || action.kind === 'settle') {
-    return [parseWords(words, /^done$/, 'done')];
+    return [parseText(tokens, /^done$/, 'done')];
   }
-  if (action.kind === 'messages') return [parseWords(words, /^\d+$/, 'a number of messages')];
-  if (words.peek(1)?.text !== 'of') {
-    const expected = parseAnswer(words);
-    if (!words.isAtEnd) words.refuse('nothing more');
+  if (action.kind === 'messages') return [parseText(tokens, /^\d+$/, 'a number of messages')];
+  if (tokens.peek(1)?.text !== 'of') {
+    const expected = parseAnswer(tokens);
+    if (!tokens.isAtEnd) tokens.refuse('nothing more');
     return new Array<Expected>(times).fill(expected);
   }
-  const all = parseCounted(words);
+  const all = parseCounted(tokens);
   if (all.length === times) return all;
   throw new LineFault(`${times} answers, but ${all.length} are expected`);
 }
 
-function parseWords(words: WordReader, pattern: RegExp, allowed: string): Expected {
-  const found = words.needMatch(allowed, pattern);
-  if (!words.isAtEnd) words.refuse('nothing more');
-  return { text: found, answer: { kind: 'words', words: found }, headers: [] };
+function parseText(tokens: TokenReader, pattern: RegExp, allowed: string): Expected {
+  const found = tokens.needMatch(allowed, pattern);
+  if (!tokens.isAtEnd) tokens.refuse('nothing more');
+  return { text: found, answer: { kind: 'text', text: found }, headers: [] };
 }
 
 /** `3 of 201 …, 57 of 429 …` */
-function parseCounted(words: WordReader): Expected[] {
+function parseCounted(tokens: TokenReader): Expected[] {
   const all: Expected[] = [];
-  while (all.length === 0 || !words.isAtEnd) {
-    if (all.length > 0) words.needKind('", N of STATUS …"', 'comma');
-    const count = Number(words.needMatch('a number, as in "3 of 201 …"', /^[1-9]\d{0,2}$/));
-    words.need('of');
-    const expected = parseAnswer(words);
+  while (all.length === 0 || !tokens.isAtEnd) {
+    if (all.length > 0) tokens.needKind('", N of STATUS …"', 'comma');
+    const count = Number(tokens.needMatch('a number, as in "3 of 201 …"', /^[1-9]\d{0,2}$/));
+    tokens.need('of');
+    const expected = parseAnswer(tokens);
     for (let index = 0; index < count; index += 1) all.push(expected);
   }
   return all;
 }
 
-function parseAnswer(words: WordReader): Expected {
+function parseAnswer(tokens: TokenReader): Expected {
   const written: string[] = [];
-  const answer = words.take('the', 'same', 'answer', 'as')
-    ? parseSame(words, written) : parseBody(words, written);
+  const answer = tokens.take('the', 'same', 'answer', 'as')
+    ? parseSame(tokens, written) : parseBody(tokens, written);
   const headers: ExpectedHeader[] = [];
-  while (words.peek()?.kind === 'header') {
-    const text = words.needKind('a header', 'header');
+  while (tokens.peek()?.kind === 'header') {
+    const text = tokens.needKind('a header', 'header');
     headers.push(parseHeader(text));
     written.push(`[${text}]`);
   }
   return { text: written.join(' '), answer, headers };
 }
 
-function parseSame(words: WordReader, written: string[]): Expected['answer'] {
-  const capture = words.needMatch('$NAME', /^\$\w+$/);
+function parseSame(tokens: TokenReader, written: string[]): Expected['answer'] {
+  const capture = tokens.needMatch('$NAME', /^\$\w+$/);
   written.push('the same answer as', capture);
   return { kind: 'same', capture };
 }
 
-function parseBody(words: WordReader, written: string[]): Expected['answer'] {
-  const status = words.needMatch('a status such as 201, or "the same answer as $NAME"', STATUS);
+function parseBody(tokens: TokenReader, written: string[]): Expected['answer'] {
+  const status = tokens.needMatch('a status such as 201, or "the same answer as $NAME"', STATUS);
   written.push(status);
   const members = new Map<string, ExpectedValue>();
-  while (words.peek()?.kind === 'plain') {
-    const text = words.needMatch('NAME=VALUE or [Header: value]', MEMBER);
+  while (tokens.peek()?.kind === 'plain') {
+    const text = tokens.needMatch('NAME=VALUE or [Header: value]', MEMBER);
     const [, name = '', value = ''] = MEMBER.exec(text) ?? [];
     if (members.has(name)) throw new LineFault(`${name} is expected twice`);
     members.set(name, parseValue(value));

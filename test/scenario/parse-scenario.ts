@@ -2,9 +2,9 @@
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import { parseEvent } from './parse-event.ts';
 import { parseExpectation } from './parse-expectation.ts';
-import { isOnStage, LineFault, ScenarioError } from './scenario.ts';
+import { isFixtureAction, LineFault, ScenarioError } from './scenario.ts';
 import type { Action, Moment, Scenario, Step } from './scenario.ts';
-import { WordReader } from './tokens.ts';
+import { TokenReader } from './tokens.ts';
 
 /** Enough for every race; each costs the start of a process. */
 const PROCESSES_MAX = 4;
@@ -73,11 +73,11 @@ function parseDate(draft: Draft, rest: string): void {
 
 function parsePolicy(draft: Draft, rest: string): void {
   needSetup(draft, 'policy');
-  const words = new WordReader(rest);
-  const purpose = words.take('of') ? words.needKind('a purpose', 'plain', 'quoted') : null;
-  const name = words.needKind('the name of a number', 'plain');
-  const number = Number(words.needMatch('a whole number', /^\d{1,9}$/));
-  if (!words.isAtEnd) words.refuse('nothing more');
+  const tokens = new TokenReader(rest);
+  const purpose = tokens.take('of') ? tokens.needKind('a purpose', 'plain', 'quoted') : null;
+  const name = tokens.needKind('the name of a number', 'plain');
+  const number = Number(tokens.needMatch('a whole number', /^\d{1,9}$/));
+  if (!tokens.isAtEnd) tokens.refuse('nothing more');
   const parsed = parsePolicies(JSON.stringify({ default: { [name]: number } }));
   if ('errors' in parsed) throw new LineFault(parsed.errors.join('; '));
   if (purpose === null) draft.policy.default[name] = number;
@@ -123,7 +123,7 @@ function parseStep(draft: Draft, time: string, rest: string, line: number): void
 function joinMoment(draft: Draft, step: Step): void {
   const moment = draft.moments.at(-1);
   if (moment === undefined) throw new LineFault('"and" needs an event before it');
-  const alone = [...moment.steps, step].find(({ action }) => isOnStage(action));
+  const alone = [...moment.steps, step].find(({ action }) => isFixtureAction(action));
   if (alone !== undefined) throw new LineFault(`"${alone.text}" stands alone, without "and"`);
   moment.steps.push(step);
 }

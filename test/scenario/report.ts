@@ -44,7 +44,7 @@ function describeJudged({ expected, got, differences }: Judged): string {
 
 /** The status, the members, and those headers that are spoken of. */
 function describeGot(got: Got, { headers }: Expected): string {
-  if (got.kind === 'words') return got.words;
+  if (got.kind === 'text') return got.text;
   const { status, body, headers: found } = got.reply;
   const members = Object.entries(body).map(([name, value]) => `${name}=${describeValue(value)}`);
   const shown = headers.map(({ name }) => {

@@ -1,11 +1,13 @@
-/** Plays a scenario: moves the clock, sends what happens at each moment, judges the answers. */
+/** Runs a scenario: moves the clock, sends what happens at each moment, judges the answers. */
+import { emptyTables } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
 import { assignAnswers } from './assign.ts';
-import { Cast } from './client.ts';
+import { Client } from './client.ts';
 import { differences } from './compare.ts';
 import type { Got, NamedReplies } from './compare.ts';
 import type { Expected, Moment, Scenario, Step } from './scenario.ts';
-import { openStage } from './fixture.ts';
-import type { Stage } from './fixture.ts';
+import { openFixture } from './fixture.ts';
+import type { Fixture } from './fixture.ts';
 
 /** One answer beside what it was held against. */
 export type Judged = Readonly<{ expected: Expected; got: Got; differences: string[] }>;
@@ -17,43 +19,49 @@ export type Verdict = Readonly<{
   passed: boolean;
 }>;
 
-/** The service answers every call within a few seconds; more means that it hangs. */
-const MOMENT_TIMEOUT_MS = 30_000;
+/** The service answers every call within a few seconds, even on a busy machine; or it hangs. */
+const MOMENT_MAX_MS = 60_000;
 
 /**
- * Plays a scenario to its end, whatever differs on the way.
+ * Runs a scenario to its end, whatever differs on the way, and leaves the tables empty.
  *
- * @param onVerdict told of each line as its moment is over
- * @throws Error when the stage cannot be set or taken down, or a moment does not end within 30 s
+ * @param database has empty tables
+ * @param onVerdict receives each line as its moment ends
+ * @throws Error when the services cannot be started or stopped, or a moment does not end in time
  */
-export async function playScenario(
+export async function runScenario(
   scenario: Scenario,
+  database: TestDatabase,
   onVerdict: (verdict: Verdict) => void = () => {},
 ): Promise<Verdict[]> {
-  const stage = await openStage(scenario);
+  const fixture = await openFixture(scenario, database.settings);
   const verdicts: Verdict[] = [];
   try {
-    const cast = new Cast(stage);
+    const client = new Client(fixture);
     for (const moment of scenario.moments) {
-      const judged = await withinBound(playMoment(stage, cast, moment), moment.at);
+      const judged = await withinBound(runMoment(fixture, client, moment), moment.at);
       judged.forEach(onVerdict);
       verdicts.push(...judged);
     }
   } finally {
-    await stage.close();
+    await fixture.close().finally(() => emptyTables(database));
   }
   return verdicts;
 }
 
-async function playMoment(stage: Stage, cast: Cast, { at, steps }: Moment): Promise<Verdict[]> {
-  await stage.setClock(at);
+async function runMoment(
+  fixture: Fixture,
+  client: Client,
+  { at, steps }: Moment,
+): Promise<Verdict[]> {
+  await fixture.setClock(at);
   const calls = steps.flatMap((step) => Array.from({ length: step.times }, () => step));
   // Every call is composed before the first is sent, so that they leave together.
-  const sends = calls.map((step) => cast.prepare(step));
+  const sends = calls.map((step) => client.prepare(step));
   const gots = await Promise.all(sends.map((send) => send()));
-  await stage.setClock(at);
-  await Promise.all(calls.map((step, index) => cast.name(step, gots[index]!)));
-  return judge(steps, gots, cast.replies);
+  await fixture.setClock(at);
+  await Promise.all(calls.map((step, index) => client.name(step, gots[index]!)));
+  return judge(steps, gots, client.replies);
 }
 
 function judge(steps: readonly Step[], gots: readonly Got[], named: NamedReplies): Verdict[] {
@@ -78,7 +86,7 @@ async function withinBound<T>(work: Promise<T>, at: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<never>((_resolve, reject) => {
     const late = (): void => reject(new Error(`the moment ${at} did not end`));
-    timer = setTimeout(late, MOMENT_TIMEOUT_MS);
+    timer = setTimeout(late, MOMENT_MAX_MS);
   });
   try {
     return await Promise.race([work, timeout]);

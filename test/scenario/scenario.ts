@@ -1,6 +1,6 @@
 /**
  * What a scenario is once it is read: moments in time, the events of each moment, and the answers
- * that are expected. parse-scenario.ts makes it, play.ts plays it.
+ * that are expected. parse-scenario.ts makes it, run.ts runs it.
  */
 import type { ChannelMood } from '../harness/service.ts';
 
@@ -20,7 +20,7 @@ export type Expected = Readonly<{
   answer:
     | Readonly<{ kind: 'body'; status: number; members: ReadonlyMap<string, ExpectedValue> }>
     | Readonly<{ kind: 'same'; capture: string }>
-    | Readonly<{ kind: 'words'; words: string }>;
+    | Readonly<{ kind: 'text'; text: string }>;
   headers: readonly ExpectedHeader[];
 }>;
 
@@ -63,17 +63,17 @@ export type ClientAction =
  * What happens beside the calls: an operator's unlock, a look at the sent messages, what the
  * channel says to messages from now on, or a wait until none is on its way.
  */
-export type StageAction =
+export type FixtureAction =
   | Readonly<{ kind: 'unlock'; userId: string; purpose: string }>
   | Readonly<{ kind: 'messages' }>
   | Readonly<{ kind: 'channel'; verdict: ChannelMood['verdict'] }>
   | Readonly<{ kind: 'settle' }>;
 
 /** What happens. */
-export type Action = ClientAction | StageAction;
+export type Action = ClientAction | FixtureAction;
 
-/** Whether it is for the stage to do, and no call of a client. */
-export function isOnStage(action: Action): action is StageAction {
+/** Whether the fixture does it; else a client sends a call. */
+export function isFixtureAction(action: Action): action is FixtureAction {
   return ['unlock', 'messages', 'channel', 'settle'].includes(action.kind);
 }
 

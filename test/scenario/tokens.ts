@@ -2,7 +2,7 @@
 import { LineFault } from './scenario.ts';
 
 /** A word; `text` is what it stands for, `kind` how it was written. */
-export type Word = Readonly<{
+export type Token = Readonly<{
   kind: 'plain' | 'quoted' | 'body' | 'header' | 'comma';
   text: string;
 }>;
@@ -10,7 +10,7 @@ export type Word = Readonly<{
 const QUOTED = String.raw`"(?:[^"\\]|\\.)*"`;
 
 /** One word, spaces before it included; the groups are in the order of `KINDS`. */
-const WORD = new RegExp(
+const TOKEN = new RegExp(
   String.raw`\s*(?:(${QUOTED})|'([^']*)'|\[([^\]]*)\]|(,)|([^\s"'[\],]+=${QUOTED}|[^\s"'[\],]+))`,
   'y',
 );
@@ -21,20 +21,20 @@ const KINDS = ['quoted', 'body', 'header', 'comma', 'plain'] as const;
  *
  * @throws LineFault when a quote or bracket is not closed
  */
-export function splitWords(text: string): Word[] {
-  const words: Word[] = [];
+export function splitTokens(text: string): Token[] {
+  const tokens: Token[] = [];
   const end = text.trimEnd().length;
-  WORD.lastIndex = 0;
-  while (WORD.lastIndex < end) {
-    const at = WORD.lastIndex;
-    const found = WORD.exec(text);
+  TOKEN.lastIndex = 0;
+  while (TOKEN.lastIndex < end) {
+    const at = TOKEN.lastIndex;
+    const found = TOKEN.exec(text);
     if (found === null) throw new LineFault(`unclosed quote or bracket: ${text.slice(at).trim()}`);
     const index = found.slice(1).findIndex((group) => group !== undefined);
     const kind = KINDS[index]!;
     const written = found[index + 1]!;
-    words.push({ kind, text: kind === 'quoted' ? unquote(written) : written });
+    tokens.push({ kind, text: kind === 'quoted' ? unquote(written) : written });
   }
-  return words;
+  return tokens;
 }
 
 /**
@@ -51,29 +51,29 @@ export function unquote(written: string): string {
 }
 
 /** Reads words from left to right. */
-export class WordReader {
-  readonly #words: readonly Word[];
+export class TokenReader {
+  readonly #tokens: readonly Token[];
   #at = 0;
 
   constructor(text: string) {
-    this.#words = splitWords(text);
+    this.#tokens = splitTokens(text);
   }
 
   /** True when no word is left. */
   get isAtEnd(): boolean {
-    return this.#at === this.#words.length;
+    return this.#at === this.#tokens.length;
   }
 
   /** The next word, which stays; undefined at the end. */
-  peek(ahead = 0): Word | undefined {
-    return this.#words[this.#at + ahead];
+  peek(ahead = 0): Token | undefined {
+    return this.#tokens[this.#at + ahead];
   }
 
   /** Takes these plain words if they come next. */
   take(...texts: string[]): boolean {
     const isNext = texts.every((text, index) => {
-      const word = this.peek(index);
-      return word?.kind === 'plain' && word.text === text;
+      const token = this.peek(index);
+      return token?.kind === 'plain' && token.text === text;
     });
     if (isNext) this.#at += texts.length;
     return isNext;
@@ -85,25 +85,25 @@ export class WordReader {
   }
 
   /** Takes a word of one of these kinds. */
-  needKind(what: string, ...kinds: Word['kind'][]): string {
-    const word = this.peek();
-    if (word === undefined || !kinds.includes(word.kind)) return this.refuse(what);
+  needKind(what: string, ...kinds: Token['kind'][]): string {
+    const token = this.peek();
+    if (token === undefined || !kinds.includes(token.kind)) return this.refuse(what);
     this.#at += 1;
-    return word.text;
+    return token.text;
   }
 
   /** Takes a plain word that fits the pattern. */
   needMatch(what: string, pattern: RegExp): string {
-    const word = this.peek();
-    if (word?.kind !== 'plain' || !pattern.test(word.text)) return this.refuse(what);
+    const token = this.peek();
+    if (token?.kind !== 'plain' || !pattern.test(token.text)) return this.refuse(what);
     this.#at += 1;
-    return word.text;
+    return token.text;
   }
 
   /** Says what was found and what is allowed in its place. */
   refuse(allowed: string): never {
-    const word = this.peek();
-    const found = word === undefined ? 'the end' : `"${word.text}"`;
+    const token = this.peek();
+    const found = token === undefined ? 'the end' : `"${token.text}"`;
     throw new LineFault(`found ${found}; allowed here: ${allowed}`);
   }
 }

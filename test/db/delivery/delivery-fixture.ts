@@ -47,11 +47,11 @@ export type Process = Readonly<{
   stop: () => Promise<void>;
 }>;
 
-/** The time at which a stage begins. */
+/** The time at which a fixture begins. */
 export const START = parseInstant('2026-01-05 08:00:00.000000');
 
 /** One database, and what stands for processes on it. */
-export class Stage {
+export class DeliveryFixture {
   readonly database: TestDatabase;
   readonly secrets: Secrets = secretsOf(newSecretsText());
   readonly #processes: Process[] = [];
@@ -62,10 +62,10 @@ export class Stage {
   }
 
   /** Makes one with an empty database, whose clock stands still. */
-  static async open(): Promise<Stage> {
-    const stage = new Stage(await createTestDatabase());
-    stage.setClock(0);
-    return stage;
+  static async open(): Promise<DeliveryFixture> {
+    const fixture = new DeliveryFixture(await createTestDatabase());
+    fixture.setClock(0);
+    return fixture;
   }
 
   /** Moves the database's clock to so many seconds after the beginning. */

@@ -3,20 +3,20 @@ import * as assert from 'uvu/assert';
 import { createGate, eventually } from '../../harness/waiting.ts';
 import type { SendResult } from '../../../src/otp/channels/channel.ts';
 import { newSecretsText, secretsOf } from '../../harness/service.ts';
-import { ACCEPTED, REFUSED, RETRY, scripted, Stage } from './delivery-fixture.ts';
+import { ACCEPTED, REFUSED, RETRY, scripted, DeliveryFixture } from './delivery-fixture.ts';
 
-let stage: Stage;
-test.before.each(async () => { stage = await Stage.open(); });
-test.after.each(() => stage.close());
+let fixture: DeliveryFixture;
+test.before.each(async () => { fixture = await DeliveryFixture.open(); });
+test.after.each(() => fixture.close());
 
 const eventsOf = (notes: readonly { event: string }[]) => notes.map(({ event }) => event);
 
 test('a message that is accepted is erased, and its code is sent', async () => {
   const channel = scripted('sms', ACCEPTED);
-  const process = stage.process([channel]);
-  const { otpId } = await stage.issue(process, '+491');
-  await stage.untilStatus(process, otpId, 'sent', 'sms');
-  await stage.untilEmpty();
+  const process = fixture.process([channel]);
+  const { otpId } = await fixture.issue(process, '+491');
+  await fixture.untilStatus(process, otpId, 'sent', 'sms');
+  await fixture.untilEmpty();
   assert.is(channel.sent.length, 1);
   const [message] = channel.sent;
   assert.equal([message!.otpId, message!.userId, message!.lifetimeSeconds], [otpId, '+491', 300]);
@@ -25,23 +25,24 @@ test('a message that is accepted is erased, and its code is sent', async () => {
 test('until then its code is pending, and nothing of the message can be read', async () => {
   const gate = createGate<SendResult>();
   const channel = scripted('sms', () => gate.promise);
-  const process = stage.process([channel]);
-  const { otpId } = await stage.issue(process, 'user-in-clear');
-  await stage.untilStatus(process, otpId, 'pending', 'sms');
-  const [row] = await stage.database.query('SELECT * FROM outbox');
+  const process = fixture.process([channel]);
+  const { otpId } = await fixture.issue(process, 'user-in-clear');
+  await fixture.untilStatus(process, otpId, 'pending', 'sms');
+  await eventually('it is tried', () => channel.sent.length === 1);
+  const [row] = await fixture.database.query('SELECT * FROM outbox');
   const text = JSON.stringify(Object.values(row!).map((value) =>
     (Buffer.isBuffer(value) ? value.toString('latin1') : value)));
   assert.not.ok(text.includes(channel.sent[0]!.code));
   assert.not.ok(text.includes('user-in-clear'));
   gate.open(ACCEPTED);
-  await stage.untilStatus(process, otpId, 'sent');
+  await fixture.untilStatus(process, otpId, 'sent');
 });
 
 test('a refusal goes on to the next channel at once, which the code names then', async () => {
   const [first, second] = [scripted('sms', REFUSED), scripted('email', ACCEPTED)];
-  const process = stage.process([first, second]);
-  const { otpId } = await stage.issue(process);
-  await stage.untilStatus(process, otpId, 'sent', 'email');
+  const process = fixture.process([first, second]);
+  const { otpId } = await fixture.issue(process);
+  await fixture.untilStatus(process, otpId, 'sent', 'email');
   assert.equal([first.sent.length, second.sent.length], [1, 1]);
   assert.equal(first.sent[0], second.sent[0]);
   assert.equal(process.notes, [
@@ -53,35 +54,35 @@ test('a refusal goes on to the next channel at once, which the code names then',
 test('a channel that cannot reach the user is left out', async () => {
   const sms = { ...scripted('sms', ACCEPTED), accepts: (user: string) => user.startsWith('+') };
   const email = scripted('email', ACCEPTED);
-  const process = stage.process([sms, email]);
-  const { otpId } = await stage.issue(process, 'a@example.com');
-  await stage.untilStatus(process, otpId, 'sent', 'email');
+  const process = fixture.process([sms, email]);
+  const { otpId } = await fixture.issue(process, 'a@example.com');
+  await fixture.untilStatus(process, otpId, 'sent', 'email');
   assert.is(sms.sent.length, 0);
 });
 
 test('when all have refused the code is closed, and its points are given back', async () => {
   const channels = [scripted('sms', REFUSED), scripted('email', REFUSED)];
-  const process = stage.process(channels);
-  const { otpId } = await stage.issue(process, 'U1');
-  await stage.untilStatus(process, otpId, 'failed', 'sms');
-  await stage.untilEmpty();
+  const process = fixture.process(channels);
+  const { otpId } = await fixture.issue(process, 'U1');
+  await fixture.untilStatus(process, otpId, 'failed', 'sms');
+  await fixture.untilEmpty();
   const code = channels[0]!.sent[0]!.code;
   const verified = await process.service.verify(
     { userId: 'U1', purpose: 'login', code, clientIp: null, key: null, apiClient: null }, () =>
       true);
   assert.is(verified.kind, 'expired');
-  const { limits } = await stage.issue(process, 'U1');
+  const { limits } = await fixture.issue(process, 'U1');
   assert.equal([limits.user.remaining, limits.address?.remaining], [2, 7]);
   assert.equal(eventsOf(process.notes).slice(0, 3),
     ['delivery_refused', 'delivery_refused', 'delivery_failed']);
 });
 
 test('no more points are given back than the limit has', async () => {
-  const process = stage.process([scripted('sms', REFUSED)]);
+  const process = fixture.process([scripted('sms', REFUSED)]);
   for (let index = 0; index < 6; index += 1) {
-    const { otpId } = await stage.issue(process, 'U1');
-    await stage.untilStatus(process, otpId, 'failed');
-    await stage.untilEmpty();
+    const { otpId } = await fixture.issue(process, 'U1');
+    await fixture.untilStatus(process, otpId, 'failed');
+    await fixture.untilEmpty();
   }
   const outcome = await process.service.request({
     userId: 'U1', purpose: 'login', clientIp: '10.0.0.2', key: 'k', apiClient: null,
@@ -92,184 +93,188 @@ test('no more points are given back than the limit has', async () => {
 
 test('what fails for now is tried again until it is accepted', async () => {
   const channel = scripted('sms', RETRY, RETRY, ACCEPTED);
-  const process = stage.process([channel]);
-  const { otpId } = await stage.issue(process);
-  await stage.untilStatus(process, otpId, 'sent');
+  const process = fixture.process([channel]);
+  const { otpId } = await fixture.issue(process);
+  await fixture.untilStatus(process, otpId, 'sent');
   assert.is(channel.sent.length, 3);
   assert.is(new Set(channel.sent.map((message) => JSON.stringify(message))).size, 1);
 });
 
 test('a channel that keeps failing is left for the next one', async () => {
   const [first, second] = [scripted('sms', RETRY), scripted('email', ACCEPTED)];
-  const process = stage.process([first, second]);
-  const { otpId } = await stage.issue(process);
-  await stage.untilStatus(process, otpId, 'sent', 'email');
+  const process = fixture.process([first, second]);
+  const { otpId } = await fixture.issue(process);
+  await fixture.untilStatus(process, otpId, 'sent', 'email');
   assert.is(first.sent.length, 3);
-  const codes = await Promise.all([1, 2, 3].map(() => stage.issue(process)));
+  const codes = await Promise.all([1, 2, 3].map(() => fixture.issue(process)));
   await eventually('it is paused', () => eventsOf(process.notes).includes('channel_paused'));
-  await Promise.all(codes.map((code) => stage.untilStatus(process, code.otpId, 'sent', 'email')));
+  await Promise.all(codes.map((code) => fixture.untilStatus(process, code.otpId, 'sent', 'email')));
 });
 
 test('a superseded message is not sent any more', async () => {
-  const channel = scripted('sms', RETRY, ACCEPTED);
-  const process = stage.process([channel]);
-  const first = await stage.issue(process, 'U1');
-  await eventually('it was tried', () => channel.sent.length === 1);
-  const second = await stage.issue(process, 'U1');
-  await stage.untilStatus(process, second.otpId, 'sent');
-  const third = await stage.issue(process, 'U2');
-  await stage.untilStatus(process, third.otpId, 'sent');
+  const gate = createGate<SendResult>();
+  const channel = scripted('sms', () => gate.promise, ACCEPTED);
+  const process = fixture.process([channel]);
+  const first = await fixture.issue(process, 'U1');
+  await eventually('it is tried', () => channel.sent.length === 1);
+  const second = await fixture.issue(process, 'U1');
+  await fixture.untilStatus(process, second.otpId, 'sent');
+  gate.open(RETRY);
+  const third = await fixture.issue(process, 'U2');
+  await fixture.untilStatus(process, third.otpId, 'sent');
   // Put off for 250 ms at the most: were it sent again, it would be before this one.
   await eventually('it is let go', () => process.delivery.held === 0);
   assert.equal(channel.sent.map(({ otpId }) => otpId), [first.otpId, second.otpId, third.otpId]);
-  await stage.untilStatus(process, first.otpId, 'superseded');
+  await fixture.untilStatus(process, first.otpId, 'superseded');
 });
 
 test('a canceled message is not sent any more', async () => {
-  const channel = scripted('sms', RETRY, ACCEPTED);
-  const process = stage.process([channel]);
-  const { otpId } = await stage.issue(process);
-  await eventually('it was tried', () => channel.sent.length === 1);
+  const gate = createGate<SendResult>();
+  const channel = scripted('sms', () => gate.promise, ACCEPTED);
+  const process = fixture.process([channel]);
+  const { otpId } = await fixture.issue(process);
+  await eventually('it is tried', () => channel.sent.length === 1);
   assert.equal(await process.service.cancel(otpId, () => true), { kind: 'canceled' });
+  gate.open(RETRY);
   await eventually('it is let go', () => process.delivery.held === 0);
   assert.is(channel.sent.length, 1);
 });
 
 test('what could not be sent until its code expired has failed, and leaves no text', async () => {
   const channel = scripted('sms', RETRY);
-  const process = stage.process([channel]);
-  const { otpId } = await stage.issue(process, 'U1');
-  await eventually('it was tried', () => channel.sent.length === 1);
-  stage.setClock(300);
-  await stage.untilStatus(process, otpId, 'failed');
-  await stage.untilEmpty();
-  const { limits } = await stage.issue(process, 'U1');
+  const process = fixture.process([channel]);
+  const { otpId } = await fixture.issue(process, 'U1');
+  await eventually('it was tried', () => channel.sent.length > 0);
+  fixture.setClock(300);
+  await fixture.untilStatus(process, otpId, 'failed');
+  await fixture.untilEmpty();
+  const { limits } = await fixture.issue(process, 'U1');
   assert.is(limits.user.remaining, 2);
 });
 
 test('what a dead process left is taken over when its lease is over, and not before', async () => {
-  const dead = stage.process([scripted('sms', () => new Promise(() => {}))]);
-  const { otpId } = await stage.issue(dead);
-  stage.setClock(19.999999);
-  const early = stage.process([scripted('sms', ACCEPTED)]);
+  const dead = fixture.process([scripted('sms', () => new Promise(() => {}))]);
+  const { otpId } = await fixture.issue(dead);
+  fixture.setClock(19.999999);
+  const early = fixture.process([scripted('sms', ACCEPTED)]);
   early.delivery.start();
   await early.stop();
   assert.equal(early.notes, []);
-  stage.setClock(20);
+  fixture.setClock(20);
   const channel = scripted('sms', ACCEPTED);
-  const heir = stage.process([channel]);
+  const heir = fixture.process([channel]);
   heir.delivery.start();
-  await stage.untilStatus(heir, otpId, 'sent', 'sms');
+  await fixture.untilStatus(heir, otpId, 'sent', 'sms');
   assert.equal(channel.sent.map((message) => message.otpId), [otpId]);
   assert.equal(heir.notes, [{ event: 'delivery_taken_over', count: 1 }]);
 });
 
 test('what is found expired is closed and not sent', async () => {
-  const dead = stage.process([scripted('sms', () => new Promise(() => {}))]);
-  const { otpId } = await stage.issue(dead, 'U1');
-  stage.setClock(300);
+  const dead = fixture.process([scripted('sms', () => new Promise(() => {}))]);
+  const { otpId } = await fixture.issue(dead, 'U1');
+  fixture.setClock(300);
   const channel = scripted('sms', ACCEPTED);
-  const heir = stage.process([channel]);
+  const heir = fixture.process([channel]);
   heir.delivery.start();
-  await stage.untilStatus(heir, otpId, 'failed');
-  await stage.untilEmpty();
+  await fixture.untilStatus(heir, otpId, 'failed');
+  await fixture.untilEmpty();
   assert.is(channel.sent.length, 0);
 });
 
 test('what was sealed under a secret that is gone is closed, and its user gets the point back',
   async () => {
-    const dead = stage.process([scripted('sms', () => new Promise(() => {}))]);
-    const { otpId } = await stage.issue(dead, 'U1');
-    stage.setClock(20);
+    const dead = fixture.process([scripted('sms', () => new Promise(() => {}))]);
+    const { otpId } = await fixture.issue(dead, 'U1');
+    fixture.setClock(20);
     const channel = scripted('sms', ACCEPTED);
-    const heir = stage.process([channel], { secrets: secretsOf(newSecretsText()) });
+    const heir = fixture.process([channel], { secrets: secretsOf(newSecretsText()) });
     heir.delivery.start();
     // Its name means nothing to the heir.
-    await stage.untilStatus(dead, otpId, 'failed');
-    await stage.untilEmpty();
+    await fixture.untilStatus(dead, otpId, 'failed');
+    await fixture.untilEmpty();
     assert.is(channel.sent.length, 0);
     assert.equal(eventsOf(heir.notes), ['delivery_unreadable', 'delivery_taken_over']);
-    assert.is((await stage.issue(heir, 'U1')).limits.user.remaining, 2);
+    assert.is((await fixture.issue(heir, 'U1')).limits.user.remaining, 2);
   });
 
 test('two processes that look at once take over each message once', async () => {
-  const dead = stage.process([scripted('sms', () => new Promise(() => {}))]);
-  const users = Array.from({ length: 8 }, () => stage.issue(dead));
+  const dead = fixture.process([scripted('sms', () => new Promise(() => {}))]);
+  const users = Array.from({ length: 8 }, () => fixture.issue(dead));
   await Promise.all(users);
-  stage.setClock(20);
+  fixture.setClock(20);
   const channels = [1, 2, 3].map(() => scripted('sms', ACCEPTED));
-  for (const channel of channels) stage.process([channel]).delivery.start();
-  await stage.untilEmpty();
+  for (const channel of channels) fixture.process([channel]).delivery.start();
+  await fixture.untilEmpty();
   const sent = channels.flatMap((channel) => channel.sent.map(({ otpId }) => otpId));
   assert.is(sent.length, 8);
   assert.is(new Set(sent).size, 8);
 });
 
 test('a process that stops leaves what it has not sent to others, at once', async () => {
-  const first = stage.process([scripted('sms', RETRY)]);
-  const { otpId } = await stage.issue(first);
+  const first = fixture.process([scripted('sms', RETRY)]);
+  const { otpId } = await fixture.issue(first);
   await first.stop();
   const channel = scripted('sms', ACCEPTED);
-  const heir = stage.process([channel]);
+  const heir = fixture.process([channel]);
   heir.delivery.start();
-  await stage.untilStatus(heir, otpId, 'sent');
+  await fixture.untilStatus(heir, otpId, 'sent');
   assert.is(channel.sent.length, 1);
 });
 
 test('a process that stops waits for the attempt that is under way', async () => {
   const gate = createGate<SendResult>();
-  const process = stage.process([scripted('sms', () => gate.promise)]);
-  const { otpId } = await stage.issue(process);
-  await stage.untilStatus(process, otpId, 'pending');
+  const process = fixture.process([scripted('sms', () => gate.promise)]);
+  const { otpId } = await fixture.issue(process);
+  await fixture.untilStatus(process, otpId, 'pending');
   const stopped = process.stop();
   gate.open(ACCEPTED);
   await stopped;
-  await stage.untilStatus(process, otpId, 'sent');
+  await fixture.untilStatus(process, otpId, 'sent');
 });
 
 test('of a bundle what is accepted is left out, and its code is sent, while another one waits',
   async () => {
     const gate = createGate<SendResult>();
     const channel = scripted('sms', () => gate.promise, ACCEPTED);
-    const process = stage.process([channel]);
-    const issued = await Promise.all([1, 2, 3].map(() => stage.issue(process)));
-    const [waiting] = channel.sent.length > 0 ? channel.sent : [];
-    const first = waiting?.otpId ?? issued[0]!.otpId;
+    const process = fixture.process([channel]);
+    const issued = await Promise.all([1, 2, 3].map(() => fixture.issue(process)));
+    await eventually('one is tried', () => channel.sent.length > 0);
+    const first = channel.sent[0]!.otpId;
     const others = issued.filter(({ otpId }) => otpId !== first);
-    await Promise.all(others.map(({ otpId }) => stage.untilStatus(process, otpId, 'sent')));
-    await stage.untilStatus(process, first, 'pending');
+    await Promise.all(others.map(({ otpId }) => fixture.untilStatus(process, otpId, 'sent')));
+    await fixture.untilStatus(process, first, 'pending');
     // Who finds the bundle finds the one that is left, and no other.
-    stage.setClock(20);
+    fixture.setClock(20);
     const heirChannel = scripted('sms', ACCEPTED);
-    const heir = stage.process([heirChannel]);
+    const heir = fixture.process([heirChannel]);
     heir.delivery.start();
-    await stage.untilStatus(heir, first, 'sent');
+    await fixture.untilStatus(heir, first, 'sent');
     assert.equal(heirChannel.sent.map(({ otpId }) => otpId), [first]);
     gate.open(ACCEPTED);
-    await stage.untilEmpty();
+    await fixture.untilEmpty();
   });
 
 test('a message whose code has come to an end is not sent by whoever takes it over', async () => {
-  const dead = stage.process([scripted('sms', () => new Promise(() => {}))]);
-  const { otpId } = await stage.issue(dead);
+  const dead = fixture.process([scripted('sms', () => new Promise(() => {}))]);
+  const { otpId } = await fixture.issue(dead);
   await dead.service.cancel(otpId, () => true);
-  stage.setClock(20);
+  fixture.setClock(20);
   const channel = scripted('sms', ACCEPTED);
-  const heir = stage.process([channel]);
+  const heir = fixture.process([channel]);
   heir.delivery.start();
-  await stage.untilEmpty();
+  await fixture.untilEmpty();
   assert.is(channel.sent.length, 0);
-  await stage.untilStatus(heir, otpId, 'canceled');
+  await fixture.untilStatus(heir, otpId, 'canceled');
 });
 
 test('one transaction of many codes needs few rows, each with at most 64 messages', async () => {
-  const process = stage.process([scripted('sms', () => new Promise(() => {}))]);
+  const process = fixture.process([scripted('sms', () => new Promise(() => {}))]);
   const users = Array.from({ length: 100 }, (_, index) => `v${index}`);
   await Promise.all(users.map((userId, index) => process.service.request({
     userId, purpose: 'login', clientIp: `10.1.0.${index}`, key: userId, apiClient: null,
     acceptLanguage: '',
   }, () => true)));
-  const rows = await stage.database.query('SELECT LENGTH(otp_ids) DIV 16 AS n FROM outbox');
+  const rows = await fixture.database.query('SELECT LENGTH(otp_ids) DIV 16 AS n FROM outbox');
   const counts = rows.map(({ n }) => Number(n));
   assert.is(counts.reduce((sum, count) => sum + count, 0), 100);
   assert.ok(counts.every((count) => count <= 64), `${counts}`);

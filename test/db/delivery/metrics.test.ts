@@ -10,16 +10,16 @@ import { createOtpService } from '../../../src/otp/service.ts';
 import { createTestDelivery } from '../../harness/delivery.ts';
 import { parseExposition, valueOf } from '../../harness/exposition.ts';
 import { eventually } from '../../harness/waiting.ts';
-import { ACCEPTED, REFUSED, RETRY, scripted, Stage } from './delivery-fixture.ts';
+import { ACCEPTED, REFUSED, RETRY, scripted, DeliveryFixture } from './delivery-fixture.ts';
 
-let stage: Stage;
-test.before.each(async () => { stage = await Stage.open(); });
-test.after.each(() => stage.close());
+let fixture: DeliveryFixture;
+test.before.each(async () => { fixture = await DeliveryFixture.open(); });
+test.after.each(() => fixture.close());
 
 /** A process whose counts can be read by name and labels. */
 function counted(channels: readonly Channel[]) {
   const counts = new DeliveryCounts(channels);
-  const { database: { pool }, secrets } = stage;
+  const { database: { pool }, secrets } = fixture;
   const parts = { pool, policies: createPolicies(), secrets };
   const delivery = createTestDelivery({ ...parts, channels, counts });
   const service = createOtpService({ ...parts, delivery, sweeper: new Sweeper() });
@@ -33,8 +33,8 @@ function counted(channels: readonly Channel[]) {
 test('attempts by channel and result, and codes that no channel took', async () => {
   const { process, value } = counted([
     scripted('sms', REFUSED), scripted('email', ACCEPTED, REFUSED)]);
-  await stage.issue(process);
-  await stage.issue(process);
+  await fixture.issue(process);
+  await fixture.issue(process);
   await eventually('both have ended', () =>
     value('otpd_deliveries_total', { channel: 'email', result: 'accepted' }) === 1
       && value('otpd_codes_failed_total', { reason: 'refused' }) === 1);
@@ -47,7 +47,7 @@ test('attempts by channel and result, and codes that no channel took', async () 
 
 test('a channel that is paused, what is held, and what is taken over', async () => {
   const { process, value } = counted([scripted('sms', RETRY)]);
-  await Promise.all(Array.from({ length: 6 }, () => stage.issue(process)));
+  await Promise.all(Array.from({ length: 6 }, () => fixture.issue(process)));
   await eventually('it is paused', () => value('otpd_channel_paused', { channel: 'sms' }) === 1);
   assert.ok(value('otpd_deliveries_total', { channel: 'sms', result: 'retry' }) >= 5);
   assert.is(value('otpd_outbox_messages'), 6);

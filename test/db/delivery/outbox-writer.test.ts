@@ -16,17 +16,17 @@ import { Outbox } from '../../../src/otp/delivery/outbox.ts';
 import { PendingMessage } from '../../../src/otp/delivery/pending-message.ts';
 import { createPolicies } from '../../../src/otp/policy/policy.ts';
 import { eventually } from '../../harness/waiting.ts';
-import { ACCEPTED, scripted, Stage, START } from './delivery-fixture.ts';
+import { ACCEPTED, scripted, DeliveryFixture, START } from './delivery-fixture.ts';
 
-let stage: Stage;
-test.before.each(async () => { stage = await Stage.open(); });
-test.after.each(() => stage.close());
+let fixture: DeliveryFixture;
+test.before.each(async () => { fixture = await DeliveryFixture.open(); });
+test.after.each(() => fixture.close());
 
 const LEASED_UNTIL = addSeconds(START, 20);
 
 /** Stores so many messages, each in a bundle of its own. */
 async function stored(count: number, owner: Hex): Promise<PendingMessage[]> {
-  const { secrets: { current }, database: { pool } } = stage;
+  const { secrets: { current }, database: { pool } } = fixture;
   const lease = { clock: new EstimatedClock(START, monotonicMs()), leasedUntil: LEASED_UNTIL };
   const parcels = Array.from({ length: count }, (_, index) => {
     const bundleId = randomBatchId();
@@ -46,7 +46,7 @@ async function stored(count: number, owner: Hex): Promise<PendingMessage[]> {
 /** A saver of messages that are stored and were accepted this moment. */
 async function saverOf(count: number) {
   const owner = randomOwner();
-  const { database: { pool }, secrets } = stage;
+  const { database: { pool }, secrets } = fixture;
   const erased: Hex[] = [];
   const saver = new OutboxWriter({
     outbox: new Outbox({ pool, policies: createPolicies(), secrets, owner }),
@@ -62,13 +62,13 @@ test('a transaction that commits anyway erases what was accepted', async () => {
   const erasure = saver.takeErasure(1);
   assert.is(erasure?.batchIds.length, 32);
   assert.is(saver.takeErasure(1000), null, 'nothing is given away twice');
-  await transaction(stage.database.pool, async (tx) => {
+  await transaction(fixture.database.pool, async (tx) => {
     tx.writes.push(deleteBatches(erasure!.batchIds));
   });
   assert.is(saver.isBusy, true);
   erasure!.end(true);
   assert.equal(erased.sort(), erasure!.batchIds);
-  assert.equal([saver.isBusy, await stage.unsent()], [false, 0]);
+  assert.equal([saver.isBusy, await fixture.unsent()], [false, 0]);
 });
 
 test('when it does not commit they are erased all the same', async () => {
@@ -77,14 +77,14 @@ test('when it does not commit they are erased all the same', async () => {
   erasure!.end(false);
   assert.equal(erased, []);
   await eventually('they are erased', () => erased.length === 2);
-  assert.equal([saver.isBusy, await stage.unsent()], [false, 0]);
+  assert.equal([saver.isBusy, await fixture.unsent()], [false, 0]);
 });
 
 test('a few are not worth a statement of a small transaction, and wait for their own', async () => {
   const { saver, erased } = await saverOf(2);
   assert.is(saver.takeErasure(15), null);
   await eventually('they are erased', () => erased.length === 2);
-  assert.is(await stage.unsent(), 0);
+  assert.is(await fixture.unsent(), 0);
 });
 
 test('what is accepted while others erase is erased too', async () => {
@@ -96,24 +96,24 @@ test('what is accepted while others erase is erased too', async () => {
   assert.equal(erased, [late!.batch.batchId]);
   erasure!.end(false);
   await eventually('the other is erased', () => erased.length === 2);
-  assert.is(await stage.unsent(), 0);
+  assert.is(await fixture.unsent(), 0);
 });
 
 test('the commit of codes erases the messages before them', async () => {
   const channel = scripted('sms', ACCEPTED);
   const acquire = () => Promise.reject(new Unavailable('the delivery has no connection'));
-  const pool = Object.assign(Object.create(stage.database.pool) as ConnectionPool, { acquire });
-  const process = stage.process([channel], { pool });
-  const { otpId } = await stage.issue(process);
+  const pool = Object.assign(Object.create(fixture.database.pool) as ConnectionPool, { acquire });
+  const process = fixture.process([channel], { pool });
+  const { otpId } = await fixture.issue(process);
   const isPending = async (): Promise<boolean> => {
-    const told = await stage.statusOf(process, otpId);
+    const told = await fixture.statusOf(process, otpId);
     return told.kind === 'known' && told.status === 'pending';
   };
   await eventually('it is accepted', () => channel.sent.length === 1);
   assert.is(await isPending(), true);
   await eventually('it is erased', async () => {
     await Promise.all(Array.from({ length: 40 }, () =>
-      stage.issue(process, undefined, undefined, stage.newName('10.1.'))));
+      fixture.issue(process, undefined, undefined, fixture.newName('10.1.'))));
     return !(await isPending());
   });
 });

@@ -143,9 +143,10 @@ test('an account with rights everywhere is told', async () => {
   assert.match((await complaints({ settings })).join(), /^warn grants: 'root'@'localhost' has/);
 });
 
-test('a clock that is 3 s away is told', async () => {
-  const found = await complaints({ readHostClock: () => readHostClock() + 3_500_000 });
-  assert.match(found.join(), /^warn clock: the database is 3\.\d s behind this machine; let NTP/);
+test('a clock that is 30 s away is told', async () => {
+  const found = await complaints({ readHostClock: () => readHostClock() + 30_500_000 });
+  assert.match(found.join(),
+    /^warn clock: the database is \d\d\.\d s behind this machine; let NTP/);
 });
 
 test('who cannot connect is told why', async () => {
@@ -234,7 +235,7 @@ test('a binlog that is not synced', async () => {
   const child = spawn(program!, [...options, log, '--server-id=1'], { stdio: 'ignore' });
   try {
     const { query } = server.database;
-    await eventually('it answers', () => query('SELECT 1').then(() => true, () => false), 30_000);
+    await eventually('it answers', () => query('SELECT 1').then(() => true, () => false));
     assert.equal(await complaints(), []);
     await query('SET GLOBAL sync_binlog = 0');
     assert.match((await complaints()).join(),

@@ -9,7 +9,7 @@ import { errorOf, eventually } from '../../harness/waiting.ts';
 type Item = Readonly<{ id: number; subjects: readonly string[] }>;
 
 /** A collector whose lists end when the test says so. */
-function createStage(changes: Partial<BatcherOptions<Item, string>> = {}) {
+function createFixture(changes: Partial<BatcherOptions<Item, string>> = {}) {
   const lists: { ids: number[]; end: () => void; fail: (error: unknown) => void }[] = [];
   const collector = new Batcher<Item, string>({
     run: (items) => new Promise((resolve, reject) => {
@@ -39,23 +39,27 @@ async function turn(): Promise<void> {
   for (let i = 0; i < 4; i += 1) await new Promise((resolve) => { setImmediate(resolve); });
 }
 
-/** Until one that waits alone for another list does so no longer: it has waited for a tick. */
-async function untilLate(): Promise<void> {
-  const { collector, lists } = createStage();
+/**
+ * Until one that waits alone for another list does so no longer: it has waited for a tick. False
+ * when the machine was busy for so long that it has not been seen to wait.
+ */
+async function waitsUntilLate(): Promise<boolean> {
+  const { collector, lists } = createFixture();
   const stuck = collector.submit(item(1));
   await turn();
   const lone = collector.submit(item(2));
   await turn();
-  assert.is(lists.length, 1);
+  const hasWaited = lists.length === 1;
   await eventually('another lane opens', () => lists.length === 2);
   lists[1]?.end();
   assert.is(await lone, 'done 2');
   lists[0]?.end();
   await stuck;
+  return hasWaited;
 }
 
 test('a lone item waits for nothing, and for nobody', async () => {
-  const { collector, lists } = createStage();
+  const { collector, lists } = createFixture();
   const result = collector.submit(item(1));
   await turn();
   assert.equal(lists[0]?.ids, [1]);
@@ -64,7 +68,7 @@ test('a lone item waits for nothing, and for nobody', async () => {
 });
 
 test('what comes together goes together; what comes later waits, up to the bound', async () => {
-  const { collector, lists, ids } = createStage({ concurrencyMax: 1 });
+  const { collector, lists, ids } = createFixture({ concurrencyMax: 1 });
   const results = [1, 2].map((id) => collector.submit(item(id)));
   await turn();
   results.push(...[3, 4, 5, 6, 7].map((id) => collector.submit(item(id))));
@@ -80,7 +84,7 @@ test('what comes together goes together; what comes later waits, up to the bound
 });
 
 test('another lane opens when enough wait, and not before', async () => {
-  const { collector, lists, ids } = createStage();
+  const { collector, lists, ids } = createFixture();
   const results = [1, 2, 3, 4].map((id) => collector.submit(item(id)));
   await turn();
   results.push(collector.submit(item(5)), collector.submit(item(6)));
@@ -100,7 +104,7 @@ test('another lane opens when enough wait, and not before', async () => {
 });
 
 test('while few are about, their fair share opens another lane; one alone does not', async () => {
-  const { collector, lists, ids } = createStage({ backlogPerBatch: 100 });
+  const { collector, lists, ids } = createFixture({ backlogPerBatch: 100 });
   const results = [collector.submit(item(1))];
   await turn();
   results.push(collector.submit(item(2)));
@@ -114,7 +118,7 @@ test('while few are about, their fair share opens another lane; one alone does n
 });
 
 test('no two lanes share a subject, and those behind keep their turn', async () => {
-  const { collector, lists, ids } = createStage({ backlogPerBatch: 1 });
+  const { collector, lists, ids } = createFixture({ backlogPerBatch: 1 });
   const results = [collector.submit(item(1, 'a', 'x'))];
   await turn();
   results.push(
@@ -136,7 +140,7 @@ test('no two lanes share a subject, and those behind keep their turn', async () 
 });
 
 test('a list that is stuck is nobody else\'s affair, whoever waits behind it', async () => {
-  const { collector, lists, ids } = createStage({ concurrencyMax: 3, waitingMax: 100 });
+  const { collector, lists, ids } = createFixture({ concurrencyMax: 3, waitingMax: 100 });
   const stuck = collector.submit(item(1, 'x'));
   await turn();
   const behind = [2, 3, 4].map((id) => errorOf(collector.submit(item(id, 'x', 'y'))));
@@ -146,7 +150,7 @@ test('a list that is stuck is nobody else\'s affair, whoever waits behind it', a
   assert.equal(ids(), [[1], [5, 6, 7]]);
   lists[1]?.end();
   assert.equal(await Promise.all(others), ['done 5', 'done 6', 'done 7']);
-  await untilLate();
+  await waitsUntilLate();
   // It waits behind those that wait behind the stuck one, until they have given up.
   const last = collector.submit(item(8, 'y'));
   for (const failure of await Promise.all(behind)) assert.instance(failure, Unavailable);
@@ -157,11 +161,12 @@ test('a list that is stuck is nobody else\'s affair, whoever waits behind it', a
   assert.is(await stuck, 'done 1');
 });
 
-test('one alone waits for another list only until that is late', untilLate);
+test('one alone waits for another list only until that is late', () =>
+  eventually('it is seen to wait', waitsUntilLate));
 
 test('a poisoned member fails alone', async () => {
   const runs: number[][] = [];
-  const { collector } = createStage({
+  const { collector } = createFixture({
     run: async (items) => {
       runs.push(items.map(({ id }) => id));
       if (items.some(({ id }) => id === 2)) throw new RangeError('poison');
@@ -175,7 +180,7 @@ test('a poisoned member fails alone', async () => {
 });
 
 test('when the database is away all members fail, and nothing is run again', async () => {
-  const { collector, lists } = createStage();
+  const { collector, lists } = createFixture();
   const results = [1, 2].map((id) => errorOf(collector.submit(item(id))));
   await turn();
   const away = new Unavailable('away');
@@ -190,7 +195,7 @@ test('when the database is away all members fail, and nothing is run again', asy
 });
 
 test('who waits too long is refused, and nothing happens for it later', async () => {
-  const { collector, lists, ids } = createStage({ concurrencyMax: 1 });
+  const { collector, lists, ids } = createFixture({ concurrencyMax: 1 });
   const first = collector.submit(item(1));
   await turn();
   assert.instance(await errorOf(collector.submit(item(2))), Unavailable);
@@ -201,7 +206,7 @@ test('who waits too long is refused, and nothing happens for it later', async ()
 });
 
 test('the line has a bound', async () => {
-  const { collector, lists } = createStage({ concurrencyMax: 1, waitingMax: 2 });
+  const { collector, lists } = createFixture({ concurrencyMax: 1, waitingMax: 2 });
   const results = [collector.submit(item(1))];
   await turn();
   results.push(collector.submit(item(2)), collector.submit(item(3)));
@@ -213,8 +218,8 @@ test('the line has a bound', async () => {
 });
 
 test('a lane rests after a list for as long as it is told, and is busy meanwhile', async () => {
-  let pauseMs = 30;
-  const { collector, lists } = createStage({ concurrencyMax: 1, pauseMs: () => pauseMs });
+  let pauseMs = 300;
+  const { collector, lists } = createFixture({ concurrencyMax: 1, pauseMs: () => pauseMs });
   const first = collector.submit(item(1));
   await turn();
   lists[0]?.end();
@@ -224,7 +229,7 @@ test('a lane rests after a list for as long as it is told, and is busy meanwhile
   assert.is(lists.length, 1, 'it rests');
   assert.ok(collector.isBusy);
   pauseMs = 0;
-  for (let turns = 0; lists.length < 2 && turns < 1_000_000; turns += 1) await turn();
+  await eventually('it has rested', () => lists.length === 2);
   lists[1]?.end();
   assert.is(await second, 'done 2');
   await turn();
@@ -232,7 +237,7 @@ test('a lane rests after a list for as long as it is told, and is busy meanwhile
 });
 
 test('for a client that is gone nothing is done', async () => {
-  const { collector, lists, ids } = createStage({ concurrencyMax: 1 });
+  const { collector, lists, ids } = createFixture({ concurrencyMax: 1 });
   const first = collector.submit(item(1));
   await turn();
   const gone = errorOf(collector.submit(item(2), () => false));

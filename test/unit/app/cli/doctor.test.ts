@@ -182,7 +182,9 @@ test('the worst finding decides the end', () => {
 });
 
 test('a mistake of otpd is no failure of the database', () => {
-  assert.throws(() => findingOfError(new TypeError('x'), settingsFor(null)), /x/);
+  assert.throws(
+    () => findingOfError(new TypeError('x'), settingsFor(null, '/run/mysqld.sock')), /x/,
+  );
 });
 
 test.run();

@@ -3,9 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { isPlainAddress, parseEmailSettings } from '../../../../src/otp/channels/email-settings.ts';
+import {
+  isDomainName, isPlainAddress, parseEmailSettings,
+} from '../../../../src/otp/channels/email-settings.ts';
 import type { EmailSettings } from '../../../../src/otp/channels/email-settings.ts';
-import { makeCertificate } from './certificate.ts';
+import { createCertificate } from '../../../harness/certificate.ts';
 
 type Given = Partial<Parameters<typeof parseEmailSettings>[0]>;
 
@@ -88,7 +90,7 @@ for (const from of [
 test('SMTP_CA names a file of certificates', () => {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-ca-'));
   try {
-    const { cert, key } = makeCertificate();
+    const { cert, key } = createCertificate();
     const [good, bad] = [join(folder, 'good'), join(folder, 'bad')];
     writeFileSync(good, cert);
     writeFileSync(bad, key);
@@ -115,7 +117,7 @@ test('one plain address is reached', () => {
   ]) assert.ok(isPlainAddress(address), address);
 });
 
-test('anything else is not', () => {
+test('anything else is no plain address', () => {
   for (const text of [
     '', '@', 'a', 'a@', '@b.example', 'a@b', 'a@localhost', 'a@[127.0.0.1]', 'a@127.0.0.1',
     'a@b.example,c@d.example', 'a@b.example;c@d.example', 'A <a@b.example>', '<a@b.example>',
@@ -126,6 +128,22 @@ test('anything else is not', () => {
     'a@b.example(x)', 'group:a@b.example;', 'a\\@b.example', 'a:b@c.example', 'U1', '+49151123',
     `${'l'.repeat(65)}@example.com`, `a@${'d.'.repeat(125)}exa`,
   ]) assert.not.ok(isPlainAddress(text), JSON.stringify(text));
+});
+
+test('a domain name has two labels or more, of letters, digits and hyphens inside', () => {
+  for (const name of [
+    'example.com', 'EXAMPLE.com', 'a.b', '1.example.com', 'x-y.example', 'xn--mnchen-3ya.de',
+    `${'a'.repeat(63)}.com`, `${'a.'.repeat(126)}a`,
+  ]) assert.ok(isDomainName(name), name);
+});
+
+test('anything else is no domain name', () => {
+  for (const text of [
+    '', '.', 'localhost', 'example.com.', '.example.com', 'a..b', '-a.com', 'a-.com', 'a_b.com',
+    'münchen.de', 'example.com:443', 'https://example.com', 'example.com/', '@example.com',
+    '192.0.2.1', '::1', 'a b.com', 'example.com\n', 'example.com #1', `${'a'.repeat(64)}.com`,
+    `${'a.'.repeat(126)}ab`,
+  ]) assert.not.ok(isDomainName(text), JSON.stringify(text));
 });
 
 test.run();

@@ -7,8 +7,9 @@ import type { EmailSettings } from '../../../../src/otp/channels/email-settings.
 import { createEmailChannel, emailSendResult } from '../../../../src/otp/channels/email.ts';
 import type { EmailOptions } from '../../../../src/otp/channels/email.ts';
 import { loadTemplates } from '../../../../src/otp/templates/load.ts';
-import { makeCertificate } from './certificate.ts';
-import type { Certificate } from './certificate.ts';
+import { createCertificate } from '../../../harness/certificate.ts';
+import type { Certificate } from '../../../harness/certificate.ts';
+import { eventually } from '../../../harness/waiting.ts';
 import { answer, startMailServer, startScripted, stopMailServers } from './mail-server.ts';
 import type { Script } from './mail-server.ts';
 import { readMessage, readWords } from './mime.ts';
@@ -16,7 +17,7 @@ import { readMessage, readWords } from './mime.ts';
 /** The package by a name of its own: as nodemailer it must be the user's to install. */
 const INSTALLED: string = 'nodemailer-in-tests';
 
-const CERTIFICATE = makeCertificate();
+const CERTIFICATE = createCertificate();
 const ACCOUNT = 'otpd:p%40ss%2Fword%231@';
 const SENT_AT = Date.UTC(2026, 0, 5, 8, 0, 0) * 1000;
 
@@ -24,7 +25,7 @@ const SENT_AT = Date.UTC(2026, 0, 5, 8, 0, 0) * 1000;
 const SHORT_MS = 90;
 
 /** As short as it can be where something else comes in time. */
-const ENOUGH_MS = 500;
+const ENOUGH_MS = 2000;
 
 const MESSAGE: Message = {
   otpId: '0123456789abcdef'.repeat(2), userId: 'person@example.com', purpose: 'login',
@@ -138,11 +139,11 @@ test('on this machine and without SMTP_CA it is not encrypted, whatever is offer
   assert.is(mails[0]?.isSecure, false);
 });
 
-const OTHER = makeCertificate('other.example');
+const OTHER = createCertificate({ host: 'other.example' });
 
 /** [of what the server is, the authority that is trusted, the reason] */
 const UNTRUSTED: [Certificate, string | null, string][] = [
-  [CERTIFICATE, makeCertificate().cert, 'DEPTH_ZERO_SELF_SIGNED_CERT'],
+  [CERTIFICATE, createCertificate().cert, 'DEPTH_ZERO_SELF_SIGNED_CERT'],
   [CERTIFICATE, null, 'DEPTH_ZERO_SELF_SIGNED_CERT'],
   [OTHER, OTHER.cert, 'ERR_TLS_CERT_ALTNAME_INVALID'],
 ];
@@ -270,10 +271,7 @@ test('closing breaks off what is under way; after it nothing is sent', async () 
   const channel = await openChannel(`smtp://127.0.0.1:${port}`, null);
   const sent = channel.send(MESSAGE, SENT_AT);
   const waiting = Array.from({ length: 6 }, () => channel.send(MESSAGE, SENT_AT));
-  for (let tries = 0; tries < 500 && !commands.includes('RCPT'); tries += 1) {
-    await new Promise((resolve) => { setTimeout(resolve, 5); });
-  }
-  assert.ok(commands.includes('RCPT'));
+  await eventually('the first is under way', () => commands.includes('RCPT'));
   channel.close();
   for (const verdict of await Promise.all([sent, ...waiting])) {
     assert.is(verdict.kind, 'retry');

@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { SMTPServer } from 'smtp-server';
 import type { SMTPServerOptions } from 'smtp-server';
-import type { Certificate } from './certificate.ts';
+import type { Certificate } from '../../../harness/certificate.ts';
 
 /** One message as it was taken. */
 export type Mail = Readonly<{

@@ -173,7 +173,7 @@ test('words that fail are a retry, and their message is not told', async () => {
 test('TLS: refused by default, accepted with the file of its authority', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-webhook-'));
   atEnd(() => rmSync(folder, { recursive: true }));
-  const tls = createCertificate('127.0.0.1');
+  const tls = createCertificate();
   const caFile = join(folder, 'ca.pem');
   writeFileSync(caFile, tls.cert);
   const sink = await startSink({ tls });

@@ -1,0 +1,44 @@
+/** Runs a program to its end and keeps all that it prints. */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { ROOT } from '../harness/program.ts';
+
+/** Ten times what the longest test file takes on an idle machine. */
+const PROGRAM_MAX_MS = 400_000;
+
+export type Variables = Readonly<Record<string, string | undefined>>;
+
+export type ProgramResult = Readonly<{ code: number; output: string }>;
+
+const running = new Set<ChildProcess>();
+
+/** Runs node with parameters in the folder of the project; the variables add to the own ones. */
+export function runNode(
+  parameters: readonly string[],
+  variables: Variables = {},
+): Promise<ProgramResult> {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, parameters, {
+      cwd: ROOT,
+      env: { ...process.env, ...variables },
+      timeout: PROGRAM_MAX_MS,
+      killSignal: 'SIGKILL',
+    });
+    running.add(child);
+    let output = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+    }
+    child.on('error', (error) => resolve({ code: 1, output: String(error) }));
+    child.on('close', (code, signal) => {
+      running.delete(child);
+      const ending = signal === null ? '' : `\nended by ${signal} (bound: ${PROGRAM_MAX_MS} ms)\n`;
+      resolve({ code: code ?? 1, output: output + ending });
+    });
+  });
+}
+
+/** Ends every program that still runs. */
+export function killPrograms(): void {
+  for (const child of running) child.kill('SIGKILL');
+}
