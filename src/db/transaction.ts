@@ -19,14 +19,14 @@ export type Transaction = {
   readonly readAndEnd: <Q extends readonly Query<unknown>[]>(...queries: Q) => Promise<Answers<Q>>;
   /** Statements that are sent with the COMMIT, in one round trip, in order. */
   readonly writes: Write[];
+  /** Ends the transaction in ROLLBACK, which costs no flush to disk. Its writes are dropped. */
+  readonly readOnly: () => void;
   /**
-   * Asks, in a later transaction, whether this one was committed. Must wait for the locks of this
-   * one (a locking read), because the server may still be at it. Null: unknown outcomes end as
-   * Unavailable.
+   * Sets the query that tells, in a later transaction, whether a COMMIT without an answer took
+   * effect. The query must be a locking read: the server may still be committing. Without a probe
+   * an unknown outcome ends as Unavailable.
    */
-  wasCommitted: Query<boolean> | null;
-  /** Set when the work is only an answer: ends in ROLLBACK, which costs no flush to disk. */
-  hasNothingToKeep: boolean;
+  readonly commitProbe: (probe: Query<boolean>) => void;
 };
 
 /** What statements give, each its own. */
@@ -65,7 +65,7 @@ export async function transaction<T>(
     for (let attempt = 1; ; attempt += 1) {
       const ending = await attemptOnce(pool, deadline, work);
       if (ending.failure === null) return ending.result;
-      if (ending.wasCommitted !== null && (await settle(pool, ending.wasCommitted))) {
+      if (ending.probe !== null && (await settle(pool, ending.probe))) {
         return ending.result;
       }
       if (attempt === ATTEMPTS_MAX || deadline.isOver || !mayRerun(ending.failure)) {
@@ -86,8 +86,8 @@ function mayRerun(failure: StatementError): boolean {
 /** Committed; or not committed; or asked to commit and not answered, with the way to find out. */
 type Ending<T> =
   | { failure: null; result: T }
-  | { failure: StatementError; wasCommitted: null }
-  | { failure: StatementError; wasCommitted: Query<boolean>; result: T };
+  | { failure: StatementError; probe: null }
+  | { failure: StatementError; probe: Query<boolean>; result: T };
 
 async function attemptOnce<T>(
   pool: ConnectionPool,
@@ -100,21 +100,25 @@ async function attemptOnce<T>(
   try {
     const result = await work(tx);
     if (tx.hasEnded) return { failure: null, result };
-    if (!tx.hasNothingToKeep) return await commit(pool, session, tx, result);
+    if (!tx.isReadOnly) return await commit(pool, session, tx, result);
     await session.run('rollback', 'ROLLBACK', []);
     return { failure: null, result };
   } catch (error) {
     await rollBack(session);
     if (!(error instanceof StatementError) || error.errorClass === 'bug') throw error;
     pool.counts.noteFailure(error);
-    return { failure: error, wasCommitted: null };
+    return { failure: error, probe: null };
   } finally {
     stopWatching();
     pool.release(session);
   }
 }
 
-type OpenTransaction = Transaction & { hasEnded: boolean };
+type OpenTransaction = Transaction & {
+  probe: Query<boolean> | null;
+  isReadOnly: boolean;
+  hasEnded: boolean;
+};
 
 /** With autocommit off, the first statement begins the transaction. */
 function begin(session: Connection): OpenTransaction {
@@ -126,8 +130,10 @@ function begin(session: Connection): OpenTransaction {
       return answers.slice(0, -1) as Answers<typeof queries>;
     },
     writes: [],
-    wasCommitted: null,
-    hasNothingToKeep: false,
+    readOnly: () => { tx.isReadOnly = true; },
+    commitProbe: (probe) => { tx.probe = probe; },
+    probe: null,
+    isReadOnly: false,
     hasEnded: false,
   };
   return tx;
@@ -155,7 +161,7 @@ async function rollBack(session: Connection): Promise<void> {
   }
 }
 
-async function commit<T>(pool: ConnectionPool, session: Connection, tx: Transaction,
+async function commit<T>(pool: ConnectionPool, session: Connection, tx: OpenTransaction,
   result: T): Promise<Ending<T>> {
   try {
     await askAll(session, [...tx.writes, COMMIT]);
@@ -165,9 +171,9 @@ async function commit<T>(pool: ConnectionPool, session: Connection, tx: Transact
     if (!(error instanceof StatementError) || error.errorClass !== 'connectionLost') throw error;
     session.destroy();
     pool.counts.unanswered += 1;
-    const { wasCommitted } = tx;
-    if (wasCommitted === null) throw new Unavailable('a commit was not answered', { cause: error });
-    return { failure: error, wasCommitted, result };
+    const { probe } = tx;
+    if (probe === null) throw new Unavailable('a commit was not answered', { cause: error });
+    return { failure: error, probe, result };
   }
 }
 
@@ -177,12 +183,12 @@ async function commit<T>(pool: ConnectionPool, session: Connection, tx: Transact
  * @throws Unavailable when that cannot be found out in time: the outcome stays unknown, and the
  *   client may repeat the request with its key
  */
-async function settle(pool: ConnectionPool, wasCommitted: Query<boolean>): Promise<boolean> {
+async function settle(pool: ConnectionPool, probe: Query<boolean>): Promise<boolean> {
   const deadline = new Deadline(SETTLE_DEADLINE_MS);
   try {
     for (let attempt = 1; ; attempt += 1) {
       const ending = await attemptOnce(pool, deadline, async (later) =>
-        (await later.readAndEnd(wasCommitted))[0]);
+        (await later.readAndEnd(probe))[0]);
       if (ending.failure === null) return pool.counts.noteSettled(ending.result);
       if (attempt === ATTEMPTS_MAX || deadline.isOver) {
         throw new Unavailable('a commit was not answered', { cause: ending.failure });

@@ -34,8 +34,10 @@ async function cancelAll(
   places: readonly OtpName[],
 ): Promise<CancelOutcome[]> {
   const [users] = await tx.read(findUsers(places));
-  tx.hasNothingToKeep = true;
-  if (users.size === 0) return otpIds.map(() => ({ kind: 'unknown' }));
+  if (users.size === 0) {
+    tx.readOnly();
+    return otpIds.map(() => ({ kind: 'unknown' }));
+  }
   const [loaded, now] = await tx.read(lockOtps([...new Set(users.values())]), READ_CLOCK);
   const otps = new OtpRows(loaded);
   const outcomes = otpIds.map((otpId) => {
@@ -45,10 +47,11 @@ async function cancelAll(
     return outcome;
   });
   const { changed } = otps;
-  if (changed.length === 0) return outcomes;
-  tx.hasNothingToKeep = false;
-  tx.wasCommitted = haveEnding(changed, 'canceled');
-  otps.flush(tx);
+  if (changed.length === 0) tx.readOnly();
+  else {
+    tx.commitProbe(haveEnding(changed, 'canceled'));
+    otps.flush(tx);
+  }
   return outcomes;
 }
 

@@ -21,10 +21,12 @@ export async function unlockPair(pool: ConnectionPool, name: PairName): Promise<
   return transaction(pool, async (tx) => {
     const [otps, now] = await tx.read(lockOtps([name.userId]), READ_CLOCK);
     const pair = newestOtp(otps, name.purpose);
-    tx.hasNothingToKeep = pair === null;
-    if (pair === null) return false;
+    if (pair === null) {
+      tx.readOnly();
+      return false;
+    }
     const verifyIds = pushVerifyId(pair.verifyIds, randomVerifyId());
-    tx.wasCommitted = isVerifyStored([{ ...name, verifyIds }]);
+    tx.commitProbe(isVerifyStored([{ ...name, verifyIds }]));
     // The last wrong code gets the time of the unlocking: from then on the pair is known.
     const freed = { ...NO_ATTEMPTS, lastWrongAt: now, consecutiveWrong: 0, verifyIds };
     tx.writes.push(updateOtps([{ ...pair, ...freed }]));

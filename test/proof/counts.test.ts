@@ -63,10 +63,10 @@ test('commits without an answer, and what was found out about them', async () =>
     cutCommit(hasReached);
     await transaction(pool, async (tx) => {
       const own = await note(tx);
-      tx.wasCommitted = {
+      tx.commitProbe({
         ...rowsBy('find', 'SELECT id FROM notes WHERE id = ? FOR UPDATE', [own]),
         read: (rows: readonly unknown[]) => rows.length === 1,
-      };
+      });
     });
   }
   assert.is(ofPool('otpd_unanswered_commits_total'), 2);

@@ -66,7 +66,7 @@ test('the first error is rethrown when ROLLBACK fails too, and the session is no
 
 test('work that only answers ends in ROLLBACK', async () => {
   const id = nextId();
-  await transaction(pool, async (tx) => { tx.hasNothingToKeep = true; await note(tx, id); });
+  await transaction(pool, async (tx) => { tx.readOnly(); await note(tx, id); });
   assert.not((await bench.ids()).includes(id));
 });
 

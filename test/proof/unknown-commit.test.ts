@@ -42,11 +42,15 @@ const isNoteStored = () => ({
 });
 
 /** Inserts the note; a second run would fail with 1062 if the first had been kept. */
-async function work(tx: Transaction): Promise<number> {
+async function workWithoutProbe(tx: Transaction): Promise<number> {
   runs += 1;
   await ask(tx, 'note', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
-  tx.wasCommitted = isNoteStored();
   return runs;
+}
+
+async function work(tx: Transaction): Promise<number> {
+  tx.commitProbe(isNoteStored());
+  return workWithoutProbe(tx);
 }
 
 test.before(async () => { bench = await createBench(); });
@@ -84,10 +88,7 @@ test('it is lost again and again: runs again up to the bound', async () => {
 
 test('without a way to find out it is Unavailable, and nothing runs again', async () => {
   bench.tamper(cutCommit('after'));
-  const error = await errorOf(transaction(pool, async (tx) => {
-    await work(tx);
-    tx.wasCommitted = null;
-  }));
+  const error = await errorOf(transaction(pool, workWithoutProbe));
   assert.instance(error, Unavailable);
   assert.is(runs, 1);
 });
@@ -118,7 +119,7 @@ test('the question waits for a server that is still at it', async () => {
   // The work writes nothing itself: the stranger is the server side of its lost connection.
   const ended = transaction(pool, async (tx) => {
     runs += 1;
-    tx.wasCommitted = isNoteStored();
+    tx.commitProbe(isNoteStored());
     return runs;
   });
   await asked.promise;
@@ -135,7 +136,7 @@ test('a question that cannot be answered in time is Unavailable within the bound
   const { ms, result } = await promptly(() => timed(() =>
     errorOf(transaction(pool, async (tx) => {
       runs += 1;
-      tx.wasCommitted = isNoteStored();
+      tx.commitProbe(isNoteStored());
     }))));
   stranger.destroy();
   assert.instance(result, Unavailable);
@@ -147,7 +148,7 @@ test('a question that is at fault is not taken for an answer', async () => {
   bench.tamper(cutCommit('after'));
   const error = await errorOf(transaction(pool, async (tx) => {
     await work(tx);
-    tx.wasCommitted = { ...isNoteStored(), sql: 'SELEC', values: [] };
+    tx.commitProbe({ ...isNoteStored(), sql: 'SELEC', values: [] });
   }));
   assert.is((error as StatementError).errno, 1064);
   assert.is(runs, 1);

@@ -97,7 +97,7 @@ export class Outbox {
   }
 
   #lease(tx: Transaction, batchIds: readonly Hex[], leasedUntil: number): void {
-    if (batchIds.length === 0) tx.hasNothingToKeep = true;
+    if (batchIds.length === 0) tx.readOnly();
     else tx.writes.push(leaseBatches(batchIds, { owner: this.#parts.owner, leasedUntil }));
   }
 
@@ -110,8 +110,9 @@ export class Outbox {
     return transaction(pool, async (tx) => {
       if (rerouted.length > 0) await setChannels(tx, rerouted);
       if (left.length > 0) tx.writes.push(replaceBatches(left, owner));
-      if (done.length > 0) tx.writes.push(deleteBatches(done));
-      tx.wasCommitted = done.length > 0 ? isErased(done[0]!) : null;
+      if (done.length === 0) return;
+      tx.writes.push(deleteBatches(done));
+      tx.commitProbe(isErased(done[0]!));
     });
   }
 
@@ -134,7 +135,7 @@ export class Outbox {
         const otp = otps.find(users.get(otpId), otpId);
         if (otp !== null) this.#closeOne(now, otp, clientIp, otps, addresses);
       }
-      if (otps.changed.length === 0) tx.hasNothingToKeep = true;
+      if (otps.changed.length === 0) tx.readOnly();
       else {
         otps.flush(tx);
         addresses.flush(tx);

@@ -109,7 +109,7 @@ export class RequestBatch {
   flush(tx: Transaction): void {
     const first = this.#first;
     if (first === null) return;
-    tx.wasCommitted = isRequestStored(first.keyDigest, first.otpId);
+    tx.commitProbe(isRequestStored(first.keyDigest, first.otpId));
     this.#tallies.erase(tx);
     const { staleKeys } = this.#answers;
     if (staleKeys.length > 0) tx.writes.push(freeExpiredKeys(staleKeys));

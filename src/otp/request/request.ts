@@ -120,7 +120,7 @@ async function decideAndErase(
       runs += 1;
       if (runs > 1) parts.keyReading.noteNeed();
       const each = await decideAll(tx, members, parts);
-      if (erasure !== null && !tx.hasNothingToKeep) tx.writes.push(deleteBatches(erasure.batchIds));
+      if (erasure !== null && each.batches.length > 0) tx.writes.push(deleteBatches(erasure.batchIds));
       return each;
     });
     isErased = decided.batches.length > 0;
@@ -154,7 +154,7 @@ async function decideAll(
     ({ outcomes, issued } = decideEach(ledger, members));
   }
   if (issued.length === 0) {
-    tx.hasNothingToKeep = true;
+    tx.readOnly();
     return { outcomes, batches: [], sweep: null };
   }
   const leasedUntil = addSeconds(ledger.now, LEASE_SECONDS);

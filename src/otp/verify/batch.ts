@@ -86,10 +86,10 @@ export class VerifyBatch {
   flush(tx: Transaction): void {
     const { changed } = this.#otps;
     if (changed.length === 0) {
-      tx.hasNothingToKeep = true;
+      tx.readOnly();
       return;
     }
-    tx.wasCommitted = isVerifyStored(changed);
+    tx.commitProbe(isVerifyStored(changed));
     this.#tallies.erase(tx);
     this.#otps.flushAttempts(tx);
     this.#tallies.flush(tx);

@@ -141,7 +141,7 @@ test('showing waits for no lock', async () => {
   const shown = createGate();
   const holder = transaction(database.pool, async (tx) => {
     await tx.read(lockOtps(['U3']));
-    tx.hasNothingToKeep = true;
+    tx.readOnly();
     locked.open();
     await shown.promise;
   });
