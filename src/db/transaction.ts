@@ -1,6 +1,6 @@
 /**
- * The transaction helper: commits on return, rolls back on throw, reruns what lost a race, and
- * finds out what became of a COMMIT that was never answered.
+ * Runs work in a transaction: COMMIT when the work returns, ROLLBACK when the work throws, a rerun
+ * after a lost race, and a probe after a COMMIT without an answer.
  */
 import { randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,34 +11,43 @@ import type { ConnectionPool } from './pool.ts';
 import { write } from './query.ts';
 import type { Query, Write } from './query.ts';
 
-/** A transaction under way. */
 export type Transaction = {
   /** Runs statements in one round trip, in order; throws StatementError. */
   readonly read: <Q extends readonly Query<unknown>[]>(...queries: Q) => Promise<Answers<Q>>;
-  /** The same for work that is only an answer: ends the transaction in the same round trip. */
+  /** Does the same and ends the transaction by ROLLBACK in the same round trip. */
   readonly readAndEnd: <Q extends readonly Query<unknown>[]>(...queries: Q) => Promise<Answers<Q>>;
-  /** Statements that are sent with the COMMIT, in one round trip, in order. */
+  /** Statements that go out in one round trip with the COMMIT, in order. */
   readonly writes: Write[];
-  /** Ends the transaction in ROLLBACK, which costs no flush to disk. Its writes are dropped. */
+  /** Work that uses the COMMIT of this transaction. */
+  readonly riders: Rider[];
+  /** Ends the transaction by ROLLBACK, which costs no flush to disk. Drops its writes. */
   readonly readOnly: () => void;
   /**
    * Sets the query that tells, in a later transaction, whether a COMMIT without an answer took
-   * effect. The query must be a locking read: the server may still be committing. Without a probe
-   * an unknown outcome ends as Unavailable.
+   * effect. The query must be a locking read, because the server may still be committing. Without
+   * a probe an unknown outcome ends as Unavailable.
    */
   readonly commitProbe: (probe: Query<boolean>) => void;
 };
 
-/** What statements give, each its own. */
+/** Work that uses the COMMIT of a transaction, because a COMMIT costs a flush to disk. */
+export type Rider = Readonly<{
+  /** Adds writes when all locks of the transaction are held; not called when it only reads. */
+  beforeCommit: (tx: Transaction) => void | Promise<void>;
+  /** Runs once the transaction has ended; false also when its outcome is unknown. */
+  afterCommit: (committed: boolean) => void;
+}>;
+
+/** The results of queries, in their order. */
 type Answers<Q extends readonly Query<unknown>[]> = {
   -readonly [K in keyof Q]: Q[K] extends Query<infer T> ? T : never;
 };
 
-/** Leaves time for the answer, and for settling, within the 3 s of a 503. */
+/** Together within 3 s, the time in which a client gets its 503. */
 const WORK_DEADLINE_MS = 2200;
 const SETTLE_DEADLINE_MS = 600;
 
-/** Each rerun lost a race that somebody else won, so a few are enough. */
+/** Each rerun means that another transaction won a race, so a few reruns suffice. */
 const ATTEMPTS_MAX = 8;
 const RERUN_DELAY_MAX_MS = 8;
 
@@ -46,15 +55,11 @@ const COMMIT = write('commit', 'COMMIT', []);
 const ROLLBACK = write('rollback', 'ROLLBACK', []);
 
 /**
- * Runs work in one READ COMMITTED transaction.
+ * Runs work in one READ COMMITTED transaction. The work may run several times and must have no
+ * effect outside its transaction. Its result is returned once the COMMIT is durable.
  *
- * The work may run several times, and must have no effect but through its transaction. It locks
- * and reads by `ask`, leaves what is to be written in `writes`, and returns the result, which is
- * passed on once the COMMIT is durable.
- *
- * @returns what the work returned
- * @throws Unavailable when the database cannot answer within the bound; otherwise whatever the
- *   work threw, after ROLLBACK
+ * @throws Unavailable when the database does not answer within the bound, or an error of the work
+ *   after ROLLBACK
  */
 export async function transaction<T>(
   pool: ConnectionPool,
@@ -63,13 +68,24 @@ export async function transaction<T>(
   const deadline = new Deadline(WORK_DEADLINE_MS);
   try {
     for (let attempt = 1; ; attempt += 1) {
-      const ending = await attemptOnce(pool, deadline, work);
-      if (ending.failure === null) return ending.result;
-      if (ending.probe !== null && (await settle(pool, ending.probe))) {
-        return ending.result;
+      const riders: Rider[] = [];
+      let committed = false;
+      let end: Attempt<T>;
+      try {
+        end = await attemptOnce(pool, deadline, riders, work);
+        if (end.failure === null) {
+          committed = end.committed;
+          return end.result;
+        }
+        if (end.probe !== null && (await settle(pool, end.probe))) {
+          committed = true;
+          return end.result;
+        }
+      } finally {
+        for (const rider of riders) rider.afterCommit(committed);
       }
-      if (attempt === ATTEMPTS_MAX || deadline.isOver || !mayRerun(ending.failure)) {
-        throw asUnavailable(ending.failure);
+      if (attempt === ATTEMPTS_MAX || deadline.isOver || !mayRerun(end.failure)) {
+        throw asUnavailable(end.failure);
       }
       pool.counts.retries += 1;
       await delay(randomInt(RERUN_DELAY_MAX_MS * attempt));
@@ -83,34 +99,38 @@ function mayRerun(failure: StatementError): boolean {
   return failure.errorClass === 'retry' || failure.errorClass === 'connectionLost';
 }
 
-/** Committed; or not committed; or asked to commit and not answered, with the way to find out. */
-type Ending<T> =
-  | { failure: null; result: T }
+/** Ended; failed and rolled back; or sent a COMMIT without an answer, which the probe settles. */
+type Attempt<T> =
+  | { failure: null; result: T; committed: boolean }
   | { failure: StatementError; probe: null }
   | { failure: StatementError; probe: Query<boolean>; result: T };
 
 async function attemptOnce<T>(
   pool: ConnectionPool,
   deadline: Deadline,
+  riders: Rider[],
   work: (tx: Transaction) => Promise<T>,
-): Promise<Ending<T>> {
-  const session = await pool.acquire(deadline);
-  const stopWatching = deadline.onEnd(() => session.destroy());
-  const tx = begin(session);
+): Promise<Attempt<T>> {
+  const connection = await pool.acquire(deadline);
+  const stopWatching = deadline.onEnd(() => connection.destroy());
+  const tx = begin(connection, riders);
   try {
     const result = await work(tx);
-    if (tx.hasEnded) return { failure: null, result };
-    if (!tx.isReadOnly) return await commit(pool, session, tx, result);
-    await session.run('rollback', 'ROLLBACK', []);
-    return { failure: null, result };
+    if (tx.hasEnded) return { failure: null, result, committed: false };
+    if (tx.isReadOnly) {
+      await connection.run('rollback', 'ROLLBACK', []);
+      return { failure: null, result, committed: false };
+    }
+    for (const rider of riders) await rider.beforeCommit(tx);
+    return await commit(pool, connection, tx, result);
   } catch (error) {
-    await rollBack(session);
+    await rollBack(connection);
     if (!(error instanceof StatementError) || error.errorClass === 'bug') throw error;
     pool.counts.noteFailure(error);
     return { failure: error, probe: null };
   } finally {
     stopWatching();
-    pool.release(session);
+    pool.release(connection);
   }
 }
 
@@ -120,16 +140,17 @@ type OpenTransaction = Transaction & {
   hasEnded: boolean;
 };
 
-/** With autocommit off, the first statement begins the transaction. */
-function begin(session: Connection): OpenTransaction {
+/** Sends nothing: with autocommit off, the first statement begins the transaction. */
+function begin(connection: Connection, riders: Rider[]): OpenTransaction {
   const tx: OpenTransaction = {
-    read: (...queries) => askAll(session, queries),
+    read: (...queries) => runAll(connection, queries),
     readAndEnd: async (...queries) => {
-      const answers = await askAll(session, [...queries, ROLLBACK]);
+      const answers = await runAll(connection, [...queries, ROLLBACK]);
       tx.hasEnded = true;
       return answers.slice(0, -1) as Answers<typeof queries>;
     },
     writes: [],
+    riders,
     readOnly: () => { tx.isReadOnly = true; },
     commitProbe: (probe) => { tx.probe = probe; },
     probe: null,
@@ -139,37 +160,37 @@ function begin(session: Connection): OpenTransaction {
   return tx;
 }
 
-async function askAll<Q extends readonly Query<unknown>[]>(
-  session: Connection,
+async function runAll<Q extends readonly Query<unknown>[]>(
+  connection: Connection,
   queries: Q,
 ): Promise<Answers<Q>> {
   if (queries.length === 1) {
     const { name, sql, values, read } = queries[0]!;
-    return [read(await session.run(name, sql, values))] as Answers<Q>;
+    return [read(await connection.run(name, sql, values))] as Answers<Q>;
   }
-  const results = await session.runAll(queries.map(({ name }) => name).join(' '), queries);
+  const results = await connection.runAll(queries.map(({ name }) => name).join(' '), queries);
   return queries.map(({ read }, index) => read(results[index] ?? [])) as Answers<Q>;
 }
 
-/** A session whose ROLLBACK fails is in an unknown state and must not be lent again. */
-async function rollBack(session: Connection): Promise<void> {
-  if (session.isDestroyed()) return;
+/** A connection whose ROLLBACK fails is in an unknown state and must not be used again. */
+async function rollBack(connection: Connection): Promise<void> {
+  if (connection.isDestroyed()) return;
   try {
-    await session.run('rollback', 'ROLLBACK', []);
+    await connection.run('rollback', 'ROLLBACK', []);
   } catch {
-    session.destroy();
+    connection.destroy();
   }
 }
 
-async function commit<T>(pool: ConnectionPool, session: Connection, tx: OpenTransaction,
-  result: T): Promise<Ending<T>> {
+async function commit<T>(pool: ConnectionPool, connection: Connection, tx: OpenTransaction,
+  result: T): Promise<Attempt<T>> {
   try {
-    await askAll(session, [...tx.writes, COMMIT]);
-    return { failure: null, result };
+    await runAll(connection, [...tx.writes, COMMIT]);
+    return { failure: null, result, committed: true };
   } catch (error) {
-    // An error that the server itself reports has rolled back; only silence leaves a doubt.
+    // After an error of the server the transaction is rolled back; a lost connection tells nothing.
     if (!(error instanceof StatementError) || error.errorClass !== 'connectionLost') throw error;
-    session.destroy();
+    connection.destroy();
     pool.counts.unanswered += 1;
     const { probe } = tx;
     if (probe === null) throw new Unavailable('a commit was not answered', { cause: error });
@@ -178,20 +199,20 @@ async function commit<T>(pool: ConnectionPool, session: Connection, tx: OpenTran
 }
 
 /**
- * Asks a later transaction whether a COMMIT without an answer took effect.
+ * Tells whether a COMMIT without an answer took effect.
  *
- * @throws Unavailable when that cannot be found out in time: the outcome stays unknown, and the
- *   client may repeat the request with its key
+ * @throws Unavailable when no answer comes in time: the outcome stays unknown, and the client may
+ *   repeat the request with its key
  */
 async function settle(pool: ConnectionPool, probe: Query<boolean>): Promise<boolean> {
   const deadline = new Deadline(SETTLE_DEADLINE_MS);
   try {
     for (let attempt = 1; ; attempt += 1) {
-      const ending = await attemptOnce(pool, deadline, async (later) =>
+      const end = await attemptOnce(pool, deadline, [], async (later) =>
         (await later.readAndEnd(probe))[0]);
-      if (ending.failure === null) return pool.counts.noteSettled(ending.result);
+      if (end.failure === null) return pool.counts.noteSettled(end.result);
       if (attempt === ATTEMPTS_MAX || deadline.isOver) {
-        throw new Unavailable('a commit was not answered', { cause: ending.failure });
+        throw new Unavailable('a commit was not answered', { cause: end.failure });
       }
     }
   } finally {

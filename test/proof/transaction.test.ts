@@ -3,9 +3,10 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { StatementError, Unavailable } from '../../src/db/errors.ts';
 import type { ConnectionPool } from '../../src/db/pool.ts';
+import { write } from '../../src/db/query.ts';
 import { transaction } from '../../src/db/transaction.ts';
-import type { Transaction } from '../../src/db/transaction.ts';
-import { ask, countDeadlocks, createBench } from './tampered-connections.ts';
+import type { Rider, Transaction } from '../../src/db/transaction.ts';
+import { ask, countDeadlocks, createBench, includes, rowsBy } from './tampered-connections.ts';
 import type { Bench } from './tampered-connections.ts';
 import { createGate, errorOf, eventually, promptly, timed } from '../harness/waiting.ts';
 
@@ -68,6 +69,61 @@ test('work that only answers ends in ROLLBACK', async () => {
   const id = nextId();
   await transaction(pool, async (tx) => { tx.readOnly(); await note(tx, id); });
   assert.not((await bench.ids()).includes(id));
+});
+
+/** A rider that writes a note, and says what happened to it. */
+function createRider(id: number) {
+  const events: unknown[] = [];
+  const rider: Rider = {
+    beforeCommit: async (tx) => {
+      events.push(await ask(tx, 'count', 'SELECT id FROM notes WHERE id = ?', [id]));
+      tx.writes.push(write('ride', 'INSERT INTO notes VALUES (?, ?)', [id, 'r']));
+    },
+    afterCommit: (committed) => events.push(committed),
+  };
+  return { rider, events };
+}
+
+test('a rider writes in the transaction that it rides on', async () => {
+  const [own, ridden] = [nextId(), nextId()];
+  const { rider, events } = createRider(ridden);
+  await transaction(pool, async (tx) => { await note(tx, own); tx.riders.push(rider); });
+  assert.equal(events, [[], true]);
+  assert.equal((await bench.ids()).slice(-2), [own, ridden]);
+});
+
+test('a rider does not write in a transaction that only reads, and learns so', async () => {
+  const id = nextId();
+  const { rider, events } = createRider(id);
+  await transaction(pool, async (tx) => { tx.readOnly(); tx.riders.push(rider); });
+  await transaction(pool, async (tx) => {
+    tx.riders.push(rider);
+    return tx.readAndEnd(rowsBy('one', 'SELECT 1', []));
+  });
+  assert.equal(events, [false, false]);
+  assert.not((await bench.ids()).includes(id));
+});
+
+test('a rider of a rolled back attempt learns so, and the rerun has riders of its own', async () => {
+  const id = nextId();
+  let runs = 0;
+  bench.tamper(async (name, _, proceed) => {
+    if (includes(name, 'commit') && runs === 1) throw new StatementError(name, 'X', 1213, 'retry');
+    return proceed();
+  });
+  const riders = [createRider(id), createRider(id)];
+  await transaction(pool, async (tx) => {
+    tx.riders.push(riders[runs]!.rider);
+    runs += 1;
+  });
+  assert.equal(riders.map(({ events }) => events), [[[], false], [[], true]]);
+  assert.ok((await bench.ids()).includes(id));
+});
+
+test('a rider of work that throws learns that nothing was committed', async () => {
+  const { rider, events } = createRider(nextId());
+  await errorOf(transaction(pool, async (tx) => { tx.riders.push(rider); throw new Error('x'); }));
+  assert.equal(events, [false]);
 });
 
 test('a session is lent again clean: no transaction, no lock', async () => {

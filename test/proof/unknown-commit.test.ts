@@ -79,6 +79,19 @@ test('it did not happen: all runs again, once', async () => {
   assert.ok((await bench.ids()).includes(id));
 });
 
+test('a rider learns whether a COMMIT without an answer happened', async () => {
+  for (const moment of ['after', 'before'] as const) {
+    id += 1;
+    bench.tamper(cutCommit(moment));
+    const committed: boolean[] = [];
+    await transaction(pool, (tx) => {
+      tx.riders.push({ beforeCommit: () => {}, afterCommit: (is) => committed.push(is) });
+      return work(tx);
+    });
+    assert.equal(committed, moment === 'after' ? [true] : [false, true]);
+  }
+});
+
 test('it is lost again and again: runs again up to the bound', async () => {
   bench.tamper(cutCommit('before', Infinity));
   assert.instance(await errorOf(transaction(pool, work)), Unavailable);

@@ -7,20 +7,15 @@ import type { SweptTable, WrittenRows } from './expired-rows.ts';
 import { SweepCounts } from '../metrics.ts';
 import { joinKeys, write } from '../query.ts';
 import type { Query } from '../query.ts';
-import type { Transaction } from '../transaction.ts';
+import type { Rider, Transaction } from '../transaction.ts';
 
-/** One step of the walk, in one transaction. */
-export type SweepStep = Readonly<{
-  /** Looks at rows and locks nothing. To be asked before `removeDead`. */
+/**
+ * One step of a sweep, which rides on the transaction of a request. Before the COMMIT it locks only
+ * rows that no transaction holds, and waits for none, so the step cannot deadlock.
+ */
+export type SweepStep = Rider & Readonly<{
+  /** Looks at rows and locks nothing; must be run before the COMMIT. */
   inspect: Query<void>;
-  /**
-   * Leaves the deletion of the dead that were found to the transaction. To be called once all
-   * locks are held: it locks only rows that nobody holds and waits for none, so it cannot
-   * deadlock.
-   */
-  removeExpired: (tx: Transaction) => Promise<void>;
-  /** Counts what was removed. To be called once the transaction is committed. */
-  onCommitted: () => void;
 }>;
 
 /** How far a table has been walked. */
@@ -86,14 +81,16 @@ function createSweep(
         walk.oldestSeconds = 0;
       },
     },
-    removeExpired: async (tx) => {
+    beforeCommit: async (tx) => {
       if (!hasDead) return;
       // One address may have more dead rows than one transaction should lock.
       const range = `${isAfter} AND ${first} <= ? AND ${isExpiredRow(table)}
         ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}`;
       removed = await deleteExpired(tx, table, range, after === null ? [end] : [after, end]);
     },
-    onCommitted: () => events.onRemoved(removed),
+    afterCommit: (committed) => {
+      if (committed) events.onRemoved(removed);
+    },
   };
 }
 

@@ -4,11 +4,11 @@ import { randomOwner } from '../crypto/random.ts';
 import type { Secrets } from '../crypto/secrets.ts';
 import type { ConnectionPool } from '../../db/pool.ts';
 import type { Hex } from '../../db/query.ts';
+import type { Rider } from '../../db/transaction.ts';
 import { Dispatcher } from './dispatcher.ts';
 import type { OnDeliveryEvent } from './events.ts';
 import { DeliveryCounts } from './metrics.ts';
 import type { OutboxBatch } from './outbox-batch.ts';
-import type { Erasure } from './outbox-writer.ts';
 import { Outbox } from './outbox.ts';
 import type { Policies } from '../policy/policy.ts';
 import { Reclaimer } from './reclaimer.ts';
@@ -36,11 +36,8 @@ export type Delivery = Readonly<{
   localeFor: Templates['localeFor'];
   /** Takes messages whose COMMIT was answered. */
   dispatch: (batches: readonly OutboxBatch[]) => void;
-  /**
-   * What a transaction that is about to commit shall erase from the outbox on the way: each such
-   * statement saves a commit. Null: nothing that would be worth it.
-   */
-  takeErasure: (requests: number) => Erasure | null;
+  /** Erases sent batches from the outbox in the transaction of some requests: saves a COMMIT. */
+  createEraser: (requests: number) => Rider;
   /** How many messages this process has on their way. */
   readonly held: number;
   /** Begins to look for messages that other processes have left. */
@@ -70,7 +67,7 @@ export function createDelivery(parts: DeliveryDeps): Delivery {
     dispatch: (batches: readonly OutboxBatch[]) => {
       for (const batch of batches) dispatcher.dispatch(batch, false);
     },
-    takeErasure: (requests: number) => dispatcher.erasures.takeErasure(requests),
+    createEraser: (requests: number) => dispatcher.createEraser(requests),
     get held() { return dispatcher.held; },
     start: () => lookOut.start(),
     stop: async (timeoutMs: number) => {

@@ -6,6 +6,7 @@ import { ChannelPicker } from './channel-picker.ts';
 import type { Channel } from '../channels/channel.ts';
 import { Unavailable } from '../../db/errors.ts';
 import type { Hex } from '../../db/query.ts';
+import type { Rider } from '../../db/transaction.ts';
 import type { OnDeliveryEvent } from './events.ts';
 import type { DeliveryCounts } from './metrics.ts';
 import type { OutboxBatch } from './outbox-batch.ts';
@@ -55,9 +56,9 @@ export class Dispatcher {
     });
   }
 
-  /** What the transactions of others may erase. */
-  get erasures(): Pick<OutboxWriter, 'takeErasure'> {
-    return this.#writer;
+  /** Erases sent batches in the transaction of some requests. */
+  createEraser(requests: number): Rider {
+    return this.#writer.createEraser(requests);
   }
 
   /** How many messages are on their way. */

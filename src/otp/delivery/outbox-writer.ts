@@ -5,7 +5,8 @@
  */
 import { monotonicMs } from '../../db/clock.ts';
 import { Unavailable } from '../../db/errors.ts';
-import type { Hex } from '../../db/query.ts';
+import { deleteBatches } from '../../db/tables/outbox.ts';
+import type { Rider, Transaction } from '../../db/transaction.ts';
 import type { OnDeliveryEvent } from './events.ts';
 import type { OutboxBatch } from './outbox-batch.ts';
 import type { Outbox, Rerouted } from './outbox.ts';
@@ -27,13 +28,6 @@ type OutboxWriterDeps = Readonly<{
   onEvent: OnDeliveryEvent;
   /** Told of bundles that are erased, whenever it has saved. */
   onSaved: (erased: readonly OutboxBatch[]) => void;
-}>;
-
-/** Bundles that a transaction of somebody else erases. */
-export type Erasure = Readonly<{
-  batchIds: readonly Hex[];
-  /** To be told once how the transaction ended: whether it was committed, erasure and all. */
-  end: (isCommitted: boolean) => void;
 }>;
 
 /** Saves the bundles of one process. */
@@ -58,30 +52,38 @@ export class OutboxWriter {
     return this.#isSaving || this.#away > 0 || this.#changed.size > 0;
   }
 
-  /**
-   * Gives a transaction what is to be erased, when it is worth it.
-   *
-   * @param requests how many requests the transaction serves
-   */
-  takeErasure(requests: number): Erasure | null {
-    // What went by another channel is noted in the transaction that erases its bundle.
-    if (this.#rerouted.length > 0) return null;
+  /** Erases sent batches in the transaction of some requests, if that is worth a statement. */
+  createEraser(requests: number): Rider {
+    let batches: readonly OutboxBatch[] = [];
+    return {
+      beforeCommit: (tx) => { batches = this.#eraseIn(tx, requests); },
+      afterCommit: (committed) => {
+        if (batches.length > 0) this.#onErased(batches, committed);
+      },
+    };
+  }
+
+  #eraseIn(tx: Transaction, requests: number): readonly OutboxBatch[] {
+    // A message that went by another channel is recorded in the transaction that erases its batch.
+    if (this.#rerouted.length > 0) return [];
     const batches = [...this.#changed].filter(isDone);
-    if (batches.length * requests < WORTH_A_STATEMENT) return null;
+    if (batches.length * requests < WORTH_A_STATEMENT) return [];
+    tx.writes.push(deleteBatches(batches.map(({ batchId }) => batchId).sort()));
     this.#away += batches.length;
     for (const bundle of batches) this.#changed.delete(bundle);
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     if (!this.#isSaving) this.#goOn();
-    const end = (isCommitted: boolean): void => {
-      this.#away -= batches.length;
-      if (!isCommitted) {
-        for (const bundle of batches) this.#changed.add(bundle);
-        this.#schedule(true);
-      }
-      this.#parts.onSaved(isCommitted ? batches : []);
-    };
-    return { batchIds: batches.map(({ batchId }) => batchId).sort(), end };
+    return batches;
+  }
+
+  #onErased(batches: readonly OutboxBatch[], committed: boolean): void {
+    this.#away -= batches.length;
+    if (!committed) {
+      for (const batch of batches) this.#changed.add(batch);
+      this.#schedule(true);
+    }
+    this.#parts.onSaved(committed ? batches : []);
   }
 
   /** Leaves a message out of its bundle: it was accepted, or its code has come to an end. */

@@ -12,8 +12,8 @@ import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { ConnectionPool } from '../../db/pool.ts';
 import type { Hex } from '../../db/query.ts';
-import type { SweepStep, Sweeper } from '../../db/sweep/sweeper.ts';
-import { BATCH_MESSAGES_MAX, deleteBatches, insertBatches } from '../../db/tables/outbox.ts';
+import type { Sweeper } from '../../db/sweep/sweeper.ts';
+import { BATCH_MESSAGES_MAX, insertBatches } from '../../db/tables/outbox.ts';
 import { transaction } from '../../db/transaction.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import { decideRequest } from './decide.ts';
@@ -61,8 +61,13 @@ export async function requestOtps(
   inputs: readonly OtpRequest[],
 ): Promise<RequestOutcome[]> {
   const members = prepareRequests(parts, inputs);
-  const { outcomes, batches, sweep } = await decideAndErase(parts, members);
-  sweep?.onCommitted();
+  let runs = 0;
+  const { outcomes, batches } = await transaction(parts.pool, (tx) => {
+    // What made it run again may be that a key was not new.
+    runs += 1;
+    if (runs > 1) parts.keyReading.noteNeed();
+    return decideAll(tx, members, parts);
+  });
   parts.counts?.noteRequests(outcomes);
   // The answers go first: sending is work of its own.
   if (batches.length > 0) setImmediate(() => parts.delivery.dispatch(batches));
@@ -106,34 +111,9 @@ function prepareRequest(
   };
 }
 
-/** The commit of the codes takes along what the outbox has no more use for. */
-async function decideAndErase(
-  parts: RequestDeps,
-  members: readonly PreparedRequest[],
-): Promise<Decided> {
-  const erasure = parts.delivery.takeErasure(members.length);
-  let isErased = false;
-  let runs = 0;
-  try {
-    const decided = await transaction(parts.pool, async (tx) => {
-      // What made it run again may be that a key was not new.
-      runs += 1;
-      if (runs > 1) parts.keyReading.noteNeed();
-      const each = await decideAll(tx, members, parts);
-      if (erasure !== null && each.batches.length > 0) tx.writes.push(deleteBatches(erasure.batchIds));
-      return each;
-    });
-    isErased = decided.batches.length > 0;
-    return decided;
-  } finally {
-    erasure?.end(isErased);
-  }
-}
-
 type Decided = Readonly<{
   outcomes: RequestOutcome[];
   batches: OutboxBatch[];
-  sweep: SweepStep | null;
 }>;
 
 async function decideAll(
@@ -155,7 +135,7 @@ async function decideAll(
   }
   if (issued.length === 0) {
     tx.readOnly();
-    return { outcomes, batches: [], sweep: null };
+    return { outcomes, batches: [] };
   }
   const leasedUntil = addSeconds(ledger.now, LEASE_SECONDS);
   const lease = { clock: new EstimatedClock(ledger.now, askedAtMs), leasedUntil };
@@ -164,8 +144,9 @@ async function decideAll(
   ledger.flush(tx);
   const sealed = batches.map((batch) => batch.seal(secrets.current));
   tx.writes.push(insertBatches(sealed, { owner: delivery.owner, leasedUntil }));
-  await sweep?.removeExpired(tx);
-  return { outcomes, batches, sweep };
+  if (sweep !== null) tx.riders.push(sweep);
+  tx.riders.push(delivery.createEraser(members.length));
+  return { outcomes, batches };
 }
 
 /** Decides in the order of arrival, each on what the ones before have left. */

@@ -5,9 +5,10 @@ import { monotonicMs, EstimatedClock } from '../../../src/db/clock.ts';
 import { Unavailable } from '../../../src/db/errors.ts';
 import { addSeconds } from '../../../src/db/instant.ts';
 import type { ConnectionPool } from '../../../src/db/pool.ts';
-import type { Hex } from '../../../src/db/query.ts';
-import { deleteBatches, insertBatches } from '../../../src/db/tables/outbox.ts';
+import type { Hex, Write } from '../../../src/db/query.ts';
+import { insertBatches } from '../../../src/db/tables/outbox.ts';
 import { transaction } from '../../../src/db/transaction.ts';
+import type { Rider, Transaction } from '../../../src/db/transaction.ts';
 import { createOtpIds } from '../../../src/otp/crypto/otp-id.ts';
 import { randomBatchId, randomOwner } from '../../../src/otp/crypto/random.ts';
 import { OutboxBatch } from '../../../src/otp/delivery/outbox-batch.ts';
@@ -57,24 +58,36 @@ async function saverOf(count: number) {
   return { saver, erased };
 }
 
+/** An eraser whose transaction is about to commit. */
+function beginErasing(saver: OutboxWriter, requests: number) {
+  const writes: Write[] = [];
+  const rider = saver.createEraser(requests);
+  void rider.beforeCommit({ writes } as unknown as Transaction);
+  return { rider, writes };
+}
+
 test('a transaction that commits anyway erases what was accepted', async () => {
   const { saver, erased } = await saverOf(32);
-  const erasure = saver.takeErasure(1);
-  assert.is(erasure?.batchIds.length, 32);
-  assert.is(saver.takeErasure(1000), null, 'nothing is given away twice');
+  let beforeCommit: unknown = null;
+  const observer: Rider = {
+    beforeCommit: ({ writes }) => {
+      beforeCommit = [writes.map(({ name, values }) => [name, values.length]), saver.isBusy];
+    },
+    afterCommit: () => {},
+  };
   await transaction(fixture.database.pool, async (tx) => {
-    tx.writes.push(deleteBatches(erasure!.batchIds));
+    tx.riders.push(saver.createEraser(1), saver.createEraser(1000), observer);
   });
-  assert.is(saver.isBusy, true);
-  erasure!.end(true);
-  assert.equal(erased.sort(), erasure!.batchIds);
+  assert.equal(beforeCommit, [[['outbox.erase', 32]], true], 'nothing is given away twice');
+  assert.is(erased.length, 32);
   assert.equal([saver.isBusy, await fixture.unsent()], [false, 0]);
 });
 
 test('when it does not commit they are erased all the same', async () => {
   const { saver, erased } = await saverOf(2);
-  const erasure = saver.takeErasure(16);
-  erasure!.end(false);
+  const { rider, writes } = beginErasing(saver, 16);
+  assert.is(writes.length, 1);
+  rider.afterCommit(false);
   assert.equal(erased, []);
   await eventually('they are erased', () => erased.length === 2);
   assert.equal([saver.isBusy, await fixture.unsent()], [false, 0]);
@@ -82,19 +95,21 @@ test('when it does not commit they are erased all the same', async () => {
 
 test('a few are not worth a statement of a small transaction, and wait for their own', async () => {
   const { saver, erased } = await saverOf(2);
-  assert.is(saver.takeErasure(15), null);
+  const { rider, writes } = beginErasing(saver, 15);
+  assert.is(writes.length, 0);
+  rider.afterCommit(true);
   await eventually('they are erased', () => erased.length === 2);
   assert.is(await fixture.unsent(), 0);
 });
 
 test('what is accepted while others erase is erased too', async () => {
   const { saver, erased } = await saverOf(1);
-  const erasure = saver.takeErasure(32);
+  const { rider } = beginErasing(saver, 32);
   const [late] = await stored(1, randomOwner());
   saver.settle(late!);
   await eventually('the late one is erased', () => erased.length === 1);
   assert.equal(erased, [late!.batch.batchId]);
-  erasure!.end(false);
+  rider.afterCommit(false);
   await eventually('the other is erased', () => erased.length === 2);
   assert.is(await fixture.unsent(), 0);
 });
