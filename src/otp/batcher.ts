@@ -33,7 +33,6 @@ export type BatcherOptions<I, O> = BatchLimits & Readonly<{
   lockKeysOf: (item: I) => readonly string[];
   /** How long a lane rests after a list of so many, in milliseconds. Not at all without. */
   pauseMs?: (size: number) => number;
-  meter?: QueueMeter | undefined;
 }>;
 
 type Waiting<I, O> = {
@@ -54,8 +53,13 @@ const BACKLOG_MIN = 2;
 /** Leaves time for a transaction within the 3 s of a 503. */
 const WAIT_TICKS_MAX = 3;
 
+/** From a lone item to the largest batch, that of refusals. */
+const SIZE_BOUNDS: readonly number[] = Object.freeze([1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
+
 /** Collects items into lists. One for each kind of work in a process. */
 export class Batcher<I, O> {
+  /** The sizes of the batches so far. */
+  readonly sizes = new Histogram(SIZE_BOUNDS);
   readonly #options: BatcherOptions<I, O>;
   readonly #heldLockKeys = new Set<string>();
   #queue: Waiting<I, O>[] = [];
@@ -68,7 +72,10 @@ export class Batcher<I, O> {
 
   constructor(options: BatcherOptions<I, O>) {
     this.#options = options;
-    if (options.meter !== undefined) options.meter.waiting = () => this.#queue.length;
+  }
+
+  get waiting(): number {
+    return this.#queue.length;
   }
 
   /** True while a list is under way, or somebody waits. */
@@ -147,7 +154,7 @@ export class Batcher<I, O> {
   async #runBatch(batch: Waiting<I, O>[]): Promise<void> {
     this.#inFlight += 1;
     this.#underWay += batch.length;
-    this.#options.meter?.sizes.observe(batch.length);
+    this.sizes.observe(batch.length);
     for (const { lockKeys } of batch) for (const name of lockKeys) this.#heldLockKeys.add(name);
     await this.#settle(batch);
     for (const { lockKeys } of batch) for (const name of lockKeys) this.#heldLockKeys.delete(name);
@@ -188,14 +195,4 @@ export class Batcher<I, O> {
       if (this.#queue.length > 0) this.#timer = this.#startTimer();
     }, TICK_MS);
   }
-}
-
-/** Items: from a lone request to the longest list. */
-const BOUNDS: readonly number[] = Object.freeze([1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
-
-/** The meter of one collector. */
-export class QueueMeter {
-  readonly sizes = new Histogram(BOUNDS);
-  /** How many wait now; the collector says it. */
-  waiting: () => number = () => 0;
 }

@@ -1,15 +1,14 @@
 /** DELETE /otp/{otp_id} for a list of codes: find their users, lock, decide, write, commit. */
 import { OtpRows } from './batch/otps.ts';
 import { placesOf } from './crypto/otp-id.ts';
-import type { Secrets } from './crypto/secrets.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
-import type { ConnectionPool } from '../db/pool.ts';
 import type { Hex } from '../db/query.ts';
 import { findUsers, haveEnding, lockOtps } from '../db/tables/otps.ts';
 import type { Otp, OtpName } from '../db/tables/otps.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
+import type { Deps } from './deps.ts';
 import type { CancelOutcome } from './outcomes.ts';
 import { isNeeded, isOpen } from './rules/lifecycle.ts';
 
@@ -21,7 +20,7 @@ import { isNeeded, isOpen } from './rules/lifecycle.ts';
  * @throws Unavailable when the database cannot answer
  */
 export function cancelOtps(
-  { pool, secrets }: Readonly<{ pool: ConnectionPool; secrets: Secrets }>,
+  { pool, secrets }: Pick<Deps, 'pool' | 'secrets'>,
   otpIds: readonly Hex[],
 ): Promise<CancelOutcome[]> {
   const places = otpIds.flatMap((otpId) => placesOf(secrets, otpId));

@@ -1,12 +1,14 @@
 /** What the rules come to, counted: codes, refusals, locks, and the lists that requests go in. */
-import { QueueMeter } from './batcher.ts';
+import type { Batcher } from './batcher.ts';
 import { counter, gauge, histogram } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
 import type { RequestOutcome, VerifyOutcome } from './outcomes.ts';
 import type { LimitName } from './policy/policy.ts';
 
-/** The collectors, by the names of their work. */
+/** The queue label of the metrics (docs/metrics.md). */
 type QueueName = 'issue' | 'verify' | 'screen' | 'status' | 'cancel';
+
+type Queues = Readonly<Record<QueueName, Pick<Batcher<unknown, unknown>, 'sizes' | 'waiting'>>>;
 
 /** The counts of one service. Each is noted once the database has said what is true. */
 export class OtpCounts {
@@ -17,31 +19,30 @@ export class OtpCounts {
   /** Refusals by each limit; and those that there would have been, were it not in shadow. */
   readonly limited = countsOfLimits();
   readonly shadowed = countsOfLimits();
-  readonly queues: Readonly<Record<QueueName, QueueMeter>> = Object.freeze({
-    issue: new QueueMeter(),
-    verify: new QueueMeter(),
-    screen: new QueueMeter(),
-    status: new QueueMeter(),
-    cancel: new QueueMeter(),
-  });
+  #queues: Partial<Queues> = {};
 
-  /** Counts how requests for codes ended; null is one that is not decided yet. */
-  noteRequests(outcomes: readonly (RequestOutcome | null)[]): void {
+  get queues(): Partial<Queues> {
+    return this.#queues;
+  }
+
+  /** Sets the queues of the service, which is created after its counts. */
+  watch(queues: Queues): void {
+    this.#queues = queues;
+  }
+
+  /** Counts the outcomes of requests; null is one that is not decided yet. */
+  countRequests(outcomes: readonly (RequestOutcome | null)[]): void {
     for (const outcome of outcomes) {
       if (outcome?.kind === 'issued' && !outcome.replayed) this.issued += 1;
-      if (outcome?.kind === 'issued') noteAll(this.shadowed, outcome.shadowed);
+      if (outcome?.kind === 'issued') countEach(this.shadowed, outcome.shadowed);
       if (outcome?.kind !== 'limited') continue;
-      noteAll(this.limited, outcome.limitedBy);
-      noteAll(this.shadowed, outcome.shadowed);
+      countEach(this.limited, outcome.limitedBy);
+      countEach(this.shadowed, outcome.shadowed);
     }
   }
 
-  /**
-   * Counts how attempts ended.
-   *
-   * @param shadowed how many of them a limit in shadow would have refused
-   */
-  noteAttempts(outcomes: readonly VerifyOutcome[], shadowed: number): void {
+  /** @param shadowed how many of the verifications a limit in shadow would have refused */
+  countVerifications(outcomes: readonly VerifyOutcome[], shadowed: number): void {
     this.shadowed.wrong_codes += shadowed;
     for (const outcome of outcomes) {
       const isLock = outcome.kind === 'locked' && outcome.begins;
@@ -70,7 +71,7 @@ export function otpFamilies(counts: OtpCounts): Family[] {
     histogram('otpd_batch_size', 'Requests that went to the database together, in one list.',
       queues.map(([queue, { sizes }]) => [{ queue }, sizes] as const)),
     gauge('otpd_queue_depth', 'Requests that wait for a list to go in.',
-      queues.map(([queue, meter]) => [{ queue }, meter.waiting()] as const)),
+      queues.map(([queue, meter]) => [{ queue }, meter.waiting] as const)),
   ];
 }
 
@@ -80,7 +81,7 @@ function countsOfLimits(): CountsOfLimits {
   return { user: 0, address: 0, user_daily: 0, destination: 0, wrong_codes: 0 };
 }
 
-function noteAll(counts: CountsOfLimits, limits: readonly LimitName[]): void {
+function countEach(counts: CountsOfLimits, limits: readonly LimitName[]): void {
   for (const limit of limits) counts[limit] += 1;
 }
 

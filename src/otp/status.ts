@@ -1,15 +1,14 @@
 /** What is told of a code (GET /otp/{otp_id}), as a pure function. */
 import { groupBy } from './batch/changed-rows.ts';
 import { placesOf } from './crypto/otp-id.ts';
-import type { Secrets } from './crypto/secrets.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
-import type { ConnectionPool } from '../db/pool.ts';
 import type { Hex } from '../db/query.ts';
 import { readOtpsOfUsers } from '../db/tables/otps.ts';
 import type { Otp } from '../db/tables/otps.ts';
 import { findUnsent } from '../db/tables/outbox.ts';
 import { transaction } from '../db/transaction.ts';
+import type { Deps } from './deps.ts';
 import type { OtpStatus, StatusOutcome } from './outcomes.ts';
 import { isNeeded, newestOtp } from './rules/lifecycle.ts';
 
@@ -54,7 +53,7 @@ function findStatus(
  * @throws Unavailable when the database cannot answer
  */
 export function readStatuses(
-  { pool, secrets }: Readonly<{ pool: ConnectionPool; secrets: Secrets }>,
+  { pool, secrets }: Pick<Deps, 'pool' | 'secrets'>,
   otpIds: readonly Hex[],
 ): Promise<StatusOutcome[]> {
   const places = otpIds.flatMap((otpId) => placesOf(secrets, otpId));

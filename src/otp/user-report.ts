@@ -2,7 +2,6 @@
 import { READ_CLOCK } from '../db/clock.ts';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
-import type { ConnectionPool } from '../db/pool.ts';
 import type { Query } from '../db/query.ts';
 import { readHits, HIT_KINDS } from '../db/tables/limit-hits.ts';
 import type { Hit, SubjectHit } from '../db/tables/limit-hits.ts';
@@ -10,6 +9,7 @@ import { readOtps } from '../db/tables/otps.ts';
 import type { Otp } from '../db/tables/otps.ts';
 import { findUnsent } from '../db/tables/outbox.ts';
 import { transaction } from '../db/transaction.ts';
+import type { Deps } from './deps.ts';
 import type { StatusOutcome } from './outcomes.ts';
 import { WINDOW_SECONDS } from './policy/policy.ts';
 import type { Policies } from './policy/policy.ts';
@@ -140,7 +140,7 @@ function describeDaily(
  * @throws Unavailable when the database cannot answer
  */
 export function showUser(
-  { pool, policies }: Readonly<{ pool: ConnectionPool; policies: Policies }>,
+  { pool, policies }: Pick<Deps, 'pool' | 'policies'>,
   userId: string,
 ): Promise<UserView | null> {
   const otpsOf = readOtps([userId]);

@@ -108,8 +108,8 @@ test('a rider of a rolled back attempt learns so, and the rerun has riders of it
   const id = nextId();
   let runs = 0;
   bench.tamper(async (name, _, proceed) => {
-    if (includes(name, 'commit') && runs === 1) throw new StatementError(name, 'X', 1213, 'retry');
-    return proceed();
+    if (!includes(name, 'commit') || runs > 1) return proceed();
+    throw new StatementError(name, 'X', 1213, 'retry');
   });
   const riders = [createRider(id), createRider(id)];
   await transaction(pool, async (tx) => {

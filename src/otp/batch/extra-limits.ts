@@ -19,6 +19,7 @@ import { addHit, inOrder, EMPTY_HIT_WINDOW } from '../rules/numbered-hits.ts';
 import type { HitWindow } from '../rules/numbered-hits.ts';
 
 const NO_TALLIES: readonly MeasuredLimit[] = Object.freeze([]);
+const NO_QUERIES: readonly Query<void>[] = Object.freeze([]);
 
 /** More than one is added, so that there are ever fewer dead ones. */
 const ERASED_MAX = 2;
@@ -52,23 +53,14 @@ export class ExtraLimitRows {
     return new ExtraLimitRows(members.flatMap(({ appliedLimits }) => appliedLimits));
   }
 
-  /** True when nothing is counted: then nothing needs to be asked. */
-  get isEmpty(): boolean {
-    return this.#counted.size === 0;
+  /** Reads counters, locking them or not, and then hits; none where no limit applies. */
+  queries(lock: boolean): readonly Query<void>[] {
+    if (this.#counted.size === 0) return NO_QUERIES;
+    const read = lock ? lockHitCounters : readHitCounters;
+    return [this.#takeHeads(read(this.#subjects)), this.#readHits()];
   }
 
-  /** Locks all subjects. To be asked before `uses`. */
-  get lock(): Query<void> {
-    return this.#takeHeads(lockHitCounters(this.#subjects));
-  }
-
-  /** The same without a lock. */
-  get readUnlocked(): Query<void> {
-    return this.#takeHeads(readHitCounters(this.#subjects));
-  }
-
-  /** Reads what answers may rest on. */
-  get uses(): Query<void> {
+  #readHits(): Query<void> {
     const lists = [...this.#counted.values()];
     const usesMax = Math.max(...lists.map((list) => list.length));
     const query = readHits(this.#subjects, lists.flatMap(wantedOf), usesMax);
@@ -106,7 +98,7 @@ export class ExtraLimitRows {
   }
 
   /** Leaves the erasure of dead rows to the transaction. To be called before all other writes. */
-  erase(tx: Transaction): void {
+  eraseExpired(tx: Transaction): void {
     if (this.#erasable.length > 0) tx.writes.push(deleteHits(this.#erasable));
   }
 

@@ -4,7 +4,7 @@ import type { Hex } from '../../db/query.ts';
 /** Answers by key: those that were loaded, and those that decisions have added. */
 export class StoredResponses<T extends Readonly<{ keyDigest: Hex }>> {
   readonly #answers: Map<Hex, T>;
-  readonly #staleKeys: Hex[] = [];
+  readonly #expiredKeys: Hex[] = [];
 
   /** @param loaded what the database holds, also what is expired */
   constructor(loaded: readonly T[]) {
@@ -19,12 +19,12 @@ export class StoredResponses<T extends Readonly<{ keyDigest: Hex }>> {
   /** Adds an answer; one under the same key is expired, and must go before it is stored. */
   add(answer: T): void {
     const { keyDigest } = answer;
-    if (this.#answers.has(keyDigest)) this.#staleKeys.push(keyDigest);
+    if (this.#answers.has(keyDigest)) this.#expiredKeys.push(keyDigest);
     this.#answers.set(keyDigest, answer);
   }
 
   /** The keys of what was added that others had before. */
-  get staleKeys(): readonly Hex[] {
-    return this.#staleKeys;
+  get expiredKeys(): readonly Hex[] {
+    return this.#expiredKeys;
   }
 }

@@ -2,16 +2,17 @@
  * The rule of POST /otp/request, cases 2 to 7 of the contract, as a pure function: it reads no
  * clock, no environment and no random source.
  */
+import type { ChannelName } from '../channels/channel.ts';
 import { fingerprintRequest } from '../crypto/secrets.ts';
 import { addSeconds, secondsUntil } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Hex } from '../../db/query.ts';
 import type { StoredRequest } from '../../db/tables/idempotency-keys.ts';
 import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
-import type { RequestOutcome, Limits } from '../outcomes.ts';
+import type { Limits, OtpRequest, RequestOutcome } from '../outcomes.ts';
 import type { LimitName, Policy } from '../policy/policy.ts';
 import { refusalBy, exhaustedLimits } from '../rules/extra-limits.ts';
-import type { MeasuredLimit } from '../rules/extra-limits.ts';
+import type { AppliedLimit, MeasuredLimit } from '../rules/extra-limits.ts';
 import { measureIpLimit, takePoint } from '../rules/ip-limit.ts';
 import type { IpLimitChange, IpWindow } from '../rules/ip-limit.ts';
 import { isNeeded, knownPair, newestOtp } from '../rules/lifecycle.ts';
@@ -22,8 +23,8 @@ import type { LimitState, TimedPoints } from '../rules/rolling-window.ts';
 /** What the database knows. To grant, it must be read while user and address are locked. */
 export type RequestState<T extends OtpSummary = Otp> = Readonly<{
   now: Instant;
-  /** What is stored under the key, also when its time is over. */
-  answer: StoredRequest | null;
+  /** The request stored under the key, also when the key has expired. */
+  stored: StoredRequest | null;
   /** All codes of the user. */
   otps: readonly T[];
   /** Null when no address is counted: then its limit holds nobody back. */
@@ -32,20 +33,24 @@ export type RequestState<T extends OtpSummary = Otp> = Readonly<{
   hitWindows: readonly MeasuredLimit[];
 }>;
 
-/** The request, with the code that is to be issued should the rule allow it. */
-export type RequestInput = Readonly<{
-  userId: string;
-  purpose: string;
+/** A request with its policy, and what follows from both. */
+export type PreparedRequest = Omit<OtpRequest, 'key' | 'apiClient'> & Readonly<{
+  policy: Policy;
   keyDigest: Hex;
+  /** The limits that count it besides those of the user and the client IP. */
+  appliedLimits: readonly AppliedLimit[];
+}>;
+
+/** The code that a request gets if it is granted. */
+export type NewCode = Readonly<{
   otpId: Hex;
   keyId: string;
+  code: string;
   digest: Hex;
-  /** The row of the outbox that the message goes into. */
+  /** The outbox row of its message, and its number there. */
   batchId: Hex;
-  /** The number of the code among those of its bundle. */
   batchNumber: number;
-  /** By which it shall be sent. */
-  channel: string;
+  channel: ChannelName;
 }>;
 
 /** A code with the key that it was asked for with. */
@@ -71,11 +76,11 @@ const NONE: readonly LimitName[] = Object.freeze([]);
 /** Decides a request. The first case that applies answers (contract, POST /otp/request). */
 export function decideRequest(
   state: RequestState,
-  input: RequestInput,
-  policy: Policy,
+  request: PreparedRequest,
+  code: NewCode,
 ): RequestDecision {
-  const outcome = answerWithoutIssuing(state, input, policy);
-  return outcome === null ? grant(state, input, policy) : { outcome, writes: null };
+  const outcome = replayOrRefuse(state, request);
+  return outcome === null ? grant(state, request, code) : { outcome, writes: null };
 }
 
 /**
@@ -83,18 +88,18 @@ export function decideRequest(
  *
  * @returns null when a code would be issued
  */
-export function answerWithoutIssuing(
+export function replayOrRefuse(
   state: RequestState<OtpSummary>,
-  input: Pick<RequestInput, 'userId' | 'purpose'>,
-  policy: Policy,
+  request: PreparedRequest,
 ): RequestOutcome | null {
-  const { now, answer } = state;
-  const { limits, spent } = measureLimits(state, policy);
-  if (answer !== null && now < answer.keyExpiresAt) return replay(answer, input, limits);
-  const pair = knownPair(state.otps, input.purpose, now);
+  const { now, stored } = state;
+  const { policy } = request;
+  const { limits, exhausted } = measureLimits(state, policy);
+  if (stored !== null && now < stored.keyExpiresAt) return replay(stored, request, limits);
+  const pair = knownPair(state.otps, request.purpose, now);
   const lockSeconds = pair === null ? null : lockSecondsLeft(pair, now, policy);
   if (lockSeconds !== null) return { kind: 'locked', retryAfterSeconds: lockSeconds, limits };
-  const { limitedBy, shadowed, retryAfterSeconds } = refusalBy(spent, policy);
+  const { limitedBy, shadowed, retryAfterSeconds } = refusalBy(exhausted, policy);
   return limitedBy.length === 0 ? null
     : { kind: 'limited', retryAfterSeconds, limits, limitedBy, shadowed };
 }
@@ -105,29 +110,29 @@ function measureLimits(
   policy: Policy,
 ) {
   const ofUser = measureLimit(toTimedPoints(otps), now, policy.userLimit);
-  const ofAddress = measureCounted(ipWindow, now, policy);
+  const ofClientIp = measureClientIp(ipWindow, now, policy);
   return {
-    limits: { user: ofUser.view, address: ofAddress?.view ?? null },
-    spent: exhaustedLimits(ofUser, ofAddress, hitWindows, now),
+    limits: { user: ofUser.view, address: ofClientIp?.view ?? null },
+    exhausted: exhaustedLimits(ofUser, ofClientIp, hitWindows, now),
   };
 }
 
-function measureCounted(
-  uses: IpWindow | null,
+function measureClientIp(
+  ipWindow: IpWindow | null,
   now: Instant,
   policy: Policy,
 ): LimitState | null {
-  return uses === null ? null : measureIpLimit(uses, now, policy.addressLimit);
+  return ipWindow === null ? null : measureIpLimit(ipWindow, now, policy.addressLimit);
 }
 
 /** A key answers again for what it was used for, and for nothing else. */
 function replay(
-  answer: StoredRequest,
-  input: Pick<RequestInput, 'userId' | 'purpose'>,
+  stored: StoredRequest,
+  request: PreparedRequest,
   limits: Limits,
 ): RequestOutcome {
-  if (!isSameUse(answer, input)) return { kind: 'key_reused', limits };
-  const { otpId, createdAt, expiresAt, remainingRequests } = answer;
+  if (!isSameRequest(stored, request)) return { kind: 'key_reused', limits };
+  const { otpId, createdAt, expiresAt, remainingRequests } = stored;
   return {
     kind: 'issued',
     otpId,
@@ -139,33 +144,31 @@ function replay(
   };
 }
 
-function isSameUse(
-  answer: StoredRequest,
-  { userId, purpose }: Pick<RequestInput, 'userId' | 'purpose'>,
-): boolean {
-  return answer.userId === null ? answer.fingerprint === fingerprintRequest(userId, purpose)
-    : answer.userId === userId && answer.purpose === purpose;
+function isSameRequest(stored: StoredRequest, { userId, purpose }: PreparedRequest): boolean {
+  return stored.userId === null ? stored.fingerprint === fingerprintRequest(userId, purpose)
+    : stored.userId === userId && stored.purpose === purpose;
 }
 
-function grant(state: RequestState, input: RequestInput, policy: Policy): RequestDecision {
+function grant(state: RequestState, request: PreparedRequest, code: NewCode): RequestDecision {
   const { now } = state;
+  const { policy } = request;
   const ipChange = state.ipWindow === null ? null : takePoint(state.ipWindow, now);
   const used = [...toTimedPoints(state.otps), { usedAt: now, points: 1 }];
   const user = measureLimit(used, now, policy.userLimit);
-  const addressLimit = measureCounted(ipChange?.after ?? null, now, policy);
+  const clientIpLimit = measureClientIp(ipChange?.after ?? null, now, policy);
   const outcome: RequestOutcome = {
     kind: 'issued',
-    otpId: input.otpId,
+    otpId: code.otpId,
     ttlSeconds: policy.lifetimeSeconds,
     remainingRequests: user.view.remaining,
     replayed: false,
-    limits: { user: user.view, address: addressLimit?.view ?? null },
-    // What is issued has passed all others.
+    limits: { user: user.view, address: clientIpLimit?.view ?? null },
+    // A granted request has passed all limits that are not in shadow.
     shadowed: policy.shadow.size === 0 ? NONE
-      : refusalBy(measureLimits(state, policy).spent, policy).shadowed,
+      : refusalBy(measureLimits(state, policy).exhausted, policy).shadowed,
   };
   const { issued, attemptsMoved, obsolete, keyOnly }
-    = supersede(state, input, policy, user.view.remaining);
+    = supersede(state, request, code, user.view.remaining);
   return { outcome, writes: { issued, attemptsMoved, obsolete, keyOnly, ipChange } };
 }
 
@@ -186,34 +189,34 @@ const NEW_PAIR = Object.freeze({ consecutiveWrong: 0, verifyIds: '' });
  */
 function supersede(
   { now, otps }: RequestState,
-  input: RequestInput,
-  policy: Policy,
+  { userId, purpose, policy, keyDigest }: PreparedRequest,
+  { otpId, keyId, digest, batchId, batchNumber, channel }: NewCode,
   remainingRequests: number,
 ): Omit<RequestWrites, 'ipChange'> {
-  const earlier = newestOtp(otps, input.purpose);
+  const earlier = newestOtp(otps, purpose);
   const { consecutiveWrong, verifyIds } = earlier ?? NEW_PAIR;
   const issued: IssuedOtp = {
-    userId: input.userId,
+    userId,
     number: 1 + otps.reduce((highest, { number }) => Math.max(highest, number), 0),
-    purpose: input.purpose,
-    otpId: input.otpId,
-    keyId: input.keyId,
-    digest: input.digest,
+    purpose,
+    otpId,
+    keyId,
+    digest,
     createdAt: now,
     expiresAt: addSeconds(now, policy.lifetimeSeconds),
     redeemedAt: null,
     ...(earlier === null ? NO_ATTEMPTS : countedAttempts(earlier, now)),
     consecutiveWrong,
     verifyIds,
-    batchId: input.batchId,
-    batchNumber: input.batchNumber,
-    channel: input.channel,
+    batchId,
+    batchNumber,
+    channel,
     closeReason: null,
     isRefunded: false,
     codeDigits: policy.codeDigits,
     attemptsMax: policy.wrongAttempts,
     lockSeconds: policy.lockSeconds,
-    keyDigest: input.keyDigest,
+    keyDigest,
     keyExpiresAt: addSeconds(now, policy.keyRetentionSeconds),
     remainingRequests,
   };

@@ -1,178 +1,167 @@
-/** POST /otp/request for a list of requests: load, decide, write, commit, send. */
-import { nameRequest, RequestBatch } from './batch.ts';
-import type { NamedRequest } from './batch.ts';
-import { groupBy } from '../batch/changed-rows.ts';
-import type { ChannelName } from '../channels/channel.ts';
+/** POST /otp/request for a batch of requests: load, decide, write, commit, dispatch. */
+import { RequestBatch } from './batch.ts';
+import { byKey, groupBy } from '../batch/changed-rows.ts';
 import { createOtpIds } from '../crypto/otp-id.ts';
 import { randomBatchId, randomCode } from '../crypto/random.ts';
 import { digestCode } from '../crypto/secrets.ts';
-import type { Secrets } from '../crypto/secrets.ts';
-import { monotonicMs, EstimatedClock } from '../../db/clock.ts';
+import { EstimatedClock } from '../../db/clock.ts';
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
-import type { ConnectionPool } from '../../db/pool.ts';
-import type { Hex } from '../../db/query.ts';
-import type { Sweeper } from '../../db/sweep/sweeper.ts';
 import { BATCH_MESSAGES_MAX, insertBatches } from '../../db/tables/outbox.ts';
 import { transaction } from '../../db/transaction.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import { decideRequest } from './decide.ts';
+import type { NewCode, PreparedRequest } from './decide.ts';
 import type { Delivery } from '../delivery/delivery.ts';
-import { OutboxBatch, LEASE_SECONDS } from '../delivery/outbox-batch.ts';
+import { LEASE_SECONDS, OutboxBatch } from '../delivery/outbox-batch.ts';
 import type { OutboxMessage } from '../delivery/outbox-batch.ts';
-import type { OtpCounts } from '../metrics.ts';
+import type { Deps } from '../deps.ts';
 import type { OtpRequest, RequestOutcome } from '../outcomes.ts';
-import type { Policies } from '../policy/policy.ts';
-import type { KeyReading } from './screen.ts';
+import { loadState, prepareRequest } from './state.ts';
 
-/** What issuing codes needs. */
-export type RequestDeps = Readonly<{
-  keyReading: KeyReading;
-  pool: ConnectionPool;
-  policies: Policies;
-  secrets: Secrets;
-  sweeper: Sweeper;
-  delivery: Delivery;
-  counts?: OtpCounts;
-}>;
-
-/** A request with all that is drawn or derived before the transaction, which may run again. */
-type PreparedRequest = NamedRequest &
-  Readonly<{
-    otpId: Hex;
-    keyId: string;
-    code: string;
-    digest: Hex;
-    batchId: Hex;
-    batchNumber: number;
-    channel: ChannelName;
-  }>;
+/** Clients that repeat requests repeat more of them: after one, this many batches look up keys. */
+const BATCHES_WITH_LOOKUP = 64;
 
 /**
- * Issues codes to a list of requests in one transaction, in the order of the list, and hands the
- * messages over once it is committed.
+ * Optimistic idempotency check. Nearly every key is new, and the unique index on keys rejects a
+ * used one, so a batch skips the lookup of its keys until a key turns out to be used. A batch that
+ * would refuse a request is decided again with the lookup: the request may be a repeat.
+ */
+export class OptimisticKeyCheck {
+  #batchesWithLookup = 0;
+
+  /** Makes the next batches look up their keys. */
+  onUsedKey(): void {
+    this.#batchesWithLookup = BATCHES_WITH_LOOKUP;
+  }
+
+  /** @param isFinal whether a result of `decide` without the lookup holds with the lookup too */
+  async run<T>(
+    decide: (readsKeys: boolean) => Promise<T>,
+    isFinal: (decided: T) => boolean,
+  ): Promise<T> {
+    if (this.#batchesWithLookup === 0) {
+      const decided = await decide(false);
+      if (isFinal(decided)) return decided;
+      this.onUsedKey();
+    } else this.#batchesWithLookup -= 1;
+    return decide(true);
+  }
+}
+
+/** The optimistic check lasts as long as the process. */
+type RequestDeps = Deps & Readonly<{ keyCheck: OptimisticKeyCheck }>;
+
+/**
+ * Decides a batch of requests in one transaction, in order of arrival, and dispatches the messages
+ * once the transaction is committed.
  *
  * @returns one outcome for each request, in order
- * @throws Unavailable when the database cannot answer; then none of them took effect, or their
+ * @throws Unavailable when the database does not answer; then either none took effect, or their
  *   outcome is unknown and each can be repeated with its key; a message that was stored is sent
  */
 export async function requestOtps(
-  parts: RequestDeps,
+  deps: RequestDeps,
   inputs: readonly OtpRequest[],
 ): Promise<RequestOutcome[]> {
-  const members = prepareRequests(parts, inputs);
+  // Before the transaction, which may run several times.
+  const requests = inputs.map((input) => prepareRequest(deps.policies, input));
+  const codes = drawCodes(deps, requests);
   let runs = 0;
-  const { outcomes, batches } = await transaction(parts.pool, (tx) => {
-    // What made it run again may be that a key was not new.
+  const { outcomes, batches } = await transaction(deps.pool, (tx) => {
     runs += 1;
-    if (runs > 1) parts.keyReading.noteNeed();
-    return decideAll(tx, members, parts);
+    // The reason of the rerun may be a used key that the unique index has rejected.
+    if (runs > 1) deps.keyCheck.onUsedKey();
+    return decideAll(tx, requests, codes, deps);
   });
-  parts.counts?.noteRequests(outcomes);
-  // The answers go first: sending is work of its own.
-  if (batches.length > 0) setImmediate(() => parts.delivery.dispatch(batches));
+  deps.counts?.countRequests(outcomes);
+  // Responses go first.
+  if (batches.length > 0) setImmediate(() => deps.delivery.dispatch(batches));
   return outcomes;
 }
 
-/** Draws in the order in which the rows are written, so that each comes after the one before. */
-function prepareRequests(parts: RequestDeps, inputs: readonly OtpRequest[]): PreparedRequest[] {
-  const members = new Array<PreparedRequest>(inputs.length);
-  const order = inputs.map((_, index) => index)
-    .sort((a, b) => (inputs[a]!.userId < inputs[b]!.userId ? -1 : 1));
+/** In the order in which the rows are written, so that each otp_id comes after the one before. */
+function drawCodes(
+  { secrets: { current }, delivery }: Pick<Deps, 'secrets' | 'delivery'>,
+  requests: readonly PreparedRequest[],
+): readonly NewCode[] {
+  const codes = new Array<NewCode>(requests.length);
+  const order = requests.map((_, index) => index).sort(byKey((index) => requests[index]!.userId));
   for (let start = 0; start < order.length; start += BATCH_MESSAGES_MAX) {
-    const ofOneBundle = order.slice(start, start + BATCH_MESSAGES_MAX);
+    const ofBatch = order.slice(start, start + BATCH_MESSAGES_MAX);
     const batchId = randomBatchId();
-    const otpIds = createOtpIds(parts.secrets.current, batchId, ofOneBundle.length);
-    ofOneBundle.forEach((index, batchNumber) => {
-      const name = { batchId, batchNumber, otpId: otpIds[batchNumber]! };
-      members[index] = prepareRequest(parts, inputs[index]!, name);
+    const otpIds = createOtpIds(current, batchId, ofBatch.length);
+    ofBatch.forEach((index, batchNumber) => {
+      const { userId, purpose, policy } = requests[index]!;
+      const otpId = otpIds[batchNumber]!;
+      const code = randomCode(policy.codeDigits);
+      const digest = digestCode(current, otpId, userId, purpose, code);
+      const channel = delivery.channelFor(userId);
+      codes[index] = { otpId, keyId: current.id, code, digest, batchId, batchNumber, channel };
     });
   }
-  return members;
+  return codes;
 }
 
-type DrawnName = Pick<PreparedRequest, 'batchId' | 'batchNumber' | 'otpId'>;
-
-function prepareRequest(
-  parts: RequestDeps,
-  input: OtpRequest,
-  { batchId, batchNumber, otpId }: DrawnName,
-): PreparedRequest {
-  // Member by member, because spreading an object into a larger one costs more than a digest.
-  const { userId, purpose, clientIp, policy, keyDigest, appliedLimits, acceptLanguage }
-    = nameRequest(parts.policies, input);
-  const { current } = parts.secrets;
-  const code = randomCode(policy.codeDigits);
-  const digest = digestCode(current, otpId, userId, purpose, code);
-  const channel = parts.delivery.channelFor(userId);
-  return {
-    userId, purpose, clientIp, policy, keyDigest, appliedLimits, acceptLanguage,
-    otpId, keyId: current.id, code, digest, batchId, batchNumber, channel,
-  };
-}
-
-type Decided = Readonly<{
-  outcomes: RequestOutcome[];
-  batches: OutboxBatch[];
-}>;
+type Decided = Readonly<{ outcomes: RequestOutcome[]; batches: readonly OutboxBatch[] }>;
 
 async function decideAll(
   tx: Transaction,
-  members: readonly PreparedRequest[],
-  { sweeper, secrets, delivery, keyReading }: RequestDeps,
+  requests: readonly PreparedRequest[],
+  codes: readonly NewCode[],
+  { sweeper, secrets, delivery, keyCheck }: RequestDeps,
 ): Promise<Decided> {
-  const sweep = sweeper.next(members.length, members[0]!);
-  let askedAtMs = monotonicMs();
-  const readsKeys = keyReading.next();
-  let ledger = await RequestBatch.load(tx, members, { readsKeys, sweep });
-  let { outcomes, issued } = decideEach(ledger, members);
-  if (!readsKeys && issued.length < members.length) {
-    // Before a refusal comes what is stored under the key: a replay, or a key used otherwise.
-    keyReading.noteNeed();
-    askedAtMs = monotonicMs();
-    ledger = await RequestBatch.load(tx, members, { readsKeys: true, sweep: null });
-    ({ outcomes, issued } = decideEach(ledger, members));
-  }
+  const { userId, clientIp } = requests[0]!;
+  const sweep = sweeper.next(requests.length, { batchId: codes[0]!.batchId, userId, clientIp });
+  // Inspects its rows once, in the first round trip.
+  const riding = sweep === null ? [] : [sweep.inspect];
+  const { state, batch, outcomes, issued } = await keyCheck.run(async (readsKeys) => {
+    const loaded = await loadState(tx, requests,
+      { lock: true, readsKeys, riding: riding.splice(0) });
+    return { state: loaded, ...decideEach(new RequestBatch(loaded), requests, codes) };
+  }, (decided) => decided.issued.length === requests.length);
   if (issued.length === 0) {
     tx.readOnly();
     return { outcomes, batches: [] };
   }
-  const leasedUntil = addSeconds(ledger.now, LEASE_SECONDS);
-  const lease = { clock: new EstimatedClock(ledger.now, askedAtMs), leasedUntil };
-  const batches = [...groupBy(issued, ({ batchId }) => batchId)].map(([batchId, list]) =>
-    new OutboxBatch(batchId, list.map((one) => toOutboxMessage(one, ledger.now, delivery)), lease));
-  ledger.flush(tx);
-  const sealed = batches.map((batch) => batch.seal(secrets.current));
+  const { now, askedAtMs } = state;
+  const leasedUntil = addSeconds(now, LEASE_SECONDS);
+  const lease = { clock: new EstimatedClock(now, askedAtMs), leasedUntil };
+  const batches = [...groupBy(issued, (index) => codes[index]!.batchId)].map(([batchId, list]) =>
+    new OutboxBatch(batchId, list.map((index) =>
+      toOutboxMessage(requests[index]!, codes[index]!, now, delivery)), lease));
+  batch.flush(tx);
+  const sealed = batches.map((one) => one.seal(secrets.current));
   tx.writes.push(insertBatches(sealed, { owner: delivery.owner, leasedUntil }));
   if (sweep !== null) tx.riders.push(sweep);
-  tx.riders.push(delivery.createEraser(members.length));
+  tx.riders.push(delivery.createEraser(requests.length));
   return { outcomes, batches };
 }
 
-/** Decides in the order of arrival, each on what the ones before have left. */
+/** Decides in order of arrival; `issued` has the indexes of the requests that got their code. */
 function decideEach(
-  ledger: RequestBatch,
-  members: readonly PreparedRequest[],
-): { outcomes: RequestOutcome[]; issued: PreparedRequest[] } {
-  const issued: PreparedRequest[] = [];
-  const outcomes = members.map((member) => {
-    const { outcome, writes } = decideRequest(ledger.stateFor(member), member, member.policy);
+  batch: RequestBatch,
+  requests: readonly PreparedRequest[],
+  codes: readonly NewCode[],
+) {
+  const issued: number[] = [];
+  const outcomes = requests.map((request, index) => {
+    const { outcome, writes } = decideRequest(batch.stateFor(request), request, codes[index]!);
     if (writes !== null) {
-      ledger.apply(member, writes);
-      issued.push(member);
+      batch.apply(request, writes);
+      issued.push(index);
     }
     return outcome;
   });
-  return { outcomes, issued };
+  return { batch, outcomes, issued };
 }
 
 function toOutboxMessage(
-  member: PreparedRequest,
+  { userId, purpose, policy: { lifetimeSeconds }, clientIp, acceptLanguage }: PreparedRequest,
+  { otpId, code, channel }: NewCode,
   now: Instant,
   { localeFor }: Delivery,
 ): OutboxMessage {
-  const { otpId, userId, purpose, code, policy, clientIp, channel, acceptLanguage } = member;
-  const { lifetimeSeconds } = policy;
   const expiresAt = addSeconds(now, lifetimeSeconds);
   const locale = localeFor(purpose, acceptLanguage);
   return {

@@ -1,133 +1,153 @@
-/** The requests that can be answered without a lock and without a write. */
-import { nameRequest, namesOf, pointsNamedBy } from './batch.ts';
-import type { NamedRequest } from './batch.ts';
+/**
+ * Answers requests that will be refused without locks and without a COMMIT. A flood of requests
+ * over a limit would else compete with requests that get a code for locks and for the database.
+ */
 import { groupBy } from '../batch/changed-rows.ts';
-import { ExtraLimitRows } from '../batch/extra-limits.ts';
-import { IpLimitRows } from '../batch/ip-limits.ts';
-import { StoredResponses } from '../batch/stored-responses.ts';
-import { READ_CLOCK } from '../../db/clock.ts';
-import type { ConnectionPool } from '../../db/pool.ts';
-import { mapResult } from '../../db/query.ts';
-import { loadStoredRequests } from '../../db/tables/idempotency-keys.ts';
-import type { StoredRequest } from '../../db/tables/idempotency-keys.ts';
-import { readSlots } from '../../db/tables/ip-limits.ts';
-import { readOtpSummaries } from '../../db/tables/otps.ts';
+import { Batcher } from '../batcher.ts';
+import type { BatchLimits } from '../batcher.ts';
 import { transaction } from '../../db/transaction.ts';
 import type { Transaction } from '../../db/transaction.ts';
-import { answerWithoutIssuing } from './decide.ts';
-import type { OtpCounts } from '../metrics.ts';
+import { replayOrRefuse } from './decide.ts';
+import type { PreparedRequest } from './decide.ts';
+import type { Deps } from '../deps.ts';
 import type { OtpRequest, RequestOutcome } from '../outcomes.ts';
-import type { Policies } from '../policy/policy.ts';
+import type { LimitName, Policies } from '../policy/policy.ts';
+import { limitedDestination } from '../rules/extra-limits.ts';
+import { loadState, prepareRequest } from './state.ts';
 
-/** What it needs. */
-type ScreenDeps = Readonly<{
-  pool: ConnectionPool; policies: Policies; counts?: OtpCounts;
-}>;
+/** Holds the sources of a large flood in a few hundred kilobytes. */
+const LOCK_KEYS_MAX = 10_000;
+
+/** Two, so that Node.js works on one batch while the database works on the other. */
+const CONCURRENCY_MAX = 2;
+
+/** A batch of refusals costs four reads, whatever its size. */
+const BATCH_MAX = 512;
 
 /**
- * Answers what can be answered without a lock and without a write: replays, reused keys, locks
- * and exhausted limits.
- *
- * @returns one outcome for each request, in order; null for one that must be decided under lock
- * @throws Unavailable when the database cannot answer
+ * The pause after a batch while codes are requested, so that a flood leaves the database to them:
+ * it grows with the number of refusals, because a few refusals are no flood.
  */
-export async function screenRequests(
+const PAUSE_MS_PER_REFUSAL = 4;
+const PAUSE_MAX_MS = 160;
+
+/** Batches of requests have gaps between them: requires this many idle checks in a row. */
+const IDLE_CHECKS = 4;
+
+/** Limits that many users share; the other limits belong to one user. */
+const SHARED_LIMITS: readonly LimitName[] = ['destination', 'address'];
+
+/** What a request locks: the user, and the client IP and the destination if they are limited. */
+export function requestLockKeys(
+  policies: Policies,
+  { userId, purpose, clientIp }: OtpRequest,
+): string[] {
+  const lockKeys = [`user ${userId}`];
+  if (clientIp !== null) lockKeys.push(`address ${clientIp}`);
+  const destination = limitedDestination(policies.for(purpose), userId);
+  if (destination !== null) lockKeys.push(`destination ${destination}`);
+  return lockKeys;
+}
+
+type ScreenDeps = Pick<Deps, 'pool' | 'policies' | 'counts'>;
+
+/** Remembers whom a limit or a lock has refused, and screens only their requests. */
+export class RefusalScreen {
+  readonly queue: Batcher<OtpRequest, RequestOutcome | null>;
+  readonly #policies: Policies;
+  /** Lock keys that were refused, the most recent ones last. */
+  readonly #refused = new Set<string>();
+  readonly #isIssuing: () => boolean;
+  #idleChecksLeft = 0;
+
+  /** @param isIssuing whether requests are being decided under lock */
+  constructor(deps: ScreenDeps, limits: BatchLimits, isIssuing: () => boolean) {
+    this.#policies = deps.policies;
+    this.#isIssuing = isIssuing;
+    this.queue = new Batcher({
+      ...limits,
+      concurrencyMax: CONCURRENCY_MAX,
+      batchMax: BATCH_MAX,
+      run: (requests) => screenRequests(deps, requests),
+      lockKeysOf: () => [],
+      pauseMs: (size) => this.#pauseMs(size),
+    });
+  }
+
+  /**
+   * Answers a request of a user, client IP or destination that was refused before.
+   *
+   * @returns null, at once or later, when the request must be decided under lock
+   */
+  tryAnswer(
+    request: OtpRequest,
+    isConnected: () => boolean,
+  ): Promise<RequestOutcome | null> | null {
+    if (this.#refused.size === 0) return null;
+    const lockKeys = requestLockKeys(this.#policies, request);
+    if (!lockKeys.some((lockKey) => this.#refused.has(lockKey))) return null;
+    return this.#screen(request, isConnected, lockKeys);
+  }
+
+  async #screen(
+    request: OtpRequest,
+    isConnected: () => boolean,
+    lockKeys: readonly string[],
+  ): Promise<RequestOutcome | null> {
+    const outcome = await this.queue.submit(request, isConnected);
+    if (outcome === null) for (const lockKey of lockKeys) this.#refused.delete(lockKey);
+    return outcome;
+  }
+
+  /** Remembers a refusal under the lock key that most other requests share. */
+  onDecided(request: OtpRequest, outcome: RequestOutcome): void {
+    if (outcome.kind !== 'locked' && outcome.kind !== 'limited') return;
+    const lockKeys = requestLockKeys(this.#policies, request);
+    const limitedBy = outcome.kind === 'limited' ? outcome.limitedBy : [];
+    const widest = SHARED_LIMITS.find((limit) => limitedBy.includes(limit));
+    this.#remember(lockKeys.find((lockKey) => lockKey.startsWith(`${widest} `)) ?? lockKeys[0]!);
+  }
+
+  #remember(lockKey: string): void {
+    this.#refused.delete(lockKey);
+    this.#refused.add(lockKey);
+    if (this.#refused.size <= LOCK_KEYS_MAX) return;
+    const [oldest] = this.#refused;
+    this.#refused.delete(oldest!);
+  }
+
+  #pauseMs(size: number): number {
+    this.#idleChecksLeft = this.#isIssuing() ? IDLE_CHECKS : Math.max(0, this.#idleChecksLeft - 1);
+    return this.#idleChecksLeft === 0 ? 0 : Math.min(PAUSE_MAX_MS, size * PAUSE_MS_PER_REFUSAL);
+  }
+}
+
+/** One outcome for each request, in order; null for one that must be decided under lock. */
+async function screenRequests(
   { pool, policies, counts }: ScreenDeps,
   inputs: readonly OtpRequest[],
 ): Promise<(RequestOutcome | null)[]> {
-  const requests = inputs.map((input) => nameRequest(policies, input));
-  const outcomes = await transaction(pool, (tx) => answerAll(tx, requests));
-  counts?.noteRequests(outcomes);
+  const requests = inputs.map((input) => prepareRequest(policies, input));
+  const outcomes = await transaction(pool, (tx) => screenAll(tx, requests));
+  counts?.countRequests(outcomes);
   return outcomes;
 }
 
-/**
- * The clock is read first, and what was used after that time is left out, so that whoever is
- * refused is refused by codes of the last 15 minutes and no others. The keys are read last: a code
- * that refuses the repeat of its own request is found under its key, and replayed.
- */
-async function answerAll(
+async function screenAll(
   tx: Transaction,
-  requests: readonly NamedRequest[],
+  requests: readonly PreparedRequest[],
 ): Promise<(RequestOutcome | null)[]> {
-  const { users, addresses, keys } = namesOf(requests);
-  const tallies = ExtraLimitRows.for(requests);
-  let stored: readonly StoredRequest[] = [];
-  const loadKeys = mapResult(loadStoredRequests(keys), (found) => { stored = found; });
-  const [now, otps, slots] = await tx.readAndEnd(
-    READ_CLOCK, readOtpSummaries(users), readSlots(addresses),
-    ...(tallies.isEmpty ? [] : [tallies.readUnlocked, tallies.uses]), loadKeys);
-  const otpsOf = groupBy(otps.filter(({ createdAt }) => createdAt <= now), ({ userId }) => userId);
-  const addressBook = new IpLimitRows(slots.filter(({ usedAt }) => usedAt <= now));
-  const isAsked = await addressBook.loadOverflow(tx.readAndEnd, now, now, pointsNamedBy(requests));
-  if (isAsked) await tx.readAndEnd(loadKeys);
-  const answers = new StoredResponses(stored);
+  const state = await loadState(tx, requests, { lock: false });
+  const { now, ipLimits, extraLimits, stored } = state;
+  const otpsByUser = groupBy(state.otps, ({ userId }) => userId);
   return requests.map((request) => {
-    const counted = tallies.of(request.appliedLimits);
-    const own = otpsOf.get(request.userId) ?? [];
-    // Neither numbers nor wrong codes can be taken back to the time of the clock.
-    if (counted.some(({ window }) => window.newestAt > now)) return null;
-    if (own.some(({ lastWrongAt }) => lastWrongAt !== null && lastWrongAt > now)) return null;
-    return answerWithoutIssuing({
-      now,
-      answer: answers.find(request.keyDigest),
-      otps: own,
-      ipWindow: request.clientIp === null ? null : addressBook.of(request.clientIp),
-      hitWindows: counted,
-    }, request, request.policy);
+    const hitWindows = extraLimits.of(request.appliedLimits);
+    const otps = otpsByUser.get(request.userId) ?? [];
+    // Hits and wrong codes after the clock was read cannot be left out: their counts are totals.
+    if (hitWindows.some(({ window }) => window.newestAt > now)) return null;
+    if (otps.some(({ lastWrongAt }) => lastWrongAt !== null && lastWrongAt > now)) return null;
+    const ipWindow = request.clientIp === null ? null : ipLimits.of(request.clientIp);
+    return replayOrRefuse(
+      { now, stored: stored.find(request.keyDigest), otps, ipWindow, hitWindows }, request);
   });
-}
-
-/** Enough for a flood from many; a few hundred kilobytes at the most. */
-const SUBJECTS_MAX = 10_000;
-
-/** A bounded memory of subjects. */
-export class RefusedLately {
-  readonly #subjects = new Set<string>();
-
-  /** Remembers a subject; the one remembered for longest makes room. */
-  add(subject: string): void {
-    this.#subjects.delete(subject);
-    this.#subjects.add(subject);
-    if (this.#subjects.size <= SUBJECTS_MAX) return;
-    for (const oldest of this.#subjects) {
-      this.#subjects.delete(oldest);
-      return;
-    }
-  }
-
-  /** Nobody was: there is nothing to ask for. */
-  get isEmpty(): boolean {
-    return this.#subjects.size === 0;
-  }
-
-  /** Whether any of them was refused lately. */
-  hasAny(subjects: readonly string[]): boolean {
-    return subjects.some((subject) => this.#subjects.has(subject));
-  }
-
-  /** Forgets subjects that were let through. */
-  forget(subjects: readonly string[]): void {
-    for (const subject of subjects) this.#subjects.delete(subject);
-  }
-}
-
-/** Then so many more lists read: who repeats requests does it again. */
-const LISTS_AFTER_NEED = 64;
-
-/** Remembers whether keys that are not new came lately. One per process. */
-export class KeyReading {
-  #listsToGo = 0;
-
-  /** Whether the next list reads. */
-  next(): boolean {
-    if (this.#listsToGo === 0) return false;
-    this.#listsToGo -= 1;
-    return true;
-  }
-
-  /** A list could not be decided without. */
-  noteNeed(): void {
-    this.#listsToGo = LISTS_AFTER_NEED;
-  }
 }

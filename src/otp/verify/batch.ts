@@ -1,88 +1,85 @@
 /**
- * The state that a list of attempts shares inside one transaction: loaded once, changed by each
- * decision in the order of arrival, written once. A lone attempt is a list of one.
+ * The rows of one batch of verifications: loaded once, changed by each decision in the order of
+ * arrival, written once.
  */
+import { byKey } from '../batch/changed-rows.ts';
 import { ExtraLimitRows } from '../batch/extra-limits.ts';
 import { OtpRows } from '../batch/otps.ts';
 import { StoredResponses } from '../batch/stored-responses.ts';
 import { isVerifyStored } from './commit-probe.ts';
 import { READ_CLOCK } from '../../db/clock.ts';
 import type { Instant } from '../../db/instant.ts';
-import type { Hex, Query } from '../../db/query.ts';
+import { mapResult } from '../../db/query.ts';
+import type { Hex } from '../../db/query.ts';
 import {
   deleteExpiredVerifications, loadStoredVerifications, storeVerifications,
 } from '../../db/tables/idempotency-keys.ts';
 import type { StoredVerification } from '../../db/tables/idempotency-keys.ts';
 import { lockOtps } from '../../db/tables/otps.ts';
-import type { Otp, PairName } from '../../db/tables/otps.ts';
+import type { Otp } from '../../db/tables/otps.ts';
 import type { Transaction } from '../../db/transaction.ts';
-import type { VerifyState, VerifyWrites } from './decide.ts';
-import type { AppliedLimit } from '../rules/extra-limits.ts';
+import type { PreparedVerification, VerifyState, VerifyWrites } from './decide.ts';
 import { knownPair } from '../rules/lifecycle.ts';
 
-/** What the ledger needs to know of an attempt. */
-type VerifyMember = PairName & Readonly<{
-  keyDigest: Hex | null;
-  /** What a wrong code counts for. */
-  appliedLimits: readonly AppliedLimit[];
-}>;
-
-/** The state of a list of attempts. */
 export class VerifyBatch {
   readonly #now: Instant;
-  readonly #answers: StoredResponses<StoredVerification>;
-  /** Those of the attempts. */
+  readonly #stored: StoredResponses<StoredVerification>;
+  /** The stored verifications that this batch adds. */
   readonly #added: StoredVerification[] = [];
   readonly #otps: OtpRows;
-  readonly #tallies: ExtraLimitRows;
+  readonly #extraLimits: ExtraLimitRows;
 
   private constructor(
     now: Instant,
-    answers: readonly StoredVerification[],
+    stored: readonly StoredVerification[],
     otps: readonly Otp[],
-    tallies: ExtraLimitRows,
+    extraLimits: ExtraLimitRows,
   ) {
     this.#now = now;
-    this.#answers = new StoredResponses(answers);
+    this.#stored = new StoredResponses(stored);
     this.#otps = new OtpRows(otps);
-    this.#tallies = tallies;
+    this.#extraLimits = extraLimits;
   }
 
-  /**
-   * Locks the codes of users, then what is counted of addresses, and reads the rest, the clock
-   * included, once they are held.
-   */
-  static async load(tx: Transaction, members: readonly VerifyMember[]): Promise<VerifyBatch> {
-    const users = new Set(members.map(({ userId }) => userId));
+  /** Locks OTPs of users, then hit counters; reads clock and keys when the locks are held. */
+  static async load(
+    tx: Transaction,
+    verifications: readonly PreparedVerification[],
+  ): Promise<VerifyBatch> {
+    const users = new Set(verifications.map(({ userId }) => userId));
     const keys = new Set<Hex>();
-    for (const { keyDigest } of members) if (keyDigest !== null) keys.add(keyDigest);
-    const tallies = ExtraLimitRows.for(members);
-    const { otps, now, answers } = await ask(tx, {
-      lock: lockOtps([...users]), reads: [READ_CLOCK, loadStoredVerifications([...keys])],
-    }, tallies);
-    return new VerifyBatch(now, answers, otps, tallies);
+    for (const { keyDigest } of verifications) if (keyDigest !== null) keys.add(keyDigest);
+    const extraLimits = ExtraLimitRows.for(verifications);
+    let now: Instant = 0;
+    let stored: readonly StoredVerification[] = [];
+    const [otps] = await tx.read(
+      lockOtps([...users]),
+      ...extraLimits.queries(true),
+      mapResult(READ_CLOCK, (time) => { now = time; }),
+      mapResult(loadStoredVerifications([...keys]), (found) => { stored = found; }),
+    );
+    return new VerifyBatch(now, stored, otps, extraLimits);
   }
 
-  /** What a member's decision rests on, as the members before it have left it. */
-  stateFor({ userId, purpose, keyDigest, appliedLimits }: VerifyMember): VerifyState {
+  /** The state of a verification, as the decisions on those before it have left it. */
+  stateFor({ userId, purpose, keyDigest, appliedLimits }: PreparedVerification): VerifyState {
     return {
       now: this.#now,
-      answer: keyDigest === null ? null : this.#answers.find(keyDigest),
+      stored: keyDigest === null ? null : this.#stored.find(keyDigest),
       pair: knownPair(this.#otps.of(userId), purpose, this.#now),
-      hitWindows: this.#tallies.of(appliedLimits),
+      hitWindows: this.#extraLimits.of(appliedLimits),
     };
   }
 
-  /** Takes a member's writes into the state. */
-  apply({ appliedLimits }: VerifyMember, { pair, answer, isWrong }: VerifyWrites): void {
+  apply({ appliedLimits }: PreparedVerification, { pair, stored, isWrong }: VerifyWrites): void {
     this.#otps.put(pair);
-    if (isWrong) this.#tallies.add(appliedLimits, this.#now);
-    if (answer === null) return;
-    this.#answers.add(answer);
-    this.#added.push(answer);
+    if (isWrong) this.#extraLimits.add(appliedLimits, this.#now);
+    if (stored === null) return;
+    this.#stored.add(stored);
+    this.#added.push(stored);
   }
 
-  /** Writes what changed, each row once; says how to prove it. */
+  /** Adds the writes, each row once, and the commit probe; read-only when nothing changed. */
   flush(tx: Transaction): void {
     const { changed } = this.#otps;
     if (changed.length === 0) {
@@ -90,28 +87,13 @@ export class VerifyBatch {
       return;
     }
     tx.commitProbe(isVerifyStored(changed));
-    this.#tallies.erase(tx);
+    this.#extraLimits.eraseExpired(tx);
     this.#otps.flushAttempts(tx);
-    this.#tallies.flush(tx);
-    const { staleKeys } = this.#answers;
-    // Sorted, so that transactions never wait for each other in a ring.
-    const added = this.#added.sort((a, b) => (a.keyDigest < b.keyDigest ? -1 : 1));
-    if (staleKeys.length > 0) tx.writes.push(deleteExpiredVerifications(staleKeys));
+    this.#extraLimits.flush(tx);
+    const { expiredKeys } = this.#stored;
+    // In one order in all transactions, so that no two of them deadlock.
+    const added = this.#added.sort(byKey(({ keyDigest }) => keyDigest));
+    if (expiredKeys.length > 0) tx.writes.push(deleteExpiredVerifications(expiredKeys));
     if (added.length > 0) tx.writes.push(storeVerifications(added));
   }
-}
-
-type Statements = Readonly<{
-  lock: Query<Otp[]>;
-  reads: readonly [Query<Instant>, Query<StoredVerification[]>];
-}>;
-
-/** What is counted of addresses is locked last, and asked for only where there is any. */
-async function ask(tx: Transaction, { lock, reads }: Statements, tallies: ExtraLimitRows) {
-  if (tallies.isEmpty) {
-    const [otps, now, answers] = await tx.read(lock, ...reads);
-    return { otps, now, answers };
-  }
-  const [otps, , , now, answers] = await tx.read(lock, tallies.lock, tallies.uses, ...reads);
-  return { otps, now, answers };
 }

@@ -9,42 +9,45 @@ import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Hex } from '../../db/query.ts';
 import type { StoredVerification } from '../../db/tables/idempotency-keys.ts';
-import type { Otp } from '../../db/tables/otps.ts';
+import type { Otp, PairName } from '../../db/tables/otps.ts';
 import type { VerifyOutcome } from '../outcomes.ts';
 import type { Policy } from '../policy/policy.ts';
 import { secondsLeft } from '../rules/extra-limits.ts';
-import type { MeasuredLimit } from '../rules/extra-limits.ts';
+import type { AppliedLimit, MeasuredLimit } from '../rules/extra-limits.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from '../rules/lockout.ts';
 
 /** What the database knows, read while the pair is locked. */
 export type VerifyState = Readonly<{
   now: Instant;
-  /** What is stored under the key, also when its time is over; null without a key. */
-  answer: StoredVerification | null;
+  /** The verification stored under the key, also when the key has expired; null without a key. */
+  stored: StoredVerification | null;
   /** The newest code of the pair. */
   pair: Otp | null;
   /** Wrong codes from the address: none or one. */
   hitWindows: readonly MeasuredLimit[];
 }>;
 
-/** The attempt. */
-export type VerifyAttempt = Readonly<{
-  /** The length of the code that was sent. */
+/** A verification with its policy, and what follows from both. */
+export type PreparedVerification = PairName & Readonly<{
+  policy: Policy;
+  /** The length of the code. */
   digits: number;
   /**
-   * The keyed digest of the code that was sent, under a secret and for an otp_id (32 bytes); null
-   * when that secret is not known any more.
+   * The keyed digest of the code under a secret and for an otp_id (32 bytes); null when no such
+   * secret is configured any more.
    */
   digestFor: (keyId: string, otpId: Hex) => Hex | null;
+  /** The limits that count a wrong code. */
+  appliedLimits: readonly AppliedLimit[];
   keyDigest: Hex | null;
-  /** Names it, and those of its transaction, in the row that it changes: 8 random bytes. */
+  /** Stored in the rows that its transaction changes, for the commit probe: 8 random bytes. */
   verifyId: Hex;
 }>;
 
-/** The rows to write; the answer only for a right code that came with a key. */
 export type VerifyWrites = Readonly<{
   pair: Otp;
-  answer: StoredVerification | null;
+  /** What a repeat with the key is answered from: only for a right code with a key. */
+  stored: StoredVerification | null;
   /** Whether the code was wrong, which counts for the address too. */
   isWrong: boolean;
 }>;
@@ -60,45 +63,45 @@ type VerifyDecision = Readonly<{
 /** Decides an attempt. The first case that applies answers (contract, POST /otp/verify). */
 export function decideVerify(
   state: VerifyState,
-  attempt: VerifyAttempt,
-  policy: Policy,
+  verification: PreparedVerification,
 ): VerifyDecision {
-  const { now, answer, pair, hitWindows } = state;
+  const { now, stored, pair, hitWindows } = state;
+  const { policy, digits } = verification;
   const { codeDigits } = pair ?? policy;
-  const stored = answer !== null && now < answer.keyExpiresAt ? replay(answer, attempt) : null;
-  // What has won was well-formed then, whatever codes of the pair have come since.
-  if (stored?.kind === 'verified') return refuse(stored);
-  if (attempt.digits !== codeDigits) return refuse({ kind: 'malformed', digits: codeDigits });
-  if (stored !== null) return refuse(stored);
-  const spent = hitWindows.find((one) => secondsLeft(one, now) > 0);
-  if (spent === undefined) return decideAttempt(state, attempt, policy);
-  if (policy.shadow.has(spent.limit.limit)) {
-    return { ...decideAttempt(state, attempt, policy), isShadowed: true };
+  const isStored = stored !== null && now < stored.keyExpiresAt;
+  const replayed = isStored ? replay(stored, verification) : null;
+  // A code that was verified had the right length then, whatever the pair requires now.
+  if (replayed?.kind === 'verified') return refuse(replayed);
+  if (digits !== codeDigits) return refuse({ kind: 'malformed', digits: codeDigits });
+  if (replayed !== null) return refuse(replayed);
+  const exhausted = hitWindows.find((one) => secondsLeft(one, now) > 0);
+  if (exhausted === undefined) return decideAttempt(state, verification);
+  if (policy.shadow.has(exhausted.limit.limit)) {
+    return { ...decideAttempt(state, verification), isShadowed: true };
   }
-  return refuse({ kind: 'limited', retryAfterSeconds: secondsLeft(spent, now) });
+  return refuse({ kind: 'limited', retryAfterSeconds: secondsLeft(exhausted, now) });
 }
 
 function decideAttempt(
   { now, pair }: VerifyState,
-  attempt: VerifyAttempt,
-  policy: Policy,
+  verification: PreparedVerification,
 ): VerifyDecision {
   if (pair === null) return refuse({ kind: 'not_found' });
-  const lockSeconds = lockSecondsLeft(pair, now, policy);
+  const lockSeconds = lockSecondsLeft(pair, now, verification.policy);
   if (lockSeconds !== null) {
     return refuse({ kind: 'locked', retryAfterSeconds: lockSeconds, begins: false });
   }
   if (pair.redeemedAt !== null) return refuse({ kind: 'used' });
   if (pair.expiresAt <= now) return refuse({ kind: 'expired' });
-  const digest = attempt.digestFor(pair.keyId, pair.otpId);
-  // No digest: the code died with its lock, or its secret is gone. It can never be right.
+  const digest = verification.digestFor(pair.keyId, pair.otpId);
+  // The code was closed by a lock, or its secret is not configured any more.
   if (pair.digest === null || digest === null) return refuse({ kind: 'expired' });
   return areSame(pair.digest, digest)
-    ? redeem(pair, pair.digest, now, attempt, policy)
-    : countWrong(pair, now, attempt, policy);
+    ? redeem(pair, pair.digest, now, verification)
+    : countWrong(pair, now, verification);
 }
 
-/** In a time that does not tell how much of them is the same. */
+/** Takes the same time however many digits are equal. */
 function areSame(one: Hex, other: Hex): boolean {
   return timingSafeEqual(Buffer.from(one), Buffer.from(other));
 }
@@ -107,23 +110,21 @@ function refuse(outcome: VerifyOutcome): VerifyDecision {
   return { outcome, writes: null };
 }
 
-/** A key answers again for the very code that it won with, and for nothing else. */
-function replay(answer: StoredVerification, attempt: VerifyAttempt): VerifyOutcome {
-  const digest = attempt.digestFor(answer.keyId, answer.otpId);
-  const isSameUse = digest !== null
-    && areSame(answer.fingerprint, fingerprintDigest(digest));
-  return isSameUse ? { kind: 'verified', replayed: true } : { kind: 'key_reused' };
+/** A key replays only for the code that was verified with it. */
+function replay(stored: StoredVerification, { digestFor }: PreparedVerification): VerifyOutcome {
+  const digest = digestFor(stored.keyId, stored.otpId);
+  const isSameCode = digest !== null
+    && areSame(stored.fingerprint, fingerprintDigest(digest));
+  return isSameCode ? { kind: 'verified', replayed: true } : { kind: 'key_reused' };
 }
 
 function redeem(
   pair: Otp,
   digest: Hex,
   now: Instant,
-  attempt: VerifyAttempt,
-  policy: Policy,
+  { policy, keyDigest, verifyId }: PreparedVerification,
 ): VerifyDecision {
-  const { keyDigest, verifyId } = attempt;
-  const answer = keyDigest === null ? null : {
+  const stored = keyDigest === null ? null : {
     keyDigest,
     fingerprint: fingerprintDigest(digest),
     keyId: pair.keyId,
@@ -133,7 +134,7 @@ function redeem(
   const redeemed = { ...pair, ...NO_ATTEMPTS, digest: null, redeemedAt: now, consecutiveWrong: 0 };
   return {
     outcome: { kind: 'verified', replayed: false },
-    writes: { pair: { ...redeemed, verifyIds: pushVerifyId(pair.verifyIds, verifyId) }, answer,
+    writes: { pair: { ...redeemed, verifyIds: pushVerifyId(pair.verifyIds, verifyId) }, stored,
       isWrong: false },
   };
 }
@@ -141,8 +142,7 @@ function redeem(
 function countWrong(
   pair: Otp,
   now: Instant,
-  { verifyId }: VerifyAttempt,
-  policy: Policy,
+  { policy, verifyId }: PreparedVerification,
 ): VerifyDecision {
   const wrongAttempts = countedAttempts(pair, now).wrongAttempts + 1;
   const consecutiveWrong = pair.consecutiveWrong + 1;
@@ -153,12 +153,12 @@ function countWrong(
     policy.wrongAttemptsUntilUnlock - consecutiveWrong,
   );
   if (attemptsRemaining > 0) {
-    const writes = { pair: { ...counted, lockedUntil: null }, answer: null, isWrong: true };
+    const writes = { pair: { ...counted, lockedUntil: null }, stored: null, isWrong: true };
     return { outcome: { kind: 'wrong', attemptsRemaining }, writes };
   }
   const lockedUntil = addSeconds(now, pair.lockSeconds);
   return {
     outcome: { kind: 'locked', retryAfterSeconds: pair.lockSeconds, begins: true },
-    writes: { pair: { ...counted, lockedUntil, digest: null }, answer: null, isWrong: true },
+    writes: { pair: { ...counted, lockedUntil, digest: null }, stored: null, isWrong: true },
   };
 }

@@ -1,64 +1,53 @@
-/** POST /otp/verify for a list of attempts: load, decide, write, commit. */
+/** POST /otp/verify for a batch of verifications: load, decide, write, commit. */
 import { VerifyBatch } from './batch.ts';
 import { randomVerifyId } from '../crypto/random.ts';
 import { digestCode, digestKey } from '../crypto/secrets.ts';
-import type { Secrets } from '../crypto/secrets.ts';
-import type { ConnectionPool } from '../../db/pool.ts';
 import type { Hex } from '../../db/query.ts';
 import { transaction } from '../../db/transaction.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import { decideVerify } from './decide.ts';
-import type { OtpCounts } from '../metrics.ts';
+import type { PreparedVerification } from './decide.ts';
+import type { Deps } from '../deps.ts';
 import type { OtpVerification, VerifyOutcome } from '../outcomes.ts';
-import type { Policies, Policy } from '../policy/policy.ts';
+import type { Policies } from '../policy/policy.ts';
 import { limitsOfVerification } from '../rules/extra-limits.ts';
-import type { AppliedLimit } from '../rules/extra-limits.ts';
 
-/** What redeeming codes needs. */
-type VerifyDeps = Readonly<{
-  pool: ConnectionPool;
-  policies: Policies;
-  secrets: Secrets;
-  counts?: OtpCounts;
-}>;
+/** What a verification locks: the user, and the client IP if its wrong codes are limited. */
+export function verificationLockKeys(
+  policies: Policies,
+  { userId, purpose, clientIp }: OtpVerification,
+): string[] {
+  const isLimited = clientIp !== null && policies.for(purpose).wrongCodesLimit !== null;
+  return isLimited ? [userId, `address ${clientIp}`] : [userId];
+}
 
-/** An attempt with all that is drawn or derived before the transaction, which may run again. */
-type PreparedVerification = Readonly<{
-  userId: string;
-  purpose: string;
-  policy: Policy;
-  digits: number;
-  appliedLimits: readonly AppliedLimit[];
-  keyDigest: Hex | null;
-  verifyId: Hex;
-  digestFor: (keyId: string, otpId: Hex) => Hex | null;
-}>;
+type VerifyDeps = Pick<Deps, 'pool' | 'policies' | 'secrets' | 'counts'>;
 
 /**
- * Redeems codes for a list of attempts in one transaction, in the order of the list.
+ * Decides a batch of verifications in one transaction, in order of arrival.
  *
- * @returns one outcome for each attempt, in order
- * @throws Unavailable when the database cannot answer; then none of them took effect, or their
+ * @returns one outcome for each verification, in order
+ * @throws Unavailable when the database does not answer; then either none took effect, or their
  *   outcome is unknown
  */
 export async function verifyOtps(
-  parts: VerifyDeps,
+  deps: VerifyDeps,
   inputs: readonly OtpVerification[],
 ): Promise<VerifyOutcome[]> {
-  // One name for all: they are committed together.
+  // One id for all of them, because they are committed together.
   const verifyId = randomVerifyId();
-  const members = inputs.map((input) => prepareVerification(parts, input, verifyId));
-  const { outcomes, shadowed } = await transaction(parts.pool, (tx) => decideAll(tx, members));
-  parts.counts?.noteAttempts(outcomes, shadowed);
+  const verifications = inputs.map((input) => prepareVerification(deps, input, verifyId));
+  const { outcomes, shadowed } = await transaction(deps.pool,
+    (tx) => decideAll(tx, verifications));
+  deps.counts?.countVerifications(outcomes, shadowed);
   return outcomes;
 }
 
 function prepareVerification(
   { policies, secrets }: VerifyDeps,
-  input: OtpVerification,
+  { userId, purpose, code, clientIp, key, apiClient }: OtpVerification,
   verifyId: Hex,
 ): PreparedVerification {
-  const { userId, purpose, code, clientIp, key, apiClient } = input;
   const policy = policies.for(purpose);
   return {
     userId,
@@ -75,21 +64,19 @@ function prepareVerification(
   };
 }
 
-type Decided = Readonly<{ outcomes: VerifyOutcome[]; shadowed: number }>;
-
 async function decideAll(
   tx: Transaction,
-  members: readonly PreparedVerification[],
-): Promise<Decided> {
+  verifications: readonly PreparedVerification[],
+): Promise<Readonly<{ outcomes: VerifyOutcome[]; shadowed: number }>> {
+  const batch = await VerifyBatch.load(tx, verifications);
   let shadowed = 0;
-  const ledger = await VerifyBatch.load(tx, members);
-  const outcomes = members.map((member) => {
+  const outcomes = verifications.map((verification) => {
     const { outcome, writes, isShadowed } = decideVerify(
-      ledger.stateFor(member), member, member.policy);
+      batch.stateFor(verification), verification);
     if (isShadowed) shadowed += 1;
-    if (writes !== null) ledger.apply(member, writes);
+    if (writes !== null) batch.apply(verification, writes);
     return outcome;
   });
-  ledger.flush(tx);
+  batch.flush(tx);
   return { outcomes, shadowed };
 }

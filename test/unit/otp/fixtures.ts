@@ -57,7 +57,7 @@ export function otpWith(changes: Partial<Otp> = {}): Otp {
 }
 
 /** A stored 201 for the same pair, whose key is good for another hour. */
-export function answerWith(changes: Partial<StoredRequest> = {}): StoredRequest {
+export function storedWith(changes: Partial<StoredRequest> = {}): StoredRequest {
   return {
     keyDigest: '02'.repeat(16),
     keyExpiresAt: at(3600),

@@ -4,16 +4,24 @@ import type { Otp } from '../../../../src/db/tables/otps.ts';
 import { fingerprintRequest } from '../../../../src/otp/crypto/secrets.ts';
 import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
 import { decideRequest } from '../../../../src/otp/request/decide.ts';
-import type { RequestInput, RequestState } from '../../../../src/otp/request/decide.ts';
+import type { NewCode, PreparedRequest, RequestState } from '../../../../src/otp/request/decide.ts';
 import { EMPTY_IP_WINDOW } from '../../../../src/otp/rules/ip-limit.ts';
-import { answerWith, at, issuedAgo, NOW, otpWith, usedAgo } from '../fixtures.ts';
+import { storedWith, at, issuedAgo, NOW, otpWith, usedAgo } from '../fixtures.ts';
 
-const INPUT: RequestInput = {
+const REQUEST: PreparedRequest = {
   userId: 'U1',
   purpose: 'login',
+  clientIp: '192.0.2.1',
+  acceptLanguage: '',
+  policy: DEFAULT_POLICY,
   keyDigest: '02'.repeat(16),
+  appliedLimits: [],
+};
+
+const CODE: NewCode = {
   otpId: 'ab'.repeat(16),
   keyId: 'k2',
+  code: '123456',
   digest: 'cd'.repeat(32),
   batchId: 'ef'.repeat(8),
   batchNumber: 5,
@@ -21,7 +29,7 @@ const INPUT: RequestInput = {
 };
 
 const EMPTY: RequestState = {
-  now: NOW, answer: null, otps: [], ipWindow: EMPTY_IP_WINDOW, hitWindows: [],
+  now: NOW, stored: null, otps: [], ipWindow: EMPTY_IP_WINDOW, hitWindows: [],
 };
 
 const LOCKED = otpWith({
@@ -30,8 +38,8 @@ const LOCKED = otpWith({
 const FULL_USER = issuedAgo(720, 540, 410);
 const FULL_ADDRESS = { slots: usedAgo(10, 20, 30, 40, 50, 60, 70, 80), overflow: null };
 
-function decide(changes: Partial<RequestState>, input = INPUT, policy = DEFAULT_POLICY) {
-  return decideRequest({ ...EMPTY, ...changes }, input, policy);
+function decide(changes: Partial<RequestState>, request: Partial<PreparedRequest> = {}) {
+  return decideRequest({ ...EMPTY, ...changes }, { ...REQUEST, ...request }, CODE);
 }
 
 test('issues the first code', () => {
@@ -48,26 +56,26 @@ test('issues the first code', () => {
     shadowed: [],
   });
   assert.equal(writes?.issued, otpWith({
-    otpId: INPUT.otpId, keyId: 'k2', digest: INPUT.digest, expiresAt: at(300),
-    batchId: INPUT.batchId, batchNumber: 5, channel: 'sms',
-    keyDigest: INPUT.keyDigest, keyExpiresAt: at(86_400), remainingRequests: 2,
+    otpId: CODE.otpId, keyId: 'k2', digest: CODE.digest, expiresAt: at(300),
+    batchId: CODE.batchId, batchNumber: 5, channel: 'sms',
+    keyDigest: REQUEST.keyDigest, keyExpiresAt: at(86_400), remainingRequests: 2,
   }));
   assert.is(writes?.attemptsMoved, null);
   assert.equal(writes?.ipChange?.write, {
     kind: 'slot', slot: { slot: 0, usedAt: NOW, points: 1, refunded: 0 },
   });
-  const again = decide({ answer: writes!.issued, otps: [writes!.issued] });
+  const again = decide({ stored: writes!.issued, otps: [writes!.issued] });
   assert.equal({ ...again.outcome, limits: outcome.limits }, { ...outcome, replayed: true });
 });
 
 /** [what, state, kind, seconds] in the order of the contract's table: the first that applies. */
 const REFUSALS: [string, Partial<RequestState>, string, number | undefined][] = [
   ['a replay wins over a lock and over both limits',
-    { answer: answerWith(), otps: [LOCKED, ...FULL_USER], ipWindow: FULL_ADDRESS },
+    { stored: storedWith(), otps: [LOCKED, ...FULL_USER], ipWindow: FULL_ADDRESS },
     'issued', undefined],
   ['another use of the key, over a lock',
-    { answer: answerWith({ purpose: 'pay' }), otps: [LOCKED] }, 'key_reused', undefined],
-  ['the key of another user', { answer: answerWith({ userId: 'u1' }) }, 'key_reused', undefined],
+    { stored: storedWith({ purpose: 'pay' }), otps: [LOCKED] }, 'key_reused', undefined],
+  ['the key of another user', { stored: storedWith({ userId: 'u1' }) }, 'key_reused', undefined],
   ['the lock wins over the limits', { otps: [LOCKED, ...FULL_USER] }, 'locked', 600],
   ['a microsecond before the lock ends',
     { otps: [{ ...LOCKED, lockedUntil: NOW + 1 }] }, 'locked', 1],
@@ -99,23 +107,23 @@ test('without an address its limit is neither measured nor written', () => {
   const limited = decide({ otps: FULL_USER, ipWindow: null });
   assert.is(limited.outcome.kind === 'limited' && limited.outcome.retryAfterSeconds, 180);
   assert.is(limited.outcome.limits.address, null);
-  const replayed = decide({ answer: answerWith(), otps: FULL_USER, ipWindow: null });
+  const replayed = decide({ stored: storedWith(), otps: FULL_USER, ipWindow: null });
   assert.is(replayed.outcome.kind, 'issued');
   assert.is(replayed.outcome.limits.address, null);
 });
 
 test('once the user has moved on, a fingerprint tells what the key was used for', () => {
-  const answer = answerWith({
+  const stored = storedWith({
     userId: null, purpose: '', fingerprint: fingerprintRequest('U1', 'login'),
   });
-  assert.is(decide({ answer }).outcome.kind, 'issued');
-  assert.is(decide({ answer }, { ...INPUT, purpose: 'pay' }).outcome.kind, 'key_reused');
-  assert.is(decide({ answer }, { ...INPUT, userId: 'u1' }).outcome.kind, 'key_reused');
+  assert.is(decide({ stored }).outcome.kind, 'issued');
+  assert.is(decide({ stored }, { purpose: 'pay' }).outcome.kind, 'key_reused');
+  assert.is(decide({ stored }, { userId: 'u1' }).outcome.kind, 'key_reused');
 });
 
 test('replays the stored members, not those of today', () => {
   const { outcome } = decide({
-    answer: answerWith({ expiresAt: at(67), remainingRequests: 0 }),
+    stored: storedWith({ expiresAt: at(67), remainingRequests: 0 }),
   });
   assert.is(outcome.kind === 'issued' && outcome.ttlSeconds, 77);
   assert.is(outcome.kind === 'issued' && outcome.remainingRequests, 0);
@@ -123,8 +131,8 @@ test('replays the stored members, not those of today', () => {
 });
 
 test('a key is forgotten exactly at its end', () => {
-  assert.is(decide({ answer: answerWith({ keyExpiresAt: NOW + 1 }) }).writes, null);
-  assert.ok(decide({ answer: answerWith({ keyExpiresAt: NOW }) }).writes !== null);
+  assert.is(decide({ stored: storedWith({ keyExpiresAt: NOW + 1 }) }).writes, null);
+  assert.ok(decide({ stored: storedWith({ keyExpiresAt: NOW }) }).writes !== null);
 });
 
 test('a lock that is over lets a request through and starts the count over', () => {
@@ -148,7 +156,7 @@ test('a new code does not reset the count of wrong attempts', () => {
 test('a redeemed code is superseded by an open one', () => {
   const { writes } = decide({ otps: [otpWith({ digest: null, redeemedAt: at(-1) })] });
   assert.is(writes?.issued.redeemedAt, null);
-  assert.equal(writes?.issued.digest, INPUT.digest);
+  assert.equal(writes?.issued.digest, CODE.digest);
 });
 
 test('a policy of its own sets lifetime, limits and retention', () => {
@@ -160,7 +168,7 @@ test('a policy of its own sets lifetime, limits and retention', () => {
     keyRetentionSeconds: 3600,
   };
   const full = { otps: FULL_USER, address: FULL_ADDRESS };
-  const { outcome, writes } = decide(full, INPUT, policy);
+  const { outcome, writes } = decide(full, { policy });
   assert.is(outcome.kind === 'issued' && outcome.ttlSeconds, 60);
   assert.is(outcome.kind === 'issued' && outcome.remainingRequests, 0);
   assert.is(writes?.issued.expiresAt, at(60));

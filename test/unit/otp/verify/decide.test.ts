@@ -2,19 +2,23 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
 import { decideVerify } from '../../../../src/otp/verify/decide.ts';
-import type { VerifyAttempt, VerifyState } from '../../../../src/otp/verify/decide.ts';
+import type { PreparedVerification, VerifyState } from '../../../../src/otp/verify/decide.ts';
 import { at, NOW, otpWith } from '../fixtures.ts';
 
 const RIGHT = '01'.repeat(32);
 const WRONG = '02'.repeat(32);
 const VERIFY_ID = '05'.repeat(8);
 
-const EMPTY: VerifyState = { now: NOW, answer: null, pair: null, hitWindows: [] };
+const EMPTY: VerifyState = { now: NOW, stored: null, pair: null, hitWindows: [] };
 
 /** An attempt that counts how often its code is compared. */
 function attemptWith(digest: string | null, keyDigest: string | null = null, digits = 6) {
   const compared = { count: 0 };
-  const attempt: VerifyAttempt = {
+  const attempt: PreparedVerification = {
+    userId: 'U1',
+    purpose: 'login',
+    policy: DEFAULT_POLICY,
+    appliedLimits: [],
     digits,
     digestFor: () => {
       compared.count += 1;
@@ -32,7 +36,8 @@ function decide(
   policy = DEFAULT_POLICY,
 ) {
   const { attempt, compared } = attemptWith(digest);
-  return { ...decideVerify({ ...EMPTY, ...changes }, attempt, policy), compared: compared.count };
+  const decision = decideVerify({ ...EMPTY, ...changes }, { ...attempt, policy });
+  return { ...decision, compared: compared.count };
 }
 
 const LOCKED = otpWith({
@@ -73,7 +78,7 @@ test('redeems a microsecond before the end, erases the digest, starts the counts
   assert.equal(outcome, { kind: 'verified', replayed: false });
   assert.equal(writes, {
     pair: otpWith({ expiresAt: NOW + 1, digest: null, redeemedAt: NOW, verifyIds: VERIFY_ID }),
-    answer: null,
+    stored: null,
     isWrong: false,
   });
 });
@@ -134,28 +139,28 @@ test('the last consecutive wrong code locks, however many of the round are left'
 test('a key wins with the right code only, and replays for the same code only', () => {
   const key = '08'.repeat(16);
   const { attempt } = attemptWith(RIGHT, key);
-  const won = decideVerify({ ...EMPTY, pair: otpWith() }, attempt, DEFAULT_POLICY);
-  assert.equal(won.writes?.answer, {
+  const won = decideVerify({ ...EMPTY, pair: otpWith() }, attempt);
+  assert.equal(won.writes?.stored, {
     keyDigest: key,
     fingerprint: RIGHT.slice(0, 32),
     keyId: 'k1',
     otpId: otpWith().otpId,
     keyExpiresAt: at(86_400),
   });
-  const answer = won.writes!.answer;
-  const again = decide({ answer, pair: LOCKED });
+  const stored = won.writes!.stored;
+  const again = decide({ stored, pair: LOCKED });
   assert.equal(again.outcome, { kind: 'verified', replayed: true });
   assert.is(again.writes, null);
-  assert.equal(decide({ answer, pair: LOCKED }, WRONG).outcome, { kind: 'key_reused' });
-  assert.equal(decide({ answer }, null).outcome, { kind: 'key_reused' });
-  const expired = decide({ answer: { ...answer!, keyExpiresAt: NOW }, pair: LOCKED });
+  assert.equal(decide({ stored, pair: LOCKED }, WRONG).outcome, { kind: 'key_reused' });
+  assert.equal(decide({ stored }, null).outcome, { kind: 'key_reused' });
+  const expired = decide({ stored: { ...stored!, keyExpiresAt: NOW }, pair: LOCKED });
   assert.is(expired.outcome.kind, 'locked');
 });
 
 test('a wrong code with a key stores nothing under the key', () => {
   const { attempt } = attemptWith(WRONG, '08'.repeat(16));
-  const decision = decideVerify({ ...EMPTY, pair: otpWith() }, attempt, DEFAULT_POLICY);
-  assert.is(decision.writes?.answer, null);
+  const decision = decideVerify({ ...EMPTY, pair: otpWith() }, attempt);
+  assert.is(decision.writes?.stored, null);
 });
 
 test('one allowed attempt: the first wrong code locks', () => {
@@ -181,8 +186,8 @@ test('the limit of wrong codes in a row, and how long keys are kept, are those i
   const { outcome } = decide({ pair: otpWith({ consecutiveWrong: 3 }) }, RIGHT, policy);
   assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600, begins: false });
   const { attempt } = attemptWith(RIGHT, '08'.repeat(16));
-  const { writes } = decideVerify({ ...EMPTY, pair: otpWith() }, attempt, policy);
-  assert.is(writes?.answer?.keyExpiresAt, at(3600));
+  const { writes } = decideVerify({ ...EMPTY, pair: otpWith() }, { ...attempt, policy });
+  assert.is(writes?.stored?.keyExpiresAt, at(3600));
 });
 
 /** [what, state, digits that are asked for] */
@@ -197,7 +202,7 @@ for (const [what, state, digits] of LENGTHS) {
   test(`a code of another length is malformed, and nothing else: ${what}`, () => {
     const policy = { ...DEFAULT_POLICY, codeDigits: 8 };
     const { attempt, compared } = attemptWith(RIGHT, null, 7);
-    const decision = decideVerify({ ...EMPTY, ...state }, attempt, policy);
+    const decision = decideVerify({ ...EMPTY, ...state }, { ...attempt, policy });
     assert.equal(decision, { outcome: { kind: 'malformed', digits }, writes: null });
     assert.is(compared.count, 0);
   });
@@ -205,12 +210,11 @@ for (const [what, state, digits] of LENGTHS) {
 
 test('a key that won replays when the pair has a longer code since; no other code does', () => {
   const key = '08'.repeat(16);
-  const won = decideVerify({ ...EMPTY, pair: otpWith() }, attemptWith(RIGHT, key).attempt,
-    DEFAULT_POLICY);
-  const state = { ...EMPTY, answer: won.writes!.answer, pair: otpWith({ codeDigits: 8 }) };
-  const again = decideVerify(state, attemptWith(RIGHT, key).attempt, DEFAULT_POLICY);
+  const won = decideVerify({ ...EMPTY, pair: otpWith() }, attemptWith(RIGHT, key).attempt);
+  const state = { ...EMPTY, stored: won.writes!.stored, pair: otpWith({ codeDigits: 8 }) };
+  const again = decideVerify(state, attemptWith(RIGHT, key).attempt);
   assert.equal(again.outcome, { kind: 'verified', replayed: true });
-  const other = decideVerify(state, attemptWith(WRONG, key).attempt, DEFAULT_POLICY);
+  const other = decideVerify(state, attemptWith(WRONG, key).attempt);
   assert.equal(other.outcome, { kind: 'malformed', digits: 8 });
 });
 
