@@ -74,3 +74,15 @@ export function hexOf(column: unknown): Hex {
 export function nullableHexOf(column: unknown): Hex | null {
   return column === null ? null : hexOf(column);
 }
+
+/**
+ * Compares rows by a string key. All transactions write rows in this one order, so that no two of
+ * them deadlock.
+ */
+export function byKey<T>(keyOf: (row: T) => string): (one: T, other: T) => number {
+  return (one, other) => {
+    const [a, b] = [keyOf(one), keyOf(other)];
+    if (a === b) return 0;
+    return a < b ? -1 : 1;
+  };
+}

@@ -1,6 +1,6 @@
 /** DELETE /otp/{otp_id} for a list of codes: find their users, lock, decide, write, commit. */
 import { OtpRows } from './batch/otps.ts';
-import { placesOf } from './crypto/otp-id.ts';
+import { placesOf } from './crypto/secrets.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
 import type { Hex } from '../db/query.ts';

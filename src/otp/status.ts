@@ -1,6 +1,6 @@
 /** What is told of a code (GET /otp/{otp_id}), as a pure function. */
 import { groupBy } from './batch/changed-rows.ts';
-import { placesOf } from './crypto/otp-id.ts';
+import { placesOf } from './crypto/secrets.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
 import type { Hex } from '../db/query.ts';

@@ -104,7 +104,7 @@ test('a rider does not write in a transaction that only reads, and learns so', a
   assert.not((await bench.ids()).includes(id));
 });
 
-test('a rider of a rolled back attempt learns so, and the rerun has riders of its own', async () => {
+test('a rider of a rolled back attempt learns so, and the rerun has its own riders', async () => {
   const id = nextId();
   let runs = 0;
   bench.tamper(async (name, _, proceed) => {

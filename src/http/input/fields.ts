@@ -2,7 +2,7 @@
  * The Idempotency-Key header (contract, "Key"; draft-ietf-httpapi-idempotency-key-header, 2.1):
  * bare, or as a structured-field string (RFC 9651, 3.3.3). Both forms of one key are one key.
  */
-import { identityRule, isIdentity, PURPOSE_MAX_CHARACTERS } from '../../otp/identity.ts';
+import { identityRule, isIdentity, PURPOSE_MAX_CHARACTERS } from '../../otp/policy/policy.ts';
 import { POLICY_BOUNDS } from '../../otp/policy/policy.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
 import type { FieldError } from '../response.ts';

@@ -1,4 +1,6 @@
 /** Rows of one table, as they come from one statement and go back by another. */
+import { byKey } from '../../db/query.ts';
+
 /** Rows told apart by a text that each of them has, in their order. */
 export function groupBy<T>(rows: readonly T[], textOf: (row: T) => string): Map<string, T[]> {
   const groups = new Map<string, T[]>();
@@ -8,15 +10,6 @@ export function groupBy<T>(rows: readonly T[], textOf: (row: T) => string): Map<
     else group.push(row);
   }
   return groups;
-}
-
-/** Compares rows by a string key, for sort. */
-export function byKey<T>(keyOf: (row: T) => string): (one: T, other: T) => number {
-  return (one, other) => {
-    const [a, b] = [keyOf(one), keyOf(other)];
-    if (a === b) return 0;
-    return a < b ? -1 : 1;
-  };
 }
 
 /** The rows that decisions have changed, each once, as it was changed last. */

@@ -2,7 +2,7 @@
  * The policy file: every number of the contract, globally and per purpose, and which purposes there
  * are, in one JSON file.
  */
-import { identityRule, isIdentity, PURPOSE_MAX_CHARACTERS } from '../identity.ts';
+import { identityRule, isIdentity, PURPOSE_MAX_CHARACTERS } from './policy.ts';
 import { createPolicies, DEFAULT_POLICY, POLICY_BOUNDS } from './policy.ts';
 import type { LimitName, Policies, Policy, PolicyNumber } from './policy.ts';
 

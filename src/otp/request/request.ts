@@ -1,12 +1,12 @@
 /** POST /otp/request for a batch of requests: load, decide, write, commit, dispatch. */
 import { RequestBatch } from './batch.ts';
-import { byKey, groupBy } from '../batch/changed-rows.ts';
-import { createOtpIds } from '../crypto/otp-id.ts';
+import { groupBy } from '../batch/changed-rows.ts';
 import { randomBatchId, randomCode } from '../crypto/random.ts';
-import { digestCode } from '../crypto/secrets.ts';
+import { createOtpIds, digestCode } from '../crypto/secrets.ts';
 import { EstimatedClock } from '../../db/clock.ts';
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
+import { byKey } from '../../db/query.ts';
 import { BATCH_MESSAGES_MAX, insertBatches } from '../../db/tables/outbox.ts';
 import { transaction } from '../../db/transaction.ts';
 import type { Transaction } from '../../db/transaction.ts';

@@ -2,14 +2,13 @@
  * The rows of one batch of verifications: loaded once, changed by each decision in the order of
  * arrival, written once.
  */
-import { byKey } from '../batch/changed-rows.ts';
 import { ExtraLimitRows } from '../batch/extra-limits.ts';
 import { OtpRows } from '../batch/otps.ts';
 import { StoredResponses } from '../batch/stored-responses.ts';
 import { isVerifyStored } from './commit-probe.ts';
 import { READ_CLOCK } from '../../db/clock.ts';
 import type { Instant } from '../../db/instant.ts';
-import { mapResult } from '../../db/query.ts';
+import { byKey, mapResult } from '../../db/query.ts';
 import type { Hex } from '../../db/query.ts';
 import {
   deleteExpiredVerifications, loadStoredVerifications, storeVerifications,

@@ -9,7 +9,7 @@ import type { Hex, Write } from '../../../src/db/query.ts';
 import { insertBatches } from '../../../src/db/tables/outbox.ts';
 import { transaction } from '../../../src/db/transaction.ts';
 import type { Rider, Transaction } from '../../../src/db/transaction.ts';
-import { createOtpIds } from '../../../src/otp/crypto/otp-id.ts';
+import { createOtpIds } from '../../../src/otp/crypto/secrets.ts';
 import { randomBatchId, randomOwner } from '../../../src/otp/crypto/random.ts';
 import { OutboxBatch } from '../../../src/otp/delivery/outbox-batch.ts';
 import { OutboxWriter } from '../../../src/otp/delivery/outbox-writer.ts';

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createOtpIds, placesOf } from '../../../../src/otp/crypto/otp-id.ts';
+import { createOtpIds, placesOf } from '../../../../src/otp/crypto/secrets.ts';
 import { randomBatchId } from '../../../../src/otp/crypto/random.ts';
 import type { Secret } from '../../../../src/otp/crypto/secrets.ts';
 
