@@ -63,8 +63,8 @@ export class Batcher<I, O> {
   readonly #options: BatcherOptions<I, O>;
   readonly #heldLockKeys = new Set<string>();
   #queue: Waiting<I, O>[] = [];
-  #inFlight = 0;
-  #underWay = 0;
+  #batchesInFlight = 0;
+  #itemsInFlight = 0;
   #isStartDue = false;
   /** All that waits shares a subject with what is under way, or comes after one that does. */
   #isBlocked = false;
@@ -80,7 +80,7 @@ export class Batcher<I, O> {
 
   /** True while a list is under way, or somebody waits. */
   get isBusy(): boolean {
-    return this.#inFlight > 0 || this.#queue.length > 0;
+    return this.#batchesInFlight > 0 || this.#queue.length > 0;
   }
 
   /**
@@ -99,7 +99,7 @@ export class Batcher<I, O> {
     return new Promise((resolve, reject) => {
       const lockKeys = this.#options.lockKeysOf(item);
       this.#queue.push({ item, lockKeys, isConnected, resolve, reject, ticks: 0 });
-      if (!lockKeys.some((name) => this.#heldLockKeys.has(name))) this.#isBlocked = false;
+      if (!lockKeys.some((lockKey) => this.#heldLockKeys.has(lockKey))) this.#isBlocked = false;
       this.#scheduleStart();
     });
   }
@@ -116,7 +116,7 @@ export class Batcher<I, O> {
   }
 
   #startBatches(): void {
-    while (!this.#isBlocked && this.#inFlight < this.#options.concurrencyMax) {
+    while (!this.#isBlocked && this.#batchesInFlight < this.#options.concurrencyMax) {
       if (this.#queue.length < this.#backlogToStart()) return;
       const batch = this.#takeBatch();
       this.#isBlocked = batch.length === 0 && this.#queue.length > 0;
@@ -127,42 +127,42 @@ export class Batcher<I, O> {
   #backlogToStart(): number {
     // A list that takes so long may be stuck, and is nobody's affair but its own.
     const isLate = (this.#queue[0]?.ticks ?? 0) > 0;
-    if (this.#inFlight === 0 || isLate) return 1;
+    if (this.#batchesInFlight === 0 || isLate) return 1;
     const { concurrencyMax, backlogPerBatch } = this.#options;
-    const fairShare = Math.ceil((this.#queue.length + this.#underWay) / concurrencyMax);
+    const fairShare = Math.ceil((this.#queue.length + this.#itemsInFlight) / concurrencyMax);
     return Math.min(backlogPerBatch, Math.max(BACKLOG_MIN, fairShare));
   }
 
   /** The first that wait, leaving those whose subjects are under way, and who came after them. */
   #takeBatch(): Waiting<I, O>[] {
     const batch: Waiting<I, O>[] = [];
-    const left: Waiting<I, O>[] = [];
+    const remaining: Waiting<I, O>[] = [];
     const passedOver = new Set<string>();
     for (const waiting of this.#queue) {
       const { lockKeys } = waiting;
-      if (batch.length === this.#options.batchMax) left.push(waiting);
-      else if (lockKeys.some((name) => this.#heldLockKeys.has(name) || passedOver.has(name))) {
-        for (const name of lockKeys) passedOver.add(name);
-        left.push(waiting);
+      if (batch.length === this.#options.batchMax) remaining.push(waiting);
+      else if (lockKeys.some((lockKey) => this.#heldLockKeys.has(lockKey) || passedOver.has(lockKey))) {
+        for (const lockKey of lockKeys) passedOver.add(lockKey);
+        remaining.push(waiting);
       } else if (waiting.isConnected()) batch.push(waiting);
       else waiting.reject(new Unavailable('nobody waits for it'));
     }
-    this.#queue = left;
+    this.#queue = remaining;
     return batch;
   }
 
   async #runBatch(batch: Waiting<I, O>[]): Promise<void> {
-    this.#inFlight += 1;
-    this.#underWay += batch.length;
+    this.#batchesInFlight += 1;
+    this.#itemsInFlight += batch.length;
     this.sizes.observe(batch.length);
-    for (const { lockKeys } of batch) for (const name of lockKeys) this.#heldLockKeys.add(name);
+    for (const { lockKeys } of batch) for (const lockKey of lockKeys) this.#heldLockKeys.add(lockKey);
     await this.#settle(batch);
-    for (const { lockKeys } of batch) for (const name of lockKeys) this.#heldLockKeys.delete(name);
-    this.#underWay -= batch.length;
+    for (const { lockKeys } of batch) for (const lockKey of lockKeys) this.#heldLockKeys.delete(lockKey);
+    this.#itemsInFlight -= batch.length;
     this.#isBlocked = false;
     const pauseMs = this.#options.pauseMs?.(batch.length) ?? 0;
     if (pauseMs > 0) await delay(pauseMs);
-    this.#inFlight -= 1;
+    this.#batchesInFlight -= 1;
     this.#scheduleStart();
   }
 

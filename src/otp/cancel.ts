@@ -23,16 +23,16 @@ export function cancelOtps(
   { pool, secrets }: Pick<Deps, 'pool' | 'secrets'>,
   otpIds: readonly Hex[],
 ): Promise<CancelOutcome[]> {
-  const places = otpIds.flatMap((otpId) => placesOf(secrets, otpId));
-  return transaction(pool, (tx) => cancelAll(tx, otpIds, places));
+  const names = otpIds.flatMap((otpId) => placesOf(secrets, otpId));
+  return transaction(pool, (tx) => cancelAll(tx, otpIds, names));
 }
 
 async function cancelAll(
   tx: Transaction,
   otpIds: readonly Hex[],
-  places: readonly OtpName[],
+  names: readonly OtpName[],
 ): Promise<CancelOutcome[]> {
-  const [users] = await tx.read(findUsers(places));
+  const [users] = await tx.read(findUsers(names));
   if (users.size === 0) {
     tx.readOnly();
     return otpIds.map(() => ({ kind: 'unknown' }));

@@ -10,7 +10,7 @@ import { findUnsent } from '../db/tables/outbox.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Deps } from './deps.ts';
 import type { OtpStatus, StatusOutcome } from './outcomes.ts';
-import { isNeeded, newestOtp } from './rules/lifecycle.ts';
+import { isNeeded, findNewestOtp } from './rules/lifecycle.ts';
 
 /**
  * Tells it. The first that applies: canceled or failed, verified, superseded by a newer code of the
@@ -40,7 +40,7 @@ function findStatus(
 ): OtpStatus {
   if (otp.closeReason !== null) return otp.closeReason;
   if (otp.redeemedAt !== null) return 'verified';
-  if (newestOtp(otps, otp.purpose) !== otp) return 'superseded';
+  if (findNewestOtp(otps, otp.purpose) !== otp) return 'superseded';
   if (otp.digest === null) return 'locked';
   if (otp.expiresAt <= now) return 'expired';
   return isUnsent ? 'pending' : 'sent';
@@ -56,12 +56,12 @@ export function readStatuses(
   { pool, secrets }: Pick<Deps, 'pool' | 'secrets'>,
   otpIds: readonly Hex[],
 ): Promise<StatusOutcome[]> {
-  const places = otpIds.flatMap((otpId) => placesOf(secrets, otpId));
-  const batchIds = places.map(({ batchId }) => batchId);
+  const names = otpIds.flatMap((otpId) => placesOf(secrets, otpId));
+  const batchIds = names.map(({ batchId }) => batchId);
   return transaction(pool, async (tx) => {
     // The outbox first: what is accepted in between is told as pending, and never as sent too soon.
     const [unsent, otps, now] = await tx.readAndEnd(
-      findUnsent(batchIds), readOtpsOfUsers(places), READ_CLOCK);
+      findUnsent(batchIds), readOtpsOfUsers(names), READ_CLOCK);
     const otpsOf = groupBy(otps, ({ userId }) => userId);
     const byId = new Map(otps.map((otp) => [otp.otpId, otp]));
     return otpIds.map((otpId) => {

@@ -6,7 +6,7 @@ import { updateOtps } from '../db/tables/otps-write.ts';
 import { lockOtps } from '../db/tables/otps.ts';
 import type { PairName } from '../db/tables/otps.ts';
 import { transaction } from '../db/transaction.ts';
-import { newestOtp } from './rules/lifecycle.ts';
+import { findNewestOtp } from './rules/lifecycle.ts';
 import { NO_ATTEMPTS } from './rules/lockout.ts';
 import { isVerifyStored, pushVerifyId } from './verify/commit-probe.ts';
 
@@ -20,7 +20,7 @@ import { isVerifyStored, pushVerifyId } from './verify/commit-probe.ts';
 export async function unlockPair(pool: ConnectionPool, name: PairName): Promise<boolean> {
   return transaction(pool, async (tx) => {
     const [otps, now] = await tx.read(lockOtps([name.userId]), READ_CLOCK);
-    const pair = newestOtp(otps, name.purpose);
+    const pair = findNewestOtp(otps, name.purpose);
     if (pair === null) {
       tx.readOnly();
       return false;

@@ -14,22 +14,22 @@ import type { StatusOutcome } from './outcomes.ts';
 import { WINDOW_SECONDS } from './policy/policy.ts';
 import type { Policies } from './policy/policy.ts';
 import { toTimedPoints } from './request/decide.ts';
-import { isOpen, knownPair } from './rules/lifecycle.ts';
+import { isOpen, findKnownPair } from './rules/lifecycle.ts';
 import { countedAttempts, lockSecondsLeft } from './rules/lockout.ts';
-import { inOrder } from './rules/numbered-hits.ts';
+import { sortHits } from './rules/numbered-hits.ts';
 import { isPointLive, measureLimit } from './rules/rolling-window.ts';
 import { statusOf } from './status.ts';
 
 /** A code that is known, without its digits. */
-export type CodeView = Extract<StatusOutcome, { kind: 'known' }>;
+export type CodeReport = Extract<StatusOutcome, { kind: 'known' }>;
 
 /** What is in force for a pair (user_id, purpose). */
-export type PairView = Readonly<{
+export type PairReport = Readonly<{
   purpose: string;
   /** How many codes may be issued in 15 minutes, and how many more now. */
   quota: number;
   remaining: number;
-  daily: DailyView | null;
+  daily: DailyReport | null;
   isLocked: boolean;
   /** When the lock ends by itself; null: there is none, or it never does. */
   lockedUntil: Instant | null;
@@ -44,7 +44,7 @@ export type PairView = Readonly<{
 }>;
 
 /** The limit of a day, where a policy has one. */
-type DailyView = Readonly<{
+type DailyReport = Readonly<{
   quota: number;
   remaining: number;
   /** When the oldest that counts is free again; null when none counts. */
@@ -52,14 +52,14 @@ type DailyView = Readonly<{
 }>;
 
 /** What is known of a user. */
-export type UserView = Readonly<{
+export type UserReport = Readonly<{
   now: Instant;
   /** When each point that is used now is free again; all purposes share them. */
   freeAt: readonly Instant[];
   /** The known pairs, in the order in which their newest codes were issued. */
-  pairs: readonly PairView[];
+  pairs: readonly PairReport[];
   /** The codes that can be redeemed. */
-  openCodes: readonly CodeView[];
+  openCodes: readonly CodeReport[];
 }>;
 
 /**
@@ -76,18 +76,18 @@ export function describeUser(
   now: Instant,
   policies: Policies,
   daily: readonly Hit[] = [],
-): UserView | null {
-  const newest = otps.filter((otp) => knownPair(otps, otp.purpose, now) === otp)
+): UserReport | null {
+  const newest = otps.filter((otp) => findKnownPair(otps, otp.purpose, now) === otp)
     .sort((a, b) => a.number - b.number);
   if (newest.length === 0) return null;
   const openCodes = newest.filter((otp) => isOpen(otp, otps) && now < otp.expiresAt)
     .map((otp) => statusOf(otp, otps, unsent.has(otp.otpId), now))
     .filter((outcome) => outcome.kind === 'known');
   const pairs = newest.map((otp) => describePair(otp, { otps, daily }, now, policies));
-  return { now, freeAt: freeAtOf(otps, now), pairs, openCodes };
+  return { now, freeAt: listFreeTimes(otps, now), pairs, openCodes };
 }
 
-function freeAtOf(otps: readonly Otp[], now: Instant): Instant[] {
+function listFreeTimes(otps: readonly Otp[], now: Instant): Instant[] {
   return toTimedPoints(otps)
     .filter(({ usedAt, points }) => points > 0 && isPointLive(usedAt, now))
     .map(({ usedAt }) => addSeconds(usedAt, WINDOW_SECONDS))
@@ -99,7 +99,7 @@ function describePair(
   { otps, daily }: Readonly<{ otps: readonly Otp[]; daily: readonly Hit[] }>,
   now: Instant,
   policies: Policies,
-): PairView {
+): PairReport {
   const policy = policies.for(pair.purpose);
   const { quota, remaining } = measureLimit(toTimedPoints(otps), now, policy.userLimit).view;
   const isLocked = lockSecondsLeft(pair, now, policy) !== null;
@@ -120,13 +120,13 @@ function describePair(
 }
 
 function describeDaily(
-  uses: readonly Hit[],
+  hits: readonly Hit[],
   quota: number | null,
   now: Instant,
-): DailyView | null {
+): DailyReport | null {
   if (quota === null || quota === Infinity) return null;
   const { windowSeconds } = HIT_KINDS.user_daily;
-  const live = uses.filter(({ usedAt }) => addSeconds(usedAt, windowSeconds) > now);
+  const live = hits.filter(({ usedAt }) => addSeconds(usedAt, windowSeconds) > now);
   const used = live.reduce((sum, { points }) => sum + points, 0);
   const [oldest] = live;
   const freeAt = oldest === undefined ? null : addSeconds(oldest.usedAt, windowSeconds);
@@ -139,24 +139,24 @@ function describeDaily(
  * @returns null when nothing is known
  * @throws Unavailable when the database cannot answer
  */
-export function showUser(
+export function readUserReport(
   { pool, policies }: Pick<Deps, 'pool' | 'policies'>,
   userId: string,
-): Promise<UserView | null> {
-  const otpsOf = readOtps([userId]);
+): Promise<UserReport | null> {
+  const readAll = readOtps([userId]);
   return transaction(pool, async (tx) => {
-    const [earlier] = await tx.read(otpsOf);
+    const [earlier] = await tx.read(readAll);
     const batchIds = earlier.map(({ batchId }) => batchId);
     if (batchIds.length === 0) batchIds.push('');
     // The outbox before the codes, as in tell-statuses.ts: never told as sent too soon.
     const [unsent, otps, now, daily] = await tx.readAndEnd(
-      findUnsent(batchIds), otpsOf, READ_CLOCK, ...dailyOf(userId, policies, earlier));
-    return describeUser(otps, unsent, now, policies, inOrder(daily ?? []));
+      findUnsent(batchIds), readAll, READ_CLOCK, ...queryDaily(userId, policies, earlier));
+    return describeUser(otps, unsent, now, policies, sortHits(daily ?? []));
   });
 }
 
 /** The codes of a day, as many as the highest limit of the user's purposes, if there is one. */
-function dailyOf(
+function queryDaily(
   userId: string,
   policies: Policies,
   otps: readonly Otp[],

@@ -7,8 +7,8 @@ import type { Secrets } from '../../otp/crypto/secrets.ts';
 import type { CancelOutcome } from '../../otp/outcomes.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
 import { unlockPair } from '../../otp/unlock.ts';
-import { showUser } from '../../otp/user-report.ts';
-import type { CodeView, PairView, UserView } from '../../otp/user-report.ts';
+import { readUserReport } from '../../otp/user-report.ts';
+import type { CodeReport, PairReport, UserReport } from '../../otp/user-report.ts';
 import { UsageError } from '../output.ts';
 import type { Report } from '../output.ts';
 
@@ -21,7 +21,7 @@ export async function show(
   parts: Readonly<{ pool: ConnectionPool; policies: Policies }>,
   userId: string,
 ): Promise<Report> {
-  const view = await showUser(parts, userId);
+  const view = await readUserReport(parts, userId);
   if (view === null) {
     const data = { outcome: 'unknown', user_id: userId };
     return { isDone: false, lines: ['nothing is known of this user'], data };
@@ -29,7 +29,7 @@ export async function show(
   return { isDone: true, lines: linesOf(userId, view), data: dataOf(userId, view) };
 }
 
-function dataOf(userId: string, { now, freeAt, pairs, openCodes }: UserView): Report['data'] {
+function dataOf(userId: string, { now, freeAt, pairs, openCodes }: UserReport): Report['data'] {
   return {
     outcome: 'known',
     user_id: userId,
@@ -59,7 +59,7 @@ function dataOf(userId: string, { now, freeAt, pairs, openCodes }: UserView): Re
 }
 
 /** As GET /otp/{otp_id} tells it. */
-function codeOf({ otpId, purpose, status, channel, createdAt, expiresAt }: CodeView): object {
+function codeOf({ otpId, purpose, status, channel, createdAt, expiresAt }: CodeReport): object {
   return {
     otp_id: otpId,
     purpose,
@@ -70,7 +70,7 @@ function codeOf({ otpId, purpose, status, channel, createdAt, expiresAt }: CodeV
   };
 }
 
-function linesOf(userId: string, view: UserView): string[] {
+function linesOf(userId: string, view: UserReport): string[] {
   const { now, freeAt, pairs, openCodes } = view;
   return [`user ${userId} at ${toRfc3339(now)}`, ...pairs.flatMap((pair) => [
     `purpose ${pair.purpose}`,
@@ -85,20 +85,20 @@ function linesOf(userId: string, view: UserView): string[] {
   ])];
 }
 
-type Left = Pick<PairView, 'quota' | 'remaining'>;
+type Left = Pick<PairReport, 'quota' | 'remaining'>;
 
 function limitOf({ quota, remaining }: Left, freeAt: readonly string[]): string {
   const left = `${remaining} of ${quota} codes left`;
   return freeAt.length === 0 ? left : `${left}; one is free again at ${freeAt.join(', ')}`;
 }
 
-function dailyOf({ daily }: PairView): string[] {
+function dailyOf({ daily }: PairReport): string[] {
   if (daily === null) return [];
   const freeAt = daily.freeAt === null ? [] : [toRfc3339(daily.freeAt)];
   return [`  daily     ${limitOf(daily, freeAt)}`];
 }
 
-function lockOf({ isLocked, lockedUntil, mustBeUnlocked }: PairView): string {
+function lockOf({ isLocked, lockedUntil, mustBeUnlocked }: PairReport): string {
   if (mustBeUnlocked) return 'until an operator ends it (otpd unlock)';
   return isLocked && lockedUntil !== null ? `until ${toRfc3339(lockedUntil)}` : 'none';
 }

@@ -2,11 +2,11 @@
 import { byKey } from '../../db/query.ts';
 
 /** Rows told apart by a text that each of them has, in their order. */
-export function groupBy<T>(rows: readonly T[], textOf: (row: T) => string): Map<string, T[]> {
+export function groupBy<T>(rows: readonly T[], keyOf: (row: T) => string): Map<string, T[]> {
   const groups = new Map<string, T[]>();
   for (const row of rows) {
-    const group = groups.get(textOf(row));
-    if (group === undefined) groups.set(textOf(row), [row]);
+    const group = groups.get(keyOf(row));
+    if (group === undefined) groups.set(keyOf(row), [row]);
     else group.push(row);
   }
   return groups;
@@ -49,11 +49,11 @@ export class ChangedRows<T> {
    * Those that exist, and those that do not, by their subject: sorted, so that transactions never
    * wait for each other in a ring; and those that shall not exist any more.
    */
-  split(subjectOf: (row: T) => string): Readonly<{ known: T[]; fresh: T[]; removed: T[] }> {
-    const known: T[] = [];
-    const fresh: T[] = [];
-    for (const [key, row] of this.#changed) (this.#loaded.has(key) ? known : fresh).push(row);
-    fresh.sort(byKey(subjectOf));
-    return { known, fresh, removed: [...this.#removed.values()] };
+  split(sortKeyOf: (row: T) => string): Readonly<{ stored: T[]; added: T[]; removed: T[] }> {
+    const stored: T[] = [];
+    const added: T[] = [];
+    for (const [key, row] of this.#changed) (this.#loaded.has(key) ? stored : added).push(row);
+    added.sort(byKey(sortKeyOf));
+    return { stored, added, removed: [...this.#removed.values()] };
   }
 }

@@ -36,13 +36,13 @@ export class OtpRows {
 
   /** Takes a code as it shall be. */
   put(otp: Otp): void {
-    this.#otps.set(otp.userId, [...this.#othersOf(otp), otp]);
+    this.#otps.set(otp.userId, [...this.#others(otp), otp]);
     this.#changed.put(otp);
   }
 
   /** Takes a code away. */
   remove(otp: Otp): void {
-    this.#otps.set(otp.userId, this.#othersOf(otp));
+    this.#otps.set(otp.userId, this.#others(otp));
     this.#changed.remove(otp);
   }
 
@@ -52,7 +52,7 @@ export class OtpRows {
     this.#keyOnly.add(otp);
   }
 
-  #othersOf({ userId, number }: Otp): Otp[] {
+  #others({ userId, number }: Otp): Otp[] {
     return this.of(userId).filter((other) => other.number !== number);
   }
 
@@ -63,13 +63,13 @@ export class OtpRows {
 
   /** Leaves the writes of what was put to the transaction. */
   flush(tx: Transaction): void {
-    const { known, fresh, removed } = this.#changed.split(userOf);
-    const kept = removed.filter((otp) => this.#keyOnly.has(otp));
-    const gone = removed.filter((otp) => !this.#keyOnly.has(otp));
-    if (kept.length > 0) tx.writes.push(stripToKeys(kept.map(withFingerprint)));
-    if (gone.length > 0) tx.writes.push(deleteOtps(gone));
-    if (known.length > 0) tx.writes.push(updateOtps(known));
-    if (fresh.length > 0) tx.writes.push(insertOtps(fresh));
+    const { stored, added, removed } = this.#changed.split(userOf);
+    const stripped = removed.filter((otp) => this.#keyOnly.has(otp));
+    const deleted = removed.filter((otp) => !this.#keyOnly.has(otp));
+    if (stripped.length > 0) tx.writes.push(stripToKeys(stripped.map(withFingerprint)));
+    if (deleted.length > 0) tx.writes.push(deleteOtps(deleted));
+    if (stored.length > 0) tx.writes.push(updateOtps(stored));
+    if (added.length > 0) tx.writes.push(insertOtps(added));
   }
 
   /**
@@ -77,14 +77,14 @@ export class OtpRows {
    * most do, in one statement.
    */
   flushAttempts(tx: Transaction): void {
-    for (const alike of groupBy(this.changed, outcomeOf).values()) {
+    for (const alike of groupBy(this.changed, attemptsOf).values()) {
       tx.writes.push(storeAttempts(alike));
     }
   }
 }
 
 /** What attempts write of a code, but for their name, as a text. */
-function outcomeOf(otp: Otp): string {
+function attemptsOf(otp: Otp): string {
   const { digest, redeemedAt, wrongAttempts, lastWrongAt, lockedUntil, consecutiveWrong } = otp;
   return [digest === null, redeemedAt, wrongAttempts, lastWrongAt, lockedUntil, consecutiveWrong]
     .join(' ');

@@ -3,24 +3,24 @@ import type { Hex } from '../../db/query.ts';
 
 /** Answers by key: those that were loaded, and those that decisions have added. */
 export class StoredResponses<T extends Readonly<{ keyDigest: Hex }>> {
-  readonly #answers: Map<Hex, T>;
+  readonly #responses: Map<Hex, T>;
   readonly #expiredKeys: Hex[] = [];
 
   /** @param loaded what the database holds, also what is expired */
   constructor(loaded: readonly T[]) {
-    this.#answers = new Map(loaded.map((answer) => [answer.keyDigest, answer]));
+    this.#responses = new Map(loaded.map((response) => [response.keyDigest, response]));
   }
 
   /** What is stored under a key, or null. */
   find(keyDigest: Hex): T | null {
-    return this.#answers.get(keyDigest) ?? null;
+    return this.#responses.get(keyDigest) ?? null;
   }
 
-  /** Adds an answer; one under the same key is expired, and must go before it is stored. */
-  add(answer: T): void {
-    const { keyDigest } = answer;
-    if (this.#answers.has(keyDigest)) this.#expiredKeys.push(keyDigest);
-    this.#answers.set(keyDigest, answer);
+  /** Adds an response; one under the same key is expired, and must go before it is stored. */
+  add(response: T): void {
+    const { keyDigest } = response;
+    if (this.#responses.has(keyDigest)) this.#expiredKeys.push(keyDigest);
+    this.#responses.set(keyDigest, response);
   }
 
   /** The keys of what was added that others had before. */

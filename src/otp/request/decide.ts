@@ -11,11 +11,11 @@ import type { StoredRequest } from '../../db/tables/idempotency-keys.ts';
 import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
 import type { Limits, OtpRequest, RequestOutcome } from '../outcomes.ts';
 import type { LimitName, Policy } from '../policy/policy.ts';
-import { refusalBy, exhaustedLimits } from '../rules/extra-limits.ts';
+import { splitShadowed, exhaustedLimits } from '../rules/extra-limits.ts';
 import type { AppliedLimit, MeasuredLimit } from '../rules/extra-limits.ts';
 import { measureIpLimit, takePoint } from '../rules/ip-limit.ts';
 import type { IpLimitChange, IpWindow } from '../rules/ip-limit.ts';
-import { isNeeded, knownPair, newestOtp } from '../rules/lifecycle.ts';
+import { isNeeded, findKnownPair, findNewestOtp } from '../rules/lifecycle.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from '../rules/lockout.ts';
 import { measureLimit } from '../rules/rolling-window.ts';
 import type { LimitState, TimedPoints } from '../rules/rolling-window.ts';
@@ -96,10 +96,10 @@ export function replayOrRefuse(
   const { policy } = request;
   const { limits, exhausted } = measureLimits(state, policy);
   if (stored !== null && now < stored.keyExpiresAt) return replay(stored, request, limits);
-  const pair = knownPair(state.otps, request.purpose, now);
+  const pair = findKnownPair(state.otps, request.purpose, now);
   const lockSeconds = pair === null ? null : lockSecondsLeft(pair, now, policy);
   if (lockSeconds !== null) return { kind: 'locked', retryAfterSeconds: lockSeconds, limits };
-  const { limitedBy, shadowed, retryAfterSeconds } = refusalBy(exhausted, policy);
+  const { limitedBy, shadowed, retryAfterSeconds } = splitShadowed(exhausted, policy);
   return limitedBy.length === 0 ? null
     : { kind: 'limited', retryAfterSeconds, limits, limitedBy, shadowed };
 }
@@ -165,7 +165,7 @@ function grant(state: RequestState, request: PreparedRequest, code: NewCode): Re
     limits: { user: user.view, address: clientIpLimit?.view ?? null },
     // A granted request has passed all limits that are not in shadow.
     shadowed: policy.shadow.size === 0 ? NONE
-      : refusalBy(measureLimits(state, policy).exhausted, policy).shadowed,
+      : splitShadowed(measureLimits(state, policy).exhausted, policy).shadowed,
   };
   const { issued, attemptsMoved, obsolete, keyOnly }
     = supersede(state, request, code, user.view.remaining);
@@ -193,7 +193,7 @@ function supersede(
   { otpId, keyId, digest, batchId, batchNumber, channel }: NewCode,
   remainingRequests: number,
 ): Omit<RequestWrites, 'ipChange'> {
-  const earlier = newestOtp(otps, purpose);
+  const earlier = findNewestOtp(otps, purpose);
   const { consecutiveWrong, verifyIds } = earlier ?? NEW_PAIR;
   const issued: IssuedOtp = {
     userId,

@@ -17,7 +17,7 @@ import type { Transaction } from '../../db/transaction.ts';
 import type { PreparedRequest } from './decide.ts';
 import type { OtpRequest } from '../outcomes.ts';
 import type { Policies } from '../policy/policy.ts';
-import { limitsOfRequest } from '../rules/extra-limits.ts';
+import { limitsForRequest } from '../rules/extra-limits.ts';
 
 export function prepareRequest(policies: Policies, request: OtpRequest): PreparedRequest {
   // Member by member, because spreading an object into a larger one costs more than a digest.
@@ -30,7 +30,7 @@ export function prepareRequest(policies: Policies, request: OtpRequest): Prepare
     acceptLanguage,
     policy,
     keyDigest: digestKey('request', key, apiClient),
-    appliedLimits: limitsOfRequest(policy, userId),
+    appliedLimits: limitsForRequest(policy, userId),
   };
 }
 

@@ -4,7 +4,7 @@ import { PHONE_NUMBER } from '../channels/sms.ts';
 import type { Instant } from '../../db/instant.ts';
 import { HIT_KINDS } from '../../db/tables/limit-hits.ts';
 import type { LimitSubject } from '../../db/tables/limit-hits.ts';
-import { cooldownOf } from './numbered-hits.ts';
+import { cooldownSeconds } from './numbered-hits.ts';
 import type { HitWindow } from './numbered-hits.ts';
 import type { ExtraLimitName, LimitName, Policy } from '../policy/policy.ts';
 import type { LimitState } from './rolling-window.ts';
@@ -32,37 +32,37 @@ const NO_REFUSAL: Refusal = Object.freeze({
 /**
  * The limits without room for one more code.
  *
- * @param address null when no address is counted
- * @param tallies the other limits
+ * @param clientIp null when no address is counted
+ * @param hitWindows the other limits
  */
 export function exhaustedLimits(
   user: LimitState,
-  address: LimitState | null,
-  tallies: readonly MeasuredLimit[],
+  clientIp: LimitState | null,
+  hitWindows: readonly MeasuredLimit[],
   now: Instant,
 ): readonly ExhaustedLimit[] {
-  const ofAddress = address?.cooldownSeconds ?? 0;
-  if (user.cooldownSeconds === 0 && ofAddress === 0 && tallies.length === 0) return NO_LIMITS;
+  const ofClientIp = clientIp?.cooldownSeconds ?? 0;
+  if (user.cooldownSeconds === 0 && ofClientIp === 0 && hitWindows.length === 0) return NO_LIMITS;
   const all: ExhaustedLimit[] = [
     { limit: 'user', seconds: user.cooldownSeconds },
-    { limit: 'address', seconds: ofAddress },
-    ...tallies.map((one) => ({ limit: one.limit.limit, seconds: secondsLeft(one, now) })),
+    { limit: 'address', seconds: ofClientIp },
+    ...hitWindows.map((one) => ({ limit: one.limit.limit, seconds: secondsLeft(one, now) })),
   ];
   return all.filter(({ seconds }) => seconds > 0);
 }
 
 /** Whole seconds until a limit lets one more through; 0 when it does now. */
 export function secondsLeft({ limit, window }: MeasuredLimit, now: Instant): number {
-  return cooldownOf(window, limit.quota, limit.windowSeconds, now);
+  return cooldownSeconds(window, limit.quota, limit.windowSeconds, now);
 }
 
 /** Tells those that refuse from those in shadow. */
-export function refusalBy(spent: readonly ExhaustedLimit[], { shadow }: Policy): Refusal {
-  if (spent.length === 0) return NO_REFUSAL;
-  const refusing = spent.filter(({ limit }) => !shadow.has(limit));
+export function splitShadowed(exhausted: readonly ExhaustedLimit[], { shadow }: Policy): Refusal {
+  if (exhausted.length === 0) return NO_REFUSAL;
+  const refusing = exhausted.filter(({ limit }) => !shadow.has(limit));
   return {
     limitedBy: refusing.map(({ limit }) => limit),
-    shadowed: spent.filter(({ limit }) => shadow.has(limit)).map(({ limit }) => limit),
+    shadowed: exhausted.filter(({ limit }) => shadow.has(limit)).map(({ limit }) => limit),
     retryAfterSeconds: Math.max(0, ...refusing.map(({ seconds }) => seconds)),
   };
 }
@@ -75,19 +75,19 @@ export type AppliedLimit = LimitSubject & Readonly<{
   windowSeconds: number;
 }>;
 
-const NOTHING: readonly AppliedLimit[] = Object.freeze([]);
+const NO_APPLIED_LIMITS: readonly AppliedLimit[] = Object.freeze([]);
 
 /** What one code for a user counts for. */
-export function limitsOfRequest(policy: Policy, userId: string): readonly AppliedLimit[] {
+export function limitsForRequest(policy: Policy, userId: string): readonly AppliedLimit[] {
   const { userDailyLimit, destinationLimit } = policy;
-  if (userDailyLimit === null && destinationLimit === null) return NOTHING;
-  const counted: AppliedLimit[] = [];
-  if (userDailyLimit !== null) counted.push(appliedLimit('user_daily', userId, userDailyLimit));
+  if (userDailyLimit === null && destinationLimit === null) return NO_APPLIED_LIMITS;
+  const limits: AppliedLimit[] = [];
+  if (userDailyLimit !== null) limits.push(appliedLimit('user_daily', userId, userDailyLimit));
   const destination = limitedDestination(policy, userId);
   if (destination !== null && destinationLimit !== null) {
-    counted.push(appliedLimit('destination', destination, destinationLimit));
+    limits.push(appliedLimit('destination', destination, destinationLimit));
   }
-  return counted;
+  return limits;
 }
 
 /** What a code for a user goes to, when that is counted; else null. */
@@ -96,13 +96,13 @@ export function limitedDestination(policy: Policy, userId: string): string | nul
 }
 
 /** What one wrong code from an address counts for; a null address is not counted. */
-export function limitsOfVerification(
+export function limitsForVerification(
   policy: Policy,
-  address: string | null,
+  clientIp: string | null,
 ): readonly AppliedLimit[] {
   const { wrongCodesLimit } = policy;
-  if (wrongCodesLimit === null || address === null) return NOTHING;
-  return [appliedLimit('wrong_codes', address, wrongCodesLimit)];
+  if (wrongCodesLimit === null || clientIp === null) return NO_APPLIED_LIMITS;
+  return [appliedLimit('wrong_codes', clientIp, wrongCodesLimit)];
 }
 
 function appliedLimit(limit: ExtraLimitName, subject: string, quota: number): AppliedLimit {

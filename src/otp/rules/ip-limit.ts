@@ -24,19 +24,19 @@ export type IpWindow = Readonly<{ slots: readonly Slot[]; overflow: Overflow | n
 /** The row to write for a point that is used, or given back. */
 export type IpLimitWrite =
   | Readonly<{ kind: 'slot'; slot: Slot }>
-  | Readonly<{ kind: 'overflow'; use: OverflowHit }>;
+  | Readonly<{ kind: 'overflow'; hit: OverflowHit }>;
 
 /** An address that never used a point. */
 export const EMPTY_IP_WINDOW: IpWindow
   = Object.freeze({ slots: Object.freeze([]), overflow: null });
 
 /** Whether points of an address may be in the overflow: then they must be read. */
-export function mayOverflow(slots: readonly Slot[]): boolean {
+export function mayHaveOverflow(slots: readonly Slot[]): boolean {
   return slots.some(({ slot }) => slot === SLOTS_MAX - 1);
 }
 
 /** How many points of the slots are live. */
-export function livePointsOf(slots: readonly Slot[], now: Instant): number {
+export function countLivePoints(slots: readonly Slot[], now: Instant): number {
   return slots.reduce((sum, { usedAt, points }) =>
     sum + (isPointLive(usedAt, now) ? points : 0), 0);
 }
@@ -49,8 +49,8 @@ export function measureIpLimit(
 ): LimitState {
   if (overflow === null) return measureLimit(slots, now, quota);
   const listed = overflow.oldest.reduce((sum, { points }) => sum + points, 0);
-  const uses = [...slots, ...overflow.oldest];
-  return measureLimit(uses, now, quota, overflow.livePoints - listed);
+  const taken = [...slots, ...overflow.oldest];
+  return measureLimit(taken, now, quota, overflow.livePoints - listed);
 }
 
 /** An address after a change, and the row to write. */
@@ -60,9 +60,9 @@ export type IpLimitChange = Readonly<{ after: IpWindow; write: IpLimitWrite }>;
  * Uses one point of an address now: in the slot of this very time, in one whose time is over, in
  * a new one, or in the overflow.
  */
-export function takePoint(uses: IpWindow, now: Instant): IpLimitChange {
-  const slot = nextSlot(uses.slots, now);
-  return slot === null ? appendToOverflow(uses, now) : changeSlot(uses, slot);
+export function takePoint(window: IpWindow, now: Instant): IpLimitChange {
+  const slot = nextSlot(window.slots, now);
+  return slot === null ? appendToOverflow(window, now) : changeSlot(window, slot);
 }
 
 /**
@@ -72,21 +72,21 @@ export function takePoint(uses: IpWindow, now: Instant): IpLimitChange {
  * @returns null when nothing is given back
  */
 export function refundPoint(
-  uses: IpWindow,
+  window: IpWindow,
   usedAt: Instant,
   now: Instant,
   quota: number,
 ): IpLimitChange | null {
-  const live = uses.slots.filter((slot) => isPointLive(slot.usedAt, now));
+  const live = window.slots.filter((slot) => isPointLive(slot.usedAt, now));
   const refunded = live.reduce((sum, slot) => sum + slot.refunded, 0);
   const slot = live.find((other) => other.usedAt === usedAt && other.points > 0);
   if (slot === undefined || refunded >= quota) return null;
-  return changeSlot(uses, { ...slot, points: slot.points - 1, refunded: slot.refunded + 1 });
+  return changeSlot(window, { ...slot, points: slot.points - 1, refunded: slot.refunded + 1 });
 }
 
-function changeSlot(uses: IpWindow, slot: Slot): IpLimitChange {
-  const others = uses.slots.filter((other) => other.slot !== slot.slot);
-  return { after: { ...uses, slots: [...others, slot] }, write: { kind: 'slot', slot } };
+function changeSlot(window: IpWindow, slot: Slot): IpLimitChange {
+  const others = window.slots.filter((other) => other.slot !== slot.slot);
+  return { after: { ...window, slots: [...others, slot] }, write: { kind: 'slot', slot } };
 }
 
 function nextSlot(slots: readonly Slot[], now: Instant): Slot | null {
@@ -103,17 +103,17 @@ function appendToOverflow({ slots, overflow }: IpWindow, now: Instant): IpLimitC
   // Never before the newest, also when the clock was set back: `number` follows the time.
   const usedAt = Math.max(now, newest?.usedAt ?? now);
   const before = newest?.usedAt === usedAt ? newest.points : 0;
-  const use = { usedAt, points: before + 1, number: (newest?.number ?? 0) + 1 };
+  const hit = { usedAt, points: before + 1, number: (newest?.number ?? 0) + 1 };
   const isFirst = livePoints === before;
   return {
     after: {
       slots,
       overflow: {
         livePoints: livePoints + 1,
-        oldest: isFirst ? [use] : oldest,
-        newest: use,
+        oldest: isFirst ? [hit] : oldest,
+        newest: hit,
       },
     },
-    write: { kind: 'overflow', use },
+    write: { kind: 'overflow', hit },
   };
 }

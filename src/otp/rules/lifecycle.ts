@@ -15,12 +15,12 @@ export function isExpired(otp: OtpSummary, now: Instant): boolean {
 }
 
 /** The newest code of a pair, or null when none is known. */
-export function knownPair<T extends OtpSummary>(
+export function findKnownPair<T extends OtpSummary>(
   otps: readonly T[],
   purpose: string,
   now: Instant,
 ): T | null {
-  const newest = newestOtp(otps, purpose);
+  const newest = findNewestOtp(otps, purpose);
   return newest === null || isExpired(newest, now) ? null : newest;
 }
 
@@ -32,7 +32,7 @@ export function knownPair<T extends OtpSummary>(
  */
 export function isNeeded(otp: OtpSummary, otps: readonly OtpSummary[], now: Instant): boolean {
   if (isPointLive(otp.createdAt, now)) return true;
-  return newestOtp(otps, otp.purpose) === otp && !isExpired(otp, now);
+  return findNewestOtp(otps, otp.purpose) === otp && !isExpired(otp, now);
 }
 
 /**
@@ -42,11 +42,11 @@ export function isNeeded(otp: OtpSummary, otps: readonly OtpSummary[], now: Inst
  * @param otps all codes of the user
  */
 export function isOpen(otp: Otp, otps: readonly Otp[]): boolean {
-  return otp.digest !== null && newestOtp(otps, otp.purpose) === otp;
+  return otp.digest !== null && findNewestOtp(otps, otp.purpose) === otp;
 }
 
 /** The code of a pair that supersedes all others of it, or null when none is known. */
-export function newestOtp<T extends OtpSummary>(otps: readonly T[], purpose: string): T | null {
+export function findNewestOtp<T extends OtpSummary>(otps: readonly T[], purpose: string): T | null {
   let newest: T | null = null;
   for (const otp of otps) {
     if (otp.purpose === purpose && (newest === null || otp.number > newest.number)) newest = otp;

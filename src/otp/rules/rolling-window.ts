@@ -22,18 +22,18 @@ export type LimitState = Readonly<{
 /**
  * Measures a limit.
  *
- * @param uses all that is known of the subject, in any order
+ * @param taken all that is known of the subject, in any order
  * @param now the database's clock
  * @param quota how many points may be live at a time
- * @param unlisted live points beside those of `uses`, none of them among the oldest
+ * @param unlisted live points beside those of `taken`, none of them among the oldest
  */
 export function measureLimit(
-  uses: readonly TimedPoints[],
+  taken: readonly TimedPoints[],
   now: Instant,
   quota: number,
   unlisted = 0,
 ): LimitState {
-  const live = liveUses(uses, now);
+  const live = listLive(taken, now);
   const used = live.reduce((sum, { points }) => sum + points, unlisted);
   const oldest = live[0];
   const resetSeconds = oldest === undefined ? WINDOW_SECONDS : secondsUntilFree(oldest, now);
@@ -57,8 +57,8 @@ export function windowStart(now: Instant): Instant {
   return now - MICROSECONDS_LIVE;
 }
 
-function liveUses(uses: readonly TimedPoints[], now: Instant): TimedPoints[] {
-  const live = uses.filter(({ usedAt, points }) => points > 0 && isPointLive(usedAt, now));
+function listLive(taken: readonly TimedPoints[], now: Instant): TimedPoints[] {
+  const live = taken.filter(({ usedAt, points }) => points > 0 && isPointLive(usedAt, now));
   return live.length < 2 ? live : live.sort((a, b) => a.usedAt - b.usedAt);
 }
 
@@ -73,6 +73,6 @@ function secondsUntilPointsFree(
   points: number,
 ): number {
   let freed = 0;
-  const last = live.find((use) => (freed += use.points) >= points);
+  const last = live.find((each) => (freed += each.points) >= points);
   return last === undefined ? WINDOW_SECONDS : secondsUntilFree(last, now);
 }

@@ -18,7 +18,7 @@ import { lockOtps } from '../../db/tables/otps.ts';
 import type { Otp } from '../../db/tables/otps.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import type { PreparedVerification, VerifyState, VerifyWrites } from './decide.ts';
-import { knownPair } from '../rules/lifecycle.ts';
+import { findKnownPair } from '../rules/lifecycle.ts';
 
 export class VerifyBatch {
   readonly #now: Instant;
@@ -65,7 +65,7 @@ export class VerifyBatch {
     return {
       now: this.#now,
       stored: keyDigest === null ? null : this.#stored.find(keyDigest),
-      pair: knownPair(this.#otps.of(userId), purpose, this.#now),
+      pair: findKnownPair(this.#otps.of(userId), purpose, this.#now),
       hitWindows: this.#extraLimits.of(appliedLimits),
     };
   }

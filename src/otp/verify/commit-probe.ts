@@ -7,7 +7,7 @@ import {
 } from '../../db/tables/otps-write.ts';
 import { lockOtps } from '../../db/tables/otps.ts';
 import type { Otp, PairName } from '../../db/tables/otps.ts';
-import { newestOtp } from '../rules/lifecycle.ts';
+import { findNewestOtp } from '../rules/lifecycle.ts';
 
 /**
  * The names of the verifications that changed a pair, once another one has. Those of one
@@ -34,7 +34,7 @@ export function isVerifyStored(pairs: readonly WrittenPair[]): Query<boolean> {
   return mapResult(lock, (otps) => {
     for (const written of pairs) {
       const own = otps.filter(({ userId }) => userId === written.userId);
-      const stored = isStored(written, newestOtp(own, written.purpose));
+      const stored = isStored(written, findNewestOtp(own, written.purpose));
       if (stored !== null) return stored;
     }
     throw new Unavailable('a commit was not answered, and others hide whether it happened');
@@ -44,18 +44,18 @@ export function isVerifyStored(pairs: readonly WrittenPair[]): Query<boolean> {
 /** Whether a pair was written; null when it does not tell. */
 function isStored(written: WrittenPair, now: Otp | null): boolean | null {
   if (now === null) return null;
-  const names = namesIn(now.verifyIds);
-  if (names.includes(newestVerifyId(written.verifyIds))) return true;
-  const before = namesIn(written.verifyIds)[1];
+  const ids = splitVerifyIds(now.verifyIds);
+  if (ids.includes(newestVerifyId(written.verifyIds))) return true;
+  const before = splitVerifyIds(written.verifyIds)[1];
   // What is stored comes before what was there: where that is left, nothing was pushed out.
-  const isWhole = before === undefined ? names.length < VERIFY_IDS_MAX : names.includes(before);
+  const isWhole = before === undefined ? ids.length < VERIFY_IDS_MAX : ids.includes(before);
   return isWhole ? false : null;
 }
 
-function namesIn(verifyIds: Hex): Hex[] {
-  const names: Hex[] = [];
+function splitVerifyIds(verifyIds: Hex): Hex[] {
+  const ids: Hex[] = [];
   for (let at = 0; at < verifyIds.length; at += VERIFY_ID_DIGITS) {
-    names.push(verifyIds.slice(at, at + VERIFY_ID_DIGITS));
+    ids.push(verifyIds.slice(at, at + VERIFY_ID_DIGITS));
   }
-  return names;
+  return ids;
 }

@@ -10,7 +10,7 @@ import type { PreparedVerification } from './decide.ts';
 import type { Deps } from '../deps.ts';
 import type { OtpVerification, VerifyOutcome } from '../outcomes.ts';
 import type { Policies } from '../policy/policy.ts';
-import { limitsOfVerification } from '../rules/extra-limits.ts';
+import { limitsForVerification } from '../rules/extra-limits.ts';
 
 /** What a verification locks: the user, and the client IP if its wrong codes are limited. */
 export function verificationLockKeys(
@@ -54,7 +54,7 @@ function prepareVerification(
     purpose,
     policy,
     digits: code.length,
-    appliedLimits: limitsOfVerification(policy, clientIp),
+    appliedLimits: limitsForVerification(policy, clientIp),
     keyDigest: key === null ? null : digestKey('verify', key, apiClient),
     verifyId,
     digestFor: (keyId, otpId) => {

@@ -5,14 +5,14 @@ import { KNOWN_SECONDS } from '../../../src/db/tables/otps.ts';
 import type { Otp } from '../../../src/db/tables/otps.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy/policy.ts';
 import { describeUser } from '../../../src/otp/user-report.ts';
-import type { UserView } from '../../../src/otp/user-report.ts';
+import type { UserReport } from '../../../src/otp/user-report.ts';
 import { at, issuedAgo, NOW, otpWith } from './fixtures.ts';
 
 const ONE_MICROSECOND = 0.000001;
 const POLICIES = createPolicies(DEFAULT_POLICY,
   new Map([['payment', { ...DEFAULT_POLICY, userLimit: 1, wrongAttempts: 2 }]]));
 
-function describe(otps: readonly Otp[], seconds = 0, unsent = new Set<string>()): UserView {
+function describe(otps: readonly Otp[], seconds = 0, unsent = new Set<string>()): UserReport {
   const view = describeUser(otps, unsent, at(seconds), POLICIES);
   if (view === null) throw new Error('nothing is known');
   return view;

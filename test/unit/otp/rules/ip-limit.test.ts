@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { SLOTS_MAX } from '../../../../src/db/tables/ip-limits.ts';
 import type { OverflowHit, Slot } from '../../../../src/db/tables/ip-limits.ts';
 import {
-  mayOverflow, measureIpLimit, EMPTY_IP_WINDOW, takePoint,
+  mayHaveOverflow, measureIpLimit, EMPTY_IP_WINDOW, takePoint,
 } from '../../../../src/otp/rules/ip-limit.ts';
 import type { IpWindow, IpLimitWrite } from '../../../../src/otp/rules/ip-limit.ts';
 import { windowStart } from '../../../../src/otp/rules/rolling-window.ts';
@@ -24,11 +24,11 @@ test('uses the slot of this very time, then a free one, then a new one', () => {
 
 test('goes to the overflow when all slots are live, and to no other slot', () => {
   const full = usedAgo(...Array.from({ length: SLOTS_MAX }, (_, index) => index + 1));
-  assert.is(mayOverflow(full), true);
-  assert.is(mayOverflow(full.slice(0, -1)), false);
-  assert.equal(slotOf(full), { kind: 'overflow', use: { usedAt: NOW, points: 1, number: 1 } });
+  assert.is(mayHaveOverflow(full), true);
+  assert.is(mayHaveOverflow(full.slice(0, -1)), false);
+  assert.equal(slotOf(full), { kind: 'overflow', hit: { usedAt: NOW, points: 1, number: 1 } });
   assert.equal(slotOf([full.at(-1)!]), {
-    kind: 'overflow', use: { usedAt: NOW, points: 1, number: 1 },
+    kind: 'overflow', hit: { usedAt: NOW, points: 1, number: 1 },
   });
 });
 
@@ -37,7 +37,7 @@ test('a clock that was set back appends to the newest, so that totals follow the
   const slots = usedAgo(...Array.from({ length: SLOTS_MAX }, () => 1));
   const overflow = { livePoints: 2, oldest: [newest], newest };
   const { write } = takePoint({ slots, overflow }, NOW);
-  assert.equal(write, { kind: 'overflow', use: { usedAt: at(5), points: 3, number: 8 } });
+  assert.equal(write, { kind: 'overflow', hit: { usedAt: at(5), points: 3, number: 8 } });
 });
 
 /** The tables of one address, read and written as the ledger and the sweep do. */
@@ -47,12 +47,12 @@ class Tables {
 
   write(write: IpLimitWrite): void {
     if (write.kind === 'slot') this.slots.set(write.slot.slot, write.slot);
-    else this.overflow.set(write.use.usedAt, write.use);
+    else this.overflow.set(write.hit.usedAt, write.hit);
   }
 
   read(now: number, quota: number): IpWindow {
     const slots = [...this.slots.values()];
-    if (!mayOverflow(slots)) return { slots, overflow: null };
+    if (!mayHaveOverflow(slots)) return { slots, overflow: null };
     const uses = [...this.overflow.values()].sort((a, b) => a.usedAt - b.usedAt);
     const live = uses.filter(({ usedAt }) => usedAt > windowStart(now));
     const newest = uses.at(-1) ?? null;

@@ -1,14 +1,14 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { addHit, cooldownOf, EMPTY_HIT_WINDOW } from '../../../../src/otp/rules/numbered-hits.ts';
+import { addHit, cooldownSeconds, EMPTY_HIT_WINDOW } from '../../../../src/otp/rules/numbered-hits.ts';
 import type { HitWindow } from '../../../../src/otp/rules/numbered-hits.ts';
 import { at, NOW } from '../fixtures.ts';
 
 /** A subject with uses at seconds from NOW, one each, numbered from 101 on. */
 function usedAt(...seconds: number[]): HitWindow {
-  const uses = seconds.map((second, index) =>
+  const hits = seconds.map((second, index) =>
     ({ number: 101 + index, usedAt: at(second), points: 1 }));
-  return { newest: 100 + seconds.length, newestAt: at(seconds.at(-1)!), uses, added: null };
+  return { newest: 100 + seconds.length, newestAt: at(seconds.at(-1)!), hits, added: null };
 }
 
 /** [what, tally, quota, whole seconds to wait] of a window of an hour */
@@ -22,14 +22,14 @@ const ROWS: [string, HitWindow, number, number][] = [
   ['the decisive one was erased', { ...usedAt(-10, -5), newest: 200, newestAt: NOW }, 150, 0],
   ['any number', usedAt(-10, -5), Infinity, 0],
   ['one time of several uses holds the one that counts',
-    { ...usedAt(-10), newest: 110, uses: [{ number: 110, usedAt: at(-10), points: 5 }] }, 5, 3590],
+    { ...usedAt(-10), newest: 110, hits: [{ number: 110, usedAt: at(-10), points: 5 }] }, 5, 3590],
   ['one time of several uses begins after it',
-    { ...usedAt(-10), newest: 110, uses: [{ number: 110, usedAt: at(-10), points: 5 }] }, 6, 0],
+    { ...usedAt(-10), newest: 110, hits: [{ number: 110, usedAt: at(-10), points: 5 }] }, 6, 0],
 ];
 
 for (const [what, tally, quota, seconds] of ROWS) {
   test(`${what}: ${seconds} s`, () => {
-    assert.is(cooldownOf(tally, quota, 3600, NOW), seconds);
+    assert.is(cooldownSeconds(tally, quota, 3600, NOW), seconds);
   });
 }
 
@@ -38,9 +38,9 @@ test('uses of one transaction are one row, and count at once', () => {
   assert.equal(first.added, { number: NOW + 1, usedAt: NOW, points: 1 });
   const third = addHit(addHit(first, NOW), NOW);
   assert.equal(third.added, { number: NOW + 3, usedAt: NOW, points: 3 });
-  assert.is(cooldownOf(third, 4, 3600, NOW), 0);
-  assert.is(cooldownOf(third, 3, 3600, NOW), 3600);
-  assert.is(cooldownOf(third, 1, 3600, NOW), 3600);
+  assert.is(cooldownSeconds(third, 4, 3600, NOW), 0);
+  assert.is(cooldownSeconds(third, 3, 3600, NOW), 3600);
+  assert.is(cooldownSeconds(third, 1, 3600, NOW), 3600);
 });
 
 test('uses that are added come after those that are there, at no earlier time', () => {
@@ -49,8 +49,8 @@ test('uses that are added come after those that are there, at no earlier time', 
   assert.equal(next.added, { number: 102, usedAt: at(5), points: 1 });
   assert.is(next.newestAt, at(5));
   const spent = addHit(usedAt(-3599), NOW);
-  assert.is(cooldownOf(spent, 2, 3600, NOW), 1);
-  assert.is(cooldownOf(spent, 2, 3600, at(1)), 0);
+  assert.is(cooldownSeconds(spent, 2, 3600, NOW), 1);
+  assert.is(cooldownSeconds(spent, 2, 3600, at(1)), 0);
 });
 
 test.run();
