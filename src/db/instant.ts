@@ -6,6 +6,7 @@
 export type Instant = number;
 
 export const MICROSECONDS_PER_SECOND = 1_000_000;
+export const MICROSECONDS_PER_MILLISECOND = 1000;
 
 /**
  * Reads a DATETIME(6) text, e.g. `2026-01-31 08:00:00.000001`.
@@ -21,7 +22,7 @@ export function parseInstant(text: string): Instant {
     Number(text.slice(14, 16)),
     Number(text.slice(17, 19)),
   );
-  return milliseconds * 1000 + Number(text.slice(20, 26).padEnd(6, '0'));
+  return milliseconds * MICROSECONDS_PER_MILLISECOND + Number(text.slice(20, 26).padEnd(6, '0'));
 }
 
 /** Like parseInstant, for a column that may be NULL. */
@@ -67,15 +68,4 @@ export function addSeconds(instant: Instant, seconds: number): Instant {
  */
 export function secondsUntil(now: Instant, later: Instant): number {
   return Math.ceil((later - now) / MICROSECONDS_PER_SECOND);
-}
-
-/**
- * A time in UTC, to the microsecond (RFC 3339).
- *
- * @returns such as `2026-11-24T11:02:03.000001Z`
- */
-export function toRfc3339(instant: Instant): string {
-  const milliseconds = Math.floor(instant / 1000);
-  const microseconds = String(instant - milliseconds * 1000).padStart(3, '0');
-  return new Date(milliseconds).toISOString().replace('Z', `${microseconds}Z`);
 }
