@@ -10,6 +10,15 @@ export function groupBy<T>(rows: readonly T[], textOf: (row: T) => string): Map<
   return groups;
 }
 
+/** Compares rows by a string key, in the order of UTF-16 code units; equal keys give 0. */
+export function byKey<T>(keyOf: (row: T) => string): (a: T, b: T) => number {
+  return (a, b) => {
+    const first = keyOf(a);
+    const second = keyOf(b);
+    return first < second ? -1 : Number(first > second);
+  };
+}
+
 /** The rows that decisions have changed, each once, as it was changed last. */
 export class ChangedRows<T> {
   readonly #keyOf: (row: T) => string;
@@ -51,7 +60,7 @@ export class ChangedRows<T> {
     const known: T[] = [];
     const fresh: T[] = [];
     for (const [key, row] of this.#changed) (this.#loaded.has(key) ? known : fresh).push(row);
-    fresh.sort((a, b) => (subjectOf(a) < subjectOf(b) ? -1 : 1));
+    fresh.sort(byKey(subjectOf));
     return { known, fresh, removed: [...this.#removed.values()] };
   }
 }

@@ -1,7 +1,7 @@
 /** POST /otp/request for a list of requests: load, decide, write, commit, send. */
 import { nameRequest, RequestBatch } from './batch.ts';
 import type { NamedRequest } from './batch.ts';
-import { groupBy } from '../batch/changed-rows.ts';
+import { byKey, groupBy } from '../batch/changed-rows.ts';
 import type { ChannelName } from '../channels/channel.ts';
 import { createOtpIds } from '../crypto/otp-id.ts';
 import { randomBatchId, randomCode } from '../crypto/random.ts';
@@ -73,7 +73,7 @@ export async function requestOtps(
 function prepareRequests(parts: RequestDeps, inputs: readonly OtpRequest[]): PreparedRequest[] {
   const members = new Array<PreparedRequest>(inputs.length);
   const order = inputs.map((_, index) => index)
-    .sort((a, b) => (inputs[a]!.userId < inputs[b]!.userId ? -1 : 1));
+    .sort(byKey((index) => inputs[index]!.userId));
   for (let start = 0; start < order.length; start += BATCH_MESSAGES_MAX) {
     const ofOneBundle = order.slice(start, start + BATCH_MESSAGES_MAX);
     const batchId = randomBatchId();

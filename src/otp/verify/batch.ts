@@ -2,6 +2,7 @@
  * The state that a list of attempts shares inside one transaction: loaded once, changed by each
  * decision in the order of arrival, written once. A lone attempt is a list of one.
  */
+import { byKey } from '../batch/changed-rows.ts';
 import { ExtraLimitRows } from '../batch/extra-limits.ts';
 import { OtpRows } from '../batch/otps.ts';
 import { StoredResponses } from '../batch/stored-responses.ts';
@@ -95,7 +96,7 @@ export class VerifyBatch {
     this.#tallies.flush(tx);
     const { staleKeys } = this.#answers;
     // Sorted, so that transactions never wait for each other in a ring.
-    const added = this.#added.sort((a, b) => (a.keyDigest < b.keyDigest ? -1 : 1));
+    const added = this.#added.sort(byKey(({ keyDigest }) => keyDigest));
     if (staleKeys.length > 0) tx.writes.push(deleteExpiredVerifications(staleKeys));
     if (added.length > 0) tx.writes.push(storeVerifications(added));
   }
