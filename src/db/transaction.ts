@@ -2,11 +2,12 @@
  * The transaction helper: commits on return, rolls back on throw, reruns what lost a race, and
  * finds out what became of a COMMIT that was never answered.
  */
-import { randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import { monotonicMs } from './clock.ts';
 import type { Connection } from './connection.ts';
 import { Deadline } from './deadline.ts';
 import { asUnavailable, StatementError, Unavailable } from './errors.ts';
+import { MICROSECONDS_PER_MILLISECOND } from './instant.ts';
 import type { ConnectionPool } from './pool.ts';
 import { write } from './query.ts';
 import type { Query, Write } from './query.ts';
@@ -72,11 +73,19 @@ export async function transaction<T>(
         throw asUnavailable(ending.failure);
       }
       pool.counts.retries += 1;
-      await delay(randomInt(RERUN_DELAY_MAX_MS * attempt));
+      await delay(jitterMs(RERUN_DELAY_MAX_MS * attempt));
     }
   } finally {
     deadline.clear();
   }
+}
+
+/**
+ * Milliseconds below a limit, from the microseconds of the clock: these differ between processes,
+ * and between transactions that failed in the same turn.
+ */
+function jitterMs(limit: number): number {
+  return Math.floor(monotonicMs() * MICROSECONDS_PER_MILLISECOND) % limit;
 }
 
 function mayRerun(failure: StatementError): boolean {
