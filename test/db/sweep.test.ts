@@ -3,18 +3,20 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openConnection } from '../../src/db/connection.ts';
 import type { Connection } from '../../src/db/connection.ts';
-import { SWEPT_TABLES } from '../../src/db/sweep/expired-rows.ts';
-import { Sweeper } from '../../src/db/sweep/sweeper.ts';
+import { sweptTables } from '../../src/db/sweep/expired-rows.ts';
+import type { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import type { SweepStep } from '../../src/db/sweep/sweeper.ts';
+import { RETENTION } from '../../src/otp/rules/lifecycle.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
+import { newSweeper } from '../harness/service.ts';
 
 const NEAR = { batchId: '00'.repeat(8), userId: 'U1', clientIp: '' };
 const LIST = 32;
 const CODES = 800 * LIST;
 
 /** What is due when a run begins or ends: a step of an empty table, and the codes of a list. */
-const LEEWAY = 4096 + 4 * LIST * SWEPT_TABLES.length;
+const LEEWAY = 4096 + 4 * LIST * sweptTables(RETENTION).length;
 const STEP_ROWS = 1024;
 const HEAD_ROWS = 16;
 
@@ -70,7 +72,7 @@ test('every table is walked by four rows a code, in steps of a thousand', async 
   await database.query(`INSERT INTO idempotency_keys (key_digest, fingerprint, key_id, otp_id,
     expires_at)
     VALUES (RANDOM_BYTES(16), '', '', '', NOW(6) + INTERVAL 600 SECOND)`);
-  const looks = await run(new Sweeper());
+  const looks = await run(newSweeper());
   for (const table of ['otps', 'ip_rate_limits', 'ip_rate_overflow', 'limit_hits']) {
     hasPace(looks(table), 4);
     assert.ok(Math.min(...looks(table)) >= STEP_ROWS, table);
@@ -84,7 +86,7 @@ test('every table is walked by four rows a code, in steps of a thousand', async 
 test('what a walk that begins within a table does not look at stays due', async () => {
   const users = ['U0', 'U1', 'U2', 'U3'].map((user) => `('${user}', 1, 1, NOW(6), 1, NULL)`);
   await database.query(`INSERT INTO limit_hits VALUES ${users.join(', ')}`);
-  const sweeper = new Sweeper();
+  const sweeper = newSweeper();
   const steps: { rows: number; list: number }[] = [];
   for (let list = 0; steps.length < 2; list += 1) {
     const sweep = sweeper.next(LIST, NEAR);
@@ -100,7 +102,7 @@ test('what a walk that begins within a table does not look at stays due', async 
 });
 
 test('where the oldest keys live, a look at them is enough', async () => {
-  const sweeper = new Sweeper();
+  const sweeper = newSweeper();
   const looks = (await run(sweeper))('idempotency_keys').filter(isHead);
   assert.ok(looks.length >= (4 * CODES - LEEWAY) / STEP_ROWS / 2, `${looks.length} looks`);
 
@@ -114,7 +116,7 @@ test('where the oldest keys live, a look at them is enough', async () => {
 test('the keys behind them are hardly looked at where all are kept for one time', async () => {
   await database.query('UPDATE idempotency_keys SET expires_at = NOW(6) + INTERVAL 600 SECOND');
   let isVarious = false;
-  const sweeper = new Sweeper(() => isVarious);
+  const sweeper = newSweeper(() => isVarious);
   const behind = async (): Promise<number[]> =>
     (await run(sweeper))('idempotency_keys').filter((rows) => !isHead(rows));
   hasPace(await behind(), 0.5);

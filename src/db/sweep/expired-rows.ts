@@ -4,7 +4,6 @@ import type { Value } from '../bind.ts';
 import type { Hex } from '../query.ts';
 import { SLOTS_MAX } from '../tables/ip-limits.ts';
 import { HIT_KINDS } from '../tables/limit-hits.ts';
-import { KNOWN_SECONDS } from '../tables/otps.ts';
 
 /** The names of rows that a transaction wrote, one in each table. */
 export type WrittenRows = Readonly<{
@@ -45,47 +44,57 @@ const IDEMPOTENCY_KEYS: SweptTable = {
   firstOf: () => null,
 };
 
-/** The expired rows of each table; the headers of schema/ describe when a row expires. */
-export const SWEPT_TABLES: readonly SweptTable[] = [
-  { ...IDEMPOTENCY_KEYS, isInOrderOfTime: true },
-  // Purposes may keep their keys for different times: what is dead is not always at the beginning.
-  { ...IDEMPOTENCY_KEYS, isWhereKeysVary: true },
-  {
-    name: 'otps',
-    key: ['batch_id', 'batch_number'],
-    lockedBy: { index: 'by_user', columns: ['user_id', 'number'] },
-    expiredSince: `GREATEST(COALESCE(key_expires_at, created_at), IF(user_id IS NULL, created_at,
-      GREATEST(created_at, COALESCE(last_wrong_at, created_at))
-        + INTERVAL ${KNOWN_SECONDS} SECOND))`,
-    condition: `COALESCE(key_expires_at, created_at) <= NOW(6)
-      AND (user_id IS NULL OR consecutive_wrong = 0)`,
-    firstOf: ({ batchId }) => Buffer.from(batchId, 'hex'),
-  },
-  {
-    name: 'ip_rate_limits',
-    key: ['address', 'slot'],
-    expiredSince: `used_at + INTERVAL IF(slot = ${SLOTS_MAX - 1}, 1800, 900) SECOND`,
-    condition: 'used_at <= NOW(6) - INTERVAL 900 SECOND',
-    firstOf: ({ clientIp }) => clientIp,
-  },
-  {
-    name: 'ip_rate_overflow',
-    key: ['address', 'used_at'],
-    expiredSince: 'used_at + INTERVAL 900 SECOND',
-    firstOf: ({ clientIp }) => clientIp,
-  },
-  {
-    name: 'limit_hits',
-    key: ['subject', 'kind', 'number'],
-    expiredSince: `used_at + INTERVAL ${windowOf(Object.values(HIT_KINDS))} SECOND`,
-    firstOf: ({ userId }) => userId,
-  },
-];
+/** For how many seconds rows are kept from the time that starts their retention. */
+export type Retention = Readonly<{
+  otpSeconds: number;
+  ipPointSeconds: number;
+  hitSeconds: Readonly<Record<keyof typeof HIT_KINDS, number>>;
+}>;
 
-/** The window of the kind that a row has. */
-function windowOf(kinds: readonly { kind: number; windowSeconds: number }[]): string {
-  const cases = kinds.map(({ kind, windowSeconds }) => `WHEN ${kind} THEN ${windowSeconds}`);
-  return `CASE kind ${cases.join(' ')} END`;
+/** The expired rows of each table; the headers of schema/ describe when a row expires. */
+export function sweptTables(
+  { otpSeconds, ipPointSeconds, hitSeconds }: Retention,
+): readonly SweptTable[] {
+  return [
+    { ...IDEMPOTENCY_KEYS, isInOrderOfTime: true },
+    // Purposes may keep their keys for different times: what is dead is not always at the beginning.
+    { ...IDEMPOTENCY_KEYS, isWhereKeysVary: true },
+    {
+      name: 'otps',
+      key: ['batch_id', 'batch_number'],
+      lockedBy: { index: 'by_user', columns: ['user_id', 'number'] },
+      expiredSince: `GREATEST(COALESCE(key_expires_at, created_at), IF(user_id IS NULL, created_at,
+        GREATEST(created_at, COALESCE(last_wrong_at, created_at))
+          + INTERVAL ${otpSeconds} SECOND))`,
+      condition: `COALESCE(key_expires_at, created_at) <= NOW(6)
+        AND (user_id IS NULL OR consecutive_wrong = 0)`,
+      firstOf: ({ batchId }) => Buffer.from(batchId, 'hex'),
+    },
+    {
+      name: 'ip_rate_limits',
+      key: ['address', 'slot'],
+      // While the last slot is live, points go to ip_rate_overflow; those count for as long again.
+      expiredSince: `used_at + INTERVAL
+        IF(slot = ${SLOTS_MAX - 1}, ${2 * ipPointSeconds}, ${ipPointSeconds}) SECOND`,
+      condition: `used_at <= NOW(6) - INTERVAL ${ipPointSeconds} SECOND`,
+      firstOf: ({ clientIp }) => clientIp,
+    },
+    {
+      name: 'ip_rate_overflow',
+      key: ['address', 'used_at'],
+      expiredSince: `used_at + INTERVAL ${ipPointSeconds} SECOND`,
+      firstOf: ({ clientIp }) => clientIp,
+    },
+    {
+      name: 'limit_hits',
+      key: ['subject', 'kind', 'number'],
+      expiredSince: `used_at + INTERVAL CASE kind
+        WHEN ${HIT_KINDS.user_daily} THEN ${hitSeconds.user_daily}
+        WHEN ${HIT_KINDS.destination} THEN ${hitSeconds.destination}
+        WHEN ${HIT_KINDS.wrong_codes} THEN ${hitSeconds.wrong_codes} END SECOND`,
+      firstOf: ({ userId }) => userId,
+    },
+  ];
 }
 
 /** The condition of the dead rows of a table. */

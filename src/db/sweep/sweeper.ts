@@ -1,9 +1,8 @@
 /** One step of a sweep: a look at some rows of a table, and the deletion of the dead among them. */
-import { randomInt } from 'node:crypto';
 import type { Value } from '../bind.ts';
 import type { Row } from '../connection.ts';
-import { isExpiredRow, SWEPT_TABLES } from './expired-rows.ts';
-import type { SweptTable, WrittenRows } from './expired-rows.ts';
+import { isExpiredRow, sweptTables } from './expired-rows.ts';
+import type { Retention, SweptTable, WrittenRows } from './expired-rows.ts';
 import { SweepCounts } from '../metrics.ts';
 import { joinKeys, write } from '../query.ts';
 import type { Query } from '../query.ts';
@@ -183,18 +182,28 @@ const EMPTY_STEP_ROWS = 4096;
 /** Where the dead are at the beginning, and the last step met none, a look at it is enough. */
 const HEAD_ROWS = 16;
 
+type SweeperDeps = Readonly<{
+  retention: Retention;
+  /** A random integer from 0 to below a limit. */
+  randomBelow: (limit: number) => number;
+  /** Whether purposes keep idempotency keys for different times now. */
+  keysVary: () => boolean;
+}>;
+
 /** Walks the tables, a step for every two hundred codes or so. One per process. */
 export class Sweeper {
-  readonly counts = new SweepCounts(SWEPT_TABLES.map(({ name }) => name));
+  readonly counts: SweepCounts;
+  readonly #tables: readonly SweptTable[];
   readonly #walks: readonly Walk[];
   readonly #keysVary: () => boolean;
 
-  /** @param keysVary whether idempotency keys are kept for different times now */
-  constructor(keysVary: () => boolean = () => true) {
+  constructor({ retention, randomBelow, keysVary }: SweeperDeps) {
+    this.#tables = sweptTables(retention);
+    this.counts = new SweepCounts(this.#tables.map(({ name }) => name));
     this.#keysVary = keysVary;
     // What comes first differs from process to process: many short lives sweep all tables too.
-    this.#walks = SWEPT_TABLES.map(() => ({
-      after: undefined, due: randomInt(STEP_ROWS), oldestSeconds: 0, foundNothing: false,
+    this.#walks = this.#tables.map(() => ({
+      after: undefined, due: randomBelow(STEP_ROWS), oldestSeconds: 0, foundNothing: false,
       isEmpty: false,
     }));
   }
@@ -210,7 +219,7 @@ export class Sweeper {
     let turn = -1;
     let mostDue = 1;
     for (const [index, walk] of this.#walks.entries()) {
-      walk.due += codes * this.#paceOf(SWEPT_TABLES[index]!);
+      walk.due += codes * this.#paceOf(this.#tables[index]!);
       const isDue = walk.due / (walk.isEmpty ? EMPTY_STEP_ROWS : STEP_ROWS);
       if (isDue < mostDue) continue;
       turn = index;
@@ -225,7 +234,7 @@ export class Sweeper {
   }
 
   #step(turn: number, near: WrittenRows): SweepStep {
-    const table = SWEPT_TABLES[turn]!;
+    const table = this.#tables[turn]!;
     const walk = this.#walks[turn]!;
     if (walk.after === undefined) walk.after = table.firstOf(near);
     const isLook = table.isInOrderOfTime === true && walk.foundNothing;

@@ -6,12 +6,8 @@ import type { Instant } from '../instant.ts';
 import { joinKeys, repeat, write } from '../query.ts';
 import type { Query, Write } from '../query.ts';
 
-/** What is counted, and for how many seconds a use counts (schema/0004-limit-hits.sql). */
-export const HIT_KINDS = Object.freeze({
-  user_daily: { kind: 1, windowSeconds: 86_400 },
-  destination: { kind: 2, windowSeconds: 3600 },
-  wrong_codes: { kind: 3, windowSeconds: 3600 },
-});
+/** The column `kind` of each limit (schema/0004-limit-hits.sql). */
+export const HIT_KINDS = Object.freeze({ user_daily: 1, destination: 2, wrong_codes: 3 });
 
 /** Whose uses they are. */
 export type LimitSubject = Readonly<{ subject: string; kind: number }>;

@@ -47,13 +47,6 @@ export type OtpSummary = Pick<
   | 'consecutiveWrong' | 'isRefunded'
 >;
 
-/**
- * How long a code is known after it was issued, or a wrong one was tried: a day and the longest
- * lifetime, to tell "used" and "expired" from "never issued". Of the codes of a pair the older ones
- * are always forgotten first.
- */
-export const KNOWN_SECONDS = 87_000;
-
 // FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
 // the rows of others, against the order of the locks.
 const FROM_SQL = 'FROM otps FORCE INDEX (by_user) WHERE user_id IN (';
