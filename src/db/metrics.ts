@@ -35,12 +35,12 @@ export class SweepCounts {
   }
 
   /** Counts rows that a walk has removed. */
-  noteRemoved(walk: number, rows: number): void {
+  countRemoved(walk: number, rows: number): void {
     this.#walks[walk]!.removed += rows;
   }
 
   /** Notes the end of a walk: how long the oldest of all dead rows on the way had been dead. */
-  noteEnd(walk: number, oldestSeconds: number): void {
+  recordPass(walk: number, oldestSeconds: number): void {
     this.#walks[walk]!.oldestSeconds = oldestSeconds;
   }
 

@@ -51,11 +51,11 @@ export async function readSchemaStatus(
   pool: ConnectionPool,
   files: readonly SchemaFile[] = readSchemaFiles(),
 ): Promise<SchemaStatus> {
-  return withSession(pool, (session) => statusOfSchema(session, files));
+  return withSession(pool, (session) => readSchemaStatusOn(session, files));
 }
 
 /** Reads in one session how far its database is. Throws StatementError. */
-export async function statusOfSchema(
+export async function readSchemaStatusOn(
   session: Connection,
   files: readonly SchemaFile[],
 ): Promise<SchemaStatus> {
@@ -76,7 +76,7 @@ export async function migrate(
   files: readonly SchemaFile[] = readSchemaFiles(),
 ): Promise<number> {
   return withSession(pool, async (worker) => {
-    throwOnConflict(await statusOfSchema(worker, files));
+    throwOnConflict(await readSchemaStatusOn(worker, files));
     // The first file makes the table that holds the lock; it may run any number of times.
     for (const sql of files[0]?.statements ?? []) await worker.run('migrate', sql, []);
     await worker.run('commit', 'COMMIT', []);

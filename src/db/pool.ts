@@ -165,12 +165,12 @@ class DbCounts {
   rolledBack = 0;
 
   /** Counts what a transaction ended with that may be run again. */
-  noteFailure({ errno }: StatementError): void {
+  countFailure({ errno }: StatementError): void {
     if (errno === DEADLOCK_ERRNO) this.deadlocks += 1;
   }
 
   /** Counts a commit without an answer that was found out about. Gives what it is given. */
-  noteSettled(wasCommitted: boolean): boolean {
+  countSettled(wasCommitted: boolean): boolean {
     if (wasCommitted) this.committed += 1;
     else this.rolledBack += 1;
     return wasCommitted;

@@ -66,11 +66,11 @@ export function joinKeys(
 export type Hex = string;
 
 /** The text of a BINARY column, as the driver gives it. */
-export function hexOf(column: unknown): Hex {
+export function toHex(column: unknown): Hex {
   return (column as Buffer).toString('hex');
 }
 
-/** Like hexOf, for a column that may be NULL. */
-export function nullableHexOf(column: unknown): Hex | null {
-  return column === null ? null : hexOf(column);
+/** Like toHex, for a column that may be NULL. */
+export function toNullableHex(column: unknown): Hex | null {
+  return column === null ? null : toHex(column);
 }

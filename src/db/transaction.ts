@@ -115,7 +115,7 @@ async function attemptOnce<T>(
   } catch (error) {
     await rollBack(session);
     if (!(error instanceof StatementError) || error.errorClass === 'bug') throw error;
-    pool.counts.noteFailure(error);
+    pool.counts.countFailure(error);
     return { failure: error, wasCommitted: null };
   } finally {
     stopWatching();
@@ -192,7 +192,7 @@ async function settle(pool: ConnectionPool, wasCommitted: Query<boolean>): Promi
     for (let attempt = 1; ; attempt += 1) {
       const ending = await attemptOnce(pool, deadline, async (later) =>
         (await later.readAndEnd(wasCommitted))[0]);
-      if (ending.failure === null) return pool.counts.noteSettled(ending.result);
+      if (ending.failure === null) return pool.counts.countSettled(ending.result);
       if (attempt === ATTEMPTS_MAX || deadline.isOver) {
         throw new Unavailable('a commit was not answered', { cause: ending.failure });
       }

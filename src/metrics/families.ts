@@ -24,7 +24,7 @@ export type Family = Readonly<{
 }>;
 
 /** What families come from; asked each time. */
-export type Source = () => readonly Family[];
+export type FamilySource = () => readonly Family[];
 
 /** One number, or one for each set of labels. */
 type LabelValues = number | readonly (readonly [labels: Labels, value: number])[];

@@ -9,7 +9,7 @@ export type WorkerFamilies = Readonly<{
 }>;
 
 /** Sums what can be summed, and gives the rest a label `worker`. The order is that of the first. */
-export function mergeCounted(list: readonly WorkerFamilies[]): Family[] {
+export function mergeFamilies(list: readonly WorkerFamilies[]): Family[] {
   const merged = new Map<string, Merging>();
   for (const { worker, families } of list) {
     for (const family of families) {

@@ -6,7 +6,7 @@ import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
 import type { ConnectionPool } from '../db/pool.ts';
 import type { Hex } from '../db/query.ts';
-import { findUsers, haveEnding, lockOtps } from '../db/tables/otps.ts';
+import { findUsers, areClosed, lockOtps } from '../db/tables/otps.ts';
 import type { Otp, OtpName } from '../db/tables/otps.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
@@ -47,7 +47,7 @@ async function cancelAll(
   const { changed } = otps;
   if (changed.length === 0) return outcomes;
   tx.hasNothingToKeep = false;
-  tx.wasCommitted = haveEnding(changed, 'canceled');
+  tx.wasCommitted = areClosed(changed, 'canceled');
   otps.flush(tx);
   return outcomes;
 }

@@ -2,7 +2,7 @@
 import { monotonicMs } from '../clock.ts';
 import type { Connection } from '../connection.ts';
 import { Deadline } from '../deadline.ts';
-import { readSchemaFiles, statusOfSchema } from '../migrate.ts';
+import { readSchemaFiles, readSchemaStatusOn } from '../migrate.ts';
 import type { ConnectionPool } from '../pool.ts';
 
 /**
@@ -70,7 +70,7 @@ export class DatabaseCheck {
     const errors: DatabaseFault[] = [];
     const [row] = await session.run('check.read_only', READ_ONLY_SQL, []);
     if (row?.is_read_only !== 0) errors.push('read_only');
-    const { pending } = await statusOfSchema(session, this.#files);
+    const { pending } = await readSchemaStatusOn(session, this.#files);
     // A newer one is no fault of a process that runs: in an upgrade there are some.
     if (pending.length > 0) errors.push('schema');
     return errors;

@@ -33,7 +33,7 @@ export function parseVersionLine(output: string): VersionLine | undefined {
 }
 
 /** Judges a server by its version line. */
-export function judgeVersion(output: string): VersionVerdict {
+export function checkVersion(output: string): VersionVerdict {
   const line = parseVersionLine(output);
   if (!line) return { usable: false, reason: 'does not say which MySQL it is' };
   if (line.kind === 'mariadb') {

@@ -241,8 +241,8 @@ export class Sweeper {
     const rows = isLook ? HEAD_ROWS : Math.ceil(walk.due);
     walk.due = 0;
     return createSweep(table, walk, rows, {
-      onEnd: (oldestSeconds) => this.counts.noteEnd(turn, oldestSeconds),
-      onRemoved: (count) => this.counts.noteRemoved(turn, count),
+      onEnd: (oldestSeconds) => this.counts.recordPass(turn, oldestSeconds),
+      onRemoved: (count) => this.counts.countRemoved(turn, count),
     });
   }
 }

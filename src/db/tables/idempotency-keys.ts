@@ -4,7 +4,7 @@ import type { Row } from '../connection.ts';
 import { formatInstant, parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
 import type { Otp } from './otps.ts';
-import { hexOf, joinKeys, nullableHexOf, repeat, write } from '../query.ts';
+import { toHex, joinKeys, toNullableHex, repeat, write } from '../query.ts';
 import type { Hex, Query, Write } from '../query.ts';
 
 /** 128 bits: no two keys of a day have one digest, and none can be made for another's. */
@@ -60,7 +60,7 @@ export function isRequestStored(keyDigest: Hex, otpId: Hex): Query<boolean> {
     name: 'otps.find_key',
     sql: 'SELECT otp_id FROM otps FORCE INDEX (by_key) WHERE key_digest = X? FOR UPDATE',
     values: [keyDigest],
-    read: (rows) => rows.some((row) => hexOf(row.otp_id) === otpId),
+    read: (rows) => rows.some((row) => toHex(row.otp_id) === otpId),
   };
 }
 
@@ -68,11 +68,11 @@ function readStoredRequest(row: Row): StoredRequest {
   return {
     userId: row.user_id as string | null,
     purpose: row.purpose as string,
-    fingerprint: nullableHexOf(row.fingerprint),
-    otpId: hexOf(row.otp_id),
+    fingerprint: toNullableHex(row.fingerprint),
+    otpId: toHex(row.otp_id),
     createdAt: parseInstant(row.created_at as string),
     expiresAt: parseInstant(row.expires_at as string),
-    keyDigest: hexOf(row.key_digest),
+    keyDigest: toHex(row.key_digest),
     keyExpiresAt: parseInstant(row.key_expires_at as string),
     remainingRequests: row.remaining_requests as number,
   };
@@ -138,10 +138,10 @@ export function deleteExpiredVerifications(keyDigests: readonly Hex[]): Write {
 
 function readStoredVerification(row: Row): StoredVerification {
   return {
-    keyDigest: hexOf(row.key_digest),
-    fingerprint: hexOf(row.fingerprint),
+    keyDigest: toHex(row.key_digest),
+    fingerprint: toHex(row.fingerprint),
     keyId: row.key_id as string,
-    otpId: hexOf(row.otp_id),
+    otpId: toHex(row.otp_id),
     keyExpiresAt: parseInstant(row.expires_at as string),
   };
 }

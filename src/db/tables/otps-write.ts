@@ -125,10 +125,10 @@ export function deleteOtps(otps: readonly Otp[]): Write {
 }
 
 /** A code of which no more is kept than its key, and what that was used for: a fingerprint. */
-export type KeptKey = Readonly<{ otp: Otp; fingerprint: Hex }>;
+export type KeyOnlyOtp = Readonly<{ otp: Otp; fingerprint: Hex }>;
 
 /** Keeps of codes that exist and are locked no more than their keys. */
-export function stripToKeys(kept: readonly KeptKey[]): Write {
+export function stripToKeys(kept: readonly KeyOnlyOtp[]): Write {
   const rows = joinKeys('otps', PRIMARY_KEY, kept.length, { marks: 'X?,?,X?' });
   const sql = `UPDATE ${rows} SET t.user_id = NULL, t.fingerprint = named.column_2`;
   const values = kept.flatMap(({ otp: { batchId, batchNumber }, fingerprint }) =>

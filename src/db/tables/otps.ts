@@ -2,7 +2,7 @@
 import type { Row } from '../connection.ts';
 import { parseInstant, parseNullableInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
-import { hexOf, joinKeys, mapResult, nullableHexOf, repeat } from '../query.ts';
+import { toHex, joinKeys, mapResult, toNullableHex, repeat } from '../query.ts';
 import type { Hex, Query } from '../query.ts';
 
 /** The name of a pair. */
@@ -105,7 +105,7 @@ export function findUsers(names: readonly OtpName[]): Query<Map<Hex, string>> {
     name: 'otps.find_users',
     sql: `SELECT t.otp_id, t.user_id FROM ${named(names)} WHERE t.user_id IS NOT NULL`,
     values: valuesOf(names),
-    read: (rows) => new Map(rows.map((row) => [hexOf(row.otp_id), row.user_id as string])),
+    read: (rows) => new Map(rows.map((row) => [toHex(row.otp_id), row.user_id as string])),
   };
 }
 
@@ -135,7 +135,7 @@ function valuesOf(names: readonly OtpName[]): Hex[] {
  *
  * @param written all codes that a transaction wrote whose COMMIT was not answered
  */
-export function haveEnding(
+export function areClosed(
   written: readonly Pick<Otp, 'userId' | 'otpId'>[],
   ending: CloseReason,
 ): Query<boolean> {
@@ -170,9 +170,9 @@ function readOtp(row: Row): Otp {
     userId,
     number,
     purpose,
-    otpId: hexOf(row.otp_id),
+    otpId: toHex(row.otp_id),
     keyId: row.key_id as string,
-    digest: nullableHexOf(row.digest),
+    digest: toNullableHex(row.digest),
     createdAt,
     expiresAt: parseInstant(row.expires_at as string),
     redeemedAt: parseNullableInstant(row.redeemed_at as string | null),
@@ -180,8 +180,8 @@ function readOtp(row: Row): Otp {
     lastWrongAt,
     lockedUntil,
     consecutiveWrong: glance.consecutiveWrong,
-    verifyIds: hexOf(row.verify_ids),
-    batchId: hexOf(row.batch_id),
+    verifyIds: toHex(row.verify_ids),
+    batchId: toHex(row.batch_id),
     batchNumber: row.batch_number as number,
     channel: row.channel as string,
     closeReason: row.close_reason as CloseReason | null,
@@ -189,7 +189,7 @@ function readOtp(row: Row): Otp {
     codeDigits: row.code_digits as number,
     attemptsMax: row.attempts_max as number,
     lockSeconds: row.lock_seconds as number,
-    keyDigest: nullableHexOf(row.key_digest),
+    keyDigest: toNullableHex(row.key_digest),
     keyExpiresAt: parseNullableInstant(row.key_expires_at as string | null),
     remainingRequests: row.remaining_requests as number,
   };

@@ -3,7 +3,7 @@ import type { Value } from '../bind.ts';
 import type { Row } from '../connection.ts';
 import { formatInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
-import { hexOf, joinKeys, repeat, write } from '../query.ts';
+import { toHex, joinKeys, repeat, write } from '../query.ts';
 import type { Hex, Query, Write } from '../query.ts';
 
 /** Messages as they are kept. See schema/0007-outbox.sql for what each member means. */
@@ -78,7 +78,7 @@ export function leaseBatches(batchIds: readonly Hex[], { owner, leasedUntil }: L
  *
  * @param max how many at the most, those that were left first
  */
-export function lockLeftBundles(max: number): Query<SealedBatch[]> {
+export function lockExpiredBatches(max: number): Query<SealedBatch[]> {
   return {
     name: 'outbox.lock_left',
     sql: `SELECT ${COLUMNS} FROM outbox FORCE INDEX (by_lease)
@@ -98,7 +98,7 @@ export function lockOwnBatches(batchIds: readonly Hex[], owner: Hex): Query<Set<
     sql: `SELECT batch_id FROM outbox FORCE INDEX (PRIMARY)
       WHERE batch_id IN (${repeat(batchIds.length, 'X?')}) AND owner = X? FOR UPDATE`,
     values: [...batchIds, owner],
-    read: (rows) => new Set(rows.map((row) => hexOf(row.batch_id))),
+    read: (rows) => new Set(rows.map((row) => toHex(row.batch_id))),
   };
 }
 
@@ -109,7 +109,7 @@ export function findUnsent(batchIds: readonly Hex[]): Query<Set<Hex>> {
     sql: `SELECT otp_ids FROM outbox FORCE INDEX (PRIMARY)
       WHERE batch_id IN (${repeat(batchIds.length, 'X?')})`,
     values: batchIds,
-    read: (rows) => new Set(rows.flatMap((row) => splitIds(hexOf(row.otp_ids)))),
+    read: (rows) => new Set(rows.flatMap((row) => splitIds(toHex(row.otp_ids)))),
   };
 }
 
@@ -118,7 +118,7 @@ export function findUnsent(batchIds: readonly Hex[]): Query<Set<Hex>> {
  *
  * @param bundleId one that a transaction erased whose COMMIT was not answered
  */
-export function isErased(bundleId: Hex): Query<boolean> {
+export function isBatchDeleted(bundleId: Hex): Query<boolean> {
   return {
     name: 'outbox.is_erased',
     sql: `SELECT batch_id FROM outbox FORCE INDEX (PRIMARY) WHERE batch_id = X? FOR UPDATE`,
@@ -129,10 +129,10 @@ export function isErased(bundleId: Hex): Query<boolean> {
 
 function readBundle(row: Row): SealedBatch {
   return {
-    batchId: hexOf(row.batch_id),
-    otpIds: splitIds(hexOf(row.otp_ids)),
+    batchId: toHex(row.batch_id),
+    otpIds: splitIds(toHex(row.otp_ids)),
     keyId: row.key_id as string,
-    sealed: hexOf(row.sealed),
+    sealed: toHex(row.sealed),
   };
 }
 

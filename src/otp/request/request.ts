@@ -112,7 +112,7 @@ async function decideAndErase(
   members: readonly PreparedRequest[],
 ): Promise<Decided> {
   const erasure = parts.delivery.takeErasure(members.length);
-  let isErased = false;
+  let isBatchDeleted = false;
   let runs = 0;
   try {
     const decided = await transaction(parts.pool, async (tx) => {
@@ -123,10 +123,10 @@ async function decideAndErase(
       if (erasure !== null && !tx.hasNothingToKeep) tx.writes.push(deleteBatches(erasure.batchIds));
       return each;
     });
-    isErased = decided.batches.length > 0;
+    isBatchDeleted = decided.batches.length > 0;
     return decided;
   } finally {
-    erasure?.end(isErased);
+    erasure?.end(isBatchDeleted);
   }
 }
 

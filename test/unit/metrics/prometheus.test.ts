@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import {
   counter, encodeFamilies, gauge, histogram, Histogram, processGauge,
 } from '../../../src/metrics/families.ts';
-import { mergeCounted, withoutGauges } from '../../../src/metrics/merge.ts';
+import { mergeFamilies, withoutGauges } from '../../../src/metrics/merge.ts';
 import { parseExposition, valueOf } from '../../harness/exposition.ts';
 
 const ODD = 'a\\b"c\nd,}= é';
@@ -43,7 +43,7 @@ test('processes: all is summed, but what is of a process is labelled', () => {
       gauge('g', 'G.', 10), processGauge('m', 'M.', [[{ y: 'z' }, worker * 100]]),
     ] };
   });
-  const metrics = parseExposition(encodeFamilies(mergeCounted(families)));
+  const metrics = parseExposition(encodeFamilies(mergeFamilies(families)));
   assert.is(valueOf(metrics, 'a_total', { x: '1' }), 3);
   assert.is(valueOf(metrics, 'h_bucket', { le: '1' }), 1);
   assert.is(valueOf(metrics, 'h_count'), 2);
