@@ -2,7 +2,7 @@
  * The database's clock between two readings. It decides nothing that the database could be asked:
  * only when to send, and when to ask again.
  */
-import { parseInstant } from './instant.ts';
+import { MICROSECONDS_PER_MILLISECOND, parseInstant } from './instant.ts';
 import type { Instant } from './instant.ts';
 import type { Query } from './query.ts';
 
@@ -14,20 +14,21 @@ export function monotonicMs(): number {
 /** A reading of the database's clock. */
 export class EstimatedClock {
   readonly #readAt: Instant;
-  readonly #askedAtMs: number;
+  readonly #startedAtMs: number;
 
   /**
    * @param readAt what the database said
-   * @param askedAtMs elapsedMs() from before it was asked, so that this clock is never behind
+   * @param startedAtMs elapsedMs() from before it was asked, so that this clock is never behind
    */
-  constructor(readAt: Instant, askedAtMs: number) {
+  constructor(readAt: Instant, startedAtMs: number) {
     this.#readAt = readAt;
-    this.#askedAtMs = askedAtMs;
+    this.#startedAtMs = startedAtMs;
   }
 
   /** The time now: never before the database's, and after it by less than the reading took. */
   now(): Instant {
-    return this.#readAt + Math.round((monotonicMs() - this.#askedAtMs) * 1000);
+    const elapsedMs = monotonicMs() - this.#startedAtMs;
+    return this.#readAt + Math.round(elapsedMs * MICROSECONDS_PER_MILLISECOND);
   }
 }
 

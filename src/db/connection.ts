@@ -171,13 +171,13 @@ function createConnection(driver: MysqlConnection, socket: Socket): Connection {
   return {
     destroy,
     isDestroyed: () => isDestroyed,
-    run: async (name, sql, values) => rowsOf(await send(name, [{ sql, values }]) as Result),
+    run: async (name, sql, values) => toRows(await send(name, [{ sql, values }]) as Result),
     runAll: async (name, statements) =>
-      (await send(name, statements) as Result[]).map(rowsOf),
+      (await send(name, statements) as Result[]).map(toRows),
   };
 }
 
 /** A statement that gives no rows gives a header instead. */
-function rowsOf(result: Result): Row[] {
+function toRows(result: Result): Row[] {
   return Array.isArray(result) ? result : [];
 }

@@ -23,9 +23,9 @@ export class Deadline {
    *
    * @returns a function that takes it back
    */
-  onEnd(breakOff: () => void): () => void {
-    if (this.#isOver) breakOff();
-    else this.#onEnd = breakOff;
+  onEnd(callback: () => void): () => void {
+    if (this.#isOver) callback();
+    else this.#onEnd = callback;
     return () => {
       this.#onEnd = null;
     };

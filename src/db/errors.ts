@@ -49,12 +49,12 @@ export class StatementError extends Error {
    * @param errno the server's error number, or 0
    * @param remedy what can be done about it
    */
-  constructor(statement: string, code: string, errno: number, remedy: ErrorClass) {
+  constructor(statement: string, code: string, errno: number, errorClass: ErrorClass) {
     super(`${statement}: ${code}`);
     this.name = 'StatementError';
     this.statement = statement;
     this.errno = errno;
-    this.errorClass = remedy;
+    this.errorClass = errorClass;
   }
 }
 
@@ -68,10 +68,10 @@ export function describeStatementError(statement: string, error: unknown): State
   if (error instanceof StatementError) return error;
   const { code, errno, fatal } = error as DriverError;
   const number = typeof errno === 'number' ? errno : typeof code === 'number' ? code : 0;
-  const remedy = ERROR_CLASS_BY_ERRNO.get(number) ?? (fatal || number < 0
+  const errorClass = ERROR_CLASS_BY_ERRNO.get(number) ?? (fatal || number < 0
     ? 'connectionLost' : 'bug');
   const name = typeof code === 'string' ? code : number > 0 ? String(number) : 'CONNECTION_LOST';
-  return new StatementError(statement, name, number, remedy);
+  return new StatementError(statement, name, number, errorClass);
 }
 
 /** The answer to a client for an error that a rerun did not cure. */

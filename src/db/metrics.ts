@@ -27,27 +27,27 @@ export function dbFamilies(pool: ConnectionPool): Family[] {
 
 /** The counts of one process's walks. */
 export class SweepCounts {
-  readonly #walks: readonly { table: string; removed: number; oldestSeconds: number }[];
+  readonly #passes: readonly { table: string; removed: number; oldestSeconds: number }[];
 
   /** @param tables the table of each walk */
   constructor(tables: readonly string[]) {
-    this.#walks = tables.map((table) => ({ table, removed: 0, oldestSeconds: 0 }));
+    this.#passes = tables.map((table) => ({ table, removed: 0, oldestSeconds: 0 }));
   }
 
   /** Counts rows that a walk has removed. */
-  countRemoved(walk: number, rows: number): void {
-    this.#walks[walk]!.removed += rows;
+  countRemoved(pass: number, rows: number): void {
+    this.#passes[pass]!.removed += rows;
   }
 
   /** Notes the end of a walk: how long the oldest of all dead rows on the way had been dead. */
-  recordPass(walk: number, oldestSeconds: number): void {
-    this.#walks[walk]!.oldestSeconds = oldestSeconds;
+  recordPass(pass: number, oldestSeconds: number): void {
+    this.#passes[pass]!.oldestSeconds = oldestSeconds;
   }
 
   /** Each table with what was removed by all of its walks, and the oldest of their last ones. */
   byTable(): Map<string, { removed: number; oldestSeconds: number }> {
     const tables = new Map<string, { removed: number; oldestSeconds: number }>();
-    for (const { table, removed, oldestSeconds } of this.#walks) {
+    for (const { table, removed, oldestSeconds } of this.#passes) {
       const other = tables.get(table) ?? { removed: 0, oldestSeconds: 0 };
       tables.set(table, {
         removed: other.removed + removed,

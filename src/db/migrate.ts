@@ -19,7 +19,7 @@ type SchemaStatus = Readonly<{
 }>;
 
 /** A file in the database that this otpd does not have. */
-type SchemaConflict = Readonly<{ problem: string; remedy: string }>;
+type SchemaConflict = Readonly<{ reason: string; remedy: string }>;
 
 /** A database that this otpd must not work on; the message says why and what to do. */
 export class SchemaError extends Error {
@@ -27,13 +27,13 @@ export class SchemaError extends Error {
 }
 
 /** How long a migration waits for a session; one that waits for another's lock waits longer. */
-const SESSION_TIMEOUT_MS = 3000;
+const CONNECT_TIMEOUT_MS = 3000;
 
 /** A migration that waits for another must outlast it. */
 const LOCK_WAIT_SECONDS = 600;
 
 /** Errors by which a statement says that it was carried out before. */
-const ALREADY_THERE_ERRNOS: ReadonlySet<number> = new Set([
+const ALREADY_APPLIED_ERRNOS: ReadonlySet<number> = new Set([
   1050, // table exists
   1060, // duplicate column name
   1061, // duplicate key name
@@ -51,15 +51,15 @@ export async function readSchemaStatus(
   pool: ConnectionPool,
   files: readonly SchemaFile[] = readSchemaFiles(),
 ): Promise<SchemaStatus> {
-  return withSession(pool, (session) => readSchemaStatusOn(session, files));
+  return withConnection(pool, (connection) => readSchemaStatusOn(connection, files));
 }
 
 /** Reads in one session how far its database is. Throws StatementError. */
 export async function readSchemaStatusOn(
-  session: Connection,
+  connection: Connection,
   files: readonly SchemaFile[],
 ): Promise<SchemaStatus> {
-  return statusOf(await readApplied(session), files);
+  return toSchemaStatus(await readApplied(connection), files);
 }
 
 /**
@@ -72,55 +72,60 @@ export async function readSchemaStatusOn(
  */
 export async function migrate(
   pool: ConnectionPool,
-  say: (line: string) => void,
+  onProgress: (line: string) => void,
   files: readonly SchemaFile[] = readSchemaFiles(),
 ): Promise<number> {
-  return withSession(pool, async (worker) => {
+  return withConnection(pool, async (worker) => {
     throwOnConflict(await readSchemaStatusOn(worker, files));
     // The first file makes the table that holds the lock; it may run any number of times.
     for (const sql of files[0]?.statements ?? []) await worker.run('migrate', sql, []);
     await worker.run('commit', 'COMMIT', []);
     // DDL commits whatever its session holds, so the lock is held by a session of its own.
-    return withSession(pool, async (guard) => {
-      await guard.run('migrate.wait', `SET innodb_lock_wait_timeout = ${LOCK_WAIT_SECONDS}`, []);
+    return withConnection(pool, async (lockHolder) => {
+      const wait = `SET innodb_lock_wait_timeout = ${LOCK_WAIT_SECONDS}`;
+      await lockHolder.run('migrate.wait', wait, []);
       const lock = 'SELECT version FROM schema_migrations WHERE version = 0 FOR UPDATE';
-      await guard.run('migrate.lock', lock, []);
-      const count = await applyPending(worker, files, say);
-      await guard.run('rollback', 'ROLLBACK', []);
+      await lockHolder.run('migrate.lock', lock, []);
+      const count = await applyPending(worker, files, onProgress);
+      await lockHolder.run('rollback', 'ROLLBACK', []);
       return count;
     });
   });
 }
 
 async function applyPending(
-  session: Connection,
+  connection: Connection,
   files: readonly SchemaFile[],
-  say: (line: string) => void,
+  onProgress: (line: string) => void,
 ): Promise<number> {
-  const applied = await readApplied(session);
-  const status = statusOf(applied, files);
+  const applied = await readApplied(connection);
+  const status = toSchemaStatus(applied, files);
   // A runner of another version may have held the lock until now.
   throwOnConflict(status);
   const { pending } = status;
   for (const file of files) {
     if (!pending.includes(file.name)) continue;
     const isHalfApplied = applied.has(file.version);
-    say(isHalfApplied
+    onProgress(isHalfApplied
       ? `schema ${file.name}: it was left half-applied; resuming it`
       : `schema ${file.name}: applying`);
-    await applyFile(session, file, isHalfApplied);
+    await applyFile(connection, file, isHalfApplied);
   }
   return pending.length;
 }
 
-async function applyFile(session: Connection, file: SchemaFile, isResumed: boolean): Promise<void> {
+async function applyFile(
+  connection: Connection,
+  file: SchemaFile,
+  isResumed: boolean,
+): Promise<void> {
   for (const sql of file.statements) {
     try {
-      await session.run(file.name, sql, []);
-      await session.run('commit', 'COMMIT', []);
+      await connection.run(file.name, sql, []);
+      await connection.run('commit', 'COMMIT', []);
     } catch (error) {
       if (!(error instanceof StatementError)) throw error;
-      if (isResumed && ALREADY_THERE_ERRNOS.has(error.errno)) continue;
+      if (isResumed && ALREADY_APPLIED_ERRNOS.has(error.errno)) continue;
       const position = file.statements.indexOf(sql) + 1;
       throw new SchemaError(
         `statement ${position} of schema/${file.name}.sql failed: ${error.message}`,
@@ -136,18 +141,18 @@ async function applyFile(session: Connection, file: SchemaFile, isResumed: boole
  * @throws SchemaError naming the file and what to do
  */
 export function throwOnConflict({ conflict }: SchemaStatus): void {
-  if (conflict !== null) throw new SchemaError(`${conflict.problem}\n${conflict.remedy}`);
+  if (conflict !== null) throw new SchemaError(`${conflict.reason}\n${conflict.remedy}`);
 }
 
 /** A file that the database has seen. */
 type Applied = Readonly<{ name: string; isFinished: boolean }>;
 
 /** Version by version, what was applied. */
-async function readApplied(session: Connection): Promise<Map<number, Applied>> {
+async function readApplied(connection: Connection): Promise<Map<number, Applied>> {
   const sql = 'SELECT version, name, finished_at FROM schema_migrations WHERE version > 0';
   try {
-    const rows = await session.run('schema_migrations.load', sql, []);
-    await session.run('rollback', 'ROLLBACK', []);
+    const rows = await connection.run('schema_migrations.load', sql, []);
+    await connection.run('rollback', 'ROLLBACK', []);
     return new Map(rows.map((row: Row) => [row.version as number, {
       name: row.name as string, isFinished: row.finished_at !== null,
     }]));
@@ -157,7 +162,7 @@ async function readApplied(session: Connection): Promise<Map<number, Applied>> {
   }
 }
 
-function statusOf(applied: Map<number, Applied>, files: readonly SchemaFile[]): SchemaStatus {
+function toSchemaStatus(applied: Map<number, Applied>, files: readonly SchemaFile[]): SchemaStatus {
   const pending = files.filter(({ version }) => applied.get(version)?.isFinished !== true);
   return { pending: pending.map(({ name }) => name), conflict: findConflict(applied, files) };
 }
@@ -176,25 +181,25 @@ function findConflict(
   if (first === undefined) return null;
   const [version, { name }] = first;
   return names.has(version)
-    ? { problem: `the database has the schema file ${name}, of an otpd before the first release`,
+    ? { reason: `the database has the schema file ${name}, of an otpd before the first release`,
       remedy: 'use a new database: set DB_NAME to an unused name, then run: npm run migrate' }
-    : { problem: `the database has the schema file ${name}, of an otpd newer than this otpd`,
+    : { reason: `the database has the schema file ${name}, of an otpd newer than this otpd`,
       remedy: 'run that otpd or a newer one (docs/upgrade-and-backup.md, "Upgrade")' };
 }
 
-async function withSession<T>(
+async function withConnection<T>(
   pool: ConnectionPool,
-  work: (session: Connection) => Promise<T>,
+  work: (connection: Connection) => Promise<T>,
 ): Promise<T> {
-  const deadline = new Deadline(SESSION_TIMEOUT_MS);
-  const session = await pool.acquire(deadline).finally(() => deadline.clear());
+  const deadline = new Deadline(CONNECT_TIMEOUT_MS);
+  const connection = await pool.acquire(deadline).finally(() => deadline.clear());
   try {
-    return await work(session);
+    return await work(connection);
   } catch (error) {
-    session.destroy();
+    connection.destroy();
     throw error;
   } finally {
-    pool.release(session);
+    pool.release(connection);
   }
 }
 
@@ -210,18 +215,18 @@ const UNKNOWN_DATABASE_ERRNO = 1049;
  * @throws Unavailable when the server is away; StatementError when the account may not
  */
 export async function createDatabase(settings: DatabaseSettings): Promise<void> {
-  if (await isThere(settings)) return;
+  if (await databaseExists(settings)) return;
   const { database } = settings;
   if (database === null || !DATABASE_NAME.test(database)) throw new Error('no database name');
-  const session = await openConnection({ ...settings, database: null });
+  const connection = await openConnection({ ...settings, database: null });
   try {
-    await session.run('database.create', `CREATE DATABASE IF NOT EXISTS \`${database}\``, []);
+    await connection.run('database.create', `CREATE DATABASE IF NOT EXISTS \`${database}\``, []);
   } finally {
-    session.destroy();
+    connection.destroy();
   }
 }
 
-async function isThere(settings: DatabaseSettings): Promise<boolean> {
+async function databaseExists(settings: DatabaseSettings): Promise<boolean> {
   try {
     (await openConnection(settings)).destroy();
     return true;

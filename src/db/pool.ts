@@ -10,7 +10,7 @@ import type { StatementError } from './errors.ts';
 /** More waiters than this cannot be served within their deadline anyway. */
 const WAITERS_MAX = 4096;
 
-type Waiter = { take: (session: Connection) => void; fail: (error: unknown) => void };
+type Waiter = { take: (connection: Connection) => void; fail: (error: unknown) => void };
 
 /** Hands out sessions, at most `size` at a time. */
 export class ConnectionPool {
@@ -63,8 +63,8 @@ export class ConnectionPool {
   async acquire(deadline: Deadline): Promise<Connection> {
     if (this.#closed) throw new Unavailable('the pool is closed');
     if (deadline.isOver) throw new Unavailable('no connection was to be had in time');
-    const session = this.#takeIdle();
-    if (session !== null) return session;
+    const connection = this.#takeIdle();
+    if (connection !== null) return connection;
     const isFull = this.#idle.length + this.#busy.size + this.#opening >= this.size;
     if (isFull && this.#waiters.size >= WAITERS_MAX) {
       throw new Unavailable('too many wait for a connection');
@@ -72,42 +72,43 @@ export class ConnectionPool {
     return new Promise((resolve, reject) => {
       const waiter = this.#createWaiter(deadline, resolve, reject);
       if (isFull) this.#waiters.add(waiter);
-      else this.#lendNew().then(waiter.take, waiter.fail);
+      else this.#openNew().then(waiter.take, waiter.fail);
     });
   }
 
   /** Takes a session back. One that was destroyed makes room for a new one. */
-  release(session: Connection): void {
-    this.#busy.delete(session);
-    if (this.#closed || session.isDestroyed()) session.destroy();
-    else this.#idle.push(session);
+  release(connection: Connection): void {
+    this.#busy.delete(connection);
+    if (this.#closed || connection.isDestroyed()) connection.destroy();
+    else this.#idle.push(connection);
     this.#serveNextWaiter();
   }
 
   /** Closes idle sessions now and lent ones as they come back; nothing is lent any more. */
   close(): void {
     this.#closed = true;
-    for (const session of this.#idle.splice(0)) session.destroy();
+    for (const connection of this.#idle.splice(0)) connection.destroy();
     for (const waiter of this.#waiters) waiter.fail(new Unavailable('the pool is closed'));
     this.#waiters.clear();
   }
 
   #takeIdle(): Connection | null {
     // The last one used is the likeliest to be alive, and its caches are warm.
-    for (let session = this.#idle.pop(); session !== undefined; session = this.#idle.pop()) {
-      if (session.isDestroyed()) continue;
-      this.#busy.add(session);
-      return session;
+    for (;;) {
+      const connection = this.#idle.pop();
+      if (connection === undefined) return null;
+      if (connection.isDestroyed()) continue;
+      this.#busy.add(connection);
+      return connection;
     }
-    return null;
   }
 
-  async #lendNew(): Promise<Connection> {
+  async #openNew(): Promise<Connection> {
     this.#opening += 1;
     try {
-      const session = await this.#open();
-      this.#busy.add(session);
-      return session;
+      const connection = await this.#open();
+      this.#busy.add(connection);
+      return connection;
     } finally {
       this.#opening -= 1;
       // When opening failed, whoever waits behind must try for itself and not wait in vain.
@@ -120,33 +121,33 @@ export class ConnectionPool {
   #serveNextWaiter(): void {
     const waiter = this.#waiters.values().next().value;
     if (waiter === undefined) return;
-    const session = this.#takeIdle();
-    if (session === null && this.#busy.size + this.#opening >= this.size) return;
+    const connection = this.#takeIdle();
+    if (connection === null && this.#busy.size + this.#opening >= this.size) return;
     this.#waiters.delete(waiter);
-    if (session !== null) waiter.take(session);
-    else this.#lendNew().then(waiter.take, waiter.fail);
+    if (connection !== null) waiter.take(connection);
+    else this.#openNew().then(waiter.take, waiter.fail);
   }
 
   /** Who waits gives up at the deadline; a session that comes too late goes to the next. */
   #createWaiter(
     deadline: Deadline,
-    resolve: (session: Connection) => void,
+    resolve: (connection: Connection) => void,
     reject: (error: unknown) => void,
   ): Waiter {
-    let hasGivenUp = false;
-    const cancel = deadline.onEnd(() => {
-      hasGivenUp = true;
+    let hasTimedOut = false;
+    const stopWaiting = deadline.onEnd(() => {
+      hasTimedOut = true;
       this.#waiters.delete(waiter);
       reject(new Unavailable('no connection was to be had in time'));
     });
     const waiter: Waiter = {
-      take: (session) => {
-        if (hasGivenUp) return this.release(session);
-        cancel();
-        resolve(session);
+      take: (connection) => {
+        if (hasTimedOut) return this.release(connection);
+        stopWaiting();
+        resolve(connection);
       },
       fail: (error) => {
-        if (!hasGivenUp) cancel();
+        if (!hasTimedOut) stopWaiting();
         reject(error);
       },
     };

@@ -23,9 +23,9 @@ function readNothing(): void {}
 /** The same statement, for what is made of its answer. */
 export function mapResult<T, U>(
   { read, ...query }: Query<T>,
-  make: (answer: T) => U,
+  map: (result: T) => U,
 ): Query<U> {
-  return { ...query, read: (rows) => make(read(rows)) };
+  return { ...query, read: (rows) => map(read(rows)) };
 }
 
 /**
@@ -41,7 +41,7 @@ export function repeat(rows: number, row: string): string {
 /** How keys are bound, and by which index their rows are found, if not by the primary key. */
 type KeyForm = Readonly<{
   /** The placeholders of a key, such as `X?,?` for hexadecimal text and a number. */
-  marks?: string;
+  placeholders?: string;
   index?: string;
 }>;
 
@@ -55,10 +55,10 @@ export function joinKeys(
   table: string,
   columns: readonly string[],
   rows: number,
-  { marks = repeat(columns.length, '?'), index = 'PRIMARY' }: KeyForm = {},
+  { placeholders = repeat(columns.length, '?'), index = 'PRIMARY' }: KeyForm = {},
 ): string {
-  const on = columns.map((column, place) => `t.${column} = named.column_${place}`);
-  return `(VALUES ${repeat(rows, `ROW(${marks})`)}) AS named
+  const on = columns.map((column, position) => `t.${column} = named.column_${position}`);
+  return `(VALUES ${repeat(rows, `ROW(${placeholders})`)}) AS named
     STRAIGHT_JOIN ${table} AS t FORCE INDEX (${index}) ON ${on.join(' AND ')}`;
 }
 

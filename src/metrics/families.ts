@@ -31,17 +31,17 @@ type LabelValues = number | readonly (readonly [labels: Labels, value: number])[
 
 /** What only ever grows; the name ends in `_total`. */
 export function counter(name: string, help: string, values: LabelValues): Family {
-  return { name, help, type: 'counter', isPerProcess: false, samples: samplesOf(values) };
+  return { name, help, type: 'counter', isPerProcess: false, samples: toSamples(values) };
 }
 
 /** What goes up and down, and can be summed over processes. */
 export function gauge(name: string, help: string, values: LabelValues): Family {
-  return { name, help, type: 'gauge', isPerProcess: false, samples: samplesOf(values) };
+  return { name, help, type: 'gauge', isPerProcess: false, samples: toSamples(values) };
 }
 
 /** What goes up and down in each process by itself. */
 export function processGauge(name: string, help: string, values: LabelValues): Family {
-  return { name, help, type: 'gauge', isPerProcess: true, samples: samplesOf(values) };
+  return { name, help, type: 'gauge', isPerProcess: true, samples: toSamples(values) };
 }
 
 /** Histograms with the same bounds. */
@@ -50,11 +50,11 @@ export function histogram(
   help: string,
   series: readonly (readonly [labels: Labels, histogram: Histogram])[],
 ): Family {
-  const samples = series.flatMap(([labels, one]) => one.samplesOf(labels));
+  const samples = series.flatMap(([labels, one]) => one.toSamples(labels));
   return { name, help, type: 'histogram', isPerProcess: false, samples };
 }
 
-function samplesOf(values: LabelValues): Sample[] {
+function toSamples(values: LabelValues): Sample[] {
   const list = typeof values === 'number' ? [[{}, values] as const] : values;
   return list.map(([labels, value]) => ({ suffix: '', labels, value }));
 }
@@ -82,7 +82,7 @@ export class Histogram {
   }
 
   /** Its lines: buckets that each hold those below, too, the sum and the count. */
-  samplesOf(labels: Labels): Sample[] {
+  toSamples(labels: Labels): Sample[] {
     let count = 0;
     const buckets = this.#counts.map((own, bucket) => {
       count += own;

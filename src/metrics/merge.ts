@@ -10,13 +10,13 @@ export type WorkerFamilies = Readonly<{
 
 /** Sums what can be summed, and gives the rest a label `worker`. The order is that of the first. */
 export function mergeFamilies(list: readonly WorkerFamilies[]): Family[] {
-  const merged = new Map<string, Merging>();
+  const merged = new Map<string, MergedFamily>();
   for (const { worker, families } of list) {
     for (const family of families) {
-      let merging = merged.get(family.name);
-      if (merging === undefined) merged.set(family.name, merging = { family, sums: new Map() });
+      let entry = merged.get(family.name);
+      if (entry === undefined) merged.set(family.name, entry = { family, sums: new Map() });
       for (const sample of family.samples) {
-        add(merging.sums, family.isPerProcess ? withWorker(sample, worker) : sample);
+        add(entry.sums, family.isPerProcess ? withWorker(sample, worker) : sample);
       }
     }
   }
@@ -29,7 +29,7 @@ export function withoutGauges(families: readonly Family[]): Family[] {
   return families.filter(({ type }) => type !== 'gauge');
 }
 
-type Merging = Readonly<{ family: Family; sums: Map<string, Sample> }>;
+type MergedFamily = Readonly<{ family: Family; sums: Map<string, Sample> }>;
 
 function withWorker(sample: Sample, worker: number): Sample {
   return { ...sample, labels: { ...sample.labels, worker: String(worker) } };

@@ -104,7 +104,7 @@ test('files fed by hand to a database of an earlier 0.1 leave its record unknown
   for (const sql of FILES[0]!.statements) await db.query(sql);
   await db.query(`INSERT INTO schema_migrations VALUES (2, '0002-otps', NOW(6), NOW(6))`);
   for (const sql of FILES[1]!.statements) await db.query(sql);
-  assert.match((await readSchemaStatus(db.pool)).conflict!.problem, /0002-otps/);
+  assert.match((await readSchemaStatus(db.pool)).conflict!.reason, /0002-otps/);
   db.close();
 });
 

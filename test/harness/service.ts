@@ -63,8 +63,8 @@ function verdictOf({ verdict }: ChannelMood): SendResult {
 }
 
 /** A sweeper with the retention of the service. */
-export function newSweeper(keysVary: () => boolean = () => true): Sweeper {
-  return new Sweeper({ retention: RETENTION, randomBelow, keysVary });
+export function newSweeper(keyRetentionVaries: () => boolean = () => true): Sweeper {
+  return new Sweeper({ retention: RETENTION, randomBelow, keyRetentionVaries });
 }
 
 /** Starts the service on a free port of loopback, trusting loopback as its proxy. */

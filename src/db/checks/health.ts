@@ -10,13 +10,13 @@ import type { ConnectionPool } from '../pool.ts';
  * - `read_only`: it takes no writes: a replica, or a server that was set so.
  * - `schema`: migrations are pending.
  */
-type DatabaseFault = 'database' | 'read_only' | 'schema';
+type HealthError = 'database' | 'read_only' | 'schema';
 
 /** Leaves time for the answer within the second that a probe waits. */
 const CHECK_TIMEOUT_MS = 800;
 
 /** How old an answer may be: whoever asks how often, the database is asked a few times a second. */
-const KEPT_MS = 250;
+const RESULT_MAX_AGE_MS = 250;
 
 const READ_ONLY_SQL = `SELECT @@GLOBAL.read_only OR @@GLOBAL.super_read_only
   OR @@GLOBAL.innodb_read_only AS is_read_only`;
@@ -25,39 +25,39 @@ const READ_ONLY_SQL = `SELECT @@GLOBAL.read_only OR @@GLOBAL.super_read_only
 export class DatabaseCheck {
   readonly #pool: ConnectionPool;
   readonly #files = readSchemaFiles();
-  #looking: Promise<readonly DatabaseFault[]> | null = null;
-  #kept: readonly DatabaseFault[] = [];
-  #keptAtMs = -Infinity;
+  #running: Promise<readonly HealthError[]> | null = null;
+  #latest: readonly HealthError[] = [];
+  #checkedAtMs = -Infinity;
 
-  /** @param pool of one session, and of nobody else: a pool that is in use may have none free */
+  /** @param pool of one connection, and of nobody else: a pool that is in use may have none free */
   constructor(pool: ConnectionPool) {
     this.#pool = pool;
   }
 
   /** What is wrong with it, as of a moment ago. Never rejects; answers in time in any case. */
-  async errors(): Promise<readonly DatabaseFault[]> {
-    if (this.#looking !== null) return this.#looking;
-    if (monotonicMs() - this.#keptAtMs < KEPT_MS) return this.#kept;
-    this.#looking = this.#look();
-    this.#kept = await this.#looking;
-    this.#keptAtMs = monotonicMs();
-    this.#looking = null;
-    return this.#kept;
+  async errors(): Promise<readonly HealthError[]> {
+    if (this.#running !== null) return this.#running;
+    if (monotonicMs() - this.#checkedAtMs < RESULT_MAX_AGE_MS) return this.#latest;
+    this.#running = this.#check();
+    this.#latest = await this.#running;
+    this.#checkedAtMs = monotonicMs();
+    this.#running = null;
+    return this.#latest;
   }
 
-  async #look(): Promise<readonly DatabaseFault[]> {
+  async #check(): Promise<readonly HealthError[]> {
     const deadline = new Deadline(CHECK_TIMEOUT_MS);
     try {
-      const session = await this.#pool.acquire(deadline);
-      const stopWatching = deadline.onEnd(() => session.destroy());
+      const connection = await this.#pool.acquire(deadline);
+      const stopWatching = deadline.onEnd(() => connection.destroy());
       try {
-        return await this.#ask(session);
+        return await this.#inspect(connection);
       } catch (error) {
-        session.destroy();
+        connection.destroy();
         throw error;
       } finally {
         stopWatching();
-        this.#pool.release(session);
+        this.#pool.release(connection);
       }
     } catch {
       return ['database'];
@@ -66,11 +66,11 @@ export class DatabaseCheck {
     }
   }
 
-  async #ask(session: Connection): Promise<DatabaseFault[]> {
-    const errors: DatabaseFault[] = [];
-    const [row] = await session.run('check.read_only', READ_ONLY_SQL, []);
+  async #inspect(connection: Connection): Promise<HealthError[]> {
+    const errors: HealthError[] = [];
+    const [row] = await connection.run('check.read_only', READ_ONLY_SQL, []);
     if (row?.is_read_only !== 0) errors.push('read_only');
-    const { pending } = await readSchemaStatusOn(session, this.#files);
+    const { pending } = await readSchemaStatusOn(connection, this.#files);
     // A newer one is no fault of a process that runs: in an upgrade there are some.
     if (pending.length > 0) errors.push('schema');
     return errors;

@@ -27,9 +27,9 @@ export type ServerFacts = Readonly<{
 }>;
 
 /** Asks which server it is; any server answers that. */
-export async function readServerName(session: Connection): Promise<ServerName> {
+export async function readServerName(connection: Connection): Promise<ServerName> {
   const sql = 'SELECT @@version AS version, @@version_comment AS comment';
-  const [row] = await session.run('server.name', sql, []);
+  const [row] = await connection.run('server.name', sql, []);
   return { version: String(row?.version), comment: String(row?.comment) };
 }
 
@@ -41,8 +41,8 @@ const FACTS_SQL = `SELECT
   ${Object.keys(SESSION_VARIABLES).map((name) => `@@${name} AS ${name}`).join(', ')}`;
 
 /** Reads the settings of the server, and what this session got. */
-export async function readServerFacts(session: Connection): Promise<ServerFacts> {
-  const [row = {}] = await session.run('server.facts', FACTS_SQL, []);
+export async function readServerFacts(connection: Connection): Promise<ServerFacts> {
+  const [row = {}] = await connection.run('server.facts', FACTS_SQL, []);
   return {
     flushLogAtCommit: Number(row.flush_log),
     hasBinlog: Number(row.log_bin) === 1,
@@ -66,22 +66,22 @@ function quoteAccount(account: string): string {
 }
 
 /** Reads the server's clock, with no lock. */
-export async function readServerClock(session: Connection): Promise<Instant> {
-  const [row] = await session.run('server.clock', 'SELECT NOW(6) AS now', []);
+export async function readServerClock(connection: Connection): Promise<Instant> {
+  const [row] = await connection.run('server.clock', 'SELECT NOW(6) AS now', []);
   return parseInstant(row?.now as string);
 }
 
 /** Reads how much data and indexes the tables of the database have, as far as the server knows. */
-export async function readTableBytes(session: Connection): Promise<number> {
+export async function readTableBytes(connection: Connection): Promise<number> {
   const sql = `SELECT COALESCE(SUM(data_length + index_length), 0) AS bytes
     FROM information_schema.tables WHERE table_schema = DATABASE()`;
-  const [row] = await session.run('server.table_bytes', sql, []);
+  const [row] = await connection.run('server.table_bytes', sql, []);
   return Number(row?.bytes);
 }
 
 /** Reads what the account may do, a GRANT each. */
-export async function readGrants(session: Connection): Promise<string[]> {
-  const rows = await session.run('server.grants', 'SHOW GRANTS', []);
+export async function readGrants(connection: Connection): Promise<string[]> {
+  const rows = await connection.run('server.grants', 'SHOW GRANTS', []);
   return rows.map((row) => String(Object.values(row)[0]));
 }
 
@@ -96,10 +96,13 @@ const TABLES: ReadonlyMap<string, string> = new Map([
 ]);
 
 /** A right that the account lacks. */
-type Denied = Readonly<{ privilege: string; table: string }>;
+type MissingPrivilege = Readonly<{ privilege: string; table: string }>;
 
 /** What the account lacks; or what else stood in the way. */
-export type WriteTrial = Readonly<{ denied: readonly Denied[]; failure: StatementError | null }>;
+export type WriteTrial = Readonly<{
+  denied: readonly MissingPrivilege[];
+  failure: StatementError | null;
+}>;
 
 /** Errors by which the server says that the account may not. */
 const DENIED_ERRNOS: ReadonlySet<number> = new Set([
@@ -109,10 +112,10 @@ const DENIED_ERRNOS: ReadonlySet<number> = new Set([
 ]);
 
 /** Names the tables that the database lacks, or that the account cannot see. */
-export async function findMissingTables(session: Connection): Promise<string[]> {
+export async function findMissingTables(connection: Connection): Promise<string[]> {
   const sql = `SELECT table_name AS name FROM information_schema.tables
     WHERE table_schema = DATABASE()`;
-  const rows = await session.run('server.tables', sql, []);
+  const rows = await connection.run('server.tables', sql, []);
   const found = new Set(rows.map(({ name }) => name));
   return [...TABLES.keys()].filter((table) => !found.has(table));
 }
@@ -121,8 +124,8 @@ export async function findMissingTables(session: Connection): Promise<string[]> 
  * Tries every statement on every table, on no row; then inserts an OTP with an empty user_id, which
  * no request can have, and rolls back.
  */
-export async function tryWrites(session: Connection): Promise<WriteTrial> {
-  const denied: Denied[] = [];
+export async function tryWrites(connection: Connection): Promise<WriteTrial> {
+  const denied: MissingPrivilege[] = [];
   try {
     for (const [table, column] of TABLES) {
       const trials = [
@@ -132,22 +135,22 @@ export async function tryWrites(session: Connection): Promise<WriteTrial> {
         ['DELETE', `DELETE FROM ${table} WHERE FALSE`],
       ] as const;
       for (const [privilege, sql] of trials) {
-        if (!(await mayRun(session, sql))) denied.push({ privilege, table });
+        if (!(await isAllowed(connection, sql))) denied.push({ privilege, table });
       }
     }
-    if (denied.length === 0) await writeAndTakeBack(session);
+    if (denied.length === 0) await tryInsert(connection);
     return { denied, failure: null };
   } catch (error) {
     if (!(error instanceof StatementError)) throw error;
     return { denied, failure: error };
   } finally {
-    if (!session.isDestroyed()) await session.run('rollback', 'ROLLBACK', []);
+    if (!connection.isDestroyed()) await connection.run('rollback', 'ROLLBACK', []);
   }
 }
 
-async function mayRun(session: Connection, sql: string): Promise<boolean> {
+async function isAllowed(connection: Connection, sql: string): Promise<boolean> {
   try {
-    await session.run('server.try', sql, []);
+    await connection.run('server.try', sql, []);
     return true;
   } catch (error) {
     if (error instanceof StatementError && DENIED_ERRNOS.has(error.errno)) return false;
@@ -155,7 +158,7 @@ async function mayRun(session: Connection, sql: string): Promise<boolean> {
   }
 }
 
-async function writeAndTakeBack(session: Connection): Promise<void> {
+async function tryInsert(connection: Connection): Promise<void> {
   const { name, sql, values } = insertOtps([{
     userId: '', number: 0, purpose: '', otpId: '00'.repeat(16), keyId: '', digest: '',
     createdAt: 0, expiresAt: 0, redeemedAt: null, wrongAttempts: 0, lastWrongAt: null,
@@ -164,5 +167,5 @@ async function writeAndTakeBack(session: Connection): Promise<void> {
     codeDigits: 6, attemptsMax: 1, lockSeconds: 1, keyDigest: '00'.repeat(KEY_DIGEST_BYTES),
     keyExpiresAt: 0, remainingRequests: 0,
   }]);
-  await session.run(name, sql, values);
+  await connection.run(name, sql, values);
 }

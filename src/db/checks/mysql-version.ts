@@ -1,7 +1,7 @@
 /** Reads the version line of a MySQL server, and judges whether otpd can use that version. */
 
 /** The first version in which every feature that otpd uses works as the manual describes. */
-const OLDEST = { major: 8, minor: 0, patch: 19 } as const;
+const OLDEST_SUPPORTED = { major: 8, minor: 0, patch: 19 } as const;
 
 export type MysqlVersion = Readonly<{ major: number; minor: number; patch: number }>;
 
@@ -22,13 +22,13 @@ type VersionVerdict =
  * @returns undefined when the line contains no version
  */
 export function parseVersionLine(output: string): VersionLine | undefined {
-  const found = /\bVer ((\d+)\.(\d+)\.(\d+)\S*)/.exec(output);
-  const text = found?.[1];
-  if (!found || text === undefined) {
+  const match = /\bVer ((\d+)\.(\d+)\.(\d+)\S*)/.exec(output);
+  const text = match?.[1];
+  if (!match || text === undefined) {
     return /mariadb/i.test(output) ? { kind: 'mariadb', text: 'of unknown version' } : undefined;
   }
   if (/mariadb/i.test(output)) return { kind: 'mariadb', text };
-  const [major = 0, minor = 0, patch = 0] = found.slice(2, 5).map(Number);
+  const [major = 0, minor = 0, patch = 0] = match.slice(2, 5).map(Number);
   return { kind: 'mysql', text, version: { major, minor, patch } };
 }
 
@@ -42,7 +42,7 @@ export function checkVersion(output: string): VersionVerdict {
       reason: `is MariaDB ${line.text}, which is not MySQL: otpd needs MySQL itself`,
     };
   }
-  if (compareVersions(line.version, OLDEST) < 0) {
+  if (compareVersions(line.version, OLDEST_SUPPORTED) < 0) {
     return { usable: false, reason: `is MySQL ${line.text}; otpd needs 8.0.19 or later` };
   }
   return { usable: true, text: line.text, version: line.version };

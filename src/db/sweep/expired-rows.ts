@@ -30,18 +30,18 @@ export type SweptTable = Readonly<{
    */
   condition?: string;
   /** Where the walk begins; null: at the beginning. */
-  firstOf: (rows: WrittenRows) => Value;
+  startAt: (rows: WrittenRows) => Value;
   /** The walk goes back to the beginning where it finds none dead: there are none beyond. */
-  isInOrderOfTime?: true;
+  isInExpiryOrder?: true;
   /** Only where keys are kept for different times there are dead that other walks do not find. */
-  isWhereKeysVary?: true;
+  isSlowUnlessKeyRetentionVaries?: true;
 }>;
 
 const IDEMPOTENCY_KEYS: SweptTable = {
   name: 'idempotency_keys',
   key: ['id'],
   expiredSince: 'expires_at',
-  firstOf: () => null,
+  startAt: () => null,
 };
 
 /** For how many seconds rows are kept from the time that starts their retention. */
@@ -56,9 +56,9 @@ export function sweptTables(
   { otpSeconds, ipPointSeconds, hitSeconds }: Retention,
 ): readonly SweptTable[] {
   return [
-    { ...IDEMPOTENCY_KEYS, isInOrderOfTime: true },
-    // Purposes may keep their keys for different times: what is dead is not always at the beginning.
-    { ...IDEMPOTENCY_KEYS, isWhereKeysVary: true },
+    { ...IDEMPOTENCY_KEYS, isInExpiryOrder: true },
+    // Purposes may keep keys for different times: expired keys are not always at the beginning.
+    { ...IDEMPOTENCY_KEYS, isSlowUnlessKeyRetentionVaries: true },
     {
       name: 'otps',
       key: ['batch_id', 'batch_number'],
@@ -68,7 +68,7 @@ export function sweptTables(
           + INTERVAL ${otpSeconds} SECOND))`,
       condition: `COALESCE(key_expires_at, created_at) <= NOW(6)
         AND (user_id IS NULL OR consecutive_wrong = 0)`,
-      firstOf: ({ batchId }) => Buffer.from(batchId, 'hex'),
+      startAt: ({ batchId }) => Buffer.from(batchId, 'hex'),
     },
     {
       name: 'ip_rate_limits',
@@ -77,13 +77,13 @@ export function sweptTables(
       expiredSince: `used_at + INTERVAL
         IF(slot = ${SLOTS_MAX - 1}, ${2 * ipPointSeconds}, ${ipPointSeconds}) SECOND`,
       condition: `used_at <= NOW(6) - INTERVAL ${ipPointSeconds} SECOND`,
-      firstOf: ({ clientIp }) => clientIp,
+      startAt: ({ clientIp }) => clientIp,
     },
     {
       name: 'ip_rate_overflow',
       key: ['address', 'used_at'],
       expiredSince: `used_at + INTERVAL ${ipPointSeconds} SECOND`,
-      firstOf: ({ clientIp }) => clientIp,
+      startAt: ({ clientIp }) => clientIp,
     },
     {
       name: 'limit_hits',
@@ -92,7 +92,7 @@ export function sweptTables(
         WHEN ${HIT_KINDS.user_daily} THEN ${hitSeconds.user_daily}
         WHEN ${HIT_KINDS.destination} THEN ${hitSeconds.destination}
         WHEN ${HIT_KINDS.wrong_codes} THEN ${hitSeconds.wrong_codes} END SECOND`,
-      firstOf: ({ userId }) => userId,
+      startAt: ({ userId }) => userId,
     },
   ];
 }

@@ -23,7 +23,7 @@ export type SweepStep = Readonly<{
 }>;
 
 /** How far a table has been walked. */
-type Walk = {
+type Pass = {
   /** Where it is; null: at the beginning; undefined: it has not begun. */
   after: Value | undefined;
   /** Rows that are to be looked at. */
@@ -48,47 +48,47 @@ type SweepEvents = Readonly<{
  * @param events what is told: the end of a walk, with the seconds for which the oldest dead on its
  *   way had been dead, and how many rows a committed step has removed
  */
-function createSweep(
+function createStep(
   table: SweptTable,
-  walk: Walk,
+  pass: Pass,
   rowsMax: number,
   events: SweepEvents,
 ): SweepStep {
   const first = table.key[0]!;
-  const { after = null } = walk;
-  const isAfter = after === null ? 'TRUE' : `${first} > ?`;
+  const { after = null } = pass;
+  const afterSql = after === null ? 'TRUE' : `${first} > ?`;
   let end: Value = after;
-  let hasDead = false;
+  let hasExpired = false;
   let removed = 0;
   return {
     inspect: {
       name: `${table.name}.inspect`,
-      sql: `SELECT MAX(first) AS end, COUNT(*) AS seen, MAX(seconds_dead) AS oldest
+      sql: `SELECT MAX(first) AS end, COUNT(*) AS seen, MAX(seconds_expired) AS oldest
         FROM (SELECT ${first} AS first, IF(${isExpiredRow(table)},
-          TIMESTAMPDIFF(SECOND, ${table.expiredSince}, NOW(6)), NULL) AS seconds_dead
+          TIMESTAMPDIFF(SECOND, ${table.expiredSince}, NOW(6)), NULL) AS seconds_expired
           FROM ${table.name}
-          WHERE ${isAfter} ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}) AS step`,
+          WHERE ${afterSql} ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}) AS step`,
       values: after === null ? [] : [after],
       read: ([step]) => {
         end = step?.end as Value;
         const oldest = step?.oldest as number | null ?? null;
-        hasDead = oldest !== null;
-        walk.foundNothing = !hasDead;
-        walk.isEmpty = step?.seen === 0 && after === null;
-        const mayGoOn = hasDead || table.isInOrderOfTime === undefined;
-        walk.after = mayGoOn && step?.seen === rowsMax ? end : null;
-        walk.oldestSeconds = Math.max(walk.oldestSeconds, oldest ?? 0);
-        if (walk.after !== null) return;
+        hasExpired = oldest !== null;
+        pass.foundNothing = !hasExpired;
+        pass.isEmpty = step?.seen === 0 && after === null;
+        const continues = hasExpired || table.isInExpiryOrder === undefined;
+        pass.after = continues && step?.seen === rowsMax ? end : null;
+        pass.oldestSeconds = Math.max(pass.oldestSeconds, oldest ?? 0);
+        if (pass.after !== null) return;
         // What it has begun in the middle goes on at the beginning, with the rows that are left.
-        if (after !== null) walk.due += rowsMax - Number(step?.seen);
-        events.onEnd(walk.oldestSeconds);
-        walk.oldestSeconds = 0;
+        if (after !== null) pass.due += rowsMax - Number(step?.seen);
+        events.onEnd(pass.oldestSeconds);
+        pass.oldestSeconds = 0;
       },
     },
     removeExpired: async (tx) => {
-      if (!hasDead) return;
+      if (!hasExpired) return;
       // One address may have more dead rows than one transaction should lock.
-      const range = `${isAfter} AND ${first} <= ? AND ${isExpiredRow(table)}
+      const range = `${afterSql} AND ${first} <= ? AND ${isExpiredRow(table)}
         ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}`;
       removed = await deleteExpired(tx, table, range, after === null ? [end] : [after, end]);
     },
@@ -112,7 +112,7 @@ async function deleteExpired(
   // Dead still: the transaction may be about to use one of them again.
   const rows = joinKeys(table.name, table.key, locked.length);
   const deleteSql = `DELETE t FROM ${rows} WHERE ${isExpiredRow(table)}`;
-  const keys = locked.flatMap((row) => valuesOf(row, table.key));
+  const keys = locked.flatMap((row) => pickValues(row, table.key));
   tx.writes.push(write(`${table.name}.delete_dead`, deleteSql, keys));
   return locked.length;
 }
@@ -128,12 +128,12 @@ async function lockExpired(
     `SELECT ${columns.join(', ')} FROM ${name} FORCE INDEX (PRIMARY) WHERE ${range}`;
   if (lockedBy === undefined) {
     const sql = `${find(key)} FOR UPDATE SKIP LOCKED`;
-    return (await tx.read(rowsBy(`${name}.lock_dead`, sql, values)))[0];
+    return (await tx.read(selectQuery(`${name}.lock_dead`, sql, values)))[0];
   }
   // Whoever locks a row has locked its entry in that index first: the other way is a deadlock.
   const { columns, index } = lockedBy;
   const sql = find([...columns, ...key]);
-  const [found] = await tx.read(rowsBy(`${name}.find_dead`, sql, values));
+  const [found] = await tx.read(selectQuery(`${name}.find_dead`, sql, values));
   const isInIndex = (row: Row): boolean => row[columns[0]!] !== null;
   const queries = [
     ...lockRows(table, columns, index, found.filter(isInIndex)),
@@ -152,14 +152,14 @@ function lockRows(
   if (rows.length === 0) return [];
   const sql = `SELECT ${key.map((column) => `t.${column}`).join(', ')}
     FROM ${joinKeys(name, columns, rows.length, { index })} FOR UPDATE OF t SKIP LOCKED`;
-  return [rowsBy(`${name}.lock_dead`, sql, rows.flatMap((row) => valuesOf(row, columns)))];
+  return [selectQuery(`${name}.lock_dead`, sql, rows.flatMap((row) => pickValues(row, columns)))];
 }
 
-function rowsBy(name: string, sql: string, values: readonly Value[]): Query<readonly Row[]> {
+function selectQuery(name: string, sql: string, values: readonly Value[]): Query<readonly Row[]> {
   return { name, sql, values, read: (rows) => rows };
 }
 
-function valuesOf(row: Row, columns: readonly string[]): Value[] {
+function pickValues(row: Row, columns: readonly string[]): Value[] {
   return columns.map((column) => row[column] as Value);
 }
 
@@ -168,10 +168,10 @@ function valuesOf(row: Row, columns: readonly string[]): Value[] {
  * processes walk in step. Slower where the last step met none dead is not enough: live rows lie
  * beside each other, and meanwhile as many die elsewhere (tried: the bound was passed).
  */
-const ROWS_PER_CODE = 4;
+const ROWS_PER_OTP = 4;
 
 /** Where hardly any can be dead: all processes together pass by each row once in two lives. */
-const ROWS_PER_CODE_SLOWLY = 0.5;
+const SLOW_ROWS_PER_OTP = 0.5;
 
 /** A step is due when so many rows are: looking at any at all costs as much as at eight hundred. */
 const STEP_ROWS = 1024;
@@ -187,22 +187,22 @@ type SweeperDeps = Readonly<{
   /** A random integer from 0 to below a limit. */
   randomBelow: (limit: number) => number;
   /** Whether purposes keep idempotency keys for different times now. */
-  keysVary: () => boolean;
+  keyRetentionVaries: () => boolean;
 }>;
 
 /** Walks the tables, a step for every two hundred codes or so. One per process. */
 export class Sweeper {
   readonly counts: SweepCounts;
   readonly #tables: readonly SweptTable[];
-  readonly #walks: readonly Walk[];
-  readonly #keysVary: () => boolean;
+  readonly #passes: readonly Pass[];
+  readonly #keyRetentionVaries: () => boolean;
 
-  constructor({ retention, randomBelow, keysVary }: SweeperDeps) {
+  constructor({ retention, randomBelow, keyRetentionVaries }: SweeperDeps) {
     this.#tables = sweptTables(retention);
     this.counts = new SweepCounts(this.#tables.map(({ name }) => name));
-    this.#keysVary = keysVary;
+    this.#keyRetentionVaries = keyRetentionVaries;
     // What comes first differs from process to process: many short lives sweep all tables too.
-    this.#walks = this.#tables.map(() => ({
+    this.#passes = this.#tables.map(() => ({
       after: undefined, due: randomBelow(STEP_ROWS), oldestSeconds: 0, foundNothing: false,
       isEmpty: false,
     }));
@@ -215,34 +215,34 @@ export class Sweeper {
    * @param near rows that it may write: where a process begins to walk, so that several do not
    *   walk in step
    */
-  next(codes: number, near: WrittenRows): SweepStep | null {
-    let turn = -1;
-    let mostDue = 1;
-    for (const [index, walk] of this.#walks.entries()) {
-      walk.due += codes * this.#paceOf(this.#tables[index]!);
-      const isDue = walk.due / (walk.isEmpty ? EMPTY_STEP_ROWS : STEP_ROWS);
-      if (isDue < mostDue) continue;
-      turn = index;
-      mostDue = isDue;
+  next(otpCount: number, near: WrittenRows): SweepStep | null {
+    let chosen = -1;
+    let highest = 1;
+    for (const [index, pass] of this.#passes.entries()) {
+      pass.due += otpCount * this.#rowsPerOtp(this.#tables[index]!);
+      const share = pass.due / (pass.isEmpty ? EMPTY_STEP_ROWS : STEP_ROWS);
+      if (share < highest) continue;
+      chosen = index;
+      highest = share;
     }
-    return turn === -1 ? null : this.#step(turn, near);
+    return chosen === -1 ? null : this.#step(chosen, near);
   }
 
-  #paceOf({ isWhereKeysVary }: SweptTable): number {
-    const isSlow = isWhereKeysVary === true && !this.#keysVary();
-    return isSlow ? ROWS_PER_CODE_SLOWLY : ROWS_PER_CODE;
+  #rowsPerOtp({ isSlowUnlessKeyRetentionVaries }: SweptTable): number {
+    const isSlow = isSlowUnlessKeyRetentionVaries === true && !this.#keyRetentionVaries();
+    return isSlow ? SLOW_ROWS_PER_OTP : ROWS_PER_OTP;
   }
 
-  #step(turn: number, near: WrittenRows): SweepStep {
-    const table = this.#tables[turn]!;
-    const walk = this.#walks[turn]!;
-    if (walk.after === undefined) walk.after = table.firstOf(near);
-    const isLook = table.isInOrderOfTime === true && walk.foundNothing;
-    const rows = isLook ? HEAD_ROWS : Math.ceil(walk.due);
-    walk.due = 0;
-    return createSweep(table, walk, rows, {
-      onEnd: (oldestSeconds) => this.counts.recordPass(turn, oldestSeconds),
-      onRemoved: (count) => this.counts.countRemoved(turn, count),
+  #step(chosen: number, near: WrittenRows): SweepStep {
+    const table = this.#tables[chosen]!;
+    const pass = this.#passes[chosen]!;
+    if (pass.after === undefined) pass.after = table.startAt(near);
+    const isHeadOnly = table.isInExpiryOrder === true && pass.foundNothing;
+    const rows = isHeadOnly ? HEAD_ROWS : Math.ceil(pass.due);
+    pass.due = 0;
+    return createStep(table, pass, rows, {
+      onEnd: (oldestSeconds) => this.counts.recordPass(chosen, oldestSeconds),
+      onRemoved: (count) => this.counts.countRemoved(chosen, count),
     });
   }
 }

@@ -43,7 +43,7 @@ export function loadStoredRequests(keyDigests: readonly Hex[]): Query<StoredRequ
 
 /** Frees those of the given keys whose time is over, so that they can be used anew. */
 export function freeExpiredKeys(keyDigests: readonly Hex[]): Write {
-  const form = { marks: 'X?', index: 'by_key' };
+  const form = { placeholders: 'X?', index: 'by_key' };
   const sql = `UPDATE ${joinKeys('otps', ['key_digest'], keyDigests.length, form)}
     SET t.key_digest = NULL, t.key_expires_at = NULL WHERE t.key_expires_at <= NOW(6)`;
   return write('otps.free_keys', sql, keyDigests);

@@ -60,16 +60,16 @@ export function readSlots(addresses: readonly string[]): Query<IpLimitSlot[]> {
  * @param slots sorted by address, so that transactions never wait for each other in a ring
  */
 export function insertSlots(slots: readonly IpLimitSlot[]): Write {
-  return write('ip_rate_limits.insert', INSERT_SQL + repeat(slots.length, ROW), valuesOf(slots));
+  return write('ip_rate_limits.insert', INSERT_SQL + repeat(slots.length, ROW), toValues(slots));
 }
 
 /** Writes slots that exist and are locked. */
 export function updateSlots(slots: readonly IpLimitSlot[]): Write {
   const sql = INSERT_SQL + repeat(slots.length, ROW) + UPDATE_SQL_END;
-  return write('ip_rate_limits.update', sql, valuesOf(slots));
+  return write('ip_rate_limits.update', sql, toValues(slots));
 }
 
-function valuesOf(slots: readonly IpLimitSlot[]): Value[] {
+function toValues(slots: readonly IpLimitSlot[]): Value[] {
   const values: Value[] = [];
   for (const { clientIp, slot, usedAt, points, refunded } of slots) {
     values.push(clientIp, slot, formatInstant(usedAt), points, refunded);
@@ -124,34 +124,34 @@ export function readOverflow(
   until: Instant | null,
   oldestMax: number,
 ): Query<OverflowEnds> {
-  const bound = until === null ? '' : ' AND used_at <= ?';
-  const boundValues = until === null ? [] : [formatInstant(until)];
+  const untilSql = until === null ? '' : ' AND used_at <= ?';
+  const untilValues = until === null ? [] : [formatInstant(until)];
   return {
     name: 'ip_rate_overflow.read',
-    sql: `(${READ_OVERFLOW_SQL}${bound} ORDER BY used_at DESC LIMIT 1) UNION ALL
-      (${READ_OVERFLOW_SQL} AND used_at > ?${bound} ORDER BY used_at LIMIT ${oldestMax})`,
-    values: [1, address, ...boundValues, 0, address, formatInstant(after), ...boundValues],
+    sql: `(${READ_OVERFLOW_SQL}${untilSql} ORDER BY used_at DESC LIMIT 1) UNION ALL
+      (${READ_OVERFLOW_SQL} AND used_at > ?${untilSql} ORDER BY used_at LIMIT ${oldestMax})`,
+    values: [1, address, ...untilValues, 0, address, formatInstant(after), ...untilValues],
     read: (rows) => {
       const newest = rows.find((row) => row.is_newest === 1);
       return {
-        newest: newest === undefined ? null : readUse(newest),
-        oldest: rows.filter((row) => row.is_newest === 0).map(readUse),
+        newest: newest === undefined ? null : readOverflowHit(newest),
+        oldest: rows.filter((row) => row.is_newest === 0).map(readOverflowHit),
       };
     },
   };
 }
 
 /** Writes uses of addresses whose slots are locked. */
-export function storeOverflow(uses: readonly IpOverflow[]): Write {
+export function storeOverflow(hits: readonly IpOverflow[]): Write {
   const values: Value[] = [];
-  for (const { clientIp, usedAt, points, number } of uses) {
+  for (const { clientIp, usedAt, points, number } of hits) {
     values.push(clientIp, formatInstant(usedAt), points, number);
   }
-  const sql = INSERT_OVERFLOW_SQL + repeat(uses.length, '(?,?,?,?)') + INSERT_OVERFLOW_SQL_END;
+  const sql = INSERT_OVERFLOW_SQL + repeat(hits.length, '(?,?,?,?)') + INSERT_OVERFLOW_SQL_END;
   return write('ip_rate_overflow.store', sql, values);
 }
 
-function readUse(row: Row): OverflowHit {
+function readOverflowHit(row: Row): OverflowHit {
   return {
     usedAt: parseInstant(row.used_at as string),
     points: row.points as number,

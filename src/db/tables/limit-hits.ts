@@ -28,17 +28,17 @@ export type WantedHits = LimitSubject & Readonly<{ quota: number }>;
 const OLDEST_MAX = 2;
 
 // FORCE INDEX: as in otps.ts.
-const HEADS_SQL = `SELECT subject, kind, used_at, newest FROM limit_hits FORCE INDEX (PRIMARY)
+const COUNTERS_SQL = `SELECT subject, kind, used_at, newest FROM limit_hits FORCE INDEX (PRIMARY)
   WHERE (subject, kind, number) IN (`;
-const USES_SQL = `SELECT subject, kind, number, used_at, points
+const HITS_SQL = `SELECT subject, kind, number, used_at, points
   FROM limit_hits AS t FORCE INDEX (PRIMARY)`;
 /** A bound of constants is a look-up; one from a join would read all that is before it. */
-const FROM_SQL = `${USES_SQL} WHERE subject = ? AND kind = ? AND number > (SELECT newest - ?
+const NEWEST_HITS_SQL = `${HITS_SQL} WHERE subject = ? AND kind = ? AND number > (SELECT newest - ?
   FROM limit_hits AS head FORCE INDEX (PRIMARY) WHERE subject = ? AND kind = ? AND number = 0)
   ORDER BY number`;
 /** Without the whole key in the order all rows of a subject would be read and sorted. */
-const OLDEST_SQL = `SELECT oldest.* FROM limit_hits AS head FORCE INDEX (PRIMARY) JOIN LATERAL
-  (${USES_SQL} WHERE t.subject = head.subject AND t.kind = head.kind AND t.number > 0
+const OLDEST_HITS_SQL = `SELECT oldest.* FROM limit_hits AS head FORCE INDEX (PRIMARY) JOIN LATERAL
+  (${HITS_SQL} WHERE t.subject = head.subject AND t.kind = head.kind AND t.number > 0
     ORDER BY t.subject, t.kind, t.number LIMIT ${OLDEST_MAX}) AS oldest
   WHERE (head.subject, head.kind, head.number) IN (`;
 const INSERT_SQL =
@@ -61,10 +61,12 @@ export function lockHitCounters(subjects: readonly LimitSubject[]): Query<HitCou
 export function readHitCounters(subjects: readonly LimitSubject[]): Query<HitCounter[]> {
   return {
     name: 'limit_hits.heads',
-    sql: `${HEADS_SQL}${repeat(subjects.length, '(?,?,0)')})`,
+    sql: `${COUNTERS_SQL}${repeat(subjects.length, '(?,?,0)')})`,
     values: subjects.flatMap(({ subject, kind }) => [subject, kind]),
     read: (rows) => rows.map((row) => ({
-      ...subjectOf(row), newest: row.newest as number, usedAt: parseInstant(row.used_at as string),
+      ...readSubject(row),
+      newest: row.newest as number,
+      usedAt: parseInstant(row.used_at as string),
     })),
   };
 }
@@ -80,19 +82,19 @@ export function readHitCounters(subjects: readonly LimitSubject[]): Query<HitCou
 export function readHits(
   subjects: readonly LimitSubject[],
   wanted: readonly WantedHits[],
-  usesMax: number,
+  hitsMax: number,
 ): Query<SubjectHit[]> {
-  const parts = [OLDEST_SQL + `${repeat(subjects.length, '(?,?,0)')})`,
-    ...wanted.map(() => `(${FROM_SQL} LIMIT ${usesMax})`)];
+  const selects = [OLDEST_HITS_SQL + `${repeat(subjects.length, '(?,?,0)')})`,
+    ...wanted.map(() => `(${NEWEST_HITS_SQL} LIMIT ${hitsMax})`)];
   return {
     name: 'limit_hits.read',
-    sql: parts.join(' UNION ALL '),
+    sql: selects.join(' UNION ALL '),
     values: [
       ...subjects.flatMap(({ subject, kind }) => [subject, kind]),
       ...wanted.flatMap(({ subject, kind, quota }) => [subject, kind, quota, subject, kind]),
     ],
     read: (rows) => rows.map((row) => ({
-      ...subjectOf(row),
+      ...readSubject(row),
       number: row.number as number,
       usedAt: parseInstant(row.used_at as string),
       points: row.points as number,
@@ -106,33 +108,33 @@ export function readHits(
  *
  * @param heads sorted, so that transactions never wait for each other in a ring
  */
-export function insertHitCounters(heads: readonly HitCounter[]): Write {
-  const sql = INSERT_SQL + repeat(heads.length, ROW);
-  return write('limit_hits.insert_heads', sql, heads.flatMap(valuesOfHead));
+export function insertHitCounters(counters: readonly HitCounter[]): Write {
+  const sql = INSERT_SQL + repeat(counters.length, ROW);
+  return write('limit_hits.insert_heads', sql, counters.flatMap(toCounterValues));
 }
 
 /** Writes uses of subjects whose heads are locked or new, and those heads that are locked. */
-export function storeHits(heads: readonly HitCounter[], uses: readonly SubjectHit[]): Write {
-  const sql = INSERT_SQL + repeat(heads.length + uses.length, ROW) + UPDATE_SQL_END;
-  const values = uses.flatMap(({ subject, kind, number, usedAt, points }) =>
+export function storeHits(counters: readonly HitCounter[], hits: readonly SubjectHit[]): Write {
+  const sql = INSERT_SQL + repeat(counters.length + hits.length, ROW) + UPDATE_SQL_END;
+  const values = hits.flatMap(({ subject, kind, number, usedAt, points }) =>
     [subject, kind, number, formatInstant(usedAt), points, null]);
-  return write('limit_hits.store', sql, [...heads.flatMap(valuesOfHead), ...values]);
+  return write('limit_hits.store', sql, [...counters.flatMap(toCounterValues), ...values]);
 }
 
 /**
  * Erases uses of subjects whose heads are locked. It waits for a sweep that may be at them, so it
  * comes before everything that others may wait for.
  */
-export function deleteHits(uses: readonly SubjectHit[]): Write {
-  const rows = joinKeys('limit_hits', ['subject', 'kind', 'number'], uses.length);
-  const values = uses.flatMap(({ subject, kind, number }) => [subject, kind, number]);
+export function deleteHits(hits: readonly SubjectHit[]): Write {
+  const rows = joinKeys('limit_hits', ['subject', 'kind', 'number'], hits.length);
+  const values = hits.flatMap(({ subject, kind, number }) => [subject, kind, number]);
   return write('limit_hits.erase', `DELETE t FROM ${rows}`, values);
 }
 
-function valuesOfHead({ subject, kind, newest, usedAt }: HitCounter): Value[] {
+function toCounterValues({ subject, kind, newest, usedAt }: HitCounter): Value[] {
   return [subject, kind, 0, formatInstant(usedAt), 0, newest];
 }
 
-function subjectOf(row: Row): LimitSubject {
+function readSubject(row: Row): LimitSubject {
   return { subject: row.subject as string, kind: row.kind as number };
 }

@@ -28,21 +28,20 @@ export function newestVerifyId(verifyIds: Hex): Hex {
 const PRIMARY_KEY = ['batch_id', 'batch_number'];
 
 /** What every code has; the rest has a default that is right for a pair without attempts. */
-const FIRST_COLUMNS = `user_id, number, purpose, otp_id, key_id, digest, created_at, expires_at,
+const ISSUE_COLUMNS = `user_id, number, purpose, otp_id, key_id, digest, created_at, expires_at,
   batch_id, batch_number, channel, code_digits, attempts_max, lock_seconds, remaining_requests`;
-const FIRST_MARKS = '?,?,?,X?,?,UNHEX(?),?,?,X?,?,?,?,?,?,?';
-const NEW_MARKS = '?,?,?,X?,?,X?,?,?,X?,?,?,?,?,?,?';
+const UPDATE_PLACEHOLDERS = '?,?,?,X?,?,UNHEX(?),?,?,X?,?,?,?,?,?,?';
 /** What a row gets with its code, and keeps. */
 const KEY_COLUMNS = 'key_digest, key_expires_at';
-const KEY_MARKS = 'X?,?';
-const LATER_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
+const INSERT_ROW = '?,?,?,X?,?,X?,?,?,X?,?,?,?,?,?,?,X?,?';
+const STATE_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
   verify_ids, close_reason, is_refunded`;
-const LATER_MARKS = '?,?,?,?,?,X?,?,?';
+const STATE_PLACEHOLDERS = '?,?,?,?,?,X?,?,?';
 
-const INSERT_NEW_SQL = `INSERT INTO otps (${FIRST_COLUMNS}, ${KEY_COLUMNS}) VALUES `;
-const INSERT_WHOLE_SQL =
-  `INSERT INTO otps (${FIRST_COLUMNS}, ${KEY_COLUMNS}, ${LATER_COLUMNS}) VALUES `;
-const UPDATE_SQL = `INSERT INTO otps (${FIRST_COLUMNS}, ${LATER_COLUMNS}) VALUES `;
+const INSERT_NEW_SQL = `INSERT INTO otps (${ISSUE_COLUMNS}, ${KEY_COLUMNS}) VALUES `;
+const INSERT_WITH_STATE_SQL =
+  `INSERT INTO otps (${ISSUE_COLUMNS}, ${KEY_COLUMNS}, ${STATE_COLUMNS}) VALUES `;
+const UPDATE_SQL = `INSERT INTO otps (${ISSUE_COLUMNS}, ${STATE_COLUMNS}) VALUES `;
 const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE digest = new.digest,
   redeemed_at = new.redeemed_at, wrong_attempts = new.wrong_attempts,
   last_wrong_at = new.last_wrong_at, locked_until = new.locked_until,
@@ -61,14 +60,14 @@ const ATTEMPTS_SQL = `UPDATE otps FORCE INDEX (PRIMARY) SET redeemed_at = ?, wro
  */
 export function insertOtps(otps: readonly Otp[]): Write {
   const isNew = otps.every(({ verifyIds }) => verifyIds.length === 0);
-  const row = isNew ? `(${NEW_MARKS},${KEY_MARKS})` : `(${NEW_MARKS},${KEY_MARKS},${LATER_MARKS})`;
+  const row = isNew ? `(${INSERT_ROW})` : `(${INSERT_ROW},${STATE_PLACEHOLDERS})`;
   const values: Value[] = [];
   for (const otp of otps) {
-    pushFirst(values, otp);
+    pushIssueValues(values, otp);
     values.push(otp.keyDigest, formatNullableInstant(otp.keyExpiresAt));
-    if (!isNew) pushLater(values, otp);
+    if (!isNew) pushStateValues(values, otp);
   }
-  const sql = (isNew ? INSERT_NEW_SQL : INSERT_WHOLE_SQL) + repeat(otps.length, row);
+  const sql = (isNew ? INSERT_NEW_SQL : INSERT_WITH_STATE_SQL) + repeat(otps.length, row);
   return write('otps.insert', sql, values);
 }
 
@@ -79,10 +78,10 @@ export function insertOtps(otps: readonly Otp[]): Write {
 export function updateOtps(otps: readonly Otp[]): Write {
   const values: Value[] = [];
   for (const otp of otps) {
-    pushFirst(values, otp);
-    pushLater(values, otp);
+    pushIssueValues(values, otp);
+    pushStateValues(values, otp);
   }
-  const rows = repeat(otps.length, `(${FIRST_MARKS},${LATER_MARKS})`);
+  const rows = repeat(otps.length, `(${UPDATE_PLACEHOLDERS},${STATE_PLACEHOLDERS})`);
   return write('otps.update', UPDATE_SQL + rows + UPDATE_SQL_END, values);
 }
 
@@ -105,13 +104,13 @@ export function storeAttempts(otps: readonly Otp[]): Write {
   return write('otps.store_attempts', sql, values);
 }
 
-function pushFirst(values: Value[], otp: Otp): void {
+function pushIssueValues(values: Value[], otp: Otp): void {
   values.push(otp.userId, otp.number, otp.purpose, otp.otpId, otp.keyId, otp.digest,
     formatInstant(otp.createdAt), formatInstant(otp.expiresAt), otp.batchId, otp.batchNumber,
     otp.channel, otp.codeDigits, otp.attemptsMax, otp.lockSeconds, otp.remainingRequests);
 }
 
-function pushLater(values: Value[], otp: Otp): void {
+function pushStateValues(values: Value[], otp: Otp): void {
   values.push(formatNullableInstant(otp.redeemedAt), otp.wrongAttempts,
     formatNullableInstant(otp.lastWrongAt), formatNullableInstant(otp.lockedUntil),
     otp.consecutiveWrong, otp.verifyIds, otp.closeReason, otp.isRefunded ? 1 : 0);
@@ -119,7 +118,7 @@ function pushLater(values: Value[], otp: Otp): void {
 
 /** Takes away codes that exist and are locked. */
 export function deleteOtps(otps: readonly Otp[]): Write {
-  const rows = joinKeys('otps', PRIMARY_KEY, otps.length, { marks: 'X?,?' });
+  const rows = joinKeys('otps', PRIMARY_KEY, otps.length, { placeholders: 'X?,?' });
   const values = otps.flatMap(({ batchId, batchNumber }) => [batchId, batchNumber]);
   return write('otps.delete', `DELETE t FROM ${rows}`, values);
 }
@@ -128,10 +127,10 @@ export function deleteOtps(otps: readonly Otp[]): Write {
 export type KeyOnlyOtp = Readonly<{ otp: Otp; fingerprint: Hex }>;
 
 /** Keeps of codes that exist and are locked no more than their keys. */
-export function stripToKeys(kept: readonly KeyOnlyOtp[]): Write {
-  const rows = joinKeys('otps', PRIMARY_KEY, kept.length, { marks: 'X?,?,X?' });
+export function stripToKeys(stripped: readonly KeyOnlyOtp[]): Write {
+  const rows = joinKeys('otps', PRIMARY_KEY, stripped.length, { placeholders: 'X?,?,X?' });
   const sql = `UPDATE ${rows} SET t.user_id = NULL, t.fingerprint = named.column_2`;
-  const values = kept.flatMap(({ otp: { batchId, batchNumber }, fingerprint }) =>
+  const values = stripped.flatMap(({ otp: { batchId, batchNumber }, fingerprint }) =>
     [batchId, batchNumber, fingerprint]);
   return write('otps.keep_keys', sql, values);
 }

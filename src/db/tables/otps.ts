@@ -55,7 +55,7 @@ const READ_SQL = `SELECT user_id, number, purpose, otp_id, key_id, digest, creat
   verify_ids, batch_id, batch_number, channel, close_reason, is_refunded, code_digits,
   attempts_max, lock_seconds, key_digest, key_expires_at, remaining_requests
   ${FROM_SQL}`;
-const GLANCE_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, locked_until,
+const SUMMARY_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, locked_until,
   consecutive_wrong, is_refunded
   ${FROM_SQL}`;
 
@@ -85,9 +85,9 @@ export function readOtps(userIds: readonly string[]): Query<Otp[]> {
 export function readOtpSummaries(userIds: readonly string[]): Query<OtpSummary[]> {
   return {
     name: 'otps.glance',
-    sql: `${GLANCE_SQL}${repeat(userIds.length, '?')})`,
+    sql: `${SUMMARY_SQL}${repeat(userIds.length, '?')})`,
     values: userIds,
-    read: (rows) => rows.map(readGlance),
+    read: (rows) => rows.map(readSummary),
   };
 }
 
@@ -103,8 +103,8 @@ export type OtpName = Readonly<{ otpId: Hex; batchId: Hex }>;
 export function findUsers(names: readonly OtpName[]): Query<Map<Hex, string>> {
   return {
     name: 'otps.find_users',
-    sql: `SELECT t.otp_id, t.user_id FROM ${named(names)} WHERE t.user_id IS NOT NULL`,
-    values: valuesOf(names),
+    sql: `SELECT t.otp_id, t.user_id FROM ${joinNames(names)} WHERE t.user_id IS NOT NULL`,
+    values: toValues(names),
     read: (rows) => new Map(rows.map((row) => [toHex(row.otp_id), row.user_id as string])),
   };
 }
@@ -113,19 +113,19 @@ export function findUsers(names: readonly OtpName[]): Query<Map<Hex, string>> {
 export function readOtpsOfUsers(names: readonly OtpName[]): Query<Otp[]> {
   return {
     name: 'otps.read_of_users',
-    sql: `SELECT all_of.* FROM (SELECT DISTINCT t.user_id FROM ${named(names)}) AS users
+    sql: `SELECT all_of.* FROM (SELECT DISTINCT t.user_id FROM ${joinNames(names)}) AS users
       STRAIGHT_JOIN otps AS all_of FORCE INDEX (by_user) ON all_of.user_id = users.user_id`,
-    values: valuesOf(names),
+    values: toValues(names),
     read: (rows) => rows.map(readOtp),
   };
 }
 
 /** Codes by their names, as `t`: a bundle has a few dozen rows at the most, beside each other. */
-function named(names: readonly OtpName[]): string {
-  return joinKeys('otps', ['batch_id', 'otp_id'], names.length, { marks: 'X?,X?' });
+function joinNames(names: readonly OtpName[]): string {
+  return joinKeys('otps', ['batch_id', 'otp_id'], names.length, { placeholders: 'X?,X?' });
 }
 
-function valuesOf(names: readonly OtpName[]): Hex[] {
+function toValues(names: readonly OtpName[]): Hex[] {
   return names.flatMap(({ batchId, otpId }) => [batchId, otpId]);
 }
 
@@ -137,19 +137,19 @@ function valuesOf(names: readonly OtpName[]): Hex[] {
  */
 export function areClosed(
   written: readonly Pick<Otp, 'userId' | 'otpId'>[],
-  ending: CloseReason,
+  reason: CloseReason,
 ): Query<boolean> {
   const lock = lockOtps([...new Set(written.map(({ userId }) => userId))]);
   return mapResult(lock, (otps) => {
-    const ended = new Set(
-      otps.filter((otp) => otp.closeReason === ending).map(({ otpId }) => otpId),
+    const closed = new Set(
+      otps.filter((otp) => otp.closeReason === reason).map(({ otpId }) => otpId),
     );
-    return written.every(({ otpId }) => ended.has(otpId));
+    return written.every(({ otpId }) => closed.has(otpId));
   });
 }
 
 /** Reads what a refusal rests on. */
-function readGlance(row: Row): OtpSummary {
+function readSummary(row: Row): OtpSummary {
   return {
     userId: row.user_id as string,
     number: row.number as number,
@@ -164,8 +164,8 @@ function readGlance(row: Row): OtpSummary {
 
 /** Reads a row, member by member: spreading a glance into it would take several times as long. */
 function readOtp(row: Row): Otp {
-  const glance = readGlance(row);
-  const { userId, number, purpose, createdAt, lastWrongAt, lockedUntil } = glance;
+  const summary = readSummary(row);
+  const { userId, number, purpose, createdAt, lastWrongAt, lockedUntil } = summary;
   return {
     userId,
     number,
@@ -179,13 +179,13 @@ function readOtp(row: Row): Otp {
     wrongAttempts: row.wrong_attempts as number,
     lastWrongAt,
     lockedUntil,
-    consecutiveWrong: glance.consecutiveWrong,
+    consecutiveWrong: summary.consecutiveWrong,
     verifyIds: toHex(row.verify_ids),
     batchId: toHex(row.batch_id),
     batchNumber: row.batch_number as number,
     channel: row.channel as string,
     closeReason: row.close_reason as CloseReason | null,
-    isRefunded: glance.isRefunded,
+    isRefunded: summary.isRefunded,
     codeDigits: row.code_digits as number,
     attemptsMax: row.attempts_max as number,
     lockSeconds: row.lock_seconds as number,

@@ -26,10 +26,10 @@ export const BATCH_MESSAGES_MAX = 64;
 
 const OTP_ID_DIGITS = 32;
 
-const BY_ID = { marks: 'X?' } as const;
+const BY_ID = { placeholders: 'X?' } as const;
 
 const COLUMNS = 'batch_id, otp_ids, key_id, sealed';
-const PUT_SQL = `INSERT INTO outbox (${COLUMNS}, owner, leased_until) VALUES `;
+const INSERT_SQL = `INSERT INTO outbox (${COLUMNS}, owner, leased_until) VALUES `;
 const ROW = '(X?,X?,?,X?,X?,?)';
 
 /** Stores messages, all under one lease. */
@@ -39,7 +39,7 @@ export function insertBatches(batches: readonly SealedBatch[], lease: Lease): Wr
   for (const { batchId, otpIds, keyId, sealed } of batches) {
     values.push(batchId, otpIds.join(''), keyId, sealed, lease.owner, leasedUntil);
   }
-  return write('outbox.put', PUT_SQL + repeat(batches.length, ROW), values);
+  return write('outbox.put', INSERT_SQL + repeat(batches.length, ROW), values);
 }
 
 /** Replaces the messages of bundles by what is left of them, where they have an owner still. */
@@ -84,7 +84,7 @@ export function lockExpiredBatches(max: number): Query<SealedBatch[]> {
     sql: `SELECT ${COLUMNS} FROM outbox FORCE INDEX (by_lease)
       WHERE leased_until <= NOW(6) ORDER BY leased_until LIMIT ${max} FOR UPDATE SKIP LOCKED`,
     values: [],
-    read: (rows) => rows.map(readBundle),
+    read: (rows) => rows.map(readBatch),
   };
 }
 
@@ -118,16 +118,16 @@ export function findUnsent(batchIds: readonly Hex[]): Query<Set<Hex>> {
  *
  * @param bundleId one that a transaction erased whose COMMIT was not answered
  */
-export function isBatchDeleted(bundleId: Hex): Query<boolean> {
+export function isBatchDeleted(batchId: Hex): Query<boolean> {
   return {
     name: 'outbox.is_erased',
     sql: `SELECT batch_id FROM outbox FORCE INDEX (PRIMARY) WHERE batch_id = X? FOR UPDATE`,
-    values: [bundleId],
+    values: [batchId],
     read: (rows) => rows.length === 0,
   };
 }
 
-function readBundle(row: Row): SealedBatch {
+function readBatch(row: Row): SealedBatch {
   return {
     batchId: toHex(row.batch_id),
     otpIds: splitIds(toHex(row.otp_ids)),
