@@ -113,7 +113,7 @@ async function deleteExpired(
   const rows = joinKeys(table.name, table.key, locked.length);
   const deleteSql = `DELETE t FROM ${rows} WHERE ${isExpiredRow(table)}`;
   const keys = locked.flatMap((row) => pickValues(row, table.key));
-  tx.writes.push(write(`${table.name}.delete_dead`, deleteSql, keys));
+  tx.writes.push(write(`${table.name}.sweep_delete`, deleteSql, keys));
   return locked.length;
 }
 
@@ -128,12 +128,12 @@ async function lockExpired(
     `SELECT ${columns.join(', ')} FROM ${name} FORCE INDEX (PRIMARY) WHERE ${range}`;
   if (lockedBy === undefined) {
     const sql = `${find(key)} FOR UPDATE SKIP LOCKED`;
-    return (await tx.read(selectQuery(`${name}.lock_dead`, sql, values)))[0];
+    return (await tx.read(selectQuery(`${name}.sweep_lock`, sql, values)))[0];
   }
   // Whoever locks a row has locked its entry in that index first: the other way is a deadlock.
   const { columns, index } = lockedBy;
   const sql = find([...columns, ...key]);
-  const [found] = await tx.read(selectQuery(`${name}.find_dead`, sql, values));
+  const [found] = await tx.read(selectQuery(`${name}.sweep_find`, sql, values));
   const isInIndex = (row: Row): boolean => row[columns[0]!] !== null;
   const queries = [
     ...lockRows(table, columns, index, found.filter(isInIndex)),
@@ -152,7 +152,7 @@ function lockRows(
   if (rows.length === 0) return [];
   const sql = `SELECT ${key.map((column) => `t.${column}`).join(', ')}
     FROM ${joinKeys(name, columns, rows.length, { index })} FOR UPDATE OF t SKIP LOCKED`;
-  return [selectQuery(`${name}.lock_dead`, sql, rows.flatMap((row) => pickValues(row, columns)))];
+  return [selectQuery(`${name}.sweep_lock`, sql, rows.flatMap((row) => pickValues(row, columns)))];
 }
 
 function selectQuery(name: string, sql: string, values: readonly Value[]): Query<readonly Row[]> {

@@ -60,7 +60,7 @@ export function lockHitCounters(subjects: readonly LimitSubject[]): Query<HitCou
 /** Reads the heads of subjects and locks nothing: enough to refuse, never to grant. */
 export function readHitCounters(subjects: readonly LimitSubject[]): Query<HitCounter[]> {
   return {
-    name: 'limit_hits.heads',
+    name: 'limit_hits.counters',
     sql: `${COUNTERS_SQL}${repeat(subjects.length, '(?,?,0)')})`,
     values: subjects.flatMap(({ subject, kind }) => [subject, kind]),
     read: (rows) => rows.map((row) => ({
@@ -110,7 +110,7 @@ export function readHits(
  */
 export function insertHitCounters(counters: readonly HitCounter[]): Write {
   const sql = INSERT_SQL + repeat(counters.length, ROW);
-  return write('limit_hits.insert_heads', sql, counters.flatMap(toCounterValues));
+  return write('limit_hits.insert_counters', sql, counters.flatMap(toCounterValues));
 }
 
 /** Writes uses of subjects whose heads are locked or new, and those heads that are locked. */
@@ -128,7 +128,7 @@ export function storeHits(counters: readonly HitCounter[], hits: readonly Subjec
 export function deleteHits(hits: readonly SubjectHit[]): Write {
   const rows = joinKeys('limit_hits', ['subject', 'kind', 'number'], hits.length);
   const values = hits.flatMap(({ subject, kind, number }) => [subject, kind, number]);
-  return write('limit_hits.erase', `DELETE t FROM ${rows}`, values);
+  return write('limit_hits.delete', `DELETE t FROM ${rows}`, values);
 }
 
 function toCounterValues({ subject, kind, newest, usedAt }: HitCounter): Value[] {

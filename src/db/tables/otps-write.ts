@@ -132,5 +132,5 @@ export function stripToKeys(stripped: readonly KeyOnlyOtp[]): Write {
   const sql = `UPDATE ${rows} SET t.user_id = NULL, t.fingerprint = named.column_2`;
   const values = stripped.flatMap(({ otp: { batchId, batchNumber }, fingerprint }) =>
     [batchId, batchNumber, fingerprint]);
-  return write('otps.keep_keys', sql, values);
+  return write('otps.strip_to_keys', sql, values);
 }

@@ -84,7 +84,7 @@ export function readOtps(userIds: readonly string[]): Query<Otp[]> {
 /** Reads of all codes of users what refusals rest on, and locks nothing. */
 export function readOtpSummaries(userIds: readonly string[]): Query<OtpSummary[]> {
   return {
-    name: 'otps.glance',
+    name: 'otps.summaries',
     sql: `${SUMMARY_SQL}${repeat(userIds.length, '?')})`,
     values: userIds,
     read: (rows) => rows.map(readSummary),

@@ -39,7 +39,7 @@ export function insertBatches(batches: readonly SealedBatch[], lease: Lease): Wr
   for (const { batchId, otpIds, keyId, sealed } of batches) {
     values.push(batchId, otpIds.join(''), keyId, sealed, lease.owner, leasedUntil);
   }
-  return write('outbox.put', INSERT_SQL + repeat(batches.length, ROW), values);
+  return write('outbox.insert', INSERT_SQL + repeat(batches.length, ROW), values);
 }
 
 /** Replaces the messages of bundles by what is left of them, where they have an owner still. */
@@ -62,7 +62,7 @@ export function replaceBatches(batches: readonly SealedBatch[], owner: Hex): Wri
 export function deleteBatches(batchIds: readonly Hex[]): Write {
   const sql = `DELETE t FROM outbox AS t FORCE INDEX (PRIMARY)
     WHERE t.batch_id IN (${repeat(batchIds.length, 'X?')})`;
-  return write('outbox.erase', sql, batchIds);
+  return write('outbox.delete', sql, batchIds);
 }
 
 /** Renews the lease of bundles, or gives them a new owner; they must be locked. */
@@ -80,7 +80,7 @@ export function leaseBatches(batchIds: readonly Hex[], { owner, leasedUntil }: L
  */
 export function lockExpiredBatches(max: number): Query<SealedBatch[]> {
   return {
-    name: 'outbox.lock_left',
+    name: 'outbox.lock_expired',
     sql: `SELECT ${COLUMNS} FROM outbox FORCE INDEX (by_lease)
       WHERE leased_until <= NOW(6) ORDER BY leased_until LIMIT ${max} FOR UPDATE SKIP LOCKED`,
     values: [],
@@ -120,7 +120,7 @@ export function findUnsent(batchIds: readonly Hex[]): Query<Set<Hex>> {
  */
 export function isBatchDeleted(batchId: Hex): Query<boolean> {
   return {
-    name: 'outbox.is_erased',
+    name: 'outbox.is_deleted',
     sql: `SELECT batch_id FROM outbox FORCE INDEX (PRIMARY) WHERE batch_id = X? FOR UPDATE`,
     values: [batchId],
     read: (rows) => rows.length === 0,
