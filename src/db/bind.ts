@@ -1,30 +1,29 @@
 /**
- * Writes values into the text of a statement as SQL literals: the text that the driver would write,
- * several times as fast for the long statements of a batch.
+ * Writes values into a statement as SQL literals. The text equals what the driver would write, and
+ * is written several times as fast for the long statements of a batch.
  *
- * A value is never read as SQL, because
- * - only the four types of Value pass: the driver would write an object or an array as SQL;
- * - text stands in single quotes, and the driver's `escape` puts a backslash before each character
- *   that could end the literal. That needs a sql_mode without NO_BACKSLASH_ESCAPES, and a character
- *   set in which no longer character contains the byte of a quote or a backslash: connection.ts
- *   sets sql_mode, and the driver connects with utf8mb4;
- * - bytes are written in hexadecimal, and `X?` gives text to the server that reads as hexadecimal
- *   digits or as a syntax error;
- * - question marks are searched in the statement only, never in a value.
+ * No value can act as SQL:
+ * - Only the four types of Value pass. The driver would write an object or an array as SQL.
+ * - Text is quoted with single quotes, and the driver's `escape` puts a backslash before every
+ *   character that could end the literal. This needs a sql_mode without NO_BACKSLASH_ESCAPES (set
+ *   in connection.ts) and a character set whose multi-byte characters contain neither quotes nor
+ *   backslashes (utf8mb4, the default of the driver).
+ * - Bytes are written as hexadecimal digits. After `X?` the server rejects a literal with any other
+ *   character.
+ * - Placeholders are looked up in the statement only; a question mark in a value is not one.
  */
 import mysql from 'mysql2';
 
 export type Value = string | number | null | Buffer;
 
-/** Text that needs no escape: most ids, and all times. */
+/** Text that needs no escaping: most ids and all times. */
 const PLAIN_TEXT = /^[\w .:@+-]*$/;
 
 /**
- * Binds values in order. Every question mark of the statement is a placeholder, also in a literal
- * or a comment.
+ * Binds values in order. Every question mark is a placeholder, also in literals and comments.
  *
- * @throws TypeError when the number of values is not that of the question marks, or when a value
- *   has another type than Value
+ * @throws TypeError when the number of values differs from that of the placeholders, or when the
+ *   type of a value is not in Value
  */
 export function bindValues(sql: string, values: readonly Value[]): string {
   let text = '';

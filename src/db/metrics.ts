@@ -1,9 +1,8 @@
-/** What the database layer counts: transactions that did not go smoothly, and its sessions. */
+/** Metrics of the database layer: retried transactions, connections, and removed rows. */
 import { counter, gauge, processGauge } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
 import type { ConnectionPool } from './pool.ts';
 
-/** What was counted, and how the sessions of the pool are. */
 export function dbFamilies(pool: ConnectionPool): Family[] {
   const { retries, deadlocks, unanswered, committed, rolledBack } = pool.counts;
   return [
@@ -25,26 +24,25 @@ export function dbFamilies(pool: ConnectionPool): Family[] {
   ];
 }
 
-/** The counts of one process's walks. */
+/** Counts of one process, for each swept table. */
 export class SweepCounts {
   readonly #passes: readonly { table: string; removed: number; oldestSeconds: number }[];
 
-  /** @param tables the table of each walk */
+  /** @param tables the table of each pass */
   constructor(tables: readonly string[]) {
     this.#passes = tables.map((table) => ({ table, removed: 0, oldestSeconds: 0 }));
   }
 
-  /** Counts rows that a walk has removed. */
   countRemoved(pass: number, rows: number): void {
     this.#passes[pass]!.removed += rows;
   }
 
-  /** Notes the end of a walk: how long the oldest of all dead rows on the way had been dead. */
+  /** @param oldestSeconds how long ago the oldest expired row of the pass had expired */
   recordPass(pass: number, oldestSeconds: number): void {
     this.#passes[pass]!.oldestSeconds = oldestSeconds;
   }
 
-  /** Each table with what was removed by all of its walks, and the oldest of their last ones. */
+  /** Sums per table: a table with several passes appears once. */
   byTable(): Map<string, { removed: number; oldestSeconds: number }> {
     const tables = new Map<string, { removed: number; oldestSeconds: number }>();
     for (const { table, removed, oldestSeconds } of this.#passes) {
@@ -58,7 +56,6 @@ export class SweepCounts {
   }
 }
 
-/** What was counted. */
 export function sweepFamilies(counts: SweepCounts): Family[] {
   const tables = [...counts.byTable()];
   return [

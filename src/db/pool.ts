@@ -1,22 +1,20 @@
 /**
- * A bounded set of sessions. Who asks for one waits in line, in order, up to a bound of waiters
- * and of time. A session comes back only after COMMIT or ROLLBACK, or does not come back.
+ * A bounded connection pool. Callers queue in FIFO order, limited by queue length and by a
+ * deadline. A connection is released after COMMIT or ROLLBACK, or destroyed.
  */
 import type { Connection } from './connection.ts';
 import type { Deadline } from './deadline.ts';
 import { DEADLOCK_ERRNO, Unavailable } from './errors.ts';
 import type { StatementError } from './errors.ts';
 
-/** More waiters than this cannot be served within their deadline anyway. */
+/** A longer queue could not be served within the deadlines of its callers. */
 const WAITERS_MAX = 4096;
 
 type Waiter = { take: (connection: Connection) => void; fail: (error: unknown) => void };
 
-/** Hands out sessions, at most `size` at a time. */
 export class ConnectionPool {
-  /** How many sessions may exist at a time. */
+  /** How many connections may exist at a time. */
   readonly size: number;
-  /** Of the transactions on its sessions. */
   readonly counts = new DbCounts();
   readonly #open: () => Promise<Connection>;
   readonly #idle: Connection[] = [];
@@ -25,40 +23,33 @@ export class ConnectionPool {
   #opening = 0;
   #closed = false;
 
-  /**
-   * @param open opens a session, set up and ready; its errors reach whoever asked
-   * @param size how many sessions may exist at a time
-   */
+  /** @param open opens a connection that is set up; its errors reach the caller of acquire */
   constructor(open: () => Promise<Connection>, size: number) {
     this.#open = open;
     this.size = size;
   }
 
-  /** How many sessions are lent, for tests that look for a leak. */
   get busyCount(): number {
     return this.#busy.size;
   }
 
-  /** How many sessions wait for somebody to lend them to. */
   get idleCount(): number {
     return this.#idle.length;
   }
 
-  /** How many sessions are being opened. */
   get openingCount(): number {
     return this.#opening;
   }
 
-  /** How many wait for a session. */
   get waitingCount(): number {
     return this.#waiters.size;
   }
 
   /**
-   * Lends a session.
+   * Waits for a connection.
    *
-   * @throws Unavailable when none is free by the deadline, the line is too long, the server is
-   *   away, or the pool is closed
+   * @throws Unavailable when none is free by the deadline, the queue is full, the pool is closed,
+   *   or the server cannot be reached
    */
   async acquire(deadline: Deadline): Promise<Connection> {
     if (this.#closed) throw new Unavailable('the pool is closed');
@@ -76,7 +67,7 @@ export class ConnectionPool {
     });
   }
 
-  /** Takes a session back. One that was destroyed makes room for a new one. */
+  /** Takes a connection back. A destroyed one makes room for a new one. */
   release(connection: Connection): void {
     this.#busy.delete(connection);
     if (this.#closed || connection.isDestroyed()) connection.destroy();
@@ -84,7 +75,7 @@ export class ConnectionPool {
     this.#serveNextWaiter();
   }
 
-  /** Closes idle sessions now and lent ones as they come back; nothing is lent any more. */
+  /** Closes idle connections now and busy ones on release; acquire fails from now on. */
   close(): void {
     this.#closed = true;
     for (const connection of this.#idle.splice(0)) connection.destroy();
@@ -93,7 +84,7 @@ export class ConnectionPool {
   }
 
   #takeIdle(): Connection | null {
-    // The last one used is the likeliest to be alive, and its caches are warm.
+    // The connection used last is the most likely to be alive, and its caches are warm.
     for (;;) {
       const connection = this.#idle.pop();
       if (connection === undefined) return null;
@@ -111,7 +102,7 @@ export class ConnectionPool {
       return connection;
     } finally {
       this.#opening -= 1;
-      // When opening failed, whoever waits behind must try for itself and not wait in vain.
+      // After a failed open the next waiter must try, or it would wait until its deadline.
       if (this.#idle.length + this.#busy.size + this.#opening < this.size) {
         this.#serveNextWaiter();
       }
@@ -128,7 +119,7 @@ export class ConnectionPool {
     else this.#openNew().then(waiter.take, waiter.fail);
   }
 
-  /** Who waits gives up at the deadline; a session that comes too late goes to the next. */
+  /** A waiter leaves the queue at its deadline; a later connection goes to the next waiter. */
   #createWaiter(
     deadline: Deadline,
     resolve: (connection: Connection) => void,
@@ -155,22 +146,19 @@ export class ConnectionPool {
   }
 }
 
-/** The counts of one pool. */
 class DbCounts {
-  /** Transactions that were run again as a whole. */
   retries = 0;
   deadlocks = 0;
-  /** Commits that were not answered, and what was found out about them in time. */
+  /** Commits without an answer, and how many of them a commit probe found committed or not. */
   unanswered = 0;
   committed = 0;
   rolledBack = 0;
 
-  /** Counts what a transaction ended with that may be run again. */
   countFailure({ errno }: StatementError): void {
     if (errno === DEADLOCK_ERRNO) this.deadlocks += 1;
   }
 
-  /** Counts a commit without an answer that was found out about. Gives what it is given. */
+  /** Returns its argument. */
   countSettled(wasCommitted: boolean): boolean {
     if (wasCommitted) this.committed += 1;
     else this.rolledBack += 1;

@@ -1,8 +1,11 @@
-/** One statement as a value: its name, its text, its values, and how to read its rows. */
+/**
+ * A statement as a value: name, SQL, values, and how to read its rows; and how statements name rows
+ * by key.
+ */
 import type { Value } from './bind.ts';
 import type { Row } from './connection.ts';
 
-/** A statement that gives a T. `name` is what logs and errors call it. */
+/** Errors and logs show `name`. */
 export type Query<T> = Readonly<{
   name: string;
   sql: string;
@@ -10,17 +13,14 @@ export type Query<T> = Readonly<{
   read: (rows: readonly Row[]) => T;
 }>;
 
-/** A statement that only writes. */
 export type Write = Query<void>;
 
-/** Makes a statement that only writes. */
 export function write(name: string, sql: string, values: readonly Value[]): Write {
   return { name, sql, values, read: readNothing };
 }
 
 function readNothing(): void {}
 
-/** The same statement, for what is made of its answer. */
 export function mapResult<T, U>(
   { read, ...query }: Query<T>,
   map: (result: T) => U,
@@ -29,27 +29,27 @@ export function mapResult<T, U>(
 }
 
 /**
- * `(?,?),(?,?)` for a list of rows.
+ * Repeats the placeholders of one row: `(?,?),(?,?)`.
  *
- * @param rows how many rows, at least 1
- * @param row the placeholders of one row, such as `(?,?)` or `?`
+ * @param rows at least 1
  */
 export function repeat(rows: number, row: string): string {
   return rows === 1 ? row : row + `,${row}`.repeat(rows - 1);
 }
 
-/** How keys are bound, and by which index their rows are found, if not by the primary key. */
 type KeyForm = Readonly<{
-  /** The placeholders of a key, such as `X?,?` for hexadecimal text and a number. */
+  /** The placeholders of one key, such as `X?,?` for hexadecimal text and a number. */
   placeholders?: string;
   index?: string;
 }>;
 
 /**
- * The tables of a statement: the keys, and `t` for the rows that have them.
+ * The FROM clause that joins a list of keys to the rows `t` that have them. The join starts from
+ * the keys. With an IN list the server may scan a table that it estimates to be small; a locking
+ * scan would lock rows of other transactions, and deadlock.
  *
- * @param columns of the index, in its order
- * @param rows how many keys; their values are bound row by row
+ * @param columns the columns of the index, in its order
+ * @param rows the number of keys; their values are bound row by row
  */
 export function joinKeys(
   table: string,
@@ -62,15 +62,17 @@ export function joinKeys(
     STRAIGHT_JOIN ${table} AS t FORCE INDEX (${index}) ON ${on.join(' AND ')}`;
 }
 
-/** Bytes as lower-case hexadecimal text. A statement binds it as `X?`, or as `UNHEX(?)` if null. */
+/**
+ * Bytes as lower-case hexadecimal text, bound as `X?`, or as `UNHEX(?)` when NULL is possible. Text
+ * is cheaper to compare and to look up than a Buffer.
+ */
 export type Hex = string;
 
-/** The text of a BINARY column, as the driver gives it. */
+/** @param column a BINARY column as the driver returns it */
 export function toHex(column: unknown): Hex {
   return (column as Buffer).toString('hex');
 }
 
-/** Like toHex, for a column that may be NULL. */
 export function toNullableHex(column: unknown): Hex | null {
   return column === null ? null : toHex(column);
 }

@@ -1,14 +1,15 @@
-/** The families of several processes as one list: summed, or told apart. */
+/** Merges the metric families of several processes. */
 import type { Family, Sample } from './families.ts';
 
-/** What a process has counted. */
 export type WorkerFamilies = Readonly<{
-  /** The number of the process: 0 for the first one, workers from 1 on. */
+  /** 0 for the first process, 1 and up for workers. */
   worker: number;
   families: readonly Family[];
 }>;
 
-/** Sums what can be summed, and gives the rest a label `worker`. The order is that of the first. */
+/**
+ * Sums samples, and adds the label `worker` to per-process families. Keeps the order of families.
+ */
 export function mergeFamilies(list: readonly WorkerFamilies[]): Family[] {
   const merged = new Map<string, MergedFamily>();
   for (const { worker, families } of list) {
@@ -24,7 +25,7 @@ export function mergeFamilies(list: readonly WorkerFamilies[]): Family[] {
     ({ ...family, samples: [...sums.values()] }));
 }
 
-/** What stays of a process that has ended: what only ever grows must not shrink. */
+/** What remains of a process that has exited: counters and histograms must not shrink. */
 export function withoutGauges(families: readonly Family[]): Family[] {
   return families.filter(({ type }) => type !== 'gauge');
 }

@@ -1,4 +1,4 @@
-/** Whether the database can be worked on: it answers, takes writes, and has the right schema. */
+/** The readiness check of the database: reachable, writable, and with the current schema. */
 import { monotonicMs } from '../clock.ts';
 import type { Connection } from '../connection.ts';
 import { Deadline } from '../deadline.ts';
@@ -6,22 +6,22 @@ import { readSchemaFiles, readSchemaStatusOn } from '../migrate.ts';
 import type { ConnectionPool } from '../pool.ts';
 
 /**
- * - `database`: it cannot be reached, or does not answer in time.
- * - `read_only`: it takes no writes: a replica, or a server that was set so.
+ * - `database`: unreachable, or no answer in time.
+ * - `read_only`: the server accepts no writes, as a replica does.
  * - `schema`: migrations are pending.
  */
 type HealthError = 'database' | 'read_only' | 'schema';
 
-/** Leaves time for the answer within the second that a probe waits. */
+/** Leaves time for the response within the 1 s timeout of a typical probe. */
 const CHECK_TIMEOUT_MS = 800;
 
-/** How old an answer may be: whoever asks how often, the database is asked a few times a second. */
+/** Bounds the load: frequent probes cause at most four checks per second. */
 const RESULT_MAX_AGE_MS = 250;
 
 const READ_ONLY_SQL = `SELECT @@GLOBAL.read_only OR @@GLOBAL.super_read_only
   OR @@GLOBAL.innodb_read_only AS is_read_only`;
 
-/** Looks at the database, one look at a time, however many ask. */
+/** Runs one check at a time, and shares its result between concurrent callers. */
 export class DatabaseCheck {
   readonly #pool: ConnectionPool;
   readonly #files = readSchemaFiles();
@@ -29,12 +29,12 @@ export class DatabaseCheck {
   #latest: readonly HealthError[] = [];
   #checkedAtMs = -Infinity;
 
-  /** @param pool of one connection, and of nobody else: a pool that is in use may have none free */
+  /** @param pool a pool of one connection for this check only: a busy pool may have none free */
   constructor(pool: ConnectionPool) {
     this.#pool = pool;
   }
 
-  /** What is wrong with it, as of a moment ago. Never rejects; answers in time in any case. */
+  /** The result of the latest check, at most RESULT_MAX_AGE_MS old. Never rejects. */
   async errors(): Promise<readonly HealthError[]> {
     if (this.#running !== null) return this.#running;
     if (monotonicMs() - this.#checkedAtMs < RESULT_MAX_AGE_MS) return this.#latest;
@@ -71,7 +71,7 @@ export class DatabaseCheck {
     const [row] = await connection.run('check.read_only', READ_ONLY_SQL, []);
     if (row?.is_read_only !== 0) errors.push('read_only');
     const { pending } = await readSchemaStatusOn(connection, this.#files);
-    // A newer one is no fault of a process that runs: in an upgrade there are some.
+    // A newer schema is no error: during an upgrade older processes still serve.
     if (pending.length > 0) errors.push('schema');
     return errors;
   }

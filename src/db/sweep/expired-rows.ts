@@ -1,39 +1,41 @@
-/** Which rows of which tables are dead, and in which order the tables are walked. */
+/** Which rows of each table are expired, and in which order a pass reads the table. */
 import { Buffer } from 'node:buffer';
 import type { Value } from '../bind.ts';
 import type { Hex } from '../query.ts';
 import { SLOTS_MAX } from '../tables/ip-limits.ts';
 import { HIT_KINDS } from '../tables/limit-hits.ts';
 
-/** The names of rows that a transaction wrote, one in each table. */
+/** The keys of rows that a transaction writes, one per table. */
 export type WrittenRows = Readonly<{
   batchId: Hex;
   userId: string;
   clientIp: string | null;
 }>;
 
-/** A table with dead rows in it. */
 export type SweptTable = Readonly<{
   name: string;
-  /** The primary key. Tables are walked by its first column. */
+  /** The primary key; a pass follows its first column. */
   key: readonly string[];
   /**
-   * The index by which its rows are locked everywhere, when that is not the primary key. Rows that
-   * have NULL in its first column are in nobody's way.
+   * The index through which transactions lock rows of the table, if not the primary key. Rows with
+   * NULL in its first column are locked by the primary key.
    */
   lockedBy?: Readonly<{ index: string; columns: readonly string[] }>;
-  /** When a row came to its end, or will. */
+  /** SQL: the instant at which a row expires. */
   expiredSince: string;
   /**
-   * What a row must be, too, to be dead. Where most are younger than that, their age comes first:
-   * to compare a column with one time costs less than to compute when each came to its end.
+   * SQL: a further condition for expiry, evaluated first. Comparing a plain column with one time is
+   * cheaper than computing the expiry of every row, and most rows are too young.
    */
   condition?: string;
-  /** Where the walk begins; null: at the beginning. */
+  /** The key at which the first pass of a process starts; null: at the beginning of the table. */
   startAt: (rows: WrittenRows) => Value;
-  /** The walk goes back to the beginning where it finds none dead: there are none beyond. */
+  /** Rows expire in key order, so a pass restarts after a step without expired rows. */
   isInExpiryOrder?: true;
-  /** Only where keys are kept for different times there are dead that other walks do not find. */
+  /**
+   * While all purposes retain keys for the same time, another pass finds nearly all expired rows
+   * of the table, and this one slows down.
+   */
   isSlowUnlessKeyRetentionVaries?: true;
 }>;
 
@@ -44,20 +46,20 @@ const IDEMPOTENCY_KEYS: SweptTable = {
   startAt: () => null,
 };
 
-/** For how many seconds rows are kept from the time that starts their retention. */
+/** Durations from the creation of a row, or from the last event that it records, to its expiry. */
 export type Retention = Readonly<{
   otpSeconds: number;
   ipPointSeconds: number;
   hitSeconds: Readonly<Record<keyof typeof HIT_KINDS, number>>;
 }>;
 
-/** The expired rows of each table; the headers of schema/ describe when a row expires. */
+/** The tables to sweep. The headers in schema/ describe when a row expires. */
 export function sweptTables(
   { otpSeconds, ipPointSeconds, hitSeconds }: Retention,
 ): readonly SweptTable[] {
   return [
     { ...IDEMPOTENCY_KEYS, isInExpiryOrder: true },
-    // Purposes may keep keys for different times: expired keys are not always at the beginning.
+    // Purposes may retain keys for different times: expired keys are not always at the beginning.
     { ...IDEMPOTENCY_KEYS, isSlowUnlessKeyRetentionVaries: true },
     {
       name: 'otps',
@@ -73,7 +75,7 @@ export function sweptTables(
     {
       name: 'ip_rate_limits',
       key: ['address', 'slot'],
-      // While the last slot is live, points go to ip_rate_overflow; those count for as long again.
+      // While the last slot is live, points go to ip_rate_overflow, and are live for as long again.
       expiredSince: `used_at + INTERVAL
         IF(slot = ${SLOTS_MAX - 1}, ${2 * ipPointSeconds}, ${ipPointSeconds}) SECOND`,
       condition: `used_at <= NOW(6) - INTERVAL ${ipPointSeconds} SECOND`,
@@ -97,7 +99,7 @@ export function sweptTables(
   ];
 }
 
-/** The condition of the dead rows of a table. */
+/** SQL: whether a row of the table is expired. */
 export function isExpiredRow({ expiredSince, condition = 'TRUE' }: SweptTable): string {
   return `${condition} AND ${expiredSince} <= NOW(6)`;
 }

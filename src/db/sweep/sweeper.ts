@@ -1,4 +1,8 @@
-/** One step of a sweep: a look at some rows of a table, and the deletion of the dead among them. */
+/**
+ * Removes expired rows a few at a time, inside the transactions that issue OTPs. Nothing needs a
+ * timer, or an index by time that every request would maintain. A pass reads a table in the order
+ * of its primary key.
+ */
 import type { Value } from '../bind.ts';
 import type { Row } from '../connection.ts';
 import { isExpiredRow, sweptTables } from './expired-rows.ts';
@@ -8,29 +12,29 @@ import { joinKeys, write } from '../query.ts';
 import type { Query } from '../query.ts';
 import type { Transaction } from '../transaction.ts';
 
-/** One step of the walk, in one transaction. */
+/** One step of a pass, within one transaction. */
 export type SweepStep = Readonly<{
-  /** Looks at rows and locks nothing. To be asked before `removeDead`. */
+  /** Reads rows without locking. Runs before removeExpired. */
   inspect: Query<void>;
   /**
-   * Leaves the deletion of the dead that were found to the transaction. To be called once all
-   * locks are held: it locks only rows that nobody holds and waits for none, so it cannot
+   * Adds the deletion of the expired rows to the transaction. Runs once the transaction holds all
+   * its locks: the step locks only rows that no transaction holds and never waits, so it cannot
    * deadlock.
    */
   removeExpired: (tx: Transaction) => Promise<void>;
-  /** Counts what was removed. To be called once the transaction is committed. */
+  /** Counts the removed rows. Runs after the commit. */
   onCommitted: () => void;
 }>;
 
-/** How far a table has been walked. */
+/** The progress of a pass. */
 type Pass = {
-  /** Where it is; null: at the beginning; undefined: it has not begun. */
+  /** The last key read; null: at the beginning; undefined: not started. */
   after: Value | undefined;
-  /** Rows that are to be looked at. */
+  /** How many rows to read in the next step. */
   due: number;
-  /** How long the oldest dead on its way had been dead. */
+  /** How long ago the oldest expired row of the pass had expired. */
   oldestSeconds: number;
-  /** Whether the last step met none that is dead, and whether it met any row. */
+  /** The last step found no expired row; the last step found no row. */
   foundNothing: boolean;
   isEmpty: boolean;
 };
@@ -41,12 +45,9 @@ type SweepEvents = Readonly<{
 }>;
 
 /**
- * Makes a step.
+ * Creates a step, and advances the pass by the rows that the step reads.
  *
- * @param walk where the table has been walked to; moved on by the rows that are looked at
- * @param rowsMax how many rows to look at
- * @param events what is told: the end of a walk, with the seconds for which the oldest dead on its
- *   way had been dead, and how many rows a committed step has removed
+ * @param events the end of a pass, and the rows that a committed step has removed
  */
 function createStep(
   table: SweptTable,
@@ -79,7 +80,7 @@ function createStep(
         pass.after = continues && step?.seen === rowsMax ? end : null;
         pass.oldestSeconds = Math.max(pass.oldestSeconds, oldest ?? 0);
         if (pass.after !== null) return;
-        // What it has begun in the middle goes on at the beginning, with the rows that are left.
+        // The first pass began within the table: the rows missing from this step stay due.
         if (after !== null) pass.due += rowsMax - Number(step?.seen);
         events.onEnd(pass.oldestSeconds);
         pass.oldestSeconds = 0;
@@ -87,7 +88,7 @@ function createStep(
     },
     removeExpired: async (tx) => {
       if (!hasExpired) return;
-      // One address may have more dead rows than one transaction should lock.
+      // One client IP may have more expired rows than one transaction should lock.
       const range = `${afterSql} AND ${first} <= ? AND ${isExpiredRow(table)}
         ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}`;
       removed = await deleteExpired(tx, table, range, after === null ? [end] : [after, end]);
@@ -97,9 +98,10 @@ function createStep(
 }
 
 /**
- * Locks the dead of a range that nobody holds, and leaves their deletion to the transaction.
+ * Locks the expired rows of a range that no transaction holds, and adds their deletion to the
+ * transaction.
  *
- * @returns how many they are
+ * @returns the number of rows
  */
 async function deleteExpired(
   tx: Transaction,
@@ -109,7 +111,7 @@ async function deleteExpired(
 ): Promise<number> {
   const locked = await lockExpired(tx, table, range, values);
   if (locked.length === 0) return 0;
-  // Dead still: the transaction may be about to use one of them again.
+  // Checks the expiry again: the transaction may be about to use one of the rows.
   const rows = joinKeys(table.name, table.key, locked.length);
   const deleteSql = `DELETE t FROM ${rows} WHERE ${isExpiredRow(table)}`;
   const keys = locked.flatMap((row) => pickValues(row, table.key));
@@ -130,7 +132,8 @@ async function lockExpired(
     const sql = `${find(key)} FOR UPDATE SKIP LOCKED`;
     return (await tx.read(selectQuery(`${name}.sweep_lock`, sql, values)))[0];
   }
-  // Whoever locks a row has locked its entry in that index first: the other way is a deadlock.
+  // Every transaction locks the entry in this index before the row. The opposite order would
+  // deadlock.
   const { columns, index } = lockedBy;
   const sql = find([...columns, ...key]);
   const [found] = await tx.read(selectQuery(`${name}.sweep_find`, sql, values));
@@ -142,7 +145,6 @@ async function lockExpired(
   return queries.length === 0 ? [] : (await tx.read(...queries)).flat();
 }
 
-/** Locks those of rows that nobody holds, found by an index; of no rows there is nothing to ask. */
 function lockRows(
   { name, key }: SweptTable,
   columns: readonly string[],
@@ -164,33 +166,33 @@ function pickValues(row: Row, columns: readonly string[]): Value[] {
 }
 
 /**
- * How fast a table is walked: so that there are never more dead rows than live ones, also when two
- * processes walk in step. Slower where the last step met none dead is not enough: live rows lie
- * beside each other, and meanwhile as many die elsewhere (tried: the bound was passed).
+ * Rows read per issued OTP. Four keep expired rows fewer than live rows, even when two processes
+ * read the same rows. Slowing down after a step without expired rows exceeded that bound in a
+ * trial: live rows are adjacent, and as many rows expire elsewhere meanwhile.
  */
 const ROWS_PER_OTP = 4;
 
-/** Where hardly any can be dead: all processes together pass by each row once in two lives. */
+/** Where few rows expire: all processes together read each row once in two retention times. */
 const SLOW_ROWS_PER_OTP = 0.5;
 
-/** A step is due when so many rows are: looking at any at all costs as much as at eight hundred. */
+/** A step waits until this many rows are due: its fixed cost equals that of reading 800 rows. */
 const STEP_ROWS = 1024;
 
-/** An empty table is looked at less often. */
+/** An empty table needs fewer steps. */
 const EMPTY_STEP_ROWS = 4096;
 
-/** Where the dead are at the beginning, and the last step met none, a look at it is enough. */
+/** Enough to look for the first expired row of a table in expiry order. */
 const HEAD_ROWS = 16;
 
 type SweeperDeps = Readonly<{
   retention: Retention;
-  /** A random integer from 0 to below a limit. */
+  /** Returns a random integer from 0 up to, and without, the limit. */
   randomBelow: (limit: number) => number;
-  /** Whether purposes keep idempotency keys for different times now. */
+  /** Whether purposes currently retain idempotency keys for different times. */
   keyRetentionVaries: () => boolean;
 }>;
 
-/** Walks the tables, a step for every two hundred codes or so. One per process. */
+/** Plans the steps of one process: about one step for every two hundred OTPs. */
 export class Sweeper {
   readonly counts: SweepCounts;
   readonly #tables: readonly SweptTable[];
@@ -201,7 +203,7 @@ export class Sweeper {
     this.#tables = sweptTables(retention);
     this.counts = new SweepCounts(this.#tables.map(({ name }) => name));
     this.#keyRetentionVaries = keyRetentionVaries;
-    // What comes first differs from process to process: many short lives sweep all tables too.
+    // The first table is random: processes that exit early still sweep every table between them.
     this.#passes = this.#tables.map(() => ({
       after: undefined, due: randomBelow(STEP_ROWS), oldestSeconds: 0, foundNothing: false,
       isEmpty: false,
@@ -209,11 +211,11 @@ export class Sweeper {
   }
 
   /**
-   * The next step, on the table that it is most due on; null when it is due on none.
+   * Returns the step that is most due, or null when none is due.
    *
-   * @param codes how many codes the transaction may issue
-   * @param near rows that it may write: where a process begins to walk, so that several do not
-   *   walk in step
+   * @param otpCount how many OTPs the transaction may issue
+   * @param near keys that the transaction may write. The first pass starts there, so that several
+   *   processes do not read the same rows
    */
   next(otpCount: number, near: WrittenRows): SweepStep | null {
     let chosen = -1;

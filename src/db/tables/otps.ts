@@ -1,14 +1,13 @@
-/** The table otps: the codes of every user, and the wrong attempts of every pair. */
+/** Reads of the table otps: the OTPs of users, and the wrong attempts of their pairs. */
 import type { Row } from '../connection.ts';
 import { parseInstant, parseNullableInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
 import { toHex, joinKeys, mapResult, toNullableHex, repeat } from '../query.ts';
 import type { Hex, Query } from '../query.ts';
 
-/** The name of a pair. */
 export type PairName = Readonly<{ userId: string; purpose: string }>;
 
-/** A code that was issued. What each member and null means: schema/0005-otps.sql. */
+/** Columns and the meaning of NULL: schema/0005-otps.sql. */
 export type Otp = PairName &
   Readonly<{
     number: number;
@@ -37,18 +36,17 @@ export type Otp = PairName &
     remainingRequests: number;
   }>;
 
-/** Why a code can never be redeemed, beside its being redeemed and a lock. */
 type CloseReason = 'failed' | 'canceled';
 
-/** What refusals rest on. */
+/** The columns that decide a refusal. */
 export type OtpSummary = Pick<
   Otp,
   | 'userId' | 'number' | 'purpose' | 'createdAt' | 'lastWrongAt' | 'lockedUntil'
   | 'consecutiveWrong' | 'isRefunded'
 >;
 
-// FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
-// the rows of others, against the order of the locks.
+// FORCE INDEX: the server may scan a table that it estimates to be small; a locking scan would lock
+// rows of other transactions, against the lock order.
 const FROM_SQL = 'FROM otps FORCE INDEX (by_user) WHERE user_id IN (';
 const READ_SQL = `SELECT user_id, number, purpose, otp_id, key_id, digest, created_at,
   expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
@@ -60,18 +58,18 @@ const SUMMARY_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at,
   ${FROM_SQL}`;
 
 /**
- * Reads all codes of users and locks those that exist until the end of the transaction. A user
- * who has none is arbitrated by `insertOtps`: whoever comes second is rerun.
+ * Reads and locks all OTPs of users, in no particular order. Lock order: first. A user without OTPs
+ * has nothing to lock; of two transactions that insert the first OTP of a user the second fails and
+ * retries.
  *
- * @param userIds unique; the server locks in the order of the index, whatever their order
- * @returns the codes, in no promised order
+ * @param userIds unique; the server locks in the order of the index
  */
 export function lockOtps(userIds: readonly string[]): Query<Otp[]> {
   const { sql, ...query } = readOtps(userIds);
   return { ...query, name: 'otps.lock', sql: `${sql} FOR UPDATE` };
 }
 
-/** Reads all codes of users and locks nothing. */
+/** Reads all OTPs of users without locking. */
 export function readOtps(userIds: readonly string[]): Query<Otp[]> {
   return {
     name: 'otps.read',
@@ -81,7 +79,7 @@ export function readOtps(userIds: readonly string[]): Query<Otp[]> {
   };
 }
 
-/** Reads of all codes of users what refusals rest on, and locks nothing. */
+/** Reads only the columns that decide a refusal, without locking. */
 export function readOtpSummaries(userIds: readonly string[]): Query<OtpSummary[]> {
   return {
     name: 'otps.summaries',
@@ -91,14 +89,14 @@ export function readOtpSummaries(userIds: readonly string[]): Query<OtpSummary[]
   };
 }
 
-/** The public name of a code, and the bundle that it may be of. */
+/** The public id of an OTP, and the batch that the id decrypts to. */
 export type OtpName = Readonly<{ otpId: Hex; batchId: Hex }>;
 
 /**
- * Finds the users of codes, without a lock: whoever changes a code locks all codes of its user
- * next, and looks again.
+ * Finds the users of OTPs without locking. A caller that changes an OTP then locks all OTPs of its
+ * user and reads the OTP again.
  *
- * @returns the user by code; of an unknown code nothing
+ * @returns the user by otpId, without the unknown ids
  */
 export function findUsers(names: readonly OtpName[]): Query<Map<Hex, string>> {
   return {
@@ -109,7 +107,7 @@ export function findUsers(names: readonly OtpName[]): Query<Map<Hex, string>> {
   };
 }
 
-/** Reads all codes of the users of codes, without a lock, in no promised order. */
+/** Reads all OTPs of the users of the named OTPs without locking, in no particular order. */
 export function readOtpsOfUsers(names: readonly OtpName[]): Query<Otp[]> {
   return {
     name: 'otps.read_of_users',
@@ -120,7 +118,7 @@ export function readOtpsOfUsers(names: readonly OtpName[]): Query<Otp[]> {
   };
 }
 
-/** Codes by their names, as `t`: a bundle has a few dozen rows at the most, beside each other. */
+/** Joins by batch: a batch has at most a few dozen rows, adjacent in the primary key. */
 function joinNames(names: readonly OtpName[]): string {
   return joinKeys('otps', ['batch_id', 'otp_id'], names.length, { placeholders: 'X?,X?' });
 }
@@ -130,10 +128,10 @@ function toValues(names: readonly OtpName[]): Hex[] {
 }
 
 /**
- * Asks whether codes were given an ending, waiting for a transaction that may still be at it. That
- * others may have given it to some of them makes no difference: it is the same for all.
+ * Commit probe of a transaction that closed OTPs. The locking read waits for a transaction that may
+ * still commit. It makes no difference whether another transaction closed some of them.
  *
- * @param written all codes that a transaction wrote whose COMMIT was not answered
+ * @param written all OTPs that the transaction closed
  */
 export function areClosed(
   written: readonly Pick<Otp, 'userId' | 'otpId'>[],
@@ -148,7 +146,6 @@ export function areClosed(
   });
 }
 
-/** Reads what a refusal rests on. */
 function readSummary(row: Row): OtpSummary {
   return {
     userId: row.user_id as string,
@@ -162,7 +159,7 @@ function readSummary(row: Row): OtpSummary {
   };
 }
 
-/** Reads a row, member by member: spreading a glance into it would take several times as long. */
+/** Copies each member: spreading a summary takes several times as long. */
 function readOtp(row: Row): Otp {
   const summary = readSummary(row);
   const { userId, number, purpose, createdAt, lastWrongAt, lockedUntil } = summary;
