@@ -37,21 +37,21 @@ const NO_SLOTS: Query<IpLimitSlot[]> = Object.freeze({
  * without slots has nothing to lock; of two transactions that insert its first slot the second
  * fails and retries.
  *
- * @param addresses unique, may be empty; the server locks in the order of the primary key
+ * @param clientIps unique, may be empty; the server locks in the order of the primary key
  */
-export function lockSlots(addresses: readonly string[]): Query<IpLimitSlot[]> {
-  if (addresses.length === 0) return NO_SLOTS;
-  const { sql, ...query } = readSlots(addresses);
+export function lockSlots(clientIps: readonly string[]): Query<IpLimitSlot[]> {
+  if (clientIps.length === 0) return NO_SLOTS;
+  const { sql, ...query } = readSlots(clientIps);
   return { ...query, name: 'ip_rate_limits.lock', sql: `${sql} FOR UPDATE` };
 }
 
 /** Reads all slots without locking: enough to refuse a request, not to grant one. */
-export function readSlots(addresses: readonly string[]): Query<IpLimitSlot[]> {
-  if (addresses.length === 0) return NO_SLOTS;
+export function readSlots(clientIps: readonly string[]): Query<IpLimitSlot[]> {
+  if (clientIps.length === 0) return NO_SLOTS;
   return {
     name: 'ip_rate_limits.read',
-    sql: `${READ_SQL}${repeat(addresses.length, '?')})`,
-    values: addresses,
+    sql: `${READ_SQL}${repeat(clientIps.length, '?')})`,
+    values: clientIps,
     read: (rows) => rows.map(readSlot),
   };
 }
@@ -119,7 +119,7 @@ const READ_OVERFLOW_SQL = `SELECT
  * @param oldestMax how many of the oldest live hits to read, at least 1
  */
 export function readOverflow(
-  address: string,
+  clientIp: string,
   after: Instant,
   until: Instant | null,
   oldestMax: number,
@@ -130,7 +130,7 @@ export function readOverflow(
     name: 'ip_rate_overflow.read',
     sql: `(${READ_OVERFLOW_SQL}${untilSql} ORDER BY used_at DESC LIMIT 1) UNION ALL
       (${READ_OVERFLOW_SQL} AND used_at > ?${untilSql} ORDER BY used_at LIMIT ${oldestMax})`,
-    values: [1, address, ...untilValues, 0, address, formatInstant(after), ...untilValues],
+    values: [1, clientIp, ...untilValues, 0, clientIp, formatInstant(after), ...untilValues],
     read: (rows) => {
       const newest = rows.find((row) => row.is_newest === 1);
       return {
