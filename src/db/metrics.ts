@@ -7,20 +7,20 @@ export function dbFamilies(pool: ConnectionPool): Family[] {
   const { retries, deadlocks, unanswered, committed, rolledBack } = pool.counts;
   return [
     counter('otpd_transaction_retries_total',
-      'Transactions that were run again after a lost race or a lost connection.', retries),
-    counter('otpd_deadlocks_total', 'Deadlocks that MySQL has ended at our cost.', deadlocks),
+      'Transactions retried after a lost race or a lost connection.', retries),
+    counter('otpd_deadlocks_total', 'Deadlocks in which MySQL rolled back a transaction of otpd.', deadlocks),
     counter('otpd_unanswered_commits_total',
-      'Commits that were not answered: their outcome was unknown at first.', unanswered),
+      'Commits without an answer; their outcome was unknown at first.', unanswered),
     counter('otpd_settled_commits_total',
-      'Commits without an answer that were found out about in time, by what had become of them.',
+      'Commits without an answer whose outcome was found in time, by outcome.',
       [[{ result: 'committed' }, committed], [{ result: 'rolled_back' }, rolledBack]]),
-    gauge('otpd_pool_sessions', 'Sessions with the database, by state.', [
+    gauge('otpd_pool_sessions', 'Connections to MySQL, by state.', [
       [{ state: 'busy' }, pool.busyCount],
       [{ state: 'idle' }, pool.idleCount],
       [{ state: 'opening' }, pool.openingCount],
     ]),
-    gauge('otpd_pool_waiting', 'Transactions that wait for a session.', pool.waitingCount),
-    gauge('otpd_pool_size', 'Sessions that may be open at a time.', pool.size),
+    gauge('otpd_pool_waiting', 'Transactions that wait for a connection.', pool.waitingCount),
+    gauge('otpd_pool_size', 'Maximum number of connections to MySQL.', pool.size),
   ];
 }
 
@@ -59,10 +59,10 @@ export class SweepCounts {
 export function sweepFamilies(counts: SweepCounts): Family[] {
   const tables = [...counts.byTable()];
   return [
-    counter('otpd_swept_rows_total', 'Dead rows that were removed.',
+    counter('otpd_swept_rows_total', 'Expired rows removed.',
       tables.map(([table, { removed }]) => [{ table }, removed] as const)),
     processGauge('otpd_oldest_dead_row_seconds',
-      'How long the oldest dead row had been dead that the last walk through the table has met.',
+      'Age, since expiry, of the oldest expired row found by the last complete pass.',
       tables.map(([table, { oldestSeconds }]) => [{ table }, oldestSeconds] as const)),
   ];
 }

@@ -105,7 +105,7 @@ async function applyPending(
     if (!pending.includes(file.name)) continue;
     const isHalfApplied = applied.has(file.version);
     onProgress(isHalfApplied
-      ? `schema ${file.name}: it was left half-applied; resuming it`
+      ? `schema ${file.name}: resuming an interrupted file`
       : `schema ${file.name}: applying`);
     await applyFile(connection, file, isHalfApplied);
   }
@@ -173,10 +173,10 @@ function findConflict(
   if (first === undefined) return null;
   const [version, { name }] = first;
   return names.has(version)
-    ? { reason: `the database has the schema file ${name}, of an otpd before the first release`,
+    ? { reason: `the database has schema file ${name} from before the first release`,
       remedy: 'use a new database: set DB_NAME to an unused name, then run: npm run migrate' }
-    : { reason: `the database has the schema file ${name}, of an otpd newer than this otpd`,
-      remedy: 'run that otpd or a newer one (docs/upgrade-and-backup.md, "Upgrade")' };
+    : { reason: `the database has schema file ${name} of a newer otpd`,
+      remedy: 'run that version or a later one (docs/upgrade-and-backup.md, "Upgrade")' };
 }
 
 async function withConnection<T>(
@@ -246,7 +246,7 @@ export function readSchemaFiles(folder: string = SCHEMA_FOLDER): SchemaFile[] {
   const names = readdirSync(folder).filter((name) => name.endsWith('.sql')).sort();
   return names.map((fileName, index) => {
     const version = Number(FILE_NAME.exec(fileName)?.[1]);
-    if (version !== index + 1) throw new Error(`schema/${fileName} is not numbered ${index + 1}`);
+    if (version !== index + 1) throw new Error(`schema/${fileName} must have the number ${index + 1}`);
     const statements = splitStatements(readFileSync(`${folder}/${fileName}`, 'utf8'));
     return { version, name: fileName.replace(/\.sql$/, ''), statements };
   });

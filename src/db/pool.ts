@@ -53,12 +53,12 @@ export class ConnectionPool {
    */
   async acquire(deadline: Deadline): Promise<Connection> {
     if (this.#closed) throw new Unavailable('the pool is closed');
-    if (deadline.isOver) throw new Unavailable('no connection was to be had in time');
+    if (deadline.isOver) throw new Unavailable('no connection became free in time');
     const connection = this.#takeIdle();
     if (connection !== null) return connection;
     const isFull = this.#idle.length + this.#busy.size + this.#opening >= this.size;
     if (isFull && this.#waiters.size >= WAITERS_MAX) {
-      throw new Unavailable('too many wait for a connection');
+      throw new Unavailable('too many callers wait for a connection');
     }
     return new Promise((resolve, reject) => {
       const waiter = this.#createWaiter(deadline, resolve, reject);
@@ -129,7 +129,7 @@ export class ConnectionPool {
     const stopWaiting = deadline.onEnd(() => {
       hasTimedOut = true;
       this.#waiters.delete(waiter);
-      reject(new Unavailable('no connection was to be had in time'));
+      reject(new Unavailable('no connection became free in time'));
     });
     const waiter: Waiter = {
       take: (connection) => {

@@ -34,12 +34,10 @@ export function parseVersionLine(output: string): VersionLine | undefined {
 
 export function checkVersion(output: string): VersionVerdict {
   const line = parseVersionLine(output);
-  if (!line) return { usable: false, reason: 'does not say which MySQL it is' };
+  if (!line) return { usable: false, reason: 'reports no MySQL version' };
   if (line.kind === 'mariadb') {
-    return {
-      usable: false,
-      reason: `is MariaDB ${line.text}, which is not MySQL: otpd needs MySQL itself`,
-    };
+    const reason = `is MariaDB ${line.text}, not MySQL; otpd needs MySQL 8.0.19 or later`;
+    return { usable: false, reason };
   }
   if (compareVersions(line.version, OLDEST_SUPPORTED) < 0) {
     return { usable: false, reason: `is MySQL ${line.text}; otpd needs 8.0.19 or later` };
