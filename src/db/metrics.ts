@@ -8,7 +8,8 @@ export function dbFamilies(pool: ConnectionPool): Family[] {
   return [
     counter('otpd_transaction_retries_total',
       'Transactions retried after a lost race or a lost connection.', retries),
-    counter('otpd_deadlocks_total', 'Deadlocks in which MySQL rolled back a transaction of otpd.', deadlocks),
+    counter('otpd_deadlocks_total',
+      'Deadlocks in which MySQL rolled back a transaction of otpd.', deadlocks),
     counter('otpd_unanswered_commits_total',
       'Commits without an answer; their outcome was unknown at first.', unanswered),
     counter('otpd_settled_commits_total',

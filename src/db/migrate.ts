@@ -246,7 +246,9 @@ export function readSchemaFiles(folder: string = SCHEMA_FOLDER): SchemaFile[] {
   const names = readdirSync(folder).filter((name) => name.endsWith('.sql')).sort();
   return names.map((fileName, index) => {
     const version = Number(FILE_NAME.exec(fileName)?.[1]);
-    if (version !== index + 1) throw new Error(`schema/${fileName} must have the number ${index + 1}`);
+    if (version !== index + 1) {
+      throw new Error(`schema/${fileName} must have the number ${index + 1}`);
+    }
     const statements = splitStatements(readFileSync(`${folder}/${fileName}`, 'utf8'));
     return { version, name: fileName.replace(/\.sql$/, ''), statements };
   });

@@ -158,7 +158,6 @@ class DbCounts {
     if (errno === DEADLOCK_ERRNO) this.deadlocks += 1;
   }
 
-  /** Returns its argument. */
   countSettled(wasCommitted: boolean): boolean {
     if (wasCommitted) this.committed += 1;
     else this.rolledBack += 1;

@@ -5,7 +5,7 @@
 import type { Value } from './bind.ts';
 import type { Row } from './connection.ts';
 
-/** Errors and logs show `name`. */
+/** Errors and logs show `name`, never the SQL. */
 export type Query<T> = Readonly<{
   name: string;
   sql: string;

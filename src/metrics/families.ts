@@ -22,7 +22,7 @@ export type Family = Readonly<{
   samples: readonly Sample[];
 }>;
 
-/** Called on every scrape. */
+/** Called on every scrape of the metrics. */
 export type FamilySource = () => readonly Family[];
 
 /** A single value, or one value per label set. */

@@ -16,7 +16,8 @@ const SAMPLES: Value[] = [
 
 /** Characters with a meaning to SQL or to an escape, and any other code point. */
 const CHARACTER = fc.oneof(
-  fc.constantFrom(...'\'"`\\?%_;#-/*,() \0\b\t\n\r\u001aX'), fc.string({ unit: 'binary', maxLength: 1 }),
+  fc.constantFrom(...'\'"`\\?%_;#-/*,() \0\b\t\n\r\u001aX'),
+  fc.string({ unit: 'binary', maxLength: 1 }),
 );
 const TEXT = fc.array(CHARACTER, { maxLength: 40 }).map((characters) => characters.join(''));
 const BYTES = fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes));

@@ -11,7 +11,6 @@ import { insertOtps } from '../tables/otps-write.ts';
 
 export type ServerName = Readonly<{ version: string; comment: string }>;
 
-/** Sizes are in bytes. */
 export type ServerFacts = Readonly<{
   flushLogAtCommit: number;
   hasBinlog: boolean;

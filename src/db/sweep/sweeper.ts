@@ -26,7 +26,6 @@ export type SweepStep = Readonly<{
   onCommitted: () => void;
 }>;
 
-/** The progress of a pass. */
 type Pass = {
   /** The last key read; null: at the beginning; undefined: not started. */
   after: Value | undefined;

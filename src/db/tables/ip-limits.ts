@@ -103,7 +103,7 @@ const INSERT_OVERFLOW_SQL_END
 export type OverflowEnds = Readonly<{
   /** The newest hit, expired or not; null: there is none. */
   newest: OverflowHit | null;
-  /** The oldest live hits. */
+  /** The oldest live hits, as many as oldestMax. */
   oldest: OverflowHit[];
 }>;
 

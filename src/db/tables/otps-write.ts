@@ -29,7 +29,7 @@ const PRIMARY_KEY = ['batch_id', 'batch_number'];
 const ISSUE_COLUMNS = `user_id, number, purpose, otp_id, key_id, digest, created_at, expires_at,
   batch_id, batch_number, channel, code_digits, attempts_max, lock_seconds, remaining_requests`;
 const UPDATE_PLACEHOLDERS = '?,?,?,X?,?,UNHEX(?),?,?,X?,?,?,?,?,?,?';
-/** Set once, by the insert. */
+/** Written by the insert only: updateOtps leaves the key as it is. */
 const KEY_COLUMNS = 'key_digest, key_expires_at';
 const INSERT_ROW = '?,?,?,X?,?,X?,?,?,X?,?,?,?,?,?,?,X?,?';
 const STATE_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,

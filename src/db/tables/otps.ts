@@ -30,7 +30,7 @@ export type Otp = PairName &
     codeDigits: number;
     attemptsMax: number;
     lockSeconds: number;
-    /** KEY_DIGEST_BYTES. */
+    /** KEY_DIGEST_BYTES; null once another request uses the expired key. */
     keyDigest: Hex | null;
     keyExpiresAt: Instant | null;
     remainingRequests: number;
