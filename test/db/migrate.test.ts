@@ -152,7 +152,7 @@ test('files applied by hand leave the same record as migrate', async () => {
   byHand.close();
 });
 
-test('the schema compares names by byte, numbers OTPs per user and keeps microseconds', async () => {
+test('the schema compares names by byte, counts OTPs per user and keeps microseconds', async () => {
   const db = await emptyDatabase();
   await migrate(db.pool, ignore);
   const insert = `INSERT INTO otps (user_id, number, purpose, otp_id, key_id, digest,
