@@ -25,5 +25,5 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 
 INSERT IGNORE INTO schema_migrations (version, name, started_at, finished_at)
 VALUES
-  (0, 'the lock of the runner', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6)),
+  (0, 'the lock of migrate', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6)),
   (1, '0001-schema-migrations', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6));

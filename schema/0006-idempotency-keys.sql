@@ -8,9 +8,9 @@
 -- id: the order of insertion.
 -- key_digest: 128 bits of SHA-256 of the operation, the API client and the Idempotency-Key; the key
 --   itself is not stored.
--- fingerprint: the first 128 bits of the digest that otps had of the code. A repeated verification
---   is compared with it, so that the key repeats the 200 for the same code only.
--- key_id: the id of the server secret under which that digest was computed.
+-- fingerprint: the first 128 bits of the digest of the verified code, as in otps. A repeated
+--   verification is compared with it, so that the key repeats the 200 for the same code only.
+-- key_id: the id of the server secret under which the digest was computed.
 -- otp_id: the verified OTP; the digest is bound to its otp_id.
 -- expires_at: when the key expires, in UTC, of the database's clock.
 --

@@ -10,8 +10,8 @@ import { createHttpMeters, httpFamilies } from '../http/metrics.ts';
 import type { HttpMeters } from '../http/metrics.ts';
 import type { Log } from './log/log.ts';
 import { counter, gauge, processGauge } from '../metrics/families.ts';
-import type { Family, Source } from '../metrics/families.ts';
-import { mergeCounted, withoutGauges } from '../metrics/merge.ts';
+import type { Family, FamilySource } from '../metrics/families.ts';
+import { mergeFamilies, withoutGauges } from '../metrics/merge.ts';
 import type { WorkerFamilies } from '../metrics/merge.ts';
 import type { Channel } from '../otp/channels/channel.ts';
 import { DeliveryCounts, deliveryFamilies } from '../otp/delivery/metrics.ts';
@@ -58,7 +58,7 @@ export class WorkerCounts {
   noteEnd(worker: Worker): void {
     const families = withoutGauges(this.#last.get(worker) ?? []);
     this.#last.delete(worker);
-    this.#ended = mergeCounted([{ worker: 0, families: this.#ended }, { worker: 0, families }]);
+    this.#ended = mergeFamilies([{ worker: 0, families: this.#ended }, { worker: 0, families }]);
   }
 
   /**
@@ -112,7 +112,7 @@ export type ProcessMetrics = Readonly<{
   http: HttpMeters;
   otp: OtpCounts;
   delivery: DeliveryCounts;
-  source: Source;
+  source: FamilySource;
   /** What is told when this is the only process. */
   collect: () => Promise<Family[]>;
 }>;
@@ -142,7 +142,7 @@ export function createProcessMetrics(parts: ProcessMetricsDeps): ProcessMetrics 
     ...dbFamilies(pool), ...sweepFamilies(sweeper.counts), ...ofProcess(), logFamily(log),
   ];
   const collect = async () =>
-    mergeCounted([{ worker: 0, families: [...source(), ...workersFamilies(ALONE)] }]);
+    mergeFamilies([{ worker: 0, families: [...source(), ...workersFamilies(ALONE)] }]);
   return { http, otp, delivery, source, collect };
 }
 
@@ -157,7 +157,7 @@ const RESOLUTION_MS = 20;
 const NANOSECONDS = 1e9;
 
 /** Begins to measure the delay of events, each time since it was last asked. */
-function watchProcess(): Source {
+function watchProcess(): FamilySource {
   const delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
   delays.enable();
   return () => {

@@ -18,8 +18,10 @@ import { createProcessMetrics } from './metrics.ts';
 import type { ProcessMetrics } from './metrics.ts';
 import type { Channel } from '../otp/channels/channel.ts';
 import { createPseudonyms, NO_PSEUDONYMS } from '../otp/crypto/pseudonyms.ts';
+import { randomBelow } from '../otp/crypto/random.ts';
 import { createDelivery } from '../otp/delivery/delivery.ts';
 import { LivePolicies } from '../otp/policy/policy.ts';
+import { RETENTION } from '../otp/rules/lifecycle.ts';
 import { createOtpService } from '../otp/service.ts';
 import { printBanner, print } from './output.ts';
 import { listenForReload } from './process/reload.ts';
@@ -127,7 +129,9 @@ async function listen(
 ): Promise<Listener & ProcessMetrics & Pick<HttpServer, 'retire'>> {
   const { trustedProxies, apiKeys, certificate, secrets, delivery: { templates } } = config;
   const policies = followPolicies(config, reloads);
-  const sweeper = new Sweeper(() => policies.keepKeysVariously);
+  const sweeper = new Sweeper({
+    retention: RETENTION, randomBelow, keyRetentionVaries: () => policies.keepKeysVariously,
+  });
   const counting = createProcessMetrics({
     pool, sweeper, channels, log, isExposed: config.admin !== null,
   });

@@ -1,39 +1,39 @@
 /**
- * The database's clock between two readings. It decides nothing that the database could be asked:
- * only when to send, and when to ask again.
+ * The clock of the database. Transactions read it for every decision. Between two readings an
+ * estimate decides when to send a message and when to query again, and nothing else.
  */
-import { parseInstant } from './instant.ts';
+import { MICROSECONDS_PER_MILLISECOND, parseInstant } from './instant.ts';
 import type { Instant } from './instant.ts';
 import type { Query } from './query.ts';
 
-/** Milliseconds of a clock that only runs: it has no date, and nobody can set it. */
+/** Milliseconds of a clock that has no date and cannot be set. */
 export function monotonicMs(): number {
   return performance.now();
 }
 
-/** A reading of the database's clock. */
+/** The database time, estimated from one reading. */
 export class EstimatedClock {
   readonly #readAt: Instant;
-  readonly #askedAtMs: number;
+  readonly #startedAtMs: number;
 
   /**
-   * @param readAt what the database said
-   * @param askedAtMs elapsedMs() from before it was asked, so that this clock is never behind
+   * @param startedAtMs monotonicMs() from before the query, so that the estimate is never behind
    */
-  constructor(readAt: Instant, askedAtMs: number) {
+  constructor(readAt: Instant, startedAtMs: number) {
     this.#readAt = readAt;
-    this.#askedAtMs = askedAtMs;
+    this.#startedAtMs = startedAtMs;
   }
 
-  /** The time now: never before the database's, and after it by less than the reading took. */
+  /** Never earlier than the database time, and later by less than the reading took. */
   now(): Instant {
-    return this.#readAt + Math.round((monotonicMs() - this.#askedAtMs) * 1000);
+    const elapsedMs = monotonicMs() - this.#startedAtMs;
+    return this.#readAt + Math.round(elapsedMs * MICROSECONDS_PER_MILLISECOND);
   }
 }
 
 /**
- * Reads the clock. Must come after the locks of the transaction, in the order of its statements:
- * NOW(6) is the time at which its statement started.
+ * Reads the clock. NOW(6) is the start time of its statement, so a transaction runs this statement
+ * after the ones that take its locks.
  */
 export const READ_CLOCK: Query<Instant> = Object.freeze({
   name: 'clock.read',

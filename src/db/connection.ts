@@ -1,6 +1,6 @@
 /**
- * One connection to MySQL, set up the one way that the statements rely on, on top of mysql2.
- * A session runs one named statement at a time, and is destroyed when it cannot be trusted.
+ * One MySQL connection on top of mysql2, with the session variables that the statements need. A
+ * connection in an unknown state is destroyed.
  */
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -14,49 +14,45 @@ import type { Value } from './bind.ts';
 import { Deadline } from './deadline.ts';
 import { describeStatementError, StatementError, Unavailable } from './errors.ts';
 
-/** Where the database is. Either socketPath or host is given. */
+/** Exactly one of socketPath and host is set. */
 export type DatabaseSettings = Readonly<{
   socketPath: string | null;
   host: string | null;
   port: number;
   user: string;
   password: string;
-  /** The schema to use; null for none (before it exists). */
+  /** The database to use; null: none, because it does not exist yet. */
   database: string | null;
-  /** A PEM file of the authority that signed the server's certificate; null: no TLS. */
+  /** PEM file of the CA that signed the certificate of the server; null: no TLS. */
   tlsCaFile: string | null;
 }>;
 
-/** A row, column by name. DATETIME columns are text, BINARY columns are Buffers. */
+/** One row by column name. DATETIME columns are text, BINARY columns are Buffers. */
 export type Row = Readonly<Record<string, unknown>>;
 
-/** The text of a statement, and the values for its question marks. */
 type Statement = Readonly<{ sql: string; values: readonly Value[] }>;
 
-/** What the transaction helper and the statements need of a connection. */
+/** A connection as statements and transactions use it. Statements run one at a time. */
 export type Connection = Readonly<{
-  /** Runs one statement; throws StatementError. `name` is what logs and errors call it. */
+  /** Runs one statement; throws StatementError. Errors and logs show `name`, never the SQL. */
   run: (name: string, sql: string, values: readonly Value[]) => Promise<Row[]>;
-  /**
-   * Runs statements in one round trip; the first that fails is the last that runs. Gives the
-   * rows of each.
-   */
+  /** Runs statements in one round trip, up to the first error. Returns the rows of each. */
   runAll: (name: string, statements: readonly Statement[]) => Promise<Row[][]>;
-  /** Closes the connection at once; a statement under way fails as lost. Idempotent. */
+  /** Closes the connection at once; a pending statement fails as connectionLost. Idempotent. */
   destroy: () => void;
   /** True once the connection was destroyed or the server closed it. */
   isDestroyed: () => boolean;
 }>;
 
-/** A host that does not answer must leave time for a 503 within 3 s. */
+/** Leaves time for a 503 within 3 s when the host does not respond. */
 const OPEN_TIMEOUT_MS = 1500;
 
-/** Shorter than the deadline of a transaction, so that a lock that is held ends in a rerun. */
+/** Shorter than the deadline of a transaction, so that a wait for a held lock ends in a retry. */
 const LOCK_WAIT_TIMEOUT_SECONDS = 2;
 
 /**
- * What the statements rely on: UTC, no silent truncation, byte-exact comparison, and fresh reads
- * after a lock and no gap locks (READ COMMITTED).
+ * UTC, errors instead of truncated values, byte-exact comparison, and READ COMMITTED: reads are
+ * fresh after a lock, and there are no gap locks.
  */
 export const SESSION_VARIABLES: Readonly<Record<string, string>> = Object.freeze({
   time_zone: '+00:00',
@@ -65,20 +61,19 @@ export const SESSION_VARIABLES: Readonly<Record<string, string>> = Object.freeze
   transaction_isolation: 'READ-COMMITTED',
 });
 
-/** And transactions without a BEGIN of their own (autocommit off). */
+/** With autocommit off, the first statement begins a transaction. */
 const SESSION_SETUP_SQL = `SET
   ${Object.entries(SESSION_VARIABLES).map(([name, value]) => `${name} = '${value}'`).join(', ')},
   innodb_lock_wait_timeout = ${LOCK_WAIT_TIMEOUT_SECONDS},
   autocommit = 0`;
 
-/** Sets nothing up: for whoever asks which server it is, because not every one has all of that. */
+/** For checks of a server that may lack some of the variables. */
 export const NO_SETUP_SQL = 'DO 0';
 
 /**
- * Opens a session.
+ * Opens and sets up a connection.
  *
- * @param setUpSql the first statement
- * @throws Unavailable when the server cannot be reached, refuses, or the set-up fails
+ * @throws Unavailable when the server is unreachable, rejects the login, or the set-up fails
  */
 export async function openConnection(
   settings: DatabaseSettings,
@@ -101,7 +96,7 @@ export async function openConnection(
   }
 }
 
-/** Our own, because the driver closes its socket only once the server does, which may be never. */
+/** The driver would keep its own socket open until the server closes it, which may never happen. */
 function openSocket({ socketPath, host, port }: DatabaseSettings): Socket {
   if (socketPath !== null) return connect(socketPath);
   const socket = connect(port, host ?? '127.0.0.1');
@@ -116,16 +111,15 @@ function connectionOptions(settings: DatabaseSettings): ConnectionOptions {
     dateStrings: true,
     supportBigNumbers: true,
     stringifyObjects: true,
-    // A transaction is two round trips; every value is bound, and only a Value can be, so that
-    // no value is ever read as SQL.
+    // A transaction takes two round trips. Safe, because bind.ts writes every value as a literal.
     multipleStatements: true,
     queryFormat: (text) => text,
     connectTimeout: OPEN_TIMEOUT_MS,
-    // affectedRows must count changed rows; LOAD DATA LOCAL must not be open to the server.
+    // affectedRows counts changed rows only, and the server cannot read files of this machine.
     flags: ['-FOUND_ROWS', '-LOCAL_FILES'],
   };
   if (settings.database !== null) options.database = settings.database;
-  // The driver does not connect by these, but judges by them how to authenticate and verify.
+  // The driver connects through `stream`: these only choose authentication and verification.
   if (settings.socketPath !== null) options.socketPath = settings.socketPath;
   if (settings.host !== null) options.host = settings.host;
   if (settings.tlsCaFile !== null) {
@@ -147,7 +141,7 @@ function createConnection(driver: MysqlConnection, socket: Socket): Connection {
     isDestroyed = true;
     driver.destroy();
     socket.destroy();
-    // The driver forgets a pending statement of a connection that it closed itself.
+    // The driver never answers a pending statement of a connection that it closed itself.
     failPending?.(new StatementError('destroyed', 'CONNECTION_DESTROYED', 0, 'connectionLost'));
   };
   driver.on('end', destroy);
@@ -171,13 +165,13 @@ function createConnection(driver: MysqlConnection, socket: Socket): Connection {
   return {
     destroy,
     isDestroyed: () => isDestroyed,
-    run: async (name, sql, values) => rowsOf(await send(name, [{ sql, values }]) as Result),
+    run: async (name, sql, values) => toRows(await send(name, [{ sql, values }]) as Result),
     runAll: async (name, statements) =>
-      (await send(name, statements) as Result[]).map(rowsOf),
+      (await send(name, statements) as Result[]).map(toRows),
   };
 }
 
-/** A statement that gives no rows gives a header instead. */
-function rowsOf(result: Result): Row[] {
+/** The driver returns a header instead of rows for a statement without rows. */
+function toRows(result: Result): Row[] {
   return Array.isArray(result) ? result : [];
 }

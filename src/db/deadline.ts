@@ -1,10 +1,9 @@
-/** A bound on the time of one piece of work, with the means to break off what is under way. */
+/** Limits the time of one sequential piece of work, and can abort the pending step. */
 export class Deadline {
   #isOver = false;
   #onEnd: (() => void) | null = null;
   readonly #timer: NodeJS.Timeout;
 
-  /** @param milliseconds from now until the deadline */
   constructor(milliseconds: number) {
     this.#timer = setTimeout(() => {
       this.#isOver = true;
@@ -12,26 +11,24 @@ export class Deadline {
     }, milliseconds);
   }
 
-  /** True once the time is over. */
   get isOver(): boolean {
     return this.#isOver;
   }
 
   /**
-   * Says what to break off when the time is over, at once when it is: one thing at a time, for
-   * work is sequential.
+   * Registers the one callback to run at the deadline; runs it at once if the deadline has passed.
    *
-   * @returns a function that takes it back
+   * @returns a function that removes the callback
    */
-  onEnd(breakOff: () => void): () => void {
-    if (this.#isOver) breakOff();
-    else this.#onEnd = breakOff;
+  onEnd(callback: () => void): () => void {
+    if (this.#isOver) callback();
+    else this.#onEnd = callback;
     return () => {
       this.#onEnd = null;
     };
   }
 
-  /** Ends the waiting; the work was done in time. */
+  /** Stops the timer: the work finished in time. */
   clear(): void {
     clearTimeout(this.#timer);
   }

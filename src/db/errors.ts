@@ -1,16 +1,16 @@
 /**
- * What a failed statement is to the rest of the service: its name, the server's error number,
- * and what can be done about it. The SQL and the server's text stay out, because they hold values.
+ * Errors of the database layer. Each failed statement gets a class that says whether to retry. SQL
+ * and the server's message are dropped, because they contain values.
  */
 /**
- * - `rerun`: the transaction lost a race or a lock; run the whole of it again.
- * - `lost`: the connection is gone; what was not committed did not happen.
- * - `unavailable`: the server is there and cannot serve.
- * - `fault`: a mistake of ours; repeating it would not help.
+ * - `retry`: the transaction lost a race or a lock, and can run again as a whole.
+ * - `connectionLost`: the connection is gone; whatever was not committed did not happen.
+ * - `unavailable`: the server responds but cannot serve.
+ * - `bug`: an error in otpd; a retry would fail again.
  */
 type ErrorClass = 'retry' | 'connectionLost' | 'unavailable' | 'bug';
 
-/** Server error numbers and their remedy (MySQL error reference); all others are faults. */
+/** The classes by server error number (MySQL error reference); all other errors are bugs. */
 const ERROR_CLASS_BY_ERRNO: ReadonlyMap<number, ErrorClass> = new Map([
   [1213, 'retry'], // deadlock: the server has rolled the transaction back
   [1205, 'retry'], // lock wait timeout: only the statement was rolled back
@@ -37,55 +37,51 @@ const ERROR_CLASS_BY_ERRNO: ReadonlyMap<number, ErrorClass> = new Map([
   [4031, 'connectionLost'], // idle too long
 ]);
 
-/** A statement that failed. Its message names the statement and the error code, never a value. */
+/** A failed statement. The message has the statement name and the error code, never a value. */
 export class StatementError extends Error {
   readonly statement: string;
   readonly errno: number;
   readonly errorClass: ErrorClass;
 
   /**
-   * @param statement the name of the statement
    * @param code the symbolic error code, such as ER_LOCK_DEADLOCK
-   * @param errno the server's error number, or 0
-   * @param remedy what can be done about it
+   * @param errno the error number of the server, or 0
    */
-  constructor(statement: string, code: string, errno: number, remedy: ErrorClass) {
+  constructor(statement: string, code: string, errno: number, errorClass: ErrorClass) {
     super(`${statement}: ${code}`);
     this.name = 'StatementError';
     this.statement = statement;
     this.errno = errno;
-    this.errorClass = remedy;
+    this.errorClass = errorClass;
   }
 }
 
 type DriverError = { code?: unknown; errno?: unknown; fatal?: unknown };
 
-/**
- * Turns what the driver reports into a StatementError. An error that is fatal, or that the
- * network gave, means that the connection is lost.
- */
+/** Classifies an error of the driver. Fatal errors and network errors mean a lost connection. */
 export function describeStatementError(statement: string, error: unknown): StatementError {
   if (error instanceof StatementError) return error;
   const { code, errno, fatal } = error as DriverError;
   const number = typeof errno === 'number' ? errno : typeof code === 'number' ? code : 0;
-  const remedy = ERROR_CLASS_BY_ERRNO.get(number) ?? (fatal || number < 0
+  const errorClass = ERROR_CLASS_BY_ERRNO.get(number) ?? (fatal || number < 0
     ? 'connectionLost' : 'bug');
   const name = typeof code === 'string' ? code : number > 0 ? String(number) : 'CONNECTION_LOST';
-  return new StatementError(statement, name, number, remedy);
+  return new StatementError(statement, name, number, errorClass);
 }
 
-/** The answer to a client for an error that a rerun did not cure. */
+/** For an error that retries did not resolve. */
 export function asUnavailable(error: StatementError): Unavailable {
   return new Unavailable(error.message, { cause: error });
 }
+/**
+ * The database cannot answer now. The work had no effect, or its outcome is unknown and the client
+ * may repeat the request with its key.
+ */
 export class Unavailable extends Error {
-  /** Whole seconds after which a client may try again. */
+  /** Whole seconds after which a client may repeat the request. */
   readonly retryAfterSeconds: number;
 
-  /**
-   * @param reason what failed, for the log; never shown to a client
-   * @param options the error behind it, and the seconds to name in Retry-After
-   */
+  /** @param reason the failure for the log; never shown to a client */
   constructor(reason: string, options: { cause?: unknown; retryAfterSeconds?: number } = {}) {
     super(reason, { cause: options.cause });
     this.name = 'Unavailable';

@@ -1,17 +1,11 @@
-/**
- * Instants: whole microseconds since 1970-01-01 00:00 UTC, as the rules compute with them, and
- * the text of a DATETIME(6) column, as MySQL sends and takes them. Session time zone is UTC.
- */
-/** Microseconds since the epoch, UTC. Exact as a number until the year 2255. */
+/** Points in time as numbers, and as the text of DATETIME(6) columns in UTC. */
+/** Whole microseconds since 1970-01-01 00:00 UTC. Exact as a number until the year 2255. */
 export type Instant = number;
 
 export const MICROSECONDS_PER_SECOND = 1_000_000;
+export const MICROSECONDS_PER_MILLISECOND = 1000;
 
-/**
- * Reads a DATETIME(6) text, e.g. `2026-01-31 08:00:00.000001`.
- *
- * @returns the instant it names
- */
+/** Parses DATETIME(6) text such as `2026-01-31 08:00:00.000001`. */
 export function parseInstant(text: string): Instant {
   const milliseconds = Date.UTC(
     Number(text.slice(0, 4)),
@@ -21,19 +15,17 @@ export function parseInstant(text: string): Instant {
     Number(text.slice(14, 16)),
     Number(text.slice(17, 19)),
   );
-  return milliseconds * 1000 + Number(text.slice(20, 26).padEnd(6, '0'));
+  return milliseconds * MICROSECONDS_PER_MILLISECOND + Number(text.slice(20, 26).padEnd(6, '0'));
 }
 
-/** Like parseInstant, for a column that may be NULL. */
 export function parseNullableInstant(text: string | null): Instant | null {
   return text === null ? null : parseInstant(text);
 }
 
-/** The texts of a list of requests are few and the same for all: their one time, and its ends. */
+/** A batch formats the same few instants many times: its own time and the ends of its windows. */
 const texts = new Map<Instant, string>();
 const TEXTS_MAX = 64;
 
-/** Writes an instant as a DATETIME(6) text. */
 export function formatInstant(instant: Instant): string {
   let text = texts.get(instant);
   if (text === undefined) {
@@ -51,31 +43,18 @@ function textOf(instant: Instant): string {
   return `${text.slice(0, 10)} ${text.slice(11, 19)}.${String(fraction).padStart(6, '0')}`;
 }
 
-/** Like formatInstant, for a column that may be NULL. */
 export function formatNullableInstant(instant: Instant | null): string | null {
   return instant === null ? null : formatInstant(instant);
 }
 
-/** The instant that lies whole seconds after another. */
 export function addSeconds(instant: Instant, seconds: number): Instant {
   return instant + seconds * MICROSECONDS_PER_SECOND;
 }
 
 /**
- * Whole seconds from one instant to a later one, rounded up: after waiting them the later one
- * has come (RFC 9110, 10.2.3).
+ * Whole seconds until a later instant, rounded up, so that a client that waits for them is not too
+ * early (RFC 9110, 10.2.3).
  */
 export function secondsUntil(now: Instant, later: Instant): number {
   return Math.ceil((later - now) / MICROSECONDS_PER_SECOND);
-}
-
-/**
- * A time in UTC, to the microsecond (RFC 3339).
- *
- * @returns such as `2026-11-24T11:02:03.000001Z`
- */
-export function toRfc3339(instant: Instant): string {
-  const milliseconds = Math.floor(instant / 1000);
-  const microseconds = String(instant - milliseconds * 1000).padStart(3, '0');
-  return new Date(milliseconds).toISOString().replace('Z', `${microseconds}Z`);
 }

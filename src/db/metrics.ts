@@ -1,53 +1,52 @@
-/** What the database layer counts: transactions that did not go smoothly, and its sessions. */
+/** Metrics of the database layer: retried transactions, connections, and removed rows. */
 import { counter, gauge, processGauge } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
 import type { ConnectionPool } from './pool.ts';
 
-/** What was counted, and how the sessions of the pool are. */
 export function dbFamilies(pool: ConnectionPool): Family[] {
   const { retries, deadlocks, unanswered, committed, rolledBack } = pool.counts;
   return [
     counter('otpd_transaction_retries_total',
-      'Transactions that were run again after a lost race or a lost connection.', retries),
-    counter('otpd_deadlocks_total', 'Deadlocks that MySQL has ended at our cost.', deadlocks),
+      'Transactions retried after a lost race or a lost connection.', retries),
+    counter('otpd_deadlocks_total',
+      'Deadlocks in which MySQL rolled back a transaction of otpd.', deadlocks),
     counter('otpd_unanswered_commits_total',
-      'Commits that were not answered: their outcome was unknown at first.', unanswered),
+      'Commits without an answer; their outcome was unknown at first.', unanswered),
     counter('otpd_settled_commits_total',
-      'Commits without an answer that were found out about in time, by what had become of them.',
+      'Commits without an answer whose outcome was found in time, by outcome.',
       [[{ result: 'committed' }, committed], [{ result: 'rolled_back' }, rolledBack]]),
-    gauge('otpd_pool_sessions', 'Sessions with the database, by state.', [
+    gauge('otpd_pool_sessions', 'Connections to MySQL, by state.', [
       [{ state: 'busy' }, pool.busyCount],
       [{ state: 'idle' }, pool.idleCount],
       [{ state: 'opening' }, pool.openingCount],
     ]),
-    gauge('otpd_pool_waiting', 'Transactions that wait for a session.', pool.waitingCount),
-    gauge('otpd_pool_size', 'Sessions that may be open at a time.', pool.size),
+    gauge('otpd_pool_waiting', 'Transactions that wait for a connection.', pool.waitingCount),
+    gauge('otpd_pool_size', 'Maximum number of connections to MySQL.', pool.size),
   ];
 }
 
-/** The counts of one process's walks. */
+/** Counts of one process, for each swept table. */
 export class SweepCounts {
-  readonly #walks: readonly { table: string; removed: number; oldestSeconds: number }[];
+  readonly #passes: readonly { table: string; removed: number; oldestSeconds: number }[];
 
-  /** @param tables the table of each walk */
+  /** @param tables the table of each pass */
   constructor(tables: readonly string[]) {
-    this.#walks = tables.map((table) => ({ table, removed: 0, oldestSeconds: 0 }));
+    this.#passes = tables.map((table) => ({ table, removed: 0, oldestSeconds: 0 }));
   }
 
-  /** Counts rows that a walk has removed. */
-  noteRemoved(walk: number, rows: number): void {
-    this.#walks[walk]!.removed += rows;
+  countRemoved(pass: number, rows: number): void {
+    this.#passes[pass]!.removed += rows;
   }
 
-  /** Notes the end of a walk: how long the oldest of all dead rows on the way had been dead. */
-  noteEnd(walk: number, oldestSeconds: number): void {
-    this.#walks[walk]!.oldestSeconds = oldestSeconds;
+  /** @param oldestSeconds how long ago the oldest expired row of the pass had expired */
+  recordPass(pass: number, oldestSeconds: number): void {
+    this.#passes[pass]!.oldestSeconds = oldestSeconds;
   }
 
-  /** Each table with what was removed by all of its walks, and the oldest of their last ones. */
+  /** Sums per table: a table with several passes appears once. */
   byTable(): Map<string, { removed: number; oldestSeconds: number }> {
     const tables = new Map<string, { removed: number; oldestSeconds: number }>();
-    for (const { table, removed, oldestSeconds } of this.#walks) {
+    for (const { table, removed, oldestSeconds } of this.#passes) {
       const other = tables.get(table) ?? { removed: 0, oldestSeconds: 0 };
       tables.set(table, {
         removed: other.removed + removed,
@@ -58,14 +57,13 @@ export class SweepCounts {
   }
 }
 
-/** What was counted. */
 export function sweepFamilies(counts: SweepCounts): Family[] {
   const tables = [...counts.byTable()];
   return [
-    counter('otpd_swept_rows_total', 'Dead rows that were removed.',
+    counter('otpd_swept_rows_total', 'Expired rows removed.',
       tables.map(([table, { removed }]) => [{ table }, removed] as const)),
     processGauge('otpd_oldest_dead_row_seconds',
-      'How long the oldest dead row had been dead that the last walk through the table has met.',
+      'Age, since expiry, of the oldest expired row found by the last complete pass.',
       tables.map(([table, { oldestSeconds }]) => [{ table }, oldestSeconds] as const)),
   ];
 }

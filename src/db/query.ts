@@ -1,8 +1,11 @@
-/** One statement as a value: its name, its text, its values, and how to read its rows. */
+/**
+ * A statement as a value: name, SQL, values, and how to read its rows; and how statements name rows
+ * by key.
+ */
 import type { Value } from './bind.ts';
 import type { Row } from './connection.ts';
 
-/** A statement that gives a T. `name` is what logs and errors call it. */
+/** Errors and logs show `name`, never the SQL. */
 export type Query<T> = Readonly<{
   name: string;
   sql: string;
@@ -10,79 +13,78 @@ export type Query<T> = Readonly<{
   read: (rows: readonly Row[]) => T;
 }>;
 
-/** A statement that only writes. */
 export type Write = Query<void>;
 
-/** Makes a statement that only writes. */
 export function write(name: string, sql: string, values: readonly Value[]): Write {
   return { name, sql, values, read: readNothing };
 }
 
 function readNothing(): void {}
 
-/** The same statement, for what is made of its answer. */
 export function mapResult<T, U>(
   { read, ...query }: Query<T>,
-  make: (answer: T) => U,
+  map: (result: T) => U,
 ): Query<U> {
-  return { ...query, read: (rows) => make(read(rows)) };
+  return { ...query, read: (rows) => map(read(rows)) };
 }
 
 /**
- * `(?,?),(?,?)` for a list of rows.
+ * Repeats the placeholders of one row: `(?,?),(?,?)`.
  *
- * @param rows how many rows, at least 1
- * @param row the placeholders of one row, such as `(?,?)` or `?`
+ * @param rows at least 1
  */
 export function repeat(rows: number, row: string): string {
   return rows === 1 ? row : row + `,${row}`.repeat(rows - 1);
 }
 
-/** How keys are bound, and by which index their rows are found, if not by the primary key. */
 type KeyForm = Readonly<{
-  /** The placeholders of a key, such as `X?,?` for hexadecimal text and a number. */
-  marks?: string;
+  /** The placeholders of one key, such as `X?,?` for hexadecimal text and a number. */
+  placeholders?: string;
   index?: string;
 }>;
 
 /**
- * The tables of a statement: the keys, and `t` for the rows that have them.
+ * The FROM clause that joins a list of keys to the rows `t` that have them. The join starts from
+ * the keys. With an IN list the server may scan a table that it estimates to be small; a locking
+ * scan would lock rows of other transactions, and deadlock.
  *
- * @param columns of the index, in its order
- * @param rows how many keys; their values are bound row by row
+ * @param columns the columns of the index, in its order
+ * @param rows the number of keys; their values are bound row by row
  */
 export function joinKeys(
   table: string,
   columns: readonly string[],
   rows: number,
-  { marks = repeat(columns.length, '?'), index = 'PRIMARY' }: KeyForm = {},
+  { placeholders = repeat(columns.length, '?'), index = 'PRIMARY' }: KeyForm = {},
 ): string {
-  const on = columns.map((column, place) => `t.${column} = named.column_${place}`);
-  return `(VALUES ${repeat(rows, `ROW(${marks})`)}) AS named
+  const on = columns.map((column, position) => `t.${column} = named.column_${position}`);
+  return `(VALUES ${repeat(rows, `ROW(${placeholders})`)}) AS named
     STRAIGHT_JOIN ${table} AS t FORCE INDEX (${index}) ON ${on.join(' AND ')}`;
 }
 
-/** Bytes as lower-case hexadecimal text. A statement binds it as `X?`, or as `UNHEX(?)` if null. */
+/**
+ * Bytes as lower-case hexadecimal text, bound as `X?`, or as `UNHEX(?)` when NULL is possible. Text
+ * is cheaper to compare and to look up than a Buffer.
+ */
 export type Hex = string;
 
-/** The text of a BINARY column, as the driver gives it. */
-export function hexOf(column: unknown): Hex {
+/** @param column a BINARY column as the driver returns it */
+export function toHex(column: unknown): Hex {
   return (column as Buffer).toString('hex');
 }
 
-/** Like hexOf, for a column that may be NULL. */
-export function nullableHexOf(column: unknown): Hex | null {
-  return column === null ? null : hexOf(column);
+export function toNullableHex(column: unknown): Hex | null {
+  return column === null ? null : toHex(column);
 }
 
 /**
- * Compares rows by a string key. All transactions write rows in this one order, so that no two of
- * them deadlock.
+ * Compares rows by a string key, in the order of UTF-16 code units. All transactions write rows in
+ * this one order, so that no two of them deadlock.
  */
-export function byKey<T>(keyOf: (row: T) => string): (one: T, other: T) => number {
-  return (one, other) => {
-    const [a, b] = [keyOf(one), keyOf(other)];
-    if (a === b) return 0;
-    return a < b ? -1 : 1;
+export function byKey<T>(keyOf: (row: T) => string): (a: T, b: T) => number {
+  return (a, b) => {
+    const first = keyOf(a);
+    const second = keyOf(b);
+    return first < second ? -1 : Number(first > second);
   };
 }

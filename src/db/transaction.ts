@@ -2,11 +2,12 @@
  * Runs work in a transaction: COMMIT when the work returns, ROLLBACK when the work throws, a rerun
  * after a lost race, and a probe after a COMMIT without an answer.
  */
-import { randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import { monotonicMs } from './clock.ts';
 import type { Connection } from './connection.ts';
 import { Deadline } from './deadline.ts';
 import { asUnavailable, StatementError, Unavailable } from './errors.ts';
+import { MICROSECONDS_PER_MILLISECOND } from './instant.ts';
 import type { ConnectionPool } from './pool.ts';
 import { write } from './query.ts';
 import type { Query, Write } from './query.ts';
@@ -88,11 +89,19 @@ export async function transaction<T>(
         throw asUnavailable(end.failure);
       }
       pool.counts.retries += 1;
-      await delay(randomInt(RERUN_DELAY_MAX_MS * attempt));
+      await delay(jitterMs(RERUN_DELAY_MAX_MS * attempt));
     }
   } finally {
     deadline.clear();
   }
+}
+
+/**
+ * Milliseconds below a limit, from the microseconds of the clock: these differ between processes,
+ * and between transactions that failed in the same turn.
+ */
+function jitterMs(limit: number): number {
+  return Math.floor(monotonicMs() * MICROSECONDS_PER_MILLISECOND) % limit;
 }
 
 function mayRerun(failure: StatementError): boolean {
@@ -126,7 +135,7 @@ async function attemptOnce<T>(
   } catch (error) {
     await rollBack(connection);
     if (!(error instanceof StatementError) || error.errorClass === 'bug') throw error;
-    pool.counts.noteFailure(error);
+    pool.counts.countFailure(error);
     return { failure: error, probe: null };
   } finally {
     stopWatching();
@@ -210,7 +219,7 @@ async function settle(pool: ConnectionPool, probe: Query<boolean>): Promise<bool
     for (let attempt = 1; ; attempt += 1) {
       const end = await attemptOnce(pool, deadline, [], async (later) =>
         (await later.readAndEnd(probe))[0]);
-      if (end.failure === null) return pool.counts.noteSettled(end.result);
+      if (end.failure === null) return pool.counts.countSettled(end.result);
       if (attempt === ATTEMPTS_MAX || deadline.isOver) {
         throw new Unavailable('a commit was not answered', { cause: end.failure });
       }

@@ -1,78 +1,76 @@
 /**
- * What is counted, as plain values: they are written out, or go to another process and are summed
- * there. Who counts keeps plain numbers, and makes these of them when somebody asks.
+ * Metric families as plain values, which are encoded or sent to another process to be merged.
+ * Components keep plain numbers and create families on request.
  */
-/** Names and values. Every value must be of a small known set. */
+/** Label values come from small fixed sets. */
 type Labels = Readonly<Record<string, string>>;
 
-/** One number. */
 export type Sample = Readonly<{
-  /** '' but for the lines of a histogram. */
+  /** `_bucket`, `_sum` or `_count` for histograms, otherwise ''. */
   suffix: string;
   labels: Labels;
   value: number;
 }>;
 
-/** All numbers of one name. */
+/** All samples of one metric name. */
 export type Family = Readonly<{
   name: string;
   help: string;
   type: 'counter' | 'gauge' | 'histogram';
-  /** A sum over processes would say nothing: they are told apart by a label. */
+  /** Values of several processes are not summed, but get the label `worker`. */
   isPerProcess: boolean;
   samples: readonly Sample[];
 }>;
 
-/** What families come from; asked each time. */
-export type Source = () => readonly Family[];
+/** Called on every scrape of the metrics. */
+export type FamilySource = () => readonly Family[];
 
-/** One number, or one for each set of labels. */
+/** A single value, or one value per label set. */
 type LabelValues = number | readonly (readonly [labels: Labels, value: number])[];
 
-/** What only ever grows; the name ends in `_total`. */
+/** Only grows; the name ends in `_total`. */
 export function counter(name: string, help: string, values: LabelValues): Family {
-  return { name, help, type: 'counter', isPerProcess: false, samples: samplesOf(values) };
+  return { name, help, type: 'counter', isPerProcess: false, samples: toSamples(values) };
 }
 
-/** What goes up and down, and can be summed over processes. */
+/** Goes up and down; values of several processes can be summed. */
 export function gauge(name: string, help: string, values: LabelValues): Family {
-  return { name, help, type: 'gauge', isPerProcess: false, samples: samplesOf(values) };
+  return { name, help, type: 'gauge', isPerProcess: false, samples: toSamples(values) };
 }
 
-/** What goes up and down in each process by itself. */
+/** Goes up and down; has a meaning for one process only. */
 export function processGauge(name: string, help: string, values: LabelValues): Family {
-  return { name, help, type: 'gauge', isPerProcess: true, samples: samplesOf(values) };
+  return { name, help, type: 'gauge', isPerProcess: true, samples: toSamples(values) };
 }
 
-/** Histograms with the same bounds. */
+/** One histogram per label set; all have the same bounds. */
 export function histogram(
   name: string,
   help: string,
   series: readonly (readonly [labels: Labels, histogram: Histogram])[],
 ): Family {
-  const samples = series.flatMap(([labels, one]) => one.samplesOf(labels));
+  const samples = series.flatMap(([labels, one]) => one.toSamples(labels));
   return { name, help, type: 'histogram', isPerProcess: false, samples };
 }
 
-function samplesOf(values: LabelValues): Sample[] {
+function toSamples(values: LabelValues): Sample[] {
   const list = typeof values === 'number' ? [[{}, values] as const] : values;
   return list.map(([labels, value]) => ({ suffix: '', labels, value }));
 }
 
-/** Counts values by the bounds that they do not exceed. */
+/** Counts values per bucket; a bound belongs to its bucket. */
 export class Histogram {
   readonly #bounds: readonly number[];
-  /** By bucket, each for itself; the last is for what exceeds all bounds. */
+  /** Not cumulative; the last bucket is +Inf. */
   readonly #counts: number[];
   #sum = 0;
 
-  /** @param bounds the upper bounds of the buckets, ascending; the one without end is added */
+  /** @param bounds the upper bounds of the buckets, ascending, without +Inf */
   constructor(bounds: readonly number[]) {
     this.#bounds = bounds;
     this.#counts = new Array<number>(bounds.length + 1).fill(0);
   }
 
-  /** Counts a value. */
   observe(value: number): void {
     const bounds = this.#bounds;
     let bucket = 0;
@@ -81,8 +79,8 @@ export class Histogram {
     this.#sum += value;
   }
 
-  /** Its lines: buckets that each hold those below, too, the sum and the count. */
-  samplesOf(labels: Labels): Sample[] {
+  /** Cumulative buckets, sum and count. */
+  toSamples(labels: Labels): Sample[] {
     let count = 0;
     const buckets = this.#counts.map((own, bucket) => {
       count += own;
@@ -94,10 +92,9 @@ export class Histogram {
   }
 }
 
-/** What the text is announced as. */
 export const METRICS_CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
-/** Writes families out, each name once. */
+/** Encodes families in the Prometheus text format, version 0.0.4. Names must be unique. */
 export function encodeFamilies(families: readonly Family[]): string {
   return families.map(encodeFamily).join('');
 }

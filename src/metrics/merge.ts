@@ -1,22 +1,23 @@
-/** The families of several processes as one list: summed, or told apart. */
+/** Merges the metric families of several processes. */
 import type { Family, Sample } from './families.ts';
 
-/** What a process has counted. */
 export type WorkerFamilies = Readonly<{
-  /** The number of the process: 0 for the first one, workers from 1 on. */
+  /** 0 for the first process, 1 and up for workers. */
   worker: number;
   families: readonly Family[];
 }>;
 
-/** Sums what can be summed, and gives the rest a label `worker`. The order is that of the first. */
-export function mergeCounted(list: readonly WorkerFamilies[]): Family[] {
-  const merged = new Map<string, Merging>();
+/**
+ * Sums samples, and adds the label `worker` to per-process families. Keeps the order of families.
+ */
+export function mergeFamilies(list: readonly WorkerFamilies[]): Family[] {
+  const merged = new Map<string, MergedFamily>();
   for (const { worker, families } of list) {
     for (const family of families) {
-      let merging = merged.get(family.name);
-      if (merging === undefined) merged.set(family.name, merging = { family, sums: new Map() });
+      let entry = merged.get(family.name);
+      if (entry === undefined) merged.set(family.name, entry = { family, sums: new Map() });
       for (const sample of family.samples) {
-        add(merging.sums, family.isPerProcess ? withWorker(sample, worker) : sample);
+        add(entry.sums, family.isPerProcess ? withWorker(sample, worker) : sample);
       }
     }
   }
@@ -24,12 +25,12 @@ export function mergeCounted(list: readonly WorkerFamilies[]): Family[] {
     ({ ...family, samples: [...sums.values()] }));
 }
 
-/** What stays of a process that has ended: what only ever grows must not shrink. */
+/** What remains of a process that has exited: counters and histograms must not shrink. */
 export function withoutGauges(families: readonly Family[]): Family[] {
   return families.filter(({ type }) => type !== 'gauge');
 }
 
-type Merging = Readonly<{ family: Family; sums: Map<string, Sample> }>;
+type MergedFamily = Readonly<{ family: Family; sums: Map<string, Sample> }>;
 
 function withWorker(sample: Sample, worker: number): Sample {
   return { ...sample, labels: { ...sample.labels, worker: String(worker) } };

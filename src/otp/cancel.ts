@@ -4,7 +4,7 @@ import { placesOf } from './crypto/secrets.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
 import type { Hex } from '../db/query.ts';
-import { findUsers, haveEnding, lockOtps } from '../db/tables/otps.ts';
+import { findUsers, areClosed, lockOtps } from '../db/tables/otps.ts';
 import type { Otp, OtpName } from '../db/tables/otps.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
@@ -48,7 +48,7 @@ async function cancelAll(
   const { changed } = otps;
   if (changed.length === 0) tx.readOnly();
   else {
-    tx.commitProbe(haveEnding(changed, 'canceled'));
+    tx.commitProbe(areClosed(changed, 'canceled'));
     otps.flush(tx);
   }
   return outcomes;

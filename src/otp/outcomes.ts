@@ -2,6 +2,7 @@
  * What the two operations take and what they can end in. Each outcome set is closed: the HTTP
  * layer has one status for each, and anything else is a fault.
  */
+import { MICROSECONDS_PER_MILLISECOND } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { Hex } from '../db/query.ts';
 import type { LimitName } from './policy/policy.ts';
@@ -109,3 +110,10 @@ export type StatusOutcome =
 
 /** How DELETE /otp/{otp_id} can end: a code that is canceled already is canceled. */
 export type CancelOutcome = Readonly<{ kind: 'canceled' | 'unknown' | 'used' | 'expired' }>;
+
+/** Writes a time of an outcome in UTC, to the microsecond: `2026-11-24T11:02:03.000001Z`. */
+export function toRfc3339(instant: Instant): string {
+  const milliseconds = Math.floor(instant / MICROSECONDS_PER_MILLISECOND);
+  const microseconds = String(instant - milliseconds * MICROSECONDS_PER_MILLISECOND);
+  return new Date(milliseconds).toISOString().replace('Z', `${microseconds.padStart(3, '0')}Z`);
+}

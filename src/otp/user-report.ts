@@ -11,7 +11,7 @@ import { findUnsent } from '../db/tables/outbox.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Deps } from './deps.ts';
 import type { StatusOutcome } from './outcomes.ts';
-import { WINDOW_SECONDS } from './policy/policy.ts';
+import { EXTRA_WINDOW_SECONDS, WINDOW_SECONDS } from './policy/policy.ts';
 import type { Policies } from './policy/policy.ts';
 import { toTimedPoints } from './request/decide.ts';
 import { isOpen, findKnownPair } from './rules/lifecycle.ts';
@@ -125,7 +125,7 @@ function describeDaily(
   now: Instant,
 ): DailyReport | null {
   if (quota === null || quota === Infinity) return null;
-  const { windowSeconds } = HIT_KINDS.user_daily;
+  const windowSeconds = EXTRA_WINDOW_SECONDS.user_daily;
   const live = hits.filter(({ usedAt }) => addSeconds(usedAt, windowSeconds) > now);
   const used = live.reduce((sum, { points }) => sum + points, 0);
   const [oldest] = live;
@@ -164,7 +164,7 @@ function queryDaily(
   const limits = otps.map(({ purpose }) => policies.for(purpose).userDailyLimit ?? Infinity)
     .filter((limit) => limit !== Infinity);
   if (limits.length === 0) return [];
-  const subject = { subject: userId, kind: HIT_KINDS.user_daily.kind };
+  const subject = { subject: userId, kind: HIT_KINDS.user_daily };
   const quota = Math.max(...limits);
   return [readHits([subject], [{ ...subject, quota }], quota)];
 }

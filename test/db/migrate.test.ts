@@ -12,15 +12,15 @@ import { errorOf } from '../harness/waiting.ts';
 
 const FILES = readSchemaFiles();
 const NEXT = `${String(FILES.length + 1).padStart(4, '0')}-next`;
-const quiet = (): void => {};
+const ignore = (): void => {};
 
-async function emptyDatabase(sessionsMax = 4): Promise<TestDatabase> {
+async function emptyDatabase(connectionsMax = 4): Promise<TestDatabase> {
   const settings = settingsFor(newDatabaseName());
   await createDatabase(settings);
-  return openTestDatabase(settings, sessionsMax);
+  return openTestDatabase(settings, connectionsMax);
 }
 
-/** A further file of the newest version: one table, then a statement that may fail. */
+/** A file of the next version with the given statements. */
 function fileWith(...statements: string[]): SchemaFile {
   const version = FILES.length + 1;
   const open = `INSERT INTO schema_migrations (version, name, started_at)
@@ -30,56 +30,56 @@ function fileWith(...statements: string[]): SchemaFile {
   return { version, name: NEXT, statements: [open, ...statements, close] };
 }
 
-test('migrates an empty database, and finds nothing to do the second time', async () => {
+test('migrate applies every file to an empty database, and nothing the second time', async () => {
   const db = await emptyDatabase();
   const before = await readSchemaStatus(db.pool);
   assert.is(before.pending.length, FILES.length);
-  const said: string[] = [];
-  assert.is(await migrate(db.pool, (line) => said.push(line)), FILES.length - 1);
-  assert.match(said.join('\n'), /0002-ip-rate-limits: applying/);
+  const lines: string[] = [];
+  assert.is(await migrate(db.pool, (line) => lines.push(line)), FILES.length - 1);
+  assert.match(lines.join('\n'), /0002-ip-rate-limits: applying/);
   assert.equal(await readSchemaStatus(db.pool), { pending: [], conflict: null });
-  assert.is(await migrate(db.pool, quiet), 0);
+  assert.is(await migrate(db.pool, ignore), 0);
   db.close();
 });
 
-test('ten runners at once: each file is applied once, nobody fails', async () => {
+test('ten concurrent migrations apply each file once, and none fails', async () => {
   const db = await emptyDatabase(20);
-  const counts = await Promise.all(Array.from({ length: 10 }, () => migrate(db.pool, quiet)));
+  const counts = await Promise.all(Array.from({ length: 10 }, () => migrate(db.pool, ignore)));
   assert.equal(counts.sort(), [0, 0, 0, 0, 0, 0, 0, 0, 0, FILES.length - 1]);
   db.close();
 });
 
-/** All that a refused migration must leave as it is. */
+/** Everything that a refused migration must leave unchanged. */
 async function contentOf({ query }: TestDatabase): Promise<unknown> {
   return [await query('SHOW TABLES'), await query('SELECT * FROM schema_migrations')];
 }
 
-test('a database newer than this otpd is refused, and stays as it is', async () => {
+test('migrate refuses the database of a newer otpd and leaves it unchanged', async () => {
   const db = await emptyDatabase();
-  await migrate(db.pool, quiet);
+  await migrate(db.pool, ignore);
   await db.query(`INSERT INTO schema_migrations VALUES (99, '0099-later', NOW(6), NOW(6))`);
   const before = await contentOf(db);
   const files = [...FILES, fileWith('CREATE TABLE never (a INT)')];
-  const error = await errorOf(migrate(db.pool, quiet, files));
+  const error = await errorOf(migrate(db.pool, ignore, files));
   assert.instance(error, SchemaError);
   assert.match((error as Error).message,
-    /the schema file 0099-later, of an otpd newer than this otpd\nrun that otpd or a newer one/);
+    /schema file 0099-later of a newer otpd\nrun that version or a later one/);
   assert.equal(await contentOf(db), before);
   db.close();
 });
 
-/** The schema files of 0.1 before the first release; seven other files have replaced them. */
+/** The schema files from before the first release, which seven other files replaced. */
 const EARLIER = ['0001-schema-migrations', '0002-otps', '0003-ip-rate-limits',
   '0004-ip-rate-overflow', '0005-idempotency-keys', '0006-outbox', '0007-otps-delivery',
   '0008-ip-rate-limits-refunded', '0009-otps-policy', '0010-limit-uses', '0011-otps-in-order',
   '0012-otps-keys', '0013-verification-keys'];
 
-for (const [what, count, unfinished] of [
+for (const [state, count, unfinished] of [
   ['migrated', EARLIER.length, 0],
   ['half migrated', 7, 7],
   ['interrupted in its second file', 2, 2],
 ] as const) {
-  test(`a database of an earlier 0.1 is refused by name, and stays as it is: ${what}`, async () => {
+  test(`migrate refuses a database from before the first release by name: ${state}`, async () => {
     const db = await emptyDatabase();
     for (const sql of FILES[0]!.statements) await db.query(sql);
     for (const [index, name] of EARLIER.slice(1, count).entries()) {
@@ -89,52 +89,52 @@ for (const [what, count, unfinished] of [
     await db.query('UPDATE schema_migrations SET finished_at = NULL WHERE version = ?',
       [unfinished || 99]);
     const before = await contentOf(db);
-    const error = await errorOf(migrate(db.pool, quiet));
+    const error = await errorOf(migrate(db.pool, ignore));
     assert.instance(error, SchemaError);
     assert.match((error as Error).message,
-      /the schema file 0002-otps, of an otpd before the first release\nuse a new database/);
+      /schema file 0002-otps from before the first release\nuse a new database/);
     assert.is.not((await readSchemaStatus(db.pool)).conflict, null);
     assert.equal(await contentOf(db), before);
     db.close();
   });
 }
 
-test('files fed by hand to a database of an earlier 0.1 leave its record unknown', async () => {
+test('files applied by hand do not hide a file from before the first release', async () => {
   const db = await emptyDatabase();
   for (const sql of FILES[0]!.statements) await db.query(sql);
   await db.query(`INSERT INTO schema_migrations VALUES (2, '0002-otps', NOW(6), NOW(6))`);
   for (const sql of FILES[1]!.statements) await db.query(sql);
-  assert.match((await readSchemaStatus(db.pool)).conflict!.problem, /0002-otps/);
+  assert.match((await readSchemaStatus(db.pool)).conflict!.reason, /0002-otps/);
   db.close();
 });
 
-test('names a file that fails, and resumes it once it is mended', async () => {
+test('migrate names the file that fails, and resumes it once it is repaired', async () => {
   const db = await emptyDatabase();
-  await migrate(db.pool, quiet);
-  const first = 'CREATE TABLE half_way (a INT)';
-  const broken = fileWith(first, 'CREATE TABLE half_way_2 (a NONSENSE)');
+  await migrate(db.pool, ignore);
+  const first = 'CREATE TABLE half_applied (a INT)';
+  const broken = fileWith(first, 'CREATE TABLE half_applied_2 (a NONSENSE)');
   try {
-    await migrate(db.pool, quiet, [...FILES, broken]);
+    await migrate(db.pool, ignore, [...FILES, broken]);
     assert.unreachable();
   } catch (error) {
     const { message } = error as Error;
     assert.match(message, new RegExp(`statement 3 of schema/${NEXT}\\.sql failed`));
   }
-  const mended = [...FILES, fileWith(first, 'CREATE TABLE half_way_2 (a INT)')];
-  assert.equal((await readSchemaStatus(db.pool, mended)).pending, [NEXT]);
-  const said: string[] = [];
-  assert.is(await migrate(db.pool, (line) => said.push(line), mended), 1);
-  assert.match(said.join('\n'), new RegExp(`${NEXT}: it was left half-applied; resuming it`));
-  assert.equal(await readSchemaStatus(db.pool, mended), { pending: [], conflict: null });
+  const repaired = [...FILES, fileWith(first, 'CREATE TABLE half_applied_2 (a INT)')];
+  assert.equal((await readSchemaStatus(db.pool, repaired)).pending, [NEXT]);
+  const lines: string[] = [];
+  assert.is(await migrate(db.pool, (line) => lines.push(line), repaired), 1);
+  assert.match(lines.join('\n'), new RegExp(`${NEXT}: resuming an interrupted file`));
+  assert.equal(await readSchemaStatus(db.pool, repaired), { pending: [], conflict: null });
   db.close();
 });
 
-test('a fresh file that finds its table there is a fault, not a resumption', async () => {
+test('an existing table fails a file that was not interrupted', async () => {
   const db = await emptyDatabase();
-  await migrate(db.pool, quiet);
+  await migrate(db.pool, ignore);
   await db.query('CREATE TABLE taken (a INT)');
   try {
-    await migrate(db.pool, quiet, [...FILES, fileWith('CREATE TABLE taken (a INT)')]);
+    await migrate(db.pool, ignore, [...FILES, fileWith('CREATE TABLE taken (a INT)')]);
     assert.unreachable();
   } catch (error) {
     assert.match((error as Error).message, /ER_TABLE_EXISTS_ERROR/);
@@ -142,19 +142,19 @@ test('a fresh file that finds its table there is a fault, not a resumption', asy
   db.close();
 });
 
-test('a DBA may feed the files by hand: the record is the same', async () => {
+test('files applied by hand leave the same record as migrate', async () => {
   const byHand = await emptyDatabase();
   for (const { statements } of FILES) {
     for (const sql of statements) await byHand.query(sql);
   }
   assert.equal(await readSchemaStatus(byHand.pool), { pending: [], conflict: null });
-  assert.is(await migrate(byHand.pool, quiet), 0);
+  assert.is(await migrate(byHand.pool, ignore), 0);
   byHand.close();
 });
 
-test('a row per number of a user, byte-exact names, UTC microseconds: by the schema', async () => {
+test('the schema compares names by byte, counts OTPs per user and keeps microseconds', async () => {
   const db = await emptyDatabase();
-  await migrate(db.pool, quiet);
+  await migrate(db.pool, ignore);
   const insert = `INSERT INTO otps (user_id, number, purpose, otp_id, key_id, digest,
     code_digits, attempts_max, lock_seconds, created_at, expires_at, channel, batch_id,
     batch_number, remaining_requests)
@@ -177,13 +177,13 @@ test('a row per number of a user, byte-exact names, UTC microseconds: by the sch
   db.close();
 });
 
-test('files are numbered without gaps, and split into statements', () => {
+test('schema files are numbered without gaps and split into statements', () => {
   assert.equal(FILES.map(({ version }) => version), FILES.map((_, index) => index + 1));
   assert.equal(splitStatements('-- a; b;\nSELECT 1;\n\nSELECT\n  ";x" ; \n-- end\n'), [
     'SELECT 1', 'SELECT\n  ";x"',
   ]);
   assert.throws(() => readSchemaFiles(join(ROOT, 'test/fixtures/misnumbered')),
-    /0003-gap\.sql is not numbered 2/);
+    /0003-gap\.sql must have the number 2/);
 });
 
 test.run();

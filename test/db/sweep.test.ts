@@ -1,125 +1,125 @@
-/** How much of each table a sweep looks at, and how often. */
+/** How many rows of each table the step reads per issued OTP, and in which steps. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openConnection } from '../../src/db/connection.ts';
 import type { Connection } from '../../src/db/connection.ts';
-import { SWEPT_TABLES } from '../../src/db/sweep/expired-rows.ts';
-import { Sweeper } from '../../src/db/sweep/sweeper.ts';
+import { sweptTables } from '../../src/db/sweep/expired-rows.ts';
+import type { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import type { SweepStep } from '../../src/db/sweep/sweeper.ts';
+import { RETENTION } from '../../src/otp/rules/lifecycle.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
+import { newSweeper } from '../harness/service.ts';
 
 const NEAR = { batchId: '00'.repeat(8), userId: 'U1', clientIp: '' };
-const LIST = 32;
-const CODES = 800 * LIST;
+const BATCH = 32;
+const OTPS = 800 * BATCH;
 
-/** What is due when a run begins or ends: a step of an empty table, and the codes of a list. */
-const LEEWAY = 4096 + 4 * LIST * SWEPT_TABLES.length;
+/** Rows that may be due at either end of a run: a step of an empty table, and one batch. */
+const LEEWAY = 4096 + 4 * BATCH * sweptTables(RETENTION).length;
 const STEP_ROWS = 1024;
 const HEAD_ROWS = 16;
 
 let database: TestDatabase;
-let session: Connection;
+let connection: Connection;
 
 test.before(async () => {
   database = await createTestDatabase();
-  session = await openConnection(database.settings);
+  connection = await openConnection(database.settings);
 });
 test.after(() => {
-  session.destroy();
+  connection.destroy();
   database.close();
 });
 
-async function look({ inspect: { name, sql, values, read } }: SweepStep): Promise<void> {
-  read(await session.run(name, sql, values));
+async function runStep({ inspect: { name, sql, values, read } }: SweepStep): Promise<void> {
+  read(await connection.run(name, sql, values));
 }
 
-/** How many rows a step looks at. */
-function rowsOf(sweep: SweepStep): number {
-  return Number(/LIMIT (\d+)/.exec(sweep.inspect.sql)![1]);
+function rowsOf(step: SweepStep): number {
+  return Number(/LIMIT (\d+)/.exec(step.inspect.sql)![1]);
 }
 
-/** Lists of codes, one after the other; gives how many rows each step on a table looked at. */
+/** Runs one batch after the other. Returns the number of rows that each step on a table read. */
 async function run(sweeper: Sweeper): Promise<(table: string) => number[]> {
-  const looks: Record<string, number[]> = {};
-  for (let codes = 0; codes < CODES; codes += LIST) {
-    const sweep = sweeper.next(LIST, NEAR);
-    if (sweep === null) continue;
-    (looks[sweep.inspect.name] ??= []).push(rowsOf(sweep));
-    await look(sweep);
+  const rowsOfSteps: Record<string, number[]> = {};
+  for (let otps = 0; otps < OTPS; otps += BATCH) {
+    const step = sweeper.next(BATCH, NEAR);
+    if (step === null) continue;
+    (rowsOfSteps[step.inspect.name] ??= []).push(rowsOf(step));
+    await runStep(step);
   }
-  await session.run('end', 'ROLLBACK', []);
-  return (table) => looks[`${table}.inspect`]!;
+  await connection.run('end', 'ROLLBACK', []);
+  return (table) => rowsOfSteps[`${table}.inspect`]!;
 }
 
 function sum(numbers: readonly number[]): number {
   return numbers.reduce((total, number) => total + number, 0);
 }
 
-/** Fails when it was not so many rows for each code. */
-function hasPace(rows: readonly number[], rowsPerCode: number): void {
-  const strayed = Math.abs(sum(rows) - rowsPerCode * CODES);
-  assert.ok(strayed <= LEEWAY, `${sum(rows)} rows for ${CODES} codes`);
+function assertPace(rows: readonly number[], rowsPerOtp: number): void {
+  const difference = Math.abs(sum(rows) - rowsPerOtp * OTPS);
+  assert.ok(difference <= LEEWAY, `${sum(rows)} rows for ${OTPS} OTPs`);
 }
 
 function isHead(rows: number): boolean {
   return rows === HEAD_ROWS;
 }
 
-test('every table is walked by four rows a code, in steps of a thousand', async () => {
+test('a pass reads four rows per OTP, in steps of a thousand', async () => {
   await database.query(`INSERT INTO idempotency_keys (key_digest, fingerprint, key_id, otp_id,
     expires_at)
     VALUES (RANDOM_BYTES(16), '', '', '', NOW(6) + INTERVAL 600 SECOND)`);
-  const looks = await run(new Sweeper());
+  const rowsOfSteps = await run(newSweeper());
   for (const table of ['otps', 'ip_rate_limits', 'ip_rate_overflow', 'limit_hits']) {
-    hasPace(looks(table), 4);
-    assert.ok(Math.min(...looks(table)) >= STEP_ROWS, table);
+    assertPace(rowsOfSteps(table), 4);
+    assert.ok(Math.min(...rowsOfSteps(table)) >= STEP_ROWS, table);
   }
-  // The first step begins somewhere within a table, the second finds it empty.
-  assert.ok(looks('otps').slice(2).every((rows) => rows >= 4 * STEP_ROWS));
-  const keys = looks('idempotency_keys');
-  hasPace(keys.filter((rows) => !isHead(rows)), 4);
+  // The first step starts within the table, the second finds it empty.
+  assert.ok(rowsOfSteps('otps').slice(2).every((rows) => rows >= 4 * STEP_ROWS));
+  const keys = rowsOfSteps('idempotency_keys');
+  assertPace(keys.filter((rows) => !isHead(rows)), 4);
 });
 
-test('what a walk that begins within a table does not look at stays due', async () => {
+test('rows before the start of the first pass stay due', async () => {
   const users = ['U0', 'U1', 'U2', 'U3'].map((user) => `('${user}', 1, 1, NOW(6), 1, NULL)`);
   await database.query(`INSERT INTO limit_hits VALUES ${users.join(', ')}`);
-  const sweeper = new Sweeper();
-  const steps: { rows: number; list: number }[] = [];
-  for (let list = 0; steps.length < 2; list += 1) {
-    const sweep = sweeper.next(LIST, NEAR);
-    if (sweep === null) continue;
-    await look(sweep);
-    if (sweep.inspect.name === 'limit_hits.inspect') steps.push({ rows: rowsOf(sweep), list });
+  const sweeper = newSweeper();
+  const steps: { rows: number; batch: number }[] = [];
+  for (let batch = 0; steps.length < 2; batch += 1) {
+    const step = sweeper.next(BATCH, NEAR);
+    if (step === null) continue;
+    await runStep(step);
+    if (step.inspect.name === 'limit_hits.inspect') steps.push({ rows: rowsOf(step), batch });
   }
-  await session.run('end', 'ROLLBACK', []);
+  await connection.run('end', 'ROLLBACK', []);
   await database.query('DELETE FROM limit_hits');
   const [first, second] = steps;
-  // It begins at U1, and two of the four lie behind it.
-  assert.is(second!.rows, first!.rows - 2 + 4 * LIST * (second!.list - first!.list));
+  // The pass starts at U1, so two of the four rows are before it.
+  assert.is(second!.rows, first!.rows - 2 + 4 * BATCH * (second!.batch - first!.batch));
 });
 
-test('where the oldest keys live, a look at them is enough', async () => {
-  const sweeper = new Sweeper();
-  const looks = (await run(sweeper))('idempotency_keys').filter(isHead);
-  assert.ok(looks.length >= (4 * CODES - LEEWAY) / STEP_ROWS / 2, `${looks.length} looks`);
+test('a step reads only the head of a table while its oldest row is live', async () => {
+  const sweeper = newSweeper();
+  const heads = (await run(sweeper))('idempotency_keys').filter(isHead);
+  assert.ok(heads.length >= (4 * OTPS - LEEWAY) / STEP_ROWS / 2, `${heads.length} steps`);
 
-  // Once one of the oldest has died the next step looks at as many as at first.
+  // Once an oldest row has expired the next step reads as many rows as at first.
   await database.query('UPDATE idempotency_keys SET expires_at = NOW(6)');
   const later = (await run(sweeper))('idempotency_keys');
   assert.is(later.filter(isHead).length, 1);
-  hasPace(later, 8);
+  assertPace(later, 8);
 });
 
-test('the keys behind them are hardly looked at where all are kept for one time', async () => {
+test('the pass over all keys is slow while every key is retained for the same time', async () => {
   await database.query('UPDATE idempotency_keys SET expires_at = NOW(6) + INTERVAL 600 SECOND');
-  let isVarious = false;
-  const sweeper = new Sweeper(() => isVarious);
+  let retentionVaries = false;
+  const sweeper = newSweeper(() => retentionVaries);
   const behind = async (): Promise<number[]> =>
     (await run(sweeper))('idempotency_keys').filter((rows) => !isHead(rows));
-  hasPace(await behind(), 0.5);
-  isVarious = true;
-  hasPace(await behind(), 4);
+  assertPace(await behind(), 0.5);
+  retentionVaries = true;
+  assertPace(await behind(), 4);
 });
 
 test.run();

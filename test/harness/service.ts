@@ -7,10 +7,12 @@ import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
 import { createRoutes } from '../../src/http/router.ts';
 import { createHttpServer } from '../../src/http/server.ts';
 import type { Message, SendResult } from '../../src/otp/channels/channel.ts';
+import { randomBelow } from '../../src/otp/crypto/random.ts';
 import { parseSecrets } from '../../src/otp/crypto/secrets.ts';
 import type { Secrets } from '../../src/otp/crypto/secrets.ts';
 import { createPolicies } from '../../src/otp/policy/policy.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
+import { RETENTION } from '../../src/otp/rules/lifecycle.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import { channelOf, createTestDelivery } from './delivery.ts';
 import { recordVisible } from './leak-recorder.ts';
@@ -60,6 +62,11 @@ function verdictOf({ verdict }: ChannelMood): SendResult {
     : { kind: verdict, reason };
 }
 
+/** A sweeper with the retention of the service. */
+export function newSweeper(keyRetentionVaries: () => boolean = () => true): Sweeper {
+  return new Sweeper({ retention: RETENTION, randomBelow, keyRetentionVaries });
+}
+
 /** Starts the service on a free port of loopback, trusting loopback as its proxy. */
 export async function startTestService(options: TestServiceOptions): Promise<TestService> {
   const messages: Message[] = [];
@@ -75,7 +82,7 @@ export async function startTestService(options: TestServiceOptions): Promise<Tes
     return verdictOf(mood);
   });
   const delivery = createTestDelivery({ pool, policies, secrets, channels: [channel] });
-  const service = createOtpService({ pool, policies, secrets, sweeper: new Sweeper(), delivery });
+  const service = createOtpService({ pool, policies, secrets, sweeper: newSweeper(), delivery });
   delivery.start();
   const { proxies: trustedProxies } = parseTrustedProxies('127.0.0.0/8');
   const server = createHttpServer({

@@ -17,12 +17,13 @@ const SHORT = { headersTimeoutMs: 200, checkIntervalMs: 20 };
 
 speakTls();
 
-/** A connection without TLS, once it is there. */
-async function openPlain(port: number): Promise<Socket> {
+/** A connection without TLS; `closed` settles although nobody waits for it yet. */
+async function openPlain(port: number): Promise<{ socket: Socket; closed: Promise<unknown> }> {
   const socket = connect({ port, host: '127.0.0.1' });
   socket.on('error', () => {});
+  const closed = new Promise((resolve) => { socket.once('close', resolve); });
   await once(socket, 'connect');
-  return socket;
+  return { socket, closed };
 }
 
 /** How a handshake ends: with its version, its protocol, or the code of its error. */
@@ -58,10 +59,11 @@ test('a client that never shakes hands is closed when one without a request woul
   const hello = Buffer.from([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3, ...Buffer.alloc(500)]);
   let at = 0;
   const drip = setInterval(() => {
-    if (!slow.destroyed) slow.write(hello.subarray(at, at += 1));
+    if (!slow.socket.destroyed) slow.socket.write(hello.subarray(at, at += 1));
   }, 10);
-  await promptly(() => Promise.all([once(silent, 'close'), once(slow, 'close')]));
-  clearInterval(drip);
+  await promptly(() => Promise.all([silent.closed, slow.closed])).finally(() => {
+    clearInterval(drip);
+  });
 });
 
 test('plain HTTP on the port of TLS is closed unanswered and counted nowhere', async () => {
@@ -69,9 +71,9 @@ test('plain HTTP on the port of TLS is closed unanswered and counted nowhere', a
   const { port, issues, errors } = await startServer({ meters });
   const plain = await openPlain(port);
   let answer = '';
-  plain.on('data', (chunk: Buffer) => { answer += chunk.toString('latin1'); });
-  plain.write(REQUEST);
-  await once(plain, 'close');
+  plain.socket.on('data', (chunk: Buffer) => { answer += chunk.toString('latin1'); });
+  plain.socket.write(REQUEST);
+  await plain.closed;
   assert.is(answer, '');
   assert.equal([issues, errors], [[], []]);
   assert.ok(Object.values(meters.other.answers).every((count) => count === 0));
@@ -81,22 +83,23 @@ test('a handshake that is under way does not hold up the end', async () => {
   const { port, http } = await startServer();
   const silent = await openPlain(port);
   const begun = await openPlain(port);
-  begun.write(Buffer.from([22, 3, 1]));
+  begun.socket.write(Buffer.from([22, 3, 1]));
   const client = await openClient(port);
   client.send(REQUEST);
   assert.is((await client.answer()).status, 201);
   client.destroy();
-  const gone = Promise.all([once(silent, 'close'), once(begun, 'close')]);
   await promptly(() => http.close(60_000));
-  await gone;
+  await Promise.all([silent.closed, begun.closed]);
 });
 
 test('handshakes count as connections, and make room when they end', async () => {
-  const { port } = await startServer({ limits: { ...SHORT, connectionsMax: 1 } });
+  // The handshake must not be over before the next client comes.
+  const limits = { ...SHORT, headersTimeoutMs: 2000, connectionsMax: 1 };
+  const { port } = await startServer({ limits });
   const silent = await openPlain(port);
   const refused = await openClient(port);
   assert.is(await refused.ended(), '');
-  await once(silent, 'close');
+  await silent.closed;
   const client = await openClient(port);
   client.send(REQUEST);
   assert.is((await client.answer()).status, 201);

@@ -1,7 +1,6 @@
 /** A list of attempts leaves the rows that its attempts leave one at a time. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import { VERIFY_ID_BYTES } from '../../src/db/tables/otps-write.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
 import type { OtpVerification, VerifyOutcome } from '../../src/otp/outcomes.ts';
@@ -12,7 +11,7 @@ import { verifyOtps } from '../../src/otp/verify/verify.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
-import { newSecretsText, secretsOf } from '../harness/service.ts';
+import { newSecretsText, newSweeper, secretsOf } from '../harness/service.ts';
 import { eventually } from '../harness/waiting.ts';
 import { fresh, freshAddress, wrongCode } from './load.ts';
 
@@ -47,7 +46,7 @@ class Side {
       return { kind: 'accepted' };
     })] });
     this.#service = createOtpService({
-      ...this.#parts, sweeper: new Sweeper(), delivery: this.#delivery,
+      ...this.#parts, sweeper: newSweeper(), delivery: this.#delivery,
     });
   }
 

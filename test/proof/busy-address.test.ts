@@ -2,7 +2,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { addSeconds, formatInstant, parseInstant } from '../../src/db/instant.ts';
-import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import { SLOTS_MAX } from '../../src/db/tables/ip-limits.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
 import type { RequestOutcome } from '../../src/otp/outcomes.ts';
@@ -12,7 +11,7 @@ import type { OtpService } from '../../src/otp/service.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
-import { newSecretsText, secretsOf } from '../harness/service.ts';
+import { newSecretsText, newSweeper, secretsOf } from '../harness/service.ts';
 import { fresh, freshAddress } from './load.ts';
 
 const START = parseInstant('2026-01-05 08:00:00.000000');
@@ -34,7 +33,7 @@ test.before(async () => {
   const parts = { pool: database.pool, policies, secrets };
   const channels = [channelOf(() => ({ kind: 'accepted' }))];
   delivery = createTestDelivery({ ...parts, channels });
-  services = [0, 1].map(() => createOtpService({ ...parts, delivery, sweeper: new Sweeper() }));
+  services = [0, 1].map(() => createOtpService({ ...parts, delivery, sweeper: newSweeper() }));
 });
 test.after(async () => {
   await delivery.stop(2000);

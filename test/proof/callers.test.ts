@@ -130,7 +130,7 @@ test('without an address no statement names a table of addresses', async () => {
   assert.equal(replies.map(({ status }) => status), [201, 201, 201, 429, 201, 429]);
   assert.ok(notes.some((sql) => sql.includes('otps')));
   // A sweep, which may come with any code, looks at every table.
-  const ofRequests = notes.filter((sql) => !sql.includes('seconds_dead'));
+  const ofRequests = notes.filter((sql) => !sql.includes('seconds_expired'));
   assert.equal(ofRequests.filter((sql) => /ip_rate/.test(sql)), []);
 });
 

@@ -5,18 +5,18 @@ import { StatementError } from '../../src/db/errors.ts';
 import { formatInstant, parseInstant } from '../../src/db/instant.ts';
 import { dbFamilies, sweepFamilies } from '../../src/db/metrics.ts';
 import type { ConnectionPool } from '../../src/db/pool.ts';
-import { SWEPT_TABLES } from '../../src/db/sweep/expired-rows.ts';
-import { Sweeper } from '../../src/db/sweep/sweeper.ts';
+import { sweptTables } from '../../src/db/sweep/expired-rows.ts';
 import { transaction } from '../../src/db/transaction.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
 import { encodeFamilies } from '../../src/metrics/families.ts';
 import type { Family } from '../../src/metrics/families.ts';
 import { createPolicies } from '../../src/otp/policy/policy.ts';
+import { RETENTION } from '../../src/otp/rules/lifecycle.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
-import { newSecretsText, secretsOf } from '../harness/service.ts';
+import { newSecretsText, newSweeper, secretsOf } from '../harness/service.ts';
 import { createGate, errorOf } from '../harness/waiting.ts';
 import { ask, createBench, isCommit, rowsBy } from './tampered-connections.ts';
 import type { Bench } from './tampered-connections.ts';
@@ -107,7 +107,7 @@ test('dead rows that were removed, and how long the oldest had been dead', async
     secrets: secretsOf(newSecretsText()) };
   const channels = [channelOf(() => ({ kind: 'accepted' }))];
   const delivery = createTestDelivery({ ...parts, channels });
-  const sweeper = new Sweeper();
+  const sweeper = newSweeper();
   const service = createOtpService({ ...parts, delivery, sweeper });
   const start = parseInstant('2026-01-05 08:00:00.000000');
   const codes = async (count: number): Promise<void> => {
@@ -135,11 +135,11 @@ test('dead rows that were removed, and how long the oldest had been dead', async
 test('the age of the oldest dead row is that of the last walk', async () => {
   const database = await createTestDatabase();
   const start = parseInstant('2026-01-05 08:00:00.000000');
-  const sweeper = new Sweeper();
+  const sweeper = newSweeper();
   const near = { batchId: '00'.repeat(8), userId: 'u', clientIp: '10.0.0.0' };
   // To the end of every table: where a walk begins within one, a second step looks at the rest.
   const walk = async (): Promise<void> => {
-    for (let turn = 0; turn < 2 * SWEPT_TABLES.length; turn += 1) {
+    for (let turn = 0; turn < 2 * sweptTables(RETENTION).length; turn += 1) {
       const sweep = sweeper.next(1000, near)!;
       await transaction(database.pool, async (tx) => { await tx.read(sweep.inspect); });
     }

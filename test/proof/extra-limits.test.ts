@@ -2,7 +2,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { addSeconds, formatInstant, parseInstant } from '../../src/db/instant.ts';
-import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
 import { OtpCounts } from '../../src/otp/metrics.ts';
@@ -13,7 +12,7 @@ import type { OtpService } from '../../src/otp/service.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
-import { newSecretsText, secretsOf } from '../harness/service.ts';
+import { newSecretsText, newSweeper, secretsOf } from '../harness/service.ts';
 import { eventually } from '../harness/waiting.ts';
 import { fresh, freshAddress, wrongCode } from './load.ts';
 
@@ -58,7 +57,7 @@ class Bench {
     deliveries.push(delivery);
     const { counts } = this;
     this.#services = [0, 1].map(() =>
-      createOtpService({ ...parts, delivery, sweeper: new Sweeper(), counts }));
+      createOtpService({ ...parts, delivery, sweeper: newSweeper(), counts }));
   }
 
   issue(

@@ -3,7 +3,6 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { StatementError, Unavailable } from '../../src/db/errors.ts';
 import type { ConnectionPool } from '../../src/db/pool.ts';
-import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import { transaction } from '../../src/db/transaction.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
@@ -12,7 +11,7 @@ import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
-import { newSecretsText, secretsOf } from '../harness/service.ts';
+import { newSecretsText, newSweeper, secretsOf } from '../harness/service.ts';
 import { ask, createBench, includes, isCommit, rowsBy } from './tampered-connections.ts';
 import { wrongCode } from './load.ts';
 import type { Bench, Tamper } from './tampered-connections.ts';
@@ -192,7 +191,7 @@ function startServices(wrongAttempts = DEFAULT_POLICY.wrongAttempts) {
     ...settings, pool: bench.database.pool, channels: [channel],
   });
   deliveries.push(delivery);
-  const parts = { pool, ...settings, sweeper: new Sweeper(), delivery };
+  const parts = { pool, ...settings, sweeper: newSweeper(), delivery };
   const pair = { userId: `u${id}`, purpose: 'p' };
   const [service, other] = [createOtpService(parts), createOtpService(parts)];
   const issue = async (by: OtpService, key: string, userId = pair.userId): Promise<Message> => {

@@ -114,7 +114,7 @@ const failures: [what: string, stubs: Stubs, expected: RegExp[]][] = [
     [/unpacking .*m\.deb failed/, /No space left on device/]],
   ['no mysqld within', { unpack: 'mkdir -p "$3/usr"' }, [/unpacked mysqld is not complete/]],
   ['broken libraries', { unpack: `${UNPACK}; echo 'exit 127' > "$3/usr/sbin/mysqld"` },
-    [/unpacked mysqld does not say which MySQL it is/]],
+    [/unpacked mysqld reports no MySQL version/]],
   ['another system', { osRelease: 'ID=fedora\n' }, [/neither Debian nor Ubuntu/]],
 ];
 

@@ -78,7 +78,7 @@ test('a MYSQLD that is absent, no program, or silent is refused', async () => {
     for (const [mysqld, reason] of [
       [join(folder, 'absent'), 'cannot be run (ENOENT)'],
       [file, 'cannot be run (EACCES)'],
-      [silent, 'does not say which MySQL it is'],
+      [silent, 'reports no MySQL version'],
     ] as const) {
       assert.match((await failureOf(locateMysqld({ ...NONE, mysqld }))).message, reason);
     }

@@ -1,7 +1,7 @@
 /** The parsers of version lines, lists of apt and output of apt-get, case by case. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { judgeVersion, parseVersionLine } from '../../src/db/checks/mysql-version.ts';
+import { checkVersion, parseVersionLine } from '../../src/db/checks/mysql-version.ts';
 import {
   aptConfiguration, aptFiles, aptSource, chooseMirrors, parseDeb822Sources, parseDistribution,
   parseOneLineSources,
@@ -42,7 +42,7 @@ const verdicts: [line: string, usable: boolean, reason: RegExp][] = [
 
 for (const [line, usable, reason] of verdicts) {
   test(`the version is judged: ${line}`, () => {
-    const verdict = judgeVersion(line);
+    const verdict = checkVersion(line);
     assert.is(verdict.usable, usable);
     assert.match(verdict.usable ? '' : verdict.reason, reason);
   });

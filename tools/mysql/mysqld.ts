@@ -4,7 +4,7 @@
  */
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
-import { judgeVersion } from '../../src/db/checks/mysql-version.ts';
+import { checkVersion } from '../../src/db/checks/mysql-version.ts';
 import type { MysqlVersion } from '../../src/db/checks/mysql-version.ts';
 import { runCommand } from './command.ts';
 import { errorCode } from './error.ts';
@@ -150,7 +150,7 @@ export async function examineMysqld(launch: MysqldLaunch, signal?: AbortSignal):
       environment: MYSQLD_ENVIRONMENT,
     });
     if (end.timedOut) return { usable: false, reason: 'did not print its version in time' };
-    const verdict = judgeVersion(end.output);
+    const verdict = checkVersion(end.output);
     if (!verdict.usable) return verdict;
     const { text: versionText, version } = verdict;
     return { usable: true, mysqld: { ...launch, versionText, version } };

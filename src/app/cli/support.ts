@@ -1,9 +1,9 @@
 /** `otpd show USER`: limits, locks, wrong attempts and open codes of a user, and no digits. */
-import { toRfc3339 } from '../../db/instant.ts';
 import type { ConnectionPool } from '../../db/pool.ts';
 import type { PairName } from '../../db/tables/otps.ts';
 import { cancelOtps } from '../../otp/cancel.ts';
 import type { Secrets } from '../../otp/crypto/secrets.ts';
+import { toRfc3339 } from '../../otp/outcomes.ts';
 import type { CancelOutcome } from '../../otp/outcomes.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
 import { unlockPair } from '../../otp/unlock.ts';

@@ -1,5 +1,6 @@
 /** The log: one line for each event, on standard error. */
 import { isatty } from 'node:tty';
+import { MICROSECONDS_PER_MILLISECOND } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import { lineOf, member, readable } from './line.ts';
 import type { Level } from './line.ts';
@@ -103,8 +104,6 @@ export function describeError(error: unknown, hasStack: boolean): string {
     + member('message', message, MESSAGE_MAX_CHARACTERS)
     + (hasStack ? member('stack', stack, STACK_MAX_CHARACTERS) : '');
 }
-
-const MICROSECONDS_PER_MILLISECOND = 1000;
 
 /** What this machine takes for the time. */
 export function readHostClock(): Instant {

@@ -1,4 +1,5 @@
 /** The log of requests: what each is called (OWASP logging vocabulary), and what is told of it. */
+import { MICROSECONDS_PER_MILLISECOND } from '../../db/instant.ts';
 import type { AccessRecord, RequestLog } from '../../http/access-log.ts';
 import type { RequestError } from '../../http/connection.ts';
 import { STATUS } from '../../http/response.ts';
@@ -57,9 +58,6 @@ const VERIFY_KINDS: Readonly<Record<string, Kind>> = Object.freeze({
   code_used: { level: 'warn', event: 'authn_token_reuse' },
   code_expired: FAILED_LOGIN,
 });
-
-/** Three digits behind the point. */
-const MICROSECONDS_PER_MILLISECOND = 1000;
 
 /**
  * Makes the log of requests.

@@ -1,6 +1,6 @@
 /** What the first process and its workers say to each other. */
 import type { Worker } from 'node:cluster';
-import type { Family, Source } from '../../metrics/families.ts';
+import type { Family, FamilySource } from '../../metrics/families.ts';
 
 /**
  * What the first process asks of a worker. A message, not a signal: it waits for a worker that is
@@ -49,7 +49,7 @@ function reply(what: WorkerMessage): void {
 }
 
 /** Tells the first process what this worker has counted, whenever it asks. */
-export function answerMetrics(source: Source): void {
+export function answerMetrics(source: FamilySource): void {
   onMessage('count', ({ number }) => reply({ kind: 'counted', number, families: source() }));
 }
 

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import type { LogRelay } from '../log/relay.ts';
 import { WorkerCounts, workersFamilies } from '../metrics.ts';
 import type { Family } from '../../metrics/families.ts';
-import { mergeCounted } from '../../metrics/merge.ts';
+import { mergeFamilies } from '../../metrics/merge.ts';
 import { send } from './worker-ipc.ts';
 import type { WorkerMessage } from './worker-ipc.ts';
 
@@ -142,7 +142,7 @@ export class WorkerPool {
   async #collect(wanted: number): Promise<Family[]> {
     const { counted, silent } = await this.#counts.ask(this.serving, this.#retiring);
     const seen = { wanted, listening: this.serving.size, silent, deaths: this.#deaths };
-    return mergeCounted([...counted, { worker: 0, families: workersFamilies(seen) }]);
+    return mergeFamilies([...counted, { worker: 0, families: workersFamilies(seen) }]);
   }
 }
 

@@ -1,63 +1,63 @@
-/** Whether the database can be worked on: it answers, takes writes, and has the right schema. */
+/** The readiness check of the database: reachable, writable, and with the current schema. */
 import { monotonicMs } from '../clock.ts';
 import type { Connection } from '../connection.ts';
 import { Deadline } from '../deadline.ts';
-import { readSchemaFiles, statusOfSchema } from '../migrate.ts';
+import { readSchemaFiles, readSchemaStatusOn } from '../migrate.ts';
 import type { ConnectionPool } from '../pool.ts';
 
 /**
- * - `database`: it cannot be reached, or does not answer in time.
- * - `read_only`: it takes no writes: a replica, or a server that was set so.
+ * - `database`: unreachable, or no answer in time.
+ * - `read_only`: the server accepts no writes, as a replica does.
  * - `schema`: migrations are pending.
  */
-type DatabaseFault = 'database' | 'read_only' | 'schema';
+type HealthError = 'database' | 'read_only' | 'schema';
 
-/** Leaves time for the answer within the second that a probe waits. */
+/** Leaves time for the response within the 1 s timeout of a typical probe. */
 const CHECK_TIMEOUT_MS = 800;
 
-/** How old an answer may be: whoever asks how often, the database is asked a few times a second. */
-const KEPT_MS = 250;
+/** Bounds the load: frequent probes cause at most four checks per second. */
+const RESULT_MAX_AGE_MS = 250;
 
 const READ_ONLY_SQL = `SELECT @@GLOBAL.read_only OR @@GLOBAL.super_read_only
   OR @@GLOBAL.innodb_read_only AS is_read_only`;
 
-/** Looks at the database, one look at a time, however many ask. */
+/** Runs one check at a time, and shares its result between concurrent callers. */
 export class DatabaseCheck {
   readonly #pool: ConnectionPool;
   readonly #files = readSchemaFiles();
-  #looking: Promise<readonly DatabaseFault[]> | null = null;
-  #kept: readonly DatabaseFault[] = [];
-  #keptAtMs = -Infinity;
+  #running: Promise<readonly HealthError[]> | null = null;
+  #latest: readonly HealthError[] = [];
+  #checkedAtMs = -Infinity;
 
-  /** @param pool of one session, and of nobody else: a pool that is in use may have none free */
+  /** @param pool a pool of one connection for this check only: a busy pool may have none free */
   constructor(pool: ConnectionPool) {
     this.#pool = pool;
   }
 
-  /** What is wrong with it, as of a moment ago. Never rejects; answers in time in any case. */
-  async errors(): Promise<readonly DatabaseFault[]> {
-    if (this.#looking !== null) return this.#looking;
-    if (monotonicMs() - this.#keptAtMs < KEPT_MS) return this.#kept;
-    this.#looking = this.#look();
-    this.#kept = await this.#looking;
-    this.#keptAtMs = monotonicMs();
-    this.#looking = null;
-    return this.#kept;
+  /** The result of the latest check, at most RESULT_MAX_AGE_MS old. Never rejects. */
+  async errors(): Promise<readonly HealthError[]> {
+    if (this.#running !== null) return this.#running;
+    if (monotonicMs() - this.#checkedAtMs < RESULT_MAX_AGE_MS) return this.#latest;
+    this.#running = this.#check();
+    this.#latest = await this.#running;
+    this.#checkedAtMs = monotonicMs();
+    this.#running = null;
+    return this.#latest;
   }
 
-  async #look(): Promise<readonly DatabaseFault[]> {
+  async #check(): Promise<readonly HealthError[]> {
     const deadline = new Deadline(CHECK_TIMEOUT_MS);
     try {
-      const session = await this.#pool.acquire(deadline);
-      const stopWatching = deadline.onEnd(() => session.destroy());
+      const connection = await this.#pool.acquire(deadline);
+      const stopWatching = deadline.onEnd(() => connection.destroy());
       try {
-        return await this.#ask(session);
+        return await this.#inspect(connection);
       } catch (error) {
-        session.destroy();
+        connection.destroy();
         throw error;
       } finally {
         stopWatching();
-        this.#pool.release(session);
+        this.#pool.release(connection);
       }
     } catch {
       return ['database'];
@@ -66,12 +66,12 @@ export class DatabaseCheck {
     }
   }
 
-  async #ask(session: Connection): Promise<DatabaseFault[]> {
-    const errors: DatabaseFault[] = [];
-    const [row] = await session.run('check.read_only', READ_ONLY_SQL, []);
+  async #inspect(connection: Connection): Promise<HealthError[]> {
+    const errors: HealthError[] = [];
+    const [row] = await connection.run('check.read_only', READ_ONLY_SQL, []);
     if (row?.is_read_only !== 0) errors.push('read_only');
-    const { pending } = await statusOfSchema(session, this.#files);
-    // A newer one is no fault of a process that runs: in an upgrade there are some.
+    const { pending } = await readSchemaStatusOn(connection, this.#files);
+    // A newer schema is no error: during an upgrade older processes still serve.
     if (pending.length > 0) errors.push('schema');
     return errors;
   }

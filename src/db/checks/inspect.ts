@@ -1,4 +1,6 @@
-/** What a MySQL server says of itself and of a session, for whoever checks it. Reads only. */
+/**
+ * What `otpd doctor` reads from a server: version, settings, privileges, tables. Changes nothing.
+ */
 import { SESSION_VARIABLES } from '../connection.ts';
 import type { Connection } from '../connection.ts';
 import { StatementError } from '../errors.ts';
@@ -7,10 +9,8 @@ import type { Instant } from '../instant.ts';
 import { KEY_DIGEST_BYTES } from '../tables/idempotency-keys.ts';
 import { insertOtps } from '../tables/otps-write.ts';
 
-/** Which server it is. */
 export type ServerName = Readonly<{ version: string; comment: string }>;
 
-/** What its settings are. Sizes are in bytes. */
 export type ServerFacts = Readonly<{
   flushLogAtCommit: number;
   hasBinlog: boolean;
@@ -20,16 +20,16 @@ export type ServerFacts = Readonly<{
   bufferPoolBytes: number;
   connectionsMax: number;
   packetBytesMax: number;
-  /** What the session got of SESSION_VARIABLES. */
+  /** The values of SESSION_VARIABLES in this session. */
   session: Readonly<Record<string, string>>;
-  /** The account, as GRANT names it. */
+  /** Quoted as in GRANT: `'otpd'@'%'`. */
   account: string;
 }>;
 
-/** Asks which server it is; any server answers that. */
-export async function readServerName(session: Connection): Promise<ServerName> {
+/** Works on any server, also one that is not MySQL 8. */
+export async function readServerName(connection: Connection): Promise<ServerName> {
   const sql = 'SELECT @@version AS version, @@version_comment AS comment';
-  const [row] = await session.run('server.name', sql, []);
+  const [row] = await connection.run('server.name', sql, []);
   return { version: String(row?.version), comment: String(row?.comment) };
 }
 
@@ -40,9 +40,8 @@ const FACTS_SQL = `SELECT
   @@max_allowed_packet AS packet, CURRENT_USER() AS account,
   ${Object.keys(SESSION_VARIABLES).map((name) => `@@${name} AS ${name}`).join(', ')}`;
 
-/** Reads the settings of the server, and what this session got. */
-export async function readServerFacts(session: Connection): Promise<ServerFacts> {
-  const [row = {}] = await session.run('server.facts', FACTS_SQL, []);
+export async function readServerFacts(connection: Connection): Promise<ServerFacts> {
+  const [row = {}] = await connection.run('server.facts', FACTS_SQL, []);
   return {
     flushLogAtCommit: Number(row.flush_log),
     hasBinlog: Number(row.log_bin) === 1,
@@ -59,33 +58,31 @@ export async function readServerFacts(session: Connection): Promise<ServerFacts>
   };
 }
 
-/** `otpd@%` as GRANT takes it. */
 function quoteAccount(account: string): string {
   const at = account.lastIndexOf('@');
   return `'${account.slice(0, at)}'@'${account.slice(at + 1)}'`;
 }
 
-/** Reads the server's clock, with no lock. */
-export async function readServerClock(session: Connection): Promise<Instant> {
-  const [row] = await session.run('server.clock', 'SELECT NOW(6) AS now', []);
+export async function readServerClock(connection: Connection): Promise<Instant> {
+  const [row] = await connection.run('server.clock', 'SELECT NOW(6) AS now', []);
   return parseInstant(row?.now as string);
 }
 
-/** Reads how much data and indexes the tables of the database have, as far as the server knows. */
-export async function readTableBytes(session: Connection): Promise<number> {
+/** Data and indexes of the database, as the server estimates them. */
+export async function readTableBytes(connection: Connection): Promise<number> {
   const sql = `SELECT COALESCE(SUM(data_length + index_length), 0) AS bytes
     FROM information_schema.tables WHERE table_schema = DATABASE()`;
-  const [row] = await session.run('server.table_bytes', sql, []);
+  const [row] = await connection.run('server.table_bytes', sql, []);
   return Number(row?.bytes);
 }
 
-/** Reads what the account may do, a GRANT each. */
-export async function readGrants(session: Connection): Promise<string[]> {
-  const rows = await session.run('server.grants', 'SHOW GRANTS', []);
+/** One GRANT statement per element. */
+export async function readGrants(connection: Connection): Promise<string[]> {
+  const rows = await connection.run('server.grants', 'SHOW GRANTS', []);
   return rows.map((row) => String(Object.values(row)[0]));
 }
 
-/** The tables that `serve` writes to, each with a column for a trial UPDATE. */
+/** The tables that `serve` writes, each with a column for a trial UPDATE. */
 const TABLES: ReadonlyMap<string, string> = new Map([
   ['otps', 'digest'],
   ['ip_rate_limits', 'points'],
@@ -95,34 +92,36 @@ const TABLES: ReadonlyMap<string, string> = new Map([
   ['limit_hits', 'points'],
 ]);
 
-/** A right that the account lacks. */
-type Denied = Readonly<{ privilege: string; table: string }>;
+type MissingPrivilege = Readonly<{ privilege: string; table: string }>;
 
-/** What the account lacks; or what else stood in the way. */
-export type WriteTrial = Readonly<{ denied: readonly Denied[]; failure: StatementError | null }>;
+/** The missing privileges, and any other error that ended the trial. */
+export type WriteTrial = Readonly<{
+  denied: readonly MissingPrivilege[];
+  failure: StatementError | null;
+}>;
 
-/** Errors by which the server says that the account may not. */
+/** Errors for a missing privilege. */
 const DENIED_ERRNOS: ReadonlySet<number> = new Set([
   1044, // the database
   1142, // the table
   1143, // the column
 ]);
 
-/** Names the tables that the database lacks, or that the account cannot see. */
-export async function findMissingTables(session: Connection): Promise<string[]> {
+/** Tables that do not exist, or that the account cannot see. */
+export async function findMissingTables(connection: Connection): Promise<string[]> {
   const sql = `SELECT table_name AS name FROM information_schema.tables
     WHERE table_schema = DATABASE()`;
-  const rows = await session.run('server.tables', sql, []);
+  const rows = await connection.run('server.tables', sql, []);
   const found = new Set(rows.map(({ name }) => name));
   return [...TABLES.keys()].filter((table) => !found.has(table));
 }
 
 /**
- * Tries every statement on every table, on no row; then inserts an OTP with an empty user_id, which
- * no request can have, and rolls back.
+ * Tries each statement on each table without touching a row, then inserts an OTP with an empty
+ * user_id, which no request can have, and rolls back.
  */
-export async function tryWrites(session: Connection): Promise<WriteTrial> {
-  const denied: Denied[] = [];
+export async function tryWrites(connection: Connection): Promise<WriteTrial> {
+  const denied: MissingPrivilege[] = [];
   try {
     for (const [table, column] of TABLES) {
       const trials = [
@@ -132,22 +131,22 @@ export async function tryWrites(session: Connection): Promise<WriteTrial> {
         ['DELETE', `DELETE FROM ${table} WHERE FALSE`],
       ] as const;
       for (const [privilege, sql] of trials) {
-        if (!(await mayRun(session, sql))) denied.push({ privilege, table });
+        if (!(await isAllowed(connection, sql))) denied.push({ privilege, table });
       }
     }
-    if (denied.length === 0) await writeAndTakeBack(session);
+    if (denied.length === 0) await tryInsert(connection);
     return { denied, failure: null };
   } catch (error) {
     if (!(error instanceof StatementError)) throw error;
     return { denied, failure: error };
   } finally {
-    if (!session.isDestroyed()) await session.run('rollback', 'ROLLBACK', []);
+    if (!connection.isDestroyed()) await connection.run('rollback', 'ROLLBACK', []);
   }
 }
 
-async function mayRun(session: Connection, sql: string): Promise<boolean> {
+async function isAllowed(connection: Connection, sql: string): Promise<boolean> {
   try {
-    await session.run('server.try', sql, []);
+    await connection.run('server.try', sql, []);
     return true;
   } catch (error) {
     if (error instanceof StatementError && DENIED_ERRNOS.has(error.errno)) return false;
@@ -155,7 +154,7 @@ async function mayRun(session: Connection, sql: string): Promise<boolean> {
   }
 }
 
-async function writeAndTakeBack(session: Connection): Promise<void> {
+async function tryInsert(connection: Connection): Promise<void> {
   const { name, sql, values } = insertOtps([{
     userId: '', number: 0, purpose: '', otpId: '00'.repeat(16), keyId: '', digest: '',
     createdAt: 0, expiresAt: 0, redeemedAt: null, wrongAttempts: 0, lastWrongAt: null,
@@ -164,5 +163,5 @@ async function writeAndTakeBack(session: Connection): Promise<void> {
     codeDigits: 6, attemptsMax: 1, lockSeconds: 1, keyDigest: '00'.repeat(KEY_DIGEST_BYTES),
     keyExpiresAt: 0, remainingRequests: 0,
   }]);
-  await session.run(name, sql, values);
+  await connection.run(name, sql, values);
 }

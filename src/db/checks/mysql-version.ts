@@ -1,54 +1,51 @@
-/** Reads the version line of a MySQL server, and judges whether otpd can use that version. */
+/** Parses the version line of a MySQL server and decides whether otpd supports it. */
 
-/** The first version in which every feature that otpd uses works as the manual describes. */
-const OLDEST = { major: 8, minor: 0, patch: 19 } as const;
+/** The first version with every feature that otpd uses: `INSERT … AS new` and `VALUES ROW()`. */
+const OLDEST_SUPPORTED = { major: 8, minor: 0, patch: 19 } as const;
 
 export type MysqlVersion = Readonly<{ major: number; minor: number; patch: number }>;
 
-/** A parsed version line. `text` is the version with its suffix, for messages. */
+/** `text` is the version with its suffix, for messages. */
 type VersionLine =
   | Readonly<{ kind: 'mysql'; text: string; version: MysqlVersion }>
   | Readonly<{ kind: 'mariadb'; text: string }>;
 
-/** Whether a server is usable. `reason` continues a sentence whose subject is the server. */
+/** `reason` continues a sentence whose subject is the server. */
 type VersionVerdict =
   | Readonly<{ usable: true; text: string; version: MysqlVersion }>
   | Readonly<{ usable: false; reason: string }>;
 
 /**
- * Parses a version line. MySQL and its builds (Percona Server, distributions) print
- * `Ver 8.0.39-…`, MariaDB prints `Ver 10.11.6-MariaDB-…`.
+ * Parses a version line: `Ver 8.0.39-…` of MySQL and its builds (Percona Server, distributions),
+ * `Ver 10.11.6-MariaDB-…` of MariaDB.
  *
- * @returns undefined when the line contains no version
+ * @returns undefined when the line has no version
  */
 export function parseVersionLine(output: string): VersionLine | undefined {
-  const found = /\bVer ((\d+)\.(\d+)\.(\d+)\S*)/.exec(output);
-  const text = found?.[1];
-  if (!found || text === undefined) {
+  const match = /\bVer ((\d+)\.(\d+)\.(\d+)\S*)/.exec(output);
+  const text = match?.[1];
+  if (!match || text === undefined) {
     return /mariadb/i.test(output) ? { kind: 'mariadb', text: 'of unknown version' } : undefined;
   }
   if (/mariadb/i.test(output)) return { kind: 'mariadb', text };
-  const [major = 0, minor = 0, patch = 0] = found.slice(2, 5).map(Number);
+  const [major = 0, minor = 0, patch = 0] = match.slice(2, 5).map(Number);
   return { kind: 'mysql', text, version: { major, minor, patch } };
 }
 
-/** Judges a server by its version line. */
-export function judgeVersion(output: string): VersionVerdict {
+export function checkVersion(output: string): VersionVerdict {
   const line = parseVersionLine(output);
-  if (!line) return { usable: false, reason: 'does not say which MySQL it is' };
+  if (!line) return { usable: false, reason: 'reports no MySQL version' };
   if (line.kind === 'mariadb') {
-    return {
-      usable: false,
-      reason: `is MariaDB ${line.text}, which is not MySQL: otpd needs MySQL itself`,
-    };
+    const reason = `is MariaDB ${line.text}, not MySQL; otpd needs MySQL 8.0.19 or later`;
+    return { usable: false, reason };
   }
-  if (compareVersions(line.version, OLDEST) < 0) {
+  if (compareVersions(line.version, OLDEST_SUPPORTED) < 0) {
     return { usable: false, reason: `is MySQL ${line.text}; otpd needs 8.0.19 or later` };
   }
   return { usable: true, text: line.text, version: line.version };
 }
 
-/** Orders two versions: negative when `a` is older, 0 when they are equal. */
+/** Negative when `a` is older, 0 when equal. */
 export function compareVersions(a: MysqlVersion, b: MysqlVersion): number {
   return a.major - b.major || a.minor - b.minor || a.patch - b.patch;
 }

@@ -1,94 +1,105 @@
-/** Which rows of which tables are dead, and in which order the tables are walked. */
+/** Which rows of each table are expired, and in which order a pass reads the table. */
 import { Buffer } from 'node:buffer';
 import type { Value } from '../bind.ts';
 import type { Hex } from '../query.ts';
 import { SLOTS_MAX } from '../tables/ip-limits.ts';
 import { HIT_KINDS } from '../tables/limit-hits.ts';
-import { KNOWN_SECONDS } from '../tables/otps.ts';
 
-/** The names of rows that a transaction wrote, one in each table. */
+/** The keys of rows that a transaction writes, one per table. */
 export type WrittenRows = Readonly<{
   batchId: Hex;
   userId: string;
   clientIp: string | null;
 }>;
 
-/** A table with dead rows in it. */
 export type SweptTable = Readonly<{
   name: string;
-  /** The primary key. Tables are walked by its first column. */
+  /** The primary key; a pass follows its first column. */
   key: readonly string[];
   /**
-   * The index by which its rows are locked everywhere, when that is not the primary key. Rows that
-   * have NULL in its first column are in nobody's way.
+   * The index through which transactions lock rows of the table, if not the primary key. Rows with
+   * NULL in its first column are locked by the primary key.
    */
   lockedBy?: Readonly<{ index: string; columns: readonly string[] }>;
-  /** When a row came to its end, or will. */
+  /** SQL: the instant at which a row expires. */
   expiredSince: string;
   /**
-   * What a row must be, too, to be dead. Where most are younger than that, their age comes first:
-   * to compare a column with one time costs less than to compute when each came to its end.
+   * SQL: a further condition for expiry, evaluated first. Comparing a plain column with one time is
+   * cheaper than computing the expiry of every row, and most rows are too young.
    */
   condition?: string;
-  /** Where the walk begins; null: at the beginning. */
-  firstOf: (rows: WrittenRows) => Value;
-  /** The walk goes back to the beginning where it finds none dead: there are none beyond. */
-  isInOrderOfTime?: true;
-  /** Only where keys are kept for different times there are dead that other walks do not find. */
-  isWhereKeysVary?: true;
+  /** The key at which the first pass of a process starts; null: at the beginning of the table. */
+  startAt: (rows: WrittenRows) => Value;
+  /** Rows expire in key order, so a pass restarts after a step without expired rows. */
+  isInExpiryOrder?: true;
+  /**
+   * While all purposes retain keys for the same time, another pass finds nearly all expired rows
+   * of the table, and this one slows down.
+   */
+  isSlowUnlessKeyRetentionVaries?: true;
 }>;
 
 const IDEMPOTENCY_KEYS: SweptTable = {
   name: 'idempotency_keys',
   key: ['id'],
   expiredSince: 'expires_at',
-  firstOf: () => null,
+  startAt: () => null,
 };
 
-/** The expired rows of each table; the headers of schema/ describe when a row expires. */
-export const SWEPT_TABLES: readonly SweptTable[] = [
-  { ...IDEMPOTENCY_KEYS, isInOrderOfTime: true },
-  // Purposes may keep their keys for different times: what is dead is not always at the beginning.
-  { ...IDEMPOTENCY_KEYS, isWhereKeysVary: true },
-  {
-    name: 'otps',
-    key: ['batch_id', 'batch_number'],
-    lockedBy: { index: 'by_user', columns: ['user_id', 'number'] },
-    expiredSince: `GREATEST(COALESCE(key_expires_at, created_at), IF(user_id IS NULL, created_at,
-      GREATEST(created_at, COALESCE(last_wrong_at, created_at))
-        + INTERVAL ${KNOWN_SECONDS} SECOND))`,
-    condition: `COALESCE(key_expires_at, created_at) <= NOW(6)
-      AND (user_id IS NULL OR consecutive_wrong = 0)`,
-    firstOf: ({ batchId }) => Buffer.from(batchId, 'hex'),
-  },
-  {
-    name: 'ip_rate_limits',
-    key: ['address', 'slot'],
-    expiredSince: `used_at + INTERVAL IF(slot = ${SLOTS_MAX - 1}, 1800, 900) SECOND`,
-    condition: 'used_at <= NOW(6) - INTERVAL 900 SECOND',
-    firstOf: ({ clientIp }) => clientIp,
-  },
-  {
-    name: 'ip_rate_overflow',
-    key: ['address', 'used_at'],
-    expiredSince: 'used_at + INTERVAL 900 SECOND',
-    firstOf: ({ clientIp }) => clientIp,
-  },
-  {
-    name: 'limit_hits',
-    key: ['subject', 'kind', 'number'],
-    expiredSince: `used_at + INTERVAL ${windowOf(Object.values(HIT_KINDS))} SECOND`,
-    firstOf: ({ userId }) => userId,
-  },
-];
+/** Durations from the creation of a row, or from the last event that it records, to its expiry. */
+export type Retention = Readonly<{
+  otpSeconds: number;
+  ipPointSeconds: number;
+  hitSeconds: Readonly<Record<keyof typeof HIT_KINDS, number>>;
+}>;
 
-/** The window of the kind that a row has. */
-function windowOf(kinds: readonly { kind: number; windowSeconds: number }[]): string {
-  const cases = kinds.map(({ kind, windowSeconds }) => `WHEN ${kind} THEN ${windowSeconds}`);
-  return `CASE kind ${cases.join(' ')} END`;
+/** The tables to sweep. The headers in schema/ describe when a row expires. */
+export function sweptTables(
+  { otpSeconds, ipPointSeconds, hitSeconds }: Retention,
+): readonly SweptTable[] {
+  return [
+    { ...IDEMPOTENCY_KEYS, isInExpiryOrder: true },
+    // Purposes may retain keys for different times: expired keys are not always at the beginning.
+    { ...IDEMPOTENCY_KEYS, isSlowUnlessKeyRetentionVaries: true },
+    {
+      name: 'otps',
+      key: ['batch_id', 'batch_number'],
+      lockedBy: { index: 'by_user', columns: ['user_id', 'number'] },
+      expiredSince: `GREATEST(COALESCE(key_expires_at, created_at), IF(user_id IS NULL, created_at,
+        GREATEST(created_at, COALESCE(last_wrong_at, created_at))
+          + INTERVAL ${otpSeconds} SECOND))`,
+      condition: `COALESCE(key_expires_at, created_at) <= NOW(6)
+        AND (user_id IS NULL OR consecutive_wrong = 0)`,
+      startAt: ({ batchId }) => Buffer.from(batchId, 'hex'),
+    },
+    {
+      name: 'ip_rate_limits',
+      key: ['address', 'slot'],
+      // While the last slot is live, points go to ip_rate_overflow, and are live for as long again.
+      expiredSince: `used_at + INTERVAL
+        IF(slot = ${SLOTS_MAX - 1}, ${2 * ipPointSeconds}, ${ipPointSeconds}) SECOND`,
+      condition: `used_at <= NOW(6) - INTERVAL ${ipPointSeconds} SECOND`,
+      startAt: ({ clientIp }) => clientIp,
+    },
+    {
+      name: 'ip_rate_overflow',
+      key: ['address', 'used_at'],
+      expiredSince: `used_at + INTERVAL ${ipPointSeconds} SECOND`,
+      startAt: ({ clientIp }) => clientIp,
+    },
+    {
+      name: 'limit_hits',
+      key: ['subject', 'kind', 'number'],
+      expiredSince: `used_at + INTERVAL CASE kind
+        WHEN ${HIT_KINDS.user_daily} THEN ${hitSeconds.user_daily}
+        WHEN ${HIT_KINDS.destination} THEN ${hitSeconds.destination}
+        WHEN ${HIT_KINDS.wrong_codes} THEN ${hitSeconds.wrong_codes} END SECOND`,
+      startAt: ({ userId }) => userId,
+    },
+  ];
 }
 
-/** The condition of the dead rows of a table. */
+/** SQL: whether a row of the table is expired. */
 export function isExpiredRow({ expiredSince, condition = 'TRUE' }: SweptTable): string {
   return `${condition} AND ${expiredSince} <= NOW(6)`;
 }

@@ -1,32 +1,34 @@
-/** One step of a sweep: a look at some rows of a table, and the deletion of the dead among them. */
-import { randomInt } from 'node:crypto';
+/**
+ * Removes expired rows a few at a time, inside the transactions that issue OTPs. Nothing needs a
+ * timer, or an index by time that every request would maintain. A pass reads a table in the order
+ * of its primary key.
+ */
 import type { Value } from '../bind.ts';
 import type { Row } from '../connection.ts';
-import { isExpiredRow, SWEPT_TABLES } from './expired-rows.ts';
-import type { SweptTable, WrittenRows } from './expired-rows.ts';
+import { isExpiredRow, sweptTables } from './expired-rows.ts';
+import type { Retention, SweptTable, WrittenRows } from './expired-rows.ts';
 import { SweepCounts } from '../metrics.ts';
 import { joinKeys, write } from '../query.ts';
 import type { Query } from '../query.ts';
 import type { Rider, Transaction } from '../transaction.ts';
 
 /**
- * One step of a sweep, which rides on the transaction of a request. Before the COMMIT it locks only
+ * One step of a pass, which rides on the transaction of a batch of requests. Before the COMMIT it locks only
  * rows that no transaction holds, and waits for none, so the step cannot deadlock.
  */
 export type SweepStep = Rider & Readonly<{
-  /** Looks at rows and locks nothing; must be run before the COMMIT. */
+  /** Reads rows without locking. Runs before the COMMIT. */
   inspect: Query<void>;
 }>;
 
-/** How far a table has been walked. */
-type Walk = {
-  /** Where it is; null: at the beginning; undefined: it has not begun. */
+type Pass = {
+  /** The last key read; null: at the beginning; undefined: not started. */
   after: Value | undefined;
-  /** Rows that are to be looked at. */
+  /** How many rows to read in the next step. */
   due: number;
-  /** How long the oldest dead on its way had been dead. */
+  /** How long ago the oldest expired row of the pass had expired. */
   oldestSeconds: number;
-  /** Whether the last step met none that is dead, and whether it met any row. */
+  /** The last step found no expired row; the last step found no row. */
   foundNothing: boolean;
   isEmpty: boolean;
 };
@@ -37,54 +39,51 @@ type SweepEvents = Readonly<{
 }>;
 
 /**
- * Makes a step.
+ * Creates a step, and advances the pass by the rows that the step reads.
  *
- * @param walk where the table has been walked to; moved on by the rows that are looked at
- * @param rowsMax how many rows to look at
- * @param events what is told: the end of a walk, with the seconds for which the oldest dead on its
- *   way had been dead, and how many rows a committed step has removed
+ * @param events the end of a pass, and the rows that a committed step has removed
  */
-function createSweep(
+function createStep(
   table: SweptTable,
-  walk: Walk,
+  pass: Pass,
   rowsMax: number,
   events: SweepEvents,
 ): SweepStep {
   const first = table.key[0]!;
-  const { after = null } = walk;
-  const isAfter = after === null ? 'TRUE' : `${first} > ?`;
+  const { after = null } = pass;
+  const afterSql = after === null ? 'TRUE' : `${first} > ?`;
   let end: Value = after;
-  let hasDead = false;
+  let hasExpired = false;
   let removed = 0;
   return {
     inspect: {
       name: `${table.name}.inspect`,
-      sql: `SELECT MAX(first) AS end, COUNT(*) AS seen, MAX(seconds_dead) AS oldest
+      sql: `SELECT MAX(first) AS end, COUNT(*) AS seen, MAX(seconds_expired) AS oldest
         FROM (SELECT ${first} AS first, IF(${isExpiredRow(table)},
-          TIMESTAMPDIFF(SECOND, ${table.expiredSince}, NOW(6)), NULL) AS seconds_dead
+          TIMESTAMPDIFF(SECOND, ${table.expiredSince}, NOW(6)), NULL) AS seconds_expired
           FROM ${table.name}
-          WHERE ${isAfter} ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}) AS step`,
+          WHERE ${afterSql} ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}) AS step`,
       values: after === null ? [] : [after],
       read: ([step]) => {
         end = step?.end as Value;
         const oldest = step?.oldest as number | null ?? null;
-        hasDead = oldest !== null;
-        walk.foundNothing = !hasDead;
-        walk.isEmpty = step?.seen === 0 && after === null;
-        const mayGoOn = hasDead || table.isInOrderOfTime === undefined;
-        walk.after = mayGoOn && step?.seen === rowsMax ? end : null;
-        walk.oldestSeconds = Math.max(walk.oldestSeconds, oldest ?? 0);
-        if (walk.after !== null) return;
-        // What it has begun in the middle goes on at the beginning, with the rows that are left.
-        if (after !== null) walk.due += rowsMax - Number(step?.seen);
-        events.onEnd(walk.oldestSeconds);
-        walk.oldestSeconds = 0;
+        hasExpired = oldest !== null;
+        pass.foundNothing = !hasExpired;
+        pass.isEmpty = step?.seen === 0 && after === null;
+        const continues = hasExpired || table.isInExpiryOrder === undefined;
+        pass.after = continues && step?.seen === rowsMax ? end : null;
+        pass.oldestSeconds = Math.max(pass.oldestSeconds, oldest ?? 0);
+        if (pass.after !== null) return;
+        // The first pass began within the table: the rows missing from this step stay due.
+        if (after !== null) pass.due += rowsMax - Number(step?.seen);
+        events.onEnd(pass.oldestSeconds);
+        pass.oldestSeconds = 0;
       },
     },
     beforeCommit: async (tx) => {
-      if (!hasDead) return;
-      // One address may have more dead rows than one transaction should lock.
-      const range = `${isAfter} AND ${first} <= ? AND ${isExpiredRow(table)}
+      if (!hasExpired) return;
+      // One client IP may have more expired rows than one transaction should lock.
+      const range = `${afterSql} AND ${first} <= ? AND ${isExpiredRow(table)}
         ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}`;
       removed = await deleteExpired(tx, table, range, after === null ? [end] : [after, end]);
     },
@@ -95,9 +94,10 @@ function createSweep(
 }
 
 /**
- * Locks the dead of a range that nobody holds, and leaves their deletion to the transaction.
+ * Locks the expired rows of a range that no transaction holds, and adds their deletion to the
+ * transaction.
  *
- * @returns how many they are
+ * @returns the number of rows
  */
 async function deleteExpired(
   tx: Transaction,
@@ -107,11 +107,11 @@ async function deleteExpired(
 ): Promise<number> {
   const locked = await lockExpired(tx, table, range, values);
   if (locked.length === 0) return 0;
-  // Dead still: the transaction may be about to use one of them again.
+  // Checks the expiry again: the transaction may be about to use one of the rows.
   const rows = joinKeys(table.name, table.key, locked.length);
   const deleteSql = `DELETE t FROM ${rows} WHERE ${isExpiredRow(table)}`;
-  const keys = locked.flatMap((row) => valuesOf(row, table.key));
-  tx.writes.push(write(`${table.name}.delete_dead`, deleteSql, keys));
+  const keys = locked.flatMap((row) => pickValues(row, table.key));
+  tx.writes.push(write(`${table.name}.sweep_delete`, deleteSql, keys));
   return locked.length;
 }
 
@@ -126,12 +126,13 @@ async function lockExpired(
     `SELECT ${columns.join(', ')} FROM ${name} FORCE INDEX (PRIMARY) WHERE ${range}`;
   if (lockedBy === undefined) {
     const sql = `${find(key)} FOR UPDATE SKIP LOCKED`;
-    return (await tx.read(rowsBy(`${name}.lock_dead`, sql, values)))[0];
+    return (await tx.read(selectQuery(`${name}.sweep_lock`, sql, values)))[0];
   }
-  // Whoever locks a row has locked its entry in that index first: the other way is a deadlock.
+  // Every transaction locks the entry in this index before the row. The opposite order would
+  // deadlock.
   const { columns, index } = lockedBy;
   const sql = find([...columns, ...key]);
-  const [found] = await tx.read(rowsBy(`${name}.find_dead`, sql, values));
+  const [found] = await tx.read(selectQuery(`${name}.sweep_find`, sql, values));
   const isInIndex = (row: Row): boolean => row[columns[0]!] !== null;
   const queries = [
     ...lockRows(table, columns, index, found.filter(isInIndex)),
@@ -140,7 +141,6 @@ async function lockExpired(
   return queries.length === 0 ? [] : (await tx.read(...queries)).flat();
 }
 
-/** Locks those of rows that nobody holds, found by an index; of no rows there is nothing to ask. */
 function lockRows(
   { name, key }: SweptTable,
   columns: readonly string[],
@@ -150,87 +150,97 @@ function lockRows(
   if (rows.length === 0) return [];
   const sql = `SELECT ${key.map((column) => `t.${column}`).join(', ')}
     FROM ${joinKeys(name, columns, rows.length, { index })} FOR UPDATE OF t SKIP LOCKED`;
-  return [rowsBy(`${name}.lock_dead`, sql, rows.flatMap((row) => valuesOf(row, columns)))];
+  return [selectQuery(`${name}.sweep_lock`, sql, rows.flatMap((row) => pickValues(row, columns)))];
 }
 
-function rowsBy(name: string, sql: string, values: readonly Value[]): Query<readonly Row[]> {
+function selectQuery(name: string, sql: string, values: readonly Value[]): Query<readonly Row[]> {
   return { name, sql, values, read: (rows) => rows };
 }
 
-function valuesOf(row: Row, columns: readonly string[]): Value[] {
+function pickValues(row: Row, columns: readonly string[]): Value[] {
   return columns.map((column) => row[column] as Value);
 }
 
 /**
- * How fast a table is walked: so that there are never more dead rows than live ones, also when two
- * processes walk in step. Slower where the last step met none dead is not enough: live rows lie
- * beside each other, and meanwhile as many die elsewhere (tried: the bound was passed).
+ * Rows read per issued OTP. Four keep expired rows fewer than live rows, even when two processes
+ * read the same rows. Slowing down after a step without expired rows exceeded that bound in a
+ * trial: live rows are adjacent, and as many rows expire elsewhere meanwhile.
  */
-const ROWS_PER_CODE = 4;
+const ROWS_PER_OTP = 4;
 
-/** Where hardly any can be dead: all processes together pass by each row once in two lives. */
-const ROWS_PER_CODE_SLOWLY = 0.5;
+/** Where few rows expire: all processes together read each row once in two retention times. */
+const SLOW_ROWS_PER_OTP = 0.5;
 
-/** A step is due when so many rows are: looking at any at all costs as much as at eight hundred. */
+/** A step waits until this many rows are due: its fixed cost equals that of reading 800 rows. */
 const STEP_ROWS = 1024;
 
-/** An empty table is looked at less often. */
+/** An empty table needs fewer steps. */
 const EMPTY_STEP_ROWS = 4096;
 
-/** Where the dead are at the beginning, and the last step met none, a look at it is enough. */
+/** Enough to look for the first expired row of a table in expiry order. */
 const HEAD_ROWS = 16;
 
-/** Walks the tables, a step for every two hundred codes or so. One per process. */
-export class Sweeper {
-  readonly counts = new SweepCounts(SWEPT_TABLES.map(({ name }) => name));
-  readonly #walks: readonly Walk[];
-  readonly #keysVary: () => boolean;
+type SweeperDeps = Readonly<{
+  retention: Retention;
+  /** Returns a random integer from 0 up to, and without, the limit. */
+  randomBelow: (limit: number) => number;
+  /** Whether purposes currently retain idempotency keys for different times. */
+  keyRetentionVaries: () => boolean;
+}>;
 
-  /** @param keysVary whether idempotency keys are kept for different times now */
-  constructor(keysVary: () => boolean = () => true) {
-    this.#keysVary = keysVary;
-    // What comes first differs from process to process: many short lives sweep all tables too.
-    this.#walks = SWEPT_TABLES.map(() => ({
-      after: undefined, due: randomInt(STEP_ROWS), oldestSeconds: 0, foundNothing: false,
+/** Plans the steps of one process: about one step for every two hundred OTPs. */
+export class Sweeper {
+  readonly counts: SweepCounts;
+  readonly #tables: readonly SweptTable[];
+  readonly #passes: readonly Pass[];
+  readonly #keyRetentionVaries: () => boolean;
+
+  constructor({ retention, randomBelow, keyRetentionVaries }: SweeperDeps) {
+    this.#tables = sweptTables(retention);
+    this.counts = new SweepCounts(this.#tables.map(({ name }) => name));
+    this.#keyRetentionVaries = keyRetentionVaries;
+    // The first table is random: processes that exit early still sweep every table between them.
+    this.#passes = this.#tables.map(() => ({
+      after: undefined, due: randomBelow(STEP_ROWS), oldestSeconds: 0, foundNothing: false,
       isEmpty: false,
     }));
   }
 
   /**
-   * The next step, on the table that it is most due on; null when it is due on none.
+   * Returns the step that is most due, or null when none is due.
    *
-   * @param codes how many codes the transaction may issue
-   * @param near rows that it may write: where a process begins to walk, so that several do not
-   *   walk in step
+   * @param otpCount how many OTPs the transaction may issue
+   * @param near keys that the transaction may write. The first pass starts there, so that several
+   *   processes do not read the same rows
    */
-  next(codes: number, near: WrittenRows): SweepStep | null {
-    let turn = -1;
-    let mostDue = 1;
-    for (const [index, walk] of this.#walks.entries()) {
-      walk.due += codes * this.#paceOf(SWEPT_TABLES[index]!);
-      const isDue = walk.due / (walk.isEmpty ? EMPTY_STEP_ROWS : STEP_ROWS);
-      if (isDue < mostDue) continue;
-      turn = index;
-      mostDue = isDue;
+  next(otpCount: number, near: WrittenRows): SweepStep | null {
+    let chosen = -1;
+    let highest = 1;
+    for (const [index, pass] of this.#passes.entries()) {
+      pass.due += otpCount * this.#rowsPerOtp(this.#tables[index]!);
+      const share = pass.due / (pass.isEmpty ? EMPTY_STEP_ROWS : STEP_ROWS);
+      if (share < highest) continue;
+      chosen = index;
+      highest = share;
     }
-    return turn === -1 ? null : this.#step(turn, near);
+    return chosen === -1 ? null : this.#step(chosen, near);
   }
 
-  #paceOf({ isWhereKeysVary }: SweptTable): number {
-    const isSlow = isWhereKeysVary === true && !this.#keysVary();
-    return isSlow ? ROWS_PER_CODE_SLOWLY : ROWS_PER_CODE;
+  #rowsPerOtp({ isSlowUnlessKeyRetentionVaries }: SweptTable): number {
+    const isSlow = isSlowUnlessKeyRetentionVaries === true && !this.#keyRetentionVaries();
+    return isSlow ? SLOW_ROWS_PER_OTP : ROWS_PER_OTP;
   }
 
-  #step(turn: number, near: WrittenRows): SweepStep {
-    const table = SWEPT_TABLES[turn]!;
-    const walk = this.#walks[turn]!;
-    if (walk.after === undefined) walk.after = table.firstOf(near);
-    const isLook = table.isInOrderOfTime === true && walk.foundNothing;
-    const rows = isLook ? HEAD_ROWS : Math.ceil(walk.due);
-    walk.due = 0;
-    return createSweep(table, walk, rows, {
-      onEnd: (oldestSeconds) => this.counts.noteEnd(turn, oldestSeconds),
-      onRemoved: (count) => this.counts.noteRemoved(turn, count),
+  #step(chosen: number, near: WrittenRows): SweepStep {
+    const table = this.#tables[chosen]!;
+    const pass = this.#passes[chosen]!;
+    if (pass.after === undefined) pass.after = table.startAt(near);
+    const isHeadOnly = table.isInExpiryOrder === true && pass.foundNothing;
+    const rows = isHeadOnly ? HEAD_ROWS : Math.ceil(pass.due);
+    pass.due = 0;
+    return createStep(table, pass, rows, {
+      onEnd: (oldestSeconds) => this.counts.recordPass(chosen, oldestSeconds),
+      onRemoved: (count) => this.counts.countRemoved(chosen, count),
     });
   }
 }

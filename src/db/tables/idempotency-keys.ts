@@ -1,18 +1,21 @@
-/** The idempotency keys of requests, in the rows of the codes that they issued. */
+/**
+ * Idempotency keys: those of requests are columns of otps, those of verifications are rows of
+ * idempotency_keys.
+ */
 import type { Value } from '../bind.ts';
 import type { Row } from '../connection.ts';
 import { formatInstant, parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
 import type { Otp } from './otps.ts';
-import { hexOf, joinKeys, nullableHexOf, repeat, write } from '../query.ts';
+import { toHex, joinKeys, toNullableHex, repeat, write } from '../query.ts';
 import type { Hex, Query, Write } from '../query.ts';
 
-/** 128 bits: no two keys of a day have one digest, and none can be made for another's. */
+/** 128 bits: collisions are out of reach, and so is a second key for a given digest. */
 export const KEY_DIGEST_BYTES = 16;
 
 /**
- * What a request was answered, and what it was: all that a repeat with its key needs. Once the user
- * has moved on, a fingerprint of KEY_DIGEST_BYTES is what is left of user and purpose.
+ * The response to a request, and what identifies the request. A row stripped to its key has no
+ * userId; its fingerprint of KEY_DIGEST_BYTES stands for user and purpose.
  */
 export type StoredRequest = Pick<Otp, 'purpose' | 'otpId' | 'createdAt' | 'expiresAt'>
   & Readonly<{
@@ -28,7 +31,7 @@ const LOAD_REQUESTS_SQL
   key_expires_at, remaining_requests FROM otps FORCE INDEX (by_key) WHERE key_digest IN (`;
 
 /**
- * Reads the answers stored under keys, also those whose time is over.
+ * Reads the requests stored under keys, expired ones included.
  *
  * @param keyDigests unique, at least one
  */
@@ -41,26 +44,26 @@ export function loadStoredRequests(keyDigests: readonly Hex[]): Query<StoredRequ
   };
 }
 
-/** Frees those of the given keys whose time is over, so that they can be used anew. */
+/** Removes the expired keys from their rows, so that other requests can use them. */
 export function freeExpiredKeys(keyDigests: readonly Hex[]): Write {
-  const form = { marks: 'X?', index: 'by_key' };
+  const form = { placeholders: 'X?', index: 'by_key' };
   const sql = `UPDATE ${joinKeys('otps', ['key_digest'], keyDigests.length, form)}
     SET t.key_digest = NULL, t.key_expires_at = NULL WHERE t.key_expires_at <= NOW(6)`;
   return write('otps.free_keys', sql, keyDigests);
 }
 
 /**
- * Asks whether a request was answered, waiting for a transaction that may still be at it.
+ * Commit probe of a request. The locking read waits for a transaction that may still commit.
  *
- * @param keyDigest a key that a transaction wrote whose COMMIT was not answered
- * @param otpId the code that it issued
+ * @param keyDigest a key that the transaction wrote
+ * @param otpId the OTP that it issued under the key
  */
 export function isRequestStored(keyDigest: Hex, otpId: Hex): Query<boolean> {
   return {
     name: 'otps.find_key',
     sql: 'SELECT otp_id FROM otps FORCE INDEX (by_key) WHERE key_digest = X? FOR UPDATE',
     values: [keyDigest],
-    read: (rows) => rows.some((row) => hexOf(row.otp_id) === otpId),
+    read: (rows) => rows.some((row) => toHex(row.otp_id) === otpId),
   };
 }
 
@@ -68,17 +71,17 @@ function readStoredRequest(row: Row): StoredRequest {
   return {
     userId: row.user_id as string | null,
     purpose: row.purpose as string,
-    fingerprint: nullableHexOf(row.fingerprint),
-    otpId: hexOf(row.otp_id),
+    fingerprint: toNullableHex(row.fingerprint),
+    otpId: toHex(row.otp_id),
     createdAt: parseInstant(row.created_at as string),
     expiresAt: parseInstant(row.expires_at as string),
-    keyDigest: hexOf(row.key_digest),
+    keyDigest: toHex(row.key_digest),
     keyExpiresAt: parseInstant(row.key_expires_at as string),
     remainingRequests: row.remaining_requests as number,
   };
 }
 
-/** A verification under a key. What each member means: schema/0006-idempotency-keys.sql. */
+/** Columns: schema/0006-idempotency-keys.sql. */
 export type StoredVerification = Readonly<{
   /** KEY_DIGEST_BYTES, as is the fingerprint. */
   keyDigest: Hex;
@@ -92,7 +95,7 @@ const LOAD_VERIFICATIONS_SQL = `SELECT key_digest, fingerprint, key_id, otp_id, 
   FROM idempotency_keys FORCE INDEX (by_key) WHERE key_digest IN (`;
 
 /**
- * Reads what is stored under keys, also what is over.
+ * Reads the verifications stored under keys, expired ones included.
  *
  * @param keyDigests unique; may be empty
  */
@@ -112,10 +115,10 @@ const STORE_VERIFICATIONS_SQL
   expires_at) VALUES `;
 
 /**
- * Stores verifications under keys that have none; fails, to be rerun, when another transaction
- * stored one of them first.
+ * Inserts verifications. A duplicate key means that another transaction was first: the caller
+ * retries.
  *
- * @param answers sorted by keyDigest, so that transactions never wait for each other in a ring
+ * @param answers sorted by keyDigest: one lock order for all transactions prevents deadlocks
  */
 export function storeVerifications(answers: readonly StoredVerification[]): Write {
   const values: Value[] = [];
@@ -128,7 +131,7 @@ export function storeVerifications(answers: readonly StoredVerification[]): Writ
   );
 }
 
-/** Deletes those of the given keys whose time is over, so that they can be stored anew. */
+/** Deletes the expired keys, so that other verifications can use them. */
 export function deleteExpiredVerifications(keyDigests: readonly Hex[]): Write {
   const list = repeat(keyDigests.length, 'X?');
   const sql = `DELETE FROM idempotency_keys WHERE key_digest IN (${list})
@@ -138,10 +141,10 @@ export function deleteExpiredVerifications(keyDigests: readonly Hex[]): Write {
 
 function readStoredVerification(row: Row): StoredVerification {
   return {
-    keyDigest: hexOf(row.key_digest),
-    fingerprint: hexOf(row.fingerprint),
+    keyDigest: toHex(row.key_digest),
+    fingerprint: toHex(row.fingerprint),
     keyId: row.key_id as string,
-    otpId: hexOf(row.otp_id),
+    otpId: toHex(row.otp_id),
     keyExpiresAt: parseInstant(row.expires_at as string),
   };
 }

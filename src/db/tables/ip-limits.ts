@@ -1,4 +1,7 @@
-/** The table ip_rate_limits: quota points per client address, in slots. */
+/**
+ * The points of each client IP: the slots of ip_rate_limits, and in ip_rate_overflow what the slots
+ * do not hold. The overflow needs a few index look-ups, however many rows it has.
+ */
 import type { Value } from '../bind.ts';
 import type { Row } from '../connection.ts';
 import { formatInstant, parseInstant } from '../instant.ts';
@@ -6,17 +9,16 @@ import type { Instant } from '../instant.ts';
 import { repeat, write } from '../query.ts';
 import type { Query, Write } from '../query.ts';
 
-/** Slots of an address; all of them are read and locked, so they are few. */
+/** All slots of a client IP are read and locked, so the number is small. */
 export const SLOTS_MAX = 32;
 
-/** One slot of an address: the points used at one time, and how many of them were given back. */
+/** The points taken at one instant, and how many of them were refunded. */
 export type Slot = Readonly<{ slot: number; usedAt: Instant; points: number; refunded: number }>;
 
-/** A slot with the address that it belongs to. */
 export type IpLimitSlot = Readonly<{ clientIp: string }> & Slot;
 
-// FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
-// the rows of others, against the order of the locks.
+// FORCE INDEX: the server may scan a table that it estimates to be small; a locking scan would lock
+// rows of other transactions, against the lock order.
 const READ_SQL = `SELECT address, slot, used_at, points, refunded
   FROM ip_rate_limits FORCE INDEX (PRIMARY) WHERE address IN (`;
 const INSERT_SQL =
@@ -25,51 +27,51 @@ const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE used_at = new.used_at,
   points = new.points, refunded = new.refunded`;
 const ROW = '(?,?,?,?,?)';
 
-/** Of no address there is nothing to read and nothing to lock. */
+/** No client IPs: nothing to read or lock. */
 const NO_SLOTS: Query<IpLimitSlot[]> = Object.freeze({
   name: 'ip_rate_limits.none', sql: 'DO 0', values: [], read: () => [],
 });
 
 /**
- * Reads all slots of addresses and locks those that exist until the end of the transaction. To be
- * locked after the codes of users. An address that has none is arbitrated by `insertSlots`:
- * whoever comes second is rerun.
+ * Reads and locks all slots of client IPs. Lock order: after the otps rows of users. A client IP
+ * without slots has nothing to lock; of two transactions that insert its first slot the second
+ * fails and retries.
  *
- * @param addresses unique, may be none; the server locks in the order of the primary key
+ * @param clientIps unique, may be empty; the server locks in the order of the primary key
  */
-export function lockSlots(addresses: readonly string[]): Query<IpLimitSlot[]> {
-  if (addresses.length === 0) return NO_SLOTS;
-  const { sql, ...query } = readSlots(addresses);
+export function lockSlots(clientIps: readonly string[]): Query<IpLimitSlot[]> {
+  if (clientIps.length === 0) return NO_SLOTS;
+  const { sql, ...query } = readSlots(clientIps);
   return { ...query, name: 'ip_rate_limits.lock', sql: `${sql} FOR UPDATE` };
 }
 
-/** Reads all slots of addresses and locks nothing: enough to refuse, never to grant. */
-export function readSlots(addresses: readonly string[]): Query<IpLimitSlot[]> {
-  if (addresses.length === 0) return NO_SLOTS;
+/** Reads all slots without locking: enough to refuse a request, not to grant one. */
+export function readSlots(clientIps: readonly string[]): Query<IpLimitSlot[]> {
+  if (clientIps.length === 0) return NO_SLOTS;
   return {
     name: 'ip_rate_limits.read',
-    sql: `${READ_SQL}${repeat(addresses.length, '?')})`,
-    values: addresses,
+    sql: `${READ_SQL}${repeat(clientIps.length, '?')})`,
+    values: clientIps,
     read: (rows) => rows.map(readSlot),
   };
 }
 
 /**
- * Writes slots that did not exist; fails, to be rerun, when another transaction was first.
+ * Inserts slots. A duplicate key means that another transaction was first: the caller retries.
  *
- * @param slots sorted by address, so that transactions never wait for each other in a ring
+ * @param slots sorted by client IP: one lock order for all transactions prevents deadlocks
  */
 export function insertSlots(slots: readonly IpLimitSlot[]): Write {
-  return write('ip_rate_limits.insert', INSERT_SQL + repeat(slots.length, ROW), valuesOf(slots));
+  return write('ip_rate_limits.insert', INSERT_SQL + repeat(slots.length, ROW), toValues(slots));
 }
 
-/** Writes slots that exist and are locked. */
+/** Updates slots that are locked. */
 export function updateSlots(slots: readonly IpLimitSlot[]): Write {
   const sql = INSERT_SQL + repeat(slots.length, ROW) + UPDATE_SQL_END;
-  return write('ip_rate_limits.update', sql, valuesOf(slots));
+  return write('ip_rate_limits.update', sql, toValues(slots));
 }
 
-function valuesOf(slots: readonly IpLimitSlot[]): Value[] {
+function toValues(slots: readonly IpLimitSlot[]): Value[] {
   const values: Value[] = [];
   for (const { clientIp, slot, usedAt, points, refunded } of slots) {
     values.push(clientIp, slot, formatInstant(usedAt), points, refunded);
@@ -87,10 +89,9 @@ function readSlot(row: Row): IpLimitSlot {
   };
 }
 
-/** Points that were used at one time, and how many the address has used so far, these included. */
+/** `number` counts all points that the client IP has taken so far, including these. */
 export type OverflowHit = Readonly<{ usedAt: Instant; points: number; number: number }>;
 
-/** A use with the address that it belongs to. */
 export type IpOverflow = Readonly<{ clientIp: string }> & OverflowHit;
 
 const OVERFLOW_COLUMNS = 'used_at, points, number';
@@ -98,11 +99,11 @@ const INSERT_OVERFLOW_SQL = `INSERT INTO ip_rate_overflow (address, ${OVERFLOW_C
 const INSERT_OVERFLOW_SQL_END
   = ' AS new ON DUPLICATE KEY UPDATE points = new.points, number = new.number';
 
-/** The ends of an address's overflow. */
+/** Both ends of the overflow of one client IP. */
 export type OverflowEnds = Readonly<{
-  /** The newest use, also when its time is over; null when there is none. */
+  /** The newest hit, expired or not; null: there is none. */
   newest: OverflowHit | null;
-  /** The oldest uses that count, as many as were asked for. */
+  /** The oldest live hits, as many as oldestMax. */
   oldest: OverflowHit[];
 }>;
 
@@ -111,47 +112,46 @@ const READ_OVERFLOW_SQL = `SELECT
   WHERE address = ?`;
 
 /**
- * Reads the ends of an address's overflow. To grant something by it, the slots of the address must
- * be locked.
+ * Reads both ends of the overflow of a client IP. Granting a point requires the lock on its slots.
  *
- * @param after what was used at or before it does not count
- * @param until what was used after it is left out; null for no such bound
- * @param oldestMax how many of the oldest are read, at least 1
+ * @param after hits at or before this instant are expired
+ * @param until ignores later hits; null: no bound
+ * @param oldestMax how many of the oldest live hits to read, at least 1
  */
 export function readOverflow(
-  address: string,
+  clientIp: string,
   after: Instant,
   until: Instant | null,
   oldestMax: number,
 ): Query<OverflowEnds> {
-  const bound = until === null ? '' : ' AND used_at <= ?';
-  const boundValues = until === null ? [] : [formatInstant(until)];
+  const untilSql = until === null ? '' : ' AND used_at <= ?';
+  const untilValues = until === null ? [] : [formatInstant(until)];
   return {
     name: 'ip_rate_overflow.read',
-    sql: `(${READ_OVERFLOW_SQL}${bound} ORDER BY used_at DESC LIMIT 1) UNION ALL
-      (${READ_OVERFLOW_SQL} AND used_at > ?${bound} ORDER BY used_at LIMIT ${oldestMax})`,
-    values: [1, address, ...boundValues, 0, address, formatInstant(after), ...boundValues],
+    sql: `(${READ_OVERFLOW_SQL}${untilSql} ORDER BY used_at DESC LIMIT 1) UNION ALL
+      (${READ_OVERFLOW_SQL} AND used_at > ?${untilSql} ORDER BY used_at LIMIT ${oldestMax})`,
+    values: [1, clientIp, ...untilValues, 0, clientIp, formatInstant(after), ...untilValues],
     read: (rows) => {
       const newest = rows.find((row) => row.is_newest === 1);
       return {
-        newest: newest === undefined ? null : readUse(newest),
-        oldest: rows.filter((row) => row.is_newest === 0).map(readUse),
+        newest: newest === undefined ? null : readOverflowHit(newest),
+        oldest: rows.filter((row) => row.is_newest === 0).map(readOverflowHit),
       };
     },
   };
 }
 
-/** Writes uses of addresses whose slots are locked. */
-export function storeOverflow(uses: readonly IpOverflow[]): Write {
+/** Writes hits of client IPs whose slots are locked. */
+export function storeOverflow(hits: readonly IpOverflow[]): Write {
   const values: Value[] = [];
-  for (const { clientIp, usedAt, points, number } of uses) {
+  for (const { clientIp, usedAt, points, number } of hits) {
     values.push(clientIp, formatInstant(usedAt), points, number);
   }
-  const sql = INSERT_OVERFLOW_SQL + repeat(uses.length, '(?,?,?,?)') + INSERT_OVERFLOW_SQL_END;
+  const sql = INSERT_OVERFLOW_SQL + repeat(hits.length, '(?,?,?,?)') + INSERT_OVERFLOW_SQL_END;
   return write('ip_rate_overflow.store', sql, values);
 }
 
-function readUse(row: Row): OverflowHit {
+function readOverflowHit(row: Row): OverflowHit {
   return {
     usedAt: parseInstant(row.used_at as string),
     points: row.points as number,

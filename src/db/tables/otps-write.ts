@@ -1,97 +1,93 @@
-/** How codes are written to the table otps: all codes of a list in one statement. */
+/** Writes to the table otps: one statement for all OTPs of a batch. */
 import type { Value } from '../bind.ts';
 import { formatInstant, formatNullableInstant } from '../instant.ts';
 import type { Otp } from './otps.ts';
 import { joinKeys, repeat, write } from '../query.ts';
 import type { Hex, Write } from '../query.ts';
 
-/** How many bytes name a verification: enough, because only those of one pair must differ. */
+/** An id must be unique within its pair only. */
 export const VERIFY_ID_BYTES = 8;
 
 /**
- * Enough for the usual lock after three wrong codes: no more can follow while one COMMIT is in
- * doubt. Where a policy allows more, what was pushed out is not known, and is not guessed.
+ * Covers the default lock after three wrong codes: no more verifications can follow while the
+ * outcome of one COMMIT is unknown. Under a policy with more attempts an id may be pushed out; its
+ * outcome then stays unknown.
  */
 export const VERIFY_IDS_MAX = 4;
 
-/** How many bytes the names of a pair take at the most. */
 export const VERIFY_IDS_BYTES = VERIFY_IDS_MAX * VERIFY_ID_BYTES;
 
 export const VERIFY_ID_DIGITS = 2 * VERIFY_ID_BYTES;
 
-/** The name of the verification that changed a pair last. */
 export function newestVerifyId(verifyIds: Hex): Hex {
   return verifyIds.slice(0, VERIFY_ID_DIGITS);
 }
 
-/** The primary key, to name rows by. */
 const PRIMARY_KEY = ['batch_id', 'batch_number'];
 
-/** What every code has; the rest has a default that is right for a pair without attempts. */
-const FIRST_COLUMNS = `user_id, number, purpose, otp_id, key_id, digest, created_at, expires_at,
+/** Given for every OTP. The state columns default to those of a pair without attempts. */
+const ISSUE_COLUMNS = `user_id, number, purpose, otp_id, key_id, digest, created_at, expires_at,
   batch_id, batch_number, channel, code_digits, attempts_max, lock_seconds, remaining_requests`;
-const FIRST_MARKS = '?,?,?,X?,?,UNHEX(?),?,?,X?,?,?,?,?,?,?';
-const NEW_MARKS = '?,?,?,X?,?,X?,?,?,X?,?,?,?,?,?,?';
-/** What a row gets with its code, and keeps. */
+const UPDATE_PLACEHOLDERS = '?,?,?,X?,?,UNHEX(?),?,?,X?,?,?,?,?,?,?';
+/** Written by the insert only: updateOtps leaves the key as it is. */
 const KEY_COLUMNS = 'key_digest, key_expires_at';
-const KEY_MARKS = 'X?,?';
-const LATER_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
+const INSERT_ROW = '?,?,?,X?,?,X?,?,?,X?,?,?,?,?,?,?,X?,?';
+const STATE_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
   verify_ids, close_reason, is_refunded`;
-const LATER_MARKS = '?,?,?,?,?,X?,?,?';
+const STATE_PLACEHOLDERS = '?,?,?,?,?,X?,?,?';
 
-const INSERT_NEW_SQL = `INSERT INTO otps (${FIRST_COLUMNS}, ${KEY_COLUMNS}) VALUES `;
-const INSERT_WHOLE_SQL =
-  `INSERT INTO otps (${FIRST_COLUMNS}, ${KEY_COLUMNS}, ${LATER_COLUMNS}) VALUES `;
-const UPDATE_SQL = `INSERT INTO otps (${FIRST_COLUMNS}, ${LATER_COLUMNS}) VALUES `;
+const INSERT_NEW_SQL = `INSERT INTO otps (${ISSUE_COLUMNS}, ${KEY_COLUMNS}) VALUES `;
+const INSERT_WITH_STATE_SQL =
+  `INSERT INTO otps (${ISSUE_COLUMNS}, ${KEY_COLUMNS}, ${STATE_COLUMNS}) VALUES `;
+const UPDATE_SQL = `INSERT INTO otps (${ISSUE_COLUMNS}, ${STATE_COLUMNS}) VALUES `;
 const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE digest = new.digest,
   redeemed_at = new.redeemed_at, wrong_attempts = new.wrong_attempts,
   last_wrong_at = new.last_wrong_at, locked_until = new.locked_until,
   consecutive_wrong = new.consecutive_wrong, verify_ids = new.verify_ids, channel = new.channel,
   close_reason = new.close_reason, is_refunded = new.is_refunded`;
-// FORCE INDEX: a table that the server believes to be small would be read whole.
+// FORCE INDEX: the server may scan a table that it estimates to be small.
 const ATTEMPTS_SQL = `UPDATE otps FORCE INDEX (PRIMARY) SET redeemed_at = ?, wrong_attempts = ?,
   last_wrong_at = ?, locked_until = ?, consecutive_wrong = ?,
   verify_ids = CONCAT(X?, LEFT(verify_ids, ${VERIFY_IDS_BYTES - VERIFY_ID_BYTES}))`;
 
 /**
- * Writes codes that did not exist; fails, to be rerun, when another transaction was first to use
- * one of the numbers of their users, or one of their keys.
+ * Inserts OTPs. A duplicate key means that another transaction took a number of the same user, or
+ * an idempotency key, first: the caller retries.
  *
- * @param otps sorted by user, so that transactions never wait for each other in a ring
+ * @param otps sorted by user: one lock order for all transactions prevents deadlocks
  */
 export function insertOtps(otps: readonly Otp[]): Write {
   const isNew = otps.every(({ verifyIds }) => verifyIds.length === 0);
-  const row = isNew ? `(${NEW_MARKS},${KEY_MARKS})` : `(${NEW_MARKS},${KEY_MARKS},${LATER_MARKS})`;
+  const row = isNew ? `(${INSERT_ROW})` : `(${INSERT_ROW},${STATE_PLACEHOLDERS})`;
   const values: Value[] = [];
   for (const otp of otps) {
-    pushFirst(values, otp);
+    pushIssueValues(values, otp);
     values.push(otp.keyDigest, formatNullableInstant(otp.keyExpiresAt));
-    if (!isNew) pushLater(values, otp);
+    if (!isNew) pushStateValues(values, otp);
   }
-  const sql = (isNew ? INSERT_NEW_SQL : INSERT_WHOLE_SQL) + repeat(otps.length, row);
+  const sql = (isNew ? INSERT_NEW_SQL : INSERT_WITH_STATE_SQL) + repeat(otps.length, row);
   return write('otps.insert', sql, values);
 }
 
 /**
- * Writes what may change of codes that exist and are locked. The primary key is what they are found
- * by, before any other index is looked at.
+ * Updates the mutable columns of OTPs that are locked. The duplicate is found by the primary key,
+ * before any other index is searched.
  */
 export function updateOtps(otps: readonly Otp[]): Write {
   const values: Value[] = [];
   for (const otp of otps) {
-    pushFirst(values, otp);
-    pushLater(values, otp);
+    pushIssueValues(values, otp);
+    pushStateValues(values, otp);
   }
-  const rows = repeat(otps.length, `(${FIRST_MARKS},${LATER_MARKS})`);
+  const rows = repeat(otps.length, `(${UPDATE_PLACEHOLDERS},${STATE_PLACEHOLDERS})`);
   return write('otps.update', UPDATE_SQL + rows + UPDATE_SQL_END, values);
 }
 
 /**
- * Writes what attempts have changed in codes that exist and are locked, and that have come out
- * alike: values that are said once cost the server half of what a row of values for each does.
+ * Updates locked OTPs whose attempt columns all get the same values. Writing the values once costs
+ * the server half of what a row of values per OTP costs.
  *
- * @param otps alike in all that is written, the newest of their verify_ids among it, which they
- *   had not before; at least 1
+ * @param otps at least 1; equal in all written columns, and with the same new verify id
  */
 export function storeAttempts(otps: readonly Otp[]): Write {
   const first = otps[0]!;
@@ -99,39 +95,39 @@ export function storeAttempts(otps: readonly Otp[]): Write {
     formatNullableInstant(first.lastWrongAt), formatNullableInstant(first.lockedUntil),
     first.consecutiveWrong, newestVerifyId(first.verifyIds)];
   for (const { batchId, batchNumber } of otps) values.push(batchId, batchNumber);
-  // A digest may be erased, and never becomes another one.
+  // A digest is only ever erased, never replaced.
   const sql = `${ATTEMPTS_SQL}${first.digest === null ? ', digest = NULL' : ''}
     WHERE (batch_id, batch_number) IN (${repeat(otps.length, '(X?,?)')})`;
   return write('otps.store_attempts', sql, values);
 }
 
-function pushFirst(values: Value[], otp: Otp): void {
+function pushIssueValues(values: Value[], otp: Otp): void {
   values.push(otp.userId, otp.number, otp.purpose, otp.otpId, otp.keyId, otp.digest,
     formatInstant(otp.createdAt), formatInstant(otp.expiresAt), otp.batchId, otp.batchNumber,
     otp.channel, otp.codeDigits, otp.attemptsMax, otp.lockSeconds, otp.remainingRequests);
 }
 
-function pushLater(values: Value[], otp: Otp): void {
+function pushStateValues(values: Value[], otp: Otp): void {
   values.push(formatNullableInstant(otp.redeemedAt), otp.wrongAttempts,
     formatNullableInstant(otp.lastWrongAt), formatNullableInstant(otp.lockedUntil),
     otp.consecutiveWrong, otp.verifyIds, otp.closeReason, otp.isRefunded ? 1 : 0);
 }
 
-/** Takes away codes that exist and are locked. */
+/** Deletes OTPs that are locked. */
 export function deleteOtps(otps: readonly Otp[]): Write {
-  const rows = joinKeys('otps', PRIMARY_KEY, otps.length, { marks: 'X?,?' });
+  const rows = joinKeys('otps', PRIMARY_KEY, otps.length, { placeholders: 'X?,?' });
   const values = otps.flatMap(({ batchId, batchNumber }) => [batchId, batchNumber]);
   return write('otps.delete', `DELETE t FROM ${rows}`, values);
 }
 
-/** A code of which no more is kept than its key, and what that was used for: a fingerprint. */
-export type KeptKey = Readonly<{ otp: Otp; fingerprint: Hex }>;
+/** The fingerprint stands for the user and the purpose that the row loses. */
+export type KeyOnlyOtp = Readonly<{ otp: Otp; fingerprint: Hex }>;
 
-/** Keeps of codes that exist and are locked no more than their keys. */
-export function stripToKeys(kept: readonly KeptKey[]): Write {
-  const rows = joinKeys('otps', PRIMARY_KEY, kept.length, { marks: 'X?,?,X?' });
+/** Strips locked rows down to their idempotency key. */
+export function stripToKeys(stripped: readonly KeyOnlyOtp[]): Write {
+  const rows = joinKeys('otps', PRIMARY_KEY, stripped.length, { placeholders: 'X?,?,X?' });
   const sql = `UPDATE ${rows} SET t.user_id = NULL, t.fingerprint = named.column_2`;
-  const values = kept.flatMap(({ otp: { batchId, batchNumber }, fingerprint }) =>
+  const values = stripped.flatMap(({ otp: { batchId, batchNumber }, fingerprint }) =>
     [batchId, batchNumber, fingerprint]);
-  return write('otps.keep_keys', sql, values);
+  return write('otps.strip_to_keys', sql, values);
 }

@@ -1,14 +1,13 @@
-/** The table otps: the codes of every user, and the wrong attempts of every pair. */
+/** Reads of the table otps: the OTPs of users, and the wrong attempts of their pairs. */
 import type { Row } from '../connection.ts';
 import { parseInstant, parseNullableInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
-import { hexOf, joinKeys, mapResult, nullableHexOf, repeat } from '../query.ts';
+import { toHex, joinKeys, mapResult, toNullableHex, repeat } from '../query.ts';
 import type { Hex, Query } from '../query.ts';
 
-/** The name of a pair. */
 export type PairName = Readonly<{ userId: string; purpose: string }>;
 
-/** A code that was issued. What each member and null means: schema/0005-otps.sql. */
+/** Columns and the meaning of NULL: schema/0005-otps.sql. */
 export type Otp = PairName &
   Readonly<{
     number: number;
@@ -31,54 +30,46 @@ export type Otp = PairName &
     codeDigits: number;
     attemptsMax: number;
     lockSeconds: number;
-    /** KEY_DIGEST_BYTES. */
+    /** KEY_DIGEST_BYTES; null once another request uses the expired key. */
     keyDigest: Hex | null;
     keyExpiresAt: Instant | null;
     remainingRequests: number;
   }>;
 
-/** Why a code can never be redeemed, beside its being redeemed and a lock. */
 type CloseReason = 'failed' | 'canceled';
 
-/** What refusals rest on. */
+/** The columns that decide a refusal. */
 export type OtpSummary = Pick<
   Otp,
   | 'userId' | 'number' | 'purpose' | 'createdAt' | 'lastWrongAt' | 'lockedUntil'
   | 'consecutiveWrong' | 'isRefunded'
 >;
 
-/**
- * How long a code is known after it was issued, or a wrong one was tried: a day and the longest
- * lifetime, to tell "used" and "expired" from "never issued". Of the codes of a pair the older ones
- * are always forgotten first.
- */
-export const KNOWN_SECONDS = 87_000;
-
-// FORCE INDEX: a scan of a table that the server believes to be small would lock, and wait for,
-// the rows of others, against the order of the locks.
+// FORCE INDEX: the server may scan a table that it estimates to be small; a locking scan would lock
+// rows of other transactions, against the lock order.
 const FROM_SQL = 'FROM otps FORCE INDEX (by_user) WHERE user_id IN (';
 const READ_SQL = `SELECT user_id, number, purpose, otp_id, key_id, digest, created_at,
   expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
   verify_ids, batch_id, batch_number, channel, close_reason, is_refunded, code_digits,
   attempts_max, lock_seconds, key_digest, key_expires_at, remaining_requests
   ${FROM_SQL}`;
-const GLANCE_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, locked_until,
+const SUMMARY_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, locked_until,
   consecutive_wrong, is_refunded
   ${FROM_SQL}`;
 
 /**
- * Reads all codes of users and locks those that exist until the end of the transaction. A user
- * who has none is arbitrated by `insertOtps`: whoever comes second is rerun.
+ * Reads and locks all OTPs of users, in no particular order. Lock order: first. A user without OTPs
+ * has nothing to lock; of two transactions that insert the first OTP of a user the second fails and
+ * retries.
  *
- * @param userIds unique; the server locks in the order of the index, whatever their order
- * @returns the codes, in no promised order
+ * @param userIds unique; the server locks in the order of the index
  */
 export function lockOtps(userIds: readonly string[]): Query<Otp[]> {
   const { sql, ...query } = readOtps(userIds);
   return { ...query, name: 'otps.lock', sql: `${sql} FOR UPDATE` };
 }
 
-/** Reads all codes of users and locks nothing. */
+/** Reads all OTPs of users without locking. */
 export function readOtps(userIds: readonly string[]): Query<Otp[]> {
   return {
     name: 'otps.read',
@@ -88,75 +79,74 @@ export function readOtps(userIds: readonly string[]): Query<Otp[]> {
   };
 }
 
-/** Reads of all codes of users what refusals rest on, and locks nothing. */
+/** Reads only the columns that decide a refusal, without locking. */
 export function readOtpSummaries(userIds: readonly string[]): Query<OtpSummary[]> {
   return {
-    name: 'otps.glance',
-    sql: `${GLANCE_SQL}${repeat(userIds.length, '?')})`,
+    name: 'otps.summaries',
+    sql: `${SUMMARY_SQL}${repeat(userIds.length, '?')})`,
     values: userIds,
-    read: (rows) => rows.map(readGlance),
+    read: (rows) => rows.map(readSummary),
   };
 }
 
-/** The public name of a code, and the bundle that it may be of. */
+/** The public id of an OTP, and the batch that the id decrypts to. */
 export type OtpName = Readonly<{ otpId: Hex; batchId: Hex }>;
 
 /**
- * Finds the users of codes, without a lock: whoever changes a code locks all codes of its user
- * next, and looks again.
+ * Finds the users of OTPs without locking. A caller that changes an OTP then locks all OTPs of its
+ * user and reads the OTP again.
  *
- * @returns the user by code; of an unknown code nothing
+ * @returns the user by otpId, without the unknown ids
  */
 export function findUsers(names: readonly OtpName[]): Query<Map<Hex, string>> {
   return {
     name: 'otps.find_users',
-    sql: `SELECT t.otp_id, t.user_id FROM ${named(names)} WHERE t.user_id IS NOT NULL`,
-    values: valuesOf(names),
-    read: (rows) => new Map(rows.map((row) => [hexOf(row.otp_id), row.user_id as string])),
+    sql: `SELECT t.otp_id, t.user_id FROM ${joinNames(names)} WHERE t.user_id IS NOT NULL`,
+    values: toValues(names),
+    read: (rows) => new Map(rows.map((row) => [toHex(row.otp_id), row.user_id as string])),
   };
 }
 
-/** Reads all codes of the users of codes, without a lock, in no promised order. */
+/** Reads all OTPs of the users of the named OTPs without locking, in no particular order. */
 export function readOtpsOfUsers(names: readonly OtpName[]): Query<Otp[]> {
   return {
     name: 'otps.read_of_users',
-    sql: `SELECT all_of.* FROM (SELECT DISTINCT t.user_id FROM ${named(names)}) AS users
+    sql: `SELECT all_of.* FROM (SELECT DISTINCT t.user_id FROM ${joinNames(names)}) AS users
       STRAIGHT_JOIN otps AS all_of FORCE INDEX (by_user) ON all_of.user_id = users.user_id`,
-    values: valuesOf(names),
+    values: toValues(names),
     read: (rows) => rows.map(readOtp),
   };
 }
 
-/** Codes by their names, as `t`: a bundle has a few dozen rows at the most, beside each other. */
-function named(names: readonly OtpName[]): string {
-  return joinKeys('otps', ['batch_id', 'otp_id'], names.length, { marks: 'X?,X?' });
+/** Joins by batch: a batch has at most a few dozen rows, adjacent in the primary key. */
+function joinNames(names: readonly OtpName[]): string {
+  return joinKeys('otps', ['batch_id', 'otp_id'], names.length, { placeholders: 'X?,X?' });
 }
 
-function valuesOf(names: readonly OtpName[]): Hex[] {
+function toValues(names: readonly OtpName[]): Hex[] {
   return names.flatMap(({ batchId, otpId }) => [batchId, otpId]);
 }
 
 /**
- * Asks whether codes were given an ending, waiting for a transaction that may still be at it. That
- * others may have given it to some of them makes no difference: it is the same for all.
+ * Commit probe of a transaction that closed OTPs. The locking read waits for a transaction that may
+ * still commit. It makes no difference whether another transaction closed some of them.
  *
- * @param written all codes that a transaction wrote whose COMMIT was not answered
+ * @param written all OTPs that the transaction closed
  */
-export function haveEnding(
+export function areClosed(
   written: readonly Pick<Otp, 'userId' | 'otpId'>[],
-  ending: CloseReason,
+  reason: CloseReason,
 ): Query<boolean> {
   const lock = lockOtps([...new Set(written.map(({ userId }) => userId))]);
   return mapResult(lock, (otps) => {
-    const ended = new Set(
-      otps.filter((otp) => otp.closeReason === ending).map(({ otpId }) => otpId),
+    const closed = new Set(
+      otps.filter((otp) => otp.closeReason === reason).map(({ otpId }) => otpId),
     );
-    return written.every(({ otpId }) => ended.has(otpId));
+    return written.every(({ otpId }) => closed.has(otpId));
   });
 }
 
-/** Reads what a refusal rests on. */
-function readGlance(row: Row): OtpSummary {
+function readSummary(row: Row): OtpSummary {
   return {
     userId: row.user_id as string,
     number: row.number as number,
@@ -169,34 +159,34 @@ function readGlance(row: Row): OtpSummary {
   };
 }
 
-/** Reads a row, member by member: spreading a glance into it would take several times as long. */
+/** Copies each member: spreading a summary takes several times as long. */
 function readOtp(row: Row): Otp {
-  const glance = readGlance(row);
-  const { userId, number, purpose, createdAt, lastWrongAt, lockedUntil } = glance;
+  const summary = readSummary(row);
+  const { userId, number, purpose, createdAt, lastWrongAt, lockedUntil } = summary;
   return {
     userId,
     number,
     purpose,
-    otpId: hexOf(row.otp_id),
+    otpId: toHex(row.otp_id),
     keyId: row.key_id as string,
-    digest: nullableHexOf(row.digest),
+    digest: toNullableHex(row.digest),
     createdAt,
     expiresAt: parseInstant(row.expires_at as string),
     redeemedAt: parseNullableInstant(row.redeemed_at as string | null),
     wrongAttempts: row.wrong_attempts as number,
     lastWrongAt,
     lockedUntil,
-    consecutiveWrong: glance.consecutiveWrong,
-    verifyIds: hexOf(row.verify_ids),
-    batchId: hexOf(row.batch_id),
+    consecutiveWrong: summary.consecutiveWrong,
+    verifyIds: toHex(row.verify_ids),
+    batchId: toHex(row.batch_id),
     batchNumber: row.batch_number as number,
     channel: row.channel as string,
     closeReason: row.close_reason as CloseReason | null,
-    isRefunded: glance.isRefunded,
+    isRefunded: summary.isRefunded,
     codeDigits: row.code_digits as number,
     attemptsMax: row.attempts_max as number,
     lockSeconds: row.lock_seconds as number,
-    keyDigest: nullableHexOf(row.key_digest),
+    keyDigest: toNullableHex(row.key_digest),
     keyExpiresAt: parseNullableInstant(row.key_expires_at as string | null),
     remainingRequests: row.remaining_requests as number,
   };

@@ -1,12 +1,12 @@
-/** The table outbox: messages that no channel has accepted yet. */
+/** The table outbox: batches of messages that no channel has accepted yet. */
 import type { Value } from '../bind.ts';
 import type { Row } from '../connection.ts';
 import { formatInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
-import { hexOf, joinKeys, repeat, write } from '../query.ts';
+import { toHex, joinKeys, repeat, write } from '../query.ts';
 import type { Hex, Query, Write } from '../query.ts';
 
-/** Messages as they are kept. See schema/0007-outbox.sql for what each member means. */
+/** Columns: schema/0007-outbox.sql. */
 export type SealedBatch = Readonly<{
   batchId: Hex;
   otpIds: readonly Hex[];
@@ -14,35 +14,33 @@ export type SealedBatch = Readonly<{
   sealed: Hex;
 }>;
 
-/** Who sends them, and until when nobody else may. */
+/** Until leasedUntil only the owner may send the messages. */
 type Lease = Readonly<{ owner: Hex; leasedUntil: Instant }>;
 
-/** How many bytes name a process, and a bundle. */
 export const OWNER_BYTES = 8;
 export const BATCH_ID_BYTES = 8;
 
-/** As many as are kept inside a row, so that no row needs pages of its own. */
+/** Keeps `sealed` inside the page of the row, so that no row needs pages of its own. */
 export const BATCH_MESSAGES_MAX = 64;
 
 const OTP_ID_DIGITS = 32;
 
-const BY_ID = { marks: 'X?' } as const;
+const BY_ID = { placeholders: 'X?' } as const;
 
 const COLUMNS = 'batch_id, otp_ids, key_id, sealed';
-const PUT_SQL = `INSERT INTO outbox (${COLUMNS}, owner, leased_until) VALUES `;
+const INSERT_SQL = `INSERT INTO outbox (${COLUMNS}, owner, leased_until) VALUES `;
 const ROW = '(X?,X?,?,X?,X?,?)';
 
-/** Stores messages, all under one lease. */
 export function insertBatches(batches: readonly SealedBatch[], lease: Lease): Write {
   const values: Value[] = [];
   const leasedUntil = formatInstant(lease.leasedUntil);
   for (const { batchId, otpIds, keyId, sealed } of batches) {
     values.push(batchId, otpIds.join(''), keyId, sealed, lease.owner, leasedUntil);
   }
-  return write('outbox.put', PUT_SQL + repeat(batches.length, ROW), values);
+  return write('outbox.insert', INSERT_SQL + repeat(batches.length, ROW), values);
 }
 
-/** Replaces the messages of bundles by what is left of them, where they have an owner still. */
+/** Writes the remaining messages of batches that `owner` still owns. */
 export function replaceBatches(batches: readonly SealedBatch[], owner: Hex): Write {
   const values: Value[] = [];
   for (const { batchId, otpIds, keyId, sealed } of batches) {
@@ -56,16 +54,16 @@ export function replaceBatches(batches: readonly SealedBatch[], owner: Hex): Wri
 }
 
 /**
- * Erases bundles, those that are there. The hint keeps the server from a scan, as a join would, and
- * costs it half as much.
+ * Deletes the batches that exist. FORCE INDEX prevents a scan as a join would, at half the cost for
+ * the server.
  */
 export function deleteBatches(batchIds: readonly Hex[]): Write {
   const sql = `DELETE t FROM outbox AS t FORCE INDEX (PRIMARY)
     WHERE t.batch_id IN (${repeat(batchIds.length, 'X?')})`;
-  return write('outbox.erase', sql, batchIds);
+  return write('outbox.delete', sql, batchIds);
 }
 
-/** Renews the lease of bundles, or gives them a new owner; they must be locked. */
+/** Extends or takes over the lease of batches that are locked. */
 export function leaseBatches(batchIds: readonly Hex[], { owner, leasedUntil }: Lease): Write {
   const sql = `UPDATE ${joinKeys('outbox', ['batch_id'], batchIds.length, BY_ID)}
     SET t.owner = X?, t.leased_until = ?`;
@@ -73,24 +71,22 @@ export function leaseBatches(batchIds: readonly Hex[], { owner, leasedUntil }: L
 }
 
 /**
- * Finds bundles that their owner has left, or that somebody has just released, and locks them. It
- * waits for nobody.
- *
- * @param max how many at the most, those that were left first
+ * Locks batches whose lease has ended, the longest-ended first. Rows that another process holds are
+ * skipped, so the statement never waits.
  */
-export function lockLeftBundles(max: number): Query<SealedBatch[]> {
+export function lockExpiredBatches(max: number): Query<SealedBatch[]> {
   return {
-    name: 'outbox.lock_left',
+    name: 'outbox.lock_expired',
     sql: `SELECT ${COLUMNS} FROM outbox FORCE INDEX (by_lease)
       WHERE leased_until <= NOW(6) ORDER BY leased_until LIMIT ${max} FOR UPDATE SKIP LOCKED`,
     values: [],
-    read: (rows) => rows.map(readBundle),
+    read: (rows) => rows.map(readBatch),
   };
 }
 
 /**
- * Locks those of bundles that are there and have an owner still. To be locked last of all; the
- * server does it in the order of the primary key, whatever theirs.
+ * Locks the batches that `owner` still owns. Lock order: last of all; the server locks in the order
+ * of the primary key.
  */
 export function lockOwnBatches(batchIds: readonly Hex[], owner: Hex): Query<Set<Hex>> {
   return {
@@ -98,41 +94,40 @@ export function lockOwnBatches(batchIds: readonly Hex[], owner: Hex): Query<Set<
     sql: `SELECT batch_id FROM outbox FORCE INDEX (PRIMARY)
       WHERE batch_id IN (${repeat(batchIds.length, 'X?')}) AND owner = X? FOR UPDATE`,
     values: [...batchIds, owner],
-    read: (rows) => new Set(rows.map((row) => hexOf(row.batch_id))),
+    read: (rows) => new Set(rows.map((row) => toHex(row.batch_id))),
   };
 }
 
-/** The codes whose messages are in bundles, for whoever wants to know. */
+/** Which of the OTPs in these batches still have an unsent message. */
 export function findUnsent(batchIds: readonly Hex[]): Query<Set<Hex>> {
   return {
     name: 'outbox.find_unsent',
     sql: `SELECT otp_ids FROM outbox FORCE INDEX (PRIMARY)
       WHERE batch_id IN (${repeat(batchIds.length, 'X?')})`,
     values: batchIds,
-    read: (rows) => new Set(rows.flatMap((row) => splitIds(hexOf(row.otp_ids)))),
+    read: (rows) => new Set(rows.flatMap((row) => splitIds(toHex(row.otp_ids)))),
   };
 }
 
 /**
- * Asks whether a bundle was erased, waiting for a transaction that may still be at it.
- *
- * @param bundleId one that a transaction erased whose COMMIT was not answered
+ * Commit probe of a transaction that deleted a batch. The locking read waits for a transaction that
+ * may still commit.
  */
-export function isErased(bundleId: Hex): Query<boolean> {
+export function isBatchDeleted(batchId: Hex): Query<boolean> {
   return {
-    name: 'outbox.is_erased',
+    name: 'outbox.is_deleted',
     sql: `SELECT batch_id FROM outbox FORCE INDEX (PRIMARY) WHERE batch_id = X? FOR UPDATE`,
-    values: [bundleId],
+    values: [batchId],
     read: (rows) => rows.length === 0,
   };
 }
 
-function readBundle(row: Row): SealedBatch {
+function readBatch(row: Row): SealedBatch {
   return {
-    batchId: hexOf(row.batch_id),
-    otpIds: splitIds(hexOf(row.otp_ids)),
+    batchId: toHex(row.batch_id),
+    otpIds: splitIds(toHex(row.otp_ids)),
     keyId: row.key_id as string,
-    sealed: hexOf(row.sealed),
+    sealed: toHex(row.sealed),
   };
 }
 

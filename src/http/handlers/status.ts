@@ -1,5 +1,5 @@
 /** GET /otp/{otp_id}: from an id to a plain answer. */
-import { toRfc3339 } from '../../db/instant.ts';
+import { toRfc3339 } from '../../otp/outcomes.ts';
 import type { StatusOutcome } from '../../otp/outcomes.ts';
 import type { IsConnected, OtpService } from '../../otp/service.ts';
 import { responseForError, errorResponse } from '../response.ts';

@@ -5,7 +5,7 @@ import type { Hex } from '../../db/query.ts';
 import {
   deleteOtps, insertOtps, stripToKeys, storeAttempts, updateOtps,
 } from '../../db/tables/otps-write.ts';
-import type { KeptKey } from '../../db/tables/otps-write.ts';
+import type { KeyOnlyOtp } from '../../db/tables/otps-write.ts';
 import type { Otp } from '../../db/tables/otps.ts';
 import type { Transaction } from '../../db/transaction.ts';
 
@@ -90,7 +90,7 @@ function attemptsOf(otp: Otp): string {
     .join(' ');
 }
 
-function withFingerprint(otp: Otp): KeptKey {
+function withFingerprint(otp: Otp): KeyOnlyOtp {
   return { otp, fingerprint: fingerprintRequest(otp.userId, otp.purpose) };
 }
 

@@ -1,4 +1,5 @@
 /** What a channel is: one way of sending messages, behind one function. */
+import { isIPv4 } from 'node:net';
 import type { Instant } from '../../db/instant.ts';
 import type { Hex } from '../../db/query.ts';
 
@@ -54,6 +55,11 @@ export type Channel = Readonly<{
 
 /** A provider that has not answered by then is tried again: some take 5 s on a bad day. */
 export const SEND_TIMEOUT_MS = 8000;
+
+/** Whether a host is this machine, so that no network carries what is sent to it. */
+export function isLoopbackHost(host: string): boolean {
+  return /^(localhost|::1|\[::1\])$/.test(host) || (isIPv4(host) && host.startsWith('127.'));
+}
 
 /** The words of messages, made of templates. */
 export type Templates = Readonly<{

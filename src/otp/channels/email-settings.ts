@@ -2,6 +2,7 @@
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { isLoopbackHost } from './channel.ts';
 
 /** Where messages are handed over, and who sends them. */
 export type EmailSettings = Readonly<{
@@ -68,7 +69,7 @@ function parseServer(text: string): MailServer | null {
     host,
     port: url.port === '' ? port : Number(url.port),
     isSecure: url.protocol === 'smtps:',
-    isLoopback: isLoopback(host),
+    isLoopback: isLoopbackHost(host),
     account,
   });
 }
@@ -87,10 +88,6 @@ function parseAccount({ username, password }: URL): MailServer['account'] | unde
 /** A name of one label is fine: in a network of containers there are no others. */
 function isHost(host: string): boolean {
   return isIP(host) !== 0 || /^[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9])?$/.test(host);
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
 }
 
 function parseSender(text: string): SmtpSender | null {

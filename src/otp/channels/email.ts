@@ -2,6 +2,7 @@
 import { isIP } from 'node:net';
 import { SEND_TIMEOUT_MS } from './channel.ts';
 import type { Channel, Message, SendResult, Templates } from './channel.ts';
+import { MICROSECONDS_PER_MILLISECOND } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import { domainOf, isPlainAddress } from './email-settings.ts';
 import type { EmailSettings } from './email-settings.ts';
@@ -10,8 +11,6 @@ const CONNECTIONS_MAX = 5;
 
 /** A connection that nobody sends on is closed after that. */
 const IDLE_TIMEOUT_MS = 60_000;
-
-const MICROSECONDS_PER_MILLISECOND = 1000;
 
 /** What tests change. */
 export type EmailOptions = Readonly<{

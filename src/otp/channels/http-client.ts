@@ -6,7 +6,7 @@ import { Agent as HttpAgent, request as httpRequest } from 'node:http';
 import type { ClientRequest, IncomingMessage, OutgoingHttpHeaders } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { Socket } from 'node:net';
-import { SEND_TIMEOUT_MS } from './channel.ts';
+import { isLoopbackHost, SEND_TIMEOUT_MS } from './channel.ts';
 import type { SendResult } from './channel.ts';
 
 /** Where a poster posts to, and its bounds. */
@@ -238,9 +238,6 @@ function parseDate(text: string): number {
   return HTTP_DATE.test(text) ? Date.parse(text) : NaN;
 }
 
-/** The URL parser makes dotted quads of 127.0.0.0/8; any other name can be anywhere. */
-const LOOPBACK_HOST = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/;
-
 /**
  * Reads the address of a provider.
  *
@@ -260,7 +257,7 @@ export function parseEndpointUrl(
     return { fault: 'must not hold a user name or a password' };
   }
   if (text.includes('#')) return { fault: 'must not have a fragment' };
-  if (url.protocol === 'http:' && !allowHttp && !LOOPBACK_HOST.test(url.hostname)) {
+  if (url.protocol === 'http:' && !allowHttp && !isLoopbackHost(url.hostname)) {
     return { fault: 'must be https, for its host is not this machine' };
   }
   return { url };

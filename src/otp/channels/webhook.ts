@@ -4,14 +4,12 @@
  */
 import { readFileSync } from 'node:fs';
 import type { Channel, Message, Templates } from './channel.ts';
-import { MICROSECONDS_PER_SECOND } from '../../db/instant.ts';
+import { MICROSECONDS_PER_MILLISECOND, MICROSECONDS_PER_SECOND } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import { createPoster, httpSendResult } from './http-client.ts';
 import type { HttpPayload, PostBounds } from './http-client.ts';
 import { signWebhook } from './webhook-settings.ts';
 import type { WebhookSettings } from './webhook-settings.ts';
-
-const MICROSECONDS_PER_MILLISECOND = 1000;
 
 /**
  * Makes the channel.

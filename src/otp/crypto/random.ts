@@ -14,6 +14,11 @@ export function randomCode(digits: number): string {
   return String(randomInt(10 ** digits)).padStart(digits, '0');
 }
 
+/** A random integer from 0 to below a limit. */
+export function randomBelow(limit: number): number {
+  return randomInt(limit);
+}
+
 /** Draws the name of a verification. */
 export function randomVerifyId(): Hex {
   return takeRandomBytes(VERIFY_ID_BYTES);

@@ -12,7 +12,7 @@ import { lockSlots } from '../../db/tables/ip-limits.ts';
 import { findUsers, lockOtps, readOtpsOfUsers } from '../../db/tables/otps.ts';
 import type { Otp } from '../../db/tables/otps.ts';
 import {
-  deleteBatches, isErased, leaseBatches, lockLeftBundles, lockOwnBatches, replaceBatches,
+  deleteBatches, isBatchDeleted, leaseBatches, lockExpiredBatches, lockOwnBatches, replaceBatches,
 } from '../../db/tables/outbox.ts';
 import type { SealedBatch } from '../../db/tables/outbox.ts';
 import { transaction } from '../../db/transaction.ts';
@@ -53,7 +53,7 @@ export class Outbox {
   ): Promise<Readonly<{ batches: readonly SealedBatch[]; lease: HeldLease }>> {
     return transaction(this.#parts.pool, async (tx) => {
       const askedAtMs = monotonicMs();
-      const [batches, now] = await tx.read(lockLeftBundles(max), READ_CLOCK);
+      const [batches, now] = await tx.read(lockExpiredBatches(max), READ_CLOCK);
       const leasedUntil = addSeconds(now, LEASE_SECONDS);
       this.#lease(tx, batches.map(({ batchId }) => batchId), leasedUntil);
       return { batches, lease: { clock: new EstimatedClock(now, askedAtMs), leasedUntil } };
@@ -112,7 +112,7 @@ export class Outbox {
       if (left.length > 0) tx.writes.push(replaceBatches(left, owner));
       if (done.length === 0) return;
       tx.writes.push(deleteBatches(done));
-      tx.commitProbe(isErased(done[0]!));
+      tx.commitProbe(isBatchDeleted(done[0]!));
     });
   }
 

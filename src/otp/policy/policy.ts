@@ -47,6 +47,13 @@ export type Policy = Numbers & ExtraLimits & Readonly<{
 /** The rolling window of both limits; the contract fixes it at 15 minutes. */
 export const WINDOW_SECONDS = 900;
 
+/** The rolling window of each extra limit. */
+export const EXTRA_WINDOW_SECONDS: Readonly<Record<ExtraLimitName, number>> = Object.freeze({
+  user_daily: 86_400,
+  destination: 3600,
+  wrong_codes: 3600,
+});
+
 type Bound = Readonly<{ min: number; max: number }>;
 
 /** What a policy may set, and between which bounds (contract, "Numbers"). */

@@ -6,6 +6,7 @@ import { HIT_KINDS } from '../../db/tables/limit-hits.ts';
 import type { LimitSubject } from '../../db/tables/limit-hits.ts';
 import { cooldownSeconds } from './numbered-hits.ts';
 import type { HitWindow } from './numbered-hits.ts';
+import { EXTRA_WINDOW_SECONDS } from '../policy/policy.ts';
 import type { ExtraLimitName, LimitName, Policy } from '../policy/policy.ts';
 import type { LimitState } from './rolling-window.ts';
 
@@ -106,7 +107,8 @@ export function limitsForVerification(
 }
 
 function appliedLimit(limit: ExtraLimitName, subject: string, quota: number): AppliedLimit {
-  return { limit, subject, quota, ...HIT_KINDS[limit] };
+  const windowSeconds = EXTRA_WINDOW_SECONDS[limit];
+  return { limit, subject, quota, kind: HIT_KINDS[limit], windowSeconds };
 }
 
 /**

@@ -1,9 +1,21 @@
 /** What is still known of a pair (contract, POST /otp/verify: "no code known for the pair"). */
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
-import { KNOWN_SECONDS } from '../../db/tables/otps.ts';
+import type { Retention } from '../../db/sweep/expired-rows.ts';
 import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
+import { EXTRA_WINDOW_SECONDS, WINDOW_SECONDS } from '../policy/policy.ts';
 import { isPointLive } from './rolling-window.ts';
+
+/**
+ * For how long rows are kept. An OTP is known for a day plus the longest lifetime after it was
+ * issued or last attempted, so that a late attempt gets "used" or "expired" and not "never
+ * issued". The older OTPs of a pair always expire first.
+ */
+export const RETENTION: Retention = Object.freeze({
+  otpSeconds: 87_000,
+  ipPointSeconds: WINDOW_SECONDS,
+  hitSeconds: EXTRA_WINDOW_SECONDS,
+});
 
 /**
  * Whether a code counts as never issued. The row may be there or not: it is swept, or taken away,
@@ -11,7 +23,7 @@ import { isPointLive } from './rolling-window.ts';
  */
 export function isExpired(otp: OtpSummary, now: Instant): boolean {
   const lastEvent = Math.max(otp.createdAt, otp.lastWrongAt ?? otp.createdAt);
-  return otp.consecutiveWrong === 0 && addSeconds(lastEvent, KNOWN_SECONDS) <= now;
+  return otp.consecutiveWrong === 0 && addSeconds(lastEvent, RETENTION.otpSeconds) <= now;
 }
 
 /** The newest code of a pair, or null when none is known. */

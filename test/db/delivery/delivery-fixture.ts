@@ -1,7 +1,6 @@
 /** Services on one database, as processes would be, with channels that answer as told. */
 import { addSeconds, formatInstant, parseInstant } from '../../../src/db/instant.ts';
 import type { ConnectionPool } from '../../../src/db/pool.ts';
-import { Sweeper } from '../../../src/db/sweep/sweeper.ts';
 import type {
   Channel, ChannelName, Message, SendResult,
 } from '../../../src/otp/channels/channel.ts';
@@ -15,7 +14,7 @@ import type { OtpService } from '../../../src/otp/service.ts';
 import { createTestDatabase } from '../../harness/database.ts';
 import type { TestDatabase } from '../../harness/database.ts';
 import { channelOf, createTestDelivery } from '../../harness/delivery.ts';
-import { newSecretsText, secretsOf } from '../../harness/service.ts';
+import { newSecretsText, newSweeper, secretsOf } from '../../harness/service.ts';
 import { eventually } from '../../harness/waiting.ts';
 
 export const ACCEPTED: SendResult = { kind: 'accepted' };
@@ -84,7 +83,7 @@ export class DeliveryFixture {
     const note = (one: DeliveryEvent): void => { notes.push(one); };
     const delivery = createTestDelivery({ pool, policies, secrets, channels, onEvent: note });
     const parts = { pool: this.database.pool, policies, secrets, delivery };
-    const service = createOtpService({ ...parts, sweeper: new Sweeper() });
+    const service = createOtpService({ ...parts, sweeper: newSweeper() });
     const process = { service, delivery, notes, stop: () => delivery.stop(2000) };
     this.#processes.push(process);
     return process;

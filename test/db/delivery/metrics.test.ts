@@ -1,7 +1,6 @@
 /** What the delivery of messages counts. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Sweeper } from '../../../src/db/sweep/sweeper.ts';
 import { encodeFamilies } from '../../../src/metrics/families.ts';
 import type { Channel } from '../../../src/otp/channels/channel.ts';
 import { DeliveryCounts, deliveryFamilies } from '../../../src/otp/delivery/metrics.ts';
@@ -9,6 +8,7 @@ import { createPolicies } from '../../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../../src/otp/service.ts';
 import { createTestDelivery } from '../../harness/delivery.ts';
 import { parseExposition, valueOf } from '../../harness/exposition.ts';
+import { newSweeper } from '../../harness/service.ts';
 import { eventually } from '../../harness/waiting.ts';
 import { ACCEPTED, REFUSED, RETRY, scripted, DeliveryFixture } from './delivery-fixture.ts';
 
@@ -22,7 +22,7 @@ function counted(channels: readonly Channel[]) {
   const { database: { pool }, secrets } = fixture;
   const parts = { pool, policies: createPolicies(), secrets };
   const delivery = createTestDelivery({ ...parts, channels, counts });
-  const service = createOtpService({ ...parts, delivery, sweeper: new Sweeper() });
+  const service = createOtpService({ ...parts, delivery, sweeper: newSweeper() });
   return {
     process: { service, delivery, notes: [], stop: () => delivery.stop(2000) },
     value: (name: string, labels: Record<string, string> = {}) =>

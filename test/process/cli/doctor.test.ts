@@ -81,11 +81,11 @@ const BROKEN: [string, string[], string[], RegExp][] = [
     /^fault schema: the database lacks 0004-limit-hits; run: npm run migrate/],
   ['the database is newer', ["INSERT INTO schema_migrations VALUES (99, 'z', NOW(6), NOW(6))"],
     ['DELETE FROM schema_migrations WHERE version = 99'],
-    /^fault schema: the database has the schema file z, of an otpd newer than this otpd; run that/],
+    /^fault schema: the database has schema file z of a newer otpd; run that/],
   ['the database is of an earlier 0.1',
     ["UPDATE schema_migrations SET name = '0002-otps' WHERE version = 2"],
     ["UPDATE schema_migrations SET name = '0002-ip-rate-limits' WHERE version = 2"],
-    /^fault schema: .* file 0002-otps, .* first release; use a new database: set DB_NAME/],
+    /^fault schema: .* file 0002-otps from before the first release; use a new database:/],
 ];
 
 for (const [what, breaking, mending, said] of BROKEN) {

@@ -2,7 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { describeStatementError, StatementError } from '../../../src/db/errors.ts';
 
-/** [what the driver reports, remedy, code] */
+/** [error of the driver, class, code] */
 const CASES: [object, string, string][] = [
   [{ errno: 1213, code: 'ER_LOCK_DEADLOCK' }, 'retry', 'ER_LOCK_DEADLOCK'],
   [{ errno: 1205, code: 'ER_LOCK_WAIT_TIMEOUT' }, 'retry', 'ER_LOCK_WAIT_TIMEOUT'],
@@ -19,15 +19,15 @@ const CASES: [object, string, string][] = [
   [new TypeError('a bug'), 'bug', 'CONNECTION_LOST'],
 ];
 
-for (const [error, remedy, code] of CASES) {
-  test(`${JSON.stringify(error)} is ${remedy}`, () => {
+for (const [error, errorClass, code] of CASES) {
+  test(`${JSON.stringify(error)} has the class ${errorClass}`, () => {
     const described = describeStatementError('otps.lock', error);
-    assert.is(described.errorClass, remedy);
+    assert.is(described.errorClass, errorClass);
     assert.is(described.message, `otps.lock: ${code}`);
   });
 }
 
-test('neither SQL nor values nor the server\'s text come along', () => {
+test('a StatementError contains neither SQL nor values nor the text of the server', () => {
   const error = describeStatementError('otps.store', {
     errno: 1062, code: 'ER_DUP_ENTRY', sql: 'INSERT secret', sqlMessage: 'Duplicate entry secret',
   });

@@ -3,12 +3,12 @@ import * as assert from 'uvu/assert';
 import {
   counter, encodeFamilies, gauge, histogram, Histogram, processGauge,
 } from '../../../src/metrics/families.ts';
-import { mergeCounted, withoutGauges } from '../../../src/metrics/merge.ts';
+import { mergeFamilies, withoutGauges } from '../../../src/metrics/merge.ts';
 import { parseExposition, valueOf } from '../../harness/exposition.ts';
 
 const ODD = 'a\\b"c\nd,}= é';
 
-test('one HELP and TYPE for each name, one line for each set of labels', () => {
+test('a family has one HELP and TYPE, and one line per label set', () => {
   const text = encodeFamilies([
     counter('a_total', 'All.', [[{ x: '1' }, 2], [{ x: '2', y: '' }, 0]]),
     gauge('b', 'Now.', 0.5),
@@ -17,14 +17,14 @@ test('one HELP and TYPE for each name, one line for each set of labels', () => {
     + 'a_total{x="1"} 2\na_total{x="2",y=""} 0\n# HELP b Now.\n# TYPE b gauge\nb 0.5\n');
 });
 
-test('backslashes, quotes and line ends are escaped, and read back', () => {
+test('backslashes, quotes and line ends are escaped and parse back', () => {
   const text = encodeFamilies([gauge('a', 'one\\two\nthree "four"', [[{ x: ODD }, 1]])]);
   assert.is(text.split('\n')[0], '# HELP a one\\\\two\\nthree "four"');
   assert.is(text.split('\n')[2], 'a{x="a\\\\b\\"c\\nd,}= é"} 1');
   assert.is(valueOf(parseExposition(text), 'a', { x: ODD }), 1);
 });
 
-test('a histogram: a bound belongs to its bucket, what is beyond to +Inf', () => {
+test('a histogram counts a bound in its bucket, and larger values in +Inf', () => {
   const one = new Histogram([0.1, 1]);
   for (const value of [0.05, 0.1, 0.11, 1, 7]) one.observe(value);
   const text = encodeFamilies([histogram('h', 'H.', [[{ x: 'y' }, one]])]);
@@ -34,7 +34,7 @@ test('a histogram: a bound belongs to its bucket, what is beyond to +Inf', () =>
   ]);
 });
 
-test('processes: all is summed, but what is of a process is labelled', () => {
+test('merging sums the samples of workers, and labels those of a single process', () => {
   const families = [1, 2].map((worker) => {
     const sizes = new Histogram([1]);
     sizes.observe(worker);
@@ -43,7 +43,7 @@ test('processes: all is summed, but what is of a process is labelled', () => {
       gauge('g', 'G.', 10), processGauge('m', 'M.', [[{ y: 'z' }, worker * 100]]),
     ] };
   });
-  const metrics = parseExposition(encodeFamilies(mergeCounted(families)));
+  const metrics = parseExposition(encodeFamilies(mergeFamilies(families)));
   assert.is(valueOf(metrics, 'a_total', { x: '1' }), 3);
   assert.is(valueOf(metrics, 'h_bucket', { le: '1' }), 1);
   assert.is(valueOf(metrics, 'h_count'), 2);
@@ -53,8 +53,8 @@ test('processes: all is summed, but what is of a process is labelled', () => {
   assert.equal(withoutGauges(families[0]!.families).map(({ name }) => name), ['a_total', 'h']);
 });
 
-/** What the reader of the tests must refuse. */
-const WRONG = [
+/** Expositions that the parser of the tests must reject. */
+const INVALID = [
   'a 1\n', '# HELP a A.\na 1\n', '# HELP a A.\n# TYPE a gauge\n',
   '# HELP a A.\n# TYPE a gauge\na 1',
   '# HELP a A.\r\n# TYPE a gauge\r\na 1\r\n', '# HELP a A.\n# TYPE a gauge\na 1\na 2\n',
@@ -66,8 +66,8 @@ const WRONG = [
   `${'# HELP a A.\n# TYPE a gauge\na 1\n'.repeat(2)}`,
 ];
 
-for (const text of WRONG) {
-  test(`no exposition: ${JSON.stringify(text)}`, () => {
+for (const text of INVALID) {
+  test(`the parser rejects ${JSON.stringify(text)}`, () => {
     assert.throws(() => parseExposition(text));
   });
 }

@@ -1,9 +1,9 @@
 /** What an operator is told of a user, to the microsecond. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { KNOWN_SECONDS } from '../../../src/db/tables/otps.ts';
 import type { Otp } from '../../../src/db/tables/otps.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy/policy.ts';
+import { RETENTION } from '../../../src/otp/rules/lifecycle.ts';
 import { describeUser } from '../../../src/otp/user-report.ts';
 import type { UserReport } from '../../../src/otp/user-report.ts';
 import { at, issuedAgo, NOW, otpWith } from './fixtures.ts';
@@ -21,7 +21,7 @@ function describe(otps: readonly Otp[], seconds = 0, unsent = new Set<string>())
 test('a user without codes, or whose codes are all forgotten, is not known', () => {
   assert.is(describeUser([], new Set(), NOW, POLICIES), null);
   const last = otpWith();
-  const end = KNOWN_SECONDS;
+  const end = RETENTION.otpSeconds;
   assert.is(describe([last], end - ONE_MICROSECOND).pairs.length, 1);
   assert.is(describeUser([last], new Set(), at(end), POLICIES), null);
 });

@@ -66,7 +66,7 @@ async function examine(
 
 async function checkSchema({ pool }: DoctorTarget): Promise<Finding> {
   const { pending, conflict } = await readSchemaStatus(pool);
-  if (conflict !== null) return fault('schema', conflict.problem, conflict.remedy);
+  if (conflict !== null) return fault('schema', conflict.reason, conflict.remedy);
   if (pending.length === 0) return ok('schema', 'every schema file is applied');
   return fault('schema', `the database lacks ${pending.join(', ')}`, 'run: npm run migrate');
 }

@@ -1,7 +1,7 @@
 /** What is judged of a MySQL server: its version, its settings, and what a session of it gets. */
 import type { ServerFacts, ServerName } from '../../../db/checks/inspect.ts';
 import {
-  compareVersions, judgeVersion, parseVersionLine,
+  compareVersions, checkVersion, parseVersionLine,
 } from '../../../db/checks/mysql-version.ts';
 import { SESSION_VARIABLES } from '../../../db/connection.ts';
 import { fault, ok, warn } from './finding.ts';
@@ -21,7 +21,7 @@ const MEGABYTE = 1024 * 1024;
 /** Judges which server it is. */
 export function checkServerName({ version, comment }: ServerName): Finding {
   const line = `Ver ${version} ${comment}`;
-  const verdict = judgeVersion(line);
+  const verdict = checkVersion(line);
   if (!verdict.usable) {
     return fault('version', `the server ${verdict.reason}`, 'use MySQL 8.4 or later');
   }

@@ -1,6 +1,7 @@
 /** What is judged of the configuration, without the database. */
 import { fault, ok, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
+import { isLoopbackHost } from '../../../otp/channels/channel.ts';
 import type { Secrets } from '../../../otp/crypto/secrets.ts';
 import type { Policies, Policy } from '../../../otp/policy/policy.ts';
 
@@ -16,8 +17,6 @@ type Settings = Readonly<{
 /** A channel that messages go out by. */
 type ChannelFacts = Readonly<{ name: string; url: URL | null }>;
 
-const LOOPBACK_HOST = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
-
 /** Each fault of the configuration. */
 export function toFindings(errors: readonly string[]): Finding[] {
   return errors.map((text) => fault('configuration', text,
@@ -27,7 +26,7 @@ export function toFindings(errors: readonly string[]): Finding[] {
 /** Judges who may ask, what signs, and by which numbers. */
 export function checkSettings(settings: Settings): Finding[] {
   const { host, trustsNobody, secrets, policyFile, policies } = settings;
-  const isPublic = !LOOPBACK_HOST.test(host);
+  const isPublic = !isLoopbackHost(host);
   return [
     isPublic && trustsNobody
       ? warn('proxies', `HOST is ${host}, and TRUSTED_PROXIES is empty`,

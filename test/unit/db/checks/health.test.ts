@@ -1,4 +1,4 @@
-/** How often the database is asked whether it can be worked on, and how long that may take. */
+/** How often the readiness check queries the database, and how long a check takes. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DatabaseCheck } from '../../../../src/db/checks/health.ts';
@@ -9,21 +9,23 @@ import { eventually, promptly, timed } from '../../../harness/waiting.ts';
 
 const APPLIED = readSchemaFiles().map(({ version, name }) => ({ version, name, finished_at: 'x' }));
 
-type Fake = { isHanging: boolean; looks: number; atOnce: number; most: number; destroyed: number };
+type Fake = {
+  isHanging: boolean; checks: number; running: number; runningMax: number; destroyed: number;
+};
 
-function poolOf(fake: Fake): ConnectionPool {
+function createFakePool(fake: Fake): ConnectionPool {
   const open = async (): Promise<Connection> => {
     let isDestroyed = false;
-    let breakOff = (): void => {};
+    let abort = (): void => {};
     const run = async (name: string): Promise<Row[]> => {
       if (name === 'check.read_only') {
-        fake.looks += 1;
-        fake.atOnce += 1;
-        fake.most = Math.max(fake.most, fake.atOnce);
+        fake.checks += 1;
+        fake.running += 1;
+        fake.runningMax = Math.max(fake.runningMax, fake.running);
         await new Promise<void>((resolve, reject) => {
-          breakOff = () => reject(new Error('lost'));
+          abort = () => reject(new Error('lost'));
           if (!fake.isHanging) setImmediate(resolve);
-        }).finally(() => { fake.atOnce -= 1; });
+        }).finally(() => { fake.running -= 1; });
         return [{ is_read_only: 0 }];
       }
       return name === 'schema_migrations.load' ? APPLIED : [];
@@ -31,49 +33,49 @@ function poolOf(fake: Fake): ConnectionPool {
     const destroy = (): void => {
       if (!isDestroyed) fake.destroyed += 1;
       isDestroyed = true;
-      breakOff();
+      abort();
     };
     return { run, runAll: async () => [], destroy, isDestroyed: () => isDestroyed };
   };
   return new ConnectionPool(open, 1);
 }
 
-function newFake(): Fake {
-  return { isHanging: false, looks: 0, atOnce: 0, most: 0, destroyed: 0 };
+function createFake(): Fake {
+  return { isHanging: false, checks: 0, running: 0, runningMax: 0, destroyed: 0 };
 }
 
-test('however many ask at once, the database is asked once', async () => {
-  const fake = newFake();
-  const check = new DatabaseCheck(poolOf(fake));
+test('concurrent callers share one check', async () => {
+  const fake = createFake();
+  const check = new DatabaseCheck(createFakePool(fake));
   const answers = await Promise.all(Array.from({ length: 100 }, () => check.errors()));
   assert.equal(answers, answers.map(() => []));
-  assert.is(fake.looks, 1);
+  assert.is(fake.checks, 1);
 });
 
-test('however often they ask, it is asked a few times a second, one at a time', async () => {
-  const fake = newFake();
-  const check = new DatabaseCheck(poolOf(fake));
-  const { ms } = await timed(() => eventually('it is asked again', async () => {
+test('frequent calls run a few checks per second, one at a time', async () => {
+  const fake = createFake();
+  const check = new DatabaseCheck(createFakePool(fake));
+  const { ms } = await timed(() => eventually('the database is checked again', async () => {
     assert.equal(await check.errors(), []);
-    return fake.looks === 4;
+    return fake.checks === 4;
   }));
   // The clock of the check and that of the test may differ by a millisecond each time.
-  assert.ok(ms > 3 * 245, `${fake.looks} looks in ${ms} ms`);
-  assert.is(fake.most, 1);
+  assert.ok(ms > 3 * 245, `${fake.checks} checks in ${ms} ms`);
+  assert.is(fake.runningMax, 1);
 });
 
-test('a database that hangs: an answer in time, and it is well again later', async () => {
-  const fake = newFake();
-  const check = new DatabaseCheck(poolOf(fake));
+test('a check of a hanging database answers in time, and a later check succeeds', async () => {
+  const fake = createFake();
+  const check = new DatabaseCheck(createFakePool(fake));
   fake.isHanging = true;
   const result = await promptly(() => Promise.all([check.errors(), check.errors()]));
   assert.equal(result, [['database'], ['database']]);
   assert.is(fake.destroyed, 1);
   fake.isHanging = false;
-  await eventually('it is well', async () => (await check.errors()).length === 0);
+  await eventually('the database is healthy', async () => (await check.errors()).length === 0);
 });
 
-test('no connection: an answer in time', async () => {
+test('a check without a connection answers in time', async () => {
   const check = new DatabaseCheck(new ConnectionPool(() => new Promise(() => {}), 1));
   const result = await promptly(() => check.errors());
   assert.equal(result, ['database']);
