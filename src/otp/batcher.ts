@@ -1,37 +1,36 @@
 /**
- * Collects what arrives while work is under way, and hands it on as one list: the cost of a
- * transaction is per statement and per commit, so under load the cost of a request falls. A lone
- * request waits for nothing.
+ * Collects items that arrive while other work is in flight, and runs them as one batch. A
+ * transaction costs per statement and per commit, so the cost of an item falls under load. A lone
+ * item does not wait.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Unavailable } from '../db/errors.ts';
 import { Histogram } from '../metrics/families.ts';
 
-/** How much a collector takes on. All counts are at least 1. */
+/** Counts of at least 1. */
 export type BatchLimits = Readonly<{
-  /** How many lists may be under way at once. */
+  /** How many batches may be in flight at once. */
   concurrencyMax: number;
-  /** How many items a list may have. */
+  /** How many items a batch may have. */
   batchMax: number;
   /**
-   * How many must wait before another lane opens: lists must be large before lanes are many. While
-   * few items are about, a fair share of them is enough.
+   * How many items must wait before another batch starts next to those in flight: large batches
+   * come before many. While there are few items, a fair share of them suffices.
    */
   backlogPerBatch: number;
-  /** How many may wait at all. */
+  /** How many items may wait. */
   waitingMax: number;
 }>;
 
-/** How a collector works. */
 export type BatcherOptions<I, O> = BatchLimits & Readonly<{
-  /** Does the work of a list; one result for each item, in order. */
+  /** Runs a batch; one result for each item, in order. */
   run: (items: readonly I[]) => Promise<readonly O[]>;
   /**
-   * What an item will lock. No two lists that are under way share a subject, so that they never
-   * wait for each other's locks; items of one subject keep their order.
+   * What an item locks. Two batches in flight have no lock key in common, so that neither waits for
+   * a lock of the other; items with a common lock key keep their order.
    */
   lockKeysOf: (item: I) => readonly string[];
-  /** How long a lane rests after a list of so many, in milliseconds. Not at all without. */
+  /** The pause after a batch of that size, in milliseconds; none by default. */
   pauseMs?: (size: number) => number;
 }>;
 
@@ -44,19 +43,19 @@ type Waiting<I, O> = {
   ticks: number;
 };
 
-/** Waiting is measured in ticks of one timer, which runs only while somebody waits. */
+/** One timer measures how long items wait, in ticks; it runs only while an item waits. */
 const TICK_MS = 250;
 
-/** A second lane for a single item would cost a transaction of its own. */
+/** A single item next to a batch in flight would cost a transaction of its own. */
 const BACKLOG_MIN = 2;
 
-/** Leaves time for a transaction within the 3 s of a 503. */
+/** Leaves time for a transaction within 3 s, the time in which a client gets its 503. */
 const WAIT_TICKS_MAX = 3;
 
 /** From a lone item to the largest batch, that of refusals. */
 const SIZE_BOUNDS: readonly number[] = Object.freeze([1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
 
-/** Collects items into lists. One for each kind of work in a process. */
+/** One for each kind of work in a process. */
 export class Batcher<I, O> {
   /** The sizes of the batches so far. */
   readonly sizes = new Histogram(SIZE_BOUNDS);
@@ -66,7 +65,7 @@ export class Batcher<I, O> {
   #batchesInFlight = 0;
   #itemsInFlight = 0;
   #isStartDue = false;
-  /** All that waits shares a subject with what is under way, or comes after one that does. */
+  /** Every waiting item has a lock key in common with one in flight or with an earlier one. */
   #isBlocked = false;
   #timer: NodeJS.Timeout | null = null;
 
@@ -78,19 +77,16 @@ export class Batcher<I, O> {
     return this.#queue.length;
   }
 
-  /** True while a list is under way, or somebody waits. */
+  /** True while a batch is in flight or an item waits. */
   get isBusy(): boolean {
     return this.#batchesInFlight > 0 || this.#queue.length > 0;
   }
 
   /**
-   * Hands an item in.
-   *
-   * @param isConnected asked once, before the item's list starts: false when nobody waits for the
-   *   result any more, and the item costs nothing
-   * @returns its result
-   * @throws Unavailable when too many wait, or it waited too long and nothing happened or will
-   *   happen for it; otherwise what the work of this item alone threw
+   * @param isConnected called once, before the item's batch starts; the item is dropped when the
+   *   result is false
+   * @throws Unavailable when too many items wait, or when this one waited too long and its work
+   *   has not begun; else the error of the work of this item alone
    */
   submit(item: I, isConnected: () => boolean = () => true): Promise<O> {
     if (this.#queue.length >= this.#options.waitingMax) {
@@ -104,7 +100,7 @@ export class Batcher<I, O> {
     });
   }
 
-  /** After the sockets that are readable now were read: what comes together goes together. */
+  /** After the poll phase of the event loop: requests that are readable together go together. */
   #scheduleStart(): void {
     if (this.#isStartDue) return;
     this.#isStartDue = true;
@@ -125,7 +121,7 @@ export class Batcher<I, O> {
   }
 
   #backlogToStart(): number {
-    // A list that takes so long may be stuck, and is nobody's affair but its own.
+    // A batch that takes a tick may be stuck, and must not hold up other items.
     const isLate = (this.#queue[0]?.ticks ?? 0) > 0;
     if (this.#batchesInFlight === 0 || isLate) return 1;
     const { concurrencyMax, backlogPerBatch } = this.#options;
@@ -133,7 +129,7 @@ export class Batcher<I, O> {
     return Math.min(backlogPerBatch, Math.max(BACKLOG_MIN, fairShare));
   }
 
-  /** The first that wait, leaving those whose subjects are under way, and who came after them. */
+  /** Takes the first items whose lock keys are free, and leaves those behind a blocked item. */
   #takeBatch(): Waiting<I, O>[] {
     const batch: Waiting<I, O>[] = [];
     const remaining: Waiting<I, O>[] = [];
@@ -166,7 +162,7 @@ export class Batcher<I, O> {
     this.#scheduleStart();
   }
 
-  /** One member's failure never fails its neighbours: after a fault each is run by itself. */
+  /** After an error each item runs alone, so that a bug with one item fails only that item. */
   async #settle(batch: readonly Waiting<I, O>[]): Promise<void> {
     try {
       const results = await this.#options.run(batch.map(({ item }) => item));
@@ -187,7 +183,7 @@ export class Batcher<I, O> {
         waiting.ticks += 1;
         if (waiting.ticks <= WAIT_TICKS_MAX) return true;
         waiting.reject(new Unavailable('waited too long for its turn'));
-        // Others may have waited behind it.
+        // Items behind it may be free to start now.
         this.#isBlocked = false;
         return false;
       });

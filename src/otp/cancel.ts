@@ -1,4 +1,4 @@
-/** DELETE /otp/{otp_id} for a list of codes: find their users, lock, decide, write, commit. */
+/** DELETE /otp/{otp_id} for a batch of ids: find the users, lock, decide, write, commit. */
 import { OtpRows } from './batch/otps.ts';
 import { placesOf } from './crypto/secrets.ts';
 import { READ_CLOCK } from '../db/clock.ts';
@@ -13,11 +13,11 @@ import type { CancelOutcome } from './outcomes.ts';
 import { isNeeded, isOpen } from './rules/lifecycle.ts';
 
 /**
- * Cancels codes that are open. A message that was not sent yet is not sent any more: whoever sends
- * it asks before another attempt.
+ * Cancels open OTPs. A message that still waits for another attempt is not sent, because the
+ * dispatcher checks the OTP before each attempt but the first.
  *
- * @returns one outcome for each, in order
- * @throws Unavailable when the database cannot answer
+ * @returns one outcome for each id, in order
+ * @throws Unavailable when the database does not answer
  */
 export function cancelOtps(
   { pool, secrets }: Pick<Deps, 'pool' | 'secrets'>,
@@ -54,14 +54,14 @@ async function cancelAll(
   return outcomes;
 }
 
-/** How it ends, and the row to write: null when nothing changes. */
+/** The row to write is null when nothing changes. */
 type CancelDecision = Readonly<{ outcome: CancelOutcome; otp: Otp | null }>;
 
 /**
- * Decides a cancellation: an open code is closed, and its quota points stay used.
+ * Closes an open OTP. Its points stay taken.
  *
- * @param otp the code, or null when none has the name
- * @param otps all codes of its user, read while they are locked
+ * @param otp null when no OTP has the id
+ * @param otps all OTPs of its user, which are locked
  */
 export function decideCancel(
   otp: Otp | null,

@@ -1,4 +1,4 @@
-/** What the rules come to, counted: codes, refusals, locks, and the lists that requests go in. */
+/** The counts of the operations: outcomes by kind, and the batches that they go in. */
 import type { Batcher } from './batcher.ts';
 import { counter, gauge, histogram } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
@@ -10,13 +10,13 @@ type QueueName = 'issue' | 'verify' | 'screen' | 'status' | 'cancel';
 
 type Queues = Readonly<Record<QueueName, Pick<Batcher<unknown, unknown>, 'sizes' | 'waiting'>>>;
 
-/** The counts of one service. Each is noted once the database has said what is true. */
+/** The counts of one service. Outcomes count once their transaction has ended. */
 export class OtpCounts {
   issued = 0;
   redeemed = 0;
   wrong = 0;
   locks = 0;
-  /** Refusals by each limit; and those that there would have been, were it not in shadow. */
+  /** Refusals by each limit, and those that a limit in shadow would have made. */
   readonly limited = countsOfLimits();
   readonly shadowed = countsOfLimits();
   #queues: Partial<Queues> = {};
@@ -30,7 +30,7 @@ export class OtpCounts {
     this.#queues = queues;
   }
 
-  /** Counts the outcomes of requests; null is one that is not decided yet. */
+  /** @param outcomes null for a request that must be decided under lock */
   countRequests(outcomes: readonly (RequestOutcome | null)[]): void {
     for (const outcome of outcomes) {
       if (outcome?.kind === 'issued' && !outcome.replayed) this.issued += 1;
@@ -54,7 +54,6 @@ export class OtpCounts {
   }
 }
 
-/** What was counted. */
 export function otpFamilies(counts: OtpCounts): Family[] {
   const queues = Object.entries(counts.queues);
   return [

@@ -1,62 +1,61 @@
 /**
- * What the two operations take and what they can end in. Each outcome set is closed: the HTTP
- * layer has one status for each, and anything else is a fault.
+ * Inputs and outcomes of the operations. Each set of outcomes is closed: the HTTP layer maps every
+ * outcome to one status.
  */
 import { MICROSECONDS_PER_MILLISECOND } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { Hex } from '../db/query.ts';
 import type { LimitName } from './policy/policy.ts';
 
-/** A request to issue a code. All strings are validated before they come here. */
+/** A request for a code. All strings are validated (docs/api.md, "Identity"). */
 export type OtpRequest = Readonly<{
   userId: string;
   purpose: string;
-  /** The counted client address: IPv4 text, or the /64 of an IPv6 address. Null: none counts. */
+  /** An IPv4 address, or the /64 of an IPv6 address; null when no client IP is counted. */
   clientIp: string | null;
-  /** The Idempotency-Key, decoded: 1 to 255 printable ASCII characters. */
+  /** The decoded Idempotency-Key: 1 to 255 printable ASCII characters. */
   key: string;
-  /** Who sent the key, [A-Za-z0-9_-]: the same key of another caller is another key. Or null. */
+  /** The name of the API client, [A-Za-z0-9_-]: each has its own keys. Null without API keys. */
   apiClient: string | null;
-  /** The Accept-Language field, of any content; '' when there is none. */
+  /** The Accept-Language field, not validated; '' when there is none. */
   acceptLanguage: string;
 }>;
 
-/** A request to redeem a code. */
 export type OtpVerification = Readonly<{
   userId: string;
   purpose: string;
   /** 6 to 10 digits. */
   code: string;
-  /** As in IssueInput. */
+  /** As in OtpRequest. */
   clientIp: string | null;
-  /** The optional Idempotency-Key, or null. */
+  /** The decoded Idempotency-Key, or null. */
   key: string | null;
-  /** Who sent it, as in IssueInput. */
+  /** As in OtpRequest. */
   apiClient: string | null;
 }>;
 
-/** One limit as a client sees it (draft-ietf-httpapi-ratelimit-headers). */
+/** A limit as a client sees it (draft-ietf-httpapi-ratelimit-headers). */
 export type LimitView = Readonly<{
   quota: number;
   remaining: number;
-  /** Whole seconds, rounded up, until the oldest counted point is free again. */
+  /** Whole seconds until the oldest live point is free, rounded up. */
   resetSeconds: number;
 }>;
 
-/** The limits after the operation; that of the address is null when none is counted. */
+/** The limits after the operation; `address` is null when no client IP is counted. */
 export type Limits = Readonly<{ user: LimitView; address: LimitView | null }>;
 
-/** How POST /otp/request can end (contract, cases 2, 3, 5, 6 and 7). */
+/** The outcomes of a valid request (docs/api.md, "POST /otp/request"). */
 export type RequestOutcome =
   | Readonly<{
       kind: 'issued';
       otpId: string;
       ttlSeconds: number;
       remainingRequests: number;
-      /** True when this is the stored answer of an earlier request with the same key. */
+      /** True for the stored response of an earlier request with the same key. */
       replayed: boolean;
       limits: Limits;
-      /** The limits that would have refused it, were they not in shadow. */
+      /** The limits in shadow that the request exceeds. */
       shadowed: readonly LimitName[];
     }>
   | Readonly<{ kind: 'key_reused'; limits: Limits }>
@@ -69,13 +68,13 @@ export type RequestOutcome =
       shadowed: readonly LimitName[];
     }>;
 
-/** How POST /otp/verify can end. A third wrong code `begins` the lock that later tries meet. */
+/** The outcomes of a valid verification; `begins` marks the wrong code that begins a lock. */
 export type VerifyOutcome =
   | Readonly<{ kind: 'verified'; replayed: boolean }>
-  /** The code has not the length that it would have to have. */
+  /** The code has another length than the OTP or, without an OTP, the policy requires. */
   | Readonly<{ kind: 'malformed'; digits: number }>
   | Readonly<{ kind: 'key_reused' }>
-  /** Too many wrong codes from the address; nothing is said of the pair. */
+  /** Too many wrong codes from the client IP; says nothing about the pair. */
   | Readonly<{ kind: 'limited'; retryAfterSeconds: number }>
   | Readonly<{ kind: 'locked'; retryAfterSeconds: number; begins: boolean }>
   | Readonly<{ kind: 'not_found' }>
@@ -83,7 +82,7 @@ export type VerifyOutcome =
   | Readonly<{ kind: 'expired' }>
   | Readonly<{ kind: 'wrong'; attemptsRemaining: number }>;
 
-/** What became of a code (GET /otp/{otp_id}). */
+/** The status of an OTP (docs/api.md, "GET /otp/{otp_id}"). */
 export type OtpStatus =
   | 'pending'
   | 'sent'
@@ -94,7 +93,6 @@ export type OtpStatus =
   | 'locked'
   | 'canceled';
 
-/** How GET /otp/{otp_id} can end. */
 export type StatusOutcome =
   | Readonly<{ kind: 'unknown' }>
   | Readonly<{
@@ -102,13 +100,13 @@ export type StatusOutcome =
       otpId: Hex;
       purpose: string;
       status: OtpStatus;
-      /** By which the message goes, or went last. */
+      /** The channel that the message goes by, or went by last. */
       channel: string;
       createdAt: Instant;
       expiresAt: Instant;
     }>;
 
-/** How DELETE /otp/{otp_id} can end: a code that is canceled already is canceled. */
+/** The outcomes of a cancellation; a repeated cancellation is `canceled`, too. */
 export type CancelOutcome = Readonly<{ kind: 'canceled' | 'unknown' | 'used' | 'expired' }>;
 
 /** Writes a time of an outcome in UTC, to the microsecond: `2026-11-24T11:02:03.000001Z`. */

@@ -13,11 +13,11 @@ import type { OtpStatus, StatusOutcome } from './outcomes.ts';
 import { isNeeded, findNewestOtp } from './rules/lifecycle.ts';
 
 /**
- * Tells it. The first that applies: canceled or failed, verified, superseded by a newer code of the
- * pair, closed by a lock, expired; then whether a channel has accepted the message.
+ * The status of an OTP, the first that applies: canceled or failed, verified, superseded by a newer
+ * OTP of the pair, locked, expired, pending, sent.
  *
- * @param otp the code, or null when none has the name
- * @param otps all codes of its user
+ * @param otp null when no OTP has the id
+ * @param otps all OTPs of its user
  * @param isUnsent whether its message is in the outbox
  */
 export function statusOf(
@@ -47,10 +47,10 @@ function findStatus(
 }
 
 /**
- * Tells what became of codes.
+ * Reads statuses in one transaction.
  *
- * @returns one outcome for each, in order
- * @throws Unavailable when the database cannot answer
+ * @returns one outcome for each id, in order
+ * @throws Unavailable when the database does not answer
  */
 export function readStatuses(
   { pool, secrets }: Pick<Deps, 'pool' | 'secrets'>,
@@ -59,7 +59,8 @@ export function readStatuses(
   const names = otpIds.flatMap((otpId) => placesOf(secrets, otpId));
   const batchIds = names.map(({ batchId }) => batchId);
   return transaction(pool, async (tx) => {
-    // The outbox first: what is accepted in between is told as pending, and never as sent too soon.
+    // The outbox is read first: a message that is sent in between counts as pending. The other
+    // order could count a message as sent that was stored in between.
     const [unsent, otps, now] = await tx.readAndEnd(
       findUnsent(batchIds), readOtpsOfUsers(names), READ_CLOCK);
     const otpsOf = groupBy(otps, ({ userId }) => userId);

@@ -1,4 +1,4 @@
-/** What an operator does for a locked pair (contract, POST /otp/verify: "until an operator"). */
+/** Unlocks a pair on behalf of an operator (docs/api.md, "POST /otp/verify"). */
 import { randomVerifyId } from './crypto/random.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import type { ConnectionPool } from '../db/pool.ts';
@@ -11,11 +11,11 @@ import { NO_ATTEMPTS } from './rules/lockout.ts';
 import { isVerifyStored, pushVerifyId } from './verify/commit-probe.ts';
 
 /**
- * Ends a lock and forgets the wrong attempts of a pair. Its code stays dead: the user asks for a
- * new one.
+ * Ends the lock of a pair and resets its wrong attempts. The OTP that the lock has closed stays
+ * closed: the user requests a new code.
  *
- * @returns false when nothing is known of the pair
- * @throws Unavailable when the database cannot answer
+ * @returns false when the pair is unknown
+ * @throws Unavailable when the database does not answer
  */
 export async function unlockPair(pool: ConnectionPool, name: PairName): Promise<boolean> {
   return transaction(pool, async (tx) => {
@@ -27,7 +27,7 @@ export async function unlockPair(pool: ConnectionPool, name: PairName): Promise<
     }
     const verifyIds = pushVerifyId(pair.verifyIds, randomVerifyId());
     tx.commitProbe(isVerifyStored([{ ...name, verifyIds }]));
-    // The last wrong code gets the time of the unlocking: from then on the pair is known.
+    // The pair stays known for the whole retention from now on.
     const freed = { ...NO_ATTEMPTS, lastWrongAt: now, consecutiveWrong: 0, verifyIds };
     tx.writes.push(updateOtps([{ ...pair, ...freed }]));
     return true;

@@ -1,4 +1,4 @@
-/** What an operator is told of a user, as a pure function: never a code, nor its digest. */
+/** The state of a user for an operator. It contains no code and no digest of a code. */
 import { READ_CLOCK } from '../db/clock.ts';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
@@ -20,55 +20,50 @@ import { sortHits } from './rules/numbered-hits.ts';
 import { isPointLive, measureLimit } from './rules/rolling-window.ts';
 import { statusOf } from './status.ts';
 
-/** A code that is known, without its digits. */
 export type CodeReport = Extract<StatusOutcome, { kind: 'known' }>;
 
-/** What is in force for a pair (user_id, purpose). */
+/** The limits, locks and wrong attempts of a pair. */
 export type PairReport = Readonly<{
   purpose: string;
-  /** How many codes may be issued in 15 minutes, and how many more now. */
+  /** How many codes the pair may request in 15 minutes, and how many more now. */
   quota: number;
   remaining: number;
   daily: DailyReport | null;
   isLocked: boolean;
-  /** When the lock ends by itself; null: there is none, or it never does. */
+  /** When the lock ends; null without a lock, or for one that an operator must end. */
   lockedUntil: Instant | null;
-  /** The lock does not end until an operator ends it. */
+  /** The lock has no end until an operator unlocks the pair. */
   mustBeUnlocked: boolean;
-  /** Wrong attempts that count towards the next lock, and how many begin it. */
+  /** Wrong attempts that count towards the next lock, and how many begin a lock. */
   wrongAttempts: number;
   wrongAttemptsMax: number;
-  /** Wrong attempts since the last success, and how many lock the pair for good. */
+  /** Wrong attempts since the last success, and how many lock the pair without an end. */
   consecutiveWrong: number;
   consecutiveWrongMax: number;
 }>;
 
-/** The limit of a day, where a policy has one. */
 type DailyReport = Readonly<{
   quota: number;
   remaining: number;
-  /** When the oldest that counts is free again; null when none counts. */
+  /** When the oldest live point is free; null when no point is live. */
   freeAt: Instant | null;
 }>;
 
-/** What is known of a user. */
 export type UserReport = Readonly<{
   now: Instant;
-  /** When each point that is used now is free again; all purposes share them. */
+  /** When each live point is free; all purposes share the points. */
   freeAt: readonly Instant[];
-  /** The known pairs, in the order in which their newest codes were issued. */
+  /** The known pairs, in the order in which their newest OTPs were issued. */
   pairs: readonly PairReport[];
-  /** The codes that can be redeemed. */
+  /** The OTPs that can be verified. */
   openCodes: readonly CodeReport[];
 }>;
 
 /**
- * Describes a user.
- *
- * @param otps all codes of the user
- * @param unsent the codes whose messages are in the outbox
- * @param daily the codes of the last day, as far as a limit counts them, by their numbers
- * @returns null when nothing is known of the user
+ * @param otps all OTPs of the user
+ * @param unsent the ids of OTPs whose messages are in the outbox
+ * @param daily the hits of the daily limit, in the order of their numbers
+ * @returns null when the user is unknown
  */
 export function describeUser(
   otps: readonly Otp[],
@@ -134,10 +129,10 @@ function describeDaily(
 }
 
 /**
- * Tells what is known of a user.
+ * Reads the report of a user without a lock.
  *
- * @returns null when nothing is known
- * @throws Unavailable when the database cannot answer
+ * @returns null when the user is unknown
+ * @throws Unavailable when the database does not answer
  */
 export function readUserReport(
   { pool, policies }: Pick<Deps, 'pool' | 'policies'>,
@@ -148,14 +143,14 @@ export function readUserReport(
     const [earlier] = await tx.read(readAll);
     const batchIds = earlier.map(({ batchId }) => batchId);
     if (batchIds.length === 0) batchIds.push('');
-    // The outbox before the codes, as in tell-statuses.ts: never told as sent too soon.
+    // The outbox is read before the OTPs, as in status.ts: no message counts as sent too soon.
     const [unsent, otps, now, daily] = await tx.readAndEnd(
       findUnsent(batchIds), readAll, READ_CLOCK, ...queryDaily(userId, policies, earlier));
     return describeUser(otps, unsent, now, policies, sortHits(daily ?? []));
   });
 }
 
-/** The codes of a day, as many as the highest limit of the user's purposes, if there is one. */
+/** The hits of a day, up to the highest daily limit of the user's purposes; none without one. */
 function queryDaily(
   userId: string,
   policies: Policies,

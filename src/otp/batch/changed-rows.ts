@@ -1,7 +1,7 @@
-/** Rows of one table, as they come from one statement and go back by another. */
+/** Rows of one table between the statement that reads them and the statements that write them. */
 import { byKey } from '../../db/query.ts';
 
-/** Rows told apart by a text that each of them has, in their order. */
+/** Groups rows by a string key, keeping their order. */
 export function groupBy<T>(rows: readonly T[], keyOf: (row: T) => string): Map<string, T[]> {
   const groups = new Map<string, T[]>();
   for (const row of rows) {
@@ -12,7 +12,7 @@ export function groupBy<T>(rows: readonly T[], keyOf: (row: T) => string): Map<s
   return groups;
 }
 
-/** The rows that decisions have changed, each once, as it was changed last. */
+/** Collects the final state of each changed row, so that each row is written once. */
 export class ChangedRows<T> {
   readonly #keyOf: (row: T) => string;
   readonly #loaded: ReadonlySet<string>;
@@ -20,35 +20,30 @@ export class ChangedRows<T> {
   readonly #removed = new Map<string, T>();
 
   /**
-   * @param loaded the rows that exist, and are locked
-   * @param keyOf a text for the primary key of a row
+   * @param loaded the stored rows, which are locked
+   * @param keyOf a string form of the primary key
    */
   constructor(loaded: readonly T[], keyOf: (row: T) => string) {
     this.#keyOf = keyOf;
     this.#loaded = new Set(loaded.map(keyOf));
   }
 
-  /** Takes a row as it shall be. */
   put(row: T): void {
     this.#changed.set(this.#keyOf(row), row);
   }
 
-  /** Takes away a row. */
   remove(row: T): void {
     const key = this.#keyOf(row);
     this.#changed.delete(key);
     if (this.#loaded.has(key)) this.#removed.set(key, row);
   }
 
-  /** All of them, in the order in which they were first changed. */
+  /** The changed rows, in the order of their first change. */
   get all(): readonly T[] {
     return [...this.#changed.values()];
   }
 
-  /**
-   * Those that exist, and those that do not, by their subject: sorted, so that transactions never
-   * wait for each other in a ring; and those that shall not exist any more.
-   */
+  /** Splits by statement. Added rows are sorted: inserts in one order do not deadlock. */
   split(sortKeyOf: (row: T) => string): Readonly<{ stored: T[]; added: T[]; removed: T[] }> {
     const stored: T[] = [];
     const added: T[] = [];

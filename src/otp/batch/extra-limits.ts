@@ -1,7 +1,4 @@
-/**
- * What is counted beyond the contract's limits, as a list of requests shares it inside one
- * transaction.
- */
+/** The hits of optional limits that one transaction has read and will write. */
 import { groupBy } from './changed-rows.ts';
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
@@ -21,29 +18,23 @@ import type { HitWindow } from '../rules/numbered-hits.ts';
 const NO_LIMITS: readonly MeasuredLimit[] = Object.freeze([]);
 const NO_QUERIES: readonly Query<void>[] = Object.freeze([]);
 
-/** More than one is added, so that there are ever fewer dead ones. */
+/** Expired hits deleted per added hit: more than one, so that their number falls. */
 const EXPIRED_MAX = 2;
 
-/** Uses by subject: those that were loaded, as decisions have added to them. */
 export class ExtraLimitRows {
   static readonly #none = new ExtraLimitRows([]);
-  /** By subject, each with all its quotas. */
+  /** By subject, which has one quota for each purpose. */
   readonly #limits: Map<string, AppliedLimit[]>;
   readonly #storedKeys = new Set<string>();
   readonly #windows = new Map<string, HitWindow>();
   readonly #expired: SubjectHit[] = [];
   readonly #hitLimits = new Map<string, AppliedLimit>();
 
-  /** @param counted what the list counts, member by member */
   private constructor(limits: readonly AppliedLimit[]) {
     this.#limits = groupBy(limits, keyOf);
   }
 
-  /**
-   * Makes one for a list; where nothing is counted it is always the same, and costs nothing.
-   *
-   * @param requests what is counted for each
-   */
+  /** Without optional limits all batches share one empty instance. */
   static for(
     requests: readonly Readonly<{ appliedLimits: readonly AppliedLimit[] }>[],
   ): ExtraLimitRows {
@@ -53,7 +44,7 @@ export class ExtraLimitRows {
     return new ExtraLimitRows(requests.flatMap(({ appliedLimits }) => appliedLimits));
   }
 
-  /** Reads counters, locking them or not, and then hits; none where no limit applies. */
+  /** Reads counters and then hits; no queries when no optional limit applies. */
   queries(lock: boolean): readonly Query<void>[] {
     if (this.#limits.size === 0) return NO_QUERIES;
     const read = lock ? lockHitCounters : readHitCounters;
@@ -71,13 +62,12 @@ export class ExtraLimitRows {
     });
   }
 
-  /** All that is known of subjects. */
   of(limits: readonly AppliedLimit[]): readonly MeasuredLimit[] {
     if (limits.length === 0) return NO_LIMITS;
     return limits.map((limit) => ({ limit, window: this.#windowFor(keyOf(limit)) }));
   }
 
-  /** Counts one more use of each. */
+  /** Adds one hit to each limit. */
   add(limits: readonly AppliedLimit[], now: Instant): void {
     for (const limit of limits) {
       const key = keyOf(limit);
@@ -97,12 +87,14 @@ export class ExtraLimitRows {
     this.#expired.push(...expired.slice(0, EXPIRED_MAX).map((hit) => ({ ...hit, subject, kind })));
   }
 
-  /** Leaves the erasure of dead rows to the transaction. To be called before all other writes. */
+  /**
+   * Deletes expired hits of subjects that get a new hit. Must come before all other writes: the
+   * statement may wait for a sweep step, and no other transaction must wait meanwhile.
+   */
   eraseExpired(tx: Transaction): void {
     if (this.#expired.length > 0) tx.writes.push(deleteHits(this.#expired));
   }
 
-  /** Leaves the writes of what was counted to the transaction. */
   flush(tx: Transaction): void {
     if (this.#hitLimits.size === 0) return;
     const stored: HitCounter[] = [];
@@ -142,7 +134,7 @@ function keyOf({ subject, kind }: LimitSubject): string {
   return `${kind} ${subject}`;
 }
 
-/** Once for each quota of a subject; what has none need not be read. */
+/** One for each finite quota of a subject. */
 function toWantedHits(limits: readonly AppliedLimit[]): WantedHits[] {
   const quotas = new Set(limits.map(({ quota }) => quota));
   quotas.delete(Infinity);

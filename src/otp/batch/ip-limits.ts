@@ -1,4 +1,4 @@
-/** The quota points of addresses, as a list of requests shares them inside one transaction. */
+/** The points of client IPs that one transaction has read and will write. */
 import { ChangedRows, groupBy } from './changed-rows.ts';
 import type { Instant } from '../../db/instant.ts';
 import {
@@ -10,13 +10,12 @@ import { countLivePoints, mayHaveOverflow, EMPTY_IP_WINDOW } from '../rules/ip-l
 import type { IpLimitChange, IpWindow, Overflow } from '../rules/ip-limit.ts';
 import { windowStart } from '../rules/rolling-window.ts';
 
-/** Points by address: those that were loaded, as decisions have changed them. */
 export class IpLimitRows {
   readonly #windows = new Map<string, IpWindow>();
   readonly #changedSlots: ChangedRows<IpLimitSlot>;
   readonly #changedOverflow = new Map<string, IpOverflow>();
 
-  /** @param loaded all slots of all addresses of the list */
+  /** @param loaded all slots of the client IPs of the batch */
   constructor(loaded: readonly IpLimitSlot[]) {
     this.#changedSlots = new ChangedRows(loaded, ({ clientIp, slot }) => `${slot} ${clientIp}`);
     for (const [clientIp, slots] of groupBy(loaded, clientIpOf)) {
@@ -25,13 +24,11 @@ export class IpLimitRows {
   }
 
   /**
-   * Reads the overflow of the addresses that may have one: of most lists none does.
+   * Reads the overflow of client IPs that may have one; most batches have none.
    *
-   * @param read asks while the slots are locked, or without any lock
-   * @param until leaves out what was used after it; null when the slots are locked
-   * @param countNamed how many of the oldest points of an address the answers may name, by the
-   *   live points that it has
-   * @returns whether anything was asked
+   * @param until leaves out later points; null when the slots are locked
+   * @param countNamed how many of the oldest points of a client IP the responses may name
+   * @returns whether any statement ran
    */
   async loadOverflow(
     read: Transaction['read'],
@@ -57,12 +54,10 @@ export class IpLimitRows {
     return wasRead;
   }
 
-  /** All that is known of an address. */
   of(clientIp: string): IpWindow {
     return this.#windows.get(clientIp) ?? EMPTY_IP_WINDOW;
   }
 
-  /** Takes the use of a point, or its being given back. */
   put(clientIp: string, { after, write }: IpLimitChange): void {
     this.#windows.set(clientIp, after);
     if (write.kind === 'overflow') this.#changedOverflow.set(clientIp, { clientIp, ...write.hit });
@@ -72,7 +67,6 @@ export class IpLimitRows {
     }
   }
 
-  /** Leaves the writes of what was put to the transaction. */
   flush(tx: Transaction): void {
     const { stored, added } = this.#changedSlots.split(clientIpOf);
     if (stored.length > 0) tx.writes.push(updateSlots(stored));
@@ -86,7 +80,7 @@ function clientIpOf({ clientIp }: IpLimitSlot): string {
   return clientIp;
 }
 
-/** Between the first that counts and the last lie as many points as their totals say. */
+/** The numbers of the oldest and the newest hit give the points between them. */
 function overflowOf({ newest, oldest }: OverflowEnds): Overflow {
   const [first] = oldest;
   const livePoints = newest === null || first === undefined ? 0

@@ -1,4 +1,7 @@
-/** The codes of users, as a list of requests or attempts shares them inside one transaction. */
+/**
+ * The OTPs of users that one transaction has read and will write. All decisions of a batch share
+ * these rows, so that each decision sees what the decisions before it have changed.
+ */
 import { ChangedRows, groupBy } from './changed-rows.ts';
 import { fingerprintRequest } from '../crypto/secrets.ts';
 import type { Hex } from '../../db/query.ts';
@@ -11,42 +14,38 @@ import type { Transaction } from '../../db/transaction.ts';
 
 const NO_OTPS: readonly Otp[] = Object.freeze([]);
 
-/** Codes by user: those that were loaded, as decisions have changed them. */
 export class OtpRows {
   readonly #otps: Map<string, Otp[]>;
   readonly #changed: ChangedRows<Otp>;
   readonly #keyOnly = new Set<Otp>();
 
-  /** @param loaded all codes of all users of the list */
+  /** @param loaded all OTPs of the users of the batch */
   constructor(loaded: readonly Otp[]) {
     this.#otps = groupBy(loaded, userOf);
     this.#changed = new ChangedRows(loaded, ({ number, userId }) => `${number} ${userId}`);
   }
 
-  /** All codes of a user. */
   of(userId: string): readonly Otp[] {
     return this.#otps.get(userId) ?? NO_OTPS;
   }
 
-  /** The code of that name, or null: it may have been taken away by now. */
+  /** Null when the OTP is not stored, or a decision has removed it. */
   find(userId: string | undefined, otpId: Hex): Otp | null {
     if (userId === undefined) return null;
     return this.of(userId).find((otp) => otp.otpId === otpId) ?? null;
   }
 
-  /** Takes a code as it shall be. */
   put(otp: Otp): void {
     this.#otps.set(otp.userId, [...this.#others(otp), otp]);
     this.#changed.put(otp);
   }
 
-  /** Takes a code away. */
   remove(otp: Otp): void {
     this.#otps.set(otp.userId, this.#others(otp));
     this.#changed.remove(otp);
   }
 
-  /** Takes a code away, and keeps its key. */
+  /** Removes an OTP but keeps its idempotency key. */
   stripToKey(otp: Otp): void {
     this.remove(otp);
     this.#keyOnly.add(otp);
@@ -56,12 +55,10 @@ export class OtpRows {
     return this.of(userId).filter((other) => other.number !== number);
   }
 
-  /** The rows that were put, each as it is now. */
   get changed(): readonly Otp[] {
     return this.#changed.all;
   }
 
-  /** Leaves the writes of what was put to the transaction. */
   flush(tx: Transaction): void {
     const { stored, added, removed } = this.#changed.split(userOf);
     const stripped = removed.filter((otp) => this.#keyOnly.has(otp));
@@ -73,8 +70,8 @@ export class OtpRows {
   }
 
   /**
-   * The same where attempts of one name were all that changed codes: those that came out alike, as
-   * most do, in one statement.
+   * Does the same after verifications, which change few columns: one statement for all rows with
+   * the same values, which most rows share.
    */
   flushAttempts(tx: Transaction): void {
     for (const alike of groupBy(this.changed, attemptsOf).values()) {
@@ -83,7 +80,7 @@ export class OtpRows {
   }
 }
 
-/** What attempts write of a code, but for their name, as a text. */
+/** The columns that a verification changes, except its verify id. */
 function attemptsOf(otp: Otp): string {
   const { digest, redeemedAt, wrongAttempts, lastWrongAt, lockedUntil, consecutiveWrong } = otp;
   return [digest === null, redeemedAt, wrongAttempts, lastWrongAt, lockedUntil, consecutiveWrong]

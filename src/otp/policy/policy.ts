@@ -170,23 +170,21 @@ export class LivePolicies implements Policies {
   }
 }
 
-/** The longest purpose, in code points. */
+/** In code points (docs/api.md, "Identity"). */
 export const PURPOSE_MAX_CHARACTERS = 100;
 
-/** What a text must be to name one, as the end of a sentence about it. */
+/** The rule of isIdentity, to follow a name in an error message. */
 export function identityRule(maxCharacters: number): string {
   return `must be a string of 1 to ${maxCharacters} characters without control characters`;
 }
 
-/**
- * Whether a value is a text of 1 to so many code points, well-formed, without a control character.
- */
+/** Whether a value is a well-formed string of 1 to maxCharacters code points without controls. */
 export function isIdentity(value: unknown, maxCharacters: number): value is string {
   if (typeof value !== 'string' || value.length === 0) return false;
   for (let at = 0; at < value.length; at += 1) {
     if (isControl(value.charCodeAt(at))) return false;
   }
-  // Lone surrogates are all stored as one replacement character: users would collide.
+  // A lone surrogate is stored as the replacement character, so two users could collide.
   if (!value.isWellFormed()) return false;
   return value.length <= maxCharacters || [...value].length <= maxCharacters;
 }

@@ -1,7 +1,4 @@
-/**
- * The rule of POST /otp/request, cases 2 to 7 of the contract, as a pure function: it reads no
- * clock, no environment and no random source.
- */
+/** The rule of POST /otp/request (docs/api.md, "POST /otp/request") as a pure function. */
 import type { ChannelName } from '../channels/channel.ts';
 import { fingerprintRequest } from '../crypto/secrets.ts';
 import { addSeconds, secondsUntil } from '../../db/instant.ts';
@@ -20,16 +17,16 @@ import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from '../rules/lockout.
 import { measureLimit } from '../rules/rolling-window.ts';
 import type { LimitState, TimedPoints } from '../rules/rolling-window.ts';
 
-/** What the database knows. To grant, it must be read while user and address are locked. */
+/** To grant a request, the state must be read while the user and the client IP are locked. */
 export type RequestState<T extends OtpSummary = Otp> = Readonly<{
   now: Instant;
   /** The request stored under the key, also when the key has expired. */
   stored: StoredRequest | null;
-  /** All codes of the user. */
+  /** All OTPs of the user. */
   otps: readonly T[];
-  /** Null when no address is counted: then its limit holds nobody back. */
+  /** Null when no client IP is counted. */
   ipWindow: IpWindow | null;
-  /** The other limits that hold for the request, and what each has counted. */
+  /** The optional limits that apply to the request. */
   hitWindows: readonly MeasuredLimit[];
 }>;
 
@@ -37,7 +34,7 @@ export type RequestState<T extends OtpSummary = Otp> = Readonly<{
 export type PreparedRequest = Omit<OtpRequest, 'key' | 'apiClient'> & Readonly<{
   policy: Policy;
   keyDigest: Hex;
-  /** The limits that count it besides those of the user and the client IP. */
+  /** The optional limits, besides those of the user and the client IP. */
   appliedLimits: readonly AppliedLimit[];
 }>;
 
@@ -53,27 +50,26 @@ export type NewCode = Readonly<{
   channel: ChannelName;
 }>;
 
-/** A code with the key that it was asked for with. */
+/** An OTP with its idempotency key. */
 type IssuedOtp = Otp & StoredRequest;
 
-/** The rows to write when a code is issued. */
 export type RequestWrites = Readonly<{
-  /** The new code: its row is what a repeat with the key is answered from. */
+  /** The new OTP. A repeat with its key is answered from its row. */
   issued: IssuedOtp;
-  /** The one that it supersedes, when that one must forget its attempts. */
+  /** The superseded OTP, if its count of wrong attempts has moved to the new OTP. */
   attemptsMoved: Otp | null;
-  /** Codes of the user that are not needed any more, and those of which only the key is. */
+  /** OTPs of the user that are not needed any more, and those needed only for their key. */
   obsolete: readonly Otp[];
   keyOnly: readonly Otp[];
   ipChange: IpLimitChange | null;
 }>;
 
-/** How a request ends. Writes are null when nothing changes: every case but the last. */
+/** Writes are null when the request gets no new code. */
 type RequestDecision = Readonly<{ outcome: RequestOutcome; writes: RequestWrites | null }>;
 
 const NONE: readonly LimitName[] = Object.freeze([]);
 
-/** Decides a request. The first case that applies answers (contract, POST /otp/request). */
+/** The first case that applies decides (docs/api.md, "POST /otp/request"). */
 export function decideRequest(
   state: RequestState,
   request: PreparedRequest,
@@ -86,7 +82,7 @@ export function decideRequest(
 /**
  * The cases that change nothing: a replay, a reused key, a lock, an exhausted limit.
  *
- * @returns null when a code would be issued
+ * @returns null when the request is granted
  */
 export function replayOrRefuse(
   state: RequestState<OtpSummary>,
@@ -104,7 +100,6 @@ export function replayOrRefuse(
     : { kind: 'limited', retryAfterSeconds, limits, limitedBy, shadowed };
 }
 
-/** What is left of the limits, and which of them leave no room. */
 function measureLimits(
   { now, otps, ipWindow, hitWindows }: RequestState<OtpSummary>,
   policy: Policy,
@@ -125,7 +120,7 @@ function measureClientIp(
   return ipWindow === null ? null : measureIpLimit(ipWindow, now, policy.addressLimit);
 }
 
-/** A key answers again for what it was used for, and for nothing else. */
+/** A key replays only for the user and the purpose that it was used for. */
 function replay(
   stored: StoredRequest,
   request: PreparedRequest,
@@ -172,20 +167,17 @@ function grant(state: RequestState, request: PreparedRequest, code: NewCode): Re
   return { outcome, writes: { issued, attemptsMoved, obsolete, keyOnly, ipChange } };
 }
 
-/** Each code has used one point when it was issued; some were given back. */
+/** Each OTP took one point when it was issued, unless the point was refunded. */
 export function toTimedPoints(otps: readonly OtpSummary[]): TimedPoints[] {
   return otps.map(({ createdAt, isRefunded }) =>
     ({ usedAt: createdAt, points: isRefunded ? 0 : 1 }));
 }
 
-/** A pair of which nothing is known. */
 const NEW_PAIR = Object.freeze({ consecutiveWrong: 0, verifyIds: '' });
 
 /**
- * Makes the new code of the pair, to which the count of wrong attempts moves on. Its number comes
- * after all others of the user.
- *
- * @param remainingRequests what the answer says
+ * Creates the new OTP of the pair. Its number is the highest of the user, and the wrong attempts of
+ * the pair move to it.
  */
 function supersede(
   { now, otps }: RequestState,
@@ -222,7 +214,7 @@ function supersede(
   };
   const all = [...otps, issued];
   const done = otps.filter((each) => !isNeeded(each, all, now));
-  // Left behind in a row of its own, the count would keep that row for ever.
+  // A row with a count of wrong attempts never expires, so the count must not stay behind.
   const isLeftBehind = earlier !== null && consecutiveWrong > 0 && !done.includes(earlier);
   return {
     issued,
@@ -232,7 +224,7 @@ function supersede(
   };
 }
 
-/** Whether a repeat of its request would be answered from it. */
+/** Whether a repeat with its key is answered from it. */
 function hasLiveKey({ keyExpiresAt }: Otp, now: Instant): boolean {
   return keyExpiresAt !== null && now < keyExpiresAt;
 }

@@ -1,4 +1,7 @@
-/** Which limits leave no room for a request, and which of those refuse it. */
+/**
+ * Which optional limits apply to a request or a verification, and which limits refuse it. Limits in
+ * shadow count and refuse nobody.
+ */
 import { domainOf, isPlainAddress } from '../channels/email-settings.ts';
 import { PHONE_NUMBER } from '../channels/sms.ts';
 import type { Instant } from '../../db/instant.ts';
@@ -10,18 +13,16 @@ import { EXTRA_WINDOW_SECONDS } from '../policy/policy.ts';
 import type { ExtraLimitName, LimitName, Policy } from '../policy/policy.ts';
 import type { LimitState } from './rolling-window.ts';
 
-/** A limit beyond the contract's two, and what it has counted. */
+/** An optional limit with the hits that it has counted. */
 export type MeasuredLimit = Readonly<{ limit: AppliedLimit; window: HitWindow }>;
 
-/** A limit without room, and for how many whole seconds. */
+/** A limit without a free point, and the whole seconds until it has one. */
 type ExhaustedLimit = Readonly<{ limit: LimitName; seconds: number }>;
 
-/** What a request comes to by its limits. */
 type Refusal = Readonly<{
   limitedBy: readonly LimitName[];
-  /** Those in shadow. */
   shadowed: readonly LimitName[];
-  /** The longest wait of those that refuse (contract, case 6); 0 without any. */
+  /** The longest wait among the limits that refuse (docs/api.md, "POST /otp/request"), or 0. */
   retryAfterSeconds: number;
 }>;
 
@@ -30,12 +31,7 @@ const NO_REFUSAL: Refusal = Object.freeze({
   limitedBy: NO_LIMITS, shadowed: NO_LIMITS, retryAfterSeconds: 0,
 });
 
-/**
- * The limits without room for one more code.
- *
- * @param clientIp null when no address is counted
- * @param hitWindows the other limits
- */
+/** @param clientIp null when no client IP is counted */
 export function exhaustedLimits(
   user: LimitState,
   clientIp: LimitState | null,
@@ -52,12 +48,11 @@ export function exhaustedLimits(
   return all.filter(({ seconds }) => seconds > 0);
 }
 
-/** Whole seconds until a limit lets one more through; 0 when it does now. */
+/** Whole seconds until a limit has a free point; 0 when it has one now. */
 export function secondsLeft({ limit, window }: MeasuredLimit, now: Instant): number {
   return cooldownSeconds(window, limit.quota, limit.windowSeconds, now);
 }
 
-/** Tells those that refuse from those in shadow. */
 export function splitShadowed(exhausted: readonly ExhaustedLimit[], { shadow }: Policy): Refusal {
   if (exhausted.length === 0) return NO_REFUSAL;
   const refusing = exhausted.filter(({ limit }) => !shadow.has(limit));
@@ -68,17 +63,17 @@ export function splitShadowed(exhausted: readonly ExhaustedLimit[], { shadow }: 
   };
 }
 
-/** A limit for one subject. */
+/** A limit and the subject that it counts: a user, a destination or a client IP. */
 export type AppliedLimit = LimitSubject & Readonly<{
   limit: ExtraLimitName;
-  /** Infinity: it is counted, because purposes that have a limit share the count. */
+  /** Infinity when only other purposes have this limit, because all purposes share the count. */
   quota: number;
   windowSeconds: number;
 }>;
 
 const NO_APPLIED_LIMITS: readonly AppliedLimit[] = Object.freeze([]);
 
-/** What one code for a user counts for. */
+/** The limits that count a granted request, besides those of the user and the client IP. */
 export function limitsForRequest(policy: Policy, userId: string): readonly AppliedLimit[] {
   const { userDailyLimit, destinationLimit } = policy;
   if (userDailyLimit === null && destinationLimit === null) return NO_APPLIED_LIMITS;
@@ -91,12 +86,12 @@ export function limitsForRequest(policy: Policy, userId: string): readonly Appli
   return limits;
 }
 
-/** What a code for a user goes to, when that is counted; else null. */
+/** The destination of a user_id; null when it is not counted. */
 export function limitedDestination(policy: Policy, userId: string): string | null {
   return policy.destinationLimit === null ? null : destinationOf(userId, policy.destinationDigits);
 }
 
-/** What one wrong code from an address counts for; a null address is not counted. */
+/** The limits that count a wrong code. */
 export function limitsForVerification(
   policy: Policy,
   clientIp: string | null,
@@ -112,11 +107,10 @@ function appliedLimit(limit: ExtraLimitName, subject: string, quota: number): Ap
 }
 
 /**
- * The destination of a user_id.
+ * Returns `+` and the first digits of a phone number, the domain of an email address in lower case,
+ * or null for any other user_id.
  *
- * @param digits how many digits of a phone number are looked at
- * @returns `+` and the first digits of a phone number, the domain of an e-mail address in lower
- *   case, or null for any other user_id
+ * @param digits how many digits of a phone number name its destination
  */
 export function destinationOf(userId: string, digits: number): string | null {
   if (PHONE_NUMBER.test(userId)) return userId.slice(0, 1 + digits);

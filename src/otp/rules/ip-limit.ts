@@ -1,6 +1,6 @@
 /**
- * The quota points of one address: most have a few, in slots; an address that stands for many
- * users has the rest in the overflow, of which only the ends are known.
+ * The points of one client IP. A few points fit in slots; a client IP that many users share has the
+ * rest in the overflow, of which only both ends are read.
  */
 import type { Instant } from '../../db/instant.ts';
 import { SLOTS_MAX } from '../../db/tables/ip-limits.ts';
@@ -8,40 +8,36 @@ import type { OverflowHit, Slot } from '../../db/tables/ip-limits.ts';
 import { isPointLive, measureLimit } from './rolling-window.ts';
 import type { LimitState, TimedPoints } from './rolling-window.ts';
 
-/** The points beyond the slots. */
+/** The points that do not fit in the slots. */
 export type Overflow = Readonly<{
-  /** How many are live. */
   livePoints: number;
-  /** The oldest live ones: enough for every answer that may name a time. */
+  /** The oldest live points, enough for every response that names a time. */
   oldest: readonly TimedPoints[];
-  /** The newest, also when it is dead; null when there never was one. */
+  /** The newest hit, live or not; null when there is none. */
   newest: OverflowHit | null;
 }>;
 
-/** All that is known of an address. */
+/** The overflow is null when it is empty or was not read. */
 export type IpWindow = Readonly<{ slots: readonly Slot[]; overflow: Overflow | null }>;
 
-/** The row to write for a point that is used, or given back. */
+/** The row to write for a point that is taken or refunded. */
 export type IpLimitWrite =
   | Readonly<{ kind: 'slot'; slot: Slot }>
   | Readonly<{ kind: 'overflow'; hit: OverflowHit }>;
 
-/** An address that never used a point. */
 export const EMPTY_IP_WINDOW: IpWindow
   = Object.freeze({ slots: Object.freeze([]), overflow: null });
 
-/** Whether points of an address may be in the overflow: then they must be read. */
+/** Whether the overflow must be read: it can have points only if the last slot is stored. */
 export function mayHaveOverflow(slots: readonly Slot[]): boolean {
   return slots.some(({ slot }) => slot === SLOTS_MAX - 1);
 }
 
-/** How many points of the slots are live. */
 export function countLivePoints(slots: readonly Slot[], now: Instant): number {
   return slots.reduce((sum, { usedAt, points }) =>
     sum + (isPointLive(usedAt, now) ? points : 0), 0);
 }
 
-/** Measures the limit of an address (see measureLimit). */
 export function measureIpLimit(
   { slots, overflow }: IpWindow,
   now: Instant,
@@ -53,12 +49,11 @@ export function measureIpLimit(
   return measureLimit(taken, now, quota, overflow.livePoints - listed);
 }
 
-/** An address after a change, and the row to write. */
 export type IpLimitChange = Readonly<{ after: IpWindow; write: IpLimitWrite }>;
 
 /**
- * Uses one point of an address now: in the slot of this very time, in one whose time is over, in
- * a new one, or in the overflow.
+ * Takes one point now. It goes to the slot of this instant, else to an expired slot, else to a new
+ * slot, else to the overflow.
  */
 export function takePoint(window: IpWindow, now: Instant): IpLimitChange {
   const slot = nextSlot(window.slots, now);
@@ -66,10 +61,10 @@ export function takePoint(window: IpWindow, now: Instant): IpLimitChange {
 }
 
 /**
- * Gives back a point that was used at a time, when it counts still, and fewer than the quota have
- * been given back (schema/0002-ip-rate-limits.sql).
+ * Refunds a point that was taken at an instant, if it is live. At most as many live points as the
+ * quota are refunded (schema/0002-ip-rate-limits.sql).
  *
- * @returns null when nothing is given back
+ * @returns null when no point is refunded
  */
 export function refundPoint(
   window: IpWindow,
@@ -100,7 +95,7 @@ function nextSlot(slots: readonly Slot[], now: Instant): Slot | null {
 
 function appendToOverflow({ slots, overflow }: IpWindow, now: Instant): IpLimitChange {
   const { livePoints, oldest, newest } = overflow ?? { livePoints: 0, oldest: [], newest: null };
-  // Never before the newest, also when the clock was set back: `number` follows the time.
+  // Not before the newest hit, also after the clock was set back: numbers grow with time.
   const usedAt = Math.max(now, newest?.usedAt ?? now);
   const before = newest?.usedAt === usedAt ? newest.points : 0;
   const hit = { usedAt, points: before + 1, number: (newest?.number ?? 0) + 1 };

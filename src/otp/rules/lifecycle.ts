@@ -1,4 +1,4 @@
-/** What is still known of a pair (contract, POST /otp/verify: "no code known for the pair"). */
+/** Until when an OTP is known, and which OTP of a pair counts (docs/api.md, "POST /otp/verify"). */
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Retention } from '../../db/sweep/expired-rows.ts';
@@ -18,15 +18,15 @@ export const RETENTION: Retention = Object.freeze({
 });
 
 /**
- * Whether a code counts as never issued. The row may be there or not: it is swept, or taken away,
- * some time later. A count of wrong codes is never forgotten (NIST SP 800-63B-4, 3.2.2).
+ * Whether an OTP counts as never issued, whether its row is already removed or not. A count of
+ * consecutive wrong codes never expires (NIST SP 800-63B-4, 3.2.2).
  */
 export function isExpired(otp: OtpSummary, now: Instant): boolean {
   const lastEvent = Math.max(otp.createdAt, otp.lastWrongAt ?? otp.createdAt);
   return otp.consecutiveWrong === 0 && addSeconds(lastEvent, RETENTION.otpSeconds) <= now;
 }
 
-/** The newest code of a pair, or null when none is known. */
+/** The newest OTP of a pair, or null when none is known. */
 export function findKnownPair<T extends OtpSummary>(
   otps: readonly T[],
   purpose: string,
@@ -37,10 +37,10 @@ export function findKnownPair<T extends OtpSummary>(
 }
 
 /**
- * Whether the row of a code is needed: for its quota point, or for what it tells of its pair. What
- * is not needed is taken away with the next code, so nothing is told of it any more.
+ * Whether the row of an OTP is needed: for its point, or for the state of its pair. The next
+ * request of the user removes a row that is not needed, so the OTP counts as unknown.
  *
- * @param otps all codes of the user
+ * @param otps all OTPs of the user
  */
 export function isNeeded(otp: OtpSummary, otps: readonly OtpSummary[], now: Instant): boolean {
   if (isPointLive(otp.createdAt, now)) return true;
@@ -48,16 +48,16 @@ export function isNeeded(otp: OtpSummary, otps: readonly OtpSummary[], now: Inst
 }
 
 /**
- * Whether a code can be redeemed, unless its time is over: it was neither redeemed nor closed, and
- * no newer one of its pair has superseded it.
+ * Whether an OTP can be verified until it expires: it is neither used nor closed, and no newer OTP
+ * of its pair supersedes it.
  *
- * @param otps all codes of the user
+ * @param otps all OTPs of the user
  */
 export function isOpen(otp: Otp, otps: readonly Otp[]): boolean {
   return otp.digest !== null && findNewestOtp(otps, otp.purpose) === otp;
 }
 
-/** The code of a pair that supersedes all others of it, or null when none is known. */
+/** The OTP that supersedes all others of its pair. */
 export function findNewestOtp<T extends OtpSummary>(otps: readonly T[], purpose: string): T | null {
   let newest: T | null = null;
   for (const otp of otps) {

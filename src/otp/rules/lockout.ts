@@ -1,16 +1,15 @@
 /**
- * Wrong attempts and locks of a pair: what is still in force at a given time (contract,
- * POST /otp/verify; NIST SP 800-63B-4, 3.2.2).
+ * Wrong attempts and locks of a pair that are in force at an instant (docs/api.md, "POST
+ * /otp/verify"; NIST SP 800-63B-4, 3.2.2).
  */
 import { addSeconds, secondsUntil } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
 import type { Policy } from '../policy/policy.ts';
 
-/** What the newest code of a pair says of its wrong attempts. */
+/** Stored with the newest OTP of a pair. */
 type Attempts = Pick<Otp, 'wrongAttempts' | 'lastWrongAt' | 'lockedUntil'>;
 
-/** No wrong attempt, no lock. */
 export const NO_ATTEMPTS: Attempts = Object.freeze({
   wrongAttempts: 0,
   lastWrongAt: null,
@@ -18,12 +17,9 @@ export const NO_ATTEMPTS: Attempts = Object.freeze({
 });
 
 /**
- * Whether a pair is locked.
- *
- * A pair that has reached the limit of consecutive wrong attempts stays locked until an operator
- * unlocks it; as there is no time to name, the length of a lock is named.
- *
- * @returns whole seconds to wait, rounded up, or null when it is not locked
+ * Whole seconds until a lock ends, rounded up, or null when the pair is not locked. A pair with too
+ * many consecutive wrong attempts stays locked until an operator unlocks it; since that lock has no
+ * end, the result is the length of a lock.
  */
 export function lockSecondsLeft(
   pair: OtpSummary,
@@ -36,8 +32,8 @@ export function lockSecondsLeft(
 }
 
 /**
- * The attempts of an unlocked pair that still count: none after the end of a lock, and none
- * after a lock's length without a wrong attempt.
+ * The wrong attempts of an unlocked pair that count: none after the end of a lock, and none after a
+ * lock's length without a wrong attempt.
  */
 export function countedAttempts(pair: Otp, now: Instant): Attempts {
   const { wrongAttempts, lastWrongAt, lockedUntil, lockSeconds } = pair;

@@ -1,31 +1,28 @@
 /**
- * The true rolling window of both limits: a point is free again exactly 900 s after it was used
- * (contract, POST /otp/request).
+ * The rolling window of the user limit and the IP limit: a point is free exactly 900 s after it was
+ * taken (docs/api.md, "POST /otp/request").
  */
 import { addSeconds, secondsUntil } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { LimitView } from '../outcomes.ts';
 import { WINDOW_SECONDS } from '../policy/policy.ts';
 
-/** Points that were used at one time. */
+/** Points taken at one instant. */
 export type TimedPoints = Readonly<{ usedAt: Instant; points: number }>;
 
 const MICROSECONDS_LIVE = addSeconds(0, WINDOW_SECONDS);
 
-/** One subject's limit at one time. */
 export type LimitState = Readonly<{
   view: LimitView;
-  /** Whole seconds until one more point can be used; 0 when it can be now. */
+  /** Whole seconds until a point is free; 0 when one is free now. */
   cooldownSeconds: number;
 }>;
 
 /**
- * Measures a limit.
+ * Measures a limit of `quota` live points.
  *
- * @param taken all that is known of the subject, in any order
- * @param now the database's clock
- * @param quota how many points may be live at a time
- * @param unlisted live points beside those of `taken`, none of them among the oldest
+ * @param taken in any order
+ * @param unlisted live points that are not in `taken`, none of them among the oldest
  */
 export function measureLimit(
   taken: readonly TimedPoints[],
@@ -47,12 +44,12 @@ export function measureLimit(
   };
 }
 
-/** Whether a point that was used at a time counts now. */
+/** Whether a point that was taken at `usedAt` counts now. */
 export function isPointLive(usedAt: Instant, now: Instant): boolean {
   return usedAt > windowStart(now);
 }
 
-/** What was used after this counts; what was used at or before it is free again. */
+/** Points taken after this instant are live; those taken at or before it are free. */
 export function windowStart(now: Instant): Instant {
   return now - MICROSECONDS_LIVE;
 }
@@ -66,7 +63,7 @@ function secondsUntilFree({ usedAt }: TimedPoints, now: Instant): number {
   return secondsUntil(now, addSeconds(usedAt, WINDOW_SECONDS));
 }
 
-/** Until the oldest `points` of the live ones are free, which lets one more be used. */
+/** Until the oldest `points` live points are free, which frees one point of the limit. */
 function secondsUntilPointsFree(
   live: readonly TimedPoints[],
   now: Instant,

@@ -1,4 +1,7 @@
-/** Finds out whether a transaction of verifications whose COMMIT was not answered took effect. */
+/**
+ * The commit probe of verifications. A verification may leave no new row, so each pair keeps the ids
+ * of the last transactions that changed it.
+ */
 import { Unavailable } from '../../db/errors.ts';
 import { mapResult } from '../../db/query.ts';
 import type { Hex, Query } from '../../db/query.ts';
@@ -10,24 +13,23 @@ import type { Otp, PairName } from '../../db/tables/otps.ts';
 import { findNewestOtp } from '../rules/lifecycle.ts';
 
 /**
- * The names of the verifications that changed a pair, once another one has. Those of one
- * transaction have one name: they happen together or not at all.
+ * Adds an id to the stored ids of a pair, and drops the oldest. The verifications of one
+ * transaction share one id, because they are committed together.
  */
 export function pushVerifyId(verifyIds: Hex, verifyId: Hex): Hex {
   if (verifyIds.startsWith(verifyId)) return verifyIds;
   return (verifyId + verifyIds).slice(0, 2 * VERIFY_IDS_BYTES);
 }
 
-/** A pair as a transaction has written it, with the name of its verification as the newest. */
+/** A pair as a transaction has written it, with its own id first. */
 type WrittenPair = PairName & Pick<Otp, 'verifyIds'>;
 
 /**
- * Asks whether verifications changed their pairs, waiting for a transaction that may still be at
- * it.
+ * Tells whether a transaction has changed its pairs. The lock waits for the end of that
+ * transaction. Any pair can tell; reading throws Unavailable when none can, because later
+ * verifications have pushed out the ids of all pairs.
  *
- * @param pairs all that a transaction wrote whose COMMIT was not answered; at least 1
- * @returns what any of them tells; its reading throws Unavailable when none does, because too many
- *   others have changed them all since
+ * @param pairs all pairs that the transaction wrote, at least 1
  */
 export function isVerifyStored(pairs: readonly WrittenPair[]): Query<boolean> {
   const lock = lockOtps([...new Set(pairs.map(({ userId }) => userId))]);
@@ -41,13 +43,14 @@ export function isVerifyStored(pairs: readonly WrittenPair[]): Query<boolean> {
   });
 }
 
-/** Whether a pair was written; null when it does not tell. */
+/** Whether a pair was written; null when its ids do not tell. */
 function isStored(written: WrittenPair, now: Otp | null): boolean | null {
   if (now === null) return null;
   const ids = splitVerifyIds(now.verifyIds);
   if (ids.includes(newestVerifyId(written.verifyIds))) return true;
   const before = splitVerifyIds(written.verifyIds)[1];
-  // What is stored comes before what was there: where that is left, nothing was pushed out.
+  // Ids are pushed out oldest first: while the id before the written one is there, or the list is
+  // not full, an absent id was never written.
   const isWhole = before === undefined ? ids.length < VERIFY_IDS_MAX : ids.includes(before);
   return isWhole ? false : null;
 }

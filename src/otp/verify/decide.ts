@@ -1,6 +1,6 @@
 /**
- * The rule of POST /otp/verify as a pure function: it reads no clock, no environment and no
- * random source. The comparison of the code is asked for only when an attempt may be made.
+ * The rule of POST /otp/verify as a pure function. The code is compared only when an attempt is
+ * allowed.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { pushVerifyId } from './commit-probe.ts';
@@ -16,14 +16,14 @@ import { secondsLeft } from '../rules/extra-limits.ts';
 import type { AppliedLimit, MeasuredLimit } from '../rules/extra-limits.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from '../rules/lockout.ts';
 
-/** What the database knows, read while the pair is locked. */
+/** Read while the user is locked. */
 export type VerifyState = Readonly<{
   now: Instant;
   /** The verification stored under the key, also when the key has expired; null without a key. */
   stored: StoredVerification | null;
-  /** The newest code of the pair. */
+  /** The newest OTP of the pair; null when none is known. */
   pair: Otp | null;
-  /** Wrong codes from the address: none or one. */
+  /** The limit of wrong codes of the client IP: none or one. */
   hitWindows: readonly MeasuredLimit[];
 }>;
 
@@ -48,19 +48,19 @@ export type VerifyWrites = Readonly<{
   pair: Otp;
   /** What a repeat with the key is answered from: only for a right code with a key. */
   stored: StoredVerification | null;
-  /** Whether the code was wrong, which counts for the address too. */
+  /** Whether the code was wrong, which also counts for the client IP. */
   isWrong: boolean;
 }>;
 
-/** How an attempt ends. Writes are null when nothing changes. */
+/** Writes are null when nothing changes. */
 type VerifyDecision = Readonly<{
   outcome: VerifyOutcome;
   writes: VerifyWrites | null;
-  /** The limit of wrong codes of the address would have refused it, were it not in shadow. */
+  /** Whether the limit of wrong codes would refuse it if the limit were not in shadow. */
   isShadowed?: true;
 }>;
 
-/** Decides an attempt. The first case that applies answers (contract, POST /otp/verify). */
+/** The first case that applies decides (docs/api.md, "POST /otp/verify"). */
 export function decideVerify(
   state: VerifyState,
   verification: PreparedVerification,
