@@ -2,9 +2,10 @@
  * The server secrets and what is derived from them: the keyed digest of a code, at rest
  * (contract; NIST SP 800-63B-4, 3.1.1.2). The first secret signs, all of them verify.
  */
-import { createHmac, hash, randomBytes } from 'node:crypto';
+import { createHmac, hash } from 'node:crypto';
 import type { Hex } from '../../db/query.ts';
 import { KEY_DIGEST_BYTES } from '../../db/tables/idempotency-keys.ts';
+import { randomKey } from './random.ts';
 
 /** A server secret, named so that it can be rotated. */
 export type Secret = Readonly<{ id: string; key: Buffer }>;
@@ -47,7 +48,7 @@ export function isSecretId(text: string): boolean {
 
 /** Draws a secret, in the form in which parseSecrets reads it. */
 export function randomSecret(id: string): string {
-  return `${id}:${randomBytes(SECRET_MIN_BYTES).toString('base64')}`;
+  return `${id}:${randomKey(SECRET_MIN_BYTES).toString('base64')}`;
 }
 
 function findFault(id: string | undefined, encoded: string | undefined): string | null {

@@ -1,6 +1,6 @@
 /** One message on its way: its bundle, and what has been tried. */
-import { randomInt } from 'node:crypto';
 import type { Channel, Message } from '../channels/channel.ts';
+import { randomBelow } from '../crypto/random.ts';
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { OutboxBatch, OutboxMessage } from './outbox-batch.ts';
@@ -136,5 +136,5 @@ const LAST_MS = 15_000;
  */
 export function backoffMs(times: number): number {
   const most = Math.min(LAST_MS, FIRST_MS * 2 ** Math.min(times, 10));
-  return most / 2 + randomInt(most / 2);
+  return most / 2 + randomBelow(most / 2);
 }

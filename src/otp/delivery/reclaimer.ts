@@ -1,5 +1,5 @@
 /** Takes over the messages that processes have left which died, stopped or had no room for them. */
-import { randomInt } from 'node:crypto';
+import { randomBelow } from '../crypto/random.ts';
 import { openMessages } from '../crypto/sealed-messages.ts';
 import type { Secrets } from '../crypto/secrets.ts';
 import { Unavailable } from '../../db/errors.ts';
@@ -58,7 +58,7 @@ export class Reclaimer {
       if (!(error instanceof Unavailable)) this.#parts.onEvent({ event: 'delivery_fault', error });
     }
     if (this.#isStopped) return;
-    this.#timer = setTimeout(() => this.start(), POLL_MS + randomInt(POLL_JITTER_MS));
+    this.#timer = setTimeout(() => this.start(), POLL_MS + randomBelow(POLL_JITTER_MS));
     this.#timer.unref();
   }
 
