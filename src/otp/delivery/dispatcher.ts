@@ -10,7 +10,6 @@ import type { OnDeliveryEvent } from './events.ts';
 import type { DeliveryCounts } from './metrics.ts';
 import type { OutboxBatch } from './outbox-batch.ts';
 import { OutboxWriter } from './outbox-writer.ts';
-import { OutboxQueue } from './outbox.ts';
 import type { Outbox, Rerouted } from './outbox.ts';
 import { PendingMessage } from './pending-message.ts';
 
@@ -26,7 +25,6 @@ export class Dispatcher {
   readonly #outbox: Outbox;
   readonly #emit: OnDeliveryEvent;
   readonly #counts: DeliveryCounts;
-  readonly #queue: OutboxQueue;
   readonly #writer: OutboxWriter;
   /** All bundles that are neither erased nor left to others. */
   readonly #batches = new Map<Hex, OutboxBatch>();
@@ -44,7 +42,6 @@ export class Dispatcher {
     this.#counts = counts;
     this.#outbox = outbox;
     this.#emit = onEvent;
-    this.#queue = new OutboxQueue(outbox);
     this.#writer = new OutboxWriter({
       outbox,
       onEvent,
@@ -153,7 +150,7 @@ export class Dispatcher {
         return this.#later(parcel, parcel.putOffFor(this.#channels.readyInMs(parcel)));
       }
       if (parcel.mustBeRenewed) {
-        const renewal = await this.#queue.renew(parcel);
+        const renewal = await this.#outbox.renew(parcel);
         if (renewal === 'lost') return this.#drop(parcel.batch);
         if (renewal === 'ended') return this.#settle(parcel);
         continue;
@@ -170,7 +167,7 @@ export class Dispatcher {
 
   async #fail(parcel: PendingMessage, reason: 'refused' | 'expired'): Promise<void> {
     const { clientIp, batch: { batchId }, message: { otpId, userId } } = parcel;
-    const isClosed = await this.#queue.fail({ otpId, batchId, clientIp });
+    const isClosed = await this.#outbox.fail({ otpId, batchId, clientIp });
     if (!isClosed) return this.#drop(parcel.batch);
     this.#settle(parcel);
     this.#counts.failed[reason] += 1;

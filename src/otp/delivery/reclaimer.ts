@@ -92,7 +92,7 @@ export class Reclaimer {
     const batch = new OutboxBatch(batchId, list, lease);
     if (messages !== null) return dispatcher.dispatch(batch, true);
     for (const otpId of otpIds) onEvent({ event: 'delivery_unreadable', otpId });
-    await outbox.fail(otpIds.map((otpId) => ({ otpId, batchId, clientIp: null })));
+    await Promise.all(otpIds.map((otpId) => outbox.fail({ otpId, batchId, clientIp: null })));
     counts.failed.unreadable += otpIds.length;
     await outbox.save([batch], []);
   }
