@@ -42,7 +42,7 @@ export type Delivery = Readonly<{
    */
   takeErasure: (requests: number) => Erasure | null;
   /** How many messages this process has on their way. */
-  readonly held: number;
+  readonly pending: number;
   /** Begins to look for messages that other processes have left. */
   start: () => void;
   /** Ends what is under way, within a bound, and leaves the rest to others. Never throws. */
@@ -56,7 +56,6 @@ export function createDelivery(parts: DeliveryDeps): Delivery {
   const owner = randomOwner();
   const outbox = new Outbox({ pool, policies, secrets, owner });
   const dispatcher = new Dispatcher(channels, outbox, onEvent, counts);
-  counts.held = () => dispatcher.held;
   const lookOut = new Reclaimer({ outbox, dispatcher, secrets, onEvent: onEvent, counts });
   const first = channels[0]!;
   const reaching = (userId: string) => channels.find((channel) => channel.accepts(userId));
@@ -71,7 +70,7 @@ export function createDelivery(parts: DeliveryDeps): Delivery {
       for (const batch of batches) dispatcher.dispatch(batch, false);
     },
     takeErasure: (requests: number) => dispatcher.erasures.takeErasure(requests),
-    get held() { return dispatcher.held; },
+    get pending() { return counts.pending; },
     start: () => lookOut.start(),
     stop: async (timeoutMs: number) => {
       await lookOut.stop();

@@ -17,7 +17,7 @@ import { PendingMessage } from './pending-message.ts';
 const SENDS_MAX = 256;
 
 /** Messages in memory; what is beyond stays in the database, for whoever has room. */
-const HELD_MAX = 10_000;
+const PENDING_MAX = 10_000;
 
 /** Sends the messages of this process. */
 export class Dispatcher {
@@ -31,7 +31,6 @@ export class Dispatcher {
   readonly #sending = new Set<PendingMessage>();
   readonly #timers = new Set<NodeJS.Timeout>();
   #ready: PendingMessage[] = [];
-  #held = 0;
   #isStopping = false;
   #onProgress: () => void = () => {};
 
@@ -57,14 +56,9 @@ export class Dispatcher {
     return this.#writer;
   }
 
-  /** How many messages are on their way. */
-  get held(): number {
-    return this.#held;
-  }
-
   /** How many more may be handed in. */
   get room(): number {
-    return this.#isStopping ? 0 : HELD_MAX - this.#held;
+    return this.#isStopping ? 0 : PENDING_MAX - this.#counts.pending;
   }
 
   /** A bundle that this process has. */
@@ -78,8 +72,8 @@ export class Dispatcher {
    * @param isInDoubt whether codes may have come to an end: they were not committed just now
    */
   dispatch(bundle: OutboxBatch, isInDoubt: boolean): void {
-    if (this.#held + bundle.size > HELD_MAX) return;
-    this.#held += bundle.size;
+    if (this.#counts.pending + bundle.size > PENDING_MAX) return;
+    this.#counts.pending += bundle.size;
     this.#batches.set(bundle.batchId, bundle);
     if (this.#isStopping) return;
     for (const one of bundle.open) this.#ready.push(new PendingMessage(one, bundle, isInDoubt));
@@ -176,13 +170,13 @@ export class Dispatcher {
 
   /** Its message was accepted, or has come to another end. */
   #settle(parcel: PendingMessage, rerouted: Rerouted | null = null): void {
-    if (this.#batches.has(parcel.batch.batchId)) this.#held -= 1;
+    if (this.#batches.has(parcel.batch.batchId)) this.#counts.pending -= 1;
     this.#writer.settle(parcel, rerouted);
   }
 
   /** Another process has taken it over. */
   #drop({ batchId, size }: OutboxBatch): void {
-    if (this.#batches.delete(batchId)) this.#held -= size;
+    if (this.#batches.delete(batchId)) this.#counts.pending -= size;
   }
 
   #later(parcel: PendingMessage, delayMs: number): void {

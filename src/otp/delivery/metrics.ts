@@ -15,8 +15,8 @@ export class DeliveryCounts {
   readonly failed: Record<FailureReason, number> = { refused: 0, expired: 0, unreadable: 0 };
   /** Messages that another process had left. */
   reclaimed = 0;
-  /** How many messages are on their way; the delivery says it. */
-  held: () => number = () => 0;
+  /** Messages that this process has and that no channel has accepted yet. */
+  pending = 0;
 
   /** @param channels those that there are */
   constructor(channels: readonly Channel[]) {
@@ -26,7 +26,8 @@ export class DeliveryCounts {
 }
 
 /** What was counted. */
-export function deliveryFamilies({ channels, failed, reclaimed, held }: DeliveryCounts): Family[] {
+export function deliveryFamilies(counts: DeliveryCounts): Family[] {
+  const { channels, failed, reclaimed, pending } = counts;
   const list = [...channels];
   const results = ['accepted', 'retry', 'refused'] as const;
   return [
@@ -39,6 +40,6 @@ export function deliveryFamilies({ channels, failed, reclaimed, held }: Delivery
     counter('otpd_messages_taken_over_total', 'Messages that another process had left.', reclaimed),
     gauge('otpd_channel_paused', 'Processes that have paused the channel.',
       list.map(([channel, { isPaused }]) => [{ channel }, Number(isPaused)] as const)),
-    gauge('otpd_outbox_messages', 'Messages that are on their way.', held()),
+    gauge('otpd_outbox_messages', 'Messages that are on their way.', pending),
   ];
 }

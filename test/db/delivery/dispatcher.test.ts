@@ -123,7 +123,7 @@ test('a superseded message is not sent any more', async () => {
   const third = await fixture.issue(process, 'U2');
   await fixture.untilStatus(process, third.otpId, 'sent');
   // Put off for 250 ms at the most: were it sent again, it would be before this one.
-  await eventually('it is let go', () => process.delivery.held === 0);
+  await eventually('it is let go', () => process.delivery.pending === 0);
   assert.equal(channel.sent.map(({ otpId }) => otpId), [first.otpId, second.otpId, third.otpId]);
   await fixture.untilStatus(process, first.otpId, 'superseded');
 });
@@ -136,7 +136,7 @@ test('a canceled message is not sent any more', async () => {
   await eventually('it is tried', () => channel.sent.length === 1);
   assert.equal(await process.service.cancel(otpId, () => true), { kind: 'canceled' });
   gate.open(RETRY);
-  await eventually('it is let go', () => process.delivery.held === 0);
+  await eventually('it is let go', () => process.delivery.pending === 0);
   assert.is(channel.sent.length, 1);
 });
 
