@@ -26,7 +26,7 @@ export class CircuitBreaker {
   #generation = 0;
 
   /** Whether an attempt may begin. While the channel is tried out, one at a time. */
-  mayBegin(nowMs: number): boolean {
+  canBegin(nowMs: number): boolean {
     if (this.#pausedUntilMs === null) return true;
     return !this.#isProbing && this.#pausedUntilMs <= nowMs;
   }
@@ -77,56 +77,56 @@ export class CircuitBreaker {
 /** Sends by one channel or another. */
 export class ChannelPicker {
   readonly #channels: readonly Channel[];
-  readonly #emit: OnDeliveryEvent;
+  readonly #onEvent: OnDeliveryEvent;
   readonly #breakers: ReadonlyMap<Channel, CircuitBreaker>;
   readonly #counts: DeliveryCounts;
 
   /** @param channels in the order in which they are tried */
-  constructor(channels: readonly Channel[], note: OnDeliveryEvent, counts: DeliveryCounts) {
+  constructor(channels: readonly Channel[], onEvent: OnDeliveryEvent, counts: DeliveryCounts) {
     this.#channels = channels;
-    this.#emit = note;
+    this.#onEvent = onEvent;
     this.#counts = counts;
     this.#breakers = new Map(channels.map((channel) => [channel, new CircuitBreaker()]));
   }
 
   /** Whether any channel may still take a message: it can reach the user and has not refused. */
-  hasChannelFor(parcel: PendingMessage): boolean {
-    return parcel.channelsLeft(this.#channels).length > 0;
+  hasChannelFor(pending: PendingMessage): boolean {
+    return pending.remainingChannels(this.#channels).length > 0;
   }
 
   /** The channel to send by now; null when all of them are to be left alone for a while. */
-  pick(parcel: PendingMessage): Channel | null {
+  pick(pending: PendingMessage): Channel | null {
     const now = monotonicMs();
-    return parcel.channelsReady(parcel.channelsLeft(this.#channels))
-      .find((channel) => this.#breakers.get(channel)!.mayBegin(now)) ?? null;
+    return pending.readyChannels(pending.remainingChannels(this.#channels))
+      .find((channel) => this.#breakers.get(channel)!.canBegin(now)) ?? null;
   }
 
   /** Milliseconds after which there may be a channel to send by, when there is none now. */
-  readyInMs(parcel: PendingMessage): number {
+  readyInMs(pending: PendingMessage): number {
     const now = monotonicMs();
-    return Math.min(...parcel.channelsLeft(this.#channels).map((channel) =>
-      Math.max(this.#breakers.get(channel)!.readyInMs(now), parcel.readyInMs(channel))));
+    return Math.min(...pending.remainingChannels(this.#channels).map((channel) =>
+      Math.max(this.#breakers.get(channel)!.readyInMs(now), pending.readyInMs(channel))));
   }
 
-  /** Makes one attempt, and tells the parcel and the breaker how it ended. Never throws. */
-  async send(parcel: PendingMessage, channel: Channel): Promise<SendResult['kind']> {
+  /** Makes one attempt, and tells the pending and the breaker how it ended. Never throws. */
+  async send(pending: PendingMessage, channel: Channel): Promise<SendResult['kind']> {
     const breaker = this.#breakers.get(channel)!;
     const attempt = breaker.begin();
-    const verdict = await channel.send(parcel.message, parcel.now());
-    const change = breaker.end(attempt, verdict.kind === 'retry', monotonicMs());
+    const result = await channel.send(pending.message, pending.now());
+    const change = breaker.end(attempt, result.kind === 'retry', monotonicMs());
     const { name } = channel;
     const counts = this.#counts.channels.get(name)!;
-    counts[verdict.kind] += 1;
+    counts[result.kind] += 1;
     if (change !== null) counts.isPaused = change === 'paused';
-    const reason = 'reason' in verdict ? verdict.reason : verdict.kind;
-    if (change !== null) this.#emit({ event: `channel_${change}`, channel: name, reason });
-    if (verdict.kind === 'accepted') return verdict.kind;
-    if (verdict.kind === 'retry') parcel.noteFailure(channel, verdict.afterSeconds);
-    else parcel.noteRefusal(channel);
-    const event = `delivery_${verdict.kind}` as const;
-    const { otpId, userId } = parcel.message;
-    this.#emit({ event, otpId, userId, channel: name, reason });
-    return verdict.kind;
+    const reason = 'reason' in result ? result.reason : result.kind;
+    if (change !== null) this.#onEvent({ event: `channel_${change}`, channel: name, reason });
+    if (result.kind === 'accepted') return result.kind;
+    if (result.kind === 'retry') pending.recordFailure(channel, result.afterSeconds);
+    else pending.recordRefusal(channel);
+    const event = `delivery_${result.kind}` as const;
+    const { otpId, userId } = pending.message;
+    this.#onEvent({ event, otpId, userId, channel: name, reason });
+    return result.kind;
   }
 
   /** Closes the connections of all channels. */

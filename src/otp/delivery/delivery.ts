@@ -50,30 +50,28 @@ export type Delivery = Readonly<{
 }>;
 
 /** Makes a delivery for one process. */
-export function createDelivery(parts: DeliveryDeps): Delivery {
-  const { pool, policies, secrets, channels, templates, onEvent } = parts;
-  const { counts = new DeliveryCounts(channels) } = parts;
+export function createDelivery(deps: DeliveryDeps): Delivery {
+  const { pool, policies, secrets, channels, templates, onEvent } = deps;
+  const { counts = new DeliveryCounts(channels) } = deps;
   const owner = randomOwner();
   const outbox = new Outbox({ pool, policies, secrets, owner });
-  const dispatcher = new Dispatcher(channels, outbox, onEvent, counts);
-  const lookOut = new Reclaimer({ outbox, dispatcher, secrets, onEvent: onEvent, counts });
-  const first = channels[0]!;
-  const reaching = (userId: string) => channels.find((channel) => channel.accepts(userId));
+  const dispatcher = new Dispatcher({ channels, outbox, onEvent, counts });
+  const reclaimer = new Reclaimer({ outbox, dispatcher, secrets, onEvent, counts });
+  const findChannel = (userId: string) => channels.find((channel) => channel.accepts(userId));
   return Object.freeze({
     owner,
-    channelFor: (userId: string) => (reaching(userId) ?? first).name,
-    unreachable: (userId: string) =>
-      (reaching(userId) !== undefined ? null : channels.map(({ addressFormat }) =>
-        addressFormat).join(' or ')),
+    channelFor: (userId: string) => (findChannel(userId) ?? channels[0]!).name,
+    unreachable: (userId: string) => (findChannel(userId) !== undefined ? null
+      : channels.map(({ addressFormat }) => addressFormat).join(' or ')),
     localeFor: templates.localeFor,
     dispatch: (batches: readonly OutboxBatch[]) => {
       for (const batch of batches) dispatcher.dispatch(batch, false);
     },
-    takeErasure: (requests: number) => dispatcher.erasures.takeErasure(requests),
+    takeErasure: (requests: number) => dispatcher.takeErasure(requests),
     get pending() { return counts.pending; },
-    start: () => lookOut.start(),
+    start: () => reclaimer.start(),
     stop: async (timeoutMs: number) => {
-      await lookOut.stop();
+      await reclaimer.stop();
       await dispatcher.stop(timeoutMs);
     },
   });

@@ -31,4 +31,4 @@ export type DeliveryEvent = Readonly<{
 }>;
 
 /** Takes a note; must not throw. */
-export type OnDeliveryEvent = (note: DeliveryEvent) => void;
+export type OnDeliveryEvent = (event: DeliveryEvent) => void;

@@ -22,29 +22,29 @@ const LEASE_RESERVE_MS = 2000;
 export type HeldLease = Readonly<{ clock: EstimatedClock; leasedUntil: Instant }>;
 
 /** A message, with the channel that its code's row names. */
-export type OutboxMessage = Sealable & Readonly<{ planned: string }>;
+export type OutboxMessage = Sealable & Readonly<{ plannedChannel: string }>;
 
-/** A bundle and its lease. */
+/** A batch and its lease. */
 export class OutboxBatch {
   readonly batchId: Hex;
   /** What neither was accepted nor has come to an end. */
-  readonly #open: Map<Hex, OutboxMessage>;
+  readonly #messages: Map<Hex, OutboxMessage>;
   #lease: HeldLease;
 
-  constructor(bundleId: Hex, messages: readonly OutboxMessage[], lease: HeldLease) {
-    this.batchId = bundleId;
-    this.#open = new Map(messages.map((one) => [one.message.otpId, one]));
+  constructor(batchId: Hex, messages: readonly OutboxMessage[], lease: HeldLease) {
+    this.batchId = batchId;
+    this.#messages = new Map(messages.map((one) => [one.message.otpId, one]));
     this.#lease = lease;
   }
 
   /** The messages that are left. */
-  get open(): Iterable<OutboxMessage> {
-    return this.#open.values();
+  get messages(): Iterable<OutboxMessage> {
+    return this.#messages.values();
   }
 
   /** How many they are. */
   get size(): number {
-    return this.#open.size;
+    return this.#messages.size;
   }
 
   /** The database's clock, as far as it is known. */
@@ -53,7 +53,7 @@ export class OutboxBatch {
   }
 
   /** Whether an attempt that begins now ends before somebody else may begin one. */
-  get isLeased(): boolean {
+  get leaseCoversAttempt(): boolean {
     const endsAt = this.now() + (SEND_TIMEOUT_MS + LEASE_RESERVE_MS) * 1000;
     return endsAt < this.#lease.leasedUntil;
   }
@@ -65,12 +65,12 @@ export class OutboxBatch {
 
   /** Leaves a message out: it was accepted, or has come to another end. */
   settle({ otpId }: Message): void {
-    this.#open.delete(otpId);
+    this.#messages.delete(otpId);
   }
 
   /** What is left of it, sealed anew. */
   seal(secret: Secret): SealedBatch {
-    const list = [...this.#open.values()];
+    const list = [...this.#messages.values()];
     return {
       batchId: this.batchId,
       otpIds: list.map(({ message }) => message.otpId),

@@ -1,5 +1,5 @@
 /**
- * Writes to the outbox what became of messages, many at a time: a bundle of which nothing is left
+ * Writes to the outbox what became of messages, many at a time: a batch of which nothing is left
  * is erased soon, by a transaction that commits anyway when there is one; what is left of one is
  * sealed anew after a while, because more may be accepted.
  */
@@ -13,13 +13,13 @@ import { backoffMs } from './pending-message.ts';
 import type { PendingMessage } from './pending-message.ts';
 
 /** It is no hurry: one list of what was accepted meanwhile costs one flush to disk. */
-const DONE_MS = 20;
+const ERASE_DELAY_MS = 20;
 
 /** A statement more costs little beside many requests, or for many bundles: product of both. */
-const WORTH_A_STATEMENT = 32;
+const ERASURE_PRODUCT_MIN = 32;
 
 /** Until then a crash may repeat what was accepted, so it is not long. */
-const LEFT_MS = 100;
+const RESEAL_DELAY_MS = 100;
 
 /** What it needs. */
 type OutboxWriterDeps = Readonly<{
@@ -38,24 +38,24 @@ export type Erasure = Readonly<{
 
 /** Saves the bundles of one process. */
 export class OutboxWriter {
-  readonly #parts: OutboxWriterDeps;
+  readonly #deps: OutboxWriterDeps;
   readonly #changed = new Set<OutboxBatch>();
   #rerouted: Rerouted[] = [];
   #timer: NodeJS.Timeout | null = null;
-  #isHurried = false;
+  #isEraseDue = false;
   #isSaving = false;
   /** Bundles that others are erasing. */
-  #away = 0;
+  #erasing = 0;
   #failures = 0;
-  #allSavedAtMs = -Infinity;
+  #resealedAtMs = -Infinity;
 
-  constructor(parts: OutboxWriterDeps) {
-    this.#parts = parts;
+  constructor(deps: OutboxWriterDeps) {
+    this.#deps = deps;
   }
 
   /** True while something is to be saved. */
   get isBusy(): boolean {
-    return this.#isSaving || this.#away > 0 || this.#changed.size > 0;
+    return this.#isSaving || this.#erasing > 0 || this.#changed.size > 0;
   }
 
   /**
@@ -64,27 +64,27 @@ export class OutboxWriter {
    * @param requests how many requests the transaction serves
    */
   takeErasure(requests: number): Erasure | null {
-    // What went by another channel is noted in the transaction that erases its bundle.
+    // What went by another channel is noted in the transaction that erases its batch.
     if (this.#rerouted.length > 0) return null;
-    const batches = [...this.#changed].filter(isDone);
-    if (batches.length * requests < WORTH_A_STATEMENT) return null;
-    this.#away += batches.length;
-    for (const bundle of batches) this.#changed.delete(bundle);
+    const batches = [...this.#changed].filter(isEmpty);
+    if (batches.length * requests < ERASURE_PRODUCT_MIN) return null;
+    this.#erasing += batches.length;
+    for (const batch of batches) this.#changed.delete(batch);
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
-    if (!this.#isSaving) this.#goOn();
+    if (!this.#isSaving) this.#scheduleNext();
     const end = (isCommitted: boolean): void => {
-      this.#away -= batches.length;
+      this.#erasing -= batches.length;
       if (!isCommitted) {
-        for (const bundle of batches) this.#changed.add(bundle);
+        for (const batch of batches) this.#changed.add(batch);
         this.#schedule(true);
       }
-      this.#parts.onSaved(isCommitted ? batches : []);
+      this.#deps.onSaved(isCommitted ? batches : []);
     };
     return { batchIds: batches.map(({ batchId }) => batchId).sort(), end };
   }
 
-  /** Leaves a message out of its bundle: it was accepted, or its code has come to an end. */
+  /** Leaves a message out of its batch: it was accepted, or its code has come to an end. */
   settle({ message, batch }: PendingMessage, rerouted: Rerouted | null = null): void {
     batch.settle(message);
     this.#changed.add(batch);
@@ -92,15 +92,15 @@ export class OutboxWriter {
     this.#schedule(batch.size === 0);
   }
 
-  /** A bundle of which one is done makes it hurry; the others of it wait for the next time. */
-  #schedule(isHurried: boolean): void {
-    if (this.#isSaving || (this.#timer !== null && (this.#isHurried || !isHurried))) return;
+  /** A batch of which one is done makes it hurry; the others of it wait for the next time. */
+  #schedule(isEraseDue: boolean): void {
+    if (this.#isSaving || (this.#timer !== null && (this.#isEraseDue || !isEraseDue))) return;
     if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#isHurried = isHurried;
-    this.#arm(isHurried ? DONE_MS : LEFT_MS);
+    this.#isEraseDue = isEraseDue;
+    this.#startTimer(isEraseDue ? ERASE_DELAY_MS : RESEAL_DELAY_MS);
   }
 
-  #arm(delayMs: number): void {
+  #startTimer(delayMs: number): void {
     this.#timer = setTimeout(() => void this.#save(), delayMs).unref();
   }
 
@@ -108,36 +108,36 @@ export class OutboxWriter {
     this.#timer = null;
     this.#isSaving = true;
     const now = monotonicMs();
-    const isAll = now - this.#allSavedAtMs >= LEFT_MS;
-    if (isAll) this.#allSavedAtMs = now;
-    const batches = [...this.#changed].filter((bundle) => isAll || isDone(bundle));
+    const isResealDue = now - this.#resealedAtMs >= RESEAL_DELAY_MS;
+    if (isResealDue) this.#resealedAtMs = now;
+    const batches = [...this.#changed].filter((batch) => isResealDue || isEmpty(batch));
     const rerouted = this.#rerouted;
-    for (const bundle of batches) this.#changed.delete(bundle);
+    for (const batch of batches) this.#changed.delete(batch);
     this.#rerouted = [];
-    let erased = batches.filter(isDone);
+    let erased = batches.filter(isEmpty);
     try {
-      await this.#parts.outbox.save(batches, rerouted);
+      await this.#deps.outbox.save(batches, rerouted);
       this.#failures = 0;
     } catch (error) {
-      if (!(error instanceof Unavailable)) this.#parts.onEvent({ event: 'delivery_fault', error });
-      for (const bundle of batches) this.#changed.add(bundle);
+      if (!(error instanceof Unavailable)) this.#deps.onEvent({ event: 'delivery_fault', error });
+      for (const batch of batches) this.#changed.add(batch);
       this.#rerouted.push(...rerouted);
       this.#failures += 1;
       erased = [];
     }
     this.#isSaving = false;
-    this.#goOn();
-    this.#parts.onSaved(erased);
+    this.#scheduleNext();
+    this.#deps.onSaved(erased);
   }
 
-  #goOn(): void {
+  #scheduleNext(): void {
     if (this.#changed.size === 0) return;
-    this.#isHurried = [...this.#changed].some(isDone);
-    const delayMs = this.#isHurried ? DONE_MS : LEFT_MS;
-    this.#arm(this.#failures === 0 ? delayMs : backoffMs(this.#failures));
+    this.#isEraseDue = [...this.#changed].some(isEmpty);
+    const delayMs = this.#isEraseDue ? ERASE_DELAY_MS : RESEAL_DELAY_MS;
+    this.#startTimer(this.#failures === 0 ? delayMs : backoffMs(this.#failures));
   }
 }
 
-function isDone({ size }: OutboxBatch): boolean {
+function isEmpty({ size }: OutboxBatch): boolean {
   return size === 0;
 }

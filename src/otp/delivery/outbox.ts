@@ -24,10 +24,10 @@ import type { Policies } from '../policy/policy.ts';
 import { isOpen } from '../rules/lifecycle.ts';
 import { decideFailure } from './undeliverable.ts';
 
-/** A message that went by another channel than its code's row names. */
+/** A message that went by another channel than its code's row otpNames. */
 export type Rerouted = Readonly<{ otpId: Hex; userId: string; channel: string }>;
 
-/** A code whose message no channel will take; a null address is not known, or was not counted. */
+/** A code whose message no channel will take; a null clientIp is not known, or was not counted. */
 type FailedMessage = Readonly<{ otpId: Hex; batchId: Hex; clientIp: string | null }>;
 
 /** What the outbox needs. */
@@ -75,7 +75,7 @@ export class Outbox {
     return this.#failures.submit(failed);
   }
 
-  /** Takes over bundles that somebody has left, at most `max`. */
+  /** Takes over bundles that somebody has remaining, at most `max`. */
   reclaim(
     max: number,
   ): Promise<Readonly<{ batches: readonly SealedBatch[]; lease: HeldLease }>> {
@@ -90,12 +90,12 @@ export class Outbox {
 
   async #renewAll(messages: readonly PendingMessage[]): Promise<Renewal[]> {
     const batchIds = [...new Set(messages.map(({ batch }) => batch.batchId))];
-    const names = messages.map(({ message: { otpId }, batch: { batchId } }) =>
+    const otpNames = messages.map(({ message: { otpId }, batch: { batchId } }) =>
       ({ otpId, batchId }));
     const { own, open, lease } = await transaction(this.#deps.pool, async (tx) => {
       const askedAtMs = monotonicMs();
       const [own, otps, now] = await tx.read(
-        lockOwnBatches(batchIds, this.#deps.owner), readOtpsOfUsers(names), READ_CLOCK);
+        lockOwnBatches(batchIds, this.#deps.owner), readOtpsOfUsers(otpNames), READ_CLOCK);
       const leasedUntil = addSeconds(now, LEASE_SECONDS);
       this.#lease(tx, [...own], leasedUntil);
       const otpsOf = groupBy(otps, ({ userId }) => userId);
@@ -110,7 +110,7 @@ export class Outbox {
       if (!own.has(pending.batch.batchId)) return 'lost';
       pending.batch.renew(lease);
       if (!open.has(pending.message.otpId)) return 'ended';
-      pending.noteRenewal();
+      pending.onRenewed();
       return 'ours';
     });
   }
@@ -118,9 +118,9 @@ export class Outbox {
   /** Lets any process take over bundles, at once. */
   release(batchIds: readonly Hex[]): Promise<void> {
     return transaction(this.#deps.pool, async (tx) => {
-      const [held, now] = await tx.read(
+      const [own, now] = await tx.read(
         lockOwnBatches(batchIds, this.#deps.owner), READ_CLOCK);
-      this.#lease(tx, [...held], now);
+      this.#lease(tx, [...own], now);
     });
   }
 
@@ -129,17 +129,17 @@ export class Outbox {
     else tx.writes.push(leaseBatches(batchIds, { owner: this.#deps.owner, leasedUntil }));
   }
 
-  /** Erases bundles of which nothing is left, and seals what is left of the others anew. */
+  /** Erases bundles of which nothing is remaining, and seals what is remaining of the others anew. */
   save(batches: readonly OutboxBatch[], rerouted: readonly Rerouted[]): Promise<void> {
     const { pool, secrets, owner } = this.#deps;
-    // What is left may change while this is under way: then it is saved again.
-    const left = batches.filter(({ size }) => size > 0).map((one) => one.seal(secrets.current));
-    const done = batches.filter(({ size }) => size === 0).map(({ batchId }) => batchId).sort();
+    // What is remaining may change while this is under way: then it is saved again.
+    const remaining = batches.filter(({ size }) => size > 0).map((one) => one.seal(secrets.current));
+    const erased = batches.filter(({ size }) => size === 0).map(({ batchId }) => batchId).sort();
     return transaction(pool, async (tx) => {
       if (rerouted.length > 0) await setChannels(tx, rerouted);
-      if (left.length > 0) tx.writes.push(replaceBatches(left, owner));
-      if (done.length > 0) tx.writes.push(deleteBatches(done));
-      tx.wasCommitted = done.length > 0 ? isBatchDeleted(done[0]!) : null;
+      if (remaining.length > 0) tx.writes.push(replaceBatches(remaining, owner));
+      if (erased.length > 0) tx.writes.push(deleteBatches(erased));
+      tx.wasCommitted = erased.length > 0 ? isBatchDeleted(erased[0]!) : null;
     });
   }
 
@@ -149,17 +149,17 @@ export class Outbox {
     return transaction(this.#deps.pool, async (tx) => {
       const [users] = await tx.read(findUsers(list));
       const otps = new OtpRows(await lockUsers(tx, users.values()));
-      const addresses = new IpLimitRows(await lockAddresses(tx, list));
+      const ipLimits = new IpLimitRows(await lockIpLimits(tx, list));
       const [now, own] = await tx.read(
         READ_CLOCK, lockOwnBatches(batchIds, this.#deps.owner));
       for (const { otpId, batchId, clientIp } of list) {
         const otp = own.has(batchId) ? otps.find(users.get(otpId), otpId) : null;
-        if (otp !== null) this.#closeOne(now, otp, clientIp, otps, addresses);
+        if (otp !== null) this.#closeOne(now, otp, clientIp, otps, ipLimits);
       }
       if (otps.changed.length === 0) tx.hasNothingToKeep = true;
       else {
         otps.flush(tx);
-        addresses.flush(tx);
+        ipLimits.flush(tx);
       }
       return list.map(({ batchId }) => own.has(batchId));
     });
@@ -168,16 +168,16 @@ export class Outbox {
   #closeOne(
     now: number,
     otp: Otp,
-    address: string | null,
+    clientIp: string | null,
     otps: OtpRows,
-    addresses: IpLimitRows,
+    ipLimits: IpLimitRows,
   ): void {
-    const ipWindow = address === null ? null : addresses.of(address);
+    const ipWindow = clientIp === null ? null : ipLimits.of(clientIp);
     const state = { now, otp, otps: otps.of(otp.userId), ipWindow };
     const writes = decideFailure(state, this.#deps.policies.for(otp.purpose));
     if (writes === null) return;
     otps.put(writes.otp);
-    if (address !== null && writes.ipChange !== null) addresses.put(address, writes.ipChange);
+    if (clientIp !== null && writes.ipChange !== null) ipLimits.put(clientIp, writes.ipChange);
   }
 }
 
@@ -195,8 +195,8 @@ async function lockUsers(tx: Transaction, users: Iterable<string>): Promise<Otp[
   return unique.length === 0 ? [] : (await tx.read(lockOtps(unique)))[0];
 }
 
-async function lockAddresses(tx: Transaction, list: readonly FailedMessage[]) {
-  const addresses = new Set<string>();
-  for (const { clientIp } of list) if (clientIp !== null) addresses.add(clientIp);
-  return addresses.size === 0 ? [] : (await tx.read(lockSlots([...addresses])))[0];
+async function lockIpLimits(tx: Transaction, list: readonly FailedMessage[]) {
+  const clientIps = new Set<string>();
+  for (const { clientIp } of list) if (clientIp !== null) clientIps.add(clientIp);
+  return clientIps.size === 0 ? [] : (await tx.read(lockSlots([...clientIps])))[0];
 }

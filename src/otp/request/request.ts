@@ -197,6 +197,6 @@ function toOutboxMessage(
   return {
     message: { otpId, userId, purpose, code, lifetimeSeconds, expiresAt, locale },
     clientIp,
-    planned: channel,
+    plannedChannel: channel,
   };
 }

@@ -82,8 +82,8 @@ export class DeliveryFixture {
     const notes: DeliveryEvent[] = [];
     const note = (one: DeliveryEvent): void => { notes.push(one); };
     const delivery = createTestDelivery({ pool, policies, secrets, channels, onEvent: note });
-    const parts = { pool: this.database.pool, policies, secrets, delivery };
-    const service = createOtpService({ ...parts, sweeper: newSweeper() });
+    const deps = { pool: this.database.pool, policies, secrets, delivery };
+    const service = createOtpService({ ...deps, sweeper: newSweeper() });
     const process = { service, delivery, notes, stop: () => delivery.stop(2000) };
     this.#processes.push(process);
     return process;

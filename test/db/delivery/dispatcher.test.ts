@@ -232,7 +232,7 @@ test('a process that stops waits for the attempt that is under way', async () =>
   await fixture.untilStatus(process, otpId, 'sent');
 });
 
-test('of a bundle what is accepted is left out, and its code is sent, while another one waits',
+test('of a batch what is accepted is left out, and its code is sent, while another one waits',
   async () => {
     const gate = createGate<SendResult>();
     const channel = scripted('sms', () => gate.promise, ACCEPTED);
@@ -243,7 +243,7 @@ test('of a bundle what is accepted is left out, and its code is sent, while anot
     const others = issued.filter(({ otpId }) => otpId !== first);
     await Promise.all(others.map(({ otpId }) => fixture.untilStatus(process, otpId, 'sent')));
     await fixture.untilStatus(process, first, 'pending');
-    // Who finds the bundle finds the one that is left, and no other.
+    // Who finds the batch finds the one that is left, and no other.
     fixture.setClock(20);
     const heirChannel = scripted('sms', ACCEPTED);
     const heir = fixture.process([heirChannel]);

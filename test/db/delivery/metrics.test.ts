@@ -20,9 +20,9 @@ test.after.each(() => fixture.close());
 function counted(channels: readonly Channel[]) {
   const counts = new DeliveryCounts(channels);
   const { database: { pool }, secrets } = fixture;
-  const parts = { pool, policies: createPolicies(), secrets };
-  const delivery = createTestDelivery({ ...parts, channels, counts });
-  const service = createOtpService({ ...parts, delivery, sweeper: newSweeper() });
+  const deps = { pool, policies: createPolicies(), secrets };
+  const delivery = createTestDelivery({ ...deps, channels, counts });
+  const service = createOtpService({ ...deps, delivery, sweeper: newSweeper() });
   return {
     process: { service, delivery, notes: [], stop: () => delivery.stop(2000) },
     value: (name: string, labels: Record<string, string> = {}) =>

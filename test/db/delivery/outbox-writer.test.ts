@@ -24,17 +24,17 @@ test.after.each(() => fixture.close());
 
 const LEASED_UNTIL = addSeconds(START, 20);
 
-/** Stores so many messages, each in a bundle of its own. */
+/** Stores so many messages, each in a batch of its own. */
 async function stored(count: number, owner: Hex): Promise<PendingMessage[]> {
   const { secrets: { current }, database: { pool } } = fixture;
   const lease = { clock: new EstimatedClock(START, monotonicMs()), leasedUntil: LEASED_UNTIL };
   const parcels = Array.from({ length: count }, (_, index) => {
-    const bundleId = randomBatchId();
-    const [otpId] = createOtpIds(current, bundleId, 1);
+    const batchId = randomBatchId();
+    const [otpId] = createOtpIds(current, batchId, 1);
     const message = { otpId: otpId!, userId: `u${index}`, purpose: 'login', code: '123456',
       lifetimeSeconds: 300, expiresAt: addSeconds(START, 300), locale: '' };
-    const outgoing = { message, clientIp: null, planned: 'sms' };
-    return new PendingMessage(outgoing, new OutboxBatch(bundleId, [outgoing], lease), false);
+    const outboxMessage = { message, clientIp: null, plannedChannel: 'sms' };
+    return new PendingMessage(outboxMessage, new OutboxBatch(batchId, [outboxMessage], lease), false);
   });
   const sealed = parcels.map(({ batch }) => batch.seal(current));
   await transaction(pool, async (tx) => {
@@ -43,55 +43,55 @@ async function stored(count: number, owner: Hex): Promise<PendingMessage[]> {
   return parcels;
 }
 
-/** A saver of messages that are stored and were accepted this moment. */
-async function saverOf(count: number) {
+/** A writer of messages that are stored and were accepted this moment. */
+async function writerOf(count: number) {
   const owner = randomOwner();
   const { database: { pool }, secrets } = fixture;
   const erased: Hex[] = [];
-  const saver = new OutboxWriter({
+  const writer = new OutboxWriter({
     outbox: new Outbox({ pool, policies: createPolicies(), secrets, owner }),
     onEvent: () => {},
     onSaved: (batches) => erased.push(...batches.map(({ batchId }) => batchId)),
   });
-  for (const parcel of await stored(count, owner)) saver.settle(parcel);
-  return { saver, erased };
+  for (const pending of await stored(count, owner)) writer.settle(pending);
+  return { writer, erased };
 }
 
 test('a transaction that commits anyway erases what was accepted', async () => {
-  const { saver, erased } = await saverOf(32);
-  const erasure = saver.takeErasure(1);
+  const { writer, erased } = await writerOf(32);
+  const erasure = writer.takeErasure(1);
   assert.is(erasure?.batchIds.length, 32);
-  assert.is(saver.takeErasure(1000), null, 'nothing is given away twice');
+  assert.is(writer.takeErasure(1000), null, 'nothing is given away twice');
   await transaction(fixture.database.pool, async (tx) => {
     tx.writes.push(deleteBatches(erasure!.batchIds));
   });
-  assert.is(saver.isBusy, true);
+  assert.is(writer.isBusy, true);
   erasure!.end(true);
   assert.equal(erased.sort(), erasure!.batchIds);
-  assert.equal([saver.isBusy, await fixture.unsent()], [false, 0]);
+  assert.equal([writer.isBusy, await fixture.unsent()], [false, 0]);
 });
 
 test('when it does not commit they are erased all the same', async () => {
-  const { saver, erased } = await saverOf(2);
-  const erasure = saver.takeErasure(16);
+  const { writer, erased } = await writerOf(2);
+  const erasure = writer.takeErasure(16);
   erasure!.end(false);
   assert.equal(erased, []);
   await eventually('they are erased', () => erased.length === 2);
-  assert.equal([saver.isBusy, await fixture.unsent()], [false, 0]);
+  assert.equal([writer.isBusy, await fixture.unsent()], [false, 0]);
 });
 
 test('a few are not worth a statement of a small transaction, and wait for their own', async () => {
-  const { saver, erased } = await saverOf(2);
-  assert.is(saver.takeErasure(15), null);
+  const { writer, erased } = await writerOf(2);
+  assert.is(writer.takeErasure(15), null);
   await eventually('they are erased', () => erased.length === 2);
   assert.is(await fixture.unsent(), 0);
 });
 
 test('what is accepted while others erase is erased too', async () => {
-  const { saver, erased } = await saverOf(1);
-  const erasure = saver.takeErasure(32);
+  const { writer, erased } = await writerOf(1);
+  const erasure = writer.takeErasure(32);
   const [late] = await stored(1, randomOwner());
-  saver.settle(late!);
+  writer.settle(late!);
   await eventually('the late one is erased', () => erased.length === 1);
   assert.equal(erased, [late!.batch.batchId]);
   erasure!.end(false);
