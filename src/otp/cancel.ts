@@ -1,6 +1,6 @@
 /** DELETE /otp/{otp_id} for a list of codes: find their users, lock, decide, write, commit. */
 import { OtpRows } from './batch/otps.ts';
-import { placesOf } from './crypto/otp-id.ts';
+import { decodeOtpId } from './crypto/otp-id.ts';
 import type { Secrets } from './crypto/secrets.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
@@ -24,7 +24,7 @@ export function cancelOtps(
   { pool, secrets }: Readonly<{ pool: ConnectionPool; secrets: Secrets }>,
   otpIds: readonly Hex[],
 ): Promise<CancelOutcome[]> {
-  const places = otpIds.flatMap((otpId) => placesOf(secrets, otpId));
+  const places = otpIds.flatMap((otpId) => decodeOtpId(secrets, otpId));
   return transaction(pool, (tx) => cancelAll(tx, otpIds, places));
 }
 

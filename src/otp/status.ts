@@ -1,6 +1,6 @@
 /** What is told of a code (GET /otp/{otp_id}), as a pure function. */
 import { groupBy } from './batch/changed-rows.ts';
-import { placesOf } from './crypto/otp-id.ts';
+import { decodeOtpId } from './crypto/otp-id.ts';
 import type { Secrets } from './crypto/secrets.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
@@ -57,7 +57,7 @@ export function readStatuses(
   { pool, secrets }: Readonly<{ pool: ConnectionPool; secrets: Secrets }>,
   otpIds: readonly Hex[],
 ): Promise<StatusOutcome[]> {
-  const places = otpIds.flatMap((otpId) => placesOf(secrets, otpId));
+  const places = otpIds.flatMap((otpId) => decodeOtpId(secrets, otpId));
   const batchIds = places.map(({ batchId }) => batchId);
   return transaction(pool, async (tx) => {
     // The outbox first: what is accepted in between is told as pending, and never as sent too soon.

@@ -9,7 +9,10 @@ const ACCEPTED: SendResult = Object.freeze({ kind: 'accepted' });
  *
  * @param print writes one line, or several with line feeds between them, to the console
  */
-export function createConsoleChannel(print: (lines: string) => void, words: Templates): Channel {
+export function createConsoleChannel(
+  print: (lines: string) => void,
+  templates: Templates,
+): Channel {
   let lines = '';
   let printed: Promise<SendResult> | null = null;
   const printAll = (): SendResult => {
@@ -24,7 +27,7 @@ export function createConsoleChannel(print: (lines: string) => void, words: Temp
     addressFormat: null,
     accepts: () => true,
     send: (message) => {
-      const line = `message to ${message.userId}: ${words.text(message)}`;
+      const line = `message to ${message.userId}: ${templates.text(message)}`;
       lines = printed === null ? line : `${lines}\n${line}`;
       printed ??= Promise.resolve().then(printAll);
       return printed;

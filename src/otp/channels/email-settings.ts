@@ -34,25 +34,25 @@ const SENDER_NAME_MAX_CHARACTERS = 100;
 /**
  * Reads the variables of the channel.
  *
- * @param given the texts of SMTP_URL, EMAIL_FROM and SMTP_CA, the name of a PEM file
- * @returns the settings, or every fault with the variable that it is in and what is allowed, and
+ * @param values the texts of SMTP_URL, EMAIL_FROM and SMTP_CA, the name of a PEM file
+ * @returns the settings, or every error with the variable that it is in and what is allowed, and
  *   no password
  */
-export function parseEmailSettings(given: {
+export function parseEmailSettings(values: {
   url: string | undefined;
   from: string | undefined;
   caFile: string | undefined;
 }): { settings: EmailSettings } | { errors: string[] } {
   const errors: string[] = [];
-  const server = parseServer(given.url ?? '');
+  const server = parseServer(values.url ?? '');
   if (server === null) {
     errors.push('SMTP_URL must be smtp://USER:PASSWORD@HOST:587 (STARTTLS) or'
       + ' smtps://USER:PASSWORD@HOST:465 (TLS), with or without USER:PASSWORD@,'
       + ' and with % and two hexadecimal digits for characters such as @, / and #');
   }
-  const from = parseSender(given.from ?? '');
+  const from = parseSender(values.from ?? '');
   if (from === null) errors.push('EMAIL_FROM must be NAME <ADDRESS> or ADDRESS');
-  const ca = given.caFile === undefined ? null : readCertificates(given.caFile, errors);
+  const ca = values.caFile === undefined ? null : readCertificates(values.caFile, errors);
   if (server === null || from === null || errors.length > 0) return { errors };
   return { settings: Object.freeze({ server, from, ca }) };
 }
@@ -105,8 +105,8 @@ function readCertificates(path: string, errors: string[]): string | null {
     return text;
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
-    const problem = code.startsWith('ERR_') || code === '' ? 'no PEM certificate' : code;
-    errors.push(`SMTP_CA must name a PEM file of certificates (${path}: ${problem})`);
+    const cause = code.startsWith('ERR_') || code === '' ? 'no PEM certificate' : code;
+    errors.push(`SMTP_CA must name a PEM file of certificates (${path}: ${cause})`);
     return null;
   }
 }
@@ -134,7 +134,7 @@ export function domainOf(address: string): string {
   return address.slice(address.lastIndexOf('@') + 1);
 }
 
-const NAME_MAX_CHARACTERS = 253;
+const DOMAIN_MAX_CHARACTERS = 253;
 const LABEL = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i;
 
 /**
@@ -142,7 +142,7 @@ const LABEL = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i;
  * address, no scheme, no port, no dot at the end.
  */
 export function isDomainName(text: string): boolean {
-  if (text.length > NAME_MAX_CHARACTERS) return false;
+  if (text.length > DOMAIN_MAX_CHARACTERS) return false;
   const labels = text.split('.');
   return labels.length > 1 && labels.every((label) => LABEL.test(label))
     && !/^\d+$/.test(labels.at(-1)!);

@@ -26,7 +26,7 @@ export type EmailOptions = Readonly<{
  */
 export async function createEmailChannel(
   settings: EmailSettings,
-  words: Templates,
+  templates: Templates,
   { timeoutMs = SEND_TIMEOUT_MS, load }: EmailOptions = {},
 ): Promise<Channel> {
   const { createTransport } = await loadNodemailer(load);
@@ -36,7 +36,7 @@ export async function createEmailChannel(
     const attempt = new AbortController();
     const timer = setTimeout(() => attempt.abort(), timeoutMs);
     try {
-      const mail = composeMail(settings, words, message, sentAt);
+      const mail = composeMail(settings, templates, message, sentAt);
       await transport.sendMail({ ...mail, signal: attempt.signal });
       return { kind: 'accepted' };
     } catch (error) {
@@ -84,11 +84,11 @@ function transportOptions({ server, ca }: EmailSettings): object {
 /** A repeat has the same Message-ID, so that a mailbox can tell that it has the message. */
 function composeMail(
   { from }: EmailSettings,
-  words: Templates,
+  templates: Templates,
   message: Message,
   sentAt: Instant,
 ): object {
-  const { subject, text, html } = words.email(message);
+  const { subject, text, html } = templates.email(message);
   return {
     from: { name: from.name, address: from.address },
     to: { name: '', address: message.userId },
@@ -117,10 +117,10 @@ type SendError = Readonly<{
 }>;
 
 /** An answer to these is about this recipient or this message; to others, about us. */
-const ABOUT_THE_MESSAGE: ReadonlySet<unknown> = new Set(['RCPT TO', 'DATA']);
+const MESSAGE_COMMANDS: ReadonlySet<unknown> = new Set(['RCPT TO', 'DATA']);
 
 /** Our own name and password, or the encryption, are at fault: that is not the message's. */
-const ABOUT_US: ReadonlySet<unknown> = new Set(['EAUTH', 'ENOAUTH', 'ETLS']);
+const OWN_ERROR_CODES: ReadonlySet<unknown> = new Set(['EAUTH', 'ENOAUTH', 'ETLS']);
 
 /** What nodemailer says of a message that was taken back, as this does when its time is over. */
 const ABORTED = 'EABORT';
@@ -133,17 +133,18 @@ const ABORTED = 'EABORT';
  */
 export function emailSendResult(error: unknown): SendResult {
   const { code, originalCode, command, responseCode, permanent } = (error ?? {}) as SendError;
-  if (typeof responseCode !== 'number' || ABOUT_US.has(code)) {
-    const reason = code === ABORTED ? 'ETIMEDOUT' : nameOf(originalCode) ?? nameOf(code);
-    return { kind: 'retry', reason: reason ?? 'unknown', afterSeconds: null };
+  if (typeof responseCode !== 'number' || OWN_ERROR_CODES.has(code)) {
+    const named = readErrorCode(originalCode) ?? readErrorCode(code) ?? 'unknown';
+    const reason = code === ABORTED ? 'ETIMEDOUT' : named;
+    return { kind: 'retry', reason, afterSeconds: null };
   }
   const reason = `smtp ${responseCode}`;
-  if (permanent === true && ABOUT_THE_MESSAGE.has(command)) return { kind: 'refused', reason };
+  if (permanent === true && MESSAGE_COMMANDS.has(command)) return { kind: 'refused', reason };
   return { kind: 'retry', reason, afterSeconds: null };
 }
 
 /** A code is a name in capitals; whatever else it were, it might be a text of the server. */
-function nameOf(code: unknown): string | null {
+function readErrorCode(code: unknown): string | null {
   return typeof code === 'string' && /^[A-Z][A-Z0-9_]{2,60}$/.test(code) ? code : null;
 }
 
@@ -159,7 +160,7 @@ type Transport = Readonly<{
 }>;
 
 /** In a name of its own, because the compiler must not look for it. */
-const PACKAGE: string = 'nodemailer';
+const PACKAGE_NAME: string = 'nodemailer';
 
 /**
  * Loads it from the packages that are installed.
@@ -168,7 +169,7 @@ const PACKAGE: string = 'nodemailer';
  * @throws Error with what to do when it is not there
  */
 async function loadNodemailer(
-  load: () => Promise<Nodemailer> = () => import(PACKAGE),
+  load: () => Promise<Nodemailer> = () => import(PACKAGE_NAME),
 ): Promise<Nodemailer> {
   try {
     return await load();

@@ -55,7 +55,7 @@ export type Poster = Readonly<{
 const MAX_SOCKETS = 256;
 
 /** An answer says next to nothing; one that goes on after so many bytes is broken off. */
-const ANSWER_MAX_BYTES = 16 * 1024;
+const RESPONSE_MAX_BYTES = 16 * 1024;
 
 /**
  * Of a connection that is kept, or less if the server says so. Much later the networks between
@@ -67,52 +67,53 @@ const IDLE_TIMEOUT_MS = 30_000;
 export function createPoster(target: PostTarget): Poster {
   const pool = createAgent(target, true);
   const fresh = createAgent(target, false);
-  const open: typeof httpRequest = isTls(target) ? httpsRequest : httpRequest;
-  const underWay = new Set<(code: string) => void>();
+  const openRequest: typeof httpRequest = isTls(target) ? httpsRequest : httpRequest;
+  const inFlight = new Set<(code: string) => void>();
   let isClosed = false;
 
   const post: Poster['post'] = (compose) => new Promise((resolve) => {
     let request: ClientRequest | null = null;
     const end = (code: string): void => {
       clearTimeout(timer);
-      underWay.delete(breakOff);
+      inFlight.delete(abort);
       // When the head of an answer was there, that has been told already.
       resolve({ code });
     };
-    const breakOff = (code: string): void => {
+    const abort = (code: string): void => {
       end(code);
       request?.destroy();
     };
-    const timer = setTimeout(breakOff, target.timeoutMs ?? SEND_TIMEOUT_MS, 'ETIMEDOUT');
+    const timer = setTimeout(abort, target.timeoutMs ?? SEND_TIMEOUT_MS, 'ETIMEDOUT');
     const send = (agent: HttpAgent, { headers, body }: HttpPayload): void => {
-      const mine = open(target.url, { method: 'POST', agent, headers: complete(headers, body) });
-      const wasStale = watchStaleness(mine);
-      request = mine;
-      mine.on('response', (response) => {
-        resolve(resultOf(response));
-        drain(response);
+      const options = { method: 'POST', agent, headers: completeHeaders(headers, body) };
+      const current = openRequest(target.url, options);
+      const isStale = watchForStaleSocket(current);
+      request = current;
+      current.on('response', (response) => {
+        resolve(toPostResult(response));
+        discardBody(response);
       });
-      mine.on('error', (error) => {
-        if (underWay.has(breakOff) && wasStale(error)) send(fresh, { headers, body });
-        else end(codeOf(error));
+      current.on('error', (error) => {
+        if (inFlight.has(abort) && isStale(error)) send(fresh, { headers, body });
+        else end(toErrorCode(error));
       });
-      mine.on('close', () => {
-        if (request === mine) end('ECONNRESET');
+      current.on('close', () => {
+        if (request === current) end('ECONNRESET');
       });
-      mine.end(body);
+      current.end(body);
     };
-    underWay.add(breakOff);
+    inFlight.add(abort);
     try {
-      if (isClosed) breakOff('ECANCELED');
+      if (isClosed) abort('ECANCELED');
       else send(pool, compose());
     } catch (error) {
-      breakOff(codeOf(error));
+      abort(toErrorCode(error));
     }
   });
 
   const close = (): void => {
     isClosed = true;
-    for (const breakOff of underWay) breakOff('ECANCELED');
+    for (const abort of inFlight) abort('ECANCELED');
     pool.destroy();
     fresh.destroy();
   };
@@ -132,7 +133,7 @@ function createAgent(target: PostTarget, keepAlive: boolean): HttpAgent {
   return new HttpsAgent({ ...options, ...trust });
 }
 
-function complete(headers: OutgoingHttpHeaders, body: string): OutgoingHttpHeaders {
+function completeHeaders(headers: OutgoingHttpHeaders, body: string): OutgoingHttpHeaders {
   return { 'User-Agent': 'otpd', ...headers, 'Content-Length': Buffer.byteLength(body) };
 }
 
@@ -143,7 +144,7 @@ function complete(headers: OutgoingHttpHeaders, body: string): OutgoingHttpHeade
  *
  * @returns a function that says so of the request's error
  */
-function watchStaleness(request: ClientRequest): (error: Error) => boolean {
+function watchForStaleSocket(request: ClientRequest): (error: Error) => boolean {
   let socket: Socket | null = null;
   // `request.reusedSocket` is not set on a request that had to wait for its connection.
   let bytesBefore = 0;
@@ -152,26 +153,26 @@ function watchStaleness(request: ClientRequest): (error: Error) => boolean {
     bytesBefore = given.bytesRead;
   });
   return (error) => bytesBefore > 0 && socket?.bytesRead === bytesBefore
-    && ['ECONNRESET', 'EPIPE'].includes(codeOf(error));
+    && ['ECONNRESET', 'EPIPE'].includes(toErrorCode(error));
 }
 
-function resultOf({ statusCode, headers }: IncomingMessage): PostResult {
+function toPostResult({ statusCode, headers }: IncomingMessage): PostResult {
   const retryAfterSeconds = readRetryAfter(headers['retry-after'], headers.date);
   return Object.freeze({ status: statusCode ?? 0, retryAfterSeconds });
 }
 
 /** Reads the rest of an answer, for its connection to be used again, and keeps nothing of it. */
-function drain(response: IncomingMessage): void {
+function discardBody(response: IncomingMessage): void {
   let bytes = 0;
   response.on('error', () => {});
   response.on('data', (chunk: Buffer) => {
     bytes += chunk.length;
-    if (bytes > ANSWER_MAX_BYTES) response.destroy();
+    if (bytes > RESPONSE_MAX_BYTES) response.destroy();
   });
 }
 
 /** A code, or at least the class of an error; never its message, which may quote anything. */
-function codeOf(error: unknown): string {
+function toErrorCode(error: unknown): string {
   const { code, name } = error as NodeJS.ErrnoException;
   return [code, name].find((text) => /^[A-Za-z]\w{0,63}$/.test(text ?? '')) ?? 'UNKNOWN';
 }
@@ -179,7 +180,7 @@ function codeOf(error: unknown): string {
 const ACCEPTED: SendResult = Object.freeze({ kind: 'accepted' });
 
 /** Request Timeout, Too Early and Too Many Requests say: not now. */
-const NOT_NOW: ReadonlySet<number> = new Set([408, 425, 429]);
+const RETRIED_STATUSES: ReadonlySet<number> = new Set([408, 425, 429]);
 
 /** Says nothing of the message: the account is at fault, and may be mended in time. */
 export const UNAUTHORIZED = 401;
@@ -192,19 +193,20 @@ export const UNAUTHORIZED = 401;
  *   about something else than the message.
  * - `retry`: those, 5xx and any other status, after the seconds of Retry-After; and no answer.
  *
- * @param aboutElse a status of the provider that says nothing of the message; null: none
+ * @param retriedStatus a status of the provider that says nothing of the message; null: none
  * @returns a verdict whose reason is such as `status 503` or `ECONNREFUSED`
  */
-export function httpSendResult(result: PostResult, aboutElse: number | null = null): SendResult {
+export function httpSendResult(
+  result: PostResult,
+  retriedStatus: number | null = null,
+): SendResult {
   if ('code' in result) return { kind: 'retry', reason: result.code, afterSeconds: null };
   const { status, retryAfterSeconds } = result;
   const reason = `status ${status}`;
   const hundreds = Math.floor(status / 100);
   if (hundreds === 2) return ACCEPTED;
-  const isNotNow = NOT_NOW.has(status) || status === aboutElse;
-  if ((hundreds === 3 || hundreds === 4) && !isNotNow) {
-    return { kind: 'refused', reason };
-  }
+  const isRetried = RETRIED_STATUSES.has(status) || status === retriedStatus;
+  if ((hundreds === 3 || hundreds === 4) && !isRetried) return { kind: 'refused', reason };
   return { kind: 'retry', reason, afterSeconds: retryAfterSeconds };
 }
 
@@ -247,18 +249,18 @@ function parseDate(text: string): number {
 export function parseEndpointUrl(
   text: string,
   allowHttp: boolean,
-): { url: URL } | { fault: string } {
+): { url: URL } | { error: string } {
   // The URL parser would repair what it is given: too few slashes, or too many, and blanks.
   if (!/^https?:\/\/[^/\\\s\p{Cc}][^\s\p{Cc}]*$/iu.test(text) || !URL.canParse(text)) {
-    return { fault: 'must be an address such as https://host/path' };
+    return { error: 'must be an address such as https://host/path' };
   }
   const url = new URL(text);
   if (url.username !== '' || url.password !== '') {
-    return { fault: 'must not hold a user name or a password' };
+    return { error: 'must not hold a user name or a password' };
   }
-  if (text.includes('#')) return { fault: 'must not have a fragment' };
+  if (text.includes('#')) return { error: 'must not have a fragment' };
   if (url.protocol === 'http:' && !allowHttp && !isLoopbackHost(url.hostname)) {
-    return { fault: 'must be https, for its host is not this machine' };
+    return { error: 'must be https, for its host is not this machine' };
   }
   return { url };
 }

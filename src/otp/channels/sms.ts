@@ -46,7 +46,7 @@ const SENDERS = [PHONE_NUMBER, SHORT_CODE, SENDER_NAME, MESSAGING_SERVICE];
 /**
  * Makes the settings.
  *
- * @returns the settings, or every fault, each with the name of its variable and no value of it
+ * @returns the settings, or every error, each with the name of its variable and no value of it
  */
 export function parseSmsSettings(
   values: SmsValues,
@@ -62,13 +62,13 @@ export function parseSmsSettings(
       + ' up to 11 characters, or the SID of a messaging service (MG…)');
   }
   const base = parseBaseUrl(values.baseUrl ?? DEFAULT_BASE_URL);
-  if ('fault' in base) errors.push(`SMS_BASE_URL ${base.fault}`);
-  if ('fault' in base || errors.length > 0) return { errors };
+  if ('error' in base) errors.push(`SMS_BASE_URL ${base.error}`);
+  if ('error' in base || errors.length > 0) return { errors };
   return { settings: Object.freeze({ baseUrl: base.url, account, token, sender }) };
 }
 
-function parseBaseUrl(text: string): { url: URL } | { fault: string } {
-  if (text.includes('?')) return { fault: 'must not have a query' };
+function parseBaseUrl(text: string): { url: URL } | { error: string } {
+  if (text.includes('?')) return { error: 'must not have a query' };
   return parseEndpointUrl(text, false);
 }
 
@@ -79,18 +79,18 @@ function parseBaseUrl(text: string): { url: URL } | { fault: string } {
  */
 export function createSmsChannel(
   settings: SmsSettings,
-  words: Templates,
+  templates: Templates,
   bounds: PostBounds = {},
 ): Channel {
   const poster = createPoster({ url: messagesUrl(settings), ca: null, ...bounds });
-  const authorization = authorize(settings);
+  const authorization = basicAuthorization(settings);
   return Object.freeze({
     name: 'sms',
     addressFormat: 'a phone number such as +14155550123',
     accepts: (userId) => PHONE_NUMBER.test(userId),
     send: async (message) => {
       const result = await poster.post(() =>
-        compose(authorization, settings.sender, message, words.text(message)));
+        compose(authorization, settings.sender, message, templates.text(message)));
       return httpSendResult(result, UNAUTHORIZED);
     },
     close: poster.close,
@@ -103,7 +103,7 @@ function messagesUrl({ baseUrl, account }: SmsSettings): URL {
 }
 
 /** Basic authentication (RFC 7617). */
-function authorize({ account, token }: SmsSettings): string {
+function basicAuthorization({ account, token }: SmsSettings): string {
   return `Basic ${Buffer.from(`${account}:${token}`).toString('base64')}`;
 }
 

@@ -27,7 +27,7 @@ export type WebhookValues = Readonly<{
 /**
  * Makes the settings. Looks into the file of WEBHOOK_CA.
  *
- * @returns the settings, or every fault, each with the name of its variable and no value of it
+ * @returns the settings, or every error, each with the name of its variable and no value of it
  */
 export function parseWebhookSettings(
   values: WebhookValues,
@@ -39,17 +39,17 @@ export function parseWebhookSettings(
   if (values.allowHttp !== undefined && !/^[01]$/.test(values.allowHttp)) {
     errors.push('WEBHOOK_ALLOW_HTTP must be 0 or 1');
   }
-  const caFault = caFile === null ? null : findCaFault(caFile, url);
-  if (caFault !== null) errors.push(`WEBHOOK_CA ${caFault}`);
+  const caError = caFile === null ? null : findCaError(caFile, url);
+  if (caError !== null) errors.push(`WEBHOOK_CA ${caError}`);
   if (url === null || secrets === null || errors.length > 0) return { errors };
   return { settings: Object.freeze({ url, secrets, caFile }) };
 }
 
 function readUrl({ url, allowHttp }: WebhookValues, errors: string[]): URL | null {
-  const parsed = url === undefined ? { fault: 'must be set' }
+  const parsed = url === undefined ? { error: 'must be set' }
     : parseEndpointUrl(url, allowHttp === '1');
   if ('url' in parsed) return parsed.url;
-  errors.push(`WEBHOOK_URL ${parsed.fault}`);
+  errors.push(`WEBHOOK_URL ${parsed.error}`);
   return null;
 }
 
@@ -60,11 +60,11 @@ function readSecrets(text: string | undefined, errors: string[]): readonly Buffe
   }
   const parsed = parseWebhookSecrets(text);
   if ('secrets' in parsed) return parsed.secrets;
-  errors.push(...parsed.errors.map((fault) => `WEBHOOK_SECRETS: ${fault}`));
+  errors.push(...parsed.errors.map((error) => `WEBHOOK_SECRETS: ${error}`));
   return null;
 }
 
-function findCaFault(path: string, url: URL | null): string | null {
+function findCaError(path: string, url: URL | null): string | null {
   if (url?.protocol === 'http:') return 'has no use, for WEBHOOK_URL is not https';
   let text: string;
   try {
@@ -102,8 +102,8 @@ export function parseWebhookSecrets(
   const errors: string[] = [];
   text.split(',').forEach((entry, index) => {
     const encoded = entry.trim();
-    const fault = findFault(encoded);
-    if (fault !== null) errors.push(`entry ${index + 1} ${fault}`);
+    const error = findError(encoded);
+    if (error !== null) errors.push(`entry ${index + 1} ${error}`);
     else secrets.push(decode(encoded));
   });
   if (secrets.length > SECRETS_MAX) errors.push(`names more than ${SECRETS_MAX} secrets`);
@@ -116,7 +116,7 @@ function decode(encoded: string): Buffer {
   return Buffer.from(encoded.slice(PREFIX.length), 'base64');
 }
 
-function findFault(encoded: string): string | null {
+function findError(encoded: string): string | null {
   if (!encoded.startsWith(PREFIX)) return `must begin with ${PREFIX}`;
   const key = decode(encoded);
   const again = `${PREFIX}${key.toString('base64')}`;

@@ -19,7 +19,7 @@ import type { WebhookSettings } from './webhook-settings.ts';
  */
 export function createWebhookChannel(
   settings: WebhookSettings,
-  words: Templates,
+  templates: Templates,
   bounds: PostBounds = {},
 ): Channel {
   const { url, secrets, caFile = null } = settings;
@@ -31,7 +31,7 @@ export function createWebhookChannel(
     accepts: () => true,
     send: async (message, sentAt) =>
       httpSendResult(await poster.post(() =>
-        compose(secrets, message, words.text(message), sentAt))),
+        compose(secrets, message, templates.text(message), sentAt))),
     close: poster.close,
   });
 }

@@ -26,22 +26,22 @@ const keys = new WeakMap<Secret, Buffer>();
 export function createOtpIds(secret: Secret, batchId: Hex, count: number): Hex[] {
   let blocks = '';
   for (let index = 0; index < count; index += 1) blocks += batchId + randomHex(RANDOM_BYTES);
-  const cipher = createCipheriv(ALGORITHM, keyOf(secret), null).setAutoPadding(false);
+  const cipher = createCipheriv(ALGORITHM, deriveKey(secret), null).setAutoPadding(false);
   const text = cipher.update(blocks, 'hex', 'hex');
   return Array.from({ length: count }, (_, index) =>
     text.slice(index * BLOCK_DIGITS, (index + 1) * BLOCK_DIGITS));
 }
 
 /** Where a code may be kept: under each of the secrets in another bundle, which may not exist. */
-export function placesOf({ byId }: Secrets, otpId: Hex): OtpName[] {
+export function decodeOtpId({ byId }: Secrets, otpId: Hex): OtpName[] {
   return [...byId.values()].map((secret) => {
-    const decipher = createDecipheriv(ALGORITHM, keyOf(secret), null).setAutoPadding(false);
+    const decipher = createDecipheriv(ALGORITHM, deriveKey(secret), null).setAutoPadding(false);
     return { otpId, batchId: decipher.update(otpId, 'hex', 'hex').slice(0, 2 * BATCH_ID_BYTES) };
   });
 }
 
 /** No digest of a code and no key of a bundle has this input: theirs are longer. */
-function keyOf(secret: Secret): Buffer {
+function deriveKey(secret: Secret): Buffer {
   let key = keys.get(secret);
   if (key === undefined) {
     key = createHmac('sha256', secret.key).update('otpd otp_id').digest();

@@ -14,8 +14,8 @@ export type Pseudonyms = Readonly<{
 /** 64 bits: of a million users two have one name at odds of 1 to 37 million. */
 const PSEUDONYM_DIGITS = 16;
 
-/** Addresses whose names are kept: the proxies in front of otpd, and clients that come again. */
-const KEPT_MAX = 4096;
+/** Addresses whose names are cache: the proxies in front of otpd, and clients that come again. */
+const CACHED_MAX = 4096;
 
 /** Those who are named as they are. */
 export const NO_PSEUDONYMS: Pseudonyms = Object.freeze({
@@ -31,17 +31,17 @@ export const NO_PSEUDONYMS: Pseudonyms = Object.freeze({
  */
 export function createPseudonyms(secret: Secret): Pseudonyms {
   const key = createHmac('sha256', secret.key).update('otpd log pseudonyms v1').digest('hex');
-  const nameOf = (text: string): string =>
+  const pseudonymOf = (text: string): string =>
     hash('sha256', key + text, 'hex').slice(0, PSEUDONYM_DIGITS);
-  const kept = new Map<string, string>();
+  const cache = new Map<string, string>();
   return Object.freeze({
-    user: (userId: string) => nameOf(`user ${userId}`),
+    user: (userId: string) => pseudonymOf(`user ${userId}`),
     clientIp: (address: string) => {
-      let name = kept.get(address);
+      let name = cache.get(address);
       if (name === undefined) {
-        name = nameOf(`address ${address}`);
-        if (kept.size >= KEPT_MAX) kept.clear();
-        kept.set(address, name);
+        name = pseudonymOf(`address ${address}`);
+        if (cache.size >= CACHED_MAX) cache.clear();
+        cache.set(address, name);
       }
       return name;
     },

@@ -16,8 +16,8 @@ const ALGORITHM = 'aes-256-gcm';
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
-/** As they are kept: an array is half as long as an object, and none of it is searched. */
-type Kept = [
+/** As they are stored: an array is half as long as an object, and none of it is searched. */
+type StoredFields = [
   userId: string, purpose: string, code: string, lifetimeSeconds: number, expiresAt: Instant,
   locale: string, address: string | null,
 ];
@@ -30,15 +30,15 @@ type Kept = [
  * @param bundleId 8 bytes, as text
  * @returns nonce, text and tag
  */
-export function sealMessages(secret: Secret, batchId: Hex, list: readonly Sealable[]): Hex {
-  const kept = list.map(({ message, clientIp }): Kept => {
+export function sealMessages(secret: Secret, batchId: Hex, messages: readonly Sealable[]): Hex {
+  const stored = messages.map(({ message, clientIp }): StoredFields => {
     const { userId, purpose, code, lifetimeSeconds, expiresAt, locale } = message;
     return [userId, purpose, code, lifetimeSeconds, expiresAt, locale, clientIp];
   });
   const nonce = randomHex(NONCE_BYTES);
-  const cipher = createCipheriv(ALGORITHM, keyOf(secret, batchId), Buffer.from(nonce, 'hex'));
-  cipher.setAAD(Buffer.from(list.map(({ message }) => message.otpId).join(''), 'hex'));
-  const sealed = cipher.update(JSON.stringify(kept), 'utf8', 'hex') + cipher.final('hex');
+  const cipher = createCipheriv(ALGORITHM, deriveKey(secret, batchId), Buffer.from(nonce, 'hex'));
+  cipher.setAAD(Buffer.from(messages.map(({ message }) => message.otpId).join(''), 'hex'));
+  const sealed = cipher.update(JSON.stringify(stored), 'utf8', 'hex') + cipher.final('hex');
   return nonce + sealed + cipher.getAuthTag().toString('hex');
 }
 
@@ -59,25 +59,25 @@ export function openMessages(
   if (end < NONCE_BYTES) return null;
   const nonce = bytes.subarray(0, NONCE_BYTES);
   const options = { authTagLength: TAG_BYTES };
-  const decipher = createDecipheriv(ALGORITHM, keyOf(secret, batchId), nonce, options);
+  const decipher = createDecipheriv(ALGORITHM, deriveKey(secret, batchId), nonce, options);
   decipher.setAAD(Buffer.from(otpIds.join(''), 'hex'));
   decipher.setAuthTag(bytes.subarray(end));
   try {
     const head = decipher.update(bytes.subarray(NONCE_BYTES, end), undefined, 'utf8');
-    const kept = JSON.parse(head + decipher.final('utf8')) as Kept[];
-    return kept.map((one, index) => unpack(otpIds[index]!, one));
+    const stored = JSON.parse(head + decipher.final('utf8')) as StoredFields[];
+    return stored.map((fields, index) => unpack(otpIds[index]!, fields));
   } catch {
     return null;
   }
 }
 
-function unpack(otpId: Hex, kept: Kept): Sealable {
-  const [userId, purpose, code, lifetimeSeconds, expiresAt, locale, address] = kept;
+function unpack(otpId: Hex, stored: StoredFields): Sealable {
+  const [userId, purpose, code, lifetimeSeconds, expiresAt, locale, address] = stored;
   const message = { otpId, userId, purpose, code, lifetimeSeconds, expiresAt, locale };
   return { message, clientIp: address };
 }
 
 /** No digest of a code has this input: theirs are longer. */
-function keyOf({ key }: Secret, batchId: Hex): Buffer {
+function deriveKey({ key }: Secret, batchId: Hex): Buffer {
   return createHmac('sha256', key).update('otpd messages|').update(batchId, 'hex').digest();
 }

@@ -30,8 +30,8 @@ export function parseSecrets(text: string): { secrets: Secrets } | { errors: str
   const errors: string[] = [];
   text.split(',').forEach((entry, index) => {
     const [id, encoded, ...rest] = entry.trim().split(':');
-    const fault = rest.length > 0 ? 'must be id:base64' : findFault(id, encoded);
-    if (fault !== null) errors.push(`entry ${index + 1} ${fault}`);
+    const error = rest.length > 0 ? 'must be id:base64' : findError(id, encoded);
+    if (error !== null) errors.push(`entry ${index + 1} ${error}`);
     else secrets.push({ id: id!, key: Buffer.from(encoded!, 'base64') });
   });
   const byId = new Map(secrets.map((secret) => [secret.id, secret]));
@@ -51,7 +51,7 @@ export function randomSecret(id: string): string {
   return `${id}:${randomKey(SECRET_MIN_BYTES).toString('base64')}`;
 }
 
-function findFault(id: string | undefined, encoded: string | undefined): string | null {
+function findError(id: string | undefined, encoded: string | undefined): string | null {
   if (!id || !encoded) return 'must be id:base64';
   if (!isSecretId(id)) return `must have ${SECRET_ID_RULE}`;
   const key = Buffer.from(encoded, 'base64');
@@ -89,19 +89,20 @@ const KEY_DIGEST_DIGITS = 2 * KEY_DIGEST_BYTES;
 type KeyedOperation = 'request' | 'verify';
 
 /**
- * The digest of the operation, the caller and the key, KEY_DIGEST_BYTES of SHA-256. No name of a
- * caller has a colon, so no two of these have one text.
+ * The digest of the operation, the apiClient and the key, KEY_DIGEST_BYTES of SHA-256. No name of a
+ * apiClient has a colon, so no two of these have one text.
  *
  * @param key decoded; both wire forms of a key come here as one text
- * @param caller whose key it is; null when callers have no names
+ * @param apiClient whose key it is; null when callers have no names
  */
-export function digestKey(operation: KeyedOperation, key: string, caller: string | null): Hex {
-  return digest(caller === null ? `${operation}:${key}` : `${operation}@${caller}:${key}`);
+export function digestKey(operation: KeyedOperation, key: string, apiClient: string | null): Hex {
+  const owner = apiClient === null ? operation : `${operation}@${apiClient}`;
+  return shortDigest(`${owner}:${key}`);
 }
 
 /** The digest of what a request asks for; the length keeps two pairs from one encoding. */
 export function fingerprintRequest(userId: string, purpose: string): Hex {
-  return digest(`${Buffer.byteLength(userId)}:${userId}|${purpose}`);
+  return shortDigest(`${Buffer.byteLength(userId)}:${userId}|${purpose}`);
 }
 
 /** What a verification redeems: the keyed digest of its code, as far as a fingerprint goes. */
@@ -109,6 +110,6 @@ export function fingerprintDigest(codeDigest: Hex): Hex {
   return codeDigest.slice(0, KEY_DIGEST_DIGITS);
 }
 
-function digest(text: string): Hex {
+function shortDigest(text: string): Hex {
   return hash('sha256', text, 'hex').slice(0, KEY_DIGEST_DIGITS);
 }

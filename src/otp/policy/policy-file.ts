@@ -33,7 +33,7 @@ const MEMBERS: ReadonlyMap<string, Member> = new Map<string, Member>([
 ]);
 
 /** The members of the file. */
-const PARTS: readonly string[] = ['default', 'purposes', 'allowed_purposes'];
+const FILE_MEMBERS: readonly string[] = ['default', 'purposes', 'allowed_purposes'];
 
 /**
  * Reads the text of a policy file: `{"default": {…}, "purposes": {"login": {…}},
@@ -45,7 +45,7 @@ export function parsePolicies(text: string): { policies: Policies } | { errors: 
   const errors: string[] = [];
   const file = asObject(parseJson(text, errors), 'the file', errors);
   for (const name of Object.keys(file)) {
-    if (!PARTS.includes(name)) errors.push(`${name}: unknown member`);
+    if (!FILE_MEMBERS.includes(name)) errors.push(`${name}: unknown member`);
   }
   const fallback = readPolicy(file.default ?? {}, DEFAULT_POLICY, 'default', errors);
   const allowed = readAllowed(file.allowed_purposes, errors);
@@ -79,28 +79,33 @@ type Draft = Record<PolicyNumber, number | null> & { shadow: Set<LimitName> };
 
 function readPolicy(value: unknown, base: Policy, path: string, errors: string[]): Policy {
   const draft: Draft = { ...base, shadow: new Set(base.shadow) };
-  for (const [name, given] of Object.entries(asObject(value, path, errors))) {
+  for (const [name, setting] of Object.entries(asObject(value, path, errors))) {
     const member = MEMBERS.get(name);
     if (member === undefined) errors.push(`${path}.${name}: unknown member`);
     else if (member.isGlobal && path !== 'default') {
       errors.push(`${path}.${name}: must stand in default, because all purposes share it`);
-    } else readMember(draft, member, given, { path: `${path}.${name}`, errors });
+    } else readMember(draft, member, setting, { path: `${path}.${name}`, errors });
   }
   // Null came only where it may.
   return Object.freeze(draft as Policy);
 }
 
-type Place = Readonly<{ path: string; errors: string[] }>;
+type Location = Readonly<{ path: string; errors: string[] }>;
 
 /** A number; of a limit also `{"limit": 3, "shadow": true}`. */
-function readMember(draft: Draft, member: Member, given: unknown, { path, errors }: Place): void {
+function readMember(
+  draft: Draft,
+  member: Member,
+  value: unknown,
+  { path, errors }: Location,
+): void {
   const { key, limit, isOptional } = member;
-  if (limit === undefined || typeof given !== 'object' || given === null) {
-    draft[key] = given === null && isOptional ? null : readNumber(key, given, { path, errors });
+  if (limit === undefined || typeof value !== 'object' || value === null) {
+    draft[key] = value === null && isOptional ? null : readNumber(key, value, { path, errors });
     if (limit !== undefined) draft.shadow.delete(limit);
     return;
   }
-  const { limit: number, shadow = false, ...others } = asObject(given, path, errors);
+  const { limit: number, shadow = false, ...others } = asObject(value, path, errors);
   for (const name of Object.keys(others)) errors.push(`${path}.${name}: unknown member`);
   if (typeof shadow !== 'boolean') errors.push(`${path}.shadow: must be true or false`);
   draft[key] = readNumber(key, number, { path: `${path}.limit`, errors });
@@ -108,10 +113,10 @@ function readMember(draft: Draft, member: Member, given: unknown, { path, errors
   else draft.shadow.delete(limit);
 }
 
-function readNumber(key: PolicyNumber, given: unknown, { path, errors }: Place): number {
+function readNumber(key: PolicyNumber, value: unknown, { path, errors }: Location): number {
   const { min, max } = POLICY_BOUNDS[key];
-  const number = Number(given);
-  if (Number.isInteger(given) && number >= min && number <= max) return number;
+  const number = Number(value);
+  if (Number.isInteger(value) && number >= min && number <= max) return number;
   errors.push(`${path}: must be a whole number from ${min} to ${max}`);
   return min;
 }

@@ -97,7 +97,7 @@ export type Policies = Readonly<{
   /** Whether codes are issued and redeemed for a purpose at all. */
   allows: (purpose: string) => boolean;
   /** Whether purposes keep idempotency keys for different times. */
-  keepKeysVariously: boolean;
+  keyRetentionVaries: boolean;
 }>;
 
 /**
@@ -121,7 +121,7 @@ export function createPolicies(
     default: base,
     for: (purpose: string) => others.get(purpose) ?? base,
     allows: (purpose: string) => allowed === null || allowed.has(purpose),
-    keepKeysVariously: all.some((policy) =>
+    keyRetentionVaries: all.some((policy) =>
       policy.keyRetentionSeconds !== fallback.keyRetentionSeconds),
   });
 }
@@ -165,7 +165,7 @@ export class LivePolicies implements Policies {
     return this.#current.allows(purpose);
   }
 
-  get keepKeysVariously(): boolean {
-    return this.#current.keepKeysVariously;
+  get keyRetentionVaries(): boolean {
+    return this.#current.keyRetentionVaries;
   }
 }

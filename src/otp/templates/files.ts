@@ -4,19 +4,19 @@ import { join } from 'node:path';
 import { isLanguageTag } from './language-tags.ts';
 
 /** What a template is for: the text for a phone, a console or a webhook; the parts of an e-mail. */
-export type Part = 'txt' | 'subject.txt' | 'email.txt' | 'html';
+export type TemplatePart = 'txt' | 'subject.txt' | 'email.txt' | 'html';
 
 /** What a file's name says. */
-type Name = Readonly<{
+type TemplateName = Readonly<{
   /** `default` stands for every purpose without a file of its own. */
   purpose: string;
   /** A tag in lower case. */
   language: string;
-  part: Part;
+  part: TemplatePart;
 }>;
 
 /** One file. */
-export type TemplateFile = Name & Readonly<{
+export type TemplateFile = TemplateName & Readonly<{
   path: string;
   /** Lines end with LF; no empty line at the end. */
   text: string;
@@ -55,35 +55,35 @@ export function readTemplateFiles(
     if (seen.has(key)) errors.push(`${path} must be there once: another file is for the same`);
     seen.add(key);
     const text = readText(path);
-    if ('fault' in text) errors.push(`${path} ${text.fault}`);
+    if ('error' in text) errors.push(`${path} ${text.error}`);
     else files.push({ path, ...known, text: text.text });
   }
   return files;
 }
 
 /** One text for all files that are for the same. */
-export function templateKey({ purpose, language, part }: Name): string {
+export function templateKey({ purpose, language, part }: TemplateName): string {
   return `${purpose}/${language}/${part}`;
 }
 
-function parseFileName(fileName: string, ownLanguage: string): Name | null {
+function parseFileName(fileName: string, ownLanguage: string): TemplateName | null {
   const match = FILE_NAME.exec(fileName);
   if (match === null) return null;
   const [, purpose = '', locale = ownLanguage, part] = match;
   const language = locale.toLowerCase();
-  return isLanguageTag(language) ? { purpose, language, part: part as Part } : null;
+  return isLanguageTag(language) ? { purpose, language, part: part as TemplatePart } : null;
 }
 
-function readText(path: string): { text: string } | { fault: string } {
+function readText(path: string): { text: string } | { error: string } {
   const rule = `must be a file of at most ${FILE_MAX_BYTES / 1024} KiB that can be read`;
   try {
     const status = statSync(path);
-    if (!status.isFile() || status.size > FILE_MAX_BYTES) return { fault: rule };
+    if (!status.isFile() || status.size > FILE_MAX_BYTES) return { error: rule };
     const text = new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(path));
     return { text: text.replace(/\r\n/g, '\n').replace(/\n+$/, '') };
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return { fault: 'must be UTF-8' };
-    return { fault: `${rule} (${code})` };
+    if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return { error: 'must be UTF-8' };
+    return { error: `${rule} (${code})` };
   }
 }

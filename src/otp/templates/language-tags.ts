@@ -18,7 +18,7 @@ export function isLanguageTag(text: string): boolean {
 }
 
 /** A tag and what stands in for it: `pt-br`, then `pt` (RFC 4647, 3.4). None for ''. */
-export function fallbacksOf(tag: string): string[] {
+export function fallbackTags(tag: string): string[] {
   const tags: string[] = [];
   for (let end = tag.length; end > 0; end = tag.lastIndexOf('-', end - 1)) {
     tags.push(tag.slice(0, end));

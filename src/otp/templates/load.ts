@@ -6,9 +6,9 @@ import { templateKey, readTemplateFiles } from './files.ts';
 import type { TemplateFile } from './files.ts';
 import { isLanguageTag } from './language-tags.ts';
 import { createTemplates } from './render.ts';
-import { compileTemplate, lifetimesIn, TemplateStore } from './template.ts';
+import { compileTemplate, createDurationFormatter, TemplateStore } from './template.ts';
 import type { FormatDuration, Template } from './template.ts';
-import { faultsOf } from './validate.ts';
+import { validateTemplate } from './validate.ts';
 
 /** messages/ beside src/ and beside dist/ alike. */
 const SHIPPED_FOLDER = fileURLToPath(new URL('../../../messages/', import.meta.url));
@@ -18,7 +18,7 @@ const SHIPPED_LANGUAGE = 'en';
 
 /** What the words depend on. */
 type TemplateSettings = Readonly<{
-  /** MESSAGES_FOLDER: each of its files takes the place of the shipped one of that name. */
+  /** MESSAGES_FOLDER: each of its files takes the placeholder of the shipped one of that name. */
   folder: string | null;
   /** MESSAGE_DOMAIN: the site where codes are typed in, for the last line on a phone. */
   domain: string | null;
@@ -29,12 +29,12 @@ type TemplateSettings = Readonly<{
 /**
  * Reads and checks all templates.
  *
- * @returns the words, or every fault: a sentence that names the setting or the file, and what is
+ * @returns the words, or every error: a sentence that names the setting or the file, and what is
  *   allowed
  */
 export function loadTemplates(
   settings: TemplateSettings,
-): { words: Templates } | { errors: string[] } {
+): { templates: Templates } | { errors: string[] } {
   const errors: string[] = [];
   const domain = checkDomain(settings.domain, errors);
   const language = checkLanguage(settings.language ?? SHIPPED_LANGUAGE, errors);
@@ -46,14 +46,14 @@ export function loadTemplates(
   const store = new TemplateStore([language, SHIPPED_LANGUAGE]);
   const lifetimes = new Map<string, FormatDuration>();
   for (const file of files.values()) {
-    const formatDuration = lifetimes.get(file.language) ?? lifetimesIn(file.language);
+    const formatDuration = lifetimes.get(file.language) ?? createDurationFormatter(file.language);
     lifetimes.set(file.language, formatDuration);
     const template = compile(file, formatDuration, domain, errors);
     if (template !== null) {
       store.put(file.purpose, file.language, file.part, { template, formatDuration });
     }
   }
-  return errors.length > 0 ? { errors } : { words: createTemplates(store, domain, language) };
+  return errors.length > 0 ? { errors } : { templates: createTemplates(store, domain, language) };
 }
 
 function checkDomain(domain: string | null, errors: string[]): string | null {
@@ -83,7 +83,7 @@ function readOwn(folder: string | null, language: string, errors: string[]): Tem
 
 function compile(
   file: TemplateFile,
-  say: FormatDuration,
+  formatDuration: FormatDuration,
   domain: string | null,
   errors: string[],
 ): Template | null {
@@ -93,7 +93,7 @@ function compile(
     errors.push(`${file.path} may contain {code}, {purpose} and {lifetime}, not ${names}`);
     return null;
   }
-  const found = faultsOf(file, compiled.template, say, domain);
-  errors.push(...found.map((fault) => `${file.path} ${fault}`));
+  const found = validateTemplate(file, compiled.template, formatDuration, domain);
+  errors.push(...found.map((error) => `${file.path} ${error}`));
   return found.length > 0 ? null : compiled.template;
 }

@@ -48,7 +48,7 @@ async function openChannel(
 ): Promise<Channel> {
   const loaded = loadTemplates({ folder: null, domain: null });
   if ('errors' in loaded) throw new Error(loaded.errors.join('\n'));
-  const channel = await createEmailChannel(settingsOf(url, ca), loaded.words, {
+  const channel = await createEmailChannel(settingsOf(url, ca), loaded.templates, {
     load: () => import(INSTALLED), ...options,
   });
   channels.push(channel);

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createOtpIds, placesOf } from '../../../../src/otp/crypto/otp-id.ts';
+import { createOtpIds, decodeOtpId } from '../../../../src/otp/crypto/otp-id.ts';
 import { randomBatchId } from '../../../../src/otp/crypto/random.ts';
 import type { Secret } from '../../../../src/otp/crypto/secrets.ts';
 
@@ -13,14 +13,14 @@ test('a name tells its bundle to whoever has the secret', () => {
   const batchId = randomBatchId();
   for (const otpId of createOtpIds(FIRST!, batchId, 3)) {
     assert.match(otpId, /^[0-9a-f]{32}$/);
-    assert.equal(placesOf(secretsOf(FIRST!), otpId), [{ otpId, batchId }]);
+    assert.equal(decodeOtpId(secretsOf(FIRST!), otpId), [{ otpId, batchId }]);
   }
 });
 
 test('after a rotation the older secret is tried, too', () => {
   const batchId = randomBatchId();
   const [otpId] = createOtpIds(FIRST!, batchId, 1);
-  const places = placesOf(secretsOf(SECOND!, FIRST!), otpId!);
+  const places = decodeOtpId(secretsOf(SECOND!, FIRST!), otpId!);
   assert.is(places.length, 2);
   assert.is.not(places[0]!.batchId, batchId);
   assert.is(places[1]!.batchId, batchId);

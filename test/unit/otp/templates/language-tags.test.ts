@@ -2,13 +2,13 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import * as fc from 'fast-check';
 import {
-  fallbacksOf, isLanguageTag, parseAcceptLanguage,
+  fallbackTags, isLanguageTag, parseAcceptLanguage,
 } from '../../../../src/otp/templates/language-tags.ts';
 
 test('what stands in for a tag is the tag without its end', () => {
-  assert.equal(fallbacksOf(''), []);
-  assert.equal(fallbacksOf('de'), ['de']);
-  assert.equal(fallbacksOf('zh-hant-tw'), ['zh-hant-tw', 'zh-hant', 'zh']);
+  assert.equal(fallbackTags(''), []);
+  assert.equal(fallbackTags('de'), ['de']);
+  assert.equal(fallbackTags('zh-hant-tw'), ['zh-hant-tw', 'zh-hant', 'zh']);
 });
 
 test('a tag is of a language that is known', () => {

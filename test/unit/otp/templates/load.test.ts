@@ -6,7 +6,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Message, Templates } from '../../../../src/otp/channels/channel.ts';
 import { loadTemplates } from '../../../../src/otp/templates/load.ts';
-import { countSeptets, findOutsider } from '../../../../src/otp/templates/sms-text.ts';
+import { countSeptets, findNonGsmCharacter } from '../../../../src/otp/templates/sms-text.ts';
 
 const MESSAGE: Message = {
   otpId: 'ab'.repeat(16), userId: 'U1', purpose: 'login', code: '012345', lifetimeSeconds: 300,
@@ -30,7 +30,7 @@ function folderOf(files: Record<string, string | Buffer>): string {
 function wordsOf(settings: Partial<Parameters<typeof loadTemplates>[0]>): Templates {
   const loaded = loadTemplates({ ...NONE, ...settings });
   if ('errors' in loaded) throw new Error(loaded.errors.join('\n'));
-  return loaded.words;
+  return loaded.templates;
 }
 
 /** What is wrong with files, by their names without the folder. */
@@ -74,7 +74,7 @@ for (const [domain, last] of [[null, ''], ['example.com', '\n\n@example.com #012
       for (const purpose of ['login', 'p'.repeat(100), '€'.repeat(100), 'ó👍'.repeat(50), '\n@x']) {
         const text = words.text({ ...MESSAGE, locale, purpose });
         assert.ok(countSeptets(text) <= 160, text);
-        assert.is(findOutsider(text), null);
+        assert.is(findNonGsmCharacter(text), null);
         if (purpose === 'login') assert.ok(text.endsWith(last), text);
         assert.is(text.split('\n').at(-1) === '@example.com #012345', domain !== null);
       }

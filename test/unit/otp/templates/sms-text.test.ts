@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
-  countSeptets, cutToSeptets, findOutsider, toGsmLine,
+  countSeptets, cutToSeptets, findNonGsmCharacter, toGsmLine,
 } from '../../../../src/otp/templates/sms-text.ts';
 
 test('a character of the basic set is one septet, of the extension two', () => {
@@ -23,11 +23,11 @@ test('it has 128 of one septet, less escape and carriage return, and 9 of two', 
 });
 
 test('finds what is outside: letters that look alike, and characters of two code units', () => {
-  assert.is(findOutsider('Code für é'), null);
-  for (const [text, outsider] of [
+  assert.is(findNonGsmCharacter('Code für é'), null);
+  for (const [text, nonGsm] of [
     ['código', 'ó'], ['l’autre', '’'], ['a`b', '`'], ['ç', 'ç'], ['a\tb', '\t'], ['\r\n', '\r'],
     ['ok 👍', '👍'], ['\u001b', '\u001b'], ['\f', '\f'], ['\u00a0', '\u00a0'],
-  ] as const) assert.is(findOutsider(text), outsider);
+  ] as const) assert.is(findNonGsmCharacter(text), nonGsm);
 });
 
 test('a line has a question mark for each of them, and for a line break', () => {

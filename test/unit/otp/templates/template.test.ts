@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { compileTemplate, lifetimesIn } from '../../../../src/otp/templates/template.ts';
+import { compileTemplate, createDurationFormatter } from '../../../../src/otp/templates/template.ts';
 
 const VALUES = { code: '012345', purpose: 'login', lifetime: '5 minutes' };
 
@@ -52,9 +52,9 @@ const LIFETIMES: [string, number, string][] = [
 
 for (const [locale, seconds, words] of LIFETIMES) {
   test(`${seconds} s in ${locale}: ${words}`, () => {
-    const say = lifetimesIn(locale);
-    assert.is(say(seconds), words);
-    assert.is(say(seconds), words, 'also when it is known');
+    const formatDuration = createDurationFormatter(locale);
+    assert.is(formatDuration(seconds), words);
+    assert.is(formatDuration(seconds), words, 'also when it is known');
   });
 }
 
