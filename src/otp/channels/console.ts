@@ -1,13 +1,11 @@
-/** The console channel, for trying out: the message is printed where otpd was started. */
+/** The console channel, for development: prints each message to the terminal of otpd. */
 import type { Channel, SendResult, Templates } from './channel.ts';
 
 const ACCEPTED: SendResult = Object.freeze({ kind: 'accepted' });
 
 /**
- * Makes the channel. It takes every message; what is sent in one turn is printed in one go, because
- * each print is a system call.
- *
- * @param print writes one line, or several with line feeds between them, to the console
+ * Messages that are sent in one turn of the event loop are printed together, because each call of
+ * `print` is a system call.
  */
 export function createConsoleChannel(
   print: (lines: string) => void,

@@ -1,33 +1,28 @@
-/** The settings of the channel `webhook`, read from their variables. */
+/** The settings of the webhook channel, and the signature of a webhook. */
 import { createHmac, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { parseEndpointUrl } from './http-client.ts';
 
-/** Where webhooks go, and what signs them. */
 export type WebhookSettings = Readonly<{
   url: URL;
-  /** The current secret, then the one before it, if any. */
+  /** The current secret first, then the previous one, if any. */
   secrets: readonly Buffer[];
-  /** A PEM file with the authorities that are trusted in place of Node's. */
+  /** A PEM file: the authorities that replace those of Node.js. */
   caFile?: string | null;
 }>;
 
-/** The variables of the channel; undefined: not set. */
+/** The variables of the channel; undefined when not set. */
 export type WebhookValues = Readonly<{
-  /** WEBHOOK_URL */
   url: string | undefined;
-  /** WEBHOOK_SECRETS */
   secrets: string | undefined;
-  /** WEBHOOK_ALLOW_HTTP: `1` allows http to any host, for a receiver on a private network. */
+  /** `1` allows http to any host, for a receiver on a private network. */
   allowHttp: string | undefined;
-  /** WEBHOOK_CA */
   caFile: string | undefined;
 }>;
 
 /**
- * Makes the settings. Looks into the file of WEBHOOK_CA.
- *
- * @returns the settings, or every error, each with the name of its variable and no value of it
+ * Reads the file of WEBHOOK_CA to check it.
+ * @returns the settings, or every error with its variable and no value
  */
 export function parseWebhookSettings(
   values: WebhookValues,
@@ -76,7 +71,7 @@ function findCaError(path: string, url: URL | null): string | null {
     new X509Certificate(text);
     return null;
   } catch {
-    // Node itself would take such a file for a list of no authorities, and trust nobody.
+    // Node.js would accept such a file as an empty list of authorities and then trust no server.
     return 'names a file that holds no certificate in PEM form';
   }
 }
@@ -87,13 +82,12 @@ const PREFIX = 'whsec_';
 const SECRET_MIN_BYTES = 24;
 const SECRET_MAX_BYTES = 64;
 
-/** The current one and, while receivers change over, the one before. */
+/** The current secret, and the previous one while receivers change over. */
 const SECRETS_MAX = 2;
 
 /**
  * Reads `whsec_base64,whsec_base64`, the current secret first.
- *
- * @returns the secrets, one or two, or what is wrong with the text, never quoting a secret
+ * @returns the secrets, or every error without quoting a secret
  */
 export function parseWebhookSecrets(
   text: string,
@@ -124,16 +118,15 @@ function findError(encoded: string): string | null {
   if (key.length < SECRET_MIN_BYTES || key.length > SECRET_MAX_BYTES) {
     return `must have ${SECRET_MIN_BYTES} to ${SECRET_MAX_BYTES} bytes`;
   }
-  // Of 24 random bytes about 23 are different, of 64 about 57; a typed sample has a few.
+  // 24 random bytes have about 23 distinct values and 64 about 57; a typed sample has a few.
   if (new Set(key).size < key.length / 2) return 'is a sample, not a random secret';
   return null;
 }
 
 /**
- * Signs a webhook: `v1,` and the base64 of HMAC-SHA-256 over `id.timestamp.body`, once for each
+ * Standard Webhooks: `v1,` and the base64 of HMAC-SHA-256 over `id.timestamp.body`, once per
  * secret, separated by spaces.
- *
- * @param id no dot in it
+ * @param id contains no dot
  * @param timestamp whole seconds since the epoch, as sent
  * @param body byte for byte as sent
  */

@@ -1,6 +1,6 @@
 /**
- * The public names of codes. A name tells where its code is kept: to whoever has the server secret.
- * To everybody else it is 128 random bits.
+ * Public ids of OTPs. An id encodes the outbox batch of its OTP for the holder of a server secret;
+ * to anyone else it is 128 random bits.
  */
 import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto';
 import type { Hex } from '../../db/query.ts';
@@ -9,7 +9,7 @@ import { BATCH_ID_BYTES } from '../../db/tables/outbox.ts';
 import { randomHex } from './random.ts';
 import type { Secret, Secrets } from './secrets.ts';
 
-/** One block of AES, so that each name is enciphered by itself: a permutation of 128 bits. */
+/** A single AES block per id: a permutation of 128 bits. ECB is safe because no block repeats. */
 const ALGORITHM = 'aes-256-ecb';
 const BLOCK_DIGITS = 32;
 const RANDOM_BYTES = 16 - BATCH_ID_BYTES;
@@ -17,11 +17,9 @@ const RANDOM_BYTES = 16 - BATCH_ID_BYTES;
 const keys = new WeakMap<Secret, Buffer>();
 
 /**
- * Draws names for the codes of a bundle: its name and 64 random bits, enciphered under a key that
- * is derived from the secret.
- *
- * @param bundleId 8 bytes, as text
- * @returns so many names of 16 bytes, as text
+ * Encrypts the batch id and 64 random bits under a key derived from the secret, once per OTP.
+ * @param batchId 8 bytes, as hexadecimal digits
+ * @returns ids of 16 bytes, as hexadecimal digits
  */
 export function createOtpIds(secret: Secret, batchId: Hex, count: number): Hex[] {
   let blocks = '';
@@ -32,7 +30,7 @@ export function createOtpIds(secret: Secret, batchId: Hex, count: number): Hex[]
     text.slice(index * BLOCK_DIGITS, (index + 1) * BLOCK_DIGITS));
 }
 
-/** Where a code may be kept: under each of the secrets in another bundle, which may not exist. */
+/** Decrypts an id under each secret. All results but one name a batch that does not exist. */
 export function decodeOtpId({ byId }: Secrets, otpId: Hex): OtpName[] {
   return [...byId.values()].map((secret) => {
     const decipher = createDecipheriv(ALGORITHM, deriveKey(secret), null).setAutoPadding(false);
@@ -40,7 +38,7 @@ export function decodeOtpId({ byId }: Secrets, otpId: Hex): OtpName[] {
   });
 }
 
-/** No digest of a code and no key of a bundle has this input: theirs are longer. */
+/** Distinct from the inputs of the other derivations, which are longer. */
 function deriveKey(secret: Secret): Buffer {
   let key = keys.get(secret);
   if (key === undefined) {

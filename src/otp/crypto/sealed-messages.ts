@@ -1,5 +1,5 @@
 /**
- * Messages at rest: sealed, so that nothing in the database can be read without the server secret
+ * Encryption of messages at rest, so that the database alone reveals no code and no recipient
  * (OWASP ASVS 5.0, 11.3.2 and 14.2.7).
  */
 import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto';
@@ -9,26 +9,25 @@ import type { Hex } from '../../db/query.ts';
 import { randomHex } from './random.ts';
 import type { Secret } from './secrets.ts';
 
-/** A message, and the client address whose quota point was used for it; null: of none. */
+/** A message, and the client IP whose point it has used; null when it has used none. */
 export type Sealable = Readonly<{ message: Message; clientIp: string | null }>;
 
 const ALGORITHM = 'aes-256-gcm';
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
-/** As they are stored: an array is half as long as an object, and none of it is searched. */
+/** An array is half as long as an object, and no member of it is searched. */
 type StoredFields = [
   userId: string, purpose: string, code: string, lifetimeSeconds: number, expiresAt: Instant,
   locale: string, address: string | null,
 ];
 
 /**
- * Seals messages: AES-256-GCM under a key that is derived from the secret and the bundle's name
- * (HMAC-SHA-256 as the pseudorandom function, NIST SP 800-108), bound to the otp_ids, so that they
- * open as the messages of these codes alone. What is left of a bundle is sealed anew.
- *
- * @param bundleId 8 bytes, as text
- * @returns nonce, text and tag
+ * AES-256-GCM under a key derived from the secret and the batch id (HMAC-SHA-256 as the
+ * pseudorandom function, NIST SP 800-108). The otp_ids are authenticated, so that a sealed message
+ * opens for its own OTP only. Resealing a batch uses a fresh nonce.
+ * @param batchId 8 bytes, as hexadecimal digits
+ * @returns nonce, ciphertext and tag
  */
 export function sealMessages(secret: Secret, batchId: Hex, messages: readonly Sealable[]): Hex {
   const stored = messages.map(({ message, clientIp }): StoredFields => {
@@ -43,10 +42,8 @@ export function sealMessages(secret: Secret, batchId: Hex, messages: readonly Se
 }
 
 /**
- * Opens messages.
- *
  * @param otpIds in the order in which they were sealed
- * @returns null when they were not sealed so under this secret, or were changed since
+ * @returns null when the text was sealed differently or has been changed
  */
 export function openMessages(
   secret: Secret,
@@ -77,7 +74,7 @@ function unpack(otpId: Hex, stored: StoredFields): Sealable {
   return { message, clientIp: address };
 }
 
-/** No digest of a code has this input: theirs are longer. */
+/** Distinct from the inputs of code digests, which are longer. */
 function deriveKey({ key }: Secret, batchId: Hex): Buffer {
   return createHmac('sha256', key).update('otpd messages|').update(batchId, 'hex').digest();
 }

@@ -1,29 +1,24 @@
-/**
- * The server secrets and what is derived from them: the keyed digest of a code, at rest
- * (contract; NIST SP 800-63B-4, 3.1.1.2). The first secret signs, all of them verify.
- */
+/** The server secrets and the digests that depend on them. The first secret signs; all verify. */
 import { createHmac, hash } from 'node:crypto';
 import type { Hex } from '../../db/query.ts';
 import { KEY_DIGEST_BYTES } from '../../db/tables/idempotency-keys.ts';
 import { randomKey } from './random.ts';
 
-/** A server secret, named so that it can be rotated. */
+/** The id allows rotation. */
 export type Secret = Readonly<{ id: string; key: Buffer }>;
 
-/** The secrets in force. */
 export type Secrets = Readonly<{ current: Secret; byId: ReadonlyMap<string, Secret> }>;
 
-/** RFC 2104 wants at least the length of the hash: 32 bytes for SHA-256. */
+/** RFC 2104, 3 recommends at least the length of the hash: 32 bytes for SHA-256. */
 const SECRET_MIN_BYTES = 32;
 const SECRET_ID = /^[A-Za-z0-9_-]{1,32}$/;
 
-/** What the id of a secret must be, as the end of a sentence. */
+/** Completes a sentence such as "must have …". */
 export const SECRET_ID_RULE = 'an id of 1 to 32 letters, digits, - or _';
 
 /**
  * Reads `id:base64,id:base64`, the current secret first.
- *
- * @returns the secrets, or what is wrong with the text, never quoting a secret
+ * @returns the secrets, or every error without quoting a secret
  */
 export function parseSecrets(text: string): { secrets: Secrets } | { errors: string[] } {
   const secrets: Secret[] = [];
@@ -41,12 +36,11 @@ export function parseSecrets(text: string): { secrets: Secrets } | { errors: str
   return { secrets: Object.freeze({ current, byId }) };
 }
 
-/** Whether a text can name a secret. */
 export function isSecretId(text: string): boolean {
   return SECRET_ID.test(text);
 }
 
-/** Draws a secret, in the form in which parseSecrets reads it. */
+/** A new secret in the format of `parseSecrets`. */
 export function randomSecret(id: string): string {
   return `${id}:${randomKey(SECRET_MIN_BYTES).toString('base64')}`;
 }
@@ -59,17 +53,16 @@ function findError(id: string | undefined, encoded: string | undefined): string 
     return 'is not base64';
   }
   if (key.length < SECRET_MIN_BYTES) return `must have at least ${SECRET_MIN_BYTES} bytes`;
-  // A random key of 32 bytes has about 30 different ones; a typed sample has a few.
+  // 32 random bytes have about 30 distinct values; a typed sample has a few.
   if (new Set(key).size < SECRET_MIN_BYTES / 2) return 'is a sample, not a random secret';
   return null;
 }
 
 /**
- * The digest of a code: HMAC-SHA-256 over a domain, otp_id, user_id, purpose and code, each but
- * the first with its length, so that no two tuples have one encoding.
- *
- * @param otpId 16 bytes, as text
- * @returns 32 bytes, as text
+ * The digest of a code at rest (NIST SP 800-63B-4, 3.1.1.2): HMAC-SHA-256 over a domain, otp_id,
+ * user_id, purpose and code. Lengths are included, so that no two tuples have the same encoding.
+ * @param otpId 16 bytes, as hexadecimal digits
+ * @returns 32 bytes, as hexadecimal digits
  */
 export function digestCode(
   secret: Secret,
@@ -85,27 +78,26 @@ export function digestCode(
 
 const KEY_DIGEST_DIGITS = 2 * KEY_DIGEST_BYTES;
 
-/** A key belongs to one operation: the same text under the other is another key. */
+/** A key belongs to one operation (docs/api.md, "Key"). */
 type KeyedOperation = 'request' | 'verify';
 
 /**
- * The digest of the operation, the apiClient and the key, KEY_DIGEST_BYTES of SHA-256. No name of a
- * apiClient has a colon, so no two of these have one text.
- *
- * @param key decoded; both wire forms of a key come here as one text
- * @param apiClient whose key it is; null when callers have no names
+ * KEY_DIGEST_BYTES of SHA-256 over the operation, the API client and the key. The name of an API
+ * client contains no colon, so no two triples have the same encoding.
+ * @param key decoded, because both wire forms are the same key
+ * @param apiClient null when no API keys are configured
  */
 export function digestKey(operation: KeyedOperation, key: string, apiClient: string | null): Hex {
   const owner = apiClient === null ? operation : `${operation}@${apiClient}`;
   return shortDigest(`${owner}:${key}`);
 }
 
-/** The digest of what a request asks for; the length keeps two pairs from one encoding. */
+/** The digest of a request's content. The length keeps two pairs from having the same encoding. */
 export function fingerprintRequest(userId: string, purpose: string): Hex {
   return shortDigest(`${Buffer.byteLength(userId)}:${userId}|${purpose}`);
 }
 
-/** What a verification redeems: the keyed digest of its code, as far as a fingerprint goes. */
+/** The digest of a verification's content: the keyed digest of its code, truncated. */
 export function fingerprintDigest(codeDigest: Hex): Hex {
   return codeDigest.slice(0, KEY_DIGEST_DIGITS);
 }

@@ -1,6 +1,6 @@
 /**
- * A channel that keeps failing is paused, so that a provider that is down is not asked by every
- * message; after a while one message tries it (the circuit breaker pattern).
+ * Chooses the channel for each attempt. A circuit breaker per channel keeps messages away from a
+ * provider that is down: after repeated failures the channel is paused, then one message probes it.
  */
 import type { Channel, SendResult } from '../channels/channel.ts';
 import { monotonicMs } from '../../db/clock.ts';
@@ -8,35 +8,38 @@ import type { OnDeliveryEvent } from './events.ts';
 import type { DeliveryCounts } from './metrics.ts';
 import type { PendingMessage } from './pending-message.ts';
 
-/** So many failures in a row pause a channel. */
+/** Consecutive failures that pause a channel. */
 const FAILURES_MAX = 5;
 const FIRST_PAUSE_MS = 1000;
 const PAUSE_MAX_MS = 30_000;
 
-/** One attempt, between its begin and its end. */
 type Attempt = Readonly<{ generation: number; isProbe: boolean }>;
 
-/** The breaker of one channel. All times are milliseconds of one running clock. */
+/** The circuit breaker of one channel. All times are milliseconds of one monotonic clock. */
 export class CircuitBreaker {
   #failures = 0;
   #pauseMs = 0;
   #pausedUntilMs: number | null = null;
   #isProbing = false;
-  /** Attempts that began before the pause say nothing about the time after it. */
+  /**
+   * Increases with each pause: the result of an attempt that began before the pause is ignored.
+   */
   #generation = 0;
 
-  /** Whether an attempt may begin. While the channel is tried out, one at a time. */
+  /**
+   * False during a pause, and while a probe is in flight: a paused channel gets one attempt at a
+   * time.
+   */
   canBegin(nowMs: number): boolean {
     if (this.#pausedUntilMs === null) return true;
     return !this.#isProbing && this.#pausedUntilMs <= nowMs;
   }
 
-  /** Milliseconds until it is worth asking again; 0 when it is now, or one tries it out. */
+  /** Milliseconds until the pause ends; 0 when there is none or a probe is in flight. */
   readyInMs(nowMs: number): number {
     return Math.max(0, (this.#pausedUntilMs ?? nowMs) - nowMs);
   }
 
-  /** Begins an attempt that may begin. */
   begin(): Attempt {
     const isProbe = this.#pausedUntilMs !== null;
     this.#isProbing ||= isProbe;
@@ -44,9 +47,8 @@ export class CircuitBreaker {
   }
 
   /**
-   * Ends an attempt. A refusal of one message is no failure of the channel.
-   *
-   * @returns what it changed: the channel is paused now, or works again, or neither
+   * Records the end of an attempt. A refused message is not a failure of the channel.
+   * @returns the change of state that the attempt caused, if any
    */
   end(attempt: Attempt, hasFailed: boolean, nowMs: number): 'paused' | 'resumed' | null {
     if (attempt.isProbe) this.#isProbing = false;
@@ -74,7 +76,6 @@ export class CircuitBreaker {
   }
 }
 
-/** Sends by one channel or another. */
 export class ChannelPicker {
   readonly #channels: readonly Channel[];
   readonly #onEvent: OnDeliveryEvent;
@@ -89,26 +90,32 @@ export class ChannelPicker {
     this.#breakers = new Map(channels.map((channel) => [channel, new CircuitBreaker()]));
   }
 
-  /** Whether any channel may still take a message: it can reach the user and has not refused. */
+  /** Whether a channel is left that can reach the user and has not refused the message. */
   hasChannelFor(pending: PendingMessage): boolean {
     return pending.remainingChannels(this.#channels).length > 0;
   }
 
-  /** The channel to send by now; null when all of them are to be left alone for a while. */
+  /**
+   * The channel for the next attempt; null while every remaining channel is paused or asked to
+   * wait.
+   */
   pick(pending: PendingMessage): Channel | null {
     const now = monotonicMs();
     return pending.readyChannels(pending.remainingChannels(this.#channels))
       .find((channel) => this.#breakers.get(channel)!.canBegin(now)) ?? null;
   }
 
-  /** Milliseconds after which there may be a channel to send by, when there is none now. */
+  /** Milliseconds until `pick` may find a channel. */
   readyInMs(pending: PendingMessage): number {
     const now = monotonicMs();
     return Math.min(...pending.remainingChannels(this.#channels).map((channel) =>
       Math.max(this.#breakers.get(channel)!.readyInMs(now), pending.readyInMs(channel))));
   }
 
-  /** Makes one attempt, and tells the pending and the breaker how it ended. Never throws. */
+  /**
+   * Makes one attempt and records the result in the message, the breaker and the counts. Never
+   * throws.
+   */
   async send(pending: PendingMessage, channel: Channel): Promise<SendResult['kind']> {
     const breaker = this.#breakers.get(channel)!;
     const attempt = breaker.begin();
@@ -129,7 +136,6 @@ export class ChannelPicker {
     return result.kind;
   }
 
-  /** Closes the connections of all channels. */
   close(): void {
     for (const channel of this.#channels) channel.close();
   }

@@ -1,4 +1,4 @@
-/** The delivery of messages as the operations see it, and its wiring. */
+/** The delivery of messages as the operations use it, and the wiring of its parts. */
 import type { Channel, ChannelName, Templates } from '../channels/channel.ts';
 import { randomOwner } from '../crypto/random.ts';
 import type { Secrets } from '../crypto/secrets.ts';
@@ -13,43 +13,50 @@ import { Outbox } from './outbox.ts';
 import type { Policies } from '../policy/policy.ts';
 import { Reclaimer } from './reclaimer.ts';
 
-/** What delivery needs. */
 type DeliveryDeps = Readonly<{
   pool: ConnectionPool;
   policies: Policies;
   secrets: Secrets;
-  /** In the order in which they are tried; at least one. */
+  /** At least one, in the order in which they are tried. */
   channels: readonly Channel[];
   templates: Pick<Templates, 'localeFor'>;
   onEvent: OnDeliveryEvent;
   counts?: DeliveryCounts;
 }>;
 
-/** Sends what was committed, and what other processes have left. */
+/**
+ * A transactional outbox. A message is stored in the transaction that creates its OTP and is sent
+ * after the commit, by this process or by the one that reclaims it.
+ */
 export type Delivery = Readonly<{
-  /** Names this process in the outbox. */
+  /** The id of this process in the outbox. */
   owner: Hex;
-  /** By which channel a message to a user shall go: the first that can reach the user. */
+  /** The first channel that can reach the user; the first of all when none can. */
   channelFor: (userId: string) => ChannelName;
-  /** What a user_id must be, when no channel can reach this one; else null. */
+  /**
+   * The user_id formats that the channels need, when no channel can reach this user; otherwise
+   * null.
+   */
   unreachable: (userId: string) => string | null;
   localeFor: Templates['localeFor'];
-  /** Takes messages whose COMMIT was answered. */
+  /** Takes batches whose COMMIT was answered. */
   dispatch: (batches: readonly OutboxBatch[]) => void;
   /**
-   * What a transaction that is about to commit shall erase from the outbox on the way: each such
-   * statement saves a commit. Null: nothing that would be worth it.
+   * Offers finished outbox batches to a transaction that is about to commit, which saves a commit
+   * of their own. Null when there are too few to be worth a statement.
    */
   takeErasure: (requests: number) => Erasure | null;
-  /** How many messages this process has on their way. */
+  /** Messages that this process has and that no channel has accepted yet. */
   readonly pending: number;
-  /** Begins to look for messages that other processes have left. */
+  /** Starts reclaiming batches whose lease has expired. */
   start: () => void;
-  /** Ends what is under way, within a bound, and leaves the rest to others. Never throws. */
+  /**
+   * Waits for attempts in flight, at most `timeoutMs`, and releases the leases of the rest. Never
+   * throws.
+   */
   stop: (timeoutMs: number) => Promise<void>;
 }>;
 
-/** Makes a delivery for one process. */
 export function createDelivery(deps: DeliveryDeps): Delivery {
   const { pool, policies, secrets, channels, templates, onEvent } = deps;
   const { counts = new DeliveryCounts(channels) } = deps;

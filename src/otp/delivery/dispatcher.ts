@@ -1,6 +1,6 @@
 /**
- * Sends messages: right after the commit that stored them, outside every lock, until a channel has
- * accepted each or its code has expired.
+ * Sends the messages of this process: immediately after the commit that stored them, without
+ * holding a lock, until a channel accepts each message or its OTP expires.
  */
 import { ChannelPicker } from './channel-picker.ts';
 import type { Channel } from '../channels/channel.ts';
@@ -14,10 +14,12 @@ import type { Erasure } from './outbox-writer.ts';
 import type { Outbox, Rerouted } from './outbox.ts';
 import { PendingMessage } from './pending-message.ts';
 
-/** Attempts that may be under way: a provider that takes a second still takes 256 a second. */
+/** Attempts in flight: at one second per attempt a provider still gets 256 messages per second. */
 const SENDS_MAX = 256;
 
-/** Messages in memory; what is beyond stays in the database, for whoever has capacity. */
+/**
+ * Bounds the memory. The excess stays in the database until a process with capacity reclaims it.
+ */
 const PENDING_MAX = 10_000;
 
 type DispatcherDeps = Readonly<{
@@ -28,14 +30,13 @@ type DispatcherDeps = Readonly<{
   counts: DeliveryCounts;
 }>;
 
-/** Sends the messages of this process. */
 export class Dispatcher {
   readonly #picker: ChannelPicker;
   readonly #outbox: Outbox;
   readonly #onEvent: OnDeliveryEvent;
   readonly #counts: DeliveryCounts;
   readonly #writer: OutboxWriter;
-  /** All bundles that are neither erased nor unsent to others. */
+  /** The outbox batches that this process owns and that are not erased yet. */
   readonly #batches = new Map<Hex, OutboxBatch>();
   readonly #sending = new Set<PendingMessage>();
   readonly #retryTimers = new Set<NodeJS.Timeout>();
@@ -58,25 +59,23 @@ export class Dispatcher {
     });
   }
 
-  /** What the transactions of others may erase. */
+  /** See `Delivery`. */
   takeErasure(requests: number): Erasure | null {
     return this.#writer.takeErasure(requests);
   }
 
-  /** How many more may be handed in. */
+  /** How many more messages `dispatch` takes. */
   get capacity(): number {
     return this.#isStopping ? 0 : PENDING_MAX - this.#counts.pending;
   }
 
-  /** A batch that this process has. */
   findBatch(batchId: Hex): OutboxBatch | undefined {
     return this.#batches.get(batchId);
   }
 
   /**
-   * Sends the messages of a batch, or leaves it to others when there is no capacity.
-   *
-   * @param isReclaimed whether codes may have come to an end: they were not committed just now
+   * Sends the messages of a batch. Without capacity the batch stays in the outbox, to be reclaimed.
+   * @param isReclaimed whether the OTPs may have been closed since they were committed
    */
   dispatch(batch: OutboxBatch, isReclaimed: boolean): void {
     if (this.#counts.pending + batch.size > PENDING_MAX) return;
@@ -90,18 +89,19 @@ export class Dispatcher {
   }
 
   /**
-   * Ends the attempts that are under way, within a bound, and lets other processes take over what
-   * is unsent. Never throws: when the database is away they do so once the leases are over.
+   * Waits for attempts in flight, at most `timeoutMs`, and releases the leases of the other
+   * batches, so that another process can reclaim them immediately. Never throws: without the
+   * database they are reclaimed when the leases expire.
    */
   async stop(timeoutMs: number): Promise<void> {
     this.#isStopping = true;
     for (const timer of this.#retryTimers) clearTimeout(timer);
     this.#ready = [];
-    // What was committed a moment ago is handed in during this turn.
+    // A transaction that has just committed dispatches its messages in this turn of the event loop.
     await new Promise((resolve) => { setImmediate(resolve); });
     await this.#whenIdle(timeoutMs);
     this.#picker.close();
-    // An attempt that is under way still may succeed: the lease of its batch stays.
+    // An attempt in flight may still succeed, so its batch keeps the lease.
     for (const { batch } of this.#sending) this.#batches.delete(batch.batchId);
     const unsent = [...this.#batches.keys()];
     if (unsent.length > 0) await this.#outbox.release(unsent).catch(() => {});
@@ -134,7 +134,7 @@ export class Dispatcher {
     if (started > 0) this.#ready.splice(0, started);
   }
 
-  /** Brings a message as far as it goes now. Never rejects. */
+  /** Never rejects. */
   async #deliver(pending: PendingMessage): Promise<void> {
     try {
       await this.#tryChannels(pending);
@@ -173,13 +173,11 @@ export class Dispatcher {
     this.#onEvent({ event: 'delivery_failed', otpId, userId, reason });
   }
 
-  /** Its message was accepted, or has come to another end. */
   #settle(pending: PendingMessage, rerouted: Rerouted | null = null): void {
     if (this.#batches.has(pending.batch.batchId)) this.#counts.pending -= 1;
     this.#writer.settle(pending, rerouted);
   }
 
-  /** Another process has taken it over. */
   #onLeaseLost({ batchId, size }: OutboxBatch): void {
     if (this.#batches.delete(batchId)) this.#counts.pending -= size;
   }
@@ -195,7 +193,7 @@ export class Dispatcher {
   }
 }
 
-/** What to store when another channel than the planned message has accepted a message. */
+/** The channel to store in the OTP row; null when the row already names it. */
 function reroutedTo({ name }: Channel, pending: PendingMessage): Rerouted | null {
   const { plannedChannel, message: { otpId, userId } } = pending;
   return name === plannedChannel ? null : { otpId, userId, channel: name };

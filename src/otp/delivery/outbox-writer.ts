@@ -1,7 +1,7 @@
 /**
- * Writes to the outbox what became of messages, many at a time: a batch of which nothing is left
- * is erased soon, by a transaction that commits anyway when there is one; what is left of one is
- * sealed anew after a while, because more may be accepted.
+ * Writes final results to the outbox, many in one transaction. A batch without unsent messages is
+ * erased soon, if possible by a transaction that commits anyway. A batch with unsent messages is
+ * resealed later, because more of them may be accepted by then.
  */
 import { monotonicMs } from '../../db/clock.ts';
 import { Unavailable } from '../../db/errors.ts';
@@ -12,31 +12,34 @@ import type { Outbox, Rerouted } from './outbox.ts';
 import { backoffMs } from './pending-message.ts';
 import type { PendingMessage } from './pending-message.ts';
 
-/** It is no hurry: one list of what was accepted meanwhile costs one flush to disk. */
+/** Erasing is not urgent, and results that arrive within this time share one commit. */
 const ERASE_DELAY_MS = 20;
 
-/** A statement more costs little beside many requests, or for many bundles: product of both. */
+/**
+ * An extra statement pays off in a transaction of many requests, or for many batches: the bound is
+ * the product of both.
+ */
 const ERASURE_PRODUCT_MIN = 32;
 
-/** Until then a crash may repeat what was accepted, so it is not long. */
+/**
+ * Kept short: if the process dies before the batch is resealed, accepted messages are sent again.
+ */
 const RESEAL_DELAY_MS = 100;
 
-/** What it needs. */
 type OutboxWriterDeps = Readonly<{
   outbox: Outbox;
   onEvent: OnDeliveryEvent;
-  /** Told of bundles that are erased, whenever it has saved. */
+  /** Called after each write, with the batches that it erased. */
   onSaved: (erased: readonly OutboxBatch[]) => void;
 }>;
 
-/** Bundles that a transaction of somebody else erases. */
+/** Batches that another transaction erases. */
 export type Erasure = Readonly<{
   batchIds: readonly Hex[];
-  /** To be told once how the transaction ended: whether it was committed, erasure and all. */
+  /** Must be called once, when the outcome of the transaction is known. */
   end: (isCommitted: boolean) => void;
 }>;
 
-/** Saves the bundles of one process. */
 export class OutboxWriter {
   readonly #deps: OutboxWriterDeps;
   readonly #changed = new Set<OutboxBatch>();
@@ -44,7 +47,7 @@ export class OutboxWriter {
   #timer: NodeJS.Timeout | null = null;
   #isEraseDue = false;
   #isSaving = false;
-  /** Bundles that others are erasing. */
+  /** Batches that other transactions are erasing. */
   #erasing = 0;
   #failures = 0;
   #resealedAtMs = -Infinity;
@@ -53,18 +56,16 @@ export class OutboxWriter {
     this.#deps = deps;
   }
 
-  /** True while something is to be saved. */
   get isBusy(): boolean {
     return this.#isSaving || this.#erasing > 0 || this.#changed.size > 0;
   }
 
   /**
-   * Gives a transaction what is to be erased, when it is worth it.
-   *
+   * Hands the finished batches to a transaction that is about to commit.
    * @param requests how many requests the transaction serves
    */
   takeErasure(requests: number): Erasure | null {
-    // What went by another channel is noted in the transaction that erases its batch.
+    // A rerouted message and the erasure of its batch must be written in one transaction.
     if (this.#rerouted.length > 0) return null;
     const batches = [...this.#changed].filter(isEmpty);
     if (batches.length * requests < ERASURE_PRODUCT_MIN) return null;
@@ -84,7 +85,7 @@ export class OutboxWriter {
     return { batchIds: batches.map(({ batchId }) => batchId).sort(), end };
   }
 
-  /** Leaves a message out of its batch: it was accepted, or its code has come to an end. */
+  /** Removes a message with a final result from its batch. */
   settle({ message, batch }: PendingMessage, rerouted: Rerouted | null = null): void {
     batch.settle(message);
     this.#changed.add(batch);
@@ -92,7 +93,7 @@ export class OutboxWriter {
     this.#schedule(batch.size === 0);
   }
 
-  /** A batch of which one is done makes it hurry; the others of it wait for the next time. */
+  /** A finished batch moves the next write forward; the other batches wait for their own time. */
   #schedule(isEraseDue: boolean): void {
     if (this.#isSaving || (this.#timer !== null && (this.#isEraseDue || !isEraseDue))) return;
     if (this.#timer !== null) clearTimeout(this.#timer);

@@ -1,4 +1,4 @@
-/** The messages in the database, as the process that sends them changes them: lists at a time. */
+/** The outbox table as one process uses it: lease, renew, reclaim, release, close and erase. */
 import { groupBy } from '../batch/changed-rows.ts';
 import { IpLimitRows } from '../batch/ip-limits.ts';
 import { OtpRows } from '../batch/otps.ts';
@@ -24,36 +24,37 @@ import type { Policies } from '../policy/policy.ts';
 import { isOpen } from '../rules/lifecycle.ts';
 import { decideFailure } from './undeliverable.ts';
 
-/** A message that went by another channel than its code's row otpNames. */
+/** A message that another channel accepted than the one in its OTP row. */
 export type Rerouted = Readonly<{ otpId: Hex; userId: string; channel: string }>;
 
-/** A code whose message no channel will take; a null clientIp is not known, or was not counted. */
+/**
+ * An OTP whose message no channel accepts. `clientIp` is null when it is unknown or does not count.
+ */
 type FailedMessage = Readonly<{ otpId: Hex; batchId: Hex; clientIp: string | null }>;
 
-/** What the outbox needs. */
 type OutboxDeps = Readonly<{
   pool: ConnectionPool;
   policies: Policies;
   secrets: Secrets;
-  /** Names this process, OWNER_BYTES. */
+  /** The id of this process, OWNER_BYTES long. */
   owner: Hex;
 }>;
 
-/** Renewals and failures that arrive during a transaction go into the next one, together. */
+/** Calls that arrive during a transaction share the next one. */
 const BATCH_LIMITS = Object.freeze({
   concurrencyMax: 1, batchMax: 500, backlogPerBatch: 1, waitingMax: 10_000,
-  // One batch at a time: no two of them can meet.
+  // Batches run one after the other and need no lock keys.
   lockKeysOf: () => [],
 });
 
 /**
- * - `ours`: the message is to be sent, and the lease is renewed.
- * - `ended`: its code cannot be redeemed any more.
- * - `lost`: another process has taken it over.
+ * - `ours`: the message may be sent, and its lease is renewed.
+ * - `ended`: the OTP can no longer be redeemed.
+ * - `lost`: another process has reclaimed the batch.
  */
 type Renewal = 'ours' | 'ended' | 'lost';
 
-/** The outbox, as one process sees it. All of it throws Unavailable when the database is away. */
+/** Every method throws Unavailable when the database cannot answer. */
 export class Outbox {
   readonly #deps: OutboxDeps;
   readonly #renewals: Batcher<PendingMessage, Renewal>;
@@ -65,17 +66,17 @@ export class Outbox {
     this.#failures = new Batcher({ ...BATCH_LIMITS, run: (list) => this.#failAll(list) });
   }
 
-  /** Asks whether a message is to be sent still, and renews its lease. */
+  /** Checks that a message may still be sent, and renews its lease. */
   renew(message: PendingMessage): Promise<Renewal> {
     return this.#renewals.submit(message);
   }
 
-  /** Closes the code of a message that no channel will take; false when it was not ours to. */
+  /** Closes an OTP and refunds its points. False when another process has reclaimed the batch. */
   fail(failed: FailedMessage): Promise<boolean> {
     return this.#failures.submit(failed);
   }
 
-  /** Takes over bundles that somebody has remaining, at most `max`. */
+  /** Leases at most `max` batches whose lease has expired, to this process. */
   reclaim(
     max: number,
   ): Promise<Readonly<{ batches: readonly SealedBatch[]; lease: HeldLease }>> {
@@ -115,7 +116,7 @@ export class Outbox {
     });
   }
 
-  /** Lets any process take over bundles, at once. */
+  /** Ends the leases of batches, so that any process can reclaim them immediately. */
   release(batchIds: readonly Hex[]): Promise<void> {
     return transaction(this.#deps.pool, async (tx) => {
       const [own, now] = await tx.read(
@@ -129,10 +130,10 @@ export class Outbox {
     else tx.writes.push(leaseBatches(batchIds, { owner: this.#deps.owner, leasedUntil }));
   }
 
-  /** Erases bundles of which nothing is remaining, and seals what is remaining of the others anew. */
+  /** Erases the finished batches and reseals the messages that are left in the others. */
   save(batches: readonly OutboxBatch[], rerouted: readonly Rerouted[]): Promise<void> {
     const { pool, secrets, owner } = this.#deps;
-    // What is remaining may change while this is under way: then it is saved again.
+    // A batch that changes during the transaction is saved again later.
     const remaining = batches.filter(({ size }) => size > 0).map((one) => one.seal(secrets.current));
     const erased = batches.filter(({ size }) => size === 0).map(({ batchId }) => batchId).sort();
     return transaction(pool, async (tx) => {
@@ -143,7 +144,6 @@ export class Outbox {
     });
   }
 
-  /** Closes codes, and gives their quota points back. */
   #failAll(list: readonly FailedMessage[]): Promise<boolean[]> {
     const batchIds = [...new Set(list.map(({ batchId }) => batchId))];
     return transaction(this.#deps.pool, async (tx) => {

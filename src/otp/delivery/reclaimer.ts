@@ -1,4 +1,7 @@
-/** Takes over the messages that processes have left which died, stopped or had no capacity for them. */
+/**
+ * Reclaims outbox batches whose lease has expired: their process has died, stopped, or had no
+ * capacity.
+ */
 import { randomBelow } from '../crypto/random.ts';
 import { openMessages } from '../crypto/sealed-messages.ts';
 import type { Secrets } from '../crypto/secrets.ts';
@@ -13,14 +16,13 @@ import { OutboxBatch } from './outbox-batch.ts';
 import type { HeldLease } from './outbox-batch.ts';
 import type { Outbox } from './outbox.ts';
 
-/** One question to a table that is nearly always empty; codes live for minutes. */
+/** The query reads a table that is nearly always empty, and an OTP lives for minutes. */
 const POLL_INTERVAL_MS = 4000;
-/** So that many processes do not look at the same time. */
+/** Keeps processes from polling at the same time. */
 const POLL_JITTER_MS = 2000;
 
 const BATCHES_MAX = 50;
 
-/** What it needs. */
 type ReclaimerDeps = Readonly<{
   outbox: Outbox;
   dispatcher: Dispatcher;
@@ -29,7 +31,6 @@ type ReclaimerDeps = Readonly<{
   counts: DeliveryCounts;
 }>;
 
-/** Looks at the start, and again every few seconds until it is stopped. */
 export class Reclaimer {
   readonly #deps: ReclaimerDeps;
   #timer: NodeJS.Timeout | null = null;
@@ -40,12 +41,11 @@ export class Reclaimer {
     this.#deps = deps;
   }
 
-  /** Begins. */
   start(): void {
     this.#polling = this.#poll();
   }
 
-  /** Ends, once a look that is under way has ended. */
+  /** Resolves when a poll in flight has ended. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
@@ -64,7 +64,7 @@ export class Reclaimer {
     this.#timer.unref();
   }
 
-  /** True when it took over as many as it could at once. */
+  /** True when the limit was reached, so that there may be more. */
   async #reclaim(): Promise<boolean> {
     const { outbox, dispatcher, onEvent, counts } = this.#deps;
     const max = Math.min(BATCHES_MAX, Math.floor(dispatcher.capacity / BATCH_MESSAGES_MAX));
@@ -73,7 +73,7 @@ export class Reclaimer {
     let count = 0;
     for (const sealed of batches) {
       const own = dispatcher.findBatch(sealed.batchId);
-      // This process was too busy, or stopped for too long, to renew it.
+      // This process owns the batch but was too busy to renew the lease in time.
       if (own !== undefined) own.renew(lease);
       else {
         await this.#adopt(sealed, lease);
@@ -90,7 +90,7 @@ export class Reclaimer {
     const secret = secrets.byId.get(keyId);
     const messages = secret === undefined ? null : openMessages(secret, batchId, otpIds, sealed);
     if (messages === null) return this.#closeUnreadable(batchId, otpIds, lease);
-    // The channel in the OTP row is unknown here; with '' the channel that accepts is stored.
+    // The channel in the OTP row is unknown here. With '' the channel that accepts is stored.
     const list = messages.map((one) => ({ ...one, plannedChannel: '' }));
     dispatcher.dispatch(new OutboxBatch(batchId, list, lease), true);
   }

@@ -1,19 +1,18 @@
 /**
- * The policy file: every number of the contract, globally and per purpose, and which purposes there
- * are, in one JSON file.
+ * Reads the policy file: JSON with the numbers of each purpose and the list of allowed purposes.
  */
 import { identityRule, isIdentity, PURPOSE_MAX_CHARACTERS } from '../identity.ts';
 import { createPolicies, DEFAULT_POLICY, POLICY_BOUNDS } from './policy.ts';
 import type { LimitName, Policies, Policy, PolicyNumber } from './policy.ts';
 
-/** A number that a policy in the file may set. */
+/** A member that a policy in the file may set. */
 type Member = Readonly<{
   key: PolicyNumber;
-  /** The limit that it is of: that may be in shadow. */
+  /** The limit that may be set to shadow mode through this member. */
   limit?: LimitName;
-  /** Whether null stands for none. */
+  /** Whether null is allowed, for no limit. */
   isOptional?: true;
-  /** Whether it is the same for all purposes. */
+  /** Whether only the default policy may set the member. */
   isGlobal?: true;
 }>;
 
@@ -32,14 +31,12 @@ const MEMBERS: ReadonlyMap<string, Member> = new Map<string, Member>([
   ['wrong_codes_limit', { key: 'wrongCodesLimit', limit: 'wrong_codes', isOptional: true }],
 ]);
 
-/** The members of the file. */
 const FILE_MEMBERS: readonly string[] = ['default', 'purposes', 'allowed_purposes'];
 
 /**
- * Reads the text of a policy file: `{"default": {…}, "purposes": {"login": {…}},
- * "allowed_purposes": ["login"]}`, all optional. A purpose inherits what it does not set.
- *
- * @returns the policies, or every fault with its path and the allowed range
+ * Reads `{"default": {…}, "purposes": {"login": {…}}, "allowed_purposes": ["login"]}`; every member
+ * is optional. A purpose inherits what it does not set.
+ * @returns the policies, or every error with its path and the allowed range
  */
 export function parsePolicies(text: string): { policies: Policies } | { errors: string[] } {
   const errors: string[] = [];
@@ -61,7 +58,7 @@ export function parsePolicies(text: string): { policies: Policies } | { errors: 
     : { policies: createPolicies(fallback, byPurpose, allowed) };
 }
 
-/** The purposes that there are; null: every one that is asked for. */
+/** Null when every purpose is allowed. */
 function readAllowed(value: unknown, errors: string[]): ReadonlySet<string> | null {
   if (value === undefined) return null;
   if (!Array.isArray(value) || value.length === 0) {
@@ -86,13 +83,13 @@ function readPolicy(value: unknown, base: Policy, path: string, errors: string[]
       errors.push(`${path}.${name}: must stand in default, because all purposes share it`);
     } else readMember(draft, member, setting, { path: `${path}.${name}`, errors });
   }
-  // Null came only where it may.
+  // Only optional limits are null.
   return Object.freeze(draft as Policy);
 }
 
 type Location = Readonly<{ path: string; errors: string[] }>;
 
-/** A number; of a limit also `{"limit": 3, "shadow": true}`. */
+/** A number, or `{"limit": 3, "shadow": true}` for a limit. */
 function readMember(
   draft: Draft,
   member: Member,

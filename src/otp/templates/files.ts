@@ -1,40 +1,41 @@
-/** The template files of a folder: their names, and their texts as far as they can be read. */
+/** Reads the template files of a folder. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { isLanguageTag } from './language-tags.ts';
 
-/** What a template is for: the text for a phone, a console or a webhook; the parts of an e-mail. */
+/**
+ * The part of a message that a template renders: the text for a phone, the console or a webhook, or
+ * one of the three parts of an e-mail.
+ */
 export type TemplatePart = 'txt' | 'subject.txt' | 'email.txt' | 'html';
 
-/** What a file's name says. */
+/** The parts of a file name. */
 type TemplateName = Readonly<{
   /** `default` stands for every purpose without a file of its own. */
   purpose: string;
-  /** A tag in lower case. */
+  /** A language tag in lower case. */
   language: string;
   part: TemplatePart;
 }>;
 
-/** One file. */
 export type TemplateFile = TemplateName & Readonly<{
   path: string;
-  /** Lines end with LF; no empty line at the end. */
+  /** Lines end with LF, and the text has no final line feed. */
   text: string;
 }>;
 
 const FILE_MAX_BYTES = 64 * 1024;
 
-/** No locale is tried first: `default.email.txt` has none. */
+/** The locale is lazy, so that `default.email.txt` has none. */
 const FILE_NAME = new RegExp('^([A-Za-z0-9_-]{1,100})(?:\\.([A-Za-z0-9-]+))??'
   + '\\.(txt|subject\\.txt|email\\.txt|html)$');
 const NAME_RULE = 'must be named PURPOSE.PART or PURPOSE.LOCALE.PART: a PURPOSE of letters, digits,'
   + ' _ and -, a LOCALE such as de or pt-BR, a PART of txt, subject.txt, email.txt or html';
 
 /**
- * Reads the templates of a folder. Names that begin with a dot are passed over.
- *
- * @param ownLanguage of the files without a locale: a tag in lower case
- * @param faults where what is wrong goes, each with its path and what is allowed
+ * Skips names that begin with a dot.
+ * @param ownLanguage the language of the files without a locale, in lower case
+ * @param errors receives each error with its path and what is allowed
  * @throws Error with a `code` when the folder cannot be read
  */
 export function readTemplateFiles(
@@ -61,7 +62,7 @@ export function readTemplateFiles(
   return files;
 }
 
-/** One text for all files that are for the same. */
+/** Equal for files that render the same part of the same message. */
 export function templateKey({ purpose, language, part }: TemplateName): string {
   return `${purpose}/${language}/${part}`;
 }

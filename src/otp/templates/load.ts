@@ -1,4 +1,4 @@
-/** The words of messages: read once at the start, from the shipped templates and a user's own. */
+/** Loads the shipped templates and the operator's own at the start, and checks them. */
 import { fileURLToPath } from 'node:url';
 import type { Templates } from '../channels/channel.ts';
 import { isDomainName } from '../channels/email-settings.ts';
@@ -10,27 +10,24 @@ import { compileTemplate, createDurationFormatter, TemplateStore } from './templ
 import type { FormatDuration, Template } from './template.ts';
 import { validateTemplate } from './validate.ts';
 
-/** messages/ beside src/ and beside dist/ alike. */
+/** The same path from src/ and from dist/. */
 const SHIPPED_FOLDER = fileURLToPath(new URL('../../../messages/', import.meta.url));
 
-/** Of the shipped templates without a locale. */
+/** The language of the shipped templates without a locale. */
 const SHIPPED_LANGUAGE = 'en';
 
-/** What the words depend on. */
 type TemplateSettings = Readonly<{
-  /** MESSAGES_FOLDER: each of its files takes the placeholder of the shipped one of that name. */
+  /** MESSAGES_FOLDER: a file replaces the shipped file of the same name. */
   folder: string | null;
-  /** MESSAGE_DOMAIN: the site where codes are typed in, for the last line on a phone. */
+  /** MESSAGE_DOMAIN: the site where users enter codes, for the last line of a text message. */
   domain: string | null;
-  /** MESSAGES_LANGUAGE: of those who name none, and of a user's files without a locale. */
+  /** MESSAGES_LANGUAGE: for users who state no language, and for own files without a locale. */
   language?: string | null;
 }>;
 
 /**
- * Reads and checks all templates.
- *
- * @returns the words, or every error: a sentence that names the setting or the file, and what is
- *   allowed
+ * @returns the templates, or every error as a sentence that names the setting or the file and what
+ *   is allowed
  */
 export function loadTemplates(
   settings: TemplateSettings,

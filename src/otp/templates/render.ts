@@ -1,4 +1,4 @@
-/** A message in words: the template that it gets, filled in for where it goes. */
+/** Renders messages from checked templates, escaped for each part. */
 import type { Message, Templates } from '../channels/channel.ts';
 import type { TemplatePart } from './files.ts';
 import { fallbackTags, parseAcceptLanguage } from './language-tags.ts';
@@ -6,10 +6,8 @@ import { renderSms } from './sms-text.ts';
 import type { TemplateEntry, TemplateStore, TemplateValues } from './template.ts';
 
 /**
- * Makes words of checked templates.
- *
- * @param domain of the last line on a phone; null: none
- * @param language the default one: a tag in lower case
+ * @param domain for the last line of a text message; null for none
+ * @param language the default language, in lower case
  */
 export function createTemplates(
   store: TemplateStore,
@@ -47,7 +45,7 @@ export function createTemplates(
   });
 }
 
-/** Whether a language is what a tag asks for: `pt-br` is in `pt`. */
+/** Whether a language satisfies a tag: `pt-br` satisfies `pt`. */
 function isIn(language: string, tag: string): boolean {
   return fallbackTags(language).includes(tag);
 }
@@ -64,7 +62,10 @@ function mapValues(values: TemplateValues, change: (value: string) => string): T
   return { code: change(code), purpose: change(purpose), lifetime: change(lifetime) };
 }
 
-/** What would break a line, or turn the direction of what stands behind it, becomes a `?`. */
+/**
+ * Replaces characters that break a line or change the text direction, so that a value cannot forge
+ * the text around it.
+ */
 function asOneLine(value: string): string {
   return value.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, '?').toWellFormed();
 }

@@ -1,4 +1,4 @@
-/** What a template must be, so that no message can fail on it later. */
+/** Checks templates at the start, so that no message can fail on a template later. */
 import type { TemplateFile } from './files.ts';
 import { POLICY_BOUNDS } from '../policy/policy.ts';
 import { countSeptets, findNonGsmCharacter, measureSms, SMS_MAX_SEPTETS } from './sms-text.ts';
@@ -7,13 +7,13 @@ import type { FormatDuration, Template } from './template.ts';
 
 const SUBJECT_MAX_CHARACTERS = 150;
 
-/** A purpose up to this length is never cut. */
+/** A purpose of this length is never truncated. */
 const WHOLE_PURPOSE_CHARACTERS = 20;
 
-/** Line feeds and tabs are what a text may hold of control characters. */
+/** Line feeds and tabs are the only control characters that a text may contain. */
 const CONTROL = /[^\P{Cc}\n\t]/u;
 
-/** All that an HTML part would need to link anywhere, to load anything, or to run. */
+/** Markup that could link, load or run something. */
 const FORBIDDEN_IN_HTML = [
   /<\s*(?:a|area|audio|base|embed|form|frame|iframe|image|img|link)\b/i,
   /<\s*(?:applet|object|picture|script|source|svg|video)\b/i,
@@ -27,10 +27,8 @@ const FORBIDDEN_IN_HTML = [
 ];
 
 /**
- * The rules that a template breaks.
- *
- * @param domain the one of the last line of a text for a phone; null: none
- * @returns one sentence for each, without the path; empty when the template can be used
+ * @param domain for the last line of a text message; null for none
+ * @returns one sentence per broken rule, without the path
  */
 export function validateTemplate(
   { part, text }: TemplateFile,
