@@ -16,7 +16,7 @@ export type Message = Readonly<{
   userId: string;
   purpose: string;
   code: string;
-  /** Counted from the request. */
+  /** Counted from the time of the request. */
   lifetimeSeconds: number;
   expiresAt: Instant;
   /** The language tag of the templates, such as `de` or `pt-br`; '' for the default language. */

@@ -25,7 +25,6 @@ type MailServer = Readonly<{
   account: Readonly<{ user: string; password: string }> | null;
 }>;
 
-/** The sender of all messages. */
 type SmtpSender = Readonly<{ name: string; address: string }>;
 
 const PORTS: Readonly<Record<string, number>> = { 'smtp:': 587, 'smtps:': 465 };

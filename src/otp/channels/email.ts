@@ -113,7 +113,7 @@ type SendError = Readonly<{
   /** The command to which the server responded. */
   command?: unknown;
   responseCode?: unknown;
-  /** True for a 5xx response. */
+  /** True for a 5xx response, which the same message would get again. */
   permanent?: unknown;
 }>;
 
@@ -155,11 +155,11 @@ type Transport = Readonly<{
 }>;
 
 /** Typed as string, so that the compiler does not resolve the optional package. */
-const PACKAGE_NAME: string = 'nodemailer';
+const PACKAGE: string = 'nodemailer';
 
 /** @throws Error that names the missing package and the command to install it */
 async function loadNodemailer(
-  load: () => Promise<Nodemailer> = () => import(PACKAGE_NAME),
+  load: () => Promise<Nodemailer> = () => import(PACKAGE),
 ): Promise<Nodemailer> {
   try {
     return await load();

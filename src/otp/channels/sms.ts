@@ -18,7 +18,7 @@ export type SmsValues = Readonly<{
   account: string | undefined;
   token: string | undefined;
   sender: string | undefined;
-  /** Default: Twilio. */
+  /** The default is the gateway of Twilio. */
   baseUrl: string | undefined;
 }>;
 
@@ -32,7 +32,7 @@ const ACCOUNT = /^[\w-]{1,64}$/;
 /** RFC 7617, 2 leaves the encoding of other characters open. */
 const TOKEN = /^[\x21-\x7e]{1,256}$/;
 
-/** E.164, with the plus sign. */
+/** The format is E.164 with its plus sign. */
 export const PHONE_NUMBER = /^\+[1-9]\d{6,14}$/;
 const SHORT_CODE = /^\d{3,8}$/;
 /** Twilio, "Alphanumeric Sender ID": up to 11 of these characters, at least one letter. */
@@ -93,7 +93,6 @@ function messagesUrl({ baseUrl, account }: SmsSettings): URL {
   return new URL(`${base}/2010-04-01/Accounts/${account}/Messages.json`);
 }
 
-/** RFC 7617. */
 function basicAuthorization({ account, token }: SmsSettings): string {
   return `Basic ${Buffer.from(`${account}:${token}`).toString('base64')}`;
 }

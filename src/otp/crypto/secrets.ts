@@ -4,7 +4,7 @@ import type { Hex } from '../../db/query.ts';
 import { KEY_DIGEST_BYTES } from '../../db/tables/idempotency-keys.ts';
 import { randomKey } from './random.ts';
 
-/** The id allows rotation. */
+/** Stored digests name the id, so that secrets can be rotated. */
 export type Secret = Readonly<{ id: string; key: Buffer }>;
 
 export type Secrets = Readonly<{ current: Secret; byId: ReadonlyMap<string, Secret> }>;

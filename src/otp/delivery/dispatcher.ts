@@ -59,7 +59,6 @@ export class Dispatcher {
     });
   }
 
-  /** See `Delivery`. */
   takeErasure(requests: number): Erasure | null {
     return this.#writer.takeErasure(requests);
   }
@@ -134,7 +133,6 @@ export class Dispatcher {
     if (started > 0) this.#ready.splice(0, started);
   }
 
-  /** Never rejects. */
   async #deliver(pending: PendingMessage): Promise<void> {
     try {
       await this.#tryChannels(pending);

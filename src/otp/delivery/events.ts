@@ -30,5 +30,5 @@ export type DeliveryEvent = Readonly<{
   error?: unknown;
 }>;
 
-/** Must not throw. */
+/** Must not throw: delivery does not catch its exceptions. */
 export type OnDeliveryEvent = (event: DeliveryEvent) => void;

@@ -134,7 +134,8 @@ export class Outbox {
   save(batches: readonly OutboxBatch[], rerouted: readonly Rerouted[]): Promise<void> {
     const { pool, secrets, owner } = this.#deps;
     // A batch that changes during the transaction is saved again later.
-    const remaining = batches.filter(({ size }) => size > 0).map((one) => one.seal(secrets.current));
+    const remaining = batches.filter(({ size }) => size > 0)
+      .map((batch) => batch.seal(secrets.current));
     const erased = batches.filter(({ size }) => size === 0).map(({ batchId }) => batchId).sort();
     return transaction(pool, async (tx) => {
       if (rerouted.length > 0) await setChannels(tx, rerouted);

@@ -13,7 +13,7 @@ import { isPointLive } from '../rules/rolling-window.ts';
 type FailureState = Readonly<{
   now: Instant;
   otp: Otp;
-  /** All OTPs of the user. */
+  /** All OTPs of the user, with the one that is closed. */
   otps: readonly Otp[];
   /** Null when the client IP is unknown or does not count. */
   ipWindow: IpWindow | null;

@@ -8,7 +8,6 @@ export type ExtraLimitName = 'user_daily' | 'destination' | 'wrong_codes';
 
 export type LimitName = 'user' | 'address' | ExtraLimitName;
 
-/** Whole seconds and counts. */
 type Numbers = Readonly<{
   codeDigits: number;
   lifetimeSeconds: number;
@@ -26,9 +25,9 @@ type Numbers = Readonly<{
  * Null: nothing is counted. Infinity: this purpose has no limit, but counts for purposes that do.
  */
 type ExtraLimits = Readonly<{
-  /** Requests per user in a day. */
+  /** Codes that a user may request in a day. */
   userDailyLimit: number | null;
-  /** Requests per destination in an hour. */
+  /** Codes that may go to a destination in an hour. */
   destinationLimit: number | null;
   /** Wrong codes per client IP in an hour. */
   wrongCodesLimit: number | null;

@@ -9,7 +9,6 @@ import { isLanguageTag } from './language-tags.ts';
  */
 export type TemplatePart = 'txt' | 'subject.txt' | 'email.txt' | 'html';
 
-/** The parts of a file name. */
 type TemplateName = Readonly<{
   /** `default` stands for every purpose without a file of its own. */
   purpose: string;

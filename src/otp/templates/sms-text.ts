@@ -22,7 +22,7 @@ for (const character of EXTENDED) SEPTETS[character.charCodeAt(0)] = 2;
 
 const SUBSTITUTE = '?';
 
-/** The length of a GSM-7 text. */
+/** The length of a GSM-7 text; characters outside the alphabet count 0. */
 export function countSeptets(text: string): number {
   let septets = 0;
   for (let at = 0; at < text.length; at += 1) septets += SEPTETS[text.charCodeAt(at)]!;
