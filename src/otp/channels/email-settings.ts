@@ -43,11 +43,14 @@ export function parseEmailSettings(values: {
   const server = parseServer(values.url ?? '');
   if (server === null) {
     errors.push('SMTP_URL must be smtp://USER:PASSWORD@HOST:587 (STARTTLS) or'
-      + ' smtps://USER:PASSWORD@HOST:465 (TLS), with or without USER:PASSWORD@,'
-      + ' and with % and two hexadecimal digits for characters such as @, / and #');
+      + ' smtps://USER:PASSWORD@HOST:465 (TLS); USER:PASSWORD@ is optional, and'
+      + ' characters such as @, / and # in it are written as %40, %2F and %23');
   }
   const from = parseSender(values.from ?? '');
-  if (from === null) errors.push('EMAIL_FROM must be NAME <ADDRESS> or ADDRESS');
+  if (from === null) {
+    errors.push('EMAIL_FROM must be ADDRESS or NAME <ADDRESS>, such as'
+      + ' Acme <no-reply@example.com>');
+  }
   const ca = values.caFile === undefined ? null : readCertificates(values.caFile, errors);
   if (server === null || from === null || errors.length > 0) return { errors };
   return { settings: Object.freeze({ server, from, ca }) };

@@ -239,15 +239,15 @@ export function parseEndpointUrl(
 ): { url: URL } | { error: string } {
   // The URL parser would repair missing or extra slashes and spaces.
   if (!/^https?:\/\/[^/\\\s\p{Cc}][^\s\p{Cc}]*$/iu.test(text) || !URL.canParse(text)) {
-    return { error: 'must be an address such as https://host/path' };
+    return { error: 'must be a URL such as https://host/path' };
   }
   const url = new URL(text);
   if (url.username !== '' || url.password !== '') {
-    return { error: 'must not hold a user name or a password' };
+    return { error: 'must not contain a user name or password' };
   }
   if (text.includes('#')) return { error: 'must not have a fragment' };
   if (url.protocol === 'http:' && !allowHttp && !isLoopbackHost(url.hostname)) {
-    return { error: 'must be https, for its host is not this machine' };
+    return { error: 'must use https, because its host is not this machine' };
   }
   return { url };
 }

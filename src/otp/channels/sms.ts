@@ -51,7 +51,7 @@ export function parseSmsSettings(
   if (!ACCOUNT.test(account)) {
     errors.push('SMS_ACCOUNT must be an account SID: 1 to 64 letters, digits, _ or -');
   }
-  if (!TOKEN.test(token)) errors.push('SMS_TOKEN must be 1 to 256 ASCII characters, no blanks');
+  if (!TOKEN.test(token)) errors.push('SMS_TOKEN must be 1 to 256 ASCII characters without spaces');
   if (!SENDERS.some((form) => form.test(sender))) {
     errors.push('SMS_SENDER must be a phone number such as +14155550123, a short code, a name of'
       + ' up to 11 characters, or the SID of a messaging service (MG…)');

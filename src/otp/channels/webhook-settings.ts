@@ -60,7 +60,7 @@ function readSecrets(text: string | undefined, errors: string[]): readonly Buffe
 }
 
 function findCaError(path: string, url: URL | null): string | null {
-  if (url?.protocol === 'http:') return 'has no use, for WEBHOOK_URL is not https';
+  if (url?.protocol === 'http:') return 'must not be set, because WEBHOOK_URL does not use https';
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
@@ -72,7 +72,7 @@ function findCaError(path: string, url: URL | null): string | null {
     return null;
   } catch {
     // Node.js would accept such a file as an empty list of authorities and then trust no server.
-    return 'names a file that holds no certificate in PEM form';
+    return 'names a file without a PEM certificate';
   }
 }
 
@@ -100,9 +100,9 @@ export function parseWebhookSecrets(
     if (error !== null) errors.push(`entry ${index + 1} ${error}`);
     else secrets.push(decode(encoded));
   });
-  if (secrets.length > SECRETS_MAX) errors.push(`names more than ${SECRETS_MAX} secrets`);
+  if (secrets.length > SECRETS_MAX) errors.push(`has more than ${SECRETS_MAX} secrets`);
   const different = new Set(secrets.map((secret) => secret.toString('base64')));
-  if (different.size < secrets.length) errors.push('names a secret twice');
+  if (different.size < secrets.length) errors.push('contains a secret twice');
   return errors.length > 0 ? { errors } : { secrets: Object.freeze(secrets) };
 }
 

@@ -30,7 +30,7 @@ export function parseSecrets(text: string): { secrets: Secrets } | { errors: str
     else secrets.push({ id: id!, key: Buffer.from(encoded!, 'base64') });
   });
   const byId = new Map(secrets.map((secret) => [secret.id, secret]));
-  if (errors.length === 0 && byId.size < secrets.length) errors.push('names an id twice');
+  if (errors.length === 0 && byId.size < secrets.length) errors.push('contains an id twice');
   const current = secrets[0];
   if (errors.length > 0 || current === undefined) return { errors };
   return { secrets: Object.freeze({ current, byId }) };

@@ -33,9 +33,9 @@ export function deliveryFamilies(counts: DeliveryCounts): Family[] {
     counter('otpd_codes_failed_total',
       'Codes that were closed because their message could not be delivered.',
       Object.entries(failed).map(([reason, count]) => [{ reason }, count] as const)),
-    counter('otpd_messages_taken_over_total', 'Messages that another process had left.', reclaimed),
+    counter('otpd_messages_taken_over_total', 'Messages taken over from other processes.', reclaimed),
     gauge('otpd_channel_paused', 'Processes that have paused the channel.',
       list.map(([channel, { isPaused }]) => [{ channel }, Number(isPaused)] as const)),
-    gauge('otpd_outbox_messages', 'Messages that are on their way.', pending),
+    gauge('otpd_outbox_messages', 'Messages that no channel has accepted yet.', pending),
   ];
 }

@@ -80,7 +80,7 @@ function readPolicy(value: unknown, base: Policy, path: string, errors: string[]
     const member = MEMBERS.get(name);
     if (member === undefined) errors.push(`${path}.${name}: unknown member`);
     else if (member.isGlobal && path !== 'default') {
-      errors.push(`${path}.${name}: must stand in default, because all purposes share it`);
+      errors.push(`${path}.${name}: must be set in default, because all purposes share it`);
     } else readMember(draft, member, setting, { path: `${path}.${name}`, errors });
   }
   // Only optional limits are null.

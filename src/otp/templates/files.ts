@@ -31,6 +31,8 @@ const FILE_NAME = new RegExp('^([A-Za-z0-9_-]{1,100})(?:\\.([A-Za-z0-9-]+))??'
 const NAME_RULE = 'must be named PURPOSE.PART or PURPOSE.LOCALE.PART: a PURPOSE of letters, digits,'
   + ' _ and -, a LOCALE such as de or pt-BR, a PART of txt, subject.txt, email.txt or html';
 
+const UNIQUE_RULE = 'must not repeat the purpose, locale and part of another file';
+
 /**
  * Skips names that begin with a dot.
  * @param ownLanguage the language of the files without a locale, in lower case
@@ -52,7 +54,7 @@ export function readTemplateFiles(
       continue;
     }
     const key = templateKey(known);
-    if (seen.has(key)) errors.push(`${path} must be there once: another file is for the same`);
+    if (seen.has(key)) errors.push(`${path} ${UNIQUE_RULE}`);
     seen.add(key);
     const text = readText(path);
     if ('error' in text) errors.push(`${path} ${text.error}`);
@@ -75,7 +77,7 @@ function parseFileName(fileName: string, ownLanguage: string): TemplateName | nu
 }
 
 function readText(path: string): { text: string } | { error: string } {
-  const rule = `must be a file of at most ${FILE_MAX_BYTES / 1024} KiB that can be read`;
+  const rule = `must be a readable file of at most ${FILE_MAX_BYTES / 1024} KiB`;
   try {
     const status = statSync(path);
     if (!status.isFile() || status.size > FILE_MAX_BYTES) return { error: rule };

@@ -56,7 +56,7 @@ export function loadTemplates(
 function checkDomain(domain: string | null, errors: string[]): string | null {
   if (domain === null || isDomainName(domain)) return domain;
   errors.push('MESSAGE_DOMAIN must be a domain name such as example.com, in ASCII (xn--… for other'
-    + ' letters), without a scheme and a port');
+    + ' letters), without a scheme or a port');
   return null;
 }
 
@@ -73,7 +73,7 @@ function readOwn(folder: string | null, language: string, errors: string[]): Tem
     return readTemplateFiles(folder, language, errors);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    errors.push(`MESSAGES_FOLDER must name a folder that can be read: ${folder} cannot (${code})`);
+    errors.push(`MESSAGES_FOLDER must name a readable folder: ${folder} (${code})`);
     return [];
   }
 }
@@ -87,7 +87,7 @@ function compile(
   const compiled = compileTemplate(file.text);
   if ('unknown' in compiled) {
     const names = compiled.unknown.map((name) => `{${name}}`).join(', ');
-    errors.push(`${file.path} may contain {code}, {purpose} and {lifetime}, not ${names}`);
+    errors.push(`${file.path} may contain only {code}, {purpose} and {lifetime}, not ${names}`);
     return null;
   }
   const found = validateTemplate(file, compiled.template, formatDuration, domain);

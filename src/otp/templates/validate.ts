@@ -38,7 +38,7 @@ export function validateTemplate(
 ): string[] {
   const errors: string[] = [];
   if (part !== 'subject.txt' && template.count('code') === 0) errors.push('must contain {code}');
-  if (CONTROL.test(text)) errors.push('must have no control characters');
+  if (CONTROL.test(text)) errors.push('must not contain control characters');
   if (part === 'subject.txt') errors.push(...validateSubject(text));
   if (part === 'html') errors.push(...validateHtml(text));
   if (part === 'txt') errors.push(...validateSms(text, template, formatDuration, domain));
@@ -53,7 +53,7 @@ function validateSubject(text: string): string[] {
 
 function validateHtml(text: string): string[] {
   const found = FORBIDDEN_IN_HTML.flatMap((pattern) => pattern.exec(text)?.[0] ?? []);
-  return found.map((what) => `must have no link, nothing from elsewhere and no script: ${what}`);
+  return found.map((what) => `must not contain links, scripts or external resources: ${what}`);
 }
 
 function validateSms(
@@ -66,7 +66,7 @@ function validateSms(
   const character = findNonGsmCharacter([text, ...lifetimes].join(''));
   if (character !== null) {
     const codePoint = character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, '0');
-    return [`must be of the characters of GSM-7 alone, which have no "${character}"`
+    return [`must contain only characters of GSM-7, not "${character}"`
       + ` (U+${codePoint})`];
   }
   const longest = lifetimes.reduce((a, b) => (countSeptets(b) > countSeptets(a) ? b : a));
@@ -76,8 +76,12 @@ function validateSms(
     lifetime: longest,
   }, domain);
   if (septets <= SMS_MAX_SEPTETS) return [];
-  const ending = domain === null ? '' : `, its last line "@${domain} #${'0'.repeat(6)}…"`;
-  return [`must be at most ${SMS_MAX_SEPTETS} characters of GSM-7, with a code of`
-    + ` ${POLICY_BOUNDS.codeDigits.max} digits, "${longest}" and a purpose of`
-    + ` ${WHOLE_PURPOSE_CHARACTERS} characters${ending}: it has ${septets}`];
+  const counted = [
+    `a code of ${POLICY_BOUNDS.codeDigits.max} digits`,
+    `a purpose of ${WHOLE_PURPOSE_CHARACTERS} characters`,
+    longest === '' ? '' : `the lifetime "${longest}"`,
+    domain === null ? '' : `the last line "@${domain} #${'0'.repeat(6)}…"`,
+  ].filter((text) => text !== '').join(', ');
+  return [`must have at most ${SMS_MAX_SEPTETS} characters of GSM-7, not ${septets},`
+    + ` with ${counted}`];
 }

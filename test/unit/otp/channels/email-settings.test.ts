@@ -83,7 +83,8 @@ for (const from of [
   'Acme\r\nBcc: x@y.example <a@b.example>', `${'n'.repeat(101)} <a@b.example>`,
 ]) {
   test(`is a fault: EMAIL_FROM=${JSON.stringify(from)}`, () => {
-    assert.equal(faultsOf({ from }), ['EMAIL_FROM must be NAME <ADDRESS> or ADDRESS']);
+    assert.equal(faultsOf({ from }),
+      ['EMAIL_FROM must be ADDRESS or NAME <ADDRESS>, such as Acme <no-reply@example.com>']);
   });
 }
 

@@ -63,7 +63,7 @@ test('http: to this machine, or where it is allowed', () => {
   const elsewhere = ['http://hooks.internal/', 'http://10.0.0.1/', 'http://localhost.example/',
     'http://127.0.0.1.example/', 'http://[::2]/', 'http://[::ffff:10.0.0.1]/'];
   for (const url of elsewhere) {
-    const fault = 'WEBHOOK_URL must be https, for its host is not this machine';
+    const fault = 'WEBHOOK_URL must use https, because its host is not this machine';
     assert.equal(faultsOf({ url }), [fault], url);
     assert.equal(faultsOf({ url, allowHttp: '0' }), [fault], url);
     assert.equal(faultsOf({ url, allowHttp: '1' }), [], url);
@@ -75,11 +75,12 @@ test('what is no address, or says too much', () => {
     'https://', 'https:///hooks.example', 'https://hooks example/', 'https://hooks.example/\n',
     ' https://h/', 'https://h:99999/', 'https://[::1/', 'javascript:alert(1)'];
   for (const url of shapeless) {
-    const fault = 'WEBHOOK_URL must be an address such as https://host/path';
+    const fault = 'WEBHOOK_URL must be a URL such as https://host/path';
     assert.equal(faultsOf({ url }), [fault], url);
   }
   for (const url of ['https://u:p@hooks.example/', 'https://u@hooks.example/', 'https://:p@h/']) {
-    assert.equal(faultsOf({ url }), ['WEBHOOK_URL must not hold a user name or a password'], url);
+    const fault = 'WEBHOOK_URL must not contain a user name or password';
+    assert.equal(faultsOf({ url }), [fault], url);
   }
   for (const url of ['https://hooks.example/#a', 'https://hooks.example/#']) {
     assert.equal(faultsOf({ url }), ['WEBHOOK_URL must not have a fragment'], url);
@@ -103,8 +104,8 @@ const SECRET_FAULTS: [string, string][] = [
   [`whsec_${Buffer.alloc(32).toString('base64')}`, 'entry 1 is a sample, not a random secret'],
   [`whsec_${Buffer.from('0123456789'.repeat(4)).toString('base64')}`,
     'entry 1 is a sample, not a random secret'],
-  [`${GOOD},${GOOD}`, 'names a secret twice'],
-  [`${GOOD},${newWebhookSecret()},${newWebhookSecret()}`, 'names more than 2 secrets'],
+  [`${GOOD},${GOOD}`, 'contains a secret twice'],
+  [`${GOOD},${newWebhookSecret()},${newWebhookSecret()}`, 'has more than 2 secrets'],
 ];
 
 for (const [text, fault] of SECRET_FAULTS) {
@@ -129,11 +130,11 @@ test('the file of the authority', () => {
   const der = Buffer.from(cert.replace(/-----.*-----/g, ''), 'base64');
   for (const text of ['', 'x', key, der, cert.replace('BEGIN', 'BEGUN')]) {
     assert.equal(faultsOf({ caFile: fileWith(text) }),
-      ['WEBHOOK_CA names a file that holds no certificate in PEM form']);
+      ['WEBHOOK_CA names a file without a PEM certificate']);
   }
   assert.equal(faultsOf({ caFile: fileWith(`of our own\n${cert}`) }), []);
   assert.equal(faultsOf({ caFile: fileWith(cert), url: 'http://127.0.0.1/' }),
-    ['WEBHOOK_CA has no use, for WEBHOOK_URL is not https']);
+    ['WEBHOOK_CA must not be set, because WEBHOOK_URL does not use https']);
 });
 
 test('names every fault at once, with its variable, and quotes nothing', () => {

@@ -29,7 +29,7 @@ const FAULTS: [string, RegExp][] = [
   ['k:not*base64', /entry 1 is not base64/],
   [`k k:${A}`, /entry 1 must have an id of 1 to 32/],
   [`${'k'.repeat(33)}:${A}`, /entry 1 must have an id of 1 to 32/],
-  [`k:${A},k:${B}`, /names an id twice/],
+  [`k:${A},k:${B}`, /contains an id twice/],
 ];
 
 for (const [text, fault] of FAULTS) {

@@ -82,7 +82,7 @@ test('destination_digits are the same for all purposes', () => {
   });
   assert.equal(faultsOf(text), [
     'default.destination_digits: must be a whole number from 1 to 15',
-    'purposes.pay.destination_digits: must stand in default, because all purposes share it',
+    'purposes.pay.destination_digits: must be set in default, because all purposes share it',
   ]);
 });
 

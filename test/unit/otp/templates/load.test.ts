@@ -209,22 +209,24 @@ const FAULTY: [string, string | Buffer, string][] = [
   ['x.email.txt', 'no code', 'x.email.txt must contain {code}'],
   ['x.html', '<p>no code</p>', 'x.html must contain {code}'],
   ['x.txt', '', 'x.txt must contain {code}'],
-  ['x.txt', '{code} {user}', 'x.txt may contain {code}, {purpose} and {lifetime}, not {user}'],
-  ['x.html', '<p>{CODE}{code}', 'x.html may contain {code}, {purpose} and {lifetime}, not {CODE}'],
+  ['x.txt', '{code} {user}',
+    'x.txt may contain only {code}, {purpose} and {lifetime}, not {user}'],
+  ['x.html', '<p>{CODE}{code}',
+    'x.html may contain only {code}, {purpose} and {lifetime}, not {CODE}'],
   ['x.subject.txt', '', 'x.subject.txt must be one line of 1 to 150 characters'],
   ['x.subject.txt', 'a\nb', 'x.subject.txt must be one line of 1 to 150 characters'],
   ['x.subject.txt', 's'.repeat(151), 'x.subject.txt must be one line of 1 to 150 characters'],
-  ['x.subject.txt', 'a\u0000b', 'x.subject.txt must have no control characters'],
-  ['x.subject.txt', 'a\rb', 'x.subject.txt must have no control characters'],
-  ['x.email.txt', '{code}\u001b[2J', 'x.email.txt must have no control characters'],
-  ['x.html', '{code}\u0085', 'x.html must have no control characters'],
+  ['x.subject.txt', 'a\u0000b', 'x.subject.txt must not contain control characters'],
+  ['x.subject.txt', 'a\rb', 'x.subject.txt must not contain control characters'],
+  ['x.email.txt', '{code}\u001b[2J', 'x.email.txt must not contain control characters'],
+  ['x.html', '{code}\u0085', 'x.html must not contain control characters'],
   ['x.txt', '{code} código',
-    'x.txt must be of the characters of GSM-7 alone, which have no "ó" (U+00F3)'],
+    'x.txt must contain only characters of GSM-7, not "ó" (U+00F3)'],
   ['x.ru.txt', '{code} {lifetime}',
-    'x.ru.txt must be of the characters of GSM-7 alone, which have no "с" (U+0441)'],
+    'x.ru.txt must contain only characters of GSM-7, not "с" (U+0441)'],
   ['x.txt', Buffer.from([0x7b, 0xff]), 'x.txt must be UTF-8'],
   ['x.html', `{code}${' '.repeat(65_531)}`,
-    'x.html must be a file of at most 64 KiB that can be read'],
+    'x.html must be a readable file of at most 64 KiB'],
 ];
 
 for (const [name, text, fault] of FAULTY) {
@@ -244,7 +246,7 @@ for (const html of NOT_IN_HTML) {
     const errors = faultsOf({ 'x.html': `<p>{code}</p>${html}` });
     assert.ok(errors.length > 0);
     for (const fault of errors) {
-      assert.match(fault, /^x\.html must have no link, nothing from elsewhere and no script: ./);
+      assert.match(fault, /^x\.html must not contain links, scripts or external resources: ./);
     }
   });
 }
@@ -266,11 +268,11 @@ test('the longest text for a phone has 160 septets, to the last', () => {
   const longest = `{code}{purpose}${'x'.repeat(130)}`;
   assert.equal(faultsOf({ 'x.txt': longest }), []);
   assert.equal(faultsOf({ 'x.txt': `${longest}x` }), [
-    'x.txt must be at most 160 characters of GSM-7, with a code of 10 digits, "" and a purpose of'
-    + ' 20 characters: it has 161',
+    'x.txt must have at most 160 characters of GSM-7, not 161, with a code of 10 digits, a purpose'
+    + ' of 20 characters',
   ]);
   const [fault = ''] = faultsOf({ 'x.txt': `{code}{purpose}{lifetime}${'x'.repeat(120)}` });
-  assert.match(fault, '"100 seconds" and');
+  assert.match(fault, ', the lifetime "100 seconds"');
   assert.is(faultsOf({ 'x.txt': `{code}{purpose}${'€'.repeat(65)}` }).length, 0);
   assert.is(faultsOf({ 'x.txt': `{code}{purpose}${'€'.repeat(65)}x` }).length, 1);
 });
@@ -279,7 +281,7 @@ test('the last line counts, with the line feed before it', () => {
   const text = `{code}${'x'.repeat(160 - 10)}`;
   assert.equal(faultsOf({ 'x.txt': text }), []);
   assert.match(faultsOf({ 'x.txt': text }, 'example.com')[0]!,
-    'its last line "@example.com #000000…": it has 185');
+    'not 185, with a code of 10 digits, a purpose of 20 characters, the last line "@example.com #');
   assert.equal(faultsOf({ 'x.txt': text.slice(0, -25) }, 'example.com'), []);
   assert.is(faultsOf({ 'x.txt': text.slice(0, -24) }, 'example.com').length, 1);
 });
@@ -307,7 +309,7 @@ test('names that begin with a dot are passed over, and links are followed', () =
 });
 
 test('two files for the same are a fault', () => {
-  const same = 'must be there once: another file is for the same';
+  const same = 'must not repeat the purpose, locale and part of another file';
   assert.equal(faultsOf({ 'default.de.txt': '{code}', 'default.DE.txt': '{code}' }),
     [`default.de.txt ${same}`]);
   assert.equal(faultsOf({ 'x.en.txt': '{code}', 'x.txt': '{code}' }), [`x.txt ${same}`]);
@@ -318,15 +320,15 @@ test('a folder that is none, and what is no file in it, are faults', () => {
     [join(root, 'missing'), 'ENOENT'], [join(root, 'elsewhere'), 'ENOTDIR'],
   ] as const) {
     assert.equal(loadTemplates({ ...NONE, folder }), { errors: [
-      `MESSAGES_FOLDER must name a folder that can be read: ${folder} cannot (${code})`,
+      `MESSAGES_FOLDER must name a readable folder: ${folder} (${code})`,
     ] });
   }
   const folder = folderOf({});
   mkdirSync(join(folder, 'default.txt'));
   symlinkSync(join(root, 'missing'), join(folder, 'x.txt'));
   assert.equal(loadTemplates({ ...NONE, folder }), { errors: [
-    `${folder}/default.txt must be a file of at most 64 KiB that can be read`,
-    `${folder}/x.txt must be a file of at most 64 KiB that can be read (ENOENT)`,
+    `${folder}/default.txt must be a readable file of at most 64 KiB`,
+    `${folder}/x.txt must be a readable file of at most 64 KiB (ENOENT)`,
   ] });
 });
 
