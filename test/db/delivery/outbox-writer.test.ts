@@ -1,4 +1,4 @@
-/** When and by whom messages that were accepted are erased from the outbox. */
+/** When accepted messages are erased from the outbox, and by which transaction. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { monotonicMs, EstimatedClock } from '../../../src/db/clock.ts';
@@ -24,7 +24,7 @@ test.after.each(() => fixture.close());
 
 const LEASED_UNTIL = addSeconds(START, 20);
 
-/** Stores so many messages, each in a batch of its own. */
+/** Stores `count` messages, each in its own batch. */
 async function stored(count: number, owner: Hex): Promise<PendingMessage[]> {
   const { secrets: { current }, database: { pool } } = fixture;
   const lease = { clock: new EstimatedClock(START, monotonicMs()), leasedUntil: LEASED_UNTIL };
@@ -34,7 +34,8 @@ async function stored(count: number, owner: Hex): Promise<PendingMessage[]> {
     const message = { otpId: otpId!, userId: `u${index}`, purpose: 'login', code: '123456',
       lifetimeSeconds: 300, expiresAt: addSeconds(START, 300), locale: '' };
     const outboxMessage = { message, clientIp: null, plannedChannel: 'sms' };
-    return new PendingMessage(outboxMessage, new OutboxBatch(batchId, [outboxMessage], lease), false);
+    const batch = new OutboxBatch(batchId, [outboxMessage], lease);
+    return new PendingMessage(outboxMessage, batch, false);
   });
   const sealed = parcels.map(({ batch }) => batch.seal(current));
   await transaction(pool, async (tx) => {
@@ -43,7 +44,7 @@ async function stored(count: number, owner: Hex): Promise<PendingMessage[]> {
   return parcels;
 }
 
-/** A writer of messages that are stored and were accepted this moment. */
+/** A writer of stored messages that were just accepted. */
 async function writerOf(count: number) {
   const owner = randomOwner();
   const { database: { pool }, secrets } = fixture;
@@ -57,7 +58,7 @@ async function writerOf(count: number) {
   return { writer, erased };
 }
 
-test('a transaction that commits anyway erases what was accepted', async () => {
+test('a transaction that commits anyway erases accepted messages', async () => {
   const { writer, erased } = await writerOf(32);
   const erasure = writer.takeErasure(1);
   assert.is(erasure?.batchIds.length, 32);
@@ -71,7 +72,7 @@ test('a transaction that commits anyway erases what was accepted', async () => {
   assert.equal([writer.isBusy, await fixture.unsent()], [false, 0]);
 });
 
-test('when it does not commit they are erased all the same', async () => {
+test('after a rollback of that transaction the writer erases them', async () => {
   const { writer, erased } = await writerOf(2);
   const erasure = writer.takeErasure(16);
   erasure!.end(false);
@@ -80,14 +81,14 @@ test('when it does not commit they are erased all the same', async () => {
   assert.equal([writer.isBusy, await fixture.unsent()], [false, 0]);
 });
 
-test('a few are not worth a statement of a small transaction, and wait for their own', async () => {
+test('a few batches are not offered to a small transaction', async () => {
   const { writer, erased } = await writerOf(2);
   assert.is(writer.takeErasure(15), null);
   await eventually('they are erased', () => erased.length === 2);
   assert.is(await fixture.unsent(), 0);
 });
 
-test('what is accepted while others erase is erased too', async () => {
+test('a message that is accepted during the erasure is erased too', async () => {
   const { writer, erased } = await writerOf(1);
   const erasure = writer.takeErasure(32);
   const [late] = await stored(1, randomOwner());
@@ -99,15 +100,15 @@ test('what is accepted while others erase is erased too', async () => {
   assert.is(await fixture.unsent(), 0);
 });
 
-test('the commit of codes erases the messages before them', async () => {
+test('the commit of new OTPs erases earlier messages', async () => {
   const channel = scripted('sms', ACCEPTED);
   const acquire = () => Promise.reject(new Unavailable('the delivery has no connection'));
   const pool = Object.assign(Object.create(fixture.database.pool) as ConnectionPool, { acquire });
   const process = fixture.process([channel], { pool });
   const { otpId } = await fixture.issue(process);
   const isPending = async (): Promise<boolean> => {
-    const told = await fixture.statusOf(process, otpId);
-    return told.kind === 'known' && told.status === 'pending';
+    const outcome = await fixture.statusOf(process, otpId);
+    return outcome.kind === 'known' && outcome.status === 'pending';
   };
   await eventually('it is accepted', () => channel.sent.length === 1);
   assert.is(await isPending(), true);
