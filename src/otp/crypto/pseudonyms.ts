@@ -7,7 +7,7 @@ import type { Secret } from './secrets.ts';
 
 export type Pseudonyms = Readonly<{
   user: (userId: string) => string;
-  clientIp: (address: string) => string;
+  clientIp: (clientIp: string) => string;
 }>;
 
 /** 64 bits: among a million users, a collision has a probability of 1 in 37 million. */
@@ -19,7 +19,7 @@ const CACHED_MAX = 4096;
 /** Keeps users and client IPs as they are. */
 export const NO_PSEUDONYMS: Pseudonyms = Object.freeze({
   user: (userId: string) => userId,
-  clientIp: (address: string) => address,
+  clientIp: (clientIp: string) => clientIp,
 });
 
 /**
@@ -35,12 +35,12 @@ export function createPseudonyms(secret: Secret): Pseudonyms {
   const cache = new Map<string, string>();
   return Object.freeze({
     user: (userId: string) => pseudonymOf(`user ${userId}`),
-    clientIp: (address: string) => {
-      let name = cache.get(address);
+    clientIp: (clientIp: string) => {
+      let name = cache.get(clientIp);
       if (name === undefined) {
-        name = pseudonymOf(`address ${address}`);
+        name = pseudonymOf(`address ${clientIp}`);
         if (cache.size >= CACHED_MAX) cache.clear();
-        cache.set(address, name);
+        cache.set(clientIp, name);
       }
       return name;
     },

@@ -19,7 +19,7 @@ const TAG_BYTES = 16;
 /** An array is half as long as an object, and no member of it is searched. */
 type StoredFields = [
   userId: string, purpose: string, code: string, lifetimeSeconds: number, expiresAt: Instant,
-  locale: string, address: string | null,
+  locale: string, clientIp: string | null,
 ];
 
 /**
@@ -69,9 +69,9 @@ export function openMessages(
 }
 
 function unpack(otpId: Hex, stored: StoredFields): Sealable {
-  const [userId, purpose, code, lifetimeSeconds, expiresAt, locale, address] = stored;
+  const [userId, purpose, code, lifetimeSeconds, expiresAt, locale, clientIp] = stored;
   const message = { otpId, userId, purpose, code, lifetimeSeconds, expiresAt, locale };
-  return { message, clientIp: address };
+  return { message, clientIp };
 }
 
 /** Distinct from the inputs of code digests, which are longer. */

@@ -30,7 +30,7 @@ export type Rerouted = Readonly<{ otpId: Hex; userId: string; channel: string }>
 /**
  * An OTP whose message no channel accepts. `clientIp` is null when it is unknown or does not count.
  */
-type FailedMessage = Readonly<{ otpId: Hex; batchId: Hex; clientIp: string | null }>;
+type FailedOtp = Readonly<{ otpId: Hex; batchId: Hex; clientIp: string | null }>;
 
 type OutboxDeps = Readonly<{
   pool: ConnectionPool;
@@ -58,7 +58,7 @@ type Renewal = 'ours' | 'ended' | 'lost';
 export class Outbox {
   readonly #deps: OutboxDeps;
   readonly #renewals: Batcher<PendingMessage, Renewal>;
-  readonly #failures: Batcher<FailedMessage, boolean>;
+  readonly #failures: Batcher<FailedOtp, boolean>;
 
   constructor(deps: OutboxDeps) {
     this.#deps = deps;
@@ -72,7 +72,7 @@ export class Outbox {
   }
 
   /** Closes an OTP and refunds its points. False when another process has reclaimed the batch. */
-  fail(failed: FailedMessage): Promise<boolean> {
+  fail(failed: FailedOtp): Promise<boolean> {
     return this.#failures.submit(failed);
   }
 
@@ -145,7 +145,7 @@ export class Outbox {
     });
   }
 
-  #failAll(list: readonly FailedMessage[]): Promise<boolean[]> {
+  #failAll(list: readonly FailedOtp[]): Promise<boolean[]> {
     const batchIds = [...new Set(list.map(({ batchId }) => batchId))];
     return transaction(this.#deps.pool, async (tx) => {
       const [users] = await tx.read(findUsers(list));
@@ -196,7 +196,7 @@ async function lockUsers(tx: Transaction, users: Iterable<string>): Promise<Otp[
   return unique.length === 0 ? [] : (await tx.read(lockOtps(unique)))[0];
 }
 
-async function lockIpLimits(tx: Transaction, list: readonly FailedMessage[]) {
+async function lockIpLimits(tx: Transaction, list: readonly FailedOtp[]) {
   const clientIps = new Set<string>();
   for (const { clientIp } of list) if (clientIp !== null) clientIps.add(clientIp);
   return clientIps.size === 0 ? [] : (await tx.read(lockSlots([...clientIps])))[0];

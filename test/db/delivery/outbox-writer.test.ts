@@ -28,7 +28,7 @@ const LEASED_UNTIL = addSeconds(START, 20);
 async function stored(count: number, owner: Hex): Promise<PendingMessage[]> {
   const { secrets: { current }, database: { pool } } = fixture;
   const lease = { clock: new EstimatedClock(START, monotonicMs()), leasedUntil: LEASED_UNTIL };
-  const parcels = Array.from({ length: count }, (_, index) => {
+  const messages = Array.from({ length: count }, (_, index) => {
     const batchId = randomBatchId();
     const [otpId] = createOtpIds(current, batchId, 1);
     const message = { otpId: otpId!, userId: `u${index}`, purpose: 'login', code: '123456',
@@ -37,11 +37,11 @@ async function stored(count: number, owner: Hex): Promise<PendingMessage[]> {
     const batch = new OutboxBatch(batchId, [outboxMessage], lease);
     return new PendingMessage(outboxMessage, batch, false);
   });
-  const sealed = parcels.map(({ batch }) => batch.seal(current));
+  const sealed = messages.map(({ batch }) => batch.seal(current));
   await transaction(pool, async (tx) => {
     tx.writes.push(insertBatches(sealed, { owner, leasedUntil: LEASED_UNTIL }));
   });
-  return parcels;
+  return messages;
 }
 
 /** A writer of stored messages that were just accepted. */
