@@ -345,11 +345,12 @@ test('a reason is a code and never a text', () => {
 test('a missing nodemailer is an error that names the command to install it', async () => {
   const settings = settingsOf('smtp://127.0.0.1:1', null);
   const email = () => { throw new Error('nothing is sent'); };
-  const words = { text: () => '', localeFor: () => '', email };
+  const templates = { text: () => '', localeFor: () => '', email };
   const failWith = async (code: string, name: string): Promise<string> => {
     const error = Object.assign(new Error(`Cannot find package '${name}' from x`), { code });
     const load = () => Promise.reject(error);
-    return createEmailChannel(settings, words, { load }).then(() => '', ({ message }) => message);
+    return createEmailChannel(settings, templates, { load })
+      .then(() => '', ({ message }) => message);
   };
   assert.is(await failWith('ERR_MODULE_NOT_FOUND', 'nodemailer'),
     'DELIVERY names email, which needs nodemailer: npm i nodemailer');
