@@ -21,12 +21,12 @@ export async function openChannels({ channels, templates }: DeliverySettings): P
   }
 }
 
-async function openChannel(channel: ChannelSettings, words: Templates): Promise<Channel> {
+async function openChannel(channel: ChannelSettings, templates: Templates): Promise<Channel> {
   switch (channel.name) {
-    case 'console': return createConsoleChannel(print, words);
-    case 'webhook': return createWebhookChannel(channel.settings, words);
-    case 'sms': return createSmsChannel(channel.settings, words);
-    case 'email': return createEmailChannel(channel.settings, words);
+    case 'console': return createConsoleChannel(print, templates);
+    case 'webhook': return createWebhookChannel(channel.settings, templates);
+    case 'sms': return createSmsChannel(channel.settings, templates);
+    case 'email': return createEmailChannel(channel.settings, templates);
     default: throw new TypeError('no such channel', { cause: channel satisfies never });
   }
 }

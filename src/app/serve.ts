@@ -130,7 +130,7 @@ async function listen(
   const { trustedProxies, apiKeys, certificate, secrets, delivery: { templates } } = config;
   const policies = followPolicies(config, reloads);
   const sweeper = new Sweeper({
-    retention: RETENTION, randomBelow, keyRetentionVaries: () => policies.keepKeysVariously,
+    retention: RETENTION, randomBelow, keyRetentionVaries: () => policies.keyRetentionVaries,
   });
   const counting = createProcessMetrics({
     pool, sweeper, channels, log, isExposed: config.admin !== null,

@@ -137,7 +137,7 @@ export class Batcher<I, O> {
     for (const waiting of this.#queue) {
       const { lockKeys } = waiting;
       if (batch.length === this.#options.batchMax) remaining.push(waiting);
-      else if (lockKeys.some((lockKey) => this.#heldLockKeys.has(lockKey) || passedOver.has(lockKey))) {
+      else if (lockKeys.some((key) => this.#heldLockKeys.has(key) || passedOver.has(key))) {
         for (const lockKey of lockKeys) passedOver.add(lockKey);
         remaining.push(waiting);
       } else if (waiting.isConnected()) batch.push(waiting);
@@ -151,9 +151,9 @@ export class Batcher<I, O> {
     this.#batchesInFlight += 1;
     this.#itemsInFlight += batch.length;
     this.sizes.observe(batch.length);
-    for (const { lockKeys } of batch) for (const lockKey of lockKeys) this.#heldLockKeys.add(lockKey);
+    for (const { lockKeys } of batch) for (const key of lockKeys) this.#heldLockKeys.add(key);
     await this.#settle(batch);
-    for (const { lockKeys } of batch) for (const lockKey of lockKeys) this.#heldLockKeys.delete(lockKey);
+    for (const { lockKeys } of batch) for (const key of lockKeys) this.#heldLockKeys.delete(key);
     this.#itemsInFlight -= batch.length;
     this.#isBlocked = false;
     const pauseMs = this.#options.pauseMs?.(batch.length) ?? 0;

@@ -1,6 +1,6 @@
 /** DELETE /otp/{otp_id} for a batch of ids: find the users, lock, decide, write, commit. */
 import { OtpRows } from './batch/otps.ts';
-import { placesOf } from './crypto/secrets.ts';
+import { decodeOtpId } from './crypto/secrets.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
 import type { Hex } from '../db/query.ts';
@@ -23,7 +23,7 @@ export function cancelOtps(
   { pool, secrets }: Pick<Deps, 'pool' | 'secrets'>,
   otpIds: readonly Hex[],
 ): Promise<CancelOutcome[]> {
-  const names = otpIds.flatMap((otpId) => placesOf(secrets, otpId));
+  const names = otpIds.flatMap((otpId) => decodeOtpId(secrets, otpId));
   return transaction(pool, (tx) => cancelAll(tx, otpIds, names));
 }
 

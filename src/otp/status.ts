@@ -1,6 +1,6 @@
 /** What is told of a code (GET /otp/{otp_id}), as a pure function. */
 import { groupBy } from './batch/changed-rows.ts';
-import { placesOf } from './crypto/secrets.ts';
+import { decodeOtpId } from './crypto/secrets.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
 import type { Hex } from '../db/query.ts';
@@ -56,11 +56,11 @@ export function readStatuses(
   { pool, secrets }: Pick<Deps, 'pool' | 'secrets'>,
   otpIds: readonly Hex[],
 ): Promise<StatusOutcome[]> {
-  const names = otpIds.flatMap((otpId) => placesOf(secrets, otpId));
+  const names = otpIds.flatMap((otpId) => decodeOtpId(secrets, otpId));
   const batchIds = names.map(({ batchId }) => batchId);
   return transaction(pool, async (tx) => {
-    // The outbox is read first: a message that is sent in between counts as pending. The other
-    // order could count a message as sent that was stored in between.
+    // The outbox is read before the OTPs: in the other order, an OTP that fails in between would
+    // count as sent.
     const [unsent, otps, now] = await tx.readAndEnd(
       findUnsent(batchIds), readOtpsOfUsers(names), READ_CLOCK);
     const otpsOf = groupBy(otps, ({ userId }) => userId);

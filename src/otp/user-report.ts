@@ -143,7 +143,7 @@ export function readUserReport(
     const [earlier] = await tx.read(readAll);
     const batchIds = earlier.map(({ batchId }) => batchId);
     if (batchIds.length === 0) batchIds.push('');
-    // The outbox is read before the OTPs, as in status.ts: no message counts as sent too soon.
+    // The outbox is read before the OTPs for the same reason as in status.ts.
     const [unsent, otps, now, daily] = await tx.readAndEnd(
       findUnsent(batchIds), readAll, READ_CLOCK, ...queryDaily(userId, policies, earlier));
     return describeUser(otps, unsent, now, policies, sortHits(daily ?? []));

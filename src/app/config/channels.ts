@@ -31,14 +31,14 @@ export type DeliverySettings = Readonly<{
  */
 export function readDelivery(reader: EnvReader): DeliverySettings | null {
   const channels = readNames(reader).map((name) => readChannel(reader, name));
-  const templates = accept(reader, loadTemplates({
+  const loaded = accept(reader, loadTemplates({
     folder: reader.text('MESSAGES_FOLDER') ?? null,
     domain: reader.text('MESSAGE_DOMAIN') ?? null,
     language: reader.text('MESSAGES_LANGUAGE') ?? null,
   }));
   const known = channels.filter((channel) => channel !== null);
-  if (templates === null || known.length === 0 || known.length < channels.length) return null;
-  return Object.freeze({ channels: known, templates: templates.words });
+  if (loaded === null || known.length === 0 || known.length < channels.length) return null;
+  return Object.freeze({ channels: known, templates: loaded.templates });
 }
 
 /** Without DELIVERY messages are printed, which no production must do by mistake. */

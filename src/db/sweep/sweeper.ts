@@ -13,8 +13,8 @@ import type { Query } from '../query.ts';
 import type { Rider, Transaction } from '../transaction.ts';
 
 /**
- * One step of a pass, which rides on the transaction of a batch of requests. Before the COMMIT it locks only
- * rows that no transaction holds, and waits for none, so the step cannot deadlock.
+ * One step of a pass, which rides on the transaction of a batch of requests. Before the COMMIT the
+ * step locks only rows that no transaction holds and never waits, so it cannot deadlock.
  */
 export type SweepStep = Rider & Readonly<{
   /** Reads rows without locking. Runs before the COMMIT. */

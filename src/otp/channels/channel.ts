@@ -1,34 +1,36 @@
-/** What a channel is: one way of sending messages, behind one function. */
+/**
+ * The contract between delivery and a channel: what a channel gets, and the result that it returns.
+ */
 import { isIPv4 } from 'node:net';
 import type { Instant } from '../../db/instant.ts';
 import type { Hex } from '../../db/query.ts';
 
-/** The channels that DELIVERY can name. */
+/** The values that DELIVERY accepts. */
 export const CHANNEL_NAMES = Object.freeze(['console', 'webhook', 'sms', 'email'] as const);
 export type ChannelName = (typeof CHANNEL_NAMES)[number];
 
-/** A message: with the words made of it, the only place where a code appears. */
+/** A message to one user. Nothing else, except the text rendered from it, contains the code. */
 export type Message = Readonly<{
-  /** 32 hexadecimal digits: the same whenever the message is sent again. */
+  /** 32 hexadecimal digits, the same in every attempt. */
   otpId: Hex;
   userId: string;
   purpose: string;
   code: string;
-  /** How long the code works, from when it was issued. */
+  /** Counted from the time of the request. */
   lifetimeSeconds: number;
   expiresAt: Instant;
-  /** Of the templates to use, such as `de` or `pt-br`; '' for the default. */
+  /** The language tag of the templates, such as `de` or `pt-br`; '' for the default language. */
   locale: string;
 }>;
 
 /**
- * How an attempt ended.
+ * The result of one attempt.
  *
- * - `accepted`: the provider has taken the message over.
- * - `retry`: it has not, or may not have; the same message can be sent again.
- * - `refused`: it will never take this message.
+ * - `accepted`: the provider has taken over the message.
+ * - `retry`: the attempt failed, or its result is unknown; the same message can be sent again.
+ * - `refused`: the provider will never accept this message.
  *
- * `reason` goes to the log: a status or an error code, never the provider's text, which may quote
+ * `reason` is logged. It is a status or an error code, never the provider's text, which may quote
  * the message.
  */
 export type SendResult =
@@ -36,41 +38,38 @@ export type SendResult =
   | Readonly<{ kind: 'retry'; reason: string; afterSeconds: number | null }>
   | Readonly<{ kind: 'refused'; reason: string }>;
 
-/** One way of sending. */
 export type Channel = Readonly<{
   name: ChannelName;
-  /** What a user_id must be to be reached, such as `a phone number`; null: it takes all. */
+  /** The user_id format that this channel needs, for error messages; null when it accepts any. */
   addressFormat: string | null;
-  /** Whether it can reach a user, by the form of the user_id alone. */
+  /** Decides by the format of the user_id alone. */
   accepts: (userId: string) => boolean;
   /**
-   * Sends a message. Ends within SEND_TIMEOUT_MS, and never throws: what goes wrong is a `retry`.
-   *
-   * @param sentAt the database's clock, as far as this process knows it
+   * Ends within SEND_TIMEOUT_MS and never throws: an error is a `retry`.
+   * @param sentAt an estimate of the database's clock
    */
   send: (message: Message, sentAt: Instant) => Promise<SendResult>;
-  /** Closes its connections. */
   close: () => void;
 }>;
 
-/** A provider that has not answered by then is tried again: some take 5 s on a bad day. */
+/** Some providers need 5 s when they are busy. An attempt without a response is repeated. */
 export const SEND_TIMEOUT_MS = 8000;
 
-/** Whether a host is this machine, so that no network carries what is sent to it. */
+/** Whether a host is this machine, so that traffic to it crosses no network. */
 export function isLoopbackHost(host: string): boolean {
   return /^(localhost|::1|\[::1\])$/.test(host) || (isIPv4(host) && host.startsWith('127.'));
 }
 
-/** The words of messages, made of templates. */
+/** Renders messages from templates. */
 export type Templates = Readonly<{
-  /** What goes to a phone or a console: at most 160 GSM-7 characters. */
+  /** The text for a phone, the console or a webhook: at most 160 septets of GSM-7. */
   text: (message: Message) => string;
   email: (message: Message) => Readonly<{ subject: string; text: string; html: string }>;
   /**
-   * The locale of the templates to use.
-   *
-   * @param acceptLanguage the field of RFC 9110, 12.5.4, of any content; '' when there is none
-   * @returns '' for the default
+   * Chooses the language of a message.
+   * @param acceptLanguage the field value (RFC 9110, 12.5.4), unchecked; '' when the request has
+   *   none
+   * @returns a language tag, or '' for the default language
    */
   localeFor: (purpose: string, acceptLanguage: string) => string;
 }>;

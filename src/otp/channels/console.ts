@@ -1,15 +1,16 @@
-/** The console channel, for trying out: the message is printed where otpd was started. */
+/** The console channel, for development: prints each message to the terminal of otpd. */
 import type { Channel, SendResult, Templates } from './channel.ts';
 
 const ACCEPTED: SendResult = Object.freeze({ kind: 'accepted' });
 
 /**
- * Makes the channel. It takes every message; what is sent in one turn is printed in one go, because
- * each print is a system call.
- *
- * @param print writes one line, or several with line feeds between them, to the console
+ * Messages that are sent in one turn of the event loop are printed together, because each call of
+ * `print` is a system call.
  */
-export function createConsoleChannel(print: (lines: string) => void, words: Templates): Channel {
+export function createConsoleChannel(
+  print: (lines: string) => void,
+  templates: Templates,
+): Channel {
   let lines = '';
   let printed: Promise<SendResult> | null = null;
   const printAll = (): SendResult => {
@@ -24,7 +25,7 @@ export function createConsoleChannel(print: (lines: string) => void, words: Temp
     addressFormat: null,
     accepts: () => true,
     send: (message) => {
-      const line = `message to ${message.userId}: ${words.text(message)}`;
+      const line = `message to ${message.userId}: ${templates.text(message)}`;
       lines = printed === null ? line : `${lines}\n${line}`;
       printed ??= Promise.resolve().then(printAll);
       return printed;

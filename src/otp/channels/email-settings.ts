@@ -1,30 +1,30 @@
-/** The settings of the e-mail channel: the server, the sender, whose certificates are trusted. */
+/**
+ * The settings of the e-mail channel, and the syntax of mail addresses, domain names and hosts.
+ */
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { isLoopbackHost } from './channel.ts';
 
-/** Where messages are handed over, and who sends them. */
 export type EmailSettings = Readonly<{
   server: MailServer;
   from: SmtpSender;
-  /** PEM; null: the authorities that Node.js trusts. */
+  /** PEM; null for the authorities of Node.js. */
   ca: string | null;
 }>;
 
-/** A server for the submission of mail (RFC 6409). */
+/** A message submission server (RFC 6409). */
 type MailServer = Readonly<{
-  /** Without brackets. */
+  /** An IPv6 address has no brackets. */
   host: string;
   port: number;
-  /** TLS from the first byte (RFC 8314, 3.3); else STARTTLS. */
+  /** TLS from the first byte (RFC 8314, 3.3); otherwise STARTTLS. */
   isSecure: boolean;
-  /** The server is on this machine. */
+  /** The server runs on this machine. */
   isLoopback: boolean;
   account: Readonly<{ user: string; password: string }> | null;
 }>;
 
-/** The sender of all messages. */
 type SmtpSender = Readonly<{ name: string; address: string }>;
 
 const PORTS: Readonly<Record<string, number>> = { 'smtp:': 587, 'smtps:': 465 };
@@ -32,27 +32,26 @@ const PORTS: Readonly<Record<string, number>> = { 'smtp:': 587, 'smtps:': 465 };
 const SENDER_NAME_MAX_CHARACTERS = 100;
 
 /**
- * Reads the variables of the channel.
- *
- * @param given the texts of SMTP_URL, EMAIL_FROM and SMTP_CA, the name of a PEM file
- * @returns the settings, or every fault with the variable that it is in and what is allowed, and
- *   no password
+ * @returns the settings, or every error with its variable and the allowed values, never a password
  */
-export function parseEmailSettings(given: {
+export function parseEmailSettings(values: {
   url: string | undefined;
   from: string | undefined;
   caFile: string | undefined;
 }): { settings: EmailSettings } | { errors: string[] } {
   const errors: string[] = [];
-  const server = parseServer(given.url ?? '');
+  const server = parseServer(values.url ?? '');
   if (server === null) {
     errors.push('SMTP_URL must be smtp://USER:PASSWORD@HOST:587 (STARTTLS) or'
-      + ' smtps://USER:PASSWORD@HOST:465 (TLS), with or without USER:PASSWORD@,'
-      + ' and with % and two hexadecimal digits for characters such as @, / and #');
+      + ' smtps://USER:PASSWORD@HOST:465 (TLS); USER:PASSWORD@ is optional, and'
+      + ' characters such as @, / and # in it are written as %40, %2F and %23');
   }
-  const from = parseSender(given.from ?? '');
-  if (from === null) errors.push('EMAIL_FROM must be NAME <ADDRESS> or ADDRESS');
-  const ca = given.caFile === undefined ? null : readCertificates(given.caFile, errors);
+  const from = parseSender(values.from ?? '');
+  if (from === null) {
+    errors.push('EMAIL_FROM must be ADDRESS or NAME <ADDRESS>, such as'
+      + ' Acme <no-reply@example.com>');
+  }
+  const ca = values.caFile === undefined ? null : readCertificates(values.caFile, errors);
   if (server === null || from === null || errors.length > 0) return { errors };
   return { settings: Object.freeze({ server, from, ca }) };
 }
@@ -74,7 +73,7 @@ function parseServer(text: string): MailServer | null {
   });
 }
 
-/** Both or none; undefined when they cannot be decoded. */
+/** Null without both; undefined when one is missing or is not percent-encoded. */
 function parseAccount({ username, password }: URL): MailServer['account'] | undefined {
   if (username === '' && password === '') return null;
   try {
@@ -85,7 +84,7 @@ function parseAccount({ username, password }: URL): MailServer['account'] | unde
   }
 }
 
-/** A name of one label is fine: in a network of containers there are no others. */
+/** One label is enough, because hosts in a container network have no dot. */
 function isHost(host: string): boolean {
   return isIP(host) !== 0 || /^[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9])?$/.test(host);
 }
@@ -105,22 +104,22 @@ function readCertificates(path: string, errors: string[]): string | null {
     return text;
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
-    const problem = code.startsWith('ERR_') || code === '' ? 'no PEM certificate' : code;
-    errors.push(`SMTP_CA must name a PEM file of certificates (${path}: ${problem})`);
+    const cause = code.startsWith('ERR_') || code === '' ? 'no PEM certificate' : code;
+    errors.push(`SMTP_CA must name a PEM file of certificates (${path}: ${cause})`);
     return null;
   }
 }
 
-/** A path of 256 without its angle brackets (RFC 5321, 4.5.3.1.3). */
+/** A path has 256 characters with its angle brackets (RFC 5321, 4.5.3.1.3). */
 const ADDRESS_MAX_CHARACTERS = 254;
 const LOCAL_PART_MAX_CHARACTERS = 64;
 
-/** Of atoms between dots: no quotes, spaces, commas, brackets (RFC 5322, 3.2.3). */
+/** One atom of a dot-atom (RFC 5322, 3.2.3): no quotes, spaces, commas or brackets. */
 const ATOM = /^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+$/;
 
 /**
- * Whether a text is one address `local@domain` in ASCII, without a name, a comment or quotes, at a
- * domain of two labels or more.
+ * One address `local@domain` in ASCII, without a display name, comment or quotes, whose domain has
+ * at least two labels.
  */
 export function isPlainAddress(text: string): boolean {
   const at = text.lastIndexOf('@');
@@ -129,20 +128,18 @@ export function isPlainAddress(text: string): boolean {
   return atoms.every((atom) => ATOM.test(atom)) && isDomainName(text.slice(at + 1));
 }
 
-/** The domain of a plain address. */
 export function domainOf(address: string): string {
   return address.slice(address.lastIndexOf('@') + 1);
 }
 
-const NAME_MAX_CHARACTERS = 253;
+const DOMAIN_MAX_CHARACTERS = 253;
 const LABEL = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i;
 
 /**
- * Whether a text is a domain name of two labels or more, in ASCII (`xn--…` for other letters): no
- * address, no scheme, no port, no dot at the end.
+ * A domain name of at least two labels in ASCII (`xn--…` for other letters), without a final dot.
  */
 export function isDomainName(text: string): boolean {
-  if (text.length > NAME_MAX_CHARACTERS) return false;
+  if (text.length > DOMAIN_MAX_CHARACTERS) return false;
   const labels = text.split('.');
   return labels.length > 1 && labels.every((label) => LABEL.test(label))
     && !/^\d+$/.test(labels.at(-1)!);

@@ -1,4 +1,4 @@
-/** The e-mail channel: SMTP through nodemailer, on a few connections that are kept. */
+/** The e-mail channel: SMTP through nodemailer over a few persistent connections. */
 import { isIP } from 'node:net';
 import { SEND_TIMEOUT_MS } from './channel.ts';
 import type { Channel, Message, SendResult, Templates } from './channel.ts';
@@ -9,24 +9,23 @@ import type { EmailSettings } from './email-settings.ts';
 
 const CONNECTIONS_MAX = 5;
 
-/** A connection that nobody sends on is closed after that. */
+/** Closes a connection that is not used for this time. */
 const IDLE_TIMEOUT_MS = 60_000;
 
-/** What tests change. */
+/** Tests replace the package and shorten the timeout. */
 export type EmailOptions = Readonly<{
-  /** A whole attempt ends within, its waiting for a connection included. */
+  /** Bounds an attempt, the wait for a connection included. */
   timeoutMs?: number;
   load?: () => Promise<Nodemailer>;
 }>;
 
 /**
- * Makes the channel. No connection is opened before the first message.
- *
+ * Opens no connection before the first message.
  * @throws Error when nodemailer is not installed
  */
 export async function createEmailChannel(
   settings: EmailSettings,
-  words: Templates,
+  templates: Templates,
   { timeoutMs = SEND_TIMEOUT_MS, load }: EmailOptions = {},
 ): Promise<Channel> {
   const { createTransport } = await loadNodemailer(load);
@@ -36,7 +35,7 @@ export async function createEmailChannel(
     const attempt = new AbortController();
     const timer = setTimeout(() => attempt.abort(), timeoutMs);
     try {
-      const mail = composeMail(settings, words, message, sentAt);
+      const mail = composeMail(settings, templates, message, sentAt);
       await transport.sendMail({ ...mail, signal: attempt.signal });
       return { kind: 'accepted' };
     } catch (error) {
@@ -56,7 +55,8 @@ export async function createEmailChannel(
 
 function transportOptions({ server, ca }: EmailSettings): object {
   const { host, port, isSecure, isLoopback, account } = server;
-  // On this machine there is no wire to listen on, and mostly no certificate to be verified.
+  // Traffic on the loopback interface cannot be intercepted, and a local server rarely has a valid
+  // certificate.
   const isPlain = !isSecure && isLoopback && ca === null;
   return {
     host,
@@ -74,21 +74,22 @@ function transportOptions({ server, ca }: EmailSettings): object {
     pool: true,
     maxConnections: CONNECTIONS_MAX,
     idleTimeout: IDLE_TIMEOUT_MS,
-    // Only when the server has closed a kept connection before a byte of the message was sent.
+    // nodemailer requeues a message only if the server closed an idle connection before any byte of
+    // it.
     maxRequeues: 1,
     disableFileAccess: true,
     disableUrlAccess: true,
   };
 }
 
-/** A repeat has the same Message-ID, so that a mailbox can tell that it has the message. */
+/** Every attempt has the same Message-ID, so that the mailbox can detect a repeat. */
 function composeMail(
   { from }: EmailSettings,
-  words: Templates,
+  templates: Templates,
   message: Message,
   sentAt: Instant,
 ): object {
-  const { subject, text, html } = words.email(message);
+  const { subject, text, html } = templates.email(message);
   return {
     from: { name: from.name, address: from.address },
     to: { name: '', address: message.userId },
@@ -97,76 +98,66 @@ function composeMail(
     subject,
     text,
     html,
-    // No machine answers it, such as a note of absence (RFC 3834, 5).
+    // Suppresses automatic replies, such as out-of-office notices (RFC 3834, 5).
     headers: { 'Auto-Submitted': 'auto-generated' },
     disableFileAccess: true,
     disableUrlAccess: true,
   };
 }
 
-/** The members of nodemailer's errors that are no text of the server. */
+/** The members of a nodemailer error that contain no text from the server. */
 type SendError = Readonly<{
   code?: unknown;
-  /** Of the system, where `code` says only that it was the socket. */
+  /** The code of the system error when `code` names only the socket. */
   originalCode?: unknown;
-  /** What the server was answering. */
+  /** The command to which the server responded. */
   command?: unknown;
   responseCode?: unknown;
-  /** Whether the same message would get that answer again. */
+  /** True for a 5xx response, which the same message would get again. */
   permanent?: unknown;
 }>;
 
-/** An answer to these is about this recipient or this message; to others, about us. */
-const ABOUT_THE_MESSAGE: ReadonlySet<unknown> = new Set(['RCPT TO', 'DATA']);
+/** A permanent error in response to these commands concerns the recipient or the message. */
+const MESSAGE_COMMANDS: ReadonlySet<unknown> = new Set(['RCPT TO', 'DATA']);
 
-/** Our own name and password, or the encryption, are at fault: that is not the message's. */
-const ABOUT_US: ReadonlySet<unknown> = new Set(['EAUTH', 'ENOAUTH', 'ETLS']);
+/** Errors of our own credentials or of TLS do not concern the message. */
+const OWN_ERROR_CODES: ReadonlySet<unknown> = new Set(['EAUTH', 'ENOAUTH', 'ETLS']);
 
-/** What nodemailer says of a message that was taken back, as this does when its time is over. */
+/** The code of nodemailer for a message that was aborted, here by the timeout. */
 const ABORTED = 'EABORT';
 
-/**
- * The verdict of a failed attempt.
- *
- * @param error of any kind
- * @returns refused for a permanent answer about the recipient or the message, else retry
- */
+/** Refused for a permanent error about the recipient or the message, otherwise retry. */
 export function emailSendResult(error: unknown): SendResult {
   const { code, originalCode, command, responseCode, permanent } = (error ?? {}) as SendError;
-  if (typeof responseCode !== 'number' || ABOUT_US.has(code)) {
-    const reason = code === ABORTED ? 'ETIMEDOUT' : nameOf(originalCode) ?? nameOf(code);
-    return { kind: 'retry', reason: reason ?? 'unknown', afterSeconds: null };
+  if (typeof responseCode !== 'number' || OWN_ERROR_CODES.has(code)) {
+    const named = readErrorCode(originalCode) ?? readErrorCode(code) ?? 'unknown';
+    const reason = code === ABORTED ? 'ETIMEDOUT' : named;
+    return { kind: 'retry', reason, afterSeconds: null };
   }
   const reason = `smtp ${responseCode}`;
-  if (permanent === true && ABOUT_THE_MESSAGE.has(command)) return { kind: 'refused', reason };
+  if (permanent === true && MESSAGE_COMMANDS.has(command)) return { kind: 'refused', reason };
   return { kind: 'retry', reason, afterSeconds: null };
 }
 
-/** A code is a name in capitals; whatever else it were, it might be a text of the server. */
-function nameOf(code: unknown): string | null {
+/** Anything that is not a name in capitals might be text from the server. */
+function readErrorCode(code: unknown): string | null {
   return typeof code === 'string' && /^[A-Z][A-Z0-9_]{2,60}$/.test(code) ? code : null;
 }
 
-/** The members that are used. */
+/** The part of the interface of nodemailer that otpd uses. */
 type Nodemailer = Readonly<{ createTransport: (options: object) => Transport }>;
 
-/** Connections to one server. */
 type Transport = Readonly<{
-  /** `signal` takes the message back, or breaks off the connection that it is being sent on. */
+  /** An abort removes the message from the queue or closes its connection. */
   sendMail: (mail: Readonly<{ signal: AbortSignal }>) => Promise<unknown>;
-  /** Breaks off what is under way when forced. */
+  /** With `force`, attempts in flight are aborted. */
   close: (options: Readonly<{ force: boolean }>) => void;
 }>;
 
-/** In a name of its own, because the compiler must not look for it. */
+/** Typed as string, so that the compiler does not resolve the optional package. */
 const PACKAGE: string = 'nodemailer';
 
-/**
- * Loads it from the packages that are installed.
- *
- * @param load for tests
- * @throws Error with what to do when it is not there
- */
+/** @throws Error that names the missing package and the command to install it */
 async function loadNodemailer(
   load: () => Promise<Nodemailer> = () => import(PACKAGE),
 ): Promise<Nodemailer> {

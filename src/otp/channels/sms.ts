@@ -1,53 +1,48 @@
-/** The settings of the channel `sms`, read from their variables. */
+/** The SMS channel: the Messages API of Twilio, or of a gateway that implements it. */
 import type { Channel, Message, Templates } from './channel.ts';
 import { createPoster, parseEndpointUrl, UNAUTHORIZED, httpSendResult } from './http-client.ts';
 import type { HttpPayload, PostBounds } from './http-client.ts';
 
-/** The account that sends, and at which gateway. */
+/** The account at the gateway, and the sender of all messages. */
 export type SmsSettings = Readonly<{
-  /** Of the gateway, without the path of the Messages API. */
+  /** The URL of the gateway, without the path of the Messages API. */
   baseUrl: URL;
   account: string;
   token: string;
-  /** A number, a short code, a name, or the SID of a messaging service. */
+  /** A phone number, a short code, a name, or the SID of a messaging service. */
   sender: string;
 }>;
 
-/** The variables of the channel; undefined: not set. */
+/** The variables of the channel; undefined when not set. */
 export type SmsValues = Readonly<{
-  /** SMS_ACCOUNT */
   account: string | undefined;
-  /** SMS_TOKEN */
   token: string | undefined;
-  /** SMS_SENDER */
   sender: string | undefined;
-  /** SMS_BASE_URL: a gateway that speaks the Messages API; not set: Twilio's. */
+  /** The default is the gateway of Twilio. */
   baseUrl: string | undefined;
 }>;
 
 const DEFAULT_BASE_URL = 'https://api.twilio.com';
 
-/** It stands in the path and before the colon of Basic authentication (RFC 7617, 2). */
+/**
+ * The account stands in the URL path and before the colon of Basic authentication (RFC 7617, 2).
+ */
 const ACCOUNT = /^[\w-]{1,64}$/;
 
 /** RFC 7617, 2 leaves the encoding of other characters open. */
 const TOKEN = /^[\x21-\x7e]{1,256}$/;
 
-/** A number in the form of E.164, with its plus sign. */
+/** The format is E.164 with its plus sign. */
 export const PHONE_NUMBER = /^\+[1-9]\d{6,14}$/;
 const SHORT_CODE = /^\d{3,8}$/;
-/** Twilio, "Alphanumeric Sender ID": up to 11 of these characters, one of them a letter. */
+/** Twilio, "Alphanumeric Sender ID": up to 11 of these characters, at least one letter. */
 const SENDER_NAME = /^(?=.*[A-Za-z])[A-Za-z0-9 &+_-]{1,11}$/;
-/** Twilio's SID of a messaging service. */
+/** The SID of a Twilio messaging service. */
 const MESSAGING_SERVICE = /^MG[0-9A-Za-z]{32}$/;
 
 const SENDERS = [PHONE_NUMBER, SHORT_CODE, SENDER_NAME, MESSAGING_SERVICE];
 
-/**
- * Makes the settings.
- *
- * @returns the settings, or every fault, each with the name of its variable and no value of it
- */
+/** @returns the settings, or every error with its variable and no value */
 export function parseSmsSettings(
   values: SmsValues,
 ): { settings: SmsSettings } | { errors: string[] } {
@@ -56,41 +51,37 @@ export function parseSmsSettings(
   if (!ACCOUNT.test(account)) {
     errors.push('SMS_ACCOUNT must be an account SID: 1 to 64 letters, digits, _ or -');
   }
-  if (!TOKEN.test(token)) errors.push('SMS_TOKEN must be 1 to 256 ASCII characters, no blanks');
+  if (!TOKEN.test(token)) errors.push('SMS_TOKEN must be 1 to 256 ASCII characters without spaces');
   if (!SENDERS.some((form) => form.test(sender))) {
     errors.push('SMS_SENDER must be a phone number such as +14155550123, a short code, a name of'
       + ' up to 11 characters, or the SID of a messaging service (MG…)');
   }
   const base = parseBaseUrl(values.baseUrl ?? DEFAULT_BASE_URL);
-  if ('fault' in base) errors.push(`SMS_BASE_URL ${base.fault}`);
-  if ('fault' in base || errors.length > 0) return { errors };
+  if ('error' in base) errors.push(`SMS_BASE_URL ${base.error}`);
+  if ('error' in base || errors.length > 0) return { errors };
   return { settings: Object.freeze({ baseUrl: base.url, account, token, sender }) };
 }
 
-function parseBaseUrl(text: string): { url: URL } | { fault: string } {
-  if (text.includes('?')) return { fault: 'must not have a query' };
+function parseBaseUrl(text: string): { url: URL } | { error: string } {
+  if (text.includes('?')) return { error: 'must not have a query' };
   return parseEndpointUrl(text, false);
 }
 
-/**
- * Makes the channel. It reaches a user_id that is a phone number in the form of E.164.
- *
- * @param bounds other ones than those that http-post.ts names
- */
+/** @param bounds replace the defaults of http-client.ts */
 export function createSmsChannel(
   settings: SmsSettings,
-  words: Templates,
+  templates: Templates,
   bounds: PostBounds = {},
 ): Channel {
   const poster = createPoster({ url: messagesUrl(settings), ca: null, ...bounds });
-  const authorization = authorize(settings);
+  const authorization = basicAuthorization(settings);
   return Object.freeze({
     name: 'sms',
     addressFormat: 'a phone number such as +14155550123',
     accepts: (userId) => PHONE_NUMBER.test(userId),
     send: async (message) => {
       const result = await poster.post(() =>
-        compose(authorization, settings.sender, message, words.text(message)));
+        compose(authorization, settings.sender, message, templates.text(message)));
       return httpSendResult(result, UNAUTHORIZED);
     },
     close: poster.close,
@@ -102,12 +93,11 @@ function messagesUrl({ baseUrl, account }: SmsSettings): URL {
   return new URL(`${base}/2010-04-01/Accounts/${account}/Messages.json`);
 }
 
-/** Basic authentication (RFC 7617). */
-function authorize({ account, token }: SmsSettings): string {
+function basicAuthorization({ account, token }: SmsSettings): string {
   return `Basic ${Buffer.from(`${account}:${token}`).toString('base64')}`;
 }
 
-/** A request of the Messages API (Twilio, "Messages resource": create a message). */
+/** Creates a message (Twilio, "Messages resource"). */
 function compose(
   authorization: string,
   sender: string,
@@ -119,7 +109,7 @@ function compose(
   const headers = {
     'Content-Type': 'application/x-www-form-urlencoded',
     Authorization: authorization,
-    // Twilio does not look at it; gateways that do send a repeated message once.
+    // Twilio ignores the header; a gateway that supports it sends a repeated message once.
     'Idempotency-Key': message.otpId,
   };
   return { headers, body: body.toString() };

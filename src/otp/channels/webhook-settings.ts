@@ -1,33 +1,28 @@
-/** The settings of the channel `webhook`, read from their variables. */
+/** The settings of the webhook channel, and the signature of a webhook. */
 import { createHmac, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { parseEndpointUrl } from './http-client.ts';
 
-/** Where webhooks go, and what signs them. */
 export type WebhookSettings = Readonly<{
   url: URL;
-  /** The current secret, then the one before it, if any. */
+  /** The current secret first, then the previous one, if any. */
   secrets: readonly Buffer[];
-  /** A PEM file with the authorities that are trusted in place of Node's. */
+  /** A PEM file: the authorities that replace those of Node.js. */
   caFile?: string | null;
 }>;
 
-/** The variables of the channel; undefined: not set. */
+/** The variables of the channel; undefined when not set. */
 export type WebhookValues = Readonly<{
-  /** WEBHOOK_URL */
   url: string | undefined;
-  /** WEBHOOK_SECRETS */
   secrets: string | undefined;
-  /** WEBHOOK_ALLOW_HTTP: `1` allows http to any host, for a receiver on a private network. */
+  /** `1` allows http to any host, for a receiver on a private network. */
   allowHttp: string | undefined;
-  /** WEBHOOK_CA */
   caFile: string | undefined;
 }>;
 
 /**
- * Makes the settings. Looks into the file of WEBHOOK_CA.
- *
- * @returns the settings, or every fault, each with the name of its variable and no value of it
+ * Reads the file of WEBHOOK_CA to check it.
+ * @returns the settings, or every error with its variable and no value
  */
 export function parseWebhookSettings(
   values: WebhookValues,
@@ -39,17 +34,17 @@ export function parseWebhookSettings(
   if (values.allowHttp !== undefined && !/^[01]$/.test(values.allowHttp)) {
     errors.push('WEBHOOK_ALLOW_HTTP must be 0 or 1');
   }
-  const caFault = caFile === null ? null : findCaFault(caFile, url);
-  if (caFault !== null) errors.push(`WEBHOOK_CA ${caFault}`);
+  const caError = caFile === null ? null : findCaError(caFile, url);
+  if (caError !== null) errors.push(`WEBHOOK_CA ${caError}`);
   if (url === null || secrets === null || errors.length > 0) return { errors };
   return { settings: Object.freeze({ url, secrets, caFile }) };
 }
 
 function readUrl({ url, allowHttp }: WebhookValues, errors: string[]): URL | null {
-  const parsed = url === undefined ? { fault: 'must be set' }
+  const parsed = url === undefined ? { error: 'must be set' }
     : parseEndpointUrl(url, allowHttp === '1');
   if ('url' in parsed) return parsed.url;
-  errors.push(`WEBHOOK_URL ${parsed.fault}`);
+  errors.push(`WEBHOOK_URL ${parsed.error}`);
   return null;
 }
 
@@ -60,12 +55,12 @@ function readSecrets(text: string | undefined, errors: string[]): readonly Buffe
   }
   const parsed = parseWebhookSecrets(text);
   if ('secrets' in parsed) return parsed.secrets;
-  errors.push(...parsed.errors.map((fault) => `WEBHOOK_SECRETS: ${fault}`));
+  errors.push(...parsed.errors.map((error) => `WEBHOOK_SECRETS: ${error}`));
   return null;
 }
 
-function findCaFault(path: string, url: URL | null): string | null {
-  if (url?.protocol === 'http:') return 'has no use, for WEBHOOK_URL is not https';
+function findCaError(path: string, url: URL | null): string | null {
+  if (url?.protocol === 'http:') return 'must not be set, because WEBHOOK_URL does not use https';
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
@@ -76,8 +71,8 @@ function findCaFault(path: string, url: URL | null): string | null {
     new X509Certificate(text);
     return null;
   } catch {
-    // Node itself would take such a file for a list of no authorities, and trust nobody.
-    return 'names a file that holds no certificate in PEM form';
+    // Node.js would accept such a file as an empty list of authorities and then trust no server.
+    return 'names a file without a PEM certificate';
   }
 }
 
@@ -87,13 +82,12 @@ const PREFIX = 'whsec_';
 const SECRET_MIN_BYTES = 24;
 const SECRET_MAX_BYTES = 64;
 
-/** The current one and, while receivers change over, the one before. */
+/** The current secret, and the previous one while receivers change over. */
 const SECRETS_MAX = 2;
 
 /**
  * Reads `whsec_base64,whsec_base64`, the current secret first.
- *
- * @returns the secrets, one or two, or what is wrong with the text, never quoting a secret
+ * @returns the secrets, or every error without quoting a secret
  */
 export function parseWebhookSecrets(
   text: string,
@@ -102,13 +96,13 @@ export function parseWebhookSecrets(
   const errors: string[] = [];
   text.split(',').forEach((entry, index) => {
     const encoded = entry.trim();
-    const fault = findFault(encoded);
-    if (fault !== null) errors.push(`entry ${index + 1} ${fault}`);
+    const error = findError(encoded);
+    if (error !== null) errors.push(`entry ${index + 1} ${error}`);
     else secrets.push(decode(encoded));
   });
-  if (secrets.length > SECRETS_MAX) errors.push(`names more than ${SECRETS_MAX} secrets`);
+  if (secrets.length > SECRETS_MAX) errors.push(`has more than ${SECRETS_MAX} secrets`);
   const different = new Set(secrets.map((secret) => secret.toString('base64')));
-  if (different.size < secrets.length) errors.push('names a secret twice');
+  if (different.size < secrets.length) errors.push('contains a secret twice');
   return errors.length > 0 ? { errors } : { secrets: Object.freeze(secrets) };
 }
 
@@ -116,7 +110,7 @@ function decode(encoded: string): Buffer {
   return Buffer.from(encoded.slice(PREFIX.length), 'base64');
 }
 
-function findFault(encoded: string): string | null {
+function findError(encoded: string): string | null {
   if (!encoded.startsWith(PREFIX)) return `must begin with ${PREFIX}`;
   const key = decode(encoded);
   const again = `${PREFIX}${key.toString('base64')}`;
@@ -124,16 +118,15 @@ function findFault(encoded: string): string | null {
   if (key.length < SECRET_MIN_BYTES || key.length > SECRET_MAX_BYTES) {
     return `must have ${SECRET_MIN_BYTES} to ${SECRET_MAX_BYTES} bytes`;
   }
-  // Of 24 random bytes about 23 are different, of 64 about 57; a typed sample has a few.
+  // 24 random bytes have about 23 distinct values and 64 about 57; a typed sample has a few.
   if (new Set(key).size < key.length / 2) return 'is a sample, not a random secret';
   return null;
 }
 
 /**
- * Signs a webhook: `v1,` and the base64 of HMAC-SHA-256 over `id.timestamp.body`, once for each
+ * Standard Webhooks: `v1,` and the base64 of HMAC-SHA-256 over `id.timestamp.body`, once per
  * secret, separated by spaces.
- *
- * @param id no dot in it
+ * @param id contains no dot
  * @param timestamp whole seconds since the epoch, as sent
  * @param body byte for byte as sent
  */

@@ -1,6 +1,6 @@
 /**
- * The channel `webhook`: the message goes to a receiver of the operator's own as signed JSON, as
- * Standard Webhooks prescribes (https://www.standardwebhooks.com).
+ * The webhook channel: posts each message as signed JSON to the operator's own receiver, as
+ * Standard Webhooks specifies (https://www.standardwebhooks.com).
  */
 import { readFileSync } from 'node:fs';
 import type { Channel, Message, Templates } from './channel.ts';
@@ -12,14 +12,12 @@ import { signWebhook } from './webhook-settings.ts';
 import type { WebhookSettings } from './webhook-settings.ts';
 
 /**
- * Makes the channel.
- *
- * @param bounds other ones than those that http-post.ts names
+ * @param bounds replace the defaults of http-client.ts
  * @throws Error when the CA file cannot be read
  */
 export function createWebhookChannel(
   settings: WebhookSettings,
-  words: Templates,
+  templates: Templates,
   bounds: PostBounds = {},
 ): Channel {
   const { url, secrets, caFile = null } = settings;
@@ -31,12 +29,12 @@ export function createWebhookChannel(
     accepts: () => true,
     send: async (message, sentAt) =>
       httpSendResult(await poster.post(() =>
-        compose(secrets, message, words.text(message), sentAt))),
+        compose(secrets, message, templates.text(message), sentAt))),
     close: poster.close,
   });
 }
 
-/** A request whose headers are those of Standard Webhooks; the id is the same in every attempt. */
+/** Every attempt has the same webhook-id. */
 function compose(
   secrets: readonly Buffer[],
   message: Message,
@@ -70,7 +68,7 @@ function writeBody(message: Message, text: string, sentAt: Instant): string {
   });
 }
 
-/** ISO 8601 in UTC, cut to milliseconds, so that no code seems to live longer than it does. */
+/** ISO 8601 in UTC. Rounded down to milliseconds, so that no code appears to live longer. */
 function toIso(instant: Instant): string {
   return new Date(Math.floor(instant / MICROSECONDS_PER_MILLISECOND)).toISOString();
 }

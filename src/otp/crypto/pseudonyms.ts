@@ -1,47 +1,46 @@
 /**
- * Names for users and addresses that tell nobody who they are, and are the same wherever the same
- * secret is in force: keyed, so that nobody can find one by trying (OWASP ASVS 5.0, 14.2.4).
+ * Pseudonyms of users and client IPs for the log. They are keyed, so that they cannot be reversed
+ * by guessing (OWASP ASVS 5.0, 14.2.4), and equal in all processes with the same secret.
  */
 import { createHmac, hash } from 'node:crypto';
 import type { Secret } from './secrets.ts';
 
-/** Names users and addresses for the log. */
 export type Pseudonyms = Readonly<{
   user: (userId: string) => string;
-  clientIp: (address: string) => string;
+  clientIp: (clientIp: string) => string;
 }>;
 
-/** 64 bits: of a million users two have one name at odds of 1 to 37 million. */
+/** 64 bits: among a million users, a collision has a probability of 1 in 37 million. */
 const PSEUDONYM_DIGITS = 16;
 
-/** Addresses whose names are kept: the proxies in front of otpd, and clients that come again. */
-const KEPT_MAX = 4096;
+/** Cached client IPs: the proxies in front of otpd and clients that repeat. */
+const CACHED_MAX = 4096;
 
-/** Those who are named as they are. */
+/** Keeps users and client IPs as they are. */
 export const NO_PSEUDONYMS: Pseudonyms = Object.freeze({
   user: (userId: string) => userId,
-  clientIp: (address: string) => address,
+  clientIp: (clientIp: string) => clientIp,
 });
 
 /**
- * Makes pseudonyms under a key of their own, derived from a secret (HMAC-SHA-256 as the
- * pseudorandom function, NIST SP 800-108): the first 16 hexadecimal digits of SHA-256 over the key,
- * what is named, and its text. As so few of the digits are told, the digest cannot be gone on from,
- * and HMAC would protect from nothing else, at four times the cost.
+ * Derives a key from the secret (HMAC-SHA-256 as the pseudorandom function, NIST SP 800-108). A
+ * pseudonym is the first 16 hexadecimal digits of SHA-256 over the key, the kind and the value.
+ * Plain SHA-256 suffices, at a quarter of the cost of HMAC: a truncated digest rules out length
+ * extension.
  */
 export function createPseudonyms(secret: Secret): Pseudonyms {
   const key = createHmac('sha256', secret.key).update('otpd log pseudonyms v1').digest('hex');
-  const nameOf = (text: string): string =>
+  const pseudonymOf = (text: string): string =>
     hash('sha256', key + text, 'hex').slice(0, PSEUDONYM_DIGITS);
-  const kept = new Map<string, string>();
+  const cache = new Map<string, string>();
   return Object.freeze({
-    user: (userId: string) => nameOf(`user ${userId}`),
-    clientIp: (address: string) => {
-      let name = kept.get(address);
+    user: (userId: string) => pseudonymOf(`user ${userId}`),
+    clientIp: (clientIp: string) => {
+      let name = cache.get(clientIp);
       if (name === undefined) {
-        name = nameOf(`address ${address}`);
-        if (kept.size >= KEPT_MAX) kept.clear();
-        kept.set(address, name);
+        name = pseudonymOf(`address ${clientIp}`);
+        if (cache.size >= CACHED_MAX) cache.clear();
+        cache.set(clientIp, name);
       }
       return name;
     },

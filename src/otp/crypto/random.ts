@@ -1,12 +1,15 @@
-/** What is drawn from the operating system's random source: codes and ids. */
+/**
+ * Every random value of the service: codes, ids, keys and delays. All come from the random source
+ * of the operating system.
+ */
 import { randomBytes, randomInt } from 'node:crypto';
 import type { Hex } from '../../db/query.ts';
 import { VERIFY_ID_BYTES } from '../../db/tables/otps-write.ts';
 import { BATCH_ID_BYTES, OWNER_BYTES } from '../../db/tables/outbox.ts';
 
 /**
- * Draws a code: every one of the 10^digits is equally likely, leading zeros are kept (contract,
- * "The code"; NIST SP 800-63B-4, 3.1.3.2).
+ * A code: each of the 10^digits values is equally likely, and leading zeros are kept (NIST SP
+ * 800-63B-4, 3.1.3.2).
  *
  * @param digits 6 to 10
  */
@@ -14,53 +17,54 @@ export function randomCode(digits: number): string {
   return String(randomInt(10 ** digits)).padStart(digits, '0');
 }
 
-/** A random integer from 0 to below a limit. */
+export function randomVerifyId(): Hex {
+  return randomHex(VERIFY_ID_BYTES);
+}
+
+/** Identifies a process in the outbox. */
+export function randomOwner(): Hex {
+  return randomHex(OWNER_BYTES);
+}
+
+/** The random part of a batch id; the rest counts up, so that rows are appended to the table. */
+const PREFIX_BYTES = 5;
+const COUNTER_DIGITS = 2 * (BATCH_ID_BYTES - PREFIX_BYTES);
+const BATCHES_PER_PREFIX = 16 ** COUNTER_DIGITS;
+let prefix: Hex = '';
+let counter = BATCHES_PER_PREFIX;
+
+/** The id of an outbox batch: random bits, then a counter. */
+export function randomBatchId(): Hex {
+  if (counter === BATCHES_PER_PREFIX) {
+    prefix = randomHex(PREFIX_BYTES);
+    counter = 0;
+  }
+  const number = counter.toString(16).padStart(COUNTER_DIGITS, '0');
+  counter += 1;
+  return prefix + number;
+}
+
+/** Key material, which is not taken from the buffer of `randomHex`. */
+export function randomKey(bytes: number): Buffer {
+  return randomBytes(bytes);
+}
+
+/** A whole number from 0 to `limit - 1`, for random delays. */
 export function randomBelow(limit: number): number {
   return randomInt(limit);
 }
 
-/** Draws the name of a verification. */
-export function randomVerifyId(): Hex {
-  return takeRandomBytes(VERIFY_ID_BYTES);
-}
+/** Read ahead, because 4 KiB cost one call to the random source, and so do 16 bytes. */
+const BUFFER_BYTES = 4096;
+let buffer: Hex = '';
+let used = 0;
 
-/** Draws the name of a process in the outbox. */
-export function randomOwner(): Hex {
-  return takeRandomBytes(OWNER_BYTES);
-}
-
-/** The bundles of one process follow each other, so that their rows are appended. */
-const BUNDLE_RUN_BYTES = 5;
-const BUNDLES_PER_RUN = 2 ** (8 * (BATCH_ID_BYTES - BUNDLE_RUN_BYTES));
-let bundleRun: Hex = '';
-let batchNumber = BUNDLES_PER_RUN;
-
-/** Draws the name of a bundle of messages: random bits, and a number that counts up. */
-export function randomBatchId(): Hex {
-  if (batchNumber === BUNDLES_PER_RUN) {
-    bundleRun = takeRandomBytes(BUNDLE_RUN_BYTES);
-    batchNumber = 0;
-  }
-  const number = batchNumber.toString(16).padStart(2 * (BATCH_ID_BYTES - BUNDLE_RUN_BYTES), '0');
-  batchNumber += 1;
-  return bundleRun + number;
-}
-
-/** Draws so many random bytes. */
 export function randomHex(bytes: number): Hex {
-  return takeRandomBytes(bytes);
-}
-
-/** Drawn ahead, because a call to the random source costs as much for 4 KiB as for 16 bytes. */
-const AHEAD_BYTES = 4096;
-let ahead: Hex = '';
-let taken = 0;
-
-function takeRandomBytes(count: number): Hex {
-  if (ahead.length - taken < 2 * count) {
-    ahead = randomBytes(AHEAD_BYTES).toString('hex');
-    taken = 0;
+  const digits = 2 * bytes;
+  if (buffer.length - used < digits) {
+    buffer = randomBytes(BUFFER_BYTES).toString('hex');
+    used = 0;
   }
-  taken += 2 * count;
-  return ahead.slice(taken - 2 * count, taken);
+  used += digits;
+  return buffer.slice(used - digits, used);
 }

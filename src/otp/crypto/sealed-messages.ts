@@ -1,5 +1,5 @@
 /**
- * Messages at rest: sealed, so that nothing in the database can be read without the server secret
+ * Encryption of messages at rest, so that the database alone reveals no code and no recipient
  * (OWASP ASVS 5.0, 11.3.2 and 14.2.7).
  */
 import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto';
@@ -9,44 +9,41 @@ import type { Hex } from '../../db/query.ts';
 import { randomHex } from './random.ts';
 import type { Secret } from './secrets.ts';
 
-/** A message, and the client address whose quota point was used for it; null: of none. */
+/** A message, and the client IP whose point it has used; null when it has used none. */
 export type Sealable = Readonly<{ message: Message; clientIp: string | null }>;
 
 const ALGORITHM = 'aes-256-gcm';
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
-/** As they are kept: an array is half as long as an object, and none of it is searched. */
-type Kept = [
+/** An array is half as long as an object, and no member of it is searched. */
+type StoredFields = [
   userId: string, purpose: string, code: string, lifetimeSeconds: number, expiresAt: Instant,
-  locale: string, address: string | null,
+  locale: string, clientIp: string | null,
 ];
 
 /**
- * Seals messages: AES-256-GCM under a key that is derived from the secret and the bundle's name
- * (HMAC-SHA-256 as the pseudorandom function, NIST SP 800-108), bound to the otp_ids, so that they
- * open as the messages of these codes alone. What is left of a bundle is sealed anew.
- *
- * @param bundleId 8 bytes, as text
- * @returns nonce, text and tag
+ * AES-256-GCM under a key derived from the secret and the batch id (HMAC-SHA-256 as the
+ * pseudorandom function, NIST SP 800-108). The otp_ids are authenticated, so that a sealed message
+ * opens for its own OTP only. Resealing a batch uses a fresh nonce.
+ * @param batchId 8 bytes, as hexadecimal digits
+ * @returns nonce, ciphertext and tag
  */
-export function sealMessages(secret: Secret, batchId: Hex, list: readonly Sealable[]): Hex {
-  const kept = list.map(({ message, clientIp }): Kept => {
+export function sealMessages(secret: Secret, batchId: Hex, messages: readonly Sealable[]): Hex {
+  const stored = messages.map(({ message, clientIp }): StoredFields => {
     const { userId, purpose, code, lifetimeSeconds, expiresAt, locale } = message;
     return [userId, purpose, code, lifetimeSeconds, expiresAt, locale, clientIp];
   });
   const nonce = randomHex(NONCE_BYTES);
-  const cipher = createCipheriv(ALGORITHM, keyOf(secret, batchId), Buffer.from(nonce, 'hex'));
-  cipher.setAAD(Buffer.from(list.map(({ message }) => message.otpId).join(''), 'hex'));
-  const sealed = cipher.update(JSON.stringify(kept), 'utf8', 'hex') + cipher.final('hex');
+  const cipher = createCipheriv(ALGORITHM, deriveKey(secret, batchId), Buffer.from(nonce, 'hex'));
+  cipher.setAAD(Buffer.from(messages.map(({ message }) => message.otpId).join(''), 'hex'));
+  const sealed = cipher.update(JSON.stringify(stored), 'utf8', 'hex') + cipher.final('hex');
   return nonce + sealed + cipher.getAuthTag().toString('hex');
 }
 
 /**
- * Opens messages.
- *
  * @param otpIds in the order in which they were sealed
- * @returns null when they were not sealed so under this secret, or were changed since
+ * @returns null when the text was sealed differently or has been changed
  */
 export function openMessages(
   secret: Secret,
@@ -59,25 +56,25 @@ export function openMessages(
   if (end < NONCE_BYTES) return null;
   const nonce = bytes.subarray(0, NONCE_BYTES);
   const options = { authTagLength: TAG_BYTES };
-  const decipher = createDecipheriv(ALGORITHM, keyOf(secret, batchId), nonce, options);
+  const decipher = createDecipheriv(ALGORITHM, deriveKey(secret, batchId), nonce, options);
   decipher.setAAD(Buffer.from(otpIds.join(''), 'hex'));
   decipher.setAuthTag(bytes.subarray(end));
   try {
     const head = decipher.update(bytes.subarray(NONCE_BYTES, end), undefined, 'utf8');
-    const kept = JSON.parse(head + decipher.final('utf8')) as Kept[];
-    return kept.map((one, index) => unpack(otpIds[index]!, one));
+    const stored = JSON.parse(head + decipher.final('utf8')) as StoredFields[];
+    return stored.map((fields, index) => unpack(otpIds[index]!, fields));
   } catch {
     return null;
   }
 }
 
-function unpack(otpId: Hex, kept: Kept): Sealable {
-  const [userId, purpose, code, lifetimeSeconds, expiresAt, locale, address] = kept;
+function unpack(otpId: Hex, stored: StoredFields): Sealable {
+  const [userId, purpose, code, lifetimeSeconds, expiresAt, locale, clientIp] = stored;
   const message = { otpId, userId, purpose, code, lifetimeSeconds, expiresAt, locale };
-  return { message, clientIp: address };
+  return { message, clientIp };
 }
 
-/** No digest of a code has this input: theirs are longer. */
-function keyOf({ key }: Secret, batchId: Hex): Buffer {
+/** Distinct from the inputs of code digests, which are longer. */
+function deriveKey({ key }: Secret, batchId: Hex): Buffer {
   return createHmac('sha256', key).update('otpd messages|').update(batchId, 'hex').digest();
 }

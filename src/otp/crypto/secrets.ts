@@ -1,59 +1,57 @@
 /**
- * The server secrets and what is derived from them: the keyed digest of a code, at rest
- * (contract; NIST SP 800-63B-4, 3.1.1.2). The first secret signs, all of them verify.
+ * The server secrets, and the digests and public ids that depend on them. The first secret signs;
+ * all verify. An id of an OTP encodes its outbox batch for the holder of a server secret; to anyone
+ * else it is 128 random bits.
  */
-import { createCipheriv, createDecipheriv, createHmac, hash, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHmac, hash } from 'node:crypto';
 import type { Hex } from '../../db/query.ts';
 import { KEY_DIGEST_BYTES } from '../../db/tables/idempotency-keys.ts';
 import type { OtpName } from '../../db/tables/otps.ts';
 import { BATCH_ID_BYTES } from '../../db/tables/outbox.ts';
-import { randomHex } from './random.ts';
+import { randomHex, randomKey } from './random.ts';
 
-/** A server secret, named so that it can be rotated. */
+/** Stored digests name the id, so that secrets can be rotated. */
 export type Secret = Readonly<{ id: string; key: Buffer }>;
 
-/** The secrets in force. */
 export type Secrets = Readonly<{ current: Secret; byId: ReadonlyMap<string, Secret> }>;
 
-/** RFC 2104 wants at least the length of the hash: 32 bytes for SHA-256. */
+/** RFC 2104, 3 recommends at least the length of the hash: 32 bytes for SHA-256. */
 const SECRET_MIN_BYTES = 32;
 const SECRET_ID = /^[A-Za-z0-9_-]{1,32}$/;
 
-/** What the id of a secret must be, as the end of a sentence. */
+/** Completes a sentence such as "must have …". */
 export const SECRET_ID_RULE = 'an id of 1 to 32 letters, digits, - or _';
 
 /**
  * Reads `id:base64,id:base64`, the current secret first.
- *
- * @returns the secrets, or what is wrong with the text, never quoting a secret
+ * @returns the secrets, or every error without quoting a secret
  */
 export function parseSecrets(text: string): { secrets: Secrets } | { errors: string[] } {
   const secrets: Secret[] = [];
   const errors: string[] = [];
   text.split(',').forEach((entry, index) => {
     const [id, encoded, ...rest] = entry.trim().split(':');
-    const fault = rest.length > 0 ? 'must be id:base64' : findFault(id, encoded);
-    if (fault !== null) errors.push(`entry ${index + 1} ${fault}`);
+    const error = rest.length > 0 ? 'must be id:base64' : findError(id, encoded);
+    if (error !== null) errors.push(`entry ${index + 1} ${error}`);
     else secrets.push({ id: id!, key: Buffer.from(encoded!, 'base64') });
   });
   const byId = new Map(secrets.map((secret) => [secret.id, secret]));
-  if (errors.length === 0 && byId.size < secrets.length) errors.push('names an id twice');
+  if (errors.length === 0 && byId.size < secrets.length) errors.push('contains an id twice');
   const current = secrets[0];
   if (errors.length > 0 || current === undefined) return { errors };
   return { secrets: Object.freeze({ current, byId }) };
 }
 
-/** Whether a text can name a secret. */
 export function isSecretId(text: string): boolean {
   return SECRET_ID.test(text);
 }
 
-/** Draws a secret, in the form in which parseSecrets reads it. */
+/** A new secret in the format of `parseSecrets`. */
 export function randomSecret(id: string): string {
-  return `${id}:${randomBytes(SECRET_MIN_BYTES).toString('base64')}`;
+  return `${id}:${randomKey(SECRET_MIN_BYTES).toString('base64')}`;
 }
 
-function findFault(id: string | undefined, encoded: string | undefined): string | null {
+function findError(id: string | undefined, encoded: string | undefined): string | null {
   if (!id || !encoded) return 'must be id:base64';
   if (!isSecretId(id)) return `must have ${SECRET_ID_RULE}`;
   const key = Buffer.from(encoded, 'base64');
@@ -61,17 +59,16 @@ function findFault(id: string | undefined, encoded: string | undefined): string 
     return 'is not base64';
   }
   if (key.length < SECRET_MIN_BYTES) return `must have at least ${SECRET_MIN_BYTES} bytes`;
-  // A random key of 32 bytes has about 30 different ones; a typed sample has a few.
+  // 32 random bytes have about 30 distinct values; a typed sample has a few.
   if (new Set(key).size < SECRET_MIN_BYTES / 2) return 'is a sample, not a random secret';
   return null;
 }
 
 /**
- * The digest of a code: HMAC-SHA-256 over a domain, otp_id, user_id, purpose and code, each but
- * the first with its length, so that no two tuples have one encoding.
- *
- * @param otpId 16 bytes, as text
- * @returns 32 bytes, as text
+ * The digest of a code at rest (NIST SP 800-63B-4, 3.1.1.2): HMAC-SHA-256 over a domain, otp_id,
+ * user_id, purpose and code. Lengths are included, so that no two tuples have the same encoding.
+ * @param otpId 16 bytes, as hexadecimal digits
+ * @returns 32 bytes, as hexadecimal digits
  */
 export function digestCode(
   secret: Secret,
@@ -87,71 +84,69 @@ export function digestCode(
 
 const KEY_DIGEST_DIGITS = 2 * KEY_DIGEST_BYTES;
 
-/** A key belongs to one operation: the same text under the other is another key. */
+/** A key belongs to one operation (docs/api.md, "Key"). */
 type KeyedOperation = 'request' | 'verify';
 
 /**
- * The digest of the operation, the caller and the key, KEY_DIGEST_BYTES of SHA-256. No name of a
- * caller has a colon, so no two of these have one text.
- *
- * @param key decoded; both wire forms of a key come here as one text
- * @param caller whose key it is; null when callers have no names
+ * KEY_DIGEST_BYTES of SHA-256 over the operation, the API client and the key. The name of an API
+ * client contains no colon, so no two triples have the same encoding.
+ * @param key decoded, because both wire forms are the same key
+ * @param apiClient null when no API keys are configured
  */
-export function digestKey(operation: KeyedOperation, key: string, caller: string | null): Hex {
-  return digest(caller === null ? `${operation}:${key}` : `${operation}@${caller}:${key}`);
+export function digestKey(operation: KeyedOperation, key: string, apiClient: string | null): Hex {
+  const owner = apiClient === null ? operation : `${operation}@${apiClient}`;
+  return shortDigest(`${owner}:${key}`);
 }
 
-/** The digest of what a request asks for; the length keeps two pairs from one encoding. */
+/** The digest of a request's content. The length keeps two pairs from having the same encoding. */
 export function fingerprintRequest(userId: string, purpose: string): Hex {
-  return digest(`${Buffer.byteLength(userId)}:${userId}|${purpose}`);
+  return shortDigest(`${Buffer.byteLength(userId)}:${userId}|${purpose}`);
 }
 
-/** What a verification redeems: the keyed digest of its code, as far as a fingerprint goes. */
+/** The digest of a verification's content: the keyed digest of its code, truncated. */
 export function fingerprintDigest(codeDigest: Hex): Hex {
   return codeDigest.slice(0, KEY_DIGEST_DIGITS);
 }
 
-function digest(text: string): Hex {
+function shortDigest(text: string): Hex {
   return hash('sha256', text, 'hex').slice(0, KEY_DIGEST_DIGITS);
 }
 
-/** One block of AES, so that each name is enciphered by itself: a permutation of 128 bits. */
-const ALGORITHM = 'aes-256-ecb';
+/** A single AES block per id: a permutation of 128 bits. ECB is safe because no block repeats. */
+const OTP_ID_ALGORITHM = 'aes-256-ecb';
 const BLOCK_DIGITS = 32;
-const RANDOM_BYTES = 16 - BATCH_ID_BYTES;
+const OTP_ID_RANDOM_BYTES = 16 - BATCH_ID_BYTES;
 
-const keys = new WeakMap<Secret, Buffer>();
+const otpIdKeys = new WeakMap<Secret, Buffer>();
 
 /**
- * Draws names for the codes of a bundle: its name and 64 random bits, enciphered under a key that
- * is derived from the secret.
- *
- * @param bundleId 8 bytes, as text
- * @returns so many names of 16 bytes, as text
+ * Encrypts the batch id and 64 random bits under a key derived from the secret, once per OTP.
+ * @param batchId 8 bytes, as hexadecimal digits
+ * @returns ids of 16 bytes, as hexadecimal digits
  */
 export function createOtpIds(secret: Secret, batchId: Hex, count: number): Hex[] {
   let blocks = '';
-  for (let index = 0; index < count; index += 1) blocks += batchId + randomHex(RANDOM_BYTES);
-  const cipher = createCipheriv(ALGORITHM, keyOf(secret), null).setAutoPadding(false);
+  for (let index = 0; index < count; index += 1) blocks += batchId + randomHex(OTP_ID_RANDOM_BYTES);
+  const cipher = createCipheriv(OTP_ID_ALGORITHM, deriveOtpIdKey(secret), null).setAutoPadding(false);
   const text = cipher.update(blocks, 'hex', 'hex');
   return Array.from({ length: count }, (_, index) =>
     text.slice(index * BLOCK_DIGITS, (index + 1) * BLOCK_DIGITS));
 }
 
-/** Where a code may be kept: under each of the secrets in another bundle, which may not exist. */
-export function placesOf({ byId }: Secrets, otpId: Hex): OtpName[] {
+/** Decrypts an id under each secret. All results but one name a batch that does not exist. */
+export function decodeOtpId({ byId }: Secrets, otpId: Hex): OtpName[] {
   return [...byId.values()].map((secret) => {
-    const decipher = createDecipheriv(ALGORITHM, keyOf(secret), null).setAutoPadding(false);
+    const decipher = createDecipheriv(OTP_ID_ALGORITHM, deriveOtpIdKey(secret), null).setAutoPadding(false);
     return { otpId, batchId: decipher.update(otpId, 'hex', 'hex').slice(0, 2 * BATCH_ID_BYTES) };
   });
 }
 
-/** No digest of a code and no key of a bundle has this input: theirs are longer. */
-function keyOf(secret: Secret): Buffer {
-  let key = keys.get(secret);
+/** Distinct from the inputs of the other derivations, which are longer. */
+function deriveOtpIdKey(secret: Secret): Buffer {
+  let key = otpIdKeys.get(secret);
   if (key === undefined) {
     key = createHmac('sha256', secret.key).update('otpd otp_id').digest();
-    keys.set(secret, key);
+    otpIdKeys.set(secret, key);
   }
   return key;
 }

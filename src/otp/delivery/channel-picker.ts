@@ -1,6 +1,6 @@
 /**
- * A channel that keeps failing is paused, so that a provider that is down is not asked by every
- * message; after a while one message tries it (the circuit breaker pattern).
+ * Chooses the channel for each attempt. A circuit breaker per channel keeps messages away from a
+ * provider that is down: after repeated failures the channel is paused, then one message probes it.
  */
 import type { Channel, SendResult } from '../channels/channel.ts';
 import { monotonicMs } from '../../db/clock.ts';
@@ -8,35 +8,38 @@ import type { OnDeliveryEvent } from './events.ts';
 import type { DeliveryCounts } from './metrics.ts';
 import type { PendingMessage } from './pending-message.ts';
 
-/** So many failures in a row pause a channel. */
+/** Consecutive failures that pause a channel. */
 const FAILURES_MAX = 5;
 const FIRST_PAUSE_MS = 1000;
 const PAUSE_MAX_MS = 30_000;
 
-/** One attempt, between its begin and its end. */
 type Attempt = Readonly<{ generation: number; isProbe: boolean }>;
 
-/** The breaker of one channel. All times are milliseconds of one running clock. */
+/** The circuit breaker of one channel. All times are milliseconds of one monotonic clock. */
 export class CircuitBreaker {
   #failures = 0;
   #pauseMs = 0;
   #pausedUntilMs: number | null = null;
   #isProbing = false;
-  /** Attempts that began before the pause say nothing about the time after it. */
+  /**
+   * Increases with each pause: the result of an attempt that began before the pause is ignored.
+   */
   #generation = 0;
 
-  /** Whether an attempt may begin. While the channel is tried out, one at a time. */
-  mayBegin(nowMs: number): boolean {
+  /**
+   * False during a pause, and while a probe is in flight: a paused channel gets one attempt at a
+   * time.
+   */
+  canBegin(nowMs: number): boolean {
     if (this.#pausedUntilMs === null) return true;
     return !this.#isProbing && this.#pausedUntilMs <= nowMs;
   }
 
-  /** Milliseconds until it is worth asking again; 0 when it is now, or one tries it out. */
+  /** Milliseconds until the pause ends; 0 when there is none or a probe is in flight. */
   readyInMs(nowMs: number): number {
     return Math.max(0, (this.#pausedUntilMs ?? nowMs) - nowMs);
   }
 
-  /** Begins an attempt that may begin. */
   begin(): Attempt {
     const isProbe = this.#pausedUntilMs !== null;
     this.#isProbing ||= isProbe;
@@ -44,9 +47,8 @@ export class CircuitBreaker {
   }
 
   /**
-   * Ends an attempt. A refusal of one message is no failure of the channel.
-   *
-   * @returns what it changed: the channel is paused now, or works again, or neither
+   * Records the end of an attempt. A refused message is not a failure of the channel.
+   * @returns the change of state that the attempt caused, if any
    */
   end(attempt: Attempt, hasFailed: boolean, nowMs: number): 'paused' | 'resumed' | null {
     if (attempt.isProbe) this.#isProbing = false;
@@ -74,62 +76,66 @@ export class CircuitBreaker {
   }
 }
 
-/** Sends by one channel or another. */
 export class ChannelPicker {
   readonly #channels: readonly Channel[];
-  readonly #emit: OnDeliveryEvent;
+  readonly #onEvent: OnDeliveryEvent;
   readonly #breakers: ReadonlyMap<Channel, CircuitBreaker>;
   readonly #counts: DeliveryCounts;
 
   /** @param channels in the order in which they are tried */
-  constructor(channels: readonly Channel[], note: OnDeliveryEvent, counts: DeliveryCounts) {
+  constructor(channels: readonly Channel[], onEvent: OnDeliveryEvent, counts: DeliveryCounts) {
     this.#channels = channels;
-    this.#emit = note;
+    this.#onEvent = onEvent;
     this.#counts = counts;
     this.#breakers = new Map(channels.map((channel) => [channel, new CircuitBreaker()]));
   }
 
-  /** Whether any channel may still take a message: it can reach the user and has not refused. */
-  hasChannelFor(parcel: PendingMessage): boolean {
-    return parcel.channelsLeft(this.#channels).length > 0;
+  /** Whether a channel is left that can reach the user and has not refused the message. */
+  hasChannelFor(pending: PendingMessage): boolean {
+    return pending.remainingChannels(this.#channels).length > 0;
   }
 
-  /** The channel to send by now; null when all of them are to be left alone for a while. */
-  pick(parcel: PendingMessage): Channel | null {
+  /**
+   * The channel for the next attempt; null while every remaining channel is paused or asked to
+   * wait.
+   */
+  pick(pending: PendingMessage): Channel | null {
     const now = monotonicMs();
-    return parcel.channelsReady(parcel.channelsLeft(this.#channels))
-      .find((channel) => this.#breakers.get(channel)!.mayBegin(now)) ?? null;
+    return pending.readyChannels(pending.remainingChannels(this.#channels))
+      .find((channel) => this.#breakers.get(channel)!.canBegin(now)) ?? null;
   }
 
-  /** Milliseconds after which there may be a channel to send by, when there is none now. */
-  readyInMs(parcel: PendingMessage): number {
+  /** Milliseconds until `pick` may find a channel. */
+  readyInMs(pending: PendingMessage): number {
     const now = monotonicMs();
-    return Math.min(...parcel.channelsLeft(this.#channels).map((channel) =>
-      Math.max(this.#breakers.get(channel)!.readyInMs(now), parcel.readyInMs(channel))));
+    return Math.min(...pending.remainingChannels(this.#channels).map((channel) =>
+      Math.max(this.#breakers.get(channel)!.readyInMs(now), pending.readyInMs(channel))));
   }
 
-  /** Makes one attempt, and tells the parcel and the breaker how it ended. Never throws. */
-  async send(parcel: PendingMessage, channel: Channel): Promise<SendResult['kind']> {
+  /**
+   * Makes one attempt and records the result in the message, the breaker and the counts. Never
+   * throws.
+   */
+  async send(pending: PendingMessage, channel: Channel): Promise<SendResult['kind']> {
     const breaker = this.#breakers.get(channel)!;
     const attempt = breaker.begin();
-    const verdict = await channel.send(parcel.message, parcel.now());
-    const change = breaker.end(attempt, verdict.kind === 'retry', monotonicMs());
+    const result = await channel.send(pending.message, pending.now());
+    const change = breaker.end(attempt, result.kind === 'retry', monotonicMs());
     const { name } = channel;
     const counts = this.#counts.channels.get(name)!;
-    counts[verdict.kind] += 1;
+    counts[result.kind] += 1;
     if (change !== null) counts.isPaused = change === 'paused';
-    const reason = 'reason' in verdict ? verdict.reason : verdict.kind;
-    if (change !== null) this.#emit({ event: `channel_${change}`, channel: name, reason });
-    if (verdict.kind === 'accepted') return verdict.kind;
-    if (verdict.kind === 'retry') parcel.noteFailure(channel, verdict.afterSeconds);
-    else parcel.noteRefusal(channel);
-    const event = `delivery_${verdict.kind}` as const;
-    const { otpId, userId } = parcel.message;
-    this.#emit({ event, otpId, userId, channel: name, reason });
-    return verdict.kind;
+    const reason = 'reason' in result ? result.reason : result.kind;
+    if (change !== null) this.#onEvent({ event: `channel_${change}`, channel: name, reason });
+    if (result.kind === 'accepted') return result.kind;
+    if (result.kind === 'retry') pending.recordFailure(channel, result.afterSeconds);
+    else pending.recordRefusal(channel);
+    const event = `delivery_${result.kind}` as const;
+    const { otpId, userId } = pending.message;
+    this.#onEvent({ event, otpId, userId, channel: name, reason });
+    return result.kind;
   }
 
-  /** Closes the connections of all channels. */
   close(): void {
     for (const channel of this.#channels) channel.close();
   }

@@ -1,4 +1,4 @@
-/** The delivery of messages as the operations see it, and its wiring. */
+/** The delivery of messages as the operations use it, and the wiring of its parts. */
 import type { Channel, ChannelName, Templates } from '../channels/channel.ts';
 import { randomOwner } from '../crypto/random.ts';
 import type { Secrets } from '../crypto/secrets.ts';
@@ -13,65 +13,72 @@ import { Outbox } from './outbox.ts';
 import type { Policies } from '../policy/policy.ts';
 import { Reclaimer } from './reclaimer.ts';
 
-/** What delivery needs. */
 type DeliveryDeps = Readonly<{
   pool: ConnectionPool;
   policies: Policies;
   secrets: Secrets;
-  /** In the order in which they are tried; at least one. */
+  /** At least one, in the order in which they are tried. */
   channels: readonly Channel[];
   templates: Pick<Templates, 'localeFor'>;
   onEvent: OnDeliveryEvent;
   counts?: DeliveryCounts;
 }>;
 
-/** Sends what was committed, and what other processes have left. */
+/**
+ * A transactional outbox. A message is stored in the transaction that creates its OTP and is sent
+ * after the commit, by this process or by the one that reclaims it.
+ */
 export type Delivery = Readonly<{
-  /** Names this process in the outbox. */
+  /** The id of this process in the outbox. */
   owner: Hex;
-  /** By which channel a message to a user shall go: the first that can reach the user. */
+  /** The first channel that can reach the user; the first of all when none can. */
   channelFor: (userId: string) => ChannelName;
-  /** What a user_id must be, when no channel can reach this one; else null. */
+  /**
+   * The user_id formats that the channels need, when no channel can reach this user; otherwise
+   * null.
+   */
   unreachable: (userId: string) => string | null;
   localeFor: Templates['localeFor'];
-  /** Takes messages whose COMMIT was answered. */
+  /** Takes batches whose COMMIT was answered. */
   dispatch: (batches: readonly OutboxBatch[]) => void;
-  /** Erases sent batches from the outbox in the transaction of some requests: saves a COMMIT. */
+  /**
+   * Erases finished outbox batches in the transaction of some requests, which saves a commit of
+   * their own.
+   */
   createEraser: (requests: number) => Rider;
-  /** How many messages this process has on their way. */
-  readonly held: number;
-  /** Begins to look for messages that other processes have left. */
+  /** Messages that this process has and that no channel has accepted yet. */
+  readonly pending: number;
+  /** Starts reclaiming batches whose lease has expired. */
   start: () => void;
-  /** Ends what is under way, within a bound, and leaves the rest to others. Never throws. */
+  /**
+   * Waits for attempts in flight, at most `timeoutMs`, and releases the leases of the rest. Never
+   * throws.
+   */
   stop: (timeoutMs: number) => Promise<void>;
 }>;
 
-/** Makes a delivery for one process. */
-export function createDelivery(parts: DeliveryDeps): Delivery {
-  const { pool, policies, secrets, channels, templates, onEvent } = parts;
-  const { counts = new DeliveryCounts(channels) } = parts;
+export function createDelivery(deps: DeliveryDeps): Delivery {
+  const { pool, policies, secrets, channels, templates, onEvent } = deps;
+  const { counts = new DeliveryCounts(channels) } = deps;
   const owner = randomOwner();
   const outbox = new Outbox({ pool, policies, secrets, owner });
-  const dispatcher = new Dispatcher(channels, outbox, onEvent, counts);
-  counts.held = () => dispatcher.held;
-  const lookOut = new Reclaimer({ outbox, dispatcher, secrets, onEvent: onEvent, counts });
-  const first = channels[0]!;
-  const reaching = (userId: string) => channels.find((channel) => channel.accepts(userId));
+  const dispatcher = new Dispatcher({ channels, outbox, onEvent, counts });
+  const reclaimer = new Reclaimer({ outbox, dispatcher, secrets, onEvent, counts });
+  const findChannel = (userId: string) => channels.find((channel) => channel.accepts(userId));
   return Object.freeze({
     owner,
-    channelFor: (userId: string) => (reaching(userId) ?? first).name,
-    unreachable: (userId: string) =>
-      (reaching(userId) !== undefined ? null : channels.map(({ addressFormat }) =>
-        addressFormat).join(' or ')),
+    channelFor: (userId: string) => (findChannel(userId) ?? channels[0]!).name,
+    unreachable: (userId: string) => (findChannel(userId) !== undefined ? null
+      : channels.map(({ addressFormat }) => addressFormat).join(' or ')),
     localeFor: templates.localeFor,
     dispatch: (batches: readonly OutboxBatch[]) => {
       for (const batch of batches) dispatcher.dispatch(batch, false);
     },
     createEraser: (requests: number) => dispatcher.createEraser(requests),
-    get held() { return dispatcher.held; },
-    start: () => lookOut.start(),
+    get pending() { return counts.pending; },
+    start: () => reclaimer.start(),
     stop: async (timeoutMs: number) => {
-      await lookOut.stop();
+      await reclaimer.stop();
       await dispatcher.stop(timeoutMs);
     },
   });

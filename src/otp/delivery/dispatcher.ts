@@ -1,6 +1,6 @@
 /**
- * Sends messages: right after the commit that stored them, outside every lock, until a channel has
- * accepted each or its code has expired.
+ * Sends the messages of this process: immediately after the commit that stored them, without
+ * holding a lock, until a channel accepts each message or its OTP expires.
  */
 import { ChannelPicker } from './channel-picker.ts';
 import type { Channel } from '../channels/channel.ts';
@@ -11,41 +11,44 @@ import type { OnDeliveryEvent } from './events.ts';
 import type { DeliveryCounts } from './metrics.ts';
 import type { OutboxBatch } from './outbox-batch.ts';
 import { OutboxWriter } from './outbox-writer.ts';
-import { OutboxQueue } from './outbox.ts';
 import type { Outbox, Rerouted } from './outbox.ts';
 import { PendingMessage } from './pending-message.ts';
 
-/** Attempts that may be under way: a provider that takes a second still takes 256 a second. */
+/** Attempts in flight: at one second per attempt a provider still gets 256 messages per second. */
 const SENDS_MAX = 256;
 
-/** Messages in memory; what is beyond stays in the database, for whoever has room. */
-const HELD_MAX = 10_000;
+/**
+ * Bounds the memory. The excess stays in the database until a process with capacity reclaims it.
+ */
+const PENDING_MAX = 10_000;
 
-/** Sends the messages of this process. */
+type DispatcherDeps = Readonly<{
+  /** In the order in which they are tried. */
+  channels: readonly Channel[];
+  outbox: Outbox;
+  onEvent: OnDeliveryEvent;
+  counts: DeliveryCounts;
+}>;
+
 export class Dispatcher {
-  readonly #channels: ChannelPicker;
+  readonly #picker: ChannelPicker;
   readonly #outbox: Outbox;
-  readonly #emit: OnDeliveryEvent;
+  readonly #onEvent: OnDeliveryEvent;
   readonly #counts: DeliveryCounts;
-  readonly #queue: OutboxQueue;
   readonly #writer: OutboxWriter;
-  /** All bundles that are neither erased nor left to others. */
+  /** The outbox batches that this process owns and that are not erased yet. */
   readonly #batches = new Map<Hex, OutboxBatch>();
   readonly #sending = new Set<PendingMessage>();
-  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #retryTimers = new Set<NodeJS.Timeout>();
   #ready: PendingMessage[] = [];
-  #held = 0;
   #isStopping = false;
   #onProgress: () => void = () => {};
 
-  /** @param channels in the order in which they are tried */
-  constructor(channels: readonly Channel[], outbox: Outbox, onEvent: OnDeliveryEvent,
-    counts: DeliveryCounts) {
-    this.#channels = new ChannelPicker(channels, onEvent, counts);
+  constructor({ channels, outbox, onEvent, counts }: DispatcherDeps) {
+    this.#picker = new ChannelPicker(channels, onEvent, counts);
     this.#counts = counts;
     this.#outbox = outbox;
-    this.#emit = onEvent;
-    this.#queue = new OutboxQueue(outbox);
+    this.#onEvent = onEvent;
     this.#writer = new OutboxWriter({
       outbox,
       onEvent,
@@ -61,54 +64,50 @@ export class Dispatcher {
     return this.#writer.createEraser(requests);
   }
 
-  /** How many messages are on their way. */
-  get held(): number {
-    return this.#held;
+  /** How many more messages `dispatch` takes. */
+  get capacity(): number {
+    return this.#isStopping ? 0 : PENDING_MAX - this.#counts.pending;
   }
 
-  /** How many more may be handed in. */
-  get room(): number {
-    return this.#isStopping ? 0 : HELD_MAX - this.#held;
-  }
-
-  /** A bundle that this process has. */
-  batchOf(bundleId: Hex): OutboxBatch | undefined {
-    return this.#batches.get(bundleId);
+  findBatch(batchId: Hex): OutboxBatch | undefined {
+    return this.#batches.get(batchId);
   }
 
   /**
-   * Sends the messages of a bundle, or leaves it to others when there is no room.
-   *
-   * @param isInDoubt whether codes may have come to an end: they were not committed just now
+   * Sends the messages of a batch. Without capacity the batch stays in the outbox, to be reclaimed.
+   * @param isReclaimed whether the OTPs may have been closed since they were committed
    */
-  dispatch(bundle: OutboxBatch, isInDoubt: boolean): void {
-    if (this.#held + bundle.size > HELD_MAX) return;
-    this.#held += bundle.size;
-    this.#batches.set(bundle.batchId, bundle);
+  dispatch(batch: OutboxBatch, isReclaimed: boolean): void {
+    if (this.#counts.pending + batch.size > PENDING_MAX) return;
+    this.#counts.pending += batch.size;
+    this.#batches.set(batch.batchId, batch);
     if (this.#isStopping) return;
-    for (const one of bundle.open) this.#ready.push(new PendingMessage(one, bundle, isInDoubt));
-    this.#pump();
+    for (const message of batch.messages) {
+      this.#ready.push(new PendingMessage(message, batch, isReclaimed));
+    }
+    this.#startSends();
   }
 
   /**
-   * Ends the attempts that are under way, within a bound, and lets other processes take over what
-   * is left. Never throws: when the database is away they do so once the leases are over.
+   * Waits for attempts in flight, at most `timeoutMs`, and releases the leases of the other
+   * batches, so that another process can reclaim them immediately. Never throws: without the
+   * database they are reclaimed when the leases expire.
    */
   async stop(timeoutMs: number): Promise<void> {
     this.#isStopping = true;
-    for (const timer of this.#timers) clearTimeout(timer);
+    for (const timer of this.#retryTimers) clearTimeout(timer);
     this.#ready = [];
-    // What was committed a moment ago is handed in during this turn.
+    // A transaction that has just committed dispatches its messages in this turn of the event loop.
     await new Promise((resolve) => { setImmediate(resolve); });
-    await this.#quiet(timeoutMs);
-    this.#channels.close();
-    // An attempt that is under way still may succeed: the lease of its bundle stays.
+    await this.#whenIdle(timeoutMs);
+    this.#picker.close();
+    // An attempt in flight may still succeed, so its batch keeps the lease.
     for (const { batch } of this.#sending) this.#batches.delete(batch.batchId);
-    const left = [...this.#batches.keys()];
-    if (left.length > 0) await this.#outbox.release(left).catch(() => {});
+    const unsent = [...this.#batches.keys()];
+    if (unsent.length > 0) await this.#outbox.release(unsent).catch(() => {});
   }
 
-  #quiet(timeoutMs: number): Promise<void> {
+  #whenIdle(timeoutMs: number): Promise<void> {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, timeoutMs);
       this.#onProgress = () => {
@@ -120,82 +119,81 @@ export class Dispatcher {
     });
   }
 
-  #pump(): void {
+  #startSends(): void {
     let started = 0;
     while (this.#sending.size < SENDS_MAX && started < this.#ready.length) {
-      const parcel = this.#ready[started]!;
+      const pending = this.#ready[started]!;
       started += 1;
-      this.#sending.add(parcel);
-      void this.#deliver(parcel).then(() => {
-        this.#sending.delete(parcel);
-        this.#pump();
+      this.#sending.add(pending);
+      void this.#deliver(pending).then(() => {
+        this.#sending.delete(pending);
+        this.#startSends();
         this.#onProgress();
       });
     }
     if (started > 0) this.#ready.splice(0, started);
   }
 
-  /** Brings a message as far as it goes now. Never rejects. */
-  async #deliver(parcel: PendingMessage): Promise<void> {
+  async #deliver(pending: PendingMessage): Promise<void> {
     try {
-      await this.#attempt(parcel);
+      await this.#tryChannels(pending);
     } catch (error) {
-      if (!(error instanceof Unavailable)) this.#emit({ event: 'delivery_fault', error });
-      this.#later(parcel, parcel.putOff());
+      if (!(error instanceof Unavailable)) this.#onEvent({ event: 'delivery_fault', error });
+      this.#retryIn(pending, pending.backOff());
     }
   }
 
-  async #attempt(parcel: PendingMessage): Promise<void> {
+  async #tryChannels(pending: PendingMessage): Promise<void> {
     for (;;) {
-      if (!this.#channels.hasChannelFor(parcel)) return this.#fail(parcel, 'refused');
-      if (parcel.isExpired) return this.#fail(parcel, 'expired');
-      const channel = this.#channels.pick(parcel);
+      if (!this.#picker.hasChannelFor(pending)) return this.#fail(pending, 'refused');
+      if (pending.isExpired) return this.#fail(pending, 'expired');
+      const channel = this.#picker.pick(pending);
       if (channel === null) {
-        return this.#later(parcel, parcel.putOffFor(this.#channels.readyInMs(parcel)));
+        return this.#retryIn(pending, pending.waitForChannel(this.#picker.readyInMs(pending)));
       }
-      if (parcel.mustBeRenewed) {
-        const renewal = await this.#queue.renew(parcel);
-        if (renewal === 'lost') return this.#drop(parcel.batch);
-        if (renewal === 'ended') return this.#settle(parcel);
+      if (pending.mustRenew) {
+        const renewal = await this.#outbox.renew(pending);
+        if (renewal === 'lost') return this.#onLeaseLost(pending.batch);
+        if (renewal === 'ended') return this.#settle(pending);
         continue;
       }
-      const verdict = await this.#channels.send(parcel, channel);
-      if (verdict === 'accepted') {
-        const { planned, message: { otpId, userId } } = parcel;
-        const { name } = channel;
-        return this.#settle(parcel, name === planned ? null : { otpId, userId, channel: name });
-      }
-      if (verdict === 'retry') return this.#later(parcel, parcel.putOff());
+      const result = await this.#picker.send(pending, channel);
+      if (result === 'accepted') return this.#settle(pending, reroutedTo(channel, pending));
+      if (result === 'retry') return this.#retryIn(pending, pending.backOff());
     }
   }
 
-  async #fail(parcel: PendingMessage, reason: 'refused' | 'expired'): Promise<void> {
-    const { clientIp, batch: { batchId }, message: { otpId, userId } } = parcel;
-    const isClosed = await this.#queue.fail({ otpId, batchId, clientIp });
-    if (!isClosed) return this.#drop(parcel.batch);
-    this.#settle(parcel);
+  async #fail(pending: PendingMessage, reason: 'refused' | 'expired'): Promise<void> {
+    const { clientIp, batch: { batchId }, message: { otpId, userId } } = pending;
+    const isClosed = await this.#outbox.fail({ otpId, batchId, clientIp });
+    if (!isClosed) return this.#onLeaseLost(pending.batch);
+    this.#settle(pending);
     this.#counts.failed[reason] += 1;
-    this.#emit({ event: 'delivery_failed', otpId, userId, reason });
+    this.#onEvent({ event: 'delivery_failed', otpId, userId, reason });
   }
 
-  /** Its message was accepted, or has come to another end. */
-  #settle(parcel: PendingMessage, rerouted: Rerouted | null = null): void {
-    if (this.#batches.has(parcel.batch.batchId)) this.#held -= 1;
-    this.#writer.settle(parcel, rerouted);
+  #settle(pending: PendingMessage, rerouted: Rerouted | null = null): void {
+    if (this.#batches.has(pending.batch.batchId)) this.#counts.pending -= 1;
+    this.#writer.settle(pending, rerouted);
   }
 
-  /** Another process has taken it over. */
-  #drop({ batchId, size }: OutboxBatch): void {
-    if (this.#batches.delete(batchId)) this.#held -= size;
+  #onLeaseLost({ batchId, size }: OutboxBatch): void {
+    if (this.#batches.delete(batchId)) this.#counts.pending -= size;
   }
 
-  #later(parcel: PendingMessage, delayMs: number): void {
+  #retryIn(pending: PendingMessage, delayMs: number): void {
     if (this.#isStopping) return;
     const timer = setTimeout(() => {
-      this.#timers.delete(timer);
-      this.#ready.push(parcel);
-      this.#pump();
+      this.#retryTimers.delete(timer);
+      this.#ready.push(pending);
+      this.#startSends();
     }, delayMs);
-    this.#timers.add(timer.unref());
+    this.#retryTimers.add(timer.unref());
   }
+}
+
+/** The channel to store in the OTP row; null when the row already names it. */
+function reroutedTo({ name }: Channel, pending: PendingMessage): Rerouted | null {
+  const { plannedChannel, message: { otpId, userId } } = pending;
+  return name === plannedChannel ? null : { otpId, userId, channel: name };
 }

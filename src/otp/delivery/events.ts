@@ -1,15 +1,15 @@
-/** What is told of deliveries, for the log: never a code or a provider's words. */
+/** Delivery events for the log. They never contain a code or text from a provider. */
 import type { ChannelName } from '../channels/channel.ts';
 import type { Hex } from '../../db/query.ts';
 
 /**
- * - `delivery_retry`: an attempt came to nothing; the message is tried again.
- * - `delivery_refused`: a channel will never take a message; the next one is tried.
- * - `delivery_failed`: no channel took it in time; its code is closed.
- * - `delivery_unreadable`: it was sealed under a secret that is not known; its code is closed.
- * - `delivery_taken_over`: `count` messages that another process had left.
- * - `channel_paused`, `channel_resumed`: a channel keeps failing; it works again.
- * - `delivery_fault`: a mistake of ours, in `error`.
+ * - `delivery_retry`: an attempt failed; the message is tried again.
+ * - `delivery_refused`: a channel refused the message for good; the next channel is tried.
+ * - `delivery_failed`: no channel accepted the message in time; the OTP is closed.
+ * - `delivery_unreadable`: the message is sealed under an unknown secret; the OTP is closed.
+ * - `delivery_taken_over`: `count` messages of other processes were reclaimed.
+ * - `channel_paused`, `channel_resumed`: the circuit breaker of a channel opened or closed.
+ * - `delivery_fault`: an internal error, in `error`.
  */
 export type DeliveryEvent = Readonly<{
   event:
@@ -22,7 +22,7 @@ export type DeliveryEvent = Readonly<{
     | 'channel_resumed'
     | 'delivery_fault';
   otpId?: Hex;
-  /** Whom it is for: the log names nobody as they are, unless it is told to. */
+  /** The recipient. The log replaces the value by a pseudonym unless raw ids are configured. */
   userId?: string;
   channel?: ChannelName;
   reason?: string;
@@ -30,5 +30,5 @@ export type DeliveryEvent = Readonly<{
   error?: unknown;
 }>;
 
-/** Takes a note; must not throw. */
-export type OnDeliveryEvent = (note: DeliveryEvent) => void;
+/** Must not throw: delivery does not catch its exceptions. */
+export type OnDeliveryEvent = (event: DeliveryEvent) => void;

@@ -1,4 +1,7 @@
-/** Messages that are one row of the outbox, as the process that sends them holds them. */
+/**
+ * One row of the outbox in the memory of the process that owns it: its unsent messages and its
+ * lease.
+ */
 import { SEND_TIMEOUT_MS } from '../channels/channel.ts';
 import type { Message } from '../channels/channel.ts';
 import { sealMessages } from '../crypto/sealed-messages.ts';
@@ -10,67 +13,63 @@ import type { Hex } from '../../db/query.ts';
 import type { SealedBatch } from '../../db/tables/outbox.ts';
 
 /**
- * How long nobody else may send a message after its owner has said that it will: long enough to
- * send it twice, and short enough that what a dead process has left still reaches its user.
+ * For this time no other process may send the messages of a batch: long enough for two attempts,
+ * and short enough that the messages of a dead process still reach their users.
  */
 export const LEASE_SECONDS = 20;
 
-/** An attempt must end within its lease, whatever else takes its time. */
+/** Margin for delays between the check of the lease and the start of an attempt. */
 const LEASE_RESERVE_MS = 2000;
 
-/** A lease as the process that holds it knows it. */
+/** A lease, with an estimate of the database's clock to measure it against. */
 export type HeldLease = Readonly<{ clock: EstimatedClock; leasedUntil: Instant }>;
 
-/** A message, with the channel that its code's row names. */
-export type OutboxMessage = Sealable & Readonly<{ planned: string }>;
+/** A message as the outbox stores it, and the channel that the OTP row names. */
+export type OutboxMessage = Sealable & Readonly<{ plannedChannel: string }>;
 
-/** A bundle and its lease. */
 export class OutboxBatch {
   readonly batchId: Hex;
-  /** What neither was accepted nor has come to an end. */
-  readonly #open: Map<Hex, OutboxMessage>;
+  /** The messages without a final result, by otp_id. */
+  readonly #messages: Map<Hex, OutboxMessage>;
   #lease: HeldLease;
 
-  constructor(bundleId: Hex, messages: readonly OutboxMessage[], lease: HeldLease) {
-    this.batchId = bundleId;
-    this.#open = new Map(messages.map((one) => [one.message.otpId, one]));
+  constructor(batchId: Hex, messages: readonly OutboxMessage[], lease: HeldLease) {
+    this.batchId = batchId;
+    this.#messages = new Map(messages.map((one) => [one.message.otpId, one]));
     this.#lease = lease;
   }
 
-  /** The messages that are left. */
-  get open(): Iterable<OutboxMessage> {
-    return this.#open.values();
+  get messages(): Iterable<OutboxMessage> {
+    return this.#messages.values();
   }
 
-  /** How many they are. */
   get size(): number {
-    return this.#open.size;
+    return this.#messages.size;
   }
 
-  /** The database's clock, as far as it is known. */
+  /** An estimate of the database's clock. */
   now(): Instant {
     return this.#lease.clock.now();
   }
 
-  /** Whether an attempt that begins now ends before somebody else may begin one. */
-  get isLeased(): boolean {
+  /** Whether an attempt that starts now ends before another process may reclaim the batch. */
+  get leaseCoversAttempt(): boolean {
     const endsAt = this.now() + (SEND_TIMEOUT_MS + LEASE_RESERVE_MS) * 1000;
     return endsAt < this.#lease.leasedUntil;
   }
 
-  /** Takes a renewed lease. */
   renew(lease: HeldLease): void {
     this.#lease = lease;
   }
 
-  /** Leaves a message out: it was accepted, or has come to another end. */
+  /** Removes a message that has a final result. */
   settle({ otpId }: Message): void {
-    this.#open.delete(otpId);
+    this.#messages.delete(otpId);
   }
 
-  /** What is left of it, sealed anew. */
+  /** Seals the messages that are left, under a fresh nonce. */
   seal(secret: Secret): SealedBatch {
-    const list = [...this.#open.values()];
+    const list = [...this.#messages.values()];
     return {
       batchId: this.batchId,
       otpIds: list.map(({ message }) => message.otpId),

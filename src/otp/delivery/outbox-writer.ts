@@ -1,7 +1,7 @@
 /**
- * Writes to the outbox what became of messages, many at a time: a bundle of which nothing is left
- * is erased soon, by a transaction that commits anyway when there is one; what is left of one is
- * sealed anew after a while, because more may be accepted.
+ * Writes final results to the outbox, many in one transaction. A batch without unsent messages is
+ * erased soon, if possible by a transaction that commits anyway. A batch with unsent messages is
+ * resealed later, because more of them may be accepted by then.
  */
 import { monotonicMs } from '../../db/clock.ts';
 import { Unavailable } from '../../db/errors.ts';
@@ -13,46 +13,51 @@ import type { Outbox, Rerouted } from './outbox.ts';
 import { backoffMs } from './pending-message.ts';
 import type { PendingMessage } from './pending-message.ts';
 
-/** It is no hurry: one list of what was accepted meanwhile costs one flush to disk. */
-const DONE_MS = 20;
+/** Erasing is not urgent, and results that arrive within this time share one commit. */
+const ERASE_DELAY_MS = 20;
 
-/** A statement more costs little beside many requests, or for many bundles: product of both. */
-const WORTH_A_STATEMENT = 32;
+/**
+ * An extra statement pays off in a transaction of many requests, or for many batches: the bound is
+ * the product of both.
+ */
+const ERASURE_PRODUCT_MIN = 32;
 
-/** Until then a crash may repeat what was accepted, so it is not long. */
-const LEFT_MS = 100;
+/**
+ * Kept short: if the process dies before the batch is resealed, accepted messages are sent again.
+ */
+const RESEAL_DELAY_MS = 100;
 
-/** What it needs. */
 type OutboxWriterDeps = Readonly<{
   outbox: Outbox;
   onEvent: OnDeliveryEvent;
-  /** Told of bundles that are erased, whenever it has saved. */
+  /** Called after each write, with the batches that it erased. */
   onSaved: (erased: readonly OutboxBatch[]) => void;
 }>;
 
-/** Saves the bundles of one process. */
 export class OutboxWriter {
-  readonly #parts: OutboxWriterDeps;
+  readonly #deps: OutboxWriterDeps;
   readonly #changed = new Set<OutboxBatch>();
   #rerouted: Rerouted[] = [];
   #timer: NodeJS.Timeout | null = null;
-  #isHurried = false;
+  #isEraseDue = false;
   #isSaving = false;
-  /** Bundles that others are erasing. */
-  #away = 0;
+  /** Batches that other transactions are erasing. */
+  #erasing = 0;
   #failures = 0;
-  #allSavedAtMs = -Infinity;
+  #resealedAtMs = -Infinity;
 
-  constructor(parts: OutboxWriterDeps) {
-    this.#parts = parts;
+  constructor(deps: OutboxWriterDeps) {
+    this.#deps = deps;
   }
 
-  /** True while something is to be saved. */
   get isBusy(): boolean {
-    return this.#isSaving || this.#away > 0 || this.#changed.size > 0;
+    return this.#isSaving || this.#erasing > 0 || this.#changed.size > 0;
   }
 
-  /** Erases sent batches in the transaction of some requests, if that is worth a statement. */
+  /**
+   * Erases the finished batches in the transaction of some requests, if there are enough of them to
+   * be worth a statement.
+   */
   createEraser(requests: number): Rider {
     let batches: readonly OutboxBatch[] = [];
     return {
@@ -64,29 +69,29 @@ export class OutboxWriter {
   }
 
   #eraseIn(tx: Transaction, requests: number): readonly OutboxBatch[] {
-    // A message that went by another channel is recorded in the transaction that erases its batch.
+    // A rerouted message and the erasure of its batch must be written in one transaction.
     if (this.#rerouted.length > 0) return [];
-    const batches = [...this.#changed].filter(isDone);
-    if (batches.length * requests < WORTH_A_STATEMENT) return [];
+    const batches = [...this.#changed].filter(isEmpty);
+    if (batches.length * requests < ERASURE_PRODUCT_MIN) return [];
     tx.writes.push(deleteBatches(batches.map(({ batchId }) => batchId).sort()));
-    this.#away += batches.length;
-    for (const bundle of batches) this.#changed.delete(bundle);
+    this.#erasing += batches.length;
+    for (const batch of batches) this.#changed.delete(batch);
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
-    if (!this.#isSaving) this.#goOn();
+    if (!this.#isSaving) this.#scheduleNext();
     return batches;
   }
 
   #onErased(batches: readonly OutboxBatch[], committed: boolean): void {
-    this.#away -= batches.length;
+    this.#erasing -= batches.length;
     if (!committed) {
       for (const batch of batches) this.#changed.add(batch);
       this.#schedule(true);
     }
-    this.#parts.onSaved(committed ? batches : []);
+    this.#deps.onSaved(committed ? batches : []);
   }
 
-  /** Leaves a message out of its bundle: it was accepted, or its code has come to an end. */
+  /** Removes a message with a final result from its batch. */
   settle({ message, batch }: PendingMessage, rerouted: Rerouted | null = null): void {
     batch.settle(message);
     this.#changed.add(batch);
@@ -94,15 +99,15 @@ export class OutboxWriter {
     this.#schedule(batch.size === 0);
   }
 
-  /** A bundle of which one is done makes it hurry; the others of it wait for the next time. */
-  #schedule(isHurried: boolean): void {
-    if (this.#isSaving || (this.#timer !== null && (this.#isHurried || !isHurried))) return;
+  /** A finished batch moves the next write forward; the other batches wait for their own time. */
+  #schedule(isEraseDue: boolean): void {
+    if (this.#isSaving || (this.#timer !== null && (this.#isEraseDue || !isEraseDue))) return;
     if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#isHurried = isHurried;
-    this.#arm(isHurried ? DONE_MS : LEFT_MS);
+    this.#isEraseDue = isEraseDue;
+    this.#startTimer(isEraseDue ? ERASE_DELAY_MS : RESEAL_DELAY_MS);
   }
 
-  #arm(delayMs: number): void {
+  #startTimer(delayMs: number): void {
     this.#timer = setTimeout(() => void this.#save(), delayMs).unref();
   }
 
@@ -110,36 +115,36 @@ export class OutboxWriter {
     this.#timer = null;
     this.#isSaving = true;
     const now = monotonicMs();
-    const isAll = now - this.#allSavedAtMs >= LEFT_MS;
-    if (isAll) this.#allSavedAtMs = now;
-    const batches = [...this.#changed].filter((bundle) => isAll || isDone(bundle));
+    const isResealDue = now - this.#resealedAtMs >= RESEAL_DELAY_MS;
+    if (isResealDue) this.#resealedAtMs = now;
+    const batches = [...this.#changed].filter((batch) => isResealDue || isEmpty(batch));
     const rerouted = this.#rerouted;
-    for (const bundle of batches) this.#changed.delete(bundle);
+    for (const batch of batches) this.#changed.delete(batch);
     this.#rerouted = [];
-    let erased = batches.filter(isDone);
+    let erased = batches.filter(isEmpty);
     try {
-      await this.#parts.outbox.save(batches, rerouted);
+      await this.#deps.outbox.save(batches, rerouted);
       this.#failures = 0;
     } catch (error) {
-      if (!(error instanceof Unavailable)) this.#parts.onEvent({ event: 'delivery_fault', error });
-      for (const bundle of batches) this.#changed.add(bundle);
+      if (!(error instanceof Unavailable)) this.#deps.onEvent({ event: 'delivery_fault', error });
+      for (const batch of batches) this.#changed.add(batch);
       this.#rerouted.push(...rerouted);
       this.#failures += 1;
       erased = [];
     }
     this.#isSaving = false;
-    this.#goOn();
-    this.#parts.onSaved(erased);
+    this.#scheduleNext();
+    this.#deps.onSaved(erased);
   }
 
-  #goOn(): void {
+  #scheduleNext(): void {
     if (this.#changed.size === 0) return;
-    this.#isHurried = [...this.#changed].some(isDone);
-    const delayMs = this.#isHurried ? DONE_MS : LEFT_MS;
-    this.#arm(this.#failures === 0 ? delayMs : backoffMs(this.#failures));
+    this.#isEraseDue = [...this.#changed].some(isEmpty);
+    const delayMs = this.#isEraseDue ? ERASE_DELAY_MS : RESEAL_DELAY_MS;
+    this.#startTimer(this.#failures === 0 ? delayMs : backoffMs(this.#failures));
   }
 }
 
-function isDone({ size }: OutboxBatch): boolean {
+function isEmpty({ size }: OutboxBatch): boolean {
   return size === 0;
 }

@@ -1,4 +1,4 @@
-/** The messages in the database, as the process that sends them changes them: lists at a time. */
+/** The outbox table as one process uses it: lease, renew, reclaim, release, close and erase. */
 import { groupBy } from '../batch/changed-rows.ts';
 import { IpLimitRows } from '../batch/ip-limits.ts';
 import { OtpRows } from '../batch/otps.ts';
@@ -24,34 +24,63 @@ import type { Policies } from '../policy/policy.ts';
 import { isOpen } from '../rules/lifecycle.ts';
 import { decideFailure } from './undeliverable.ts';
 
-/** A message that went by another channel than its code's row names. */
+/** A message that another channel accepted than the one in its OTP row. */
 export type Rerouted = Readonly<{ otpId: Hex; userId: string; channel: string }>;
 
-/** A code whose message no channel will take; a null address is not known, or was not counted. */
-type Failed = Readonly<{ otpId: Hex; batchId: Hex; clientIp: string | null }>;
+/**
+ * An OTP whose message no channel accepts. `clientIp` is null when it is unknown or does not count.
+ */
+type FailedOtp = Readonly<{ otpId: Hex; batchId: Hex; clientIp: string | null }>;
 
-/** What the outbox needs. */
 type OutboxDeps = Readonly<{
   pool: ConnectionPool;
   policies: Policies;
   secrets: Secrets;
-  /** Names this process, OWNER_BYTES. */
+  /** The id of this process, OWNER_BYTES long. */
   owner: Hex;
 }>;
 
-/** The outbox, as one process sees it. All of it throws Unavailable when the database is away. */
-export class Outbox {
-  readonly #parts: OutboxDeps;
+/** Calls that arrive during a transaction share the next one. */
+const BATCH_LIMITS = Object.freeze({
+  concurrencyMax: 1, batchMax: 500, backlogPerBatch: 1, waitingMax: 10_000,
+  // Batches run one after the other and need no lock keys.
+  lockKeysOf: () => [],
+});
 
-  constructor(parts: OutboxDeps) {
-    this.#parts = parts;
+/**
+ * - `ours`: the message may be sent, and its lease is renewed.
+ * - `ended`: the OTP can no longer be redeemed.
+ * - `lost`: another process has reclaimed the batch.
+ */
+type Renewal = 'ours' | 'ended' | 'lost';
+
+/** Every method throws Unavailable when the database cannot answer. */
+export class Outbox {
+  readonly #deps: OutboxDeps;
+  readonly #renewals: Batcher<PendingMessage, Renewal>;
+  readonly #failures: Batcher<FailedOtp, boolean>;
+
+  constructor(deps: OutboxDeps) {
+    this.#deps = deps;
+    this.#renewals = new Batcher({ ...BATCH_LIMITS, run: (list) => this.#renewAll(list) });
+    this.#failures = new Batcher({ ...BATCH_LIMITS, run: (list) => this.#failAll(list) });
   }
 
-  /** Takes over bundles that somebody has left, at most `max`. */
+  /** Checks that a message may still be sent, and renews its lease. */
+  renew(message: PendingMessage): Promise<Renewal> {
+    return this.#renewals.submit(message);
+  }
+
+  /** Closes an OTP and refunds its points. False when another process has reclaimed the batch. */
+  fail(failed: FailedOtp): Promise<boolean> {
+    return this.#failures.submit(failed);
+  }
+
+  /** Leases at most `max` batches whose lease has expired, to this process. */
   reclaim(
     max: number,
   ): Promise<Readonly<{ batches: readonly SealedBatch[]; lease: HeldLease }>> {
-    return transaction(this.#parts.pool, async (tx) => {
+    return transaction(this.#deps.pool, async (tx) => {
       const askedAtMs = monotonicMs();
       const [batches, now] = await tx.read(lockExpiredBatches(max), READ_CLOCK);
       const leasedUntil = addSeconds(now, LEASE_SECONDS);
@@ -60,103 +89,97 @@ export class Outbox {
     });
   }
 
-  /**
-   * Renews the leases of messages.
-   *
-   * @returns the bundles that are this process's still, and the codes that can be redeemed still
-   */
-  renew(messages: readonly PendingMessage[]): Promise<Readonly<{
-    held: ReadonlySet<Hex>; open: ReadonlySet<Hex>; lease: HeldLease;
-  }>> {
+  async #renewAll(messages: readonly PendingMessage[]): Promise<Renewal[]> {
     const batchIds = [...new Set(messages.map(({ batch }) => batch.batchId))];
-    const names = messages.map(({ message: { otpId }, batch: { batchId } }) =>
+    const otpNames = messages.map(({ message: { otpId }, batch: { batchId } }) =>
       ({ otpId, batchId }));
-    return transaction(this.#parts.pool, async (tx) => {
+    const { own, open, lease } = await transaction(this.#deps.pool, async (tx) => {
       const askedAtMs = monotonicMs();
-      const [held, otps, now] = await tx.read(
-        lockOwnBatches(batchIds, this.#parts.owner), readOtpsOfUsers(names), READ_CLOCK);
+      const [own, otps, now] = await tx.read(
+        lockOwnBatches(batchIds, this.#deps.owner), readOtpsOfUsers(otpNames), READ_CLOCK);
       const leasedUntil = addSeconds(now, LEASE_SECONDS);
-      this.#lease(tx, [...held], leasedUntil);
+      this.#lease(tx, [...own], leasedUntil);
       const otpsOf = groupBy(otps, ({ userId }) => userId);
       const open = otps.filter((otp) => isOpen(otp, otpsOf.get(otp.userId)!));
       return {
-        held,
+        own,
         open: new Set(open.map(({ otpId }) => otpId)),
         lease: { clock: new EstimatedClock(now, askedAtMs), leasedUntil },
       };
     });
+    return messages.map((pending) => {
+      if (!own.has(pending.batch.batchId)) return 'lost';
+      pending.batch.renew(lease);
+      if (!open.has(pending.message.otpId)) return 'ended';
+      pending.onRenewed();
+      return 'ours';
+    });
   }
 
-  /** Lets any process take over bundles, at once. */
+  /** Ends the leases of batches, so that any process can reclaim them immediately. */
   release(batchIds: readonly Hex[]): Promise<void> {
-    return transaction(this.#parts.pool, async (tx) => {
-      const [held, now] = await tx.read(
-        lockOwnBatches(batchIds, this.#parts.owner), READ_CLOCK);
-      this.#lease(tx, [...held], now);
+    return transaction(this.#deps.pool, async (tx) => {
+      const [own, now] = await tx.read(
+        lockOwnBatches(batchIds, this.#deps.owner), READ_CLOCK);
+      this.#lease(tx, [...own], now);
     });
   }
 
   #lease(tx: Transaction, batchIds: readonly Hex[], leasedUntil: number): void {
     if (batchIds.length === 0) tx.readOnly();
-    else tx.writes.push(leaseBatches(batchIds, { owner: this.#parts.owner, leasedUntil }));
+    else tx.writes.push(leaseBatches(batchIds, { owner: this.#deps.owner, leasedUntil }));
   }
 
-  /** Erases bundles of which nothing is left, and seals what is left of the others anew. */
+  /** Erases the finished batches and reseals the messages that are left in the others. */
   save(batches: readonly OutboxBatch[], rerouted: readonly Rerouted[]): Promise<void> {
-    const { pool, secrets, owner } = this.#parts;
-    // What is left may change while this is under way: then it is saved again.
-    const left = batches.filter(({ size }) => size > 0).map((one) => one.seal(secrets.current));
-    const done = batches.filter(({ size }) => size === 0).map(({ batchId }) => batchId).sort();
+    const { pool, secrets, owner } = this.#deps;
+    // A batch that changes during the transaction is saved again later.
+    const remaining = batches.filter(({ size }) => size > 0)
+      .map((batch) => batch.seal(secrets.current));
+    const erased = batches.filter(({ size }) => size === 0).map(({ batchId }) => batchId).sort();
     return transaction(pool, async (tx) => {
       if (rerouted.length > 0) await setChannels(tx, rerouted);
-      if (left.length > 0) tx.writes.push(replaceBatches(left, owner));
-      if (done.length === 0) return;
-      tx.writes.push(deleteBatches(done));
-      tx.commitProbe(isBatchDeleted(done[0]!));
+      if (remaining.length > 0) tx.writes.push(replaceBatches(remaining, owner));
+      if (erased.length === 0) return;
+      tx.writes.push(deleteBatches(erased));
+      tx.commitProbe(isBatchDeleted(erased[0]!));
     });
   }
 
-  /**
-   * Closes codes whose messages no channel will take, and gives their quota points back.
-   *
-   * @returns those that this happened to, or had happened to before: the others are in bundles that
-   *   are not this process's any more
-   */
-  fail(list: readonly Failed[]): Promise<Set<Hex>> {
+  #failAll(list: readonly FailedOtp[]): Promise<boolean[]> {
     const batchIds = [...new Set(list.map(({ batchId }) => batchId))];
-    return transaction(this.#parts.pool, async (tx) => {
+    return transaction(this.#deps.pool, async (tx) => {
       const [users] = await tx.read(findUsers(list));
       const otps = new OtpRows(await lockUsers(tx, users.values()));
-      const addresses = new IpLimitRows(await lockAddresses(tx, list));
+      const ipLimits = new IpLimitRows(await lockIpLimits(tx, list));
       const [now, own] = await tx.read(
-        READ_CLOCK, lockOwnBatches(batchIds, this.#parts.owner));
-      const ours = list.filter(({ batchId }) => own.has(batchId));
-      for (const { otpId, clientIp } of ours) {
-        const otp = otps.find(users.get(otpId), otpId);
-        if (otp !== null) this.#closeOne(now, otp, clientIp, otps, addresses);
+        READ_CLOCK, lockOwnBatches(batchIds, this.#deps.owner));
+      for (const { otpId, batchId, clientIp } of list) {
+        const otp = own.has(batchId) ? otps.find(users.get(otpId), otpId) : null;
+        if (otp !== null) this.#closeOne(now, otp, clientIp, otps, ipLimits);
       }
       if (otps.changed.length === 0) tx.readOnly();
       else {
         otps.flush(tx);
-        addresses.flush(tx);
+        ipLimits.flush(tx);
       }
-      return new Set(ours.map(({ otpId }) => otpId));
+      return list.map(({ batchId }) => own.has(batchId));
     });
   }
 
   #closeOne(
     now: number,
     otp: Otp,
-    address: string | null,
+    clientIp: string | null,
     otps: OtpRows,
-    addresses: IpLimitRows,
+    ipLimits: IpLimitRows,
   ): void {
-    const ipWindow = address === null ? null : addresses.of(address);
+    const ipWindow = clientIp === null ? null : ipLimits.of(clientIp);
     const state = { now, otp, otps: otps.of(otp.userId), ipWindow };
-    const writes = decideFailure(state, this.#parts.policies.for(otp.purpose));
+    const writes = decideFailure(state, this.#deps.policies.for(otp.purpose));
     if (writes === null) return;
     otps.put(writes.otp);
-    if (address !== null && writes.ipChange !== null) addresses.put(address, writes.ipChange);
+    if (clientIp !== null && writes.ipChange !== null) ipLimits.put(clientIp, writes.ipChange);
   }
 }
 
@@ -174,61 +197,8 @@ async function lockUsers(tx: Transaction, users: Iterable<string>): Promise<Otp[
   return unique.length === 0 ? [] : (await tx.read(lockOtps(unique)))[0];
 }
 
-async function lockAddresses(tx: Transaction, list: readonly Failed[]) {
-  const addresses = new Set<string>();
-  for (const { clientIp } of list) if (clientIp !== null) addresses.add(clientIp);
-  return addresses.size === 0 ? [] : (await tx.read(lockSlots([...addresses])))[0];
-}
-
-const BATCH_MAX = 500;
-const WAITING_MAX = 10_000;
-
-/**
- * - `ours`: the message is to be sent, and the lease is renewed.
- * - `ended`: its code cannot be redeemed any more.
- * - `lost`: another process has taken it over.
- */
-type Renewal = 'ours' | 'ended' | 'lost';
-
-/** Collects for an outbox. All of it throws Unavailable when the database is away. */
-export class OutboxQueue {
-  readonly #renewals: Batcher<PendingMessage, Renewal>;
-  readonly #failures: Batcher<Failed, boolean>;
-
-  constructor(outbox: Outbox) {
-    const limits = {
-      concurrencyMax: 1, batchMax: BATCH_MAX, backlogPerBatch: 1, waitingMax: WAITING_MAX,
-      // One list at a time: no two of them can meet.
-      lockKeysOf: () => [],
-    };
-    this.#renewals = new Batcher({ ...limits, run: (list) => renewAll(outbox, list) });
-    this.#failures = new Batcher({
-      ...limits,
-      run: async (list) => {
-        const closed = await outbox.fail(list);
-        return list.map(({ otpId }) => closed.has(otpId));
-      },
-    });
-  }
-
-  /** Asks whether a message is to be sent still, and renews its lease. */
-  renew(parcel: PendingMessage): Promise<Renewal> {
-    return this.#renewals.submit(parcel);
-  }
-
-  /** Closes the code of a message that no channel will take; false when it was not ours to. */
-  fail(failed: Failed): Promise<boolean> {
-    return this.#failures.submit(failed);
-  }
-}
-
-async function renewAll(outbox: Outbox, messages: readonly PendingMessage[]): Promise<Renewal[]> {
-  const { held, open, lease } = await outbox.renew(messages);
-  return messages.map((parcel) => {
-    if (!held.has(parcel.batch.batchId)) return 'lost';
-    parcel.batch.renew(lease);
-    if (!open.has(parcel.message.otpId)) return 'ended';
-    parcel.noteRenewal();
-    return 'ours';
-  });
+async function lockIpLimits(tx: Transaction, list: readonly FailedOtp[]) {
+  const clientIps = new Set<string>();
+  for (const { clientIp } of list) if (clientIp !== null) clientIps.add(clientIp);
+  return clientIps.size === 0 ? [] : (await tx.read(lockSlots([...clientIps])))[0];
 }

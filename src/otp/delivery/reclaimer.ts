@@ -1,8 +1,12 @@
-/** Takes over the messages that processes have left which died, stopped or had no room for them. */
-import { randomInt } from 'node:crypto';
+/**
+ * Reclaims outbox batches whose lease has expired: their process has died, stopped, or had no
+ * capacity.
+ */
+import { randomBelow } from '../crypto/random.ts';
 import { openMessages } from '../crypto/sealed-messages.ts';
 import type { Secrets } from '../crypto/secrets.ts';
 import { Unavailable } from '../../db/errors.ts';
+import type { Hex } from '../../db/query.ts';
 import { BATCH_MESSAGES_MAX } from '../../db/tables/outbox.ts';
 import type { SealedBatch } from '../../db/tables/outbox.ts';
 import type { Dispatcher } from './dispatcher.ts';
@@ -12,14 +16,13 @@ import { OutboxBatch } from './outbox-batch.ts';
 import type { HeldLease } from './outbox-batch.ts';
 import type { Outbox } from './outbox.ts';
 
-/** One question to a table that is nearly always empty; codes live for minutes. */
-const POLL_MS = 4000;
-/** So that many processes do not look at the same time. */
+/** The query reads a table that is nearly always empty, and an OTP lives for minutes. */
+const POLL_INTERVAL_MS = 4000;
+/** Keeps processes from polling at the same time. */
 const POLL_JITTER_MS = 2000;
 
-const LIST_MAX = 50;
+const BATCHES_MAX = 50;
 
-/** What it needs. */
 type ReclaimerDeps = Readonly<{
   outbox: Outbox;
   dispatcher: Dispatcher;
@@ -28,23 +31,21 @@ type ReclaimerDeps = Readonly<{
   counts: DeliveryCounts;
 }>;
 
-/** Looks at the start, and again every few seconds until it is stopped. */
 export class Reclaimer {
-  readonly #parts: ReclaimerDeps;
+  readonly #deps: ReclaimerDeps;
   #timer: NodeJS.Timeout | null = null;
   #isStopped = false;
   #polling: Promise<void> = Promise.resolve();
 
-  constructor(parts: ReclaimerDeps) {
-    this.#parts = parts;
+  constructor(deps: ReclaimerDeps) {
+    this.#deps = deps;
   }
 
-  /** Begins. */
   start(): void {
     this.#polling = this.#poll();
   }
 
-  /** Ends, once a look that is under way has ended. */
+  /** Resolves when a poll in flight has ended. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
@@ -53,28 +54,29 @@ export class Reclaimer {
 
   async #poll(): Promise<void> {
     try {
-      while (!this.#isStopped && (await this.#reclaim())) { /* there may be more */ }
+      let mayBeMore = true;
+      while (mayBeMore && !this.#isStopped) mayBeMore = await this.#reclaim();
     } catch (error) {
-      if (!(error instanceof Unavailable)) this.#parts.onEvent({ event: 'delivery_fault', error });
+      if (!(error instanceof Unavailable)) this.#deps.onEvent({ event: 'delivery_fault', error });
     }
     if (this.#isStopped) return;
-    this.#timer = setTimeout(() => this.start(), POLL_MS + randomInt(POLL_JITTER_MS));
+    this.#timer = setTimeout(() => this.start(), POLL_INTERVAL_MS + randomBelow(POLL_JITTER_MS));
     this.#timer.unref();
   }
 
-  /** True when it took over as many as it could at once. */
+  /** True when the limit was reached, so that there may be more. */
   async #reclaim(): Promise<boolean> {
-    const { outbox, dispatcher, onEvent, counts } = this.#parts;
-    const max = Math.min(LIST_MAX, Math.floor(dispatcher.room / BATCH_MESSAGES_MAX));
+    const { outbox, dispatcher, onEvent, counts } = this.#deps;
+    const max = Math.min(BATCHES_MAX, Math.floor(dispatcher.capacity / BATCH_MESSAGES_MAX));
     if (max <= 0) return false;
     const { batches, lease } = await outbox.reclaim(max);
     let count = 0;
     for (const sealed of batches) {
-      const own = dispatcher.batchOf(sealed.batchId);
-      // This process was too busy, or stopped for too long, to renew it.
+      const own = dispatcher.findBatch(sealed.batchId);
+      // This process owns the batch but was too busy to renew the lease in time.
       if (own !== undefined) own.renew(lease);
       else {
-        await this.#take(sealed, lease);
+        await this.#adopt(sealed, lease);
         count += sealed.otpIds.length;
       }
     }
@@ -83,17 +85,21 @@ export class Reclaimer {
     return count > 0 && batches.length === max;
   }
 
-  async #take({ batchId, otpIds, keyId, sealed }: SealedBatch, lease: HeldLease): Promise<void> {
-    const { dispatcher, secrets, onEvent, outbox, counts } = this.#parts;
+  async #adopt({ batchId, otpIds, keyId, sealed }: SealedBatch, lease: HeldLease): Promise<void> {
+    const { dispatcher, secrets } = this.#deps;
     const secret = secrets.byId.get(keyId);
     const messages = secret === undefined ? null : openMessages(secret, batchId, otpIds, sealed);
-    // Which channels the rows of the codes name is not known here: none, so they are written anew.
-    const list = messages?.map((one) => ({ ...one, planned: '' })) ?? [];
-    const batch = new OutboxBatch(batchId, list, lease);
-    if (messages !== null) return dispatcher.dispatch(batch, true);
+    if (messages === null) return this.#closeUnreadable(batchId, otpIds, lease);
+    // The channel in the OTP row is unknown here. With '' the channel that accepts is stored.
+    const list = messages.map((one) => ({ ...one, plannedChannel: '' }));
+    dispatcher.dispatch(new OutboxBatch(batchId, list, lease), true);
+  }
+
+  async #closeUnreadable(batchId: Hex, otpIds: readonly Hex[], lease: HeldLease): Promise<void> {
+    const { outbox, onEvent, counts } = this.#deps;
     for (const otpId of otpIds) onEvent({ event: 'delivery_unreadable', otpId });
-    await outbox.fail(otpIds.map((otpId) => ({ otpId, batchId, clientIp: null })));
+    await Promise.all(otpIds.map((otpId) => outbox.fail({ otpId, batchId, clientIp: null })));
     counts.failed.unreadable += otpIds.length;
-    await outbox.save([batch], []);
+    await outbox.save([new OutboxBatch(batchId, [], lease)], []);
   }
 }

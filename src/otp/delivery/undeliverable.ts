@@ -1,6 +1,6 @@
 /**
- * What becomes of a code whose message no channel has taken, as a pure function: it is closed, and
- * the quota points that it used are given back.
+ * The rule for an OTP whose message no channel has accepted, as a pure function: close the OTP and
+ * refund its points.
  */
 import type { Instant } from '../../db/instant.ts';
 import type { Otp } from '../../db/tables/otps.ts';
@@ -9,25 +9,23 @@ import { refundPoint } from '../rules/ip-limit.ts';
 import type { IpLimitChange, IpWindow } from '../rules/ip-limit.ts';
 import { isPointLive } from '../rules/rolling-window.ts';
 
-/** What the database knows, read while user and address are locked. */
+/** Rows that were read while the user and the client IP were locked. */
 type FailureState = Readonly<{
   now: Instant;
   otp: Otp;
-  /** All codes of the user. */
+  /** All OTPs of the user, with the one that is closed. */
   otps: readonly Otp[];
-  /** Of the client that asked for the code; null when that is not known, or not counted. */
+  /** Null when the client IP is unknown or does not count. */
   ipWindow: IpWindow | null;
 }>;
 
-/** The rows to write. */
 type FailureWrites = Readonly<{ otp: Otp; ipChange: IpLimitChange | null }>;
 
 /**
- * Decides it. No more points are given back in a window than the limit has: a user who cannot be
- * reached could ask for ever, and each time a provider would be asked.
- *
- * @returns null when nothing changes: the code was redeemed, so its message has arrived after all,
- *   or it has an ending
+ * Closes the OTP and decides the refunds. At most as many points as the limit has are refunded per
+ * window, because requests for an unreachable user would otherwise reach the provider without a
+ * limit.
+ * @returns null when the OTP is redeemed or closed, so that nothing changes
  */
 export function decideFailure(
   { now, otp, otps, ipWindow }: FailureState,

@@ -1,19 +1,18 @@
 /**
- * The policy file: every number of the contract, globally and per purpose, and which purposes there
- * are, in one JSON file.
+ * Reads the policy file: JSON with the numbers of each purpose and the list of allowed purposes.
  */
 import { identityRule, isIdentity, PURPOSE_MAX_CHARACTERS } from './policy.ts';
 import { createPolicies, DEFAULT_POLICY, POLICY_BOUNDS } from './policy.ts';
 import type { LimitName, Policies, Policy, PolicyNumber } from './policy.ts';
 
-/** A number that a policy in the file may set. */
+/** A member that a policy in the file may set. */
 type Member = Readonly<{
   key: PolicyNumber;
-  /** The limit that it is of: that may be in shadow. */
+  /** The limit that may be set to shadow mode through this member. */
   limit?: LimitName;
-  /** Whether null stands for none. */
+  /** Whether null is allowed, for no limit. */
   isOptional?: true;
-  /** Whether it is the same for all purposes. */
+  /** Whether only the default policy may set the member. */
   isGlobal?: true;
 }>;
 
@@ -32,20 +31,18 @@ const MEMBERS: ReadonlyMap<string, Member> = new Map<string, Member>([
   ['wrong_codes_limit', { key: 'wrongCodesLimit', limit: 'wrong_codes', isOptional: true }],
 ]);
 
-/** The members of the file. */
-const PARTS: readonly string[] = ['default', 'purposes', 'allowed_purposes'];
+const FILE_MEMBERS: readonly string[] = ['default', 'purposes', 'allowed_purposes'];
 
 /**
- * Reads the text of a policy file: `{"default": {…}, "purposes": {"login": {…}},
- * "allowed_purposes": ["login"]}`, all optional. A purpose inherits what it does not set.
- *
- * @returns the policies, or every fault with its path and the allowed range
+ * Reads `{"default": {…}, "purposes": {"login": {…}}, "allowed_purposes": ["login"]}`; every member
+ * is optional. A purpose inherits what it does not set.
+ * @returns the policies, or every error with its path and the allowed range
  */
 export function parsePolicies(text: string): { policies: Policies } | { errors: string[] } {
   const errors: string[] = [];
   const file = asObject(parseJson(text, errors), 'the file', errors);
   for (const name of Object.keys(file)) {
-    if (!PARTS.includes(name)) errors.push(`${name}: unknown member`);
+    if (!FILE_MEMBERS.includes(name)) errors.push(`${name}: unknown member`);
   }
   const fallback = readPolicy(file.default ?? {}, DEFAULT_POLICY, 'default', errors);
   const allowed = readAllowed(file.allowed_purposes, errors);
@@ -61,7 +58,7 @@ export function parsePolicies(text: string): { policies: Policies } | { errors: 
     : { policies: createPolicies(fallback, byPurpose, allowed) };
 }
 
-/** The purposes that there are; null: every one that is asked for. */
+/** Null when every purpose is allowed. */
 function readAllowed(value: unknown, errors: string[]): ReadonlySet<string> | null {
   if (value === undefined) return null;
   if (!Array.isArray(value) || value.length === 0) {
@@ -79,28 +76,33 @@ type Draft = Record<PolicyNumber, number | null> & { shadow: Set<LimitName> };
 
 function readPolicy(value: unknown, base: Policy, path: string, errors: string[]): Policy {
   const draft: Draft = { ...base, shadow: new Set(base.shadow) };
-  for (const [name, given] of Object.entries(asObject(value, path, errors))) {
+  for (const [name, setting] of Object.entries(asObject(value, path, errors))) {
     const member = MEMBERS.get(name);
     if (member === undefined) errors.push(`${path}.${name}: unknown member`);
     else if (member.isGlobal && path !== 'default') {
-      errors.push(`${path}.${name}: must stand in default, because all purposes share it`);
-    } else readMember(draft, member, given, { path: `${path}.${name}`, errors });
+      errors.push(`${path}.${name}: must be set in default, because all purposes share it`);
+    } else readMember(draft, member, setting, { path: `${path}.${name}`, errors });
   }
-  // Null came only where it may.
+  // Only optional limits are null.
   return Object.freeze(draft as Policy);
 }
 
-type Place = Readonly<{ path: string; errors: string[] }>;
+type Location = Readonly<{ path: string; errors: string[] }>;
 
-/** A number; of a limit also `{"limit": 3, "shadow": true}`. */
-function readMember(draft: Draft, member: Member, given: unknown, { path, errors }: Place): void {
+/** A number, or `{"limit": 3, "shadow": true}` for a limit. */
+function readMember(
+  draft: Draft,
+  member: Member,
+  value: unknown,
+  { path, errors }: Location,
+): void {
   const { key, limit, isOptional } = member;
-  if (limit === undefined || typeof given !== 'object' || given === null) {
-    draft[key] = given === null && isOptional ? null : readNumber(key, given, { path, errors });
+  if (limit === undefined || typeof value !== 'object' || value === null) {
+    draft[key] = value === null && isOptional ? null : readNumber(key, value, { path, errors });
     if (limit !== undefined) draft.shadow.delete(limit);
     return;
   }
-  const { limit: number, shadow = false, ...others } = asObject(given, path, errors);
+  const { limit: number, shadow = false, ...others } = asObject(value, path, errors);
   for (const name of Object.keys(others)) errors.push(`${path}.${name}: unknown member`);
   if (typeof shadow !== 'boolean') errors.push(`${path}.shadow: must be true or false`);
   draft[key] = readNumber(key, number, { path: `${path}.limit`, errors });
@@ -108,10 +110,10 @@ function readMember(draft: Draft, member: Member, given: unknown, { path, errors
   else draft.shadow.delete(limit);
 }
 
-function readNumber(key: PolicyNumber, given: unknown, { path, errors }: Place): number {
+function readNumber(key: PolicyNumber, value: unknown, { path, errors }: Location): number {
   const { min, max } = POLICY_BOUNDS[key];
-  const number = Number(given);
-  if (Number.isInteger(given) && number >= min && number <= max) return number;
+  const number = Number(value);
+  if (Number.isInteger(value) && number >= min && number <= max) return number;
   errors.push(`${path}: must be a whole number from ${min} to ${max}`);
   return min;
 }

@@ -1,14 +1,13 @@
 /**
- * The numbers that the rules obey (contract, "Numbers"): their defaults, their bounds, and
- * which purpose follows which. A policy is a frozen value; nothing here reads files or clocks.
+ * The numbers that the rules use (docs/api.md, "Numbers"): defaults, bounds, and the policy of each
+ * purpose. A policy is a frozen value.
  */
-/** The limits beyond the contract's two, as metrics and answers name them. */
+
+/** The optional limits, as metrics and responses name them. */
 export type ExtraLimitName = 'user_daily' | 'destination' | 'wrong_codes';
 
-/** All limits. */
 export type LimitName = 'user' | 'address' | ExtraLimitName;
 
-/** Seconds and counts, always whole. */
 type Numbers = Readonly<{
   codeDigits: number;
   lifetimeSeconds: number;
@@ -18,33 +17,30 @@ type Numbers = Readonly<{
   lockSeconds: number;
   wrongAttemptsUntilUnlock: number;
   keyRetentionSeconds: number;
-  /** How many digits of a phone number are its destination: the same for all purposes. */
+  /** How many digits of a phone number name its destination; the same for all purposes. */
   destinationDigits: number;
 }>;
 
 /**
- * Limits that need not be. Null: nothing is counted. Infinity: there is none, but the count is
- * shared with purposes that have one.
+ * Null: nothing is counted. Infinity: this purpose has no limit, but counts for purposes that do.
  */
 type ExtraLimits = Readonly<{
-  /** Codes per user in a day. */
+  /** Codes that a user may request in a day. */
   userDailyLimit: number | null;
-  /** Codes per destination in an hour. */
+  /** Codes that may go to a destination in an hour. */
   destinationLimit: number | null;
-  /** Wrong codes per address in an hour. */
+  /** Wrong codes per client IP in an hour. */
   wrongCodesLimit: number | null;
 }>;
 
-/** What can be set, and has bounds. */
 export type PolicyNumber = keyof (Numbers & ExtraLimits);
 
-/** What is in force for one purpose. */
 export type Policy = Numbers & ExtraLimits & Readonly<{
-  /** The limits that count and report, and refuse nobody. */
+  /** Limits that count and report but refuse nobody. */
   shadow: ReadonlySet<LimitName>;
 }>;
 
-/** The rolling window of both limits; the contract fixes it at 15 minutes. */
+/** The rolling window of the user limit and of the IP limit; it cannot be set. */
 export const WINDOW_SECONDS = 900;
 
 /** The rolling window of each extra limit. */
@@ -56,7 +52,6 @@ export const EXTRA_WINDOW_SECONDS: Readonly<Record<ExtraLimitName, number>> = Ob
 
 type Bound = Readonly<{ min: number; max: number }>;
 
-/** What a policy may set, and between which bounds (contract, "Numbers"). */
 export const POLICY_BOUNDS: Readonly<Record<PolicyNumber, Bound>> = Object.freeze({
   codeDigits: { min: 6, max: 10 },
   lifetimeSeconds: { min: 30, max: 600 },
@@ -72,7 +67,6 @@ export const POLICY_BOUNDS: Readonly<Record<PolicyNumber, Bound>> = Object.freez
   wrongCodesLimit: { min: 1, max: 1_000_000 },
 });
 
-/** The policy when nothing is set (contract, "Numbers"). */
 export const DEFAULT_POLICY: Policy = Object.freeze({
   codeDigits: 6,
   lifetimeSeconds: 300,
@@ -89,23 +83,20 @@ export const DEFAULT_POLICY: Policy = Object.freeze({
   shadow: new Set<LimitName>(),
 });
 
-/** The policy of every purpose. */
 export type Policies = Readonly<{
   default: Policy;
-  /** Never fails: a purpose without a policy of its own has the default. */
+  /** Returns the default for a purpose without a policy of its own. */
   for: (purpose: string) => Policy;
-  /** Whether codes are issued and redeemed for a purpose at all. */
+  /** Whether codes may be requested and verified for a purpose. */
   allows: (purpose: string) => boolean;
-  /** Whether purposes keep idempotency keys for different times. */
-  keepKeysVariously: boolean;
+  /** Whether purposes differ in how long they keep idempotency keys. */
+  keyRetentionVaries: boolean;
 }>;
 
 /**
- * Binds purposes to policies.
- *
- * @param fallback the policy of every purpose without one of its own
+ * @param fallback for every purpose without a policy of its own
  * @param byPurpose complete policies of single purposes
- * @param allowed the purposes that there are; null: every one that is asked for
+ * @param allowed null when every purpose is allowed
  */
 export function createPolicies(
   fallback: Policy = DEFAULT_POLICY,
@@ -121,14 +112,14 @@ export function createPolicies(
     default: base,
     for: (purpose: string) => others.get(purpose) ?? base,
     allows: (purpose: string) => allowed === null || allowed.has(purpose),
-    keepKeysVariously: all.some((policy) =>
+    keyRetentionVaries: all.some((policy) =>
       policy.keyRetentionSeconds !== fallback.keyRetentionSeconds),
   });
 }
 
 const EXTRA_LIMITS = ['userDailyLimit', 'destinationLimit', 'wrongCodesLimit'] as const;
 
-/** What one purpose limits is counted for all. */
+/** A limit of one purpose counts the requests of all purposes. */
 function shareCounts(policy: Policy, shared: readonly (keyof ExtraLimits)[]): Policy {
   const counted = { ...policy };
   for (const limit of shared) counted[limit] ??= Infinity;
@@ -136,8 +127,8 @@ function shareCounts(policy: Policy, shared: readonly (keyof ExtraLimits)[]): Po
 }
 
 /**
- * The policies in force. Whoever decides something asks once, and goes by the policy that it was
- * given: all numbers of one request come from one policy.
+ * The policies in force, which a reload replaces. Each request reads its policy once, so that all
+ * its numbers come from the same version.
  */
 export class LivePolicies implements Policies {
   #current: Policies;
@@ -146,7 +137,6 @@ export class LivePolicies implements Policies {
     this.#current = current;
   }
 
-  /** Puts other policies in force, from the next request on. */
   replace(next: Policies): void {
     this.#current = next;
   }
@@ -155,18 +145,16 @@ export class LivePolicies implements Policies {
     return this.#current.default;
   }
 
-  /** As Policies has it. */
   for(purpose: string): Policy {
     return this.#current.for(purpose);
   }
 
-  /** As Policies has it. */
   allows(purpose: string): boolean {
     return this.#current.allows(purpose);
   }
 
-  get keepKeysVariously(): boolean {
-    return this.#current.keepKeysVariously;
+  get keyRetentionVaries(): boolean {
+    return this.#current.keyRetentionVaries;
   }
 }
 

@@ -167,6 +167,6 @@ function toOutboxMessage(
   return {
     message: { otpId, userId, purpose, code, lifetimeSeconds, expiresAt, locale },
     clientIp,
-    planned: channel,
+    plannedChannel: channel,
   };
 }

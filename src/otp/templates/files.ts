@@ -1,40 +1,42 @@
-/** The template files of a folder: their names, and their texts as far as they can be read. */
+/** Reads the template files of a folder. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { isLanguageTag } from './language-tags.ts';
 
-/** What a template is for: the text for a phone, a console or a webhook; the parts of an e-mail. */
-export type Part = 'txt' | 'subject.txt' | 'email.txt' | 'html';
+/**
+ * The part of a message that a template renders: the text for a phone, the console or a webhook, or
+ * one of the three parts of an e-mail.
+ */
+export type TemplatePart = 'txt' | 'subject.txt' | 'email.txt' | 'html';
 
-/** What a file's name says. */
-type Name = Readonly<{
+type TemplateName = Readonly<{
   /** `default` stands for every purpose without a file of its own. */
   purpose: string;
-  /** A tag in lower case. */
+  /** A language tag in lower case. */
   language: string;
-  part: Part;
+  part: TemplatePart;
 }>;
 
-/** One file. */
-export type TemplateFile = Name & Readonly<{
+export type TemplateFile = TemplateName & Readonly<{
   path: string;
-  /** Lines end with LF; no empty line at the end. */
+  /** Lines end with LF, and the text has no final line feed. */
   text: string;
 }>;
 
 const FILE_MAX_BYTES = 64 * 1024;
 
-/** No locale is tried first: `default.email.txt` has none. */
+/** The locale is lazy, so that `default.email.txt` has none. */
 const FILE_NAME = new RegExp('^([A-Za-z0-9_-]{1,100})(?:\\.([A-Za-z0-9-]+))??'
   + '\\.(txt|subject\\.txt|email\\.txt|html)$');
 const NAME_RULE = 'must be named PURPOSE.PART or PURPOSE.LOCALE.PART: a PURPOSE of letters, digits,'
   + ' _ and -, a LOCALE such as de or pt-BR, a PART of txt, subject.txt, email.txt or html';
 
+const UNIQUE_RULE = 'must not repeat the purpose, locale and part of another file';
+
 /**
- * Reads the templates of a folder. Names that begin with a dot are passed over.
- *
- * @param ownLanguage of the files without a locale: a tag in lower case
- * @param faults where what is wrong goes, each with its path and what is allowed
+ * Skips names that begin with a dot.
+ * @param ownLanguage the language of the files without a locale, in lower case
+ * @param errors receives each error with its path and what is allowed
  * @throws Error with a `code` when the folder cannot be read
  */
 export function readTemplateFiles(
@@ -52,38 +54,38 @@ export function readTemplateFiles(
       continue;
     }
     const key = templateKey(known);
-    if (seen.has(key)) errors.push(`${path} must be there once: another file is for the same`);
+    if (seen.has(key)) errors.push(`${path} ${UNIQUE_RULE}`);
     seen.add(key);
     const text = readText(path);
-    if ('fault' in text) errors.push(`${path} ${text.fault}`);
+    if ('error' in text) errors.push(`${path} ${text.error}`);
     else files.push({ path, ...known, text: text.text });
   }
   return files;
 }
 
-/** One text for all files that are for the same. */
-export function templateKey({ purpose, language, part }: Name): string {
+/** Equal for files that render the same part of the same message. */
+export function templateKey({ purpose, language, part }: TemplateName): string {
   return `${purpose}/${language}/${part}`;
 }
 
-function parseFileName(fileName: string, ownLanguage: string): Name | null {
+function parseFileName(fileName: string, ownLanguage: string): TemplateName | null {
   const match = FILE_NAME.exec(fileName);
   if (match === null) return null;
   const [, purpose = '', locale = ownLanguage, part] = match;
   const language = locale.toLowerCase();
-  return isLanguageTag(language) ? { purpose, language, part: part as Part } : null;
+  return isLanguageTag(language) ? { purpose, language, part: part as TemplatePart } : null;
 }
 
-function readText(path: string): { text: string } | { fault: string } {
-  const rule = `must be a file of at most ${FILE_MAX_BYTES / 1024} KiB that can be read`;
+function readText(path: string): { text: string } | { error: string } {
+  const rule = `must be a readable file of at most ${FILE_MAX_BYTES / 1024} KiB`;
   try {
     const status = statSync(path);
-    if (!status.isFile() || status.size > FILE_MAX_BYTES) return { fault: rule };
+    if (!status.isFile() || status.size > FILE_MAX_BYTES) return { error: rule };
     const text = new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(path));
     return { text: text.replace(/\r\n/g, '\n').replace(/\n+$/, '') };
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return { fault: 'must be UTF-8' };
-    return { fault: `${rule} (${code})` };
+    if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return { error: 'must be UTF-8' };
+    return { error: `${rule} (${code})` };
   }
 }

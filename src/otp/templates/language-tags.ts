@@ -1,13 +1,16 @@
-/** Language tags (RFC 5646), in lower case: which are wanted, and what stands in for which. */
-/** Of any content; a list that a person has set is shorter. */
+/** Language tags (RFC 5646) in lower case, and the choice among them (RFC 4647). */
+
+/** Bounds the work on an unchecked field; a list that a person has set is shorter. */
 const ACCEPT_LANGUAGE_MAX_CHARACTERS = 256;
 
 const RANGE = /^[ \t]*(\*|[a-z]{1,8}(?:-[a-z0-9]{1,8})*)[ \t]*(?:;[ \t]*q=([01](?:\.\d{0,3})?))?$/i;
 
-/** As long as every tag in use can be (RFC 5646, 4.4.1). */
+/** Long enough for every tag in use (RFC 5646, 4.4.1). */
 const TAG_MAX_CHARACTERS = 35;
 
-/** Whether a text is the tag of a language that Node.js has words in, not just three letters. */
+/**
+ * Whether Node.js has data for the language, so that a mere word of three letters is not a tag.
+ */
 export function isLanguageTag(text: string): boolean {
   if (text.length > TAG_MAX_CHARACTERS || !/^[a-z]{2,3}(?:-|$)/i.test(text)) return false;
   try {
@@ -17,8 +20,8 @@ export function isLanguageTag(text: string): boolean {
   }
 }
 
-/** A tag and what stands in for it: `pt-br`, then `pt` (RFC 4647, 3.4). None for ''. */
-export function fallbacksOf(tag: string): string[] {
+/** A tag and its fallbacks: `pt-br`, then `pt` (RFC 4647, 3.4). Empty for ''. */
+export function fallbackTags(tag: string): string[] {
   const tags: string[] = [];
   for (let end = tag.length; end > 0; end = tag.lastIndexOf('-', end - 1)) {
     tags.push(tag.slice(0, end));
@@ -27,10 +30,9 @@ export function fallbacksOf(tag: string): string[] {
 }
 
 /**
- * Reads an Accept-Language field (RFC 9110, 12.5.4) of any content, in linear time.
- *
- * @returns the ranges that are wanted, in lower case, the most wanted first; `*` is any. What is
- *   malformed, or beyond 256 characters, is passed over
+ * Reads an unchecked Accept-Language field (RFC 9110, 12.5.4) in linear time. Skips malformed items
+ * and everything beyond 256 characters.
+ * @returns the language ranges in lower case, the preferred one first; `*` stands for any
  */
 export function parseAcceptLanguage(field: string): string[] {
   const items = field.slice(0, ACCEPT_LANGUAGE_MAX_CHARACTERS).split(',');

@@ -1,4 +1,4 @@
-/** The words of messages: read once at the start, from the shipped templates and a user's own. */
+/** Loads the shipped templates and the operator's own at the start, and checks them. */
 import { fileURLToPath } from 'node:url';
 import type { Templates } from '../channels/channel.ts';
 import { isDomainName } from '../channels/email-settings.ts';
@@ -6,35 +6,32 @@ import { templateKey, readTemplateFiles } from './files.ts';
 import type { TemplateFile } from './files.ts';
 import { isLanguageTag } from './language-tags.ts';
 import { createTemplates } from './render.ts';
-import { compileTemplate, lifetimesIn, TemplateStore } from './template.ts';
+import { compileTemplate, createDurationFormatter, TemplateStore } from './template.ts';
 import type { FormatDuration, Template } from './template.ts';
-import { faultsOf } from './validate.ts';
+import { validateTemplate } from './validate.ts';
 
-/** messages/ beside src/ and beside dist/ alike. */
+/** The same path from src/ and from dist/. */
 const SHIPPED_FOLDER = fileURLToPath(new URL('../../../messages/', import.meta.url));
 
-/** Of the shipped templates without a locale. */
+/** The language of the shipped templates without a locale. */
 const SHIPPED_LANGUAGE = 'en';
 
-/** What the words depend on. */
 type TemplateSettings = Readonly<{
-  /** MESSAGES_FOLDER: each of its files takes the place of the shipped one of that name. */
+  /** MESSAGES_FOLDER: a file replaces the shipped file of the same name. */
   folder: string | null;
-  /** MESSAGE_DOMAIN: the site where codes are typed in, for the last line on a phone. */
+  /** MESSAGE_DOMAIN: the site where users enter codes, for the last line of a text message. */
   domain: string | null;
-  /** MESSAGES_LANGUAGE: of those who name none, and of a user's files without a locale. */
+  /** MESSAGES_LANGUAGE: for users who state no language, and for own files without a locale. */
   language?: string | null;
 }>;
 
 /**
- * Reads and checks all templates.
- *
- * @returns the words, or every fault: a sentence that names the setting or the file, and what is
- *   allowed
+ * @returns the templates, or every error as a sentence that names the setting or the file and what
+ *   is allowed
  */
 export function loadTemplates(
   settings: TemplateSettings,
-): { words: Templates } | { errors: string[] } {
+): { templates: Templates } | { errors: string[] } {
   const errors: string[] = [];
   const domain = checkDomain(settings.domain, errors);
   const language = checkLanguage(settings.language ?? SHIPPED_LANGUAGE, errors);
@@ -46,20 +43,20 @@ export function loadTemplates(
   const store = new TemplateStore([language, SHIPPED_LANGUAGE]);
   const lifetimes = new Map<string, FormatDuration>();
   for (const file of files.values()) {
-    const formatDuration = lifetimes.get(file.language) ?? lifetimesIn(file.language);
+    const formatDuration = lifetimes.get(file.language) ?? createDurationFormatter(file.language);
     lifetimes.set(file.language, formatDuration);
     const template = compile(file, formatDuration, domain, errors);
     if (template !== null) {
       store.put(file.purpose, file.language, file.part, { template, formatDuration });
     }
   }
-  return errors.length > 0 ? { errors } : { words: createTemplates(store, domain, language) };
+  return errors.length > 0 ? { errors } : { templates: createTemplates(store, domain, language) };
 }
 
 function checkDomain(domain: string | null, errors: string[]): string | null {
   if (domain === null || isDomainName(domain)) return domain;
   errors.push('MESSAGE_DOMAIN must be a domain name such as example.com, in ASCII (xn--… for other'
-    + ' letters), without a scheme and a port');
+    + ' letters), without a scheme or a port');
   return null;
 }
 
@@ -76,24 +73,24 @@ function readOwn(folder: string | null, language: string, errors: string[]): Tem
     return readTemplateFiles(folder, language, errors);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    errors.push(`MESSAGES_FOLDER must name a folder that can be read: ${folder} cannot (${code})`);
+    errors.push(`MESSAGES_FOLDER must name a readable folder: ${folder} (${code})`);
     return [];
   }
 }
 
 function compile(
   file: TemplateFile,
-  say: FormatDuration,
+  formatDuration: FormatDuration,
   domain: string | null,
   errors: string[],
 ): Template | null {
   const compiled = compileTemplate(file.text);
   if ('unknown' in compiled) {
     const names = compiled.unknown.map((name) => `{${name}}`).join(', ');
-    errors.push(`${file.path} may contain {code}, {purpose} and {lifetime}, not ${names}`);
+    errors.push(`${file.path} may contain only {code}, {purpose} and {lifetime}, not ${names}`);
     return null;
   }
-  const found = faultsOf(file, compiled.template, say, domain);
-  errors.push(...found.map((fault) => `${file.path} ${fault}`));
+  const found = validateTemplate(file, compiled.template, formatDuration, domain);
+  errors.push(...found.map((error) => `${file.path} ${error}`));
   return found.length > 0 ? null : compiled.template;
 }

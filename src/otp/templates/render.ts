@@ -1,43 +1,41 @@
-/** A message in words: the template that it gets, filled in for where it goes. */
+/** Renders messages from checked templates, escaped for each part. */
 import type { Message, Templates } from '../channels/channel.ts';
-import type { Part } from './files.ts';
-import { fallbacksOf, parseAcceptLanguage } from './language-tags.ts';
-import { renderForPhone } from './sms-text.ts';
-import type { Entry, TemplateStore, TemplateValues } from './template.ts';
+import type { TemplatePart } from './files.ts';
+import { fallbackTags, parseAcceptLanguage } from './language-tags.ts';
+import { renderSms } from './sms-text.ts';
+import type { TemplateEntry, TemplateStore, TemplateValues } from './template.ts';
 
 /**
- * Makes words of checked templates.
- *
- * @param domain of the last line on a phone; null: none
- * @param language the default one: a tag in lower case
+ * @param domain for the last line of a text message; null for none
+ * @param language the default language, in lower case
  */
 export function createTemplates(
   store: TemplateStore,
   domain: string | null,
   language: string,
 ): Templates {
-  const renderPlain = (message: Message, part: Part): string => {
+  const renderPlain = (message: Message, part: TemplatePart): string => {
     const entry = store.get(message.purpose, message.locale, part);
-    return entry.template.render(mapValues(valuesOf(message, entry), asOneLine));
+    return entry.template.render(mapValues(toValues(message, entry), asOneLine));
   };
   return Object.freeze({
     text: (message) => {
       const entry = store.get(message.purpose, message.locale, 'txt');
-      return renderForPhone(entry.template, valuesOf(message, entry), domain);
+      return renderSms(entry.template, toValues(message, entry), domain);
     },
     email: (message) => {
       const html = store.get(message.purpose, message.locale, 'html');
       return {
         subject: renderPlain(message, 'subject.txt'),
         text: renderPlain(message, 'email.txt'),
-        html: html.template.render(mapValues(valuesOf(message, html), escapeHtml)),
+        html: html.template.render(mapValues(toValues(message, html), escapeHtml)),
       };
     },
     localeFor: (purpose, acceptLanguage) => {
       if (acceptLanguage === '') return '';
       for (const range of parseAcceptLanguage(acceptLanguage)) {
         if (range === '*') return '';
-        for (const tag of fallbacksOf(range)) {
+        for (const tag of fallbackTags(range)) {
           if (isIn(language, tag)) return '';
           if (store.has(purpose, tag, 'txt')) return tag;
         }
@@ -47,14 +45,14 @@ export function createTemplates(
   });
 }
 
-/** Whether a language is what a tag asks for: `pt-br` is in `pt`. */
+/** Whether a language satisfies a tag: `pt-br` satisfies `pt`. */
 function isIn(language: string, tag: string): boolean {
-  return fallbacksOf(language).includes(tag);
+  return fallbackTags(language).includes(tag);
 }
 
-function valuesOf(
+function toValues(
   { code, purpose, lifetimeSeconds }: Message,
-  { formatDuration }: Entry,
+  { formatDuration }: TemplateEntry,
 ): TemplateValues {
   return { code, purpose, lifetime: formatDuration(lifetimeSeconds) };
 }
@@ -64,7 +62,10 @@ function mapValues(values: TemplateValues, change: (value: string) => string): T
   return { code: change(code), purpose: change(purpose), lifetime: change(lifetime) };
 }
 
-/** What would break a line, or turn the direction of what stands behind it, becomes a `?`. */
+/**
+ * Replaces characters that break a line or change the text direction, so that a value cannot forge
+ * the text around it.
+ */
 function asOneLine(value: string): string {
   return value.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, '?').toWellFormed();
 }

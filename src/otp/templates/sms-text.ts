@@ -1,47 +1,47 @@
 /**
- * The alphabet of text messages, and what a character of it costs (3GPP TS 23.038, 6.2.1). One
- * character outside it would halve what fits into a message.
+ * Text messages in the GSM-7 alphabet (3GPP TS 23.038, 6.2.1). A single character outside the
+ * alphabet would halve the capacity of a message.
  */
 import type { Template, TemplateValues } from './template.ts';
 
-/** One message that is not split: 140 bytes (3GPP TS 23.040, 9.2.3.24). */
-export const MESSAGE_MAX_SEPTETS = 160;
+/** A message of one part: 140 bytes (3GPP TS 23.040, 9.2.3.24). */
+export const SMS_MAX_SEPTETS = 160;
 
 const BASIC = '@£$¥èéùìòÇ\nØøÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !"#¤%&\'()*+,-./0123456789:;<=>?'
   + '¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà';
 
-/** Each is sent behind an escape (6.2.1.1). */
+/** Each of these is sent after an escape septet (6.2.1.1). */
 const EXTENDED = '^{}\\[~]|€';
 
-/** By UTF-16 code unit: no character of the alphabet takes two. 0: outside it. */
+/**
+ * The cost of each UTF-16 code unit; 0 outside the alphabet. No GSM-7 character needs two units.
+ */
 const SEPTETS = new Uint8Array(0x10000);
 for (const character of BASIC) SEPTETS[character.charCodeAt(0)] = 1;
 for (const character of EXTENDED) SEPTETS[character.charCodeAt(0)] = 2;
 
-/** What takes the place of a character outside the alphabet. */
 const SUBSTITUTE = '?';
 
-/** How long a text of the alphabet is, in septets. */
+/** The length of a GSM-7 text; characters outside the alphabet count 0. */
 export function countSeptets(text: string): number {
   let septets = 0;
   for (let at = 0; at < text.length; at += 1) septets += SEPTETS[text.charCodeAt(at)]!;
   return septets;
 }
 
-/** The first character outside the alphabet; null when there is none. */
-export function findOutsider(text: string): string | null {
-  for (const character of text) if (isOutside(character)) return character;
+export function findNonGsmCharacter(text: string): string | null {
+  for (const character of text) if (isNonGsm(character)) return character;
   return null;
 }
 
-/** A text on one line, with a question mark for every character outside the alphabet. */
+/** Replaces line feeds and characters outside the alphabet. */
 export function toGsmLine(text: string): string {
-  if (findOutsider(text) === null && !text.includes('\n')) return text;
+  if (findNonGsmCharacter(text) === null && !text.includes('\n')) return text;
   return [...text].map((character) =>
-    (isOutside(character) || character === '\n' ? SUBSTITUTE : character)).join('');
+    (isNonGsm(character) || character === '\n' ? SUBSTITUTE : character)).join('');
 }
 
-/** The beginning of a text of the alphabet: as much as so many septets hold. */
+/** The longest prefix of a GSM-7 text that fits. */
 export function cutToSeptets(text: string, room: number): string {
   let septets = 0;
   for (let at = 0; at < text.length; at += 1) {
@@ -51,38 +51,37 @@ export function cutToSeptets(text: string, room: number): string {
   return text;
 }
 
-function isOutside(character: string): boolean {
+function isNonGsm(character: string): boolean {
   return SEPTETS[character.charCodeAt(0)] === 0;
 }
 
 /**
- * Renders a text of at most 160 septets: a purpose for which there is no room is cut.
- *
- * @param template of characters of the alphabet, as `faultsOf` has it
- * @param domain the site where the code is typed in; null: no last line
+ * Truncates the purpose, so that the text has at most 160 septets.
+ * @param template checked by `validateTemplate`
+ * @param domain the site where users enter codes; null for no last line
  */
-export function renderForPhone(
+export function renderSms(
   template: Template,
   values: TemplateValues,
   domain: string | null,
 ): string {
-  const lastLine = domain === null ? null : bindingLine(domain, values.code);
+  const lastLine = domain === null ? null : originLine(domain, values.code);
   const bare = measure(template, { ...values, purpose: '' }, lastLine);
-  const room = (MESSAGE_MAX_SEPTETS - bare) / Math.max(template.count('purpose'), 1);
+  const room = (SMS_MAX_SEPTETS - bare) / Math.max(template.count('purpose'), 1);
   const purpose = cutToSeptets(toGsmLine(values.purpose), room);
   const text = template.render({ ...values, purpose });
   if (lastLine === null) return text;
   const spaced = `${text}\n\n${lastLine}`;
-  return countSeptets(spaced) <= MESSAGE_MAX_SEPTETS ? spaced : `${text}\n${lastLine}`;
+  return countSeptets(spaced) <= SMS_MAX_SEPTETS ? spaced : `${text}\n${lastLine}`;
 }
 
-/** How many septets a text takes that is not cut, with its last line. */
-export function measureForPhone(
+/** The length of a text and its last line, without truncation. */
+export function measureSms(
   template: Template,
   values: TemplateValues,
   domain: string | null,
 ): number {
-  return measure(template, values, domain === null ? null : bindingLine(domain, values.code));
+  return measure(template, values, domain === null ? null : originLine(domain, values.code));
 }
 
 function measure(template: Template, values: TemplateValues, lastLine: string | null): number {
@@ -91,9 +90,9 @@ function measure(template: Template, values: TemplateValues, lastLine: string | 
 }
 
 /**
- * Binds a code to the site that it is for: a browser offers it there and nowhere else (WICG,
- * Origin-bound one-time codes delivered via SMS, 2). It must be the last line.
+ * Binds the code to a site, so that a browser offers it on that site only (WICG, Origin-bound
+ * one-time codes delivered via SMS, 2). The line must be the last one.
  */
-function bindingLine(domain: string, code: string): string {
+function originLine(domain: string, code: string): string {
   return `@${domain} #${code}`;
 }

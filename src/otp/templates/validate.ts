@@ -1,19 +1,19 @@
-/** What a template must be, so that no message can fail on it later. */
+/** Checks templates at the start, so that no message can fail on a template later. */
 import type { TemplateFile } from './files.ts';
 import { POLICY_BOUNDS } from '../policy/policy.ts';
-import { countSeptets, findOutsider, measureForPhone, MESSAGE_MAX_SEPTETS } from './sms-text.ts';
-import { allLifetimes } from './template.ts';
+import { countSeptets, findNonGsmCharacter, measureSms, SMS_MAX_SEPTETS } from './sms-text.ts';
+import { formatAllLifetimes } from './template.ts';
 import type { FormatDuration, Template } from './template.ts';
 
 const SUBJECT_MAX_CHARACTERS = 150;
 
-/** A purpose up to this length is never cut. */
+/** A purpose of this length is never truncated. */
 const WHOLE_PURPOSE_CHARACTERS = 20;
 
-/** Line feeds and tabs are what a text may hold of control characters. */
+/** Line feeds and tabs are the only control characters that a text may contain. */
 const CONTROL = /[^\P{Cc}\n\t]/u;
 
-/** All that an HTML part would need to link anywhere, to load anything, or to run. */
+/** Markup that could link, load or run something. */
 const FORBIDDEN_IN_HTML = [
   /<\s*(?:a|area|audio|base|embed|form|frame|iframe|image|img|link)\b/i,
   /<\s*(?:applet|object|picture|script|source|svg|video)\b/i,
@@ -27,58 +27,61 @@ const FORBIDDEN_IN_HTML = [
 ];
 
 /**
- * The rules that a template breaks.
- *
- * @param domain the one of the last line of a text for a phone; null: none
- * @returns one sentence for each, without the path; empty when the template can be used
+ * @param domain for the last line of a text message; null for none
+ * @returns one sentence per broken rule, without the path
  */
-export function faultsOf(
+export function validateTemplate(
   { part, text }: TemplateFile,
   template: Template,
-  say: FormatDuration,
+  formatDuration: FormatDuration,
   domain: string | null,
 ): string[] {
   const errors: string[] = [];
   if (part !== 'subject.txt' && template.count('code') === 0) errors.push('must contain {code}');
-  if (CONTROL.test(text)) errors.push('must have no control characters');
-  if (part === 'subject.txt') errors.push(...subjectFaults(text));
-  if (part === 'html') errors.push(...htmlFaults(text));
-  if (part === 'txt') errors.push(...phoneFaults(text, template, say, domain));
+  if (CONTROL.test(text)) errors.push('must not contain control characters');
+  if (part === 'subject.txt') errors.push(...validateSubject(text));
+  if (part === 'html') errors.push(...validateHtml(text));
+  if (part === 'txt') errors.push(...validateSms(text, template, formatDuration, domain));
   return errors;
 }
 
-function subjectFaults(text: string): string[] {
+function validateSubject(text: string): string[] {
   const isOneLine = text.trim() !== '' && !/[\n\t]/.test(text);
   if (isOneLine && [...text].length <= SUBJECT_MAX_CHARACTERS) return [];
   return [`must be one line of 1 to ${SUBJECT_MAX_CHARACTERS} characters`];
 }
 
-function htmlFaults(text: string): string[] {
+function validateHtml(text: string): string[] {
   const found = FORBIDDEN_IN_HTML.flatMap((pattern) => pattern.exec(text)?.[0] ?? []);
-  return found.map((what) => `must have no link, nothing from elsewhere and no script: ${what}`);
+  return found.map((what) => `must not contain links, scripts or external resources: ${what}`);
 }
 
-function phoneFaults(
+function validateSms(
   text: string,
   template: Template,
-  say: FormatDuration,
+  formatDuration: FormatDuration,
   domain: string | null,
 ): string[] {
-  const lifetimes = template.count('lifetime') === 0 ? [''] : allLifetimes(say);
-  const outsider = findOutsider([text, ...lifetimes].join(''));
-  if (outsider !== null) {
-    const name = outsider.codePointAt(0)!.toString(16).toUpperCase().padStart(4, '0');
-    return [`must be of the characters of GSM-7 alone, which have no "${outsider}" (U+${name})`];
+  const lifetimes = template.count('lifetime') === 0 ? [''] : formatAllLifetimes(formatDuration);
+  const character = findNonGsmCharacter([text, ...lifetimes].join(''));
+  if (character !== null) {
+    const codePoint = character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, '0');
+    return [`must contain only characters of GSM-7, not "${character}"`
+      + ` (U+${codePoint})`];
   }
   const longest = lifetimes.reduce((a, b) => (countSeptets(b) > countSeptets(a) ? b : a));
-  const septets = measureForPhone(template, {
+  const septets = measureSms(template, {
     code: '0'.repeat(POLICY_BOUNDS.codeDigits.max),
     purpose: 'p'.repeat(WHOLE_PURPOSE_CHARACTERS),
     lifetime: longest,
   }, domain);
-  if (septets <= MESSAGE_MAX_SEPTETS) return [];
-  const ending = domain === null ? '' : `, its last line "@${domain} #${'0'.repeat(6)}…"`;
-  return [`must be at most ${MESSAGE_MAX_SEPTETS} characters of GSM-7, with a code of`
-    + ` ${POLICY_BOUNDS.codeDigits.max} digits, "${longest}" and a purpose of`
-    + ` ${WHOLE_PURPOSE_CHARACTERS} characters${ending}: it has ${septets}`];
+  if (septets <= SMS_MAX_SEPTETS) return [];
+  const counted = [
+    `a code of ${POLICY_BOUNDS.codeDigits.max} digits`,
+    `a purpose of ${WHOLE_PURPOSE_CHARACTERS} characters`,
+    longest === '' ? '' : `the lifetime "${longest}"`,
+    domain === null ? '' : `the last line "@${domain} #${'0'.repeat(6)}…"`,
+  ].filter((text) => text !== '').join(', ');
+  return [`must have at most ${SMS_MAX_SEPTETS} characters of GSM-7, not ${septets},`
+    + ` with ${counted}`];
 }

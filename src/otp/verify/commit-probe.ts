@@ -1,6 +1,6 @@
 /**
- * The commit probe of verifications. A verification may leave no new row, so each pair keeps the ids
- * of the last transactions that changed it.
+ * The commit probe of verifications. A verification may leave no new row, so each pair keeps the
+ * ids of the last transactions that changed it.
  */
 import { Unavailable } from '../../db/errors.ts';
 import { mapResult } from '../../db/query.ts';

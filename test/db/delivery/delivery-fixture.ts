@@ -1,4 +1,4 @@
-/** Services on one database, as processes would be, with channels that answer as told. */
+/** Several services on one database, as several processes, with scripted channels. */
 import { addSeconds, formatInstant, parseInstant } from '../../../src/db/instant.ts';
 import type { ConnectionPool } from '../../../src/db/pool.ts';
 import type {
@@ -21,10 +21,10 @@ export const ACCEPTED: SendResult = { kind: 'accepted' };
 export const RETRY: SendResult = { kind: 'retry', reason: 'status 503', afterSeconds: null };
 export const REFUSED: SendResult = { kind: 'refused', reason: 'status 400' };
 
-/** A channel that answers what its script says next, and its last word from then on. */
+/** A channel that returns the results of its script in order and then repeats the last one. */
 export type ScriptedChannel = Channel & Readonly<{ sent: Message[] }>;
 
-/** Makes one. A script of functions may wait. */
+/** A function in the script may return its result later. */
 export function scripted(
   name: ChannelName,
   ...script: (SendResult | (() => Promise<SendResult>))[]
@@ -38,18 +38,18 @@ export function scripted(
   return { ...channelOf(send, { name }), sent };
 }
 
-/** What stands for one process. */
+/** A service with its delivery, in place of a process. */
 export type Process = Readonly<{
   service: OtpService;
   delivery: Delivery;
-  notes: DeliveryEvent[];
+  events: DeliveryEvent[];
   stop: () => Promise<void>;
 }>;
 
-/** The time at which a fixture begins. */
+/** The time of the database when a fixture opens. */
 export const START = parseInstant('2026-01-05 08:00:00.000000');
 
-/** One database, and what stands for processes on it. */
+/** A database and the services that run on it. */
 export class DeliveryFixture {
   readonly database: TestDatabase;
   readonly secrets: Secrets = secretsOf(newSecretsText());
@@ -60,36 +60,36 @@ export class DeliveryFixture {
     this.database = database;
   }
 
-  /** Makes one with an empty database, whose clock stands still. */
+  /** Creates an empty database with a stopped clock. */
   static async open(): Promise<DeliveryFixture> {
     const fixture = new DeliveryFixture(await createTestDatabase());
     fixture.setClock(0);
     return fixture;
   }
 
-  /** Moves the database's clock to so many seconds after the beginning. */
+  /** Sets the clock of the database to START plus these seconds. */
   setClock(seconds: number): void {
     this.database.clock.set(formatInstant(addSeconds(START, seconds)));
   }
 
-  /** Starts what stands for a process. It looks for what others left once its delivery starts. */
+  /** Creates a service. It reclaims messages after its delivery was started. */
   process(
     channels: readonly Channel[],
     { pool = this.database.pool, secrets = this.secrets }: { pool?: ConnectionPool;
       secrets?: Secrets } = {},
   ): Process {
     const policies = createPolicies();
-    const notes: DeliveryEvent[] = [];
-    const note = (one: DeliveryEvent): void => { notes.push(one); };
-    const delivery = createTestDelivery({ pool, policies, secrets, channels, onEvent: note });
-    const parts = { pool: this.database.pool, policies, secrets, delivery };
-    const service = createOtpService({ ...parts, sweeper: newSweeper() });
-    const process = { service, delivery, notes, stop: () => delivery.stop(2000) };
+    const events: DeliveryEvent[] = [];
+    const onEvent = (event: DeliveryEvent): void => { events.push(event); };
+    const delivery = createTestDelivery({ pool, policies, secrets, channels, onEvent });
+    const deps = { pool: this.database.pool, policies, secrets, delivery };
+    const service = createOtpService({ ...deps, sweeper: newSweeper() });
+    const process = { service, delivery, events, stop: () => delivery.stop(2000) };
     this.#processes.push(process);
     return process;
   }
 
-  /** Issues a code, to a new user unless one is named. */
+  /** Requests a code, for a new user by default. */
   async issue(
     { service }: Process,
     userId = this.newName('u'),
@@ -104,38 +104,34 @@ export class DeliveryFixture {
     return outcome;
   }
 
-  /** A name that was not used yet. */
   newName(prefix: string): string {
     this.#count += 1;
     return `${prefix}${this.#count}`;
   }
 
-  /** What is told of a code. */
   async statusOf({ service }: Process, otpId: string): Promise<StatusOutcome> {
     return service.status(otpId, () => true);
   }
 
-  /** Waits, bounded, until a code has a status and, if given, a channel. */
+  /** Waits until an OTP has this status and, if given, this channel. */
   async untilStatus(process: Process, otpId: string, status: string, channel?: string) {
     await eventually(`the code is ${status}`, async () => {
-      const told = await this.statusOf(process, otpId);
-      return told.kind === 'known' && told.status === status
-        && (channel === undefined || told.channel === channel);
+      const outcome = await this.statusOf(process, otpId);
+      return outcome.kind === 'known' && outcome.status === status
+        && (channel === undefined || outcome.channel === channel);
     });
   }
 
-  /** How many messages are in the outbox. */
+  /** The number of rows in the outbox. */
   async unsent(): Promise<number> {
     const [row] = await this.database.query('SELECT COUNT(*) AS n FROM outbox');
     return row?.n as number;
   }
 
-  /** Waits, bounded, until the outbox is empty. */
   async untilEmpty(): Promise<void> {
     await eventually('the outbox is empty', async () => (await this.unsent()) === 0);
   }
 
-  /** Ends all. */
   async close(): Promise<void> {
     await Promise.all(this.#processes.map((process) => process.stop()));
     this.database.close();

@@ -9,9 +9,9 @@ let fixture: DeliveryFixture;
 test.before.each(async () => { fixture = await DeliveryFixture.open(); });
 test.after.each(() => fixture.close());
 
-const eventsOf = (notes: readonly { event: string }[]) => notes.map(({ event }) => event);
+const eventNames = (events: readonly { event: string }[]) => events.map(({ event }) => event);
 
-test('a message that is accepted is erased, and its code is sent', async () => {
+test('an accepted message is erased, and its OTP is sent', async () => {
   const channel = scripted('sms', ACCEPTED);
   const process = fixture.process([channel]);
   const { otpId } = await fixture.issue(process, '+491');
@@ -22,7 +22,7 @@ test('a message that is accepted is erased, and its code is sent', async () => {
   assert.equal([message!.otpId, message!.userId, message!.lifetimeSeconds], [otpId, '+491', 300]);
 });
 
-test('until then its code is pending, and nothing of the message can be read', async () => {
+test('an unsent OTP is pending, and its stored message is unreadable', async () => {
   const gate = createGate<SendResult>();
   const channel = scripted('sms', () => gate.promise);
   const process = fixture.process([channel]);
@@ -38,20 +38,20 @@ test('until then its code is pending, and nothing of the message can be read', a
   await fixture.untilStatus(process, otpId, 'sent');
 });
 
-test('a refusal goes on to the next channel at once, which the code names then', async () => {
+test('after a refusal the next channel is tried, and the OTP names it', async () => {
   const [first, second] = [scripted('sms', REFUSED), scripted('email', ACCEPTED)];
   const process = fixture.process([first, second]);
   const { otpId } = await fixture.issue(process);
   await fixture.untilStatus(process, otpId, 'sent', 'email');
   assert.equal([first.sent.length, second.sent.length], [1, 1]);
   assert.equal(first.sent[0], second.sent[0]);
-  assert.equal(process.notes, [
+  assert.equal(process.events, [
     { event: 'delivery_refused', otpId, userId: first.sent[0]!.userId, channel: 'sms',
       reason: 'status 400' },
   ]);
 });
 
-test('a channel that cannot reach the user is left out', async () => {
+test('a channel that cannot reach the user is not tried', async () => {
   const sms = { ...scripted('sms', ACCEPTED), accepts: (user: string) => user.startsWith('+') };
   const email = scripted('email', ACCEPTED);
   const process = fixture.process([sms, email]);
@@ -60,7 +60,7 @@ test('a channel that cannot reach the user is left out', async () => {
   assert.is(sms.sent.length, 0);
 });
 
-test('when all have refused the code is closed, and its points are given back', async () => {
+test('when every channel has refused, the OTP is closed and its points are refunded', async () => {
   const channels = [scripted('sms', REFUSED), scripted('email', REFUSED)];
   const process = fixture.process(channels);
   const { otpId } = await fixture.issue(process, 'U1');
@@ -73,11 +73,11 @@ test('when all have refused the code is closed, and its points are given back', 
   assert.is(verified.kind, 'expired');
   const { limits } = await fixture.issue(process, 'U1');
   assert.equal([limits.user.remaining, limits.address?.remaining], [2, 7]);
-  assert.equal(eventsOf(process.notes).slice(0, 3),
+  assert.equal(eventNames(process.events).slice(0, 3),
     ['delivery_refused', 'delivery_refused', 'delivery_failed']);
 });
 
-test('no more points are given back than the limit has', async () => {
+test('at most as many points as the limit has are refunded', async () => {
   const process = fixture.process([scripted('sms', REFUSED)]);
   for (let index = 0; index < 6; index += 1) {
     const { otpId } = await fixture.issue(process, 'U1');
@@ -91,7 +91,7 @@ test('no more points are given back than the limit has', async () => {
   assert.is(outcome.kind, 'limited');
 });
 
-test('what fails for now is tried again until it is accepted', async () => {
+test('a failed attempt is repeated until the message is accepted', async () => {
   const channel = scripted('sms', RETRY, RETRY, ACCEPTED);
   const process = fixture.process([channel]);
   const { otpId } = await fixture.issue(process);
@@ -100,18 +100,18 @@ test('what fails for now is tried again until it is accepted', async () => {
   assert.is(new Set(channel.sent.map((message) => JSON.stringify(message))).size, 1);
 });
 
-test('a channel that keeps failing is left for the next one', async () => {
+test('after three failures the next channel is tried, and the failing one is paused', async () => {
   const [first, second] = [scripted('sms', RETRY), scripted('email', ACCEPTED)];
   const process = fixture.process([first, second]);
   const { otpId } = await fixture.issue(process);
   await fixture.untilStatus(process, otpId, 'sent', 'email');
   assert.is(first.sent.length, 3);
   const codes = await Promise.all([1, 2, 3].map(() => fixture.issue(process)));
-  await eventually('it is paused', () => eventsOf(process.notes).includes('channel_paused'));
+  await eventually('it is paused', () => eventNames(process.events).includes('channel_paused'));
   await Promise.all(codes.map((code) => fixture.untilStatus(process, code.otpId, 'sent', 'email')));
 });
 
-test('a superseded message is not sent any more', async () => {
+test('the message of a superseded OTP is not sent again', async () => {
   const gate = createGate<SendResult>();
   const channel = scripted('sms', () => gate.promise, ACCEPTED);
   const process = fixture.process([channel]);
@@ -122,13 +122,13 @@ test('a superseded message is not sent any more', async () => {
   gate.open(RETRY);
   const third = await fixture.issue(process, 'U2');
   await fixture.untilStatus(process, third.otpId, 'sent');
-  // Put off for 250 ms at the most: were it sent again, it would be before this one.
-  await eventually('it is let go', () => process.delivery.held === 0);
+  // A retry waits at most 250 ms, so that a repeated message would come before this one.
+  await eventually('it is let go', () => process.delivery.pending === 0);
   assert.equal(channel.sent.map(({ otpId }) => otpId), [first.otpId, second.otpId, third.otpId]);
   await fixture.untilStatus(process, first.otpId, 'superseded');
 });
 
-test('a canceled message is not sent any more', async () => {
+test('the message of a canceled OTP is not sent again', async () => {
   const gate = createGate<SendResult>();
   const channel = scripted('sms', () => gate.promise, ACCEPTED);
   const process = fixture.process([channel]);
@@ -136,11 +136,11 @@ test('a canceled message is not sent any more', async () => {
   await eventually('it is tried', () => channel.sent.length === 1);
   assert.equal(await process.service.cancel(otpId, () => true), { kind: 'canceled' });
   gate.open(RETRY);
-  await eventually('it is let go', () => process.delivery.held === 0);
+  await eventually('it is let go', () => process.delivery.pending === 0);
   assert.is(channel.sent.length, 1);
 });
 
-test('what could not be sent until its code expired has failed, and leaves no text', async () => {
+test('an OTP that expires unsent has failed, and its message is erased', async () => {
   const channel = scripted('sms', RETRY);
   const process = fixture.process([channel]);
   const { otpId } = await fixture.issue(process, 'U1');
@@ -152,52 +152,52 @@ test('what could not be sent until its code expired has failed, and leaves no te
   assert.is(limits.user.remaining, 2);
 });
 
-test('what a dead process left is taken over when its lease is over, and not before', async () => {
+test('the messages of a dead process are reclaimed once its lease expires', async () => {
   const dead = fixture.process([scripted('sms', () => new Promise(() => {}))]);
   const { otpId } = await fixture.issue(dead);
   fixture.setClock(19.999999);
   const early = fixture.process([scripted('sms', ACCEPTED)]);
   early.delivery.start();
   await early.stop();
-  assert.equal(early.notes, []);
+  assert.equal(early.events, []);
   fixture.setClock(20);
   const channel = scripted('sms', ACCEPTED);
-  const heir = fixture.process([channel]);
-  heir.delivery.start();
-  await fixture.untilStatus(heir, otpId, 'sent', 'sms');
+  const successor = fixture.process([channel]);
+  successor.delivery.start();
+  await fixture.untilStatus(successor, otpId, 'sent', 'sms');
   assert.equal(channel.sent.map((message) => message.otpId), [otpId]);
-  assert.equal(heir.notes, [{ event: 'delivery_taken_over', count: 1 }]);
+  assert.equal(successor.events, [{ event: 'delivery_taken_over', count: 1 }]);
 });
 
-test('what is found expired is closed and not sent', async () => {
+test('a reclaimed OTP that has expired is closed and not sent', async () => {
   const dead = fixture.process([scripted('sms', () => new Promise(() => {}))]);
   const { otpId } = await fixture.issue(dead, 'U1');
   fixture.setClock(300);
   const channel = scripted('sms', ACCEPTED);
-  const heir = fixture.process([channel]);
-  heir.delivery.start();
-  await fixture.untilStatus(heir, otpId, 'failed');
+  const successor = fixture.process([channel]);
+  successor.delivery.start();
+  await fixture.untilStatus(successor, otpId, 'failed');
   await fixture.untilEmpty();
   assert.is(channel.sent.length, 0);
 });
 
-test('what was sealed under a secret that is gone is closed, and its user gets the point back',
+test('an OTP whose message is sealed under an unknown secret is closed with a refund',
   async () => {
     const dead = fixture.process([scripted('sms', () => new Promise(() => {}))]);
     const { otpId } = await fixture.issue(dead, 'U1');
     fixture.setClock(20);
     const channel = scripted('sms', ACCEPTED);
-    const heir = fixture.process([channel], { secrets: secretsOf(newSecretsText()) });
-    heir.delivery.start();
-    // Its name means nothing to the heir.
+    const successor = fixture.process([channel], { secrets: secretsOf(newSecretsText()) });
+    successor.delivery.start();
+    // The successor cannot decode the id.
     await fixture.untilStatus(dead, otpId, 'failed');
     await fixture.untilEmpty();
     assert.is(channel.sent.length, 0);
-    assert.equal(eventsOf(heir.notes), ['delivery_unreadable', 'delivery_taken_over']);
-    assert.is((await fixture.issue(heir, 'U1')).limits.user.remaining, 2);
+    assert.equal(eventNames(successor.events), ['delivery_unreadable', 'delivery_taken_over']);
+    assert.is((await fixture.issue(successor, 'U1')).limits.user.remaining, 2);
   });
 
-test('two processes that look at once take over each message once', async () => {
+test('two processes that reclaim at the same time send each message once', async () => {
   const dead = fixture.process([scripted('sms', () => new Promise(() => {}))]);
   const users = Array.from({ length: 8 }, () => fixture.issue(dead));
   await Promise.all(users);
@@ -210,18 +210,18 @@ test('two processes that look at once take over each message once', async () => 
   assert.is(new Set(sent).size, 8);
 });
 
-test('a process that stops leaves what it has not sent to others, at once', async () => {
+test('a process that stops releases its unsent messages immediately', async () => {
   const first = fixture.process([scripted('sms', RETRY)]);
   const { otpId } = await fixture.issue(first);
   await first.stop();
   const channel = scripted('sms', ACCEPTED);
-  const heir = fixture.process([channel]);
-  heir.delivery.start();
-  await fixture.untilStatus(heir, otpId, 'sent');
+  const successor = fixture.process([channel]);
+  successor.delivery.start();
+  await fixture.untilStatus(successor, otpId, 'sent');
   assert.is(channel.sent.length, 1);
 });
 
-test('a process that stops waits for the attempt that is under way', async () => {
+test('a process that stops waits for attempts in flight', async () => {
   const gate = createGate<SendResult>();
   const process = fixture.process([scripted('sms', () => gate.promise)]);
   const { otpId } = await fixture.issue(process);
@@ -232,7 +232,7 @@ test('a process that stops waits for the attempt that is under way', async () =>
   await fixture.untilStatus(process, otpId, 'sent');
 });
 
-test('of a bundle what is accepted is left out, and its code is sent, while another one waits',
+test('accepted messages leave their batch while another one is unsent',
   async () => {
     const gate = createGate<SendResult>();
     const channel = scripted('sms', () => gate.promise, ACCEPTED);
@@ -243,31 +243,31 @@ test('of a bundle what is accepted is left out, and its code is sent, while anot
     const others = issued.filter(({ otpId }) => otpId !== first);
     await Promise.all(others.map(({ otpId }) => fixture.untilStatus(process, otpId, 'sent')));
     await fixture.untilStatus(process, first, 'pending');
-    // Who finds the bundle finds the one that is left, and no other.
+    // A process that reclaims the batch finds only the unsent message.
     fixture.setClock(20);
-    const heirChannel = scripted('sms', ACCEPTED);
-    const heir = fixture.process([heirChannel]);
-    heir.delivery.start();
-    await fixture.untilStatus(heir, first, 'sent');
-    assert.equal(heirChannel.sent.map(({ otpId }) => otpId), [first]);
+    const successorChannel = scripted('sms', ACCEPTED);
+    const successor = fixture.process([successorChannel]);
+    successor.delivery.start();
+    await fixture.untilStatus(successor, first, 'sent');
+    assert.equal(successorChannel.sent.map(({ otpId }) => otpId), [first]);
     gate.open(ACCEPTED);
     await fixture.untilEmpty();
   });
 
-test('a message whose code has come to an end is not sent by whoever takes it over', async () => {
+test('a reclaimed message of a canceled OTP is not sent', async () => {
   const dead = fixture.process([scripted('sms', () => new Promise(() => {}))]);
   const { otpId } = await fixture.issue(dead);
   await dead.service.cancel(otpId, () => true);
   fixture.setClock(20);
   const channel = scripted('sms', ACCEPTED);
-  const heir = fixture.process([channel]);
-  heir.delivery.start();
+  const successor = fixture.process([channel]);
+  successor.delivery.start();
   await fixture.untilEmpty();
   assert.is(channel.sent.length, 0);
-  await fixture.untilStatus(heir, otpId, 'canceled');
+  await fixture.untilStatus(successor, otpId, 'canceled');
 });
 
-test('one transaction of many codes needs few rows, each with at most 64 messages', async () => {
+test('a transaction of many OTPs needs few rows, each with at most 64 messages', async () => {
   const process = fixture.process([scripted('sms', () => new Promise(() => {}))]);
   const users = Array.from({ length: 100 }, (_, index) => `v${index}`);
   await Promise.all(users.map((userId, index) => process.service.request({

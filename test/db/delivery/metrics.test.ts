@@ -1,4 +1,4 @@
-/** What the delivery of messages counts. */
+/** The metrics of message delivery. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { encodeFamilies } from '../../../src/metrics/families.ts';
@@ -16,21 +16,21 @@ let fixture: DeliveryFixture;
 test.before.each(async () => { fixture = await DeliveryFixture.open(); });
 test.after.each(() => fixture.close());
 
-/** A process whose counts can be read by name and labels. */
+/** A service whose metrics are read by name and labels. */
 function counted(channels: readonly Channel[]) {
   const counts = new DeliveryCounts(channels);
   const { database: { pool }, secrets } = fixture;
-  const parts = { pool, policies: createPolicies(), secrets };
-  const delivery = createTestDelivery({ ...parts, channels, counts });
-  const service = createOtpService({ ...parts, delivery, sweeper: newSweeper() });
+  const deps = { pool, policies: createPolicies(), secrets };
+  const delivery = createTestDelivery({ ...deps, channels, counts });
+  const service = createOtpService({ ...deps, delivery, sweeper: newSweeper() });
   return {
-    process: { service, delivery, notes: [], stop: () => delivery.stop(2000) },
+    process: { service, delivery, events: [], stop: () => delivery.stop(2000) },
     value: (name: string, labels: Record<string, string> = {}) =>
       valueOf(parseExposition(encodeFamilies(deliveryFamilies(counts))), name, labels),
   };
 }
 
-test('attempts by channel and result, and codes that no channel took', async () => {
+test('attempts are counted by channel and result, and closed OTPs by reason', async () => {
   const { process, value } = counted([
     scripted('sms', REFUSED), scripted('email', ACCEPTED, REFUSED)]);
   await fixture.issue(process);
@@ -45,20 +45,20 @@ test('attempts by channel and result, and codes that no channel took', async () 
   await process.stop();
 });
 
-test('a channel that is paused, what is held, and what is taken over', async () => {
+test('paused channels, pending messages and reclaimed messages are counted', async () => {
   const { process, value } = counted([scripted('sms', RETRY)]);
   await Promise.all(Array.from({ length: 6 }, () => fixture.issue(process)));
   await eventually('it is paused', () => value('otpd_channel_paused', { channel: 'sms' }) === 1);
   assert.ok(value('otpd_deliveries_total', { channel: 'sms', result: 'retry' }) >= 5);
   assert.is(value('otpd_outbox_messages'), 6);
   await process.stop();
-  const heir = counted([scripted('sms', ACCEPTED)]);
-  heir.process.delivery.start();
+  const successor = counted([scripted('sms', ACCEPTED)]);
+  successor.process.delivery.start();
   await eventually('they are taken over', () =>
-    heir.value('otpd_messages_taken_over_total') === 6
-      && heir.value('otpd_deliveries_total', { channel: 'sms', result: 'accepted' }) === 6);
-  assert.is(heir.value('otpd_channel_paused', { channel: 'sms' }), 0);
-  await heir.process.stop();
+    successor.value('otpd_messages_taken_over_total') === 6
+      && successor.value('otpd_deliveries_total', { channel: 'sms', result: 'accepted' }) === 6);
+  assert.is(successor.value('otpd_channel_paused', { channel: 'sms' }), 0);
+  await successor.process.stop();
 });
 
 test.run();

@@ -1,4 +1,4 @@
-/** When and by whom messages that were accepted are erased from the outbox. */
+/** When accepted messages are erased from the outbox, and by which transaction. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { monotonicMs, EstimatedClock } from '../../../src/db/clock.ts';
@@ -25,88 +25,89 @@ test.after.each(() => fixture.close());
 
 const LEASED_UNTIL = addSeconds(START, 20);
 
-/** Stores so many messages, each in a bundle of its own. */
+/** Stores `count` messages, each in its own batch. */
 async function stored(count: number, owner: Hex): Promise<PendingMessage[]> {
   const { secrets: { current }, database: { pool } } = fixture;
   const lease = { clock: new EstimatedClock(START, monotonicMs()), leasedUntil: LEASED_UNTIL };
-  const parcels = Array.from({ length: count }, (_, index) => {
-    const bundleId = randomBatchId();
-    const [otpId] = createOtpIds(current, bundleId, 1);
+  const messages = Array.from({ length: count }, (_, index) => {
+    const batchId = randomBatchId();
+    const [otpId] = createOtpIds(current, batchId, 1);
     const message = { otpId: otpId!, userId: `u${index}`, purpose: 'login', code: '123456',
       lifetimeSeconds: 300, expiresAt: addSeconds(START, 300), locale: '' };
-    const outgoing = { message, clientIp: null, planned: 'sms' };
-    return new PendingMessage(outgoing, new OutboxBatch(bundleId, [outgoing], lease), false);
+    const outboxMessage = { message, clientIp: null, plannedChannel: 'sms' };
+    const batch = new OutboxBatch(batchId, [outboxMessage], lease);
+    return new PendingMessage(outboxMessage, batch, false);
   });
-  const sealed = parcels.map(({ batch }) => batch.seal(current));
+  const sealed = messages.map(({ batch }) => batch.seal(current));
   await transaction(pool, async (tx) => {
     tx.writes.push(insertBatches(sealed, { owner, leasedUntil: LEASED_UNTIL }));
   });
-  return parcels;
+  return messages;
 }
 
-/** A saver of messages that are stored and were accepted this moment. */
-async function saverOf(count: number) {
+/** A writer of stored messages that were just accepted. */
+async function writerOf(count: number) {
   const owner = randomOwner();
   const { database: { pool }, secrets } = fixture;
   const erased: Hex[] = [];
-  const saver = new OutboxWriter({
+  const writer = new OutboxWriter({
     outbox: new Outbox({ pool, policies: createPolicies(), secrets, owner }),
     onEvent: () => {},
     onSaved: (batches) => erased.push(...batches.map(({ batchId }) => batchId)),
   });
-  for (const parcel of await stored(count, owner)) saver.settle(parcel);
-  return { saver, erased };
+  for (const pending of await stored(count, owner)) writer.settle(pending);
+  return { writer, erased };
 }
 
 /** An eraser whose transaction is about to commit. */
-function beginErasing(saver: OutboxWriter, requests: number) {
+function beginErasing(writer: OutboxWriter, requests: number) {
   const writes: Write[] = [];
-  const rider = saver.createEraser(requests);
+  const rider = writer.createEraser(requests);
   void rider.beforeCommit({ writes } as unknown as Transaction);
   return { rider, writes };
 }
 
-test('a transaction that commits anyway erases what was accepted', async () => {
-  const { saver, erased } = await saverOf(32);
+test('a transaction that commits anyway erases accepted messages', async () => {
+  const { writer, erased } = await writerOf(32);
   let beforeCommit: unknown = null;
   const observer: Rider = {
     beforeCommit: ({ writes }) => {
-      beforeCommit = [writes.map(({ name, values }) => [name, values.length]), saver.isBusy];
+      beforeCommit = [writes.map(({ name, values }) => [name, values.length]), writer.isBusy];
     },
     afterCommit: () => {},
   };
   await transaction(fixture.database.pool, async (tx) => {
-    tx.riders.push(saver.createEraser(1), saver.createEraser(1000), observer);
+    tx.riders.push(writer.createEraser(1), writer.createEraser(1000), observer);
   });
   assert.equal(beforeCommit, [[['outbox.erase', 32]], true], 'nothing is given away twice');
   assert.is(erased.length, 32);
-  assert.equal([saver.isBusy, await fixture.unsent()], [false, 0]);
+  assert.equal([writer.isBusy, await fixture.unsent()], [false, 0]);
 });
 
-test('when it does not commit they are erased all the same', async () => {
-  const { saver, erased } = await saverOf(2);
-  const { rider, writes } = beginErasing(saver, 16);
+test('after a rollback of that transaction the writer erases them', async () => {
+  const { writer, erased } = await writerOf(2);
+  const { rider, writes } = beginErasing(writer, 16);
   assert.is(writes.length, 1);
   rider.afterCommit(false);
   assert.equal(erased, []);
   await eventually('they are erased', () => erased.length === 2);
-  assert.equal([saver.isBusy, await fixture.unsent()], [false, 0]);
+  assert.equal([writer.isBusy, await fixture.unsent()], [false, 0]);
 });
 
-test('a few are not worth a statement of a small transaction, and wait for their own', async () => {
-  const { saver, erased } = await saverOf(2);
-  const { rider, writes } = beginErasing(saver, 15);
+test('a few batches are not offered to a small transaction', async () => {
+  const { writer, erased } = await writerOf(2);
+  const { rider, writes } = beginErasing(writer, 15);
   assert.is(writes.length, 0);
   rider.afterCommit(true);
   await eventually('they are erased', () => erased.length === 2);
   assert.is(await fixture.unsent(), 0);
 });
 
-test('what is accepted while others erase is erased too', async () => {
-  const { saver, erased } = await saverOf(1);
-  const { rider } = beginErasing(saver, 32);
+test('a message that is accepted during the erasure is erased too', async () => {
+  const { writer, erased } = await writerOf(1);
+  const { rider } = beginErasing(writer, 32);
   const [late] = await stored(1, randomOwner());
-  saver.settle(late!);
+  writer.settle(late!);
   await eventually('the late one is erased', () => erased.length === 1);
   assert.equal(erased, [late!.batch.batchId]);
   rider.afterCommit(false);
@@ -114,15 +115,15 @@ test('what is accepted while others erase is erased too', async () => {
   assert.is(await fixture.unsent(), 0);
 });
 
-test('the commit of codes erases the messages before them', async () => {
+test('the commit of new OTPs erases earlier messages', async () => {
   const channel = scripted('sms', ACCEPTED);
   const acquire = () => Promise.reject(new Unavailable('the delivery has no connection'));
   const pool = Object.assign(Object.create(fixture.database.pool) as ConnectionPool, { acquire });
   const process = fixture.process([channel], { pool });
   const { otpId } = await fixture.issue(process);
   const isPending = async (): Promise<boolean> => {
-    const told = await fixture.statusOf(process, otpId);
-    return told.kind === 'known' && told.status === 'pending';
+    const outcome = await fixture.statusOf(process, otpId);
+    return outcome.kind === 'known' && outcome.status === 'pending';
   };
   await eventually('it is accepted', () => channel.sent.length === 1);
   assert.is(await isPending(), true);

@@ -211,7 +211,7 @@ test('a template that is at fault is named, with what is wrong with it', () => {
   writeFileSync(join(folder, 'login.html'), '<p>{code} {name}</p>');
   const message = serveFaultsOf({ MESSAGES_FOLDER: folder, MESSAGE_DOMAIN: 'example.com' });
   assert.is(message, ['the configuration is at fault:',
-    `${folder}/login.html may contain {code}, {purpose} and {lifetime}, not {name}`,
+    `${folder}/login.html may contain only {code}, {purpose} and {lifetime}, not {name}`,
     `${folder}/login.txt must contain {code}`].join('\n  '));
   rmSync(folder, { recursive: true });
 });

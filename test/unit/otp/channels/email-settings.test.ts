@@ -9,25 +9,25 @@ import {
 import type { EmailSettings } from '../../../../src/otp/channels/email-settings.ts';
 import { createCertificate } from '../../../harness/certificate.ts';
 
-type Given = Partial<Parameters<typeof parseEmailSettings>[0]>;
+type Values = Partial<Parameters<typeof parseEmailSettings>[0]>;
 
-const GIVEN = { url: 'smtp://mail.example.com', from: 'otpd@example.com', caFile: undefined };
+const VALUES = { url: 'smtp://mail.example.com', from: 'otpd@example.com', caFile: undefined };
 
-function settingsOf(given: Given): EmailSettings {
-  const parsed = parseEmailSettings({ ...GIVEN, ...given });
+function settingsOf(values: Values): EmailSettings {
+  const parsed = parseEmailSettings({ ...VALUES, ...values });
   if ('errors' in parsed) throw new Error(parsed.errors.join('\n'));
   return parsed.settings;
 }
 
-function faultsOf(given: Given): string[] {
-  const parsed = parseEmailSettings({ ...GIVEN, ...given });
+function errorsOf(values: Values): string[] {
+  const parsed = parseEmailSettings({ ...VALUES, ...values });
   return 'errors' in parsed ? parsed.errors : [];
 }
 
 const NONE = { account: null, isLoopback: false };
 const ACCOUNT = { user: 'otpd', password: 'p' };
 
-/** [SMTP_URL, the server it names] */
+/** [SMTP_URL, the parsed server] */
 const SERVERS: [string, EmailSettings['server']][] = [
   ['smtp://mail.example.com', { ...NONE, host: 'mail.example.com', port: 587, isSecure: false }],
   ['smtps://Mail.example.com/', { ...NONE, host: 'mail.example.com', port: 465, isSecure: true }],
@@ -48,7 +48,7 @@ const SERVERS: [string, EmailSettings['server']][] = [
 ];
 
 for (const [url, server] of SERVERS) {
-  test(`SMTP_URL: ${url}`, () => assert.equal(settingsOf({ url }).server, server));
+  test(`SMTP_URL is parsed: ${url}`, () => assert.equal(settingsOf({ url }).server, server));
 }
 
 for (const url of [
@@ -58,9 +58,9 @@ for (const url of [
   'smtp://u:%zz@x.example', 'smtp://u:%ff@x.example', 'smtp://-x.example', 'smtp://x_.é',
   'smtp://u:p/w@x.example', 'smtp://u:p#w@x.example', 'smtp://x example',
 ]) {
-  test(`is a fault: SMTP_URL=${url}`, () => {
-    const [fault, ...others] = faultsOf({ url });
-    assert.match(fault ?? '', /^SMTP_URL must be smtp:\/\/USER:PASSWORD@HOST:587 \(STARTTLS\) or/);
+  test(`an invalid SMTP_URL is an error: ${url}`, () => {
+    const [error, ...others] = errorsOf({ url });
+    assert.match(error ?? '', /^SMTP_URL must be smtp:\/\/USER:PASSWORD@HOST:587 \(STARTTLS\) or/);
     assert.equal(others, []);
   });
 }
@@ -74,7 +74,9 @@ const SENDERS: [string, string, string][] = [
 ];
 
 for (const [from, name, address] of SENDERS) {
-  test(`EMAIL_FROM: ${from}`, () => assert.equal(settingsOf({ from }).from, { name, address }));
+  test(`EMAIL_FROM is parsed: ${from}`, () => {
+    assert.equal(settingsOf({ from }).from, { name, address });
+  });
 }
 
 for (const from of [
@@ -82,12 +84,13 @@ for (const from of [
   'Acme <otpd@example.com', 'Acme <a@b.example> <c@d.example>', '"Acme <a@b.example>',
   'Acme\r\nBcc: x@y.example <a@b.example>', `${'n'.repeat(101)} <a@b.example>`,
 ]) {
-  test(`is a fault: EMAIL_FROM=${JSON.stringify(from)}`, () => {
-    assert.equal(faultsOf({ from }), ['EMAIL_FROM must be NAME <ADDRESS> or ADDRESS']);
+  test(`an invalid EMAIL_FROM is an error: ${JSON.stringify(from)}`, () => {
+    assert.equal(errorsOf({ from }),
+      ['EMAIL_FROM must be ADDRESS or NAME <ADDRESS>, such as Acme <no-reply@example.com>']);
   });
 }
 
-test('SMTP_CA names a file of certificates', () => {
+test('SMTP_CA must be a readable PEM file', () => {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-ca-'));
   try {
     const { cert, key } = createCertificate();
@@ -96,20 +99,20 @@ test('SMTP_CA names a file of certificates', () => {
     writeFileSync(bad, key);
     assert.is(settingsOf({ caFile: good }).ca, cert);
     const rule = 'SMTP_CA must name a PEM file of certificates';
-    assert.equal(faultsOf({ caFile: bad }), [`${rule} (${bad}: no PEM certificate)`]);
-    assert.equal(faultsOf({ caFile: `${bad}2` }), [`${rule} (${bad}2: ENOENT)`]);
+    assert.equal(errorsOf({ caFile: bad }), [`${rule} (${bad}: no PEM certificate)`]);
+    assert.equal(errorsOf({ caFile: `${bad}2` }), [`${rule} (${bad}2: ENOENT)`]);
   } finally {
     rmSync(folder, { recursive: true });
   }
 });
 
-test('says all faults at once, and no password', () => {
-  const errors = faultsOf({ url: 'smtp://u:se/cret@x', from: '', caFile: '/nowhere' });
-  assert.equal(errors.map((fault) => fault.split(' ')[0]), ['SMTP_URL', 'EMAIL_FROM', 'SMTP_CA']);
+test('every error is reported at once, without a password', () => {
+  const errors = errorsOf({ url: 'smtp://u:se/cret@x', from: '', caFile: '/nowhere' });
+  assert.equal(errors.map((error) => error.split(' ')[0]), ['SMTP_URL', 'EMAIL_FROM', 'SMTP_CA']);
   assert.not.match(errors.join(), /se\/cret/);
 });
 
-test('one plain address is reached', () => {
+test('a plain address is accepted', () => {
   for (const address of [
     'a@b.example', 'First.Last+tag@sub.example.com', "o'neil@example.com", 'a_b-c@x-y.example',
     `${'l'.repeat(64)}@example.com`, 'x@xn--mnchen-3ya.de', '1@2.example',
@@ -117,7 +120,7 @@ test('one plain address is reached', () => {
   ]) assert.ok(isPlainAddress(address), address);
 });
 
-test('anything else is no plain address', () => {
+test('anything else is not a plain address', () => {
   for (const text of [
     '', '@', 'a', 'a@', '@b.example', 'a@b', 'a@localhost', 'a@[127.0.0.1]', 'a@127.0.0.1',
     'a@b.example,c@d.example', 'a@b.example;c@d.example', 'A <a@b.example>', '<a@b.example>',
@@ -130,14 +133,14 @@ test('anything else is no plain address', () => {
   ]) assert.not.ok(isPlainAddress(text), JSON.stringify(text));
 });
 
-test('a domain name has two labels or more, of letters, digits and hyphens inside', () => {
+test('a domain name has at least two labels of letters, digits and inner hyphens', () => {
   for (const name of [
     'example.com', 'EXAMPLE.com', 'a.b', '1.example.com', 'x-y.example', 'xn--mnchen-3ya.de',
     `${'a'.repeat(63)}.com`, `${'a.'.repeat(126)}a`,
   ]) assert.ok(isDomainName(name), name);
 });
 
-test('anything else is no domain name', () => {
+test('anything else is not a domain name', () => {
   for (const text of [
     '', '.', 'localhost', 'example.com.', '.example.com', 'a..b', '-a.com', 'a-.com', 'a_b.com',
     'münchen.de', 'example.com:443', 'https://example.com', 'example.com/', '@example.com',

@@ -1,4 +1,4 @@
-/** The e-mail channel against servers on this machine: what arrives, and what each ending means. */
+/** The e-mail channel against local mail servers: the message, and the result of each failure. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Channel, Message, SendResult } from '../../../../src/otp/channels/channel.ts';
@@ -14,17 +14,17 @@ import { answer, startMailServer, startScripted, stopMailServers } from './mail-
 import type { Script } from './mail-server.ts';
 import { readMessage, readWords } from './mime.ts';
 
-/** The package by a name of its own: as nodemailer it must be the user's to install. */
+/** Installed under another name, because the operator installs nodemailer. */
 const INSTALLED: string = 'nodemailer-in-tests';
 
 const CERTIFICATE = createCertificate();
 const ACCOUNT = 'otpd:p%40ss%2Fword%231@';
 const SENT_AT = Date.UTC(2026, 0, 5, 8, 0, 0) * 1000;
 
-/** As long as a test waits for what never comes. */
+/** The timeout where no response comes. */
 const SHORT_MS = 90;
 
-/** As short as it can be where something else comes in time. */
+/** The timeout where a response must come first. */
 const ENOUGH_MS = 2000;
 
 const MESSAGE: Message = {
@@ -48,19 +48,19 @@ async function openChannel(
 ): Promise<Channel> {
   const loaded = loadTemplates({ folder: null, domain: null });
   if ('errors' in loaded) throw new Error(loaded.errors.join('\n'));
-  const channel = await createEmailChannel(settingsOf(url, ca), loaded.words, {
+  const channel = await createEmailChannel(settingsOf(url, ca), loaded.templates, {
     load: () => import(INSTALLED), ...options,
   });
   channels.push(channel);
   return channel;
 }
 
-/** What becomes of one message at a server that goes by a script. */
-async function playOut(script: Script): Promise<{ verdict: SendResult; commands: string[] }> {
+/** Sends one message to a scripted server. */
+async function sendTo(script: Script): Promise<{ result: SendResult; commands: string[] }> {
   const { port, commands } = await startScripted(script);
   const options = Object.values(script).includes(null) ? { timeoutMs: SHORT_MS } : {};
   const channel = await openChannel(`smtp://127.0.0.1:${port}`, null, options);
-  return { verdict: await channel.send(MESSAGE, SENT_AT), commands };
+  return { result: await channel.send(MESSAGE, SENT_AT), commands };
 }
 
 const retry = (reason: string): SendResult => ({ kind: 'retry', reason, afterSeconds: null });
@@ -71,7 +71,7 @@ test.after.each(async () => {
   await stopMailServers();
 });
 
-test('hands a message over by STARTTLS, with a name and a password', async () => {
+test('a message is sent over STARTTLS with a user name and password', async () => {
   const { port, mails } = await startMailServer(CERTIFICATE);
   const channel = await openChannel(`smtp://${ACCOUNT}localhost:${port}`);
   assert.equal(await channel.send(MESSAGE, SENT_AT), { kind: 'accepted' });
@@ -98,7 +98,7 @@ test('hands a message over by STARTTLS, with a name and a password', async () =>
   }
 });
 
-test('by TLS from the first byte, to an address, without an account', async () => {
+test('a message is sent over implicit TLS to an IP address without an account', async () => {
   const options = { secure: true, authOptional: true };
   const { port, mails } = await startMailServer(CERTIFICATE, options);
   const channel = await openChannel(`smtps://127.0.0.1:${port}`);
@@ -111,7 +111,7 @@ test('by TLS from the first byte, to an address, without an account', async () =
   for (const { text } of parts) assert.match(text, 'Ihr Code für Überweisung:');
 });
 
-test('a repeat has the same Message-ID, another message another', async () => {
+test('a retry has the same Message-ID, and another message has another', async () => {
   const { port, mails } = await startMailServer(CERTIFICATE);
   const channel = await openChannel(`smtp://${ACCOUNT}localhost:${port}`);
   for (const message of [MESSAGE, MESSAGE, { ...MESSAGE, otpId: 'f'.repeat(32) }]) {
@@ -122,17 +122,17 @@ test('a repeat has the same Message-ID, another message another', async () => {
     .map((id) => `<${id}@mail.example.com>`));
 });
 
-test('keeps a few connections for all messages', async () => {
+test('all messages share a few connections', async () => {
   const { port, mails, connections } = await startMailServer(CERTIFICATE);
   const channel = await openChannel(`smtp://${ACCOUNT}localhost:${port}`);
   const sent = Array.from({ length: 40 }, () => channel.send(MESSAGE, SENT_AT));
-  const verdicts = await Promise.all(sent);
-  assert.is(verdicts.filter(({ kind }) => kind === 'accepted').length, 40);
+  const results = await Promise.all(sent);
+  assert.is(results.filter(({ kind }) => kind === 'accepted').length, 40);
   assert.is(mails.length, 40);
   assert.ok(connections() > 1 && connections() <= 5, String(connections()));
 });
 
-test('on this machine and without SMTP_CA it is not encrypted, whatever is offered', async () => {
+test('a local server without SMTP_CA is used without TLS, even if it offers STARTTLS', async () => {
   const { port, mails } = await startMailServer(CERTIFICATE, { authOptional: true });
   const channel = await openChannel(`smtp://127.0.0.1:${port}`, null);
   assert.equal(await channel.send(MESSAGE, SENT_AT), { kind: 'accepted' });
@@ -141,7 +141,7 @@ test('on this machine and without SMTP_CA it is not encrypted, whatever is offer
 
 const OTHER = createCertificate({ host: 'other.example' });
 
-/** [of what the server is, the authority that is trusted, the reason] */
+/** [the certificate of the server, the trusted authority, the reason] */
 const UNTRUSTED: [Certificate, string | null, string][] = [
   [CERTIFICATE, createCertificate().cert, 'DEPTH_ZERO_SELF_SIGNED_CERT'],
   [CERTIFICATE, null, 'DEPTH_ZERO_SELF_SIGNED_CERT'],
@@ -150,9 +150,9 @@ const UNTRUSTED: [Certificate, string | null, string][] = [
 
 for (const scheme of ['smtp', 'smtps']) {
   for (const [certificate, ca, reason] of UNTRUSTED) {
-    // Without an authority of its own STARTTLS is not tried on this machine.
+    // To a local server without an authority STARTTLS is not tried.
     if (scheme === 'smtp' && ca === null) continue;
-    test(`tells a server nothing that it cannot verify: ${scheme}, ${reason}`, async () => {
+    test(`an unverified server gets no message: ${scheme}, ${reason}`, async () => {
       let logins = 0;
       const { port, mails } = await startMailServer(certificate, {
         secure: scheme === 'smtps',
@@ -166,7 +166,7 @@ for (const scheme of ['smtp', 'smtps']) {
   }
 }
 
-test('sends nothing when STARTTLS is not offered, or refused', async () => {
+test('nothing is sent when STARTTLS is missing or refused', async () => {
   for (const script of [{}, { EHLO: '250-test\r\n250 STARTTLS', STARTTLS: '454 later' }]) {
     const { port, commands } = await startScripted({ ...script, AUTH: '235 ok' });
     const channel = await openChannel(`smtp://${ACCOUNT}127.0.0.1:${port}`);
@@ -175,14 +175,14 @@ test('sends nothing when STARTTLS is not offered, or refused', async () => {
   }
 });
 
-test('a wrong password is ours to mend', async () => {
+test('a wrong password is a retry', async () => {
   const { port, mails } = await startMailServer(CERTIFICATE);
   const channel = await openChannel(`smtp://otpd:wrong@localhost:${port}`);
   assert.equal(await channel.send(MESSAGE, SENT_AT), retry('EAUTH'));
   assert.equal(mails, []);
 });
 
-test('a recipient that is refused is refused, and the next one is not', async () => {
+test('a permanent error of one recipient does not affect the next', async () => {
   const { port, mails } = await startMailServer(CERTIFICATE, {
     onRcptTo: ({ address }, _, done) => {
       if (address.startsWith('nobody')) done(answer(550, `no user ${address} 012345`));
@@ -198,7 +198,7 @@ test('a recipient that is refused is refused, and the next one is not', async ()
   assert.equal(mails.map(({ to }) => to), [['person@example.com']]);
 });
 
-/** [the script, the verdict] */
+/** [the script, the result] */
 const ENDINGS: [Script, SendResult][] = [
   [{}, { kind: 'accepted' }],
   [{ RCPT: '550 no such user' }, refused('smtp 550')],
@@ -230,32 +230,32 @@ const ENDINGS: [Script, SendResult][] = [
 ];
 
 for (const [script, expected] of ENDINGS) {
-  test(`${JSON.stringify(script)} is ${JSON.stringify(expected)}`, async () => {
-    assert.equal((await playOut(script)).verdict, expected);
+  test(`the script ${JSON.stringify(script)} gives ${JSON.stringify(expected)}`, async () => {
+    assert.equal((await sendTo(script)).result, expected);
   });
 }
 
-test('where nobody listens it is a retry', async () => {
+test('a refused connection is a retry', async () => {
   const { port } = await startScripted({});
   await stopMailServers();
   const channel = await openChannel(`smtp://127.0.0.1:${port}`, null);
   assert.equal(await channel.send(MESSAGE, SENT_AT), retry('ECONNREFUSED'));
 });
 
-test('who waits for a connection in vain is answered in time, and not sent later', async () => {
+test('a message that times out in the queue is not sent later', async () => {
   const script: Record<string, string | null> = { connect: null };
   const { port, commands } = await startScripted(script);
   const channel = await openChannel(`smtp://127.0.0.1:${port}`, null, { timeoutMs: ENOUGH_MS });
-  const verdicts = await Promise.all(Array.from({ length: 12 },
+  const results = await Promise.all(Array.from({ length: 12 },
     () => channel.send(MESSAGE, SENT_AT)));
-  assert.equal(verdicts, Array.from({ length: 12 }, () => retry('ETIMEDOUT')));
+  assert.equal(results, Array.from({ length: 12 }, () => retry('ETIMEDOUT')));
   assert.not(commands.includes('EHLO'));
   script.connect = '220 test';
   assert.equal(await channel.send(MESSAGE, SENT_AT), { kind: 'accepted' });
   assert.is(commands.filter((command) => command === '.').length, 1);
 });
 
-test('a kept connection that the server has closed costs no message', async () => {
+test('an idle connection that the server has closed loses no message', async () => {
   const { port, commands, hangUp } = await startScripted({});
   const channel = await openChannel(`smtp://127.0.0.1:${port}`, null);
   for (let count = 0; count < 3; count += 1) {
@@ -266,21 +266,21 @@ test('a kept connection that the server has closed costs no message', async () =
   assert.is(commands.filter((command) => command === 'connect').length, 3);
 });
 
-test('closing breaks off what is under way; after it nothing is sent', async () => {
+test('close aborts attempts in flight, and later ones send nothing', async () => {
   const { port, commands } = await startScripted({ RCPT: null });
   const channel = await openChannel(`smtp://127.0.0.1:${port}`, null);
   const sent = channel.send(MESSAGE, SENT_AT);
   const waiting = Array.from({ length: 6 }, () => channel.send(MESSAGE, SENT_AT));
   await eventually('the first is under way', () => commands.includes('RCPT'));
   channel.close();
-  for (const verdict of await Promise.all([sent, ...waiting])) {
-    assert.is(verdict.kind, 'retry');
-    assert.not.equal(verdict, retry('ETIMEDOUT'), 'not even waited for');
+  for (const result of await Promise.all([sent, ...waiting])) {
+    assert.is(result.kind, 'retry');
+    assert.not.equal(result, retry('ETIMEDOUT'), 'not even waited for');
   }
   assert.equal(await channel.send(MESSAGE, SENT_AT), retry('ECONNECTION'));
 });
 
-/** [SMTP_URL, whether TLS comes first, whether STARTTLS must come, whether it must not] */
+/** [SMTP_URL, implicit TLS, required STARTTLS, forbidden STARTTLS] */
 const ENCRYPTED: [string, boolean, boolean, boolean][] = [
   ['smtp://mail.example.com', false, true, false],
   ['smtp://192.0.2.1', false, true, false],
@@ -289,7 +289,7 @@ const ENCRYPTED: [string, boolean, boolean, boolean][] = [
   ['smtp://localhost', false, false, true],
 ];
 
-test('another machine is never talked to in clear', async () => {
+test('a connection to another machine is always encrypted', async () => {
   for (const [url, secure, requireTLS, ignoreTLS] of ENCRYPTED) {
     const made: Record<string, unknown>[] = [];
     const createTransport = (options: object) => {
@@ -306,7 +306,7 @@ test('another machine is never talked to in clear', async () => {
   }
 });
 
-test('knows whom it reaches, and sends to no one else', async () => {
+test('the channel accepts plain addresses and sends to nothing else', async () => {
   const { port, commands } = await startScripted({});
   const channel = await openChannel(`smtp://127.0.0.1:${port}`, null);
   assert.is(channel.name, 'email');
@@ -314,13 +314,13 @@ test('knows whom it reaches, and sends to no one else', async () => {
   assert.ok(channel.accepts('person@example.com'));
   for (const userId of ['U1', 'a@b.example,c@d.example', 'a@b.example\r\nBcc: c@d.example']) {
     assert.not(channel.accepts(userId));
-    const verdict = await channel.send({ ...MESSAGE, userId }, SENT_AT);
-    assert.equal(verdict, refused('no e-mail address'));
+    const result = await channel.send({ ...MESSAGE, userId }, SENT_AT);
+    assert.equal(result, refused('no e-mail address'));
   }
   assert.equal(commands, []);
 });
 
-test('a fault of our own is a retry, and no exception', async () => {
+test('an internal error is a retry, not an exception', async () => {
   const email = () => { throw new Error('012345'); };
   const broken = { text: () => '', localeFor: () => '', email };
   const settings = settingsOf('smtp://127.0.0.1:1', null);
@@ -329,7 +329,7 @@ test('a fault of our own is a retry, and no exception', async () => {
   assert.equal(await channel.send(MESSAGE, SENT_AT), retry('unknown'));
 });
 
-test('a reason is a code, never a text', () => {
+test('a reason is a code and never a text', () => {
   for (const error of [undefined, null, 'text', 7, new Error('012345'), { code: 'no code: 012345' },
     { code: 12345 }, { originalCode: 'a b' }]) {
     assert.equal(emailSendResult(error), retry('unknown'));
@@ -342,14 +342,15 @@ test('a reason is a code, never a text', () => {
   );
 });
 
-test('says what to install when nodemailer is not there', async () => {
+test('a missing nodemailer is an error that names the command to install it', async () => {
   const settings = settingsOf('smtp://127.0.0.1:1', null);
   const email = () => { throw new Error('nothing is sent'); };
-  const words = { text: () => '', localeFor: () => '', email };
+  const templates = { text: () => '', localeFor: () => '', email };
   const failWith = async (code: string, name: string): Promise<string> => {
     const error = Object.assign(new Error(`Cannot find package '${name}' from x`), { code });
     const load = () => Promise.reject(error);
-    return createEmailChannel(settings, words, { load }).then(() => '', ({ message }) => message);
+    return createEmailChannel(settings, templates, { load })
+      .then(() => '', ({ message }) => message);
   };
   assert.is(await failWith('ERR_MODULE_NOT_FOUND', 'nodemailer'),
     'DELIVERY names email, which needs nodemailer: npm i nodemailer');

@@ -1,4 +1,4 @@
-/** A message, words for it, and an end to all that a test file starts. */
+/** A message, templates for it, and the cleanup of what a test file starts. */
 import { randomBytes } from 'node:crypto';
 import type { Channel, Message, Templates } from '../../../../src/otp/channels/channel.ts';
 import { randomCode, randomHex } from '../../../../src/otp/crypto/random.ts';
@@ -8,14 +8,14 @@ import type { HttpSink, SinkOptions } from '../../../harness/http-sink.ts';
 /** 2026-01-05 08:00:00.123456 UTC. */
 export const SENT_AT = 1_767_600_000_123_456;
 
-/** The words are not the subject here; a letter beyond ASCII tells bytes from characters. */
-export const WORDS: Templates = {
+/** A letter outside ASCII makes lengths in bytes and characters differ. */
+export const TEMPLATES: Templates = {
   text: ({ code, purpose }) => `Ihr Schlüssel für ${purpose}: ${code} & 100 %`,
   email: () => { throw new Error('no mail is sent here'); },
   localeFor: () => '',
 };
 
-/** A message with a code that stands nowhere else. */
+/** A message with a random code, so that the code cannot occur elsewhere by chance. */
 export function newMessage(members: Partial<Message> = {}): Message {
   return {
     otpId: randomHex(16),
@@ -29,32 +29,31 @@ export function newMessage(members: Partial<Message> = {}): Message {
   };
 }
 
-/** A secret in the form of WEBHOOK_SECRETS. */
+/** A secret in the format of WEBHOOK_SECRETS. */
 export function newWebhookSecret(bytes = 32): string {
   return `whsec_${randomBytes(bytes).toString('base64')}`;
 }
 
 const ends: (() => Promise<void> | void)[] = [];
 
-/** Starts a sink that `endAll` ends. */
+/** Starts a sink that `endAll` closes. */
 export async function startSink(options: SinkOptions = {}): Promise<HttpSink> {
   const sink = await startHttpSink(options);
   ends.push(() => sink.close());
   return sink;
 }
 
-/** Has `endAll` close something. */
+/** Registers an object for `endAll` to close. */
 export function closing<T extends Pick<Channel, 'close'>>(closeable: T): T {
   ends.push(closeable.close);
   return closeable;
 }
 
-/** Has `endAll` do something more. */
+/** Registers work for `endAll`. */
 export function atEnd(work: () => Promise<void> | void): void {
   ends.push(work);
 }
 
-/** Ends everything. */
 export async function endAll(): Promise<void> {
   for (const end of ends.splice(0).reverse()) await end();
 }

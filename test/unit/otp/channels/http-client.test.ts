@@ -1,4 +1,4 @@
-/** POST requests on real sockets: bounds, faults, connections that are used again, TLS. */
+/** POST requests on real sockets: bounds, errors, connection reuse and TLS. */
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
@@ -36,12 +36,12 @@ async function start(
   return { sink, poster: posterTo(sink.url, target) };
 }
 
-/** Which connection each request came on. */
+/** The number of the connection of each request. */
 function connectionsOf(sink: HttpSink): number[] {
   return sink.requests.map(({ connection }) => connection);
 }
 
-test('one POST, as it was composed, with its length in bytes', async () => {
+test('a POST has the composed headers and body, and its length in bytes', async () => {
   const { sink, poster } = await start();
   assert.equal(await send(poster, 'Schlüssel 🔑'), OK);
   const [{ method, path, headers, body }] = await sink.waitFor(1) as [HttpSink['requests'][0]];
@@ -53,7 +53,7 @@ test('one POST, as it was composed, with its length in bytes', async () => {
   assert.is(headers.host, `127.0.0.1:${sink.port}`);
 });
 
-test('Retry-After comes with the status', async () => {
+test('the result contains Retry-After and the status', async () => {
   const { sink, poster } = await start();
   const at = { 'Retry-After': 'Wed, 21 Oct 2015 07:28:00 GMT' };
   sink.behaveNext(
@@ -66,7 +66,7 @@ test('Retry-After comes with the status', async () => {
   assert.equal(await send(poster), { status: 500, retryAfterSeconds: null });
 });
 
-test('no redirect is followed', async () => {
+test('redirects are not followed', async () => {
   const { sink: other } = await start();
   const { sink, poster } = await start();
   for (const status of [301, 302, 303, 307, 308]) {
@@ -77,14 +77,14 @@ test('no redirect is followed', async () => {
   assert.is(other.requests.length, 0);
 });
 
-test('connections are used again, no more than allowed, and the rest wait their turn', async () => {
+test('connections are reused up to the maximum, and further requests queue', async () => {
   const { sink, poster } = await start({ maxSockets: 2 }, { behaviour: slow(5) });
   const results = await Promise.all(Array.from({ length: 9 }, () => send(poster)));
   assert.equal(results, Array.from({ length: 9 }, () => OK));
   assert.equal([...new Set(connectionsOf(sink))].sort(), [1, 2]);
 });
 
-test('an answer is read up to 16 KiB; its status counts however long it is', async () => {
+test('a response is read up to 16 KiB, and its status counts whatever its length', async () => {
   const { sink, poster } = await start({ maxSockets: 1 });
   sink.behaveNext(answer(200, {}, 'x'.repeat(16 * 1024)));
   assert.equal(await send(poster), OK);
@@ -98,7 +98,7 @@ test('an answer is read up to 16 KiB; its status counts however long it is', asy
   assert.equal(connectionsOf(sink), [1, 1, 2, 3]);
 });
 
-test('the time-out covers everything: the handshake, the head, the body, the queue', async () => {
+test('the timeout covers handshake, response header, body and queue', async () => {
   const mute = createServer(() => {}).listen(0, '127.0.0.1');
   await once(mute, 'listening');
   atEnd(() => { mute.close(); });
@@ -123,12 +123,12 @@ test('the time-out covers everything: the handshake, the head, the body, the que
   await other.waitForConnections(0);
 });
 
-test('an answer that is slow but in time counts', async () => {
+test('a slow response within the timeout counts', async () => {
   const { poster } = await start({}, { behaviour: slow(SHORT_MS) });
   assert.equal(await send(poster), OK);
 });
 
-test('network faults are codes', async () => {
+test('a network error is a code', async () => {
   const { sink, poster } = await start();
   sink.behaveNext(cutBeforeHead);
   assert.equal(await send(poster), { code: 'ECONNRESET' });
@@ -143,7 +143,7 @@ test('network faults are codes', async () => {
   assert.match((await send(nowhere) as { code: string }).code, /^(ENOTFOUND|EAI_AGAIN)$/);
 });
 
-test('what cannot be composed is a fault too, without its words', async () => {
+test('an exception while composing is a code without its message', async () => {
   const { sink, poster } = await start();
   const secret = new TypeError('of 123456');
   assert.equal(await poster.post(() => { throw secret; }), { code: 'TypeError' });
@@ -154,7 +154,7 @@ test('what cannot be composed is a fault too, without its words', async () => {
   assert.is(sink.requests.length, 0);
 });
 
-test('after a cut inside the body the status counts', async () => {
+test('the status counts when the connection breaks inside the body', async () => {
   const { sink, poster } = await start();
   sink.behaveNext(cutAfterHead(200));
   assert.equal(await send(poster), OK);
@@ -164,7 +164,7 @@ test('after a cut inside the body the status counts', async () => {
 });
 
 for (const scheme of ['http', 'https'] as const) {
-  test(`a kept connection that was closed meanwhile costs nothing (${scheme})`, async () => {
+  test(`a request is repeated after the server closed an idle connection (${scheme})`, async () => {
     const certificate = createCertificate();
     const isTls = scheme === 'https';
     const { sink, poster } = await start({ maxSockets: 1, ca: isTls ? certificate.cert : null },
@@ -177,7 +177,7 @@ for (const scheme of ['http', 'https'] as const) {
   });
 }
 
-test('also when the request had to wait for that connection', async () => {
+test('a request that waited for the closed connection is repeated too', async () => {
   const { sink, poster } = await start({ maxSockets: 1 });
   sink.behaveNext(slow(5), cutBeforeHead, answer(201));
   const results = await Promise.all([send(poster, 'a'), send(poster, 'b')]);
@@ -185,7 +185,7 @@ test('also when the request had to wait for that connection', async () => {
   assert.equal(connectionsOf(sink), [1, 1, 2]);
 });
 
-test('the repeat comes on a fresh connection, for others that were kept may be closed too',
+test('the repeat uses a new connection, because other idle ones may be closed too',
   async () => {
     const { sink, poster } = await start({}, { behaviour: hang });
     const gates = [createGate(), createGate()];
@@ -201,7 +201,7 @@ test('the repeat comes on a fresh connection, for others that were kept may be c
     assert.is(connectionsOf(sink).at(-1), 3);
   });
 
-test('but only once, and only when no byte came back', async () => {
+test('a request is repeated once, and only when no byte came back', async () => {
   const { sink, poster } = await start({ maxSockets: 1 });
   sink.behaveNext(answer(200), cutBeforeHead, cutBeforeHead);
   assert.equal(await send(poster), OK);
@@ -213,7 +213,7 @@ test('but only once, and only when no byte came back', async () => {
   assert.is(sink.requests.length, 5);
 });
 
-test('a time-out is no such fault', async () => {
+test('a request that times out is not repeated', async () => {
   const { sink, poster } = await start({ timeoutMs: LONGER_MS, maxSockets: 1 });
   sink.behaveNext(answer(200), hang);
   assert.equal(await send(poster), OK);
@@ -223,14 +223,14 @@ test('a time-out is no such fault', async () => {
   assert.equal(connectionsOf(sink), [1, 1, 2]);
 });
 
-test('a kept connection is given up when the server says that it will be', async () => {
+test('an idle connection is closed when Keep-Alive of the server says so', async () => {
   const { sink, poster } = await start();
   sink.behaveNext(answer(200, { 'Keep-Alive': 'timeout=2' }));
   assert.equal(await send(poster), OK);
   await sink.waitForConnections(0);
 });
 
-test('the repeat is bounded by the time of the whole', async () => {
+test('the timeout covers the repeat', async () => {
   const { sink, poster } = await start({ timeoutMs: LONGER_MS, maxSockets: 1 });
   sink.behaveNext(answer(200), cutBeforeHead, hang);
   assert.equal(await send(poster), OK);
@@ -239,7 +239,7 @@ test('the repeat is bounded by the time of the whole', async () => {
   await sink.waitForConnections(0);
 });
 
-test('close ends what is under way and what waits, and nothing begins after it', async () => {
+test('close aborts requests in flight and in the queue, and later ones fail', async () => {
   const { sink, poster } = await start({ maxSockets: 1 }, { behaviour: hang });
   const results = [send(poster), send(poster)];
   await sink.waitFor(1);
@@ -250,7 +250,7 @@ test('close ends what is under way and what waits, and nothing begins after it',
   assert.is(sink.requests.length, 1);
 });
 
-test('close closes connections that are kept', async () => {
+test('close closes idle connections', async () => {
   const { sink, poster } = await start();
   assert.equal(await send(poster), OK);
   assert.is(sink.openConnections, 1);
@@ -258,7 +258,7 @@ test('close closes connections that are kept', async () => {
   await sink.waitForConnections(0);
 });
 
-test('a certificate that nobody signed is refused, and accepted with its authority', async () => {
+test('a self-signed certificate is accepted with its authority only', async () => {
   const tls = createCertificate();
   const { sink, poster } = await start({}, { tls });
   assert.equal(await send(poster), { code: 'DEPTH_ZERO_SELF_SIGNED_CERT' });
@@ -269,7 +269,7 @@ test('a certificate that nobody signed is refused, and accepted with its authori
   assert.is(sink.requests.length, 1);
 });
 
-test('a certificate of another host is refused, and no variable changes that', async () => {
+test('a certificate of another host is refused, whatever the environment says', async () => {
   const tls = createCertificate({ address: '127.0.0.2' });
   const { sink, poster } = await start({ ca: tls.cert }, { tls });
   assert.equal(await send(poster), { code: 'ERR_TLS_CERT_ALTNAME_INVALID' });
@@ -280,7 +280,7 @@ test('a certificate of another host is refused, and no variable changes that', a
   assert.is(sink.requests.length, 0);
 });
 
-test('TLS to a server without it is a code', async () => {
+test('TLS to a server without TLS is a code', async () => {
   const sink = await startSink();
   const result = await send(posterTo(sink.url.replace('http:', 'https:')));
   assert.match((result as { code: string }).code, /^(EPROTO|ERR_SSL_)/);

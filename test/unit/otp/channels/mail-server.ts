@@ -1,11 +1,11 @@
-/** Mail servers on this machine: a real one, and one whose every answer a test says. */
+/** Local mail servers: a real one, and one that responds as a script says. */
 import { createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { SMTPServer } from 'smtp-server';
 import type { SMTPServerOptions } from 'smtp-server';
 import type { Certificate } from '../../../harness/certificate.ts';
 
-/** One message as it was taken. */
+/** A message that the server has accepted. */
 export type Mail = Readonly<{
   from: string;
   to: string[];
@@ -18,7 +18,7 @@ export type MailServer = Readonly<{ port: number; mails: Mail[]; connections: ()
 
 const running: { close: () => Promise<void> }[] = [];
 
-/** Starts one that takes all messages, from `otpd` with the password `p@ss/word#1`. */
+/** Starts a server that accepts every message of `otpd` with the password `p@ss/word#1`. */
 export async function startMailServer(
   { key, cert }: Certificate,
   options: SMTPServerOptions = {},
@@ -63,19 +63,18 @@ export async function startMailServer(
   return { port, mails, connections: () => connections };
 }
 
-/** An answer of the server that is not 250. */
+/** A response other than 250. */
 export function answer(responseCode: number, text: string): Error {
   return Object.assign(new Error(text), { responseCode });
 }
 
-/** What a script does at a command: its answer; null: nothing, ever; `cut`: it hangs up. */
+/** The response to each command; null for none, `cut` to close the connection. */
 export type Script = Readonly<Record<string, string | null>>;
 
 export type ScriptedServer = Readonly<{
   port: number;
-  /** All that came, of all connections; `connect` stands for a connection. */
+  /** The commands of all connections; `connect` stands for a new connection. */
   commands: string[];
-  /** Ends all connections. */
   hangUp: () => void;
 }>;
 
@@ -86,7 +85,7 @@ const USUAL: Script = {
   '.': '250 ok', QUIT: '221 bye', RSET: '250 ok',
 };
 
-/** Starts one that goes by a script as it then is; what is not in it is answered as usual. */
+/** Starts a server that reads its script at each command and has defaults for the others. */
 export async function startScripted(script: Script): Promise<ScriptedServer> {
   const commands: string[] = [];
   const answerTo = (command: string): string | null => {
@@ -128,7 +127,6 @@ export async function startScripted(script: Script): Promise<ScriptedServer> {
   return { port: (server.address() as AddressInfo).port, commands, hangUp };
 }
 
-/** Stops every server of this file. */
 export async function stopMailServers(): Promise<void> {
   await Promise.all(running.splice(0).map(({ close }) => close()));
 }

@@ -1,8 +1,8 @@
-/** Reads a received message: its header, and its parts as a person would see them (RFC 2045). */
+/** Parses a received e-mail: its header and its decoded parts (RFC 2045). */
 
 export type Part = Readonly<{ header: ReadonlyMap<string, string>; text: string }>;
 
-/** The header fields of a message by their names in lower case, and its parts. */
+/** The header fields by name in lower case, and the decoded parts. */
 export function readMessage(raw: string): { header: ReadonlyMap<string, string>; parts: Part[] } {
   const { header, body } = splitEntity(raw);
   const boundary = /boundary="?([^";]+)/.exec(header.get('content-type') ?? '')?.[1];
@@ -15,7 +15,7 @@ export function readMessage(raw: string): { header: ReadonlyMap<string, string>;
   return { header, parts };
 }
 
-/** A header text with its encoded words decoded (RFC 2047). */
+/** Decodes the encoded words of a header (RFC 2047). */
 export function readWords(text: string): string {
   return text.replace(/\?=\s+=\?/g, '?==?').replace(/=\?utf-8\?([QB])\?([^?]*)\?=/gi,
     (_, kind: string, word: string) => (kind.toUpperCase() === 'B'

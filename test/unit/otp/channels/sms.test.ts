@@ -1,4 +1,4 @@
-/** The channel `sms`: its settings, its request, and its verdicts. */
+/** The SMS channel: settings, requests and results. */
 import { randomBytes } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -8,7 +8,7 @@ import { createSmsChannel, parseSmsSettings } from '../../../../src/otp/channels
 import type { SmsValues } from '../../../../src/otp/channels/sms.ts';
 import { answer, cutBeforeHead, hang, redirect, tooMany } from '../../../harness/http-sink.ts';
 import type { Behaviour, HttpSink, Received } from '../../../harness/http-sink.ts';
-import { closing, endAll, newMessage, SENT_AT, startSink, WORDS } from './fixture.ts';
+import { closing, endAll, newMessage, SENT_AT, startSink, TEMPLATES } from './fixture.ts';
 
 const ACCOUNT = `AC${randomBytes(16).toString('hex')}`;
 const TOKEN = randomBytes(16).toString('hex');
@@ -17,7 +17,7 @@ const RIGHT: SmsValues = {
   account: ACCOUNT, token: TOKEN, sender: '+14155550100', baseUrl: undefined,
 };
 
-function faultsOf(values: Partial<SmsValues>): string[] {
+function errorsOf(values: Partial<SmsValues>): string[] {
   const parsed = parseSmsSettings({ ...RIGHT, ...values });
   return 'errors' in parsed ? parsed.errors : [];
 }
@@ -25,7 +25,7 @@ function faultsOf(values: Partial<SmsValues>): string[] {
 function channelTo(values: Partial<SmsValues>, bounds: PostBounds = {}): Channel {
   const parsed = parseSmsSettings({ ...RIGHT, ...values });
   if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
-  return closing(createSmsChannel(parsed.settings, WORDS, bounds));
+  return closing(createSmsChannel(parsed.settings, TEMPLATES, bounds));
 }
 
 function lastOf(sink: HttpSink): Received & { form: Record<string, string> } {
@@ -34,7 +34,7 @@ function lastOf(sink: HttpSink): Received & { form: Record<string, string> } {
   return { ...received, form: Object.fromEntries(new URLSearchParams(received.body)) };
 }
 
-test('the request is that of the Messages API', async () => {
+test('a message is a request of the Messages API', async () => {
   const sink = await startSink({ behaviour: answer(201) });
   const message = newMessage();
   const channel = channelTo({ baseUrl: sink.url });
@@ -47,10 +47,10 @@ test('the request is that of the Messages API', async () => {
   const [scheme, credentials = ''] = headers.authorization?.split(' ') ?? [];
   assert.is(scheme, 'Basic');
   assert.is(Buffer.from(credentials, 'base64').toString(), `${ACCOUNT}:${TOKEN}`);
-  assert.equal(form, { To: '+14155550123', From: '+14155550100', Body: WORDS.text(message) });
+  assert.equal(form, { To: '+14155550123', From: '+14155550100', Body: TEMPLATES.text(message) });
 });
 
-test('a messaging service has a field of its own', async () => {
+test('a messaging service is sent as MessagingServiceSid', async () => {
   const sink = await startSink();
   for (const sender of [SERVICE, '12345', 'MG Bank']) {
     await channelTo({ baseUrl: sink.url, sender }).send(newMessage(), SENT_AT);
@@ -60,7 +60,7 @@ test('a messaging service has a field of its own', async () => {
   }
 });
 
-test('a gateway may have a path before that of the API', async () => {
+test('the path of a gateway comes before the path of the API', async () => {
   const sink = await startSink();
   for (const path of ['', '/', '/gateway', '/gateway/']) {
     await channelTo({ baseUrl: `${sink.url}${path}` }).send(newMessage(), SENT_AT);
@@ -69,7 +69,7 @@ test('a gateway may have a path before that of the API', async () => {
   }
 });
 
-test('it reaches phone numbers', () => {
+test('the channel accepts phone numbers only', () => {
   const channel = channelTo({});
   assert.is(channel.name, 'sms');
   assert.is(channel.addressFormat, 'a phone number such as +14155550123');
@@ -82,7 +82,7 @@ test('it reaches phone numbers', () => {
   }
 });
 
-test('verdicts; and whatever a gateway sends, nothing of it or of the message is in them',
+test('a result quotes neither the response of a gateway nor the message',
   async () => {
     const sink = await startSink();
     const message = newMessage();
@@ -105,23 +105,23 @@ test('verdicts; and whatever a gateway sends, nothing of it or of the message is
     }
   });
 
-test('a gateway that never answers is a retry', async () => {
+test('a gateway that does not respond is a retry', async () => {
   const sink = await startSink({ behaviour: hang });
   const channel = channelTo({ baseUrl: sink.url }, { timeoutMs: 60 });
   assert.equal(await channel.send(newMessage(), SENT_AT),
     { kind: 'retry', reason: 'ETIMEDOUT', afterSeconds: null });
 });
 
-test('close ends what is under way', async () => {
+test('close aborts requests in flight', async () => {
   const sink = await startSink({ behaviour: hang });
   const channel = channelTo({ baseUrl: sink.url });
-  const verdict = channel.send(newMessage(), SENT_AT);
+  const result = channel.send(newMessage(), SENT_AT);
   await sink.waitFor(1);
   channel.close();
-  assert.equal(await verdict, { kind: 'retry', reason: 'ECANCELED', afterSeconds: null });
+  assert.equal(await result, { kind: 'retry', reason: 'ECANCELED', afterSeconds: null });
 });
 
-test('settings: Twilio unless another gateway is named', () => {
+test('the default gateway is Twilio', () => {
   const parsed = parseSmsSettings(RIGHT);
   assert.ok('settings' in parsed);
   if (!('settings' in parsed)) return;
@@ -133,8 +133,8 @@ test('settings: Twilio unless another gateway is named', () => {
   assert.ok(Object.isFrozen(settings));
 });
 
-/** [values, the variable whose fault it is] */
-const FAULTS: [Partial<SmsValues>, string][] = [
+/** [values, the variable with the error] */
+const ERRORS: [Partial<SmsValues>, string][] = [
   [{ account: undefined }, 'SMS_ACCOUNT'],
   [{ account: 'AC/../x' }, 'SMS_ACCOUNT'],
   [{ account: 'a:b' }, 'SMS_ACCOUNT'],
@@ -154,19 +154,19 @@ const FAULTS: [Partial<SmsValues>, string][] = [
   [{ baseUrl: 'https://gateway.example/#' }, 'SMS_BASE_URL'],
 ];
 
-for (const [values, variable] of FAULTS) {
-  test(`names the fault: ${JSON.stringify(values).replace(TOKEN, '…')}`, () => {
-    const errors = faultsOf(values);
+for (const [values, variable] of ERRORS) {
+  test(`an invalid setting is an error: ${JSON.stringify(values).replace(TOKEN, '…')}`, () => {
+    const errors = errorsOf(values);
     assert.is(errors.length, 1);
     assert.match(errors[0]!, new RegExp(`^${variable} must `));
     assert.not.match(errors[0]!, TOKEN);
   });
 }
 
-test('names every fault at once, and no secret', () => {
+test('every error is reported at once, without a secret', () => {
   const token = `${TOKEN} ${TOKEN}`;
-  const errors = faultsOf({ account: '', token, sender: 'Eleven_and_more', baseUrl: 'x' });
-  assert.equal(errors.map((fault) => /^SMS_[A-Z_]+/.exec(fault)?.[0]),
+  const errors = errorsOf({ account: '', token, sender: 'Eleven_and_more', baseUrl: 'x' });
+  assert.equal(errors.map((error) => /^SMS_[A-Z_]+/.exec(error)?.[0]),
     ['SMS_ACCOUNT', 'SMS_TOKEN', 'SMS_SENDER', 'SMS_BASE_URL']);
   assert.not.match(errors.join('\n'), TOKEN);
 });

@@ -1,4 +1,4 @@
-/** WEBHOOK_URL, WEBHOOK_SECRETS, WEBHOOK_ALLOW_HTTP and WEBHOOK_CA. */
+/** Parsing of WEBHOOK_URL, WEBHOOK_SECRETS, WEBHOOK_ALLOW_HTTP and WEBHOOK_CA. */
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -30,7 +30,7 @@ function fileWith(text: string | Buffer): string {
   return path;
 }
 
-function faultsOf(values: Partial<WebhookValues>): string[] {
+function errorsOf(values: Partial<WebhookValues>): string[] {
   const parsed = parseWebhookSettings({ ...RIGHT, ...values });
   return 'errors' in parsed ? parsed.errors : [];
 }
@@ -41,7 +41,7 @@ function settingsOf(values: Partial<WebhookValues>): WebhookSettings {
   return parsed.settings;
 }
 
-test('reads settings', () => {
+test('settings are parsed and frozen', () => {
   const old = randomBytes(64);
   const caFile = fileWith(createCertificate().cert);
   const settings = settingsOf({
@@ -56,41 +56,42 @@ test('reads settings', () => {
   assert.is(settingsOf({}).caFile, null);
 });
 
-test('http: to this machine, or where it is allowed', () => {
+test('http is accepted to this machine, and elsewhere with WEBHOOK_ALLOW_HTTP', () => {
   const here = ['http://localhost:8080/', 'http://127.0.0.1/', 'http://127.8.9.1:1/x',
     'HTTP://[::1]'];
-  for (const url of here) assert.equal(faultsOf({ url }), [], url);
+  for (const url of here) assert.equal(errorsOf({ url }), [], url);
   const elsewhere = ['http://hooks.internal/', 'http://10.0.0.1/', 'http://localhost.example/',
     'http://127.0.0.1.example/', 'http://[::2]/', 'http://[::ffff:10.0.0.1]/'];
   for (const url of elsewhere) {
-    const fault = 'WEBHOOK_URL must be https, for its host is not this machine';
-    assert.equal(faultsOf({ url }), [fault], url);
-    assert.equal(faultsOf({ url, allowHttp: '0' }), [fault], url);
-    assert.equal(faultsOf({ url, allowHttp: '1' }), [], url);
+    const error = 'WEBHOOK_URL must use https, because its host is not this machine';
+    assert.equal(errorsOf({ url }), [error], url);
+    assert.equal(errorsOf({ url, allowHttp: '0' }), [error], url);
+    assert.equal(errorsOf({ url, allowHttp: '1' }), [], url);
   }
 });
 
-test('what is no address, or says too much', () => {
+test('a text that is no URL, and a URL with credentials or a fragment, are errors', () => {
   const shapeless = ['', 'hooks.example', 'ftp://hooks.example/', 'https:/hooks.example',
     'https://', 'https:///hooks.example', 'https://hooks example/', 'https://hooks.example/\n',
     ' https://h/', 'https://h:99999/', 'https://[::1/', 'javascript:alert(1)'];
   for (const url of shapeless) {
-    const fault = 'WEBHOOK_URL must be an address such as https://host/path';
-    assert.equal(faultsOf({ url }), [fault], url);
+    const error = 'WEBHOOK_URL must be a URL such as https://host/path';
+    assert.equal(errorsOf({ url }), [error], url);
   }
   for (const url of ['https://u:p@hooks.example/', 'https://u@hooks.example/', 'https://:p@h/']) {
-    assert.equal(faultsOf({ url }), ['WEBHOOK_URL must not hold a user name or a password'], url);
+    const error = 'WEBHOOK_URL must not contain a user name or password';
+    assert.equal(errorsOf({ url }), [error], url);
   }
   for (const url of ['https://hooks.example/#a', 'https://hooks.example/#']) {
-    assert.equal(faultsOf({ url }), ['WEBHOOK_URL must not have a fragment'], url);
+    assert.equal(errorsOf({ url }), ['WEBHOOK_URL must not have a fragment'], url);
   }
 });
 
 const GOOD = newWebhookSecret();
 const GOOD_BUT_FOR_URLS = `whsec_-_${randomBytes(30).toString('base64url')}`;
 
-/** [text, the fault that is named] */
-const SECRET_FAULTS: [string, string][] = [
+/** [WEBHOOK_SECRETS, the error] */
+const SECRET_ERRORS: [string, string][] = [
   ['', 'entry 1 must begin with whsec_'],
   [GOOD.slice(6), 'entry 1 must begin with whsec_'],
   [`${GOOD},`, 'entry 2 must begin with whsec_'],
@@ -103,17 +104,17 @@ const SECRET_FAULTS: [string, string][] = [
   [`whsec_${Buffer.alloc(32).toString('base64')}`, 'entry 1 is a sample, not a random secret'],
   [`whsec_${Buffer.from('0123456789'.repeat(4)).toString('base64')}`,
     'entry 1 is a sample, not a random secret'],
-  [`${GOOD},${GOOD}`, 'names a secret twice'],
-  [`${GOOD},${newWebhookSecret()},${newWebhookSecret()}`, 'names more than 2 secrets'],
+  [`${GOOD},${GOOD}`, 'contains a secret twice'],
+  [`${GOOD},${newWebhookSecret()},${newWebhookSecret()}`, 'has more than 2 secrets'],
 ];
 
-for (const [text, fault] of SECRET_FAULTS) {
-  test(`refuses secrets without quoting them: ${fault}`, () => {
-    assert.equal(parseWebhookSecrets(text), { errors: [fault] });
+for (const [text, error] of SECRET_ERRORS) {
+  test(`invalid secrets are refused without quoting them: ${error}`, () => {
+    assert.equal(parseWebhookSecrets(text), { errors: [error] });
   });
 }
 
-test('secrets of 24 and of 64 bytes are right', () => {
+test('secrets of 24 to 64 bytes are accepted', () => {
   for (let tries = 0; tries < 200; tries += 1) {
     for (const bytes of [24, 32, 64]) {
       assert.ok('secrets' in parseWebhookSecrets(newWebhookSecret(bytes)), String(bytes));
@@ -121,33 +122,33 @@ test('secrets of 24 and of 64 bytes are right', () => {
   }
 });
 
-test('the file of the authority', () => {
+test('WEBHOOK_CA must be a readable file with a certificate', () => {
   const unreadable = 'WEBHOOK_CA names a file that cannot be read';
-  assert.equal(faultsOf({ caFile: join(folder, 'none') }), [`${unreadable} (ENOENT)`]);
-  assert.equal(faultsOf({ caFile: folder }), [`${unreadable} (EISDIR)`]);
+  assert.equal(errorsOf({ caFile: join(folder, 'none') }), [`${unreadable} (ENOENT)`]);
+  assert.equal(errorsOf({ caFile: folder }), [`${unreadable} (EISDIR)`]);
   const { cert, key } = createCertificate();
   const der = Buffer.from(cert.replace(/-----.*-----/g, ''), 'base64');
   for (const text of ['', 'x', key, der, cert.replace('BEGIN', 'BEGUN')]) {
-    assert.equal(faultsOf({ caFile: fileWith(text) }),
-      ['WEBHOOK_CA names a file that holds no certificate in PEM form']);
+    assert.equal(errorsOf({ caFile: fileWith(text) }),
+      ['WEBHOOK_CA names a file without a PEM certificate']);
   }
-  assert.equal(faultsOf({ caFile: fileWith(`of our own\n${cert}`) }), []);
-  assert.equal(faultsOf({ caFile: fileWith(cert), url: 'http://127.0.0.1/' }),
-    ['WEBHOOK_CA has no use, for WEBHOOK_URL is not https']);
+  assert.equal(errorsOf({ caFile: fileWith(`of our own\n${cert}`) }), []);
+  assert.equal(errorsOf({ caFile: fileWith(cert), url: 'http://127.0.0.1/' }),
+    ['WEBHOOK_CA must not be set, because WEBHOOK_URL does not use https']);
 });
 
-test('names every fault at once, with its variable, and quotes nothing', () => {
+test('every error is reported at once, names its variable and quotes no value', () => {
   const short = newWebhookSecret(12);
-  const errors = faultsOf({
+  const errors = errorsOf({
     url: 'https://user:hunter2@hooks.example/token', secrets: short, allowHttp: 'yes',
     caFile: '/nowhere.pem',
   });
-  assert.equal(errors.map((fault) => /^WEBHOOK_[A-Z_]+/.exec(fault)?.[0]),
+  assert.equal(errors.map((error) => /^WEBHOOK_[A-Z_]+/.exec(error)?.[0]),
     ['WEBHOOK_URL', 'WEBHOOK_SECRETS', 'WEBHOOK_ALLOW_HTTP', 'WEBHOOK_CA']);
   for (const secret of [short.slice(6), 'hunter2', 'token', 'yes']) {
     assert.not.match(errors.join('\n'), secret);
   }
-  assert.equal(faultsOf({ url: undefined, secrets: undefined }), ['WEBHOOK_URL must be set',
+  assert.equal(errorsOf({ url: undefined, secrets: undefined }), ['WEBHOOK_URL must be set',
     'WEBHOOK_SECRETS must be set (whsec_ and the base64 of 32 random bytes)']);
 });
 

@@ -1,4 +1,4 @@
-/** The channel `webhook`: its request, its signature as others verify it, and its verdicts. */
+/** The webhook channel: requests, signatures as the reference library verifies them, results. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,31 +13,31 @@ import { createCertificate } from '../../../harness/certificate.ts';
 import { answer, cutBeforeHead, hang, redirect, tooMany } from '../../../harness/http-sink.ts';
 import type { Behaviour, HttpSink, Received } from '../../../harness/http-sink.ts';
 import {
-  atEnd, closing, endAll, newMessage, newWebhookSecret, SENT_AT, startSink, WORDS,
+  atEnd, closing, endAll, newMessage, newWebhookSecret, SENT_AT, startSink, TEMPLATES,
 } from './fixture.ts';
 
-type Given = Readonly<{ secrets?: string; caFile?: string; words?: Templates }> & PostBounds;
+type Given = Readonly<{ secrets?: string; caFile?: string; templates?: Templates }> & PostBounds;
 
 function channelTo(url: string, given: Given = {}): Channel {
-  const { secrets = newWebhookSecret(), caFile, words = WORDS, ...bounds } = given;
+  const { secrets = newWebhookSecret(), caFile, templates = TEMPLATES, ...bounds } = given;
   const parsed = parseWebhookSettings({ url: `${url}/otp`, secrets, allowHttp: undefined, caFile });
   if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
-  return closing(createWebhookChannel(parsed.settings, words, bounds));
+  return closing(createWebhookChannel(parsed.settings, templates, bounds));
 }
 
-/** The request that the sink got last, in the form that verifiers take. */
+/** The last request at the sink, with its headers in the type that verifiers take. */
 function lastOf(sink: HttpSink): Received & { signed: Record<string, string> } {
   const received = sink.requests.at(-1);
   if (received === undefined) throw new Error('no request came');
   return { ...received, signed: received.headers as Record<string, string> };
 }
 
-/** Verifiers want a time near theirs. */
+/** Verifiers refuse timestamps that differ much from their clock. */
 function now(): number {
   return Date.now() * 1000;
 }
 
-test('the request is that of Standard Webhooks', async () => {
+test('a message is a request of Standard Webhooks', async () => {
   const sink = await startSink();
   const message = newMessage({ userId: 'U1 "ü"', locale: 'pt-br' });
   assert.equal(await channelTo(sink.url).send(message, SENT_AT), { kind: 'accepted' });
@@ -58,25 +58,25 @@ test('the request is that of Standard Webhooks', async () => {
       code: message.code,
       locale: 'pt-br',
       expires_at: '2026-01-05T08:05:00.123Z',
-      text: WORDS.text(message),
+      text: TEMPLATES.text(message),
     },
   });
 });
 
-test('the default locale is null', async () => {
+test('the locale is null for the default language', async () => {
   const sink = await startSink();
   await channelTo(sink.url).send(newMessage(), SENT_AT);
   assert.is(JSON.parse(lastOf(sink).body).data.locale, null);
 });
 
-test('it reaches everybody', () => {
+test('the channel accepts every user', () => {
   const channel = channelTo('https://hooks.example');
   assert.is(channel.name, 'webhook');
   assert.is(channel.addressFormat, null);
   for (const userId of ['U1', '+14155550123', 'ü', ' ']) assert.ok(channel.accepts(userId));
 });
 
-test('the signature is what others verify, and nothing but what was sent', async () => {
+test('the reference library verifies the signature, and rejects any change', async () => {
   const sink = await startSink();
   const secret = newWebhookSecret();
   const verifier = new Webhook(secret);
@@ -98,7 +98,7 @@ test('the signature is what others verify, and nothing but what was sent', async
   assert.throws(() => new Webhook(newWebhookSecret()).verify(body, signed), /No matching/);
 });
 
-test('with two secrets the holder of either can verify, and the current one signs first',
+test('both of two secrets sign, the current one first',
   async () => {
     const sink = await startSink();
     const [current, old] = [newWebhookSecret(24), newWebhookSecret(64)];
@@ -115,7 +115,7 @@ test('with two secrets the holder of either can verify, and the current one sign
     assert.throws(() => new Webhook(old).verify(body, onlyFirst), /No matching/);
   });
 
-test('a message that is sent again has its id again, and a time of its own', async () => {
+test('a retry has the same id and a new timestamp', async () => {
   const sink = await startSink();
   const channel = channelTo(sink.url);
   const message = newMessage();
@@ -129,7 +129,7 @@ test('a message that is sent again has its id again, and a time of its own', asy
   assert.is.not(first?.['webhook-signature'], second?.['webhook-signature']);
 });
 
-test('verdicts; and whatever a receiver sends, nothing of it or of the message is in them',
+test('a result quotes neither the response of a receiver nor the message',
   async () => {
     const sink = await startSink();
     const secrets = newWebhookSecret();
@@ -157,20 +157,20 @@ test('verdicts; and whatever a receiver sends, nothing of it or of the message i
     }
   });
 
-test('words that fail are a retry, and their message is not told', async () => {
+test('an exception in a template is a retry that does not quote the exception', async () => {
   const sink = await startSink();
-  const words: Templates = {
-    ...WORDS,
+  const templates: Templates = {
+    ...TEMPLATES,
     text: ({ code }: Message) => { throw new RangeError(`no word for ${code}`); },
   };
-  assert.equal(await channelTo(sink.url, { words }).send(newMessage(), SENT_AT),
+  assert.equal(await channelTo(sink.url, { templates }).send(newMessage(), SENT_AT),
     { kind: 'retry', reason: 'RangeError', afterSeconds: null });
   assert.equal(await channelTo(sink.url).send(newMessage(), NaN),
     { kind: 'retry', reason: 'RangeError', afterSeconds: null });
   assert.is(sink.requests.length, 0);
 });
 
-test('TLS: refused by default, accepted with the file of its authority', async () => {
+test('a self-signed certificate is accepted with WEBHOOK_CA only', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-webhook-'));
   atEnd(() => rmSync(folder, { recursive: true }));
   const tls = createCertificate();
@@ -183,19 +183,19 @@ test('TLS: refused by default, accepted with the file of its authority', async (
     { kind: 'accepted' });
 });
 
-test('a receiver that never answers is a retry', async () => {
+test('a receiver that does not respond is a retry', async () => {
   const sink = await startSink({ behaviour: hang });
   assert.equal(await channelTo(sink.url, { timeoutMs: 60 }).send(newMessage(), SENT_AT),
     { kind: 'retry', reason: 'ETIMEDOUT', afterSeconds: null });
 });
 
-test('close ends what is under way', async () => {
+test('close aborts requests in flight', async () => {
   const sink = await startSink({ behaviour: hang });
   const channel = channelTo(sink.url);
-  const verdict = channel.send(newMessage(), SENT_AT);
+  const result = channel.send(newMessage(), SENT_AT);
   await sink.waitFor(1);
   channel.close();
-  assert.equal(await verdict, { kind: 'retry', reason: 'ECANCELED', afterSeconds: null });
+  assert.equal(await result, { kind: 'retry', reason: 'ECANCELED', afterSeconds: null });
   await sink.waitForConnections(0);
 });
 

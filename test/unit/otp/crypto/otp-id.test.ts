@@ -1,49 +1,49 @@
 import { randomBytes } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createOtpIds, placesOf } from '../../../../src/otp/crypto/secrets.ts';
 import { randomBatchId } from '../../../../src/otp/crypto/random.ts';
+import { createOtpIds, decodeOtpId } from '../../../../src/otp/crypto/secrets.ts';
 import type { Secret } from '../../../../src/otp/crypto/secrets.ts';
 
 const [FIRST, SECOND]: Secret[] = ['k1', 'k2'].map((id) => ({ id, key: randomBytes(32) }));
 const secretsOf = (...list: Secret[]) =>
   ({ current: list[0]!, byId: new Map(list.map((one) => [one.id, one])) });
 
-test('a name tells its bundle to whoever has the secret', () => {
+test('an id reveals its batch to the holder of the secret', () => {
   const batchId = randomBatchId();
   for (const otpId of createOtpIds(FIRST!, batchId, 3)) {
     assert.match(otpId, /^[0-9a-f]{32}$/);
-    assert.equal(placesOf(secretsOf(FIRST!), otpId), [{ otpId, batchId }]);
+    assert.equal(decodeOtpId(secretsOf(FIRST!), otpId), [{ otpId, batchId }]);
   }
 });
 
-test('after a rotation the older secret is tried, too', () => {
+test('after a rotation the older secret is tried too', () => {
   const batchId = randomBatchId();
   const [otpId] = createOtpIds(FIRST!, batchId, 1);
-  const places = placesOf(secretsOf(SECOND!, FIRST!), otpId!);
+  const places = decodeOtpId(secretsOf(SECOND!, FIRST!), otpId!);
   assert.is(places.length, 2);
   assert.is.not(places[0]!.batchId, batchId);
   assert.is(places[1]!.batchId, batchId);
 });
 
-test('to everybody else the names of one bundle have nothing in common, nor with the next', () => {
+test('without the secret, ids of one batch and of the next are random bits', () => {
   const batchId = randomBatchId();
-  const names = createOtpIds(FIRST!, batchId, 64);
-  names.push(...createOtpIds(FIRST!, randomBatchId(), 64));
-  assert.is(new Set(names).size, 128);
-  const bits = names.map((name) => BigInt(`0x${name}`));
+  const ids = createOtpIds(FIRST!, batchId, 64);
+  ids.push(...createOtpIds(FIRST!, randomBatchId(), 64));
+  assert.is(new Set(ids).size, 128);
+  const bits = ids.map((id) => BigInt(`0x${id}`));
   for (let at = 0n; at < 128n; at += 1n) {
-    const ones = bits.filter((name) => ((name >> at) & 1n) === 1n).length;
-    // Of 128 fair coins fewer than 24 or more than 104 fall on one side once in 10^12.
+    const ones = bits.filter((id) => ((id >> at) & 1n) === 1n).length;
+    // Of 128 fair coins, fewer than 24 or more than 104 show heads once in 10^12 tries.
     assert.ok(ones > 23 && ones < 105, `bit ${at}: ${ones} of 128`);
   }
   for (const half of [0, 16]) {
-    assert.is(new Set(names.map((name) => name.slice(half, half + 16))).size, 128);
+    assert.is(new Set(ids.map((id) => id.slice(half, half + 16))).size, 128);
   }
-  assert.not.ok(names.some((name) => name.includes(batchId.slice(0, 10))));
+  assert.not.ok(ids.some((id) => id.includes(batchId.slice(0, 10))));
 });
 
-test('bundles of a process follow each other', () => {
+test('the batch ids of a process increase', () => {
   const ids = Array.from({ length: 3 }, randomBatchId);
   assert.equal([...ids].sort(), ids);
   assert.is(new Set(ids).size, 3);

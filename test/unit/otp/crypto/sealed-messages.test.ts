@@ -7,7 +7,7 @@ import { NOW } from '../fixtures.ts';
 
 const SECRET = { id: 'k1', key: randomBytes(32) };
 const OTHER = { id: 'k2', key: randomBytes(32) };
-const BUNDLE_ID = randomBytes(8).toString('hex');
+const BATCH_ID = randomBytes(8).toString('hex');
 
 function messageTo(userId: string, clientIp: string | null): Sealable {
   const message = {
@@ -17,41 +17,41 @@ function messageTo(userId: string, clientIp: string | null): Sealable {
   return { message, clientIp };
 }
 
-const LIST = [messageTo('ú1 "quoted" \\', '2001:db8:0:1::/64'), messageTo('U2', null)];
-const OTP_IDS = LIST.map(({ message }) => message.otpId);
-const seal = (): string => sealMessages(SECRET, BUNDLE_ID, LIST);
+const MESSAGES = [messageTo('ú1 "quoted" \\', '2001:db8:0:1::/64'), messageTo('U2', null)];
+const OTP_IDS = MESSAGES.map(({ message }) => message.otpId);
+const seal = (): string => sealMessages(SECRET, BATCH_ID, MESSAGES);
 
-test('opens what it has sealed, in its order', () => {
-  assert.equal(openMessages(SECRET, BUNDLE_ID, OTP_IDS, seal()), LIST);
+test('sealed messages open in their order', () => {
+  assert.equal(openMessages(SECRET, BATCH_ID, OTP_IDS, seal()), MESSAGES);
 });
 
-test('nothing of a message is in the sealed text, and no two texts are the same', () => {
+test('a sealed text contains nothing of a message, and no two texts are equal', () => {
   const text = Buffer.from(seal(), 'hex').toString('latin1');
   for (const part of ['012345', 'login', 'quoted', '2001']) assert.not.ok(text.includes(part));
   assert.is.not(seal().slice(24), seal().slice(24));
 });
 
-test('opens neither under another secret, nor as another bundle, nor for other codes', () => {
-  assert.is(openMessages(OTHER, BUNDLE_ID, OTP_IDS, seal()), null);
+test('sealed messages open only under their secret, for their batch and for their OTPs', () => {
+  assert.is(openMessages(OTHER, BATCH_ID, OTP_IDS, seal()), null);
   assert.is(openMessages(SECRET, randomBytes(8).toString('hex'), OTP_IDS, seal()), null);
-  assert.is(openMessages(SECRET, BUNDLE_ID, [...OTP_IDS].reverse(), seal()), null);
-  assert.is(openMessages(SECRET, BUNDLE_ID, OTP_IDS.slice(0, 1), seal()), null);
+  assert.is(openMessages(SECRET, BATCH_ID, [...OTP_IDS].reverse(), seal()), null);
+  assert.is(openMessages(SECRET, BATCH_ID, OTP_IDS.slice(0, 1), seal()), null);
 });
 
-test('opens nothing that was changed, in any of its bytes, or is too short', () => {
+test('a sealed text with any changed byte, or a truncated one, does not open', () => {
   const sealed = Buffer.from(seal(), 'hex');
   for (let at = 0; at < sealed.length; at += 1) {
     const changed = Buffer.from(sealed);
     changed[at]! ^= 1;
-    assert.is(openMessages(SECRET, BUNDLE_ID, OTP_IDS, changed.toString('hex')), null, `${at}`);
+    assert.is(openMessages(SECRET, BATCH_ID, OTP_IDS, changed.toString('hex')), null, `${at}`);
   }
   for (const length of [0, 11, 12, 27, 28, sealed.length - 1]) {
     const text = sealed.subarray(0, length).toString('hex');
-    assert.is(openMessages(SECRET, BUNDLE_ID, OTP_IDS, text), null, `${length}`);
+    assert.is(openMessages(SECRET, BATCH_ID, OTP_IDS, text), null, `${length}`);
   }
 });
 
-test('the server secret itself is no key', () => {
+test('the encryption key is not the server secret itself', () => {
   const sealed = Buffer.from(seal(), 'hex');
   const decipher = createDecipheriv('aes-256-gcm', SECRET.key, sealed.subarray(0, 12));
   decipher.setAAD(Buffer.from(OTP_IDS.join(''), 'hex'));

@@ -9,7 +9,7 @@ import {
 const A = randomBytes(32).toString('base64');
 const B = randomBytes(48).toString('base64');
 
-test('reads secrets, the first one signs', () => {
+test('secrets are parsed, and the first one signs', () => {
   const parsed = parseSecrets(`new:${A}, old:${B}`);
   assert.ok('secrets' in parsed);
   if (!('secrets' in parsed)) return;
@@ -17,8 +17,8 @@ test('reads secrets, the first one signs', () => {
   assert.is(parsed.secrets.byId.get('old')?.key.length, 48);
 });
 
-/** [text, the fault that is named] */
-const FAULTS: [string, RegExp][] = [
+/** [OTP_SECRETS, the error] */
+const ERRORS: [string, RegExp][] = [
   ['', /entry 1 must be id:base64/],
   [A, /entry 1 must be id:base64/],
   [`k:${A}:x`, /entry 1 must be id:base64/],
@@ -29,20 +29,20 @@ const FAULTS: [string, RegExp][] = [
   ['k:not*base64', /entry 1 is not base64/],
   [`k k:${A}`, /entry 1 must have an id of 1 to 32/],
   [`${'k'.repeat(33)}:${A}`, /entry 1 must have an id of 1 to 32/],
-  [`k:${A},k:${B}`, /names an id twice/],
+  [`k:${A},k:${B}`, /contains an id twice/],
 ];
 
-for (const [text, fault] of FAULTS) {
-  test(`refuses secrets by name, without quoting them: ${fault}`, () => {
+for (const [text, error] of ERRORS) {
+  test(`invalid secrets are refused without quoting them: ${error}`, () => {
     const parsed = parseSecrets(text);
     assert.ok('errors' in parsed);
     const errors = 'errors' in parsed ? parsed.errors.join('\n') : '';
-    assert.match(errors, fault);
+    assert.match(errors, error);
     assert.not.match(errors, A);
   });
 }
 
-test('the digest is bound to secret, otp_id, user_id, purpose and code', () => {
+test('the digest of a code depends on secret, otp_id, user_id, purpose and code', () => {
   const secret = { id: 'k', key: randomBytes(32) };
   const id = randomHex(16);
   const digests = [
@@ -57,19 +57,19 @@ test('the digest is bound to secret, otp_id, user_id, purpose and code', () => {
   assert.is(digests[0]?.length, 64);
 });
 
-test('keys and fingerprints tell operations and tuples apart', () => {
-  const digests = [null, 'app1', 'app2', 'app'].flatMap((caller) =>
+test('the digest of a key depends on operation, API client and key', () => {
+  const digests = [null, 'app1', 'app2', 'app'].flatMap((apiClient) =>
     ['k', '1:k', 'app1:k'].flatMap((key) =>
-      [digestKey('request', key, caller), digestKey('verify', key, caller)]));
+      [digestKey('request', key, apiClient), digestKey('verify', key, apiClient)]));
   assert.is(new Set(digests).size, digests.length);
 });
 
-test('without a caller a key is named as it always was: what is stored is found', () => {
+test('the digest of a key without an API client is stable across versions', () => {
   assert.is(digestKey('request', 'k', null), '84aba37abe040e1cede4b851aa1d8e56');
   assert.is(digestKey('verify', 'k', null), '7aab19840193797ac20c3b5aeca3a30b');
 });
 
-test('every code is equally likely, leading zeros kept', () => {
+test('every code is equally likely, and leading zeros are kept', () => {
   const buckets = new Array<number>(100).fill(0);
   const draws = 100_000;
   for (let i = 0; i < draws; i += 1) {
@@ -79,7 +79,7 @@ test('every code is equally likely, leading zeros kept', () => {
   }
   const expected = draws / buckets.length;
   const chiSquare = buckets.reduce((sum, n) => sum + (n - expected) ** 2 / expected, 0);
-  // 99 degrees of freedom: above 180 comes once in a million runs by chance.
+  // With 99 degrees of freedom a value above 180 occurs once in a million runs by chance.
   assert.ok(chiSquare < 180, `chi-square ${chiSquare}`);
   assert.match(randomCode(10), /^\d{10}$/);
 });

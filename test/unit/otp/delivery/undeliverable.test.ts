@@ -15,14 +15,14 @@ function decide(otp = OTP, others = [] as typeof OTP[], ipWindow: IpWindow | nul
   return decideFailure({ now: NOW, otp, otps: [otp, ...others], ipWindow }, DEFAULT_POLICY);
 }
 
-/** Codes of the last minutes whose points were given back. */
+/** OTPs whose points were refunded `ago` seconds ago. */
 function refunded(count: number, ago = 100) {
   return Array.from({ length: count }, (_, index) => otpWith({
     number: 2 + index, otpId: `${index}`.repeat(32), createdAt: at(-ago), isRefunded: true,
   }));
 }
 
-test('closes the code, and gives back one point of the user and one of the address', () => {
+test('the OTP is closed, and one point of the user and one of the client IP are refunded', () => {
   const writes = decide();
   assert.equal(writes?.otp, { ...OTP, digest: null, closeReason: 'failed', isRefunded: true });
   assert.equal(writes?.ipChange?.write, {
@@ -31,22 +31,22 @@ test('closes the code, and gives back one point of the user and one of the addre
   assert.is(writes?.ipChange?.after.slots.length, 2);
 });
 
-test('a code that was redeemed has reached its user, and stays redeemed', () => {
+test('a redeemed OTP has reached its user and does not change', () => {
   assert.is(decide({ ...OTP, redeemedAt: at(-1), digest: null }), null);
 });
 
-test('a code with an ending keeps it', () => {
+test('a closed OTP does not change', () => {
   assert.is(decide({ ...OTP, closeReason: 'canceled', digest: null }), null);
   assert.is(decide({ ...OTP, closeReason: 'failed', digest: null, isRefunded: true }), null);
 });
 
-test('no more points of a user are given back in a window than the limit has', () => {
+test('at most as many points of a user as the limit has are refunded in a window', () => {
   assert.is(decide(OTP, refunded(2))?.otp.isRefunded, true);
   assert.is(decide(OTP, refunded(3))?.otp.isRefunded, false);
   assert.is(decide(OTP, refunded(3, 900))?.otp.isRefunded, true);
 });
 
-test('no more points of an address either, and none that is not there', () => {
+test('the refunds of a client IP are limited too, and need a point to refund', () => {
   const full = { slots: [SLOT, { ...SLOT, slot: 1, refunded: 8 }], overflow: null };
   assert.is(decide(OTP, [], full)?.ipChange, null);
   const over = { ...SLOT, slot: 1, usedAt: at(-900), refunded: 8 };
@@ -57,7 +57,7 @@ test('no more points of an address either, and none that is not there', () => {
   assert.is(decide(OTP, [], null)?.ipChange, null);
 });
 
-test('a point whose time is over is not given back', () => {
+test('a point outside the window is not refunded', () => {
   const otp = { ...OTP, createdAt: at(-900) };
   const slots = [{ ...SLOT, usedAt: at(-900) }];
   const writes = decide(otp, [], { slots, overflow: null });

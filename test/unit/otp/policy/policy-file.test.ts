@@ -9,12 +9,12 @@ function policiesOf(value: unknown) {
   return parsed.policies;
 }
 
-function faultsOf(text: string): string[] {
+function errorsOf(text: string): string[] {
   const parsed = parsePolicies(text);
   return 'errors' in parsed ? parsed.errors : [];
 }
 
-test('an empty file is the default', () => {
+test('an empty file gives the default policy', () => {
   assert.equal(policiesOf({}).for('login'), DEFAULT_POLICY);
   assert.equal(policiesOf({}).default, DEFAULT_POLICY);
 });
@@ -30,7 +30,7 @@ test('a purpose inherits what it does not set', () => {
   });
 });
 
-/** Every bound of the contract's table: [member, lowest, highest]. */
+/** The bounds in docs/policy.md: [member, lowest, highest]. */
 const BOUNDS: [string, number, number][] = [
   ['code_digits', 6, 10],
   ['lifetime_seconds', 30, 600],
@@ -42,7 +42,7 @@ const BOUNDS: [string, number, number][] = [
   ['key_retention_seconds', 3_600, 604_800],
 ];
 
-/** Limits that need not be: [member, highest]. */
+/** Limits that may be null: [member, highest]. */
 const OPTIONAL: [string, number][] = [
   ['user_daily_limit', 100_000],
   ['destination_limit', 10_000_000],
@@ -50,19 +50,19 @@ const OPTIONAL: [string, number][] = [
 ];
 
 for (const [member, highest] of OPTIONAL) {
-  test(`${member} goes from 1 to ${highest}, or is none`, () => {
+  test(`${member} is null or a number from 1 to ${highest}`, () => {
     for (const value of [1, highest, null]) {
-      assert.equal(faultsOf(JSON.stringify({ default: { [member]: value } })), []);
+      assert.equal(errorsOf(JSON.stringify({ default: { [member]: value } })), []);
     }
     for (const value of [0, highest + 1, 1.5, '1', true]) {
-      assert.equal(faultsOf(JSON.stringify({ default: { [member]: value } })), [
+      assert.equal(errorsOf(JSON.stringify({ default: { [member]: value } })), [
         `default.${member}: must be a whole number from 1 to ${highest}`,
       ]);
     }
   });
 }
 
-test('what one purpose limits is counted for all; null takes away what it inherits', () => {
+test('a limit of one purpose counts for all; null removes an inherited limit', () => {
   const policies = policiesOf({
     default: { user_daily_limit: 9 },
     purposes: { pay: { wrong_codes_limit: 5, user_daily_limit: null } },
@@ -80,13 +80,13 @@ test('destination_digits are the same for all purposes', () => {
   const text = JSON.stringify({
     default: { destination_digits: 16 }, purposes: { pay: { destination_digits: 4 } },
   });
-  assert.equal(faultsOf(text), [
+  assert.equal(errorsOf(text), [
     'default.destination_digits: must be a whole number from 1 to 15',
-    'purposes.pay.destination_digits: must stand in default, because all purposes share it',
+    'purposes.pay.destination_digits: must be set in default, because all purposes share it',
   ]);
 });
 
-test('a limit may be in shadow; a purpose inherits that with the limit', () => {
+test('a purpose inherits the shadow mode of a limit with the limit', () => {
   const policies = policiesOf({
     default: { user_limit: { limit: 5, shadow: true }, address_limit: { limit: 6 } },
     purposes: { pay: { user_limit: 4 }, reset: { wrong_codes_limit: { limit: 2, shadow: true } } },
@@ -98,12 +98,12 @@ test('a limit may be in shadow; a purpose inherits that with the limit', () => {
   assert.equal([policies.for('reset').userLimit, of('reset')], [5, ['user', 'wrong_codes']]);
 });
 
-test('what is wrong with a shadow is named', () => {
+test('every error in a limit with shadow mode is reported', () => {
   const text = JSON.stringify({ default: {
     user_limit: { shadow: true }, address_limit: { limit: 0, shadow: 1, of: 2 },
     wrong_attempts: { limit: 3, shadow: true }, wrong_codes_limit: [3],
   } });
-  assert.equal(faultsOf(text), [
+  assert.equal(errorsOf(text), [
     'default.user_limit.limit: must be a whole number from 1 to 1000',
     'default.address_limit.of: unknown member',
     'default.address_limit.shadow: must be true or false',
@@ -115,19 +115,19 @@ test('what is wrong with a shadow is named', () => {
 });
 
 for (const [member, lowest, highest] of BOUNDS) {
-  test(`${member} goes from ${lowest} to ${highest}`, () => {
+  test(`${member} is a number from ${lowest} to ${highest}`, () => {
     for (const value of [lowest, highest]) {
-      assert.equal(faultsOf(JSON.stringify({ default: { [member]: value } })), []);
+      assert.equal(errorsOf(JSON.stringify({ default: { [member]: value } })), []);
     }
     for (const value of [lowest - 1, highest + 1, lowest + 0.5, String(lowest), null]) {
-      assert.equal(faultsOf(JSON.stringify({ purposes: { p: { [member]: value } } })), [
+      assert.equal(errorsOf(JSON.stringify({ purposes: { p: { [member]: value } } })), [
         `purposes.p.${member}: must be a whole number from ${lowest} to ${highest}`,
       ]);
     }
   });
 }
 
-test('without a list any purpose is allowed, with one those of it', () => {
+test('allowed_purposes allows the listed purposes, and without it every purpose is allowed', () => {
   assert.ok(policiesOf({}).allows('login'));
   const allowed_purposes = ['login', 'ü'.repeat(100)];
   const policies = policiesOf({ allowed_purposes, purposes: { login: { user_limit: 1 } } });
@@ -135,34 +135,34 @@ test('without a list any purpose is allowed, with one those of it', () => {
   assert.equal(asked.map(policies.allows), [true, true, false, false, false]);
 });
 
-test('what cannot be a list of purposes is a fault, and a policy for another purpose', () => {
+test('an invalid allowed_purposes is an error, and so is a policy for a purpose not in it', () => {
   const list = 'allowed_purposes: must be a list of at least one purpose';
   const purpose = ': must be a string of 1 to 100 characters without control characters';
   for (const value of [[], null, 'login', { login: true }]) {
-    assert.equal(faultsOf(JSON.stringify({ allowed_purposes: value })), [list]);
+    assert.equal(errorsOf(JSON.stringify({ allowed_purposes: value })), [list]);
   }
   const text = JSON.stringify({
     allowed_purposes: ['login', '', 7, 'a'.repeat(101), 'a\n'], purposes: { pay: {} },
   });
-  assert.equal(faultsOf(text), [
+  assert.equal(errorsOf(text), [
     ...[1, 2, 3, 4].map((index) => `allowed_purposes[${index}]${purpose}`),
     'purposes.pay: must be one of allowed_purposes',
   ]);
 });
 
-test('names every fault at once', () => {
+test('every error is reported at once', () => {
   const text = JSON.stringify({
     defaults: {}, default: { ttl: 1, user_limit: 0 }, purposes: { login: [], pay: { x: 1 } },
   });
-  assert.equal(faultsOf(text), [
+  assert.equal(errorsOf(text), [
     'defaults: unknown member',
     'default.ttl: unknown member',
     'default.user_limit: must be a whole number from 1 to 1000',
     'purposes.login: must be an object',
     'purposes.pay.x: unknown member',
   ]);
-  assert.equal(faultsOf('{'), ['is not JSON']);
-  assert.equal(faultsOf('[]'), ['the file: must be an object']);
+  assert.equal(errorsOf('{'), ['is not JSON']);
+  assert.equal(errorsOf('[]'), ['the file: must be an object']);
 });
 
 test.run();

@@ -2,16 +2,16 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import * as fc from 'fast-check';
 import {
-  fallbacksOf, isLanguageTag, parseAcceptLanguage,
+  fallbackTags, isLanguageTag, parseAcceptLanguage,
 } from '../../../../src/otp/templates/language-tags.ts';
 
-test('what stands in for a tag is the tag without its end', () => {
-  assert.equal(fallbacksOf(''), []);
-  assert.equal(fallbacksOf('de'), ['de']);
-  assert.equal(fallbacksOf('zh-hant-tw'), ['zh-hant-tw', 'zh-hant', 'zh']);
+test('the fallbacks of a tag are its prefixes', () => {
+  assert.equal(fallbackTags(''), []);
+  assert.equal(fallbackTags('de'), ['de']);
+  assert.equal(fallbackTags('zh-hant-tw'), ['zh-hant-tw', 'zh-hant', 'zh']);
 });
 
-test('a tag is of a language that is known', () => {
+test('a language tag names a language that Node.js knows', () => {
   for (const tag of ['de', 'pt-br', 'pt-BR', 'zh-hant-tw', 'fil']) {
     assert.ok(isLanguageTag(tag), tag);
   }
@@ -21,7 +21,7 @@ test('a tag is of a language that is known', () => {
   ]) assert.not.ok(isLanguageTag(text), JSON.stringify(text));
 });
 
-/** [field, what is wanted] (RFC 9110, 12.5.4 and 12.4.2). */
+/** [field, the ranges in order of preference] (RFC 9110, 12.5.4 and 12.4.2). */
 const FIELDS: [string, string[]][] = [
   ['', []],
   ['de', ['de']],
@@ -40,12 +40,12 @@ const FIELDS: [string, string[]][] = [
 ];
 
 for (const [field, wanted] of FIELDS) {
-  test(`Accept-Language: ${JSON.stringify(field)}`, () => {
+  test(`Accept-Language is parsed: ${JSON.stringify(field)}`, () => {
     assert.equal(parseAcceptLanguage(field), wanted);
   });
 }
 
-test('what is beyond 256 characters is not looked at, nor the item that is cut there', () => {
+test('the field is read up to 256 characters, without the item that crosses the bound', () => {
   const filler = 'xx,'.repeat(84);
   assert.is(filler.length, 252);
   assert.is(parseAcceptLanguage(`${filler}de-a`).at(-1), 'de-a');
@@ -54,7 +54,7 @@ test('what is beyond 256 characters is not looked at, nor the item that is cut t
   assert.equal(parseAcceptLanguage('a'.repeat(1_000_000)), []);
 });
 
-test('any field is read, in time, and gives ranges only', () => {
+test('property: any field gives valid ranges only', () => {
   const piece = fc.oneof(fc.string({ unit: 'binary' }),
     fc.constantFrom('de', '-', ';q=', '0.', ',', ' ', '*', '\t', ';', '9'));
   fc.assert(fc.property(fc.array(piece, { maxLength: 200 }), (pieces) => {

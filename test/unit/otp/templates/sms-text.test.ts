@@ -1,16 +1,16 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
-  countSeptets, cutToSeptets, findOutsider, toGsmLine,
+  countSeptets, cutToSeptets, findNonGsmCharacter, toGsmLine,
 } from '../../../../src/otp/templates/sms-text.ts';
 
-test('a character of the basic set is one septet, of the extension two', () => {
+test('a character of the basic set costs one septet, one of the extension two', () => {
   const basic = '@£$¥èéùìòÇ\nØøÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !"#¤%&\'()*+,-./09:;<=>?¡AZÄÖÑÜ§¿azäöñüà';
   assert.is(countSeptets(basic), basic.length);
   assert.is(countSeptets('^{}\\[~]|€'), 18);
 });
 
-test('it has 128 of one septet, less escape and carriage return, and 9 of two', () => {
+test('126 characters cost one septet and 9 cost two', () => {
   let ones = 0;
   let twos = 0;
   for (let unit = 0; unit <= 0xffff; unit += 1) {
@@ -22,21 +22,21 @@ test('it has 128 of one septet, less escape and carriage return, and 9 of two', 
   assert.is(twos, 9);
 });
 
-test('finds what is outside: letters that look alike, and characters of two code units', () => {
-  assert.is(findOutsider('Code für é'), null);
-  for (const [text, outsider] of [
+test('characters outside GSM-7 are found, also lookalikes and surrogate pairs', () => {
+  assert.is(findNonGsmCharacter('Code für é'), null);
+  for (const [text, nonGsm] of [
     ['código', 'ó'], ['l’autre', '’'], ['a`b', '`'], ['ç', 'ç'], ['a\tb', '\t'], ['\r\n', '\r'],
     ['ok 👍', '👍'], ['\u001b', '\u001b'], ['\f', '\f'], ['\u00a0', '\u00a0'],
-  ] as const) assert.is(findOutsider(text), outsider);
+  ] as const) assert.is(findNonGsmCharacter(text), nonGsm);
 });
 
-test('a line has a question mark for each of them, and for a line break', () => {
+test('characters outside GSM-7 and line feeds become question marks', () => {
   assert.is(toGsmLine('login {x}'), 'login {x}');
   assert.is(toGsmLine('código 👍'), 'c?digo ?');
   assert.is(toGsmLine('a\n@evil.example #1'), 'a?@evil.example #1');
 });
 
-test('is cut before what does not fit whole', () => {
+test('a text is cut before the first character that does not fit', () => {
   assert.is(cutToSeptets('abc', 3), 'abc');
   assert.is(cutToSeptets('abc', 2.9), 'ab');
   assert.is(cutToSeptets('a€b', 2), 'a');

@@ -1,6 +1,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { compileTemplate, lifetimesIn } from '../../../../src/otp/templates/template.ts';
+import {
+  compileTemplate, createDurationFormatter,
+} from '../../../../src/otp/templates/template.ts';
 
 const VALUES = { code: '012345', purpose: 'login', lifetime: '5 minutes' };
 
@@ -10,19 +12,19 @@ function render(text: string, values = VALUES): string {
   return compiled.template.render(values);
 }
 
-test('puts values in their places, however often, and nothing else', () => {
+test('placeholders are replaced, however often they occur, and nothing else is', () => {
   assert.is(render('{code}, {purpose}: {lifetime} {code}'), '012345, login: 5 minutes 012345');
   assert.is(render('no place'), 'no place');
   assert.is(render('{code}'), '012345');
   assert.is(render(''), '');
 });
 
-test('a value is not looked into', () => {
+test('a placeholder inside a value is not replaced', () => {
   assert.is(render('{purpose} {code}', { ...VALUES, purpose: '{code} $& $1 {x}' }),
     '{code} $& $1 {x} 012345');
 });
 
-test('counts places', () => {
+test('count returns how often a placeholder occurs', () => {
   const compiled = compileTemplate('{code} {purpose}{code}');
   if ('unknown' in compiled) throw new Error('unknown');
   assert.is(compiled.template.count('code'), 2);
@@ -30,18 +32,18 @@ test('counts places', () => {
   assert.is(compiled.template.count('lifetime'), 0);
 });
 
-test('names all that is in braces and no place', () => {
+test('unknown names in braces are reported', () => {
   assert.equal(compileTemplate('{Code} {code } {} { code} {code} {toString} {user_id}'),
     { unknown: ['Code', 'code ', '', ' code', 'toString', 'user_id'] });
 });
 
-test('a style sheet keeps its braces, and so does a brace alone', () => {
+test('the braces of a style sheet and single braces are text', () => {
   for (const text of ['p { color: red }', 'p{margin:0}', 'p {\n}', 'a { b', 'a } b', '{;}']) {
     assert.is(render(text), text);
   }
 });
 
-/** [locale, seconds, words] */
+/** [locale, seconds, text] */
 const LIFETIMES: [string, number, string][] = [
   ['en', 300, '5 minutes'], ['en', 60, '1 minute'], ['en', 90, '90 seconds'],
   ['en', 600, '10 minutes'], ['en', 61, '61 seconds'],
@@ -50,11 +52,11 @@ const LIFETIMES: [string, number, string][] = [
   ['es', 60, '1 minuto'], ['pt-br', 90, '90 segundos'],
 ];
 
-for (const [locale, seconds, words] of LIFETIMES) {
-  test(`${seconds} s in ${locale}: ${words}`, () => {
-    const say = lifetimesIn(locale);
-    assert.is(say(seconds), words);
-    assert.is(say(seconds), words, 'also when it is known');
+for (const [locale, seconds, expected] of LIFETIMES) {
+  test(`${seconds} s are formatted in ${locale} as ${expected}`, () => {
+    const formatDuration = createDurationFormatter(locale);
+    assert.is(formatDuration(seconds), expected);
+    assert.is(formatDuration(seconds), expected, 'the second call returns the cached text');
   });
 }
 

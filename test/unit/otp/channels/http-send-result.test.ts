@@ -1,4 +1,4 @@
-/** Statuses, faults and Retry-After, as plain values. */
+/** The result for each status and error code, and Retry-After. */
 import * as fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -8,7 +8,7 @@ function kindOf(status: number): string {
   return httpSendResult({ status, retryAfterSeconds: null }).kind;
 }
 
-test('every status has its verdict', () => {
+test('every status has its result', () => {
   const notNow = new Set([408, 425, 429]);
   for (let status = 0; status < 1000; status += 1) {
     const expected = status >= 200 && status < 300 ? 'accepted'
@@ -17,7 +17,7 @@ test('every status has its verdict', () => {
   }
 });
 
-test('reasons are a status or a code; a retry waits for Retry-After', () => {
+test('a reason is a status or an error code, and a retry carries Retry-After', () => {
   assert.equal(httpSendResult({ status: 503, retryAfterSeconds: 7 }),
     { kind: 'retry', reason: 'status 503', afterSeconds: 7 });
   assert.equal(httpSendResult({ status: 500, retryAfterSeconds: null }),
@@ -31,7 +31,7 @@ test('reasons are a status or a code; a retry waits for Retry-After', () => {
 
 const AT = 'Wed, 21 Oct 2015 07:28:00 GMT';
 
-test('Retry-After: seconds, or a date from the answer\'s own', () => {
+test('Retry-After is seconds, or a date relative to the Date of the response', () => {
   const rows: [string | undefined, string | undefined, number | null][] = [
     [undefined, AT, null],
     ['0', undefined, 0],
@@ -52,7 +52,7 @@ test('Retry-After: seconds, or a date from the answer\'s own', () => {
     ['1e2', AT, null],
     ['2015-10-21', AT, null],
     ['Wed, 99 Oct 2015 07:28:00 GMT', AT, null],
-    // Its zone would be that of this machine.
+    // Date.parse would assume the time zone of this machine.
     ['Wed Oct 21 07:28:00 2015', AT, null],
   ];
   for (const [field, date, expected] of rows) {
@@ -60,7 +60,7 @@ test('Retry-After: seconds, or a date from the answer\'s own', () => {
   }
 });
 
-test('property: whatever a provider sends, the wait is null or 0 to 600 whole seconds', () => {
+test('property: any Retry-After gives null or 0 to 600 whole seconds', () => {
   const field = fc.oneof(fc.string(), fc.integer().map(String),
     fc.date({ noInvalidDate: true }).map((date) => date.toUTCString()));
   fc.assert(fc.property(field, field, (retryAfter, date) => {
