@@ -113,11 +113,11 @@ function shortDigest(text: string): Hex {
 }
 
 /** A single AES block per id: a permutation of 128 bits. ECB is safe because no block repeats. */
-const OTP_ID_ALGORITHM = 'aes-256-ecb';
+const ID_CIPHER = 'aes-256-ecb';
 const BLOCK_DIGITS = 32;
-const OTP_ID_RANDOM_BYTES = 16 - BATCH_ID_BYTES;
+const ID_RANDOM_BYTES = 16 - BATCH_ID_BYTES;
 
-const otpIdKeys = new WeakMap<Secret, Buffer>();
+const idKeys = new WeakMap<Secret, Buffer>();
 
 /**
  * Encrypts the batch id and 64 random bits under a key derived from the secret, once per OTP.
@@ -126,8 +126,8 @@ const otpIdKeys = new WeakMap<Secret, Buffer>();
  */
 export function createOtpIds(secret: Secret, batchId: Hex, count: number): Hex[] {
   let blocks = '';
-  for (let index = 0; index < count; index += 1) blocks += batchId + randomHex(OTP_ID_RANDOM_BYTES);
-  const cipher = createCipheriv(OTP_ID_ALGORITHM, deriveOtpIdKey(secret), null).setAutoPadding(false);
+  for (let index = 0; index < count; index += 1) blocks += batchId + randomHex(ID_RANDOM_BYTES);
+  const cipher = createCipheriv(ID_CIPHER, deriveIdKey(secret), null).setAutoPadding(false);
   const text = cipher.update(blocks, 'hex', 'hex');
   return Array.from({ length: count }, (_, index) =>
     text.slice(index * BLOCK_DIGITS, (index + 1) * BLOCK_DIGITS));
@@ -136,17 +136,17 @@ export function createOtpIds(secret: Secret, batchId: Hex, count: number): Hex[]
 /** Decrypts an id under each secret. All results but one name a batch that does not exist. */
 export function decodeOtpId({ byId }: Secrets, otpId: Hex): OtpName[] {
   return [...byId.values()].map((secret) => {
-    const decipher = createDecipheriv(OTP_ID_ALGORITHM, deriveOtpIdKey(secret), null).setAutoPadding(false);
+    const decipher = createDecipheriv(ID_CIPHER, deriveIdKey(secret), null).setAutoPadding(false);
     return { otpId, batchId: decipher.update(otpId, 'hex', 'hex').slice(0, 2 * BATCH_ID_BYTES) };
   });
 }
 
 /** Distinct from the inputs of the other derivations, which are longer. */
-function deriveOtpIdKey(secret: Secret): Buffer {
-  let key = otpIdKeys.get(secret);
+function deriveIdKey(secret: Secret): Buffer {
+  let key = idKeys.get(secret);
   if (key === undefined) {
     key = createHmac('sha256', secret.key).update('otpd otp_id').digest();
-    otpIdKeys.set(secret, key);
+    idKeys.set(secret, key);
   }
   return key;
 }
