@@ -1,4 +1,4 @@
-/** Rows for the tables of the rule tests: a time, and builders with the usual values. */
+/** Rows for the tests of the rules: an instant, and builders with default values. */
 import { addSeconds, parseInstant } from '../../../src/db/instant.ts';
 import type { StoredRequest } from '../../../src/db/tables/idempotency-keys.ts';
 import type { Slot } from '../../../src/db/tables/ip-limits.ts';
@@ -11,12 +11,12 @@ export function at(seconds: number): number {
   return NOW + Math.round(seconds * 1_000_000);
 }
 
-/** Slots used at the given seconds before NOW, one point each. */
+/** Slots with one point each, taken at the given seconds before NOW. */
 export function usedAgo(...seconds: number[]): Slot[] {
   return seconds.map((ago, slot) => ({ slot, usedAt: at(-ago), points: 1, refunded: 0 }));
 }
 
-/** Codes of other purposes that were issued at the given seconds before NOW, and redeemed. */
+/** Used OTPs of other purposes, issued at the given seconds before NOW. */
 export function issuedAgo(...seconds: number[]): Otp[] {
   return seconds.map((ago, index) => otpWith({
     number: 1 + index, purpose: `p${index}`, digest: null,
@@ -24,7 +24,7 @@ export function issuedAgo(...seconds: number[]): Otp[] {
   }));
 }
 
-/** The open code of a pair, issued at NOW. */
+/** The open OTP of a pair, issued at NOW. */
 export function otpWith(changes: Partial<Otp> = {}): Otp {
   return {
     userId: 'U1',
@@ -56,7 +56,7 @@ export function otpWith(changes: Partial<Otp> = {}): Otp {
   };
 }
 
-/** A stored 201 for the same pair, whose key is good for another hour. */
+/** A stored 201 for the same pair, whose key expires in an hour. */
 export function storedWith(changes: Partial<StoredRequest> = {}): StoredRequest {
   return {
     keyDigest: '02'.repeat(16),

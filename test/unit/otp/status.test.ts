@@ -10,32 +10,34 @@ const EXPIRED = otpWith({ createdAt: at(-300), expiresAt: NOW });
 const NEWER = otpWith({ number: 2, otpId: '08'.repeat(16) });
 const KNOWN_SECONDS = 87_000;
 
-/** [what, code, other codes of the user, unsent, status, how a cancellation ends] */
+/** [case, OTP, other OTPs of the user, unsent, status, outcome of a cancellation] */
 const CASES: [string, Otp, Otp[], boolean, string, string][] = [
-  ['accepted by a channel', OPEN, [], false, 'sent', 'canceled'],
-  ['not accepted yet', OPEN, [], true, 'pending', 'canceled'],
-  ['redeemed', { ...OPEN, redeemedAt: NOW, digest: null }, [], false, 'verified', 'used'],
-  ['redeemed, then superseded', { ...OPEN, redeemedAt: NOW, digest: null }, [NEWER], false,
-    'verified', 'used'],
-  ['superseded', OPEN, [NEWER], false, 'superseded', 'expired'],
-  ['a newer code of another purpose', OPEN, [{ ...NEWER, purpose: 'other' }], false, 'sent',
-    'canceled'],
-  ['exactly as old as it may get', EXPIRED, [], false, 'expired', 'expired'],
-  ['a microsecond before', { ...EXPIRED, expiresAt: at(0.000001) }, [], false, 'sent', 'canceled'],
-  ['expired and unsent', EXPIRED, [], true, 'expired', 'expired'],
-  ['closed by a lock', { ...OPEN, digest: null, lockedUntil: at(60) }, [], false, 'locked',
+  ['an OTP whose message was accepted', OPEN, [], false, 'sent', 'canceled'],
+  ['an OTP whose message was not accepted yet', OPEN, [], true, 'pending', 'canceled'],
+  ['a verified OTP', { ...OPEN, redeemedAt: NOW, digest: null }, [], false, 'verified', 'used'],
+  ['an OTP verified and then superseded', { ...OPEN, redeemedAt: NOW, digest: null }, [NEWER],
+    false, 'verified', 'used'],
+  ['a superseded OTP', OPEN, [NEWER], false, 'superseded', 'expired'],
+  ['an OTP with a newer one of another purpose', OPEN, [{ ...NEWER, purpose: 'other' }], false,
+    'sent', 'canceled'],
+  ['an OTP at its expiry', EXPIRED, [], false, 'expired', 'expired'],
+  ['an OTP a microsecond before its expiry', { ...EXPIRED, expiresAt: at(0.000001) }, [], false,
+    'sent', 'canceled'],
+  ['an expired OTP with an unsent message', EXPIRED, [], true, 'expired', 'expired'],
+  ['an OTP closed by a lock', { ...OPEN, digest: null, lockedUntil: at(60) }, [], false, 'locked',
     'expired'],
-  ['failed', { ...OPEN, digest: null, closeReason: 'failed' }, [], false, 'failed', 'expired'],
-  ['failed, and superseded', { ...OPEN, digest: null, closeReason: 'failed' }, [NEWER], false,
+  ['a failed OTP', { ...OPEN, digest: null, closeReason: 'failed' }, [], false, 'failed',
+    'expired'],
+  ['a failed and superseded OTP', { ...OPEN, digest: null, closeReason: 'failed' }, [NEWER], false,
     'failed', 'expired'],
-  ['canceled', { ...OPEN, digest: null, closeReason: 'canceled' }, [], false, 'canceled',
+  ['a canceled OTP', { ...OPEN, digest: null, closeReason: 'canceled' }, [], false, 'canceled',
     'canceled'],
-  ['canceled, and superseded', { ...OPEN, digest: null, closeReason: 'canceled' }, [NEWER], false,
-    'canceled', 'canceled'],
+  ['a canceled and superseded OTP', { ...OPEN, digest: null, closeReason: 'canceled' }, [NEWER],
+    false, 'canceled', 'canceled'],
 ];
 
 for (const [what, otp, others, isUnsent, status, cancellation] of CASES) {
-  test(`${what}: ${status}; a cancellation: ${cancellation}`, () => {
+  test(`${what} has status ${status}, and a cancellation ends as ${cancellation}`, () => {
     const otps = [otp, ...others];
     const told = statusOf(otp, otps, isUnsent, NOW);
     assert.is(told.kind === 'known' && told.status, status);
@@ -46,14 +48,14 @@ for (const [what, otp, others, isUnsent, status, cancellation] of CASES) {
   });
 }
 
-test('tells what the row says', () => {
+test('a status contains the members of the row', () => {
   assert.equal(statusOf(OPEN, [OPEN], false, NOW), {
     kind: 'known', otpId: OPEN.otpId, purpose: 'login', status: 'sent', channel: 'console',
     createdAt: at(-100), expiresAt: at(200),
   });
 });
 
-test('of a code that may be overwritten nothing is known, whether its row is there or not', () => {
+test('an OTP that is not needed is unknown, whether its row is stored or not', () => {
   const old = otpWith({ createdAt: at(-900), expiresAt: at(-600) });
   const newest = statusOf(old, [old], false, NOW);
   assert.is(newest.kind, 'known', 'the newest of its pair');

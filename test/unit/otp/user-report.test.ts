@@ -1,4 +1,4 @@
-/** What an operator is told of a user, to the microsecond. */
+/** The report of a user, to the microsecond. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Otp } from '../../../src/db/tables/otps.ts';
@@ -18,7 +18,7 @@ function describe(otps: readonly Otp[], seconds = 0, unsent = new Set<string>())
   return view;
 }
 
-test('a user without codes, or whose codes are all forgotten, is not known', () => {
+test('a user without OTPs, or whose OTPs have all expired, is unknown', () => {
   assert.is(describeUser([], new Set(), NOW, POLICIES), null);
   const last = otpWith();
   const end = RETENTION.otpSeconds;
@@ -26,7 +26,7 @@ test('a user without codes, or whose codes are all forgotten, is not known', () 
   assert.is(describeUser([last], new Set(), at(end), POLICIES), null);
 });
 
-test('a point is free again exactly 900 s after it was used', () => {
+test('a point is free exactly 900 s after it was taken', () => {
   const otps = [otpWith({ number: 9 }), ...issuedAgo(100, 500)];
   const before = describe(otps, 400 - ONE_MICROSECOND);
   assert.equal(before.freeAt, [at(400), at(800), at(900)]);
@@ -36,14 +36,14 @@ test('a point is free again exactly 900 s after it was used', () => {
   assert.equal(then.pairs.map(({ remaining }) => remaining), [1, 1, 1]);
 });
 
-test('a point that was given back counts for nothing', () => {
+test('a refunded point does not count', () => {
   const view = describe([otpWith({ isRefunded: true, closeReason: 'failed', digest: null })]);
   assert.equal(view.freeAt, []);
   assert.is(view.pairs[0]?.remaining, 3);
   assert.equal(view.openCodes, []);
 });
 
-test('each purpose has its own limit on the same points, and its own counts', () => {
+test('each purpose has its own limit on the shared points, and its own counts', () => {
   const otps = [otpWith(), otpWith({ number: 2, purpose: 'payment', otpId: '08'.repeat(16),
     wrongAttempts: 1, consecutiveWrong: 1, lastWrongAt: NOW, attemptsMax: 2 })];
   const [login, payment] = describe(otps).pairs;
@@ -55,7 +55,7 @@ test('each purpose has its own limit on the same points, and its own counts', ()
   assert.is(payment!.wrongAttemptsMax, 2);
 });
 
-test('a lock is told until the very microsecond of its end, then nothing is counted', () => {
+test('a lock is reported until the microsecond of its end, and no attempt counts after it', () => {
   const locked = otpWith({ digest: null, wrongAttempts: 3, consecutiveWrong: 3, lastWrongAt: NOW,
     lockedUntil: at(600) });
   const [before] = describe([locked], 600 - ONE_MICROSECOND).pairs;
@@ -70,13 +70,13 @@ test('a lock is told until the very microsecond of its end, then nothing is coun
   assert.is(then!.consecutiveWrong, 3);
 });
 
-test('wrong attempts count until 600 s of quiet are over', () => {
+test('wrong attempts count until 600 s have passed without one', () => {
   const tried = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: NOW });
   assert.is(describe([tried], 600 - ONE_MICROSECOND).pairs[0]?.wrongAttempts, 2);
   assert.is(describe([tried], 600).pairs[0]?.wrongAttempts, 0);
 });
 
-test('after 100 wrong attempts in a row an operator must unlock, and no end is named', () => {
+test('a pair with 100 consecutive wrong attempts must be unlocked, and its lock has no end', () => {
   const row = { digest: null, wrongAttempts: 1, lastWrongAt: NOW, lockedUntil: at(600) };
   const [almost] = describe([otpWith({ ...row, consecutiveWrong: 99 })], 700).pairs;
   assert.is(almost!.isLocked, false);
@@ -86,7 +86,7 @@ test('after 100 wrong attempts in a row an operator must unlock, and no end is n
   assert.is(pair!.lockedUntil, null);
 });
 
-test('open is what can be redeemed: the newest, not closed, its time not over', () => {
+test('an open OTP is the newest of its pair, not closed and not expired', () => {
   const old = otpWith({ otpId: '06'.repeat(16) });
   const code = otpWith({ number: 2 });
   const [open, ...others] = describe([old, code], 300 - ONE_MICROSECOND).openCodes;

@@ -42,7 +42,7 @@ function decide(changes: Partial<RequestState>, request: Partial<PreparedRequest
   return decideRequest({ ...EMPTY, ...changes }, { ...REQUEST, ...request }, CODE);
 }
 
-test('issues the first code', () => {
+test('the first request of a user gets a code', () => {
   const { outcome, writes } = decide({});
   const user = { quota: 3, remaining: 2, resetSeconds: 900 };
   const address = { quota: 8, remaining: 7, resetSeconds: 900 };
@@ -68,28 +68,29 @@ test('issues the first code', () => {
   assert.equal({ ...again.outcome, limits: outcome.limits }, { ...outcome, replayed: true });
 });
 
-/** [what, state, kind, seconds] in the order of the contract's table: the first that applies. */
+/** [case, state, kind, seconds] in the order of the table in docs/api.md, "POST /otp/request". */
 const REFUSALS: [string, Partial<RequestState>, string, number | undefined][] = [
-  ['a replay wins over a lock and over both limits',
+  ['a replay, which comes before a lock and both limits,',
     { stored: storedWith(), otps: [LOCKED, ...FULL_USER], ipWindow: FULL_ADDRESS },
     'issued', undefined],
-  ['another use of the key, over a lock',
+  ['another use of the key, which comes before a lock,',
     { stored: storedWith({ purpose: 'pay' }), otps: [LOCKED] }, 'key_reused', undefined],
   ['the key of another user', { stored: storedWith({ userId: 'u1' }) }, 'key_reused', undefined],
-  ['the lock wins over the limits', { otps: [LOCKED, ...FULL_USER] }, 'locked', 600],
-  ['a microsecond before the lock ends',
+  ['a lock, which comes before the limits,', { otps: [LOCKED, ...FULL_USER] }, 'locked', 600],
+  ['a request a microsecond before the lock ends',
     { otps: [{ ...LOCKED, lockedUntil: NOW + 1 }] }, 'locked', 1],
-  ['the user limit', { otps: FULL_USER }, 'limited', 180],
-  ['the address limit', { ipWindow: FULL_ADDRESS }, 'limited', 820],
-  ['the maximum of both', { otps: FULL_USER, ipWindow: FULL_ADDRESS }, 'limited', 820],
-  ['the other way round',
+  ['an exhausted user limit', { otps: FULL_USER }, 'limited', 180],
+  ['an exhausted IP limit', { ipWindow: FULL_ADDRESS }, 'limited', 820],
+  ['the longer of two waits, that of the client IP,',
+    { otps: FULL_USER, ipWindow: FULL_ADDRESS }, 'limited', 820],
+  ['the longer of two waits, that of the user,',
     { otps: issuedAgo(1, 2, 3), ipWindow: FULL_ADDRESS }, 'limited', 897],
-  ['an operator must unlock',
+  ['a pair that an operator must unlock',
     { otps: [otpWith({ consecutiveWrong: 100, lockedUntil: at(-5000) })] }, 'locked', 600],
 ];
 
 for (const [what, state, kind, seconds] of REFUSALS) {
-  test(`writes nothing: ${what}`, () => {
+  test(`${what} writes nothing`, () => {
     const { outcome, writes } = decide(state);
     assert.is(outcome.kind, kind);
     assert.is('retryAfterSeconds' in outcome ? outcome.retryAfterSeconds : undefined, seconds);
@@ -97,7 +98,7 @@ for (const [what, state, kind, seconds] of REFUSALS) {
   });
 }
 
-test('without an address its limit is neither measured nor written', () => {
+test('the IP limit is neither measured nor written without a client IP', () => {
   const { outcome, writes } = decide({ ipWindow: null });
   assert.is(outcome.kind, 'issued');
   assert.equal(outcome.limits, {
@@ -112,7 +113,7 @@ test('without an address its limit is neither measured nor written', () => {
   assert.is(replayed.outcome.limits.address, null);
 });
 
-test('once the user has moved on, a fingerprint tells what the key was used for', () => {
+test('a key stripped from its OTP is compared by the fingerprint of its request', () => {
   const stored = storedWith({
     userId: null, purpose: '', fingerprint: fingerprintRequest('U1', 'login'),
   });
@@ -121,7 +122,7 @@ test('once the user has moved on, a fingerprint tells what the key was used for'
   assert.is(decide({ stored }, { userId: 'u1' }).outcome.kind, 'key_reused');
 });
 
-test('replays the stored members, not those of today', () => {
+test('a replay has the stored members, not the current ones', () => {
   const { outcome } = decide({
     stored: storedWith({ expiresAt: at(67), remainingRequests: 0 }),
   });
@@ -130,12 +131,12 @@ test('replays the stored members, not those of today', () => {
   assert.is(outcome.kind === 'issued' && outcome.replayed, true);
 });
 
-test('a key is forgotten exactly at its end', () => {
+test('a key expires exactly at the end of its retention', () => {
   assert.is(decide({ stored: storedWith({ keyExpiresAt: NOW + 1 }) }).writes, null);
   assert.ok(decide({ stored: storedWith({ keyExpiresAt: NOW }) }).writes !== null);
 });
 
-test('a lock that is over lets a request through and starts the count over', () => {
+test('a lock that has ended grants a request and resets the count', () => {
   const { writes } = decide({ otps: [{ ...LOCKED, lockedUntil: NOW }] });
   assert.is(writes?.issued.wrongAttempts, 0);
   assert.is(writes?.issued.lockedUntil, null);
@@ -153,13 +154,13 @@ test('a new code does not reset the count of wrong attempts', () => {
   assert.is(quiet.writes?.issued.consecutiveWrong, 5);
 });
 
-test('a redeemed code is superseded by an open one', () => {
+test('a used OTP is superseded by an open one', () => {
   const { writes } = decide({ otps: [otpWith({ digest: null, redeemedAt: at(-1) })] });
   assert.is(writes?.issued.redeemedAt, null);
   assert.equal(writes?.issued.digest, CODE.digest);
 });
 
-test('a policy of its own sets lifetime, limits and retention', () => {
+test('the policy of a purpose sets lifetime, limits and retention', () => {
   const policy = {
     ...DEFAULT_POLICY,
     userLimit: 4,
@@ -175,33 +176,35 @@ test('a policy of its own sets lifetime, limits and retention', () => {
   assert.is(writes?.issued.keyExpiresAt, at(3600));
 });
 
-/** [what, codes of the user, the numbers of those that go] */
+/** [case, OTPs of the user, the numbers of those that are removed] */
 const UNNEEDED: [string, Otp[], number[]][] = [
-  ['the earlier code, a microsecond too early', [otpWith({ createdAt: at(-899.999999) })], []],
-  ['the earlier code, when its point is free', [otpWith({ createdAt: at(-900) })], [1]],
-  ['a superseded code whose point is free',
+  ['not the earlier OTP a microsecond before its point is free',
+    [otpWith({ createdAt: at(-899.999999) })], []],
+  ['the earlier OTP when its point is free', [otpWith({ createdAt: at(-900) })], [1]],
+  ['a superseded OTP whose point is free',
     [otpWith({ number: 2 }), otpWith({ number: 1, createdAt: at(-900) })], [1]],
-  ['all of them', [1, 2, 3].map((number) => otpWith({ number, createdAt: at(-901) })), [1, 2, 3]],
-  ['not the last code of another pair',
+  ['every OTP whose point is free',
+    [1, 2, 3].map((number) => otpWith({ number, createdAt: at(-901) })), [1, 2, 3]],
+  ['not the newest OTP of another pair',
     [otpWith({ purpose: 'pay', createdAt: at(-1000), expiresAt: at(-700) })], []],
-  ['a day and the longest lifetime later', [otpWith({
+  ['the newest OTP of another pair after a day and the longest lifetime', [otpWith({
     purpose: 'pay', createdAt: at(-87_000), expiresAt: at(-86_700),
   })], [1]],
-  ['a microsecond too early', [otpWith({
+  ['not that OTP a microsecond earlier', [otpWith({
     purpose: 'pay', createdAt: at(-86_999.999999), expiresAt: at(-86_700),
   })], []],
-  ['never one that counts wrong codes', [otpWith({
+  ['never an OTP that counts wrong codes', [otpWith({
     purpose: 'pay', createdAt: at(-200_000), expiresAt: at(-190_000), consecutiveWrong: 1,
   })], []],
 ];
 
 for (const [what, otps, numbers] of UNNEEDED) {
-  test(`what goes with a new code: ${what}`, () => {
+  test(`a new OTP removes ${what}`, () => {
     assert.equal(decide({ otps }).writes?.obsolete.map(({ number }) => number), numbers);
   });
 }
 
-test('of a code that is not needed the row stays while its key lives', () => {
+test('an OTP that is not needed keeps its key until the key expires', () => {
   const otps = [NOW + 1, NOW].map((keyExpiresAt, index) => otpWith({
     number: 1 + index, createdAt: at(-900), keyDigest: `0${index}`.repeat(16), keyExpiresAt,
   }));
@@ -212,20 +215,20 @@ test('of a code that is not needed the row stays while its key lives', () => {
   assert.equal(decide({ otps: [young] }).writes?.keyOnly, []);
 });
 
-test('a new code has the highest number of its user and one more, in any order of rows', () => {
+test('a new OTP has the next number of its user, in any order of rows', () => {
   const otps = [otpWith({ number: 4 }), otpWith({ number: 7, purpose: 'pay' }), otpWith()];
   assert.is(decide({ otps }).writes, null, 'the limit');
   assert.is(decide({ otps: otps.slice(0, 2) }).writes?.issued.number, 8);
   assert.is(decide({ otps: [] }).writes?.issued.number, 1);
 });
 
-test('of the codes of a pair the one with the highest number counts, in any order of rows', () => {
+test('the OTP with the highest number of a pair counts, in any order of rows', () => {
   const older = otpWith({ number: 1, lockedUntil: at(500), consecutiveWrong: 3 });
   const newer = otpWith({ number: 2 });
   for (const otps of [[older, newer], [newer, older]]) assert.ok(decide({ otps }).writes !== null);
 });
 
-test('the count of wrong attempts moves on, and leaves no trace behind', () => {
+test('the count of wrong attempts moves to the new OTP and is reset in the old one', () => {
   const earlier = otpWith({ consecutiveWrong: 2, wrongAttempts: 2, lastWrongAt: at(-1) });
   const { writes } = decide({ otps: [earlier] });
   assert.equal([writes?.issued.number, writes?.issued.consecutiveWrong], [2, 2]);

@@ -19,7 +19,7 @@ const ROWS: [string, number, string | null][] = [
 ];
 
 for (const [userId, digits, destination] of ROWS) {
-  test(`${JSON.stringify(userId)} by ${digits} digits goes to ${destination}`, () => {
+  test(`${JSON.stringify(userId)} with ${digits} digits has the destination ${destination}`, () => {
     assert.is(destinationOf(userId, digits), destination);
   });
 }

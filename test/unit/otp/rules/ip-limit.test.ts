@@ -12,7 +12,7 @@ import { at, NOW, usedAgo } from '../fixtures.ts';
 
 const slotOf = (slots: Slot[]): IpLimitWrite => takePoint({ slots, overflow: null }, NOW).write;
 
-test('uses the slot of this very time, then a free one, then a new one', () => {
+test('a point goes to the slot of its instant, else to an expired slot, else to a new one', () => {
   const same = [{ slot: 4, usedAt: NOW, points: 2, refunded: 1 }, ...usedAgo(1000)];
   const used = { slot: 4, usedAt: NOW, points: 3, refunded: 1 };
   assert.equal(slotOf(same), { kind: 'slot', slot: used });
@@ -22,7 +22,7 @@ test('uses the slot of this very time, then a free one, then a new one', () => {
   assert.equal(slotOf([]), { kind: 'slot', slot: { slot: 0, ...first } });
 });
 
-test('goes to the overflow when all slots are live, and to no other slot', () => {
+test('a point goes to the overflow when all slots are live', () => {
   const full = usedAgo(...Array.from({ length: SLOTS_MAX }, (_, index) => index + 1));
   assert.is(mayHaveOverflow(full), true);
   assert.is(mayHaveOverflow(full.slice(0, -1)), false);
@@ -32,7 +32,7 @@ test('goes to the overflow when all slots are live, and to no other slot', () =>
   });
 });
 
-test('a clock that was set back appends to the newest, so that totals follow the time', () => {
+test('a point after the clock was set back is added to the newest hit', () => {
   const newest = { usedAt: at(5), points: 2, number: 7 };
   const slots = usedAgo(...Array.from({ length: SLOTS_MAX }, () => 1));
   const overflow = { livePoints: 2, oldest: [newest], newest };
@@ -40,7 +40,7 @@ test('a clock that was set back appends to the newest, so that totals follow the
   assert.equal(write, { kind: 'overflow', hit: { usedAt: at(5), points: 3, number: 8 } });
 });
 
-/** The tables of one address, read and written as the ledger and the sweep do. */
+/** The tables of one client IP, read and written as requests and the sweep do. */
 class Tables {
   readonly slots = new Map<number, Slot>();
   readonly overflow = new Map<number, OverflowHit>();
@@ -53,9 +53,9 @@ class Tables {
   read(now: number, quota: number): IpWindow {
     const slots = [...this.slots.values()];
     if (!mayHaveOverflow(slots)) return { slots, overflow: null };
-    const uses = [...this.overflow.values()].sort((a, b) => a.usedAt - b.usedAt);
-    const live = uses.filter(({ usedAt }) => usedAt > windowStart(now));
-    const newest = uses.at(-1) ?? null;
+    const window = [...this.overflow.values()].sort((a, b) => a.usedAt - b.usedAt);
+    const live = window.filter(({ usedAt }) => usedAt > windowStart(now));
+    const newest = window.at(-1) ?? null;
     const livePoints = live.length === 0 ? 0 : newest!.number - live[0]!.number + live[0]!.points;
     const inSlots = slots.filter(({ usedAt }) => usedAt > windowStart(now))
       .reduce((sum, { points }) => sum + points, 0);
@@ -74,7 +74,7 @@ class Tables {
   }
 }
 
-test('never more than the quota in any window, and free exactly when it says', () => {
+test('no window exceeds the quota, and a point is free when the response says so', () => {
   const gap = fc.oneof(
     { weight: 8, arbitrary: fc.integer({ min: 0, max: 3_000_000 }) },
     { weight: 1, arbitrary: fc.integer({ min: 0, max: 1_000_000_000 }) },
@@ -105,15 +105,15 @@ test('never more than the quota in any window, and free exactly when it says', (
   }), { numRuns: 300 });
 });
 
-test('several of one list use points one after the other', () => {
-  let uses: IpWindow = EMPTY_IP_WINDOW;
+test('the requests of one batch take points one after the other', () => {
+  let window: IpWindow = EMPTY_IP_WINDOW;
   for (let count = 1; count <= 100; count += 1) {
-    const { after } = takePoint(uses, at(count));
-    uses = after;
-    const { view } = measureIpLimit(uses, at(count), 1000);
+    const { after } = takePoint(window, at(count));
+    window = after;
+    const { view } = measureIpLimit(window, at(count), 1000);
     assert.equal([view.remaining, view.resetSeconds], [1000 - count, 901 - count]);
   }
-  assert.equal([uses.slots.length, uses.overflow?.livePoints], [SLOTS_MAX, 100 - SLOTS_MAX]);
+  assert.equal([window.slots.length, window.overflow?.livePoints], [SLOTS_MAX, 100 - SLOTS_MAX]);
 });
 
 test.run();

@@ -1,39 +1,42 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { addHit, cooldownSeconds, EMPTY_HIT_WINDOW } from '../../../../src/otp/rules/numbered-hits.ts';
+import {
+  addHit, cooldownSeconds, EMPTY_HIT_WINDOW,
+} from '../../../../src/otp/rules/numbered-hits.ts';
 import type { HitWindow } from '../../../../src/otp/rules/numbered-hits.ts';
 import { at, NOW } from '../fixtures.ts';
 
-/** A subject with uses at seconds from NOW, one each, numbered from 101 on. */
+/** A window with hits at the given seconds from NOW, numbered from 101. */
 function usedAt(...seconds: number[]): HitWindow {
   const hits = seconds.map((second, index) =>
     ({ number: 101 + index, usedAt: at(second), points: 1 }));
   return { newest: 100 + seconds.length, newestAt: at(seconds.at(-1)!), hits, added: null };
 }
 
-/** [what, tally, quota, whole seconds to wait] of a window of an hour */
+/** [case, window, quota, whole seconds until a point is free] for one hour */
 const ROWS: [string, HitWindow, number, number][] = [
-  ['nothing is known', EMPTY_HIT_WINDOW, 1, 0],
-  ['there is room', usedAt(-10, -5), 3, 0],
-  ['no room', usedAt(-10, -5), 2, 3590],
-  ['a smaller quota waits for a later one', usedAt(-10, -5), 1, 3595],
-  ['a microsecond before the oldest is free', usedAt(-3599.999999, -5), 2, 1],
-  ['when it is', usedAt(-3600, -5), 2, 0],
-  ['the decisive one was erased', { ...usedAt(-10, -5), newest: 200, newestAt: NOW }, 150, 0],
-  ['any number', usedAt(-10, -5), Infinity, 0],
-  ['one time of several uses holds the one that counts',
+  ['an empty window', EMPTY_HIT_WINDOW, 1, 0],
+  ['a window with a free point', usedAt(-10, -5), 3, 0],
+  ['a full window', usedAt(-10, -5), 2, 3590],
+  ['a smaller quota, which depends on a later hit,', usedAt(-10, -5), 1, 3595],
+  ['a full window a microsecond before its oldest hit expires', usedAt(-3599.999999, -5), 2, 1],
+  ['a full window when its oldest hit expires', usedAt(-3600, -5), 2, 0],
+  ['a window whose decisive hit was deleted',
+    { ...usedAt(-10, -5), newest: 200, newestAt: NOW }, 150, 0],
+  ['a window without a quota', usedAt(-10, -5), Infinity, 0],
+  ['a hit of several points that includes the decisive one',
     { ...usedAt(-10), newest: 110, hits: [{ number: 110, usedAt: at(-10), points: 5 }] }, 5, 3590],
-  ['one time of several uses begins after it',
+  ['a hit of several points after the decisive one',
     { ...usedAt(-10), newest: 110, hits: [{ number: 110, usedAt: at(-10), points: 5 }] }, 6, 0],
 ];
 
-for (const [what, tally, quota, seconds] of ROWS) {
-  test(`${what}: ${seconds} s`, () => {
-    assert.is(cooldownSeconds(tally, quota, 3600, NOW), seconds);
+for (const [what, window, quota, seconds] of ROWS) {
+  test(`${what} has a free point after ${seconds} s`, () => {
+    assert.is(cooldownSeconds(window, quota, 3600, NOW), seconds);
   });
 }
 
-test('uses of one transaction are one row, and count at once', () => {
+test('the points of one transaction are one hit and count at once', () => {
   const first = addHit(EMPTY_HIT_WINDOW, NOW);
   assert.equal(first.added, { number: NOW + 1, usedAt: NOW, points: 1 });
   const third = addHit(addHit(first, NOW), NOW);
@@ -43,7 +46,7 @@ test('uses of one transaction are one row, and count at once', () => {
   assert.is(cooldownSeconds(third, 1, 3600, NOW), 3600);
 });
 
-test('uses that are added come after those that are there, at no earlier time', () => {
+test('an added hit follows the stored hits and is not earlier', () => {
   const later = usedAt(5);
   const next = addHit(later, NOW);
   assert.equal(next.added, { number: 102, usedAt: at(5), points: 1 });

@@ -6,30 +6,31 @@ import { at, NOW, usedAgo } from '../fixtures.ts';
 
 const MICROSECOND = 0.000001;
 
-/** [what, slots, quota, remaining, reset, cooldown] */
+/** [case, points, quota, remaining, reset, cooldown] */
 const CASES: [string, TimedPoints[], number, number, number, number][] = [
-  ['nothing used', [], 3, 3, 900, 0],
-  ['one used just now', usedAgo(0), 3, 2, 900, 0],
-  ['two used', usedAgo(100, 50), 3, 1, 800, 0],
-  ['all used', usedAgo(720, 540, 410), 3, 0, 180, 180],
-  ['in any order of slots', usedAgo(410, 720, 540), 3, 0, 180, 180],
-  ['a microsecond before it is free', usedAgo(900 - MICROSECOND, 1, 1), 3, 0, 1, 1],
-  ['exactly when it is free', usedAgo(900, 1, 1), 3, 1, 899, 0],
-  ['a second and a microsecond before', usedAgo(899 - MICROSECOND, 1, 1), 3, 0, 2, 2],
-  ['exactly one second before', usedAgo(899, 1, 1), 3, 0, 1, 1],
-  ['old points do not count', usedAgo(2000, 1000, 901), 3, 3, 900, 0],
-  ['several points of one time', [{ usedAt: at(-100), points: 3 }], 3, 0, 800, 800],
-  ['what was given back neither counts nor names a time',
+  ['no point', [], 3, 3, 900, 0],
+  ['a point taken now', usedAgo(0), 3, 2, 900, 0],
+  ['two points', usedAgo(100, 50), 3, 1, 800, 0],
+  ['a full window', usedAgo(720, 540, 410), 3, 0, 180, 180],
+  ['a full window in any order of slots', usedAgo(410, 720, 540), 3, 0, 180, 180],
+  ['a point a microsecond before it is free', usedAgo(900 - MICROSECOND, 1, 1), 3, 0, 1, 1],
+  ['a point at the instant it is free', usedAgo(900, 1, 1), 3, 1, 899, 0],
+  ['a point a second and a microsecond before it is free',
+    usedAgo(899 - MICROSECOND, 1, 1), 3, 0, 2, 2],
+  ['a point exactly one second before it is free', usedAgo(899, 1, 1), 3, 0, 1, 1],
+  ['expired points', usedAgo(2000, 1000, 901), 3, 3, 900, 0],
+  ['several points of one instant', [{ usedAt: at(-100), points: 3 }], 3, 0, 800, 800],
+  ['a refunded point, which neither counts nor gives a time,',
     [{ usedAt: at(-800), points: 0 }, ...usedAgo(100, 50)], 3, 1, 800, 0],
-  ['a limit that was lowered waits for several', usedAgo(800, 700, 600, 500), 2, 0, 100, 300],
-  ['a lowered limit and a group', [
+  ['a lowered limit, which waits for several points,', usedAgo(800, 700, 600, 500), 2, 0, 100, 300],
+  ['a lowered limit and several points of one instant', [
     { usedAt: at(-800), points: 3 }, { usedAt: at(-100), points: 1 },
   ], 2, 0, 100, 100],
-  ['a lowered limit down to one', usedAgo(800, 700, 600), 1, 0, 100, 300],
+  ['a limit lowered to one', usedAgo(800, 700, 600), 1, 0, 100, 300],
 ];
 
 for (const [what, slots, quota, remaining, resetSeconds, cooldownSeconds] of CASES) {
-  test(`measures: ${what}`, () => {
+  test(`measureLimit measures ${what}`, () => {
     const state = measureLimit(slots, NOW, quota);
     assert.equal(state, {
       view: { quota, remaining, resetSeconds },
@@ -38,7 +39,7 @@ for (const [what, slots, quota, remaining, resetSeconds, cooldownSeconds] of CAS
   });
 }
 
-test('unlisted points count, and are never the oldest', () => {
+test('unlisted points count and are never the oldest', () => {
   const { view, cooldownSeconds } = measureLimit(usedAgo(800, 700), NOW, 10, 8);
   assert.equal([view.remaining, view.resetSeconds, cooldownSeconds], [0, 100, 100]);
   assert.is(measureLimit(usedAgo(800), NOW, 10, 8).view.remaining, 1);

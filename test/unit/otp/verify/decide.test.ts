@@ -11,7 +11,7 @@ const VERIFY_ID = '05'.repeat(8);
 
 const EMPTY: VerifyState = { now: NOW, stored: null, pair: null, hitWindows: [] };
 
-/** An attempt that counts how often its code is compared. */
+/** A verification that counts how often its code is compared. */
 function attemptWith(digest: string | null, keyDigest: string | null = null, digits = 6) {
   const compared = { count: 0 };
   const attempt: PreparedVerification = {
@@ -44,25 +44,25 @@ const LOCKED = otpWith({
   digest: null, wrongAttempts: 3, lastWrongAt: NOW, lockedUntil: at(600), consecutiveWrong: 3,
 });
 
-/** [what, state, outcome, comparisons]: nothing is written, and the code not looked at. */
+/** [case, state, outcome, comparisons of the code] */
 const REFUSALS: [string, Partial<VerifyState>, object, number][] = [
-  ['no code known', {}, { kind: 'not_found' }, 0],
-  ['locked', { pair: LOCKED }, { kind: 'locked', retryAfterSeconds: 600, begins: false }, 0],
-  ['a microsecond before the lock ends', { pair: { ...LOCKED, lockedUntil: NOW + 1 } },
+  ['a pair without an OTP', {}, { kind: 'not_found' }, 0],
+  ['a locked pair', { pair: LOCKED }, { kind: 'locked', retryAfterSeconds: 600, begins: false }, 0],
+  ['a pair a microsecond before its lock ends', { pair: { ...LOCKED, lockedUntil: NOW + 1 } },
     { kind: 'locked', retryAfterSeconds: 1, begins: false }, 0],
-  ['the lock is over, the code is dead', { pair: { ...LOCKED, lockedUntil: NOW } },
+  ['an OTP closed by a lock that has ended', { pair: { ...LOCKED, lockedUntil: NOW } },
     { kind: 'expired' }, 1],
-  ['redeemed', { pair: otpWith({ digest: null, redeemedAt: at(-1) }) }, { kind: 'used' }, 0],
-  ['redeemed and long ago', { pair: otpWith({ redeemedAt: at(-400), expiresAt: at(-100) }) },
+  ['a used OTP', { pair: otpWith({ digest: null, redeemedAt: at(-1) }) }, { kind: 'used' }, 0],
+  ['an OTP used long ago', { pair: otpWith({ redeemedAt: at(-400), expiresAt: at(-100) }) },
     { kind: 'used' }, 0],
-  ['exactly as old as its lifetime', { pair: otpWith({ expiresAt: NOW }) },
+  ['an OTP at its expiry', { pair: otpWith({ expiresAt: NOW }) },
     { kind: 'expired' }, 0],
-  ['until an operator unlocks', { pair: otpWith({ consecutiveWrong: 100 }) },
+  ['a pair that an operator must unlock', { pair: otpWith({ consecutiveWrong: 100 }) },
     { kind: 'locked', retryAfterSeconds: 600, begins: false }, 0],
 ];
 
 for (const [what, state, outcome, comparisons] of REFUSALS) {
-  test(`refuses and writes nothing: ${what}`, () => {
+  test(`${what} refuses a verification and stays as it is`, () => {
     const decision = decide(state);
     assert.equal(decision.outcome, outcome);
     assert.is(decision.writes, null);
@@ -70,7 +70,7 @@ for (const [what, state, outcome, comparisons] of REFUSALS) {
   });
 }
 
-test('redeems a microsecond before the end, erases the digest, starts the counts over', () => {
+test('a right code a microsecond before expiry erases the digest and resets the counts', () => {
   const pair = otpWith({
     expiresAt: NOW + 1, wrongAttempts: 2, lastWrongAt: at(-1), consecutiveWrong: 99,
   });
@@ -83,13 +83,13 @@ test('redeems a microsecond before the end, erases the digest, starts the counts
   });
 });
 
-test('a code whose secret is gone can never be right, and costs no attempt', () => {
+test('a code whose secret is not configured any more is expired and costs no attempt', () => {
   const { outcome, writes } = decide({ pair: otpWith() }, null);
   assert.equal(outcome, { kind: 'expired' });
   assert.is(writes, null);
 });
 
-test('counts the first and the second wrong code', () => {
+test('the first and the second wrong code count', () => {
   const first = decide({ pair: otpWith() }, WRONG);
   assert.equal(first.outcome, { kind: 'wrong', attemptsRemaining: 2 });
   assert.equal(first.writes?.pair, otpWith({
@@ -99,7 +99,7 @@ test('counts the first and the second wrong code', () => {
   assert.equal(second.outcome, { kind: 'wrong', attemptsRemaining: 1 });
 });
 
-test('the third wrong code locks and kills the code', () => {
+test('the third wrong code locks the pair and closes the OTP', () => {
   const pair = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-10) });
   const { outcome, writes } = decide({ pair }, WRONG);
   assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600, begins: true });
@@ -113,14 +113,14 @@ test('the third attempt may be right', () => {
   assert.equal(decide({ pair }).outcome, { kind: 'verified', replayed: false });
 });
 
-test('a quiet time of exactly the length of a lock starts the count over', () => {
+test('the count restarts after exactly the length of a lock without a wrong code', () => {
   const pair = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-600) });
   assert.equal(decide({ pair }, WRONG).outcome, { kind: 'wrong', attemptsRemaining: 2 });
   const early = { ...pair, lastWrongAt: at(-599.999999) };
   assert.is(decide({ pair: early }, WRONG).outcome.kind, 'locked');
 });
 
-test('after the end of a lock the count starts over, the consecutive one goes on', () => {
+test('the end of a lock resets the wrong attempts but not the consecutive ones', () => {
   const pair = otpWith({ ...LOCKED, digest: RIGHT, lockedUntil: NOW });
   const { outcome, writes } = decide({ pair }, WRONG);
   assert.equal(outcome, { kind: 'wrong', attemptsRemaining: 2 });
@@ -128,7 +128,7 @@ test('after the end of a lock the count starts over, the consecutive one goes on
   assert.is(writes?.pair.consecutiveWrong, 4);
 });
 
-test('the last consecutive wrong code locks, however many of the round are left', () => {
+test('the last consecutive wrong code locks, also when attempts of the round remain', () => {
   const before = decide({ pair: otpWith({ consecutiveWrong: 98 }) }, WRONG);
   assert.equal(before.outcome, { kind: 'wrong', attemptsRemaining: 1 });
   const last = decide({ pair: otpWith({ consecutiveWrong: 99 }) }, WRONG);
@@ -136,7 +136,7 @@ test('the last consecutive wrong code locks, however many of the round are left'
   assert.is(last.writes?.pair.consecutiveWrong, 100);
 });
 
-test('a key wins with the right code only, and replays for the same code only', () => {
+test('a key is stored with the right code only, and replays for the same code only', () => {
   const key = '08'.repeat(16);
   const { attempt } = attemptWith(RIGHT, key);
   const won = decideVerify({ ...EMPTY, pair: otpWith() }, attempt);
@@ -163,14 +163,14 @@ test('a wrong code with a key stores nothing under the key', () => {
   assert.is(decision.writes?.stored, null);
 });
 
-test('one allowed attempt: the first wrong code locks', () => {
+test('the first wrong code locks when one attempt is allowed', () => {
   const pair = otpWith({ attemptsMax: 1, lockSeconds: 1 });
   const { outcome, writes } = decide({ pair }, WRONG);
   assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 1, begins: true });
   assert.is(writes?.pair.lockedUntil, at(1));
 });
 
-test('a code keeps the numbers that it was issued under', () => {
+test('an OTP keeps the numbers of the policy that it was issued under', () => {
   const policy = { ...DEFAULT_POLICY, codeDigits: 8, wrongAttempts: 1, lockSeconds: 5 };
   const first = decide({ pair: otpWith() }, WRONG, policy);
   assert.equal(first.outcome, { kind: 'wrong', attemptsRemaining: 2 });
@@ -181,7 +181,7 @@ test('a code keeps the numbers that it was issued under', () => {
   assert.equal(decide({ pair }, RIGHT, policy).outcome, { kind: 'verified', replayed: false });
 });
 
-test('the limit of wrong codes in a row, and how long keys are kept, are those in force', () => {
+test('the limit of consecutive wrong codes and the key retention are those in force', () => {
   const policy = { ...DEFAULT_POLICY, wrongAttemptsUntilUnlock: 3, keyRetentionSeconds: 3600 };
   const { outcome } = decide({ pair: otpWith({ consecutiveWrong: 3 }) }, RIGHT, policy);
   assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600, begins: false });
@@ -190,16 +190,16 @@ test('the limit of wrong codes in a row, and how long keys are kept, are those i
   assert.is(writes?.stored?.keyExpiresAt, at(3600));
 });
 
-/** [what, state, digits that are asked for] */
+/** [case, state, required digits] */
 const LENGTHS: [string, Partial<VerifyState>, number][] = [
-  ['no code known', {}, 8],
-  ['an open code', { pair: otpWith() }, 6],
+  ['a pair without an OTP', {}, 8],
+  ['an open OTP', { pair: otpWith() }, 6],
   ['a locked pair', { pair: LOCKED }, 6],
-  ['a redeemed code', { pair: otpWith({ redeemedAt: NOW }) }, 6],
+  ['a used OTP', { pair: otpWith({ redeemedAt: NOW }) }, 6],
 ];
 
 for (const [what, state, digits] of LENGTHS) {
-  test(`a code of another length is malformed, and nothing else: ${what}`, () => {
+  test(`a code of another length is malformed for ${what}`, () => {
     const policy = { ...DEFAULT_POLICY, codeDigits: 8 };
     const { attempt, compared } = attemptWith(RIGHT, null, 7);
     const decision = decideVerify({ ...EMPTY, ...state }, { ...attempt, policy });
@@ -208,7 +208,7 @@ for (const [what, state, digits] of LENGTHS) {
   });
 }
 
-test('a key that won replays when the pair has a longer code since; no other code does', () => {
+test('a stored key replays although the pair requires a longer code now', () => {
   const key = '08'.repeat(16);
   const won = decideVerify({ ...EMPTY, pair: otpWith() }, attemptWith(RIGHT, key).attempt);
   const state = { ...EMPTY, stored: won.writes!.stored, pair: otpWith({ codeDigits: 8 }) };
