@@ -255,8 +255,8 @@ test('each item runs once, and items with a common lock key run in order of arri
     minLength: 1, maxLength: 2,
   }), { maxLength: 30 });
   const counts = fc.integer({ min: 1, max: 3 });
-  await fc.assert(fc.asyncProperty(items, counts, counts, async (lockKeys, concurrencyMax, backlog) =>
-    {
+  const sizes = [items, counts, counts] as const;
+  await fc.assert(fc.asyncProperty(...sizes, async (lockKeys, concurrencyMax, backlog) => {
     const under = new Set<string>();
     const seen = new Map<string, number>();
     const batcher = new Batcher<Item, number>({
