@@ -2,9 +2,9 @@
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { extname } from 'node:path';
 import type { DatabaseSettings } from '../../src/db/connection.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
-import { compiledTest } from './program.ts';
 import type { ChannelMood } from './service.ts';
 import { recordVisible } from './leak-recorder.ts';
 
@@ -35,6 +35,9 @@ export type ProcessOptions = Readonly<{
   apiKeys?: string | undefined;
 }>;
 
+/** Compiled when this file is compiled, else run from the source: fork passes `--import tsx` on. */
+const PROGRAM = new URL(`service-process${extname(import.meta.url)}`, import.meta.url);
+
 type Report =
   | { kind: 'ready'; port: number }
   | { kind: 'clock' }
@@ -44,27 +47,32 @@ type Report =
 /** Starts one and waits until it answers. */
 export async function startServiceProcess(options: ProcessOptions): Promise<ServiceProcess> {
   const { settings, secrets, policy = '{}', sessionsMax = 32, apiKeys } = options;
-  const child = fork(compiledTest('harness/service-process.ts'), [], { stdio: 'pipe' });
-  child.stdout?.on('data', (chunk: Buffer) => recordVisible(chunk.toString()));
-  child.stderr?.on('data', (chunk: Buffer) => recordVisible(chunk.toString()));
+  const child = fork(PROGRAM, [], { stdio: 'pipe' });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+      recordVisible(chunk.toString());
+    });
+  }
   const messages: Message[] = [];
   child.on('message', (report: Report) => {
     if (report.kind === 'message') messages.push(report.message);
   });
-  child.send({ settings, secrets, policy, sessionsMax, apiKeys });
-  const { port } = await reportOf(child, 'ready');
+  const ask = async <K extends Report['kind']>(order: object, kind: K) => {
+    try {
+      return await exchange(child, order, kind);
+    } catch (error) {
+      throw new Error(`${(error as Error).message}\n${output}`);
+    }
+  };
+  const { port } = await ask({ settings, secrets, policy, sessionsMax, apiKeys }, 'ready');
   return {
     port,
     processId: child.pid ?? 0,
     messages,
-    setClock: async (text) => {
-      child.send({ clock: text });
-      await reportOf(child, 'clock');
-    },
-    setVerdict: async (verdict) => {
-      child.send({ verdict });
-      await reportOf(child, 'verdict');
-    },
+    setClock: async (text) => void await ask({ clock: text }, 'clock'),
+    setVerdict: async (verdict) => void await ask({ verdict }, 'verdict'),
     stop: async () => {
       const exit = once(child, 'exit');
       child.send({ stop: true });
@@ -79,21 +87,27 @@ export async function startServiceProcess(options: ProcessOptions): Promise<Serv
   };
 }
 
-async function reportOf<K extends Report['kind']>(
+/** Sends an order and waits for the report on it; rejects when the process has ended or ends. */
+function exchange<K extends Report['kind']>(
   child: ChildProcess,
+  order: object,
   kind: K,
 ): Promise<Extract<Report, { kind: K }>> {
   return new Promise((resolve, reject) => {
-    const onExit = (code: number | null): void => {
+    const onClose = (code: number | null): void => {
       reject(new Error(`the service process ended with ${code}`));
     };
     const onReport = (report: Report): void => {
       if (report.kind !== kind) return;
       child.off('message', onReport);
-      child.off('exit', onExit);
+      child.off('close', onClose);
       resolve(report as Extract<Report, { kind: K }>);
     };
     child.on('message', onReport);
-    child.once('exit', onExit);
+    child.once('close', onClose);
+    // Without a callback, a send to a process that has ended emits an error that ends this one.
+    child.send(order, (error) => {
+      if (error !== null) reject(error);
+    });
   });
 }

@@ -57,4 +57,6 @@ async function start({ settings, secrets, policy, sessionsMax, apiKeys }: Settin
   process.send?.({ kind: 'ready', port: service.port });
 }
 
+// A parent that dies leaves no service behind.
+process.once('disconnect', () => process.exit(1));
 process.once('message', (settings: Settings) => void start(settings));

@@ -74,6 +74,12 @@ async function runAll(scenarios: readonly Scenario[], stop: AbortSignal): Promis
       folder: join(folder, 'mysql'), durable: false, print: say, signal: stop,
     });
     process.env.OTPD_TEST_SOCKET = server.socketPath;
+    // Also when an error that nothing catches, or a second Ctrl-C, ends this process.
+    const onExit = (): void => {
+      process.kill(server.processId, 'SIGKILL');
+      rmSync(folder, { recursive: true, force: true });
+    };
+    process.once('exit', onExit);
     try {
       const database = await createTestDatabase();
       for (const scenario of scenarios) {
@@ -83,6 +89,7 @@ async function runAll(scenarios: readonly Scenario[], stop: AbortSignal): Promis
     } finally {
       closeClient();
       await server.stop();
+      process.off('exit', onExit);
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });
