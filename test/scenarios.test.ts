@@ -8,7 +8,7 @@ import { createTestDatabase } from './harness/database.ts';
 import type { TestDatabase } from './harness/database.ts';
 import { ROOT } from './harness/program.ts';
 import { parseScenario } from './scenario/parse-scenario.ts';
-import { describeVerdict } from './scenario/report.ts';
+import { describeDifferences } from './scenario/report.ts';
 import { runScenario } from './scenario/run.ts';
 
 const FOLDER = join(ROOT, 'scenarios');
@@ -23,9 +23,9 @@ async function run(file: string, database: TestDatabase): Promise<void> {
   assert.match(file, /^[a-z]+\/[a-z0-9]+(-[a-z0-9]+)*\.scenario$/, 'a rule as a file name');
   const text = readFileSync(join(FOLDER, file), 'utf8');
   assert.match(text, /^# \S/, 'opens with its rule in prose');
-  const verdicts = await runScenario(parseScenario(`scenarios/${file}`, text), database);
-  const differing = verdicts.filter((verdict) => !verdict.passed);
-  const shown = differing.map((verdict) => describeVerdict(`scenarios/${file}`, verdict));
+  const results = await runScenario(parseScenario(`scenarios/${file}`, text), database);
+  const differing = results.filter((result) => !result.passed);
+  const shown = differing.map((result) => describeDifferences(`scenarios/${file}`, result));
   assert.is(differing.length, 0, `\n${shown.join('\n\n')}`);
 }
 

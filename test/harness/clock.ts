@@ -4,7 +4,7 @@
  */
 import type { Connection } from '../../src/db/connection.ts';
 
-/** Moves NOW() of the sessions that it wraps. */
+/** Moves NOW() of the connections that it wraps. */
 export class TestClock {
   #epochSeconds: string | null = null;
 
@@ -24,24 +24,24 @@ export class TestClock {
     this.#epochSeconds = `${milliseconds / 1000}.${fraction.padEnd(6, '0')}`;
   }
 
-  /** A session whose time is this clock's. */
-  wrap(session: Connection): Connection {
+  /** A connection whose time is this clock's. */
+  wrap(connection: Connection): Connection {
     let applied: string | null = null;
     const apply = async (): Promise<void> => {
       const wanted = this.#epochSeconds;
       if (wanted === applied) return;
-      await session.run('clock', `SET timestamp = ${wanted ?? 'DEFAULT'}`, []);
+      await connection.run('clock', `SET timestamp = ${wanted ?? 'DEFAULT'}`, []);
       applied = wanted;
     };
     return {
-      ...session,
+      ...connection,
       run: async (...statement) => {
         await apply();
-        return session.run(...statement);
+        return connection.run(...statement);
       },
       runAll: async (...statements) => {
         await apply();
-        return session.runAll(...statements);
+        return connection.runAll(...statements);
       },
     };
   }

@@ -9,7 +9,7 @@ import { recordVisible } from './leak-recorder.ts';
 const TIMEOUT_MS = 120_000;
 
 /** How it ended. */
-export type Ended = Readonly<{ status: number | null; out: string; err: string }>;
+export type CommandResult = Readonly<{ status: number | null; out: string; err: string }>;
 
 /** Variables by name. */
 export type Variables = Readonly<Record<string, string>>;
@@ -18,7 +18,7 @@ export type Variables = Readonly<Record<string, string>>;
 export async function runCommand(
   parameters: readonly string[],
   variables: Variables = {},
-): Promise<Ended> {
+): Promise<CommandResult> {
   const child = spawn(process.execPath, [...COMPILED, ...parameters], {
     cwd: ROOT, env: { ...SHELL, ...variables } as NodeJS.ProcessEnv, timeout: TIMEOUT_MS,
   });
@@ -32,7 +32,7 @@ export async function runCommand(
 }
 
 /** The one object that a command printed. */
-export function objectOf({ out }: Ended): Record<string, unknown> {
+export function objectOf({ out }: CommandResult): Record<string, unknown> {
   if (out.split('\n').length !== 2) throw new Error(`not one line: ${out}`);
   return JSON.parse(out) as Record<string, unknown>;
 }

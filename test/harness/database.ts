@@ -14,16 +14,16 @@ export type TestDatabase = Readonly<{
   settings: DatabaseSettings;
   clock: TestClock;
   pool: ConnectionPool;
-  /** Runs one statement in a session of its own, outside the clock, and commits it. */
+  /** Runs one statement in a connection of its own, outside the clock, and commits it. */
   query: (sql: string, values?: readonly Value[]) => Promise<Row[]>;
-  /** How many rows the pool's sessions have read so far, once none is lent any more. */
+  /** How many rows the pool's connections have read so far, once none is lent any more. */
   rowsRead: () => Promise<number>;
-  /** Ends the pool; fails when a session was never given back. */
+  /** Ends the pool; fails when a connection was never given back. */
   close: () => void;
 }>;
 
-/** How many sessions a test's pool may open unless it says otherwise. */
-const SESSIONS_MAX = 16;
+/** How many connections a test's pool may open unless it says otherwise. */
+const CONNECTIONS_MAX = 16;
 
 /** The socket of the throwaway server. Without one the process ends, with one line. */
 export function serverSocket(): string {
@@ -56,20 +56,20 @@ export function newDatabaseName(): string {
 }
 
 /** Creates and migrates a database of the throwaway server. */
-export function createTestDatabase(sessionsMax = SESSIONS_MAX): Promise<TestDatabase> {
-  return createMigrated(settingsFor(newDatabaseName()), sessionsMax);
+export function createTestDatabase(connectionsMax = CONNECTIONS_MAX): Promise<TestDatabase> {
+  return createMigrated(settingsFor(newDatabaseName()), connectionsMax);
 }
 
 /** Creates and migrates a database. */
 export async function createMigrated(
   settings: DatabaseSettings,
-  sessionsMax = SESSIONS_MAX,
+  connectionsMax = CONNECTIONS_MAX,
 ): Promise<TestDatabase> {
   await createDatabase(settings);
   const plain = new ConnectionPool(() => openConnection(settings), 2);
   await migrate(plain, () => {});
   plain.close();
-  return openTestDatabase(settings, sessionsMax);
+  return openTestDatabase(settings, connectionsMax);
 }
 
 /** Makes a database as it was when it was migrated; the leak check gets the rows. */
@@ -85,38 +85,38 @@ export async function emptyTables({ settings, query }: TestDatabase): Promise<vo
 /** Opens a database that exists, under a clock of its own. */
 export function openTestDatabase(
   settings: DatabaseSettings,
-  sessionsMax = SESSIONS_MAX,
+  connectionsMax = CONNECTIONS_MAX,
 ): TestDatabase {
   const clock = new TestClock();
   const opened: Connection[] = [];
   const open = async (): Promise<Connection> => {
-    const session = clock.wrap(await openConnection(settings));
-    opened.push(session);
-    return session;
+    const connection = clock.wrap(await openConnection(settings));
+    opened.push(connection);
+    return connection;
   };
-  const pool = new ConnectionPool(open, sessionsMax);
+  const pool = new ConnectionPool(open, connectionsMax);
   const query: TestDatabase['query'] = async (sql, values = []) => {
-    const session = await openConnection(settings);
+    const connection = await openConnection(settings);
     try {
-      const rows = await session.run('test', sql, values);
-      await session.run('test', 'COMMIT', []);
+      const rows = await connection.run('test', sql, values);
+      await connection.run('test', 'COMMIT', []);
       return rows;
     } finally {
-      session.destroy();
+      connection.destroy();
     }
   };
   // The server's own count has the rows of tests that run beside this one, too.
   const rowsRead = async (): Promise<number> => {
-    await eventually('no session is lent', () => pool.busyCount === 0);
-    const living = opened.filter((session) => !session.isDestroyed());
-    const counts = await Promise.all(living.map((session) =>
-      session.run('count', "SHOW SESSION STATUS LIKE 'Handler_read_%'", [])));
+    await eventually('no connection is lent', () => pool.busyCount === 0);
+    const living = opened.filter((connection) => !connection.isDestroyed());
+    const counts = await Promise.all(living.map((connection) =>
+      connection.run('count', "SHOW SESSION STATUS LIKE 'Handler_read_%'", [])));
     return counts.flat().reduce((sum, { Value }) => sum + Number(Value), 0);
   };
   const close = (): void => {
     const { busyCount } = pool;
     pool.close();
-    if (busyCount > 0) throw new Error(`${busyCount} sessions were never given back`);
+    if (busyCount > 0) throw new Error(`${busyCount} connections were never given back`);
   };
   return { settings, clock, pool, query, rowsRead, close };
 }

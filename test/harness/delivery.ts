@@ -12,7 +12,7 @@ import { recordCode } from './leak-recorder.ts';
 /** A channel in this process. */
 export function channelOf(
   send: (message: Message) => SendResult | Promise<SendResult>,
-  part: Partial<Channel> = {},
+  overrides: Partial<Channel> = {},
 ): Channel {
   return {
     name: 'console',
@@ -23,12 +23,12 @@ export function channelOf(
       return send(message);
     },
     close: () => {},
-    ...part,
+    ...overrides,
   };
 }
 
 /** What the delivery of a test needs. */
-export type TestDeliveryParts = Readonly<{
+export type TestDeliveryDeps = Readonly<{
   pool: ConnectionPool;
   policies: Policies;
   secrets: Secrets;
@@ -38,6 +38,6 @@ export type TestDeliveryParts = Readonly<{
 }>;
 
 /** Makes a delivery that has one locale. It looks for what others left once it is started. */
-export function createTestDelivery(parts: TestDeliveryParts): Delivery {
-  return createDelivery({ templates: { localeFor: () => '' }, onEvent: () => {}, ...parts });
+export function createTestDelivery(deps: TestDeliveryDeps): Delivery {
+  return createDelivery({ templates: { localeFor: () => '' }, onEvent: () => {}, ...deps });
 }

@@ -24,13 +24,13 @@ const CODE_LIKE = /(?<![0-9A-Za-z.])\d{6,10}(?![0-9A-Za-z])/g;
 /** The key of an API client, or a SHA-256. */
 const KEY_LIKE = /otpd_[0-9A-Za-z_-]{43}|(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])/g;
 
-type Look = (place: string, text: string) => void;
+type Inspect = (place: string, text: string) => void;
 
 /** Makes the server write every statement, with its values, to a folder of the leak recorder. */
 export async function startGeneralLog(socketPath: string, folder: string): Promise<void> {
-  await withSession(socketPath, async (session) => {
-    await session.run('test', 'SET GLOBAL general_log_file = ?', [join(folder, GENERAL_LOG)]);
-    await session.run('test', 'SET GLOBAL general_log = ON', []);
+  await withConnection(socketPath, async (connection) => {
+    await connection.run('test', 'SET GLOBAL general_log_file = ?', [join(folder, GENERAL_LOG)]);
+    await connection.run('test', 'SET GLOBAL general_log = ON', []);
   });
 }
 
@@ -51,15 +51,15 @@ export async function findLeaks(
   const keys = recordedIn(files, 'keys');
   if (codes.size === 0 && mustHaveCodes) return 'no code was issued, so nothing was tested';
   const leaks: string[] = [];
-  const look: Look = (place, text) => {
+  const inspect: Inspect = (place, text) => {
     const hasKey = [...text.matchAll(KEY_LIKE)].some(([found]) => keys.has(found));
-    if (hasKey || holdsCode(text, codes)) leaks.push(`${place}: ${text.slice(0, 400)}`);
+    if (hasKey || containsCode(text, codes)) leaks.push(`${place}: ${text.slice(0, 400)}`);
   };
   for (const file of files.filter((path) => !isRecordOf(path, 'codes', 'keys'))) {
     const lines = createInterface({ input: createReadStream(file) });
-    for await (const line of lines) look(file, withoutClock(line));
+    for await (const line of lines) inspect(file, withoutClock(line));
   }
-  await withSession(socketPath, (session) => lookInTables(session, 'otpd%', look));
+  await withConnection(socketPath, (connection) => inspectTables(connection, 'otpd%', inspect));
   return leaks.slice(0, SHOWN_MAX).join('\n');
 }
 
@@ -74,10 +74,10 @@ export async function findInTables(
 ): Promise<{ rows: number; leaks: string[] }> {
   let rows = 0;
   const leaks: string[] = [];
-  await withSession(socketPath ?? '', (session) => lookInTables(session, database ?? '',
+  await withConnection(socketPath ?? '', (connection) => inspectTables(connection, database ?? '',
     (place, text) => {
       rows += 1;
-      if (holdsCode(text, codes)) leaks.push(`${place}: ${text.slice(0, 400)}`);
+      if (containsCode(text, codes)) leaks.push(`${place}: ${text.slice(0, 400)}`);
     }));
   return { rows, leaks };
 }
@@ -92,7 +92,7 @@ function isRecordOf(path: string, ...kinds: string[]): boolean {
   return kinds.some((kind) => basename(path).startsWith(`${kind}.`));
 }
 
-function holdsCode(text: string, codes: ReadonlySet<string>): boolean {
+function containsCode(text: string, codes: ReadonlySet<string>): boolean {
   return [...text.matchAll(CODE_LIKE)].some(([found]) => codes.has(found));
 }
 
@@ -102,25 +102,29 @@ function withoutClock(line: string): string {
 }
 
 /** @param databases a pattern of LIKE */
-async function lookInTables(session: Connection, databases: string, look: Look): Promise<void> {
-  const tables = await session.run('test', `SELECT table_schema AS db, table_name AS name
+async function inspectTables(
+  connection: Connection,
+  databases: string,
+  inspect: Inspect,
+): Promise<void> {
+  const tables = await connection.run('test', `SELECT table_schema AS db, table_name AS name
     FROM information_schema.tables WHERE table_schema LIKE ?`, [databases]);
   for (const { db, name } of tables) {
-    const rows = await session.run('test', `SELECT * FROM \`${db}\`.\`${name}\``, []);
-    for (const row of rows) look(`table ${name}`, rowText(row));
+    const rows = await connection.run('test', `SELECT * FROM \`${db}\`.\`${name}\``, []);
+    for (const row of rows) inspect(`table ${name}`, rowText(row));
   }
 }
 
-async function withSession<T>(
+async function withConnection<T>(
   socketPath: string,
-  work: (session: Connection) => Promise<T>,
+  work: (connection: Connection) => Promise<T>,
 ): Promise<T> {
-  const session = await openConnection({
+  const connection = await openConnection({
     socketPath, host: null, port: 0, user: 'root', password: '', database: null, tlsCaFile: null,
   });
   try {
-    return await work(session);
+    return await work(connection);
   } finally {
-    session.destroy();
+    connection.destroy();
   }
 }

@@ -27,7 +27,7 @@ const running = new Set<Otpd>();
 const outputs: (() => string)[] = [];
 
 /** What a mistake of otpd's own leaves in its log. */
-const MISTAKE = /^.*"level":"error".*$/m;
+const ERROR_LINE = /^.*"level":"error".*$/m;
 
 /** Starts one on a database of a unix socket, trusting loopback as its proxy, and waits for it. */
 export async function startOtpdOn(options: OtpdOptions): Promise<Otpd> {
@@ -59,6 +59,6 @@ export async function stopAllOtpd(): Promise<void> {
 }
 
 /** What all that were started have logged of mistakes of their own: one line for each process. */
-export function loggedMistakes(): string[] {
-  return outputs.flatMap((output) => MISTAKE.exec(output())?.[0] ?? []);
+export function loggedErrors(): string[] {
+  return outputs.flatMap((output) => ERROR_LINE.exec(output())?.[0] ?? []);
 }

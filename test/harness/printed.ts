@@ -17,6 +17,6 @@ export function withoutMessages(output: string): string {
 }
 
 /** All but the log, which comes by another way, and so at another time. */
-export function saidIn(output: string): string {
+export function withoutLog(output: string): string {
   return output.replace(LOG_LINE, '');
 }

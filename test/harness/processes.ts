@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { extname } from 'node:path';
 import type { DatabaseSettings } from '../../src/db/connection.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
-import type { ChannelMood } from './service.ts';
+import type { ChannelState } from './service.ts';
 import { recordVisible } from './leak-recorder.ts';
 
 /** A service in another process. */
@@ -16,8 +16,8 @@ export type ServiceProcess = Readonly<{
   messages: Message[];
   setClock: (text: string | null) => Promise<void>;
   /** What its channel says to messages from now on. */
-  setVerdict: (verdict: ChannelMood['verdict']) => Promise<void>;
-  /** Ends it; throws when it leaked a session or failed. */
+  setSendResult: (sendResult: ChannelState['sendResult']) => Promise<void>;
+  /** Ends it; throws when it leaked a connection or failed. */
   stop: () => Promise<void>;
   /** Ends it as kill -9 does. */
   kill: () => Promise<void>;
@@ -30,7 +30,7 @@ export type ProcessOptions = Readonly<{
   secrets: string;
   /** The text of a policy file. */
   policy?: string;
-  sessionsMax?: number;
+  connectionsMax?: number;
   /** As in API_KEYS. Without it the endpoints are public. */
   apiKeys?: string | undefined;
 }>;
@@ -41,12 +41,12 @@ const PROGRAM = new URL(`service-process${extname(import.meta.url)}`, import.met
 type Report =
   | { kind: 'ready'; port: number }
   | { kind: 'clock' }
-  | { kind: 'verdict' }
+  | { kind: 'sendResult' }
   | { kind: 'message'; message: Message };
 
 /** Starts one and waits until it answers. */
 export async function startServiceProcess(options: ProcessOptions): Promise<ServiceProcess> {
-  const { settings, secrets, policy = '{}', sessionsMax = 32, apiKeys } = options;
+  const { settings, secrets, policy = '{}', connectionsMax = 32, apiKeys } = options;
   const child = fork(PROGRAM, [], { stdio: 'pipe' });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
@@ -66,13 +66,13 @@ export async function startServiceProcess(options: ProcessOptions): Promise<Serv
       throw new Error(`${(error as Error).message}\n${output}`);
     }
   };
-  const { port } = await ask({ settings, secrets, policy, sessionsMax, apiKeys }, 'ready');
+  const { port } = await ask({ settings, secrets, policy, connectionsMax, apiKeys }, 'ready');
   return {
     port,
     processId: child.pid ?? 0,
     messages,
     setClock: async (text) => void await ask({ clock: text }, 'clock'),
-    setVerdict: async (verdict) => void await ask({ verdict }, 'verdict'),
+    setSendResult: async (sendResult) => void await ask({ sendResult }, 'sendResult'),
     stop: async () => {
       const exit = once(child, 'exit');
       child.send({ stop: true });

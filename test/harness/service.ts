@@ -26,7 +26,7 @@ export type TestService = Readonly<{
 }>;
 
 /** What the channel of a service says to each message; it can change while the service runs. */
-export type ChannelMood = { verdict: SendResult['kind'] };
+export type ChannelState = { sendResult: SendResult['kind'] };
 
 /** What a test may set. */
 export type TestServiceOptions = Readonly<{
@@ -36,7 +36,7 @@ export type TestServiceOptions = Readonly<{
   /** As in API_KEYS. Without it the endpoints are public. */
   apiKeys?: string | undefined;
   /** Without it every message is accepted. */
-  mood?: ChannelMood;
+  state?: ChannelState;
   /** Told of each message as it is sent for the first time. */
   onMessage?: (message: Message) => void;
 }>;
@@ -55,11 +55,11 @@ export function secretsOf(text: string): Secrets {
   return parsed.secrets;
 }
 
-function verdictOf({ verdict }: ChannelMood): SendResult {
-  const reason = `the channel said ${verdict}`;
-  if (verdict === 'accepted') return { kind: verdict };
-  return verdict === 'retry' ? { kind: verdict, reason, afterSeconds: null }
-    : { kind: verdict, reason };
+function sendResultOf({ sendResult }: ChannelState): SendResult {
+  const reason = `the channel said ${sendResult}`;
+  if (sendResult === 'accepted') return { kind: sendResult };
+  return sendResult === 'retry' ? { kind: sendResult, reason, afterSeconds: null }
+    : { kind: sendResult, reason };
 }
 
 /** A sweeper with the retention of the service. */
@@ -71,7 +71,8 @@ export function newSweeper(keyRetentionVaries: () => boolean = () => true): Swee
 export async function startTestService(options: TestServiceOptions): Promise<TestService> {
   const messages: Message[] = [];
   const policies = options.policies ?? createPolicies();
-  const { pool, secrets = secretsOf(newSecretsText()), mood = { verdict: 'accepted' } } = options;
+  const { pool, secrets = secretsOf(newSecretsText()) } = options;
+  const { state = { sendResult: 'accepted' } } = options;
   const sent = new Set<string>();
   const channel = channelOf((message) => {
     if (!sent.has(message.otpId)) {
@@ -79,7 +80,7 @@ export async function startTestService(options: TestServiceOptions): Promise<Tes
       messages.push(message);
       options.onMessage?.(message);
     }
-    return verdictOf(mood);
+    return sendResultOf(state);
   });
   const delivery = createTestDelivery({ pool, policies, secrets, channels: [channel] });
   const service = createOtpService({ pool, policies, secrets, sweeper: newSweeper(), delivery });

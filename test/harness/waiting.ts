@@ -61,7 +61,7 @@ export async function timed<T>(work: () => Promise<T>): Promise<{ ms: number; re
 
 /** The error that work ends in; throws when it succeeds. */
 export async function errorOf(work: Promise<unknown>): Promise<unknown> {
-  const ending = await work.then(() => null, (error: unknown) => ({ error }));
-  if (ending === null) throw new Error('it did not fail');
-  return ending.error;
+  const outcome = await work.then(() => null, (error: unknown) => ({ error }));
+  if (outcome === null) throw new Error('it did not fail');
+  return outcome.error;
 }

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { newCallers } from '../harness/callers.ts';
+import { newApiClients } from '../harness/api-clients.ts';
 import { closeClient, post, send } from '../harness/client.ts';
 import { variablesFor } from '../harness/command.ts';
 import type { Variables } from '../harness/command.ts';
@@ -209,8 +209,8 @@ test('a line for each request, with its event; no canary, code, user or address'
 });
 
 test('callers: the name of who has a key, a failed login of who has none, and no key', async () => {
-  const { apiKeys, headersOf } = newCallers(['app1']);
-  const readers = newCallers(['reader'], ['read']);
+  const { apiKeys, headersOf } = newApiClients(['app1']);
+  const readers = newApiClients(['reader'], ['read']);
   const otpd = new Logged({ ...variables, API_KEYS: `${apiKeys},${readers.apiKeys}` });
   const port = await otpd.port();
   const headers = { ...headersOf('app1'), 'X-Client-IP': '203.0.113.9' };

@@ -12,8 +12,8 @@ import { closeClient, post } from '../harness/client.ts';
 import { newVariables, variablesFor } from '../harness/command.ts';
 import { newDatabaseName, serverSocket, settingsFor } from '../harness/database.ts';
 import { answer, startHttpSink } from '../harness/http-sink.ts';
-import { newCallers } from '../harness/callers.ts';
-import { codesIn, saidIn } from '../harness/printed.ts';
+import { newApiClients } from '../harness/api-clients.ts';
+import { codesIn, withoutLog } from '../harness/printed.ts';
 import { endAll, finish, portOf, request, start, until, withFolder } from '../harness/run.ts';
 import type { Run } from '../harness/run.ts';
 import { recordCode } from '../harness/leak-recorder.ts';
@@ -27,7 +27,7 @@ test('several workers on one port: one limit over all, and one stop', async () =
   await until(run, () => codesIn(run.output()).length === 3);
   run.child.kill('SIGTERM');
   assert.is(await finish(run), 0);
-  assert.match(saidIn(run.output()), /stopped\n$/);
+  assert.match(withoutLog(run.output()), /stopped\n$/);
 });
 
 test('a port that is taken is one clear error', async () => {
@@ -168,7 +168,7 @@ test('a key is made without a database or a configuration, and lets its caller i
 });
 
 test('faults of API_KEYS stop the start, in the one message, and quote nothing', async () => {
-  const { apiKeys } = newCallers(['app1', 'app2']);
+  const { apiKeys } = newApiClients(['app1', 'app2']);
   const run = start(['serve'], variablesFor('unused', { PORT: 'x',
     API_KEYS: `${apiKeys},b:all:${'0'.repeat(63)},c` }));
   assert.is(await finish(run), 1);

@@ -9,7 +9,7 @@ import * as assert from 'uvu/assert';
 import type { Finding } from '../../src/app/cli/doctor/finding.ts';
 import { closeClient } from '../harness/client.ts';
 import { objectOf, variablesFor } from '../harness/command.ts';
-import type { Ended, Variables } from '../harness/command.ts';
+import type { CommandResult, Variables } from '../harness/command.ts';
 import { newDatabaseName } from '../harness/database.ts';
 import { startHttpSink } from '../harness/http-sink.ts';
 import { ROOT, SHELL } from '../harness/program.ts';
@@ -19,13 +19,17 @@ import { recordCode, recordVisible } from '../harness/leak-recorder.ts';
 const folder = mkdtempSync(join(tmpdir(), 'otpd-production-'));
 const main = join(folder, 'dist/main.js');
 
-function run(program: string, parameters: readonly string[], env: NodeJS.ProcessEnv): Ended {
+function run(
+  program: string,
+  parameters: readonly string[],
+  env: NodeJS.ProcessEnv,
+): CommandResult {
   const { status, stdout: out, stderr: err } = spawnSync(program, parameters,
     { cwd: folder, env, encoding: 'utf8' });
   return { status, out, err };
 }
 
-function otpd(parameters: readonly string[], variables: Variables = {}): Ended {
+function otpd(parameters: readonly string[], variables: Variables = {}): CommandResult {
   const ended = run(process.execPath, [main, ...parameters], { ...SHELL, ...variables });
   recordVisible(ended.out + ended.err);
   return ended;

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { newCallers } from '../harness/callers.ts';
+import { newApiClients } from '../harness/api-clients.ts';
 import { newVariables } from '../harness/command.ts';
 import type { Variables } from '../harness/command.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
@@ -258,7 +258,7 @@ test('new workers run the new code and the new .env, and must listen where the o
       assert.is(before.headers.get('cache-control'), 'no-store');
       const file = join(copy, 'src/http/response.ts');
       writeFileSync(file, readFileSync(file, 'utf8').replace('no-store', 'no-store, private'));
-      const { apiKeys } = newCallers(['app1']);
+      const { apiKeys } = newApiClients(['app1']);
       set(`PORT=${port}\nAPI_KEYS=${apiKeys}\n`);
       otpd.signal('SIGUSR2');
       await hasRolled(otpd, 1);

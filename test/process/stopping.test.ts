@@ -11,7 +11,7 @@ import { newDatabaseName } from '../harness/database.ts';
 import { hang, startHttpSink } from '../harness/http-sink.ts';
 import { childrenOf, startOtpd } from '../harness/otpd.ts';
 import type { Otpd } from '../harness/otpd.ts';
-import { saidIn } from '../harness/printed.ts';
+import { withoutLog } from '../harness/printed.ts';
 import { recordCode } from '../harness/leak-recorder.ts';
 import { eventually, promptly } from '../harness/waiting.ts';
 import { openClient, post } from '../http/raw-client.ts';
@@ -70,7 +70,7 @@ for (const WORKERS of ['1', '2']) {
     assert.is(`${answer.status} ${answer.headers.get('connection')}`, '404 close');
     for (const each of [client, ...idle]) each.destroy();
     assert.is(await otpd.ended, 0);
-    assert.match(saidIn(otpd.output()), /stopped\n$/);
+    assert.match(withoutLog(otpd.output()), /stopped\n$/);
   });
 }
 
@@ -110,7 +110,7 @@ test('a worker that cannot end is ended: exit 1, in time', async () => {
   process.kill(id!, 'SIGSTOP');
   otpd.stop();
   assert.is(await promptly(() => otpd.ended, STOP_MAX_MS), 1);
-  assert.match(saidIn(otpd.output()),
+  assert.match(withoutLog(otpd.output()),
     /stopped: not all that was in flight could be answered\n$/);
 });
 
@@ -155,7 +155,7 @@ test('as process 1 of a container: signals are heeded, and workers that end are 
     await eventually('it reloads', () => otpd.output().includes('nothing_to_reload'));
     process.kill(first, 'SIGTERM');
     assert.is(await otpd.ended, 0);
-    assert.match(saidIn(otpd.output()), /stopped\n$/);
+    assert.match(withoutLog(otpd.output()), /stopped\n$/);
   });
 
 test.run();

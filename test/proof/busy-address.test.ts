@@ -30,10 +30,10 @@ test.before(async () => {
     ['small', { ...policy, addressLimit: SMALL_LIMIT }],
   ]));
   const secrets = secretsOf(newSecretsText());
-  const parts = { pool: database.pool, policies, secrets };
+  const deps = { pool: database.pool, policies, secrets };
   const channels = [channelOf(() => ({ kind: 'accepted' }))];
-  delivery = createTestDelivery({ ...parts, channels });
-  services = [0, 1].map(() => createOtpService({ ...parts, delivery, sweeper: newSweeper() }));
+  delivery = createTestDelivery({ ...deps, channels });
+  services = [0, 1].map(() => createOtpService({ ...deps, delivery, sweeper: newSweeper() }));
 });
 test.after(async () => {
   await delivery.stop(2000);
@@ -42,7 +42,7 @@ test.after(async () => {
 
 let turn = 0;
 
-function issue(address: string, purpose = 'login'): Promise<RequestOutcome> {
+function request(address: string, purpose = 'login'): Promise<RequestOutcome> {
   turn += 1;
   const names = {
     userId: fresh('u'), purpose, clientIp: address, key: fresh('k'), apiClient: null,
@@ -65,19 +65,20 @@ test('one a second: every answer counts right, and every point is free on its se
   const address = freshAddress();
   for (let second = 0; second < LIMIT; second += 1) {
     setClock(second);
-    assert.equal(viewOf(await issue(address)), ['issued', LIMIT - 1 - second, 900 - second, null]);
+    assert.equal(viewOf(await request(address)),
+      ['issued', LIMIT - 1 - second, 900 - second, null]);
   }
   setClock(LIMIT);
-  assert.equal(viewOf(await issue(address)), ['limited', 0, 800, 800]);
-  assert.equal(viewOf(await issue(address)), ['limited', 0, 800, 800], 'screened without a lock');
+  assert.equal(viewOf(await request(address)), ['limited', 0, 800, 800]);
+  assert.equal(viewOf(await request(address)), ['limited', 0, 800, 800], 'screened without a lock');
   // 41 points must be free before the smaller limit lets one more through.
-  assert.equal(viewOf(await issue(address, 'small')), ['limited', 0, 800, 840]);
+  assert.equal(viewOf(await request(address, 'small')), ['limited', 0, 800, 840]);
   setClock(899.999999);
-  assert.equal(viewOf(await issue(address)), ['limited', 0, 1, 1]);
+  assert.equal(viewOf(await request(address)), ['limited', 0, 1, 1]);
   for (let second = 900; second < 900 + LIMIT; second += 1) {
     setClock(second);
-    assert.equal(viewOf(await issue(address)).slice(0, 2), ['issued', 0]);
-    assert.equal(viewOf(await issue(address)).slice(0, 2), ['limited', 0]);
+    assert.equal(viewOf(await request(address)).slice(0, 2), ['issued', 0]);
+    assert.equal(viewOf(await request(address)).slice(0, 2), ['limited', 0]);
   }
   const [row] = await database.query(
     'SELECT COUNT(*) AS n FROM ip_rate_limits WHERE address = ?', [address]);
@@ -88,10 +89,10 @@ test('many at once through two services: exactly the limit', async () => {
   const address = freshAddress();
   for (let round = 0; round < 3; round += 1) {
     setClock(10_000 + round);
-    await Promise.all(Array.from({ length: 25 }, () => issue(address)));
+    await Promise.all(Array.from({ length: 25 }, () => request(address)));
   }
   setClock(10_010);
-  const outcomes = await Promise.all(Array.from({ length: 60 }, () => issue(address)));
+  const outcomes = await Promise.all(Array.from({ length: 60 }, () => request(address)));
   const issued = outcomes.filter(({ kind }) => kind === 'issued');
   assert.is(issued.length, LIMIT - 75);
   assert.ok(outcomes.every(({ kind }) => kind === 'issued' || kind === 'limited'));
@@ -101,10 +102,10 @@ test('one at a time beyond the slots through two services at once: exactly the l
   const address = freshAddress();
   for (let second = 0; second < 90; second += 1) {
     setClock(20_000 + second);
-    await issue(address);
+    await request(address);
   }
   setClock(20_100);
-  const outcomes = await Promise.all(Array.from({ length: 40 }, () => issue(address)));
+  const outcomes = await Promise.all(Array.from({ length: 40 }, () => request(address)));
   assert.is(outcomes.filter(({ kind }) => kind === 'issued').length, LIMIT - 90);
 });
 
@@ -112,19 +113,19 @@ test('a sweep takes nothing that counts, and leaves nothing for ever', async () 
   const address = freshAddress();
   for (let second = 0; second < 80; second += 1) {
     setClock(30_000 + second * 10);
-    await issue(address);
+    await request(address);
   }
   // The slots are dead, the overflow is not, and others have swept in between.
   setClock(30_000 + 900 + SLOTS_MAX * 10);
   for (let round = 0; round < 40; round += 1) {
-    await Promise.all(Array.from({ length: 20 }, () => issue(freshAddress())));
+    await Promise.all(Array.from({ length: 20 }, () => request(freshAddress())));
   }
   const live = 80 - SLOTS_MAX - 1;
-  assert.equal(viewOf(await issue(address)).slice(0, 2), ['issued', LIMIT - live - 1]);
+  assert.equal(viewOf(await request(address)).slice(0, 2), ['issued', LIMIT - live - 1]);
   const regulars = Array.from({ length: 20 }, freshAddress);
   for (let round = 0; round < 200; round += 1) {
     setClock(40_000 + round * 100);
-    await Promise.all(regulars.map((regular) => issue(regular)));
+    await Promise.all(regulars.map((regular) => request(regular)));
   }
   for (const table of ['ip_rate_limits', 'ip_rate_overflow']) {
     const [row] = await database.query(

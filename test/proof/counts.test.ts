@@ -18,19 +18,19 @@ import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
 import { newSecretsText, newSweeper, secretsOf } from '../harness/service.ts';
 import { createGate, errorOf } from '../harness/waiting.ts';
-import { ask, createBench, isCommit, rowsBy } from './tampered-connections.ts';
-import type { Bench } from './tampered-connections.ts';
+import { query, createFixture, isCommit, rowsBy } from './tampered-connections.ts';
+import type { Fixture } from './tampered-connections.ts';
 
 const HOUR = 3_600_000_000;
 
-let bench: Bench;
+let fixture: Fixture;
 let pool: ConnectionPool;
 let id = 0;
 
-test.before(async () => { bench = await createBench(); });
-test.before.each(() => { pool = bench.pool(4); });
-test.after.each(() => bench.closePools());
-test.after(() => bench.database.close());
+test.before(async () => { fixture = await createFixture(); });
+test.before.each(() => { pool = fixture.pool(4); });
+test.after.each(() => fixture.closePools());
+test.after(() => fixture.database.close());
 
 function value(families: Family[], name: string, labels: Record<string, string> = {}): number {
   return valueOf(parseExposition(encodeFamilies(families)), name, labels);
@@ -40,20 +40,20 @@ function ofPool(name: string, labels: Record<string, string> = {}): number {
   return value(dbFamilies(pool), name, labels);
 }
 
-async function note(tx: Transaction): Promise<number> {
+async function insertNote(tx: Transaction): Promise<number> {
   id += 1;
-  await ask(tx, 'note', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
+  await query(tx, 'insertNote', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
   return id;
 }
 
 /** Loses the answer to the next COMMIT, which has or has not reached the server. */
 function cutCommit(hasReached: boolean): void {
   let isDue = true;
-  bench.tamper(async (name, session, proceed) => {
+  fixture.tamper(async (name, connection, proceed) => {
     if (!isDue || !isCommit(name)) return proceed();
     isDue = false;
     if (hasReached) await proceed();
-    session.destroy();
+    connection.destroy();
     throw new StatementError(name, 'CONNECTION_LOST', 0, 'connectionLost');
   });
 }
@@ -62,7 +62,7 @@ test('commits without an answer, and what was found out about them', async () =>
   for (const hasReached of [true, false]) {
     cutCommit(hasReached);
     await transaction(pool, async (tx) => {
-      const own = await note(tx);
+      const own = await insertNote(tx);
       tx.wasCommitted = {
         ...rowsBy('find', 'SELECT id FROM notes WHERE id = ? FOR UPDATE', [own]),
         read: (rows: readonly unknown[]) => rows.length === 1,
@@ -74,18 +74,18 @@ test('commits without an answer, and what was found out about them', async () =>
   assert.is(ofPool('otpd_settled_commits_total', { result: 'rolled_back' }), 1);
   assert.is(ofPool('otpd_transaction_retries_total'), 1);
   cutCommit(true);
-  await errorOf(transaction(pool, note));
+  await errorOf(transaction(pool, insertNote));
   assert.is(ofPool('otpd_unanswered_commits_total'), 3);
   assert.is(ofPool('otpd_settled_commits_total', { result: 'committed' }), 1);
   assert.is(ofPool('otpd_deadlocks_total'), 0);
 });
 
-test('a deadlock, the transaction that is run again, and the sessions of both', async () => {
-  bench.tamper((_name, _session, proceed) => proceed());
-  const [a, b] = [await transaction(pool, note), await transaction(pool, note)];
+test('a deadlock, the transaction that is run again, and the connections of both', async () => {
+  fixture.tamper((_name, _session, proceed) => proceed());
+  const [a, b] = [await transaction(pool, insertNote), await transaction(pool, insertNote)];
   const gates = [createGate(), createGate()];
   const lock = (tx: Transaction, which: number) =>
-    ask(tx, 'lock', 'SELECT id FROM notes WHERE id = ? FOR UPDATE', [which]);
+    query(tx, 'lock', 'SELECT id FROM notes WHERE id = ? FOR UPDATE', [which]);
   const cross = (mine: number, theirs: number, index: number) => transaction(pool, async (tx) => {
     await lock(tx, mine);
     gates[index]!.open();
@@ -103,12 +103,12 @@ test('a deadlock, the transaction that is run again, and the sessions of both', 
 
 test('dead rows that were removed, and how long the oldest had been dead', async () => {
   const database = await createTestDatabase();
-  const parts = { pool: database.pool, policies: createPolicies(),
+  const deps = { pool: database.pool, policies: createPolicies(),
     secrets: secretsOf(newSecretsText()) };
   const channels = [channelOf(() => ({ kind: 'accepted' }))];
-  const delivery = createTestDelivery({ ...parts, channels });
+  const delivery = createTestDelivery({ ...deps, channels });
   const sweeper = newSweeper();
-  const service = createOtpService({ ...parts, delivery, sweeper });
+  const service = createOtpService({ ...deps, delivery, sweeper });
   const start = parseInstant('2026-01-05 08:00:00.000000');
   const codes = async (count: number): Promise<void> => {
     for (let at = 0; at < count; at += 1) {

@@ -8,15 +8,15 @@ import type { ServiceProcess } from '../harness/processes.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
-import { createFleet, decided, fresh, newcomer } from './load.ts';
-import type { Asker, Fleet } from './load.ts';
+import { createFleet, decided, fresh, newEndUser } from './load.ts';
+import type { EndUser, Fleet } from './load.ts';
 import { eventually, promptly } from '../harness/waiting.ts';
 
 const CLIENTS = 12;
 
-/** One newcomer who asked for a code and redeemed it; null: no answer came. */
+/** One newEndUser who asked for a code and redeemed it; null: no answer came. */
 type Visit = {
-  asker: Asker;
+  endUser: EndUser;
   requestKey: string;
   verifyKey: string;
   requested: Reply | null;
@@ -41,7 +41,7 @@ test.after(async () => {
 });
 
 function start(): Promise<ServiceProcess> {
-  return startServiceProcess({ settings: server.settings, secrets, sessionsMax: 8 });
+  return startServiceProcess({ settings: server.settings, secrets, connectionsMax: 8 });
 }
 
 async function answerTo(work: () => Promise<Reply>): Promise<Reply | null> {
@@ -56,14 +56,14 @@ function startLoad(): { visits: Visit[]; stop: () => Promise<void> } {
   let isOver = false;
   const client = async (): Promise<void> => {
     while (!isOver) {
-      const visit: Visit = { asker: newcomer(), requestKey: fresh('k'), verifyKey: fresh('v'),
+      const visit: Visit = { endUser: newEndUser(), requestKey: fresh('k'), verifyKey: fresh('v'),
         requested: null, code: null, verified: null };
       visits.push(visit);
-      visit.requested = await answerTo(() => fleet.request(visit.asker, visit.requestKey));
+      visit.requested = await answerTo(() => fleet.request(visit.endUser, visit.requestKey));
       if (visit.requested?.status !== 201) continue;
-      const { asker, requested, verifyKey } = visit;
+      const { endUser, requested, verifyKey } = visit;
       visit.code = (await fleet.messageOf(requested.body.otp_id)).code;
-      visit.verified = await answerTo(() => fleet.verify(asker, visit.code!, verifyKey));
+      visit.verified = await answerTo(() => fleet.verify(endUser, visit.code!, verifyKey));
     }
   };
   const clients = Promise.all(Array.from({ length: CLIENTS }, client));
@@ -75,18 +75,18 @@ const answered = (visits: Visit[]): number =>
 
 /** Holds every visit to what it was told, and ends those that were told nothing. */
 async function settleAll(visits: Visit[]): Promise<void> {
-  for (const { asker, requestKey, verifyKey, requested, code, verified } of visits) {
-    const again = await decided(() => fleet.request(asker, requestKey));
+  for (const { endUser, requestKey, verifyKey, requested, code, verified } of visits) {
+    const again = await decided(() => fleet.request(endUser, requestKey));
     assert.is(again.status, 201);
     if (requested?.status === 201) {
       assert.is(again.text, requested.text, 'an answered 201 is there afterwards');
       assert.is(again.headers['idempotent-replayed'], 'true');
     }
     if (code === null) continue;
-    const redeemed = await decided(() => fleet.verify(asker, code, verifyKey));
+    const redeemed = await decided(() => fleet.verify(endUser, code, verifyKey));
     assert.is(redeemed.status, 200);
     if (verified?.status === 200) assert.is(redeemed.headers['idempotent-replayed'], 'true');
-    assert.is((await fleet.verify(asker, code)).text, '{"error":"code_used"}');
+    assert.is((await fleet.verify(endUser, code)).text, '{"error":"code_used"}');
   }
   await assertAccountsAgree(visitsBefore);
 }
@@ -138,8 +138,8 @@ test('a service killed under load: no half effects, and the other one is not dis
     await load.stop();
     const [before] = await server.database.query('SELECT COUNT(*) AS n FROM otps');
     assert.ok(Number(before?.n) <= visitsBefore + load.visits.length);
-    for (const { asker, requestKey } of load.visits) {
-      const again = await decided(() => fleet.request(asker, requestKey));
+    for (const { endUser, requestKey } of load.visits) {
+      const again = await decided(() => fleet.request(endUser, requestKey));
       assert.is(again.status, 201, 'who got no answer of a service gets one by repeating');
     }
     await assertAccountsAgree(visitsBefore + load.visits.length);

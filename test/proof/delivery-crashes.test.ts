@@ -1,7 +1,7 @@
 /**
  * kill -9 of otpd again and again while codes are requested and the provider fails a third of the
  * calls: no message is lost, and none is sent again but where a process died between acceptance
- * and mark. OTPD_TEST_CODES sets how many codes, a process dying after each hundred of them.
+ * and mark. OTPD_TEST_CODES sets how many codes, a process target after each hundred of them.
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -12,19 +12,19 @@ import {
   answer, cutAfterHead, cutBeforeHead, cutInHead, tooMany,
 } from '../harness/http-sink.ts';
 import { findInTables } from '../harness/leak-check.ts';
-import { loggedMistakes, startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
+import { loggedErrors, startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { createGate, eventually } from '../harness/waiting.ts';
 import { groupByOtp, Provider } from './provider.ts';
-import type { Mood, ProviderCall } from './provider.ts';
+import type { Responder, ProviderCall } from './provider.ts';
 import { atOnce } from './load.ts';
 
 const CODES = Number(process.env.OTPD_TEST_CODES ?? 600);
-const CODES_PER_LIFE = 100;
+const CODES_PER_PROCESS = 100;
 /** Of them, so many are on their way when the process dies. */
-const CODES_AT_DEATH = 30;
-const KILLS = Math.ceil(CODES / CODES_PER_LIFE) - 1;
+const CODES_AT_KILL = 30;
+const KILLS = Math.ceil(CODES / CODES_PER_PROCESS) - 1;
 const CLIENTS = 16;
 const ADDRESSES = 50;
 const VERIFIED = 60;
@@ -33,7 +33,7 @@ const VERIFIED = 60;
 const TAIL_MAX_MS = 120_000 + 20 * CODES;
 
 /** Every third fails. The head of a success counts, whatever becomes of its body. */
-const MOODS = [
+const RESPONSES = [
   answer(503), answer(204), cutAfterHead(200), cutBeforeHead, answer(200), answer(204),
   cutInHead, answer(202), answer(200), tooMany(1), answer(200), answer(204),
   cutAfterHead(503), answer(204), answer(200),
@@ -52,17 +52,17 @@ let database: TestDatabase;
 let provider: Provider;
 /** The process that runs; null while there is none. */
 let otpd: Otpd | null = null;
-let armed: { moment: Moment; strike: () => void } | null = null;
+let armed: { moment: Moment; kill: () => void } | null = null;
 const issued: Issued[] = [];
 /** What the dead processes together may have left between acceptance and mark. */
-let mayRepeat = 0;
+let repeatsMax = 0;
 
 test.before(async () => {
   database = await createTestDatabase(2);
   provider = await Provider.start();
   let turn = 0;
-  const mood: Mood = () => MOODS[(turn += 1) % MOODS.length]!;
-  provider.behave(mood);
+  const responder: Responder = () => RESPONSES[(turn += 1) % RESPONSES.length]!;
+  provider.behave(responder);
   provider.watch(() => reach('a call comes'), () => {
     reach('a call is accepted');
     setImmediate(() => reach('right after'));
@@ -75,22 +75,22 @@ test.after(async () => {
   database.close();
 });
 
-/** Kills the process if it is to die at this moment. */
+/** Kills the process if it is to killAt at this moment. */
 function reach(moment: Moment): void {
   if (armed?.moment !== moment) return;
-  armed.strike();
+  armed.kill();
   armed = null;
 }
 
-function start(life: number): Promise<Otpd> {
+function start(nth: number): Promise<Otpd> {
   return startOtpdOn({
     settings: database.settings, secrets,
-    webhookUrl: provider.urlFor(senderOf(life)), webhookSecrets: provider.secrets,
+    webhookUrl: provider.urlFor(senderOf(nth)), webhookSecrets: provider.secrets,
   });
 }
 
-function senderOf(life: number): string {
-  return `/life/${life}`;
+function senderOf(nth: number): string {
+  return `/nth/${nth}`;
 }
 
 /** Asks for a code, again and again with one key until it is answered, as a client would. */
@@ -159,33 +159,33 @@ async function countUnmarked(codes: number): Promise<number> {
   return count;
 }
 
-async function die(moment: Moment, load: () => void): Promise<void> {
-  const dying = otpd!;
-  const struck = createGate();
+async function killAt(moment: Moment, load: () => void): Promise<void> {
+  const target = otpd!;
+  const killed = createGate();
   armed = {
     moment,
-    strike: () => {
+    kill: () => {
       otpd = null;
-      dying.signal('SIGKILL');
-      struck.open();
+      target.signal('SIGKILL');
+      killed.open();
     },
   };
   load();
   await eventually(`${moment}`, () => otpd === null);
-  await struck.promise;
-  assert.is(await dying.ended, null);
+  await killed.promise;
+  assert.is(await target.ended, null);
 }
 
 test(`${CODES} codes and ${KILLS} kills: all are acknowledged in the end`, async () => {
   const clients = startClients();
-  for (let life = 0; life < KILLS; life += 1) {
-    otpd = await start(life);
+  for (let nth = 0; nth < KILLS; nth += 1) {
+    otpd = await start(nth);
     const before = issued.length;
-    clients.allow(CODES_PER_LIFE - CODES_AT_DEATH);
-    await eventually('a life is lived', () => hasRepeated(senderOf(life))
-      && issued.length >= before + CODES_PER_LIFE - 2 * CODES_AT_DEATH);
-    mayRepeat += await countUnmarked(before + CODES_PER_LIFE);
-    await die(MOMENTS[life % MOMENTS.length]!, () => clients.allow(CODES_AT_DEATH));
+    clients.allow(CODES_PER_PROCESS - CODES_AT_KILL);
+    await eventually('the process has sent', () => hasRepeated(senderOf(nth))
+      && issued.length >= before + CODES_PER_PROCESS - 2 * CODES_AT_KILL);
+    repeatsMax += await countUnmarked(before + CODES_PER_PROCESS);
+    await killAt(MOMENTS[nth % MOMENTS.length]!, () => clients.allow(CODES_AT_KILL));
   }
   otpd = await start(KILLS);
   clients.allow(CODES);
@@ -217,13 +217,14 @@ test('every acknowledged code was delivered, and no other', async () => {
   for (const { otpId } of unsent) assert.is(await statusOf(otpId), 'failed', otpId);
   assert.equal(sorted(new Set([...accepted, ...unsent.map(({ otpId }) => otpId)])),
     sorted(issued.map(({ otpId }) => otpId)));
-  const told = await atOnce(CLIENTS, async (client) => {
+  const reported = await atOnce(CLIENTS, async (client) => {
     const mine = issued.filter((_, index) => index % CLIENTS === client);
     const statuses: string[] = [];
     for (const { otpId } of mine) statuses.push(await statusOf(otpId));
     return statuses;
   });
-  assert.equal(new Set(told.flat()), new Set(unsent.length > 0 ? ['sent', 'failed'] : ['sent']));
+  assert.equal(new Set(reported.flat()),
+    new Set(unsent.length > 0 ? ['sent', 'failed'] : ['sent']));
 });
 
 async function statusOf(otpId: string): Promise<string> {
@@ -245,13 +246,13 @@ test('it was sent again only where a process died between acceptance and mark', 
   for (const calls of groupByOtp(provider.accepted).values()) {
     repeats += calls.length - 1;
     // A process whose acceptance was not the last one was killed; and none accepts twice.
-    const lives = calls.map(({ sender }) => Number(sender.split('/').at(-1)));
-    assert.equal(lives, [...new Set(lives)].sort((a, b) => a - b));
-    for (const life of lives.slice(0, -1)) assert.ok(life < KILLS);
+    const senders = calls.map(({ sender }) => Number(sender.split('/').at(-1)));
+    assert.equal(senders, [...new Set(senders)].sort((a, b) => a - b));
+    for (const nth of senders.slice(0, -1)) assert.ok(nth < KILLS);
   }
   // Of the process that is killed as it is answered the message always goes out again.
   assert.ok(repeats > 0, 'a kill fell between acceptance and mark');
-  assert.ok(repeats <= mayRepeat, `${repeats} repeats of ${mayRepeat}`);
+  assert.ok(repeats <= repeatsMax, `${repeats} repeats of ${repeatsMax}`);
 });
 
 test('the codes that were delivered work', async () => {
@@ -274,7 +275,7 @@ test('nothing of any code can be read in the database', async () => {
 });
 
 test('no process has made a mistake of its own', () => {
-  assert.equal(loggedMistakes(), []);
+  assert.equal(loggedErrors(), []);
 });
 
 test.run();

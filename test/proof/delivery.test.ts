@@ -8,12 +8,12 @@ import { closeClient, post, send } from '../harness/client.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { answer, hang, slow, tooMany } from '../harness/http-sink.ts';
-import { loggedMistakes, startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
+import { loggedErrors, startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { eventually, promptly } from '../harness/waiting.ts';
 import { groupByOtp, Provider } from './provider.ts';
-import type { Mood } from './provider.ts';
+import type { Responder } from './provider.ts';
 import { atOnce, decided, fresh, freshAddress } from './load.ts';
 
 const CODES = 300;
@@ -99,7 +99,7 @@ function assertAcceptedOnce(otpIds: readonly string[]): void {
 const sendersOf = () => new Set(provider.accepted.map(({ sender }) => sender));
 
 /** Slow, and every fifth call fails. */
-function slowAndFailing(): Mood {
+function slowAndFailing(): Responder {
   let turn = 0;
   return () => slow(50, (turn += 1) % 5 === 0 ? answer(503) : answer(200));
 }
@@ -200,7 +200,7 @@ test('a process that stood still beyond its leases sends nothing that others hav
   });
 
 test('no process has made a mistake of its own', () => {
-  assert.equal(loggedMistakes(), []);
+  assert.equal(loggedErrors(), []);
 });
 
 test.run();

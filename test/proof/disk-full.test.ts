@@ -14,11 +14,11 @@ import { newSecretsText } from '../harness/service.ts';
 import { eventually, promptly } from '../harness/waiting.ts';
 import { startDurableServer } from './durable-server.ts';
 import { startOnSmallDisk } from './small-disk.ts';
-import { createFleet, decided, fresh, newcomer } from './load.ts';
-import type { Asker, Fleet } from './load.ts';
+import { createFleet, decided, fresh, newEndUser } from './load.ts';
+import type { EndUser, Fleet } from './load.ts';
 
 const CLIENTS = 12;
-const SESSIONS_MAX = 4;
+const CONNECTIONS_MAX = 4;
 
 /** How the room ends, and comes back. */
 type Disk = Readonly<{
@@ -48,7 +48,7 @@ async function startUnderFileLimit(): Promise<Disk> {
 }
 
 /** A request for a code, and what it was told. */
-type Visit = { asker: Asker; key: string; reply: Reply };
+type Visit = { endUser: EndUser; key: string; reply: Reply };
 
 /** Clients ask until one was refused so often that the disk must be full. */
 async function askUntilRefused(fleet: Fleet, refusals: number): Promise<Visit[]> {
@@ -56,15 +56,15 @@ async function askUntilRefused(fleet: Fleet, refusals: number): Promise<Visit[]>
   let refused = 0;
   const client = async (): Promise<void> => {
     while (refused < refusals) {
-      const asker = newcomer();
+      const endUser = newEndUser();
       const key = fresh('k');
-      const reply = await promptly(() => fleet.request(asker, key));
+      const reply = await promptly(() => fleet.request(endUser, key));
       assert.ok([201, 503].includes(reply.status), reply.text);
       if (reply.status === 503) {
         assert.match(String(reply.headers['retry-after']), /^[1-9]\d*$/);
         refused += 1;
       }
-      visits.push({ asker, key, reply });
+      visits.push({ endUser, key, reply });
     }
   };
   await Promise.all(Array.from({ length: CLIENTS }, client));
@@ -73,8 +73,8 @@ async function askUntilRefused(fleet: Fleet, refusals: number): Promise<Visit[]>
 
 /** What was answered is there; what was not can be repeated; nothing is there twice. */
 async function settle(fleet: Fleet, visits: readonly Visit[]): Promise<void> {
-  for (const { asker, key, reply } of visits) {
-    const again = await decided(() => fleet.request(asker, key));
+  for (const { endUser, key, reply } of visits) {
+    const again = await decided(() => fleet.request(endUser, key));
     assert.is(again.status, 201);
     if (reply.status === 201) assert.is(again.text, reply.text);
   }
@@ -86,11 +86,11 @@ function proof(name: string, startDisk: () => Promise<Disk>): void {
     const { database } = disk;
     const { settings } = database;
     const service = await startServiceProcess({
-      settings, secrets: newSecretsText(), sessionsMax: SESSIONS_MAX,
+      settings, secrets: newSecretsText(), connectionsMax: CONNECTIONS_MAX,
     });
     const fleet = createFleet(database, [service]);
     try {
-      const early = newcomer();
+      const early = newEndUser();
       const { body } = await fleet.request(early);
       const { code } = await fleet.messageOf(body.otp_id);
       disk.fill();
@@ -99,14 +99,14 @@ function proof(name: string, startDisk: () => Promise<Disk>): void {
       assert.ok([200, 503].includes(tried.status), tried.text);
       await disk.makeRoom();
       await eventually('it works again', async () =>
-        (await fleet.request(newcomer())).status === 201);
+        (await fleet.request(newEndUser())).status === 201);
       await settle(fleet, visits);
       const redeemed = await decided(() => fleet.verify(early, code));
       // A 503 leaves open whether it happened; a 200 does not.
       assert.ok(redeemed.status === 410 || (tried.status === 503 && redeemed.status === 200));
       const [row] = await database.query(`SELECT COUNT(*) AS n FROM
         information_schema.processlist WHERE db = ?`, [String(settings.database)]);
-      assert.ok(Number(row?.n) <= SESSIONS_MAX + 1, `${Number(row?.n)} connections`);
+      assert.ok(Number(row?.n) <= CONNECTIONS_MAX + 1, `${Number(row?.n)} connections`);
     } finally {
       closeClient();
       await service.stop();

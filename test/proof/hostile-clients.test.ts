@@ -11,7 +11,7 @@ import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { eventually, promptly } from '../harness/waiting.ts';
 import { openClient, post as textOf } from '../http/raw-client.ts';
-import { atOnce, decided, fresh, newcomer } from './load.ts';
+import { atOnce, decided, fresh, newEndUser } from './load.ts';
 
 const GOOD_CLIENTS = 8;
 const GOOD_REQUESTS = 400;
@@ -35,7 +35,7 @@ test.after(async () => {
   database.close();
 });
 
-function bytesOf({ user, address } = newcomer(), headers: Record<string, string> = {}): string {
+function bytesOf({ user, address } = newEndUser(), headers: Record<string, string> = {}): string {
   return textOf('/otp/request', JSON.stringify({ user_id: user, purpose: 'login' }), {
     'Idempotency-Key': fresh('k'), 'X-Forwarded-For': address, ...headers,
   });
@@ -46,7 +46,7 @@ async function serveAll(count = GOOD_REQUESTS): Promise<void> {
   let left = count;
   await atOnce(GOOD_CLIENTS, async () => {
     for (; left > 0; left -= 1) {
-      const { user, address } = newcomer();
+      const { user, address } = newEndUser();
       const key = fresh('k');
       const { status, text } = await promptly(() => decided(() => post({
         port: otpd.port, path: '/otp/request', body: { user_id: user, purpose: 'login' },
@@ -93,7 +93,7 @@ class Attack {
   }
 }
 
-async function under(
+async function duringAttack(
   sockets: number,
   begin: (socket: Socket) => void,
   work: (attack: Attack) => Promise<void>,
@@ -115,7 +115,7 @@ test('2,000 sockets that send their header sections a byte at a time', async () 
     const timer = setInterval(() => socket.write(bytes[at++] ?? ''), 250);
     socket.on('close', () => clearInterval(timer));
   };
-  await under(2000, drip, async (attack) => {
+  await duringAttack(2000, drip, async (attack) => {
     await eventually('all are connected', () => attack.connected === 2000);
     await serveAll();
     assert.is(attack.open, 2000, 'as many are slow: whoever is timed out comes again');
@@ -128,12 +128,12 @@ test('500 sockets that say nothing, and 500 that close their half inside a body'
     count += 1;
     if (count % 2 === 0) socket.end(bytesOf().slice(0, -5));
   };
-  await under(1000, begin, () => serveAll());
+  await duringAttack(1000, begin, () => serveAll());
 });
 
 test('sockets that pipeline 200 requests and do not wait: 17 are served of each', async () => {
   const many = (): string => Array.from({ length: 200 }, () => bytesOf()).join('');
-  await under(10, (socket) => socket.write(many()), async (attack) => {
+  await duringAttack(10, (socket) => socket.write(many()), async (attack) => {
     await serveAll();
     await eventually('they are closed, and come again', () => attack.opened > 10);
   }, true);
@@ -157,7 +157,7 @@ test('bodies of 200 MiB: none is read, and their sockets end', async () => {
     socket.on('drain', pump);
     socket.write(textOf('/otp/request', '', { 'Content-Length': String(BODY_BYTES) }), pump);
   };
-  await under(8, begin, async (attack) => {
+  await duringAttack(8, begin, async (attack) => {
     await serveAll();
     await eventually('some have ended', () => attack.opened >= 16);
     // What the kernels of both sides hold, which is a small part of the whole.
@@ -166,20 +166,20 @@ test('bodies of 200 MiB: none is read, and their sockets end', async () => {
 });
 
 test('a flood of requests that are refused', async () => {
-  const asker = newcomer();
+  const endUser = newEndUser();
   for (let at = 0; at < 3; at += 1) {
-    await post({ port: otpd.port, path: '/otp/request', address: asker.address, key: fresh('k'),
-      body: { user_id: asker.user, purpose: 'login' } });
+    await post({ port: otpd.port, path: '/otp/request', address: endUser.address, key: fresh('k'),
+      body: { user_id: endUser.user, purpose: 'login' } });
   }
   let refusals = 0;
   const begin = (socket: Socket): void => {
-    socket.write(bytesOf(asker));
+    socket.write(bytesOf(endUser));
     socket.on('data', (chunk: Buffer) => {
       if (chunk.includes('HTTP/1.1 429')) refusals += 1;
-      socket.write(bytesOf(asker));
+      socket.write(bytesOf(endUser));
     });
   };
-  await under(32, begin, async () => {
+  await duringAttack(32, begin, async () => {
     await eventually('they are refused', () => refusals > 32);
     await serveAll();
     await eventually('as many again are refused', () => refusals > GOOD_REQUESTS / 2);

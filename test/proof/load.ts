@@ -13,15 +13,15 @@ import { eventually } from '../harness/waiting.ts';
 const LEFT_MS = 90_000;
 
 /** Who asks, from where, and what for. */
-export type Asker = Readonly<{ user: string; address: string; purpose?: string }>;
+export type EndUser = Readonly<{ user: string; address: string; purpose?: string }>;
 
 /** Services that answer as one. */
 export type Fleet = Readonly<{
   database: TestDatabase;
   services: readonly ServiceProcess[];
   /** Asks for a code; requests go to the services in turn. */
-  request: (asker: Asker, key?: string) => Promise<Reply>;
-  verify: (asker: Asker, code: string, key?: string) => Promise<Reply>;
+  request: (endUser: EndUser, key?: string) => Promise<Reply>;
+  verify: (endUser: EndUser, code: string, key?: string) => Promise<Reply>;
   /** The message of a code that was issued, once it has come. */
   messageOf: (otpId: unknown) => Promise<Message>;
   messagesTo: (user: string) => Message[];
@@ -43,7 +43,7 @@ export function freshAddress(): string {
 }
 
 /** Someone new from somewhere new. */
-export function newcomer(): Asker {
+export function newEndUser(): EndUser {
   return { user: fresh('u'), address: freshAddress() };
 }
 
@@ -53,7 +53,7 @@ export function newcomer(): Asker {
  */
 export async function startFleet(
   size = 2,
-  sessionsMax = 32,
+  connectionsMax = 32,
   apiKeys?: string,
   policy = '{}',
 ): Promise<Fleet> {
@@ -61,12 +61,12 @@ export async function startFleet(
   const { settings } = database;
   const secrets = newSecretsText();
   const services = await Promise.all(Array.from({ length: size }, () =>
-    startServiceProcess({ settings, secrets, sessionsMax, apiKeys, policy })));
+    startServiceProcess({ settings, secrets, connectionsMax, apiKeys, policy })));
   const fleet = createFleet(database, services);
   return {
     ...fleet,
-    request: (asker, key = fresh('k')) => decided(() => fleet.request(asker, key)),
-    verify: (asker, code, key) => decided(() => fleet.verify(asker, code, key)),
+    request: (endUser, key = fresh('k')) => decided(() => fleet.request(endUser, key)),
+    verify: (endUser, code, key) => decided(() => fleet.verify(endUser, code, key)),
   };
 }
 
@@ -115,7 +115,7 @@ export async function decided(send: () => Promise<Reply>): Promise<Reply> {
 }
 
 /** How many answers there are of each kind, such as `{'201': 3, '429 rate_limit_exceeded': 57}`. */
-export function tally(replies: readonly Reply[]): Record<string, number> {
+export function countByKind(replies: readonly Reply[]): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const { status, body } of replies) {
     const kind = body.error === undefined ? String(status) : `${status} ${String(body.error)}`;

@@ -157,7 +157,7 @@ class History {
 /** Holds an answer to what the model says, member for member. */
 function compare(reply: Reply, expected: Expected): void {
   const { status, body, headers } = reply;
-  if (expected.unsettled === 'forgotten' && status === 404) {
+  if (expected.unsettled === 'removed' && status === 404) {
     assert.equal(body, { error: 'otp_not_found' });
     return;
   }

@@ -25,10 +25,10 @@ export type Expected = {
   retryAfter?: number;
   replayed?: boolean;
   limits?: string;
-  unsettled?: 'forgotten' | 'dead code' | 'capped';
+  unsettled?: 'removed' | 'closed code' | 'capped';
 };
 
-type Code = { id: string; code: string; issuedAt: number; used: boolean; dead: boolean };
+type Code = { id: string; code: string; issuedAt: number; used: boolean; closed: boolean };
 type Pair = {
   code: Code;
   wrong: number;
@@ -45,7 +45,7 @@ export class Model {
   readonly #pairs = new Map<string, Pair>();
   readonly #points = new Map<string, number[]>();
   readonly #answers = new Map<string, Answer>();
-  readonly #landmarks: number[] = [];
+  readonly #boundaryInstants: number[] = [];
 
   constructor(now: number, numbers: Numbers) {
     this.now = now;
@@ -54,7 +54,7 @@ export class Model {
 
   /** Instants to come at which something ends, in order. */
   boundaries(): number[] {
-    return [...new Set(this.#landmarks)].filter((at) => at > this.now).sort((a, b) => a - b);
+    return [...new Set(this.#boundaryInstants)].filter((at) => at > this.now).sort((a, b) => a - b);
   }
 
   /** The newest code of a pair, if one is known. */
@@ -94,11 +94,11 @@ export class Model {
   issued(user: string, purpose: string, key: string, code: string, body: Record<string, unknown>) {
     const old = this.#pairs.get(`${user} ${purpose}`);
     const fresh: Code = { id: String(body.otp_id), code, issuedAt: this.now, used: false,
-      dead: false };
+      closed: false };
     const counts = old ?? { wrong: 0, lastWrong: 0, lockedUntil: 0, consecutive: 0 };
     this.#pairs.set(`${user} ${purpose}`, { ...counts, code: fresh });
     this.#answers.set(`request ${key}`, { use: `${user} ${purpose}`, body, at: this.now });
-    this.#landmarks.push(this.now + this.#n.lifetime * SECOND, this.now + DAY);
+    this.#boundaryInstants.push(this.now + this.#n.lifetime * SECOND, this.now + DAY);
   }
 
   /** POST /otp/verify. */
@@ -122,19 +122,19 @@ export class Model {
     const body = { success: true, message: 'verification_successful' };
     if (key !== null) {
       this.#answers.set(`verify ${key}`, { use, body, at: this.now });
-      this.#landmarks.push(this.now + DAY);
+      this.#boundaryInstants.push(this.now + DAY);
     }
     return { status: 200, body };
   }
 
   #refusalOf({ code, consecutive }: Pair): Expected | null {
     const expiresAt = code.issuedAt + this.#n.lifetime * SECOND;
-    const isForgettable = consecutive === 0 && this.now >= expiresAt + DAY;
-    const open = isForgettable ? { unsettled: 'forgotten' as const } : {};
+    const isRemovable = consecutive === 0 && this.now >= expiresAt + DAY;
+    const open = isRemovable ? { unsettled: 'removed' as const } : {};
     if (code.used) return { status: 410, body: { error: 'code_used' }, ...open };
     if (this.now >= expiresAt) return { status: 410, body: { error: 'code_expired' }, ...open };
-    if (!code.dead) return null;
-    return { status: 410, body: { error: 'code_expired' }, unsettled: 'dead code' };
+    if (!code.closed) return null;
+    return { status: 410, body: { error: 'code_expired' }, unsettled: 'closed code' };
   }
 
   #wrong(pair: Pair): Expected {
@@ -143,14 +143,14 @@ export class Model {
       && pair.lastWrong < pair.lockedUntil ? 1 : pair.wrong + 1;
     pair.lastWrong = this.now;
     pair.consecutive += 1;
-    this.#landmarks.push(this.now + this.#n.lock * SECOND);
+    this.#boundaryInstants.push(this.now + this.#n.lock * SECOND);
     if (pair.wrong < this.#n.wrongAttempts && pair.consecutive < this.#n.cap) {
       // The contract is silent on the last attempts before the cap: what is truly left is said.
       const remaining = Math.min(this.#n.wrongAttempts - pair.wrong,
         this.#n.cap - pair.consecutive);
       return { status: 401, body: { error: 'invalid_code', attempts_remaining: remaining } };
     }
-    pair.code.dead = true;
+    pair.code.closed = true;
     pair.lockedUntil = this.now + this.#n.lock * SECOND;
     const isCapped = pair.consecutive >= this.#n.cap;
     return this.#tooMany(this.#n.lock, isCapped ? 'capped' : undefined);
@@ -196,6 +196,6 @@ export class Model {
 
   #use(subject: string): void {
     this.#points.set(subject, [...this.#live(subject), this.now]);
-    this.#landmarks.push(this.now + WINDOW);
+    this.#boundaryInstants.push(this.now + WINDOW);
   }
 }

@@ -18,9 +18,9 @@ import { startOtpd } from '../harness/otpd.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { eventually, promptly } from '../harness/waiting.ts';
-import { atOnce, fresh, newcomer } from './load.ts';
+import { atOnce, fresh, newEndUser } from './load.ts';
 
-const SESSIONS_MAX = 4;
+const CONNECTIONS_MAX = 4;
 /** Of a name server that does not answer at first (resolv.conf(5), timeout and attempts). */
 const LOOKUP_MAX_MS = 90_000;
 
@@ -86,7 +86,7 @@ test.before(async () => {
   const lookup = `--import=data:text/javascript,${encodeURIComponent(OWN_LOOKUP)}`;
   otpd = await startOtpd({
     DB_HOST: NAME, DB_PORT: String(port), DB_USER: database.settings.user,
-    DB_NAME: database.settings.database, DB_CONNECTIONS: String(SESSIONS_MAX),
+    DB_NAME: database.settings.database, DB_CONNECTIONS: String(CONNECTIONS_MAX),
     OTP_SECRETS: newSecretsText(), TRUSTED_PROXIES: '127.0.0.0/8',
     ...(isMounting ? {} : { NODE_OPTIONS: lookup }),
   }, isMounting ? { under: withFileInPlace('/etc/hosts', hosts) } : {});
@@ -104,7 +104,7 @@ test.after(async () => {
 });
 
 async function request(): Promise<Reply> {
-  const { user, address } = newcomer();
+  const { user, address } = newEndUser();
   const key = fresh('k');
   return promptly(() => post({
     port: otpd.port, path: '/otp/request', body: { user_id: user, purpose: 'login' }, address,
@@ -126,7 +126,7 @@ async function isRefused(): Promise<void> {
 async function assertNoLeak(): Promise<void> {
   const [row] = await database.query(`SELECT COUNT(*) AS n FROM information_schema.processlist
     WHERE db = ? AND id <> CONNECTION_ID()`, [String(database.settings.database)]);
-  assert.ok(Number(row?.n) <= SESSIONS_MAX, `${Number(row?.n)} connections`);
+  assert.ok(Number(row?.n) <= CONNECTIONS_MAX, `${Number(row?.n)} connections`);
 }
 
 test('no address: open connections go on; without them 503, until the name is known', async () => {

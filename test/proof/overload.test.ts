@@ -16,7 +16,7 @@ import { openClient, post } from '../http/raw-client.ts';
 import type { RawAnswer, RawClient } from '../http/raw-client.ts';
 import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
-import { fresh, newcomer } from './load.ts';
+import { fresh, newEndUser } from './load.ts';
 
 /**
  * The contract says 3 s. Thousands of clients at once, in the process of the test, take longer on
@@ -54,7 +54,7 @@ test.after(async () => {
 
 type Asked = Readonly<{ answer: RawAnswer; ms: number; bytes: string }>;
 
-function requestOf({ user, address } = newcomer()): string {
+function requestOf({ user, address } = newEndUser()): string {
   return post('/otp/request', JSON.stringify({ user_id: user, purpose: 'login' }), {
     'Idempotency-Key': fresh('k'), 'X-Forwarded-For': address,
   });

@@ -42,14 +42,14 @@ export class ProviderCall {
 }
 
 /** What becomes of a call. */
-export type Mood = (call: ProviderCall) => Behaviour;
+export type Responder = (call: ProviderCall) => Behaviour;
 
 /** A running provider. */
 export class Provider {
   readonly secrets = `whsec_${randomBytes(32).toString('base64')}`;
   readonly calls: ProviderCall[] = [];
   readonly #sink: HttpSink;
-  #mood: Mood = () => answer(204);
+  #responder: Responder = () => answer(204);
   #onCall: (call: ProviderCall) => void = () => {};
   #onAnswer: (call: ProviderCall) => void = () => {};
 
@@ -61,7 +61,7 @@ export class Provider {
       recordCode(call.code);
       this.calls.push(call);
       this.#onCall(call);
-      this.#mood(call)(response, received);
+      this.#responder(call)(response, received);
       if (call.isAccepted) this.#onAnswer(call);
     });
   }
@@ -77,8 +77,8 @@ export class Provider {
   }
 
   /** Says what becomes of calls from now on. */
-  behave(mood: Mood): void {
-    this.#mood = mood;
+  behave(responder: Responder): void {
+    this.#responder = responder;
   }
 
   /** Does something as calls come, and as they are accepted at once. */

@@ -149,9 +149,9 @@ test('whoever locks the codes of a user waits for nobody else', async () => {
   await request(a, fresh('k'));
   await request(b, fresh('k'));
   const [holder, other] = await Promise.all([0, 1].map(() => openConnection(database.settings)));
-  const lock = async (session: Connection, user: string): Promise<number | string> => {
+  const lock = async (connection: Connection, user: string): Promise<number | string> => {
     const { name, sql, values } = lockOtps([user]);
-    return session.run(name, `${sql} NOWAIT`, values).then(({ length }) => length, String);
+    return connection.run(name, `${sql} NOWAIT`, values).then(({ length }) => length, String);
   };
   assert.is(await lock(holder!, b), 1);
   // Beside them in the index: a has a code, c has none, nor has one between them.

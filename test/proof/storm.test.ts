@@ -5,7 +5,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
-import { atOnce, fresh, freshAddress, newcomer, startFleet, tally } from './load.ts';
+import { atOnce, fresh, freshAddress, newEndUser, startFleet, countByKind } from './load.ts';
 import type { Fleet } from './load.ts';
 import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
@@ -40,8 +40,8 @@ function storm(name: string, processes: number, work: (fleet: Fleet) => Promise<
 for (const processes of [1, 2]) {
   storm(`all users and addresses new, ${processes} processes: every request gets its code`,
     processes, async (fleet) => {
-      const replies = await atOnce(REQUESTS, () => fleet.request(newcomer()));
-      assert.equal(tally(replies), { 201: REQUESTS });
+      const replies = await atOnce(REQUESTS, () => fleet.request(newEndUser()));
+      assert.equal(countByKind(replies), { 201: REQUESTS });
       const [row] = await fleet.database.query('SELECT COUNT(*) AS n FROM otps');
       assert.is(Number(row?.n), REQUESTS);
     });
@@ -61,7 +61,7 @@ for (const processes of [1, 2]) {
         });
       });
       // 20 users with 3 codes each is less than 20 addresses with 8 each.
-      assert.equal(tally(replies), { 201: 60, '429 rate_limit_exceeded': REQUESTS - 60 });
+      assert.equal(countByKind(replies), { 201: 60, '429 rate_limit_exceeded': REQUESTS - 60 });
     });
 }
 
@@ -75,7 +75,7 @@ storm('everybody from one address, with keys sent twice: exactly 8 codes', 2, as
   });
   const issued = replies.filter(({ status }) => status === 201);
   assert.is(new Set(issued.map(({ text }) => text)).size, 8);
-  assert.equal(Object.keys(tally(replies)).sort(), ['201', '429 rate_limit_exceeded']);
+  assert.equal(Object.keys(countByKind(replies)).sort(), ['201', '429 rate_limit_exceeded']);
 });
 
 test.run();

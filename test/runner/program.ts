@@ -32,8 +32,8 @@ export function runNode(
     child.on('error', (error) => resolve({ code: 1, output: String(error) }));
     child.on('close', (code, signal) => {
       running.delete(child);
-      const ending = signal === null ? '' : `\nended by ${signal} (bound: ${PROGRAM_MAX_MS} ms)\n`;
-      resolve({ code: code ?? 1, output: output + ending });
+      const outcome = signal === null ? '' : `\nended by ${signal} (bound: ${PROGRAM_MAX_MS} ms)\n`;
+      resolve({ code: code ?? 1, output: output + outcome });
     });
   });
 }

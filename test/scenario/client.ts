@@ -55,7 +55,7 @@ export class Client {
       case 'unlock':
         return await fixture.unlock(action.userId, action.purpose) ? 'done' : 'unknown';
       case 'channel':
-        await fixture.setVerdict(action.verdict);
+        await fixture.setSendResult(action.sendResult);
         return 'done';
       case 'settle': {
         const pending = await fixture.settle();
@@ -81,11 +81,12 @@ export class Client {
     return { port, path: '/otp/verify', body, address, key };
   }
 
-  /** A caller sends its key, and names the address of the client whom it speaks for. */
-  #authorize({ address, ...call }: Call, { caller, namesAddress }: Step): Call {
-    if (caller === null) return { ...call, address };
+  /** A apiClient sends its key, and names the address of the client whom it speaks for. */
+  #authorize({ address, ...call }: Call, { apiClient, namesAddress }: Step): Call {
+    if (apiClient === null) return { ...call, address };
     const named = namesAddress && address !== undefined ? { 'X-Client-IP': address } : {};
-    return { ...call, headers: { ...call.headers, ...this.#fixture.headersOf(caller), ...named } };
+    const own = this.#fixture.headersOf(apiClient);
+    return { ...call, headers: { ...call.headers, ...own, ...named } };
   }
 
   #keyOf({ key }: ClientAction): string | undefined {

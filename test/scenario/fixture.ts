@@ -8,12 +8,12 @@ import type { Message } from '../../src/otp/channels/channel.ts';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
 import { unlockPair } from '../../src/otp/unlock.ts';
-import { newCallers } from '../harness/callers.ts';
+import { newApiClients } from '../harness/api-clients.ts';
 import { openTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { startServiceProcess } from '../harness/processes.ts';
 import { newSecretsText, startTestService } from '../harness/service.ts';
-import type { ChannelMood } from '../harness/service.ts';
+import type { ChannelState } from '../harness/service.ts';
 import type { Scenario } from './scenario.ts';
 
 /** How long a message may be on its way on a busy machine, and how often it is looked for. */
@@ -26,7 +26,7 @@ type Server = Readonly<{
   messages: readonly Message[];
   /** Resolves when it has the new time, and all messages that it sent before are known here. */
   setClock: (at: string) => Promise<void>;
-  setVerdict: (verdict: ChannelMood['verdict']) => Promise<void>;
+  setSendResult: (sendResult: ChannelState['sendResult']) => Promise<void>;
   close: () => Promise<void>;
 }>;
 
@@ -34,14 +34,14 @@ type Server = Readonly<{
 export type Fixture = Readonly<{
   /** The port of a process, from 1; null: the next one, in turn. */
   portOf: (process: number | null) => number;
-  /** What a caller sends to be let in. */
-  headersOf: (caller: string) => Record<string, string>;
+  /** What a apiClient sends to be let in. */
+  headersOf: (apiClient: string) => Record<string, string>;
   /** Moves every clock. Called again with the same time, it makes the messages complete. */
   setClock: (at: string) => Promise<void>;
   /** What an operator does; false when nothing is known of the pair. */
   unlock: (userId: string, purpose: string) => Promise<boolean>;
   /** What the channel says to every message from now on. */
-  setVerdict: (verdict: ChannelMood['verdict']) => Promise<void>;
+  setSendResult: (sendResult: ChannelState['sendResult']) => Promise<void>;
   /** Waits, bounded, until no message is on its way; resolves with how many still are. */
   settle: () => Promise<number>;
   /** The message of a code, which may leave after the answer: waits for it, bounded. */
@@ -49,21 +49,21 @@ export type Fixture = Readonly<{
   /** Every message that was sent, each once, in no order across processes. */
   messages: () => Message[];
   policies: Policies;
-  /** Ends all; throws when a session was leaked. */
+  /** Ends all; throws when a connection was leaked. */
   close: () => Promise<void>;
 }>;
 
 /** Starts the processes of a scenario, with its policy, on a database with empty tables. */
 export async function openFixture(
-  { policy, processes, callers }: Scenario,
+  { policy, processes, apiClients }: Scenario,
   settings: DatabaseSettings,
 ): Promise<Fixture> {
   const parsed = parsePolicies(policy);
   if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
   const { policies } = parsed;
   const database = openTestDatabase(settings);
-  const { apiKeys: keys, headersOf } = newCallers(callers);
-  const apiKeys = callers.length === 0 ? undefined : keys;
+  const { apiKeys: keys, headersOf } = newApiClients(apiClients);
+  const apiKeys = apiClients.length === 0 ? undefined : keys;
   const servers = await startServers(database, { policy, policies, processes, apiKeys });
   const messages = (): Message[] => servers.flatMap((server) => server.messages);
   let turn = 0;
@@ -79,8 +79,8 @@ export async function openFixture(
       await Promise.all(servers.map((server) => server.setClock(at)));
     },
     unlock: (userId, purpose) => unlockPair(database.pool, { userId, purpose }),
-    setVerdict: async (verdict) => {
-      await Promise.all(servers.map((server) => server.setVerdict(verdict)));
+    setSendResult: async (sendResult) => {
+      await Promise.all(servers.map((server) => server.setSendResult(sendResult)));
     },
     settle: () => poll(() => countPending(database), (pending) => pending === 0),
     messageOf: (otpId) => poll(
@@ -142,14 +142,14 @@ async function startHere(
   { pool }: TestDatabase,
   { policies, apiKeys }: Settings,
 ): Promise<Server> {
-  const mood: ChannelMood = { verdict: 'accepted' };
-  const { port, messages, close } = await startTestService({ pool, policies, mood, apiKeys });
+  const state: ChannelState = { sendResult: 'accepted' };
+  const { port, messages, close } = await startTestService({ pool, policies, state, apiKeys });
   return {
     port,
     messages,
     close,
     setClock: async () => {},
-    setVerdict: async (verdict) => { mood.verdict = verdict; },
+    setSendResult: async (sendResult) => { state.sendResult = sendResult; },
   };
 }
 

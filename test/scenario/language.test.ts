@@ -7,20 +7,20 @@ import { splitTokens } from './tokens.ts';
 
 const ISSUED = '201 otp_id=* ttl=300 remaining_requests=2';
 
-function faultsOf(...lines: string[]): string {
+function errorsOf(...lines: string[]): string {
   try {
     parseScenario('x.scenario', lines.join('\n'));
   } catch (error) {
     assert.instance(error, ScenarioError);
     return (error as Error).message;
   }
-  return 'no fault';
+  return 'no error';
 }
 
 /** Of a file whose only event is this one, after a date and a request as $c. */
-function faultOf(line: string): string {
+function errorOf(line: string): string {
   const request = `08:00:00 U1 from 1.1.1.1 requests a as $c => ${ISSUED}`;
-  return faultsOf('date 2026-01-05', request, line);
+  return errorsOf('date 2026-01-05', request, line);
 }
 
 test('reads a whole file', () => {
@@ -74,8 +74,8 @@ test('reads what is asked of one code, and what is said of the channel', () => {
       key: { kind: 'wire', text: 'k' } },
     { kind: 'cancel', address: '1.1.1.1', otp: captured, key: none },
     { kind: 'cancel', address: '1.1.1.1', otp: { kind: 'literal', text: 'x' }, key: none },
-    { kind: 'channel', verdict: 'refused' }, { kind: 'channel', verdict: 'retry' },
-    { kind: 'channel', verdict: 'accepted' }, { kind: 'settle' },
+    { kind: 'channel', sendResult: 'refused' }, { kind: 'channel', sendResult: 'retry' },
+    { kind: 'channel', sendResult: 'accepted' }, { kind: 'settle' },
   ]);
   const answer = moments[1]?.steps[0]?.expected[0]?.answer;
   assert.equal(answer?.kind === 'body' && answer.members,
@@ -84,17 +84,17 @@ test('reads what is asked of one code, and what is said of the channel', () => {
 
 test('reads who calls, and whether an address is named', () => {
   const event = 'from 1.1.1.1 requests a';
-  const { callers, moments } = parseScenario('x.scenario', [
+  const { apiClients, moments } = parseScenario('x.scenario', [
     'callers app1  app-2', 'date 2026-01-05', `08:00:00 U1 ${event} as $c => ${ISSUED}`,
     `08:00:01 U1 ${event} as caller app1 as $d => ${ISSUED}`,
     `08:00:02 U1 ${event} without an address with key k as caller app-2 => ${ISSUED}`,
   ].join('\n'));
-  assert.equal(callers, ['app1', 'app-2']);
+  assert.equal(apiClients, ['app1', 'app-2']);
   const steps = moments.flatMap((moment) => moment.steps);
-  assert.equal(steps.map(({ caller, namesAddress, capture }) => [caller, namesAddress, capture]),
+  assert.equal(steps.map((step) => [step.apiClient, step.namesAddress, step.capture]),
     [[null, true, '$c'], ['app1', true, '$d'], ['app-2', false, null]]);
-  assert.equal(parseScenario('x.scenario', `date 2026-01-05\n08:00:00 U1 ${event} => 201`).callers,
-    []);
+  const without = parseScenario('x.scenario', `date 2026-01-05\n08:00:00 U1 ${event} => 201`);
+  assert.equal(without.apiClients, []);
 });
 
 test('splits a line into words', () => {
@@ -147,7 +147,7 @@ test('every slip of an event is told with its place and what is allowed', () => 
     ['and operator unlocks U1 a => done', /"operator unlocks U1 a" stands alone/],
     ['policy lock_seconds 1', /"policy" must stand before the first event/],
   ];
-  for (const [line, fault] of rows) assert.match(faultOf(line), fault, line);
+  for (const [line, error] of rows) assert.match(errorOf(line), error, line);
 });
 
 test('every slip of an expectation is told', () => {
@@ -165,12 +165,12 @@ test('every slip of an expectation is told', () => {
     ['08:00:00 deliveries settle => 200', /found "200"; allowed here: done/],
     ['08:00:00 messages sent so far => many', /found "many"; allowed here: a number of messages/],
   ];
-  for (const [line, fault] of rows) assert.match(faultOf(line), fault, line);
+  for (const [line, error] of rows) assert.match(errorOf(line), error, line);
 });
 
 test('every slip of the setup is told, all of a file at once', () => {
   const event = '08:00:00 U1 from 1.1.1.1 requests a => 201';
-  const errors = faultsOf('processes 9', 'policy lock_second 1', 'policy lock_seconds 0',
+  const errors = errorsOf('processes 9', 'policy lock_second 1', 'policy lock_seconds 0',
     'policy of a', 'date 2026-02-30', event, 'date 2026-01-05', event,
     'date 2026-01-04', 'whenever');
   const rows = [
@@ -185,13 +185,13 @@ test('every slip of the setup is told, all of a file at once', () => {
   ];
   for (const row of rows) assert.match(errors, row);
   assert.is(errors.split('\n').length, rows.length, errors);
-  assert.is(faultsOf('# nothing'), 'x.scenario:1: no event');
+  assert.is(errorsOf('# nothing'), 'x.scenario:1: no event');
   for (const names of ['', ' a b a', ' a:read', ' a, b', ` ${'a'.repeat(33)}`]) {
-    const fault = faultsOf(`callers${names}`);
-    assert.match(fault, /^x.scenario:1: found ".*"; allowed here: names such as app1 app2/);
+    const error = errorsOf(`callers${names}`);
+    assert.match(error, /^x.scenario:1: found ".*"; allowed here: names such as app1 app2/);
   }
-  assert.match(faultOf('callers a'), /"callers" must stand before the first event/);
-  assert.match(faultsOf('date 2026-01-05', 'and U1 from 1.1.1.1 requests a => 201'),
+  assert.match(errorOf('callers a'), /"callers" must stand before the first event/);
+  assert.match(errorsOf('date 2026-01-05', 'and U1 from 1.1.1.1 requests a => 201'),
     /"and" needs an event before it/);
 });
 

@@ -13,7 +13,7 @@ import type { TestDatabase } from '../harness/database.ts';
 import { startTestMysql } from '../harness/mysql.ts';
 import { parseScenario } from './parse-scenario.ts';
 import { runScenario } from './run.ts';
-import { describeVerdict, tableEvent, tableHead } from './report.ts';
+import { describeDifferences, tableEvent, tableHead } from './report.ts';
 import { ScenarioError } from './scenario.ts';
 import type { Scenario } from './scenario.ts';
 
@@ -29,7 +29,7 @@ const COLUMNS_DEFAULT = 120;
 
 type Counts = { passed: number; failed: number };
 
-function say(line: string): void {
+function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
@@ -56,14 +56,14 @@ async function run(
   counts: Counts,
 ): Promise<void> {
   const columns = process.stdout.columns ?? COLUMNS_DEFAULT;
-  const problems: string[] = [];
-  say(`\n${scenario.file}\n${tableHead(columns)}`);
-  await runScenario(scenario, database, (verdict) => {
-    say(tableEvent(verdict, columns));
-    counts[verdict.passed ? 'passed' : 'failed'] += 1;
-    if (!verdict.passed) problems.push(describeVerdict(scenario.file, verdict));
+  const differing: string[] = [];
+  print(`\n${scenario.file}\n${tableHead(columns)}`);
+  await runScenario(scenario, database, (result) => {
+    print(tableEvent(result, columns));
+    counts[result.passed ? 'passed' : 'failed'] += 1;
+    if (!result.passed) differing.push(describeDifferences(scenario.file, result));
   });
-  if (problems.length > 0) say(`\n${problems.join('\n\n')}`);
+  if (differing.length > 0) print(`\n${differing.join('\n\n')}`);
 }
 
 async function runAll(scenarios: readonly Scenario[], stop: AbortSignal): Promise<Counts> {
@@ -71,7 +71,7 @@ async function runAll(scenarios: readonly Scenario[], stop: AbortSignal): Promis
   const folder = mkdtempSync(join(tmpdir(), 'otpd-scenario-'));
   try {
     const server = await startTestMysql({
-      folder: join(folder, 'mysql'), durable: false, print: say, signal: stop,
+      folder: join(folder, 'mysql'), durable: false, print, signal: stop,
     });
     process.env.OTPD_TEST_SOCKET = server.socketPath;
     // Also when an error that nothing catches, or a second Ctrl-C, ends this process.
@@ -99,7 +99,7 @@ async function runAll(scenarios: readonly Scenario[], stop: AbortSignal): Promis
 
 async function main(files: readonly string[]): Promise<number> {
   if (files.length === 0 || files.some((file) => file.startsWith('-'))) {
-    say(USAGE);
+    print(USAGE);
     return files.some((file) => file === '--help' || file === '-h') ? 0 : 2;
   }
   const { scenarios, errors } = readFiles(files);
@@ -109,7 +109,7 @@ async function main(files: readonly string[]): Promise<number> {
   }
   try {
     const { passed, failed } = await runAll(scenarios, listenForStop());
-    say(`\n${passed} passed, ${failed} failed`);
+    print(`\n${passed} passed, ${failed} failed`);
     return failed === 0 ? 0 : 1;
   } catch (error) {
     if (error instanceof Stopped) return 1;

@@ -1,6 +1,6 @@
 /** The right half of a line: the status, every member of the body, and headers. */
 import type { Action, Expected, ExpectedHeader, ExpectedValue } from './scenario.ts';
-import { ANY, LineFault } from './scenario.ts';
+import { ANY, LineError } from './scenario.ts';
 import { unquote, TokenReader } from './tokens.ts';
 
 const STATUS = /^[1-5]\d\d$/;
@@ -13,7 +13,7 @@ const NO_HEADER = /^no ([A-Za-z][A-Za-z0-9-]*)$/;
  *
  * @param times how many answers the event has
  * @returns one expectation for each of them
- * @throws LineFault with what was found and what is allowed
+ * @throws LineError with what was found and what is allowed
  */
 export function parseExpectation(text: string, action: Action, times: number): Expected[] {
   const tokens = new TokenReader(text);
@@ -29,7 +29,7 @@ export function parseExpectation(text: string, action: Action, times: number): E
   }
   const all = parseCounted(tokens);
   if (all.length === times) return all;
-  throw new LineFault(`${times} answers, but ${all.length} are expected`);
+  throw new LineError(`${times} answers, but ${all.length} are expected`);
 }
 
 function parseText(tokens: TokenReader, pattern: RegExp, allowed: string): Expected {
@@ -77,7 +77,7 @@ function parseBody(tokens: TokenReader, written: string[]): Expected['answer'] {
   while (tokens.peek()?.kind === 'plain') {
     const text = tokens.needMatch('NAME=VALUE or [Header: value]', MEMBER);
     const [, name = '', value = ''] = MEMBER.exec(text) ?? [];
-    if (members.has(name)) throw new LineFault(`${name} is expected twice`);
+    if (members.has(name)) throw new LineError(`${name} is expected twice`);
     members.set(name, parseValue(value));
     written.push(text);
   }
@@ -99,7 +99,7 @@ function parseHeader(text: string): ExpectedHeader {
   if (absent !== null) return { name: absent[1]!, value: null };
   const [, name, value] = HEADER.exec(text) ?? [];
   if (name === undefined || value === undefined) {
-    throw new LineFault(`found [${text}]; allowed here: [Header: value] or [no Header]`);
+    throw new LineError(`found [${text}]; allowed here: [Header: value] or [no Header]`);
   }
   return { name, value: value === '*' ? ANY : value };
 }

@@ -1,6 +1,6 @@
 /** What a person sees of a scenario: a table of its events, and each difference in full. */
 import type { Got } from './compare.ts';
-import type { Judged, Verdict } from './run.ts';
+import type { Comparison, StepResult } from './run.ts';
 import type { Expected } from './scenario.ts';
 
 /** A time with microseconds, and the longer of the two results. */
@@ -20,21 +20,21 @@ export function tableHead(columns: number): string {
 }
 
 /** A line of the scenario as rows of the table, wrapped to the width of the terminal. */
-export function tableEvent({ step, judged, passed }: Verdict, columns: number): string {
-  const got = countAlike(judged.map((one) => describeGot(one.got, one.expected)));
+export function tableEvent({ step, comparisons, passed }: StepResult, columns: number): string {
+  const got = countAlike(comparisons.map((one) => describeGot(one.got, one.expected)));
   const expected = step.expectedText.replaceAll(/\s+/g, ' ');
   const cells = [step.time, step.text, expected, got, passed ? 'ok' : 'DIFFERENCE'];
   return tableRow(cells, columns);
 }
 
 /** A line that went wrong, in full: where it stands, what was expected, what came, what differs. */
-export function describeVerdict(file: string, { step, judged }: Verdict): string {
-  const lines = judged.filter((one) => one.differences.length > 0).map(describeJudged);
+export function describeDifferences(file: string, { step, comparisons }: StepResult): string {
+  const lines = comparisons.filter((one) => one.differences.length > 0).map(describeComparison);
   const shown = [...new Set(lines)];
   return [`${file}:${step.line}: ${step.time} ${step.text}`, ...shown].join('\n');
 }
 
-function describeJudged({ expected, got, differences }: Judged): string {
+function describeComparison({ expected, got, differences }: Comparison): string {
   return [
     `    expected  ${expected.text}`,
     `    got       ${describeGot(got, expected)}`,

@@ -10,12 +10,12 @@ import { openFixture } from './fixture.ts';
 import type { Fixture } from './fixture.ts';
 
 /** One answer beside what it was held against. */
-export type Judged = Readonly<{ expected: Expected; got: Got; differences: string[] }>;
+export type Comparison = Readonly<{ expected: Expected; got: Got; differences: string[] }>;
 
 /** What came of one line. */
-export type Verdict = Readonly<{
+export type StepResult = Readonly<{
   step: Step;
-  judged: readonly Judged[];
+  comparisons: readonly Comparison[];
   passed: boolean;
 }>;
 
@@ -26,34 +26,34 @@ const MOMENT_MAX_MS = 60_000;
  * Runs a scenario to its end, whatever differs on the way, and leaves the tables empty.
  *
  * @param database has empty tables
- * @param onVerdict receives each line as its moment ends
+ * @param onResult receives each line as its moment ends
  * @throws Error when the services cannot be started or stopped, or a moment does not end in time
  */
 export async function runScenario(
   scenario: Scenario,
   database: TestDatabase,
-  onVerdict: (verdict: Verdict) => void = () => {},
-): Promise<Verdict[]> {
+  onResult: (result: StepResult) => void = () => {},
+): Promise<StepResult[]> {
   const fixture = await openFixture(scenario, database.settings);
-  const verdicts: Verdict[] = [];
+  const results: StepResult[] = [];
   try {
     const client = new Client(fixture);
     for (const moment of scenario.moments) {
-      const judged = await withinBound(runMoment(fixture, client, moment), moment.at);
-      judged.forEach(onVerdict);
-      verdicts.push(...judged);
+      const ended = await withinBound(runMoment(fixture, client, moment), moment.at);
+      ended.forEach(onResult);
+      results.push(...ended);
     }
   } finally {
     await fixture.close().finally(() => emptyTables(database));
   }
-  return verdicts;
+  return results;
 }
 
 async function runMoment(
   fixture: Fixture,
   client: Client,
   { at, steps }: Moment,
-): Promise<Verdict[]> {
+): Promise<StepResult[]> {
   await fixture.setClock(at);
   const calls = steps.flatMap((step) => Array.from({ length: step.times }, () => step));
   // Every call is composed before the first is sent, so that they leave together.
@@ -61,24 +61,28 @@ async function runMoment(
   const gots = await Promise.all(sends.map((send) => send()));
   await fixture.setClock(at);
   await Promise.all(calls.map((step, index) => client.name(step, gots[index]!)));
-  return judge(steps, gots, client.replies);
+  return compareAnswers(steps, gots, client.replies);
 }
 
-function judge(steps: readonly Step[], gots: readonly Got[], named: NamedReplies): Verdict[] {
+function compareAnswers(
+  steps: readonly Step[],
+  gots: readonly Got[],
+  named: NamedReplies,
+): StepResult[] {
   const expectations = steps.flatMap((step) => step.expected);
-  const results = expectations.map((expected) =>
+  const found = expectations.map((expected) =>
     gots.map((got) => differences(expected, got, named)));
   const answers = assignAnswers(gots.length, (expectation, answer) =>
-    results[expectation]![answer]!.length === 0);
+    found[expectation]![answer]!.length === 0);
   let index = 0;
   return steps.map((step) => {
-    const judged = step.expected.map((expected) => {
+    const comparisons = step.expected.map((expected) => {
       const answer = answers[index]!;
-      const found = results[index]![answer]!;
+      const one = { expected, got: gots[answer]!, differences: found[index]![answer]! };
       index += 1;
-      return { expected, got: gots[answer]!, differences: found };
+      return one;
     });
-    return { step, judged, passed: judged.every((one) => one.differences.length === 0) };
+    return { step, comparisons, passed: comparisons.every((one) => one.differences.length === 0) };
   });
 }
 

@@ -2,7 +2,7 @@
  * What a scenario is once it is read: moments in time, the events of each moment, and the answers
  * that are expected. parse-scenario.ts makes it, run.ts runs it.
  */
-import type { ChannelMood } from '../harness/service.ts';
+import type { ChannelState } from '../harness/service.ts';
 
 /** A JSON value of a flat body, or `ANY`. */
 export type ExpectedValue = string | number | boolean | null | typeof ANY;
@@ -66,7 +66,7 @@ export type ClientAction =
 export type FixtureAction =
   | Readonly<{ kind: 'unlock'; userId: string; purpose: string }>
   | Readonly<{ kind: 'messages' }>
-  | Readonly<{ kind: 'channel'; verdict: ChannelMood['verdict'] }>
+  | Readonly<{ kind: 'channel'; sendResult: ChannelState['sendResult'] }>
   | Readonly<{ kind: 'settle' }>;
 
 /** What happens. */
@@ -89,8 +89,8 @@ export type Step = Readonly<{
   /** From 1; null: the processes take turns. */
   process: number | null;
   /** Whose key it is sent with; null: without one. */
-  caller: string | null;
-  /** False when a caller names no client address. */
+  apiClient: string | null;
+  /** False when a apiClient names no client address. */
   namesAddress: boolean;
   /** The name that the answer, and the code that it announced, get. */
   capture: string | null;
@@ -109,7 +109,7 @@ export type Scenario = Readonly<{
   policy: string;
   processes: number;
   /** Those who have keys; none: the endpoints are public. */
-  callers: readonly string[];
+  apiClients: readonly string[];
   moments: readonly Moment[];
 }>;
 
@@ -119,6 +119,6 @@ export class ScenarioError extends Error {
 }
 
 /** What is wrong with one line; the parser adds the place. */
-export class LineFault extends Error {
-  override name = 'LineFault';
+export class LineError extends Error {
+  override name = 'LineError';
 }

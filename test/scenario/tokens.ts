@@ -1,5 +1,5 @@
 /** The words of a line: plain ones, "quoted" ones, 'bodies', [headers] and commas. */
-import { LineFault } from './scenario.ts';
+import { LineError } from './scenario.ts';
 
 /** A word; `text` is what it stands for, `kind` how it was written. */
 export type Token = Readonly<{
@@ -19,7 +19,7 @@ const KINDS = ['quoted', 'body', 'header', 'comma', 'plain'] as const;
 /**
  * Splits a text into words.
  *
- * @throws LineFault when a quote or bracket is not closed
+ * @throws LineError when a quote or bracket is not closed
  */
 export function splitTokens(text: string): Token[] {
   const tokens: Token[] = [];
@@ -28,7 +28,7 @@ export function splitTokens(text: string): Token[] {
   while (TOKEN.lastIndex < end) {
     const at = TOKEN.lastIndex;
     const found = TOKEN.exec(text);
-    if (found === null) throw new LineFault(`unclosed quote or bracket: ${text.slice(at).trim()}`);
+    if (found === null) throw new LineError(`unclosed quote or bracket: ${text.slice(at).trim()}`);
     const index = found.slice(1).findIndex((group) => group !== undefined);
     const kind = KINDS[index]!;
     const written = found[index + 1]!;
@@ -40,13 +40,13 @@ export function splitTokens(text: string): Token[] {
 /**
  * The text in quotes; escapes are those of JSON, such as \u00fa.
  *
- * @throws LineFault when an escape is none
+ * @throws LineError when an escape is none
  */
 export function unquote(written: string): string {
   try {
     return JSON.parse(written) as string;
   } catch {
-    throw new LineFault(`not a quoted text: ${written}`);
+    throw new LineError(`not a quoted text: ${written}`);
   }
 }
 
@@ -104,6 +104,6 @@ export class TokenReader {
   refuse(allowed: string): never {
     const token = this.peek();
     const found = token === undefined ? 'the end' : `"${token.text}"`;
-    throw new LineFault(`found ${found}; allowed here: ${allowed}`);
+    throw new LineError(`found ${found}; allowed here: ${allowed}`);
   }
 }

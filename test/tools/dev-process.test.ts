@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { childrenOf } from '../harness/otpd.ts';
-import { codesIn, saidIn } from '../harness/printed.ts';
+import { codesIn, withoutLog } from '../harness/printed.ts';
 import { ROOT, SHELL } from '../harness/program.ts';
 import { finish, portOf, request, start, until } from '../harness/run.ts';
 import { eventually } from '../harness/waiting.ts';
@@ -69,7 +69,7 @@ for (const [what, signal, isGroup] of [
     // The streams close when the last process that holds them has ended.
     await closed;
     assert.is(output.split('stopping: answering').length - 1, 1);
-    assert.match(saidIn(output), /stopped\n$/);
+    assert.match(withoutLog(output), /stopped\n$/);
     assert.equal(await mysqlProcesses(), []);
   });
 }

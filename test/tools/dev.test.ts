@@ -13,7 +13,7 @@ import { post } from '../harness/client.ts';
 import { newVariables } from '../harness/command.ts';
 import { settingsFor } from '../harness/database.ts';
 import { childrenOf } from '../harness/otpd.ts';
-import { codesIn, saidIn } from '../harness/printed.ts';
+import { codesIn, withoutLog } from '../harness/printed.ts';
 import { DEV_FROM_SOURCE } from '../harness/program.ts';
 import { finish, portOf, request, until } from '../harness/run.ts';
 import { base, cleanUp, DATA_FOLDER, dev, mysqlId, mysqlProcesses, stop } from './dev-fixture.ts';
@@ -36,7 +36,7 @@ test('npm start from the source: one command to a code, and all of it is kept', 
   assert.is(statSync(DATA_FOLDER).mode & 0o777, 0o700);
   assert.is(statSync(join(DATA_FOLDER, 'secrets')).mode & 0o777, 0o600);
   await stop(first);
-  assert.match(saidIn(first.output()), /stopped\n$/);
+  assert.match(withoutLog(first.output()), /stopped\n$/);
 
   const third = dev(['serve']);
   const replay = await request(await portOf(third), 'U1', 'first');

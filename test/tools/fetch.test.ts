@@ -157,12 +157,12 @@ test('a copy that no longer runs is removed and fetched again', async () => {
   });
 });
 
-for (const stage of ['update', 'install', 'unpack'] as const) {
-  test(`an abort during ${stage} ends every child and leaves nothing`, async () => {
+for (const phase of ['update', 'install', 'unpack'] as const) {
+  test(`an abort during ${phase} ends every child and leaves nothing`, async () => {
     await withFolder(async (folder) => {
       const pids = join(folder, 'pids');
       const hang = `sleep 600 & echo "$$ $!" > "${pids}.new"; mv "${pids}.new" "${pids}"; wait`;
-      const machine = await makeMachine(folder, { [stage]: hang });
+      const machine = await makeMachine(folder, { [phase]: hang });
       const abort = new AbortController();
       const failed = failureOf(machine.obtain(abort.signal));
       await until('it hangs', async () => (await readdir(folder)).includes('pids'));

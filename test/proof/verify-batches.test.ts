@@ -33,20 +33,20 @@ const USERS: readonly (readonly [longAgo: string, before: string, now: string])[
 class Side {
   readonly #database: TestDatabase;
   readonly #codes = new Map<string, string>();
-  readonly #parts;
+  readonly #deps;
   readonly #delivery: Delivery;
   readonly #service: OtpService;
 
   constructor(database: TestDatabase) {
     this.#database = database;
     const { pool } = database;
-    this.#parts = { pool, policies: createPolicies(), secrets: secretsOf(newSecretsText()) };
-    this.#delivery = createTestDelivery({ ...this.#parts, channels: [channelOf((message) => {
+    this.#deps = { pool, policies: createPolicies(), secrets: secretsOf(newSecretsText()) };
+    this.#delivery = createTestDelivery({ ...this.#deps, channels: [channelOf((message) => {
       this.#codes.set(message.userId, message.code);
       return { kind: 'accepted' };
     })] });
     this.#service = createOtpService({
-      ...this.#parts, sweeper: newSweeper(), delivery: this.#delivery,
+      ...this.#deps, sweeper: newSweeper(), delivery: this.#delivery,
     });
   }
 
@@ -54,7 +54,7 @@ class Side {
     this.#database.clock.set(`2026-01-05 ${time}`);
   }
 
-  async issue(userId: string): Promise<void> {
+  async request(userId: string): Promise<void> {
     this.#codes.delete(userId);
     const input = { userId, purpose: 'login', clientIp: freshAddress(), key: fresh('k'),
       apiClient: null, acceptLanguage: '' };
@@ -68,8 +68,8 @@ class Side {
       clientIp: null, key: null, apiClient: null };
   }
 
-  redeem(inputs: readonly OtpVerification[]): Promise<VerifyOutcome[]> {
-    return verifyOtps(this.#parts, inputs);
+  verify(inputs: readonly OtpVerification[]): Promise<VerifyOutcome[]> {
+    return verifyOtps(this.#deps, inputs);
   }
 
   async rowsOf(userId: string): Promise<readonly object[]> {
@@ -99,10 +99,10 @@ async function prepare(side: Side, users: readonly string[]): Promise<void> {
     for (const [time, words] of [['07:00', longAgo], ['08:00', before]] as const) {
       if (time === '07:00' && words === '') continue;
       side.setClock(`${time}:00`);
-      await side.issue(userId);
+      await side.request(userId);
       for (const [nth, word] of wordsOf(words).entries()) {
         side.setClock(`${time}:0${1 + nth}`);
-        await side.redeem([side.attempt(userId, word, nth)]);
+        await side.verify([side.attempt(userId, word, nth)]);
       }
     }
   }
@@ -115,9 +115,9 @@ test('each outcome, in one transaction and in many, leaves the same rows', async
   const [together, apart] = sides;
   const attempts = (side: Side): OtpVerification[] => users.flatMap((userId, index) =>
     wordsOf(USERS[index]![2]).map((word, nth) => side.attempt(userId, word, 10 + nth)));
-  const outcomes = await together.redeem(attempts(together));
+  const outcomes = await together.verify(attempts(together));
   const others: VerifyOutcome[] = [];
-  for (const one of attempts(apart)) others.push(...await apart.redeem([one]));
+  for (const one of attempts(apart)) others.push(...await apart.verify([one]));
   assert.equal(outcomes, others);
   assert.equal(new Set(outcomes.map(({ kind }) => kind)),
     new Set(['verified', 'wrong', 'locked', 'used']));

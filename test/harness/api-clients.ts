@@ -4,7 +4,7 @@ import type { Scope } from '../../src/http/input/api-keys.ts';
 import { recordKey } from './leak-recorder.ts';
 
 /** Those who may call a service under test. */
-export type TestCallers = Readonly<{
+export type TestApiClients = Readonly<{
   /** As in API_KEYS. */
   apiKeys: string;
   /** The Authorization of a caller. */
@@ -12,10 +12,10 @@ export type TestCallers = Readonly<{
 }>;
 
 /** Makes a key for each name, good for everything unless scopes are given. */
-export function newCallers(
+export function newApiClients(
   names: readonly string[],
   scopes: readonly Scope[] = SCOPES,
-): TestCallers {
+): TestApiClients {
   const keys = new Map(names.map((name) => [name, newKey({ name, scopes })]));
   for (const { key, entry } of keys.values()) {
     recordKey(key);

@@ -7,20 +7,20 @@ import * as assert from 'uvu/assert';
 import { openConnection } from '../../src/db/connection.ts';
 import type { Connection } from '../../src/db/connection.ts';
 import { ConnectionPool } from '../../src/db/pool.ts';
-import { newCallers } from '../harness/callers.ts';
+import { newApiClients } from '../harness/api-clients.ts';
 import { closeClient, post } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import { startTestService } from '../harness/service.ts';
 import { racesOf } from './race.ts';
-import { atOnce, decided, fresh, freshAddress, startFleet, tally } from './load.ts';
+import { atOnce, decided, fresh, freshAddress, startFleet, countByKind } from './load.ts';
 import type { Fleet } from './load.ts';
 
 /** Each costs a third of a second; those of the same rules without callers are run more often. */
 const race = racesOf(1 / 4);
 
 const NAMES = ['app1', 'app2'];
-const { apiKeys, headersOf } = newCallers(NAMES);
+const { apiKeys, headersOf } = newApiClients(NAMES);
 
 let fleet: Fleet;
 
@@ -30,23 +30,23 @@ test.after(async () => {
   await fleet.stop();
 });
 
-type Ask = Readonly<{ user?: string; address?: string; caller: string; key?: string }>;
+type Ask = Readonly<{ user?: string; address?: string; apiClient: string; key?: string }>;
 
 let turn = 0;
 
-function request({ user = fresh('u'), address, caller, key = fresh('k') }: Ask): Promise<Reply> {
+function request({ user = fresh('u'), address, apiClient, key = fresh('k') }: Ask): Promise<Reply> {
   turn += 1;
   const { port } = fleet.services[turn % fleet.services.length]!;
-  const headers = { ...headersOf(caller),
+  const headers = { ...headersOf(apiClient),
     ...(address === undefined ? {} : { 'X-Client-IP': address }) };
   const body = { user_id: user, purpose: 'login' };
-  // What a proxy would say of the connection is no word of the caller.
+  // What a proxy would say of the connection is no word of the apiClient.
   return decided(() =>
     post({ port, path: '/otp/request', body, key, address: '10.255.255.255', headers }));
 }
 
 /** The callers in turn, so that each asks at both processes. */
-function callerOf(index: number): string {
+function apiClientOf(index: number): string {
   return NAMES[Math.floor(index / 2) % 2]!;
 }
 
@@ -54,16 +54,16 @@ race('60 users at once from one named address, by two callers: 8 codes', async (
   const address = freshAddress();
   const forms = [address, `::ffff:${address}`];
   const replies = await atOnce(60, (index) =>
-    request({ address: forms[index % 3 === 0 ? 1 : 0]!, caller: callerOf(index) }));
-  assert.equal(tally(replies), { 201: 8, '429 rate_limit_exceeded': 52 });
+    request({ address: forms[index % 3 === 0 ? 1 : 0]!, apiClient: apiClientOf(index) }));
+  assert.equal(countByKind(replies), { 201: 8, '429 rate_limit_exceeded': 52 });
 });
 
 race('60 users at once without an address: 60 codes, and no address is written', async () => {
   const count = async (): Promise<unknown> =>
     (await fleet.database.query('SELECT COUNT(*) AS n FROM ip_rate_limits'))[0]?.n;
   const before = await count();
-  const replies = await atOnce(60, (index) => request({ caller: callerOf(index) }));
-  assert.equal(tally(replies), { 201: 60 });
+  const replies = await atOnce(60, (index) => request({ apiClient: apiClientOf(index) }));
+  assert.equal(countByKind(replies), { 201: 60 });
   assert.is(await count(), before);
 });
 
@@ -71,51 +71,54 @@ race('addresses named and not named at once: 8 codes for each, all for the rest'
   const addresses = [freshAddress(), freshAddress(), undefined];
   const replies = await atOnce(60, (index) => {
     const address = addresses[index % 3];
-    return request({ caller: callerOf(index), ...(address === undefined ? {} : { address }) });
+    const named = address === undefined ? {} : { address };
+    return request({ apiClient: apiClientOf(index), ...named });
   });
-  assert.equal(tally(replies), { 201: 36, '429 rate_limit_exceeded': 24 });
+  assert.equal(countByKind(replies), { 201: 36, '429 rate_limit_exceeded': 24 });
 });
 
 race('60 requests of one user at once by two callers, with and without addresses: 3 codes',
   async () => {
     const user = fresh('u');
-    const replies = await atOnce(60, (index) => request({ user, caller: callerOf(index),
+    const replies = await atOnce(60, (index) => request({ user, apiClient: apiClientOf(index),
       ...(index % 3 === 0 ? {} : { address: freshAddress() }) }));
-    assert.equal(tally(replies), { 201: 3, '429 rate_limit_exceeded': 57 });
+    assert.equal(countByKind(replies), { 201: 3, '429 rate_limit_exceeded': 57 });
   });
 
 race('25 repeats of one key by each of two callers at once: two codes', async () => {
   const user = fresh('u');
   const key = fresh('k');
-  const replies = await atOnce(50, async (index) =>
-    ({ caller: callerOf(index), reply: await request({ user, caller: callerOf(index), key }) }));
-  assert.equal(tally(replies.map(({ reply }) => reply)), { 201: 50 });
+  const replies = await atOnce(50, async (index) => {
+    const apiClient = apiClientOf(index);
+    return { apiClient, reply: await request({ user, apiClient, key }) };
+  });
+  assert.equal(countByKind(replies.map(({ reply }) => reply)), { 201: 50 });
   const idsOf = (name: string): Set<unknown> => new Set(replies
-    .filter(({ caller }) => caller === name).map(({ reply }) => reply.body.otp_id));
+    .filter(({ apiClient }) => apiClient === name).map(({ reply }) => reply.body.otp_id));
   assert.equal([idsOf('app1').size, idsOf('app2').size], [1, 1]);
   assert.not.equal([...idsOf('app1')], [...idsOf('app2')]);
 });
 
-/** A session that notes the statements it is given. */
-function noting(session: Connection, notes: string[]): Connection {
+/** A connection that statements the statements it is given. */
+function recording(connection: Connection, log: string[]): Connection {
   return {
-    ...session,
+    ...connection,
     run: (name, sql, values) => {
-      notes.push(sql);
-      return session.run(name, sql, values);
+      log.push(sql);
+      return connection.run(name, sql, values);
     },
     runAll: (name, statements) => {
-      notes.push(...statements.map(({ sql }) => sql));
-      return session.runAll(name, statements);
+      log.push(...statements.map(({ sql }) => sql));
+      return connection.runAll(name, statements);
     },
   };
 }
 
 test('without an address no statement names a table of addresses', async () => {
   const database = await createTestDatabase();
-  const notes: string[] = [];
+  const statements: string[] = [];
   const open = async (): Promise<Connection> =>
-    noting(await openConnection(database.settings), notes);
+    recording(await openConnection(database.settings), statements);
   const pool = new ConnectionPool(open, 4);
   const service = await startTestService({ pool, apiKeys });
   const replies: Reply[] = [];
@@ -128,9 +131,9 @@ test('without an address no statement names a table of addresses', async () => {
   pool.close();
   database.close();
   assert.equal(replies.map(({ status }) => status), [201, 201, 201, 429, 201, 429]);
-  assert.ok(notes.some((sql) => sql.includes('otps')));
+  assert.ok(statements.some((sql) => sql.includes('otps')));
   // A sweep, which may come with any code, looks at every table.
-  const ofRequests = notes.filter((sql) => !sql.includes('seconds_expired'));
+  const ofRequests = statements.filter((sql) => !sql.includes('seconds_expired'));
   assert.equal(ofRequests.filter((sql) => /ip_rate/.test(sql)), []);
 });
 
