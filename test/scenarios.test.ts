@@ -36,7 +36,7 @@ for (const [index, file] of files.entries()) {
   test(file, () => ended);
 }
 
-test('the eight events of the contract are among the scenarios', () => {
+test('the eight events of docs/api.md are among the scenarios', () => {
   assert.ok(files.includes('request/eight-events.scenario'));
 });
 

@@ -50,7 +50,7 @@ function apiClientOf(index: number): string {
   return NAMES[Math.floor(index / 2) % 2]!;
 }
 
-race('60 users at once from one named address, by two callers: 8 codes', async () => {
+race('60 simultaneous users at one address, named by two API clients, get 8 codes', async () => {
   const address = freshAddress();
   const forms = [address, `::ffff:${address}`];
   const replies = await atOnce(60, (index) =>
@@ -58,7 +58,7 @@ race('60 users at once from one named address, by two callers: 8 codes', async (
   assert.equal(countByKind(replies), { 201: 8, '429 rate_limit_exceeded': 52 });
 });
 
-race('60 users at once without an address: 60 codes, and no address is written', async () => {
+race('60 simultaneous users without an address get 60 codes, and none is stored', async () => {
   const count = async (): Promise<unknown> =>
     (await fleet.database.query('SELECT COUNT(*) AS n FROM ip_rate_limits'))[0]?.n;
   const before = await count();
@@ -67,7 +67,7 @@ race('60 users at once without an address: 60 codes, and no address is written',
   assert.is(await count(), before);
 });
 
-race('addresses named and not named at once: 8 codes for each, all for the rest', async () => {
+race('two named addresses get 8 codes each, and requests without one all get a code', async () => {
   const addresses = [freshAddress(), freshAddress(), undefined];
   const replies = await atOnce(60, (index) => {
     const address = addresses[index % 3];
@@ -77,7 +77,7 @@ race('addresses named and not named at once: 8 codes for each, all for the rest'
   assert.equal(countByKind(replies), { 201: 36, '429 rate_limit_exceeded': 24 });
 });
 
-race('60 requests of one user at once by two callers, with and without addresses: 3 codes',
+race('60 simultaneous requests of one user through two API clients get 3 codes',
   async () => {
     const user = fresh('u');
     const replies = await atOnce(60, (index) => request({ user, apiClient: apiClientOf(index),
@@ -85,7 +85,7 @@ race('60 requests of one user at once by two callers, with and without addresses
     assert.equal(countByKind(replies), { 201: 3, '429 rate_limit_exceeded': 57 });
   });
 
-race('25 repeats of one key by each of two callers at once: two codes', async () => {
+race('25 simultaneous repeats of one key by each of two API clients get two codes', async () => {
   const user = fresh('u');
   const key = fresh('k');
   const replies = await atOnce(50, async (index) => {
@@ -114,7 +114,7 @@ function recording(connection: Connection, log: string[]): Connection {
   };
 }
 
-test('without an address no statement names a table of addresses', async () => {
+test('a request without an address uses no table of addresses', async () => {
   const database = await createTestDatabase();
   const statements: string[] = [];
   const open = async (): Promise<Connection> =>

@@ -61,7 +61,7 @@ function viewOf(outcome: RequestOutcome): unknown[] {
     outcome.kind === 'limited' ? outcome.retryAfterSeconds : null];
 }
 
-test('one a second: every answer counts right, and every point is free on its second', async () => {
+test('each of 100 points of an address is counted, and is free again on its second', async () => {
   const address = freshAddress();
   for (let second = 0; second < LIMIT; second += 1) {
     setClock(second);
@@ -85,7 +85,7 @@ test('one a second: every answer counts right, and every point is free on its se
   assert.is(row?.n, SLOTS_MAX);
 });
 
-test('many at once through two services: exactly the limit', async () => {
+test('simultaneous requests through two services get exactly the limit', async () => {
   const address = freshAddress();
   for (let round = 0; round < 3; round += 1) {
     setClock(10_000 + round);
@@ -98,7 +98,7 @@ test('many at once through two services: exactly the limit', async () => {
   assert.ok(outcomes.every(({ kind }) => kind === 'issued' || kind === 'limited'));
 });
 
-test('one at a time beyond the slots through two services at once: exactly the limit', async () => {
+test('simultaneous requests beyond the slots get exactly the limit', async () => {
   const address = freshAddress();
   for (let second = 0; second < 90; second += 1) {
     setClock(20_000 + second);
@@ -109,7 +109,7 @@ test('one at a time beyond the slots through two services at once: exactly the l
   assert.is(outcomes.filter(({ kind }) => kind === 'issued').length, LIMIT - 90);
 });
 
-test('a sweep takes nothing that counts, and leaves nothing for ever', async () => {
+test('a sweep removes no point that counts, and all others in the end', async () => {
   const address = freshAddress();
   for (let second = 0; second < 80; second += 1) {
     setClock(30_000 + second * 10);

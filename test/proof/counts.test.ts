@@ -58,7 +58,7 @@ function cutCommit(hasReached: boolean): void {
   });
 }
 
-test('commits without an answer, and what was found out about them', async () => {
+test('commits without an answer are counted with their result', async () => {
   for (const hasReached of [true, false]) {
     cutCommit(hasReached);
     await transaction(pool, async (tx) => {
@@ -80,7 +80,7 @@ test('commits without an answer, and what was found out about them', async () =>
   assert.is(ofPool('otpd_deadlocks_total'), 0);
 });
 
-test('a deadlock, the transaction that is run again, and the connections of both', async () => {
+test('a deadlock, its retry and the busy connections are counted', async () => {
   fixture.tamper((_name, _session, proceed) => proceed());
   const [a, b] = [await transaction(pool, insertNote), await transaction(pool, insertNote)];
   const gates = [createGate(), createGate()];
@@ -101,7 +101,7 @@ test('a deadlock, the transaction that is run again, and the connections of both
   assert.is(ofPool('otpd_pool_size'), 4);
 });
 
-test('dead rows that were removed, and how long the oldest had been dead', async () => {
+test('removed rows are counted', async () => {
   const database = await createTestDatabase();
   const deps = { pool: database.pool, policies: createPolicies(),
     secrets: secretsOf(newSecretsText()) };
@@ -132,7 +132,7 @@ test('dead rows that were removed, and how long the oldest had been dead', async
   database.close();
 });
 
-test('the age of the oldest dead row is that of the last walk', async () => {
+test('the age of the oldest expired row is that of the last pass', async () => {
   const database = await createTestDatabase();
   const start = parseInstant('2026-01-05 08:00:00.000000');
   const sweeper = newSweeper();

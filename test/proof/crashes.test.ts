@@ -103,7 +103,7 @@ async function assertAccountsAgree(codes: number): Promise<void> {
 let visitsBefore = 0;
 
 for (const way of ['killed', 'stopped'] as const) {
-  test(`mysqld ${way} under load: what was answered is there, what was not can be repeated`,
+  test(`no response is lost when mysqld is ${way} under load, and the rest can be repeated`,
     async () => {
       const load = startLoad();
       await eventually('the load runs', () => answered(load.visits) > 60);
@@ -122,7 +122,7 @@ for (const way of ['killed', 'stopped'] as const) {
     });
 }
 
-test('a service killed under load: no half effects, and the other one is not disturbed',
+test('a service that is killed under load leaves no partial effect, and the other continues',
   async () => {
     await assertAccountsAgree(visitsBefore);
     const load = startLoad();

@@ -176,7 +176,7 @@ async function killAt(moment: Moment, load: () => void): Promise<void> {
   assert.is(await target.ended, null);
 }
 
-test(`${CODES} codes and ${KILLS} kills: all are acknowledged in the end`, async () => {
+test(`${CODES} codes are all acknowledged despite ${KILLS} kills`, async () => {
   const clients = startClients();
   for (let nth = 0; nth < KILLS; nth += 1) {
     otpd = await start(nth);
@@ -194,14 +194,14 @@ test(`${CODES} codes and ${KILLS} kills: all are acknowledged in the end`, async
   assert.ok(issued.some(({ repeats }) => repeats > 0), 'a kill fell into a request');
 });
 
-test('what the dead have left can be read by nobody', async () => {
+test('no code is readable in the rows that killed processes left', async () => {
   const codes = new Set(provider.calls.map(({ code }) => code));
   const { rows, leaks } = await findInTables(database.settings, codes);
   assert.ok(rows > CODES);
   assert.equal(leaks, []);
 });
 
-test('every message is sent in the end, and no sealed text is left', async () => {
+test('every message is sent eventually, and the outbox is empty', async () => {
   await eventually('the outbox is empty', async () => {
     const [row] = await database.query('SELECT COUNT(*) AS n FROM outbox');
     return row?.n === 0;
@@ -211,7 +211,7 @@ test('every message is sent in the end, and no sealed text is left', async () =>
 
 const sorted = (ids: Iterable<string>): string[] => [...ids].sort();
 
-test('every acknowledged code was delivered, and no other', async () => {
+test('every acknowledged code is delivered, and no other', async () => {
   const accepted = new Set(provider.accepted.map(({ otpId }) => otpId));
   const unsent = issued.filter(({ otpId }) => !accepted.has(otpId));
   for (const { otpId } of unsent) assert.is(await statusOf(otpId), 'failed', otpId);
@@ -241,7 +241,7 @@ test('all calls for one code carry one code, one user and one webhook-id', () =>
   }
 });
 
-test('it was sent again only where a process died between acceptance and mark', () => {
+test('a message is sent twice only if its process died between acceptance and mark', () => {
   let repeats = 0;
   for (const calls of groupByOtp(provider.accepted).values()) {
     repeats += calls.length - 1;
@@ -267,14 +267,14 @@ test('the codes that were delivered work', async () => {
   }
 });
 
-test('nothing of any code can be read in the database', async () => {
+test('no code is readable in the database', async () => {
   const codes = new Set(provider.calls.map(({ code }) => code));
   const { rows, leaks } = await findInTables(database.settings, codes);
   assert.ok(rows > 2 * CODES);
   assert.equal(leaks, []);
 });
 
-test('no process has made a mistake of its own', () => {
+test('no process logs an internal error', () => {
   assert.equal(loggedErrors(), []);
 });
 

@@ -99,7 +99,7 @@ function acceptAfter(spoil: () => void): void {
 const COMMIT_FAULTS: CommitFault[] = ['cut before', 'cut after', 'silent before', 'silent after'];
 
 for (const fault of COMMIT_FAULTS) {
-  test(`COMMIT of a mark, ${fault}: it is stored in the end, and the message sent once`,
+  test(`a mark whose COMMIT is ${fault} is stored in the end, and the message is sent once`,
     async () => {
       acceptAfter(() => proxy.spoilCommit(fault));
       const otpId = await requestUntilIssued();
@@ -110,7 +110,7 @@ for (const fault of COMMIT_FAULTS) {
 }
 
 for (const mode of ['closed', 'silent'] as const) {
-  test(`the database is ${mode} between acceptance and mark: stored once it is back`, async () => {
+  test(`a mark is stored in the end when MySQL is ${mode} after the acceptance`, async () => {
     acceptAfter(() => proxy.setMode(mode));
     const otpId = await requestUntilIssued();
     await eventually('it is accepted', () => provider.callsOf(otpId).length === 1);
@@ -122,7 +122,7 @@ for (const mode of ['closed', 'silent'] as const) {
   });
 }
 
-test('mysqld is killed between acceptance and mark: stored once it is back', async () => {
+test('a mark is stored in the end when mysqld is killed after the acceptance', async () => {
   let killed: Promise<void> | null = null;
   acceptAfter(() => { killed = server.kill(); });
   const otpId = await requestUntilIssued();
@@ -133,7 +133,7 @@ test('mysqld is killed between acceptance and mark: stored once it is back', asy
   await assertSentOnce(otpId);
 });
 
-test('a code whose COMMIT was lost for good is taken over, and its key gets it', async () => {
+test('a message whose COMMIT had no answer is reclaimed, and its key replays', async () => {
   const endUser = newEndUser();
   const key = fresh('k');
   const callsBefore = provider.calls.length;
@@ -160,7 +160,7 @@ test('a code whose COMMIT was lost for good is taken over, and its key gets it',
   assert.is((await post({ port: otpd.port, path: '/otp/verify', body })).status, 200);
 });
 
-test('no process has made a mistake of its own', () => {
+test('no process logs an internal error', () => {
   assert.equal(loggedErrors(), []);
 });
 

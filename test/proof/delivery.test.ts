@@ -104,7 +104,7 @@ function slowAndFailing(): Responder {
   return () => slow(50, (turn += 1) % 5 === 0 ? answer(503) : answer(200));
 }
 
-test('two processes on one database: both send, and no message is accepted twice', async () => {
+test('two processes on one database both send, and no message is accepted twice', async () => {
   provider.behave(() => slow(4000));
   const first = await start('/a');
   const otpIds = await requestMany([first], CODES / 3);
@@ -118,7 +118,7 @@ test('two processes on one database: both send, and no message is accepted twice
   assert.ok(provider.calls.length > CODES, 'some were tried again');
 });
 
-test('two workers: both send, and no message is accepted twice', async () => {
+test('two workers both send, and no message is accepted twice', async () => {
   provider.behave(slowAndFailing());
   const otpd = await start('/workers', { WORKERS: '2' });
   const owners = new Set<string>();
@@ -134,7 +134,7 @@ test('two workers: both send, and no message is accepted twice', async () => {
   assertAcceptedOnce(otpIds);
 });
 
-test('a provider that never answers delays no request; a stop leaves all to others, at once',
+test('a provider that never answers delays no request, and a stop releases every message',
   async () => {
     provider.behave(() => hang);
     const first = await start('/first');
@@ -163,7 +163,7 @@ test('a provider that never answers delays no request; a stop leaves all to othe
     }
   });
 
-test('what was accepted as a process stops is marked before it ends', async () => {
+test('a process that stops marks accepted messages before it exits', async () => {
   provider.behave(() => slow(500, answer(200)));
   const otpd = await start('/stopping');
   const otpIds = await requestMany([otpd], 40);
@@ -174,7 +174,7 @@ test('what was accepted as a process stops is marked before it ends', async () =
   assertAcceptedOnce(otpIds);
 });
 
-test('a process that stood still beyond its leases sends nothing that others have sent',
+test('a process that was paused beyond its leases sends nothing that others have sent',
   async () => {
     provider.behave(() => tooMany(2));
     const sleeper = await start('/sleeper');
@@ -199,7 +199,7 @@ test('a process that stood still beyond its leases sends nothing that others hav
     assert.is(status.body.status, 'sent');
   });
 
-test('no process has made a mistake of its own', () => {
+test('no process logs an internal error', () => {
   assert.equal(loggedErrors(), []);
 });
 

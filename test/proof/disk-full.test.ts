@@ -115,9 +115,9 @@ function proof(name: string, startDisk: () => Promise<Disk>): void {
   });
 }
 
-proof('the kernel lets mysqld write no further, which ends it', startUnderFileLimit);
+proof('no response is lost when a file size limit ends mysqld', startUnderFileLimit);
 
 // Where nobody may mount, the proof above is the one.
-if (canMount()) proof('the file system is full', startOnSmallDisk);
+if (canMount()) proof('no response is lost when the file system is full', startOnSmallDisk);
 
 test.run();

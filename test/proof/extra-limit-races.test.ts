@@ -24,21 +24,21 @@ test.after(async () => {
   await fleet.stop();
 });
 
-race('60 requests of one user at once for 60 purposes: 7 codes', async () => {
+race('60 simultaneous requests of one user for 60 purposes get 7 codes', async () => {
   const user = fresh('u');
   const replies = await atOnce(60, (index) =>
     fleet.request({ user, address: freshAddress(), purpose: `p${index}` }));
   assert.equal(countByKind(replies), { 201: 7, '429 rate_limit_exceeded': 53 });
 });
 
-race('60 requests of 60 users at once to one domain: 11 codes', async () => {
+race('60 simultaneous requests of 60 users at one domain get 11 codes', async () => {
   const domain = `${fresh('d')}.example`;
   const replies = await atOnce(60, (index) =>
     fleet.request({ user: `u${index}@${domain}`, address: freshAddress() }));
   assert.equal(countByKind(replies), { 201: 11, '429 rate_limit_exceeded': 49 });
 });
 
-race('60 requests at once of 6 users to 3 domains, crossed: 11 codes to each', async () => {
+race('each of 3 domains gets 11 codes in 90 simultaneous requests of 6 users', async () => {
   const domains = [fresh('d'), fresh('d'), fresh('d')].map((name) => `${name}.example`);
   const replies = await atOnce(90, (index) => fleet.request({
     user: `u${index % 2}@${domains[index % 3]}`, address: freshAddress(), purpose: `p${index}`,
@@ -46,7 +46,7 @@ race('60 requests at once of 6 users to 3 domains, crossed: 11 codes to each', a
   assert.equal(countByKind(replies), { 201: 33, '429 rate_limit_exceeded': 57 });
 });
 
-race('40 guesses at once at 40 users from one address: 9 are compared', async () => {
+race('9 of 40 simultaneous guesses at 40 users from one address are compared', async () => {
   const endUsers = await atOnce(40, async (): Promise<[EndUser, string]> => {
     const endUser = { user: fresh('u'), address: freshAddress() };
     const { body } = await fleet.request(endUser);
@@ -62,7 +62,7 @@ race('40 guesses at once at 40 users from one address: 9 are compared', async ()
   assert.equal(countByKind(right), { 200: 40 });
 });
 
-race('50 guesses at one pair from 5 addresses at once: 10 are compared', async () => {
+race('10 of 50 simultaneous guesses at one pair from 5 addresses are compared', async () => {
   const endUser = { user: fresh('u'), address: freshAddress() };
   const { body } = await fleet.request(endUser);
   const { code } = await fleet.messageOf(body.otp_id);

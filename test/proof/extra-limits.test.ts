@@ -101,7 +101,7 @@ function describe(outcome: RequestOutcome | VerifyOutcome): string {
   return outcome.kind === 'limited' ? `limited ${outcome.retryAfterSeconds}` : outcome.kind;
 }
 
-test('codes per user per day: free again exactly a day after each', async () => {
+test('a code of the daily limit of a user is free again exactly a day later', async () => {
   const services = new Services({ default: { user_daily_limit: 4 } });
   const user = fresh('u');
   const outcomes: string[] = [];
@@ -124,7 +124,7 @@ test('codes per user per day: free again exactly a day after each', async () => 
   assert.is(services.counts.limited.user, 0);
 });
 
-test('codes per destination per hour: over users, by the first digits or the domain', async () => {
+test('the destination limit counts by first digits or domain over all users', async () => {
   const services = new Services({ default: { destination_limit: 3, destination_digits: 4 } });
   const region = `+49${String(start).slice(5, 7)}`;
   const rows: [number, string, string][] = [
@@ -143,7 +143,7 @@ test('codes per destination per hour: over users, by the first digits or the dom
   }
 });
 
-test('a refusal by one limit uses nothing of any, and names the longest wait', async () => {
+test('a refusal by one limit uses no point of any, and names the longest wait', async () => {
   const services = new Services({
     default: { user_limit: 2, user_daily_limit: 3, destination_limit: 4 },
   });
@@ -164,7 +164,7 @@ test('a refusal by one limit uses nothing of any, and names the longest wait', a
   assert.is(describe(await services.request(one)), `limited ${DAY - HOUR}`);
 });
 
-test('many at once through two services: exactly the limit, twice', async () => {
+test('simultaneous requests through two services get exactly the limit, each day', async () => {
   const services = new Services({ default: { user_daily_limit: 10, user_limit: 1000 } });
   const user = fresh('u');
   const issued = async (): Promise<number> => {
@@ -193,7 +193,7 @@ test('a purpose with a smaller limit shares the count with all others', async ()
     `limited ${DAY - 6}`, `limited ${DAY - 7 + 2}`, 'issued']);
 });
 
-test('wrong codes per address: when they are used up nothing is compared or changed', async () => {
+test('an address without wrong codes left has no code compared and changes nothing', async () => {
   const services = new Services({ default: { wrong_codes_limit: 4 } });
   const address = freshAddress();
   const users = [fresh('u'), fresh('u'), fresh('u')];
@@ -226,7 +226,7 @@ test('wrong codes per address: when they are used up nothing is compared or chan
   assert.is(await attempt(1, true), 'used');
 });
 
-test('guesses at many users at once from one address: exactly the limit is compared', async () => {
+test('simultaneous guesses from one address are compared exactly up to the limit', async () => {
   const services = new Services({ default: { wrong_codes_limit: 7 } });
   const users = Array.from({ length: 20 }, () => fresh('u'));
   const codes = await Promise.all(users.map((user) => services.code(user, 'login')));
@@ -237,7 +237,7 @@ test('guesses at many users at once from one address: exactly the limit is compa
   assert.is(outcomes.filter((expected) => expected === `limited ${HOUR}`).length, 13);
 });
 
-test('limits in shadow count, report and refuse nothing', async () => {
+test('a shadow limit counts and reports, and refuses nothing', async () => {
   const services = new Services({ default: {
     user_limit: { limit: 1, shadow: true }, address_limit: { limit: 2, shadow: true },
     user_daily_limit: { limit: 3, shadow: true }, destination_limit: 5,
@@ -267,7 +267,7 @@ test('limits in shadow count, report and refuse nothing', async () => {
   assert.is(services.counts.shadowed.wrong_codes, 2);
 });
 
-test('a shadow of an address that has gone far beyond its limit asks for no more', async () => {
+test('a shadow limit far beyond its quota still reports no point and the same reset', async () => {
   const services = new Services({ default: { address_limit: { limit: 2, shadow: true } } });
   const address = freshAddress();
   for (let second = 0; second < 60; second += 1) {
@@ -280,7 +280,7 @@ test('a shadow of an address that has gone far beyond its limit asks for no more
   }
 });
 
-test('dead uses are erased by the next ones, and swept when none come', async () => {
+test('expired hits are erased by later ones, and swept without any', async () => {
   const services = new Services({ default: { destination_limit: 100, user_daily_limit: 9 } });
   const rowsOf = async (subject: string): Promise<number> => {
     const [row] = await database.query(
@@ -310,7 +310,7 @@ test('dead uses are erased by the next ones, and swept when none come', async ()
   assert.is(describe(await services.request('d@idle.example')), `limited ${HOUR}`);
 });
 
-test('one more costs a few look-ups, however many have been counted', async () => {
+test('the cost of a hit does not depend on the number of hits', async () => {
   const services = new Services({ default: { destination_limit: 50_000 } });
   await services.request('a@many.example');
   const used = 20_000;

@@ -73,7 +73,7 @@ async function accountOf(user: string, otpId: unknown): Promise<number[]> {
 const FAULTS: CommitFault[] = ['cut before', 'cut after', 'silent before', 'silent after'];
 
 for (const fault of FAULTS) {
-  test(`COMMIT of a request, ${fault}: the true 201 or a 503, and the key tells the rest`,
+  test(`a request whose COMMIT is ${fault} gets 201 or 503, and a repeat gets 201`,
     async () => {
       const endUser = newEndUser();
       const key = fresh('k');
@@ -95,7 +95,7 @@ for (const fault of FAULTS) {
       assert.ok(sent === 1 || (sent === 0 && first.status === 503), `${sent} messages`);
     });
 
-  test(`COMMIT of a right code, ${fault}: one 200, or a 503 and the key tells the rest`,
+  test(`a right code whose COMMIT is ${fault} gets 200 or 503, and a repeat gets 200`,
     async () => {
       const { endUser, code } = await issued();
       const key = fresh('v');
@@ -108,7 +108,7 @@ for (const fault of FAULTS) {
       assert.is((await promptly(() => fleet.verify(endUser, code))).status, 410);
     });
 
-  test(`COMMIT of a wrong code, ${fault}: counted once, or a 503`, async () => {
+  test(`a wrong code whose COMMIT is ${fault} counts once or gets a 503`, async () => {
     const { endUser, code } = await issued();
     const wrong = code === '000000' ? '000001' : '000000';
     proxy.spoilCommit(fault);
@@ -128,7 +128,7 @@ async function issued(): Promise<{ endUser: EndUser; code: string }> {
   return { endUser, code: (await fleet.messageOf(body.otp_id)).code };
 }
 
-test('connections killed by the server under load: nobody fails, every count is exact',
+test('requests on killed connections succeed or can be repeated, and counts are exact',
   async () => {
     const endUsers = Array.from({ length: 60 }, newEndUser);
     let isOver = false;
@@ -163,7 +163,7 @@ async function killConnections(isOver: () => boolean): Promise<void> {
   connection.destroy();
 }
 
-test('database away: 503 within 3 s, and it works again when it is back', async () => {
+test('requests get 503 while MySQL refuses connections, and succeed afterwards', async () => {
   await recovers();
   proxy.setMode('closed');
   const replies = await atOnce(12, (index) => promptly(() =>
@@ -173,7 +173,7 @@ test('database away: 503 within 3 s, and it works again when it is back', async 
   await recovers();
 });
 
-test('a database that accepts and never answers: 503 within 3 s', async () => {
+test('requests get 503 while MySQL never answers, and succeed afterwards', async () => {
   await recovers();
   proxy.setMode('silent');
   // Twice: on connections that were open, then on new ones; more than the pool has.
@@ -186,7 +186,7 @@ test('a database that accepts and never answers: 503 within 3 s', async () => {
   await recovers();
 });
 
-test('the database falls silent at COMMIT, and for new connections as well: bounded', async () => {
+test('a request gets 503 when MySQL stops answering at its COMMIT', async () => {
   await recovers();
   const endUser = newEndUser();
   const key = fresh('k');
@@ -201,7 +201,7 @@ test('the database falls silent at COMMIT, and for new connections as well: boun
   assert.equal(await accountOf(endUser.user, again.body.otp_id), [1, 1]);
 });
 
-test('a row that somebody holds: a bounded 503, and all is well afterwards', async () => {
+test('requests for a row that another connection locks get 503 and use nothing', async () => {
   const { endUser } = await issued();
   const holder = await openConnection(server.settings);
   await holder.run('x', 'SELECT 1 FROM otps WHERE user_id = ? FOR UPDATE', [endUser.user]);
@@ -215,7 +215,7 @@ test('a row that somebody holds: a bounded 503, and all is well afterwards', asy
   assert.is((await fleet.request(endUser, key)).body.remaining_requests, 1, 'nothing was used');
 });
 
-test('connections that are stuck: who waits behind has a code or a bounded 503', async () => {
+test('requests behind stuck connections get a code or 503', async () => {
   const { endUser } = await issued();
   const holder = await openConnection(server.settings);
   await holder.run('x', 'SELECT 1 FROM otps WHERE user_id = ? FOR UPDATE', [endUser.user]);
@@ -234,7 +234,7 @@ async function withAdministrator(work: (connection: Connection) => Promise<void>
   await work(connection).finally(() => connection.destroy());
 }
 
-test('the server is read-only: 503, and it works again afterwards', async () => {
+test('requests get 503 while the server is read-only, and succeed afterwards', async () => {
   const { endUser, code } = await issued();
   await withAdministrator(async (connection) => {
     await connection.run('x', 'SET GLOBAL super_read_only = ON', []);
@@ -248,7 +248,7 @@ test('the server is read-only: 503, and it works again afterwards', async () => 
   assert.is((await fleet.verify(endUser, code)).status, 200);
 });
 
-test('max_connections is reached: 503, and it works again afterwards', async () => {
+test('requests get 503 while max_connections is reached, and succeed afterwards', async () => {
   await withAdministrator(async (connection) => {
     const hog = await openConnection(server.settings);
     const [row] = await connection.run('x', 'SELECT @@max_connections AS n', []);

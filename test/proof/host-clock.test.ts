@@ -65,7 +65,7 @@ test.after(async () => {
   rmSync(folder, { recursive: true });
 });
 
-test('the process has the wrong time', () => {
+test('the process runs with the wrong time', () => {
   const [, clock = ''] = /^clock (\S+)$/m.exec(otpd.output()) ?? [];
   assert.ok(Math.abs(Date.parse(clock) - Date.now() - HOUR_MS) < DIFFERENCE_MAX_MS, clock);
 });
@@ -116,7 +116,7 @@ async function useCode(endUser: EndUser, remaining: number): Promise<void> {
   assert.is((await verify(endUser, code)).status, 410);
 }
 
-test('an hour ahead at the start, an hour behind later, then right: one and the same window',
+test('the window of a limit does not follow the clock of the host',
   async () => {
     const endUser = newEndUser();
     await useCode(endUser, 2);
@@ -131,7 +131,7 @@ test('an hour ahead at the start, an hour behind later, then right: one and the 
     assert.ok(seconds > 840 && seconds <= 900, String(seconds));
   });
 
-test('a lock lasts its 600 s, whatever the machine says', async () => {
+test('a lock lasts its 600 s when the clock of the host changes', async () => {
   const endUser = newEndUser();
   writeFileSync(offset, String(HOUR_MS));
   const { body } = await request(endUser);

@@ -108,7 +108,7 @@ async function duringAttack(
   }
 }
 
-test('2,000 sockets that send their header sections a byte at a time', async () => {
+test('2,000 sockets that send a byte of a header at a time do not hold up others', async () => {
   const bytes = bytesOf();
   const drip = (socket: Socket): void => {
     let at = 0;
@@ -122,7 +122,7 @@ test('2,000 sockets that send their header sections a byte at a time', async () 
   }, true);
 });
 
-test('500 sockets that say nothing, and 500 that close their half inside a body', async () => {
+test('silent sockets and sockets half-closed inside a body do not hold up others', async () => {
   let count = 0;
   const begin = (socket: Socket): void => {
     count += 1;
@@ -131,7 +131,7 @@ test('500 sockets that say nothing, and 500 that close their half inside a body'
   await duringAttack(1000, begin, () => serveAll());
 });
 
-test('sockets that pipeline 200 requests and do not wait: 17 are served of each', async () => {
+test('a socket that pipelines 200 requests gets 17 responses and a 503', async () => {
   const many = (): string => Array.from({ length: 200 }, () => bytesOf()).join('');
   await duringAttack(10, (socket) => socket.write(many()), async (attack) => {
     await serveAll();
@@ -147,7 +147,7 @@ test('sockets that pipeline 200 requests and do not wait: 17 are served of each'
   client.destroy();
 });
 
-test('bodies of 200 MiB: none is read, and their sockets end', async () => {
+test('a body of 200 MiB is not read, and its connection is closed', async () => {
   const block = Buffer.alloc(65_536, 0x20);
   let sent = 0;
   const begin = (socket: Socket): void => {
@@ -165,7 +165,7 @@ test('bodies of 200 MiB: none is read, and their sockets end', async () => {
   }, true);
 });
 
-test('a flood of requests that are refused', async () => {
+test('a flood of refused requests does not hold up others', async () => {
   const endUser = newEndUser();
   for (let at = 0; at < 3; at += 1) {
     await post({ port: otpd.port, path: '/otp/request', address: endUser.address, key: fresh('k'),
@@ -186,7 +186,7 @@ test('a flood of requests that are refused', async () => {
   });
 });
 
-test('nothing is left of them: the service answers, and holds few connections', async () => {
+test('the service answers after the attacks and holds few connections', async () => {
   await serveAll(20);
   const [row] = await database.query(`SELECT COUNT(*) AS n FROM information_schema.processlist
     WHERE db = ?`, [String(database.settings.database)]);

@@ -73,14 +73,14 @@ async function countKeys(): Promise<number> {
   return Number(row!.n);
 }
 
-test('new keys are not looked for', async () => {
+test('a batch of new keys reads no stored key', async () => {
   const outcomes = await requestBatch(newService(), Array.from({ length: 20 }, newRequest));
   assert.ok(outcomes.every(({ kind }) => kind === 'issued'));
   assert.equal(keyLookups, [false]);
   assert.is(commits, 1);
 });
 
-test('a replay among new requests: decided again, each answered, each written once', async () => {
+test('a batch with a replay is decided again, and each request is written once', async () => {
   const known = newRequest();
   const [first] = await requestBatch(newService(), [known]);
   const reused = { ...known, userId: fresh('u') };
@@ -111,7 +111,7 @@ test('a replay among new requests: decided again, each answered, each written on
   assert.is(commits, 0);
 });
 
-test('a replay comes before a limit and a lock, also where nobody has read', async () => {
+test('a replay precedes a limit and a lock in a batch that read no key', async () => {
   const known = newRequest();
   const asked = [known, { ...known, key: fresh('k') }, { ...known, key: fresh('k') }];
   const service = newService();
@@ -133,7 +133,7 @@ test('a replay comes before a limit and a lock, also where nobody has read', asy
   assert.is(locked!.kind, 'locked');
 });
 
-test('a repeat is not refused by the code of its own request that is committed meanwhile',
+test('a repeat is not refused because of the code that its own request commits meanwhile',
   async () => {
     const clientIp = freshAddress();
     const [one, other] = [newService(), newService()] as const;
@@ -163,7 +163,7 @@ test('a repeat is not refused by the code of its own request that is committed m
     assert.equal(answer, { ...issued, replayed: true });
   });
 
-test('a lock that is younger than the clock of a screening is decided under lock', async () => {
+test('a lock newer than the clock of the screening is decided with rows locked', async () => {
   const user = newRequest();
   const next = (): OtpRequest[] => [{ ...user, key: fresh('k') }];
   const service = newService();
@@ -178,7 +178,7 @@ test('a lock that is younger than the clock of a screening is decided under lock
   assert.ok(keyLookups.length > 0);
 });
 
-test('an expired key is new, though its row is still there', async () => {
+test('an expired key counts as new while its row exists', async () => {
   const known = newRequest();
   const [first] = await requestBatch(newService(), [known]);
   await fixture.database.query('UPDATE otps SET key_expires_at = NOW(6)');

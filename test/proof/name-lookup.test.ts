@@ -129,7 +129,7 @@ async function assertNoLeak(): Promise<void> {
   assert.ok(Number(row?.n) <= CONNECTIONS_MAX, `${Number(row?.n)} connections`);
 }
 
-test('no address: open connections go on; without them 503, until the name is known', async () => {
+test('requests use open connections while the name has no address, and else get 503', async () => {
   await works();
   setAddress(null);
   await works();
@@ -141,7 +141,7 @@ test('no address: open connections go on; without them 503, until the name is kn
   await assertNoLeak();
 });
 
-test('another address: the service follows when the old one goes away', async () => {
+test('the service follows the name to another address when the old one is gone', async () => {
   await works();
   setAddress('127.0.0.2');
   gateways[0]!.server.close();
@@ -150,7 +150,7 @@ test('another address: the service follows when the old one goes away', async ()
   await assertNoLeak();
 });
 
-test('an address where nobody listens: 503, until there is another', async () => {
+test('requests get 503 while the address of the name refuses connections', async () => {
   setAddress('127.0.0.3');
   gateways[1]!.cutAll();
   await isRefused();

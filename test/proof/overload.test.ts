@@ -85,7 +85,7 @@ function shedAfterMs(): number[] {
   return lines.map((line) => Number(/"duration_ms":([\d.]+)/.exec(line)?.[1]));
 }
 
-test('beyond the queue: 503 at once; in it: a code, or a bounded 503; none is lost', async () => {
+test('requests beyond the queue get 503 at once, and queued ones a code or 503', async () => {
   const clients = await openClients(REQUESTS);
   process.kill(server.processId(), 'SIGSTOP');
   // All have been sent before the first is read: at the pace of the clients, on a machine that has
@@ -121,7 +121,7 @@ test('beyond the queue: 503 at once; in it: a code, or a bounded 503; none is lo
   assert.ok(Number(row?.n) >= issued.length);
 });
 
-test('after it all is as before: a code, and few connections to MySQL', async () => {
+test('a request after the overload gets a code, and few connections are open', async () => {
   const [client] = await openClients(1);
   await eventually('it works', async () => (await ask(client!)).answer.status === 201);
   client!.destroy();

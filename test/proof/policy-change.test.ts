@@ -62,7 +62,7 @@ function mustHave(digits: number): object {
   return { error: 'invalid_request', field: 'code', message };
 }
 
-test('from 6 digits to 8: an open code is right still, and its length is asked for', async () => {
+test('an open code of 6 digits stays valid when the policy requires 8', async () => {
   const before = await serviceOf();
   const after = await serviceOf({ codeDigits: 8 });
   const user = fresh('u');
@@ -87,7 +87,7 @@ test('from 6 digits to 8: an open code is right still, and its length is asked f
   assert.is((await verify(before, user, longer)).status, 200);
 });
 
-test('a wrong length stays a 400 without effect, also while the pair is locked', async () => {
+test('a code of the wrong length is a 400 without effect, even during a lock', async () => {
   const before = await serviceOf();
   const after = await serviceOf({ codeDigits: 8 });
   const user = fresh('u');
@@ -105,7 +105,7 @@ test('a wrong length stays a 400 without effect, also while the pair is locked',
   assert.equal(await read(), locked);
 });
 
-test('an open code keeps its time, its attempts and its lock, to the microsecond', async () => {
+test('an open code keeps its lifetime, attempts and lock to the microsecond', async () => {
   const before = await serviceOf();
   const after = await serviceOf({ lifetimeSeconds: 30, wrongAttempts: 1, lockSeconds: 5 });
   const user = fresh('u');

@@ -45,7 +45,7 @@ test.after.each(() => {
 });
 test.after(() => fixture.database.close());
 
-test('a connection is set up as the statements rely on', async () => {
+test('a connection has the settings that the statements rely on', async () => {
   const pool = fixture.pool(1);
   const connection = await pool.acquire(deadline());
   const [row] = await connection.run('x', `SELECT @@session.autocommit AS autocommit,
@@ -62,14 +62,14 @@ test('a connection is set up as the statements rely on', async () => {
   pool.release(connection);
 });
 
-test('autocommit is off in fact: what was not committed went with its connection', async () => {
+test('an uncommitted write is lost with its connection', async () => {
   const connection = await fixture.connect();
   await connection.run('x', "INSERT INTO notes VALUES (1, 'a')", []);
   connection.destroy();
   assert.equal(await fixture.ids(), []);
 });
 
-test('READ COMMITTED in fact: a later statement sees what was committed meanwhile', async () => {
+test('a later statement sees rows that were committed since the first', async () => {
   const connection = await fixture.connect();
   assert.equal(await connection.run('x', 'SELECT id FROM notes', []), []);
   await fixture.database.query("INSERT INTO notes VALUES (2, 'a')");
@@ -80,14 +80,14 @@ test('READ COMMITTED in fact: a later statement sees what was committed meanwhil
   connection.destroy();
 });
 
-test('strict mode in fact: a text that is too long is an error, and nothing is cut', async () => {
+test('a text that is too long is an error and is not truncated', async () => {
   const connection = await fixture.connect();
   const insert = connection.run('x', "INSERT INTO notes VALUES (9, 'longer')", []);
   assert.is((await errorOf(insert) as StatementError).errno, 1406);
   connection.destroy();
 });
 
-test('at most `size` connections exist, and waiters are served in order', async () => {
+test('a pool opens at most `size` connections and serves waiters in order', async () => {
   let opened = 0;
   const pool = new ConnectionPool(async () => { opened += 1; return fakeConnection(); }, 2);
   const held = [await pool.acquire(deadline()), await pool.acquire(deadline())];
@@ -103,7 +103,7 @@ test('at most `size` connections exist, and waiters are served in order', async 
   assert.equal([opened, pool.busyCount], [2, 0]);
 });
 
-test('opening counts: endUsers at the same time never open more than `size`', async () => {
+test('simultaneous waiters never open more than `size` connections', async () => {
   let open = 0;
   let most = 0;
   const pool = new ConnectionPool(async () => {
@@ -118,7 +118,7 @@ test('opening counts: endUsers at the same time never open more than `size`', as
   assert.equal([most, pool.busyCount], [3, 0]);
 });
 
-test('a waiter gives up at its deadline, and its place in line is passed on', async () => {
+test('a waiter fails at its deadline, and the next one takes its place', async () => {
   const pool = fakePool(1);
   const held = await pool.acquire(deadline());
   const first = errorOf(pool.acquire(deadline(20)));
@@ -130,7 +130,7 @@ test('a waiter gives up at its deadline, and its place in line is passed on', as
   assert.is(pool.busyCount, 0);
 });
 
-test('a connection that was opened too late for its waiter goes to the next', async () => {
+test('a connection that opens after the deadline of its waiter goes to the next', async () => {
   const gate = createGate<Connection>();
   let opened = false;
   const pool = new ConnectionPool(
@@ -148,7 +148,7 @@ test('a connection that was opened too late for its waiter goes to the next', as
   assert.is(pool.busyCount, 0);
 });
 
-test('the line is bounded', async () => {
+test('the queue of waiters is bounded', async () => {
   const pool = fakePool(1);
   const held = await pool.acquire(deadline());
   const waiting = Array.from({ length: WAITERS_MAX }, () => pool.acquire(deadline()));
@@ -159,7 +159,7 @@ test('the line is bounded', async () => {
   assert.is(pool.busyCount, 0);
 });
 
-test('a connection that was destroyed makes room for the one who waits', async () => {
+test('a destroyed connection makes room for a waiter', async () => {
   const pool = fakePool(1);
   const held = await pool.acquire(deadline());
   const waiting = pool.acquire(deadline());
@@ -171,7 +171,7 @@ test('a connection that was destroyed makes room for the one who waits', async (
   pool.release(next);
 });
 
-test('a failure to open reaches who asked; who waits behind tries for itself', async () => {
+test('a failure to open reaches its caller, and the next waiter tries again', async () => {
   let tries = 0;
   const pool = new ConnectionPool(async () => {
     tries += 1;
@@ -186,7 +186,7 @@ test('a failure to open reaches who asked; who waits behind tries for itself', a
   assert.equal([tries, pool.busyCount], [4, 0]);
 });
 
-test('close ends the idle now, the lent as they come back, and the line at once', async () => {
+test('close destroys idle connections at once, and lent ones on release', async () => {
   const pool = fakePool(2);
   const [idle, lent] = [await pool.acquire(deadline()), await pool.acquire(deadline())];
   const waiting = Array.from({ length: 3 }, () => errorOf(pool.acquire(deadline())));
@@ -200,7 +200,7 @@ test('close ends the idle now, the lent as they come back, and the line at once'
   assert.is(pool.busyCount, 0);
 });
 
-test('close while a connection is being opened leaves none behind', async () => {
+test('close destroys a connection that is being opened', async () => {
   let made: Connection | null = null;
   const pool = new ConnectionPool(async () => {
     await Promise.resolve();

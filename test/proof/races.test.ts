@@ -27,14 +27,14 @@ async function codeOf(endUser: EndUser): Promise<string> {
   return (await fleet.messageOf(body.otp_id)).code;
 }
 
-race('50 right codes at once: one 200', async () => {
+race('50 simultaneous right codes get one 200', async () => {
   const endUser = newEndUser();
   const code = await codeOf(endUser);
   const replies = await atOnce(50, () => fleet.verify(endUser, code));
   assert.equal(countByKind(replies), { 200: 1, '410 code_used': 49 });
 });
 
-race('50 right codes at once with one key: 50 times the same 200', async () => {
+race('50 simultaneous right codes with one key all get the same 200', async () => {
   const endUser = newEndUser();
   const code = await codeOf(endUser);
   const key = fresh('v');
@@ -43,7 +43,7 @@ race('50 right codes at once with one key: 50 times the same 200', async () => {
   assert.is(replies.filter(isReplay).length, 49);
 });
 
-race('200 wrong codes at once: 3 are compared', async () => {
+race('3 of 200 simultaneous wrong codes are compared', async () => {
   const endUser = newEndUser();
   const code = await codeOf(endUser);
   const replies = await atOnce(200, (index) => fleet.verify(endUser, wrongCode(code, index)));
@@ -52,7 +52,7 @@ race('200 wrong codes at once: 3 are compared', async () => {
   assert.equal(remaining.sort(), [1, 2]);
 });
 
-race('199 wrong codes and the right one at once: at most 3 are compared', async () => {
+race('at most 3 of 199 wrong codes and the right one are compared', async () => {
   const endUser = newEndUser();
   const code = await codeOf(endUser);
   const replies = await atOnce(200, (index) =>
@@ -68,7 +68,7 @@ race('199 wrong codes and the right one at once: at most 3 are compared', async 
   assert.ok(wrong <= 2, JSON.stringify(counts));
 });
 
-race('60 requests of one user at once from 60 addresses: 3 codes', async () => {
+race('60 simultaneous requests of one user from 60 addresses get 3 codes', async () => {
   const user = fresh('u');
   const replies = await atOnce(60, () => fleet.request({ user, address: freshAddress() }));
   assert.equal(countByKind(replies), { 201: 3, '429 rate_limit_exceeded': 57 });
@@ -77,13 +77,13 @@ race('60 requests of one user at once from 60 addresses: 3 codes', async () => {
   assert.equal(remaining.sort(), [0, 1, 2]);
 });
 
-race('60 requests of 60 users at once from one address: 8 codes', async () => {
+race('60 simultaneous requests of 60 users from one address get 8 codes', async () => {
   const address = freshAddress();
   const replies = await atOnce(60, () => fleet.request({ user: fresh('u'), address }));
   assert.equal(countByKind(replies), { 201: 8, '429 rate_limit_exceeded': 52 });
 });
 
-race('60 requests of 4 users at once from 4 addresses, crossed: 3 for each user', async () => {
+race('each of 4 users gets 3 codes in 60 simultaneous requests from 4 addresses', async () => {
   const users = [fresh('u'), fresh('u'), fresh('u'), fresh('u')];
   const addresses = [freshAddress(), freshAddress(), freshAddress(), freshAddress()];
   const purposes = ['login', 'pay', 'reset'];
@@ -100,7 +100,7 @@ race('60 requests of 4 users at once from 4 addresses, crossed: 3 for each user'
   }
 });
 
-race('50 repeats of one key at once: one code, one message, 50 equal bodies', async () => {
+race('50 simultaneous repeats of one key get one code in 50 equal bodies', async () => {
   const endUser = newEndUser();
   const key = fresh('k');
   const replies = await atOnce(50, () => fleet.request(endUser, key));
@@ -111,7 +111,7 @@ race('50 repeats of one key at once: one code, one message, 50 equal bodies', as
   assert.is(fleet.messagesTo(endUser.user).length, 1);
 });
 
-race('20 different uses of one key at once: one 201', async () => {
+race('20 simultaneous uses of one key for different users get one 201', async () => {
   const key = fresh('k');
   const endUsers = Array.from({ length: 20 }, newEndUser);
   const replies = await atOnce(20, (index) => fleet.request(endUsers[index]!, key));
@@ -120,7 +120,7 @@ race('20 different uses of one key at once: one 201', async () => {
   assert.is(endUsers.flatMap(({ user }) => fleet.messagesTo(user)).length, 1);
 });
 
-race('requests and verifications of one pair at once: every answer fits some order', async () => {
+race('simultaneous requests and verifications of one pair fit some order', async () => {
   const endUser = newEndUser();
   const code = await codeOf(endUser);
   const [issued, redeemed] = await Promise.all([

@@ -58,7 +58,7 @@ function assertReplay(reply: Reply, first: Reply): void {
   assert.is(reply.headers['idempotent-replayed'], 'true');
 }
 
-test('a key outlives the use of its code: it answers, and nothing else is told', async () => {
+test('a key still replays after its code has expired, and the code is unknown', async () => {
   setClock('08:00:00');
   const user = fresh('u');
   const [early, late] = [fresh('k'), fresh('k')];
@@ -81,7 +81,7 @@ test('a key outlives the use of its code: it answers, and nothing else is told',
   assertReplay(await request(user, early), first);
 });
 
-test('numbers go on from those that are left, whatever is kept for its key', async () => {
+test('numbers of codes continue from the remaining rows, without rows kept for keys', async () => {
   setClock('08:00:00');
   const user = fresh('u');
   const before = await countKept();
@@ -93,7 +93,7 @@ test('numbers go on from those that are left, whatever is kept for its key', asy
   assert.is(await countKept(), before + 3);
 });
 
-test('a row that is kept for its key goes with the next code when the key is over', async () => {
+test('the next code removes a row that is kept for an expired key', async () => {
   setClock('10:00:00');
   const user = fresh('u');
   await request(user, fresh('k'));
@@ -104,7 +104,7 @@ test('a row that is kept for its key goes with the next code when the key is ove
   assert.is(await countKept(), before);
 });
 
-test('a key that is over is free, also where its row is still there', async () => {
+test('an expired key is free even while its row exists', async () => {
   setClock('12:00:00');
   const [one, other] = [fresh('u'), fresh('u')];
   const key = fresh('k');
@@ -124,7 +124,7 @@ test('a key that is over is free, also where its row is still there', async () =
   assert.is((await request(one, own)).headers['idempotent-replayed'], undefined);
 });
 
-test('what is kept for keys is swept when they are over', async () => {
+test('rows kept for keys are swept when the keys have expired', async () => {
   setClock('17:00:00');
   const users = Array.from({ length: 20 }, () => fresh('u'));
   await Promise.all(users.map((user) => request(user, fresh('k'))));
@@ -143,7 +143,7 @@ test('what is kept for keys is swept when they are over', async () => {
   assert.ok(left.every((numbers) => String(numbers) === '2'), 'the others are known for a day');
 });
 
-test('whoever locks the codes of a user waits for nobody else', async () => {
+test('locking the codes of a user does not lock those of others', async () => {
   setClock('20:00:00');
   const [a, b, c] = ['a', 'b', 'c'].map((name) => fresh(name)) as [string, string, string];
   await request(a, fresh('k'));
@@ -161,7 +161,7 @@ test('whoever locks the codes of a user waits for nobody else', async () => {
   other!.destroy();
 });
 
-test('one key of many users at once: one of them has it', async () => {
+test('one of many users who send the same key at once gets it', async () => {
   setClock('21:00:00');
   for (let round = 0; round < 20; round += 1) {
     const keys = [fresh('k'), fresh('k'), fresh('k')];

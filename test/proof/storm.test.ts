@@ -38,7 +38,7 @@ function storm(name: string, processes: number, work: (fleet: Fleet) => Promise<
 }
 
 for (const processes of [1, 2]) {
-  storm(`all users and addresses new, ${processes} processes: every request gets its code`,
+  storm(`every request of a new user and address gets a code (${processes} processes)`,
     processes, async (fleet) => {
       const replies = await atOnce(REQUESTS, () => fleet.request(newEndUser()));
       assert.equal(countByKind(replies), { 201: REQUESTS });
@@ -46,7 +46,7 @@ for (const processes of [1, 2]) {
       assert.is(Number(row?.n), REQUESTS);
     });
 
-  storm(`users and addresses crossed, ${processes} processes: exact counts`,
+  storm(`limits are exact when users and addresses cross (${processes} processes)`,
     processes, async (fleet) => {
       // 20 users, each from every one of 20 addresses, neighbours in opposite orders.
       const users = Array.from({ length: 20 }, () => fresh('u'));
@@ -65,7 +65,7 @@ for (const processes of [1, 2]) {
     });
 }
 
-storm('everybody from one address, with keys sent twice: exactly 8 codes', 2, async (fleet) => {
+storm('one address gets exactly 8 codes when each key is sent twice', 2, async (fleet) => {
   const address = freshAddress();
   const keys = Array.from({ length: REQUESTS / 2 }, () => fresh('k'));
   const users = keys.map(() => fresh('u'));

@@ -65,7 +65,7 @@ async function load(codes: number): Promise<void> {
   }
 }
 
-test('over days every table stays bounded by what is live', async () => {
+test('every table stays bounded by its live rows over days', async () => {
   const mostLive: Partial<Record<Table, number>> = {};
   for (let day = 0; day < 4; day += 1) {
     for (let hour = 0; hour < 24; hour += 6) {
@@ -82,7 +82,7 @@ test('over days every table stays bounded by what is live', async () => {
   }
 });
 
-test('after 25 hours the dead vanish a few at a time, and all of them do', async () => {
+test('expired rows are removed a few at a time, and all of them in the end', async () => {
   // More than 50 codes can sweep, even if every step fell on this table.
   await load(1500);
   await setClock(now + 25 * HOUR);
@@ -100,7 +100,7 @@ test('after 25 hours the dead vanish a few at a time, and all of them do', async
   }
 });
 
-test('a count of wrong codes is never forgotten, and nothing that is live is removed', async () => {
+test('the sweep removes no count of wrong codes and no live row', async () => {
   const guessers = await atOnce(10, () => guesser());
   const spent = await atOnce(10, () => redeemer());
   const key = fresh('k');
@@ -137,7 +137,7 @@ async function redeemer(): Promise<EndUser> {
   return endUser;
 }
 
-test('sweeping does not get in the way of those whose rows it meets', async () => {
+test('the sweep does not disturb requests for the rows that it removes', async () => {
   const regulars = Array.from({ length: 200 }, newEndUser);
   const deadlocks = await countDeadlocks(fleet.database);
   for (let round = 0; round < 5; round += 1) {

@@ -30,7 +30,7 @@ test.before.each(() => {
 test.after.each(() => fixture.closePools());
 test.after(() => fixture.database.close());
 
-test('commits on return, and passes the result on', async () => {
+test('a transaction commits when its work returns, and passes the result on', async () => {
   const id = nextId();
   const result = await transaction(pool, async (tx) => {
     await insertNote(tx, id);
@@ -40,7 +40,7 @@ test('commits on return, and passes the result on', async () => {
   assert.ok((await fixture.ids()).includes(id));
 });
 
-test('rolls back on throw, and rethrows the very error', async () => {
+test('a transaction rolls back when its work throws, and rethrows the same error', async () => {
   const id = nextId();
   const reason = new TypeError('mine');
   const work = async (tx: Transaction) => { await insertNote(tx, id); throw reason; };
@@ -48,7 +48,7 @@ test('rolls back on throw, and rethrows the very error', async () => {
   assert.not((await fixture.ids()).includes(id));
 });
 
-test('the first error is rethrown when ROLLBACK fails too, and the connection is not lent again',
+test('the first error is rethrown when ROLLBACK fails, and the connection is not reused',
   async () => {
     const one = fixture.pool(1);
     const id = nextId();
@@ -68,13 +68,13 @@ test('the first error is rethrown when ROLLBACK fails too, and the connection is
     assert.not((await fixture.ids()).includes(id), 'what it wrote went down with it');
   });
 
-test('work that only answers ends in ROLLBACK', async () => {
+test('a read-only transaction ends in ROLLBACK', async () => {
   const id = nextId();
   await transaction(pool, async (tx) => { tx.hasNothingToKeep = true; await insertNote(tx, id); });
   assert.not((await fixture.ids()).includes(id));
 });
 
-test('a connection is lent again clean: no transaction, no lock', async () => {
+test('a reused connection has no open transaction and no lock', async () => {
   const one = fixture.pool(1);
   const id = nextId();
   await transaction(one, (tx) => insertNote(tx, id));
@@ -84,7 +84,7 @@ test('a connection is lent again clean: no transaction, no lock', async () => {
   other.destroy();
 });
 
-test('a real deadlock (1213) is run again as a whole, and both succeed', async () => {
+test('a transaction that loses a deadlock (1213) is rerun, and both succeed', async () => {
   const [a, b] = [nextId(), nextId()];
   await transaction(pool, async (tx) => { await insertNote(tx, a); await insertNote(tx, b); });
   const before = await countDeadlocks(fixture.database);
@@ -108,7 +108,7 @@ test('a real deadlock (1213) is run again as a whole, and both succeed', async (
   assert.equal(all.filter((id) => id > b), kept.sort((x, y) => x - y), 'the loser left nothing');
 });
 
-test('a lock wait that timed out (1205) is rolled back whole, and run again', async () => {
+test('a transaction whose lock wait times out (1205) is rolled back and rerun', async () => {
   const held = nextId();
   await transaction(pool, (tx) => insertNote(tx, held));
   const holder = await fixture.connect();
@@ -132,7 +132,7 @@ test('a lock wait that timed out (1205) is rolled back whole, and run again', as
   assert.ok((await fixture.ids()).includes(id), 'the first insert was undone before the second');
 });
 
-test('reruns are bounded: 8 runs, then Unavailable with the cause', async () => {
+test('a transaction runs 8 times at most, then is Unavailable with the cause', async () => {
   const held = nextId();
   await transaction(pool, (tx) => insertNote(tx, held));
   const holder = await fixture.connect();
@@ -153,7 +153,7 @@ for (const [what, sql, errno] of [
   ['a table that is not there', 'SELECT 1 FROM nowhere', 1146],
   ['a value that is too long', "INSERT INTO notes VALUES (-1, 'longer')", 1406],
 ] as const) {
-  test(`${what} is a fault: run once, and thrown as it is`, async () => {
+  test(`${what} is not retried, and is thrown unchanged`, async () => {
     let runs = 0;
     const error = await errorOf(transaction(pool, async (tx) => {
       runs += 1;
@@ -166,7 +166,7 @@ for (const [what, sql, errno] of [
   });
 }
 
-test('a connection that is killed in the middle is run again on another', async () => {
+test('a transaction whose connection is killed is rerun on another one', async () => {
   const id = nextId();
   const connections: number[] = [];
   await transaction(pool, async (tx) => {
@@ -180,7 +180,7 @@ test('a connection that is killed in the middle is run again on another', async 
   assert.ok((await fixture.ids()).includes(id));
 });
 
-test('a connection that the server closed while it was idle is replaced', async () => {
+test('a connection that the server closed while idle is replaced', async () => {
   const one = fixture.pool(1);
   const first = await transaction(one, connectionId);
   await fixture.database.query(`KILL CONNECTION ${first}`);
@@ -188,7 +188,7 @@ test('a connection that the server closed while it was idle is replaced', async 
   assert.is.not(second, first);
 });
 
-test('work that takes too long is broken off, and its connection with it', async () => {
+test('work beyond the deadline is aborted, and its connection destroyed', async () => {
   const one = fixture.pool(1);
   let first = 0;
   const { ms, result } = await promptly(() => timed(() =>
@@ -202,7 +202,7 @@ test('work that takes too long is broken off, and its connection with it', async
   await fixture.database.query(`KILL CONNECTION ${first}`).catch(() => {});
 });
 
-test('a connection that opened as the time ran out is bounded as well', async () => {
+test('work on a connection that opened at the deadline is aborted as well', async () => {
   const slow = fixture.pool(1);
   const opened = createGate();
   const pass = slow.acquire.bind(slow);

@@ -60,28 +60,28 @@ test.after(async () => {
   fixture.database.close();
 });
 
-test('it happened: the result is passed on, and nothing runs again', async () => {
+test('a COMMIT that happened passes the result on, and nothing runs again', async () => {
   fixture.tamper(cutCommit('after'));
   assert.is(await transaction(pool, work), 1);
   assert.is(runs, 1);
   assert.ok((await fixture.ids()).includes(id));
 });
 
-test('it did not happen: all runs again, once', async () => {
+test('a COMMIT that did not happen runs the transaction once more', async () => {
   fixture.tamper(cutCommit('before'));
   assert.is(await transaction(pool, work), 2);
   assert.is(runs, 2);
   assert.ok((await fixture.ids()).includes(id));
 });
 
-test('it is lost again and again: runs again up to the bound', async () => {
+test('a COMMIT that never happens is retried up to the bound', async () => {
   fixture.tamper(cutCommit('before', Infinity));
   assert.instance(await errorOf(transaction(pool, work)), Unavailable);
   assert.is(runs, 8);
   assert.not((await fixture.ids()).includes(id));
 });
 
-test('without a way to find out it is Unavailable, and nothing runs again', async () => {
+test('a lost COMMIT without a probe is Unavailable, and nothing runs again', async () => {
   fixture.tamper(cutCommit('after'));
   const error = await errorOf(transaction(pool, async (tx) => {
     await work(tx);
@@ -91,7 +91,7 @@ test('without a way to find out it is Unavailable, and nothing runs again', asyn
   assert.is(runs, 1);
 });
 
-test('the question is asked again when its own connection is lost', async () => {
+test('a probe is repeated when its own connection is lost', async () => {
   const cut = cutCommit('after');
   let probes = 0;
   fixture.tamper(async (name, connection, proceed) => {
@@ -105,7 +105,7 @@ test('the question is asked again when its own connection is lost', async () => 
   assert.equal([runs, probes], [1, 3]);
 });
 
-test('the question waits for a server that is still at it', async () => {
+test('a probe waits for a COMMIT that is still in progress', async () => {
   const other = await fixture.connect();
   await other.run('insertNote', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
   const asked = createGate();
@@ -127,7 +127,7 @@ test('the question waits for a server that is still at it', async () => {
   assert.is(runs, 1);
 });
 
-test('a question that cannot be answered in time is Unavailable within the bound', async () => {
+test('a probe without an answer in time is Unavailable within the bound', async () => {
   const other = await fixture.connect();
   await other.run('insertNote', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
   fixture.tamper(cutCommit('before'));
@@ -142,7 +142,7 @@ test('a question that cannot be answered in time is Unavailable within the bound
   assert.ok(ms > 500, `${ms} ms`);
 });
 
-test('a question that is at fault is not taken for an answer', async () => {
+test('a probe with an SQL error does not count as an answer', async () => {
   fixture.tamper(cutCommit('after'));
   const error = await errorOf(transaction(pool, async (tx) => {
     await work(tx);
@@ -152,7 +152,7 @@ test('a question that is at fault is not taken for an answer', async () => {
   assert.is(runs, 1);
 });
 
-test('an error of the server at COMMIT is known: rolled back, nothing is asked', async () => {
+test('an error of the server at COMMIT is a rollback and needs no probe', async () => {
   let probes = 0;
   fixture.tamper(async (name, _, proceed) => {
     if (includes(name, 'find')) probes += 1;
@@ -215,8 +215,8 @@ async function wrongCodesOf(userId: string): Promise<unknown> {
 }
 
 for (const happens of [true, false]) {
-  test(`a wrong code whose COMMIT was lost counts once, also when another one came after it
-    (${happens ? 'it happened' : 'it did not happen'})`, async () => {
+  test(`a wrong code whose COMMIT was lost counts once, even after another one
+    (${happens ? 'the COMMIT happened' : 'the COMMIT did not happen'})`, async () => {
     const { service, other, pair, request } = startServices();
     const { code } = await request(service, `k${id}`);
     const guess = (by: OtpService, index: number) =>
@@ -227,7 +227,7 @@ for (const happens of [true, false]) {
   });
 }
 
-test('a right code whose COMMIT was lost is never called wrong, whatever came after it',
+test('a right code whose COMMIT was lost is never called wrong, even after later requests',
   async () => {
     const { service, other, pair, request } = startServices();
     const { code } = await request(service, `k${id}`);
@@ -240,7 +240,7 @@ test('a right code whose COMMIT was lost is never called wrong, whatever came af
     assert.is(await wrongCodesOf(pair.userId), 1);
   });
 
-test('what many others have hidden is not guessed, and decides nothing for the rest of a list',
+test('an attempt that later ones have hidden is not guessed, and its batch is still decided',
   async () => {
     const { service, other, pair, request } = startServices(10);
     const { code } = await request(service, `k${id}`);
@@ -264,7 +264,7 @@ test('what many others have hidden is not guessed, and decides nothing for the r
     assert.is(await wrongCodesOf(pair.userId), 10);
   });
 
-test('codes whose cancellation was lost are canceled all, when another one canceled some',
+test('every code of a lost cancellation is canceled, though another process canceled some',
   async () => {
     const { service, other, pair, request } = startServices();
     const neighbour = `v${id}`;

@@ -109,7 +109,7 @@ async function prepare(side: Side, users: readonly string[]): Promise<void> {
   side.setClock('08:01:00');
 }
 
-test('each outcome, in one transaction and in many, leaves the same rows', async () => {
+test('attempts in one transaction leave the same rows as attempts in many', async () => {
   const users = USERS.map(() => fresh('u'));
   for (const side of sides) await prepare(side, users);
   const [together, apart] = sides;

@@ -32,13 +32,13 @@ function write(name: string, ...lines: string[]): string {
   return path;
 }
 
-test('without a file it says how it is called', async () => {
+test('the command without a file prints its usage', async () => {
   const { code, out } = await run();
   assert.is(code, 2);
   assert.match(out, /^usage: npm run scenario -- FILE…\n/);
 });
 
-test('slips of all files are told before anything is started', async () => {
+test('errors in all files are reported before the first scenario runs', async () => {
   const slip = write('slip.scenario', 'date 2026-01-05', `${EVENT} fine`);
   const { code, out, problems } = await run(join(folder, 'absent.scenario'), slip);
   assert.is(code, 2);
@@ -47,7 +47,7 @@ test('slips of all files are told before anything is started', async () => {
   assert.match(problems, /slip\.scenario:2: found "fine"; allowed here: a status such as 201/);
 });
 
-test('files are played on a MySQL of its own; a difference makes the exit code 1', async () => {
+test('the command runs files on its own MySQL and exits with 1 on a difference', async () => {
   const right = `${EVENT} 201 otp_id=* ttl=300 remaining_requests=2`;
   const good = write('good.scenario', 'date 2026-01-05', right);
   const bad = write('bad.scenario', 'processes 2', 'date 2026-01-05', right, right);

@@ -28,7 +28,7 @@ function outcomes(results: readonly StepResult[]): string {
   return results.map(({ passed }) => (passed ? 'ok' : 'DIFFERENCE')).join(' ');
 }
 
-test('every kind of wrong expectation fails, and what is right passes', async () => {
+test('every kind of wrong expectation fails, and a right one passes', async () => {
   const results = await run(
     `08:00:00 ${REQUEST} with key k as $c => ${ISSUED}=2`,
     `08:00:00 ${REQUEST} => 201 otp_id=* ttl=300 remaining_requests=2`,
@@ -69,7 +69,7 @@ test('every kind of wrong expectation fails, and what is right passes', async ()
   for (const [index, row] of rows) assert.match(shown[index]!, row);
 });
 
-test('what has no code is not sent, and the rest still runs', async () => {
+test('an event whose code is unknown is not sent, and the others run', async () => {
   const results = await run(
     `08:00:00 ${REQUEST} without a key as $c => ${ISSUED}=2`,
     `08:00:01 ${VERIFY} $c => 200 success=true message=verification_successful`,
@@ -86,7 +86,7 @@ test('what has no code is not sent, and the rest still runs', async () => {
   }
 });
 
-test('an id that is none is asked about and canceled; an answer without a body is compared',
+test('a status and a cancel of an unknown id are compared, also without a body',
   async () => {
     const none = '404 error=not_found';
     const results = await run(
@@ -103,7 +103,7 @@ test('an id that is none is asked about and canceled; an answer without a body i
     assert.match(shown, /error: expected no such member, got "not_found"/);
   });
 
-test('the answers of one moment are a multiset', async () => {
+test('the answers of one moment are compared as a multiset', async () => {
   const results = await run(
     `08:00:00 3 times ${REQUEST} => 1 of ${ISSUED}=0, 1 of ${ISSUED}=2, 1 of ${ISSUED}=1`,
     `08:01:00 ${VERIFY} a wrong code => ${WRONG}=1`,
@@ -117,7 +117,7 @@ test('the answers of one moment are a multiset', async () => {
   assert.is(shown.split('expected  ').length, 2, 'only the one that nothing fulfils');
 });
 
-test('a narrow expectation gets its answer though a wide one came first', () => {
+test('a narrow expectation gets its answer although a wide one comes first', () => {
   const fits = [[true, true, false], [true, false, false], [false, true, true]];
   assert.equal(assignAnswers(3, (one, answer) => fits[one]![answer]!), [1, 0, 2]);
   const none = [[true, false, false], [true, false, false], [false, false, false]];

@@ -23,7 +23,7 @@ function errorOf(line: string): string {
   return errorsOf('date 2026-01-05', request, line);
 }
 
-test('reads a whole file', () => {
+test('a whole file is parsed', () => {
   const { policy, processes, moments } = parseScenario('x.scenario', [
     '# A comment.', '', 'date 2026-01-05', 'processes 2', 'policy lock_seconds 1',
     'policy of "new password" code_digits 8',
@@ -56,7 +56,7 @@ test('reads a whole file', () => {
   assert.is(answer?.kind === 'body' && answer.members.get('otp_id'), ANY);
 });
 
-test('reads what is asked of one code, and what is said of the channel', () => {
+test('events on one code and on the channel are parsed', () => {
   const { moments } = parseScenario('x.scenario', [
     'date 2026-01-05', `08:00:00 U1 from 1.1.1.1 requests a as $c => ${ISSUED}`,
     '08:00:01 U1 from ::1 asks for the status of $c as $s => 200 created_at=2026-01-05T08:00:00Z',
@@ -82,7 +82,7 @@ test('reads what is asked of one code, and what is said of the channel', () => {
     new Map([['created_at', '2026-01-05T08:00:00Z']]));
 });
 
-test('reads who calls, and whether an address is named', () => {
+test('the caller of an event and its address are parsed', () => {
   const event = 'from 1.1.1.1 requests a';
   const { apiClients, moments } = parseScenario('x.scenario', [
     'callers app1  app-2', 'date 2026-01-05', `08:00:00 U1 ${event} as $c => ${ISSUED}`,
@@ -97,7 +97,7 @@ test('reads who calls, and whether an address is named', () => {
   assert.equal(without.apiClients, []);
 });
 
-test('splits a line into words', () => {
+test('a line is split into words', () => {
   const tokens = splitTokens(`a "b \\u00fa\\"" 'c "d" => e' [F: "g"], h="i j" k`);
   assert.equal(tokens.map(({ kind, text }) => [kind, text]), [
     ['plain', 'a'], ['quoted', 'b ú"'], ['body', 'c "d" => e'], ['header', 'F: "g"'],
@@ -105,7 +105,7 @@ test('splits a line into words', () => {
   ]);
 });
 
-test('every slip of an event is told with its place and what is allowed', () => {
+test('an error in an event is reported with its place and what is allowed', () => {
   const rows: [string, RegExp][] = [
     ['8:00:00 U1 from 1.1.1.1 requests a => 201', /x.scenario:3: found "8:00:00"; allowed here: a/],
     ['08:00:00 U1 from 1.1.1.1 requests a', /needs "=> what is expected"/],
@@ -150,7 +150,7 @@ test('every slip of an event is told with its place and what is allowed', () => 
   for (const [line, error] of rows) assert.match(errorOf(line), error, line);
 });
 
-test('every slip of an expectation is told', () => {
+test('an error in an expectation is reported', () => {
   const event = '08:00:00 U1 from 1.1.1.1 requests a';
   const rows: [string, RegExp][] = [
     [`${event} => fine`, /found "fine"; allowed here: a status such as 201, or "the same answer/],
@@ -168,7 +168,7 @@ test('every slip of an expectation is told', () => {
   for (const [line, error] of rows) assert.match(errorOf(line), error, line);
 });
 
-test('every slip of the setup is told, all of a file at once', () => {
+test('all errors in the setup of a file are reported together', () => {
   const event = '08:00:00 U1 from 1.1.1.1 requests a => 201';
   const errors = errorsOf('processes 9', 'policy lock_second 1', 'policy lock_seconds 0',
     'policy of a', 'date 2026-02-30', event, 'date 2026-01-05', event,

@@ -20,7 +20,7 @@ import { base, cleanUp, DATA_FOLDER, dev, mysqlId, mysqlProcesses, stop } from '
 
 test.after(cleanUp);
 
-test('npm start from the source: one command to a code, and all of it is kept', async () => {
+test('npm start issues a code in one command, and its data survives', async () => {
   const first = dev(['serve'], {}, DEV_FROM_SOURCE);
   const port = await portOf(first);
   await until(first, () => /curl -i http:\/\/127\.0\.0\.1:\d+\/otp\/request/.test(first.output()));
@@ -61,7 +61,7 @@ test('a command that fails stops MySQL, and its exit code is passed on', async (
   assert.equal(await mysqlProcesses(), []);
 });
 
-test('commands that look into a database use the one that runs, or start it', async () => {
+test('commands that read a database use the one that runs, or start it', async () => {
   const run = dev(['serve']);
   await portOf(run);
   const id = await mysqlId();
@@ -113,7 +113,7 @@ test('the account of otpd has rights on its own database only', async () => {
   await stop(run);
 });
 
-test('without a database yet, only serve and migrate create one', async () => {
+test('only serve and migrate create a database', async () => {
   const folder = join(base, 'none');
   for (const parameters of [['show', 'U1'], ['unlock', 'U1', 'login'], ['doctor'],
     ['cancel', 'ab'.repeat(16)]]) {
@@ -134,7 +134,7 @@ test('without a database yet, only serve and migrate create one', async () => {
   assert.equal(await mysqlProcesses(folder), []);
 });
 
-test('with DB_SOCKET set the command runs unchanged, without another process', async () => {
+test('a command with DB_SOCKET set runs unchanged, without another process', async () => {
   const folder = join(base, 'unused');
   const run = dev(['serve'], await newVariables({ DATA_FOLDER: folder, WORKERS: '2' }));
   await portOf(run);

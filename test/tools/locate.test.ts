@@ -34,7 +34,7 @@ test('PATH is searched before the usual folders, and the first usable mysqld is 
   });
 });
 
-test('a usual folder may be a pattern, and a program with two names is examined once', async () => {
+test('a usual folder may be a pattern, and a program with two names is checked once', async () => {
   await withFolder(async (folder) => {
     await stubMysqld(join(folder, 'mysql@8.4', 'bin'), '10.1.1-MariaDB');
     await symlink('mysql@8.4', join(folder, 'mysql'));

@@ -68,7 +68,7 @@ async function assertClosedToOthers(folder: string): Promise<void> {
   }
 }
 
-test('a stop is idempotent, and is told apart from a death', async () => {
+test('a stop is idempotent, and is distinguished from a crash', async () => {
   await withFolder(async (folder) => {
     // The incomplete data of a killed start is removed.
     await mkdir(join(folder, 'data.partial', 'mysql'), { recursive: true });
