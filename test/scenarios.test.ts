@@ -1,4 +1,4 @@
-/** Runs every file of scenarios/ against the real service, four at a time: one test for each. */
+/** Runs every file of scenarios/ against the real service, four at a time, as one test each. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -15,7 +15,7 @@ const FOLDER = join(ROOT, 'scenarios');
 const files = readdirSync(FOLDER, { recursive: true, encoding: 'utf8' })
   .filter((name) => name.endsWith('.scenario')).sort();
 
-/** One for each scenario that runs at a time; a scenario leaves its tables empty for the next. */
+/** One database for each concurrent scenario; a scenario leaves its tables empty. */
 const databases = Array.from({ length: 4 }, () => createTestDatabase());
 const ends: Promise<unknown>[] = [...databases];
 

@@ -1,6 +1,6 @@
 /**
- * A clock that tests move. It works on the tests' own connections, by `SET timestamp`; the
- * service under test is the real one and knows nothing of it.
+ * A clock that tests move, by `SET timestamp` on their own connections. The service under test is
+ * unchanged.
  */
 import type { Connection } from '../../src/db/connection.ts';
 
@@ -9,7 +9,7 @@ export class TestClock {
   #epochSeconds: string | null = null;
 
   /**
-   * Sets the clock; it stands still until it is set again.
+   * Sets the clock, which stands still until it is set again.
    *
    * @param text a UTC time such as `2026-01-05 08:00:00.000001`; null: the real time again
    */
@@ -24,7 +24,7 @@ export class TestClock {
     this.#epochSeconds = `${milliseconds / 1000}.${fraction.padEnd(6, '0')}`;
   }
 
-  /** A connection whose time is this clock's. */
+  /** Returns a connection that follows this clock. */
   wrap(connection: Connection): Connection {
     let applied: string | null = null;
     const apply = async (): Promise<void> => {

@@ -1,4 +1,4 @@
-/** A fresh database for a test, on the throwaway MySQL that the test runner started. */
+/** A new database for a test, on the MySQL server that the test runner started. */
 import { randomBytes } from 'node:crypto';
 import type { Value } from '../../src/db/bind.ts';
 import { openConnection } from '../../src/db/connection.ts';
@@ -9,23 +9,23 @@ import { TestClock } from './clock.ts';
 import { recordVisible, rowText } from './leak-recorder.ts';
 import { eventually } from './waiting.ts';
 
-/** A database of its own, with a pool under a clock that the test moves. */
+/** A database with a pool whose clock the test moves. */
 export type TestDatabase = Readonly<{
   settings: DatabaseSettings;
   clock: TestClock;
   pool: ConnectionPool;
-  /** Runs one statement in a connection of its own, outside the clock, and commits it. */
+  /** Runs and commits one statement on its own connection, at the real time. */
   query: (sql: string, values?: readonly Value[]) => Promise<Row[]>;
-  /** How many rows the pool's connections have read so far, once none is lent any more. */
+  /** The number of rows that the connections of the pool have read, once none is in use. */
   rowsRead: () => Promise<number>;
-  /** Ends the pool; fails when a connection was never given back. */
+  /** Closes the pool; throws when a connection was not released. */
   close: () => void;
 }>;
 
-/** How many connections a test's pool may open unless it says otherwise. */
+/** The default size of a pool. */
 const CONNECTIONS_MAX = 16;
 
-/** The socket of the throwaway server. Without one the process ends, with one line. */
+/** The socket of the test server. Without one, the process exits with one line. */
 export function serverSocket(): string {
   const socketPath = process.env.OTPD_TEST_SOCKET;
   if (socketPath !== undefined) return socketPath;
@@ -34,7 +34,7 @@ export function serverSocket(): string {
   process.exit(1);
 }
 
-/** Settings for a database of the throwaway server, or of another one. */
+/** Settings for a database of the test server, or of another server. */
 export function settingsFor(
   database: string | null,
   socketPath = serverSocket(),
@@ -50,17 +50,16 @@ export function settingsFor(
   };
 }
 
-/** A name that no other test has. The runner reads such databases at the end, for the leak test. */
+/** A unique name. The leak check reads the tables of these databases at the end of a lane. */
 export function newDatabaseName(): string {
   return `otpd_test_${randomBytes(6).toString('hex')}`;
 }
 
-/** Creates and migrates a database of the throwaway server. */
+/** Creates and migrates a database on the test server. */
 export function createTestDatabase(connectionsMax = CONNECTIONS_MAX): Promise<TestDatabase> {
   return createMigrated(settingsFor(newDatabaseName()), connectionsMax);
 }
 
-/** Creates and migrates a database. */
 export async function createMigrated(
   settings: DatabaseSettings,
   connectionsMax = CONNECTIONS_MAX,
@@ -72,7 +71,7 @@ export async function createMigrated(
   return openTestDatabase(settings, connectionsMax);
 }
 
-/** Makes a database as it was when it was migrated; the leak check gets the rows. */
+/** Empties all tables but schema_migrations; the leak recorder gets the rows. */
 export async function emptyTables({ settings, query }: TestDatabase): Promise<void> {
   const tables = await query(`SELECT table_name AS name FROM information_schema.tables
     WHERE table_schema = ? AND table_name <> 'schema_migrations'`, [settings.database]);
@@ -82,7 +81,7 @@ export async function emptyTables({ settings, query }: TestDatabase): Promise<vo
   }
 }
 
-/** Opens a database that exists, under a clock of its own. */
+/** Opens an existing database with its own clock. */
 export function openTestDatabase(
   settings: DatabaseSettings,
   connectionsMax = CONNECTIONS_MAX,
@@ -105,7 +104,7 @@ export function openTestDatabase(
       connection.destroy();
     }
   };
-  // The server's own count has the rows of tests that run beside this one, too.
+  // The counters of the server include the rows of other tests.
   const rowsRead = async (): Promise<number> => {
     await eventually('no connection is lent', () => pool.busyCount === 0);
     const living = opened.filter((connection) => !connection.isDestroyed());

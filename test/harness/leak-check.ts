@@ -1,7 +1,6 @@
 /**
- * The leak check at the end of a lane: no code that was ever issued, no key of an API client and no
- * digest of one occurs in any answer, log, statement sent to MySQL, or table. Only the message sink
- * may hold codes.
+ * The leak check at the end of a lane: no issued code, key of an API client or digest of one occurs
+ * in a response, log, statement sent to MySQL, or table. Only the message sink may contain codes.
  */
 import { createReadStream, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -12,12 +11,12 @@ import { rowText } from './leak-recorder.ts';
 
 const GENERAL_LOG = 'general.log';
 
-/** How many leaks are shown; one is enough to fail. */
+/** One leak is enough to fail. */
 const SHOWN_MAX = 10;
 
 /**
- * Numbers of the length of a code, standing alone: a run of digits inside a hexadecimal text, a
- * fraction of a second or a longer number is no code.
+ * Numbers with the length of a code. Digits inside a hexadecimal text, a fraction of a second or a
+ * longer number are no code.
  */
 const CODE_LIKE = /(?<![0-9A-Za-z.])\d{6,10}(?![0-9A-Za-z])/g;
 
@@ -26,7 +25,7 @@ const KEY_LIKE = /otpd_[0-9A-Za-z_-]{43}|(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])/g
 
 type Inspect = (place: string, text: string) => void;
 
-/** Makes the server write every statement, with its values, to a folder of the leak recorder. */
+/** Makes the server log every statement, with its values, to a folder of the leak recorder. */
 export async function startGeneralLog(socketPath: string, folder: string): Promise<void> {
   await withConnection(socketPath, async (connection) => {
     await connection.run('test', 'SET GLOBAL general_log_file = ?', [join(folder, GENERAL_LOG)]);
@@ -35,11 +34,11 @@ export async function startGeneralLog(socketPath: string, folder: string): Promi
 }
 
 /**
- * Looks for codes and keys in everything that was recorded, and in the tables of the server.
+ * Searches everything recorded, and the tables of the server, for codes and keys.
  *
- * @param folders those of the leak recorder: a code of one must not occur in the texts of another
- * @param mustHaveCodes true for a whole lane, in which a lack of codes is an error
- * @returns '' when there is none, else the places, for a person to read
+ * @param folders those of the leak recorder; a code of one must not occur in the texts of another
+ * @param mustHaveCodes true for a whole lane, where a lack of codes is an error
+ * @returns '' without a leak, else the places
  */
 export async function findLeaks(
   socketPath: string,
@@ -64,9 +63,9 @@ export async function findLeaks(
 }
 
 /**
- * Looks for codes in all tables of one database.
+ * Searches all tables of one database for codes.
  *
- * @returns how many rows were looked at, and those in which a code stands, for a person to read
+ * @returns the number of rows searched, and those that contain a code
  */
 export async function findInTables(
   { socketPath, database }: DatabaseSettings,
@@ -96,7 +95,7 @@ function containsCode(text: string, codes: ReadonlySet<string>): boolean {
   return [...text.matchAll(CODE_LIKE)].some(([found]) => codes.has(found));
 }
 
-/** The clock of a test is set in seconds since 1970, a number of ten digits. */
+/** Removes the clock of a test: seconds since 1970 are a number of ten digits. */
 function withoutClock(line: string): string {
   return line.replace(/SET timestamp ?= ?\d+\.\d+/, '');
 }

@@ -1,4 +1,4 @@
-/** Starts services in processes of their own. */
+/** Services in processes of their own. */
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -8,22 +8,20 @@ import type { Message } from '../../src/otp/channels/channel.ts';
 import type { ChannelState } from './service.ts';
 import { recordVisible } from './leak-recorder.ts';
 
-/** A service in another process. */
 export type ServiceProcess = Readonly<{
   port: number;
   processId: number;
   /** Every message that the process has reported as sent, in order. */
   messages: Message[];
   setClock: (text: string | null) => Promise<void>;
-  /** What its channel says to messages from now on. */
+  /** Sets what its channel returns for each message. */
   setSendResult: (sendResult: ChannelState['sendResult']) => Promise<void>;
-  /** Ends it; throws when it leaked a connection or failed. */
+  /** Stops the process; throws when it leaked a connection or failed. */
   stop: () => Promise<void>;
-  /** Ends it as kill -9 does. */
+  /** Sends SIGKILL. */
   kill: () => Promise<void>;
 }>;
 
-/** What a process is started with. */
 export type ProcessOptions = Readonly<{
   settings: DatabaseSettings;
   /** As in OTP_SECRETS; the processes of one database share it. */
@@ -35,7 +33,7 @@ export type ProcessOptions = Readonly<{
   apiKeys?: string | undefined;
 }>;
 
-/** Compiled when this file is compiled, else run from the source: fork passes `--import tsx` on. */
+/** Compiled if this file is compiled, else the source: fork passes `--import tsx` on. */
 const PROGRAM = new URL(`service-process${extname(import.meta.url)}`, import.meta.url);
 
 type Report =
@@ -44,7 +42,7 @@ type Report =
   | { kind: 'sendResult' }
   | { kind: 'message'; message: Message };
 
-/** Starts one and waits until it answers. */
+/** Starts a process and waits until its service is ready. */
 export async function startServiceProcess(options: ProcessOptions): Promise<ServiceProcess> {
   const { settings, secrets, policy = '{}', connectionsMax = 32, apiKeys } = options;
   const child = fork(PROGRAM, [], { stdio: 'pipe' });
@@ -87,7 +85,7 @@ export async function startServiceProcess(options: ProcessOptions): Promise<Serv
   };
 }
 
-/** Sends an order and waits for the report on it; rejects when the process has ended or ends. */
+/** Sends an order and waits for its report; rejects when the process exits first. */
 function exchange<K extends Report['kind']>(
   child: ChildProcess,
   order: object,
@@ -105,7 +103,7 @@ function exchange<K extends Report['kind']>(
     };
     child.on('message', onReport);
     child.once('close', onClose);
-    // Without a callback, a send to a process that has ended emits an error that ends this one.
+    // Without a callback, a failed send emits an error event, which would end this process.
     child.send(order, (error) => {
       if (error !== null) reject(error);
     });

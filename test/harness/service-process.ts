@@ -1,7 +1,7 @@
 /**
- * A service in a process of its own, for races and crashes: started by fork, it takes its
- * settings from its first message, moves its clock on `{clock}`, lets its channel answer otherwise
- * on `{sendResult}`, and reports each message sent.
+ * A service in its own process, for races and crashes. It is started by fork, takes its settings
+ * from the first message, moves its clock on `{clock}`, changes its channel on `{sendResult}`, and
+ * reports each message sent.
  */
 import type { DatabaseSettings } from '../../src/db/connection.ts';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
@@ -9,7 +9,7 @@ import { openTestDatabase } from './database.ts';
 import { secretsOf, startTestService } from './service.ts';
 import type { ChannelState } from './service.ts';
 
-/** What the parent sends first. */
+/** The first message of the parent. */
 export type Settings = Readonly<{
   settings: DatabaseSettings;
   secrets: string;
@@ -18,7 +18,7 @@ export type Settings = Readonly<{
   apiKeys?: string | undefined;
 }>;
 
-/** What the parent sends later. */
+/** Later messages of the parent. */
 export type Order = Readonly<{
   clock?: string | null;
   sendResult?: ChannelState['sendResult'];
@@ -58,6 +58,6 @@ async function start(received: Settings): Promise<void> {
   process.send?.({ kind: 'ready', port: service.port });
 }
 
-// A parent that dies leaves no service behind.
+// The service does not outlive its parent.
 process.once('disconnect', () => process.exit(1));
 process.once('message', (settings: Settings) => void start(settings));

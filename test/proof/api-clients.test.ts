@@ -1,6 +1,6 @@
 /**
- * Races of callers over two processes, with exact counts. OTPD_TEST_RACES sets how often each is
- * run.
+ * Races of API clients over two processes, with exact counts. OTPD_TEST_RACES sets the number of
+ * runs.
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -16,7 +16,10 @@ import { racesOf } from './race.ts';
 import { atOnce, decided, fresh, freshAddress, startFleet, countByKind } from './load.ts';
 import type { Fleet } from './load.ts';
 
-/** Each costs a third of a second; those of the same rules without callers are run more often. */
+/**
+ * A run costs a third of a second. The same rules run more often without API clients in
+ * races.test.ts.
+ */
 const race = racesOf(1 / 4);
 
 const NAMES = ['app1', 'app2'];
@@ -40,12 +43,12 @@ function request({ user = fresh('u'), address, apiClient, key = fresh('k') }: As
   const headers = { ...headersOf(apiClient),
     ...(address === undefined ? {} : { 'X-Client-IP': address }) };
   const body = { user_id: user, purpose: 'login' };
-  // What a proxy would say of the connection is no word of the apiClient.
+  // The address of the connection does not count: an API client names the address of its user.
   return decided(() =>
     post({ port, path: '/otp/request', body, key, address: '10.255.255.255', headers }));
 }
 
-/** The callers in turn, so that each asks at both processes. */
+/** Alternates so that each API client calls both processes. */
 function apiClientOf(index: number): string {
   return NAMES[Math.floor(index / 2) % 2]!;
 }
@@ -99,7 +102,7 @@ race('25 simultaneous repeats of one key by each of two API clients get two code
   assert.not.equal([...idsOf('app1')], [...idsOf('app2')]);
 });
 
-/** A connection that statements the statements it is given. */
+/** A connection that records its statements. */
 function recording(connection: Connection, log: string[]): Connection {
   return {
     ...connection,
@@ -132,7 +135,7 @@ test('a request without an address uses no table of addresses', async () => {
   database.close();
   assert.equal(replies.map(({ status }) => status), [201, 201, 201, 429, 201, 429]);
   assert.ok(statements.some((sql) => sql.includes('otps')));
-  // A sweep, which may come with any code, looks at every table.
+  // A sweep step reads every table and may come with any request.
   const ofRequests = statements.filter((sql) => !sql.includes('seconds_expired'));
   assert.equal(ofRequests.filter((sql) => /ip_rate/.test(sql)), []);
 });

@@ -1,4 +1,4 @@
-/** An address that stands for many users: exact limits beyond its slots, at a bounded cost. */
+/** An address shared by many users: its limit is exact beyond the slots, at a bounded cost. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { addSeconds, formatInstant, parseInstant } from '../../src/db/instant.ts';
@@ -19,7 +19,7 @@ const LIMIT = 100;
 const SMALL_LIMIT = 60;
 
 let database: TestDatabase;
-/** Two, as two processes would be: neither knows what the other has in hand. */
+/** Two services in place of two processes: neither knows the requests of the other. */
 let services: OtpService[];
 let delivery: Delivery;
 
@@ -54,7 +54,9 @@ function setClock(seconds: number): void {
   database.clock.set(formatInstant(addSeconds(START, seconds)));
 }
 
-/** What an answer says of the address: points left, seconds until one is free, the refusal. */
+/**
+ * The state of the address in a response: outcome, points left, seconds to a reset, Retry-After.
+ */
 function viewOf(outcome: RequestOutcome): unknown[] {
   const { remaining, resetSeconds } = outcome.limits.address!;
   return [outcome.kind, remaining, resetSeconds,
@@ -71,7 +73,7 @@ test('each of 100 points of an address is counted, and is free again on its seco
   setClock(LIMIT);
   assert.equal(viewOf(await request(address)), ['limited', 0, 800, 800]);
   assert.equal(viewOf(await request(address)), ['limited', 0, 800, 800], 'screened without a lock');
-  // 41 points must be free before the smaller limit lets one more through.
+  // The smaller limit allows a request once 41 points are free.
   assert.equal(viewOf(await request(address, 'small')), ['limited', 0, 800, 840]);
   setClock(899.999999);
   assert.equal(viewOf(await request(address)), ['limited', 0, 1, 1]);
@@ -115,7 +117,7 @@ test('a sweep removes no point that counts, and all others in the end', async ()
     setClock(30_000 + second * 10);
     await request(address);
   }
-  // The slots are dead, the overflow is not, and others have swept in between.
+  // The slots have expired, the overflow has not, and other requests have swept meanwhile.
   setClock(30_000 + 900 + SLOTS_MAX * 10);
   for (let round = 0; round < 40; round += 1) {
     await Promise.all(Array.from({ length: 20 }, () => request(freshAddress())));

@@ -1,4 +1,4 @@
-/** What the database layer counts, on a real one: lost commits, deadlocks, dead rows. */
+/** The counters of the database layer on a real server: lost commits, deadlocks, expired rows. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { StatementError } from '../../src/db/errors.ts';
@@ -46,7 +46,7 @@ async function insertNote(tx: Transaction): Promise<number> {
   return id;
 }
 
-/** Loses the answer to the next COMMIT, which has or has not reached the server. */
+/** Loses the response to the next COMMIT, which has or has not reached the server. */
 function cutCommit(hasReached: boolean): void {
   let isDue = true;
   fixture.tamper(async (name, connection, proceed) => {
@@ -121,7 +121,7 @@ test('removed rows are counted', async () => {
   database.clock.set(formatInstant(start));
   await codes(20);
   database.clock.set(formatInstant(start + 25 * HOUR));
-  // One step begins among the newest, the next one at the oldest.
+  // The first sweep step starts at the newest rows, the next one at the oldest.
   await codes(600);
   const [row] = await database.query('SELECT COUNT(*) AS n FROM otps');
   const ofTable = (name: string) =>
@@ -137,7 +137,7 @@ test('the age of the oldest expired row is that of the last pass', async () => {
   const start = parseInstant('2026-01-05 08:00:00.000000');
   const sweeper = newSweeper();
   const near = { batchId: '00'.repeat(8), userId: 'u', clientIp: '10.0.0.0' };
-  // To the end of every table: where a walk begins within one, a second step looks at the rest.
+  // Passes over every table to its end. A pass that starts within a table needs a second step.
   const walk = async (): Promise<void> => {
     for (let turn = 0; turn < 2 * sweptTables(RETENTION).length; turn += 1) {
       const sweep = sweeper.next(1000, near)!;

@@ -1,4 +1,4 @@
-/** kill -9 under load, of mysqld and of a service: what was answered is there, exactly once. */
+/** kill -9 of mysqld and of a service under load: an acknowledged write exists exactly once. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
@@ -14,7 +14,7 @@ import { eventually, promptly } from '../harness/waiting.ts';
 
 const CLIENTS = 12;
 
-/** One newEndUser who asked for a code and redeemed it; null: no answer came. */
+/** A new user who requests a code and redeems it; null: no response arrived. */
 type Visit = {
   endUser: EndUser;
   requestKey: string;
@@ -50,7 +50,7 @@ async function answerTo(work: () => Promise<Reply>): Promise<Reply | null> {
   return result;
 }
 
-/** Clients that visit again and again until they are told to stop. */
+/** Clients that make one visit after another until `stop`. */
 function startLoad(): { visits: Visit[]; stop: () => Promise<void> } {
   const visits: Visit[] = [];
   let isOver = false;
@@ -73,7 +73,7 @@ function startLoad(): { visits: Visit[]; stop: () => Promise<void> } {
 const answered = (visits: Visit[]): number =>
   visits.filter(({ verified }) => verified?.status === 200).length;
 
-/** Holds every visit to what it was told, and ends those that were told nothing. */
+/** Compares every visit with its responses, and repeats the requests that got none. */
 async function settleAll(visits: Visit[]): Promise<void> {
   for (const { endUser, requestKey, verifyKey, requested, code, verified } of visits) {
     const again = await decided(() => fleet.request(endUser, requestKey));
@@ -91,7 +91,7 @@ async function settleAll(visits: Visit[]): Promise<void> {
   await assertAccountsAgree(visitsBefore);
 }
 
-/** One row, one point of the address and one answer for each code. */
+/** One row, one point of the address and one stored response for each code. */
 async function assertAccountsAgree(codes: number): Promise<void> {
   const [row] = await server.database.query(`SELECT
     (SELECT COALESCE(SUM(points), 0) FROM ip_rate_limits) AS addresses,

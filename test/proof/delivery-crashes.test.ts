@@ -1,7 +1,7 @@
 /**
- * kill -9 of otpd again and again while codes are requested and the provider fails a third of the
- * calls: no message is lost, and none is sent again but where a process died between acceptance
- * and mark. OTPD_TEST_CODES sets how many codes, a process target after each hundred of them.
+ * Repeated kill -9 of otpd while codes are requested and the provider fails a third of the calls:
+ * no message is lost, and a message is sent twice only if a process dies between acceptance and
+ * mark. OTPD_TEST_CODES sets the number of codes; a process is killed after each hundred.
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -22,24 +22,24 @@ import { atOnce } from './load.ts';
 
 const CODES = Number(process.env.OTPD_TEST_CODES ?? 600);
 const CODES_PER_PROCESS = 100;
-/** Of them, so many are on their way when the process dies. */
+/** The last of the codes of a process, whose messages are being sent when the process is killed. */
 const CODES_AT_KILL = 30;
 const KILLS = Math.ceil(CODES / CODES_PER_PROCESS) - 1;
 const CLIENTS = 16;
 const ADDRESSES = 50;
 const VERIFIED = 60;
 
-/** Leases of 20 s, a look every 6 s, and what is put off, up to 15 s each time. */
+/** A lease lasts 20 s, the reclaimer runs every 6 s, and a retry is delayed by up to 15 s. */
 const TAIL_MAX_MS = 120_000 + 20 * CODES;
 
-/** Every third fails. The head of a success counts, whatever becomes of its body. */
+/** Every third response is a failure. The status decides, even when the body breaks off. */
 const RESPONSES = [
   answer(503), answer(204), cutAfterHead(200), cutBeforeHead, answer(200), answer(204),
   cutInHead, answer(202), answer(200), tooMany(1), answer(200), answer(204),
   cutAfterHead(503), answer(204), answer(200),
 ];
 
-/** When a process dies. */
+/** The moment at which a process is killed. */
 type Moment = 'a code is acknowledged' | 'a call comes' | 'a call is accepted' | 'right after';
 const MOMENTS: readonly Moment[] = [
   'a call is accepted', 'a code is acknowledged', 'right after', 'a call comes',
@@ -50,11 +50,11 @@ type Issued = { user: string; otpId: string; repeats: number };
 const secrets = newSecretsText();
 let database: TestDatabase;
 let provider: Provider;
-/** The process that runs; null while there is none. */
+/** Null while no process runs. */
 let otpd: Otpd | null = null;
 let armed: { moment: Moment; kill: () => void } | null = null;
 const issued: Issued[] = [];
-/** What the dead processes together may have left between acceptance and mark. */
+/** Upper bound of the messages that the killed processes have left between acceptance and mark. */
 let repeatsMax = 0;
 
 test.before(async () => {
@@ -75,7 +75,7 @@ test.after(async () => {
   database.close();
 });
 
-/** Kills the process if it is to killAt at this moment. */
+/** Kills the process if this is its moment. */
 function reach(moment: Moment): void {
   if (armed?.moment !== moment) return;
   armed.kill();
@@ -93,7 +93,7 @@ function senderOf(nth: number): string {
   return `/nth/${nth}`;
 }
 
-/** Asks for a code, again and again with one key until it is answered, as a client would. */
+/** Repeats a request with one key until it succeeds, as a client does. */
 async function request(index: number): Promise<void> {
   const user = `d${index}.${process.pid}`;
   const body = { user_id: user, purpose: 'login' };
@@ -112,7 +112,7 @@ async function request(index: number): Promise<void> {
   }
 }
 
-/** Clients that ask for codes, as many as they are allowed to. */
+/** Clients that request as many codes as `allow` permits. */
 function startClients(): { allow: (count: number) => void; done: Promise<unknown> } {
   let allowed = 0;
   let next = 0;
@@ -141,10 +141,10 @@ function hasRepeated(sender: string): boolean {
 }
 
 /**
- * How many messages a process may have in its hands when it dies: none that was accepted, at this
- * moment, but those that wait still, and those that are to come.
+ * Counts the messages that a process may hold unmarked when it is killed: those in the outbox and
+ * those still to be requested. At this moment none of them is accepted.
  *
- * @param codes how many will have been allowed by then
+ * @param codes the number of codes allowed by the time of the kill
  */
 async function countUnmarked(codes: number): Promise<number> {
   let count = 0;
@@ -245,12 +245,12 @@ test('a message is sent twice only if its process died between acceptance and ma
   let repeats = 0;
   for (const calls of groupByOtp(provider.accepted).values()) {
     repeats += calls.length - 1;
-    // A process whose acceptance was not the last one was killed; and none accepts twice.
+    // Only a killed process may be followed by another acceptance, and no process accepts twice.
     const senders = calls.map(({ sender }) => Number(sender.split('/').at(-1)));
     assert.equal(senders, [...new Set(senders)].sort((a, b) => a - b));
     for (const nth of senders.slice(0, -1)) assert.ok(nth < KILLS);
   }
-  // Of the process that is killed as it is answered the message always goes out again.
+  // A process killed during the response cannot mark its message, which is therefore sent again.
   assert.ok(repeats > 0, 'a kill fell between acceptance and mark');
   assert.ok(repeats <= repeatsMax, `${repeats} repeats of ${repeatsMax}`);
 });

@@ -1,6 +1,6 @@
 /**
- * Faults of the database between what happens to a message and what is stored of it: it is sent,
- * and by a process that lives it is sent once.
+ * Faults of the database between the acceptance of a message and its mark: the mark is stored in
+ * the end, and a process that survives sends the message once.
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -20,7 +20,7 @@ import { Provider } from './provider.ts';
 import { fresh, newEndUser } from './load.ts';
 import type { EndUser } from './load.ts';
 
-/** A lease of 20 s, a look every 6 s, and the rest. */
+/** A lease of 20 s, a reclaim every 6 s, and a margin. */
 const TAKE_OVER_MAX_MS = 90_000;
 
 let server: DurableServer;
@@ -52,7 +52,7 @@ function request({ user, address }: EndUser, key = fresh('k')): Promise<Reply> {
   return post({ port: otpd.port, path: '/otp/request', body, address, key });
 }
 
-/** Asks until the database is there again. */
+/** Repeats a request until the database is available. */
 async function requestUntilIssued(): Promise<string> {
   const endUser = newEndUser();
   const key = fresh('k');
@@ -74,7 +74,7 @@ async function unsent(): Promise<number> {
   return row?.n as number;
 }
 
-/** Its mark is stored, it is not sent again, and what comes later is sent as ever. */
+/** The mark is stored, the message is not sent again, and later messages are sent as usual. */
 async function assertSentOnce(otpId: string): Promise<void> {
   await untilAllSent();
   const later = await requestUntilIssued();
@@ -85,7 +85,7 @@ async function assertSentOnce(otpId: string): Promise<void> {
   assert.equal([body.status, body.channel], ['sent', 'webhook']);
 }
 
-/** Does something to the database just before the next message is accepted, and only then. */
+/** Calls `spoil` once, just before the next message is accepted. */
 function acceptAfter(spoil: () => void): void {
   let isSpoilt = false;
   const accept: Behaviour = (response, received) => {
@@ -114,7 +114,7 @@ for (const mode of ['closed', 'silent'] as const) {
     acceptAfter(() => proxy.setMode(mode));
     const otpId = await requestUntilIssued();
     await eventually('it is accepted', () => provider.callsOf(otpId).length === 1);
-    // The mark fails at the latest when this does: it was begun before, and has no more time.
+    // The mark started earlier with the same time limit, so it has failed once this request fails.
     assert.is((await request(newEndUser())).status, 503);
     assert.is(await unsent(), 1);
     proxy.setMode('pass');

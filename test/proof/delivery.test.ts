@@ -1,6 +1,6 @@
 /**
- * The delivery of messages by real processes: two on one database, workers, a provider that never
- * answers, and a process that is asked to stop meanwhile.
+ * Delivery by real processes: two on one database, two workers, a provider that never answers, and
+ * a process that stops meanwhile.
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -22,7 +22,7 @@ const CLIENTS = 16;
 /** The last of 300 messages may wait for the end of a lease. */
 const SENT_MAX_MS = 120_000;
 
-/** 10 s for requests, 9 s for messages, and what a busy machine adds. */
+/** 10 s for requests, 9 s for messages, and a margin for a busy machine. */
 const STOP_MAX_MS = 60_000;
 
 const secrets = newSecretsText();
@@ -47,7 +47,7 @@ function start(sender: string, environment: Record<string, string> = {}): Promis
   });
 }
 
-/** Asks for a code of somebody new, and returns its otp_id. */
+/** Requests a code for a new user and returns its otp_id. */
 async function request({ port }: Otpd): Promise<string> {
   const user = fresh('u');
   const body = { user_id: user, purpose: 'login' };
@@ -57,7 +57,7 @@ async function request({ port }: Otpd): Promise<string> {
   return String(reply.body.otp_id);
 }
 
-/** Asks for so many codes, at processes in turn, a few at a time. */
+/** Requests codes from the processes in turn, CLIENTS at a time. */
 async function requestMany(processes: readonly Otpd[], count = CODES): Promise<string[]> {
   let next = 0;
   const lists = await atOnce(CLIENTS, async () => {
@@ -80,13 +80,13 @@ async function leased(): Promise<number> {
   return Number(row?.n);
 }
 
-/** Waits until nothing is left to send, and no call is under way. */
+/** Waits until the outbox is empty and no call is in progress. */
 async function untilAllSent(): Promise<void> {
   await eventually('the outbox is empty', async () => (await unsent()) === 0, SENT_MAX_MS);
   await eventually('no call is under way', () => provider.calls.every(({ isOver }) => isOver));
 }
 
-/** Each message was accepted, none of them twice, and nothing else was sent. */
+/** Every message was accepted exactly once, and nothing else was sent. */
 function assertAcceptedOnce(otpIds: readonly string[]): void {
   const groups = groupByOtp(provider.accepted);
   assert.equal(otpIds.filter((otpId) => !groups.has(otpId)), [], 'all are accepted');
@@ -98,7 +98,6 @@ function assertAcceptedOnce(otpIds: readonly string[]): void {
 
 const sendersOf = () => new Set(provider.accepted.map(({ sender }) => sender));
 
-/** Slow, and every fifth call fails. */
 function slowAndFailing(): Responder {
   let turn = 0;
   return () => slow(50, (turn += 1) % 5 === 0 ? answer(503) : answer(200));
@@ -108,7 +107,7 @@ test('two processes on one database both send, and no message is accepted twice'
   provider.behave(() => slow(4000));
   const first = await start('/a');
   const otpIds = await requestMany([first], CODES / 3);
-  // It looks for what others have left, and finds what the first one is sending.
+  // The second process searches for reclaimable messages while the first sends its own.
   const processes = [first, await start('/b')];
   provider.behave(slowAndFailing());
   otpIds.push(...await requestMany(processes, CODES * 2 / 3));
@@ -139,7 +138,7 @@ test('a provider that never answers delays no request, and a stop releases every
     provider.behave(() => hang);
     const first = await start('/first');
     const otpIds = await requestMany([first]);
-    // All were answered with 201 while the provider had answered nobody.
+    // Every request got its 201 before the provider answered any call.
     assert.ok(provider.calls.length > 0);
     assert.ok(provider.calls.every(({ isAnswered }) => !isAnswered));
     assert.is(await unsent(), CODES);
@@ -181,15 +180,15 @@ test('a process that was paused beyond its leases sends nothing that others have
     const otpIds = await requestMany([sleeper], 40);
     await eventually('all are put off', () => /"channel_paused"/.test(sleeper.output()));
     sleeper.signal('SIGSTOP');
-    // Whatever it had sent has arrived by the time another process runs.
+    // A call that the stopped process has sent arrives before another process starts.
     await start('/other');
     provider.behave(() => answer(200));
     await untilAllSent();
     assert.equal([...sendersOf()], ['/other']);
     sleeper.signal('SIGCONT');
-    // It closes the connections that were idle for so long.
+    // The resumed process closes connections that were idle for longer than its keep-alive timeout.
     closeClient();
-    // What it had put off is long due, so it would be sent before this one.
+    // The delayed messages are overdue, so they would be sent before this new one.
     otpIds.push(await request(sleeper));
     await untilAllSent();
     assertAcceptedOnce(otpIds);

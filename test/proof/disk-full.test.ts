@@ -1,6 +1,6 @@
 /**
- * MySQL has no room to write: every answer is bounded and true, nothing that was answered is lost,
- * and the service works again by itself once there is room.
+ * MySQL cannot write because its disk is full: every response is bounded and true, no acknowledged
+ * write is lost, and the service recovers without a restart.
  */
 import { execFileSync } from 'node:child_process';
 import { test } from 'uvu';
@@ -20,7 +20,7 @@ import type { EndUser, Fleet } from './load.ts';
 const CLIENTS = 12;
 const CONNECTIONS_MAX = 4;
 
-/** How the room ends, and comes back. */
+/** How the disk fills up and gets room again. */
 type Disk = Readonly<{
   database: TestDatabase;
   fill: () => void;
@@ -29,8 +29,8 @@ type Disk = Readonly<{
 }>;
 
 /**
- * A bound on the size of files (setrlimit(2), RLIMIT_FSIZE), which needs no right of anybody's:
- * the kernel ends a mysqld that writes beyond it, and it is started again.
+ * A limit on the size of files (setrlimit(2), RLIMIT_FSIZE), which needs no privilege: the kernel
+ * ends a mysqld that writes beyond it, and `makeRoom` starts mysqld again.
  */
 async function startUnderFileLimit(): Promise<Disk> {
   const server = await startDurableServer();
@@ -47,10 +47,10 @@ async function startUnderFileLimit(): Promise<Disk> {
   };
 }
 
-/** A request for a code, and what it was told. */
+/** A request and its response. */
 type Visit = { endUser: EndUser; key: string; reply: Reply };
 
-/** Clients ask until one was refused so often that the disk must be full. */
+/** Sends requests until the number of refusals shows that the disk is full. */
 async function askUntilRefused(fleet: Fleet, refusals: number): Promise<Visit[]> {
   const visits: Visit[] = [];
   let refused = 0;
@@ -71,7 +71,7 @@ async function askUntilRefused(fleet: Fleet, refusals: number): Promise<Visit[]>
   return visits;
 }
 
-/** What was answered is there; what was not can be repeated; nothing is there twice. */
+/** Acknowledged codes exist, refused requests can be repeated, and nothing exists twice. */
 async function settle(fleet: Fleet, visits: readonly Visit[]): Promise<void> {
   for (const { endUser, key, reply } of visits) {
     const again = await decided(() => fleet.request(endUser, key));
@@ -102,7 +102,7 @@ function proof(name: string, startDisk: () => Promise<Disk>): void {
         (await fleet.request(newEndUser())).status === 201);
       await settle(fleet, visits);
       const redeemed = await decided(() => fleet.verify(early, code));
-      // A 503 leaves open whether it happened; a 200 does not.
+      // A 503 leaves open whether the code was redeemed; a 200 does not.
       assert.ok(redeemed.status === 410 || (tried.status === 503 && redeemed.status === 200));
       const [row] = await database.query(`SELECT COUNT(*) AS n FROM
         information_schema.processlist WHERE db = ?`, [String(settings.database)]);
@@ -117,7 +117,7 @@ function proof(name: string, startDisk: () => Promise<Disk>): void {
 
 proof('no response is lost when a file size limit ends mysqld', startUnderFileLimit);
 
-// Where nobody may mount, the proof above is the one.
+// Without the right to mount, the test above is the only one.
 if (canMount()) proof('no response is lost when the file system is full', startOnSmallDisk);
 
 test.run();

@@ -1,4 +1,4 @@
-/** Races over two processes on the limits beyond the contract's two, with exact counts. */
+/** Races over two processes on the optional limits (docs/policy.md), with exact counts. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
@@ -8,7 +8,7 @@ import type { EndUser, Fleet } from './load.ts';
 
 const race = racesOf(1 / 5);
 
-// No number has six digits, lest the leak test take it for a code.
+// No number has six digits: the leak check would take it for a code.
 const POLICY = JSON.stringify({
   default: {
     user_limit: 1000, address_limit: 99_999, wrong_attempts: 10,

@@ -1,4 +1,4 @@
-/** The limits beyond the contract's two, to the microsecond, on a real database. */
+/** The optional limits (docs/policy.md), to the microsecond, on a real database. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { addSeconds, formatInstant, parseInstant } from '../../src/db/instant.ts';
@@ -37,7 +37,7 @@ function setClock(seconds: number): void {
   database.clock.set(formatInstant(start + Math.round(seconds * 1_000_000)));
 }
 
-/** Two services, as two processes would be, that share what they count. */
+/** Two services in place of two processes, with one set of counters. */
 class Services {
   readonly counts = new OtpCounts();
   readonly #services: OtpService[];
@@ -96,7 +96,7 @@ class Services {
   }
 }
 
-/** How it ended, with the seconds of a refusal. */
+/** The kind of an outcome, with the seconds of a refusal. */
 function describe(outcome: RequestOutcome | VerifyOutcome): string {
   return outcome.kind === 'limited' ? `limited ${outcome.retryAfterSeconds}` : outcome.kind;
 }
@@ -110,7 +110,7 @@ test('a code of the daily limit of a user is free again exactly a day later', as
     outcomes.push(describe(await services.request(user)));
   }
   assert.equal(outcomes, ['issued', 'issued', 'issued', 'issued']);
-  // [seconds, how it outcomes]: the second time the refusal comes without a lock.
+  // [seconds, outcome]: the second refusal in a row is decided without a lock.
   const rows: [number, string][] = [
     [10_000, `limited ${DAY - 10_000}`], [10_000, `limited ${DAY - 10_000}`],
     [DAY - 0.000001, 'limited 1'], [DAY, 'issued'], [DAY, 'limited 1000'],

@@ -1,4 +1,4 @@
-/** Faults between the service and a durable MySQL: every answer is bounded, and true. */
+/** Faults between the service and a durable MySQL: every response is bounded and true. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
@@ -42,7 +42,9 @@ test.after(async () => {
   await server.stop();
 });
 
-/** The connections that the server has of the service, those that it lost sight of as well. */
+/**
+ * Connections of the service that the server knows, including those that the service has given up.
+ */
 async function countConnections(): Promise<number> {
   const [row] = await server.database.query(`SELECT COUNT(*) AS n FROM
     information_schema.processlist WHERE db = ? AND id <> CONNECTION_ID()`,
@@ -50,7 +52,7 @@ async function countConnections(): Promise<number> {
   return Number(row?.n);
 }
 
-/** A 503 as the contract words it. */
+/** The response of docs/api.md, "Errors". */
 function assertUnavailable({ status, text, headers }: Reply): void {
   assert.is(`${status} ${text}`, '503 {"error":"unavailable"}');
   assert.match(String(headers['retry-after']), /^[1-9]\d*$/);
@@ -61,7 +63,7 @@ async function recovers(): Promise<void> {
     (await promptly(() => fleet.request(newEndUser()))).status === 201);
 }
 
-/** What the tables say was issued to a user: codes, and keys. */
+/** What the tables hold for a user: codes, and keys. */
 async function accountOf(user: string, otpId: unknown): Promise<number[]> {
   const [row] = await server.database.query(`SELECT
     (SELECT COUNT(*) FROM otps WHERE user_id = ?) AS codes,
@@ -90,7 +92,7 @@ for (const fault of FAULTS) {
         await fleet.messageOf(first.body.otp_id);
       }
       assert.equal(await accountOf(endUser.user, second.body.otp_id), [1, 1]);
-      // A 503 may have been committed: then nobody knows the code, and the user asks again.
+      // After a 503 that was committed, nobody knows the code, and the user requests another one.
       const sent = fleet.messagesTo(endUser.user).length;
       assert.ok(sent === 1 || (sent === 0 && first.status === 503), `${sent} messages`);
     });
@@ -147,7 +149,7 @@ test('requests on killed connections succeed or can be repeated, and counts are 
     }
   });
 
-/** Kills connections of the service, at whatever they are, COMMIT included. */
+/** Kills connections of the service while they run a statement, COMMIT included. */
 async function killConnections(isOver: () => boolean): Promise<void> {
   const connection = await openConnection(server.settings);
   let kills = 0;
@@ -176,7 +178,7 @@ test('requests get 503 while MySQL refuses connections, and succeed afterwards',
 test('requests get 503 while MySQL never answers, and succeed afterwards', async () => {
   await recovers();
   proxy.setMode('silent');
-  // Twice: on connections that were open, then on new ones; more than the pool has.
+  // The first round uses open connections, the second one new connections; both exceed the pool.
   for (const round of [1, 2]) {
     const replies = await atOnce(12, () => promptly(() => fleet.request(newEndUser())));
     replies.forEach(assertUnavailable);
@@ -252,7 +254,7 @@ test('requests get 503 while max_connections is reached, and succeed afterwards'
   await withAdministrator(async (connection) => {
     const hog = await openConnection(server.settings);
     const [row] = await connection.run('x', 'SELECT @@max_connections AS n', []);
-    // One, and one more for an administrator: both are taken.
+    // MySQL admits max_connections and one administrator: both connections are taken.
     await connection.run('x', 'SET GLOBAL max_connections = 1', []);
     proxy.setMode('closed');
     proxy.setMode('pass');

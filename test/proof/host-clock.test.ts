@@ -1,6 +1,6 @@
 /**
- * The clock of the machine that otpd runs on is set an hour wrong, before the start and while it
- * runs: no rule, no stored time and no signature follows it, because every time is the database's.
+ * The clock of the host is wrong by an hour at the start and while otpd runs: no rule, stored time
+ * or signature follows it, because every time comes from the database.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -23,13 +23,13 @@ import { fresh, newEndUser, wrongCode } from './load.ts';
 import type { EndUser } from './load.ts';
 
 const HOUR_MS = 3_600_000;
-/** Between a time here and one of the database, both right. */
+/** The greatest difference between a time of this process and one of the database. */
 const DIFFERENCE_MAX_MS = 60_000;
 
 const folder = mkdtempSync(join(tmpdir(), 'otpd-clock-'));
 const offset = join(folder, 'offset');
 
-/** What the process takes for the time: every clock of JavaScript's that has a date. */
+/** Replaces Date, the only clock of JavaScript that has a date. */
 const WRONG_CLOCK = `
   import { readFileSync } from 'node:fs';
   const Right = Date;
@@ -80,7 +80,7 @@ function verify({ user }: EndUser, code: string): Promise<Reply> {
   return post({ port: otpd.port, path: '/otp/verify', body });
 }
 
-/** The call of the provider that carried the code of an otp_id. */
+/** The call to the provider that carried the code of an otp_id. */
 async function callOf(otpId: unknown): Promise<{ call: Received; code: string }> {
   const find = () => provider.requests.find(({ body }) => body.includes(String(otpId)));
   await eventually('the message comes', () => find() !== undefined);
@@ -95,7 +95,7 @@ function assertNow(text: unknown, shiftMs = 0): void {
   assert.ok(difference < DIFFERENCE_MAX_MS, String(text));
 }
 
-/** A code from its request to its end, with everything that tells a time. */
+/** Uses a code from its request to its redemption, and checks every time in the responses. */
 async function useCode(endUser: EndUser, remaining: number): Promise<void> {
   const key = fresh('k');
   const reply = await request(endUser, key);

@@ -1,4 +1,4 @@
-/** Good requests beside clients that are slow, vanish, pipeline and flood: all are served. */
+/** Well-behaved requests succeed while other clients are slow, vanish, pipeline or flood. */
 import type { Socket } from 'node:net';
 import { connect } from 'node:net';
 import { test } from 'uvu';
@@ -41,7 +41,7 @@ function bytesOf({ user, address } = newEndUser(), headers: Record<string, strin
   });
 }
 
-/** Good requests, all of which get their code in time. */
+/** Sends well-behaved requests; each must get its code in time. */
 async function serveAll(count = GOOD_REQUESTS): Promise<void> {
   let left = count;
   await atOnce(GOOD_CLIENTS, async () => {
@@ -57,11 +57,11 @@ async function serveAll(count = GOOD_REQUESTS): Promise<void> {
   });
 }
 
-/** Sockets that do something at once, and again for as long as they are open. */
+/** Sockets that all do the same, again and again until `stop`. */
 class Attack {
   readonly #sockets = new Set<Socket>();
   #isOver = false;
-  /** How many times a socket was opened, and how many times it was connected. */
+  /** The number of sockets opened, and of those connected. */
   opened = 0;
   connected = 0;
 
@@ -69,7 +69,7 @@ class Attack {
     return this.#sockets.size;
   }
 
-  /** Opens a socket; another one when it ends, if the attack is to go on. */
+  /** Opens a socket, and another one when it closes if the attack is repeated. */
   start(begin: (socket: Socket) => void, isRepeated: boolean): void {
     const socket = connect({ port: otpd.port, host: '127.0.0.1', allowHalfOpen: true });
     this.opened += 1;
@@ -160,7 +160,7 @@ test('a body of 200 MiB is not read, and its connection is closed', async () => 
   await duringAttack(8, begin, async (attack) => {
     await serveAll();
     await eventually('some have ended', () => attack.opened >= 16);
-    // What the kernels of both sides hold, which is a small part of the whole.
+    // The rest of the body is at most what the kernels of both sides buffer.
     assert.ok(sent / attack.opened < BODY_BYTES / 8, `${sent} bytes of ${attack.opened}`);
   }, true);
 });

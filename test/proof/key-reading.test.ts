@@ -1,4 +1,6 @@
-/** Lists that do without what is stored under their keys, on a real database. */
+/**
+ * The optimistic idempotency check on a real database: batches that skip the lookup of stored keys.
+ */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
@@ -13,10 +15,10 @@ import { createFixture, includes } from './tampered-connections.ts';
 import type { Fixture } from './tampered-connections.ts';
 import { fresh, freshAddress } from './load.ts';
 
-/** So many lists read after one that had to. */
+/** The number of batches that look keys up after one batch has needed the lookup. */
 const BATCHES_AFTER_LOOKUP = 64;
 
-/** More than an address has slots, so that a refusal takes two round trips. */
+/** More than the slots of an address, so that a refusal takes two round trips. */
 const MANY = 40;
 
 let fixture: Fixture;
@@ -60,7 +62,7 @@ function newRequest(): OtpRequest {
   };
 }
 
-/** What comes in one turn goes into one batch. */
+/** Requests of one turn of the event loop are decided in one batch. */
 function requestBatch(
   service: OtpService,
   batch: readonly OtpRequest[],
@@ -101,7 +103,7 @@ test('a batch with a replay is decided again, and each request is written once',
     'SELECT COUNT(*) AS n FROM otps WHERE user_id = ?', [reused.userId]);
   assert.is(Number(row!.n), 0, 'nothing is left of what was taken back');
 
-  // Whoever repeats requests does it again: the next lists read at once, and write nothing.
+  // A client that repeats requests tends to repeat more: the next batches read keys at once.
   commits = 0;
   for (let turn = 0; turn < BATCHES_AFTER_LOOKUP - 1; turn += 1) {
     keyLookups = [];

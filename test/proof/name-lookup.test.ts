@@ -1,6 +1,6 @@
 /**
- * The name of the database's host cannot be looked up, then can, then is another address: every
- * answer is bounded, and the service follows without a restart.
+ * The host name of the database has no address, then one, then another one: every response is
+ * bounded, and the service follows without a restart.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
@@ -21,21 +21,21 @@ import { eventually, promptly } from '../harness/waiting.ts';
 import { atOnce, fresh, newEndUser } from './load.ts';
 
 const CONNECTIONS_MAX = 4;
-/** Of a name server that does not answer at first (resolv.conf(5), timeout and attempts). */
+/** A name server that does not answer is asked again (resolv.conf(5), timeout and attempts). */
 const LOOKUP_MAX_MS = 90_000;
 
 const NAME = 'database.otpd.test';
 const folder = mkdtempSync(join(tmpdir(), 'otpd-names-'));
 const hosts = join(folder, 'hosts');
 
-/** Which address the name has; null: none. */
+/** Sets the address of the name; null: none. */
 function setAddress(address: string | null): void {
   writeFileSync(hosts, address === null ? '' : `${address} ${NAME}\n`);
 }
 
 /**
- * Where nobody may mount: the process looks names up in that file by code of ours, and fails as
- * the system's resolver does.
+ * Replaces the lookup where mounting is not permitted: it reads the same file, and fails as the
+ * resolver of the system does.
  */
 const OWN_LOOKUP = `
   import dns from 'node:dns';
@@ -54,7 +54,7 @@ let database: TestDatabase;
 let gateways: Gateway[];
 let otpd: Otpd;
 
-/** The database's port at one address. */
+/** Forwards the port of the database at one address. */
 type Gateway = Readonly<{ server: Server; cutAll: () => void }>;
 
 async function openGateway(address: string, port: number): Promise<Gateway> {

@@ -1,4 +1,4 @@
-/** Codes that are open when the policy changes, through services that follow one policy each. */
+/** Codes that are open when the policy changes: each service follows one policy. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
@@ -28,7 +28,7 @@ function setClock(time: string): void {
   database.clock.set(`2026-01-05 ${time}`);
 }
 
-/** A service that follows the default with some other numbers. */
+/** A service with the default policy, except for these numbers. */
 async function serviceOf(numbers: Partial<Policy> = {}): Promise<TestService> {
   const policies = createPolicies({ ...DEFAULT_POLICY, ...numbers });
   const service = await startTestService({ pool: database.pool, policies, secrets });
@@ -52,7 +52,6 @@ function verify({ port }: TestService, user: string, code: string, key?: string)
   return post({ port, path: '/otp/verify', body, key });
 }
 
-/** Another code of the same length. */
 function wrong(code: string): string {
   return (code.startsWith('0') ? '1' : '0') + code.slice(1);
 }

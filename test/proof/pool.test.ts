@@ -1,4 +1,4 @@
-/** The pool and its connections: how they are set up, the line of waiters, and what makes room. */
+/** The connection pool: the settings of a connection, the queue of waiters, and their deadlines. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Connection } from '../../src/db/connection.ts';
@@ -21,7 +21,7 @@ function deadline(milliseconds = LONG_MS): Deadline {
   return made;
 }
 
-/** A connection that never met a server. */
+/** A connection without a server. */
 function fakeConnection(): Connection {
   let isDestroyed = false;
   return {
@@ -32,7 +32,6 @@ function fakeConnection(): Connection {
   };
 }
 
-/** A pool over such connections. */
 function fakePool(size: number): ConnectionPool {
   return new ConnectionPool(() => Promise.resolve(fakeConnection()), size);
 }
@@ -74,7 +73,7 @@ test('a later statement sees rows that were committed since the first', async ()
   assert.equal(await connection.run('x', 'SELECT id FROM notes', []), []);
   await fixture.database.query("INSERT INTO notes VALUES (2, 'a')");
   assert.is((await connection.run('x', 'SELECT id FROM notes', [])).length, 1);
-  // No gap lock either: a stranger may insert beside a row that was looked for and not found.
+  // READ COMMITTED takes no gap lock: another connection may insert next to a row not found.
   await connection.run('x', 'SELECT id FROM notes WHERE id = 4 FOR UPDATE', []);
   await fixture.database.query("INSERT INTO notes VALUES (3, 'a'), (5, 'a')");
   connection.destroy();

@@ -1,6 +1,4 @@
-/**
- * Races over two processes, with exact counts. OTPD_TEST_RACES sets how often each is run.
- */
+/** Races over two processes, with exact counts. OTPD_TEST_RACES sets the number of runs. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
@@ -58,7 +56,7 @@ race('at most 3 of 199 wrong codes and the right one are compared', async () => 
   const replies = await atOnce(200, (index) =>
     fleet.verify(endUser, index === 100 ? code : wrongCode(code, index)));
   const counts = countByKind(replies);
-  // Either three wrong ones came first; or the right one did, after at most two.
+  // Either three wrong codes are first, or the right one is after at most two of them.
   if (counts['200'] === undefined) {
     assert.equal(counts, { '401 invalid_code': 2, '429 too_many_attempts': 198 });
     return;
@@ -128,7 +126,7 @@ race('simultaneous requests and verifications of one pair fit some order', async
     atOnce(6, (index) => fleet.verify(endUser, index < 4 ? code : wrongCode(code, index))),
   ]);
   const codes = countByKind(issued);
-  // Two points were left; only a lock can keep them from being used.
+  // Two points are left; only a lock prevents their use.
   if (codes['429 too_many_attempts'] === undefined) assert.is(codes['201'], 2);
   else assert.ok((codes['201'] ?? 0) <= 2, JSON.stringify(codes));
   const attempts = countByKind(redeemed);
@@ -138,7 +136,7 @@ race('simultaneous requests and verifications of one pair fit some order', async
   await newestIsTheOnlyOne(endUser, [...issued]);
 });
 
-/** Of all codes of a pair only the one with the highest number can still be right. */
+/** Only the code of a pair with the highest number can still be redeemed. */
 async function newestIsTheOnlyOne({ user }: EndUser, issued: Reply[]): Promise<void> {
   const [row] = await fleet.database.query(
     `SELECT HEX(otp_id) AS id FROM otps WHERE user_id = ? ORDER BY number DESC LIMIT 1`, [user]);

@@ -1,4 +1,4 @@
-/** The keys of requests, which live in the rows of the codes and sometimes outlive their use. */
+/** Idempotency keys of requests: the rows of codes hold them, and a key may outlive its code. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openConnection } from '../../src/db/connection.ts';
@@ -39,14 +39,13 @@ function request(user: string, key: string, purpose = 'login'): Promise<Reply> {
   return post({ port: service.port, path: '/otp/request', body, address: freshAddress(), key });
 }
 
-/** The numbers of the codes of a user. */
 async function numbersOf(user: string): Promise<number[]> {
   const rows = await database.query(
     'SELECT number FROM otps WHERE user_id = ? ORDER BY number', [user]);
   return rows.map(({ number }) => number as number);
 }
 
-/** How many rows are kept for their keys alone. */
+/** Counts the rows that are kept only for their keys. */
 async function countKept(): Promise<number> {
   const [row] = await database.query('SELECT COUNT(*) AS n FROM otps WHERE user_id IS NULL');
   return Number(row!.n);
@@ -74,7 +73,7 @@ test('a key still replays after its code has expired, and the code is unknown', 
   const path = `/otp/${String(first.body.otp_id)}`;
   const told = await send({ port: service.port, path, method: 'GET' });
   assert.is(told.status, 404, 'as of any code that is not needed any more');
-  // It counts for nothing: two more are let through, and then none.
+  // The kept row counts for no limit: two more requests succeed.
   assert.is((await request(user, fresh('k'))).body.remaining_requests, 1);
   assert.is((await request(user, fresh('k'))).body.remaining_requests, 0);
   assert.is((await request(user, fresh('k'))).status, 429);
@@ -132,7 +131,7 @@ test('rows kept for keys are swept when the keys have expired', async () => {
   await Promise.all(users.map((user) => request(user, fresh('k'))));
   assert.ok((await countKept()) >= users.length);
   setClock(`${17 + KEY_HOURS}:14:59`);
-  // Four rows are looked at for each code, a thousand at a time, and first of all the newest.
+  // A request sweeps four rows, in steps of a thousand, starting with the newest.
   for (let list = 0; list < 12; list += 1) {
     const codes = await Promise.all(Array.from({ length: 50 }, () =>
       request(fresh('u'), fresh('k'))));
@@ -154,7 +153,7 @@ test('locking the codes of a user does not lock those of others', async () => {
     return connection.run(name, `${sql} NOWAIT`, values).then(({ length }) => length, String);
   };
   assert.is(await lock(holder!, b), 1);
-  // Beside them in the index: a has a code, c has none, nor has one between them.
+  // Neighbours in the index: `a` has a code, `c` has none, and neither has a user between them.
   assert.equal(await Promise.all([a, `${a}a`, c].map((user) => lock(other!, user))), [1, 0, 0]);
   assert.match(await lock(other!, b) as string, /ER_LOCK_NOWAIT/);
   holder!.destroy();

@@ -1,6 +1,6 @@
 /**
- * The storm: 64 connections, an empty database, everybody new, 1,000 requests at once. Each gets
- * its answer, and the locks are taken in an order in which nobody waits in a ring.
+ * 1,000 simultaneous requests on 64 connections and an empty database: each gets its response, and
+ * the lock order prevents deadlocks.
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -14,7 +14,7 @@ import { countDeadlocks } from './tampered-connections.ts';
 const CONNECTIONS = 64;
 const REQUESTS = 1000;
 
-// A server of its own: the deadlocks of other tests, which are meant, are not counted here.
+// A server of its own: other tests cause deadlocks on purpose.
 let server: DurableServer;
 test.before(async () => {
   server = await startDurableServer();
@@ -22,7 +22,7 @@ test.before(async () => {
 });
 test.after(() => server.stop());
 
-/** Runs a storm on an empty database, and holds the number of deadlocks at none. */
+/** Runs `work` on an empty database and expects no deadlock. */
 function storm(name: string, processes: number, work: (fleet: Fleet) => Promise<void>): void {
   test(name, async () => {
     const fleet = await startFleet(processes, CONNECTIONS / processes);
@@ -48,7 +48,7 @@ for (const processes of [1, 2]) {
 
   storm(`limits are exact when users and addresses cross (${processes} processes)`,
     processes, async (fleet) => {
-      // 20 users, each from every one of 20 addresses, neighbours in opposite orders.
+      // Each of 20 users from each of 20 addresses, neighbours in opposite order.
       const users = Array.from({ length: 20 }, () => fresh('u'));
       const addresses = Array.from({ length: 20 }, () => freshAddress());
       const replies = await atOnce(REQUESTS, (index) => {
@@ -60,7 +60,7 @@ for (const processes of [1, 2]) {
           purpose: `p${index % 7}`,
         });
       });
-      // 20 users with 3 codes each is less than 20 addresses with 8 each.
+      // 20 users with 3 codes each are fewer than 20 addresses with 8 each.
       assert.equal(countByKind(replies), { 201: 60, '429 rate_limit_exceeded': REQUESTS - 60 });
     });
 }

@@ -1,8 +1,8 @@
 /**
- * Days of load under a moved clock: dead rows vanish a few at a time, live ones never do.
+ * Days of load under a moved clock: expired rows are removed a few at a time, live rows never.
  *
- * The bound for two processes: a table holds at most what was live, as much again for the dead
- * that neither cursor has come to, and the rows of one step.
+ * The bound for two processes: a table holds at most its live rows, as many expired ones that
+ * neither cursor has reached, and the rows of one step.
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -15,9 +15,11 @@ import type { EndUser, Fleet } from './load.ts';
 const FIRST_NOW = 1_767_600_000_000_000;
 const HOUR = 3_600_000_000;
 const BATCH = 50;
-/** Purging a swept row may still cross two who come back to it; their transactions run again. */
+/**
+ * The purge of a swept row may deadlock two users who return to it; their transactions are rerun.
+ */
 const DEADLOCKS_MAX = 10;
-/** A process looks at a table once in 256 codes; two may be at it. */
+/** A process sweeps a table once in 256 codes; two processes may sweep it at once. */
 const STEP_ROWS = 512;
 
 const LIVE = {
@@ -51,7 +53,7 @@ async function countRows(table: Table, where = 'TRUE'): Promise<number> {
   return Number(row?.n);
 }
 
-/** So many new users; every one must have a code, and redeems it with a key of its own. */
+/** Requests codes for new users, and redeems each with a key. */
 async function load(codes: number): Promise<void> {
   for (let sent = 0; sent < codes; sent += BATCH) {
     const endUsers = Array.from({ length: BATCH }, newEndUser);
@@ -83,7 +85,7 @@ test('every table stays bounded by its live rows over days', async () => {
 });
 
 test('expired rows are removed a few at a time, and all of them in the end', async () => {
-  // More than 50 codes can sweep, even if every step fell on this table.
+  // More rows than 50 requests can sweep, even if every step chose this table.
   await load(1500);
   await setClock(now + 25 * HOUR);
   const isExpired = (table: Table) => `NOT (${LIVE[table]})`;
@@ -92,7 +94,7 @@ test('expired rows are removed a few at a time, and all of them in the end', asy
   await load(BATCH);
   const soon = await countRows('otps', isExpired('otps'));
   assert.ok(soon > 0, 'not all at once');
-  // Each of two cursors passes by four rows for each code of its process.
+  // Each of two cursors sweeps four rows for each code of its process.
   for (let round = 0; round < 60; round += 1) await load(BATCH);
   for (const table of TABLES) {
     const left = await countRows(table, isExpired(table));
@@ -108,7 +110,8 @@ test('the sweep removes no count of wrong codes and no live row', async () => {
   await setClock(now + 20 * HOUR);
   const first = await fleet.request(keeper, key);
   await setClock(now + 24 * HOUR - 1_000_000);
-  // Each of two cursors passes by four rows for each code of its process: through all of them.
+  // Each of two cursors sweeps four rows for each code of its process, so this load sweeps all
+  // rows.
   await load(Math.ceil(await countRows('otps') / BATCH) * BATCH);
   for (const endUser of guessers) {
     const [row] = await fleet.database.query(
@@ -142,7 +145,7 @@ test('the sweep does not disturb requests for the rows that it removes', async (
   const deadlocks = await countDeadlocks(fleet.database);
   for (let round = 0; round < 5; round += 1) {
     await setClock(now + 25 * HOUR);
-    // Their own dead rows are swept by their neighbours at the very time they come back.
+    // Requests of other users sweep the expired rows of these users while they return.
     const replies = await atOnce(regulars.length, (index) => fleet.request(regulars[index]!));
     assert.equal(countByKind(replies), { 201: regulars.length });
   }

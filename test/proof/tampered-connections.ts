@@ -1,4 +1,4 @@
-/** Real connections whose statements a test can make fail, and a table for transactions to write. */
+/** Real connections whose statements a test can make fail, and a table for transactions. */
 import type { Value } from '../../src/db/bind.ts';
 import { openConnection } from '../../src/db/connection.ts';
 import type { Row, Connection } from '../../src/db/connection.ts';
@@ -7,16 +7,15 @@ import type { Transaction } from '../../src/db/transaction.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 
-/** Stands before a statement; what it throws is what the caller of the statement gets. */
+/** Wraps a statement; the caller of the statement gets what the wrapper throws. */
 export type Tamper = <T>(name: string, connection: Connection, proceed: () =>
   Promise<T>) => Promise<T>;
 
-/** Statements that go in one round trip have one name: theirs, with spaces between. */
+/** Statements of one round trip share one name: their names, separated by spaces. */
 export function includes(name: string, statement: string): boolean {
   return name.split(' ').includes(statement);
 }
 
-/** Whether a round trip ends in COMMIT. */
 export function isCommit(name: string): boolean {
   return includes(name, 'commit');
 }
@@ -31,19 +30,19 @@ export async function query(
   return (await tx.read(rowsBy(name, sql, values)))[0];
 }
 
-/** A statement whose rows are what it gives. */
+/** A statement that returns its rows. */
 export function rowsBy(name: string, sql: string, values: readonly Value[]) {
   return { name, sql, values, read: (rows: readonly Row[]) => rows };
 }
 
-/** A database with the table `notes (id, text)`, and pools whose connections are tampered with. */
+/** A database with the table `notes (id, text)`, and pools with tampered connections. */
 export type Fixture = Readonly<{
   database: TestDatabase;
-  /** Replaces the tampering of all connections from now on. */
+  /** Sets the wrapper for the statements of all connections. */
   tamper: (tamper: Tamper | null) => void;
   /** A pool that closePools closes. */
   pool: (size: number) => ConnectionPool;
-  /** Ends all pools so far and the tampering; throws when a connection was never given back. */
+  /** Closes all pools and removes the wrapper; throws when a connection was not released. */
   closePools: () => void;
   /** A connection outside all pools. */
   connect: () => Promise<Connection>;
@@ -51,7 +50,6 @@ export type Fixture = Readonly<{
   ids: () => Promise<number[]>;
 }>;
 
-/** Makes the database and the table. */
 export async function createFixture(): Promise<Fixture> {
   const database = await createTestDatabase();
   await database.query('CREATE TABLE notes (id INT PRIMARY KEY, text VARCHAR(5) NOT NULL)');
@@ -90,7 +88,7 @@ export async function createFixture(): Promise<Fixture> {
   };
 }
 
-/** How many deadlocks the server has seen since it started. */
+/** The number of deadlocks since the start of the server. */
 export async function countDeadlocks(database: TestDatabase): Promise<number> {
   const [row] = await database.query(
     "SELECT count AS n FROM information_schema.innodb_metrics WHERE name = 'lock_deadlocks'",

@@ -1,4 +1,4 @@
-/** The transaction helper on a real server: what it keeps, what it undoes, what it runs again. */
+/** Transactions on a real server: commit, rollback and retry. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { StatementError, Unavailable } from '../../src/db/errors.ts';
@@ -101,7 +101,7 @@ test('a transaction that loses a deadlock (1213) is rerun, and both succeed', as
     return id;
   });
   const kept = await Promise.all([cross(a, b, 0), cross(b, a, 1)]);
-  // Other files may make deadlocks on the same server.
+  // Other files may cause deadlocks on the same server.
   assert.ok(await countDeadlocks(fixture.database) > before);
   assert.is(runs, 3);
   const all = await fixture.ids();

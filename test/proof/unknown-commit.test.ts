@@ -1,4 +1,4 @@
-/** What becomes of a COMMIT that was never answered. */
+/** A COMMIT without a response: the commit probe finds out whether the COMMIT happened. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { StatementError, Unavailable } from '../../src/db/errors.ts';
@@ -23,7 +23,7 @@ let id = 0;
 let runs = 0;
 const deliveries: Delivery[] = [];
 
-/** Cuts the connection at COMMIT, as often as told: before it reaches the server, or after. */
+/** Cuts the connection at the next COMMITs, before or after the server gets them. */
 function cutCommit(moment: 'before' | 'after', times = 1): Tamper {
   let left = times;
   return async (name, connection, proceed) => {
@@ -40,7 +40,7 @@ const isNoteStored = () => ({
   read: (rows: readonly unknown[]) => rows.length === 1,
 });
 
-/** Inserts the insertNote; a second run would fail with 1062 if the first had been kept. */
+/** Inserts the note; a second run would fail with 1062 if the first had been committed. */
 async function work(tx: Transaction): Promise<number> {
   runs += 1;
   await query(tx, 'insertNote', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
@@ -114,7 +114,8 @@ test('a probe waits for a COMMIT that is still in progress', async () => {
     if (includes(name, 'find')) asked.open();
     return cut(name, connection, proceed);
   });
-  // The work writes nothing itself: the other is the server side of its lost connection.
+  // The transaction writes nothing: the other connection stands for the server side of the lost
+  // one.
   const ended = transaction(pool, async (tx) => {
     runs += 1;
     tx.wasCommitted = isNoteStored();
@@ -163,7 +164,7 @@ test('an error of the server at COMMIT is a rollback and needs no probe', async 
   assert.equal([runs, probes], [2, 0]);
 });
 
-/** Two services over the fixture's pool, as two processes would be, with all their messages. */
+/** Two services on the pool of the fixture, in place of two processes, with all their messages. */
 function startServices(wrongAttempts = DEFAULT_POLICY.wrongAttempts) {
   const messages: Message[] = [];
   const policies = createPolicies({ ...DEFAULT_POLICY, wrongAttempts });
@@ -172,7 +173,7 @@ function startServices(wrongAttempts = DEFAULT_POLICY.wrongAttempts) {
     messages.push(message);
     return { kind: 'accepted' };
   });
-  // With connections of its own: its transactions are not those that are tampered with.
+  // The delivery has its own connections, which are not tampered with.
   const delivery = createTestDelivery({
     ...settings, pool: fixture.database.pool, channels: [channel],
   });
@@ -184,7 +185,7 @@ function startServices(wrongAttempts = DEFAULT_POLICY.wrongAttempts) {
     const before = messages.length;
     const names = { ...pair, userId, clientIp: `10.0.0.${id}`, key, apiClient: null };
     await by.request({ ...names, acceptLanguage: '' }, isWanted);
-    // It is sent once the answer is given.
+    // A message is sent after the response.
     await eventually('the message is sent', () => messages.length > before);
     return messages[before]!;
   };
@@ -193,7 +194,7 @@ function startServices(wrongAttempts = DEFAULT_POLICY.wrongAttempts) {
 
 const isWanted = (): boolean => true;
 
-/** The next COMMIT happens or not, then something else does, and that it is lost is seen then. */
+/** The next COMMIT happens or not, `between` runs, and then the connection is reported as lost. */
 function cutAfterwards(between: () => Promise<unknown>, happens = true): Tamper {
   let isArmed = true;
   return async (name, connection, proceed) => {
@@ -253,7 +254,7 @@ test('an attempt that later ones have hidden is not guessed, and its batch is st
     assert.instance(await errorOf(guess(service, 1)), Unavailable);
     assert.is(await wrongCodesOf(pair.userId), 5);
 
-    // The other one of its list tells that both were kept.
+    // The other request of the batch proves that both were committed.
     const neighbour = { ...pair, userId: `v${id}` };
     const right = (await request(service, `l${id}`, neighbour.userId)).code;
     fixture.tamper(cutAfterwards(hide));

@@ -1,4 +1,4 @@
-/** A list of attempts leaves the rows that its attempts leave one at a time. */
+/** A batch of attempts leaves the rows that the same attempts leave one at a time. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { VERIFY_ID_BYTES } from '../../src/db/tables/otps-write.ts';
@@ -18,7 +18,9 @@ import { fresh, freshAddress, wrongCode } from './load.ts';
 const FIELDS = `number, redeemed_at, digest IS NULL AS is_erased, wrong_attempts, last_wrong_at,
   locked_until, consecutive_wrong, LENGTH(verify_ids) AS bytes, channel, close_reason, is_refunded`;
 
-/** What each user has tried an hour before with another code, a minute before, and in the list. */
+/**
+ * The attempts of each user: an hour earlier with another code, a minute earlier, and in the batch.
+ */
 const USERS: readonly (readonly [longAgo: string, before: string, now: string])[] = [
   ['wrong wrong right', '', 'right'], ['wrong wrong right', '', 'wrong'],
   ['wrong wrong wrong', '', 'right'], ['wrong wrong wrong', '', 'wrong'],
@@ -29,7 +31,7 @@ const USERS: readonly (readonly [longAgo: string, before: string, now: string])[
   ['', 'wrong', 'wrong right wrong'], ['', 'wrong wrong wrong', 'right'],
 ];
 
-/** One service on a database of its own, in which each user has a code. */
+/** One service on its own database, in which each user has a code. */
 class Side {
   readonly #database: TestDatabase;
   readonly #codes = new Map<string, string>();
@@ -92,7 +94,7 @@ test.after(async () => { for (const side of sides) await side.close(); });
 
 const wordsOf = (text: string): string[] => text.split(' ').filter((word) => word !== '');
 
-/** Brings a side to where its list begins. */
+/** Runs the attempts before the batch. */
 async function prepare(side: Side, users: readonly string[]): Promise<void> {
   for (const [index, userId] of users.entries()) {
     const [longAgo, before] = USERS[index]!;
@@ -128,7 +130,7 @@ test('attempts in one transaction leave the same rows as attempts in many', asyn
   }
 });
 
-/** Attempts of one transaction have one name; one after the other each has its own. */
+/** Attempts of one transaction share one verify id; single attempts have one each. */
 function withOneName(row: object, now: string): object {
   const { bytes } = row as { bytes: number };
   return { ...row, bytes: now.startsWith('wrong right') ? bytes - VERIFY_ID_BYTES : bytes };

@@ -1,4 +1,4 @@
-/** npm run scenario, as a person calls it: its exit codes, its table, its last line. */
+/** npm run scenario as a user runs it: its exit codes, table and last line. */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-/** A wrong expectation fails, and is shown so that a person sees what differs. */
+/** A wrong expectation fails, and its differences are shown. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createTestDatabase } from '../harness/database.ts';

@@ -1,4 +1,4 @@
-/** The language of scenarios: what is read, and how each slip is told, with its place. */
+/** The scenario language: what it accepts, and how it reports errors with their places. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { parseScenario } from './parse-scenario.ts';
@@ -17,7 +17,7 @@ function errorsOf(...lines: string[]): string {
   return 'no error';
 }
 
-/** Of a file whose only event is this one, after a date and a request as $c. */
+/** The error of a file whose only event is this one, after a date and a request as $c. */
 function errorOf(line: string): string {
   const request = `08:00:00 U1 from 1.1.1.1 requests a as $c => ${ISSUED}`;
   return errorsOf('date 2026-01-05', request, line);

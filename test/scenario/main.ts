@@ -1,6 +1,6 @@
 /**
- * npm run scenario -- FILE…: runs scenario files on a throwaway MySQL of their own and prints a
- * table of the events, every difference in full, and `N passed, N failed`.
+ * npm run scenario -- FILE…: runs scenario files on their own MySQL and prints a table of the
+ * events, every difference in full, and `N passed, N failed`.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -24,7 +24,7 @@ Runs scenario files against the real service on a throwaway MySQL, for example
   npm run scenario -- scenarios/*/*.scenario
 Exits with 1 when an answer differs from what a file expects, with 2 when a file cannot be read.`;
 
-/** Where the output is no terminal, for example a file. */
+/** For output that is no terminal, such as a file. */
 const COLUMNS_DEFAULT = 120;
 
 type Counts = { passed: number; failed: number };
@@ -33,7 +33,7 @@ function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-/** Reads all files before the first runs: a slip in the last one shows at once. */
+/** Reads all files before the first one runs, so that an error in the last is shown at once. */
 function readFiles(files: readonly string[]): { scenarios: Scenario[]; errors: string[] } {
   const scenarios: Scenario[] = [];
   const errors: string[] = [];
@@ -74,7 +74,7 @@ async function runAll(scenarios: readonly Scenario[], stop: AbortSignal): Promis
       folder: join(folder, 'mysql'), durable: false, print, signal: stop,
     });
     process.env.OTPD_TEST_SOCKET = server.socketPath;
-    // Also when an error that nothing catches, or a second Ctrl-C, ends this process.
+    // Covers an uncaught error and a second Ctrl-C.
     const onExit = (): void => {
       process.kill(server.processId, 'SIGKILL');
       rmSync(folder, { recursive: true, force: true });

@@ -1,4 +1,4 @@
-/** The left half of a line: who does what, with which code and key, on which process. */
+/** Parses the left half of a line: who does what, with which code and key, on which process. */
 import { isIP } from 'node:net';
 import type {
   ClientAction, FixtureAction, Key, NamedOtp, Step, TypedCode,
@@ -6,11 +6,10 @@ import type {
 import { LineError } from './scenario.ts';
 import { TokenReader } from './tokens.ts';
 
-/** An event, read. */
 export type ParsedEvent =
   Pick<Step, 'action' | 'times' | 'process' | 'apiClient' | 'namesAddress' | 'capture'>;
 
-/** More at once says nothing more about a race, and the client would need the sockets. */
+/** More requests show nothing new about a race, and cost the client sockets. */
 const TIMES_MAX = 200;
 
 const CAPTURE = /^\$[A-Za-z][A-Za-z0-9_]*$/;
@@ -19,10 +18,10 @@ const MODIFIERS = '"with key K", "with quoted key K", "without a key", "on proce
 const API_CLIENT_NAME = /^[A-Za-z0-9_-]{1,32}$/;
 const DEFAULT_TYPE = 'application/json';
 
-/** What an id may be of, known or not: nothing that a path would give a meaning to. */
+/** An id, known or not, without characters that have a meaning in a path. */
 const PLAIN_ID = /^[0-9A-Za-z]{1,64}$/;
 
-/** What is said of the channel, and what it then says to every message. */
+/** The verbs for the channel, and the result of every later message. */
 const MOODS = { accepts: 'accepted', refuses: 'refused', fails: 'retry' } as const;
 
 const ACTORS = 'a user, "someone", "operator unlocks", "messages sent so far", "the channel",'
@@ -37,9 +36,9 @@ const NO_MODIFIERS: Modifiers = {
 };
 
 /**
- * Reads an event.
+ * Parses an event.
  *
- * @throws LineError with what was found and what is allowed
+ * @throws LineError with the text found and what is allowed
  */
 export function parseEvent(text: string): ParsedEvent {
   const tokens = new TokenReader(text);
@@ -50,7 +49,7 @@ export function parseEvent(text: string): ParsedEvent {
   return { action, times: 1, ...modifiers };
 }
 
-/** Null when it is a client who acts. */
+/** Null when a client acts. */
 function parseFixtureAction(tokens: TokenReader): FixtureAction | null {
   if (tokens.take('operator', 'unlocks')) {
     const userId = parseName(tokens, 'a user');
@@ -107,7 +106,7 @@ function parseOtp(tokens: TokenReader): NamedOtp {
   return { kind: 'literal', text };
 }
 
-/** A body as it is, for what no well-behaved client sends. The body says who it is for. */
+/** A raw body, for requests that no well-behaved client sends. The body names the user. */
 function parsePost(tokens: TokenReader, sender: string, address: string): ClientAction {
   if (sender !== 'someone') throw new LineError('only "someone" posts: the body names the user');
   const body = tokens.needKind('a body in \'single quotes\'', 'body');

@@ -1,4 +1,4 @@
-/** The right half of a line: the status, every member of the body, and headers. */
+/** Parses the right half of a line: the status, every member of the body, and headers. */
 import type { Action, Expected, ExpectedHeader, ExpectedValue } from './scenario.ts';
 import { ANY, LineError } from './scenario.ts';
 import { unquote, TokenReader } from './tokens.ts';
@@ -9,11 +9,11 @@ const HEADER = /^([A-Za-z][A-Za-z0-9-]*): *(.+)$/;
 const NO_HEADER = /^no ([A-Za-z][A-Za-z0-9-]*)$/;
 
 /**
- * Reads what is expected of an event.
+ * Parses the expected answers of an event.
  *
- * @param times how many answers the event has
- * @returns one expectation for each of them
- * @throws LineError with what was found and what is allowed
+ * @param times the number of answers
+ * @returns one expectation for each answer
+ * @throws LineError with the text found and what is allowed
  */
 export function parseExpectation(text: string, action: Action, times: number): Expected[] {
   const tokens = new TokenReader(text);
@@ -84,7 +84,7 @@ function parseBody(tokens: TokenReader, written: string[]): Expected['answer'] {
   return { kind: 'body', status: Number(status), members };
 }
 
-/** `*`, a number, true, false or null as in JSON; anything else is a text. */
+/** `*`, or a number, true, false or null as in JSON; any other value is a text. */
 function parseValue(value: string): ExpectedValue {
   if (value === '*') return ANY;
   if (value.startsWith('"')) return unquote(value);

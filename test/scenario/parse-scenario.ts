@@ -1,4 +1,4 @@
-/** Reads a scenario file: setup lines, dates, and events with the answers they expect. */
+/** Parses a scenario file: setup lines, dates, and events with their expected answers. */
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import { parseEvent } from './parse-event.ts';
 import { parseExpectation } from './parse-expectation.ts';
@@ -6,7 +6,7 @@ import { isFixtureAction, LineError, ScenarioError } from './scenario.ts';
 import type { Action, Moment, Scenario, Step } from './scenario.ts';
 import { TokenReader } from './tokens.ts';
 
-/** Enough for every race; each costs the start of a process. */
+/** Enough for every race; each one costs the start of a process. */
 const PROCESSES_MAX = 4;
 
 const TIME = /^([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?$/;
@@ -20,15 +20,15 @@ type Draft = {
   apiClients: readonly string[];
   policy: { default: Record<string, number>; purposes: Record<string, Record<string, number>> };
   moments: { at: string; steps: Step[] }[];
-  /** What each `$name` was given by, and at which moment. */
+  /** The kind of event behind each `$name`, and its moment. */
   captures: Map<string, { kind: Action['kind']; moment: number }>;
 };
 
 /**
- * Reads the text of a file.
+ * Parses the text of a file.
  *
- * @param file its name, for messages
- * @throws ScenarioError naming every fault of the file as `file:line: …`
+ * @param file the name for messages
+ * @throws ScenarioError with every error of the file as `file:line: …`
  */
 export function parseScenario(file: string, text: string): Scenario {
   const draft: Draft = {
@@ -119,7 +119,7 @@ function parseStep(draft: Draft, time: string, rest: string, line: number): void
   if (step.capture !== null) draft.captures.set(step.capture, { kind: event.action.kind, moment });
 }
 
-/** Simultaneous with the line before. What is not a call cannot be simultaneous with anything. */
+/** Adds a step to the moment of the line before. Only requests can be simultaneous. */
 function joinMoment(draft: Draft, step: Step): void {
   const moment = draft.moments.at(-1);
   if (moment === undefined) throw new LineError('"and" needs an event before it');
@@ -140,8 +140,8 @@ function nextTime({ date, moments }: Draft, time: string): string {
 }
 
 /**
- * A code can be typed in, asked about or canceled only after it was sent; answers can be compared
- * within a moment too.
+ * Checks names: a code can be used only after the moment of its request; answers can also be
+ * compared within a moment.
  */
 function checkNames({ captures, processes, apiClients }: Draft, step: Step, moment: number): void {
   const { action, capture, expected, process, apiClient } = step;
@@ -166,7 +166,7 @@ function checkNames({ captures, processes, apiClients }: Draft, step: Step, mome
   }
 }
 
-/** The `$name` of a request that an event speaks of, or null. */
+/** The `$name` that an event refers to, or null. */
 function nameIn(action: Action): string | null {
   const named = action.kind === 'verify' ? action.code : 'otp' in action ? action.otp : null;
   return named?.kind === 'captured' ? named.name : null;

@@ -1,4 +1,4 @@
-/** Runs a scenario: moves the clock, sends what happens at each moment, judges the answers. */
+/** Runs a scenario: moves the clock, sends the requests of each moment, compares the answers. */
 import { emptyTables } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { assignAnswers } from './assign.ts';
@@ -9,25 +9,25 @@ import type { Expected, Moment, Scenario, Step } from './scenario.ts';
 import { openFixture } from './fixture.ts';
 import type { Fixture } from './fixture.ts';
 
-/** One answer beside what it was held against. */
+/** An answer and the expectation it is assigned to. */
 export type Comparison = Readonly<{ expected: Expected; got: Got; differences: string[] }>;
 
-/** What came of one line. */
+/** The comparisons of one line. */
 export type StepResult = Readonly<{
   step: Step;
   comparisons: readonly Comparison[];
   passed: boolean;
 }>;
 
-/** The service answers every call within a few seconds, even on a busy machine; or it hangs. */
+/** The service answers every request within seconds, even on a busy machine; else it hangs. */
 const MOMENT_MAX_MS = 60_000;
 
 /**
- * Runs a scenario to its end, whatever differs on the way, and leaves the tables empty.
+ * Runs a scenario to its end despite differences, and leaves the tables empty.
  *
  * @param database has empty tables
- * @param onResult receives each line as its moment ends
- * @throws Error when the services cannot be started or stopped, or a moment does not end in time
+ * @param onResult receives each line at the end of its moment
+ * @throws Error when the services do not start or stop, or a moment does not end in time
  */
 export async function runScenario(
   scenario: Scenario,
@@ -56,7 +56,7 @@ async function runMoment(
 ): Promise<StepResult[]> {
   await fixture.setClock(at);
   const calls = steps.flatMap((step) => Array.from({ length: step.times }, () => step));
-  // Every call is composed before the first is sent, so that they leave together.
+  // Every request is composed before the first is sent, so that all leave together.
   const sends = calls.map((step) => client.prepare(step));
   const gots = await Promise.all(sends.map((send) => send()));
   await fixture.setClock(at);

@@ -1,4 +1,4 @@
-/** What MySQL stores: whether each acknowledged write is there, and which connections are open. */
+/** The data in MySQL: whether each acknowledged write exists, and which connections are open. */
 import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { Service } from './faults.ts';

@@ -28,7 +28,7 @@ export class Observations {
   responses = 0;
   slowestMs = 0;
   isClosed = false;
-  /** Times of good responses during a fault; null in between. */
+  /** Times of good responses during a fault; null otherwise. */
   #goodAt: number[] | null = null;
 
   /** Milliseconds since the start of the soak. */

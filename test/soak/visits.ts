@@ -1,7 +1,7 @@
 /**
  * The load of the soak and the model of its responses. Each visit has a user of its own, so that
- * the model is a few numbers. A request without a response, or with 503, may or may not have
- * happened: the visit repeats it until the outcome is known.
+ * the model is a few numbers. A request without a response, or with 503, may have happened: the
+ * visit repeats it until the outcome is known.
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -23,7 +23,7 @@ const TWICE_AT_ONCE = 10;
 /** Pause of a client before it repeats a request. */
 const RETRY_MS = 100;
 
-/** A message follows its commit at once, unless the process that was to send it has died. */
+/** A message follows its commit at once, unless the process that holds the message has died. */
 const CODE_MAX_MS = 1500;
 const CODE_POLL_MS = 5;
 

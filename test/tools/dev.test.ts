@@ -1,4 +1,4 @@
-/** The npm scripts without a MySQL of one's own: what tools/dev.ts makes of each command. */
+/** The npm scripts without a configured database: how tools/dev.ts runs each command. */
 import { once } from 'node:events';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';

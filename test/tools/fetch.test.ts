@@ -9,7 +9,7 @@ import { obtainMysqld } from '../../tools/mysql/fetch/obtain.ts';
 import { startMark } from '../../tools/mysql/processes.ts';
 import { failureOf, until, withFolder, writeScript } from './fixture.ts';
 
-/** Shell commands of the stub programs. Their exit codes count. */
+/** Shell commands of the stub programs; their exit codes decide. */
 type Stubs = {
   update?: string;
   uris?: string;

@@ -1,4 +1,4 @@
-/** Which mysqld is used (MYSQLD, PATH, the usual folders), and which ones are refused. */
+/** The mysqld that is used (MYSQLD, PATH, the usual folders), and those that are refused. */
 import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'uvu';

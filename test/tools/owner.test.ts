@@ -1,4 +1,4 @@
-/** The owner of a data folder: races, dead owners and releases. */
+/** The owner of a data folder: races, dead owners, and releases. */
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'uvu';

@@ -42,7 +42,7 @@ const verdicts: [line: string, usable: boolean, reason: RegExp][] = [
 
 for (const [line, usable, reason] of verdicts) {
   test(`the version is checked: ${line}`, () => {
-    const verdict = judgeVersion(line);
+    const verdict = checkVersion(line);
     assert.is(verdict.usable, usable);
     assert.match(verdict.usable ? '' : verdict.reason, reason);
   });

@@ -1,4 +1,4 @@
-/** Starts of a server that are aborted or fail: their errors, and what they leave. */
+/** Server starts that are aborted or fail: their errors, and the files they leave. */
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'uvu';

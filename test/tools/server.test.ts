@@ -1,4 +1,4 @@
-/** A server with a real mysqld: its first start, later starts, and deaths of every kind. */
+/** A server with a real mysqld: the first start, later starts, and crashes. */
 import { mkdir, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { test } from 'uvu';
@@ -60,7 +60,7 @@ async function assertSecondRefused(folder: string): Promise<void> {
   assert.match(error.message, `process id ${process.pid} runs its MySQL there`);
 }
 
-/** The mode of the socket does not count: its folder is closed to other users. */
+/** The folder of the socket is closed to other users, so the mode of the socket does not count. */
 async function assertClosedToOthers(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
     const found = await stat(join(folder, name));
@@ -117,7 +117,7 @@ test('a socket whose path is too long gets a short path, which is removed at the
       await query(server, "ALTER USER root@localhost IDENTIFIED BY 'changed'");
       return server.socketPath;
     });
-    // A password of root is a clear error, and no mysqld is left.
+    // A password of root is a clear error, and leaves no mysqld.
     const error = await failureOf(startMysqlServer(realOptions(folder)));
     assert.match(error.message, 'refuses the connection of root (ER_ACCESS_DENIED_ERROR)');
     assert.equal(await serving(folder), []);
