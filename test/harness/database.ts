@@ -115,7 +115,7 @@ export function openTestDatabase(
   const close = (): void => {
     const { busyCount } = pool;
     pool.close();
-    if (busyCount > 0) throw new Error(`${busyCount} connections were never given back`);
+    if (busyCount > 0) throw new Error(`${busyCount} connections were not released`);
   };
   return { settings, clock, pool, query, rowsRead, close };
 }

@@ -61,7 +61,7 @@ export async function until<T>(run: Run, find: () => T | undefined | null | fals
     if (run.child.exitCode !== null) break;
     await delay(POLL_MS);
   }
-  throw new Error(`waited in vain for: ${find}\n${run.output()}`);
+  throw new Error(`not within ${WAIT_MAX_MS} ms: ${find}\n${run.output()}`);
 }
 
 /** The port in the banner of `serve`. */

@@ -20,7 +20,7 @@ export async function eventually(
 ): Promise<void> {
   const start = performance.now();
   while (!(await condition())) {
-    if (performance.now() - start > boundMs) throw new Error(`never came true: ${what}`);
+    if (performance.now() - start > boundMs) throw new Error(`not within ${boundMs} ms: ${what}`);
     await delay(POLL_MS);
   }
 }
@@ -41,7 +41,7 @@ export async function promptly<T>(
 ): Promise<T> {
   const late = new AbortController();
   const bound = delay(boundMs, null, { signal: late.signal }).then(() => {
-    throw new Error(`it took more than ${boundMs} ms`);
+    throw new Error(`the work took more than ${boundMs} ms`);
   });
   try {
     return await Promise.race([work(), bound]);
@@ -61,6 +61,6 @@ export async function timed<T>(work: () => Promise<T>): Promise<{ ms: number; re
 /** Returns the error of work that must fail; throws when it succeeds. */
 export async function errorOf(work: Promise<unknown>): Promise<unknown> {
   const outcome = await work.then(() => null, (error: unknown) => ({ error }));
-  if (outcome === null) throw new Error('it did not fail');
+  if (outcome === null) throw new Error('the work did not fail');
   return outcome.error;
 }

@@ -79,7 +79,7 @@ async function settleAll(visits: Visit[]): Promise<void> {
     const again = await decided(() => fleet.request(endUser, requestKey));
     assert.is(again.status, 201);
     if (requested?.status === 201) {
-      assert.is(again.text, requested.text, 'an answered 201 is there afterwards');
+      assert.is(again.text, requested.text, 'an acknowledged 201 is replayed afterwards');
       assert.is(again.headers['idempotent-replayed'], 'true');
     }
     if (code === null) continue;
@@ -109,11 +109,11 @@ for (const way of ['killed', 'stopped'] as const) {
       await eventually('the load runs', () => answered(load.visits) > 60);
       await (way === 'killed' ? server.kill() : server.shutDown());
       const atEnd = load.visits.length;
-      await eventually('clients are told', () => load.visits.some(({ requested }) =>
+      await eventually('a client gets 503', () => load.visits.some(({ requested }) =>
         requested?.status === 503));
       await server.start();
       const back = answered(load.visits);
-      await eventually('it works again by itself', () =>
+      await eventually('the service recovers without a restart', () =>
         answered(load.visits) > back + 60);
       await load.stop();
       assert.ok(load.visits.length > atEnd);
@@ -140,7 +140,7 @@ test('a service that is killed under load leaves no partial effect, and the othe
     assert.ok(Number(before?.n) <= visitsBefore + load.visits.length);
     for (const { endUser, requestKey } of load.visits) {
       const again = await decided(() => fleet.request(endUser, requestKey));
-      assert.is(again.status, 201, 'who got no answer of a service gets one by repeating');
+      assert.is(again.status, 201, 'a request without a response can be repeated');
     }
     await assertAccountsAgree(visitsBefore + load.visits.length);
   });

@@ -119,7 +119,7 @@ function startClients(): { allow: (count: number) => void; done: Promise<unknown
   const client = async (): Promise<void> => {
     for (;;) {
       let mine: number | null = null;
-      await eventually('it may ask', () => {
+      await eventually('the client may send a request', () => {
         if (next < Math.min(allowed, CODES)) mine = next++;
         return mine !== null || next >= CODES;
       });
@@ -182,7 +182,7 @@ test(`${CODES} codes are all acknowledged despite ${KILLS} kills`, async () => {
     otpd = await start(nth);
     const before = issued.length;
     clients.allow(CODES_PER_PROCESS - CODES_AT_KILL);
-    await eventually('the process has sent', () => hasRepeated(senderOf(nth))
+    await eventually('the process has sent enough', () => hasRepeated(senderOf(nth))
       && issued.length >= before + CODES_PER_PROCESS - 2 * CODES_AT_KILL);
     repeatsMax += await countUnmarked(before + CODES_PER_PROCESS);
     await killAt(MOMENTS[nth % MOMENTS.length]!, () => clients.allow(CODES_AT_KILL));
@@ -191,7 +191,7 @@ test(`${CODES} codes are all acknowledged despite ${KILLS} kills`, async () => {
   clients.allow(CODES);
   await clients.done;
   assert.is(new Set(issued.map(({ otpId }) => otpId)).size, CODES);
-  assert.ok(issued.some(({ repeats }) => repeats > 0), 'a kill fell into a request');
+  assert.ok(issued.some(({ repeats }) => repeats > 0), 'a kill interrupted a request');
 });
 
 test('no code is readable in the rows that killed processes left', async () => {
@@ -251,7 +251,7 @@ test('a message is sent twice only if its process died between acceptance and ma
     for (const nth of senders.slice(0, -1)) assert.ok(nth < KILLS);
   }
   // A process killed during the response cannot mark its message, which is therefore sent again.
-  assert.ok(repeats > 0, 'a kill fell between acceptance and mark');
+  assert.ok(repeats > 0, 'a process was killed between acceptance and mark');
   assert.ok(repeats <= repeatsMax, `${repeats} repeats of ${repeatsMax}`);
 });
 

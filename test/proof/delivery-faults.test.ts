@@ -113,7 +113,7 @@ for (const mode of ['closed', 'silent'] as const) {
   test(`a mark is stored in the end when MySQL is ${mode} after the acceptance`, async () => {
     acceptAfter(() => proxy.setMode(mode));
     const otpId = await requestUntilIssued();
-    await eventually('it is accepted', () => provider.callsOf(otpId).length === 1);
+    await eventually('the message is accepted', () => provider.callsOf(otpId).length === 1);
     // The mark started earlier with the same time limit, so it has failed once this request fails.
     assert.is((await request(newEndUser())).status, 503);
     assert.is(await unsent(), 1);
@@ -126,7 +126,7 @@ test('a mark is stored in the end when mysqld is killed after the acceptance', a
   let killed: Promise<void> | null = null;
   acceptAfter(() => { killed = server.kill(); });
   const otpId = await requestUntilIssued();
-  await eventually('it is killed', () => killed !== null);
+  await eventually('mysqld is killed', () => killed !== null);
   await killed;
   assert.is((await request(newEndUser())).status, 503);
   await server.start();
@@ -143,12 +143,12 @@ test('a message whose COMMIT had no answer is reclaimed, and its key replays', a
   assert.is(`${first.status} ${first.text}`, '503 {"error":"unavailable"}');
   proxy.setMode('pass');
   let again = first;
-  await eventually('it works again', async () => {
+  await eventually('the service works again', async () => {
     again = await request(endUser, key);
     return again.status === 201;
   });
   assert.is(again.headers['idempotent-replayed'], 'true');
-  assert.is(provider.calls.length, callsBefore, 'whoever committed it does not know that it did');
+  assert.is(provider.calls.length, callsBefore, 'the process does not know of its COMMIT');
   assert.is(await unsent(), 1);
 
   await untilAllSent(TAKE_OVER_MAX_MS);

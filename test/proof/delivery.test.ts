@@ -114,7 +114,7 @@ test('two processes on one database both send, and no message is accepted twice'
   await untilAllSent();
   assertAcceptedOnce(otpIds);
   assert.equal([...sendersOf()].sort(), ['/a', '/b']);
-  assert.ok(provider.calls.length > CODES, 'some were tried again');
+  assert.ok(provider.calls.length > CODES, 'some were sent again');
 });
 
 test('two workers both send, and no message is accepted twice', async () => {
@@ -123,7 +123,7 @@ test('two workers both send, and no message is accepted twice', async () => {
   const owners = new Set<string>();
   const requested = requestMany([otpd]);
   requested.catch(() => {});
-  await eventually('both have messages on their way', async () => {
+  await eventually('both have pending messages', async () => {
     const rows = await database.query('SELECT DISTINCT HEX(owner) AS owner FROM outbox');
     for (const { owner } of rows) owners.add(String(owner));
     return owners.size === 2;
@@ -146,7 +146,7 @@ test('a provider that never answers delays no request, and a stop releases every
     first.signal('SIGTERM');
     assert.is(await promptly(() => first.ended, STOP_MAX_MS), 0, first.output());
     assert.is(await unsent(), CODES);
-    assert.is(await leased(), 0, 'nobody has to wait for the end of a lease');
+    assert.is(await leased(), 0, 'every lease is released');
     const calls = provider.calls.length;
 
     provider.behave(() => answer(204));
@@ -166,7 +166,7 @@ test('a process that stops marks accepted messages before it exits', async () =>
   provider.behave(() => slow(500, answer(200)));
   const otpd = await start('/stopping');
   const otpIds = await requestMany([otpd], 40);
-  await eventually('some are on their way', () => provider.calls.length === 40);
+  await eventually('all calls have arrived', () => provider.calls.length === 40);
   otpd.signal('SIGTERM');
   assert.is(await otpd.ended, 0);
   assert.is(await unsent(), 0);
@@ -178,7 +178,7 @@ test('a process that was paused beyond its leases sends nothing that others have
     provider.behave(() => tooMany(2));
     const sleeper = await start('/sleeper');
     const otpIds = await requestMany([sleeper], 40);
-    await eventually('all are put off', () => /"channel_paused"/.test(sleeper.output()));
+    await eventually('all are delayed', () => /"channel_paused"/.test(sleeper.output()));
     sleeper.signal('SIGSTOP');
     // A call that the stopped process has sent arrives before another process starts.
     await start('/other');

@@ -213,7 +213,7 @@ test('an address without wrong codes left has no code compared and changes nothi
   const before = await read();
   assert.is(await attempt(1, true), `limited ${HOUR - 1}`);
   assert.is(await attempt(1, false), `limited ${HOUR - 1}`);
-  assert.is(await attempt(0, false), `limited ${HOUR - 1}`, 'nothing is said of the lock');
+  assert.is(await attempt(0, false), `limited ${HOUR - 1}`, 'the lock is not reported');
   assert.equal(await read(), before);
   const tooLong = await services.verify(users[1]!, 'login', '1234567', address);
   assert.equal(describe(tooLong), 'malformed');
@@ -297,7 +297,7 @@ test('expired hits are erased by later ones, and swept without any', async () =>
     setClock(HOUR + 100 + round);
     await services.request(`b${round}@busy.example`);
   }
-  assert.is(await rowsOf('busy.example'), 31, 'as many came as went, with the head');
+  assert.is(await rowsOf('busy.example'), 31, '30 hits and the counter row');
   for (let round = 0; round < 400; round += 1) {
     setClock(2 * DAY + round);
     await Promise.all(Array.from({ length: 8 }, () => services.request(fresh('u'))));

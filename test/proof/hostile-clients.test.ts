@@ -118,7 +118,7 @@ test('2,000 sockets that send a byte of a header at a time do not hold up others
   await duringAttack(2000, drip, async (attack) => {
     await eventually('all are connected', () => attack.connected === 2000);
     await serveAll();
-    assert.is(attack.open, 2000, 'as many are slow: whoever is timed out comes again');
+    assert.is(attack.open, 2000, 'a socket that times out is opened again');
   }, true);
 });
 
@@ -135,7 +135,7 @@ test('a socket that pipelines 200 requests gets 17 responses and a 503', async (
   const many = (): string => Array.from({ length: 200 }, () => bytesOf()).join('');
   await duringAttack(10, (socket) => socket.write(many()), async (attack) => {
     await serveAll();
-    await eventually('they are closed, and come again', () => attack.opened > 10);
+    await eventually('some are closed, and opened again', () => attack.opened > 10);
   }, true);
   const client = await openClient(otpd.port);
   client.send(many());

@@ -101,7 +101,7 @@ test('a batch with a replay is decided again, and each request is written once',
   assert.is(await countKeys(), keys + 20);
   const [row] = await fixture.database.query(
     'SELECT COUNT(*) AS n FROM otps WHERE user_id = ?', [reused.userId]);
-  assert.is(Number(row!.n), 0, 'nothing is left of what was taken back');
+  assert.is(Number(row!.n), 0, 'the rolled back batch left no row');
 
   // A client that repeats requests tends to repeat more: the next batches read keys at once.
   commits = 0;
@@ -142,7 +142,7 @@ test('a repeat is not refused because of the code that its own request commits m
     const request = (purpose: string): OtpRequest => ({ ...newRequest(), clientIp, purpose });
     for (let point = 1; point < MANY; point += 1) await requestBatch(one, [request('many')]);
     const [refused] = await requestBatch(other, [request('tight')]);
-    assert.is(refused!.kind, 'limited', 'the next request from there is screened first');
+    assert.is(refused!.kind, 'limited', 'the next request from this address is screened');
     const known = request('many');
     const [held, screened] = [createGate(), createGate()];
     let first: Promise<RequestOutcome[]> | null = null;
@@ -173,7 +173,7 @@ test('a lock newer than the clock of the screening is decided with rows locked',
     keyLookups = [];
     assert.is((await requestBatch(service, next()))[0]!.kind, kind);
   }
-  assert.equal(keyLookups, [], 'the last was screened, and nothing locked');
+  assert.equal(keyLookups, [], 'the last one was screened without a lock');
   await fixture.database.query(`UPDATE otps SET last_wrong_at = NOW(6) + INTERVAL 1 SECOND,
     locked_until = NOW(6) + INTERVAL 601 SECOND WHERE user_id = ?`, [user.userId]);
   assert.is((await requestBatch(service, next()))[0]!.kind, 'locked');

@@ -211,7 +211,7 @@ test('close destroys a connection that is being opened', async () => {
   const outcome = await asked.then((connection) => connection, () => null);
   if (outcome !== null) pool.release(outcome);
   assert.is(pool.busyCount, 0);
-  assert.ok(made === null || (made as Connection).isDestroyed(), 'it stays open for nobody');
+  assert.ok(made === null || (made as Connection).isDestroyed(), 'the connection is destroyed');
 });
 
 test.run();

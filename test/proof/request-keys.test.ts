@@ -71,8 +71,8 @@ test('a key still replays after its code has expired, and the code is unknown', 
   assert.is((await request(user, early, 'pay')).status, 422);
   assert.is((await request(fresh('u'), early)).status, 422);
   const path = `/otp/${String(first.body.otp_id)}`;
-  const told = await send({ port: service.port, path, method: 'GET' });
-  assert.is(told.status, 404, 'as of any code that is not needed any more');
+  const status = await send({ port: service.port, path, method: 'GET' });
+  assert.is(status.status, 404, 'the code is unknown');
   // The kept row counts for no limit: two more requests succeed.
   assert.is((await request(user, fresh('k'))).body.remaining_requests, 1);
   assert.is((await request(user, fresh('k'))).body.remaining_requests, 0);
@@ -139,7 +139,7 @@ test('rows kept for keys are swept when the keys have expired', async () => {
   }
   assert.is(await countKept(), 0);
   const left = await Promise.all(users.map((user) => numbersOf(user)));
-  assert.ok(left.every((numbers) => String(numbers) === '2'), 'the others are known for a day');
+  assert.ok(left.every((numbers) => String(numbers) === '2'), 'the other codes stay for a day');
 });
 
 test('locking the codes of a user does not lock those of others', async () => {

@@ -71,7 +71,7 @@ export async function createFixture(): Promise<Fixture> {
     current = null;
     const busy = pools.map(({ busyCount }) => busyCount).filter((count) => count > 0);
     for (const pool of pools.splice(0)) pool.close();
-    if (busy.length > 0) throw new Error(`${busy.join()} connections were never given back`);
+    if (busy.length > 0) throw new Error(`${busy.join()} connections were not released`);
   };
   const pool = (size: number): ConnectionPool => {
     const made = new ConnectionPool(open, size);

@@ -65,7 +65,7 @@ test('the first error is rethrown when ROLLBACK fails, and the connection is not
     })), reason);
     fixture.tamper(null);
     assert.is.not(await transaction(one, connectionId), first);
-    assert.not((await fixture.ids()).includes(id), 'what it wrote went down with it');
+    assert.not((await fixture.ids()).includes(id), 'its write is rolled back');
   });
 
 test('a read-only transaction ends in ROLLBACK', async () => {
@@ -105,7 +105,7 @@ test('a transaction that loses a deadlock (1213) is rerun, and both succeed', as
   assert.ok(await countDeadlocks(fixture.database) > before);
   assert.is(runs, 3);
   const all = await fixture.ids();
-  assert.equal(all.filter((id) => id > b), kept.sort((x, y) => x - y), 'the loser left nothing');
+  assert.equal(all.filter((id) => id > b), kept.sort((x, y) => x - y), 'the victim left no row');
 });
 
 test('a transaction whose lock wait times out (1205) is rolled back and rerun', async () => {
