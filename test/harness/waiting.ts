@@ -59,8 +59,8 @@ export async function timed<T>(work: () => Promise<T>): Promise<{ ms: number; re
 }
 
 /** Returns the error of work that must fail; throws when it succeeds. */
-export async function errorOf(work: Promise<unknown>): Promise<unknown> {
-  const outcome = await work.then(() => null, (error: unknown) => ({ error }));
-  if (outcome === null) throw new Error('the work did not fail');
-  return outcome.error;
+export async function errorOf(work: Promise<unknown>): Promise<Error> {
+  const error = await work.then(() => null, (reason: unknown) => reason);
+  if (error instanceof Error) return error;
+  throw new Error('the work did not fail');
 }
