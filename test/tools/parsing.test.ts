@@ -37,7 +37,7 @@ const verdicts: [line: string, usable: boolean, reason: RegExp][] = [
   ['Ver 8.0.19 for Linux', true, /^$/],
   ['Ver 10.0.0 for Linux', true, /^$/],
   [MARIADB, false, /is MariaDB 10\.11\.6/],
-  ['hello', false, /does not say/],
+  ['hello', false, /reports no MySQL version/],
 ];
 
 for (const [line, usable, reason] of verdicts) {
