@@ -11,7 +11,7 @@ const THRESHOLDS = { lines: 97.7, branches: 96.7, functions: 96.7, statements: 9
 const MERGED_FOLDER = join(RECORD_FOLDER, 'coverage');
 
 /** Merges raw coverage and compares it with the thresholds. */
-export async function judgeCoverage(
+export async function measureCoverage(
   folders: readonly string[],
 ): Promise<{ passed: boolean; table: string }> {
   rmSync(MERGED_FOLDER, { recursive: true, force: true });

@@ -7,7 +7,7 @@ import { findLeaks, startGeneralLog } from '../harness/leak-check.ts';
 import { startTestMysql } from '../harness/mysql.ts';
 import { compiledTest, ROOT } from '../harness/program.ts';
 import { buildDigest, compile } from './build.ts';
-import { judgeCoverage } from './coverage.ts';
+import { measureCoverage } from './coverage.ts';
 import { isPure, testName } from './files.ts';
 import type { Lane } from './files.ts';
 import { killPrograms, runNode } from './program.ts';
@@ -70,7 +70,7 @@ async function checkCoverage(report: Report, folders: readonly string[] | null):
   }
   report.print('The coverage is that of both lanes: npm test has run on this build.');
   await report.check('coverage', async () => {
-    const { passed, table } = await judgeCoverage(folders);
+    const { passed, table } = await measureCoverage(folders);
     if (passed) report.print(table);
     return passed ? '' : table;
   });

@@ -31,7 +31,7 @@ for (const [line, kind, text] of versions) {
   });
 }
 
-const verdicts: [line: string, usable: boolean, reason: RegExp][] = [
+const checks: [line: string, usable: boolean, reason: RegExp][] = [
   ['Ver 8.0.18 for Linux', false, /is MySQL 8\.0\.18; otpd needs 8\.0\.19/],
   ['Ver 5.7.44-log for Linux', false, /is MySQL 5\.7\.44-log/],
   ['Ver 8.0.19 for Linux', true, /^$/],
@@ -40,11 +40,11 @@ const verdicts: [line: string, usable: boolean, reason: RegExp][] = [
   ['hello', false, /reports no MySQL version/],
 ];
 
-for (const [line, usable, reason] of verdicts) {
+for (const [line, usable, reason] of checks) {
   test(`the version is checked: ${line}`, () => {
-    const verdict = checkVersion(line);
-    assert.is(verdict.usable, usable);
-    assert.match(verdict.usable ? '' : verdict.reason, reason);
+    const result = checkVersion(line);
+    assert.is(result.usable, usable);
+    assert.match(result.usable ? '' : result.reason, reason);
   });
 }
 
