@@ -1,8 +1,11 @@
 /** The database of a command, and the check that its schema fits this otpd. */
 import type { Config } from './config/config.ts';
-import { readSchemaStatus, SchemaError, throwOnConflict } from '../db/migrate.ts';
+import {
+  createDatabase, migrate, readSchemaStatus, SchemaError, throwOnConflict,
+} from '../db/migrate.ts';
 import { ConnectionPool } from '../db/pool.ts';
 import { openConnection } from '../db/connection.ts';
+import { print } from './output.ts';
 
 /** Makes the pool of a command. It connects on first use, and the caller closes it. */
 export function openPool({ database, connections }: Config): ConnectionPool {
@@ -37,4 +40,17 @@ export async function checkSchema(pool: ConnectionPool): Promise<void> {
   if (status.pending.length === 0) return;
   const list = status.pending.join(', ');
   throw new SchemaError(`the database lacks ${list}\nrun: npm run migrate (or: otpd migrate)`);
+}
+
+/** Creates the database unless it exists, and applies the schema files that it lacks. */
+export async function migrateDatabase(config: Config): Promise<number> {
+  const pool = openPool(config);
+  try {
+    await createDatabase(config.database);
+    const count = await migrate(pool, print);
+    print(count === 0 ? 'the database is up to date' : `${count} schema files applied`);
+    return 0;
+  } finally {
+    pool.close();
+  }
 }

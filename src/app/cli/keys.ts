@@ -11,14 +11,9 @@ const USUAL_SCOPES = 'request+verify+read';
 /**
  * Makes a key. It needs no database and no configuration.
  *
- * @param given `new NAME [SCOPES]`
  * @throws UsageError when it cannot be made of these
  */
-export function makeKey(given: readonly string[]): Report {
-  const [verb, name, scopesText = USUAL_SCOPES, ...rest] = given;
-  if (verb !== 'new' || name === undefined || rest.length > 0) {
-    throw new UsageError('key takes: new NAME [SCOPES]');
-  }
+export function makeKey(name: string, scopesText: string = USUAL_SCOPES): Report {
   const wanted = nameFault(name);
   if (wanted !== null) throw new UsageError(`NAME must be ${wanted}`);
   const scopes = parseScopes(scopesText);
