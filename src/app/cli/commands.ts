@@ -40,7 +40,7 @@ const COMMANDS: readonly Command[] = [
   {
     name: 'doctor',
     arguments: '',
-    help: 'check the configuration, MySQL, the schema and the channels',
+    help: 'check Node.js, the configuration, the channels, MySQL and the schema',
     run: asReport(runDoctor),
   },
   {

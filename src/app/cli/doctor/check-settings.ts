@@ -1,9 +1,45 @@
-/** What is judged of the configuration, without the database. */
+/** Checks of Node.js and of the configuration, which need no database. */
 import { fault, ok, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
+import { toRfc3339 } from '../../../db/instant.ts';
+import type { Instant } from '../../../db/instant.ts';
 import { isLoopbackHost } from '../../../otp/channels/channel.ts';
 import type { Secrets } from '../../../otp/crypto/secrets.ts';
 import type { Policies, Policy } from '../../../otp/policy/policy.ts';
+
+/** End of support of the release lines with long-term support (nodejs/Release, schedule.json). */
+const NODE_SUPPORT_ENDS: ReadonlyMap<number, string> = new Map([
+  [20, '2026-04-30'],
+  [22, '2027-04-30'],
+  [24, '2028-04-30'],
+]);
+
+/** The last release line without long-term support; from 27 on every line has it. */
+const LAST_SHORT_NODE = 25;
+
+const RECOMMENDED_NODE = 24;
+
+const DATE_CHARACTERS = '2026-04-30'.length;
+
+/**
+ * Checks that the release line of Node.js still gets security fixes.
+ *
+ * @param version such as 24.12.0
+ * @param now the clock of this machine
+ */
+export function checkNode(version: string, now: Instant): Finding {
+  const name = `Node.js ${version}`;
+  const major = Number(version.split('.')[0]);
+  const end = NODE_SUPPORT_ENDS.get(major);
+  const remedy = `run otpd with Node.js ${RECOMMENDED_NODE}`;
+  if (end === undefined) {
+    return major > LAST_SHORT_NODE ? ok('node', name)
+      : warn('node', `${name} is out of support`, remedy);
+  }
+  return toRfc3339(now).slice(0, DATE_CHARACTERS) < end
+    ? ok('node', `${name}, supported until ${end}`)
+    : warn('node', `${name} is out of support since ${end}`, remedy);
+}
 
 /** What is judged of it. No value here is printed but names, numbers and paths. */
 type Settings = Readonly<{

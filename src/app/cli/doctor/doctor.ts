@@ -1,7 +1,7 @@
 /** `otpd doctor`: gathers what serve would use, and has it judged. */
 import { openChannels } from '../../channels.ts';
 import { checkDatabase } from './check-database.ts';
-import { checkDelivery, toFindings, checkSettings } from './check-settings.ts';
+import { checkDelivery, checkNode, checkSettings, toFindings } from './check-settings.ts';
 import type { DeliverySettings } from '../../config/channels.ts';
 import { readConfig, readEnvironment, readServeConfig } from '../../config/config.ts';
 import type { Config } from '../../config/config.ts';
@@ -15,7 +15,7 @@ import type { Report } from '../../output.ts';
 /** Examines all of it. What is at fault with one part does not hide the others. */
 export async function runDoctor(): Promise<Report> {
   const environment = readEnvironment();
-  const findings: Finding[] = [];
+  const findings = [checkNode(process.versions.node, readHostClock())];
   const { config, delivery } = readParts(environment, findings);
   if (config !== null) {
     findings.push(...checkSettings({

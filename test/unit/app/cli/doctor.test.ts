@@ -5,7 +5,7 @@ import { checkClocks } from '../../../../src/app/cli/doctor/check-database.ts';
 import {
   checkDurability, checkReadOnly, checkCapacity, checkServerName, checkSession,
 } from '../../../../src/app/cli/doctor/check-server.ts';
-import { checkDelivery, checkSettings } from '../../../../src/app/cli/doctor/check-settings.ts';
+import { checkDelivery, checkNode, checkSettings } from '../../../../src/app/cli/doctor/check-settings.ts';
 import { reportFindings } from '../../../../src/app/cli/doctor/doctor.ts';
 import { fault, findingOfError, ok, warn } from '../../../../src/app/cli/doctor/finding.ts';
 import type { Finding } from '../../../../src/app/cli/doctor/finding.ts';
@@ -117,6 +117,29 @@ test('clocks: 2 s apart is fine, more is not, and the time of asking is no diffe
   assert.match(skewed(3 * SECOND).found, '3.0 s ahead of this machine');
   assert.match(skewed(-3 * SECOND, SECOND).found, '3.0 s behind this machine');
 });
+
+/** [version, date and time of the machine, level, what is said] */
+const NODES: [string, string, Finding['level'], string][] = [
+  ['20.20.2', '2026-04-29T23:59:59.999Z', 'ok', 'Node.js 20.20.2, supported until 2026-04-30'],
+  ['20.20.2', '2026-04-30T00:00:00Z', 'warn', 'Node.js 20.20.2 is out of support since 2026-04-30'],
+  ['22.23.3', '2027-04-29T23:59:59.999Z', 'ok', 'Node.js 22.23.3, supported until 2027-04-30'],
+  ['22.23.3', '2027-04-30T00:00:00Z', 'warn', 'Node.js 22.23.3 is out of support since 2027-04-30'],
+  ['24.21.0', '2028-04-29T23:59:59.999Z', 'ok', 'Node.js 24.21.0, supported until 2028-04-30'],
+  ['24.21.0', '2028-04-30T00:00:00Z', 'warn', 'Node.js 24.21.0 is out of support since 2028-04-30'],
+  ['18.20.8', '2024-01-01T00:00:00Z', 'warn', 'Node.js 18.20.8 is out of support'],
+  ['21.0.0', '2024-01-01T00:00:00Z', 'warn', 'Node.js 21.0.0 is out of support'],
+  ['25.9.0', '2026-01-01T00:00:00Z', 'warn', 'Node.js 25.9.0 is out of support'],
+  ['26.1.0', '2026-11-01T00:00:00Z', 'ok', 'Node.js 26.1.0'],
+  ['27.0.0', '2027-11-01T00:00:00Z', 'ok', 'Node.js 27.0.0'],
+];
+
+for (const [version, time, level, found] of NODES) {
+  test(`doctor finds Node.js ${version} at ${time}: ${level}`, () => {
+    const finding = checkNode(version, Date.parse(time) * 1000);
+    const remedy = level === 'ok' ? null : 'run otpd with Node.js 24';
+    assert.equal(finding, { level, check: 'node', found, remedy });
+  });
+}
 
 const SETTINGS = {
   host: '127.0.0.1', trustsNobody: true, secrets: secretsOf(newSecretsText()), policyFile: null,
