@@ -24,12 +24,12 @@ import { LivePolicies } from '../otp/policy/policy.ts';
 import { RETENTION } from '../otp/rules/lifecycle.ts';
 import { createOtpService } from '../otp/service.ts';
 import { printBanner, print } from './output.ts';
+import { limitHeapGrowth } from './process/heap.ts';
 import { listenForReload } from './process/reload.ts';
 import type { Reloads } from './process/reload.ts';
 import { listenForRoll, ROLL_ALONE } from './process/rolling-restart.ts';
 import {
-  aborted, DELIVERY_TIMEOUT_MS, DRAIN_TIMEOUT_MS, endOnUncaught, keepHeapSmall, LOG_TIMEOUT_MS,
-  RETIRE_TIMEOUT_MS,
+  aborted, DELIVERY_TIMEOUT_MS, DRAIN_TIMEOUT_MS, endOnUncaught, LOG_TIMEOUT_MS, RETIRE_TIMEOUT_MS,
 } from './process/shutdown.ts';
 import { answerMetrics, sendFinalReport, onMessage } from './process/worker-ipc.ts';
 import { isWorker, listenWithWorkers } from './process/workers.ts';
@@ -49,7 +49,7 @@ type Opened = Requests & Readonly<{
 export async function serve(config: ServeConfig, stop: AbortSignal): Promise<number> {
   const log = new Log(config.log);
   endOnUncaught(log);
-  keepHeapSmall();
+  limitHeapGrowth();
   const logSignal = createSignalLog(log);
   let isAnswered = false;
   const requests = {

@@ -111,7 +111,7 @@ export class LogWriter {
     this.#state = 'writing';
     while (this.#take()) {
       if (!this.#isImmediate) {
-        if (this.isSocket) keepFromBlocking();
+        if (this.isSocket) setNonBlocking(process.stderr);
         write(this.#fd, this.#chunk!, this.#onWritten);
         return;
       }
@@ -190,13 +190,16 @@ export class LogWriter {
 }
 
 /**
- * Makes the socket that is standard error non-blocking: a thread that waits for a reader who is
- * stuck would hold up the end of the process. Once is not enough: whoever else has it, and be it
- * the shell that otpd was started from, may reset it.
+ * Makes a socket non-blocking. Called before each write to standard error: every process that
+ * shares the socket, such as the shell that started otpd, may reset the flag, and a thread that
+ * waits for a stuck reader would delay the exit of the process.
+ *
+ * `_handle` is internal to Node.js. Checked on Node.js 20.20, 22.23 and 24.21. Without `_handle`
+ * a write may block, and nothing else changes.
  */
-function keepFromBlocking(): void {
-  type Handle = { _handle?: { setBlocking?: (isBlocking: boolean) => number } };
-  (process.stderr as Handle)._handle?.setBlocking?.(false);
+export function setNonBlocking(socket: NodeJS.WritableStream): void {
+  type Internals = { _handle?: { setBlocking?: (isBlocking: boolean) => number } };
+  (socket as Internals)._handle?.setBlocking?.(false);
 }
 
 /** Opens a pipe anew, so that writing to it never blocks; null where that cannot be done. */

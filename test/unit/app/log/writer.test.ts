@@ -1,6 +1,10 @@
 /** The writer of the log by itself, and what hands the lines of workers on to it. */
 import { execFileSync } from 'node:child_process';
-import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
+import {
+  closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rmSync,
+} from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
@@ -10,7 +14,7 @@ import { runInNewContext } from 'node:vm';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { LogRelay } from '../../../../src/app/log/relay.ts';
-import { LogWriter } from '../../../../src/app/log/writer.ts';
+import { LogWriter, setNonBlocking } from '../../../../src/app/log/writer.ts';
 import { eventually } from '../../../harness/waiting.ts';
 
 setFlagsFromString('--expose-gc');
@@ -135,6 +139,28 @@ test('a reader who is stuck holds up workers, and costs none of their lines', as
   assert.is(pipe.writer.dropped, 0);
   await relay.ended();
   pipe.close();
+});
+
+type Internals = { _handle: { fd: number; setBlocking: (isBlocking: boolean) => number } };
+
+test('this Node.js makes a socket non-blocking again after a reset', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-writer-'));
+  const server = createServer().listen(join(folder, 'socket'));
+  await once(server, 'listening');
+  const socket = connect(join(folder, 'socket'));
+  await once(socket, 'connect');
+  const { _handle: handle } = socket as unknown as Internals;
+  const isNonBlocking = (): boolean => {
+    const info = readFileSync(`/proc/self/fdinfo/${handle.fd}`, 'utf8');
+    return (parseInt(/flags:\s+(\d+)/.exec(info)![1]!, 8) & constants.O_NONBLOCK) !== 0;
+  };
+  handle.setBlocking(true);
+  assert.not.ok(isNonBlocking());
+  setNonBlocking(socket);
+  assert.ok(isNonBlocking());
+  socket.destroy();
+  server.close();
+  rmSync(folder, { recursive: true });
 });
 
 test.run();
