@@ -13,22 +13,22 @@ import type { Family } from '../metrics/families.ts';
 import { printAddress } from './output.ts';
 
 /** What it tells of. */
-type AdminParts = Readonly<{
+type AdminDeps = Readonly<{
   settings: DatabaseSettings;
   /** Aborted when otpd is to stop. */
   stop: AbortSignal;
   /** Whether every process that shall answer requests does. */
-  isComplete: () => boolean;
+  hasAllWorkers: () => boolean;
   /** What all of them have counted. */
   collect: () => Promise<readonly Family[]>;
   /** Told of errors behind its answers. */
-  onFault: (fault: RequestError) => void;
+  onError: (error: RequestError) => void;
 }>;
 
 /** It answers until it is closed, also while otpd stops. */
-export type Admin = Readonly<{
+export type AdminServer = Readonly<{
   /** Says that otpd stops for another reason than the signal. */
-  noteStopping: () => void;
+  markStopping: () => void;
   close: () => Promise<void>;
 }>;
 
@@ -36,27 +36,27 @@ export type Admin = Readonly<{
 const CLOSE_TIMEOUT_MS = 1000;
 
 /** Opens it where it is wanted, and says so. Rejects when it cannot listen. */
-export async function openAdmin(
+export async function openAdminServer(
   address: Config['admin'],
-  parts: AdminParts,
-): Promise<Admin | null> {
+  deps: AdminDeps,
+): Promise<AdminServer | null> {
   if (address === null) return null;
-  const pool = new ConnectionPool(() => openConnection(parts.settings), 1);
+  const pool = new ConnectionPool(() => openConnection(deps.settings), 1);
   const check = new DatabaseCheck(pool);
   let isStopping = false;
-  const failedChecks = async (): Promise<readonly string[]> => {
-    const errors = isStopping || parts.stop.aborted ? [] : await check.errors();
-    if (isStopping || parts.stop.aborted) return ['stopping'];
-    return parts.isComplete() ? errors : [...errors, 'workers'];
+  const readFailedChecks = async (): Promise<readonly string[]> => {
+    const errors = isStopping || deps.stop.aborted ? [] : await check.errors();
+    if (isStopping || deps.stop.aborted) return ['stopping'];
+    return deps.hasAllWorkers() ? errors : [...errors, 'workers'];
   };
-  const metrics = async () => ({
-    text: encodeFamilies(await parts.collect()), contentType: METRICS_CONTENT_TYPE,
+  const readMetrics = async () => ({
+    text: encodeFamilies(await deps.collect()), contentType: METRICS_CONTENT_TYPE,
   });
   const http = createHttpServer({
-    routes: createAdminRoutes({ failedChecks, metrics }),
+    routes: createAdminRoutes({ failedChecks: readFailedChecks, metrics: readMetrics }),
     trustedProxies: parseTrustedProxies('').proxies,
     apiKeys: null,
-    onError: parts.onFault,
+    onError: deps.onError,
   }, ADMIN_LIMITS);
   const { port } = await http.listen(address.port, address.host);
   printAddress('health and metrics on', address.host, port);
@@ -64,5 +64,5 @@ export async function openAdmin(
     await http.close(CLOSE_TIMEOUT_MS);
     pool.close();
   };
-  return { noteStopping: () => { isStopping = true; }, close };
+  return { markStopping: () => { isStopping = true; }, close };
 }

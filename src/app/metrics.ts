@@ -19,94 +19,6 @@ import { OtpCounts, otpFamilies } from '../otp/metrics.ts';
 import { send } from './process/worker-ipc.ts';
 import type { WorkerMessage } from './process/worker-ipc.ts';
 
-/** A worker that does not answer by then is shown as it was last. */
-const ANSWER_TIMEOUT_MS = 500;
-
-/** The processes that serve, as a scrape sees them. */
-type WorkersSeen = Readonly<{
-  wanted: number;
-  listening: number;
-  silent: number;
-  deaths: number;
-}>;
-
-/** What is told of the processes that serve. */
-export function workersFamilies({ wanted, listening, silent, deaths }: WorkersSeen): Family[] {
-  return [
-    gauge('otpd_workers', 'Processes that answer requests.', listening),
-    gauge('otpd_workers_wanted', 'Processes that should answer requests.', wanted),
-    gauge('otpd_workers_silent',
-      'Workers that did not say in time what they have counted: they are shown as they were last.',
-      silent),
-    counter('otpd_worker_deaths_total', 'Workers that ended by themselves.', deaths),
-  ];
-}
-
-/** Asks workers, all at once, and adds up what they say. */
-export class WorkerCounts {
-  readonly #last = new Map<Worker, readonly Family[]>();
-  /** Of those that have ended. */
-  #ended: readonly Family[] = [];
-  #asked = 0;
-
-  /** Notes what a worker has counted. */
-  note(worker: Worker, families: readonly Family[]): void {
-    this.#last.set(worker, families);
-  }
-
-  /** Keeps what a worker that has ended had counted, as far as it is known. */
-  noteEnd(worker: Worker): void {
-    const families = withoutGauges(this.#last.get(worker) ?? []);
-    this.#last.delete(worker);
-    this.#ended = mergeFamilies([{ worker: 0, families: this.#ended }, { worker: 0, families }]);
-  }
-
-  /**
-   * Asks workers.
-   *
-   * @param serving by their numbers
-   * @param retiring those that another has taken the place of: their gauges are not shown
-   * @returns what each has counted last, and how many did not answer in time
-   */
-  async ask(
-    serving: ReadonlyMap<number, Worker>,
-    retiring: ReadonlySet<Worker>,
-  ): Promise<Readonly<{ counted: WorkerFamilies[]; silent: number }>> {
-    const silent = new Set([...serving.values(), ...retiring]);
-    this.#asked += 1;
-    await this.#hear(silent, this.#asked);
-    const counted = [...serving].sort(([one], [other]) => one - other)
-      .map(([number, worker]) => ({ worker: number, families: this.#last.get(worker) ?? [] }));
-    for (const worker of retiring) {
-      counted.push({ worker: 0, families: withoutGauges(this.#last.get(worker) ?? []) });
-    }
-    counted.push({ worker: 0, families: this.#ended });
-    return { counted, silent: silent.size };
-  }
-
-  /** Takes those that answer out of the silent ones. */
-  #hear(silent: Set<Worker>, number: number): Promise<void> {
-    return new Promise((resolve) => {
-      const end = (): void => {
-        clearTimeout(bound);
-        cluster.off('message', onReply);
-        resolve();
-      };
-      const onReply = (worker: Worker, reply: WorkerMessage): void => {
-        if (reply?.kind !== 'counted' || reply.number !== number || !silent.has(worker)) return;
-        // One that has ended meanwhile was noted as such.
-        if (!worker.isDead()) this.note(worker, reply.families);
-        silent.delete(worker);
-        if (silent.size === 0) end();
-      };
-      const bound = setTimeout(end, ANSWER_TIMEOUT_MS);
-      cluster.on('message', onReply);
-      for (const worker of silent) send(worker, { kind: 'count', number });
-      if (silent.size === 0) end();
-    });
-  }
-}
-
 /** The counts that go to those who count, and what they come to. */
 export type ProcessMetrics = Readonly<{
   http: HttpMeters;
@@ -117,32 +29,29 @@ export type ProcessMetrics = Readonly<{
   collect: () => Promise<Family[]>;
 }>;
 
-/** The one process that there is. */
-const ALONE: WorkersSeen = Object.freeze({ wanted: 1, listening: 1, silent: 0, deaths: 0 });
-
 /** Those who count for themselves, and what is to be known of the process. */
 type ProcessMetricsDeps = Readonly<{
   pool: ConnectionPool;
   sweeper: Sweeper;
   channels: readonly Channel[];
   log: Log;
-  /** Whether anybody can ask: the delay of events is measured only then. */
+  /** Whether anybody can collect: the delay of events is measured only then. */
   isExposed: boolean;
 }>;
 
 /** Begins to count. */
-export function createProcessMetrics(parts: ProcessMetricsDeps): ProcessMetrics {
-  const { pool, sweeper, channels, log, isExposed } = parts;
+export function createProcessMetrics(deps: ProcessMetricsDeps): ProcessMetrics {
+  const { pool, sweeper, channels, log, isExposed } = deps;
   const otp = new OtpCounts();
   const delivery = new DeliveryCounts(channels);
   const http = createHttpMeters(monotonicMs);
-  const ofProcess = isExposed ? watchProcess() : () => [];
+  const processFamilies = isExposed ? watchProcess() : () => [];
   const source = () => [
     ...httpFamilies(http), ...otpFamilies(otp), ...deliveryFamilies(delivery),
-    ...dbFamilies(pool), ...sweepFamilies(sweeper.counts), ...ofProcess(), logFamily(log),
+    ...dbFamilies(pool), ...sweepFamilies(sweeper.counts), ...processFamilies(), logFamily(log),
   ];
   const collect = async () =>
-    mergeFamilies([{ worker: 0, families: [...source(), ...workersFamilies(ALONE)] }]);
+    mergeFamilies([{ worker: 0, families: [...source(), ...workersFamilies(SINGLE_PROCESS)] }]);
   return { http, otp, delivery, source, collect };
 }
 
@@ -186,4 +95,96 @@ function memoryFamilies(): Family[] {
     processGauge('otpd_heap_used_bytes', 'Memory of live and not yet collected objects.', heapUsed),
     processGauge('otpd_heap_size_bytes', 'Memory that is set aside for objects.', heapTotal),
   ];
+}
+
+/** The processes that serve, as a scrape sees them. */
+type WorkersSeen = Readonly<{
+  wanted: number;
+  listening: number;
+  silent: number;
+  deaths: number;
+}>;
+
+/** What is told of the processes that serve. */
+export function workersFamilies({ wanted, listening, silent, deaths }: WorkersSeen): Family[] {
+  return [
+    gauge('otpd_workers', 'Processes that answer requests.', listening),
+    gauge('otpd_workers_wanted', 'Processes that should answer requests.', wanted),
+    gauge('otpd_workers_silent',
+      'Workers that did not say in time what they have counted: they are shown as they were last.',
+      silent),
+    counter('otpd_worker_deaths_total', 'Workers that ended by themselves.', deaths),
+  ];
+}
+
+/** The one process that there is. */
+const SINGLE_PROCESS: WorkersSeen
+  = Object.freeze({ wanted: 1, listening: 1, silent: 0, deaths: 0 });
+
+/** A worker that does not answer by then is shown as it was last. */
+const ANSWER_TIMEOUT_MS = 500;
+
+/** Asks workers, all at once, and adds up what they say. */
+export class WorkerCounts {
+  readonly #last = new Map<Worker, readonly Family[]>();
+  /** Of those that have ended. */
+  #exited: readonly Family[] = [];
+  #round = 0;
+
+  /** Notes what a worker has counted. */
+  record(worker: Worker, families: readonly Family[]): void {
+    this.#last.set(worker, families);
+  }
+
+  /** Keeps what a worker that has ended had counted, as far as it is known. */
+  recordExit(worker: Worker): void {
+    const families = withoutGauges(this.#last.get(worker) ?? []);
+    this.#last.delete(worker);
+    this.#exited = mergeFamilies([{ worker: 0, families: this.#exited }, { worker: 0, families }]);
+  }
+
+  /**
+   * Asks workers.
+   *
+   * @param serving by their numbers
+   * @param retiring those that another has taken the place of: their gauges are not shown
+   * @returns what each has counted last, and how many did not answer in time
+   */
+  async collect(
+    serving: ReadonlyMap<number, Worker>,
+    retiring: ReadonlySet<Worker>,
+  ): Promise<Readonly<{ counted: WorkerFamilies[]; silent: number }>> {
+    const silent = new Set([...serving.values(), ...retiring]);
+    this.#round += 1;
+    await this.#awaitReplies(silent, this.#round);
+    const counted = [...serving].sort(([one], [other]) => one - other)
+      .map(([number, worker]) => ({ worker: number, families: this.#last.get(worker) ?? [] }));
+    for (const worker of retiring) {
+      counted.push({ worker: 0, families: withoutGauges(this.#last.get(worker) ?? []) });
+    }
+    counted.push({ worker: 0, families: this.#exited });
+    return { counted, silent: silent.size };
+  }
+
+  /** Takes those that answer out of the silent ones. */
+  #awaitReplies(silent: Set<Worker>, round: number): Promise<void> {
+    return new Promise((resolve) => {
+      const finish = (): void => {
+        clearTimeout(bound);
+        cluster.off('message', onReply);
+        resolve();
+      };
+      const onReply = (worker: Worker, message: WorkerMessage): void => {
+        if (message?.kind !== 'counted' || message.number !== round || !silent.has(worker)) return;
+        // One that has ended meanwhile was noted as such.
+        if (!worker.isDead()) this.record(worker, message.families);
+        silent.delete(worker);
+        if (silent.size === 0) finish();
+      };
+      const bound = setTimeout(finish, ANSWER_TIMEOUT_MS);
+      cluster.on('message', onReply);
+      for (const worker of silent) send(worker, { kind: 'count', number: round });
+      if (silent.size === 0) finish();
+    });
+  }
 }

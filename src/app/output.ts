@@ -15,16 +15,16 @@ export function printError(line: string): void {
 }
 
 /** Whether a person reads what is printed, and no program. */
-export function isReadByPerson(): boolean {
+export function isOutputTerminal(): boolean {
   return process.stdout.isTTY === true;
 }
 
 /** Says where something is. */
 export function printAddress(what: string, host: string, port: number): void {
-  print(`${what} ${addressOf('http', host, port)}`);
+  print(`${what} ${toUrl('http', host, port)}`);
 }
 
-function addressOf(scheme: 'http' | 'https', host: string, port: number): string {
+function toUrl(scheme: 'http' | 'https', host: string, port: number): string {
   return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
@@ -32,7 +32,7 @@ type Banner = Readonly<{
   host: string;
   port: number;
   /** Whether all codes are printed here. */
-  isPrinting: boolean;
+  printsCodes: boolean;
   /** Who must send a key; null: nobody. */
   apiKeys: object | null;
   /** Null: it speaks plain HTTP. */
@@ -40,10 +40,10 @@ type Banner = Readonly<{
 }>;
 
 /** Says where otpd answers, and, when all codes are printed here, with a line to try it by. */
-export function printBanner({ host, port, isPrinting, apiKeys, certificate }: Banner): void {
-  const address = addressOf(certificate === null ? 'http' : 'https', host, port);
+export function printBanner({ host, port, printsCodes, apiKeys, certificate }: Banner): void {
+  const address = toUrl(certificate === null ? 'http' : 'https', host, port);
   print(`otpd answers on ${address}`);
-  if (!isPrinting) return;
+  if (!printsCodes) return;
   const key = apiKeys === null ? '' : '    -H "Authorization: Bearer $KEY" \\\n';
   print(`
 Ask for a code; it is printed here, because no channel but the console is set up:
@@ -54,17 +54,17 @@ ${key}    -H "Idempotency-Key: $(date +%s%N)" -d '{"user_id":"U1","purpose":"log
 }
 
 /** Mistakes of a person, and a database that is away, need a message; a bug needs its stack. */
-export function report(error: unknown): void {
+export function reportError(error: unknown): void {
   process.stderr.write(`otpd: ${messageOf(error)}\n`);
 }
 
 /** What an error says to a person: of a bug, where it is. */
 export function messageOf(error: unknown): string {
-  return isExpected(error) ? error.message : (error as Error).stack ?? String(error);
+  return isOperationalError(error) ? error.message : (error as Error).stack ?? String(error);
 }
 
 /** Whether the message of an error says to a person what to do. */
-export function isExpected(error: unknown): error is Error {
+export function isOperationalError(error: unknown): error is Error {
   return [ConfigError, SchemaError, Unavailable, WorkerError].some(
     (kind) => error instanceof kind,
   ) || typeof (error as NodeJS.ErrnoException).code === 'string';

@@ -1,10 +1,10 @@
 /** `otpd serve`: the one place where all that answers requests is wired together. */
-import { openAdmin } from './admin-server.ts';
-import type { Admin } from './admin-server.ts';
+import { openAdminServer } from './admin-server.ts';
+import type { AdminServer } from './admin-server.ts';
 import { openChannels } from './channels.ts';
-import { readPoliciesAnew } from './config/config.ts';
+import { rereadPolicies } from './config/config.ts';
 import type { Config, ServeConfig } from './config/config.ts';
-import { CERTIFICATE_VARIABLES, readCertificateAgain } from './config/tls.ts';
+import { CERTIFICATE_VARIABLES, rereadCertificate } from './config/tls.ts';
 import { checkSchema, openPool } from './database.ts';
 import type { ConnectionPool } from '../db/pool.ts';
 import { Sweeper } from '../db/sweep/sweeper.ts';
@@ -27,16 +27,16 @@ import { printBanner, print } from './output.ts';
 import { limitHeapGrowth } from './process/heap.ts';
 import { listenForReload } from './process/reload.ts';
 import type { Reloads } from './process/reload.ts';
-import { listenForRoll, ROLL_ALONE } from './process/rolling-restart.ts';
+import { listenForRoll, ROLL_REFUSED } from './process/rolling-restart.ts';
 import {
   aborted, DELIVERY_TIMEOUT_MS, DRAIN_TIMEOUT_MS, endOnUncaught, LOG_TIMEOUT_MS, RETIRE_TIMEOUT_MS,
 } from './process/shutdown.ts';
 import { answerMetrics, sendFinalReport, onMessage } from './process/worker-ipc.ts';
 import { isWorker, listenWithWorkers } from './process/workers.ts';
-import type { Listener, Requests } from './process/workers.ts';
+import type { Listener, Controls } from './process/workers.ts';
 
-/** What every process that serves has opened, and what signals ask of it. */
-type Opened = Requests & Readonly<{
+/** What every process that serves has context, and what signals ask of it. */
+type Context = Controls & Readonly<{
   config: ServeConfig; channels: readonly Channel[]; log: Log;
 }>;
 
@@ -52,14 +52,14 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
   limitHeapGrowth();
   const logSignal = createSignalLog(log);
   let isAnswered = false;
-  const requests = {
+  const controls = {
     stop, logSignal, reloads: listenForReload(logSignal), rolls: listenForRoll(),
   };
   try {
     // First, also where workers send: a channel may need what is not installed.
     const channels = await openChannels(config.delivery);
-    const opened = { ...requests, config, channels, log };
-    isAnswered = await (isWorker() ? serveAsWorker(opened) : serveAsFirst(opened));
+    const context = { ...controls, config, channels, log };
+    isAnswered = await (isWorker() ? serveWorker(context) : servePrimary(context));
   } finally {
     await log.flush(LOG_TIMEOUT_MS);
   }
@@ -71,31 +71,31 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
 }
 
 /** Resolves with whether all that was in flight was answered. */
-async function serveAsFirst(opened: Opened): Promise<boolean> {
-  const { config, channels, log, stop, reloads, rolls, logSignal } = opened;
+async function servePrimary(context: Context): Promise<boolean> {
+  const { config, channels, log, stop, reloads, rolls, logSignal } = context;
   const pool = openPool(config);
   let isAnswered = false;
   try {
     await checkSchema(pool);
     stop.throwIfAborted();
     const listener = config.workers > 1
-      ? await listenWithWorkers(config.workers, log.relay, opened)
-      : await listen(opened, pool);
-    if (config.workers === 1) rolls.begin(async () => logSignal(ROLL_ALONE));
-    reloads.begin();
-    let admin: Admin | null = null;
+      ? await listenWithWorkers(config.workers, log.relay, context)
+      : await openService(context, pool);
+    if (config.workers === 1) rolls.start(async () => logSignal(ROLL_REFUSED));
+    reloads.start();
+    let admin: AdminServer | null = null;
     try {
-      admin = await openAdmin(config.admin, {
-        ...listener, settings: config.database, stop, onFault: createErrorLog(log),
+      admin = await openAdminServer(config.admin, {
+        ...listener, settings: config.database, stop, onError: createErrorLog(log),
       });
-      const isPrinting = channels.every(({ name }) => name === 'console');
-      printBanner({ ...config, port: listener.port, isPrinting });
+      const printsCodes = channels.every(({ name }) => name === 'console');
+      printBanner({ ...config, port: listener.port, printsCodes });
       log.log('info', 'sys_startup');
       await Promise.race([aborted(stop), listener.failed]);
     } finally {
       print('stopping: answering what is in flight');
       log.log('info', 'sys_shutdown');
-      admin?.noteStopping();
+      admin?.markStopping();
       isAnswered = await listener.close(DRAIN_TIMEOUT_MS);
       await admin?.close();
     }
@@ -106,16 +106,16 @@ async function serveAsFirst(opened: Opened): Promise<boolean> {
 }
 
 /** The same in a worker, which the first process has started. */
-async function serveAsWorker(opened: Opened): Promise<boolean> {
-  const { config, stop, reloads } = opened;
+async function serveWorker(context: Context): Promise<boolean> {
+  const { config, stop, reloads } = context;
   const retired = new Promise<void>((resolve) => onMessage('retire', () => resolve()));
   onMessage('reload', () => reloads.request());
   const pool = openPool(config);
   // In a rolling restart this may be a newer otpd than the first process is.
   await checkSchema(pool);
-  const listener = await listen(opened, pool);
+  const listener = await openService(context, pool);
   answerMetrics(listener.source);
-  reloads.begin();
+  reloads.start();
   await Promise.race([aborted(stop), retired.then(() => listener.retire(RETIRE_TIMEOUT_MS))]);
   const isAnswered = await listener.close(DRAIN_TIMEOUT_MS);
   pool.close();
@@ -123,33 +123,35 @@ async function serveAsWorker(opened: Opened): Promise<boolean> {
   return isAnswered;
 }
 
-async function listen(
-  { config, channels, log, reloads }: Opened,
+/** Opens all that answers requests: this is where the layers meet. */
+async function openService(
+  { config, channels, log, reloads }: Context,
   pool: ConnectionPool,
 ): Promise<Listener & ProcessMetrics & Pick<HttpServer, 'retire'>> {
   const { trustedProxies, apiKeys, certificate, secrets, delivery: { templates } } = config;
-  const policies = followPolicies(config, reloads);
+  const policies = openPolicies(config, reloads);
+  const pseudonyms = config.log.isRaw ? NO_PSEUDONYMS : createPseudonyms(secrets.current);
   const sweeper = new Sweeper({
     retention: RETENTION, randomBelow, keyRetentionVaries: () => policies.keyRetentionVaries,
   });
-  const counting = createProcessMetrics({
+  const metrics = createProcessMetrics({
     pool, sweeper, channels, log, isExposed: config.admin !== null,
   });
-  const names = config.log.isRaw ? NO_PSEUDONYMS : createPseudonyms(secrets.current);
-  const parts = { pool, policies, secrets };
   const delivery = createDelivery({
-    ...parts, channels, templates, counts: counting.delivery,
-    onEvent: createDeliveryLog(log, names),
+    pool, policies, secrets, channels, templates,
+    counts: metrics.delivery, onEvent: createDeliveryLog(log, pseudonyms),
   });
-  const service = createOtpService({ ...parts, delivery, sweeper, counts: counting.otp });
-  const routes = createRoutes(service, policies, counting.http);
+  const service = createOtpService({
+    pool, policies, secrets, delivery, sweeper, counts: metrics.otp,
+  });
   const http = createHttpServer({
-    routes, trustedProxies, apiKeys, certificate,
-    onError: createErrorLog(log), log: createRequestLog(log, names),
+    routes: createRoutes(service, policies, metrics.http),
+    trustedProxies, apiKeys, certificate,
+    log: createRequestLog(log, pseudonyms), onError: createErrorLog(log),
   });
   if (certificate !== null) {
     reloads.add(CERTIFICATE_VARIABLES,
-      () => http.setCertificate(readCertificateAgain(certificate)));
+      () => http.setCertificate(rereadCertificate(certificate)));
   }
   const { port } = await http.listen(config.port, config.host);
   delivery.start();
@@ -159,14 +161,14 @@ async function listen(
     return isAnswered;
   };
   const failed = new Promise<never>(() => {});
-  return { ...counting, port, failed, isComplete: () => true, retire: http.retire, close };
+  return { ...metrics, port, failed, hasAllWorkers: () => true, retire: http.retire, close };
 }
 
 /** The policies in force: those of the file, as it was when it was last read without a fault. */
-function followPolicies({ policies, policyFile }: Config, reloads: Reloads): LivePolicies {
+function openPolicies({ policies, policyFile }: Config, reloads: Reloads): LivePolicies {
   const live = new LivePolicies(policies);
   if (policyFile !== null) {
-    reloads.add('POLICY_FILE', () => live.replace(readPoliciesAnew(policyFile)));
+    reloads.add('POLICY_FILE', () => live.replace(rereadPolicies(policyFile)));
   }
   return live;
 }

@@ -7,7 +7,9 @@ import { migrateDatabase, openMigrated } from '../database.ts';
 import type { ConnectionPool } from '../../db/pool.ts';
 import { runDoctor } from './doctor/doctor.ts';
 import { makeKey, newSecret } from './keys.ts';
-import { isExpected, isReadByPerson, printError, report, print, UsageError } from '../output.ts';
+import {
+  isOperationalError, isOutputTerminal, print, printError, reportError, UsageError,
+} from '../output.ts';
 import type { Report } from '../output.ts';
 import { listenForStop, Stopped } from '../process/shutdown.ts';
 import { serve } from '../serve.ts';
@@ -115,7 +117,7 @@ function asProcess(work: (environment: Environment, stop: AbortSignal) => Promis
       return await work(readEnvironment(), listenForStop());
     } catch (error) {
       if (error instanceof Stopped) return 0;
-      report(error);
+      reportError(error);
       return 1;
     }
   };
@@ -128,7 +130,7 @@ function asReport(
 ): Run {
   return async (command, rest) => {
     const { positionals, format } = parseFormat(rest);
-    const isText = (format ?? defaultFormat ?? (isReadByPerson() ? 'text' : 'json')) === 'text';
+    const isText = (format ?? defaultFormat ?? (isOutputTerminal() ? 'text' : 'json')) === 'text';
     try {
       const { lines, data, note, isDone } = await work(...readValues(command, positionals));
       if (isText) for (const line of lines) print(line);
@@ -137,9 +139,9 @@ function asReport(
       return isDone ? 0 : 1;
     } catch (error) {
       if (error instanceof UsageError) throw error;
-      const message = isExpected(error) ? error.message : 'a mistake in otpd';
+      const message = isOperationalError(error) ? error.message : 'a mistake in otpd';
       if (!isText) print(JSON.stringify({ outcome: 'error', message }));
-      report(error);
+      reportError(error);
       return 1;
     }
   };

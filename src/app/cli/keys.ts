@@ -6,16 +6,16 @@ import { UsageError } from '../output.ts';
 import type { Report } from '../output.ts';
 
 /** What most callers do. */
-const USUAL_SCOPES = 'request+verify+read';
+const DEFAULT_SCOPES = 'request+verify+read';
 
 /**
  * Makes a key. It needs no database and no configuration.
  *
  * @throws UsageError when it cannot be made of these
  */
-export function makeKey(name: string, scopesText: string = USUAL_SCOPES): Report {
-  const wanted = nameFault(name);
-  if (wanted !== null) throw new UsageError(`NAME must be ${wanted}`);
+export function makeKey(name: string, scopesText: string = DEFAULT_SCOPES): Report {
+  const rule = nameFault(name);
+  if (rule !== null) throw new UsageError(`NAME must be ${rule}`);
   const scopes = parseScopes(scopesText);
   if (scopes === null) {
     throw new UsageError(`SCOPES must be out of ${SCOPES.join(', ')}, joined by +`);
@@ -27,8 +27,8 @@ export function makeKey(name: string, scopesText: string = USUAL_SCOPES): Report
 
 const ID_BYTES = 4;
 
-const REMARK = 'put it first in OTP_SECRETS, NEW,OLD, in every process; keep the old one for as'
-  + ' long as a code lives and its idempotency keys replay (24 h and 10 minutes, unless'
+const ROTATION_NOTE = 'put it first in OTP_SECRETS, NEW,OLD, in every process; keep the old one'
+  + ' for as long as a code lives and its idempotency keys replay (24 h and 10 minutes, unless'
   + ' key_retention_seconds is more)';
 
 /**
@@ -40,5 +40,5 @@ const REMARK = 'put it first in OTP_SECRETS, NEW,OLD, in every process; keep the
 export function newSecret(id: string = `k${randomHex(ID_BYTES)}`): Report {
   if (!isSecretId(id)) throw new UsageError(`ID must be ${SECRET_ID_RULE}`);
   const secret = randomSecret(id);
-  return { isDone: true, lines: [secret], data: { secret }, note: REMARK };
+  return { isDone: true, lines: [secret], data: { secret }, note: ROTATION_NOTE };
 }

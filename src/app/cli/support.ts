@@ -18,18 +18,18 @@ import type { Report } from '../output.ts';
  * @throws Unavailable when the database cannot answer
  */
 export async function show(
-  parts: Readonly<{ pool: ConnectionPool; policies: Policies }>,
+  deps: Readonly<{ pool: ConnectionPool; policies: Policies }>,
   userId: string,
 ): Promise<Report> {
-  const view = await showUser(parts, userId);
+  const view = await showUser(deps, userId);
   if (view === null) {
     const data = { outcome: 'unknown', user_id: userId };
     return { isDone: false, lines: ['nothing is known of this user'], data };
   }
-  return { isDone: true, lines: linesOf(userId, view), data: dataOf(userId, view) };
+  return { isDone: true, lines: toLines(userId, view), data: toData(userId, view) };
 }
 
-function dataOf(userId: string, { now, freeAt, pairs, openCodes }: UserView): Report['data'] {
+function toData(userId: string, { now, freeAt, pairs, openCodes }: UserView): Report['data'] {
   return {
     outcome: 'known',
     user_id: userId,
@@ -54,12 +54,12 @@ function dataOf(userId: string, { now, freeAt, pairs, openCodes }: UserView): Re
       wrong_in_a_row: pair.consecutiveWrong,
       wrong_in_a_row_max: pair.consecutiveWrongMax,
     })),
-    open_codes: openCodes.map(codeOf),
+    open_codes: openCodes.map(toCodeData),
   };
 }
 
 /** As GET /otp/{otp_id} tells it. */
-function codeOf({ otpId, purpose, status, channel, createdAt, expiresAt }: CodeView): object {
+function toCodeData({ otpId, purpose, status, channel, createdAt, expiresAt }: CodeView): object {
   return {
     otp_id: otpId,
     purpose,
@@ -70,13 +70,13 @@ function codeOf({ otpId, purpose, status, channel, createdAt, expiresAt }: CodeV
   };
 }
 
-function linesOf(userId: string, view: UserView): string[] {
+function toLines(userId: string, view: UserView): string[] {
   const { now, freeAt, pairs, openCodes } = view;
   return [`user ${userId} at ${toRfc3339(now)}`, ...pairs.flatMap((pair) => [
     `purpose ${pair.purpose}`,
-    `  limit     ${limitOf(pair, freeAt.map(toRfc3339))}`,
-    ...dailyOf(pair),
-    `  lock      ${lockOf(pair)}`,
+    `  limit     ${formatLimit(pair, freeAt.map(toRfc3339))}`,
+    ...formatDailyLimit(pair),
+    `  lock      ${formatLock(pair)}`,
     `  attempts  ${pair.wrongAttempts} of ${pair.wrongAttemptsMax} wrong ones until a lock, `
       + `${pair.consecutiveWrong} of ${pair.consecutiveWrongMax} until an operator must unlock`,
     ...openCodes.filter(({ purpose }) => purpose === pair.purpose).map((code) =>
@@ -85,25 +85,25 @@ function linesOf(userId: string, view: UserView): string[] {
   ])];
 }
 
-type Left = Pick<PairView, 'quota' | 'remaining'>;
+type Quota = Pick<PairView, 'quota' | 'remaining'>;
 
-function limitOf({ quota, remaining }: Left, freeAt: readonly string[]): string {
+function formatLimit({ quota, remaining }: Quota, freeAt: readonly string[]): string {
   const left = `${remaining} of ${quota} codes left`;
   return freeAt.length === 0 ? left : `${left}; one is free again at ${freeAt.join(', ')}`;
 }
 
-function dailyOf({ daily }: PairView): string[] {
+function formatDailyLimit({ daily }: PairView): string[] {
   if (daily === null) return [];
   const freeAt = daily.freeAt === null ? [] : [toRfc3339(daily.freeAt)];
-  return [`  daily     ${limitOf(daily, freeAt)}`];
+  return [`  daily     ${formatLimit(daily, freeAt)}`];
 }
 
-function lockOf({ isLocked, lockedUntil, mustBeUnlocked }: PairView): string {
+function formatLock({ isLocked, lockedUntil, mustBeUnlocked }: PairView): string {
   if (mustBeUnlocked) return 'until an operator ends it (otpd unlock)';
   return isLocked && lockedUntil !== null ? `until ${toRfc3339(lockedUntil)}` : 'none';
 }
 
-const LINES: Readonly<Record<CancelOutcome['kind'], string>> = {
+const CANCEL_LINES: Readonly<Record<CancelOutcome['kind'], string>> = {
   canceled: 'canceled; the code works no more',
   unknown: 'no code is known by this id',
   used: 'it has been redeemed',
@@ -125,12 +125,12 @@ export function checkOtpId(text: string): void {
  * @throws Unavailable when the database cannot answer
  */
 export async function cancel(
-  parts: Readonly<{ pool: ConnectionPool; secrets: Secrets }>,
+  deps: Readonly<{ pool: ConnectionPool; secrets: Secrets }>,
   otpId: string,
 ): Promise<Report> {
-  const [{ kind } = { kind: 'unknown' as const }] = await cancelOtps(parts, [otpId]);
+  const [{ kind } = { kind: 'unknown' as const }] = await cancelOtps(deps, [otpId]);
   const data = { outcome: kind, otp_id: otpId };
-  return { isDone: kind === 'canceled', lines: [LINES[kind]], data };
+  return { isDone: kind === 'canceled', lines: [CANCEL_LINES[kind]], data };
 }
 
 /**

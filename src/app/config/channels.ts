@@ -24,7 +24,7 @@ export type DeliverySettings = Readonly<{
 }>;
 
 /**
- * Reads all of it; what is wrong goes to the reader's faults. Of a channel that is not named
+ * Reads all of it; what is wrong goes to the reader's faults. Of a channel that is not withSettings
  * nothing is read.
  *
  * @returns null when it cannot be used
@@ -58,19 +58,19 @@ function readNames(reader: EnvReader): ChannelName[] {
 function readChannel(reader: EnvReader, name: ChannelName): ChannelSettings | null {
   switch (name) {
     case 'console': return { name };
-    case 'webhook': return named(name, accept(reader, parseWebhookSettings({
+    case 'webhook': return withSettings(name, accept(reader, parseWebhookSettings({
       url: reader.text('WEBHOOK_URL'),
       secrets: reader.text('WEBHOOK_SECRETS'),
       allowHttp: reader.text('WEBHOOK_ALLOW_HTTP'),
       caFile: reader.text('WEBHOOK_CA'),
     })));
-    case 'sms': return named(name, accept(reader, parseSmsSettings({
+    case 'sms': return withSettings(name, accept(reader, parseSmsSettings({
       account: reader.text('SMS_ACCOUNT'),
       token: reader.text('SMS_TOKEN'),
       sender: reader.text('SMS_SENDER'),
       baseUrl: reader.text('SMS_BASE_URL'),
     })));
-    case 'email': return named(name, accept(reader, parseEmailSettings({
+    case 'email': return withSettings(name, accept(reader, parseEmailSettings({
       url: reader.text('SMTP_URL'),
       from: reader.text('EMAIL_FROM'),
       caFile: reader.text('SMTP_CA'),
@@ -86,6 +86,6 @@ function accept<T extends object>(reader: EnvReader, result: T | { errors: strin
   return null;
 }
 
-function named<N extends ChannelName, S>(name: N, read: Readonly<{ settings: S }> | null) {
+function withSettings<N extends ChannelName, S>(name: N, read: Readonly<{ settings: S }> | null) {
   return read === null ? null : { name, settings: read.settings };
 }

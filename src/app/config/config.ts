@@ -127,13 +127,13 @@ function readSecrets(reader: EnvReader, hasDatabase: boolean): Secrets | null {
   }
   const parsed = parseSecrets(text);
   if ('secrets' in parsed) return parsed.secrets;
-  reader.errors.push(...parsed.errors.map((fault) => `OTP_SECRETS: ${fault}`));
+  reader.errors.push(...parsed.errors.map((error) => `OTP_SECRETS: ${error}`));
   return null;
 }
 
 function readProxies(reader: EnvReader): TrustedProxies {
   const { proxies, errors } = parseTrustedProxies(reader.text('TRUSTED_PROXIES') ?? '');
-  reader.errors.push(...errors.map((fault) => `TRUSTED_PROXIES: ${fault}`));
+  reader.errors.push(...errors.map((error) => `TRUSTED_PROXIES: ${error}`));
   return proxies;
 }
 
@@ -141,7 +141,7 @@ function readApiKeys(reader: EnvReader): ApiKeys | null {
   const text = reader.text('API_KEYS');
   if (text === undefined) return null;
   const { apiKeys, errors } = parseApiKeys(text);
-  reader.errors.push(...errors.map((fault) => `API_KEYS: ${fault}`));
+  reader.errors.push(...errors.map((error) => `API_KEYS: ${error}`));
   return apiKeys;
 }
 
@@ -174,7 +174,7 @@ function readPolicies(reader: EnvReader): Policies {
   const parsed = parsePolicies(text);
   if ('policies' in parsed) return parsed.policies;
   const path = reader.text('POLICY_FILE');
-  reader.errors.push(...parsed.errors.map((fault) => `POLICY_FILE ${path}: ${fault}`));
+  reader.errors.push(...parsed.errors.map((error) => `POLICY_FILE ${path}: ${error}`));
   return createPolicies();
 }
 
@@ -183,7 +183,7 @@ function readPolicies(reader: EnvReader): Policies {
  *
  * @throws ConfigError naming every fault, and that the policy in force stays
  */
-export function readPoliciesAnew(path: string): Policies {
+export function rereadPolicies(path: string): Policies {
   const reader = new EnvReader({ POLICY_FILE: path });
   const policies = readPolicies(reader);
   const { errors } = reader;

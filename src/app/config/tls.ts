@@ -27,9 +27,9 @@ export function readCertificate(reader: EnvReader): CertificateFiles | null {
   const key = reader.readFile('TLS_KEY');
   if (cert === undefined || key === undefined) return null;
   const certificate = Object.freeze({ cert, key, certFile, keyFile });
-  const fault = faultOf(certificate);
-  if (fault === null) return certificate;
-  reader.errors.push(fault);
+  const error = findError(certificate);
+  if (error === null) return certificate;
+  reader.errors.push(error);
   return null;
 }
 
@@ -38,7 +38,7 @@ export function readCertificate(reader: EnvReader): CertificateFiles | null {
  *
  * @throws ConfigError naming every fault
  */
-export function readCertificateAgain({ certFile, keyFile }: CertificateFiles): Certificate {
+export function rereadCertificate({ certFile, keyFile }: CertificateFiles): Certificate {
   const reader = new EnvReader({ TLS_CERT: certFile, TLS_KEY: keyFile });
   const certificate = readCertificate(reader);
   reader.throwErrors();
@@ -46,7 +46,7 @@ export function readCertificateAgain({ certFile, keyFile }: CertificateFiles): C
 }
 
 /** What is wrong with a certificate; null when nothing is. */
-function faultOf(certificate: CertificateFiles): string | null {
+function findError(certificate: CertificateFiles): string | null {
   const { certFile, keyFile } = certificate;
   const first = parse(() => new X509Certificate(certificate.cert));
   if (first === null) return `TLS_CERT ${certFile}: is no certificate in PEM`;

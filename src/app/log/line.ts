@@ -18,8 +18,8 @@ export const LOGGED_PURPOSE_MAX_CHARACTERS = 600;
 /** Of texts that are short by themselves: addresses, ids, names. */
 export const WORD_MAX_CHARACTERS = 100;
 
-/** Members that speak for themselves are shown to a person first, and without their names. */
-const BARE: readonly string[] = Object.freeze(['method', 'route', 'status', 'outcome']);
+/** Members that speak for themselves come first for a person, and without their names. */
+const UNNAMED: readonly string[] = Object.freeze(['method', 'route', 'status', 'outcome']);
 
 const COLOURS: Readonly<Record<Level, string>>
   = Object.freeze({ error: '\x1b[31m', warn: '\x1b[33m', info: '\x1b[2m' });
@@ -30,13 +30,13 @@ const NO_COLOUR = '\x1b[0m';
  *
  * @param maxCharacters of the result between its quotes: what is longer is cut, and ends in dots
  */
-export function quoted(text: string, maxCharacters: number): string {
+export function quote(text: string, maxCharacters: number): string {
   if (text.length <= maxCharacters && !SPECIAL.test(text)) return `"${text}"`;
   const escaped = JSON.stringify(text).replace(/[^\x20-\x7e]/g, escapeUnit);
   if (escaped.length - 2 <= maxCharacters) return escaped;
   const kept = text.length > maxCharacters && !SPECIAL.test(text) ? maxCharacters - 3
     : Math.floor((maxCharacters - 3) / ESCAPE_CHARACTERS);
-  return quoted(`${text.slice(0, kept)}...`, maxCharacters);
+  return quote(`${text.slice(0, kept)}...`, maxCharacters);
 }
 
 function escapeUnit(unit: string): string {
@@ -50,7 +50,7 @@ export function member(
   maxCharacters: number,
 ): string {
   return text === null || text === undefined || text === '' ? ''
-    : `,"${name}":${quoted(text, maxCharacters)}`;
+    : `,"${name}":${quote(text, maxCharacters)}`;
 }
 
 /**
@@ -58,7 +58,7 @@ export function member(
  *
  * @param members what was made by member, or is like it
  */
-export function lineOf(time: string, level: Level, event: string, members: string): string {
+export function toJsonLine(time: string, level: Level, event: string, members: string): string {
   return `{"time":"${time}","level":"${level}","event":"${event}"${members}}\n`;
 }
 
@@ -66,25 +66,25 @@ export function lineOf(time: string, level: Level, event: string, members: strin
  * A line for a person: time of day, level, event, and what else there is. The lines of a stack
  * stand below it, set in, so that they cannot be taken for others.
  *
- * @param line made by lineOf
+ * @param line made by toJsonLine
  */
-export function readable(line: string, isColoured: boolean): string {
+export function toTextLine(line: string, isColoured: boolean): string {
   const { time, level, event, stack, ...rest } = JSON.parse(line) as
     { time: string; level: Level; event: string; stack?: string; [name: string]: unknown };
-  const told = [
-    ...BARE.flatMap((name) => (name in rest ? [shown(rest[name])] : [])),
-    ...Object.entries(rest).filter(([name]) => !BARE.includes(name))
-      .map(([name, value]) => `${name}=${shown(value)}`),
+  const members = [
+    ...UNNAMED.flatMap((name) => (name in rest ? [bareOrQuoted(rest[name])] : [])),
+    ...Object.entries(rest).filter(([name]) => !UNNAMED.includes(name))
+      .map(([name, value]) => `${name}=${bareOrQuoted(value)}`),
   ];
   const start = `${time.slice(time.indexOf('T') + 1)} ${level.padEnd(5)}`;
   const mark = isColoured ? `${COLOURS[level]}${start}${NO_COLOUR}` : start;
   const below = stack === undefined ? [] : stack.split('\n')
-    .map((each) => `\n    ${quoted(each.trim(), Infinity).slice(1, -1)}`);
-  return `${[mark, event, ...told].join(' ')}${below.join('')}\n`;
+    .map((each) => `\n    ${quote(each.trim(), Infinity).slice(1, -1)}`);
+  return `${[mark, event, ...members].join(' ')}${below.join('')}\n`;
 }
 
 /** Without quotes when it is one plain word. */
-function shown(value: unknown): string {
+function bareOrQuoted(value: unknown): string {
   const text = String(value);
-  return /^[!#-<>-~]+$/.test(text) ? text : quoted(text, Infinity);
+  return /^[!#-<>-~]+$/.test(text) ? text : quote(text, Infinity);
 }

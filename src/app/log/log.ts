@@ -2,13 +2,12 @@
 import { isatty } from 'node:tty';
 import { MICROSECONDS_PER_MILLISECOND } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
-import { lineOf, member, readable } from './line.ts';
+import { member, toJsonLine, toTextLine } from './line.ts';
 import type { Level } from './line.ts';
 import { LogRelay } from './relay.ts';
 import { LogWriter } from './writer.ts';
 
 const STANDARD_ERROR = 2;
-const MILLISECOND = 1000;
 const SECOND_MS = 1000;
 
 /** From the least to the most that is told. */
@@ -18,6 +17,21 @@ const RANKS: Readonly<Record<Level, number>> = Object.freeze({ error: 0, warn: 1
 const NAME_MAX_CHARACTERS = 60;
 const MESSAGE_MAX_CHARACTERS = 450;
 const STACK_MAX_CHARACTERS = 1200;
+
+/** As it is set. */
+export type LogSettings = Readonly<{
+  /** The least serious events that are told. */
+  level: Level;
+  /** Null: text on a terminal, JSON anywhere else. */
+  format: 'json' | 'text' | null;
+  /** Whether users and addresses stand in it as they are. */
+  isRaw: boolean;
+}>;
+
+/** What this machine takes for the time. */
+export function readHostClock(): Instant {
+  return Date.now() * MICROSECONDS_PER_MILLISECOND;
+}
 
 /** The log of one process. */
 export class Log {
@@ -40,7 +54,7 @@ export class Log {
     // A reader who goes away is no error of ours; the writer has counted what was lost.
     process.stderr.on('error', () => {});
     this.#writer = new LogWriter(STANDARD_ERROR, (count) =>
-      this.#lineOf('warn', 'log_lines_dropped', `,"count":${count}`));
+      this.#format('warn', 'log_lines_dropped', `,"count":${count}`));
     this.relay = this.#writer.isSocket ? new LogRelay(this.#writer) : null;
   }
 
@@ -50,7 +64,7 @@ export class Log {
   }
 
   /** Whether events of a level are told. */
-  wants(level: Level): boolean {
+  isEnabled(level: Level): boolean {
     return RANKS[level] <= this.#rank;
   }
 
@@ -61,30 +75,30 @@ export class Log {
    * @param members as `member` makes them
    */
   log(level: Level, event: string, members = ''): void {
-    if (this.wants(level)) this.#writer.push(this.#lineOf(level, event, members));
+    if (this.isEnabled(level)) this.#writer.push(this.#format(level, event, members));
   }
 
-  /** Resolves when all is written, or at the bound in milliseconds. */
+  /** Resolves when all is written, or at the timer in milliseconds. */
   async flush(timeoutMs: number): Promise<void> {
-    let bound: NodeJS.Timeout | undefined;
-    const over = new Promise<void>((resolve) => { bound = setTimeout(resolve, timeoutMs); });
-    await Promise.race([over, this.#flushed()]);
-    clearTimeout(bound);
+    let timer: NodeJS.Timeout | undefined;
+    const timedOut = new Promise<void>((resolve) => { timer = setTimeout(resolve, timeoutMs); });
+    await Promise.race([timedOut, this.#flushed()]);
+    clearTimeout(timer);
   }
 
   async #flushed(): Promise<void> {
-    await this.relay?.ended();
-    await this.#writer.emptied();
+    await this.relay?.waitForEnd();
+    await this.#writer.waitUntilEmpty();
   }
 
-  #lineOf(level: Level, event: string, members: string): string {
-    const line = lineOf(this.#time(), level, event, members);
-    return this.#isText ? readable(line, this.#isColoured) : line;
+  #format(level: Level, event: string, members: string): string {
+    const line = toJsonLine(this.#time(), level, event, members);
+    return this.#isText ? toTextLine(line, this.#isColoured) : line;
   }
 
   /** By the clock of this machine, as other logs have it; nothing is decided by it. */
   #time(): string {
-    const ms = readHostClock() / MILLISECOND;
+    const ms = readHostClock() / MICROSECONDS_PER_MILLISECOND;
     const second = Math.floor(ms / SECOND_MS);
     if (second !== this.#second) {
       this.#second = second;
@@ -104,18 +118,3 @@ export function describeError(error: unknown, hasStack: boolean): string {
     + member('message', message, MESSAGE_MAX_CHARACTERS)
     + (hasStack ? member('stack', stack, STACK_MAX_CHARACTERS) : '');
 }
-
-/** What this machine takes for the time. */
-export function readHostClock(): Instant {
-  return Date.now() * MICROSECONDS_PER_MILLISECOND;
-}
-
-/** As it is set. */
-export type LogSettings = Readonly<{
-  /** The least serious events that are told. */
-  level: Level;
-  /** Null: text on a terminal, JSON anywhere else. */
-  format: 'json' | 'text' | null;
-  /** Whether users and addresses stand in it as they are. */
-  isRaw: boolean;
-}>;

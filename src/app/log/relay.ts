@@ -18,29 +18,29 @@ export class LogRelay {
   }
 
   /** Hands on the lines of one worker until its end, as they are, whatever bytes are in them. */
-  readonly follow = (stream: Readable): void => {
-    const work = this.#handOn(stream).finally(() => this.#open.delete(work));
+  readonly forward = (stream: Readable): void => {
+    const work = this.#forward(stream).finally(() => this.#open.delete(work));
     this.#open.add(work);
   };
 
-  /** Resolves when all that were followed have ended and their lines are with the writer. */
-  async ended(): Promise<void> {
+  /** Resolves when all that were followed have waitForEnd and their lines are with the writer. */
+  async waitForEnd(): Promise<void> {
     await Promise.all(this.#open);
   }
 
-  async #handOn(stream: Readable): Promise<void> {
-    let begun = '';
+  async #forward(stream: Readable): Promise<void> {
+    let partial = '';
     stream.setEncoding('latin1');
     try {
       for await (const text of stream) {
-        const lines = `${begun}${text}`.split('\n');
-        begun = lines.pop()!;
-        await this.#writer.room();
+        const lines = `${partial}${text}`.split('\n');
+        partial = lines.pop()!;
+        await this.#writer.waitForRoom();
         for (const line of lines) this.#writer.push(`${line}\n`);
       }
     } catch {
       // What came before the stream failed is handed on; that the worker ends, others notice.
     }
-    if (begun !== '') this.#writer.push(`${begun}\n`);
+    if (partial !== '') this.#writer.push(`${partial}\n`);
   }
 }

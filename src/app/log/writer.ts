@@ -39,7 +39,7 @@ export class LogWriter {
   /** What is being written, and of how many lines it was made. */
   #chunk: Buffer | null = null;
   #chunkLines = 0;
-  #unsaid = 0;
+  #unreported = 0;
   /**
    * `due`: at the end of this turn. `writing`: in another thread, or the reader was too slow.
    * `resting`: a write has just ended.
@@ -53,12 +53,12 @@ export class LogWriter {
    * @param describeDropped makes the line that says how many were dropped, once it flows again
    */
   constructor(fd: number, describeDropped: (count: number) => string) {
-    const kind = fstatSync(fd);
-    const isPipe = kind.isFIFO();
-    const own = isPipe ? openWithoutBlocking(fd) : null;
+    const stats = fstatSync(fd);
+    const isPipe = stats.isFIFO();
+    const own = isPipe ? openNonBlocking(fd) : null;
     this.#fd = own ?? fd;
     this.#isImmediate = own !== null;
-    this.isSocket = kind.isSocket();
+    this.isSocket = stats.isSocket();
     this.#chunkMaxBytes = isPipe ? PIPE_CHUNK_MAX_BYTES : CHUNK_MAX_BYTES;
     this.#describeDropped = describeDropped;
     process.on('exit', () => this.#writeLast());
@@ -71,7 +71,7 @@ export class LogWriter {
    */
   push(line: string): void {
     if (this.#bytes + line.length > KEPT_MAX_BYTES) {
-      this.#noteDropped(1);
+      this.#countDropped(1);
       return;
     }
     this.#keep(line);
@@ -81,13 +81,13 @@ export class LogWriter {
   }
 
   /** Resolves when it keeps so little that no line of the next 64 KiB will be dropped. */
-  room(): Promise<void> {
+  waitForRoom(): Promise<void> {
     if (this.#hasRoom) return Promise.resolve();
     return new Promise((resolve) => { this.#onRoom.push(resolve); });
   }
 
   /** Resolves when all is written, which is never while the reader is stuck. */
-  emptied(): Promise<void> {
+  waitUntilEmpty(): Promise<void> {
     if (this.#state === 'resting') this.#pump();
     if (this.#bytes === 0 && this.#chunk === null) return Promise.resolve();
     return new Promise((resolve) => { this.#onEmpty = resolve; });
@@ -102,9 +102,9 @@ export class LogWriter {
     this.#bytes += line.length;
   }
 
-  #noteDropped(count: number): void {
+  #countDropped(count: number): void {
     this.dropped += count;
-    this.#unsaid += count;
+    this.#unreported += count;
   }
 
   readonly #pump = (): void => {
@@ -129,18 +129,18 @@ export class LogWriter {
   };
 
   readonly #onWritten = (error: NodeJS.ErrnoException | null, count: number): void => {
-    if (this.#noteEnd(error, count)) this.#pump();
+    if (this.#onWriteEnd(error, count)) this.#pump();
   };
 
   #writeNow(): boolean {
     let count = 0;
-    let failure: NodeJS.ErrnoException | null = null;
+    let writeError: NodeJS.ErrnoException | null = null;
     try {
       count = writeSync(this.#fd, this.#chunk!);
     } catch (error) {
-      failure = error as NodeJS.ErrnoException;
+      writeError = error as NodeJS.ErrnoException;
     }
-    return this.#noteEnd(failure, count);
+    return this.#onWriteEnd(writeError, count);
   }
 
   /** Makes the next lines a chunk, when there is none; false when nothing is left. */
@@ -162,21 +162,21 @@ export class LogWriter {
   }
 
   /** Notes how a write ended; false when the next one is not to be begun now. */
-  #noteEnd(error: NodeJS.ErrnoException | null, count: number): boolean {
+  #onWriteEnd(error: NodeJS.ErrnoException | null, count: number): boolean {
     if (error?.code === 'EAGAIN') {
       setTimeout(this.#pump, RETRY_MS).unref();
       return false;
     }
     if (error !== null) {
       // Nobody reads any more, or the disk is full: the next lines may fare better.
-      this.#noteDropped(this.#chunkLines);
+      this.#countDropped(this.#chunkLines);
       this.#chunk = null;
       return true;
     }
     this.#chunk = count < this.#chunk!.length ? this.#chunk!.subarray(count) : null;
-    if (this.#unsaid > 0 && this.#hasRoom) {
-      this.#keep(this.#describeDropped(this.#unsaid));
-      this.#unsaid = 0;
+    if (this.#unreported > 0 && this.#hasRoom) {
+      this.#keep(this.#describeDropped(this.#unreported));
+      this.#unreported = 0;
     }
     return true;
   }
@@ -203,7 +203,7 @@ export function setNonBlocking(socket: NodeJS.WritableStream): void {
 }
 
 /** Opens a pipe anew, so that writing to it never blocks; null where that cannot be done. */
-function openWithoutBlocking(fd: number): number | null {
+function openNonBlocking(fd: number): number | null {
   try {
     return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK);
   } catch {

@@ -1,7 +1,7 @@
 /** Detects a crash loop of a process that is restarted whenever it dies. */
 
 /** The window in which deaths are counted. */
-const CALM_MS = 60_000;
+const WINDOW_MS = 60_000;
 
 /** Counts deaths within the last minute. Above the bound, restarting only hides the fault. */
 export class CrashLoop {
@@ -14,9 +14,9 @@ export class CrashLoop {
   }
 
   /** Records a death. True when the bound is exceeded. */
-  noteDeath(): boolean {
+  recordDeath(): boolean {
     this.#deaths += 1;
-    setTimeout(() => { this.#deaths -= 1; }, CALM_MS).unref();
+    setTimeout(() => { this.#deaths -= 1; }, WINDOW_MS).unref();
     return this.#deaths > this.#deathsMax;
   }
 }

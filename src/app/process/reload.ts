@@ -10,14 +10,14 @@ export type ReloadEvent =
 
 /** What can be read anew, and whoever asks for it. One reload runs at a time. */
 export class Reloads {
-  readonly #note: (note: ReloadEvent) => void;
-  readonly #parts = new Map<string, Reload>();
-  readonly #work = new CoalescingRunner();
-  #handOn: (() => void) | null = null;
+  readonly #onEvent: (event: ReloadEvent) => void;
+  readonly #reloads = new Map<string, Reload>();
+  readonly #runner = new CoalescingRunner();
+  #forward: (() => void) | null = null;
 
-  /** @param note is told what became of each part */
-  constructor(note: (note: ReloadEvent) => void) {
-    this.#note = note;
+  /** @param onEvent is told what became of each part */
+  constructor(onEvent: (event: ReloadEvent) => void) {
+    this.#onEvent = onEvent;
   }
 
   /**
@@ -26,49 +26,51 @@ export class Reloads {
    * @param name what the log calls it, such as the variable that names its file
    */
   add(name: string, reload: Reload): void {
-    this.#parts.set(name, reload);
+    this.#reloads.set(name, reload);
   }
 
   /** Names who is told of every request before it is met here: it hands it to other processes. */
-  handOnTo(handOn: () => void): void {
-    this.#handOn = handOn;
+  forwardTo(forward: () => void): void {
+    this.#forward = forward;
   }
 
   /** All parts are registered: requests are met from now on; those that came before, at once. */
-  begin(): void {
-    this.#work.begin(() => this.#reloadAll());
+  start(): void {
+    this.#runner.start(() => this.#reloadAll());
   }
 
   /** Asks for a reload of all parts. */
   request(): void {
-    this.#work.request();
+    this.#runner.request();
   }
 
   async #reloadAll(): Promise<void> {
-    this.#handOn?.();
+    this.#forward?.();
     // Who hands on has nothing to say of what the others have.
-    if (this.#parts.size === 0 && this.#handOn === null) this.#note({ event: 'nothing_to_reload' });
-    for (const [name, reload] of this.#parts) {
+    if (this.#reloads.size === 0 && this.#forward === null) {
+      this.#onEvent({ event: 'nothing_to_reload' });
+    }
+    for (const [name, reload] of this.#reloads) {
       try {
         await reload();
-        this.#note({ event: 'reloaded', name });
+        this.#onEvent({ event: 'reloaded', name });
       } catch (error) {
-        this.#note({ event: 'reload_failed', name, error });
+        this.#onEvent({ event: 'reload_failed', name, error });
       }
     }
   }
 }
 
 /** Listens for SIGHUP, which ends the process no more. Takes what Reloads takes. */
-export function listenForReload(note: (note: ReloadEvent) => void): Reloads {
-  const reloads = new Reloads(note);
+export function listenForReload(onEvent: (event: ReloadEvent) => void): Reloads {
+  const reloads = new Reloads(onEvent);
   process.on('SIGHUP', () => reloads.request());
   return reloads;
 }
 
 /**
  * Any number of requests that come while the work runs lead to one more run, for what it has seen
- * may be old by then. Requests that come before it may begin are kept.
+ * may be old by then. Requests that come before it may start are kept.
  */
 export class CoalescingRunner {
   #work: (() => Promise<void>) | null = null;
@@ -80,7 +82,7 @@ export class CoalescingRunner {
    *
    * @param work must not reject
    */
-  begin(work: () => Promise<void>): void {
+  start(work: () => Promise<void>): void {
     this.#work = work;
     void this.#run();
   }

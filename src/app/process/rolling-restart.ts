@@ -11,8 +11,8 @@ export type RollEvent =
 
 type RollDeps = Readonly<{
   pool: WorkerPool;
-  places: readonly number[];
-  onEvent: (note: RollEvent) => void;
+  slots: readonly number[];
+  onEvent: (event: RollEvent) => void;
   isStopping: () => boolean;
 }>;
 
@@ -21,10 +21,10 @@ type RollDeps = Readonly<{
  * so that there is never more than one beyond those that are wanted. A new worker that does not
  * come up ends it: the old ones serve on. Never rejects.
  */
-export async function rollOver({ pool, places, onEvent, isStopping }: RollDeps): Promise<void> {
+export async function rollWorkers({ pool, slots, onEvent, isStopping }: RollDeps): Promise<void> {
   if (isStopping()) return;
   onEvent({ event: 'roll_started' });
-  for (const worker of places) {
+  for (const worker of slots) {
     try {
       await pool.startWorker(worker);
     } catch (error) {
@@ -39,13 +39,13 @@ export async function rollOver({ pool, places, onEvent, isStopping }: RollDeps):
 }
 
 /** What is told where there is nobody who could serve meanwhile. */
-export const ROLL_ALONE: RollEvent = Object.freeze({
+export const ROLL_REFUSED: RollEvent = Object.freeze({
   event: 'roll_refused', error: 'a rolling restart needs WORKERS of 2 or more',
 });
 
 /** Listens for SIGUSR2, which ends the process no more, as requests for a rolling restart. */
 export function listenForRoll(): CoalescingRunner {
-  const rolls = new CoalescingRunner();
-  process.on('SIGUSR2', () => rolls.request());
-  return rolls;
+  const runner = new CoalescingRunner();
+  process.on('SIGUSR2', () => runner.request());
+  return runner;
 }

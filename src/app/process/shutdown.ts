@@ -2,6 +2,29 @@
 import { describeError } from '../log/log.ts';
 import type { Log } from '../log/log.ts';
 
+/** In-flight requests have this long to be answered when otpd is asked to stop. */
+export const DRAIN_TIMEOUT_MS = 10_000;
+
+/** Then messages that are being sent have this long, which is enough for one attempt. */
+export const DELIVERY_TIMEOUT_MS = 9000;
+
+/** And what is left of the log, this long. */
+export const LOG_TIMEOUT_MS = 1000;
+
+/** A worker that has drained still closes its connections to the database. */
+export const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + LOG_TIMEOUT_MS + 2000;
+
+/** So long a worker that is replaced serves the connections that it has: longer than idle ones. */
+export const RETIRE_TIMEOUT_MS = 10_000;
+
+/** A stop that has not come to its end by then is given up. */
+export const STOP_TIMEOUT_MS = 24_500;
+
+/** The reason of the abort: work that it breaks off ends quietly. */
+export class Stopped extends Error {
+  override name = 'Stopped';
+}
+
 /** npm hands a terminal's Ctrl-C on to a process that has it already: that is one request. */
 const SAME_REQUEST_MS = 1000;
 
@@ -31,29 +54,6 @@ export function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
 }
-
-/** The reason of the abort: work that it breaks off ends quietly. */
-export class Stopped extends Error {
-  override name = 'Stopped';
-}
-
-/** In-flight requests have this long to be answered when otpd is asked to stop. */
-export const DRAIN_TIMEOUT_MS = 10_000;
-
-/** Then messages that are being sent have this long, which is enough for one attempt. */
-export const DELIVERY_TIMEOUT_MS = 9000;
-
-/** And what is left of the log, this long. */
-export const LOG_TIMEOUT_MS = 1000;
-
-/** A worker that has drained still closes its connections to the database. */
-export const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + LOG_TIMEOUT_MS + 2000;
-
-/** So long a worker that is replaced serves the connections that it has: longer than idle ones. */
-export const RETIRE_TIMEOUT_MS = 10_000;
-
-/** A stop that has not come to its end by then is given up. */
-export const STOP_TIMEOUT_MS = 24_500;
 
 /** How long the last lines may take when nobody reads them. */
 const FLUSH_TIMEOUT_MS = 500;

@@ -29,28 +29,29 @@ type FinalReport = Readonly<{
 }>;
 
 /** Asks something of a worker; one that is gone hears nothing. */
-export function send(worker: Worker, what: PrimaryMessage): void {
-  worker.send(what, () => {});
+export function send(worker: Worker, message: PrimaryMessage): void {
+  worker.send(message, () => {});
 }
 
 /** Calls back in a worker whenever that is asked of it. */
 export function onMessage<K extends PrimaryMessage['kind']>(
   kind: K,
-  meet: (what: Extract<PrimaryMessage, { kind: K }>) => void,
+  handle: (message: Extract<PrimaryMessage, { kind: K }>) => void,
 ): void {
-  process.on('message', (what: PrimaryMessage) => {
-    if (what?.kind === kind) meet(what as Extract<PrimaryMessage, { kind: K }>);
+  process.on('message', (message: PrimaryMessage) => {
+    if (message?.kind === kind) handle(message as Extract<PrimaryMessage, { kind: K }>);
   });
 }
 
-function reply(what: WorkerMessage): void {
+function sendToPrimary(message: WorkerMessage): void {
   // Without a callback a first process that is gone would be an error of this one.
-  process.send?.(what, undefined, undefined, () => {});
+  process.send?.(message, undefined, undefined, () => {});
 }
 
 /** Tells the first process what this worker has counted, whenever it asks. */
 export function answerMetrics(source: FamilySource): void {
-  onMessage('count', ({ number }) => reply({ kind: 'counted', number, families: source() }));
+  onMessage('count', ({ number }) =>
+    sendToPrimary({ kind: 'counted', number, families: source() }));
 }
 
 /**
@@ -58,9 +59,9 @@ export function answerMetrics(source: FamilySource): void {
  * handed it a connection before it knew that this one takes none: all that came before the first
  * process says `leave` has been handed back by then.
  */
-export function sendFinalReport(farewell: FinalReport): Promise<void> {
+export function sendFinalReport(report: FinalReport): Promise<void> {
   return new Promise((resolve) => {
     onMessage('leave', () => resolve());
-    reply({ kind: 'leaving', ...farewell });
+    sendToPrimary({ kind: 'leaving', ...report });
   });
 }

@@ -1,4 +1,4 @@
-/** The workers of a first process: which of them has which place, and what all have counted. */
+/** The workers of a first process: which of them has which slot, and what all have counted. */
 import cluster from 'node:cluster';
 import type { Address, Worker } from 'node:cluster';
 import { once } from 'node:events';
@@ -10,11 +10,11 @@ import { send } from './worker-ipc.ts';
 import type { WorkerMessage } from './worker-ipc.ts';
 
 /** How a worker has ended. */
-type End = Readonly<{
+type Exit = Readonly<{
   /** It had not been asked to. */
   isDeath: boolean;
-  /** Its place, when nobody has it now. */
-  vacancy: number | null;
+  /** Its slot, when nobody has it now. */
+  freeSlot: number | null;
 }>;
 
 /** A process that was started and is no worker; the message says why. */
@@ -22,12 +22,12 @@ export class WorkerError extends Error {
   override name = 'WorkerError';
 }
 
-const ENDED = 'a worker ended before it listened; its message is above';
-const ELSEWHERE = 'a worker listens on another HOST or PORT than the others';
+const EXITED_EARLY = 'a worker ended before it listened; its message is above';
+const OTHER_ADDRESS = 'a worker listens on another HOST or PORT than the others';
 
 /**
- * A place is a number from 1 on. A worker has it from when it listens until it ends, or until
- * another one that was started for the same place listens.
+ * A slot is a number from 1 on. A worker has it from when it listens until it ends, or until
+ * another one that was started for the same slot listens.
  */
 export class WorkerPool {
   /** Those that accept connections, by their places. */
@@ -35,7 +35,7 @@ export class WorkerPool {
   readonly #starting = new Map<Worker, number>();
   readonly #retiring = new Set<Worker>();
   /** Those that have said that they have answered all. */
-  readonly #answered = new WeakSet<Worker>();
+  readonly #drained = new WeakSet<Worker>();
   readonly #counts = new WorkerCounts();
   readonly #retireTimeoutMs: number;
   readonly #relay: LogRelay | null;
@@ -53,10 +53,10 @@ export class WorkerPool {
     cluster.setupPrimary({
       stdio: ['inherit', 'inherit', relay === null ? 'inherit' : 'pipe', 'ipc'],
     });
-    cluster.on('message', (worker: Worker, reply: WorkerMessage) => {
-      if (reply?.kind !== 'leaving') return;
-      this.#counts.note(worker, reply.families);
-      if (reply.isAnswered) this.#answered.add(worker);
+    cluster.on('message', (worker: Worker, message: WorkerMessage) => {
+      if (message?.kind !== 'leaving') return;
+      this.#counts.record(worker, message.families);
+      if (message.isAnswered) this.#drained.add(worker);
       send(worker, { kind: 'leave' });
     });
   }
@@ -67,30 +67,30 @@ export class WorkerPool {
   }
 
   /** All that have not ended. */
-  get #living(): Worker[] {
+  get #running(): Worker[] {
     return [...this.#starting.keys(), ...this.serving.values(), ...this.#retiring];
   }
 
   /**
-   * Starts a worker for a place. Whoever has it meanwhile serves on until this one listens.
+   * Starts a worker for a slot. Whoever has it meanwhile serves on until this one listens.
    *
    * @throws WorkerError when it ends before it listens, or listens elsewhere than the others
    */
-  async startWorker(place: number): Promise<void> {
+  async startWorker(slot: number): Promise<void> {
     const worker = cluster.fork();
-    this.#relay?.follow(worker.process.stderr!);
-    this.#starting.set(worker, place);
-    const exit = once(worker, 'exit').then(() => { throw new WorkerError(ENDED); });
+    this.#relay?.forward(worker.process.stderr!);
+    this.#starting.set(worker, slot);
+    const exit = once(worker, 'exit').then(() => { throw new WorkerError(EXITED_EARLY); });
     exit.catch(() => {});
     const [address] = await Promise.race([once(worker, 'listening'), exit]) as [Address];
     this.#address ??= address;
     if (address.port !== this.port || address.address !== this.#address.address) {
-      await end(worker, 0);
-      throw new WorkerError(ELSEWHERE);
+      await terminate(worker, 0);
+      throw new WorkerError(OTHER_ADDRESS);
     }
     this.#starting.delete(worker);
-    const old = this.serving.get(place);
-    this.serving.set(place, worker);
+    const old = this.serving.get(slot);
+    this.serving.set(slot, worker);
     if (old !== undefined) this.#retiring.add(old);
   }
 
@@ -98,28 +98,28 @@ export class WorkerPool {
   async drainReplaced(): Promise<void> {
     await Promise.all([...this.#retiring].map((worker) => {
       send(worker, { kind: 'retire' });
-      return ended(worker, this.#retireTimeoutMs);
+      return waitForExit(worker, this.#retireTimeoutMs);
     }));
   }
 
   /** Strikes a worker off that has ended. */
-  onExit(worker: Worker): End {
-    this.#counts.noteEnd(worker);
-    if (this.#retiring.delete(worker)) return { isDeath: false, vacancy: null };
-    const [place] = [...this.serving].find(([, serving]) => serving === worker) ?? [];
-    const wanted = place ?? this.#starting.get(worker) ?? null;
-    if (place !== undefined) this.serving.delete(place);
+  onExit(worker: Worker): Exit {
+    this.#counts.recordExit(worker);
+    if (this.#retiring.delete(worker)) return { isDeath: false, freeSlot: null };
+    const [slot] = [...this.serving].find(([, serving]) => serving === worker) ?? [];
+    const owned = slot ?? this.#starting.get(worker) ?? null;
+    if (slot !== undefined) this.serving.delete(slot);
     this.#starting.delete(worker);
-    const isFilled = wanted === null || this.serving.has(wanted)
-      || [...this.#starting.values()].includes(wanted);
-    const isDeath = place !== undefined || !isFilled;
+    const isTaken = owned === null || this.serving.has(owned)
+      || [...this.#starting.values()].includes(owned);
+    const isDeath = slot !== undefined || !isTaken;
     if (isDeath) this.#deaths += 1;
-    return { isDeath, vacancy: isFilled ? null : wanted };
+    return { isDeath, freeSlot: isTaken ? null : owned };
   }
 
   /** Asks all to read anew what can change while they run. */
   reload(): void {
-    for (const worker of this.#living) send(worker, { kind: 'reload' });
+    for (const worker of this.#running) send(worker, { kind: 'reload' });
   }
 
   /**
@@ -129,8 +129,8 @@ export class WorkerPool {
    */
   async stop(timeoutMs: number): Promise<boolean> {
     const busy = [...this.serving.values(), ...this.#retiring];
-    await Promise.all(this.#living.map((worker) => end(worker, timeoutMs)));
-    return busy.every((worker) => this.#answered.has(worker));
+    await Promise.all(this.#running.map((worker) => terminate(worker, timeoutMs)));
+    return busy.every((worker) => this.#drained.has(worker));
   }
 
   /** Collects once for all who ask meanwhile; `wanted` is how many should serve. */
@@ -140,19 +140,19 @@ export class WorkerPool {
   }
 
   async #collect(wanted: number): Promise<Family[]> {
-    const { counted, silent } = await this.#counts.ask(this.serving, this.#retiring);
+    const { counted, silent } = await this.#counts.collect(this.serving, this.#retiring);
     const seen = { wanted, listening: this.serving.size, silent, deaths: this.#deaths };
     return mergeFamilies([...counted, { worker: 0, families: workersFamilies(seen) }]);
   }
 }
 
-async function end(worker: Worker, timeoutMs: number): Promise<void> {
+async function terminate(worker: Worker, timeoutMs: number): Promise<void> {
   if (!worker.isDead()) worker.process.kill('SIGTERM');
-  await ended(worker, timeoutMs);
+  await waitForExit(worker, timeoutMs);
 }
 
 /** Resolves when a worker has ended, or was ended at the bound. */
-async function ended(worker: Worker, timeoutMs: number): Promise<void> {
+async function waitForExit(worker: Worker, timeoutMs: number): Promise<void> {
   if (worker.isDead()) return;
   const bound = setTimeout(() => worker.process.kill('SIGKILL'), timeoutMs);
   await once(worker, 'exit');

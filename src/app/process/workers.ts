@@ -6,7 +6,7 @@ import type { LogSignal } from '../log/event-log.ts';
 import type { LogRelay } from '../log/relay.ts';
 import type { Family } from '../../metrics/families.ts';
 import type { CoalescingRunner, Reloads } from './reload.ts';
-import { rollOver } from './rolling-restart.ts';
+import { rollWorkers } from './rolling-restart.ts';
 import type { RollEvent } from './rolling-restart.ts';
 import { DRAIN_TIMEOUT_MS, RETIRE_TIMEOUT_MS, WORKER_GRACE_MS } from './shutdown.ts';
 import { WorkerPool, WorkerError } from './worker-pool.ts';
@@ -18,12 +18,12 @@ type Workers = Readonly<{
   /** Rejects when they keep ending; never resolves. */
   failed: Promise<never>;
   /** Whether all that were asked for accept connections. */
-  isComplete: () => boolean;
+  hasAllWorkers: () => boolean;
   /** What all have counted, added up; those that have ended are in it. */
   collect: () => Promise<Family[]>;
   /** Asks all to read anew what can change while they run, those that start right after that. */
   reload: () => void;
-  /** Puts a new process in the place of each, one after the other. Never rejects. */
+  /** Puts a new process in the slot of each, one after the other. Never rejects. */
   roll: () => Promise<void>;
   /**
    * Asks all to stop, and resolves when the last has ended, or was ended at the bound: with
@@ -35,10 +35,10 @@ type Workers = Readonly<{
 /** What workers are started with. */
 type WorkersOptions = Readonly<{
   count: number;
-  /** What a worker may take to end when another has taken its place. */
+  /** What a worker may take to end when another has taken its slot. */
   retireTimeoutMs: number;
   /** Is told of rolling restarts. */
-  onEvent: (note: RollEvent) => void;
+  onEvent: (event: RollEvent) => void;
   /** What hands on their standard error; null when they write to that of this process. */
   relay: LogRelay | null;
 }>;
@@ -60,7 +60,7 @@ export function isWorker(): boolean {
  */
 async function startWorkers(options: WorkersOptions): Promise<Workers> {
   const { count, retireTimeoutMs, onEvent, relay } = options;
-  const places = Array.from({ length: count }, (_, index) => index + 1);
+  const slots = Array.from({ length: count }, (_, index) => index + 1);
   const pool = new WorkerPool(retireTimeoutMs, relay);
   const crashes = new CrashLoop(DEATHS_MAX);
   let isStopping = false;
@@ -73,25 +73,25 @@ async function startWorkers(options: WorkersOptions): Promise<Workers> {
     return pool.stop(timeoutMs);
   };
   try {
-    await Promise.all(places.map((place) => pool.startWorker(place)));
+    await Promise.all(slots.map((slot) => pool.startWorker(slot)));
   } catch (error) {
     await stop(0);
     throw error;
   }
   cluster.on('exit', (worker: Worker) => {
-    const { isDeath, vacancy } = pool.onExit(worker);
+    const { isDeath, freeSlot } = pool.onExit(worker);
     if (isStopping) return;
-    if (isDeath && crashes.noteDeath()) fail(new WorkerError(CRASH_LOOP));
+    if (isDeath && crashes.recordDeath()) fail(new WorkerError(CRASH_LOOP));
     // One that ends before it listens ends here again.
-    else if (vacancy !== null) pool.startWorker(vacancy).catch(() => {});
+    else if (freeSlot !== null) pool.startWorker(freeSlot).catch(() => {});
   });
   return {
     port: pool.port,
     failed,
-    isComplete: () => pool.serving.size === count,
+    hasAllWorkers: () => pool.serving.size === count,
     collect: () => pool.collect(count),
     reload: () => pool.reload(),
-    roll: () => rollOver({ pool, places, onEvent, isStopping: () => isStopping }),
+    roll: () => rollWorkers({ pool, slots, onEvent, isStopping: () => isStopping }),
     stop,
   };
 }
@@ -100,7 +100,7 @@ async function startWorkers(options: WorkersOptions): Promise<Workers> {
 export type Listener = Readonly<{
   port: number;
   /** Whether every process that shall answer requests does. */
-  isComplete: () => boolean;
+  hasAllWorkers: () => boolean;
   /** What all of them have counted. */
   collect: () => Promise<Family[]>;
   /** Rejects when they cannot be kept running; never resolves. */
@@ -110,7 +110,7 @@ export type Listener = Readonly<{
 }>;
 
 /** What signals ask of a process that serves. */
-export type Requests = Readonly<{
+export type Controls = Readonly<{
   stop: AbortSignal;
   reloads: Reloads;
   rolls: CoalescingRunner;
@@ -128,12 +128,12 @@ export type Requests = Readonly<{
 export async function listenWithWorkers(
   count: number,
   relay: LogRelay | null,
-  { reloads, rolls, logSignal }: Requests,
+  { reloads, rolls, logSignal }: Controls,
 ): Promise<Listener> {
   const retireTimeoutMs = RETIRE_TIMEOUT_MS + DRAIN_TIMEOUT_MS + WORKER_GRACE_MS;
   const workers = await startWorkers({ count, retireTimeoutMs, onEvent: logSignal, relay });
-  reloads.handOnTo(workers.reload);
-  rolls.begin(workers.roll);
+  reloads.forwardTo(workers.reload);
+  rolls.start(workers.roll);
   // A worker drains by itself within the bound; ending it comes after.
   return { ...workers, close: (timeoutMs) => workers.stop(timeoutMs + WORKER_GRACE_MS) };
 }

@@ -14,7 +14,7 @@ import { MICROSECONDS_PER_SECOND } from '../../../db/instant.ts';
 import type { Instant } from '../../../db/instant.ts';
 import { readSchemaStatus } from '../../../db/migrate.ts';
 import type { ConnectionPool } from '../../../db/pool.ts';
-import { fault, findingOfError, ok, warn } from './finding.ts';
+import { fault, ok, toConnectionFinding, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 
 /** The database, and what it is held against. */
@@ -25,43 +25,44 @@ export type DoctorTarget = ConnectionLimits & Readonly<{
 }>;
 
 /** Looks at all of it; nothing is changed. What stands in the way is a finding, too. */
-export async function checkDatabase(patient: DoctorTarget): Promise<Finding[]> {
+export async function checkDatabase(target: DoctorTarget): Promise<Finding[]> {
   const findings: Finding[] = [];
   try {
-    const version = await withSession(patient, NO_SETUP_SQL, readServerName);
+    const version = await withConnection(target, NO_SETUP_SQL, readServerName);
     findings.push(ok('connection', 'the server answers'), checkServerName(version));
     if (findings.some(({ level }) => level === 'fault')) return findings;
-    await withSession(patient, undefined, (session) => examine(patient, session, findings));
+    await withConnection(target, undefined, (connection) =>
+      checkServer(target, connection, findings));
   } catch (error) {
-    findings.push(findingOfError(error, patient.settings));
+    findings.push(toConnectionFinding(error, target.settings));
   }
   return findings;
 }
 
-async function examine(
-  patient: DoctorTarget,
-  session: Connection,
+async function checkServer(
+  target: DoctorTarget,
+  connection: Connection,
   findings: Finding[],
 ): Promise<void> {
-  const facts = await readServerFacts(session);
-  const before = patient.readHostClock();
-  const now = await readServerClock(session);
+  const facts = await readServerFacts(connection);
+  const before = target.readHostClock();
+  const now = await readServerClock(connection);
   findings.push(
-    ...checkSession(facts), checkClocks(before, now, patient.readHostClock()),
+    ...checkSession(facts), checkClocks(before, now, target.readHostClock()),
     ...checkDurability(facts), checkReadOnly(facts),
-    ...checkCapacity(facts, await readTableBytes(session), patient),
+    ...checkCapacity(facts, await readTableBytes(connection), target),
   );
-  const schema = await checkSchema(patient);
+  const schema = await checkSchema(target);
   findings.push(schema);
   if (schema.level === 'fault') return;
-  const missing = await findMissingTables(session);
+  const missing = await findMissingTables(connection);
   findings.push(...checkTables(missing));
-  const account = { name: facts.account, database: patient.settings.database ?? '' };
+  const account = { name: facts.account, database: target.settings.database ?? '' };
   // On a read-only server, or without a table, the trial fails for a reason already reported.
   if (!facts.isReadOnly && missing.length === 0) {
-    findings.push(checkTrial(await tryWrites(session), account));
+    findings.push(checkWrites(await tryWrites(connection), account));
   }
-  findings.push(...checkGrants(await readGrants(session), account));
+  findings.push(...checkGrants(await readGrants(connection), account));
 }
 
 async function checkSchema({ pool }: DoctorTarget): Promise<Finding> {
@@ -78,16 +79,16 @@ function checkTables(missing: readonly string[]): Finding[] {
     'grant SELECT on it, or restore it from a backup'));
 }
 
-async function withSession<T>(
+async function withConnection<T>(
   { settings }: DoctorTarget,
   setUpSql: string | undefined,
-  work: (session: Connection) => Promise<T>,
+  work: (connection: Connection) => Promise<T>,
 ): Promise<T> {
-  const session = await openConnection(settings, setUpSql);
+  const connection = await openConnection(settings, setUpSql);
   try {
-    return await work(session);
+    return await work(connection);
   } finally {
-    session.destroy();
+    connection.destroy();
   }
 }
 
@@ -98,7 +99,7 @@ const EVERYWHERE = /^GRANT (?!USAGE ON)(.+) ON \*\.\* TO /;
 type Account = Readonly<{ name: string; database: string }>;
 
 /** Judges what came of trying. */
-function checkTrial({ denied, failure }: WriteTrial, account: Account): Finding {
+function checkWrites({ denied, failure }: WriteTrial, account: Account): Finding {
   if (failure !== null) {
     return fault('grants', `a write failed: ${failure.message}`,
       'see MySQL\'s error log, and its disk');

@@ -1,9 +1,9 @@
 /** Checks of Node.js and of the configuration, which need no database. */
 import { fault, ok, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
-import { toRfc3339 } from '../../../db/instant.ts';
 import type { Instant } from '../../../db/instant.ts';
 import { isLoopbackHost } from '../../../otp/channels/channel.ts';
+import { toRfc3339 } from '../../../otp/outcomes.ts';
 import type { Secrets } from '../../../otp/crypto/secrets.ts';
 import type { Policies, Policy } from '../../../otp/policy/policy.ts';
 
@@ -44,7 +44,7 @@ export function checkNode(version: string, now: Instant): Finding {
 /** What is judged of it. No value here is printed but names, numbers and paths. */
 type Settings = Readonly<{
   host: string;
-  trustsNobody: boolean;
+  trustsNoProxy: boolean;
   secrets: Secrets;
   policyFile: string | null;
   policies: Policies;
@@ -61,13 +61,13 @@ export function toFindings(errors: readonly string[]): Finding[] {
 
 /** Judges who may ask, what signs, and by which numbers. */
 export function checkSettings(settings: Settings): Finding[] {
-  const { host, trustsNobody, secrets, policyFile, policies } = settings;
+  const { host, trustsNoProxy, secrets, policyFile, policies } = settings;
   const isPublic = !isLoopbackHost(host);
   return [
-    isPublic && trustsNobody
+    isPublic && trustsNoProxy
       ? warn('proxies', `HOST is ${host}, and TRUSTED_PROXIES is empty`,
         'name your proxies there, or all that comes through one counts as one address')
-      : ok('proxies', trustsNobody ? 'only this machine can ask' : 'TRUSTED_PROXIES is set'),
+      : ok('proxies', trustsNoProxy ? 'only this machine can ask' : 'TRUSTED_PROXIES is set'),
     ok('secrets', `${secrets.byId.size}, none short; ${secrets.current.id} signs`),
     policyFile === null ? ok('policy', 'the default numbers')
       : checkPolicy(policyFile, policies.default),
@@ -95,13 +95,13 @@ function limitText(limit: number | null, what: string): string | null {
 /**
  * Judges how messages go out.
  *
- * @param problem what opening the channels ended in, or null
+ * @param error what opening the channels ended in, or null
  */
 export function checkDelivery(
   channels: readonly ChannelFacts[],
-  problem: string | null,
+  error: string | null,
 ): Finding[] {
-  if (problem !== null) return [fault('delivery', problem, 'then start otpd anew')];
+  if (error !== null) return [fault('delivery', error, 'then start otpd anew')];
   const names = channels.map(({ name }) => name);
   const findings = channels.flatMap(({ name, url }) => (url?.protocol !== 'http:' ? [] : [
     warn('delivery', `${name} posts codes in clear to ${url.host}`,

@@ -16,11 +16,11 @@ import type { Report } from '../../output.ts';
 export async function runDoctor(): Promise<Report> {
   const environment = readEnvironment();
   const findings = [checkNode(process.versions.node, readHostClock())];
-  const { config, delivery } = readParts(environment, findings);
+  const { config, delivery } = readSettings(environment, findings);
   if (config !== null) {
     findings.push(...checkSettings({
       host: config.host,
-      trustsNobody: config.trustedProxies.empty,
+      trustsNoProxy: config.trustedProxies.empty,
       secrets: config.secrets,
       policyFile: config.policyFile,
       policies: config.policies,
@@ -31,13 +31,13 @@ export async function runDoctor(): Promise<Report> {
   return reportFindings(findings);
 }
 
-type Parts = Readonly<{ config: Config | null; delivery: DeliverySettings | null }>;
+type Settings = Readonly<{ config: Config | null; delivery: DeliverySettings | null }>;
 
 /** The faults of delivery leave the rest to be looked at. */
-function readParts(environment: Environment, findings: Finding[]): Parts {
-  const whole = attempt(() => readServeConfig(environment));
-  if ('read' in whole) return { config: whole.read, delivery: whole.read.delivery };
-  findings.push(...toFindings(whole.errors));
+function readSettings(environment: Environment, findings: Finding[]): Settings {
+  const serving = attempt(() => readServeConfig(environment));
+  if ('read' in serving) return { config: serving.read, delivery: serving.read.delivery };
+  findings.push(...toFindings(serving.errors));
   const common = attempt(() => readConfig(environment));
   return { config: 'read' in common ? common.read : null, delivery: null };
 }
@@ -82,19 +82,19 @@ export function reportFindings(findings: readonly Finding[]): Report {
     findings.filter((finding) => finding.level === level).length;
   const [faults, warnings] = [count('fault'), count('warn')];
   const outcome = faults > 0 ? 'fault' : warnings > 0 ? 'warn' : 'ok';
-  const sum = `${numbered(faults, 'fault')}, ${numbered(warnings, 'warning')}`;
+  const sum = `${pluralize(faults, 'fault')}, ${pluralize(warnings, 'warning')}`;
   return {
     isDone: faults === 0,
-    lines: [...findings.map(lineOf), sum],
+    lines: [...findings.map(toLine), sum],
     data: { outcome, faults, warnings, findings },
   };
 }
 
-function lineOf({ level, check, found, remedy }: Finding): string {
+function toLine({ level, check, found, remedy }: Finding): string {
   const start = `${level.padEnd(LEVEL_WIDTH)}  ${check.padEnd(CHECK_WIDTH)}  ${found}`;
   return remedy === null ? start : `${start}; ${remedy}`;
 }
 
-function numbered(count: number, word: string): string {
+function pluralize(count: number, word: string): string {
   return `${count === 0 ? 'no' : count} ${word}${count === 1 ? '' : 's'}`;
 }

@@ -2,34 +2,6 @@
 import type { DatabaseSettings } from '../../../db/connection.ts';
 import { StatementError, Unavailable } from '../../../db/errors.ts';
 
-/** What to do about an error of the server (MySQL error reference). */
-const REMEDIES: ReadonlyMap<number, string> = new Map([
-  [1040, 'raise max_connections'],
-  [1044, 'grant the account SELECT, INSERT, UPDATE and DELETE on the database DB_NAME'],
-  [1045, 'check DB_USER and DB_PASSWORD, and from which hosts the account may connect'],
-  [1049, 'run: npm run migrate'],
-  [1130, 'create the account for this host'],
-  [1142, 'grant the account SELECT, INSERT, UPDATE and DELETE on the database DB_NAME'],
-]);
-
-/**
- * Judges a failure. Names the error, and never a value.
- *
- * @throws what is no failure of the database
- */
-export function findingOfError(error: unknown, settings: DatabaseSettings): Finding {
-  const cause = error instanceof Unavailable ? error.cause ?? error : error;
-  if (!(error instanceof Unavailable) && !(error instanceof StatementError)) throw error;
-  const errno = cause instanceof StatementError ? cause.errno : 0;
-  return fault('connection', (error as Error).message, REMEDIES.get(errno) ?? remedyFor(settings));
-}
-
-function remedyFor({ socketPath, tlsCaFile }: DatabaseSettings): string {
-  const place = socketPath === null ? 'at DB_HOST and DB_PORT' : 'at the socket DB_SOCKET';
-  const tls = tlsCaFile === null ? '' : ', with a certificate of DB_TLS_CA for the name DB_HOST';
-  return `see that MySQL 8.0.19 or later answers ${place}${tls}`;
-}
-
 /** One finding, which is one line. */
 export type Finding = Readonly<{
   level: 'ok' | 'warn' | 'fault';
@@ -53,4 +25,32 @@ export function warn(check: string, found: string, remedy: string): Finding {
 /** otpd does not start, does not answer, or breaks a promise. */
 export function fault(check: string, found: string, remedy: string): Finding {
   return { level: 'fault', check, found, remedy };
+}
+
+/** What to do about an error of the server (MySQL error reference). */
+const REMEDIES: ReadonlyMap<number, string> = new Map([
+  [1040, 'raise max_connections'],
+  [1044, 'grant the account SELECT, INSERT, UPDATE and DELETE on the database DB_NAME'],
+  [1045, 'check DB_USER and DB_PASSWORD, and from which hosts the account may connect'],
+  [1049, 'run: npm run migrate'],
+  [1130, 'create the account for this host'],
+  [1142, 'grant the account SELECT, INSERT, UPDATE and DELETE on the database DB_NAME'],
+]);
+
+/**
+ * Judges a failure. Names the error, and never a value.
+ *
+ * @throws what is no failure of the database
+ */
+export function toConnectionFinding(error: unknown, settings: DatabaseSettings): Finding {
+  const cause = error instanceof Unavailable ? error.cause ?? error : error;
+  if (!(error instanceof Unavailable) && !(error instanceof StatementError)) throw error;
+  const errno = cause instanceof StatementError ? cause.errno : 0;
+  return fault('connection', (error as Error).message, REMEDIES.get(errno) ?? remedyFor(settings));
+}
+
+function remedyFor({ socketPath, tlsCaFile }: DatabaseSettings): string {
+  const place = socketPath === null ? 'at DB_HOST and DB_PORT' : 'at the socket DB_SOCKET';
+  const tls = tlsCaFile === null ? '' : ', with a certificate of DB_TLS_CA for the name DB_HOST';
+  return `see that MySQL 8.0.19 or later answers ${place}${tls}`;
 }

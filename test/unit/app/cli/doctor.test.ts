@@ -7,7 +7,7 @@ import {
 } from '../../../../src/app/cli/doctor/check-server.ts';
 import { checkDelivery, checkNode, checkSettings } from '../../../../src/app/cli/doctor/check-settings.ts';
 import { reportFindings } from '../../../../src/app/cli/doctor/doctor.ts';
-import { fault, findingOfError, ok, warn } from '../../../../src/app/cli/doctor/finding.ts';
+import { fault, ok, toConnectionFinding, warn } from '../../../../src/app/cli/doctor/finding.ts';
 import type { Finding } from '../../../../src/app/cli/doctor/finding.ts';
 import type { ServerFacts } from '../../../../src/db/checks/inspect.ts';
 import { SESSION_VARIABLES } from '../../../../src/db/connection.ts';
@@ -142,13 +142,13 @@ for (const [version, time, level, found] of NODES) {
 }
 
 const SETTINGS = {
-  host: '127.0.0.1', trustsNobody: true, secrets: secretsOf(newSecretsText()), policyFile: null,
+  host: '127.0.0.1', trustsNoProxy: true, secrets: secretsOf(newSecretsText()), policyFile: null,
   policies: createPolicies(),
 };
 
 test('TRUSTED_PROXIES is wanted where other machines can ask', () => {
-  const level = (host: string, trustsNobody: boolean) =>
-    checkSettings({ ...SETTINGS, host, trustsNobody })[0]!.level;
+  const level = (host: string, trustsNoProxy: boolean) =>
+    checkSettings({ ...SETTINGS, host, trustsNoProxy })[0]!.level;
   for (const host of ['127.0.0.1', '127.1.2.3', 'localhost', '::1']) {
     assert.is(level(host, true), 'ok');
   }
@@ -206,7 +206,7 @@ test('the worst finding decides the end', () => {
 
 test('a mistake of otpd is no failure of the database', () => {
   assert.throws(
-    () => findingOfError(new TypeError('x'), settingsFor(null, '/run/mysqld.sock')), /x/,
+    () => toConnectionFinding(new TypeError('x'), settingsFor(null, '/run/mysqld.sock')), /x/,
   );
 });
 

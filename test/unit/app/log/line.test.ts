@@ -3,17 +3,17 @@ import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { lineOf, member, quoted, readable } from '../../../../src/app/log/line.ts';
+import { toJsonLine, member, quote, toTextLine } from '../../../../src/app/log/line.ts';
 import { describeError } from '../../../../src/app/log/log.ts';
 import { createPseudonyms } from '../../../../src/otp/crypto/pseudonyms.ts';
 
 const TIME = '2026-11-24T12:13:45.678Z';
 const NASTY = 'a"b\\c\r\n\u0000\u001b[31m\u007f\u0085\u2028\u202e\ud800é😀';
 
-test('any text is quoted in printable ASCII, and comes back as it was', () => {
+test('any text is quote in printable ASCII, and comes back as it was', () => {
   const texts = fc.oneof(fc.string({ unit: 'binary' }), fc.string(), fc.constant(NASTY));
   fc.assert(fc.property(texts, (text) => {
-    const line = quoted(text, Infinity);
+    const line = quote(text, Infinity);
     assert.match(line, /^"[\x20-\x7e]*"$/);
     assert.is(JSON.parse(line), text);
   }));
@@ -22,12 +22,12 @@ test('any text is quoted in printable ASCII, and comes back as it was', () => {
 test('what is too long is cut, and stays JSON', () => {
   const texts = fc.oneof(fc.string({ unit: 'binary', maxLength: 300 }), fc.string());
   fc.assert(fc.property(texts, fc.integer({ min: 10, max: 100 }), (text, max) => {
-    const line = quoted(text, max);
+    const line = quote(text, max);
     assert.ok(line.length <= max + 2, line);
     const back = JSON.parse(line) as string;
     if (back !== text) assert.ok(back.endsWith('...') && text.startsWith(back.slice(0, -3)));
   }));
-  assert.is(quoted('x'.repeat(11), 10), '"xxxxxxx..."');
+  assert.is(quote('x'.repeat(11), 10), '"xxxxxxx..."');
 });
 
 test('a member that is not known is left out', () => {
@@ -38,17 +38,17 @@ test('a member that is not known is left out', () => {
 test('for a person: time of day, level, event, and the rest in one line', () => {
   const members = ',"route":"/otp/verify","method":"POST","status":401,"outcome":"invalid_code",'
     + '"duration_ms":3.2,"purpose":"log in"';
-  const line = lineOf(TIME, 'warn', 'authn_login_fail', members);
-  assert.is(readable(line, false), '12:13:45.678Z warn  authn_login_fail '
+  const line = toJsonLine(TIME, 'warn', 'authn_login_fail', members);
+  assert.is(toTextLine(line, false), '12:13:45.678Z warn  authn_login_fail '
     + 'POST /otp/verify 401 invalid_code duration_ms=3.2 purpose="log in"\n');
-  assert.is(readable(lineOf(TIME, 'error', 'e', ''), true),
+  assert.is(toTextLine(toJsonLine(TIME, 'error', 'e', ''), true),
     '\u001b[31m12:13:45.678Z error\u001b[0m e\n');
 });
 
 test('for a person: nothing of a client or of an error can forge a line or a colour', () => {
   const error = new Error(`${NASTY}\n12:13:45.678Z info  authn_login_success`);
   const members = member('purpose', NASTY, 600) + describeError(error, true);
-  const lines = readable(lineOf(TIME, 'error', 'request_failed', members), false).split('\n');
+  const lines = toTextLine(toJsonLine(TIME, 'error', 'request_failed', members), false).split('\n');
   assert.is(lines.pop(), '');
   assert.ok(lines.every((line) => /^[\x20-\x7e]*$/.test(line)));
   assert.ok(lines.length > 1 && lines.slice(1).every((line) => line.startsWith('    ')));

@@ -92,7 +92,7 @@ test('lines that were written are not kept, however long the reader is behind', 
     pipe.read();
     return pipe.readBytes === pushed * LINE_BYTES;
   });
-  await pipe.writer.emptied();
+  await pipe.writer.waitUntilEmpty();
   pipe.close();
 });
 
@@ -100,8 +100,8 @@ test('what workers say: whole lines, all bytes as they are, also of one that fai
   const pipe = new Piped();
   const relay = new LogRelay(pipe.writer);
   const [one, other] = [new PassThrough(), new PassThrough()];
-  relay.follow(one);
-  relay.follow(other);
+  relay.forward(one);
+  relay.forward(other);
   one.write(Buffer.from('first, '));
   other.write(Buffer.from([0xff, 0x00, 0xc3, 0x0a]));
   await nextTurn();
@@ -109,7 +109,7 @@ test('what workers say: whole lines, all bytes as they are, also of one that fai
   other.end();
   await nextTurn();
   one.destroy(new Error('by a test'));
-  await relay.ended();
+  await relay.waitForEnd();
   await eventually('all is read', () => {
     pipe.read({ isKept: true });
     return pipe.text === '\xff\0\xc3\nfirst, then second\nthird\nfatal\n';
@@ -123,7 +123,7 @@ test('a reader who is stuck holds up workers, and costs none of their lines', as
   const pieces = Array.from({ length: PIECES }, (_, piece) =>
     Array.from({ length: PIECE_LINES }, (__, line) => lineOf(piece * PIECE_LINES + line)).join(''));
   let taken = 0;
-  relay.follow(Readable.from(function* () {
+  relay.forward(Readable.from(function* () {
     for (const piece of pieces) {
       taken += 1;
       yield piece;
@@ -137,7 +137,7 @@ test('a reader who is stuck holds up workers, and costs none of their lines', as
   });
   assert.ok(pipe.text === pieces.join(''), 'another order');
   assert.is(pipe.writer.dropped, 0);
-  await relay.ended();
+  await relay.waitForEnd();
   pipe.close();
 });
 

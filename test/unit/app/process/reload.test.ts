@@ -17,7 +17,7 @@ test('every part is reloaded, one after the other; a fault is told with its name
   reloads.add('A', async () => { await null; isDone = true; });
   reloads.add('B', () => { throw error; });
   reloads.add('C', () => assert.ok(isDone));
-  reloads.begin();
+  reloads.start();
   reloads.request();
   await eventually('three notes', () => notes.length === 3);
   assert.equal(notes, [{ event: 'reloaded', name: 'A' },
@@ -36,7 +36,7 @@ test('requests during a reload lead to exactly one more', async () => {
     await gate.promise;
     running -= 1;
   });
-  reloads.begin();
+  reloads.start();
   for (let asked = 0; asked < 5; asked += 1) reloads.request();
   assert.is(runs, 1);
   gate.open();
@@ -51,10 +51,10 @@ test('a request that comes before all is registered is kept, and handed on', asy
   let handed = 0;
   reloads.request();
   reloads.request();
-  reloads.handOnTo(() => { handed += 1; });
+  reloads.forwardTo(() => { handed += 1; });
   await null;
   assert.is(handed, 0);
-  reloads.begin();
+  reloads.start();
   await eventually('it is handed on', () => handed === 1);
   assert.equal(notes, []);
 });
