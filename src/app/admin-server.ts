@@ -1,4 +1,4 @@
-/** The second listener: health and metrics, for probes and scrapers. */
+/** The admin listener: health probes and metrics, on a port of their own. */
 import type { Config } from './config/config.ts';
 import { DatabaseCheck } from '../db/checks/health.ts';
 import { openConnection } from '../db/connection.ts';
@@ -12,30 +12,33 @@ import { encodeFamilies, METRICS_CONTENT_TYPE } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
 import { printAddress } from './output.ts';
 
-/** What it tells of. */
 type AdminDeps = Readonly<{
   settings: DatabaseSettings;
-  /** Aborted when otpd is to stop. */
   stop: AbortSignal;
-  /** Whether every process that shall answer requests does. */
+  /** False while a worker is missing; `/readyz` then names `workers`. */
   hasAllWorkers: () => boolean;
-  /** What all of them have counted. */
+  /** The metrics of all processes, merged. */
   collect: () => Promise<readonly Family[]>;
-  /** Told of errors behind its answers. */
+  /** Receives the error behind a response 500. */
   onError: (error: RequestError) => void;
 }>;
 
-/** It answers until it is closed, also while otpd stops. */
+/** The listener answers until it is closed, so probes see that otpd is stopping. */
 export type AdminServer = Readonly<{
-  /** Says that otpd stops for another reason than the signal. */
+  /** Makes `/readyz` report `stopping` when otpd stops without a signal. */
   markStopping: () => void;
   close: () => Promise<void>;
 }>;
 
-/** Every answer takes less, and what asks is a probe. */
+/** Every response takes less time, and a probe repeats its request. */
 const CLOSE_TIMEOUT_MS = 1000;
 
-/** Opens it where it is wanted, and says so. Rejects when it cannot listen. */
+/**
+ * Starts the listener and prints its address.
+ *
+ * @param address null starts nothing
+ * @throws the error of listen(2), such as EADDRINUSE
+ */
 export async function openAdminServer(
   address: Config['admin'],
   deps: AdminDeps,

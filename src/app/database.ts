@@ -1,4 +1,4 @@
-/** The database of a command, and the check that its schema fits this otpd. */
+/** Opens and migrates the database of a command, and checks that its schema fits this otpd. */
 import type { Config } from './config/config.ts';
 import {
   createDatabase, migrate, readSchemaStatus, SchemaError, throwOnConflict,
@@ -7,15 +7,15 @@ import { ConnectionPool } from '../db/pool.ts';
 import { openConnection } from '../db/connection.ts';
 import { print } from './output.ts';
 
-/** Makes the pool of a command. It connects on first use, and the caller closes it. */
+/** Creates a pool, which connects on first use and which the caller closes. */
 export function openPool({ database, connections }: Config): ConnectionPool {
   return new ConnectionPool(() => openConnection(database), connections);
 }
 
 /**
- * Opens the database for a command that reads or changes what is stored.
+ * Opens a pool on a database whose schema is current.
  *
- * @throws SchemaError as checkSchema does; the pool is closed then
+ * @throws SchemaError as checkSchema does, after closing the pool
  */
 export async function openMigrated(config: Config): Promise<ConnectionPool> {
   const pool = openPool(config);
@@ -29,10 +29,9 @@ export async function openMigrated(config: Config): Promise<ConnectionPool> {
 }
 
 /**
- * Checks that every schema file of this otpd is applied, and none of a later one.
+ * Checks that the database has exactly the schema files of this otpd.
  *
- * @throws SchemaError when migrations are pending, or the database has a schema file that this
- *   otpd does not have
+ * @throws SchemaError when migrations are pending, or the database has an unknown schema file
  */
 export async function checkSchema(pool: ConnectionPool): Promise<void> {
   const status = await readSchemaStatus(pool);
@@ -42,7 +41,7 @@ export async function checkSchema(pool: ConnectionPool): Promise<void> {
   throw new SchemaError(`the database lacks ${list}\nrun: npm run migrate (or: otpd migrate)`);
 }
 
-/** Creates the database unless it exists, and applies the schema files that it lacks. */
+/** `otpd migrate`: creates the database unless it exists, and applies the missing schema files. */
 export async function migrateDatabase(config: Config): Promise<number> {
   const pool = openPool(config);
   try {

@@ -1,4 +1,4 @@
-/** What workers have counted, as the first process asks them for it. */
+/** The metrics of one process, and their collection from all workers by the primary process. */
 import cluster from 'node:cluster';
 import type { Worker } from 'node:cluster';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -19,27 +19,25 @@ import { OtpCounts, otpFamilies } from '../otp/metrics.ts';
 import { send } from './process/worker-ipc.ts';
 import type { WorkerMessage } from './process/worker-ipc.ts';
 
-/** The counts that go to those who count, and what they come to. */
+/** The counters of a process and the metrics made from them. */
 export type ProcessMetrics = Readonly<{
   http: HttpMeters;
   otp: OtpCounts;
   delivery: DeliveryCounts;
   source: FamilySource;
-  /** What is told when this is the only process. */
+  /** The metrics of a single process, which no primary process merges. */
   collect: () => Promise<Family[]>;
 }>;
 
-/** Those who count for themselves, and what is to be known of the process. */
 type ProcessMetricsDeps = Readonly<{
   pool: ConnectionPool;
   sweeper: Sweeper;
   channels: readonly Channel[];
   log: Log;
-  /** Whether anybody can collect: the delay of events is measured only then. */
+  /** Without an admin listener the event loop delay is not measured. */
   isExposed: boolean;
 }>;
 
-/** Begins to count. */
 export function createProcessMetrics(deps: ProcessMetricsDeps): ProcessMetrics {
   const { pool, sweeper, channels, log, isExposed } = deps;
   const otp = new OtpCounts();
@@ -60,12 +58,11 @@ function logFamily({ dropped }: Log): Family {
     'Lines of the log that were dropped because nobody read them in time.', dropped);
 }
 
-/** How often the delay is measured. */
 const RESOLUTION_MS = 20;
 
 const NANOSECONDS = 1e9;
 
-/** Begins to measure the delay of events, each time since it was last asked. */
+/** Measures the event loop delay. Each call of the source covers the time since the last call. */
 function watchProcess(): FamilySource {
   const delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
   delays.enable();
@@ -83,7 +80,7 @@ function watchProcess(): FamilySource {
   };
 }
 
-/** What is measured is the time between two events that are a fixed time apart. */
+/** The histogram holds the time between two timer events, which includes the timer interval. */
 function secondsLate(nanoseconds: number): number {
   return Math.max(0, nanoseconds / NANOSECONDS - RESOLUTION_MS / 1000);
 }
@@ -97,7 +94,6 @@ function memoryFamilies(): Family[] {
   ];
 }
 
-/** The processes that serve, as a scrape sees them. */
 type WorkersSeen = Readonly<{
   wanted: number;
   listening: number;
@@ -105,7 +101,6 @@ type WorkersSeen = Readonly<{
   deaths: number;
 }>;
 
-/** What is told of the processes that serve. */
 export function workersFamilies({ wanted, listening, silent, deaths }: WorkersSeen): Family[] {
   return [
     gauge('otpd_workers', 'Processes that answer requests.', listening),
@@ -117,26 +112,24 @@ export function workersFamilies({ wanted, listening, silent, deaths }: WorkersSe
   ];
 }
 
-/** The one process that there is. */
 const SINGLE_PROCESS: WorkersSeen
   = Object.freeze({ wanted: 1, listening: 1, silent: 0, deaths: 0 });
 
-/** A worker that does not answer by then is shown as it was last. */
+/** A worker that does not answer in time is reported with its previous values. */
 const ANSWER_TIMEOUT_MS = 500;
 
-/** Asks workers, all at once, and adds up what they say. */
+/** Collects the metrics of all workers at once. */
 export class WorkerCounts {
   readonly #last = new Map<Worker, readonly Family[]>();
-  /** Of those that have ended. */
+  /** The counters of workers that have exited, so that no counter ever decreases. */
   #exited: readonly Family[] = [];
   #round = 0;
 
-  /** Notes what a worker has counted. */
   record(worker: Worker, families: readonly Family[]): void {
     this.#last.set(worker, families);
   }
 
-  /** Keeps what a worker that has ended had counted, as far as it is known. */
+  /** Adds the last known counters of a worker to those of the exited ones. */
   recordExit(worker: Worker): void {
     const families = withoutGauges(this.#last.get(worker) ?? []);
     this.#last.delete(worker);
@@ -144,11 +137,11 @@ export class WorkerCounts {
   }
 
   /**
-   * Asks workers.
+   * Requests the metrics of all workers.
    *
-   * @param serving by their numbers
-   * @param retiring those that another has taken the place of: their gauges are not shown
-   * @returns what each has counted last, and how many did not answer in time
+   * @param serving workers by slot
+   * @param retiring replaced workers, whose counters count and whose gauges do not
+   * @returns the last metrics of each, and how many workers did not answer in time
    */
   async collect(
     serving: ReadonlyMap<number, Worker>,
@@ -166,7 +159,7 @@ export class WorkerCounts {
     return { counted, silent: silent.size };
   }
 
-  /** Takes those that answer out of the silent ones. */
+  /** Removes each worker that answers from `silent`. */
   #awaitReplies(silent: Set<Worker>, round: number): Promise<void> {
     return new Promise((resolve) => {
       const finish = (): void => {
@@ -176,7 +169,7 @@ export class WorkerCounts {
       };
       const onReply = (worker: Worker, message: WorkerMessage): void => {
         if (message?.kind !== 'counted' || message.number !== round || !silent.has(worker)) return;
-        // One that has ended meanwhile was noted as such.
+        // recordExit has already counted a worker that has exited in the meantime.
         if (!worker.isDead()) this.record(worker, message.families);
         silent.delete(worker);
         if (silent.size === 0) finish();

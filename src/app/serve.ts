@@ -1,4 +1,7 @@
-/** `otpd serve`: the one place where all that answers requests is wired together. */
+/**
+ * `otpd serve`: the composition root. It is the only file that creates the parts of a serving
+ * process and connects them; openService shows how.
+ */
 import { openAdminServer } from './admin-server.ts';
 import type { AdminServer } from './admin-server.ts';
 import { openChannels } from './channels.ts';
@@ -35,16 +38,16 @@ import { answerMetrics, sendFinalReport, onMessage } from './process/worker-ipc.
 import { isWorker, listenWithWorkers } from './process/workers.ts';
 import type { Listener, Controls } from './process/workers.ts';
 
-/** What every process that serves has context, and what signals ask of it. */
+/** What a primary process and a worker have in common. */
 type Context = Controls & Readonly<{
   config: ServeConfig; channels: readonly Channel[]; log: Log;
 }>;
 
 /**
- * Serves until it is asked to stop.
+ * Serves until a stop is requested.
  *
- * @returns the status that the process is to end with: 0 when all that was in flight was answered
- * @throws what stood in the way of its start, or of its going on
+ * @returns the exit code: 0 when every request in flight was answered
+ * @throws the error that prevented the start, or that made going on impossible
  */
 export async function serve(config: ServeConfig, stop: AbortSignal): Promise<number> {
   const log = new Log(config.log);
@@ -56,21 +59,21 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
     stop, logSignal, reloads: listenForReload(logSignal), rolls: listenForRoll(),
   };
   try {
-    // First, also where workers send: a channel may need what is not installed.
+    // Also in a primary process, which sends nothing: a missing package must stop the start.
     const channels = await openChannels(config.delivery);
     const context = { ...controls, config, channels, log };
     isAnswered = await (isWorker() ? serveWorker(context) : servePrimary(context));
   } finally {
     await log.flush(LOG_TIMEOUT_MS);
   }
-  // The first process says so for all, and last of all.
+  // The primary process reports for its workers, after the last line of the log.
   if (!isWorker()) {
     print(isAnswered ? 'stopped' : 'stopped: not all that was in flight could be answered');
   }
   return isAnswered ? 0 : 1;
 }
 
-/** Resolves with whether all that was in flight was answered. */
+/** Serves alone, or starts the workers that serve. Returns whether all requests were answered. */
 async function servePrimary(context: Context): Promise<boolean> {
   const { config, channels, log, stop, reloads, rolls, logSignal } = context;
   const pool = openPool(config);
@@ -105,13 +108,13 @@ async function servePrimary(context: Context): Promise<boolean> {
   return isAnswered;
 }
 
-/** The same in a worker, which the first process has started. */
+/** Serves as one worker of a primary process. */
 async function serveWorker(context: Context): Promise<boolean> {
   const { config, stop, reloads } = context;
   const retired = new Promise<void>((resolve) => onMessage('retire', () => resolve()));
   onMessage('reload', () => reloads.request());
   const pool = openPool(config);
-  // In a rolling restart this may be a newer otpd than the first process is.
+  // In a rolling restart, the worker may be a newer otpd than the primary process.
   await checkSchema(pool);
   const listener = await openService(context, pool);
   answerMetrics(listener.source);
@@ -123,7 +126,7 @@ async function serveWorker(context: Context): Promise<boolean> {
   return isAnswered;
 }
 
-/** Opens all that answers requests: this is where the layers meet. */
+/** Creates the service from storage to listener, and starts it. */
 async function openService(
   { config, channels, log, reloads }: Context,
   pool: ConnectionPool,
@@ -164,7 +167,7 @@ async function openService(
   return { ...metrics, port, failed, hasAllWorkers: () => true, retire: http.retire, close };
 }
 
-/** The policies in force: those of the file, as it was when it was last read without a fault. */
+/** The policies in force. A reload replaces them only with a file that has no error. */
 function openPolicies({ policies, policyFile }: Config, reloads: Reloads): LivePolicies {
   const live = new LivePolicies(policies);
   if (policyFile !== null) {

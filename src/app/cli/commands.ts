@@ -1,4 +1,4 @@
-/** The commands of otpd: one table, from which the help text is made, and what runs an entry. */
+/** The command table of otpd. The help text and the check of the arguments come from it. */
 import { parseArgs } from 'node:util';
 import { readConfig, readEnvironment, readServeConfig } from '../config/config.ts';
 import type { Config } from '../config/config.ts';
@@ -20,7 +20,7 @@ type Run = (command: Command, rest: readonly string[]) => Promise<number>;
 
 type Command = Readonly<{
   name: string;
-  /** A word in capitals is a value, one in brackets is optional, any other stands for itself. */
+  /** Capitals stand for a value, brackets for an optional value, lower case for itself. */
   arguments: string;
   help: string;
   run: Run;
@@ -83,10 +83,8 @@ const COMMANDS: readonly Command[] = [
   { name: 'help', arguments: '', help: 'print this', run: async () => printHelp() },
 ];
 
-/** Other names of `help`. */
 const HELP_OPTIONS: readonly string[] = ['--help', '-h'];
 
-/** Exit code of a wrong command line. */
 const WRONG_USAGE = 2;
 
 /**
@@ -109,7 +107,7 @@ export async function runCommandLine(
   }
 }
 
-/** A command that prints as it goes, until it is done or stopped. */
+/** A command that prints while it runs, until it is done or a signal stops it. */
 function asProcess(work: (environment: Environment, stop: AbortSignal) => Promise<number>): Run {
   return async (command, rest) => {
     readValues(command, rest);
@@ -123,7 +121,7 @@ function asProcess(work: (environment: Environment, stop: AbortSignal) => Promis
   };
 }
 
-/** A command that ends in one report, printed as text or as one JSON object. */
+/** A command with one result, printed as text or as one JSON object. */
 function asReport(
   work: (...values: string[]) => Promise<Report> | Report,
   defaultFormat?: 'text',

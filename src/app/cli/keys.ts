@@ -1,17 +1,16 @@
-/** `otpd key new`: makes a key for a caller. It is printed once, and kept nowhere. */
+/** `otpd key new` and `otpd secret new`: both print a new secret once and store nothing. */
 import { nameFault, newKey, parseScopes, SCOPES } from '../../http/input/api-keys.ts';
 import { randomHex } from '../../otp/crypto/random.ts';
 import { randomSecret, isSecretId, SECRET_ID_RULE } from '../../otp/crypto/secrets.ts';
 import { UsageError } from '../output.ts';
 import type { Report } from '../output.ts';
 
-/** What most callers do. */
 const DEFAULT_SCOPES = 'request+verify+read';
 
 /**
- * Makes a key. It needs no database and no configuration.
+ * Creates an API key, of which API_KEYS gets only the digest.
  *
- * @throws UsageError when it cannot be made of these
+ * @throws UsageError when the name or the scopes are invalid
  */
 export function makeKey(name: string, scopesText: string = DEFAULT_SCOPES): Report {
   const rule = nameFault(name);
@@ -32,10 +31,10 @@ const ROTATION_NOTE = 'put it first in OTP_SECRETS, NEW,OLD, in every process; k
   + ' key_retention_seconds is more)';
 
 /**
- * Draws a secret of 32 random bytes.
+ * Creates a server secret of 32 random bytes.
  *
- * @param id its name; a random one without it
- * @throws UsageError when it can have no such name
+ * @param id the default is random
+ * @throws UsageError when the id is invalid
  */
 export function newSecret(id: string = `k${randomHex(ID_BYTES)}`): Report {
   if (!isSecretId(id)) throw new UsageError(`ID must be ${SECRET_ID_RULE}`);

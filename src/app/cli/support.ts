@@ -1,4 +1,4 @@
-/** `otpd show USER`: limits, locks, wrong attempts and open codes of a user, and no digits. */
+/** `otpd show`, `unlock` and `cancel`: what an operator does for a user. No output has a code. */
 import type { ConnectionPool } from '../../db/pool.ts';
 import type { PairName } from '../../db/tables/otps.ts';
 import { cancelOtps } from '../../otp/cancel.ts';
@@ -12,11 +12,7 @@ import type { CodeView, PairView, UserView } from '../../otp/user-report.ts';
 import { UsageError } from '../output.ts';
 import type { Report } from '../output.ts';
 
-/**
- * Shows a user.
- *
- * @throws Unavailable when the database cannot answer
- */
+/** @throws Unavailable when the database cannot answer */
 export async function show(
   deps: Readonly<{ pool: ConnectionPool; policies: Policies }>,
   userId: string,
@@ -58,7 +54,7 @@ function toData(userId: string, { now, freeAt, pairs, openCodes }: UserView): Re
   };
 }
 
-/** As GET /otp/{otp_id} tells it. */
+/** The members of GET /otp/{otp_id} (docs/api.md, "GET /otp/{otp_id}"). */
 function toCodeData({ otpId, purpose, status, channel, createdAt, expiresAt }: CodeView): object {
   return {
     otp_id: otpId,
@@ -110,20 +106,12 @@ const CANCEL_LINES: Readonly<Record<CancelOutcome['kind'], string>> = {
   expired: 'it works no more already',
 };
 
-/**
- * Refuses what is not the name of a code.
- *
- * @throws UsageError when it is none
- */
+/** @throws UsageError unless the text is an OTP id */
 export function checkOtpId(text: string): void {
   if (!/^[0-9a-f]{32}$/.test(text)) throw new UsageError('OTP_ID must be 32 hexadecimal digits');
 }
 
-/**
- * Cancels a code.
- *
- * @throws Unavailable when the database cannot answer
- */
+/** @throws Unavailable when the database cannot answer */
 export async function cancel(
   deps: Readonly<{ pool: ConnectionPool; secrets: Secrets }>,
   otpId: string,
@@ -133,11 +121,7 @@ export async function cancel(
   return { isDone: kind === 'canceled', lines: [CANCEL_LINES[kind]], data };
 }
 
-/**
- * Unlocks a pair.
- *
- * @throws Unavailable when the database cannot answer
- */
+/** @throws Unavailable when the database cannot answer */
 export async function unlock(pool: ConnectionPool, pair: PairName): Promise<Report> {
   const isDone = await unlockPair(pool, pair);
   const line = isDone ? 'unlocked; the user can request a new code'

@@ -1,4 +1,4 @@
-/** How messages are sent: which channels, with what, and in which words. */
+/** The delivery settings: the channels with their variables, and the message templates. */
 import type { EnvReader } from './env-reader.ts';
 import { CHANNEL_NAMES } from '../../otp/channels/channel.ts';
 import type { ChannelName, Templates } from '../../otp/channels/channel.ts';
@@ -10,24 +10,22 @@ import { parseWebhookSettings } from '../../otp/channels/webhook-settings.ts';
 import type { WebhookSettings } from '../../otp/channels/webhook-settings.ts';
 import { loadTemplates } from '../../otp/templates/load.ts';
 
-/** A channel and what it needs. */
 export type ChannelSettings =
   | Readonly<{ name: 'console' }>
   | Readonly<{ name: 'webhook'; settings: WebhookSettings }>
   | Readonly<{ name: 'sms'; settings: SmsSettings }>
   | Readonly<{ name: 'email'; settings: EmailSettings }>;
 
-/** The channels in the order in which they are tried, and the words of their messages. */
+/** The channels in the order in which they are tried, and the templates of their messages. */
 export type DeliverySettings = Readonly<{
   channels: readonly ChannelSettings[];
   templates: Templates;
 }>;
 
 /**
- * Reads all of it; what is wrong goes to the reader's faults. Of a channel that is not withSettings
- * nothing is read.
+ * Reads the variables of the channels that DELIVERY names, and of no other channel.
  *
- * @returns null when it cannot be used
+ * @returns null when the reader has collected an error
  */
 export function readDelivery(reader: EnvReader): DeliverySettings | null {
   const channels = readNames(reader).map((name) => readChannel(reader, name));
@@ -41,7 +39,7 @@ export function readDelivery(reader: EnvReader): DeliverySettings | null {
   return Object.freeze({ channels: known, templates: loaded.templates });
 }
 
-/** Without DELIVERY messages are printed, which no production must do by mistake. */
+/** The default is the console, which NODE_ENV=production refuses. */
 function readNames(reader: EnvReader): ChannelName[] {
   const names = (reader.text('DELIVERY') ?? 'console').split(',').map((name) => name.trim());
   const allowed: readonly string[] = CHANNEL_NAMES;
@@ -79,7 +77,7 @@ function readChannel(reader: EnvReader, name: ChannelName): ChannelSettings | nu
   }
 }
 
-/** What was read; or null, and its faults are kept. */
+/** The result, or null after its errors went to the reader. */
 function accept<T extends object>(reader: EnvReader, result: T | { errors: string[] }): T | null {
   if (!('errors' in result)) return result;
   reader.errors.push(...result.errors);

@@ -1,20 +1,15 @@
-/** The certificate of the listener: two files, read and checked at the start and on SIGHUP. */
+/** The TLS certificate of the listener: two files, read and checked at the start and on SIGHUP. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { EnvReader } from './env-reader.ts';
 import { tryCertificate } from '../../http/tls.ts';
 import type { Certificate } from '../../http/tls.ts';
 
-/** A certificate, and the files that it was read from. */
 export type CertificateFiles = Certificate & Readonly<{ certFile: string; keyFile: string }>;
 
-/** What the log calls the reload of it. */
+/** The member `name` of the reload events in the log. */
 export const CERTIFICATE_VARIABLES = 'TLS_CERT and TLS_KEY';
 
-/**
- * Reads TLS_CERT and TLS_KEY. What is wrong with them is among the faults of the reader.
- *
- * @returns null when they are not set, or at fault
- */
+/** Returns null when TLS_CERT and TLS_KEY are not set, or after an error. */
 export function readCertificate(reader: EnvReader): CertificateFiles | null {
   const certFile = reader.text('TLS_CERT');
   const keyFile = reader.text('TLS_KEY');
@@ -34,9 +29,9 @@ export function readCertificate(reader: EnvReader): CertificateFiles | null {
 }
 
 /**
- * Reads the files of a certificate again.
+ * Reads the files of a certificate for a reload.
  *
- * @throws ConfigError naming every fault
+ * @throws ConfigError with all errors
  */
 export function rereadCertificate({ certFile, keyFile }: CertificateFiles): Certificate {
   const reader = new EnvReader({ TLS_CERT: certFile, TLS_KEY: keyFile });
@@ -45,7 +40,6 @@ export function rereadCertificate({ certFile, keyFile }: CertificateFiles): Cert
   return certificate!;
 }
 
-/** What is wrong with a certificate; null when nothing is. */
 function findError(certificate: CertificateFiles): string | null {
   const { certFile, keyFile } = certificate;
   const first = parse(() => new X509Certificate(certificate.cert));

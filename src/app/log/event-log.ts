@@ -1,4 +1,7 @@
-/** The log of deliveries: without codes, destinations and texts of providers. */
+/**
+ * The log of deliveries and of signals. A line contains no code, no destination and no text from a
+ * provider.
+ */
 import { member, LOGGED_USER_MAX_CHARACTERS, WORD_MAX_CHARACTERS } from './line.ts';
 import type { Level } from './line.ts';
 import { describeError } from './log.ts';
@@ -20,11 +23,6 @@ const LEVELS: Readonly<Record<DeliveryEvent['event'], Level>> = Object.freeze({
   delivery_fault: 'error',
 });
 
-/**
- * Makes the log of deliveries.
- *
- * @param pseudonyms of users, in place of themselves
- */
 export function createDeliveryLog(log: Log, pseudonyms: Pseudonyms): OnDeliveryEvent {
   return ({ event, otpId, userId, channel, reason, count, error }) => {
     const user = userId === undefined ? undefined : pseudonyms.user(userId);
@@ -37,13 +35,12 @@ export function createDeliveryLog(log: Log, pseudonyms: Pseudonyms): OnDeliveryE
   };
 }
 
-/** Takes a event; never throws. */
+/** Never throws. */
 export type LogSignal = (event: ReloadEvent | RollEvent) => void;
 
-/** Room for many faults of one file. */
+/** Room for many errors of one policy file. */
 const ERRORS_MAX_CHARACTERS = 3000;
 
-/** Makes the log. */
 export function createSignalLog(log: Log): LogSignal {
   return (event) => {
     const isError = 'error' in event;

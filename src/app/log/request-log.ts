@@ -1,4 +1,4 @@
-/** The log of requests: what each is called (OWASP logging vocabulary), and what is told of it. */
+/** The access log: the event of each outcome (OWASP Logging Vocabulary) and its members. */
 import { MICROSECONDS_PER_MILLISECOND } from '../../db/instant.ts';
 import type { AccessRecord, RequestLog } from '../../http/access-log.ts';
 import type { RequestError } from '../../http/connection.ts';
@@ -12,19 +12,17 @@ import { describeError } from './log.ts';
 import type { Log } from './log.ts';
 import type { Pseudonyms } from '../../otp/crypto/pseudonyms.ts';
 
-/** How a kind of end is told. */
 type EventKind = Readonly<{ level: Level; event: string }>;
 
 const MALFORMED: EventKind = Object.freeze({ level: 'warn', event: 'input_validation_fail' });
 const FAILED_LOGIN: EventKind = Object.freeze({ level: 'warn', event: 'authn_login_fail' });
 
-/** The client had gone before there was an answer. */
+/** The client closed the connection before the response. */
 const GONE: EventKind = Object.freeze({ level: 'info', event: 'client_gone' });
 
-/** The wrong code that locks: later ones meet the lock. */
+/** The wrong code that locks the pair; later attempts are `authn_login_fail_max`. */
 const LOCK: EventKind = Object.freeze({ level: 'warn', event: 'authn_login_lock' });
 
-/** By what a request record in. */
 const KIND_BY_CODE: Readonly<Record<Exclude<ResponseCode, AdminCode>, EventKind>> = Object.freeze({
   issued: { level: 'info', event: 'authn_token_created' },
   verified: { level: 'info', event: 'authn_login_success' },
@@ -51,7 +49,7 @@ const KIND_BY_CODE: Readonly<Record<Exclude<ResponseCode, AdminCode>, EventKind>
   unavailable: { level: 'warn', event: 'request_failed' },
 });
 
-/** On the route where codes are typed in, a code that is none is a failed login. */
+/** On the verify route, an OTP that cannot be redeemed is a failed login. */
 const VERIFY_ROUTE = '/otp/verify';
 const VERIFY_KINDS: Readonly<Record<string, EventKind>> = Object.freeze({
   otp_not_found: FAILED_LOGIN,
@@ -59,11 +57,6 @@ const VERIFY_KINDS: Readonly<Record<string, EventKind>> = Object.freeze({
   code_expired: FAILED_LOGIN,
 });
 
-/**
- * Makes the log of requests.
- *
- * @param pseudonyms of users and addresses, in place of themselves
- */
 export function createRequestLog(log: Log, pseudonyms: Pseudonyms): RequestLog {
   let pending: AccessRecord[] = [];
   const writeAll = (): void => {
@@ -76,14 +69,14 @@ export function createRequestLog(log: Log, pseudonyms: Pseudonyms): RequestLog {
   };
   return Object.freeze({
     wants: (code: ResponseCode | null) => log.isEnabled(kindOf(code).level),
-    // All answers of a list go out first, one right after the other.
+    // The responses of a batch are sent first, without a log line between them.
     write: (record: AccessRecord) => {
       if (pending.push(record) === 1) setImmediate(writeAll);
     },
   });
 }
 
-/** Makes what is told of errors that no request has: of the listener, and of the second one. */
+/** Logs errors that belong to no access record, of both listeners. */
 export function createErrorLog(log: Log): (error: RequestError) => void {
   return ({ requestId, route, error }) => {
     const { level, event } = kindOf('internal');
@@ -101,7 +94,7 @@ function eventOf({ code, route, about }: AccessRecord): EventKind {
   return (route === VERIFY_ROUTE ? VERIFY_KINDS[code ?? ''] : undefined) ?? kindOf(code);
 }
 
-/** Without the empty ones. What cannot have a character that must be escaped is not looked at. */
+/** Values that contain no character to escape are inserted directly, for speed. */
 function membersOf(record: AccessRecord, pseudonyms: Pseudonyms): string {
   const { requestId, route, method, code, isAnswered, durationMs, apiClient, traceparent } = record;
   const { remoteAddress, client, about, fault } = record;

@@ -1,38 +1,41 @@
-/** SIGINT and SIGTERM as one request to stop. */
+/** How a process ends: on SIGINT or SIGTERM within bounds, or on an uncaught error. */
 import { describeError } from '../log/log.ts';
 import type { Log } from '../log/log.ts';
 
-/** In-flight requests have this long to be answered when otpd is asked to stop. */
+/** Time for the requests in flight to be answered, from the request to stop on. */
 export const DRAIN_TIMEOUT_MS = 10_000;
 
-/** Then messages that are being sent have this long, which is enough for one attempt. */
+/** Time after that for the messages being sent; one attempt takes less. */
 export const DELIVERY_TIMEOUT_MS = 9000;
 
-/** And what is left of the log, this long. */
+/** Time after that for the rest of the log. */
 export const LOG_TIMEOUT_MS = 1000;
 
-/** A worker that has drained still closes its connections to the database. */
+/** Time that a drained worker needs for messages, the log and its database connections. */
 export const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + LOG_TIMEOUT_MS + 2000;
 
-/** So long a worker that is replaced serves the connections that it has: longer than idle ones. */
+/** Drain time of a replaced worker; exceeds the keep-alive timeout. */
 export const RETIRE_TIMEOUT_MS = 10_000;
 
-/** A stop that has not come to its end by then is given up. */
+/** Bound of a whole stop, after which the process exits with 1. Exceeds the sum of its steps. */
 export const STOP_TIMEOUT_MS = 24_500;
 
-/** The reason of the abort: work that it breaks off ends quietly. */
+/** The reason of an abort by a signal. Work that it interrupts is no error. */
 export class Stopped extends Error {
   override name = 'Stopped';
 }
 
-/** npm hands a terminal's Ctrl-C on to a process that has it already: that is one request. */
+/**
+ * On Ctrl-C the terminal signals npm and otpd, and npm passes the signal on. Both signals within
+ * this time are one request.
+ */
 const SAME_REQUEST_MS = 1000;
 
 /**
  * Listens for SIGINT and SIGTERM.
  *
- * @returns a signal that is aborted by the first of them; a later one ends the process with 1, and
- *   so does the end of the time that a stop may take
+ * @returns a signal that the first of them aborts. A second one ends the process with 1, and so
+ *   does STOP_TIMEOUT_MS
  */
 export function listenForStop(): AbortSignal {
   const controller = new AbortController();
@@ -49,16 +52,15 @@ export function listenForStop(): AbortSignal {
   return controller.signal;
 }
 
-/** Resolves once a signal is aborted. */
 export function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
 }
 
-/** How long the last lines may take when nobody reads them. */
+/** Time for the last log lines when their reader is stuck. */
 const FLUSH_TIMEOUT_MS = 500;
 
-/** From now on the process ends with 1 at the first such error, also one of a promise. */
+/** Ends the process with 1 at the first uncaught error or unhandled rejection, and logs it. */
 export function endOnUncaught(log: Log): void {
   let isEnding = false;
   process.on('uncaughtException', (error) => {

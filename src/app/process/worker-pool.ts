@@ -1,4 +1,4 @@
-/** The workers of a first process: which of them has which slot, and what all have counted. */
+/** The workers of a primary process: starts, replaces and stops them, and merges their metrics. */
 import cluster from 'node:cluster';
 import type { Address, Worker } from 'node:cluster';
 import { once } from 'node:events';
@@ -9,15 +9,14 @@ import { mergeFamilies } from '../../metrics/merge.ts';
 import { send } from './worker-ipc.ts';
 import type { WorkerMessage } from './worker-ipc.ts';
 
-/** How a worker has ended. */
 type Exit = Readonly<{
-  /** It had not been asked to. */
+  /** True when the exit was not requested. */
   isDeath: boolean;
-  /** Its slot, when nobody has it now. */
+  /** The slot of the worker, unless another worker has it. */
   freeSlot: number | null;
 }>;
 
-/** A process that was started and is no worker; the message says why. */
+/** A worker that did not start, or workers that cannot be kept running. */
 export class WorkerError extends Error {
   override name = 'WorkerError';
 }
@@ -26,15 +25,15 @@ const EXITED_EARLY = 'a worker ended before it listened; its message is above';
 const OTHER_ADDRESS = 'a worker listens on another HOST or PORT than the others';
 
 /**
- * A slot is a number from 1 on. A worker has it from when it listens until it ends, or until
- * another one that was started for the same slot listens.
+ * Assigns workers to slots, numbered from 1. A worker holds a slot from the time it listens until
+ * it exits, or until another worker that was started for the same slot listens.
  */
 export class WorkerPool {
-  /** Those that accept connections, by their places. */
+  /** The workers that accept connections, by slot. */
   readonly serving = new Map<number, Worker>();
   readonly #starting = new Map<Worker, number>();
   readonly #retiring = new Set<Worker>();
-  /** Those that have said that they have answered all. */
+  /** The workers that have answered every request. */
   readonly #drained = new WeakSet<Worker>();
   readonly #counts = new WorkerCounts();
   readonly #retireTimeoutMs: number;
@@ -44,8 +43,9 @@ export class WorkerPool {
   #collecting: Promise<Family[]> | null = null;
 
   /**
-   * @param retireTimeoutMs what a worker that has retired may take to end
-   * @param relay hands on their standard error; null when they write to that of this process
+   * @param retireTimeoutMs a replaced worker that takes longer to exit is killed
+   * @param relay forwards the standard error of the workers; null: workers inherit that of this
+   *   process
    */
   constructor(retireTimeoutMs: number, relay: LogRelay | null) {
     this.#retireTimeoutMs = retireTimeoutMs;
@@ -61,20 +61,20 @@ export class WorkerPool {
     });
   }
 
-  /** The port that all share; 0 before one listens. */
+  /** The port that all workers share; 0 before the first one listens. */
   get port(): number {
     return this.#address?.port ?? 0;
   }
 
-  /** All that have not ended. */
   get #running(): Worker[] {
     return [...this.#starting.keys(), ...this.serving.values(), ...this.#retiring];
   }
 
   /**
-   * Starts a worker for a slot. Whoever has it meanwhile serves on until this one listens.
+   * Starts a worker for a slot. The present worker of the slot goes on until the new one listens.
    *
-   * @throws WorkerError when it ends before it listens, or listens elsewhere than the others
+   * @throws WorkerError when the worker exits before it listens, or listens on another address
+   *   than the others
    */
   async startWorker(slot: number): Promise<void> {
     const worker = cluster.fork();
@@ -94,7 +94,7 @@ export class WorkerPool {
     if (old !== undefined) this.#retiring.add(old);
   }
 
-  /** Asks those whose places others have to retire, and waits until they have ended. */
+  /** Makes the replaced workers retire, and waits until they have exited. */
   async drainReplaced(): Promise<void> {
     await Promise.all([...this.#retiring].map((worker) => {
       send(worker, { kind: 'retire' });
@@ -102,7 +102,7 @@ export class WorkerPool {
     }));
   }
 
-  /** Strikes a worker off that has ended. */
+  /** Removes a worker that has exited. */
   onExit(worker: Worker): Exit {
     this.#counts.recordExit(worker);
     if (this.#retiring.delete(worker)) return { isDeath: false, freeSlot: null };
@@ -117,15 +117,15 @@ export class WorkerPool {
     return { isDeath, freeSlot: isTaken ? null : owned };
   }
 
-  /** Asks all to read anew what can change while they run. */
+  /** Includes workers that are starting: they may have read the files already. */
   reload(): void {
     for (const worker of this.#running) send(worker, { kind: 'reload' });
   }
 
   /**
-   * Asks all to stop, and resolves when the last has ended, or was ended at the bound.
+   * Stops all workers, and kills those that run longer than `timeoutMs`.
    *
-   * @returns whether all have answered what they had
+   * @returns true when every worker has answered its requests
    */
   async stop(timeoutMs: number): Promise<boolean> {
     const busy = [...this.serving.values(), ...this.#retiring];
@@ -133,7 +133,7 @@ export class WorkerPool {
     return busy.every((worker) => this.#drained.has(worker));
   }
 
-  /** Collects once for all who ask meanwhile; `wanted` is how many should serve. */
+  /** Merges the metrics of all workers. Concurrent calls share one collection. */
   async collect(wanted: number): Promise<Family[]> {
     this.#collecting ??= this.#collect(wanted).finally(() => { this.#collecting = null; });
     return this.#collecting;
@@ -151,7 +151,7 @@ async function terminate(worker: Worker, timeoutMs: number): Promise<void> {
   await waitForExit(worker, timeoutMs);
 }
 
-/** Resolves when a worker has ended, or was ended at the bound. */
+/** Waits for the exit of a worker, and kills it after `timeoutMs`. */
 async function waitForExit(worker: Worker, timeoutMs: number): Promise<void> {
   if (worker.isDead()) return;
   const bound = setTimeout(() => worker.process.kill('SIGKILL'), timeoutMs);

@@ -1,4 +1,4 @@
-/** Several processes on one port: the kernel and node:cluster hand them the connections. */
+/** Several processes on one port, between which node:cluster distributes the connections. */
 import cluster from 'node:cluster';
 import type { Worker } from 'node:cluster';
 import { CrashLoop } from './crash-loop.ts';
@@ -11,35 +11,28 @@ import type { RollEvent } from './rolling-restart.ts';
 import { DRAIN_TIMEOUT_MS, RETIRE_TIMEOUT_MS, WORKER_GRACE_MS } from './shutdown.ts';
 import { WorkerPool, WorkerError } from './worker-pool.ts';
 
-/** Processes that serve. */
 type Workers = Readonly<{
-  /** The port that they share. */
   port: number;
-  /** Rejects when they keep ending; never resolves. */
+  /** Rejects when workers crash in a loop; never resolves. */
   failed: Promise<never>;
-  /** Whether all that were asked for accept connections. */
+  /** True when as many workers as configured accept connections. */
   hasAllWorkers: () => boolean;
-  /** What all have counted, added up; those that have ended are in it. */
+  /** The merged metrics, with the counters of workers that have exited. */
   collect: () => Promise<Family[]>;
-  /** Asks all to read anew what can change while they run, those that start right after that. */
   reload: () => void;
-  /** Puts a new process in the slot of each, one after the other. Never rejects. */
+  /** Replaces the workers one at a time. Never rejects. */
   roll: () => Promise<void>;
-  /**
-   * Asks all to stop, and resolves when the last has ended, or was ended at the bound: with
-   * whether all have answered what they had.
-   */
+  /** Returns true when every worker has answered its requests. */
   stop: (timeoutMs: number) => Promise<boolean>;
 }>;
 
-/** What workers are started with. */
 type WorkersOptions = Readonly<{
   count: number;
-  /** What a worker may take to end when another has taken its slot. */
+  /** A replaced worker that takes longer to exit is killed. */
   retireTimeoutMs: number;
-  /** Is told of rolling restarts. */
+  /** Receives the events of rolling restarts. */
   onEvent: (event: RollEvent) => void;
-  /** What hands on their standard error; null when they write to that of this process. */
+  /** Null: workers inherit the standard error of this process. */
   relay: LogRelay | null;
 }>;
 
@@ -53,10 +46,9 @@ export function isWorker(): boolean {
 }
 
 /**
- * Starts processes that run the same command line as this one, and starts another for each that
- * ends by itself.
+ * Starts processes with the command line of this one, and replaces each that exits unasked.
  *
- * @throws WorkerError when one ends before it listens
+ * @throws WorkerError when a worker exits before it listens
  */
 async function startWorkers(options: WorkersOptions): Promise<Workers> {
   const { count, retireTimeoutMs, onEvent, relay } = options;
@@ -82,7 +74,7 @@ async function startWorkers(options: WorkersOptions): Promise<Workers> {
     const { isDeath, freeSlot } = pool.onExit(worker);
     if (isStopping) return;
     if (isDeath && crashes.recordDeath()) fail(new WorkerError(CRASH_LOOP));
-    // One that ends before it listens ends here again.
+    // A replacement that exits before it listens causes another exit event.
     else if (freeSlot !== null) pool.startWorker(freeSlot).catch(() => {});
   });
   return {
@@ -96,34 +88,32 @@ async function startWorkers(options: WorkersOptions): Promise<Workers> {
   };
 }
 
-/** What answers requests. */
+/** The service as the primary process sees it: its own listener, or its workers. */
 export type Listener = Readonly<{
   port: number;
-  /** Whether every process that shall answer requests does. */
+  /** True when every configured process accepts connections. */
   hasAllWorkers: () => boolean;
-  /** What all of them have counted. */
+  /** The metrics of all processes, merged. */
   collect: () => Promise<Family[]>;
-  /** Rejects when they cannot be kept running; never resolves. */
+  /** Rejects when the processes cannot be kept running; never resolves. */
   failed: Promise<never>;
-  /** Resolves with whether all that was in flight has been answered. */
+  /** Returns true when every request in flight was answered. */
   close: (timeoutMs: number) => Promise<boolean>;
 }>;
 
-/** What signals ask of a process that serves. */
+/** What signals control in a serving process. */
 export type Controls = Readonly<{
   stop: AbortSignal;
   reloads: Reloads;
   rolls: CoalescingRunner;
-  /** Is told what they have led to. */
   logSignal: LogSignal;
 }>;
 
 /**
- * Starts workers that listen, reload and are rolled over as they are asked.
+ * Starts workers and connects them to the signals of this process.
  *
- * @param count how many
- * @param relay hands on their standard error; null when they write to that of this process
- * @throws WorkerError when one ends before it listens
+ * @param relay null: workers inherit the standard error of this process
+ * @throws WorkerError when a worker exits before it listens
  */
 export async function listenWithWorkers(
   count: number,
@@ -134,6 +124,6 @@ export async function listenWithWorkers(
   const workers = await startWorkers({ count, retireTimeoutMs, onEvent: logSignal, relay });
   reloads.forwardTo(workers.reload);
   rolls.start(workers.roll);
-  // A worker drains by itself within the bound; ending it comes after.
+  // A worker drains within the timeout by itself; it is killed only after that.
   return { ...workers, close: (timeoutMs) => workers.stop(timeoutMs + WORKER_GRACE_MS) };
 }

@@ -1,4 +1,7 @@
-/** What is looked at in the database, in order: who cannot connect learns why, and no more. */
+/**
+ * The checks of the database, in an order in which an error that makes later checks pointless ends
+ * them: without a connection there is one finding.
+ */
 import {
   checkDurability, checkReadOnly, checkCapacity, checkServerName, checkSession,
 } from './check-server.ts';
@@ -17,14 +20,13 @@ import type { ConnectionPool } from '../../../db/pool.ts';
 import { fault, ok, toConnectionFinding, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 
-/** The database, and what it is held against. */
 export type DoctorTarget = ConnectionLimits & Readonly<{
   settings: DatabaseSettings;
   pool: ConnectionPool;
   readHostClock: () => Instant;
 }>;
 
-/** Looks at all of it; nothing is changed. What stands in the way is a finding, too. */
+/** Changes nothing in the database. An error of the database becomes a finding. */
 export async function checkDatabase(target: DoctorTarget): Promise<Finding[]> {
   const findings: Finding[] = [];
   try {
@@ -92,13 +94,11 @@ async function withConnection<T>(
   }
 }
 
-/** All tables of all databases, with more than the right to connect. */
+/** A grant on every database that is more than the right to connect. */
 const EVERYWHERE = /^GRANT (?!USAGE ON)(.+) ON \*\.\* TO /;
 
-/** What the account is to do its work with. */
 type Account = Readonly<{ name: string; database: string }>;
 
-/** Judges what came of trying. */
 function checkWrites({ denied, failure }: WriteTrial, account: Account): Finding {
   if (failure !== null) {
     return fault('grants', `a write failed: ${failure.message}`,
@@ -116,7 +116,7 @@ function checkWrites({ denied, failure }: WriteTrial, account: Account): Finding
     `GRANT SELECT, INSERT, UPDATE, DELETE ON \`${database}\`.* TO ${name}`);
 }
 
-/** Checks whether the account has more rights than it uses. */
+/** Warns about an account with more rights than otpd uses. */
 function checkGrants(grants: readonly string[], { name }: Account): Finding[] {
   if (!grants.some((grant) => EVERYWHERE.test(grant))) return [];
   return [warn('grants', `${name} has rights on every database of the server`,
@@ -126,11 +126,11 @@ function checkGrants(grants: readonly string[], { name }: Account): Finding[] {
 const SKEW_MAX_SECONDS = 2;
 
 /**
- * Judges the difference. otpd goes by the database's clock alone; who reads signed webhooks, or the
- * log, goes by another.
+ * Compares the clocks. otpd uses the clock of the database only, but receivers of signed webhooks
+ * and readers of the log compare times with another clock.
  *
- * @param before this machine's clock when the database was asked for its time
- * @param after the same when the answer was there: the time between is no difference
+ * @param before the clock of this machine before the query
+ * @param after the clock of this machine after the query; the duration of the query is no skew
  */
 export function checkClocks(before: Instant, database: Instant, after: Instant): Finding {
   const skew = Math.max(before - database, database - after, 0) / MICROSECONDS_PER_SECOND;

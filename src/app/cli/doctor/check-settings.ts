@@ -41,7 +41,7 @@ export function checkNode(version: string, now: Instant): Finding {
     : warn('node', `${name} is out of support since ${end}`, remedy);
 }
 
-/** What is judged of it. No value here is printed but names, numbers and paths. */
+/** Findings contain names, numbers and paths of these settings, and no other value. */
 type Settings = Readonly<{
   host: string;
   trustsNoProxy: boolean;
@@ -50,16 +50,13 @@ type Settings = Readonly<{
   policies: Policies;
 }>;
 
-/** A channel that messages go out by. */
 type ChannelFacts = Readonly<{ name: string; url: URL | null }>;
 
-/** Each fault of the configuration. */
 export function toFindings(errors: readonly string[]): Finding[] {
   return errors.map((text) => fault('configuration', text,
     'set it in the environment or in .env; .env.example explains it'));
 }
 
-/** Judges who may ask, what signs, and by which numbers. */
 export function checkSettings(settings: Settings): Finding[] {
   const { host, trustsNoProxy, secrets, policyFile, policies } = settings;
   const isPublic = !isLoopbackHost(host);
@@ -74,7 +71,7 @@ export function checkSettings(settings: Settings): Finding[] {
   ];
 }
 
-/** What a policy file adds to the contract's limits, for purposes without numbers of their own. */
+/** Names the extra limits of the default policy, and those that only count (shadow). */
 function checkPolicy(file: string, policy: Policy): Finding {
   const { userDailyLimit, destinationLimit, wrongCodesLimit, shadow } = policy;
   const extra = [
@@ -92,11 +89,7 @@ function limitText(limit: number | null, what: string): string | null {
   return limit === null || limit === Infinity ? null : `${limit} ${what}`;
 }
 
-/**
- * Judges how messages go out.
- *
- * @param error what opening the channels ended in, or null
- */
+/** @param error the error of opening the channels, or null */
 export function checkDelivery(
   channels: readonly ChannelFacts[],
   error: string | null,

@@ -1,4 +1,4 @@
-/** `otpd doctor`: gathers what serve would use, and has it judged. */
+/** `otpd doctor`: checks everything that `serve` would use. */
 import { openChannels } from '../../channels.ts';
 import { checkDatabase } from './check-database.ts';
 import { checkDelivery, checkNode, checkSettings, toFindings } from './check-settings.ts';
@@ -12,7 +12,7 @@ import type { Finding } from './finding.ts';
 import { readHostClock } from '../../log/log.ts';
 import type { Report } from '../../output.ts';
 
-/** Examines all of it. What is at fault with one part does not hide the others. */
+/** Runs every check. A fault of one part does not hide the findings about the others. */
 export async function runDoctor(): Promise<Report> {
   const environment = readEnvironment();
   const findings = [checkNode(process.versions.node, readHostClock())];
@@ -33,7 +33,7 @@ export async function runDoctor(): Promise<Report> {
 
 type Settings = Readonly<{ config: Config | null; delivery: DeliverySettings | null }>;
 
-/** The faults of delivery leave the rest to be looked at. */
+/** Errors that concern only `serve` leave the rest of the configuration to be checked. */
 function readSettings(environment: Environment, findings: Finding[]): Settings {
   const serving = attempt(() => readServeConfig(environment));
   if ('read' in serving) return { config: serving.read, delivery: serving.read.delivery };
@@ -76,7 +76,7 @@ async function checkDatabaseAndServer(config: Config): Promise<Finding[]> {
 const LEVEL_WIDTH = 5;
 const CHECK_WIDTH = 13;
 
-/** Puts the findings together; a fault is an end with 1. */
+/** A fault makes the exit code 1; a warning does not. */
 export function reportFindings(findings: readonly Finding[]): Report {
   const count = (level: Finding['level']): number =>
     findings.filter((finding) => finding.level === level).length;

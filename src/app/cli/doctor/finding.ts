@@ -1,33 +1,30 @@
-/** What stood in the way of looking at the database, and what to do about it. */
+/** A finding of doctor: what was checked, what was found and what to do about it. */
 import type { DatabaseSettings } from '../../../db/connection.ts';
 import { StatementError, Unavailable } from '../../../db/errors.ts';
 
-/** One finding, which is one line. */
 export type Finding = Readonly<{
   level: 'ok' | 'warn' | 'fault';
-  /** What was looked at. */
   check: string;
   found: string;
-  /** What to do about it; null when there is nothing to do. */
+  /** Null exactly when the level is `ok`. */
   remedy: string | null;
 }>;
 
-/** All is well. */
 export function ok(check: string, found: string): Finding {
   return { level: 'ok', check, found, remedy: null };
 }
 
-/** It works, and may not be what was meant. */
+/** Works, but is probably not intended. */
 export function warn(check: string, found: string, remedy: string): Finding {
   return { level: 'warn', check, found, remedy };
 }
 
-/** otpd does not start, does not answer, or breaks a promise. */
+/** otpd does not start, does not answer, or cannot keep a guarantee of docs/api.md. */
 export function fault(check: string, found: string, remedy: string): Finding {
   return { level: 'fault', check, found, remedy };
 }
 
-/** What to do about an error of the server (MySQL error reference). */
+/** Remedies by MySQL error number (MySQL Server Error Message Reference). */
 const REMEDIES: ReadonlyMap<number, string> = new Map([
   [1040, 'raise max_connections'],
   [1044, 'grant the account SELECT, INSERT, UPDATE and DELETE on the database DB_NAME'],
@@ -38,9 +35,9 @@ const REMEDIES: ReadonlyMap<number, string> = new Map([
 ]);
 
 /**
- * Judges a failure. Names the error, and never a value.
+ * Turns a database error into a finding that names the error and no value.
  *
- * @throws what is no failure of the database
+ * @throws the error itself when it is no error of the database
  */
 export function toConnectionFinding(error: unknown, settings: DatabaseSettings): Finding {
   const cause = error instanceof Unavailable ? error.cause ?? error : error;
