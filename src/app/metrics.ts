@@ -55,7 +55,7 @@ export function createProcessMetrics(deps: ProcessMetricsDeps): ProcessMetrics {
 
 function logFamily({ dropped }: Log): Family {
   return counter('otpd_log_lines_dropped_total',
-    'Lines of the log that were dropped because nobody read them in time.', dropped);
+    'Log lines that were dropped because their reader was too slow.', dropped);
 }
 
 const RESOLUTION_MS = 20;
@@ -71,9 +71,9 @@ function watchProcess(): FamilySource {
     delays.reset();
     return [
       processGauge('otpd_event_loop_delay_p50_seconds',
-        'How late events are, at the median, since this was last asked.', p50!),
+        'Median event loop delay since the last scrape.', p50!),
       processGauge('otpd_event_loop_delay_p99_seconds',
-        'How late the latest hundredth of events is, since this was last asked.', p99!),
+        '99th percentile of the event loop delay since the last scrape.', p99!),
       ...memoryFamilies(),
       processGauge('otpd_uptime_seconds', 'Time since the process started.', monotonicMs() / 1000),
     ];
@@ -88,9 +88,10 @@ function secondsLate(nanoseconds: number): number {
 function memoryFamilies(): Family[] {
   const { rss, heapUsed, heapTotal } = process.memoryUsage();
   return [
-    processGauge('otpd_resident_memory_bytes', 'Memory of the process that is in RAM.', rss),
-    processGauge('otpd_heap_used_bytes', 'Memory of live and not yet collected objects.', heapUsed),
-    processGauge('otpd_heap_size_bytes', 'Memory that is set aside for objects.', heapTotal),
+    processGauge('otpd_resident_memory_bytes', 'Resident memory of the process.', rss),
+    processGauge('otpd_heap_used_bytes',
+      'V8 heap in use, with garbage not yet collected.', heapUsed),
+    processGauge('otpd_heap_size_bytes', 'Size of the V8 heap.', heapTotal),
   ];
 }
 
@@ -106,9 +107,9 @@ export function workersFamilies({ wanted, listening, silent, deaths }: WorkersSe
     gauge('otpd_workers', 'Processes that answer requests.', listening),
     gauge('otpd_workers_wanted', 'Processes that should answer requests.', wanted),
     gauge('otpd_workers_silent',
-      'Workers that did not say in time what they have counted: they are shown as they were last.',
+      'Workers that did not report in time; their previous values are shown.',
       silent),
-    counter('otpd_worker_deaths_total', 'Workers that ended by themselves.', deaths),
+    counter('otpd_worker_deaths_total', 'Workers that exited unexpectedly.', deaths),
   ];
 }
 

@@ -43,7 +43,7 @@ export function printBanner({ host, port, printsCodes, apiKeys, certificate }: B
   if (!printsCodes) return;
   const key = apiKeys === null ? '' : '    -H "Authorization: Bearer $KEY" \\\n';
   print(`
-Ask for a code; it is printed here, because no channel but the console is set up:
+Request a code. It is printed here, because the console is the only channel:
 
   curl -i ${address}/otp/request -H 'Content-Type: application/json' \\
 ${key}    -H "Idempotency-Key: $(date +%s%N)" -d '{"user_id":"U1","purpose":"login"}'

@@ -68,7 +68,7 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
   }
   // The primary process reports for its workers, after the last line of the log.
   if (!isWorker()) {
-    print(isAnswered ? 'stopped' : 'stopped: not all that was in flight could be answered');
+    print(isAnswered ? 'stopped' : 'stopped: not all requests in flight were answered');
   }
   return isAnswered ? 0 : 1;
 }
@@ -96,7 +96,7 @@ async function servePrimary(context: Context): Promise<boolean> {
       log.log('info', 'sys_startup');
       await Promise.race([aborted(stop), listener.failed]);
     } finally {
-      print('stopping: answering what is in flight');
+      print('stopping: answering the requests in flight');
       log.log('info', 'sys_shutdown');
       admin?.markStopping();
       isAnswered = await listener.close(DRAIN_TIMEOUT_MS);

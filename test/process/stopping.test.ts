@@ -111,7 +111,7 @@ test('a worker that cannot end is ended: exit 1, in time', async () => {
   otpd.stop();
   assert.is(await promptly(() => otpd.ended, STOP_MAX_MS), 1);
   assert.match(withoutLog(otpd.output()),
-    /stopped: not all that was in flight could be answered\n$/);
+    /stopped: not all requests in flight were answered\n$/);
 });
 
 test('workers that keep ending: exit 1, with what is the matter', async () => {
@@ -123,7 +123,7 @@ test('workers that keep ending: exit 1, with what is the matter', async () => {
   process.kill(childrenOf(otpd.processId)[0]!, 'SIGKILL');
   assert.is(await otpd.ended, 1);
   assert.is(otpd.output().split('is not JSON').length - 1, 10);
-  assert.match(otpd.output(), /otpd: the workers keep ending by themselves\n$/);
+  assert.match(otpd.output(), /otpd: more than 10 workers exited unexpectedly within a minute\n$/);
   rmSync(folder, { recursive: true });
 });
 

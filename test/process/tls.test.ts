@@ -123,16 +123,16 @@ test('whatever is wrong with the files is a fault, with the variable and the fil
     ['', goodKey, 'TLS_CERT and TLS_KEY must be set together'],
     ['/nowhere.pem', goodKey, 'TLS_CERT names a file that cannot be read (ENOENT): /nowhere.pem'],
     [goodCert, folder, `TLS_KEY names a file that cannot be read (EISDIR): ${folder}`],
-    [goodKey, goodKey, `TLS_CERT ${goodKey}: is no certificate in PEM`],
-    [goodCert, goodCert, `TLS_KEY ${goodCert}: is no private key in PEM without a passphrase`],
+    [goodKey, goodKey, `TLS_CERT ${goodKey}: is not a PEM certificate`],
+    [goodCert, goodCert, `TLS_KEY ${goodCert}: is not a PEM private key without a passphrase`],
     [goodCert, path('locked.pem', encryptedKey()),
-      `TLS_KEY ${join(folder, 'locked.pem')}: is no private key in PEM without a passphrase`],
+      `TLS_KEY ${join(folder, 'locked.pem')}: is not a PEM private key without a passphrase`],
     [goodCert, path('other.pem', createCertificate().key), `TLS_KEY ${join(folder, 'other.pem')
     }: is not the key of the first certificate in TLS_CERT ${goodCert}`],
   ];
   for (const [TLS_CERT, TLS_KEY, fault] of wrong) {
     assert.throws(() => readServeConfig({ ...database, PORT: 'x', TLS_CERT, TLS_KEY }),
-      ({ message }: Error) => message.startsWith('the configuration is at fault:\n  PORT must')
+      ({ message }: Error) => message.startsWith('the configuration is invalid:\n  PORT must')
         && message.endsWith(`\n  ${fault}`), fault);
   }
   const chain = path('chain.pem', cert + createCertificate({ address: '127.0.0.2' }).cert);
@@ -149,8 +149,8 @@ test('a pair that is at fault stops the start, and nothing else is begun', async
   const other = variablesFor('unused', { ...files, TLS_KEY: files.TLS_CERT });
   const { status, out, err } = await runCommand(['serve'], other);
   assert.equal([status, out], [1, '']);
-  assert.is(err, 'otpd: the configuration is at fault:\n'
-    + `  TLS_KEY ${files.TLS_CERT}: is no private key in PEM without a passphrase\n`);
+  assert.is(err, 'otpd: the configuration is invalid:\n'
+    + `  TLS_KEY ${files.TLS_CERT}: is not a PEM private key without a passphrase\n`);
 });
 
 test.run();

@@ -126,7 +126,7 @@ test('only serve and migrate create a database', async () => {
   }
   const faulty = dev(['serve'], { DATA_FOLDER: folder, PORT: 'x' });
   assert.is(await finish(faulty), 1);
-  assert.match(faulty.output(), /^otpd: the configuration is at fault:\n {2}PORT must be .*\n$/);
+  assert.match(faulty.output(), /^otpd: the configuration is invalid:\n {2}PORT must be .*\n$/);
   assert.not.ok(existsSync(folder));
   const migrated = dev(['migrate'], { DATA_FOLDER: folder });
   assert.is(await finish(migrated), 0);

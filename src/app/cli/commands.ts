@@ -6,7 +6,7 @@ import type { Environment } from '../config/env-reader.ts';
 import { migrateDatabase, openMigrated } from '../database.ts';
 import type { ConnectionPool } from '../../db/pool.ts';
 import { runDoctor } from './doctor/doctor.ts';
-import { makeKey, newSecret } from './keys.ts';
+import { DEFAULT_SCOPES, makeKey, newSecret } from './keys.ts';
 import {
   isOperationalError, isOutputTerminal, print, printError, reportError, UsageError,
 } from '../output.ts';
@@ -36,7 +36,7 @@ const COMMANDS: readonly Command[] = [
   {
     name: 'migrate',
     arguments: '',
-    help: 'bring the database to the schema of this otpd',
+    help: 'bring the database to the current schema',
     run: asProcess((environment) => migrateDatabase(readConfig(environment))),
   },
   {
@@ -48,21 +48,21 @@ const COMMANDS: readonly Command[] = [
   {
     name: 'show',
     arguments: 'USER',
-    help: 'limits, locks, wrong attempts and open codes of a user',
+    help: 'limits, locks, wrong attempts and OTPs of a user',
     run: asReport((userId) =>
       withDatabase((pool, { policies }) => show({ pool, policies }, userId))),
   },
   {
     name: 'unlock',
     arguments: 'USER PURPOSE',
-    help: 'end a lock and forget the wrong attempts',
+    help: 'end a lock and reset the wrong attempts',
     run: asReport((userId, purpose) =>
       withDatabase((pool) => unlock(pool, { userId, purpose }))),
   },
   {
     name: 'cancel',
     arguments: 'OTP_ID',
-    help: 'close a code that was not redeemed yet',
+    help: 'cancel an OTP',
     run: asReport((otpId) => {
       checkOtpId(otpId);
       return withDatabase((pool, { secrets }) => cancel({ pool, secrets }, otpId));
@@ -71,16 +71,16 @@ const COMMANDS: readonly Command[] = [
   {
     name: 'secret',
     arguments: 'new [ID]',
-    help: 'draw a server secret for OTP_SECRETS',
+    help: 'create a server secret for OTP_SECRETS',
     run: asReport(newSecret, 'text'),
   },
   {
     name: 'key',
     arguments: 'new NAME [SCOPES]',
-    help: 'make a key for a caller, of request+verify+read unless told',
+    help: `create an API key (default scopes: ${DEFAULT_SCOPES})`,
     run: asReport(makeKey, 'text'),
   },
-  { name: 'help', arguments: '', help: 'print this', run: async () => printHelp() },
+  { name: 'help', arguments: '', help: 'list the commands', run: async () => printHelp() },
 ];
 
 const HELP_OPTIONS: readonly string[] = ['--help', '-h'];
@@ -99,7 +99,7 @@ export async function runCommandLine(
   const command = COMMANDS.find((each) => each.name === name);
   try {
     if (command !== undefined) return await command.run(command, rest);
-    throw new UsageError(`there is no command ${JSON.stringify(name)}`);
+    throw new UsageError(`unknown command ${JSON.stringify(name)}`);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     printError(`otpd: ${error.message}\n${usage()}`);
@@ -137,7 +137,8 @@ function asReport(
       return isDone ? 0 : 1;
     } catch (error) {
       if (error instanceof UsageError) throw error;
-      const message = isOperationalError(error) ? error.message : 'a mistake in otpd';
+      const message = isOperationalError(error) ? error.message
+        : 'internal error; standard error has the details';
       if (!isText) print(JSON.stringify({ outcome: 'error', message }));
       reportError(error);
       return 1;
@@ -198,6 +199,6 @@ function usage(): string {
 }
 
 const NOTES = `\
-doctor, show, unlock and cancel print text on a terminal and one JSON object elsewhere: --json and
---text decide. -- ends the options. They exit with 0 when it is done or all is well, 1 when not, and
-every command with 2 when it is called wrongly. Every variable is explained in .env.example.`;
+doctor, show, unlock and cancel print text on a terminal and one JSON object elsewhere; --json and
+--text override that, and -- ends the options. Exit codes: 0 done, or all checks passed; 1 not done,
+or a check found a fault; 2 wrong command line. .env.example explains every variable.`;

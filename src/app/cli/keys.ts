@@ -5,7 +5,8 @@ import { randomSecret, isSecretId, SECRET_ID_RULE } from '../../otp/crypto/secre
 import { UsageError } from '../output.ts';
 import type { Report } from '../output.ts';
 
-const DEFAULT_SCOPES = 'request+verify+read';
+/** The scopes that most API clients need. */
+export const DEFAULT_SCOPES = 'request+verify+read';
 
 /**
  * Creates an API key, of which API_KEYS gets only the digest.
@@ -17,7 +18,7 @@ export function makeKey(name: string, scopesText: string = DEFAULT_SCOPES): Repo
   if (rule !== null) throw new UsageError(`NAME must be ${rule}`);
   const scopes = parseScopes(scopesText);
   if (scopes === null) {
-    throw new UsageError(`SCOPES must be out of ${SCOPES.join(', ')}, joined by +`);
+    throw new UsageError(`SCOPES must be one or more of ${SCOPES.join(', ')}, joined by +`);
   }
   const { key, entry } = newKey({ name, scopes });
   const lines = [`key: ${key}`, `API_KEYS entry: ${entry}`];
@@ -26,9 +27,9 @@ export function makeKey(name: string, scopesText: string = DEFAULT_SCOPES): Repo
 
 const ID_BYTES = 4;
 
-const ROTATION_NOTE = 'put it first in OTP_SECRETS, NEW,OLD, in every process; keep the old one'
-  + ' for as long as a code lives and its idempotency keys replay (24 h and 10 minutes, unless'
-  + ' key_retention_seconds is more)';
+const ROTATION_NOTE = 'put it first in OTP_SECRETS (NEW,OLD) of every process; keep the old secret'
+  + ' until its codes have expired and their idempotency keys no longer replay (24 h and'
+  + ' 10 minutes, or more with a longer key_retention_seconds)';
 
 /**
  * Creates a server secret of 32 random bytes.

@@ -20,7 +20,7 @@ export async function show(
   const view = await showUser(deps, userId);
   if (view === null) {
     const data = { outcome: 'unknown', user_id: userId };
-    return { isDone: false, lines: ['nothing is known of this user'], data };
+    return { isDone: false, lines: ['no record of this user'], data };
   }
   return { isDone: true, lines: toLines(userId, view), data: toData(userId, view) };
 }
@@ -73,8 +73,9 @@ function toLines(userId: string, view: UserView): string[] {
     `  limit     ${formatLimit(pair, freeAt.map(toRfc3339))}`,
     ...formatDailyLimit(pair),
     `  lock      ${formatLock(pair)}`,
-    `  attempts  ${pair.wrongAttempts} of ${pair.wrongAttemptsMax} wrong ones until a lock, `
-      + `${pair.consecutiveWrong} of ${pair.consecutiveWrongMax} until an operator must unlock`,
+    `  attempts  ${pair.wrongAttempts} of ${pair.wrongAttemptsMax} wrong until a lock, `
+      + `${pair.consecutiveWrong} of ${pair.consecutiveWrongMax} wrong in a row until an operator `
+      + 'must unlock',
     ...openCodes.filter(({ purpose }) => purpose === pair.purpose).map((code) =>
       `  code      ${code.otpId} ${code.status} by ${code.channel}, `
         + `created ${toRfc3339(code.createdAt)}, expires ${toRfc3339(code.expiresAt)}`),
@@ -85,7 +86,7 @@ type Quota = Pick<PairView, 'quota' | 'remaining'>;
 
 function formatLimit({ quota, remaining }: Quota, freeAt: readonly string[]): string {
   const left = `${remaining} of ${quota} codes left`;
-  return freeAt.length === 0 ? left : `${left}; one is free again at ${freeAt.join(', ')}`;
+  return freeAt.length === 0 ? left : `${left}; one becomes free at ${freeAt.join(', ')}`;
 }
 
 function formatDailyLimit({ daily }: PairView): string[] {
@@ -95,15 +96,15 @@ function formatDailyLimit({ daily }: PairView): string[] {
 }
 
 function formatLock({ isLocked, lockedUntil, mustBeUnlocked }: PairView): string {
-  if (mustBeUnlocked) return 'until an operator ends it (otpd unlock)';
+  if (mustBeUnlocked) return 'until an operator runs otpd unlock';
   return isLocked && lockedUntil !== null ? `until ${toRfc3339(lockedUntil)}` : 'none';
 }
 
 const CANCEL_LINES: Readonly<Record<CancelOutcome['kind'], string>> = {
-  canceled: 'canceled; the code works no more',
-  unknown: 'no code is known by this id',
-  used: 'it has been redeemed',
-  expired: 'it works no more already',
+  canceled: 'canceled; the code no longer works',
+  unknown: 'no record of this OTP_ID',
+  used: 'not canceled: the code has been redeemed',
+  expired: 'not canceled: the code no longer works',
 };
 
 /** @throws UsageError unless the text is an OTP id */
@@ -125,7 +126,7 @@ export async function cancel(
 export async function unlock(pool: ConnectionPool, pair: PairName): Promise<Report> {
   const isDone = await unlockPair(pool, pair);
   const line = isDone ? 'unlocked; the user can request a new code'
-    : 'nothing is known of this user and purpose';
+    : 'no record of this user and purpose';
   const outcome = isDone ? 'unlocked' : 'unknown';
   const data = { outcome, user_id: pair.userId, purpose: pair.purpose };
   return { isDone, lines: [line], data };

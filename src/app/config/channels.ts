@@ -44,11 +44,11 @@ function readNames(reader: EnvReader): ChannelName[] {
   const names = (reader.text('DELIVERY') ?? 'console').split(',').map((name) => name.trim());
   const allowed: readonly string[] = CHANNEL_NAMES;
   if (names.some((name) => !allowed.includes(name)) || new Set(names).size < names.length) {
-    reader.errors.push(`DELIVERY must list each once, of ${allowed.join(', ')}`);
+    reader.errors.push(`DELIVERY must list one or more of ${allowed.join(', ')}, each once`);
     return [];
   }
   if (names.includes('console') && reader.text('NODE_ENV') === 'production') {
-    reader.errors.push('DELIVERY must name other channels than console when NODE_ENV=production');
+    reader.errors.push('DELIVERY must be set, and must not list console, with NODE_ENV=production');
   }
   return names as ChannelName[];
 }

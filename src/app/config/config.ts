@@ -122,7 +122,7 @@ function readAdmin(reader: EnvReader): Config['admin'] {
 function readSecrets(reader: EnvReader, hasDatabase: boolean): Secrets | null {
   const text = reader.text('OTP_SECRETS');
   if (text === undefined) {
-    if (hasDatabase) reader.errors.push('OTP_SECRETS must be set (id:base64 of 32 random bytes)');
+    if (hasDatabase) reader.errors.push('OTP_SECRETS must be set (otpd secret new creates one)');
     return null;
   }
   const parsed = parseSecrets(text);

@@ -62,6 +62,6 @@ export class EnvReader {
   throwErrors(): void {
     const { errors } = this;
     if (errors.length === 0) return;
-    throw new ConfigError(['the configuration is at fault:', ...errors].join('\n  '), { errors });
+    throw new ConfigError(['the configuration is invalid:', ...errors].join('\n  '), { errors });
   }
 }

@@ -43,9 +43,9 @@ export function rereadCertificate({ certFile, keyFile }: CertificateFiles): Cert
 function findError(certificate: CertificateFiles): string | null {
   const { certFile, keyFile } = certificate;
   const first = parse(() => new X509Certificate(certificate.cert));
-  if (first === null) return `TLS_CERT ${certFile}: is no certificate in PEM`;
+  if (first === null) return `TLS_CERT ${certFile}: is not a PEM certificate`;
   const key = parse(() => createPrivateKey(certificate.key));
-  if (key === null) return `TLS_KEY ${keyFile}: is no private key in PEM without a passphrase`;
+  if (key === null) return `TLS_KEY ${keyFile}: is not a PEM private key without a passphrase`;
   if (!first.checkPrivateKey(key)) {
     return `TLS_KEY ${keyFile}: is not the key of the first certificate in TLS_CERT ${certFile}`;
   }

@@ -38,7 +38,7 @@ type WorkersOptions = Readonly<{
 
 const DEATHS_MAX = 10;
 
-const CRASH_LOOP = 'the workers keep ending by themselves';
+const CRASH_LOOP = `more than ${DEATHS_MAX} workers exited unexpectedly within a minute`;
 
 /** True in a process that was started by startWorkers. */
 export function isWorker(): boolean {

@@ -20,7 +20,7 @@ test('help lists every command, on standard output', async () => {
 });
 
 const WRONG: [string[], RegExp][] = [
-  [['sevre'], /there is no command "sevre"/],
+  [['sevre'], /unknown command "sevre"/],
   [['serve', 'now'], /serve takes no arguments/],
   [['show'], /show takes: USER\n/],
   [['show', ''], /show takes: USER\n/],
@@ -53,7 +53,7 @@ test('secret new: what OTP_SECRETS takes, another each time, and how to rotate',
     // Whatever else is wrong with the configuration does not matter.
     const ended = await runCommand(['secret', 'new', ...parameters], { DB_HOST: 'h', PORT: 'x' });
     assert.is(ended.status, 0);
-    assert.match(ended.err, /^put it first in OTP_SECRETS.*keep the old one.*\n$/);
+    assert.match(ended.err, /^put it first in OTP_SECRETS.*keep the old secret.*\n$/);
     const text = parameters.includes('--json') ? objectOf(ended).secret as string
       : ended.out.trimEnd();
     const parsed = parseSecrets(text);
@@ -97,7 +97,7 @@ test('show, unlock, cancel: one object in a pipe, text if wanted, 1 for unknown'
   assert.is(nobody.status, 1);
   assert.equal(objectOf(nobody), { outcome: 'unknown', user_id: 'nobody' });
   const said = await runCommand(['show', '--text', 'nobody'], variables);
-  assert.equal([said.status, said.out], [1, 'nothing is known of this user\n']);
+  assert.equal([said.status, said.out], [1, 'no record of this user\n']);
   const stranger = await runCommand(['cancel', 'ab'.repeat(16)], variables);
   assert.equal([stranger.status, objectOf(stranger).outcome], [1, 'unknown']);
   await service.close();

@@ -68,7 +68,7 @@ const BROKEN: [string, string[], string[], RegExp][] = [
     ['SET GLOBAL innodb_flush_log_at_trx_commit = 1'],
     /^fault durability: innodb_flush_log_at_trx_commit is 2: .*; SET PERSIST innodb/],
   ['read_only', ['SET GLOBAL read_only = ON'], ['SET GLOBAL read_only = OFF'],
-    /^fault writable: read_only is on; name the primary/],
+    /^fault writable: read_only is on; set DB_HOST to the primary/],
   ['super_read_only', ['SET GLOBAL super_read_only = ON'],
     ['SET GLOBAL super_read_only = OFF', 'SET GLOBAL read_only = OFF'],
     /^fault writable: super_read_only is on/],
@@ -146,7 +146,7 @@ test('an account with rights everywhere is told', async () => {
 test('a clock that is 30 s away is told', async () => {
   const found = await complaints({ readHostClock: () => readHostClock() + 30_500_000 });
   assert.match(found.join(),
-    /^warn clock: the database is \d\d\.\d s behind this machine; let NTP/);
+    /^warn clock: the database is \d\d\.\d s behind this machine; synchronize/);
 });
 
 test('who cannot connect is told why', async () => {
@@ -158,7 +158,7 @@ test('who cannot connect is told why', async () => {
   assert.match(await said({ user: 'root', password: '', database: 'otpd_none' }),
     /^fault connection: .*ER_BAD_DB_ERROR; run: npm run migrate$/);
   assert.match(await said({ socketPath: '/nowhere' }),
-    /^fault connection: .*ENOENT; see that MySQL 8.0.19 or later answers at the socket DB_SOCKET$/);
+    /^fault connection: .*ENOENT; check that MySQL 8.0.19 or later answers at the socket DB_SOCKET$/);
   assert.match(await said({ socketPath: null, host: '127.0.0.1', port: 1 }),
     /^fault connection: .*ECONNREFUSED; .* at DB_HOST and DB_PORT$/);
 });
@@ -189,12 +189,12 @@ test('as a process: 0 and one object when all is well, and text with --text', as
   assert.equal([ended.status, outcome, faults, warnings], [0, level, 0, count]);
   assert.equal(node!.check, 'node');
   assert.equal(proxies, { level: 'ok', check: 'proxies',
-    found: 'only this machine can ask', remedy: null });
+    found: 'only this machine can connect', remedy: null });
   const text = await runCommand(['doctor', '--text'], variables({ HOST: '0.0.0.0' }));
   assert.is(text.status, 0);
   assert.match(text.out, /^(ok {3}|warn) {3}node {11}Node\.js \d/);
   assert.match(text.out, /\nwarn {3}proxies {8}HOST is 0\.0\.0\.0, .*; name your proxies/);
-  assert.match(text.out, /\nok {5}secrets {8}1, none short; k7 signs\n/);
+  assert.match(text.out, /\nok {5}secrets {8}1 configured; new codes use k7\n/);
   assert.match(text.out, count === 0 ? /\nno faults, 1 warning\n$/ : /\nno faults, 2 warnings\n$/);
   for (const hidden of HIDDEN) assert.not.ok((ended.out + text.out).includes(hidden));
 });

@@ -102,7 +102,7 @@ type Account = Readonly<{ name: string; database: string }>;
 function checkWrites({ denied, failure }: WriteTrial, account: Account): Finding {
   if (failure !== null) {
     return fault('grants', `a write failed: ${failure.message}`,
-      'see MySQL\'s error log, and its disk');
+      'check the error log and the disk of MySQL');
   }
   if (denied.length === 0) {
     return ok('grants', 'SELECT, INSERT, UPDATE and DELETE work on every table');
@@ -120,7 +120,7 @@ function checkWrites({ denied, failure }: WriteTrial, account: Account): Finding
 function checkGrants(grants: readonly string[], { name }: Account): Finding[] {
   if (!grants.some((grant) => EVERYWHERE.test(grant))) return [];
   return [warn('grants', `${name} has rights on every database of the server`,
-    'serve with an account of otpd\'s own, and migrate with that one')];
+    'use an account with rights on the database of otpd only')];
 }
 
 const SKEW_MAX_SECONDS = 2;
@@ -137,5 +137,5 @@ export function checkClocks(before: Instant, database: Instant, after: Instant):
   if (skew <= SKEW_MAX_SECONDS) return ok('clock', `within ${SKEW_MAX_SECONDS} s of this machine`);
   const side = database < before ? 'behind' : 'ahead of';
   return warn('clock', `the database is ${skew.toFixed(1)} s ${side} this machine`,
-    'let NTP set both clocks: times in answers and of webhooks are the database\'s');
+    'synchronize both clocks with NTP: responses and webhooks have the time of the database');
 }

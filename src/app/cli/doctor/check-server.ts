@@ -28,7 +28,7 @@ export function checkServerName({ version, comment }: ServerName): Finding {
   const found = `MySQL ${version}`;
   const isMaintained = read?.kind === 'mysql' && compareVersions(read.version, MAINTAINED) >= 0;
   return isMaintained ? ok('version', found)
-    : warn('version', `${found} gets no fixes any more`, 'upgrade to MySQL 8.4 or later');
+    : warn('version', `${found} is out of support`, 'upgrade to MySQL 8.4 or later');
 }
 
 /** The statements rely on these variables, and a proxy may have changed or dropped them. */
@@ -36,11 +36,11 @@ export function checkSession({ session }: ServerFacts): Finding[] {
   const wrong = Object.entries(SESSION_VARIABLES)
     .filter(([name, wanted]) => sorted(session[name] ?? '') !== sorted(wanted));
   if (wrong.length === 0) {
-    return [ok('session', 'READ-COMMITTED, strict, byte by byte, UTC')];
+    return [ok('session', 'READ-COMMITTED, strict mode, binary collation, UTC')];
   }
   return wrong.map(([name, wanted]) => fault('session',
-    `${name} is ${session[name]} though otpd has set ${wanted}`,
-    'connect to MySQL itself, or let the proxy between keep what a session sets'));
+    `${name} is ${session[name]} although otpd sets ${wanted}`,
+    'connect to MySQL directly, or make the proxy keep session variables'));
 }
 
 function sorted(list: string): string {
@@ -66,9 +66,9 @@ export function checkDurability(facts: ServerFacts): Finding[] {
 }
 
 export function checkReadOnly({ isReadOnly, isSuperReadOnly }: ServerFacts): Finding {
-  if (!isReadOnly && !isSuperReadOnly) return ok('writable', 'the server takes writes');
+  if (!isReadOnly && !isSuperReadOnly) return ok('writable', 'the server accepts writes');
   return fault('writable', `${isSuperReadOnly ? 'super_read_only' : 'read_only'} is on`,
-    'name the primary in DB_HOST, or SET PERSIST read_only = OFF if this is it');
+    'set DB_HOST to the primary, or SET PERSIST read_only = OFF if this server is it');
 }
 
 export type ConnectionLimits = Readonly<{ connections: number; workers: number }>;
@@ -88,12 +88,12 @@ export function checkCapacity(
   return [
     needed > connectionsMax ? fault('connections', room, lower)
       : needed > connectionsMax * CONNECTIONS_SHARE
-        ? warn('connections', `${room}: little is left for others`, lower)
+        ? warn('connections', `${room}: little is left for other clients`, lower)
         : ok('connections', room),
     bufferPoolBytes >= tableBytes ? ok('memory', pool)
       : warn('memory', pool, 'raise innodb_buffer_pool_size above the size of the tables'),
     packetBytesMax >= PACKET_BYTES_MIN ? ok('packets', packet)
-      : fault('packets', `${packet}: long lists of requests fail`,
+      : fault('packets', `${packet}: large batches fail`,
         `SET PERSIST max_allowed_packet = ${PACKET_BYTES_MIN} or more`),
   ];
 }

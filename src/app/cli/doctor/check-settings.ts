@@ -63,10 +63,10 @@ export function checkSettings(settings: Settings): Finding[] {
   return [
     isPublic && trustsNoProxy
       ? warn('proxies', `HOST is ${host}, and TRUSTED_PROXIES is empty`,
-        'name your proxies there, or all that comes through one counts as one address')
-      : ok('proxies', trustsNoProxy ? 'only this machine can ask' : 'TRUSTED_PROXIES is set'),
-    ok('secrets', `${secrets.byId.size}, none short; ${secrets.current.id} signs`),
-    policyFile === null ? ok('policy', 'the default numbers')
+        'name your proxies in TRUSTED_PROXIES, or all requests through one count as one client IP')
+      : ok('proxies', trustsNoProxy ? 'only this machine can connect' : 'TRUSTED_PROXIES is set'),
+    ok('secrets', `${secrets.byId.size} configured; new codes use ${secrets.current.id}`),
+    policyFile === null ? ok('policy', 'the default policy')
       : checkPolicy(policyFile, policies.default),
   ];
 }
@@ -77,12 +77,12 @@ function checkPolicy(file: string, policy: Policy): Finding {
   const extra = [
     limitText(userDailyLimit, 'codes per user and day'),
     limitText(destinationLimit, 'codes per destination and hour'),
-    limitText(wrongCodesLimit, 'wrong codes per address and hour'),
+    limitText(wrongCodesLimit, 'wrong codes per client IP and hour'),
   ].flatMap((text) => text ?? []);
   const read = [`read from ${file}`, ...extra].join('; ');
   return shadow.size === 0 ? ok('policy', read)
-    : warn('policy', `${read}; in shadow, so that it refuses nobody: ${[...shadow].join(', ')}`,
-      'take "shadow" out once the metrics show that it refuses the right ones');
+    : warn('policy', `${read}; in shadow mode, so nothing is refused: ${[...shadow].join(', ')}`,
+      'remove "shadow" when the metrics show that the right requests would be refused');
 }
 
 function limitText(limit: number | null, what: string): string | null {
@@ -94,16 +94,16 @@ export function checkDelivery(
   channels: readonly ChannelFacts[],
   error: string | null,
 ): Finding[] {
-  if (error !== null) return [fault('delivery', error, 'then start otpd anew')];
+  if (error !== null) return [fault('delivery', error, 'then restart otpd')];
   const names = channels.map(({ name }) => name);
   const findings = channels.flatMap(({ name, url }) => (url?.protocol !== 'http:' ? [] : [
-    warn('delivery', `${name} posts codes in clear to ${url.host}`,
-      'use https, unless nobody else is on that network'),
+    warn('delivery', `${name} sends codes unencrypted to ${url.host}`,
+      'use https, unless the network is private'),
   ]));
   if (names.includes('console')) {
     findings.push(warn('delivery', `codes are printed on the terminal (${names.join(', ')})`,
       'name webhook, sms or email in DELIVERY'));
   }
   if (findings.length > 0) return findings;
-  return [ok('delivery', `by ${names.join(', ')}; the templates are right`)];
+  return [ok('delivery', `by ${names.join(', ')}; the templates are valid`)];
 }

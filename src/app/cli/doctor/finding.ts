@@ -49,5 +49,5 @@ export function toConnectionFinding(error: unknown, settings: DatabaseSettings):
 function remedyFor({ socketPath, tlsCaFile }: DatabaseSettings): string {
   const place = socketPath === null ? 'at DB_HOST and DB_PORT' : 'at the socket DB_SOCKET';
   const tls = tlsCaFile === null ? '' : ', with a certificate of DB_TLS_CA for the name DB_HOST';
-  return `see that MySQL 8.0.19 or later answers ${place}${tls}`;
+  return `check that MySQL 8.0.19 or later answers ${place}${tls}`;
 }

@@ -42,9 +42,9 @@ function levels(findings: readonly Finding[]): string[] {
 const VERSIONS: [string, string, Finding['level'], RegExp][] = [
   ['9.7.4', 'MySQL Community Server - GPL', 'ok', /MySQL 9\.7\.4/],
   ['8.4.0', 'Source distribution', 'ok', /MySQL 8\.4\.0/],
-  ['8.0.45-36', 'Percona Server (GPL)', 'warn', /no fixes any more/],
-  ['8.3.0', '', 'warn', /no fixes any more/],
-  ['8.0.19', '', 'warn', /no fixes any more/],
+  ['8.0.45-36', 'Percona Server (GPL)', 'warn', /is out of support/],
+  ['8.3.0', '', 'warn', /is out of support/],
+  ['8.0.19', '', 'warn', /is out of support/],
   ['8.0.18', '', 'fault', /MySQL 8\.0\.18; otpd needs 8\.0\.19 or later/],
   ['5.7.44', '', 'fault', /needs 8\.0\.19/],
   ['11.4.2-MariaDB-ubu2404', 'mariadb.org binary distribution', 'fault', /MariaDB.*not MySQL/],
@@ -162,7 +162,7 @@ test('secrets are counted and named, and not shown', () => {
   const text = newSecretsText();
   const findings = checkSettings({ ...SETTINGS, secrets: secretsOf(text), policyFile: '/p.json' });
   assert.equal(levels(findings), ['ok', 'ok', 'ok']);
-  assert.is(findings[1]!.found, '1, none short; test signs');
+  assert.is(findings[1]!.found, '1 configured; new codes use test');
   assert.is(findings[2]!.found, 'read from /p.json');
 });
 
@@ -177,14 +177,14 @@ test('a policy is told with what it adds to the limits, and what of them is in s
   assert.equal(judge(numbers), ok('policy', said));
   const shadowed = judge({ ...numbers, shadow: new Set(['user', 'destination']) });
   assert.is(shadowed.level, 'warn');
-  assert.is(shadowed.found, `${said}; in shadow, so that it refuses nobody: user, destination`);
+  assert.is(shadowed.found, `${said}; in shadow mode, so nothing is refused: user, destination`);
 });
 
 test('delivery: the console and a webhook in clear are told, and no path of one', () => {
   const webhook = { name: 'webhook', url: new URL('http://hooks.internal/token') };
   const [clear, ...others] = checkDelivery([webhook], null);
   assert.equal(others, []);
-  assert.is(clear!.found, 'webhook posts codes in clear to hooks.internal');
+  assert.is(clear!.found, 'webhook sends codes unencrypted to hooks.internal');
   const sms = { name: 'sms', url: null };
   assert.equal(levels(checkDelivery([sms, { name: 'console', url: null }], null)), ['warn']);
   assert.equal(levels(checkDelivery([sms], null)), ['ok']);

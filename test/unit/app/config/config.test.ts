@@ -79,7 +79,7 @@ test('without DB_HOST and DB_SOCKET: one line that names both and npm start', ()
     }
   }
   assert.match(faultsOf({ PORT: 'x' }, readAll),
-    /^the configuration is at fault:\n {2}DB_HOST or DB_SOCKET must be .*\n {2}PORT must be .*$/);
+    /^the configuration is invalid:\n {2}DB_HOST or DB_SOCKET must be .*\n {2}PORT must be .*$/);
 });
 
 /** [environment, what the message says] */
@@ -151,14 +151,14 @@ const WRONG_NAMES = ['mail', 'Console', 'console,console', 'console,', ',', 'con
 
 for (const DELIVERY of WRONG_NAMES) {
   test(`DELIVERY=${DELIVERY}: one fault, with what is allowed`, () => {
-    assert.is(serveFaultsOf({ ...WEBHOOK, DELIVERY }), 'the configuration is at fault:\n'
-      + '  DELIVERY must list each once, of console, webhook, sms, email');
+    assert.is(serveFaultsOf({ ...WEBHOOK, DELIVERY }), 'the configuration is invalid:\n'
+      + '  DELIVERY must list one or more of console, webhook, sms, email, each once');
   });
 }
 
 test('codes are never printed in production, by mistake or by wish', () => {
-  const fault = 'the configuration is at fault:\n'
-    + '  DELIVERY must name other channels than console when NODE_ENV=production';
+  const fault = 'the configuration is invalid:\n'
+    + '  DELIVERY must be set, and must not list console, with NODE_ENV=production';
   for (const DELIVERY of [undefined, '', 'console', 'webhook,console']) {
     assert.is(serveFaultsOf({ ...WEBHOOK, DELIVERY, NODE_ENV: 'production' }), fault);
   }
@@ -210,7 +210,7 @@ test('a template that is at fault is named, with what is wrong with it', () => {
   writeFileSync(join(folder, 'login.txt'), 'Your code has gone.');
   writeFileSync(join(folder, 'login.html'), '<p>{code} {name}</p>');
   const message = serveFaultsOf({ MESSAGES_FOLDER: folder, MESSAGE_DOMAIN: 'example.com' });
-  assert.is(message, ['the configuration is at fault:',
+  assert.is(message, ['the configuration is invalid:',
     `${folder}/login.html may contain only {code}, {purpose} and {lifetime}, not {name}`,
     `${folder}/login.txt must contain {code}`].join('\n  '));
   rmSync(folder, { recursive: true });
@@ -221,7 +221,7 @@ test('the log: all of it in the form that fits, unless something else is set', (
   const set = { LOG_LEVEL: 'error', LOG_FORMAT: 'text', LOG_RAW_IDS: '1' };
   assert.equal(readServeConfig(set).log, { level: 'error', format: 'text', isRaw: true });
   assert.is(serveFaultsOf({ LOG_LEVEL: 'debug', LOG_FORMAT: 'xml', LOG_RAW_IDS: 'yes' }),
-    ['the configuration is at fault:', 'LOG_LEVEL must be info or warn or error',
+    ['the configuration is invalid:', 'LOG_LEVEL must be info or warn or error',
       'LOG_FORMAT must be json or text', 'LOG_RAW_IDS must be 0 or 1'].join('\n  '));
 });
 
