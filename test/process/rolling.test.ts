@@ -221,7 +221,7 @@ test('new workers read their files anew; one that does not come up ends the roll
     await eventually('the roll ends', () => countOf(otpd, '"event":"roll_failed","worker":1') === 1,
       ROLL_MAX_MS);
     await otpd.prints('default.user_limit: must be a whole number from 1 to 1000');
-    await otpd.prints('"message":"a worker exited before it listened;');
+    await otpd.prints('"message":"a worker ended before it listened;');
     assert.equal(workersOf(otpd), workers);
     assert.match(await limitOf(otpd, 'c'), '"user";q=7');
     const readiness = await fetch(`http://127.0.0.1:${otpd.adminPort}/readyz`);

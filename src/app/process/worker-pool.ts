@@ -21,7 +21,7 @@ export class WorkerError extends Error {
   override name = 'WorkerError';
 }
 
-const EXITED_EARLY = 'a worker exited before it listened; its message is above';
+const EXITED_EARLY = 'a worker ended before it listened; its message is above';
 const OTHER_ADDRESS = 'a worker listens on another HOST or PORT than the others';
 
 /**
