@@ -164,7 +164,7 @@ export class WorkerCounts {
   #awaitReplies(silent: Set<Worker>, round: number): Promise<void> {
     return new Promise((resolve) => {
       const finish = (): void => {
-        clearTimeout(bound);
+        clearTimeout(timer);
         cluster.off('message', onReply);
         resolve();
       };
@@ -175,7 +175,7 @@ export class WorkerCounts {
         silent.delete(worker);
         if (silent.size === 0) finish();
       };
-      const bound = setTimeout(finish, ANSWER_TIMEOUT_MS);
+      const timer = setTimeout(finish, ANSWER_TIMEOUT_MS);
       cluster.on('message', onReply);
       for (const worker of silent) send(worker, { kind: 'count', number: round });
       if (silent.size === 0) finish();

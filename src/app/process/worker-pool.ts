@@ -154,7 +154,7 @@ async function terminate(worker: Worker, timeoutMs: number): Promise<void> {
 /** Waits for the exit of a worker, and kills it after `timeoutMs`. */
 async function waitForExit(worker: Worker, timeoutMs: number): Promise<void> {
   if (worker.isDead()) return;
-  const bound = setTimeout(() => worker.process.kill('SIGKILL'), timeoutMs);
+  const timer = setTimeout(() => worker.process.kill('SIGKILL'), timeoutMs);
   await once(worker, 'exit');
-  clearTimeout(bound);
+  clearTimeout(timer);
 }
