@@ -96,7 +96,7 @@ test('serve, migrate and the commands of the operator run on the production pack
   assert.not.match(served.output(), /printed here/);
 
   const { findings } = objectOf(otpd(['doctor'], variables)) as { findings: Finding[] };
-  // The throwaway MySQL of the tests writes nothing to the disk at once.
+  // The throwaway MySQL of the tests does not flush its commits, which doctor reports.
   assert.equal(findings.filter(({ level }) => level === 'fault').map(({ check }) => check),
     ['durability']);
   assert.is(objectOf(otpd(['show', 'U1'], variables)).user_id, 'U1');

@@ -1,4 +1,4 @@
-/** `otpd show`, `unlock` and `cancel` on a real service whose clock is moved. */
+/** `otpd show`, `unlock` and `cancel` on a real service with a clock that the test sets. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { cancel, show, unlock } from '../../../src/app/cli/support.ts';
@@ -34,7 +34,7 @@ async function request(user: string, key: string): Promise<string> {
   const call = { port: service.port, path: '/otp/request', key, body };
   const { status, body: reply } = await post(call);
   assert.is(status, 201);
-  await eventually('it is sent', async () =>
+  await eventually('the message is sent', async () =>
     (await database.query('SELECT 1 FROM outbox')).length === 0);
   return reply.otp_id as string;
 }
@@ -50,7 +50,7 @@ function showUser(user: string): Promise<Report> {
   return show({ pool: database.pool, policies }, user);
 }
 
-test('a user is shown as they are at the time: points, attempts, lock, codes', async () => {
+test('show reports the points, attempts, locks and OTPs of a user', async () => {
   database.clock.set('2026-01-05 08:00:00.000001');
   const otpId = await request('U1', 'a');
   database.clock.set('2026-01-05 08:01:00');
@@ -93,7 +93,7 @@ test('a user is shown as they are at the time: points, attempts, lock, codes', a
   assert.not.match(JSON.stringify([lines, data]), service.messages[0]!.code);
 });
 
-test('a limit of a day is shown where there is one', async () => {
+test('show reports a daily limit where the policy has one', async () => {
   const limited = createPolicies({ ...DEFAULT_POLICY, userDailyLimit: 4 },
     new Map([['pay', { ...DEFAULT_POLICY, userDailyLimit: 2 }]]));
   const other = await startTestService({ pool: database.pool, secrets, policies: limited });
@@ -118,7 +118,7 @@ test('a limit of a day is shown where there is one', async () => {
   await other.close();
 });
 
-test('a locked pair is shown with its end, and without one once an operator must act', async () => {
+test('show reports when a lock ends, or that only an operator can unlock', async () => {
   database.clock.set('2026-01-05 09:00:00');
   await request('U2', 'b');
   for (let tries = 0; tries < 3; tries += 1) await guess('U2');
@@ -134,7 +134,7 @@ test('a locked pair is shown with its end, and without one once an operator must
   assert.match((await showUser('U2')).lines.join('\n'), /none\n {2}attempts {2}0 of 3.* 0 of 100/);
 });
 
-test('showing waits for no lock', async () => {
+test('show waits for no lock', async () => {
   database.clock.set('2026-01-05 10:00:00');
   await request('U3', 'c');
   const locked = createGate();
@@ -151,7 +151,7 @@ test('showing waits for no lock', async () => {
   await holder;
 });
 
-test('a code is canceled once, and every other end is told', async () => {
+test('cancel cancels an OTP and reports every other state', async () => {
   database.clock.set('2026-01-05 11:00:00');
   const otpId = await request('U4', 'd');
   const parts = { pool: database.pool, secrets };

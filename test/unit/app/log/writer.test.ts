@@ -1,4 +1,4 @@
-/** The writer of the log by itself, and what hands the lines of workers on to it. */
+/** LogWriter on a pipe, and LogRelay, which forwards the lines of workers to it. */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
@@ -20,21 +20,21 @@ import { eventually } from '../../../harness/waiting.ts';
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
-/** Unlike any other text, so that it is kept by itself. */
+/** Every line differs, so V8 cannot share its memory with another. */
 const LINE_BYTES = 400;
 const lineOf = (number: number) => `${String(number).padStart(LINE_BYTES - 1, '.')}\n`;
 
-/** What workers say: 4 MB in pieces of 40 kB, of which the writer keeps 1 MiB at most. */
+/** The output of a worker: 4 MB in pieces of 40 kB; the writer buffers at most 1 MiB. */
 const PIECES = 100;
 const PIECE_LINES = 100;
 
 const BACKLOG_LINES = 1000;
 const LINES = 100_000;
 
-/** All lines together are 40 MB, those that wait at a time at most 1 MiB. */
+/** All lines are 40 MB; the lines that wait at a time are at most 1 MiB. */
 const GROWTH_MAX_BYTES = 10_000_000;
 
-/** A writer to a pipe, and what was read from it; nothing is read but when that is asked for. */
+/** A writer on a pipe. The test reads from the pipe only by calling `read`. */
 class Piped {
   readonly writer: LogWriter;
   readBytes = 0;
@@ -52,7 +52,7 @@ class Piped {
     this.writer = new LogWriter(this.#fd, (count) => `${count} were dropped\n`);
   }
 
-  /** Reads what is there, up to 64 KiB. */
+  /** Reads up to 64 KiB without waiting. */
   read({ isKept = false } = {}): void {
     try {
       const count = readSync(this.#reader, this.#block);
@@ -70,13 +70,13 @@ class Piped {
   }
 }
 
-test('lines that were written are not kept, however long the reader is behind', async () => {
+test('the writer releases written lines while the reader stays behind', async () => {
   const pipe = new Piped();
   let pushed = 0;
   collectGarbage();
   const before = process.memoryUsage().heapUsed;
   while (pushed < LINES) {
-    // Never less than a backlog waits.
+    // The reader stays at least one backlog behind.
     while (pushed * LINE_BYTES - pipe.readBytes < 2 * BACKLOG_LINES * LINE_BYTES) {
       pipe.writer.push(lineOf(pushed));
       pushed += 1;
@@ -88,7 +88,7 @@ test('lines that were written are not kept, however long the reader is behind', 
   const growth = process.memoryUsage().heapUsed - before;
   assert.ok(growth < GROWTH_MAX_BYTES, `${growth} bytes more`);
   assert.is(pipe.writer.dropped, 0);
-  await eventually('all is read', () => {
+  await eventually('every line is read', () => {
     pipe.read();
     return pipe.readBytes === pushed * LINE_BYTES;
   });
@@ -96,7 +96,7 @@ test('lines that were written are not kept, however long the reader is behind', 
   pipe.close();
 });
 
-test('what workers say: whole lines, all bytes as they are, also of one that fails', async () => {
+test('the relay forwards whole lines byte for byte, also from a stream that fails', async () => {
   const pipe = new Piped();
   const relay = new LogRelay(pipe.writer);
   const [one, other] = [new PassThrough(), new PassThrough()];
@@ -110,14 +110,14 @@ test('what workers say: whole lines, all bytes as they are, also of one that fai
   await nextTurn();
   one.destroy(new Error('by a test'));
   await relay.waitForEnd();
-  await eventually('all is read', () => {
+  await eventually('every line is read', () => {
     pipe.read({ isKept: true });
     return pipe.text === '\xff\0\xc3\nfirst, then second\nthird\nfatal\n';
   });
   pipe.close();
 });
 
-test('a reader who is stuck holds up workers, and costs none of their lines', async () => {
+test('a stuck reader makes workers wait and loses none of their lines', async () => {
   const pipe = new Piped();
   const relay = new LogRelay(pipe.writer);
   const pieces = Array.from({ length: PIECES }, (_, piece) =>
@@ -131,7 +131,7 @@ test('a reader who is stuck holds up workers, and costs none of their lines', as
   }(), { highWaterMark: 1 }));
   for (let turn = 0; turn < 10 * PIECES; turn += 1) await nextTurn();
   assert.ok(taken < PIECES / 2, `${taken} pieces were taken`);
-  await eventually('all is read', () => {
+  await eventually('every line is read', () => {
     pipe.read({ isKept: true });
     return pipe.text.length === pieces.length * PIECE_LINES * LINE_BYTES;
   });
