@@ -151,7 +151,7 @@ function readName(environment: Environment): string {
   return name;
 }
 
-/** Reports a fault of the configuration before anything is fetched, created or started for it. */
+/** Reports a configuration error before anything is fetched, created or started for it. */
 function checkConfiguration({ command, environment, databaseName }: Plan): void {
   const whole = {
     ...environment, DB_SOCKET: 'unknown', DB_USER: 'unknown', DB_NAME: databaseName, DB_TLS_CA: '',
