@@ -32,7 +32,7 @@ type Banner = Readonly<{
   printsCodes: boolean;
   /** Null: no API key is required. */
   apiKeys: object | null;
-  /** Null: plain HTTP. */
+  /** Null when the listener speaks plain HTTP. */
   certificate: object | null;
 }>;
 
@@ -68,7 +68,7 @@ export function isOperationalError(error: unknown): error is Error {
 
 /** The result of a command, as text lines and as the members of one JSON object. */
 export type Report = Readonly<{
-  /** False makes the exit code 1. */
+  /** False makes the exit code 1 instead of 0. */
   isDone: boolean;
   lines: readonly string[];
   data: Readonly<Record<string, unknown>>;

@@ -39,14 +39,14 @@ export type Config = Readonly<{
   /** Null: the endpoints are public. */
   apiKeys: ApiKeys | null;
   policies: Policies;
-  /** Null: the default policy. */
+  /** Null when the default policy is in force. */
   policyFile: string | null;
   secrets: Secrets;
 }>;
 
 /** The configuration of `serve`. */
 export type ServeConfig = Config & Readonly<{
-  /** Null: plain HTTP. */
+  /** Null when the listener speaks plain HTTP. */
   certificate: CertificateFiles | null;
   delivery: DeliverySettings;
   log: LogSettings;

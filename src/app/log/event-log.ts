@@ -35,7 +35,7 @@ export function createDeliveryLog(log: Log, pseudonyms: Pseudonyms): OnDeliveryE
   };
 }
 
-/** Never throws. */
+/** Never throws, because signal handlers call it. */
 export type LogSignal = (event: ReloadEvent | RollEvent) => void;
 
 /** Room for many errors of one policy file. */

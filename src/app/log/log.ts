@@ -10,7 +10,7 @@ import { LogWriter } from './writer.ts';
 const STANDARD_ERROR = 2;
 const SECOND_MS = 1000;
 
-/** Least to most verbose. */
+/** Levels from least to most verbose. */
 const RANKS: Readonly<Record<Level, number>> = Object.freeze({ error: 0, warn: 1, info: 2 });
 
 /** With these limits a line stays below PIPE_BUF, whatever its other members are. */

@@ -2,7 +2,6 @@
 /** Reads one file again and puts its content into force; throws to keep the old content. */
 type Reload = () => void | Promise<void>;
 
-/** The log events of a reload. */
 export type ReloadEvent =
   | Readonly<{ event: 'reloaded'; name: string }>
   | Readonly<{ event: 'reload_failed'; name: string; error: unknown }>
@@ -71,7 +70,7 @@ export class CoalescingRunner {
   #isRunning = false;
   #isWanted = false;
 
-  /** @param work must not reject */
+  /** @param work must not reject: nobody awaits a run */
   start(work: () => Promise<void>): void {
     this.#work = work;
     void this.#run();
