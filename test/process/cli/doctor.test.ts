@@ -192,7 +192,7 @@ test('doctor exits with 0 without a fault and prints an object, or text with --t
     found: 'only this machine can connect', remedy: null });
   const text = await runCommand(['doctor', '--text'], variables({ HOST: '0.0.0.0' }));
   assert.is(text.status, 0);
-  assert.match(text.out, /^(ok {3}|warn) {3}node {11}Node\.js \d/);
+  assert.match(text.out, /^(ok {5}|warn {3})node {11}Node\.js \d/);
   assert.match(text.out, /\nwarn {3}proxies {8}HOST is 0\.0\.0\.0, .*; name your proxies/);
   assert.match(text.out, /\nok {5}secrets {8}1 configured; new codes use k7\n/);
   assert.match(text.out, count === 0 ? /\nno faults, 1 warning\n$/ : /\nno faults, 2 warnings\n$/);
