@@ -13,7 +13,7 @@ const chosen = process.argv.slice(isProof ? 3 : 2).map((file) => resolve(file));
 if (chosen.length > 0 && chosen.every(isPure)) {
   await runDirectly(chosen);
 } else {
-  // The lanes import otpd itself, which a single pure file does not have to wait for.
+  // lane.ts imports otpd, which a pure file need not wait for.
   const { runChosen, runLane } = await import('./runner/lane.ts');
   const lane = isProof ? 'proof' : 'fast';
   await (chosen.length > 0 ? runChosen(chosen) : runLane(lane, laneFiles(lane)));

@@ -1,4 +1,4 @@
-/** Runs every file of scenarios/ against the real service, four at a time: one test for each. */
+/** Runs every file of scenarios/ against the real service, four at a time, as one test each. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -8,14 +8,14 @@ import { createTestDatabase } from './harness/database.ts';
 import type { TestDatabase } from './harness/database.ts';
 import { ROOT } from './harness/program.ts';
 import { parseScenario } from './scenario/parse-scenario.ts';
-import { describeVerdict } from './scenario/report.ts';
+import { describeDifferences } from './scenario/report.ts';
 import { runScenario } from './scenario/run.ts';
 
 const FOLDER = join(ROOT, 'scenarios');
 const files = readdirSync(FOLDER, { recursive: true, encoding: 'utf8' })
   .filter((name) => name.endsWith('.scenario')).sort();
 
-/** One for each scenario that runs at a time; a scenario leaves its tables empty for the next. */
+/** One database for each concurrent scenario; a scenario leaves its tables empty. */
 const databases = Array.from({ length: 4 }, () => createTestDatabase());
 const ends: Promise<unknown>[] = [...databases];
 
@@ -23,9 +23,9 @@ async function run(file: string, database: TestDatabase): Promise<void> {
   assert.match(file, /^[a-z]+\/[a-z0-9]+(-[a-z0-9]+)*\.scenario$/, 'a rule as a file name');
   const text = readFileSync(join(FOLDER, file), 'utf8');
   assert.match(text, /^# \S/, 'opens with its rule in prose');
-  const verdicts = await runScenario(parseScenario(`scenarios/${file}`, text), database);
-  const differing = verdicts.filter((verdict) => !verdict.passed);
-  const shown = differing.map((verdict) => describeVerdict(`scenarios/${file}`, verdict));
+  const results = await runScenario(parseScenario(`scenarios/${file}`, text), database);
+  const differing = results.filter((result) => !result.passed);
+  const shown = differing.map((result) => describeDifferences(`scenarios/${file}`, result));
   assert.is(differing.length, 0, `\n${shown.join('\n\n')}`);
 }
 
@@ -36,7 +36,7 @@ for (const [index, file] of files.entries()) {
   test(file, () => ended);
 }
 
-test('the eight events of the contract are among the scenarios', () => {
+test('the eight events of docs/api.md are among the scenarios', () => {
   assert.ok(files.includes('request/eight-events.scenario'));
 });
 

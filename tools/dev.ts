@@ -11,7 +11,7 @@ import { readConfig, readEnvironment, readServeConfig } from '../src/app/config/
 import { readDatabaseName } from '../src/app/config/database.ts';
 import { randomSecret } from '../src/otp/crypto/secrets.ts';
 import { Stopped } from '../src/app/process/shutdown.ts';
-import { printError, report, print } from '../src/app/output.ts';
+import { printError, reportError, print } from '../src/app/output.ts';
 import { createAccount, createMigrated, rootSettings } from './database.ts';
 import { MysqlServerError } from './mysql/error.ts';
 import { superviseMysqlServer } from './mysql/server.ts';
@@ -89,7 +89,7 @@ async function runAsChild(
     // A start that was broken off by a signal is a clean end of a service only.
     if (error instanceof Stopped) return command === 'serve' ? 0 : 1;
     if (error instanceof MysqlServerError) printError(`otpd: ${error.message}`);
-    else report(error);
+    else reportError(error);
     return 1;
   }
 }
@@ -151,7 +151,7 @@ function readName(environment: Environment): string {
   return name;
 }
 
-/** Reports a fault of the configuration before anything is fetched, created or started for it. */
+/** Reports a configuration error before anything is fetched, created or started for it. */
 function checkConfiguration({ command, environment, databaseName }: Plan): void {
   const whole = {
     ...environment, DB_SOCKET: 'unknown', DB_USER: 'unknown', DB_NAME: databaseName, DB_TLS_CA: '',

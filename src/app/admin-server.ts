@@ -1,4 +1,4 @@
-/** The second listener: health and metrics, for probes and scrapers. */
+/** The admin listener: health probes and metrics, on a port of their own. */
 import type { Config } from './config/config.ts';
 import { DatabaseCheck } from '../db/checks/health.ts';
 import { openConnection } from '../db/connection.ts';
@@ -12,51 +12,54 @@ import { encodeFamilies, METRICS_CONTENT_TYPE } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
 import { printAddress } from './output.ts';
 
-/** What it tells of. */
-type AdminParts = Readonly<{
+type AdminDeps = Readonly<{
   settings: DatabaseSettings;
-  /** Aborted when otpd is to stop. */
   stop: AbortSignal;
-  /** Whether every process that shall answer requests does. */
-  isComplete: () => boolean;
-  /** What all of them have counted. */
+  /** False while a worker is missing; `/readyz` then names `workers`. */
+  hasAllWorkers: () => boolean;
+  /** The metrics of all processes, merged. */
   collect: () => Promise<readonly Family[]>;
-  /** Told of errors behind its answers. */
-  onFault: (fault: RequestError) => void;
+  /** Receives the error behind a response 500. */
+  onError: (error: RequestError) => void;
 }>;
 
-/** It answers until it is closed, also while otpd stops. */
-export type Admin = Readonly<{
-  /** Says that otpd stops for another reason than the signal. */
-  noteStopping: () => void;
+/** The listener answers until it is closed, so probes see that otpd is stopping. */
+export type AdminServer = Readonly<{
+  /** Makes `/readyz` report `stopping` when otpd stops without a signal. */
+  markStopping: () => void;
   close: () => Promise<void>;
 }>;
 
-/** Every answer takes less, and what asks is a probe. */
+/** Every response takes less time, and a probe repeats its request. */
 const CLOSE_TIMEOUT_MS = 1000;
 
-/** Opens it where it is wanted, and says so. Rejects when it cannot listen. */
-export async function openAdmin(
+/**
+ * Starts the listener and prints its address.
+ *
+ * @param address null starts nothing
+ * @throws the error of listen(2), such as EADDRINUSE
+ */
+export async function openAdminServer(
   address: Config['admin'],
-  parts: AdminParts,
-): Promise<Admin | null> {
+  deps: AdminDeps,
+): Promise<AdminServer | null> {
   if (address === null) return null;
-  const pool = new ConnectionPool(() => openConnection(parts.settings), 1);
+  const pool = new ConnectionPool(() => openConnection(deps.settings), 1);
   const check = new DatabaseCheck(pool);
   let isStopping = false;
-  const failedChecks = async (): Promise<readonly string[]> => {
-    const errors = isStopping || parts.stop.aborted ? [] : await check.errors();
-    if (isStopping || parts.stop.aborted) return ['stopping'];
-    return parts.isComplete() ? errors : [...errors, 'workers'];
+  const readFailedChecks = async (): Promise<readonly string[]> => {
+    const errors = isStopping || deps.stop.aborted ? [] : await check.errors();
+    if (isStopping || deps.stop.aborted) return ['stopping'];
+    return deps.hasAllWorkers() ? errors : [...errors, 'workers'];
   };
-  const metrics = async () => ({
-    text: encodeFamilies(await parts.collect()), contentType: METRICS_CONTENT_TYPE,
+  const readMetrics = async () => ({
+    text: encodeFamilies(await deps.collect()), contentType: METRICS_CONTENT_TYPE,
   });
   const http = createHttpServer({
-    routes: createAdminRoutes({ failedChecks, metrics }),
+    routes: createAdminRoutes({ failedChecks: readFailedChecks, metrics: readMetrics }),
     trustedProxies: parseTrustedProxies('').proxies,
     apiKeys: null,
-    onError: parts.onFault,
+    onError: deps.onError,
   }, ADMIN_LIMITS);
   const { port } = await http.listen(address.port, address.host);
   printAddress('health and metrics on', address.host, port);
@@ -64,5 +67,5 @@ export async function openAdmin(
     await http.close(CLOSE_TIMEOUT_MS);
     pool.close();
   };
-  return { noteStopping: () => { isStopping = true; }, close };
+  return { markStopping: () => { isStopping = true; }, close };
 }

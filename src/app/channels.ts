@@ -1,4 +1,4 @@
-/** Opens the channels that the configuration names. */
+/** Opens the delivery channels that the configuration names. */
 import type { ChannelSettings, DeliverySettings } from './config/channels.ts';
 import { ConfigError } from './config/env-reader.ts';
 import type { Channel, Templates } from '../otp/channels/channel.ts';
@@ -9,9 +9,9 @@ import { createWebhookChannel } from '../otp/channels/webhook.ts';
 import { print } from './output.ts';
 
 /**
- * Opens them, in their order.
+ * The channels keep the order of DELIVERY, in which they are tried.
  *
- * @throws ConfigError when one of them needs what is not installed, or a file that is gone
+ * @throws ConfigError when a channel needs a package that is not installed, or a file is missing
  */
 export async function openChannels({ channels, templates }: DeliverySettings): Promise<Channel[]> {
   try {

@@ -1,4 +1,4 @@
-/** What workers have counted, as the first process asks them for it. */
+/** The metrics of one process, and their collection from all workers by the primary process. */
 import cluster from 'node:cluster';
 import type { Worker } from 'node:cluster';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -19,144 +19,50 @@ import { OtpCounts, otpFamilies } from '../otp/metrics.ts';
 import { send } from './process/worker-ipc.ts';
 import type { WorkerMessage } from './process/worker-ipc.ts';
 
-/** A worker that does not answer by then is shown as it was last. */
-const ANSWER_TIMEOUT_MS = 500;
-
-/** The processes that serve, as a scrape sees them. */
-type WorkersSeen = Readonly<{
-  wanted: number;
-  listening: number;
-  silent: number;
-  deaths: number;
-}>;
-
-/** What is told of the processes that serve. */
-export function workersFamilies({ wanted, listening, silent, deaths }: WorkersSeen): Family[] {
-  return [
-    gauge('otpd_workers', 'Processes that answer requests.', listening),
-    gauge('otpd_workers_wanted', 'Processes that should answer requests.', wanted),
-    gauge('otpd_workers_silent',
-      'Workers that did not say in time what they have counted: they are shown as they were last.',
-      silent),
-    counter('otpd_worker_deaths_total', 'Workers that ended by themselves.', deaths),
-  ];
-}
-
-/** Asks workers, all at once, and adds up what they say. */
-export class WorkerCounts {
-  readonly #last = new Map<Worker, readonly Family[]>();
-  /** Of those that have ended. */
-  #ended: readonly Family[] = [];
-  #asked = 0;
-
-  /** Notes what a worker has counted. */
-  note(worker: Worker, families: readonly Family[]): void {
-    this.#last.set(worker, families);
-  }
-
-  /** Keeps what a worker that has ended had counted, as far as it is known. */
-  noteEnd(worker: Worker): void {
-    const families = withoutGauges(this.#last.get(worker) ?? []);
-    this.#last.delete(worker);
-    this.#ended = mergeFamilies([{ worker: 0, families: this.#ended }, { worker: 0, families }]);
-  }
-
-  /**
-   * Asks workers.
-   *
-   * @param serving by their numbers
-   * @param retiring those that another has taken the place of: their gauges are not shown
-   * @returns what each has counted last, and how many did not answer in time
-   */
-  async ask(
-    serving: ReadonlyMap<number, Worker>,
-    retiring: ReadonlySet<Worker>,
-  ): Promise<Readonly<{ counted: WorkerFamilies[]; silent: number }>> {
-    const silent = new Set([...serving.values(), ...retiring]);
-    this.#asked += 1;
-    await this.#hear(silent, this.#asked);
-    const counted = [...serving].sort(([one], [other]) => one - other)
-      .map(([number, worker]) => ({ worker: number, families: this.#last.get(worker) ?? [] }));
-    for (const worker of retiring) {
-      counted.push({ worker: 0, families: withoutGauges(this.#last.get(worker) ?? []) });
-    }
-    counted.push({ worker: 0, families: this.#ended });
-    return { counted, silent: silent.size };
-  }
-
-  /** Takes those that answer out of the silent ones. */
-  #hear(silent: Set<Worker>, number: number): Promise<void> {
-    return new Promise((resolve) => {
-      const end = (): void => {
-        clearTimeout(bound);
-        cluster.off('message', onReply);
-        resolve();
-      };
-      const onReply = (worker: Worker, reply: WorkerMessage): void => {
-        if (reply?.kind !== 'counted' || reply.number !== number || !silent.has(worker)) return;
-        // One that has ended meanwhile was noted as such.
-        if (!worker.isDead()) this.note(worker, reply.families);
-        silent.delete(worker);
-        if (silent.size === 0) end();
-      };
-      const bound = setTimeout(end, ANSWER_TIMEOUT_MS);
-      cluster.on('message', onReply);
-      for (const worker of silent) send(worker, { kind: 'count', number });
-      if (silent.size === 0) end();
-    });
-  }
-}
-
-/** The counts that go to those who count, and what they come to. */
+/** The counters of a process and the metrics made from them. */
 export type ProcessMetrics = Readonly<{
   http: HttpMeters;
   otp: OtpCounts;
   delivery: DeliveryCounts;
   source: FamilySource;
-  /** What is told when this is the only process. */
+  /** The metrics of a single process, which no primary process merges. */
   collect: () => Promise<Family[]>;
 }>;
 
-/** The one process that there is. */
-const ALONE: WorkersSeen = Object.freeze({ wanted: 1, listening: 1, silent: 0, deaths: 0 });
-
-/** Those who count for themselves, and what is to be known of the process. */
 type ProcessMetricsDeps = Readonly<{
   pool: ConnectionPool;
   sweeper: Sweeper;
   channels: readonly Channel[];
   log: Log;
-  /** Whether anybody can ask: the delay of events is measured only then. */
+  /** Without an admin listener the event loop delay is not measured. */
   isExposed: boolean;
 }>;
 
-/** Begins to count. */
-export function createProcessMetrics(parts: ProcessMetricsDeps): ProcessMetrics {
-  const { pool, sweeper, channels, log, isExposed } = parts;
+export function createProcessMetrics(deps: ProcessMetricsDeps): ProcessMetrics {
+  const { pool, sweeper, channels, log, isExposed } = deps;
   const otp = new OtpCounts();
   const delivery = new DeliveryCounts(channels);
   const http = createHttpMeters(monotonicMs);
-  const ofProcess = isExposed ? watchProcess() : () => [];
+  const processFamilies = isExposed ? watchProcess() : () => [];
   const source = () => [
     ...httpFamilies(http), ...otpFamilies(otp), ...deliveryFamilies(delivery),
-    ...dbFamilies(pool), ...sweepFamilies(sweeper.counts), ...ofProcess(), logFamily(log),
+    ...dbFamilies(pool), ...sweepFamilies(sweeper.counts), ...processFamilies(), logFamily(log),
   ];
   const collect = async () =>
-    mergeFamilies([{ worker: 0, families: [...source(), ...workersFamilies(ALONE)] }]);
+    mergeFamilies([{ worker: 0, families: [...source(), ...workersFamilies(SINGLE_PROCESS)] }]);
   return { http, otp, delivery, source, collect };
 }
 
 function logFamily({ dropped }: Log): Family {
   return counter('otpd_log_lines_dropped_total',
-    'Lines of the log that were dropped because nobody read them in time.', dropped);
+    'Log lines that were dropped because their reader was too slow.', dropped);
 }
 
-/** How often the delay is measured. */
 const RESOLUTION_MS = 20;
 
 const NANOSECONDS = 1e9;
 
-/** Begins to measure the delay of events, each time since it was last asked. */
+/** Measures the event loop delay. Each call of the source covers the time since the last call. */
 function watchProcess(): FamilySource {
   const delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
   delays.enable();
@@ -165,16 +71,16 @@ function watchProcess(): FamilySource {
     delays.reset();
     return [
       processGauge('otpd_event_loop_delay_p50_seconds',
-        'How late events are, at the median, since this was last asked.', p50!),
+        'Median event loop delay since the last scrape.', p50!),
       processGauge('otpd_event_loop_delay_p99_seconds',
-        'How late the latest hundredth of events is, since this was last asked.', p99!),
+        '99th percentile of the event loop delay since the last scrape.', p99!),
       ...memoryFamilies(),
       processGauge('otpd_uptime_seconds', 'Time since the process started.', monotonicMs() / 1000),
     ];
   };
 }
 
-/** What is measured is the time between two events that are a fixed time apart. */
+/** The histogram holds the time between two timer events, which includes the timer interval. */
 function secondsLate(nanoseconds: number): number {
   return Math.max(0, nanoseconds / NANOSECONDS - RESOLUTION_MS / 1000);
 }
@@ -182,8 +88,97 @@ function secondsLate(nanoseconds: number): number {
 function memoryFamilies(): Family[] {
   const { rss, heapUsed, heapTotal } = process.memoryUsage();
   return [
-    processGauge('otpd_resident_memory_bytes', 'Memory of the process that is in RAM.', rss),
-    processGauge('otpd_heap_used_bytes', 'Memory of live and not yet collected objects.', heapUsed),
-    processGauge('otpd_heap_size_bytes', 'Memory that is set aside for objects.', heapTotal),
+    processGauge('otpd_resident_memory_bytes', 'Resident memory of the process.', rss),
+    processGauge('otpd_heap_used_bytes',
+      'V8 heap in use, with garbage not yet collected.', heapUsed),
+    processGauge('otpd_heap_size_bytes', 'Size of the V8 heap.', heapTotal),
   ];
+}
+
+type WorkersSeen = Readonly<{
+  wanted: number;
+  listening: number;
+  silent: number;
+  deaths: number;
+}>;
+
+export function workersFamilies({ wanted, listening, silent, deaths }: WorkersSeen): Family[] {
+  return [
+    gauge('otpd_workers', 'Processes that answer requests.', listening),
+    gauge('otpd_workers_wanted', 'Processes that should answer requests.', wanted),
+    gauge('otpd_workers_silent',
+      'Workers that did not report in time; their previous values are shown.',
+      silent),
+    counter('otpd_worker_deaths_total', 'Workers that exited unexpectedly.', deaths),
+  ];
+}
+
+const SINGLE_PROCESS: WorkersSeen
+  = Object.freeze({ wanted: 1, listening: 1, silent: 0, deaths: 0 });
+
+/** A worker that does not answer in time is reported with its previous values. */
+const ANSWER_TIMEOUT_MS = 500;
+
+/** Collects the metrics of all workers at once. */
+export class WorkerCounts {
+  readonly #last = new Map<Worker, readonly Family[]>();
+  /** The counters of workers that have exited, so that no counter ever decreases. */
+  #exited: readonly Family[] = [];
+  #round = 0;
+
+  record(worker: Worker, families: readonly Family[]): void {
+    this.#last.set(worker, families);
+  }
+
+  /** Adds the last known counters of a worker to those of the exited ones. */
+  recordExit(worker: Worker): void {
+    const families = withoutGauges(this.#last.get(worker) ?? []);
+    this.#last.delete(worker);
+    this.#exited = mergeFamilies([{ worker: 0, families: this.#exited }, { worker: 0, families }]);
+  }
+
+  /**
+   * Requests the metrics of all workers.
+   *
+   * @param serving workers by slot
+   * @param retiring replaced workers, whose counters count and whose gauges do not
+   * @returns the last metrics of each, and how many workers did not answer in time
+   */
+  async collect(
+    serving: ReadonlyMap<number, Worker>,
+    retiring: ReadonlySet<Worker>,
+  ): Promise<Readonly<{ counted: WorkerFamilies[]; silent: number }>> {
+    const silent = new Set([...serving.values(), ...retiring]);
+    this.#round += 1;
+    await this.#awaitReplies(silent, this.#round);
+    const counted = [...serving].sort(([one], [other]) => one - other)
+      .map(([number, worker]) => ({ worker: number, families: this.#last.get(worker) ?? [] }));
+    for (const worker of retiring) {
+      counted.push({ worker: 0, families: withoutGauges(this.#last.get(worker) ?? []) });
+    }
+    counted.push({ worker: 0, families: this.#exited });
+    return { counted, silent: silent.size };
+  }
+
+  /** Removes each worker that answers from `silent`. */
+  #awaitReplies(silent: Set<Worker>, round: number): Promise<void> {
+    return new Promise((resolve) => {
+      const finish = (): void => {
+        clearTimeout(timer);
+        cluster.off('message', onReply);
+        resolve();
+      };
+      const onReply = (worker: Worker, message: WorkerMessage): void => {
+        if (message?.kind !== 'counted' || message.number !== round || !silent.has(worker)) return;
+        // recordExit has already counted a worker that has exited in the meantime.
+        if (!worker.isDead()) this.record(worker, message.families);
+        silent.delete(worker);
+        if (silent.size === 0) finish();
+      };
+      const timer = setTimeout(finish, ANSWER_TIMEOUT_MS);
+      cluster.on('message', onReply);
+      for (const worker of silent) send(worker, { kind: 'count', number: round });
+      if (silent.size === 0) finish();
+    });
+  }
 }

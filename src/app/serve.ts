@@ -1,10 +1,13 @@
-/** `otpd serve`: the one place where all that answers requests is wired together. */
-import { openAdmin } from './admin-server.ts';
-import type { Admin } from './admin-server.ts';
+/**
+ * `otpd serve`: the composition root. It is the only file that creates the parts of a serving
+ * process and connects them; openService shows how.
+ */
+import { openAdminServer } from './admin-server.ts';
+import type { AdminServer } from './admin-server.ts';
 import { openChannels } from './channels.ts';
-import { readPoliciesAnew } from './config/config.ts';
+import { rereadPolicies } from './config/config.ts';
 import type { Config, ServeConfig } from './config/config.ts';
-import { CERTIFICATE_VARIABLES, readCertificateAgain } from './config/tls.ts';
+import { CERTIFICATE_VARIABLES, rereadCertificate } from './config/tls.ts';
 import { checkSchema, openPool } from './database.ts';
 import type { ConnectionPool } from '../db/pool.ts';
 import { Sweeper } from '../db/sweep/sweeper.ts';
@@ -24,78 +27,78 @@ import { LivePolicies } from '../otp/policy/policy.ts';
 import { RETENTION } from '../otp/rules/lifecycle.ts';
 import { createOtpService } from '../otp/service.ts';
 import { printBanner, print } from './output.ts';
+import { limitHeapGrowth } from './process/heap.ts';
 import { listenForReload } from './process/reload.ts';
 import type { Reloads } from './process/reload.ts';
-import { listenForRoll, ROLL_ALONE } from './process/rolling-restart.ts';
+import { listenForRoll, ROLL_REFUSED } from './process/rolling-restart.ts';
 import {
-  aborted, DELIVERY_TIMEOUT_MS, DRAIN_TIMEOUT_MS, endOnUncaught, keepHeapSmall, LOG_TIMEOUT_MS,
-  RETIRE_TIMEOUT_MS,
+  aborted, DELIVERY_TIMEOUT_MS, DRAIN_TIMEOUT_MS, endOnUncaught, LOG_TIMEOUT_MS, RETIRE_TIMEOUT_MS,
 } from './process/shutdown.ts';
 import { answerMetrics, sendFinalReport, onMessage } from './process/worker-ipc.ts';
 import { isWorker, listenWithWorkers } from './process/workers.ts';
-import type { Listener, Requests } from './process/workers.ts';
+import type { Listener, Controls } from './process/workers.ts';
 
-/** What every process that serves has opened, and what signals ask of it. */
-type Opened = Requests & Readonly<{
+/** What a primary process and a worker have in common. */
+type Context = Controls & Readonly<{
   config: ServeConfig; channels: readonly Channel[]; log: Log;
 }>;
 
 /**
- * Serves until it is asked to stop.
+ * Serves until a stop is requested.
  *
- * @returns the status that the process is to end with: 0 when all that was in flight was answered
- * @throws what stood in the way of its start, or of its going on
+ * @returns the exit code: 0 when every request in flight was answered
+ * @throws the error that prevented the start, or that made going on impossible
  */
 export async function serve(config: ServeConfig, stop: AbortSignal): Promise<number> {
   const log = new Log(config.log);
   endOnUncaught(log);
-  keepHeapSmall();
+  limitHeapGrowth();
   const logSignal = createSignalLog(log);
   let isAnswered = false;
-  const requests = {
+  const controls = {
     stop, logSignal, reloads: listenForReload(logSignal), rolls: listenForRoll(),
   };
   try {
-    // First, also where workers send: a channel may need what is not installed.
+    // Also in a primary process, which sends nothing: a missing package must stop the start.
     const channels = await openChannels(config.delivery);
-    const opened = { ...requests, config, channels, log };
-    isAnswered = await (isWorker() ? serveAsWorker(opened) : serveAsFirst(opened));
+    const context = { ...controls, config, channels, log };
+    isAnswered = await (isWorker() ? serveWorker(context) : servePrimary(context));
   } finally {
     await log.flush(LOG_TIMEOUT_MS);
   }
-  // The first process says so for all, and last of all.
+  // The primary process reports for its workers, after the last line of the log.
   if (!isWorker()) {
-    print(isAnswered ? 'stopped' : 'stopped: not all that was in flight could be answered');
+    print(isAnswered ? 'stopped' : 'stopped: not all requests in flight were answered');
   }
   return isAnswered ? 0 : 1;
 }
 
-/** Resolves with whether all that was in flight was answered. */
-async function serveAsFirst(opened: Opened): Promise<boolean> {
-  const { config, channels, log, stop, reloads, rolls, logSignal } = opened;
+/** Serves alone, or starts the workers that serve. Returns whether all requests were answered. */
+async function servePrimary(context: Context): Promise<boolean> {
+  const { config, channels, log, stop, reloads, rolls, logSignal } = context;
   const pool = openPool(config);
   let isAnswered = false;
   try {
     await checkSchema(pool);
     stop.throwIfAborted();
     const listener = config.workers > 1
-      ? await listenWithWorkers(config.workers, log.relay, opened)
-      : await listen(opened, pool);
-    if (config.workers === 1) rolls.begin(async () => logSignal(ROLL_ALONE));
-    reloads.begin();
-    let admin: Admin | null = null;
+      ? await listenWithWorkers(config.workers, log.relay, context)
+      : await openService(context, pool);
+    if (config.workers === 1) rolls.start(async () => logSignal(ROLL_REFUSED));
+    reloads.start();
+    let admin: AdminServer | null = null;
     try {
-      admin = await openAdmin(config.admin, {
-        ...listener, settings: config.database, stop, onFault: createErrorLog(log),
+      admin = await openAdminServer(config.admin, {
+        ...listener, settings: config.database, stop, onError: createErrorLog(log),
       });
-      const isPrinting = channels.every(({ name }) => name === 'console');
-      printBanner({ ...config, port: listener.port, isPrinting });
+      const printsCodes = channels.every(({ name }) => name === 'console');
+      printBanner({ ...config, port: listener.port, printsCodes });
       log.log('info', 'sys_startup');
       await Promise.race([aborted(stop), listener.failed]);
     } finally {
-      print('stopping: answering what is in flight');
+      print('stopping: answering the requests in flight');
       log.log('info', 'sys_shutdown');
-      admin?.noteStopping();
+      admin?.markStopping();
       isAnswered = await listener.close(DRAIN_TIMEOUT_MS);
       await admin?.close();
     }
@@ -105,17 +108,17 @@ async function serveAsFirst(opened: Opened): Promise<boolean> {
   return isAnswered;
 }
 
-/** The same in a worker, which the first process has started. */
-async function serveAsWorker(opened: Opened): Promise<boolean> {
-  const { config, stop, reloads } = opened;
+/** Serves as one worker of a primary process. */
+async function serveWorker(context: Context): Promise<boolean> {
+  const { config, stop, reloads } = context;
   const retired = new Promise<void>((resolve) => onMessage('retire', () => resolve()));
   onMessage('reload', () => reloads.request());
   const pool = openPool(config);
-  // In a rolling restart this may be a newer otpd than the first process is.
+  // In a rolling restart, the worker may be a newer otpd than the primary process.
   await checkSchema(pool);
-  const listener = await listen(opened, pool);
+  const listener = await openService(context, pool);
   answerMetrics(listener.source);
-  reloads.begin();
+  reloads.start();
   await Promise.race([aborted(stop), retired.then(() => listener.retire(RETIRE_TIMEOUT_MS))]);
   const isAnswered = await listener.close(DRAIN_TIMEOUT_MS);
   pool.close();
@@ -123,33 +126,35 @@ async function serveAsWorker(opened: Opened): Promise<boolean> {
   return isAnswered;
 }
 
-async function listen(
-  { config, channels, log, reloads }: Opened,
+/** Creates the service from storage to listener, and starts it. */
+async function openService(
+  { config, channels, log, reloads }: Context,
   pool: ConnectionPool,
 ): Promise<Listener & ProcessMetrics & Pick<HttpServer, 'retire'>> {
   const { trustedProxies, apiKeys, certificate, secrets, delivery: { templates } } = config;
-  const policies = followPolicies(config, reloads);
+  const policies = openPolicies(config, reloads);
+  const pseudonyms = config.log.isRaw ? NO_PSEUDONYMS : createPseudonyms(secrets.current);
   const sweeper = new Sweeper({
     retention: RETENTION, randomBelow, keyRetentionVaries: () => policies.keyRetentionVaries,
   });
-  const counting = createProcessMetrics({
+  const metrics = createProcessMetrics({
     pool, sweeper, channels, log, isExposed: config.admin !== null,
   });
-  const names = config.log.isRaw ? NO_PSEUDONYMS : createPseudonyms(secrets.current);
-  const parts = { pool, policies, secrets };
   const delivery = createDelivery({
-    ...parts, channels, templates, counts: counting.delivery,
-    onEvent: createDeliveryLog(log, names),
+    pool, policies, secrets, channels, templates,
+    counts: metrics.delivery, onEvent: createDeliveryLog(log, pseudonyms),
   });
-  const service = createOtpService({ ...parts, delivery, sweeper, counts: counting.otp });
-  const routes = createRoutes(service, policies, counting.http);
+  const service = createOtpService({
+    pool, policies, secrets, delivery, sweeper, counts: metrics.otp,
+  });
   const http = createHttpServer({
-    routes, trustedProxies, apiKeys, certificate,
-    onError: createErrorLog(log), log: createRequestLog(log, names),
+    routes: createRoutes(service, policies, metrics.http),
+    trustedProxies, apiKeys, certificate,
+    log: createRequestLog(log, pseudonyms), onError: createErrorLog(log),
   });
   if (certificate !== null) {
     reloads.add(CERTIFICATE_VARIABLES,
-      () => http.setCertificate(readCertificateAgain(certificate)));
+      () => http.setCertificate(rereadCertificate(certificate)));
   }
   const { port } = await http.listen(config.port, config.host);
   delivery.start();
@@ -159,14 +164,14 @@ async function listen(
     return isAnswered;
   };
   const failed = new Promise<never>(() => {});
-  return { ...counting, port, failed, isComplete: () => true, retire: http.retire, close };
+  return { ...metrics, port, failed, hasAllWorkers: () => true, retire: http.retire, close };
 }
 
-/** The policies in force: those of the file, as it was when it was last read without a fault. */
-function followPolicies({ policies, policyFile }: Config, reloads: Reloads): LivePolicies {
+/** The policies in force. A reload replaces them only with a file that has no error. */
+function openPolicies({ policies, policyFile }: Config, reloads: Reloads): LivePolicies {
   const live = new LivePolicies(policies);
   if (policyFile !== null) {
-    reloads.add('POLICY_FILE', () => live.replace(readPoliciesAnew(policyFile)));
+    reloads.add('POLICY_FILE', () => live.replace(rereadPolicies(policyFile)));
   }
   return live;
 }

@@ -1,7 +1,7 @@
-/** Self-signed certificates for tests, written by hand, for Node makes none. */
+/** Self-signed certificates for tests. Node has no function that makes certificates. */
 import { generateKeyPairSync, sign } from 'node:crypto';
 
-/** Key and certificate, PEM. */
+/** In PEM. */
 export type Certificate = Readonly<{ key: string; cert: string }>;
 
 /** Tags of DER (X.690, 8). */
@@ -19,7 +19,7 @@ const EXTENSIONS = 0xa3;
 const DNS_NAME = 0x82;
 const IP_ADDRESS = 0x87;
 
-/** The encoded object identifiers that occur. */
+/** Encoded object identifiers. */
 const ECDSA_WITH_SHA256 = '2a8648ce3d040302';
 const COMMON_NAME = '550403';
 const SUBJECT_ALT_NAME = '551d11';

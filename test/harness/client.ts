@@ -1,24 +1,22 @@
-/** An HTTP client for tests: whole answers, and a note of every byte for the leak test. */
+/** An HTTP client for tests that records every response for the leak check. */
 import { Agent, request } from 'node:http';
 import type { IncomingHttpHeaders } from 'node:http';
 import { recordVisible } from './leak-recorder.ts';
 
-/** A whole answer. */
 export type Reply = Readonly<{
   status: number;
   headers: IncomingHttpHeaders;
   text: string;
-  /** The body, parsed; undefined when it is empty. */
+  /** The parsed body; `{}` when it is empty. */
   body: Record<string, unknown>;
 }>;
 
-/** One request of a client. */
 export type Call = Readonly<{
   port: number;
   path: string;
-  /** POST when it is left out. */
+  /** POST by default. */
   method?: 'POST' | 'GET' | 'DELETE';
-  /** A text as it is, anything else as JSON; without it nothing is sent. */
+  /** A text is sent unchanged, any other value as JSON. */
   body?: unknown;
   /** Sent as X-Forwarded-For; the services under test trust loopback as a proxy. */
   address?: string | undefined;
@@ -28,7 +26,7 @@ export type Call = Readonly<{
 
 const agent = new Agent({ keepAlive: true, maxSockets: Infinity });
 
-/** Sends a request. Rejects when the connection fails before the answer is whole. */
+/** Sends a request. Rejects when the connection breaks before the response is complete. */
 export function send(call: Call): Promise<Reply> {
   const { method = 'POST' } = call;
   const headers: Record<string, string> = {
@@ -59,12 +57,11 @@ export function send(call: Call): Promise<Reply> {
   });
 }
 
-/** Sends a POST with a JSON body. */
 export function post(call: Omit<Call, 'method'>): Promise<Reply> {
   return send(call);
 }
 
-/** Ends the idle connections, so that servers and processes can end. */
+/** Closes idle connections, so that servers and processes can stop. */
 export function closeClient(): void {
   agent.destroy();
 }

@@ -1,15 +1,15 @@
 /**
- * A clock that tests move. It works on the tests' own connections, by `SET timestamp`; the
- * service under test is the real one and knows nothing of it.
+ * A clock that tests move, by `SET timestamp` on their own connections. The service under test is
+ * unchanged.
  */
 import type { Connection } from '../../src/db/connection.ts';
 
-/** Moves NOW() of the sessions that it wraps. */
+/** Moves NOW() of the connections that it wraps. */
 export class TestClock {
   #epochSeconds: string | null = null;
 
   /**
-   * Sets the clock; it stands still until it is set again.
+   * Sets the clock, which stands still until it is set again.
    *
    * @param text a UTC time such as `2026-01-05 08:00:00.000001`; null: the real time again
    */
@@ -24,24 +24,24 @@ export class TestClock {
     this.#epochSeconds = `${milliseconds / 1000}.${fraction.padEnd(6, '0')}`;
   }
 
-  /** A session whose time is this clock's. */
-  wrap(session: Connection): Connection {
+  /** Returns a connection that follows this clock. */
+  wrap(connection: Connection): Connection {
     let applied: string | null = null;
     const apply = async (): Promise<void> => {
       const wanted = this.#epochSeconds;
       if (wanted === applied) return;
-      await session.run('clock', `SET timestamp = ${wanted ?? 'DEFAULT'}`, []);
+      await connection.run('clock', `SET timestamp = ${wanted ?? 'DEFAULT'}`, []);
       applied = wanted;
     };
     return {
-      ...session,
+      ...connection,
       run: async (...statement) => {
         await apply();
-        return session.run(...statement);
+        return connection.run(...statement);
       },
       runAll: async (...statements) => {
         await apply();
-        return session.runAll(...statements);
+        return connection.runAll(...statements);
       },
     };
   }

@@ -1,4 +1,4 @@
-/** Runs a command of otpd as a user does: in a process of its own, to its end. */
+/** Runs a command of otpd in its own process until it exits, as a user does. */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -8,17 +8,14 @@ import { recordVisible } from './leak-recorder.ts';
 
 const TIMEOUT_MS = 120_000;
 
-/** How it ended. */
-export type Ended = Readonly<{ status: number | null; out: string; err: string }>;
+export type CommandResult = Readonly<{ status: number | null; out: string; err: string }>;
 
-/** Variables by name. */
 export type Variables = Readonly<Record<string, string>>;
 
-/** Runs it with its output in a pipe. */
 export async function runCommand(
   parameters: readonly string[],
   variables: Variables = {},
-): Promise<Ended> {
+): Promise<CommandResult> {
   const child = spawn(process.execPath, [...COMPILED, ...parameters], {
     cwd: ROOT, env: { ...SHELL, ...variables } as NodeJS.ProcessEnv, timeout: TIMEOUT_MS,
   });
@@ -31,20 +28,20 @@ export async function runCommand(
   return { status, out, err };
 }
 
-/** The one object that a command printed. */
-export function objectOf({ out }: Ended): Record<string, unknown> {
+/** The one JSON object that a command printed. */
+export function objectOf({ out }: CommandResult): Record<string, unknown> {
   if (out.split('\n').length !== 2) throw new Error(`not one line: ${out}`);
   return JSON.parse(out) as Record<string, unknown>;
 }
 
-/** Variables that name a database of the throwaway server, with secrets of their own. */
+/** Variables for a database of the test server, with new secrets. */
 export function variablesFor(database: string, more: Variables = {}): Variables {
   const secrets = `k1:${randomBytes(32).toString('base64')}`;
   return { DB_SOCKET: serverSocket(), DB_USER: 'root', DB_NAME: database, OTP_SECRETS: secrets,
     ...more };
 }
 
-/** Variables that name a new, migrated database of the throwaway server. */
+/** Variables for a new, migrated database of the test server. */
 export async function newVariables(more: Variables = {}): Promise<Variables> {
   const name = newDatabaseName();
   (await createMigrated(settingsFor(name))).close();

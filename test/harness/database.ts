@@ -1,4 +1,4 @@
-/** A fresh database for a test, on the throwaway MySQL that the test runner started. */
+/** A new database for a test, on the MySQL server that the test runner started. */
 import { randomBytes } from 'node:crypto';
 import type { Value } from '../../src/db/bind.ts';
 import { openConnection } from '../../src/db/connection.ts';
@@ -9,23 +9,23 @@ import { TestClock } from './clock.ts';
 import { recordVisible, rowText } from './leak-recorder.ts';
 import { eventually } from './waiting.ts';
 
-/** A database of its own, with a pool under a clock that the test moves. */
+/** A database with a pool whose clock the test moves. */
 export type TestDatabase = Readonly<{
   settings: DatabaseSettings;
   clock: TestClock;
   pool: ConnectionPool;
-  /** Runs one statement in a session of its own, outside the clock, and commits it. */
+  /** Runs and commits one statement on its own connection, at the real time. */
   query: (sql: string, values?: readonly Value[]) => Promise<Row[]>;
-  /** How many rows the pool's sessions have read so far, once none is lent any more. */
+  /** The number of rows that the connections of the pool have read, once none is in use. */
   rowsRead: () => Promise<number>;
-  /** Ends the pool; fails when a session was never given back. */
+  /** Closes the pool; throws when a connection was not released. */
   close: () => void;
 }>;
 
-/** How many sessions a test's pool may open unless it says otherwise. */
-const SESSIONS_MAX = 16;
+/** The default size of a pool. */
+const CONNECTIONS_MAX = 16;
 
-/** The socket of the throwaway server. Without one the process ends, with one line. */
+/** The socket of the test server. Without one, the process exits with one line. */
 export function serverSocket(): string {
   const socketPath = process.env.OTPD_TEST_SOCKET;
   if (socketPath !== undefined) return socketPath;
@@ -34,7 +34,7 @@ export function serverSocket(): string {
   process.exit(1);
 }
 
-/** Settings for a database of the throwaway server, or of another one. */
+/** Settings for a database of the test server, or of another server. */
 export function settingsFor(
   database: string | null,
   socketPath = serverSocket(),
@@ -50,29 +50,28 @@ export function settingsFor(
   };
 }
 
-/** A name that no other test has. The runner reads such databases at the end, for the leak test. */
+/** A unique name. The leak check reads the tables of these databases at the end of a lane. */
 export function newDatabaseName(): string {
   return `otpd_test_${randomBytes(6).toString('hex')}`;
 }
 
-/** Creates and migrates a database of the throwaway server. */
-export function createTestDatabase(sessionsMax = SESSIONS_MAX): Promise<TestDatabase> {
-  return createMigrated(settingsFor(newDatabaseName()), sessionsMax);
+/** Creates and migrates a database on the test server. */
+export function createTestDatabase(connectionsMax = CONNECTIONS_MAX): Promise<TestDatabase> {
+  return createMigrated(settingsFor(newDatabaseName()), connectionsMax);
 }
 
-/** Creates and migrates a database. */
 export async function createMigrated(
   settings: DatabaseSettings,
-  sessionsMax = SESSIONS_MAX,
+  connectionsMax = CONNECTIONS_MAX,
 ): Promise<TestDatabase> {
   await createDatabase(settings);
   const plain = new ConnectionPool(() => openConnection(settings), 2);
   await migrate(plain, () => {});
   plain.close();
-  return openTestDatabase(settings, sessionsMax);
+  return openTestDatabase(settings, connectionsMax);
 }
 
-/** Makes a database as it was when it was migrated; the leak check gets the rows. */
+/** Empties all tables but schema_migrations; the leak recorder gets the rows. */
 export async function emptyTables({ settings, query }: TestDatabase): Promise<void> {
   const tables = await query(`SELECT table_name AS name FROM information_schema.tables
     WHERE table_schema = ? AND table_name <> 'schema_migrations'`, [settings.database]);
@@ -82,41 +81,41 @@ export async function emptyTables({ settings, query }: TestDatabase): Promise<vo
   }
 }
 
-/** Opens a database that exists, under a clock of its own. */
+/** Opens an existing database with its own clock. */
 export function openTestDatabase(
   settings: DatabaseSettings,
-  sessionsMax = SESSIONS_MAX,
+  connectionsMax = CONNECTIONS_MAX,
 ): TestDatabase {
   const clock = new TestClock();
   const opened: Connection[] = [];
   const open = async (): Promise<Connection> => {
-    const session = clock.wrap(await openConnection(settings));
-    opened.push(session);
-    return session;
+    const connection = clock.wrap(await openConnection(settings));
+    opened.push(connection);
+    return connection;
   };
-  const pool = new ConnectionPool(open, sessionsMax);
+  const pool = new ConnectionPool(open, connectionsMax);
   const query: TestDatabase['query'] = async (sql, values = []) => {
-    const session = await openConnection(settings);
+    const connection = await openConnection(settings);
     try {
-      const rows = await session.run('test', sql, values);
-      await session.run('test', 'COMMIT', []);
+      const rows = await connection.run('test', sql, values);
+      await connection.run('test', 'COMMIT', []);
       return rows;
     } finally {
-      session.destroy();
+      connection.destroy();
     }
   };
-  // The server's own count has the rows of tests that run beside this one, too.
+  // The counters of the server include the rows of other tests.
   const rowsRead = async (): Promise<number> => {
-    await eventually('no session is lent', () => pool.busyCount === 0);
-    const living = opened.filter((session) => !session.isDestroyed());
-    const counts = await Promise.all(living.map((session) =>
-      session.run('count', "SHOW SESSION STATUS LIKE 'Handler_read_%'", [])));
+    await eventually('no connection is lent', () => pool.busyCount === 0);
+    const living = opened.filter((connection) => !connection.isDestroyed());
+    const counts = await Promise.all(living.map((connection) =>
+      connection.run('count', "SHOW SESSION STATUS LIKE 'Handler_read_%'", [])));
     return counts.flat().reduce((sum, { Value }) => sum + Number(Value), 0);
   };
   const close = (): void => {
     const { busyCount } = pool;
     pool.close();
-    if (busyCount > 0) throw new Error(`${busyCount} sessions were never given back`);
+    if (busyCount > 0) throw new Error(`${busyCount} connections were not released`);
   };
   return { settings, clock, pool, query, rowsRead, close };
 }

@@ -1,4 +1,4 @@
-/** The real delivery on a test's database, by a channel that keeps what it is given. */
+/** The real delivery on the database of a test, with channels in this process. */
 import type { ConnectionPool } from '../../src/db/pool.ts';
 import type { Channel, Message, SendResult } from '../../src/otp/channels/channel.ts';
 import type { Secrets } from '../../src/otp/crypto/secrets.ts';
@@ -9,10 +9,10 @@ import type { DeliveryCounts } from '../../src/otp/delivery/metrics.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
 import { recordCode } from './leak-recorder.ts';
 
-/** A channel in this process. */
+/** A channel that calls `send`. */
 export function channelOf(
   send: (message: Message) => SendResult | Promise<SendResult>,
-  part: Partial<Channel> = {},
+  overrides: Partial<Channel> = {},
 ): Channel {
   return {
     name: 'console',
@@ -23,12 +23,11 @@ export function channelOf(
       return send(message);
     },
     close: () => {},
-    ...part,
+    ...overrides,
   };
 }
 
-/** What the delivery of a test needs. */
-export type TestDeliveryParts = Readonly<{
+export type TestDeliveryDeps = Readonly<{
   pool: ConnectionPool;
   policies: Policies;
   secrets: Secrets;
@@ -37,7 +36,7 @@ export type TestDeliveryParts = Readonly<{
   counts?: DeliveryCounts;
 }>;
 
-/** Makes a delivery that has one locale. It looks for what others left once it is started. */
-export function createTestDelivery(parts: TestDeliveryParts): Delivery {
-  return createDelivery({ templates: { localeFor: () => '' }, onEvent: () => {}, ...parts });
+/** Creates a delivery with one locale. `start` starts the reclaimer. */
+export function createTestDelivery(deps: TestDeliveryDeps): Delivery {
+  return createDelivery({ templates: { localeFor: () => '' }, onEvent: () => {}, ...deps });
 }

@@ -1,9 +1,9 @@
 /** A strict reader of the Prometheus text format, version 0.0.4. */
 
-/** One number, with its labels in the order in which they stand. */
+/** A sample with its labels in order. */
 export type Line = Readonly<{ name: string; labels: Record<string, string>; value: number }>;
 
-/** All lines of one name. */
+/** All samples of one name. */
 export type Metric = Readonly<{ name: string; type: string; help: string; lines: Line[] }>;
 
 const NAME = '[a-zA-Z_:][a-zA-Z0-9_:]*';
@@ -13,7 +13,7 @@ const LINE = new RegExp(`^(${NAME})(?:\\{(.*)\\})? (\\S+)$`);
 const LABEL = /([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^\\"\n]|\\[\\"n])*)"(,|$)/y;
 const NUMBER = /^(?:[+-]?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|Inf)|NaN)$/;
 
-/** Reads a text; throws where the format does not allow it. */
+/** Parses a text; throws where the format does not allow it. */
 export function parseExposition(text: string): Map<string, Metric> {
   if (text.includes('\r') || !text.endsWith('\n')) throw new Error('lines must end with LF');
   const metrics = new Map<string, Metric>();
@@ -64,7 +64,7 @@ function check({ name, type, lines }: Metric): void {
   }
 }
 
-/** Buckets sorted and cumulative, the last one +Inf and the same as the count. */
+/** Checks that the buckets are sorted and cumulative, and that the last one, +Inf, is the count. */
 function checkHistogram(name: string, lines: readonly Line[]): void {
   const series = new Map<string, Line[]>();
   for (const line of lines) {
@@ -86,7 +86,7 @@ function checkHistogram(name: string, lines: readonly Line[]): void {
   }
 }
 
-/** The one value under a name and labels; throws when there is none. */
+/** The value under a name and labels; throws when there is none. */
 export function valueOf(
   metrics: ReadonlyMap<string, Metric>,
   name: string,

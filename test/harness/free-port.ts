@@ -1,9 +1,9 @@
-/** A port for a process that must be told one. */
+/** A port for a process that cannot choose one itself. */
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 
-/** Finds a port of 127.0.0.1 that nobody listens on at this moment. */
+/** Finds a port of 127.0.0.1 on which nothing listens at present. */
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');

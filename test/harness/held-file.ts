@@ -1,14 +1,14 @@
-/** A file whose readers wait until the test gives them its text: a FIFO (fifo(7)). */
+/** A file whose readers wait until the test writes its text: a FIFO (fifo(7)). */
 import { execFileSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 
 export type HeldFile = Readonly<{
-  /** Resolves when a reader has opened the file. The next reader waits again. */
+  /** Writes the text once a reader has opened the file. The next reader waits again. */
   give: (text: string) => Promise<void>;
 }>;
 
-/** Puts one in the place of a file. */
+/** Replaces a file. */
 export function holdFile(path: string): HeldFile {
   rmSync(path, { force: true });
   execFileSync('mkfifo', [path]);

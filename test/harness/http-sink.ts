@@ -1,6 +1,6 @@
 /**
- * A provider for tests: an HTTP server on loopback that keeps every request and answers it, or
- * fails, as the test says.
+ * A provider for tests: an HTTP server on loopback that records every request and answers or fails
+ * as the test says.
  */
 import { createServer } from 'node:http';
 import type { IncomingHttpHeaders, IncomingMessage, Server, ServerResponse } from 'node:http';
@@ -8,30 +8,28 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { eventually } from './waiting.ts';
 
-/** A request that came, whole. */
+/** A complete request. */
 export type Received = Readonly<{
   method: string;
   path: string;
   headers: IncomingHttpHeaders;
   body: string;
-  /** Which connection it came on, the first being 1. */
+  /** The number of the connection, from 1. */
   connection: number;
 }>;
 
-/** What becomes of one request. */
+/** Answers one request. */
 export type Behaviour = (response: ServerResponse, received: Received) => void;
 
-/** How a sink is started. */
 export type SinkOptions = Readonly<{
-  /** 0 or not given: any free one. */
+  /** 0 by default: any free port. */
   port?: number;
-  /** PEM; with it the sink speaks TLS. */
+  /** In PEM; with it the sink speaks TLS. */
   tls?: Readonly<{ key: string; cert: string }>;
-  /** Until told otherwise: an answer of 200. */
+  /** The first behaviour; by default a 200. */
   behaviour?: Behaviour;
 }>;
 
-/** Answers. */
 export function answer(
   status: number,
   headers: Readonly<Record<string, string>> = {},
@@ -40,17 +38,16 @@ export function answer(
   return (response) => { response.writeHead(status, headers).end(body); };
 }
 
-/** Answers that it is asked too often. */
+/** Answers 429. */
 export function tooMany(retryAfter: number | string): Behaviour {
   return answer(429, { 'Retry-After': String(retryAfter) });
 }
 
-/** Sends elsewhere. */
 export function redirect(location: string, status = 307): Behaviour {
   return answer(status, { Location: location });
 }
 
-/** Behaves so after a while. */
+/** Waits before it behaves as `then`. */
 export function slow(milliseconds: number, then: Behaviour = answer(200)): Behaviour {
   return (response, received) => {
     const timer = setTimeout(() => then(response, received), milliseconds);
@@ -58,10 +55,9 @@ export function slow(milliseconds: number, then: Behaviour = answer(200)): Behav
   };
 }
 
-/** Never answers. */
 export const hang: Behaviour = () => {};
 
-/** Closes the connection without a byte of an answer. */
+/** Closes the connection without a response. */
 export const cutBeforeHead: Behaviour = (response) => { response.socket?.destroy(); };
 
 /** Closes the connection inside the status line. */
@@ -69,7 +65,7 @@ export const cutInHead: Behaviour = ({ socket }) => {
   socket?.write('HTTP/1.1 20', () => socket.destroy());
 };
 
-/** Closes the connection after the head and the first byte of a body. */
+/** Closes the connection after the head and the first byte of the body. */
 export function cutAfterHead(status = 200): Behaviour {
   return (response) => {
     response.writeHead(status, { 'Content-Length': 1000 });
@@ -77,12 +73,12 @@ export function cutAfterHead(status = 200): Behaviour {
   };
 }
 
-/** Sends a head and the first byte of a body, then nothing. */
+/** Sends the head and the first byte of the body, then nothing. */
 export function hangAfterHead(status = 200): Behaviour {
   return (response) => { response.writeHead(status, { 'Content-Length': 1000 }).write('x'); };
 }
 
-/** Sends a body that never ends, as fast as it is read. */
+/** Sends a body without an end, as fast as it is read. */
 export function endless(status = 200): Behaviour {
   return (response) => {
     const chunk = Buffer.alloc(4096, 'x');
@@ -94,7 +90,6 @@ export function endless(status = 200): Behaviour {
   };
 }
 
-/** A running sink. */
 export class HttpSink {
   readonly requests: Received[] = [];
   readonly #server: Server;
@@ -112,7 +107,7 @@ export class HttpSink {
     this.#behaviour = behaviour;
     this.#scheme = tls === undefined ? 'http' : 'https';
     this.#server = tls === undefined ? createServer(onRequest) : createTlsServer(tls, onRequest);
-    // A connection that is closed was closed by the other side, or by the test.
+    // The sink closes no idle connection, so that tests can tell who closed one.
     this.#server.keepAliveTimeout = 0;
     this.#server.on('connection', (socket: Socket) => {
       this.#open.add(socket);
@@ -120,55 +115,52 @@ export class HttpSink {
     });
   }
 
-  /** The port it listens on. */
   get port(): number {
     return (this.#server.address() as AddressInfo).port;
   }
 
-  /** Its address, without a path. */
+  /** The URL without a path. */
   get url(): string {
     return `${this.#scheme}://127.0.0.1:${this.port}`;
   }
 
-  /** How many connections are open. */
   get openConnections(): number {
     return this.#open.size;
   }
 
-  /** Begins to listen on loopback. */
+  /** Starts to listen on loopback. */
   async listen(port: number): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       this.#server.once('error', reject).listen(port, '127.0.0.1', resolve);
     });
   }
 
-  /** Says what becomes of requests from now on. */
+  /** Sets the behaviour for later requests. */
   behave(behaviour: Behaviour): void {
     this.#behaviour = behaviour;
   }
 
-  /** Says what becomes of the next requests, one each; those after them go on as before. */
+  /** Sets the behaviour of the next requests, one each. */
   behaveNext(...behaviours: readonly Behaviour[]): void {
     this.#next.push(...behaviours);
   }
 
-  /** Waits until so many requests have come, whatever becomes of them; throws after a bound. */
+  /** Waits, with a bound, until `count` requests have arrived. */
   async waitFor(count: number): Promise<readonly Received[]> {
     await eventually(`${count} requests`, () => this.requests.length >= count);
     return this.requests;
   }
 
-  /** Waits until its connections are no more than so many; throws after a bound. */
+  /** Waits, with a bound, until at most `count` connections are open. */
   async waitForConnections(count: number): Promise<void> {
     await eventually(`${count} connections`, () => this.#open.size <= count);
   }
 
-  /** Closes all connections, under way or not. */
+  /** Closes all connections, also in the middle of a request. */
   cutAll(): void {
     for (const socket of this.#open) socket.destroy();
   }
 
-  /** Ends it. */
   async close(): Promise<void> {
     const closed = new Promise((resolve) => { this.#server.close(resolve); });
     this.cutAll();
@@ -201,7 +193,6 @@ export class HttpSink {
   }
 }
 
-/** Starts one. */
 export async function startHttpSink(options: SinkOptions = {}): Promise<HttpSink> {
   const sink = new HttpSink(options);
   await sink.listen(options.port ?? 0);

@@ -1,7 +1,6 @@
 /**
- * The leak check at the end of a lane: no code that was ever issued, no key of an API client and no
- * digest of one occurs in any answer, log, statement sent to MySQL, or table. Only the message sink
- * may hold codes.
+ * The leak check at the end of a lane: no issued code, key of an API client or digest of one occurs
+ * in a response, log, statement sent to MySQL, or table. Only the message sink may contain codes.
  */
 import { createReadStream, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -12,34 +11,34 @@ import { rowText } from './leak-recorder.ts';
 
 const GENERAL_LOG = 'general.log';
 
-/** How many leaks are shown; one is enough to fail. */
+/** One leak is enough to fail. */
 const SHOWN_MAX = 10;
 
 /**
- * Numbers of the length of a code, standing alone: a run of digits inside a hexadecimal text, a
- * fraction of a second or a longer number is no code.
+ * Numbers with the length of a code. Digits inside a hexadecimal text, a fraction of a second or a
+ * longer number are no code.
  */
 const CODE_LIKE = /(?<![0-9A-Za-z.])\d{6,10}(?![0-9A-Za-z])/g;
 
 /** The key of an API client, or a SHA-256. */
 const KEY_LIKE = /otpd_[0-9A-Za-z_-]{43}|(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])/g;
 
-type Look = (place: string, text: string) => void;
+type Inspect = (place: string, text: string) => void;
 
-/** Makes the server write every statement, with its values, to a folder of the leak recorder. */
+/** Makes the server log every statement, with its values, to a folder of the leak recorder. */
 export async function startGeneralLog(socketPath: string, folder: string): Promise<void> {
-  await withSession(socketPath, async (session) => {
-    await session.run('test', 'SET GLOBAL general_log_file = ?', [join(folder, GENERAL_LOG)]);
-    await session.run('test', 'SET GLOBAL general_log = ON', []);
+  await withConnection(socketPath, async (connection) => {
+    await connection.run('test', 'SET GLOBAL general_log_file = ?', [join(folder, GENERAL_LOG)]);
+    await connection.run('test', 'SET GLOBAL general_log = ON', []);
   });
 }
 
 /**
- * Looks for codes and keys in everything that was recorded, and in the tables of the server.
+ * Searches everything recorded, and the tables of the server, for codes and keys.
  *
- * @param folders those of the leak recorder: a code of one must not occur in the texts of another
- * @param mustHaveCodes true for a whole lane, in which a lack of codes is an error
- * @returns '' when there is none, else the places, for a person to read
+ * @param folders those of the leak recorder; a code of one must not occur in the texts of another
+ * @param mustHaveCodes true for a whole lane, where a lack of codes is an error
+ * @returns '' without a leak, else the places
  */
 export async function findLeaks(
   socketPath: string,
@@ -51,22 +50,22 @@ export async function findLeaks(
   const keys = recordedIn(files, 'keys');
   if (codes.size === 0 && mustHaveCodes) return 'no code was issued, so nothing was tested';
   const leaks: string[] = [];
-  const look: Look = (place, text) => {
+  const inspect: Inspect = (place, text) => {
     const hasKey = [...text.matchAll(KEY_LIKE)].some(([found]) => keys.has(found));
-    if (hasKey || holdsCode(text, codes)) leaks.push(`${place}: ${text.slice(0, 400)}`);
+    if (hasKey || containsCode(text, codes)) leaks.push(`${place}: ${text.slice(0, 400)}`);
   };
   for (const file of files.filter((path) => !isRecordOf(path, 'codes', 'keys'))) {
     const lines = createInterface({ input: createReadStream(file) });
-    for await (const line of lines) look(file, withoutClock(line));
+    for await (const line of lines) inspect(file, withoutClock(line));
   }
-  await withSession(socketPath, (session) => lookInTables(session, 'otpd%', look));
+  await withConnection(socketPath, (connection) => inspectTables(connection, 'otpd%', inspect));
   return leaks.slice(0, SHOWN_MAX).join('\n');
 }
 
 /**
- * Looks for codes in all tables of one database.
+ * Searches all tables of one database for codes.
  *
- * @returns how many rows were looked at, and those in which a code stands, for a person to read
+ * @returns the number of rows searched, and those that contain a code
  */
 export async function findInTables(
   { socketPath, database }: DatabaseSettings,
@@ -74,10 +73,10 @@ export async function findInTables(
 ): Promise<{ rows: number; leaks: string[] }> {
   let rows = 0;
   const leaks: string[] = [];
-  await withSession(socketPath ?? '', (session) => lookInTables(session, database ?? '',
+  await withConnection(socketPath ?? '', (connection) => inspectTables(connection, database ?? '',
     (place, text) => {
       rows += 1;
-      if (holdsCode(text, codes)) leaks.push(`${place}: ${text.slice(0, 400)}`);
+      if (containsCode(text, codes)) leaks.push(`${place}: ${text.slice(0, 400)}`);
     }));
   return { rows, leaks };
 }
@@ -92,35 +91,39 @@ function isRecordOf(path: string, ...kinds: string[]): boolean {
   return kinds.some((kind) => basename(path).startsWith(`${kind}.`));
 }
 
-function holdsCode(text: string, codes: ReadonlySet<string>): boolean {
+function containsCode(text: string, codes: ReadonlySet<string>): boolean {
   return [...text.matchAll(CODE_LIKE)].some(([found]) => codes.has(found));
 }
 
-/** The clock of a test is set in seconds since 1970, a number of ten digits. */
+/** Removes the clock of a test: seconds since 1970 are a number of ten digits. */
 function withoutClock(line: string): string {
   return line.replace(/SET timestamp ?= ?\d+\.\d+/, '');
 }
 
 /** @param databases a pattern of LIKE */
-async function lookInTables(session: Connection, databases: string, look: Look): Promise<void> {
-  const tables = await session.run('test', `SELECT table_schema AS db, table_name AS name
+async function inspectTables(
+  connection: Connection,
+  databases: string,
+  inspect: Inspect,
+): Promise<void> {
+  const tables = await connection.run('test', `SELECT table_schema AS db, table_name AS name
     FROM information_schema.tables WHERE table_schema LIKE ?`, [databases]);
   for (const { db, name } of tables) {
-    const rows = await session.run('test', `SELECT * FROM \`${db}\`.\`${name}\``, []);
-    for (const row of rows) look(`table ${name}`, rowText(row));
+    const rows = await connection.run('test', `SELECT * FROM \`${db}\`.\`${name}\``, []);
+    for (const row of rows) inspect(`table ${name}`, rowText(row));
   }
 }
 
-async function withSession<T>(
+async function withConnection<T>(
   socketPath: string,
-  work: (session: Connection) => Promise<T>,
+  work: (connection: Connection) => Promise<T>,
 ): Promise<T> {
-  const session = await openConnection({
+  const connection = await openConnection({
     socketPath, host: null, port: 0, user: 'root', password: '', database: null, tlsCaFile: null,
   });
   try {
-    return await work(session);
+    return await work(connection);
   } finally {
-    session.destroy();
+    connection.destroy();
   }
 }

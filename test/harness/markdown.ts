@@ -1,9 +1,8 @@
-/** The documentation as tests read it: headings, links, code, and the rows of tables. */
+/** The documentation as tests read it: headings, links, code, and table rows. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT } from './program.ts';
 
-/** A Markdown file of the repository. */
 export type Page = Readonly<{
   /** Relative to the repository. */
   path: string;
@@ -16,7 +15,7 @@ export type Page = Readonly<{
   blocks: readonly string[];
 }>;
 
-/** A command of a terminal session, with the output that follows it. */
+/** A command in a terminal session, with its output. */
 export type Shown = Readonly<{ command: string; output: string }>;
 
 const FENCE = /^( *)```\w*\n([^]*?)^ *```$/gm;
@@ -24,7 +23,6 @@ const FENCE = /^( *)```\w*\n([^]*?)^ *```$/gm;
 /** Folders whose files are installed, built or measured, not written. */
 const SKIPPED = /(^|\/)(node_modules|dist|coverage|bench\/results|\.[^/]+)\//;
 
-/** Reads one file. */
 export function readPage(path: string): Page {
   const text = readFileSync(join(ROOT, path), 'utf8');
   const prose = text.replace(FENCE, '');
@@ -40,7 +38,6 @@ export function readPage(path: string): Page {
   };
 }
 
-/** Every Markdown file of the repository. */
 export function readPages(): Page[] {
   return readdirSync(ROOT, { recursive: true, encoding: 'utf8' })
     .filter((path) => path.endsWith('.md') && !SKIPPED.test(path))

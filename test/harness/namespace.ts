@@ -1,26 +1,26 @@
 /**
- * A process with mounts of its own (user_namespaces(7)): a file system or a file that only it
- * sees. It needs no right of root's, but a kernel that lets anybody have such a namespace.
+ * A process with its own mounts (user_namespaces(7)): only it sees a file system or a file. This
+ * needs no root, but a kernel that permits user namespaces to everybody.
  */
 import { spawnSync } from 'node:child_process';
 
-/** Runs a script that mounts, then the command that comes after it, in its place. */
+/** Runs a script that mounts, then replaces it by the command that follows. */
 function inNamespace(mounts: string, values: readonly string[]): string[] {
   const script = `${mounts} && shift ${values.length} && exec "$@"`;
   return ['unshare', '--map-root-user', '--mount', 'sh', '-c', script, 'sh', ...values];
 }
 
-/** What to put before a command so that a folder is an empty file system of so many bytes. */
+/** A prefix for a command, which sees the folder as an empty file system of this size. */
 export function withSmallDisk(folder: string, bytes: number): string[] {
   return inNamespace('mount -t tmpfs -o "size=$1" tmpfs "$2"', [String(bytes), folder]);
 }
 
-/** What to put before a command so that it sees another file in the place of one. */
+/** A prefix for a command, which sees the other file in place of this one. */
 export function withFileInPlace(path: string, other: string): string[] {
   return inNamespace('mount --bind "$1" "$2"', [other, path]);
 }
 
-/** Whether this machine lets us. */
+/** Whether this machine permits mounts in a namespace. */
 export function canMount(): boolean {
   const [program = '', ...parameters] = withSmallDisk('/mnt', 1_048_576);
   return spawnSync(program, [...parameters, 'true']).status === 0;

@@ -1,4 +1,4 @@
-/** otpd on a database and with a provider of a test's own, as often as the test wants it. */
+/** otpd processes on the database and with the provider of a test. */
 import { join } from 'node:path';
 import type { DatabaseSettings } from '../../src/db/connection.ts';
 import { startOtpd } from './otpd.ts';
@@ -7,29 +7,27 @@ import { ROOT } from './program.ts';
 
 const STOP_MAX_MS = 60_000;
 
-/** Limits that no test of many codes reaches. */
+/** Limits that no test reaches. */
 export const GENEROUS_POLICY = join(ROOT, 'test/fixtures/generous-policy.json');
 
-/** What one is started with. */
 export type OtpdOptions = Readonly<{
   settings: DatabaseSettings;
   /** As in OTP_SECRETS. */
   secrets: string;
-  /** Where its messages go. */
   webhookUrl: string;
   /** As in WEBHOOK_SECRETS. */
   webhookSecrets: string;
-  /** Other variables. */
+  /** More variables. */
   environment?: Readonly<Record<string, string>>;
 }>;
 
 const running = new Set<Otpd>();
 const outputs: (() => string)[] = [];
 
-/** What a mistake of otpd's own leaves in its log. */
-const MISTAKE = /^.*"level":"error".*$/m;
+/** A line that otpd logs for an internal error. */
+const ERROR_LINE = /^.*"level":"error".*$/m;
 
-/** Starts one on a database of a unix socket, trusting loopback as its proxy, and waits for it. */
+/** Starts otpd, with loopback as a trusted proxy, and waits until it is ready. */
 export async function startOtpdOn(options: OtpdOptions): Promise<Otpd> {
   const { settings, secrets, webhookUrl, webhookSecrets, environment = {} } = options;
   const otpd = await startOtpd({
@@ -45,7 +43,7 @@ export async function startOtpdOn(options: OtpdOptions): Promise<Otpd> {
   return otpd;
 }
 
-/** Ends those that run still, asking them to stop; throws when one has failed. */
+/** Stops the otpd processes that still run; throws when one has failed. */
 export async function stopAllOtpd(): Promise<void> {
   const codes = await Promise.all([...running].map(async (otpd) => {
     otpd.signal('SIGCONT');
@@ -58,7 +56,7 @@ export async function stopAllOtpd(): Promise<void> {
   if (codes.some((code) => code !== 0)) throw new Error(`otpd ended with ${codes.join()}`);
 }
 
-/** What all that were started have logged of mistakes of their own: one line for each process. */
-export function loggedMistakes(): string[] {
-  return outputs.flatMap((output) => MISTAKE.exec(output())?.[0] ?? []);
+/** The first internal error in the log of each otpd that was started. */
+export function loggedErrors(): string[] {
+  return outputs.flatMap((output) => ERROR_LINE.exec(output())?.[0] ?? []);
 }

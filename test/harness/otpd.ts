@@ -1,4 +1,4 @@
-/** The command as a user runs it, with a second listener: a real process and what it says. */
+/** otpd as a user runs it, with an admin listener: a real process and its output. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -7,36 +7,32 @@ import { COMPILED, ROOT, SHELL } from './program.ts';
 import { recordCode, recordVisible } from './leak-recorder.ts';
 import { eventually } from './waiting.ts';
 
-/** A running otpd. */
 export type Otpd = Readonly<{
   processId: number;
   port: number;
   adminPort: number;
-  /** The codes that were printed, in order. */
+  /** The printed codes, in order. */
   codes: () => string[];
-  /** All that it has printed. */
   output: () => string;
-  /** Waits, with a bound, until it has printed this. */
+  /** Waits, with a bound, for a text in the output. */
   prints: (text: string | RegExp) => Promise<void>;
-  /** Sends a signal, and waits for nothing. */
+  /** Sends a signal without waiting. */
   signal: (name: NodeJS.Signals) => void;
-  /** Asks it to stop. */
   stop: () => void;
-  /** Its exit code. */
+  /** The exit code. */
   ended: Promise<number | null>;
 }>;
 
-/** Where and by what one is started. */
 export type StartOptions = Readonly<{
-  /** A program, with its parameters, that starts it. */
+  /** A program, with its parameters, that runs otpd. */
   under?: readonly string[];
-  /** The project, or a copy of it. */
+  /** The working folder: the project, or a copy of it. */
   folder?: string;
-  /** The parameters of node that run it. */
+  /** The parameters of node that run otpd. */
   main?: readonly string[];
 }>;
 
-/** Starts one and waits until it answers. */
+/** Starts otpd and waits until it is ready. */
 export async function startOtpd(
   environment: object,
   { under = [], folder = ROOT, main = COMPILED }: StartOptions = {},
@@ -81,7 +77,7 @@ export async function startOtpd(
   };
 }
 
-/** The processes of otpd that a process of it has started. */
+/** The ids of the otpd processes that an otpd process has started. */
 export function childrenOf(processId: number): number[] {
   const ids = readFileSync(`/proc/${processId}/task/${processId}/children`, 'utf8');
   return ids.split(' ').filter((id) => id !== '').map(Number)

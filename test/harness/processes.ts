@@ -1,70 +1,76 @@
-/** Starts services in processes of their own. */
+/** Services in processes of their own. */
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { extname } from 'node:path';
 import type { DatabaseSettings } from '../../src/db/connection.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
-import { compiledTest } from './program.ts';
-import type { ChannelMood } from './service.ts';
+import type { ChannelState } from './service.ts';
 import { recordVisible } from './leak-recorder.ts';
 
-/** A service in another process. */
 export type ServiceProcess = Readonly<{
   port: number;
   processId: number;
   /** Every message that the process has reported as sent, in order. */
   messages: Message[];
   setClock: (text: string | null) => Promise<void>;
-  /** What its channel says to messages from now on. */
-  setVerdict: (verdict: ChannelMood['verdict']) => Promise<void>;
-  /** Ends it; throws when it leaked a session or failed. */
+  /** Sets what its channel returns for each message. */
+  setSendResult: (sendResult: ChannelState['sendResult']) => Promise<void>;
+  /** Stops the process; throws when it leaked a connection or failed. */
   stop: () => Promise<void>;
-  /** Ends it as kill -9 does. */
+  /** Sends SIGKILL. */
   kill: () => Promise<void>;
 }>;
 
-/** What a process is started with. */
 export type ProcessOptions = Readonly<{
   settings: DatabaseSettings;
   /** As in OTP_SECRETS; the processes of one database share it. */
   secrets: string;
   /** The text of a policy file. */
   policy?: string;
-  sessionsMax?: number;
+  connectionsMax?: number;
   /** As in API_KEYS. Without it the endpoints are public. */
   apiKeys?: string | undefined;
 }>;
 
+/** Compiled if this file is compiled, else the source: fork passes `--import tsx` on. */
+const PROGRAM = new URL(`service-process${extname(import.meta.url)}`, import.meta.url);
+
 type Report =
   | { kind: 'ready'; port: number }
   | { kind: 'clock' }
-  | { kind: 'verdict' }
+  | { kind: 'sendResult' }
   | { kind: 'message'; message: Message };
 
-/** Starts one and waits until it answers. */
+/** Starts a process and waits until its service is ready. */
 export async function startServiceProcess(options: ProcessOptions): Promise<ServiceProcess> {
-  const { settings, secrets, policy = '{}', sessionsMax = 32, apiKeys } = options;
-  const child = fork(compiledTest('harness/service-process.ts'), [], { stdio: 'pipe' });
-  child.stdout?.on('data', (chunk: Buffer) => recordVisible(chunk.toString()));
-  child.stderr?.on('data', (chunk: Buffer) => recordVisible(chunk.toString()));
+  const { settings, secrets, policy = '{}', connectionsMax = 32, apiKeys } = options;
+  const child = fork(PROGRAM, [], { stdio: 'pipe' });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+      recordVisible(chunk.toString());
+    });
+  }
   const messages: Message[] = [];
   child.on('message', (report: Report) => {
     if (report.kind === 'message') messages.push(report.message);
   });
-  child.send({ settings, secrets, policy, sessionsMax, apiKeys });
-  const { port } = await reportOf(child, 'ready');
+  const ask = async <K extends Report['kind']>(order: object, kind: K) => {
+    try {
+      return await exchange(child, order, kind);
+    } catch (error) {
+      throw new Error(`${(error as Error).message}\n${output}`);
+    }
+  };
+  const { port } = await ask({ settings, secrets, policy, connectionsMax, apiKeys }, 'ready');
   return {
     port,
     processId: child.pid ?? 0,
     messages,
-    setClock: async (text) => {
-      child.send({ clock: text });
-      await reportOf(child, 'clock');
-    },
-    setVerdict: async (verdict) => {
-      child.send({ verdict });
-      await reportOf(child, 'verdict');
-    },
+    setClock: async (text) => void await ask({ clock: text }, 'clock'),
+    setSendResult: async (sendResult) => void await ask({ sendResult }, 'sendResult'),
     stop: async () => {
       const exit = once(child, 'exit');
       child.send({ stop: true });
@@ -79,21 +85,27 @@ export async function startServiceProcess(options: ProcessOptions): Promise<Serv
   };
 }
 
-async function reportOf<K extends Report['kind']>(
+/** Sends an order and waits for its report; rejects when the process exits first. */
+function exchange<K extends Report['kind']>(
   child: ChildProcess,
+  order: object,
   kind: K,
 ): Promise<Extract<Report, { kind: K }>> {
   return new Promise((resolve, reject) => {
-    const onExit = (code: number | null): void => {
+    const onClose = (code: number | null): void => {
       reject(new Error(`the service process ended with ${code}`));
     };
     const onReport = (report: Report): void => {
       if (report.kind !== kind) return;
       child.off('message', onReport);
-      child.off('exit', onExit);
+      child.off('close', onClose);
       resolve(report as Extract<Report, { kind: K }>);
     };
     child.on('message', onReport);
-    child.once('exit', onExit);
+    child.once('close', onClose);
+    // Without a callback, a failed send emits an error event, which would end this process.
+    child.send(order, (error) => {
+      if (error !== null) reject(error);
+    });
   });
 }

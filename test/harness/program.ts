@@ -1,42 +1,41 @@
 /**
- * otpd and the tests as they are started. The runner compiles them once: hundreds of processes are
- * started, and each takes a third of the time that it takes from the source. The coverage is
- * mapped back.
+ * How tests start otpd and themselves. The runner compiles both once: tests start hundreds of
+ * processes, and each starts three times faster than from the source. Source maps relate the
+ * coverage to the source.
  */
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const BUILD_NAME = '.test-build';
 
-/** The project, or what is compiled of it. */
+/** The project, or its compiled copy. */
 const ABOVE = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 
-/** The project. */
 export const ROOT = basename(ABOVE) === BUILD_NAME ? dirname(ABOVE) : ABOVE;
 
-/** Where the runner puts what it compiles of src and test, each with its name. */
+/** The runner compiles src, tools and test into this folder, under their own names. */
 export const BUILD_FOLDER = join(ROOT, BUILD_NAME);
 
 /** The parameters of node that run otpd. */
 export const COMPILED: readonly string[] = [join(BUILD_FOLDER, 'src/main.js')];
 
-/** The parameters of node that run otpd as the npm scripts do: with a MySQL where none is set. */
+/** The parameters of node that run otpd as the npm scripts do, with the development MySQL. */
 export const COMPILED_DEV: readonly string[] = [join(BUILD_FOLDER, 'tools/dev.js')];
 
 /**
- * What node runs for a file of test/.
+ * The path of a compiled file of test/.
  *
- * @param name its path there, such as `db/bind.test.ts`
+ * @param name the path below test/, such as `db/bind.test.ts`
  */
 export function compiledTest(name: string): string {
   return join(BUILD_FOLDER, 'test', name.replace(/\.ts$/, '.js'));
 }
 
-/** Both from the source, in the folder of the project. */
+/** The same from the source, with the project as the working folder. */
 export const DEV_FROM_SOURCE: readonly string[] = ['--import', 'tsx', 'tools/dev.ts'];
 export const FROM_SOURCE: readonly string[] = ['--import', 'tsx', 'src/main.ts'];
 
-/** What a user's shell has, and nothing of otpd. */
+/** The environment of the shell of a user, without variables of otpd. */
 export const SHELL: NodeJS.ProcessEnv = {
   PATH: process.env.PATH, HOME: process.env.HOME, MYSQLD: process.env.MYSQLD,
   XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, NODE_V8_COVERAGE: process.env.NODE_V8_COVERAGE,

@@ -1,8 +1,8 @@
-/** Commands of otpd as a user runs them: real processes that are watched while they run. */
+/** Commands of otpd as a user runs them: real processes that a test observes. */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,27 +11,27 @@ import { codesIn, withoutMessages } from './printed.ts';
 import { COMPILED, ROOT, SHELL } from './program.ts';
 import { recordCode, recordKey, recordVisible } from './leak-recorder.ts';
 
-/** How long a condition or an end may take on a busy machine. */
+/** A bound for a busy machine. */
 const WAIT_MAX_MS = 120_000;
 const POLL_MS = 20;
 
-/** A test that fails may leave these running. */
+/** A failed test may leave these running. */
 const children = new Set<ChildProcess>();
 
 /** A command that runs, or has run. */
 export type Run = Readonly<{
   child: ChildProcess;
-  /** What was printed and what was logged. */
+  /** `logged` is the standard error alone. */
   output: () => string;
   logged: () => string;
-  /** Its exit code. */
+  /** The exit code. */
   ended: Promise<number | null>;
 }>;
 
-/** What `key new` prints that no log may contain. */
+/** The secrets that `key new` prints; no log may contain them. */
 const NEW_KEY = /otpd_[A-Za-z0-9_-]{43}|\b[0-9a-f]{64}\b/g;
 
-/** Starts a command. PORT is 0 unless the test sets it. */
+/** Starts a command. PORT is 0 by default. */
 export function start(parameters: string[], environment: object, program = COMPILED): Run {
   const child = spawn(process.execPath, [...program, ...parameters], {
     cwd: ROOT, env: { ...SHELL, PORT: '0', ...environment } as NodeJS.ProcessEnv,
@@ -53,7 +53,7 @@ export function start(parameters: string[], environment: object, program = COMPI
   return { child, output: () => output, logged: () => logged, ended };
 }
 
-/** Polls until `find` returns something. Fails with the output when the time is over. */
+/** Polls until `find` returns a value. Fails with the output after WAIT_MAX_MS. */
 export async function until<T>(run: Run, find: () => T | undefined | null | false): Promise<T> {
   for (let waited = 0; waited < WAIT_MAX_MS; waited += POLL_MS) {
     const found = find();
@@ -61,7 +61,7 @@ export async function until<T>(run: Run, find: () => T | undefined | null | fals
     if (run.child.exitCode !== null) break;
     await delay(POLL_MS);
   }
-  throw new Error(`waited in vain for: ${find}\n${run.output()}`);
+  throw new Error(`not within ${WAIT_MAX_MS} ms: ${find}\n${run.output()}`);
 }
 
 /** The port in the banner of `serve`. */
@@ -70,7 +70,7 @@ export async function portOf(run: Run): Promise<number> {
   return Number(await until(run, () => pattern.exec(run.output())?.[1]));
 }
 
-/** Waits for the end of a command, and kills it when that does not come. */
+/** Waits for the exit of a command; kills it after WAIT_MAX_MS. */
 export async function finish(run: Run): Promise<number | null> {
   const late = setTimeout(() => run.child.kill('SIGKILL'), WAIT_MAX_MS);
   const code = await run.ended;
@@ -78,22 +78,21 @@ export async function finish(run: Run): Promise<number | null> {
   return code;
 }
 
-/** Requests a code for a user. */
 export function request(port: number, user: string, key: string) {
   return post({ port, path: '/otp/request', key, body: { user_id: user, purpose: 'login' } });
 }
 
-/** Runs the work with a folder of its own, and removes it. */
-export async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'otpd-run-'));
+/** Runs `work` with a new folder, and removes the folder. */
+export async function withFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
+  const folder = realpathSync(mkdtempSync(join(tmpdir(), 'otpd-run-')));
   try {
-    await work(folder);
+    return await work(folder);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-/** Asks every command that still runs to stop. */
+/** Sends SIGTERM to every command that still runs. */
 export function endAll(): void {
   for (const child of children) if (child.exitCode === null) child.kill('SIGTERM');
 }

@@ -1,38 +1,39 @@
 /**
- * A service in a process of its own, for races and crashes: started by fork, it takes its
- * settings from its first message, moves its clock on `{clock}`, lets its channel answer otherwise
- * on `{verdict}`, and reports each message sent.
+ * A service in its own process, for races and crashes. It is started by fork, takes its settings
+ * from the first message, moves its clock on `{clock}`, changes its channel on `{sendResult}`, and
+ * reports each message sent.
  */
 import type { DatabaseSettings } from '../../src/db/connection.ts';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import { openTestDatabase } from './database.ts';
 import { secretsOf, startTestService } from './service.ts';
-import type { ChannelMood } from './service.ts';
+import type { ChannelState } from './service.ts';
 
-/** What the parent sends first. */
+/** The first message of the parent. */
 export type Settings = Readonly<{
   settings: DatabaseSettings;
   secrets: string;
   policy: string;
-  sessionsMax: number;
+  connectionsMax: number;
   apiKeys?: string | undefined;
 }>;
 
-/** What the parent sends later. */
+/** Later messages of the parent. */
 export type Order = Readonly<{
   clock?: string | null;
-  verdict?: ChannelMood['verdict'];
+  sendResult?: ChannelState['sendResult'];
   stop?: true;
 }>;
 
-async function start({ settings, secrets, policy, sessionsMax, apiKeys }: Settings): Promise<void> {
-  const { pool, clock } = openTestDatabase(settings, sessionsMax);
+async function start(received: Settings): Promise<void> {
+  const { settings, secrets, policy, connectionsMax, apiKeys } = received;
+  const { pool, clock } = openTestDatabase(settings, connectionsMax);
   const parsed = parsePolicies(policy);
   if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
-  const mood: ChannelMood = { verdict: 'accepted' };
+  const state: ChannelState = { sendResult: 'accepted' };
   const service = await startTestService({
     pool,
-    mood,
+    state,
     apiKeys,
     policies: parsed.policies,
     secrets: secretsOf(secrets),
@@ -43,9 +44,9 @@ async function start({ settings, secrets, policy, sessionsMax, apiKeys }: Settin
       clock.set(order.clock);
       process.send?.({ kind: 'clock' });
     }
-    if (order.verdict !== undefined) {
-      mood.verdict = order.verdict;
-      process.send?.({ kind: 'verdict' });
+    if (order.sendResult !== undefined) {
+      state.sendResult = order.sendResult;
+      process.send?.({ kind: 'sendResult' });
     }
     if (order.stop) {
       await service.close();
@@ -57,4 +58,6 @@ async function start({ settings, secrets, policy, sessionsMax, apiKeys }: Settin
   process.send?.({ kind: 'ready', port: service.port });
 }
 
+// The service does not outlive its parent.
+process.once('disconnect', () => process.exit(1));
 process.once('message', (settings: Settings) => void start(settings));

@@ -1,4 +1,4 @@
-/** The real service on a test's database, with a message sink in place of a channel. */
+/** The real service on the database of a test, with a message sink in place of a channel. */
 import { randomBytes } from 'node:crypto';
 import type { ConnectionPool } from '../../src/db/pool.ts';
 import { Sweeper } from '../../src/db/sweep/sweeper.ts';
@@ -17,7 +17,6 @@ import { createOtpService } from '../../src/otp/service.ts';
 import { channelOf, createTestDelivery } from './delivery.ts';
 import { recordVisible } from './leak-recorder.ts';
 
-/** A running service. */
 export type TestService = Readonly<{
   port: number;
   /** Every message that was sent, in order. */
@@ -25,41 +24,40 @@ export type TestService = Readonly<{
   close: () => Promise<void>;
 }>;
 
-/** What the channel of a service says to each message; it can change while the service runs. */
-export type ChannelMood = { verdict: SendResult['kind'] };
+/** What the channel of a service returns for each message; it may change while the service runs. */
+export type ChannelState = { sendResult: SendResult['kind'] };
 
-/** What a test may set. */
 export type TestServiceOptions = Readonly<{
   pool: ConnectionPool;
   policies?: Policies;
   secrets?: Secrets;
   /** As in API_KEYS. Without it the endpoints are public. */
   apiKeys?: string | undefined;
-  /** Without it every message is accepted. */
-  mood?: ChannelMood;
-  /** Told of each message as it is sent for the first time. */
+  /** By default every message is accepted. */
+  state?: ChannelState;
+  /** Called when a message is sent for the first time. */
   onMessage?: (message: Message) => void;
 }>;
 
 const CLOSE_TIMEOUT_MS = 2000;
 
-/** Fresh secrets, in the form of OTP_SECRETS. */
+/** New secrets, as in OTP_SECRETS. */
 export function newSecretsText(): string {
   return `test:${randomBytes(32).toString('base64')}`;
 }
 
-/** Reads secrets that are known to be right. */
+/** Parses secrets that are known to be valid. */
 export function secretsOf(text: string): Secrets {
   const parsed = parseSecrets(text);
   if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
   return parsed.secrets;
 }
 
-function verdictOf({ verdict }: ChannelMood): SendResult {
-  const reason = `the channel said ${verdict}`;
-  if (verdict === 'accepted') return { kind: verdict };
-  return verdict === 'retry' ? { kind: verdict, reason, afterSeconds: null }
-    : { kind: verdict, reason };
+function sendResultOf({ sendResult }: ChannelState): SendResult {
+  const reason = `the channel said ${sendResult}`;
+  if (sendResult === 'accepted') return { kind: sendResult };
+  return sendResult === 'retry' ? { kind: sendResult, reason, afterSeconds: null }
+    : { kind: sendResult, reason };
 }
 
 /** A sweeper with the retention of the service. */
@@ -67,11 +65,12 @@ export function newSweeper(keyRetentionVaries: () => boolean = () => true): Swee
   return new Sweeper({ retention: RETENTION, randomBelow, keyRetentionVaries });
 }
 
-/** Starts the service on a free port of loopback, trusting loopback as its proxy. */
+/** Starts the service on a free port of loopback, with loopback as a trusted proxy. */
 export async function startTestService(options: TestServiceOptions): Promise<TestService> {
   const messages: Message[] = [];
   const policies = options.policies ?? createPolicies();
-  const { pool, secrets = secretsOf(newSecretsText()), mood = { verdict: 'accepted' } } = options;
+  const { pool, secrets = secretsOf(newSecretsText()) } = options;
+  const { state = { sendResult: 'accepted' } } = options;
   const sent = new Set<string>();
   const channel = channelOf((message) => {
     if (!sent.has(message.otpId)) {
@@ -79,7 +78,7 @@ export async function startTestService(options: TestServiceOptions): Promise<Tes
       messages.push(message);
       options.onMessage?.(message);
     }
-    return verdictOf(mood);
+    return sendResultOf(state);
   });
   const delivery = createTestDelivery({ pool, policies, secrets, channels: [channel] });
   const service = createOtpService({ pool, policies, secrets, sweeper: newSweeper(), delivery });

@@ -1,4 +1,4 @@
-/** Health and metrics on the second listener: a real process, and a MySQL that misbehaves. */
+/** Health and metrics on the admin listener of a real process, also while MySQL fails. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -42,7 +42,7 @@ async function scrape(): Promise<Map<string, Metric>> {
   return parseExposition(await (await ask('/metrics')).text());
 }
 
-/** Status and body of /readyz, which must come in time. */
+/** Status and body of /readyz, which must answer within PROBE_MAX_MS. */
 async function readiness(): Promise<[number, unknown]> {
   const result = await promptly(() => ask('/readyz'));
   return [result.status, await result.json()];
@@ -60,7 +60,7 @@ async function asRoot(...statements: string[]): Promise<void> {
   for (const sql of statements) await server.database.query(sql);
 }
 
-test('health by GET and HEAD, never stored, and nothing told of versions and hosts', async () => {
+test('health answers GET and HEAD with no-store and names no version', async () => {
   for (const [path, status] of [['/livez', 'alive'], ['/readyz', 'ready']]) {
     const body = JSON.stringify({ status });
     const reply = await ask(`${path}?verbose`);
@@ -76,7 +76,7 @@ test('health by GET and HEAD, never stored, and nothing told of versions and hos
   }
 });
 
-test('anything else is 404 or 405, in the form of all errors', async () => {
+test('every other path is 404 and every other method is 405', async () => {
   for (const path of ['/', '/livez/', '/LIVEZ', '/otp/request', '/otp/verify', '/metrics/x',
     `/otp/${'0'.repeat(32)}`]) {
     const reply = await ask(path);
@@ -99,7 +99,7 @@ test('anything else is 404 or 405, in the form of all errors', async () => {
   client.destroy();
 });
 
-test('the public listener knows nothing of it', async () => {
+test('the public listener has no health and no metrics', async () => {
   for (const path of ['/livez', '/readyz', '/metrics']) {
     const reply = await send({ port: otpd.port, path, method: 'GET' });
     assert.is(reply.status, 404);
@@ -107,21 +107,21 @@ test('the public listener knows nothing of it', async () => {
   }
 });
 
-test('every metric is there from the start, and in docs/metrics.md', async () => {
+test('every metric exists from the start and is in docs/metrics.md', async () => {
   const reply = await ask('/metrics');
   assert.is(reply.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8');
   assert.is(reply.headers.get('cache-control'), 'no-store');
   const described = [...PAGE.matchAll(/^\| `(otpd_\w+)(?:\{([\w, ]+)\})?` \| (\w+) \|/gm)]
     .map(([, name, labels = '', type]) => `${name} ${labels.split(', ').sort()} ${type}`);
-  const told = [...first.values()].map(({ name, type, lines }) => {
+  const exposed = [...first.values()].map(({ name, type, lines }) => {
     const labels = Object.keys(lines[0]!.labels).filter((label) => label !== 'le');
     return `${name} ${labels.sort()} ${type}`;
   });
-  assert.equal(told.sort(), described.sort());
+  assert.equal(exposed.sort(), described.sort());
   assert.is((await ask('/metrics', { method: 'HEAD' })).status, 200);
 });
 
-test('read-only, by either setting: not ready, and ready again', async () => {
+test('a read-only server makes otpd not ready until it accepts writes again', async () => {
   assert.equal(await readiness(), READY);
   for (const name of ['read_only', 'super_read_only']) {
     await asRoot(`SET GLOBAL ${name} = 1`);
@@ -131,10 +131,10 @@ test('read-only, by either setting: not ready, and ready again', async () => {
   }
 });
 
-test('a migration that is not finished: not ready; one that is not known: ready', async () => {
+test('an unfinished migration makes otpd not ready, and an unknown one does not', async () => {
   await asRoot('UPDATE schema_migrations SET finished_at = NULL WHERE version = 7');
   await becomes(unready('schema'));
-  // Another machine may have migrated it already, in an upgrade.
+  // During an upgrade another machine may already have migrated the database.
   await asRoot('UPDATE schema_migrations SET finished_at = NOW(6) WHERE version = 7',
     "INSERT INTO schema_migrations VALUES (99, 'later', NOW(6), NOW(6))");
   await becomes(READY);
@@ -142,7 +142,7 @@ test('a migration that is not finished: not ready; one that is not known: ready'
   await becomes(READY);
 });
 
-test('a MySQL that hangs, and one that dies: alive, not ready, and told in time', async () => {
+test('a MySQL that hangs or dies makes otpd not ready in time, and otpd stays alive', async () => {
   process.kill(server.processId(), 'SIGSTOP');
   await becomes(unready('database'));
   const probes = await Promise.all(Array.from({ length: 20 }, readiness));
@@ -180,23 +180,23 @@ function another(code: string): string {
   return String((Number(code) + 1) % 1_000_000).padStart(6, '0');
 }
 
-test('what happened is what is counted', async () => {
+test('the counters grow by exactly what happened', async () => {
   const before = await scrape();
   assert.equal(await statusesOf(2, () => request('U1', 'same')), [201, 201]);
-  await eventually('a code', () => otpd.codes().length === 1);
+  await eventually('a code is printed', () => otpd.codes().length === 1);
   const [code] = otpd.codes();
   assert.is(await verify('U1', another(code!)), 401);
   assert.is(await verify('U1', code!), 200);
   assert.equal(await statusesOf(5, () => request('U2')), [201, 201, 201, 429, 429]);
-  await eventually('codes', () => otpd.codes().length === 4);
+  await eventually('four codes are printed', () => otpd.codes().length === 4);
   const wrong = another(otpd.codes().at(-1)!);
   assert.equal(await statusesOf(4, () => verify('U2', wrong)), [401, 401, 429, 429]);
   assert.equal(await statusesOf(4, () => request(`U${keys}`)), [201, 201, 201, 201]);
   assert.is(await request('U9'), 429);
   await send({ port: otpd.port, path: `/otp/${'0'.repeat(32)}`, method: 'GET' });
-  await eventually('all are sent', () => otpd.codes().length === 8);
+  await eventually('every message is sent', () => otpd.codes().length === 8);
   let after = before;
-  await eventually('all are counted', async () => {
+  await eventually('every delivery is counted', async () => {
     after = await scrape();
     return valueOf(after, 'otpd_outbox_messages') === 0;
   });
@@ -218,7 +218,7 @@ test('what happened is what is counted', async () => {
   assert.is(grown('otpd_requests_limited_total', { limit: 'address' }), 1);
   assert.is(grown('otpd_deliveries_total', { channel: 'console', result: 'accepted' }), 8);
   assert.is(grown('otpd_deliveries_total', { channel: 'console', result: 'retry' }), 0);
-  // The second that a limit refuses is screened, and so is nobody before.
+  // Screening starts after the first refusal of a limit.
   assert.is(grown('otpd_batch_size_count', { queue: 'screen' }), 1);
   assert.is(grown('otpd_batch_size_sum', { queue: 'issue' }), 11);
   assert.is(grown('otpd_batch_size_sum', { queue: 'verify' }), 6);
@@ -226,7 +226,7 @@ test('what happened is what is counted', async () => {
   assert.is(valueOf(after, 'otpd_queue_depth', { queue: 'issue' }), 0);
 });
 
-test('no new series appear; every request has its time; nothing is negative', async () => {
+test('no series appears later, every request is timed and no value is negative', async () => {
   await post({ port: otpd.port, path: `/${'x'.repeat(50)}`, body: '{' });
   const after = await scrape();
   const seriesOf = (metrics: ReadonlyMap<string, Metric>): string[] => [...metrics.values()]
@@ -245,14 +245,14 @@ test('no new series appear; every request has its time; nothing is negative', as
   assert.is(valueOf(after, 'otpd_pool_size'), 16);
 });
 
-test('SIGTERM: not ready at once, alive until the last request is answered', async () => {
+test('SIGTERM makes otpd not ready at once, and alive until the last response', async () => {
   const body = '{"user_id":"U1","purpose":"login","code":"000000"}';
   const client = await openClient(otpd.port);
   client.send(`POST /otp/verify HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n`
     + `Content-Length: ${body.length}\r\nExpect: 100-continue\r\n\r\n`);
   assert.is((await client.answer({ noBody: true })).status, 100);
   otpd.stop();
-  await eventually('it stops', async () => (await readiness())[0] === 503);
+  await eventually('otpd is not ready', async () => (await readiness())[0] === 503);
   assert.equal(await readiness(), unready('stopping'));
   assert.is((await ask('/livez')).status, 200);
   client.send(body);

@@ -36,14 +36,14 @@ test.after(async () => {
   await otpd.ended;
 });
 
-/** What differs from run to run has one spelling. */
+/** Replaces values that differ between runs. */
 function normalized(text: string): string {
   return text.replaceAll('\r', '').replaceAll(/[0-9a-f-]{36}/g, 'UUID')
     .replaceAll(/[0-9a-f]{32}/g, 'OTP_ID').replaceAll(/^Date: .*$/gm, 'Date')
     .trimEnd();
 }
 
-/** Runs a line of the README in a shell. */
+/** Runs a command of the README in a shell. */
 function run(command: string, code: string): string {
   const line = command.replace('curl', 'curl -sS').replace(SHOWN_PORT, `127.0.0.1:${otpd.port}`)
     .replace(SHOWN_ADMIN, `127.0.0.1:${otpd.adminPort}`).replace(SHOWN_CODE, code);
@@ -70,7 +70,7 @@ test('a code is requested and verified by the commands of the README, with its o
     assert.is(printed.replace(code, SHOWN_CODE), shown);
   });
 
-/** The members of the JSON body that ends an output; none when there is none. */
+/** The members of the JSON body at the end of an output; empty without a body. */
 function membersOf(output: string): string[] {
   const body = /^\{.*\}$/.exec(output.trimEnd().split('\n').at(-1) ?? '')?.[0] ?? '{}';
   return Object.keys(JSON.parse(body) as object);

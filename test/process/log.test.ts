@@ -1,4 +1,4 @@
-/** The log of real processes: one line for each request, safe, private, and never in the way. */
+/** The log of real processes: one safe line per request, without secrets, that never blocks. */
 import { execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { newCallers } from '../harness/callers.ts';
+import { newApiClients } from '../harness/api-clients.ts';
 import { closeClient, post, send } from '../harness/client.ts';
 import { variablesFor } from '../harness/command.ts';
 import type { Variables } from '../harness/command.ts';
@@ -26,15 +26,15 @@ import { exchange, openClient } from '../http/raw-client.ts';
 
 const PAGE = readFileSync(join(ROOT, 'docs/logging.md'), 'utf8');
 
-/** The longest write to a pipe that is never mixed with others. */
+/** PIPE_BUF: the longest write to a pipe that is atomic. */
 const PIPE_BUF = 4096;
 
 type Line = Record<string, unknown>;
 
-/** A running otpd; its standard error is a socket, or what the test opens. */
+/** A running otpd. Its standard error is a socket unless the test opens another file. */
 class Logged {
   readonly child: ChildProcess;
-  said = '';
+  printed = '';
   logged = '';
 
   constructor(environment: object, more: { stderr?: number; nodeOptions?: string[] } = {}) {
@@ -44,30 +44,30 @@ class Logged {
       stdio: ['ignore', 'pipe', more.stderr ?? 'pipe'],
       env: { ...SHELL, PORT: '0', ...environment } as NodeJS.ProcessEnv,
     });
-    this.child.stdout!.on('data', (chunk: Buffer) => { this.said += chunk.toString(); });
+    this.child.stdout!.on('data', (chunk: Buffer) => { this.printed += chunk.toString(); });
     this.child.stderr?.on('data', (chunk: Buffer) => { this.logged += chunk.toString(); });
     all.add(this);
   }
 
   async port(words = 'otpd answers'): Promise<number> {
     const pattern = new RegExp(`${words} on http://127\\.0\\.0\\.1:(\\d+)`);
-    await eventually('it answers', () => {
-      if (this.child.exitCode !== null) throw new Error(this.said + this.logged);
-      return pattern.test(this.said);
+    await eventually('otpd answers', () => {
+      if (this.child.exitCode !== null) throw new Error(this.printed + this.logged);
+      return pattern.test(this.printed);
     });
-    return Number(pattern.exec(this.said)![1]);
+    return Number(pattern.exec(this.printed)![1]);
   }
 
   codes(): string[] {
-    return codesIn(this.said);
+    return codesIn(this.printed);
   }
 
-  /** Every line, which must be one of JSON. */
+  /** Every line; each must be JSON. */
   lines(): Line[] {
     return this.logged.split('\n').slice(0, -1).map((line) => JSON.parse(line) as Line);
   }
 
-  /** The lines of requests, once there are so many. */
+  /** Waits for this many lines of requests. */
   async requests(count: number): Promise<Line[]> {
     const find = () => this.lines().filter(({ request_id: id }) => id !== undefined);
     await eventually(`${count} lines`, () => find().length >= count);
@@ -81,7 +81,7 @@ class Logged {
     const [code] = await ended as [number | null];
     all.delete(this);
     for (const one of this.codes()) recordCode(one);
-    recordVisible(withoutMessages(this.said) + this.logged);
+    recordVisible(withoutMessages(this.printed) + this.logged);
     return code;
   }
 }
@@ -111,14 +111,14 @@ function another(code: string): string {
   return String((Number(code) + 1) % 1_000_000).padStart(6, '0');
 }
 
-/** Sends a request of each kind, one after the other; [outcome, event] of each is expected. */
+/** Sends a request of each kind in sequence. Returns the expected [outcome, event] of each. */
 async function everyKind(otpd: Logged, port: number): Promise<[string, string][]> {
   const issued = await post({ port, ...ASK, key: 'canary-key', headers: { Traceparent: TRACE } });
   const path = `/otp/${String(issued.body.otp_id)}`;
   await post({ port, ...ASK, key: 'canary-key' });
   const other = { ...ASK.body, purpose: 'b' };
   await post({ port, path: '/otp/request', key: 'canary-key', body: other });
-  await eventually('the code', () => otpd.codes().length === 1);
+  await eventually('the code is printed', () => otpd.codes().length === 1);
   const [code] = otpd.codes();
   const verify = (typed: string) =>
     post({ port, path: '/otp/verify', body: { ...ASK.body, code: typed } });
@@ -129,7 +129,7 @@ async function everyKind(otpd: Logged, port: number): Promise<[string, string][]
   await verify(code!);
   await send({ port, path, method: 'DELETE' });
   await post({ port, ...ASK, key: 'b' });
-  await eventually('a second code', () => otpd.codes().length === 2);
+  await eventually('the second code is printed', () => otpd.codes().length === 2);
   const wrong = another(otpd.codes()[1]!);
   for (let tries = 0; tries < 4; tries += 1) await verify(wrong);
   await post({ port, ...ASK, key: 'c' });
@@ -147,7 +147,7 @@ async function everyKind(otpd: Logged, port: number): Promise<[string, string][]
   ];
 }
 
-/** What no handler is asked for. */
+/** Requests that never reach a handler. */
 async function everyRefusal(port: number): Promise<[string, string][]> {
   await send({ port, path: '/canary-path?canary-query', method: 'GET' });
   await send({ port, path: '/otp/request', method: 'GET' });
@@ -162,7 +162,7 @@ async function everyRefusal(port: number): Promise<[string, string][]> {
     .map((outcome) => [outcome, 'input_validation_fail']);
 }
 
-test('a line for each request, with its event; no canary, code, user or address', async () => {
+test('each request has one line with its event and without code, user or address', async () => {
   const otpd = new Logged(variables);
   const port = await otpd.port();
   const expected = [...await everyKind(otpd, port), ...await everyRefusal(port)];
@@ -208,9 +208,9 @@ test('a line for each request, with its event; no canary, code, user or address'
   }
 });
 
-test('callers: the name of who has a key, a failed login of who has none, and no key', async () => {
-  const { apiKeys, headersOf } = newCallers(['app1']);
-  const readers = newCallers(['reader'], ['read']);
+test('the log names the API client, reports a failed login and contains no key', async () => {
+  const { apiKeys, headersOf } = newApiClients(['app1']);
+  const readers = newApiClients(['reader'], ['read']);
   const otpd = new Logged({ ...variables, API_KEYS: `${apiKeys},${readers.apiKeys}` });
   const port = await otpd.port();
   const headers = { ...headersOf('app1'), 'X-Client-IP': '203.0.113.9' };
@@ -231,7 +231,7 @@ test('callers: the name of who has a key, a failed login of who has none, and no
 
 const NASTY = 'a"b\\c ","event":"forged" \u2028\u2029\u202e é😀';
 
-test('text of clients, as it is: no forged line, no colour, only printable ASCII', async () => {
+test('raw text of clients forges no line and no colour', async () => {
   for (const format of ['json', 'text']) {
     const environment = { ...variables, LOG_RAW_IDS: '1', LOG_FORMAT: format };
     const otpd = new Logged(environment);
@@ -243,7 +243,7 @@ test('text of clients, as it is: no forged line, no colour, only printable ASCII
       purpose: '\u{1f600}'.repeat(100) }, key: `${format}2` });
     await send({ port, path: '/', method: 'GET', headers: {
       'X-Request-Id': '","a":"', Traceparent: `${TRACE}","a":"` } });
-    await eventually('four lines', () => otpd.logged.split('\n').length >= 6);
+    await eventually('four lines are logged', () => otpd.logged.split('\n').length >= 6);
     await otpd.stop();
     const lines = otpd.logged.split('\n').slice(0, -1);
     assert.is(lines.length, 6, otpd.logged);
@@ -261,7 +261,7 @@ test('text of clients, as it is: no forged line, no colour, only printable ASCII
   }
 });
 
-test('traceparent: a later version as far as it is known, nothing malformed', async () => {
+test('a valid traceparent of any version is logged, and a malformed one is not', async () => {
   const otpd = new Logged(variables);
   const port = await otpd.port();
   const later = TRACE.replace(/^00/, '01');
@@ -277,7 +277,7 @@ test('traceparent: a later version as far as it is known, nothing malformed', as
   await otpd.stop();
 });
 
-test('names are the same in every process, and others under another secret', async () => {
+test('pseudonyms are equal in every process and differ under another secret', async () => {
   const names: unknown[] = [];
   for (const more of [{}, { WORKERS: '2' }, { OTP_SECRETS: variablesFor('x').OTP_SECRETS }]) {
     const otpd = new Logged({ ...variables, ...more });
@@ -290,7 +290,7 @@ test('names are the same in every process, and others under another secret', asy
   assert.is.not(names[0], names[2]);
 });
 
-test('LOG_LEVEL: warn leaves out what went well, error what was refused', async () => {
+test('LOG_LEVEL=warn omits successes, and error also omits refusals', async () => {
   const own = await createTestDatabase();
   own.close();
   const named = variablesFor(own.settings.database!);
@@ -313,11 +313,11 @@ test('LOG_LEVEL: warn leaves out what went well, error what was refused', async 
   }
 });
 
-/** Enough lines to fill a pipe and the buffer behind it. */
+/** Enough lines to fill a pipe and the buffer of the writer. */
 const FLOOD_REQUESTS = 9000;
 const FLOOD_SOCKETS = 30;
 
-/** So few that none is dropped, however late they are read. */
+/** Few enough that none is dropped, however late the reader is. */
 const KEPT_REQUESTS = 3000;
 
 async function flood(port: number, requests = FLOOD_REQUESTS): Promise<void> {
@@ -329,16 +329,16 @@ async function flood(port: number, requests = FLOOD_REQUESTS): Promise<void> {
   }));
 }
 
-/** The two ends of a pipe; nobody reads it at first. */
+/** The two ends of a pipe that is not read at first. */
 function openPipe(folder: string): { reader: number; writer: number } {
   const path = join(folder, 'pipe');
   execFileSync('mkfifo', [path]);
-  // A reader must be there before a writer can be opened.
+  // A FIFO can be opened for writing without blocking only when it has a reader.
   const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   return { reader, writer: openSync(path, 'w') };
 }
 
-test('a reader who is stuck: all is answered, and what is lost is counted', async () => {
+test('a stuck reader delays no response, and lost lines are counted', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-log-'));
   const { reader, writer } = openPipe(folder);
   const kinds = { pipe: { stderr: writer }, socket: {} };
@@ -354,13 +354,13 @@ test('a reader who is stuck: all is answered, and what is lost is counted', asyn
 
     if (kind === 'socket') otpd.child.stderr!.resume();
     else new Socket({ fd: reader }).on('data', (chunk) => { otpd.logged += chunk.toString(); });
-    await eventually('what is kept comes, and how many were lost', () =>
+    await eventually('the buffered lines and the number of dropped ones are logged', () =>
       /log_lines_dropped.*\n/.test(otpd.logged));
     const lines = await otpd.requests(FLOOD_REQUESTS - dropped);
     assert.ok(lines.every(({ outcome }) => outcome === 'not_found'));
-    const said = otpd.lines().filter(({ event }) => event === 'log_lines_dropped')
+    const reported = otpd.lines().filter(({ event }) => event === 'log_lines_dropped')
       .reduce((sum, { count }) => sum + Number(count), 0);
-    assert.is(said, dropped);
+    assert.is(reported, dropped);
     await send({ port, path: '/', method: 'GET' });
     await otpd.requests(FLOOD_REQUESTS - dropped + 1);
     assert.is(await otpd.stop(), 0);
@@ -369,7 +369,7 @@ test('a reader who is stuck: all is answered, and what is lost is counted', asyn
   rmSync(folder, { recursive: true });
 });
 
-test('a reader who stays stuck, or is gone, does not hold up the end', async () => {
+test('a reader that stays stuck or is gone does not delay the exit', async () => {
   const kinds: { isGone?: boolean; WORKERS?: string }[] = [{}, { isGone: true }, { WORKERS: '2' }];
   for (const { isGone, ...more } of kinds) {
     const otpd = new Logged({ ...variables, ...more });
@@ -385,7 +385,7 @@ test('a reader who stays stuck, or is gone, does not hold up the end', async () 
   }
 });
 
-test('several processes, to a socket and to a file: all lines, and whole', async () => {
+test('several processes write whole lines to a socket and to a file', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-log-'));
   const path = join(folder, 'log');
   const file = openSync(path, 'w');
@@ -394,9 +394,9 @@ test('several processes, to a socket and to a file: all lines, and whole', async
     await flood(await otpd.port(), KEPT_REQUESTS);
     const outside = (id: number) => readlinkSync(`/proc/${id}/fd/2`);
     const processes = [otpd.child.pid!, ...childrenOf(otpd.child.pid!)];
-    // Whoever shares a socket can make the writes of the others block.
+    // Any process that shares the socket can make the writes of the others block.
     assert.is(new Set(processes.map(outside)).size, 'stderr' in more ? 1 : 3);
-    await eventually('all lines', () => {
+    await eventually('every line is logged', () => {
       if ('stderr' in more) otpd.logged = readFileSync(path, 'utf8');
       return otpd.logged.split('not_found').length > KEPT_REQUESTS;
     });
@@ -407,7 +407,7 @@ test('several processes, to a socket and to a file: all lines, and whole', async
   rmSync(folder, { recursive: true });
 });
 
-test('an exit in the same turn: the last lines are written', async () => {
+test('an exit in the same turn of the event loop still writes the last lines', async () => {
   const program = "import('./.test-build/src/app/log/writer.js').then(({ LogWriter }) => {"
     + " new LogWriter(2, String).push('the last line\\n'); process.exit(3); });";
   const child = spawn(process.execPath, ['-e', program], { cwd: ROOT });
@@ -417,7 +417,7 @@ test('an exit in the same turn: the last lines are written', async () => {
   assert.is(logged, 'the last line\n');
 });
 
-test('an error that nobody caught: sys_crash with its stack, and exit 1', async () => {
+test('an uncaught error is logged as sys_crash with its stack and exits with 1', async () => {
   const nodeOptions = ['--import', './test/fixtures/throw-on-signal.mjs'];
   for (const [signal, message] of [['SIGPWR', 'thrown'], ['SIGIO', 'rejected']] as const) {
     const otpd = new Logged(variables, { nodeOptions });
@@ -432,9 +432,9 @@ test('an error that nobody caught: sys_crash with its stack, and exit 1', async 
   }
 });
 
-test('docs/logging.md has every event', () => {
-  for (const file of ['app/log/request-log.ts', 'app/log/event-log.ts', 'app/serve.ts', 'app/log/log.ts',
-    'app/process/shutdown.ts']) {
+test('docs/logging.md names every event', () => {
+  for (const file of ['app/log/request-log.ts', 'app/log/event-log.ts', 'app/log/log.ts',
+    'app/serve.ts', 'app/process/shutdown.ts']) {
     const source = readFileSync(join(ROOT, 'src', file), 'utf8');
     const events = /'((?:authn|authz|sys|delivery|channel|input|excess|log)_[a-z_]+)'/g;
     for (const [, event] of source.matchAll(events)) {

@@ -1,4 +1,4 @@
-/** The commands as an operator runs them: real processes on a MySQL that runs already. */
+/** serve, migrate, unlock and key as real processes on a running MySQL. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
@@ -12,13 +12,13 @@ import { closeClient, post } from '../harness/client.ts';
 import { newVariables, variablesFor } from '../harness/command.ts';
 import { newDatabaseName, serverSocket, settingsFor } from '../harness/database.ts';
 import { answer, startHttpSink } from '../harness/http-sink.ts';
-import { newCallers } from '../harness/callers.ts';
-import { codesIn, saidIn } from '../harness/printed.ts';
+import { newApiClients } from '../harness/api-clients.ts';
+import { codesIn, withoutLog } from '../harness/printed.ts';
 import { endAll, finish, portOf, request, start, until, withFolder } from '../harness/run.ts';
 import type { Run } from '../harness/run.ts';
 import { recordCode } from '../harness/leak-recorder.ts';
 
-test('several workers on one port: one limit over all, and one stop', async () => {
+test('several workers share one port, one limit and one stop', async () => {
   const run = start(['serve'], await newVariables({ WORKERS: '3' }));
   const port = await portOf(run);
   const replies = await Promise.all(Array.from({ length: 12 }, (_, index) =>
@@ -27,10 +27,10 @@ test('several workers on one port: one limit over all, and one stop', async () =
   await until(run, () => codesIn(run.output()).length === 3);
   run.child.kill('SIGTERM');
   assert.is(await finish(run), 0);
-  assert.match(saidIn(run.output()), /stopped\n$/);
+  assert.match(withoutLog(run.output()), /stopped\n$/);
 });
 
-test('a port that is taken is one clear error', async () => {
+test('a port in use is one clear error', async () => {
   const taken = createServer().listen(0, '127.0.0.1');
   await once(taken, 'listening');
   const { port } = taken.address() as AddressInfo;
@@ -53,7 +53,7 @@ async function asRoot(...statements: string[]): Promise<void> {
   session.destroy();
 }
 
-test('an own MySQL: serve refuses pending migrations by name, migrate, serve', async () => {
+test('serve refuses pending migrations by name, and runs after migrate', async () => {
   const name = newDatabaseName();
   const owner = ownServer(name);
   const unmade = start(['serve'], owner);
@@ -94,21 +94,21 @@ test('an own MySQL: serve refuses pending migrations by name, migrate, serve', a
   assert.is(await finish(run), 0);
 
   const schema = `${name}.schema_migrations`;
-  for (const [sql, said] of [
-    [`INSERT INTO ${schema} VALUES (99, 'later', NOW(6), NOW(6))`, /file later, .*newer than this/],
+  for (const [sql, pattern] of [
+    [`INSERT INTO ${schema} VALUES (99, 'later', NOW(6), NOW(6))`, /file later of a newer otpd/],
     [`UPDATE ${schema} SET name = '0002-otps' WHERE version = 2`,
-      /schema file 0002-otps, .* before the first release\nuse a new database/],
+      /schema file 0002-otps from before the first release\nuse a new database/],
   ] as const) {
     await asRoot(sql, 'COMMIT');
     for (const command of ['serve', 'migrate']) {
       const run = start([command], owner);
       assert.is(await finish(run), 1);
-      assert.match(run.output(), said);
+      assert.match(run.output(), pattern);
     }
   }
 });
 
-test('mistakes get one clear message: password, variables, command, arguments', async () => {
+test('a wrong password, variable, command or argument is one clear message', async () => {
   const denied = start(['serve'], ownServer(newDatabaseName(), 'nobody', 'x'));
   assert.is(await finish(denied), 1);
   assert.match(denied.output(), /^otpd: cannot connect to the database: .*ER_ACCESS_DENIED/m);
@@ -125,7 +125,7 @@ test('mistakes get one clear message: password, variables, command, arguments', 
   assert.is(await finish(help), 0);
 });
 
-test('a key is made without a database or a configuration, and lets its caller in', async () => {
+test('key new needs no configuration, and its key is accepted', async () => {
   const broken = { DB_HOST: 'h', PORT: 'x', API_KEYS: 'junk' };
   const made = start(['key', 'new', 'app1'], broken);
   assert.is(await finish(made), 0);
@@ -143,9 +143,9 @@ test('a key is made without a database or a configuration, and lets its caller i
     assert.is(await finish(run), 2);
     assert.match(run.output(), /usage: otpd COMMAND/);
   }
-  const faulty = start(['key', 'new', 'a', 'all'], {});
-  assert.is(await finish(faulty), 2);
-  assert.match(faulty.output(), /^otpd: SCOPES must be out of request, verify, read, admin/);
+  const invalid = start(['key', 'new', 'a', 'all'], {});
+  assert.is(await finish(invalid), 2);
+  assert.match(invalid.output(), /^otpd: SCOPES must be one or more of request, verify, read, ad/);
 
   const owner = { ...ownServer(newDatabaseName()), API_KEYS: `${entry}, ${String(other.entry)}` };
   assert.is(await finish(start(['migrate'], owner)), 0);
@@ -167,19 +167,19 @@ test('a key is made without a database or a configuration, and lets its caller i
   ]);
 });
 
-test('faults of API_KEYS stop the start, in the one message, and quote nothing', async () => {
-  const { apiKeys } = newCallers(['app1', 'app2']);
+test('errors of API_KEYS stop the start in one message that quotes nothing', async () => {
+  const { apiKeys } = newApiClients(['app1', 'app2']);
   const run = start(['serve'], variablesFor('unused', { PORT: 'x',
     API_KEYS: `${apiKeys},b:all:${'0'.repeat(63)},c` }));
   assert.is(await finish(run), 1);
-  assert.is(run.output(), ['otpd: the configuration is at fault:',
+  assert.is(run.output(), ['otpd: the configuration is invalid:',
     'PORT must be a whole number from 0 to 65535',
     'API_KEYS: entry 3 must have scopes out of request, verify, read, admin, joined by +',
     'API_KEYS: entry 3 must have the SHA-256 of a key, in 64 hex digits',
     'API_KEYS: entry 4 must be name:scopes:sha256'].join('\n  ') + '\n');
 });
 
-/** The lines of the log, each parsed. */
+/** The parsed lines of the log. */
 function logOf(run: Run): Record<string, unknown>[] {
   return run.logged().trimEnd().split('\n')
     .map((line) => JSON.parse(line) as Record<string, unknown>);
@@ -187,7 +187,7 @@ function logOf(run: Run): Record<string, unknown>[] {
 
 const SMS = { DELIVERY: 'sms', SMS_ACCOUNT: 'AC1', SMS_TOKEN: 'token', SMS_SENDER: '+14155550100' };
 
-test('e-mail without nodemailer: one line says what to do, and nothing is started', async () => {
+test('e-mail without nodemailer is one line that says what to do', async () => {
   const environment = variablesFor('unused', { DELIVERY: 'email',
     SMTP_URL: 'smtp://localhost', EMAIL_FROM: 'no-reply@example.com' });
   for (const WORKERS of ['1', '2']) {
@@ -198,21 +198,21 @@ test('e-mail without nodemailer: one line says what to do, and nothing is starte
   }
 });
 
-test('a template that is at fault stops the start, with its name and what is wrong', async () => {
+test('an invalid template stops the start with its name and its error', async () => {
   await withFolder(async (folder) => {
     writeFileSync(join(folder, 'login.txt'), 'Come in.');
     const run = start(['serve'], variablesFor('unused', { MESSAGES_FOLDER: folder }));
     assert.is(await finish(run), 1);
-    assert.is(run.output(), 'otpd: the configuration is at fault:\n'
+    assert.is(run.output(), 'otpd: the configuration is invalid:\n'
       + `  ${join(folder, 'login.txt')} must contain {code}\n`);
-    const beside = start(['unlock', 'U1', 'login'], { ...ownServer(newDatabaseName()),
+    const unlocked = start(['unlock', 'U1', 'login'], { ...ownServer(newDatabaseName()),
       MESSAGES_FOLDER: folder, DELIVERY: 'none' });
-    assert.is(await finish(beside), 1);
-    assert.match(beside.output(), /^otpd: cannot connect to the database: .*ER_BAD_DB_ERROR/m);
+    assert.is(await finish(unlocked), 1);
+    assert.match(unlocked.output(), /^otpd: cannot connect to the database: .*ER_BAD_DB_ERROR/m);
   });
 });
 
-test('sms: no phone number is a fault; the log tells of refusals, and no code', async () => {
+test('sms refuses a user that is no phone number, and the log contains no code', async () => {
   const sink = await startHttpSink();
   const owner = ownServer(newDatabaseName());
   assert.is(await finish(start(['migrate'], owner)), 0);
@@ -238,10 +238,10 @@ test('sms: no phone number is a fault; the log tells of refusals, and no code', 
   await until(run, () => /delivery_failed.*\n/.test(run.logged()));
   recordCode(/\d{6}/.exec(new URLSearchParams(sink.requests[1]!.body).get('Body')!)![0]);
   const { otp_id: otpId } = refused.body;
-  const [issued, ...told] = logOf(run).filter((line) => line.otp_id === otpId)
+  const [issued, ...logged] = logOf(run).filter((line) => line.otp_id === otpId)
     .map(({ time, ...line }) => line);
   const { user } = issued!;
-  assert.equal(told, [
+  assert.equal(logged, [
     { level: 'warn', event: 'delivery_refused', otp_id: otpId, user, channel: 'sms',
       reason: 'status 400' },
     { level: 'warn', event: 'delivery_failed', otp_id: otpId, user, reason: 'refused' },

@@ -1,4 +1,4 @@
-/** SIGHUP and the policy file: a good one is in force at once, a faulty one changes nothing. */
+/** SIGHUP and the policy file: a valid file is in force at once, an invalid one changes nothing. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -34,12 +34,12 @@ function write(policy: object): void {
   writeFileSync(file, JSON.stringify(policy));
 }
 
-/** How often a log has lines of an event. */
+/** The number of log lines with an event. */
 function countOf(otpd: Otpd, event: string): number {
   return otpd.output().split(`"event":"${event}","name":"POLICY_FILE"`).length - 1;
 }
 
-/** Asks for a reload, and waits until so many processes say how it ended. */
+/** Sends SIGHUP and waits until this many processes have logged the event. */
 async function reload(otpd: Otpd, event: string, processes = 1): Promise<void> {
   const before = countOf(otpd, event);
   otpd.signal('SIGHUP');
@@ -56,7 +56,7 @@ function verify({ port }: Otpd, user: string, code: string): Promise<Reply> {
   return post({ port, path: '/otp/verify', body: { user_id: user, purpose: 'login', code } });
 }
 
-/** The policy that is told before anything of a request is looked at. */
+/** The RateLimit-Policy header, which even a malformed request gets. */
 async function policyOf({ port }: Otpd): Promise<unknown> {
   const { headers } = await post({ port, path: '/otp/request', body: '{' });
   return headers['ratelimit-policy'];
@@ -67,7 +67,7 @@ async function newestCode(otpd: Otpd, count: number): Promise<string> {
   return otpd.codes().at(-1)!;
 }
 
-test('a new policy is in force for what comes, and codes that are open stay what they are',
+test('a new policy applies to new requests, and open OTPs keep theirs',
   async () => {
     write({ default: { user_limit: 2 }, allowed_purposes: ['login'] });
     const otpd = await start(1);
@@ -90,7 +90,7 @@ test('a new policy is in force for what comes, and codes that are open stay what
     assert.is(await otpd.ended, 0);
   });
 
-test('a faulty file, and one that is gone, leave the old policy and are named', async () => {
+test('an invalid or missing file is named and leaves the old policy in force', async () => {
   write({ default: { user_limit: 4 } });
   const otpd = await start(1);
   const before = await policyOf(otpd);
@@ -119,7 +119,7 @@ test('a faulty file, and one that is gone, leave the old policy and are named', 
   assert.is(await otpd.ended, 0);
 });
 
-test('every worker follows, and keeps to the old one together', async () => {
+test('every worker reloads the policy or keeps the old one', async () => {
   write({ default: { user_limit: 2 } });
   const otpd = await start(2);
   write({ default: { user_limit: 7 } });

@@ -1,11 +1,11 @@
-/** A rolling restart under load: every request is answered, and what was counted stays counted. */
+/** Rolling restarts under load: every request is answered, and no counter decreases. */
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { newCallers } from '../harness/callers.ts';
+import { newApiClients } from '../harness/api-clients.ts';
 import { newVariables } from '../harness/command.ts';
 import type { Variables } from '../harness/command.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
@@ -29,7 +29,7 @@ test.before(async () => { database = await newVariables(); });
 
 test.after(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Runs work on an otpd that is stopped whatever comes of it. */
+/** Runs work on an otpd, which is stopped also after a failure. */
 async function withOtpd(variables: object, work: (otpd: Otpd) => Promise<void>): Promise<void> {
   const otpd = await startOtpd({ ...database, ...variables });
   try {
@@ -55,7 +55,7 @@ async function hasRolled(otpd: Otpd, times: number): Promise<void> {
     ROLL_MAX_MS);
 }
 
-/** What clients got: answers by status, and errors by code. */
+/** Responses by status and errors by code. */
 type Tally = Map<string, number>;
 
 function note(tally: Tally, what: string): void {
@@ -65,7 +65,7 @@ function note(tally: Tally, what: string): void {
 /** otpd answers 503 after 3 s when the machine is busy, and at once when it has no room. */
 const BUSY_MS = 1000;
 
-/** One request, again when the machine was too busy for an answer; never rejects. */
+/** Sends a request, and repeats it when the machine was too busy; never rejects. */
 async function ask(...request: Parameters<typeof askOnce>): Promise<string> {
   const { ms, result } = await timed(() => askOnce(...request));
   return result.endsWith(' 503') && ms > BUSY_MS ? ask(...request) : result;
@@ -81,7 +81,7 @@ function askOnce(port: number, agent: Agent, path: string, body: object, key: st
   });
 }
 
-/** A client that asks for codes and tries wrong ones for as long as `isOver` says no. */
+/** A client that requests codes and verifies wrong ones until `isOver` returns true. */
 async function load(port: number, name: string, keepAlive: boolean, tally: Tally,
   isOver: () => boolean): Promise<void> {
   const agent = new Agent({ keepAlive, maxSockets: 1 });
@@ -94,7 +94,7 @@ async function load(port: number, name: string, keepAlive: boolean, tally: Tally
   agent.destroy();
 }
 
-/** Asks whether otpd is ready, again and again. */
+/** Polls /readyz. */
 async function watchReadiness(otpd: Otpd, tally: Tally, isOver: () => boolean): Promise<void> {
   while (!isOver()) {
     const answer = await fetch(`http://127.0.0.1:${otpd.adminPort}/readyz`);
@@ -107,7 +107,7 @@ async function counted(otpd: Otpd, route: string, code: string): Promise<number>
   return valueOf(parseExposition(text), 'otpd_http_requests_total', { route, code });
 }
 
-test('three rolls under load: no refusal, no reset, no 5xx, ready throughout, all counted',
+test('three rolling restarts under load refuse, reset and lose no request',
   () => withOtpd({ WORKERS: '2', POLICY_FILE: GENEROUS_POLICY }, async (otpd) => {
     const [answers, readiness]: [Tally, Tally] = [new Map(), new Map()];
     let isOver = false;
@@ -128,17 +128,17 @@ test('three rolls under load: no refusal, no reset, no 5xx, ready throughout, al
     assert.equal(workers.map(({ length }) => length), [2, 2, 2, 2]);
     assert.is(new Set(workers.flat()).size, 8);
     assert.equal([...answers.keys()].sort(), ['/otp/request 201', '/otp/verify 404']);
-    // On a busy machine the database is late at times, whatever the workers do.
+    // On a busy machine the database may answer late without a fault of the workers.
     readiness.delete('503 {"error":"not_ready","failed":["database"]}');
     assert.equal([...readiness.keys()], ['200 {"status":"ready"}']);
-    await eventually('all are counted', async () =>
+    await eventually('every request is counted', async () =>
       await counted(otpd, '/otp/request', 'issued') === answers.get('/otp/request 201')
         && await counted(otpd, '/otp/verify', 'otp_not_found') === answers.get('/otp/verify 404'));
     assert.is(countOf(otpd, '"event":"worker_replaced"'), 6);
     assert.ok(answers.get('/otp/request 201')! > 60, 'there was load');
   }));
 
-test('connections that are kept are answered, and told to close by the worker that retires',
+test('a retiring worker answers its open connections with Connection: close',
   async () => {
     const policy = join(folder, 'held-policy.json');
     writeFileSync(policy, '{}');
@@ -160,14 +160,14 @@ test('connections that are kept are answered, and told to close by the worker th
       const held = holdFile(policy);
       otpd.signal('SIGUSR2');
       await held.give('{}');
-      await eventually('one retires', async () => {
+      await eventually('one worker retires', async () => {
         await askAll();
         return countOf(otpd, '"worker_replaced"') === 1;
       }, ROLL_MAX_MS);
       await askAll();
       assert.ok(open.size > 0 && open.size < 8, `${open.size} are open`);
       await held.give('{}');
-      await eventually('all are told', async () => {
+      await eventually('every connection is closed', async () => {
         await askAll();
         return open.size === 0;
       }, ROLL_MAX_MS);
@@ -175,17 +175,17 @@ test('connections that are kept are answered, and told to close by the worker th
     });
   });
 
-test('SIGUSR2 during a roll: one more after it, however often it came', async () => {
+test('any number of SIGUSR2 during a rolling restart lead to one more', async () => {
   const policy = join(folder, 'rolled-policy.json');
   writeFileSync(policy, '{}');
   await withOtpd({ WORKERS: '2', POLICY_FILE: policy }, async (otpd) => {
     const held = holdFile(policy);
     otpd.signal('SIGUSR2');
-    await eventually('it rolls', () => countOf(otpd, '"roll_started"') === 1, ROLL_MAX_MS);
+    await eventually('it has started', () => countOf(otpd, '"roll_started"') === 1, ROLL_MAX_MS);
     otpd.signal('SIGUSR2');
     for (const replaced of [1, 2, 3, 4]) {
       await held.give('{}');
-      await eventually('one more is new', () =>
+      await eventually('one more worker is new', () =>
         countOf(otpd, '"worker_replaced"') === replaced, ROLL_MAX_MS);
       if (replaced === 1) otpd.signal('SIGUSR2');
     }
@@ -195,7 +195,7 @@ test('SIGUSR2 during a roll: one more after it, however often it came', async ()
   });
 });
 
-/** The limits that a new user is told of. */
+/** The limits in the response to a new user. */
 async function limitOf(otpd: Otpd, user: string): Promise<string> {
   const client = await openClient(otpd.port);
   client.send(post('/otp/request', JSON.stringify({ user_id: user, purpose: 'p' }),
@@ -205,7 +205,7 @@ async function limitOf(otpd: Otpd, user: string): Promise<string> {
   return headers.get('ratelimit-policy') ?? '';
 }
 
-test('new workers read their files anew; one that does not come up ends the roll', async () => {
+test('new workers read their files again; one that does not start ends the restart', async () => {
   const file = join(folder, 'policy.json');
   writeFileSync(file, '{"default":{"user_limit":5}}');
   await withOtpd({ WORKERS: '2', POLICY_FILE: file }, async (otpd) => {
@@ -218,7 +218,7 @@ test('new workers read their files anew; one that does not come up ends the roll
     const workers = workersOf(otpd);
     writeFileSync(file, '{"default":{"user_limit":0}}');
     otpd.signal('SIGUSR2');
-    await eventually('the roll ends', () => countOf(otpd, '"event":"roll_failed","worker":1') === 1,
+    await eventually('it has failed', () => countOf(otpd, '"event":"roll_failed","worker":1') === 1,
       ROLL_MAX_MS);
     await otpd.prints('default.user_limit: must be a whole number from 1 to 1000');
     await otpd.prints('"message":"a worker ended before it listened;');
@@ -234,7 +234,7 @@ test('new workers read their files anew; one that does not come up ends the roll
   });
 });
 
-/** A copy of the project, to be changed while it runs. */
+/** A copy of the project that the test changes while it runs. */
 function copyProject(): string {
   const copy = join(folder, 'otpd');
   for (const name of ['src', 'schema', 'messages', 'package.json']) {
@@ -244,7 +244,7 @@ function copyProject(): string {
   return copy;
 }
 
-test('new workers run the new code and the new .env, and must listen where the others do',
+test('new workers run the new code and .env, and must listen on the same address',
   async () => {
     const copy = copyProject();
     const port = await freePort();
@@ -258,7 +258,7 @@ test('new workers run the new code and the new .env, and must listen where the o
       assert.is(before.headers.get('cache-control'), 'no-store');
       const file = join(copy, 'src/http/response.ts');
       writeFileSync(file, readFileSync(file, 'utf8').replace('no-store', 'no-store, private'));
-      const { apiKeys } = newCallers(['app1']);
+      const { apiKeys } = newApiClients(['app1']);
       set(`PORT=${port}\nAPI_KEYS=${apiKeys}\n`);
       otpd.signal('SIGUSR2');
       await hasRolled(otpd, 1);
@@ -276,19 +276,19 @@ test('new workers run the new code and the new .env, and must listen where the o
     assert.is(await otpd.ended, 0);
   });
 
-test('with one process SIGUSR2 says what it needs, and changes nothing', async () => {
+test('SIGUSR2 with one process logs that WORKERS is needed and changes nothing', async () => {
   await withOtpd({}, async (otpd) => {
     otpd.signal('SIGUSR2');
-    await eventually('it says so', () => countOf(otpd,
+    await eventually('the refusal is logged', () => countOf(otpd,
       '"event":"roll_refused","message":"a rolling restart needs WORKERS of 2 or more"') === 1);
     assert.is((await fetch(`http://127.0.0.1:${otpd.port}/`)).status, 404);
   });
 });
 
-test('asked to stop during a roll: a clean end', async () => {
+test('a stop during a rolling restart ends cleanly', async () => {
   await withOtpd({ WORKERS: '2' }, async (otpd) => {
     otpd.signal('SIGUSR2');
-    await eventually('it rolls', () => countOf(otpd, '"roll_started"') === 1, ROLL_MAX_MS);
+    await eventually('it has started', () => countOf(otpd, '"roll_started"') === 1, ROLL_MAX_MS);
     otpd.stop();
     await otpd.ended;
     assert.is(countOf(otpd, '"roll_failed"'), 0);

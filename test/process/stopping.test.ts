@@ -1,4 +1,4 @@
-/** How otpd ends when it is asked to: real processes, signals, clients, and a provider. */
+/** How real processes stop: signals, open connections, deliveries and workers. */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -11,13 +11,13 @@ import { newDatabaseName } from '../harness/database.ts';
 import { hang, startHttpSink } from '../harness/http-sink.ts';
 import { childrenOf, startOtpd } from '../harness/otpd.ts';
 import type { Otpd } from '../harness/otpd.ts';
-import { saidIn } from '../harness/printed.ts';
+import { withoutLog } from '../harness/printed.ts';
 import { recordCode } from '../harness/leak-recorder.ts';
 import { eventually, promptly } from '../harness/waiting.ts';
 import { openClient, post } from '../http/raw-client.ts';
 import type { RawClient } from '../http/raw-client.ts';
 
-/** A stop is bounded by 25 s; a busy machine may add to it. */
+/** A stop takes at most 25 s; the rest is for a busy machine. */
 const STOP_MAX_MS = 60_000;
 
 const GUESS = post('/otp/verify', '{"user_id":"u","purpose":"p","code":"123456"}');
@@ -28,7 +28,7 @@ test.before(async () => {
   assert.is((await runCommand(['migrate'], variables)).status, 0);
 });
 
-/** Asks whether otpd is ready; '' when it does not listen. */
+/** The body of /readyz; '' when otpd does not listen. */
 async function readiness({ adminPort }: Otpd): Promise<string> {
   try {
     const answer = await fetch(`http://127.0.0.1:${adminPort}/readyz`);
@@ -42,12 +42,12 @@ const STOPPING = '503 {"error":"not_ready","failed":["stopping"]}';
 
 type Unfinished = Readonly<{ client: RawClient; idle: RawClient[] }>;
 
-/** A request whose last byte is missing; otpd has what came before it. */
+/** Sends a request except for its last byte, and waits until otpd has the rest. */
 async function openUnfinished(otpd: Otpd, processes: number): Promise<Unfinished> {
   const client = await openClient(otpd.port);
   client.send(GUESS.slice(0, -1));
   const idle: RawClient[] = [];
-  // They take turns: one of these comes to the same process, and later.
+  // Workers take turns, so one of these requests reaches the same process after the first.
   for (let each = 0; each < processes; each += 1) {
     const probe = await openClient(otpd.port);
     probe.send(GUESS);
@@ -58,7 +58,7 @@ async function openUnfinished(otpd: Otpd, processes: number): Promise<Unfinished
 }
 
 for (const WORKERS of ['1', '2']) {
-  test(`not ready at once, in-flight answered, Connection: close, WORKERS=${WORKERS}`, async () => {
+  test(`a stop with WORKERS=${WORKERS} answers the requests in flight`, async () => {
     const otpd = await startOtpd({ ...variables, WORKERS });
     const { client, idle } = await openUnfinished(otpd, Number(WORKERS));
     assert.is(await readiness(otpd), '200 {"status":"ready"}');
@@ -70,11 +70,11 @@ for (const WORKERS of ['1', '2']) {
     assert.is(`${answer.status} ${answer.headers.get('connection')}`, '404 close');
     for (const each of [client, ...idle]) each.destroy();
     assert.is(await otpd.ended, 0);
-    assert.match(saidIn(otpd.output()), /stopped\n$/);
+    assert.match(withoutLog(otpd.output()), /stopped\n$/);
   });
 }
 
-test('an idle connection, half a request and a hanging delivery: exit 0 in time', async () => {
+test('an idle connection, half a request and a hanging delivery do not delay a stop', async () => {
   const sink = await startHttpSink({ behaviour: hang });
   const otpd = await startOtpd({ ...variables, DELIVERY: 'webhook', WEBHOOK_URL: sink.url,
     WEBHOOK_SECRETS: `whsec_${randomBytes(32).toString('base64')}` });
@@ -91,30 +91,30 @@ test('an idle connection, half a request and a hanging delivery: exit 0 in time'
   await sink.close();
 });
 
-test('a second signal ends it at once, with 1', async () => {
+test('a second signal ends otpd at once with 1', async () => {
   const otpd = await startOtpd(variables);
   const { client, idle } = await openUnfinished(otpd, 1);
   const begun = performance.now();
   otpd.stop();
-  await eventually('it is no repeat of the first', () => performance.now() - begun > 1100);
+  await eventually('a signal is a new request', () => performance.now() - begun > 1100);
   otpd.stop();
   assert.is(await promptly(() => otpd.ended), 1);
-  // It did not come to the end of the time that the first signal gives.
+  // The process did not finish its stop.
   assert.not.match(otpd.output(), /^stopped/m);
   for (const each of [client, ...idle]) each.destroy();
 });
 
-test('a worker that cannot end is ended: exit 1, in time', async () => {
+test('a worker that cannot exit is killed, and otpd exits with 1', async () => {
   const otpd = await startOtpd({ ...variables, WORKERS: '2' });
   const [id] = childrenOf(otpd.processId);
   process.kill(id!, 'SIGSTOP');
   otpd.stop();
   assert.is(await promptly(() => otpd.ended, STOP_MAX_MS), 1);
-  assert.match(saidIn(otpd.output()),
-    /stopped: not all that was in flight could be answered\n$/);
+  assert.match(withoutLog(otpd.output()),
+    /stopped: not all requests in flight were answered\n$/);
 });
 
-test('workers that keep ending: exit 1, with what is the matter', async () => {
+test('workers that crash in a loop make otpd exit with 1 and the reason', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-stopping-'));
   const policy = join(folder, 'policy.json');
   writeFileSync(policy, '{}');
@@ -123,20 +123,20 @@ test('workers that keep ending: exit 1, with what is the matter', async () => {
   process.kill(childrenOf(otpd.processId)[0]!, 'SIGKILL');
   assert.is(await otpd.ended, 1);
   assert.is(otpd.output().split('is not JSON').length - 1, 10);
-  assert.match(otpd.output(), /otpd: the workers keep ending by themselves\n$/);
+  assert.match(otpd.output(), /otpd: more than 10 workers exited unexpectedly within a minute\n$/);
   rmSync(folder, { recursive: true });
 });
 
 const NAMESPACE = ['unshare', '--pid', '--fork', '--mount-proc'];
 
-/** What a process is doing, as proc(5) has it: Z is one that has ended and was not waited for. */
+/** The state of a process (proc(5)); Z is an exited process whose parent has not waited for it. */
 function stateOf(processId: number): string {
   return /\) (\w)/.exec(readFileSync(`/proc/${processId}/stat`, 'utf8'))![1]!;
 }
 
-test('as process 1 of a container: signals are heeded, and workers that end are waited for',
+test('otpd as process 1 of a container handles signals and reaps its workers',
   async () => {
-    // A name space of its own needs rights that not every machine gives.
+    // A PID namespace needs rights that not every machine grants.
     if (spawnSync(NAMESPACE[0]!, [...NAMESPACE.slice(1), 'true']).status !== 0) return;
     const otpd = await startOtpd({ ...variables, WORKERS: '2' }, { under: NAMESPACE });
     const [first] = childrenOf(otpd.processId) as [number];
@@ -144,7 +144,7 @@ test('as process 1 of a container: signals are heeded, and workers that end are 
     assert.match(status, /^NSpid:\t\d+\t1$/m);
     const workers = childrenOf(first);
     process.kill(workers[0]!, 'SIGKILL');
-    await eventually('another has its place', async () => {
+    await eventually('another worker has the slot', async () => {
       const now = childrenOf(first);
       return now.length === 2 && !now.includes(workers[0]!)
         && await readiness(otpd) === '200 {"status":"ready"}';
@@ -152,10 +152,10 @@ test('as process 1 of a container: signals are heeded, and workers that end are 
     const all = readFileSync(`/proc/${first}/task/${first}/children`, 'utf8').trim().split(' ');
     assert.equal(all.map((id) => stateOf(Number(id))).filter((state) => state === 'Z'), []);
     process.kill(first, 'SIGHUP');
-    await eventually('it reloads', () => otpd.output().includes('nothing_to_reload'));
+    await eventually('otpd has reloaded', () => otpd.output().includes('nothing_to_reload'));
     process.kill(first, 'SIGTERM');
     assert.is(await otpd.ended, 0);
-    assert.match(saidIn(otpd.output()), /stopped\n$/);
+    assert.match(withoutLog(otpd.output()), /stopped\n$/);
   });
 
 test.run();

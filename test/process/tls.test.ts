@@ -1,4 +1,4 @@
-/** TLS of a real otpd: its files, their faults, and SIGHUP, with one process and with workers. */
+/** TLS of real processes: the files, their errors and SIGHUP, with one process and with workers. */
 import { generateKeyPairSync } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:https';
@@ -24,7 +24,7 @@ let trusted = '';
 
 test.after(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Puts a new certificate where otpd reads it, and trusts it. */
+/** Replaces the files that otpd reads, and makes the client trust the new certificate. */
 function install(serial: string): void {
   const { cert, key } = createCertificate({ serial });
   writeFileSync(files.TLS_CERT, cert);
@@ -34,7 +34,7 @@ function install(serial: string): void {
 
 type Reply = Readonly<{ status: number; text: string; serial: string }>;
 
-/** Posts by a connection of the agent, or by one of its own. */
+/** Posts on a connection of the agent, or on a new one. */
 function post(port: number, path: string, body: object, agent = newAgent()): Promise<Reply> {
   return new Promise((resolve, reject) => {
     const headers = { 'Content-Type': 'application/json', 'Idempotency-Key': 'k' };
@@ -59,7 +59,7 @@ function countOf(otpd: Otpd, pattern: RegExp): number {
   return otpd.output().match(pattern)?.length ?? 0;
 }
 
-/** From the first request to a pair of files that is at fault. */
+/** Covers requests, replaced files and an invalid pair of files. */
 async function tryCertificates(otpd: Otpd, processes: number): Promise<void> {
   const { port } = otpd;
   await otpd.prints(`otpd answers on https://${HOST}:${port}`);
@@ -74,7 +74,7 @@ async function tryCertificates(otpd: Otpd, processes: number): Promise<void> {
 
   install('0b');
   otpd.signal('SIGHUP');
-  await eventually('all reload', () => countOf(otpd, RELOADED) === processes);
+  await eventually('every process has reloaded', () => countOf(otpd, RELOADED) === processes);
   for (let each = 0; each < 4; each += 1) {
     assert.is((await post(port, '/otp/verify', NOBODY)).serial, '0B');
   }
@@ -82,7 +82,7 @@ async function tryCertificates(otpd: Otpd, processes: number): Promise<void> {
 
   writeFileSync(files.TLS_KEY, createCertificate().key);
   otpd.signal('SIGHUP');
-  await eventually('all refuse', () => countOf(otpd, FAILED) === processes);
+  await eventually('every process has refused the pair', () => countOf(otpd, FAILED) === processes);
   await otpd.prints(`TLS_KEY ${files.TLS_KEY}: is not the key of the first`);
   assert.is((await post(port, '/otp/verify', NOBODY)).serial, '0B');
   assert.is((await post(port, '/otp/verify', NOBODY, kept)).serial, '0A');
@@ -90,7 +90,7 @@ async function tryCertificates(otpd: Otpd, processes: number): Promise<void> {
 }
 
 for (const WORKERS of ['1', '2']) {
-  test(`requests over TLS, and certificates that change, with WORKERS=${WORKERS}`, async () => {
+  test(`a certificate is replaced while otpd serves over TLS with WORKERS=${WORKERS}`, async () => {
     install('0a');
     const otpd = await startOtpd(await newVariables({ ...files, WORKERS }));
     try {
@@ -103,14 +103,14 @@ for (const WORKERS of ['1', '2']) {
   });
 }
 
-/** A key that is encrypted under a passphrase, which nobody could type in. */
+/** A key with a passphrase, which otpd cannot ask for. */
 function encryptedKey(): string {
   return generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({
     type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase: 'x',
   }) as string;
 }
 
-test('whatever is wrong with the files is a fault, with the variable and the file', () => {
+test('every invalid certificate or key is an error with the variable and the file', () => {
   const database = variablesFor('unused');
   const { cert, key } = createCertificate();
   const path = (name: string, text: string): string => {
@@ -123,16 +123,16 @@ test('whatever is wrong with the files is a fault, with the variable and the fil
     ['', goodKey, 'TLS_CERT and TLS_KEY must be set together'],
     ['/nowhere.pem', goodKey, 'TLS_CERT names a file that cannot be read (ENOENT): /nowhere.pem'],
     [goodCert, folder, `TLS_KEY names a file that cannot be read (EISDIR): ${folder}`],
-    [goodKey, goodKey, `TLS_CERT ${goodKey}: is no certificate in PEM`],
-    [goodCert, goodCert, `TLS_KEY ${goodCert}: is no private key in PEM without a passphrase`],
+    [goodKey, goodKey, `TLS_CERT ${goodKey}: is not a PEM certificate`],
+    [goodCert, goodCert, `TLS_KEY ${goodCert}: is not a PEM private key without a passphrase`],
     [goodCert, path('locked.pem', encryptedKey()),
-      `TLS_KEY ${join(folder, 'locked.pem')}: is no private key in PEM without a passphrase`],
+      `TLS_KEY ${join(folder, 'locked.pem')}: is not a PEM private key without a passphrase`],
     [goodCert, path('other.pem', createCertificate().key), `TLS_KEY ${join(folder, 'other.pem')
     }: is not the key of the first certificate in TLS_CERT ${goodCert}`],
   ];
   for (const [TLS_CERT, TLS_KEY, fault] of wrong) {
     assert.throws(() => readServeConfig({ ...database, PORT: 'x', TLS_CERT, TLS_KEY }),
-      ({ message }: Error) => message.startsWith('the configuration is at fault:\n  PORT must')
+      ({ message }: Error) => message.startsWith('the configuration is invalid:\n  PORT must')
         && message.endsWith(`\n  ${fault}`), fault);
   }
   const chain = path('chain.pem', cert + createCertificate({ address: '127.0.0.2' }).cert);
@@ -144,13 +144,13 @@ test('whatever is wrong with the files is a fault, with the variable and the fil
   assert.is(readServeConfig(database).certificate, null);
 });
 
-test('a pair that is at fault stops the start, and nothing else is begun', async () => {
+test('an invalid pair of files stops the start before anything is opened', async () => {
   install('0c');
   const other = variablesFor('unused', { ...files, TLS_KEY: files.TLS_CERT });
   const { status, out, err } = await runCommand(['serve'], other);
   assert.equal([status, out], [1, '']);
-  assert.is(err, 'otpd: the configuration is at fault:\n'
-    + `  TLS_KEY ${files.TLS_CERT}: is no private key in PEM without a passphrase\n`);
+  assert.is(err, 'otpd: the configuration is invalid:\n'
+    + `  TLS_KEY ${files.TLS_CERT}: is not a PEM private key without a passphrase\n`);
 });
 
 test.run();

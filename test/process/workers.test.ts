@@ -1,4 +1,4 @@
-/** Health and metrics of several workers: one sum, whatever becomes of a worker. */
+/** Health and metrics of several workers, of which some hang or die. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -44,13 +44,13 @@ async function countNotFound(): Promise<number> {
   return valueOf(await scrape(), 'otpd_http_requests_total', NOT_FOUND);
 }
 
-/** All workers get some of them. */
+/** Sends enough requests that every worker gets some. */
 async function load(): Promise<void> {
   await Promise.all(Array.from({ length: REQUESTS }, () =>
     send({ port: otpd.port, path: '/nothing', method: 'GET' })));
 }
 
-/** Metrics in which so many workers are silent; a busy machine may make others late, too. */
+/** Waits for metrics with this many silent workers; on a busy machine others may be late, too. */
 async function silentWorkers(count: number): Promise<Map<string, Metric>> {
   let metrics = await scrape();
   await eventually(`${count} are silent`, async () => {
@@ -64,7 +64,7 @@ function workerIds(): number[] {
   return childrenOf(otpd.processId);
 }
 
-test('counters and histograms are summed, gauges of processes told apart', async () => {
+test('counters and histograms are summed, and process gauges have a worker label', async () => {
   await load();
   const metrics = await silentWorkers(0);
   assert.is(valueOf(metrics, 'otpd_http_requests_total', NOT_FOUND), REQUESTS);
@@ -78,7 +78,7 @@ test('counters and histograms are summed, gauges of processes told apart', async
   assert.is(await readiness(), '{"status":"ready"}');
 });
 
-test('a worker that does not answer is shown as it was, in time', async () => {
+test('a silent worker is reported in time with its previous values', async () => {
   const [id] = workerIds();
   process.kill(id!, 'SIGSTOP');
   const metrics = await silentWorkers(1);
@@ -87,17 +87,17 @@ test('a worker that does not answer is shown as it was, in time', async () => {
   await silentWorkers(0);
 });
 
-test('a worker that dies: not ready until another listens, and no counter shrinks', async () => {
+test('the death of a worker makes otpd not ready and decreases no counter', async () => {
   assert.is(await countNotFound(), REQUESTS);
   const [id] = workerIds();
-  // The worker in its place does not come up before it has read this.
+  // The replacement cannot start before it has read this file.
   const held = holdFile(policy);
   process.kill(id!, 'SIGKILL');
-  await eventually('it is missed', async () =>
+  await eventually('the worker is missed', async () =>
     await readiness() === '{"error":"not_ready","failed":["workers"]}');
   assert.is(await countNotFound(), REQUESTS);
   await held.give('{}');
-  await eventually('another listens', async () => await readiness() === '{"status":"ready"}');
+  await eventually('all workers listen', async () => await readiness() === '{"status":"ready"}');
   await load();
   const metrics = await silentWorkers(0);
   assert.is(valueOf(metrics, 'otpd_http_requests_total', NOT_FOUND), 2 * REQUESTS);

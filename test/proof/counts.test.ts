@@ -1,4 +1,4 @@
-/** What the database layer counts, on a real one: lost commits, deadlocks, dead rows. */
+/** The counters of the database layer on a real server: lost commits, deadlocks, expired rows. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { StatementError } from '../../src/db/errors.ts';
@@ -18,19 +18,19 @@ import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
 import { newSecretsText, newSweeper, secretsOf } from '../harness/service.ts';
 import { createGate, errorOf } from '../harness/waiting.ts';
-import { ask, createBench, isCommit, rowsBy } from './tampered-connections.ts';
-import type { Bench } from './tampered-connections.ts';
+import { query, createFixture, isCommit, rowsBy } from './tampered-connections.ts';
+import type { Fixture } from './tampered-connections.ts';
 
 const HOUR = 3_600_000_000;
 
-let bench: Bench;
+let fixture: Fixture;
 let pool: ConnectionPool;
 let id = 0;
 
-test.before(async () => { bench = await createBench(); });
-test.before.each(() => { pool = bench.pool(4); });
-test.after.each(() => bench.closePools());
-test.after(() => bench.database.close());
+test.before(async () => { fixture = await createFixture(); });
+test.before.each(() => { pool = fixture.pool(4); });
+test.after.each(() => fixture.closePools());
+test.after(() => fixture.database.close());
 
 function value(families: Family[], name: string, labels: Record<string, string> = {}): number {
   return valueOf(parseExposition(encodeFamilies(families)), name, labels);
@@ -40,29 +40,29 @@ function ofPool(name: string, labels: Record<string, string> = {}): number {
   return value(dbFamilies(pool), name, labels);
 }
 
-async function note(tx: Transaction): Promise<number> {
+async function insertNote(tx: Transaction): Promise<number> {
   id += 1;
-  await ask(tx, 'note', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
+  await query(tx, 'insertNote', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
   return id;
 }
 
-/** Loses the answer to the next COMMIT, which has or has not reached the server. */
+/** Loses the response to the next COMMIT, which has or has not reached the server. */
 function cutCommit(hasReached: boolean): void {
   let isDue = true;
-  bench.tamper(async (name, session, proceed) => {
+  fixture.tamper(async (name, connection, proceed) => {
     if (!isDue || !isCommit(name)) return proceed();
     isDue = false;
     if (hasReached) await proceed();
-    session.destroy();
+    connection.destroy();
     throw new StatementError(name, 'CONNECTION_LOST', 0, 'connectionLost');
   });
 }
 
-test('commits without an answer, and what was found out about them', async () => {
+test('commits without an answer are counted with their result', async () => {
   for (const hasReached of [true, false]) {
     cutCommit(hasReached);
     await transaction(pool, async (tx) => {
-      const own = await note(tx);
+      const own = await insertNote(tx);
       tx.commitProbe({
         ...rowsBy('find', 'SELECT id FROM notes WHERE id = ? FOR UPDATE', [own]),
         read: (rows: readonly unknown[]) => rows.length === 1,
@@ -74,18 +74,18 @@ test('commits without an answer, and what was found out about them', async () =>
   assert.is(ofPool('otpd_settled_commits_total', { result: 'rolled_back' }), 1);
   assert.is(ofPool('otpd_transaction_retries_total'), 1);
   cutCommit(true);
-  await errorOf(transaction(pool, note));
+  await errorOf(transaction(pool, insertNote));
   assert.is(ofPool('otpd_unanswered_commits_total'), 3);
   assert.is(ofPool('otpd_settled_commits_total', { result: 'committed' }), 1);
   assert.is(ofPool('otpd_deadlocks_total'), 0);
 });
 
-test('a deadlock, the transaction that is run again, and the sessions of both', async () => {
-  bench.tamper((_name, _session, proceed) => proceed());
-  const [a, b] = [await transaction(pool, note), await transaction(pool, note)];
+test('a deadlock, its retry and the busy connections are counted', async () => {
+  fixture.tamper((_name, _session, proceed) => proceed());
+  const [a, b] = [await transaction(pool, insertNote), await transaction(pool, insertNote)];
   const gates = [createGate(), createGate()];
   const lock = (tx: Transaction, which: number) =>
-    ask(tx, 'lock', 'SELECT id FROM notes WHERE id = ? FOR UPDATE', [which]);
+    query(tx, 'lock', 'SELECT id FROM notes WHERE id = ? FOR UPDATE', [which]);
   const cross = (mine: number, theirs: number, index: number) => transaction(pool, async (tx) => {
     await lock(tx, mine);
     gates[index]!.open();
@@ -101,14 +101,14 @@ test('a deadlock, the transaction that is run again, and the sessions of both', 
   assert.is(ofPool('otpd_pool_size'), 4);
 });
 
-test('dead rows that were removed, and how long the oldest had been dead', async () => {
+test('removed rows are counted', async () => {
   const database = await createTestDatabase();
-  const parts = { pool: database.pool, policies: createPolicies(),
+  const deps = { pool: database.pool, policies: createPolicies(),
     secrets: secretsOf(newSecretsText()) };
   const channels = [channelOf(() => ({ kind: 'accepted' }))];
-  const delivery = createTestDelivery({ ...parts, channels });
+  const delivery = createTestDelivery({ ...deps, channels });
   const sweeper = newSweeper();
-  const service = createOtpService({ ...parts, delivery, sweeper });
+  const service = createOtpService({ ...deps, delivery, sweeper });
   const start = parseInstant('2026-01-05 08:00:00.000000');
   const codes = async (count: number): Promise<void> => {
     for (let at = 0; at < count; at += 1) {
@@ -121,7 +121,7 @@ test('dead rows that were removed, and how long the oldest had been dead', async
   database.clock.set(formatInstant(start));
   await codes(20);
   database.clock.set(formatInstant(start + 25 * HOUR));
-  // One step begins among the newest, the next one at the oldest.
+  // The first sweep step starts at the newest rows, the next one at the oldest.
   await codes(600);
   const [row] = await database.query('SELECT COUNT(*) AS n FROM otps');
   const ofTable = (name: string) =>
@@ -132,12 +132,12 @@ test('dead rows that were removed, and how long the oldest had been dead', async
   database.close();
 });
 
-test('the age of the oldest dead row is that of the last walk', async () => {
+test('the age of the oldest expired row is that of the last pass', async () => {
   const database = await createTestDatabase();
   const start = parseInstant('2026-01-05 08:00:00.000000');
   const sweeper = newSweeper();
   const near = { batchId: '00'.repeat(8), userId: 'u', clientIp: '10.0.0.0' };
-  // To the end of every table: where a walk begins within one, a second step looks at the rest.
+  // Passes over every table to its end. A pass that starts within a table needs a second step.
   const walk = async (): Promise<void> => {
     for (let turn = 0; turn < 2 * sweptTables(RETENTION).length; turn += 1) {
       const sweep = sweeper.next(1000, near)!;

@@ -1,4 +1,4 @@
-/** kill -9 under load, of mysqld and of a service: what was answered is there, exactly once. */
+/** kill -9 of mysqld and of a service under load: an acknowledged write exists exactly once. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
@@ -8,15 +8,15 @@ import type { ServiceProcess } from '../harness/processes.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
-import { createFleet, decided, fresh, newcomer } from './load.ts';
-import type { Asker, Fleet } from './load.ts';
+import { createFleet, decided, fresh, newEndUser } from './load.ts';
+import type { EndUser, Fleet } from './load.ts';
 import { eventually, promptly } from '../harness/waiting.ts';
 
 const CLIENTS = 12;
 
-/** One newcomer who asked for a code and redeemed it; null: no answer came. */
+/** A new user who requests a code and redeems it; null: no response arrived. */
 type Visit = {
-  asker: Asker;
+  endUser: EndUser;
   requestKey: string;
   verifyKey: string;
   requested: Reply | null;
@@ -41,7 +41,7 @@ test.after(async () => {
 });
 
 function start(): Promise<ServiceProcess> {
-  return startServiceProcess({ settings: server.settings, secrets, sessionsMax: 8 });
+  return startServiceProcess({ settings: server.settings, secrets, connectionsMax: 8 });
 }
 
 async function answerTo(work: () => Promise<Reply>): Promise<Reply | null> {
@@ -50,20 +50,20 @@ async function answerTo(work: () => Promise<Reply>): Promise<Reply | null> {
   return result;
 }
 
-/** Clients that visit again and again until they are told to stop. */
+/** Clients that make one visit after another until `stop`. */
 function startLoad(): { visits: Visit[]; stop: () => Promise<void> } {
   const visits: Visit[] = [];
   let isOver = false;
   const client = async (): Promise<void> => {
     while (!isOver) {
-      const visit: Visit = { asker: newcomer(), requestKey: fresh('k'), verifyKey: fresh('v'),
+      const visit: Visit = { endUser: newEndUser(), requestKey: fresh('k'), verifyKey: fresh('v'),
         requested: null, code: null, verified: null };
       visits.push(visit);
-      visit.requested = await answerTo(() => fleet.request(visit.asker, visit.requestKey));
+      visit.requested = await answerTo(() => fleet.request(visit.endUser, visit.requestKey));
       if (visit.requested?.status !== 201) continue;
-      const { asker, requested, verifyKey } = visit;
+      const { endUser, requested, verifyKey } = visit;
       visit.code = (await fleet.messageOf(requested.body.otp_id)).code;
-      visit.verified = await answerTo(() => fleet.verify(asker, visit.code!, verifyKey));
+      visit.verified = await answerTo(() => fleet.verify(endUser, visit.code!, verifyKey));
     }
   };
   const clients = Promise.all(Array.from({ length: CLIENTS }, client));
@@ -73,25 +73,25 @@ function startLoad(): { visits: Visit[]; stop: () => Promise<void> } {
 const answered = (visits: Visit[]): number =>
   visits.filter(({ verified }) => verified?.status === 200).length;
 
-/** Holds every visit to what it was told, and ends those that were told nothing. */
+/** Compares every visit with its responses, and repeats the requests that got none. */
 async function settleAll(visits: Visit[]): Promise<void> {
-  for (const { asker, requestKey, verifyKey, requested, code, verified } of visits) {
-    const again = await decided(() => fleet.request(asker, requestKey));
+  for (const { endUser, requestKey, verifyKey, requested, code, verified } of visits) {
+    const again = await decided(() => fleet.request(endUser, requestKey));
     assert.is(again.status, 201);
     if (requested?.status === 201) {
-      assert.is(again.text, requested.text, 'an answered 201 is there afterwards');
+      assert.is(again.text, requested.text, 'an acknowledged 201 is replayed afterwards');
       assert.is(again.headers['idempotent-replayed'], 'true');
     }
     if (code === null) continue;
-    const redeemed = await decided(() => fleet.verify(asker, code, verifyKey));
+    const redeemed = await decided(() => fleet.verify(endUser, code, verifyKey));
     assert.is(redeemed.status, 200);
     if (verified?.status === 200) assert.is(redeemed.headers['idempotent-replayed'], 'true');
-    assert.is((await fleet.verify(asker, code)).text, '{"error":"code_used"}');
+    assert.is((await fleet.verify(endUser, code)).text, '{"error":"code_used"}');
   }
   await assertAccountsAgree(visitsBefore);
 }
 
-/** One row, one point of the address and one answer for each code. */
+/** One row, one point of the address and one stored response for each code. */
 async function assertAccountsAgree(codes: number): Promise<void> {
   const [row] = await server.database.query(`SELECT
     (SELECT COALESCE(SUM(points), 0) FROM ip_rate_limits) AS addresses,
@@ -103,17 +103,17 @@ async function assertAccountsAgree(codes: number): Promise<void> {
 let visitsBefore = 0;
 
 for (const way of ['killed', 'stopped'] as const) {
-  test(`mysqld ${way} under load: what was answered is there, what was not can be repeated`,
+  test(`no response is lost when mysqld is ${way} under load, and the rest can be repeated`,
     async () => {
       const load = startLoad();
       await eventually('the load runs', () => answered(load.visits) > 60);
       await (way === 'killed' ? server.kill() : server.shutDown());
       const atEnd = load.visits.length;
-      await eventually('clients are told', () => load.visits.some(({ requested }) =>
+      await eventually('a client gets 503', () => load.visits.some(({ requested }) =>
         requested?.status === 503));
       await server.start();
       const back = answered(load.visits);
-      await eventually('it works again by itself', () =>
+      await eventually('the service recovers without a restart', () =>
         answered(load.visits) > back + 60);
       await load.stop();
       assert.ok(load.visits.length > atEnd);
@@ -122,7 +122,7 @@ for (const way of ['killed', 'stopped'] as const) {
     });
 }
 
-test('a service killed under load: no half effects, and the other one is not disturbed',
+test('a service that is killed under load leaves no partial effect, and the other continues',
   async () => {
     await assertAccountsAgree(visitsBefore);
     const load = startLoad();
@@ -138,9 +138,9 @@ test('a service killed under load: no half effects, and the other one is not dis
     await load.stop();
     const [before] = await server.database.query('SELECT COUNT(*) AS n FROM otps');
     assert.ok(Number(before?.n) <= visitsBefore + load.visits.length);
-    for (const { asker, requestKey } of load.visits) {
-      const again = await decided(() => fleet.request(asker, requestKey));
-      assert.is(again.status, 201, 'who got no answer of a service gets one by repeating');
+    for (const { endUser, requestKey } of load.visits) {
+      const again = await decided(() => fleet.request(endUser, requestKey));
+      assert.is(again.status, 201, 'a request without a response can be repeated');
     }
     await assertAccountsAgree(visitsBefore + load.visits.length);
   });

@@ -1,29 +1,30 @@
 /**
- * A proxy on a unix socket between service and mysqld that fails at a moment of the test's
- * choice: exactly when a COMMIT passes, or for every connection.
+ * A proxy on a unix socket between service and mysqld. It fails when the test says so: at one
+ * COMMIT, or for every connection.
  */
 import { createServer, connect } from 'node:net';
 import type { Socket } from 'node:net';
 
 /**
- * What happens to a COMMIT: cut before it reaches the server, cut before its answer reaches the
- * service, or silence from either point on.
+ * The fate of a COMMIT: the connection is cut before it reaches the server or before its response
+ * reaches the service, or nothing passes from either point on.
  */
 export type CommitFault = 'cut before' | 'cut after' | 'silent before' | 'silent after';
 
-/** The proxy. */
 export type CuttingProxy = Readonly<{
   socketPath: string;
-  /** Spoils the next COMMIT; then calls `onHit`. */
+  /** Applies the fault to the next COMMIT, then calls `onHit`. */
   spoilCommit: (fault: CommitFault, onHit?: () => void) => void;
-  /** Throws when a COMMIT that was to be spoilt never came. */
+  /** Throws if the fault of `spoilCommit` has not been applied. */
   assertHit: () => void;
-  /** Passes; or swallows everything, from new connections too; or closes all at once. */
+  /** `silent` drops all data, also of new connections; `closed` closes every connection. */
   setMode: (mode: 'pass' | 'silent' | 'closed') => void;
   close: () => Promise<void>;
 }>;
 
-/** The last statement of a round trip of writes. A text value ends in a quote, never in this. */
+/**
+ * The last statement of a round trip that writes. A text value ends in a quote, never in COMMIT.
+ */
 const COMMIT_TEXT = 'COMMIT';
 
 function isCommit(chunk: Buffer): boolean {
@@ -32,7 +33,6 @@ function isCommit(chunk: Buffer): boolean {
 
 type Armed = { fault: CommitFault; onHit: () => void };
 
-/** Starts one in front of a server's socket. */
 export async function startCuttingProxy(
   serverPath: string,
   socketPath: string,

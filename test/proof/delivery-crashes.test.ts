@@ -1,7 +1,7 @@
 /**
- * kill -9 of otpd again and again while codes are requested and the provider fails a third of the
- * calls: no message is lost, and none is sent again but where a process died between acceptance
- * and mark. OTPD_TEST_CODES sets how many codes, a process dying after each hundred of them.
+ * Repeated kill -9 of otpd while codes are requested and the provider fails a third of the calls:
+ * no message is lost, and a message is sent twice only if a process dies between acceptance and
+ * mark. OTPD_TEST_CODES sets the number of codes; a process is killed after each hundred.
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -12,34 +12,34 @@ import {
   answer, cutAfterHead, cutBeforeHead, cutInHead, tooMany,
 } from '../harness/http-sink.ts';
 import { findInTables } from '../harness/leak-check.ts';
-import { loggedMistakes, startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
+import { loggedErrors, startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { createGate, eventually } from '../harness/waiting.ts';
 import { groupByOtp, Provider } from './provider.ts';
-import type { Mood, ProviderCall } from './provider.ts';
+import type { Responder, ProviderCall } from './provider.ts';
 import { atOnce } from './load.ts';
 
 const CODES = Number(process.env.OTPD_TEST_CODES ?? 600);
-const CODES_PER_LIFE = 100;
-/** Of them, so many are on their way when the process dies. */
-const CODES_AT_DEATH = 30;
-const KILLS = Math.ceil(CODES / CODES_PER_LIFE) - 1;
+const CODES_PER_PROCESS = 100;
+/** The last of the codes of a process, whose messages are being sent when the process is killed. */
+const CODES_AT_KILL = 30;
+const KILLS = Math.ceil(CODES / CODES_PER_PROCESS) - 1;
 const CLIENTS = 16;
 const ADDRESSES = 50;
 const VERIFIED = 60;
 
-/** Leases of 20 s, a look every 6 s, and what is put off, up to 15 s each time. */
+/** A lease lasts 20 s, the reclaimer runs every 6 s, and a retry is delayed by up to 15 s. */
 const TAIL_MAX_MS = 120_000 + 20 * CODES;
 
-/** Every third fails. The head of a success counts, whatever becomes of its body. */
-const MOODS = [
+/** Every third response is a failure. The status decides, even when the body breaks off. */
+const RESPONSES = [
   answer(503), answer(204), cutAfterHead(200), cutBeforeHead, answer(200), answer(204),
   cutInHead, answer(202), answer(200), tooMany(1), answer(200), answer(204),
   cutAfterHead(503), answer(204), answer(200),
 ];
 
-/** When a process dies. */
+/** The moment at which a process is killed. */
 type Moment = 'a code is acknowledged' | 'a call comes' | 'a call is accepted' | 'right after';
 const MOMENTS: readonly Moment[] = [
   'a call is accepted', 'a code is acknowledged', 'right after', 'a call comes',
@@ -50,19 +50,19 @@ type Issued = { user: string; otpId: string; repeats: number };
 const secrets = newSecretsText();
 let database: TestDatabase;
 let provider: Provider;
-/** The process that runs; null while there is none. */
+/** Null while no process runs. */
 let otpd: Otpd | null = null;
-let armed: { moment: Moment; strike: () => void } | null = null;
+let armed: { moment: Moment; kill: () => void } | null = null;
 const issued: Issued[] = [];
-/** What the dead processes together may have left between acceptance and mark. */
-let mayRepeat = 0;
+/** Upper bound of the messages that the killed processes have left between acceptance and mark. */
+let repeatsMax = 0;
 
 test.before(async () => {
   database = await createTestDatabase(2);
   provider = await Provider.start();
   let turn = 0;
-  const mood: Mood = () => MOODS[(turn += 1) % MOODS.length]!;
-  provider.behave(mood);
+  const responder: Responder = () => RESPONSES[(turn += 1) % RESPONSES.length]!;
+  provider.behave(responder);
   provider.watch(() => reach('a call comes'), () => {
     reach('a call is accepted');
     setImmediate(() => reach('right after'));
@@ -75,25 +75,25 @@ test.after(async () => {
   database.close();
 });
 
-/** Kills the process if it is to die at this moment. */
+/** Kills the process if this is its moment. */
 function reach(moment: Moment): void {
   if (armed?.moment !== moment) return;
-  armed.strike();
+  armed.kill();
   armed = null;
 }
 
-function start(life: number): Promise<Otpd> {
+function start(nth: number): Promise<Otpd> {
   return startOtpdOn({
     settings: database.settings, secrets,
-    webhookUrl: provider.urlFor(senderOf(life)), webhookSecrets: provider.secrets,
+    webhookUrl: provider.urlFor(senderOf(nth)), webhookSecrets: provider.secrets,
   });
 }
 
-function senderOf(life: number): string {
-  return `/life/${life}`;
+function senderOf(nth: number): string {
+  return `/nth/${nth}`;
 }
 
-/** Asks for a code, again and again with one key until it is answered, as a client would. */
+/** Repeats a request with one key until it succeeds, as a client does. */
 async function request(index: number): Promise<void> {
   const user = `d${index}.${process.pid}`;
   const body = { user_id: user, purpose: 'login' };
@@ -112,14 +112,14 @@ async function request(index: number): Promise<void> {
   }
 }
 
-/** Clients that ask for codes, as many as they are allowed to. */
+/** Clients that request as many codes as `allow` permits. */
 function startClients(): { allow: (count: number) => void; done: Promise<unknown> } {
   let allowed = 0;
   let next = 0;
   const client = async (): Promise<void> => {
     for (;;) {
       let mine: number | null = null;
-      await eventually('it may ask', () => {
+      await eventually('the client may send a request', () => {
         if (next < Math.min(allowed, CODES)) mine = next++;
         return mine !== null || next >= CODES;
       });
@@ -141,10 +141,10 @@ function hasRepeated(sender: string): boolean {
 }
 
 /**
- * How many messages a process may have in its hands when it dies: none that was accepted, at this
- * moment, but those that wait still, and those that are to come.
+ * Counts the messages that a process may hold unmarked when it is killed: those in the outbox and
+ * those still to be requested. At this moment none of them is accepted.
  *
- * @param codes how many will have been allowed by then
+ * @param codes the number of codes allowed by the time of the kill
  */
 async function countUnmarked(codes: number): Promise<number> {
   let count = 0;
@@ -159,49 +159,49 @@ async function countUnmarked(codes: number): Promise<number> {
   return count;
 }
 
-async function die(moment: Moment, load: () => void): Promise<void> {
-  const dying = otpd!;
-  const struck = createGate();
+async function killAt(moment: Moment, load: () => void): Promise<void> {
+  const target = otpd!;
+  const killed = createGate();
   armed = {
     moment,
-    strike: () => {
+    kill: () => {
       otpd = null;
-      dying.signal('SIGKILL');
-      struck.open();
+      target.signal('SIGKILL');
+      killed.open();
     },
   };
   load();
   await eventually(`${moment}`, () => otpd === null);
-  await struck.promise;
-  assert.is(await dying.ended, null);
+  await killed.promise;
+  assert.is(await target.ended, null);
 }
 
-test(`${CODES} codes and ${KILLS} kills: all are acknowledged in the end`, async () => {
+test(`${CODES} codes are all acknowledged despite ${KILLS} kills`, async () => {
   const clients = startClients();
-  for (let life = 0; life < KILLS; life += 1) {
-    otpd = await start(life);
+  for (let nth = 0; nth < KILLS; nth += 1) {
+    otpd = await start(nth);
     const before = issued.length;
-    clients.allow(CODES_PER_LIFE - CODES_AT_DEATH);
-    await eventually('a life is lived', () => hasRepeated(senderOf(life))
-      && issued.length >= before + CODES_PER_LIFE - 2 * CODES_AT_DEATH);
-    mayRepeat += await countUnmarked(before + CODES_PER_LIFE);
-    await die(MOMENTS[life % MOMENTS.length]!, () => clients.allow(CODES_AT_DEATH));
+    clients.allow(CODES_PER_PROCESS - CODES_AT_KILL);
+    await eventually('the process has sent enough', () => hasRepeated(senderOf(nth))
+      && issued.length >= before + CODES_PER_PROCESS - 2 * CODES_AT_KILL);
+    repeatsMax += await countUnmarked(before + CODES_PER_PROCESS);
+    await killAt(MOMENTS[nth % MOMENTS.length]!, () => clients.allow(CODES_AT_KILL));
   }
   otpd = await start(KILLS);
   clients.allow(CODES);
   await clients.done;
   assert.is(new Set(issued.map(({ otpId }) => otpId)).size, CODES);
-  assert.ok(issued.some(({ repeats }) => repeats > 0), 'a kill fell into a request');
+  assert.ok(issued.some(({ repeats }) => repeats > 0), 'a kill interrupted a request');
 });
 
-test('what the dead have left can be read by nobody', async () => {
+test('no code is readable in the rows that killed processes left', async () => {
   const codes = new Set(provider.calls.map(({ code }) => code));
   const { rows, leaks } = await findInTables(database.settings, codes);
   assert.ok(rows > CODES);
   assert.equal(leaks, []);
 });
 
-test('every message is sent in the end, and no sealed text is left', async () => {
+test('every message is sent eventually, and the outbox is empty', async () => {
   await eventually('the outbox is empty', async () => {
     const [row] = await database.query('SELECT COUNT(*) AS n FROM outbox');
     return row?.n === 0;
@@ -211,19 +211,20 @@ test('every message is sent in the end, and no sealed text is left', async () =>
 
 const sorted = (ids: Iterable<string>): string[] => [...ids].sort();
 
-test('every acknowledged code was delivered, and no other', async () => {
+test('every acknowledged code is delivered, and no other', async () => {
   const accepted = new Set(provider.accepted.map(({ otpId }) => otpId));
   const unsent = issued.filter(({ otpId }) => !accepted.has(otpId));
   for (const { otpId } of unsent) assert.is(await statusOf(otpId), 'failed', otpId);
   assert.equal(sorted(new Set([...accepted, ...unsent.map(({ otpId }) => otpId)])),
     sorted(issued.map(({ otpId }) => otpId)));
-  const told = await atOnce(CLIENTS, async (client) => {
+  const reported = await atOnce(CLIENTS, async (client) => {
     const mine = issued.filter((_, index) => index % CLIENTS === client);
     const statuses: string[] = [];
     for (const { otpId } of mine) statuses.push(await statusOf(otpId));
     return statuses;
   });
-  assert.equal(new Set(told.flat()), new Set(unsent.length > 0 ? ['sent', 'failed'] : ['sent']));
+  assert.equal(new Set(reported.flat()),
+    new Set(unsent.length > 0 ? ['sent', 'failed'] : ['sent']));
 });
 
 async function statusOf(otpId: string): Promise<string> {
@@ -240,18 +241,18 @@ test('all calls for one code carry one code, one user and one webhook-id', () =>
   }
 });
 
-test('it was sent again only where a process died between acceptance and mark', () => {
+test('a message is sent twice only if its process died between acceptance and mark', () => {
   let repeats = 0;
   for (const calls of groupByOtp(provider.accepted).values()) {
     repeats += calls.length - 1;
-    // A process whose acceptance was not the last one was killed; and none accepts twice.
-    const lives = calls.map(({ sender }) => Number(sender.split('/').at(-1)));
-    assert.equal(lives, [...new Set(lives)].sort((a, b) => a - b));
-    for (const life of lives.slice(0, -1)) assert.ok(life < KILLS);
+    // Only a killed process may be followed by another acceptance, and no process accepts twice.
+    const senders = calls.map(({ sender }) => Number(sender.split('/').at(-1)));
+    assert.equal(senders, [...new Set(senders)].sort((a, b) => a - b));
+    for (const nth of senders.slice(0, -1)) assert.ok(nth < KILLS);
   }
-  // Of the process that is killed as it is answered the message always goes out again.
-  assert.ok(repeats > 0, 'a kill fell between acceptance and mark');
-  assert.ok(repeats <= mayRepeat, `${repeats} repeats of ${mayRepeat}`);
+  // A process killed during the response cannot mark its message, which is therefore sent again.
+  assert.ok(repeats > 0, 'a process was killed between acceptance and mark');
+  assert.ok(repeats <= repeatsMax, `${repeats} repeats of ${repeatsMax}`);
 });
 
 test('the codes that were delivered work', async () => {
@@ -266,15 +267,15 @@ test('the codes that were delivered work', async () => {
   }
 });
 
-test('nothing of any code can be read in the database', async () => {
+test('no code is readable in the database', async () => {
   const codes = new Set(provider.calls.map(({ code }) => code));
   const { rows, leaks } = await findInTables(database.settings, codes);
   assert.ok(rows > 2 * CODES);
   assert.equal(leaks, []);
 });
 
-test('no process has made a mistake of its own', () => {
-  assert.equal(loggedMistakes(), []);
+test('no process logs an internal error', () => {
+  assert.equal(loggedErrors(), []);
 });
 
 test.run();

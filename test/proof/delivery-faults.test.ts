@@ -1,6 +1,6 @@
 /**
- * Faults of the database between what happens to a message and what is stored of it: it is sent,
- * and by a process that lives it is sent once.
+ * Faults of the database between the acceptance of a message and its mark: the mark is stored in
+ * the end, and a process that survives sends the message once.
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -8,7 +8,7 @@ import { closeClient, post, send } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
 import { answer } from '../harness/http-sink.ts';
 import type { Behaviour } from '../harness/http-sink.ts';
-import { loggedMistakes, startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
+import { loggedErrors, startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { eventually } from '../harness/waiting.ts';
@@ -17,10 +17,10 @@ import type { CommitFault, CuttingProxy } from './cutting-proxy.ts';
 import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
 import { Provider } from './provider.ts';
-import { fresh, newcomer } from './load.ts';
-import type { Asker } from './load.ts';
+import { fresh, newEndUser } from './load.ts';
+import type { EndUser } from './load.ts';
 
-/** A lease of 20 s, a look every 6 s, and the rest. */
+/** A lease of 20 s, a reclaim every 6 s, and a margin. */
 const TAKE_OVER_MAX_MS = 90_000;
 
 let server: DurableServer;
@@ -47,18 +47,18 @@ test.after(async () => {
   await server.stop();
 });
 
-function request({ user, address }: Asker, key = fresh('k')): Promise<Reply> {
+function request({ user, address }: EndUser, key = fresh('k')): Promise<Reply> {
   const body = { user_id: user, purpose: 'login' };
   return post({ port: otpd.port, path: '/otp/request', body, address, key });
 }
 
-/** Asks until the database is there again. */
-async function issue(): Promise<string> {
-  const asker = newcomer();
+/** Repeats a request until the database is available. */
+async function requestUntilIssued(): Promise<string> {
+  const endUser = newEndUser();
   const key = fresh('k');
   let otpId = '';
   await eventually('a code is issued', async () => {
-    const { status, body } = await request(asker, key);
+    const { status, body } = await request(endUser, key);
     otpId = String(body.otp_id);
     return status === 201;
   });
@@ -74,10 +74,10 @@ async function unsent(): Promise<number> {
   return row?.n as number;
 }
 
-/** Its mark is stored, it is not sent again, and what comes later is sent as ever. */
+/** The mark is stored, the message is not sent again, and later messages are sent as usual. */
 async function assertSentOnce(otpId: string): Promise<void> {
   await untilAllSent();
-  const later = await issue();
+  const later = await requestUntilIssued();
   await untilAllSent();
   assert.is(provider.callsOf(later).length, 1);
   assert.is(provider.callsOf(otpId).length, 1);
@@ -85,7 +85,7 @@ async function assertSentOnce(otpId: string): Promise<void> {
   assert.equal([body.status, body.channel], ['sent', 'webhook']);
 }
 
-/** Does something to the database just before the next message is accepted, and only then. */
+/** Calls `spoil` once, just before the next message is accepted. */
 function acceptAfter(spoil: () => void): void {
   let isSpoilt = false;
   const accept: Behaviour = (response, received) => {
@@ -99,10 +99,10 @@ function acceptAfter(spoil: () => void): void {
 const COMMIT_FAULTS: CommitFault[] = ['cut before', 'cut after', 'silent before', 'silent after'];
 
 for (const fault of COMMIT_FAULTS) {
-  test(`COMMIT of a mark, ${fault}: it is stored in the end, and the message sent once`,
+  test(`a mark whose COMMIT is ${fault} is stored in the end, and the message is sent once`,
     async () => {
       acceptAfter(() => proxy.spoilCommit(fault));
-      const otpId = await issue();
+      const otpId = await requestUntilIssued();
       await untilAllSent();
       proxy.assertHit();
       await assertSentOnce(otpId);
@@ -110,58 +110,58 @@ for (const fault of COMMIT_FAULTS) {
 }
 
 for (const mode of ['closed', 'silent'] as const) {
-  test(`the database is ${mode} between acceptance and mark: stored once it is back`, async () => {
+  test(`a mark is stored in the end when MySQL is ${mode} after the acceptance`, async () => {
     acceptAfter(() => proxy.setMode(mode));
-    const otpId = await issue();
-    await eventually('it is accepted', () => provider.callsOf(otpId).length === 1);
-    // The mark fails at the latest when this does: it was begun before, and has no more time.
-    assert.is((await request(newcomer())).status, 503);
+    const otpId = await requestUntilIssued();
+    await eventually('the message is accepted', () => provider.callsOf(otpId).length === 1);
+    // The mark started earlier with the same time limit, so it has failed once this request fails.
+    assert.is((await request(newEndUser())).status, 503);
     assert.is(await unsent(), 1);
     proxy.setMode('pass');
     await assertSentOnce(otpId);
   });
 }
 
-test('mysqld is killed between acceptance and mark: stored once it is back', async () => {
+test('a mark is stored in the end when mysqld is killed after the acceptance', async () => {
   let killed: Promise<void> | null = null;
   acceptAfter(() => { killed = server.kill(); });
-  const otpId = await issue();
-  await eventually('it is killed', () => killed !== null);
+  const otpId = await requestUntilIssued();
+  await eventually('mysqld is killed', () => killed !== null);
   await killed;
-  assert.is((await request(newcomer())).status, 503);
+  assert.is((await request(newEndUser())).status, 503);
   await server.start();
   await assertSentOnce(otpId);
 });
 
-test('a code whose COMMIT was lost for good is taken over, and its key gets it', async () => {
-  const asker = newcomer();
+test('a message whose COMMIT had no answer is reclaimed, and its key replays', async () => {
+  const endUser = newEndUser();
   const key = fresh('k');
   const callsBefore = provider.calls.length;
   proxy.spoilCommit('silent after', () => proxy.setMode('silent'));
-  const first = await request(asker, key);
+  const first = await request(endUser, key);
   proxy.assertHit();
   assert.is(`${first.status} ${first.text}`, '503 {"error":"unavailable"}');
   proxy.setMode('pass');
   let again = first;
-  await eventually('it works again', async () => {
-    again = await request(asker, key);
+  await eventually('the service works again', async () => {
+    again = await request(endUser, key);
     return again.status === 201;
   });
   assert.is(again.headers['idempotent-replayed'], 'true');
-  assert.is(provider.calls.length, callsBefore, 'whoever committed it does not know that it did');
+  assert.is(provider.calls.length, callsBefore, 'the process does not know of its COMMIT');
   assert.is(await unsent(), 1);
 
   await untilAllSent(TAKE_OVER_MAX_MS);
   const [call, ...others] = provider.calls.slice(callsBefore);
   assert.equal(others, []);
-  assert.equal([call?.otpId, call?.userId], [again.body.otp_id, asker.user]);
-  assert.is((await request(asker, key)).text, again.text);
-  const body = { user_id: asker.user, purpose: 'login', code: call?.code };
+  assert.equal([call?.otpId, call?.userId], [again.body.otp_id, endUser.user]);
+  assert.is((await request(endUser, key)).text, again.text);
+  const body = { user_id: endUser.user, purpose: 'login', code: call?.code };
   assert.is((await post({ port: otpd.port, path: '/otp/verify', body })).status, 200);
 });
 
-test('no process has made a mistake of its own', () => {
-  assert.equal(loggedMistakes(), []);
+test('no process logs an internal error', () => {
+  assert.equal(loggedErrors(), []);
 });
 
 test.run();

@@ -1,6 +1,6 @@
 /**
- * The delivery of messages by real processes: two on one database, workers, a provider that never
- * answers, and a process that is asked to stop meanwhile.
+ * Delivery by real processes: two on one database, two workers, a provider that never answers, and
+ * a process that stops meanwhile.
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -8,12 +8,12 @@ import { closeClient, post, send } from '../harness/client.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { answer, hang, slow, tooMany } from '../harness/http-sink.ts';
-import { loggedMistakes, startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
+import { loggedErrors, startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { eventually, promptly } from '../harness/waiting.ts';
 import { groupByOtp, Provider } from './provider.ts';
-import type { Mood } from './provider.ts';
+import type { Responder } from './provider.ts';
 import { atOnce, decided, fresh, freshAddress } from './load.ts';
 
 const CODES = 300;
@@ -22,7 +22,7 @@ const CLIENTS = 16;
 /** The last of 300 messages may wait for the end of a lease. */
 const SENT_MAX_MS = 120_000;
 
-/** 10 s for requests, 9 s for messages, and what a busy machine adds. */
+/** 10 s for requests, 9 s for messages, and a margin for a busy machine. */
 const STOP_MAX_MS = 60_000;
 
 const secrets = newSecretsText();
@@ -47,7 +47,7 @@ function start(sender: string, environment: Record<string, string> = {}): Promis
   });
 }
 
-/** Asks for a code of somebody new, and returns its otp_id. */
+/** Requests a code for a new user and returns its otp_id. */
 async function request({ port }: Otpd): Promise<string> {
   const user = fresh('u');
   const body = { user_id: user, purpose: 'login' };
@@ -57,7 +57,7 @@ async function request({ port }: Otpd): Promise<string> {
   return String(reply.body.otp_id);
 }
 
-/** Asks for so many codes, at processes in turn, a few at a time. */
+/** Requests codes from the processes in turn, CLIENTS at a time. */
 async function requestMany(processes: readonly Otpd[], count = CODES): Promise<string[]> {
   let next = 0;
   const lists = await atOnce(CLIENTS, async () => {
@@ -80,13 +80,13 @@ async function leased(): Promise<number> {
   return Number(row?.n);
 }
 
-/** Waits until nothing is left to send, and no call is under way. */
+/** Waits until the outbox is empty and no call is in progress. */
 async function untilAllSent(): Promise<void> {
   await eventually('the outbox is empty', async () => (await unsent()) === 0, SENT_MAX_MS);
   await eventually('no call is under way', () => provider.calls.every(({ isOver }) => isOver));
 }
 
-/** Each message was accepted, none of them twice, and nothing else was sent. */
+/** Every message was accepted exactly once, and nothing else was sent. */
 function assertAcceptedOnce(otpIds: readonly string[]): void {
   const groups = groupByOtp(provider.accepted);
   assert.equal(otpIds.filter((otpId) => !groups.has(otpId)), [], 'all are accepted');
@@ -98,33 +98,32 @@ function assertAcceptedOnce(otpIds: readonly string[]): void {
 
 const sendersOf = () => new Set(provider.accepted.map(({ sender }) => sender));
 
-/** Slow, and every fifth call fails. */
-function slowAndFailing(): Mood {
+function slowAndFailing(): Responder {
   let turn = 0;
   return () => slow(50, (turn += 1) % 5 === 0 ? answer(503) : answer(200));
 }
 
-test('two processes on one database: both send, and no message is accepted twice', async () => {
+test('two processes on one database both send, and no message is accepted twice', async () => {
   provider.behave(() => slow(4000));
   const first = await start('/a');
   const otpIds = await requestMany([first], CODES / 3);
-  // It looks for what others have left, and finds what the first one is sending.
+  // The second process searches for reclaimable messages while the first sends its own.
   const processes = [first, await start('/b')];
   provider.behave(slowAndFailing());
   otpIds.push(...await requestMany(processes, CODES * 2 / 3));
   await untilAllSent();
   assertAcceptedOnce(otpIds);
   assert.equal([...sendersOf()].sort(), ['/a', '/b']);
-  assert.ok(provider.calls.length > CODES, 'some were tried again');
+  assert.ok(provider.calls.length > CODES, 'some were sent again');
 });
 
-test('two workers: both send, and no message is accepted twice', async () => {
+test('two workers both send, and no message is accepted twice', async () => {
   provider.behave(slowAndFailing());
   const otpd = await start('/workers', { WORKERS: '2' });
   const owners = new Set<string>();
   const requested = requestMany([otpd]);
   requested.catch(() => {});
-  await eventually('both have messages on their way', async () => {
+  await eventually('both have pending messages', async () => {
     const rows = await database.query('SELECT DISTINCT HEX(owner) AS owner FROM outbox');
     for (const { owner } of rows) owners.add(String(owner));
     return owners.size === 2;
@@ -134,12 +133,12 @@ test('two workers: both send, and no message is accepted twice', async () => {
   assertAcceptedOnce(otpIds);
 });
 
-test('a provider that never answers delays no request; a stop leaves all to others, at once',
+test('a provider that never answers delays no request, and a stop releases every message',
   async () => {
     provider.behave(() => hang);
     const first = await start('/first');
     const otpIds = await requestMany([first]);
-    // All were answered with 201 while the provider had answered nobody.
+    // Every request got its 201 before the provider answered any call.
     assert.ok(provider.calls.length > 0);
     assert.ok(provider.calls.every(({ isAnswered }) => !isAnswered));
     assert.is(await unsent(), CODES);
@@ -147,7 +146,7 @@ test('a provider that never answers delays no request; a stop leaves all to othe
     first.signal('SIGTERM');
     assert.is(await promptly(() => first.ended, STOP_MAX_MS), 0, first.output());
     assert.is(await unsent(), CODES);
-    assert.is(await leased(), 0, 'nobody has to wait for the end of a lease');
+    assert.is(await leased(), 0, 'every lease is released');
     const calls = provider.calls.length;
 
     provider.behave(() => answer(204));
@@ -163,33 +162,33 @@ test('a provider that never answers delays no request; a stop leaves all to othe
     }
   });
 
-test('what was accepted as a process stops is marked before it ends', async () => {
+test('a process that stops marks accepted messages before it exits', async () => {
   provider.behave(() => slow(500, answer(200)));
   const otpd = await start('/stopping');
   const otpIds = await requestMany([otpd], 40);
-  await eventually('some are on their way', () => provider.calls.length === 40);
+  await eventually('all calls have arrived', () => provider.calls.length === 40);
   otpd.signal('SIGTERM');
   assert.is(await otpd.ended, 0);
   assert.is(await unsent(), 0);
   assertAcceptedOnce(otpIds);
 });
 
-test('a process that stood still beyond its leases sends nothing that others have sent',
+test('a process that was paused beyond its leases sends nothing that others have sent',
   async () => {
     provider.behave(() => tooMany(2));
     const sleeper = await start('/sleeper');
     const otpIds = await requestMany([sleeper], 40);
-    await eventually('all are put off', () => /"channel_paused"/.test(sleeper.output()));
+    await eventually('all are delayed', () => /"channel_paused"/.test(sleeper.output()));
     sleeper.signal('SIGSTOP');
-    // Whatever it had sent has arrived by the time another process runs.
+    // A call that the stopped process has sent arrives before another process starts.
     await start('/other');
     provider.behave(() => answer(200));
     await untilAllSent();
     assert.equal([...sendersOf()], ['/other']);
     sleeper.signal('SIGCONT');
-    // It closes the connections that were idle for so long.
+    // The resumed process closes connections that were idle for longer than its keep-alive timeout.
     closeClient();
-    // What it had put off is long due, so it would be sent before this one.
+    // The delayed messages are overdue, so they would be sent before this new one.
     otpIds.push(await request(sleeper));
     await untilAllSent();
     assertAcceptedOnce(otpIds);
@@ -199,8 +198,8 @@ test('a process that stood still beyond its leases sends nothing that others hav
     assert.is(status.body.status, 'sent');
   });
 
-test('no process has made a mistake of its own', () => {
-  assert.equal(loggedMistakes(), []);
+test('no process logs an internal error', () => {
+  assert.equal(loggedErrors(), []);
 });
 
 test.run();

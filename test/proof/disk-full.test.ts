@@ -1,6 +1,6 @@
 /**
- * MySQL has no room to write: every answer is bounded and true, nothing that was answered is lost,
- * and the service works again by itself once there is room.
+ * MySQL cannot write because its disk is full: every response is bounded and true, no acknowledged
+ * write is lost, and the service recovers without a restart.
  */
 import { execFileSync } from 'node:child_process';
 import { test } from 'uvu';
@@ -14,13 +14,13 @@ import { newSecretsText } from '../harness/service.ts';
 import { eventually, promptly } from '../harness/waiting.ts';
 import { startDurableServer } from './durable-server.ts';
 import { startOnSmallDisk } from './small-disk.ts';
-import { createFleet, decided, fresh, newcomer } from './load.ts';
-import type { Asker, Fleet } from './load.ts';
+import { createFleet, decided, fresh, newEndUser } from './load.ts';
+import type { EndUser, Fleet } from './load.ts';
 
 const CLIENTS = 12;
-const SESSIONS_MAX = 4;
+const CONNECTIONS_MAX = 4;
 
-/** How the room ends, and comes back. */
+/** How the disk fills up and gets room again. */
 type Disk = Readonly<{
   database: TestDatabase;
   fill: () => void;
@@ -29,8 +29,8 @@ type Disk = Readonly<{
 }>;
 
 /**
- * A bound on the size of files (setrlimit(2), RLIMIT_FSIZE), which needs no right of anybody's:
- * the kernel ends a mysqld that writes beyond it, and it is started again.
+ * A limit on the size of files (setrlimit(2), RLIMIT_FSIZE), which needs no privilege: the kernel
+ * ends a mysqld that writes beyond it, and `makeRoom` starts mysqld again.
  */
 async function startUnderFileLimit(): Promise<Disk> {
   const server = await startDurableServer();
@@ -47,34 +47,34 @@ async function startUnderFileLimit(): Promise<Disk> {
   };
 }
 
-/** A request for a code, and what it was told. */
-type Visit = { asker: Asker; key: string; reply: Reply };
+/** A request and its response. */
+type Visit = { endUser: EndUser; key: string; reply: Reply };
 
-/** Clients ask until one was refused so often that the disk must be full. */
+/** Sends requests until the number of refusals shows that the disk is full. */
 async function askUntilRefused(fleet: Fleet, refusals: number): Promise<Visit[]> {
   const visits: Visit[] = [];
   let refused = 0;
   const client = async (): Promise<void> => {
     while (refused < refusals) {
-      const asker = newcomer();
+      const endUser = newEndUser();
       const key = fresh('k');
-      const reply = await promptly(() => fleet.request(asker, key));
+      const reply = await promptly(() => fleet.request(endUser, key));
       assert.ok([201, 503].includes(reply.status), reply.text);
       if (reply.status === 503) {
         assert.match(String(reply.headers['retry-after']), /^[1-9]\d*$/);
         refused += 1;
       }
-      visits.push({ asker, key, reply });
+      visits.push({ endUser, key, reply });
     }
   };
   await Promise.all(Array.from({ length: CLIENTS }, client));
   return visits;
 }
 
-/** What was answered is there; what was not can be repeated; nothing is there twice. */
+/** Acknowledged codes exist, refused requests can be repeated, and nothing exists twice. */
 async function settle(fleet: Fleet, visits: readonly Visit[]): Promise<void> {
-  for (const { asker, key, reply } of visits) {
-    const again = await decided(() => fleet.request(asker, key));
+  for (const { endUser, key, reply } of visits) {
+    const again = await decided(() => fleet.request(endUser, key));
     assert.is(again.status, 201);
     if (reply.status === 201) assert.is(again.text, reply.text);
   }
@@ -86,11 +86,11 @@ function proof(name: string, startDisk: () => Promise<Disk>): void {
     const { database } = disk;
     const { settings } = database;
     const service = await startServiceProcess({
-      settings, secrets: newSecretsText(), sessionsMax: SESSIONS_MAX,
+      settings, secrets: newSecretsText(), connectionsMax: CONNECTIONS_MAX,
     });
     const fleet = createFleet(database, [service]);
     try {
-      const early = newcomer();
+      const early = newEndUser();
       const { body } = await fleet.request(early);
       const { code } = await fleet.messageOf(body.otp_id);
       disk.fill();
@@ -99,14 +99,14 @@ function proof(name: string, startDisk: () => Promise<Disk>): void {
       assert.ok([200, 503].includes(tried.status), tried.text);
       await disk.makeRoom();
       await eventually('it works again', async () =>
-        (await fleet.request(newcomer())).status === 201);
+        (await fleet.request(newEndUser())).status === 201);
       await settle(fleet, visits);
       const redeemed = await decided(() => fleet.verify(early, code));
-      // A 503 leaves open whether it happened; a 200 does not.
+      // A 503 leaves open whether the code was redeemed; a 200 does not.
       assert.ok(redeemed.status === 410 || (tried.status === 503 && redeemed.status === 200));
       const [row] = await database.query(`SELECT COUNT(*) AS n FROM
         information_schema.processlist WHERE db = ?`, [String(settings.database)]);
-      assert.ok(Number(row?.n) <= SESSIONS_MAX + 1, `${Number(row?.n)} connections`);
+      assert.ok(Number(row?.n) <= CONNECTIONS_MAX + 1, `${Number(row?.n)} connections`);
     } finally {
       closeClient();
       await service.stop();
@@ -115,9 +115,9 @@ function proof(name: string, startDisk: () => Promise<Disk>): void {
   });
 }
 
-proof('the kernel lets mysqld write no further, which ends it', startUnderFileLimit);
+proof('no response is lost when a file size limit ends mysqld', startUnderFileLimit);
 
-// Where nobody may mount, the proof above is the one.
-if (canMount()) proof('the file system is full', startOnSmallDisk);
+// Without the right to mount, the test above is the only one.
+if (canMount()) proof('no response is lost when the file system is full', startOnSmallDisk);
 
 test.run();

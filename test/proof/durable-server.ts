@@ -1,4 +1,4 @@
-/** A durable MySQL of a test's own, which the test may kill, and services on it. */
+/** A durable MySQL of one test, which the test may kill. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,25 +8,23 @@ import { createMigrated, newDatabaseName, settingsFor } from '../harness/databas
 import type { TestDatabase } from '../harness/database.ts';
 import { startTestMysql } from '../harness/mysql.ts';
 
-/** The server and its one database. */
 export type DurableServer = Readonly<{
   settings: DatabaseSettings;
   database: TestDatabase;
-  /** A path in its folder, for a socket. */
+  /** A path in the folder of the server, for a socket. */
   path: (name: string) => string;
-  /** Of the mysqld that runs, or ran last. */
+  /** The id of the running mysqld, or of the last one. */
   processId: () => number;
-  /** Resolves when that mysqld has ended. */
+  /** Resolves when the current mysqld has exited. */
   exited: () => Promise<unknown>;
-  /** Ends mysqld as kill -9 does. */
+  /** Sends SIGKILL to mysqld. */
   kill: () => Promise<void>;
-  /** Asks mysqld to end, as an operator does, and waits until it has. */
+  /** Sends SIGTERM to mysqld and waits for its exit. */
   shutDown: () => Promise<void>;
   start: () => Promise<void>;
   stop: () => Promise<void>;
 }>;
 
-/** Starts a server with an empty, migrated database. */
 export async function startDurableServer(): Promise<DurableServer> {
   const scratch = mkdtempSync(join(tmpdir(), 'otpd-faults-'));
   let server = await launch(scratch);

@@ -1,4 +1,4 @@
-/** The limits beyond the contract's two, to the microsecond, on a real database. */
+/** The optional limits (docs/policy.md), to the microsecond, on a real database. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { addSeconds, formatInstant, parseInstant } from '../../src/db/instant.ts';
@@ -37,8 +37,8 @@ function setClock(seconds: number): void {
   database.clock.set(formatInstant(start + Math.round(seconds * 1_000_000)));
 }
 
-/** Two services, as two processes would be, that share what they count. */
-class Bench {
+/** Two services in place of two processes, with one set of counters. */
+class Services {
   readonly counts = new OtpCounts();
   readonly #services: OtpService[];
   readonly #messages: Message[] = [];
@@ -48,19 +48,19 @@ class Bench {
     const parsed = parsePolicies(JSON.stringify(policy));
     if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
     const { policies } = parsed;
-    const parts = { pool: database.pool, policies, secrets: secretsOf(newSecretsText()) };
+    const deps = { pool: database.pool, policies, secrets: secretsOf(newSecretsText()) };
     const channels = [channelOf((message) => {
       this.#messages.push(message);
       return { kind: 'accepted' };
     })];
-    const delivery = createTestDelivery({ ...parts, channels });
+    const delivery = createTestDelivery({ ...deps, channels });
     deliveries.push(delivery);
     const { counts } = this;
     this.#services = [0, 1].map(() =>
-      createOtpService({ ...parts, delivery, sweeper: newSweeper(), counts }));
+      createOtpService({ ...deps, delivery, sweeper: newSweeper(), counts }));
   }
 
-  issue(
+  request(
     userId: string,
     part: { purpose?: string; address?: string } = {},
   ): Promise<RequestOutcome> {
@@ -72,7 +72,7 @@ class Bench {
   }
 
   async code(userId: string, purpose: string): Promise<string> {
-    const outcome = await this.issue(userId, { purpose });
+    const outcome = await this.request(userId, { purpose });
     assert.is(outcome.kind, 'issued');
     const find = () => this.#messages.find(({ otpId }) =>
       outcome.kind === 'issued' && otpId === outcome.otpId);
@@ -96,36 +96,36 @@ class Bench {
   }
 }
 
-/** How it ended, with the seconds of a refusal. */
-function endOf(outcome: RequestOutcome | VerifyOutcome): string {
+/** The kind of an outcome, with the seconds of a refusal. */
+function describe(outcome: RequestOutcome | VerifyOutcome): string {
   return outcome.kind === 'limited' ? `limited ${outcome.retryAfterSeconds}` : outcome.kind;
 }
 
-test('codes per user per day: free again exactly a day after each', async () => {
-  const bench = new Bench({ default: { user_daily_limit: 4 } });
+test('a code of the daily limit of a user is free again exactly a day later', async () => {
+  const services = new Services({ default: { user_daily_limit: 4 } });
   const user = fresh('u');
-  const ends: string[] = [];
+  const outcomes: string[] = [];
   for (const second of [0, 1000, 2000, 3000]) {
     setClock(second);
-    ends.push(endOf(await bench.issue(user)));
+    outcomes.push(describe(await services.request(user)));
   }
-  assert.equal(ends, ['issued', 'issued', 'issued', 'issued']);
-  // [seconds, how it ends]: the second time the refusal comes without a lock.
+  assert.equal(outcomes, ['issued', 'issued', 'issued', 'issued']);
+  // [seconds, outcome]: the second refusal in a row is decided without a lock.
   const rows: [number, string][] = [
     [10_000, `limited ${DAY - 10_000}`], [10_000, `limited ${DAY - 10_000}`],
     [DAY - 0.000001, 'limited 1'], [DAY, 'issued'], [DAY, 'limited 1000'],
     [DAY + 999.999999, 'limited 1'], [DAY + 1000, 'issued'], [DAY + 1000, 'limited 1000'],
   ];
-  for (const [second, end] of rows) {
+  for (const [second, expected] of rows) {
     setClock(second);
-    assert.is(endOf(await bench.issue(user)), end, String(second));
+    assert.is(describe(await services.request(user)), expected, String(second));
   }
-  assert.is(bench.counts.limited.user_daily, 6);
-  assert.is(bench.counts.limited.user, 0);
+  assert.is(services.counts.limited.user_daily, 6);
+  assert.is(services.counts.limited.user, 0);
 });
 
-test('codes per destination per hour: over users, by the first digits or the domain', async () => {
-  const bench = new Bench({ default: { destination_limit: 3, destination_digits: 4 } });
+test('the destination limit counts by first digits or domain over all users', async () => {
+  const services = new Services({ default: { destination_limit: 3, destination_digits: 4 } });
   const region = `+49${String(start).slice(5, 7)}`;
   const rows: [number, string, string][] = [
     [0, `${region}0000001`, 'issued'], [1, `${region}0000002`, 'issued'],
@@ -137,38 +137,38 @@ test('codes per destination per hour: over users, by the first digits or the dom
     [HOUR - 0.000001, `${region}0000006`, 'limited 1'], [HOUR, `${region}0000006`, 'issued'],
     [HOUR, `${region}0000007`, 'limited 1'],
   ];
-  for (const [second, userId, end] of rows) {
+  for (const [second, userId, expected] of rows) {
     setClock(second);
-    assert.is(endOf(await bench.issue(userId)), end, `${second} ${userId}`);
+    assert.is(describe(await services.request(userId)), expected, `${second} ${userId}`);
   }
 });
 
-test('a refusal by one limit uses nothing of any, and names the longest wait', async () => {
-  const bench = new Bench({
+test('a refusal by one limit uses no point of any, and names the longest wait', async () => {
+  const services = new Services({
     default: { user_limit: 2, user_daily_limit: 3, destination_limit: 4 },
   });
   const [one, other] = ['a@both.example', 'b@both.example'];
-  assert.is(endOf(await bench.issue(one)), 'issued');
+  assert.is(describe(await services.request(one)), 'issued');
   setClock(10);
-  assert.is(endOf(await bench.issue(one)), 'issued');
+  assert.is(describe(await services.request(one)), 'issued');
   for (let time = 0; time < 5; time += 1) {
-    assert.is(endOf(await bench.issue(one)), 'limited 890');
+    assert.is(describe(await services.request(one)), 'limited 890');
   }
   setClock(900);
-  assert.is(endOf(await bench.issue(one)), 'issued');
-  assert.is(endOf(await bench.issue(one)), `limited ${DAY - 900}`);
-  assert.is(endOf(await bench.issue(other)), 'issued');
-  assert.is(endOf(await bench.issue(other)), `limited ${HOUR - 900}`);
+  assert.is(describe(await services.request(one)), 'issued');
+  assert.is(describe(await services.request(one)), `limited ${DAY - 900}`);
+  assert.is(describe(await services.request(other)), 'issued');
+  assert.is(describe(await services.request(other)), `limited ${HOUR - 900}`);
   setClock(HOUR);
-  assert.is(endOf(await bench.issue(other)), 'issued');
-  assert.is(endOf(await bench.issue(one)), `limited ${DAY - HOUR}`);
+  assert.is(describe(await services.request(other)), 'issued');
+  assert.is(describe(await services.request(one)), `limited ${DAY - HOUR}`);
 });
 
-test('many at once through two services: exactly the limit, twice', async () => {
-  const bench = new Bench({ default: { user_daily_limit: 10, user_limit: 1000 } });
+test('simultaneous requests through two services get exactly the limit, each day', async () => {
+  const services = new Services({ default: { user_daily_limit: 10, user_limit: 1000 } });
   const user = fresh('u');
   const issued = async (): Promise<number> => {
-    const outcomes = await Promise.all(Array.from({ length: 40 }, () => bench.issue(user)));
+    const outcomes = await Promise.all(Array.from({ length: 40 }, () => services.request(user)));
     return outcomes.filter(({ kind }) => kind === 'issued').length;
   };
   assert.is(await issued(), 10);
@@ -179,28 +179,28 @@ test('many at once through two services: exactly the limit, twice', async () => 
 });
 
 test('a purpose with a smaller limit shares the count with all others', async () => {
-  const bench = new Bench({
+  const services = new Services({
     default: { user_limit: 1000 },
     purposes: { pay: { user_daily_limit: 3 }, big: { user_daily_limit: 5 } },
   });
   const user = fresh('u');
-  const ends: string[] = [];
+  const outcomes: string[] = [];
   for (const purpose of ['login', 'pay', 'login', 'pay', 'big', 'big', 'big', 'pay', 'login']) {
-    setClock(ends.length);
-    ends.push(endOf(await bench.issue(user, { purpose })));
+    setClock(outcomes.length);
+    outcomes.push(describe(await services.request(user, { purpose })));
   }
-  assert.equal(ends, ['issued', 'issued', 'issued', `limited ${DAY - 3}`, 'issued', 'issued',
+  assert.equal(outcomes, ['issued', 'issued', 'issued', `limited ${DAY - 3}`, 'issued', 'issued',
     `limited ${DAY - 6}`, `limited ${DAY - 7 + 2}`, 'issued']);
 });
 
-test('wrong codes per address: when they are used up nothing is compared or changed', async () => {
-  const bench = new Bench({ default: { wrong_codes_limit: 4 } });
+test('an address without wrong codes left has no code compared and changes nothing', async () => {
+  const services = new Services({ default: { wrong_codes_limit: 4 } });
   const address = freshAddress();
   const users = [fresh('u'), fresh('u'), fresh('u')];
-  const codes = await Promise.all(users.map((user) => bench.code(user, 'login')));
+  const codes = await Promise.all(users.map((user) => services.code(user, 'login')));
   const attempt = (who: number, isRight: boolean, from: string | null = address) => {
     const code = isRight ? codes[who]! : wrongCode(codes[who]!);
-    return bench.verify(users[who]!, 'login', code, from).then(endOf);
+    return services.verify(users[who]!, 'login', code, from).then(describe);
   };
   assert.is(await attempt(2, true), 'verified');
   assert.is(await attempt(0, false), 'wrong');
@@ -213,31 +213,32 @@ test('wrong codes per address: when they are used up nothing is compared or chan
   const before = await read();
   assert.is(await attempt(1, true), `limited ${HOUR - 1}`);
   assert.is(await attempt(1, false), `limited ${HOUR - 1}`);
-  assert.is(await attempt(0, false), `limited ${HOUR - 1}`, 'nothing is said of the lock');
+  assert.is(await attempt(0, false), `limited ${HOUR - 1}`, 'the lock is not reported');
   assert.equal(await read(), before);
-  assert.equal(endOf(await bench.verify(users[1]!, 'login', '1234567', address)), 'malformed');
+  const tooLong = await services.verify(users[1]!, 'login', '1234567', address);
+  assert.equal(describe(tooLong), 'malformed');
   assert.is(await attempt(1, true, freshAddress()), 'verified');
   assert.is(await attempt(1, true, null), 'used');
-  assert.is(bench.counts.limited.wrong_codes, 3);
+  assert.is(services.counts.limited.wrong_codes, 3);
   setClock(HOUR - 0.000001);
   assert.is(await attempt(1, true), 'limited 1');
   setClock(HOUR);
   assert.is(await attempt(1, true), 'used');
 });
 
-test('guesses at many users at once from one address: exactly the limit is compared', async () => {
-  const bench = new Bench({ default: { wrong_codes_limit: 7 } });
+test('simultaneous guesses from one address are compared exactly up to the limit', async () => {
+  const services = new Services({ default: { wrong_codes_limit: 7 } });
   const users = Array.from({ length: 20 }, () => fresh('u'));
-  const codes = await Promise.all(users.map((user) => bench.code(user, 'login')));
+  const codes = await Promise.all(users.map((user) => services.code(user, 'login')));
   const address = freshAddress();
-  const ends = await Promise.all(users.map((user, index) =>
-    bench.verify(user, 'login', wrongCode(codes[index]!), address).then(endOf)));
-  assert.is(ends.filter((end) => end === 'wrong').length, 7);
-  assert.is(ends.filter((end) => end === `limited ${HOUR}`).length, 13);
+  const outcomes = await Promise.all(users.map((user, index) =>
+    services.verify(user, 'login', wrongCode(codes[index]!), address).then(describe)));
+  assert.is(outcomes.filter((expected) => expected === 'wrong').length, 7);
+  assert.is(outcomes.filter((expected) => expected === `limited ${HOUR}`).length, 13);
 });
 
-test('limits in shadow count, report and refuse nothing', async () => {
-  const bench = new Bench({ default: {
+test('a shadow limit counts and reports, and refuses nothing', async () => {
+  const services = new Services({ default: {
     user_limit: { limit: 1, shadow: true }, address_limit: { limit: 2, shadow: true },
     user_daily_limit: { limit: 3, shadow: true }, destination_limit: 5,
     wrong_codes_limit: { limit: 1, shadow: true },
@@ -246,32 +247,32 @@ test('limits in shadow count, report and refuse nothing', async () => {
   const address = freshAddress();
   const left: unknown[] = [];
   for (let time = 0; time < 5; time += 1) {
-    const outcome = await bench.issue(user, { address });
+    const outcome = await services.request(user, { address });
     assert.is(outcome.kind, 'issued');
     if (outcome.kind !== 'issued') return;
     left.push([outcome.remainingRequests, outcome.limits.address!.remaining]);
   }
   assert.equal(left, [[0, 1], [0, 0], [0, 0], [0, 0], [0, 0]]);
-  assert.is(endOf(await bench.issue(user, { address })), `limited ${HOUR}`);
-  const { limited, shadowed } = bench.counts;
+  assert.is(describe(await services.request(user, { address })), `limited ${HOUR}`);
+  const { limited, shadowed } = services.counts;
   assert.equal(limited, { user: 0, address: 0, user_daily: 0, destination: 1, wrong_codes: 0 });
   assert.equal(shadowed, { user: 5, address: 4, user_daily: 3, destination: 0, wrong_codes: 0 });
   const other = fresh('u');
-  const code = await bench.code(other, 'login');
-  const ends = [wrongCode(code), wrongCode(code), code].map((given) => () =>
-    bench.verify(other, 'login', given, address).then(endOf));
-  for (const [index, end] of ['wrong', 'wrong', 'verified'].entries()) {
-    assert.is(await ends[index]!(), end);
+  const code = await services.code(other, 'login');
+  const outcomes = [wrongCode(code), wrongCode(code), code].map((given) => () =>
+    services.verify(other, 'login', given, address).then(describe));
+  for (const [index, expected] of ['wrong', 'wrong', 'verified'].entries()) {
+    assert.is(await outcomes[index]!(), expected);
   }
-  assert.is(bench.counts.shadowed.wrong_codes, 2);
+  assert.is(services.counts.shadowed.wrong_codes, 2);
 });
 
-test('a shadow of an address that has gone far beyond its limit asks for no more', async () => {
-  const bench = new Bench({ default: { address_limit: { limit: 2, shadow: true } } });
+test('a shadow limit far beyond its quota still reports no point and the same reset', async () => {
+  const services = new Services({ default: { address_limit: { limit: 2, shadow: true } } });
   const address = freshAddress();
   for (let second = 0; second < 60; second += 1) {
     setClock(second);
-    const outcome = await bench.issue(fresh('u'), { address });
+    const outcome = await services.request(fresh('u'), { address });
     assert.is(outcome.kind, 'issued');
     assert.equal(outcome.limits.address, {
       quota: 2, remaining: Math.max(0, 1 - second), resetSeconds: 900 - second,
@@ -279,8 +280,8 @@ test('a shadow of an address that has gone far beyond its limit asks for no more
   }
 });
 
-test('dead uses are erased by the next ones, and swept when none come', async () => {
-  const bench = new Bench({ default: { destination_limit: 100, user_daily_limit: 9 } });
+test('expired hits are erased by later ones, and swept without any', async () => {
+  const services = new Services({ default: { destination_limit: 100, user_daily_limit: 9 } });
   const rowsOf = async (subject: string): Promise<number> => {
     const [row] = await database.query(
       'SELECT COUNT(*) AS n FROM limit_hits WHERE subject = ?', [subject]);
@@ -288,30 +289,30 @@ test('dead uses are erased by the next ones, and swept when none come', async ()
   };
   for (let second = 0; second < 30; second += 1) {
     setClock(second);
-    await bench.issue(`a${second}@busy.example`);
-    await bench.issue(`a${second}@idle.example`);
+    await services.request(`a${second}@busy.example`);
+    await services.request(`a${second}@idle.example`);
   }
   assert.is(await rowsOf('busy.example'), 31);
   for (let round = 0; round < 30; round += 1) {
     setClock(HOUR + 100 + round);
-    await bench.issue(`b${round}@busy.example`);
+    await services.request(`b${round}@busy.example`);
   }
-  assert.is(await rowsOf('busy.example'), 31, 'as many came as went, with the head');
+  assert.is(await rowsOf('busy.example'), 31, '30 hits and the counter row');
   for (let round = 0; round < 400; round += 1) {
     setClock(2 * DAY + round);
-    await Promise.all(Array.from({ length: 8 }, () => bench.issue(fresh('u'))));
+    await Promise.all(Array.from({ length: 8 }, () => services.request(fresh('u'))));
     if (await rowsOf('idle.example') === 0 && await rowsOf('a1@idle.example') === 0) break;
   }
   assert.is(await rowsOf('idle.example'), 0);
   assert.is(await rowsOf('a1@idle.example'), 0);
   setClock(2 * DAY + 1000);
-  for (let time = 0; time < 100; time += 1) await bench.issue(`c${time}@idle.example`);
-  assert.is(endOf(await bench.issue('d@idle.example')), `limited ${HOUR}`);
+  for (let time = 0; time < 100; time += 1) await services.request(`c${time}@idle.example`);
+  assert.is(describe(await services.request('d@idle.example')), `limited ${HOUR}`);
 });
 
-test('one more costs a few look-ups, however many have been counted', async () => {
-  const bench = new Bench({ default: { destination_limit: 50_000 } });
-  await bench.issue('a@many.example');
+test('the cost of a hit does not depend on the number of hits', async () => {
+  const services = new Services({ default: { destination_limit: 50_000 } });
+  await services.request('a@many.example');
   const used = 20_000;
   const newest = start + 1000 + used;
   const rows = Array.from({ length: used }, (_, index) =>
@@ -320,7 +321,7 @@ test('one more costs a few look-ups, however many have been counted', async () =
   await database.query(
     `UPDATE limit_hits SET newest = ${newest} WHERE subject = 'many.example' AND number = 0`);
   const before = await database.rowsRead();
-  assert.is(endOf(await bench.issue('b@many.example')), 'issued');
+  assert.is(describe(await services.request('b@many.example')), 'issued');
   const read = await database.rowsRead() - before;
   assert.ok(read < 2000, `${read} rows were read`);
 });

@@ -1,4 +1,4 @@
-/** Faults between the service and a durable MySQL: every answer is bounded, and true. */
+/** Faults between the service and a durable MySQL: every response is bounded and true. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
@@ -11,11 +11,11 @@ import { startCuttingProxy } from './cutting-proxy.ts';
 import type { CommitFault, CuttingProxy } from './cutting-proxy.ts';
 import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
-import { atOnce, createFleet, decided, fresh, newcomer, tally } from './load.ts';
-import type { Asker, Fleet } from './load.ts';
+import { atOnce, createFleet, decided, fresh, newEndUser, countByKind } from './load.ts';
+import type { EndUser, Fleet } from './load.ts';
 import { eventually, promptly } from '../harness/waiting.ts';
 
-const SESSIONS_MAX = 4;
+const CONNECTIONS_MAX = 4;
 
 let server: DurableServer;
 let proxy: CuttingProxy;
@@ -27,13 +27,13 @@ test.before(async () => {
   const settings = { ...server.settings, socketPath: proxy.socketPath };
   const secrets = newSecretsText();
   fleet = createFleet(server.database, [
-    await startServiceProcess({ settings, secrets, sessionsMax: SESSIONS_MAX }),
+    await startServiceProcess({ settings, secrets, connectionsMax: CONNECTIONS_MAX }),
   ]);
 });
 test.after.each(async () => {
   proxy.setMode('pass');
   await eventually('no connection is left over', async () =>
-    (await countConnections()) <= SESSIONS_MAX);
+    (await countConnections()) <= CONNECTIONS_MAX);
 });
 test.after(async () => {
   closeClient();
@@ -42,7 +42,9 @@ test.after(async () => {
   await server.stop();
 });
 
-/** The connections that the server has of the service, those that it lost sight of as well. */
+/**
+ * Connections of the service that the server knows, including those that the service has given up.
+ */
 async function countConnections(): Promise<number> {
   const [row] = await server.database.query(`SELECT COUNT(*) AS n FROM
     information_schema.processlist WHERE db = ? AND id <> CONNECTION_ID()`,
@@ -50,7 +52,7 @@ async function countConnections(): Promise<number> {
   return Number(row?.n);
 }
 
-/** A 503 as the contract words it. */
+/** The response of docs/api.md, "Errors". */
 function assertUnavailable({ status, text, headers }: Reply): void {
   assert.is(`${status} ${text}`, '503 {"error":"unavailable"}');
   assert.match(String(headers['retry-after']), /^[1-9]\d*$/);
@@ -58,10 +60,10 @@ function assertUnavailable({ status, text, headers }: Reply): void {
 
 async function recovers(): Promise<void> {
   await eventually('it works again', async () =>
-    (await promptly(() => fleet.request(newcomer()))).status === 201);
+    (await promptly(() => fleet.request(newEndUser()))).status === 201);
 }
 
-/** What the tables say was issued to a user: codes, and keys. */
+/** What the tables hold for a user: codes, and keys. */
 async function accountOf(user: string, otpId: unknown): Promise<number[]> {
   const [row] = await server.database.query(`SELECT
     (SELECT COUNT(*) FROM otps WHERE user_id = ?) AS codes,
@@ -73,112 +75,112 @@ async function accountOf(user: string, otpId: unknown): Promise<number[]> {
 const FAULTS: CommitFault[] = ['cut before', 'cut after', 'silent before', 'silent after'];
 
 for (const fault of FAULTS) {
-  test(`COMMIT of a request, ${fault}: the true 201 or a 503, and the key tells the rest`,
+  test(`a request whose COMMIT is ${fault} gets 201 or 503, and a repeat gets 201`,
     async () => {
-      const asker = newcomer();
+      const endUser = newEndUser();
       const key = fresh('k');
       proxy.spoilCommit(fault);
-      const first = await promptly(() => fleet.request(asker, key));
+      const first = await promptly(() => fleet.request(endUser, key));
       proxy.assertHit();
       if (fault.startsWith('cut')) assert.is(first.status, 201);
       if (first.status !== 201) assertUnavailable(first);
-      const second = await promptly(() => fleet.request(asker, key));
+      const second = await promptly(() => fleet.request(endUser, key));
       assert.is(second.status, 201);
       if (first.status === 201) {
         assert.is(second.text, first.text);
         assert.is(second.headers['idempotent-replayed'], 'true');
         await fleet.messageOf(first.body.otp_id);
       }
-      assert.equal(await accountOf(asker.user, second.body.otp_id), [1, 1]);
-      // A 503 may have been committed: then nobody knows the code, and the user asks again.
-      const sent = fleet.messagesTo(asker.user).length;
+      assert.equal(await accountOf(endUser.user, second.body.otp_id), [1, 1]);
+      // After a 503 that was committed, nobody knows the code, and the user requests another one.
+      const sent = fleet.messagesTo(endUser.user).length;
       assert.ok(sent === 1 || (sent === 0 && first.status === 503), `${sent} messages`);
     });
 
-  test(`COMMIT of a right code, ${fault}: one 200, or a 503 and the key tells the rest`,
+  test(`a right code whose COMMIT is ${fault} gets 200 or 503, and a repeat gets 200`,
     async () => {
-      const { asker, code } = await issued();
+      const { endUser, code } = await issued();
       const key = fresh('v');
       proxy.spoilCommit(fault);
-      const first = await promptly(() => fleet.verify(asker, code, key));
+      const first = await promptly(() => fleet.verify(endUser, code, key));
       proxy.assertHit();
       if (fault.startsWith('cut')) assert.is(first.status, 200);
       if (first.status !== 200) assertUnavailable(first);
-      assert.is((await promptly(() => fleet.verify(asker, code, key))).status, 200);
-      assert.is((await promptly(() => fleet.verify(asker, code))).status, 410);
+      assert.is((await promptly(() => fleet.verify(endUser, code, key))).status, 200);
+      assert.is((await promptly(() => fleet.verify(endUser, code))).status, 410);
     });
 
-  test(`COMMIT of a wrong code, ${fault}: counted once, or a 503`, async () => {
-    const { asker, code } = await issued();
+  test(`a wrong code whose COMMIT is ${fault} counts once or gets a 503`, async () => {
+    const { endUser, code } = await issued();
     const wrong = code === '000000' ? '000001' : '000000';
     proxy.spoilCommit(fault);
-    const first = await promptly(() => fleet.verify(asker, wrong));
+    const first = await promptly(() => fleet.verify(endUser, wrong));
     proxy.assertHit();
     if (fault.startsWith('cut')) assert.is(first.body.attempts_remaining, 2);
     if (first.status === 401) {
-      assert.is((await fleet.verify(asker, wrong)).body.attempts_remaining, 1);
+      assert.is((await fleet.verify(endUser, wrong)).body.attempts_remaining, 1);
     } else assertUnavailable(first);
   });
 }
 
-async function issued(): Promise<{ asker: Asker; code: string }> {
-  const asker = newcomer();
-  const { status, body } = await decided(() => fleet.request(asker));
+async function issued(): Promise<{ endUser: EndUser; code: string }> {
+  const endUser = newEndUser();
+  const { status, body } = await decided(() => fleet.request(endUser));
   assert.is(status, 201);
-  return { asker, code: (await fleet.messageOf(body.otp_id)).code };
+  return { endUser, code: (await fleet.messageOf(body.otp_id)).code };
 }
 
-test('connections killed by the server under load: nobody fails, every count is exact',
+test('requests on killed connections succeed or can be repeated, and counts are exact',
   async () => {
-    const askers = Array.from({ length: 60 }, newcomer);
+    const endUsers = Array.from({ length: 60 }, newEndUser);
     let isOver = false;
     const killer = killConnections(() => isOver);
-    const replies = await atOnce(askers.length, async (index) => {
-      const asker = askers[index]!;
-      return promptly(() => fleet.request(asker, `killed-${asker.user}`));
+    const replies = await atOnce(endUsers.length, async (index) => {
+      const endUser = endUsers[index]!;
+      return promptly(() => fleet.request(endUser, `killed-${endUser.user}`));
     });
     isOver = true;
     await killer;
-    for (const [index, asker] of askers.entries()) {
-      const again = await decided(() => fleet.request(asker, `killed-${asker.user}`));
+    for (const [index, endUser] of endUsers.entries()) {
+      const again = await decided(() => fleet.request(endUser, `killed-${endUser.user}`));
       assert.is(again.status, 201);
       if (replies[index]?.status === 201) assert.is(again.text, replies[index]?.text);
-      assert.equal(await accountOf(asker.user, again.body.otp_id), [1, 1]);
+      assert.equal(await accountOf(endUser.user, again.body.otp_id), [1, 1]);
     }
   });
 
-/** Kills connections of the service, at whatever they are, COMMIT included. */
+/** Kills connections of the service while they run a statement, COMMIT included. */
 async function killConnections(isOver: () => boolean): Promise<void> {
-  const session = await openConnection(server.settings);
+  const connection = await openConnection(server.settings);
   let kills = 0;
   while (!isOver() && kills < 12) {
-    const rows = await session.run('list', `SELECT id FROM information_schema.processlist
+    const rows = await connection.run('list', `SELECT id FROM information_schema.processlist
       WHERE id <> CONNECTION_ID() AND db = ? AND command = 'Query' LIMIT 1`,
     [server.settings.database]);
     for (const { id } of rows) {
       kills += 1;
-      await session.run('kill', `KILL CONNECTION ${Number(id)}`, []).catch(() => {});
+      await connection.run('kill', `KILL CONNECTION ${Number(id)}`, []).catch(() => {});
     }
   }
-  session.destroy();
+  connection.destroy();
 }
 
-test('database away: 503 within 3 s, and it works again when it is back', async () => {
+test('requests get 503 while MySQL refuses connections, and succeed afterwards', async () => {
   await recovers();
   proxy.setMode('closed');
   const replies = await atOnce(12, (index) => promptly(() =>
-    (index % 2 === 0 ? fleet.request(newcomer()) : fleet.verify(newcomer(), '123456'))));
+    (index % 2 === 0 ? fleet.request(newEndUser()) : fleet.verify(newEndUser(), '123456'))));
   replies.forEach(assertUnavailable);
   proxy.setMode('pass');
   await recovers();
 });
 
-test('a database that accepts and never answers: 503 within 3 s', async () => {
+test('requests get 503 while MySQL never answers, and succeed afterwards', async () => {
   await recovers();
   proxy.setMode('silent');
-  // Twice: on connections that were open, then on new ones; more than the pool has.
+  // The first round uses open connections, the second one new connections; both exceed the pool.
   for (const round of [1, 2]) {
-    const replies = await atOnce(12, () => promptly(() => fleet.request(newcomer())));
+    const replies = await atOnce(12, () => promptly(() => fleet.request(newEndUser())));
     replies.forEach(assertUnavailable);
     assert.ok(round);
   }
@@ -186,79 +188,79 @@ test('a database that accepts and never answers: 503 within 3 s', async () => {
   await recovers();
 });
 
-test('the database falls silent at COMMIT, and for new connections as well: bounded', async () => {
+test('a request gets 503 when MySQL stops answering at its COMMIT', async () => {
   await recovers();
-  const asker = newcomer();
+  const endUser = newEndUser();
   const key = fresh('k');
   proxy.spoilCommit('silent after', () => proxy.setMode('silent'));
-  const first = await promptly(() => fleet.request(asker, key));
+  const first = await promptly(() => fleet.request(endUser, key));
   proxy.assertHit();
   assertUnavailable(first);
   proxy.setMode('pass');
   await recovers();
-  const again = await fleet.request(asker, key);
+  const again = await fleet.request(endUser, key);
   assert.is(again.status, 201);
-  assert.equal(await accountOf(asker.user, again.body.otp_id), [1, 1]);
+  assert.equal(await accountOf(endUser.user, again.body.otp_id), [1, 1]);
 });
 
-test('a row that somebody holds: a bounded 503, and all is well afterwards', async () => {
-  const { asker } = await issued();
+test('requests for a row that another connection locks get 503 and use nothing', async () => {
+  const { endUser } = await issued();
   const holder = await openConnection(server.settings);
-  await holder.run('x', 'SELECT 1 FROM otps WHERE user_id = ? FOR UPDATE', [asker.user]);
+  await holder.run('x', 'SELECT 1 FROM otps WHERE user_id = ? FOR UPDATE', [endUser.user]);
   const key = fresh('k');
   const replies = await Promise.all([
-    promptly(() => fleet.request(asker, key)), promptly(() => fleet.verify(asker, '123456')),
+    promptly(() => fleet.request(endUser, key)), promptly(() => fleet.verify(endUser, '123456')),
   ]);
   replies.forEach(assertUnavailable);
   holder.destroy();
   await recovers();
-  assert.is((await fleet.request(asker, key)).body.remaining_requests, 1, 'nothing was used');
+  assert.is((await fleet.request(endUser, key)).body.remaining_requests, 1, 'nothing was used');
 });
 
-test('connections that are stuck: who waits behind has a code or a bounded 503', async () => {
-  const { asker } = await issued();
+test('requests behind stuck connections get a code or 503', async () => {
+  const { endUser } = await issued();
   const holder = await openConnection(server.settings);
-  await holder.run('x', 'SELECT 1 FROM otps WHERE user_id = ? FOR UPDATE', [asker.user]);
-  const stuck = atOnce(8, () => promptly(() => fleet.verify(asker, '123456')));
-  const others = atOnce(20, () => promptly(() => fleet.request(newcomer())));
+  await holder.run('x', 'SELECT 1 FROM otps WHERE user_id = ? FOR UPDATE', [endUser.user]);
+  const stuck = atOnce(8, () => promptly(() => fleet.verify(endUser, '123456')));
+  const others = atOnce(20, () => promptly(() => fleet.request(newEndUser())));
   (await stuck).forEach(assertUnavailable);
-  const counts = tally(await others);
+  const counts = countByKind(await others);
   const { 201: served = 0, '503 unavailable': refused = 0 } = counts;
   assert.is(served + refused, 20, JSON.stringify(counts));
   holder.destroy();
   await recovers();
 });
 
-async function withAdministrator(work: (session: Connection) => Promise<void>): Promise<void> {
-  const session = await openConnection({ ...server.settings, database: null });
-  await work(session).finally(() => session.destroy());
+async function withAdministrator(work: (connection: Connection) => Promise<void>): Promise<void> {
+  const connection = await openConnection({ ...server.settings, database: null });
+  await work(connection).finally(() => connection.destroy());
 }
 
-test('the server is read-only: 503, and it works again afterwards', async () => {
-  const { asker, code } = await issued();
-  await withAdministrator(async (session) => {
-    await session.run('x', 'SET GLOBAL super_read_only = ON', []);
+test('requests get 503 while the server is read-only, and succeed afterwards', async () => {
+  const { endUser, code } = await issued();
+  await withAdministrator(async (connection) => {
+    await connection.run('x', 'SET GLOBAL super_read_only = ON', []);
     const replies = await Promise.all([
-      promptly(() => fleet.request(newcomer())), promptly(() => fleet.verify(asker, code)),
+      promptly(() => fleet.request(newEndUser())), promptly(() => fleet.verify(endUser, code)),
     ]);
-    await session.run('x', 'SET GLOBAL super_read_only = OFF, GLOBAL read_only = OFF', []);
+    await connection.run('x', 'SET GLOBAL super_read_only = OFF, GLOBAL read_only = OFF', []);
     replies.forEach(assertUnavailable);
   });
   await recovers();
-  assert.is((await fleet.verify(asker, code)).status, 200);
+  assert.is((await fleet.verify(endUser, code)).status, 200);
 });
 
-test('max_connections is reached: 503, and it works again afterwards', async () => {
-  await withAdministrator(async (session) => {
+test('requests get 503 while max_connections is reached, and succeed afterwards', async () => {
+  await withAdministrator(async (connection) => {
     const hog = await openConnection(server.settings);
-    const [row] = await session.run('x', 'SELECT @@max_connections AS n', []);
-    // One, and one more for an administrator: both are taken.
-    await session.run('x', 'SET GLOBAL max_connections = 1', []);
+    const [row] = await connection.run('x', 'SELECT @@max_connections AS n', []);
+    // MySQL admits max_connections and one administrator: both connections are taken.
+    await connection.run('x', 'SET GLOBAL max_connections = 1', []);
     proxy.setMode('closed');
     proxy.setMode('pass');
-    const replies = await atOnce(6, () => promptly(() => fleet.request(newcomer())));
+    const replies = await atOnce(6, () => promptly(() => fleet.request(newEndUser())));
     hog.destroy();
-    await session.run('x', `SET GLOBAL max_connections = ${Number(row?.n)}`, []);
+    await connection.run('x', `SET GLOBAL max_connections = ${Number(row?.n)}`, []);
     replies.forEach(assertUnavailable);
   });
   await recovers();

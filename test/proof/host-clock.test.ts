@@ -1,6 +1,6 @@
 /**
- * The clock of the machine that otpd runs on is set an hour wrong, before the start and while it
- * runs: no rule, no stored time and no signature follows it, because every time is the database's.
+ * The clock of the host is wrong by an hour at the start and while otpd runs: no rule, stored time
+ * or signature follows it, because every time comes from the database.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -19,17 +19,17 @@ import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { recordCode } from '../harness/leak-recorder.ts';
 import { eventually } from '../harness/waiting.ts';
-import { fresh, newcomer, wrongCode } from './load.ts';
-import type { Asker } from './load.ts';
+import { fresh, newEndUser, wrongCode } from './load.ts';
+import type { EndUser } from './load.ts';
 
 const HOUR_MS = 3_600_000;
-/** Between a time here and one of the database, both right. */
+/** The greatest difference between a time of this process and one of the database. */
 const DIFFERENCE_MAX_MS = 60_000;
 
 const folder = mkdtempSync(join(tmpdir(), 'otpd-clock-'));
 const offset = join(folder, 'offset');
 
-/** What the process takes for the time: every clock of JavaScript's that has a date. */
+/** Replaces Date, the only clock of JavaScript that has a date. */
 const WRONG_CLOCK = `
   import { readFileSync } from 'node:fs';
   const Right = Date;
@@ -65,22 +65,22 @@ test.after(async () => {
   rmSync(folder, { recursive: true });
 });
 
-test('the process has the wrong time', () => {
+test('the process runs with the wrong time', () => {
   const [, clock = ''] = /^clock (\S+)$/m.exec(otpd.output()) ?? [];
   assert.ok(Math.abs(Date.parse(clock) - Date.now() - HOUR_MS) < DIFFERENCE_MAX_MS, clock);
 });
 
-function request({ user, address }: Asker, key = fresh('k')): Promise<Reply> {
+function request({ user, address }: EndUser, key = fresh('k')): Promise<Reply> {
   const body = { user_id: user, purpose: 'login' };
   return post({ port: otpd.port, path: '/otp/request', body, address, key });
 }
 
-function verify({ user }: Asker, code: string): Promise<Reply> {
+function verify({ user }: EndUser, code: string): Promise<Reply> {
   const body = { user_id: user, purpose: 'login', code };
   return post({ port: otpd.port, path: '/otp/verify', body });
 }
 
-/** The call of the provider that carried the code of an otp_id. */
+/** The call to the provider that carried the code of an otp_id. */
 async function callOf(otpId: unknown): Promise<{ call: Received; code: string }> {
   const find = () => provider.requests.find(({ body }) => body.includes(String(otpId)));
   await eventually('the message comes', () => find() !== undefined);
@@ -95,14 +95,14 @@ function assertNow(text: unknown, shiftMs = 0): void {
   assert.ok(difference < DIFFERENCE_MAX_MS, String(text));
 }
 
-/** A code from its request to its end, with everything that tells a time. */
-async function live(asker: Asker, remaining: number): Promise<void> {
+/** Uses a code from its request to its redemption, and checks every time in the responses. */
+async function useCode(endUser: EndUser, remaining: number): Promise<void> {
   const key = fresh('k');
-  const reply = await request(asker, key);
+  const reply = await request(endUser, key);
   assert.is(reply.status, 201);
   assert.equal([reply.body.ttl, reply.body.remaining_requests], [300, remaining]);
   assert.match(String(reply.headers.ratelimit), /^"user";r=\d;t=(900|8[0-9]{2}), /);
-  assert.is((await request(asker, key)).text, reply.text, 'a repeat is the same answer');
+  assert.is((await request(endUser, key)).text, reply.text, 'a repeat is the same answer');
   const { call, code } = await callOf(reply.body.otp_id);
   const sentAt = Number(call.headers['webhook-timestamp']) * 1000;
   assertNow(new Date(sentAt).toISOString());
@@ -111,36 +111,36 @@ async function live(asker: Asker, remaining: number): Promise<void> {
   const status = await send({ method: 'GET', port: otpd.port,
     path: `/otp/${String(reply.body.otp_id)}` });
   assertNow(status.body.created_at);
-  assert.is((await verify(asker, wrongCode(code))).body.attempts_remaining, 2);
-  assert.is((await verify(asker, code)).status, 200);
-  assert.is((await verify(asker, code)).status, 410);
+  assert.is((await verify(endUser, wrongCode(code))).body.attempts_remaining, 2);
+  assert.is((await verify(endUser, code)).status, 200);
+  assert.is((await verify(endUser, code)).status, 410);
 }
 
-test('an hour ahead at the start, an hour behind later, then right: one and the same window',
+test('the window of a limit does not follow the clock of the host',
   async () => {
-    const asker = newcomer();
-    await live(asker, 2);
+    const endUser = newEndUser();
+    await useCode(endUser, 2);
     writeFileSync(offset, String(-HOUR_MS));
-    await live(asker, 1);
+    await useCode(endUser, 1);
     writeFileSync(offset, '0');
-    await live(asker, 0);
+    await useCode(endUser, 0);
     writeFileSync(offset, String(HOUR_MS));
-    const refused = await request(asker);
+    const refused = await request(endUser);
     assert.is(refused.status, 429);
     const seconds = Number(refused.body.remaining_cooldown_seconds);
     assert.ok(seconds > 840 && seconds <= 900, String(seconds));
   });
 
-test('a lock lasts its 600 s, whatever the machine says', async () => {
-  const asker = newcomer();
+test('a lock lasts its 600 s when the clock of the host changes', async () => {
+  const endUser = newEndUser();
   writeFileSync(offset, String(HOUR_MS));
-  const { body } = await request(asker);
+  const { body } = await request(endUser);
   const { code } = await callOf(body.otp_id);
   for (const status of [401, 401, 429]) {
-    assert.is((await verify(asker, wrongCode(code))).status, status);
+    assert.is((await verify(endUser, wrongCode(code))).status, status);
     writeFileSync(offset, String(-HOUR_MS));
   }
-  const locked = await verify(asker, code);
+  const locked = await verify(endUser, code);
   assert.is(locked.status, 429);
   const seconds = Number(locked.body.retry_after_seconds);
   assert.ok(seconds > 540 && seconds <= 600, String(seconds));

@@ -1,4 +1,4 @@
-/** Good requests beside clients that are slow, vanish, pipeline and flood: all are served. */
+/** Well-behaved requests succeed while other clients are slow, vanish, pipeline or flood. */
 import type { Socket } from 'node:net';
 import { connect } from 'node:net';
 import { test } from 'uvu';
@@ -11,7 +11,7 @@ import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { eventually, promptly } from '../harness/waiting.ts';
 import { openClient, post as textOf } from '../http/raw-client.ts';
-import { atOnce, decided, fresh, newcomer } from './load.ts';
+import { atOnce, decided, fresh, newEndUser } from './load.ts';
 
 const GOOD_CLIENTS = 8;
 const GOOD_REQUESTS = 400;
@@ -35,18 +35,18 @@ test.after(async () => {
   database.close();
 });
 
-function bytesOf({ user, address } = newcomer(), headers: Record<string, string> = {}): string {
+function bytesOf({ user, address } = newEndUser(), headers: Record<string, string> = {}): string {
   return textOf('/otp/request', JSON.stringify({ user_id: user, purpose: 'login' }), {
     'Idempotency-Key': fresh('k'), 'X-Forwarded-For': address, ...headers,
   });
 }
 
-/** Good requests, all of which get their code in time. */
+/** Sends well-behaved requests; each must get its code in time. */
 async function serveAll(count = GOOD_REQUESTS): Promise<void> {
   let left = count;
   await atOnce(GOOD_CLIENTS, async () => {
     for (; left > 0; left -= 1) {
-      const { user, address } = newcomer();
+      const { user, address } = newEndUser();
       const key = fresh('k');
       const { status, text } = await promptly(() => decided(() => post({
         port: otpd.port, path: '/otp/request', body: { user_id: user, purpose: 'login' },
@@ -57,11 +57,11 @@ async function serveAll(count = GOOD_REQUESTS): Promise<void> {
   });
 }
 
-/** Sockets that do something at once, and again for as long as they are open. */
+/** Sockets that all do the same, again and again until `stop`. */
 class Attack {
   readonly #sockets = new Set<Socket>();
   #isOver = false;
-  /** How many times a socket was opened, and how many times it was connected. */
+  /** The number of sockets opened, and of those connected. */
   opened = 0;
   connected = 0;
 
@@ -69,7 +69,7 @@ class Attack {
     return this.#sockets.size;
   }
 
-  /** Opens a socket; another one when it ends, if the attack is to go on. */
+  /** Opens a socket, and another one when it closes if the attack is repeated. */
   start(begin: (socket: Socket) => void, isRepeated: boolean): void {
     const socket = connect({ port: otpd.port, host: '127.0.0.1', allowHalfOpen: true });
     this.opened += 1;
@@ -93,7 +93,7 @@ class Attack {
   }
 }
 
-async function under(
+async function duringAttack(
   sockets: number,
   begin: (socket: Socket) => void,
   work: (attack: Attack) => Promise<void>,
@@ -108,34 +108,34 @@ async function under(
   }
 }
 
-test('2,000 sockets that send their header sections a byte at a time', async () => {
+test('2,000 sockets that send a byte of a header at a time do not hold up others', async () => {
   const bytes = bytesOf();
   const drip = (socket: Socket): void => {
     let at = 0;
     const timer = setInterval(() => socket.write(bytes[at++] ?? ''), 250);
     socket.on('close', () => clearInterval(timer));
   };
-  await under(2000, drip, async (attack) => {
+  await duringAttack(2000, drip, async (attack) => {
     await eventually('all are connected', () => attack.connected === 2000);
     await serveAll();
-    assert.is(attack.open, 2000, 'as many are slow: whoever is timed out comes again');
+    assert.is(attack.open, 2000, 'a socket that times out is opened again');
   }, true);
 });
 
-test('500 sockets that say nothing, and 500 that close their half inside a body', async () => {
+test('silent sockets and sockets half-closed inside a body do not hold up others', async () => {
   let count = 0;
   const begin = (socket: Socket): void => {
     count += 1;
     if (count % 2 === 0) socket.end(bytesOf().slice(0, -5));
   };
-  await under(1000, begin, () => serveAll());
+  await duringAttack(1000, begin, () => serveAll());
 });
 
-test('sockets that pipeline 200 requests and do not wait: 17 are served of each', async () => {
+test('a socket that pipelines 200 requests gets 17 responses and a 503', async () => {
   const many = (): string => Array.from({ length: 200 }, () => bytesOf()).join('');
-  await under(10, (socket) => socket.write(many()), async (attack) => {
+  await duringAttack(10, (socket) => socket.write(many()), async (attack) => {
     await serveAll();
-    await eventually('they are closed, and come again', () => attack.opened > 10);
+    await eventually('some are closed, and opened again', () => attack.opened > 10);
   }, true);
   const client = await openClient(otpd.port);
   client.send(many());
@@ -147,7 +147,7 @@ test('sockets that pipeline 200 requests and do not wait: 17 are served of each'
   client.destroy();
 });
 
-test('bodies of 200 MiB: none is read, and their sockets end', async () => {
+test('a body of 200 MiB is not read, and its connection is closed', async () => {
   const block = Buffer.alloc(65_536, 0x20);
   let sent = 0;
   const begin = (socket: Socket): void => {
@@ -157,36 +157,36 @@ test('bodies of 200 MiB: none is read, and their sockets end', async () => {
     socket.on('drain', pump);
     socket.write(textOf('/otp/request', '', { 'Content-Length': String(BODY_BYTES) }), pump);
   };
-  await under(8, begin, async (attack) => {
+  await duringAttack(8, begin, async (attack) => {
     await serveAll();
     await eventually('some have ended', () => attack.opened >= 16);
-    // What the kernels of both sides hold, which is a small part of the whole.
+    // The rest of the body is at most what the kernels of both sides buffer.
     assert.ok(sent / attack.opened < BODY_BYTES / 8, `${sent} bytes of ${attack.opened}`);
   }, true);
 });
 
-test('a flood of requests that are refused', async () => {
-  const asker = newcomer();
+test('a flood of refused requests does not hold up others', async () => {
+  const endUser = newEndUser();
   for (let at = 0; at < 3; at += 1) {
-    await post({ port: otpd.port, path: '/otp/request', address: asker.address, key: fresh('k'),
-      body: { user_id: asker.user, purpose: 'login' } });
+    await post({ port: otpd.port, path: '/otp/request', address: endUser.address, key: fresh('k'),
+      body: { user_id: endUser.user, purpose: 'login' } });
   }
   let refusals = 0;
   const begin = (socket: Socket): void => {
-    socket.write(bytesOf(asker));
+    socket.write(bytesOf(endUser));
     socket.on('data', (chunk: Buffer) => {
       if (chunk.includes('HTTP/1.1 429')) refusals += 1;
-      socket.write(bytesOf(asker));
+      socket.write(bytesOf(endUser));
     });
   };
-  await under(32, begin, async () => {
+  await duringAttack(32, begin, async () => {
     await eventually('they are refused', () => refusals > 32);
     await serveAll();
     await eventually('as many again are refused', () => refusals > GOOD_REQUESTS / 2);
   });
 });
 
-test('nothing is left of them: the service answers, and holds few connections', async () => {
+test('the service answers after the attacks and holds few connections', async () => {
   await serveAll(20);
   const [row] = await database.query(`SELECT COUNT(*) AS n FROM information_schema.processlist
     WHERE db = ?`, [String(database.settings.database)]);

@@ -1,4 +1,4 @@
-/** Load for services in two processes on one database, and what their answers add up to. */
+/** Load for services in several processes on one database, and counts of their responses. */
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { post } from '../harness/client.ts';
@@ -9,20 +9,19 @@ import { newSecretsText } from '../harness/service.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
 import { eventually } from '../harness/waiting.ts';
 
-/** What a killed process has left is sent by another one once its lease of 20 s is over. */
+/** Another process sends the messages of a killed process after the lease of 20 s. */
 const LEFT_MS = 90_000;
 
-/** Who asks, from where, and what for. */
-export type Asker = Readonly<{ user: string; address: string; purpose?: string }>;
+export type EndUser = Readonly<{ user: string; address: string; purpose?: string }>;
 
-/** Services that answer as one. */
+/** Services on one database. */
 export type Fleet = Readonly<{
   database: TestDatabase;
   services: readonly ServiceProcess[];
-  /** Asks for a code; requests go to the services in turn. */
-  request: (asker: Asker, key?: string) => Promise<Reply>;
-  verify: (asker: Asker, code: string, key?: string) => Promise<Reply>;
-  /** The message of a code that was issued, once it has come. */
+  /** Requests a code; requests go to the services in turn. */
+  request: (endUser: EndUser, key?: string) => Promise<Reply>;
+  verify: (endUser: EndUser, code: string, key?: string) => Promise<Reply>;
+  /** Waits for the message of a code. */
   messageOf: (otpId: unknown) => Promise<Message>;
   messagesTo: (user: string) => Message[];
   stop: () => Promise<void>;
@@ -30,30 +29,28 @@ export type Fleet = Readonly<{
 
 let lastKey = 0;
 
-/** A key, a user or an address that nobody has used. */
+/** A key or user that no other test uses. */
 export function fresh(kind: string): string {
   lastKey += 1;
   return `${kind}${lastKey}.${process.pid}`;
 }
 
-/** An IPv4 address that nobody has used. */
+/** An IPv4 address that no other test uses. */
 export function freshAddress(): string {
   lastKey += 1;
   return `10.${(lastKey >> 16) & 255}.${(lastKey >> 8) & 255}.${lastKey & 255}`;
 }
 
-/** Someone new from somewhere new. */
-export function newcomer(): Asker {
+export function newEndUser(): EndUser {
   return { user: fresh('u'), address: freshAddress() };
 }
 
 /**
- * Starts services, each in a process of its own, on a fresh database. Their answers are decisions:
- * a 503 of a busy machine is repeated.
+ * Starts services, each in its own process, on a new database. A 503 of a busy machine is repeated.
  */
 export async function startFleet(
   size = 2,
-  sessionsMax = 32,
+  connectionsMax = 32,
   apiKeys?: string,
   policy = '{}',
 ): Promise<Fleet> {
@@ -61,16 +58,16 @@ export async function startFleet(
   const { settings } = database;
   const secrets = newSecretsText();
   const services = await Promise.all(Array.from({ length: size }, () =>
-    startServiceProcess({ settings, secrets, sessionsMax, apiKeys, policy })));
+    startServiceProcess({ settings, secrets, connectionsMax, apiKeys, policy })));
   const fleet = createFleet(database, services);
   return {
     ...fleet,
-    request: (asker, key = fresh('k')) => decided(() => fleet.request(asker, key)),
-    verify: (asker, code, key) => decided(() => fleet.verify(asker, code, key)),
+    request: (endUser, key = fresh('k')) => decided(() => fleet.request(endUser, key)),
+    verify: (endUser, code, key) => decided(() => fleet.verify(endUser, code, key)),
   };
 }
 
-/** Makes a fleet of services that run, with their answers as they are. */
+/** Makes a fleet of running services; a 503 is not repeated. */
 export function createFleet(database: TestDatabase, services: ServiceProcess[]): Fleet {
   let turn = 0;
   const next = (): number => {
@@ -102,8 +99,8 @@ export function createFleet(database: TestDatabase, services: ServiceProcess[]):
 }
 
 /**
- * Sends a request until the service has decided on it. A 503 says that it has not, and that the
- * client is to repeat the request with its key (README, Idempotency-Key).
+ * Repeats a request until its response is not 503. A 503 is no decision: clients repeat the request
+ * with its key (docs/api.md, "Errors").
  */
 export async function decided(send: () => Promise<Reply>): Promise<Reply> {
   let reply = await send();
@@ -114,8 +111,8 @@ export async function decided(send: () => Promise<Reply>): Promise<Reply> {
   return reply;
 }
 
-/** How many answers there are of each kind, such as `{'201': 3, '429 rate_limit_exceeded': 57}`. */
-export function tally(replies: readonly Reply[]): Record<string, number> {
+/** Counts responses by kind, such as `{'201': 3, '429 rate_limit_exceeded': 57}`. */
+export function countByKind(replies: readonly Reply[]): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const { status, body } of replies) {
     const kind = body.error === undefined ? String(status) : `${status} ${String(body.error)}`;
@@ -124,12 +121,12 @@ export function tally(replies: readonly Reply[]): Record<string, number> {
   return counts;
 }
 
-/** Six digits that differ from a code, one for each index below 999,999. */
+/** Six digits that differ from the code, another one for each index below 999,999. */
 export function wrongCode(code: string, index = 0): string {
   return String((Number(code) + 1 + index) % 1_000_000).padStart(6, '0');
 }
 
-/** So many promises at once. */
+/** Starts `count` promises at once. */
 export function atOnce<T>(count: number, work: (index: number) => Promise<T>): Promise<T[]> {
   return Promise.all(Array.from({ length: count }, (_, index) => work(index)));
 }

@@ -1,6 +1,6 @@
 /**
- * Random histories over HTTP on the real database against the model. OTPD_TEST_HISTORIES sets
- * how many, OTPD_TEST_SEED repeats a run that failed.
+ * Random histories over HTTP on the real database, compared with the model. OTPD_TEST_HISTORIES
+ * sets their number; OTPD_TEST_SEED repeats a failed run.
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -20,11 +20,11 @@ import { decided, wrongCode } from './load.ts';
 
 const HISTORIES = Number(process.env.OTPD_TEST_HISTORIES ?? 300);
 const SEED = Number(process.env.OTPD_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
-/** For long runs: ends after so many seconds; 0: never. */
+/** The length of a long run in seconds; 0: no limit. */
 const SECONDS = Number(process.env.OTPD_TEST_SECONDS ?? 0);
 const COMMANDS_MAX = 80;
 const FIRST_NOW = 1_767_600_000_000_000;
-/** `SET timestamp` ends in January 2038; a history may take some years. */
+/** `SET timestamp` ends in January 2038, and a history may span years. */
 const LAST_NOW = 2_000_000_000_000_000;
 
 type Command =
@@ -34,11 +34,11 @@ type Command =
   | { kind: 'boundary'; pick: number; offset: number };
 
 const small = (max: number) => fc.integer({ min: 0, max });
-// Most of a history happens to one pair from one address, or no rule would ever be reached.
+// Most events concern one pair and one address, so that the limits are reached.
 const user = fc.constantFrom(0, 0, 0, 0, 0, 1, 2);
 const purpose = fc.constantFrom(0, 0, 0, 1);
 const address = fc.constantFrom(0, 0, 1, 2);
-/** Key 0 stands for a key that nobody has used, or none. */
+/** Key 0 stands for a new key, or none. */
 const key = fc.constantFrom(0, 0, 0, 1, 1, 2);
 
 const command: fc.Arbitrary<Command> = fc.oneof(
@@ -69,14 +69,14 @@ let playing: Promise<void> = Promise.resolve();
 
 test.before(async () => { database = await createTestDatabase(2); });
 test.after(async () => {
-  // A long run ends in the middle of a history.
+  // The time limit of a long run ends in the middle of a history.
   await playing;
   if (SECONDS > 0) console.log(`seed ${SEED}: ${histories} histories, ${requests} requests`);
   closeClient();
   database.close();
 });
 
-/** One history: the model and the service side by side. */
+/** One history, run by the model and by the service. */
 class History {
   readonly #model: Model;
   readonly #service: TestService;
@@ -154,10 +154,10 @@ class History {
   }
 }
 
-/** Holds an answer to what the model says, member for member. */
+/** Compares a response with the one of the model, member by member. */
 function compare(reply: Reply, expected: Expected): void {
   const { status, body, headers } = reply;
-  if (expected.unsettled === 'forgotten' && status === 404) {
+  if (expected.unsettled === 'removed' && status === 404) {
     assert.equal(body, { error: 'otp_not_found' });
     return;
   }

@@ -1,13 +1,13 @@
 /**
- * A second reading of the contract, for the property test: one user of words and numbers, no
- * database, no concurrency, nothing of src/otp. Times are whole microseconds.
+ * A second implementation of docs/api.md for the property test: in memory, without concurrency and
+ * without code of src/otp. Times are whole microseconds.
  */
 
 const SECOND = 1_000_000;
 const WINDOW = 900 * SECOND;
 const DAY = 86_400 * SECOND;
 
-/** The numbers in force; seconds and counts. */
+/** The policy: seconds and counts. */
 export type Numbers = Readonly<{
   lifetime: number;
   userLimit: number;
@@ -17,18 +17,18 @@ export type Numbers = Readonly<{
   cap: number;
 }>;
 
-/** What a client sees. `unsettled` names what the contract leaves open. */
+/** The expected response. `unsettled` names a case that docs/api.md leaves open. */
 export type Expected = {
   status: number;
-  /** Members of the body; `otp_id` of a first 201 is whatever the service drew. */
+  /** Members of the body; the `otp_id` of a first 201 is unknown, hence null. */
   body: Record<string, unknown>;
   retryAfter?: number;
   replayed?: boolean;
   limits?: string;
-  unsettled?: 'forgotten' | 'dead code' | 'capped';
+  unsettled?: 'removed' | 'closed code' | 'capped';
 };
 
-type Code = { id: string; code: string; issuedAt: number; used: boolean; dead: boolean };
+type Code = { id: string; code: string; issuedAt: number; used: boolean; closed: boolean };
 type Pair = {
   code: Code;
   wrong: number;
@@ -38,23 +38,23 @@ type Pair = {
 };
 type Answer = { use: string; body: Record<string, unknown>; at: number };
 
-/** All that the contract remembers. */
+/** The state of all pairs, limits and keys. */
 export class Model {
   now: number;
   readonly #n: Numbers;
   readonly #pairs = new Map<string, Pair>();
   readonly #points = new Map<string, number[]>();
   readonly #answers = new Map<string, Answer>();
-  readonly #landmarks: number[] = [];
+  readonly #boundaryInstants: number[] = [];
 
   constructor(now: number, numbers: Numbers) {
     this.now = now;
     this.#n = numbers;
   }
 
-  /** Instants to come at which something ends, in order. */
+  /** Future instants at which something ends, in order. */
   boundaries(): number[] {
-    return [...new Set(this.#landmarks)].filter((at) => at > this.now).sort((a, b) => a - b);
+    return [...new Set(this.#boundaryInstants)].filter((at) => at > this.now).sort((a, b) => a - b);
   }
 
   /** The newest code of a pair, if one is known. */
@@ -62,7 +62,7 @@ export class Model {
     return this.#pairs.get(`${user} ${purpose}`)?.code.code ?? null;
   }
 
-  /** POST /otp/request; `issued` tells the model what the service drew when it answers 201. */
+  /** POST /otp/request. After a 201, `issued` passes the code and the body to the model. */
   request(user: string, purpose: string, address: string, key: string): Expected {
     const stored = this.#known(`request ${key}`);
     if (stored !== null) {
@@ -90,18 +90,17 @@ export class Model {
       { otp_id: null, ttl: this.#n.lifetime, remaining_requests: remaining });
   }
 
-  /** A first 201 was answered: takes its code and its body. */
+  /** Adds the code and the body of a first 201. */
   issued(user: string, purpose: string, key: string, code: string, body: Record<string, unknown>) {
     const old = this.#pairs.get(`${user} ${purpose}`);
     const fresh: Code = { id: String(body.otp_id), code, issuedAt: this.now, used: false,
-      dead: false };
+      closed: false };
     const counts = old ?? { wrong: 0, lastWrong: 0, lockedUntil: 0, consecutive: 0 };
     this.#pairs.set(`${user} ${purpose}`, { ...counts, code: fresh });
     this.#answers.set(`request ${key}`, { use: `${user} ${purpose}`, body, at: this.now });
-    this.#landmarks.push(this.now + this.#n.lifetime * SECOND, this.now + DAY);
+    this.#boundaryInstants.push(this.now + this.#n.lifetime * SECOND, this.now + DAY);
   }
 
-  /** POST /otp/verify. */
   verify(user: string, purpose: string, code: string, key: string | null): Expected {
     const use = `${user} ${purpose} ${code}`;
     const stored = key === null ? null : this.#known(`verify ${key}`);
@@ -122,19 +121,19 @@ export class Model {
     const body = { success: true, message: 'verification_successful' };
     if (key !== null) {
       this.#answers.set(`verify ${key}`, { use, body, at: this.now });
-      this.#landmarks.push(this.now + DAY);
+      this.#boundaryInstants.push(this.now + DAY);
     }
     return { status: 200, body };
   }
 
   #refusalOf({ code, consecutive }: Pair): Expected | null {
     const expiresAt = code.issuedAt + this.#n.lifetime * SECOND;
-    const isForgettable = consecutive === 0 && this.now >= expiresAt + DAY;
-    const open = isForgettable ? { unsettled: 'forgotten' as const } : {};
+    const isRemovable = consecutive === 0 && this.now >= expiresAt + DAY;
+    const open = isRemovable ? { unsettled: 'removed' as const } : {};
     if (code.used) return { status: 410, body: { error: 'code_used' }, ...open };
     if (this.now >= expiresAt) return { status: 410, body: { error: 'code_expired' }, ...open };
-    if (!code.dead) return null;
-    return { status: 410, body: { error: 'code_expired' }, unsettled: 'dead code' };
+    if (!code.closed) return null;
+    return { status: 410, body: { error: 'code_expired' }, unsettled: 'closed code' };
   }
 
   #wrong(pair: Pair): Expected {
@@ -143,14 +142,15 @@ export class Model {
       && pair.lastWrong < pair.lockedUntil ? 1 : pair.wrong + 1;
     pair.lastWrong = this.now;
     pair.consecutive += 1;
-    this.#landmarks.push(this.now + this.#n.lock * SECOND);
+    this.#boundaryInstants.push(this.now + this.#n.lock * SECOND);
     if (pair.wrong < this.#n.wrongAttempts && pair.consecutive < this.#n.cap) {
-      // The contract is silent on the last attempts before the cap: what is truly left is said.
+      // docs/api.md does not define the last attempts before the cap; the model reports the true
+      // rest.
       const remaining = Math.min(this.#n.wrongAttempts - pair.wrong,
         this.#n.cap - pair.consecutive);
       return { status: 401, body: { error: 'invalid_code', attempts_remaining: remaining } };
     }
-    pair.code.dead = true;
+    pair.code.closed = true;
     pair.lockedUntil = this.now + this.#n.lock * SECOND;
     const isCapped = pair.consecutive >= this.#n.cap;
     return this.#tooMany(this.#n.lock, isCapped ? 'capped' : undefined);
@@ -196,6 +196,6 @@ export class Model {
 
   #use(subject: string): void {
     this.#points.set(subject, [...this.#live(subject), this.now]);
-    this.#landmarks.push(this.now + WINDOW);
+    this.#boundaryInstants.push(this.now + WINDOW);
   }
 }

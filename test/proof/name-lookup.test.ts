@@ -1,6 +1,6 @@
 /**
- * The name of the database's host cannot be looked up, then can, then is another address: every
- * answer is bounded, and the service follows without a restart.
+ * The host name of the database has no address, then one, then another one: every response is
+ * bounded, and the service follows without a restart.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
@@ -18,24 +18,24 @@ import { startOtpd } from '../harness/otpd.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { eventually, promptly } from '../harness/waiting.ts';
-import { atOnce, fresh, newcomer } from './load.ts';
+import { atOnce, fresh, newEndUser } from './load.ts';
 
-const SESSIONS_MAX = 4;
-/** Of a name server that does not answer at first (resolv.conf(5), timeout and attempts). */
+const CONNECTIONS_MAX = 4;
+/** A name server that does not answer is asked again (resolv.conf(5), timeout and attempts). */
 const LOOKUP_MAX_MS = 90_000;
 
 const NAME = 'database.otpd.test';
 const folder = mkdtempSync(join(tmpdir(), 'otpd-names-'));
 const hosts = join(folder, 'hosts');
 
-/** Which address the name has; null: none. */
+/** Sets the address of the name; null: none. */
 function setAddress(address: string | null): void {
   writeFileSync(hosts, address === null ? '' : `${address} ${NAME}\n`);
 }
 
 /**
- * Where nobody may mount: the process looks names up in that file by code of ours, and fails as
- * the system's resolver does.
+ * Replaces the lookup where mounting is not permitted: it reads the same file, and fails as the
+ * resolver of the system does.
  */
 const OWN_LOOKUP = `
   import dns from 'node:dns';
@@ -54,7 +54,7 @@ let database: TestDatabase;
 let gateways: Gateway[];
 let otpd: Otpd;
 
-/** The database's port at one address. */
+/** Forwards the port of the database at one address. */
 type Gateway = Readonly<{ server: Server; cutAll: () => void }>;
 
 async function openGateway(address: string, port: number): Promise<Gateway> {
@@ -86,7 +86,7 @@ test.before(async () => {
   const lookup = `--import=data:text/javascript,${encodeURIComponent(OWN_LOOKUP)}`;
   otpd = await startOtpd({
     DB_HOST: NAME, DB_PORT: String(port), DB_USER: database.settings.user,
-    DB_NAME: database.settings.database, DB_CONNECTIONS: String(SESSIONS_MAX),
+    DB_NAME: database.settings.database, DB_CONNECTIONS: String(CONNECTIONS_MAX),
     OTP_SECRETS: newSecretsText(), TRUSTED_PROXIES: '127.0.0.0/8',
     ...(isMounting ? {} : { NODE_OPTIONS: lookup }),
   }, isMounting ? { under: withFileInPlace('/etc/hosts', hosts) } : {});
@@ -104,7 +104,7 @@ test.after(async () => {
 });
 
 async function request(): Promise<Reply> {
-  const { user, address } = newcomer();
+  const { user, address } = newEndUser();
   const key = fresh('k');
   return promptly(() => post({
     port: otpd.port, path: '/otp/request', body: { user_id: user, purpose: 'login' }, address,
@@ -126,10 +126,10 @@ async function isRefused(): Promise<void> {
 async function assertNoLeak(): Promise<void> {
   const [row] = await database.query(`SELECT COUNT(*) AS n FROM information_schema.processlist
     WHERE db = ? AND id <> CONNECTION_ID()`, [String(database.settings.database)]);
-  assert.ok(Number(row?.n) <= SESSIONS_MAX, `${Number(row?.n)} connections`);
+  assert.ok(Number(row?.n) <= CONNECTIONS_MAX, `${Number(row?.n)} connections`);
 }
 
-test('no address: open connections go on; without them 503, until the name is known', async () => {
+test('requests use open connections while the name has no address, and else get 503', async () => {
   await works();
   setAddress(null);
   await works();
@@ -141,7 +141,7 @@ test('no address: open connections go on; without them 503, until the name is kn
   await assertNoLeak();
 });
 
-test('another address: the service follows when the old one goes away', async () => {
+test('the service follows the name to another address when the old one is gone', async () => {
   await works();
   setAddress('127.0.0.2');
   gateways[0]!.server.close();
@@ -150,7 +150,7 @@ test('another address: the service follows when the old one goes away', async ()
   await assertNoLeak();
 });
 
-test('an address where nobody listens: 503, until there is another', async () => {
+test('requests get 503 while the address of the name refuses connections', async () => {
   setAddress('127.0.0.3');
   gateways[1]!.cutAll();
   await isRefused();

@@ -1,4 +1,4 @@
-/** Codes that are open when the policy changes, through services that follow one policy each. */
+/** Codes that are open when the policy changes: each service follows one policy. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
@@ -28,7 +28,7 @@ function setClock(time: string): void {
   database.clock.set(`2026-01-05 ${time}`);
 }
 
-/** A service that follows the default with some other numbers. */
+/** A service with the default policy, except for these numbers. */
 async function serviceOf(numbers: Partial<Policy> = {}): Promise<TestService> {
   const policies = createPolicies({ ...DEFAULT_POLICY, ...numbers });
   const service = await startTestService({ pool: database.pool, policies, secrets });
@@ -52,7 +52,6 @@ function verify({ port }: TestService, user: string, code: string, key?: string)
   return post({ port, path: '/otp/verify', body, key });
 }
 
-/** Another code of the same length. */
 function wrong(code: string): string {
   return (code.startsWith('0') ? '1' : '0') + code.slice(1);
 }
@@ -62,7 +61,7 @@ function mustHave(digits: number): object {
   return { error: 'invalid_request', field: 'code', message };
 }
 
-test('from 6 digits to 8: an open code is right still, and its length is asked for', async () => {
+test('an open code of 6 digits stays valid when the policy requires 8', async () => {
   const before = await serviceOf();
   const after = await serviceOf({ codeDigits: 8 });
   const user = fresh('u');
@@ -87,7 +86,7 @@ test('from 6 digits to 8: an open code is right still, and its length is asked f
   assert.is((await verify(before, user, longer)).status, 200);
 });
 
-test('a wrong length stays a 400 without effect, also while the pair is locked', async () => {
+test('a code of the wrong length is a 400 without effect, even during a lock', async () => {
   const before = await serviceOf();
   const after = await serviceOf({ codeDigits: 8 });
   const user = fresh('u');
@@ -105,7 +104,7 @@ test('a wrong length stays a 400 without effect, also while the pair is locked',
   assert.equal(await read(), locked);
 });
 
-test('an open code keeps its time, its attempts and its lock, to the microsecond', async () => {
+test('an open code keeps its lifetime, attempts and lock to the microsecond', async () => {
   const before = await serviceOf();
   const after = await serviceOf({ lifetimeSeconds: 30, wrongAttempts: 1, lockSeconds: 5 });
   const user = fresh('u');

@@ -1,28 +1,28 @@
-/** The pool and its sessions: how they are set up, the line of waiters, and what makes room. */
+/** The connection pool: the settings of a connection, the queue of waiters, and their deadlines. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Connection } from '../../src/db/connection.ts';
 import { Deadline } from '../../src/db/deadline.ts';
 import { StatementError, Unavailable } from '../../src/db/errors.ts';
 import { ConnectionPool } from '../../src/db/pool.ts';
-import { createBench } from './tampered-connections.ts';
-import type { Bench } from './tampered-connections.ts';
+import { createFixture } from './tampered-connections.ts';
+import type { Fixture } from './tampered-connections.ts';
 import { createGate, errorOf, promptly } from '../harness/waiting.ts';
 
-const AGES_MS = 60_000;
+const LONG_MS = 60_000;
 const WAITERS_MAX = 4096;
 
-let bench: Bench;
+let fixture: Fixture;
 let deadlines: Deadline[] = [];
 
-function deadline(milliseconds = AGES_MS): Deadline {
+function deadline(milliseconds = LONG_MS): Deadline {
   const made = new Deadline(milliseconds);
   deadlines.push(made);
   return made;
 }
 
-/** A session that never met a server. */
-function fakeSession(): Connection {
+/** A connection without a server. */
+function fakeConnection(): Connection {
   let isDestroyed = false;
   return {
     run: () => Promise.resolve([]),
@@ -32,23 +32,22 @@ function fakeSession(): Connection {
   };
 }
 
-/** A pool over such sessions. */
 function fakePool(size: number): ConnectionPool {
-  return new ConnectionPool(() => Promise.resolve(fakeSession()), size);
+  return new ConnectionPool(() => Promise.resolve(fakeConnection()), size);
 }
 
-test.before(async () => { bench = await createBench(); });
+test.before(async () => { fixture = await createFixture(); });
 test.after.each(() => {
   for (const made of deadlines) made.clear();
   deadlines = [];
-  bench.closePools();
+  fixture.closePools();
 });
-test.after(() => bench.database.close());
+test.after(() => fixture.database.close());
 
-test('a session is set up as the statements rely on', async () => {
-  const pool = bench.pool(1);
-  const session = await pool.acquire(deadline());
-  const [row] = await session.run('x', `SELECT @@session.autocommit AS autocommit,
+test('a connection has the settings that the statements rely on', async () => {
+  const pool = fixture.pool(1);
+  const connection = await pool.acquire(deadline());
+  const [row] = await connection.run('x', `SELECT @@session.autocommit AS autocommit,
     @@session.transaction_isolation AS isolation, @@session.time_zone AS zone,
     TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), NOW(6)) AS offset,
     @@session.innodb_lock_wait_timeout AS wait, @@session.sql_mode AS mode,
@@ -58,59 +57,59 @@ test('a session is set up as the statements rely on', async () => {
     folds_case: 0, folds_accent: 0, pads: 0,
   });
   assert.match(String(row?.mode), 'STRICT_ALL_TABLES');
-  await session.run('x', 'ROLLBACK', []);
-  pool.release(session);
+  await connection.run('x', 'ROLLBACK', []);
+  pool.release(connection);
 });
 
-test('autocommit is off in fact: what was not committed went with its session', async () => {
-  const session = await bench.outsider();
-  await session.run('x', "INSERT INTO notes VALUES (1, 'a')", []);
-  session.destroy();
-  assert.equal(await bench.ids(), []);
+test('an uncommitted write is lost with its connection', async () => {
+  const connection = await fixture.connect();
+  await connection.run('x', "INSERT INTO notes VALUES (1, 'a')", []);
+  connection.destroy();
+  assert.equal(await fixture.ids(), []);
 });
 
-test('READ COMMITTED in fact: a later statement sees what was committed meanwhile', async () => {
-  const session = await bench.outsider();
-  assert.equal(await session.run('x', 'SELECT id FROM notes', []), []);
-  await bench.database.query("INSERT INTO notes VALUES (2, 'a')");
-  assert.is((await session.run('x', 'SELECT id FROM notes', [])).length, 1);
-  // No gap lock either: a stranger may insert beside a row that was looked for and not found.
-  await session.run('x', 'SELECT id FROM notes WHERE id = 4 FOR UPDATE', []);
-  await bench.database.query("INSERT INTO notes VALUES (3, 'a'), (5, 'a')");
-  session.destroy();
+test('a later statement sees rows that were committed since the first', async () => {
+  const connection = await fixture.connect();
+  assert.equal(await connection.run('x', 'SELECT id FROM notes', []), []);
+  await fixture.database.query("INSERT INTO notes VALUES (2, 'a')");
+  assert.is((await connection.run('x', 'SELECT id FROM notes', [])).length, 1);
+  // READ COMMITTED takes no gap lock: another connection may insert next to a row not found.
+  await connection.run('x', 'SELECT id FROM notes WHERE id = 4 FOR UPDATE', []);
+  await fixture.database.query("INSERT INTO notes VALUES (3, 'a'), (5, 'a')");
+  connection.destroy();
 });
 
-test('strict mode in fact: a text that is too long is an error, and nothing is cut', async () => {
-  const session = await bench.outsider();
-  const insert = session.run('x', "INSERT INTO notes VALUES (9, 'longer')", []);
+test('a text that is too long is an error and is not truncated', async () => {
+  const connection = await fixture.connect();
+  const insert = connection.run('x', "INSERT INTO notes VALUES (9, 'longer')", []);
   assert.is((await errorOf(insert) as StatementError).errno, 1406);
-  session.destroy();
+  connection.destroy();
 });
 
-test('at most `size` sessions exist, and waiters are served in order', async () => {
+test('a pool opens at most `size` connections and serves waiters in order', async () => {
   let opened = 0;
-  const pool = new ConnectionPool(() => { opened += 1; return Promise.resolve(fakeSession()); }, 2);
+  const pool = new ConnectionPool(async () => { opened += 1; return fakeConnection(); }, 2);
   const held = [await pool.acquire(deadline()), await pool.acquire(deadline())];
   const served: number[] = [];
   const waiting = Array.from({ length: 20 }, async (_, index) => {
-    const session = await pool.acquire(deadline());
+    const connection = await pool.acquire(deadline());
     served.push(index);
-    pool.release(session);
+    pool.release(connection);
   });
-  held.forEach((session) => pool.release(session));
+  held.forEach((connection) => pool.release(connection));
   await Promise.all(waiting);
   assert.equal(served, Array.from({ length: 20 }, (_, index) => index));
   assert.equal([opened, pool.busyCount], [2, 0]);
 });
 
-test('opening counts: askers at the same time never open more than `size`', async () => {
+test('simultaneous waiters never open more than `size` connections', async () => {
   let open = 0;
   let most = 0;
   const pool = new ConnectionPool(async () => {
     open += 1;
     most = Math.max(most, open);
     await Promise.resolve();
-    return fakeSession();
+    return fakeConnection();
   }, 3);
   await Promise.all(Array.from({ length: 50 }, async () => {
     pool.release(await pool.acquire(deadline()));
@@ -118,37 +117,37 @@ test('opening counts: askers at the same time never open more than `size`', asyn
   assert.equal([most, pool.busyCount], [3, 0]);
 });
 
-test('a waiter gives up at its deadline, and its place in line is passed on', async () => {
+test('a waiter fails at its deadline, and the next one takes its place', async () => {
   const pool = fakePool(1);
   const held = await pool.acquire(deadline());
-  const hasty = errorOf(pool.acquire(deadline(20)));
-  const patient = pool.acquire(deadline());
-  assert.instance(await hasty, Unavailable);
+  const first = errorOf(pool.acquire(deadline(20)));
+  const second = pool.acquire(deadline());
+  assert.instance(await first, Unavailable);
   pool.release(held);
-  assert.is(await patient, held);
+  assert.is(await second, held);
   pool.release(held);
   assert.is(pool.busyCount, 0);
 });
 
-test('a session that was opened too late for its waiter goes to the next', async () => {
+test('a connection that opens after the deadline of its waiter goes to the next', async () => {
   const gate = createGate<Connection>();
   let opened = false;
   const pool = new ConnectionPool(
-    () => (opened ? gate.promise : Promise.resolve(fakeSession())), 1,
+    () => (opened ? gate.promise : Promise.resolve(fakeConnection())), 1,
   );
   const held = await pool.acquire(deadline());
   opened = true;
-  const hasty = errorOf(pool.acquire(deadline(10)));
-  const patient = pool.acquire(deadline());
+  const first = errorOf(pool.acquire(deadline(10)));
+  const second = pool.acquire(deadline());
   held.destroy();
   pool.release(held);
-  assert.instance(await hasty, Unavailable);
-  gate.open(fakeSession());
-  pool.release(await patient);
+  assert.instance(await first, Unavailable);
+  gate.open(fakeConnection());
+  pool.release(await second);
   assert.is(pool.busyCount, 0);
 });
 
-test('the line is bounded', async () => {
+test('the queue of waiters is bounded', async () => {
   const pool = fakePool(1);
   const held = await pool.acquire(deadline());
   const waiting = Array.from({ length: WAITERS_MAX }, () => pool.acquire(deadline()));
@@ -159,7 +158,7 @@ test('the line is bounded', async () => {
   assert.is(pool.busyCount, 0);
 });
 
-test('a session that was destroyed makes room for the one who waits', async () => {
+test('a destroyed connection makes room for a waiter', async () => {
   const pool = fakePool(1);
   const held = await pool.acquire(deadline());
   const waiting = pool.acquire(deadline());
@@ -171,22 +170,22 @@ test('a session that was destroyed makes room for the one who waits', async () =
   pool.release(next);
 });
 
-test('a failure to open reaches who asked; who waits behind tries for itself', async () => {
+test('a failure to open reaches its caller, and the next waiter tries again', async () => {
   let tries = 0;
   const pool = new ConnectionPool(async () => {
     tries += 1;
     if (tries <= 3) throw new Unavailable('away');
-    return fakeSession();
+    return fakeConnection();
   }, 1);
-  const endings = await Promise.allSettled(
+  const outcomes = await Promise.allSettled(
     Array.from({ length: 5 }, async () => pool.release(await pool.acquire(deadline()))),
   );
-  assert.equal(endings.map(({ status }) => status),
+  assert.equal(outcomes.map(({ status }) => status),
     ['rejected', 'rejected', 'rejected', 'fulfilled', 'fulfilled']);
   assert.equal([tries, pool.busyCount], [4, 0]);
 });
 
-test('close ends the idle now, the lent as they come back, and the line at once', async () => {
+test('close destroys idle connections at once, and lent ones on release', async () => {
   const pool = fakePool(2);
   const [idle, lent] = [await pool.acquire(deadline()), await pool.acquire(deadline())];
   const waiting = Array.from({ length: 3 }, () => errorOf(pool.acquire(deadline())));
@@ -200,19 +199,19 @@ test('close ends the idle now, the lent as they come back, and the line at once'
   assert.is(pool.busyCount, 0);
 });
 
-test('close while a session is being opened leaves none behind', async () => {
+test('close destroys a connection that is being opened', async () => {
   let made: Connection | null = null;
   const pool = new ConnectionPool(async () => {
     await Promise.resolve();
-    made = fakeSession();
+    made = fakeConnection();
     return made;
   }, 1);
   const asked = pool.acquire(deadline());
   pool.close();
-  const ending = await asked.then((session) => session, () => null);
-  if (ending !== null) pool.release(ending);
+  const outcome = await asked.then((connection) => connection, () => null);
+  if (outcome !== null) pool.release(outcome);
   assert.is(pool.busyCount, 0);
-  assert.ok(made === null || (made as Connection).isDestroyed(), 'it stays open for nobody');
+  assert.ok(made === null || (made as Connection).isDestroyed(), 'the connection is destroyed');
 });
 
 test.run();

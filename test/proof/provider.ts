@@ -1,13 +1,12 @@
-/** A provider of the channel webhook that keeps account of every call, and of what it said. */
+/** A provider for the channel webhook that records every call and its response. */
 import { randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import { answer, startHttpSink } from '../harness/http-sink.ts';
 import type { Behaviour, HttpSink } from '../harness/http-sink.ts';
 import { recordCode } from '../harness/leak-recorder.ts';
 
-/** One call of otpd. */
 export class ProviderCall {
-  /** Which process called: the path of its WEBHOOK_URL. */
+  /** The path of WEBHOOK_URL, which identifies the process. */
   readonly sender: string;
   readonly webhookId: string;
   readonly otpId: string;
@@ -25,31 +24,30 @@ export class ProviderCall {
     this.#response = response;
   }
 
-  /** Whether the head of an answer was written. */
+  /** True once the head of the response is written. */
   get isAnswered(): boolean {
     return this.#response.headersSent;
   }
 
-  /** Whether nothing more can become of it: it was answered, or broken off. */
+  /** True once the call has been answered or aborted. */
   get isOver(): boolean {
     return this.isAnswered || this.#response.destroyed;
   }
 
-  /** Whether the answer was a success. */
+  /** True if the response is a success. */
   get isAccepted(): boolean {
     return this.isAnswered && Math.floor(this.#response.statusCode / 100) === 2;
   }
 }
 
-/** What becomes of a call. */
-export type Mood = (call: ProviderCall) => Behaviour;
+/** Chooses the response to a call. */
+export type Responder = (call: ProviderCall) => Behaviour;
 
-/** A running provider. */
 export class Provider {
   readonly secrets = `whsec_${randomBytes(32).toString('base64')}`;
   readonly calls: ProviderCall[] = [];
   readonly #sink: HttpSink;
-  #mood: Mood = () => answer(204);
+  #responder: Responder = () => answer(204);
   #onCall: (call: ProviderCall) => void = () => {};
   #onAnswer: (call: ProviderCall) => void = () => {};
 
@@ -61,12 +59,12 @@ export class Provider {
       recordCode(call.code);
       this.calls.push(call);
       this.#onCall(call);
-      this.#mood(call)(response, received);
+      this.#responder(call)(response, received);
       if (call.isAccepted) this.#onAnswer(call);
     });
   }
 
-  /** Starts one that accepts everything. */
+  /** Starts a provider that accepts every call. */
   static async start(): Promise<Provider> {
     return new Provider(await startHttpSink());
   }
@@ -76,39 +74,37 @@ export class Provider {
     return `${this.#sink.url}${sender}`;
   }
 
-  /** Says what becomes of calls from now on. */
-  behave(mood: Mood): void {
-    this.#mood = mood;
+  /** Sets the response to later calls. */
+  behave(responder: Responder): void {
+    this.#responder = responder;
   }
 
-  /** Does something as calls come, and as they are accepted at once. */
+  /** Sets callbacks for each call, and for each call that is accepted at once. */
   watch(onCall: (call: ProviderCall) => void, onAccepted: (call: ProviderCall) => void): void {
     this.#onCall = onCall;
     this.#onAnswer = onAccepted;
   }
 
-  /** The calls that were accepted, in order of their coming. */
+  /** The accepted calls in order of arrival. */
   get accepted(): ProviderCall[] {
     return this.calls.filter(({ isAccepted }) => isAccepted);
   }
 
-  /** The calls of a code. */
   callsOf(otpId: unknown): ProviderCall[] {
     return this.calls.filter((call) => call.otpId === otpId);
   }
 
-  /** Closes all connections, under way or not. */
+  /** Closes all connections, also in the middle of a call. */
   cutAll(): void {
     this.#sink.cutAll();
   }
 
-  /** Ends it. */
   close(): Promise<void> {
     return this.#sink.close();
   }
 }
 
-/** Calls by the code that they carry. */
+/** Groups calls by otp_id. */
 export function groupByOtp(calls: readonly ProviderCall[]): Map<string, ProviderCall[]> {
   const groups = new Map<string, ProviderCall[]>();
   for (const call of calls) {

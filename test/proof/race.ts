@@ -1,13 +1,13 @@
-/** Races that are run again and again, each time by newcomers. */
+/** Tests of races, repeated with new users each time. */
 import { test } from 'uvu';
 
-/** OTPD_TEST_RACES sets how often each is run. */
+/** OTPD_TEST_RACES sets the number of runs. */
 const RUNS = Number(process.env.OTPD_TEST_RACES ?? 100);
 
 /**
- * Makes a function that adds a test for a race. It says which run went wrong.
+ * Returns a function that adds a test for a race; an error names its run.
  *
- * @param share how often it is run, of the times that most are
+ * @param share fraction of RUNS
  */
 export function racesOf(share: number): (name: string, work: () => Promise<void>) => void {
   const runs = Math.ceil(RUNS * share);

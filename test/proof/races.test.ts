@@ -1,15 +1,13 @@
-/**
- * Races over two processes, with exact counts. OTPD_TEST_RACES sets how often each is run.
- */
+/** Races over two processes, with exact counts. OTPD_TEST_RACES sets the number of runs. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
 import { racesOf } from './race.ts';
 import {
-  atOnce, fresh, freshAddress, newcomer, startFleet, tally, wrongCode,
+  atOnce, fresh, freshAddress, newEndUser, startFleet, countByKind, wrongCode,
 } from './load.ts';
-import type { Asker, Fleet } from './load.ts';
+import type { EndUser, Fleet } from './load.ts';
 
 const race = racesOf(1);
 
@@ -21,44 +19,44 @@ test.after(async () => {
   await fleet.stop();
 });
 
-async function codeOf(asker: Asker): Promise<string> {
-  const { status, body } = await fleet.request(asker);
+async function codeOf(endUser: EndUser): Promise<string> {
+  const { status, body } = await fleet.request(endUser);
   assert.is(status, 201);
   return (await fleet.messageOf(body.otp_id)).code;
 }
 
-race('50 right codes at once: one 200', async () => {
-  const asker = newcomer();
-  const code = await codeOf(asker);
-  const replies = await atOnce(50, () => fleet.verify(asker, code));
-  assert.equal(tally(replies), { 200: 1, '410 code_used': 49 });
+race('50 simultaneous right codes get one 200', async () => {
+  const endUser = newEndUser();
+  const code = await codeOf(endUser);
+  const replies = await atOnce(50, () => fleet.verify(endUser, code));
+  assert.equal(countByKind(replies), { 200: 1, '410 code_used': 49 });
 });
 
-race('50 right codes at once with one key: 50 times the same 200', async () => {
-  const asker = newcomer();
-  const code = await codeOf(asker);
+race('50 simultaneous right codes with one key all get the same 200', async () => {
+  const endUser = newEndUser();
+  const code = await codeOf(endUser);
   const key = fresh('v');
-  const replies = await atOnce(50, () => fleet.verify(asker, code, key));
-  assert.equal(tally(replies), { 200: 50 });
+  const replies = await atOnce(50, () => fleet.verify(endUser, code, key));
+  assert.equal(countByKind(replies), { 200: 50 });
   assert.is(replies.filter(isReplay).length, 49);
 });
 
-race('200 wrong codes at once: 3 are compared', async () => {
-  const asker = newcomer();
-  const code = await codeOf(asker);
-  const replies = await atOnce(200, (index) => fleet.verify(asker, wrongCode(code, index)));
-  assert.equal(tally(replies), { '401 invalid_code': 2, '429 too_many_attempts': 198 });
+race('3 of 200 simultaneous wrong codes are compared', async () => {
+  const endUser = newEndUser();
+  const code = await codeOf(endUser);
+  const replies = await atOnce(200, (index) => fleet.verify(endUser, wrongCode(code, index)));
+  assert.equal(countByKind(replies), { '401 invalid_code': 2, '429 too_many_attempts': 198 });
   const remaining = replies.map(({ body }) => body.attempts_remaining).filter((n) => n);
   assert.equal(remaining.sort(), [1, 2]);
 });
 
-race('199 wrong codes and the right one at once: at most 3 are compared', async () => {
-  const asker = newcomer();
-  const code = await codeOf(asker);
+race('at most 3 of 199 wrong codes and the right one are compared', async () => {
+  const endUser = newEndUser();
+  const code = await codeOf(endUser);
   const replies = await atOnce(200, (index) =>
-    fleet.verify(asker, index === 100 ? code : wrongCode(code, index)));
-  const counts = tally(replies);
-  // Either three wrong ones came first; or the right one did, after at most two.
+    fleet.verify(endUser, index === 100 ? code : wrongCode(code, index)));
+  const counts = countByKind(replies);
+  // Either three wrong codes are first, or the right one is after at most two of them.
   if (counts['200'] === undefined) {
     assert.equal(counts, { '401 invalid_code': 2, '429 too_many_attempts': 198 });
     return;
@@ -68,22 +66,22 @@ race('199 wrong codes and the right one at once: at most 3 are compared', async 
   assert.ok(wrong <= 2, JSON.stringify(counts));
 });
 
-race('60 requests of one user at once from 60 addresses: 3 codes', async () => {
+race('60 simultaneous requests of one user from 60 addresses get 3 codes', async () => {
   const user = fresh('u');
   const replies = await atOnce(60, () => fleet.request({ user, address: freshAddress() }));
-  assert.equal(tally(replies), { 201: 3, '429 rate_limit_exceeded': 57 });
+  assert.equal(countByKind(replies), { 201: 3, '429 rate_limit_exceeded': 57 });
   const remaining = replies.filter(({ status }) => status === 201)
     .map(({ body }) => body.remaining_requests);
   assert.equal(remaining.sort(), [0, 1, 2]);
 });
 
-race('60 requests of 60 users at once from one address: 8 codes', async () => {
+race('60 simultaneous requests of 60 users from one address get 8 codes', async () => {
   const address = freshAddress();
   const replies = await atOnce(60, () => fleet.request({ user: fresh('u'), address }));
-  assert.equal(tally(replies), { 201: 8, '429 rate_limit_exceeded': 52 });
+  assert.equal(countByKind(replies), { 201: 8, '429 rate_limit_exceeded': 52 });
 });
 
-race('60 requests of 4 users at once from 4 addresses, crossed: 3 for each user', async () => {
+race('each of 4 users gets 3 codes in 60 simultaneous requests from 4 addresses', async () => {
   const users = [fresh('u'), fresh('u'), fresh('u'), fresh('u')];
   const addresses = [freshAddress(), freshAddress(), freshAddress(), freshAddress()];
   const purposes = ['login', 'pay', 'reset'];
@@ -92,7 +90,7 @@ race('60 requests of 4 users at once from 4 addresses, crossed: 3 for each user'
     address: addresses[(index + Math.floor(index / 4)) % 4]!,
     purpose: purposes[index % 3]!,
   }));
-  assert.equal(tally(replies), { 201: 12, '429 rate_limit_exceeded': 48 });
+  assert.equal(countByKind(replies), { 201: 12, '429 rate_limit_exceeded': 48 });
   for (const user of users) {
     const rows = await fleet.database.query(
       'SELECT COUNT(*) AS codes FROM otps WHERE user_id = ?', [user]);
@@ -100,46 +98,46 @@ race('60 requests of 4 users at once from 4 addresses, crossed: 3 for each user'
   }
 });
 
-race('50 repeats of one key at once: one code, one message, 50 equal bodies', async () => {
-  const asker = newcomer();
+race('50 simultaneous repeats of one key get one code in 50 equal bodies', async () => {
+  const endUser = newEndUser();
   const key = fresh('k');
-  const replies = await atOnce(50, () => fleet.request(asker, key));
-  assert.equal(tally(replies), { 201: 50 });
+  const replies = await atOnce(50, () => fleet.request(endUser, key));
+  assert.equal(countByKind(replies), { 201: 50 });
   assert.is(new Set(replies.map(({ text }) => text)).size, 1);
   assert.is(replies.filter(isReplay).length, 49);
   await fleet.messageOf(replies[0]?.body.otp_id);
-  assert.is(fleet.messagesTo(asker.user).length, 1);
+  assert.is(fleet.messagesTo(endUser.user).length, 1);
 });
 
-race('20 different uses of one key at once: one 201', async () => {
+race('20 simultaneous uses of one key for different users get one 201', async () => {
   const key = fresh('k');
-  const askers = Array.from({ length: 20 }, newcomer);
-  const replies = await atOnce(20, (index) => fleet.request(askers[index]!, key));
-  assert.equal(tally(replies), { 201: 1, '422 idempotency_key_reused': 19 });
+  const endUsers = Array.from({ length: 20 }, newEndUser);
+  const replies = await atOnce(20, (index) => fleet.request(endUsers[index]!, key));
+  assert.equal(countByKind(replies), { 201: 1, '422 idempotency_key_reused': 19 });
   await fleet.messageOf(replies.find(({ status }) => status === 201)?.body.otp_id);
-  assert.is(askers.flatMap(({ user }) => fleet.messagesTo(user)).length, 1);
+  assert.is(endUsers.flatMap(({ user }) => fleet.messagesTo(user)).length, 1);
 });
 
-race('requests and verifications of one pair at once: every answer fits some order', async () => {
-  const asker = newcomer();
-  const code = await codeOf(asker);
+race('simultaneous requests and verifications of one pair fit some order', async () => {
+  const endUser = newEndUser();
+  const code = await codeOf(endUser);
   const [issued, redeemed] = await Promise.all([
-    atOnce(6, () => fleet.request(asker)),
-    atOnce(6, (index) => fleet.verify(asker, index < 4 ? code : wrongCode(code, index))),
+    atOnce(6, () => fleet.request(endUser)),
+    atOnce(6, (index) => fleet.verify(endUser, index < 4 ? code : wrongCode(code, index))),
   ]);
-  const codes = tally(issued);
-  // Two points were left; only a lock can keep them from being used.
+  const codes = countByKind(issued);
+  // Two points are left; only a lock prevents their use.
   if (codes['429 too_many_attempts'] === undefined) assert.is(codes['201'], 2);
   else assert.ok((codes['201'] ?? 0) <= 2, JSON.stringify(codes));
-  const attempts = tally(redeemed);
+  const attempts = countByKind(redeemed);
   assert.ok((attempts['200'] ?? 0) <= 1, JSON.stringify(attempts));
   assert.is(Object.keys(attempts).some((kind) => kind.startsWith('5')), false);
   assert.ok((attempts['401 invalid_code'] ?? 0) <= 4, JSON.stringify(attempts));
-  await newestIsTheOnlyOne(asker, [...issued]);
+  await newestIsTheOnlyOne(endUser, [...issued]);
 });
 
-/** Of all codes of a pair only the one with the highest number can still be right. */
-async function newestIsTheOnlyOne({ user }: Asker, issued: Reply[]): Promise<void> {
+/** Only the code of a pair with the highest number can still be redeemed. */
+async function newestIsTheOnlyOne({ user }: EndUser, issued: Reply[]): Promise<void> {
   const [row] = await fleet.database.query(
     `SELECT HEX(otp_id) AS id FROM otps WHERE user_id = ? ORDER BY number DESC LIMIT 1`, [user]);
   const known = issued.filter(({ status }) => status === 201).map(({ body }) => body.otp_id);

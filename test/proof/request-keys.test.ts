@@ -1,4 +1,4 @@
-/** The keys of requests, which live in the rows of the codes and sometimes outlive their use. */
+/** Idempotency keys of requests: the rows of codes hold them, and a key may outlive its code. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openConnection } from '../../src/db/connection.ts';
@@ -39,14 +39,13 @@ function request(user: string, key: string, purpose = 'login'): Promise<Reply> {
   return post({ port: service.port, path: '/otp/request', body, address: freshAddress(), key });
 }
 
-/** The numbers of the codes of a user. */
 async function numbersOf(user: string): Promise<number[]> {
   const rows = await database.query(
     'SELECT number FROM otps WHERE user_id = ? ORDER BY number', [user]);
   return rows.map(({ number }) => number as number);
 }
 
-/** How many rows are kept for their keys alone. */
+/** Counts the rows that are kept only for their keys. */
 async function countKept(): Promise<number> {
   const [row] = await database.query('SELECT COUNT(*) AS n FROM otps WHERE user_id IS NULL');
   return Number(row!.n);
@@ -58,7 +57,7 @@ function assertReplay(reply: Reply, first: Reply): void {
   assert.is(reply.headers['idempotent-replayed'], 'true');
 }
 
-test('a key outlives the use of its code: it answers, and nothing else is told', async () => {
+test('a key still replays after its code has expired, and the code is unknown', async () => {
   setClock('08:00:00');
   const user = fresh('u');
   const [early, late] = [fresh('k'), fresh('k')];
@@ -72,16 +71,16 @@ test('a key outlives the use of its code: it answers, and nothing else is told',
   assert.is((await request(user, early, 'pay')).status, 422);
   assert.is((await request(fresh('u'), early)).status, 422);
   const path = `/otp/${String(first.body.otp_id)}`;
-  const told = await send({ port: service.port, path, method: 'GET' });
-  assert.is(told.status, 404, 'as of any code that is not needed any more');
-  // It counts for nothing: two more are let through, and then none.
+  const status = await send({ port: service.port, path, method: 'GET' });
+  assert.is(status.status, 404, 'the code is unknown');
+  // The kept row counts for no limit: two more requests succeed.
   assert.is((await request(user, fresh('k'))).body.remaining_requests, 1);
   assert.is((await request(user, fresh('k'))).body.remaining_requests, 0);
   assert.is((await request(user, fresh('k'))).status, 429);
   assertReplay(await request(user, early), first);
 });
 
-test('numbers go on from those that are left, whatever is kept for its key', async () => {
+test('numbers of codes continue from the remaining rows, without rows kept for keys', async () => {
   setClock('08:00:00');
   const user = fresh('u');
   const before = await countKept();
@@ -93,7 +92,7 @@ test('numbers go on from those that are left, whatever is kept for its key', asy
   assert.is(await countKept(), before + 3);
 });
 
-test('a row that is kept for its key goes with the next code when the key is over', async () => {
+test('the next code removes a row that is kept for an expired key', async () => {
   setClock('10:00:00');
   const user = fresh('u');
   await request(user, fresh('k'));
@@ -104,7 +103,7 @@ test('a row that is kept for its key goes with the next code when the key is ove
   assert.is(await countKept(), before);
 });
 
-test('a key that is over is free, also where its row is still there', async () => {
+test('an expired key is free even while its row exists', async () => {
   setClock('12:00:00');
   const [one, other] = [fresh('u'), fresh('u')];
   const key = fresh('k');
@@ -124,7 +123,7 @@ test('a key that is over is free, also where its row is still there', async () =
   assert.is((await request(one, own)).headers['idempotent-replayed'], undefined);
 });
 
-test('what is kept for keys is swept when they are over', async () => {
+test('rows kept for keys are swept when the keys have expired', async () => {
   setClock('17:00:00');
   const users = Array.from({ length: 20 }, () => fresh('u'));
   await Promise.all(users.map((user) => request(user, fresh('k'))));
@@ -132,7 +131,7 @@ test('what is kept for keys is swept when they are over', async () => {
   await Promise.all(users.map((user) => request(user, fresh('k'))));
   assert.ok((await countKept()) >= users.length);
   setClock(`${17 + KEY_HOURS}:14:59`);
-  // Four rows are looked at for each code, a thousand at a time, and first of all the newest.
+  // A request sweeps four rows, in steps of a thousand, starting with the newest.
   for (let list = 0; list < 12; list += 1) {
     const codes = await Promise.all(Array.from({ length: 50 }, () =>
       request(fresh('u'), fresh('k'))));
@@ -140,28 +139,28 @@ test('what is kept for keys is swept when they are over', async () => {
   }
   assert.is(await countKept(), 0);
   const left = await Promise.all(users.map((user) => numbersOf(user)));
-  assert.ok(left.every((numbers) => String(numbers) === '2'), 'the others are known for a day');
+  assert.ok(left.every((numbers) => String(numbers) === '2'), 'the other codes stay for a day');
 });
 
-test('whoever locks the codes of a user waits for nobody else', async () => {
+test('locking the codes of a user does not lock those of others', async () => {
   setClock('20:00:00');
   const [a, b, c] = ['a', 'b', 'c'].map((name) => fresh(name)) as [string, string, string];
   await request(a, fresh('k'));
   await request(b, fresh('k'));
   const [holder, other] = await Promise.all([0, 1].map(() => openConnection(database.settings)));
-  const lock = async (session: Connection, user: string): Promise<number | string> => {
+  const lock = async (connection: Connection, user: string): Promise<number | string> => {
     const { name, sql, values } = lockOtps([user]);
-    return session.run(name, `${sql} NOWAIT`, values).then(({ length }) => length, String);
+    return connection.run(name, `${sql} NOWAIT`, values).then(({ length }) => length, String);
   };
   assert.is(await lock(holder!, b), 1);
-  // Beside them in the index: a has a code, c has none, nor has one between them.
+  // Neighbours in the index: `a` has a code, `c` has none, and neither has a user between them.
   assert.equal(await Promise.all([a, `${a}a`, c].map((user) => lock(other!, user))), [1, 0, 0]);
   assert.match(await lock(other!, b) as string, /ER_LOCK_NOWAIT/);
   holder!.destroy();
   other!.destroy();
 });
 
-test('one key of many users at once: one of them has it', async () => {
+test('one of many users who send the same key at once gets it', async () => {
   setClock('21:00:00');
   for (let round = 0; round < 20; round += 1) {
     const keys = [fresh('k'), fresh('k'), fresh('k')];

@@ -1,4 +1,4 @@
-/** Started by small-disk.ts in a namespace whose file system is small: a durable MySQL on it. */
+/** A durable MySQL on a small file system; small-disk.ts starts this program in a namespace. */
 import { startTestMysql } from '../harness/mysql.ts';
 
 const server = await startTestMysql({ folder: process.argv[2]!, durable: true });

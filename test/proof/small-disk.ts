@@ -1,4 +1,4 @@
-/** A durable MySQL on a file system of its own that is small, and that a test fills. */
+/** A durable MySQL on a small file system, which a test fills up. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
@@ -9,21 +9,20 @@ import type { TestDatabase } from '../harness/database.ts';
 import { withSmallDisk } from '../harness/namespace.ts';
 import { compiledTest } from '../harness/program.ts';
 
-/** The server and its one database. */
 export type SmallDisk = Readonly<{
   database: TestDatabase;
-  /** Leaves no byte free. */
+  /** Fills the file system to the last page. */
   fill: () => void;
   makeRoom: () => void;
   stop: () => Promise<void>;
 }>;
 
-/** MySQL's own files take 170 MB at its start. */
+/** The files of MySQL take 170 MB at its start. */
 const DISK_BYTES = 220_000_000;
 
 const PROGRAM = compiledTest('proof/small-disk-child.ts');
 
-/** Starts one with an empty, migrated database. Only where canMount() says so. */
+/** Starts a server with an empty, migrated database. Requires canMount(). */
 export async function startOnSmallDisk(): Promise<SmallDisk> {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-small-'));
   const [program = '', ...before] = withSmallDisk(folder, DISK_BYTES);
@@ -32,7 +31,7 @@ export async function startOnSmallDisk(): Promise<SmallDisk> {
   });
   const ended = once(child, 'exit');
   const [{ socketPath }] = await once(child, 'message') as [{ socketPath: string }];
-  // The file system as that process sees it: it is mounted there and nowhere else.
+  // The file system is mounted in the namespace of that process only.
   const seen = `/proc/${child.pid}/root`;
   const database = await createMigrated(settingsFor(newDatabaseName(), `${seen}${socketPath}`));
   const filler = `${seen}${folder}/filler`;

@@ -1,11 +1,11 @@
 /**
- * The storm: 64 connections, an empty database, everybody new, 1,000 requests at once. Each gets
- * its answer, and the locks are taken in an order in which nobody waits in a ring.
+ * 1,000 simultaneous requests on 64 connections and an empty database: each gets its response, and
+ * the lock order prevents deadlocks.
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
-import { atOnce, fresh, freshAddress, newcomer, startFleet, tally } from './load.ts';
+import { atOnce, fresh, freshAddress, newEndUser, startFleet, countByKind } from './load.ts';
 import type { Fleet } from './load.ts';
 import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
@@ -14,7 +14,7 @@ import { countDeadlocks } from './tampered-connections.ts';
 const CONNECTIONS = 64;
 const REQUESTS = 1000;
 
-// A server of its own: the deadlocks of other tests, which are meant, are not counted here.
+// A server of its own: other tests cause deadlocks on purpose.
 let server: DurableServer;
 test.before(async () => {
   server = await startDurableServer();
@@ -22,7 +22,7 @@ test.before(async () => {
 });
 test.after(() => server.stop());
 
-/** Runs a storm on an empty database, and holds the number of deadlocks at none. */
+/** Runs `work` on an empty database and expects no deadlock. */
 function storm(name: string, processes: number, work: (fleet: Fleet) => Promise<void>): void {
   test(name, async () => {
     const fleet = await startFleet(processes, CONNECTIONS / processes);
@@ -38,17 +38,17 @@ function storm(name: string, processes: number, work: (fleet: Fleet) => Promise<
 }
 
 for (const processes of [1, 2]) {
-  storm(`all users and addresses new, ${processes} processes: every request gets its code`,
+  storm(`every request of a new user and address gets a code (${processes} processes)`,
     processes, async (fleet) => {
-      const replies = await atOnce(REQUESTS, () => fleet.request(newcomer()));
-      assert.equal(tally(replies), { 201: REQUESTS });
+      const replies = await atOnce(REQUESTS, () => fleet.request(newEndUser()));
+      assert.equal(countByKind(replies), { 201: REQUESTS });
       const [row] = await fleet.database.query('SELECT COUNT(*) AS n FROM otps');
       assert.is(Number(row?.n), REQUESTS);
     });
 
-  storm(`users and addresses crossed, ${processes} processes: exact counts`,
+  storm(`limits are exact when users and addresses cross (${processes} processes)`,
     processes, async (fleet) => {
-      // 20 users, each from every one of 20 addresses, neighbours in opposite orders.
+      // Each of 20 users from each of 20 addresses, neighbours in opposite order.
       const users = Array.from({ length: 20 }, () => fresh('u'));
       const addresses = Array.from({ length: 20 }, () => freshAddress());
       const replies = await atOnce(REQUESTS, (index) => {
@@ -60,12 +60,12 @@ for (const processes of [1, 2]) {
           purpose: `p${index % 7}`,
         });
       });
-      // 20 users with 3 codes each is less than 20 addresses with 8 each.
-      assert.equal(tally(replies), { 201: 60, '429 rate_limit_exceeded': REQUESTS - 60 });
+      // 20 users with 3 codes each are fewer than 20 addresses with 8 each.
+      assert.equal(countByKind(replies), { 201: 60, '429 rate_limit_exceeded': REQUESTS - 60 });
     });
 }
 
-storm('everybody from one address, with keys sent twice: exactly 8 codes', 2, async (fleet) => {
+storm('one address gets exactly 8 codes when each key is sent twice', 2, async (fleet) => {
   const address = freshAddress();
   const keys = Array.from({ length: REQUESTS / 2 }, () => fresh('k'));
   const users = keys.map(() => fresh('u'));
@@ -75,7 +75,7 @@ storm('everybody from one address, with keys sent twice: exactly 8 codes', 2, as
   });
   const issued = replies.filter(({ status }) => status === 201);
   assert.is(new Set(issued.map(({ text }) => text)).size, 8);
-  assert.equal(Object.keys(tally(replies)).sort(), ['201', '429 rate_limit_exceeded']);
+  assert.equal(Object.keys(countByKind(replies)).sort(), ['201', '429 rate_limit_exceeded']);
 });
 
 test.run();

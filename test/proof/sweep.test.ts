@@ -1,23 +1,25 @@
 /**
- * Days of load under a moved clock: dead rows vanish a few at a time, live ones never do.
+ * Days of load under a moved clock: expired rows are removed a few at a time, live rows never.
  *
- * The bound for two processes: a table holds at most what was live, as much again for the dead
- * that neither cursor has come to, and the rows of one step.
+ * The bound for two processes: a table holds at most its live rows, as many expired ones that
+ * neither cursor has reached, and the rows of one step.
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { formatInstant } from '../../src/db/instant.ts';
 import { closeClient } from '../harness/client.ts';
 import { countDeadlocks } from './tampered-connections.ts';
-import { atOnce, fresh, newcomer, startFleet, tally, wrongCode } from './load.ts';
-import type { Asker, Fleet } from './load.ts';
+import { atOnce, fresh, newEndUser, startFleet, countByKind, wrongCode } from './load.ts';
+import type { EndUser, Fleet } from './load.ts';
 
 const FIRST_NOW = 1_767_600_000_000_000;
 const HOUR = 3_600_000_000;
 const BATCH = 50;
-/** Purging a swept row may still cross two who come back to it; their transactions run again. */
+/**
+ * The purge of a swept row may deadlock two users who return to it; their transactions are rerun.
+ */
 const DEADLOCKS_MAX = 10;
-/** A process looks at a table once in 256 codes; two may be at it. */
+/** A process sweeps a table once in 256 codes; two processes may sweep it at once. */
 const STEP_ROWS = 512;
 
 const LIVE = {
@@ -51,21 +53,21 @@ async function countRows(table: Table, where = 'TRUE'): Promise<number> {
   return Number(row?.n);
 }
 
-/** So many new users; every one must have a code, and redeems it with a key of its own. */
+/** Requests codes for new users, and redeems each with a key. */
 async function load(codes: number): Promise<void> {
   for (let sent = 0; sent < codes; sent += BATCH) {
-    const askers = Array.from({ length: BATCH }, newcomer);
-    const issued = await atOnce(BATCH, (index) => fleet.request(askers[index]!));
-    assert.equal(tally(issued), { 201: BATCH });
+    const endUsers = Array.from({ length: BATCH }, newEndUser);
+    const issued = await atOnce(BATCH, (index) => fleet.request(endUsers[index]!));
+    assert.equal(countByKind(issued), { 201: BATCH });
     const redeemed = await atOnce(BATCH, async (index) => {
       const { code } = await fleet.messageOf(issued[index]!.body.otp_id);
-      return fleet.verify(askers[index]!, code, fresh('k'));
+      return fleet.verify(endUsers[index]!, code, fresh('k'));
     });
-    assert.equal(tally(redeemed), { 200: BATCH });
+    assert.equal(countByKind(redeemed), { 200: BATCH });
   }
 }
 
-test('over days every table stays bounded by what is live', async () => {
+test('every table stays bounded by its live rows over days', async () => {
   const mostLive: Partial<Record<Table, number>> = {};
   for (let day = 0; day < 4; day += 1) {
     for (let hour = 0; hour < 24; hour += 6) {
@@ -82,37 +84,38 @@ test('over days every table stays bounded by what is live', async () => {
   }
 });
 
-test('after 25 hours the dead vanish a few at a time, and all of them do', async () => {
-  // More than 50 codes can sweep, even if every step fell on this table.
+test('expired rows are removed a few at a time, and all of them in the end', async () => {
+  // More rows than 50 requests can sweep, even if every step chose this table.
   await load(1500);
   await setClock(now + 25 * HOUR);
-  const isDead = (table: Table) => `NOT (${LIVE[table]})`;
-  const before = await countRows('otps', isDead('otps'));
+  const isExpired = (table: Table) => `NOT (${LIVE[table]})`;
+  const before = await countRows('otps', isExpired('otps'));
   assert.ok(before >= 1500);
   await load(BATCH);
-  const soon = await countRows('otps', isDead('otps'));
+  const soon = await countRows('otps', isExpired('otps'));
   assert.ok(soon > 0, 'not all at once');
-  // Each of two cursors passes by four rows for each code of its process.
+  // Each of two cursors sweeps four rows for each code of its process.
   for (let round = 0; round < 60; round += 1) await load(BATCH);
   for (const table of TABLES) {
-    const left = await countRows(table, isDead(table));
+    const left = await countRows(table, isExpired(table));
     assert.is(left, 0, `${table}: ${left} dead rows`);
   }
 });
 
-test('a count of wrong codes is never forgotten, and nothing that is live is removed', async () => {
+test('the sweep removes no count of wrong codes and no live row', async () => {
   const guessers = await atOnce(10, () => guesser());
   const spent = await atOnce(10, () => redeemer());
   const key = fresh('k');
-  const keeper = newcomer();
+  const keeper = newEndUser();
   await setClock(now + 20 * HOUR);
   const first = await fleet.request(keeper, key);
   await setClock(now + 24 * HOUR - 1_000_000);
-  // Each of two cursors passes by four rows for each code of its process: through all of them.
+  // Each of two cursors sweeps four rows for each code of its process, so this load sweeps all
+  // rows.
   await load(Math.ceil(await countRows('otps') / BATCH) * BATCH);
-  for (const asker of guessers) {
+  for (const endUser of guessers) {
     const [row] = await fleet.database.query(
-      'SELECT consecutive_wrong AS n FROM otps WHERE user_id = ?', [asker.user]);
+      'SELECT consecutive_wrong AS n FROM otps WHERE user_id = ?', [endUser.user]);
     assert.is(row?.n, 2);
   }
   assert.is((await fleet.request(keeper, key)).text, first.text, 'a key lives for 24 h');
@@ -121,30 +124,30 @@ test('a count of wrong codes is never forgotten, and nothing that is live is rem
   assert.equal(gone, spent.map(() => 0), 'spent codes are forgotten');
 });
 
-async function guesser(): Promise<Asker> {
-  const asker = newcomer();
-  const { body } = await fleet.request(asker);
+async function guesser(): Promise<EndUser> {
+  const endUser = newEndUser();
+  const { body } = await fleet.request(endUser);
   const { code } = await fleet.messageOf(body.otp_id);
-  for (const index of [0, 1]) await fleet.verify(asker, wrongCode(code, index));
-  return asker;
+  for (const index of [0, 1]) await fleet.verify(endUser, wrongCode(code, index));
+  return endUser;
 }
 
-async function redeemer(): Promise<Asker> {
-  const asker = newcomer();
-  const { body } = await fleet.request(asker);
+async function redeemer(): Promise<EndUser> {
+  const endUser = newEndUser();
+  const { body } = await fleet.request(endUser);
   const { code } = await fleet.messageOf(body.otp_id);
-  assert.is((await fleet.verify(asker, code)).status, 200);
-  return asker;
+  assert.is((await fleet.verify(endUser, code)).status, 200);
+  return endUser;
 }
 
-test('sweeping does not get in the way of those whose rows it meets', async () => {
-  const regulars = Array.from({ length: 200 }, newcomer);
+test('the sweep does not disturb requests for the rows that it removes', async () => {
+  const regulars = Array.from({ length: 200 }, newEndUser);
   const deadlocks = await countDeadlocks(fleet.database);
   for (let round = 0; round < 5; round += 1) {
     await setClock(now + 25 * HOUR);
-    // Their own dead rows are swept by their neighbours at the very time they come back.
+    // Requests of other users sweep the expired rows of these users while they return.
     const replies = await atOnce(regulars.length, (index) => fleet.request(regulars[index]!));
-    assert.equal(tally(replies), { 201: regulars.length });
+    assert.equal(countByKind(replies), { 201: regulars.length });
   }
   const more = await countDeadlocks(fleet.database) - deadlocks;
   assert.ok(more <= DEADLOCKS_MAX, `${more} deadlocks in ${5 * regulars.length} requests`);

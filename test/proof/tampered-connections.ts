@@ -1,4 +1,4 @@
-/** Real sessions whose statements a test can make fail, and a table for transactions to write. */
+/** Real connections whose statements a test can make fail, and a table for transactions. */
 import type { Value } from '../../src/db/bind.ts';
 import { openConnection } from '../../src/db/connection.ts';
 import type { Row, Connection } from '../../src/db/connection.ts';
@@ -7,22 +7,21 @@ import type { Transaction } from '../../src/db/transaction.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 
-/** Stands before a statement; what it throws is what the caller of the statement gets. */
-export type Tamper = <T>(name: string, session: Connection, proceed: () =>
+/** Wraps a statement; the caller of the statement gets what the wrapper throws. */
+export type Tamper = <T>(name: string, connection: Connection, proceed: () =>
   Promise<T>) => Promise<T>;
 
-/** Statements that go in one round trip have one name: theirs, with spaces between. */
+/** Statements of one round trip share one name: their names, separated by spaces. */
 export function includes(name: string, statement: string): boolean {
   return name.split(' ').includes(statement);
 }
 
-/** Whether a round trip ends in COMMIT. */
 export function isCommit(name: string): boolean {
   return includes(name, 'commit');
 }
 
 /** Runs one statement in a transaction. */
-export async function ask(
+export async function query(
   tx: Transaction,
   name: string,
   sql: string,
@@ -31,39 +30,38 @@ export async function ask(
   return (await tx.read(rowsBy(name, sql, values)))[0];
 }
 
-/** A statement whose rows are what it gives. */
+/** A statement that returns its rows. */
 export function rowsBy(name: string, sql: string, values: readonly Value[]) {
   return { name, sql, values, read: (rows: readonly Row[]) => rows };
 }
 
-/** A database with the table `notes (id, text)`, and pools whose sessions are tampered with. */
-export type Bench = Readonly<{
+/** A database with the table `notes (id, text)`, and pools with tampered connections. */
+export type Fixture = Readonly<{
   database: TestDatabase;
-  /** Replaces the tampering of all sessions from now on. */
+  /** Sets the wrapper for the statements of all connections. */
   tamper: (tamper: Tamper | null) => void;
   /** A pool that closePools closes. */
   pool: (size: number) => ConnectionPool;
-  /** Ends all pools so far and the tampering; throws when a session was never given back. */
+  /** Closes all pools and removes the wrapper; throws when a connection was not released. */
   closePools: () => void;
-  /** A session outside all pools. */
-  outsider: () => Promise<Connection>;
+  /** A connection outside all pools. */
+  connect: () => Promise<Connection>;
   /** The committed ids of notes, in order. */
   ids: () => Promise<number[]>;
 }>;
 
-/** Makes the database and the table. */
-export async function createBench(): Promise<Bench> {
+export async function createFixture(): Promise<Fixture> {
   const database = await createTestDatabase();
   await database.query('CREATE TABLE notes (id INT PRIMARY KEY, text VARCHAR(5) NOT NULL)');
   let current: Tamper | null = null;
   const open = async (): Promise<Connection> => {
-    const session = await openConnection(database.settings);
+    const connection = await openConnection(database.settings);
     const guard = <T>(name: string, proceed: () => Promise<T>): Promise<T> =>
-      (current === null ? proceed() : current(name, session, proceed));
+      (current === null ? proceed() : current(name, connection, proceed));
     return {
-      ...session,
-      run: (name, sql, values) => guard(name, () => session.run(name, sql, values)),
-      runAll: (name, statements) => guard(name, () => session.runAll(name, statements)),
+      ...connection,
+      run: (name, sql, values) => guard(name, () => connection.run(name, sql, values)),
+      runAll: (name, statements) => guard(name, () => connection.runAll(name, statements)),
     };
   };
   const ids = async (): Promise<number[]> =>
@@ -73,7 +71,7 @@ export async function createBench(): Promise<Bench> {
     current = null;
     const busy = pools.map(({ busyCount }) => busyCount).filter((count) => count > 0);
     for (const pool of pools.splice(0)) pool.close();
-    if (busy.length > 0) throw new Error(`${busy.join()} sessions were never given back`);
+    if (busy.length > 0) throw new Error(`${busy.join()} connections were not released`);
   };
   const pool = (size: number): ConnectionPool => {
     const made = new ConnectionPool(open, size);
@@ -86,11 +84,11 @@ export async function createBench(): Promise<Bench> {
     pool,
     closePools,
     tamper: (tamper) => { current = tamper; },
-    outsider: () => openConnection(database.settings),
+    connect: () => openConnection(database.settings),
   };
 }
 
-/** How many deadlocks the server has seen since it started. */
+/** The number of deadlocks since the start of the server. */
 export async function countDeadlocks(database: TestDatabase): Promise<number> {
   const [row] = await database.query(
     "SELECT count AS n FROM information_schema.innodb_metrics WHERE name = 'lock_deadlocks'",

@@ -1,4 +1,4 @@
-/** What becomes of a COMMIT that was never answered. */
+/** A COMMIT without a response: the commit probe finds out whether the COMMIT happened. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { StatementError, Unavailable } from '../../src/db/errors.ts';
@@ -12,25 +12,25 @@ import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { newSecretsText, newSweeper, secretsOf } from '../harness/service.ts';
-import { ask, createBench, includes, isCommit, rowsBy } from './tampered-connections.ts';
+import { query, createFixture, includes, isCommit, rowsBy } from './tampered-connections.ts';
 import { wrongCode } from './load.ts';
-import type { Bench, Tamper } from './tampered-connections.ts';
+import type { Fixture, Tamper } from './tampered-connections.ts';
 import { createGate, errorOf, eventually, promptly, timed } from '../harness/waiting.ts';
 
-let bench: Bench;
+let fixture: Fixture;
 let pool: ConnectionPool;
 let id = 0;
 let runs = 0;
 const deliveries: Delivery[] = [];
 
-/** Cuts the connection at COMMIT, as often as told: before it reaches the server, or after. */
+/** Cuts the connection at the next COMMITs, before or after the server gets them. */
 function cutCommit(moment: 'before' | 'after', times = 1): Tamper {
   let left = times;
-  return async (name, session, proceed) => {
+  return async (name, connection, proceed) => {
     if (!isCommit(name) || left === 0) return proceed();
     left -= 1;
     if (moment === 'after') await proceed();
-    session.destroy();
+    connection.destroy();
     throw new StatementError(name, 'CONNECTION_LOST', 0, 'connectionLost');
   };
 }
@@ -40,10 +40,10 @@ const isNoteStored = () => ({
   read: (rows: readonly unknown[]) => rows.length === 1,
 });
 
-/** Inserts the note; a second run would fail with 1062 if the first had been kept. */
+/** Inserts the note; a second run would fail with 1062 if the first had been committed. */
 async function workWithoutProbe(tx: Transaction): Promise<number> {
   runs += 1;
-  await ask(tx, 'note', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
+  await query(tx, 'insertNote', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
   return runs;
 }
 
@@ -52,36 +52,36 @@ async function work(tx: Transaction): Promise<number> {
   return workWithoutProbe(tx);
 }
 
-test.before(async () => { bench = await createBench(); });
+test.before(async () => { fixture = await createFixture(); });
 test.before.each(() => {
-  pool = bench.pool(4);
+  pool = fixture.pool(4);
   id += 1;
   runs = 0;
 });
-test.after.each(() => bench.closePools());
+test.after.each(() => fixture.closePools());
 test.after(async () => {
   await Promise.all(deliveries.map((delivery) => delivery.stop(2000)));
-  bench.database.close();
+  fixture.database.close();
 });
 
-test('it happened: the result is passed on, and nothing runs again', async () => {
-  bench.tamper(cutCommit('after'));
+test('a COMMIT that happened passes the result on, and nothing runs again', async () => {
+  fixture.tamper(cutCommit('after'));
   assert.is(await transaction(pool, work), 1);
   assert.is(runs, 1);
-  assert.ok((await bench.ids()).includes(id));
+  assert.ok((await fixture.ids()).includes(id));
 });
 
-test('it did not happen: all runs again, once', async () => {
-  bench.tamper(cutCommit('before'));
+test('a COMMIT that did not happen runs the transaction once more', async () => {
+  fixture.tamper(cutCommit('before'));
   assert.is(await transaction(pool, work), 2);
   assert.is(runs, 2);
-  assert.ok((await bench.ids()).includes(id));
+  assert.ok((await fixture.ids()).includes(id));
 });
 
 test('a rider learns whether a COMMIT without an answer happened', async () => {
   for (const moment of ['after', 'before'] as const) {
     id += 1;
-    bench.tamper(cutCommit(moment));
+    fixture.tamper(cutCommit(moment));
     const committed: boolean[] = [];
     await transaction(pool, (tx) => {
       tx.riders.push({ beforeCommit: () => {}, afterCommit: (is) => committed.push(is) });
@@ -91,73 +91,74 @@ test('a rider learns whether a COMMIT without an answer happened', async () => {
   }
 });
 
-test('it is lost again and again: runs again up to the bound', async () => {
-  bench.tamper(cutCommit('before', Infinity));
+test('a COMMIT that never happens is retried up to the bound', async () => {
+  fixture.tamper(cutCommit('before', Infinity));
   assert.instance(await errorOf(transaction(pool, work)), Unavailable);
   assert.is(runs, 8);
-  assert.not((await bench.ids()).includes(id));
+  assert.not((await fixture.ids()).includes(id));
 });
 
-test('without a way to find out it is Unavailable, and nothing runs again', async () => {
-  bench.tamper(cutCommit('after'));
+test('a lost COMMIT without a probe is Unavailable, and nothing runs again', async () => {
+  fixture.tamper(cutCommit('after'));
   const error = await errorOf(transaction(pool, workWithoutProbe));
   assert.instance(error, Unavailable);
   assert.is(runs, 1);
 });
 
-test('the question is asked again when its own connection is lost', async () => {
+test('a probe is repeated when its own connection is lost', async () => {
   const cut = cutCommit('after');
-  let questions = 0;
-  bench.tamper(async (name, session, proceed) => {
-    if (!includes(name, 'find')) return cut(name, session, proceed);
-    questions += 1;
-    if (questions > 2) return proceed();
-    session.destroy();
+  let probes = 0;
+  fixture.tamper(async (name, connection, proceed) => {
+    if (!includes(name, 'find')) return cut(name, connection, proceed);
+    probes += 1;
+    if (probes > 2) return proceed();
+    connection.destroy();
     throw new StatementError(name, 'CONNECTION_LOST', 0, 'connectionLost');
   });
   assert.is(await transaction(pool, work), 1);
-  assert.equal([runs, questions], [1, 3]);
+  assert.equal([runs, probes], [1, 3]);
 });
 
-test('the question waits for a server that is still at it', async () => {
-  const stranger = await bench.outsider();
-  await stranger.run('note', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
+test('a probe waits for a COMMIT that is still in progress', async () => {
+  const other = await fixture.connect();
+  await other.run('insertNote', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
   const asked = createGate();
   const cut = cutCommit('before');
-  bench.tamper(async (name, session, proceed) => {
+  fixture.tamper(async (name, connection, proceed) => {
     if (includes(name, 'find')) asked.open();
-    return cut(name, session, proceed);
+    return cut(name, connection, proceed);
   });
-  // The work writes nothing itself: the stranger is the server side of its lost connection.
+  // The transaction writes nothing: the other connection stands for the server side of the lost
+  // one.
   const ended = transaction(pool, async (tx) => {
     runs += 1;
     tx.commitProbe(isNoteStored());
     return runs;
   });
   await asked.promise;
-  await stranger.run('commit', 'COMMIT', []);
-  stranger.destroy();
+  await other.run('commit', 'COMMIT', []);
+  other.destroy();
   assert.is(await ended, 1);
   assert.is(runs, 1);
 });
 
-test('a question that cannot be answered in time is Unavailable within the bound', async () => {
-  const stranger = await bench.outsider();
-  await stranger.run('note', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
-  bench.tamper(cutCommit('before'));
+test('a probe without an answer in time is Unavailable within the bound', async () => {
+  const other = await fixture.connect();
+  await other.run('insertNote', 'INSERT INTO notes VALUES (?, ?)', [id, 'a']);
+  fixture.tamper(cutCommit('before'));
   const { ms, result } = await promptly(() => timed(() =>
     errorOf(transaction(pool, async (tx) => {
       runs += 1;
       tx.commitProbe(isNoteStored());
     }))));
-  stranger.destroy();
+  other.destroy();
   assert.instance(result, Unavailable);
   assert.is(runs, 1);
   assert.ok(ms > 500, `${ms} ms`);
 });
 
-test('a question that is at fault is not taken for an answer', async () => {
-  bench.tamper(cutCommit('after'));
+test('a probe with an SQL error does not count as an answer', async () => {
+  fixture.tamper(cutCommit('after'));
   const error = await errorOf(transaction(pool, async (tx) => {
     await work(tx);
     tx.commitProbe({ ...isNoteStored(), sql: 'SELEC', values: [] });
@@ -166,18 +167,18 @@ test('a question that is at fault is not taken for an answer', async () => {
   assert.is(runs, 1);
 });
 
-test('an error of the server at COMMIT is known: rolled back, nothing is asked', async () => {
-  let questions = 0;
-  bench.tamper(async (name, _, proceed) => {
-    if (includes(name, 'find')) questions += 1;
+test('an error of the server at COMMIT is a rollback and needs no probe', async () => {
+  let probes = 0;
+  fixture.tamper(async (name, _, proceed) => {
+    if (includes(name, 'find')) probes += 1;
     if (name === 'commit' && runs === 1) throw new StatementError(name, 'X', 3100, 'retry');
     return proceed();
   });
   assert.is(await transaction(pool, work), 2);
-  assert.equal([runs, questions], [2, 0]);
+  assert.equal([runs, probes], [2, 0]);
 });
 
-/** Two services over the bench's pool, as two processes would be, with all their messages. */
+/** Two services on the pool of the fixture, in place of two processes, with all their messages. */
 function startServices(wrongAttempts = DEFAULT_POLICY.wrongAttempts) {
   const messages: Message[] = [];
   const policies = createPolicies({ ...DEFAULT_POLICY, wrongAttempts });
@@ -186,35 +187,35 @@ function startServices(wrongAttempts = DEFAULT_POLICY.wrongAttempts) {
     messages.push(message);
     return { kind: 'accepted' };
   });
-  // With connections of its own: its transactions are not those that are tampered with.
+  // The delivery has its own connections, which are not tampered with.
   const delivery = createTestDelivery({
-    ...settings, pool: bench.database.pool, channels: [channel],
+    ...settings, pool: fixture.database.pool, channels: [channel],
   });
   deliveries.push(delivery);
-  const parts = { pool, ...settings, sweeper: newSweeper(), delivery };
+  const deps = { pool, ...settings, sweeper: newSweeper(), delivery };
   const pair = { userId: `u${id}`, purpose: 'p' };
-  const [service, other] = [createOtpService(parts), createOtpService(parts)];
-  const issue = async (by: OtpService, key: string, userId = pair.userId): Promise<Message> => {
+  const [service, other] = [createOtpService(deps), createOtpService(deps)];
+  const request = async (by: OtpService, key: string, userId = pair.userId): Promise<Message> => {
     const before = messages.length;
     const names = { ...pair, userId, clientIp: `10.0.0.${id}`, key, apiClient: null };
     await by.request({ ...names, acceptLanguage: '' }, isWanted);
-    // It is sent once the answer is given.
+    // A message is sent after the response.
     await eventually('the message is sent', () => messages.length > before);
     return messages[before]!;
   };
-  return { service, other, messages, pair, issue };
+  return { service, other, messages, pair, request };
 }
 
 const isWanted = (): boolean => true;
 
-/** The next COMMIT happens or not, then something else does, and that it is lost is seen then. */
+/** The next COMMIT happens or not, `between` runs, and then the connection is reported as lost. */
 function cutAfterwards(between: () => Promise<unknown>, happens = true): Tamper {
   let isArmed = true;
-  return async (name, session, proceed) => {
+  return async (name, connection, proceed) => {
     if (!isCommit(name) || !isArmed) return proceed();
     isArmed = false;
     if (happens) await proceed();
-    session.destroy();
+    connection.destroy();
     await between();
     throw new StatementError(name, 'CONNECTION_LOST', 0, 'connectionLost');
   };
@@ -223,30 +224,30 @@ function cutAfterwards(between: () => Promise<unknown>, happens = true): Tamper 
 const NOBODY = Object.freeze({ clientIp: null, key: null, apiClient: null });
 
 async function wrongCodesOf(userId: string): Promise<unknown> {
-  const [row] = await bench.database.query(
+  const [row] = await fixture.database.query(
     'SELECT consecutive_wrong AS n FROM otps WHERE user_id = ? ORDER BY number DESC', [userId]);
   return row?.n;
 }
 
 for (const happens of [true, false]) {
-  test(`a wrong code whose COMMIT was lost counts once, also when another one came after it
-    (${happens ? 'it happened' : 'it did not happen'})`, async () => {
-    const { service, other, pair, issue } = startServices();
-    const { code } = await issue(service, `k${id}`);
+  test(`a wrong code whose COMMIT was lost counts once, even after another one
+    (${happens ? 'the COMMIT happened' : 'the COMMIT did not happen'})`, async () => {
+    const { service, other, pair, request } = startServices();
+    const { code } = await request(service, `k${id}`);
     const guess = (by: OtpService, index: number) =>
       by.verify({ ...pair, ...NOBODY, code: wrongCode(code, index) }, isWanted);
-    bench.tamper(cutAfterwards(() => guess(other, 2), happens));
+    fixture.tamper(cutAfterwards(() => guess(other, 2), happens));
     assert.is((await guess(service, 1)).kind, 'wrong');
     assert.is(await wrongCodesOf(pair.userId), 2);
   });
 }
 
-test('a right code whose COMMIT was lost is never called wrong, whatever came after it',
+test('a right code whose COMMIT was lost is never called wrong, even after later requests',
   async () => {
-    const { service, other, pair, issue } = startServices();
-    const { code } = await issue(service, `k${id}`);
-    bench.tamper(cutAfterwards(async () => {
-      const later = await issue(other, `l${id}`);
+    const { service, other, pair, request } = startServices();
+    const { code } = await request(service, `k${id}`);
+    fixture.tamper(cutAfterwards(async () => {
+      const later = await request(other, `l${id}`);
       await other.verify({ ...pair, ...NOBODY, code: wrongCode(later.code) }, isWanted);
     }));
     const outcome = await service.verify({ ...pair, ...NOBODY, code }, isWanted);
@@ -254,23 +255,23 @@ test('a right code whose COMMIT was lost is never called wrong, whatever came af
     assert.is(await wrongCodesOf(pair.userId), 1);
   });
 
-test('what many others have hidden is not guessed, and decides nothing for the rest of a list',
+test('an attempt that later ones have hidden is not guessed, and its batch is still decided',
   async () => {
-    const { service, other, pair, issue } = startServices(10);
-    const { code } = await issue(service, `k${id}`);
+    const { service, other, pair, request } = startServices(10);
+    const { code } = await request(service, `k${id}`);
     const guess = (by: OtpService, index: number) =>
       by.verify({ ...pair, ...NOBODY, code: wrongCode(code, index) }, isWanted);
     const hide = async (): Promise<void> => {
       for (const index of [2, 3, 4, 5]) await guess(other, index);
     };
-    bench.tamper(cutAfterwards(hide));
+    fixture.tamper(cutAfterwards(hide));
     assert.instance(await errorOf(guess(service, 1)), Unavailable);
     assert.is(await wrongCodesOf(pair.userId), 5);
 
-    // The other one of its list tells that both were kept.
+    // The other request of the batch proves that both were committed.
     const neighbour = { ...pair, userId: `v${id}` };
-    const right = (await issue(service, `l${id}`, neighbour.userId)).code;
-    bench.tamper(cutAfterwards(hide));
+    const right = (await request(service, `l${id}`, neighbour.userId)).code;
+    fixture.tamper(cutAfterwards(hide));
     const [wrong, verified] = await Promise.all([
       guess(service, 1), service.verify({ ...neighbour, ...NOBODY, code: right }, isWanted),
     ]);
@@ -278,16 +279,16 @@ test('what many others have hidden is not guessed, and decides nothing for the r
     assert.is(await wrongCodesOf(pair.userId), 10);
   });
 
-test('codes whose cancellation was lost are canceled all, when another one canceled some',
+test('every code of a lost cancellation is canceled, though another process canceled some',
   async () => {
-    const { service, other, pair, issue } = startServices();
+    const { service, other, pair, request } = startServices();
     const neighbour = `v${id}`;
-    const ids = [(await issue(service, `k${id}`)).otpId,
-      (await issue(service, `l${id}`, neighbour)).otpId] as const;
-    bench.tamper(cutAfterwards(() => other.cancel(ids[0], isWanted), false));
+    const ids = [(await request(service, `k${id}`)).otpId,
+      (await request(service, `l${id}`, neighbour)).otpId] as const;
+    fixture.tamper(cutAfterwards(() => other.cancel(ids[0], isWanted), false));
     const outcomes = await Promise.all(ids.map((otpId) => service.cancel(otpId, isWanted)));
     assert.equal(outcomes.map(({ kind }) => kind), ['canceled', 'canceled']);
-    const rows = await bench.database.query(
+    const rows = await fixture.database.query(
       'SELECT close_reason FROM otps WHERE user_id IN (?, ?)', [pair.userId, neighbour]);
     assert.equal(rows.map(({ close_reason }) => close_reason), ['canceled', 'canceled']);
   });

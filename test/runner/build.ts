@@ -1,11 +1,11 @@
-/** Compiles src and test to where the tests run them, and names what was compiled. */
+/** Compiles src, tools and test for the tests, and computes a digest of the result. */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { BUILD_FOLDER, ROOT } from '../harness/program.ts';
 import { runNode } from './program.ts';
 
-/** Folders that otpd reads at its start; they stand next to its src. */
+/** Folders that otpd reads at its start, next to src. */
 const DATA_FOLDERS = ['schema', 'messages'] as const;
 
 /** Checks the types and compiles; resolves with the errors of the compiler. */
@@ -20,7 +20,7 @@ export async function compile(): Promise<string> {
   return code === 0 ? '' : output;
 }
 
-/** A digest of all that was compiled: two lanes with the same one have run the same code. */
+/** A digest of the compiled files: two lanes with the same digest ran the same code. */
 export function buildDigest(): string {
   const hash = createHash('sha256');
   const names = readdirSync(BUILD_FOLDER, { recursive: true, encoding: 'utf8' })

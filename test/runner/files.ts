@@ -1,4 +1,4 @@
-/** Which test files there are, which lane runs each, and which run without MySQL. */
+/** The test files, the lane of each, and which run without MySQL. */
 import { readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { ROOT } from '../harness/program.ts';
@@ -8,13 +8,13 @@ export type Lane = 'fast' | 'proof';
 
 const TESTS_FOLDER = join(ROOT, 'test');
 
-/** The files of `test/` itself are fast, too. A folder that is not named here is proof. */
+/** The files of `test/` itself are fast, too. All folders not named here are proof. */
 const FAST_FOLDERS: readonly string[] = ['', 'scenario', 'db', 'http', 'unit'];
 const PURE_FOLDERS: readonly string[] = ['http', 'unit'];
 
 /**
- * The files that take longest start first, so that no core is idle at the end of a lane; those that
- * wait for a lease or a bound come before those that work.
+ * The longest files start first, so that no core is idle at the end of a lane; files that wait for
+ * a lease or a bound come before those that compute.
  */
 const LONG_FILES: readonly string[] = [
   'scenarios.test.ts', 'db/delivery/dispatcher.test.ts', 'http/over-tls.test.ts',
@@ -24,12 +24,11 @@ const LONG_FILES: readonly string[] = [
   'process/rolling.test.ts', 'proof/storm.test.ts', 'proof/faults.test.ts',
 ];
 
-/** The path of a test file below `test/`. */
 export function testName(file: string): string {
   return relative(TESTS_FOLDER, file);
 }
 
-/** Whether a test file runs without MySQL: its folder decides. */
+/** Whether a test file runs without MySQL; its folder decides. */
 export function isPure(file: string): boolean {
   return PURE_FOLDERS.includes(topFolderOf(testName(file)));
 }

@@ -1,4 +1,4 @@
-/** Runs the files of a lane, or files that were chosen, on a MySQL of their own. */
+/** Runs the files of a lane, or chosen files, on their own MySQL. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
@@ -7,7 +7,7 @@ import { findLeaks, startGeneralLog } from '../harness/leak-check.ts';
 import { startTestMysql } from '../harness/mysql.ts';
 import { compiledTest, ROOT } from '../harness/program.ts';
 import { buildDigest, compile } from './build.ts';
-import { judgeCoverage } from './coverage.ts';
+import { measureCoverage } from './coverage.ts';
 import { isPure, testName } from './files.ts';
 import type { Lane } from './files.ts';
 import { killPrograms, runNode } from './program.ts';
@@ -15,7 +15,9 @@ import type { Variables } from './program.ts';
 import { createRecord, readResult, recordOf, writeResult } from './record.ts';
 import { Report } from './report.ts';
 
-/** Two files keep two cores busy, and one more while others wait for a clock or a process. */
+/**
+ * Two files keep two cores busy, and a third one runs while others wait for a clock or a process.
+ */
 const PARALLEL_FILES = 3;
 
 type Run = Readonly<{
@@ -24,7 +26,7 @@ type Run = Readonly<{
   leakFolder: string;
   /** Variables of every test file. */
   variables: Variables;
-  /** Folders of the leak recorder that are checked together with the own one. */
+  /** Folders of the leak recorder that are checked together with `leakFolder`. */
   otherLeakFolders: readonly string[];
   isWhole: boolean;
 }>;
@@ -46,7 +48,7 @@ export async function runLane(lane: Lane, files: readonly string[]): Promise<voi
   writeResult(lane, { ...report.counts, build, seconds: report.seconds });
 }
 
-/** Runs only some files; no record is written. */
+/** Runs only some files, without a record. */
 export async function runChosen(files: readonly string[]): Promise<void> {
   const leakFolder = mkdtempSync(join(tmpdir(), 'otpd-leaks-'));
   const report = new Report(null);
@@ -68,7 +70,7 @@ async function checkCoverage(report: Report, folders: readonly string[] | null):
   }
   report.print('The coverage is that of both lanes: npm test has run on this build.');
   await report.check('coverage', async () => {
-    const { passed, table } = await judgeCoverage(folders);
+    const { passed, table } = await measureCoverage(folders);
     if (passed) report.print(table);
     return passed ? '' : table;
   });
@@ -79,7 +81,7 @@ async function runOnMysql(run: Run): Promise<void> {
   const scratch = mkdtempSync(join(tmpdir(), 'otpd-test-'));
   const stopping = new AbortController();
   const starting = startServer(scratch, run, stopping.signal);
-  // A server that does not start is an error for the first file that waits for it.
+  // The error of a server that does not start reaches the first file that waits for it.
   starting.catch(() => {});
   const stop = async (): Promise<void> => {
     stopping.abort();
@@ -139,7 +141,7 @@ function runFile(run: Run, file: string, socketPath: string | null): Promise<voi
     () => runNode([compiledTest(testName(file))], variables));
 }
 
-/** Ctrl-C leaves no server and no test process. */
+/** Ctrl-C leaves no server and no test process running. */
 function stopOnSignals(stop: () => Promise<void>): void {
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.once(name, () => {

@@ -1,9 +1,9 @@
-/** Runs a program to its end and keeps all that it prints. */
+/** Runs a program until it exits, and keeps its output. */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { ROOT } from '../harness/program.ts';
 
-/** Ten times what the longest test file takes on an idle machine. */
+/** Ten times the duration of the longest test file on an idle machine. */
 const PROGRAM_MAX_MS = 400_000;
 
 export type Variables = Readonly<Record<string, string | undefined>>;
@@ -12,7 +12,7 @@ export type ProgramResult = Readonly<{ code: number; output: string }>;
 
 const running = new Set<ChildProcess>();
 
-/** Runs node with parameters in the folder of the project; the variables add to the own ones. */
+/** Runs node in the folder of the project; the variables add to the environment. */
 export function runNode(
   parameters: readonly string[],
   variables: Variables = {},
@@ -32,13 +32,12 @@ export function runNode(
     child.on('error', (error) => resolve({ code: 1, output: String(error) }));
     child.on('close', (code, signal) => {
       running.delete(child);
-      const ending = signal === null ? '' : `\nended by ${signal} (bound: ${PROGRAM_MAX_MS} ms)\n`;
-      resolve({ code: code ?? 1, output: output + ending });
+      const outcome = signal === null ? '' : `\nended by ${signal} (bound: ${PROGRAM_MAX_MS} ms)\n`;
+      resolve({ code: code ?? 1, output: output + outcome });
     });
   });
 }
 
-/** Ends every program that still runs. */
 export function killPrograms(): void {
   for (const child of running) child.kill('SIGKILL');
 }

@@ -1,6 +1,6 @@
 /**
- * The record of a lane: raw coverage, everything printed, the general log of MySQL, what the leak
- * check reads, and the counts. It stays until the lane runs again.
+ * The record of a lane: raw coverage, all output, the general log of MySQL, the texts for the leak
+ * check, and the counts. It stays until the lane runs again.
  */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,10 +17,9 @@ export type LaneRecord = Readonly<{
   outputFile: string;
 }>;
 
-/** `build` is the digest of what was tested. */
+/** `build` is the digest of the tested code. */
 export type LaneResult = Counts & Readonly<{ build: string; seconds: number }>;
 
-/** Where the record of a lane is, whether there is one or not. */
 export function recordOf(lane: Lane): LaneRecord {
   const folder = join(RECORD_FOLDER, lane);
   return {
@@ -30,7 +29,7 @@ export function recordOf(lane: Lane): LaneRecord {
   };
 }
 
-/** Begins the record of a lane; the one before is removed. */
+/** Starts the record of a lane and removes the previous one. */
 export function createRecord(lane: Lane): LaneRecord {
   rmSync(join(RECORD_FOLDER, lane), { recursive: true, force: true });
   const record = recordOf(lane);
@@ -40,12 +39,12 @@ export function createRecord(lane: Lane): LaneRecord {
   return record;
 }
 
-/** The last thing that is written to a record: without it the lane has not come to its end. */
+/** Written last: a record without a result belongs to a lane that did not finish. */
 export function writeResult(lane: Lane, result: LaneResult): void {
   writeFileSync(resultFile(lane), `${JSON.stringify(result)}\n`);
 }
 
-/** Null when the lane has not run to its end. */
+/** Null when the lane has not finished. */
 export function readResult(lane: Lane): LaneResult | null {
   try {
     return JSON.parse(readFileSync(resultFile(lane), 'utf8')) as LaneResult;

@@ -1,4 +1,4 @@
-/** Counts what passed and failed, and prints a line for each. */
+/** Counts passed and failed tests, and prints a line for each file. */
 import { appendFileSync } from 'node:fs';
 import type { ProgramResult } from './program.ts';
 
@@ -28,7 +28,7 @@ export class Report {
     this.#keep(text);
   }
 
-  /** Counts a check that passes as a whole, with the empty text, or fails with what is wrong. */
+  /** Counts a check as one test; `work` resolves with '' or with a description of the failure. */
   async check(name: string, work: () => Promise<string>): Promise<void> {
     const startMs = performance.now();
     const problem = await work();
@@ -41,13 +41,13 @@ export class Report {
     }
   }
 
-  /** Counts the tests of a file; its output is shown only when one has failed. */
+  /** Counts the tests of a file; prints its output only when one has failed. */
   async countFile(name: string, work: () => Promise<ProgramResult>): Promise<void> {
     const startMs = performance.now();
     const { code, output } = await work();
     const total = numberIn(output, 'Total');
     const passed = numberIn(output, 'Passed');
-    // A file that died, passed nothing or skipped a test has failed.
+    // A file that crashed, passed nothing or skipped a test has failed.
     const failed = Math.max(total - passed, code === 0 && passed > 0 ? 0 : 1);
     this.#passed += passed;
     this.#failed += failed;
@@ -60,7 +60,7 @@ export class Report {
     }
   }
 
-  /** Prints the counts in the end, and makes them the exit code. */
+  /** Prints the counts and sets the exit code. */
   close(title: string): void {
     this.print(`\n${title}${this.#passed} passed, ${this.#failed} failed`);
     process.exitCode = this.#failed === 0 ? 0 : 1;

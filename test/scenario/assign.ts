@@ -1,14 +1,14 @@
 /**
- * Events of one moment have no order, so their answers are compared as a multiset: each answer
- * is given to an expectation that it fulfils, so that as many as possible are fulfilled.
+ * Events of one moment have no order, so their answers are compared as a multiset: each answer is
+ * assigned to an expectation that it meets, so that as many as possible are met.
  */
 
 /**
- * Assigns answers to expectations, one to one (augmenting paths, at most count³ steps; a moment
- * has a few hundred answers). What fulfils nothing is given to what is left, in order.
+ * Assigns answers to expectations, one to one, by augmenting paths (at most count³ steps; a moment
+ * has a few hundred answers). Answers that meet no expectation fill the rest in order.
  *
- * @param count how many there are of each
- * @param fits whether the answer fulfils the expectation
+ * @param count the number of answers, and of expectations
+ * @param fits whether the answer meets the expectation
  * @returns for each expectation the index of its answer
  */
 export function assignAnswers(
@@ -27,7 +27,7 @@ export function assignAnswers(
   return answers.map((answer) => (answer === -1 ? left.shift()! : answer));
 }
 
-/** Finds an answer for an expectation, its own line's first; may move others to other answers. */
+/** Finds an answer for an expectation, first the one of its own line; may reassign others. */
 function place(
   expectation: number,
   holderOf: number[],

@@ -1,4 +1,4 @@
-/** Those who act in a scenario: what they send, the keys they use, the codes they received. */
+/** The clients of a scenario: their requests, keys and codes. */
 import { send } from '../harness/client.ts';
 import type { Call, Reply } from '../harness/client.ts';
 import type { Got } from './compare.ts';
@@ -6,14 +6,13 @@ import { isFixtureAction } from './scenario.ts';
 import type { ClientAction, FixtureAction, NamedOtp, Step, TypedCode } from './scenario.ts';
 import type { Fixture } from './fixture.ts';
 
-/** The one status that announces a message. */
+/** The only status that announces a message. */
 const ISSUED_STATUS = 201;
 
 type Verify = Extract<ClientAction, { kind: 'verify' }>;
 
-/** Sends the calls of one scenario and remembers what has a name. */
+/** Sends the requests of one scenario and remembers named answers and codes. */
 export class Client {
-  /** The answers that have a name. */
   readonly replies: Map<string, Reply> = new Map();
   readonly #fixture: Fixture;
   readonly #codes: Map<string, string> = new Map();
@@ -24,7 +23,7 @@ export class Client {
     this.#fixture = fixture;
   }
 
-  /** Composes what a line does once; what is returned does it. Of a call it never rejects. */
+  /** Composes the request of a line and returns a function that sends it and never rejects. */
   prepare(step: Step): () => Promise<Got> {
     const { action, process } = step;
     if (isFixtureAction(action)) return async () => toText(await this.#direct(action));
@@ -38,7 +37,7 @@ export class Client {
     return () => send(call).then((reply) => ({ kind: 'reply', reply }), toFailure);
   }
 
-  /** Gives an answer, and the code of the message that it announced, the name of its line. */
+  /** Stores an answer, and the code of the message it announced, under the name of its line. */
   async name({ capture }: Step, got: Got): Promise<void> {
     if (capture === null || got.kind === 'text') return;
     this.replies.set(capture, got.reply);
@@ -47,7 +46,7 @@ export class Client {
     if (message !== undefined) this.#codes.set(capture, message.code);
   }
 
-  /** Does what is no call. */
+  /** Runs an event that sends no request. */
   async #direct(action: FixtureAction): Promise<string> {
     const fixture = this.#fixture;
     switch (action.kind) {
@@ -55,7 +54,7 @@ export class Client {
       case 'unlock':
         return await fixture.unlock(action.userId, action.purpose) ? 'done' : 'unknown';
       case 'channel':
-        await fixture.setVerdict(action.verdict);
+        await fixture.setSendResult(action.sendResult);
         return 'done';
       case 'settle': {
         const pending = await fixture.settle();
@@ -81,11 +80,12 @@ export class Client {
     return { port, path: '/otp/verify', body, address, key };
   }
 
-  /** A caller sends its key, and names the address of the client whom it speaks for. */
-  #authorize({ address, ...call }: Call, { caller, namesAddress }: Step): Call {
-    if (caller === null) return { ...call, address };
+  /** An API client sends its key, and the address of its user in X-Client-IP. */
+  #authorize({ address, ...call }: Call, { apiClient, namesAddress }: Step): Call {
+    if (apiClient === null) return { ...call, address };
     const named = namesAddress && address !== undefined ? { 'X-Client-IP': address } : {};
-    return { ...call, headers: { ...call.headers, ...this.#fixture.headersOf(caller), ...named } };
+    const own = this.#fixture.headersOf(apiClient);
+    return { ...call, headers: { ...call.headers, ...own, ...named } };
   }
 
   #keyOf({ key }: ClientAction): string | undefined {
@@ -95,14 +95,14 @@ export class Client {
     return `never-used-before-${this.#freshKeys}`;
   }
 
-  /** Null when the answer of the line that is named announced no code. */
+  /** Null when the answer of the named line announced no code. */
   #idOf(otp: NamedOtp): string | null {
     if (otp.kind === 'literal') return otp.text;
     const id = this.replies.get(otp.name)?.body.otp_id;
     return typeof id === 'string' ? id : null;
   }
 
-  /** Null when the line that was to capture it got no code. */
+  /** Null when the named line received no code. */
   #codeFor({ code, userId, purpose }: Verify): string | null {
     const typed: TypedCode = code;
     if (typed.kind === 'literal') return typed.text;
@@ -110,13 +110,13 @@ export class Client {
     return this.#wrongCode(userId, purpose);
   }
 
-  /** A code of the right length that was never sent to the pair; another one each time. */
+  /** A new code of the right length that was never sent to the pair. */
   #wrongCode(userId: string, purpose: string): string {
     const digits = this.#fixture.policies.for(purpose).codeDigits;
     const sent = new Set(this.#fixture.messages()
       .filter((message) => message.userId === userId && message.purpose === purpose)
       .map(({ code }) => code));
-    // One more than were sent: at least one of them was not.
+    // One more candidate than sent codes: at least one of them was not sent.
     const candidates = Array.from({ length: sent.size + 1 }, () => {
       this.#wrongCodes += 1;
       return String(this.#wrongCodes % 10 ** digits).padStart(digits, '0');

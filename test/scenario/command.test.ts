@@ -1,21 +1,22 @@
-/** npm run scenario, as a person calls it: its exit codes, its table, its last line. */
+/** npm run scenario as a user runs it: its exit codes, table and last line. */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { compiledTest } from '../harness/program.ts';
+import { ROOT } from '../harness/program.ts';
 
 const EVENT = '08:00:00 U1 from 1.1.1.1 requests login =>';
 const folder = mkdtempSync(join(tmpdir(), 'otpd-scenario-test-'));
 
 type Ended = Readonly<{ code: number | null; out: string; problems: string }>;
 
-/** The stream that npm would show. Its MySQL is its own: the one of the suite is not used. */
+/** Runs the command from the source, as npm does, on a MySQL of its own. */
 function run(...files: string[]): Promise<Ended> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [compiledTest('scenario/main.ts'), ...files]);
+    const parameters = ['--import', 'tsx', 'test/scenario/main.ts', ...files];
+    const child = spawn(process.execPath, parameters, { cwd: ROOT });
     let out = '';
     let problems = '';
     child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString(); });
@@ -31,13 +32,13 @@ function write(name: string, ...lines: string[]): string {
   return path;
 }
 
-test('without a file it says how it is called', async () => {
+test('the command without a file prints its usage', async () => {
   const { code, out } = await run();
   assert.is(code, 2);
   assert.match(out, /^usage: npm run scenario -- FILE…\n/);
 });
 
-test('slips of all files are told before anything is started', async () => {
+test('errors in all files are reported before the first scenario runs', async () => {
   const slip = write('slip.scenario', 'date 2026-01-05', `${EVENT} fine`);
   const { code, out, problems } = await run(join(folder, 'absent.scenario'), slip);
   assert.is(code, 2);
@@ -46,15 +47,15 @@ test('slips of all files are told before anything is started', async () => {
   assert.match(problems, /slip\.scenario:2: found "fine"; allowed here: a status such as 201/);
 });
 
-test('files are played on a MySQL of its own; a difference makes the exit code 1', async () => {
+test('the command runs files on its own MySQL and exits with 1 on a difference', async () => {
   const right = `${EVENT} 201 otp_id=* ttl=300 remaining_requests=2`;
   const good = write('good.scenario', 'date 2026-01-05', right);
-  const bad = write('bad.scenario', 'date 2026-01-05', right, right);
+  const bad = write('bad.scenario', 'processes 2', 'date 2026-01-05', right, right);
   const { code, out, problems } = await run(good, bad);
   assert.is(problems, '');
   assert.is(code, 1);
   assert.match(out, /^time +event +expected +got$/m);
-  assert.match(out, /bad\.scenario:3: 08:00:00 U1 from .* requests login\n +expected {2}201 /);
+  assert.match(out, /bad\.scenario:4: 08:00:00 U1 from .* requests login\n +expected {2}201 /);
   assert.match(out, /\n2 passed, 1 failed\n$/);
 });
 

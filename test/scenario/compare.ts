@@ -1,19 +1,14 @@
-/** Compares what was answered with what is expected, member by member. */
+/** Compares an answer with its expectation, member by member. */
 import type { Reply } from '../harness/client.ts';
 import type { Expected, ExpectedHeader, ExpectedValue } from './scenario.ts';
 import { ANY } from './scenario.ts';
 
-/** What came of an event: an answer, or words where there is none. */
+/** The answer to an event, or a text where there is no response. */
 export type Got = Readonly<{ kind: 'reply'; reply: Reply } | { kind: 'text'; text: string }>;
 
-/** The answers that have a name so far. */
 export type NamedReplies = ReadonlyMap<string, Reply>;
 
-/**
- * What is different, one line for each status, member or header.
- *
- * @returns nothing when the answer is as expected
- */
+/** Lists the differences, one line for each status, member or header. */
 export function differences(expected: Expected, got: Got, named: NamedReplies): string[] {
   const { answer, headers } = expected;
   if (answer.kind === 'text' || got.kind === 'text') {
@@ -27,7 +22,7 @@ export function differences(expected: Expected, got: Got, named: NamedReplies): 
   return [...found, ...headers.flatMap((header) => compareHeader(header, reply))];
 }
 
-/** Byte for byte: the status and the text of the body. */
+/** Compares the status and the bytes of the body. */
 function compareWhole(name: string, first: Reply | undefined, reply: Reply): string[] {
   if (first === undefined) return [`${name} names no answer: its line was not answered`];
   if (first.text === reply.text && first.status === reply.status) return [];

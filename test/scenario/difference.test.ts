@@ -1,4 +1,4 @@
-/** A wrong expectation fails, and is shown so that a person sees what differs. */
+/** A wrong expectation fails, and its differences are shown. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createTestDatabase } from '../harness/database.ts';
@@ -7,8 +7,8 @@ import { closeClient } from '../harness/client.ts';
 import { assignAnswers } from './assign.ts';
 import { parseScenario } from './parse-scenario.ts';
 import { runScenario } from './run.ts';
-import type { Verdict } from './run.ts';
-import { describeVerdict, tableEvent, tableHead } from './report.ts';
+import type { StepResult } from './run.ts';
+import { describeDifferences, tableEvent, tableHead } from './report.ts';
 
 const ISSUED = '201 otp_id=* ttl=300 remaining_requests';
 const WRONG = '401 error=invalid_code attempts_remaining';
@@ -19,17 +19,17 @@ let database: TestDatabase;
 test.before(async () => { database = await createTestDatabase(); });
 test.after(() => database.close());
 
-function run(...lines: string[]): Promise<Verdict[]> {
+function run(...lines: string[]): Promise<StepResult[]> {
   const text = ['date 2026-01-05', ...lines].join('\n');
   return runScenario(parseScenario('x.scenario', text), database);
 }
 
-function outcomes(verdicts: readonly Verdict[]): string {
-  return verdicts.map(({ passed }) => (passed ? 'ok' : 'DIFFERENCE')).join(' ');
+function outcomes(results: readonly StepResult[]): string {
+  return results.map(({ passed }) => (passed ? 'ok' : 'DIFFERENCE')).join(' ');
 }
 
-test('every kind of wrong expectation fails, and what is right passes', async () => {
-  const verdicts = await run(
+test('every kind of wrong expectation fails, and a right one passes', async () => {
+  const results = await run(
     `08:00:00 ${REQUEST} with key k as $c => ${ISSUED}=2`,
     `08:00:00 ${REQUEST} => 201 otp_id=* ttl=300 remaining_requests=2`,
     `08:00:01 ${VERIFY} $c => 200 success=true message=verification_successful`,
@@ -44,9 +44,9 @@ test('every kind of wrong expectation fails, and what is right passes', async ()
     '08:00:03 operator unlocks U1 b => done',
     '08:00:03 messages sent so far => 4',
   );
-  assert.is(outcomes(verdicts), 'ok DIFFERENCE DIFFERENCE DIFFERENCE DIFFERENCE DIFFERENCE '
+  assert.is(outcomes(results), 'ok DIFFERENCE DIFFERENCE DIFFERENCE DIFFERENCE DIFFERENCE '
     + 'DIFFERENCE DIFFERENCE DIFFERENCE DIFFERENCE DIFFERENCE DIFFERENCE ok');
-  const shown = verdicts.map((verdict) => describeVerdict('x.scenario', verdict));
+  const shown = results.map((result) => describeDifferences('x.scenario', result));
   assert.is(shown[1]?.replace(/=[0-9a-f]{8}…/, '=…'), [
     'x.scenario:3: 08:00:00 U1 from 1.1.1.1 requests a',
     '    expected  201 otp_id=* ttl=300 remaining_requests=2',
@@ -69,25 +69,27 @@ test('every kind of wrong expectation fails, and what is right passes', async ()
   for (const [index, row] of rows) assert.match(shown[index]!, row);
 });
 
-test('what has no code is not sent, and the rest still runs', async () => {
-  const verdicts = await run(
+test('an event whose code is unknown is not sent, and the others run', async () => {
+  const results = await run(
     `08:00:00 ${REQUEST} without a key as $c => ${ISSUED}=2`,
     `08:00:01 ${VERIFY} $c => 200 success=true message=verification_successful`,
     `08:00:02 ${VERIFY} a wrong code => 404 error=otp_not_found`,
     '08:00:03 U1 from 1.1.1.1 asks for the status of $c => 200',
     '08:00:03 U1 from 1.1.1.1 cancels $c => 204',
   );
-  assert.is(outcomes(verdicts), 'DIFFERENCE DIFFERENCE ok DIFFERENCE DIFFERENCE');
-  assert.match(describeVerdict('x', verdicts[1]!), /got {7}not sent: no message carried the code/);
-  for (const verdict of verdicts.slice(3)) {
-    assert.match(describeVerdict('x', verdict), /got {7}not sent: no answer announced the code/);
+  assert.is(outcomes(results), 'DIFFERENCE DIFFERENCE ok DIFFERENCE DIFFERENCE');
+  const shown = describeDifferences('x', results[1]!);
+  assert.match(shown, /got {7}not sent: no message carried the code/);
+  for (const result of results.slice(3)) {
+    const other = describeDifferences('x', result);
+    assert.match(other, /got {7}not sent: no answer announced the code/);
   }
 });
 
-test('an id that is none is asked about and canceled; an answer without a body is compared',
+test('a status and a cancel of an unknown id are compared, also without a body',
   async () => {
     const none = '404 error=not_found';
-    const verdicts = await run(
+    const results = await run(
       `08:00:00 U1 from 1.1.1.1 asks for the status of "0a" as $s => ${none} [no Allow]`,
       `08:00:00 U1 from 1.1.1.1 cancels "0a" => ${none}`,
       '08:00:00 U1 from 1.1.1.1 cancels "0a" => the same answer as $s',
@@ -95,27 +97,27 @@ test('an id that is none is asked about and canceled; an answer without a body i
       '08:00:01 the channel refuses => done',
       '08:00:01 the channel accepts => done',
     );
-    assert.is(outcomes(verdicts), 'ok ok ok DIFFERENCE ok ok');
-    const shown = describeVerdict('x', verdicts[3]!);
+    assert.is(outcomes(results), 'ok ok ok DIFFERENCE ok ok');
+    const shown = describeDifferences('x', results[3]!);
     assert.match(shown, /status: expected 204, got 404/);
     assert.match(shown, /error: expected no such member, got "not_found"/);
   });
 
-test('the answers of one moment are a multiset', async () => {
-  const verdicts = await run(
+test('the answers of one moment are compared as a multiset', async () => {
+  const results = await run(
     `08:00:00 3 times ${REQUEST} => 1 of ${ISSUED}=0, 1 of ${ISSUED}=2, 1 of ${ISSUED}=1`,
     `08:01:00 ${VERIFY} a wrong code => ${WRONG}=1`,
     `and ${VERIFY} a wrong code => ${WRONG}=2`,
     `08:02:00 4 times ${VERIFY} a wrong code => 1 of ${WRONG}=2,`
       + ' 3 of 429 error=too_many_attempts retry_after_seconds=600',
   );
-  assert.is(outcomes(verdicts), 'ok ok ok DIFFERENCE');
-  const shown = describeVerdict('x', verdicts[3]!);
+  assert.is(outcomes(results), 'ok ok ok DIFFERENCE');
+  const shown = describeDifferences('x', results[3]!);
   assert.match(shown, /status: expected 401, got 429/);
   assert.is(shown.split('expected  ').length, 2, 'only the one that nothing fulfils');
 });
 
-test('a narrow expectation gets its answer though a wide one came first', () => {
+test('a narrow expectation gets its answer although a wide one comes first', () => {
   const fits = [[true, true, false], [true, false, false], [false, true, true]];
   assert.equal(assignAnswers(3, (one, answer) => fits[one]![answer]!), [1, 0, 2]);
   const none = [[true, false, false], [true, false, false], [false, false, false]];
@@ -123,12 +125,12 @@ test('a narrow expectation gets its answer though a wide one came first', () => 
 });
 
 test('the table is aligned and as wide as the terminal', async () => {
-  const verdicts = await run(
+  const results = await run(
     `08:00:00.000001 ${REQUEST} with key a-key-that-is-rather-long-indeed => ${ISSUED}=2`,
     `08:00:01 20 times ${REQUEST} => 201`,
   );
   for (const columns of [80, 100, 200]) {
-    const rows = [tableHead(columns), ...verdicts.map((verdict) => tableEvent(verdict, columns))]
+    const rows = [tableHead(columns), ...results.map((result) => tableEvent(result, columns))]
       .join('\n').split('\n');
     assert.ok(rows.every((row) => [...row].length <= columns), rows.join('\n'));
     assert.match(rows.join('\n'), /^08:00:00\.000001 {2}U1 from/m);

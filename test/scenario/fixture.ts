@@ -1,6 +1,6 @@
 /**
- * What a scenario is played on: the real service on a fresh database, in this process or in
- * several of their own, under one clock that stands still between moments.
+ * The services of a scenario: on an empty database, in this process or in several others, with one
+ * clock that stands still between moments.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DatabaseSettings } from '../../src/db/connection.ts';
@@ -8,62 +8,60 @@ import type { Message } from '../../src/otp/channels/channel.ts';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
 import { unlockPair } from '../../src/otp/unlock.ts';
-import { newCallers } from '../harness/callers.ts';
+import { newApiClients } from '../harness/api-clients.ts';
 import { openTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { startServiceProcess } from '../harness/processes.ts';
 import { newSecretsText, startTestService } from '../harness/service.ts';
-import type { ChannelMood } from '../harness/service.ts';
+import type { ChannelState } from '../harness/service.ts';
 import type { Scenario } from './scenario.ts';
 
-/** How long a message may be on its way on a busy machine, and how often it is looked for. */
+/** A bound for a message on a busy machine, and the interval of polling. */
 const POLL_BOUND_MS = 30_000;
 const POLL_MS = 10;
 
-/** One running service. */
 type Server = Readonly<{
   port: number;
   messages: readonly Message[];
-  /** Resolves when it has the new time, and all messages that it sent before are known here. */
+  /** Resolves when the service has the new time and has reported all messages sent before. */
   setClock: (at: string) => Promise<void>;
-  setVerdict: (verdict: ChannelMood['verdict']) => Promise<void>;
+  setSendResult: (sendResult: ChannelState['sendResult']) => Promise<void>;
   close: () => Promise<void>;
 }>;
 
-/** The services of a scenario. */
 export type Fixture = Readonly<{
   /** The port of a process, from 1; null: the next one, in turn. */
   portOf: (process: number | null) => number;
-  /** What a caller sends to be let in. */
-  headersOf: (caller: string) => Record<string, string>;
-  /** Moves every clock. Called again with the same time, it makes the messages complete. */
+  /** The Authorization header of an API client. */
+  headersOf: (apiClient: string) => Record<string, string>;
+  /** Moves every clock. A second call with the same time waits for the messages sent so far. */
   setClock: (at: string) => Promise<void>;
-  /** What an operator does; false when nothing is known of the pair. */
+  /** Unlocks a pair as an operator does; false when the pair is unknown. */
   unlock: (userId: string, purpose: string) => Promise<boolean>;
-  /** What the channel says to every message from now on. */
-  setVerdict: (verdict: ChannelMood['verdict']) => Promise<void>;
-  /** Waits, bounded, until no message is on its way; resolves with how many still are. */
+  /** Sets what the channel returns for every message. */
+  setSendResult: (sendResult: ChannelState['sendResult']) => Promise<void>;
+  /** Waits, with a bound, until no message is pending; resolves with the number of pending ones. */
   settle: () => Promise<number>;
-  /** The message of a code, which may leave after the answer: waits for it, bounded. */
+  /** Waits, with a bound, for the message of a code, which may be sent after the response. */
   messageOf: (otpId: unknown) => Promise<Message | undefined>;
-  /** Every message that was sent, each once, in no order across processes. */
+  /** Every message that was sent, each once, without order across processes. */
   messages: () => Message[];
   policies: Policies;
-  /** Ends all; throws when a session was leaked. */
+  /** Stops all services; throws when a connection was leaked. */
   close: () => Promise<void>;
 }>;
 
 /** Starts the processes of a scenario, with its policy, on a database with empty tables. */
 export async function openFixture(
-  { policy, processes, callers }: Scenario,
+  { policy, processes, apiClients }: Scenario,
   settings: DatabaseSettings,
 ): Promise<Fixture> {
   const parsed = parsePolicies(policy);
   if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
   const { policies } = parsed;
   const database = openTestDatabase(settings);
-  const { apiKeys: keys, headersOf } = newCallers(callers);
-  const apiKeys = callers.length === 0 ? undefined : keys;
+  const { apiKeys: keys, headersOf } = newApiClients(apiClients);
+  const apiKeys = apiClients.length === 0 ? undefined : keys;
   const servers = await startServers(database, { policy, policies, processes, apiKeys });
   const messages = (): Message[] => servers.flatMap((server) => server.messages);
   let turn = 0;
@@ -79,8 +77,8 @@ export async function openFixture(
       await Promise.all(servers.map((server) => server.setClock(at)));
     },
     unlock: (userId, purpose) => unlockPair(database.pool, { userId, purpose }),
-    setVerdict: async (verdict) => {
-      await Promise.all(servers.map((server) => server.setVerdict(verdict)));
+    setSendResult: async (sendResult) => {
+      await Promise.all(servers.map((server) => server.setSendResult(sendResult)));
     },
     settle: () => poll(() => countPending(database), (pending) => pending === 0),
     messageOf: (otpId) => poll(
@@ -92,13 +90,13 @@ export async function openFixture(
   };
 }
 
-/** Messages that are on their way, or will be tried again. */
+/** Messages that are being sent, or will be sent again. */
 async function countPending({ query }: TestDatabase): Promise<number> {
   const [row] = await query('SELECT COUNT(*) AS pending FROM outbox');
   return Number(row?.pending);
 }
 
-/** Looks again and again, until it is enough or the bound is reached. */
+/** Repeats `look` until `isEnough` or the bound. */
 async function poll<T>(look: () => T | Promise<T>, isEnough: (found: T) => boolean): Promise<T> {
   const start = performance.now();
   for (;;) {
@@ -115,7 +113,7 @@ type Settings = Readonly<{
   apiKeys: string | undefined;
 }>;
 
-/** Several are all started, or none is left running. */
+/** Starts all services, or none if one fails. */
 async function startServers(
   database: TestDatabase,
   settings: Settings,
@@ -142,14 +140,14 @@ async function startHere(
   { pool }: TestDatabase,
   { policies, apiKeys }: Settings,
 ): Promise<Server> {
-  const mood: ChannelMood = { verdict: 'accepted' };
-  const { port, messages, close } = await startTestService({ pool, policies, mood, apiKeys });
+  const state: ChannelState = { sendResult: 'accepted' };
+  const { port, messages, close } = await startTestService({ pool, policies, state, apiKeys });
   return {
     port,
     messages,
     close,
     setClock: async () => {},
-    setVerdict: async (verdict) => { mood.verdict = verdict; },
+    setSendResult: async (sendResult) => { state.sendResult = sendResult; },
   };
 }
 

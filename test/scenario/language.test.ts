@@ -1,4 +1,4 @@
-/** The language of scenarios: what is read, and how each slip is told, with its place. */
+/** The scenario language: what it accepts, and how it reports errors with their places. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { parseScenario } from './parse-scenario.ts';
@@ -7,23 +7,23 @@ import { splitTokens } from './tokens.ts';
 
 const ISSUED = '201 otp_id=* ttl=300 remaining_requests=2';
 
-function faultsOf(...lines: string[]): string {
+function errorsOf(...lines: string[]): string {
   try {
     parseScenario('x.scenario', lines.join('\n'));
   } catch (error) {
     assert.instance(error, ScenarioError);
     return (error as Error).message;
   }
-  return 'no fault';
+  return 'no error';
 }
 
-/** Of a file whose only event is this one, after a date and a request as $c. */
-function faultOf(line: string): string {
+/** The error of a file whose only event is this one, after a date and a request as $c. */
+function errorOf(line: string): string {
   const request = `08:00:00 U1 from 1.1.1.1 requests a as $c => ${ISSUED}`;
-  return faultsOf('date 2026-01-05', request, line);
+  return errorsOf('date 2026-01-05', request, line);
 }
 
-test('reads a whole file', () => {
+test('a whole file is parsed', () => {
   const { policy, processes, moments } = parseScenario('x.scenario', [
     '# A comment.', '', 'date 2026-01-05', 'processes 2', 'policy lock_seconds 1',
     'policy of "new password" code_digits 8',
@@ -56,7 +56,7 @@ test('reads a whole file', () => {
   assert.is(answer?.kind === 'body' && answer.members.get('otp_id'), ANY);
 });
 
-test('reads what is asked of one code, and what is said of the channel', () => {
+test('events on one code and on the channel are parsed', () => {
   const { moments } = parseScenario('x.scenario', [
     'date 2026-01-05', `08:00:00 U1 from 1.1.1.1 requests a as $c => ${ISSUED}`,
     '08:00:01 U1 from ::1 asks for the status of $c as $s => 200 created_at=2026-01-05T08:00:00Z',
@@ -74,30 +74,30 @@ test('reads what is asked of one code, and what is said of the channel', () => {
       key: { kind: 'wire', text: 'k' } },
     { kind: 'cancel', address: '1.1.1.1', otp: captured, key: none },
     { kind: 'cancel', address: '1.1.1.1', otp: { kind: 'literal', text: 'x' }, key: none },
-    { kind: 'channel', verdict: 'refused' }, { kind: 'channel', verdict: 'retry' },
-    { kind: 'channel', verdict: 'accepted' }, { kind: 'settle' },
+    { kind: 'channel', sendResult: 'refused' }, { kind: 'channel', sendResult: 'retry' },
+    { kind: 'channel', sendResult: 'accepted' }, { kind: 'settle' },
   ]);
   const answer = moments[1]?.steps[0]?.expected[0]?.answer;
   assert.equal(answer?.kind === 'body' && answer.members,
     new Map([['created_at', '2026-01-05T08:00:00Z']]));
 });
 
-test('reads who calls, and whether an address is named', () => {
+test('the caller of an event and its address are parsed', () => {
   const event = 'from 1.1.1.1 requests a';
-  const { callers, moments } = parseScenario('x.scenario', [
+  const { apiClients, moments } = parseScenario('x.scenario', [
     'callers app1  app-2', 'date 2026-01-05', `08:00:00 U1 ${event} as $c => ${ISSUED}`,
     `08:00:01 U1 ${event} as caller app1 as $d => ${ISSUED}`,
     `08:00:02 U1 ${event} without an address with key k as caller app-2 => ${ISSUED}`,
   ].join('\n'));
-  assert.equal(callers, ['app1', 'app-2']);
+  assert.equal(apiClients, ['app1', 'app-2']);
   const steps = moments.flatMap((moment) => moment.steps);
-  assert.equal(steps.map(({ caller, namesAddress, capture }) => [caller, namesAddress, capture]),
+  assert.equal(steps.map((step) => [step.apiClient, step.namesAddress, step.capture]),
     [[null, true, '$c'], ['app1', true, '$d'], ['app-2', false, null]]);
-  assert.equal(parseScenario('x.scenario', `date 2026-01-05\n08:00:00 U1 ${event} => 201`).callers,
-    []);
+  const without = parseScenario('x.scenario', `date 2026-01-05\n08:00:00 U1 ${event} => 201`);
+  assert.equal(without.apiClients, []);
 });
 
-test('splits a line into words', () => {
+test('a line is split into words', () => {
   const tokens = splitTokens(`a "b \\u00fa\\"" 'c "d" => e' [F: "g"], h="i j" k`);
   assert.equal(tokens.map(({ kind, text }) => [kind, text]), [
     ['plain', 'a'], ['quoted', 'b ú"'], ['body', 'c "d" => e'], ['header', 'F: "g"'],
@@ -105,7 +105,7 @@ test('splits a line into words', () => {
   ]);
 });
 
-test('every slip of an event is told with its place and what is allowed', () => {
+test('an error in an event is reported with its place and what is allowed', () => {
   const rows: [string, RegExp][] = [
     ['8:00:00 U1 from 1.1.1.1 requests a => 201', /x.scenario:3: found "8:00:00"; allowed here: a/],
     ['08:00:00 U1 from 1.1.1.1 requests a', /needs "=> what is expected"/],
@@ -147,10 +147,10 @@ test('every slip of an event is told with its place and what is allowed', () => 
     ['and operator unlocks U1 a => done', /"operator unlocks U1 a" stands alone/],
     ['policy lock_seconds 1', /"policy" must stand before the first event/],
   ];
-  for (const [line, fault] of rows) assert.match(faultOf(line), fault, line);
+  for (const [line, error] of rows) assert.match(errorOf(line), error, line);
 });
 
-test('every slip of an expectation is told', () => {
+test('an error in an expectation is reported', () => {
   const event = '08:00:00 U1 from 1.1.1.1 requests a';
   const rows: [string, RegExp][] = [
     [`${event} => fine`, /found "fine"; allowed here: a status such as 201, or "the same answer/],
@@ -165,12 +165,12 @@ test('every slip of an expectation is told', () => {
     ['08:00:00 deliveries settle => 200', /found "200"; allowed here: done/],
     ['08:00:00 messages sent so far => many', /found "many"; allowed here: a number of messages/],
   ];
-  for (const [line, fault] of rows) assert.match(faultOf(line), fault, line);
+  for (const [line, error] of rows) assert.match(errorOf(line), error, line);
 });
 
-test('every slip of the setup is told, all of a file at once', () => {
+test('all errors in the setup of a file are reported together', () => {
   const event = '08:00:00 U1 from 1.1.1.1 requests a => 201';
-  const errors = faultsOf('processes 9', 'policy lock_second 1', 'policy lock_seconds 0',
+  const errors = errorsOf('processes 9', 'policy lock_second 1', 'policy lock_seconds 0',
     'policy of a', 'date 2026-02-30', event, 'date 2026-01-05', event,
     'date 2026-01-04', 'whenever');
   const rows = [
@@ -185,13 +185,13 @@ test('every slip of the setup is told, all of a file at once', () => {
   ];
   for (const row of rows) assert.match(errors, row);
   assert.is(errors.split('\n').length, rows.length, errors);
-  assert.is(faultsOf('# nothing'), 'x.scenario:1: no event');
+  assert.is(errorsOf('# nothing'), 'x.scenario:1: no event');
   for (const names of ['', ' a b a', ' a:read', ' a, b', ` ${'a'.repeat(33)}`]) {
-    const fault = faultsOf(`callers${names}`);
-    assert.match(fault, /^x.scenario:1: found ".*"; allowed here: names such as app1 app2/);
+    const error = errorsOf(`callers${names}`);
+    assert.match(error, /^x.scenario:1: found ".*"; allowed here: names such as app1 app2/);
   }
-  assert.match(faultOf('callers a'), /"callers" must stand before the first event/);
-  assert.match(faultsOf('date 2026-01-05', 'and U1 from 1.1.1.1 requests a => 201'),
+  assert.match(errorOf('callers a'), /"callers" must stand before the first event/);
+  assert.match(errorsOf('date 2026-01-05', 'and U1 from 1.1.1.1 requests a => 201'),
     /"and" needs an event before it/);
 });
 

@@ -1,6 +1,6 @@
 /**
- * npm run scenario -- FILE…: runs scenario files on a throwaway MySQL of their own and prints a
- * table of the events, every difference in full, and `N passed, N failed`.
+ * npm run scenario -- FILE…: runs scenario files on their own MySQL and prints a table of the
+ * events, every difference in full, and `N passed, N failed`.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,7 +13,7 @@ import type { TestDatabase } from '../harness/database.ts';
 import { startTestMysql } from '../harness/mysql.ts';
 import { parseScenario } from './parse-scenario.ts';
 import { runScenario } from './run.ts';
-import { describeVerdict, tableEvent, tableHead } from './report.ts';
+import { describeDifferences, tableEvent, tableHead } from './report.ts';
 import { ScenarioError } from './scenario.ts';
 import type { Scenario } from './scenario.ts';
 
@@ -24,16 +24,16 @@ Runs scenario files against the real service on a throwaway MySQL, for example
   npm run scenario -- scenarios/*/*.scenario
 Exits with 1 when an answer differs from what a file expects, with 2 when a file cannot be read.`;
 
-/** Where the output is no terminal, for example a file. */
+/** For output that is no terminal, such as a file. */
 const COLUMNS_DEFAULT = 120;
 
 type Counts = { passed: number; failed: number };
 
-function say(line: string): void {
+function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-/** Reads all files before the first runs: a slip in the last one shows at once. */
+/** Reads all files before the first one runs, so that an error in the last is shown at once. */
 function readFiles(files: readonly string[]): { scenarios: Scenario[]; errors: string[] } {
   const scenarios: Scenario[] = [];
   const errors: string[] = [];
@@ -56,14 +56,14 @@ async function run(
   counts: Counts,
 ): Promise<void> {
   const columns = process.stdout.columns ?? COLUMNS_DEFAULT;
-  const problems: string[] = [];
-  say(`\n${scenario.file}\n${tableHead(columns)}`);
-  await runScenario(scenario, database, (verdict) => {
-    say(tableEvent(verdict, columns));
-    counts[verdict.passed ? 'passed' : 'failed'] += 1;
-    if (!verdict.passed) problems.push(describeVerdict(scenario.file, verdict));
+  const differing: string[] = [];
+  print(`\n${scenario.file}\n${tableHead(columns)}`);
+  await runScenario(scenario, database, (result) => {
+    print(tableEvent(result, columns));
+    counts[result.passed ? 'passed' : 'failed'] += 1;
+    if (!result.passed) differing.push(describeDifferences(scenario.file, result));
   });
-  if (problems.length > 0) say(`\n${problems.join('\n\n')}`);
+  if (differing.length > 0) print(`\n${differing.join('\n\n')}`);
 }
 
 async function runAll(scenarios: readonly Scenario[], stop: AbortSignal): Promise<Counts> {
@@ -71,9 +71,15 @@ async function runAll(scenarios: readonly Scenario[], stop: AbortSignal): Promis
   const folder = mkdtempSync(join(tmpdir(), 'otpd-scenario-'));
   try {
     const server = await startTestMysql({
-      folder: join(folder, 'mysql'), durable: false, print: say, signal: stop,
+      folder: join(folder, 'mysql'), durable: false, print, signal: stop,
     });
     process.env.OTPD_TEST_SOCKET = server.socketPath;
+    // Covers an uncaught error and a second Ctrl-C.
+    const onExit = (): void => {
+      process.kill(server.processId, 'SIGKILL');
+      rmSync(folder, { recursive: true, force: true });
+    };
+    process.once('exit', onExit);
     try {
       const database = await createTestDatabase();
       for (const scenario of scenarios) {
@@ -83,6 +89,7 @@ async function runAll(scenarios: readonly Scenario[], stop: AbortSignal): Promis
     } finally {
       closeClient();
       await server.stop();
+      process.off('exit', onExit);
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });
@@ -92,7 +99,7 @@ async function runAll(scenarios: readonly Scenario[], stop: AbortSignal): Promis
 
 async function main(files: readonly string[]): Promise<number> {
   if (files.length === 0 || files.some((file) => file.startsWith('-'))) {
-    say(USAGE);
+    print(USAGE);
     return files.some((file) => file === '--help' || file === '-h') ? 0 : 2;
   }
   const { scenarios, errors } = readFiles(files);
@@ -102,7 +109,7 @@ async function main(files: readonly string[]): Promise<number> {
   }
   try {
     const { passed, failed } = await runAll(scenarios, listenForStop());
-    say(`\n${passed} passed, ${failed} failed`);
+    print(`\n${passed} passed, ${failed} failed`);
     return failed === 0 ? 0 : 1;
   } catch (error) {
     if (error instanceof Stopped) return 1;

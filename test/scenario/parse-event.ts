@@ -1,56 +1,44 @@
-/** The left half of a line: who does what, with which code and key, on which process. */
+/** Parses the left half of a line: who does what, with which code and key, on which process. */
 import { isIP } from 'node:net';
 import type {
-  Action, ClientAction, FixtureAction, Key, NamedOtp, TypedCode,
+  ClientAction, FixtureAction, Key, NamedOtp, Step, TypedCode,
 } from './scenario.ts';
-import { LineFault } from './scenario.ts';
+import { LineError } from './scenario.ts';
 import { TokenReader } from './tokens.ts';
 
-/** An event, read. */
-export type ParsedEvent = Readonly<{
-  action: Action;
-  times: number;
-  process: number | null;
-  caller: string | null;
-  namesAddress: boolean;
-  capture: string | null;
-}>;
+export type ParsedEvent =
+  Pick<Step, 'action' | 'times' | 'process' | 'apiClient' | 'namesAddress' | 'capture'>;
 
-/** More at once says nothing more about a race, and the client would need the sockets. */
+/** More requests show nothing new about a race, and cost the client sockets. */
 const TIMES_MAX = 200;
 
 const CAPTURE = /^\$[A-Za-z][A-Za-z0-9_]*$/;
 const MODIFIERS = '"with key K", "with quoted key K", "without a key", "on process N", "as $NAME",'
   + ' "as caller NAME", "without an address"';
-const CALLER = /^[A-Za-z0-9_-]{1,32}$/;
+const API_CLIENT_NAME = /^[A-Za-z0-9_-]{1,32}$/;
 const DEFAULT_TYPE = 'application/json';
 
-/** What an id may be of, known or not: nothing that a path would give a meaning to. */
+/** An id, known or not, without characters that have a meaning in a path. */
 const PLAIN_ID = /^[0-9A-Za-z]{1,64}$/;
 
-/** What is said of the channel, and what it then says to every message. */
+/** The verbs for the channel, and the result of every later message. */
 const MOODS = { accepts: 'accepted', refuses: 'refused', fails: 'retry' } as const;
 
 const ACTORS = 'a user, "someone", "operator unlocks", "messages sent so far", "the channel",'
   + ' "deliveries settle"';
 const VERBS = '"requests", "verifies", "asks for the status of", "cancels" or "posts"';
 
-type Modifiers = {
-  key: Key | null;
-  process: number | null;
-  caller: string | null;
-  namesAddress: boolean;
-  capture: string | null;
-};
+type Modifiers = { key: Key | null }
+  & { -readonly [K in Exclude<keyof ParsedEvent, 'action' | 'times'>]: Step[K] };
 
 const NO_MODIFIERS: Modifiers = {
-  key: null, process: null, caller: null, namesAddress: true, capture: null,
+  key: null, process: null, apiClient: null, namesAddress: true, capture: null,
 };
 
 /**
- * Reads an event.
+ * Parses an event.
  *
- * @throws LineFault with what was found and what is allowed
+ * @throws LineError with the text found and what is allowed
  */
 export function parseEvent(text: string): ParsedEvent {
   const tokens = new TokenReader(text);
@@ -61,7 +49,7 @@ export function parseEvent(text: string): ParsedEvent {
   return { action, times: 1, ...modifiers };
 }
 
-/** Null when it is a client who acts. */
+/** Null when a client acts. */
 function parseFixtureAction(tokens: TokenReader): FixtureAction | null {
   if (tokens.take('operator', 'unlocks')) {
     const userId = parseName(tokens, 'a user');
@@ -71,7 +59,7 @@ function parseFixtureAction(tokens: TokenReader): FixtureAction | null {
   if (tokens.take('deliveries', 'settle')) return { kind: 'settle' };
   if (!tokens.take('the', 'channel')) return null;
   const verb = tokens.needMatch('"accepts", "refuses" or "fails"', /^(accepts|refuses|fails)$/);
-  return { kind: 'channel', verdict: MOODS[verb as keyof typeof MOODS] };
+  return { kind: 'channel', sendResult: MOODS[verb as keyof typeof MOODS] };
 }
 
 function parseClientEvent(tokens: TokenReader): ParsedEvent {
@@ -79,13 +67,13 @@ function parseClientEvent(tokens: TokenReader): ParsedEvent {
   const userId = parseName(tokens, ACTORS);
   tokens.need('from');
   const address = tokens.needMatch('an IP address', /^[0-9A-Fa-f.:]+$/);
-  if (isIP(address) === 0) throw new LineFault(`"${address}" is not an IP address`);
+  if (isIP(address) === 0) throw new LineError(`"${address}" is not an IP address`);
   const action = parseVerb(tokens, userId, address);
   const { key, ...modifiers } = parseModifiers(tokens);
-  const { caller, namesAddress, capture } = modifiers;
-  if (capture !== null && times > 1) throw new LineFault(`${capture} cannot name ${times} answers`);
-  if (caller === null && !namesAddress) {
-    throw new LineFault('"without an address" is for callers: only they name addresses');
+  const { apiClient, namesAddress, capture } = modifiers;
+  if (capture !== null && times > 1) throw new LineError(`${capture} cannot name ${times} answers`);
+  if (apiClient === null && !namesAddress) {
+    throw new LineError('"without an address" is for callers: only they name addresses');
   }
   return { action: key === null ? action : { ...action, key }, times, ...modifiers };
 }
@@ -114,13 +102,13 @@ function parseOtp(tokens: TokenReader): NamedOtp {
     return { kind: 'captured', name: tokens.needMatch('$NAME or an id in "quotes"', CAPTURE) };
   }
   const text = tokens.needKind('an id', 'quoted');
-  if (!PLAIN_ID.test(text)) throw new LineFault(`"${text}" is no id of letters and digits`);
+  if (!PLAIN_ID.test(text)) throw new LineError(`"${text}" is no id of letters and digits`);
   return { kind: 'literal', text };
 }
 
-/** A body as it is, for what no well-behaved client sends. The body says who it is for. */
+/** A raw body, for requests that no well-behaved client sends. The body names the user. */
 function parsePost(tokens: TokenReader, sender: string, address: string): ClientAction {
-  if (sender !== 'someone') throw new LineFault('only "someone" posts: the body names the user');
+  if (sender !== 'someone') throw new LineError('only "someone" posts: the body names the user');
   const body = tokens.needKind('a body in \'single quotes\'', 'body');
   tokens.need('to');
   const path = tokens.needMatch('/otp/request or /otp/verify', /^\/otp\/(request|verify)$/);
@@ -147,8 +135,8 @@ function parseModifiers(tokens: TokenReader): Modifiers {
     if (modifiers.key === null && takeKey(tokens, modifiers)) continue;
     if (modifiers.process === null && tokens.take('on', 'process')) {
       modifiers.process = Number(tokens.needMatch('a number from 1', /^[1-9]$/));
-    } else if (modifiers.caller === null && tokens.take('as', 'caller')) {
-      modifiers.caller = tokens.needMatch('a caller', CALLER);
+    } else if (modifiers.apiClient === null && tokens.take('as', 'caller')) {
+      modifiers.apiClient = tokens.needMatch('a caller', API_CLIENT_NAME);
     } else if (modifiers.namesAddress && tokens.take('without', 'an', 'address')) {
       modifiers.namesAddress = false;
     } else if (modifiers.capture === null && tokens.take('as')) {
@@ -171,7 +159,7 @@ function parseTimes(tokens: TokenReader): number {
   const allowed = `a number from 2 to ${TIMES_MAX}`;
   const times = Number(tokens.needMatch(allowed, /^\d+$/));
   tokens.need('times');
-  if (times < 2 || times > TIMES_MAX) throw new LineFault(`${times} times; allowed: ${allowed}`);
+  if (times < 2 || times > TIMES_MAX) throw new LineError(`${times} times; allowed: ${allowed}`);
   return times;
 }
 

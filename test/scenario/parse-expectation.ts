@@ -1,6 +1,6 @@
-/** The right half of a line: the status, every member of the body, and headers. */
+/** Parses the right half of a line: the status, every member of the body, and headers. */
 import type { Action, Expected, ExpectedHeader, ExpectedValue } from './scenario.ts';
-import { ANY, LineFault } from './scenario.ts';
+import { ANY, LineError } from './scenario.ts';
 import { unquote, TokenReader } from './tokens.ts';
 
 const STATUS = /^[1-5]\d\d$/;
@@ -9,11 +9,11 @@ const HEADER = /^([A-Za-z][A-Za-z0-9-]*): *(.+)$/;
 const NO_HEADER = /^no ([A-Za-z][A-Za-z0-9-]*)$/;
 
 /**
- * Reads what is expected of an event.
+ * Parses the expected answers of an event.
  *
- * @param times how many answers the event has
- * @returns one expectation for each of them
- * @throws LineFault with what was found and what is allowed
+ * @param times the number of answers
+ * @returns one expectation for each answer
+ * @throws LineError with the text found and what is allowed
  */
 export function parseExpectation(text: string, action: Action, times: number): Expected[] {
   const tokens = new TokenReader(text);
@@ -29,7 +29,7 @@ export function parseExpectation(text: string, action: Action, times: number): E
   }
   const all = parseCounted(tokens);
   if (all.length === times) return all;
-  throw new LineFault(`${times} answers, but ${all.length} are expected`);
+  throw new LineError(`${times} answers, but ${all.length} are expected`);
 }
 
 function parseText(tokens: TokenReader, pattern: RegExp, allowed: string): Expected {
@@ -77,14 +77,14 @@ function parseBody(tokens: TokenReader, written: string[]): Expected['answer'] {
   while (tokens.peek()?.kind === 'plain') {
     const text = tokens.needMatch('NAME=VALUE or [Header: value]', MEMBER);
     const [, name = '', value = ''] = MEMBER.exec(text) ?? [];
-    if (members.has(name)) throw new LineFault(`${name} is expected twice`);
+    if (members.has(name)) throw new LineError(`${name} is expected twice`);
     members.set(name, parseValue(value));
     written.push(text);
   }
   return { kind: 'body', status: Number(status), members };
 }
 
-/** `*`, a number, true, false or null as in JSON; anything else is a text. */
+/** `*`, or a number, true, false or null as in JSON; any other value is a text. */
 function parseValue(value: string): ExpectedValue {
   if (value === '*') return ANY;
   if (value.startsWith('"')) return unquote(value);
@@ -99,7 +99,7 @@ function parseHeader(text: string): ExpectedHeader {
   if (absent !== null) return { name: absent[1]!, value: null };
   const [, name, value] = HEADER.exec(text) ?? [];
   if (name === undefined || value === undefined) {
-    throw new LineFault(`found [${text}]; allowed here: [Header: value] or [no Header]`);
+    throw new LineError(`found [${text}]; allowed here: [Header: value] or [no Header]`);
   }
   return { name, value: value === '*' ? ANY : value };
 }

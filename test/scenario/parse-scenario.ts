@@ -1,38 +1,38 @@
-/** Reads a scenario file: setup lines, dates, and events with the answers they expect. */
+/** Parses a scenario file: setup lines, dates, and events with their expected answers. */
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import { parseEvent } from './parse-event.ts';
 import { parseExpectation } from './parse-expectation.ts';
-import { isFixtureAction, LineFault, ScenarioError } from './scenario.ts';
+import { isFixtureAction, LineError, ScenarioError } from './scenario.ts';
 import type { Action, Moment, Scenario, Step } from './scenario.ts';
 import { TokenReader } from './tokens.ts';
 
-/** Enough for every race; each costs the start of a process. */
+/** Enough for every race; each one costs the start of a process. */
 const PROCESSES_MAX = 4;
 
 const TIME = /^([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?$/;
 const ALLOWED = 'a "# comment", "date", "policy", "processes", "callers", a time such as 08:00:00,'
   + ' or "and"';
-const CALLERS = /^[A-Za-z0-9_-]{1,32}( +[A-Za-z0-9_-]{1,32})*$/;
+const API_CLIENT_NAMES = /^[A-Za-z0-9_-]{1,32}( +[A-Za-z0-9_-]{1,32})*$/;
 
 type Draft = {
   date: string | null;
   processes: number;
-  callers: readonly string[];
+  apiClients: readonly string[];
   policy: { default: Record<string, number>; purposes: Record<string, Record<string, number>> };
   moments: { at: string; steps: Step[] }[];
-  /** What each `$name` was given by, and at which moment. */
+  /** The kind of event behind each `$name`, and its moment. */
   captures: Map<string, { kind: Action['kind']; moment: number }>;
 };
 
 /**
- * Reads the text of a file.
+ * Parses the text of a file.
  *
- * @param file its name, for messages
- * @throws ScenarioError naming every fault of the file as `file:line: …`
+ * @param file the name for messages
+ * @throws ScenarioError with every error of the file as `file:line: …`
  */
 export function parseScenario(file: string, text: string): Scenario {
   const draft: Draft = {
-    date: null, processes: 1, callers: [], policy: { default: {}, purposes: {} }, moments: [],
+    date: null, processes: 1, apiClients: [], policy: { default: {}, purposes: {} }, moments: [],
     captures: new Map(),
   };
   const errors: string[] = [];
@@ -40,14 +40,14 @@ export function parseScenario(file: string, text: string): Scenario {
     try {
       parseLine(draft, line.trim(), index + 1);
     } catch (error) {
-      if (!(error instanceof LineFault)) throw error;
+      if (!(error instanceof LineError)) throw error;
       errors.push(`${file}:${index + 1}: ${error.message}`);
     }
   });
   if (errors.length === 0 && draft.moments.length === 0) errors.push(`${file}:1: no event`);
   if (errors.length > 0) throw new ScenarioError(errors.join('\n'));
-  const { processes, callers, moments } = draft;
-  return { file, policy: JSON.stringify(draft.policy), processes, callers, moments };
+  const { processes, apiClients, moments } = draft;
+  return { file, policy: JSON.stringify(draft.policy), processes, apiClients, moments };
 }
 
 function parseLine(draft: Draft, line: string, number: number): void {
@@ -57,17 +57,17 @@ function parseLine(draft: Draft, line: string, number: number): void {
   if (first === 'date') parseDate(draft, rest);
   else if (first === 'policy') parsePolicy(draft, rest);
   else if (first === 'processes') parseProcesses(draft, rest);
-  else if (first === 'callers') parseCallers(draft, rest);
+  else if (first === 'callers') parseApiClients(draft, rest);
   else if (first === 'and' || TIME.test(first)) parseStep(draft, first, rest, number);
-  else throw new LineFault(`found "${first}"; allowed here: ${ALLOWED}`);
+  else throw new LineError(`found "${first}"; allowed here: ${ALLOWED}`);
 }
 
 function parseDate(draft: Draft, rest: string): void {
   const isDay = /^\d{4}-\d\d-\d\d$/.test(rest)
     && !Number.isNaN(Date.parse(rest))
     && new Date(rest).toISOString().startsWith(rest);
-  if (!isDay) throw new LineFault(`found "${rest}"; allowed here: a day such as 2026-01-05`);
-  if (draft.date !== null && rest <= draft.date) throw new LineFault('time never goes back');
+  if (!isDay) throw new LineError(`found "${rest}"; allowed here: a day such as 2026-01-05`);
+  if (draft.date !== null && rest <= draft.date) throw new LineError('time never goes back');
   draft.date = rest;
 }
 
@@ -79,7 +79,7 @@ function parsePolicy(draft: Draft, rest: string): void {
   const number = Number(tokens.needMatch('a whole number', /^\d{1,9}$/));
   if (!tokens.isAtEnd) tokens.refuse('nothing more');
   const parsed = parsePolicies(JSON.stringify({ default: { [name]: number } }));
-  if ('errors' in parsed) throw new LineFault(parsed.errors.join('; '));
+  if ('errors' in parsed) throw new LineError(parsed.errors.join('; '));
   if (purpose === null) draft.policy.default[name] = number;
   else (draft.policy.purposes[purpose] ??= {})[name] = number;
 }
@@ -88,26 +88,26 @@ function parseProcesses(draft: Draft, rest: string): void {
   needSetup(draft, 'processes');
   draft.processes = /^\d$/.test(rest) ? Number(rest) : 0;
   if (draft.processes < 1 || draft.processes > PROCESSES_MAX) {
-    throw new LineFault(`found "${rest}"; allowed here: a number from 1 to ${PROCESSES_MAX}`);
+    throw new LineError(`found "${rest}"; allowed here: a number from 1 to ${PROCESSES_MAX}`);
   }
 }
 
-function parseCallers(draft: Draft, rest: string): void {
+function parseApiClients(draft: Draft, rest: string): void {
   needSetup(draft, 'callers');
-  const callers = rest.split(/ +/);
-  if (!CALLERS.test(rest) || new Set(callers).size < callers.length) {
-    throw new LineFault(`found "${rest}"; allowed here: names such as app1 app2, each once`);
+  const apiClients = rest.split(/ +/);
+  if (!API_CLIENT_NAMES.test(rest) || new Set(apiClients).size < apiClients.length) {
+    throw new LineError(`found "${rest}"; allowed here: names such as app1 app2, each once`);
   }
-  draft.callers = callers;
+  draft.apiClients = apiClients;
 }
 
 function needSetup(draft: Draft, word: string): void {
-  if (draft.moments.length > 0) throw new LineFault(`"${word}" must stand before the first event`);
+  if (draft.moments.length > 0) throw new LineError(`"${word}" must stand before the first event`);
 }
 
 function parseStep(draft: Draft, time: string, rest: string, line: number): void {
   const arrow = /^(.*?)\s+=>\s+(.*)$/.exec(rest);
-  if (arrow === null) throw new LineFault('an event needs "=> what is expected"');
+  if (arrow === null) throw new LineError('an event needs "=> what is expected"');
   const [, text = '', expectedText = ''] = arrow;
   const event = parseEvent(text);
   const expected = parseExpectation(expectedText, event.action, event.times);
@@ -119,54 +119,54 @@ function parseStep(draft: Draft, time: string, rest: string, line: number): void
   if (step.capture !== null) draft.captures.set(step.capture, { kind: event.action.kind, moment });
 }
 
-/** Simultaneous with the line before. What is not a call cannot be simultaneous with anything. */
+/** Adds a step to the moment of the line before. Only requests can be simultaneous. */
 function joinMoment(draft: Draft, step: Step): void {
   const moment = draft.moments.at(-1);
-  if (moment === undefined) throw new LineFault('"and" needs an event before it');
+  if (moment === undefined) throw new LineError('"and" needs an event before it');
   const alone = [...moment.steps, step].find(({ action }) => isFixtureAction(action));
-  if (alone !== undefined) throw new LineFault(`"${alone.text}" stands alone, without "and"`);
+  if (alone !== undefined) throw new LineError(`"${alone.text}" stands alone, without "and"`);
   moment.steps.push(step);
 }
 
 function nextTime({ date, moments }: Draft, time: string): string {
-  if (date === null) throw new LineFault('a "date" line must stand before the first event');
+  if (date === null) throw new LineError('a "date" line must stand before the first event');
   const [seconds = '', fraction = ''] = time.split('.');
   const at = `${date} ${seconds}.${fraction.padEnd(6, '0')}`;
   const before: Moment | undefined = moments.at(-1);
   if (before !== undefined && at < before.at) {
-    throw new LineFault(`time never goes back; the line before is at ${before.at}`);
+    throw new LineError(`time never goes back; the line before is at ${before.at}`);
   }
   return at;
 }
 
 /**
- * A code can be typed in, asked about or canceled only after it was sent; answers can be compared
- * within a moment too.
+ * Checks names: a code can be used only after the moment of its request; answers can also be
+ * compared within a moment.
  */
-function checkNames({ captures, processes, callers }: Draft, step: Step, moment: number): void {
-  const { action, capture, expected, process, caller } = step;
+function checkNames({ captures, processes, apiClients }: Draft, step: Step, moment: number): void {
+  const { action, capture, expected, process, apiClient } = step;
   if (process !== null && process > processes) {
-    throw new LineFault(`process ${process}, but there are only ${processes}`);
+    throw new LineError(`process ${process}, but there are only ${processes}`);
   }
-  if (caller !== null && !callers.includes(caller)) {
-    throw new LineFault(`no "callers" line names ${caller}`);
+  if (apiClient !== null && !apiClients.includes(apiClient)) {
+    throw new LineError(`no "callers" line names ${apiClient}`);
   }
-  if (capture !== null && captures.has(capture)) throw new LineFault(`${capture} is named twice`);
+  if (capture !== null && captures.has(capture)) throw new LineError(`${capture} is named twice`);
   const name = nameIn(action);
   if (name !== null) {
     const source = captures.get(name);
     if (source?.kind !== 'request' || source.moment === moment) {
-      throw new LineFault(`no request at an earlier moment is "as ${name}"`);
+      throw new LineError(`no request at an earlier moment is "as ${name}"`);
     }
   }
   for (const { answer } of expected) {
     if (answer.kind === 'same' && !captures.has(answer.capture)) {
-      throw new LineFault(`no line before is "as ${answer.capture}"`);
+      throw new LineError(`no line before is "as ${answer.capture}"`);
     }
   }
 }
 
-/** The `$name` of a request that an event speaks of, or null. */
+/** The `$name` that an event refers to, or null. */
 function nameIn(action: Action): string | null {
   const named = action.kind === 'verify' ? action.code : 'otp' in action ? action.otp : null;
   return named?.kind === 'captured' ? named.name : null;

@@ -1,40 +1,39 @@
-/** What a person sees of a scenario: a table of its events, and each difference in full. */
+/** The output for a scenario: a table of its events, and each difference in full. */
 import type { Got } from './compare.ts';
-import type { Judged, Verdict } from './run.ts';
+import type { Comparison, StepResult } from './run.ts';
 import type { Expected } from './scenario.ts';
 
-/** A time with microseconds, and the longer of the two results. */
+/** The length of a time with microseconds, and of the longer result. */
 const TIME_COLUMNS = 15;
 const RESULT_COLUMNS = 10;
 const GAP = '  ';
 
-/** Narrower than this, wrapping makes a table harder to read than a line that runs over. */
+/** A narrower table is harder to read than one that exceeds the terminal. */
 const TABLE_MIN_COLUMNS = 80;
 
-/** An otp_id is 32 hexadecimal digits; its first tell two apart. */
+/** An otp_id has 32 hexadecimal digits; the first eight distinguish two. */
 const LONG_ID = /\b([0-9a-f]{8})[0-9a-f]{24}\b/g;
 
-/** The head of the table. */
 export function tableHead(columns: number): string {
   return tableRow(['time', 'event', 'expected', 'got', ''], columns);
 }
 
-/** A line of the scenario as rows of the table, wrapped to the width of the terminal. */
-export function tableEvent({ step, judged, passed }: Verdict, columns: number): string {
-  const got = countAlike(judged.map((one) => describeGot(one.got, one.expected)));
+/** A line of the scenario as table rows, wrapped to the width of the terminal. */
+export function tableEvent({ step, comparisons, passed }: StepResult, columns: number): string {
+  const got = countAlike(comparisons.map((one) => describeGot(one.got, one.expected)));
   const expected = step.expectedText.replaceAll(/\s+/g, ' ');
   const cells = [step.time, step.text, expected, got, passed ? 'ok' : 'DIFFERENCE'];
   return tableRow(cells, columns);
 }
 
-/** A line that went wrong, in full: where it stands, what was expected, what came, what differs. */
-export function describeVerdict(file: string, { step, judged }: Verdict): string {
-  const lines = judged.filter((one) => one.differences.length > 0).map(describeJudged);
+/** A line that failed, in full: place, expected answer, answer, and differences. */
+export function describeDifferences(file: string, { step, comparisons }: StepResult): string {
+  const lines = comparisons.filter((one) => one.differences.length > 0).map(describeComparison);
   const shown = [...new Set(lines)];
   return [`${file}:${step.line}: ${step.time} ${step.text}`, ...shown].join('\n');
 }
 
-function describeJudged({ expected, got, differences }: Judged): string {
+function describeComparison({ expected, got, differences }: Comparison): string {
   return [
     `    expected  ${expected.text}`,
     `    got       ${describeGot(got, expected)}`,
@@ -42,7 +41,7 @@ function describeJudged({ expected, got, differences }: Judged): string {
   ].join('\n');
 }
 
-/** The status, the members, and those headers that are spoken of. */
+/** The status, the members, and the headers that the expectation names. */
 function describeGot(got: Got, { headers }: Expected): string {
   if (got.kind === 'text') return got.text;
   const { status, body, headers: found } = got.reply;
@@ -59,7 +58,7 @@ function describeValue(value: unknown): string {
   return isWord || LONG_ID.test(String(value)) ? String(value) : JSON.stringify(value);
 }
 
-/** `3 of 201 …, 57 of 429 …`; one answer stands alone. */
+/** `3 of 201 …, 57 of 429 …`; a single answer has no count. */
 function countAlike(texts: readonly string[]): string {
   if (texts.length === 1) return texts[0]!;
   const counts = new Map<string, number>();
@@ -79,7 +78,7 @@ function tableRow(cells: readonly string[], columns: number): string {
   ).join('\n');
 }
 
-/** Breaks at spaces; a word that is longer than a line is broken after = _ " or ; if it can be. */
+/** Wraps at spaces; a longer word is broken after = _ " or ; if possible. */
 function wrap(text: string, width: number): string[] {
   const lines = [''];
   for (const piece of text.split(/\s+/).flatMap((word) => breakWord([...word], width))) {

@@ -1,4 +1,4 @@
-/** Runs a scenario: moves the clock, sends what happens at each moment, judges the answers. */
+/** Runs a scenario: moves the clock, sends the requests of each moment, compares the answers. */
 import { emptyTables } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { assignAnswers } from './assign.ts';
@@ -9,76 +9,80 @@ import type { Expected, Moment, Scenario, Step } from './scenario.ts';
 import { openFixture } from './fixture.ts';
 import type { Fixture } from './fixture.ts';
 
-/** One answer beside what it was held against. */
-export type Judged = Readonly<{ expected: Expected; got: Got; differences: string[] }>;
+/** An answer and the expectation it is assigned to. */
+export type Comparison = Readonly<{ expected: Expected; got: Got; differences: string[] }>;
 
-/** What came of one line. */
-export type Verdict = Readonly<{
+/** The comparisons of one line. */
+export type StepResult = Readonly<{
   step: Step;
-  judged: readonly Judged[];
+  comparisons: readonly Comparison[];
   passed: boolean;
 }>;
 
-/** The service answers every call within a few seconds, even on a busy machine; or it hangs. */
+/** The service answers every request within seconds, even on a busy machine; else it hangs. */
 const MOMENT_MAX_MS = 60_000;
 
 /**
- * Runs a scenario to its end, whatever differs on the way, and leaves the tables empty.
+ * Runs a scenario to its end despite differences, and leaves the tables empty.
  *
  * @param database has empty tables
- * @param onVerdict receives each line as its moment ends
- * @throws Error when the services cannot be started or stopped, or a moment does not end in time
+ * @param onResult receives each line at the end of its moment
+ * @throws Error when the services do not start or stop, or a moment does not end in time
  */
 export async function runScenario(
   scenario: Scenario,
   database: TestDatabase,
-  onVerdict: (verdict: Verdict) => void = () => {},
-): Promise<Verdict[]> {
+  onResult: (result: StepResult) => void = () => {},
+): Promise<StepResult[]> {
   const fixture = await openFixture(scenario, database.settings);
-  const verdicts: Verdict[] = [];
+  const results: StepResult[] = [];
   try {
     const client = new Client(fixture);
     for (const moment of scenario.moments) {
-      const judged = await withinBound(runMoment(fixture, client, moment), moment.at);
-      judged.forEach(onVerdict);
-      verdicts.push(...judged);
+      const ended = await withinBound(runMoment(fixture, client, moment), moment.at);
+      ended.forEach(onResult);
+      results.push(...ended);
     }
   } finally {
     await fixture.close().finally(() => emptyTables(database));
   }
-  return verdicts;
+  return results;
 }
 
 async function runMoment(
   fixture: Fixture,
   client: Client,
   { at, steps }: Moment,
-): Promise<Verdict[]> {
+): Promise<StepResult[]> {
   await fixture.setClock(at);
   const calls = steps.flatMap((step) => Array.from({ length: step.times }, () => step));
-  // Every call is composed before the first is sent, so that they leave together.
+  // Every request is composed before the first is sent, so that all leave together.
   const sends = calls.map((step) => client.prepare(step));
   const gots = await Promise.all(sends.map((send) => send()));
   await fixture.setClock(at);
   await Promise.all(calls.map((step, index) => client.name(step, gots[index]!)));
-  return judge(steps, gots, client.replies);
+  return compareAnswers(steps, gots, client.replies);
 }
 
-function judge(steps: readonly Step[], gots: readonly Got[], named: NamedReplies): Verdict[] {
+function compareAnswers(
+  steps: readonly Step[],
+  gots: readonly Got[],
+  named: NamedReplies,
+): StepResult[] {
   const expectations = steps.flatMap((step) => step.expected);
-  const results = expectations.map((expected) =>
+  const found = expectations.map((expected) =>
     gots.map((got) => differences(expected, got, named)));
   const answers = assignAnswers(gots.length, (expectation, answer) =>
-    results[expectation]![answer]!.length === 0);
+    found[expectation]![answer]!.length === 0);
   let index = 0;
   return steps.map((step) => {
-    const judged = step.expected.map((expected) => {
+    const comparisons = step.expected.map((expected) => {
       const answer = answers[index]!;
-      const found = results[index]![answer]!;
+      const one = { expected, got: gots[answer]!, differences: found[index]![answer]! };
       index += 1;
-      return { expected, got: gots[answer]!, differences: found };
+      return one;
     });
-    return { step, judged, passed: judged.every((one) => one.differences.length === 0) };
+    return { step, comparisons, passed: comparisons.every((one) => one.differences.length === 0) };
   });
 }
 

@@ -1,7 +1,7 @@
-/** The words of a line: plain ones, "quoted" ones, 'bodies', [headers] and commas. */
-import { LineFault } from './scenario.ts';
+/** The tokens of a line: plain words, "quoted" ones, 'bodies', [headers] and commas. */
+import { LineError } from './scenario.ts';
 
-/** A word; `text` is what it stands for, `kind` how it was written. */
+/** `text` is the value, `kind` the notation. */
 export type Token = Readonly<{
   kind: 'plain' | 'quoted' | 'body' | 'header' | 'comma';
   text: string;
@@ -9,7 +9,7 @@ export type Token = Readonly<{
 
 const QUOTED = String.raw`"(?:[^"\\]|\\.)*"`;
 
-/** One word, spaces before it included; the groups are in the order of `KINDS`. */
+/** One token with the spaces before it; the groups are in the order of `KINDS`. */
 const TOKEN = new RegExp(
   String.raw`\s*(?:(${QUOTED})|'([^']*)'|\[([^\]]*)\]|(,)|([^\s"'[\],]+=${QUOTED}|[^\s"'[\],]+))`,
   'y',
@@ -17,9 +17,9 @@ const TOKEN = new RegExp(
 const KINDS = ['quoted', 'body', 'header', 'comma', 'plain'] as const;
 
 /**
- * Splits a text into words.
+ * Splits a text into tokens.
  *
- * @throws LineFault when a quote or bracket is not closed
+ * @throws LineError when a quote or bracket is not closed
  */
 export function splitTokens(text: string): Token[] {
   const tokens: Token[] = [];
@@ -28,7 +28,7 @@ export function splitTokens(text: string): Token[] {
   while (TOKEN.lastIndex < end) {
     const at = TOKEN.lastIndex;
     const found = TOKEN.exec(text);
-    if (found === null) throw new LineFault(`unclosed quote or bracket: ${text.slice(at).trim()}`);
+    if (found === null) throw new LineError(`unclosed quote or bracket: ${text.slice(at).trim()}`);
     const index = found.slice(1).findIndex((group) => group !== undefined);
     const kind = KINDS[index]!;
     const written = found[index + 1]!;
@@ -38,19 +38,19 @@ export function splitTokens(text: string): Token[] {
 }
 
 /**
- * The text in quotes; escapes are those of JSON, such as \u00fa.
+ * Unquotes a text; escapes are those of JSON, such as \u00fa.
  *
- * @throws LineFault when an escape is none
+ * @throws LineError when an escape is invalid
  */
 export function unquote(written: string): string {
   try {
     return JSON.parse(written) as string;
   } catch {
-    throw new LineFault(`not a quoted text: ${written}`);
+    throw new LineError(`not a quoted text: ${written}`);
   }
 }
 
-/** Reads words from left to right. */
+/** Reads tokens from left to right. */
 export class TokenReader {
   readonly #tokens: readonly Token[];
   #at = 0;
@@ -59,12 +59,11 @@ export class TokenReader {
     this.#tokens = splitTokens(text);
   }
 
-  /** True when no word is left. */
   get isAtEnd(): boolean {
     return this.#at === this.#tokens.length;
   }
 
-  /** The next word, which stays; undefined at the end. */
+  /** Returns a coming token without taking it; undefined at the end. */
   peek(ahead = 0): Token | undefined {
     return this.#tokens[this.#at + ahead];
   }
@@ -84,7 +83,7 @@ export class TokenReader {
     if (!this.take(...texts)) this.refuse(`"${texts.join(' ')}"`);
   }
 
-  /** Takes a word of one of these kinds. */
+  /** Takes a token of one of these kinds. */
   needKind(what: string, ...kinds: Token['kind'][]): string {
     const token = this.peek();
     if (token === undefined || !kinds.includes(token.kind)) return this.refuse(what);
@@ -92,7 +91,7 @@ export class TokenReader {
     return token.text;
   }
 
-  /** Takes a plain word that fits the pattern. */
+  /** Takes a plain word that matches the pattern. */
   needMatch(what: string, pattern: RegExp): string {
     const token = this.peek();
     if (token?.kind !== 'plain' || !pattern.test(token.text)) return this.refuse(what);
@@ -100,10 +99,10 @@ export class TokenReader {
     return token.text;
   }
 
-  /** Says what was found and what is allowed in its place. */
+  /** Throws, with the token found and what is allowed. */
   refuse(allowed: string): never {
     const token = this.peek();
     const found = token === undefined ? 'the end' : `"${token.text}"`;
-    throw new LineFault(`found ${found}; allowed here: ${allowed}`);
+    throw new LineError(`found ${found}; allowed here: ${allowed}`);
   }
 }

@@ -1,8 +1,8 @@
-/** What MySQL stores: whether each acknowledged write is there, and which connections are open. */
+/** The data in MySQL: whether each acknowledged write exists, and which connections are open. */
 import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { Service } from './faults.ts';
-import type { Tally } from './tally.ts';
+import type { Observations } from './observations.ts';
 
 async function withConnection<T>(
   { server: { socketPath }, target: { databaseName } }: Service,
@@ -23,7 +23,7 @@ export async function countConnections(service: Service): Promise<number> {
 }
 
 /** Counts acknowledged writes that are lost, and two sums that must be equal. */
-export async function audit(service: Service, { issued, redeemed }: Tally) {
+export async function audit(service: Service, { issued, redeemed }: Observations) {
   return withConnection(service, async (connection) => {
     const column = async (sql: string): Promise<Set<string>> => {
       const [rows] = await connection.query<RowDataPacket[]>(sql);

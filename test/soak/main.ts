@@ -20,7 +20,7 @@ import type { Fault, Service } from './faults.ts';
 import { Pace } from './pace.ts';
 import { composePage, composeSoakChart, growthOf } from './report.ts';
 import type { FaultOutcome, Findings, Memory } from './report.ts';
-import { Tally } from './tally.ts';
+import { Observations } from './observations.ts';
 import { Visitor } from './visits.ts';
 
 const WORKERS = 2;
@@ -53,20 +53,20 @@ const CONNECTIONS_MAX = WORKERS * DB_CONNECTIONS + 2;
 async function observe(
   fault: Fault,
   service: Service,
-  tally: Tally,
+  observations: Observations,
   nextAtMs: number,
 ): Promise<FaultOutcome> {
   const countOf = (kind: 'unavailable' | 'broken'): number =>
-    tally.seconds.reduce((sum, second) => sum + second[kind], 0);
+    observations.seconds.reduce((sum, second) => sum + second[kind], 0);
   const [unavailable, broken] = [countOf('unavailable'), countOf('broken')];
-  const beganMs = tally.now();
-  tally.startWatch();
+  const beganMs = observations.now();
+  observations.startWatch();
   await fault.run(service);
-  const endedMs = tally.now();
-  await delay(Math.max(0, nextAtMs - tally.now()));
-  const times = tally.endWatch();
+  const endedMs = observations.now();
+  await delay(Math.max(0, nextAtMs - observations.now()));
+  const times = observations.endWatch();
   const firstMs = times.find((at) => at > endedMs) ?? null;
-  const edges = [beganMs, ...times, tally.now()];
+  const edges = [beganMs, ...times, observations.now()];
   const longestGapMs = edges.reduce((most, at, index) =>
     Math.max(most, at - (edges[index - 1] ?? at)), 0);
   return {
@@ -92,13 +92,13 @@ async function soak(
   minutes: number,
   signal: AbortSignal,
 ) {
-  const [tally, pace] = [new Tally(), new Pace()];
-  const context = { port: service.target.port, pace, tally, codes };
+  const [observations, pace] = [new Observations(), new Pace()];
+  const context = { port: service.target.port, pace, observations, codes };
   const visitors = Array.from({ length: VISITORS }, () => new Visitor(context).run());
   await delay(WARM_UP_MS);
-  const responses = tally.responses;
+  const responses = observations.responses;
   await delay(CAPACITY_MS);
-  const capacity = ((tally.responses - responses) * 1000) / CAPACITY_MS;
+  const capacity = ((observations.responses - responses) * 1000) / CAPACITY_MS;
   const rate = capacity * LOAD_SHARE;
   pace.perSecond = rate;
   print(`capacity ${capacity.toFixed(0)}/s, load ${rate.toFixed(0)}/s`);
@@ -106,22 +106,23 @@ async function soak(
   const memory: Memory[] = [];
   const sampling = setInterval(() => memory.push(sampleMemory(service)), SAMPLE_EVERY_MS);
   const outcomes: FaultOutcome[] = [];
-  const beganAt = tally.now();
+  const beganAt = observations.now();
   for (let at = 1; at * FAULT_EVERY_MS <= minutes * 60_000 && !signal.aborted; at += 1) {
     const nextAtMs = beganAt + at * FAULT_EVERY_MS;
-    const outcome = await observe(FAULTS[(at - 1) % FAULTS.length]!, service, tally, nextAtMs);
+    const fault = FAULTS[(at - 1) % FAULTS.length]!;
+    const outcome = await observe(fault, service, observations, nextAtMs);
     outcomes.push(outcome);
     print(`${outcome.name}: took ${(outcome.endedMs - outcome.beganMs).toFixed(0)} ms, recovery ` +
       `${outcome.recoveryMs?.toFixed(0)} ms, ${outcome.unavailable} responses of 503, ` +
       `${outcome.broken} broken, ${outcome.connections} connections, ` +
-      `${tally.wrongCount} wrong so far`);
+      `${observations.wrongCount} wrong so far`);
   }
   clearInterval(sampling);
-  tally.isClosed = true;
+  observations.isClosed = true;
   pace.stop();
   await Promise.all(visitors);
   signal.throwIfAborted();
-  return { tally, memory, outcomes, capacity, rate };
+  return { observations, memory, outcomes, capacity, rate };
 }
 
 /** The checks that failed, one line each. */
@@ -152,11 +153,11 @@ async function run(server: BenchServer, minutes: number, signal: AbortSignal): P
   });
   const service: Service = { server, proxy, target };
   try {
-    const { tally, ...soaked } = await soak(service, codes, minutes, signal);
-    const { issued, redeemed, seconds, ...counts } = tally;
+    const { observations, ...soaked } = await soak(service, codes, minutes, signal);
+    const { issued, redeemed, seconds, ...counts } = observations;
     const found: Findings = {
       ...soaked, ...counts, seconds, minutes, workers: WORKERS, issued: issued.length,
-      redeemed: redeemed.length, ...await audit(service, tally),
+      redeemed: redeemed.length, ...await audit(service, observations),
       machine: describeMachine({ server, program: 'own' }),
     };
     mkdirSync(RESULTS, { recursive: true });

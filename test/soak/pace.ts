@@ -1,8 +1,8 @@
 /** The rate of the load: unlimited, or a number of requests per second. */
 
 /**
- * Requests that were due while the service was down are not made up for beyond this: they would
- * multiply the load right after the fault.
+ * Bounds the requests that are made up for after the service was down: more would multiply the load
+ * right after the fault.
  */
 const BACKLOG_MAX_SECONDS = 0.05;
 const TICK_MS = 2;

@@ -4,7 +4,7 @@ import { machineLine } from '../../bench/machine.ts';
 import type { Machine } from '../../bench/machine.ts';
 import { median } from '../../bench/summary.ts';
 import { markdown } from '../../bench/table.ts';
-import type { Second } from './tally.ts';
+import type { Second } from './observations.ts';
 
 /** One fault and how the service behaved. */
 export type FaultOutcome = Readonly<{

@@ -1,7 +1,7 @@
 /**
  * The load of the soak and the model of its responses. Each visit has a user of its own, so that
- * the model is a few numbers. A request without a response, or with 503, may or may not have
- * happened: the visit repeats it until the outcome is known.
+ * the model is a few numbers. A request without a response, or with 503, may have happened: the
+ * visit repeats it until the outcome is known.
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -10,7 +10,7 @@ import {
   isLimited, isRedeemed, isReplay, isUsed, isWrongCode, issuedId,
 } from './expect.ts';
 import type { Pace } from './pace.ts';
-import type { Tally } from './tally.ts';
+import type { Observations } from './observations.ts';
 import { Wire } from './wire.ts';
 import type { Answer } from './wire.ts';
 
@@ -23,7 +23,7 @@ const TWICE_AT_ONCE = 10;
 /** Pause of a client before it repeats a request. */
 const RETRY_MS = 100;
 
-/** A message follows its commit at once, unless the process that was to send it has died. */
+/** A message follows its commit at once, unless the process that holds the message has died. */
 const CODE_MAX_MS = 1500;
 const CODE_POLL_MS = 5;
 
@@ -33,12 +33,12 @@ const USER_LIMIT = 3;
 export type Context = Readonly<{
   port: number;
   pace: Pace;
-  tally: Tally;
+  observations: Observations;
   /** The last code that otpd printed for each user. */
   codes: Map<string, string>;
 }>;
 
-/** Makes one visit after another until the tally is closed. */
+/** Makes one visit after another until the observations are closed. */
 export class Visitor {
   readonly #context: Context;
   readonly #wire: Wire;
@@ -53,13 +53,13 @@ export class Visitor {
   }
 
   async run(): Promise<void> {
-    while (!this.#context.tally.isClosed) await this.#visit();
+    while (!this.#context.observations.isClosed) await this.#visit();
     this.#wire.close();
     this.#other.close();
   }
 
   async #visit(): Promise<void> {
-    const { tally, codes } = this.#context;
+    const { observations, codes } = this.#context;
     this.#user = newUser();
     const request = otpRequest(this.#user, newClientIp());
     const issued = await this.#settle(request);
@@ -72,7 +72,7 @@ export class Visitor {
     if (happens(LIMITED)) return this.#exhaust();
     const code = await this.#code();
     if (code === null) {
-      tally.lateCodes += 1;
+      observations.lateCodes += 1;
       return;
     }
     if (happens(WRONG)) await this.#tryWrong(code);
@@ -83,8 +83,8 @@ export class Visitor {
 
   /** Repeats a request until it is answered other than by 503; null when the soak has ended. */
   async #settle(request: string): Promise<Answer | null> {
-    const { tally } = this.#context;
-    while (!tally.isClosed) {
+    const { observations } = this.#context;
+    while (!observations.isClosed) {
       const answer = await this.#send(this.#wire, request);
       if (answer !== null && answer.status !== 503) return answer;
       await delay(RETRY_MS);
@@ -93,10 +93,10 @@ export class Visitor {
   }
 
   async #send(wire: Wire, request: string): Promise<Answer | null> {
-    const { pace, tally } = this.#context;
+    const { pace, observations } = this.#context;
     await pace.turn();
     const answer = await wire.send(request);
-    tally.count(answer);
+    observations.count(answer);
     return answer;
   }
 
@@ -174,17 +174,17 @@ export class Visitor {
   #expectIssued(answer: Answer, left: number): void {
     const otpId = issuedId(answer, left);
     this.#check(otpId !== null, `a code, ${left} left`, answer);
-    if (otpId !== null) this.#context.tally.issued.push(otpId);
+    if (otpId !== null) this.#context.observations.issued.push(otpId);
   }
 
   #expectRedeemed(answer: Answer): void {
     this.#check(isRedeemed(answer), 'the right code', answer);
-    this.#context.tally.redeemed.push(this.#user);
+    this.#context.observations.redeemed.push(this.#user);
   }
 
   #check(isRight: boolean, what: string, answer: Answer | null): void {
     const text = answer === null ? 'no answer' : `${answer.status} ${answer.body}`;
-    if (!isRight) this.#context.tally.addWrong(`${what}: ${text}`);
+    if (!isRight) this.#context.observations.addWrong(`${what}: ${text}`);
   }
 }
 

@@ -1,4 +1,4 @@
-/** The data folder of the tests of tools/dev.ts, and the commands that run on it. */
+/** The data folder for the tests of tools/dev.ts, and the commands that run on it. */
 import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,16 +12,16 @@ import { eventually } from '../harness/waiting.ts';
 
 export const WAIT_MAX_MS = 60_000;
 
-/** For the folders of a test. */
+/** Contains the folders of a test. */
 export const base = realpathSync(mkdtempSync(join(tmpdir(), 'otpd-dev-')));
 
-/** The tests share one data folder: each leaves its MySQL stopped, and its data in place. */
+/** The tests share one data folder: each test leaves its MySQL stopped, and its data in place. */
 export const DATA_FOLDER = join(base, 'data folder');
 
 /** A `.env` of the working copy must not decide where these commands run. */
 export const ENVIRONMENT = { DATA_FOLDER, DB_HOST: '', DB_SOCKET: '', OTP_SECRETS: '' };
 
-/** Ends whatever a failed test has left, and removes the folders. */
+/** Ends the processes that a failed test has left, and removes the folders. */
 export async function cleanUp(): Promise<void> {
   closeClient();
   endAll();
@@ -47,7 +47,7 @@ export async function mysqlId(folder = DATA_FOLDER): Promise<number> {
   return id!;
 }
 
-/** Stops a command, and checks that it took its MySQL with it. */
+/** Stops a command, and checks that its MySQL has stopped, too. */
 export async function stop(run: Run, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
   run.child.kill(signal);
   assert.is(await finish(run), 0, run.output());

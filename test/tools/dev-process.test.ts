@@ -1,4 +1,4 @@
-/** Signals, deaths and changes of code: the processes that tools/dev.ts starts, and their ends. */
+/** The processes that tools/dev.ts starts: signals, crashes and code changes. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { childrenOf } from '../harness/otpd.ts';
-import { codesIn, saidIn } from '../harness/printed.ts';
+import { codesIn, withoutLog } from '../harness/printed.ts';
 import { ROOT, SHELL } from '../harness/program.ts';
 import { finish, portOf, request, start, until } from '../harness/run.ts';
 import { eventually } from '../harness/waiting.ts';
@@ -42,7 +42,7 @@ test('each signal reaches otpd exactly once, and MySQL outlives the last answer'
   await until(run, () => count('roll_refused') === 1);
   const answered = request(port, 'U2', 'in flight');
   await until(run, () => codesIn(run.output()).length === 1);
-  // As Ctrl-C does under npm: from the terminal, and from npm again.
+  // Ctrl-C under npm sends two signals: one from the terminal, one from npm.
   run.child.kill('SIGINT');
   run.child.kill('SIGINT');
   run.child.kill('SIGTERM');
@@ -66,10 +66,10 @@ for (const [what, signal, isGroup] of [
     const closed = once(child, 'close');
     await eventually('otpd answers', () => output.includes('sys_startup'), WAIT_MAX_MS);
     process.kill(isGroup ? -child.pid! : child.pid!, signal);
-    // The streams close when the last process that holds them has ended.
+    // The streams close when the last process that holds them has exited.
     await closed;
     assert.is(output.split('stopping: answering').length - 1, 1);
-    assert.match(saidIn(output), /stopped\n$/);
+    assert.match(withoutLog(output), /stopped\n$/);
     assert.equal(await mysqlProcesses(), []);
   });
 }
@@ -90,7 +90,7 @@ test('a MySQL that dies is restarted, and nothing is lost; one that keeps dying 
     const port = await portOf(run);
     const issued = await request(port, 'U3', 'kept');
     const said = () => run.output().split('MySQL ended by itself').length - 1;
-    // This file is written after each start of MySQL.
+    // MySQL writes this file after each start.
     const startMs = () => statSync(join(DATA_FOLDER, 'mysql-version')).mtimeMs;
     const firstMs = startMs();
     process.kill(await mysqlId(), 'SIGKILL');
@@ -111,7 +111,7 @@ test('a MySQL that dies is restarted, and nothing is lost; one that keeps dying 
     assert.equal(await mysqlProcesses(), []);
   });
 
-/** A working copy of its own, whose files a test may change. */
+/** A copy of the working tree, whose files a test may change. */
 function copyProject(): string {
   const copy = join(base, 'copy');
   mkdirSync(copy);

@@ -7,9 +7,11 @@ import { MysqlServerError } from '../../tools/mysql/error.ts';
 import { copyName } from '../../tools/mysql/fetch/download.ts';
 import { obtainMysqld } from '../../tools/mysql/fetch/obtain.ts';
 import { startMark } from '../../tools/mysql/processes.ts';
-import { failureOf, until, withFolder, writeScript } from './fixture.ts';
+import { withFolder } from '../harness/run.ts';
+import { errorOf, eventually } from '../harness/waiting.ts';
+import { writeScript } from './fixture.ts';
 
-/** Shell commands of the stub programs. Their exit codes count. */
+/** Shell commands of the stub programs; their exit codes decide. */
 type Stubs = {
   update?: string;
   uris?: string;
@@ -122,7 +124,7 @@ for (const [what, stubs, expected] of failures) {
   test(`${what} gives one error with the alternatives, and leaves nothing`, async () => {
     await withFolder(async (folder) => {
       const machine = await makeMachine(folder, stubs);
-      const error = await failureOf(machine.obtain());
+      const error = await errorOf(machine.obtain());
       assert.instance(error, MysqlServerError);
       for (const part of [...expected, /MYSQLD/, /DB_SOCKET/]) assert.match(error.message, part);
       assert.equal(await readdir(machine.cacheFolder).catch(() => []), []);
@@ -157,19 +159,19 @@ test('a copy that no longer runs is removed and fetched again', async () => {
   });
 });
 
-for (const stage of ['update', 'install', 'unpack'] as const) {
-  test(`an abort during ${stage} ends every child and leaves nothing`, async () => {
+for (const phase of ['update', 'install', 'unpack'] as const) {
+  test(`an abort during ${phase} ends every child and leaves nothing`, async () => {
     await withFolder(async (folder) => {
       const pids = join(folder, 'pids');
       const hang = `sleep 600 & echo "$$ $!" > "${pids}.new"; mv "${pids}.new" "${pids}"; wait`;
-      const machine = await makeMachine(folder, { [stage]: hang });
+      const machine = await makeMachine(folder, { [phase]: hang });
       const abort = new AbortController();
-      const failed = failureOf(machine.obtain(abort.signal));
-      await until('it hangs', async () => (await readdir(folder)).includes('pids'));
+      const failed = errorOf(machine.obtain(abort.signal));
+      await eventually('it hangs', async () => (await readdir(folder)).includes('pids'));
       abort.abort(new Error('enough'));
       assert.is((await failed).message, 'enough');
       for (const pid of (await readFile(pids, 'utf8')).trim().split(' ')) {
-        await until('it is gone', async () => (await startMark(Number(pid))) === undefined);
+        await eventually('it is gone', async () => (await startMark(Number(pid))) === undefined);
       }
       assert.equal(await readdir(machine.cacheFolder), []);
     });

@@ -1,33 +1,19 @@
 /** Folders, stub programs, servers and other processes for the tests of tools/mysql. */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { chmod, mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
-import { homedir, tmpdir } from 'node:os';
+import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { setTimeout as delay } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import { startMysqlServer } from '../../tools/mysql/server.ts';
 import type { MysqlServer, MysqlServerOptions } from '../../tools/mysql/server.ts';
 import { compiledTest } from '../harness/program.ts';
 
-const POLL_MS = 20;
-const POLLS_MAX = 1_000;
-
 const caches = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
 
 /** Every run uses the cache of the user, so that MySQL is fetched once. */
 export const CACHE_FOLDER = join(caches, 'otpd');
-
-/** Runs the work with a new folder, and removes it. */
-export async function withFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
-  const folder = await realpath(await mkdtemp(join(tmpdir(), 'otpd-test-')));
-  try {
-    return await work(folder);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-}
 
 /** Options for a real, fast server in a folder. */
 export function realOptions(folder: string): MysqlServerOptions {
@@ -69,22 +55,6 @@ export async function writeScript(path: string, lines: readonly string[]): Promi
   await mkdir(dirname(path), { recursive: true });
   await writeFile(path, ['#!/bin/sh', ...lines, ''].join('\n'));
   await chmod(path, 0o755);
-}
-
-/** Polls until the condition holds. Fails after 20 s. */
-export async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (let poll = 0; poll < POLLS_MAX; poll += 1) {
-    if (await holds()) return;
-    await delay(POLL_MS);
-  }
-  throw new Error(`waited in vain until ${what}`);
-}
-
-/** The error of work that must fail. */
-export async function failureOf(work: Promise<unknown>): Promise<Error> {
-  const error = await work.then(() => undefined, (reason: unknown) => reason);
-  if (error instanceof Error) return error;
-  throw new Error('it should have failed');
 }
 
 /** Another process that runs a file of this folder, with lines as its messages. */

@@ -1,4 +1,4 @@
-/** Which mysqld is used (MYSQLD, PATH, the usual folders), and which ones are refused. */
+/** The mysqld that is used (MYSQLD, PATH, the usual folders), and those that are refused. */
 import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -6,7 +6,9 @@ import * as assert from 'uvu/assert';
 import { MysqlServerError } from '../../tools/mysql/error.ts';
 import { locateMysqld } from '../../tools/mysql/locate.ts';
 import { prepareSocketPath } from '../../tools/mysql/socket-path.ts';
-import { failureOf, withFolder, writeScript } from './fixture.ts';
+import { withFolder } from '../harness/run.ts';
+import { errorOf } from '../harness/waiting.ts';
+import { writeScript } from './fixture.ts';
 
 const NONE = { mysqld: undefined, searchPath: '', usualFolders: [], print: () => {} };
 
@@ -34,7 +36,7 @@ test('PATH is searched before the usual folders, and the first usable mysqld is 
   });
 });
 
-test('a usual folder may be a pattern, and a program with two names is examined once', async () => {
+test('a usual folder may be a pattern, and a program with two names is checked once', async () => {
   await withFolder(async (folder) => {
     await stubMysqld(join(folder, 'mysql@8.4', 'bin'), '10.1.1-MariaDB');
     await symlink('mysql@8.4', join(folder, 'mysql'));
@@ -61,7 +63,7 @@ for (const [version, expected] of [
       const mysqld = await stubMysqld(folder, version);
       const good = join(folder, 'good');
       await stubMysqld(good, '8.4.6');
-      const error = await failureOf(locateMysqld({ ...NONE, mysqld, searchPath: good }));
+      const error = await errorOf(locateMysqld({ ...NONE, mysqld, searchPath: good }));
       assert.instance(error, MysqlServerError);
       assert.match(error.message, expected);
       assert.match(error.message, 'DB_SOCKET');
@@ -80,7 +82,7 @@ test('a MYSQLD that is absent, no program, or silent is refused', async () => {
       [file, 'cannot be run (EACCES)'],
       [silent, 'reports no MySQL version'],
     ] as const) {
-      assert.match((await failureOf(locateMysqld({ ...NONE, mysqld }))).message, reason);
+      assert.match((await errorOf(locateMysqld({ ...NONE, mysqld }))).message, reason);
     }
   });
 });
@@ -92,10 +94,10 @@ test('a folder for the socket that other users could enter is refused', async ()
     const own = join(socketPath, '..');
     assert.is(await prepareSocketPath(deep, folder), socketPath);
     await chmod(own, 0o755);
-    assert.match((await failureOf(prepareSocketPath(deep, folder))).message, 'private folder');
+    assert.match((await errorOf(prepareSocketPath(deep, folder))).message, 'private folder');
     const long = join(folder, 'c'.repeat(120));
     await mkdir(long);
-    assert.match((await failureOf(prepareSocketPath(deep, long))).message, 'both too long');
+    assert.match((await errorOf(prepareSocketPath(deep, long))).message, 'both too long');
   });
 });
 

@@ -1,4 +1,4 @@
-/** Claims a folder for each line of its input, prints the outcome, and runs until it is killed. */
+/** Claims a folder for each line of its input, prints the outcome, and waits to be killed. */
 import { createInterface } from 'node:readline';
 import { claimOwnership } from '../../tools/mysql/owner.ts';
 

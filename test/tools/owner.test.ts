@@ -1,11 +1,13 @@
-/** The owner of a data folder: races, dead owners and releases. */
+/** The owner of a data folder: races, dead owners, and releases. */
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { MysqlServerError } from '../../tools/mysql/error.ts';
 import { claimOwnership } from '../../tools/mysql/owner.ts';
-import { failureOf, startOther, withFolder } from './fixture.ts';
+import { withFolder } from '../harness/run.ts';
+import { errorOf } from '../harness/waiting.ts';
+import { startOther } from './fixture.ts';
 import type { OtherProcess } from './fixture.ts';
 
 const PROCESSES = 10;
@@ -49,14 +51,14 @@ test('one of many claims within a process succeeds', async () => {
 test('a second claim is refused until the release, which is idempotent', async () => {
   await withFolder(async (folder) => {
     const first = await claimOwnership(folder);
-    const error = await failureOf(claimOwnership(folder));
+    const error = await errorOf(claimOwnership(folder));
     assert.instance(error, MysqlServerError);
     assert.match(error.message, `process id ${process.pid} `);
     await first.release();
     await first.release();
     const second = await claimOwnership(folder);
     await first.release();
-    assert.match((await failureOf(claimOwnership(folder))).message, 'in use');
+    assert.match((await errorOf(claimOwnership(folder))).message, 'in use');
     await second.release();
   });
 });

@@ -31,20 +31,20 @@ for (const [line, kind, text] of versions) {
   });
 }
 
-const verdicts: [line: string, usable: boolean, reason: RegExp][] = [
+const checks: [line: string, usable: boolean, reason: RegExp][] = [
   ['Ver 8.0.18 for Linux', false, /is MySQL 8\.0\.18; otpd needs 8\.0\.19/],
   ['Ver 5.7.44-log for Linux', false, /is MySQL 5\.7\.44-log/],
   ['Ver 8.0.19 for Linux', true, /^$/],
   ['Ver 10.0.0 for Linux', true, /^$/],
   [MARIADB, false, /is MariaDB 10\.11\.6/],
-  ['hello', false, /does not say/],
+  ['hello', false, /reports no MySQL version/],
 ];
 
-for (const [line, usable, reason] of verdicts) {
-  test(`the version is judged: ${line}`, () => {
-    const verdict = checkVersion(line);
-    assert.is(verdict.usable, usable);
-    assert.match(verdict.usable ? '' : verdict.reason, reason);
+for (const [line, usable, reason] of checks) {
+  test(`the version is checked: ${line}`, () => {
+    const result = checkVersion(line);
+    assert.is(result.usable, usable);
+    assert.match(result.usable ? '' : result.reason, reason);
   });
 }
 
@@ -59,14 +59,14 @@ const systems: [text: string, kind: string | undefined, codename: string | undef
 ];
 
 for (const [text, kind, codename] of systems) {
-  test(`distribution: ${text.split('\n')[0]}`, () => {
+  test(`the distribution is parsed: ${text.split('\n')[0]}`, () => {
     const distribution = parseDistribution(text);
     assert.is(distribution?.kind, kind);
     assert.is(distribution?.codename, codename);
   });
 }
 
-test('one-line lists: options, comments, sources of source code', () => {
+test('one-line lists are parsed: options, comments, sources of source code', () => {
   const sources = parseOneLineSources([
     '# deb http://a.example/debian bookworm main',
     'deb-src http://a.example/debian bookworm main',
@@ -89,7 +89,7 @@ test('one-line lists: options, comments, sources of source code', () => {
   assert.equal(chooseMirrors(sources.slice(2), { kind: 'debian', codename: 'bookworm' }), []);
 });
 
-test('deb822 lists: several suites, comments within, disabled and source entries', () => {
+test('deb822 lists are parsed: several suites, comments, disabled and source entries', () => {
   const sources = parseDeb822Sources([
     'Types: deb deb-src',
     '# a comment',

@@ -7,7 +7,7 @@ import {
   endProcess, markFromPs, processesWithArguments, searchPs, startMark,
 } from '../../tools/mysql/processes.ts';
 
-/** More than any system gives out (PID_MAX_LIMIT of Linux is 4194304). */
+/** Above the largest process id (PID_MAX_LIMIT of Linux is 4194304). */
 const NO_PROCESS = 4_194_305;
 
 test('ps identifies processes on a system without /proc', async () => {

@@ -1,4 +1,4 @@
-/** Runs a server in a folder, prints the id of mysqld, and runs until it is killed. */
+/** Runs a server in a folder, prints the id of mysqld, and waits to be killed. */
 import { startMysqlServer } from '../../tools/mysql/server.ts';
 import { realOptions } from './fixture.ts';
 

@@ -1,4 +1,4 @@
-/** A server with a real mysqld: its first start, later starts, and deaths of every kind. */
+/** A server with a real mysqld: the first start, later starts, and crashes. */
 import { mkdir, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { test } from 'uvu';
@@ -8,7 +8,9 @@ import { processesWithArguments, startMark } from '../../tools/mysql/processes.t
 import { startMysqlServer } from '../../tools/mysql/server.ts';
 import type { MysqlServer } from '../../tools/mysql/server.ts';
 import { SOCKET_PATH_MAX_BYTES } from '../../tools/mysql/socket-path.ts';
-import { failureOf, query, realOptions, startOther, withFolder, withServer } from './fixture.ts';
+import { withFolder } from '../harness/run.ts';
+import { errorOf } from '../harness/waiting.ts';
+import { query, realOptions, startOther, withServer } from './fixture.ts';
 
 async function store(server: MysqlServer): Promise<void> {
   await query(server, 'CREATE DATABASE kept');
@@ -55,12 +57,12 @@ test('the data survives a stop, a death of mysqld, and a kill -9 of its owner', 
 });
 
 async function assertSecondRefused(folder: string): Promise<void> {
-  const error = await failureOf(startMysqlServer(realOptions(folder)));
+  const error = await errorOf(startMysqlServer(realOptions(folder)));
   assert.instance(error, MysqlServerError);
   assert.match(error.message, `process id ${process.pid} runs its MySQL there`);
 }
 
-/** The mode of the socket does not count: its folder is closed to other users. */
+/** The folder of the socket is closed to other users, so the mode of the socket does not count. */
 async function assertClosedToOthers(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
     const found = await stat(join(folder, name));
@@ -68,7 +70,7 @@ async function assertClosedToOthers(folder: string): Promise<void> {
   }
 }
 
-test('a stop is idempotent, and is told apart from a death', async () => {
+test('a stop is idempotent, and is distinguished from a crash', async () => {
   await withFolder(async (folder) => {
     // The incomplete data of a killed start is removed.
     await mkdir(join(folder, 'data.partial', 'mysql'), { recursive: true });
@@ -90,14 +92,14 @@ const durableSettings = `SELECT @@innodb_flush_log_at_trx_commit AS log,
 async function refusesNewerData(folder: string): Promise<void> {
   const recorded = await readFile(join(folder, 'mysql-version'), 'utf8');
   await writeFile(join(folder, 'mysql-version'), 'Ver 99.1.0\n');
-  const error = await failureOf(startMysqlServer(realOptions(folder)));
+  const error = await errorOf(startMysqlServer(realOptions(folder)));
   assert.match(error.message, 'was written by MySQL 99.1.0');
   await writeFile(join(folder, 'mysql-version'), recorded);
 }
 
 async function showsLogOfFailedStart(folder: string): Promise<void> {
   await rm(join(folder, 'data', 'mysql.ibd'));
-  const error = await failureOf(startMysqlServer(realOptions(folder)));
+  const error = await errorOf(startMysqlServer(realOptions(folder)));
   assert.instance(error, MysqlServerError);
   assert.match(error.message, 'did not start');
   assert.match(error.message, /\[ERROR\] \[MY-\d+\]/);
@@ -117,11 +119,11 @@ test('a socket whose path is too long gets a short path, which is removed at the
       await query(server, "ALTER USER root@localhost IDENTIFIED BY 'changed'");
       return server.socketPath;
     });
-    // A password of root is a clear error, and no mysqld is left.
-    const error = await failureOf(startMysqlServer(realOptions(folder)));
+    // A password of root is a clear error, and leaves no mysqld.
+    const error = await errorOf(startMysqlServer(realOptions(folder)));
     assert.match(error.message, 'refuses the connection of root (ER_ACCESS_DENIED_ERROR)');
     assert.equal(await serving(folder), []);
-    assert.is((await failureOf(stat(dirname(socketPath)))).name, 'Error');
+    assert.is((await errorOf(stat(dirname(socketPath)))).name, 'Error');
   });
 });
 

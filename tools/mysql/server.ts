@@ -178,7 +178,7 @@ export async function superviseMysqlServer(options: MysqlServerOptions): Promise
     for (;;) {
       await (await current).exited;
       if (stopping.signal.aborted) return new Promise<never>(() => {});
-      if (crashes.noteDeath()) throw new MysqlServerError(CRASH_LOOP);
+      if (crashes.recordDeath()) throw new MysqlServerError(CRASH_LOOP);
       options.print('MySQL ended by itself; restarting it.');
       current = startMysqlServer({ ...options, signal: stopping.signal });
     }

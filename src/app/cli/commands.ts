@@ -1,96 +1,177 @@
-/** The commands of the operator: what each takes, what it needs, and how its end is printed. */
+/** The command table of otpd. The help text and the check of the arguments come from it. */
 import { parseArgs } from 'node:util';
-import { readConfig, readEnvironment } from '../config/config.ts';
+import { readConfig, readEnvironment, readServeConfig } from '../config/config.ts';
 import type { Config } from '../config/config.ts';
-import { openMigrated } from '../database.ts';
+import type { Environment } from '../config/env-reader.ts';
+import { migrateDatabase, openMigrated } from '../database.ts';
 import type { ConnectionPool } from '../../db/pool.ts';
 import { runDoctor } from './doctor/doctor.ts';
-import { makeKey, newSecret } from './keys.ts';
-import { isExpected, isReadByPerson, printError, report, print, UsageError } from '../output.ts';
+import { DEFAULT_SCOPES, makeKey, newSecret } from './keys.ts';
+import {
+  isOperationalError, isOutputTerminal, print, printError, reportError, UsageError,
+} from '../output.ts';
 import type { Report } from '../output.ts';
+import { listenForStop, Stopped } from '../process/shutdown.ts';
+import { serve } from '../serve.ts';
 import { cancel, checkOtpId, show, unlock } from './support.ts';
 
-/** What a command is given; it throws UsageError when it cannot take that. */
-type Operation = (given: readonly string[]) => Promise<Report> | Report;
+/** Runs a command with what follows its name, and returns the exit code. */
+type Run = (command: Command, rest: readonly string[]) => Promise<number>;
 
-const OPERATIONS: ReadonlyMap<string, Operation> = new Map<string, Operation>([
-  ['doctor', (given) => {
-    if (given.length > 0) throw new UsageError('doctor takes no arguments');
-    return runDoctor();
-  }],
-  ['show', (given) => {
-    const [userId] = take(given, 'USER');
-    return withDatabase((pool, { policies }) => show({ pool, policies }, userId));
-  }],
-  ['unlock', (given) => {
-    const [userId, purpose] = take(given, 'USER', 'PURPOSE');
-    return withDatabase((pool) => unlock(pool, { userId, purpose }));
-  }],
-  ['cancel', (given) => {
-    const [otpId] = take(given, 'OTP_ID');
-    checkOtpId(otpId);
-    return withDatabase((pool, { secrets }) => cancel({ pool, secrets }, otpId));
-  }],
-  ['secret', ([verb, ...ids]) => {
-    if (verb !== 'new' || ids.length > 1) throw new UsageError('secret takes: new [ID]');
-    return newSecret(...ids);
-  }],
-  ['key', makeKey],
-]);
+type Command = Readonly<{
+  name: string;
+  /** Capitals stand for a value, brackets for an optional value, lower case for itself. */
+  arguments: string;
+  help: string;
+  run: Run;
+}>;
 
-/** Whether this is one of them. */
-export function isOperation(name: string): boolean {
-  return OPERATIONS.has(name);
-}
+const COMMANDS: readonly Command[] = [
+  {
+    name: 'serve',
+    arguments: '',
+    help: 'answer requests',
+    run: asProcess((environment, stop) => serve(readServeConfig(environment), stop)),
+  },
+  {
+    name: 'migrate',
+    arguments: '',
+    help: 'bring the database to the current schema',
+    run: asProcess((environment) => migrateDatabase(readConfig(environment))),
+  },
+  {
+    name: 'doctor',
+    arguments: '',
+    help: 'check Node.js, the configuration, the channels, MySQL and the schema',
+    run: asReport(runDoctor),
+  },
+  {
+    name: 'show',
+    arguments: 'USER',
+    help: 'limits, locks, wrong attempts and OTPs of a user',
+    run: asReport((userId) =>
+      withDatabase((pool, { policies }) => show({ pool, policies }, userId))),
+  },
+  {
+    name: 'unlock',
+    arguments: 'USER PURPOSE',
+    help: 'end a lock and reset the wrong attempts',
+    run: asReport((userId, purpose) =>
+      withDatabase((pool) => unlock(pool, { userId, purpose }))),
+  },
+  {
+    name: 'cancel',
+    arguments: 'OTP_ID',
+    help: 'cancel an OTP',
+    run: asReport((otpId) => {
+      checkOtpId(otpId);
+      return withDatabase((pool, { secrets }) => cancel({ pool, secrets }, otpId));
+    }),
+  },
+  {
+    name: 'secret',
+    arguments: 'new [ID]',
+    help: 'create a server secret for OTP_SECRETS',
+    run: asReport(newSecret, 'text'),
+  },
+  {
+    name: 'key',
+    arguments: 'new NAME [SCOPES]',
+    help: `create an API key (default scopes: ${DEFAULT_SCOPES})`,
+    run: asReport(makeKey, 'text'),
+  },
+  { name: 'help', arguments: '', help: 'list the commands', run: async () => printHelp() },
+];
+
+const HELP_OPTIONS: readonly string[] = ['--help', '-h'];
+
+const WRONG_USAGE = 2;
 
 /**
- * Runs one of them and prints how it ended.
+ * Runs a command line to its end.
  *
- * @returns the exit status: 0 done, 1 not done, or the one of a wrong command line
+ * @returns the exit code: 0 done, 1 not done, 2 a wrong command line
  */
-export async function operate(name: string, rest: readonly string[]): Promise<number> {
-  let isText = ['secret', 'key'].includes(name) || isReadByPerson();
+export async function runCommandLine(
+  [given = 'help', ...rest]: readonly string[],
+): Promise<number> {
+  const name = HELP_OPTIONS.includes(given) ? 'help' : given;
+  const command = COMMANDS.find((each) => each.name === name);
   try {
-    const { given, mode } = parse(rest);
-    isText = mode === null ? isText : mode === 'text';
-    const ended = await OPERATIONS.get(name)!(given);
-    if (isText) for (const line of ended.lines) print(line);
-    else print(JSON.stringify(ended.data));
-    if (ended.note !== undefined) printError(ended.note);
-    return ended.isDone ? 0 : 1;
+    if (command !== undefined) return await command.run(command, rest);
+    throw new UsageError(`unknown command ${JSON.stringify(name)}`);
   } catch (error) {
-    if (error instanceof UsageError) return refuse(error.message);
-    const message = isExpected(error) ? error.message : 'a mistake in otpd';
-    if (!isText) print(JSON.stringify({ outcome: 'error', message }));
-    report(error);
-    return 1;
+    if (!(error instanceof UsageError)) throw error;
+    printError(`otpd: ${error.message}\n${usage()}`);
+    return WRONG_USAGE;
   }
 }
 
-type Parsed = Readonly<{ given: readonly string[]; mode: 'json' | 'text' | null }>;
+/** A command that prints while it runs, until it is done or a signal stops it. */
+function asProcess(work: (environment: Environment, stop: AbortSignal) => Promise<number>): Run {
+  return async (command, rest) => {
+    readValues(command, rest);
+    try {
+      return await work(readEnvironment(), listenForStop());
+    } catch (error) {
+      if (error instanceof Stopped) return 0;
+      reportError(error);
+      return 1;
+    }
+  };
+}
 
-function parse(rest: readonly string[]): Parsed {
+/** A command with one result, printed as text or as one JSON object. */
+function asReport(
+  work: (...values: string[]) => Promise<Report> | Report,
+  defaultFormat?: 'text',
+): Run {
+  return async (command, rest) => {
+    const { positionals, format } = parseFormat(rest);
+    const isText = (format ?? defaultFormat ?? (isOutputTerminal() ? 'text' : 'json')) === 'text';
+    try {
+      const { lines, data, note, isDone } = await work(...readValues(command, positionals));
+      if (isText) for (const line of lines) print(line);
+      else print(JSON.stringify(data));
+      if (note !== undefined) printError(note);
+      return isDone ? 0 : 1;
+    } catch (error) {
+      if (error instanceof UsageError) throw error;
+      const message = isOperationalError(error) ? error.message
+        : 'internal error; standard error has the details';
+      if (!isText) print(JSON.stringify({ outcome: 'error', message }));
+      reportError(error);
+      return 1;
+    }
+  };
+}
+
+type Parsed = Readonly<{ positionals: readonly string[]; format: 'json' | 'text' | undefined }>;
+
+function parseFormat(rest: readonly string[]): Parsed {
   const options = { json: { type: 'boolean' }, text: { type: 'boolean' } } as const;
   try {
-    const { values, positionals: given } = parseArgs({
+    const { values, positionals } = parseArgs({
       args: [...rest], options, allowPositionals: true,
     });
     if (values.json && values.text) throw new UsageError('--json and --text exclude each other');
-    return { given, mode: values.json ? 'json' : values.text ? 'text' : null };
+    return { positionals, format: values.json ? 'json' : values.text ? 'text' : undefined };
   } catch (error) {
     throw error instanceof UsageError ? error : new UsageError((error as Error).message);
   }
 }
 
-/** So many arguments as there are names. */
-function take<N extends readonly string[]>(
-  given: readonly string[],
-  ...names: N
-): { [K in keyof N]: string } {
-  if (given.length === names.length && !given.includes('')) {
-    return given as unknown as { [K in keyof N]: string };
-  }
-  throw new UsageError(`it takes ${names.join(' ')}`);
+/** The values among the arguments of a command, in order. */
+function readValues(command: Command, given: readonly string[]): string[] {
+  const words = command.arguments.split(' ').filter((word) => word !== '');
+  const required = words.filter((word) => !word.startsWith('['));
+  const isLiteral = (word: string | undefined): boolean => /^[a-z]/.test(word ?? '');
+  const fits = given.length >= required.length && given.length <= words.length
+    && given.every((value, index) => value !== '' && (!isLiteral(words[index])
+      || value === words[index]));
+  if (fits) return given.filter((_, index) => !isLiteral(words[index]));
+  throw new UsageError(words.length === 0 ? `${command.name} takes no arguments`
+    : `${command.name} takes: ${command.arguments}`);
 }
 
 async function withDatabase(
@@ -105,35 +186,19 @@ async function withDatabase(
   }
 }
 
-const USAGE = `usage: otpd COMMAND
-  serve                  answer requests
-  migrate                bring the database to the schema of this otpd
-  doctor                 check the configuration, MySQL, the schema and the channels
-  show USER              limits, locks, wrong attempts and open codes of a user
-  unlock USER PURPOSE    end a lock and forget the wrong attempts
-  cancel OTP_ID          close a code that was not redeemed yet
-  secret new [ID]        draw a server secret for OTP_SECRETS
-  key new NAME [SCOPES]  make a key for a caller, of request+verify+read unless told
-  help                   print this
-doctor, show, unlock and cancel print text on a terminal and one JSON object elsewhere: --json and
---text decide. -- ends the options. They exit with 0 when it is done or all is well, 1 when not, and
-every command with 2 when it is called wrongly. Every variable is explained in .env.example.`;
-
-/** How a process ends whose command line is wrong. */
-const WRONG_USAGE = 2;
-
-/** Prints it for who asks for it. */
-export function help(): number {
-  print(USAGE);
+function printHelp(): number {
+  print(usage());
   return 0;
 }
 
-/**
- * Prints it for who has called otpd wrongly.
- *
- * @param reason what is wrong
- */
-export function refuse(reason: string): number {
-  printError(`otpd: ${reason}\n${USAGE}`);
-  return WRONG_USAGE;
+function usage(): string {
+  const forms = COMMANDS.map((command) => `${command.name} ${command.arguments}`.trimEnd());
+  const width = Math.max(...forms.map(({ length }) => length));
+  const lines = COMMANDS.map(({ help }, index) => `  ${forms[index]!.padEnd(width)}  ${help}`);
+  return ['usage: otpd COMMAND', ...lines, NOTES].join('\n');
 }
+
+const NOTES = `\
+doctor, show, unlock and cancel print text on a terminal and one JSON object elsewhere; --json and
+--text override that, and -- ends the options. Exit codes: 0 done, or all checks passed; 1 not done,
+or a check found a fault; 2 wrong command line. .env.example explains every variable.`;

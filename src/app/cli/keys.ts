@@ -1,29 +1,24 @@
-/** `otpd key new`: makes a key for a caller. It is printed once, and kept nowhere. */
+/** `otpd key new` and `otpd secret new`: both print a new secret once and store nothing. */
 import { nameFault, newKey, parseScopes, SCOPES } from '../../http/input/api-keys.ts';
 import { randomHex } from '../../otp/crypto/random.ts';
 import { randomSecret, isSecretId, SECRET_ID_RULE } from '../../otp/crypto/secrets.ts';
 import { UsageError } from '../output.ts';
 import type { Report } from '../output.ts';
 
-/** What most callers do. */
-const USUAL_SCOPES = 'request+verify+read';
+/** The scopes that most API clients need. */
+export const DEFAULT_SCOPES = 'request+verify+read';
 
 /**
- * Makes a key. It needs no database and no configuration.
+ * Creates an API key, of which API_KEYS gets only the digest.
  *
- * @param given `new NAME [SCOPES]`
- * @throws UsageError when it cannot be made of these
+ * @throws UsageError when the name or the scopes are invalid
  */
-export function makeKey(given: readonly string[]): Report {
-  const [verb, name, scopesText = USUAL_SCOPES, ...rest] = given;
-  if (verb !== 'new' || name === undefined || rest.length > 0) {
-    throw new UsageError('key takes: new NAME [SCOPES]');
-  }
-  const wanted = nameFault(name);
-  if (wanted !== null) throw new UsageError(`NAME must be ${wanted}`);
+export function makeKey(name: string, scopesText: string = DEFAULT_SCOPES): Report {
+  const rule = nameFault(name);
+  if (rule !== null) throw new UsageError(`NAME must be ${rule}`);
   const scopes = parseScopes(scopesText);
   if (scopes === null) {
-    throw new UsageError(`SCOPES must be out of ${SCOPES.join(', ')}, joined by +`);
+    throw new UsageError(`SCOPES must be one or more of ${SCOPES.join(', ')}, joined by +`);
   }
   const { key, entry } = newKey({ name, scopes });
   const lines = [`key: ${key}`, `API_KEYS entry: ${entry}`];
@@ -32,18 +27,18 @@ export function makeKey(given: readonly string[]): Report {
 
 const ID_BYTES = 4;
 
-const REMARK = 'put it first in OTP_SECRETS, NEW,OLD, in every process; keep the old one for as'
-  + ' long as a code lives and its idempotency keys replay (24 h and 10 minutes, unless'
-  + ' key_retention_seconds is more)';
+const ROTATION_NOTE = 'put it first in OTP_SECRETS (NEW,OLD) of every process; keep the old secret'
+  + ' until its codes have expired and their idempotency keys no longer replay (24 h and'
+  + ' 10 minutes, or more with a longer key_retention_seconds)';
 
 /**
- * Draws a secret of 32 random bytes.
+ * Creates a server secret of 32 random bytes.
  *
- * @param id its name; a random one without it
- * @throws UsageError when it can have no such name
+ * @param id the default is random
+ * @throws UsageError when the id is invalid
  */
 export function newSecret(id: string = `k${randomHex(ID_BYTES)}`): Report {
   if (!isSecretId(id)) throw new UsageError(`ID must be ${SECRET_ID_RULE}`);
   const secret = randomSecret(id);
-  return { isDone: true, lines: [secret], data: { secret }, note: REMARK };
+  return { isDone: true, lines: [secret], data: { secret }, note: ROTATION_NOTE };
 }

@@ -1,4 +1,4 @@
-/** `otpd show USER`: limits, locks, wrong attempts and open codes of a user, and no digits. */
+/** `otpd show`, `unlock` and `cancel`: what an operator does for a user. No output has a code. */
 import type { ConnectionPool } from '../../db/pool.ts';
 import type { PairName } from '../../db/tables/otps.ts';
 import { cancelOtps } from '../../otp/cancel.ts';
@@ -12,24 +12,20 @@ import type { CodeReport, PairReport, UserReport } from '../../otp/user-report.t
 import { UsageError } from '../output.ts';
 import type { Report } from '../output.ts';
 
-/**
- * Shows a user.
- *
- * @throws Unavailable when the database cannot answer
- */
+/** @throws Unavailable when the database cannot answer */
 export async function show(
-  parts: Readonly<{ pool: ConnectionPool; policies: Policies }>,
+  deps: Readonly<{ pool: ConnectionPool; policies: Policies }>,
   userId: string,
 ): Promise<Report> {
-  const view = await readUserReport(parts, userId);
+  const view = await readUserReport(deps, userId);
   if (view === null) {
     const data = { outcome: 'unknown', user_id: userId };
-    return { isDone: false, lines: ['nothing is known of this user'], data };
+    return { isDone: false, lines: ['no record of this user'], data };
   }
-  return { isDone: true, lines: linesOf(userId, view), data: dataOf(userId, view) };
+  return { isDone: true, lines: toLines(userId, view), data: toData(userId, view) };
 }
 
-function dataOf(userId: string, { now, freeAt, pairs, openCodes }: UserReport): Report['data'] {
+function toData(userId: string, { now, freeAt, pairs, openCodes }: UserReport): Report['data'] {
   return {
     outcome: 'known',
     user_id: userId,
@@ -54,12 +50,12 @@ function dataOf(userId: string, { now, freeAt, pairs, openCodes }: UserReport): 
       wrong_in_a_row: pair.consecutiveWrong,
       wrong_in_a_row_max: pair.consecutiveWrongMax,
     })),
-    open_codes: openCodes.map(codeOf),
+    open_codes: openCodes.map(toCodeData),
   };
 }
 
-/** As GET /otp/{otp_id} tells it. */
-function codeOf({ otpId, purpose, status, channel, createdAt, expiresAt }: CodeReport): object {
+/** The members of GET /otp/{otp_id} (docs/api.md, "GET /otp/{otp_id}"). */
+function toCodeData({ otpId, purpose, status, channel, createdAt, expiresAt }: CodeReport): object {
   return {
     otp_id: otpId,
     purpose,
@@ -70,78 +66,67 @@ function codeOf({ otpId, purpose, status, channel, createdAt, expiresAt }: CodeR
   };
 }
 
-function linesOf(userId: string, view: UserReport): string[] {
+function toLines(userId: string, view: UserReport): string[] {
   const { now, freeAt, pairs, openCodes } = view;
   return [`user ${userId} at ${toRfc3339(now)}`, ...pairs.flatMap((pair) => [
     `purpose ${pair.purpose}`,
-    `  limit     ${limitOf(pair, freeAt.map(toRfc3339))}`,
-    ...dailyOf(pair),
-    `  lock      ${lockOf(pair)}`,
-    `  attempts  ${pair.wrongAttempts} of ${pair.wrongAttemptsMax} wrong ones until a lock, `
-      + `${pair.consecutiveWrong} of ${pair.consecutiveWrongMax} until an operator must unlock`,
+    `  limit     ${formatLimit(pair, freeAt.map(toRfc3339))}`,
+    ...formatDailyLimit(pair),
+    `  lock      ${formatLock(pair)}`,
+    `  attempts  ${pair.wrongAttempts} of ${pair.wrongAttemptsMax} wrong until a lock, `
+      + `${pair.consecutiveWrong} of ${pair.consecutiveWrongMax} wrong in a row until an operator `
+      + 'must unlock',
     ...openCodes.filter(({ purpose }) => purpose === pair.purpose).map((code) =>
       `  code      ${code.otpId} ${code.status} by ${code.channel}, `
         + `created ${toRfc3339(code.createdAt)}, expires ${toRfc3339(code.expiresAt)}`),
   ])];
 }
 
-type Left = Pick<PairReport, 'quota' | 'remaining'>;
+type Quota = Pick<PairReport, 'quota' | 'remaining'>;
 
-function limitOf({ quota, remaining }: Left, freeAt: readonly string[]): string {
+function formatLimit({ quota, remaining }: Quota, freeAt: readonly string[]): string {
   const left = `${remaining} of ${quota} codes left`;
-  return freeAt.length === 0 ? left : `${left}; one is free again at ${freeAt.join(', ')}`;
+  return freeAt.length === 0 ? left : `${left}; one becomes free at ${freeAt.join(', ')}`;
 }
 
-function dailyOf({ daily }: PairReport): string[] {
+function formatDailyLimit({ daily }: PairReport): string[] {
   if (daily === null) return [];
   const freeAt = daily.freeAt === null ? [] : [toRfc3339(daily.freeAt)];
-  return [`  daily     ${limitOf(daily, freeAt)}`];
+  return [`  daily     ${formatLimit(daily, freeAt)}`];
 }
 
-function lockOf({ isLocked, lockedUntil, mustBeUnlocked }: PairReport): string {
-  if (mustBeUnlocked) return 'until an operator ends it (otpd unlock)';
+function formatLock({ isLocked, lockedUntil, mustBeUnlocked }: PairReport): string {
+  if (mustBeUnlocked) return 'until an operator runs otpd unlock';
   return isLocked && lockedUntil !== null ? `until ${toRfc3339(lockedUntil)}` : 'none';
 }
 
-const LINES: Readonly<Record<CancelOutcome['kind'], string>> = {
-  canceled: 'canceled; the code works no more',
-  unknown: 'no code is known by this id',
-  used: 'it has been redeemed',
-  expired: 'it works no more already',
+const CANCEL_LINES: Readonly<Record<CancelOutcome['kind'], string>> = {
+  canceled: 'canceled; the code no longer works',
+  unknown: 'no record of this OTP_ID',
+  used: 'not canceled: the code has been redeemed',
+  expired: 'not canceled: the code no longer works',
 };
 
-/**
- * Refuses what is not the name of a code.
- *
- * @throws UsageError when it is none
- */
+/** @throws UsageError unless the text is an OTP id */
 export function checkOtpId(text: string): void {
   if (!/^[0-9a-f]{32}$/.test(text)) throw new UsageError('OTP_ID must be 32 hexadecimal digits');
 }
 
-/**
- * Cancels a code.
- *
- * @throws Unavailable when the database cannot answer
- */
+/** @throws Unavailable when the database cannot answer */
 export async function cancel(
-  parts: Readonly<{ pool: ConnectionPool; secrets: Secrets }>,
+  deps: Readonly<{ pool: ConnectionPool; secrets: Secrets }>,
   otpId: string,
 ): Promise<Report> {
-  const [{ kind } = { kind: 'unknown' as const }] = await cancelOtps(parts, [otpId]);
+  const [{ kind } = { kind: 'unknown' as const }] = await cancelOtps(deps, [otpId]);
   const data = { outcome: kind, otp_id: otpId };
-  return { isDone: kind === 'canceled', lines: [LINES[kind]], data };
+  return { isDone: kind === 'canceled', lines: [CANCEL_LINES[kind]], data };
 }
 
-/**
- * Unlocks a pair.
- *
- * @throws Unavailable when the database cannot answer
- */
+/** @throws Unavailable when the database cannot answer */
 export async function unlock(pool: ConnectionPool, pair: PairName): Promise<Report> {
   const isDone = await unlockPair(pool, pair);
   const line = isDone ? 'unlocked; the user can request a new code'
-    : 'nothing is known of this user and purpose';
+    : 'no record of this user and purpose';
   const outcome = isDone ? 'unlocked' : 'unknown';
   const data = { outcome, user_id: pair.userId, purpose: pair.purpose };
   return { isDone, lines: [line], data };

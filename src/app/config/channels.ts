@@ -1,4 +1,4 @@
-/** How messages are sent: which channels, with what, and in which words. */
+/** The delivery settings: the channels with their variables, and the message templates. */
 import type { EnvReader } from './env-reader.ts';
 import { CHANNEL_NAMES } from '../../otp/channels/channel.ts';
 import type { ChannelName, Templates } from '../../otp/channels/channel.ts';
@@ -10,24 +10,22 @@ import { parseWebhookSettings } from '../../otp/channels/webhook-settings.ts';
 import type { WebhookSettings } from '../../otp/channels/webhook-settings.ts';
 import { loadTemplates } from '../../otp/templates/load.ts';
 
-/** A channel and what it needs. */
 export type ChannelSettings =
   | Readonly<{ name: 'console' }>
   | Readonly<{ name: 'webhook'; settings: WebhookSettings }>
   | Readonly<{ name: 'sms'; settings: SmsSettings }>
   | Readonly<{ name: 'email'; settings: EmailSettings }>;
 
-/** The channels in the order in which they are tried, and the words of their messages. */
+/** The channels in the order in which they are tried, and the templates of their messages. */
 export type DeliverySettings = Readonly<{
   channels: readonly ChannelSettings[];
   templates: Templates;
 }>;
 
 /**
- * Reads all of it; what is wrong goes to the reader's faults. Of a channel that is not named
- * nothing is read.
+ * Reads the variables of the channels that DELIVERY names, and of no other channel.
  *
- * @returns null when it cannot be used
+ * @returns null when the reader has collected an error
  */
 export function readDelivery(reader: EnvReader): DeliverySettings | null {
   const channels = readNames(reader).map((name) => readChannel(reader, name));
@@ -41,16 +39,16 @@ export function readDelivery(reader: EnvReader): DeliverySettings | null {
   return Object.freeze({ channels: known, templates: loaded.templates });
 }
 
-/** Without DELIVERY messages are printed, which no production must do by mistake. */
+/** The default is the console, which NODE_ENV=production refuses. */
 function readNames(reader: EnvReader): ChannelName[] {
   const names = (reader.text('DELIVERY') ?? 'console').split(',').map((name) => name.trim());
   const allowed: readonly string[] = CHANNEL_NAMES;
   if (names.some((name) => !allowed.includes(name)) || new Set(names).size < names.length) {
-    reader.errors.push(`DELIVERY must list each once, of ${allowed.join(', ')}`);
+    reader.errors.push(`DELIVERY must list one or more of ${allowed.join(', ')}, each once`);
     return [];
   }
   if (names.includes('console') && reader.text('NODE_ENV') === 'production') {
-    reader.errors.push('DELIVERY must name other channels than console when NODE_ENV=production');
+    reader.errors.push('DELIVERY must be set, and must not list console, with NODE_ENV=production');
   }
   return names as ChannelName[];
 }
@@ -58,19 +56,19 @@ function readNames(reader: EnvReader): ChannelName[] {
 function readChannel(reader: EnvReader, name: ChannelName): ChannelSettings | null {
   switch (name) {
     case 'console': return { name };
-    case 'webhook': return named(name, accept(reader, parseWebhookSettings({
+    case 'webhook': return withSettings(name, accept(reader, parseWebhookSettings({
       url: reader.text('WEBHOOK_URL'),
       secrets: reader.text('WEBHOOK_SECRETS'),
       allowHttp: reader.text('WEBHOOK_ALLOW_HTTP'),
       caFile: reader.text('WEBHOOK_CA'),
     })));
-    case 'sms': return named(name, accept(reader, parseSmsSettings({
+    case 'sms': return withSettings(name, accept(reader, parseSmsSettings({
       account: reader.text('SMS_ACCOUNT'),
       token: reader.text('SMS_TOKEN'),
       sender: reader.text('SMS_SENDER'),
       baseUrl: reader.text('SMS_BASE_URL'),
     })));
-    case 'email': return named(name, accept(reader, parseEmailSettings({
+    case 'email': return withSettings(name, accept(reader, parseEmailSettings({
       url: reader.text('SMTP_URL'),
       from: reader.text('EMAIL_FROM'),
       caFile: reader.text('SMTP_CA'),
@@ -79,13 +77,13 @@ function readChannel(reader: EnvReader, name: ChannelName): ChannelSettings | nu
   }
 }
 
-/** What was read; or null, and its faults are kept. */
+/** The result, or null after its errors went to the reader. */
 function accept<T extends object>(reader: EnvReader, result: T | { errors: string[] }): T | null {
   if (!('errors' in result)) return result;
   reader.errors.push(...result.errors);
   return null;
 }
 
-function named<N extends ChannelName, S>(name: N, read: Readonly<{ settings: S }> | null) {
+function withSettings<N extends ChannelName, S>(name: N, read: Readonly<{ settings: S }> | null) {
   return read === null ? null : { name, settings: read.settings };
 }

@@ -1,6 +1,6 @@
 /**
- * The configuration: read once, from the environment and a `.env` file, checked as a whole, and
- * passed on as a frozen value. Nothing else reads the environment.
+ * The configuration: read once from the environment and the file `.env`, validated as a whole, and
+ * passed on as a frozen value. No other file reads the environment.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -25,37 +25,37 @@ import type { Policies } from '../../otp/policy/policy.ts';
 import { readCertificate } from './tls.ts';
 import type { CertificateFiles } from './tls.ts';
 
-/** All that can be set. */
+/** The configuration that every command uses. */
 export type Config = Readonly<{
   host: string;
   port: number;
-  /** Where health and metrics are told; null: nowhere. */
+  /** The listener for health and metrics; null: none. */
   admin: Readonly<{ host: string; port: number }> | null;
   database: DatabaseSettings;
   connections: number;
-  /** Processes that serve; the limits hold over all of them. */
+  /** The number of serving processes. The limits hold over all of them. */
   workers: number;
   trustedProxies: TrustedProxies;
   /** Null: the endpoints are public. */
   apiKeys: ApiKeys | null;
   policies: Policies;
-  /** Where they were read; null: nowhere. */
+  /** Null when the default policy is in force. */
   policyFile: string | null;
   secrets: Secrets;
 }>;
 
-/** What a process needs that answers requests and sends messages, too. */
+/** The configuration of `serve`. */
 export type ServeConfig = Config & Readonly<{
-  /** Null: plain HTTP. */
+  /** Null when the listener speaks plain HTTP. */
   certificate: CertificateFiles | null;
   delivery: DeliverySettings;
   log: LogSettings;
 }>;
 
-/** The folder of package.json, beside src/ and beside dist/ alike. */
+/** The folder of package.json, which contains both src and dist. */
 export const PROJECT_FOLDER = fileURLToPath(new URL('../../..', import.meta.url));
 
-/** The variables of the process, over those of the `.env` file beside package.json. */
+/** The file `.env`, with the variables of the process taking precedence. */
 export function readEnvironment(folder: string = PROJECT_FOLDER): Environment {
   const path = join(folder, '.env');
   const file = existsSync(path) ? parseEnv(readFileSync(path, 'utf8')) : {};
@@ -63,9 +63,9 @@ export function readEnvironment(folder: string = PROJECT_FOLDER): Environment {
 }
 
 /**
- * Makes the configuration of a command. `.env.example` names and explains every variable.
+ * Reads the configuration of a command. `.env.example` explains every variable.
  *
- * @throws ConfigError naming every fault at once, and no secret value
+ * @throws ConfigError with all errors at once, and no secret value
  */
 export function readConfig(environment: Environment): Config {
   const reader = new EnvReader(environment);
@@ -74,7 +74,7 @@ export function readConfig(environment: Environment): Config {
   return Object.freeze(config);
 }
 
-/** Like readConfig, with what serving needs beyond that. Takes and throws what that does. */
+/** Like readConfig, for `serve`. */
 export function readServeConfig(environment: Environment): ServeConfig {
   const reader = new EnvReader(environment);
   const config = readCommon(reader);
@@ -84,7 +84,7 @@ export function readServeConfig(environment: Environment): ServeConfig {
   return Object.freeze({ ...config, certificate, delivery: delivery!, log });
 }
 
-/** A start without any configuration gets one line instead of a list of one. */
+/** A start without any configuration prints one line instead of a list with one entry. */
 function throwErrors(reader: EnvReader): void {
   const { errors } = reader;
   if (errors.length === 1 && errors[0] === NO_DATABASE) {
@@ -93,7 +93,7 @@ function throwErrors(reader: EnvReader): void {
   reader.throwErrors();
 }
 
-/** A value may be null when an error was noted, and the configuration is not used then. */
+/** Values may be null after an error, which throwErrors then reports. */
 function readCommon(reader: EnvReader): Config {
   const database = readDatabase(reader);
   const secrets = readSecrets(reader, database !== null);
@@ -118,22 +118,22 @@ function readAdmin(reader: EnvReader): Config['admin'] {
   return Object.freeze({ host, port: reader.whole('ADMIN_PORT', 0, 0, PORT_MAX) });
 }
 
-/** Without a database the lack of secrets is no error of its own. */
+/** Without a database, missing secrets are not reported: the first error to fix is the database. */
 function readSecrets(reader: EnvReader, hasDatabase: boolean): Secrets | null {
   const text = reader.text('OTP_SECRETS');
   if (text === undefined) {
-    if (hasDatabase) reader.errors.push('OTP_SECRETS must be set (id:base64 of 32 random bytes)');
+    if (hasDatabase) reader.errors.push('OTP_SECRETS must be set (otpd secret new creates one)');
     return null;
   }
   const parsed = parseSecrets(text);
   if ('secrets' in parsed) return parsed.secrets;
-  reader.errors.push(...parsed.errors.map((fault) => `OTP_SECRETS: ${fault}`));
+  reader.errors.push(...parsed.errors.map((error) => `OTP_SECRETS: ${error}`));
   return null;
 }
 
 function readProxies(reader: EnvReader): TrustedProxies {
   const { proxies, errors } = parseTrustedProxies(reader.text('TRUSTED_PROXIES') ?? '');
-  reader.errors.push(...errors.map((fault) => `TRUSTED_PROXIES: ${fault}`));
+  reader.errors.push(...errors.map((error) => `TRUSTED_PROXIES: ${error}`));
   return proxies;
 }
 
@@ -141,11 +141,10 @@ function readApiKeys(reader: EnvReader): ApiKeys | null {
   const text = reader.text('API_KEYS');
   if (text === undefined) return null;
   const { apiKeys, errors } = parseApiKeys(text);
-  reader.errors.push(...errors.map((fault) => `API_KEYS: ${fault}`));
+  reader.errors.push(...errors.map((error) => `API_KEYS: ${error}`));
   return apiKeys;
 }
 
-/** Reads it; what is wrong goes to the reader's faults. */
 function readLog(reader: EnvReader): LogSettings {
   return Object.freeze({
     level: choose(reader, 'LOG_LEVEL', ['info', 'warn', 'error']) ?? 'info',
@@ -154,7 +153,7 @@ function readLog(reader: EnvReader): LogSettings {
   });
 }
 
-/** One of the choices, or null when it is not set or is none of them. */
+/** Returns null when the variable is not set, or after an error. */
 function choose<T extends string>(
   reader: EnvReader,
   name: string,
@@ -167,23 +166,23 @@ function choose<T extends string>(
   return found ?? null;
 }
 
-/** Reads it; what is wrong goes to the faults of the reader, with file, path and allowed range. */
+/** Each error names the file, the path of the member and the allowed range. */
 function readPolicies(reader: EnvReader): Policies {
   const text = reader.readFile('POLICY_FILE');
   if (text === undefined) return createPolicies();
   const parsed = parsePolicies(text);
   if ('policies' in parsed) return parsed.policies;
   const path = reader.text('POLICY_FILE');
-  reader.errors.push(...parsed.errors.map((fault) => `POLICY_FILE ${path}: ${fault}`));
+  reader.errors.push(...parsed.errors.map((error) => `POLICY_FILE ${path}: ${error}`));
   return createPolicies();
 }
 
 /**
- * Reads it anew.
+ * Reads the policy file for a reload.
  *
- * @throws ConfigError naming every fault, and that the policy in force stays
+ * @throws ConfigError with all errors, and the statement that the policy in force stays
  */
-export function readPoliciesAnew(path: string): Policies {
+export function rereadPolicies(path: string): Policies {
   const reader = new EnvReader({ POLICY_FILE: path });
   const policies = readPolicies(reader);
   const { errors } = reader;

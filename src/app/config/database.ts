@@ -1,4 +1,4 @@
-/** Where the database is, and how a connection to it is opened. */
+/** The variables of the database connection. */
 import { isIP } from 'node:net';
 import type { DatabaseSettings } from '../../db/connection.ts';
 import { DATABASE_NAME } from '../../db/migrate.ts';
@@ -6,17 +6,13 @@ import { PORT_MAX } from './env-reader.ts';
 import type { EnvReader } from './env-reader.ts';
 
 /**
- * The only error that a configuration without any variable has. A database is never made up: an
- * otpd that lost its DB_HOST would issue codes into an empty database.
+ * The only error of an empty configuration. There is no default database: an otpd that lost its
+ * DB_HOST would store codes in an empty database without an error.
  */
 export const NO_DATABASE = 'DB_HOST or DB_SOCKET must be set (for development, npm start provides'
   + ' a MySQL)';
 
-/**
- * Reads DB_HOST or DB_SOCKET and the variables that describe the connection.
- *
- * @returns null, with an error noted, when neither is set
- */
+/** Returns null, with an error, when neither DB_HOST nor DB_SOCKET is set. */
 export function readDatabase(reader: EnvReader): DatabaseSettings | null {
   const name = readDatabaseName(reader);
   const host = reader.text('DB_HOST') ?? null;
@@ -31,7 +27,7 @@ export function readDatabase(reader: EnvReader): DatabaseSettings | null {
   const user = reader.text('DB_USER');
   if (user === undefined) reader.errors.push('DB_USER must be set with DB_HOST or DB_SOCKET');
   const hasTls = reader.readFile('DB_TLS_CA') !== undefined;
-  // The driver verifies the names of certificates, and not the addresses in them.
+  // mysql2 verifies the host name of a certificate, but no IP address in it.
   if (hasTls && host !== null && isIP(host) !== 0) {
     reader.errors.push('DB_HOST must be a name, not an address, with DB_TLS_CA');
   }
@@ -46,7 +42,6 @@ export function readDatabase(reader: EnvReader): DatabaseSettings | null {
   });
 }
 
-/** Reads DB_NAME. */
 export function readDatabaseName(reader: EnvReader): string {
   const name = reader.text('DB_NAME') ?? 'otpd';
   if (DATABASE_NAME.test(name)) return name;

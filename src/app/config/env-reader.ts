@@ -1,13 +1,12 @@
-/** Reading single variables, and collecting what is wrong with them. */
+/** Reads single environment variables and collects their errors. */
 import { readFileSync } from 'node:fs';
 
-/** A configuration that cannot be used; the message names everything that is wrong with it. */
+/** An unusable configuration; the message contains every error. */
 export class ConfigError extends Error {
   override name = 'ConfigError';
-  /** What is wrong, each by itself, when it is the settings. */
+  /** The single errors; empty when `cause` explains the error instead. */
   readonly errors: readonly string[];
 
-  /** @param options the errors, or the error behind it */
   constructor(message: string, options: { errors?: readonly string[]; cause?: unknown } = {}) {
     super(message, { cause: options.cause });
     this.errors = options.errors ?? [];
@@ -17,10 +16,9 @@ export class ConfigError extends Error {
 /** The highest port (RFC 9293, 3.1). */
 export const PORT_MAX = 65_535;
 
-/** Environment variables by name. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Reads variables and collects what is wrong with them. An empty variable counts as not set. */
+/** An empty variable counts as not set. */
 export class EnvReader {
   readonly errors: string[] = [];
   readonly #environment: Environment;
@@ -29,17 +27,16 @@ export class EnvReader {
     this.#environment = environment;
   }
 
-  /** A variable as it is. */
+  /** The value with the white space around it, which a password may contain. */
   raw(name: string): string | undefined {
     return this.#environment[name];
   }
 
-  /** A variable without the space around it. */
   text(name: string): string | undefined {
     return this.raw(name)?.trim() || undefined;
   }
 
-  /** A whole number between two bounds. */
+  /** A whole number from `min` to `max`; the fallback after an error, too. */
   whole(name: string, fallback: number, min: number, max: number): number {
     const text = this.text(name);
     if (text === undefined) return fallback;
@@ -49,7 +46,6 @@ export class EnvReader {
     return fallback;
   }
 
-  /** The text of the file that a variable names. */
   readFile(name: string): string | undefined {
     const path = this.text(name);
     if (path === undefined) return undefined;
@@ -62,10 +58,10 @@ export class EnvReader {
     }
   }
 
-  /** @throws ConfigError naming every fault at once, if there is one */
+  /** @throws ConfigError with all errors, if there are any */
   throwErrors(): void {
     const { errors } = this;
     if (errors.length === 0) return;
-    throw new ConfigError(['the configuration is at fault:', ...errors].join('\n  '), { errors });
+    throw new ConfigError(['the configuration is invalid:', ...errors].join('\n  '), { errors });
   }
 }

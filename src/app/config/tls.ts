@@ -1,20 +1,15 @@
-/** The certificate of the listener: two files, read and checked at the start and on SIGHUP. */
+/** The TLS certificate of the listener: two files, read and checked at the start and on SIGHUP. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { EnvReader } from './env-reader.ts';
 import { tryCertificate } from '../../http/tls.ts';
 import type { Certificate } from '../../http/tls.ts';
 
-/** A certificate, and the files that it was read from. */
 export type CertificateFiles = Certificate & Readonly<{ certFile: string; keyFile: string }>;
 
-/** What the log calls the reload of it. */
+/** The member `name` of the reload events in the log. */
 export const CERTIFICATE_VARIABLES = 'TLS_CERT and TLS_KEY';
 
-/**
- * Reads TLS_CERT and TLS_KEY. What is wrong with them is among the faults of the reader.
- *
- * @returns null when they are not set, or at fault
- */
+/** Returns null when TLS_CERT and TLS_KEY are not set, or after an error. */
 export function readCertificate(reader: EnvReader): CertificateFiles | null {
   const certFile = reader.text('TLS_CERT');
   const keyFile = reader.text('TLS_KEY');
@@ -27,31 +22,30 @@ export function readCertificate(reader: EnvReader): CertificateFiles | null {
   const key = reader.readFile('TLS_KEY');
   if (cert === undefined || key === undefined) return null;
   const certificate = Object.freeze({ cert, key, certFile, keyFile });
-  const fault = faultOf(certificate);
-  if (fault === null) return certificate;
-  reader.errors.push(fault);
+  const error = findError(certificate);
+  if (error === null) return certificate;
+  reader.errors.push(error);
   return null;
 }
 
 /**
- * Reads the files of a certificate again.
+ * Reads the files of a certificate for a reload.
  *
- * @throws ConfigError naming every fault
+ * @throws ConfigError with all errors
  */
-export function readCertificateAgain({ certFile, keyFile }: CertificateFiles): Certificate {
+export function rereadCertificate({ certFile, keyFile }: CertificateFiles): Certificate {
   const reader = new EnvReader({ TLS_CERT: certFile, TLS_KEY: keyFile });
   const certificate = readCertificate(reader);
   reader.throwErrors();
   return certificate!;
 }
 
-/** What is wrong with a certificate; null when nothing is. */
-function faultOf(certificate: CertificateFiles): string | null {
+function findError(certificate: CertificateFiles): string | null {
   const { certFile, keyFile } = certificate;
   const first = parse(() => new X509Certificate(certificate.cert));
-  if (first === null) return `TLS_CERT ${certFile}: is no certificate in PEM`;
+  if (first === null) return `TLS_CERT ${certFile}: is not a PEM certificate`;
   const key = parse(() => createPrivateKey(certificate.key));
-  if (key === null) return `TLS_KEY ${keyFile}: is no private key in PEM without a passphrase`;
+  if (key === null) return `TLS_KEY ${keyFile}: is not a PEM private key without a passphrase`;
   if (!first.checkPrivateKey(key)) {
     return `TLS_KEY ${keyFile}: is not the key of the first certificate in TLS_CERT ${certFile}`;
   }

@@ -1,4 +1,7 @@
-/** The log of deliveries: without codes, destinations and texts of providers. */
+/**
+ * The log of deliveries and of signals. A line contains no code, no destination and no text from a
+ * provider.
+ */
 import { member, LOGGED_USER_MAX_CHARACTERS, WORD_MAX_CHARACTERS } from './line.ts';
 import type { Level } from './line.ts';
 import { describeError } from './log.ts';
@@ -20,14 +23,9 @@ const LEVELS: Readonly<Record<DeliveryEvent['event'], Level>> = Object.freeze({
   delivery_fault: 'error',
 });
 
-/**
- * Makes the log of deliveries.
- *
- * @param names of users, in place of themselves
- */
-export function createDeliveryLog(log: Log, names: Pseudonyms): OnDeliveryEvent {
+export function createDeliveryLog(log: Log, pseudonyms: Pseudonyms): OnDeliveryEvent {
   return ({ event, otpId, userId, channel, reason, count, error }) => {
-    const user = userId === undefined ? undefined : names.user(userId);
+    const user = userId === undefined ? undefined : pseudonyms.user(userId);
     log.log(LEVELS[event], event, member('otp_id', otpId, WORD_MAX_CHARACTERS)
       + member('user', user, LOGGED_USER_MAX_CHARACTERS)
       + member('channel', channel, WORD_MAX_CHARACTERS)
@@ -37,19 +35,18 @@ export function createDeliveryLog(log: Log, names: Pseudonyms): OnDeliveryEvent 
   };
 }
 
-/** Takes a note; never throws. */
-export type LogSignal = (note: ReloadEvent | RollEvent) => void;
+/** Never throws, because signal handlers call it. */
+export type LogSignal = (event: ReloadEvent | RollEvent) => void;
 
-/** Room for many faults of one file. */
-const FAULTS_MAX_CHARACTERS = 3000;
+/** Room for many errors of one policy file. */
+const ERRORS_MAX_CHARACTERS = 3000;
 
-/** Makes the log. */
 export function createSignalLog(log: Log): LogSignal {
-  return (note) => {
-    const isFault = 'error' in note;
-    log.log(isFault ? 'error' : 'info', note.event,
-      ('name' in note ? member('name', note.name, WORD_MAX_CHARACTERS) : '')
-      + ('worker' in note ? `,"worker":${note.worker}` : '')
-      + (isFault ? member('message', messageOf(note.error), FAULTS_MAX_CHARACTERS) : ''));
+  return (event) => {
+    const isError = 'error' in event;
+    log.log(isError ? 'error' : 'info', event.event,
+      ('name' in event ? member('name', event.name, WORD_MAX_CHARACTERS) : '')
+      + ('worker' in event ? `,"worker":${event.worker}` : '')
+      + (isError ? member('message', messageOf(event.error), ERRORS_MAX_CHARACTERS) : ''));
   };
 }

@@ -1,90 +1,83 @@
 /**
- * The form of a log line: JSON in printable ASCII, so that no text of a client can end a line,
- * forge one or colour a terminal (OWASP ASVS 5.0, 16.4.1), or one line for a person.
+ * The format of a log line: JSON in printable ASCII, or text for a person. No text from a client
+ * can end a line, forge one or colour a terminal (OWASP ASVS 5.0, 16.4.1).
  */
-/** How serious an event is. */
+
 export type Level = 'error' | 'warn' | 'info';
 
-/** What no text may have in it as it is: all but printable ASCII, the quote and the backslash. */
+/** Characters that are escaped: everything but printable ASCII, and the quote and backslash. */
 const SPECIAL = /[^\x20-\x21\x23-\x5b\x5d-\x7e]/;
 
-/** The longest escape: \u and four digits. */
+/** The longest escape is \u and four digits. */
 const ESCAPE_CHARACTERS = 6;
 
-/** Characters of a user as it is, and of a purpose, with their escapes; what is longer is cut. */
+/** Limits of a user without a pseudonym and of a purpose, counted with escapes. */
 export const LOGGED_USER_MAX_CHARACTERS = 1000;
 export const LOGGED_PURPOSE_MAX_CHARACTERS = 600;
 
-/** Of texts that are short by themselves: addresses, ids, names. */
+/** Limit of values that are short by nature: addresses, ids, names. */
 export const WORD_MAX_CHARACTERS = 100;
 
-/** Members that speak for themselves are shown to a person first, and without their names. */
-const BARE: readonly string[] = Object.freeze(['method', 'route', 'status', 'outcome']);
+/** Members whose values need no name; the text format shows them first. */
+const UNNAMED: readonly string[] = Object.freeze(['method', 'route', 'status', 'outcome']);
 
 const COLOURS: Readonly<Record<Level, string>>
   = Object.freeze({ error: '\x1b[31m', warn: '\x1b[33m', info: '\x1b[2m' });
 const NO_COLOUR = '\x1b[0m';
 
 /**
- * A text as a JSON string in printable ASCII.
+ * Encodes a JSON string in printable ASCII.
  *
- * @param maxCharacters of the result between its quotes: what is longer is cut, and ends in dots
+ * @param maxCharacters limit between the quotes; a longer text is cut and ends in three dots
  */
-export function quoted(text: string, maxCharacters: number): string {
+export function quote(text: string, maxCharacters: number): string {
   if (text.length <= maxCharacters && !SPECIAL.test(text)) return `"${text}"`;
   const escaped = JSON.stringify(text).replace(/[^\x20-\x7e]/g, escapeUnit);
   if (escaped.length - 2 <= maxCharacters) return escaped;
   const kept = text.length > maxCharacters && !SPECIAL.test(text) ? maxCharacters - 3
     : Math.floor((maxCharacters - 3) / ESCAPE_CHARACTERS);
-  return quoted(`${text.slice(0, kept)}...`, maxCharacters);
+  return quote(`${text.slice(0, kept)}...`, maxCharacters);
 }
 
 function escapeUnit(unit: string): string {
   return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }
 
-/** A member of a line after the first ones, or nothing of what is not known. */
+/** `,"name":"value"`, or '' when the value is missing. */
 export function member(
   name: string,
   text: string | null | undefined,
   maxCharacters: number,
 ): string {
   return text === null || text === undefined || text === '' ? ''
-    : `,"${name}":${quoted(text, maxCharacters)}`;
+    : `,"${name}":${quote(text, maxCharacters)}`;
 }
 
-/**
- * A whole line.
- *
- * @param members what was made by member, or is like it
- */
-export function lineOf(time: string, level: Level, event: string, members: string): string {
+/** @param members any number of `member` results */
+export function toJsonLine(time: string, level: Level, event: string, members: string): string {
   return `{"time":"${time}","level":"${level}","event":"${event}"${members}}\n`;
 }
 
 /**
- * A line for a person: time of day, level, event, and what else there is. The lines of a stack
- * stand below it, set in, so that they cannot be taken for others.
- *
- * @param line made by lineOf
+ * Turns a line of toJsonLine into text: time of day, level, event and the other members. Stack
+ * frames follow on indented lines, so that none can pass for a log line.
  */
-export function readable(line: string, isColoured: boolean): string {
+export function toTextLine(line: string, isColoured: boolean): string {
   const { time, level, event, stack, ...rest } = JSON.parse(line) as
     { time: string; level: Level; event: string; stack?: string; [name: string]: unknown };
-  const told = [
-    ...BARE.flatMap((name) => (name in rest ? [shown(rest[name])] : [])),
-    ...Object.entries(rest).filter(([name]) => !BARE.includes(name))
-      .map(([name, value]) => `${name}=${shown(value)}`),
+  const members = [
+    ...UNNAMED.flatMap((name) => (name in rest ? [bareOrQuoted(rest[name])] : [])),
+    ...Object.entries(rest).filter(([name]) => !UNNAMED.includes(name))
+      .map(([name, value]) => `${name}=${bareOrQuoted(value)}`),
   ];
   const start = `${time.slice(time.indexOf('T') + 1)} ${level.padEnd(5)}`;
   const mark = isColoured ? `${COLOURS[level]}${start}${NO_COLOUR}` : start;
   const below = stack === undefined ? [] : stack.split('\n')
-    .map((each) => `\n    ${quoted(each.trim(), Infinity).slice(1, -1)}`);
-  return `${[mark, event, ...told].join(' ')}${below.join('')}\n`;
+    .map((each) => `\n    ${quote(each.trim(), Infinity).slice(1, -1)}`);
+  return `${[mark, event, ...members].join(' ')}${below.join('')}\n`;
 }
 
-/** Without quotes when it is one plain word. */
-function shown(value: unknown): string {
+function bareOrQuoted(value: unknown): string {
   const text = String(value);
-  return /^[!#-<>-~]+$/.test(text) ? text : quoted(text, Infinity);
+  return /^[!#-<>-~]+$/.test(text) ? text : quote(text, Infinity);
 }

@@ -1,90 +1,99 @@
-/** The log: one line for each event, on standard error. */
+/** The log of a process: one line per event on standard error. */
 import { isatty } from 'node:tty';
 import { MICROSECONDS_PER_MILLISECOND } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
-import { lineOf, member, readable } from './line.ts';
+import { member, toJsonLine, toTextLine } from './line.ts';
 import type { Level } from './line.ts';
 import { LogRelay } from './relay.ts';
 import { LogWriter } from './writer.ts';
 
 const STANDARD_ERROR = 2;
-const MILLISECOND = 1000;
 const SECOND_MS = 1000;
 
-/** From the least to the most that is told. */
+/** Levels from least to most verbose. */
 const RANKS: Readonly<Record<Level, number>> = Object.freeze({ error: 0, warn: 1, info: 2 });
 
-/** Little enough for a line to go into a pipe in one piece, whatever else there is in it. */
+/** With these limits a line stays below PIPE_BUF, whatever its other members are. */
 const NAME_MAX_CHARACTERS = 60;
 const MESSAGE_MAX_CHARACTERS = 450;
 const STACK_MAX_CHARACTERS = 1200;
 
-/** The log of one process. */
+export type LogSettings = Readonly<{
+  /** The least serious level that is logged. */
+  level: Level;
+  /** Null: text on a terminal, JSON elsewhere. */
+  format: 'json' | 'text' | null;
+  /** True logs users and client IPs instead of their pseudonyms. */
+  isRaw: boolean;
+}>;
+
+/** The clock of this machine. It stamps log lines and is checked by doctor; no rule uses it. */
+export function readHostClock(): Instant {
+  return Date.now() * MICROSECONDS_PER_MILLISECOND;
+}
+
 export class Log {
-  /** Where the workers' lines go; null when they write for themselves. */
+  /** Forwards the lines of workers; null when workers write to standard error themselves. */
   readonly relay: LogRelay | null;
   readonly #writer: LogWriter;
   readonly #rank: number;
   readonly #isText: boolean;
   readonly #isColoured: boolean;
-  /** The time that was told last: of many lines in a second only the end differs. */
+  /** The second of the last line and its text: lines of one second differ in milliseconds only. */
   #second = NaN;
   #prefix = '';
 
-  /** Opens it; a process has one. */
   constructor({ level, format }: LogSettings) {
     const isTerminal = isatty(STANDARD_ERROR);
     this.#isText = format === null ? isTerminal : format === 'text';
     this.#isColoured = isTerminal;
     this.#rank = RANKS[level];
-    // A reader who goes away is no error of ours; the writer has counted what was lost.
+    // A reader that closes standard error is no error; the writer counts the lost lines.
     process.stderr.on('error', () => {});
     this.#writer = new LogWriter(STANDARD_ERROR, (count) =>
-      this.#lineOf('warn', 'log_lines_dropped', `,"count":${count}`));
+      this.#format('warn', 'log_lines_dropped', `,"count":${count}`));
     this.relay = this.#writer.isSocket ? new LogRelay(this.#writer) : null;
   }
 
-  /** Lines that were dropped because nobody read them. */
+  /** Lines dropped because the reader was too slow. */
   get dropped(): number {
     return this.#writer.dropped;
   }
 
-  /** Whether events of a level are told. */
-  wants(level: Level): boolean {
+  isEnabled(level: Level): boolean {
     return RANKS[level] <= this.#rank;
   }
 
   /**
-   * Tells an event, if it is wanted.
+   * Logs an event unless its level is disabled.
    *
-   * @param event what it is called: lower case and underscores
-   * @param members as `member` makes them
+   * @param event a name in lower case and underscores
+   * @param members any number of `member` results
    */
   log(level: Level, event: string, members = ''): void {
-    if (this.wants(level)) this.#writer.push(this.#lineOf(level, event, members));
+    if (this.isEnabled(level)) this.#writer.push(this.#format(level, event, members));
   }
 
-  /** Resolves when all is written, or at the bound in milliseconds. */
+  /** Waits until every line is written, for at most `timeoutMs`. */
   async flush(timeoutMs: number): Promise<void> {
-    let bound: NodeJS.Timeout | undefined;
-    const over = new Promise<void>((resolve) => { bound = setTimeout(resolve, timeoutMs); });
-    await Promise.race([over, this.#flushed()]);
-    clearTimeout(bound);
+    let timer: NodeJS.Timeout | undefined;
+    const timedOut = new Promise<void>((resolve) => { timer = setTimeout(resolve, timeoutMs); });
+    await Promise.race([timedOut, this.#flushed()]);
+    clearTimeout(timer);
   }
 
   async #flushed(): Promise<void> {
-    await this.relay?.ended();
-    await this.#writer.emptied();
+    await this.relay?.waitForEnd();
+    await this.#writer.waitUntilEmpty();
   }
 
-  #lineOf(level: Level, event: string, members: string): string {
-    const line = lineOf(this.#time(), level, event, members);
-    return this.#isText ? readable(line, this.#isColoured) : line;
+  #format(level: Level, event: string, members: string): string {
+    const line = toJsonLine(this.#time(), level, event, members);
+    return this.#isText ? toTextLine(line, this.#isColoured) : line;
   }
 
-  /** By the clock of this machine, as other logs have it; nothing is decided by it. */
   #time(): string {
-    const ms = readHostClock() / MILLISECOND;
+    const ms = readHostClock() / MICROSECONDS_PER_MILLISECOND;
     const second = Math.floor(ms / SECOND_MS);
     if (second !== this.#second) {
       this.#second = second;
@@ -95,8 +104,8 @@ export class Log {
 }
 
 /**
- * Members for an error: its name and message, and where it comes from when that is asked for. Of
- * a failed statement they are the name and the code, never the values.
+ * The members `error`, `message` and, on request, `stack`. The message of a failed statement names
+ * the statement and the MySQL error, never a value.
  */
 export function describeError(error: unknown, hasStack: boolean): string {
   const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
@@ -104,18 +113,3 @@ export function describeError(error: unknown, hasStack: boolean): string {
     + member('message', message, MESSAGE_MAX_CHARACTERS)
     + (hasStack ? member('stack', stack, STACK_MAX_CHARACTERS) : '');
 }
-
-/** What this machine takes for the time. */
-export function readHostClock(): Instant {
-  return Date.now() * MICROSECONDS_PER_MILLISECOND;
-}
-
-/** As it is set. */
-export type LogSettings = Readonly<{
-  /** The least serious events that are told. */
-  level: Level;
-  /** Null: text on a terminal, JSON anywhere else. */
-  format: 'json' | 'text' | null;
-  /** Whether users and addresses stand in it as they are. */
-  isRaw: boolean;
-}>;

@@ -1,46 +1,46 @@
-/** Hands on what workers write to standard error, where that is a socket. */
+/** Forwards the log lines of workers when standard error is a socket. */
 import type { Readable } from 'node:stream';
 import type { LogWriter } from './writer.ts';
 
 /**
- * Processes that share a socket share the flag that keeps a write to it from blocking, and each
- * that starts or ends resets it (libuv and Node do so): a write that another process is about to
- * make then waits for a reader who is stuck, and its process never ends. So every worker has a
- * socket to the first process as its own, and only that one writes to the socket of the outside.
+ * Processes that share a socket share its O_NONBLOCK flag, and libuv resets the flag in each
+ * process that starts or exits. The next write of another process then blocks while the reader is
+ * stuck, and that process never exits. Therefore each worker writes to a socket of its own, which
+ * the primary process reads, and only the primary process writes to the shared socket.
  */
 export class LogRelay {
   readonly #writer: LogWriter;
   readonly #open = new Set<Promise<void>>();
 
-  /** @param writer takes the lines; one whose reader is stuck holds up those who write here */
+  /** @param writer while its reader is stuck, the workers wait */
   constructor(writer: LogWriter) {
     this.#writer = writer;
   }
 
-  /** Hands on the lines of one worker until its end, as they are, whatever bytes are in them. */
-  readonly follow = (stream: Readable): void => {
-    const work = this.#handOn(stream).finally(() => this.#open.delete(work));
+  /** Forwards the lines of one worker byte for byte, until its stream ends. */
+  readonly forward = (stream: Readable): void => {
+    const work = this.#forward(stream).finally(() => this.#open.delete(work));
     this.#open.add(work);
   };
 
-  /** Resolves when all that were followed have ended and their lines are with the writer. */
-  async ended(): Promise<void> {
+  /** Resolves when every stream has ended and the writer has its lines. */
+  async waitForEnd(): Promise<void> {
     await Promise.all(this.#open);
   }
 
-  async #handOn(stream: Readable): Promise<void> {
-    let begun = '';
+  async #forward(stream: Readable): Promise<void> {
+    let partial = '';
     stream.setEncoding('latin1');
     try {
       for await (const text of stream) {
-        const lines = `${begun}${text}`.split('\n');
-        begun = lines.pop()!;
-        await this.#writer.room();
+        const lines = `${partial}${text}`.split('\n');
+        partial = lines.pop()!;
+        await this.#writer.waitForRoom();
         for (const line of lines) this.#writer.push(`${line}\n`);
       }
     } catch {
-      // What came before the stream failed is handed on; that the worker ends, others notice.
+      // The lines before the failure are forwarded; the pool handles the exit of the worker.
     }
-    if (begun !== '') this.#writer.push(`${begun}\n`);
+    if (partial !== '') this.#writer.push(`${partial}\n`);
   }
 }

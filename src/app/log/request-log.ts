@@ -1,4 +1,4 @@
-/** The log of requests: what each is called (OWASP logging vocabulary), and what is told of it. */
+/** The access log: the event of each outcome (OWASP Logging Vocabulary) and its members. */
 import { MICROSECONDS_PER_MILLISECOND } from '../../db/instant.ts';
 import type { AccessRecord, RequestLog } from '../../http/access-log.ts';
 import type { RequestError } from '../../http/connection.ts';
@@ -12,20 +12,18 @@ import { describeError } from './log.ts';
 import type { Log } from './log.ts';
 import type { Pseudonyms } from '../../otp/crypto/pseudonyms.ts';
 
-/** How a kind of end is told. */
-type Kind = Readonly<{ level: Level; event: string }>;
+type EventKind = Readonly<{ level: Level; event: string }>;
 
-const MALFORMED: Kind = Object.freeze({ level: 'warn', event: 'input_validation_fail' });
-const FAILED_LOGIN: Kind = Object.freeze({ level: 'warn', event: 'authn_login_fail' });
+const MALFORMED: EventKind = Object.freeze({ level: 'warn', event: 'input_validation_fail' });
+const FAILED_LOGIN: EventKind = Object.freeze({ level: 'warn', event: 'authn_login_fail' });
 
-/** The client had gone before there was an answer. */
-const GONE: Kind = Object.freeze({ level: 'info', event: 'client_gone' });
+/** The client closed the connection before the response. */
+const GONE: EventKind = Object.freeze({ level: 'info', event: 'client_gone' });
 
-/** The wrong code that locks: later ones meet the lock. */
-const LOCK: Kind = Object.freeze({ level: 'warn', event: 'authn_login_lock' });
+/** The wrong code that locks the pair; later attempts are `authn_login_fail_max`. */
+const LOCK: EventKind = Object.freeze({ level: 'warn', event: 'authn_login_lock' });
 
-/** By what a request ended in. */
-const KINDS: Readonly<Record<Exclude<ResponseCode, AdminCode>, Kind>> = Object.freeze({
+const KIND_BY_CODE: Readonly<Record<Exclude<ResponseCode, AdminCode>, EventKind>> = Object.freeze({
   issued: { level: 'info', event: 'authn_token_created' },
   verified: { level: 'info', event: 'authn_login_success' },
   known: { level: 'info', event: 'sensitive_read' },
@@ -51,40 +49,35 @@ const KINDS: Readonly<Record<Exclude<ResponseCode, AdminCode>, Kind>> = Object.f
   unavailable: { level: 'warn', event: 'request_failed' },
 });
 
-/** On the route where codes are typed in, a code that is none is a failed login. */
+/** On the verify route, an OTP that cannot be redeemed is a failed login. */
 const VERIFY_ROUTE = '/otp/verify';
-const VERIFY_KINDS: Readonly<Record<string, Kind>> = Object.freeze({
+const VERIFY_KINDS: Readonly<Record<string, EventKind>> = Object.freeze({
   otp_not_found: FAILED_LOGIN,
   code_used: { level: 'warn', event: 'authn_token_reuse' },
   code_expired: FAILED_LOGIN,
 });
 
-/**
- * Makes the log of requests.
- *
- * @param names of users and addresses, in place of themselves
- */
-export function createRequestLog(log: Log, names: Pseudonyms): RequestLog {
-  let untold: AccessRecord[] = [];
-  const tellAll = (): void => {
-    const all = untold;
-    untold = [];
-    for (const ended of all) {
-      const { level, event } = eventOf(ended);
-      log.log(level, event, membersOf(ended, names));
+export function createRequestLog(log: Log, pseudonyms: Pseudonyms): RequestLog {
+  let pending: AccessRecord[] = [];
+  const writeAll = (): void => {
+    const records = pending;
+    pending = [];
+    for (const record of records) {
+      const { level, event } = eventOf(record);
+      log.log(level, event, membersOf(record, pseudonyms));
     }
   };
   return Object.freeze({
-    wants: (code: ResponseCode | null) => log.wants(kindOf(code).level),
-    // All answers of a list go out first, one right after the other.
-    write: (ended: AccessRecord) => {
-      if (untold.push(ended) === 1) setImmediate(tellAll);
+    wants: (code: ResponseCode | null) => log.isEnabled(kindOf(code).level),
+    // The responses of a batch are sent first, without a log line between them.
+    write: (record: AccessRecord) => {
+      if (pending.push(record) === 1) setImmediate(writeAll);
     },
   });
 }
 
-/** Makes what is told of errors that no request has: of the listener, and of the second one. */
-export function createErrorLog(log: Log): (fault: RequestError) => void {
+/** Logs errors that belong to no access record, of both listeners. */
+export function createErrorLog(log: Log): (error: RequestError) => void {
   return ({ requestId, route, error }) => {
     const { level, event } = kindOf('internal');
     log.log(level, event, member('request_id', requestId, WORD_MAX_CHARACTERS)
@@ -92,38 +85,38 @@ export function createErrorLog(log: Log): (fault: RequestError) => void {
   };
 }
 
-function kindOf(code: ResponseCode | null): Kind {
-  return code === null ? GONE : KINDS[code as Exclude<ResponseCode, AdminCode>];
+function kindOf(code: ResponseCode | null): EventKind {
+  return code === null ? GONE : KIND_BY_CODE[code as Exclude<ResponseCode, AdminCode>];
 }
 
-function eventOf({ code, route, about }: AccessRecord): Kind {
+function eventOf({ code, route, about }: AccessRecord): EventKind {
   if (about?.locks === true) return LOCK;
   return (route === VERIFY_ROUTE ? VERIFY_KINDS[code ?? ''] : undefined) ?? kindOf(code);
 }
 
-/** Without the empty ones. What cannot have a character that must be escaped is not looked at. */
-function membersOf(ended: AccessRecord, names: Pseudonyms): string {
-  const { requestId, route, method, code, isAnswered, durationMs, apiClient, traceparent } = ended;
-  const { remoteAddress, client, about, fault } = ended;
+/** Values that contain no character to escape are inserted directly, for speed. */
+function membersOf(record: AccessRecord, pseudonyms: Pseudonyms): string {
+  const { requestId, route, method, code, isAnswered, durationMs, apiClient, traceparent } = record;
+  const { remoteAddress, client, about, fault } = record;
   return `,"request_id":"${requestId}","route":"${route}"`
     + (method === '' ? '' : `,"method":"${method}"`)
     + (code === null || !isAnswered ? '' : `,"status":${STATUS[code]}`)
     + `,"outcome":"${code ?? GONE.event}"`
     + (code === null || isAnswered ? '' : ',"client_gone":true')
     + (durationMs === null ? '' : `,"duration_ms":${rounded(durationMs)}`)
-    + (about === undefined ? '' : membersAbout(about, names))
-    + (client === null ? '' : member('client', names.clientIp(client), WORD_MAX_CHARACTERS))
+    + (about === undefined ? '' : membersAbout(about, pseudonyms))
+    + (client === null ? '' : member('client', pseudonyms.clientIp(client), WORD_MAX_CHARACTERS))
     + (remoteAddress === undefined
-      ? '' : member('peer', names.clientIp(remoteAddress), WORD_MAX_CHARACTERS))
+      ? '' : member('peer', pseudonyms.clientIp(remoteAddress), WORD_MAX_CHARACTERS))
     + (apiClient === null ? '' : `,"caller":"${apiClient}"`)
     + (traceparent === null ? '' : `,"traceparent":"${traceparent}"`)
     + (fault === undefined ? '' : describeError(fault, code === 'internal'));
 }
 
-function membersAbout(about: NonNullable<AccessRecord['about']>, names: Pseudonyms): string {
+function membersAbout(about: NonNullable<AccessRecord['about']>, pseudonyms: Pseudonyms): string {
   const { userId, purpose, otpId, field, isReplay } = about;
   return (userId === undefined
-    ? '' : member('user', names.user(userId), LOGGED_USER_MAX_CHARACTERS))
+    ? '' : member('user', pseudonyms.user(userId), LOGGED_USER_MAX_CHARACTERS))
     + member('purpose', purpose, LOGGED_PURPOSE_MAX_CHARACTERS)
     + (otpId === undefined ? '' : `,"otp_id":"${otpId}"`)
     + member('field', field, WORD_MAX_CHARACTERS)

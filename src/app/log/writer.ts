@@ -1,77 +1,74 @@
 /**
- * Writes lines to standard error and never waits for whoever reads it: what cannot be written yet
- * is kept, up to a bound; beyond it lines are dropped, and counted.
+ * Writes log lines without ever blocking on their reader. Lines that cannot be written yet are
+ * buffered up to a bound; further lines are dropped and counted.
  */
 import { constants, fstatSync, openSync, write, writeSync } from 'node:fs';
 
-/** About 3,000 lines; all that a reader who is stuck can make a process keep. */
+/** The buffer, about 3,000 lines: the memory that a stuck reader can cost. */
 const KEPT_MAX_BYTES = 1024 * 1024;
 
-/** PIPE_BUF: a write of no more is never mixed with those of other processes (pipe(7)). */
+/** PIPE_BUF: writes up to this size never interleave with those of other processes (pipe(7)). */
 const PIPE_CHUNK_MAX_BYTES = 4096;
 
-/** A unix socket takes as much in one piece. */
+/** A Unix socket accepts this size in one piece. */
 const CHUNK_MAX_BYTES = 32 * 1024;
 
-/** How soon a reader who was too slow is tried again. */
+/** Pause before the next attempt when the pipe is full. */
 const RETRY_MS = 5;
 
-/** So long after a write lines are gathered: each write costs far more than a line. */
+/** Lines are collected for this long after a write, because a write costs far more than a line. */
 const REST_MS = 10;
 
 /**
- * The writer of one process. A pipe is opened anew, so that writing to it never blocks, whatever
- * others do to theirs; it is then written to at once. Anything else may block, if only for a disk,
- * and is written to in another thread.
+ * The writer of one process. It opens a pipe a second time, with a file description of its own, so
+ * that O_NONBLOCK is not shared with other processes, and writes to it synchronously. A write to
+ * anything else may block, even if only on a disk, and therefore runs in the thread pool.
  */
 export class LogWriter {
-  /** Lines that were dropped since the start. */
+  /** Lines dropped since the start. */
   dropped = 0;
-  /** Whether others who write to the same socket could make a write block: see LogRelay. */
+  /** True when another process could make a write block; LogRelay has the reason. */
   readonly isSocket: boolean;
   readonly #fd: number;
   readonly #isImmediate: boolean;
   readonly #chunkMaxBytes: number;
   readonly #describeDropped: (count: number) => string;
-  /** Those that are not being written yet, and their size. */
+  /** The buffered lines and their total size. */
   readonly #lines: string[] = [];
   #bytes = 0;
-  /** What is being written, and of how many lines it was made. */
+  /** The bytes being written, and the number of their lines. */
   #chunk: Buffer | null = null;
   #chunkLines = 0;
-  #unsaid = 0;
+  #unreported = 0;
   /**
-   * `due`: at the end of this turn. `writing`: in another thread, or the reader was too slow.
-   * `resting`: a write has just ended.
+   * `due`: a write follows in this turn of the event loop. `writing`: a write runs in the thread
+   * pool or waits for room in the pipe. `resting`: lines are collected after a write.
    */
   #state: 'idle' | 'due' | 'writing' | 'resting' = 'idle';
   #onEmpty: () => void = () => {};
   #onRoom: (() => void)[] = [];
 
-  /**
-   * @param fd where to
-   * @param describeDropped makes the line that says how many were dropped, once it flows again
-   */
+  /** @param describeDropped formats the line that reports dropped lines after a gap */
   constructor(fd: number, describeDropped: (count: number) => string) {
-    const kind = fstatSync(fd);
-    const isPipe = kind.isFIFO();
-    const own = isPipe ? openWithoutBlocking(fd) : null;
+    const stats = fstatSync(fd);
+    const isPipe = stats.isFIFO();
+    const own = isPipe ? openNonBlocking(fd) : null;
     this.#fd = own ?? fd;
     this.#isImmediate = own !== null;
-    this.isSocket = kind.isSocket();
+    this.isSocket = stats.isSocket();
     this.#chunkMaxBytes = isPipe ? PIPE_CHUNK_MAX_BYTES : CHUNK_MAX_BYTES;
     this.#describeDropped = describeDropped;
     process.on('exit', () => this.#writeLast());
   }
 
   /**
-   * Takes a line, which is written after this turn of the event loop, or a moment later.
+   * Buffers a line, which is written after this turn of the event loop or after REST_MS.
    *
-   * @param line ASCII, with its end; no longer than what a pipe takes in one piece
+   * @param line ASCII with its newline, no longer than PIPE_CHUNK_MAX_BYTES
    */
   push(line: string): void {
     if (this.#bytes + line.length > KEPT_MAX_BYTES) {
-      this.#noteDropped(1);
+      this.#countDropped(1);
       return;
     }
     this.#keep(line);
@@ -80,14 +77,14 @@ export class LogWriter {
     setImmediate(this.#pump);
   }
 
-  /** Resolves when it keeps so little that no line of the next 64 KiB will be dropped. */
-  room(): Promise<void> {
+  /** Resolves when the buffer is at most half full. */
+  waitForRoom(): Promise<void> {
     if (this.#hasRoom) return Promise.resolve();
     return new Promise((resolve) => { this.#onRoom.push(resolve); });
   }
 
-  /** Resolves when all is written, which is never while the reader is stuck. */
-  emptied(): Promise<void> {
+  /** Resolves when every line is written; never while the reader is stuck. */
+  waitUntilEmpty(): Promise<void> {
     if (this.#state === 'resting') this.#pump();
     if (this.#bytes === 0 && this.#chunk === null) return Promise.resolve();
     return new Promise((resolve) => { this.#onEmpty = resolve; });
@@ -102,16 +99,16 @@ export class LogWriter {
     this.#bytes += line.length;
   }
 
-  #noteDropped(count: number): void {
+  #countDropped(count: number): void {
     this.dropped += count;
-    this.#unsaid += count;
+    this.#unreported += count;
   }
 
   readonly #pump = (): void => {
     this.#state = 'writing';
     while (this.#take()) {
       if (!this.#isImmediate) {
-        if (this.isSocket) keepFromBlocking();
+        if (this.isSocket) setNonBlocking(process.stderr);
         write(this.#fd, this.#chunk!, this.#onWritten);
         return;
       }
@@ -129,21 +126,21 @@ export class LogWriter {
   };
 
   readonly #onWritten = (error: NodeJS.ErrnoException | null, count: number): void => {
-    if (this.#noteEnd(error, count)) this.#pump();
+    if (this.#onWriteEnd(error, count)) this.#pump();
   };
 
   #writeNow(): boolean {
     let count = 0;
-    let failure: NodeJS.ErrnoException | null = null;
+    let writeError: NodeJS.ErrnoException | null = null;
     try {
       count = writeSync(this.#fd, this.#chunk!);
     } catch (error) {
-      failure = error as NodeJS.ErrnoException;
+      writeError = error as NodeJS.ErrnoException;
     }
-    return this.#noteEnd(failure, count);
+    return this.#onWriteEnd(writeError, count);
   }
 
-  /** Makes the next lines a chunk, when there is none; false when nothing is left. */
+  /** Fills the chunk from the buffer unless it has bytes left; false when both are empty. */
   #take(): boolean {
     if (this.#chunk !== null) return true;
     let count = 0;
@@ -161,27 +158,27 @@ export class LogWriter {
     return true;
   }
 
-  /** Notes how a write ended; false when the next one is not to be begun now. */
-  #noteEnd(error: NodeJS.ErrnoException | null, count: number): boolean {
+  /** False when the next write has to wait. */
+  #onWriteEnd(error: NodeJS.ErrnoException | null, count: number): boolean {
     if (error?.code === 'EAGAIN') {
       setTimeout(this.#pump, RETRY_MS).unref();
       return false;
     }
     if (error !== null) {
-      // Nobody reads any more, or the disk is full: the next lines may fare better.
-      this.#noteDropped(this.#chunkLines);
+      // The reader is gone or the disk is full; a later write may succeed.
+      this.#countDropped(this.#chunkLines);
       this.#chunk = null;
       return true;
     }
     this.#chunk = count < this.#chunk!.length ? this.#chunk!.subarray(count) : null;
-    if (this.#unsaid > 0 && this.#hasRoom) {
-      this.#keep(this.#describeDropped(this.#unsaid));
-      this.#unsaid = 0;
+    if (this.#unreported > 0 && this.#hasRoom) {
+      this.#keep(this.#describeDropped(this.#unreported));
+      this.#unreported = 0;
     }
     return true;
   }
 
-  /** The process ends in this turn: writes what was not begun. A reader who is stuck gets none. */
+  /** Writes the rest synchronously at exit, unless a write is already running or waiting. */
   #writeLast(): void {
     if (this.#state === 'writing') return;
     let isFlowing = true;
@@ -190,17 +187,20 @@ export class LogWriter {
 }
 
 /**
- * Makes the socket that is standard error non-blocking: a thread that waits for a reader who is
- * stuck would hold up the end of the process. Once is not enough: whoever else has it, and be it
- * the shell that otpd was started from, may reset it.
+ * Makes a socket non-blocking. Called before each write to standard error: every process that
+ * shares the socket, such as the shell that started otpd, may reset the flag, and a thread that
+ * waits for a stuck reader would delay the exit of the process.
+ *
+ * `_handle` is internal to Node.js. Checked on Node.js 20.20, 22.23 and 24.21. Without `_handle`
+ * a write may block, and nothing else changes.
  */
-function keepFromBlocking(): void {
-  type Handle = { _handle?: { setBlocking?: (isBlocking: boolean) => number } };
-  (process.stderr as Handle)._handle?.setBlocking?.(false);
+export function setNonBlocking(socket: NodeJS.WritableStream): void {
+  type Internals = { _handle?: { setBlocking?: (isBlocking: boolean) => number } };
+  (socket as Internals)._handle?.setBlocking?.(false);
 }
 
-/** Opens a pipe anew, so that writing to it never blocks; null where that cannot be done. */
-function openWithoutBlocking(fd: number): number | null {
+/** Opens a pipe with a file description of its own; null where /proc does not allow it. */
+function openNonBlocking(fd: number): number | null {
   try {
     return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK);
   } catch {

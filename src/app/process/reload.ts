@@ -1,91 +1,81 @@
-/** SIGHUP: what can change while otpd runs is read anew; what is at fault changes nothing. */
-/** Reads one thing anew and puts it in force; throws to leave the old one in force. */
+/** Reload on SIGHUP: files are read again, and a file with an error changes nothing. */
+/** Reads one file again and puts its content into force; throws to keep the old content. */
 type Reload = () => void | Promise<void>;
 
-/** What is told of a reload, for the log. */
 export type ReloadEvent =
   | Readonly<{ event: 'reloaded'; name: string }>
   | Readonly<{ event: 'reload_failed'; name: string; error: unknown }>
   | Readonly<{ event: 'nothing_to_reload' }>;
 
-/** What can be read anew, and whoever asks for it. One reload runs at a time. */
+/** The registered reloads. One run at a time executes all of them in order. */
 export class Reloads {
-  readonly #note: (note: ReloadEvent) => void;
-  readonly #parts = new Map<string, Reload>();
-  readonly #work = new CoalescingRunner();
-  #handOn: (() => void) | null = null;
+  readonly #onEvent: (event: ReloadEvent) => void;
+  readonly #reloads = new Map<string, Reload>();
+  readonly #runner = new CoalescingRunner();
+  #forward: (() => void) | null = null;
 
-  /** @param note is told what became of each part */
-  constructor(note: (note: ReloadEvent) => void) {
-    this.#note = note;
+  constructor(onEvent: (event: ReloadEvent) => void) {
+    this.#onEvent = onEvent;
   }
 
-  /**
-   * Registers a part.
-   *
-   * @param name what the log calls it, such as the variable that names its file
-   */
+  /** @param name the member `name` of the log event, such as the variable that names the file */
   add(name: string, reload: Reload): void {
-    this.#parts.set(name, reload);
+    this.#reloads.set(name, reload);
   }
 
-  /** Names who is told of every request before it is met here: it hands it to other processes. */
-  handOnTo(handOn: () => void): void {
-    this.#handOn = handOn;
+  /** Registers a callback that passes every request on to other processes first. */
+  forwardTo(forward: () => void): void {
+    this.#forward = forward;
   }
 
-  /** All parts are registered: requests are met from now on; those that came before, at once. */
-  begin(): void {
-    this.#work.begin(() => this.#reloadAll());
+  /** Called when every reload is registered. A request that came earlier runs at once. */
+  start(): void {
+    this.#runner.start(() => this.#reloadAll());
   }
 
-  /** Asks for a reload of all parts. */
   request(): void {
-    this.#work.request();
+    this.#runner.request();
   }
 
   async #reloadAll(): Promise<void> {
-    this.#handOn?.();
-    // Who hands on has nothing to say of what the others have.
-    if (this.#parts.size === 0 && this.#handOn === null) this.#note({ event: 'nothing_to_reload' });
-    for (const [name, reload] of this.#parts) {
+    this.#forward?.();
+    // A process that only forwards does not know what the workers have to reload.
+    if (this.#reloads.size === 0 && this.#forward === null) {
+      this.#onEvent({ event: 'nothing_to_reload' });
+    }
+    for (const [name, reload] of this.#reloads) {
       try {
         await reload();
-        this.#note({ event: 'reloaded', name });
+        this.#onEvent({ event: 'reloaded', name });
       } catch (error) {
-        this.#note({ event: 'reload_failed', name, error });
+        this.#onEvent({ event: 'reload_failed', name, error });
       }
     }
   }
 }
 
-/** Listens for SIGHUP, which ends the process no more. Takes what Reloads takes. */
-export function listenForReload(note: (note: ReloadEvent) => void): Reloads {
-  const reloads = new Reloads(note);
+/** Listens for SIGHUP, which no longer terminates the process. */
+export function listenForReload(onEvent: (event: ReloadEvent) => void): Reloads {
+  const reloads = new Reloads(onEvent);
   process.on('SIGHUP', () => reloads.request());
   return reloads;
 }
 
 /**
- * Any number of requests that come while the work runs lead to one more run, for what it has seen
- * may be old by then. Requests that come before it may begin are kept.
+ * Runs work on request, once at a time. Any number of requests during a run lead to one more run,
+ * because the run may have read its input before they came. A request before the start is kept.
  */
 export class CoalescingRunner {
   #work: (() => Promise<void>) | null = null;
   #isRunning = false;
   #isWanted = false;
 
-  /**
-   * From now on requests are met; those that came before, at once.
-   *
-   * @param work must not reject
-   */
-  begin(work: () => Promise<void>): void {
+  /** @param work must not reject: nobody awaits a run */
+  start(work: () => Promise<void>): void {
     this.#work = work;
     void this.#run();
   }
 
-  /** Asks for a run. */
   request(): void {
     this.#isWanted = true;
     void this.#run();

@@ -1,8 +1,8 @@
-/** The rolling restart: every worker is replaced, and there are never fewer than all of them. */
+/** Rolling restart on SIGUSR2: replaces every worker without ever having one too few. */
 import { CoalescingRunner } from './reload.ts';
 import type { WorkerPool } from './worker-pool.ts';
 
-/** What is told of a rolling restart, for the log. */
+/** The log events of a rolling restart. */
 export type RollEvent =
   | Readonly<{ event: 'roll_started' | 'roll_finished' }>
   | Readonly<{ event: 'worker_replaced'; worker: number }>
@@ -11,20 +11,20 @@ export type RollEvent =
 
 type RollDeps = Readonly<{
   pool: WorkerPool;
-  places: readonly number[];
-  onEvent: (note: RollEvent) => void;
+  slots: readonly number[];
+  onEvent: (event: RollEvent) => void;
   isStopping: () => boolean;
 }>;
 
 /**
- * Replaces the workers one after the other: the next one begins when the last old one has ended,
- * so that there is never more than one beyond those that are wanted. A new worker that does not
- * come up ends it: the old ones serve on. Never rejects.
+ * Replaces the workers one at a time. The next replacement starts when the old worker has exited,
+ * so at most one process exists beyond WORKERS. A new worker that fails to start ends the rolling
+ * restart, and the remaining old workers go on. Never rejects.
  */
-export async function rollOver({ pool, places, onEvent, isStopping }: RollDeps): Promise<void> {
+export async function rollWorkers({ pool, slots, onEvent, isStopping }: RollDeps): Promise<void> {
   if (isStopping()) return;
   onEvent({ event: 'roll_started' });
-  for (const worker of places) {
+  for (const worker of slots) {
     try {
       await pool.startWorker(worker);
     } catch (error) {
@@ -38,14 +38,14 @@ export async function rollOver({ pool, places, onEvent, isStopping }: RollDeps):
   onEvent({ event: 'roll_finished' });
 }
 
-/** What is told where there is nobody who could serve meanwhile. */
-export const ROLL_ALONE: RollEvent = Object.freeze({
+/** With one process, nobody could answer during the restart. */
+export const ROLL_REFUSED: RollEvent = Object.freeze({
   event: 'roll_refused', error: 'a rolling restart needs WORKERS of 2 or more',
 });
 
-/** Listens for SIGUSR2, which ends the process no more, as requests for a rolling restart. */
+/** Listens for SIGUSR2, which no longer terminates the process. */
 export function listenForRoll(): CoalescingRunner {
-  const rolls = new CoalescingRunner();
-  process.on('SIGUSR2', () => rolls.request());
-  return rolls;
+  const runner = new CoalescingRunner();
+  process.on('SIGUSR2', () => runner.request());
+  return runner;
 }

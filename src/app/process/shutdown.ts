@@ -1,16 +1,41 @@
-/** SIGINT and SIGTERM as one request to stop. */
-import { setFlagsFromString } from 'node:v8';
+/** How a process ends: on SIGINT or SIGTERM within bounds, or on an uncaught error. */
 import { describeError } from '../log/log.ts';
 import type { Log } from '../log/log.ts';
 
-/** npm hands a terminal's Ctrl-C on to a process that has it already: that is one request. */
+/** Time for the requests in flight to be answered, from the request to stop on. */
+export const DRAIN_TIMEOUT_MS = 10_000;
+
+/** Time after that for the messages being sent; one attempt takes less. */
+export const DELIVERY_TIMEOUT_MS = 9000;
+
+/** Time after that for the rest of the log. */
+export const LOG_TIMEOUT_MS = 1000;
+
+/** Time that a drained worker needs for messages, the log and its database connections. */
+export const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + LOG_TIMEOUT_MS + 2000;
+
+/** Drain time of a replaced worker; exceeds the keep-alive timeout. */
+export const RETIRE_TIMEOUT_MS = 10_000;
+
+/** Bound of a whole stop, after which the process exits with 1. Exceeds the sum of its steps. */
+export const STOP_TIMEOUT_MS = 24_500;
+
+/** The reason of an abort by a signal. Work that it interrupts is no error. */
+export class Stopped extends Error {
+  override name = 'Stopped';
+}
+
+/**
+ * On Ctrl-C the terminal signals npm and otpd, and npm passes the signal on. Both signals within
+ * this time are one request.
+ */
 const SAME_REQUEST_MS = 1000;
 
 /**
  * Listens for SIGINT and SIGTERM.
  *
- * @returns a signal that is aborted by the first of them; a later one ends the process with 1, and
- *   so does the end of the time that a stop may take
+ * @returns a signal that the first of them aborts. A second one ends the process with 1, and so
+ *   does STOP_TIMEOUT_MS
  */
 export function listenForStop(): AbortSignal {
   const controller = new AbortController();
@@ -27,39 +52,15 @@ export function listenForStop(): AbortSignal {
   return controller.signal;
 }
 
-/** Resolves once a signal is aborted. */
 export function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
 }
 
-/** The reason of the abort: work that it breaks off ends quietly. */
-export class Stopped extends Error {
-  override name = 'Stopped';
-}
-
-/** In-flight requests have this long to be answered when otpd is asked to stop. */
-export const DRAIN_TIMEOUT_MS = 10_000;
-
-/** Then messages that are being sent have this long, which is enough for one attempt. */
-export const DELIVERY_TIMEOUT_MS = 9000;
-
-/** And what is left of the log, this long. */
-export const LOG_TIMEOUT_MS = 1000;
-
-/** A worker that has drained still closes its connections to the database. */
-export const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + LOG_TIMEOUT_MS + 2000;
-
-/** So long a worker that is replaced serves the connections that it has: longer than idle ones. */
-export const RETIRE_TIMEOUT_MS = 10_000;
-
-/** A stop that has not come to its end by then is given up. */
-export const STOP_TIMEOUT_MS = 24_500;
-
-/** How long the last lines may take when nobody reads them. */
+/** Time for the last log lines when their reader is stuck. */
 const FLUSH_TIMEOUT_MS = 500;
 
-/** From now on the process ends with 1 at the first such error, also one of a promise. */
+/** Ends the process with 1 at the first uncaught error or unhandled rejection, and logs it. */
 export function endOnUncaught(log: Log): void {
   let isEnding = false;
   process.on('uncaughtException', (error) => {
@@ -68,17 +69,4 @@ export function endOnUncaught(log: Log): void {
     isEnding = true;
     void log.flush(FLUSH_TIMEOUT_MS).then(() => process.exit(1));
   });
-}
-
-/**
- * The old generation is collected when it has grown by so much of what lives in it. V8 itself would
- * let it become several times as large. Measured with 256 connections: with 100 % it was 142 MB in
- * all instead of 169, for 2 % of the time of Node.js; with 15 % 130 MB, for more than 10 %.
- */
-const GROWTH_PERCENT = 80;
-
-/** To be called once, when a process begins to serve. */
-export function keepHeapSmall(): void {
-  // Of all settings of the heap this is one that V8 reads whenever it has collected.
-  setFlagsFromString(`--heap-growing-percent=${GROWTH_PERCENT}`);
 }

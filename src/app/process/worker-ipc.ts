@@ -1,14 +1,15 @@
-/** What the first process and its workers say to each other. */
+/** The messages between the primary process and its workers. */
 import type { Worker } from 'node:cluster';
 import type { Family, FamilySource } from '../../metrics/families.ts';
 
 /**
- * What the first process asks of a worker. A message, not a signal: it waits for a worker that is
- * starting, which a signal would end.
- * - `count`: to say what it has counted.
- * - `reload`: to read anew what can change while it runs.
- * - `retire`: to end, for another has its place, and to keep no client waiting for an answer.
- * - `leave`: to be gone: it was heard that it has nothing left to do.
+ * A request to a worker. Messages are used because they wait for a worker that is still starting,
+ * which a signal would terminate. In a rolling restart both sides may be different versions of
+ * otpd, so kinds and members must stay compatible.
+ * - `count`: report the metrics.
+ * - `reload`: reload the files, as on SIGHUP.
+ * - `retire`: finish the open connections and exit; another worker has taken the slot.
+ * - `leave`: exit; the final report has arrived.
  */
 type PrimaryMessage =
   | Readonly<{ kind: 'count'; number: number }>
@@ -16,51 +17,49 @@ type PrimaryMessage =
   | Readonly<{ kind: 'retire' }>
   | Readonly<{ kind: 'leave' }>;
 
-/** What a worker says: what it has counted, when it is asked, and when nothing more will come. */
+/** The metrics that `count` asks for, or the final report. */
 export type WorkerMessage =
   | Readonly<{ kind: 'counted'; number: number; families: readonly Family[] }>
   | Readonly<{ kind: 'leaving' } & FinalReport>;
 
-/** The last that a worker says. */
 type FinalReport = Readonly<{
-  /** Whether all that was in flight has been answered. */
+  /** True when every request in flight was answered. */
   isAnswered: boolean;
   families: readonly Family[];
 }>;
 
-/** Asks something of a worker; one that is gone hears nothing. */
-export function send(worker: Worker, what: PrimaryMessage): void {
-  worker.send(what, () => {});
+/** Sends a message; a worker that has exited does not receive it. */
+export function send(worker: Worker, message: PrimaryMessage): void {
+  worker.send(message, () => {});
 }
 
-/** Calls back in a worker whenever that is asked of it. */
 export function onMessage<K extends PrimaryMessage['kind']>(
   kind: K,
-  meet: (what: Extract<PrimaryMessage, { kind: K }>) => void,
+  handle: (message: Extract<PrimaryMessage, { kind: K }>) => void,
 ): void {
-  process.on('message', (what: PrimaryMessage) => {
-    if (what?.kind === kind) meet(what as Extract<PrimaryMessage, { kind: K }>);
+  process.on('message', (message: PrimaryMessage) => {
+    if (message?.kind === kind) handle(message as Extract<PrimaryMessage, { kind: K }>);
   });
 }
 
-function reply(what: WorkerMessage): void {
-  // Without a callback a first process that is gone would be an error of this one.
-  process.send?.(what, undefined, undefined, () => {});
+function sendToPrimary(message: WorkerMessage): void {
+  // Without a callback, a primary process that has exited would cause an error event here.
+  process.send?.(message, undefined, undefined, () => {});
 }
 
-/** Tells the first process what this worker has counted, whenever it asks. */
 export function answerMetrics(source: FamilySource): void {
-  onMessage('count', ({ number }) => reply({ kind: 'counted', number, families: source() }));
+  onMessage('count', ({ number }) =>
+    sendToPrimary({ kind: 'counted', number, families: source() }));
 }
 
 /**
- * Says that a worker has nothing left to do, and waits until it may go. The first process may have
- * handed it a connection before it knew that this one takes none: all that came before the first
- * process says `leave` has been handed back by then.
+ * Reports that a worker is done, and waits for `leave`. The primary process may have passed a
+ * connection to a worker that no longer accepts any. Messages keep their order, so the worker has
+ * handed every such connection back by the time `leave` arrives.
  */
-export function sendFinalReport(farewell: FinalReport): Promise<void> {
+export function sendFinalReport(report: FinalReport): Promise<void> {
   return new Promise((resolve) => {
     onMessage('leave', () => resolve());
-    reply({ kind: 'leaving', ...farewell });
+    sendToPrimary({ kind: 'leaving', ...report });
   });
 }

@@ -1,4 +1,4 @@
-/** The workers of a first process: which of them has which place, and what all have counted. */
+/** The workers of a primary process: starts, replaces and stops them, and merges their metrics. */
 import cluster from 'node:cluster';
 import type { Address, Worker } from 'node:cluster';
 import { once } from 'node:events';
@@ -9,33 +9,32 @@ import { mergeFamilies } from '../../metrics/merge.ts';
 import { send } from './worker-ipc.ts';
 import type { WorkerMessage } from './worker-ipc.ts';
 
-/** How a worker has ended. */
-type End = Readonly<{
-  /** It had not been asked to. */
+type Exit = Readonly<{
+  /** True when the exit was not requested. */
   isDeath: boolean;
-  /** Its place, when nobody has it now. */
-  vacancy: number | null;
+  /** The slot of the worker, unless another worker has it. */
+  freeSlot: number | null;
 }>;
 
-/** A process that was started and is no worker; the message says why. */
+/** A worker that did not start, or workers that cannot be kept running. */
 export class WorkerError extends Error {
   override name = 'WorkerError';
 }
 
-const ENDED = 'a worker ended before it listened; its message is above';
-const ELSEWHERE = 'a worker listens on another HOST or PORT than the others';
+const EXITED_EARLY = 'a worker ended before it listened; its message is above';
+const OTHER_ADDRESS = 'a worker listens on another HOST or PORT than the others';
 
 /**
- * A place is a number from 1 on. A worker has it from when it listens until it ends, or until
- * another one that was started for the same place listens.
+ * Assigns workers to slots, numbered from 1. A worker holds a slot from the time it listens until
+ * it exits, or until another worker that was started for the same slot listens.
  */
 export class WorkerPool {
-  /** Those that accept connections, by their places. */
+  /** The workers that accept connections, by slot. */
   readonly serving = new Map<number, Worker>();
   readonly #starting = new Map<Worker, number>();
   readonly #retiring = new Set<Worker>();
-  /** Those that have said that they have answered all. */
-  readonly #answered = new WeakSet<Worker>();
+  /** The workers that have answered every request. */
+  readonly #drained = new WeakSet<Worker>();
   readonly #counts = new WorkerCounts();
   readonly #retireTimeoutMs: number;
   readonly #relay: LogRelay | null;
@@ -44,8 +43,9 @@ export class WorkerPool {
   #collecting: Promise<Family[]> | null = null;
 
   /**
-   * @param retireTimeoutMs what a worker that has retired may take to end
-   * @param relay hands on their standard error; null when they write to that of this process
+   * @param retireTimeoutMs a replaced worker that takes longer to exit is killed
+   * @param relay forwards the standard error of the workers; null: workers inherit that of this
+   *   process
    */
   constructor(retireTimeoutMs: number, relay: LogRelay | null) {
     this.#retireTimeoutMs = retireTimeoutMs;
@@ -53,108 +53,108 @@ export class WorkerPool {
     cluster.setupPrimary({
       stdio: ['inherit', 'inherit', relay === null ? 'inherit' : 'pipe', 'ipc'],
     });
-    cluster.on('message', (worker: Worker, reply: WorkerMessage) => {
-      if (reply?.kind !== 'leaving') return;
-      this.#counts.note(worker, reply.families);
-      if (reply.isAnswered) this.#answered.add(worker);
+    cluster.on('message', (worker: Worker, message: WorkerMessage) => {
+      if (message?.kind !== 'leaving') return;
+      this.#counts.record(worker, message.families);
+      if (message.isAnswered) this.#drained.add(worker);
       send(worker, { kind: 'leave' });
     });
   }
 
-  /** The port that all share; 0 before one listens. */
+  /** The port that all workers share; 0 before the first one listens. */
   get port(): number {
     return this.#address?.port ?? 0;
   }
 
-  /** All that have not ended. */
-  get #living(): Worker[] {
+  get #running(): Worker[] {
     return [...this.#starting.keys(), ...this.serving.values(), ...this.#retiring];
   }
 
   /**
-   * Starts a worker for a place. Whoever has it meanwhile serves on until this one listens.
+   * Starts a worker for a slot. The present worker of the slot goes on until the new one listens.
    *
-   * @throws WorkerError when it ends before it listens, or listens elsewhere than the others
+   * @throws WorkerError when the worker exits before it listens, or listens on another address
+   *   than the others
    */
-  async startWorker(place: number): Promise<void> {
+  async startWorker(slot: number): Promise<void> {
     const worker = cluster.fork();
-    this.#relay?.follow(worker.process.stderr!);
-    this.#starting.set(worker, place);
-    const exit = once(worker, 'exit').then(() => { throw new WorkerError(ENDED); });
+    this.#relay?.forward(worker.process.stderr!);
+    this.#starting.set(worker, slot);
+    const exit = once(worker, 'exit').then(() => { throw new WorkerError(EXITED_EARLY); });
     exit.catch(() => {});
     const [address] = await Promise.race([once(worker, 'listening'), exit]) as [Address];
     this.#address ??= address;
     if (address.port !== this.port || address.address !== this.#address.address) {
-      await end(worker, 0);
-      throw new WorkerError(ELSEWHERE);
+      await terminate(worker, 0);
+      throw new WorkerError(OTHER_ADDRESS);
     }
     this.#starting.delete(worker);
-    const old = this.serving.get(place);
-    this.serving.set(place, worker);
+    const old = this.serving.get(slot);
+    this.serving.set(slot, worker);
     if (old !== undefined) this.#retiring.add(old);
   }
 
-  /** Asks those whose places others have to retire, and waits until they have ended. */
+  /** Makes the replaced workers retire, and waits until they have exited. */
   async drainReplaced(): Promise<void> {
     await Promise.all([...this.#retiring].map((worker) => {
       send(worker, { kind: 'retire' });
-      return ended(worker, this.#retireTimeoutMs);
+      return waitForExit(worker, this.#retireTimeoutMs);
     }));
   }
 
-  /** Strikes a worker off that has ended. */
-  onExit(worker: Worker): End {
-    this.#counts.noteEnd(worker);
-    if (this.#retiring.delete(worker)) return { isDeath: false, vacancy: null };
-    const [place] = [...this.serving].find(([, serving]) => serving === worker) ?? [];
-    const wanted = place ?? this.#starting.get(worker) ?? null;
-    if (place !== undefined) this.serving.delete(place);
+  /** Removes a worker that has exited. */
+  onExit(worker: Worker): Exit {
+    this.#counts.recordExit(worker);
+    if (this.#retiring.delete(worker)) return { isDeath: false, freeSlot: null };
+    const [slot] = [...this.serving].find(([, serving]) => serving === worker) ?? [];
+    const owned = slot ?? this.#starting.get(worker) ?? null;
+    if (slot !== undefined) this.serving.delete(slot);
     this.#starting.delete(worker);
-    const isFilled = wanted === null || this.serving.has(wanted)
-      || [...this.#starting.values()].includes(wanted);
-    const isDeath = place !== undefined || !isFilled;
+    const isTaken = owned === null || this.serving.has(owned)
+      || [...this.#starting.values()].includes(owned);
+    const isDeath = slot !== undefined || !isTaken;
     if (isDeath) this.#deaths += 1;
-    return { isDeath, vacancy: isFilled ? null : wanted };
+    return { isDeath, freeSlot: isTaken ? null : owned };
   }
 
-  /** Asks all to read anew what can change while they run. */
+  /** Includes workers that are starting: they may have read the files already. */
   reload(): void {
-    for (const worker of this.#living) send(worker, { kind: 'reload' });
+    for (const worker of this.#running) send(worker, { kind: 'reload' });
   }
 
   /**
-   * Asks all to stop, and resolves when the last has ended, or was ended at the bound.
+   * Stops all workers, and kills those that run longer than `timeoutMs`.
    *
-   * @returns whether all have answered what they had
+   * @returns true when every worker has answered its requests
    */
   async stop(timeoutMs: number): Promise<boolean> {
     const busy = [...this.serving.values(), ...this.#retiring];
-    await Promise.all(this.#living.map((worker) => end(worker, timeoutMs)));
-    return busy.every((worker) => this.#answered.has(worker));
+    await Promise.all(this.#running.map((worker) => terminate(worker, timeoutMs)));
+    return busy.every((worker) => this.#drained.has(worker));
   }
 
-  /** Collects once for all who ask meanwhile; `wanted` is how many should serve. */
+  /** Merges the metrics of all workers. Concurrent calls share one collection. */
   async collect(wanted: number): Promise<Family[]> {
     this.#collecting ??= this.#collect(wanted).finally(() => { this.#collecting = null; });
     return this.#collecting;
   }
 
   async #collect(wanted: number): Promise<Family[]> {
-    const { counted, silent } = await this.#counts.ask(this.serving, this.#retiring);
+    const { counted, silent } = await this.#counts.collect(this.serving, this.#retiring);
     const seen = { wanted, listening: this.serving.size, silent, deaths: this.#deaths };
     return mergeFamilies([...counted, { worker: 0, families: workersFamilies(seen) }]);
   }
 }
 
-async function end(worker: Worker, timeoutMs: number): Promise<void> {
+async function terminate(worker: Worker, timeoutMs: number): Promise<void> {
   if (!worker.isDead()) worker.process.kill('SIGTERM');
-  await ended(worker, timeoutMs);
+  await waitForExit(worker, timeoutMs);
 }
 
-/** Resolves when a worker has ended, or was ended at the bound. */
-async function ended(worker: Worker, timeoutMs: number): Promise<void> {
+/** Waits for the exit of a worker, and kills it after `timeoutMs`. */
+async function waitForExit(worker: Worker, timeoutMs: number): Promise<void> {
   if (worker.isDead()) return;
-  const bound = setTimeout(() => worker.process.kill('SIGKILL'), timeoutMs);
+  const timer = setTimeout(() => worker.process.kill('SIGKILL'), timeoutMs);
   await once(worker, 'exit');
-  clearTimeout(bound);
+  clearTimeout(timer);
 }

@@ -1,4 +1,4 @@
-/** Several processes on one port: the kernel and node:cluster hand them the connections. */
+/** Several processes on one port, between which node:cluster distributes the connections. */
 import cluster from 'node:cluster';
 import type { Worker } from 'node:cluster';
 import { CrashLoop } from './crash-loop.ts';
@@ -6,46 +6,39 @@ import type { LogSignal } from '../log/event-log.ts';
 import type { LogRelay } from '../log/relay.ts';
 import type { Family } from '../../metrics/families.ts';
 import type { CoalescingRunner, Reloads } from './reload.ts';
-import { rollOver } from './rolling-restart.ts';
+import { rollWorkers } from './rolling-restart.ts';
 import type { RollEvent } from './rolling-restart.ts';
 import { DRAIN_TIMEOUT_MS, RETIRE_TIMEOUT_MS, WORKER_GRACE_MS } from './shutdown.ts';
 import { WorkerPool, WorkerError } from './worker-pool.ts';
 
-/** Processes that serve. */
 type Workers = Readonly<{
-  /** The port that they share. */
   port: number;
-  /** Rejects when they keep ending; never resolves. */
+  /** Rejects when workers crash in a loop; never resolves. */
   failed: Promise<never>;
-  /** Whether all that were asked for accept connections. */
-  isComplete: () => boolean;
-  /** What all have counted, added up; those that have ended are in it. */
+  /** True when as many workers as configured accept connections. */
+  hasAllWorkers: () => boolean;
+  /** The merged metrics, with the counters of workers that have exited. */
   collect: () => Promise<Family[]>;
-  /** Asks all to read anew what can change while they run, those that start right after that. */
   reload: () => void;
-  /** Puts a new process in the place of each, one after the other. Never rejects. */
+  /** Replaces the workers one at a time. Never rejects. */
   roll: () => Promise<void>;
-  /**
-   * Asks all to stop, and resolves when the last has ended, or was ended at the bound: with
-   * whether all have answered what they had.
-   */
+  /** Returns true when every worker has answered its requests. */
   stop: (timeoutMs: number) => Promise<boolean>;
 }>;
 
-/** What workers are started with. */
 type WorkersOptions = Readonly<{
   count: number;
-  /** What a worker may take to end when another has taken its place. */
+  /** A replaced worker that takes longer to exit is killed. */
   retireTimeoutMs: number;
-  /** Is told of rolling restarts. */
-  onEvent: (note: RollEvent) => void;
-  /** What hands on their standard error; null when they write to that of this process. */
+  /** Receives the events of rolling restarts. */
+  onEvent: (event: RollEvent) => void;
+  /** Null: workers inherit the standard error of this process. */
   relay: LogRelay | null;
 }>;
 
 const DEATHS_MAX = 10;
 
-const CRASH_LOOP = 'the workers keep ending by themselves';
+const CRASH_LOOP = `more than ${DEATHS_MAX} workers exited unexpectedly within a minute`;
 
 /** True in a process that was started by startWorkers. */
 export function isWorker(): boolean {
@@ -53,14 +46,13 @@ export function isWorker(): boolean {
 }
 
 /**
- * Starts processes that run the same command line as this one, and starts another for each that
- * ends by itself.
+ * Starts processes with the command line of this one, and replaces each that exits unasked.
  *
- * @throws WorkerError when one ends before it listens
+ * @throws WorkerError when a worker exits before it listens
  */
 async function startWorkers(options: WorkersOptions): Promise<Workers> {
   const { count, retireTimeoutMs, onEvent, relay } = options;
-  const places = Array.from({ length: count }, (_, index) => index + 1);
+  const slots = Array.from({ length: count }, (_, index) => index + 1);
   const pool = new WorkerPool(retireTimeoutMs, relay);
   const crashes = new CrashLoop(DEATHS_MAX);
   let isStopping = false;
@@ -73,67 +65,65 @@ async function startWorkers(options: WorkersOptions): Promise<Workers> {
     return pool.stop(timeoutMs);
   };
   try {
-    await Promise.all(places.map((place) => pool.startWorker(place)));
+    await Promise.all(slots.map((slot) => pool.startWorker(slot)));
   } catch (error) {
     await stop(0);
     throw error;
   }
   cluster.on('exit', (worker: Worker) => {
-    const { isDeath, vacancy } = pool.onExit(worker);
+    const { isDeath, freeSlot } = pool.onExit(worker);
     if (isStopping) return;
-    if (isDeath && crashes.noteDeath()) fail(new WorkerError(CRASH_LOOP));
-    // One that ends before it listens ends here again.
-    else if (vacancy !== null) pool.startWorker(vacancy).catch(() => {});
+    if (isDeath && crashes.recordDeath()) fail(new WorkerError(CRASH_LOOP));
+    // A replacement that exits before it listens causes another exit event.
+    else if (freeSlot !== null) pool.startWorker(freeSlot).catch(() => {});
   });
   return {
     port: pool.port,
     failed,
-    isComplete: () => pool.serving.size === count,
+    hasAllWorkers: () => pool.serving.size === count,
     collect: () => pool.collect(count),
     reload: () => pool.reload(),
-    roll: () => rollOver({ pool, places, onEvent, isStopping: () => isStopping }),
+    roll: () => rollWorkers({ pool, slots, onEvent, isStopping: () => isStopping }),
     stop,
   };
 }
 
-/** What answers requests. */
+/** The service as the primary process sees it: its own listener, or its workers. */
 export type Listener = Readonly<{
   port: number;
-  /** Whether every process that shall answer requests does. */
-  isComplete: () => boolean;
-  /** What all of them have counted. */
+  /** True when every configured process accepts connections. */
+  hasAllWorkers: () => boolean;
+  /** The metrics of all processes, merged. */
   collect: () => Promise<Family[]>;
-  /** Rejects when they cannot be kept running; never resolves. */
+  /** Rejects when the processes cannot be kept running; never resolves. */
   failed: Promise<never>;
-  /** Resolves with whether all that was in flight has been answered. */
+  /** Returns true when every request in flight was answered. */
   close: (timeoutMs: number) => Promise<boolean>;
 }>;
 
-/** What signals ask of a process that serves. */
-export type Requests = Readonly<{
+/** What signals control in a serving process. */
+export type Controls = Readonly<{
   stop: AbortSignal;
   reloads: Reloads;
   rolls: CoalescingRunner;
-  /** Is told what they have led to. */
   logSignal: LogSignal;
 }>;
 
 /**
- * Starts workers that listen, reload and are rolled over as they are asked.
+ * Starts workers and connects them to the signals of this process.
  *
- * @param count how many
- * @param relay hands on their standard error; null when they write to that of this process
- * @throws WorkerError when one ends before it listens
+ * @param relay null: workers inherit the standard error of this process
+ * @throws WorkerError when a worker exits before it listens
  */
 export async function listenWithWorkers(
   count: number,
   relay: LogRelay | null,
-  { reloads, rolls, logSignal }: Requests,
+  { reloads, rolls, logSignal }: Controls,
 ): Promise<Listener> {
   const retireTimeoutMs = RETIRE_TIMEOUT_MS + DRAIN_TIMEOUT_MS + WORKER_GRACE_MS;
   const workers = await startWorkers({ count, retireTimeoutMs, onEvent: logSignal, relay });
-  reloads.handOnTo(workers.reload);
-  rolls.begin(workers.roll);
-  // A worker drains by itself within the bound; ending it comes after.
+  reloads.forwardTo(workers.reload);
+  rolls.start(workers.roll);
+  // A worker drains within the timeout by itself; it is killed only after that.
   return { ...workers, close: (timeoutMs) => workers.stop(timeoutMs + WORKER_GRACE_MS) };
 }

@@ -1,4 +1,4 @@
-/** The commands of the operator as processes: exit statuses, one object or text, no secret. */
+/** The commands as processes: exit codes, one object or text, and no secret in the output. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { parseSecrets } from '../../../src/otp/crypto/secrets.ts';
@@ -9,7 +9,7 @@ import { secretsOf, startTestService } from '../../harness/service.ts';
 
 test.after(closeClient);
 
-test('help lists every command, on standard output', async () => {
+test('help lists every command on standard output', async () => {
   for (const name of ['help', '--help']) {
     const { status, out, err } = await runCommand([name]);
     assert.is(status, 0);
@@ -20,23 +20,25 @@ test('help lists every command, on standard output', async () => {
 });
 
 const WRONG: [string[], RegExp][] = [
-  [['sevre'], /there is no command "sevre"/],
+  [['sevre'], /unknown command "sevre"/],
   [['serve', 'now'], /serve takes no arguments/],
-  [['show'], /takes USER\n/],
-  [['show', ''], /takes USER\n/],
-  [['show', 'U1', 'U2'], /takes USER\n/],
+  [['show'], /show takes: USER\n/],
+  [['show', ''], /show takes: USER\n/],
+  [['show', 'U1', 'U2'], /show takes: USER\n/],
   [['show', '-x', 'U1'], /Unknown option '-x'/],
   [['show', '--json', '--text', 'U1'], /exclude each other/],
-  [['unlock', 'U1'], /takes USER PURPOSE\n/],
+  [['unlock', 'U1'], /unlock takes: USER PURPOSE\n/],
   [['cancel', 'ABC'], /OTP_ID must be 32 hexadecimal digits/],
   [['doctor', 'now'], /doctor takes no arguments/],
   [['secret'], /secret takes: new \[ID\]/],
+  [['secret', 'make'], /secret takes: new \[ID\]/],
+  [['key', 'new', 'a', 'read', 'b'], /key takes: new NAME \[SCOPES\]/],
   [['secret', 'new', 'a', 'b'], /secret takes: new \[ID\]/],
   [['secret', 'new', 'a:b'], /ID must be an id of 1 to 32 letters/],
 ];
 
 for (const [parameters, message] of WRONG) {
-  test(`otpd ${parameters.join(' ')}: usage on standard error, 2`, async () => {
+  test(`otpd ${parameters.join(' ')} prints the usage and exits with 2`, async () => {
     const { status, out, err } = await runCommand(parameters);
     assert.is(status, 2);
     assert.is(out, '');
@@ -45,13 +47,13 @@ for (const [parameters, message] of WRONG) {
   });
 }
 
-test('secret new: what OTP_SECRETS takes, another each time, and how to rotate', async () => {
+test('secret new prints a different valid secret each time and how to rotate it', async () => {
   const texts = new Set<string>();
   for (const parameters of [[], [], ['k2'], ['--json', 'k2']]) {
-    // Whatever else is wrong with the configuration does not matter.
+    // The command does not read the configuration, so its errors do not matter.
     const ended = await runCommand(['secret', 'new', ...parameters], { DB_HOST: 'h', PORT: 'x' });
     assert.is(ended.status, 0);
-    assert.match(ended.err, /^put it first in OTP_SECRETS.*keep the old one.*\n$/);
+    assert.match(ended.err, /^put it first in OTP_SECRETS.*keep the old secret.*\n$/);
     const text = parameters.includes('--json') ? objectOf(ended).secret as string
       : ended.out.trimEnd();
     const parsed = parseSecrets(text);
@@ -64,7 +66,7 @@ test('secret new: what OTP_SECRETS takes, another each time, and how to rotate',
   assert.is(texts.size, 4);
 });
 
-test('show, unlock, cancel: one object in a pipe, text if wanted, 1 for unknown', async () => {
+test('show, unlock and cancel print one object in a pipe and exit with 1 for unknown', async () => {
   const database = await createTestDatabase();
   const variables = variablesFor(database.settings.database!);
   const secrets = secretsOf(variables.OTP_SECRETS!);
@@ -94,15 +96,15 @@ test('show, unlock, cancel: one object in a pipe, text if wanted, 1 for unknown'
   const nobody = await runCommand(['show', 'nobody'], variables);
   assert.is(nobody.status, 1);
   assert.equal(objectOf(nobody), { outcome: 'unknown', user_id: 'nobody' });
-  const said = await runCommand(['show', '--text', 'nobody'], variables);
-  assert.equal([said.status, said.out], [1, 'nothing is known of this user\n']);
+  const asText = await runCommand(['show', '--text', 'nobody'], variables);
+  assert.equal([asText.status, asText.out], [1, 'no record of this user\n']);
   const stranger = await runCommand(['cancel', 'ab'.repeat(16)], variables);
   assert.equal([stranger.status, objectOf(stranger).outcome], [1, 'unknown']);
   await service.close();
   database.close();
 });
 
-test('what stands in the way is one object and one line, and no secret', async () => {
+test('an error is one object and one line without a secret', async () => {
   const variables = variablesFor(newDatabaseName(), { DB_USER: 'nobody', DB_PASSWORD: 'hush' });
   const ended = await runCommand(['show', 'U1'], variables);
   assert.is(ended.status, 1);
@@ -117,7 +119,7 @@ test('what stands in the way is one object and one line, and no secret', async (
   assert.match(none.err, /^otpd: DB_HOST or DB_SOCKET must be set .*npm start.*\n$/);
 });
 
-test('a database that is not migrated is not touched', async () => {
+test('a command refuses a database with pending migrations', async () => {
   const database = await createTestDatabase();
   await database.query('DELETE FROM schema_migrations WHERE version = 7');
   const variables = variablesFor(database.settings.database!);

@@ -1,4 +1,4 @@
-/** The doctor on a real MySQL in which things are broken on purpose, one after the other. */
+/** Doctor on a real MySQL that the tests break in one way after the other. */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -38,21 +38,21 @@ test.after(async () => {
   await server.stop();
 });
 
-function patientWith(changes: Partial<DoctorTarget> = {}): DoctorTarget {
+function targetWith(changes: Partial<DoctorTarget> = {}): DoctorTarget {
   return { settings: { ...server.settings, ...ACCOUNT }, pool, connections: 16, workers: 1,
     readHostClock, ...changes };
 }
 
-/** What it finds that is not well, a line each. */
-async function complaints(changes: Partial<DoctorTarget> = {}): Promise<string[]> {
-  const findings = await checkDatabase(patientWith(changes));
+/** The findings other than ok, one line each. */
+async function findProblems(changes: Partial<DoctorTarget> = {}): Promise<string[]> {
+  const findings = await checkDatabase(targetWith(changes));
   return findings.filter(({ level }) => level !== 'ok')
     .map(({ level, check, found, remedy }) => `${level} ${check}: ${found}; ${remedy}`);
 }
 
-test('a database in order: nothing to complain of, and nothing changed', async () => {
-  assert.equal(await complaints(), []);
-  const checks = (await checkDatabase(patientWith())).map(({ check }) => check);
+test('doctor finds no fault in a sound database and changes nothing', async () => {
+  assert.equal(await findProblems(), []);
+  const checks = (await checkDatabase(targetWith())).map(({ check }) => check);
   assert.equal(checks, ['connection', 'version', 'session', 'clock', 'durability', 'writable',
     'connections', 'memory', 'packets', 'schema', 'tables', 'grants']);
   const rows = await server.database.query('SELECT COUNT(*) AS n FROM otps');
@@ -62,13 +62,13 @@ test('a database in order: nothing to complain of, and nothing changed', async (
 const OVERFLOW = readSchemaFiles().find(({ name }) => name === '0003-ip-rate-overflow')!
   .statements[1]!;
 
-/** [what is broken, by what, how it is mended, what is said] */
+/** [what is broken, statements that break it, statements that repair it, finding] */
 const BROKEN: [string, string[], string[], RegExp][] = [
-  ['the log is not flushed', ['SET GLOBAL innodb_flush_log_at_trx_commit = 2'],
+  ['an unflushed log', ['SET GLOBAL innodb_flush_log_at_trx_commit = 2'],
     ['SET GLOBAL innodb_flush_log_at_trx_commit = 1'],
     /^fault durability: innodb_flush_log_at_trx_commit is 2: .*; SET PERSIST innodb/],
   ['read_only', ['SET GLOBAL read_only = ON'], ['SET GLOBAL read_only = OFF'],
-    /^fault writable: read_only is on; name the primary/],
+    /^fault writable: read_only is on; set DB_HOST to the primary/],
   ['super_read_only', ['SET GLOBAL super_read_only = ON'],
     ['SET GLOBAL super_read_only = OFF', 'SET GLOBAL read_only = OFF'],
     /^fault writable: super_read_only is on/],
@@ -76,48 +76,48 @@ const BROKEN: [string, string[], string[], RegExp][] = [
     /^fault connections: DB_CONNECTIONS x WORKERS is 16, max_connections 15; lower/],
   ['small packets', ['SET GLOBAL max_allowed_packet = 1048576'],
     ['SET GLOBAL max_allowed_packet = 67108864'], /^fault packets: max_allowed_packet is 1 MB/],
-  ['a migration is pending', ['UPDATE schema_migrations SET finished_at = NULL WHERE version = 4'],
+  ['a pending migration', ['UPDATE schema_migrations SET finished_at = NULL WHERE version = 4'],
     ['UPDATE schema_migrations SET finished_at = NOW(6) WHERE version = 4'],
     /^fault schema: the database lacks 0004-limit-hits; run: npm run migrate/],
-  ['the database is newer', ["INSERT INTO schema_migrations VALUES (99, 'z', NOW(6), NOW(6))"],
+  ['a newer database', ["INSERT INTO schema_migrations VALUES (99, 'z', NOW(6), NOW(6))"],
     ['DELETE FROM schema_migrations WHERE version = 99'],
     /^fault schema: the database has schema file z of a newer otpd; run that/],
-  ['the database is of an earlier 0.1',
+  ['a database of an earlier 0.1',
     ["UPDATE schema_migrations SET name = '0002-otps' WHERE version = 2"],
     ["UPDATE schema_migrations SET name = '0002-ip-rate-limits' WHERE version = 2"],
     /^fault schema: .* file 0002-otps from before the first release; use a new database:/],
 ];
 
-for (const [what, breaking, mending, said] of BROKEN) {
-  test(`${what}: one finding, and what to do`, async () => {
+for (const [what, breaking, repairing, pattern] of BROKEN) {
+  test(`doctor reports ${what} as one finding with its remedy`, async () => {
     for (const sql of breaking) await server.database.query(sql);
     try {
-      const found = await complaints();
+      const found = await findProblems();
       assert.is(found.length, 1, found.join('\n'));
-      assert.match(found[0]!, said);
+      assert.match(found[0]!, pattern);
     } finally {
-      for (const sql of mending) await server.database.query(sql);
+      for (const sql of repairing) await server.database.query(sql);
     }
-    assert.equal(await complaints(), []);
+    assert.equal(await findProblems(), []);
   });
 }
 
-test('a table that is gone', async () => {
+test('doctor names a missing table', async () => {
   await server.database.query('DROP TABLE ip_rate_overflow');
-  const found = await complaints();
+  const found = await findProblems();
   await server.database.query(OVERFLOW);
   assert.is(found.length, 1);
   assert.match(found[0]!, /^fault tables: ip_rate_overflow is missing/);
-  assert.equal(await complaints(), []);
+  assert.equal(await findProblems(), []);
 });
 
-test('an account that lacks a right, on all tables or on one', async () => {
+test('doctor names the missing rights and their tables', async () => {
   const { database } = server.settings;
   const { query } = server.database;
   const of = `ON ${database}.* FROM ${ACCOUNT.user}@localhost`;
   const to = of.replace('FROM', 'TO');
   await query(`REVOKE DELETE, UPDATE ${of}`);
-  const [several, ...others] = await complaints();
+  const [several, ...others] = await findProblems();
   assert.equal(others, []);
   const [, updated, deleted] = /^fault grants: .* lacks UPDATE on (.*); DELETE on (.*); GRANT /
     .exec(several!)!;
@@ -133,33 +133,33 @@ test('an account that lacks a right, on all tables or on one', async () => {
     await query(`GRANT DELETE, UPDATE ${to.replace('.*', `.${table}`)}`);
   }
   await query(`GRANT UPDATE ${to.replace('.*', '.outbox')}`);
-  assert.match((await complaints())[0]!, /the account lacks DELETE on outbox; GRANT/);
+  assert.match((await findProblems())[0]!, /the account lacks DELETE on outbox; GRANT/);
   await query(`GRANT DELETE, UPDATE ${to}`);
-  assert.equal(await complaints(), []);
+  assert.equal(await findProblems(), []);
 });
 
-test('an account with rights everywhere is told', async () => {
+test('doctor warns about an account with rights on every database', async () => {
   const { settings } = server;
-  assert.match((await complaints({ settings })).join(), /^warn grants: 'root'@'localhost' has/);
+  assert.match((await findProblems({ settings })).join(), /^warn grants: 'root'@'localhost' has/);
 });
 
-test('a clock that is 30 s away is told', async () => {
-  const found = await complaints({ readHostClock: () => readHostClock() + 30_500_000 });
+test('doctor warns about a clock that is 30 s away', async () => {
+  const found = await findProblems({ readHostClock: () => readHostClock() + 30_500_000 });
   assert.match(found.join(),
-    /^warn clock: the database is \d\d\.\d s behind this machine; let NTP/);
+    /^warn clock: the database is \d\d\.\d s behind this machine; synchronize/);
 });
 
-test('who cannot connect is told why', async () => {
-  const { settings } = patientWith();
-  const said = async (changes: object): Promise<string> =>
-    (await complaints({ settings: { ...settings, ...changes } })).join('\n');
-  assert.match(await said({ password: 'x' }),
+test('doctor says why it cannot connect', async () => {
+  const { settings } = targetWith();
+  const findingWith = async (changes: object): Promise<string> =>
+    (await findProblems({ settings: { ...settings, ...changes } })).join('\n');
+  assert.match(await findingWith({ password: 'x' }),
     /^fault connection: .*ER_ACCESS_DENIED_ERROR; check DB_USER and DB_PASSWORD, and/);
-  assert.match(await said({ user: 'root', password: '', database: 'otpd_none' }),
+  assert.match(await findingWith({ user: 'root', password: '', database: 'otpd_none' }),
     /^fault connection: .*ER_BAD_DB_ERROR; run: npm run migrate$/);
-  assert.match(await said({ socketPath: '/nowhere' }),
-    /^fault connection: .*ENOENT; see that MySQL 8.0.19 or later answers at the socket DB_SOCKET$/);
-  assert.match(await said({ socketPath: null, host: '127.0.0.1', port: 1 }),
+  assert.match(await findingWith({ socketPath: '/nowhere' }),
+    /^fault connection: .*ENOENT; check that MySQL 8\.0\.19 or later answers at the socket DB_S/);
+  assert.match(await findingWith({ socketPath: null, host: '127.0.0.1', port: 1 }),
     /^fault connection: .*ECONNREFUSED; .* at DB_HOST and DB_PORT$/);
 });
 
@@ -172,27 +172,34 @@ function variables(changes: Variables = {}): Variables {
 
 const HIDDEN = [ACCOUNT.password, SECRET, WEBHOOK_SECRET, 'token-in-path'];
 
+/** The exit code and the findings, without the one about the Node.js that runs the tests. */
 async function findingsOf(changes: Variables): Promise<[number | null, Finding[]]> {
   const ended = await runCommand(['doctor'], changes);
   for (const hidden of HIDDEN) assert.not.ok((ended.out + ended.err).includes(hidden));
-  return [ended.status, objectOf(ended).findings as Finding[]];
+  const [node, ...findings] = objectOf(ended).findings as Finding[];
+  assert.match(node!.found, `Node.js ${process.versions.node}`);
+  return [ended.status, findings];
 }
 
-test('as a process: 0 and one object when all is well, and text with --text', async () => {
+test('doctor exits with 0 without a fault and prints an object, or text with --text', async () => {
   const ended = await runCommand(['doctor'], variables());
   const { outcome, faults, warnings, findings } = objectOf(ended);
-  assert.equal([ended.status, outcome, faults, warnings], [0, 'ok', 0, 0]);
-  assert.equal((findings as Finding[])[0], { level: 'ok', check: 'proxies',
-    found: 'only this machine can ask', remedy: null });
+  const [node, proxies] = findings as Finding[];
+  const [level, count] = node!.level === 'ok' ? ['ok', 0] : ['warn', 1];
+  assert.equal([ended.status, outcome, faults, warnings], [0, level, 0, count]);
+  assert.equal(node!.check, 'node');
+  assert.equal(proxies, { level: 'ok', check: 'proxies',
+    found: 'only this machine can connect', remedy: null });
   const text = await runCommand(['doctor', '--text'], variables({ HOST: '0.0.0.0' }));
   assert.is(text.status, 0);
-  assert.match(text.out, /^warn {3}proxies {8}HOST is 0\.0\.0\.0, .*; name your proxies/);
-  assert.match(text.out, /\nok {5}secrets {8}1, none short; k7 signs\n/);
-  assert.match(text.out, /\nno faults, 1 warning\n$/);
+  assert.match(text.out, /^(ok {5}|warn {3})node {11}Node\.js \d/);
+  assert.match(text.out, /\nwarn {3}proxies {8}HOST is 0\.0\.0\.0, .*; name your proxies/);
+  assert.match(text.out, /\nok {5}secrets {8}1 configured; new codes use k7\n/);
+  assert.match(text.out, count === 0 ? /\nno faults, 1 warning\n$/ : /\nno faults, 2 warnings\n$/);
   for (const hidden of HIDDEN) assert.not.ok((ended.out + text.out).includes(hidden));
 });
 
-test('as a process: 1 for a fault of the database', async () => {
+test('doctor exits with 1 for a fault of the database', async () => {
   await server.database.query('SET GLOBAL innodb_flush_log_at_trx_commit = 0');
   const [status, findings] = await findingsOf(variables());
   await server.database.query('SET GLOBAL innodb_flush_log_at_trx_commit = 1');
@@ -201,7 +208,7 @@ test('as a process: 1 for a fault of the database', async () => {
     ['durability']);
 });
 
-test('faults of the configuration are findings, each, and hide nothing they need not', async () => {
+test('each configuration error is a finding that hides no independent check', async () => {
   const [status, findings] = await findingsOf(variables({ WEBHOOK_SECRETS: 'whsec_short',
     MESSAGE_DOMAIN: 'https://x' }));
   assert.is(status, 1);
@@ -217,15 +224,15 @@ test('faults of the configuration are findings, each, and hide nothing they need
   assert.match(email.find(({ level }) => level === 'fault')!.found, /needs nodemailer: npm i node/);
 });
 
-test('without DB_HOST and DB_SOCKET: one fault, which names both', async () => {
+test('a missing database is one fault that names DB_HOST and DB_SOCKET', async () => {
   const [status, findings] = await findingsOf({});
   assert.is(status, 1);
   assert.equal(findings.map(({ level, check }) => [level, check]), [['fault', 'configuration']]);
   assert.match(findings[0]!.found, /^DB_HOST or DB_SOCKET must be set/);
 });
 
-/** The same server with a binlog: its own command line, but for that. */
-test('a binlog that is not synced', async () => {
+/** Restarts the server with its own command line and a binlog. */
+test('doctor reports a binlog that is not synced', async () => {
   const idFile = server.path('mysql/mysqld.pid');
   const given = readFileSync(`/proc/${Number(readFileSync(idFile, 'utf8'))}/cmdline`, 'utf8')
     .split('\0').slice(0, -1).filter((option) => option !== '--skip-log-bin');
@@ -235,13 +242,13 @@ test('a binlog that is not synced', async () => {
   const child = spawn(program!, [...options, log, '--server-id=1'], { stdio: 'ignore' });
   try {
     const { query } = server.database;
-    await eventually('it answers', () => query('SELECT 1').then(() => true, () => false));
-    assert.equal(await complaints(), []);
+    await eventually('MySQL answers', () => query('SELECT 1').then(() => true, () => false));
+    assert.equal(await findProblems(), []);
     await query('SET GLOBAL sync_binlog = 0');
-    assert.match((await complaints()).join(),
+    assert.match((await findProblems()).join(),
       /^fault durability: sync_binlog is 0: a crash loses .*; SET PERSIST sync_binlog = 1$/);
     await query('SET GLOBAL sync_binlog = 1');
-    assert.equal(await complaints(), []);
+    assert.equal(await findProblems(), []);
   } finally {
     child.kill('SIGKILL');
     await once(child, 'exit');

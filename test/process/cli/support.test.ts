@@ -1,4 +1,4 @@
-/** `otpd show`, `unlock` and `cancel` on a real service whose clock is moved. */
+/** `otpd show`, `unlock` and `cancel` on a real service with a clock that the test sets. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { cancel, show, unlock } from '../../../src/app/cli/support.ts';
@@ -34,7 +34,7 @@ async function request(user: string, key: string): Promise<string> {
   const call = { port: service.port, path: '/otp/request', key, body };
   const { status, body: reply } = await post(call);
   assert.is(status, 201);
-  await eventually('it is sent', async () =>
+  await eventually('the message is sent', async () =>
     (await database.query('SELECT 1 FROM outbox')).length === 0);
   return reply.otp_id as string;
 }
@@ -50,7 +50,7 @@ function showUser(user: string): Promise<Report> {
   return show({ pool: database.pool, policies }, user);
 }
 
-test('a user is shown as they are at the time: points, attempts, lock, codes', async () => {
+test('show reports the points, attempts, locks and OTPs of a user', async () => {
   database.clock.set('2026-01-05 08:00:00.000001');
   const otpId = await request('U1', 'a');
   database.clock.set('2026-01-05 08:01:00');
@@ -84,16 +84,16 @@ test('a user is shown as they are at the time: points, attempts, lock, codes', a
   assert.equal(lines, [
     'user U1 at 2026-01-05T08:01:00.000000Z',
     'purpose login',
-    '  limit     2 of 3 codes left; one is free again at 2026-01-05T08:15:00.000001Z',
+    '  limit     2 of 3 codes left; one becomes free at 2026-01-05T08:15:00.000001Z',
     '  lock      none',
-    '  attempts  1 of 3 wrong ones until a lock, 1 of 100 until an operator must unlock',
+    '  attempts  1 of 3 wrong until a lock, 1 of 100 wrong in a row until an operator must unlock',
     `  code      ${otpId} sent by console, created 2026-01-05T08:00:00.000001Z, `
       + 'expires 2026-01-05T08:05:00.000001Z',
   ]);
   assert.not.match(JSON.stringify([lines, data]), service.messages[0]!.code);
 });
 
-test('a limit of a day is shown where there is one', async () => {
+test('show reports a daily limit where the policy has one', async () => {
   const limited = createPolicies({ ...DEFAULT_POLICY, userDailyLimit: 4 },
     new Map([['pay', { ...DEFAULT_POLICY, userDailyLimit: 2 }]]));
   const other = await startTestService({ pool: database.pool, secrets, policies: limited });
@@ -110,7 +110,7 @@ test('a limit of a day is shown where there is one', async () => {
   assert.equal(purposes.map(({ daily_limit }) => daily_limit), [
     { quota: 2, remaining: 0, free_at }, { quota: 4, remaining: 1, free_at },
   ]);
-  assert.ok(lines.includes(`  daily     1 of 4 codes left; one is free again at ${free_at}`));
+  assert.ok(lines.includes(`  daily     1 of 4 codes left; one becomes free at ${free_at}`));
   database.clock.set('2026-01-05 09:01:00');
   const later = await show({ pool: database.pool, policies: limited }, 'U9');
   assert.ok(later.lines.includes('  daily     4 of 4 codes left'));
@@ -118,23 +118,23 @@ test('a limit of a day is shown where there is one', async () => {
   await other.close();
 });
 
-test('a locked pair is shown with its end, and without one once an operator must act', async () => {
+test('show reports when a lock ends, or that only an operator can unlock', async () => {
   database.clock.set('2026-01-05 09:00:00');
   await request('U2', 'b');
   for (let tries = 0; tries < 3; tries += 1) await guess('U2');
   assert.match((await showUser('U2')).lines.join('\n'),
-    /\n {2}lock {6}until 2026-01-05T09:10:00.000000Z\n {2}attempts {2}3 of 3 wrong ones/);
+    /\n {2}lock {6}until 2026-01-05T09:10:00.000000Z\n {2}attempts {2}3 of 3 wrong until/);
   database.clock.set('2026-01-05 09:09:59.999999');
   assert.match((await showUser('U2')).lines.join('\n'), /lock {6}until/);
   database.clock.set('2026-01-05 09:10:00');
   assert.match((await showUser('U2')).lines.join('\n'), /lock {6}none/);
   await database.query('UPDATE otps SET consecutive_wrong = 100 WHERE user_id = ?', ['U2']);
-  assert.match((await showUser('U2')).lines.join('\n'), /until an operator ends it/);
+  assert.match((await showUser('U2')).lines.join('\n'), /until an operator runs otpd unlock/);
   assert.ok((await unlock(database.pool, { userId: 'U2', purpose: 'login' })).isDone);
   assert.match((await showUser('U2')).lines.join('\n'), /none\n {2}attempts {2}0 of 3.* 0 of 100/);
 });
 
-test('showing waits for no lock', async () => {
+test('show waits for no lock', async () => {
   database.clock.set('2026-01-05 10:00:00');
   await request('U3', 'c');
   const locked = createGate();
@@ -151,7 +151,7 @@ test('showing waits for no lock', async () => {
   await holder;
 });
 
-test('a code is canceled once, and every other end is told', async () => {
+test('cancel cancels an OTP and reports every other state', async () => {
   database.clock.set('2026-01-05 11:00:00');
   const otpId = await request('U4', 'd');
   const parts = { pool: database.pool, secrets };

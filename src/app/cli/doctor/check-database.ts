@@ -1,4 +1,7 @@
-/** What is looked at in the database, in order: who cannot connect learns why, and no more. */
+/**
+ * The checks of the database, in an order in which an error that makes later checks pointless ends
+ * them: without a connection there is one finding.
+ */
 import {
   checkDurability, checkReadOnly, checkCapacity, checkServerName, checkSession,
 } from './check-server.ts';
@@ -14,54 +17,54 @@ import { MICROSECONDS_PER_SECOND } from '../../../db/instant.ts';
 import type { Instant } from '../../../db/instant.ts';
 import { readSchemaStatus } from '../../../db/migrate.ts';
 import type { ConnectionPool } from '../../../db/pool.ts';
-import { fault, findingOfError, ok, warn } from './finding.ts';
+import { fault, ok, toConnectionFinding, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 
-/** The database, and what it is held against. */
 export type DoctorTarget = ConnectionLimits & Readonly<{
   settings: DatabaseSettings;
   pool: ConnectionPool;
   readHostClock: () => Instant;
 }>;
 
-/** Looks at all of it; nothing is changed. What stands in the way is a finding, too. */
-export async function checkDatabase(patient: DoctorTarget): Promise<Finding[]> {
+/** Changes nothing in the database. An error of the database becomes a finding. */
+export async function checkDatabase(target: DoctorTarget): Promise<Finding[]> {
   const findings: Finding[] = [];
   try {
-    const version = await withSession(patient, NO_SETUP_SQL, readServerName);
+    const version = await withConnection(target, NO_SETUP_SQL, readServerName);
     findings.push(ok('connection', 'the server answers'), checkServerName(version));
     if (findings.some(({ level }) => level === 'fault')) return findings;
-    await withSession(patient, undefined, (session) => examine(patient, session, findings));
+    await withConnection(target, undefined, (connection) =>
+      checkServer(target, connection, findings));
   } catch (error) {
-    findings.push(findingOfError(error, patient.settings));
+    findings.push(toConnectionFinding(error, target.settings));
   }
   return findings;
 }
 
-async function examine(
-  patient: DoctorTarget,
-  session: Connection,
+async function checkServer(
+  target: DoctorTarget,
+  connection: Connection,
   findings: Finding[],
 ): Promise<void> {
-  const facts = await readServerFacts(session);
-  const before = patient.readHostClock();
-  const now = await readServerClock(session);
+  const facts = await readServerFacts(connection);
+  const before = target.readHostClock();
+  const now = await readServerClock(connection);
   findings.push(
-    ...checkSession(facts), checkClocks(before, now, patient.readHostClock()),
+    ...checkSession(facts), checkClocks(before, now, target.readHostClock()),
     ...checkDurability(facts), checkReadOnly(facts),
-    ...checkCapacity(facts, await readTableBytes(session), patient),
+    ...checkCapacity(facts, await readTableBytes(connection), target),
   );
-  const schema = await checkSchema(patient);
+  const schema = await checkSchema(target);
   findings.push(schema);
   if (schema.level === 'fault') return;
-  const missing = await findMissingTables(session);
+  const missing = await findMissingTables(connection);
   findings.push(...checkTables(missing));
-  const account = { name: facts.account, database: patient.settings.database ?? '' };
+  const account = { name: facts.account, database: target.settings.database ?? '' };
   // On a read-only server, or without a table, the trial fails for a reason already reported.
   if (!facts.isReadOnly && missing.length === 0) {
-    findings.push(checkTrial(await tryWrites(session), account));
+    findings.push(checkWrites(await tryWrites(connection), account));
   }
-  findings.push(...checkGrants(await readGrants(session), account));
+  findings.push(...checkGrants(await readGrants(connection), account));
 }
 
 async function checkSchema({ pool }: DoctorTarget): Promise<Finding> {
@@ -78,30 +81,28 @@ function checkTables(missing: readonly string[]): Finding[] {
     'grant SELECT on it, or restore it from a backup'));
 }
 
-async function withSession<T>(
+async function withConnection<T>(
   { settings }: DoctorTarget,
   setUpSql: string | undefined,
-  work: (session: Connection) => Promise<T>,
+  work: (connection: Connection) => Promise<T>,
 ): Promise<T> {
-  const session = await openConnection(settings, setUpSql);
+  const connection = await openConnection(settings, setUpSql);
   try {
-    return await work(session);
+    return await work(connection);
   } finally {
-    session.destroy();
+    connection.destroy();
   }
 }
 
-/** All tables of all databases, with more than the right to connect. */
+/** A grant on every database that is more than the right to connect. */
 const EVERYWHERE = /^GRANT (?!USAGE ON)(.+) ON \*\.\* TO /;
 
-/** What the account is to do its work with. */
 type Account = Readonly<{ name: string; database: string }>;
 
-/** Judges what came of trying. */
-function checkTrial({ denied, failure }: WriteTrial, account: Account): Finding {
+function checkWrites({ denied, failure }: WriteTrial, account: Account): Finding {
   if (failure !== null) {
     return fault('grants', `a write failed: ${failure.message}`,
-      'see MySQL\'s error log, and its disk');
+      'check the error log and the disk of MySQL');
   }
   if (denied.length === 0) {
     return ok('grants', 'SELECT, INSERT, UPDATE and DELETE work on every table');
@@ -115,26 +116,26 @@ function checkTrial({ denied, failure }: WriteTrial, account: Account): Finding 
     `GRANT SELECT, INSERT, UPDATE, DELETE ON \`${database}\`.* TO ${name}`);
 }
 
-/** Checks whether the account has more rights than it uses. */
+/** Warns about an account with more rights than otpd uses. */
 function checkGrants(grants: readonly string[], { name }: Account): Finding[] {
   if (!grants.some((grant) => EVERYWHERE.test(grant))) return [];
   return [warn('grants', `${name} has rights on every database of the server`,
-    'serve with an account of otpd\'s own, and migrate with that one')];
+    'use an account with rights on the database of otpd only')];
 }
 
 const SKEW_MAX_SECONDS = 2;
 
 /**
- * Judges the difference. otpd goes by the database's clock alone; who reads signed webhooks, or the
- * log, goes by another.
+ * Compares the clocks. otpd uses the clock of the database only, but receivers of signed webhooks
+ * and readers of the log compare times with another clock.
  *
- * @param before this machine's clock when the database was asked for its time
- * @param after the same when the answer was there: the time between is no difference
+ * @param before the clock of this machine before the query
+ * @param after the clock of this machine after the query; the duration of the query is no skew
  */
 export function checkClocks(before: Instant, database: Instant, after: Instant): Finding {
   const skew = Math.max(before - database, database - after, 0) / MICROSECONDS_PER_SECOND;
   if (skew <= SKEW_MAX_SECONDS) return ok('clock', `within ${SKEW_MAX_SECONDS} s of this machine`);
   const side = database < before ? 'behind' : 'ahead of';
   return warn('clock', `the database is ${skew.toFixed(1)} s ${side} this machine`,
-    'let NTP set both clocks: times in answers and of webhooks are the database\'s');
+    'synchronize both clocks with NTP: responses and webhooks have the time of the database');
 }

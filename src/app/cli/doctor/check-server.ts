@@ -1,4 +1,4 @@
-/** What is judged of a MySQL server: its version, its settings, and what a session of it gets. */
+/** The checks of the MySQL server: version, session variables, durability and capacity. */
 import type { ServerFacts, ServerName } from '../../../db/checks/inspect.ts';
 import {
   compareVersions, checkVersion, parseVersionLine,
@@ -7,18 +7,17 @@ import { SESSION_VARIABLES } from '../../../db/connection.ts';
 import { fault, ok, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 
-/** 8.0 had its last release in April 2026; 8.1 to 8.3 were never kept up. */
+/** 8.0 had its last release in April 2026; 8.1 to 8.3 were innovation releases without support. */
 const MAINTAINED = { major: 8, minor: 4, patch: 0 } as const;
 
-/** A list of 128 codes with the longest names takes about 1 MB; the default is 64 MB. */
+/** A batch of 128 requests with the longest names takes about 1 MB; the default is 64 MB. */
 const PACKET_BYTES_MIN = 4 * 1024 * 1024;
 
-/** Who else connects must find room: the other processes, a migration, an operator. */
+/** The rest is for other clients: another otpd, a migration, an operator. */
 const CONNECTIONS_SHARE = 0.8;
 
 const MEGABYTE = 1024 * 1024;
 
-/** Judges which server it is. */
 export function checkServerName({ version, comment }: ServerName): Finding {
   const line = `Ver ${version} ${comment}`;
   const verdict = checkVersion(line);
@@ -29,26 +28,26 @@ export function checkServerName({ version, comment }: ServerName): Finding {
   const found = `MySQL ${version}`;
   const isMaintained = read?.kind === 'mysql' && compareVersions(read.version, MAINTAINED) >= 0;
   return isMaintained ? ok('version', found)
-    : warn('version', `${found} gets no fixes any more`, 'upgrade to MySQL 8.4 or later');
+    : warn('version', `${found} is out of support`, 'upgrade to MySQL 8.4 or later');
 }
 
-/** Judges what the session got of what the statements rely on. */
+/** The statements rely on these variables, and a proxy may have changed or dropped them. */
 export function checkSession({ session }: ServerFacts): Finding[] {
   const wrong = Object.entries(SESSION_VARIABLES)
     .filter(([name, wanted]) => sorted(session[name] ?? '') !== sorted(wanted));
   if (wrong.length === 0) {
-    return [ok('session', 'READ-COMMITTED, strict, byte by byte, UTC')];
+    return [ok('session', 'READ-COMMITTED, strict mode, binary collation, UTC')];
   }
   return wrong.map(([name, wanted]) => fault('session',
-    `${name} is ${session[name]} though otpd has set ${wanted}`,
-    'connect to MySQL itself, or let the proxy between keep what a session sets'));
+    `${name} is ${session[name]} although otpd sets ${wanted}`,
+    'connect to MySQL directly, or make the proxy keep session variables'));
 }
 
 function sorted(list: string): string {
   return list.split(',').sort().join();
 }
 
-/** Judges whether a commit that was answered survives a crash of the machine. */
+/** Checks that an acknowledged commit survives a crash of the machine. */
 export function checkDurability(facts: ServerFacts): Finding[] {
   const { flushLogAtCommit, hasBinlog, syncBinlog } = facts;
   const findings: Finding[] = [];
@@ -66,17 +65,14 @@ export function checkDurability(facts: ServerFacts): Finding[] {
   return [ok('durability', `every commit is flushed${hasBinlog ? ', and so is the binlog' : ''}`)];
 }
 
-/** Judges whether the server takes writes. */
 export function checkReadOnly({ isReadOnly, isSuperReadOnly }: ServerFacts): Finding {
-  if (!isReadOnly && !isSuperReadOnly) return ok('writable', 'the server takes writes');
+  if (!isReadOnly && !isSuperReadOnly) return ok('writable', 'the server accepts writes');
   return fault('writable', `${isSuperReadOnly ? 'super_read_only' : 'read_only'} is on`,
-    'name the primary in DB_HOST, or SET PERSIST read_only = OFF if this is it');
+    'set DB_HOST to the primary, or SET PERSIST read_only = OFF if this server is it');
 }
 
-/** How many connections otpd may open. */
 export type ConnectionLimits = Readonly<{ connections: number; workers: number }>;
 
-/** Judges how much the server has room for. */
 export function checkCapacity(
   facts: ServerFacts,
   tableBytes: number,
@@ -92,12 +88,12 @@ export function checkCapacity(
   return [
     needed > connectionsMax ? fault('connections', room, lower)
       : needed > connectionsMax * CONNECTIONS_SHARE
-        ? warn('connections', `${room}: little is left for others`, lower)
+        ? warn('connections', `${room}: little is left for other clients`, lower)
         : ok('connections', room),
     bufferPoolBytes >= tableBytes ? ok('memory', pool)
       : warn('memory', pool, 'raise innodb_buffer_pool_size above the size of the tables'),
     packetBytesMax >= PACKET_BYTES_MIN ? ok('packets', packet)
-      : fault('packets', `${packet}: long lists of requests fail`,
+      : fault('packets', `${packet}: large batches fail`,
         `SET PERSIST max_allowed_packet = ${PACKET_BYTES_MIN} or more`),
   ];
 }

@@ -1,7 +1,7 @@
-/** `otpd doctor`: gathers what serve would use, and has it judged. */
+/** `otpd doctor`: checks everything that `serve` would use. */
 import { openChannels } from '../../channels.ts';
 import { checkDatabase } from './check-database.ts';
-import { checkDelivery, toFindings, checkSettings } from './check-settings.ts';
+import { checkDelivery, checkNode, checkSettings, toFindings } from './check-settings.ts';
 import type { DeliverySettings } from '../../config/channels.ts';
 import { readConfig, readEnvironment, readServeConfig } from '../../config/config.ts';
 import type { Config } from '../../config/config.ts';
@@ -12,15 +12,15 @@ import type { Finding } from './finding.ts';
 import { readHostClock } from '../../log/log.ts';
 import type { Report } from '../../output.ts';
 
-/** Examines all of it. What is at fault with one part does not hide the others. */
+/** Runs every check. A fault of one part does not hide the findings about the others. */
 export async function runDoctor(): Promise<Report> {
   const environment = readEnvironment();
-  const findings: Finding[] = [];
-  const { config, delivery } = readParts(environment, findings);
+  const findings = [checkNode(process.versions.node, readHostClock())];
+  const { config, delivery } = readSettings(environment, findings);
   if (config !== null) {
     findings.push(...checkSettings({
       host: config.host,
-      trustsNobody: config.trustedProxies.empty,
+      trustsNoProxy: config.trustedProxies.empty,
       secrets: config.secrets,
       policyFile: config.policyFile,
       policies: config.policies,
@@ -31,13 +31,13 @@ export async function runDoctor(): Promise<Report> {
   return reportFindings(findings);
 }
 
-type Parts = Readonly<{ config: Config | null; delivery: DeliverySettings | null }>;
+type Settings = Readonly<{ config: Config | null; delivery: DeliverySettings | null }>;
 
-/** The faults of delivery leave the rest to be looked at. */
-function readParts(environment: Environment, findings: Finding[]): Parts {
-  const whole = attempt(() => readServeConfig(environment));
-  if ('read' in whole) return { config: whole.read, delivery: whole.read.delivery };
-  findings.push(...toFindings(whole.errors));
+/** Errors that concern only `serve` leave the rest of the configuration to be checked. */
+function readSettings(environment: Environment, findings: Finding[]): Settings {
+  const serving = attempt(() => readServeConfig(environment));
+  if ('read' in serving) return { config: serving.read, delivery: serving.read.delivery };
+  findings.push(...toFindings(serving.errors));
   const common = attempt(() => readConfig(environment));
   return { config: 'read' in common ? common.read : null, delivery: null };
 }
@@ -76,25 +76,25 @@ async function checkDatabaseAndServer(config: Config): Promise<Finding[]> {
 const LEVEL_WIDTH = 5;
 const CHECK_WIDTH = 13;
 
-/** Puts the findings together; a fault is an end with 1. */
+/** A fault makes the exit code 1; a warning does not. */
 export function reportFindings(findings: readonly Finding[]): Report {
   const count = (level: Finding['level']): number =>
     findings.filter((finding) => finding.level === level).length;
   const [faults, warnings] = [count('fault'), count('warn')];
   const outcome = faults > 0 ? 'fault' : warnings > 0 ? 'warn' : 'ok';
-  const sum = `${numbered(faults, 'fault')}, ${numbered(warnings, 'warning')}`;
+  const sum = `${pluralize(faults, 'fault')}, ${pluralize(warnings, 'warning')}`;
   return {
     isDone: faults === 0,
-    lines: [...findings.map(lineOf), sum],
+    lines: [...findings.map(toLine), sum],
     data: { outcome, faults, warnings, findings },
   };
 }
 
-function lineOf({ level, check, found, remedy }: Finding): string {
+function toLine({ level, check, found, remedy }: Finding): string {
   const start = `${level.padEnd(LEVEL_WIDTH)}  ${check.padEnd(CHECK_WIDTH)}  ${found}`;
   return remedy === null ? start : `${start}; ${remedy}`;
 }
 
-function numbered(count: number, word: string): string {
+function pluralize(count: number, word: string): string {
   return `${count === 0 ? 'no' : count} ${word}${count === 1 ? '' : 's'}`;
 }

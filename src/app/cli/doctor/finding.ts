@@ -1,8 +1,30 @@
-/** What stood in the way of looking at the database, and what to do about it. */
+/** A finding of doctor: what was checked, what was found and what to do about it. */
 import type { DatabaseSettings } from '../../../db/connection.ts';
 import { StatementError, Unavailable } from '../../../db/errors.ts';
 
-/** What to do about an error of the server (MySQL error reference). */
+export type Finding = Readonly<{
+  level: 'ok' | 'warn' | 'fault';
+  check: string;
+  found: string;
+  /** Null exactly when the level is `ok`. */
+  remedy: string | null;
+}>;
+
+export function ok(check: string, found: string): Finding {
+  return { level: 'ok', check, found, remedy: null };
+}
+
+/** Works, but is probably not intended. */
+export function warn(check: string, found: string, remedy: string): Finding {
+  return { level: 'warn', check, found, remedy };
+}
+
+/** otpd does not start, does not answer, or cannot keep a guarantee of docs/api.md. */
+export function fault(check: string, found: string, remedy: string): Finding {
+  return { level: 'fault', check, found, remedy };
+}
+
+/** Remedies by MySQL error number (MySQL Server Error Message Reference). */
 const REMEDIES: ReadonlyMap<number, string> = new Map([
   [1040, 'raise max_connections'],
   [1044, 'grant the account SELECT, INSERT, UPDATE and DELETE on the database DB_NAME'],
@@ -13,11 +35,11 @@ const REMEDIES: ReadonlyMap<number, string> = new Map([
 ]);
 
 /**
- * Judges a failure. Names the error, and never a value.
+ * Turns a database error into a finding that names the error and no value.
  *
- * @throws what is no failure of the database
+ * @throws the error itself when it is no error of the database
  */
-export function findingOfError(error: unknown, settings: DatabaseSettings): Finding {
+export function toConnectionFinding(error: unknown, settings: DatabaseSettings): Finding {
   const cause = error instanceof Unavailable ? error.cause ?? error : error;
   if (!(error instanceof Unavailable) && !(error instanceof StatementError)) throw error;
   const errno = cause instanceof StatementError ? cause.errno : 0;
@@ -27,30 +49,5 @@ export function findingOfError(error: unknown, settings: DatabaseSettings): Find
 function remedyFor({ socketPath, tlsCaFile }: DatabaseSettings): string {
   const place = socketPath === null ? 'at DB_HOST and DB_PORT' : 'at the socket DB_SOCKET';
   const tls = tlsCaFile === null ? '' : ', with a certificate of DB_TLS_CA for the name DB_HOST';
-  return `see that MySQL 8.0.19 or later answers ${place}${tls}`;
-}
-
-/** One finding, which is one line. */
-export type Finding = Readonly<{
-  level: 'ok' | 'warn' | 'fault';
-  /** What was looked at. */
-  check: string;
-  found: string;
-  /** What to do about it; null when there is nothing to do. */
-  remedy: string | null;
-}>;
-
-/** All is well. */
-export function ok(check: string, found: string): Finding {
-  return { level: 'ok', check, found, remedy: null };
-}
-
-/** It works, and may not be what was meant. */
-export function warn(check: string, found: string, remedy: string): Finding {
-  return { level: 'warn', check, found, remedy };
-}
-
-/** otpd does not start, does not answer, or breaks a promise. */
-export function fault(check: string, found: string, remedy: string): Finding {
-  return { level: 'fault', check, found, remedy };
+  return `check that MySQL 8.0.19 or later answers ${place}${tls}`;
 }

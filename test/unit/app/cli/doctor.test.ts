@@ -1,13 +1,15 @@
-/** What the doctor makes of what it sees, at the bounds. */
+/** The findings of doctor at the bounds of each check. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { checkClocks } from '../../../../src/app/cli/doctor/check-database.ts';
 import {
   checkDurability, checkReadOnly, checkCapacity, checkServerName, checkSession,
 } from '../../../../src/app/cli/doctor/check-server.ts';
-import { checkDelivery, checkSettings } from '../../../../src/app/cli/doctor/check-settings.ts';
+import {
+  checkDelivery, checkNode, checkSettings,
+} from '../../../../src/app/cli/doctor/check-settings.ts';
 import { reportFindings } from '../../../../src/app/cli/doctor/doctor.ts';
-import { fault, findingOfError, ok, warn } from '../../../../src/app/cli/doctor/finding.ts';
+import { fault, ok, toConnectionFinding, warn } from '../../../../src/app/cli/doctor/finding.ts';
 import type { Finding } from '../../../../src/app/cli/doctor/finding.ts';
 import type { ServerFacts } from '../../../../src/db/checks/inspect.ts';
 import { SESSION_VARIABLES } from '../../../../src/db/connection.ts';
@@ -38,13 +40,13 @@ function levels(findings: readonly Finding[]): string[] {
   return findings.map(({ level }) => level);
 }
 
-/** [@@version, @@version_comment, level, what is said] */
+/** [@@version, @@version_comment, level, finding] */
 const VERSIONS: [string, string, Finding['level'], RegExp][] = [
   ['9.7.4', 'MySQL Community Server - GPL', 'ok', /MySQL 9\.7\.4/],
   ['8.4.0', 'Source distribution', 'ok', /MySQL 8\.4\.0/],
-  ['8.0.45-36', 'Percona Server (GPL)', 'warn', /no fixes any more/],
-  ['8.3.0', '', 'warn', /no fixes any more/],
-  ['8.0.19', '', 'warn', /no fixes any more/],
+  ['8.0.45-36', 'Percona Server (GPL)', 'warn', /is out of support/],
+  ['8.3.0', '', 'warn', /is out of support/],
+  ['8.0.19', '', 'warn', /is out of support/],
   ['8.0.18', '', 'fault', /MySQL 8\.0\.18; otpd needs 8\.0\.19 or later/],
   ['5.7.44', '', 'fault', /needs 8\.0\.19/],
   ['11.4.2-MariaDB-ubu2404', 'mariadb.org binary distribution', 'fault', /MariaDB.*not MySQL/],
@@ -52,7 +54,7 @@ const VERSIONS: [string, string, Finding['level'], RegExp][] = [
 ];
 
 for (const [version, comment, level, text] of VERSIONS) {
-  test(`${version} ${comment}: ${level}`, () => {
+  test(`doctor finds MySQL ${version} ${comment}: ${level}`, () => {
     const finding = checkServerName({ version, comment });
     assert.is(finding.level, level);
     assert.match(finding.found, text);
@@ -60,7 +62,7 @@ for (const [version, comment, level, text] of VERSIONS) {
   });
 }
 
-test('durability: the log of InnoDB, and the binlog when there is one', () => {
+test('durability needs a flushed InnoDB log, and a synced binlog where there is one', () => {
   assert.equal(levels(checkDurability(factsWith())), ['ok']);
   assert.equal(levels(checkDurability(factsWith({ hasBinlog: false, syncBinlog: 0 }))), ['ok']);
   for (const flushLogAtCommit of [0, 2]) {
@@ -73,7 +75,7 @@ test('durability: the log of InnoDB, and the binlog when there is one', () => {
     ['fault', 'fault']);
 });
 
-test('a session that got other than it set is a fault, whatever the order of modes', () => {
+test('a session variable with another value is a fault; the order of SQL modes is none', () => {
   const reordered = SESSION_VARIABLES.sql_mode!.split(',').reverse().join();
   const session = { ...SESSION_VARIABLES, sql_mode: reordered };
   assert.equal(levels(checkSession(factsWith({ session }))), ['ok']);
@@ -92,7 +94,7 @@ test('read_only and super_read_only are faults', () => {
   assert.match(checkReadOnly(factsWith(both)).found, /^super_read_only is on/);
 });
 
-test('room: for the connections, the tables and the longest list', () => {
+test('capacity covers the connections, the tables and the largest batch', () => {
   const room = (changes: Partial<ServerFacts>, bytes = 0, workers = 1) =>
     levels(checkCapacity(factsWith(changes), bytes, { connections: 16, workers }));
   assert.equal(room({}), ['ok', 'ok', 'ok']);
@@ -107,7 +109,7 @@ test('room: for the connections, the tables and the longest list', () => {
   assert.equal(room({ packetBytesMax: 4 * MEGABYTE - 1 })[2], 'fault');
 });
 
-test('clocks: 2 s apart is fine, more is not, and the time of asking is no difference', () => {
+test('clocks may differ by 2 s beyond the duration of the query', () => {
   const SECOND = 1_000_000;
   const skewed = (skew: number, took = 0) => checkClocks(NOW, NOW + skew, NOW + took);
   for (const skew of [0, 2 * SECOND, -2 * SECOND]) assert.is(skewed(skew).level, 'ok');
@@ -118,14 +120,37 @@ test('clocks: 2 s apart is fine, more is not, and the time of asking is no diffe
   assert.match(skewed(-3 * SECOND, SECOND).found, '3.0 s behind this machine');
 });
 
+/** [version, time of the machine, level, finding] */
+const NODES: [string, string, Finding['level'], string][] = [
+  ['20.20.2', '2026-04-29T23:59:59.999Z', 'ok', 'Node.js 20.20.2, supported until 2026-04-30'],
+  ['20.20.2', '2026-04-30T00:00:00Z', 'warn', 'Node.js 20.20.2 is out of support since 2026-04-30'],
+  ['22.23.3', '2027-04-29T23:59:59.999Z', 'ok', 'Node.js 22.23.3, supported until 2027-04-30'],
+  ['22.23.3', '2027-04-30T00:00:00Z', 'warn', 'Node.js 22.23.3 is out of support since 2027-04-30'],
+  ['24.21.0', '2028-04-29T23:59:59.999Z', 'ok', 'Node.js 24.21.0, supported until 2028-04-30'],
+  ['24.21.0', '2028-04-30T00:00:00Z', 'warn', 'Node.js 24.21.0 is out of support since 2028-04-30'],
+  ['18.20.8', '2024-01-01T00:00:00Z', 'warn', 'Node.js 18.20.8 is out of support'],
+  ['21.0.0', '2024-01-01T00:00:00Z', 'warn', 'Node.js 21.0.0 is out of support'],
+  ['25.9.0', '2026-01-01T00:00:00Z', 'warn', 'Node.js 25.9.0 is out of support'],
+  ['26.1.0', '2026-11-01T00:00:00Z', 'ok', 'Node.js 26.1.0'],
+  ['27.0.0', '2027-11-01T00:00:00Z', 'ok', 'Node.js 27.0.0'],
+];
+
+for (const [version, time, level, found] of NODES) {
+  test(`doctor finds Node.js ${version} at ${time}: ${level}`, () => {
+    const finding = checkNode(version, Date.parse(time) * 1000);
+    const remedy = level === 'ok' ? null : 'run otpd with Node.js 24';
+    assert.equal(finding, { level, check: 'node', found, remedy });
+  });
+}
+
 const SETTINGS = {
-  host: '127.0.0.1', trustsNobody: true, secrets: secretsOf(newSecretsText()), policyFile: null,
+  host: '127.0.0.1', trustsNoProxy: true, secrets: secretsOf(newSecretsText()), policyFile: null,
   policies: createPolicies(),
 };
 
-test('TRUSTED_PROXIES is wanted where other machines can ask', () => {
-  const level = (host: string, trustsNobody: boolean) =>
-    checkSettings({ ...SETTINGS, host, trustsNobody })[0]!.level;
+test('an empty TRUSTED_PROXIES is a warning unless HOST is a loopback address', () => {
+  const level = (host: string, trustsNoProxy: boolean) =>
+    checkSettings({ ...SETTINGS, host, trustsNoProxy })[0]!.level;
   for (const host of ['127.0.0.1', '127.1.2.3', 'localhost', '::1']) {
     assert.is(level(host, true), 'ok');
   }
@@ -135,40 +160,40 @@ test('TRUSTED_PROXIES is wanted where other machines can ask', () => {
   }
 });
 
-test('secrets are counted and named, and not shown', () => {
+test('findings count and name the secrets and contain none', () => {
   const text = newSecretsText();
   const findings = checkSettings({ ...SETTINGS, secrets: secretsOf(text), policyFile: '/p.json' });
   assert.equal(levels(findings), ['ok', 'ok', 'ok']);
-  assert.is(findings[1]!.found, '1, none short; test signs');
+  assert.is(findings[1]!.found, '1 configured; new codes use test');
   assert.is(findings[2]!.found, 'read from /p.json');
 });
 
-test('a policy is told with what it adds to the limits, and what of them is in shadow', () => {
-  const judge = (changes: object) => {
+test('the policy finding lists the extra limits and warns about shadow mode', () => {
+  const policyFinding = (changes: object) => {
     const policies = createPolicies({ ...DEFAULT_POLICY, ...changes },
       new Map([['pay', { ...DEFAULT_POLICY, wrongCodesLimit: 5 }]]));
     return checkSettings({ ...SETTINGS, policyFile: '/p.json', policies })[2]!;
   };
   const numbers = { userDailyLimit: 10, destinationLimit: 200 };
-  const said = 'read from /p.json; 10 codes per user and day; 200 codes per destination and hour';
-  assert.equal(judge(numbers), ok('policy', said));
-  const shadowed = judge({ ...numbers, shadow: new Set(['user', 'destination']) });
+  const found = 'read from /p.json; 10 codes per user and day; 200 codes per destination and hour';
+  assert.equal(policyFinding(numbers), ok('policy', found));
+  const shadowed = policyFinding({ ...numbers, shadow: new Set(['user', 'destination']) });
   assert.is(shadowed.level, 'warn');
-  assert.is(shadowed.found, `${said}; in shadow, so that it refuses nobody: user, destination`);
+  assert.is(shadowed.found, `${found}; in shadow mode, so nothing is refused: user, destination`);
 });
 
-test('delivery: the console and a webhook in clear are told, and no path of one', () => {
+test('the console and an unencrypted webhook are warnings, without the path of the URL', () => {
   const webhook = { name: 'webhook', url: new URL('http://hooks.internal/token') };
   const [clear, ...others] = checkDelivery([webhook], null);
   assert.equal(others, []);
-  assert.is(clear!.found, 'webhook posts codes in clear to hooks.internal');
+  assert.is(clear!.found, 'webhook sends codes unencrypted to hooks.internal');
   const sms = { name: 'sms', url: null };
   assert.equal(levels(checkDelivery([sms, { name: 'console', url: null }], null)), ['warn']);
   assert.equal(levels(checkDelivery([sms], null)), ['ok']);
   assert.equal(levels(checkDelivery([sms], 'it needs something')), ['fault']);
 });
 
-test('the worst finding decides the end', () => {
+test('the worst finding decides the outcome', () => {
   const calm = [ok('a', 'well')];
   const { lines } = reportFindings(calm);
   assert.equal(lines, ['ok     a              well', 'no faults, no warnings']);
@@ -181,9 +206,9 @@ test('the worst finding decides the end', () => {
   assert.equal(last, ['fault  c              broken; mend it', '1 fault, 1 warning']);
 });
 
-test('a mistake of otpd is no failure of the database', () => {
+test('a bug is no finding about the database', () => {
   assert.throws(
-    () => findingOfError(new TypeError('x'), settingsFor(null, '/run/mysqld.sock')), /x/,
+    () => toConnectionFinding(new TypeError('x'), settingsFor(null, '/run/mysqld.sock')), /x/,
   );
 });
 

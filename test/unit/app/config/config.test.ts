@@ -1,3 +1,4 @@
+/** The configuration: defaults, errors, delivery channels, log settings and the .env file. */
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,7 +22,7 @@ const WEBHOOK = { WEBHOOK_URL: 'https://example.com/otp',
 const SMS = { SMS_ACCOUNT: 'AC1', SMS_TOKEN: 'token', SMS_SENDER: '+14155550123' };
 const EMAIL = { SMTP_URL: 'smtp://smtp.example.com', EMAIL_FROM: 'no-reply@example.com' };
 
-/** The configuration with a database of its own, where the test names none. */
+/** Adds the database and the secrets, which most tests are not about. */
 function readConfig(environment: Environment) {
   return readAll({ ...OWN, ...environment });
 }
@@ -30,7 +31,7 @@ function readServeConfig(environment: Environment) {
   return readServe({ ...OWN, ...environment });
 }
 
-function faultsOf(environment: Environment, read: typeof readAll = readConfig): string {
+function messageOf(environment: Environment, read: typeof readAll = readConfig): string {
   try {
     read(environment);
     return '';
@@ -40,7 +41,7 @@ function faultsOf(environment: Environment, read: typeof readAll = readConfig): 
   }
 }
 
-test('with nothing but a database: loopback, no callers, the default policy', () => {
+test('a configuration with only a database has the default of every variable', () => {
   const config = readAll(OWN);
   assert.is(config.host, '127.0.0.1');
   assert.is(config.port, 3000);
@@ -49,7 +50,7 @@ test('with nothing but a database: loopback, no callers, the default policy', ()
   assert.ok(Object.isFrozen(config));
 });
 
-test('an own MySQL, by host or by socket', () => {
+test('DB_HOST and DB_SOCKET each name a database', () => {
   const byHost = readConfig({ ...OWN, DB_PORT: '3307', DB_PASSWORD: ' p ', DB_NAME: 'x' });
   assert.equal(byHost.database, {
     host: 'db.example', socketPath: null, port: 3307, user: 'otpd', password: ' p ', database: 'x',
@@ -60,7 +61,7 @@ test('an own MySQL, by host or by socket', () => {
   assert.is(bySocket.database.host, null);
 });
 
-test('a second listener only where a port is set for it', () => {
+test('only ADMIN_PORT opens the admin listener', () => {
   assert.is(readConfig({}).admin, null);
   assert.is(readConfig({ ADMIN_HOST: '0.0.0.0', ADMIN_PORT: '' }).admin, null);
   assert.equal(readConfig({ ADMIN_PORT: '0' }).admin, { host: '127.0.0.1', port: 0 });
@@ -68,21 +69,22 @@ test('a second listener only where a port is set for it', () => {
     { host: '::1', port: 9464 });
 });
 
-test('an empty variable is not set', () => {
+test('an empty variable counts as not set', () => {
   assert.is(readConfig({ DB_SOCKET: '', PORT: ' ' }).port, 3000);
 });
 
-test('without DB_HOST and DB_SOCKET: one line that names both and npm start', () => {
+test('a configuration without a database is one line that names npm start', () => {
   for (const environment of [{}, { DB_HOST: '', DB_SOCKET: ' ', OTP_SECRETS: '' }]) {
     for (const read of [readAll, readServe]) {
-      assert.match(faultsOf(environment, read), /^DB_HOST or DB_SOCKET must be set .*npm start.*$/);
+      assert.match(messageOf(environment, read),
+        /^DB_HOST or DB_SOCKET must be set .*npm start.*$/);
     }
   }
-  assert.match(faultsOf({ PORT: 'x' }, readAll),
-    /^the configuration is at fault:\n {2}DB_HOST or DB_SOCKET must be .*\n {2}PORT must be .*$/);
+  assert.match(messageOf({ PORT: 'x' }, readAll),
+    /^the configuration is invalid:\n {2}DB_HOST or DB_SOCKET must be .*\n {2}PORT must be .*$/);
 });
 
-/** [environment, what the message says] */
+/** [environment, pattern of the message] */
 const FAULTS: [Environment, RegExp][] = [
   [{ PORT: '65536' }, /PORT must be a whole number from 0 to 65535/],
   [{ PORT: '80x' }, /PORT must be/],
@@ -102,12 +104,13 @@ const FAULTS: [Environment, RegExp][] = [
 ];
 
 for (const [environment, message] of FAULTS) {
-  test(`names the fault: ${message}`, () => assert.match(faultsOf(environment), message));
+  test(`an invalid configuration is reported as ${message}`, () =>
+    assert.match(messageOf(environment), message));
 }
 
-test('names every fault at once, and no secret', () => {
+test('the error names every invalid variable at once, and no secret', () => {
   const short = randomBytes(12).toString('base64');
-  const message = faultsOf({
+  const message = messageOf({
     PORT: 'x', DB_USER: '', DB_NAME: '', TRUSTED_PROXIES: '::/0', OTP_SECRETS: `k:${short}`,
   });
   for (const name of ['PORT', 'DB_USER', 'TRUSTED_PROXIES', 'OTP_SECRETS']) {
@@ -116,7 +119,7 @@ test('names every fault at once, and no secret', () => {
   assert.not.match(message, short);
 });
 
-test('a policy file and a certificate are read; faults come with path and range', () => {
+test('the policy file and DB_TLS_CA are read, and errors name path and range', () => {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-config-'));
   const path = join(folder, 'policy.json');
   writeFileSync(path, '{"purposes":{"pay":{"code_digits":8}}}');
@@ -125,21 +128,21 @@ test('a policy file and a certificate are read; faults come with path and range'
   assert.is(config.database.tlsCaFile, path);
   writeFileSync(path, '{"default":{"code_digits":11}}');
   const byAddress = { ...OWN, DB_HOST: '10.0.0.5', DB_TLS_CA: path };
-  assert.match(faultsOf(byAddress), /DB_HOST must be a name/);
-  assert.match(faultsOf({ POLICY_FILE: path }),
+  assert.match(messageOf(byAddress), /DB_HOST must be a name/);
+  assert.match(messageOf({ POLICY_FILE: path }),
     `POLICY_FILE ${path}: default.code_digits: must be a whole number from 6 to 10`);
   rmSync(folder, { recursive: true });
 });
 
-function serveFaultsOf(environment: Environment): string {
-  return faultsOf(environment, readServeConfig);
+function serveMessageOf(environment: Environment): string {
+  return messageOf(environment, readServeConfig);
 }
 
 function channelsOf(environment: Environment): string[] {
   return readServeConfig(environment).delivery.channels.map(({ name }) => name);
 }
 
-test('messages go by the channels that DELIVERY names, in its order; else to the console', () => {
+test('DELIVERY names the channels in order, and the console is the default', () => {
   assert.equal(channelsOf({}), ['console']);
   assert.equal(channelsOf({ DELIVERY: ' ' }), ['console']);
   assert.equal(channelsOf({ ...SMS, ...WEBHOOK, DELIVERY: ' sms, webhook ,console' }),
@@ -150,22 +153,22 @@ test('messages go by the channels that DELIVERY names, in its order; else to the
 const WRONG_NAMES = ['mail', 'Console', 'console,console', 'console,', ',', 'console webhook'];
 
 for (const DELIVERY of WRONG_NAMES) {
-  test(`DELIVERY=${DELIVERY}: one fault, with what is allowed`, () => {
-    assert.is(serveFaultsOf({ ...WEBHOOK, DELIVERY }), 'the configuration is at fault:\n'
-      + '  DELIVERY must list each once, of console, webhook, sms, email');
+  test(`DELIVERY=${DELIVERY} is one error that names the channels`, () => {
+    assert.is(serveMessageOf({ ...WEBHOOK, DELIVERY }), 'the configuration is invalid:\n'
+      + '  DELIVERY must list one or more of console, webhook, sms, email, each once');
   });
 }
 
-test('codes are never printed in production, by mistake or by wish', () => {
-  const fault = 'the configuration is at fault:\n'
-    + '  DELIVERY must name other channels than console when NODE_ENV=production';
+test('NODE_ENV=production refuses the console', () => {
+  const fault = 'the configuration is invalid:\n'
+    + '  DELIVERY must be set, and must not list console, with NODE_ENV=production';
   for (const DELIVERY of [undefined, '', 'console', 'webhook,console']) {
-    assert.is(serveFaultsOf({ ...WEBHOOK, DELIVERY, NODE_ENV: 'production' }), fault);
+    assert.is(serveMessageOf({ ...WEBHOOK, DELIVERY, NODE_ENV: 'production' }), fault);
   }
-  assert.is(serveFaultsOf({ NODE_ENV: 'development' }), '');
+  assert.is(serveMessageOf({ NODE_ENV: 'development' }), '');
 });
 
-/** [a variable, a value that is no good, the channel that it is of] */
+/** [variable, invalid value, channel] */
 const WRONG_VALUES: [string, string, string][] = [
   ['WEBHOOK_URL', 'http://example.com/', 'webhook'],
   ['WEBHOOK_SECRETS', 'whsec_c2hvcnQ=', 'webhook'],
@@ -183,49 +186,49 @@ const OF_WORDS: [string, string][] = [
   ['MESSAGE_DOMAIN', 'https://x'], ['MESSAGES_LANGUAGE', 'xyzzy'], ['MESSAGES_FOLDER', '/nowhere'],
 ];
 
-test('the faults of all channels are in one message, with all others', () => {
+test('one message contains the errors of all channels and of all other variables', () => {
   const wrong = [['PORT', 'x'], ...WRONG_VALUES, ...OF_WORDS];
-  const message = serveFaultsOf({ ...Object.fromEntries(wrong), DELIVERY: 'webhook,sms,email' });
+  const message = serveMessageOf({ ...Object.fromEntries(wrong), DELIVERY: 'webhook,sms,email' });
   const [, ...errors] = message.split('\n  ');
   assert.equal(errors.map((fault) => /^[A-Z_]+/.exec(fault)?.[0]), wrong.map(([name]) => name));
 });
 
-test('of a channel that is not named nothing is read', () => {
+test('the variables of a channel outside DELIVERY are not read', () => {
   const all = { ...WEBHOOK, ...SMS, ...EMAIL };
   for (const [name, value, channel] of WRONG_VALUES) {
     const others = ['console', 'webhook', 'sms', 'email'].filter((other) => other !== channel);
-    assert.is(serveFaultsOf({ ...all, [name]: value, DELIVERY: others.join() }), '');
-    assert.match(serveFaultsOf({ ...all, [name]: value, DELIVERY: channel }), name);
+    assert.is(serveMessageOf({ ...all, [name]: value, DELIVERY: others.join() }), '');
+    assert.match(serveMessageOf({ ...all, [name]: value, DELIVERY: channel }), name);
   }
 });
 
-test('a command that sends nothing needs nothing of delivery', () => {
+test('a command that sends nothing ignores the delivery variables', () => {
   const wrong = Object.fromEntries([...WRONG_VALUES, ...OF_WORDS, ['DELIVERY', 'mail']]);
-  assert.is(faultsOf({ ...wrong, NODE_ENV: 'production' }), '');
+  assert.is(messageOf({ ...wrong, NODE_ENV: 'production' }), '');
   assert.not.ok('delivery' in readConfig({}));
 });
 
-test('a template that is at fault is named, with what is wrong with it', () => {
+test('the error names each invalid template and its error', () => {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-words-'));
   writeFileSync(join(folder, 'login.txt'), 'Your code has gone.');
   writeFileSync(join(folder, 'login.html'), '<p>{code} {name}</p>');
-  const message = serveFaultsOf({ MESSAGES_FOLDER: folder, MESSAGE_DOMAIN: 'example.com' });
-  assert.is(message, ['the configuration is at fault:',
+  const message = serveMessageOf({ MESSAGES_FOLDER: folder, MESSAGE_DOMAIN: 'example.com' });
+  assert.is(message, ['the configuration is invalid:',
     `${folder}/login.html may contain only {code}, {purpose} and {lifetime}, not {name}`,
     `${folder}/login.txt must contain {code}`].join('\n  '));
   rmSync(folder, { recursive: true });
 });
 
-test('the log: all of it in the form that fits, unless something else is set', () => {
+test('the log settings have defaults, accept their values and refuse others', () => {
   assert.equal(readServeConfig({}).log, { level: 'info', format: null, isRaw: false });
   const set = { LOG_LEVEL: 'error', LOG_FORMAT: 'text', LOG_RAW_IDS: '1' };
   assert.equal(readServeConfig(set).log, { level: 'error', format: 'text', isRaw: true });
-  assert.is(serveFaultsOf({ LOG_LEVEL: 'debug', LOG_FORMAT: 'xml', LOG_RAW_IDS: 'yes' }),
-    ['the configuration is at fault:', 'LOG_LEVEL must be info or warn or error',
+  assert.is(serveMessageOf({ LOG_LEVEL: 'debug', LOG_FORMAT: 'xml', LOG_RAW_IDS: 'yes' }),
+    ['the configuration is invalid:', 'LOG_LEVEL must be info or warn or error',
       'LOG_FORMAT must be json or text', 'LOG_RAW_IDS must be 0 or 1'].join('\n  '));
 });
 
-test('a .env file is read, and the process wins over it', () => {
+test('the variables of the process override the .env file', () => {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-env-'));
   writeFileSync(join(folder, '.env'), 'PORT=4000\nPATH=/of/the/file\nDB_NAME="from file"\n');
   const environment = readEnvironment(folder);
@@ -238,7 +241,7 @@ test('a .env file is read, and the process wins over it', () => {
 
 test('.env.example is a valid configuration', () => {
   const text = readFileSync(join(ROOT, '.env.example'), 'utf8');
-  assert.is(serveFaultsOf(parseEnv(text) as Environment), '');
+  assert.is(serveMessageOf(parseEnv(text) as Environment), '');
 });
 
 test.run();

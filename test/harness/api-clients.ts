@@ -1,21 +1,20 @@
-/** Callers with keys, for tests; their keys and digests are noted for the leak test. */
+/** API clients with keys; the leak recorder gets their keys and digests. */
 import { newKey, SCOPES } from '../../src/http/input/api-keys.ts';
 import type { Scope } from '../../src/http/input/api-keys.ts';
 import { recordKey } from './leak-recorder.ts';
 
-/** Those who may call a service under test. */
-export type TestCallers = Readonly<{
+export type TestApiClients = Readonly<{
   /** As in API_KEYS. */
   apiKeys: string;
-  /** The Authorization of a caller. */
+  /** The Authorization header of an API client. */
   headersOf: (name: string) => Record<string, string>;
 }>;
 
-/** Makes a key for each name, good for everything unless scopes are given. */
-export function newCallers(
+/** Makes a key for each name, with all scopes by default. */
+export function newApiClients(
   names: readonly string[],
   scopes: readonly Scope[] = SCOPES,
-): TestCallers {
+): TestApiClients {
   const keys = new Map(names.map((name) => [name, newKey({ name, scopes })]));
   for (const { key, entry } of keys.values()) {
     recordKey(key);

@@ -1,4 +1,4 @@
-/** A list of attempts leaves the rows that its attempts leave one at a time. */
+/** A batch of attempts leaves the rows that the same attempts leave one at a time. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { VERIFY_ID_BYTES } from '../../src/db/tables/otps-write.ts';
@@ -18,7 +18,9 @@ import { fresh, freshAddress, wrongCode } from './load.ts';
 const FIELDS = `number, redeemed_at, digest IS NULL AS is_erased, wrong_attempts, last_wrong_at,
   locked_until, consecutive_wrong, LENGTH(verify_ids) AS bytes, channel, close_reason, is_refunded`;
 
-/** What each user has tried an hour before with another code, a minute before, and in the list. */
+/**
+ * The attempts of each user: an hour earlier with another code, a minute earlier, and in the batch.
+ */
 const USERS: readonly (readonly [longAgo: string, before: string, now: string])[] = [
   ['wrong wrong right', '', 'right'], ['wrong wrong right', '', 'wrong'],
   ['wrong wrong wrong', '', 'right'], ['wrong wrong wrong', '', 'wrong'],
@@ -29,24 +31,24 @@ const USERS: readonly (readonly [longAgo: string, before: string, now: string])[
   ['', 'wrong', 'wrong right wrong'], ['', 'wrong wrong wrong', 'right'],
 ];
 
-/** One service on a database of its own, in which each user has a code. */
+/** One service on its own database, in which each user has a code. */
 class Side {
   readonly #database: TestDatabase;
   readonly #codes = new Map<string, string>();
-  readonly #parts;
+  readonly #deps;
   readonly #delivery: Delivery;
   readonly #service: OtpService;
 
   constructor(database: TestDatabase) {
     this.#database = database;
     const { pool } = database;
-    this.#parts = { pool, policies: createPolicies(), secrets: secretsOf(newSecretsText()) };
-    this.#delivery = createTestDelivery({ ...this.#parts, channels: [channelOf((message) => {
+    this.#deps = { pool, policies: createPolicies(), secrets: secretsOf(newSecretsText()) };
+    this.#delivery = createTestDelivery({ ...this.#deps, channels: [channelOf((message) => {
       this.#codes.set(message.userId, message.code);
       return { kind: 'accepted' };
     })] });
     this.#service = createOtpService({
-      ...this.#parts, sweeper: newSweeper(), delivery: this.#delivery,
+      ...this.#deps, sweeper: newSweeper(), delivery: this.#delivery,
     });
   }
 
@@ -54,7 +56,7 @@ class Side {
     this.#database.clock.set(`2026-01-05 ${time}`);
   }
 
-  async issue(userId: string): Promise<void> {
+  async request(userId: string): Promise<void> {
     this.#codes.delete(userId);
     const input = { userId, purpose: 'login', clientIp: freshAddress(), key: fresh('k'),
       apiClient: null, acceptLanguage: '' };
@@ -68,8 +70,8 @@ class Side {
       clientIp: null, key: null, apiClient: null };
   }
 
-  redeem(inputs: readonly OtpVerification[]): Promise<VerifyOutcome[]> {
-    return verifyOtps(this.#parts, inputs);
+  verify(inputs: readonly OtpVerification[]): Promise<VerifyOutcome[]> {
+    return verifyOtps(this.#deps, inputs);
   }
 
   async rowsOf(userId: string): Promise<readonly object[]> {
@@ -92,32 +94,32 @@ test.after(async () => { for (const side of sides) await side.close(); });
 
 const wordsOf = (text: string): string[] => text.split(' ').filter((word) => word !== '');
 
-/** Brings a side to where its list begins. */
+/** Runs the attempts before the batch. */
 async function prepare(side: Side, users: readonly string[]): Promise<void> {
   for (const [index, userId] of users.entries()) {
     const [longAgo, before] = USERS[index]!;
     for (const [time, words] of [['07:00', longAgo], ['08:00', before]] as const) {
       if (time === '07:00' && words === '') continue;
       side.setClock(`${time}:00`);
-      await side.issue(userId);
+      await side.request(userId);
       for (const [nth, word] of wordsOf(words).entries()) {
         side.setClock(`${time}:0${1 + nth}`);
-        await side.redeem([side.attempt(userId, word, nth)]);
+        await side.verify([side.attempt(userId, word, nth)]);
       }
     }
   }
   side.setClock('08:01:00');
 }
 
-test('each outcome, in one transaction and in many, leaves the same rows', async () => {
+test('attempts in one transaction leave the same rows as attempts in many', async () => {
   const users = USERS.map(() => fresh('u'));
   for (const side of sides) await prepare(side, users);
   const [together, apart] = sides;
   const attempts = (side: Side): OtpVerification[] => users.flatMap((userId, index) =>
     wordsOf(USERS[index]![2]).map((word, nth) => side.attempt(userId, word, 10 + nth)));
-  const outcomes = await together.redeem(attempts(together));
+  const outcomes = await together.verify(attempts(together));
   const others: VerifyOutcome[] = [];
-  for (const one of attempts(apart)) others.push(...await apart.redeem([one]));
+  for (const one of attempts(apart)) others.push(...await apart.verify([one]));
   assert.equal(outcomes, others);
   assert.equal(new Set(outcomes.map(({ kind }) => kind)),
     new Set(['verified', 'wrong', 'locked', 'used']));
@@ -128,7 +130,7 @@ test('each outcome, in one transaction and in many, leaves the same rows', async
   }
 });
 
-/** Attempts of one transaction have one name; one after the other each has its own. */
+/** Attempts of one transaction share one verify id; single attempts have one each. */
 function withOneName(row: object, now: string): object {
   const { bytes } = row as { bytes: number };
   return { ...row, bytes: now.startsWith('wrong right') ? bytes - VERIFY_ID_BYTES : bytes };

@@ -15,7 +15,7 @@ const REQUIRED_HEADERS = ['X-Request-Id: ', 'Cache-Control: no-store', 'Content-
   'X-Content-Type-Options: nosniff', 'Content-Type: application/json'];
 
 /** Counts responses and checks what all of them have in common. */
-export class Tally {
+export class Observations {
   readonly beganAt = performance.now();
   readonly seconds: Second[] = [];
   /** Acknowledged writes: the otp_id of each 201 and the user of each 200. */
@@ -28,7 +28,7 @@ export class Tally {
   responses = 0;
   slowestMs = 0;
   isClosed = false;
-  /** Times of good responses during a fault; null in between. */
+  /** Times of good responses during a fault; null otherwise. */
   #goodAt: number[] | null = null;
 
   /** Milliseconds since the start of the soak. */
