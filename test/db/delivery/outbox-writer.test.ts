@@ -79,7 +79,7 @@ test('a transaction that commits anyway erases accepted messages', async () => {
   await transaction(fixture.database.pool, async (tx) => {
     tx.riders.push(writer.createEraser(1), writer.createEraser(1000), observer);
   });
-  assert.equal(beforeCommit, [[['outbox.erase', 32]], true], 'nothing is given away twice');
+  assert.equal(beforeCommit, [[['outbox.delete', 32]], true], 'nothing is given away twice');
   assert.is(erased.length, 32);
   assert.equal([writer.isBusy, await fixture.unsent()], [false, 0]);
 });
