@@ -181,21 +181,6 @@ test('errors of the operation: 503, 500, in full for the log and as nothing for 
     assert.is(errors.at(-1)?.error, error);
   });
 
-test('an outcome that does not exist is a fault, and the connection goes on', async () => {
-  const nonsense = { kind: 'nonsense' } as unknown as VerifyOutcome;
-  const { port, errors } = await startServer({
-    verify: async () => nonsense,
-    status: async () => nonsense as unknown as StatusOutcome,
-    cancel: async () => nonsense as unknown as CancelOutcome,
-  });
-  for (const bytes of [post('/otp/verify', VERIFY_BODY), ask('GET'), ask('DELETE')]) {
-    const got = await exchange(port, bytes);
-    assert.is(`${got.status} ${got.body}`, '500 {"error":"internal"}');
-    assert.is(got.headers.get('connection'), 'keep-alive');
-  }
-  assert.is(errors.length, 3);
-});
-
 test('a request id is repeated when it is plain, else made up', async () => {
   const { port } = await startServer();
   const idOf = async (lines: string): Promise<string> => {

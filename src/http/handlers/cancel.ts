@@ -33,6 +33,6 @@ function answerOf(outcome: CancelOutcome): HttpResponse {
     case 'unknown': return errorResponse('otp_not_found');
     case 'used': return errorResponse('code_used');
     case 'expired': return errorResponse('code_expired');
-    default: throw new TypeError('no such outcome', { cause: outcome });
+    default: return outcome.kind satisfies never;
   }
 }

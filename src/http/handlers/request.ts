@@ -63,7 +63,7 @@ function answerOf(outcome: RequestOutcome): HttpResponse {
     case 'key_reused': return errorResponse('idempotency_key_reused', null, headers);
     case 'locked': return retryLater('too_many_attempts', outcome.retryAfterSeconds, headers);
     case 'limited': return retryLater('rate_limit_exceeded', outcome.retryAfterSeconds, headers);
-    default: throw new TypeError('no such outcome', { cause: outcome });
+    default: return outcome satisfies never;
   }
 }
 

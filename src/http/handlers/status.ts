@@ -27,7 +27,7 @@ function answerOf(outcome: StatusOutcome): HttpResponse {
   switch (outcome.kind) {
     case 'known': return known(outcome);
     case 'unknown': return errorResponse('otp_not_found');
-    default: throw new TypeError('no such outcome', { cause: outcome });
+    default: return outcome satisfies never;
   }
 }
 

@@ -75,7 +75,7 @@ function answerOf(outcome: VerifyOutcome): HttpResponse {
       return errorResponse(
         'invalid_code', { attempts_remaining: outcome.attemptsRemaining }, CHALLENGE,
       );
-    default: throw new TypeError('no such outcome', { cause: outcome });
+    default: return outcome satisfies never;
   }
 }
 
