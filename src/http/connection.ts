@@ -3,13 +3,14 @@
  * reports beside them. At most one request of a socket is being worked on.
  */
 import { randomUUID } from 'node:crypto';
-import { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { logParseError, logRequest } from './access-log.ts';
 import type { AccessLog } from './access-log.ts';
 import { respondTo, headersOf, openExchange, mustCloseConnection } from './exchange.ts';
 import type { Exchange } from './exchange.ts';
-import { stopParsing, stopReading } from './lingering-close.ts';
+import { stopReading } from './lingering-close.ts';
+import { createFinalResponse, stopParsing } from './node-internals.ts';
 import { responseForError, writeResponse } from './response.ts';
 import type { HttpResponse, ErrorCode } from './response.ts';
 import type { Routes } from './router.ts';
@@ -193,17 +194,7 @@ function sendFinalResponse(
   answer: HttpResponse,
 ): void {
   const requestId = randomUUID();
-  writeFinalResponse(socket, answer, requestId);
+  writeResponse(createFinalResponse(socket), answer, requestId, true);
   state.routes.other.count(answer.code);
   logParseError(state, { requestId, answer, remoteAddress });
-}
-
-function writeFinalResponse(socket: Socket, answer: HttpResponse, requestId: string): void {
-  const res = new ServerResponse(new IncomingMessage(socket));
-  res.assignSocket(socket);
-  res.once('finish', () => {
-    res.detachSocket(socket);
-    socket.destroySoon();
-  });
-  writeResponse(res, answer, requestId, true);
 }

@@ -1,8 +1,8 @@
 /** The two ways in which a server ends: at once but for what is in flight, or as clients allow. */
 import type { Server } from 'node:http';
-import { Server as NetServer } from 'node:net';
 import type { Socket } from 'node:net';
 import type { HttpConnection, ServerState } from './connection.ts';
+import { stopAccepting } from './node-internals.ts';
 
 /** The connections of a server. */
 export type OpenConnections = Map<Socket, HttpConnection>;
@@ -18,8 +18,7 @@ export function retire(server: Server, state: ServerState, timeoutMs: number): P
   state.phase = 'retiring';
   return new Promise((resolve) => {
     const bound = setTimeout(resolve, timeoutMs);
-    // That of node:http closes idle connections, and stops to bound the time of the others.
-    NetServer.prototype.close.call(server, () => {
+    stopAccepting(server, () => {
       clearTimeout(bound);
       resolve();
     });
