@@ -35,7 +35,7 @@ export type RequestLog = Readonly<{
   /** Whether those that end so are told at all. */
   wants: (code: ResponseCode | null) => boolean;
   /** Must not throw. */
-  write: (ended: AccessRecord) => void;
+  log: (record: AccessRecord) => void;
 }>;
 
 /** What a server knows who tells the log. */
@@ -64,7 +64,7 @@ export function logRequest(teller: AccessLog, ending: RequestEnd): void {
   const { requestId, route, req, headers, apiClient, client } = exchange;
   const code = answer === null ? null : answer.code;
   if (teller.log === null || !teller.log.wants(code)) return;
-  teller.log.write({
+  teller.log.log({
     requestId, code, isAnswered, durationMs, remoteAddress,
     route: route === undefined ? NO_ROUTE : route.path,
     method: req.method ?? '',
@@ -83,7 +83,7 @@ export function logParseError(
     Pick<AccessRecord, 'requestId' | 'remoteAddress'> & { answer: HttpResponse },
 ): void {
   if (teller.log === null || !teller.log.wants(code)) return;
-  teller.log.write(
+  teller.log.log(
     { ...NO_REQUEST, requestId, code, remoteAddress, client: clientOf(teller, remoteAddress, '') },
   );
 }

@@ -70,7 +70,7 @@ export function createRequestLog(log: Log, pseudonyms: Pseudonyms): RequestLog {
   return Object.freeze({
     wants: (code: ResponseCode | null) => log.isEnabled(kindOf(code).level),
     // The responses of a batch are sent first, without a log line between them.
-    write: (record: AccessRecord) => {
+    log: (record: AccessRecord) => {
       if (pending.push(record) === 1) setImmediate(writeAll);
     },
   });
