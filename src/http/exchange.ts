@@ -6,8 +6,8 @@ import { authorize } from './input/api-keys.ts';
 import type { ApiClient, ApiKeys } from './input/api-keys.ts';
 import { forwardedClientIp, clientIpFromHeader } from './input/client-ip.ts';
 import type { TrustedProxies } from './input/client-ip.ts';
-import { BODY_MAX_BYTES, readBody, takeBody } from './input/json-body.ts';
-import type { BodyReading, BodyResult } from './input/json-body.ts';
+import { BODY_MAX_BYTES, readBody, takeBody } from './input/body.ts';
+import type { BodyReading, BodyResult } from './input/body.ts';
 import {
   acceptedLanguages, framingError, mediaTypeError, ownRequestId, readHeaders,
 } from './input/request-headers.ts';

@@ -4,7 +4,7 @@ import './response.test.ts';
 import './input/api-keys.test.ts';
 import './connection.test.ts';
 import './exchange.test.ts';
-import './input/json-body.test.ts';
+import './input/body.test.ts';
 import './server.test.ts';
 import './router.test.ts';
 import './shutdown.test.ts';

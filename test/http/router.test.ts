@@ -1,6 +1,8 @@
 /** The routes of one code: their paths, their methods, and bodies that nobody asked for. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import fc from 'fast-check';
+import { pathOf } from '../../src/http/router.ts';
 import { KNOWN_BODY, OTP_ID, startServer, stopServers } from './fake-service.ts';
 import { exchange, openClient, post } from './raw-client.ts';
 import type { RawAnswer, RawClient } from './raw-client.ts';
@@ -258,6 +260,14 @@ test('HTTP/1.0, Connection: close and Upgrade are closed after the answer', asyn
       client.destroy();
     }
   }
+});
+
+test('property: a target that is not a route letter for letter is not that route', () => {
+  fc.assert(fc.property(fc.string(), (text) => {
+    const path = pathOf(`/otp/request${text}`);
+    assert.is(path === '/otp/request', text === '' || text.startsWith('?'));
+    assert.is(pathOf(`http://h/otp/request${text}`), path);
+  }));
 });
 
 test.after(stopServers);

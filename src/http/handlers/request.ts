@@ -1,7 +1,7 @@
 /** POST /otp/request: from plain input to a plain answer. */
 import type { HandlerInput } from '../handler.ts';
-import { parsePurpose, requireIdempotencyKey, parseUserId } from '../input/fields.ts';
-import { parseJsonObject } from '../input/json-body.ts';
+import { parseJsonObject, parsePurpose, parseUserId } from '../input/body.ts';
+import { requireIdempotencyKey } from '../input/request-headers.ts';
 import type { OtpRequest, RequestOutcome, Limits } from '../../otp/outcomes.ts';
 import { WINDOW_SECONDS } from '../../otp/policy/policy.ts';
 import type { Policies, Policy } from '../../otp/policy/policy.ts';

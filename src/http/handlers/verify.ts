@@ -1,9 +1,9 @@
 /** POST /otp/verify: from plain input to a plain answer. */
 import type { HandlerInput } from '../handler.ts';
 import {
-  codeError, parseCode, parseIdempotencyKey, parsePurpose, parseUserId,
-} from '../input/fields.ts';
-import { parseJsonObject } from '../input/json-body.ts';
+  codeError, parseCode, parseJsonObject, parsePurpose, parseUserId,
+} from '../input/body.ts';
+import { parseIdempotencyKey } from '../input/request-headers.ts';
 import type { OtpVerification, VerifyOutcome } from '../../otp/outcomes.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
 import type { OtpService } from '../../otp/service.ts';

@@ -4,7 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { closingErrorResponse, errorResponse } from '../response.ts';
-import type { HttpResponse } from '../response.ts';
+import type { FieldError, HttpResponse } from '../response.ts';
 
 /** The header lines that matter here; '' and an empty list stand for absent. */
 export type RequestHeaders = {
@@ -153,4 +153,64 @@ export function traceparentOf({ traceparent }: RequestHeaders): string | null {
   const rest = traceparent.slice(TRACEPARENT_CHARACTERS);
   const isWhole = rest === '' || (version !== '00' && /^-[^,]*$/.test(rest));
   return isWhole ? traceparent.slice(0, TRACEPARENT_CHARACTERS) : null;
+}
+
+const KEY_MAX_CHARACTERS = 255;
+const KEY_FIELD = 'Idempotency-Key';
+
+const MALFORMED_KEY: FieldError = Object.freeze({
+  field: KEY_FIELD,
+  message: `must be 1 to ${KEY_MAX_CHARACTERS} printable ASCII characters,`
+    + ' bare or as a quoted string',
+});
+const MISSING_KEY: FieldError = Object.freeze({ field: KEY_FIELD, message: 'is required' });
+const REPEATED_KEY: FieldError = Object.freeze({ field: KEY_FIELD, message: 'must be sent once' });
+
+/** Parameters after a structured-field string (RFC 9651, 3.1.2); they are ignored. */
+const PARAMETERS =
+  /^(?:; *[a-z*][a-z0-9_.*-]*(?:=(?:"(?:[ !#-[\]-~]|\\["\\])*"|[A-Za-z0-9?@:*/+=._%-]+))?)*$/;
+
+/**
+ * The key of a request.
+ *
+ * @param values the values of all Idempotency-Key lines of the header section, trailers left out
+ * @returns the decoded key, or what is wrong with it
+ */
+export function requireIdempotencyKey(values: readonly string[]): string | FieldError {
+  return parseIdempotencyKey(values) ?? MISSING_KEY;
+}
+
+/** As `requiredKeyOf`, but null when the header is absent. */
+export function parseIdempotencyKey(values: readonly string[]): string | FieldError | null {
+  if (values.length === 0) return null;
+  if (values.length > 1) return REPEATED_KEY;
+  const value = values[0] as string;
+  const key = value.startsWith('"') ? decodeString(value) : value;
+  if (key === null || key.length === 0 || key.length > KEY_MAX_CHARACTERS) return MALFORMED_KEY;
+  return isPrintable(key) ? key : MALFORMED_KEY;
+}
+
+/** The content of a structured-field string, or null when it is not one. */
+function decodeString(text: string): string | null {
+  let key = '';
+  let at = 1;
+  for (; at < text.length && text[at] !== '"'; at += 1) {
+    if (text[at] === '\\') {
+      at += 1;
+      if (text[at] !== '"' && text[at] !== '\\') return null;
+    }
+    key += text[at];
+  }
+  if (at >= text.length) return null;
+  const rest = text.slice(at + 1);
+  return rest === '' || PARAMETERS.test(rest) ? key : null;
+}
+
+/** Printable ASCII: %x20-7E, which excludes tabs, controls and everything above. */
+function isPrintable(text: string): boolean {
+  for (let at = 0; at < text.length; at += 1) {
+    const unit = text.charCodeAt(at);
+    if (unit < 0x20 || unit > 0x7e) return false;
+  }
+  return true;
 }

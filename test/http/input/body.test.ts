@@ -1,6 +1,8 @@
 /** What a request carries: its type, its size, its JSON, its fields and its key. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import fc from 'fast-check';
+import { parseJsonObject } from '../../../src/http/input/body.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy/policy.ts';
 import { eventually, timed } from '../../harness/waiting.ts';
 import { startServer, stopServers } from '../fake-service.ts';
@@ -473,6 +475,50 @@ test('of several faults the first in the order of the checks is told', async () 
     const { field = '' } = JSON.parse(got.body) as { field?: string };
     assert.is(`${got.status} ${field}`.trim(), expected, bytes);
   }
+});
+
+/** Characters that a scanner of strings may trip over, and others. */
+const tricky = fc.oneof(
+  fc.constantFrom('"', '\\', '{', '}', '[', ']', ':', ',', ' ', '\n', '\ud83d\ude00'),
+  fc.string({ unit: 'binary', minLength: 1, maxLength: 1 }),
+);
+
+/** The members of a flat object as text, in order and with repetitions. */
+const members = fc.array(
+  fc.tuple(fc.constantFrom('user_id', 'purpose', 'code'), fc.string({ unit: tricky })),
+  { maxLength: 6 },
+);
+
+test('property: a repeated member is found, whatever the strings hold', () => {
+  fc.assert(fc.property(members, fc.boolean(), (pairs, escaped) => {
+    const literal = (text: string): string => (escaped
+      ? `"${[...text].map(escapeOf).join('')}"` : JSON.stringify(text));
+    const text = `{ ${pairs.map(([k, v]) => `${literal(k)} : ${literal(v)}`).join(' , ')} }`;
+    const result = parseJsonObject(Buffer.from(text), ['user_id', 'purpose', 'code']);
+    const seen = new Set<string>();
+    const repeated = pairs.find(([name]) => seen.size === seen.add(name).size);
+    if (repeated === undefined) {
+      assert.ok('members' in result, text);
+      assert.equal({ ...result.members }, Object.fromEntries(pairs));
+    } else assert.equal(result, { field: repeated[0], message: 'must occur once' });
+  }), { numRuns: 500 });
+});
+
+/** Every unit as \uXXXX. */
+function escapeOf(char: string): string {
+  const units = Array.from({ length: char.length }, (_, at) => char.charCodeAt(at));
+  return units.map((unit) => `\\u${unit.toString(16).padStart(4, '0')}`).join('');
+}
+
+test('property: any bytes are an object or a fault, never an exception', () => {
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+    const result = parseJsonObject(Buffer.from(bytes), ['a']);
+    assert.ok('members' in result || 'field' in result);
+  }));
+  fc.assert(fc.property(fc.json(), (text) => {
+    const result = parseJsonObject(Buffer.from(text), ['a']);
+    assert.ok('members' in result || 'field' in result);
+  }));
 });
 
 test.after(stopServers);
