@@ -3,7 +3,8 @@
  * reports beside them. At most one request of a socket is being worked on.
  */
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, Server as PlainServer, ServerResponse } from 'node:http';
+import { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { logParseError, logRequest } from './access-log.ts';
 import type { AccessLog } from './access-log.ts';
@@ -11,7 +12,7 @@ import { respondTo, headersOf, openExchange, mustCloseConnection } from './excha
 import type { Exchange } from './exchange.ts';
 import { stopReading } from './lingering-close.ts';
 import { createFinalResponse, stopParsing } from './node-internals.ts';
-import { responseForError, writeResponse } from './response.ts';
+import { closingErrorResponse, responseForError, writeResponse } from './response.ts';
 import type { HttpResponse, ErrorCode } from './response.ts';
 import type { Routes } from './router.ts';
 
@@ -32,7 +33,7 @@ export type ServerState = AccessLog & {
 type Phase = 'open' | 'retiring' | 'stopping';
 
 /** One socket. */
-export type HttpConnection = {
+type HttpConnection = {
   readonly socket: Socket;
   /** Its address; a socket that is gone does not know it any more. */
   readonly remoteAddress: string | undefined;
@@ -50,8 +51,52 @@ export type HttpConnection = {
 /** Pipelined requests that may wait: as many as a browser's connection ever had. */
 const PIPELINE_MAX_REQUESTS = 16;
 
+/** The connections of a server. */
+export type OpenConnections = Map<Socket, HttpConnection>;
+
+/** What the parser's complaints are called; all others are `invalid_request`. */
+const PARSER_ERRORS: ReadonlyMap<string, ErrorCode> = new Map([
+  ['HPE_HEADER_OVERFLOW', 'headers_too_large'],
+  ['HPE_CHUNK_EXTENSIONS_OVERFLOW', 'payload_too_large'],
+  ['ERR_HTTP_REQUEST_TIMEOUT', 'request_timeout'],
+]);
+
+/** Every event of node:http goes to the connection it is about. */
+export function serveConnections(server: PlainServer | TlsServer, state: ServerState): OpenConnections {
+  const connections: OpenConnections = new Map();
+  const request = (req: IncomingMessage, res: ServerResponse): void => {
+    const connection = connections.get(req.socket);
+    if (connection !== undefined) accept(state, connection, req, res);
+  };
+  const isSecure = server instanceof TlsServer;
+  // Plain requests on the port of TLS never get so far: they end as the handshake fails.
+  server.on(isSecure ? 'secureConnection' : 'connection', (socket: Socket) => {
+    const connection = openHttpConnection(socket);
+    connections.set(socket, connection);
+    socket.once('close', () => {
+      connections.delete(socket);
+      abandon(state, connection);
+    });
+  });
+  server.on('request', request);
+  server.on('checkContinue', request);
+  server.on('checkExpectation', request);
+  server.on('connect', (req: IncomingMessage) => {
+    const connection = connections.get(req.socket);
+    if (connection !== undefined) closeWith(state, connection, state.routes.noTunnel);
+  });
+  server.on('clientError', (error: NodeJS.ErrnoException, stream) => {
+    const connection = connections.get(stream as Socket);
+    const code = PARSER_ERRORS.get(error.code ?? '') ?? 'invalid_request';
+    // Not writable: the client is gone (ECONNRESET and its like), there is nobody to answer.
+    if (connection === undefined || !stream.writable) stream.destroy();
+    else refuseBytes(state, connection, code, closingErrorResponse(code));
+  });
+  return connections;
+}
+
 /** Begins to keep a socket. */
-export function openHttpConnection(socket: Socket): HttpConnection {
+function openHttpConnection(socket: Socket): HttpConnection {
   // node:http takes its own listener away from sockets of CONNECT and after a first error.
   socket.on('error', () => socket.destroy());
   return {
@@ -62,7 +107,7 @@ export function openHttpConnection(socket: Socket): HttpConnection {
 }
 
 /** Takes a request: it is served when those before it have been answered. */
-export function accept(
+function accept(
   state: ServerState,
   connection: HttpConnection,
   req: IncomingMessage,
@@ -86,7 +131,7 @@ export function accept(
  * Answers bytes that are no request, or a time-out (node's clientError). While a body is being
  * read it is the fault of that request; else it is answered after all requests, and last.
  */
-export function refuseBytes(state: ServerState, connection: HttpConnection, code: ErrorCode,
+function refuseBytes(state: ServerState, connection: HttpConnection, code: ErrorCode,
   answer: HttpResponse): void {
   const { newest, socket, isReadingStopped } = connection;
   if (newest !== null && !newest.req.complete) {
@@ -99,7 +144,7 @@ export function refuseBytes(state: ServerState, connection: HttpConnection, code
 }
 
 /** Gives a last answer that belongs to no request, after those of all requests. */
-export function closeWith(
+function closeWith(
   state: ServerState,
   connection: HttpConnection,
   answer: HttpResponse,
@@ -111,7 +156,7 @@ export function closeWith(
 }
 
 /** Forgets the requests of a socket that is gone; one being worked on ends by itself. */
-export function abandon(state: ServerState, connection: HttpConnection): void {
+function abandon(state: ServerState, connection: HttpConnection): void {
   for (const exchange of connection.waiting.splice(0)) {
     state.requests -= 1;
     finish(state, connection, exchange, null, false);
@@ -168,8 +213,8 @@ function finish(
   answer: HttpResponse | null,
   isAnswered: boolean,
 ): void {
-  const { meter, begunAtMs } = exchange;
-  const durationMs = meter.end(begunAtMs, answer === null ? null : answer.code);
+  const durationMs = state.routes.now() - exchange.begunAtMs;
+  exchange.meter.count(answer === null ? null : answer.code, durationMs);
   logRequest(state, { exchange, answer, isAnswered, durationMs, remoteAddress });
 }
 
@@ -195,6 +240,6 @@ function sendFinalResponse(
 ): void {
   const requestId = randomUUID();
   writeResponse(createFinalResponse(socket), answer, requestId, true);
-  state.routes.other.count(answer.code);
+  state.routes.other.count(answer.code, null);
   logParseError(state, { requestId, answer, remoteAddress });
 }

@@ -69,7 +69,7 @@ export function openExchange(
   const meter = route === undefined ? routes.other : route.meter;
   return {
     req, res, headers, path, route, meter,
-    begunAtMs: meter.begin(),
+    begunAtMs: routes.now(),
     requestId: ownRequestId(headers) ?? randomUUID(),
     method: route?.methods.get(req.method ?? ''),
     apiClient: null, client: undefined, refused: false, fault: null, reading: null,

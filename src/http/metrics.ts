@@ -27,38 +27,18 @@ export class RouteMeter {
   readonly answers: Record<string, number>
     = Object.fromEntries(CODES.map((code) => [code, 0]));
   readonly seconds = new Histogram(BOUNDS);
-  readonly #now: () => number;
 
-  /** @param now milliseconds of a clock that only runs */
-  constructor(now: () => number) {
-    this.#now = now;
-  }
-
-  /** Begins a request. */
-  begin(): number {
-    return this.#now();
-  }
-
-  /**
-   * Ends a request that began then; null: there was nobody left to answer.
-   *
-   * @returns how many milliseconds it took
-   */
-  end(begunAtMs: number, code: ResponseCode | null): number {
-    const tookMs = this.#now() - begunAtMs;
+  /** Counts a response; null: there was nobody left to answer. */
+  count(code: ResponseCode | null, tookMs: number | null): void {
     this.answers[code ?? GONE]! += 1;
-    this.seconds.observe(tookMs / 1000);
-    return tookMs;
-  }
-
-  /** Counts an answer to what was no request, and took no time. */
-  count(code: ResponseCode): void {
-    this.answers[code]! += 1;
+    if (tookMs !== null) this.seconds.observe(tookMs / 1000);
   }
 }
 
 /** Those of all routes. */
 export type HttpMeters = Readonly<{
+  /** Milliseconds of a clock that only runs. */
+  now: () => number;
   request: RouteMeter;
   verify: RouteMeter;
   otp: RouteMeter;
@@ -68,9 +48,9 @@ export type HttpMeters = Readonly<{
 
 /** Makes meters. Without a clock they take no time. */
 export function createHttpMeters(now: () => number = () => 0): HttpMeters {
-  const [request, verify, otp, other] = [1, 2, 3, 4].map(() => new RouteMeter(now)) as
+  const [request, verify, otp, other] = [1, 2, 3, 4].map(() => new RouteMeter()) as
     [RouteMeter, RouteMeter, RouteMeter, RouteMeter];
-  return Object.freeze({ request, verify, otp, other });
+  return Object.freeze({ now, request, verify, otp, other });
 }
 
 /** What was counted. */

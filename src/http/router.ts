@@ -32,6 +32,8 @@ export type Routes = Readonly<{
   otp: Route | null;
   /** Of what names no route. */
   other: RouteMeter;
+  /** Milliseconds of a clock that only runs. */
+  now: () => number;
   /** The answer to CONNECT, whose target is no path: nothing is ever tunnelled. */
   noTunnel: HttpResponse;
 }>;
@@ -76,6 +78,7 @@ export function createRoutes(
     fixed: new Map([request, verify].map((each) => [each.path, each])),
     otp: createRoute('/otp/{otp_id}', meters.otp, { GET: show, HEAD: show, DELETE: cancel }),
     other: meters.other,
+    now: meters.now,
     noTunnel: methodNotAllowed('POST'),
   };
 }

@@ -1,18 +1,15 @@
 /** The HTTP server: node:http with its limits, and where its events go. */
 import { createServer as createPlainServer } from 'node:http';
-import type { IncomingMessage, Server as PlainServer, ServerResponse } from 'node:http';
+import type { Server as PlainServer } from 'node:http';
 import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import type { RequestLog } from './access-log.ts';
-import { accept, abandon, openHttpConnection, closeWith, refuseBytes } from './connection.ts';
+import { serveConnections } from './connection.ts';
 import type { RequestError, ServerState } from './connection.ts';
 import type { ApiKeys } from './input/api-keys.ts';
 import type { TrustedProxies } from './input/client-ip.ts';
-import { closingErrorResponse } from './response.ts';
-import type { ErrorCode } from './response.ts';
 import type { Routes } from './router.ts';
 import { close, retire } from './shutdown.ts';
-import type { OpenConnections } from './shutdown.ts';
 import { PROTOCOLS, secureOptions, watchHandshakes } from './tls.ts';
 import type { Certificate } from './tls.ts';
 
@@ -29,6 +26,39 @@ type HttpOptions = Readonly<{
   /** Told of every request that has ended, with the error behind it. */
   log?: RequestLog;
 }>;
+
+/** The limits of the connections: milliseconds, bytes and counts. */
+export type HttpLimits = Readonly<{
+  headersTimeoutMs: number;
+  requestTimeoutMs: number;
+  keepAliveTimeoutMs: number;
+  stalledTimeoutMs: number;
+  checkIntervalMs: number;
+  headersMaxBytes: number;
+  connectionsMax: number;
+  requestsMax: number;
+}>;
+
+/** The limits in production; tests shorten them. */
+export const HTTP_LIMITS: HttpLimits = Object.freeze({
+  // A silent socket is one whose header section never comes: the same limit ends it.
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 15_000,
+  keepAliveTimeoutMs: 5_000,
+  // A client that does not read its answers; well over the slowest answer.
+  stalledTimeoutMs: 30_000,
+  // How late a time-out may be noticed.
+  checkIntervalMs: 500,
+  headersMaxBytes: 16 * 1024,
+  // About 10 KiB each: 100 MiB at the worst.
+  connectionsMax: 10_000,
+  requestsMax: 10_000,
+});
+
+/** The limits of the second listener, which a few probes ask. */
+export const ADMIN_LIMITS: HttpLimits = Object.freeze({
+  ...HTTP_LIMITS, connectionsMax: 100, requestsMax: 100,
+});
 
 /** A server that can be started and stopped once. */
 export type HttpServer = Readonly<{
@@ -55,13 +85,6 @@ export type HttpServer = Readonly<{
 
 type Server = PlainServer | TlsServer;
 
-/** What the parser's complaints are called; all others are `invalid_request`. */
-const PARSER_ERRORS: ReadonlyMap<string, ErrorCode> = new Map([
-  ['HPE_HEADER_OVERFLOW', 'headers_too_large'],
-  ['HPE_CHUNK_EXTENSIONS_OVERFLOW', 'payload_too_large'],
-  ['ERR_HTTP_REQUEST_TIMEOUT', 'request_timeout'],
-]);
-
 /** Creates the server; it opens nothing before `listen`. */
 export function createHttpServer(
   options: HttpOptions,
@@ -80,7 +103,7 @@ export function createHttpServer(
   const server = openServer(limits, options.certificate ?? null);
   server.timeout = limits.stalledTimeoutMs;
   server.maxConnections = limits.connectionsMax;
-  const connections = listenToEvents(server, state);
+  const connections = serveConnections(server, state);
   const isSecure = server instanceof TlsServer;
   const breakOff = isSecure ? watchHandshakes(server) : () => {};
   return {
@@ -119,40 +142,6 @@ function openServer(limits: HttpLimits, certificate: Certificate | null): Server
   });
 }
 
-/** Every event of node:http goes to the connection it is about. */
-function listenToEvents(server: Server, state: ServerState): OpenConnections {
-  const connections: OpenConnections = new Map();
-  const request = (req: IncomingMessage, res: ServerResponse): void => {
-    const connection = connections.get(req.socket);
-    if (connection !== undefined) accept(state, connection, req, res);
-  };
-  const isSecure = server instanceof TlsServer;
-  // Plain requests on the port of TLS never get so far: they end as the handshake fails.
-  server.on(isSecure ? 'secureConnection' : 'connection', (socket: Socket) => {
-    const connection = openHttpConnection(socket);
-    connections.set(socket, connection);
-    socket.once('close', () => {
-      connections.delete(socket);
-      abandon(state, connection);
-    });
-  });
-  server.on('request', request);
-  server.on('checkContinue', request);
-  server.on('checkExpectation', request);
-  server.on('connect', (req: IncomingMessage) => {
-    const connection = connections.get(req.socket);
-    if (connection !== undefined) closeWith(state, connection, state.routes.noTunnel);
-  });
-  server.on('clientError', (error: NodeJS.ErrnoException, stream) => {
-    const connection = connections.get(stream as Socket);
-    const code = PARSER_ERRORS.get(error.code ?? '') ?? 'invalid_request';
-    // Not writable: the client is gone (ECONNRESET and its like), there is nobody to answer.
-    if (connection === undefined || !stream.writable) stream.destroy();
-    else refuseBytes(state, connection, code, closingErrorResponse(code));
-  });
-  return connections;
-}
-
 function listen(
   server: Server,
   state: ServerState,
@@ -169,36 +158,3 @@ function listen(
     });
   });
 }
-
-/** The limits of the connections: milliseconds, bytes and counts. */
-export type HttpLimits = Readonly<{
-  headersTimeoutMs: number;
-  requestTimeoutMs: number;
-  keepAliveTimeoutMs: number;
-  stalledTimeoutMs: number;
-  checkIntervalMs: number;
-  headersMaxBytes: number;
-  connectionsMax: number;
-  requestsMax: number;
-}>;
-
-/** The limits in production; tests shorten them. */
-export const HTTP_LIMITS: HttpLimits = Object.freeze({
-  // A silent socket is one whose header section never comes: the same limit ends it.
-  headersTimeoutMs: 10_000,
-  requestTimeoutMs: 15_000,
-  keepAliveTimeoutMs: 5_000,
-  // A client that does not read its answers; well over the slowest answer.
-  stalledTimeoutMs: 30_000,
-  // How late a time-out may be noticed.
-  checkIntervalMs: 500,
-  headersMaxBytes: 16 * 1024,
-  // About 10 KiB each: 100 MiB at the worst.
-  connectionsMax: 10_000,
-  requestsMax: 10_000,
-});
-
-/** The limits of the second listener, which a few probes ask. */
-export const ADMIN_LIMITS: HttpLimits = Object.freeze({
-  ...HTTP_LIMITS, connectionsMax: 100, requestsMax: 100,
-});

@@ -1,11 +1,7 @@
 /** The two ways in which a server ends: at once but for what is in flight, or as clients allow. */
 import type { Server } from 'node:http';
-import type { Socket } from 'node:net';
-import type { HttpConnection, ServerState } from './connection.ts';
+import type { OpenConnections, ServerState } from './connection.ts';
 import { stopAccepting } from './node-internals.ts';
-
-/** The connections of a server. */
-export type OpenConnections = Map<Socket, HttpConnection>;
 
 /**
  * Stops accepting, and serves the connections that there are until their clients know: each is

@@ -14,11 +14,11 @@ test('a socket without an address is a client that is gone: nothing runs', async
   let runs = 0;
   const handle = (): Promise<HttpResponse> =>
     { runs += 1; return Promise.reject(new Error('run')); };
-  const { other } = createHttpMeters();
+  const { now, other } = createHttpMeters();
   const method = { takesJson: true, scopes: ['request' as const], handle };
   const route = createRoute('/p', other, { POST: method });
   const noTunnel = methodNotAllowed('POST');
-  const routes = { fixed: new Map([['/p', route]]), otp: route, other, noTunnel };
+  const routes = { fixed: new Map([['/p', route]]), otp: route, other, now, noTunnel };
   const everybody = { find: () => ({ name: 'app1', scopes: ['request' as const] }) };
   const { proxies } = parseTrustedProxies('');
   for (const apiKeys of [null, everybody]) {

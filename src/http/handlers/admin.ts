@@ -24,7 +24,7 @@ const READY: HttpResponse = Object.freeze({
 
 /** Makes the routes; their requests are not counted. */
 export function createAdminRoutes(sources: AdminSources): Routes {
-  const uncounted = new RouteMeter(() => 0);
+  const uncounted = new RouteMeter();
   const routeOf = (path: string, answer: () => Promise<HttpResponse>): Route => {
     const handle = (): Promise<HttpResponse> =>
       answer().catch((error: unknown) => responseForError(error));
@@ -44,6 +44,7 @@ export function createAdminRoutes(sources: AdminSources): Routes {
     fixed: new Map(routes.map((each) => [each.path, each])),
     otp: null,
     other: uncounted,
+    now: () => 0,
     noTunnel: methodNotAllowed('GET, HEAD'),
   };
 }
