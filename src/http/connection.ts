@@ -2,7 +2,6 @@
  * The requests of one socket, one after the other and in order, and the faults that the parser
  * reports beside them. At most one request of a socket is being worked on.
  */
-import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server as PlainServer, ServerResponse } from 'node:http';
 import { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
@@ -15,6 +14,7 @@ import { createFinalResponse, stopParsing } from './node-internals.ts';
 import { closingErrorResponse, responseForError, writeResponse } from './response.ts';
 import type { HttpResponse, ErrorCode } from './response.ts';
 import type { Routes } from './router.ts';
+import { randomRequestId } from '../otp/crypto/random.ts';
 
 /** An error that no answer shows: in full, for the log. */
 export type RequestError = Readonly<{ requestId: string; route: string; error: unknown }>;
@@ -238,7 +238,7 @@ function sendFinalResponse(
   { socket, remoteAddress }: HttpConnection,
   answer: HttpResponse,
 ): void {
-  const requestId = randomUUID();
+  const requestId = randomRequestId();
   writeResponse(createFinalResponse(socket), answer, requestId, true);
   state.routes.other.count(answer.code, null);
   logParseError(state, { requestId, answer, remoteAddress });

@@ -1,5 +1,4 @@
 /** One request and its answer: the checks in their order, then the handler. */
-import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { HandlerInput, MethodHandler } from './handler.ts';
 import { authorize } from './input/api-keys.ts';
@@ -19,6 +18,7 @@ import {
 import type { HttpResponse, ErrorCode, FieldError } from './response.ts';
 import { findRoute, pathOf } from './router.ts';
 import type { Route, Routes } from './router.ts';
+import { randomRequestId } from '../otp/crypto/random.ts';
 
 /** Who may call, and by whose word an address is known. */
 export type Access = Readonly<{
@@ -70,7 +70,7 @@ export function openExchange(
   return {
     req, res, headers, path, route, meter,
     begunAtMs: routes.now(),
-    requestId: ownRequestId(headers) ?? randomUUID(),
+    requestId: ownRequestId(headers) ?? randomRequestId(),
     method: route?.methods.get(req.method ?? ''),
     apiClient: null, client: undefined, refused: false, fault: null, reading: null,
     continued: false,

@@ -1,5 +1,6 @@
 /** The keys of apiKeys: how one is made, and the list of those that are known, by their digests. */
-import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { hash, timingSafeEqual } from 'node:crypto';
+import { randomKey } from '../../otp/crypto/random.ts';
 import { errorResponse } from '../response.ts';
 import type { HttpResponse } from '../response.ts';
 
@@ -48,7 +49,7 @@ function isScope(text: string): text is Scope {
 
 /** Makes a key, and its entry of API_KEYS. */
 export function newKey({ name, scopes }: ApiClient): NewKey {
-  const key = `otpd_${randomBytes(KEY_BYTES).toString('base64url')}`;
+  const key = `otpd_${randomKey(KEY_BYTES).toString('base64url')}`;
   return { key, entry: `${name}:${scopes.join('+')}:${digestOf(key).toString('hex')}` };
 }
 
