@@ -1,8 +1,8 @@
 /** What the log is told of a request that has ended, and of bytes that were none. */
 import type { Access, Exchange } from './exchange.ts';
 import { forwardedClientIp } from './input/client-ip.ts';
-import { traceparentOf } from './input/request-headers.ts';
-import type { About, HttpResponse, ResponseCode } from './response.ts';
+import { parseTraceparent } from './input/request-headers.ts';
+import type { HttpResponse, LogContext, ResponseCode } from './response.ts';
 
 /** A request that has ended. */
 export type AccessRecord = Readonly<{
@@ -13,21 +13,21 @@ export type AccessRecord = Readonly<{
   method: string;
   /** What it ended in; null: the client went away before that. */
   code: ResponseCode | null;
-  /** Whether an answer was written: else the client was gone. */
+  /** Whether an response was written: else the client was gone. */
   isAnswered: boolean;
-  /** From the header section to the answer; null of bytes that were no request. */
+  /** From the header section to the response; null of bytes that were no request. */
   durationMs: number | null;
   /** The address of the socket; undefined when the client was gone before it was known. */
   remoteAddress: string | undefined;
   /** The counted client address; null when none is counted. */
-  client: string | null;
+  clientIp: string | null;
   /** Whose key it had; null when that is not known. */
   apiClient: string | null;
   /** The Traceparent field of W3C Trace Context, when there is a well-formed one. */
   traceparent: string | null;
-  about: About | undefined;
+  context: LogContext | undefined;
   /** The error behind a 500 or 503. */
-  fault: unknown;
+  error: unknown;
 }>;
 
 /** Where requests are told of when they have ended. */
@@ -46,49 +46,53 @@ export type AccessLog = Access & Readonly<{
 
 /** How a request ended. */
 type RequestEnd = Pick<AccessRecord, 'isAnswered' | 'durationMs' | 'remoteAddress'> &
-  Readonly<{ exchange: Exchange; answer: HttpResponse | null }>;
+  Readonly<{ exchange: Exchange; response: HttpResponse | null }>;
 
 /** The route of what names none. */
 const NO_ROUTE = 'other';
 
 /** What is known of bytes that were no request. */
-const NO_REQUEST = Object.freeze({
+const UNPARSED = Object.freeze({
   route: NO_ROUTE, method: '', isAnswered: true, durationMs: null, apiClient: null,
   traceparent: null,
-  about: undefined, fault: undefined,
+  context: undefined, error: undefined,
 });
 
 /** Tells the log of a request that has ended, if it wants to know. */
-export function logRequest(teller: AccessLog, ending: RequestEnd): void {
-  const { exchange, answer, isAnswered, durationMs, remoteAddress } = ending;
-  const { requestId, route, req, headers, apiClient, client } = exchange;
-  const code = answer === null ? null : answer.code;
-  if (teller.log === null || !teller.log.wants(code)) return;
-  teller.log.log({
+export function logRequest(access: AccessLog, end: RequestEnd): void {
+  const { exchange, response, isAnswered, durationMs, remoteAddress } = end;
+  const { requestId, route, req, headers, apiClient, clientIp } = exchange;
+  const code = response === null ? null : response.code;
+  if (access.log === null || !access.log.wants(code)) return;
+  access.log.log({
     requestId, code, isAnswered, durationMs, remoteAddress,
     route: route === undefined ? NO_ROUTE : route.path,
     method: req.method ?? '',
-    client: client === undefined ? clientOf(teller, remoteAddress, headers.forwardedFor) : client,
+    clientIp: clientIp === undefined
+      ? findClientIp(access, remoteAddress, headers.forwardedFor) : clientIp,
     apiClient: apiClient === null ? null : apiClient.name,
-    traceparent: traceparentOf(headers),
-    about: answer?.about,
-    fault: answer?.fault,
+    traceparent: parseTraceparent(headers),
+    context: response?.context,
+    error: response?.error,
   });
 }
 
-/** Tells the log of an answer to bytes that were no request. */
+/** Tells the log of an response to bytes that were no request. */
 export function logParseError(
-  teller: AccessLog,
-  { requestId, answer: { code }, remoteAddress }:
-    Pick<AccessRecord, 'requestId' | 'remoteAddress'> & { answer: HttpResponse },
+  access: AccessLog,
+  { requestId, response: { code }, remoteAddress }:
+    Pick<AccessRecord, 'requestId' | 'remoteAddress'> & { response: HttpResponse },
 ): void {
-  if (teller.log === null || !teller.log.wants(code)) return;
-  teller.log.log(
-    { ...NO_REQUEST, requestId, code, remoteAddress, client: clientOf(teller, remoteAddress, '') },
-  );
+  if (access.log === null || !access.log.wants(code)) return;
+  const clientIp = findClientIp(access, remoteAddress, '');
+  access.log.log({ ...UNPARSED, requestId, code, remoteAddress, clientIp });
 }
 
 /** Where a request came from whose content was not looked at: a caller's word is not taken. */
-function clientOf({ apiKeys, proxies }: AccessLog, peer: string | undefined, forwardedFor: string) {
-  return apiKeys === null ? forwardedClientIp(peer, forwardedFor, proxies) : null;
+function findClientIp(
+  { apiKeys, proxies }: AccessLog,
+  remoteAddress: string | undefined,
+  forwardedFor: string,
+): string | null {
+  return apiKeys === null ? forwardedClientIp(remoteAddress, forwardedFor, proxies) : null;
 }

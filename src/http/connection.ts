@@ -7,7 +7,7 @@ import { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { logParseError, logRequest } from './access-log.ts';
 import type { AccessLog } from './access-log.ts';
-import { respondTo, headersOf, openExchange, mustCloseConnection } from './exchange.ts';
+import { mustCloseConnection, openExchange, respondTo, routeHeaders } from './exchange.ts';
 import type { Exchange } from './exchange.ts';
 import { stopReading } from './lingering-close.ts';
 import { createFinalResponse, stopParsing } from './node-internals.ts';
@@ -16,13 +16,13 @@ import type { HttpResponse, ErrorCode } from './response.ts';
 import type { Routes } from './router.ts';
 import { randomRequestId } from '../otp/crypto/random.ts';
 
-/** An error that no answer shows: in full, for the log. */
+/** An error that no response shows: in full, for the log. */
 export type RequestError = Readonly<{ requestId: string; route: string; error: unknown }>;
 
 /** What all connections of a server share. */
 export type ServerState = AccessLog & {
   readonly routes: Routes;
-  readonly onError: (fault: RequestError) => void;
+  readonly onError: (error: RequestError) => void;
   readonly requestsMax: number;
   /** Requests that are waiting or being worked on, over all connections. */
   requests: number;
@@ -38,11 +38,11 @@ type HttpConnection = {
   /** Its address; a socket that is gone does not know it any more. */
   readonly remoteAddress: string | undefined;
   readonly waiting: Exchange[];
-  /** The exchange whose turn it is, until its answer has been written. */
+  /** The exchange whose turn it is, until its response has been written. */
   current: Exchange | null;
   /** The exchange that came last: a fault in a body is a fault of its body. */
   newest: Exchange | null;
-  /** The answer to what was no request, given after all requests. */
+  /** The response to what was no request, given after all requests. */
   finalResponse: HttpResponse | null;
   /** No further request is taken from this socket. */
   isReadingStopped: boolean;
@@ -62,9 +62,12 @@ const PARSER_ERRORS: ReadonlyMap<string, ErrorCode> = new Map([
 ]);
 
 /** Every event of node:http goes to the connection it is about. */
-export function serveConnections(server: PlainServer | TlsServer, state: ServerState): OpenConnections {
+export function serveConnections(
+  server: PlainServer | TlsServer,
+  state: ServerState,
+): OpenConnections {
   const connections: OpenConnections = new Map();
-  const request = (req: IncomingMessage, res: ServerResponse): void => {
+  const onRequest = (req: IncomingMessage, res: ServerResponse): void => {
     const connection = connections.get(req.socket);
     if (connection !== undefined) accept(state, connection, req, res);
   };
@@ -78,19 +81,19 @@ export function serveConnections(server: PlainServer | TlsServer, state: ServerS
       abandon(state, connection);
     });
   });
-  server.on('request', request);
-  server.on('checkContinue', request);
-  server.on('checkExpectation', request);
+  server.on('request', onRequest);
+  server.on('checkContinue', onRequest);
+  server.on('checkExpectation', onRequest);
   server.on('connect', (req: IncomingMessage) => {
     const connection = connections.get(req.socket);
-    if (connection !== undefined) closeWith(state, connection, state.routes.noTunnel);
+    if (connection !== undefined) closeWith(state, connection, state.routes.connectNotAllowed);
   });
   server.on('clientError', (error: NodeJS.ErrnoException, stream) => {
     const connection = connections.get(stream as Socket);
     const code = PARSER_ERRORS.get(error.code ?? '') ?? 'invalid_request';
     // Not writable: the client is gone (ECONNRESET and its like), there is nobody to answer.
     if (connection === undefined || !stream.writable) stream.destroy();
-    else refuseBytes(state, connection, code, closingErrorResponse(code));
+    else handleParseError(state, connection, code);
   });
   return connections;
 }
@@ -115,44 +118,47 @@ function accept(
 ): void {
   if (connection.isReadingStopped) return;
   const exchange = openExchange(req, res, state.routes);
-  exchange.refused = state.phase === 'stopping' || state.requests >= state.requestsMax
+  exchange.isShed = state.phase === 'stopping' || state.requests >= state.requestsMax
     || connection.waiting.length >= PIPELINE_MAX_REQUESTS;
   state.requests += 1;
   connection.newest = exchange;
   connection.waiting.push(exchange);
-  if (exchange.refused) {
+  if (exchange.isShed) {
     stopParsing(connection.socket);
     stopRequests(connection);
   }
-  if (connection.current === null) advance(state, connection);
+  if (connection.current === null) serveNext(state, connection);
 }
 
 /**
  * Answers bytes that are no request, or a time-out (node's clientError). While a body is being
  * read it is the fault of that request; else it is answered after all requests, and last.
  */
-function refuseBytes(state: ServerState, connection: HttpConnection, code: ErrorCode,
-  answer: HttpResponse): void {
+function handleParseError(
+  state: ServerState,
+  connection: HttpConnection,
+  code: ErrorCode,
+): void {
   const { newest, socket, isReadingStopped } = connection;
   if (newest !== null && !newest.req.complete) {
-    if (newest.answered && !isReadingStopped) socket.destroy();
-    newest.fault ??= code;
-    newest.reading?.fail(newest.fault);
+    if (newest.isAnswered && !isReadingStopped) socket.destroy();
+    newest.bodyError ??= code;
+    newest.reading?.fail(newest.bodyError);
     return;
   }
-  closeWith(state, connection, answer);
+  closeWith(state, connection, closingErrorResponse(code));
 }
 
-/** Gives a last answer that belongs to no request, after those of all requests. */
+/** Gives a last response that belongs to no request, after those of all requests. */
 function closeWith(
   state: ServerState,
   connection: HttpConnection,
-  answer: HttpResponse,
+  response: HttpResponse,
 ): void {
   if (connection.isReadingStopped) return;
-  connection.finalResponse = answer;
+  connection.finalResponse = response;
   stopRequests(connection);
-  if (connection.current === null) advance(state, connection);
+  if (connection.current === null) serveNext(state, connection);
 }
 
 /** Forgets the requests of a socket that is gone; one being worked on ends by itself. */
@@ -169,16 +175,16 @@ function stopRequests(connection: HttpConnection): void {
   stopReading(connection.socket);
 }
 
-/** Turns to the next request, or to the parting answer when there is none. */
-function advance(state: ServerState, connection: HttpConnection): void {
+/** Turns to the next request, or to the parting response when there is none. */
+function serveNext(state: ServerState, connection: HttpConnection): void {
   const { socket, waiting, finalResponse } = connection;
   connection.current = null;
-  // A client that is gone gets no answer, so nothing is done for it either.
+  // A client that is gone gets no response, so nothing is done for it either.
   if (!socket.writable) return abandon(state, connection);
   const next = waiting.shift();
   if (next !== undefined) {
     connection.current = next;
-    next.res.on('finish', () => advance(state, connection));
+    next.res.on('finish', () => serveNext(state, connection));
     void serve(state, connection, next);
   } else if (finalResponse !== null) {
     connection.finalResponse = null;
@@ -186,23 +192,23 @@ function advance(state: ServerState, connection: HttpConnection): void {
   }
 }
 
-/** Finds the answer and writes it; never rejects. */
+/** Finds the response and writes it; never rejects. */
 async function serve(state: ServerState, connection: HttpConnection, exchange: Exchange) {
   const { requestId, route } = exchange;
-  let answer: HttpResponse | null;
+  let response: HttpResponse | null;
   try {
-    answer = await respondTo(exchange, state);
+    response = await respondTo(exchange, state);
   } catch (error) {
-    answer = responseForError(error, headersOf(exchange, state));
+    response = responseForError(error, routeHeaders(exchange, state));
   }
   state.requests -= 1;
-  if (answer?.fault !== undefined && state.log === null) {
-    state.onError({ requestId, route: route?.path ?? '', error: answer.fault });
+  if (response?.error !== undefined && state.log === null) {
+    state.onError({ requestId, route: route?.path ?? '', error: response.error });
   }
-  const isAnswered = answer !== null && connection.socket.writable;
-  if (answer !== null && isAnswered) write(state, connection, exchange, answer);
+  const isAnswered = response !== null && connection.socket.writable;
+  if (response !== null && isAnswered) respond(state, connection, exchange, response);
   else connection.socket.destroy();
-  finish(state, connection, exchange, answer, isAnswered);
+  finish(state, connection, exchange, response, isAnswered);
 }
 
 /** Counts a request that has ended, and tells the log. */
@@ -210,36 +216,36 @@ function finish(
   state: ServerState,
   { remoteAddress }: HttpConnection,
   exchange: Exchange,
-  answer: HttpResponse | null,
+  response: HttpResponse | null,
   isAnswered: boolean,
 ): void {
-  const durationMs = state.routes.now() - exchange.begunAtMs;
-  exchange.meter.count(answer === null ? null : answer.code, durationMs);
-  logRequest(state, { exchange, answer, isAnswered, durationMs, remoteAddress });
+  const durationMs = state.routes.now() - exchange.startedAtMs;
+  exchange.meter.count(response === null ? null : response.code, durationMs);
+  logRequest(state, { exchange, response, isAnswered, durationMs, remoteAddress });
 }
 
-function write(
+function respond(
   state: ServerState,
   connection: HttpConnection,
   exchange: Exchange,
-  answer: HttpResponse,
+  response: HttpResponse,
 ) {
-  const broken = answer.close || mustCloseConnection(exchange);
-  const idle = connection.waiting.length === 0 && connection.finalResponse === null;
-  const close = broken || (state.phase !== 'open' && idle);
+  const mustClose = response.close || mustCloseConnection(exchange);
+  const isIdle = connection.waiting.length === 0 && connection.finalResponse === null;
+  const close = mustClose || (state.phase !== 'open' && isIdle);
   if (close) stopRequests(connection);
-  exchange.answered = true;
-  writeResponse(exchange.res, answer, exchange.requestId, close);
+  exchange.isAnswered = true;
+  writeResponse(exchange.res, response, exchange.requestId, close);
 }
 
 /** Answers a socket whose parser has made no request of the bytes. */
 function sendFinalResponse(
   state: ServerState,
   { socket, remoteAddress }: HttpConnection,
-  answer: HttpResponse,
+  response: HttpResponse,
 ): void {
   const requestId = randomRequestId();
-  writeResponse(createFinalResponse(socket), answer, requestId, true);
-  state.routes.other.count(answer.code, null);
-  logParseError(state, { requestId, answer, remoteAddress });
+  writeResponse(createFinalResponse(socket), response, requestId, true);
+  state.routes.other.count(response.code, null);
+  logParseError(state, { requestId, response, remoteAddress });
 }

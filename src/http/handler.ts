@@ -8,7 +8,7 @@ export type HandlerInput = Readonly<{
   path: string;
   body: Buffer;
   /** The values of all Idempotency-Key lines. */
-  keys: readonly string[];
+  idempotencyKeys: readonly string[];
   /** The Accept-Language field, of any content and bounded; '' when there is none. */
   acceptLanguage: string;
   /** The name of the caller; null when callers have none. */

@@ -18,15 +18,15 @@ const LINGER_TIMEOUT_MS = 1000;
  * gone when the client closes too or after LINGER_TIMEOUT_MS.
  */
 export function stopReading(socket: Socket): void {
-  let discarded = 0;
-  let ending = false;
+  let discardedBytes = 0;
+  let isClosing = false;
   bypassParser(socket, (chunk) => {
-    discarded += chunk.length;
-    if (discarded > DISCARD_MAX_BYTES) socket.pause();
+    discardedBytes += chunk.length;
+    if (discardedBytes > DISCARD_MAX_BYTES) socket.pause();
   });
   onLastResponse(socket, () => {
-    if (ending || socket.destroyed) return;
-    ending = true;
+    if (isClosing || socket.destroyed) return;
+    isClosing = true;
     socket.end();
     const timer = setTimeout(() => socket.destroy(), LINGER_TIMEOUT_MS);
     socket.once('close', () => clearTimeout(timer));

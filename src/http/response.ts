@@ -1,34 +1,34 @@
 /**
- * The answer of a request as a plain value, and the constructors of those answers that more
+ * The response of a request as a plain value, and the constructors of those answers that more
  * than one place gives. Nothing here touches a response; respond.ts writes an Answer out.
  */
 import { Buffer } from 'node:buffer';
 import type { ServerResponse } from 'node:http';
 import { Unavailable } from '../db/errors.ts';
 
-/** A complete answer; the status follows from `code`. */
+/** A complete response; the status follows from `code`. */
 export type HttpResponse = Readonly<{
   code: ResponseCode;
   /** The whole body, JSON text unless a type is named; '' when the status allows none. */
   body: string;
   contentType?: string;
-  /** Header names and values in turn, beyond those that every answer carries. */
+  /** Header names and values in turn, beyond those that every response carries. */
   headers: readonly string[];
   /** True when the connection must not be used again. */
   close: boolean;
   /** The error behind a 500 or 503: for the log, never for the client. */
-  fault?: unknown;
-  about?: About;
+  error?: unknown;
+  context?: LogContext;
 }>;
 
 /** Whom and what a request was about, as far as it is known: for the log alone. */
-export type About = Readonly<{
+export type LogContext = Readonly<{
   userId?: string;
   purpose?: string;
   otpId?: string;
   /** The part of the request that is at fault. */
   field?: string;
-  /** It was answered with the stored answer of an earlier request. */
+  /** It was answered with the stored response of an earlier request. */
   isReplay?: boolean;
   /** A lock began with it. */
   locks?: boolean;
@@ -71,11 +71,11 @@ export function methodNotAllowed(allow: string): HttpResponse {
 
 /** 400 for one field of the body or for the key, with what it must be (contract, "Errors"). */
 export function invalidField(
-  fault: FieldError,
+  error: FieldError,
   headers: readonly string[] = NO_HEADERS,
 ): HttpResponse {
-  const { field, message } = fault;
-  return { ...errorResponse('invalid_request', { field, message }, headers), about: { field } };
+  const { field, message } = error;
+  return { ...errorResponse('invalid_request', { field, message }, headers), context: { field } };
 }
 
 /**
@@ -97,22 +97,23 @@ export function retryLater(
 }
 
 /**
- * The answer to an error of the operation: `unavailable` when the database cannot answer now,
+ * The response to an error of the operation: `unavailable` when the database cannot response now,
  * else `internal`. The error travels along in `fault` and is shown to nobody but the log.
  */
 export function responseForError(
   error: unknown,
   headers: readonly string[] = NO_HEADERS,
 ): HttpResponse {
-  const answer = error instanceof Unavailable
+  const response = error instanceof Unavailable
     ? retryLater('unavailable', error.retryAfterSeconds, headers)
     : errorResponse('internal', null, headers);
-  return { ...answer, fault: error };
+  return { ...response, error };
 }
 
-/** The same answer with further headers. */
-export function withHeaders(answer: HttpResponse, headers: readonly string[]): HttpResponse {
-  return headers.length === 0 ? answer : { ...answer, headers: [...answer.headers, ...headers] };
+/** The same response with further headers. */
+export function withHeaders(response: HttpResponse, headers: readonly string[]): HttpResponse {
+  return headers.length === 0 ? response
+    : { ...response, headers: [...response.headers, ...headers] };
 }
 export const STATUS = Object.freeze({
   issued: 201,
@@ -160,32 +161,32 @@ export type AdminCode = 'alive' | 'ready' | 'metrics' | 'not_ready';
 const CONTENT_ITEMS = 4;
 
 /**
- * Writes an answer in one piece: status line, headers and body. Node adds Date and, on a
+ * Writes an response in one piece: status line, headers and body. Node adds Date and, on a
  * connection that stays open, Keep-Alive; it leaves the body out for HEAD (RFC 9110, 9.3.2). An
- * answer without a body says nothing of content (RFC 9110, 8.6).
+ * response without a body says nothing of content (RFC 9110, 8.6).
  *
  * @param res a response that nothing has been written to
  * @param requestId the value of X-Request-Id
- * @param close whether this is the last answer on its connection
+ * @param close whether this is the last response on its connection
  */
 export function writeResponse(
   res: ServerResponse,
-  answer: HttpResponse,
+  response: HttpResponse,
   requestId: string,
   close: boolean,
 ): void {
   // The headers of every response (contract, "Headers"; OWASP REST cheat sheet for the CSP).
   const headers = [
-    'Content-Type', answer.contentType ?? 'application/json',
-    'Content-Length', String(Buffer.byteLength(answer.body)),
+    'Content-Type', response.contentType ?? 'application/json',
+    'Content-Length', String(Buffer.byteLength(response.body)),
     'X-Request-Id', requestId,
     'Cache-Control', 'no-store',
     'X-Content-Type-Options', 'nosniff',
     'Content-Security-Policy', "frame-ancestors 'none'",
-    ...answer.headers,
+    ...response.headers,
   ];
-  if (answer.body === '') headers.splice(0, CONTENT_ITEMS);
+  if (response.body === '') headers.splice(0, CONTENT_ITEMS);
   if (close) headers.push('Connection', 'close');
-  res.writeHead(STATUS[answer.code], headers);
-  res.end(answer.body);
+  res.writeHead(STATUS[response.code], headers);
+  res.end(response.body);
 }

@@ -20,7 +20,7 @@ export type Route = Readonly<{
   /** The answer to every other method. */
   notAllowed: HttpResponse;
   /** Headers of the answers that are given before the handler runs: names and values. */
-  headersFor: (countsAddress: boolean) => readonly string[];
+  headersFor: (countsClientIp: boolean) => readonly string[];
   meter: RouteMeter;
 }>;
 
@@ -35,7 +35,7 @@ export type Routes = Readonly<{
   /** Milliseconds of a clock that only runs. */
   now: () => number;
   /** The answer to CONNECT, whose target is no path: nothing is ever tunnelled. */
-  noTunnel: HttpResponse;
+  connectNotAllowed: HttpResponse;
 }>;
 
 const NO_HEADERS: readonly string[] = Object.freeze([]);
@@ -49,17 +49,17 @@ export function createRoutes(
   policies: Policies,
   meters: HttpMeters = createHttpMeters(),
 ): Routes {
-  const issue: MethodHandler = {
+  const request: MethodHandler = {
     takesJson: true,
     scopes: ['request'],
     handle: (input) => requestOtp(service, policies, input),
   };
-  const redeem: MethodHandler = {
+  const verify: MethodHandler = {
     takesJson: true,
     scopes: ['verify'],
     handle: (input) => verifyOtp(service, policies, input),
   };
-  const show: MethodHandler = {
+  const status: MethodHandler = {
     takesJson: false,
     scopes: ['read'],
     handle: ({ path, isConnected }) => getStatus(service, otpIdOf(path), isConnected),
@@ -69,17 +69,17 @@ export function createRoutes(
     scopes: ['request', 'admin'],
     handle: ({ path, isConnected }) => cancelOtp(service, otpIdOf(path), isConnected),
   };
-  const request = {
-    ...createRoute('/otp/request', meters.request, { POST: issue }),
-    headersFor: (countsAddress: boolean) => policyHeaders(policies.default, countsAddress),
+  const requestRoute = {
+    ...createRoute('/otp/request', meters.request, { POST: request }),
+    headersFor: (countsClientIp: boolean) => policyHeaders(policies.default, countsClientIp),
   };
-  const verify = createRoute('/otp/verify', meters.verify, { POST: redeem });
+  const verifyRoute = createRoute('/otp/verify', meters.verify, { POST: verify });
   return {
-    fixed: new Map([request, verify].map((each) => [each.path, each])),
-    otp: createRoute('/otp/{otp_id}', meters.otp, { GET: show, HEAD: show, DELETE: cancel }),
+    fixed: new Map([requestRoute, verifyRoute].map((route) => [route.path, route])),
+    otp: createRoute('/otp/{otp_id}', meters.otp, { GET: status, HEAD: status, DELETE: cancel }),
     other: meters.other,
     now: meters.now,
-    noTunnel: methodNotAllowed('POST'),
+    connectNotAllowed: methodNotAllowed('POST'),
   };
 }
 
@@ -116,7 +116,7 @@ function otpIdOf(path: string): string {
  * @returns the path (`*` for itself), or null when the target is none of these
  */
 export function pathOf(target: string): string | null {
-  if (target.startsWith('/')) return withoutQuery(target);
+  if (target.startsWith('/')) return stripQuery(target);
   if (target === '*') return target;
   const scheme = /^https?:\/\//i.exec(target);
   if (scheme === null) return null;
@@ -124,10 +124,10 @@ export function pathOf(target: string): string | null {
   const end = rest.search(/[/?]/);
   const authority = end === -1 ? rest : rest.slice(0, end);
   if (!isHost(authority)) return null;
-  return end === -1 || rest[end] === '?' ? '/' : withoutQuery(rest.slice(end));
+  return end === -1 || rest[end] === '?' ? '/' : stripQuery(rest.slice(end));
 }
 
-function withoutQuery(target: string): string {
+function stripQuery(target: string): string {
   const query = target.indexOf('?');
   return query === -1 ? target : target.slice(0, query);
 }

@@ -10,7 +10,7 @@ import type { ApiKeys } from './input/api-keys.ts';
 import type { TrustedProxies } from './input/client-ip.ts';
 import type { Routes } from './router.ts';
 import { close, retire } from './shutdown.ts';
-import { PROTOCOLS, secureOptions, watchHandshakes } from './tls.ts';
+import { PROTOCOLS, secureOptions, trackHandshakes } from './tls.ts';
 import type { Certificate } from './tls.ts';
 
 /** What the server serves, and whom it tells of errors. */
@@ -22,7 +22,7 @@ type HttpOptions = Readonly<{
   /** Without one the server speaks plain HTTP. */
   certificate?: Certificate | null;
   /** Errors of the listener, and those behind a 500 or 503 when there is no log. */
-  onError: (fault: RequestError) => void;
+  onError: (error: RequestError) => void;
   /** Told of every request that has ended, with the error behind it. */
   log?: RequestLog;
 }>;
@@ -105,13 +105,13 @@ export function createHttpServer(
   server.maxConnections = limits.connectionsMax;
   const connections = serveConnections(server, state);
   const isSecure = server instanceof TlsServer;
-  const breakOff = isSecure ? watchHandshakes(server) : () => {};
+  const abortHandshakes = isSecure ? trackHandshakes(server) : () => {};
   return {
     listen: (port, host) => listen(server, state, port, host),
     retire: (timeoutMs) => retire(server, state, timeoutMs),
     close: (timeoutMs) => {
       const closed = close(server, state, connections, timeoutMs);
-      breakOff();
+      abortHandshakes();
       return closed;
     },
     setCertificate: (certificate) => {

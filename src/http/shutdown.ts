@@ -13,9 +13,9 @@ import { stopAccepting } from './node-internals.ts';
 export function retire(server: Server, state: ServerState, timeoutMs: number): Promise<void> {
   state.phase = 'retiring';
   return new Promise((resolve) => {
-    const bound = setTimeout(resolve, timeoutMs);
+    const timer = setTimeout(resolve, timeoutMs);
     stopAccepting(server, () => {
-      clearTimeout(bound);
+      clearTimeout(timer);
       resolve();
     });
   });
@@ -40,13 +40,13 @@ export async function close(
     if (newest === null && socket.bytesRead === 0) socket.destroy();
   }
   let isAnswered = true;
-  const bound = setTimeout(() => {
+  const timer = setTimeout(() => {
     for (const { socket, current } of connections.values()) {
-      if (current !== null && current.req.complete && !current.answered) isAnswered = false;
+      if (current !== null && current.req.complete && !current.isAnswered) isAnswered = false;
       socket.destroy();
     }
   }, timeoutMs);
   await closed;
-  clearTimeout(bound);
+  clearTimeout(timer);
   return isAnswered;
 }

@@ -5,7 +5,7 @@ import { createSecureContext } from 'node:tls';
 import type { SecureContextOptions } from 'node:tls';
 
 /** What names a connection to one listener for as long as it lives: the other end of it. */
-function connectionName({ remoteAddress, remotePort, localAddress }: Socket): string {
+function handshakeKey({ remoteAddress, remotePort, localAddress }: Socket): string {
   return `${remoteAddress} ${remotePort} ${localAddress}`;
 }
 
@@ -15,18 +15,18 @@ function connectionName({ remoteAddress, remotePort, localAddress }: Socket): st
  *
  * @returns a function that breaks off those that are under way
  */
-export function watchHandshakes(server: Server): () => void {
-  const underWay = new Map<string, Socket>();
+export function trackHandshakes(server: Server): () => void {
+  const handshakes = new Map<string, Socket>();
   server.on('connection', (socket: Socket) => {
-    const name = connectionName(socket);
-    underWay.set(name, socket);
+    const key = handshakeKey(socket);
+    handshakes.set(key, socket);
     socket.once('close', () => {
-      if (underWay.get(name) === socket) underWay.delete(name);
+      if (handshakes.get(key) === socket) handshakes.delete(key);
     });
   });
-  server.on('secureConnection', (socket) => underWay.delete(connectionName(socket)));
+  server.on('secureConnection', (socket) => handshakes.delete(handshakeKey(socket)));
   return () => {
-    for (const socket of underWay.values()) socket.destroy();
+    for (const socket of handshakes.values()) socket.destroy();
   };
 }
 

@@ -17,8 +17,8 @@ test('a socket without an address is a client that is gone: nothing runs', async
   const { now, other } = createHttpMeters();
   const method = { takesJson: true, scopes: ['request' as const], handle };
   const route = createRoute('/p', other, { POST: method });
-  const noTunnel = methodNotAllowed('POST');
-  const routes = { fixed: new Map([['/p', route]]), otp: route, other, now, noTunnel };
+  const connectNotAllowed = methodNotAllowed('POST');
+  const routes = { fixed: new Map([['/p', route]]), otp: route, other, now, connectNotAllowed };
   const everybody = { find: () => ({ name: 'app1', scopes: ['request' as const] }) };
   const { proxies } = parseTrustedProxies('');
   for (const apiKeys of [null, everybody]) {

@@ -80,7 +80,7 @@ test('onLastResponse replaces the close after a response with Connection: close'
   client.destroy();
 });
 
-test('stopAccepting refuses connections, keeps idle ones, and calls back after the last', async () => {
+test('stopAccepting refuses connections, keeps idle ones, and calls back at the end', async () => {
   let isClosed = false;
   const { server, port } = await startNodeServer((_, res) => { res.end(); });
   const idle = await openClient(port);

@@ -76,7 +76,7 @@ test('plain HTTP on the port of TLS is closed unanswered and counted nowhere', a
   await plain.closed;
   assert.is(answer, '');
   assert.equal([issues, errors], [[], []]);
-  assert.ok(Object.values(meters.other.answers).every((count) => count === 0));
+  assert.ok(Object.values(meters.other.responses).every((count) => count === 0));
 });
 
 test('a handshake that is under way does not hold up the end', async () => {

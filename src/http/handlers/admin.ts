@@ -25,27 +25,27 @@ const READY: HttpResponse = Object.freeze({
 /** Makes the routes; their requests are not counted. */
 export function createAdminRoutes(sources: AdminSources): Routes {
   const uncounted = new RouteMeter();
-  const routeOf = (path: string, answer: () => Promise<HttpResponse>): Route => {
+  const createAdminRoute = (path: string, respond: () => Promise<HttpResponse>): Route => {
     const handle = (): Promise<HttpResponse> =>
-      answer().catch((error: unknown) => responseForError(error));
+      respond().catch((error: unknown) => responseForError(error));
     // Nobody has a key here: the listener is for this machine, or a network that is trusted.
     const method = { takesJson: false, scopes: [], handle };
     return createRoute(path, uncounted, { GET: method, HEAD: method });
   };
   const routes = [
-    routeOf('/livez', async () => ALIVE),
-    routeOf('/readyz', async () => readiness(await sources.failedChecks())),
-    routeOf('/metrics', async () => {
+    createAdminRoute('/livez', async () => ALIVE),
+    createAdminRoute('/readyz', async () => readiness(await sources.failedChecks())),
+    createAdminRoute('/metrics', async () => {
       const { text, contentType } = await sources.metrics();
       return { code: 'metrics', body: text, contentType, headers: [], close: false };
     }),
   ];
   return {
-    fixed: new Map(routes.map((each) => [each.path, each])),
+    fixed: new Map(routes.map((route) => [route.path, route])),
     otp: null,
     other: uncounted,
     now: () => 0,
-    noTunnel: methodNotAllowed('GET, HEAD'),
+    connectNotAllowed: methodNotAllowed('GET, HEAD'),
   };
 }
 

@@ -21,13 +21,13 @@ export async function cancelOtp(
   isConnected: IsConnected,
 ): Promise<HttpResponse> {
   try {
-    return { ...answerOf(await service.cancel(otpId, isConnected)), about: { otpId } };
+    return { ...toResponse(await service.cancel(otpId, isConnected)), context: { otpId } };
   } catch (error) {
-    return { ...responseForError(error), about: { otpId } };
+    return { ...responseForError(error), context: { otpId } };
   }
 }
 
-function answerOf(outcome: CancelOutcome): HttpResponse {
+function toResponse(outcome: CancelOutcome): HttpResponse {
   switch (outcome.kind) {
     case 'canceled': return CANCELED;
     case 'unknown': return errorResponse('otp_not_found');

@@ -17,13 +17,13 @@ export async function getStatus(
   isConnected: IsConnected,
 ): Promise<HttpResponse> {
   try {
-    return { ...answerOf(await service.status(otpId, isConnected)), about: { otpId } };
+    return { ...toResponse(await service.status(otpId, isConnected)), context: { otpId } };
   } catch (error) {
-    return { ...responseForError(error), about: { otpId } };
+    return { ...responseForError(error), context: { otpId } };
   }
 }
 
-function answerOf(outcome: StatusOutcome): HttpResponse {
+function toResponse(outcome: StatusOutcome): HttpResponse {
   switch (outcome.kind) {
     case 'known': return known(outcome);
     case 'unknown': return errorResponse('otp_not_found');

@@ -30,27 +30,27 @@ export async function verifyOtp(
   policies: Policies,
   input: HandlerInput,
 ): Promise<HttpResponse> {
-  const attempt = verifyInputOf(policies, input);
-  if ('field' in attempt) return invalidField(attempt);
-  const { userId, purpose } = attempt;
+  const verification = parseVerification(policies, input);
+  if ('field' in verification) return invalidField(verification);
+  const { userId, purpose } = verification;
   try {
-    const outcome = await service.verify(attempt, input.isConnected);
+    const outcome = await service.verify(verification, input.isConnected);
     const isReplay = outcome.kind === 'verified' && outcome.replayed;
     const locks = outcome.kind === 'locked' && outcome.begins;
-    return { ...answerOf(outcome), about: { userId, purpose, isReplay, locks } };
+    return { ...toResponse(outcome), context: { userId, purpose, isReplay, locks } };
   } catch (error) {
-    return { ...responseForError(error), about: { userId, purpose } };
+    return { ...responseForError(error), context: { userId, purpose } };
   }
 }
 
 /** The first fault in the order body, key, user_id, purpose, code; or the operation's input. */
-function verifyInputOf(
+function parseVerification(
   policies: Policies,
-  { body, keys, apiClient, clientIp }: HandlerInput,
+  { body, idempotencyKeys, apiClient, clientIp }: HandlerInput,
 ): OtpVerification | FieldError {
   const object = parseJsonObject(body, MEMBERS);
   if ('field' in object) return object;
-  const key = parseIdempotencyKey(keys);
+  const key = parseIdempotencyKey(idempotencyKeys);
   if (key !== null && typeof key !== 'string') return key;
   const userId = parseUserId(object.members.user_id);
   if (typeof userId !== 'string') return userId;
@@ -61,7 +61,7 @@ function verifyInputOf(
   return { userId, purpose, code, clientIp, key, apiClient };
 }
 
-function answerOf(outcome: VerifyOutcome): HttpResponse {
+function toResponse(outcome: VerifyOutcome): HttpResponse {
   switch (outcome.kind) {
     case 'verified': return verified(outcome.replayed);
     case 'malformed': return invalidField(codeError(outcome.digits));

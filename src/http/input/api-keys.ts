@@ -32,15 +32,15 @@ function digestOf(key: string): Buffer {
 }
 
 /** What a name must be, when it is not that; else null. */
-export function nameFault(name: string): string | null {
+export function nameError(name: string): string | null {
   return NAME.test(name) ? null : '1 to 32 letters, digits, - or _';
 }
 
 /** Scopes that are joined by +, each once; null when they are not that. */
 export function parseScopes(text: string): readonly Scope[] | null {
   const scopes = text.split('+');
-  const isRight = scopes.every((scope, index) => isScope(scope) && scopes.indexOf(scope) === index);
-  return isRight ? scopes as Scope[] : null;
+  const isValid = scopes.every((scope, index) => isScope(scope) && scopes.indexOf(scope) === index);
+  return isValid ? scopes as Scope[] : null;
 }
 
 function isScope(text: string): text is Scope {
@@ -65,32 +65,32 @@ export function parseApiKeys(text: string): { apiKeys: ApiKeys; errors: string[]
   const errors: string[] = [];
   text.split(',').forEach((part, index) => {
     const entry = parseEntry(part.trim(), entries);
-    if ('errors' in entry) errors.push(...entry.errors.map((one) => `entry ${index + 1} ${one}`));
-    else entries.push(entry);
+    if ('digest' in entry) entries.push(entry);
+    else errors.push(...entry.errors.map((error) => `entry ${index + 1} ${error}`));
   });
-  return { apiKeys: Object.freeze({ find: (key: string) => findIn(entries, key) }), errors };
+  return { apiKeys: Object.freeze({ find: (key: string) => findClient(entries, key) }), errors };
 }
 
-function parseEntry(text: string, before: readonly Entry[]): Entry | { errors: string[] } {
+function parseEntry(text: string, earlier: readonly Entry[]): Entry | { errors: string[] } {
   const [name = '', scopesText = '', digestText = '', ...rest] = text.split(':');
   if (digestText === '' || rest.length > 0) return { errors: ['must be name:scopes:sha256'] };
   const errors: string[] = [];
-  const wanted = nameFault(name);
-  if (wanted !== null) errors.push(`must have a name of ${wanted}`);
+  const rule = nameError(name);
+  if (rule !== null) errors.push(`must have a name of ${rule}`);
   const scopes = parseScopes(scopesText);
   if (scopes === null) errors.push(`must have scopes out of ${SCOPES.join(', ')}, joined by +`);
   if (!DIGEST.test(digestText)) errors.push('must have the SHA-256 of a key, in 64 hex digits');
   const digest = Buffer.from(digestText, 'hex');
-  if (before.some(({ apiClient }) => apiClient.name === name)) {
+  if (earlier.some(({ apiClient }) => apiClient.name === name)) {
     errors.push('has the name of another');
   }
-  if (before.some((other) => other.digest.equals(digest))) errors.push('has the key of another');
+  if (earlier.some((other) => other.digest.equals(digest))) errors.push('has the key of another');
   if (scopes === null || errors.length > 0) return { errors };
   return { apiClient: Object.freeze({ name, scopes }), digest };
 }
 
 /** Compares with every entry, also after one that fits: the time tells nothing of the list. */
-function findIn(entries: readonly Entry[], key: string): ApiClient | null {
+function findClient(entries: readonly Entry[], key: string): ApiClient | null {
   const digest = digestOf(key);
   let found: ApiClient | null = null;
   for (const entry of entries) {
@@ -125,7 +125,7 @@ export function authorize(
   scopes: readonly Scope[],
 ): ApiClient | HttpResponse {
   const [line] = lines;
-  const key = line === undefined || lines.length > 1 ? null : bearerKeyOf(line);
+  const key = line === undefined || lines.length > 1 ? null : parseBearerKey(line);
   if (key === null) return NO_KEY;
   const apiClient = apiKeys.find(key);
   if (apiClient === null) return UNKNOWN_KEY;
@@ -133,6 +133,6 @@ export function authorize(
 }
 
 /** The key in an Authorization field, or null when there is none. */
-export function bearerKeyOf(line: string): string | null {
+export function parseBearerKey(line: string): string | null {
   return CREDENTIALS.exec(line)?.[1] ?? null;
 }

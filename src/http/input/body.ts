@@ -66,30 +66,35 @@ type JsonObject = Readonly<{ members: Readonly<Record<string, unknown>> }>;
  * @param known the names of the members that may occur
  * @returns the members, or what is wrong: field `body`, or the name of the member at fault
  */
-export function parseJsonObject(body: Buffer, known: readonly string[]): JsonObject | FieldError {
+export function parseJsonObject(
+  body: Buffer,
+  knownNames: readonly string[],
+): JsonObject | FieldError {
   const text = body.toString('utf8');
   // What is not UTF-8 is read as U+FFFD; only with one in it the bytes must be looked at.
   if (text.includes('\ufffd') && !isUtf8(body)) return { field: 'body', message: 'must be UTF-8' };
-  const value = parse(text);
+  const value = parseJson(text);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return { field: 'body', message: 'must be a JSON object' };
   }
   const members = value as Record<string, unknown>;
   const names = Object.keys(members);
-  let flat = true;
+  let isFlat = true;
   for (const name of names) {
-    if (!known.includes(name)) return { field: shownName(name), message: 'is not a known member' };
-    if (typeof members[name] !== 'string') flat = false;
+    if (!knownNames.includes(name)) {
+      return { field: displayName(name), message: 'is not a known member' };
+    }
+    if (typeof members[name] !== 'string') isFlat = false;
   }
   // A flat object of n members is written with 2n strings: one more is a repeated member, of
   // which JSON.parse keeps only the last.
-  if (flat && countStrings(text) !== 2 * names.length) {
-    return { field: shownName(repeatedName(text)), message: 'must occur once' };
+  if (isFlat && countStrings(text) !== 2 * names.length) {
+    return { field: displayName(repeatedName(text)), message: 'must occur once' };
   }
   return { members };
 }
 
-function parse(text: string): unknown {
+function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
@@ -98,7 +103,7 @@ function parse(text: string): unknown {
 }
 
 /** A member name is the client's text: shown back only when it is a short plain identifier. */
-function shownName(name: string): string {
+function displayName(name: string): string {
   return /^[A-Za-z_][A-Za-z0-9_]{0,31}$/.test(name) ? name : 'body';
 }
 
@@ -107,13 +112,13 @@ function countStrings(text: string): number {
   let count = 0;
   for (let at = text.indexOf('"'); at !== -1; at = text.indexOf('"', at)) {
     count += 1;
-    at = endOfString(text, at);
+    at = skipString(text, at);
   }
   return count;
 }
 
 /** Where the string literal that opens at `start` is over: the index after its closing quote. */
-function endOfString(text: string, start: number): number {
+function skipString(text: string, start: number): number {
   let at = start + 1;
   while (text.charCodeAt(at) !== 0x22) at += text.charCodeAt(at) === 0x5c ? 2 : 1;
   return at + 1;
@@ -131,7 +136,7 @@ function repeatedName(text: string): string {
       at += 1;
       continue;
     }
-    const end = endOfString(text, at);
+    const end = skipString(text, at);
     if (depth === 1 && text.slice(end).trimStart().startsWith(':')) {
       const name = JSON.parse(text.slice(at, end)) as string;
       if (seen.has(name)) return name;

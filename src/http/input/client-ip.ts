@@ -15,15 +15,15 @@ const FORWARDED_MAX_ENTRIES = 20;
  * @returns IPv4 text or the /64 of an IPv6 address; null when the peer is unknown
  */
 export function forwardedClientIp(
-  peer: string | undefined,
+  remoteAddress: string | undefined,
   forwardedFor: string,
   proxies: TrustedProxies,
 ): string | null {
-  let address = peer === undefined ? null : parseAddress(peer);
+  let address = remoteAddress === undefined ? null : parseAddress(remoteAddress);
   if (address === null) return null;
-  if (proxies.empty) return toLimitedIp(address);
+  if (proxies.isEmpty) return toLimitedIp(address);
   let end = forwardedFor.length;
-  for (let seen = 0; seen < FORWARDED_MAX_ENTRIES && end > 0; seen += 1) {
+  for (let hops = 0; hops < FORWARDED_MAX_ENTRIES && end > 0; hops += 1) {
     if (!proxies.has(address)) break;
     const comma = forwardedFor.lastIndexOf(',', end - 1);
     const entry = forwardedFor.slice(comma + 1, end).trim();
@@ -38,11 +38,11 @@ export function forwardedClientIp(
 /** The longest text of an address: IPv6 with a dotted quad. */
 const ADDRESS_MAX_CHARACTERS = 45;
 
-const FIELD = 'X-Client-IP';
-const MALFORMED: FieldError = Object.freeze({
-  field: FIELD, message: 'must be one IPv4 or IPv6 address',
+const IP_FIELD = 'X-Client-IP';
+const MALFORMED_IP: FieldError = Object.freeze({
+  field: IP_FIELD, message: 'must be one IPv4 or IPv6 address',
 });
-const REPEATED: FieldError = Object.freeze({ field: FIELD, message: 'must be sent once' });
+const REPEATED_IP: FieldError = Object.freeze({ field: IP_FIELD, message: 'must be sent once' });
 
 /**
  * The counted client address that a caller names, who speaks for many clients.
@@ -53,11 +53,11 @@ const REPEATED: FieldError = Object.freeze({ field: FIELD, message: 'must be sen
 export function clientIpFromHeader(values: readonly string[]): string | FieldError | null {
   const [value] = values;
   if (value === undefined) return null;
-  if (values.length > 1) return REPEATED;
+  if (values.length > 1) return REPEATED_IP;
   // A zone has a meaning on the caller's machine only (RFC 4007, 6).
-  if (value.length > ADDRESS_MAX_CHARACTERS || value.includes('%')) return MALFORMED;
+  if (value.length > ADDRESS_MAX_CHARACTERS || value.includes('%')) return MALFORMED_IP;
   const address = parseAddress(value);
-  return address === null ? MALFORMED : toLimitedIp(address);
+  return address === null ? MALFORMED_IP : toLimitedIp(address);
 }
 
 /** `1.2.3.4:80` and `[2001:db8::1]:80` name a port beside the address; anything else is itself. */
@@ -71,13 +71,13 @@ function withoutPort(entry: string): string {
 /** The set of trusted peers. */
 export type TrustedProxies = Readonly<{
   /** True when nothing is trusted and the header need not be looked at. */
-  empty: boolean;
+  isEmpty: boolean;
   /** Whether an address, as `parseAddress` gives it, is a trusted proxy. */
   has: (address: string) => boolean;
 }>;
 
 /** Verdicts that are kept: proxies are few, and each asks with the same address all the time. */
-const KEPT_MAX_ADDRESSES = 1024;
+const CACHE_MAX_ADDRESSES = 1024;
 
 type Network = Readonly<{ address: string; prefix: number; family: 'ipv4' | 'ipv6' }>;
 
@@ -97,21 +97,21 @@ export function parseTrustedProxies(text: string): { proxies: TrustedProxies; er
     else if (network.prefix === 0) errors.push(`"${entry}" trusts every address`);
     else list.addSubnet(network.address, network.prefix, network.family);
   }
-  const proxies = Object.freeze({ empty: list.rules.length === 0, has: verdictsOf(list) });
+  const proxies = Object.freeze({ isEmpty: list.rules.length === 0, has: cacheChecks(list) });
   return { proxies, errors };
 }
 
-/** What a list says, kept because BlockList makes an object of its own for every question. */
-function verdictsOf(list: BlockList): (address: string) => boolean {
-  const kept = new Map<string, boolean>();
+/** What a list says, cache because BlockList makes an object of its own for every question. */
+function cacheChecks(list: BlockList): (address: string) => boolean {
+  const cache = new Map<string, boolean>();
   return (address) => {
-    const known = kept.get(address);
+    const known = cache.get(address);
     if (known !== undefined) return known;
-    const verdict = list.check(address, address.includes(':') ? 'ipv6' : 'ipv4');
+    const isTrusted = list.check(address, address.includes(':') ? 'ipv6' : 'ipv4');
     // Clients may name any address, so there must be a bound.
-    if (kept.size === KEPT_MAX_ADDRESSES) kept.clear();
-    kept.set(address, verdict);
-    return verdict;
+    if (cache.size === CACHE_MAX_ADDRESSES) cache.clear();
+    cache.set(address, isTrusted);
+    return isTrusted;
   };
 }
 
@@ -142,7 +142,7 @@ export function parseAddress(text: string): string | null {
   const zone = text.indexOf('%');
   const plain = zone === -1 ? text : text.slice(0, zone);
   if (!isIPv6(plain)) return null;
-  const groups = groupsOf(plain);
+  const groups = parseGroups(plain);
   return mappedIPv4(groups) ?? groups.map((group) => group.toString(16)).join(':');
 }
 
@@ -161,17 +161,17 @@ export function toLimitedIp(address: string): string {
 }
 
 /** The eight numbers of a valid IPv6 text. */
-function groupsOf(text: string): number[] {
+function parseGroups(text: string): number[] {
   const [head = '', tail] = text.split('::');
-  const before = numbersOf(head);
+  const before = parseHalf(head);
   if (tail === undefined) return before;
-  const after = numbersOf(tail);
+  const after = parseHalf(tail);
   const zeros = new Array<number>(8 - before.length - after.length).fill(0);
   return [...before, ...zeros, ...after];
 }
 
 /** The numbers of a part without `::`; a trailing dotted quad is two of them. */
-function numbersOf(part: string): number[] {
+function parseHalf(part: string): number[] {
   if (part === '') return [];
   return part.split(':').flatMap((group) => {
     if (!group.includes('.')) return [Number.parseInt(group, 16)];

@@ -19,7 +19,7 @@ export type RequestHeaders = {
   traceparent: string;
   /** Bytes, as the parser has checked; null when not declared. */
   contentLength: number | null;
-  keys: string[];
+  idempotencyKeys: string[];
   authorizations: string[];
   clientIps: string[];
   /** Whether another protocol is offered; it is never taken. */
@@ -38,38 +38,38 @@ const LANGUAGES_MAX_CHARACTERS = 192;
 /** Reads the header section; trailers do not count (RFC 9110, 6.5.1). */
 export function readHeaders(req: IncomingMessage): RequestHeaders {
   const raw = req.rawHeaders;
-  const head: RequestHeaders = {
+  const headers: RequestHeaders = {
     hosts: [], contentTypes: [], contentEncoding: '', transferEncoding: '', expect: '',
-    acceptLanguage: '', forwardedFor: '', traceparent: '', contentLength: null, keys: [],
+    acceptLanguage: '', forwardedFor: '', traceparent: '', contentLength: null, idempotencyKeys: [],
     authorizations: [], clientIps: [], upgrade: false, requestIds: [],
     overflow: raw.length > 2 * HEADER_LINES_MAX,
   };
   const end = Math.min(raw.length, 2 * HEADER_LINES_MAX);
-  for (let at = 0; at < end; at += 2) note(head, raw[at] as string, raw[at + 1] as string);
-  return head;
+  for (let at = 0; at < end; at += 2) readLine(headers, raw[at] as string, raw[at + 1] as string);
+  return headers;
 }
 
-function note(head: RequestHeaders, name: string, value: string): void {
+function readLine(headers: RequestHeaders, name: string, value: string): void {
   switch (name.toLowerCase()) {
-    case 'host': head.hosts.push(value); break;
-    case 'content-type': head.contentTypes.push(value); break;
-    case 'content-length': head.contentLength = Number(value); break;
-    case 'content-encoding': head.contentEncoding = joined(head.contentEncoding, value); break;
-    case 'transfer-encoding': head.transferEncoding = joined(head.transferEncoding, value); break;
-    case 'expect': head.expect = joined(head.expect, value); break;
-    case 'accept-language': head.acceptLanguage = joined(head.acceptLanguage, value); break;
-    case 'x-forwarded-for': head.forwardedFor = joined(head.forwardedFor, value); break;
-    case 'traceparent': head.traceparent = joined(head.traceparent, value); break;
-    case 'idempotency-key': head.keys.push(value); break;
-    case 'authorization': head.authorizations.push(value); break;
-    case 'x-client-ip': head.clientIps.push(value); break;
-    case 'upgrade': head.upgrade = true; break;
-    case 'x-request-id': head.requestIds.push(value); break;
+    case 'host': headers.hosts.push(value); break;
+    case 'content-type': headers.contentTypes.push(value); break;
+    case 'content-length': headers.contentLength = Number(value); break;
+    case 'content-encoding': headers.contentEncoding = join(headers.contentEncoding, value); break;
+    case 'transfer-encoding': headers.transferEncoding = join(headers.transferEncoding, value); break;
+    case 'expect': headers.expect = join(headers.expect, value); break;
+    case 'accept-language': headers.acceptLanguage = join(headers.acceptLanguage, value); break;
+    case 'x-forwarded-for': headers.forwardedFor = join(headers.forwardedFor, value); break;
+    case 'traceparent': headers.traceparent = join(headers.traceparent, value); break;
+    case 'idempotency-key': headers.idempotencyKeys.push(value); break;
+    case 'authorization': headers.authorizations.push(value); break;
+    case 'x-client-ip': headers.clientIps.push(value); break;
+    case 'upgrade': headers.upgrade = true; break;
+    case 'x-request-id': headers.requestIds.push(value); break;
     default: break;
   }
 }
 
-function joined(list: string, value: string): string {
+function join(list: string, value: string): string {
   return list === '' ? value : `${list},${value}`;
 }
 
@@ -79,17 +79,17 @@ function joined(list: string, value: string): string {
  *
  * @returns 400 or 431 with the connection closed, or null
  */
-export function framingError(req: IncomingMessage, head: RequestHeaders): HttpResponse | null {
-  if (head.overflow) return closingErrorResponse('headers_too_large');
+export function framingError(req: IncomingMessage, headers: RequestHeaders): HttpResponse | null {
+  if (headers.overflow) return closingErrorResponse('headers_too_large');
   const { httpVersionMajor: major, httpVersionMinor: minor } = req;
   if (major !== 1 || minor > 1) return closingErrorResponse('invalid_request');
-  if (head.transferEncoding !== '') {
-    const chunked = head.transferEncoding.toLowerCase() === 'chunked';
-    if (!chunked || minor === 0) return closingErrorResponse('invalid_request');
+  if (headers.transferEncoding !== '') {
+    const isChunked = headers.transferEncoding.toLowerCase() === 'chunked';
+    if (!isChunked || minor === 0) return closingErrorResponse('invalid_request');
   }
-  const [host] = head.hosts;
-  const missing = host === undefined;
-  if (head.hosts.length > 1 || (missing ? minor === 1 : !isHost(host))) {
+  const [host] = headers.hosts;
+  const isMissing = host === undefined;
+  if (headers.hosts.length > 1 || (isMissing ? minor === 1 : !isHost(host))) {
     return closingErrorResponse('invalid_request');
   }
   return null;
@@ -105,12 +105,12 @@ export function isHost(text: string): boolean {
  *
  * @returns 415 with the header that says what would be taken, or null
  */
-export function mediaTypeError(head: RequestHeaders): HttpResponse | null {
-  const [type] = head.contentTypes;
-  if (type === undefined || head.contentTypes.length > 1 || !isJsonType(type)) {
+export function mediaTypeError(headers: RequestHeaders): HttpResponse | null {
+  const [type] = headers.contentTypes;
+  if (type === undefined || headers.contentTypes.length > 1 || !isJsonType(type)) {
     return errorResponse('unsupported_media_type', null, ['Accept', 'application/json']);
   }
-  if (head.contentEncoding !== '' && head.contentEncoding.toLowerCase() !== 'identity') {
+  if (headers.contentEncoding !== '' && headers.contentEncoding.toLowerCase() !== 'identity') {
     return errorResponse('unsupported_media_type', null, ['Accept-Encoding', 'identity']);
   }
   return null;
@@ -136,9 +136,9 @@ export function acceptedLanguages({ acceptLanguage }: RequestHeaders): string {
 }
 
 /** A client's own request id, when it is one that can be repeated (OWASP ASVS 16.4.1). */
-export function ownRequestId(head: RequestHeaders): string | null {
-  const [id] = head.requestIds;
-  if (id === undefined || head.requestIds.length > 1) return null;
+export function clientRequestId(headers: RequestHeaders): string | null {
+  const [id] = headers.requestIds;
+  if (id === undefined || headers.requestIds.length > 1) return null;
   return /^[A-Za-z0-9._-]{1,64}$/.test(id) ? id : null;
 }
 
@@ -147,7 +147,7 @@ const TRACEPARENT = /^(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f
 const TRACEPARENT_CHARACTERS = 55;
 
 /** The Traceparent of a request, as far as it is known what it means; null when it is malformed. */
-export function traceparentOf({ traceparent }: RequestHeaders): string | null {
+export function parseTraceparent({ traceparent }: RequestHeaders): string | null {
   const version = TRACEPARENT.exec(traceparent)?.[1];
   if (version === undefined) return null;
   const rest = traceparent.slice(TRACEPARENT_CHARACTERS);
