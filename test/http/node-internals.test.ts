@@ -38,7 +38,7 @@ test('stopParsing ends the parsing of a piece before its next request', async ()
     });
     const client = await openClient(port);
     client.send(REQUEST.repeat(3));
-    for (let at = 0; at < expected; at += 1) assert.is((await client.answer()).status, 200);
+    for (let at = 0; at < expected; at += 1) assert.is((await client.readResponse()).status, 200);
     assert.is(requests, expected);
     client.destroy();
   }
@@ -56,7 +56,7 @@ test('bypassParser gives later bytes to the listener, and none to the parser', a
   server.on('clientError', () => { errors += 1; });
   const client = await openClient(port);
   client.send(REQUEST);
-  assert.is((await client.answer()).status, 200);
+  assert.is((await client.readResponse()).status, 200);
   client.send(`${REQUEST}no request\r\n\r\n`);
   await eventually('the bytes arrive', () => bytes === `${REQUEST}no request\r\n\r\n`);
   assert.equal([requests, errors], [1, 0]);
@@ -74,7 +74,7 @@ test('onLastResponse replaces the close after a response with Connection: close'
   });
   const client = await openClient(port);
   client.send(REQUEST);
-  assert.is((await client.answer()).status, 200);
+  assert.is((await client.readResponse()).status, 200);
   assert.is(await client.ended(), 'the end');
   assert.is(closes, 1);
   client.destroy();
@@ -85,12 +85,12 @@ test('stopAccepting refuses connections, keeps idle ones, and calls back at the 
   const { server, port } = await startNodeServer((_, res) => { res.end(); });
   const idle = await openClient(port);
   idle.send(REQUEST);
-  assert.is((await idle.answer()).status, 200);
+  assert.is((await idle.readResponse()).status, 200);
   stopAccepting(server, () => { isClosed = true; });
   const refused = await openClient(port);
   assert.is(await refused.gone(), 'ECONNREFUSED');
   idle.send(REQUEST);
-  assert.is((await idle.answer()).status, 200);
+  assert.is((await idle.readResponse()).status, 200);
   assert.is(isClosed, false);
   idle.destroy();
   await eventually('the last connection is gone', () => isClosed);
@@ -104,7 +104,7 @@ test('stopAccepting keeps the time limit of a header section in force', async ()
   client.send(REQUEST.slice(0, 20));
   await accepted;
   stopAccepting(server, () => {});
-  assert.is((await client.answer()).status, 408);
+  assert.is((await client.readResponse()).status, 408);
   client.destroy();
 });
 
@@ -115,7 +115,7 @@ test('createFinalResponse writes a response to a socket without a request', asyn
   });
   const client = await openClient(port);
   client.send('no request\r\n\r\n');
-  const got = await client.answer();
+  const got = await client.readResponse();
   assert.is(`${got.status} ${got.body}`, '400 no');
   assert.is(await client.ended(), '');
   client.destroy();
@@ -131,7 +131,7 @@ test('a body in one piece with its header section is readable one microtask late
   });
   const client = await openClient(port);
   client.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello');
-  assert.is((await client.answer()).status, 200);
+  assert.is((await client.readResponse()).status, 200);
   assert.equal(lengths, [5]);
   client.destroy();
 });

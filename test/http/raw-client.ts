@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { connectTo } from './transport.ts';
 
 /** One answer as it came over the wire. */
-export type RawAnswer = Readonly<{
+export type RawResponse = Readonly<{
   status: number;
   /** Status line and header lines, without the empty line. */
   head: string;
@@ -15,7 +15,7 @@ export type RawClient = Readonly<{
   socket: Socket;
   send: (bytes: string | Buffer) => void;
   /** The next answer; rejects when the connection ends first or nothing comes within the bound. */
-  answer: (options?: { noBody?: boolean }) => Promise<RawAnswer>;
+  readResponse: (options?: { noBody?: boolean }) => Promise<RawResponse>;
   /** Resolves with what is left unread when the server has closed its side. */
   ended: () => Promise<string>;
   /** Resolves with the code of the error, or '', when the connection is gone. */
@@ -28,7 +28,7 @@ export type RawClient = Readonly<{
 }>;
 
 /** No answer of a test takes longer, unless it says so. */
-const ANSWER_TIMEOUT_MS = 60_000;
+const RESPONSE_TIMEOUT_MS = 60_000;
 
 /**
  * Connects to a server on this machine.
@@ -37,7 +37,7 @@ const ANSWER_TIMEOUT_MS = 60_000;
  */
 export async function openClient(
   port: number,
-  boundMs = ANSWER_TIMEOUT_MS,
+  boundMs = RESPONSE_TIMEOUT_MS,
 ): Promise<RawClient> {
   const { socket, connected, reset } = connectTo(port);
   let text = '';
@@ -64,7 +64,7 @@ export async function openClient(
         const value = take();
         if (value !== null) return value;
         if (late) throw new Error(`no ${what} in time; got ${JSON.stringify(text)}`);
-        if (over && what === 'answer') throw new Error(`closed; got ${JSON.stringify(text)}`);
+        if (over && what === 'response') throw new Error(`closed; got ${JSON.stringify(text)}`);
         await new Promise<void>((resolve) => { wake = resolve; });
       }
     } finally {
@@ -72,7 +72,7 @@ export async function openClient(
     }
   };
 
-  const takeAnswer = (noBody: boolean): RawAnswer | null => {
+  const takeResponse = (noBody: boolean): RawResponse | null => {
     const end = text.indexOf('\r\n\r\n');
     if (end === -1) return null;
     const head = text.slice(0, end);
@@ -91,7 +91,7 @@ export async function openClient(
   return {
     socket,
     send: (bytes) => { socket.write(bytes); },
-    answer: (options = {}) => until('answer', () => takeAnswer(options.noBody ?? false)),
+    readResponse: (options = {}) => until('response', () => takeResponse(options.noBody ?? false)),
     ended: () => until('end', () => (over ? text : null)),
     gone: () => until('close', () => (closed ? error : null)),
     end: () => { socket.end(); },
@@ -105,11 +105,11 @@ export async function exchange(
   port: number,
   bytes: string | Buffer,
   options: { noBody?: boolean } = {},
-): Promise<RawAnswer> {
+): Promise<RawResponse> {
   const client = await openClient(port);
   try {
     client.send(bytes);
-    return await client.answer(options);
+    return await client.readResponse(options);
   } finally {
     client.destroy();
   }

@@ -10,9 +10,9 @@ import {
   ISSUED, KNOWN, KNOWN_BODY, LIMITS, OTP_ID, startServer, stopServers,
 } from './fake-service.ts';
 import { exchange, post } from './raw-client.ts';
-import type { RawAnswer } from './raw-client.ts';
+import type { RawResponse } from './raw-client.ts';
 
-const ISSUE_BODY = '{"user_id":"u1","purpose":"login"}';
+const REQUEST_BODY = '{"user_id":"u1","purpose":"login"}';
 const VERIFY_BODY = '{"user_id":"u1","purpose":"login","code":"012345"}';
 const POLICY = 'RateLimit-Policy: "user";q=3;w=900, "ip";q=8;w=900';
 const LIMIT = 'RateLimit: "user";r=2;t=900, "ip";r=7;t=900';
@@ -28,7 +28,7 @@ function headOf(line: string, length: number, extra: readonly string[] = []): st
   ].join('\r\n');
 }
 
-function same(name: string, got: RawAnswer, line: string, extra: string[], body: string): void {
+function same(name: string, got: RawResponse, line: string, extra: string[], body: string): void {
   assert.is(got.body, body, name);
   assert.match(got.headers.get('date') as string, /^[A-Z][a-z]{2}, .* GMT$/);
   assert.is(got.head.replace(/\r\nDate: [^\r]*/, ''), headOf(line, body.length, extra), name);
@@ -40,7 +40,7 @@ const REUSED_BODY = '{"error":"idempotency_key_reused"}';
 
 test('every outcome of /otp/request', async () => {
   let outcome: RequestOutcome = ISSUED;
-  const { port, issues } = await startServer({ issue: async () => outcome });
+  const { port, requests } = await startServer({ request: async () => outcome });
   const limited = { retryAfterSeconds: 180, limits: LIMITS };
   const created = '{"otp_id":"o1","ttl":300,"remaining_requests":2}';
   const rows: [RequestOutcome, string, string[], string][] = [
@@ -57,10 +57,10 @@ test('every outcome of /otp/request', async () => {
   ];
   for (const [given, line, extra, body] of rows) {
     outcome = given;
-    const got = await exchange(port, post('/otp/request', ISSUE_BODY, { 'X-Request-Id': 'r-1' }));
+    const got = await exchange(port, post('/otp/request', REQUEST_BODY, { 'X-Request-Id': 'r-1' }));
     same(given.kind, got, line, extra, body);
   }
-  assert.equal(issues[0], {
+  assert.equal(requests[0], {
     userId: 'u1', purpose: 'login', clientIp: '127.0.0.1', key: 'k1', apiClient: null,
     acceptLanguage: '',
   });
@@ -68,7 +68,7 @@ test('every outcome of /otp/request', async () => {
 
 test('every outcome of /otp/verify', async () => {
   let outcome: VerifyOutcome = { kind: 'verified', replayed: false };
-  const { port, verifies } = await startServer({ verify: async () => outcome });
+  const { port, verifications } = await startServer({ verify: async () => outcome });
   const success = '{"success":true,"message":"verification_successful"}';
   const rows: [VerifyOutcome, string, string[], string][] = [
     [{ kind: 'verified', replayed: false }, '200 OK', [], success],
@@ -90,12 +90,12 @@ test('every outcome of /otp/verify', async () => {
     const got = await exchange(port, post('/otp/verify', VERIFY_BODY, { 'X-Request-Id': 'r-1' }));
     same(given.kind, got, line, extra, body);
   }
-  assert.equal(verifies[0], {
+  assert.equal(verifications[0], {
     userId: 'u1', purpose: 'login', code: '012345', clientIp: '127.0.0.1', key: 'k1',
     apiClient: null,
   });
   await exchange(port, post('/otp/verify', VERIFY_BODY, { 'Idempotency-Key': null }));
-  assert.is(verifies.at(-1)?.key, null);
+  assert.is(verifications.at(-1)?.key, null);
 });
 
 /** A request for one code, without a body. */
@@ -160,11 +160,11 @@ test('errors of the operation: 503, 500, in full for the log and as nothing for 
     let error: unknown = new Unavailable('pool full', { retryAfterSeconds: 2 });
     const fail = (): Promise<never> => Promise.reject(error);
     const { port, errors } = await startServer({
-      policies, issue: fail, verify: fail, status: fail, cancel: fail,
+      policies, request: fail, verify: fail, status: fail, cancel: fail,
     });
     const mine = { 'X-Request-Id': 'r-1' };
     const ownPolicy = 'RateLimit-Policy: "user";q=5;w=900, "ip";q=8;w=900';
-    same('away', await exchange(port, post('/otp/request', ISSUE_BODY, mine)),
+    same('away', await exchange(port, post('/otp/request', REQUEST_BODY, mine)),
       '503 Service Unavailable', ['Retry-After: 2', ownPolicy], '{"error":"unavailable"}');
     same('away', await exchange(port, post('/otp/verify', VERIFY_BODY, mine)),
       '503 Service Unavailable', ['Retry-After: 2'], '{"error":"unavailable"}');
@@ -173,11 +173,11 @@ test('errors of the operation: 503, 500, in full for the log and as nothing for 
         '503 Service Unavailable', ['Retry-After: 2'], '{"error":"unavailable"}');
     }
     error = new TypeError('secret of host db-7');
-    same('bug', await exchange(port, post('/otp/request', ISSUE_BODY, mine)),
+    same('bug', await exchange(port, post('/otp/request', REQUEST_BODY, mine)),
       '500 Internal Server Error', [ownPolicy], '{"error":"internal"}');
-    assert.equal(errors.map((fault) => fault.route),
+    assert.equal(errors.map(({ route }) => route),
       ['/otp/request', '/otp/verify', '/otp/{otp_id}', '/otp/{otp_id}', '/otp/request']);
-    assert.ok(errors.every((fault) => fault.requestId === 'r-1'));
+    assert.ok(errors.every(({ requestId }) => requestId === 'r-1'));
     assert.is(errors.at(-1)?.error, error);
   });
 

@@ -5,10 +5,10 @@ import fc from 'fast-check';
 import { pathOf } from '../../src/http/router.ts';
 import { KNOWN_BODY, OTP_ID, startServer, stopServers } from './fake-service.ts';
 import { exchange, openClient, post } from './raw-client.ts';
-import type { RawAnswer, RawClient } from './raw-client.ts';
+import type { RawResponse, RawClient } from './raw-client.ts';
 
 const PATH = `/otp/${OTP_ID}`;
-const ISSUE = post('/otp/request', '{"user_id":"u","purpose":"p"}');
+const REQUEST = post('/otp/request', '{"user_id":"u","purpose":"p"}');
 const CHUNKED = 'Transfer-Encoding: chunked\r\n';
 
 /** A request for one code; `lines` are header lines with their ends, `rest` is what follows. */
@@ -30,11 +30,11 @@ function withChunks(method: string, body: string, size: number): string {
 }
 
 /** The next answer, as the answer to such a method is read. */
-function answerTo(client: RawClient, method: string): Promise<RawAnswer> {
-  return client.answer({ noBody: method === 'HEAD' });
+function responseTo(client: RawClient, method: string): Promise<RawResponse> {
+  return client.readResponse({ noBody: method === 'HEAD' });
 }
 
-function described({ status, body, headers }: RawAnswer): string {
+function described({ status, body, headers }: RawResponse): string {
   return `${status} ${body} ${headers.get('connection')}`;
 }
 
@@ -69,11 +69,11 @@ test('other methods: 405 with Allow; the connection goes on', async () => {
   for (const method of ['POST', 'PUT', 'PATCH', 'OPTIONS', 'TRACE', 'PROPFIND']) {
     const client = await openClient(port);
     client.send(withLength(method, '{}') + ask('GET'));
-    const got = await client.answer();
+    const got = await client.readResponse();
     assert.is(described(got), '405 {"error":"method_not_allowed"} keep-alive', method);
     assert.is(got.headers.get('allow'), 'GET, HEAD, DELETE');
     assert.not.ok(got.headers.has('ratelimit-policy'));
-    assert.is(described(await client.answer()), GOOD.GET);
+    assert.is(described(await client.readResponse()), GOOD.GET);
     client.destroy();
   }
   assert.equal(calls, new Array(6).fill(`status ${OTP_ID}`));
@@ -95,9 +95,9 @@ test('neither a type nor a key is asked for, and none does harm', async () => {
 
 test('a body of at most 4096 bytes is ignored, and what follows it is the next request',
   async () => {
-    const { port, calls, issues } = await startServer();
+    const { port, calls, requests } = await startServer();
     // Were it taken for requests, it would be answered and counted.
-    const bait = ask('DELETE') + ISSUE;
+    const bait = ask('DELETE') + REQUEST;
     const full = bait + ' '.repeat(4096 - bait.length);
     for (const method of ['GET', 'HEAD', 'DELETE']) {
       const client = await openClient(port);
@@ -108,16 +108,16 @@ test('a body of at most 4096 bytes is ignored, and what follows it is the next r
       calls.length = 0;
       client.send(forms.map((bytes) => bytes + ask('GET')).join(''));
       for (const bytes of forms) {
-        assert.is(described(await answerTo(client, method)), GOOD[method], bytes);
-        assert.is(described(await client.answer()), GOOD.GET, bytes);
+        assert.is(described(await responseTo(client, method)), GOOD[method], bytes);
+        assert.is(described(await client.readResponse()), GOOD.GET, bytes);
       }
-      client.send(ISSUE);
-      assert.is((await client.answer()).status, 201);
+      client.send(REQUEST);
+      assert.is((await client.readResponse()).status, 201);
       const first = `${method === 'DELETE' ? 'cancel' : 'status'} ${OTP_ID}`;
       assert.equal(calls, forms.flatMap(() => [first, `status ${OTP_ID}`]));
       client.destroy();
     }
-    assert.is(issues.length, 3);
+    assert.is(requests.length, 3);
   });
 
 test('a body in pieces, cut anywhere, changes nothing', async () => {
@@ -130,10 +130,10 @@ test('a body in pieces, cut anywhere, changes nothing', async () => {
       client.send(bytes.slice(0, cut));
       // An answer on another connection: by then the server has read the piece.
       await exchange(port, post('/otp/none', ''));
-      client.send(bytes.slice(cut) + ask('HEAD') + ISSUE);
-      assert.is(described(await client.answer()), GOOD.GET, String(cut));
-      assert.is(described(await answerTo(client, 'HEAD')), GOOD.HEAD, String(cut));
-      assert.is((await client.answer()).status, 201, String(cut));
+      client.send(bytes.slice(cut) + ask('HEAD') + REQUEST);
+      assert.is(described(await client.readResponse()), GOOD.GET, String(cut));
+      assert.is(described(await responseTo(client, 'HEAD')), GOOD.HEAD, String(cut));
+      assert.is((await client.readResponse()).status, 201, String(cut));
     }
     client.destroy();
   }
@@ -149,7 +149,7 @@ test('a longer body: 413, closed, nothing is done', async () => {
     for (const bytes of forms) {
       const client = await openClient(port);
       client.send(bytes + ask('DELETE'));
-      const got = await answerTo(client, method);
+      const got = await responseTo(client, method);
       assert.is(`${got.status} ${got.headers.get('connection')}`, '413 close', bytes);
       assert.is(got.headers.get('content-length'), '29');
       assert.is(await client.ended(), '');
@@ -174,7 +174,7 @@ test('faulty framing: 400, closed, neither it nor what is behind it is run', asy
     for (const method of ['GET', 'DELETE']) {
       const client = await openClient(port);
       client.send(ask(method, lines, rest) + ask('DELETE'));
-      const got = await client.answer();
+      const got = await client.readResponse();
       assert.is(described(got), '400 {"error":"invalid_request"} close', `${method} ${lines}`);
       assert.is(await client.ended(), '');
       client.destroy();
@@ -191,18 +191,18 @@ test('100-continue: a body that is announced is asked for, and ignored', async (
       const client = await openClient(port);
       const before = calls.length;
       client.send(ask(method, expect + lines));
-      assert.is((await client.answer()).head, 'HTTP/1.1 100 Continue');
+      assert.is((await client.readResponse()).head, 'HTTP/1.1 100 Continue');
       assert.is(calls.length, before);
       client.send(rest + ask('GET'));
-      assert.is(described(await answerTo(client, method)), GOOD[method]);
-      assert.is(described(await client.answer()), GOOD.GET);
+      assert.is(described(await responseTo(client, method)), GOOD[method]);
+      assert.is(described(await client.readResponse()), GOOD.GET);
       client.destroy();
     }
     const client = await openClient(port);
     client.send(ask(method, expect) + ask('GET'));
-    assert.is((await client.answer()).head, 'HTTP/1.1 100 Continue');
-    assert.is(described(await answerTo(client, method)), GOOD[method]);
-    assert.is(described(await client.answer()), GOOD.GET);
+    assert.is((await client.readResponse()).head, 'HTTP/1.1 100 Continue');
+    assert.is(described(await responseTo(client, method)), GOOD[method]);
+    assert.is(described(await client.readResponse()), GOOD.GET);
     client.destroy();
     const other = await exchange(port, ask(method, 'Expect: 200-ok\r\n'), { noBody: true });
     assert.is(`${other.status} ${other.headers.get('connection')}`, '417 keep-alive');
@@ -217,16 +217,16 @@ test('pipelined: HEAD, GET and DELETE are told apart, in their order', async () 
   const order = ['HEAD', 'GET', 'HEAD', 'HEAD', 'DELETE', 'HEAD', 'DELETE', 'DELETE', 'GET',
     'HEAD'];
   for (let round = 0; round < 20; round += 1) {
-    client.send(order.map((method) => ask(method)).join('') + ISSUE);
+    client.send(order.map((method) => ask(method)).join('') + REQUEST);
     for (const method of order) {
-      const got = await answerTo(client, method);
+      const got = await responseTo(client, method);
       assert.is(described(got), GOOD[method]);
       assert.is(got.headers.has('content-length'), method !== 'DELETE');
       if (method === 'HEAD') {
         assert.is(got.headers.get('content-length'), String(KNOWN_BODY.length));
       }
     }
-    assert.is((await client.answer()).status, 201);
+    assert.is((await client.readResponse()).status, 201);
   }
   assert.is(calls.length, 20 * order.length);
   client.destroy();
@@ -236,11 +236,11 @@ test('HEAD of what fails: the headers of GET, no body', async () => {
   const { port } = await startServer({ status: async () => ({ kind: 'unknown' }) });
   const client = await openClient(port);
   client.send(ask('HEAD') + ask('HEAD', '', '', '/otp/none') + ask('GET'));
-  const unknown = await answerTo(client, 'HEAD');
+  const unknown = await responseTo(client, 'HEAD');
   assert.is(`${unknown.status} ${unknown.headers.get('content-length')}`, '404 25');
-  const none = await answerTo(client, 'HEAD');
+  const none = await responseTo(client, 'HEAD');
   assert.is(`${none.status} ${none.headers.get('content-length')}`, '404 21');
-  assert.is((await client.answer()).body, '{"error":"otp_not_found"}');
+  assert.is((await client.readResponse()).body, '{"error":"otp_not_found"}');
   client.destroy();
 });
 
@@ -253,7 +253,7 @@ test('HTTP/1.0, Connection: close and Upgrade are closed after the answer', asyn
       const client = await openClient(port);
       const before = calls.length;
       client.send(bytes + ask('DELETE'));
-      const got = await answerTo(client, method);
+      const got = await responseTo(client, method);
       assert.is(described(got), (GOOD[method] as string).replace('keep-alive', 'close'), bytes);
       assert.is(await client.ended(), '');
       assert.is(calls.length, before + 1);

@@ -15,7 +15,7 @@ function raw(lines: string, rest = BODY, first = 'POST /otp/request HTTP/1.1'): 
 }
 
 test('faulty framing, host or version: 400 and closed, nothing is run', async () => {
-  const { port, issues } = await startServer();
+  const { port, requests } = await startServer();
   const chunked = 'Transfer-Encoding: chunked\r\n';
   const chunks = `${BODY.length.toString(16)}\r\n${BODY}\r\n0\r\n\r\n`;
   const host = 'Host: a\r\n';
@@ -71,7 +71,7 @@ test('faulty framing, host or version: 400 and closed, nothing is run', async ()
   for (const [name, bytes] of rows) {
     const client = await openClient(port);
     client.send(Buffer.from(bytes, 'latin1'));
-    const got = await client.answer();
+    const got = await client.readResponse();
     assert.is(`${got.status} ${got.body}`, `400 ${INVALID}`, name);
     assert.is(got.headers.get('connection'), 'close', name);
     assert.is(got.headers.get('cache-control'), 'no-store', name);
@@ -79,7 +79,7 @@ test('faulty framing, host or version: 400 and closed, nothing is run', async ()
     assert.is(await client.ended(), '', name);
     client.destroy();
   }
-  assert.is(issues.length, 0);
+  assert.is(requests.length, 0);
 });
 
 test('the HTTP/2 preface gets no tunnel and no crash', async () => {
@@ -112,7 +112,7 @@ test('forms that are proper are served', async () => {
 });
 
 test('other spellings of a path are other paths', async () => {
-  const { port, issues, verifies } = await startServer();
+  const { port, requests, verifications } = await startServer();
   const targets = ['/', '/otp', '/otp/', '/otp/request/', '/OTP/request', '/otp/Request',
     '/otp/%72equest', '/otp%2Frequest', '//otp/request', '//evil/otp/request', '/otp//request',
     '/./otp/request', '/x/../otp/request', '/otp/request;a=b', '/\\', '//', '/otp\\request',
@@ -121,7 +121,7 @@ test('other spellings of a path are other paths', async () => {
     const got = await exchange(port, post(target, BODY));
     assert.is(`${got.status} ${got.body}`, '404 {"error":"not_found"}', target);
   }
-  assert.is(issues.length + verifies.length, 0);
+  assert.is(requests.length + verifications.length, 0);
 });
 
 test('other methods: 405 with Allow; the connection goes on', async () => {
@@ -130,13 +130,13 @@ test('other methods: 405 with Allow; the connection goes on', async () => {
     for (const method of ['GET', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'TRACE', 'PROPFIND']) {
       const client = await openClient(port);
       client.send(`${method} ${path} HTTP/1.1\r\nHost: a\r\nOrigin: http://evil\r\n\r\n`);
-      const got = await client.answer();
+      const got = await client.readResponse();
       assert.is(`${got.status} ${got.body}`, '405 {"error":"method_not_allowed"}', method);
       assert.is(got.headers.get('allow'), 'POST');
       assert.is(got.headers.has('ratelimit-policy'), path === '/otp/request');
       assert.not.match(got.head, /access-control|evil/i);
       client.send(post('/otp/request', BODY));
-      assert.is((await client.answer()).status, 201);
+      assert.is((await client.readResponse()).status, 201);
       client.destroy();
     }
   }
@@ -146,23 +146,23 @@ test('HEAD: the headers of 405, no body', async () => {
   const { port } = await startServer();
   const client = await openClient(port);
   client.send('HEAD /otp/verify HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n');
-  const got = await client.answer({ noBody: true });
+  const got = await client.readResponse({ noBody: true });
   assert.is(got.status, 405);
   assert.is(got.headers.get('allow'), 'POST');
   assert.is(await client.ended(), '');
 });
 
 test('CONNECT: 405, closed, no tunnel, after the answers before it', async () => {
-  const { port, issues } = await startServer();
+  const { port, requests } = await startServer();
   const client = await openClient(port);
   const tunnelled = post('/otp/request', BODY);
   client.send(`${tunnelled}CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n${tunnelled}`);
-  assert.is((await client.answer()).status, 201);
-  const got = await client.answer();
+  assert.is((await client.readResponse()).status, 201);
+  const got = await client.readResponse();
   assert.is(`${got.status} ${got.headers.get('allow')}`, '405 POST');
   assert.is(got.headers.get('connection'), 'close');
   assert.is(await client.ended(), '');
-  assert.is(issues.length, 1);
+  assert.is(requests.length, 1);
 });
 
 test('CONNECT: a reset while the connection is closing does no harm', async () => {
@@ -170,7 +170,7 @@ test('CONNECT: a reset while the connection is closing does no harm', async () =
   for (let round = 0; round < 5; round += 1) {
     const client = await openClient(port);
     client.send('CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n');
-    assert.is((await client.answer()).status, 405);
+    assert.is((await client.readResponse()).status, 405);
     client.reset();
     assert.is((await exchange(port, post('/otp/request', BODY))).status, 201);
   }
@@ -181,14 +181,14 @@ test('Upgrade is ignored, and nothing behind it is misread', async () => {
   const offer = { Upgrade: 'h2c', Connection: 'Upgrade, HTTP2-Settings', 'HTTP2-Settings': 'AA' };
   const client = await openClient(port);
   client.send(post('/otp/request', BODY, offer));
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.send(post('/otp/request', BODY));
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.destroy();
   const other = await openClient(port);
   other.send('GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n'
     + post('/otp/request', BODY));
-  const got = await other.answer();
+  const got = await other.readResponse();
   assert.is(`${got.status} ${got.headers.get('connection')}`, '404 close');
   assert.is(await other.ended(), '');
 });

@@ -11,7 +11,7 @@ const BODY = '{"user_id":"u","purpose":"p"}';
 const REQUEST = post('/otp/request', BODY);
 
 /** How a new connection fares: the code of its error, or `open`. */
-function knock(port: number): Promise<string> {
+function tryConnect(port: number): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1', () => { socket.destroy(); resolve('open'); });
     socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''));
@@ -20,76 +20,76 @@ function knock(port: number): Promise<string> {
 
 test('close answers what is in flight with Connection: close, and takes nothing new', async () => {
   const start = createGate<RequestOutcome>();
-  const { http, port, issues } = await startServer({ issue: () => start.promise });
+  const { http, port, requests } = await startServer({ request: () => start.promise });
   const client = await openClient(port);
   client.send(REQUEST + REQUEST);
   const idle = await openClient(port);
   idle.send(post('/', ''));
-  assert.is((await idle.answer()).status, 404);
+  assert.is((await idle.readResponse()).status, 404);
   const silent = await openClient(port);
   const partial = await openClient(port);
   partial.send(REQUEST.slice(0, 30));
-  await eventually('it runs', () => issues.length === 1);
+  await eventually('it runs', () => requests.length === 1);
   // Its bytes must have come before the end begins: a request behind them has been answered.
   const probe = await openClient(port);
   probe.send(post('/', ''));
-  await probe.answer();
+  await probe.readResponse();
 
   const closed = http.close(60_000);
-  assert.is(await knock(port), 'ECONNREFUSED');
+  assert.is(await tryConnect(port), 'ECONNREFUSED');
   assert.is(await idle.ended(), '');
   assert.is(await silent.ended(), '');
   partial.send(REQUEST.slice(30));
-  const refused = await partial.answer();
+  const refused = await partial.readResponse();
   assert.is(`${refused.status} ${refused.body}`, '503 {"error":"unavailable"}');
   assert.is(refused.headers.get('retry-after'), '1');
   assert.is(refused.headers.get('connection'), 'close');
 
   start.open(ISSUED);
-  const first = await client.answer();
+  const first = await client.readResponse();
   assert.is(`${first.status} ${first.headers.get('connection')}`, '201 keep-alive');
-  const last = await client.answer();
+  const last = await client.readResponse();
   assert.is(`${last.status} ${last.headers.get('connection')}`, '201 close');
   assert.is(await client.ended(), '');
   for (const each of [client, idle, silent, partial, probe]) each.destroy();
   await closed;
-  assert.is(issues.length, 2);
+  assert.is(requests.length, 2);
 });
 
 test('a request pipelined during the end gets 503, after the answer before it', async () => {
   const start = createGate<RequestOutcome>();
-  const { http, port, issues } = await startServer({ issue: () => start.promise });
+  const { http, port, requests } = await startServer({ request: () => start.promise });
   const client = await openClient(port);
   client.send(REQUEST);
   const probe = await openClient(port);
   probe.send(REQUEST.slice(0, 30));
-  await eventually('it runs', () => issues.length === 1);
+  await eventually('it runs', () => requests.length === 1);
   const other = await openClient(port);
   other.send(post('/', ''));
-  await other.answer();
+  await other.readResponse();
   const closed = http.close(60_000);
   client.send(REQUEST);
   // Answered after the second request of the client has been read.
   probe.send(REQUEST.slice(30));
-  assert.is((await probe.answer()).status, 503);
+  assert.is((await probe.readResponse()).status, 503);
   start.open(ISSUED);
-  assert.is((await client.answer()).status, 201);
-  const got = await client.answer();
+  assert.is((await client.readResponse()).status, 201);
+  const got = await client.readResponse();
   assert.is(`${got.status} ${got.headers.get('connection')}`, '503 close');
   for (const each of [client, probe, other]) each.destroy();
   await closed;
-  assert.is(issues.length, 1);
+  assert.is(requests.length, 1);
 });
 
 test('close is over at its bound, whatever hangs', async () => {
   const never = createGate<RequestOutcome>();
-  const { http, port, issues } = await startServer({ issue: () => never.promise });
+  const { http, port, requests } = await startServer({ request: () => never.promise });
   const client = await openClient(port);
   client.send(REQUEST);
   const tunnel = await openClient(port);
   tunnel.send('CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n');
-  assert.is((await tunnel.answer()).status, 405);
-  await eventually('it runs', () => issues.length === 1);
+  assert.is((await tunnel.readResponse()).status, 405);
+  await eventually('it runs', () => requests.length === 1);
   const partial = await openClient(port);
   partial.send(REQUEST.slice(0, -1));
   assert.is(await http.close(50), false);
@@ -105,32 +105,32 @@ test('what was not sent as a whole need not be answered', async () => {
   partial.send(REQUEST.slice(0, -1));
   const probe = await openClient(port);
   probe.send(post('/', ''));
-  await probe.answer();
+  await probe.readResponse();
   assert.is(await http.close(50), true);
   for (const each of [partial, probe]) each.destroy();
 });
 
 test('retiring serves the connections that there are, and each learns that it ends', async () => {
-  const { http, port, issues } = await startServer();
+  const { http, port, requests } = await startServer();
   const idle = await openClient(port);
   idle.send(REQUEST);
-  assert.is((await idle.answer()).headers.get('connection'), 'keep-alive');
+  assert.is((await idle.readResponse()).headers.get('connection'), 'keep-alive');
   const silent = await openClient(port);
   const partial = await openClient(port);
   partial.send(REQUEST.slice(0, 30));
   const retired = http.retire(60_000);
-  assert.is(await knock(port), 'ECONNREFUSED');
+  assert.is(await tryConnect(port), 'ECONNREFUSED');
   partial.send(REQUEST.slice(30));
   idle.send(REQUEST);
   silent.send(REQUEST);
   for (const client of [idle, silent, partial]) {
-    const got = await client.answer();
+    const got = await client.readResponse();
     assert.is(`${got.status} ${got.headers.get('connection')}`, '201 close');
     assert.is(await client.ended(), '');
     client.destroy();
   }
   await retired;
-  assert.is(issues.length, 4);
+  assert.is(requests.length, 4);
   assert.is(await http.close(60_000), true);
 });
 
@@ -138,7 +138,7 @@ test('retiring is over at its bound; who is silent then is closed', async () => 
   const { http, port } = await startServer();
   const idle = await openClient(port);
   idle.send(REQUEST);
-  assert.is((await idle.answer()).status, 201);
+  assert.is((await idle.readResponse()).status, 201);
   const silent = await openClient(port);
   await http.retire(50);
   const closed = http.close(60_000);

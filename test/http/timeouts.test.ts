@@ -14,7 +14,7 @@ const SHORT = { headersTimeoutMs: 500, requestTimeoutMs: 1000, checkIntervalMs: 
 
 /** The connection is answered 408 and closed. */
 async function timedOut(client: RawClient): Promise<void> {
-  const got = await client.answer();
+  const got = await client.readResponse();
   assert.is(`${got.status} ${got.body}`, '408 {"error":"request_timeout"}');
   assert.is(got.headers.get('connection'), 'close');
   assert.is(await client.ended(), '');
@@ -33,7 +33,7 @@ function drip(client: RawClient, bytes: string): void {
 }
 
 test('a silent socket, slow headers and a slow body: 408, closed, nothing runs', async () => {
-  const { port, issues } = await startServer({ limits: SHORT });
+  const { port, requests } = await startServer({ limits: SHORT });
   const clients = await Promise.all([1, 2, 3, 4].map(() => openClient(port)));
   const [silent, headers, body, none] = clients as [RawClient, RawClient, RawClient, RawClient];
   drip(headers, REQUEST);
@@ -41,7 +41,7 @@ test('a silent socket, slow headers and a slow body: 408, closed, nothing runs',
   drip(body, BODY + ' '.repeat(500));
   none.send(REQUEST.slice(0, -1));
   await Promise.all([silent, headers, body, none].map(timedOut));
-  assert.is(issues.length, 0);
+  assert.is(requests.length, 0);
 });
 
 test('a body that was announced and never comes: 408, though nobody reads it', async () => {
@@ -59,7 +59,7 @@ test('a time-out in the body says so on its own route', async () => {
   const { port } = await startServer({ limits: SHORT });
   const client = await openClient(port);
   client.send(REQUEST.slice(0, -1));
-  const got = await client.answer();
+  const got = await client.readResponse();
   assert.is(got.status, 408);
   assert.ok(got.headers.has('ratelimit-policy'));
   client.destroy();
@@ -67,14 +67,14 @@ test('a time-out in the body says so on its own route', async () => {
 
 test('a slow second request is answered after the first', async () => {
   const start = createGate<RequestOutcome>();
-  const { port, issues } = await startServer({ issue: () => start.promise, limits: SHORT });
+  const { port, requests } = await startServer({ request: () => start.promise, limits: SHORT });
   const client = await openClient(port);
   client.send(`${REQUEST}POST /otp/req`);
-  await eventually('the first runs', () => issues.length === 1);
+  await eventually('the first runs', () => requests.length === 1);
   const watch = await openClient(port);
   await timedOut(watch);
   start.open(ISSUED);
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   await timedOut(client);
 });
 
@@ -83,22 +83,22 @@ test('a body that is not wanted any more and does not come: closed without a sec
     const { port } = await startServer({ limits: SHORT });
     const client = await openClient(port);
     client.send(post('/otp/none', '', { 'Content-Length': '10' }));
-    assert.is((await client.answer()).status, 404);
+    assert.is((await client.readResponse()).status, 404);
     assert.is(await client.ended(), '');
     client.destroy();
   });
 
 test('a request that takes long to answer is not timed out', async () => {
   const start = createGate<RequestOutcome>();
-  const { port, issues } = await startServer({ issue: () => start.promise, limits: SHORT });
+  const { port, requests } = await startServer({ request: () => start.promise, limits: SHORT });
   const client = await openClient(port);
   client.send(REQUEST);
-  await eventually('it runs', () => issues.length === 1);
+  await eventually('it runs', () => requests.length === 1);
   const body = await openClient(port);
   body.send(REQUEST.slice(0, -1));
   await timedOut(body);
   start.open(ISSUED);
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.destroy();
 });
 
@@ -106,11 +106,12 @@ test('an idle connection is closed, a stalled one is destroyed', async () => {
   const { port } = await startServer({ limits: { keepAliveTimeoutMs: 1 } });
   const idle = await openClient(port);
   idle.send(REQUEST);
-  assert.is((await idle.answer()).status, 201);
+  assert.is((await idle.readResponse()).status, 201);
   assert.is(await idle.ended(), '');
   idle.destroy();
   const never = createGate<RequestOutcome>();
-  const stuck = await startServer({ issue: () => never.promise, limits: { stalledTimeoutMs: 50 } });
+  const limits = { stalledTimeoutMs: 50 };
+  const stuck = await startServer({ request: () => never.promise, limits });
   const client = await openClient(stuck.port);
   client.send(REQUEST);
   assert.is(await client.ended(), '');

@@ -68,14 +68,14 @@ test('a client that never shakes hands is closed when one without a request woul
 
 test('plain HTTP on the port of TLS is closed unanswered and counted nowhere', async () => {
   const meters = createHttpMeters(() => 0);
-  const { port, issues, errors } = await startServer({ meters });
+  const { port, requests, errors } = await startServer({ meters });
   const plain = await openPlain(port);
   let answer = '';
   plain.socket.on('data', (chunk: Buffer) => { answer += chunk.toString('latin1'); });
   plain.socket.write(REQUEST);
   await plain.closed;
   assert.is(answer, '');
-  assert.equal([issues, errors], [[], []]);
+  assert.equal([requests, errors], [[], []]);
   assert.ok(Object.values(meters.other.responses).every((count) => count === 0));
 });
 
@@ -86,7 +86,7 @@ test('a handshake that is under way does not hold up the end', async () => {
   begun.socket.write(Buffer.from([22, 3, 1]));
   const client = await openClient(port);
   client.send(REQUEST);
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.destroy();
   await promptly(() => http.close(60_000));
   await Promise.all([silent.closed, begun.closed]);
@@ -102,7 +102,7 @@ test('handshakes count as connections, and make room when they end', async () =>
   await silent.closed;
   const client = await openClient(port);
   client.send(REQUEST);
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.destroy();
 });
 
@@ -118,7 +118,7 @@ test('another certificate is for new connections; one that cannot be used change
     await once(socket, connected);
     assert.equal([serialOf(old), serialOf({ socket })], ['01', '0B']);
     old.send(REQUEST);
-    assert.is((await old.answer()).status, 201);
+    assert.is((await old.readResponse()).status, 201);
     assert.throws(() => http.setCertificate({ ...next, cert: 'none' }));
     const { socket: again } = connectTo(port, { ca: next.cert });
     await once(again, connected);

@@ -21,7 +21,7 @@ export function certificateInUse(): Certificate | null {
 }
 
 /** A connection that begins. */
-export type Beginning = Readonly<{
+export type PendingConnection = Readonly<{
   socket: Socket;
   /** The event after which bytes can be sent. */
   connected: 'connect' | 'secureConnect';
@@ -30,7 +30,7 @@ export type Beginning = Readonly<{
 }>;
 
 /** Begins a connection to a server on this machine. */
-export function connectTo(port: number, options: ConnectionOptions = {}): Beginning {
+export function connectTo(port: number, options: ConnectionOptions = {}): PendingConnection {
   const plain = connect({ port, host: HOST, allowHalfOpen: true });
   const reset = (): void => { plain.resetAndDestroy(); };
   if (certificate === null) return { socket: plain, connected: 'connect', reset };

@@ -55,7 +55,8 @@ function readLine(headers: RequestHeaders, name: string, value: string): void {
     case 'content-type': headers.contentTypes.push(value); break;
     case 'content-length': headers.contentLength = Number(value); break;
     case 'content-encoding': headers.contentEncoding = join(headers.contentEncoding, value); break;
-    case 'transfer-encoding': headers.transferEncoding = join(headers.transferEncoding, value); break;
+    case 'transfer-encoding': headers.transferEncoding = join(headers.transferEncoding, value);
+      break;
     case 'expect': headers.expect = join(headers.expect, value); break;
     case 'accept-language': headers.acceptLanguage = join(headers.acceptLanguage, value); break;
     case 'x-forwarded-for': headers.forwardedFor = join(headers.forwardedFor, value); break;

@@ -62,14 +62,14 @@ test('after a 415 with a small body the connection goes on', async () => {
   const { port } = await startServer();
   const client = await openClient(port);
   client.send(post('/otp/request', bodyOf(4096), { 'Content-Type': 'text/plain' }));
-  assert.is((await client.answer()).status, 415);
+  assert.is((await client.readResponse()).status, 415);
   client.send(post('/otp/request', BODY));
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.destroy();
 });
 
 test('a body of 4096 bytes is read, one of 4097 is not, in both framings', async () => {
-  const { port, issues } = await startServer();
+  const { port, requests } = await startServer();
   const rows: [string, string, number][] = [
     ['length 4096', post('/otp/request', bodyOf(4096)), 201],
     ['length 4097', post('/otp/request', bodyOf(4097)), 413],
@@ -82,7 +82,7 @@ test('a body of 4096 bytes is read, one of 4097 is not, in both framings', async
   for (const [name, bytes, status] of rows) {
     const client = await openClient(port);
     client.send(bytes);
-    const got = await client.answer();
+    const got = await client.readResponse();
     assert.is(got.status, status, name);
     if (status === 413) {
       assert.is(got.body, '{"error":"payload_too_large"}');
@@ -91,11 +91,11 @@ test('a body of 4096 bytes is read, one of 4097 is not, in both framings', async
     }
     client.destroy();
   }
-  assert.is(issues.length, 2);
+  assert.is(requests.length, 2);
 });
 
 test('a body is the same, whether it comes with its head, after it, or in pieces', async () => {
-  const { port, issues } = await startServer();
+  const { port, requests } = await startServer();
   const client = await openClient(port);
   const bytes = post('/otp/request', BODY);
   const body = bytes.length - BODY.length;
@@ -108,10 +108,10 @@ test('a body is the same, whether it comes with its head, after it, or in pieces
       await exchange(port, post('/otp/none', ''));
       from = to;
     }
-    assert.is((await client.answer()).status, 201, String(cut));
+    assert.is((await client.readResponse()).status, 201, String(cut));
   }
-  assert.is(issues.length, cuts.length);
-  assert.ok(issues.every(({ userId, purpose }) => userId === 'u' && purpose === 'p'));
+  assert.is(requests.length, cuts.length);
+  assert.ok(requests.every(({ userId, purpose }) => userId === 'u' && purpose === 'p'));
   client.destroy();
 });
 
@@ -136,7 +136,7 @@ test('a client that sends 200 MiB gets its 413, is not read on, and is gone soon
     const client = await openClient(port);
     client.send(post('/otp/request', '', { 'Content-Length': null, [name]: value }));
     const sent = flood(client, value === 'chunked');
-    assert.is((await client.answer()).status, 413, name);
+    assert.is((await client.readResponse()).status, 413, name);
     await client.gone();
     // What the two kernels buffer, and no more: a small part of the whole.
     assert.ok(sent() < FLOOD_BYTES / 8, `${name}: ${sent()} bytes`);
@@ -149,7 +149,7 @@ test('a client that sends 200 MiB gets its 413, is not read on, and is gone soon
 async function sendTooMuch(port: number, bytes: string): Promise<string> {
   const client = await openClient(port);
   client.send(bytes.slice(0, 10_000));
-  const got = await client.answer();
+  const got = await client.readResponse();
   assert.is(got.headers.get('connection'), 'close');
   assert.is(await client.ended(), '');
   // The server has closed its side, yet takes what is still on its way.
@@ -195,7 +195,7 @@ test('any early answer closes when the body that it leaves unread is without bou
 });
 
 test('100-continue: the body is asked for only when the head is good', async () => {
-  const { port, issues } = await startServer();
+  const { port, requests } = await startServer();
   const early: [string, Record<string, string>, number][] = [
     ['/otp/request', { 'Content-Length': '4097' }, 413],
     ['/otp/request', { 'Content-Type': 'text/plain' }, 415],
@@ -206,19 +206,19 @@ test('100-continue: the body is asked for only when the head is good', async () 
     const client = await openClient(port);
     const all = { 'Content-Length': String(BODY.length), ...WAITING, ...headers };
     client.send(post(path, '', all));
-    const got = await client.answer();
+    const got = await client.readResponse();
     assert.is(`${got.status} ${got.headers.get('connection')}`, `${status} close`);
     assert.is(await client.ended(), '');
     client.destroy();
   }
   const client = await openClient(port);
   client.send(post('/otp/request', '', { 'Content-Length': String(BODY.length), ...WAITING }));
-  assert.is((await client.answer()).head, 'HTTP/1.1 100 Continue');
-  assert.is(issues.length, 0);
+  assert.is((await client.readResponse()).head, 'HTTP/1.1 100 Continue');
+  assert.is(requests.length, 0);
   client.send(BODY);
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.send(post('/otp/request', BODY));
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.destroy();
 });
 
@@ -227,7 +227,7 @@ test('other expectations: 417 and closed; HTTP/1.0 has none', async () => {
   for (const expect of ['200-ok', '100-continue, x', 'x-100-continue', '100-continue=1']) {
     const client = await openClient(port);
     client.send(post('/otp/request', BODY, { Expect: expect }));
-    const got = await client.answer();
+    const got = await client.readResponse();
     assert.is(`${got.status} ${got.body}`, '417 {"error":"expectation_failed"}', expect);
     assert.is(got.headers.get('connection'), 'close');
     client.destroy();
@@ -250,7 +250,7 @@ test('header sections are bounded in bytes and in lines: 431', async () => {
   for (const bytes of [padded(16 * 1024), long, many(101), many(4000)]) {
     const client = await openClient(port);
     client.send(bytes);
-    const got = await client.answer();
+    const got = await client.readResponse();
     assert.is(`${got.status} ${got.body}`, '431 {"error":"headers_too_large"}');
     assert.is(got.headers.get('connection'), 'close');
     await client.ended();
@@ -259,7 +259,7 @@ test('header sections are bounded in bytes and in lines: 431', async () => {
 });
 
 /** The answer to a body: status, and for a 400 the field. */
-async function verdict(port: number, path: string, body: string | Buffer): Promise<string> {
+async function send(port: number, path: string, body: string | Buffer): Promise<string> {
   const head = post(path, '', { 'Content-Length': String(Buffer.byteLength(body)) });
   const got = await exchange(port, Buffer.concat([Buffer.from(head), Buffer.from(body)]));
   const { field = '', message = '' } = JSON.parse(got.body) as Record<string, string>;
@@ -295,53 +295,53 @@ test('bodies that are not the object that is wanted', async () => {
     ['{"user_id":{"purpose":"x"},"purpose":"p","user_id":"v"}', 'user_id'],
   ];
   for (const [body, field] of rows) {
-    assert.is(await verdict(port, '/otp/request', body), `400 ${field}`, String(body));
+    assert.is(await send(port, '/otp/request', body), `400 ${field}`, String(body));
   }
 });
 
 test('user_id and purpose: strings of bounded length, counted in code points', async () => {
-  const { port, issues } = await startServer();
+  const { port, requests } = await startServer();
   const bad = ['1', 'true', 'null', '["u"]', '{"a":"b"}', '""', '"\\u0000"', '"a\\nb"', '"\\u007f"',
     '"\\u0085"', '"\\ud800"', '"\\udc00\\ud800"', '["u","v"]'];
   for (const value of bad) {
     const first = `{"user_id":${value},"purpose":""}`;
-    assert.is(await verdict(port, '/otp/request', first), '400 user_id', value);
+    assert.is(await send(port, '/otp/request', first), '400 user_id', value);
     const second = `{"user_id":"u","purpose":${value}}`;
-    assert.is(await verdict(port, '/otp/request', second), '400 purpose', value);
+    assert.is(await send(port, '/otp/request', second), '400 purpose', value);
   }
-  assert.is(await verdict(port, '/otp/request', '{}'), '400 user_id');
-  assert.is(await verdict(port, '/otp/request', '{"user_id":"u"}'), '400 purpose');
+  assert.is(await send(port, '/otp/request', '{}'), '400 user_id');
+  assert.is(await send(port, '/otp/request', '{"user_id":"u"}'), '400 purpose');
   const of = (id: string, purpose: string): string =>
     JSON.stringify({ user_id: id, purpose });
   for (const letter of ['a', 'é', '€', '😀']) {
     const longest = of(letter.repeat(255), letter.repeat(100));
-    assert.is(await verdict(port, '/otp/request', longest), '201', letter);
-    assert.is(issues.at(-1)?.userId, letter.repeat(255));
-    assert.is(await verdict(port, '/otp/request', of(letter.repeat(256), 'p')), '400 user_id');
-    assert.is(await verdict(port, '/otp/request', of('u', letter.repeat(101))), '400 purpose');
+    assert.is(await send(port, '/otp/request', longest), '201', letter);
+    assert.is(requests.at(-1)?.userId, letter.repeat(255));
+    assert.is(await send(port, '/otp/request', of(letter.repeat(256), 'p')), '400 user_id');
+    assert.is(await send(port, '/otp/request', of('u', letter.repeat(101))), '400 purpose');
   }
   for (const id of ['U1', 'u1 ', ' u1', 'ú1', '\u200b', "' or 1=1", '\ufeffu', '\ufffd']) {
-    assert.is(await verdict(port, '/otp/request', of(id, 'p')), '201', id);
-    assert.is(issues.at(-1)?.userId, id);
+    assert.is(await send(port, '/otp/request', of(id, 'p')), '201', id);
+    assert.is(requests.at(-1)?.userId, id);
   }
 });
 
 test('a purpose that is not allowed is refused by both endpoints', async () => {
   const policies = createPolicies(DEFAULT_POLICY, new Map(), new Set(['login', 'pay']));
-  const { port, issues, verifies } = await startServer({ policies });
+  const { port, requests, verifications } = await startServer({ policies });
   const rows: [string, string][] = [
     ['login', 'ok'], ['pay', 'ok'], ['Login', '400 purpose'], ['login ', '400 purpose'],
     ['x', '400 purpose'],
   ];
   for (const [purpose, expected] of rows) {
     const body = { user_id: 'u', purpose };
-    const request = await verdict(port, '/otp/request', JSON.stringify(body));
+    const request = await send(port, '/otp/request', JSON.stringify(body));
     assert.is(request, expected === 'ok' ? '201' : expected, purpose);
-    const verify = await verdict(port, '/otp/verify', JSON.stringify({ ...body, code: '012345' }));
+    const verify = await send(port, '/otp/verify', JSON.stringify({ ...body, code: '012345' }));
     assert.is(verify, expected === 'ok' ? '200' : expected, purpose);
   }
-  assert.is(issues.length, 2);
-  assert.is(verifies.length, 2);
+  assert.is(requests.length, 2);
+  assert.is(verifications.length, 2);
   const got = await exchange(port, post('/otp/request', '{"user_id":"u","purpose":"x"}'));
   assert.equal(JSON.parse(got.body), {
     error: 'invalid_request', field: 'purpose',
@@ -352,7 +352,7 @@ test('a purpose that is not allowed is refused by both endpoints', async () => {
 test('code: 6 to 10 digits; whether they are enough the service decides', async () => {
   const eight = { ...DEFAULT_POLICY, codeDigits: 8 };
   const policies = createPolicies(DEFAULT_POLICY, new Map([['wide', eight]]));
-  const { port, verifies } = await startServer({ policies });
+  const { port, verifications } = await startServer({ policies });
   const rows: [string, string, string][] = [
     ['p', '"012345"', '200'], ['p', '"12345"', '400 code'], ['p', '"12345678901"', '400 code'],
     ['p', '"12345a"', '400 code'], ['p', '" 23456"', '400 code'], ['p', '"12345\\n"', '400 code'],
@@ -362,10 +362,10 @@ test('code: 6 to 10 digits; whether they are enough the service decides', async 
   ];
   for (const [purpose, code, expected] of rows) {
     const body = `{"user_id":"u","purpose":"${purpose}","code":${code}}`;
-    assert.is(await verdict(port, '/otp/verify', body), expected, code);
+    assert.is(await send(port, '/otp/verify', body), expected, code);
   }
-  assert.is(await verdict(port, '/otp/verify', '{"user_id":"u","purpose":"p"}'), '400 code');
-  assert.is(verifies.length, 3);
+  assert.is(await send(port, '/otp/verify', '{"user_id":"u","purpose":"p"}'), '400 code');
+  assert.is(verifications.length, 3);
   const { port: strict } = await startServer({
     policies, verify: async () => ({ kind: 'malformed', digits: 6 }),
   });
@@ -378,7 +378,7 @@ test('code: 6 to 10 digits; whether they are enough the service decides', async 
 });
 
 test('Idempotency-Key: required to issue, optional to verify, valid on both', async () => {
-  const { port, issues, verifies } = await startServer();
+  const { port, requests, verifications } = await startServer();
   const name = 'Idempotency-Key';
   const verify = '{"user_id":"u","purpose":"p","code":"123456"}';
   const field = (body: string): unknown => (JSON.parse(body) as { field: unknown }).field;
@@ -396,15 +396,15 @@ test('Idempotency-Key: required to issue, optional to verify, valid on both', as
     [name]: null, 'Content-Length': null, 'Transfer-Encoding': 'chunked',
   })}1d\r\n${BODY}\r\n0\r\nIdempotency-Key: k\r\n\r\n`;
   assert.is((await exchange(port, trailer)).status, 400);
-  assert.is(issues.length + verifies.length, 0);
+  assert.is(requests.length + verifications.length, 0);
   for (const value of ['a-1', '"a-1"', '"a-1";x=1; y="z"']) {
     await exchange(port, post('/otp/request', BODY, { [name]: value }));
-    assert.is(issues.at(-1)?.key, 'a-1', value);
+    assert.is(requests.at(-1)?.key, 'a-1', value);
   }
 });
 
 test('Accept-Language: as it is, lines joined, and bounded without half a member', async () => {
-  const { port, issues } = await startServer();
+  const { port, requests } = await startServer();
   const name = 'Accept-Language';
   const tags = (count: number): string => new Array(count).fill('de-DE;q=0.5').join(',');
   const rows: [string | null, string][] = [
@@ -418,7 +418,7 @@ test('Accept-Language: as it is, lines joined, and bounded without half a member
   for (const [value, expected] of rows) {
     const bytes = Buffer.from(post('/otp/request', BODY, { [name]: value }), 'latin1');
     assert.is((await exchange(port, bytes)).status, 201, String(value));
-    assert.is(issues.at(-1)?.acceptLanguage, expected, String(value));
+    assert.is(requests.at(-1)?.acceptLanguage, expected, String(value));
   }
 });
 
@@ -429,24 +429,24 @@ test('a user whom no channel can reach: 400 that says what would be, last of all
       asked.push(userId);
       return userId === 'u' ? 'a phone number such as +14155550123' : null;
     };
-    const { port, issues, verifies } = await startServer({ unreachable });
+    const { port, requests, verifications } = await startServer({ unreachable });
     const got = await exchange(port, post('/otp/request', BODY));
     assert.is(`${got.status} ${got.body}`, '400 {"error":"invalid_request","field":"user_id",'
       + '"message":"must be a phone number such as +14155550123"}');
     assert.ok(got.headers.has('ratelimit-policy'));
     assert.equal(asked, ['u']);
     const faulty = ['{"user_id":"","purpose":"p"}', '{"user_id":"u","purpose":""}'];
-    assert.is(await verdict(port, '/otp/request', faulty[0] as string), '400 user_id');
-    assert.is(await verdict(port, '/otp/request', faulty[1] as string), '400 purpose');
+    assert.is(await send(port, '/otp/request', faulty[0] as string), '400 user_id');
+    assert.is(await send(port, '/otp/request', faulty[1] as string), '400 purpose');
     const none = await exchange(port, post('/otp/request', BODY, { 'Idempotency-Key': null }));
     assert.is(none.status, 400);
     assert.equal(asked, ['u']);
-    assert.is(issues.length, 0);
-    assert.is(await verdict(port, '/otp/request', '{"user_id":"+1","purpose":"p"}'), '201');
-    assert.is(issues.length, 1);
+    assert.is(requests.length, 0);
+    assert.is(await send(port, '/otp/request', '{"user_id":"+1","purpose":"p"}'), '201');
+    assert.is(requests.length, 1);
     const verify = '{"user_id":"u","purpose":"p","code":"123456"}';
-    assert.is(await verdict(port, '/otp/verify', verify), '200');
-    assert.is(verifies.length, 1);
+    assert.is(await send(port, '/otp/verify', verify), '200');
+    assert.is(verifications.length, 1);
     assert.equal(asked, ['u', '+1']);
   });
 

@@ -142,10 +142,10 @@ test('through the server: forged headers count for nothing, a proxy is believed'
   const forged = { 'X-Real-IP': '8.8.8.8', Forwarded: `for=7.7.7.7\r\n${two}` };
   const plain = await startServer();
   await exchange(plain.port, post('/otp/request', BODY, forged));
-  assert.is(plain.issues[0]?.clientIp, '127.0.0.1');
+  assert.is(plain.requests[0]?.clientIp, '127.0.0.1');
   const behind = await startServer({ trustedProxies: '127.0.0.0/8' });
   await exchange(behind.port, post('/otp/request', BODY, forged));
-  assert.is(behind.issues[0]?.clientIp, '1.1.1.1');
+  assert.is(behind.requests[0]?.clientIp, '1.1.1.1');
 });
 
 test.after(stopServers);

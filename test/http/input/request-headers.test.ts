@@ -36,8 +36,8 @@ test('forms of keys', () => {
     '"a";', '"a";A=1', '"a";a=', '"a";a=b c', '"a";a="', '"é"', 'é', 'a\u007f', '"a\tb"',
     'a'.repeat(256), `"${'a'.repeat(256)}"`];
   for (const value of bad) {
-    const fault = parseIdempotencyKey([value]);
-    assert.is(typeof fault === 'object' && fault?.field, 'Idempotency-Key', value);
+    const error = parseIdempotencyKey([value]);
+    assert.is(typeof error === 'object' && error?.field, 'Idempotency-Key', value);
   }
   assert.is(parseIdempotencyKey([]), null);
   assert.is(typeof requireIdempotencyKey([]), 'object');
