@@ -1,4 +1,4 @@
-/** Many requests on one socket, too many requests, and clients that go away. */
+/** Pipelined requests, the limit of requests, and clients that disconnect. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
@@ -18,7 +18,7 @@ function numbered(count: number): string {
   return Array.from({ length: count }, (_, at) => one(at)).join('');
 }
 
-test('200 pipelined requests: one at a time, in order, 17 served, the excess shed', async () => {
+test('of 200 pipelined requests 17 are served in order and the rest is shed', async () => {
   let running = 0;
   let most = 0;
   const start = createGate<void>();
@@ -50,7 +50,7 @@ test('200 pipelined requests: one at a time, in order, 17 served, the excess she
   client.destroy();
 });
 
-test('200 requests in one piece: what is behind the first that is shed is not parsed', async () => {
+test('requests in one piece behind the first one that is shed are not parsed', async () => {
   let parsed = 0;
   const count = (): void => { parsed += 1; };
   subscribe('http.server.request.start', count);
@@ -78,7 +78,7 @@ test('a connection serves thousands of requests', async () => {
   client.destroy();
 });
 
-test('over the bound of all requests together: 503; free again when answered', async () => {
+test('a request over the limit of requests gets 503 until a response makes room', async () => {
   const start = createGate<RequestOutcome>();
   const { port, requests } = await startServer({
     request: () => start.promise, limits: { requestsMax: 2 },
@@ -101,7 +101,7 @@ test('over the bound of all requests together: 503; free again when answered', a
   for (const client of clients) client.destroy();
 });
 
-test('over the bound of connections: the excess is closed', async () => {
+test('a connection over the limit is closed', async () => {
   const { port } = await startServer({ limits: { connectionsMax: 1 } });
   const first = await openClient(port);
   first.send(numbered(1));
@@ -111,7 +111,7 @@ test('over the bound of connections: the excess is closed', async () => {
   first.destroy();
 });
 
-test('bytes that are no request are answered after the requests before them', async () => {
+test('malformed bytes are answered after the requests before them', async () => {
   const start = createGate<RequestOutcome>();
   const { port, requests } = await startServer({ request: () => start.promise });
   const client = await openClient(port);
@@ -126,7 +126,7 @@ test('bytes that are no request are answered after the requests before them', as
   client.destroy();
 });
 
-test('a fault in the body of a waiting request is that request\'s answer', async () => {
+test('an error in the body of a waiting request decides the response to that request', async () => {
   const start = createGate<RequestOutcome>();
   const { port, requests } = await startServer({ request: () => start.promise });
   const client = await openClient(port);
@@ -143,7 +143,7 @@ test('a fault in the body of a waiting request is that request\'s answer', async
   client.destroy();
 });
 
-test('requests behind a faulty one are not served', async () => {
+test('requests behind a malformed one are not served', async () => {
   const start = createGate<RequestOutcome>();
   const { port, requests } = await startServer({ request: () => start.promise });
   const client = await openClient(port);
@@ -157,7 +157,7 @@ test('requests behind a faulty one are not served', async () => {
   client.destroy();
 });
 
-test('HTTP/1.0 and Connection: close are closed after the answer', async () => {
+test('HTTP/1.0 and Connection: close end the connection after the response', async () => {
   const { port } = await startServer();
   const close = post('/otp/request', BODY, { Connection: 'close' });
   const old = post('/otp/request', BODY).replace('HTTP/1.1', 'HTTP/1.0');
@@ -170,7 +170,7 @@ test('HTTP/1.0 and Connection: close are closed after the answer', async () => {
   }
 });
 
-test('a client that goes away before its body is complete: nothing runs', async () => {
+test('a client that disconnects before its body is complete causes no operation', async () => {
   const { port, requests } = await startServer();
   const leave = ['destroy', 'reset', 'end'] as const;
   for (const bytes of ['POST /otp', UNFINISHED.slice(0, 40), UNFINISHED]) {
@@ -190,7 +190,7 @@ test('a client that goes away before its body is complete: nothing runs', async 
   client.destroy();
 });
 
-test('a client that goes away while its request runs: once, no answer, no fault', async () => {
+test('a client that disconnects while its request runs causes no error', async () => {
   for (const way of ['destroy', 'reset'] as const) {
     const start = createGate<RequestOutcome>();
     const { port, requests, errors, http } = await startServer({ request: () => start.promise });
@@ -209,7 +209,7 @@ test('a client that goes away while its request runs: once, no answer, no fault'
   }
 });
 
-test('a client that half-closes: what waits behind the running request is not begun', async () => {
+test('waiting requests are dropped when the client half-closes', async () => {
   const start = createGate<RequestOutcome>();
   const { port, requests } = await startServer({ request: () => start.promise });
   const client = await openClient(port);
@@ -225,7 +225,7 @@ test('a client that half-closes: what waits behind the running request is not be
   other.destroy();
 });
 
-test('requests of clients that went away are not counted any more', async () => {
+test('requests of disconnected clients stop counting toward the limit', async () => {
   let start = createGate<RequestOutcome>();
   const limits = { requestsMax: 3 };
   const { port, requests } = await startServer({ request: () => start.promise, limits });
@@ -237,7 +237,7 @@ test('requests of clients that went away are not counted any more', async () => 
     if (bytes === waiting) await client.readResponse();
     else await eventually('it runs', () => requests.length > before);
     client.reset();
-    // Whatever its answer, it comes after the server has seen the reset.
+    // The server has seen the reset before it responds to these.
     await exchange(port, post('/otp/none', ''));
     await exchange(port, post('/otp/none', ''));
     start.open(ISSUED);
@@ -252,7 +252,7 @@ test('requests of clients that went away are not counted any more', async () => 
   client.destroy();
 });
 
-test('a client that goes away with unread answers', async () => {
+test('a client that disconnects with unread responses leaves the server running', async () => {
   const { port, requests } = await startServer();
   const client = await openClient(port);
   client.send(numbered(15));

@@ -1,4 +1,4 @@
-/** A server of the HTTP layer over an OtpService that is a few lines of table. */
+/** A server of the HTTP layer on an OtpService that returns prepared outcomes. */
 import type { RequestError } from '../../src/http/connection.ts';
 import { parseApiKeys } from '../../src/http/input/api-keys.ts';
 import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
@@ -32,7 +32,7 @@ export const KNOWN: Extract<StatusOutcome, { kind: 'known' }> = {
   expiresAt: Date.UTC(2026, 10, 24, 11, 7, 3) * 1000 + 1,
 };
 
-/** The body that tells what KNOWN says. */
+/** The body of the response to KNOWN. */
 export const KNOWN_BODY = `{"otp_id":"${OTP_ID}","purpose":"login","status":"sent",`
   + '"channel":"console","created_at":"2026-11-24T11:02:03.000001Z",'
   + '"expires_at":"2026-11-24T11:07:03.000001Z"}';
@@ -42,7 +42,7 @@ export type FakeServer = Readonly<{
   port: number;
   requests: OtpRequest[];
   verifications: OtpVerification[];
-  /** The ids that were asked about and canceled, as in `status 0123…` and `cancel 0123…`. */
+  /** The calls of status and cancel, such as `status 0123…` and `cancel 0123…`. */
   calls: string[];
   errors: RequestError[];
 }>;
@@ -55,7 +55,7 @@ export type FakeOptions = Readonly<{
   unreachable?: (userId: string) => string | null;
   policies?: Policies;
   trustedProxies?: string;
-  /** As in API_KEYS. */
+  /** The value of API_KEYS. */
   apiKeys?: string;
   limits?: Partial<HttpLimits>;
   meters?: HttpMeters;
@@ -63,7 +63,7 @@ export type FakeOptions = Readonly<{
 
 const started: HttpServer[] = [];
 
-/** Starts a server on a free port of this machine; it notes every call and every fault. */
+/** Starts a server on a free port of this machine that records every call and every error. */
 export async function startServer(options: FakeOptions = {}): Promise<FakeServer> {
   const requests: OtpRequest[] = [];
   const verifications: OtpVerification[] = [];
@@ -92,7 +92,7 @@ export async function startServer(options: FakeOptions = {}): Promise<FakeServer
   return { http, port, requests, verifications, calls, errors };
 }
 
-/** Stops every server of this file, at once. */
+/** Stops every server of this file without waiting for connections. */
 export async function stopServers(): Promise<void> {
   await Promise.all(started.splice(0).map((http) => http.close(0)));
 }

@@ -1,4 +1,4 @@
-/** What holds of plain connections holds of TLS: the same tests once more, over TLS. */
+/** Runs the tests of plain connections over TLS. */
 import './speak-tls.ts';
 import './response.test.ts';
 import './input/api-keys.test.ts';

@@ -1,4 +1,4 @@
-/** Every outcome of every route, byte for byte: status, body, and the headers beside it. */
+/** The response to every outcome of every route, byte for byte: status, headers and body. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Unavailable } from '../../src/db/errors.ts';
@@ -17,7 +17,7 @@ const VERIFY_BODY = '{"user_id":"u1","purpose":"login","code":"012345"}';
 const POLICY = 'RateLimit-Policy: "user";q=3;w=900, "ip";q=8;w=900';
 const LIMIT = 'RateLimit: "user";r=2;t=900, "ip";r=7;t=900';
 
-/** The whole head of an answer on a kept connection, `Date` aside. */
+/** The whole head of a response on a connection that stays open, except `Date`. */
 function headOf(line: string, length: number, extra: readonly string[] = []): string {
   const content = ['Content-Type: application/json', `Content-Length: ${length}`];
   return [
@@ -38,7 +38,7 @@ const NOT_FOUND_BODY = '{"error":"otp_not_found"}';
 const LOCKED_BODY = '{"error":"too_many_attempts","retry_after_seconds":600}';
 const REUSED_BODY = '{"error":"idempotency_key_reused"}';
 
-test('every outcome of /otp/request', async () => {
+test('every outcome of /otp/request has its response', async () => {
   let outcome: RequestOutcome = ISSUED;
   const { port, requests } = await startServer({ request: async () => outcome });
   const limited = { retryAfterSeconds: 180, limits: LIMITS };
@@ -66,7 +66,7 @@ test('every outcome of /otp/request', async () => {
   });
 });
 
-test('every outcome of /otp/verify', async () => {
+test('every outcome of /otp/verify has its response', async () => {
   let outcome: VerifyOutcome = { kind: 'verified', replayed: false };
   const { port, verifications } = await startServer({ verify: async () => outcome });
   const success = '{"success":true,"message":"verification_successful"}';
@@ -98,12 +98,12 @@ test('every outcome of /otp/verify', async () => {
   assert.is(verifications.at(-1)?.key, null);
 });
 
-/** A request for one code, without a body. */
+/** A request for one OTP, without a body. */
 function ask(method: string): string {
   return `${method} /otp/${OTP_ID} HTTP/1.1\r\nHost: a\r\nX-Request-Id: r-1\r\n\r\n`;
 }
 
-test('every outcome of GET /otp/{otp_id}, and of HEAD, which leaves the body out', async () => {
+test('every outcome of GET /otp/{otp_id} has its response, and HEAD omits the body', async () => {
   let outcome: StatusOutcome = KNOWN;
   const { port, calls } = await startServer({ status: async () => outcome });
   const rows: [StatusOutcome, string, string][] = [
@@ -122,7 +122,7 @@ test('every outcome of GET /otp/{otp_id}, and of HEAD, which leaves the body out
   assert.equal(new Set(calls), new Set([`status ${OTP_ID}`]));
 });
 
-test('every status is told as it is, and a purpose of any characters', async () => {
+test('a response shows every status, and a purpose of any characters', async () => {
   let outcome: StatusOutcome = KNOWN;
   const { port } = await startServer({ status: async () => outcome });
   const all: OtpStatus[] = ['pending', 'sent', 'failed', 'verified', 'expired', 'superseded',
@@ -137,7 +137,7 @@ test('every status is told as it is, and a purpose of any characters', async () 
   }
 });
 
-test('every outcome of DELETE /otp/{otp_id}; a 204 says nothing of content', async () => {
+test('every outcome of DELETE has its response, and a 204 has no content headers', async () => {
   let kind: CancelOutcome['kind'] = 'canceled';
   const { port, calls } = await startServer({ cancel: async () => ({ kind }) });
   const rows: [CancelOutcome['kind'], string, string][] = [
@@ -153,7 +153,7 @@ test('every outcome of DELETE /otp/{otp_id}; a 204 says nothing of content', asy
   assert.equal(calls, rows.map(() => `cancel ${OTP_ID}`));
 });
 
-test('errors of the operation: 503, 500, in full for the log and as nothing for the client',
+test('an error of the operation is a 503 or 500 that shows nothing, and reaches the log in full',
   async () => {
     const own = { ...DEFAULT_POLICY, userLimit: 5 };
     const policies = createPolicies(DEFAULT_POLICY, new Map([['login', own]]));
@@ -181,7 +181,7 @@ test('errors of the operation: 503, 500, in full for the log and as nothing for 
     assert.is(errors.at(-1)?.error, error);
   });
 
-test('a request id is repeated when it is plain, else made up', async () => {
+test('a well-formed request id is repeated, and any other is replaced by a UUID', async () => {
   const { port } = await startServer();
   const idOf = async (lines: string): Promise<string> => {
     const got = await exchange(port, `GET / HTTP/1.1\r\nHost: a\r\n${lines}\r\n`);

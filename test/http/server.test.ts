@@ -1,4 +1,4 @@
-/** Bytes that are no proper request, odd targets and other methods: the answer to each. */
+/** The responses to malformed requests, unusual targets and other methods. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { startServer, stopServers } from './fake-service.ts';
@@ -9,12 +9,12 @@ const LENGTH = `Content-Length: ${BODY.length}`;
 const COMMON = 'Content-Type: application/json\r\nIdempotency-Key: k\r\n';
 const INVALID = '{"error":"invalid_request"}';
 
-/** A request whose header lines are given; the line end is part of each. */
+/** Builds a request from header lines that include their line ends. */
 function raw(lines: string, rest = BODY, first = 'POST /otp/request HTTP/1.1'): string {
   return `${first}\r\n${lines}${COMMON}\r\n${rest}`;
 }
 
-test('faulty framing, host or version: 400 and closed, nothing is run', async () => {
+test('an error in framing, host or version gets 400 and ends the connection', async () => {
   const { port, requests } = await startServer();
   const chunked = 'Transfer-Encoding: chunked\r\n';
   const chunks = `${BODY.length.toString(16)}\r\n${BODY}\r\n0\r\n\r\n`;
@@ -82,7 +82,7 @@ test('faulty framing, host or version: 400 and closed, nothing is run', async ()
   assert.is(requests.length, 0);
 });
 
-test('the HTTP/2 preface gets no tunnel and no crash', async () => {
+test('the HTTP/2 preface opens no tunnel and leaves the server running', async () => {
   const { port } = await startServer();
   const client = await openClient(port);
   client.send('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
@@ -91,7 +91,7 @@ test('the HTTP/2 preface gets no tunnel and no crash', async () => {
   assert.is((await exchange(port, post('/otp/request', BODY))).status, 201);
 });
 
-test('forms that are proper are served', async () => {
+test('every valid form of a request is served', async () => {
   const { port } = await startServer();
   const rest = `Host: a\r\n${LENGTH}\r\n`;
   const chunked = 'Host: a\r\nTransfer-Encoding: Chunked\r\n';
@@ -111,7 +111,7 @@ test('forms that are proper are served', async () => {
   }
 });
 
-test('other spellings of a path are other paths', async () => {
+test('another spelling of a path is another path', async () => {
   const { port, requests, verifications } = await startServer();
   const targets = ['/', '/otp', '/otp/', '/otp/request/', '/OTP/request', '/otp/Request',
     '/otp/%72equest', '/otp%2Frequest', '//otp/request', '//evil/otp/request', '/otp//request',
@@ -124,7 +124,7 @@ test('other spellings of a path are other paths', async () => {
   assert.is(requests.length + verifications.length, 0);
 });
 
-test('other methods: 405 with Allow; the connection goes on', async () => {
+test('another method gets 405 with Allow, and the connection stays open', async () => {
   const { port } = await startServer();
   for (const path of ['/otp/request', '/otp/verify']) {
     for (const method of ['GET', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'TRACE', 'PROPFIND']) {
@@ -142,7 +142,7 @@ test('other methods: 405 with Allow; the connection goes on', async () => {
   }
 });
 
-test('HEAD: the headers of 405, no body', async () => {
+test('HEAD gets the headers of a 405 and no body', async () => {
   const { port } = await startServer();
   const client = await openClient(port);
   client.send('HEAD /otp/verify HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n');
@@ -152,7 +152,7 @@ test('HEAD: the headers of 405, no body', async () => {
   assert.is(await client.ended(), '');
 });
 
-test('CONNECT: 405, closed, no tunnel, after the answers before it', async () => {
+test('CONNECT gets 405 after the responses before it, and the connection closes', async () => {
   const { port, requests } = await startServer();
   const client = await openClient(port);
   const tunnelled = post('/otp/request', BODY);
@@ -165,7 +165,7 @@ test('CONNECT: 405, closed, no tunnel, after the answers before it', async () =>
   assert.is(requests.length, 1);
 });
 
-test('CONNECT: a reset while the connection is closing does no harm', async () => {
+test('a reset after CONNECT, while the connection closes, leaves the server running', async () => {
   const { port } = await startServer();
   for (let round = 0; round < 5; round += 1) {
     const client = await openClient(port);
@@ -176,7 +176,7 @@ test('CONNECT: a reset while the connection is closing does no harm', async () =
   }
 });
 
-test('Upgrade is ignored, and nothing behind it is misread', async () => {
+test('Upgrade is ignored, and the bytes behind it are not taken for a request', async () => {
   const { port } = await startServer();
   const offer = { Upgrade: 'h2c', Connection: 'Upgrade, HTTP2-Settings', 'HTTP2-Settings': 'AA' };
   const client = await openClient(port);

@@ -1,4 +1,4 @@
-/** Starting and stopping: what is in flight is answered, what is new is not begun. */
+/** Starting and stopping: requests in flight are answered, and new ones are not started. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { connect } from 'node:net';
@@ -10,7 +10,7 @@ import { openClient, post } from './raw-client.ts';
 const BODY = '{"user_id":"u","purpose":"p"}';
 const REQUEST = post('/otp/request', BODY);
 
-/** How a new connection fares: the code of its error, or `open`. */
+/** Resolves with the error code of a new connection, or `open`. */
 function tryConnect(port: number): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1', () => { socket.destroy(); resolve('open'); });
@@ -18,7 +18,7 @@ function tryConnect(port: number): Promise<string> {
   });
 }
 
-test('close answers what is in flight with Connection: close, and takes nothing new', async () => {
+test('close answers requests in flight and accepts no new ones', async () => {
   const start = createGate<RequestOutcome>();
   const { http, port, requests } = await startServer({ request: () => start.promise });
   const client = await openClient(port);
@@ -30,7 +30,7 @@ test('close answers what is in flight with Connection: close, and takes nothing 
   const partial = await openClient(port);
   partial.send(REQUEST.slice(0, 30));
   await eventually('it runs', () => requests.length === 1);
-  // Its bytes must have come before the end begins: a request behind them has been answered.
+  // A response to a later request proves that the server has read the bytes before close.
   const probe = await openClient(port);
   probe.send(post('/', ''));
   await probe.readResponse();
@@ -56,7 +56,7 @@ test('close answers what is in flight with Connection: close, and takes nothing 
   assert.is(requests.length, 2);
 });
 
-test('a request pipelined during the end gets 503, after the answer before it', async () => {
+test('a request pipelined during close gets 503 after the response before it', async () => {
   const start = createGate<RequestOutcome>();
   const { http, port, requests } = await startServer({ request: () => start.promise });
   const client = await openClient(port);
@@ -69,7 +69,7 @@ test('a request pipelined during the end gets 503, after the answer before it', 
   await other.readResponse();
   const closed = http.close(60_000);
   client.send(REQUEST);
-  // Answered after the second request of the client has been read.
+  // The response comes after the server has read the second request of the client.
   probe.send(REQUEST.slice(30));
   assert.is((await probe.readResponse()).status, 503);
   start.open(ISSUED);
@@ -81,7 +81,7 @@ test('a request pipelined during the end gets 503, after the answer before it', 
   assert.is(requests.length, 1);
 });
 
-test('close is over at its bound, whatever hangs', async () => {
+test('close resolves at its deadline although connections hang', async () => {
   const never = createGate<RequestOutcome>();
   const { http, port, requests } = await startServer({ request: () => never.promise });
   const client = await openClient(port);
@@ -99,7 +99,7 @@ test('close is over at its bound, whatever hangs', async () => {
   for (const each of [client, tunnel, partial]) each.destroy();
 });
 
-test('what was not sent as a whole need not be answered', async () => {
+test('an incomplete request does not count as unanswered', async () => {
   const { http, port } = await startServer();
   const partial = await openClient(port);
   partial.send(REQUEST.slice(0, -1));
@@ -110,7 +110,7 @@ test('what was not sent as a whole need not be answered', async () => {
   for (const each of [partial, probe]) each.destroy();
 });
 
-test('retiring serves the connections that there are, and each learns that it ends', async () => {
+test('retire serves the open connections and closes each with its next response', async () => {
   const { http, port, requests } = await startServer();
   const idle = await openClient(port);
   idle.send(REQUEST);
@@ -134,7 +134,7 @@ test('retiring serves the connections that there are, and each learns that it en
   assert.is(await http.close(60_000), true);
 });
 
-test('retiring is over at its bound; who is silent then is closed', async () => {
+test('retire resolves at its deadline, and close then ends the idle connections', async () => {
   const { http, port } = await startServer();
   const idle = await openClient(port);
   idle.send(REQUEST);
@@ -148,7 +148,7 @@ test('retiring is over at its bound; who is silent then is closed', async () => 
   assert.is(await closed, true);
 });
 
-test('a port that is taken rejects, and names the error by its code', async () => {
+test('listen rejects with EADDRINUSE on a port in use', async () => {
   const { port } = await startServer();
   const other = await startServer();
   await other.http.close(0);

@@ -1,4 +1,4 @@
-/** Callers with keys: how the header is read, who is let in, and whom an address is counted for. */
+/** API keys: reading the header, granting access, and the client IP of an API client. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import fc from 'fast-check';
@@ -22,7 +22,7 @@ const OTHER = newKey({ name: 'app-2_x', scopes: ['request'] });
 const API_KEYS = `${ALL.entry}, ${OTHER.entry}`;
 const BEARER = `Bearer ${ALL.key}`;
 
-/** As post, with a key that is good for everything. */
+/** A POST with a key of every scope. */
 function asApiClient(
   path: string,
   body: string,
@@ -43,7 +43,7 @@ const NO_KEY = `401 ${UNAUTHORIZED} Bearer`;
 const UNKNOWN_KEY = `401 ${UNAUTHORIZED} Bearer error="invalid_token"`;
 const NO_SCOPE = `403 ${FORBIDDEN} Bearer error="insufficient_scope"`;
 
-test('the key of an Authorization field, in any letter case of the scheme', () => {
+test('the key of an Authorization field is read with the scheme in any letter case', () => {
   const token = 'otpd_A-z.0~9+/==';
   const good = [`Bearer ${token}`, `bearer ${token}`, `BEARER ${token}`, `bEaReR    ${token}`];
   for (const line of good) assert.is(parseBearerKey(line), token, line);
@@ -55,18 +55,21 @@ test('the key of an Authorization field, in any letter case of the scheme', () =
   for (const line of bad) assert.is(parseBearerKey(line), null, line);
 });
 
+/** Quadratic time would take seconds. CPU time does not depend on what else the machine does. */
+const CPU_MAX_MICROSECONDS = 100_000;
+
 test('a long hostile field is read in linear time', () => {
   const rows = [`Bearer ${' '.repeat(100_000)}!`, `Bearer ${'a'.repeat(100_000)}!`,
     `Bearer ${'='.repeat(100_000)}!`, `Bearer ${'a='.repeat(50_000)}`,
     'Bearer '.repeat(15_000), `Bearer a${'='.repeat(100_000)}!`];
   for (const line of rows) {
-    const started = process.hrtime.bigint();
+    const start = process.cpuUsage();
     assert.is(parseBearerKey(line), null);
-    assert.ok(process.hrtime.bigint() - started < 100_000_000n, line.slice(0, 12));
+    assert.ok(process.cpuUsage(start).user < CPU_MAX_MICROSECONDS, line.slice(0, 12));
   }
 });
 
-test('property: nothing but the very key is let in', () => {
+test('property: only the exact key is accepted', () => {
   const { apiKeys } = parseApiKeys(API_KEYS);
   const outcomeOf = (line: string): unknown => {
     const found = authorize(apiKeys, [line], ['read']);
@@ -88,7 +91,7 @@ test('property: nothing but the very key is let in', () => {
   }
 });
 
-test('a key is 32 random bytes, and its entry is right', () => {
+test('a new key has 32 random bytes and a valid entry', () => {
   const keys = Array.from({ length: 100 }, () => newKey({ name: 'a', scopes: ['read'] }));
   for (const { key, entry } of keys) {
     assert.match(key, /^otpd_[A-Za-z0-9_-]{43}$/);
@@ -101,7 +104,7 @@ test('a key is 32 random bytes, and its entry is right', () => {
   assert.is(new Set(keys.map(({ key }) => key)).size, keys.length);
 });
 
-test('every fault of API_KEYS is told, and nothing of it is quoted', () => {
+test('every error in API_KEYS is reported without quoting its text', () => {
   const digest = ALL.entry.split(':')[2]!;
   const shape = 'must be name:scopes:sha256';
   const scopes = 'must have scopes out of request, verify, read, admin, joined by +';
@@ -133,7 +136,7 @@ test('every fault of API_KEYS is told, and nothing of it is quoted', () => {
   assert.not.match(errors.join(), /[0-9a-f]{20}|otpd_/);
 });
 
-test('who has no key, or not a known one, is not let in, and nothing is done', async () => {
+test('a request without a known key gets 401 and causes no operation', async () => {
   const server = await startServer({ apiKeys: API_KEYS });
   const lines: [string, string][] = [
     ['', NO_KEY], ['Authorization: \r\n', NO_KEY], ['Authorization: Bearer\r\n', NO_KEY],
@@ -167,7 +170,7 @@ test('who has no key, or not a known one, is not let in, and nothing is done', a
   assert.equal([requests, verifications, calls, errors], [[], [], [], []]);
 });
 
-test('each scope lets in to its own', async () => {
+test('each scope grants its own operations', async () => {
   const keys = SCOPES.map((scope) => newKey({ name: scope, scopes: [scope] }));
   const { port } = await startServer({ apiKeys: keys.map(({ entry }) => entry).join(',') });
   const rows: [string, string, Scope[]][] = [
@@ -189,7 +192,7 @@ test('each scope lets in to its own', async () => {
   assert.is(`${got.status} ${got.body}`, '403 ');
 });
 
-test('the order of the checks: what comes first answers', async () => {
+test('the first check that fails decides the response', async () => {
   const { port, requests } = await startServer({ apiKeys: API_KEYS });
   const none: [string, string][] = [
     [ask('GET', 'Host: b\r\n'), '400 {"error":"invalid_request"} - close'],
@@ -223,7 +226,7 @@ test('the order of the checks: what comes first answers', async () => {
   assert.equal(requests, []);
 });
 
-test('the body of who is not let in is bounded, and never read as a request', async () => {
+test('an unauthenticated body is bounded and is never parsed as a request', async () => {
   const { port, calls, requests } = await startServer({ apiKeys: API_KEYS });
   const bait = ask('DELETE', `Authorization: ${BEARER}\r\n`);
   const known = ask('GET', `Authorization: ${BEARER}\r\n`);
@@ -244,7 +247,7 @@ test('the body of who is not let in is bounded, and never read as a request', as
   for (const bytes of rows) {
     const client = await openClient(port);
     client.send(bytes);
-    // Answered before any of the body has come.
+    // The response comes before any byte of the body.
     assert.is(described(await client.readResponse()), `${NO_KEY} close`, bytes);
     client.send(bait.repeat(3));
     await client.ended();
@@ -253,7 +256,7 @@ test('the body of who is not let in is bounded, and never read as a request', as
   assert.equal([calls, requests], [[`status ${OTP_ID}`], []]);
 });
 
-test('the client address is the one that a caller names, or none', async () => {
+test('the client IP is the one that the API client names, or none', async () => {
   const { port, requests, verifications } = await startServer({
     apiKeys: API_KEYS, trustedProxies: '127.0.0.0/8',
   });
@@ -281,7 +284,7 @@ test('the client address is the one that a caller names, or none', async () => {
   assert.is(verifications.at(-1)?.clientIp, null);
 });
 
-test('an address that is none is refused on every route', async () => {
+test('a malformed client IP is refused on every route', async () => {
   const server = await startServer({ apiKeys: API_KEYS });
   const bad = ['', 'x', '1.2.3', '1.2.3.4.5', '01.2.3.4', '1.2.3.4, 1.2.3.4', '1.2.3.4,',
     '1.2.3.4:80', '[::1]', '::1%eth0', 'fe80::1%25eth0', '1.2.3.4/32', '2001:db8::/64',
@@ -309,7 +312,7 @@ test('an address that is none is refused on every route', async () => {
   }
 });
 
-test('without an address the answers name the limit of the user alone', async () => {
+test('a response without a client IP names the limit of the user alone', async () => {
   const limits = { user: LIMITS.user, address: null };
   const { port } = await startServer({
     apiKeys: API_KEYS,
@@ -338,7 +341,7 @@ test('without an address the answers name the limit of the user alone', async ()
   assert.is(withOne.headers.get('ratelimit'), '"user";r=2;t=900, "ip";r=7;t=900');
 });
 
-test('without API_KEYS neither header changes a byte of any answer', async () => {
+test('neither header changes a byte of a response without API_KEYS', async () => {
   const server = await startServer({ trustedProxies: '127.0.0.0/8' });
   const forwarded = { 'X-Request-Id': 'r-1', 'X-Forwarded-For': '7.7.7.7' };
   const rows = [
@@ -371,7 +374,7 @@ test('without API_KEYS neither header changes a byte of any answer', async () =>
   for (const { apiClient: caller } of server.verifications) assert.is(caller, null);
 });
 
-test('neither a key nor its digest is in any answer or fault', async () => {
+test('no response and no error contains a key or its digest', async () => {
   const fail = (): Promise<never> => Promise.reject(new Error('broken'));
   const { port, errors } = await startServer({
     apiKeys: API_KEYS, request: fail, verify: fail, status: fail, cancel: fail,

@@ -1,4 +1,4 @@
-/** What a request carries: its type, its size, its JSON, its fields and its key. */
+/** What a request carries: its media type, size, JSON, fields and key. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import fc from 'fast-check';
@@ -13,10 +13,10 @@ const BODY = '{"user_id":"u","purpose":"p"}';
 const FLOOD_BYTES = 200 * 1024 * 1024;
 const WAITING = { Expect: '100-continue' };
 
-/** For so long the server reads what a client sends too much. */
+/** The time for which the server reads excess bytes. */
 const LINGER_MS = 1000;
 
-/** A valid body of exactly so many bytes. */
+/** A valid body, padded to a number of bytes. */
 function bodyOf(bytes: number): string {
   return BODY + ' '.repeat(bytes - BODY.length);
 }
@@ -31,7 +31,7 @@ function chunked(body: string, size: number): string {
     + `${text}0\r\n\r\n`;
 }
 
-test('the type must be JSON in UTF-8, not coded: else 415 that says what is taken', async () => {
+test('a type other than unencoded JSON in UTF-8 gets 415 with what is accepted', async () => {
   const { port } = await startServer();
   const type = 'Content-Type';
   const types: [string | null, number][] = [
@@ -58,7 +58,7 @@ test('the type must be JSON in UTF-8, not coded: else 415 that says what is take
   }
 });
 
-test('after a 415 with a small body the connection goes on', async () => {
+test('the connection stays open after a 415 with a small body', async () => {
   const { port } = await startServer();
   const client = await openClient(port);
   client.send(post('/otp/request', bodyOf(4096), { 'Content-Type': 'text/plain' }));
@@ -68,7 +68,7 @@ test('after a 415 with a small body the connection goes on', async () => {
   client.destroy();
 });
 
-test('a body of 4096 bytes is read, one of 4097 is not, in both framings', async () => {
+test('a body of 4096 bytes is read and one of 4097 is refused, in both framings', async () => {
   const { port, requests } = await startServer();
   const rows: [string, string, number][] = [
     ['length 4096', post('/otp/request', bodyOf(4096)), 201],
@@ -94,7 +94,7 @@ test('a body of 4096 bytes is read, one of 4097 is not, in both framings', async
   assert.is(requests.length, 2);
 });
 
-test('a body is the same, whether it comes with its head, after it, or in pieces', async () => {
+test('a body may arrive with its headers, after them, or in pieces', async () => {
   const { port, requests } = await startServer();
   const client = await openClient(port);
   const bytes = post('/otp/request', BODY);
@@ -104,7 +104,7 @@ test('a body is the same, whether it comes with its head, after it, or in pieces
     let from = 0;
     for (const to of [...cut, bytes.length]) {
       client.send(bytes.slice(from, to));
-      // An answer on another connection: by then the server has read the piece.
+      // The server has read the piece before it responds on another connection.
       await exchange(port, post('/otp/none', ''));
       from = to;
     }
@@ -115,7 +115,7 @@ test('a body is the same, whether it comes with its head, after it, or in pieces
   client.destroy();
 });
 
-/** Sends blocks for as long as the connection takes them; tells how many bytes it took. */
+/** Sends blocks until the connection ends; resolves with the bytes that it accepted. */
 function flood(client: RawClient, chunkedBody: boolean): () => number {
   const block = Buffer.alloc(64 * 1024, 0x20);
   const unit = chunkedBody
@@ -130,7 +130,7 @@ function flood(client: RawClient, chunkedBody: boolean): () => number {
   return () => sent;
 }
 
-test('a client that sends 200 MiB gets its 413, is not read on, and is gone soon', async () => {
+test('a client that sends 200 MiB gets 413, is not read further, and is disconnected', async () => {
   const { port } = await startServer();
   const one = async (name: string, value: string): Promise<void> => {
     const client = await openClient(port);
@@ -138,21 +138,21 @@ test('a client that sends 200 MiB gets its 413, is not read on, and is gone soon
     const sent = flood(client, value === 'chunked');
     assert.is((await client.readResponse()).status, 413, name);
     await client.gone();
-    // What the two kernels buffer, and no more: a small part of the whole.
+    // The kernel buffers of both ends hold a small part of the whole.
     assert.ok(sent() < FLOOD_BYTES / 8, `${name}: ${sent()} bytes`);
   };
   await Promise.all([one('Content-Length', String(FLOOD_BYTES)),
     one('Transfer-Encoding', 'chunked')]);
 });
 
-/** Sends more than is read; resolves with the error, or '', with which the connection ends. */
+/** Sends excess bytes; resolves with the error code, or '', when the connection is closed. */
 async function sendTooMuch(port: number, bytes: string): Promise<string> {
   const client = await openClient(port);
   client.send(bytes.slice(0, 10_000));
   const got = await client.readResponse();
   assert.is(got.headers.get('connection'), 'close');
   assert.is(await client.ended(), '');
-  // The server has closed its side, yet takes what is still on its way.
+  // The server has closed its side but still accepts the bytes in flight.
   for (let at = 10_000; at < bytes.length; at += 10_000) {
     const part = bytes.slice(at, at + 10_000);
     await new Promise((resolve) => { client.socket.write(part, resolve); });
@@ -162,20 +162,20 @@ async function sendTooMuch(port: number, bytes: string): Promise<string> {
   return client.gone();
 }
 
-test('a client that sends 50 KiB too much reads its answer and is not reset', async () => {
+test('a client that sends 50 KiB too much reads its response and is not reset', async () => {
   const { port } = await startServer();
   const body = ' '.repeat(50 * 1024);
   for (const bytes of [post('/otp/request', body), post('/otp/none', body), chunked(body, 9999)]) {
     await eventually('it ends without a reset', async () => {
       const { ms, result } = await timed(() => sendTooMuch(port, bytes));
-      // A client that takes longer, on a busy machine, is reset, and tries again.
+      // On a busy machine a client that takes longer is reset and tries again.
       assert.ok(result === '' || ms > LINGER_MS, `${result} after ${ms} ms`);
       return result === '';
     });
   }
 });
 
-test('any early answer closes when the body that it leaves unread is without bound', async () => {
+test('an early response closes the connection when the unread body is unbounded', async () => {
   const { port } = await startServer();
   const framings = [{ 'Content-Length': '4097' },
     { 'Content-Length': null, 'Transfer-Encoding': 'chunked' }];
@@ -194,7 +194,7 @@ test('any early answer closes when the body that it leaves unread is without bou
   assert.is(`${read.status} ${read.headers.get('connection')}`, '201 keep-alive');
 });
 
-test('100-continue: the body is asked for only when the head is good', async () => {
+test('100-continue is sent only when the headers are valid', async () => {
   const { port, requests } = await startServer();
   const early: [string, Record<string, string>, number][] = [
     ['/otp/request', { 'Content-Length': '4097' }, 413],
@@ -222,7 +222,7 @@ test('100-continue: the body is asked for only when the head is good', async () 
   client.destroy();
 });
 
-test('other expectations: 417 and closed; HTTP/1.0 has none', async () => {
+test('another expectation gets 417 and closes the connection; HTTP/1.0 ignores it', async () => {
   const { port } = await startServer();
   for (const expect of ['200-ok', '100-continue, x', 'x-100-continue', '100-continue=1']) {
     const client = await openClient(port);
@@ -236,7 +236,7 @@ test('other expectations: 417 and closed; HTTP/1.0 has none', async () => {
   assert.is((await exchange(port, old)).status, 201);
 });
 
-test('header sections are bounded in bytes and in lines: 431', async () => {
+test('a header section over the limit of bytes or of lines gets 431', async () => {
   const { port } = await startServer();
   const padded = (bytes: number): string =>
     post('/otp/request', BODY, { 'X-A': 'a'.repeat(bytes) });
@@ -258,7 +258,7 @@ test('header sections are bounded in bytes and in lines: 431', async () => {
   }
 });
 
-/** The answer to a body: status, and for a 400 the field. */
+/** Sends a body; resolves with the status and, for a 400, the field. */
 async function send(port: number, path: string, body: string | Buffer): Promise<string> {
   const head = post(path, '', { 'Content-Length': String(Buffer.byteLength(body)) });
   const got = await exchange(port, Buffer.concat([Buffer.from(head), Buffer.from(body)]));
@@ -269,7 +269,7 @@ async function send(port: number, path: string, body: string | Buffer): Promise<
   return `${got.status} ${field}`.trim();
 }
 
-test('bodies that are not the object that is wanted', async () => {
+test('a body that is not the expected object gets 400', async () => {
   const { port } = await startServer();
   const rows: [string | Buffer, string][] = [
     ['', 'body'], ['null', 'body'], ['[]', 'body'], ['"x"', 'body'], ['1', 'body'],
@@ -299,7 +299,7 @@ test('bodies that are not the object that is wanted', async () => {
   }
 });
 
-test('user_id and purpose: strings of bounded length, counted in code points', async () => {
+test('user_id and purpose are strings of bounded length, counted in code points', async () => {
   const { port, requests } = await startServer();
   const bad = ['1', 'true', 'null', '["u"]', '{"a":"b"}', '""', '"\\u0000"', '"a\\nb"', '"\\u007f"',
     '"\\u0085"', '"\\ud800"', '"\\udc00\\ud800"', '["u","v"]'];
@@ -326,7 +326,7 @@ test('user_id and purpose: strings of bounded length, counted in code points', a
   }
 });
 
-test('a purpose that is not allowed is refused by both endpoints', async () => {
+test('both endpoints refuse a purpose that is not allowed', async () => {
   const policies = createPolicies(DEFAULT_POLICY, new Map(), new Set(['login', 'pay']));
   const { port, requests, verifications } = await startServer({ policies });
   const rows: [string, string][] = [
@@ -349,7 +349,7 @@ test('a purpose that is not allowed is refused by both endpoints', async () => {
   });
 });
 
-test('code: 6 to 10 digits; whether they are enough the service decides', async () => {
+test('a code has 6 to 10 digits, and the service decides whether they are enough', async () => {
   const eight = { ...DEFAULT_POLICY, codeDigits: 8 };
   const policies = createPolicies(DEFAULT_POLICY, new Map([['wide', eight]]));
   const { port, verifications } = await startServer({ policies });
@@ -377,7 +377,7 @@ test('code: 6 to 10 digits; whether they are enough the service decides', async 
   });
 });
 
-test('Idempotency-Key: required to issue, optional to verify, valid on both', async () => {
+test('Idempotency-Key is required to request and optional to verify', async () => {
   const { port, requests, verifications } = await startServer();
   const name = 'Idempotency-Key';
   const verify = '{"user_id":"u","purpose":"p","code":"123456"}';
@@ -403,7 +403,7 @@ test('Idempotency-Key: required to issue, optional to verify, valid on both', as
   }
 });
 
-test('Accept-Language: as it is, lines joined, and bounded without half a member', async () => {
+test('Accept-Language is passed on with lines joined and cut between members', async () => {
   const { port, requests } = await startServer();
   const name = 'Accept-Language';
   const tags = (count: number): string => new Array(count).fill('de-DE;q=0.5').join(',');
@@ -422,7 +422,7 @@ test('Accept-Language: as it is, lines joined, and bounded without half a member
   }
 });
 
-test('a user whom no channel can reach: 400 that says what would be, last of all checks',
+test('a user whom no channel can reach gets 400 with the required form, after all other checks',
   async () => {
     const asked: string[] = [];
     const unreachable = (userId: string): string | null => {
@@ -450,7 +450,7 @@ test('a user whom no channel can reach: 400 that says what would be, last of all
     assert.equal(asked, ['u', '+1']);
   });
 
-test('of several faults the first in the order of the checks is told', async () => {
+test('the first of several errors in the order of the checks is reported', async () => {
   const { port } = await startServer();
   const key = { 'Idempotency-Key': null };
   const long = { 'Content-Length': '5000' };
@@ -477,19 +477,19 @@ test('of several faults the first in the order of the checks is told', async () 
   }
 });
 
-/** Characters that a scanner of strings may trip over, and others. */
+/** Characters on which a scanner of strings may fail, and others. */
 const tricky = fc.oneof(
   fc.constantFrom('"', '\\', '{', '}', '[', ']', ':', ',', ' ', '\n', '\ud83d\ude00'),
   fc.string({ unit: 'binary', minLength: 1, maxLength: 1 }),
 );
 
-/** The members of a flat object as text, in order and with repetitions. */
+/** The members of a flat object in order, with repetitions. */
 const members = fc.array(
   fc.tuple(fc.constantFrom('user_id', 'purpose', 'code'), fc.string({ unit: tricky })),
   { maxLength: 6 },
 );
 
-test('property: a repeated member is found, whatever the strings hold', () => {
+test('property: a repeated member is found whatever the strings contain', () => {
   fc.assert(fc.property(members, fc.boolean(), (pairs, escaped) => {
     const literal = (text: string): string => (escaped
       ? `"${[...text].map(escapeOf).join('')}"` : JSON.stringify(text));
@@ -504,13 +504,13 @@ test('property: a repeated member is found, whatever the strings hold', () => {
   }), { numRuns: 500 });
 });
 
-/** Every unit as \uXXXX. */
+/** Writes every UTF-16 code unit as \uXXXX. */
 function escapeOf(char: string): string {
   const units = Array.from({ length: char.length }, (_, at) => char.charCodeAt(at));
   return units.map((unit) => `\\u${unit.toString(16).padStart(4, '0')}`).join('');
 }
 
-test('property: any bytes are an object or a fault, never an exception', () => {
+test('property: any bytes give an object or an error, never an exception', () => {
   fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
     const result = parseJsonObject(Buffer.from(bytes), ['a']);
     assert.ok('members' in result || 'field' in result);
