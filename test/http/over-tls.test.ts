@@ -3,7 +3,6 @@ import './speak-tls.ts';
 import './response.test.ts';
 import './input/api-keys.test.ts';
 import './connection.test.ts';
-import './exchange.test.ts';
 import './input/body.test.ts';
 import './server.test.ts';
 import './router.test.ts';
