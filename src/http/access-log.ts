@@ -1,64 +1,60 @@
-/** What the log is told of a request that has ended, and of bytes that were none. */
+/** The access-log record of a finished request, or of a parse error. */
 import type { Access, Exchange } from './exchange.ts';
 import { forwardedClientIp } from './input/client-ip.ts';
 import { parseTraceparent } from './input/request-headers.ts';
 import type { HttpResponse, LogContext, ResponseCode } from './response.ts';
 
-/** A request that has ended. */
 export type AccessRecord = Readonly<{
   requestId: string;
-  /** The pattern of its route, or `other`; never the path that was sent. */
+  /** The pattern of the route, or `other`; never the path that the client sent. */
   route: string;
-  /** '' of bytes that were no request. */
+  /** '' for a parse error. */
   method: string;
-  /** What it ended in; null: the client went away before that. */
+  /** Null when the client disconnected before there was a response. */
   code: ResponseCode | null;
-  /** Whether an response was written: else the client was gone. */
+  /** False when the client had disconnected before the response was written. */
   isAnswered: boolean;
-  /** From the header section to the response; null of bytes that were no request. */
+  /** From the end of the header section to the response; null for a parse error. */
   durationMs: number | null;
-  /** The address of the socket; undefined when the client was gone before it was known. */
+  /** Undefined when the client disconnected before the address was read. */
   remoteAddress: string | undefined;
-  /** The counted client address; null when none is counted. */
+  /** The client IP that limits count; null when none is counted. */
   clientIp: string | null;
-  /** Whose key it had; null when that is not known. */
+  /** The name of the API client; null when it is unknown. */
   apiClient: string | null;
-  /** The Traceparent field of W3C Trace Context, when there is a well-formed one. */
+  /** A well-formed Traceparent field (W3C Trace Context), or null. */
   traceparent: string | null;
   context: LogContext | undefined;
   /** The error behind a 500 or 503. */
   error: unknown;
 }>;
 
-/** Where requests are told of when they have ended. */
+/** The receiver of access-log records. */
 export type RequestLog = Readonly<{
-  /** Whether those that end so are told at all. */
+  /** False when records of this code are not logged, so that none needs to be built. */
   wants: (code: ResponseCode | null) => boolean;
   /** Must not throw. */
   log: (record: AccessRecord) => void;
 }>;
 
-/** What a server knows who tells the log. */
+/** The log of a server, and how the server finds a client IP. */
 export type AccessLog = Access & Readonly<{
-  /** Null: nobody is told. */
+  /** Null: no request is logged. */
   log: RequestLog | null;
 }>;
 
-/** How a request ended. */
 type RequestEnd = Pick<AccessRecord, 'isAnswered' | 'durationMs' | 'remoteAddress'> &
   Readonly<{ exchange: Exchange; response: HttpResponse | null }>;
 
-/** The route of what names none. */
 const NO_ROUTE = 'other';
 
-/** What is known of bytes that were no request. */
+/** The members of a record that a parse error leaves unknown. */
 const UNPARSED = Object.freeze({
   route: NO_ROUTE, method: '', isAnswered: true, durationMs: null, apiClient: null,
   traceparent: null,
   context: undefined, error: undefined,
 });
 
-/** Tells the log of a request that has ended, if it wants to know. */
 export function logRequest(access: AccessLog, end: RequestEnd): void {
   const { exchange, response, isAnswered, durationMs, remoteAddress } = end;
   const { requestId, route, req, headers, apiClient, clientIp } = exchange;
@@ -77,7 +73,6 @@ export function logRequest(access: AccessLog, end: RequestEnd): void {
   });
 }
 
-/** Tells the log of an response to bytes that were no request. */
 export function logParseError(
   access: AccessLog,
   { requestId, response: { code }, remoteAddress }:
@@ -88,7 +83,7 @@ export function logParseError(
   access.log.log({ ...UNPARSED, requestId, code, remoteAddress, clientIp });
 }
 
-/** Where a request came from whose content was not looked at: a caller's word is not taken. */
+/** The client IP of an unauthenticated request: X-Client-IP is not trusted, so none with keys. */
 function findClientIp(
   { apiKeys, proxies }: AccessLog,
   remoteAddress: string | undefined,

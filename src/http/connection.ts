@@ -1,6 +1,6 @@
 /**
- * The requests of one socket, one after the other and in order, and the faults that the parser
- * reports beside them. At most one request of a socket is being worked on.
+ * The connections of a server. Each serves its requests one at a time, in order, and answers the
+ * errors that the parser reports.
  */
 import type { IncomingMessage, Server as PlainServer, ServerResponse } from 'node:http';
 import { Server as TlsServer } from 'node:https';
@@ -16,52 +16,49 @@ import type { HttpResponse, ErrorCode } from './response.ts';
 import type { Routes } from './router.ts';
 import { randomRequestId } from '../otp/crypto/random.ts';
 
-/** An error that no response shows: in full, for the log. */
+/** An error that no response shows; for the log. */
 export type RequestError = Readonly<{ requestId: string; route: string; error: unknown }>;
 
-/** What all connections of a server share. */
+/** The state that all connections of a server share. */
 export type ServerState = AccessLog & {
   readonly routes: Routes;
   readonly onError: (error: RequestError) => void;
   readonly requestsMax: number;
-  /** Requests that are waiting or being worked on, over all connections. */
+  /** Requests in flight, waiting ones included, over all connections. */
   requests: number;
   phase: Phase;
 };
 
-/** A server that retires or stops takes no connection; one that stops takes no request either. */
+/** A retiring server accepts no connections; a stopping one accepts no requests either. */
 type Phase = 'open' | 'retiring' | 'stopping';
 
-/** One socket. */
 type HttpConnection = {
   readonly socket: Socket;
-  /** Its address; a socket that is gone does not know it any more. */
+  /** Read at the start, because a closed socket has no address. */
   readonly remoteAddress: string | undefined;
   readonly waiting: Exchange[];
-  /** The exchange whose turn it is, until its response has been written. */
+  /** The exchange being served, until its response has been written. */
   current: Exchange | null;
-  /** The exchange that came last: a fault in a body is a fault of its body. */
+  /** The exchange received last: a parse error inside a body is an error of this one. */
   newest: Exchange | null;
-  /** The response to what was no request, given after all requests. */
+  /** The response to a parse error, sent after the responses to all requests. */
   finalResponse: HttpResponse | null;
-  /** No further request is taken from this socket. */
   isReadingStopped: boolean;
 };
 
-/** Pipelined requests that may wait: as many as a browser's connection ever had. */
+/** Pipelined requests that may wait: browsers that pipelined sent fewer. */
 const PIPELINE_MAX_REQUESTS = 16;
 
-/** The connections of a server. */
 export type OpenConnections = Map<Socket, HttpConnection>;
 
-/** What the parser's complaints are called; all others are `invalid_request`. */
+/** The codes of parse errors; any other parse error is `invalid_request`. */
 const PARSER_ERRORS: ReadonlyMap<string, ErrorCode> = new Map([
   ['HPE_HEADER_OVERFLOW', 'headers_too_large'],
   ['HPE_CHUNK_EXTENSIONS_OVERFLOW', 'payload_too_large'],
   ['ERR_HTTP_REQUEST_TIMEOUT', 'request_timeout'],
 ]);
 
-/** Every event of node:http goes to the connection it is about. */
+/** Passes every event of node:http to its connection. */
 export function serveConnections(
   server: PlainServer | TlsServer,
   state: ServerState,
@@ -72,7 +69,7 @@ export function serveConnections(
     if (connection !== undefined) accept(state, connection, req, res);
   };
   const isSecure = server instanceof TlsServer;
-  // Plain requests on the port of TLS never get so far: they end as the handshake fails.
+  // A plain request on the TLS port fails the handshake and never becomes a connection here.
   server.on(isSecure ? 'secureConnection' : 'connection', (socket: Socket) => {
     const connection = openHttpConnection(socket);
     connections.set(socket, connection);
@@ -91,16 +88,15 @@ export function serveConnections(
   server.on('clientError', (error: NodeJS.ErrnoException, stream) => {
     const connection = connections.get(stream as Socket);
     const code = PARSER_ERRORS.get(error.code ?? '') ?? 'invalid_request';
-    // Not writable: the client is gone (ECONNRESET and its like), there is nobody to answer.
+    // An unwritable stream means that the client has disconnected, as with ECONNRESET.
     if (connection === undefined || !stream.writable) stream.destroy();
     else handleParseError(state, connection, code);
   });
   return connections;
 }
 
-/** Begins to keep a socket. */
 function openHttpConnection(socket: Socket): HttpConnection {
-  // node:http takes its own listener away from sockets of CONNECT and after a first error.
+  // node:http removes its own listener after CONNECT and after a first error.
   socket.on('error', () => socket.destroy());
   return {
     socket, remoteAddress: socket.remoteAddress, waiting: [], current: null, newest: null,
@@ -109,7 +105,7 @@ function openHttpConnection(socket: Socket): HttpConnection {
   };
 }
 
-/** Takes a request: it is served when those before it have been answered. */
+/** Queues a request behind the earlier ones of its connection, or marks it to be shed. */
 function accept(
   state: ServerState,
   connection: HttpConnection,
@@ -131,8 +127,8 @@ function accept(
 }
 
 /**
- * Answers bytes that are no request, or a time-out (node's clientError). While a body is being
- * read it is the fault of that request; else it is answered after all requests, and last.
+ * Answers malformed bytes or a time-out. An error inside a body decides the response to its
+ * request; any other error is answered last, after all requests.
  */
 function handleParseError(
   state: ServerState,
@@ -149,7 +145,7 @@ function handleParseError(
   closeWith(state, connection, closingErrorResponse(code));
 }
 
-/** Gives a last response that belongs to no request, after those of all requests. */
+/** Sends a response that belongs to no request after all others, then closes. */
 function closeWith(
   state: ServerState,
   connection: HttpConnection,
@@ -161,7 +157,7 @@ function closeWith(
   if (connection.current === null) serveNext(state, connection);
 }
 
-/** Forgets the requests of a socket that is gone; one being worked on ends by itself. */
+/** Drops the waiting requests of a closed socket; the current one ends by itself. */
 function abandon(state: ServerState, connection: HttpConnection): void {
   for (const exchange of connection.waiting.splice(0)) {
     state.requests -= 1;
@@ -175,11 +171,11 @@ function stopRequests(connection: HttpConnection): void {
   stopReading(connection.socket);
 }
 
-/** Turns to the next request, or to the parting response when there is none. */
+/** Serves the next request or, without one, sends the final response. */
 function serveNext(state: ServerState, connection: HttpConnection): void {
   const { socket, waiting, finalResponse } = connection;
   connection.current = null;
-  // A client that is gone gets no response, so nothing is done for it either.
+  // No operation runs for a client that cannot receive its response.
   if (!socket.writable) return abandon(state, connection);
   const next = waiting.shift();
   if (next !== undefined) {
@@ -192,7 +188,7 @@ function serveNext(state: ServerState, connection: HttpConnection): void {
   }
 }
 
-/** Finds the response and writes it; never rejects. */
+/** Determines the response and writes it. Never rejects. */
 async function serve(state: ServerState, connection: HttpConnection, exchange: Exchange) {
   const { requestId, route } = exchange;
   let response: HttpResponse | null;
@@ -211,7 +207,7 @@ async function serve(state: ServerState, connection: HttpConnection, exchange: E
   finish(state, connection, exchange, response, isAnswered);
 }
 
-/** Counts a request that has ended, and tells the log. */
+/** Counts and logs a finished request. */
 function finish(
   state: ServerState,
   { remoteAddress }: HttpConnection,
@@ -238,7 +234,7 @@ function respond(
   writeResponse(exchange.res, response, exchange.requestId, close);
 }
 
-/** Answers a socket whose parser has made no request of the bytes. */
+/** Answers a parse error, for which node:http provides no response object. */
 function sendFinalResponse(
   state: ServerState,
   { socket, remoteAddress }: HttpConnection,

@@ -1,4 +1,4 @@
-/** One request and its response: the checks in their order, then the handler. */
+/** One request and its response: the checks in order (docs/api.md, "Errors"), then the handler. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { HandlerInput, MethodHandler } from './handler.ts';
 import { authorize } from './input/api-keys.ts';
@@ -20,14 +20,13 @@ import { findRoute, pathOf } from './router.ts';
 import type { Route, Routes } from './router.ts';
 import { randomRequestId } from '../otp/crypto/random.ts';
 
-/** Who may call, and by whose word an address is known. */
+/** The API clients and the proxies that a server trusts. */
 export type Access = Readonly<{
-  /** Null: the endpoints are public. */
+  /** Null when the endpoints are public. */
   apiKeys: ApiKeys | null;
   proxies: TrustedProxies;
 }>;
 
-/** A request on its way to an response. */
 export type Exchange = {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
@@ -35,29 +34,29 @@ export type Exchange = {
   readonly requestId: string;
   readonly path: string | null;
   readonly route: Route | undefined;
-  /** How the route serves the method; undefined when it does not. */
+  /** Undefined when the route does not serve the method. */
   readonly method: MethodHandler | undefined;
   readonly meter: RouteMeter;
   readonly startedAtMs: number;
-  /** Whose key it has; null before that is known, and where apiKeys have none. */
+  /** Null before authentication, and when the endpoints are public. */
   apiClient: ApiClient | null;
-  /** The counted client address, or null; undefined before that is known. */
+  /** The client IP that limits count, or null for none; undefined before it is determined. */
   clientIp: string | null | undefined;
-  /** Set when the service has no room for it. */
+  /** True when the server is over its limits or stopping. */
   isShed: boolean;
-  /** What the parser or a time limit found in its body. */
+  /** The error that the parser or a time limit has found in the body. */
   bodyError: ErrorCode | null;
   reading: BodyReading | null;
   hasSentContinue: boolean;
   isAnswered: boolean;
 };
 
-/** 503 for what there is no room for; the connection closes, so that the client backs off. */
+/** The response to a shed request; closing the connection makes the client back off. */
 const SHED: HttpResponse = Object.freeze({
   ...retryLater('unavailable', SHED_RETRY_SECONDS), close: true,
 });
 
-/** Begins an exchange: reads the header section and looks up the route, decides nothing. */
+/** Reads the header section and looks up the route; decides nothing. */
 export function openExchange(
   req: IncomingMessage,
   res: ServerResponse,
@@ -78,11 +77,7 @@ export function openExchange(
   };
 }
 
-/**
- * Finds the response of an exchange whose turn has come.
- *
- * @returns the response, or null when the client is gone and nothing shall be done for it
- */
+/** Determines the response to a request; null when the client has disconnected. */
 export async function respondTo(
   exchange: Exchange,
   access: Access,
@@ -94,7 +89,7 @@ export async function respondTo(
     exchange.res.writeContinue();
     exchange.hasSentContinue = true;
   }
-  // After this turn the parser has handed over what came together with the header section.
+  // One microtask later the parser has delivered the body that arrived with the header section.
   await null;
   const body = takeBody(req, headers.contentLength) ?? await awaitBody(exchange);
   if (body === null) return null;
@@ -112,7 +107,7 @@ export async function respondTo(
   });
 }
 
-/** Headers of every response to a request that is given beside its handler. */
+/** The headers of responses on this route that the handler does not create. */
 export function routeHeaders({ route, headers }: Exchange, { apiKeys }: Access): readonly string[] {
   return route?.headersFor(apiKeys === null || headers.clientIps.length > 0) ?? [];
 }
@@ -120,8 +115,8 @@ export function routeHeaders({ route, headers }: Exchange, { apiKeys }: Access):
 type ClientIdentity = Pick<HandlerInput, 'apiClient' | 'clientIp'>;
 
 /**
- * Who sent a request, and from where. A caller with a key speaks for many clients: the address is
- * the one that it names, if any. Null when the client is gone.
+ * The API client and the client IP of a request. An API client acts for many users, so the client
+ * IP is the one that it names, if any. Null when the client has disconnected.
  */
 function identifyClient(
   { req, headers, apiClient }: Exchange,
@@ -137,14 +132,14 @@ function identifyClient(
   return { apiClient: (apiClient as ApiClient).name, clientIp };
 }
 
-/** Reads what has not come yet; a fault that was found meanwhile ends it. */
+/** Reads a body that has not arrived yet; an error found meanwhile ends the reading. */
 function awaitBody(exchange: Exchange): Promise<BodyResult> {
   exchange.reading = readBody(exchange.req);
   if (exchange.bodyError !== null) exchange.reading.fail(exchange.bodyError);
   return exchange.reading.result;
 }
 
-/** What the header section alone decides, in the order of the contract; null to read on. */
+/** The response that the header section decides (docs/api.md, "Errors"); null to read the body. */
 function earlyResponse(exchange: Exchange, { apiKeys }: Access): HttpResponse | null {
   const { req, headers, path, route, method } = exchange;
   if (exchange.isShed) return SHED;
@@ -164,7 +159,7 @@ function earlyResponse(exchange: Exchange, { apiKeys }: Access): HttpResponse | 
   return isTooLong ? closingErrorResponse('payload_too_large') : null;
 }
 
-/** Notes whose key a request has, or says why it is not let in; nothing of its body was read. */
+/** Sets the API client of a request, or responds 401 or 403 before the body is read. */
 function authenticate(
   exchange: Exchange,
   apiKeys: ApiKeys,
@@ -176,7 +171,7 @@ function authenticate(
   return null;
 }
 
-/** HTTP/1.0 knows no expectations: they are ignored there (RFC 9110, 10.1.1). */
+/** HTTP/1.0 has no expectations, so the field is ignored there (RFC 9110, 10.1.1). */
 function hasExpectation({ req, headers }: Exchange): boolean {
   return headers.expect !== '' && req.httpVersionMinor === 1;
 }
@@ -186,13 +181,13 @@ function expectsContinue(exchange: Exchange): boolean {
 }
 
 /**
- * Whether the connection cannot be used again after an response that is given now: what is left of
- * the body is without a bound, or the client may or may not send one that it asked leave for.
+ * Whether a response given now must close the connection: the rest of the body is unbounded, or
+ * the client waits for 100 Continue and may send the body or not.
  */
 export function mustCloseConnection(exchange: Exchange): boolean {
   const { contentLength, transferEncoding, upgrade } = exchange.headers;
   const isChunked = transferEncoding !== '';
-  // The parser throws away what follows a request with Upgrade and no body in the same packet.
+  // The parser drops the bytes behind a request with Upgrade and no body in the same packet.
   if (upgrade && !isChunked && (contentLength ?? 0) === 0) return true;
   if (exchange.req.complete) return false;
   if (hasExpectation(exchange) && !exchange.hasSentContinue) return true;

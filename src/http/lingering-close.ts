@@ -1,21 +1,21 @@
 /**
- * Closing a connection on a client that may still be sending. Closing at once would reset it and
- * the client would lose the answer; reading on would let it send for ever (RFC 9112, 9.6).
+ * Lingering close of a connection whose client may still be sending. Closing at once would reset
+ * the connection, and the client would lose the response; reading without a bound would let the
+ * client send forever (RFC 9112, 9.6).
  */
 import type { Socket } from 'node:net';
 import { bypassParser, onLastResponse } from './node-internals.ts';
 
-/** What is read and thrown away after the last request: as much as a careful proxy does. */
+/** Bytes read and discarded after the last request: small uploads end without a reset. */
 const DISCARD_MAX_BYTES = 64 * 1024;
 
-/** How long the client has to read the last answer. */
+/** The time in which the client can read the last response. */
 const LINGER_TIMEOUT_MS = 1000;
 
 /**
- * Takes the socket away from the parser: no further request is read from it. Up to
- * DISCARD_MAX_BYTES are thrown away, then the client is left to wait. When the last answer has
- * been written (node:http then calls destroySoon), the sending side is closed, and the socket is
- * gone when the client closes too or after LINGER_TIMEOUT_MS.
+ * Reads no further request from a socket. Up to DISCARD_MAX_BYTES are discarded, and then the
+ * socket is paused. After the last response the sending side closes; the socket closes when the
+ * client closes its side, or after LINGER_TIMEOUT_MS.
  */
 export function stopReading(socket: Socket): void {
   let discardedBytes = 0;

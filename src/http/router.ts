@@ -1,4 +1,4 @@
-/** The table of routes, and how a request target names one (RFC 9112, 3.2). */
+/** The routes, and the lookup of a request target (RFC 9112, 3.2). */
 import type { MethodHandler } from './handler.ts';
 import { cancelOtp } from './handlers/cancel.ts';
 import { policyHeaders, requestOtp } from './handlers/request.ts';
@@ -12,38 +12,35 @@ import type { OtpService } from '../otp/service.ts';
 import { methodNotAllowed } from './response.ts';
 import type { HttpResponse } from './response.ts';
 
-/** One route: a table of methods. */
 export type Route = Readonly<{
-  /** As the log names it. */
+  /** The pattern, as the log shows it. */
   path: string;
   methods: ReadonlyMap<string, MethodHandler>;
-  /** The answer to every other method. */
+  /** The response to every other method. */
   notAllowed: HttpResponse;
-  /** Headers of the answers that are given before the handler runs: names and values. */
+  /** Headers of responses that the handler does not create: names and values in turn. */
   headersFor: (countsClientIp: boolean) => readonly string[];
   meter: RouteMeter;
 }>;
 
-/** What a server answers by. */
 export type Routes = Readonly<{
-  /** The routes that have one path each. */
+  /** Routes with one path each. */
   fixed: ReadonlyMap<string, Route>;
-  /** The one of all codes; null when there is none. */
+  /** The route of an OTP; null on the admin listener. */
   otp: Route | null;
-  /** Of what names no route. */
+  /** Counts requests without a route, and parse errors. */
   other: RouteMeter;
-  /** Milliseconds of a clock that only runs. */
+  /** Milliseconds of a monotonic clock. */
   now: () => number;
-  /** The answer to CONNECT, whose target is no path: nothing is ever tunnelled. */
+  /** The response to CONNECT, whose target is not a path. */
   connectNotAllowed: HttpResponse;
 }>;
 
 const NO_HEADERS: readonly string[] = Object.freeze([]);
 
-/** An otp_id is 32 hexadecimal digits; letters in upper case are no other spelling of it. */
+/** An otp_id has 32 lower-case hexadecimal digits and no other spelling. */
 const OTP_PATH = /^\/otp\/[0-9a-f]{32}$/;
 
-/** All routes. */
 export function createRoutes(
   service: OtpService,
   policies: Policies,
@@ -83,7 +80,6 @@ export function createRoutes(
   };
 }
 
-/** Makes a route. */
 export function createRoute(
   path: string,
   meter: RouteMeter,
@@ -98,22 +94,18 @@ export function createRoute(
   };
 }
 
-/** The route of a path; undefined when there is none. */
 export function findRoute({ fixed, otp }: Routes, path: string): Route | undefined {
   return fixed.get(path) ?? (otp !== null && OTP_PATH.test(path) ? otp : undefined);
 }
 
-/** The id in a path that OTP_PATH fits. */
+/** The id in a path that OTP_PATH matches. */
 function otpIdOf(path: string): string {
   return path.slice('/otp/'.length);
 }
 
 /**
- * The path of a request target, byte for byte: no decoding, no dot segments, no merging of
- * slashes, so that no two spellings are one route. The query is left out.
- *
- * @param target origin-form, absolute-form or `*`
- * @returns the path (`*` for itself), or null when the target is none of these
+ * The path of a request target without its query, byte for byte: nothing is decoded or merged, so
+ * a route has one spelling. Null unless the target is in origin-form or absolute-form, or is `*`.
  */
 export function pathOf(target: string): string | null {
   if (target.startsWith('/')) return stripQuery(target);

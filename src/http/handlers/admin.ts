@@ -1,4 +1,4 @@
-/** The routes of the second listener: whether otpd lives, whether it can serve, what it counts. */
+/** The routes of the admin listener: liveness, readiness and metrics. */
 import { RouteMeter } from '../metrics.ts';
 import {
   responseForError, errorResponse, methodNotAllowed, SHED_RETRY_SECONDS,
@@ -7,9 +7,8 @@ import type { HttpResponse } from '../response.ts';
 import { createRoute } from '../router.ts';
 import type { Route, Routes } from '../router.ts';
 
-/** What it tells. */
 type AdminSources = Readonly<{
-  /** The names of the checks that fail; none when requests can be served. */
+  /** The names of failed checks; empty when otpd can serve requests. */
   failedChecks: () => Promise<readonly string[]>;
   metrics: () => Promise<Readonly<{ text: string; contentType: string }>>;
 }>;
@@ -22,13 +21,13 @@ const READY: HttpResponse = Object.freeze({
   code: 'ready', body: '{"status":"ready"}', headers: [], close: false,
 });
 
-/** Makes the routes; their requests are not counted. */
+/** Requests of these routes are not reported in the metrics. */
 export function createAdminRoutes(sources: AdminSources): Routes {
   const uncounted = new RouteMeter();
   const createAdminRoute = (path: string, respond: () => Promise<HttpResponse>): Route => {
     const handle = (): Promise<HttpResponse> =>
       respond().catch((error: unknown) => responseForError(error));
-    // Nobody has a key here: the listener is for this machine, or a network that is trusted.
+    // No keys: the listener is for this machine or a trusted network.
     const method = { takesJson: false, scopes: [], handle };
     return createRoute(path, uncounted, { GET: method, HEAD: method });
   };

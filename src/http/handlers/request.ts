@@ -1,4 +1,4 @@
-/** POST /otp/request: from plain input to a plain answer. */
+/** POST /otp/request (docs/api.md, "POST /otp/request"). */
 import type { HandlerInput } from '../handler.ts';
 import { parseJsonObject, parsePurpose, parseUserId } from '../input/body.ts';
 import { requireIdempotencyKey } from '../input/request-headers.ts';
@@ -12,10 +12,8 @@ import type { HttpResponse, FieldError } from '../response.ts';
 const MEMBERS: readonly string[] = Object.freeze(['user_id', 'purpose']);
 
 /**
- * Issues a code (contract, "POST /otp/request"). Never rejects.
- *
- * @returns 201 issued, 400 for a field, the key or a user out of reach, 422 for a reused key,
- *   429 when locked or limited, 503 when the database cannot answer, 500 for anything else
+ * Requests an OTP. Never rejects: 201 issued, 400 for a field, the key or an unreachable user, 422
+ * for a reused key, 429 locked or limited, 503 when the database does not answer, else 500.
  */
 export async function requestOtp(
   service: OtpService,
@@ -39,7 +37,7 @@ export async function requestOtp(
   }
 }
 
-/** The first fault in the order body, key, user_id, purpose, reach; or the operation's input. */
+/** Checks the body, the key, user_id, purpose and whether a channel reaches the user. */
 function parseOtpRequest(
   service: OtpService,
   policies: Policies,
@@ -73,24 +71,20 @@ function issued(
   outcome: Extract<RequestOutcome, { kind: 'issued' }>,
   headers: readonly string[],
 ): HttpResponse {
-  // An id is hexadecimal: nothing in it needs an escape.
+  // A hexadecimal id needs no escaping.
   const body = `{"otp_id":"${outcome.otpId}","ttl":${outcome.ttlSeconds},`
     + `"remaining_requests":${outcome.remainingRequests}}`;
   const allHeaders = outcome.replayed ? ['Idempotent-Replayed', 'true', ...headers] : headers;
   return { code: 'issued', body, headers: allHeaders, close: false };
 }
 
-/**
- * RateLimit-Policy alone, for an answer that counted nothing: name and value.
- *
- * @param countsClientIp false when no address is counted: then its limit is not named
- */
+/** RateLimit-Policy for a response that counts nothing; it omits the limit of an uncounted IP. */
 export function policyHeaders(policy: Policy, countsClientIp: boolean): readonly string[] {
   const ipQuota = countsClientIp ? policy.addressLimit : null;
   return ['RateLimit-Policy', policyText(policy.userLimit, ipQuota)];
 }
 
-/** RateLimit-Policy and RateLimit, for an answer that knows what is left: names and values. */
+/** RateLimit-Policy and RateLimit: names and values in turn. */
 function limitHeaders({ user, address }: Limits): readonly string[] {
   const userLimit = `"user";r=${user.remaining};t=${user.resetSeconds}`;
   if (address === null) {
@@ -102,7 +96,7 @@ function limitHeaders({ user, address }: Limits): readonly string[] {
   ];
 }
 
-/** The text that was made last: nearly all answers follow one policy. */
+/** The last text is cached because nearly all responses follow one policy. */
 let lastPolicy: Readonly<{ userQuota: number; ipQuota: number | null; text: string }>
   = { userQuota: 0, ipQuota: 0, text: '' };
 

@@ -1,4 +1,4 @@
-/** POST /otp/verify: from plain input to a plain answer. */
+/** POST /otp/verify (docs/api.md, "POST /otp/verify"). */
 import type { HandlerInput } from '../handler.ts';
 import {
   codeError, parseCode, parseJsonObject, parsePurpose, parseUserId,
@@ -12,18 +12,15 @@ import type { HttpResponse, FieldError } from '../response.ts';
 
 const MEMBERS: readonly string[] = Object.freeze(['user_id', 'purpose', 'code']);
 
-/** RFC 9110, 15.5.2: a 401 names a challenge; ours says that a one-time password is wanted. */
+/** A 401 must name a challenge (RFC 9110, 15.5.2); this one asks for a one-time password. */
 const CHALLENGE: readonly string[] = Object.freeze(['WWW-Authenticate', 'OTP realm="otpd"']);
 
-/** The one body of success (contract, "POST /otp/verify"). */
 const VERIFIED_BODY = '{"success":true,"message":"verification_successful"}';
 
 /**
- * Redeems a code (contract, "POST /otp/verify"). Never rejects.
- *
- * @returns 200 verified, 400 for a field or the key, 401 wrong, 404 no code, 410 used or
- *   expired, 422 for a reused key, 429 locked or limited, 503 when the database cannot answer,
- *   else 500
+ * Verifies a code. Never rejects: 200 verified, 400 for a field or the key, 401 wrong, 404 without
+ * an OTP, 410 used or expired, 422 for a reused key, 429 locked or limited, 503 when the database
+ * does not answer, else 500.
  */
 export async function verifyOtp(
   service: OtpService,
@@ -43,7 +40,7 @@ export async function verifyOtp(
   }
 }
 
-/** The first fault in the order body, key, user_id, purpose, code; or the operation's input. */
+/** Checks the body, the key, user_id, purpose and code, in this order. */
 function parseVerification(
   policies: Policies,
   { body, idempotencyKeys, apiClient, clientIp }: HandlerInput,

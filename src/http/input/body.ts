@@ -1,6 +1,6 @@
 /**
- * The body of a request: reading it within its bound, the strict reader of its JSON (UTF-8, one
- * object, only known members, each once; RFC 8259, sections 4 and 8.1), and its fields.
+ * The body of a request: reading it within its bound, parsing its JSON strictly (docs/api.md,
+ * "Identity"; RFC 8259, sections 4 and 8.1), and checking its fields.
  */
 import { Buffer, isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
@@ -9,36 +9,33 @@ import { POLICY_BOUNDS } from '../../otp/policy/policy.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
 import type { ErrorCode, FieldError } from '../response.ts';
 
-/** The largest body (contract, "Errors"): thrice the longest valid one, escapes aside. */
+/** The largest body (docs/api.md, "Errors"): three times the longest valid one without escapes. */
 export const BODY_MAX_BYTES = 4096;
 
-/** How reading ends: the bytes, why they could not be had, or null when the client is gone. */
+/** The bytes, the error that ended the reading, or null when the client has disconnected. */
 export type BodyResult = Buffer | ErrorCode | null;
 
-/** A body that is being read. */
 export type BodyReading = Readonly<{
   result: Promise<BodyResult>;
-  /** Ends the reading with a fault that the parser or a time limit has found. */
+  /** Ends the reading with an error of the parser or of a time limit. */
   fail: (code: ErrorCode) => void;
 }>;
 
 /**
- * Takes a body that has come in one piece with its header section, as nearly all do: without the
- * listeners and events of a stream, which cost more than everything else that is done for it.
+ * Takes a body that has arrived in one piece with the header section, as nearly all do. The
+ * listeners and events of a stream would cost more than the rest of the exchange.
  *
- * @param declaredBytes the Content-Length, at most BODY_MAX_BYTES; null when there is none
- * @returns the whole body, or null when it must be read
+ * @param declaredBytes the Content-Length, at most BODY_MAX_BYTES; null when absent
+ * @returns the whole body, or null when it must be read as a stream
  */
 export function takeBody(req: IncomingMessage, declaredBytes: number | null): Buffer | null {
   return req.readableLength === declaredBytes ? req.read() as Buffer | null : null;
 }
 
 /**
- * Reads a body of at most BODY_MAX_BYTES, whatever its framing. How long it may take is bounded by
- * the server's requestTimeout, which ends in `fail`.
- *
- * @returns the reading; its result never rejects, and is `payload_too_large` at the first byte
- *   over the bound (RFC 9110, 15.5.14)
+ * Reads a body of at most BODY_MAX_BYTES in any framing; the requestTimeout of the server bounds
+ * the time and ends in `fail`. The result never rejects, and is `payload_too_large` at the first
+ * byte over the bound (RFC 9110, 15.5.14).
  */
 export function readBody(req: IncomingMessage): BodyReading {
   let settle: (result: BodyResult) => void = () => {};
@@ -51,27 +48,21 @@ export function readBody(req: IncomingMessage): BodyReading {
     else settle('payload_too_large');
   });
   req.on('end', () => settle(chunks.length === 1 ? chunks[0] as Buffer : Buffer.concat(chunks)));
-  // 'close' without 'end': the client went away. After 'end' it settles nothing.
+  // A close without an end is a disconnected client; after an end it settles nothing.
   req.on('close', () => settle(null));
   return { result, fail: settle };
 }
 
-/** The members of a body; whether each is there and a string is for fields.ts to say. */
+/** The members of a body; the parsers of the fields check presence and type. */
 type JsonObject = Readonly<{ members: Readonly<Record<string, unknown>> }>;
 
-/**
- * Reads a body.
- *
- * @param body the raw bytes, bounded by body.ts
- * @param known the names of the members that may occur
- * @returns the members, or what is wrong: field `body`, or the name of the member at fault
- */
+/** Parses a bounded body with known members; the error names `body` or the invalid member. */
 export function parseJsonObject(
   body: Buffer,
   knownNames: readonly string[],
 ): JsonObject | FieldError {
   const text = body.toString('utf8');
-  // What is not UTF-8 is read as U+FFFD; only with one in it the bytes must be looked at.
+  // Decoding replaces invalid UTF-8 by U+FFFD, so only a text with U+FFFD needs the check.
   if (text.includes('\ufffd') && !isUtf8(body)) return { field: 'body', message: 'must be UTF-8' };
   const value = parseJson(text);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
@@ -86,8 +77,8 @@ export function parseJsonObject(
     }
     if (typeof members[name] !== 'string') isFlat = false;
   }
-  // A flat object of n members is written with 2n strings: one more is a repeated member, of
-  // which JSON.parse keeps only the last.
+  // A flat object of n members has 2n strings; more mean a repeated member, of which JSON.parse
+  // keeps the last only.
   if (isFlat && countStrings(text) !== 2 * names.length) {
     return { field: displayName(repeatedName(text)), message: 'must occur once' };
   }
@@ -102,12 +93,12 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** A member name is the client's text: shown back only when it is a short plain identifier. */
+/** Repeats a short plain identifier; any other name is untrusted text and becomes `body`. */
 function displayName(name: string): string {
   return /^[A-Za-z_][A-Za-z0-9_]{0,31}$/.test(name) ? name : 'body';
 }
 
-/** The number of string literals in valid JSON. */
+/** Counts the string literals in valid JSON. */
 function countStrings(text: string): number {
   let count = 0;
   for (let at = text.indexOf('"'); at !== -1; at = text.indexOf('"', at)) {
@@ -117,14 +108,14 @@ function countStrings(text: string): number {
   return count;
 }
 
-/** Where the string literal that opens at `start` is over: the index after its closing quote. */
+/** The index behind the string literal that starts at `start`. */
 function skipString(text: string, start: number): number {
   let at = start + 1;
   while (text.charCodeAt(at) !== 0x22) at += text.charCodeAt(at) === 0x5c ? 2 : 1;
   return at + 1;
 }
 
-/** The first member of the outermost object that comes a second time; '' when none does. */
+/** The first name that occurs twice in the outermost object; '' when none does. */
 function repeatedName(text: string): string {
   const seen = new Set<string>();
   let depth = 0;
@@ -149,16 +140,13 @@ function repeatedName(text: string): string {
 
 const USER_ID_MAX_CHARACTERS = 255;
 
-/** A field that obeys its rule, or what is wrong with it. */
 type Field = string | FieldError;
 
-/** `user_id`: 1 to 255 code points, well-formed, no control character. */
 export function parseUserId(value: unknown): Field {
   return isIdentity(value, USER_ID_MAX_CHARACTERS) ? value
     : { field: 'user_id', message: identityRule(USER_ID_MAX_CHARACTERS) };
 }
 
-/** `purpose`: 1 to 100 code points, well-formed, no control character, and one that is allowed. */
 export function parsePurpose(value: unknown, policies: Policies): Field {
   if (!isIdentity(value, PURPOSE_MAX_CHARACTERS)) {
     return { field: 'purpose', message: identityRule(PURPOSE_MAX_CHARACTERS) };
@@ -168,16 +156,15 @@ export function parsePurpose(value: unknown, policies: Policies): Field {
 }
 
 /**
- * `code`: a string of ASCII digits, as many as a policy may ask for. Whether they are as many as
- * the pair's code has is seen when that is known: it keeps its length when the policy changes.
+ * Accepts any length that a policy may set: an issued code keeps its length when the policy
+ * changes, so the service compares lengths.
  *
- * @param digits the code length in force for the purpose, for the message
+ * @param digits the length in force for the purpose, for the message
  */
 export function parseCode(value: unknown, digits: number): Field {
   return isDigits(value) ? value : codeError(digits);
 }
 
-/** A code that has not so many digits. */
 export function codeError(digits: number): FieldError {
   return { field: 'code', message: `must be a string of ${digits} digits` };
 }

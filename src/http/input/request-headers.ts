@@ -1,41 +1,41 @@
 /**
- * The header section of a request: one pass over its lines, and what can be decided from them
- * before a byte of the body is read.
+ * The header section of a request: one pass over its lines, and the checks that need no byte of
+ * the body.
  */
 import type { IncomingMessage } from 'node:http';
 import { closingErrorResponse, errorResponse } from '../response.ts';
 import type { FieldError, HttpResponse } from '../response.ts';
 
-/** The header lines that matter here; '' and an empty list stand for absent. */
+/** The header fields that otpd reads; '' and an empty list mean absent. */
 export type RequestHeaders = {
   hosts: string[];
   contentTypes: string[];
-  /** Every coding that is named, joined by commas as RFC 9110, 5.3 joins lines. */
+  /** This and the other strings: all lines of the field joined by commas (RFC 9110, 5.3). */
   contentEncoding: string;
   transferEncoding: string;
   expect: string;
   acceptLanguage: string;
   forwardedFor: string;
   traceparent: string;
-  /** Bytes, as the parser has checked; null when not declared. */
+  /** Bytes, checked by the parser; null when absent. */
   contentLength: number | null;
   idempotencyKeys: string[];
   authorizations: string[];
   clientIps: string[];
-  /** Whether another protocol is offered; it is never taken. */
+  /** True when the client offers another protocol, which otpd never accepts. */
   upgrade: boolean;
   requestIds: string[];
-  /** More lines than are looked at: the rest is unknown. */
+  /** True when there are more than HEADER_LINES_MAX lines; the rest is not read. */
   overflow: boolean;
 };
 
-/** Header lines that are looked at: thrice what browsers and proxies send together. */
+/** Three times what browsers and proxies send together. */
 const HEADER_LINES_MAX = 100;
 
-/** Characters of Accept-Language that are looked at: well over what browsers send. */
+/** Well over what browsers send in Accept-Language. */
 const LANGUAGES_MAX_CHARACTERS = 192;
 
-/** Reads the header section; trailers do not count (RFC 9110, 6.5.1). */
+/** Reads the header section without trailers (RFC 9110, 6.5.1). */
 export function readHeaders(req: IncomingMessage): RequestHeaders {
   const raw = req.rawHeaders;
   const headers: RequestHeaders = {
@@ -75,10 +75,8 @@ function join(list: string, value: string): string {
 }
 
 /**
- * Whether the message can be taken for what it says it is (RFC 9112, 2.3, 3.2, 6.1). The parser
- * has refused the rest: CL with TE, differing lengths, obs-fold, bare CR.
- *
- * @returns 400 or 431 with the connection closed, or null
+ * 400 or 431 for a message whose framing is not trustworthy (RFC 9112, 2.3, 3.2, 6.1). The parser
+ * refuses the rest: Content-Length with Transfer-Encoding, differing lengths, obs-fold, bare CR.
  */
 export function framingError(req: IncomingMessage, headers: RequestHeaders): HttpResponse | null {
   if (headers.overflow) return closingErrorResponse('headers_too_large');
@@ -96,16 +94,12 @@ export function framingError(req: IncomingMessage, headers: RequestHeaders): Htt
   return null;
 }
 
-/** host [":" port] of RFC 3986, 3.2.2, not empty: http has no empty host (RFC 9110, 4.2.1). */
+/** A non-empty host (RFC 9110, 4.2.1) with an optional port (RFC 3986, 3.2.2). */
 export function isHost(text: string): boolean {
   return /^(?:[\w.~!$&'()*+,;=%-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{0,5})?$/.test(text);
 }
 
-/**
- * Whether the content is one that can be read: JSON in UTF-8, not coded (RFC 9110, 15.5.16).
- *
- * @returns 415 with the header that says what would be taken, or null
- */
+/** 415 with what otpd accepts, unless the content is JSON in UTF-8 (RFC 9110, 15.5.16). */
 export function mediaTypeError(headers: RequestHeaders): HttpResponse | null {
   const [type] = headers.contentTypes;
   if (type === undefined || headers.contentTypes.length > 1 || !isJsonType(type)) {
@@ -127,8 +121,8 @@ function isJsonType(value: string): boolean {
 }
 
 /**
- * Accept-Language (RFC 9110, 12.5.4), of any content and bounded: a member that is over the bound
- * is left out as a whole, since half of it may be another language, or the same at another weight.
+ * Accept-Language (RFC 9110, 12.5.4), unparsed and bounded. It is cut between members, because
+ * half a member may name another language or another weight.
  */
 export function acceptedLanguages({ acceptLanguage }: RequestHeaders): string {
   if (acceptLanguage.length <= LANGUAGES_MAX_CHARACTERS) return acceptLanguage;
@@ -136,18 +130,18 @@ export function acceptedLanguages({ acceptLanguage }: RequestHeaders): string {
   return acceptLanguage.slice(0, Math.max(0, end));
 }
 
-/** A client's own request id, when it is one that can be repeated (OWASP ASVS 16.4.1). */
+/** The request id of the client if its characters are safe in a log (OWASP ASVS 16.4.1). */
 export function clientRequestId(headers: RequestHeaders): string | null {
   const [id] = headers.requestIds;
   if (id === undefined || headers.requestIds.length > 1) return null;
   return /^[A-Za-z0-9._-]{1,64}$/.test(id) ? id : null;
 }
 
-/** A version, a trace id, a parent id, flags; a later version may have more behind them. */
+/** Version, trace id, parent id and flags; a later version may append more. */
 const TRACEPARENT = /^(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}/;
 const TRACEPARENT_CHARACTERS = 55;
 
-/** The Traceparent of a request, as far as it is known what it means; null when it is malformed. */
+/** The members of Traceparent that version 00 defines; null when the field is malformed. */
 export function parseTraceparent({ traceparent }: RequestHeaders): string | null {
   const version = TRACEPARENT.exec(traceparent)?.[1];
   if (version === undefined) return null;
@@ -167,21 +161,18 @@ const MALFORMED_KEY: FieldError = Object.freeze({
 const MISSING_KEY: FieldError = Object.freeze({ field: KEY_FIELD, message: 'is required' });
 const REPEATED_KEY: FieldError = Object.freeze({ field: KEY_FIELD, message: 'must be sent once' });
 
-/** Parameters after a structured-field string (RFC 9651, 3.1.2); they are ignored. */
+/** Parameters after a structured-field string (RFC 9651, 3.1.2), which are ignored. */
 const PARAMETERS =
   /^(?:; *[a-z*][a-z0-9_.*-]*(?:=(?:"(?:[ !#-[\]-~]|\\["\\])*"|[A-Za-z0-9?@:*/+=._%-]+))?)*$/;
 
-/**
- * The key of a request.
- *
- * @param values the values of all Idempotency-Key lines of the header section, trailers left out
- * @returns the decoded key, or what is wrong with it
- */
 export function requireIdempotencyKey(values: readonly string[]): string | FieldError {
   return parseIdempotencyKey(values) ?? MISSING_KEY;
 }
 
-/** As `requiredKeyOf`, but null when the header is absent. */
+/**
+ * Decodes the Idempotency-Key (docs/api.md, "Key"; draft-ietf-httpapi-idempotency-key-header, 2.1),
+ * bare or as a structured-field string (RFC 9651, 3.3.3); null when the header is absent.
+ */
 export function parseIdempotencyKey(values: readonly string[]): string | FieldError | null {
   if (values.length === 0) return null;
   if (values.length > 1) return REPEATED_KEY;
@@ -191,7 +182,7 @@ export function parseIdempotencyKey(values: readonly string[]): string | FieldEr
   return isPrintable(key) ? key : MALFORMED_KEY;
 }
 
-/** The content of a structured-field string, or null when it is not one. */
+/** The content of a structured-field string, or null when the text is malformed. */
 function decodeString(text: string): string | null {
   let key = '';
   let at = 1;
@@ -207,7 +198,7 @@ function decodeString(text: string): string | null {
   return rest === '' || PARAMETERS.test(rest) ? key : null;
 }
 
-/** Printable ASCII: %x20-7E, which excludes tabs, controls and everything above. */
+/** Printable ASCII is %x20-7E. */
 function isPrintable(text: string): boolean {
   for (let at = 0; at < text.length; at += 1) {
     const unit = text.charCodeAt(at);
