@@ -1,94 +1,93 @@
-/** What the log is told of a request that has ended, and of bytes that were none. */
+/** The access-log record of a finished request, or of a parse error. */
 import type { Access, Exchange } from './exchange.ts';
 import { forwardedClientIp } from './input/client-ip.ts';
-import { traceparentOf } from './input/request-headers.ts';
-import type { About, HttpResponse, ResponseCode } from './response.ts';
+import { parseTraceparent } from './input/request-headers.ts';
+import type { HttpResponse, LogContext, ResponseCode } from './response.ts';
 
-/** A request that has ended. */
 export type AccessRecord = Readonly<{
   requestId: string;
-  /** The pattern of its route, or `other`; never the path that was sent. */
+  /** The pattern of the route, or `other`; never the path that the client sent. */
   route: string;
-  /** '' of bytes that were no request. */
+  /** '' for a parse error. */
   method: string;
-  /** What it ended in; null: the client went away before that. */
+  /** Null when the client disconnected before there was a response. */
   code: ResponseCode | null;
-  /** Whether an answer was written: else the client was gone. */
+  /** False when the client had disconnected before the response was written. */
   isAnswered: boolean;
-  /** From the header section to the answer; null of bytes that were no request. */
+  /** From the end of the header section to the response; null for a parse error. */
   durationMs: number | null;
-  /** The address of the socket; undefined when the client was gone before it was known. */
+  /** Undefined when the client disconnected before the address was read. */
   remoteAddress: string | undefined;
-  /** The counted client address; null when none is counted. */
-  client: string | null;
-  /** Whose key it had; null when that is not known. */
+  /** The client IP that limits count; null when none is counted. */
+  clientIp: string | null;
+  /** The name of the API client; null when it is unknown. */
   apiClient: string | null;
-  /** The Traceparent field of W3C Trace Context, when there is a well-formed one. */
+  /** A well-formed Traceparent field (W3C Trace Context), or null. */
   traceparent: string | null;
-  about: About | undefined;
+  context: LogContext | undefined;
   /** The error behind a 500 or 503. */
-  fault: unknown;
+  error: unknown;
 }>;
 
-/** Where requests are told of when they have ended. */
+/** The receiver of access-log records. */
 export type RequestLog = Readonly<{
-  /** Whether those that end so are told at all. */
+  /** False when records of this code are not logged, so that none needs to be built. */
   wants: (code: ResponseCode | null) => boolean;
   /** Must not throw. */
-  write: (ended: AccessRecord) => void;
+  log: (record: AccessRecord) => void;
 }>;
 
-/** What a server knows who tells the log. */
+/** The log of a server, and how the server finds a client IP. */
 export type AccessLog = Access & Readonly<{
-  /** Null: nobody is told. */
+  /** Null: no request is logged. */
   log: RequestLog | null;
 }>;
 
-/** How a request ended. */
 type RequestEnd = Pick<AccessRecord, 'isAnswered' | 'durationMs' | 'remoteAddress'> &
-  Readonly<{ exchange: Exchange; answer: HttpResponse | null }>;
+  Readonly<{ exchange: Exchange; response: HttpResponse | null }>;
 
-/** The route of what names none. */
 const NO_ROUTE = 'other';
 
-/** What is known of bytes that were no request. */
-const NO_REQUEST = Object.freeze({
+/** The members of a record that a parse error leaves unknown. */
+const UNPARSED = Object.freeze({
   route: NO_ROUTE, method: '', isAnswered: true, durationMs: null, apiClient: null,
   traceparent: null,
-  about: undefined, fault: undefined,
+  context: undefined, error: undefined,
 });
 
-/** Tells the log of a request that has ended, if it wants to know. */
-export function logRequest(teller: AccessLog, ending: RequestEnd): void {
-  const { exchange, answer, isAnswered, durationMs, remoteAddress } = ending;
-  const { requestId, route, req, headers, apiClient, client } = exchange;
-  const code = answer === null ? null : answer.code;
-  if (teller.log === null || !teller.log.wants(code)) return;
-  teller.log.write({
+export function logRequest(access: AccessLog, end: RequestEnd): void {
+  const { exchange, response, isAnswered, durationMs, remoteAddress } = end;
+  const { requestId, route, req, headers, apiClient, clientIp } = exchange;
+  const code = response === null ? null : response.code;
+  if (access.log === null || !access.log.wants(code)) return;
+  access.log.log({
     requestId, code, isAnswered, durationMs, remoteAddress,
     route: route === undefined ? NO_ROUTE : route.path,
     method: req.method ?? '',
-    client: client === undefined ? clientOf(teller, remoteAddress, headers.forwardedFor) : client,
+    clientIp: clientIp === undefined
+      ? findClientIp(access, remoteAddress, headers.forwardedFor) : clientIp,
     apiClient: apiClient === null ? null : apiClient.name,
-    traceparent: traceparentOf(headers),
-    about: answer?.about,
-    fault: answer?.fault,
+    traceparent: parseTraceparent(headers),
+    context: response?.context,
+    error: response?.error,
   });
 }
 
-/** Tells the log of an answer to bytes that were no request. */
 export function logParseError(
-  teller: AccessLog,
-  { requestId, answer: { code }, remoteAddress }:
-    Pick<AccessRecord, 'requestId' | 'remoteAddress'> & { answer: HttpResponse },
+  access: AccessLog,
+  { requestId, response: { code }, remoteAddress }:
+    Pick<AccessRecord, 'requestId' | 'remoteAddress'> & { response: HttpResponse },
 ): void {
-  if (teller.log === null || !teller.log.wants(code)) return;
-  teller.log.write(
-    { ...NO_REQUEST, requestId, code, remoteAddress, client: clientOf(teller, remoteAddress, '') },
-  );
+  if (access.log === null || !access.log.wants(code)) return;
+  const clientIp = findClientIp(access, remoteAddress, '');
+  access.log.log({ ...UNPARSED, requestId, code, remoteAddress, clientIp });
 }
 
-/** Where a request came from whose content was not looked at: a caller's word is not taken. */
-function clientOf({ apiKeys, proxies }: AccessLog, peer: string | undefined, forwardedFor: string) {
-  return apiKeys === null ? forwardedClientIp(peer, forwardedFor, proxies) : null;
+/** The client IP of an unauthenticated request: X-Client-IP is not trusted, so none with keys. */
+function findClientIp(
+  { apiKeys, proxies }: AccessLog,
+  remoteAddress: string | undefined,
+  forwardedFor: string,
+): string | null {
+  return apiKeys === null ? forwardedClientIp(remoteAddress, forwardedFor, proxies) : null;
 }

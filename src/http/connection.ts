@@ -1,57 +1,102 @@
 /**
- * The requests of one socket, one after the other and in order, and the faults that the parser
- * reports beside them. At most one request of a socket is being worked on.
+ * The connections of a server. Each serves its requests one at a time, in order, and answers the
+ * errors that the parser reports.
  */
-import { randomUUID } from 'node:crypto';
-import { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, Server as PlainServer, ServerResponse } from 'node:http';
+import { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { logParseError, logRequest } from './access-log.ts';
 import type { AccessLog } from './access-log.ts';
-import { respondTo, headersOf, openExchange, mustCloseConnection } from './exchange.ts';
+import { mustCloseConnection, openExchange, respondTo, routeHeaders } from './exchange.ts';
 import type { Exchange } from './exchange.ts';
-import { stopParsing, stopReading } from './lingering-close.ts';
-import { responseForError, writeResponse } from './response.ts';
+import { stopReading } from './lingering-close.ts';
+import { createFinalResponse, stopParsing } from './node-internals.ts';
+import { closingErrorResponse, responseForError, writeResponse } from './response.ts';
 import type { HttpResponse, ErrorCode } from './response.ts';
 import type { Routes } from './router.ts';
+import { randomRequestId } from '../otp/crypto/random.ts';
 
-/** An error that no answer shows: in full, for the log. */
+/** An error that no response shows; for the log. */
 export type RequestError = Readonly<{ requestId: string; route: string; error: unknown }>;
 
-/** What all connections of a server share. */
+/** The state that all connections of a server share. */
 export type ServerState = AccessLog & {
   readonly routes: Routes;
-  readonly onError: (fault: RequestError) => void;
+  readonly onError: (error: RequestError) => void;
   readonly requestsMax: number;
-  /** Requests that are waiting or being worked on, over all connections. */
+  /** Requests in flight, waiting ones included, over all connections. */
   requests: number;
   phase: Phase;
 };
 
-/** A server that retires or stops takes no connection; one that stops takes no request either. */
+/** A retiring server accepts no connections; a stopping one accepts no requests either. */
 type Phase = 'open' | 'retiring' | 'stopping';
 
-/** One socket. */
-export type HttpConnection = {
+type HttpConnection = {
   readonly socket: Socket;
-  /** Its address; a socket that is gone does not know it any more. */
+  /** Read at the start, because a closed socket has no address. */
   readonly remoteAddress: string | undefined;
   readonly waiting: Exchange[];
-  /** The exchange whose turn it is, until its answer has been written. */
+  /** The exchange being served, until its response has been written. */
   current: Exchange | null;
-  /** The exchange that came last: a fault in a body is a fault of its body. */
+  /** The exchange received last: a parse error inside a body is an error of this one. */
   newest: Exchange | null;
-  /** The answer to what was no request, given after all requests. */
+  /** The response to a parse error, sent after the responses to all requests. */
   finalResponse: HttpResponse | null;
-  /** No further request is taken from this socket. */
   isReadingStopped: boolean;
 };
 
-/** Pipelined requests that may wait: as many as a browser's connection ever had. */
+/** Pipelined requests that may wait: browsers that pipelined sent fewer. */
 const PIPELINE_MAX_REQUESTS = 16;
 
-/** Begins to keep a socket. */
-export function openHttpConnection(socket: Socket): HttpConnection {
-  // node:http takes its own listener away from sockets of CONNECT and after a first error.
+export type OpenConnections = Map<Socket, HttpConnection>;
+
+/** The codes of parse errors; any other parse error is `invalid_request`. */
+const PARSER_ERRORS: ReadonlyMap<string, ErrorCode> = new Map([
+  ['HPE_HEADER_OVERFLOW', 'headers_too_large'],
+  ['HPE_CHUNK_EXTENSIONS_OVERFLOW', 'payload_too_large'],
+  ['ERR_HTTP_REQUEST_TIMEOUT', 'request_timeout'],
+]);
+
+/** Passes every event of node:http to its connection. */
+export function serveConnections(
+  server: PlainServer | TlsServer,
+  state: ServerState,
+): OpenConnections {
+  const connections: OpenConnections = new Map();
+  const onRequest = (req: IncomingMessage, res: ServerResponse): void => {
+    const connection = connections.get(req.socket);
+    if (connection !== undefined) accept(state, connection, req, res);
+  };
+  const isSecure = server instanceof TlsServer;
+  // A plain request on the TLS port fails the handshake and never becomes a connection here.
+  server.on(isSecure ? 'secureConnection' : 'connection', (socket: Socket) => {
+    const connection = openHttpConnection(socket);
+    connections.set(socket, connection);
+    socket.once('close', () => {
+      connections.delete(socket);
+      abandon(state, connection);
+    });
+  });
+  server.on('request', onRequest);
+  server.on('checkContinue', onRequest);
+  server.on('checkExpectation', onRequest);
+  server.on('connect', (req: IncomingMessage) => {
+    const connection = connections.get(req.socket);
+    if (connection !== undefined) closeWith(state, connection, state.routes.connectNotAllowed);
+  });
+  server.on('clientError', (error: NodeJS.ErrnoException, stream) => {
+    const connection = connections.get(stream as Socket);
+    const code = PARSER_ERRORS.get(error.code ?? '') ?? 'invalid_request';
+    // An unwritable stream means that the client has disconnected, as with ECONNRESET.
+    if (connection === undefined || !stream.writable) stream.destroy();
+    else handleParseError(state, connection, code);
+  });
+  return connections;
+}
+
+function openHttpConnection(socket: Socket): HttpConnection {
+  // node:http removes its own listener after CONNECT and after a first error.
   socket.on('error', () => socket.destroy());
   return {
     socket, remoteAddress: socket.remoteAddress, waiting: [], current: null, newest: null,
@@ -60,8 +105,8 @@ export function openHttpConnection(socket: Socket): HttpConnection {
   };
 }
 
-/** Takes a request: it is served when those before it have been answered. */
-export function accept(
+/** Queues a request behind the earlier ones of its connection, or marks it to be shed. */
+function accept(
   state: ServerState,
   connection: HttpConnection,
   req: IncomingMessage,
@@ -69,48 +114,51 @@ export function accept(
 ): void {
   if (connection.isReadingStopped) return;
   const exchange = openExchange(req, res, state.routes);
-  exchange.refused = state.phase === 'stopping' || state.requests >= state.requestsMax
+  exchange.isShed = state.phase === 'stopping' || state.requests >= state.requestsMax
     || connection.waiting.length >= PIPELINE_MAX_REQUESTS;
   state.requests += 1;
   connection.newest = exchange;
   connection.waiting.push(exchange);
-  if (exchange.refused) {
+  if (exchange.isShed) {
     stopParsing(connection.socket);
     stopRequests(connection);
   }
-  if (connection.current === null) advance(state, connection);
+  if (connection.current === null) serveNext(state, connection);
 }
 
 /**
- * Answers bytes that are no request, or a time-out (node's clientError). While a body is being
- * read it is the fault of that request; else it is answered after all requests, and last.
+ * Answers malformed bytes or a time-out. An error inside a body decides the response to its
+ * request; any other error is answered last, after all requests.
  */
-export function refuseBytes(state: ServerState, connection: HttpConnection, code: ErrorCode,
-  answer: HttpResponse): void {
-  const { newest, socket, isReadingStopped } = connection;
-  if (newest !== null && !newest.req.complete) {
-    if (newest.answered && !isReadingStopped) socket.destroy();
-    newest.fault ??= code;
-    newest.reading?.fail(newest.fault);
-    return;
-  }
-  closeWith(state, connection, answer);
-}
-
-/** Gives a last answer that belongs to no request, after those of all requests. */
-export function closeWith(
+function handleParseError(
   state: ServerState,
   connection: HttpConnection,
-  answer: HttpResponse,
+  code: ErrorCode,
 ): void {
-  if (connection.isReadingStopped) return;
-  connection.finalResponse = answer;
-  stopRequests(connection);
-  if (connection.current === null) advance(state, connection);
+  const { newest, socket, isReadingStopped } = connection;
+  if (newest !== null && !newest.req.complete) {
+    if (newest.isAnswered && !isReadingStopped) socket.destroy();
+    newest.bodyError ??= code;
+    newest.reading?.fail(newest.bodyError);
+    return;
+  }
+  closeWith(state, connection, closingErrorResponse(code));
 }
 
-/** Forgets the requests of a socket that is gone; one being worked on ends by itself. */
-export function abandon(state: ServerState, connection: HttpConnection): void {
+/** Sends a response that belongs to no request after all others, then closes. */
+function closeWith(
+  state: ServerState,
+  connection: HttpConnection,
+  response: HttpResponse,
+): void {
+  if (connection.isReadingStopped) return;
+  connection.finalResponse = response;
+  stopRequests(connection);
+  if (connection.current === null) serveNext(state, connection);
+}
+
+/** Drops the waiting requests of a closed socket; the current one ends by itself. */
+function abandon(state: ServerState, connection: HttpConnection): void {
   for (const exchange of connection.waiting.splice(0)) {
     state.requests -= 1;
     finish(state, connection, exchange, null, false);
@@ -123,16 +171,16 @@ function stopRequests(connection: HttpConnection): void {
   stopReading(connection.socket);
 }
 
-/** Turns to the next request, or to the parting answer when there is none. */
-function advance(state: ServerState, connection: HttpConnection): void {
+/** Serves the next request or, without one, sends the final response. */
+function serveNext(state: ServerState, connection: HttpConnection): void {
   const { socket, waiting, finalResponse } = connection;
   connection.current = null;
-  // A client that is gone gets no answer, so nothing is done for it either.
+  // No operation runs for a client that cannot receive its response.
   if (!socket.writable) return abandon(state, connection);
   const next = waiting.shift();
   if (next !== undefined) {
     connection.current = next;
-    next.res.on('finish', () => advance(state, connection));
+    next.res.on('finish', () => serveNext(state, connection));
     void serve(state, connection, next);
   } else if (finalResponse !== null) {
     connection.finalResponse = null;
@@ -140,70 +188,60 @@ function advance(state: ServerState, connection: HttpConnection): void {
   }
 }
 
-/** Finds the answer and writes it; never rejects. */
+/** Determines the response and writes it. Never rejects. */
 async function serve(state: ServerState, connection: HttpConnection, exchange: Exchange) {
   const { requestId, route } = exchange;
-  let answer: HttpResponse | null;
+  let response: HttpResponse | null;
   try {
-    answer = await respondTo(exchange, state);
+    response = await respondTo(exchange, state);
   } catch (error) {
-    answer = responseForError(error, headersOf(exchange, state));
+    response = responseForError(error, routeHeaders(exchange, state));
   }
   state.requests -= 1;
-  if (answer?.fault !== undefined && state.log === null) {
-    state.onError({ requestId, route: route?.path ?? '', error: answer.fault });
+  if (response?.error !== undefined && state.log === null) {
+    state.onError({ requestId, route: route?.path ?? '', error: response.error });
   }
-  const isAnswered = answer !== null && connection.socket.writable;
-  if (answer !== null && isAnswered) write(state, connection, exchange, answer);
+  const isAnswered = response !== null && connection.socket.writable;
+  if (response !== null && isAnswered) respond(state, connection, exchange, response);
   else connection.socket.destroy();
-  finish(state, connection, exchange, answer, isAnswered);
+  finish(state, connection, exchange, response, isAnswered);
 }
 
-/** Counts a request that has ended, and tells the log. */
+/** Counts and logs a finished request. */
 function finish(
   state: ServerState,
   { remoteAddress }: HttpConnection,
   exchange: Exchange,
-  answer: HttpResponse | null,
+  response: HttpResponse | null,
   isAnswered: boolean,
 ): void {
-  const { meter, begunAtMs } = exchange;
-  const durationMs = meter.end(begunAtMs, answer === null ? null : answer.code);
-  logRequest(state, { exchange, answer, isAnswered, durationMs, remoteAddress });
+  const durationMs = state.routes.now() - exchange.startedAtMs;
+  exchange.meter.count(response === null ? null : response.code, durationMs);
+  logRequest(state, { exchange, response, isAnswered, durationMs, remoteAddress });
 }
 
-function write(
+function respond(
   state: ServerState,
   connection: HttpConnection,
   exchange: Exchange,
-  answer: HttpResponse,
+  response: HttpResponse,
 ) {
-  const broken = answer.close || mustCloseConnection(exchange);
-  const idle = connection.waiting.length === 0 && connection.finalResponse === null;
-  const close = broken || (state.phase !== 'open' && idle);
+  const mustClose = response.close || mustCloseConnection(exchange);
+  const isIdle = connection.waiting.length === 0 && connection.finalResponse === null;
+  const close = mustClose || (state.phase !== 'open' && isIdle);
   if (close) stopRequests(connection);
-  exchange.answered = true;
-  writeResponse(exchange.res, answer, exchange.requestId, close);
+  exchange.isAnswered = true;
+  writeResponse(exchange.res, response, exchange.requestId, close);
 }
 
-/** Answers a socket whose parser has made no request of the bytes. */
+/** Answers a parse error, for which node:http provides no response object. */
 function sendFinalResponse(
   state: ServerState,
   { socket, remoteAddress }: HttpConnection,
-  answer: HttpResponse,
+  response: HttpResponse,
 ): void {
-  const requestId = randomUUID();
-  writeFinalResponse(socket, answer, requestId);
-  state.routes.other.count(answer.code);
-  logParseError(state, { requestId, answer, remoteAddress });
-}
-
-function writeFinalResponse(socket: Socket, answer: HttpResponse, requestId: string): void {
-  const res = new ServerResponse(new IncomingMessage(socket));
-  res.assignSocket(socket);
-  res.once('finish', () => {
-    res.detachSocket(socket);
-    socket.destroySoon();
-  });
-  writeResponse(res, answer, requestId, true);
+  const requestId = randomRequestId();
+  writeResponse(createFinalResponse(socket), response, requestId, true);
+  state.routes.other.count(response.code, null);
+  logParseError(state, { requestId, response, remoteAddress });
 }

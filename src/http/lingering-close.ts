@@ -1,61 +1,34 @@
 /**
- * Closing a connection on a client that may still be sending. Closing at once would reset it and
- * the client would lose the answer; reading on would let it send for ever (RFC 9112, 9.6).
+ * Lingering close of a connection whose client may still be sending. Closing at once would reset
+ * the connection, and the client would lose the response; reading without a bound would let the
+ * client send forever (RFC 9112, 9.6).
  */
-import type { Buffer } from 'node:buffer';
 import type { Socket } from 'node:net';
+import { bypassParser, onLastResponse } from './node-internals.ts';
 
-/** What is read and thrown away after the last request: as much as a careful proxy does. */
+/** Bytes read and discarded after the last request: small uploads end without a reset. */
 const DISCARD_MAX_BYTES = 64 * 1024;
 
-/** How long the client has to read the last answer. */
+/** The time in which the client can read the last response. */
 const LINGER_TIMEOUT_MS = 1000;
 
-/** The parser is not in the documentation of node:http: were it gone, only time would be lost. */
-type ParsedSocket = Socket & { parser?: { onIncoming?: NextRequest } | null };
-type NextRequest = (next: { upgrade: boolean }) => number;
-
-/** What a parser is told of a request that it shall not read on from (node:http, skipBody). */
-const STOP = 2;
-
 /**
- * Ends the parsing of the bytes at hand with the next request. Called while they are parsed: else
- * a client that sends 200 requests in one piece has all of them made into objects, which costs
- * more than to answer those that are served.
- *
- * @param socket one from which no further request is taken
- */
-export function stopParsing(socket: Socket): void {
-  const { parser } = socket as ParsedSocket;
-  if (!parser) return;
-  parser.onIncoming = (next) => {
-    next.upgrade = false;
-    return STOP;
-  };
-}
-
-/**
- * Takes the socket away from the parser: no further request is read from it. Up to
- * DISCARD_MAX_BYTES are thrown away, then the client is left to wait. When the last answer has
- * been written (node:http then calls destroySoon), the sending side is closed, and the socket is
- * gone when the client closes too or after LINGER_TIMEOUT_MS.
+ * Reads no further request from a socket. Up to DISCARD_MAX_BYTES are discarded, and then the
+ * socket is paused. After the last response the sending side closes; the socket closes when the
+ * client closes its side, or after LINGER_TIMEOUT_MS.
  */
 export function stopReading(socket: Socket): void {
-  let discarded = 0;
-  let ending = false;
-  // Adding a listener makes node:http give the bytes to the stream instead of to the parser.
-  socket.on('data', (chunk: Buffer) => {
-    discarded += chunk.length;
-    if (discarded > DISCARD_MAX_BYTES) socket.pause();
+  let discardedBytes = 0;
+  let isClosing = false;
+  bypassParser(socket, (chunk) => {
+    discardedBytes += chunk.length;
+    if (discardedBytes > DISCARD_MAX_BYTES) socket.pause();
   });
-  for (const listener of socket.listeners('data').slice(0, -1)) {
-    socket.off('data', listener as (chunk: Buffer) => void);
-  }
-  socket.destroySoon = () => {
-    if (ending || socket.destroyed) return;
-    ending = true;
+  onLastResponse(socket, () => {
+    if (isClosing || socket.destroyed) return;
+    isClosing = true;
     socket.end();
     const timer = setTimeout(() => socket.destroy(), LINGER_TIMEOUT_MS);
     socket.once('close', () => clearTimeout(timer));
-  };
+  });
 }

@@ -1,86 +1,63 @@
-/** What the HTTP layer counts: the answers of each route, and how long they took. */
+/** The metrics of the HTTP layer: responses by route and code, and their durations. */
 import { counter, Histogram, histogram } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
 import { STATUS } from './response.ts';
 import type { AdminCode, ResponseCode } from './response.ts';
 
-/** Seconds: from a lone request on a fast disk to beyond the slowest answer. */
-const BOUNDS: readonly number[] = Object.freeze([
+/** From a single request on a fast disk to more than the longest deadline. */
+const BUCKET_BOUNDS_SECONDS: readonly number[] = Object.freeze([
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
 ]);
 
-/** What the second listener answers is not shown. */
-const HIDDEN: readonly ResponseCode[] = Object.freeze<AdminCode[]>([
+/** The codes of the admin listener, which are not reported. */
+const ADMIN_CODES: readonly ResponseCode[] = Object.freeze<AdminCode[]>([
   'alive', 'ready', 'not_ready', 'metrics',
 ]);
 
-/** The client had gone before there was an answer. */
-const GONE = 'client_gone';
+/** The code of a request whose client disconnected before there was a response. */
+const CLIENT_GONE = 'client_gone';
 
-const CODES: readonly string[] = Object.freeze([...Object.keys(STATUS), GONE]);
+const CODES: readonly string[] = Object.freeze([...Object.keys(STATUS), CLIENT_GONE]);
 
-const SHOWN = CODES.filter((code) => !HIDDEN.includes(code as ResponseCode));
+const REPORTED_CODES = CODES.filter((code) => !ADMIN_CODES.includes(code as ResponseCode));
 
-/** Counts the answers of one route. */
+/** Counts the responses of one route. */
 export class RouteMeter {
-  /** By what a request ended in. */
-  readonly answers: Record<string, number>
+  readonly responses: Record<string, number>
     = Object.fromEntries(CODES.map((code) => [code, 0]));
-  readonly seconds = new Histogram(BOUNDS);
-  readonly #now: () => number;
+  readonly seconds = new Histogram(BUCKET_BOUNDS_SECONDS);
 
-  /** @param now milliseconds of a clock that only runs */
-  constructor(now: () => number) {
-    this.#now = now;
-  }
-
-  /** Begins a request. */
-  begin(): number {
-    return this.#now();
-  }
-
-  /**
-   * Ends a request that began then; null: there was nobody left to answer.
-   *
-   * @returns how many milliseconds it took
-   */
-  end(begunAtMs: number, code: ResponseCode | null): number {
-    const tookMs = this.#now() - begunAtMs;
-    this.answers[code ?? GONE]! += 1;
-    this.seconds.observe(tookMs / 1000);
-    return tookMs;
-  }
-
-  /** Counts an answer to what was no request, and took no time. */
-  count(code: ResponseCode): void {
-    this.answers[code]! += 1;
+  /** A null code is a disconnected client; a null duration belongs to a parse error. */
+  count(code: ResponseCode | null, durationMs: number | null): void {
+    this.responses[code ?? CLIENT_GONE]! += 1;
+    if (durationMs !== null) this.seconds.observe(durationMs / 1000);
   }
 }
 
-/** Those of all routes. */
 export type HttpMeters = Readonly<{
+  /** Milliseconds of a monotonic clock. */
+  now: () => number;
   request: RouteMeter;
   verify: RouteMeter;
   otp: RouteMeter;
-  /** Of what names no route. */
+  /** Requests without a route, and parse errors. */
   other: RouteMeter;
 }>;
 
-/** Makes meters. Without a clock they take no time. */
+/** Without a clock every duration is zero. */
 export function createHttpMeters(now: () => number = () => 0): HttpMeters {
-  const [request, verify, otp, other] = [1, 2, 3, 4].map(() => new RouteMeter(now)) as
+  const [request, verify, otp, other] = [1, 2, 3, 4].map(() => new RouteMeter()) as
     [RouteMeter, RouteMeter, RouteMeter, RouteMeter];
-  return Object.freeze({ request, verify, otp, other });
+  return Object.freeze({ now, request, verify, otp, other });
 }
 
-/** What was counted. */
 export function httpFamilies({ request, verify, otp, other }: HttpMeters): Family[] {
   const routes = [['/otp/request', request], ['/otp/verify', verify], ['/otp/{otp_id}', otp],
     ['other', other]] as const;
   return [
     counter('otpd_http_requests_total', 'Requests by route and by what they ended in.',
-      routes.flatMap(([route, { answers }]) =>
-        SHOWN.map((code) => [{ route, code }, answers[code]!] as const))),
+      routes.flatMap(([route, { responses }]) =>
+        REPORTED_CODES.map((code) => [{ route, code }, responses[code]!] as const))),
     histogram('otpd_http_request_duration_seconds',
       'Time from the header section of a request to its answer.',
       routes.map(([route, { seconds }]) => [{ route }, seconds] as const)),

@@ -1,52 +1,48 @@
 /**
- * The answer of a request as a plain value, and the constructors of those answers that more
- * than one place gives. Nothing here touches a response; respond.ts writes an Answer out.
+ * Responses as plain values, the table from code to status, and the one function that writes a
+ * response.
  */
 import { Buffer } from 'node:buffer';
 import type { ServerResponse } from 'node:http';
 import { Unavailable } from '../db/errors.ts';
 
-/** A complete answer; the status follows from `code`. */
+/** A complete response; STATUS maps its code to a status. */
 export type HttpResponse = Readonly<{
   code: ResponseCode;
-  /** The whole body, JSON text unless a type is named; '' when the status allows none. */
+  /** JSON unless `contentType` says otherwise; '' for no content. */
   body: string;
   contentType?: string;
-  /** Header names and values in turn, beyond those that every answer carries. */
+  /** Names and values in turn, in addition to the headers of every response. */
   headers: readonly string[];
-  /** True when the connection must not be used again. */
+  /** True when the connection must close after this response. */
   close: boolean;
-  /** The error behind a 500 or 503: for the log, never for the client. */
-  fault?: unknown;
-  about?: About;
+  /** The cause of a 500 or 503, which is logged and never sent. */
+  error?: unknown;
+  context?: LogContext;
 }>;
 
-/** Whom and what a request was about, as far as it is known: for the log alone. */
-export type About = Readonly<{
+/** The known facts of a request, for the log only. */
+export type LogContext = Readonly<{
   userId?: string;
   purpose?: string;
   otpId?: string;
-  /** The part of the request that is at fault. */
+  /** The invalid field. */
   field?: string;
-  /** It was answered with the stored answer of an earlier request. */
+  /** The response is the stored one of an earlier request with the same key. */
   isReplay?: boolean;
-  /** A lock began with it. */
+  /** The request locked its pair. */
   locks?: boolean;
 }>;
 
-/** What is wrong with one part of a request: the members of a 400 (contract, "Errors"). */
+/** An invalid field: the members of a 400 (docs/api.md, "Errors"). */
 export type FieldError = Readonly<{ field: string; message: string }>;
 
-/** Seconds to name when the service sheds load: the shortest wait that the header can say. */
+/** The shortest wait that Retry-After can express. */
 export const SHED_RETRY_SECONDS = 1;
 
 const NO_HEADERS: readonly string[] = Object.freeze([]);
 
-/**
- * A failure whose body is its code and the given members, in their order.
- *
- * @param headers header names and values in turn
- */
+/** An error whose body has the code and then the given members. */
 export function errorResponse(
   code: ErrorCode,
   members: object | null = null,
@@ -55,34 +51,28 @@ export function errorResponse(
   return { code, body: JSON.stringify({ error: code, ...members }), headers, close: false };
 }
 
-/** A failure after which the connection is closed: its framing cannot be trusted any more. */
+/** An error after which the framing of the connection cannot be trusted. */
 export function closingErrorResponse(code: ErrorCode): HttpResponse {
   return { ...errorResponse(code), close: true };
 }
 
-/**
- * 405: the route is there, but not for this method (RFC 9110, 15.5.6).
- *
- * @param allow the methods of the route, as they are listed in Allow
- */
+/** 405 with the methods of the route, separated by commas, in Allow (RFC 9110, 15.5.6). */
 export function methodNotAllowed(allow: string): HttpResponse {
   return errorResponse('method_not_allowed', null, ['Allow', allow]);
 }
 
-/** 400 for one field of the body or for the key, with what it must be (contract, "Errors"). */
+/** 400 for a field of the body or a header (docs/api.md, "Errors"). */
 export function invalidField(
-  fault: FieldError,
+  error: FieldError,
   headers: readonly string[] = NO_HEADERS,
 ): HttpResponse {
-  const { field, message } = fault;
-  return { ...errorResponse('invalid_request', { field, message }, headers), about: { field } };
+  const { field, message } = error;
+  return { ...errorResponse('invalid_request', { field, message }, headers), context: { field } };
 }
 
 /**
- * 429 or 503: says in the body and, with the same number, in Retry-After when to come again
- * (contract, "Headers"). The body of `unavailable` names no number.
- *
- * @param seconds whole seconds
+ * 429 or 503 with the same number of whole seconds in Retry-After and in the body (docs/api.md,
+ * "Headers"). The body of `unavailable` has no number.
  */
 export function retryLater(
   code: 'too_many_attempts' | 'rate_limit_exceeded' | 'unavailable',
@@ -96,24 +86,23 @@ export function retryLater(
   return errorResponse(code, { [member]: seconds }, retry);
 }
 
-/**
- * The answer to an error of the operation: `unavailable` when the database cannot answer now,
- * else `internal`. The error travels along in `fault` and is shown to nobody but the log.
- */
+/** `unavailable` when the database does not answer, else `internal`. The log gets the error. */
 export function responseForError(
   error: unknown,
   headers: readonly string[] = NO_HEADERS,
 ): HttpResponse {
-  const answer = error instanceof Unavailable
+  const response = error instanceof Unavailable
     ? retryLater('unavailable', error.retryAfterSeconds, headers)
     : errorResponse('internal', null, headers);
-  return { ...answer, fault: error };
+  return { ...response, error };
 }
 
-/** The same answer with further headers. */
-export function withHeaders(answer: HttpResponse, headers: readonly string[]): HttpResponse {
-  return headers.length === 0 ? answer : { ...answer, headers: [...answer.headers, ...headers] };
+export function withHeaders(response: HttpResponse, headers: readonly string[]): HttpResponse {
+  return headers.length === 0 ? response
+    : { ...response, headers: [...response.headers, ...headers] };
 }
+
+/** The one table from code to status. */
 export const STATUS = Object.freeze({
   issued: 201,
   verified: 200,
@@ -138,54 +127,48 @@ export const STATUS = Object.freeze({
   headers_too_large: 431,
   internal: 500,
   unavailable: 503,
-  // Of the second listener.
+  // The admin listener.
   alive: 200,
   ready: 200,
   metrics: 200,
   not_ready: 503,
 } as const);
 
-/** Everything a request can end in. */
 export type ResponseCode = keyof typeof STATUS;
 
-/** The codes that are failures: the values of the `error` member. */
+/** The values of the `error` member. */
 export type ErrorCode = Exclude<
   ResponseCode, 'issued' | 'verified' | 'known' | 'canceled' | 'alive' | 'ready' | 'metrics'
 >;
 
-/** What only the second listener answers. */
 export type AdminCode = 'alive' | 'ready' | 'metrics' | 'not_ready';
 
-/** The items of the list below that speak of content: two names, two values. */
+/** The first items of the headers below describe the content: two names, two values. */
 const CONTENT_ITEMS = 4;
 
 /**
- * Writes an answer in one piece: status line, headers and body. Node adds Date and, on a
- * connection that stays open, Keep-Alive; it leaves the body out for HEAD (RFC 9110, 9.3.2). An
- * answer without a body says nothing of content (RFC 9110, 8.6).
- *
- * @param res a response that nothing has been written to
- * @param requestId the value of X-Request-Id
- * @param close whether this is the last answer on its connection
+ * Writes a response in one piece. Node adds Date and, on a connection that stays open, Keep-Alive;
+ * it omits the body for HEAD (RFC 9110, 9.3.2). A response without a body has no content headers
+ * (RFC 9110, 8.6).
  */
 export function writeResponse(
   res: ServerResponse,
-  answer: HttpResponse,
+  response: HttpResponse,
   requestId: string,
   close: boolean,
 ): void {
-  // The headers of every response (contract, "Headers"; OWASP REST cheat sheet for the CSP).
+  // The headers of every response (docs/api.md, "Headers"; the CSP: OWASP REST cheat sheet).
   const headers = [
-    'Content-Type', answer.contentType ?? 'application/json',
-    'Content-Length', String(Buffer.byteLength(answer.body)),
+    'Content-Type', response.contentType ?? 'application/json',
+    'Content-Length', String(Buffer.byteLength(response.body)),
     'X-Request-Id', requestId,
     'Cache-Control', 'no-store',
     'X-Content-Type-Options', 'nosniff',
     'Content-Security-Policy', "frame-ancestors 'none'",
-    ...answer.headers,
+    ...response.headers,
   ];
-  if (answer.body === '') headers.splice(0, CONTENT_ITEMS);
+  if (response.body === '') headers.splice(0, CONTENT_ITEMS);
   if (close) headers.push('Connection', 'close');
-  res.writeHead(STATUS[answer.code], headers);
-  res.end(answer.body);
+  res.writeHead(STATUS[response.code], headers);
+  res.end(response.body);
 }

@@ -1,4 +1,4 @@
-/** The table of routes, and how a request target names one (RFC 9112, 3.2). */
+/** The routes, and the lookup of a request target (RFC 9112, 3.2). */
 import type { MethodHandler } from './handler.ts';
 import { cancelOtp } from './handlers/cancel.ts';
 import { policyHeaders, requestOtp } from './handlers/request.ts';
@@ -12,52 +12,51 @@ import type { OtpService } from '../otp/service.ts';
 import { methodNotAllowed } from './response.ts';
 import type { HttpResponse } from './response.ts';
 
-/** One route: a table of methods. */
 export type Route = Readonly<{
-  /** As the log names it. */
+  /** The pattern, as the log shows it. */
   path: string;
   methods: ReadonlyMap<string, MethodHandler>;
-  /** The answer to every other method. */
+  /** The response to every other method. */
   notAllowed: HttpResponse;
-  /** Headers of the answers that are given before the handler runs: names and values. */
-  headersFor: (countsAddress: boolean) => readonly string[];
+  /** Headers of responses that the handler does not create: names and values in turn. */
+  headersFor: (countsClientIp: boolean) => readonly string[];
   meter: RouteMeter;
 }>;
 
-/** What a server answers by. */
 export type Routes = Readonly<{
-  /** The routes that have one path each. */
+  /** Routes with one path each. */
   fixed: ReadonlyMap<string, Route>;
-  /** The one of all codes; null when there is none. */
+  /** The route of an OTP; null on the admin listener. */
   otp: Route | null;
-  /** Of what names no route. */
+  /** Counts requests without a route, and parse errors. */
   other: RouteMeter;
-  /** The answer to CONNECT, whose target is no path: nothing is ever tunnelled. */
-  noTunnel: HttpResponse;
+  /** Milliseconds of a monotonic clock. */
+  now: () => number;
+  /** The response to CONNECT, whose target is not a path. */
+  connectNotAllowed: HttpResponse;
 }>;
 
 const NO_HEADERS: readonly string[] = Object.freeze([]);
 
-/** An otp_id is 32 hexadecimal digits; letters in upper case are no other spelling of it. */
+/** An otp_id has 32 lower-case hexadecimal digits and no other spelling. */
 const OTP_PATH = /^\/otp\/[0-9a-f]{32}$/;
 
-/** All routes. */
 export function createRoutes(
   service: OtpService,
   policies: Policies,
   meters: HttpMeters = createHttpMeters(),
 ): Routes {
-  const issue: MethodHandler = {
+  const request: MethodHandler = {
     takesJson: true,
     scopes: ['request'],
     handle: (input) => requestOtp(service, policies, input),
   };
-  const redeem: MethodHandler = {
+  const verify: MethodHandler = {
     takesJson: true,
     scopes: ['verify'],
     handle: (input) => verifyOtp(service, policies, input),
   };
-  const show: MethodHandler = {
+  const status: MethodHandler = {
     takesJson: false,
     scopes: ['read'],
     handle: ({ path, isConnected }) => getStatus(service, otpIdOf(path), isConnected),
@@ -67,20 +66,20 @@ export function createRoutes(
     scopes: ['request', 'admin'],
     handle: ({ path, isConnected }) => cancelOtp(service, otpIdOf(path), isConnected),
   };
-  const request = {
-    ...createRoute('/otp/request', meters.request, { POST: issue }),
-    headersFor: (countsAddress: boolean) => policyHeaders(policies.default, countsAddress),
+  const requestRoute = {
+    ...createRoute('/otp/request', meters.request, { POST: request }),
+    headersFor: (countsClientIp: boolean) => policyHeaders(policies.default, countsClientIp),
   };
-  const verify = createRoute('/otp/verify', meters.verify, { POST: redeem });
+  const verifyRoute = createRoute('/otp/verify', meters.verify, { POST: verify });
   return {
-    fixed: new Map([request, verify].map((each) => [each.path, each])),
-    otp: createRoute('/otp/{otp_id}', meters.otp, { GET: show, HEAD: show, DELETE: cancel }),
+    fixed: new Map([requestRoute, verifyRoute].map((route) => [route.path, route])),
+    otp: createRoute('/otp/{otp_id}', meters.otp, { GET: status, HEAD: status, DELETE: cancel }),
     other: meters.other,
-    noTunnel: methodNotAllowed('POST'),
+    now: meters.now,
+    connectNotAllowed: methodNotAllowed('POST'),
   };
 }
 
-/** Makes a route. */
 export function createRoute(
   path: string,
   meter: RouteMeter,
@@ -95,25 +94,21 @@ export function createRoute(
   };
 }
 
-/** The route of a path; undefined when there is none. */
 export function findRoute({ fixed, otp }: Routes, path: string): Route | undefined {
   return fixed.get(path) ?? (otp !== null && OTP_PATH.test(path) ? otp : undefined);
 }
 
-/** The id in a path that OTP_PATH fits. */
+/** The id in a path that OTP_PATH matches. */
 function otpIdOf(path: string): string {
   return path.slice('/otp/'.length);
 }
 
 /**
- * The path of a request target, byte for byte: no decoding, no dot segments, no merging of
- * slashes, so that no two spellings are one route. The query is left out.
- *
- * @param target origin-form, absolute-form or `*`
- * @returns the path (`*` for itself), or null when the target is none of these
+ * The path of a request target without its query, byte for byte: nothing is decoded or merged, so
+ * a route has one spelling. Null unless the target is in origin-form or absolute-form, or is `*`.
  */
 export function pathOf(target: string): string | null {
-  if (target.startsWith('/')) return withoutQuery(target);
+  if (target.startsWith('/')) return stripQuery(target);
   if (target === '*') return target;
   const scheme = /^https?:\/\//i.exec(target);
   if (scheme === null) return null;
@@ -121,10 +116,10 @@ export function pathOf(target: string): string | null {
   const end = rest.search(/[/?]/);
   const authority = end === -1 ? rest : rest.slice(0, end);
   if (!isHost(authority)) return null;
-  return end === -1 || rest[end] === '?' ? '/' : withoutQuery(rest.slice(end));
+  return end === -1 || rest[end] === '?' ? '/' : stripQuery(rest.slice(end));
 }
 
-function withoutQuery(target: string): string {
+function stripQuery(target: string): string {
   const query = target.indexOf('?');
   return query === -1 ? target : target.slice(0, query);
 }

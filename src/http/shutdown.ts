@@ -1,36 +1,29 @@
-/** The two ways in which a server ends: at once but for what is in flight, or as clients allow. */
+/** Two ways to end a server: after the requests in flight, or after its clients have left. */
 import type { Server } from 'node:http';
-import { Server as NetServer } from 'node:net';
-import type { Socket } from 'node:net';
-import type { HttpConnection, ServerState } from './connection.ts';
-
-/** The connections of a server. */
-export type OpenConnections = Map<Socket, HttpConnection>;
+import type { OpenConnections, ServerState } from './connection.ts';
+import { stopAccepting } from './node-internals.ts';
 
 /**
- * Stops accepting, and serves the connections that there are until their clients know: each is
- * told with its next answer that it was the last. An idle one lives on for as long as it always
- * does, for its client may be about to send, and would get no answer.
- *
- * @returns resolves when the last connection is gone, at the bound at the latest
+ * Accepts no further connection and closes each open one with its next response. An idle
+ * connection stays open for the keep-alive time, because its client may be about to send. Resolves
+ * when the last connection is closed, or after the timeout.
  */
 export function retire(server: Server, state: ServerState, timeoutMs: number): Promise<void> {
   state.phase = 'retiring';
   return new Promise((resolve) => {
-    const bound = setTimeout(resolve, timeoutMs);
-    // That of node:http closes idle connections, and stops to bound the time of the others.
-    NetServer.prototype.close.call(server, () => {
-      clearTimeout(bound);
+    const timer = setTimeout(resolve, timeoutMs);
+    stopAccepting(server, () => {
+      clearTimeout(timer);
       resolve();
     });
   });
 }
 
 /**
- * Stops accepting, and answers what is in flight; what is new is not begun.
+ * Accepts nothing further and answers the requests in flight. Destroys the remaining connections
+ * after the timeout.
  *
- * @returns when the last connection is gone, or was destroyed at the bound: whether every request
- *   that had come as a whole was answered
+ * @returns whether every complete request was answered
  */
 export async function close(
   server: Server,
@@ -41,17 +34,17 @@ export async function close(
   state.phase = 'stopping';
   const closed = new Promise<void>((resolve) => { server.close(() => resolve()); });
   for (const { socket, newest } of connections.values()) {
-    // node:http closes the connections that are idle, but not those that never said anything.
+    // node:http closes idle connections, except those that have never sent a byte.
     if (newest === null && socket.bytesRead === 0) socket.destroy();
   }
   let isAnswered = true;
-  const bound = setTimeout(() => {
+  const timer = setTimeout(() => {
     for (const { socket, current } of connections.values()) {
-      if (current !== null && current.req.complete && !current.answered) isAnswered = false;
+      if (current !== null && current.req.complete && !current.isAnswered) isAnswered = false;
       socket.destroy();
     }
   }, timeoutMs);
   await closed;
-  clearTimeout(bound);
+  clearTimeout(timer);
   return isAnswered;
 }

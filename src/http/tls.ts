@@ -1,51 +1,47 @@
-/** Connections whose TLS handshake is not over: no request of theirs can be under way. */
+/** The TLS settings of a listener, and the connections whose handshake is in progress. */
 import type { Server } from 'node:https';
 import type { Socket } from 'node:net';
 import { createSecureContext } from 'node:tls';
 import type { SecureContextOptions } from 'node:tls';
 
-/** What names a connection to one listener for as long as it lives: the other end of it. */
-function connectionName({ remoteAddress, remotePort, localAddress }: Socket): string {
+/** Identifies a connection: before and after the handshake it has different socket objects. */
+function handshakeKey({ remoteAddress, remotePort, localAddress }: Socket): string {
   return `${remoteAddress} ${remotePort} ${localAddress}`;
 }
 
 /**
- * Keeps the handshakes of a server in view. node:tls bounds their time, but closing the server
- * would wait for them.
+ * Tracks the handshakes of a server: node:tls bounds their time, but closing the server would
+ * wait for them.
  *
- * @returns a function that breaks off those that are under way
+ * @returns a function that aborts the handshakes in progress
  */
-export function watchHandshakes(server: Server): () => void {
-  const underWay = new Map<string, Socket>();
+export function trackHandshakes(server: Server): () => void {
+  const handshakes = new Map<string, Socket>();
   server.on('connection', (socket: Socket) => {
-    const name = connectionName(socket);
-    underWay.set(name, socket);
+    const key = handshakeKey(socket);
+    handshakes.set(key, socket);
     socket.once('close', () => {
-      if (underWay.get(name) === socket) underWay.delete(name);
+      if (handshakes.get(key) === socket) handshakes.delete(key);
     });
   });
-  server.on('secureConnection', (socket) => underWay.delete(connectionName(socket)));
+  server.on('secureConnection', (socket) => handshakes.delete(handshakeKey(socket)));
   return () => {
-    for (const socket of underWay.values()) socket.destroy();
+    for (const socket of handshakes.values()) socket.destroy();
   };
 }
 
-/** A private key, and its certificate with those of the authorities in between: PEM texts. */
+/** PEM: a private key, and its certificate followed by the intermediate ones. */
 export type Certificate = Readonly<{ cert: string; key: string }>;
 
-/** The protocols that are offered during the handshake (RFC 7301). */
+/** The protocols for ALPN (RFC 7301). */
 export const PROTOCOLS = Object.freeze(['http/1.1']);
 
-/** The settings of a listener with a certificate (RFC 9325, 3.1.1: TLS 1.2 at least). */
+/** TLS 1.2 is the minimum (RFC 9325, 3.1.1). */
 export function secureOptions({ cert, key }: Certificate): SecureContextOptions {
   return { cert, key, minVersion: 'TLSv1.2' };
 }
 
-/**
- * Whether connections can be answered with a certificate.
- *
- * @throws Error saying what OpenSSL finds wrong with it
- */
+/** Throws the error of OpenSSL when a certificate is unusable. */
 export function tryCertificate(certificate: Certificate): void {
   createSecureContext(secureOptions(certificate));
 }

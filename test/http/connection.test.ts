@@ -1,4 +1,4 @@
-/** Many requests on one socket, too many requests, and clients that go away. */
+/** Pipelined requests, the limit of requests, and clients that disconnect. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
@@ -18,50 +18,50 @@ function numbered(count: number): string {
   return Array.from({ length: count }, (_, at) => one(at)).join('');
 }
 
-test('200 pipelined requests: one at a time, in order, 17 served, the excess shed', async () => {
+test('of 200 pipelined requests 17 are served in order and the rest is shed', async () => {
   let running = 0;
   let most = 0;
   const start = createGate<void>();
-  const issue = async ({ key }: { key: string }): Promise<RequestOutcome> => {
+  const request = async ({ key }: { key: string }): Promise<RequestOutcome> => {
     running += 1;
     most = Math.max(most, running);
     await start.promise;
     running -= 1;
     return { ...ISSUED, otpId: key };
   };
-  const { port, issues } = await startServer({ issue });
+  const { port, requests } = await startServer({ request });
   const client = await openClient(port);
   client.send(numbered(200));
   await eventually('the first runs', () => running === 1);
   start.open();
   for (let at = 0; at < 17; at += 1) {
-    const got = await client.answer();
+    const got = await client.readResponse();
     assert.is(got.status, 201);
     assert.is((JSON.parse(got.body) as { otp_id: string }).otp_id, `k${at}`);
   }
-  const got = await client.answer();
+  const got = await client.readResponse();
   const { headers } = got;
   assert.is(`${got.status} ${got.body} ${headers.get('retry-after')} ${headers.get('connection')}`,
     SHED);
   assert.ok(headers.has('ratelimit-policy'));
   assert.is(await client.ended(), '');
   assert.is(most, 1);
-  assert.is(issues.length, 17);
+  assert.is(requests.length, 17);
   client.destroy();
 });
 
-test('200 requests in one piece: what is behind the first that is shed is not parsed', async () => {
+test('requests in one piece behind the first one that is shed are not parsed', async () => {
   let parsed = 0;
   const count = (): void => { parsed += 1; };
   subscribe('http.server.request.start', count);
   const start = createGate<RequestOutcome>();
-  const { port } = await startServer({ issue: () => start.promise });
+  const { port } = await startServer({ request: () => start.promise });
   const client = await openClient(port);
   client.send(numbered(200));
   await eventually('one is shed', () => parsed >= 18);
   start.open(ISSUED);
-  for (let at = 0; at < 17; at += 1) assert.is((await client.answer()).status, 201);
-  assert.is((await client.answer()).status, 503);
+  for (let at = 0; at < 17; at += 1) assert.is((await client.readResponse()).status, 201);
+  assert.is((await client.readResponse()).status, 503);
   assert.is(await client.ended(), '');
   assert.is(parsed, 18);
   unsubscribe('http.server.request.start', count);
@@ -73,105 +73,105 @@ test('a connection serves thousands of requests', async () => {
   const client = await openClient(port);
   for (let round = 0; round < 200; round += 1) {
     client.send(numbered(10));
-    for (let at = 0; at < 10; at += 1) assert.is((await client.answer()).status, 201);
+    for (let at = 0; at < 10; at += 1) assert.is((await client.readResponse()).status, 201);
   }
   client.destroy();
 });
 
-test('over the bound of all requests together: 503; free again when answered', async () => {
+test('a request over the limit of requests gets 503 until a response makes room', async () => {
   const start = createGate<RequestOutcome>();
-  const { port, issues } = await startServer({
-    issue: () => start.promise, limits: { requestsMax: 2 },
+  const { port, requests } = await startServer({
+    request: () => start.promise, limits: { requestsMax: 2 },
   });
   const clients = await Promise.all([1, 2, 3].map(() => openClient(port)));
   const [first, second, third] = clients as [RawClient, RawClient, RawClient];
   first.send(numbered(1));
   second.send(numbered(1));
-  await eventually('two run', () => issues.length === 2);
+  await eventually('two run', () => requests.length === 2);
   third.send(post('/otp/verify', VERIFY));
-  const got = await third.answer();
+  const got = await third.readResponse();
   const { headers } = got;
   assert.is(`${got.status} ${got.body} ${headers.get('retry-after')} ${headers.get('connection')}`,
     SHED);
   start.open(ISSUED);
-  assert.is((await first.answer()).status, 201);
-  assert.is((await second.answer()).status, 201);
+  assert.is((await first.readResponse()).status, 201);
+  assert.is((await second.readResponse()).status, 201);
   first.send(numbered(1));
-  assert.is((await first.answer()).status, 201);
+  assert.is((await first.readResponse()).status, 201);
   for (const client of clients) client.destroy();
 });
 
-test('over the bound of connections: the excess is closed', async () => {
+test('a connection over the limit is closed', async () => {
   const { port } = await startServer({ limits: { connectionsMax: 1 } });
   const first = await openClient(port);
   first.send(numbered(1));
-  assert.is((await first.answer()).status, 201);
+  assert.is((await first.readResponse()).status, 201);
   const second = await openClient(port);
   assert.is(await second.ended(), '');
   first.destroy();
 });
 
-test('bytes that are no request are answered after the requests before them', async () => {
+test('malformed bytes are answered after the requests before them', async () => {
   const start = createGate<RequestOutcome>();
-  const { port, issues } = await startServer({ issue: () => start.promise });
+  const { port, requests } = await startServer({ request: () => start.promise });
   const client = await openClient(port);
   client.send(`${numbered(2)}GARBAGE\r\n\r\n`);
-  await eventually('the first runs', () => issues.length === 1);
+  await eventually('the first runs', () => requests.length === 1);
   start.open(ISSUED);
-  assert.is((await client.answer()).status, 201);
-  assert.is((await client.answer()).status, 201);
-  const got = await client.answer();
+  assert.is((await client.readResponse()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
+  const got = await client.readResponse();
   assert.is(`${got.status} ${got.body}`, '400 {"error":"invalid_request"}');
   assert.is(await client.ended(), '');
   client.destroy();
 });
 
-test('a fault in the body of a waiting request is that request\'s answer', async () => {
+test('an error in the body of a waiting request decides the response to that request', async () => {
   const start = createGate<RequestOutcome>();
-  const { port, issues } = await startServer({ issue: () => start.promise });
+  const { port, requests } = await startServer({ request: () => start.promise });
   const client = await openClient(port);
   const chunks = { 'Content-Length': null, 'Transfer-Encoding': 'chunked' };
   client.send(`${numbered(1)}${post('/otp/request', '', chunks)}zz\r\n`);
-  await eventually('the first runs', () => issues.length === 1);
+  await eventually('the first runs', () => requests.length === 1);
   start.open(ISSUED);
-  assert.is((await client.answer()).status, 201);
-  const got = await client.answer();
+  assert.is((await client.readResponse()).status, 201);
+  const got = await client.readResponse();
   assert.is(`${got.status} ${got.headers.get('connection')}`, '400 close');
   assert.ok(got.headers.has('ratelimit-policy'));
   assert.is(await client.ended(), '');
-  assert.is(issues.length, 1);
+  assert.is(requests.length, 1);
   client.destroy();
 });
 
-test('requests behind a faulty one are not served', async () => {
+test('requests behind a malformed one are not served', async () => {
   const start = createGate<RequestOutcome>();
-  const { port, issues } = await startServer({ issue: () => start.promise });
+  const { port, requests } = await startServer({ request: () => start.promise });
   const client = await openClient(port);
   client.send(numbered(1) + post('/otp/request', BODY, { Host: 'a b' }) + numbered(3));
-  await eventually('the first runs', () => issues.length === 1);
+  await eventually('the first runs', () => requests.length === 1);
   start.open(ISSUED);
-  assert.is((await client.answer()).status, 201);
-  assert.is((await client.answer()).status, 400);
+  assert.is((await client.readResponse()).status, 201);
+  assert.is((await client.readResponse()).status, 400);
   assert.is(await client.ended(), '');
-  assert.is(issues.length, 1);
+  assert.is(requests.length, 1);
   client.destroy();
 });
 
-test('HTTP/1.0 and Connection: close are closed after the answer', async () => {
+test('HTTP/1.0 and Connection: close end the connection after the response', async () => {
   const { port } = await startServer();
   const close = post('/otp/request', BODY, { Connection: 'close' });
   const old = post('/otp/request', BODY).replace('HTTP/1.1', 'HTTP/1.0');
   for (const bytes of [close, old]) {
     const client = await openClient(port);
     client.send(bytes);
-    assert.is((await client.answer()).status, 201);
+    assert.is((await client.readResponse()).status, 201);
     assert.is(await client.ended(), '');
     client.destroy();
   }
 });
 
-test('a client that goes away before its body is complete: nothing runs', async () => {
-  const { port, issues } = await startServer();
+test('a client that disconnects before its body is complete causes no operation', async () => {
+  const { port, requests } = await startServer();
   const leave = ['destroy', 'reset', 'end'] as const;
   for (const bytes of ['POST /otp', UNFINISHED.slice(0, 40), UNFINISHED]) {
     for (const way of leave) {
@@ -185,33 +185,33 @@ test('a client that goes away before its body is complete: nothing runs', async 
   }
   const client = await openClient(port);
   client.send(numbered(1));
-  assert.is((await client.answer()).status, 201);
-  assert.is(issues.length, 1);
+  assert.is((await client.readResponse()).status, 201);
+  assert.is(requests.length, 1);
   client.destroy();
 });
 
-test('a client that goes away while its request runs: once, no answer, no fault', async () => {
+test('a client that disconnects while its request runs causes no error', async () => {
   for (const way of ['destroy', 'reset'] as const) {
     const start = createGate<RequestOutcome>();
-    const { port, issues, errors, http } = await startServer({ issue: () => start.promise });
+    const { port, requests, errors, http } = await startServer({ request: () => start.promise });
     const client = await openClient(port);
     client.send(numbered(5));
-    await eventually('it runs', () => issues.length === 1);
+    await eventually('it runs', () => requests.length === 1);
     client[way]();
     const other = await openClient(port);
     other.send(post('/otp/verify', VERIFY));
-    assert.is((await other.answer()).status, 200);
+    assert.is((await other.readResponse()).status, 200);
     start.open(ISSUED);
     other.destroy();
     await http.close(60_000);
-    assert.is(issues.length, 1, 'the pipelined requests behind it are dropped');
+    assert.is(requests.length, 1, 'the pipelined requests behind it are dropped');
     assert.is(errors.length, 0);
   }
 });
 
-test('a client that half-closes: what waits behind the running request is not begun', async () => {
+test('waiting requests are dropped when the client half-closes', async () => {
   const start = createGate<RequestOutcome>();
-  const { port, issues } = await startServer({ issue: () => start.promise });
+  const { port, requests } = await startServer({ request: () => start.promise });
   const client = await openClient(port);
   client.send(numbered(3));
   client.socket.end();
@@ -220,47 +220,47 @@ test('a client that half-closes: what waits behind the running request is not be
   await client.gone();
   const other = await openClient(port);
   other.send(post('/otp/verify', VERIFY));
-  assert.is((await other.answer()).status, 200);
-  assert.is(issues.length, 1);
+  assert.is((await other.readResponse()).status, 200);
+  assert.is(requests.length, 1);
   other.destroy();
 });
 
-test('requests of clients that went away are not counted any more', async () => {
+test('requests of disconnected clients stop counting toward the limit', async () => {
   let start = createGate<RequestOutcome>();
   const limits = { requestsMax: 3 };
-  const { port, issues } = await startServer({ issue: () => start.promise, limits });
+  const { port, requests } = await startServer({ request: () => start.promise, limits });
   const waiting = post('/otp/request', '', { 'Content-Length': '29', Expect: '100-continue' });
   for (const bytes of [waiting, numbered(3), waiting, numbered(3), waiting]) {
     const client = await openClient(port);
-    const before = issues.length;
+    const before = requests.length;
     client.send(bytes);
-    if (bytes === waiting) await client.answer();
-    else await eventually('it runs', () => issues.length > before);
+    if (bytes === waiting) await client.readResponse();
+    else await eventually('it runs', () => requests.length > before);
     client.reset();
-    // Whatever its answer, it comes after the server has seen the reset.
+    // The server has seen the reset before it responds to these.
     await exchange(port, post('/otp/none', ''));
     await exchange(port, post('/otp/none', ''));
     start.open(ISSUED);
     start = createGate<RequestOutcome>();
   }
   const client = await openClient(port);
-  const before = issues.length;
+  const before = requests.length;
   client.send(numbered(3));
-  await eventually('it runs', () => issues.length > before);
+  await eventually('it runs', () => requests.length > before);
   start.open(ISSUED);
-  for (let at = 0; at < 3; at += 1) assert.is((await client.answer()).status, 201);
+  for (let at = 0; at < 3; at += 1) assert.is((await client.readResponse()).status, 201);
   client.destroy();
 });
 
-test('a client that goes away with unread answers', async () => {
-  const { port, issues } = await startServer();
+test('a client that disconnects with unread responses leaves the server running', async () => {
+  const { port, requests } = await startServer();
   const client = await openClient(port);
   client.send(numbered(15));
-  await eventually('some run', () => issues.length > 0);
+  await eventually('some run', () => requests.length > 0);
   client.reset();
   const other = await openClient(port);
   other.send(numbered(1));
-  assert.is((await other.answer()).status, 201);
+  assert.is((await other.readResponse()).status, 201);
   other.destroy();
 });
 

@@ -1,4 +1,5 @@
-/** A server of the HTTP layer over an OtpService that is a few lines of table. */
+/** A server of the HTTP layer on an OtpService that returns prepared outcomes. */
+import type { RequestError } from '../../src/http/connection.ts';
 import { parseApiKeys } from '../../src/http/input/api-keys.ts';
 import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
 import type { HttpMeters } from '../../src/http/metrics.ts';
@@ -31,32 +32,30 @@ export const KNOWN: Extract<StatusOutcome, { kind: 'known' }> = {
   expiresAt: Date.UTC(2026, 10, 24, 11, 7, 3) * 1000 + 1,
 };
 
-/** The body that tells what KNOWN says. */
+/** The body of the response to KNOWN. */
 export const KNOWN_BODY = `{"otp_id":"${OTP_ID}","purpose":"login","status":"sent",`
   + '"channel":"console","created_at":"2026-11-24T11:02:03.000001Z",'
   + '"expires_at":"2026-11-24T11:07:03.000001Z"}';
 
-type Fault = Readonly<{ requestId: string; route: string; error: unknown }>;
-
 export type FakeServer = Readonly<{
   http: HttpServer;
   port: number;
-  issues: OtpRequest[];
-  verifies: OtpVerification[];
-  /** The ids that were asked about and canceled, as in `status 0123…` and `cancel 0123…`. */
+  requests: OtpRequest[];
+  verifications: OtpVerification[];
+  /** The calls of status and cancel, such as `status 0123…` and `cancel 0123…`. */
   calls: string[];
-  errors: Fault[];
+  errors: RequestError[];
 }>;
 
 export type FakeOptions = Readonly<{
-  issue?: (input: OtpRequest) => Promise<RequestOutcome>;
+  request?: (input: OtpRequest) => Promise<RequestOutcome>;
   verify?: (input: OtpVerification) => Promise<VerifyOutcome>;
   status?: (otpId: string) => Promise<StatusOutcome>;
   cancel?: (otpId: string) => Promise<CancelOutcome>;
   unreachable?: (userId: string) => string | null;
   policies?: Policies;
   trustedProxies?: string;
-  /** As in API_KEYS. */
+  /** The value of API_KEYS. */
   apiKeys?: string;
   limits?: Partial<HttpLimits>;
   meters?: HttpMeters;
@@ -64,19 +63,19 @@ export type FakeOptions = Readonly<{
 
 const started: HttpServer[] = [];
 
-/** Starts a server on a free port of this machine; it notes every call and every fault. */
+/** Starts a server on a free port of this machine that records every call and every error. */
 export async function startServer(options: FakeOptions = {}): Promise<FakeServer> {
-  const issues: OtpRequest[] = [];
-  const verifies: OtpVerification[] = [];
+  const requests: OtpRequest[] = [];
+  const verifications: OtpVerification[] = [];
   const calls: string[] = [];
-  const errors: Fault[] = [];
-  const { issue = async () => ISSUED, status = async () => KNOWN } = options;
+  const errors: RequestError[] = [];
+  const { request = async () => ISSUED, status = async () => KNOWN } = options;
   const { verify = async (): Promise<VerifyOutcome> => ({ kind: 'verified', replayed: false }) }
     = options;
   const { cancel = async (): Promise<CancelOutcome> => ({ kind: 'canceled' }) } = options;
   const service: OtpService = {
-    request: (input) => { issues.push(input); return issue(input); },
-    verify: (input) => { verifies.push(input); return verify(input); },
+    request: (input) => { requests.push(input); return request(input); },
+    verify: (input) => { verifications.push(input); return verify(input); },
     status: (otpId) => { calls.push(`status ${otpId}`); return status(otpId); },
     cancel: (otpId) => { calls.push(`cancel ${otpId}`); return cancel(otpId); },
     unreachable: options.unreachable ?? (() => null),
@@ -86,14 +85,14 @@ export async function startServer(options: FakeOptions = {}): Promise<FakeServer
     trustedProxies: parseTrustedProxies(options.trustedProxies ?? '').proxies,
     apiKeys: options.apiKeys === undefined ? null : parseApiKeys(options.apiKeys).apiKeys,
     certificate: certificateInUse(),
-    onError: (fault) => { errors.push(fault); },
+    onError: (error) => { errors.push(error); },
   }, { ...HTTP_LIMITS, ...options.limits });
   started.push(http);
   const { port } = await http.listen(0, '127.0.0.1');
-  return { http, port, issues, verifies, calls, errors };
+  return { http, port, requests, verifications, calls, errors };
 }
 
-/** Stops every server of this file, at once. */
+/** Stops every server of this file without waiting for connections. */
 export async function stopServers(): Promise<void> {
   await Promise.all(started.splice(0).map((http) => http.close(0)));
 }

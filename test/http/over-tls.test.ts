@@ -1,10 +1,9 @@
-/** What holds of plain connections holds of TLS: the same tests once more, over TLS. */
+/** Runs the tests of plain connections over TLS. */
 import './speak-tls.ts';
 import './response.test.ts';
 import './input/api-keys.test.ts';
 import './connection.test.ts';
-import './exchange.test.ts';
-import './input/json-body.test.ts';
+import './input/body.test.ts';
 import './server.test.ts';
 import './router.test.ts';
 import './shutdown.test.ts';

@@ -1,9 +1,9 @@
-/** A client that sends bytes as they are and reads answers one by one, to test the wire. */
+/** A client that sends raw bytes and reads one response at a time. */
 import type { Socket } from 'node:net';
 import { connectTo } from './transport.ts';
 
-/** One answer as it came over the wire. */
-export type RawAnswer = Readonly<{
+/** One response as received. */
+export type RawResponse = Readonly<{
   status: number;
   /** Status line and header lines, without the empty line. */
   head: string;
@@ -14,30 +14,30 @@ export type RawAnswer = Readonly<{
 export type RawClient = Readonly<{
   socket: Socket;
   send: (bytes: string | Buffer) => void;
-  /** The next answer; rejects when the connection ends first or nothing comes within the bound. */
-  answer: (options?: { noBody?: boolean }) => Promise<RawAnswer>;
-  /** Resolves with what is left unread when the server has closed its side. */
+  /** Resolves with the next response; rejects when the connection or the time ends first. */
+  readResponse: (options?: { noBody?: boolean }) => Promise<RawResponse>;
+  /** Resolves with the unread bytes when the server has closed its side. */
   ended: () => Promise<string>;
-  /** Resolves with the code of the error, or '', when the connection is gone. */
+  /** Resolves with the error code, or '', when the connection is closed. */
   gone: () => Promise<string>;
-  /** Says that nothing more will be sent. */
+  /** Closes the sending side. */
   end: () => void;
   destroy: () => void;
-  /** Ends the connection with a reset. */
+  /** Resets the connection. */
   reset: () => void;
 }>;
 
-/** No answer of a test takes longer, unless it says so. */
-const ANSWER_TIMEOUT_MS = 60_000;
+/** Longer than any response of a test takes unless the test sets a bound of its own. */
+const RESPONSE_TIMEOUT_MS = 60_000;
 
 /**
  * Connects to a server on this machine.
  *
- * @param boundMs how long it waits for each answer
+ * @param boundMs the longest wait for each response
  */
 export async function openClient(
   port: number,
-  boundMs = ANSWER_TIMEOUT_MS,
+  boundMs = RESPONSE_TIMEOUT_MS,
 ): Promise<RawClient> {
   const { socket, connected, reset } = connectTo(port);
   let text = '';
@@ -52,10 +52,10 @@ export async function openClient(
   on('end', () => { over = true; });
   on('close', () => { over = true; closed = true; });
   socket.on('error', (cause: NodeJS.ErrnoException) => { error = cause.code ?? ''; });
-  // A server that has no room closes a connection before TLS begins on it.
+  // A server at its limit closes a connection before the TLS handshake.
   await new Promise((resolve) => { socket.once(connected, resolve).once('close', resolve); });
 
-  /** Waits until `take` gives something, with a bound. */
+  /** Waits until `take` returns a value, at most `boundMs`. */
   const until = async <T>(what: string, take: () => T | null): Promise<T> => {
     let late = false;
     const timer = setTimeout(() => { late = true; wake(); }, boundMs);
@@ -64,7 +64,7 @@ export async function openClient(
         const value = take();
         if (value !== null) return value;
         if (late) throw new Error(`no ${what} in time; got ${JSON.stringify(text)}`);
-        if (over && what === 'answer') throw new Error(`closed; got ${JSON.stringify(text)}`);
+        if (over && what === 'response') throw new Error(`closed; got ${JSON.stringify(text)}`);
         await new Promise<void>((resolve) => { wake = resolve; });
       }
     } finally {
@@ -72,7 +72,7 @@ export async function openClient(
     }
   };
 
-  const takeAnswer = (noBody: boolean): RawAnswer | null => {
+  const takeResponse = (noBody: boolean): RawResponse | null => {
     const end = text.indexOf('\r\n\r\n');
     if (end === -1) return null;
     const head = text.slice(0, end);
@@ -91,7 +91,7 @@ export async function openClient(
   return {
     socket,
     send: (bytes) => { socket.write(bytes); },
-    answer: (options = {}) => until('answer', () => takeAnswer(options.noBody ?? false)),
+    readResponse: (options = {}) => until('response', () => takeResponse(options.noBody ?? false)),
     ended: () => until('end', () => (over ? text : null)),
     gone: () => until('close', () => (closed ? error : null)),
     end: () => { socket.end(); },
@@ -100,22 +100,22 @@ export async function openClient(
   };
 }
 
-/** Sends bytes on a connection of its own and gives the first answer. */
+/** Sends bytes on a new connection and resolves with the first response. */
 export async function exchange(
   port: number,
   bytes: string | Buffer,
   options: { noBody?: boolean } = {},
-): Promise<RawAnswer> {
+): Promise<RawResponse> {
   const client = await openClient(port);
   try {
     client.send(bytes);
-    return await client.answer(options);
+    return await client.readResponse(options);
   } finally {
     client.destroy();
   }
 }
 
-/** A POST with the usual headers; `headers` replaces or, with null, removes single lines. */
+/** A POST with the usual headers; `headers` replaces lines or, with null, removes them. */
 export function post(
   path: string,
   body: string,

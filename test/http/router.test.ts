@@ -1,15 +1,17 @@
-/** The routes of one code: their paths, their methods, and bodies that nobody asked for. */
+/** The routes of one OTP: their paths, their methods, and unexpected bodies. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import fc from 'fast-check';
+import { pathOf } from '../../src/http/router.ts';
 import { KNOWN_BODY, OTP_ID, startServer, stopServers } from './fake-service.ts';
 import { exchange, openClient, post } from './raw-client.ts';
-import type { RawAnswer, RawClient } from './raw-client.ts';
+import type { RawResponse, RawClient } from './raw-client.ts';
 
 const PATH = `/otp/${OTP_ID}`;
-const ISSUE = post('/otp/request', '{"user_id":"u","purpose":"p"}');
+const REQUEST = post('/otp/request', '{"user_id":"u","purpose":"p"}');
 const CHUNKED = 'Transfer-Encoding: chunked\r\n';
 
-/** A request for one code; `lines` are header lines with their ends, `rest` is what follows. */
+/** A request for one OTP; `lines` are header lines with their line ends, `rest` is the body. */
 function ask(method: string, lines = '', rest = '', path = PATH): string {
   return `${method} ${path} HTTP/1.1\r\nHost: a\r\n${lines}\r\n${rest}`;
 }
@@ -27,23 +29,23 @@ function withChunks(method: string, body: string, size: number): string {
   return ask(method, CHUNKED, `${chunks.join('')}0\r\n\r\n`);
 }
 
-/** The next answer, as the answer to such a method is read. */
-function answerTo(client: RawClient, method: string): Promise<RawAnswer> {
-  return client.answer({ noBody: method === 'HEAD' });
+/** Reads the next response, which has no body after HEAD. */
+function responseTo(client: RawClient, method: string): Promise<RawResponse> {
+  return client.readResponse({ noBody: method === 'HEAD' });
 }
 
-function described({ status, body, headers }: RawAnswer): string {
+function described({ status, body, headers }: RawResponse): string {
   return `${status} ${body} ${headers.get('connection')}`;
 }
 
-/** What a request for one code is answered with on a connection that stays open. */
+/** The response to a request for one OTP on a connection that stays open. */
 const GOOD: Readonly<Record<string, string>> = {
   GET: `200 ${KNOWN_BODY} keep-alive`,
   HEAD: '200  keep-alive',
   DELETE: '204  keep-alive',
 };
 
-test('an id is 32 lower-case hexadecimal digits; other spellings are other paths', async () => {
+test('a path with an id that is not 32 lower-case hexadecimal digits is not found', async () => {
   const { port, calls } = await startServer();
   const paths = [PATH.toUpperCase(), `/otp/${OTP_ID.toUpperCase()}`, PATH.slice(0, -1), `${PATH}0`,
     `${PATH.slice(0, -1)}g`, `${PATH}/`, `${PATH}.`, `${PATH};a=b`, `/otp//${OTP_ID}`,
@@ -62,22 +64,22 @@ test('an id is 32 lower-case hexadecimal digits; other spellings are other paths
   assert.equal(calls, new Array(3).fill(`status ${OTP_ID}`));
 });
 
-test('other methods: 405 with Allow; the connection goes on', async () => {
+test('another method gets 405 with Allow, and the connection stays open', async () => {
   const { port, calls } = await startServer();
   for (const method of ['POST', 'PUT', 'PATCH', 'OPTIONS', 'TRACE', 'PROPFIND']) {
     const client = await openClient(port);
     client.send(withLength(method, '{}') + ask('GET'));
-    const got = await client.answer();
+    const got = await client.readResponse();
     assert.is(described(got), '405 {"error":"method_not_allowed"} keep-alive', method);
     assert.is(got.headers.get('allow'), 'GET, HEAD, DELETE');
     assert.not.ok(got.headers.has('ratelimit-policy'));
-    assert.is(described(await client.answer()), GOOD.GET);
+    assert.is(described(await client.readResponse()), GOOD.GET);
     client.destroy();
   }
   assert.equal(calls, new Array(6).fill(`status ${OTP_ID}`));
 });
 
-test('neither a type nor a key is asked for, and none does harm', async () => {
+test('a request without a body needs no content type and no key, and ignores both', async () => {
   const { port } = await startServer();
   const rows = ['', 'Content-Type: text/plain\r\n', 'Content-Encoding: gzip\r\n',
     'Accept: text/html\r\n', 'Idempotency-Key: \r\n',
@@ -91,11 +93,11 @@ test('neither a type nor a key is asked for, and none does harm', async () => {
   }
 });
 
-test('a body of at most 4096 bytes is ignored, and what follows it is the next request',
+test('a body of at most 4096 bytes is ignored, and the next request follows it',
   async () => {
-    const { port, calls, issues } = await startServer();
-    // Were it taken for requests, it would be answered and counted.
-    const bait = ask('DELETE') + ISSUE;
+    const { port, calls, requests } = await startServer();
+    // Taken for requests, these bytes would be answered and counted.
+    const bait = ask('DELETE') + REQUEST;
     const full = bait + ' '.repeat(4096 - bait.length);
     for (const method of ['GET', 'HEAD', 'DELETE']) {
       const client = await openClient(port);
@@ -106,19 +108,19 @@ test('a body of at most 4096 bytes is ignored, and what follows it is the next r
       calls.length = 0;
       client.send(forms.map((bytes) => bytes + ask('GET')).join(''));
       for (const bytes of forms) {
-        assert.is(described(await answerTo(client, method)), GOOD[method], bytes);
-        assert.is(described(await client.answer()), GOOD.GET, bytes);
+        assert.is(described(await responseTo(client, method)), GOOD[method], bytes);
+        assert.is(described(await client.readResponse()), GOOD.GET, bytes);
       }
-      client.send(ISSUE);
-      assert.is((await client.answer()).status, 201);
+      client.send(REQUEST);
+      assert.is((await client.readResponse()).status, 201);
       const first = `${method === 'DELETE' ? 'cancel' : 'status'} ${OTP_ID}`;
       assert.equal(calls, forms.flatMap(() => [first, `status ${OTP_ID}`]));
       client.destroy();
     }
-    assert.is(issues.length, 3);
+    assert.is(requests.length, 3);
   });
 
-test('a body in pieces, cut anywhere, changes nothing', async () => {
+test('a body cut into pieces at any place is ignored, too', async () => {
   const { port, calls } = await startServer();
   const bait = ask('DELETE');
   for (const bytes of [withLength('GET', bait), withChunks('GET', bait, 50)]) {
@@ -126,19 +128,19 @@ test('a body in pieces, cut anywhere, changes nothing', async () => {
     const head = bytes.indexOf('\r\n\r\n') + 4;
     for (const cut of [head - 2, head, head + 1, head + 20, bytes.length - 1]) {
       client.send(bytes.slice(0, cut));
-      // An answer on another connection: by then the server has read the piece.
+      // The server has read the piece before it responds on another connection.
       await exchange(port, post('/otp/none', ''));
-      client.send(bytes.slice(cut) + ask('HEAD') + ISSUE);
-      assert.is(described(await client.answer()), GOOD.GET, String(cut));
-      assert.is(described(await answerTo(client, 'HEAD')), GOOD.HEAD, String(cut));
-      assert.is((await client.answer()).status, 201, String(cut));
+      client.send(bytes.slice(cut) + ask('HEAD') + REQUEST);
+      assert.is(described(await client.readResponse()), GOOD.GET, String(cut));
+      assert.is(described(await responseTo(client, 'HEAD')), GOOD.HEAD, String(cut));
+      assert.is((await client.readResponse()).status, 201, String(cut));
     }
     client.destroy();
   }
   assert.equal(new Set(calls), new Set([`status ${OTP_ID}`]));
 });
 
-test('a longer body: 413, closed, nothing is done', async () => {
+test('a body of more than 4096 bytes gets 413 and causes no operation', async () => {
   const { port, calls } = await startServer();
   const body = ' '.repeat(4097);
   for (const method of ['GET', 'HEAD', 'DELETE']) {
@@ -147,7 +149,7 @@ test('a longer body: 413, closed, nothing is done', async () => {
     for (const bytes of forms) {
       const client = await openClient(port);
       client.send(bytes + ask('DELETE'));
-      const got = await answerTo(client, method);
+      const got = await responseTo(client, method);
       assert.is(`${got.status} ${got.headers.get('connection')}`, '413 close', bytes);
       assert.is(got.headers.get('content-length'), '29');
       assert.is(await client.ended(), '');
@@ -157,7 +159,7 @@ test('a longer body: 413, closed, nothing is done', async () => {
   assert.equal(calls, []);
 });
 
-test('faulty framing: 400, closed, neither it nor what is behind it is run', async () => {
+test('a framing error gets 400, and the requests behind it are dropped', async () => {
   const { port, calls } = await startServer();
   const length = 'Content-Length: 5\r\n';
   const rows: [string, string][] = [
@@ -172,7 +174,7 @@ test('faulty framing: 400, closed, neither it nor what is behind it is run', asy
     for (const method of ['GET', 'DELETE']) {
       const client = await openClient(port);
       client.send(ask(method, lines, rest) + ask('DELETE'));
-      const got = await client.answer();
+      const got = await client.readResponse();
       assert.is(described(got), '400 {"error":"invalid_request"} close', `${method} ${lines}`);
       assert.is(await client.ended(), '');
       client.destroy();
@@ -181,7 +183,7 @@ test('faulty framing: 400, closed, neither it nor what is behind it is run', asy
   assert.equal(calls, []);
 });
 
-test('100-continue: a body that is announced is asked for, and ignored', async () => {
+test('a body announced with 100-continue is asked for and ignored', async () => {
   const { port, calls } = await startServer();
   const expect = 'Expect: 100-continue\r\n';
   for (const method of ['GET', 'HEAD', 'DELETE']) {
@@ -189,18 +191,18 @@ test('100-continue: a body that is announced is asked for, and ignored', async (
       const client = await openClient(port);
       const before = calls.length;
       client.send(ask(method, expect + lines));
-      assert.is((await client.answer()).head, 'HTTP/1.1 100 Continue');
+      assert.is((await client.readResponse()).head, 'HTTP/1.1 100 Continue');
       assert.is(calls.length, before);
       client.send(rest + ask('GET'));
-      assert.is(described(await answerTo(client, method)), GOOD[method]);
-      assert.is(described(await client.answer()), GOOD.GET);
+      assert.is(described(await responseTo(client, method)), GOOD[method]);
+      assert.is(described(await client.readResponse()), GOOD.GET);
       client.destroy();
     }
     const client = await openClient(port);
     client.send(ask(method, expect) + ask('GET'));
-    assert.is((await client.answer()).head, 'HTTP/1.1 100 Continue');
-    assert.is(described(await answerTo(client, method)), GOOD[method]);
-    assert.is(described(await client.answer()), GOOD.GET);
+    assert.is((await client.readResponse()).head, 'HTTP/1.1 100 Continue');
+    assert.is(described(await responseTo(client, method)), GOOD[method]);
+    assert.is(described(await client.readResponse()), GOOD.GET);
     client.destroy();
     const other = await exchange(port, ask(method, 'Expect: 200-ok\r\n'), { noBody: true });
     assert.is(`${other.status} ${other.headers.get('connection')}`, '417 keep-alive');
@@ -209,40 +211,40 @@ test('100-continue: a body that is announced is asked for, and ignored', async (
   assert.is(described(long), '413 {"error":"payload_too_large"} close');
 });
 
-test('pipelined: HEAD, GET and DELETE are told apart, in their order', async () => {
+test('pipelined HEAD, GET and DELETE requests get their own responses in order', async () => {
   const { port, calls } = await startServer();
   const client = await openClient(port);
   const order = ['HEAD', 'GET', 'HEAD', 'HEAD', 'DELETE', 'HEAD', 'DELETE', 'DELETE', 'GET',
     'HEAD'];
   for (let round = 0; round < 20; round += 1) {
-    client.send(order.map((method) => ask(method)).join('') + ISSUE);
+    client.send(order.map((method) => ask(method)).join('') + REQUEST);
     for (const method of order) {
-      const got = await answerTo(client, method);
+      const got = await responseTo(client, method);
       assert.is(described(got), GOOD[method]);
       assert.is(got.headers.has('content-length'), method !== 'DELETE');
       if (method === 'HEAD') {
         assert.is(got.headers.get('content-length'), String(KNOWN_BODY.length));
       }
     }
-    assert.is((await client.answer()).status, 201);
+    assert.is((await client.readResponse()).status, 201);
   }
   assert.is(calls.length, 20 * order.length);
   client.destroy();
 });
 
-test('HEAD of what fails: the headers of GET, no body', async () => {
+test('a HEAD request that fails gets the headers of GET and no body', async () => {
   const { port } = await startServer({ status: async () => ({ kind: 'unknown' }) });
   const client = await openClient(port);
   client.send(ask('HEAD') + ask('HEAD', '', '', '/otp/none') + ask('GET'));
-  const unknown = await answerTo(client, 'HEAD');
+  const unknown = await responseTo(client, 'HEAD');
   assert.is(`${unknown.status} ${unknown.headers.get('content-length')}`, '404 25');
-  const none = await answerTo(client, 'HEAD');
+  const none = await responseTo(client, 'HEAD');
   assert.is(`${none.status} ${none.headers.get('content-length')}`, '404 21');
-  assert.is((await client.answer()).body, '{"error":"otp_not_found"}');
+  assert.is((await client.readResponse()).body, '{"error":"otp_not_found"}');
   client.destroy();
 });
 
-test('HTTP/1.0, Connection: close and Upgrade are closed after the answer', async () => {
+test('HTTP/1.0, Connection: close and Upgrade end the connection after the response', async () => {
   const { port, calls } = await startServer();
   for (const method of ['GET', 'HEAD', 'DELETE']) {
     const rows = [ask(method).replace('HTTP/1.1', 'HTTP/1.0'), ask(method, 'Connection: close\r\n'),
@@ -251,13 +253,21 @@ test('HTTP/1.0, Connection: close and Upgrade are closed after the answer', asyn
       const client = await openClient(port);
       const before = calls.length;
       client.send(bytes + ask('DELETE'));
-      const got = await answerTo(client, method);
+      const got = await responseTo(client, method);
       assert.is(described(got), (GOOD[method] as string).replace('keep-alive', 'close'), bytes);
       assert.is(await client.ended(), '');
       assert.is(calls.length, before + 1);
       client.destroy();
     }
   }
+});
+
+test('property: only a target that equals a route byte for byte matches it', () => {
+  fc.assert(fc.property(fc.string(), (text) => {
+    const path = pathOf(`/otp/request${text}`);
+    assert.is(path === '/otp/request', text === '' || text.startsWith('?'));
+    assert.is(pathOf(`http://h/otp/request${text}`), path);
+  }));
 });
 
 test.after(stopServers);

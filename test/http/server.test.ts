@@ -1,4 +1,4 @@
-/** Bytes that are no proper request, odd targets and other methods: the answer to each. */
+/** The responses to malformed requests, unusual targets and other methods. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { startServer, stopServers } from './fake-service.ts';
@@ -9,13 +9,13 @@ const LENGTH = `Content-Length: ${BODY.length}`;
 const COMMON = 'Content-Type: application/json\r\nIdempotency-Key: k\r\n';
 const INVALID = '{"error":"invalid_request"}';
 
-/** A request whose header lines are given; the line end is part of each. */
+/** Builds a request from header lines that include their line ends. */
 function raw(lines: string, rest = BODY, first = 'POST /otp/request HTTP/1.1'): string {
   return `${first}\r\n${lines}${COMMON}\r\n${rest}`;
 }
 
-test('faulty framing, host or version: 400 and closed, nothing is run', async () => {
-  const { port, issues } = await startServer();
+test('an error in framing, host or version gets 400 and ends the connection', async () => {
+  const { port, requests } = await startServer();
   const chunked = 'Transfer-Encoding: chunked\r\n';
   const chunks = `${BODY.length.toString(16)}\r\n${BODY}\r\n0\r\n\r\n`;
   const host = 'Host: a\r\n';
@@ -71,7 +71,7 @@ test('faulty framing, host or version: 400 and closed, nothing is run', async ()
   for (const [name, bytes] of rows) {
     const client = await openClient(port);
     client.send(Buffer.from(bytes, 'latin1'));
-    const got = await client.answer();
+    const got = await client.readResponse();
     assert.is(`${got.status} ${got.body}`, `400 ${INVALID}`, name);
     assert.is(got.headers.get('connection'), 'close', name);
     assert.is(got.headers.get('cache-control'), 'no-store', name);
@@ -79,10 +79,10 @@ test('faulty framing, host or version: 400 and closed, nothing is run', async ()
     assert.is(await client.ended(), '', name);
     client.destroy();
   }
-  assert.is(issues.length, 0);
+  assert.is(requests.length, 0);
 });
 
-test('the HTTP/2 preface gets no tunnel and no crash', async () => {
+test('the HTTP/2 preface opens no tunnel and leaves the server running', async () => {
   const { port } = await startServer();
   const client = await openClient(port);
   client.send('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
@@ -91,7 +91,7 @@ test('the HTTP/2 preface gets no tunnel and no crash', async () => {
   assert.is((await exchange(port, post('/otp/request', BODY))).status, 201);
 });
 
-test('forms that are proper are served', async () => {
+test('every valid form of a request is served', async () => {
   const { port } = await startServer();
   const rest = `Host: a\r\n${LENGTH}\r\n`;
   const chunked = 'Host: a\r\nTransfer-Encoding: Chunked\r\n';
@@ -111,8 +111,8 @@ test('forms that are proper are served', async () => {
   }
 });
 
-test('other spellings of a path are other paths', async () => {
-  const { port, issues, verifies } = await startServer();
+test('another spelling of a path is another path', async () => {
+  const { port, requests, verifications } = await startServer();
   const targets = ['/', '/otp', '/otp/', '/otp/request/', '/OTP/request', '/otp/Request',
     '/otp/%72equest', '/otp%2Frequest', '//otp/request', '//evil/otp/request', '/otp//request',
     '/./otp/request', '/x/../otp/request', '/otp/request;a=b', '/\\', '//', '/otp\\request',
@@ -121,74 +121,74 @@ test('other spellings of a path are other paths', async () => {
     const got = await exchange(port, post(target, BODY));
     assert.is(`${got.status} ${got.body}`, '404 {"error":"not_found"}', target);
   }
-  assert.is(issues.length + verifies.length, 0);
+  assert.is(requests.length + verifications.length, 0);
 });
 
-test('other methods: 405 with Allow; the connection goes on', async () => {
+test('another method gets 405 with Allow, and the connection stays open', async () => {
   const { port } = await startServer();
   for (const path of ['/otp/request', '/otp/verify']) {
     for (const method of ['GET', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'TRACE', 'PROPFIND']) {
       const client = await openClient(port);
       client.send(`${method} ${path} HTTP/1.1\r\nHost: a\r\nOrigin: http://evil\r\n\r\n`);
-      const got = await client.answer();
+      const got = await client.readResponse();
       assert.is(`${got.status} ${got.body}`, '405 {"error":"method_not_allowed"}', method);
       assert.is(got.headers.get('allow'), 'POST');
       assert.is(got.headers.has('ratelimit-policy'), path === '/otp/request');
       assert.not.match(got.head, /access-control|evil/i);
       client.send(post('/otp/request', BODY));
-      assert.is((await client.answer()).status, 201);
+      assert.is((await client.readResponse()).status, 201);
       client.destroy();
     }
   }
 });
 
-test('HEAD: the headers of 405, no body', async () => {
+test('HEAD gets the headers of a 405 and no body', async () => {
   const { port } = await startServer();
   const client = await openClient(port);
   client.send('HEAD /otp/verify HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n');
-  const got = await client.answer({ noBody: true });
+  const got = await client.readResponse({ noBody: true });
   assert.is(got.status, 405);
   assert.is(got.headers.get('allow'), 'POST');
   assert.is(await client.ended(), '');
 });
 
-test('CONNECT: 405, closed, no tunnel, after the answers before it', async () => {
-  const { port, issues } = await startServer();
+test('CONNECT gets 405 after the responses before it, and the connection closes', async () => {
+  const { port, requests } = await startServer();
   const client = await openClient(port);
   const tunnelled = post('/otp/request', BODY);
   client.send(`${tunnelled}CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n${tunnelled}`);
-  assert.is((await client.answer()).status, 201);
-  const got = await client.answer();
+  assert.is((await client.readResponse()).status, 201);
+  const got = await client.readResponse();
   assert.is(`${got.status} ${got.headers.get('allow')}`, '405 POST');
   assert.is(got.headers.get('connection'), 'close');
   assert.is(await client.ended(), '');
-  assert.is(issues.length, 1);
+  assert.is(requests.length, 1);
 });
 
-test('CONNECT: a reset while the connection is closing does no harm', async () => {
+test('a reset after CONNECT, while the connection closes, leaves the server running', async () => {
   const { port } = await startServer();
   for (let round = 0; round < 5; round += 1) {
     const client = await openClient(port);
     client.send('CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n');
-    assert.is((await client.answer()).status, 405);
+    assert.is((await client.readResponse()).status, 405);
     client.reset();
     assert.is((await exchange(port, post('/otp/request', BODY))).status, 201);
   }
 });
 
-test('Upgrade is ignored, and nothing behind it is misread', async () => {
+test('Upgrade is ignored, and the bytes behind it are not taken for a request', async () => {
   const { port } = await startServer();
   const offer = { Upgrade: 'h2c', Connection: 'Upgrade, HTTP2-Settings', 'HTTP2-Settings': 'AA' };
   const client = await openClient(port);
   client.send(post('/otp/request', BODY, offer));
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.send(post('/otp/request', BODY));
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.destroy();
   const other = await openClient(port);
   other.send('GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n'
     + post('/otp/request', BODY));
-  const got = await other.answer();
+  const got = await other.readResponse();
   assert.is(`${got.status} ${got.headers.get('connection')}`, '404 close');
   assert.is(await other.ended(), '');
 });

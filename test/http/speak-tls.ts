@@ -1,4 +1,4 @@
-/** Importing this first makes the tests of this folder that are imported after it speak TLS. */
+/** Makes the tests of this folder that are imported after this module use TLS. */
 import { speakTls } from './transport.ts';
 
 speakTls();

@@ -1,4 +1,4 @@
-/** Clients that are slow or silent, with the limits shortened; and the limits in production. */
+/** Slow and silent clients under short limits, and the limits in production. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { HTTP_LIMITS } from '../../src/http/server.ts';
@@ -12,16 +12,16 @@ const BODY = '{"user_id":"u","purpose":"p"}';
 const REQUEST = post('/otp/request', BODY);
 const SHORT = { headersTimeoutMs: 500, requestTimeoutMs: 1000, checkIntervalMs: 20 };
 
-/** The connection is answered 408 and closed. */
+/** Checks that the connection gets 408 and is closed. */
 async function timedOut(client: RawClient): Promise<void> {
-  const got = await client.answer();
+  const got = await client.readResponse();
   assert.is(`${got.status} ${got.body}`, '408 {"error":"request_timeout"}');
   assert.is(got.headers.get('connection'), 'close');
   assert.is(await client.ended(), '');
   client.destroy();
 }
 
-/** Sends one byte at a time, each well within any time-out, until the server has had enough. */
+/** Sends one byte at a time, each within every time limit, until the connection ends. */
 function drip(client: RawClient, bytes: string): void {
   let at = 0;
   const timer = setInterval(() => {
@@ -32,8 +32,8 @@ function drip(client: RawClient, bytes: string): void {
   client.socket.once('end', () => clearInterval(timer));
 }
 
-test('a silent socket, slow headers and a slow body: 408, closed, nothing runs', async () => {
-  const { port, issues } = await startServer({ limits: SHORT });
+test('a silent socket, slow headers and a slow body get 408 and run nothing', async () => {
+  const { port, requests } = await startServer({ limits: SHORT });
   const clients = await Promise.all([1, 2, 3, 4].map(() => openClient(port)));
   const [silent, headers, body, none] = clients as [RawClient, RawClient, RawClient, RawClient];
   drip(headers, REQUEST);
@@ -41,10 +41,10 @@ test('a silent socket, slow headers and a slow body: 408, closed, nothing runs',
   drip(body, BODY + ' '.repeat(500));
   none.send(REQUEST.slice(0, -1));
   await Promise.all([silent, headers, body, none].map(timedOut));
-  assert.is(issues.length, 0);
+  assert.is(requests.length, 0);
 });
 
-test('a body that was announced and never comes: 408, though nobody reads it', async () => {
+test('an announced body that never arrives gets 408 although no route reads it', async () => {
   const { port, calls } = await startServer({ limits: SHORT });
   const framings = ['Content-Length: 5', 'Transfer-Encoding: chunked'];
   for (const line of framings) {
@@ -55,50 +55,50 @@ test('a body that was announced and never comes: 408, though nobody reads it', a
   assert.equal(calls, []);
 });
 
-test('a time-out in the body says so on its own route', async () => {
+test('a time-out in the body has the headers of its route', async () => {
   const { port } = await startServer({ limits: SHORT });
   const client = await openClient(port);
   client.send(REQUEST.slice(0, -1));
-  const got = await client.answer();
+  const got = await client.readResponse();
   assert.is(got.status, 408);
   assert.ok(got.headers.has('ratelimit-policy'));
   client.destroy();
 });
 
-test('a slow second request is answered after the first', async () => {
+test('a slow second request gets its 408 after the response to the first', async () => {
   const start = createGate<RequestOutcome>();
-  const { port, issues } = await startServer({ issue: () => start.promise, limits: SHORT });
+  const { port, requests } = await startServer({ request: () => start.promise, limits: SHORT });
   const client = await openClient(port);
   client.send(`${REQUEST}POST /otp/req`);
-  await eventually('the first runs', () => issues.length === 1);
+  await eventually('the first runs', () => requests.length === 1);
   const watch = await openClient(port);
   await timedOut(watch);
   start.open(ISSUED);
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   await timedOut(client);
 });
 
-test('a body that is not wanted any more and does not come: closed without a second answer',
+test('a missing body of an answered request closes the connection without a second response',
   async () => {
     const { port } = await startServer({ limits: SHORT });
     const client = await openClient(port);
     client.send(post('/otp/none', '', { 'Content-Length': '10' }));
-    assert.is((await client.answer()).status, 404);
+    assert.is((await client.readResponse()).status, 404);
     assert.is(await client.ended(), '');
     client.destroy();
   });
 
-test('a request that takes long to answer is not timed out', async () => {
+test('a request that takes long to answer does not time out', async () => {
   const start = createGate<RequestOutcome>();
-  const { port, issues } = await startServer({ issue: () => start.promise, limits: SHORT });
+  const { port, requests } = await startServer({ request: () => start.promise, limits: SHORT });
   const client = await openClient(port);
   client.send(REQUEST);
-  await eventually('it runs', () => issues.length === 1);
+  await eventually('it runs', () => requests.length === 1);
   const body = await openClient(port);
   body.send(REQUEST.slice(0, -1));
   await timedOut(body);
   start.open(ISSUED);
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.destroy();
 });
 
@@ -106,11 +106,12 @@ test('an idle connection is closed, a stalled one is destroyed', async () => {
   const { port } = await startServer({ limits: { keepAliveTimeoutMs: 1 } });
   const idle = await openClient(port);
   idle.send(REQUEST);
-  assert.is((await idle.answer()).status, 201);
+  assert.is((await idle.readResponse()).status, 201);
   assert.is(await idle.ended(), '');
   idle.destroy();
   const never = createGate<RequestOutcome>();
-  const stuck = await startServer({ issue: () => never.promise, limits: { stalledTimeoutMs: 50 } });
+  const limits = { stalledTimeoutMs: 50 };
+  const stuck = await startServer({ request: () => never.promise, limits });
   const client = await openClient(stuck.port);
   client.send(REQUEST);
   assert.is(await client.ended(), '');
@@ -118,7 +119,7 @@ test('an idle connection is closed, a stalled one is destroyed', async () => {
   client.destroy();
 });
 
-test('the limits in production are those of the issue', () => {
+test('the limits in production equal the documented ones', () => {
   assert.is(HTTP_LIMITS.headersTimeoutMs, 10_000);
   assert.is(HTTP_LIMITS.requestTimeoutMs, 15_000);
   assert.is(HTTP_LIMITS.keepAliveTimeoutMs, 5_000);

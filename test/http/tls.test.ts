@@ -1,4 +1,4 @@
-/** What TLS adds to a connection: a handshake with bounds, a lowest version, a certificate. */
+/** TLS: the bounds of the handshake, the lowest version, and replacing the certificate. */
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { once } from 'node:events';
@@ -17,7 +17,7 @@ const SHORT = { headersTimeoutMs: 200, checkIntervalMs: 20 };
 
 speakTls();
 
-/** A connection without TLS; `closed` settles although nobody waits for it yet. */
+/** Opens a connection without TLS; `closed` resolves even if it closes before a test waits. */
 async function openPlain(port: number): Promise<{ socket: Socket; closed: Promise<unknown> }> {
   const socket = connect({ port, host: '127.0.0.1' });
   socket.on('error', () => {});
@@ -26,7 +26,7 @@ async function openPlain(port: number): Promise<{ socket: Socket; closed: Promis
   return { socket, closed };
 }
 
-/** How a handshake ends: with its version, its protocol, or the code of its error. */
+/** Resolves with the version and protocol of a handshake, or with its error code. */
 async function shake(port: number, options: Parameters<typeof connectTo>[1]): Promise<string> {
   const { socket, connected } = connectTo(port, options);
   return new Promise((resolve) => {
@@ -39,19 +39,19 @@ async function shake(port: number, options: Parameters<typeof connectTo>[1]): Pr
   });
 }
 
-test('TLS 1.2 and 1.3, nothing older; HTTP/1.1, nothing newer', async () => {
+test('a handshake accepts TLS 1.2, TLS 1.3 and HTTP/1.1 only', async () => {
   const { port } = await startServer();
   assert.is(await shake(port, {}), 'TLSv1.3 false');
   assert.is(await shake(port, { maxVersion: 'TLSv1.2' }), 'TLSv1.2 false');
   const both = ['h2', 'http/1.1'];
   assert.is(await shake(port, { ALPNProtocols: both }), 'TLSv1.3 http/1.1');
   assert.match(await shake(port, { ALPNProtocols: ['h2'] }), /NO_APPLICATION_PROTOCOL/);
-  // At security level 0 this client offers what the server must refuse.
+  // Security level 0 lets this client offer the versions that the server must refuse.
   const old = { minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'ALL:@SECLEVEL=0' } as const;
   assert.match(await shake(port, old), /PROTOCOL_VERSION/);
 });
 
-test('a client that never shakes hands is closed when one without a request would be', async () => {
+test('a client that does not complete the handshake is closed in time', async () => {
   const { port } = await startServer({ limits: SHORT });
   const silent = await openPlain(port);
   const slow = await openPlain(port);
@@ -66,34 +66,34 @@ test('a client that never shakes hands is closed when one without a request woul
   });
 });
 
-test('plain HTTP on the port of TLS is closed unanswered and counted nowhere', async () => {
+test('plain HTTP on the TLS port is closed without a response and not counted', async () => {
   const meters = createHttpMeters(() => 0);
-  const { port, issues, errors } = await startServer({ meters });
+  const { port, requests, errors } = await startServer({ meters });
   const plain = await openPlain(port);
   let answer = '';
   plain.socket.on('data', (chunk: Buffer) => { answer += chunk.toString('latin1'); });
   plain.socket.write(REQUEST);
   await plain.closed;
   assert.is(answer, '');
-  assert.equal([issues, errors], [[], []]);
-  assert.ok(Object.values(meters.other.answers).every((count) => count === 0));
+  assert.equal([requests, errors], [[], []]);
+  assert.ok(Object.values(meters.other.responses).every((count) => count === 0));
 });
 
-test('a handshake that is under way does not hold up the end', async () => {
+test('a handshake in progress does not delay close', async () => {
   const { port, http } = await startServer();
   const silent = await openPlain(port);
   const begun = await openPlain(port);
   begun.socket.write(Buffer.from([22, 3, 1]));
   const client = await openClient(port);
   client.send(REQUEST);
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.destroy();
   await promptly(() => http.close(60_000));
   await Promise.all([silent.closed, begun.closed]);
 });
 
-test('handshakes count as connections, and make room when they end', async () => {
-  // The handshake must not be over before the next client comes.
+test('a handshake counts as a connection until it ends', async () => {
+  // The handshake must outlast the connection of the next client.
   const limits = { ...SHORT, headersTimeoutMs: 2000, connectionsMax: 1 };
   const { port } = await startServer({ limits });
   const silent = await openPlain(port);
@@ -102,11 +102,11 @@ test('handshakes count as connections, and make room when they end', async () =>
   await silent.closed;
   const client = await openClient(port);
   client.send(REQUEST);
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.destroy();
 });
 
-test('another certificate is for new connections; one that cannot be used changes nothing',
+test('a new certificate serves new connections, and an unusable one changes nothing',
   async () => {
     const { port, http } = await startServer();
     const serialOf = ({ socket }: { socket: Socket }): string =>
@@ -118,7 +118,7 @@ test('another certificate is for new connections; one that cannot be used change
     await once(socket, connected);
     assert.equal([serialOf(old), serialOf({ socket })], ['01', '0B']);
     old.send(REQUEST);
-    assert.is((await old.answer()).status, 201);
+    assert.is((await old.readResponse()).status, 201);
     assert.throws(() => http.setCertificate({ ...next, cert: 'none' }));
     const { socket: again } = connectTo(port, { ca: next.cert });
     await once(again, connected);

@@ -1,4 +1,4 @@
-/** What the tests of this folder speak: plain HTTP, or TLS once speakTls has been called. */
+/** The transport of the tests in this folder: plain TCP, or TLS after a call of speakTls. */
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { connect as connectSecurely } from 'node:tls';
@@ -10,27 +10,27 @@ const HOST = '127.0.0.1';
 
 let certificate: Certificate | null = null;
 
-/** From now on servers have a certificate, and clients trust it. */
+/** Gives later servers a certificate that later clients trust. */
 export function speakTls(): void {
   certificate = createCertificate();
 }
 
-/** That of the servers; null while they speak plain HTTP. */
+/** The certificate of the servers; null while they use plain HTTP. */
 export function certificateInUse(): Certificate | null {
   return certificate;
 }
 
-/** A connection that begins. */
-export type Beginning = Readonly<{
+/** A connection that is being opened. */
+export type PendingConnection = Readonly<{
   socket: Socket;
   /** The event after which bytes can be sent. */
   connected: 'connect' | 'secureConnect';
-  /** Ends it with a reset. */
+  /** Resets the connection. */
   reset: () => void;
 }>;
 
-/** Begins a connection to a server on this machine. */
-export function connectTo(port: number, options: ConnectionOptions = {}): Beginning {
+/** Starts a connection to a server on this machine. */
+export function connectTo(port: number, options: ConnectionOptions = {}): PendingConnection {
   const plain = connect({ port, host: HOST, allowHalfOpen: true });
   const reset = (): void => { plain.resetAndDestroy(); };
   if (certificate === null) return { socket: plain, connected: 'connect', reset };

@@ -93,7 +93,7 @@ test('every other path is 404 and every other method is 405', async () => {
   }
   const client = await openClient(otpd.adminPort);
   client.send('CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n');
-  const refused = await client.answer();
+  const refused = await client.readResponse();
   assert.is(refused.status, 405);
   assert.match(refused.head, /\r\nAllow: GET, HEAD/);
   client.destroy();
@@ -250,13 +250,13 @@ test('SIGTERM makes otpd not ready at once, and alive until the last response', 
   const client = await openClient(otpd.port);
   client.send(`POST /otp/verify HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n`
     + `Content-Length: ${body.length}\r\nExpect: 100-continue\r\n\r\n`);
-  assert.is((await client.answer({ noBody: true })).status, 100);
+  assert.is((await client.readResponse({ noBody: true })).status, 100);
   otpd.stop();
   await eventually('otpd is not ready', async () => (await readiness())[0] === 503);
   assert.equal(await readiness(), unready('stopping'));
   assert.is((await ask('/livez')).status, 200);
   client.send(body);
-  assert.is((await client.answer()).status, 410);
+  assert.is((await client.readResponse()).status, 410);
   client.destroy();
   assert.is(await otpd.ended, 0);
 });

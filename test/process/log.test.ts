@@ -171,7 +171,7 @@ test('each request has one line with its event and without code, user or address
   const client = await openClient(port);
   client.send('POST /otp/request HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n'
     + 'Content-Length: 9\r\nExpect: 100-continue\r\n\r\n');
-  await client.answer({ noBody: true });
+  await client.readResponse({ noBody: true });
   client.socket.resetAndDestroy();
   const gone = (await otpd.requests(expected.length + 1)).at(-1)!;
   assert.equal([gone.event, gone.outcome, gone.route, gone.status],

@@ -149,7 +149,7 @@ test('a retiring worker answers its open connections with Connection: close',
       const askAll = async (): Promise<void> => {
         for (const client of open) {
           client.send(guess);
-          const { status, headers } = await client.answer();
+          const { status, headers } = await client.readResponse();
           assert.is(status, 404);
           if (headers.get('connection') === 'keep-alive') continue;
           assert.is(await client.ended(), '');
@@ -200,7 +200,7 @@ async function limitOf(otpd: Otpd, user: string): Promise<string> {
   const client = await openClient(otpd.port);
   client.send(post('/otp/request', JSON.stringify({ user_id: user, purpose: 'p' }),
     { 'Idempotency-Key': user }));
-  const { headers } = await client.answer();
+  const { headers } = await client.readResponse();
   client.destroy();
   return headers.get('ratelimit-policy') ?? '';
 }

@@ -51,7 +51,7 @@ async function openUnfinished(otpd: Otpd, processes: number): Promise<Unfinished
   for (let each = 0; each < processes; each += 1) {
     const probe = await openClient(otpd.port);
     probe.send(GUESS);
-    assert.is((await probe.answer()).status, 404);
+    assert.is((await probe.readResponse()).status, 404);
     idle.push(probe);
   }
   return { client, idle };
@@ -66,7 +66,7 @@ for (const WORKERS of ['1', '2']) {
     for (const each of idle) assert.is(await each.ended(), '');
     assert.is(await readiness(otpd), STOPPING);
     client.send(GUESS.slice(-1));
-    const answer = await client.answer();
+    const answer = await client.readResponse();
     assert.is(`${answer.status} ${answer.headers.get('connection')}`, '404 close');
     for (const each of [client, ...idle]) each.destroy();
     assert.is(await otpd.ended, 0);
@@ -80,7 +80,7 @@ test('an idle connection, half a request and a hanging delivery do not delay a s
     WEBHOOK_SECRETS: `whsec_${randomBytes(32).toString('base64')}` });
   const idle = await openClient(otpd.port);
   idle.send(post('/otp/request', '{"user_id":"U1","purpose":"login"}'));
-  assert.is((await idle.answer()).status, 201);
+  assert.is((await idle.readResponse()).status, 201);
   const [sent] = await sink.waitFor(1);
   recordCode((JSON.parse(sent!.body) as { data: { code: string } }).data.code);
   const partial = await openClient(otpd.port);

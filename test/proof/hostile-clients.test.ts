@@ -139,8 +139,8 @@ test('a socket that pipelines 200 requests gets 17 responses and a 503', async (
   }, true);
   const client = await openClient(otpd.port);
   client.send(many());
-  for (let at = 0; at < 17; at += 1) assert.is((await client.answer()).status, 201);
-  const shed = await client.answer();
+  for (let at = 0; at < 17; at += 1) assert.is((await client.readResponse()).status, 201);
+  const shed = await client.readResponse();
   assert.equal([shed.status, shed.headers.get('retry-after'), shed.headers.get('connection')],
     [503, '1', 'close']);
   assert.is(await client.ended(), '');

@@ -13,7 +13,7 @@ import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { eventually, timed } from '../harness/waiting.ts';
 import { openClient, post } from '../http/raw-client.ts';
-import type { RawAnswer, RawClient } from '../http/raw-client.ts';
+import type { RawResponse, RawClient } from '../http/raw-client.ts';
 import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
 import { fresh, newEndUser } from './load.ts';
@@ -52,7 +52,7 @@ test.after(async () => {
   await server.stop();
 });
 
-type Asked = Readonly<{ answer: RawAnswer; ms: number; bytes: string }>;
+type Asked = Readonly<{ answer: RawResponse; ms: number; bytes: string }>;
 
 function requestOf({ user, address } = newEndUser()): string {
   return post('/otp/request', JSON.stringify({ user_id: user, purpose: 'login' }), {
@@ -63,7 +63,7 @@ function requestOf({ user, address } = newEndUser()): string {
 async function ask(client: RawClient, bytes = requestOf()): Promise<Asked> {
   const { ms, result: answer } = await timed(() => {
     client.send(bytes);
-    return client.answer();
+    return client.readResponse();
   });
   assert.ok(ms < ANSWER_MAX_MS, `${answer.status} after ${Math.round(ms)} ms`);
   return { answer, ms, bytes };

@@ -1,5 +1,5 @@
 /** `otpd key new` and `otpd secret new`: both print a new secret once and store nothing. */
-import { nameFault, newKey, parseScopes, SCOPES } from '../../http/input/api-keys.ts';
+import { nameError, newKey, parseScopes, SCOPES } from '../../http/input/api-keys.ts';
 import { randomHex } from '../../otp/crypto/random.ts';
 import { randomSecret, isSecretId, SECRET_ID_RULE } from '../../otp/crypto/secrets.ts';
 import { UsageError } from '../output.ts';
@@ -14,7 +14,7 @@ export const DEFAULT_SCOPES = 'request+verify+read';
  * @throws UsageError when the name or the scopes are invalid
  */
 export function makeKey(name: string, scopesText: string = DEFAULT_SCOPES): Report {
-  const rule = nameFault(name);
+  const rule = nameError(name);
   if (rule !== null) throw new UsageError(`NAME must be ${rule}`);
   const scopes = parseScopes(scopesText);
   if (scopes === null) {

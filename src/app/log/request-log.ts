@@ -70,7 +70,7 @@ export function createRequestLog(log: Log, pseudonyms: Pseudonyms): RequestLog {
   return Object.freeze({
     wants: (code: ResponseCode | null) => log.isEnabled(kindOf(code).level),
     // The responses of a batch are sent first, without a log line between them.
-    write: (record: AccessRecord) => {
+    log: (record: AccessRecord) => {
       if (pending.push(record) === 1) setImmediate(writeAll);
     },
   });
@@ -89,32 +89,36 @@ function kindOf(code: ResponseCode | null): EventKind {
   return code === null ? GONE : KIND_BY_CODE[code as Exclude<ResponseCode, AdminCode>];
 }
 
-function eventOf({ code, route, about }: AccessRecord): EventKind {
-  if (about?.locks === true) return LOCK;
+function eventOf({ code, route, context }: AccessRecord): EventKind {
+  if (context?.locks === true) return LOCK;
   return (route === VERIFY_ROUTE ? VERIFY_KINDS[code ?? ''] : undefined) ?? kindOf(code);
 }
 
 /** Values that contain no character to escape are inserted directly, for speed. */
 function membersOf(record: AccessRecord, pseudonyms: Pseudonyms): string {
   const { requestId, route, method, code, isAnswered, durationMs, apiClient, traceparent } = record;
-  const { remoteAddress, client, about, fault } = record;
+  const { remoteAddress, clientIp, context, error } = record;
   return `,"request_id":"${requestId}","route":"${route}"`
     + (method === '' ? '' : `,"method":"${method}"`)
     + (code === null || !isAnswered ? '' : `,"status":${STATUS[code]}`)
     + `,"outcome":"${code ?? GONE.event}"`
     + (code === null || isAnswered ? '' : ',"client_gone":true')
     + (durationMs === null ? '' : `,"duration_ms":${rounded(durationMs)}`)
-    + (about === undefined ? '' : membersAbout(about, pseudonyms))
-    + (client === null ? '' : member('client', pseudonyms.clientIp(client), WORD_MAX_CHARACTERS))
+    + (context === undefined ? '' : membersOfContext(context, pseudonyms))
+    + (clientIp === null
+      ? '' : member('client', pseudonyms.clientIp(clientIp), WORD_MAX_CHARACTERS))
     + (remoteAddress === undefined
       ? '' : member('peer', pseudonyms.clientIp(remoteAddress), WORD_MAX_CHARACTERS))
     + (apiClient === null ? '' : `,"caller":"${apiClient}"`)
     + (traceparent === null ? '' : `,"traceparent":"${traceparent}"`)
-    + (fault === undefined ? '' : describeError(fault, code === 'internal'));
+    + (error === undefined ? '' : describeError(error, code === 'internal'));
 }
 
-function membersAbout(about: NonNullable<AccessRecord['about']>, pseudonyms: Pseudonyms): string {
-  const { userId, purpose, otpId, field, isReplay } = about;
+function membersOfContext(
+  context: NonNullable<AccessRecord['context']>,
+  pseudonyms: Pseudonyms,
+): string {
+  const { userId, purpose, otpId, field, isReplay } = context;
   return (userId === undefined
     ? '' : member('user', pseudonyms.user(userId), LOGGED_USER_MAX_CHARACTERS))
     + member('purpose', purpose, LOGGED_PURPOSE_MAX_CHARACTERS)

@@ -1,4 +1,4 @@
-/** The routes of the second listener: whether otpd lives, whether it can serve, what it counts. */
+/** The routes of the admin listener: liveness, readiness and metrics. */
 import { RouteMeter } from '../metrics.ts';
 import {
   responseForError, errorResponse, methodNotAllowed, SHED_RETRY_SECONDS,
@@ -7,9 +7,8 @@ import type { HttpResponse } from '../response.ts';
 import { createRoute } from '../router.ts';
 import type { Route, Routes } from '../router.ts';
 
-/** What it tells. */
 type AdminSources = Readonly<{
-  /** The names of the checks that fail; none when requests can be served. */
+  /** The names of failed checks; empty when otpd can serve requests. */
   failedChecks: () => Promise<readonly string[]>;
   metrics: () => Promise<Readonly<{ text: string; contentType: string }>>;
 }>;
@@ -22,29 +21,30 @@ const READY: HttpResponse = Object.freeze({
   code: 'ready', body: '{"status":"ready"}', headers: [], close: false,
 });
 
-/** Makes the routes; their requests are not counted. */
+/** Requests of these routes are not reported in the metrics. */
 export function createAdminRoutes(sources: AdminSources): Routes {
-  const uncounted = new RouteMeter(() => 0);
-  const routeOf = (path: string, answer: () => Promise<HttpResponse>): Route => {
+  const uncounted = new RouteMeter();
+  const createAdminRoute = (path: string, respond: () => Promise<HttpResponse>): Route => {
     const handle = (): Promise<HttpResponse> =>
-      answer().catch((error: unknown) => responseForError(error));
-    // Nobody has a key here: the listener is for this machine, or a network that is trusted.
+      respond().catch((error: unknown) => responseForError(error));
+    // No keys: the listener is for this machine or a trusted network.
     const method = { takesJson: false, scopes: [], handle };
     return createRoute(path, uncounted, { GET: method, HEAD: method });
   };
   const routes = [
-    routeOf('/livez', async () => ALIVE),
-    routeOf('/readyz', async () => readiness(await sources.failedChecks())),
-    routeOf('/metrics', async () => {
+    createAdminRoute('/livez', async () => ALIVE),
+    createAdminRoute('/readyz', async () => readiness(await sources.failedChecks())),
+    createAdminRoute('/metrics', async () => {
       const { text, contentType } = await sources.metrics();
       return { code: 'metrics', body: text, contentType, headers: [], close: false };
     }),
   ];
   return {
-    fixed: new Map(routes.map((each) => [each.path, each])),
+    fixed: new Map(routes.map((route) => [route.path, route])),
     otp: null,
     other: uncounted,
-    noTunnel: methodNotAllowed('GET, HEAD'),
+    now: () => 0,
+    connectNotAllowed: methodNotAllowed('GET, HEAD'),
   };
 }
 

@@ -1,4 +1,4 @@
-/** DELETE /otp/{otp_id}: from an id to a plain answer. */
+/** DELETE /otp/{otp_id} (docs/api.md, "DELETE /otp/{otp_id}"). */
 import type { CancelOutcome } from '../../otp/outcomes.ts';
 import type { IsConnected, OtpService } from '../../otp/service.ts';
 import { responseForError, errorResponse } from '../response.ts';
@@ -9,11 +9,8 @@ const CANCELED: HttpResponse = Object.freeze(
 );
 
 /**
- * Cancels a code. Never rejects.
- *
- * @param otpId 32 lower-case hexadecimal digits
- * @returns 204 canceled, also when it was before; 404 unknown, 410 used or expired, 503 when the
- *   database cannot answer, 500 for anything else
+ * Cancels an OTP. Never rejects: 204 when canceled now or earlier, 404 unknown, 410 used or
+ * expired, 503 when the database does not answer, else 500.
  */
 export async function cancelOtp(
   service: OtpService,
@@ -21,18 +18,18 @@ export async function cancelOtp(
   isConnected: IsConnected,
 ): Promise<HttpResponse> {
   try {
-    return { ...answerOf(await service.cancel(otpId, isConnected)), about: { otpId } };
+    return { ...toResponse(await service.cancel(otpId, isConnected)), context: { otpId } };
   } catch (error) {
-    return { ...responseForError(error), about: { otpId } };
+    return { ...responseForError(error), context: { otpId } };
   }
 }
 
-function answerOf(outcome: CancelOutcome): HttpResponse {
+function toResponse(outcome: CancelOutcome): HttpResponse {
   switch (outcome.kind) {
     case 'canceled': return CANCELED;
     case 'unknown': return errorResponse('otp_not_found');
     case 'used': return errorResponse('code_used');
     case 'expired': return errorResponse('code_expired');
-    default: throw new TypeError('no such outcome', { cause: outcome });
+    default: return outcome.kind satisfies never;
   }
 }

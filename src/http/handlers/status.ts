@@ -1,4 +1,4 @@
-/** GET /otp/{otp_id}: from an id to a plain answer. */
+/** GET /otp/{otp_id} (docs/api.md, "GET /otp/{otp_id}"). */
 import { toRfc3339 } from '../../otp/outcomes.ts';
 import type { StatusOutcome } from '../../otp/outcomes.ts';
 import type { IsConnected, OtpService } from '../../otp/service.ts';
@@ -6,10 +6,8 @@ import { responseForError, errorResponse } from '../response.ts';
 import type { HttpResponse } from '../response.ts';
 
 /**
- * Tells what became of a code. Never rejects.
- *
- * @param otpId 32 lower-case hexadecimal digits
- * @returns 200 known, 404 unknown, 503 when the database cannot answer, 500 for anything else
+ * Reads the state of an OTP. Never rejects: 200 known, 404 unknown, 503 when the database does not
+ * answer, else 500.
  */
 export async function getStatus(
   service: OtpService,
@@ -17,17 +15,17 @@ export async function getStatus(
   isConnected: IsConnected,
 ): Promise<HttpResponse> {
   try {
-    return { ...answerOf(await service.status(otpId, isConnected)), about: { otpId } };
+    return { ...toResponse(await service.status(otpId, isConnected)), context: { otpId } };
   } catch (error) {
-    return { ...responseForError(error), about: { otpId } };
+    return { ...responseForError(error), context: { otpId } };
   }
 }
 
-function answerOf(outcome: StatusOutcome): HttpResponse {
+function toResponse(outcome: StatusOutcome): HttpResponse {
   switch (outcome.kind) {
     case 'known': return known(outcome);
     case 'unknown': return errorResponse('otp_not_found');
-    default: throw new TypeError('no such outcome', { cause: outcome });
+    default: return outcome satisfies never;
   }
 }
 

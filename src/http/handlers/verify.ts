@@ -1,9 +1,9 @@
-/** POST /otp/verify: from plain input to a plain answer. */
+/** POST /otp/verify (docs/api.md, "POST /otp/verify"). */
 import type { HandlerInput } from '../handler.ts';
 import {
-  codeError, parseCode, parseIdempotencyKey, parsePurpose, parseUserId,
-} from '../input/fields.ts';
-import { parseJsonObject } from '../input/json-body.ts';
+  codeError, parseCode, parseJsonObject, parsePurpose, parseUserId,
+} from '../input/body.ts';
+import { parseIdempotencyKey } from '../input/request-headers.ts';
 import type { OtpVerification, VerifyOutcome } from '../../otp/outcomes.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
 import type { OtpService } from '../../otp/service.ts';
@@ -12,45 +12,42 @@ import type { HttpResponse, FieldError } from '../response.ts';
 
 const MEMBERS: readonly string[] = Object.freeze(['user_id', 'purpose', 'code']);
 
-/** RFC 9110, 15.5.2: a 401 names a challenge; ours says that a one-time password is wanted. */
+/** A 401 must name a challenge (RFC 9110, 15.5.2); this one asks for a one-time password. */
 const CHALLENGE: readonly string[] = Object.freeze(['WWW-Authenticate', 'OTP realm="otpd"']);
 
-/** The one body of success (contract, "POST /otp/verify"). */
 const VERIFIED_BODY = '{"success":true,"message":"verification_successful"}';
 
 /**
- * Redeems a code (contract, "POST /otp/verify"). Never rejects.
- *
- * @returns 200 verified, 400 for a field or the key, 401 wrong, 404 no code, 410 used or
- *   expired, 422 for a reused key, 429 locked or limited, 503 when the database cannot answer,
- *   else 500
+ * Verifies a code. Never rejects: 200 verified, 400 for a field or the key, 401 wrong, 404 without
+ * an OTP, 410 used or expired, 422 for a reused key, 429 locked or limited, 503 when the database
+ * does not answer, else 500.
  */
 export async function verifyOtp(
   service: OtpService,
   policies: Policies,
   input: HandlerInput,
 ): Promise<HttpResponse> {
-  const attempt = verifyInputOf(policies, input);
-  if ('field' in attempt) return invalidField(attempt);
-  const { userId, purpose } = attempt;
+  const verification = parseVerification(policies, input);
+  if ('field' in verification) return invalidField(verification);
+  const { userId, purpose } = verification;
   try {
-    const outcome = await service.verify(attempt, input.isConnected);
+    const outcome = await service.verify(verification, input.isConnected);
     const isReplay = outcome.kind === 'verified' && outcome.replayed;
     const locks = outcome.kind === 'locked' && outcome.begins;
-    return { ...answerOf(outcome), about: { userId, purpose, isReplay, locks } };
+    return { ...toResponse(outcome), context: { userId, purpose, isReplay, locks } };
   } catch (error) {
-    return { ...responseForError(error), about: { userId, purpose } };
+    return { ...responseForError(error), context: { userId, purpose } };
   }
 }
 
-/** The first fault in the order body, key, user_id, purpose, code; or the operation's input. */
-function verifyInputOf(
+/** Checks the body, the key, user_id, purpose and code, in this order. */
+function parseVerification(
   policies: Policies,
-  { body, keys, apiClient, clientIp }: HandlerInput,
+  { body, idempotencyKeys, apiClient, clientIp }: HandlerInput,
 ): OtpVerification | FieldError {
   const object = parseJsonObject(body, MEMBERS);
   if ('field' in object) return object;
-  const key = parseIdempotencyKey(keys);
+  const key = parseIdempotencyKey(idempotencyKeys);
   if (key !== null && typeof key !== 'string') return key;
   const userId = parseUserId(object.members.user_id);
   if (typeof userId !== 'string') return userId;
@@ -61,7 +58,7 @@ function verifyInputOf(
   return { userId, purpose, code, clientIp, key, apiClient };
 }
 
-function answerOf(outcome: VerifyOutcome): HttpResponse {
+function toResponse(outcome: VerifyOutcome): HttpResponse {
   switch (outcome.kind) {
     case 'verified': return verified(outcome.replayed);
     case 'malformed': return invalidField(codeError(outcome.digits));
@@ -75,7 +72,7 @@ function answerOf(outcome: VerifyOutcome): HttpResponse {
       return errorResponse(
         'invalid_code', { attempts_remaining: outcome.attemptsRemaining }, CHALLENGE,
       );
-    default: throw new TypeError('no such outcome', { cause: outcome });
+    default: return outcome satisfies never;
   }
 }
 

@@ -1,95 +1,88 @@
-/** The keys of apiKeys: how one is made, and the list of those that are known, by their digests. */
-import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
+/** API keys: creating a key, parsing the configured digests, and authorizing a request. */
+import { hash, timingSafeEqual } from 'node:crypto';
+import { randomKey } from '../../otp/crypto/random.ts';
 import { errorResponse } from '../response.ts';
 import type { HttpResponse } from '../response.ts';
 
-/** What a key may be good for. */
 export const SCOPES = Object.freeze(['request', 'verify', 'read', 'admin'] as const);
 
-/** One of them. */
 export type Scope = (typeof SCOPES)[number];
 
-/** Somebody with a key. */
 export type ApiClient = Readonly<{ name: string; scopes: readonly Scope[] }>;
 
-/** Those who may call. */
+/** The configured API clients. */
 export type ApiKeys = Readonly<{
-  /** Whose key it is; null when nobody's. Takes as long for every key. */
+  /** The owner of a key, or null; takes the same time for every key. */
   find: (key: string) => ApiClient | null;
 }>;
 
-/** A key that was made just now: it is shown once, and only its entry is kept. */
+/** A new key, which is shown once, and its entry of API_KEYS, which is kept. */
 type NewKey = Readonly<{ key: string; entry: string }>;
 
 const NAME = /^[A-Za-z0-9_-]{1,32}$/;
 const DIGEST = /^[0-9A-Fa-f]{64}$/;
 const KEY_BYTES = 32;
 
-/** 256 random bits need no slow hash: nobody finds them by trying. */
+/** A fast hash is enough, because 256 random bits cannot be guessed. */
 function digestOf(key: string): Buffer {
   return hash('sha256', key, 'buffer');
 }
 
-/** What a name must be, when it is not that; else null. */
-export function nameFault(name: string): string | null {
+/** The rule for names if this one breaks it, else null. */
+export function nameError(name: string): string | null {
   return NAME.test(name) ? null : '1 to 32 letters, digits, - or _';
 }
 
-/** Scopes that are joined by +, each once; null when they are not that. */
+/** Parses distinct scopes joined by `+`; null when the text is malformed. */
 export function parseScopes(text: string): readonly Scope[] | null {
   const scopes = text.split('+');
-  const isRight = scopes.every((scope, index) => isScope(scope) && scopes.indexOf(scope) === index);
-  return isRight ? scopes as Scope[] : null;
+  const isValid = scopes.every((scope, index) => isScope(scope) && scopes.indexOf(scope) === index);
+  return isValid ? scopes as Scope[] : null;
 }
 
 function isScope(text: string): text is Scope {
   return (SCOPES as readonly string[]).includes(text);
 }
 
-/** Makes a key, and its entry of API_KEYS. */
 export function newKey({ name, scopes }: ApiClient): NewKey {
-  const key = `otpd_${randomBytes(KEY_BYTES).toString('base64url')}`;
+  const key = `otpd_${randomKey(KEY_BYTES).toString('base64url')}`;
   return { key, entry: `${name}:${scopes.join('+')}:${digestOf(key).toString('hex')}` };
 }
 
 type Entry = Readonly<{ apiClient: ApiClient; digest: Buffer }>;
 
-/**
- * Reads `name:scopes:sha256,name:scopes:sha256`.
- *
- * @returns those who may call, and what is wrong with the text, never quoting any of it
- */
+/** Parses `name:scopes:sha256,name:scopes:sha256`. Errors never quote the text. */
 export function parseApiKeys(text: string): { apiKeys: ApiKeys; errors: string[] } {
   const entries: Entry[] = [];
   const errors: string[] = [];
   text.split(',').forEach((part, index) => {
     const entry = parseEntry(part.trim(), entries);
-    if ('errors' in entry) errors.push(...entry.errors.map((one) => `entry ${index + 1} ${one}`));
-    else entries.push(entry);
+    if ('digest' in entry) entries.push(entry);
+    else errors.push(...entry.errors.map((error) => `entry ${index + 1} ${error}`));
   });
-  return { apiKeys: Object.freeze({ find: (key: string) => findIn(entries, key) }), errors };
+  return { apiKeys: Object.freeze({ find: (key: string) => findClient(entries, key) }), errors };
 }
 
-function parseEntry(text: string, before: readonly Entry[]): Entry | { errors: string[] } {
+function parseEntry(text: string, earlier: readonly Entry[]): Entry | { errors: string[] } {
   const [name = '', scopesText = '', digestText = '', ...rest] = text.split(':');
   if (digestText === '' || rest.length > 0) return { errors: ['must be name:scopes:sha256'] };
   const errors: string[] = [];
-  const wanted = nameFault(name);
-  if (wanted !== null) errors.push(`must have a name of ${wanted}`);
+  const rule = nameError(name);
+  if (rule !== null) errors.push(`must have a name of ${rule}`);
   const scopes = parseScopes(scopesText);
   if (scopes === null) errors.push(`must have scopes out of ${SCOPES.join(', ')}, joined by +`);
   if (!DIGEST.test(digestText)) errors.push('must have the SHA-256 of a key, in 64 hex digits');
   const digest = Buffer.from(digestText, 'hex');
-  if (before.some(({ apiClient }) => apiClient.name === name)) {
+  if (earlier.some(({ apiClient }) => apiClient.name === name)) {
     errors.push('has the name of another');
   }
-  if (before.some((other) => other.digest.equals(digest))) errors.push('has the key of another');
+  if (earlier.some((other) => other.digest.equals(digest))) errors.push('has the key of another');
   if (scopes === null || errors.length > 0) return { errors };
   return { apiClient: Object.freeze({ name, scopes }), digest };
 }
 
-/** Compares with every entry, also after one that fits: the time tells nothing of the list. */
-function findIn(entries: readonly Entry[], key: string): ApiClient | null {
+/** Compares with every entry even after a match, so that the time reveals nothing. */
+function findClient(entries: readonly Entry[], key: string): ApiClient | null {
   const digest = digestOf(key);
   let found: ApiClient | null = null;
   for (const entry of entries) {
@@ -108,15 +101,12 @@ const UNKNOWN_KEY: HttpResponse = Object.freeze(
 const NO_SCOPE: HttpResponse = Object.freeze(
   errorResponse('forbidden', null, [CHALLENGE, 'Bearer error="insufficient_scope"']));
 
-/** The scheme in any letter case, spaces, a b64token. */
+/** A scheme in any letter case, spaces and a b64token (RFC 6750, 2.1). */
 const CREDENTIALS = /^bearer +([A-Za-z0-9._~+/-]+=*)$/i;
 
 /**
- * Finds the caller of a request.
- *
- * @param lines the values of all Authorization lines of the header section
- * @param scopes one of them is enough
- * @returns the caller; or 401 without a key that is known, 403 when it is not good for this
+ * Authenticates the API client from all Authorization lines. One of the scopes is enough; 401
+ * without a known key, 403 without a scope.
  */
 export function authorize(
   apiKeys: ApiKeys,
@@ -124,14 +114,13 @@ export function authorize(
   scopes: readonly Scope[],
 ): ApiClient | HttpResponse {
   const [line] = lines;
-  const key = line === undefined || lines.length > 1 ? null : bearerKeyOf(line);
+  const key = line === undefined || lines.length > 1 ? null : parseBearerKey(line);
   if (key === null) return NO_KEY;
   const apiClient = apiKeys.find(key);
   if (apiClient === null) return UNKNOWN_KEY;
   return scopes.some((scope) => apiClient.scopes.includes(scope)) ? apiClient : NO_SCOPE;
 }
 
-/** The key in an Authorization field, or null when there is none. */
-export function bearerKeyOf(line: string): string | null {
+export function parseBearerKey(line: string): string | null {
   return CREDENTIALS.exec(line)?.[1] ?? null;
 }

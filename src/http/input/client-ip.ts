@@ -1,29 +1,28 @@
-/** Whom a request is counted against (contract, "Client address"). */
+/** The client IP that limits count (docs/api.md, "Client address"), and the trusted proxies. */
 import { BlockList, isIPv4, isIPv6 } from 'node:net';
 import type { FieldError } from '../response.ts';
 
-/** Entries of X-Forwarded-For that are looked at, from the right: more hops are not real. */
+/** Entries of X-Forwarded-For that are read, from the right; no real chain has more hops. */
 const FORWARDED_MAX_ENTRIES = 20;
 
 /**
- * The counted client address: the socket's, unless that is a trusted proxy; then the right-most
- * entry of X-Forwarded-For that is not one. Junk ends the walk at the last trusted hop, whose
- * word it was.
+ * The address of the socket or, behind trusted proxies, the right-most entry of X-Forwarded-For
+ * that is not a trusted proxy. A malformed entry ends the search at the proxy that reported it.
  *
- * @param peer the address of the socket, undefined when the client is gone
- * @param forwardedFor all X-Forwarded-For lines joined by commas, in order; '' when absent
- * @returns IPv4 text or the /64 of an IPv6 address; null when the peer is unknown
+ * @param remoteAddress undefined when the client has disconnected
+ * @param forwardedFor all lines joined by commas, in order; '' when absent
+ * @returns an IPv4 address or the /64 of an IPv6 address; null when the client has disconnected
  */
 export function forwardedClientIp(
-  peer: string | undefined,
+  remoteAddress: string | undefined,
   forwardedFor: string,
   proxies: TrustedProxies,
 ): string | null {
-  let address = peer === undefined ? null : parseAddress(peer);
+  let address = remoteAddress === undefined ? null : parseAddress(remoteAddress);
   if (address === null) return null;
-  if (proxies.empty) return toLimitedIp(address);
+  if (proxies.isEmpty) return toLimitedIp(address);
   let end = forwardedFor.length;
-  for (let seen = 0; seen < FORWARDED_MAX_ENTRIES && end > 0; seen += 1) {
+  for (let hops = 0; hops < FORWARDED_MAX_ENTRIES && end > 0; hops += 1) {
     if (!proxies.has(address)) break;
     const comma = forwardedFor.lastIndexOf(',', end - 1);
     const entry = forwardedFor.slice(comma + 1, end).trim();
@@ -35,32 +34,27 @@ export function forwardedClientIp(
   return toLimitedIp(address);
 }
 
-/** The longest text of an address: IPv6 with a dotted quad. */
+/** The length of the longest IPv6 address, with a dotted quad. */
 const ADDRESS_MAX_CHARACTERS = 45;
 
-const FIELD = 'X-Client-IP';
-const MALFORMED: FieldError = Object.freeze({
-  field: FIELD, message: 'must be one IPv4 or IPv6 address',
+const IP_FIELD = 'X-Client-IP';
+const MALFORMED_IP: FieldError = Object.freeze({
+  field: IP_FIELD, message: 'must be one IPv4 or IPv6 address',
 });
-const REPEATED: FieldError = Object.freeze({ field: FIELD, message: 'must be sent once' });
+const REPEATED_IP: FieldError = Object.freeze({ field: IP_FIELD, message: 'must be sent once' });
 
-/**
- * The counted client address that a caller names, who speaks for many clients.
- *
- * @param values the values of all X-Client-IP lines of the header section
- * @returns as clientAddress; null when the caller names none; or what is wrong with it
- */
+/** The client IP that an API client names in its X-Client-IP lines; null when it names none. */
 export function clientIpFromHeader(values: readonly string[]): string | FieldError | null {
   const [value] = values;
   if (value === undefined) return null;
-  if (values.length > 1) return REPEATED;
-  // A zone has a meaning on the caller's machine only (RFC 4007, 6).
-  if (value.length > ADDRESS_MAX_CHARACTERS || value.includes('%')) return MALFORMED;
+  if (values.length > 1) return REPEATED_IP;
+  // A zone has a meaning on the machine of the API client only (RFC 4007, 6).
+  if (value.length > ADDRESS_MAX_CHARACTERS || value.includes('%')) return MALFORMED_IP;
   const address = parseAddress(value);
-  return address === null ? MALFORMED : toLimitedIp(address);
+  return address === null ? MALFORMED_IP : toLimitedIp(address);
 }
 
-/** `1.2.3.4:80` and `[2001:db8::1]:80` name a port beside the address; anything else is itself. */
+/** Removes the port from `1.2.3.4:80` and `[2001:db8::1]:80`; returns any other text as it is. */
 function withoutPort(entry: string): string {
   const bracketed = /^\[([^\]]*)\](?::[0-9]{1,5})?$/.exec(entry);
   if (bracketed !== null) return bracketed[1] as string;
@@ -68,25 +62,21 @@ function withoutPort(entry: string): string {
   return ported === null ? entry : ported[1] as string;
 }
 
-/** The set of trusted peers. */
 export type TrustedProxies = Readonly<{
-  /** True when nothing is trusted and the header need not be looked at. */
-  empty: boolean;
-  /** Whether an address, as `parseAddress` gives it, is a trusted proxy. */
+  /** True when no proxy is trusted, so that the header need not be read. */
+  isEmpty: boolean;
+  /** Expects an address as `parseAddress` returns it. */
   has: (address: string) => boolean;
 }>;
 
-/** Verdicts that are kept: proxies are few, and each asks with the same address all the time. */
-const KEPT_MAX_ADDRESSES = 1024;
+/** Cached answers: proxies are few, and each always has the same address. */
+const CACHE_MAX_ADDRESSES = 1024;
 
 type Network = Readonly<{ address: string; prefix: number; family: 'ipv4' | 'ipv6' }>;
 
 /**
- * Reads the list of trusted networks.
- *
- * @param text addresses and CIDR blocks, separated by commas or spaces; '' trusts nobody
- * @returns the set, and one message for each entry that is at fault, for the configuration to
- *   report; an entry that trusts every address is a fault, for anybody could then forge one
+ * Parses addresses and CIDR blocks separated by commas or spaces. An entry that trusts every
+ * address is an error, because every client could then forge its address.
  */
 export function parseTrustedProxies(text: string): { proxies: TrustedProxies; errors: string[] } {
   const list = new BlockList();
@@ -97,25 +87,25 @@ export function parseTrustedProxies(text: string): { proxies: TrustedProxies; er
     else if (network.prefix === 0) errors.push(`"${entry}" trusts every address`);
     else list.addSubnet(network.address, network.prefix, network.family);
   }
-  const proxies = Object.freeze({ empty: list.rules.length === 0, has: verdictsOf(list) });
+  const proxies = Object.freeze({ isEmpty: list.rules.length === 0, has: cacheChecks(list) });
   return { proxies, errors };
 }
 
-/** What a list says, kept because BlockList makes an object of its own for every question. */
-function verdictsOf(list: BlockList): (address: string) => boolean {
-  const kept = new Map<string, boolean>();
+/** Caches the answers of a list, because BlockList allocates an object for every check. */
+function cacheChecks(list: BlockList): (address: string) => boolean {
+  const cache = new Map<string, boolean>();
   return (address) => {
-    const known = kept.get(address);
+    const known = cache.get(address);
     if (known !== undefined) return known;
-    const verdict = list.check(address, address.includes(':') ? 'ipv6' : 'ipv4');
-    // Clients may name any address, so there must be a bound.
-    if (kept.size === KEPT_MAX_ADDRESSES) kept.clear();
-    kept.set(address, verdict);
-    return verdict;
+    const isTrusted = list.check(address, address.includes(':') ? 'ipv6' : 'ipv4');
+    // Clients can send any address, so the cache needs a bound.
+    if (cache.size === CACHE_MAX_ADDRESSES) cache.clear();
+    cache.set(address, isTrusted);
+    return isTrusted;
   };
 }
 
-/** One entry; a block of IPv4-mapped addresses is the IPv4 block that it means. */
+/** Parses one entry; a block of IPv4-mapped addresses becomes its IPv4 block. */
 function parseNetwork(entry: string): Network | null {
   const [address = '', length, ...rest] = entry.split('/');
   const bits = isIPv4(address) ? 32 : isIPv6(address) ? 128 : null;
@@ -131,47 +121,42 @@ function parseNetwork(entry: string): Network | null {
 }
 
 /**
- * Reads an IP address.
- *
- * @param text IPv4 or IPv6, with or without a zone id
- * @returns IPv4 text for IPv4 and IPv4-mapped IPv6, else eight groups in lower case without
- *   leading zeros; null when it is no address
+ * The canonical text of an IP address, without a zone: IPv4 also for IPv4-mapped IPv6, else eight
+ * lower-case groups without leading zeros. Null when the text is not an address.
  */
 export function parseAddress(text: string): string | null {
   if (isIPv4(text)) return text;
   const zone = text.indexOf('%');
   const plain = zone === -1 ? text : text.slice(0, zone);
   if (!isIPv6(plain)) return null;
-  const groups = groupsOf(plain);
+  const groups = parseGroups(plain);
   return mappedIPv4(groups) ?? groups.map((group) => group.toString(16)).join(':');
 }
 
 /**
- * What an address is counted as: IPv4 by itself, IPv6 by its /64 in the text form of RFC 5952,
- * such as `2001:db8::/64`.
- *
- * @param address an address as `parseAddress` gives it
+ * The text by which an address from `parseAddress` is counted: IPv4 as it is, IPv6 as its /64 in
+ * the form of RFC 5952, such as `2001:db8::/64`.
  */
 export function toLimitedIp(address: string): string {
   if (!address.includes(':')) return address;
   const network = address.split(':').slice(0, 4);
-  // The host half is zero, so the run that `::` replaces is always the one at the end.
+  // The host half is zero, so `::` always replaces the zeros at the end.
   while (network.at(-1) === '0') network.pop();
   return `${network.join(':')}::/64`;
 }
 
-/** The eight numbers of a valid IPv6 text. */
-function groupsOf(text: string): number[] {
+/** The eight numbers of a valid IPv6 address. */
+function parseGroups(text: string): number[] {
   const [head = '', tail] = text.split('::');
-  const before = numbersOf(head);
+  const before = parseHalf(head);
   if (tail === undefined) return before;
-  const after = numbersOf(tail);
+  const after = parseHalf(tail);
   const zeros = new Array<number>(8 - before.length - after.length).fill(0);
   return [...before, ...zeros, ...after];
 }
 
-/** The numbers of a part without `::`; a trailing dotted quad is two of them. */
-function numbersOf(part: string): number[] {
+/** The numbers on one side of `::`; a trailing dotted quad is two of them. */
+function parseHalf(part: string): number[] {
   if (part === '') return [];
   return part.split(':').flatMap((group) => {
     if (!group.includes('.')) return [Number.parseInt(group, 16)];
@@ -180,7 +165,7 @@ function numbersOf(part: string): number[] {
   });
 }
 
-/** The IPv4 address inside `::ffff:0:0/96` (RFC 4291, 2.5.5.2), or null. */
+/** The IPv4 address in `::ffff:0:0/96` (RFC 4291, 2.5.5.2), or null. */
 function mappedIPv4(groups: readonly number[]): string | null {
   if (groups[5] !== 0xffff || groups.slice(0, 5).some((group) => group !== 0)) return null;
   const [high = 0, low = 0] = groups.slice(6);

@@ -2,7 +2,7 @@
  * Every random value of the service: codes, ids, keys and delays. All come from the random source
  * of the operating system.
  */
-import { randomBytes, randomInt } from 'node:crypto';
+import { randomBytes, randomInt, randomUUID } from 'node:crypto';
 import type { Hex } from '../../db/query.ts';
 import { VERIFY_ID_BYTES } from '../../db/tables/otps-write.ts';
 import { BATCH_ID_BYTES, OWNER_BYTES } from '../../db/tables/outbox.ts';
@@ -47,6 +47,11 @@ export function randomBatchId(): Hex {
 /** Key material, which is not taken from the buffer of `randomHex`. */
 export function randomKey(bytes: number): Buffer {
   return randomBytes(bytes);
+}
+
+/** The id of a request whose client sent none: a version 4 UUID (RFC 9562, 5.4). */
+export function randomRequestId(): string {
+  return randomUUID();
 }
 
 /** A whole number from 0 to `limit - 1`, for random delays. */

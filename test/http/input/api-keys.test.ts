@@ -1,17 +1,17 @@
-/** Callers with keys: how the header is read, who is let in, and whom an address is counted for. */
+/** API keys: reading the header, granting access, and the client IP of an API client. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import fc from 'fast-check';
 import {
-  authorize, bearerKeyOf, newKey, parseApiKeys, SCOPES,
+  authorize, parseBearerKey, newKey, parseApiKeys, SCOPES,
 } from '../../../src/http/input/api-keys.ts';
 import type { Scope } from '../../../src/http/input/api-keys.ts';
 import { clientIpFromHeader } from '../../../src/http/input/client-ip.ts';
 import { ISSUED, LIMITS, OTP_ID, startServer, stopServers } from '../fake-service.ts';
 import { exchange, openClient, post } from '../raw-client.ts';
-import type { RawAnswer } from '../raw-client.ts';
+import type { RawResponse } from '../raw-client.ts';
 
-const ISSUE = '{"user_id":"u","purpose":"p"}';
+const REQUEST = '{"user_id":"u","purpose":"p"}';
 const VERIFY = '{"user_id":"u","purpose":"p","code":"123456"}';
 const CREATED = '{"otp_id":"o1","ttl":300,"remaining_requests":2}';
 const UNAUTHORIZED = '{"error":"unauthorized"}';
@@ -22,8 +22,12 @@ const OTHER = newKey({ name: 'app-2_x', scopes: ['request'] });
 const API_KEYS = `${ALL.entry}, ${OTHER.entry}`;
 const BEARER = `Bearer ${ALL.key}`;
 
-/** As post, with a key that is good for everything. */
-function asCaller(path: string, body: string, headers: Record<string, string | null> = {}): string {
+/** A POST with a key of every scope. */
+function asApiClient(
+  path: string,
+  body: string,
+  headers: Record<string, string | null> = {},
+): string {
   return post(path, body, { Authorization: BEARER, ...headers });
 }
 
@@ -31,7 +35,7 @@ function ask(method: string, lines = '', path = `/otp/${OTP_ID}`): string {
   return `${method} ${path} HTTP/1.1\r\nHost: a\r\n${lines}\r\n`;
 }
 
-function described({ status, body, headers }: RawAnswer): string {
+function described({ status, body, headers }: RawResponse): string {
   return `${status} ${body} ${headers.get('www-authenticate') ?? '-'} ${headers.get('connection')}`;
 }
 
@@ -39,30 +43,33 @@ const NO_KEY = `401 ${UNAUTHORIZED} Bearer`;
 const UNKNOWN_KEY = `401 ${UNAUTHORIZED} Bearer error="invalid_token"`;
 const NO_SCOPE = `403 ${FORBIDDEN} Bearer error="insufficient_scope"`;
 
-test('the key of an Authorization field, in any letter case of the scheme', () => {
+test('the key of an Authorization field is read with the scheme in any letter case', () => {
   const token = 'otpd_A-z.0~9+/==';
   const good = [`Bearer ${token}`, `bearer ${token}`, `BEARER ${token}`, `bEaReR    ${token}`];
-  for (const line of good) assert.is(bearerKeyOf(line), token, line);
+  for (const line of good) assert.is(parseBearerKey(line), token, line);
   const bad = ['', 'Bearer', 'Bearer ', token, `Bearer${token}`, `Bearer\t${token}`,
     ` Bearer ${token}`, `Bearer ${token} `, `Bearer ${token} x`, `Bearer ${token},`,
     `Bearer ${token}, Bearer ${token}`, `Bearer "${token}"`, `Bearer =`, 'Bearer ==a', 'Bearer a=b',
     `Basic ${token}`, `Token ${token}`, `Bearerx ${token}`, 'Bearer é', 'Bearer \u212a',
     'Bearer a\u0000', 'Bearer realm="x"', `Bearer: ${token}`, `Digest a=b, Bearer ${token}`];
-  for (const line of bad) assert.is(bearerKeyOf(line), null, line);
+  for (const line of bad) assert.is(parseBearerKey(line), null, line);
 });
+
+/** Quadratic time would take seconds. CPU time does not depend on what else the machine does. */
+const CPU_MAX_MICROSECONDS = 100_000;
 
 test('a long hostile field is read in linear time', () => {
   const rows = [`Bearer ${' '.repeat(100_000)}!`, `Bearer ${'a'.repeat(100_000)}!`,
     `Bearer ${'='.repeat(100_000)}!`, `Bearer ${'a='.repeat(50_000)}`,
     'Bearer '.repeat(15_000), `Bearer a${'='.repeat(100_000)}!`];
   for (const line of rows) {
-    const started = process.hrtime.bigint();
-    assert.is(bearerKeyOf(line), null);
-    assert.ok(process.hrtime.bigint() - started < 100_000_000n, line.slice(0, 12));
+    const start = process.cpuUsage();
+    assert.is(parseBearerKey(line), null);
+    assert.ok(process.cpuUsage(start).user < CPU_MAX_MICROSECONDS, line.slice(0, 12));
   }
 });
 
-test('property: nothing but the very key is let in', () => {
+test('property: only the exact key is accepted', () => {
   const { apiKeys } = parseApiKeys(API_KEYS);
   const outcomeOf = (line: string): unknown => {
     const found = authorize(apiKeys, [line], ['read']);
@@ -84,7 +91,7 @@ test('property: nothing but the very key is let in', () => {
   }
 });
 
-test('a key is 32 random bytes, and its entry is right', () => {
+test('a new key has 32 random bytes and a valid entry', () => {
   const keys = Array.from({ length: 100 }, () => newKey({ name: 'a', scopes: ['read'] }));
   for (const { key, entry } of keys) {
     assert.match(key, /^otpd_[A-Za-z0-9_-]{43}$/);
@@ -97,7 +104,7 @@ test('a key is 32 random bytes, and its entry is right', () => {
   assert.is(new Set(keys.map(({ key }) => key)).size, keys.length);
 });
 
-test('every fault of API_KEYS is told, and nothing of it is quoted', () => {
+test('every error in API_KEYS is reported without quoting its text', () => {
   const digest = ALL.entry.split(':')[2]!;
   const shape = 'must be name:scopes:sha256';
   const scopes = 'must have scopes out of request, verify, read, admin, joined by +';
@@ -117,7 +124,7 @@ test('every fault of API_KEYS is told, and nothing of it is quoted', () => {
   ];
   for (const [text, errors] of rows) {
     const parsed = parseApiKeys(text);
-    assert.equal(parsed.errors, errors.map((fault) => `entry 1 ${fault}`), text);
+    assert.equal(parsed.errors, errors.map((error) => `entry 1 ${error}`), text);
     assert.is(parsed.apiKeys.find(ALL.key), null);
   }
   const { errors } = parseApiKeys([...rows.map(([text]) => text), API_KEYS,
@@ -129,7 +136,7 @@ test('every fault of API_KEYS is told, and nothing of it is quoted', () => {
   assert.not.match(errors.join(), /[0-9a-f]{20}|otpd_/);
 });
 
-test('who has no key, or not a known one, is not let in, and nothing is done', async () => {
+test('a request without a known key gets 401 and causes no operation', async () => {
   const server = await startServer({ apiKeys: API_KEYS });
   const lines: [string, string][] = [
     ['', NO_KEY], ['Authorization: \r\n', NO_KEY], ['Authorization: Bearer\r\n', NO_KEY],
@@ -147,7 +154,7 @@ test('who has no key, or not a known one, is not let in, and nothing is done', a
       const got = await exchange(server.port, ask(method, line));
       assert.is(described(got), `${expected} keep-alive`, line);
     }
-    for (const [path, body] of [['/otp/request', ISSUE], ['/otp/verify', VERIFY]] as const) {
+    for (const [path, body] of [['/otp/request', REQUEST], ['/otp/verify', VERIFY]] as const) {
       const bytes = post(path, body).replace('\r\n\r\n', `\r\n${line}\r\n`);
       assert.is(described(await exchange(server.port, bytes)), `${expected} keep-alive`, line);
     }
@@ -159,14 +166,15 @@ test('who has no key, or not a known one, is not let in, and nothing is done', a
   });
   const trailer = `${asTrailer}0\r\nAuthorization: ${BEARER}\r\n\r\n`;
   assert.match(described(await exchange(server.port, trailer)), NO_KEY);
-  assert.equal([server.issues, server.verifies, server.calls, server.errors], [[], [], [], []]);
+  const { requests, verifications, calls, errors } = server;
+  assert.equal([requests, verifications, calls, errors], [[], [], [], []]);
 });
 
-test('each scope lets in to its own', async () => {
+test('each scope grants its own operations', async () => {
   const keys = SCOPES.map((scope) => newKey({ name: scope, scopes: [scope] }));
   const { port } = await startServer({ apiKeys: keys.map(({ entry }) => entry).join(',') });
   const rows: [string, string, Scope[]][] = [
-    ['request', post('/otp/request', ISSUE), ['request']],
+    ['request', post('/otp/request', REQUEST), ['request']],
     ['verify', post('/otp/verify', VERIFY), ['verify']],
     ['read', ask('GET'), ['read']],
     ['cancel', ask('DELETE'), ['request', 'admin']],
@@ -184,8 +192,8 @@ test('each scope lets in to its own', async () => {
   assert.is(`${got.status} ${got.body}`, '403 ');
 });
 
-test('the order of the checks: what comes first answers', async () => {
-  const { port, issues } = await startServer({ apiKeys: API_KEYS });
+test('the first check that fails decides the response', async () => {
+  const { port, requests } = await startServer({ apiKeys: API_KEYS });
   const none: [string, string][] = [
     [ask('GET', 'Host: b\r\n'), '400 {"error":"invalid_request"} - close'],
     [ask('GET', '', '/'), '404 {"error":"not_found"} - keep-alive'],
@@ -193,39 +201,39 @@ test('the order of the checks: what comes first answers', async () => {
     [ask('OPTIONS', '', '/otp/request'), '405 {"error":"method_not_allowed"} - keep-alive'],
     [ask('GET', 'Expect: x\r\n'), `${NO_KEY} keep-alive`],
     [ask('GET', 'X-Client-IP: x\r\n'), `${NO_KEY} keep-alive`],
-    [post('/otp/request', ISSUE, { 'Content-Type': 'text/plain' }), `${NO_KEY} keep-alive`],
+    [post('/otp/request', REQUEST, { 'Content-Type': 'text/plain' }), `${NO_KEY} keep-alive`],
     [post('/otp/request', '{'), `${NO_KEY} keep-alive`],
   ];
   for (const [bytes, expected] of none) {
     assert.is(described(await exchange(port, bytes)), expected, bytes);
   }
   const known: [string, string][] = [
-    [asCaller('/otp/request', ISSUE, { Expect: 'x' }), '417 {"error":"expectation_failed"}'],
-    [asCaller('/otp/request', ISSUE, { 'Content-Type': 'a/b', 'X-Client-IP': 'x' }),
+    [asApiClient('/otp/request', REQUEST, { Expect: 'x' }), '417 {"error":"expectation_failed"}'],
+    [asApiClient('/otp/request', REQUEST, { 'Content-Type': 'a/b', 'X-Client-IP': 'x' }),
       '415 {"error":"unsupported_media_type"}'],
-    [asCaller('/otp/request', ' '.repeat(4097), { 'X-Client-IP': 'x' }),
+    [asApiClient('/otp/request', ' '.repeat(4097), { 'X-Client-IP': 'x' }),
       '413 {"error":"payload_too_large"}'],
-    [asCaller('/otp/request', '{', { 'X-Client-IP': 'x', 'Idempotency-Key': '' }),
+    [asApiClient('/otp/request', '{', { 'X-Client-IP': 'x', 'Idempotency-Key': '' }),
       '400 {"error":"invalid_request","field":"X-Client-IP",'
       + '"message":"must be one IPv4 or IPv6 address"}'],
-    [asCaller('/otp/request', '{', { 'Idempotency-Key': '' }),
+    [asApiClient('/otp/request', '{', { 'Idempotency-Key': '' }),
       '400 {"error":"invalid_request","field":"body","message":"must be a JSON object"}'],
   ];
   for (const [bytes, expected] of known) {
     const { status, body } = await exchange(port, bytes);
     assert.is(`${status} ${body}`, expected, bytes);
   }
-  assert.equal(issues, []);
+  assert.equal(requests, []);
 });
 
-test('the body of who is not let in is bounded, and never read as a request', async () => {
-  const { port, calls, issues } = await startServer({ apiKeys: API_KEYS });
+test('an unauthenticated body is bounded and is never parsed as a request', async () => {
+  const { port, calls, requests } = await startServer({ apiKeys: API_KEYS });
   const bait = ask('DELETE', `Authorization: ${BEARER}\r\n`);
   const known = ask('GET', `Authorization: ${BEARER}\r\n`);
   const small = await openClient(port);
   small.send(post('/otp/request', bait) + known);
-  assert.is(described(await small.answer()), `${NO_KEY} keep-alive`);
-  assert.is((await small.answer()).status, 200);
+  assert.is(described(await small.readResponse()), `${NO_KEY} keep-alive`);
+  assert.is((await small.readResponse()).status, 200);
   small.destroy();
   const chunked = { 'Content-Length': null, 'Transfer-Encoding': 'chunked' };
   const length = bait.length.toString(16);
@@ -239,17 +247,17 @@ test('the body of who is not let in is bounded, and never read as a request', as
   for (const bytes of rows) {
     const client = await openClient(port);
     client.send(bytes);
-    // Answered before any of the body has come.
-    assert.is(described(await client.answer()), `${NO_KEY} close`, bytes);
+    // The response comes before any byte of the body.
+    assert.is(described(await client.readResponse()), `${NO_KEY} close`, bytes);
     client.send(bait.repeat(3));
     await client.ended();
     client.destroy();
   }
-  assert.equal([calls, issues], [[`status ${OTP_ID}`], []]);
+  assert.equal([calls, requests], [[`status ${OTP_ID}`], []]);
 });
 
-test('the client address is the one that a caller names, or none', async () => {
-  const { port, issues, verifies } = await startServer({
+test('the client IP is the one that the API client names, or none', async () => {
+  const { port, requests, verifications } = await startServer({
     apiKeys: API_KEYS, trustedProxies: '127.0.0.0/8',
   });
   const rows: [string | null, string | null][] = [
@@ -260,23 +268,23 @@ test('the client address is the one that a caller names, or none', async () => {
   ];
   for (const [named, counted] of rows) {
     const headers = { 'X-Forwarded-For': '9.9.9.9', 'X-Client-IP': named };
-    assert.is((await exchange(port, asCaller('/otp/request', ISSUE, headers))).status, 201);
+    assert.is((await exchange(port, asApiClient('/otp/request', REQUEST, headers))).status, 201);
     assert.equal(
-      [issues.at(-1)?.clientIp, issues.at(-1)?.apiClient], [counted, 'app1'], `${named}`,
+      [requests.at(-1)?.clientIp, requests.at(-1)?.apiClient], [counted, 'app1'], `${named}`,
     );
   }
   const other = { Authorization: `bearer ${OTHER.key}`, 'X-Client-IP': '1.1.1.1' };
-  await exchange(port, post('/otp/request', ISSUE, other));
-  assert.is(issues.at(-1)?.apiClient, 'app-2_x');
-  await exchange(port, asCaller('/otp/verify', VERIFY, { 'X-Client-IP': '1.1.1.1' }));
-  assert.equal(verifies.at(-1), {
+  await exchange(port, post('/otp/request', REQUEST, other));
+  assert.is(requests.at(-1)?.apiClient, 'app-2_x');
+  await exchange(port, asApiClient('/otp/verify', VERIFY, { 'X-Client-IP': '1.1.1.1' }));
+  assert.equal(verifications.at(-1), {
     userId: 'u', purpose: 'p', code: '123456', clientIp: '1.1.1.1', key: 'k1', apiClient: 'app1',
   });
-  await exchange(port, asCaller('/otp/verify', VERIFY, {}));
-  assert.is(verifies.at(-1)?.clientIp, null);
+  await exchange(port, asApiClient('/otp/verify', VERIFY, {}));
+  assert.is(verifications.at(-1)?.clientIp, null);
 });
 
-test('an address that is none is refused on every route', async () => {
+test('a malformed client IP is refused on every route', async () => {
   const server = await startServer({ apiKeys: API_KEYS });
   const bad = ['', 'x', '1.2.3', '1.2.3.4.5', '01.2.3.4', '1.2.3.4, 1.2.3.4', '1.2.3.4,',
     '1.2.3.4:80', '[::1]', '::1%eth0', 'fe80::1%25eth0', '1.2.3.4/32', '2001:db8::/64',
@@ -288,13 +296,13 @@ test('an address that is none is refused on every route', async () => {
     await isRefused(lines, 'must be one IPv4 or IPv6 address');
   }
   await isRefused('X-Client-IP: 1.1.1.1\r\nX-Client-IP: 1.1.1.1\r\n', 'must be sent once');
-  assert.equal([server.issues, server.verifies, server.calls], [[], [], []]);
+  assert.equal([server.requests, server.verifications, server.calls], [[], [], []]);
 
   async function isRefused(lines: string, message: string): Promise<void> {
     const key = `Authorization: ${BEARER}\r\n`;
     const all = [ask('GET', key + lines), ask('DELETE', key + lines),
-      ...[['/otp/request', ISSUE], ['/otp/verify', VERIFY]].map(([path, body]) =>
-        asCaller(path!, body!).replace('\r\n\r\n', `\r\n${lines}\r\n`))];
+      ...[['/otp/request', REQUEST], ['/otp/verify', VERIFY]].map(([path, body]) =>
+        asApiClient(path!, body!).replace('\r\n\r\n', `\r\n${lines}\r\n`))];
     for (const bytes of all) {
       const { status, body, headers } = await exchange(server.port, bytes);
       assert.is(status, 400, bytes);
@@ -304,43 +312,44 @@ test('an address that is none is refused on every route', async () => {
   }
 });
 
-test('without an address the answers name the limit of the user alone', async () => {
+test('a response without a client IP names the limit of the user alone', async () => {
   const limits = { user: LIMITS.user, address: null };
   const { port } = await startServer({
     apiKeys: API_KEYS,
-    issue: async ({ clientIp }) => (clientIp === null ? { ...ISSUED, limits } : ISSUED),
+    request: async ({ clientIp }) => (clientIp === null ? { ...ISSUED, limits } : ISSUED),
   });
   const both = '"user";q=3;w=900, "ip";q=8;w=900';
   const user = '"user";q=3;w=900';
   const rows: [string, Record<string, string | null>, number][] = [
-    [ISSUE, {}, 201], ['{', {}, 400], [ISSUE, { 'Idempotency-Key': null }, 400],
-    [ISSUE, { 'Content-Type': 'a/b' }, 415], [' '.repeat(5000), {}, 413],
-    [ISSUE, { Authorization: null }, 401], [ISSUE, { Authorization: 'Bearer x' }, 401],
+    [REQUEST, {}, 201], ['{', {}, 400], [REQUEST, { 'Idempotency-Key': null }, 400],
+    [REQUEST, { 'Content-Type': 'a/b' }, 415], [' '.repeat(5000), {}, 413],
+    [REQUEST, { Authorization: null }, 401], [REQUEST, { Authorization: 'Bearer x' }, 401],
   ];
   for (const [body, changes, status] of rows) {
     for (const named of [null, '1.1.1.1']) {
       const headers = { 'X-Client-IP': named, ...changes };
-      const got = await exchange(port, asCaller('/otp/request', body, headers));
+      const got = await exchange(port, asApiClient('/otp/request', body, headers));
       assert.is(got.status, status);
       assert.is(got.headers.get('ratelimit-policy'), named === null ? user : both, body);
     }
   }
-  const without = await exchange(port, asCaller('/otp/request', ISSUE));
+  const without = await exchange(port, asApiClient('/otp/request', REQUEST));
   assert.is(without.body, CREATED);
   assert.is(without.headers.get('ratelimit'), '"user";r=2;t=900');
-  const withOne = await exchange(port, asCaller('/otp/request', ISSUE, { 'X-Client-IP': '::1' }));
+  const named = asApiClient('/otp/request', REQUEST, { 'X-Client-IP': '::1' });
+  const withOne = await exchange(port, named);
   assert.is(withOne.headers.get('ratelimit'), '"user";r=2;t=900, "ip";r=7;t=900');
 });
 
-test('without API_KEYS neither header changes a byte of any answer', async () => {
+test('neither header changes a byte of a response without API_KEYS', async () => {
   const server = await startServer({ trustedProxies: '127.0.0.0/8' });
   const forwarded = { 'X-Request-Id': 'r-1', 'X-Forwarded-For': '7.7.7.7' };
   const rows = [
-    post('/otp/request', ISSUE, forwarded), post('/otp/verify', VERIFY, forwarded),
+    post('/otp/request', REQUEST, forwarded), post('/otp/verify', VERIFY, forwarded),
     post('/otp/request', '{', forwarded), post('/otp/verify', '{}', forwarded),
-    post('/otp/request', ISSUE, { ...forwarded, 'Content-Type': null }),
+    post('/otp/request', REQUEST, { ...forwarded, 'Content-Type': null }),
     post('/otp/request', ' '.repeat(5000), forwarded),
-    post('/otp/none', ISSUE, forwarded), ask('GET', 'X-Request-Id: r-1\r\n'),
+    post('/otp/none', REQUEST, forwarded), ask('GET', 'X-Request-Id: r-1\r\n'),
     ask('DELETE', 'X-Request-Id: r-1\r\n'), ask('PUT', 'X-Request-Id: r-1\r\n'),
     ask('GET', 'X-Request-Id: r-1\r\nExpect: x\r\n'),
   ];
@@ -349,7 +358,7 @@ test('without API_KEYS neither header changes a byte of any answer', async () =>
     `Authorization: ${BEARER}\r\nAuthorization: ${BEARER}\r\n`, 'X-Client-IP: \r\n',
     'X-Client-IP: 8.8.8.8\r\n', 'X-Client-IP: x\r\nX-Client-IP: ::1\r\n',
     'Authorization: Basic x\r\nX-Client-IP: 8.8.8.8, 9.9.9.9\r\n'];
-  const whole = ({ head, body }: RawAnswer): string =>
+  const whole = ({ head, body }: RawResponse): string =>
     `${head.replace(/\r\nDate: [^\r]*/, '')}\n${body}`;
   for (const bytes of rows) {
     const before = whole(await exchange(server.port, bytes));
@@ -358,26 +367,26 @@ test('without API_KEYS neither header changes a byte of any answer', async () =>
       assert.is(whole(got), before, lines);
     }
   }
-  assert.is(server.issues.length, 1 + extra.length);
-  for (const { clientIp, apiClient } of server.issues) {
+  assert.is(server.requests.length, 1 + extra.length);
+  for (const { clientIp, apiClient } of server.requests) {
     assert.equal([clientIp, apiClient], ['7.7.7.7', null]);
   }
-  for (const { apiClient: caller } of server.verifies) assert.is(caller, null);
+  for (const { apiClient: caller } of server.verifications) assert.is(caller, null);
 });
 
-test('neither a key nor its digest is in any answer or fault', async () => {
+test('no response and no error contains a key or its digest', async () => {
   const fail = (): Promise<never> => Promise.reject(new Error('broken'));
   const { port, errors } = await startServer({
-    apiKeys: API_KEYS, issue: fail, verify: fail, status: fail, cancel: fail,
+    apiKeys: API_KEYS, request: fail, verify: fail, status: fail, cancel: fail,
   });
   const lines = `Authorization: ${BEARER}\r\n`;
   const unknown = newKey({ name: 'x', scopes: SCOPES });
   const all = [ask('GET', lines), ask('DELETE', lines), ask('PUT', lines),
-    asCaller('/otp/request', ISSUE), asCaller('/otp/verify', VERIFY),
-    asCaller('/otp/verify', ALL.key),
-    asCaller('/otp/request', ISSUE, { 'X-Client-IP': ALL.key }),
-    asCaller('/otp/request', ISSUE, { Authorization: `Bearer ${unknown.key}` }),
-    asCaller('/otp/request', ISSUE, { Authorization: unknown.key })];
+    asApiClient('/otp/request', REQUEST), asApiClient('/otp/verify', VERIFY),
+    asApiClient('/otp/verify', ALL.key),
+    asApiClient('/otp/request', REQUEST, { 'X-Client-IP': ALL.key }),
+    asApiClient('/otp/request', REQUEST, { Authorization: `Bearer ${unknown.key}` }),
+    asApiClient('/otp/request', REQUEST, { Authorization: unknown.key })];
   let seen = '';
   for (const bytes of all) {
     const { head, body } = await exchange(port, bytes);

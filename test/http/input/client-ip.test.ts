@@ -1,4 +1,4 @@
-/** Whom a request is counted against: forms of addresses, proxies, forged headers. */
+/** The client IP: forms of addresses, trusted proxies, forged headers. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import fc from 'fast-check';
@@ -15,7 +15,7 @@ function counted(text: string): string | null {
   return address === null ? null : toLimitedIp(address);
 }
 
-test('one text per counted client', () => {
+test('every address has one text to count by', () => {
   const rows: [string, string | null][] = [
     ['1.2.3.4', '1.2.3.4'], ['::ffff:1.2.3.4', '1.2.3.4'], ['::FFFF:102:304', '1.2.3.4'],
     ['0:0:0:0:0:ffff:1.2.3.4', '1.2.3.4'], ['::ffff:1.2.3.4%eth0', '1.2.3.4'],
@@ -32,12 +32,12 @@ test('one text per counted client', () => {
   for (const [text, expected] of rows) assert.is(counted(text), expected, text);
 });
 
-test('property: every way to write an IPv6 address is counted as one /64', () => {
+test('property: every spelling of an IPv6 address counts as one /64', () => {
   const part = fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 0xffff }));
   const groups = fc.array(part, { minLength: 8, maxLength: 8 });
   fc.assert(fc.property(groups, fc.boolean(), (numbers, upper) => {
     const full = numbers.map((n) => n.toString(16).padStart(4, '0')).join(':');
-    // The URL parser is an independent maker of the RFC 5952 form.
+    // The URL parser is an independent implementation of RFC 5952.
     const short = new URL(`http://[${full}]/`).hostname.slice(1, -1);
     const mapped = numbers.slice(0, 5).every((n) => n === 0) && numbers[5] === 0xffff;
     fc.pre(!mapped);
@@ -49,7 +49,7 @@ test('property: every way to write an IPv6 address is counted as one /64', () =>
   }), { numRuns: 2000 });
 });
 
-test('property: an IPv4 address and its mapped forms are one', () => {
+test('property: an IPv4 address and its mapped forms count as one', () => {
   fc.assert(fc.property(fc.ipV4(), (text) => {
     const [a, b, c, d] = text.split('.').map(Number) as [number, number, number, number];
     const hex = `::ffff:${(a * 256 + b).toString(16)}:${(c * 256 + d).toString(16)}`;
@@ -58,7 +58,7 @@ test('property: an IPv4 address and its mapped forms are one', () => {
   }));
 });
 
-test('the right-most untrusted entry is the client', () => {
+test('the right-most untrusted entry is the client IP', () => {
   const { proxies, errors } = parseTrustedProxies('10.0.0.0/8, 192.0.2.1 2001:db8:ffff::/48');
   assert.equal(errors, []);
   const rows: [string | undefined, string, string | null][] = [
@@ -94,12 +94,12 @@ test('the right-most untrusted entry is the client', () => {
   }
 });
 
-test('without trusted proxies the header is nothing', () => {
+test('the header is ignored without trusted proxies', () => {
   const { proxies } = parseTrustedProxies('');
   assert.is(forwardedClientIp('10.0.0.1', '1.1.1.1', proxies), '10.0.0.1');
 });
 
-test('property: what a client writes to the left never changes whom it is counted as', () => {
+test('property: entries that a client prepends never change its client IP', () => {
   const { proxies } = parseTrustedProxies('10.0.0.0/8');
   fc.assert(fc.property(fc.string(), (forged) => {
     const header = `${forged.replaceAll('\n', '')}, 1.1.1.1, 10.0.0.2`;
@@ -109,7 +109,7 @@ test('property: what a client writes to the left never changes whom it is counte
   }));
 });
 
-test('every fault of the list is told, and a list that trusts everybody is one', () => {
+test('every error in the list is reported, including an entry that trusts every address', () => {
   const bad = ['0.0.0.0/0', '::/0', '::ffff:0.0.0.0/96', '10.0.0.0/33', '::/129', 'example.org',
     '10.0.0.0/', '10.0.0.0/8/8', '10.0.0.0/-1', '10.0.0.0/1e1', '010.0.0.1', 'fe80::1%eth0', '/8'];
   for (const entry of bad) {
@@ -124,7 +124,7 @@ test('every fault of the list is told, and a list that trusts everybody is one',
   assert.not(proxies.has('11.0.0.0'));
 });
 
-test('a verdict stays the same, however many others are asked for in between', () => {
+test('an address stays trusted or untrusted however many others are checked in between', () => {
   const { proxies } = parseTrustedProxies('10.0.0.0/8, 2001:db8::/32');
   for (let round = 0; round < 2; round += 1) {
     for (let at = 0; at < 3000; at += 1) {
@@ -137,15 +137,15 @@ test('a verdict stays the same, however many others are asked for in between', (
   }
 });
 
-test('through the server: forged headers count for nothing, a proxy is believed', async () => {
+test('the server ignores forged headers and believes a trusted proxy', async () => {
   const two = 'X-Forwarded-For: 9.9.9.9\r\nX-Forwarded-For: 1.1.1.1, 127.0.0.1';
   const forged = { 'X-Real-IP': '8.8.8.8', Forwarded: `for=7.7.7.7\r\n${two}` };
   const plain = await startServer();
   await exchange(plain.port, post('/otp/request', BODY, forged));
-  assert.is(plain.issues[0]?.clientIp, '127.0.0.1');
+  assert.is(plain.requests[0]?.clientIp, '127.0.0.1');
   const behind = await startServer({ trustedProxies: '127.0.0.0/8' });
   await exchange(behind.port, post('/otp/request', BODY, forged));
-  assert.is(behind.issues[0]?.clientIp, '1.1.1.1');
+  assert.is(behind.requests[0]?.clientIp, '1.1.1.1');
 });
 
 test.after(stopServers);

@@ -20,7 +20,7 @@ export async function runDoctor(): Promise<Report> {
   if (config !== null) {
     findings.push(...checkSettings({
       host: config.host,
-      trustsNoProxy: config.trustedProxies.empty,
+      trustsNoProxy: config.trustedProxies.isEmpty,
       secrets: config.secrets,
       policyFile: config.policyFile,
       policies: config.policies,

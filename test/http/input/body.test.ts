@@ -1,6 +1,8 @@
-/** What a request carries: its type, its size, its JSON, its fields and its key. */
+/** What a request carries: its media type, size, JSON, fields and key. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import fc from 'fast-check';
+import { parseJsonObject } from '../../../src/http/input/body.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy/policy.ts';
 import { eventually, timed } from '../../harness/waiting.ts';
 import { startServer, stopServers } from '../fake-service.ts';
@@ -11,10 +13,10 @@ const BODY = '{"user_id":"u","purpose":"p"}';
 const FLOOD_BYTES = 200 * 1024 * 1024;
 const WAITING = { Expect: '100-continue' };
 
-/** For so long the server reads what a client sends too much. */
+/** The time for which the server reads excess bytes. */
 const LINGER_MS = 1000;
 
-/** A valid body of exactly so many bytes. */
+/** A valid body, padded to a number of bytes. */
 function bodyOf(bytes: number): string {
   return BODY + ' '.repeat(bytes - BODY.length);
 }
@@ -29,7 +31,7 @@ function chunked(body: string, size: number): string {
     + `${text}0\r\n\r\n`;
 }
 
-test('the type must be JSON in UTF-8, not coded: else 415 that says what is taken', async () => {
+test('a type other than unencoded JSON in UTF-8 gets 415 with what is accepted', async () => {
   const { port } = await startServer();
   const type = 'Content-Type';
   const types: [string | null, number][] = [
@@ -56,18 +58,18 @@ test('the type must be JSON in UTF-8, not coded: else 415 that says what is take
   }
 });
 
-test('after a 415 with a small body the connection goes on', async () => {
+test('the connection stays open after a 415 with a small body', async () => {
   const { port } = await startServer();
   const client = await openClient(port);
   client.send(post('/otp/request', bodyOf(4096), { 'Content-Type': 'text/plain' }));
-  assert.is((await client.answer()).status, 415);
+  assert.is((await client.readResponse()).status, 415);
   client.send(post('/otp/request', BODY));
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.destroy();
 });
 
-test('a body of 4096 bytes is read, one of 4097 is not, in both framings', async () => {
-  const { port, issues } = await startServer();
+test('a body of 4096 bytes is read and one of 4097 is refused, in both framings', async () => {
+  const { port, requests } = await startServer();
   const rows: [string, string, number][] = [
     ['length 4096', post('/otp/request', bodyOf(4096)), 201],
     ['length 4097', post('/otp/request', bodyOf(4097)), 413],
@@ -80,7 +82,7 @@ test('a body of 4096 bytes is read, one of 4097 is not, in both framings', async
   for (const [name, bytes, status] of rows) {
     const client = await openClient(port);
     client.send(bytes);
-    const got = await client.answer();
+    const got = await client.readResponse();
     assert.is(got.status, status, name);
     if (status === 413) {
       assert.is(got.body, '{"error":"payload_too_large"}');
@@ -89,11 +91,11 @@ test('a body of 4096 bytes is read, one of 4097 is not, in both framings', async
     }
     client.destroy();
   }
-  assert.is(issues.length, 2);
+  assert.is(requests.length, 2);
 });
 
-test('a body is the same, whether it comes with its head, after it, or in pieces', async () => {
-  const { port, issues } = await startServer();
+test('a body may arrive with its headers, after them, or in pieces', async () => {
+  const { port, requests } = await startServer();
   const client = await openClient(port);
   const bytes = post('/otp/request', BODY);
   const body = bytes.length - BODY.length;
@@ -102,18 +104,18 @@ test('a body is the same, whether it comes with its head, after it, or in pieces
     let from = 0;
     for (const to of [...cut, bytes.length]) {
       client.send(bytes.slice(from, to));
-      // An answer on another connection: by then the server has read the piece.
+      // The server has read the piece before it responds on another connection.
       await exchange(port, post('/otp/none', ''));
       from = to;
     }
-    assert.is((await client.answer()).status, 201, String(cut));
+    assert.is((await client.readResponse()).status, 201, String(cut));
   }
-  assert.is(issues.length, cuts.length);
-  assert.ok(issues.every(({ userId, purpose }) => userId === 'u' && purpose === 'p'));
+  assert.is(requests.length, cuts.length);
+  assert.ok(requests.every(({ userId, purpose }) => userId === 'u' && purpose === 'p'));
   client.destroy();
 });
 
-/** Sends blocks for as long as the connection takes them; tells how many bytes it took. */
+/** Sends blocks until the connection ends; resolves with the bytes that it accepted. */
 function flood(client: RawClient, chunkedBody: boolean): () => number {
   const block = Buffer.alloc(64 * 1024, 0x20);
   const unit = chunkedBody
@@ -128,29 +130,29 @@ function flood(client: RawClient, chunkedBody: boolean): () => number {
   return () => sent;
 }
 
-test('a client that sends 200 MiB gets its 413, is not read on, and is gone soon', async () => {
+test('a client that sends 200 MiB gets 413, is not read further, and is disconnected', async () => {
   const { port } = await startServer();
   const one = async (name: string, value: string): Promise<void> => {
     const client = await openClient(port);
     client.send(post('/otp/request', '', { 'Content-Length': null, [name]: value }));
     const sent = flood(client, value === 'chunked');
-    assert.is((await client.answer()).status, 413, name);
+    assert.is((await client.readResponse()).status, 413, name);
     await client.gone();
-    // What the two kernels buffer, and no more: a small part of the whole.
+    // The kernel buffers of both ends hold a small part of the whole.
     assert.ok(sent() < FLOOD_BYTES / 8, `${name}: ${sent()} bytes`);
   };
   await Promise.all([one('Content-Length', String(FLOOD_BYTES)),
     one('Transfer-Encoding', 'chunked')]);
 });
 
-/** Sends more than is read; resolves with the error, or '', with which the connection ends. */
+/** Sends excess bytes; resolves with the error code, or '', when the connection is closed. */
 async function sendTooMuch(port: number, bytes: string): Promise<string> {
   const client = await openClient(port);
   client.send(bytes.slice(0, 10_000));
-  const got = await client.answer();
+  const got = await client.readResponse();
   assert.is(got.headers.get('connection'), 'close');
   assert.is(await client.ended(), '');
-  // The server has closed its side, yet takes what is still on its way.
+  // The server has closed its side but still accepts the bytes in flight.
   for (let at = 10_000; at < bytes.length; at += 10_000) {
     const part = bytes.slice(at, at + 10_000);
     await new Promise((resolve) => { client.socket.write(part, resolve); });
@@ -160,20 +162,20 @@ async function sendTooMuch(port: number, bytes: string): Promise<string> {
   return client.gone();
 }
 
-test('a client that sends 50 KiB too much reads its answer and is not reset', async () => {
+test('a client that sends 50 KiB too much reads its response and is not reset', async () => {
   const { port } = await startServer();
   const body = ' '.repeat(50 * 1024);
   for (const bytes of [post('/otp/request', body), post('/otp/none', body), chunked(body, 9999)]) {
     await eventually('it ends without a reset', async () => {
       const { ms, result } = await timed(() => sendTooMuch(port, bytes));
-      // A client that takes longer, on a busy machine, is reset, and tries again.
+      // On a busy machine a client that takes longer is reset and tries again.
       assert.ok(result === '' || ms > LINGER_MS, `${result} after ${ms} ms`);
       return result === '';
     });
   }
 });
 
-test('any early answer closes when the body that it leaves unread is without bound', async () => {
+test('an early response closes the connection when the unread body is unbounded', async () => {
   const { port } = await startServer();
   const framings = [{ 'Content-Length': '4097' },
     { 'Content-Length': null, 'Transfer-Encoding': 'chunked' }];
@@ -192,8 +194,8 @@ test('any early answer closes when the body that it leaves unread is without bou
   assert.is(`${read.status} ${read.headers.get('connection')}`, '201 keep-alive');
 });
 
-test('100-continue: the body is asked for only when the head is good', async () => {
-  const { port, issues } = await startServer();
+test('100-continue is sent only when the headers are valid', async () => {
+  const { port, requests } = await startServer();
   const early: [string, Record<string, string>, number][] = [
     ['/otp/request', { 'Content-Length': '4097' }, 413],
     ['/otp/request', { 'Content-Type': 'text/plain' }, 415],
@@ -204,28 +206,28 @@ test('100-continue: the body is asked for only when the head is good', async () 
     const client = await openClient(port);
     const all = { 'Content-Length': String(BODY.length), ...WAITING, ...headers };
     client.send(post(path, '', all));
-    const got = await client.answer();
+    const got = await client.readResponse();
     assert.is(`${got.status} ${got.headers.get('connection')}`, `${status} close`);
     assert.is(await client.ended(), '');
     client.destroy();
   }
   const client = await openClient(port);
   client.send(post('/otp/request', '', { 'Content-Length': String(BODY.length), ...WAITING }));
-  assert.is((await client.answer()).head, 'HTTP/1.1 100 Continue');
-  assert.is(issues.length, 0);
+  assert.is((await client.readResponse()).head, 'HTTP/1.1 100 Continue');
+  assert.is(requests.length, 0);
   client.send(BODY);
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.send(post('/otp/request', BODY));
-  assert.is((await client.answer()).status, 201);
+  assert.is((await client.readResponse()).status, 201);
   client.destroy();
 });
 
-test('other expectations: 417 and closed; HTTP/1.0 has none', async () => {
+test('another expectation gets 417 and closes the connection; HTTP/1.0 ignores it', async () => {
   const { port } = await startServer();
   for (const expect of ['200-ok', '100-continue, x', 'x-100-continue', '100-continue=1']) {
     const client = await openClient(port);
     client.send(post('/otp/request', BODY, { Expect: expect }));
-    const got = await client.answer();
+    const got = await client.readResponse();
     assert.is(`${got.status} ${got.body}`, '417 {"error":"expectation_failed"}', expect);
     assert.is(got.headers.get('connection'), 'close');
     client.destroy();
@@ -234,7 +236,7 @@ test('other expectations: 417 and closed; HTTP/1.0 has none', async () => {
   assert.is((await exchange(port, old)).status, 201);
 });
 
-test('header sections are bounded in bytes and in lines: 431', async () => {
+test('a header section over the limit of bytes or of lines gets 431', async () => {
   const { port } = await startServer();
   const padded = (bytes: number): string =>
     post('/otp/request', BODY, { 'X-A': 'a'.repeat(bytes) });
@@ -248,7 +250,7 @@ test('header sections are bounded in bytes and in lines: 431', async () => {
   for (const bytes of [padded(16 * 1024), long, many(101), many(4000)]) {
     const client = await openClient(port);
     client.send(bytes);
-    const got = await client.answer();
+    const got = await client.readResponse();
     assert.is(`${got.status} ${got.body}`, '431 {"error":"headers_too_large"}');
     assert.is(got.headers.get('connection'), 'close');
     await client.ended();
@@ -256,8 +258,8 @@ test('header sections are bounded in bytes and in lines: 431', async () => {
   }
 });
 
-/** The answer to a body: status, and for a 400 the field. */
-async function verdict(port: number, path: string, body: string | Buffer): Promise<string> {
+/** Sends a body; resolves with the status and, for a 400, the field. */
+async function send(port: number, path: string, body: string | Buffer): Promise<string> {
   const head = post(path, '', { 'Content-Length': String(Buffer.byteLength(body)) });
   const got = await exchange(port, Buffer.concat([Buffer.from(head), Buffer.from(body)]));
   const { field = '', message = '' } = JSON.parse(got.body) as Record<string, string>;
@@ -267,7 +269,7 @@ async function verdict(port: number, path: string, body: string | Buffer): Promi
   return `${got.status} ${field}`.trim();
 }
 
-test('bodies that are not the object that is wanted', async () => {
+test('a body that is not the expected object gets 400', async () => {
   const { port } = await startServer();
   const rows: [string | Buffer, string][] = [
     ['', 'body'], ['null', 'body'], ['[]', 'body'], ['"x"', 'body'], ['1', 'body'],
@@ -293,53 +295,53 @@ test('bodies that are not the object that is wanted', async () => {
     ['{"user_id":{"purpose":"x"},"purpose":"p","user_id":"v"}', 'user_id'],
   ];
   for (const [body, field] of rows) {
-    assert.is(await verdict(port, '/otp/request', body), `400 ${field}`, String(body));
+    assert.is(await send(port, '/otp/request', body), `400 ${field}`, String(body));
   }
 });
 
-test('user_id and purpose: strings of bounded length, counted in code points', async () => {
-  const { port, issues } = await startServer();
+test('user_id and purpose are strings of bounded length, counted in code points', async () => {
+  const { port, requests } = await startServer();
   const bad = ['1', 'true', 'null', '["u"]', '{"a":"b"}', '""', '"\\u0000"', '"a\\nb"', '"\\u007f"',
     '"\\u0085"', '"\\ud800"', '"\\udc00\\ud800"', '["u","v"]'];
   for (const value of bad) {
     const first = `{"user_id":${value},"purpose":""}`;
-    assert.is(await verdict(port, '/otp/request', first), '400 user_id', value);
+    assert.is(await send(port, '/otp/request', first), '400 user_id', value);
     const second = `{"user_id":"u","purpose":${value}}`;
-    assert.is(await verdict(port, '/otp/request', second), '400 purpose', value);
+    assert.is(await send(port, '/otp/request', second), '400 purpose', value);
   }
-  assert.is(await verdict(port, '/otp/request', '{}'), '400 user_id');
-  assert.is(await verdict(port, '/otp/request', '{"user_id":"u"}'), '400 purpose');
+  assert.is(await send(port, '/otp/request', '{}'), '400 user_id');
+  assert.is(await send(port, '/otp/request', '{"user_id":"u"}'), '400 purpose');
   const of = (id: string, purpose: string): string =>
     JSON.stringify({ user_id: id, purpose });
   for (const letter of ['a', 'é', '€', '😀']) {
     const longest = of(letter.repeat(255), letter.repeat(100));
-    assert.is(await verdict(port, '/otp/request', longest), '201', letter);
-    assert.is(issues.at(-1)?.userId, letter.repeat(255));
-    assert.is(await verdict(port, '/otp/request', of(letter.repeat(256), 'p')), '400 user_id');
-    assert.is(await verdict(port, '/otp/request', of('u', letter.repeat(101))), '400 purpose');
+    assert.is(await send(port, '/otp/request', longest), '201', letter);
+    assert.is(requests.at(-1)?.userId, letter.repeat(255));
+    assert.is(await send(port, '/otp/request', of(letter.repeat(256), 'p')), '400 user_id');
+    assert.is(await send(port, '/otp/request', of('u', letter.repeat(101))), '400 purpose');
   }
   for (const id of ['U1', 'u1 ', ' u1', 'ú1', '\u200b', "' or 1=1", '\ufeffu', '\ufffd']) {
-    assert.is(await verdict(port, '/otp/request', of(id, 'p')), '201', id);
-    assert.is(issues.at(-1)?.userId, id);
+    assert.is(await send(port, '/otp/request', of(id, 'p')), '201', id);
+    assert.is(requests.at(-1)?.userId, id);
   }
 });
 
-test('a purpose that is not allowed is refused by both endpoints', async () => {
+test('both endpoints refuse a purpose that is not allowed', async () => {
   const policies = createPolicies(DEFAULT_POLICY, new Map(), new Set(['login', 'pay']));
-  const { port, issues, verifies } = await startServer({ policies });
+  const { port, requests, verifications } = await startServer({ policies });
   const rows: [string, string][] = [
     ['login', 'ok'], ['pay', 'ok'], ['Login', '400 purpose'], ['login ', '400 purpose'],
     ['x', '400 purpose'],
   ];
   for (const [purpose, expected] of rows) {
     const body = { user_id: 'u', purpose };
-    const request = await verdict(port, '/otp/request', JSON.stringify(body));
+    const request = await send(port, '/otp/request', JSON.stringify(body));
     assert.is(request, expected === 'ok' ? '201' : expected, purpose);
-    const verify = await verdict(port, '/otp/verify', JSON.stringify({ ...body, code: '012345' }));
+    const verify = await send(port, '/otp/verify', JSON.stringify({ ...body, code: '012345' }));
     assert.is(verify, expected === 'ok' ? '200' : expected, purpose);
   }
-  assert.is(issues.length, 2);
-  assert.is(verifies.length, 2);
+  assert.is(requests.length, 2);
+  assert.is(verifications.length, 2);
   const got = await exchange(port, post('/otp/request', '{"user_id":"u","purpose":"x"}'));
   assert.equal(JSON.parse(got.body), {
     error: 'invalid_request', field: 'purpose',
@@ -347,10 +349,10 @@ test('a purpose that is not allowed is refused by both endpoints', async () => {
   });
 });
 
-test('code: 6 to 10 digits; whether they are enough the service decides', async () => {
+test('a code has 6 to 10 digits, and the service decides whether they are enough', async () => {
   const eight = { ...DEFAULT_POLICY, codeDigits: 8 };
   const policies = createPolicies(DEFAULT_POLICY, new Map([['wide', eight]]));
-  const { port, verifies } = await startServer({ policies });
+  const { port, verifications } = await startServer({ policies });
   const rows: [string, string, string][] = [
     ['p', '"012345"', '200'], ['p', '"12345"', '400 code'], ['p', '"12345678901"', '400 code'],
     ['p', '"12345a"', '400 code'], ['p', '" 23456"', '400 code'], ['p', '"12345\\n"', '400 code'],
@@ -360,10 +362,10 @@ test('code: 6 to 10 digits; whether they are enough the service decides', async 
   ];
   for (const [purpose, code, expected] of rows) {
     const body = `{"user_id":"u","purpose":"${purpose}","code":${code}}`;
-    assert.is(await verdict(port, '/otp/verify', body), expected, code);
+    assert.is(await send(port, '/otp/verify', body), expected, code);
   }
-  assert.is(await verdict(port, '/otp/verify', '{"user_id":"u","purpose":"p"}'), '400 code');
-  assert.is(verifies.length, 3);
+  assert.is(await send(port, '/otp/verify', '{"user_id":"u","purpose":"p"}'), '400 code');
+  assert.is(verifications.length, 3);
   const { port: strict } = await startServer({
     policies, verify: async () => ({ kind: 'malformed', digits: 6 }),
   });
@@ -375,8 +377,8 @@ test('code: 6 to 10 digits; whether they are enough the service decides', async 
   });
 });
 
-test('Idempotency-Key: required to issue, optional to verify, valid on both', async () => {
-  const { port, issues, verifies } = await startServer();
+test('Idempotency-Key is required to request and optional to verify', async () => {
+  const { port, requests, verifications } = await startServer();
   const name = 'Idempotency-Key';
   const verify = '{"user_id":"u","purpose":"p","code":"123456"}';
   const field = (body: string): unknown => (JSON.parse(body) as { field: unknown }).field;
@@ -394,15 +396,15 @@ test('Idempotency-Key: required to issue, optional to verify, valid on both', as
     [name]: null, 'Content-Length': null, 'Transfer-Encoding': 'chunked',
   })}1d\r\n${BODY}\r\n0\r\nIdempotency-Key: k\r\n\r\n`;
   assert.is((await exchange(port, trailer)).status, 400);
-  assert.is(issues.length + verifies.length, 0);
+  assert.is(requests.length + verifications.length, 0);
   for (const value of ['a-1', '"a-1"', '"a-1";x=1; y="z"']) {
     await exchange(port, post('/otp/request', BODY, { [name]: value }));
-    assert.is(issues.at(-1)?.key, 'a-1', value);
+    assert.is(requests.at(-1)?.key, 'a-1', value);
   }
 });
 
-test('Accept-Language: as it is, lines joined, and bounded without half a member', async () => {
-  const { port, issues } = await startServer();
+test('Accept-Language is passed on with lines joined and cut between members', async () => {
+  const { port, requests } = await startServer();
   const name = 'Accept-Language';
   const tags = (count: number): string => new Array(count).fill('de-DE;q=0.5').join(',');
   const rows: [string | null, string][] = [
@@ -416,39 +418,39 @@ test('Accept-Language: as it is, lines joined, and bounded without half a member
   for (const [value, expected] of rows) {
     const bytes = Buffer.from(post('/otp/request', BODY, { [name]: value }), 'latin1');
     assert.is((await exchange(port, bytes)).status, 201, String(value));
-    assert.is(issues.at(-1)?.acceptLanguage, expected, String(value));
+    assert.is(requests.at(-1)?.acceptLanguage, expected, String(value));
   }
 });
 
-test('a user whom no channel can reach: 400 that says what would be, last of all checks',
+test('a user whom no channel can reach gets 400 with the required form, after all other checks',
   async () => {
     const asked: string[] = [];
     const unreachable = (userId: string): string | null => {
       asked.push(userId);
       return userId === 'u' ? 'a phone number such as +14155550123' : null;
     };
-    const { port, issues, verifies } = await startServer({ unreachable });
+    const { port, requests, verifications } = await startServer({ unreachable });
     const got = await exchange(port, post('/otp/request', BODY));
     assert.is(`${got.status} ${got.body}`, '400 {"error":"invalid_request","field":"user_id",'
       + '"message":"must be a phone number such as +14155550123"}');
     assert.ok(got.headers.has('ratelimit-policy'));
     assert.equal(asked, ['u']);
     const faulty = ['{"user_id":"","purpose":"p"}', '{"user_id":"u","purpose":""}'];
-    assert.is(await verdict(port, '/otp/request', faulty[0] as string), '400 user_id');
-    assert.is(await verdict(port, '/otp/request', faulty[1] as string), '400 purpose');
+    assert.is(await send(port, '/otp/request', faulty[0] as string), '400 user_id');
+    assert.is(await send(port, '/otp/request', faulty[1] as string), '400 purpose');
     const none = await exchange(port, post('/otp/request', BODY, { 'Idempotency-Key': null }));
     assert.is(none.status, 400);
     assert.equal(asked, ['u']);
-    assert.is(issues.length, 0);
-    assert.is(await verdict(port, '/otp/request', '{"user_id":"+1","purpose":"p"}'), '201');
-    assert.is(issues.length, 1);
+    assert.is(requests.length, 0);
+    assert.is(await send(port, '/otp/request', '{"user_id":"+1","purpose":"p"}'), '201');
+    assert.is(requests.length, 1);
     const verify = '{"user_id":"u","purpose":"p","code":"123456"}';
-    assert.is(await verdict(port, '/otp/verify', verify), '200');
-    assert.is(verifies.length, 1);
+    assert.is(await send(port, '/otp/verify', verify), '200');
+    assert.is(verifications.length, 1);
     assert.equal(asked, ['u', '+1']);
   });
 
-test('of several faults the first in the order of the checks is told', async () => {
+test('the first of several errors in the order of the checks is reported', async () => {
   const { port } = await startServer();
   const key = { 'Idempotency-Key': null };
   const long = { 'Content-Length': '5000' };
@@ -473,6 +475,50 @@ test('of several faults the first in the order of the checks is told', async () 
     const { field = '' } = JSON.parse(got.body) as { field?: string };
     assert.is(`${got.status} ${field}`.trim(), expected, bytes);
   }
+});
+
+/** Characters on which a scanner of strings may fail, and others. */
+const tricky = fc.oneof(
+  fc.constantFrom('"', '\\', '{', '}', '[', ']', ':', ',', ' ', '\n', '\ud83d\ude00'),
+  fc.string({ unit: 'binary', minLength: 1, maxLength: 1 }),
+);
+
+/** The members of a flat object in order, with repetitions. */
+const members = fc.array(
+  fc.tuple(fc.constantFrom('user_id', 'purpose', 'code'), fc.string({ unit: tricky })),
+  { maxLength: 6 },
+);
+
+test('property: a repeated member is found whatever the strings contain', () => {
+  fc.assert(fc.property(members, fc.boolean(), (pairs, escaped) => {
+    const literal = (text: string): string => (escaped
+      ? `"${[...text].map(escapeOf).join('')}"` : JSON.stringify(text));
+    const text = `{ ${pairs.map(([k, v]) => `${literal(k)} : ${literal(v)}`).join(' , ')} }`;
+    const result = parseJsonObject(Buffer.from(text), ['user_id', 'purpose', 'code']);
+    const seen = new Set<string>();
+    const repeated = pairs.find(([name]) => seen.size === seen.add(name).size);
+    if (repeated === undefined) {
+      assert.ok('members' in result, text);
+      assert.equal({ ...result.members }, Object.fromEntries(pairs));
+    } else assert.equal(result, { field: repeated[0], message: 'must occur once' });
+  }), { numRuns: 500 });
+});
+
+/** Writes every UTF-16 code unit as \uXXXX. */
+function escapeOf(char: string): string {
+  const units = Array.from({ length: char.length }, (_, at) => char.charCodeAt(at));
+  return units.map((unit) => `\\u${unit.toString(16).padStart(4, '0')}`).join('');
+}
+
+test('property: any bytes give an object or an error, never an exception', () => {
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+    const result = parseJsonObject(Buffer.from(bytes), ['a']);
+    assert.ok('members' in result || 'field' in result);
+  }));
+  fc.assert(fc.property(fc.json(), (text) => {
+    const result = parseJsonObject(Buffer.from(text), ['a']);
+    assert.ok('members' in result || 'field' in result);
+  }));
 });
 
 test.after(stopServers);

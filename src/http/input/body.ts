@@ -1,0 +1,182 @@
+/**
+ * The body of a request: reading it within its bound, parsing its JSON strictly (docs/api.md,
+ * "Identity"; RFC 8259, sections 4 and 8.1), and checking its fields.
+ */
+import { Buffer, isUtf8 } from 'node:buffer';
+import type { IncomingMessage } from 'node:http';
+import {
+  identityRule, isIdentity, POLICY_BOUNDS, PURPOSE_MAX_CHARACTERS,
+} from '../../otp/policy/policy.ts';
+import type { Policies } from '../../otp/policy/policy.ts';
+import type { ErrorCode, FieldError } from '../response.ts';
+
+/** The largest body (docs/api.md, "Errors"): three times the longest valid one without escapes. */
+export const BODY_MAX_BYTES = 4096;
+
+/** The bytes, the error that ended the reading, or null when the client has disconnected. */
+export type BodyResult = Buffer | ErrorCode | null;
+
+export type BodyReading = Readonly<{
+  result: Promise<BodyResult>;
+  /** Ends the reading with an error of the parser or of a time limit. */
+  fail: (code: ErrorCode) => void;
+}>;
+
+/**
+ * Takes a body that has arrived in one piece with the header section, as nearly all do. The
+ * listeners and events of a stream would cost more than the rest of the exchange.
+ *
+ * @param declaredBytes the Content-Length, at most BODY_MAX_BYTES; null when absent
+ * @returns the whole body, or null when it must be read as a stream
+ */
+export function takeBody(req: IncomingMessage, declaredBytes: number | null): Buffer | null {
+  return req.readableLength === declaredBytes ? req.read() as Buffer | null : null;
+}
+
+/**
+ * Reads a body of at most BODY_MAX_BYTES in any framing; the requestTimeout of the server bounds
+ * the time and ends in `fail`. The result never rejects, and is `payload_too_large` at the first
+ * byte over the bound (RFC 9110, 15.5.14).
+ */
+export function readBody(req: IncomingMessage): BodyReading {
+  let settle: (result: BodyResult) => void = () => {};
+  const result = new Promise<BodyResult>((resolve) => { settle = resolve; });
+  const chunks: Buffer[] = [];
+  let size = 0;
+  req.on('data', (chunk: Buffer) => {
+    size += chunk.length;
+    if (size <= BODY_MAX_BYTES) chunks.push(chunk);
+    else settle('payload_too_large');
+  });
+  req.on('end', () => settle(chunks.length === 1 ? chunks[0] as Buffer : Buffer.concat(chunks)));
+  // A close without an end is a disconnected client; after an end it settles nothing.
+  req.on('close', () => settle(null));
+  return { result, fail: settle };
+}
+
+/** The members of a body; the parsers of the fields check presence and type. */
+type JsonObject = Readonly<{ members: Readonly<Record<string, unknown>> }>;
+
+/** Parses a bounded body with known members; the error names `body` or the invalid member. */
+export function parseJsonObject(
+  body: Buffer,
+  knownNames: readonly string[],
+): JsonObject | FieldError {
+  const text = body.toString('utf8');
+  // Decoding replaces invalid UTF-8 by U+FFFD, so only a text with U+FFFD needs the check.
+  if (text.includes('\ufffd') && !isUtf8(body)) return { field: 'body', message: 'must be UTF-8' };
+  const value = parseJson(text);
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return { field: 'body', message: 'must be a JSON object' };
+  }
+  const members = value as Record<string, unknown>;
+  const names = Object.keys(members);
+  let isFlat = true;
+  for (const name of names) {
+    if (!knownNames.includes(name)) {
+      return { field: displayName(name), message: 'is not a known member' };
+    }
+    if (typeof members[name] !== 'string') isFlat = false;
+  }
+  // A flat object of n members has 2n strings; more mean a repeated member, of which JSON.parse
+  // keeps the last only.
+  if (isFlat && countStrings(text) !== 2 * names.length) {
+    return { field: displayName(repeatedName(text)), message: 'must occur once' };
+  }
+  return { members };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Repeats a short plain identifier; any other name is untrusted text and becomes `body`. */
+function displayName(name: string): string {
+  return /^[A-Za-z_][A-Za-z0-9_]{0,31}$/.test(name) ? name : 'body';
+}
+
+/** Counts the string literals in valid JSON. */
+function countStrings(text: string): number {
+  let count = 0;
+  for (let at = text.indexOf('"'); at !== -1; at = text.indexOf('"', at)) {
+    count += 1;
+    at = skipString(text, at);
+  }
+  return count;
+}
+
+/** The index behind the string literal that starts at `start`. */
+function skipString(text: string, start: number): number {
+  let at = start + 1;
+  while (text.charCodeAt(at) !== 0x22) at += text.charCodeAt(at) === 0x5c ? 2 : 1;
+  return at + 1;
+}
+
+/** The first name that occurs twice in the outermost object; '' when none does. */
+function repeatedName(text: string): string {
+  const seen = new Set<string>();
+  let depth = 0;
+  for (let at = 0; at < text.length;) {
+    const char = text[at] as string;
+    if (char !== '"') {
+      if (char === '{' || char === '[') depth += 1;
+      if (char === '}' || char === ']') depth -= 1;
+      at += 1;
+      continue;
+    }
+    const end = skipString(text, at);
+    if (depth === 1 && text.slice(end).trimStart().startsWith(':')) {
+      const name = JSON.parse(text.slice(at, end)) as string;
+      if (seen.has(name)) return name;
+      seen.add(name);
+    }
+    at = end;
+  }
+  return '';
+}
+
+const USER_ID_MAX_CHARACTERS = 255;
+
+type Field = string | FieldError;
+
+export function parseUserId(value: unknown): Field {
+  return isIdentity(value, USER_ID_MAX_CHARACTERS) ? value
+    : { field: 'user_id', message: identityRule(USER_ID_MAX_CHARACTERS) };
+}
+
+export function parsePurpose(value: unknown, policies: Policies): Field {
+  if (!isIdentity(value, PURPOSE_MAX_CHARACTERS)) {
+    return { field: 'purpose', message: identityRule(PURPOSE_MAX_CHARACTERS) };
+  }
+  return policies.allows(value) ? value
+    : { field: 'purpose', message: 'must be one of the purposes that are allowed' };
+}
+
+/**
+ * Accepts any length that a policy may set: an issued code keeps its length when the policy
+ * changes, so the service compares lengths.
+ *
+ * @param digits the length in force for the purpose, for the message
+ */
+export function parseCode(value: unknown, digits: number): Field {
+  return isDigits(value) ? value : codeError(digits);
+}
+
+export function codeError(digits: number): FieldError {
+  return { field: 'code', message: `must be a string of ${digits} digits` };
+}
+
+function isDigits(value: unknown): value is string {
+  if (typeof value !== 'string') return false;
+  const { min, max } = POLICY_BOUNDS.codeDigits;
+  if (value.length < min || value.length > max) return false;
+  for (let at = 0; at < value.length; at += 1) {
+    const unit = value.charCodeAt(at);
+    if (unit < 0x30 || unit > 0x39) return false;
+  }
+  return true;
+}
