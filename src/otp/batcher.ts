@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Unavailable } from '../db/errors.ts';
 import { Histogram } from '../metrics/families.ts';
 
-/** Counts of at least 1. */
+/** The bounds of a batcher; all counts are at least 1. */
 export type BatchLimits = Readonly<{
   /** How many batches may be in flight at once. */
   concurrencyMax: number;
@@ -18,7 +18,6 @@ export type BatchLimits = Readonly<{
    * come before many. While there are few items, a fair share of them suffices.
    */
   backlogPerBatch: number;
-  /** How many items may wait. */
   waitingMax: number;
 }>;
 

@@ -21,16 +21,15 @@ export type OtpRequest = Readonly<{
   acceptLanguage: string;
 }>;
 
+/** A verification of a code; `clientIp` and `apiClient` are as in OtpRequest. */
 export type OtpVerification = Readonly<{
   userId: string;
   purpose: string;
   /** 6 to 10 digits. */
   code: string;
-  /** As in OtpRequest. */
   clientIp: string | null;
   /** The decoded Idempotency-Key, or null. */
   key: string | null;
-  /** As in OtpRequest. */
   apiClient: string | null;
 }>;
 

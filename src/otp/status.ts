@@ -1,4 +1,4 @@
-/** What is told of a code (GET /otp/{otp_id}), as a pure function. */
+/** GET /otp/{otp_id} for a batch of ids, and the status of an OTP as a pure function. */
 import { groupBy } from './batch/changed-rows.ts';
 import { decodeOtpId } from './crypto/secrets.ts';
 import { READ_CLOCK } from '../db/clock.ts';

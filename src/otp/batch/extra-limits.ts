@@ -67,7 +67,6 @@ export class ExtraLimitRows {
     return limits.map((limit) => ({ limit, window: this.#windowFor(keyOf(limit)) }));
   }
 
-  /** Adds one hit to each limit. */
   add(limits: readonly AppliedLimit[], now: Instant): void {
     for (const limit of limits) {
       const key = keyOf(limit);

@@ -22,7 +22,7 @@ export type RequestState<T extends OtpSummary = Otp> = Readonly<{
   now: Instant;
   /** The request stored under the key, also when the key has expired. */
   stored: StoredRequest | null;
-  /** All OTPs of the user. */
+  /** All OTPs of the user, in any order. */
   otps: readonly T[];
   /** Null when no client IP is counted. */
   ipWindow: IpWindow | null;

@@ -7,7 +7,7 @@ import type { Instant } from '../../db/instant.ts';
 import type { LimitView } from '../outcomes.ts';
 import { WINDOW_SECONDS } from '../policy/policy.ts';
 
-/** Points taken at one instant. */
+/** Points that were taken at one instant. */
 export type TimedPoints = Readonly<{ usedAt: Instant; points: number }>;
 
 const MICROSECONDS_LIVE = addSeconds(0, WINDOW_SECONDS);

@@ -30,7 +30,7 @@ export type VerifyState = Readonly<{
 /** A verification with its policy, and what follows from both. */
 export type PreparedVerification = PairName & Readonly<{
   policy: Policy;
-  /** The length of the code. */
+  /** The length of the submitted code. */
   digits: number;
   /**
    * The keyed digest of the code under a secret and for an otp_id (32 bytes); null when no such

@@ -40,8 +40,8 @@ async function turn(): Promise<void> {
 }
 
 /**
- * Until one that waits alone for another list does so no longer: it has waited for a tick. False
- * when the machine was busy for so long that it has not been seen to wait.
+ * Lets a single item wait until the batch in flight is late. Returns false when the machine was too
+ * busy to see the item wait.
  */
 async function waitsUntilLate(): Promise<boolean> {
   const { batcher, batches } = createFixture();
