@@ -25,7 +25,6 @@ export type OtpRequest = Readonly<{
 export type OtpVerification = Readonly<{
   userId: string;
   purpose: string;
-  /** 6 to 10 digits. */
   code: string;
   clientIp: string | null;
   /** The decoded Idempotency-Key, or null. */
