@@ -11,7 +11,8 @@ import type {
   SubjectHit, HitCounter, LimitSubject, WantedHits,
 } from '../../db/tables/limit-hits.ts';
 import type { Transaction } from '../../db/transaction.ts';
-import type { AppliedLimit, MeasuredLimit } from '../rules/extra-limits.ts';
+import type { AppliedLimit } from '../policy/policy.ts';
+import type { MeasuredLimit } from '../rules/extra-limits.ts';
 import { addHit, sortHits, EMPTY_HIT_WINDOW } from '../rules/numbered-hits.ts';
 import type { HitWindow } from '../rules/numbered-hits.ts';
 

@@ -2,9 +2,13 @@
  * The numbers that the rules use (docs/api.md, "Numbers"): defaults, bounds, and the policy of each
  * purpose. A policy is a frozen value.
  */
+import { domainOf, isPlainAddress } from '../channels/email-settings.ts';
+import { PHONE_NUMBER } from '../channels/sms.ts';
+import { HIT_KINDS } from '../../db/tables/limit-hits.ts';
+import type { LimitSubject } from '../../db/tables/limit-hits.ts';
 
 /** The optional limits, as metrics and responses name them. */
-export type ExtraLimitName = 'user_daily' | 'destination' | 'wrong_codes';
+type ExtraLimitName = 'user_daily' | 'destination' | 'wrong_codes';
 
 export type LimitName = 'user' | 'address' | ExtraLimitName;
 
@@ -156,6 +160,60 @@ export class LivePolicies implements Policies {
   get keyRetentionVaries(): boolean {
     return this.#current.keyRetentionVaries;
   }
+}
+
+/** A limit and the subject that it counts: a user, a destination or a client IP. */
+export type AppliedLimit = LimitSubject & Readonly<{
+  limit: ExtraLimitName;
+  /** Infinity when only other purposes have this limit, because all purposes share the count. */
+  quota: number;
+  windowSeconds: number;
+}>;
+
+const NO_APPLIED_LIMITS: readonly AppliedLimit[] = Object.freeze([]);
+
+/** The limits that count a granted request, besides those of the user and the client IP. */
+export function limitsForRequest(policy: Policy, userId: string): readonly AppliedLimit[] {
+  const { userDailyLimit, destinationLimit } = policy;
+  if (userDailyLimit === null && destinationLimit === null) return NO_APPLIED_LIMITS;
+  const limits: AppliedLimit[] = [];
+  if (userDailyLimit !== null) limits.push(appliedLimit('user_daily', userId, userDailyLimit));
+  const destination = limitedDestination(policy, userId);
+  if (destination !== null && destinationLimit !== null) {
+    limits.push(appliedLimit('destination', destination, destinationLimit));
+  }
+  return limits;
+}
+
+/** The destination of a user_id; null when it is not counted. */
+export function limitedDestination(policy: Policy, userId: string): string | null {
+  return policy.destinationLimit === null ? null : destinationOf(userId, policy.destinationDigits);
+}
+
+/** The limits that count a wrong code. */
+export function limitsForVerification(
+  policy: Policy,
+  clientIp: string | null,
+): readonly AppliedLimit[] {
+  const { wrongCodesLimit } = policy;
+  if (wrongCodesLimit === null || clientIp === null) return NO_APPLIED_LIMITS;
+  return [appliedLimit('wrong_codes', clientIp, wrongCodesLimit)];
+}
+
+function appliedLimit(limit: ExtraLimitName, subject: string, quota: number): AppliedLimit {
+  const windowSeconds = EXTRA_WINDOW_SECONDS[limit];
+  return { limit, subject, quota, kind: HIT_KINDS[limit], windowSeconds };
+}
+
+/**
+ * Returns `+` and the first digits of a phone number, the domain of an email address in lower case,
+ * or null for any other user_id.
+ *
+ * @param digits how many digits of a phone number name its destination
+ */
+export function destinationOf(userId: string, digits: number): string | null {
+  if (PHONE_NUMBER.test(userId)) return userId.slice(0, 1 + digits);
+  return isPlainAddress(userId) ? domainOf(userId).toLowerCase() : null;
 }
 
 /** In code points (docs/api.md, "Identity"). */

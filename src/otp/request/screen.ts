@@ -11,8 +11,8 @@ import { replayOrRefuse } from './decide.ts';
 import type { PreparedRequest } from './decide.ts';
 import type { Deps } from '../deps.ts';
 import type { OtpRequest, RequestOutcome } from '../outcomes.ts';
+import { limitedDestination } from '../policy/policy.ts';
 import type { LimitName, Policies } from '../policy/policy.ts';
-import { limitedDestination } from '../rules/extra-limits.ts';
 import { loadState, prepareRequest } from './state.ts';
 
 /** Holds the sources of a large flood in a few hundred kilobytes. */

@@ -16,8 +16,8 @@ import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import type { PreparedRequest } from './decide.ts';
 import type { OtpRequest } from '../outcomes.ts';
+import { limitsForRequest } from '../policy/policy.ts';
 import type { Policies } from '../policy/policy.ts';
-import { limitsForRequest } from '../rules/extra-limits.ts';
 
 export function prepareRequest(policies: Policies, request: OtpRequest): PreparedRequest {
   // Member by member, because spreading an object into a larger one costs more than a digest.

@@ -11,9 +11,9 @@ import type { Hex } from '../../db/query.ts';
 import type { StoredVerification } from '../../db/tables/idempotency-keys.ts';
 import type { Otp, PairName } from '../../db/tables/otps.ts';
 import type { VerifyOutcome } from '../outcomes.ts';
-import type { Policy } from '../policy/policy.ts';
+import type { AppliedLimit, Policy } from '../policy/policy.ts';
 import { secondsLeft } from '../rules/extra-limits.ts';
-import type { AppliedLimit, MeasuredLimit } from '../rules/extra-limits.ts';
+import type { MeasuredLimit } from '../rules/extra-limits.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from '../rules/lockout.ts';
 
 /** Read while the user is locked. */

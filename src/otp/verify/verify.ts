@@ -9,8 +9,8 @@ import { decideVerify } from './decide.ts';
 import type { PreparedVerification } from './decide.ts';
 import type { Deps } from '../deps.ts';
 import type { OtpVerification, VerifyOutcome } from '../outcomes.ts';
+import { limitsForVerification } from '../policy/policy.ts';
 import type { Policies } from '../policy/policy.ts';
-import { limitsForVerification } from '../rules/extra-limits.ts';
 
 /** What a verification locks: the user, and the client IP if its wrong codes are limited. */
 export function verificationLockKeys(
