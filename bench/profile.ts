@@ -1,6 +1,6 @@
 /**
  * npm run profile: where the time of a request goes, in Node by layer, in mysqld by statement and
- * in waiting. Prints a page and writes it to results/profile.md.
+ * in waiting. Prints a page and writes the same page to bench/results/.
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
