@@ -1,6 +1,6 @@
 /**
- * Wrong attempts and locks of a pair that are in force at an instant (docs/api.md, "POST
- * /otp/verify"; NIST SP 800-63B-4, 3.2.2).
+ * When wrong attempts lock a pair, for how long, and which of them count at an instant (docs/api.md,
+ * "POST /otp/verify"; NIST SP 800-63B-4, 3.2.2).
  */
 import { addSeconds, secondsUntil } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
@@ -40,4 +40,27 @@ export function countedAttempts(pair: Otp, now: Instant): Attempts {
   if (lastWrongAt === null || lockedUntil !== null) return NO_ATTEMPTS;
   if (addSeconds(lastWrongAt, lockSeconds) <= now) return NO_ATTEMPTS;
   return { wrongAttempts, lastWrongAt, lockedUntil };
+}
+
+/**
+ * Adds a wrong attempt to an unlocked pair. The last attempt allowed locks the pair for the length
+ * of a lock and discards the digest of its code, which therefore stays dead after the lock.
+ *
+ * @returns attemptsRemaining 0 or less when the pair is now locked
+ */
+export function addWrongAttempt(
+  pair: Otp,
+  now: Instant,
+  policy: Policy,
+): Readonly<{ pair: Otp; attemptsRemaining: number }> {
+  const wrongAttempts = countedAttempts(pair, now).wrongAttempts + 1;
+  const consecutiveWrong = pair.consecutiveWrong + 1;
+  const attemptsRemaining = Math.min(
+    pair.attemptsMax - wrongAttempts,
+    policy.wrongAttemptsUntilUnlock - consecutiveWrong,
+  );
+  const counted = { ...pair, wrongAttempts, consecutiveWrong, lastWrongAt: now, lockedUntil: null };
+  if (attemptsRemaining > 0) return { pair: counted, attemptsRemaining };
+  const lockedUntil = addSeconds(now, pair.lockSeconds);
+  return { pair: { ...counted, lockedUntil, digest: null }, attemptsRemaining };
 }

@@ -14,7 +14,7 @@ import type { VerifyOutcome } from '../outcomes.ts';
 import type { AppliedLimit, Policy } from '../policy/policy.ts';
 import { secondsLeft } from '../rules/extra-limits.ts';
 import type { MeasuredLimit } from '../rules/extra-limits.ts';
-import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from '../rules/lockout.ts';
+import { addWrongAttempt, lockSecondsLeft, NO_ATTEMPTS } from '../rules/lockout.ts';
 
 /** Read while the user is locked. */
 export type VerifyState = Readonly<{
@@ -144,21 +144,12 @@ function countWrong(
   now: Instant,
   { policy, verifyId }: PreparedVerification,
 ): VerifyDecision {
-  const wrongAttempts = countedAttempts(pair, now).wrongAttempts + 1;
-  const consecutiveWrong = pair.consecutiveWrong + 1;
+  const counted = addWrongAttempt(pair, now, policy);
   const verifyIds = pushVerifyId(pair.verifyIds, verifyId);
-  const counted = { ...pair, wrongAttempts, consecutiveWrong, lastWrongAt: now, verifyIds };
-  const attemptsRemaining = Math.min(
-    pair.attemptsMax - wrongAttempts,
-    policy.wrongAttemptsUntilUnlock - consecutiveWrong,
-  );
-  if (attemptsRemaining > 0) {
-    const writes = { pair: { ...counted, lockedUntil: null }, stored: null, isWrong: true };
-    return { outcome: { kind: 'wrong', attemptsRemaining }, writes };
-  }
-  const lockedUntil = addSeconds(now, pair.lockSeconds);
+  const { attemptsRemaining } = counted;
   return {
-    outcome: { kind: 'locked', retryAfterSeconds: pair.lockSeconds, begins: true },
-    writes: { pair: { ...counted, lockedUntil, digest: null }, stored: null, isWrong: true },
+    outcome: attemptsRemaining > 0 ? { kind: 'wrong', attemptsRemaining }
+      : { kind: 'locked', retryAfterSeconds: pair.lockSeconds, begins: true },
+    writes: { pair: { ...counted.pair, verifyIds }, stored: null, isWrong: true },
   };
 }
