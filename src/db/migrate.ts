@@ -5,10 +5,11 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { openConnection } from './connection.ts';
-import type { DatabaseSettings, Row, Connection } from './connection.ts';
+import type { DatabaseSettings, Connection } from './connection.ts';
 import { Deadline } from './deadline.ts';
 import { StatementError } from './errors.ts';
 import type { ConnectionPool } from './pool.ts';
+import type { Row } from './query.ts';
 
 /** The schema files of a database compared with those of this otpd. */
 type SchemaStatus = Readonly<{

@@ -2,8 +2,11 @@
  * A statement as a value: name, SQL, values, and how to read its rows; and how statements name rows
  * by key.
  */
-import type { Value } from './bind.ts';
-import type { Row } from './connection.ts';
+
+/** One row by column name. DATETIME columns are text, BINARY columns are Buffers. */
+export type Row = Readonly<Record<string, unknown>>;
+
+export type Value = string | number | null | Buffer;
 
 /** Errors and logs show `name`, never the SQL. */
 export type Query<T> = Readonly<{

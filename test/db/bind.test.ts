@@ -2,10 +2,9 @@ import * as fc from 'fast-check';
 import mysql from 'mysql2';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { bindValues } from '../../src/db/bind.ts';
-import type { Value } from '../../src/db/bind.ts';
-import { openConnection, SESSION_VARIABLES } from '../../src/db/connection.ts';
+import { bindValues, openConnection, SESSION_VARIABLES } from '../../src/db/connection.ts';
 import type { Connection } from '../../src/db/connection.ts';
+import type { Value } from '../../src/db/query.ts';
 import { settingsFor } from '../harness/database.ts';
 
 const SAMPLES: Value[] = [

@@ -1,10 +1,10 @@
 /** A new database for a test, on the MySQL server that the test runner started. */
 import { randomBytes } from 'node:crypto';
-import type { Value } from '../../src/db/bind.ts';
 import { openConnection } from '../../src/db/connection.ts';
-import type { DatabaseSettings, Row, Connection } from '../../src/db/connection.ts';
+import type { DatabaseSettings, Connection } from '../../src/db/connection.ts';
 import { createDatabase, migrate } from '../../src/db/migrate.ts';
 import { ConnectionPool } from '../../src/db/pool.ts';
+import type { Row, Value } from '../../src/db/query.ts';
 import { TestClock } from './clock.ts';
 import { recordVisible, rowText } from './leak-recorder.ts';
 import { eventually } from './waiting.ts';

@@ -4,7 +4,7 @@
  */
 import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Row } from '../../src/db/connection.ts';
+import type { Row } from '../../src/db/query.ts';
 
 /** Records an issued code; only the message sink sees one. */
 export function recordCode(code: string): void {

@@ -1,7 +1,7 @@
 /** Real connections whose statements a test can make fail, and a table for transactions. */
-import type { Value } from '../../src/db/bind.ts';
 import { openConnection } from '../../src/db/connection.ts';
-import type { Row, Connection } from '../../src/db/connection.ts';
+import type { Connection } from '../../src/db/connection.ts';
+import type { Row, Value } from '../../src/db/query.ts';
 import { ConnectionPool } from '../../src/db/pool.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
 import { createTestDatabase } from '../harness/database.ts';

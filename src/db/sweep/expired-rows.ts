@@ -1,7 +1,6 @@
 /** Which rows of each table are expired, and in which order a pass reads the table. */
 import { Buffer } from 'node:buffer';
-import type { Value } from '../bind.ts';
-import type { Hex } from '../query.ts';
+import type { Hex, Value } from '../query.ts';
 import { SLOTS_MAX } from '../tables/ip-limits.ts';
 import { HIT_KINDS } from '../tables/limit-hits.ts';
 

@@ -3,13 +3,11 @@
  * timer, or an index by time that every request would maintain. A pass reads a table in the order
  * of its primary key.
  */
-import type { Value } from '../bind.ts';
-import type { Row } from '../connection.ts';
 import { isExpiredRow, sweptTables } from './expired-rows.ts';
 import type { Retention, SweptTable, WrittenRows } from './expired-rows.ts';
 import { SweepCounts } from '../metrics.ts';
 import { joinKeys, write } from '../query.ts';
-import type { Query } from '../query.ts';
+import type { Query, Row, Value } from '../query.ts';
 import type { Rider, Transaction } from '../transaction.ts';
 
 /**

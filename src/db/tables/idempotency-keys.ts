@@ -2,13 +2,11 @@
  * Idempotency keys: those of requests are columns of otps, those of verifications are rows of
  * idempotency_keys.
  */
-import type { Value } from '../bind.ts';
-import type { Row } from '../connection.ts';
 import { formatInstant, parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
 import type { Otp } from './otps.ts';
 import { toHex, joinKeys, toNullableHex, repeat, write } from '../query.ts';
-import type { Hex, Query, Write } from '../query.ts';
+import type { Hex, Query, Row, Value, Write } from '../query.ts';
 
 /** 128 bits: collisions are out of reach, and so is a second key for a given digest. */
 export const KEY_DIGEST_BYTES = 16;

@@ -2,12 +2,10 @@
  * The points of each client IP: the slots of ip_rate_limits, and in ip_rate_overflow what the slots
  * do not hold. The overflow needs a few index look-ups, however many rows it has.
  */
-import type { Value } from '../bind.ts';
-import type { Row } from '../connection.ts';
 import { formatInstant, parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
 import { repeat, write } from '../query.ts';
-import type { Query, Write } from '../query.ts';
+import type { Query, Row, Value, Write } from '../query.ts';
 
 /** All slots of a client IP are read and locked, so the number is small. */
 export const SLOTS_MAX = 32;

@@ -2,12 +2,10 @@
  * The table limit_hits: numbered hits of the extra limits. A counter is the head row of a subject;
  * its lock covers all hits of the subject.
  */
-import type { Value } from '../bind.ts';
-import type { Row } from '../connection.ts';
 import { formatInstant, parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
 import { joinKeys, repeat, write } from '../query.ts';
-import type { Query, Write } from '../query.ts';
+import type { Query, Row, Value, Write } from '../query.ts';
 
 /** The column `kind` of each limit. */
 export const HIT_KINDS = Object.freeze({ user_daily: 1, destination: 2, wrong_codes: 3 });

@@ -1,9 +1,8 @@
 /** Writes to the table otps: one statement for all OTPs of a batch. */
-import type { Value } from '../bind.ts';
 import { formatInstant, formatNullableInstant } from '../instant.ts';
 import type { Otp } from './otps.ts';
 import { joinKeys, repeat, write } from '../query.ts';
-import type { Hex, Write } from '../query.ts';
+import type { Hex, Value, Write } from '../query.ts';
 
 /** An id must be unique within its pair only. */
 export const VERIFY_ID_BYTES = 8;

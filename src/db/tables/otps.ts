@@ -1,9 +1,8 @@
 /** Reads of the table otps: the OTPs of users, and the wrong attempts of their pairs. */
-import type { Row } from '../connection.ts';
 import { parseInstant, parseNullableInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
 import { toHex, joinKeys, mapResult, toNullableHex, repeat } from '../query.ts';
-import type { Hex, Query } from '../query.ts';
+import type { Hex, Query, Row } from '../query.ts';
 
 export type PairName = Readonly<{ userId: string; purpose: string }>;
 

@@ -1,10 +1,8 @@
 /** The table outbox: batches of messages that no channel has accepted yet. */
-import type { Value } from '../bind.ts';
-import type { Row } from '../connection.ts';
 import { formatInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
 import { toHex, joinKeys, repeat, write } from '../query.ts';
-import type { Hex, Query, Write } from '../query.ts';
+import type { Hex, Query, Row, Value, Write } from '../query.ts';
 
 /** Columns: schema/0007-outbox.sql. */
 export type SealedBatch = Readonly<{

@@ -2,7 +2,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DatabaseCheck } from '../../../../src/db/checks/health.ts';
-import type { Row, Connection } from '../../../../src/db/connection.ts';
+import type { Connection } from '../../../../src/db/connection.ts';
+import type { Row } from '../../../../src/db/query.ts';
 import { readSchemaFiles } from '../../../../src/db/migrate.ts';
 import { ConnectionPool } from '../../../../src/db/pool.ts';
 import { eventually, promptly, timed } from '../../../harness/waiting.ts';
