@@ -1,6 +1,6 @@
 /**
- * The clock of the database. Transactions read it for every decision. Between two readings an
- * estimate decides when to send a message and when to query again, and nothing else.
+ * The clock of the database, and deadlines. Transactions read the clock for every decision. Between
+ * two readings an estimate decides only when to send a message and when to query again.
  */
 import { MICROSECONDS_PER_MILLISECOND, parseInstant } from './instant.ts';
 import type { Instant } from './instant.ts';
@@ -41,3 +41,39 @@ export const READ_CLOCK: Query<Instant> = Object.freeze({
   values: [],
   read: (rows) => parseInstant(rows[0]?.now as string),
 });
+
+/** Limits the time of one sequential piece of work, and can abort the pending step. */
+export class Deadline {
+  #isOver = false;
+  #onEnd: (() => void) | null = null;
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(milliseconds: number) {
+    this.#timer = setTimeout(() => {
+      this.#isOver = true;
+      this.#onEnd?.();
+    }, milliseconds);
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /**
+   * Registers the one callback to run at the deadline; runs it at once if the deadline has passed.
+   *
+   * @returns a function that removes the callback
+   */
+  onEnd(callback: () => void): () => void {
+    if (this.#isOver) callback();
+    else this.#onEnd = callback;
+    return () => {
+      this.#onEnd = null;
+    };
+  }
+
+  /** Stops the timer: the work finished in time. */
+  clear(): void {
+    clearTimeout(this.#timer);
+  }
+}

@@ -9,7 +9,7 @@ import mysql from 'mysql2';
 import type {
   Connection as MysqlConnection, ConnectionOptions, ResultSetHeader, RowDataPacket,
 } from 'mysql2';
-import { Deadline } from './deadline.ts';
+import { Deadline } from './clock.ts';
 import { describeStatementError, StatementError, Unavailable } from './errors.ts';
 import type { Row, Value } from './query.ts';
 

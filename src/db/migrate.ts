@@ -4,9 +4,9 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { Deadline } from './clock.ts';
 import { openConnection } from './connection.ts';
 import type { DatabaseSettings, Connection } from './connection.ts';
-import { Deadline } from './deadline.ts';
 import { StatementError } from './errors.ts';
 import type { ConnectionPool } from './pool.ts';
 import type { Row } from './query.ts';

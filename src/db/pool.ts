@@ -2,8 +2,8 @@
  * A bounded connection pool. Callers queue in FIFO order, limited by queue length and by a
  * deadline. A connection is released after COMMIT or ROLLBACK, or destroyed.
  */
+import type { Deadline } from './clock.ts';
 import type { Connection } from './connection.ts';
-import type { Deadline } from './deadline.ts';
 import { DEADLOCK_ERRNO, Unavailable } from './errors.ts';
 import type { StatementError } from './errors.ts';
 

@@ -3,9 +3,8 @@
  * after a lost race, and a probe after a COMMIT without an answer.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { monotonicMs } from './clock.ts';
+import { Deadline, monotonicMs } from './clock.ts';
 import type { Connection } from './connection.ts';
-import { Deadline } from './deadline.ts';
 import { asUnavailable, StatementError, Unavailable } from './errors.ts';
 import { MICROSECONDS_PER_MILLISECOND } from './instant.ts';
 import type { ConnectionPool } from './pool.ts';

@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Connection } from '../../src/db/connection.ts';
-import { Deadline } from '../../src/db/deadline.ts';
+import { Deadline } from '../../src/db/clock.ts';
 import { StatementError, Unavailable } from '../../src/db/errors.ts';
 import { ConnectionPool } from '../../src/db/pool.ts';
 import { createFixture } from './tampered-connections.ts';

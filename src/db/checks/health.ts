@@ -1,7 +1,6 @@
 /** The readiness check of the database: reachable, writable, and with the current schema. */
-import { monotonicMs } from '../clock.ts';
+import { Deadline, monotonicMs } from '../clock.ts';
 import type { Connection } from '../connection.ts';
-import { Deadline } from '../deadline.ts';
 import { readSchemaFiles, readSchemaStatusOn } from '../migrate.ts';
 import type { ConnectionPool } from '../pool.ts';
 
