@@ -56,7 +56,7 @@ const SIZE_BOUNDS: readonly number[] = Object.freeze([1, 2, 4, 8, 16, 32, 64, 12
 
 /** One for each kind of work in a process. */
 export class Batcher<I, O> {
-  /** The sizes of the batches so far. */
+  /** The sizes of the batches that have ended. */
   readonly sizes = new Histogram(SIZE_BOUNDS);
   readonly #options: BatcherOptions<I, O>;
   readonly #heldLockKeys = new Set<string>();
@@ -149,10 +149,10 @@ export class Batcher<I, O> {
   async #runBatch(batch: Waiting<I, O>[]): Promise<void> {
     this.#batchesInFlight += 1;
     this.#itemsInFlight += batch.length;
-    this.sizes.observe(batch.length);
     for (const { lockKeys } of batch) for (const key of lockKeys) this.#heldLockKeys.add(key);
     await this.#settle(batch);
     for (const { lockKeys } of batch) for (const key of lockKeys) this.#heldLockKeys.delete(key);
+    this.sizes.observe(batch.length);
     this.#itemsInFlight -= batch.length;
     this.#isBlocked = false;
     const pauseMs = this.#options.pauseMs?.(batch.length) ?? 0;
