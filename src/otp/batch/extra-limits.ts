@@ -17,13 +17,13 @@ import { addHit, sortHits, EMPTY_HIT_WINDOW } from '../rules/numbered-hits.ts';
 import type { HitWindow } from '../rules/numbered-hits.ts';
 
 const NO_LIMITS: readonly MeasuredLimit[] = Object.freeze([]);
-const NO_QUERIES: readonly Query<void>[] = Object.freeze([]);
 
 /** Expired hits deleted per added hit: more than one, so that their number falls. */
 const EXPIRED_MAX = 2;
 
 export class ExtraLimitRows {
-  static readonly #none = new ExtraLimitRows([]);
+  /** Shared by all batches to which no optional limit applies. */
+  static readonly none = new ExtraLimitRows([]);
   /** By subject, which has one quota for each purpose. */
   readonly #limits: Map<string, AppliedLimit[]>;
   readonly #storedKeys = new Set<string>();
@@ -31,23 +31,13 @@ export class ExtraLimitRows {
   readonly #expired: SubjectHit[] = [];
   readonly #hitLimits = new Map<string, AppliedLimit>();
 
-  private constructor(limits: readonly AppliedLimit[]) {
+  /** @param limits those that apply to a batch, with repetitions */
+  constructor(limits: readonly AppliedLimit[]) {
     this.#limits = groupBy(limits, keyOf);
   }
 
-  /** Without optional limits all batches share one empty instance. */
-  static for(
-    requests: readonly Readonly<{ appliedLimits: readonly AppliedLimit[] }>[],
-  ): ExtraLimitRows {
-    if (requests.every(({ appliedLimits }) => appliedLimits.length === 0)) {
-      return ExtraLimitRows.#none;
-    }
-    return new ExtraLimitRows(requests.flatMap(({ appliedLimits }) => appliedLimits));
-  }
-
-  /** Reads counters and then hits; no queries when no optional limit applies. */
+  /** Reads counters and then hits; requires at least one limit. */
   queries(lock: boolean): readonly Query<void>[] {
-    if (this.#limits.size === 0) return NO_QUERIES;
     const read = lock ? lockHitCounters : readHitCounters;
     return [this.#takeCounters(read(this.#subjects)), this.#readHits()];
   }

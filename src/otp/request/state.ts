@@ -70,7 +70,8 @@ export async function loadState<L extends boolean>(
   { lock, readsKeys = true, riding = [] }: LoadOptions<L>,
 ): Promise<LoadedState<L extends true ? Otp : OtpSummary>> {
   const { users, clientIps, keys } = collectNames(requests);
-  const extraLimits = ExtraLimitRows.for(requests);
+  const limits = requests.flatMap(({ appliedLimits }) => appliedLimits);
+  const extraLimits = limits.length === 0 ? ExtraLimitRows.none : new ExtraLimitRows(limits);
   let now: Instant = 0;
   let otps: readonly OtpSummary[] = [];
   let slots: readonly IpLimitSlot[] = [];
@@ -81,7 +82,7 @@ export async function loadState<L extends boolean>(
     mapResult<readonly OtpSummary[], void>(lock ? lockOtps(users) : readOtpSummaries(users),
       (found) => { otps = found; }),
     mapResult(lock ? lockSlots(clientIps) : readSlots(clientIps), (found) => { slots = found; }),
-    ...extraLimits.queries(lock),
+    ...(limits.length === 0 ? [] : extraLimits.queries(lock)),
   ];
   const askedAtMs = monotonicMs();
   if (lock) await tx.read(...rows, clock, ...(readsKeys ? [readKeys()] : []), ...riding);

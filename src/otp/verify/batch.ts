@@ -48,12 +48,13 @@ export class VerifyBatch {
     const users = new Set(verifications.map(({ userId }) => userId));
     const keys = new Set<Hex>();
     for (const { keyDigest } of verifications) if (keyDigest !== null) keys.add(keyDigest);
-    const extraLimits = ExtraLimitRows.for(verifications);
+    const limits = verifications.flatMap(({ appliedLimits }) => appliedLimits);
+    const extraLimits = limits.length === 0 ? ExtraLimitRows.none : new ExtraLimitRows(limits);
     let now: Instant = 0;
     let stored: readonly StoredVerification[] = [];
     const [otps] = await tx.read(
       lockOtps([...users]),
-      ...extraLimits.queries(true),
+      ...(limits.length === 0 ? [] : extraLimits.queries(true)),
       mapResult(READ_CLOCK, (time) => { now = time; }),
       mapResult(loadStoredVerifications([...keys]), (found) => { stored = found; }),
     );
