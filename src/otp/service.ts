@@ -7,8 +7,8 @@ import type { Deps } from './deps.ts';
 import type {
   CancelOutcome, OtpRequest, OtpVerification, RequestOutcome, StatusOutcome, VerifyOutcome,
 } from './outcomes.ts';
-import { OptimisticKeyCheck, requestOtps } from './request/request.ts';
-import { RefusalScreen, requestLockKeys } from './request/screen.ts';
+import { OptimisticKeyCheck, requestLockKeys, requestOtps } from './request/request.ts';
+import { RefusalScreen } from './request/screen.ts';
 import { readStatuses } from './status.ts';
 import { verificationLockKeys, verifyOtps } from './verify/verify.ts';
 

@@ -2,30 +2,68 @@
  * The rows of one batch of requests: loaded once, changed by each decision in the order of arrival,
  * written once.
  */
+import type { ExtraLimitRows } from '../batch/extra-limits.ts';
+import type { IpLimitRows } from '../batch/ip-limits.ts';
 import { OtpRows } from '../batch/otps.ts';
+import type { StoredResponses } from '../batch/stored-responses.ts';
 import type { Instant } from '../../db/instant.ts';
 import { freeExpiredKeys, isRequestStored } from '../../db/tables/idempotency-keys.ts';
 import type { StoredRequest } from '../../db/tables/idempotency-keys.ts';
-import type { Otp } from '../../db/tables/otps.ts';
+import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
 import type { Transaction } from '../../db/transaction.ts';
-import type { PreparedRequest, RequestState, RequestWrites } from './decide.ts';
-import type { LoadedState } from './state.ts';
+import { decideRequest } from './decide.ts';
+import type { NewCode, PreparedRequest, RequestState, RequestWrites } from './decide.ts';
+import type { RequestOutcome } from '../outcomes.ts';
+
+/** The rows of one batch of requests, all as of `now`. */
+export type LoadedState<T extends OtpSummary> = Readonly<{
+  now: Instant;
+  /** The monotonic clock just before the database was asked for `now`. */
+  askedAtMs: number;
+  otps: readonly T[];
+  ipLimits: IpLimitRows;
+  extraLimits: ExtraLimitRows;
+  stored: StoredResponses<StoredRequest>;
+}>;
 
 export class RequestBatch {
   /** The database's clock, read when the locks were held. */
   readonly now: Instant;
+  readonly askedAtMs: number;
   readonly #state: LoadedState<Otp>;
   readonly #otps: OtpRows;
   #firstIssued: StoredRequest | null = null;
 
   constructor(state: LoadedState<Otp>) {
     this.now = state.now;
+    this.askedAtMs = state.askedAtMs;
     this.#state = state;
     this.#otps = new OtpRows(state.otps);
   }
 
+  /**
+   * Decides in order of arrival.
+   *
+   * @returns one outcome for each request, and the indexes of the requests that got their code
+   */
+  decide(
+    requests: readonly PreparedRequest[],
+    codes: readonly NewCode[],
+  ): Readonly<{ outcomes: RequestOutcome[]; issued: number[] }> {
+    const issued: number[] = [];
+    const outcomes = requests.map((request, index) => {
+      const { outcome, writes } = decideRequest(this.#stateFor(request), request, codes[index]!);
+      if (writes !== null) {
+        this.#apply(request, writes);
+        issued.push(index);
+      }
+      return outcome;
+    });
+    return { outcomes, issued };
+  }
+
   /** The state of a request, as the decisions on the requests before it have left it. */
-  stateFor({ keyDigest, userId, clientIp, appliedLimits }: PreparedRequest): RequestState {
+  #stateFor({ keyDigest, userId, clientIp, appliedLimits }: PreparedRequest): RequestState {
     const { now, stored, ipLimits, extraLimits } = this.#state;
     return {
       now,
@@ -36,7 +74,7 @@ export class RequestBatch {
     };
   }
 
-  apply({ clientIp, appliedLimits }: PreparedRequest, writes: RequestWrites): void {
+  #apply({ clientIp, appliedLimits }: PreparedRequest, writes: RequestWrites): void {
     const { issued, attemptsMoved, obsolete, keyOnly, ipChange } = writes;
     const { stored, ipLimits, extraLimits } = this.#state;
     stored.add(issued);

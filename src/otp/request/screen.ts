@@ -11,9 +11,8 @@ import { replayOrRefuse } from './decide.ts';
 import type { PreparedRequest } from './decide.ts';
 import type { Deps } from '../deps.ts';
 import type { OtpRequest, RequestOutcome } from '../outcomes.ts';
-import { limitedDestination } from '../policy/policy.ts';
 import type { LimitName, Policies } from '../policy/policy.ts';
-import { loadState, prepareRequest } from './state.ts';
+import { loadState, prepareRequest, requestLockKeys } from './request.ts';
 
 /** Holds the sources of a large flood in a few hundred kilobytes. */
 const LOCK_KEYS_MAX = 10_000;
@@ -36,18 +35,6 @@ const IDLE_CHECKS = 4;
 
 /** Limits that many users share; the other limits belong to one user. */
 const SHARED_LIMITS: readonly LimitName[] = ['destination', 'address'];
-
-/** What a request locks: the user, and the client IP and the destination if they are limited. */
-export function requestLockKeys(
-  policies: Policies,
-  { userId, purpose, clientIp }: OtpRequest,
-): string[] {
-  const lockKeys = [`user ${userId}`];
-  if (clientIp !== null) lockKeys.push(`address ${clientIp}`);
-  const destination = limitedDestination(policies.for(purpose), userId);
-  if (destination !== null) lockKeys.push(`destination ${destination}`);
-  return lockKeys;
-}
 
 type ScreenDeps = Pick<Deps, 'pool' | 'policies' | 'counts'>;
 
