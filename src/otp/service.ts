@@ -56,7 +56,7 @@ export function createOtpService(deps: Deps, limits: BatchLimits = BATCH_LIMITS)
   deps.counts?.watch({ issue: request, verify, screen: screen.queue, status, cancel });
   return Object.freeze({
     request: async (input: OtpRequest, isConnected: IsConnected) => {
-      const screened = screen.tryAnswer(input, isConnected);
+      const screened = screen.refused.size === 0 ? null : screen.tryAnswer(input, isConnected);
       const answer = screened === null ? null : await screened;
       if (answer !== null) return answer;
       const outcome = await request.submit(input, isConnected);

@@ -44,6 +44,8 @@ export class RefusalScreen {
   readonly #policies: Policies;
   /** Lock keys that were refused, the most recent ones last. */
   readonly #refused = new Set<string>();
+  /** Empty while no limit and no lock has refused anybody: then no request need be screened. */
+  readonly refused: ReadonlySet<string> = this.#refused;
   readonly #isIssuing: () => boolean;
   #idleChecksLeft = 0;
 
@@ -70,7 +72,6 @@ export class RefusalScreen {
     request: OtpRequest,
     isConnected: () => boolean,
   ): Promise<RequestOutcome | null> | null {
-    if (this.#refused.size === 0) return null;
     const lockKeys = requestLockKeys(this.#policies, request);
     if (!lockKeys.some((lockKey) => this.#refused.has(lockKey))) return null;
     return this.#screen(request, isConnected, lockKeys);
