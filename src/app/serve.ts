@@ -11,7 +11,7 @@ import { CERTIFICATE_VARIABLES, rereadCertificate } from './config/tls.ts';
 import { checkSchema, openPool } from './database.ts';
 import type { ConnectionPool } from '../db/pool.ts';
 import { Sweeper } from '../db/sweep/sweeper.ts';
-import { createRoutes } from '../http/router.ts';
+import { createRoutes } from '../http/routes.ts';
 import { createHttpServer } from '../http/server.ts';
 import type { HttpServer } from '../http/server.ts';
 import { createDeliveryLog, createSignalLog } from './log/event-log.ts';

@@ -1,7 +1,7 @@
 /** The access-log record of a finished request, or of a parse error. */
 import type { Access, Exchange } from './exchange.ts';
 import { forwardedClientIp } from './input/client-ip.ts';
-import { parseTraceparent } from './input/request-headers.ts';
+import { parseTraceparent } from './input/request-head.ts';
 import type { HttpResponse, LogContext, ResponseCode } from './response.ts';
 
 export type AccessRecord = Readonly<{

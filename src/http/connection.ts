@@ -13,7 +13,7 @@ import { stopReading } from './lingering-close.ts';
 import { createFinalResponse, stopParsing } from './node-internals.ts';
 import { closingErrorResponse, responseForError, writeResponse } from './response.ts';
 import type { HttpResponse, ErrorCode } from './response.ts';
-import type { Routes } from './router.ts';
+import type { Routes } from './routes.ts';
 import { randomRequestId } from '../otp/crypto/random.ts';
 
 /** An error that no response shows; for the log. */

@@ -8,16 +8,15 @@ import type { TrustedProxies } from './input/client-ip.ts';
 import { BODY_MAX_BYTES, readBody, takeBody } from './input/body.ts';
 import type { BodyReading, BodyResult } from './input/body.ts';
 import {
-  acceptedLanguages, clientRequestId, framingError, mediaTypeError, readHeaders,
-} from './input/request-headers.ts';
-import type { RequestHeaders } from './input/request-headers.ts';
+  acceptedLanguages, clientRequestId, framingError, isOtpPath, mediaTypeError, pathOf, readHeaders,
+} from './input/request-head.ts';
+import type { RequestHeaders } from './input/request-head.ts';
 import type { RouteMeter } from './metrics.ts';
 import {
   closingErrorResponse, retryLater, errorResponse, invalidField, SHED_RETRY_SECONDS, withHeaders,
 } from './response.ts';
 import type { HttpResponse, ErrorCode, FieldError } from './response.ts';
-import { findRoute, pathOf } from './router.ts';
-import type { Route, Routes } from './router.ts';
+import type { Route, Routes } from './routes.ts';
 import { randomRequestId } from '../otp/crypto/random.ts';
 
 /** The API clients and the proxies that a server trusts. */
@@ -75,6 +74,10 @@ export function openExchange(
     hasSentContinue: false,
     isAnswered: false,
   };
+}
+
+function findRoute({ fixed, otp }: Routes, path: string): Route | undefined {
+  return fixed.get(path) ?? (otp !== null && isOtpPath(path) ? otp : undefined);
 }
 
 /** Determines the response to a request; null when the client has disconnected. */

@@ -8,7 +8,7 @@ import { serveConnections } from './connection.ts';
 import type { RequestError, ServerState } from './connection.ts';
 import type { ApiKeys } from './input/api-keys.ts';
 import type { TrustedProxies } from './input/client-ip.ts';
-import type { Routes } from './router.ts';
+import type { Routes } from './routes.ts';
 import { close, retire } from './shutdown.ts';
 import { PROTOCOLS, secureOptions, trackHandshakes } from './tls.ts';
 import type { Certificate } from './tls.ts';
@@ -124,7 +124,7 @@ function openServer(limits: HttpLimits, certificate: Certificate | null): Server
     keepAliveTimeout: limits.keepAliveTimeoutMs,
     connectionsCheckingInterval: limits.checkIntervalMs,
     maxHeaderSize: limits.headersMaxBytes,
-    // input/request-headers.ts checks Host, so that the response has the format of otpd.
+    // input/request-head.ts checks Host, so that the response has the format of otpd.
     requireHostHeader: false,
   };
   if (certificate === null) return createPlainServer(options);

@@ -4,7 +4,7 @@ import type { ConnectionPool } from '../../src/db/pool.ts';
 import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import { parseApiKeys } from '../../src/http/input/api-keys.ts';
 import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
-import { createRoutes } from '../../src/http/router.ts';
+import { createRoutes } from '../../src/http/routes.ts';
 import { createHttpServer } from '../../src/http/server.ts';
 import type { Message, SendResult } from '../../src/otp/channels/channel.ts';
 import { randomBelow } from '../../src/otp/crypto/random.ts';

@@ -13,8 +13,8 @@ import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
 import { createHttpMeters } from '../../src/http/metrics.ts';
 import { methodNotAllowed } from '../../src/http/response.ts';
 import type { HttpResponse } from '../../src/http/response.ts';
-import { createRoute } from '../../src/http/router.ts';
-import type { Routes } from '../../src/http/router.ts';
+import { createRoute } from '../../src/http/routes.ts';
+import type { Routes } from '../../src/http/routes.ts';
 
 const DONE: HttpResponse = { code: 'verified', body: '{}', headers: [], close: false };
 const KEY = newKey({ name: 'app1', scopes: ['request'] });

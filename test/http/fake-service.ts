@@ -3,7 +3,7 @@ import type { RequestError } from '../../src/http/connection.ts';
 import { parseApiKeys } from '../../src/http/input/api-keys.ts';
 import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
 import type { HttpMeters } from '../../src/http/metrics.ts';
-import { createRoutes } from '../../src/http/router.ts';
+import { createRoutes } from '../../src/http/routes.ts';
 import { createHttpServer, HTTP_LIMITS } from '../../src/http/server.ts';
 import type { HttpLimits, HttpServer } from '../../src/http/server.ts';
 import type {

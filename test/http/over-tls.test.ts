@@ -5,6 +5,6 @@ import './input/api-keys.test.ts';
 import './connection.test.ts';
 import './input/body.test.ts';
 import './server.test.ts';
-import './router.test.ts';
+import './routes.test.ts';
 import './shutdown.test.ts';
 import './timeouts.test.ts';

@@ -4,8 +4,8 @@ import {
   responseForError, errorResponse, methodNotAllowed, SHED_RETRY_SECONDS,
 } from '../response.ts';
 import type { HttpResponse } from '../response.ts';
-import { createRoute } from '../router.ts';
-import type { Route, Routes } from '../router.ts';
+import { createRoute } from '../routes.ts';
+import type { Route, Routes } from '../routes.ts';
 
 type AdminSources = Readonly<{
   /** The names of failed checks; empty when otpd can serve requests. */

@@ -1,4 +1,6 @@
 /** DELETE /otp/{otp_id} (docs/api.md, "DELETE /otp/{otp_id}"). */
+import type { MethodHandler } from '../handler.ts';
+import { otpIdOf } from '../input/request-head.ts';
 import type { CancelOutcome } from '../../otp/outcomes.ts';
 import type { IsConnected, OtpService } from '../../otp/service.ts';
 import { responseForError, errorResponse } from '../response.ts';
@@ -8,11 +10,19 @@ const CANCELED: HttpResponse = Object.freeze(
   { code: 'canceled', body: '', headers: [], close: false },
 );
 
+export function createCancelHandler(service: OtpService): MethodHandler {
+  return {
+    takesJson: false,
+    scopes: ['request', 'admin'],
+    handle: ({ path, isConnected }) => cancelOtp(service, otpIdOf(path), isConnected),
+  };
+}
+
 /**
  * Cancels an OTP. Never rejects: 204 when canceled now or earlier, 404 unknown, 410 used or
  * expired, 503 when the database does not answer, else 500.
  */
-export async function cancelOtp(
+async function cancelOtp(
   service: OtpService,
   otpId: string,
   isConnected: IsConnected,

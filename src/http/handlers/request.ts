@@ -1,7 +1,7 @@
 /** POST /otp/request (docs/api.md, "POST /otp/request"). */
-import type { HandlerInput } from '../handler.ts';
+import type { HandlerInput, MethodHandler } from '../handler.ts';
 import { parseJsonObject, parsePurpose, parseUserId } from '../input/body.ts';
-import { requireIdempotencyKey } from '../input/request-headers.ts';
+import { requireIdempotencyKey } from '../input/request-head.ts';
 import type { OtpRequest, RequestOutcome, Limits } from '../../otp/outcomes.ts';
 import { WINDOW_SECONDS } from '../../otp/policy/policy.ts';
 import type { Policies, Policy } from '../../otp/policy/policy.ts';
@@ -11,11 +11,19 @@ import type { HttpResponse, FieldError } from '../response.ts';
 
 const MEMBERS: readonly string[] = Object.freeze(['user_id', 'purpose']);
 
+export function createRequestHandler(service: OtpService, policies: Policies): MethodHandler {
+  return {
+    takesJson: true,
+    scopes: ['request'],
+    handle: (input) => requestOtp(service, policies, input),
+  };
+}
+
 /**
  * Requests an OTP. Never rejects: 201 issued, 400 for a field, the key or an unreachable user, 422
  * for a reused key, 429 locked or limited, 503 when the database does not answer, else 500.
  */
-export async function requestOtp(
+async function requestOtp(
   service: OtpService,
   policies: Policies,
   input: HandlerInput,

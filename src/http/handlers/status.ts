@@ -1,15 +1,25 @@
 /** GET /otp/{otp_id} (docs/api.md, "GET /otp/{otp_id}"). */
+import type { MethodHandler } from '../handler.ts';
+import { otpIdOf } from '../input/request-head.ts';
 import { toRfc3339 } from '../../otp/outcomes.ts';
 import type { StatusOutcome } from '../../otp/outcomes.ts';
 import type { IsConnected, OtpService } from '../../otp/service.ts';
 import { responseForError, errorResponse } from '../response.ts';
 import type { HttpResponse } from '../response.ts';
 
+export function createStatusHandler(service: OtpService): MethodHandler {
+  return {
+    takesJson: false,
+    scopes: ['read'],
+    handle: ({ path, isConnected }) => getStatus(service, otpIdOf(path), isConnected),
+  };
+}
+
 /**
  * Reads the state of an OTP. Never rejects: 200 known, 404 unknown, 503 when the database does not
  * answer, else 500.
  */
-export async function getStatus(
+async function getStatus(
   service: OtpService,
   otpId: string,
   isConnected: IsConnected,

@@ -1,9 +1,9 @@
 /** POST /otp/verify (docs/api.md, "POST /otp/verify"). */
-import type { HandlerInput } from '../handler.ts';
+import type { HandlerInput, MethodHandler } from '../handler.ts';
 import {
   codeError, parseCode, parseJsonObject, parsePurpose, parseUserId,
 } from '../input/body.ts';
-import { parseIdempotencyKey } from '../input/request-headers.ts';
+import { parseIdempotencyKey } from '../input/request-head.ts';
 import type { OtpVerification, VerifyOutcome } from '../../otp/outcomes.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
 import type { OtpService } from '../../otp/service.ts';
@@ -17,12 +17,20 @@ const CHALLENGE: readonly string[] = Object.freeze(['WWW-Authenticate', 'OTP rea
 
 const VERIFIED_BODY = '{"success":true,"message":"verification_successful"}';
 
+export function createVerifyHandler(service: OtpService, policies: Policies): MethodHandler {
+  return {
+    takesJson: true,
+    scopes: ['verify'],
+    handle: (input) => verifyOtp(service, policies, input),
+  };
+}
+
 /**
  * Verifies a code. Never rejects: 200 verified, 400 for a field or the key, 401 wrong, 404 without
  * an OTP, 410 used or expired, 422 for a reused key, 429 locked or limited, 503 when the database
  * does not answer, else 500.
  */
-export async function verifyOtp(
+async function verifyOtp(
   service: OtpService,
   policies: Policies,
   input: HandlerInput,

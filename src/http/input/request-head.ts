@@ -1,10 +1,44 @@
 /**
- * The header section of a request: one pass over its lines, and the checks that need no byte of
- * the body.
+ * The head of a request: the path of its target, one pass over the lines of its header section, and
+ * the checks that need no byte of the body.
  */
 import type { IncomingMessage } from 'node:http';
 import { closingErrorResponse, errorResponse } from '../response.ts';
 import type { FieldError, HttpResponse } from '../response.ts';
+
+/**
+ * The path of a request target (RFC 9112, 3.2) without its query, byte for byte: nothing is decoded
+ * or merged, so a route has one spelling. Null unless the target is in origin-form or
+ * absolute-form, or is `*`.
+ */
+export function pathOf(target: string): string | null {
+  if (target.startsWith('/')) return stripQuery(target);
+  if (target === '*') return target;
+  const scheme = /^https?:\/\//i.exec(target);
+  if (scheme === null) return null;
+  const rest = target.slice(scheme[0].length);
+  const end = rest.search(/[/?]/);
+  const authority = end === -1 ? rest : rest.slice(0, end);
+  if (!isHost(authority)) return null;
+  return end === -1 || rest[end] === '?' ? '/' : stripQuery(rest.slice(end));
+}
+
+function stripQuery(target: string): string {
+  const query = target.indexOf('?');
+  return query === -1 ? target : target.slice(0, query);
+}
+
+/** An otp_id has 32 lower-case hexadecimal digits and no other spelling. */
+const OTP_PATH = /^\/otp\/[0-9a-f]{32}$/;
+
+export function isOtpPath(path: string): boolean {
+  return OTP_PATH.test(path);
+}
+
+/** @param path one of which isOtpPath is true */
+export function otpIdOf(path: string): string {
+  return path.slice('/otp/'.length);
+}
 
 /** The header fields that otpd reads; '' and an empty list mean absent. */
 export type RequestHeaders = {
@@ -95,7 +129,7 @@ export function framingError(req: IncomingMessage, headers: RequestHeaders): Htt
 }
 
 /** A non-empty host (RFC 9110, 4.2.1) with an optional port (RFC 3986, 3.2.2). */
-export function isHost(text: string): boolean {
+function isHost(text: string): boolean {
   return /^(?:[\w.~!$&'()*+,;=%-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{0,5})?$/.test(text);
 }
 

@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import fc from 'fast-check';
-import { pathOf } from '../../src/http/router.ts';
+import { pathOf } from '../../src/http/input/request-head.ts';
 import { KNOWN_BODY, OTP_ID, startServer, stopServers } from './fake-service.ts';
 import { exchange, openClient, post } from './raw-client.ts';
 import type { RawResponse, RawClient } from './raw-client.ts';

@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import fc from 'fast-check';
 import {
   parseIdempotencyKey, requireIdempotencyKey,
-} from '../../../src/http/input/request-headers.ts';
+} from '../../../src/http/input/request-head.ts';
 
 const printable = fc.string({
   unit: fc.integer({ min: 0x20, max: 0x7e }).map((unit) => String.fromCharCode(unit)),

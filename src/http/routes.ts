@@ -1,0 +1,77 @@
+/** The routes: their paths, their methods, and the headers of their errors. */
+import type { MethodHandler } from './handler.ts';
+import { createCancelHandler } from './handlers/cancel.ts';
+import { createRequestHandler, policyHeaders } from './handlers/request.ts';
+import { createStatusHandler } from './handlers/status.ts';
+import { createVerifyHandler } from './handlers/verify.ts';
+import { createHttpMeters } from './metrics.ts';
+import type { HttpMeters, RouteMeter } from './metrics.ts';
+import type { Policies } from '../otp/policy/policy.ts';
+import type { OtpService } from '../otp/service.ts';
+import { methodNotAllowed } from './response.ts';
+import type { HttpResponse } from './response.ts';
+
+export type Route = Readonly<{
+  /** The pattern, as the log shows it. */
+  path: string;
+  methods: ReadonlyMap<string, MethodHandler>;
+  /** The response to every other method. */
+  notAllowed: HttpResponse;
+  /** Headers of responses that the handler does not create: names and values in turn. */
+  headersFor: (countsClientIp: boolean) => readonly string[];
+  meter: RouteMeter;
+}>;
+
+export type Routes = Readonly<{
+  /** Routes with one path each. */
+  fixed: ReadonlyMap<string, Route>;
+  /** The route of an OTP; null on the admin listener. */
+  otp: Route | null;
+  /** Counts requests without a route, and parse errors. */
+  other: RouteMeter;
+  /** Milliseconds of a monotonic clock. */
+  now: () => number;
+  /** The response to CONNECT, whose target is not a path. */
+  connectNotAllowed: HttpResponse;
+}>;
+
+const NO_HEADERS: readonly string[] = Object.freeze([]);
+
+export function createRoutes(
+  service: OtpService,
+  policies: Policies,
+  meters: HttpMeters = createHttpMeters(),
+): Routes {
+  const status = createStatusHandler(service);
+  const cancel = createCancelHandler(service);
+  const requestRoute = {
+    ...createRoute('/otp/request', meters.request, {
+      POST: createRequestHandler(service, policies),
+    }),
+    headersFor: (countsClientIp: boolean) => policyHeaders(policies.default, countsClientIp),
+  };
+  const verifyRoute = createRoute('/otp/verify', meters.verify, {
+    POST: createVerifyHandler(service, policies),
+  });
+  return {
+    fixed: new Map([requestRoute, verifyRoute].map((route) => [route.path, route])),
+    otp: createRoute('/otp/{otp_id}', meters.otp, { GET: status, HEAD: status, DELETE: cancel }),
+    other: meters.other,
+    now: meters.now,
+    connectNotAllowed: methodNotAllowed('POST'),
+  };
+}
+
+export function createRoute(
+  path: string,
+  meter: RouteMeter,
+  methods: Readonly<Record<string, MethodHandler>>,
+): Route {
+  return {
+    path,
+    methods: new Map(Object.entries(methods)),
+    notAllowed: methodNotAllowed(Object.keys(methods).join(', ')),
+    headersFor: () => NO_HEADERS,
+    meter,
+  };
+}
