@@ -5,7 +5,7 @@ import type { Otp } from './otps.ts';
 import { joinKeys, repeat, write } from '../query.ts';
 import type { Hex, Write } from '../query.ts';
 
-/** An id must be unique within its pair only. */
+/** Enough for an id that must be unique only within its pair. */
 export const VERIFY_ID_BYTES = 8;
 
 /**
