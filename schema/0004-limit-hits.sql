@@ -14,9 +14,9 @@
 --   row. The count of a new subject starts at the current time in microseconds, so that no number
 --   is used twice when a head is swept before the hits of its subject.
 -- used_at: when the points were taken, in UTC, of the database's clock; never before the used_at of
---   a lower number. Of a head: when the newest point was taken.
--- points: how many points were taken at used_at. Of a head: 0.
--- newest: of a head the number of its newest hit. NULL: the row is a hit.
+--   a lower number. For a head: when the newest point was taken.
+-- points: how many points were taken at used_at. For a head: 0.
+-- newest: for a head, the number of its newest hit. NULL: the row is a hit.
 --
 -- A row expires with its window: when used_at is a day (kind 1) or an hour (kinds 2, 3) old. A
 -- transaction that takes a point deletes up to two expired hits of the subject; the sweep deletes

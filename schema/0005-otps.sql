@@ -18,14 +18,14 @@
 --   the server secret. Holders of the secret decrypt it to find the row; to all others it is 128
 --   random bits.
 -- user_id: compared byte for byte (utf8mb4_0900_bin neither folds case nor pads). NULL: the row is
---   kept only for its idempotency key, and is no OTP of a user any more. A NULL takes the row out
+--   kept only for its idempotency key, and is no longer an OTP of a user. A NULL takes the row out
 --   of the index range by which the OTPs of a user are locked; a flag column would not: a range
 --   with a condition also locks the first row of the next user.
 -- number: counts the OTPs of a user in the order of issue, from 1 when the user has no rows. A new
 --   OTP takes the highest number plus 1: of two transactions that insert the same number the second
---   fails, and runs again with the row of the first. That makes user_limit exact, also for a user
+--   fails, and runs again with the row of the first. That makes user_limit exact, even for a user
 --   without rows.
--- purpose: what the OTP is good for; compared byte for byte.
+-- purpose: what the code is for; compared byte for byte.
 -- key_id: the id of the server secret under which digest was computed.
 -- digest: HMAC-SHA-256 of the code under that secret, bound to otp_id, user_id and purpose. NULL:
 --   the OTP can never be verified again; it was verified or canceled, it could not be delivered, or
@@ -37,7 +37,7 @@
 --   earlier ones no longer count.
 -- created_at: when the OTP was issued, and its point taken.
 -- expires_at: when the code becomes invalid.
--- channel: the channel through which the message goes, or went last.
+-- channel: the channel by which the message is sent, or was sent last.
 -- redeemed_at: when the OTP was verified. NULL: it was not.
 -- close_reason: why the OTP was closed before it was verified: 'failed' (no channel could deliver
 --   the message) or 'canceled'. NULL: it was not closed; digest may be NULL for a lock.
@@ -56,14 +56,14 @@
 -- consecutive_wrong: wrong attempts since the last success, across locks (NIST SP 800-63B-4,
 --   3.2.2). A row with such a count never expires, because the count must not be lost.
 -- verify_ids: the ids of the last four verifications that changed the row, 8 random bytes each, the
---   newest first. A process whose COMMIT was not answered looks for its id here, also after other
+--   newest first. A process whose COMMIT was not answered looks for its id here, even after other
 --   processes have changed the row. Empty: no verification changed the row.
 --
 -- key_digest: 128 bits of SHA-256 of the operation, the API client and the Idempotency-Key; the key
 --   itself is not stored. NULL: the key had expired, and another request has used it since.
 -- key_expires_at: when the key expires. NULL: key_digest is NULL.
 -- remaining_requests: the member of the response that the other columns do not give.
--- fingerprint: of a row without user_id 128 bits of SHA-256 of user_id and purpose, which tell
+-- fingerprint: for a row without user_id, 128 bits of SHA-256 of user_id and purpose, which tell
 --   whether a repeated request is the same one. NULL: user_id and purpose are compared.
 --
 -- All times are in UTC, of the database's clock.

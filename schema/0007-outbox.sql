@@ -1,6 +1,6 @@
 -- outbox: the messages that no channel has accepted yet, up to 64 in a row.
 --
--- Why: a 201 promises that the message is on its way, also when the process dies a millisecond
+-- Why: a 201 promises that the message is on its way, even if the process dies a millisecond
 -- later. The transaction that stores OTPs therefore stores their sealed messages here, one row per
 -- outbox batch: a row per message would cost more than the OTP itself. Accepted messages are taken
 -- out of their row, and the row is deleted with its last one, so that the table stays small under
@@ -9,7 +9,7 @@
 -- batch_id: the id of the batch, as in the otps rows of its OTPs.
 -- otp_ids: the otp_id of each message of the row, 16 bytes each.
 -- key_id: the id of the server secret from which the key of sealed is derived.
--- sealed: a JSON array with user, purpose, code and what else sending needs for each of otp_ids, in
+-- sealed: a JSON array with the message of each of otp_ids (user, purpose, code and more), in
 --   their order: AES-256-GCM under a key derived from the secret and batch_id, bound to otp_ids.
 -- owner: 8 random bytes, the id of the process that sends the messages. No other process may send
 --   them before leased_until.

@@ -28,7 +28,7 @@ const CREATING: ReadonlySet<string> = new Set(['serve', 'migrate']);
 /** The commands that use a database only when it exists. */
 const USING: ReadonlySet<string> = new Set(['doctor', 'show', 'unlock', 'cancel']);
 
-/** Everything that is decided before a process is started. */
+/** The decisions that precede the start of a process. */
 type Plan = Readonly<{
   command: string;
   environment: Environment;
@@ -86,7 +86,7 @@ async function runAsChild(
     checkConfiguration(plan);
     return await runOnMysql(plan, otpd, run);
   } catch (error) {
-    // A start that was broken off by a signal is a clean end of a service only.
+    // A start that a signal aborts is a clean end of `serve`, and a failure of any other command.
     if (error instanceof Stopped) return command === 'serve' ? 0 : 1;
     if (error instanceof MysqlServerError) printError(`otpd: ${error.message}`);
     else reportError(error);
@@ -111,8 +111,8 @@ async function runOnMysql(
 }
 
 /**
- * Joins the server that another command of this project runs, or starts one. `serve` needs one of
- * its own: a server that it joined would end with the other command.
+ * Joins the server that another command of this project runs, or starts one. `serve` needs a server
+ * of its own, because a joined server would end with the other command.
  *
  * @throws MysqlServerError when there is no usable MySQL, or `serve` runs already
  */

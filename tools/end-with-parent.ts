@@ -1,4 +1,4 @@
-/** tools/dev.ts loads this module into otpd, so that otpd stops when tools/dev.ts was killed. */
+/** tools/dev.ts loads this module into otpd, so that otpd stops when tools/dev.ts is killed. */
 import cluster from 'node:cluster';
 
 // A worker's channel leads to the first process of otpd, which ends its workers itself.

@@ -15,7 +15,7 @@ import { STOP_TIMEOUT_MS } from '../src/app/process/shutdown.ts';
  */
 const SAME_REQUEST_MS = 1000;
 
-/** otpd gives up its own stop after STOP_TIMEOUT_MS; only a process that hangs is killed. */
+/** otpd bounds its own stop by STOP_TIMEOUT_MS; only a process that hangs is killed. */
 const KILL_TIMEOUT_MS = STOP_TIMEOUT_MS + 2000;
 
 /** An editor writes several files in a row; one restart is enough for them. */
@@ -40,7 +40,7 @@ export class OtpdProcess {
   constructor(parameters: readonly string[]) {
     this.#parameters = parameters;
     for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => this.#stop(name));
-    // Before otpd runs, neither has anything to act on.
+    // Before otpd runs, neither signal has a process to reach.
     for (const name of ['SIGHUP', 'SIGUSR2'] as const) {
       process.on(name, () => this.#child?.kill(name));
     }
@@ -106,7 +106,7 @@ export class OtpdProcess {
     }
   }
 
-  /** Ends otpd because it cannot go on, and waits for its end. */
+  /** Stops otpd after a failure, and waits until it has exited. */
   async end(): Promise<void> {
     const child = this.#child;
     if (child === null) return;

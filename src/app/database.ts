@@ -7,7 +7,7 @@ import { ConnectionPool } from '../db/pool.ts';
 import { openConnection } from '../db/connection.ts';
 import { print } from './output.ts';
 
-/** Creates a pool, which connects on first use and which the caller closes. */
+/** Creates a pool. It connects on first use, and the caller closes it. */
 export function openPool({ database, connections }: Config): ConnectionPool {
   return new ConnectionPool(() => openConnection(database), connections);
 }

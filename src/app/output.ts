@@ -59,7 +59,7 @@ export function messageOf(error: unknown): string {
   return isOperationalError(error) ? error.message : (error as Error).stack ?? String(error);
 }
 
-/** True for errors that are no bug: the message alone says what to do. */
+/** True for errors that are not bugs: the message alone says what to do. */
 export function isOperationalError(error: unknown): error is Error {
   return [ConfigError, SchemaError, Unavailable, WorkerError].some(
     (kind) => error instanceof kind,

@@ -47,7 +47,7 @@ type Context = Controls & Readonly<{
  * Serves until a stop is requested.
  *
  * @returns the exit code: 0 when every request in flight was answered
- * @throws the error that prevented the start, or that made going on impossible
+ * @throws the error that prevented the start or ended the service
  */
 export async function serve(config: ServeConfig, stop: AbortSignal): Promise<number> {
   const log = new Log(config.log);
@@ -59,7 +59,7 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
     stop, logSignal, reloads: listenForReload(logSignal), rolls: listenForRoll(),
   };
   try {
-    // Also in a primary process, which sends nothing: a missing package must stop the start.
+    // A primary process sends nothing, but a missing package must stop the start there, too.
     const channels = await openChannels(config.delivery);
     const context = { ...controls, config, channels, log };
     isAnswered = await (isWorker() ? serveWorker(context) : servePrimary(context));

@@ -21,7 +21,7 @@ const ERROR_CLASS_BY_ERRNO: ReadonlyMap<number, ErrorClass> = new Map([
   [1038, 'unavailable'], // out of sort memory
   [1040, 'unavailable'], // too many connections
   [1041, 'unavailable'], // out of resources
-  [1045, 'unavailable'], // access denied: the account was changed under us
+  [1045, 'unavailable'], // access denied: the account was changed while otpd runs
   [1114, 'unavailable'], // table or disk full
   [1129, 'unavailable'], // host blocked
   [1203, 'unavailable'], // max_user_connections

@@ -32,12 +32,12 @@ const CONNECT_TIMEOUT_MS = 3000;
 /** Long enough to outlast another migration. */
 const LOCK_WAIT_SECONDS = 600;
 
-/** Errors that mean that a statement of an interrupted file was applied before. */
+/** Errors that mean that a statement of an interrupted file has already been applied. */
 const ALREADY_APPLIED_ERRNOS: ReadonlySet<number> = new Set([
   1050, // table exists
   1060, // duplicate column name
   1061, // duplicate key name
-  1091, // cannot drop: it is not there
+  1091, // nothing to drop
 ]);
 
 const NO_SUCH_TABLE_ERRNO = 1146;

@@ -16,7 +16,7 @@ export type Transaction = {
   readonly read: <Q extends readonly Query<unknown>[]>(...queries: Q) => Promise<Answers<Q>>;
   /** Does the same and ends the transaction by ROLLBACK in the same round trip. */
   readonly readAndEnd: <Q extends readonly Query<unknown>[]>(...queries: Q) => Promise<Answers<Q>>;
-  /** Statements that go out in one round trip with the COMMIT, in order. */
+  /** Statements that are sent with the COMMIT in one round trip, in order. */
   readonly writes: Write[];
   /** Work that uses the COMMIT of this transaction. */
   readonly riders: Rider[];
@@ -43,7 +43,7 @@ type Answers<Q extends readonly Query<unknown>[]> = {
   -readonly [K in keyof Q]: Q[K] extends Query<infer T> ? T : never;
 };
 
-/** Together within 3 s, the time in which a client gets its 503. */
+/** Both together stay within 3 s, the bound of every response. */
 const WORK_DEADLINE_MS = 2200;
 const SETTLE_DEADLINE_MS = 600;
 

@@ -46,7 +46,7 @@ type HttpConnection = {
   isReadingStopped: boolean;
 };
 
-/** Pipelined requests that may wait: browsers that pipelined sent fewer. */
+/** Pipelined requests that may wait; browsers that used pipelining sent fewer. */
 const PIPELINE_MAX_REQUESTS = 16;
 
 export type OpenConnections = Map<Socket, HttpConnection>;
@@ -105,7 +105,7 @@ function openHttpConnection(socket: Socket): HttpConnection {
   };
 }
 
-/** Queues a request behind the earlier ones of its connection, or marks it to be shed. */
+/** Queues a request behind the earlier ones of its connection, or marks it as shed. */
 function accept(
   state: ServerState,
   connection: HttpConnection,

@@ -119,7 +119,7 @@ type ClientIdentity = Pick<HandlerInput, 'apiClient' | 'clientIp'>;
 
 /**
  * The API client and the client IP of a request. An API client acts for many users, so the client
- * IP is the one that it names, if any. Null when the client has disconnected.
+ * IP is the one that the API client names, if any. Null when the client has disconnected.
  */
 function identifyClient(
   { req, headers, apiClient }: Exchange,
@@ -142,7 +142,7 @@ function awaitBody(exchange: Exchange): Promise<BodyResult> {
   return exchange.reading.result;
 }
 
-/** The response that the header section decides (docs/api.md, "Errors"); null to read the body. */
+/** The response that the header section decides (docs/api.md, "Errors"); null: read the body. */
 function earlyResponse(exchange: Exchange, { apiKeys }: Access): HttpResponse | null {
   const { req, headers, path, route, method } = exchange;
   if (exchange.isShed) return SHED;

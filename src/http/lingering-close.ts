@@ -9,7 +9,7 @@ import { bypassParser, onLastResponse } from './node-internals.ts';
 /** Bytes read and discarded after the last request: small uploads end without a reset. */
 const DISCARD_MAX_BYTES = 64 * 1024;
 
-/** The time in which the client can read the last response. */
+/** The time that the client has to read the last response. */
 const LINGER_TIMEOUT_MS = 1000;
 
 /**

@@ -15,9 +15,9 @@ type ParsedSocket = Socket & { parser?: { onIncoming?: NextRequest } | null };
 const PAUSE = 2;
 
 /**
- * Ends the parsing of the bytes at hand at the next request. Called while the bytes are parsed:
- * otherwise 200 requests that arrive in one piece become 200 objects, which costs more than
- * answering those that are served. Without `socket.parser` only that time is lost.
+ * Stops parsing the current bytes at the next request. Called while the bytes are parsed: otherwise
+ * 200 requests that arrive in one piece become 200 objects, which costs more than answering those
+ * that are served. Without `socket.parser` only that time is lost.
  */
 export function stopParsing(socket: Socket): void {
   const { parser } = socket as ParsedSocket;

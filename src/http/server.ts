@@ -39,7 +39,7 @@ export type HttpLimits = Readonly<{
 
 /** The limits in production. */
 export const HTTP_LIMITS: HttpLimits = Object.freeze({
-  // A silent socket is one whose header section never arrives, so this limit ends it, too.
+  // This limit also ends a silent socket, because its header section never arrives.
   headersTimeoutMs: 10_000,
   requestTimeoutMs: 15_000,
   keepAliveTimeoutMs: 5_000,

@@ -10,7 +10,7 @@ function handshakeKey({ remoteAddress, remotePort, localAddress }: Socket): stri
 }
 
 /**
- * Tracks the handshakes of a server: node:tls bounds their time, but closing the server would
+ * Tracks the handshakes of a server. node:tls bounds their time, but `close` of the server would
  * wait for them.
  *
  * @returns a function that aborts the handshakes in progress

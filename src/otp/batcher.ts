@@ -14,8 +14,8 @@ export type BatchLimits = Readonly<{
   /** How many items a batch may have. */
   batchMax: number;
   /**
-   * How many items must wait before another batch starts next to those in flight: large batches
-   * come before many. While there are few items, a fair share of them suffices.
+   * How many items must wait before another batch starts next to those in flight, because large
+   * batches cost less than many. While there are few items, a fair share of them suffices.
    */
   backlogPerBatch: number;
   waitingMax: number;
@@ -48,7 +48,7 @@ const TICK_MS = 250;
 /** A single item next to a batch in flight would cost a transaction of its own. */
 const BACKLOG_MIN = 2;
 
-/** Leaves time for a transaction within 3 s, the time in which a client gets its 503. */
+/** Leaves time for a transaction within 3 s, the bound of every response. */
 const WAIT_TICKS_MAX = 3;
 
 /** From a lone item to the largest batch, that of refusals. */
@@ -99,7 +99,7 @@ export class Batcher<I, O> {
     });
   }
 
-  /** After the poll phase of the event loop: requests that are readable together go together. */
+  /** Starts after the poll phase, so that requests that are readable together share a batch. */
   #scheduleStart(): void {
     if (this.#isStartDue) return;
     this.#isStartDue = true;
@@ -182,7 +182,7 @@ export class Batcher<I, O> {
         waiting.ticks += 1;
         if (waiting.ticks <= WAIT_TICKS_MAX) return true;
         waiting.reject(new Unavailable('waited too long for its turn'));
-        // Items behind it may be free to start now.
+        // Items behind this one may be free to start now.
         this.#isBlocked = false;
         return false;
       });

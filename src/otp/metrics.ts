@@ -1,4 +1,4 @@
-/** The counts of the operations: outcomes by kind, and the batches that they go in. */
+/** The counts of the operations: outcomes by kind, and the sizes of their batches. */
 import type { Batcher } from './batcher.ts';
 import { counter, gauge, histogram } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';

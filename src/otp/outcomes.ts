@@ -98,7 +98,7 @@ export type StatusOutcome =
       otpId: Hex;
       purpose: string;
       status: OtpStatus;
-      /** The channel that the message goes by, or went by last. */
+      /** The channel by which the message is sent, or was sent last. */
       channel: string;
       createdAt: Instant;
       expiresAt: Instant;

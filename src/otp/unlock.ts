@@ -27,7 +27,7 @@ export async function unlockPair(pool: ConnectionPool, name: PairName): Promise<
     }
     const verifyIds = pushVerifyId(pair.verifyIds, randomVerifyId());
     tx.commitProbe(isVerifyStored([{ ...name, verifyIds }]));
-    // The pair stays known for the whole retention from now on.
+    // From now on, the pair stays known for the whole retention period.
     const freed = { ...NO_ATTEMPTS, lastWrongAt: now, consecutiveWrong: 0, verifyIds };
     tx.writes.push(updateOtps([{ ...pair, ...freed }]));
     return true;

@@ -25,7 +25,7 @@ export type CodeReport = Extract<StatusOutcome, { kind: 'known' }>;
 /** The limits, locks and wrong attempts of a pair. */
 export type PairReport = Readonly<{
   purpose: string;
-  /** How many codes the pair may request in 15 minutes, and how many more now. */
+  /** How many codes can be requested in 15 minutes, and how many more now. */
   quota: number;
   remaining: number;
   daily: DailyReport | null;

@@ -1,4 +1,4 @@
-/** The error of the development MySQL that is shown to the user. */
+/** The error of the development MySQL, whose message is for the developer. */
 
 /** The last lines of every error about a missing MySQL. */
 export const WAYS_TO_GET_MYSQL = [

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { MysqlServerError, errorCode } from './error.ts';
 import { startMark } from './processes.ts';
 
-/** Another process wins each round that this one loses, so a second round is already rare. */
+/** Another process wins each round that this one loses, so even a second round is rare. */
 const CLAIM_ROUNDS_MAX = 100;
 
 /**

@@ -15,7 +15,7 @@ const KILL_TIMEOUT_MS = 20_000;
 const REAP_TIMEOUT_MS = 5_000;
 const POLL_MS = 20;
 
-/** ps reads what the kernel has in memory, which takes no time. */
+/** ps reads from the memory of the kernel, which takes milliseconds. */
 const PS_TIMEOUT_MS = 5_000;
 const PS_OUTPUT_MAX_BYTES = 16_777_216;
 

@@ -1,6 +1,6 @@
 /**
- * A MySQL server of a folder: obtains mysqld, creates the data once, serves it on a unix socket,
- * and ends it. The development MySQL, the tests and the benchmark use it.
+ * The MySQL server of a folder: obtains mysqld, creates the data once, serves the data on a Unix
+ * socket, and stops mysqld. The development MySQL, the tests and the benchmark use it.
  */
 import { mkdir, chmod, realpath, rename, rm } from 'node:fs/promises';
 import { CrashLoop } from '../../src/app/process/crash-loop.ts';
@@ -28,7 +28,7 @@ export type MysqlServerOptions = Readonly<{
   cacheFolder: string;
   /** Prints one line of progress. */
   print: (line: string) => void;
-  /** An abort breaks off the start and ends its child processes. It does not end the server. */
+  /** An abort ends a start in progress and its child processes, but no running server. */
   signal?: AbortSignal;
 }>;
 

@@ -15,7 +15,7 @@ import { listenForStop, Stopped } from '../process/shutdown.ts';
 import { serve } from '../serve.ts';
 import { cancel, checkOtpId, show, unlock } from './support.ts';
 
-/** Runs a command with what follows its name, and returns the exit code. */
+/** Runs a command with the arguments after its name, and returns the exit code. */
 type Run = (command: Command, rest: readonly string[]) => Promise<number>;
 
 type Command = Readonly<{
@@ -90,7 +90,7 @@ const WRONG_USAGE = 2;
 /**
  * Runs a command line to its end.
  *
- * @returns the exit code: 0 done, 1 not done, 2 a wrong command line
+ * @returns the exit code: 0 done, 1 not done, 2 invalid command line
  */
 export async function runCommandLine(
   [given = 'help', ...rest]: readonly string[],

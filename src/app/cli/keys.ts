@@ -27,9 +27,10 @@ export function makeKey(name: string, scopesText: string = DEFAULT_SCOPES): Repo
 
 const ID_BYTES = 4;
 
-const ROTATION_NOTE = 'put it first in OTP_SECRETS (NEW,OLD) of every process; keep the old secret'
-  + ' until its codes have expired and their idempotency keys no longer replay (24 h and'
-  + ' 10 minutes, or more with a longer key_retention_seconds)';
+const ROTATION_NOTE = 'add it to OTP_SECRETS. To replace a secret, put the new one second'
+  + ' (OLD,NEW) and restart every process, then put it first (NEW,OLD) and restart them again; keep'
+  + ' the old secret until its codes and their idempotency keys have expired (24 h and 10 minutes,'
+  + ' or more with a longer key_retention_seconds)';
 
 /**
  * Creates a server secret of 32 random bytes.

@@ -1,4 +1,4 @@
-/** `otpd show`, `unlock` and `cancel`: what an operator does for a user. No output has a code. */
+/** `otpd show`, `unlock` and `cancel`: the support commands. None of them prints a code. */
 import type { ConnectionPool } from '../../db/pool.ts';
 import type { PairName } from '../../db/tables/otps.ts';
 import { cancelOtps } from '../../otp/cancel.ts';

@@ -55,7 +55,7 @@ export type ServeConfig = Config & Readonly<{
 /** The folder of package.json, which contains both src and dist. */
 export const PROJECT_FOLDER = fileURLToPath(new URL('../../..', import.meta.url));
 
-/** The file `.env`, with the variables of the process taking precedence. */
+/** Merges the file `.env` with the variables of the process, which take precedence. */
 export function readEnvironment(folder: string = PROJECT_FOLDER): Environment {
   const path = join(folder, '.env');
   const file = existsSync(path) ? parseEnv(readFileSync(path, 'utf8')) : {};

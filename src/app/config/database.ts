@@ -6,8 +6,8 @@ import { PORT_MAX } from './env-reader.ts';
 import type { EnvReader } from './env-reader.ts';
 
 /**
- * The only error of an empty configuration. There is no default database: an otpd that lost its
- * DB_HOST would store codes in an empty database without an error.
+ * The only error of an empty configuration. There is no default database, because an otpd whose
+ * DB_HOST was lost would silently store codes in an empty database.
  */
 export const NO_DATABASE = 'DB_HOST or DB_SOCKET must be set (for development, npm start provides'
   + ' a MySQL)';

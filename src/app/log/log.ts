@@ -27,7 +27,7 @@ export type LogSettings = Readonly<{
   isRaw: boolean;
 }>;
 
-/** The clock of this machine. It stamps log lines and is checked by doctor; no rule uses it. */
+/** The clock of this machine, for the time of log lines and for doctor; no rule uses it. */
 export function readHostClock(): Instant {
   return Date.now() * MICROSECONDS_PER_MILLISECOND;
 }
@@ -48,7 +48,7 @@ export class Log {
     this.#isText = format === null ? isTerminal : format === 'text';
     this.#isColoured = isTerminal;
     this.#rank = RANKS[level];
-    // A reader that closes standard error is no error; the writer counts the lost lines.
+    // It is not an error that a reader closes standard error; the writer counts the lost lines.
     process.stderr.on('error', () => {});
     this.#writer = new LogWriter(STANDARD_ERROR, (count) =>
       this.#format('warn', 'log_lines_dropped', `,"count":${count}`));

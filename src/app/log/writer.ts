@@ -4,7 +4,7 @@
  */
 import { constants, fstatSync, openSync, write, writeSync } from 'node:fs';
 
-/** The buffer, about 3,000 lines: the memory that a stuck reader can cost. */
+/** The size of the buffer: about 3,000 lines. Bounds the memory that a stuck reader costs. */
 const KEPT_MAX_BYTES = 1024 * 1024;
 
 /** PIPE_BUF: writes up to this size never interleave with those of other processes (pipe(7)). */

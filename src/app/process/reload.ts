@@ -39,7 +39,7 @@ export class Reloads {
 
   async #reloadAll(): Promise<void> {
     this.#forward?.();
-    // A process that only forwards does not know what the workers have to reload.
+    // A process that only forwards does not know which files the workers reload.
     if (this.#reloads.size === 0 && this.#forward === null) {
       this.#onEvent({ event: 'nothing_to_reload' });
     }
@@ -62,7 +62,7 @@ export function listenForReload(onEvent: (event: ReloadEvent) => void): Reloads 
 }
 
 /**
- * Runs work on request, once at a time. Any number of requests during a run lead to one more run,
+ * Runs work on request, one run at a time. Any number of requests during a run cause one more run,
  * because the run may have read its input before they came. A request before the start is kept.
  */
 export class CoalescingRunner {

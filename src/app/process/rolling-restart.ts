@@ -1,4 +1,4 @@
-/** Rolling restart on SIGUSR2: replaces every worker without ever having one too few. */
+/** Rolling restart on SIGUSR2: replaces every worker, and never has fewer than WORKERS. */
 import { CoalescingRunner } from './reload.ts';
 import type { WorkerPool } from './worker-pool.ts';
 
@@ -19,7 +19,7 @@ type RollDeps = Readonly<{
 /**
  * Replaces the workers one at a time. The next replacement starts when the old worker has exited,
  * so at most one process exists beyond WORKERS. A new worker that fails to start ends the rolling
- * restart, and the remaining old workers go on. Never rejects.
+ * restart, and the remaining old workers keep serving. Never rejects.
  */
 export async function rollWorkers({ pool, slots, onEvent, isStopping }: RollDeps): Promise<void> {
   if (isStopping()) return;
@@ -38,7 +38,7 @@ export async function rollWorkers({ pool, slots, onEvent, isStopping }: RollDeps
   onEvent({ event: 'roll_finished' });
 }
 
-/** With one process, nobody could answer during the restart. */
+/** With a single process, no other could answer during the restart. */
 export const ROLL_REFUSED: RollEvent = Object.freeze({
   event: 'roll_refused', error: 'a rolling restart needs WORKERS of 2 or more',
 });

@@ -1,8 +1,8 @@
-/** How a process ends: on SIGINT or SIGTERM within bounds, or on an uncaught error. */
+/** The end of a process: on SIGINT or SIGTERM within bounds, or on an uncaught error. */
 import { describeError } from '../log/log.ts';
 import type { Log } from '../log/log.ts';
 
-/** Time for the requests in flight to be answered, from the request to stop on. */
+/** Time for answering the requests in flight, counted from the request to stop. */
 export const DRAIN_TIMEOUT_MS = 10_000;
 
 /** Time after that for the messages being sent; one attempt takes less. */
@@ -20,7 +20,7 @@ export const RETIRE_TIMEOUT_MS = 10_000;
 /** Bound of a whole stop, after which the process exits with 1. Exceeds the sum of its steps. */
 export const STOP_TIMEOUT_MS = 24_500;
 
-/** The reason of an abort by a signal. Work that it interrupts is no error. */
+/** The reason for an abort by a signal. Work interrupted for this reason has not failed. */
 export class Stopped extends Error {
   override name = 'Stopped';
 }

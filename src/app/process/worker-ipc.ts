@@ -3,8 +3,8 @@ import type { Worker } from 'node:cluster';
 import type { Family, FamilySource } from '../../metrics/families.ts';
 
 /**
- * A request to a worker. Messages are used because they wait for a worker that is still starting,
- * which a signal would terminate. In a rolling restart both sides may be different versions of
+ * A request to a worker. A message waits for a worker that is still starting; a signal would
+ * terminate that worker. In a rolling restart both sides may be different versions of
  * otpd, so kinds and members must stay compatible.
  * - `count`: report the metrics.
  * - `reload`: reload the files, as on SIGHUP.
@@ -54,8 +54,8 @@ export function answerMetrics(source: FamilySource): void {
 
 /**
  * Reports that a worker is done, and waits for `leave`. The primary process may have passed a
- * connection to a worker that no longer accepts any. Messages keep their order, so the worker has
- * handed every such connection back by the time `leave` arrives.
+ * connection to a worker that no longer accepts connections. Messages keep their order, so the
+ * worker has handed every such connection back by the time `leave` arrives.
  */
 export function sendFinalReport(report: FinalReport): Promise<void> {
   return new Promise((resolve) => {

@@ -12,7 +12,7 @@ import type { WorkerMessage } from './worker-ipc.ts';
 type Exit = Readonly<{
   /** True when the exit was not requested. */
   isDeath: boolean;
-  /** The slot of the worker, unless another worker has it. */
+  /** The slot that is now free; null when another worker holds it or starts for it. */
   freeSlot: number | null;
 }>;
 
@@ -71,7 +71,7 @@ export class WorkerPool {
   }
 
   /**
-   * Starts a worker for a slot. The present worker of the slot goes on until the new one listens.
+   * Starts a worker for a slot. The current worker of the slot serves until the new one listens.
    *
    * @throws WorkerError when the worker exits before it listens, or listens on another address
    *   than the others

@@ -46,7 +46,7 @@ export function isWorker(): boolean {
 }
 
 /**
- * Starts processes with the command line of this one, and replaces each that exits unasked.
+ * Starts processes with the command line of this one, and replaces each that exits unexpectedly.
  *
  * @throws WorkerError when a worker exits before it listens
  */

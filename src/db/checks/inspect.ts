@@ -26,7 +26,7 @@ export type ServerFacts = Readonly<{
   account: string;
 }>;
 
-/** Works on any server, also one that is not MySQL 8. */
+/** Works on any server, even one that is not MySQL 8. */
 export async function readServerName(connection: Connection): Promise<ServerName> {
   const sql = 'SELECT @@version AS version, @@version_comment AS comment';
   const [row] = await connection.run('server.name', sql, []);

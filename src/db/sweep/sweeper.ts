@@ -172,7 +172,7 @@ const SLOW_ROWS_PER_OTP = 0.5;
 /** A step waits until this many rows are due: its fixed cost equals that of reading 800 rows. */
 const STEP_ROWS = 1024;
 
-/** An empty table needs fewer steps. */
+/** The same for an empty table, which needs fewer steps. */
 const EMPTY_STEP_ROWS = 4096;
 
 /** Enough to look for the first expired row of a table in expiry order. */
@@ -180,7 +180,7 @@ const HEAD_ROWS = 16;
 
 type SweeperDeps = Readonly<{
   retention: Retention;
-  /** Returns a random integer from 0 up to, and without, the limit. */
+  /** Returns a random integer from 0 to `limit - 1`. */
   randomBelow: (limit: number) => number;
   /** Whether purposes currently retain idempotency keys for different times. */
   keyRetentionVaries: () => boolean;
@@ -197,7 +197,7 @@ export class Sweeper {
     this.#tables = sweptTables(retention);
     this.counts = new SweepCounts(this.#tables.map(({ name }) => name));
     this.#keyRetentionVaries = keyRetentionVaries;
-    // The first table is random: processes that exit early still sweep every table between them.
+    // The first table is random, so that processes that exit early sweep every table between them.
     this.#passes = this.#tables.map(() => ({
       after: undefined, due: randomBelow(STEP_ROWS), oldestSeconds: 0, foundNothing: false,
       isEmpty: false,

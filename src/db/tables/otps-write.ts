@@ -4,7 +4,7 @@ import type { Otp } from './otps.ts';
 import { joinKeys, repeat, write } from '../query.ts';
 import type { Hex, Value, Write } from '../query.ts';
 
-/** An id must be unique within its pair only. */
+/** Enough for an id that must be unique only within its pair. */
 export const VERIFY_ID_BYTES = 8;
 
 /**

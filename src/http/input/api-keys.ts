@@ -28,7 +28,7 @@ function digestOf(key: string): Buffer {
   return hash('sha256', key, 'buffer');
 }
 
-/** The rule for names if this one breaks it, else null. */
+/** The rule for names when this name breaks it, otherwise null. */
 export function nameError(name: string): string | null {
   return NAME.test(name) ? null : '1 to 32 letters, digits, - or _';
 }

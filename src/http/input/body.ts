@@ -10,7 +10,7 @@ import {
 import type { Policies } from '../../otp/policy/policy.ts';
 import type { ErrorCode, FieldError } from '../response.ts';
 
-/** The largest body (docs/api.md, "Errors"): three times the longest valid one without escapes. */
+/** The largest body (docs/api.md, "Errors"): three times the longest valid body without escapes. */
 export const BODY_MAX_BYTES = 4096;
 
 /** The bytes, the error that ended the reading, or null when the client has disconnected. */
@@ -23,7 +23,7 @@ export type BodyReading = Readonly<{
 }>;
 
 /**
- * Takes a body that has arrived in one piece with the header section, as nearly all do. The
+ * Takes a body that has arrived in one piece with the header section, as nearly all bodies do. The
  * listeners and events of a stream would cost more than the rest of the exchange.
  *
  * @param declaredBytes the Content-Length, at most BODY_MAX_BYTES; null when absent
@@ -49,7 +49,7 @@ export function readBody(req: IncomingMessage): BodyReading {
     else settle('payload_too_large');
   });
   req.on('end', () => settle(chunks.length === 1 ? chunks[0] as Buffer : Buffer.concat(chunks)));
-  // A close without an end is a disconnected client; after an end it settles nothing.
+  // A close without an end is a disconnected client; a close after an end changes nothing.
   req.on('close', () => settle(null));
   return { result, fail: settle };
 }

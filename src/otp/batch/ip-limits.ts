@@ -24,7 +24,7 @@ export class IpLimitRows {
   }
 
   /**
-   * Reads the overflow of client IPs that may have one; most batches have none.
+   * Reads the overflow of the client IPs that may have one; most batches have no such client IP.
    *
    * @param until leaves out later points; null when the slots are locked
    * @param countNamed how many of the oldest points of a client IP the responses may name

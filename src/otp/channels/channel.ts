@@ -52,7 +52,7 @@ export type Channel = Readonly<{
   close: () => void;
 }>;
 
-/** Some providers need 5 s when they are busy. An attempt without a response is repeated. */
+/** Some providers take 5 s when busy. An attempt without a response by then is repeated. */
 export const SEND_TIMEOUT_MS = 8000;
 
 /** Whether a host is this machine, so that traffic to it crosses no network. */

@@ -9,7 +9,7 @@ import { isLoopbackHost } from './channel.ts';
 export type EmailSettings = Readonly<{
   server: MailServer;
   from: SmtpSender;
-  /** PEM; null for the authorities of Node.js. */
+  /** PEM; null for the CA certificates of Node.js. */
   ca: string | null;
 }>;
 

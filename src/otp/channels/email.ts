@@ -9,7 +9,7 @@ import type { EmailSettings } from './email-settings.ts';
 
 const CONNECTIONS_MAX = 5;
 
-/** Closes a connection that is not used for this time. */
+/** A connection that is idle for this long is closed. */
 const IDLE_TIMEOUT_MS = 60_000;
 
 /** Tests replace the package and shorten the timeout. */
@@ -120,7 +120,7 @@ type SendError = Readonly<{
 /** A permanent error in response to these commands concerns the recipient or the message. */
 const MESSAGE_COMMANDS: ReadonlySet<unknown> = new Set(['RCPT TO', 'DATA']);
 
-/** Errors of our own credentials or of TLS do not concern the message. */
+/** Errors about our own credentials or about TLS do not concern the message. */
 const OWN_ERROR_CODES: ReadonlySet<unknown> = new Set(['EAUTH', 'ENOAUTH', 'ETLS']);
 
 /** The code of nodemailer for a message that was aborted, here by the timeout. */

@@ -11,7 +11,7 @@ import type { SendResult } from './channel.ts';
 
 export type PostTarget = Readonly<{
   url: URL;
-  /** PEM: the authorities that replace those of Node.js; null to keep them. */
+  /** PEM: the CA certificates that replace those of Node.js; null to keep these. */
   ca: string | null;
 }> & PostBounds;
 
@@ -52,8 +52,8 @@ const MAX_SOCKETS = 256;
 const RESPONSE_MAX_BYTES = 16 * 1024;
 
 /**
- * Shorter if the server says so. Firewalls and NAT silently drop connections that idle much longer,
- * so that the next request would time out.
+ * The server may ask for less. Firewalls and NAT silently drop connections that are idle for much
+ * longer, and the next request on such a connection times out.
  */
 const IDLE_TIMEOUT_MS = 30_000;
 
@@ -174,7 +174,7 @@ const ACCEPTED: SendResult = Object.freeze({ kind: 'accepted' });
 /** Request Timeout, Too Early and Too Many Requests are temporary. */
 const RETRIED_STATUSES: ReadonlySet<number> = new Set([408, 425, 429]);
 
-/** Says nothing about the message: the credentials are wrong and may be corrected in time. */
+/** Does not concern the message: the credentials are wrong, and may be corrected in time. */
 export const UNAUTHORIZED = 401;
 
 /**

@@ -7,7 +7,7 @@ export type WebhookSettings = Readonly<{
   url: URL;
   /** The current secret first, then the previous one, if any. */
   secrets: readonly Buffer[];
-  /** A PEM file: the authorities that replace those of Node.js. */
+  /** A PEM file: the CA certificates that replace those of Node.js. */
   caFile?: string | null;
 }>;
 
@@ -71,7 +71,7 @@ function findCaError(path: string, url: URL | null): string | null {
     new X509Certificate(text);
     return null;
   } catch {
-    // Node.js would accept such a file as an empty list of authorities and then trust no server.
+    // Node.js would accept such a file as an empty list of CA certificates and trust no server.
     return 'names a file without a PEM certificate';
   }
 }
@@ -82,7 +82,7 @@ const PREFIX = 'whsec_';
 const SECRET_MIN_BYTES = 24;
 const SECRET_MAX_BYTES = 64;
 
-/** The current secret, and the previous one while receivers change over. */
+/** The current secret, and the previous one until every receiver has the current one. */
 const SECRETS_MAX = 2;
 
 /**

@@ -13,7 +13,7 @@ export type Pseudonyms = Readonly<{
 /** 64 bits: among a million users, a collision has a probability of 1 in 37 million. */
 const PSEUDONYM_DIGITS = 16;
 
-/** Cached client IPs: the proxies in front of otpd and clients that repeat. */
+/** Cached client IPs: the proxies in front of otpd and returning clients. */
 const CACHED_MAX = 4096;
 
 /** Keeps users and client IPs as they are. */

@@ -59,7 +59,7 @@ export function randomBelow(limit: number): number {
   return randomInt(limit);
 }
 
-/** Read ahead, because 4 KiB cost one call to the random source, and so do 16 bytes. */
+/** Read in advance: a call to the random source costs the same for 4 KiB as for 16 bytes. */
 const BUFFER_BYTES = 4096;
 let buffer: Hex = '';
 let used = 0;

@@ -9,14 +9,14 @@ import type { Hex } from '../../db/query.ts';
 import { randomHex } from './random.ts';
 import type { Secret } from './secrets.ts';
 
-/** A message, and the client IP whose point it has used; null when it has used none. */
+/** A message, and the client IP whose point its OTP took; null when it took none. */
 export type Sealable = Readonly<{ message: Message; clientIp: string | null }>;
 
 const ALGORITHM = 'aes-256-gcm';
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
-/** An array is half as long as an object, and no member of it is searched. */
+/** An array is half as long as an object, and needs no lookup of members. */
 type StoredFields = [
   userId: string, purpose: string, code: string, lifetimeSeconds: number, expiresAt: Instant,
   locale: string, clientIp: string | null,

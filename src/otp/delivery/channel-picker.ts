@@ -96,8 +96,8 @@ export class ChannelPicker {
   }
 
   /**
-   * The channel for the next attempt; null while every remaining channel is paused or asked to
-   * wait.
+   * The channel for the next attempt; null while every remaining channel is paused or has asked for
+   * a delay (Retry-After).
    */
   pick(pending: PendingMessage): Channel | null {
     const now = monotonicMs();

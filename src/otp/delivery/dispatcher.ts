@@ -14,7 +14,7 @@ import { OutboxWriter } from './outbox-writer.ts';
 import type { Outbox, Rerouted } from './outbox.ts';
 import { PendingMessage } from './pending-message.ts';
 
-/** Attempts in flight: at one second per attempt a provider still gets 256 messages per second. */
+/** Attempts in flight: a provider that needs a second for each gets 256 messages per second. */
 const SENDS_MAX = 256;
 
 /**

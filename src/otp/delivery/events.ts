@@ -22,7 +22,7 @@ export type DeliveryEvent = Readonly<{
     | 'channel_resumed'
     | 'delivery_fault';
   otpId?: Hex;
-  /** The recipient. The log replaces the value by a pseudonym unless raw ids are configured. */
+  /** The recipient. The log replaces the value with a pseudonym unless LOG_RAW_IDS is set. */
   userId?: string;
   channel?: ChannelName;
   reason?: string;

@@ -13,8 +13,8 @@ import type { Hex } from '../../db/query.ts';
 import type { SealedBatch } from '../../db/tables/outbox.ts';
 
 /**
- * For this time no other process may send the messages of a batch: long enough for two attempts,
- * and short enough that the messages of a dead process still reach their users.
+ * How long no other process may send the messages of a batch: long enough for two attempts, and
+ * short enough that the messages of a dead process still reach their users in time.
  */
 export const LEASE_SECONDS = 20;
 

@@ -17,8 +17,8 @@ import type { PendingMessage } from './pending-message.ts';
 const ERASE_DELAY_MS = 20;
 
 /**
- * An extra statement pays off in a transaction of many requests, or for many batches: the bound is
- * the product of both.
+ * An extra statement pays off in a transaction of many requests, or for many batches: the product
+ * of both must reach this bound.
  */
 const ERASURE_PRODUCT_MIN = 32;
 

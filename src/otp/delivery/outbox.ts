@@ -24,7 +24,7 @@ import type { Policies } from '../policy/policy.ts';
 import { isOpen } from '../rules/lifecycle.ts';
 import { decideFailure } from './undeliverable.ts';
 
-/** A message that another channel accepted than the one in its OTP row. */
+/** A message that was accepted by a channel other than the one in its OTP row. */
 export type Rerouted = Readonly<{ otpId: Hex; userId: string; channel: string }>;
 
 /**

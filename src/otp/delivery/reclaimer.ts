@@ -16,7 +16,7 @@ import { OutboxBatch } from './outbox-batch.ts';
 import type { HeldLease } from './outbox-batch.ts';
 import type { Outbox } from './outbox.ts';
 
-/** The query reads a table that is nearly always empty, and an OTP lives for minutes. */
+/** A poll is cheap, because the table is nearly always empty; an OTP lives for minutes. */
 const POLL_INTERVAL_MS = 4000;
 /** Keeps processes from polling at the same time. */
 const POLL_JITTER_MS = 2000;

@@ -77,7 +77,7 @@ export async function requestOtps(
 ): Promise<RequestOutcome[]> {
   // Before the transaction, which may run several times.
   const requests = inputs.map((input) => prepareRequest(deps.policies, input));
-  const codes = drawCodes(deps, requests);
+  const codes = createCodes(deps, requests);
   let runs = 0;
   const { outcomes, batches } = await transaction(deps.pool, (tx) => {
     runs += 1;
@@ -92,7 +92,7 @@ export async function requestOtps(
 }
 
 /** In the order in which the rows are written, so that each otp_id comes after the one before. */
-function drawCodes(
+function createCodes(
   { secrets: { current }, delivery }: Pick<Deps, 'secrets' | 'delivery'>,
   requests: readonly PreparedRequest[],
 ): readonly NewCode[] {

@@ -95,7 +95,7 @@ function nextSlot(slots: readonly Slot[], now: Instant): Slot | null {
 
 function appendToOverflow({ slots, overflow }: IpWindow, now: Instant): IpLimitChange {
   const { livePoints, oldest, newest } = overflow ?? { livePoints: 0, oldest: [], newest: null };
-  // Not before the newest hit, also after the clock was set back: numbers grow with time.
+  // Not before the newest hit, even if the clock was set back: numbers grow with time.
   const usedAt = Math.max(now, newest?.usedAt ?? now);
   const before = newest?.usedAt === usedAt ? newest.points : 0;
   const hit = { usedAt, points: before + 1, number: (newest?.number ?? 0) + 1 };

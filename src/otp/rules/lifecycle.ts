@@ -1,4 +1,4 @@
-/** Until when an OTP is known, and which OTP of a pair counts (docs/api.md, "POST /otp/verify"). */
+/** How long an OTP is known, and which OTP of a pair counts (docs/api.md, "POST /otp/verify"). */
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Retention } from '../../db/sweep/expired-rows.ts';
@@ -7,9 +7,9 @@ import { EXTRA_WINDOW_SECONDS, WINDOW_SECONDS } from '../policy/policy.ts';
 import { isPointLive } from './rolling-window.ts';
 
 /**
- * For how long rows are kept. An OTP is known for a day plus the longest lifetime after it was
- * issued or last attempted, so that a late attempt gets "used" or "expired" and not "never
- * issued". The older OTPs of a pair always expire first.
+ * How long rows are kept. An OTP is known for a day plus the longest lifetime after it was issued
+ * or last attempted, so that a late attempt gets "used" or "expired" and not "never issued". The
+ * older OTPs of a pair always expire first.
  */
 export const RETENTION: Retention = Object.freeze({
   otpSeconds: 87_000,
@@ -18,7 +18,7 @@ export const RETENTION: Retention = Object.freeze({
 });
 
 /**
- * Whether an OTP counts as never issued, whether its row is already removed or not. A count of
+ * Whether an OTP counts as never issued, even if its row has not been removed yet. A count of
  * consecutive wrong codes never expires (NIST SP 800-63B-4, 3.2.2).
  */
 export function isExpired(otp: OtpSummary, now: Instant): boolean {

@@ -1,6 +1,6 @@
 /**
- * When wrong attempts lock a pair, for how long, and which of them count (docs/api.md, "POST
- * /otp/verify"; NIST SP 800-63B-4, 3.2.2).
+ * When wrong attempts lock a pair, for how long, and which of them count at an instant
+ * (docs/api.md, "POST /otp/verify"; NIST SP 800-63B-4, 3.2.2).
  */
 import { addSeconds, secondsUntil } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';

@@ -36,7 +36,7 @@ export function cooldownSeconds(
 }
 
 export function addHit(window: HitWindow, now: Instant): HitWindow & { added: Hit } {
-  // Not before the newest hit, also after the clock was set back: numbers grow with time.
+  // Not before the newest hit, even if the clock was set back: numbers grow with time.
   const usedAt = window.added?.usedAt ?? Math.max(now, window.newestAt);
   const newest = (window.newest ?? now) + 1;
   const added = { number: newest, usedAt, points: (window.added?.points ?? 0) + 1 };

@@ -1,6 +1,6 @@
 /** Language tags (RFC 5646) in lower case, and the choice among them (RFC 4647). */
 
-/** Bounds the work on an unchecked field; a list that a person has set is shorter. */
+/** Bounds the work on an unchecked field; a list that a person chose is shorter. */
 const ACCEPT_LANGUAGE_MAX_CHARACTERS = 256;
 
 const RANGE = /^[ \t]*(\*|[a-z]{1,8}(?:-[a-z0-9]{1,8})*)[ \t]*(?:;[ \t]*q=([01](?:\.\d{0,3})?))?$/i;
@@ -9,7 +9,7 @@ const RANGE = /^[ \t]*(\*|[a-z]{1,8}(?:-[a-z0-9]{1,8})*)[ \t]*(?:;[ \t]*q=([01](
 const TAG_MAX_CHARACTERS = 35;
 
 /**
- * Whether Node.js has data for the language, so that a mere word of three letters is not a tag.
+ * Whether Node.js has data for the language: otherwise any word of three letters would be a tag.
  */
 export function isLanguageTag(text: string): boolean {
   if (text.length > TAG_MAX_CHARACTERS || !/^[a-z]{2,3}(?:-|$)/i.test(text)) return false;

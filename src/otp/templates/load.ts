@@ -21,7 +21,7 @@ type TemplateSettings = Readonly<{
   folder: string | null;
   /** MESSAGE_DOMAIN: the site where users enter codes, for the last line of a text message. */
   domain: string | null;
-  /** MESSAGES_LANGUAGE: for users who state no language, and for own files without a locale. */
+  /** MESSAGES_LANGUAGE: for users without a language, and for own templates without a locale. */
   language?: string | null;
 }>;
 

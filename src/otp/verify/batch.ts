@@ -91,7 +91,7 @@ export class VerifyBatch {
     this.#otps.flushAttempts(tx);
     this.#extraLimits.flush(tx);
     const { expiredKeys } = this.#stored;
-    // In one order in all transactions, so that no two of them deadlock.
+    // All transactions insert in one order, so that no two of them deadlock.
     const added = this.#added.sort(byKey(({ keyDigest }) => keyDigest));
     if (expiredKeys.length > 0) tx.writes.push(deleteExpiredVerifications(expiredKeys));
     if (added.length > 0) tx.writes.push(storeVerifications(added));

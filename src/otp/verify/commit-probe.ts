@@ -26,7 +26,7 @@ type WrittenPair = PairName & Pick<Otp, 'verifyIds'>;
 
 /**
  * Tells whether a transaction has changed its pairs. The lock waits for the end of that
- * transaction. Any pair can tell; reading throws Unavailable when none can, because later
+ * transaction. One pair is enough to tell; reading throws Unavailable when none can, because later
  * verifications have pushed out the ids of all pairs.
  *
  * @param pairs all pairs that the transaction wrote, at least 1

@@ -33,8 +33,8 @@ export type PreparedVerification = PairName & Readonly<{
   /** The length of the submitted code. */
   digits: number;
   /**
-   * The keyed digest of the code under a secret and for an otp_id (32 bytes); null when no such
-   * secret is configured any more.
+   * The keyed digest of the code under a secret and for an otp_id (32 bytes); null when the secret
+   * is no longer configured.
    */
   digestFor: (keyId: string, otpId: Hex) => Hex | null;
   /** The limits that count a wrong code. */
@@ -94,7 +94,7 @@ function decideAttempt(
   if (pair.redeemedAt !== null) return refuse({ kind: 'used' });
   if (pair.expiresAt <= now) return refuse({ kind: 'expired' });
   const digest = verification.digestFor(pair.keyId, pair.otpId);
-  // The code was closed by a lock, or its secret is not configured any more.
+  // A lock has closed the OTP, or its secret is no longer configured.
   if (pair.digest === null || digest === null) return refuse({ kind: 'expired' });
   return areSame(pair.digest, digest)
     ? redeem(pair, pair.digest, now, verification)

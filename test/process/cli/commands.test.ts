@@ -53,7 +53,7 @@ test('secret new prints a different valid secret each time and how to rotate it'
     // The command does not read the configuration, so its errors do not matter.
     const ended = await runCommand(['secret', 'new', ...parameters], { DB_HOST: 'h', PORT: 'x' });
     assert.is(ended.status, 0);
-    assert.match(ended.err, /^put it first in OTP_SECRETS.*keep the old secret.*\n$/);
+    assert.match(ended.err, /^add it to OTP_SECRETS.*keep the old secret.*\n$/);
     const text = parameters.includes('--json') ? objectOf(ended).secret as string
       : ended.out.trimEnd();
     const parsed = parseSecrets(text);

@@ -32,7 +32,7 @@ export const PACKAGE_NAMES: readonly string[] = Object.freeze([
   'mysql-server-core-8.0',
 ]);
 
-/** Programs that the system runs with apt. None of them may run for this fetch. */
+/** Programs that the system runs together with apt. None of them may run for this fetch. */
 const HOOKS = [
   'APT::Update::Pre-Invoke',
   'APT::Update::Post-Invoke',
@@ -125,7 +125,7 @@ export type Distribution = Readonly<{
   codename: string;
 }>;
 
-/** A user does not wait for more failures than this. */
+/** Each failure takes time, and nobody waits for more than three. */
 const MIRRORS_MAX = 3;
 
 /** A machine has a handful of lists. */

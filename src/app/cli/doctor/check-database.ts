@@ -1,6 +1,6 @@
 /**
- * The checks of the database, in an order in which an error that makes later checks pointless ends
- * them: without a connection there is one finding.
+ * The checks of the database. An error that makes the later checks pointless ends them: without a
+ * connection there is one finding.
  */
 import {
   checkDurability, checkReadOnly, checkCapacity, checkServerName, checkSession,
@@ -94,7 +94,7 @@ async function withConnection<T>(
   }
 }
 
-/** A grant on every database that is more than the right to connect. */
+/** A grant on every database, other than USAGE, which only permits to connect. */
 const EVERYWHERE = /^GRANT (?!USAGE ON)(.+) ON \*\.\* TO /;
 
 type Account = Readonly<{ name: string; database: string }>;
@@ -116,7 +116,7 @@ function checkWrites({ denied, failure }: WriteTrial, account: Account): Finding
     `GRANT SELECT, INSERT, UPDATE, DELETE ON \`${database}\`.* TO ${name}`);
 }
 
-/** Warns about an account with more rights than otpd uses. */
+/** Warns about an account with more privileges than otpd uses. */
 function checkGrants(grants: readonly string[], { name }: Account): Finding[] {
   if (!grants.some((grant) => EVERYWHERE.test(grant))) return [];
   return [warn('grants', `${name} has rights on every database of the server`,

@@ -12,7 +12,7 @@ import type { Finding } from './finding.ts';
 import { readHostClock } from '../../log/log.ts';
 import type { Report } from '../../output.ts';
 
-/** Runs every check. A fault of one part does not hide the findings about the others. */
+/** Runs every check. A fault in one part does not hide the findings about the others. */
 export async function runDoctor(): Promise<Report> {
   const environment = readEnvironment();
   const findings = [checkNode(process.versions.node, readHostClock())];

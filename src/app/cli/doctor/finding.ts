@@ -37,7 +37,7 @@ const REMEDIES: ReadonlyMap<number, string> = new Map([
 /**
  * Turns a database error into a finding that names the error and no value.
  *
- * @throws the error itself when it is no error of the database
+ * @throws the error itself when it does not come from the database
  */
 export function toConnectionFinding(error: unknown, settings: DatabaseSettings): Finding {
   const cause = error instanceof Unavailable ? error.cause ?? error : error;
