@@ -1,6 +1,6 @@
 /**
- * Answers requests that will be refused without locks and without a COMMIT. A flood of requests
- * over a limit would otherwise compete with requests that get a code for locks and for the database.
+ * Answers requests that will be refused, without locks and without a COMMIT. A flood of requests
+ * over a limit would otherwise compete for locks and for the database with requests that get a code.
  */
 import { groupBy } from '../batch/changed-rows.ts';
 import { Batcher } from '../batcher.ts';
