@@ -1,6 +1,6 @@
 /**
- * Answers requests that will be refused, without locks and without a COMMIT. A flood of requests
- * over a limit would otherwise compete for locks and for the database with requests that get a code.
+ * Answers requests that will be refused, without locks and without a COMMIT. Otherwise a flood of
+ * requests over a limit would compete for locks with the requests that get a code.
  */
 import { groupBy } from '../batch/changed-rows.ts';
 import { Batcher } from '../batcher.ts';
