@@ -6,7 +6,7 @@ import { RECORD_FOLDER } from './record.ts';
 import { runNode } from './program.ts';
 
 /** Percent, each one point under the measured value. A ratchet: raise these, never lower them. */
-const THRESHOLDS = { lines: 97.7, branches: 96.7, functions: 96.7, statements: 97.7 } as const;
+const THRESHOLDS = { lines: 98.2, branches: 97.4, functions: 97.3, statements: 98.2 } as const;
 
 const MERGED_FOLDER = join(RECORD_FOLDER, 'coverage');
 
