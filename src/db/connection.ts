@@ -46,25 +46,39 @@ const OPEN_TIMEOUT_MS = 1500;
 /** Shorter than the deadline of a transaction, so that a wait for a held lock ends in a retry. */
 const LOCK_WAIT_TIMEOUT_SECONDS = 2;
 
+const COLLATION = 'utf8mb4_0900_bin';
+
 /**
- * UTC, errors instead of truncated values, byte-exact comparison, and READ COMMITTED: reads are
- * fresh after a lock, and there are no gap locks.
+ * UTC, errors instead of truncated values, and READ COMMITTED: reads are fresh after a lock, and
+ * there are no gap locks.
  */
-export const SESSION_VARIABLES: Readonly<Record<string, string>> = Object.freeze({
+const ASSIGNED_VARIABLES = {
   time_zone: '+00:00',
   sql_mode: 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION',
-  collation_connection: 'utf8mb4_0900_bin',
   transaction_isolation: 'READ-COMMITTED',
+};
+
+/** What a connection has after its set-up. The character set is that of SET NAMES. */
+export const SESSION_VARIABLES: Readonly<Record<string, string>> = Object.freeze({
+  ...ASSIGNED_VARIABLES,
+  character_set_client: 'utf8mb4',
+  character_set_connection: 'utf8mb4',
+  character_set_results: 'utf8mb4',
+  collation_connection: COLLATION,
 });
 
-/** With autocommit off, the first statement begins a transaction. */
-const SESSION_SETUP_SQL = `SET
-  ${Object.entries(SESSION_VARIABLES).map(([name, value]) => `${name} = '${value}'`).join(', ')},
+/**
+ * SET NAMES overrides what `init_connect`, the server or a proxy chose: another character set would
+ * replace the characters that it lacks. With autocommit off, the first statement begins a
+ * transaction.
+ */
+const SESSION_SETUP_SQL = `SET NAMES utf8mb4 COLLATE ${COLLATION},
+  ${Object.entries(ASSIGNED_VARIABLES).map(([name, value]) => `${name} = '${value}'`).join(', ')},
   innodb_lock_wait_timeout = ${LOCK_WAIT_TIMEOUT_SECONDS},
   autocommit = 0`;
 
-/** For checks of a server that may lack some of the variables. */
-export const NO_SETUP_SQL = 'DO 0';
+/** For checks of a server that may lack the collation or some of the variables. */
+export const NO_SETUP_SQL = 'SET NAMES utf8mb4';
 
 /**
  * Opens and sets up a connection.
@@ -78,6 +92,7 @@ export async function openConnection(
   const deadline = new Deadline(OPEN_TIMEOUT_MS);
   const socket = openSocket(settings);
   const driver = mysql.createConnection({ ...connectionOptions(settings), stream: socket });
+  keepEncoding(driver);
   const connection = createConnection(driver, socket);
   deadline.onEnd(connection.destroy);
   try {
@@ -123,6 +138,15 @@ function connectionOptions(settings: DatabaseSettings): ConnectionOptions {
     options.ssl = { ca, minVersion: 'TLSv1.2', rejectUnauthorized: true, verifyIdentity: true };
   }
   return options;
+}
+
+/**
+ * Makes the driver encode every statement as UTF-8. It would follow the character set that the
+ * server reports, and fail on one that it does not know, before SET NAMES could run.
+ */
+function keepEncoding({ config }: MysqlConnection): void {
+  const { charsetNumber } = config;
+  Object.defineProperty(config, 'charsetNumber', { get: () => charsetNumber, set: () => {} });
 }
 
 type Result = RowDataPacket[] | ResultSetHeader;
@@ -172,20 +196,20 @@ function toRows(result: Result): Row[] {
   return Array.isArray(result) ? result : [];
 }
 
-/** Text that needs no escaping: most ids and all times. */
-const PLAIN_TEXT = /^[\w .:@+-]*$/;
+/** ASCII without quotes and backslashes: most ids, all times and client IPs. */
+const PLAIN_TEXT = /^[\w .:/@+-]*$/;
 
 /**
- * Writes values into a statement as SQL literals, in order. The text equals what the driver would
- * write, and is written several times as fast for the long statements of a batch. Every question
- * mark is a placeholder, also in literals and comments of the statement.
+ * Writes values into a statement as SQL literals, in order, several times as fast as the driver for
+ * the long statements of a batch. Every question mark is a placeholder, also in literals and
+ * comments of the statement.
  *
- * No value can act as SQL:
+ * No value can act as SQL, whatever the character set and the sql_mode of the connection:
  * - Only the four types of Value pass. The driver would write an object or an array as SQL.
- * - Text is quoted with single quotes, and the driver's `escape` puts a backslash before every
- *   character that could end the literal. This needs a sql_mode without NO_BACKSLASH_ESCAPES
- *   (SESSION_VARIABLES) and a character set whose multi-byte characters contain neither quotes nor
- *   backslashes (utf8mb4, the default of the driver).
+ * - Plain text is quoted. Any other text is written as the hexadecimal digits of its UTF-8 bytes:
+ *   another character set may take a backslash for the second byte of a character, and read the
+ *   escaped quote as the end of the literal. The literal has no COLLATE, so that a comparison uses
+ *   the collation and the index of the column.
  * - Bytes are written as hexadecimal digits. After `X?` the server rejects a literal with any other
  *   character.
  * - Placeholders are looked up in the statement only; a question mark in a value is not one.
@@ -208,7 +232,8 @@ export function bindValues(sql: string, values: readonly Value[]): string {
 
 function literal(value: Value): string {
   if (typeof value === 'string') {
-    return PLAIN_TEXT.test(value) ? `'${value}'` : mysql.escape(value);
+    if (PLAIN_TEXT.test(value)) return `'${value}'`;
+    return `_utf8mb4 X'${Buffer.from(value).toString('hex')}'`;
   }
   if (typeof value === 'number' && Number.isFinite(value)) return String(value);
   if (value === null) return 'NULL';

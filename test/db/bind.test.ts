@@ -1,11 +1,17 @@
 import * as fc from 'fast-check';
-import mysql from 'mysql2';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { bindValues, openConnection, SESSION_VARIABLES } from '../../src/db/connection.ts';
+import { bindValues, openConnection } from '../../src/db/connection.ts';
 import type { Connection } from '../../src/db/connection.ts';
+import { joinKeys } from '../../src/db/query.ts';
 import type { Value } from '../../src/db/query.ts';
-import { settingsFor } from '../harness/database.ts';
+import { lockSlots, readOverflow } from '../../src/db/tables/ip-limits.ts';
+import {
+  deleteHits, lockHitCounters, readHits, storeHits,
+} from '../../src/db/tables/limit-hits.ts';
+import { lockOtps, readOtpSummaries } from '../../src/db/tables/otps.ts';
+import { createTestDatabase } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
 
 const SAMPLES: Value[] = [
   '', 'U1', '2026-01-05 08:00:00.000001', "o'clock", '\\', '"', '?', 'a?b', '\n', '\u0000',
@@ -25,12 +31,17 @@ const NUMBER = fc.oneof(fc.maxSafeInteger(), fc.integer(),
 const VALUES = fc.array(fc.oneof(TEXT, BYTES, NUMBER, fc.constant(null)),
   { minLength: 1, maxLength: 40 });
 
+let database: TestDatabase;
 let connection: Connection;
 
 test.before(async () => {
-  connection = await openConnection(settingsFor(null));
+  database = await createTestDatabase(1);
+  connection = await openConnection(database.settings);
 });
-test.after(() => connection.destroy());
+test.after(() => {
+  connection.destroy();
+  database.close();
+});
 
 /** What the server gives back for values that one statement binds. */
 async function echo(values: readonly Value[]): Promise<unknown[]> {
@@ -39,12 +50,17 @@ async function echo(values: readonly Value[]): Promise<unknown[]> {
   return values.map((_, index) => row![`c${index}`]);
 }
 
-test('a bound statement equals what the driver writes', () => {
-  for (const value of SAMPLES) {
-    assert.is(bindValues('SELECT ? AS x', [value]), mysql.format('SELECT ? AS x', [value]));
-  }
-  fc.assert(fc.property(TEXT, TEXT, (a, b) => {
-    assert.is(bindValues('(?,?)', [a, b]), mysql.format('(?,?)', [a, b]));
+test('plain text is quoted, and any other text is written as its UTF-8 bytes', () => {
+  const literals: [Value, string][] = [
+    ['', "''"], ['U1', "'U1'"], ['2026-01-05 08:00:00.000001', "'2026-01-05 08:00:00.000001'"],
+    ['2001:db8::/64', "'2001:db8::/64'"], ['a@b.example', "'a@b.example'"],
+    ["'", "_utf8mb4 X'27'"], ['\\', "_utf8mb4 X'5c'"], ['a\n', "_utf8mb4 X'610a'"],
+    ['ü', "_utf8mb4 X'c3bc'"], ['😀', "_utf8mb4 X'f09f9880'"],
+    [1.5, '1.5'], [null, 'NULL'], [Buffer.from("'"), "X'27'"],
+  ];
+  for (const [value, text] of literals) assert.is(bindValues('?', [value]), text);
+  fc.assert(fc.property(TEXT, (text) => {
+    assert.match(bindValues('?', [text]), /^('[\w .:/@+-]*'|_utf8mb4 X'([0-9a-f]{2})+')$/);
   }), { numRuns: 5000 });
 });
 
@@ -77,10 +93,65 @@ test('a bound value cannot end its literal, whatever follows', async () => {
   }), { numRuns: 200 });
 });
 
-test('a connection has the sql_mode that the literals need', async () => {
-  const [row] = await connection.run('mode', 'SELECT @@sql_mode AS mode', []);
-  assert.is(row!.mode, SESSION_VARIABLES.sql_mode);
-  assert.not.match(String(row!.mode), /NO_BACKSLASH_ESCAPES/);
+type Explained = Readonly<{ sql: string; values: readonly Value[] }>;
+
+/** How the server finds the rows of each table of a statement. */
+async function explain({ sql, values }: Explained): Promise<unknown[]> {
+  const rows = await connection.run('explain', `EXPLAIN FORMAT=TRADITIONAL ${sql}`, values);
+  return rows.map(({ table, type, key, key_len: length, ref, Extra: extra }) =>
+    ({ table, type, key, length, ref, extra }));
+}
+
+const hitOf = (subject: string) => ({ subject, kind: 1, number: 1, usedAt: 0, points: 1 });
+
+/** Statements that look up text in an index. */
+const LOOK_UPS: ((text: string) => Explained)[] = [
+  (text) => lockOtps([text]),
+  (text) => lockOtps([text, `${text}1`, 'U2']),
+  (text) => readOtpSummaries([text, 'U2']),
+  (text) => lockSlots([text]),
+  (text) => lockSlots([text, `${text}1`]),
+  (text) => readOverflow(text, 0, null, 5),
+  (text) => lockHitCounters([hitOf(text)]),
+  (text) => lockHitCounters([hitOf(text), hitOf('U2')]),
+  (text) => readHits([hitOf(text)], [{ ...hitOf(text), quota: 5 }], 10),
+  (text) => deleteHits([hitOf(text)]),
+  (text) => deleteHits([hitOf('U2'), hitOf(text)]),
+  (text) => deleteHits([hitOf(text), hitOf(`${text}1`)]),
+  (text) => ({ sql: `SELECT 1 FROM ${joinKeys('otps', ['user_id', 'number'], 2,
+    { index: 'by_user' })}`, values: ['U2', 1, text, 1] }),
+  (text) => ({ sql: `SELECT 1 FROM ${joinKeys('ip_rate_limits', ['address', 'slot'], 2)}`,
+    values: ['U2', 1, text, 1] }),
+];
+
+test('the server looks up text in the same index whichever literal it has', async () => {
+  for (const statementFor of LOOK_UPS) {
+    const plain = await explain(statementFor('U1'));
+    for (const text of ['U!', 'ü', '😀']) {
+      // A column of ASCII holds client IPs only.
+      const { sql, values } = statementFor(text);
+      if (text !== 'U!' && sql.includes('ip_rate')) continue;
+      assert.equal(await explain({ sql, values }), plain, `${text}: ${sql}`);
+    }
+  }
+});
+
+test('the server compares text byte for byte in either form', async () => {
+  const subjects = ['u', 'U', 'ü', 'Ü', 'u\u0308', 'ü '];
+  for (const removed of [['ü', 'Ü'], ['u', 'ü'], ['u', 'U'], ['ú', 'u ']]) {
+    await connection.run('clear', 'DELETE FROM limit_hits', []);
+    const { sql, values } = storeHits([], subjects.map(hitOf));
+    await connection.run('store', sql, values);
+    const found = await connection.run('in', `SELECT subject FROM limit_hits
+      WHERE (subject, kind, number) IN ((?,1,1),(?,1,1))`, removed);
+    assert.equal(found.map(({ subject }) => subject).sort(),
+      removed.filter((subject) => subjects.includes(subject)).sort());
+    const deletion = deleteHits(removed.map(hitOf));
+    await connection.run('delete', deletion.sql, deletion.values);
+    const left = await connection.run('left', 'SELECT subject FROM limit_hits', []);
+    assert.equal(left.map(({ subject }) => subject).sort(),
+      subjects.filter((subject) => !removed.includes(subject)).sort());
+  }
 });
 
 test('bindValues refuses a wrong number of values and any other kind of value', () => {

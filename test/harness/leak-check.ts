@@ -56,7 +56,7 @@ export async function findLeaks(
   };
   for (const file of files.filter((path) => !isRecordOf(path, 'codes', 'keys'))) {
     const lines = createInterface({ input: createReadStream(file) });
-    for await (const line of lines) inspect(file, withoutClock(line));
+    for await (const line of lines) inspect(file, withoutClock(withText(line)));
   }
   await withConnection(socketPath, (connection) => inspectTables(connection, 'otpd%', inspect));
   return leaks.slice(0, SHOWN_MAX).join('\n');
@@ -93,6 +93,12 @@ function isRecordOf(path: string, ...kinds: string[]): boolean {
 
 function containsCode(text: string, codes: ReadonlySet<string>): boolean {
   return [...text.matchAll(CODE_LIKE)].some(([found]) => codes.has(found));
+}
+
+/** Decodes the text of a statement that is bound as hexadecimal digits. */
+function withText(line: string): string {
+  return line.replace(/_utf8mb4 X'([0-9a-f]*)'/g,
+    (_, digits: string) => `'${Buffer.from(digits, 'hex').toString()}'`);
 }
 
 /** Removes the clock of a test: seconds since 1970 are a number of ten digits. */

@@ -80,11 +80,13 @@ test('a session variable with another value is a fault; the order of SQL modes i
   const session = { ...SESSION_VARIABLES, sql_mode: reordered };
   assert.equal(levels(checkSession(factsWith({ session }))), ['ok']);
   const wrong = { ...SESSION_VARIABLES, transaction_isolation: 'REPEATABLE-READ',
-    sql_mode: 'ANSI_QUOTES', time_zone: 'SYSTEM' };
+    sql_mode: 'ANSI_QUOTES', time_zone: 'SYSTEM', character_set_client: 'gbk' };
   const findings = checkSession(factsWith({ session: wrong }));
-  assert.equal(levels(findings), ['fault', 'fault', 'fault']);
+  assert.equal(levels(findings), ['fault', 'fault', 'fault', 'fault']);
   assert.match(findings.map(({ found }) => found).join('\n'),
     /time_zone is SYSTEM[^]*sql_mode is ANSI_QUOTES[^]*transaction_isolation is REPEATABLE-READ/);
+  assert.match(findings.map(({ found }) => found).join('\n'),
+    'character_set_client is gbk although otpd sets utf8mb4');
 });
 
 test('read_only and super_read_only are faults', () => {
