@@ -81,6 +81,22 @@ export async function emptyTables({ settings, query }: TestDatabase): Promise<vo
   }
 }
 
+/** Runs one statement on a connection of its own, and commits it. */
+export async function runStatement(
+  settings: DatabaseSettings,
+  sql: string,
+  values: readonly Value[] = [],
+): Promise<Row[]> {
+  const connection = await openConnection(settings);
+  try {
+    const rows = await connection.run('test', sql, values);
+    await connection.run('test', 'COMMIT', []);
+    return rows;
+  } finally {
+    connection.destroy();
+  }
+}
+
 /** Opens an existing database with its own clock. */
 export function openTestDatabase(
   settings: DatabaseSettings,
@@ -94,16 +110,7 @@ export function openTestDatabase(
     return connection;
   };
   const pool = new ConnectionPool(open, connectionsMax);
-  const query: TestDatabase['query'] = async (sql, values = []) => {
-    const connection = await openConnection(settings);
-    try {
-      const rows = await connection.run('test', sql, values);
-      await connection.run('test', 'COMMIT', []);
-      return rows;
-    } finally {
-      connection.destroy();
-    }
-  };
+  const query: TestDatabase['query'] = (sql, values) => runStatement(settings, sql, values);
   // The counters of the server include the rows of other tests.
   const rowsRead = async (): Promise<number> => {
     await eventually('no connection is lent', () => pool.busyCount === 0);

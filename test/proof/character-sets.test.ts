@@ -15,11 +15,13 @@ import { DatabaseCheck } from '../../src/db/checks/health.ts';
 import { openConnection } from '../../src/db/connection.ts';
 import type { DatabaseSettings } from '../../src/db/connection.ts';
 import { ConnectionPool } from '../../src/db/pool.ts';
-import type { Row, Value } from '../../src/db/query.ts';
+import type { Row } from '../../src/db/query.ts';
 import type { MysqlServer } from '../../tools/mysql/server.ts';
 import { closeClient, post } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
-import { createMigrated, newDatabaseName, settingsFor } from '../harness/database.ts';
+import {
+  createMigrated, newDatabaseName, runStatement, settingsFor,
+} from '../harness/database.ts';
 import { startTestMysql } from '../harness/mysql.ts';
 import { startTestService } from '../harness/service.ts';
 import type { TestService } from '../harness/service.ts';
@@ -78,21 +80,6 @@ let server: MysqlServer;
 /** The global variables at the start of the server. */
 let defaults: Row = {};
 
-async function run(
-  settings: DatabaseSettings,
-  sql: string,
-  values: readonly Value[] = [],
-): Promise<Row[]> {
-  const connection = await openConnection(settings);
-  try {
-    const rows = await connection.run('test', sql, values);
-    await connection.run('test', 'COMMIT', []);
-    return rows;
-  } finally {
-    connection.destroy();
-  }
-}
-
 function rootSettings(database: string | null = null): DatabaseSettings {
   return settingsFor(database, server.socketPath);
 }
@@ -103,17 +90,18 @@ const VARIABLES = [
 
 /** Sets the variables of a configuration, and all others to their values at the start. */
 async function configure({ variables }: Configuration): Promise<void> {
-  await run(rootSettings(), `SET ${VARIABLES.map((name) => `GLOBAL ${name} = ?`).join(', ')}`,
+  const assignments = VARIABLES.map((name) => `GLOBAL ${name} = ?`);
+  await runStatement(rootSettings(), `SET ${assignments.join(', ')}`,
     VARIABLES.map((name) => variables[name] ?? defaults[name] as string));
 }
 
 test.before(async () => {
   server = await startTestMysql({ folder: join(scratch, 'mysql'), durable: false });
   const columns = VARIABLES.map((name) => `@@GLOBAL.${name} AS ${name}`);
-  [defaults = {}] = await run(rootSettings(), `SELECT ${columns.join(', ')}`);
+  [defaults = {}] = await runStatement(rootSettings(), `SELECT ${columns.join(', ')}`);
   const account = `${ACCOUNT.user}@localhost`;
-  await run(rootSettings(), `CREATE USER ${account}`);
-  await run(rootSettings(), `GRANT ALL ON \`otpd\\_test\\_%\`.* TO ${account}`);
+  await runStatement(rootSettings(), `CREATE USER ${account}`);
+  await runStatement(rootSettings(), `GRANT ALL ON \`otpd\\_test\\_%\`.* TO ${account}`);
 });
 test.after(async () => {
   closeClient();
@@ -163,8 +151,8 @@ const VICTIMS = ['v1', 'v2', 'v3', 'v4'];
 async function readRows({ database }: DatabaseSettings): Promise<unknown> {
   const settings = rootSettings(database);
   return [
-    await run(settings, 'SELECT * FROM otps ORDER BY user_id'),
-    await run(settings, 'SELECT * FROM ip_rate_limits ORDER BY address'),
+    await runStatement(settings, 'SELECT * FROM otps ORDER BY user_id'),
+    await runStatement(settings, 'SELECT * FROM ip_rate_limits ORDER BY address'),
   ];
 }
 
@@ -193,7 +181,7 @@ async function checkIdentities({ settings, service }: Fixture): Promise<void> {
     assert.is((await send(service, '/otp/verify', verified)).status, 200, user);
     assert.is((await send(service, '/otp/request', { user_id: user })).status, 201, user);
   }
-  const rows = await run(rootSettings(settings.database),
+  const rows = await runStatement(rootSettings(settings.database),
     'SELECT DISTINCT HEX(user_id) AS id FROM otps WHERE user_id IS NOT NULL');
   const found = rows.map(({ id }) => Buffer.from(id as string, 'hex').toString());
   assert.equal(found.filter((user) => !VICTIMS.includes(user)).sort(), [...USERS].sort());
@@ -221,7 +209,7 @@ async function checkTexts({ settings }: Fixture): Promise<void> {
   for (let from = 0; from < TEXTS.length; from += TEXTS_PER_STATEMENT) {
     const texts = TEXTS.slice(from, from + TEXTS_PER_STATEMENT);
     const columns = texts.map((_, index) => `? AS c${index}, HEX(?) AS h${index}`);
-    const [row = {}] = await run(settings, `SELECT ${columns.join(', ')}`,
+    const [row = {}] = await runStatement(settings, `SELECT ${columns.join(', ')}`,
       texts.flatMap((text) => [text, text]));
     texts.forEach((text, index) => {
       assert.is(row[`c${index}`], text);
@@ -231,7 +219,7 @@ async function checkTexts({ settings }: Fixture): Promise<void> {
 }
 
 async function checkConnections({ settings, pool }: Fixture): Promise<void> {
-  const [row] = await run(settings, `SELECT @@character_set_client AS client,
+  const [row] = await runStatement(settings, `SELECT @@character_set_client AS client,
     @@character_set_connection AS connection, @@character_set_results AS results,
     @@collation_connection AS collation`);
   assert.equal(row, { client: 'utf8mb4', connection: 'utf8mb4', results: 'utf8mb4',
