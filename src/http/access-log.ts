@@ -89,5 +89,6 @@ function findClientIp(
   remoteAddress: string | undefined,
   forwardedFor: string,
 ): string | null {
-  return apiKeys === null ? forwardedClientIp(remoteAddress, forwardedFor, proxies) : null;
+  if (apiKeys !== null) return null;
+  return forwardedClientIp(remoteAddress, forwardedFor, proxies)?.clientIp ?? null;
 }

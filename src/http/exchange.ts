@@ -18,6 +18,7 @@ import {
 import type { HttpResponse, ErrorCode, FieldError } from './response.ts';
 import type { Route, Routes } from './routes.ts';
 import { randomRequestId } from '../otp/crypto/random.ts';
+import type { ClientAddress } from '../otp/outcomes.ts';
 
 /** The API clients and the proxies that a server trusts. */
 export type Access = Readonly<{
@@ -102,11 +103,12 @@ export async function respondTo(
   const client = identifyClient(exchange, access);
   if (client === null) return null;
   if ('field' in client) return invalidField(client, routeHeaders(exchange, access));
-  const { apiClient, clientIp } = client;
+  const { apiClient, clientIp, clientNet48 } = client;
   exchange.clientIp = clientIp;
   return (method as MethodHandler).handle({
-    path: path as string, body, apiClient, clientIp, idempotencyKeys: headers.idempotencyKeys,
-    acceptLanguage: acceptedLanguages(headers), isConnected: () => req.socket.writable,
+    path: path as string, body, apiClient, clientIp, clientNet48,
+    idempotencyKeys: headers.idempotencyKeys, acceptLanguage: acceptedLanguages(headers),
+    isConnected: () => req.socket.writable,
   });
 }
 
@@ -115,7 +117,10 @@ export function routeHeaders({ route, headers }: Exchange, { apiKeys }: Access):
   return route?.headersFor(apiKeys === null || headers.clientIps.length > 0) ?? [];
 }
 
-type ClientIdentity = Pick<HandlerInput, 'apiClient' | 'clientIp'>;
+type ClientIdentity = Pick<HandlerInput, 'apiClient' | keyof ClientAddress>;
+
+/** The API client has named no client IP, so that none is counted. */
+const UNNAMED: ClientAddress = Object.freeze({ clientIp: null, clientNet48: null });
 
 /**
  * The API client and the client IP of a request. An API client acts for many users, so the client
@@ -126,13 +131,12 @@ function identifyClient(
   { apiKeys, proxies }: Access,
 ): ClientIdentity | FieldError | null {
   if (apiKeys === null) {
-    const clientIp = forwardedClientIp(req.socket.remoteAddress, headers.forwardedFor, proxies);
-    return clientIp === null ? null : { apiClient: null, clientIp };
+    const client = forwardedClientIp(req.socket.remoteAddress, headers.forwardedFor, proxies);
+    return client === null ? null : { apiClient: null, ...client };
   }
   if (req.socket.remoteAddress === undefined) return null;
-  const clientIp = clientIpFromHeader(headers.clientIps);
-  if (typeof clientIp === 'object' && clientIp !== null) return clientIp;
-  return { apiClient: (apiClient as ApiClient).name, clientIp };
+  const client = clientIpFromHeader(headers.clientIps) ?? UNNAMED;
+  return 'field' in client ? client : { apiClient: (apiClient as ApiClient).name, ...client };
 }
 
 /** Reads a body that has not arrived yet; an error found meanwhile ends the reading. */

@@ -1,9 +1,10 @@
 /** The interface between an exchange and the handlers: plain values, nothing of node:http. */
 import type { Buffer } from 'node:buffer';
 import type { Scope } from './input/api-keys.ts';
+import type { ClientAddress } from '../otp/outcomes.ts';
 import type { HttpResponse } from './response.ts';
 
-export type HandlerInput = Readonly<{
+export type HandlerInput = ClientAddress & Readonly<{
   path: string;
   body: Buffer;
   /** The values of all Idempotency-Key lines of the header section. */
@@ -12,8 +13,6 @@ export type HandlerInput = Readonly<{
   acceptLanguage: string;
   /** The name of the API client; null when the endpoints are public. */
   apiClient: string | null;
-  /** The client IP that limits count: IPv4, or the /64 of IPv6; null when none is counted. */
-  clientIp: string | null;
   /** False once the client has disconnected. */
   isConnected: () => boolean;
 }>;

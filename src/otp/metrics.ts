@@ -3,6 +3,7 @@ import type { Batcher } from './batcher.ts';
 import { counter, gauge, histogram } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
 import type { RequestOutcome, VerifyOutcome } from './outcomes.ts';
+import { LIMIT_NAMES } from './policy/policy.ts';
 import type { LimitName } from './policy/policy.ts';
 
 /** The queue label of the metrics (docs/metrics.md). */
@@ -77,7 +78,7 @@ export function otpFamilies(counts: OtpCounts): Family[] {
 type CountsOfLimits = Record<LimitName, number>;
 
 function countsOfLimits(): CountsOfLimits {
-  return { user: 0, address: 0, user_daily: 0, destination: 0, wrong_codes: 0 };
+  return Object.fromEntries(LIMIT_NAMES.map((limit) => [limit, 0])) as CountsOfLimits;
 }
 
 function countEach(counts: CountsOfLimits, limits: readonly LimitName[]): void {

@@ -7,12 +7,18 @@ import type { Instant } from '../db/instant.ts';
 import type { Hex } from '../db/query.ts';
 import type { LimitName } from './policy/policy.ts';
 
+/** What the address of a client counts as (docs/api.md, "Client address"). */
+export type ClientAddress = Readonly<{
+  /** An IPv4 address, or the /64 of an IPv6 address; null when no client is counted. */
+  clientIp: string | null;
+  /** The /48 of an IPv6 address; null for every other client. */
+  clientNet48: string | null;
+}>;
+
 /** A request for a code. All strings are validated (docs/api.md, "Identity"). */
-export type OtpRequest = Readonly<{
+export type OtpRequest = ClientAddress & Readonly<{
   userId: string;
   purpose: string;
-  /** An IPv4 address, or the /64 of an IPv6 address; null when no client IP is counted. */
-  clientIp: string | null;
   /** The decoded Idempotency-Key: 1 to 255 printable ASCII characters. */
   key: string;
   /** The name of the API client, [A-Za-z0-9_-]: each has its own keys. Null without API keys. */
@@ -21,12 +27,11 @@ export type OtpRequest = Readonly<{
   acceptLanguage: string;
 }>;
 
-/** A verification of a code; `clientIp` and `apiClient` are as in OtpRequest. */
-export type OtpVerification = Readonly<{
+/** A verification of a code; `apiClient` is as in OtpRequest. */
+export type OtpVerification = ClientAddress & Readonly<{
   userId: string;
   purpose: string;
   code: string;
-  clientIp: string | null;
   /** The decoded Idempotency-Key, or null. */
   key: string | null;
   apiClient: string | null;

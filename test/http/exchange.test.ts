@@ -102,9 +102,9 @@ test('the handler gets plain values, and the exchange keeps the client', async (
   assert.is(await respondTo(keyed, KEYED), DONE);
   const common = { path: '/p', idempotencyKeys: ['k'], acceptLanguage: 'de', body: '{}' };
   assert.equal(inputs.map(({ isConnected, body, ...rest }) => ({ ...rest, body: String(body) })), [
-    { ...common, apiClient: null, clientIp: '192.0.2.1' },
-    { ...common, apiClient: null, clientIp: '1.1.1.1' },
-    { ...common, apiClient: 'app1', clientIp: '::/64' },
+    { ...common, apiClient: null, clientIp: '192.0.2.1', clientNet48: null },
+    { ...common, apiClient: null, clientIp: '1.1.1.1', clientNet48: null },
+    { ...common, apiClient: 'app1', clientIp: '::/64', clientNet48: '::/48' },
   ]);
   assert.equal([direct.clientIp, proxied.clientIp, keyed.clientIp],
     ['192.0.2.1', '1.1.1.1', '::/64']);

@@ -61,8 +61,8 @@ test('every outcome of /otp/request has its response', async () => {
     same(given.kind, got, line, extra, body);
   }
   assert.equal(requests[0], {
-    userId: 'u1', purpose: 'login', clientIp: '127.0.0.1', key: 'k1', apiClient: null,
-    acceptLanguage: '',
+    userId: 'u1', purpose: 'login', clientIp: '127.0.0.1', clientNet48: null, key: 'k1',
+    apiClient: null, acceptLanguage: '',
   });
 });
 
@@ -91,7 +91,8 @@ test('every outcome of /otp/verify has its response', async () => {
     same(given.kind, got, line, extra, body);
   }
   assert.equal(verifications[0], {
-    userId: 'u1', purpose: 'login', code: '012345', clientIp: '127.0.0.1', key: 'k1',
+    userId: 'u1', purpose: 'login', code: '012345', clientIp: '127.0.0.1',
+    clientNet48: null, key: 'k1',
     apiClient: null,
   });
   await exchange(port, post('/otp/verify', VERIFY_BODY, { 'Idempotency-Key': null }));

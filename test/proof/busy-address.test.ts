@@ -45,7 +45,8 @@ let turn = 0;
 function request(address: string, purpose = 'login'): Promise<RequestOutcome> {
   turn += 1;
   const names = {
-    userId: fresh('u'), purpose, clientIp: address, key: fresh('k'), apiClient: null,
+    userId: fresh('u'), purpose, clientIp: address, clientNet48: null,
+    key: fresh('k'), apiClient: null,
   };
   return services[turn % services.length]!.request({ ...names, acceptLanguage: '' }, () => true);
 }

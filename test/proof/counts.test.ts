@@ -114,7 +114,9 @@ test('removed rows are counted', async () => {
     for (let at = 0; at < count; at += 1) {
       id += 1;
       const names = { userId: `u${id}`, clientIp: `10.0.0.${id}`, key: `k${id}` };
-      const asked = { ...names, purpose: 'login', acceptLanguage: '', apiClient: null };
+      const asked = {
+        ...names, clientNet48: null, purpose: 'login', acceptLanguage: '', apiClient: null,
+      };
       await service.request(asked, () => true);
     }
   };

@@ -56,7 +56,8 @@ test.after(async () => {
 
 function newRequest(): OtpRequest {
   return {
-    userId: fresh('u'), purpose: 'login', clientIp: freshAddress(), key: fresh('k'),
+    userId: fresh('u'), purpose: 'login', clientIp: freshAddress(), clientNet48: null,
+    key: fresh('k'),
     apiClient: null,
     acceptLanguage: '',
   };

@@ -198,7 +198,7 @@ function startServices(wrongAttempts = DEFAULT_POLICY.wrongAttempts) {
   const request = async (by: OtpService, key: string, userId = pair.userId): Promise<Message> => {
     const before = messages.length;
     const names = { ...pair, userId, clientIp: `10.0.0.${id}`, key, apiClient: null };
-    await by.request({ ...names, acceptLanguage: '' }, isWanted);
+    await by.request({ ...names, clientNet48: null, acceptLanguage: '' }, isWanted);
     // A message is sent after the response.
     await eventually('the message is sent', () => messages.length > before);
     return messages[before]!;
@@ -221,7 +221,7 @@ function cutAfterwards(between: () => Promise<unknown>, happens = true): Tamper 
   };
 }
 
-const NOBODY = Object.freeze({ clientIp: null, key: null, apiClient: null });
+const NOBODY = Object.freeze({ clientIp: null, clientNet48: null, key: null, apiClient: null });
 
 async function wrongCodesOf(userId: string): Promise<unknown> {
   const [row] = await fixture.database.query(

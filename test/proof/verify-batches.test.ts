@@ -58,7 +58,8 @@ class Side {
 
   async request(userId: string): Promise<void> {
     this.#codes.delete(userId);
-    const input = { userId, purpose: 'login', clientIp: freshAddress(), key: fresh('k'),
+    const input = { userId, purpose: 'login', clientIp: freshAddress(), clientNet48: null,
+      key: fresh('k'),
       apiClient: null, acceptLanguage: '' };
     assert.is((await this.#service.request(input, () => true)).kind, 'issued');
     await eventually('the message', () => this.#codes.has(userId));
@@ -67,7 +68,7 @@ class Side {
   attempt(userId: string, word: string, index: number): OtpVerification {
     const code = this.#codes.get(userId)!;
     return { userId, purpose: 'login', code: word === 'right' ? code : wrongCode(code, index),
-      clientIp: null, key: null, apiClient: null };
+      clientIp: null, clientNet48: null, key: null, apiClient: null };
   }
 
   verify(inputs: readonly OtpVerification[]): Promise<VerifyOutcome[]> {

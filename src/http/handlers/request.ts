@@ -49,7 +49,7 @@ async function requestOtp(
 function parseOtpRequest(
   service: OtpService,
   policies: Policies,
-  { body, idempotencyKeys, apiClient, acceptLanguage, clientIp }: HandlerInput,
+  { body, idempotencyKeys, apiClient, acceptLanguage, clientIp, clientNet48 }: HandlerInput,
 ): OtpRequest | FieldError {
   const object = parseJsonObject(body, MEMBERS);
   if ('field' in object) return object;
@@ -61,7 +61,7 @@ function parseOtpRequest(
   if (typeof purpose !== 'string') return purpose;
   const format = service.unreachable(userId);
   if (format !== null) return { field: 'user_id', message: `must be ${format}` };
-  return { userId, purpose, clientIp, key, apiClient, acceptLanguage };
+  return { userId, purpose, clientIp, clientNet48, key, apiClient, acceptLanguage };
 }
 
 function toResponse(outcome: RequestOutcome): HttpResponse {

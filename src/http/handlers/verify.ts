@@ -51,7 +51,7 @@ async function verifyOtp(
 /** Checks the body, the key, user_id, purpose and code, in this order. */
 function parseVerification(
   policies: Policies,
-  { body, idempotencyKeys, apiClient, clientIp }: HandlerInput,
+  { body, idempotencyKeys, apiClient, clientIp, clientNet48 }: HandlerInput,
 ): OtpVerification | FieldError {
   const object = parseJsonObject(body, MEMBERS);
   if ('field' in object) return object;
@@ -63,7 +63,7 @@ function parseVerification(
   if (typeof purpose !== 'string') return purpose;
   const code = parseCode(object.members.code, policies.for(purpose).codeDigits);
   if (typeof code !== 'string') return code;
-  return { userId, purpose, code, clientIp, key, apiClient };
+  return { userId, purpose, code, clientIp, clientNet48, key, apiClient };
 }
 
 function toResponse(outcome: VerifyOutcome): HttpResponse {

@@ -1,5 +1,6 @@
-/** The client IP that limits count (docs/api.md, "Client address"), and the trusted proxies. */
+/** What limits count of a client's address (docs/api.md, "Client address"); trusted proxies. */
 import { BlockList, isIPv4, isIPv6 } from 'node:net';
+import type { ClientAddress } from '../../otp/outcomes.ts';
 import type { FieldError } from '../response.ts';
 
 /** Entries of X-Forwarded-For that are read, from the right; no real chain has more hops. */
@@ -7,21 +8,22 @@ const FORWARDED_MAX_ENTRIES = 20;
 
 /**
  * The address of the socket or, behind trusted proxies, the right-most entry of X-Forwarded-For
- * that is not a trusted proxy. A malformed entry ends the search at the proxy that reported it.
+ * that is not a trusted proxy. Empty entries are passed over (RFC 9110, 5.6.1.2); a malformed entry
+ * ends the search at the proxy that reported it.
  *
  * @param remoteAddress undefined when the client has disconnected
  * @param forwardedFor all lines joined by commas, in order; '' when absent
- * @returns an IPv4 address or the /64 of an IPv6 address; null when the client has disconnected
+ * @returns null when the client has disconnected
  */
 export function forwardedClientIp(
   remoteAddress: string | undefined,
   forwardedFor: string,
   proxies: TrustedProxies,
-): string | null {
+): ClientAddress | null {
   let address = remoteAddress === undefined ? null : parseAddress(remoteAddress);
   if (address === null) return null;
-  if (proxies.isEmpty) return toLimitedIp(address);
-  let end = forwardedFor.length;
+  if (proxies.isEmpty) return toClientAddress(address);
+  let end = endOfEntry(forwardedFor, forwardedFor.length);
   for (let hops = 0; hops < FORWARDED_MAX_ENTRIES && end > 0; hops += 1) {
     if (!proxies.has(address)) break;
     const comma = forwardedFor.lastIndexOf(',', end - 1);
@@ -29,10 +31,20 @@ export function forwardedClientIp(
     const hop = parseAddress(entry) ?? parseAddress(withoutPort(entry));
     if (hop === null) break;
     address = hop;
-    end = comma;
+    end = endOfEntry(forwardedFor, comma);
   }
-  return toLimitedIp(address);
+  return toClientAddress(address);
 }
+
+/** The end of the last entry before `end` that is not empty; at most 0 when there is none. */
+function endOfEntry(list: string, end: number): number {
+  let at = end;
+  while (at > 0 && EMPTY_ENTRIES.includes(list[at - 1] as string)) at -= 1;
+  return at;
+}
+
+/** Commas and optional whitespace (RFC 9110, 5.6.3). */
+const EMPTY_ENTRIES = ', \t';
 
 /** The length of the longest IPv6 address, with a dotted quad. */
 const ADDRESS_MAX_CHARACTERS = 45;
@@ -43,15 +55,17 @@ const MALFORMED_IP: FieldError = Object.freeze({
 });
 const REPEATED_IP: FieldError = Object.freeze({ field: IP_FIELD, message: 'must be sent once' });
 
-/** The client IP that an API client names in its X-Client-IP lines; null when it names none. */
-export function clientIpFromHeader(values: readonly string[]): string | FieldError | null {
+/** The client that an API client names in its X-Client-IP lines; null when it names none. */
+export function clientIpFromHeader(
+  values: readonly string[],
+): ClientAddress | FieldError | null {
   const [value] = values;
   if (value === undefined) return null;
   if (values.length > 1) return REPEATED_IP;
   // A zone has a meaning on the machine of the API client only (RFC 4007, 6).
   if (value.length > ADDRESS_MAX_CHARACTERS || value.includes('%')) return MALFORMED_IP;
   const address = parseAddress(value);
-  return address === null ? MALFORMED_IP : toLimitedIp(address);
+  return address === null ? MALFORMED_IP : toClientAddress(address);
 }
 
 /** Removes the port from `1.2.3.4:80` and `[2001:db8::1]:80`; returns any other text as it is. */
@@ -134,15 +148,41 @@ export function parseAddress(text: string): string | null {
 }
 
 /**
- * The text by which an address from `parseAddress` is counted: IPv4 as it is, IPv6 as its /64 in
- * the form of RFC 5952, such as `2001:db8::/64`.
+ * What an address counts as, in every tier. IPv4 counts by itself, also inside an IPv6 address of a
+ * transition technology, so that neither a client has many addresses nor one address many clients.
+ * Other IPv6 counts by its /64, which usually belongs to one client, and by its /48, the most that
+ * one site usually gets (RFC 6177, 2).
+ *
+ * @param address as `parseAddress` returns it. Trusted proxies are matched before, by their real
+ *   addresses: anybody can have a 6to4 address that contains the IPv4 address of a proxy.
  */
-export function toLimitedIp(address: string): string {
-  if (!address.includes(':')) return address;
-  const network = address.split(':').slice(0, 4);
-  // The host half is zero, so `::` always replaces the zeros at the end.
+export function toClientAddress(address: string): ClientAddress {
+  if (!address.includes(':')) return { clientIp: address, clientNet48: null };
+  const groups = address.split(':');
+  const clientIp = embeddedIPv4(groups.map((group) => Number.parseInt(group, 16)));
+  return clientIp !== null ? { clientIp, clientNet48: null }
+    : { clientIp: networkOf(groups, 4), clientNet48: networkOf(groups, 3) };
+}
+
+/** The first groups of an address as a network in the form of RFC 5952: `2001:db8::/64`. */
+function networkOf(groups: readonly string[], length: number): string {
+  const network = groups.slice(0, length);
+  // The rest is zero, so `::` always replaces the zeros at the end.
   while (network.at(-1) === '0') network.pop();
-  return `${network.join(':')}::/64`;
+  return `${network.join(':')}::/${16 * length}`;
+}
+
+/** The IPv4 address of the client in 6to4, Teredo and NAT64 addresses; null in all others. */
+function embeddedIPv4(groups: readonly number[]): string | null {
+  const [a, b, c = 0] = groups;
+  const [high = 0, low = 0] = groups.slice(6);
+  // 2002::/16 (RFC 3056, 2).
+  if (a === 0x2002) return toIPv4(b as number, c);
+  // 2001::/32 holds the address inverted (RFC 4380, 4).
+  if (a === 0x2001 && b === 0) return toIPv4(high ^ 0xffff, low ^ 0xffff);
+  // 64:ff9b::/96 (RFC 6052, 2.1).
+  const isNat64 = a === 0x64 && b === 0xff9b && groups.slice(2, 6).every((group) => group === 0);
+  return isNat64 ? toIPv4(high, low) : null;
 }
 
 /** The eight numbers of a valid IPv6 address. */
@@ -168,6 +208,9 @@ function parseHalf(part: string): number[] {
 /** The IPv4 address in `::ffff:0:0/96` (RFC 4291, 2.5.5.2), or null. */
 function mappedIPv4(groups: readonly number[]): string | null {
   if (groups[5] !== 0xffff || groups.slice(0, 5).some((group) => group !== 0)) return null;
-  const [high = 0, low = 0] = groups.slice(6);
+  return toIPv4(groups[6] as number, groups[7] as number);
+}
+
+function toIPv4(high: number, low: number): string {
   return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`;
 }

@@ -7,10 +7,16 @@ import { PHONE_NUMBER } from '../channels/sms.ts';
 import { HIT_KINDS } from '../../db/tables/limit-hits.ts';
 import type { LimitSubject } from '../../db/tables/limit-hits.ts';
 
-/** The optional limits, as metrics and responses name them. */
-type ExtraLimitName = 'user_daily' | 'destination' | 'wrong_codes';
+/** The limits, as metrics and the log name them. */
+export const LIMIT_NAMES = Object.freeze([
+  'user', 'address', 'net48', 'recipient', 'user_daily', 'destination', 'wrong_codes',
+  'wrong_codes_net',
+] as const);
 
-export type LimitName = 'user' | 'address' | ExtraLimitName;
+export type LimitName = (typeof LIMIT_NAMES)[number];
+
+/** The limits that are off unless they are set. */
+type ExtraLimitName = 'user_daily' | 'destination' | 'wrong_codes';
 
 type Numbers = Readonly<{
   codeDigits: number;

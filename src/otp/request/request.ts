@@ -178,12 +178,13 @@ export function requestLockKeys(
 
 export function prepareRequest(policies: Policies, request: OtpRequest): PreparedRequest {
   // Member by member, because spreading an object into a larger one costs more than a digest.
-  const { userId, purpose, clientIp, key, apiClient, acceptLanguage } = request;
+  const { userId, purpose, clientIp, clientNet48, key, apiClient, acceptLanguage } = request;
   const policy = policies.for(purpose);
   return {
     userId,
     purpose,
     clientIp,
+    clientNet48,
     acceptLanguage,
     policy,
     keyDigest: digestKey('request', key, apiClient),

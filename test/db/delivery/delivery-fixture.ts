@@ -97,7 +97,7 @@ export class DeliveryFixture {
     clientIp = '10.0.0.1',
   ): Promise<Extract<RequestOutcome, { kind: 'issued' }>> {
     const outcome = await service.request({
-      userId, purpose, clientIp, key: this.newName('k'), apiClient: null,
+      userId, purpose, clientIp, clientNet48: null, key: this.newName('k'), apiClient: null,
       acceptLanguage: '',
     }, () => true);
     if (outcome.kind !== 'issued') throw new Error(`not issued: ${outcome.kind}`);

@@ -68,7 +68,8 @@ test('when every channel has refused, the OTP is closed and its points are refun
   await fixture.untilEmpty();
   const code = channels[0]!.sent[0]!.code;
   const verified = await process.service.verify(
-    { userId: 'U1', purpose: 'login', code, clientIp: null, key: null, apiClient: null }, () =>
+    { userId: 'U1', purpose: 'login', code, clientIp: null, clientNet48: null,
+      key: null, apiClient: null }, () =>
       true);
   assert.is(verified.kind, 'expired');
   const { limits } = await fixture.issue(process, 'U1');
@@ -85,7 +86,8 @@ test('at most as many points as the limit has are refunded', async () => {
     await fixture.untilEmpty();
   }
   const outcome = await process.service.request({
-    userId: 'U1', purpose: 'login', clientIp: '10.0.0.2', key: 'k', apiClient: null,
+    userId: 'U1', purpose: 'login', clientIp: '10.0.0.2', clientNet48: null,
+    key: 'k', apiClient: null,
     acceptLanguage: '',
   }, () => true);
   assert.is(outcome.kind, 'limited');
@@ -271,8 +273,8 @@ test('a transaction of many OTPs needs few rows, each with at most 64 messages',
   const process = fixture.process([scripted('sms', () => new Promise(() => {}))]);
   const users = Array.from({ length: 100 }, (_, index) => `v${index}`);
   await Promise.all(users.map((userId, index) => process.service.request({
-    userId, purpose: 'login', clientIp: `10.1.0.${index}`, key: userId, apiClient: null,
-    acceptLanguage: '',
+    userId, purpose: 'login', clientIp: `10.1.0.${index}`, clientNet48: null, key: userId,
+    apiClient: null, acceptLanguage: '',
   }, () => true)));
   const rows = await fixture.database.query('SELECT LENGTH(otp_ids) DIV 16 AS n FROM outbox');
   const counts = rows.map(({ n }) => Number(n));

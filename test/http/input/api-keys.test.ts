@@ -260,25 +260,27 @@ test('the client IP is the one that the API client names, or none', async () => 
   const { port, requests, verifications } = await startServer({
     apiKeys: API_KEYS, trustedProxies: '127.0.0.0/8',
   });
-  const rows: [string | null, string | null][] = [
+  const rows: [named: string | null, counted: string | null, net48?: string][] = [
     [null, null], ['1.2.3.4', '1.2.3.4'], ['::ffff:1.2.3.4', '1.2.3.4'],
-    ['::FFFF:102:304', '1.2.3.4'], ['2001:DB8::9', '2001:db8::/64'],
-    ['  2001:db8:0:1:2:3:4:5  ', '2001:db8:0:1::/64'], ['0000:0000:0000:0000:0000:ffff:1.2.3.4',
-      '1.2.3.4'], ['::', '::/64'],
+    ['::FFFF:102:304', '1.2.3.4'], ['2001:DB8::9', '2001:db8::/64', '2001:db8::/48'],
+    ['  2001:db8:0:1:2:3:4:5  ', '2001:db8:0:1::/64', '2001:db8::/48'],
+    ['0000:0000:0000:0000:0000:ffff:1.2.3.4', '1.2.3.4'], ['::', '::/64', '::/48'],
+    ['2002:102:304::9', '1.2.3.4'], ['64:ff9b::1.2.3.4', '1.2.3.4'],
+    ['2001::fefd:fcfb', '1.2.3.4'],
   ];
-  for (const [named, counted] of rows) {
+  for (const [named, counted, net48 = null] of rows) {
     const headers = { 'X-Forwarded-For': '9.9.9.9', 'X-Client-IP': named };
     assert.is((await exchange(port, asApiClient('/otp/request', REQUEST, headers))).status, 201);
-    assert.equal(
-      [requests.at(-1)?.clientIp, requests.at(-1)?.apiClient], [counted, 'app1'], `${named}`,
-    );
+    const { clientIp, clientNet48, apiClient } = requests.at(-1)!;
+    assert.equal([clientIp, clientNet48, apiClient], [counted, net48, 'app1'], `${named}`);
   }
   const other = { Authorization: `bearer ${OTHER.key}`, 'X-Client-IP': '1.1.1.1' };
   await exchange(port, post('/otp/request', REQUEST, other));
   assert.is(requests.at(-1)?.apiClient, 'app-2_x');
   await exchange(port, asApiClient('/otp/verify', VERIFY, { 'X-Client-IP': '1.1.1.1' }));
   assert.equal(verifications.at(-1), {
-    userId: 'u', purpose: 'p', code: '123456', clientIp: '1.1.1.1', key: 'k1', apiClient: 'app1',
+    userId: 'u', purpose: 'p', code: '123456', clientIp: '1.1.1.1', clientNet48: null, key: 'k1',
+    apiClient: 'app1',
   });
   await exchange(port, asApiClient('/otp/verify', VERIFY, {}));
   assert.is(verifications.at(-1)?.clientIp, null);
@@ -291,7 +293,7 @@ test('a malformed client IP is refused on every route', async () => {
     '1::2::3', 'localhost', '"1.2.3.4"', '0x7f.1', '2130706433', '1.2.3.4\t5',
     ':0'.repeat(5000), '1'.repeat(9000)];
   for (const value of bad) {
-    assert.is(typeof clientIpFromHeader([value]), 'object', value);
+    assert.ok('field' in (clientIpFromHeader([value]) ?? {}), value);
     const lines = `X-Client-IP: ${value}\r\n`;
     await isRefused(lines, 'must be one IPv4 or IPv6 address');
   }

@@ -11,7 +11,7 @@ import { storedWith, at, issuedAgo, NOW, otpWith, usedAgo } from '../fixtures.ts
 const REQUEST: PreparedRequest = {
   userId: 'U1',
   purpose: 'login',
-  clientIp: '192.0.2.1',
+  clientIp: '192.0.2.1', clientNet48: null,
   acceptLanguage: '',
   policy: DEFAULT_POLICY,
   keyDigest: '02'.repeat(16),
