@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { HandlerInput, MethodHandler } from './handler.ts';
 import { authorize } from './input/api-keys.ts';
-import type { ApiClient, ApiKeys } from './input/api-keys.ts';
+import type { ApiClient, ApiKeys, Scope } from './input/api-keys.ts';
 import { forwardedClientIp, clientIpFromHeader } from './input/client-ip.ts';
 import type { TrustedProxies } from './input/client-ip.ts';
 import { BODY_MAX_BYTES, readBody, takeBody } from './input/body.ts';
@@ -107,6 +107,7 @@ export async function respondTo(
   exchange.clientIp = clientIp;
   return (method as MethodHandler).handle({
     path: path as string, body, apiClient, clientIp, clientNet48,
+    scopes: exchange.apiClient?.scopes ?? NO_SCOPES,
     idempotencyKeys: headers.idempotencyKeys, acceptLanguage: acceptedLanguages(headers),
     isConnected: () => req.socket.writable,
   });
@@ -116,6 +117,8 @@ export async function respondTo(
 export function routeHeaders({ route, headers }: Exchange, { apiKeys }: Access): readonly string[] {
   return route?.headersFor(apiKeys === null || headers.clientIps.length > 0) ?? [];
 }
+
+const NO_SCOPES: readonly Scope[] = Object.freeze([]);
 
 type ClientIdentity = Pick<HandlerInput, 'apiClient' | keyof ClientAddress>;
 

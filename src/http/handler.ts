@@ -13,6 +13,8 @@ export type HandlerInput = ClientAddress & Readonly<{
   acceptLanguage: string;
   /** The name of the API client; null when the endpoints are public. */
   apiClient: string | null;
+  /** The scopes of the API client; none when the endpoints are public. */
+  scopes: readonly Scope[];
   /** False once the client has disconnected. */
   isConnected: () => boolean;
 }>;

@@ -1,47 +1,47 @@
-/** DELETE /otp/{otp_id} for a batch of ids: find the users, lock, decide, write, commit. */
+/** DELETE /otp/{otp_id} for a batch: find the users, lock, decide, write, commit. */
 import { OtpRows } from './batch/otps.ts';
 import { decodeOtpId } from './crypto/secrets.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
-import type { Hex } from '../db/query.ts';
 import { findUsers, areClosed, lockOtps } from '../db/tables/otps.ts';
 import type { Otp, OtpName } from '../db/tables/otps.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
 import type { Deps } from './deps.ts';
-import type { CancelOutcome } from './outcomes.ts';
+import type { CancelOutcome, OtpCancellation } from './outcomes.ts';
 import { isNeeded, isOpen } from './rules/lifecycle.ts';
 
 /**
  * Cancels open OTPs. A message that still waits for another attempt is not sent, because the
  * dispatcher checks the OTP before each attempt but the first.
  *
- * @returns one outcome for each id, in order
+ * @returns one outcome for each cancellation, in order
  * @throws Unavailable when the database does not answer
  */
 export function cancelOtps(
   { pool, secrets }: Pick<Deps, 'pool' | 'secrets'>,
-  otpIds: readonly Hex[],
+  cancellations: readonly OtpCancellation[],
 ): Promise<CancelOutcome[]> {
-  const names = otpIds.flatMap((otpId) => decodeOtpId(secrets, otpId));
-  return transaction(pool, (tx) => cancelAll(tx, otpIds, names));
+  const names = cancellations.flatMap(({ otpId }) => decodeOtpId(secrets, otpId));
+  return transaction(pool, (tx) => cancelAll(tx, cancellations, names));
 }
 
 async function cancelAll(
   tx: Transaction,
-  otpIds: readonly Hex[],
+  cancellations: readonly OtpCancellation[],
   names: readonly OtpName[],
 ): Promise<CancelOutcome[]> {
   const [users] = await tx.read(findUsers(names));
   if (users.size === 0) {
     tx.readOnly();
-    return otpIds.map(() => ({ kind: 'unknown' }));
+    return cancellations.map(() => ({ kind: 'unknown' }));
   }
   const [loaded, now] = await tx.read(lockOtps([...new Set(users.values())]), READ_CLOCK);
   const otps = new OtpRows(loaded);
-  const outcomes = otpIds.map((otpId) => {
+  const outcomes = cancellations.map(({ otpId, apiClient }) => {
     const otp = otps.find(users.get(otpId), otpId);
-    const { outcome, otp: canceled } = decideCancel(otp, otps.of(otp?.userId ?? ''), now);
+    const { outcome, otp: canceled }
+      = decideCancel(otp, otps.of(otp?.userId ?? ''), now, apiClient);
     if (canceled !== null) otps.put(canceled);
     return outcome;
   });
@@ -62,13 +62,16 @@ type CancelDecision = Readonly<{ outcome: CancelOutcome; otp: Otp | null }>;
  *
  * @param otp null when no OTP has the id
  * @param otps all OTPs of its user, which are locked
+ * @param apiClient who cancels; null for one that may cancel every OTP
  */
 export function decideCancel(
   otp: Otp | null,
   otps: readonly Otp[],
   now: Instant,
+  apiClient: string | null,
 ): CancelDecision {
   if (otp === null || !isNeeded(otp, otps, now)) return end('unknown');
+  if (apiClient !== null && otp.apiClient !== apiClient) return end('forbidden');
   if (otp.closeReason === 'canceled') return end('canceled');
   if (otp.redeemedAt !== null) return end('used');
   const mayBeRedeemed = isOpen(otp, otps) && now < otp.expiresAt;

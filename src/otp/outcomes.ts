@@ -109,8 +109,15 @@ export type StatusOutcome =
       expiresAt: Instant;
     }>;
 
-/** The outcomes of a cancellation; a repeated cancellation is `canceled`, too. */
-export type CancelOutcome = Readonly<{ kind: 'canceled' | 'unknown' | 'used' | 'expired' }>;
+/** A cancellation on behalf of an API client; null for one that may cancel every OTP. */
+export type OtpCancellation = Readonly<{ otpId: Hex; apiClient: string | null }>;
+
+/**
+ * The outcomes of a cancellation; a repeated cancellation is `canceled`, too. `forbidden`: another
+ * API client requested the OTP.
+ */
+export type CancelOutcome
+  = Readonly<{ kind: 'canceled' | 'unknown' | 'forbidden' | 'used' | 'expired' }>;
 
 /** Writes a time of an outcome in UTC, to the microsecond: `2026-11-24T11:02:03.000001Z`. */
 export function toRfc3339(instant: Instant): string {

@@ -5,7 +5,8 @@ import { cancelOtps } from './cancel.ts';
 import type { Hex } from '../db/query.ts';
 import type { Deps } from './deps.ts';
 import type {
-  CancelOutcome, OtpRequest, OtpVerification, RequestOutcome, StatusOutcome, VerifyOutcome,
+  CancelOutcome, OtpCancellation, OtpRequest, OtpVerification, RequestOutcome, StatusOutcome,
+  VerifyOutcome,
 } from './outcomes.ts';
 import { OptimisticKeyCheck, requestLockKeys, requestOtps } from './request/request.ts';
 import { RefusalScreen } from './request/screen.ts';
@@ -20,7 +21,7 @@ export type OtpService = Readonly<{
   request: (input: OtpRequest, isConnected: IsConnected) => Promise<RequestOutcome>;
   verify: (input: OtpVerification, isConnected: IsConnected) => Promise<VerifyOutcome>;
   status: (otpId: Hex, isConnected: IsConnected) => Promise<StatusOutcome>;
-  cancel: (otpId: Hex, isConnected: IsConnected) => Promise<CancelOutcome>;
+  cancel: (input: OtpCancellation, isConnected: IsConnected) => Promise<CancelOutcome>;
   /** The user_id formats that a channel accepts, when none accepts this user_id; else null. */
   unreachable: (userId: string) => string | null;
 }>;
@@ -46,12 +47,15 @@ export function createOtpService(deps: Deps, limits: BatchLimits = BATCH_LIMITS)
     run: (inputs) => verifyOtps(deps, inputs),
     lockKeysOf: (input) => verificationLockKeys(deps.policies, input),
   });
-  const byId = { ...limits, lockKeysOf: (otpId: Hex) => [otpId] };
   const status = new Batcher<Hex, StatusOutcome>({
-    ...byId, run: (otpIds) => readStatuses(deps, otpIds),
+    ...limits,
+    run: (otpIds) => readStatuses(deps, otpIds),
+    lockKeysOf: (otpId) => [otpId],
   });
-  const cancel = new Batcher<Hex, CancelOutcome>({
-    ...byId, run: (otpIds) => cancelOtps(deps, otpIds),
+  const cancel = new Batcher<OtpCancellation, CancelOutcome>({
+    ...limits,
+    run: (inputs) => cancelOtps(deps, inputs),
+    lockKeysOf: ({ otpId }) => [otpId],
   });
   deps.counts?.watch({ issue: request, verify, screen: screen.queue, status, cancel });
   return Object.freeze({
@@ -65,7 +69,7 @@ export function createOtpService(deps: Deps, limits: BatchLimits = BATCH_LIMITS)
     },
     verify: (input: OtpVerification, isConnected: IsConnected) => verify.submit(input, isConnected),
     status: (otpId: Hex, isConnected: IsConnected) => status.submit(otpId, isConnected),
-    cancel: (otpId: Hex, isConnected: IsConnected) => cancel.submit(otpId, isConnected),
+    cancel: (input: OtpCancellation, isConnected: IsConnected) => cancel.submit(input, isConnected),
     unreachable: deps.delivery.unreachable,
   });
 }

@@ -1,10 +1,12 @@
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { openConnection } from '../../src/db/connection.ts';
 import {
   createDatabase, migrate, readSchemaFiles, readSchemaStatus, SchemaError, splitStatements,
 } from '../../src/db/migrate.ts';
 import type { SchemaFile } from '../../src/db/migrate.ts';
+import { ConnectionPool } from '../../src/db/pool.ts';
 import { newDatabaseName, openTestDatabase, settingsFor } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { ROOT } from '../harness/program.ts';
@@ -40,6 +42,52 @@ test('migrate applies every file to an empty database, and nothing the second ti
   assert.equal(await readSchemaStatus(db.pool), { pending: [], conflict: null });
   assert.is(await migrate(db.pool, ignore), 0);
   db.close();
+});
+
+/** How the server stores the tables, and how each column compares. */
+async function definitionOf({ query }: TestDatabase): Promise<unknown> {
+  return [
+    await query(`SELECT table_name, engine, row_format FROM information_schema.tables
+      WHERE table_schema = DATABASE() ORDER BY table_name`),
+    await query(`SELECT table_name, column_name, column_type, is_nullable, column_default,
+      collation_name FROM information_schema.columns
+      WHERE table_schema = DATABASE() ORDER BY table_name, ordinal_position`),
+  ];
+}
+
+const DEFAULTS = [
+  'default_storage_engine = MyISAM', 'sql_require_primary_key = ON',
+  'explicit_defaults_for_timestamp = OFF', 'explicit_defaults_for_timestamp = ON',
+  'innodb_strict_mode = OFF', 'innodb_strict_mode = ON',
+  'sql_generate_invisible_primary_key = ON',
+];
+
+test('the tables are the same whatever defaults the server has', async () => {
+  const usual = await emptyDatabase();
+  await migrate(usual.pool, ignore);
+  const expected = await definitionOf(usual);
+  const [row] = await usual.query('SELECT @@innodb_default_row_format AS format');
+  try {
+    for (const format of ['COMPACT', 'REDUNDANT', String(row?.format)]) {
+      await usual.query(`SET GLOBAL innodb_default_row_format = ${format}`);
+      for (const assignment of DEFAULTS) {
+        const db = await emptyDatabase();
+        await db.query(`ALTER DATABASE ${db.settings.database} COLLATE latin1_swedish_ci`);
+        const pool = new ConnectionPool(async () => {
+          const connection = await openConnection(db.settings);
+          await connection.run('test', `SET SESSION ${assignment}`, []);
+          return connection;
+        }, 2);
+        assert.is(await migrate(pool, ignore), FILES.length - 1, `${format}, ${assignment}`);
+        assert.equal(await definitionOf(db), expected, `${format}, ${assignment}`);
+        pool.close();
+        db.close();
+      }
+    }
+  } finally {
+    await usual.query(`SET GLOBAL innodb_default_row_format = ${row?.format}`);
+    usual.close();
+  }
 });
 
 test('ten concurrent migrations apply each file once, and none fails', async () => {

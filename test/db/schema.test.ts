@@ -22,6 +22,8 @@ const DIGESTS = {
     '785886c1221b49e98625b507d6354d80e47e27736e8e65eb0f7ae7adb015d8c5',
   '0007-outbox.sql':
     '788e302e1cbad1b1d04fa169657ee8df4bac0052eab8f31f5786e90634edd1a8',
+  '0008-otps-api-client.sql':
+    '828650b8228584203300a20b217e099967ad1b62cbb25bdd168cde27c8a22ab1',
 };
 
 const TEXTS = new Map(readdirSync(SCHEMA_FOLDER)

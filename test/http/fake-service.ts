@@ -7,7 +7,8 @@ import { createRoutes } from '../../src/http/routes.ts';
 import { createHttpServer, HTTP_LIMITS } from '../../src/http/server.ts';
 import type { HttpLimits, HttpServer } from '../../src/http/server.ts';
 import type {
-  CancelOutcome, OtpRequest, RequestOutcome, Limits, StatusOutcome, OtpVerification, VerifyOutcome,
+  CancelOutcome, Limits, OtpCancellation, OtpRequest, OtpVerification, RequestOutcome,
+  StatusOutcome, VerifyOutcome,
 } from '../../src/otp/outcomes.ts';
 import { createPolicies } from '../../src/otp/policy/policy.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
@@ -51,7 +52,7 @@ export type FakeOptions = Readonly<{
   request?: (input: OtpRequest) => Promise<RequestOutcome>;
   verify?: (input: OtpVerification) => Promise<VerifyOutcome>;
   status?: (otpId: string) => Promise<StatusOutcome>;
-  cancel?: (otpId: string) => Promise<CancelOutcome>;
+  cancel?: (input: OtpCancellation) => Promise<CancelOutcome>;
   unreachable?: (userId: string) => string | null;
   policies?: Policies;
   trustedProxies?: string;
@@ -77,7 +78,7 @@ export async function startServer(options: FakeOptions = {}): Promise<FakeServer
     request: (input) => { requests.push(input); return request(input); },
     verify: (input) => { verifications.push(input); return verify(input); },
     status: (otpId) => { calls.push(`status ${otpId}`); return status(otpId); },
-    cancel: (otpId) => { calls.push(`cancel ${otpId}`); return cancel(otpId); },
+    cancel: (input) => { calls.push(`cancel ${input.otpId}`); return cancel(input); },
     unreachable: options.unreachable ?? (() => null),
   };
   const http = createHttpServer({

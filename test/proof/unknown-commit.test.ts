@@ -285,8 +285,10 @@ test('every code of a lost cancellation is canceled, though another process canc
     const neighbour = `v${id}`;
     const ids = [(await request(service, `k${id}`)).otpId,
       (await request(service, `l${id}`, neighbour)).otpId] as const;
-    fixture.tamper(cutAfterwards(() => other.cancel(ids[0], isWanted), false));
-    const outcomes = await Promise.all(ids.map((otpId) => service.cancel(otpId, isWanted)));
+    const cancelIn = (one: OtpService, otpId: string) =>
+      one.cancel({ otpId, apiClient: null }, isWanted);
+    fixture.tamper(cutAfterwards(() => cancelIn(other, ids[0]), false));
+    const outcomes = await Promise.all(ids.map((otpId) => cancelIn(service, otpId)));
     assert.equal(outcomes.map(({ kind }) => kind), ['canceled', 'canceled']);
     const rows = await fixture.database.query(
       'SELECT close_reason FROM otps WHERE user_id IN (?, ?)', [pair.userId, neighbour]);

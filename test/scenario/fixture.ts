@@ -60,7 +60,7 @@ export async function openFixture(
   if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
   const { policies } = parsed;
   const database = openTestDatabase(settings);
-  const { apiKeys: keys, headersOf } = newApiClients(apiClients);
+  const { apiKeys: keys, headersOf } = newApiClients(apiClients, ['request', 'verify', 'read']);
   const apiKeys = apiClients.length === 0 ? undefined : keys;
   const servers = await startServers(database, { policy, policies, processes, apiKeys });
   const messages = (): Message[] => servers.flatMap((server) => server.messages);

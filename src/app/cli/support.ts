@@ -103,6 +103,7 @@ function formatLock({ isLocked, lockedUntil, mustBeUnlocked }: PairReport): stri
 const CANCEL_LINES: Readonly<Record<CancelOutcome['kind'], string>> = {
   canceled: 'canceled; the code no longer works',
   unknown: 'no record of this OTP_ID',
+  forbidden: 'not canceled: another API client requested the code',
   used: 'not canceled: the code has been redeemed',
   expired: 'not canceled: the code no longer works',
 };
@@ -117,7 +118,8 @@ export async function cancel(
   deps: Readonly<{ pool: ConnectionPool; secrets: Secrets }>,
   otpId: string,
 ): Promise<Report> {
-  const [{ kind } = { kind: 'unknown' as const }] = await cancelOtps(deps, [otpId]);
+  const [outcome] = await cancelOtps(deps, [{ otpId, apiClient: null }]);
+  const { kind } = outcome!;
   const data = { outcome: kind, otp_id: otpId };
   return { isDone: kind === 'canceled', lines: [CANCEL_LINES[kind]], data };
 }

@@ -161,7 +161,7 @@ async function tryInsert(connection: Connection): Promise<void> {
     lockedUntil: null, consecutiveWrong: 0, verifyIds: '', batchId: '00'.repeat(8),
     batchNumber: 0, channel: '', closeReason: null, isRefunded: false,
     codeDigits: 6, attemptsMax: 1, lockSeconds: 1, keyDigest: '00'.repeat(KEY_DIGEST_BYTES),
-    keyExpiresAt: 0, remainingRequests: 0,
+    keyExpiresAt: 0, remainingRequests: 0, apiClient: null,
   }]);
   await connection.run(name, sql, values);
 }

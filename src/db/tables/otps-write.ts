@@ -28,16 +28,16 @@ const PRIMARY_KEY = ['batch_id', 'batch_number'];
 const ISSUE_COLUMNS = `user_id, number, purpose, otp_id, key_id, digest, created_at, expires_at,
   batch_id, batch_number, channel, code_digits, attempts_max, lock_seconds, remaining_requests`;
 const UPDATE_PLACEHOLDERS = '?,?,?,X?,?,UNHEX(?),?,?,X?,?,?,?,?,?,?';
-/** Written by the insert only: updateOtps leaves the key as it is. */
-const KEY_COLUMNS = 'key_digest, key_expires_at';
-const INSERT_ROW = '?,?,?,X?,?,X?,?,?,X?,?,?,?,?,?,?,X?,?';
+/** Written by the insert only: updateOtps leaves them as they are. */
+const INSERT_COLUMNS = 'api_client, key_digest, key_expires_at';
+const INSERT_ROW = '?,?,?,X?,?,X?,?,?,X?,?,?,?,?,?,?,?,X?,?';
 const STATE_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
   verify_ids, close_reason, is_refunded`;
 const STATE_PLACEHOLDERS = '?,?,?,?,?,X?,?,?';
 
-const INSERT_NEW_SQL = `INSERT INTO otps (${ISSUE_COLUMNS}, ${KEY_COLUMNS}) VALUES `;
+const INSERT_NEW_SQL = `INSERT INTO otps (${ISSUE_COLUMNS}, ${INSERT_COLUMNS}) VALUES `;
 const INSERT_WITH_STATE_SQL =
-  `INSERT INTO otps (${ISSUE_COLUMNS}, ${KEY_COLUMNS}, ${STATE_COLUMNS}) VALUES `;
+  `INSERT INTO otps (${ISSUE_COLUMNS}, ${INSERT_COLUMNS}, ${STATE_COLUMNS}) VALUES `;
 const UPDATE_SQL = `INSERT INTO otps (${ISSUE_COLUMNS}, ${STATE_COLUMNS}) VALUES `;
 const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE digest = new.digest,
   redeemed_at = new.redeemed_at, wrong_attempts = new.wrong_attempts,
@@ -61,7 +61,7 @@ export function insertOtps(otps: readonly Otp[]): Write {
   const values: Value[] = [];
   for (const otp of otps) {
     pushIssueValues(values, otp);
-    values.push(otp.keyDigest, formatNullableInstant(otp.keyExpiresAt));
+    values.push(otp.apiClient, otp.keyDigest, formatNullableInstant(otp.keyExpiresAt));
     if (!isNew) pushStateValues(values, otp);
   }
   const sql = (isNew ? INSERT_NEW_SQL : INSERT_WITH_STATE_SQL) + repeat(otps.length, row);

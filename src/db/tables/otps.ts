@@ -6,7 +6,7 @@ import type { Hex, Query, Row } from '../query.ts';
 
 export type PairName = Readonly<{ userId: string; purpose: string }>;
 
-/** Columns and the meaning of NULL: schema/0005-otps.sql. */
+/** Columns and the meaning of NULL: schema/0005-otps.sql, schema/0008-otps-api-client.sql. */
 export type Otp = PairName &
   Readonly<{
     number: number;
@@ -33,6 +33,8 @@ export type Otp = PairName &
     keyDigest: Hex | null;
     keyExpiresAt: Instant | null;
     remainingRequests: number;
+    /** Null when it was requested without an API key. */
+    apiClient: string | null;
   }>;
 
 type CloseReason = 'failed' | 'canceled';
@@ -50,7 +52,7 @@ const FROM_SQL = 'FROM otps FORCE INDEX (by_user) WHERE user_id IN (';
 const READ_SQL = `SELECT user_id, number, purpose, otp_id, key_id, digest, created_at,
   expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
   verify_ids, batch_id, batch_number, channel, close_reason, is_refunded, code_digits,
-  attempts_max, lock_seconds, key_digest, key_expires_at, remaining_requests
+  attempts_max, lock_seconds, key_digest, key_expires_at, remaining_requests, api_client
   ${FROM_SQL}`;
 const SUMMARY_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, locked_until,
   consecutive_wrong, is_refunded
@@ -188,5 +190,6 @@ function readOtp(row: Row): Otp {
     keyDigest: toNullableHex(row.key_digest),
     keyExpiresAt: parseNullableInstant(row.key_expires_at as string | null),
     remainingRequests: row.remaining_requests as number,
+    apiClient: row.api_client as string | null,
   };
 }

@@ -98,7 +98,8 @@ const NO_KEY: HttpResponse = Object.freeze(
 );
 const UNKNOWN_KEY: HttpResponse = Object.freeze(
   errorResponse('unauthorized', null, [CHALLENGE, 'Bearer error="invalid_token"']));
-const NO_SCOPE: HttpResponse = Object.freeze(
+/** The API key lacks the scope that the operation needs. */
+export const NO_SCOPE: HttpResponse = Object.freeze(
   errorResponse('forbidden', null, [CHALLENGE, 'Bearer error="insufficient_scope"']));
 
 /** A scheme in any letter case, spaces and a b64token (RFC 6750, 2.1). */

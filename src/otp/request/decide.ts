@@ -31,7 +31,7 @@ export type RequestState<T extends OtpSummary = Otp> = Readonly<{
 }>;
 
 /** A request with its policy, and what follows from both. */
-export type PreparedRequest = Omit<OtpRequest, 'key' | 'apiClient'> & Readonly<{
+export type PreparedRequest = Omit<OtpRequest, 'key'> & Readonly<{
   policy: Policy;
   keyDigest: Hex;
   /** The optional limits, besides those of the user and the client IP. */
@@ -181,7 +181,7 @@ const NEW_PAIR = Object.freeze({ consecutiveWrong: 0, verifyIds: '' });
  */
 function supersede(
   { now, otps }: RequestState,
-  { userId, purpose, policy, keyDigest }: PreparedRequest,
+  { userId, purpose, policy, keyDigest, apiClient }: PreparedRequest,
   { otpId, keyId, digest, batchId, batchNumber, channel }: NewCode,
   remainingRequests: number,
 ): Omit<RequestWrites, 'ipChange'> {
@@ -211,6 +211,7 @@ function supersede(
     keyDigest,
     keyExpiresAt: addSeconds(now, policy.keyRetentionSeconds),
     remainingRequests,
+    apiClient,
   };
   const all = [...otps, issued];
   const done = otps.filter((each) => !isNeeded(each, all, now));

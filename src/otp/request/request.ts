@@ -185,6 +185,7 @@ export function prepareRequest(policies: Policies, request: OtpRequest): Prepare
     purpose,
     clientIp,
     clientNet48,
+    apiClient,
     acceptLanguage,
     policy,
     keyDigest: digestKey('request', key, apiClient),

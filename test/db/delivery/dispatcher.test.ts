@@ -136,7 +136,8 @@ test('the message of a canceled OTP is not sent again', async () => {
   const process = fixture.process([channel]);
   const { otpId } = await fixture.issue(process);
   await eventually('it is tried', () => channel.sent.length === 1);
-  assert.equal(await process.service.cancel(otpId, () => true), { kind: 'canceled' });
+  assert.equal(await process.service.cancel({ otpId, apiClient: null }, () => true),
+    { kind: 'canceled' });
   gate.open(RETRY);
   await eventually('it is let go', () => process.delivery.pending === 0);
   assert.is(channel.sent.length, 1);
@@ -259,7 +260,7 @@ test('accepted messages leave their batch while another one is unsent',
 test('a reclaimed message of a canceled OTP is not sent', async () => {
   const dead = fixture.process([scripted('sms', () => new Promise(() => {}))]);
   const { otpId } = await fixture.issue(dead);
-  await dead.service.cancel(otpId, () => true);
+  await dead.service.cancel({ otpId, apiClient: null }, () => true);
   fixture.setClock(20);
   const channel = scripted('sms', ACCEPTED);
   const successor = fixture.process([channel]);

@@ -7,6 +7,7 @@ import {
 } from '../../../src/http/input/api-keys.ts';
 import type { Scope } from '../../../src/http/input/api-keys.ts';
 import { clientIpFromHeader } from '../../../src/http/input/client-ip.ts';
+import type { CancelOutcome, OtpCancellation } from '../../../src/otp/outcomes.ts';
 import { ISSUED, LIMITS, OTP_ID, startServer, stopServers } from '../fake-service.ts';
 import { exchange, openClient, post } from '../raw-client.ts';
 import type { RawResponse } from '../raw-client.ts';
@@ -190,6 +191,24 @@ test('each scope grants its own operations', async () => {
   const head = ask('HEAD', `Authorization: Bearer ${keys[0]!.key}\r\n`);
   const got = await exchange(port, head, { noBody: true });
   assert.is(`${got.status} ${got.body}`, '403 ');
+});
+
+test('an API client cancels in its own name, unless it has the scope admin', async () => {
+  const cancelers: (string | null)[] = [];
+  const cancel = async ({ apiClient }: OtpCancellation): Promise<CancelOutcome> => {
+    cancelers.push(apiClient);
+    return { kind: 'forbidden' };
+  };
+  const scopes: Scope[][] = [['request'], ['admin'], ['request', 'admin']];
+  const keys = scopes.map((list, index) => newKey({ name: `app${index}`, scopes: list }));
+  const apiKeys = keys.map(({ entry }) => entry).join(',');
+  const { port } = await startServer({ apiKeys, cancel });
+  for (const { key } of keys) {
+    const got = await exchange(port, ask('DELETE', `Authorization: Bearer ${key}\r\n`));
+    assert.is(described(got), `${NO_SCOPE} keep-alive`);
+  }
+  await exchange((await startServer({ cancel })).port, ask('DELETE'));
+  assert.equal(cancelers, ['app0', null, null, null]);
 });
 
 test('the first check that fails decides the response', async () => {

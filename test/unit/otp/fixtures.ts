@@ -52,6 +52,7 @@ export function otpWith(changes: Partial<Otp> = {}): Otp {
     keyDigest: null,
     keyExpiresAt: null,
     remainingRequests: 2,
+    apiClient: null,
     ...changes,
   };
 }

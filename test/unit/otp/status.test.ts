@@ -41,12 +41,28 @@ for (const [what, otp, others, isUnsent, status, cancellation] of CASES) {
     const otps = [otp, ...others];
     const told = statusOf(otp, otps, isUnsent, NOW);
     assert.is(told.kind === 'known' && told.status, status);
-    const { outcome, otp: written } = decideCancel(otp, otps, NOW);
+    const { outcome, otp: written } = decideCancel(otp, otps, NOW, null);
     assert.is(outcome.kind, cancellation);
     const isChanged = cancellation === 'canceled' && otp.closeReason === null;
     assert.equal(written, isChanged ? { ...otp, digest: null, closeReason: 'canceled' } : null);
   });
 }
+
+test('only the API client that requested an OTP, or one that may cancel all, cancels it', () => {
+  const cases: [string | null, string | null, string][] = [
+    ['app1', 'app1', 'canceled'], ['app1', 'app2', 'forbidden'], ['app1', 'App1', 'forbidden'],
+    ['app1', null, 'canceled'], [null, 'app1', 'forbidden'], [null, null, 'canceled'],
+  ];
+  for (const [requestedBy, canceledBy, expected] of cases) {
+    const otp = { ...OPEN, apiClient: requestedBy };
+    const { outcome, otp: written } = decideCancel(otp, [otp], NOW, canceledBy);
+    assert.is(outcome.kind, expected, `${requestedBy} ${canceledBy}`);
+    assert.is(written !== null, expected === 'canceled');
+    const used = { ...otp, digest: null, redeemedAt: NOW };
+    const ofUsed = decideCancel(used, [used], NOW, canceledBy).outcome.kind;
+    assert.is(ofUsed, expected === 'canceled' ? 'used' : 'forbidden', 'tells no state to others');
+  }
+});
 
 test('a status contains the members of the row', () => {
   assert.equal(statusOf(OPEN, [OPEN], false, NOW), {
@@ -63,9 +79,9 @@ test('an OTP that is not needed is unknown, whether its row is stored or not', (
   assert.is(other.kind, 'unknown', 'another one is newer');
   const forgotten = otpWith({ createdAt: at(-KNOWN_SECONDS), expiresAt: at(-KNOWN_SECONDS + 300) });
   assert.is(statusOf(forgotten, [forgotten], false, NOW).kind, 'unknown');
-  assert.is(decideCancel(forgotten, [forgotten], NOW).outcome.kind, 'unknown');
+  assert.is(decideCancel(forgotten, [forgotten], NOW, null).outcome.kind, 'unknown');
   assert.is(statusOf(null, [], false, NOW).kind, 'unknown');
-  assert.is(decideCancel(null, [], NOW).outcome.kind, 'unknown');
+  assert.is(decideCancel(null, [], NOW, 'app1').outcome.kind, 'unknown');
 });
 
 test.run();

@@ -12,6 +12,7 @@ const REQUEST: PreparedRequest = {
   userId: 'U1',
   purpose: 'login',
   clientIp: '192.0.2.1', clientNet48: null,
+  apiClient: 'app1',
   acceptLanguage: '',
   policy: DEFAULT_POLICY,
   keyDigest: '02'.repeat(16),
