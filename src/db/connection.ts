@@ -12,6 +12,7 @@ import type {
 import { Deadline } from './clock.ts';
 import { describeStatementError, StatementError, Unavailable } from './errors.ts';
 import type { Row, Value } from './query.ts';
+import { SESSION_SETUP_SQL } from './session.ts';
 
 /** Exactly one of socketPath and host is set. */
 export type DatabaseSettings = Readonly<{
@@ -42,43 +43,6 @@ export type Connection = Readonly<{
 
 /** Leaves time for a 503 within 3 s when the host does not respond. */
 const OPEN_TIMEOUT_MS = 1500;
-
-/** Shorter than the deadline of a transaction, so that a wait for a held lock ends in a retry. */
-const LOCK_WAIT_TIMEOUT_SECONDS = 2;
-
-const COLLATION = 'utf8mb4_0900_bin';
-
-/**
- * UTC, errors instead of truncated values, and READ COMMITTED: reads are fresh after a lock, and
- * there are no gap locks.
- */
-const ASSIGNED_VARIABLES = {
-  time_zone: '+00:00',
-  sql_mode: 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION',
-  transaction_isolation: 'READ-COMMITTED',
-};
-
-/** What a connection has after its set-up. The character set is that of SET NAMES. */
-export const SESSION_VARIABLES: Readonly<Record<string, string>> = Object.freeze({
-  ...ASSIGNED_VARIABLES,
-  character_set_client: 'utf8mb4',
-  character_set_connection: 'utf8mb4',
-  character_set_results: 'utf8mb4',
-  collation_connection: COLLATION,
-});
-
-/**
- * SET NAMES overrides what `init_connect`, the server or a proxy chose: another character set would
- * replace the characters that it lacks. With autocommit off, the first statement begins a
- * transaction.
- */
-const SESSION_SETUP_SQL = `SET NAMES utf8mb4 COLLATE ${COLLATION},
-  ${Object.entries(ASSIGNED_VARIABLES).map(([name, value]) => `${name} = '${value}'`).join(', ')},
-  innodb_lock_wait_timeout = ${LOCK_WAIT_TIMEOUT_SECONDS},
-  autocommit = 0`;
-
-/** For checks of a server that may lack the collation or some of the variables. */
-export const NO_SETUP_SQL = 'SET NAMES utf8mb4';
 
 /**
  * Opens and sets up a connection.

@@ -3,9 +3,6 @@
  * SQL, and every value is stored and read back byte for byte.
  */
 import { Buffer } from 'node:buffer';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -14,17 +11,13 @@ import { readHostClock } from '../../src/app/log/log.ts';
 import { DatabaseCheck } from '../../src/db/checks/health.ts';
 import { openConnection } from '../../src/db/connection.ts';
 import type { DatabaseSettings } from '../../src/db/connection.ts';
-import { ConnectionPool } from '../../src/db/pool.ts';
 import type { Row } from '../../src/db/query.ts';
-import type { MysqlServer } from '../../tools/mysql/server.ts';
 import { closeClient, post } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
-import {
-  createMigrated, newDatabaseName, runStatement, settingsFor,
-} from '../harness/database.ts';
-import { startTestMysql } from '../harness/mysql.ts';
-import { startTestService } from '../harness/service.ts';
+import { runStatement } from '../harness/database.ts';
 import type { TestService } from '../harness/service.ts';
+import { CONNECTIONS_MAX, startPlainServer } from './plain-server.ts';
+import type { Fixture, PlainServer } from './plain-server.ts';
 
 type Configuration = Readonly<{
   name: string;
@@ -70,19 +63,9 @@ const CONFIGURATIONS: readonly Configuration[] = [
   },
 ];
 
-/** Without CONNECTION_ADMIN, so that init_connect applies. */
-const ACCOUNT = { user: 'plain', password: '' };
-
-const CONNECTIONS_MAX = 4;
-
-const scratch = mkdtempSync(join(tmpdir(), 'otpd-charsets-'));
-let server: MysqlServer;
+let server: PlainServer;
 /** The global variables at the start of the server. */
 let defaults: Row = {};
-
-function rootSettings(database: string | null = null): DatabaseSettings {
-  return settingsFor(database, server.socketPath);
-}
 
 const VARIABLES = [
   'init_connect', 'session_track_system_variables', 'sql_mode', 'character_set_server',
@@ -91,38 +74,19 @@ const VARIABLES = [
 /** Sets the variables of a configuration, and all others to their values at the start. */
 async function configure({ variables }: Configuration): Promise<void> {
   const assignments = VARIABLES.map((name) => `GLOBAL ${name} = ?`);
-  await runStatement(rootSettings(), `SET ${assignments.join(', ')}`,
+  await runStatement(server.rootSettings(), `SET ${assignments.join(', ')}`,
     VARIABLES.map((name) => variables[name] ?? defaults[name] as string));
 }
 
 test.before(async () => {
-  server = await startTestMysql({ folder: join(scratch, 'mysql'), durable: false });
+  server = await startPlainServer();
   const columns = VARIABLES.map((name) => `@@GLOBAL.${name} AS ${name}`);
-  [defaults = {}] = await runStatement(rootSettings(), `SELECT ${columns.join(', ')}`);
-  const account = `${ACCOUNT.user}@localhost`;
-  await runStatement(rootSettings(), `CREATE USER ${account}`);
-  await runStatement(rootSettings(), `GRANT ALL ON \`otpd\\_test\\_%\`.* TO ${account}`);
+  [defaults = {}] = await server.asRoot(`SELECT ${columns.join(', ')}`);
 });
 test.after(async () => {
   closeClient();
   await server.stop();
-  rmSync(scratch, { recursive: true, force: true });
 });
-
-type Fixture = Readonly<{ settings: DatabaseSettings; pool: ConnectionPool; service: TestService }>;
-
-/** Runs work with a service and a new database, both of the plain account. */
-async function withService(work: (fixture: Fixture) => Promise<void>): Promise<void> {
-  const settings = { ...rootSettings(newDatabaseName()), ...ACCOUNT };
-  const { pool, close } = await createMigrated(settings, CONNECTIONS_MAX);
-  const service = await startTestService({ pool });
-  try {
-    await work({ settings, pool, service });
-  } finally {
-    await service.close();
-    close();
-  }
-}
 
 let requests = 0;
 
@@ -149,7 +113,7 @@ const VICTIMS = ['v1', 'v2', 'v3', 'v4'];
 
 /** Every row of the tables that the injections change. */
 async function readRows({ database }: DatabaseSettings): Promise<unknown> {
-  const settings = rootSettings(database);
+  const settings = server.rootSettings(database);
   return [
     await runStatement(settings, 'SELECT * FROM otps ORDER BY user_id'),
     await runStatement(settings, 'SELECT * FROM ip_rate_limits ORDER BY address'),
@@ -181,7 +145,7 @@ async function checkIdentities({ settings, service }: Fixture): Promise<void> {
     assert.is((await send(service, '/otp/verify', verified)).status, 200, user);
     assert.is((await send(service, '/otp/request', { user_id: user })).status, 201, user);
   }
-  const rows = await runStatement(rootSettings(settings.database),
+  const rows = await runStatement(server.rootSettings(settings.database),
     'SELECT DISTINCT HEX(user_id) AS id FROM otps WHERE user_id IS NOT NULL');
   const found = rows.map(({ id }) => Buffer.from(id as string, 'hex').toString());
   assert.equal(found.filter((user) => !VICTIMS.includes(user)).sort(), [...USERS].sort());
@@ -236,12 +200,12 @@ for (const configuration of CONFIGURATIONS) {
   test(`values stay values and identities stay exact: ${configuration.name}`, async () => {
     await configure(configuration);
     const [name, value] = configuration.effect;
-    const bare = await openConnection({ ...rootSettings(), ...ACCOUNT },
+    const bare = await openConnection({ ...server.newSettings(), database: null },
       `SET @found = @@${name}, NAMES utf8mb4`);
     const [row] = await bare.run('test', 'SELECT @found AS found', []);
     bare.destroy();
     assert.match(String(row?.found), value, 'the configuration applies');
-    await withService(async (fixture) => {
+    await server.withService(async (fixture) => {
       await checkInjections(fixture);
       await checkIdentities(fixture);
       await checkTexts(fixture);

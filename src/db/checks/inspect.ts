@@ -1,11 +1,11 @@
 /**
  * What `otpd doctor` reads from a server: version, settings, privileges, tables. Changes nothing.
  */
-import { SESSION_VARIABLES } from '../connection.ts';
 import type { Connection } from '../connection.ts';
 import { StatementError } from '../errors.ts';
 import { parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
+import { SESSION_VARIABLES } from '../session.ts';
 import { KEY_DIGEST_BYTES } from '../tables/idempotency-keys.ts';
 import { insertOtps } from '../tables/otps-write.ts';
 

@@ -11,12 +11,13 @@ import {
   tryWrites,
 } from '../../../db/checks/inspect.ts';
 import type { WriteTrial } from '../../../db/checks/inspect.ts';
-import { NO_SETUP_SQL, openConnection } from '../../../db/connection.ts';
+import { openConnection } from '../../../db/connection.ts';
 import type { DatabaseSettings, Connection } from '../../../db/connection.ts';
 import { MICROSECONDS_PER_SECOND } from '../../../db/instant.ts';
 import type { Instant } from '../../../db/instant.ts';
 import { readSchemaStatus } from '../../../db/migrate.ts';
 import type { ConnectionPool } from '../../../db/pool.ts';
+import { NO_SETUP_SQL } from '../../../db/session.ts';
 import { fault, ok, toConnectionFinding, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 

@@ -3,7 +3,7 @@ import type { ServerFacts, ServerName } from '../../../db/checks/inspect.ts';
 import {
   compareVersions, checkVersion, parseVersionLine,
 } from '../../../db/checks/mysql-version.ts';
-import { SESSION_VARIABLES } from '../../../db/connection.ts';
+import { SESSION_VARIABLES } from '../../../db/session.ts';
 import { fault, ok, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 

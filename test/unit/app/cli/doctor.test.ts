@@ -12,7 +12,7 @@ import { reportFindings } from '../../../../src/app/cli/doctor/doctor.ts';
 import { fault, ok, toConnectionFinding, warn } from '../../../../src/app/cli/doctor/finding.ts';
 import type { Finding } from '../../../../src/app/cli/doctor/finding.ts';
 import type { ServerFacts } from '../../../../src/db/checks/inspect.ts';
-import { SESSION_VARIABLES } from '../../../../src/db/connection.ts';
+import { SESSION_VARIABLES } from '../../../../src/db/session.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
 import { NOW } from '../../otp/fixtures.ts';
 import { settingsFor } from '../../../harness/database.ts';
