@@ -1,10 +1,9 @@
-/**
- * The settings of the e-mail channel, and the syntax of mail addresses, domain names and hosts.
- */
+/** The settings of the e-mail channel. */
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { isLoopbackHost } from './channel.ts';
+import { toAscii, toMailAddress } from './recipients.ts';
 
 export type EmailSettings = Readonly<{
   server: MailServer;
@@ -61,7 +60,7 @@ function parseServer(text: string): MailServer | null {
   const port = PORTS[url?.protocol ?? ''];
   if (url === null || port === undefined) return null;
   if (!/^\/?$/.test(url.pathname) || text.includes('?') || text.includes('#')) return null;
-  const host = url.hostname.replace(/^\[(.*)\]$/, '$1').toLowerCase();
+  const host = hostOf(url);
   const account = parseAccount(url);
   if (!isHost(host) || url.port === '0' || account === undefined) return null;
   return Object.freeze({
@@ -71,6 +70,16 @@ function parseServer(text: string): MailServer | null {
     isLoopback: isLoopbackHost(host),
     account,
   });
+}
+
+/** Without the brackets of an IPv6 address; '' when it has no form in ASCII. */
+function hostOf({ hostname }: URL): string {
+  try {
+    // Schemes that the URL standard does not know keep other letters percent-encoded.
+    return toAscii(decodeURIComponent(hostname)).replace(/^\[(.*)\]$/, '$1').toLowerCase();
+  } catch {
+    return '';
+  }
 }
 
 /** Null without both; undefined when one is missing or is not percent-encoded. */
@@ -94,7 +103,8 @@ function parseSender(text: string): SmtpSender | null {
   const [, quoted, plain, address = text] = match ?? [];
   const name = (quoted ?? plain ?? '').trim();
   const isName = [...name].length <= SENDER_NAME_MAX_CHARACTERS && !/\p{Cc}/u.test(name);
-  return isName && isPlainAddress(address) ? Object.freeze({ name, address }) : null;
+  const mailbox = toMailAddress(address);
+  return isName && mailbox !== null ? Object.freeze({ name, address: mailbox }) : null;
 }
 
 function readCertificates(path: string, errors: string[]): string | null {
@@ -108,39 +118,4 @@ function readCertificates(path: string, errors: string[]): string | null {
     errors.push(`SMTP_CA must name a PEM file of certificates (${path}: ${cause})`);
     return null;
   }
-}
-
-/** A path has 256 characters with its angle brackets (RFC 5321, 4.5.3.1.3). */
-const ADDRESS_MAX_CHARACTERS = 254;
-const LOCAL_PART_MAX_CHARACTERS = 64;
-
-/** One atom of a dot-atom (RFC 5322, 3.2.3): no quotes, spaces, commas or brackets. */
-const ATOM = /^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+$/;
-
-/**
- * One address `local@domain` in ASCII, without a display name, comment or quotes, whose domain has
- * at least two labels.
- */
-export function isPlainAddress(text: string): boolean {
-  const at = text.lastIndexOf('@');
-  if (at > LOCAL_PART_MAX_CHARACTERS || text.length > ADDRESS_MAX_CHARACTERS) return false;
-  const atoms = text.slice(0, Math.max(at, 0)).split('.');
-  return atoms.every((atom) => ATOM.test(atom)) && isDomainName(text.slice(at + 1));
-}
-
-export function domainOf(address: string): string {
-  return address.slice(address.lastIndexOf('@') + 1);
-}
-
-const DOMAIN_MAX_CHARACTERS = 253;
-const LABEL = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i;
-
-/**
- * A domain name of at least two labels in ASCII (`xn--…` for other letters), without a final dot.
- */
-export function isDomainName(text: string): boolean {
-  if (text.length > DOMAIN_MAX_CHARACTERS) return false;
-  const labels = text.split('.');
-  return labels.length > 1 && labels.every((label) => LABEL.test(label))
-    && !/^\d+$/.test(labels.at(-1)!);
 }

@@ -4,8 +4,8 @@ import { SEND_TIMEOUT_MS } from './channel.ts';
 import type { Channel, Message, SendResult, Templates } from './channel.ts';
 import { MICROSECONDS_PER_MILLISECOND } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
-import { domainOf, isPlainAddress } from './email-settings.ts';
 import type { EmailSettings } from './email-settings.ts';
+import { domainOf, toMailAddress } from './recipients.ts';
 
 const CONNECTIONS_MAX = 5;
 
@@ -31,11 +31,12 @@ export async function createEmailChannel(
   const { createTransport } = await loadNodemailer(load);
   const transport = createTransport(transportOptions(settings));
   const send = async (message: Message, sentAt: Instant): Promise<SendResult> => {
-    if (!isPlainAddress(message.userId)) return { kind: 'refused', reason: 'no e-mail address' };
+    const to = toMailAddress(message.userId);
+    if (to === null) return { kind: 'refused', reason: 'no e-mail address' };
     const attempt = new AbortController();
     const timer = setTimeout(() => attempt.abort(), timeoutMs);
     try {
-      const mail = composeMail(settings, templates, message, sentAt);
+      const mail = composeMail(settings, templates, message, to, sentAt);
       await transport.sendMail({ ...mail, signal: attempt.signal });
       return { kind: 'accepted' };
     } catch (error) {
@@ -47,7 +48,7 @@ export async function createEmailChannel(
   return Object.freeze({
     name: 'email',
     addressFormat: 'an e-mail address',
-    accepts: isPlainAddress,
+    accepts: (userId) => toMailAddress(userId) !== null,
     send,
     close: () => transport.close({ force: true }),
   });
@@ -87,12 +88,13 @@ function composeMail(
   { from }: EmailSettings,
   templates: Templates,
   message: Message,
+  to: string,
   sentAt: Instant,
 ): object {
   const { subject, text, html } = templates.email(message);
   return {
     from: { name: from.name, address: from.address },
-    to: { name: '', address: message.userId },
+    to: { name: '', address: to },
     messageId: `<${message.otpId}@${domainOf(from.address)}>`,
     date: new Date(sentAt / MICROSECONDS_PER_MILLISECOND),
     subject,

@@ -2,6 +2,7 @@
 import type { Channel, Message, Templates } from './channel.ts';
 import { createPoster, parseEndpointUrl, UNAUTHORIZED, httpSendResult } from './http-client.ts';
 import type { HttpPayload, PostBounds } from './http-client.ts';
+import { PHONE_NUMBER } from './recipients.ts';
 
 /** The account at the gateway, and the sender of all messages. */
 export type SmsSettings = Readonly<{
@@ -32,8 +33,6 @@ const ACCOUNT = /^[\w-]{1,64}$/;
 /** RFC 7617, 2 leaves the encoding of other characters open. */
 const TOKEN = /^[\x21-\x7e]{1,256}$/;
 
-/** The format is E.164 with its plus sign. */
-export const PHONE_NUMBER = /^\+[1-9]\d{6,14}$/;
 const SHORT_CODE = /^\d{3,8}$/;
 /** Twilio, "Alphanumeric Sender ID": up to 11 of these characters, at least one letter. */
 const SENDER_NAME = /^(?=.*[A-Za-z])[A-Za-z0-9 &+_-]{1,11}$/;

@@ -2,8 +2,7 @@
  * The numbers that the rules use (docs/api.md, "Numbers"): defaults, bounds, and the policy of each
  * purpose. A policy is a frozen value.
  */
-import { domainOf, isPlainAddress } from '../channels/email-settings.ts';
-import { PHONE_NUMBER } from '../channels/sms.ts';
+import { domainOf, normalizeRecipient } from '../channels/recipients.ts';
 import { HIT_KINDS } from '../../db/tables/limit-hits.ts';
 import type { LimitSubject } from '../../db/tables/limit-hits.ts';
 
@@ -212,14 +211,15 @@ function appliedLimit(limit: ExtraLimitName, subject: string, quota: number): Ap
 }
 
 /**
- * Returns `+` and the first digits of a phone number, the domain of an email address in lower case,
- * or null for any other user_id.
+ * Returns `+` and the first digits of a phone number, or the domain of a mail address, both of the
+ * normal form of the recipient; null for any other user_id.
  *
  * @param digits how many digits of a phone number name its destination
  */
 export function destinationOf(userId: string, digits: number): string | null {
-  if (PHONE_NUMBER.test(userId)) return userId.slice(0, 1 + digits);
-  return isPlainAddress(userId) ? domainOf(userId).toLowerCase() : null;
+  const recipient = normalizeRecipient(userId);
+  if (recipient === null) return null;
+  return recipient.includes('@') ? domainOf(recipient) : recipient.slice(0, 1 + digits);
 }
 
 /** In code points (docs/api.md, "Identity"). */

@@ -1,7 +1,7 @@
 /** Loads the shipped templates and the operator's own at the start, and checks them. */
 import { fileURLToPath } from 'node:url';
 import type { Templates } from '../channels/channel.ts';
-import { isDomainName } from '../channels/email-settings.ts';
+import { toDomainName } from '../channels/recipients.ts';
 import { templateKey, readTemplateFiles } from './files.ts';
 import type { TemplateFile } from './files.ts';
 import { isLanguageTag } from './language-tags.ts';
@@ -54,10 +54,12 @@ export function loadTemplates(
 }
 
 function checkDomain(domain: string | null, errors: string[]): string | null {
-  if (domain === null || isDomainName(domain)) return domain;
-  errors.push('MESSAGE_DOMAIN must be a domain name such as example.com, in ASCII (xn--… for other'
-    + ' letters), without a scheme or a port');
-  return null;
+  const name = domain === null ? null : toDomainName(domain);
+  if (domain !== null && name === null) {
+    errors.push('MESSAGE_DOMAIN must be a domain name such as example.com, without a scheme or a'
+      + ' port');
+  }
+  return name;
 }
 
 function checkLanguage(language: string, errors: string[]): string {

@@ -3,9 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import {
-  isDomainName, isPlainAddress, parseEmailSettings,
-} from '../../../../src/otp/channels/email-settings.ts';
+import { parseEmailSettings } from '../../../../src/otp/channels/email-settings.ts';
 import type { EmailSettings } from '../../../../src/otp/channels/email-settings.ts';
 import { createCertificate } from '../../../harness/certificate.ts';
 
@@ -43,6 +41,8 @@ const SERVERS: [string, EmailSettings['server']][] = [
   ['smtp://127.0.0.2', { host: '127.0.0.2', port: 587, isSecure: false, isLoopback: true,
     account: null }],
   ['smtps://[::1]', { host: '::1', port: 465, isSecure: true, isLoopback: true, account: null }],
+  ['smtp://Mail.MÜNCHEN.de',
+    { ...NONE, host: 'mail.xn--mnchen-3ya.de', port: 587, isSecure: false }],
   ['smtp://127.example.com',
     { ...NONE, host: '127.example.com', port: 587, isSecure: false }],
 ];
@@ -55,7 +55,8 @@ for (const url of [
   undefined, '', 'mail.example.com', 'mail.example.com:587', 'http://x.example', 'smtp:', 'smtp://',
   'smtp://x.example:0', 'smtp://x.example:65536', 'smtp://x.example/path', 'smtp://x.example?a=b',
   'smtp://x.example#a', 'smtp://x.example/?', 'smtp://user@x.example', 'smtp://:p@x.example',
-  'smtp://u:%zz@x.example', 'smtp://u:%ff@x.example', 'smtp://-x.example', 'smtp://x_.é',
+  'smtp://u:%zz@x.example', 'smtp://u:%ff@x.example', 'smtp://-x.example', 'smtp://%zz.example',
+  'smtp://x.example%00',
   'smtp://u:p/w@x.example', 'smtp://u:p#w@x.example', 'smtp://x example',
 ]) {
   test(`an invalid SMTP_URL is an error: ${url}`, () => {
@@ -71,6 +72,7 @@ const SENDERS: [string, string, string][] = [
   ['<otpd@example.com>', '', 'otpd@example.com'],
   ['Acme Ümlaut <no-reply@mail.example.com>', 'Acme Ümlaut', 'no-reply@mail.example.com'],
   ['"Acme, Inc. <x>" <a.b@example.com>', 'Acme, Inc. <x>', 'a.b@example.com'],
+  ['Acme <otpd@münchen.de>', 'Acme', 'otpd@xn--mnchen-3ya.de'],
 ];
 
 for (const [from, name, address] of SENDERS) {
@@ -110,43 +112,6 @@ test('every error is reported at once, without a password', () => {
   const errors = errorsOf({ url: 'smtp://u:se/cret@x', from: '', caFile: '/nowhere' });
   assert.equal(errors.map((error) => error.split(' ')[0]), ['SMTP_URL', 'EMAIL_FROM', 'SMTP_CA']);
   assert.not.match(errors.join(), /se\/cret/);
-});
-
-test('a plain address is accepted', () => {
-  for (const address of [
-    'a@b.example', 'First.Last+tag@sub.example.com', "o'neil@example.com", 'a_b-c@x-y.example',
-    `${'l'.repeat(64)}@example.com`, 'x@xn--mnchen-3ya.de', '1@2.example',
-    `a@${'d.'.repeat(125)}ex`,
-  ]) assert.ok(isPlainAddress(address), address);
-});
-
-test('anything else is not a plain address', () => {
-  for (const text of [
-    '', '@', 'a', 'a@', '@b.example', 'a@b', 'a@localhost', 'a@[127.0.0.1]', 'a@127.0.0.1',
-    'a@b.example,c@d.example', 'a@b.example;c@d.example', 'A <a@b.example>', '<a@b.example>',
-    '"a b"@c.example', '"a"@c.example', 'a b@c.example', ' a@b.example', 'a@b.example ',
-    'a@b.example\r\nBcc: c@d.example', 'a@b.example\n', 'a\0@b.example', 'a@b.example\0',
-    '.a@b.example', 'a.@b.example', 'a..b@c.example', 'a@b..example', 'a@b.example.',
-    'a@@b.example', 'a@b@c.example', 'ä@b.example', 'a@ä.example', 'a(x)@b.example',
-    'a@b.example(x)', 'group:a@b.example;', 'a\\@b.example', 'a:b@c.example', 'U1', '+49151123',
-    `${'l'.repeat(65)}@example.com`, `a@${'d.'.repeat(125)}exa`,
-  ]) assert.not.ok(isPlainAddress(text), JSON.stringify(text));
-});
-
-test('a domain name has at least two labels of letters, digits and inner hyphens', () => {
-  for (const name of [
-    'example.com', 'EXAMPLE.com', 'a.b', '1.example.com', 'x-y.example', 'xn--mnchen-3ya.de',
-    `${'a'.repeat(63)}.com`, `${'a.'.repeat(126)}a`,
-  ]) assert.ok(isDomainName(name), name);
-});
-
-test('anything else is not a domain name', () => {
-  for (const text of [
-    '', '.', 'localhost', 'example.com.', '.example.com', 'a..b', '-a.com', 'a-.com', 'a_b.com',
-    'münchen.de', 'example.com:443', 'https://example.com', 'example.com/', '@example.com',
-    '192.0.2.1', '::1', 'a b.com', 'example.com\n', 'example.com #1', `${'a'.repeat(64)}.com`,
-    `${'a.'.repeat(126)}ab`,
-  ]) assert.not.ok(isDomainName(text), JSON.stringify(text));
 });
 
 test.run();

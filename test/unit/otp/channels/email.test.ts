@@ -198,6 +198,17 @@ test('a permanent error of one recipient does not affect the next', async () => 
   assert.equal(mails.map(({ to }) => to), [['person@example.com']]);
 });
 
+test('a message to an internationalized domain goes to its form in ASCII', async () => {
+  const { port, mails } = await startMailServer(CERTIFICATE, {});
+  const channel = await openChannel(`smtp://${ACCOUNT}localhost:${port}`);
+  const userId = 'user@MÜNCHEN.de';
+  assert.ok(channel.accepts(userId));
+  assert.equal(await channel.send({ ...MESSAGE, userId }, SENT_AT), { kind: 'accepted' });
+  assert.is(readMessage(mails[0]!.raw).header.get('to'), 'user@xn--mnchen-3ya.de');
+  // The server of the test decodes the domain of the envelope.
+  assert.equal(mails[0]!.to, ['user@münchen.de']);
+});
+
 /** [the script, the result] */
 const ENDINGS: [Script, SendResult][] = [
   [{}, { kind: 'accepted' }],

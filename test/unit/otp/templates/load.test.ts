@@ -115,6 +115,11 @@ test('the blank line before the last line is dropped when it does not fit', () =
   assert.is(templates.text({ ...MESSAGE, purpose: `${full}p` }), dense, 'the purpose is cut now');
 });
 
+test('the last line names an internationalized domain in ASCII, as browsers do', () => {
+  const templates = templatesOf({ domain: 'münchen.de' });
+  assert.ok(templates.text(MESSAGE).endsWith('@xn--mnchen-3ya.de #012345'));
+});
+
 test('an e-mail contains the whole purpose, escaped in HTML', () => {
   const purpose = `<a href="//x">&'ó👍\u2028\u202e`;
   const { subject, text, html } = templatesOf({}).email({ ...MESSAGE, purpose });
