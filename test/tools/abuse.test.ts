@@ -1,0 +1,106 @@
+/** The abuse suite finds each flaw of an imitation of otpd, and none in a sound one. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { runSuite } from '../../tools/abuse/suite.ts';
+import { Target } from '../../tools/abuse/target.ts';
+import type { Result } from '../../tools/abuse/check.ts';
+import { finish, start } from '../harness/run.ts';
+import { API_KEY, StandIn } from './stand-in.ts';
+import type { Flaw } from './stand-in.ts';
+
+const MAIN = ['--import', 'tsx', 'tools/abuse/main.ts'];
+
+/** Runs all checks against an imitation with a flaw. */
+async function attack(flaw: Flaw | null): Promise<Result[]> {
+  const standIn = new StandIn(flaw);
+  const target = new Target({
+    url: await standIn.start(),
+    apiKey: API_KEY,
+    purpose: 'abuse',
+    user: 'abuse-{n}@example.invalid',
+    readCode: async (user) => standIn.codeOf(user),
+    codeDigits: 6,
+    messagesMax: 60,
+  });
+  try {
+    return await runSuite(target);
+  } finally {
+    target.close();
+    standIn.stop();
+  }
+}
+
+/** The check that finds each flaw. */
+const CAUGHT_BY: Readonly<Record<Flaw, string>> = {
+  'limit race': 'simultaneous requests of one user',
+  'wrong wait': 'simultaneous requests of one user',
+  'key race': 'simultaneous requests with one key',
+  'key of another': 'simultaneous requests with one key',
+  'guess race': 'simultaneous guesses',
+  'request while locked': 'simultaneous guesses',
+  'double redeem': 'simultaneous right codes',
+  'key oracle': 'simultaneous right codes',
+  'forwarded for': 'forged client IPs',
+  'real ip': 'forged client IPs',
+  'any origin': 'foreign web pages',
+  'open preflight': 'foreign web pages',
+  'no key needed': 'API keys',
+  'public metrics': 'private paths',
+  'sequential ids': 'unknown and guessed ids',
+  'reflection': 'reflected header values',
+  'attempts renewed': 'guesses after a new code',
+  'spellings': 'spellings of one mailbox',
+  'no network limit': 'networks of one client',
+  'free guesses': 'guesses of one client IP',
+  'last member wins': 'malformed bodies',
+  'any type of field': 'malformed fields',
+  'any media type': 'media types and keys',
+  'stack': 'what answers reveal',
+  'code in answer': 'what answers reveal',
+  'cached': 'what answers reveal',
+  'lenient parser': 'request smuggling',
+  'endless header': 'slow header sections',
+};
+
+/** Most of an attack is waiting, so that all of them run at once. */
+const attacks = new Map<Flaw | null, Promise<Result[]>>();
+
+test.before(() => {
+  for (const flaw of [null, ...Object.keys(CAUGHT_BY) as Flaw[]]) attacks.set(flaw, attack(flaw));
+});
+
+test('a sound service passes every check', async () => {
+  const results = await attacks.get(null)!;
+  assert.equal(results.filter(({ kind }) => kind !== 'ok'), []);
+});
+
+for (const [flaw, name] of Object.entries(CAUGHT_BY)) {
+  test(`"${name}" finds the flaw "${flaw}"`, async () => {
+    const results = await attacks.get(flaw as Flaw)!;
+    const caught = results.filter(({ kind }) => kind === 'FINDING');
+    assert.ok(caught.some((result) => result.name === name), JSON.stringify(caught));
+  });
+}
+
+test('the exit code is 0 without a finding, 1 with one, and 2 without an answer', async () => {
+  const codes: (number | null)[] = [];
+  for (const flaw of [null, 'wrong wait'] as const) {
+    const standIn = new StandIn(flaw);
+    const url = await standIn.start();
+    const run = start([url.href, '--messages', '20'], { OTPD_API_KEY: API_KEY }, MAIN);
+    codes.push(await finish(run));
+    standIn.stop();
+    assert.match(run.output(), /21 checks: /);
+  }
+  const unreachable = start(['http://127.0.0.1:1'], {}, MAIN);
+  codes.push(await finish(unreachable));
+  assert.match(unreachable.output(), /check the URL, and that otpd runs/);
+  for (const wrong of [[], ['ftp://host'], ['http://host', '--messages', '0']]) {
+    const run = start(wrong, {}, MAIN);
+    assert.is(await finish(run), 2);
+    assert.match(run.output(), /^Usage: npm run abuse/);
+  }
+  assert.equal(codes, [0, 1, 2]);
+});
+
+test.run();
