@@ -46,7 +46,8 @@ export function printBanner({ host, port, printsCodes, apiKeys, certificate }: B
 Request a code. It is printed here, because the console is the only channel:
 
   curl -i ${address}/otp/request -H 'Content-Type: application/json' \\
-${key}    -H "Idempotency-Key: $(date +%s%N)" -d '{"user_id":"U1","purpose":"login"}'
+${key}    -H "Idempotency-Key: $(node -p 'crypto.randomUUID()')" \\
+    -d '{"user_id":"U1","purpose":"login"}'
 `);
 }
 

@@ -134,9 +134,7 @@ async function openService(
   const { trustedProxies, apiKeys, certificate, secrets, delivery: { templates } } = config;
   const policies = openPolicies(config, reloads);
   const pseudonyms = config.log.isRaw ? NO_PSEUDONYMS : createPseudonyms(secrets.current);
-  const sweeper = new Sweeper({
-    retention: RETENTION, randomBelow, keyRetentionVaries: () => policies.keyRetentionVaries,
-  });
+  const sweeper = new Sweeper({ retention: RETENTION, randomBelow });
   const metrics = createProcessMetrics({
     pool, sweeper, channels, log, isExposed: config.admin !== null,
   });

@@ -78,7 +78,8 @@ test('a pass reads four rows per OTP, in steps of a thousand', async () => {
   // The first step starts within the table, the second finds it empty.
   assert.ok(rowsOfSteps('otps').slice(2).every((rows) => rows >= 4 * STEP_ROWS));
   const keys = rowsOfSteps('idempotency_keys');
-  assertPace(keys.filter((rows) => !isHead(rows)), 4);
+  // The pass that finds nearly all expired keys reads heads; the one over all keys is slow.
+  assertPace(keys.filter((rows) => !isHead(rows)), 0.5);
 });
 
 test('rows before the start of the first pass stay due', async () => {
@@ -108,18 +109,7 @@ test('a step reads only the head of a table while its oldest row is live', async
   await database.query('UPDATE idempotency_keys SET expires_at = NOW(6)');
   const later = (await run(sweeper))('idempotency_keys');
   assert.is(later.filter(isHead).length, 1);
-  assertPace(later, 8);
-});
-
-test('the pass over all keys is slow while every key is retained for the same time', async () => {
-  await database.query('UPDATE idempotency_keys SET expires_at = NOW(6) + INTERVAL 600 SECOND');
-  let retentionVaries = false;
-  const sweeper = newSweeper(() => retentionVaries);
-  const behind = async (): Promise<number[]> =>
-    (await run(sweeper))('idempotency_keys').filter((rows) => !isHead(rows));
-  assertPace(await behind(), 0.5);
-  retentionVaries = true;
-  assertPace(await behind(), 4);
+  assertPace(later, 4.5);
 });
 
 test.run();

@@ -61,8 +61,8 @@ function sendResultOf({ sendResult }: ChannelState): SendResult {
 }
 
 /** A sweeper with the retention of the service. */
-export function newSweeper(keyRetentionVaries: () => boolean = () => true): Sweeper {
-  return new Sweeper({ retention: RETENTION, randomBelow, keyRetentionVaries });
+export function newSweeper(): Sweeper {
+  return new Sweeper({ retention: RETENTION, randomBelow });
 }
 
 /** Starts the service on a free port of loopback, with loopback as a trusted proxy. */

@@ -6,6 +6,7 @@
 const SECOND = 1_000_000;
 const WINDOW = 900 * SECOND;
 const DAY = 86_400 * SECOND;
+const REPLAY = 300 * SECOND;
 
 /** The policy: seconds and counts. */
 export type Numbers = Readonly<{
@@ -36,7 +37,7 @@ type Pair = {
   lockedUntil: number;
   consecutive: number;
 };
-type Answer = { use: string; body: Record<string, unknown>; at: number };
+type Answer = { use: string; body: Record<string, unknown>; until: number };
 
 /** The state of all pairs, limits and keys. */
 export class Model {
@@ -97,16 +98,19 @@ export class Model {
       closed: false };
     const counts = old ?? { wrong: 0, lastWrong: 0, lockedUntil: 0, consecutive: 0 };
     this.#pairs.set(`${user} ${purpose}`, { ...counts, code: fresh });
-    this.#answers.set(`request ${key}`, { use: `${user} ${purpose}`, body, at: this.now });
-    this.#boundaryInstants.push(this.now + this.#n.lifetime * SECOND, this.now + DAY);
+    this.#boundaryInstants.push(this.now + this.#n.lifetime * SECOND);
+    this.#answer(`request ${key}`, { use: `${user} ${purpose}`, body, until: this.now + DAY });
   }
 
   verify(user: string, purpose: string, code: string, key: string | null): Expected {
     const use = `${user} ${purpose} ${code}`;
     const stored = key === null ? null : this.#known(`verify ${key}`);
-    if (stored !== null) {
-      if (stored.use !== use) return { status: 422, body: { error: 'idempotency_key_reused' } };
+    if (stored !== null && stored.use === use) {
       return { status: 200, body: stored.body, replayed: true };
+    }
+    if (stored !== null) {
+      this.#answers.delete(`verify ${key}`);
+      return { status: 422, body: { error: 'idempotency_key_reused' } };
     }
     const pair = this.#pairs.get(`${user} ${purpose}`);
     if (pair === undefined) return { status: 404, body: { error: 'otp_not_found' } };
@@ -120,8 +124,7 @@ export class Model {
     pair.consecutive = 0;
     const body = { success: true, message: 'verification_successful' };
     if (key !== null) {
-      this.#answers.set(`verify ${key}`, { use, body, at: this.now });
-      this.#boundaryInstants.push(this.now + DAY);
+      this.#answer(`verify ${key}`, { use, body, until: this.now + REPLAY });
     }
     return { status: 200, body };
   }
@@ -179,9 +182,14 @@ export class Model {
     return { status, body, limits };
   }
 
+  #answer(key: string, answer: Answer): void {
+    this.#answers.set(key, answer);
+    this.#boundaryInstants.push(answer.until);
+  }
+
   #known(key: string): Answer | null {
     const answer = this.#answers.get(key);
-    return answer !== undefined && this.now < answer.at + DAY ? answer : null;
+    return answer !== undefined && this.now < answer.until ? answer : null;
   }
 
   #live(subject: string): number[] {

@@ -41,6 +41,28 @@ race('50 simultaneous right codes with one key all get the same 200', async () =
   assert.is(replies.filter(isReplay).length, 49);
 });
 
+race('one of 40 simultaneous other uses of a key is refused, and its 200 is gone', async () => {
+  const endUser = newEndUser();
+  const code = await codeOf(endUser);
+  const key = fresh('v');
+  assert.is((await fleet.verify(endUser, code, key)).status, 200);
+  const replies = await atOnce(40, () => fleet.verify(newEndUser(), code, key));
+  assert.equal(countByKind(replies), { '422 idempotency_key_reused': 1, '404 otp_not_found': 39 });
+  assert.equal(countByKind([await fleet.verify(endUser, code, key)]), { '410 code_used': 1 });
+});
+
+race('repeats get the 200 until a simultaneous other use has erased it', async () => {
+  const endUser = newEndUser();
+  const code = await codeOf(endUser);
+  const key = fresh('v');
+  assert.is((await fleet.verify(endUser, code, key)).status, 200);
+  const replies = await atOnce(41, (index) => (index === 20
+    ? fleet.verify(newEndUser(), code, key) : fleet.verify(endUser, code, key)));
+  const { 200: replays = 0, '410 code_used': used = 0, ...others } = countByKind(replies);
+  assert.equal(others, { '422 idempotency_key_reused': 1 });
+  assert.is(replays + used, 40);
+});
+
 race('3 of 200 simultaneous wrong codes are compared', async () => {
   const endUser = newEndUser();
   const code = await codeOf(endUser);

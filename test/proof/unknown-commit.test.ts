@@ -8,6 +8,7 @@ import type { Transaction } from '../../src/db/transaction.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
+import type { Policy } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
@@ -179,9 +180,9 @@ test('an error of the server at COMMIT is a rollback and needs no probe', async 
 });
 
 /** Two services on the pool of the fixture, in place of two processes, with all their messages. */
-function startServices(wrongAttempts = DEFAULT_POLICY.wrongAttempts) {
+function startServices(numbers: Partial<Policy> = {}) {
   const messages: Message[] = [];
-  const policies = createPolicies({ ...DEFAULT_POLICY, wrongAttempts });
+  const policies = createPolicies({ ...DEFAULT_POLICY, ...numbers });
   const settings = { policies, secrets: secretsOf(newSecretsText()) };
   const channel = channelOf((message) => {
     messages.push(message);
@@ -257,7 +258,7 @@ test('a right code whose COMMIT was lost is never called wrong, even after later
 
 test('an attempt that later ones have hidden is not guessed, and its batch is still decided',
   async () => {
-    const { service, other, pair, request } = startServices(10);
+    const { service, other, pair, request } = startServices({ wrongAttempts: 10 });
     const { code } = await request(service, `k${id}`);
     const guess = (by: OtpService, index: number) =>
       by.verify({ ...pair, ...NOBODY, code: wrongCode(code, index) }, isWanted);
@@ -278,6 +279,91 @@ test('an attempt that later ones have hidden is not guessed, and its batch is st
     assert.equal([wrong.kind, verified.kind], ['wrong', 'verified']);
     assert.is(await wrongCodesOf(pair.userId), 10);
   });
+
+/** The wrong codes that the limit of a client IP has counted. */
+async function countedFrom(clientIp: string): Promise<number> {
+  const [row] = await fixture.database.query(
+    'SELECT COALESCE(SUM(points), 0) AS n FROM limit_hits WHERE subject = ?', [clientIp]);
+  return Number(row?.n);
+}
+
+for (const happens of [true, false]) {
+  test(`a wrong code of a limited address whose COMMIT was lost counts once
+    (${happens ? 'the COMMIT happened' : 'the COMMIT did not happen'})`, async () => {
+    const { service, other, pair, request } = startServices({ wrongCodesLimit: 9 });
+    const { code } = await request(service, `k${id}`);
+    const clientIp = `10.1.0.${id}`;
+    const guess = (by: OtpService, index: number) =>
+      by.verify({ ...pair, ...NOBODY, clientIp, code: wrongCode(code, index) }, isWanted);
+    fixture.tamper(cutAfterwards(() => guess(other, 2), happens));
+    assert.is((await guess(service, 1)).kind, 'wrong');
+    assert.equal([await wrongCodesOf(pair.userId), await countedFrom(clientIp)], [2, 2]);
+  });
+
+  test(`an erased key whose COMMIT was lost is erased and counted once
+    (${happens ? 'the COMMIT happened' : 'the COMMIT did not happen'})`, async () => {
+    const { service, other, pair, request } = startServices({ wrongCodesLimit: 9 });
+    const { code } = await request(service, `k${id}`);
+    const clientIp = `10.1.0.${id}`;
+    const key = `v${id}`;
+    const verify = (by: OtpService, given: string) =>
+      by.verify({ ...pair, ...NOBODY, clientIp, key, code: given }, isWanted);
+    assert.is((await verify(service, code)).kind, 'verified');
+    const between: string[] = [];
+    fixture.tamper(cutAfterwards(async () => {
+      between.push((await verify(other, code)).kind);
+    }, happens));
+    assert.is((await verify(service, wrongCode(code))).kind, 'key_reused');
+    assert.is((await verify(service, code)).kind, 'used');
+    assert.equal(between, [happens ? 'used' : 'verified']);
+    assert.is(await countedFrom(clientIp), 1);
+  });
+}
+
+test('of two other uses of a key whose COMMIT was lost the one that erased it is refused',
+  async () => {
+    const { service, other, pair, request } = startServices({ wrongCodesLimit: 9 });
+    const { code } = await request(service, `k${id}`);
+    const key = `v${id}`;
+    const verify = (by: OtpService, given: string) =>
+      by.verify({ ...pair, ...NOBODY, clientIp: `10.1.0.${id}`, key, code: given }, isWanted);
+    assert.is((await verify(service, code)).kind, 'verified');
+    const between: string[] = [];
+    fixture.tamper(cutAfterwards(async () => {
+      between.push((await verify(other, wrongCode(code, 1))).kind);
+    }, false));
+    assert.is((await verify(service, wrongCode(code))).kind, 'used');
+    assert.equal(between, ['key_reused']);
+  });
+
+test('an erasure whose row the sweep has removed meanwhile is not guessed', async () => {
+  const { service, pair, request } = startServices();
+  const { code } = await request(service, `k${id}`);
+  const verify = (given: string) =>
+    service.verify({ ...pair, ...NOBODY, key: `v${id}`, code: given }, isWanted);
+  assert.is((await verify(code)).kind, 'verified');
+  fixture.tamper(cutAfterwards(() =>
+    fixture.database.query('DELETE FROM idempotency_keys WHERE expires_at <= NOW(6)')));
+  assert.instance(await errorOf(verify(wrongCode(code))), Unavailable);
+  assert.is((await verify(code)).kind, 'used');
+});
+
+test('a second round trip that loses its connection runs the batch again', async () => {
+  const { service, pair, request } = startServices({ wrongCodesLimit: 9 });
+  const { code } = await request(service, `k${id}`);
+  let isArmed = true;
+  fixture.tamper(async (name, connection, proceed) => {
+    if (!isArmed || !includes(name, 'limit_hits.lock')) return proceed();
+    isArmed = false;
+    await proceed();
+    connection.destroy();
+    throw new StatementError(name, 'CONNECTION_LOST', 0, 'connectionLost');
+  });
+  const guess = { ...pair, ...NOBODY, clientIp: `10.1.0.${id}`, code: wrongCode(code) };
+  assert.equal(await service.verify(guess, isWanted), { kind: 'wrong', attemptsRemaining: 2 });
+  assert.not(isArmed);
+  assert.equal([await wrongCodesOf(pair.userId), await countedFrom(guess.clientIp)], [1, 1]);
+});
 
 test('every code of a lost cancellation is canceled, though another process canceled some',
   async () => {

@@ -1,10 +1,15 @@
-/** A batch of attempts leaves the rows that the same attempts leave one at a time. */
+/**
+ * A batch of attempts leaves the rows that the same attempts leave one at a time.
+ * OTPD_TEST_HISTORIES and OTPD_TEST_SEED are as for the model.
+ */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import fc from 'fast-check';
+import { addSeconds, formatInstant, parseInstant } from '../../src/db/instant.ts';
 import { VERIFY_ID_BYTES } from '../../src/db/tables/otps-write.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
 import type { OtpVerification, VerifyOutcome } from '../../src/otp/outcomes.ts';
-import { createPolicies } from '../../src/otp/policy/policy.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { verifyOtps } from '../../src/otp/verify/verify.ts';
@@ -17,6 +22,20 @@ import { fresh, freshAddress, wrongCode } from './load.ts';
 
 const FIELDS = `number, redeemed_at, digest IS NULL AS is_erased, wrong_attempts, last_wrong_at,
   locked_until, consecutive_wrong, LENGTH(verify_ids) AS bytes, channel, close_reason, is_refunded`;
+
+/** The responses under keys, and what the limit has counted, whatever the rows of its hits. */
+const KEYS = `SELECT HEX(key_digest) AS k, expires_at FROM idempotency_keys WHERE expires_at >= ?
+  ORDER BY k`;
+const HITS = `SELECT subject, kind, SUM(points) AS points FROM limit_hits WHERE subject IN (?, ?)
+  GROUP BY subject, kind ORDER BY subject, kind`;
+
+const LATER = parseInstant('2026-01-06 08:00:00.000000');
+
+/** So small that a batch exhausts it. */
+const WRONG_CODES_LIMIT = 4;
+
+const HISTORIES = Math.ceil(Number(process.env.OTPD_TEST_HISTORIES ?? 300) / 5);
+const SEED = Number(process.env.OTPD_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 
 /**
  * The attempts of each user: an hour earlier with another code, a minute earlier, and in the batch.
@@ -31,6 +50,8 @@ const USERS: readonly (readonly [longAgo: string, before: string, now: string])[
   ['', 'wrong', 'wrong right wrong'], ['', 'wrong wrong wrong', 'right'],
 ];
 
+const NOBODY = Object.freeze({ clientIp: null, key: null });
+
 /** One service on its own database, in which each user has a code. */
 class Side {
   readonly #database: TestDatabase;
@@ -42,7 +63,8 @@ class Side {
   constructor(database: TestDatabase) {
     this.#database = database;
     const { pool } = database;
-    this.#deps = { pool, policies: createPolicies(), secrets: secretsOf(newSecretsText()) };
+    const policies = createPolicies({ ...DEFAULT_POLICY, wrongCodesLimit: WRONG_CODES_LIMIT });
+    this.#deps = { pool, policies, secrets: secretsOf(newSecretsText()) };
     this.#delivery = createTestDelivery({ ...this.#deps, channels: [channelOf((message) => {
       this.#codes.set(message.userId, message.code);
       return { kind: 'accepted' };
@@ -56,6 +78,10 @@ class Side {
     this.#database.clock.set(`2026-01-05 ${time}`);
   }
 
+  setSecond(second: number): void {
+    this.#database.clock.set(formatInstant(addSeconds(LATER, second)));
+  }
+
   async request(userId: string): Promise<void> {
     this.#codes.delete(userId);
     const input = { userId, purpose: 'login', clientIp: freshAddress(), clientNet48: null,
@@ -65,10 +91,15 @@ class Side {
     await eventually('the message', () => this.#codes.has(userId));
   }
 
-  attempt(userId: string, word: string, index: number): OtpVerification {
+  attempt(
+    userId: string,
+    word: string,
+    index: number,
+    { clientIp, key }: Pick<OtpVerification, 'clientIp' | 'key'> = NOBODY,
+  ): OtpVerification {
     const code = this.#codes.get(userId)!;
     return { userId, purpose: 'login', code: word === 'right' ? code : wrongCode(code, index),
-      clientIp: null, clientNet48: null, key: null, apiClient: null };
+      clientIp, clientNet48: null, key, apiClient: null };
   }
 
   verify(inputs: readonly OtpVerification[]): Promise<VerifyOutcome[]> {
@@ -78,6 +109,10 @@ class Side {
   async rowsOf(userId: string): Promise<readonly object[]> {
     return this.#database.query(
       `SELECT ${FIELDS} FROM otps WHERE user_id = ? ORDER BY number`, [userId]);
+  }
+
+  rows(sql: string, values: readonly string[]): Promise<readonly object[]> {
+    return this.#database.query(sql, values);
   }
 
   async close(): Promise<void> {
@@ -135,6 +170,62 @@ test('attempts in one transaction leave the same rows as attempts in many', asyn
 function withOneName(row: object, now: string): object {
   const { bytes } = row as { bytes: number };
   return { ...row, bytes: now.startsWith('wrong right') ? bytes - VERIFY_ID_BYTES : bytes };
+}
+
+type Attempt = { user: number; word: string; nth: number; address: number; key: number | null };
+
+const attempts: fc.Arbitrary<Attempt[]> = fc.array(fc.record({
+  user: fc.constantFrom(0, 0, 1, 2), word: fc.constantFrom('right', 'wrong', 'wrong'),
+  nth: fc.constantFrom(0, 1), address: fc.constantFrom(0, 0, 1),
+  key: fc.constantFrom(null, null, 0, 1),
+}), { minLength: 1, maxLength: 24, size: 'max' });
+
+test('attempts with keys that one transaction decides count like attempts in many', async () => {
+  const kinds = new Set<string>();
+  let history = 0;
+  await fc.assert(fc.asyncProperty(attempts, attempts, async (before, batch) => {
+    history += 1;
+    const users = [0, 1, 2].map(() => fresh('u'));
+    const addresses = [0, 1].map(freshAddress);
+    const keys = [0, 1].map(() => fresh('k'));
+    const inputs = (side: Side, list: Attempt[]): OtpVerification[] =>
+      list.map(({ user, word, nth, address, key }) => side.attempt(users[user]!, word, nth,
+        { clientIp: addresses[address]!, key: key === null ? null : keys[key]! }));
+    const outcomes: VerifyOutcome[][] = [];
+    for (const side of sides) {
+      side.setSecond(history * 3600);
+      await Promise.all(users.map((user) => side.request(user)));
+      for (const one of inputs(side, before.slice(0, 4))) await side.verify([one]);
+      side.setSecond(history * 3600 + 1);
+      const all = inputs(side, batch);
+      if (side === sides[0]) outcomes.push(await side.verify(all));
+      else outcomes.push((await inTurn(all, (one) => side.verify([one]))).flat());
+    }
+    assert.equal(outcomes[0], outcomes[1]);
+    const [together, apart] = sides;
+    const start = formatInstant(addSeconds(LATER, history * 3600));
+    for (const [sql, values] of [[KEYS, [start]], [HITS, addresses]] as const) {
+      assert.equal(await together.rows(sql, values), await apart.rows(sql, values));
+    }
+    for (const user of users) {
+      const [rows, expected] = [await together.rowsOf(user), await apart.rowsOf(user)];
+      assert.equal(rows.map(withoutIds), expected.map(withoutIds));
+    }
+    for (const { kind } of outcomes[0]!) kinds.add(kind);
+  }), { numRuns: HISTORIES, seed: SEED, includeErrorInReport: true });
+  for (const kind of ['verified', 'wrong', 'locked', 'used', 'limited', 'key_reused']) {
+    assert.ok(kinds.has(kind), kind);
+  }
+});
+
+function withoutIds(row: object): object {
+  return { ...row, bytes: null };
+}
+
+async function inTurn<T, R>(list: readonly T[], work: (one: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  for (const one of list) results.push(await work(one));
+  return results;
 }
 
 test.run();

@@ -31,11 +31,8 @@ export type SweptTable = Readonly<{
   startAt: (rows: WrittenRows) => Value;
   /** Rows expire in key order, so a pass restarts after a step without expired rows. */
   isInExpiryOrder?: true;
-  /**
-   * While all purposes retain keys for the same time, another pass finds nearly all expired rows
-   * of the table, and this one slows down.
-   */
-  isSlowUnlessKeyRetentionVaries?: true;
+  /** Another pass finds nearly all expired rows of the table. */
+  isSlow?: true;
 }>;
 
 const IDEMPOTENCY_KEYS: SweptTable = {
@@ -58,8 +55,8 @@ export function sweptTables(
 ): readonly SweptTable[] {
   return [
     { ...IDEMPOTENCY_KEYS, isInExpiryOrder: true },
-    // Purposes may retain keys for different times: expired keys are not always at the beginning.
-    { ...IDEMPOTENCY_KEYS, isSlowUnlessKeyRetentionVaries: true },
+    // A row that was stored before the clock was set back may live longer than the rows behind it.
+    { ...IDEMPOTENCY_KEYS, isSlow: true },
     {
       name: 'otps',
       key: ['batch_id', 'batch_number'],

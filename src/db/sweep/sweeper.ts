@@ -182,8 +182,6 @@ type SweeperDeps = Readonly<{
   retention: Retention;
   /** Returns a random integer from 0 to `limit - 1`. */
   randomBelow: (limit: number) => number;
-  /** Whether purposes currently retain idempotency keys for different times. */
-  keyRetentionVaries: () => boolean;
 }>;
 
 /** Plans the steps of one process: about one step for every two hundred OTPs. */
@@ -191,12 +189,10 @@ export class Sweeper {
   readonly counts: SweepCounts;
   readonly #tables: readonly SweptTable[];
   readonly #passes: readonly Pass[];
-  readonly #keyRetentionVaries: () => boolean;
 
-  constructor({ retention, randomBelow, keyRetentionVaries }: SweeperDeps) {
+  constructor({ retention, randomBelow }: SweeperDeps) {
     this.#tables = sweptTables(retention);
     this.counts = new SweepCounts(this.#tables.map(({ name }) => name));
-    this.#keyRetentionVaries = keyRetentionVaries;
     // The first table is random, so that processes that exit early sweep every table between them.
     this.#passes = this.#tables.map(() => ({
       after: undefined, due: randomBelow(STEP_ROWS), oldestSeconds: 0, foundNothing: false,
@@ -215,18 +211,13 @@ export class Sweeper {
     let chosen = -1;
     let highest = 1;
     for (const [index, pass] of this.#passes.entries()) {
-      pass.due += otpCount * this.#rowsPerOtp(this.#tables[index]!);
+      pass.due += otpCount * (this.#tables[index]!.isSlow ? SLOW_ROWS_PER_OTP : ROWS_PER_OTP);
       const share = pass.due / (pass.isEmpty ? EMPTY_STEP_ROWS : STEP_ROWS);
       if (share < highest) continue;
       chosen = index;
       highest = share;
     }
     return chosen === -1 ? null : this.#step(chosen, near);
-  }
-
-  #rowsPerOtp({ isSlowUnlessKeyRetentionVaries }: SweptTable): number {
-    const isSlow = isSlowUnlessKeyRetentionVaries === true && !this.#keyRetentionVaries();
-    return isSlow ? SLOW_ROWS_PER_OTP : ROWS_PER_OTP;
   }
 
   #step(chosen: number, near: WrittenRows): SweepStep {

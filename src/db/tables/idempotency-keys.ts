@@ -95,16 +95,24 @@ const LOAD_VERIFICATIONS_SQL = `SELECT key_digest, fingerprint, key_id, otp_id, 
 /**
  * Reads the verifications stored under keys, expired ones included.
  *
- * @param keyDigests unique; may be empty
+ * @param keyDigests unique, at least one
  */
 export function loadStoredVerifications(keyDigests: readonly Hex[]): Query<StoredVerification[]> {
   return {
     name: 'idempotency_keys.load',
-    sql: `${LOAD_VERIFICATIONS_SQL}${keyDigests.length === 0
-      ? 'NULL' : repeat(keyDigests.length, 'X?')})`,
+    sql: `${LOAD_VERIFICATIONS_SQL}${repeat(keyDigests.length, 'X?')})`,
     values: keyDigests,
     read: (rows) => rows.map(readStoredVerification),
   };
+}
+
+/**
+ * Does the same and locks the rows. Lock order: last. Only one transaction can erase a response, so
+ * it must hold the lock when it decides.
+ */
+export function lockStoredVerifications(keyDigests: readonly Hex[]): Query<StoredVerification[]> {
+  const { sql, ...query } = loadStoredVerifications(keyDigests);
+  return { ...query, name: 'idempotency_keys.lock', sql: `${sql} FOR UPDATE` };
 }
 
 const VERIFICATION_ROW = '(X?,X?,?,X?,?)';
@@ -129,12 +137,28 @@ export function storeVerifications(answers: readonly StoredVerification[]): Writ
   );
 }
 
-/** Deletes the expired keys, so that other verifications can use them. */
-export function deleteExpiredVerifications(keyDigests: readonly Hex[]): Write {
-  const list = repeat(keyDigests.length, 'X?');
-  const sql = `DELETE FROM idempotency_keys WHERE key_digest IN (${list})
-    AND expires_at <= NOW(6)`;
-  return write('idempotency_keys.delete_expired', sql, keyDigests);
+/**
+ * Ends the time of locked responses. The rows stay until the sweep, so that the commit probe can
+ * find what the transaction wrote.
+ *
+ * @param erased at least 1, all with the same end
+ */
+export function eraseVerifications(erased: readonly StoredVerification[]): Write {
+  const sql = `UPDATE idempotency_keys FORCE INDEX (by_key) SET expires_at = ?
+    WHERE key_digest IN (${repeat(erased.length, 'X?')})`;
+  return write('idempotency_keys.erase', sql,
+    [formatInstant(erased[0]!.keyExpiresAt), ...erased.map(({ keyDigest }) => keyDigest)]);
+}
+
+/**
+ * Deletes expired verifications, so that others can use their keys. A row that another transaction
+ * has replaced names another OTP and stays.
+ */
+export function deleteVerifications(expired: readonly StoredVerification[]): Write {
+  const rows = joinKeys('idempotency_keys', ['key_digest', 'otp_id'], expired.length,
+    { placeholders: 'X?,X?', index: 'by_key' });
+  return write('idempotency_keys.delete', `DELETE t FROM ${rows}`,
+    expired.flatMap(({ keyDigest, otpId }) => [keyDigest, otpId]));
 }
 
 function readStoredVerification(row: Row): StoredVerification {

@@ -41,6 +41,18 @@ const OLDEST_HITS_SQL = `SELECT oldest.* FROM limit_hits AS head FORCE INDEX (PR
   (${HITS_SQL} WHERE t.subject = head.subject AND t.kind = head.kind AND t.number > 0
     ORDER BY t.subject, t.kind, t.number LIMIT ${OLDEST_MAX}) AS oldest
   WHERE (head.subject, head.kind, head.number) IN (`;
+/**
+ * The counter of a subject, and the hit that must leave the window before another point is free.
+ * Few hits come before it, because each new hit deletes expired ones.
+ */
+const PEEK_SQL_START = `SELECT head.subject, head.kind, head.used_at AS newest_at, head.newest,
+  hit.number, hit.used_at, hit.points FROM (VALUES `;
+const PEEK_SQL_END = `) AS named (subject, kind, quota)
+  STRAIGHT_JOIN limit_hits AS head FORCE INDEX (PRIMARY)
+    ON head.subject = named.subject AND head.kind = named.kind AND head.number = 0
+  LEFT JOIN LATERAL (${HITS_SQL} WHERE t.subject = head.subject AND t.kind = head.kind
+    AND t.number > 0 AND t.number > head.newest - named.quota
+    ORDER BY t.subject, t.kind, t.number LIMIT 1) AS hit ON TRUE`;
 const INSERT_SQL =
   'INSERT INTO limit_hits (subject, kind, number, used_at, points, newest) VALUES ';
 const ROW = '(?,?,?,?,?,?)';
@@ -98,6 +110,32 @@ export function readHits(
       number: row.number as number,
       usedAt: parseInstant(row.used_at as string),
       points: row.points as number,
+    })),
+  };
+}
+
+/** A counter with the hit that decides whether a quota is exhausted; null when it is not. */
+type PeekedCounter = HitCounter & Readonly<{ hit: Hit | null }>;
+
+/**
+ * Reads without locking whether quotas are exhausted, in no particular order.
+ *
+ * @param wanted subjects with finite quotas, at least 1
+ */
+export function peekHits(wanted: readonly WantedHits[]): Query<PeekedCounter[]> {
+  return {
+    name: 'limit_hits.peek',
+    sql: `${PEEK_SQL_START}${repeat(wanted.length, 'ROW(?,?,?)')}${PEEK_SQL_END}`,
+    values: wanted.flatMap(({ subject, kind, quota }) => [subject, kind, quota]),
+    read: (rows) => rows.map((row) => ({
+      ...readSubject(row),
+      newest: row.newest as number,
+      usedAt: parseInstant(row.newest_at as string),
+      hit: row.number === null ? null : {
+        number: row.number as number,
+        usedAt: parseInstant(row.used_at as string),
+        points: row.points as number,
+      },
     })),
   };
 }

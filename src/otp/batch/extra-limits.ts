@@ -5,7 +5,7 @@ import type { Instant } from '../../db/instant.ts';
 import { mapResult } from '../../db/query.ts';
 import type { Query } from '../../db/query.ts';
 import {
-  deleteHits, insertHitCounters, lockHitCounters, readHitCounters, readHits, storeHits,
+  deleteHits, insertHitCounters, lockHitCounters, peekHits, readHitCounters, readHits, storeHits,
 } from '../../db/tables/limit-hits.ts';
 import type {
   SubjectHit, HitCounter, LimitSubject, WantedHits,
@@ -30,6 +30,8 @@ export class ExtraLimitRows {
   readonly #windows = new Map<string, HitWindow>();
   readonly #expired: SubjectHit[] = [];
   readonly #hitLimits = new Map<string, AppliedLimit>();
+  /** The subjects that `lock` has locked. */
+  readonly #locked = new Set<string>();
 
   /** @param limits those that apply to a batch, with repetitions */
   constructor(limits: readonly AppliedLimit[]) {
@@ -38,19 +40,54 @@ export class ExtraLimitRows {
 
   /** Reads counters and then hits; requires at least one limit. */
   queries(lock: boolean): readonly Query<void>[] {
-    const read = lock ? lockHitCounters : readHitCounters;
-    return [this.#takeCounters(read(this.#subjects)), this.#readHits()];
+    return this.#read([...this.#limits.values()], lock);
   }
 
-  #readHits(): Query<void> {
-    const lists = [...this.#limits.values()];
-    const hitsMax = Math.max(...lists.map((list) => list.length));
-    const query = readHits(this.#subjects, lists.flatMap(toWantedHits), hitsMax);
-    return mapResult(query, (hits) => {
-      for (const [key, found] of groupBy(hits, keyOf)) {
-        this.#windows.set(key, { ...this.#windowFor(key), hits: sortHits(found) });
+  /**
+   * Reads without a lock, in one statement at most, which limits are exhausted: enough to refuse
+   * and to let pass what takes no point.
+   */
+  peek(): readonly Query<void>[] {
+    const wanted = [...this.#limits.values()].flatMap(toWantedHits);
+    if (wanted.length === 0) return [];
+    return [mapResult(peekHits(wanted), (found) => {
+      for (const { hit, ...counter } of found) {
+        const key = keyOf(counter);
+        const { hits } = this.#takeCounter(counter);
+        if (hit !== null) {
+          this.#windows.set(key, { ...this.#windowFor(key), hits: sortHits([...hits, hit]) });
+        }
       }
-    });
+    })];
+  }
+
+  /** Locks some of the limits after `peek`, and reads all locked ones; drops the points added. */
+  lock(limits: readonly AppliedLimit[]): readonly Query<void>[] {
+    for (const limit of limits) this.#locked.add(keyOf(limit));
+    if (this.#locked.size === 0) return [];
+    this.#expired.length = 0;
+    this.#hitLimits.clear();
+    const keys = [...this.#locked];
+    for (const key of keys) this.#windows.delete(key);
+    return this.#read(keys.map((key) => this.#limits.get(key)!), true);
+  }
+
+  areLocked(limits: readonly AppliedLimit[]): boolean {
+    return limits.every((limit) => this.#locked.has(keyOf(limit)));
+  }
+
+  #read(lists: readonly AppliedLimit[][], lock: boolean): readonly Query<void>[] {
+    const subjects = lists.map(([first]) => first!);
+    const counters = (lock ? lockHitCounters : readHitCounters)(subjects);
+    const hitsMax = Math.max(...lists.map((list) => list.length));
+    return [
+      mapResult(counters, (found) => { for (const counter of found) this.#takeCounter(counter); }),
+      mapResult(readHits(subjects, lists.flatMap(toWantedHits), hitsMax), (hits) => {
+        for (const [key, found] of groupBy(hits, keyOf)) {
+          this.#windows.set(key, { ...this.#windowFor(key), hits: sortHits(found) });
+        }
+      }),
+    ];
   }
 
   of(limits: readonly AppliedLimit[]): readonly MeasuredLimit[] {
@@ -101,22 +138,17 @@ export class ExtraLimitRows {
     tx.writes.push(storeHits(stored, hits));
   }
 
-  get #subjects(): LimitSubject[] {
-    return [...this.#limits.values()].map(([first]) => first!);
-  }
-
   #windowFor(key: string): HitWindow {
     return this.#windows.get(key) ?? EMPTY_HIT_WINDOW;
   }
 
-  #takeCounters(query: Query<HitCounter[]>): Query<void> {
-    return mapResult(query, (counters) => {
-      for (const counter of counters) {
-        const { newest, usedAt: newestAt } = counter;
-        this.#storedKeys.add(keyOf(counter));
-        this.#windows.set(keyOf(counter), { ...EMPTY_HIT_WINDOW, newest, newestAt });
-      }
-    });
+  #takeCounter(counter: HitCounter): HitWindow {
+    const key = keyOf(counter);
+    const { newest, usedAt: newestAt } = counter;
+    const window = { ...this.#windowFor(key), newest, newestAt };
+    this.#storedKeys.add(key);
+    this.#windows.set(key, window);
+    return window;
   }
 }
 

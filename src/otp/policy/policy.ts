@@ -52,6 +52,9 @@ export type Policy = Numbers & ExtraLimits & Readonly<{
 /** The rolling window of the user limit and of the IP limit; it cannot be set. */
 export const WINDOW_SECONDS = 900;
 
+/** How long the success of a verification is kept under its key; it cannot be set. */
+export const REPLAY_SECONDS = 300;
+
 /** The rolling window of each extra limit. */
 export const EXTRA_WINDOW_SECONDS: Readonly<Record<ExtraLimitName, number>> = Object.freeze({
   user_daily: 86_400,
@@ -98,8 +101,6 @@ export type Policies = Readonly<{
   for: (purpose: string) => Policy;
   /** Whether codes may be requested and verified for a purpose. */
   allows: (purpose: string) => boolean;
-  /** Whether purposes differ in how long they keep idempotency keys. */
-  keyRetentionVaries: boolean;
 }>;
 
 /**
@@ -121,8 +122,6 @@ export function createPolicies(
     default: base,
     for: (purpose: string) => others.get(purpose) ?? base,
     allows: (purpose: string) => allowed === null || allowed.has(purpose),
-    keyRetentionVaries: all.some((policy) =>
-      policy.keyRetentionSeconds !== fallback.keyRetentionSeconds),
   });
 }
 
@@ -160,10 +159,6 @@ export class LivePolicies implements Policies {
 
   allows(purpose: string): boolean {
     return this.#current.allows(purpose);
-  }
-
-  get keyRetentionVaries(): boolean {
-    return this.#current.keyRetentionVaries;
   }
 }
 

@@ -1,99 +1,165 @@
 /**
  * The rows of one batch of verifications: loaded once, changed by each decision in the order of
- * arrival, written once.
+ * arrival, written once. A right code locks its user only. A batch with a wrong code also locks
+ * the counters that count it, and is decided again with the locked counts.
  */
 import { ExtraLimitRows } from '../batch/extra-limits.ts';
 import { OtpRows } from '../batch/otps.ts';
-import { StoredResponses } from '../batch/stored-responses.ts';
-import { isVerifyStored } from './commit-probe.ts';
+import { isKeyErased, isVerifyStored } from './commit-probe.ts';
 import { READ_CLOCK } from '../../db/clock.ts';
 import type { Instant } from '../../db/instant.ts';
 import { byKey, mapResult } from '../../db/query.ts';
-import type { Hex } from '../../db/query.ts';
+import type { Hex, Query } from '../../db/query.ts';
 import {
-  deleteExpiredVerifications, loadStoredVerifications, storeVerifications,
+  deleteVerifications, eraseVerifications, loadStoredVerifications, lockStoredVerifications,
+  storeVerifications,
 } from '../../db/tables/idempotency-keys.ts';
 import type { StoredVerification } from '../../db/tables/idempotency-keys.ts';
 import { lockOtps } from '../../db/tables/otps.ts';
 import type { Otp } from '../../db/tables/otps.ts';
 import type { Transaction } from '../../db/transaction.ts';
+import { decideVerify } from './decide.ts';
 import type { PreparedVerification, VerifyState, VerifyWrites } from './decide.ts';
+import type { VerifyOutcome } from '../outcomes.ts';
+import type { AppliedLimit } from '../policy/policy.ts';
 import { findKnownPair } from '../rules/lifecycle.ts';
 
-export class VerifyBatch {
-  readonly #now: Instant;
-  readonly #stored: StoredResponses<StoredVerification>;
-  /** The stored verifications that this batch adds. */
-  readonly #added: StoredVerification[] = [];
-  readonly #otps: OtpRows;
-  readonly #extraLimits: ExtraLimitRows;
+type Decided = Readonly<{ outcomes: VerifyOutcome[]; shadowed: number }>;
 
-  private constructor(
-    now: Instant,
-    stored: readonly StoredVerification[],
-    otps: readonly Otp[],
-    extraLimits: ExtraLimitRows,
-  ) {
-    this.#now = now;
-    this.#stored = new StoredResponses(stored);
-    this.#otps = new OtpRows(otps);
-    this.#extraLimits = extraLimits;
+export class VerifyBatch {
+  readonly #verifications: readonly PreparedVerification[];
+  readonly #limits: ExtraLimitRows;
+  #now: Instant = 0;
+  #loadedOtps: readonly Otp[] = [];
+  readonly #loadedKeys = new Map<Hex, StoredVerification>();
+  readonly #lockedKeys = new Set<Hex>();
+  #otps = new OtpRows([]);
+  /** The keys that decisions have changed. */
+  readonly #changedKeys = new Map<Hex, StoredVerification>();
+  /** What the last decisions would write and no lock covers. */
+  readonly #limitsToLock: AppliedLimit[] = [];
+  readonly #keysToLock = new Set<Hex>();
+
+  private constructor(verifications: readonly PreparedVerification[]) {
+    this.#verifications = verifications;
+    const limits = verifications.flatMap(({ appliedLimits }) => appliedLimits);
+    this.#limits = limits.length === 0 ? ExtraLimitRows.none : new ExtraLimitRows(limits);
   }
 
-  /** Locks OTPs of users, then hit counters; reads clock and keys when the locks are held. */
+  /** Locks the OTPs of users; reads counters, clock and keys when those locks are held. */
   static async load(
     tx: Transaction,
     verifications: readonly PreparedVerification[],
   ): Promise<VerifyBatch> {
+    const batch = new VerifyBatch(verifications);
     const users = new Set(verifications.map(({ userId }) => userId));
     const keys = new Set<Hex>();
     for (const { keyDigest } of verifications) if (keyDigest !== null) keys.add(keyDigest);
-    const limits = verifications.flatMap(({ appliedLimits }) => appliedLimits);
-    const extraLimits = limits.length === 0 ? ExtraLimitRows.none : new ExtraLimitRows(limits);
-    let now: Instant = 0;
-    let stored: readonly StoredVerification[] = [];
     const [otps] = await tx.read(
       lockOtps([...users]),
-      ...(limits.length === 0 ? [] : extraLimits.queries(true)),
-      mapResult(READ_CLOCK, (time) => { now = time; }),
-      mapResult(loadStoredVerifications([...keys]), (found) => { stored = found; }),
+      ...batch.#limits.peek(),
+      batch.#readClock(),
+      ...(keys.size === 0 ? [] : [batch.#takeKeys(loadStoredVerifications([...keys]))]),
     );
-    return new VerifyBatch(now, stored, otps, extraLimits);
+    batch.#loadedOtps = otps;
+    return batch;
+  }
+
+  /** Decides in order of arrival, on the rows as they were loaded. */
+  decide(): Decided {
+    this.#otps = new OtpRows(this.#loadedOtps);
+    this.#changedKeys.clear();
+    let shadowed = 0;
+    const outcomes = this.#verifications.map((verification) => {
+      const { outcome, writes, isShadowed } = decideVerify(
+        this.#stateFor(verification), verification);
+      if (isShadowed) shadowed += 1;
+      if (writes !== null) this.#apply(verification, writes);
+      return outcome;
+    });
+    return { outcomes, shadowed };
+  }
+
+  /**
+   * Locks the counters and keys that the decisions would write, and reads them again.
+   *
+   * @returns false when all locks are held; true when the batch must be decided again, which may
+   *   rarely show that it needs more locks
+   */
+  async lockRest(tx: Transaction): Promise<boolean> {
+    if (this.#limitsToLock.length === 0 && this.#keysToLock.size === 0) return false;
+    for (const key of this.#keysToLock) this.#lockedKeys.add(key);
+    const keys = [...this.#lockedKeys];
+    for (const key of keys) this.#loadedKeys.delete(key);
+    await tx.read(
+      ...this.#limits.lock(this.#limitsToLock),
+      ...(keys.length === 0 ? [] : [this.#takeKeys(lockStoredVerifications(keys))]),
+      this.#readClock(),
+    );
+    this.#limitsToLock.length = 0;
+    this.#keysToLock.clear();
+    return true;
+  }
+
+  #readClock(): Query<void> {
+    return mapResult(READ_CLOCK, (time) => { this.#now = time; });
+  }
+
+  #takeKeys(query: Query<StoredVerification[]>): Query<void> {
+    return mapResult(query, (found) => {
+      for (const stored of found) this.#loadedKeys.set(stored.keyDigest, stored);
+    });
   }
 
   /** The state of a verification, as the decisions on those before it have left it. */
-  stateFor({ userId, purpose, keyDigest, appliedLimits }: PreparedVerification): VerifyState {
+  #stateFor({ userId, purpose, keyDigest, appliedLimits }: PreparedVerification): VerifyState {
     return {
       now: this.#now,
-      stored: keyDigest === null ? null : this.#stored.find(keyDigest),
+      stored: keyDigest === null ? null
+        : this.#changedKeys.get(keyDigest) ?? this.#loadedKeys.get(keyDigest) ?? null,
       pair: findKnownPair(this.#otps.of(userId), purpose, this.#now),
-      hitWindows: this.#extraLimits.of(appliedLimits),
+      hitWindows: this.#limits.of(appliedLimits),
     };
   }
 
-  apply({ appliedLimits }: PreparedVerification, { pair, stored, isWrong }: VerifyWrites): void {
-    this.#otps.put(pair);
-    if (isWrong) this.#extraLimits.add(appliedLimits, this.#now);
-    if (stored === null) return;
-    this.#stored.add(stored);
-    this.#added.push(stored);
+  #apply({ appliedLimits }: PreparedVerification, { pair, stored, isWrong }: VerifyWrites): void {
+    if (pair !== null) this.#otps.put(pair);
+    if (stored !== null) this.#putKey(stored);
+    if (!isWrong) return;
+    if (this.#limits.areLocked(appliedLimits)) this.#limits.add(appliedLimits, this.#now);
+    else this.#limitsToLock.push(...appliedLimits);
+  }
+
+  #putKey(stored: StoredVerification): void {
+    const { keyDigest } = stored;
+    this.#changedKeys.set(keyDigest, stored);
+    const isLocked = this.#lockedKeys.has(keyDigest);
+    if (!isLocked && this.#isErasure(stored)) this.#keysToLock.add(keyDigest);
+  }
+
+  /** A code is redeemed once, so another OTP means another verification. */
+  #isErasure({ keyDigest, otpId }: StoredVerification): boolean {
+    return this.#loadedKeys.get(keyDigest)?.otpId === otpId;
   }
 
   /** Adds the writes, each row once, and the commit probe; read-only when nothing changed. */
   flush(tx: Transaction): void {
     const { changed } = this.#otps;
-    if (changed.length === 0) {
+    // All transactions write in one order, so that no two of them deadlock.
+    const keys = [...this.#changedKeys.values()].sort(byKey(({ keyDigest }) => keyDigest));
+    const erased = keys.filter((stored) => this.#isErasure(stored));
+    if (changed.length === 0 && erased.length === 0) {
       tx.readOnly();
       return;
     }
-    tx.commitProbe(isVerifyStored(changed));
-    this.#extraLimits.eraseExpired(tx);
+    tx.commitProbe(changed.length > 0 ? isVerifyStored(changed) : isKeyErased(erased));
+    this.#limits.eraseExpired(tx);
     this.#otps.flushAttempts(tx);
-    this.#extraLimits.flush(tx);
-    const { expiredKeys } = this.#stored;
-    // All transactions insert in one order, so that no two of them deadlock.
-    const added = this.#added.sort(byKey(({ keyDigest }) => keyDigest));
-    if (expiredKeys.length > 0) tx.writes.push(deleteExpiredVerifications(expiredKeys));
+    this.#limits.flush(tx);
+    const added = keys.filter((stored) => !erased.includes(stored));
+    const replaced = added.flatMap(({ keyDigest }) => this.#loadedKeys.get(keyDigest) ?? []);
+    if (erased.length > 0) tx.writes.push(eraseVerifications(erased));
+    if (replaced.length > 0) tx.writes.push(deleteVerifications(replaced));
     if (added.length > 0) tx.writes.push(storeVerifications(added));
   }
 }

@@ -1,10 +1,12 @@
 /**
- * The commit probe of verifications. A verification may leave no new row, so each pair keeps the
+ * The commit probes of verifications. A verification may leave no new row, so each pair keeps the
  * ids of the last transactions that changed it.
  */
 import { Unavailable } from '../../db/errors.ts';
 import { mapResult } from '../../db/query.ts';
 import type { Hex, Query } from '../../db/query.ts';
+import { lockStoredVerifications } from '../../db/tables/idempotency-keys.ts';
+import type { StoredVerification } from '../../db/tables/idempotency-keys.ts';
 import {
   newestVerifyId, VERIFY_ID_DIGITS, VERIFY_IDS_BYTES, VERIFY_IDS_MAX,
 } from '../../db/tables/otps-write.ts';
@@ -39,8 +41,29 @@ export function isVerifyStored(pairs: readonly WrittenPair[]): Query<boolean> {
       const stored = isStored(written, findNewestOtp(own, written.purpose));
       if (stored !== null) return stored;
     }
-    throw new Unavailable('a commit was not answered, and others hide whether it happened');
+    throw hidden();
   });
+}
+
+/**
+ * Tells whether a transaction that changed no pair has erased its responses. A response is erased
+ * at most once, so any other end means that this transaction did not erase it.
+ *
+ * @param erased all responses that the transaction erased, at least 1
+ */
+export function isKeyErased(erased: readonly StoredVerification[]): Query<boolean> {
+  const lock = lockStoredVerifications(erased.map(({ keyDigest }) => keyDigest));
+  return mapResult(lock, (stored) => {
+    for (const { keyDigest, otpId, keyExpiresAt } of erased) {
+      const now = stored.find((one) => one.keyDigest === keyDigest && one.otpId === otpId);
+      if (now !== undefined) return now.keyExpiresAt === keyExpiresAt;
+    }
+    throw hidden();
+  });
+}
+
+function hidden(): Unavailable {
+  return new Unavailable('a commit was not answered, and others hide whether it happened');
 }
 
 /** Whether a pair was written; null when its ids do not tell. */

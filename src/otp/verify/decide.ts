@@ -11,6 +11,7 @@ import type { Hex } from '../../db/query.ts';
 import type { StoredVerification } from '../../db/tables/idempotency-keys.ts';
 import type { Otp, PairName } from '../../db/tables/otps.ts';
 import type { VerifyOutcome } from '../outcomes.ts';
+import { REPLAY_SECONDS } from '../policy/policy.ts';
 import type { AppliedLimit, Policy } from '../policy/policy.ts';
 import { secondsLeft } from '../rules/extra-limits.ts';
 import type { MeasuredLimit } from '../rules/extra-limits.ts';
@@ -45,10 +46,11 @@ export type PreparedVerification = PairName & Readonly<{
 }>;
 
 export type VerifyWrites = Readonly<{
-  pair: Otp;
-  /** What a repeat with the key is answered from: only for a right code with a key. */
+  /** Null when the pair stays as it is. */
+  pair: Otp | null;
+  /** The new response under the key, or the old one with the time at which it was erased. */
   stored: StoredVerification | null;
-  /** Whether the code was wrong, which also counts for the client IP. */
+  /** Whether the client IP has sent a wrong code. */
   isWrong: boolean;
 }>;
 
@@ -67,13 +69,9 @@ export function decideVerify(
 ): VerifyDecision {
   const { now, stored, pair, hitWindows } = state;
   const { policy, digits } = verification;
+  if (stored !== null && isReplayable(stored, now)) return useKey(stored, verification, now);
   const { codeDigits } = pair ?? policy;
-  const isStored = stored !== null && now < stored.keyExpiresAt;
-  const replayed = isStored ? replay(stored, verification) : null;
-  // A code that was verified had the right length then, whatever the pair requires now.
-  if (replayed?.kind === 'verified') return refuse(replayed);
   if (digits !== codeDigits) return refuse({ kind: 'malformed', digits: codeDigits });
-  if (replayed !== null) return refuse(replayed);
   const exhausted = hitWindows.find((one) => secondsLeft(one, now) > 0);
   if (exhausted === undefined) return decideAttempt(state, verification);
   if (policy.shadow.has(exhausted.limit.limit)) {
@@ -110,26 +108,40 @@ function refuse(outcome: VerifyOutcome): VerifyDecision {
   return { outcome, writes: null };
 }
 
-/** A key replays only for the code that was verified with it. */
-function replay(stored: StoredVerification, { digestFor }: PreparedVerification): VerifyOutcome {
+/** A later end than any key can have was stored before the clock was set back. */
+function isReplayable({ keyExpiresAt }: StoredVerification, now: Instant): boolean {
+  return now < keyExpiresAt && keyExpiresAt <= addSeconds(now, REPLAY_SECONDS);
+}
+
+/**
+ * Replays the success for the code that was verified with the key. Any other use erases it and
+ * counts as a wrong code: otherwise a client that knows the key could try codes uncounted.
+ */
+function useKey(
+  stored: StoredVerification,
+  { digestFor }: PreparedVerification,
+  now: Instant,
+): VerifyDecision {
   const digest = digestFor(stored.keyId, stored.otpId);
-  const isSameCode = digest !== null
-    && areSame(stored.fingerprint, fingerprintDigest(digest));
-  return isSameCode ? { kind: 'verified', replayed: true } : { kind: 'key_reused' };
+  if (digest !== null && areSame(stored.fingerprint, fingerprintDigest(digest))) {
+    return refuse({ kind: 'verified', replayed: true });
+  }
+  const erased = { ...stored, keyExpiresAt: now };
+  return { outcome: { kind: 'key_reused' }, writes: { pair: null, stored: erased, isWrong: true } };
 }
 
 function redeem(
   pair: Otp,
   digest: Hex,
   now: Instant,
-  { policy, keyDigest, verifyId }: PreparedVerification,
+  { keyDigest, verifyId }: PreparedVerification,
 ): VerifyDecision {
   const stored = keyDigest === null ? null : {
     keyDigest,
     fingerprint: fingerprintDigest(digest),
     keyId: pair.keyId,
     otpId: pair.otpId,
-    keyExpiresAt: addSeconds(now, policy.keyRetentionSeconds),
+    keyExpiresAt: addSeconds(now, REPLAY_SECONDS),
   };
   const redeemed = { ...pair, ...NO_ATTEMPTS, digest: null, redeemedAt: now, consecutiveWrong: 0 };
   return {

@@ -5,7 +5,6 @@ import { digestCode, digestKey } from '../crypto/secrets.ts';
 import type { Hex } from '../../db/query.ts';
 import { transaction } from '../../db/transaction.ts';
 import type { Transaction } from '../../db/transaction.ts';
-import { decideVerify } from './decide.ts';
 import type { PreparedVerification } from './decide.ts';
 import type { Deps } from '../deps.ts';
 import type { OtpVerification, VerifyOutcome } from '../outcomes.ts';
@@ -67,16 +66,10 @@ function prepareVerification(
 async function decideAll(
   tx: Transaction,
   verifications: readonly PreparedVerification[],
-): Promise<Readonly<{ outcomes: VerifyOutcome[]; shadowed: number }>> {
+): Promise<ReturnType<VerifyBatch['decide']>> {
   const batch = await VerifyBatch.load(tx, verifications);
-  let shadowed = 0;
-  const outcomes = verifications.map((verification) => {
-    const { outcome, writes, isShadowed } = decideVerify(
-      batch.stateFor(verification), verification);
-    if (isShadowed) shadowed += 1;
-    if (writes !== null) batch.apply(verification, writes);
-    return outcome;
-  });
+  let decided = batch.decide();
+  while (await batch.lockRest(tx)) decided = batch.decide();
   batch.flush(tx);
-  return { outcomes, shadowed };
+  return decided;
 }

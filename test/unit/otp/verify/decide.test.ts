@@ -103,9 +103,9 @@ test('the third wrong code locks the pair and closes the OTP', () => {
   const pair = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-10) });
   const { outcome, writes } = decide({ pair }, WRONG);
   assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600, begins: true });
-  assert.is(writes?.pair.lockedUntil, at(600));
-  assert.is(writes?.pair.digest, null);
-  assert.is(writes?.pair.consecutiveWrong, 3);
+  assert.is(writes?.pair?.lockedUntil, at(600));
+  assert.is(writes?.pair?.digest, null);
+  assert.is(writes?.pair?.consecutiveWrong, 3);
 });
 
 test('the third attempt may be right', () => {
@@ -124,8 +124,8 @@ test('the end of a lock resets the wrong attempts but not the consecutive ones',
   const pair = otpWith({ ...LOCKED, digest: RIGHT, lockedUntil: NOW });
   const { outcome, writes } = decide({ pair }, WRONG);
   assert.equal(outcome, { kind: 'wrong', attemptsRemaining: 2 });
-  assert.is(writes?.pair.lockedUntil, null);
-  assert.is(writes?.pair.consecutiveWrong, 4);
+  assert.is(writes?.pair?.lockedUntil, null);
+  assert.is(writes?.pair?.consecutiveWrong, 4);
 });
 
 test('the last consecutive wrong code locks, also when attempts of the round remain', () => {
@@ -133,29 +133,57 @@ test('the last consecutive wrong code locks, also when attempts of the round rem
   assert.equal(before.outcome, { kind: 'wrong', attemptsRemaining: 1 });
   const last = decide({ pair: otpWith({ consecutiveWrong: 99 }) }, WRONG);
   assert.equal(last.outcome, { kind: 'locked', retryAfterSeconds: 600, begins: true });
-  assert.is(last.writes?.pair.consecutiveWrong, 100);
+  assert.is(last.writes?.pair?.consecutiveWrong, 100);
 });
 
-test('a key is stored with the right code only, and replays for the same code only', () => {
-  const key = '08'.repeat(16);
-  const { attempt } = attemptWith(RIGHT, key);
-  const won = decideVerify({ ...EMPTY, pair: otpWith() }, attempt);
-  assert.equal(won.writes?.stored, {
-    keyDigest: key,
+const KEY = '08'.repeat(16);
+const WON = decideVerify({ ...EMPTY, pair: otpWith() }, attemptWith(RIGHT, KEY).attempt)
+  .writes!.stored!;
+
+test('a success is stored under its key for 300 s, whatever the policy keeps keys for', () => {
+  const policy = { ...DEFAULT_POLICY, keyRetentionSeconds: 3600 };
+  const { attempt } = attemptWith(RIGHT, KEY);
+  const { writes } = decideVerify({ ...EMPTY, pair: otpWith() }, { ...attempt, policy });
+  assert.equal(writes?.stored, {
+    keyDigest: KEY,
     fingerprint: RIGHT.slice(0, 32),
     keyId: 'k1',
     otpId: otpWith().otpId,
-    keyExpiresAt: at(86_400),
+    keyExpiresAt: at(300),
   });
-  const stored = won.writes!.stored;
-  const again = decide({ stored, pair: LOCKED });
-  assert.equal(again.outcome, { kind: 'verified', replayed: true });
-  assert.is(again.writes, null);
-  assert.equal(decide({ stored, pair: LOCKED }, WRONG).outcome, { kind: 'key_reused' });
-  assert.equal(decide({ stored }, null).outcome, { kind: 'key_reused' });
-  const expired = decide({ stored: { ...stored!, keyExpiresAt: NOW }, pair: LOCKED });
-  assert.is(expired.outcome.kind, 'locked');
 });
+
+test('a key replays for the same code, also while the pair is locked', () => {
+  const again = decide({ stored: WON, pair: LOCKED });
+  assert.equal(again, { outcome: { kind: 'verified', replayed: true }, writes: null, compared: 1 });
+});
+
+for (const [what, digest] of [['another code', WRONG], ['a lost secret', null]] as const) {
+  test(`a key with ${what} is refused and erased, and counts as a wrong code`, () => {
+    const { outcome, writes } = decide({ stored: WON, pair: LOCKED }, digest);
+    assert.equal(outcome, { kind: 'key_reused' });
+    assert.equal(writes, { pair: null, stored: { ...WON, keyExpiresAt: NOW }, isWrong: true });
+    const next = decide({ stored: writes!.stored, pair: LOCKED }, digest);
+    assert.is(next.outcome.kind, 'locked', 'the erased key counts as new');
+  });
+}
+
+/** [when, seconds from now to the end of the key, outcome for the right code of a locked pair] */
+const ENDS: [string, number, string][] = [
+  ['a microsecond before its end', 0.000001, 'verified'],
+  ['at its end', 0, 'locked'],
+  ['at once', 300, 'verified'],
+  ['after the clock was set back', 300.000001, 'locked'],
+];
+
+for (const [when, seconds, kind] of ENDS) {
+  test(`a key is ${kind === 'verified' ? 'known' : 'new'} ${when}`, () => {
+    const stored = { ...WON, keyExpiresAt: at(seconds) };
+    assert.is(decide({ stored, pair: LOCKED }).outcome.kind, kind);
+    assert.is(decide({ stored, pair: LOCKED }, WRONG).outcome.kind,
+      kind === 'verified' ? 'key_reused' : 'locked');
+  });
+}
 
 test('a wrong code with a key stores nothing under the key', () => {
   const { attempt } = attemptWith(WRONG, '08'.repeat(16));
@@ -167,7 +195,7 @@ test('the first wrong code locks when one attempt is allowed', () => {
   const pair = otpWith({ attemptsMax: 1, lockSeconds: 1 });
   const { outcome, writes } = decide({ pair }, WRONG);
   assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 1, begins: true });
-  assert.is(writes?.pair.lockedUntil, at(1));
+  assert.is(writes?.pair?.lockedUntil, at(1));
 });
 
 test('an OTP keeps the numbers of the policy that it was issued under', () => {
@@ -177,17 +205,14 @@ test('an OTP keeps the numbers of the policy that it was issued under', () => {
   const pair = otpWith({ wrongAttempts: 2, consecutiveWrong: 2, lastWrongAt: at(-10) });
   const { outcome, writes } = decide({ pair }, WRONG, policy);
   assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600, begins: true });
-  assert.is(writes?.pair.lockedUntil, at(600));
+  assert.is(writes?.pair?.lockedUntil, at(600));
   assert.equal(decide({ pair }, RIGHT, policy).outcome, { kind: 'verified', replayed: false });
 });
 
-test('the limit of consecutive wrong codes and the key retention are those in force', () => {
-  const policy = { ...DEFAULT_POLICY, wrongAttemptsUntilUnlock: 3, keyRetentionSeconds: 3600 };
+test('the limit of consecutive wrong codes is the one in force', () => {
+  const policy = { ...DEFAULT_POLICY, wrongAttemptsUntilUnlock: 3 };
   const { outcome } = decide({ pair: otpWith({ consecutiveWrong: 3 }) }, RIGHT, policy);
   assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600, begins: false });
-  const { attempt } = attemptWith(RIGHT, '08'.repeat(16));
-  const { writes } = decideVerify({ ...EMPTY, pair: otpWith() }, { ...attempt, policy });
-  assert.is(writes?.stored?.keyExpiresAt, at(3600));
 });
 
 /** [case, state, required digits] */
@@ -208,14 +233,12 @@ for (const [what, state, digits] of LENGTHS) {
   });
 }
 
-test('a stored key replays although the pair requires a longer code now', () => {
-  const key = '08'.repeat(16);
-  const won = decideVerify({ ...EMPTY, pair: otpWith() }, attemptWith(RIGHT, key).attempt);
-  const state = { ...EMPTY, stored: won.writes!.stored, pair: otpWith({ codeDigits: 8 }) };
-  const again = decideVerify(state, attemptWith(RIGHT, key).attempt);
+test('a stored key decides before the length of the code', () => {
+  const state = { ...EMPTY, stored: WON, pair: otpWith({ codeDigits: 8 }) };
+  const again = decideVerify(state, attemptWith(RIGHT, KEY).attempt);
   assert.equal(again.outcome, { kind: 'verified', replayed: true });
-  const other = decideVerify(state, attemptWith(WRONG, key).attempt);
-  assert.equal(other.outcome, { kind: 'malformed', digits: 8 });
+  const other = decideVerify(state, attemptWith(WRONG, KEY, 7).attempt);
+  assert.equal(other.outcome, { kind: 'key_reused' });
 });
 
 test.run();
