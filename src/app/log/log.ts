@@ -2,8 +2,9 @@
 import { isatty } from 'node:tty';
 import { MICROSECONDS_PER_MILLISECOND } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
-import { member, toJsonLine, toTextLine } from './line.ts';
+import { member, toJsonLine, toTextLine, WORD_MAX_CHARACTERS } from './line.ts';
 import type { Level } from './line.ts';
+import { LineLimiter } from './line-limiter.ts';
 import { LogRelay } from './relay.ts';
 import { LogWriter } from './writer.ts';
 
@@ -36,6 +37,10 @@ export class Log {
   /** Forwards the lines of workers; null when workers write to standard error themselves. */
   readonly relay: LogRelay | null;
   readonly #writer: LogWriter;
+  readonly #limiter = new LineLimiter((level, event, subject, count) => {
+    const of = member('of', event, WORD_MAX_CHARACTERS);
+    this.log(level, 'log_lines_withheld', `${of}${subject},"count":${count}`);
+  });
   readonly #rank: number;
   readonly #isText: boolean;
   readonly #isColoured: boolean;
@@ -74,8 +79,18 @@ export class Log {
     if (this.isEnabled(level)) this.#writer.push(this.#format(level, event, members));
   }
 
+  /**
+   * Whether a line that a stranger can cause may be written now; counts it.
+   *
+   * @param subject the member that names who caused it, or ''
+   */
+  admits(level: Level, event: string, subject: string): boolean {
+    return this.isEnabled(level) && this.#limiter.admits(level, event, subject);
+  }
+
   /** Waits until every line is written, for at most `timeoutMs`. */
   async flush(timeoutMs: number): Promise<void> {
+    this.#limiter.endWindow();
     let timer: NodeJS.Timeout | undefined;
     const timedOut = new Promise<void>((resolve) => { timer = setTimeout(resolve, timeoutMs); });
     await Promise.race([timedOut, this.#flushed()]);

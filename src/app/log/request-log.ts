@@ -64,6 +64,8 @@ export function createRequestLog(log: Log, pseudonyms: Pseudonyms): RequestLog {
     pending = [];
     for (const record of records) {
       const { level, event } = eventOf(record);
+      const subject = limitedSubject(record, pseudonyms);
+      if (subject !== null && !log.admits(level, event, subject)) continue;
       log.log(level, event, membersOf(record, pseudonyms));
     }
   };
@@ -80,6 +82,7 @@ export function createRequestLog(log: Log, pseudonyms: Pseudonyms): RequestLog {
 export function createErrorLog(log: Log): (error: RequestError) => void {
   return ({ requestId, route, error }) => {
     const { level, event } = kindOf('internal');
+    if (!log.admits(level, event, '')) return;
     log.log(level, event, member('request_id', requestId, WORD_MAX_CHARACTERS)
       + member('route', route, WORD_MAX_CHARACTERS) + describeError(error, true));
   };
@@ -94,6 +97,38 @@ function eventOf({ code, route, context }: AccessRecord): EventKind {
   return (route === VERIFY_ROUTE ? VERIFY_KINDS[code ?? ''] : undefined) ?? kindOf(code);
 }
 
+/**
+ * The member that names who caused a line, if such lines are limited. The lines of codes that were
+ * issued, redeemed or guessed at are bounded by the limits of the policy, and are never withheld.
+ *
+ * @returns null when the line is always written
+ */
+function limitedSubject(
+  { code, context, clientIp, remoteAddress, apiClient }: AccessRecord,
+  pseudonyms: Pseudonyms,
+): string | null {
+  const isGuess = code === 'invalid_code' || context?.locks === true;
+  const isChange = (code === 'issued' || code === 'verified') && context?.isReplay !== true;
+  if (isGuess || isChange) return null;
+  if (clientIp !== null) return clientMember('client', clientIp, pseudonyms);
+  if (apiClient === null) return clientMember('peer', remoteAddress, pseudonyms);
+  return context?.userId === undefined ? null : userMember(context.userId, pseudonyms);
+}
+
+function clientMember(
+  name: 'client' | 'peer',
+  address: string | null | undefined,
+  pseudonyms: Pseudonyms,
+): string {
+  if (address === null || address === undefined) return '';
+  return member(name, pseudonyms.clientIp(address), WORD_MAX_CHARACTERS);
+}
+
+function userMember(userId: string | undefined, pseudonyms: Pseudonyms): string {
+  if (userId === undefined) return '';
+  return member('user', pseudonyms.user(userId), LOGGED_USER_MAX_CHARACTERS);
+}
+
 /** Values that contain no character to escape are inserted directly, for speed. */
 function membersOf(record: AccessRecord, pseudonyms: Pseudonyms): string {
   const { requestId, route, method, code, isAnswered, durationMs, apiClient, traceparent } = record;
@@ -105,10 +140,8 @@ function membersOf(record: AccessRecord, pseudonyms: Pseudonyms): string {
     + (code === null || isAnswered ? '' : ',"client_gone":true')
     + (durationMs === null ? '' : `,"duration_ms":${rounded(durationMs)}`)
     + (context === undefined ? '' : membersOfContext(context, pseudonyms))
-    + (clientIp === null
-      ? '' : member('client', pseudonyms.clientIp(clientIp), WORD_MAX_CHARACTERS))
-    + (remoteAddress === undefined
-      ? '' : member('peer', pseudonyms.clientIp(remoteAddress), WORD_MAX_CHARACTERS))
+    + clientMember('client', clientIp, pseudonyms)
+    + clientMember('peer', remoteAddress, pseudonyms)
     + (apiClient === null ? '' : `,"caller":"${apiClient}"`)
     + (traceparent === null ? '' : `,"traceparent":"${traceparent}"`)
     + (error === undefined ? '' : describeError(error, code === 'internal'));
@@ -119,8 +152,7 @@ function membersOfContext(
   pseudonyms: Pseudonyms,
 ): string {
   const { userId, purpose, otpId, field, isReplay } = context;
-  return (userId === undefined
-    ? '' : member('user', pseudonyms.user(userId), LOGGED_USER_MAX_CHARACTERS))
+  return userMember(userId, pseudonyms)
     + member('purpose', purpose, LOGGED_PURPOSE_MAX_CHARACTERS)
     + (otpId === undefined ? '' : `,"otp_id":"${otpId}"`)
     + member('field', field, WORD_MAX_CHARACTERS)
