@@ -1,5 +1,5 @@
 /** Opens the delivery channels that the configuration names. */
-import type { ChannelSettings, DeliverySettings } from './config/channels.ts';
+import type { ChannelSettings } from './config/channels.ts';
 import { ConfigError } from './config/env-reader.ts';
 import type { Channel, Templates } from '../otp/channels/channel.ts';
 import { createConsoleChannel } from '../otp/channels/console.ts';
@@ -13,7 +13,10 @@ import { print } from './output.ts';
  *
  * @throws ConfigError when a channel needs a package that is not installed, or a file is missing
  */
-export async function openChannels({ channels, templates }: DeliverySettings): Promise<Channel[]> {
+export async function openChannels(
+  channels: readonly ChannelSettings[],
+  templates: Templates,
+): Promise<Channel[]> {
   try {
     return await Promise.all(channels.map((channel) => openChannel(channel, templates)));
   } catch (error) {

@@ -6,7 +6,7 @@ import { openAdminServer } from './admin-server.ts';
 import type { AdminServer } from './admin-server.ts';
 import { openChannels } from './channels.ts';
 import { rereadPolicies } from './config/config.ts';
-import type { Config, ServeConfig } from './config/config.ts';
+import type { ServeConfig } from './config/config.ts';
 import { CERTIFICATE_VARIABLES, rereadCertificate } from './config/tls.ts';
 import { checkSchema, openPool } from './database.ts';
 import type { ConnectionPool } from '../db/pool.ts';
@@ -19,7 +19,7 @@ import { Log } from './log/log.ts';
 import { createErrorLog, createRequestLog } from './log/request-log.ts';
 import { createProcessMetrics } from './metrics.ts';
 import type { ProcessMetrics } from './metrics.ts';
-import type { Channel } from '../otp/channels/channel.ts';
+import type { Channel, Templates } from '../otp/channels/channel.ts';
 import { createPseudonyms, NO_PSEUDONYMS } from '../otp/crypto/pseudonyms.ts';
 import { randomBelow } from '../otp/crypto/random.ts';
 import { createDelivery } from '../otp/delivery/delivery.ts';
@@ -40,7 +40,8 @@ import type { Listener, Controls } from './process/workers.ts';
 
 /** What a primary process and a worker have in common. */
 type Context = Controls & Readonly<{
-  config: ServeConfig; channels: readonly Channel[]; log: Log;
+  config: ServeConfig; policies: LivePolicies; templates: Templates;
+  channels: readonly Channel[]; log: Log;
 }>;
 
 /**
@@ -60,8 +61,10 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
   };
   try {
     // A primary process sends nothing, but a missing package must stop the start there, too.
-    const channels = await openChannels(config.delivery);
-    const context = { ...controls, config, channels, log };
+    const policies = new LivePolicies(config.policies);
+    const templates = config.delivery.templates.withLabels(policies);
+    const channels = await openChannels(config.delivery.channels, templates);
+    const context = { ...controls, config, policies, templates, channels, log };
     isAnswered = await (isWorker() ? serveWorker(context) : servePrimary(context));
   } finally {
     await log.flush(LOG_TIMEOUT_MS);
@@ -128,11 +131,11 @@ async function serveWorker(context: Context): Promise<boolean> {
 
 /** Creates the service from storage to listener, and starts it. */
 async function openService(
-  { config, channels, log, reloads }: Context,
+  { config, policies, templates, channels, log, reloads }: Context,
   pool: ConnectionPool,
 ): Promise<Listener & ProcessMetrics & Pick<HttpServer, 'retire'>> {
-  const { trustedProxies, apiKeys, certificate, secrets, delivery: { templates } } = config;
-  const policies = openPolicies(config, reloads);
+  const { trustedProxies, apiKeys, certificate, secrets } = config;
+  reloadPolicies(policies, config, reloads);
   const pseudonyms = config.log.isRaw ? NO_PSEUDONYMS : createPseudonyms(secrets.current);
   const sweeper = new Sweeper({ retention: RETENTION, randomBelow });
   const metrics = createProcessMetrics({
@@ -165,11 +168,13 @@ async function openService(
   return { ...metrics, port, failed, hasAllWorkers: () => true, retire: http.retire, close };
 }
 
-/** The policies in force. A reload replaces them only with a file that has no error. */
-function openPolicies({ policies, policyFile }: Config, reloads: Reloads): LivePolicies {
-  const live = new LivePolicies(policies);
-  if (policyFile !== null) {
-    reloads.add('POLICY_FILE', () => live.replace(rereadPolicies(policyFile)));
-  }
-  return live;
+/** A reload replaces the policies only with a file that has no error. */
+function reloadPolicies(
+  live: LivePolicies,
+  { policyFile, delivery }: ServeConfig,
+  reloads: Reloads,
+): void {
+  if (policyFile === null) return;
+  reloads.add('POLICY_FILE', () =>
+    live.replace(rereadPolicies(policyFile, delivery.templates)));
 }

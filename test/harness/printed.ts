@@ -1,7 +1,7 @@
 /** The output of otpd: messages with their codes, log lines, and texts for a person. */
 
 /** A message contains its code; all other output must contain none. */
-const MESSAGE_LINE = /^message to [^\n]*: (\d+) is your code for .*\n/gm;
+const MESSAGE_LINE = /^message to [^\n]*: (\d+) is your code.*\n/gm;
 
 /** A log line when standard error is not a terminal. */
 const LOG_LINE = /^\{"time":.*\n/gm;

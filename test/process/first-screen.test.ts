@@ -15,7 +15,7 @@ const README = readPage('README.md');
 const SHOWN_PORT = '127.0.0.1:3000';
 const SHOWN_ADMIN = '127.0.0.1:9464';
 const SHOWN_CODE = '736581';
-const MESSAGE = /^message to U1: \d{6} is your code for .*\n/m;
+const MESSAGE = /^message to U1: \d{6} is your code\. .*\n/m;
 
 const environment = {
   DB_SOCKET: serverSocket(), DB_USER: 'root', DB_NAME: newDatabaseName(),

@@ -1,5 +1,5 @@
 /** SIGHUP and the policy file: a valid file is in force at once, an invalid one changes nothing. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -133,5 +133,30 @@ test('every worker reloads the policy or keeps the old one', async () => {
   otpd.stop();
   assert.is(await otpd.ended, 0);
 });
+
+test('a new label applies to the next message, and a label that a template needs must stay',
+  async () => {
+    const messages = join(folder, 'messages');
+    mkdirSync(messages);
+    writeFileSync(join(messages, 'login.txt'), '{code} is your code for {purpose}.');
+    const variables = { POLICY_FILE: file, MESSAGES_FOLDER: messages };
+    const writeLabel = (label: string | null) =>
+      write({ default: { address_limit: 100 }, purposes: { login: { label } } });
+    writeLabel('sign-in');
+    const otpd = await startOtpd({ ...variablesFor(database.settings.database!), ...variables });
+    await request(otpd, 'R5');
+    await otpd.prints(/^message to R5: \d{6} is your code for sign-in\.$/m);
+    writeLabel('the portal');
+    await reload(otpd, 'reloaded');
+    await request(otpd, 'R6');
+    await otpd.prints(/^message to R6: \d{6} is your code for the portal\.$/m);
+    writeLabel(null);
+    await reload(otpd, 'reload_failed');
+    await otpd.prints('outside brackets, but the purpose login has no label in en');
+    await request(otpd, 'R7');
+    await otpd.prints(/^message to R7: \d{6} is your code for the portal\.$/m);
+    otpd.stop();
+    assert.is(await otpd.ended, 0);
+  });
 
 test.run();

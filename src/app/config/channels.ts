@@ -1,14 +1,16 @@
 /** The delivery settings: the channels with their variables, and the message templates. */
 import type { EnvReader } from './env-reader.ts';
 import { CHANNEL_NAMES } from '../../otp/channels/channel.ts';
-import type { ChannelName, Templates } from '../../otp/channels/channel.ts';
+import type { ChannelName } from '../../otp/channels/channel.ts';
 import { parseEmailSettings } from '../../otp/channels/email-settings.ts';
 import type { EmailSettings } from '../../otp/channels/email-settings.ts';
 import { parseSmsSettings } from '../../otp/channels/sms.ts';
 import type { SmsSettings } from '../../otp/channels/sms.ts';
 import { parseWebhookSettings } from '../../otp/channels/webhook-settings.ts';
 import type { WebhookSettings } from '../../otp/channels/webhook-settings.ts';
+import type { Policies } from '../../otp/policy/policy.ts';
 import { loadTemplates } from '../../otp/templates/load.ts';
+import type { TemplateSet } from '../../otp/templates/load.ts';
 
 export type ChannelSettings =
   | Readonly<{ name: 'console' }>
@@ -19,21 +21,29 @@ export type ChannelSettings =
 /** The channels in the order in which they are tried, and the templates of their messages. */
 export type DeliverySettings = Readonly<{
   channels: readonly ChannelSettings[];
-  templates: Templates;
+  templates: TemplateSet;
 }>;
 
 /**
  * Reads the variables of the channels that DELIVERY names, and of no other channel.
  *
+ * @param policies null when their file has errors
  * @returns null when the reader has collected an error
  */
-export function readDelivery(reader: EnvReader): DeliverySettings | null {
-  const channels = readNames(reader).map((name) => readChannel(reader, name));
+export function readDelivery(
+  reader: EnvReader,
+  policies: Policies | null,
+): DeliverySettings | null {
+  const names = readNames(reader);
+  const channels = names.map((name) => readChannel(reader, name));
   const loaded = accept(reader, loadTemplates({
     folder: reader.text('MESSAGES_FOLDER') ?? null,
     domain: reader.text('MESSAGE_DOMAIN') ?? null,
     language: reader.text('MESSAGES_LANGUAGE') ?? null,
+    brand: reader.text('MESSAGES_BRAND') ?? null,
+    channels: names,
   }));
+  if (policies !== null) reader.errors.push(...loaded?.templates.validate(policies) ?? []);
   const known = channels.filter((channel) => channel !== null);
   if (loaded === null || known.length === 0 || known.length < channels.length) return null;
   return Object.freeze({ channels: known, templates: loaded.templates });

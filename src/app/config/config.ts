@@ -22,6 +22,7 @@ import type { Secrets } from '../../otp/crypto/secrets.ts';
 import { parsePolicies } from '../../otp/policy/policy-file.ts';
 import { createPolicies } from '../../otp/policy/policy.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
+import type { TemplateSet } from '../../otp/templates/load.ts';
 import { readCertificate } from './tls.ts';
 import type { CertificateFiles } from './tls.ts';
 
@@ -79,7 +80,7 @@ export function readServeConfig(environment: Environment): ServeConfig {
   const reader = new EnvReader(environment);
   const config = readCommon(reader);
   const certificate = readCertificate(reader);
-  const [delivery, log] = [readDelivery(reader), readLog(reader)];
+  const [delivery, log] = [readDelivery(reader, config.policies), readLog(reader)];
   throwErrors(reader);
   return Object.freeze({ ...config, certificate, delivery: delivery!, log });
 }
@@ -106,7 +107,7 @@ function readCommon(reader: EnvReader): Config {
     workers: reader.whole('WORKERS', 1, 1, 64),
     trustedProxies: readProxies(reader),
     apiKeys: readApiKeys(reader),
-    policies: readPolicies(reader),
+    policies: readPolicies(reader)!,
     policyFile: reader.text('POLICY_FILE') ?? null,
     secrets: secrets!,
   };
@@ -167,26 +168,29 @@ function choose<T extends string>(
 }
 
 /** Each error names the file, the path of the member and the allowed range. */
-function readPolicies(reader: EnvReader): Policies {
+function readPolicies(reader: EnvReader): Policies | null {
+  const errorsBefore = reader.errors.length;
   const text = reader.readFile('POLICY_FILE');
-  if (text === undefined) return createPolicies();
+  if (text === undefined) return reader.errors.length === errorsBefore ? createPolicies() : null;
   const parsed = parsePolicies(text);
   if ('policies' in parsed) return parsed.policies;
   const path = reader.text('POLICY_FILE');
   reader.errors.push(...parsed.errors.map((error) => `POLICY_FILE ${path}: ${error}`));
-  return createPolicies();
+  return null;
 }
 
 /**
  * Reads the policy file for a reload.
  *
+ * @param templates are checked with the new labels
  * @throws ConfigError with all errors, and the statement that the policy in force stays
  */
-export function rereadPolicies(path: string): Policies {
+export function rereadPolicies(path: string, templates: TemplateSet): Policies {
   const reader = new EnvReader({ POLICY_FILE: path });
   const policies = readPolicies(reader);
   const { errors } = reader;
-  if (errors.length === 0) return policies;
+  if (policies !== null) errors.push(...templates.validate(policies));
+  if (policies !== null && errors.length === 0) return policies;
   const message = ['the policy in force stays; the new one is at fault:', ...errors].join('\n  ');
   throw new ConfigError(message, { errors });
 }

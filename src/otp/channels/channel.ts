@@ -9,6 +9,21 @@ import type { Hex } from '../../db/query.ts';
 export const CHANNEL_NAMES = Object.freeze(['console', 'webhook', 'sms', 'email'] as const);
 export type ChannelName = (typeof CHANNEL_NAMES)[number];
 
+/**
+ * The part of a message that a template renders: the text for a phone, the console or a webhook, or
+ * one of the three parts of an e-mail.
+ */
+export type TemplatePart = 'txt' | 'subject.txt' | 'email.txt' | 'html';
+
+/** The parts that each channel sends. */
+export const CHANNEL_PARTS: Readonly<Record<ChannelName, readonly TemplatePart[]>>
+  = Object.freeze({
+    console: ['txt'],
+    webhook: ['txt'],
+    sms: ['txt'],
+    email: ['subject.txt', 'email.txt', 'html'],
+  });
+
 /** A message to one user. Nothing else, except the text rendered from it, contains the code. */
 export type Message = Readonly<{
   /** 32 hexadecimal digits, the same in every attempt. */
@@ -62,14 +77,14 @@ export function isLoopbackHost(host: string): boolean {
 
 /** Renders messages from templates. */
 export type Templates = Readonly<{
-  /** The text for a phone, the console or a webhook: at most 160 septets of GSM-7. */
+  /** The text for a phone, the console or a webhook. */
   text: (message: Message) => string;
   email: (message: Message) => Readonly<{ subject: string; text: string; html: string }>;
   /**
-   * Chooses the language of a message.
+   * Chooses the language of a message among those in which the channel has templates.
    * @param acceptLanguage the field value (RFC 9110, 12.5.4), unchecked; '' when the request has
    *   none
    * @returns a language tag, or '' for the default language
    */
-  localeFor: (purpose: string, acceptLanguage: string) => string;
+  localeFor: (channel: ChannelName, purpose: string, acceptLanguage: string) => string;
 }>;

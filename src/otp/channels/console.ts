@@ -25,11 +25,21 @@ export function createConsoleChannel(
     addressFormat: null,
     accepts: () => true,
     send: (message) => {
-      const line = `message to ${message.userId}: ${templates.text(message)}`;
+      const line = `message to ${quoteAddress(message.userId)}: ${templates.text(message)}`;
       lines = printed === null ? line : `${lines}\n${line}`;
       printed ??= Promise.resolve().then(printAll);
       return printed;
     },
     close: () => {},
   };
+}
+
+/**
+ * Quotes and escapes a user_id of other characters, which might otherwise forge a line or its text
+ * or send control sequences to the terminal.
+ */
+function quoteAddress(userId: string): string {
+  if (/^[\w.@+-]+$/.test(userId)) return userId;
+  return JSON.stringify(userId).replace(/[^\x20-\x7e]/g, (unit) =>
+    `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

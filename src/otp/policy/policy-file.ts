@@ -1,9 +1,14 @@
 /**
- * Reads the policy file: JSON with the numbers of each purpose and the list of allowed purposes.
+ * Reads the policy file: JSON with the numbers and the label of each purpose, and the list of
+ * allowed purposes.
  */
-import { identityRule, isIdentity, PURPOSE_MAX_CHARACTERS } from './policy.ts';
-import { createPolicies, DEFAULT_POLICY, POLICY_BOUNDS } from './policy.ts';
+import {
+  createPolicies, DEFAULT_POLICY, identityRule, isIdentity, LABEL_MAX_CHARACTERS, POLICY_BOUNDS,
+  PURPOSE_MAX_CHARACTERS,
+} from './policy.ts';
 import type { LimitName, Policies, Policy, PolicyNumber } from './policy.ts';
+import { ANY_LANGUAGE, isLanguageTag } from '../templates/language-tags.ts';
+import type { Labels } from '../templates/language-tags.ts';
 
 /** A member that a policy in the file may set. */
 type Member = Readonly<{
@@ -30,6 +35,9 @@ const MEMBERS: ReadonlyMap<string, Member> = new Map<string, Member>([
   ['destination_digits', { key: 'destinationDigits', isGlobal: true }],
   ['wrong_codes_limit', { key: 'wrongCodesLimit', limit: 'wrong_codes', isOptional: true }],
 ]);
+
+/** What messages call the purpose. */
+const LABEL = 'label';
 
 const FILE_MEMBERS: readonly string[] = ['default', 'purposes', 'allowed_purposes'];
 
@@ -72,13 +80,14 @@ function readAllowed(value: unknown, errors: string[]): ReadonlySet<string> | nu
   return new Set(value);
 }
 
-type Draft = Record<PolicyNumber, number | null> & { shadow: Set<LimitName> };
+type Draft = Record<PolicyNumber, number | null> & { shadow: Set<LimitName>; labels: Labels };
 
 function readPolicy(value: unknown, base: Policy, path: string, errors: string[]): Policy {
   const draft: Draft = { ...base, shadow: new Set(base.shadow) };
   for (const [name, setting] of Object.entries(asObject(value, path, errors))) {
     const member = MEMBERS.get(name);
-    if (member === undefined) errors.push(`${path}.${name}: unknown member`);
+    if (name === LABEL) draft.labels = readLabels(setting, `${path}.${name}`, errors);
+    else if (member === undefined) errors.push(`${path}.${name}: unknown member`);
     else if (member.isGlobal && path !== 'default') {
       errors.push(`${path}.${name}: must be set in default, because all purposes share it`);
     } else readMember(draft, member, setting, { path: `${path}.${name}`, errors });
@@ -108,6 +117,26 @@ function readMember(
   draft[key] = readNumber(key, number, { path: `${path}.limit`, errors });
   if (shadow === true) draft.shadow.add(limit);
   else draft.shadow.delete(limit);
+}
+
+/** A text for all languages, `{"en": "sign-in", "de": "die Anmeldung"}`, or null for none. */
+function readLabels(value: unknown, path: string, errors: string[]): Labels {
+  if (value === null) return new Map();
+  if (typeof value !== 'object' || Array.isArray(value)) {
+    return new Map([[ANY_LANGUAGE, readLabel(value, path, errors)]]);
+  }
+  return new Map(Object.entries(value).map(([language, text]) => {
+    if (!isLanguageTag(language)) {
+      errors.push(`${path}.${language}: must be a language tag such as de or pt-BR`);
+    }
+    return [language.toLowerCase(), readLabel(text, `${path}.${language}`, errors)];
+  }));
+}
+
+function readLabel(value: unknown, path: string, errors: string[]): string {
+  if (isIdentity(value, LABEL_MAX_CHARACTERS) && value.trim() !== '') return value;
+  errors.push(`${path}: ${identityRule(LABEL_MAX_CHARACTERS)}`);
+  return '';
 }
 
 function readNumber(key: PolicyNumber, value: unknown, { path, errors }: Location): number {

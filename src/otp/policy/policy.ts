@@ -5,6 +5,7 @@
 import { domainOf, normalizeRecipient } from '../channels/recipients.ts';
 import { HIT_KINDS } from '../../db/tables/limit-hits.ts';
 import type { LimitSubject } from '../../db/tables/limit-hits.ts';
+import type { Labels } from '../templates/language-tags.ts';
 
 /** The limits, as metrics and the log name them. */
 export const LIMIT_NAMES = Object.freeze([
@@ -47,6 +48,8 @@ export type PolicyNumber = keyof (Numbers & ExtraLimits);
 export type Policy = Numbers & ExtraLimits & Readonly<{
   /** Limits that count and report but refuse nobody. */
   shadow: ReadonlySet<LimitName>;
+  /** What messages call the purpose; never what a client calls it. */
+  labels: Labels;
 }>;
 
 /** The rolling window of the user limit and of the IP limit; it cannot be set. */
@@ -93,6 +96,7 @@ export const DEFAULT_POLICY: Policy = Object.freeze({
   destinationDigits: 5,
   wrongCodesLimit: null,
   shadow: new Set<LimitName>(),
+  labels: new Map(),
 });
 
 export type Policies = Readonly<{
@@ -101,6 +105,10 @@ export type Policies = Readonly<{
   for: (purpose: string) => Policy;
   /** Whether codes may be requested and verified for a purpose. */
   allows: (purpose: string) => boolean;
+  /** Whether purposes that are not listed are allowed. */
+  isOpen: boolean;
+  /** The purposes that the policy file names. */
+  listed: readonly string[];
 }>;
 
 /**
@@ -122,6 +130,8 @@ export function createPolicies(
     default: base,
     for: (purpose: string) => others.get(purpose) ?? base,
     allows: (purpose: string) => allowed === null || allowed.has(purpose),
+    isOpen: allowed === null,
+    listed: Object.freeze([...new Set([...byPurpose.keys(), ...allowed ?? []])]),
   });
 }
 
@@ -159,6 +169,14 @@ export class LivePolicies implements Policies {
 
   allows(purpose: string): boolean {
     return this.#current.allows(purpose);
+  }
+
+  get isOpen(): boolean {
+    return this.#current.isOpen;
+  }
+
+  get listed(): readonly string[] {
+    return this.#current.listed;
   }
 }
 
@@ -219,6 +237,9 @@ export function destinationOf(userId: string, digits: number): string | null {
 
 /** In code points (docs/api.md, "Identity"). */
 export const PURPOSE_MAX_CHARACTERS = 100;
+
+/** In code points: a label or a brand is a part of a subject and of a text message. */
+export const LABEL_MAX_CHARACTERS = 60;
 
 /** The rule of isIdentity, to follow a name in an error message. */
 export function identityRule(maxCharacters: number): string {

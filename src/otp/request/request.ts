@@ -156,7 +156,7 @@ function toOutboxMessage(
   { localeFor }: Delivery,
 ): OutboxMessage {
   const expiresAt = addSeconds(now, lifetimeSeconds);
-  const locale = localeFor(purpose, acceptLanguage);
+  const locale = localeFor(channel, purpose, acceptLanguage);
   return {
     message: { otpId, userId, purpose, code, lifetimeSeconds, expiresAt, locale },
     clientIp,

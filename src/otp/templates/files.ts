@@ -1,13 +1,8 @@
 /** Reads the template files of a folder. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import type { TemplatePart } from '../channels/channel.ts';
 import { isLanguageTag } from './language-tags.ts';
-
-/**
- * The part of a message that a template renders: the text for a phone, the console or a webhook, or
- * one of the three parts of an e-mail.
- */
-export type TemplatePart = 'txt' | 'subject.txt' | 'email.txt' | 'html';
 
 type TemplateName = Readonly<{
   /** `default` stands for every purpose without a file of its own. */

@@ -1,4 +1,6 @@
-/** Language tags (RFC 5646) in lower case, and the choice among them (RFC 4647). */
+/**
+ * Language tags (RFC 5646) in lower case, the choice among them (RFC 4647), and labels by language.
+ */
 
 /** Bounds the work on an unchecked field; a list that a person chose is shorter. */
 const ACCEPT_LANGUAGE_MAX_CHARACTERS = 256;
@@ -45,4 +47,19 @@ export function parseAcceptLanguage(field: string): string[] {
     if (quality > 0 && quality <= 1) wanted.push({ range: match[1]!.toLowerCase(), quality });
   }
   return wanted.sort((a, b) => b.quality - a.quality).map(({ range }) => range);
+}
+
+/**
+ * How messages name a purpose, by language tag, or by ANY_LANGUAGE for languages without a label of
+ * their own. Empty when messages do not name it.
+ */
+export type Labels = ReadonlyMap<string, string>;
+
+export const ANY_LANGUAGE = '*';
+
+/** The label in a language, or in one of its fallbacks; null when there is none. */
+export function labelIn(labels: Labels, language: string): string | null {
+  if (labels.size === 0) return null;
+  const tag = fallbackTags(language).find((each) => labels.has(each)) ?? ANY_LANGUAGE;
+  return labels.get(tag) ?? null;
 }

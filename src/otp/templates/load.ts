@@ -1,14 +1,17 @@
 /** Loads the shipped templates and the operator's own at the start, and checks them. */
 import { fileURLToPath } from 'node:url';
-import type { Templates } from '../channels/channel.ts';
+import type { ChannelName, Templates } from '../channels/channel.ts';
 import { toDomainName } from '../channels/recipients.ts';
 import { templateKey, readTemplateFiles } from './files.ts';
 import type { TemplateFile } from './files.ts';
 import { isLanguageTag } from './language-tags.ts';
+import { identityRule, isIdentity, LABEL_MAX_CHARACTERS } from '../policy/policy.ts';
+import type { Policies } from '../policy/policy.ts';
 import { createTemplates } from './render.ts';
+import type { MessageSettings } from './render.ts';
 import { compileTemplate, createDurationFormatter, TemplateStore } from './template.ts';
 import type { FormatDuration, Template } from './template.ts';
-import { validateTemplate } from './validate.ts';
+import { findIncomplete, validateMessages, validateTemplate } from './validate.ts';
 
 /** The same path from src/ and from dist/. */
 const SHIPPED_FOLDER = fileURLToPath(new URL('../../../messages/', import.meta.url));
@@ -23,6 +26,18 @@ type TemplateSettings = Readonly<{
   domain: string | null;
   /** MESSAGES_LANGUAGE: for users without a language, and for own templates without a locale. */
   language?: string | null;
+  /** MESSAGES_BRAND: replaces {brand}. */
+  brand?: string | null;
+  /** Decide which parts are needed, and whether the bounds of a phone apply. */
+  channels: readonly ChannelName[];
+}>;
+
+/** Checked templates. The policies in force supply the labels of purposes. */
+export type TemplateSet = Readonly<{
+  /** @returns every error that the labels of these policies cause */
+  validate: (policies: Policies) => string[];
+  /** @param policies may change later to others without an error */
+  withLabels: (policies: Pick<Policies, 'for'>) => Templates;
 }>;
 
 /**
@@ -31,26 +46,33 @@ type TemplateSettings = Readonly<{
  */
 export function loadTemplates(
   settings: TemplateSettings,
-): { templates: Templates } | { errors: string[] } {
+): { templates: TemplateSet } | { errors: string[] } {
+  const { folder, channels } = settings;
   const errors: string[] = [];
-  const domain = checkDomain(settings.domain, errors);
-  const language = checkLanguage(settings.language ?? SHIPPED_LANGUAGE, errors);
+  const common: MessageSettings = {
+    domain: checkDomain(settings.domain, errors),
+    brand: checkBrand(settings.brand ?? null, errors),
+    language: checkLanguage(settings.language ?? SHIPPED_LANGUAGE, errors),
+  };
   const files = new Map<string, TemplateFile>();
   const shipped = readTemplateFiles(SHIPPED_FOLDER, SHIPPED_LANGUAGE, errors);
-  for (const file of [...shipped, ...readOwn(settings.folder, language, errors)]) {
+  for (const file of [...shipped, ...readOwn(folder, common.language, errors)]) {
     files.set(templateKey(file), file);
   }
-  const store = new TemplateStore([language, SHIPPED_LANGUAGE]);
+  const store = new TemplateStore([common.language, SHIPPED_LANGUAGE]);
   const lifetimes = new Map<string, FormatDuration>();
   for (const file of files.values()) {
-    const formatDuration = lifetimes.get(file.language) ?? createDurationFormatter(file.language);
-    lifetimes.set(file.language, formatDuration);
-    const template = compile(file, formatDuration, domain, errors);
-    if (template !== null) {
-      store.put(file.purpose, file.language, file.part, { template, formatDuration });
-    }
+    const { path, purpose, part, language } = file;
+    const formatDuration = lifetimes.get(language) ?? createDurationFormatter(language);
+    lifetimes.set(language, formatDuration);
+    const template = compile(file, common.brand, errors);
+    if (template !== null) store.put(purpose, part, { template, path, language, formatDuration });
   }
-  return errors.length > 0 ? { errors } : { templates: createTemplates(store, domain, language) };
+  if (errors.length === 0) errors.push(...findIncomplete(store, common.language, channels));
+  return errors.length > 0 ? { errors } : { templates: Object.freeze({
+    validate: (policies: Policies) => validateMessages(store, common, channels, policies),
+    withLabels: (policies: Pick<Policies, 'for'>) => createTemplates(store, common, policies),
+  }) };
 }
 
 function checkDomain(domain: string | null, errors: string[]): string | null {
@@ -60,6 +82,12 @@ function checkDomain(domain: string | null, errors: string[]): string | null {
       + ' port');
   }
   return name;
+}
+
+function checkBrand(brand: string | null, errors: string[]): string | null {
+  if (brand === null || isIdentity(brand, LABEL_MAX_CHARACTERS)) return brand;
+  errors.push(`MESSAGES_BRAND ${identityRule(LABEL_MAX_CHARACTERS)}`);
+  return null;
 }
 
 function checkLanguage(language: string, errors: string[]): string {
@@ -82,17 +110,17 @@ function readOwn(folder: string | null, language: string, errors: string[]): Tem
 
 function compile(
   file: TemplateFile,
-  formatDuration: FormatDuration,
-  domain: string | null,
+  brand: string | null,
   errors: string[],
 ): Template | null {
   const compiled = compileTemplate(file.text);
   if ('unknown' in compiled) {
     const names = compiled.unknown.map((name) => `{${name}}`).join(', ');
-    errors.push(`${file.path} may contain only {code}, {purpose} and {lifetime}, not ${names}`);
+    errors.push(`${file.path} may contain only {code}, {purpose}, {brand} and {lifetime},`
+      + ` not ${names}`);
     return null;
   }
-  const found = validateTemplate(file, compiled.template, formatDuration, domain);
+  const found = validateTemplate(file, compiled.template, brand);
   errors.push(...found.map((error) => `${file.path} ${error}`));
   return found.length > 0 ? null : compiled.template;
 }

@@ -1,22 +1,39 @@
-/** Renders messages from checked templates, escaped for each part. */
-import type { Message, Templates } from '../channels/channel.ts';
-import type { TemplatePart } from './files.ts';
-import { fallbackTags, parseAcceptLanguage } from './language-tags.ts';
+/** Renders messages from checked templates: nothing that a client sends is printed in one. */
+import { CHANNEL_PARTS } from '../channels/channel.ts';
+import type { Message, TemplatePart, Templates } from '../channels/channel.ts';
+import type { Policies } from '../policy/policy.ts';
+import { fallbackTags, labelIn, parseAcceptLanguage } from './language-tags.ts';
 import { renderSms } from './sms-text.ts';
 import type { TemplateEntry, TemplateStore, TemplateValues } from './template.ts';
 
-/**
- * @param domain for the last line of a text message; null for none
- * @param language the default language, in lower case
- */
+/** What every message of this configuration has in common. */
+export type MessageSettings = Readonly<{
+  /** MESSAGE_DOMAIN; null: no last line in a text message. */
+  domain: string | null;
+  /** MESSAGES_BRAND; null: texts with {brand} are left out. */
+  brand: string | null;
+  /** MESSAGES_LANGUAGE, in lower case. */
+  language: string;
+}>;
+
+/** @param policies contain the labels of the purposes */
 export function createTemplates(
   store: TemplateStore,
-  domain: string | null,
-  language: string,
+  { domain, brand, language }: MessageSettings,
+  policies: Pick<Policies, 'for'>,
 ): Templates {
+  const toValues = (
+    { code, purpose, lifetimeSeconds }: Message,
+    entry: TemplateEntry,
+  ): TemplateValues => ({
+    code,
+    lifetime: entry.formatDuration(lifetimeSeconds),
+    purpose: labelIn(policies.for(purpose).labels, entry.language),
+    brand,
+  });
   const renderPlain = (message: Message, part: TemplatePart): string => {
     const entry = store.get(message.purpose, message.locale, part);
-    return entry.template.render(mapValues(toValues(message, entry), asOneLine));
+    return entry.template.render(toValues(message, entry));
   };
   return Object.freeze({
     text: (message) => {
@@ -28,16 +45,16 @@ export function createTemplates(
       return {
         subject: renderPlain(message, 'subject.txt'),
         text: renderPlain(message, 'email.txt'),
-        html: html.template.render(mapValues(toValues(message, html), escapeHtml)),
+        html: html.template.render(escapeHtml(toValues(message, html))),
       };
     },
-    localeFor: (purpose, acceptLanguage) => {
+    localeFor: (channel, purpose, acceptLanguage) => {
       if (acceptLanguage === '') return '';
       for (const range of parseAcceptLanguage(acceptLanguage)) {
         if (range === '*') return '';
         for (const tag of fallbackTags(range)) {
           if (isIn(language, tag)) return '';
-          if (store.has(purpose, tag, 'txt')) return tag;
+          if (store.has(purpose, tag, CHANNEL_PARTS[channel])) return tag;
         }
       }
       return '';
@@ -50,30 +67,17 @@ function isIn(language: string, tag: string): boolean {
   return fallbackTags(language).includes(tag);
 }
 
-function toValues(
-  { code, purpose, lifetimeSeconds }: Message,
-  { formatDuration }: TemplateEntry,
-): TemplateValues {
-  return { code, purpose, lifetime: formatDuration(lifetimeSeconds) };
-}
-
-function mapValues(values: TemplateValues, change: (value: string) => string): TemplateValues {
-  const { code, purpose, lifetime } = values;
-  return { code: change(code), purpose: change(purpose), lifetime: change(lifetime) };
-}
-
-/**
- * Replaces characters that break a line or change the text direction, so that a value cannot forge
- * the text around it.
- */
-function asOneLine(value: string): string {
-  return value.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, '?').toWellFormed();
-}
-
 const ENTITIES: Readonly<Record<string, string>> = {
   '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;',
 };
 
-function escapeHtml(value: string): string {
-  return asOneLine(value).replace(/[&<>"']/g, (character) => ENTITIES[character]!);
+function escapeHtml({ code, lifetime, purpose, brand }: TemplateValues): TemplateValues {
+  const escape = (value: string): string =>
+    value.replace(/[&<>"']/g, (character) => ENTITIES[character]!);
+  return {
+    code,
+    lifetime: escape(lifetime),
+    purpose: purpose === null ? null : escape(purpose),
+    brand: brand === null ? null : escape(brand),
+  };
 }

@@ -1,15 +1,22 @@
 /** Compiled templates, and the choice of the template for a message. */
-import type { TemplatePart } from './files.ts';
+import type { TemplatePart } from '../channels/channel.ts';
 import { fallbackTags } from './language-tags.ts';
 import { POLICY_BOUNDS } from '../policy/policy.ts';
 
-export type TemplateEntry = Readonly<{ template: Template; formatDuration: FormatDuration }>;
+export type TemplateEntry = Readonly<{
+  template: Template;
+  path: string;
+  /** A language tag in lower case. */
+  language: string;
+  formatDuration: FormatDuration;
+}>;
 
 /** Applies to every purpose without a template of its own. */
-const DEFAULT_PURPOSE = 'default';
+export const DEFAULT_PURPOSE = 'default';
 
 export class TemplateStore {
   readonly #byPurpose = new Map<string, Map<string, TemplateEntry>>();
+  readonly #languages = new Set<string>();
   readonly #fallbackLanguages: readonly string[];
 
   /** @param fallbackLanguages for messages whose own language has no template, in order */
@@ -17,16 +24,32 @@ export class TemplateStore {
     this.#fallbackLanguages = fallbackLanguages;
   }
 
-  /** Replaces a template with the same purpose, language and part. */
-  put(purpose: string, language: string, part: TemplatePart, entry: TemplateEntry): void {
-    const own = this.#byPurpose.get(purpose) ?? new Map<string, TemplateEntry>();
-    this.#byPurpose.set(purpose, own.set(`${language}.${part}`, entry));
+  /** The purposes that have files, `default` included. */
+  get purposes(): Iterable<string> {
+    return this.#byPurpose.keys();
   }
 
-  /** Whether a template exists in this language for the purpose or for the default purpose. */
-  has(purpose: string, language: string, part: TemplatePart): boolean {
-    return this.#find(purpose, language, part) !== undefined
-      || this.#find(DEFAULT_PURPOSE, language, part) !== undefined;
+  get languages(): Iterable<string> {
+    return this.#languages;
+  }
+
+  /** Replaces a template with the same purpose, language and part. */
+  put(purpose: string, part: TemplatePart, entry: TemplateEntry): void {
+    const own = this.#byPurpose.get(purpose) ?? new Map<string, TemplateEntry>();
+    this.#byPurpose.set(purpose, own.set(`${entry.language}.${part}`, entry));
+    this.#languages.add(entry.language);
+  }
+
+  /** Whether a file of exactly this purpose and language has one of the parts. */
+  hasOwn(purpose: string, language: string, parts: readonly TemplatePart[]): boolean {
+    const own = this.#byPurpose.get(purpose);
+    return own !== undefined && parts.some((part) => own.has(`${language}.${part}`));
+  }
+
+  /** Whether a file of the purpose or of the default purpose in this language has a part. */
+  has(purpose: string, language: string, parts: readonly TemplatePart[]): boolean {
+    return this.hasOwn(purpose, language, parts)
+      || this.hasOwn(DEFAULT_PURPOSE, language, parts);
   }
 
   /**
@@ -38,55 +61,93 @@ export class TemplateStore {
    */
   get(purpose: string, locale: string, part: TemplatePart): TemplateEntry {
     for (const language of [locale, ...this.#fallbackLanguages]) {
-      const tags = fallbackTags(language);
-      for (const name of [purpose, DEFAULT_PURPOSE]) {
-        for (const tag of tags) {
-          const entry = this.#find(name, tag, part);
-          if (entry !== undefined) return entry;
-        }
-      }
+      const entry = this.find(purpose, language, part);
+      if (entry !== undefined) return entry;
     }
     throw new Error(`no template default.${part}`);
   }
 
-  #find(purpose: string, language: string, part: TemplatePart): TemplateEntry | undefined {
-    return this.#byPurpose.get(purpose)?.get(`${language}.${part}`);
+  /** Like `get`, without the fallback languages. */
+  find(purpose: string, language: string, part: TemplatePart): TemplateEntry | undefined {
+    const tags = fallbackTags(language);
+    for (const name of [purpose, DEFAULT_PURPOSE]) {
+      const own = this.#byPurpose.get(name);
+      for (const tag of tags) {
+        const entry = own?.get(`${tag}.${part}`);
+        if (entry !== undefined) return entry;
+      }
+    }
+    return undefined;
   }
 }
 
-export type TemplateValues = Readonly<{ code: string; purpose: string; lifetime: string }>;
+/** The operator chooses all of them; the name that a client gives to a purpose is none of them. */
+export type TemplateValues = Readonly<{
+  code: string;
+  lifetime: string;
+  /** The label of the purpose; null leaves out the optional texts that contain it. */
+  purpose: string | null;
+  brand: string | null;
+}>;
+
 type Placeholder = keyof TemplateValues;
 
 export type Template = Readonly<{
-  /** How often a placeholder occurs. */
-  count: (placeholder: Placeholder) => number;
+  has: (placeholder: Placeholder) => boolean;
+  /** Whether a placeholder stands in a text that is never left out. */
+  requires: (placeholder: Placeholder) => boolean;
+  /** Leaves out every optional text that has a placeholder without a value. */
   render: (values: TemplateValues) => string;
 }>;
 
-const PLACEHOLDERS: ReadonlySet<string> = new Set<Placeholder>(['code', 'purpose', 'lifetime']);
+const PLACEHOLDERS: ReadonlySet<string>
+  = new Set<Placeholder>(['code', 'purpose', 'lifetime', 'brand']);
 
 /** Matches braces around a name, not those around the declarations of a style sheet. */
 const PLACEHOLDER = /\{([^{}:;\n]*)\}/;
 
+/** Brackets make a text optional only if it has one of the values that may be missing. */
+const OPTIONAL = /\[([^[\]]*\{(?:purpose|brand)\}[^[\]]*)\]/;
+
+type Piece = Readonly<{
+  /** Text and names alternate; the first and the last one are text. */
+  parts: readonly string[];
+  isOptional: boolean;
+}>;
+
 /** @returns the template, or the names in braces that are not placeholders */
 export function compileTemplate(text: string): { template: Template } | { unknown: string[] } {
-  // Text and names alternate; the first and the last part are text.
-  const parts = text.split(PLACEHOLDER);
-  const names = parts.filter((_, index) => index % 2 === 1);
+  const pieces: Piece[] = text.split(OPTIONAL).map((piece, index) =>
+    ({ parts: piece.split(PLACEHOLDER), isOptional: index % 2 === 1 }));
+  const required = pieces.filter(({ isOptional }) => !isOptional).flatMap(namesOf);
+  const names = pieces.flatMap(namesOf);
   const unknown = names.filter((name) => !PLACEHOLDERS.has(name));
   if (unknown.length > 0) return { unknown };
   return {
     template: Object.freeze({
-      count: (placeholder: Placeholder) => names.filter((name) => name === placeholder).length,
+      has: (placeholder: Placeholder) => names.includes(placeholder),
+      requires: (placeholder: Placeholder) => required.includes(placeholder),
       render: (values: TemplateValues) => {
-        let rendered = parts[0]!;
-        for (let at = 1; at < parts.length; at += 2) {
-          rendered += values[parts[at] as Placeholder] + parts[at + 1]!;
-        }
+        let rendered = '';
+        for (const piece of pieces) rendered += renderPiece(piece, values);
         return rendered;
       },
     }),
   };
+}
+
+function namesOf({ parts }: Piece): string[] {
+  return parts.filter((_, index) => index % 2 === 1);
+}
+
+function renderPiece({ parts, isOptional }: Piece, values: TemplateValues): string {
+  let rendered = parts[0]!;
+  for (let at = 1; at < parts.length; at += 2) {
+    const value = values[parts[at] as Placeholder];
+    if (value === null && isOptional) return '';
+    rendered += (value ?? '') + parts[at + 1]!;
+  }
+  return rendered;
 }
 
 /** Formats seconds as `5 minutes`, `90 seconds` or `1 minute`. */

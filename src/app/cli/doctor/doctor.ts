@@ -10,6 +10,7 @@ import type { Environment } from '../../config/env-reader.ts';
 import { openPool } from '../../database.ts';
 import type { Finding } from './finding.ts';
 import { readHostClock } from '../../log/log.ts';
+import type { Policies } from '../../../otp/policy/policy.ts';
 import type { Report } from '../../output.ts';
 
 /** Runs every check. A fault in one part does not hide the findings about the others. */
@@ -26,7 +27,9 @@ export async function runDoctor(): Promise<Report> {
       policies: config.policies,
     }));
   }
-  if (delivery !== null) findings.push(...await checkChannels(delivery));
+  if (config !== null && delivery !== null) {
+    findings.push(...await checkChannels(delivery, config.policies));
+  }
   if (config !== null) findings.push(...await checkDatabaseAndServer(config));
   return reportFindings(findings);
 }
@@ -51,11 +54,15 @@ function attempt<T>(read: () => T): { read: T } | { errors: readonly string[] } 
   }
 }
 
-async function checkChannels(delivery: DeliverySettings): Promise<Finding[]> {
+async function checkChannels(
+  delivery: DeliverySettings,
+  policies: Policies,
+): Promise<Finding[]> {
   const facts = delivery.channels.map((channel) =>
     ({ name: channel.name, url: channel.name === 'webhook' ? channel.settings.url : null }));
   try {
-    for (const channel of await openChannels(delivery)) channel.close();
+    const templates = delivery.templates.withLabels(policies);
+    for (const channel of await openChannels(delivery.channels, templates)) channel.close();
     return checkDelivery(facts, null);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;

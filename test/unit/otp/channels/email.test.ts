@@ -7,6 +7,7 @@ import type { EmailSettings } from '../../../../src/otp/channels/email-settings.
 import { createEmailChannel, emailSendResult } from '../../../../src/otp/channels/email.ts';
 import type { EmailOptions } from '../../../../src/otp/channels/email.ts';
 import { loadTemplates } from '../../../../src/otp/templates/load.ts';
+import { createPolicies, DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
 import { createCertificate } from '../../../harness/certificate.ts';
 import type { Certificate } from '../../../harness/certificate.ts';
 import { eventually } from '../../../harness/waiting.ts';
@@ -32,6 +33,11 @@ const MESSAGE: Message = {
   code: '012345', lifetimeSeconds: 300, expiresAt: 0, locale: '',
 };
 
+const POLICIES = createPolicies(DEFAULT_POLICY, new Map([
+  ['login', { ...DEFAULT_POLICY, labels: new Map([['en', 'sign-in']]) }],
+  ['pay', { ...DEFAULT_POLICY, labels: new Map([['de', 'Überweisung']]) }],
+]));
+
 const channels: Channel[] = [];
 
 function settingsOf(url: string, ca: string | null): EmailSettings {
@@ -46,9 +52,10 @@ async function openChannel(
   ca: string | null = CERTIFICATE.cert,
   options: EmailOptions = {},
 ): Promise<Channel> {
-  const loaded = loadTemplates({ folder: null, domain: null });
+  const loaded = loadTemplates({ folder: null, domain: null, channels: ['email'] });
   if ('errors' in loaded) throw new Error(loaded.errors.join('\n'));
-  const channel = await createEmailChannel(settingsOf(url, ca), loaded.templates, {
+  const templates = loaded.templates.withLabels(POLICIES);
+  const channel = await createEmailChannel(settingsOf(url, ca), templates, {
     load: () => import(INSTALLED), ...options,
   });
   channels.push(channel);
@@ -83,7 +90,7 @@ test('a message is sent over STARTTLS with a user name and password', async () =
   const { header, parts } = readMessage(raw);
   assert.is(readWords(header.get('from') ?? ''), 'Acme Ümlaut <otpd@mail.example.com>');
   assert.is(header.get('to'), 'person@example.com');
-  assert.is(header.get('subject'), 'Your code for login');
+  assert.is(header.get('subject'), 'Your code for sign-in');
   assert.is(header.get('message-id'), `<${MESSAGE.otpId}@mail.example.com>`);
   assert.is(header.get('date'), 'Mon, 05 Jan 2026 08:00:00 +0000');
   assert.is(header.get('auto-submitted'), 'auto-generated');
@@ -93,7 +100,7 @@ test('a message is sent over STARTTLS with a user name and password', async () =
   assert.equal(parts.map((part) => part.header.get('content-type')),
     ['text/plain; charset=utf-8', 'text/html; charset=utf-8']);
   for (const { text } of parts) {
-    for (const words of ['012345', 'login', '5 minutes', 'Never share']) assert.match(text, words);
+    for (const words of ['012345', 'sign-in', '5 minutes', 'Never']) assert.match(text, words);
     assert.not.match(text, /https?:|\/\/|href|src|<a\b|<img/i);
   }
 });
@@ -102,7 +109,7 @@ test('a message is sent over implicit TLS to an IP address without an account', 
   const options = { secure: true, authOptional: true };
   const { port, mails } = await startMailServer(CERTIFICATE, options);
   const channel = await openChannel(`smtps://127.0.0.1:${port}`);
-  const german = { ...MESSAGE, locale: 'de', purpose: 'Überweisung' };
+  const german = { ...MESSAGE, locale: 'de', purpose: 'pay' };
   assert.equal(await channel.send(german, SENT_AT), { kind: 'accepted' });
   assert.is(mails[0]?.isSecure, true);
   assert.is(mails[0]?.user, '');

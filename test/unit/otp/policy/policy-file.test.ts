@@ -30,6 +30,34 @@ test('a purpose inherits what it does not set', () => {
   });
 });
 
+test('a label is a text for all languages, one for each, or none', () => {
+  const labelsOf = (label: unknown, purpose = 'login') => [...policiesOf({
+    default: { label: { en: 'x' } }, purposes: { login: { label }, other: { user_limit: 2 } },
+  }).for(purpose).labels];
+  assert.equal(labelsOf('sign-in'), [['*', 'sign-in']]);
+  assert.equal(labelsOf({ 'en': 'a', 'pt-BR': 'ł 👍' }), [['en', 'a'], ['pt-br', 'ł 👍']]);
+  assert.equal(labelsOf({}), []);
+  assert.equal(labelsOf(null), []);
+  for (const purpose of ['other', 'unknown']) {
+    assert.equal(labelsOf('sign-in', purpose), [['en', 'x']]);
+  }
+  assert.equal(labelsOf('x'.repeat(60)), [['*', 'x'.repeat(60)]]);
+});
+
+test('an invalid label is an error with its path', () => {
+  const rule = 'must be a string of 1 to 60 characters without control characters';
+  const errorsOfLabel = (label: unknown) => errorsOf(JSON.stringify({ default: { label } }));
+  for (const label of ['', ' ', 'x'.repeat(61), 'a\nb', 'a\u0085', '\ud800', 7, true]) {
+    assert.equal(errorsOfLabel(label), [`default.label: ${rule}`]);
+    assert.equal(errorsOfLabel({ de: label }), [`default.label.de: ${rule}`]);
+  }
+  assert.equal(errorsOfLabel(['x']), [`default.label: ${rule}`]);
+  assert.equal(errorsOfLabel({ de: null, german: 'x' }), [
+    `default.label.de: ${rule}`,
+    'default.label.german: must be a language tag such as de or pt-BR',
+  ]);
+});
+
 /** The bounds in docs/policy.md: [member, lowest, highest]. */
 const BOUNDS: [string, number, number][] = [
   ['code_digits', 6, 10],

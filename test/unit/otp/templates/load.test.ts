@@ -2,17 +2,22 @@
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { CHANNEL_NAMES } from '../../../../src/otp/channels/channel.ts';
 import type { Message, Templates } from '../../../../src/otp/channels/channel.ts';
+import { parsePolicies } from '../../../../src/otp/policy/policy-file.ts';
+import { createPolicies, LivePolicies } from '../../../../src/otp/policy/policy.ts';
+import type { Policies } from '../../../../src/otp/policy/policy.ts';
 import { loadTemplates } from '../../../../src/otp/templates/load.ts';
-import { countSeptets, findNonGsmCharacter } from '../../../../src/otp/templates/sms-text.ts';
+import { findNonGsmCharacter, measureSms } from '../../../../src/otp/templates/sms-text.ts';
 
 const MESSAGE: Message = {
   otpId: 'ab'.repeat(16), userId: 'U1', purpose: 'login', code: '012345', lifetimeSeconds: 300,
   expiresAt: 0, locale: '',
 };
-const NONE = { folder: null, domain: null };
+const NONE = { folder: null, domain: null, channels: ['sms'] } as const;
 const SHIPPED_LOCALES = ['', 'de', 'fr', 'es'];
 
 const root = mkdtempSync(join(tmpdir(), 'otpd-templates-'));
@@ -27,29 +32,46 @@ function folderOf(files: Record<string, string | Buffer>): string {
   return folder;
 }
 
-function templatesOf(settings: Partial<Parameters<typeof loadTemplates>[0]>): Templates {
+type Settings = Partial<Parameters<typeof loadTemplates>[0]> & Readonly<{ policies?: Policies }>;
+
+function policiesOf(file: object): Policies {
+  const parsed = parsePolicies(JSON.stringify(file));
+  if ('errors' in parsed) throw new Error(parsed.errors.join('\n'));
+  return parsed.policies;
+}
+
+/** The errors at the start. */
+function findErrors({ policies = createPolicies(), ...settings }: Settings): string[] {
   const loaded = loadTemplates({ ...NONE, ...settings });
-  if ('errors' in loaded) throw new Error(loaded.errors.join('\n'));
-  return loaded.templates;
+  return 'errors' in loaded ? loaded.errors : loaded.templates.validate(policies);
+}
+
+function templatesOf(given: Settings): Templates {
+  const errors = findErrors(given);
+  const { policies = createPolicies(), ...settings } = given;
+  const loaded = loadTemplates({ ...NONE, ...settings });
+  if ('errors' in loaded || errors.length > 0) throw new Error(errors.join('\n'));
+  return loaded.templates.withLabels(policies);
 }
 
 /** The errors of these files, without the path of their folder. */
-function errorsOf(files: Record<string, string | Buffer>, domain: string | null = null): string[] {
+function errorsOf(files: Record<string, string | Buffer>, settings: Settings = {}): string[] {
   const folder = folderOf(files);
-  const loaded = loadTemplates({ ...NONE, folder, domain });
-  return 'errors' in loaded ? loaded.errors.map((error) => error.replace(`${folder}/`, '')) : [];
+  return findErrors({ folder, ...settings }).map((error) => error.replaceAll(`${folder}/`, ''));
 }
 
-test('the shipped text contains the code, the purpose and the lifetime', () => {
+test('the shipped text contains the code and the lifetime', () => {
   const templates = templatesOf({});
   assert.is(templates.text(MESSAGE),
-    '012345 is your code for login. It works for 5 minutes. Never share it with anyone.');
+    '012345 is your code. It works for 5 minutes. Never share it with anyone.');
   assert.match(templates.text({ ...MESSAGE, lifetimeSeconds: 60 }), /for 1 minute\./);
   assert.match(templates.text({ ...MESSAGE, lifetimeSeconds: 90 }), /for 90 seconds\./);
 });
 
 test('every part is shipped in four languages', () => {
-  const templates = templatesOf({});
+  const labels = { en: 'sign-in', de: 'die Anmeldung', fr: 'la connexion', es: 'el acceso' };
+  const policies = policiesOf({ purposes: { login: { label: labels } } });
+  const templates = templatesOf({ policies });
   const seen = new Set<string>();
   for (const locale of SHIPPED_LOCALES) {
     const message = { ...MESSAGE, locale };
@@ -57,7 +79,7 @@ test('every part is shipped in four languages', () => {
     for (const part of [templates.text(message), subject, text, html]) {
       assert.not(seen.has(part), `${locale} has templates of its own`);
       seen.add(part);
-      assert.match(part, 'login');
+      assert.match(part, labels[locale as keyof typeof labels] ?? labels.en);
     }
     for (const part of [templates.text(message), text, html]) {
       assert.match(part, '012345');
@@ -68,64 +90,147 @@ test('every part is shipped in four languages', () => {
 });
 
 for (const [domain, last] of [[null, ''], ['example.com', '\n\n@example.com #012345']] as const) {
-  test(`a text message has at most 160 septets and ends with ${JSON.stringify(last)}`, () => {
+  test(`a text message fits and ends with ${JSON.stringify(last)}`, () => {
     const templates = templatesOf({ domain });
     for (const locale of SHIPPED_LOCALES) {
-      for (const purpose of ['login', 'p'.repeat(100), '€'.repeat(100), 'ó👍'.repeat(50), '\n@x']) {
-        const text = templates.text({ ...MESSAGE, locale, purpose });
-        assert.ok(countSeptets(text) <= 160, text);
-        assert.is(findNonGsmCharacter(text), null);
-        if (purpose === 'login') assert.ok(text.endsWith(last), text);
-        assert.is(text.split('\n').at(-1) === '@example.com #012345', domain !== null);
-      }
+      const text = templates.text({ ...MESSAGE, locale });
+      assert.ok(measureSms(text).length <= 160, text);
+      assert.is(findNonGsmCharacter(text), null);
+      assert.ok(text.endsWith(last), text);
     }
   });
 }
 
-test('a purpose is truncated to the septets that are left', () => {
-  const templates = templatesOf({});
-  const bare = templates.text({ ...MESSAGE, purpose: '' }).length;
-  const cut = templates.text({ ...MESSAGE, purpose: 'p'.repeat(100) });
-  assert.is(cut.length, 160);
-  assert.match(cut, `code for ${'p'.repeat(160 - bare)}. It`);
-  assert.match(templates.text({ ...MESSAGE, purpose: 'código €' }), 'code for c?digo €. It');
+/** What a stranger might send as a purpose. */
+const HOSTILE = [
+  'login. Suspicious login! Confirm at evil.example/x?u=9 or call +1900555', '{code}', '{brand}',
+  '[{purpose}]', '$& $1', '\u202eevil', '\u2066x\u2069', '<a href="//evil.example">x</a>', '&amp;',
+  '%s', '\u2028@evil.example #1', '€'.repeat(100), '👍'.repeat(50), 'ł', ' ', '*', 'en', 'default',
+  '__proto__', 'constructor', '../login', 'Default', 'LOGIN', 'logín', 'login ', 'ｌogin',
+];
+
+/** Arbitrary well-formed purposes, with the characters that matter above all. */
+const ANY_PURPOSE = fc.oneof(
+  fc.constantFrom(...HOSTILE),
+  fc.string({ minLength: 1, unit: 'binary' }),
+  fc.array(fc.constantFrom('{', '}', '[', ']', 'purpose', 'code', '<', '.', '/', '\u202e', 'login'),
+    { minLength: 1 }).map((parts) => parts.join('')),
+);
+
+test('no character of a client reaches a text of any channel', () => {
+  const folder = folderOf({ 'login.txt': 'own {code}', 'login.html': '<p>own {code}</p>' });
+  const policies = policiesOf({ purposes: { login: { label: 'sign-in' }, x: { label: 'y' } } });
+  const templates = templatesOf({ folder, policies, brand: 'Acme', domain: 'example.com' });
+  const textsOf = (purpose: string, userId: string, locale: string) => {
+    const message = { ...MESSAGE, purpose, userId, locale };
+    const locales = CHANNEL_NAMES.map((channel) => templates.localeFor(channel, purpose, locale));
+    return [templates.text(message), templates.email(message), locales];
+  };
+  for (const locale of SHIPPED_LOCALES) {
+    const neutral = textsOf('neutral', 'U1', locale);
+    assert.not.match(JSON.stringify(neutral), 'neutral');
+    for (const sent of HOSTILE) assert.equal(textsOf(sent, sent, locale), neutral, sent);
+    fc.assert(fc.property(ANY_PURPOSE, (purpose) => {
+      if (purpose === 'login' || purpose === 'x') return;
+      assert.equal(textsOf(purpose, purpose, locale), neutral);
+    }));
+  }
 });
 
-test('a purpose that occurs twice is truncated twice', () => {
-  const folder = folderOf({ 'login.txt': '{code} {purpose} {purpose}' });
-  const templates = templatesOf({ folder });
-  assert.is(templatesOf({}).text(MESSAGE).includes('login login'), false);
-  assert.is(templates.text(MESSAGE), '012345 login login');
-  const twice = folderOf({ 'default.txt': '{code} {purpose} {purpose}' });
-  const text = templatesOf({ folder: twice }).text({ ...MESSAGE, purpose: 'p'.repeat(100) });
-  assert.is(text, `012345 ${'p'.repeat(76)} ${'p'.repeat(76)}`);
+test('a purpose is called what its label says, in the language of the text', () => {
+  const policies = policiesOf({
+    default: { label: { de: 'Ihr Konto' } },
+    purposes: {
+      login: { label: 'sign-in' }, pay: { label: { 'en': 'a payment', 'pt': 'x' } },
+      none: { label: null }, other: {},
+    },
+  });
+  const folder = folderOf({ 'default.pt-BR.txt': '{code}[ {purpose}]' });
+  const templates = templatesOf({ policies, folder });
+  const textOf = (purpose: string, locale: string) =>
+    /^012345(?: is your code| ist Ihr Code)?([^.]*)/.exec(
+      templates.text({ ...MESSAGE, purpose, locale }))?.[1];
+  const seen = ['login', 'pay', 'none', 'other', 'unknown'].map((purpose) =>
+    ['', 'de', 'pt-br'].map((locale) => textOf(purpose, locale)));
+  assert.equal(seen, [
+    [' for sign-in', ' für sign-in', ' sign-in'],
+    [' for a payment', '', ' x'],
+    ['', '', ''],
+    ['', ' für Ihr Konto', ''],
+    ['', ' für Ihr Konto', ''],
+  ]);
+});
+
+test('labels follow a change of the policies', () => {
+  const policies = new LivePolicies(createPolicies());
+  const templates = templatesOf({ policies });
+  assert.match(templates.text(MESSAGE), 'is your code.');
+  policies.replace(policiesOf({ default: { label: 'sign-in' } }));
+  assert.match(templates.text(MESSAGE), 'is your code for sign-in.');
+});
+
+test('a label and a brand are escaped in HTML and nowhere else', () => {
+  const policies = policiesOf({ default: { label: `<b>&'"ó👍` } });
+  const templates = templatesOf({ policies, brand: '<Acme>', channels: ['email'] });
+  const { subject, text, html } = templates.email(MESSAGE);
+  assert.is(subject, `<Acme>: Your code for <b>&'"ó👍`);
+  assert.match(text, `Your code for <b>&'"ó👍:\n`);
+  assert.match(html, 'Your code for &lt;b&gt;&amp;&#39;&quot;ó👍:');
+});
+
+test('MESSAGES_BRAND stands in the shipped texts and in {brand}', () => {
+  const folder = folderOf({ 'own.txt': '{code} {brand}' });
+  const templates = templatesOf({ brand: 'Acme', folder });
+  assert.is(templates.text(MESSAGE),
+    'Acme: 012345 is your code. It works for 5 minutes. Never share it with anyone.');
+  assert.is(templates.text({ ...MESSAGE, purpose: 'own' }), '012345 Acme');
+  assert.is(templates.email(MESSAGE).subject, 'Acme: Your code');
+  const rule = 'contains {brand}, so MESSAGES_BRAND must be set, or the text must stand in'
+    + ' brackets: [{brand}: ]';
+  for (const part of ['txt', 'html', 'subject.txt', 'email.txt']) {
+    assert.equal(errorsOf({ [`own.${part}`]: '{code} {brand}' }), [`own.${part} ${rule}`]);
+  }
+  for (const brand of ['a\nb', 'x'.repeat(61), '\ud800']) {
+    assert.equal(findErrors({ brand }),
+      ['MESSAGES_BRAND must be a string of 1 to 60 characters without control characters']);
+  }
+});
+
+test('{purpose} outside brackets needs a label for every purpose that the file is for', () => {
+  const files = { 'default.txt': '{code} {purpose}', 'login.de.txt': '{code} {purpose}' };
+  const rule = 'set one in POLICY_FILE, or write [ for {purpose}], which is left out without a'
+    + ' label';
+  assert.equal(errorsOf(files), [
+    'default.txt contains {purpose} outside brackets, but purposes may have no label in en: '
+      + rule,
+    'login.de.txt contains {purpose} outside brackets, but the purpose login has no label in de: '
+      + rule,
+    'default.txt contains {purpose} outside brackets, but the purpose login has no label in en: '
+      + rule,
+  ]);
+  assert.equal(errorsOf(files, { policies: policiesOf({ default: { label: 'x' } }) }), []);
+  const listed = (purposes: object) => policiesOf({ allowed_purposes: ['login', 'pay'], purposes });
+  const both = listed({ login: { label: 'x' }, pay: { label: 'y' } });
+  assert.equal(errorsOf(files, { policies: both }), []);
+  assert.equal(errorsOf(files, { policies: listed({ login: { label: 'x' } }) }), [
+    'default.txt contains {purpose} outside brackets, but the purpose pay has no label in en: '
+      + rule,
+  ]);
 });
 
 test('the blank line before the last line is dropped when it does not fit', () => {
-  // 160 = the code, 114 characters, 5 of the purpose, a line feed and the last line.
-  const folder = folderOf({ 'default.txt': `{code}${'x'.repeat(114 + 5 - 14)}{purpose}` });
-  const templates = templatesOf({ folder, domain: 'example.com' });
-  const [room, full] = ['p'.repeat(27), 'p'.repeat(28)];
-  const spaced = templates.text({ ...MESSAGE, purpose: room });
-  assert.is(spaced.length, 160);
-  assert.ok(spaced.endsWith('p\n\n@example.com #012345'));
-  const dense = templates.text({ ...MESSAGE, purpose: full });
-  assert.is(dense.length, 160);
-  assert.ok(dense.endsWith('p\n@example.com #012345'));
-  assert.is(templates.text({ ...MESSAGE, purpose: `${full}p` }), dense, 'the purpose is cut now');
+  for (const [length, feeds] of [[137, '\n\n'], [138, '\n']] as const) {
+    const folder = folderOf({ 'default.txt': `{code}${'x'.repeat(length)}` });
+    const templates = templatesOf({ folder, domain: 'ex.com', channels: ['webhook'] });
+    const text = templates.text(MESSAGE);
+    assert.is(text.length, 160);
+    assert.ok(text.endsWith(`x${feeds}@ex.com #012345`), text);
+  }
 });
 
 test('the last line names an internationalized domain in ASCII, as browsers do', () => {
   const templates = templatesOf({ domain: 'münchen.de' });
   assert.ok(templates.text(MESSAGE).endsWith('@xn--mnchen-3ya.de #012345'));
-});
-
-test('an e-mail contains the whole purpose, escaped in HTML', () => {
-  const purpose = `<a href="//x">&'ó👍\u2028\u202e`;
-  const { subject, text, html } = templatesOf({}).email({ ...MESSAGE, purpose });
-  assert.is(subject, `Your code for <a href="//x">&'ó👍??`);
-  assert.match(text, `Your code for <a href="//x">&'ó👍??:\n`);
-  assert.match(html, 'Your code for &lt;a href=&quot;//x&quot;&gt;&amp;&#39;ó👍??:');
 });
 
 test('an own file replaces the shipped file of the same name and no other', () => {
@@ -136,7 +241,7 @@ test('an own file replaces the shipped file of the same name and no other', () =
   assert.is(templates.text(MESSAGE), 'Acme: 012345');
   assert.is(templates.text({ ...MESSAGE, locale: 'de' }), '012345!');
   assert.match(templates.text({ ...MESSAGE, locale: 'fr' }), 'votre code');
-  assert.is(templates.email(MESSAGE).subject, 'Your code for login');
+  assert.is(templates.email(MESSAGE).subject, 'Your code');
 });
 
 test('a message uses the first of six files that exists', () => {
@@ -161,21 +266,21 @@ test('a purpose whose name looks like a file uses the default template', () => {
 test('a purpose may be named __proto__', () => {
   const templates = templatesOf({ folder: folderOf({ '__proto__.txt': '{code} own' }) });
   assert.is(templates.text({ ...MESSAGE, purpose: '__proto__' }), '012345 own');
-  assert.match(templates.text(MESSAGE), 'code for login');
+  assert.match(templates.text(MESSAGE), 'is your code.');
 });
 
 test('MESSAGES_LANGUAGE changes the default language of shipped and own templates', () => {
   const german = templatesOf({ language: 'de' });
   assert.match(german.text(MESSAGE), 'Er gilt 5 Minuten.');
   assert.match(german.text({ ...MESSAGE, locale: 'en' }), 'for 5 minutes');
-  assert.is(german.localeFor('login', 'de-AT, en'), '');
-  assert.is(german.localeFor('login', 'en, de'), 'en');
+  assert.is(german.localeFor('sms', 'login', 'de-AT, en'), '');
+  assert.is(german.localeFor('sms', 'login', 'en, de'), 'en');
   const folder = folderOf({ 'default.txt': '{code} {lifetime}', 'login.txt': '{code} own' });
   const own = templatesOf({ folder, language: 'pt-BR' });
   assert.is(own.text({ ...MESSAGE, purpose: 'x', lifetimeSeconds: 90 }), '012345 90 segundos');
   assert.is(own.text(MESSAGE), '012345 own');
-  assert.is(own.localeFor('login', 'pt'), '');
-  assert.is(own.localeFor('login', 'en'), 'en');
+  assert.is(own.localeFor('sms', 'login', 'pt'), '');
+  assert.is(own.localeFor('sms', 'login', 'en'), 'en');
   assert.match(own.email(MESSAGE).subject, 'Your code', 'English where there is nothing else');
 });
 
@@ -204,8 +309,8 @@ test('the locale is the first accepted language that has a text for the purpose'
     'default.nl.subject.txt': 'x' });
   const { localeFor } = templatesOf({ folder });
   for (const [field, ofLogin, ofOther] of WANTED) {
-    assert.is(localeFor('login', field), ofLogin, field);
-    assert.is(localeFor('other', field), ofOther, field);
+    assert.is(localeFor('sms', 'login', field), ofLogin, field);
+    assert.is(localeFor('sms', 'other', field), ofOther, field);
   }
 });
 
@@ -215,10 +320,12 @@ const INVALID: [string, string | Buffer, string][] = [
   ['x.email.txt', 'no code', 'x.email.txt must contain {code}'],
   ['x.html', '<p>no code</p>', 'x.html must contain {code}'],
   ['x.txt', '', 'x.txt must contain {code}'],
+  ['x.txt', '[{code} for {purpose}]', 'x.txt must contain {code} outside brackets'],
+  ['x.subject.txt', '[{purpose}]', 'x.subject.txt must be one line of 1 to 150 characters'],
   ['x.txt', '{code} {user}',
-    'x.txt may contain only {code}, {purpose} and {lifetime}, not {user}'],
+    'x.txt may contain only {code}, {purpose}, {brand} and {lifetime}, not {user}'],
   ['x.html', '<p>{CODE}{code}',
-    'x.html may contain only {code}, {purpose} and {lifetime}, not {CODE}'],
+    'x.html may contain only {code}, {purpose}, {brand} and {lifetime}, not {CODE}'],
   ['x.subject.txt', '', 'x.subject.txt must be one line of 1 to 150 characters'],
   ['x.subject.txt', 'a\nb', 'x.subject.txt must be one line of 1 to 150 characters'],
   ['x.subject.txt', 's'.repeat(151), 'x.subject.txt must be one line of 1 to 150 characters'],
@@ -226,10 +333,6 @@ const INVALID: [string, string | Buffer, string][] = [
   ['x.subject.txt', 'a\rb', 'x.subject.txt must not contain control characters'],
   ['x.email.txt', '{code}\u001b[2J', 'x.email.txt must not contain control characters'],
   ['x.html', '{code}\u0085', 'x.html must not contain control characters'],
-  ['x.txt', '{code} código',
-    'x.txt must contain only characters of GSM-7, not "ó" (U+00F3)'],
-  ['x.ru.txt', '{code} {lifetime}',
-    'x.ru.txt must contain only characters of GSM-7, not "с" (U+0441)'],
   ['x.txt', Buffer.from([0x7b, 0xff]), 'x.txt must be UTF-8'],
   ['x.html', `{code}${' '.repeat(65_531)}`,
     'x.html must be a readable file of at most 64 KiB'],
@@ -271,27 +374,128 @@ test('similar but harmless HTML is accepted', () => {
   }), []);
 });
 
-test('a text message has at most 160 septets', () => {
-  // The longest code has 10 digits; a purpose of 20 characters is never truncated.
-  const longest = `{code}{purpose}${'x'.repeat(130)}`;
+test('a text message has at most 160 characters of GSM-7', () => {
+  // The longest code has 10 digits.
+  const longest = `{code}${'x'.repeat(150)}`;
   assert.equal(errorsOf({ 'x.txt': longest }), []);
   assert.equal(errorsOf({ 'x.txt': `${longest}x` }), [
-    'x.txt must have at most 160 characters of GSM-7, not 161, with a code of 10 digits, a purpose'
-    + ' of 20 characters',
+    'x.txt must have at most 160 characters of GSM-7, not 161, with a code of 10 digits',
   ]);
-  const [error = ''] = errorsOf({ 'x.txt': `{code}{purpose}{lifetime}${'x'.repeat(120)}` });
+  const [error = ''] = errorsOf({ 'x.txt': `{code}{lifetime}${'x'.repeat(140)}` });
   assert.match(error, ', the lifetime "100 seconds"');
-  assert.is(errorsOf({ 'x.txt': `{code}{purpose}${'€'.repeat(65)}` }).length, 0);
-  assert.is(errorsOf({ 'x.txt': `{code}{purpose}${'€'.repeat(65)}x` }).length, 1);
+  assert.is(errorsOf({ 'x.txt': `{code}${'€'.repeat(75)}` }).length, 0);
+  assert.is(errorsOf({ 'x.txt': `{code}${'€'.repeat(75)}x` }).length, 1);
+});
+
+test('a text outside GSM-7 has at most 70 characters', () => {
+  const longest = `{code}${'ł'.repeat(60)}`;
+  assert.equal(errorsOf({ 'x.txt': longest }), []);
+  assert.equal(errorsOf({ 'x.txt': `${longest}x` }), [
+    'x.txt must have at most 70 characters, because "ł" (U+0142) is not in GSM-7, not 71, with a'
+    + ' code of 10 digits',
+  ]);
+  assert.equal(errorsOf({ 'x.txt': `{code}${'👍'.repeat(30)}` }), []);
+  assert.is(errorsOf({ 'x.txt': `{code}${'👍'.repeat(31)}` }).length, 1);
+  // The lifetime alone may be outside the alphabet.
+  const lifetimes = `{code}{lifetime}${'x'.repeat(60 - '101 секунда'.length)}`;
+  assert.equal(errorsOf({ 'x.ru.txt': lifetimes }), []);
+  const [error = ''] = errorsOf({ 'x.ru.txt': `{code}{lifetime}${'x'.repeat(60)}` });
+  assert.match(error, 'because "с" (U+0441) is not in GSM-7, not 81, ');
+});
+
+test('texts of any script are sent whole', () => {
+  const texts = {
+    'default.ar.txt': 'رمز التحقق: {code}', 'default.ru.txt': 'Ваш код: {code}[ ({purpose})]',
+    'default.pl.txt': '{code} to hasło jednorazowe', 'default.ja.txt': '認証コード: {code}',
+  };
+  const templates = templatesOf({ folder: folderOf(texts) });
+  for (const [name, text] of Object.entries(texts)) {
+    const locale = name.split('.')[1]!;
+    assert.is(templates.localeFor('sms', 'login', `${locale}, de`), locale);
+    assert.is(templates.text({ ...MESSAGE, locale }),
+      text.replace('{code}', '012345').replace('[ ({purpose})]', ''));
+  }
+});
+
+test('labels and the brand count in a text message', () => {
+  const policies = policiesOf({ purposes: { login: { label: { en: 'x'.repeat(60), de: 'ł' } } } });
+  const [other = '', error = ''] = findErrors({ policies, brand: 'Acme', domain: 'example.com' });
+  assert.match(error, /messages\/default\.txt must have at most 160 characters of GSM-7, not \d/);
+  assert.match(error, `the label "${'x'.repeat(60)}", the brand "Acme", the lifetime`);
+  assert.match(other, /messages\/default\.de\.txt must have at most 70 characters, because "ł" /);
+  assert.equal(findErrors({ policies, channels: ['webhook', 'console', 'email'] }), []);
+});
+
+test('the bounds of a phone hold for phones only', () => {
+  const files = {
+    'default.txt': `{code}${'x'.repeat(1000)}`, 'default.ru.txt': `{code}${'я'.repeat(500)}`,
+  };
+  for (const channels of [['webhook'], ['console'], ['webhook', 'email']] as const) {
+    assert.equal(errorsOf(files, { channels }), []);
+  }
+  assert.is(errorsOf(files, { channels: ['email', 'sms'] }).length, 2);
+});
+
+const RUSSIAN = {
+  'default.ru.subject.txt': 'Код', 'default.ru.email.txt': '{code}',
+  'default.ru.html': '<p>{code}</p>',
+};
+
+test('an e-mail is in a language that has the parts of an e-mail', () => {
+  const folder = folderOf({
+    ...RUSSIAN, 'default.pl.txt': '{code}', 'login.pt-BR.subject.txt': 'x',
+    'default.pt.email.txt': '{code} pt', 'default.pt.html': '{code} pt',
+    'default.pt.subject.txt': 'y',
+  });
+  const templates = templatesOf({ folder, channels: ['sms', 'email'] });
+  assert.is(templates.localeFor('email', 'login', 'ru, de'), 'ru');
+  assert.is(templates.localeFor('sms', 'login', 'ru, de'), 'de');
+  assert.is(templates.localeFor('email', 'login', 'pl, de'), 'de');
+  assert.is(templates.localeFor('sms', 'login', 'pl, de'), 'pl');
+  assert.is(templates.localeFor('email', 'login', 'pt-BR'), 'pt-br');
+  assert.is(templates.localeFor('email', 'other', 'pt-BR'), 'pt');
+  assert.equal(templates.email({ ...MESSAGE, locale: 'ru' }),
+    { subject: 'Код', text: '012345', html: '<p>012345</p>' });
+  assert.equal(templates.email({ ...MESSAGE, locale: 'pt-br' }),
+    { subject: 'x', text: '012345 pt', html: '012345 pt' });
+});
+
+test('a language with some of the parts of an e-mail is an error that names the others', () => {
+  const channels = ['email'] as const;
+  const rule = (files: string, language: string) => `MESSAGES_FOLDER must contain ${files}, because`
+    + ` a message by email in ${language} needs subject.txt, email.txt, html`;
+  for (const missing of Object.keys(RUSSIAN)) {
+    const { [missing]: _, ...files } = RUSSIAN as Record<string, string>;
+    assert.equal(errorsOf(files, { channels }), [rule(missing, 'ru')]);
+    assert.equal(errorsOf(files, { channels: ['sms'] }), []);
+  }
+  assert.equal(errorsOf({ 'login.ru.html': '{code}' }, { channels }),
+    [rule('login.ru.subject.txt and login.ru.email.txt', 'ru')]);
+  assert.equal(errorsOf({ ...RUSSIAN, 'login.ru.html': '{code}' }, { channels }), []);
+  assert.equal(errorsOf({ 'default.html': '{code}' }, { channels, language: 'ru' }),
+    [rule('default.ru.subject.txt and default.ru.email.txt', 'ru')]);
+});
+
+test('MESSAGES_LANGUAGE must have templates for every channel', () => {
+  for (const channel of ['sms', 'webhook', 'console'] as const) {
+    assert.equal(findErrors({ language: 'ru', channels: [channel] }), [
+      'MESSAGES_FOLDER must contain default.ru.txt, because a message by '
+        + `${channel} in ru needs txt`,
+    ]);
+  }
+  for (const language of ['en', 'en-GB', 'de-AT', 'fr', 'ES']) {
+    assert.equal(findErrors({ language, channels: ['sms', 'email'] }), []);
+  }
 });
 
 test('the last line and the line feed before it count', () => {
   const text = `{code}${'x'.repeat(160 - 10)}`;
   assert.equal(errorsOf({ 'x.txt': text }), []);
-  assert.match(errorsOf({ 'x.txt': text }, 'example.com')[0]!,
-    'not 185, with a code of 10 digits, a purpose of 20 characters, the last line "@example.com #');
-  assert.equal(errorsOf({ 'x.txt': text.slice(0, -25) }, 'example.com'), []);
-  assert.is(errorsOf({ 'x.txt': text.slice(0, -24) }, 'example.com').length, 1);
+  const domain = 'example.com';
+  assert.equal(errorsOf({ 'x.txt': text }, { domain }), ['x.txt must have at most 160 characters of'
+    + ' GSM-7, not 185, with a code of 10 digits, the last line "@example.com #000000…"']);
+  assert.equal(errorsOf({ 'x.txt': text.slice(0, -25) }, { domain }), []);
+  assert.is(errorsOf({ 'x.txt': text.slice(0, -24) }, { domain }).length, 1);
 });
 
 test('a domain of 40 characters fits into every shipped text', () => {
@@ -327,23 +531,21 @@ test('an unreadable folder, or an entry that is not a file, is an error', () => 
   for (const [folder, code] of [
     [join(root, 'missing'), 'ENOENT'], [join(root, 'elsewhere'), 'ENOTDIR'],
   ] as const) {
-    assert.equal(loadTemplates({ ...NONE, folder }), { errors: [
-      `MESSAGES_FOLDER must name a readable folder: ${folder} (${code})`,
-    ] });
+    assert.equal(findErrors({ folder }),
+      [`MESSAGES_FOLDER must name a readable folder: ${folder} (${code})`]);
   }
   const folder = folderOf({});
   mkdirSync(join(folder, 'default.txt'));
   symlinkSync(join(root, 'missing'), join(folder, 'x.txt'));
-  assert.equal(loadTemplates({ ...NONE, folder }), { errors: [
+  assert.equal(findErrors({ folder }), [
     `${folder}/default.txt must be a readable file of at most 64 KiB`,
     `${folder}/x.txt must be a readable file of at most 64 KiB (ENOENT)`,
-  ] });
+  ]);
 });
 
 test('every error is reported at once, also those of the settings', () => {
   const folder = folderOf({ 'a.txt': 'x', 'b.html': 'x', 'c.x': '' });
-  const loaded = loadTemplates({ folder, domain: 'https://example.com', language: 'german' });
-  const errors = 'errors' in loaded ? loaded.errors : [];
+  const errors = findErrors({ folder, domain: 'https://example.com', language: 'german' });
   assert.equal(errors.map((error) => error.slice(0, error.indexOf(' must'))), [
     'MESSAGE_DOMAIN', 'MESSAGES_LANGUAGE', `${folder}/c.x`, `${folder}/a.txt`, `${folder}/b.html`,
   ]);

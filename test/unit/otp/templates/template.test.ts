@@ -3,8 +3,11 @@ import * as assert from 'uvu/assert';
 import {
   compileTemplate, createDurationFormatter,
 } from '../../../../src/otp/templates/template.ts';
+import type { TemplateValues } from '../../../../src/otp/templates/template.ts';
 
-const VALUES = { code: '012345', purpose: 'login', lifetime: '5 minutes' };
+const VALUES: TemplateValues = {
+  code: '012345', purpose: 'login', lifetime: '5 minutes', brand: null,
+};
 
 function render(text: string, values = VALUES): string {
   const compiled = compileTemplate(text);
@@ -24,12 +27,33 @@ test('a placeholder inside a value is not replaced', () => {
     '{code} $& $1 {x} 012345');
 });
 
-test('count returns how often a placeholder occurs', () => {
-  const compiled = compileTemplate('{code} {purpose}{code}');
+/** [template, its text with neither value, with a label, with a brand, with both] */
+const OPTIONAL: [string, string, string, string, string][] = [
+  ['{code}[ for {purpose}].', '012345.', '012345 for login.', '012345.', '012345 for login.'],
+  ['[{brand}: ]{code}', '012345', '012345', 'Acme: 012345', 'Acme: 012345'],
+  ['{code}[ {purpose} at {brand}]', '012345', '012345', '012345', '012345 login at Acme'],
+  ['[{purpose}][{brand}]{code}', '012345', 'login012345', 'Acme012345', 'loginAcme012345'],
+  ['[{code}] [x] [] ] [', '[012345] [x] [] ] [', '[012345] [x] [] ] [', '[012345] [x] [] ] [',
+    '[012345] [x] [] ] ['],
+  ['[a [b {purpose}] c]{code}', '[a  c]012345', '[a b login c]012345', '[a  c]012345',
+    '[a b login c]012345'],
+];
+
+for (const [text, ...expected] of OPTIONAL) {
+  test(`a text in brackets is left out when a value is missing: ${text}`, () => {
+    const values = [[null, null], ['login', null], [null, 'Acme'], ['login', 'Acme']] as const;
+    const rendered = values.map(([purpose, brand]) => render(text, { ...VALUES, purpose, brand }));
+    assert.equal(rendered, expected);
+  });
+}
+
+test('a placeholder is required when it stands outside brackets', () => {
+  const compiled = compileTemplate('{code}[ {purpose} {lifetime}]{brand}');
   if ('unknown' in compiled) throw new Error('unknown');
-  assert.is(compiled.template.count('code'), 2);
-  assert.is(compiled.template.count('purpose'), 1);
-  assert.is(compiled.template.count('lifetime'), 0);
+  const { has, requires } = compiled.template;
+  const names = ['code', 'purpose', 'lifetime', 'brand'] as const;
+  assert.equal(names.map(has), [true, true, true, true]);
+  assert.equal(names.map(requires), [true, false, false, true]);
 });
 
 test('unknown names in braces are reported', () => {
