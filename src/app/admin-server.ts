@@ -36,11 +36,11 @@ const CLOSE_TIMEOUT_MS = 1000;
 /**
  * Starts the listener and prints its address.
  *
- * @param address null starts nothing
+ * @returns null without ADMIN_PORT
  * @throws the error of listen(2), such as EADDRINUSE
  */
 export async function openAdminServer(
-  address: Config['admin'],
+  { admin: address, adminHosts, allowedOrigins }: Config,
   deps: AdminDeps,
 ): Promise<AdminServer | null> {
   if (address === null) return null;
@@ -58,6 +58,7 @@ export async function openAdminServer(
   const http = createHttpServer({
     routes: createAdminRoutes({ failedChecks: readFailedChecks, metrics: readMetrics }),
     trustedProxies: parseTrustedProxies('').proxies,
+    browsers: { origins: allowedOrigins, hosts: adminHosts },
     apiKeys: null,
     onError: deps.onError,
   }, ADMIN_LIMITS);

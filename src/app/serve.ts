@@ -12,9 +12,9 @@ import { checkSchema, openPool } from './database.ts';
 import type { ConnectionPool } from '../db/pool.ts';
 import { Sweeper } from '../db/sweep/sweeper.ts';
 import { createRoutes } from '../http/routes.ts';
-import { createHttpServer } from '../http/server.ts';
+import { createHttpServer, HTTP_LIMITS } from '../http/server.ts';
 import type { HttpServer } from '../http/server.ts';
-import { createDeliveryLog, createSignalLog } from './log/event-log.ts';
+import { createDeliveryLog, createNoticeLog, createSignalLog } from './log/event-log.ts';
 import { Log } from './log/log.ts';
 import { createErrorLog, createRequestLog } from './log/request-log.ts';
 import { createProcessMetrics } from './metrics.ts';
@@ -91,7 +91,7 @@ async function servePrimary(context: Context): Promise<boolean> {
     reloads.start();
     let admin: AdminServer | null = null;
     try {
-      admin = await openAdminServer(config.admin, {
+      admin = await openAdminServer(config, {
         ...listener, settings: config.database, stop, onError: createErrorLog(log),
       });
       const printsCodes = channels.every(({ name }) => name === 'console');
@@ -151,8 +151,10 @@ async function openService(
   const http = createHttpServer({
     routes: createRoutes(service, policies, metrics.http),
     trustedProxies, apiKeys, certificate,
+    browsers: { origins: config.allowedOrigins, hosts: null },
     log: createRequestLog(log, pseudonyms), onError: createErrorLog(log),
-  });
+    onNotice: createNoticeLog(log),
+  }, { ...HTTP_LIMITS, keepAliveTimeoutMs: config.keepAliveSeconds * 1000 });
   if (certificate !== null) {
     reloads.add(CERTIFICATE_VARIABLES,
       () => http.setCertificate(rereadCertificate(certificate)));

@@ -46,11 +46,9 @@ export type AccessLog = Access & Readonly<{
 type RequestEnd = Pick<AccessRecord, 'isAnswered' | 'durationMs' | 'remoteAddress'> &
   Readonly<{ exchange: Exchange; response: HttpResponse | null }>;
 
-const NO_ROUTE = 'other';
-
 /** The members of a record that a parse error leaves unknown. */
 const UNPARSED = Object.freeze({
-  route: NO_ROUTE, method: '', isAnswered: true, durationMs: null, apiClient: null,
+  route: 'other', method: '', isAnswered: true, durationMs: null, apiClient: null,
   traceparent: null,
   context: undefined, error: undefined,
 });
@@ -62,7 +60,7 @@ export function logRequest(access: AccessLog, end: RequestEnd): void {
   if (access.log === null || !access.log.wants(code)) return;
   access.log.log({
     requestId, code, isAnswered, durationMs, remoteAddress,
-    route: route === undefined ? NO_ROUTE : route.path,
+    route: route.path,
     method: req.method ?? '',
     clientIp: clientIp === undefined
       ? findClientIp(access, remoteAddress, headers.forwardedFor) : clientIp,

@@ -7,11 +7,17 @@ import { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { logParseError, logRequest } from './access-log.ts';
 import type { AccessLog } from './access-log.ts';
-import { mustCloseConnection, openExchange, respondTo, routeHeaders } from './exchange.ts';
+import {
+  mustCloseConnection, openExchange, respondTo, respondToConnect, routeHeaders,
+} from './exchange.ts';
 import type { Exchange } from './exchange.ts';
+import { corsHeaders } from './input/browsers.ts';
+import { parseAddress } from './input/client-ip.ts';
 import { stopReading } from './lingering-close.ts';
 import { createFinalResponse, stopParsing } from './node-internals.ts';
-import { closingErrorResponse, responseForError, writeResponse } from './response.ts';
+import {
+  closingErrorResponse, responseForError, withHeaders, writeResponse,
+} from './response.ts';
 import type { HttpResponse, ErrorCode } from './response.ts';
 import type { Routes } from './routes.ts';
 import { randomRequestId } from '../otp/crypto/random.ts';
@@ -19,10 +25,20 @@ import { randomRequestId } from '../otp/crypto/random.ts';
 /** An error that no response shows; for the log. */
 export type RequestError = Readonly<{ requestId: string; route: string; error: unknown }>;
 
+/**
+ * What an operator should know, because the configuration may not be the intended one:
+ * - `proxy_not_trusted`: a peer names the client in X-Forwarded-For and is not trusted.
+ * - `peer_connections_refused`: a peer has as many connections as one may have.
+ */
+export type Notice = 'proxy_not_trusted' | 'peer_connections_refused';
+
 /** The state that all connections of a server share. */
 export type ServerState = AccessLog & {
   readonly routes: Routes;
   readonly onError: (error: RequestError) => void;
+  readonly onNotice: (notice: Notice) => void;
+  /** True once a proxy that is not trusted has been noticed, or where none matters. */
+  knowsProxies: boolean;
   readonly requestsMax: number;
   /** Requests in flight, waiting ones included, over all connections. */
   requests: number;
@@ -44,6 +60,8 @@ type HttpConnection = {
   /** The response to a parse error, sent after the responses to all requests. */
   finalResponse: HttpResponse | null;
   isReadingStopped: boolean;
+  /** True when the client has closed its side; it still reads. */
+  isHalfClosed: boolean;
 };
 
 /** Pipelined requests that may wait; browsers that used pipelining sent fewer. */
@@ -83,7 +101,8 @@ export function serveConnections(
   server.on('checkExpectation', onRequest);
   server.on('connect', (req: IncomingMessage) => {
     const connection = connections.get(req.socket);
-    if (connection !== undefined) closeWith(state, connection, state.routes.connectNotAllowed);
+    if (connection === undefined) return;
+    closeWith(state, connection, respondToConnect(req, state, state.routes));
   });
   server.on('clientError', (error: NodeJS.ErrnoException, stream) => {
     const connection = connections.get(stream as Socket);
@@ -98,11 +117,13 @@ export function serveConnections(
 function openHttpConnection(socket: Socket): HttpConnection {
   // node:http removes its own listener after CONNECT and after a first error.
   socket.on('error', () => socket.destroy());
-  return {
+  const connection: HttpConnection = {
     socket, remoteAddress: socket.remoteAddress, waiting: [], current: null, newest: null,
     finalResponse: null,
-    isReadingStopped: false,
+    isReadingStopped: false, isHalfClosed: false,
   };
+  socket.once('end', () => { connection.isHalfClosed = true; });
+  return connection;
 }
 
 /** Queues a request behind the earlier ones of its connection, or marks it as shed. */
@@ -114,6 +135,7 @@ function accept(
 ): void {
   if (connection.isReadingStopped) return;
   const exchange = openExchange(req, res, state.routes);
+  if (!state.knowsProxies) noticeProxy(state, connection, exchange);
   exchange.isShed = state.phase === 'stopping' || state.requests >= state.requestsMax
     || connection.waiting.length >= PIPELINE_MAX_REQUESTS;
   state.requests += 1;
@@ -124,6 +146,19 @@ function accept(
     stopRequests(connection);
   }
   if (connection.current === null) serveNext(state, connection);
+}
+
+/** Notices the first request that a proxy has forwarded without being trusted. */
+function noticeProxy(
+  state: ServerState,
+  { remoteAddress = '' }: HttpConnection,
+  { headers: { forwardedFor, hasForwarded } }: Exchange,
+): void {
+  if (forwardedFor === '' && !hasForwarded) return;
+  const address = parseAddress(remoteAddress);
+  if (address === null || state.proxies.has(address)) return;
+  state.knowsProxies = true;
+  state.onNotice('proxy_not_trusted');
 }
 
 /**
@@ -199,7 +234,7 @@ async function serve(state: ServerState, connection: HttpConnection, exchange: E
   }
   state.requests -= 1;
   if (response?.error !== undefined && state.log === null) {
-    state.onError({ requestId, route: route?.path ?? '', error: response.error });
+    state.onError({ requestId, route: route.path, error: response.error });
   }
   const isAnswered = response !== null && connection.socket.writable;
   if (response !== null && isAnswered) respond(state, connection, exchange, response);
@@ -216,7 +251,7 @@ function finish(
   isAnswered: boolean,
 ): void {
   const durationMs = state.routes.now() - exchange.startedAtMs;
-  exchange.meter.count(response === null ? null : response.code, durationMs);
+  exchange.route.meter.count(response === null ? null : response.code, durationMs);
   logRequest(state, { exchange, response, isAnswered, durationMs, remoteAddress });
 }
 
@@ -228,10 +263,12 @@ function respond(
 ) {
   const mustClose = response.close || mustCloseConnection(exchange);
   const isIdle = connection.waiting.length === 0 && connection.finalResponse === null;
-  const close = mustClose || (state.phase !== 'open' && isIdle);
+  const isLast = state.phase !== 'open' || connection.isHalfClosed;
+  const close = mustClose || (isLast && isIdle);
   if (close) stopRequests(connection);
   exchange.isAnswered = true;
-  writeResponse(exchange.res, response, exchange.requestId, close);
+  const cors = corsHeaders(exchange.headers, state.browsers);
+  writeResponse(exchange.res, withHeaders(response, cors), exchange.requestId, close);
 }
 
 /** Answers a parse error, for which node:http provides no response object. */
@@ -242,6 +279,6 @@ function sendFinalResponse(
 ): void {
   const requestId = randomRequestId();
   writeResponse(createFinalResponse(socket), response, requestId, true);
-  state.routes.other.count(response.code, null);
+  state.routes.other.meter.count(response.code, null);
   logParseError(state, { requestId, response, remoteAddress });
 }

@@ -1,4 +1,5 @@
 /** One request and its response: the checks in order (docs/api.md, "Errors"), then the handler. */
+import { Buffer } from 'node:buffer';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { HandlerInput, MethodHandler } from './handler.ts';
 import { authorize } from './input/api-keys.ts';
@@ -7,11 +8,12 @@ import { forwardedClientIp, clientIpFromHeader } from './input/client-ip.ts';
 import type { TrustedProxies } from './input/client-ip.ts';
 import { BODY_MAX_BYTES, readBody, takeBody } from './input/body.ts';
 import type { BodyReading, BodyResult } from './input/body.ts';
+import { browserResponse, corsHeaders } from './input/browsers.ts';
+import type { BrowserRules } from './input/browsers.ts';
 import {
   acceptedLanguages, clientRequestId, framingError, isOtpPath, mediaTypeError, pathOf, readHeaders,
 } from './input/request-head.ts';
 import type { RequestHeaders } from './input/request-head.ts';
-import type { RouteMeter } from './metrics.ts';
 import {
   closingErrorResponse, retryLater, errorResponse, invalidField, SHED_RETRY_SECONDS, withHeaders,
 } from './response.ts';
@@ -20,10 +22,11 @@ import type { Route, Routes } from './routes.ts';
 import { randomRequestId } from '../otp/crypto/random.ts';
 import type { ClientAddress } from '../otp/outcomes.ts';
 
-/** The API clients and the proxies that a server trusts. */
+/** Who may call: API clients, pages in browsers, and proxies on behalf of others. */
 export type Access = Readonly<{
   /** Null when the endpoints are public. */
   apiKeys: ApiKeys | null;
+  browsers: BrowserRules;
   proxies: TrustedProxies;
 }>;
 
@@ -33,10 +36,9 @@ export type Exchange = {
   readonly headers: RequestHeaders;
   readonly requestId: string;
   readonly path: string | null;
-  readonly route: Route | undefined;
+  readonly route: Route;
   /** Undefined when the route does not serve the method. */
   readonly method: MethodHandler | undefined;
-  readonly meter: RouteMeter;
   readonly startedAtMs: number;
   /** Null before authentication, and when the endpoints are public. */
   apiClient: ApiClient | null;
@@ -64,21 +66,20 @@ export function openExchange(
 ): Exchange {
   const headers = readHeaders(req);
   const path = pathOf(req.url ?? '');
-  const route = path === null ? undefined : findRoute(routes, path);
-  const meter = route === undefined ? routes.other : route.meter;
+  const route = path === null ? routes.other : findRoute(routes, path);
   return {
-    req, res, headers, path, route, meter,
+    req, res, headers, path, route,
     startedAtMs: routes.now(),
     requestId: clientRequestId(headers) ?? randomRequestId(),
-    method: route?.methods.get(req.method ?? ''),
+    method: route.methods.get(req.method ?? ''),
     apiClient: null, clientIp: undefined, isShed: false, bodyError: null, reading: null,
     hasSentContinue: false,
     isAnswered: false,
   };
 }
 
-function findRoute({ fixed, otp }: Routes, path: string): Route | undefined {
-  return fixed.get(path) ?? (otp !== null && isOtpPath(path) ? otp : undefined);
+function findRoute({ fixed, otp, other }: Routes, path: string): Route {
+  return fixed.get(path) ?? (otp !== null && isOtpPath(path) ? otp : other);
 }
 
 /** Determines the response to a request; null when the client has disconnected. */
@@ -86,16 +87,21 @@ export async function respondTo(
   exchange: Exchange,
   access: Access,
 ): Promise<HttpResponse | null> {
-  const { req, headers, path, method } = exchange;
+  const { req, headers, path } = exchange;
   const early = earlyResponse(exchange, access);
   if (early !== null) return withHeaders(early, routeHeaders(exchange, access));
-  if (expectsContinue(exchange)) {
-    exchange.res.writeContinue();
-    exchange.hasSentContinue = true;
-  }
+  // earlyResponse has answered a request without a method.
+  const method = exchange.method as MethodHandler;
+  const isWaiting = expectsContinue(exchange);
+  const error = isWaiting ? headerFieldError(exchange, access, method) : null;
+  if (error !== null) return invalidField(error, routeHeaders(exchange, access));
+  // Nobody reads the body for which this client would wait.
+  const isBodyIgnored = isWaiting && !method.takesJson;
+  if (isWaiting && !isBodyIgnored) sendContinue(exchange);
   // One microtask later the parser has delivered the body that arrived with the header section.
   await null;
-  const body = takeBody(req, headers.contentLength) ?? await awaitBody(exchange);
+  const body = isBodyIgnored ? NO_BODY
+    : takeBody(req, headers.contentLength) ?? await awaitBody(exchange);
   if (body === null) return null;
   if (typeof body === 'string') {
     return withHeaders(closingErrorResponse(body), routeHeaders(exchange, access));
@@ -105,7 +111,7 @@ export async function respondTo(
   if ('field' in client) return invalidField(client, routeHeaders(exchange, access));
   const { apiClient, clientIp, clientNet48 } = client;
   exchange.clientIp = clientIp;
-  return (method as MethodHandler).handle({
+  return method.handle({
     path: path as string, body, apiClient, clientIp, clientNet48,
     scopes: exchange.apiClient?.scopes ?? NO_SCOPES,
     idempotencyKeys: headers.idempotencyKeys, acceptLanguage: acceptedLanguages(headers),
@@ -113,9 +119,20 @@ export async function respondTo(
   });
 }
 
+/** The response to CONNECT, whose target is not a path. */
+export function respondToConnect(
+  req: IncomingMessage,
+  { browsers }: Access,
+  { connectNotAllowed }: Routes,
+): HttpResponse {
+  const headers = readHeaders(req);
+  const response = browserResponse(req, headers, browsers) ?? connectNotAllowed;
+  return withHeaders(response, corsHeaders(headers, browsers));
+}
+
 /** The headers of responses on this route that the handler does not create. */
 export function routeHeaders({ route, headers }: Exchange, { apiKeys }: Access): readonly string[] {
-  return route?.headersFor(apiKeys === null || headers.clientIps.length > 0) ?? [];
+  return route.headersFor(apiKeys === null || headers.clientIps.length > 0);
 }
 
 const NO_SCOPES: readonly Scope[] = Object.freeze([]);
@@ -142,6 +159,31 @@ function identifyClient(
   return 'field' in client ? client : { apiClient: (apiClient as ApiClient).name, ...client };
 }
 
+const NO_BODY = Buffer.alloc(0);
+
+/**
+ * An invalid field of the header section. It is reported before 100 Continue (RFC 9110, 10.1.1);
+ * without that expectation the errors of the body come first.
+ */
+function headerFieldError(
+  exchange: Exchange,
+  access: Access,
+  { parseKey }: MethodHandler,
+): FieldError | null {
+  const client = identifyClient(exchange, access);
+  if (client !== null && 'field' in client) return client;
+  const key = parseKey(exchange.headers.idempotencyKeys);
+  return typeof key === 'object' ? key : null;
+}
+
+/** Sends 100 Continue, unless the client announces no body. */
+function sendContinue(exchange: Exchange): void {
+  const { contentLength, transferEncoding } = exchange.headers;
+  if (transferEncoding === '' && (contentLength ?? 0) === 0) return;
+  exchange.res.writeContinue();
+  exchange.hasSentContinue = true;
+}
+
 /** Reads a body that has not arrived yet; an error found meanwhile ends the reading. */
 function awaitBody(exchange: Exchange): Promise<BodyResult> {
   exchange.reading = readBody(exchange.req);
@@ -150,15 +192,16 @@ function awaitBody(exchange: Exchange): Promise<BodyResult> {
 }
 
 /** The response that the header section decides (docs/api.md, "Errors"); null: read the body. */
-function earlyResponse(exchange: Exchange, { apiKeys }: Access): HttpResponse | null {
+function earlyResponse(exchange: Exchange, access: Access): HttpResponse | null {
   const { req, headers, path, route, method } = exchange;
   if (exchange.isShed) return SHED;
   const framing = framingError(req, headers);
   if (framing !== null) return framing;
   if (path === null) return closingErrorResponse('invalid_request');
-  if (route === undefined) return errorResponse('not_found');
+  const browser = browserResponse(req, headers, access.browsers);
+  if (browser !== null) return browser;
   if (method === undefined) return route.notAllowed;
-  const denial = apiKeys === null ? null : authenticate(exchange, apiKeys, method);
+  const denial = access.apiKeys === null ? null : authenticate(exchange, access.apiKeys, method);
   if (denial !== null) return denial;
   if (hasExpectation(exchange) && !expectsContinue(exchange)) {
     return errorResponse('expectation_failed');
@@ -191,15 +234,17 @@ function expectsContinue(exchange: Exchange): boolean {
 }
 
 /**
- * Whether a response given now must close the connection: the rest of the body is unbounded, or
- * the client waits for 100 Continue and may send the body or not.
+ * Whether a response given now must close the connection: bytes may be lost, the rest of the body
+ * is unbounded, or the client waits for 100 Continue and may send the body or not.
  */
 export function mustCloseConnection(exchange: Exchange): boolean {
   const { contentLength, transferEncoding, upgrade } = exchange.headers;
-  const isChunked = transferEncoding !== '';
-  // The parser drops the bytes behind a request with Upgrade and no body in the same packet.
-  if (upgrade && !isChunked && (contentLength ?? 0) === 0) return true;
+  // The parser drops the bytes that arrive behind such a request in one piece with its end.
+  if (upgrade) return true;
+  const isWaiting = hasExpectation(exchange) && !exchange.hasSentContinue;
+  // node:http closes a connection on which it has not sent 100 Continue.
+  if (isWaiting && expectsContinue(exchange)) return true;
   if (exchange.req.complete) return false;
-  if (hasExpectation(exchange) && !exchange.hasSentContinue) return true;
-  return isChunked || (contentLength ?? 0) > BODY_MAX_BYTES;
+  if (isWaiting) return true;
+  return transferEncoding !== '' || (contentLength ?? 0) > BODY_MAX_BYTES;
 }

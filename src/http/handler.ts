@@ -2,7 +2,7 @@
 import type { Buffer } from 'node:buffer';
 import type { Scope } from './input/api-keys.ts';
 import type { ClientAddress } from '../otp/outcomes.ts';
-import type { HttpResponse } from './response.ts';
+import type { FieldError, HttpResponse } from './response.ts';
 
 export type HandlerInput = ClientAddress & Readonly<{
   path: string;
@@ -24,5 +24,7 @@ export type MethodHandler = Readonly<{
   takesJson: boolean;
   /** The API key must have one of these scopes. */
   scopes: readonly Scope[];
+  /** Parses all Idempotency-Key lines; null when the method needs no key and none was sent. */
+  parseKey: (values: readonly string[]) => string | FieldError | null;
   handle: (input: HandlerInput) => Promise<HttpResponse>;
 }>;

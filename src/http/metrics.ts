@@ -11,7 +11,7 @@ const BUCKET_BOUNDS_SECONDS: readonly number[] = Object.freeze([
 
 /** The codes of the admin listener, which are not reported. */
 const ADMIN_CODES: readonly ResponseCode[] = Object.freeze<AdminCode[]>([
-  'alive', 'ready', 'not_ready', 'metrics',
+  'alive', 'ready', 'metrics', 'misdirected_request', 'not_ready',
 ]);
 
 /** The code of a request whose client disconnected before there was a response. */

@@ -45,6 +45,14 @@ export function onLastResponse(socket: Socket, close: () => void): void {
 }
 
 /**
+ * Makes node:http answer the requests of a client that has closed its side, and close after the
+ * last response. By default it closes at once, although the client waits for its responses.
+ */
+export function answerHalfClosed(server: HttpServer): void {
+  (server as HttpServer & { httpAllowHalfOpen?: boolean }).httpAllowHalfOpen = true;
+}
+
+/**
  * Stops accepting connections and calls back when the last one is gone. Unlike the `close` of
  * node:http this keeps idle connections open and their time limits in force.
  */

@@ -56,9 +56,11 @@ export function closingErrorResponse(code: ErrorCode): HttpResponse {
   return { ...errorResponse(code), close: true };
 }
 
-/** 405 with the methods of the route, separated by commas, in Allow (RFC 9110, 15.5.6). */
-export function methodNotAllowed(allow: string): HttpResponse {
-  return errorResponse('method_not_allowed', null, ['Allow', allow]);
+/** 405 with the methods of the route in Allow (RFC 9110, 15.5.6). */
+export function methodNotAllowed(methods: readonly string[]): HttpResponse {
+  const allow = methods.join(', ');
+  const message = `use ${allow.replace(/, (\w+)$/, ' or $1')}`;
+  return errorResponse('method_not_allowed', { message }, ['Allow', allow]);
 }
 
 /** 400 for a field of the body or a header (docs/api.md, "Errors"). */
@@ -108,10 +110,12 @@ export const STATUS = Object.freeze({
   verified: 200,
   known: 200,
   canceled: 204,
+  preflight: 204,
   invalid_request: 400,
   unauthorized: 401,
   invalid_code: 401,
   forbidden: 403,
+  origin_not_allowed: 403,
   not_found: 404,
   otp_not_found: 404,
   method_not_allowed: 405,
@@ -131,6 +135,7 @@ export const STATUS = Object.freeze({
   alive: 200,
   ready: 200,
   metrics: 200,
+  misdirected_request: 421,
   not_ready: 503,
 } as const);
 
@@ -138,10 +143,11 @@ export type ResponseCode = keyof typeof STATUS;
 
 /** The values of the `error` member. */
 export type ErrorCode = Exclude<
-  ResponseCode, 'issued' | 'verified' | 'known' | 'canceled' | 'alive' | 'ready' | 'metrics'
+  ResponseCode,
+  'issued' | 'verified' | 'known' | 'canceled' | 'preflight' | 'alive' | 'ready' | 'metrics'
 >;
 
-export type AdminCode = 'alive' | 'ready' | 'metrics' | 'not_ready';
+export type AdminCode = 'alive' | 'ready' | 'metrics' | 'misdirected_request' | 'not_ready';
 
 /** The first items of the headers below describe the content: two names, two values. */
 const CONTENT_ITEMS = 4;

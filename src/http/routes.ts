@@ -8,14 +8,14 @@ import { createHttpMeters } from './metrics.ts';
 import type { HttpMeters, RouteMeter } from './metrics.ts';
 import type { Policies } from '../otp/policy/policy.ts';
 import type { OtpService } from '../otp/service.ts';
-import { methodNotAllowed } from './response.ts';
+import { errorResponse, methodNotAllowed } from './response.ts';
 import type { HttpResponse } from './response.ts';
 
 export type Route = Readonly<{
   /** The pattern, as the log shows it. */
   path: string;
   methods: ReadonlyMap<string, MethodHandler>;
-  /** The response to every other method. */
+  /** The response to every other method: 405, or 404 where no path of a route was sent. */
   notAllowed: HttpResponse;
   /** Headers of responses that the handler does not create: names and values in turn. */
   headersFor: (countsClientIp: boolean) => readonly string[];
@@ -27,8 +27,8 @@ export type Routes = Readonly<{
   fixed: ReadonlyMap<string, Route>;
   /** The route of an OTP; null on the admin listener. */
   otp: Route | null;
-  /** Counts requests without a route, and parse errors. */
-  other: RouteMeter;
+  /** Requests for any other path, and parse errors. */
+  other: Route;
   /** Milliseconds of a monotonic clock. */
   now: () => number;
   /** The response to CONNECT, whose target is not a path. */
@@ -36,6 +36,9 @@ export type Routes = Readonly<{
 }>;
 
 const NO_HEADERS: readonly string[] = Object.freeze([]);
+
+const PATHS = '/otp/request, /otp/verify and /otp/ with the 32 lower-case hexadecimal digits of an'
+  + ' otp_id';
 
 export function createRoutes(
   service: OtpService,
@@ -56,9 +59,9 @@ export function createRoutes(
   return {
     fixed: new Map([requestRoute, verifyRoute].map((route) => [route.path, route])),
     otp: createRoute('/otp/{otp_id}', meters.otp, { GET: status, HEAD: status, DELETE: cancel }),
-    other: meters.other,
+    other: createOtherRoute(meters.other, PATHS),
     now: meters.now,
-    connectNotAllowed: methodNotAllowed('POST'),
+    connectNotAllowed: methodNotAllowed(['POST']),
   };
 }
 
@@ -70,8 +73,14 @@ export function createRoute(
   return {
     path,
     methods: new Map(Object.entries(methods)),
-    notAllowed: methodNotAllowed(Object.keys(methods).join(', ')),
+    notAllowed: methodNotAllowed(Object.keys(methods)),
     headersFor: () => NO_HEADERS,
     meter,
   };
+}
+
+/** The route of all paths that no other route has. */
+export function createOtherRoute(meter: RouteMeter, paths: string): Route {
+  const notAllowed = errorResponse('not_found', { message: `the paths are ${paths}` });
+  return { path: 'other', methods: new Map(), notAllowed, headersFor: () => NO_HEADERS, meter };
 }

@@ -2,12 +2,15 @@
 import { createServer as createPlainServer } from 'node:http';
 import type { Server as PlainServer } from 'node:http';
 import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { RequestLog } from './access-log.ts';
 import { serveConnections } from './connection.ts';
-import type { RequestError, ServerState } from './connection.ts';
+import type { Notice, RequestError, ServerState } from './connection.ts';
 import type { ApiKeys } from './input/api-keys.ts';
+import type { BrowserRules } from './input/browsers.ts';
+import { parseAddress, toClientAddress } from './input/client-ip.ts';
 import type { TrustedProxies } from './input/client-ip.ts';
+import { answerHalfClosed } from './node-internals.ts';
 import type { Routes } from './routes.ts';
 import { close, retire } from './shutdown.ts';
 import { PROTOCOLS, secureOptions, trackHandshakes } from './tls.ts';
@@ -16,12 +19,15 @@ import type { Certificate } from './tls.ts';
 type HttpOptions = Readonly<{
   routes: Routes;
   trustedProxies: TrustedProxies;
+  browsers: BrowserRules;
   /** Null when the endpoints are public. */
   apiKeys: ApiKeys | null;
   /** Null for plain HTTP. */
   certificate?: Certificate | null;
   /** Gets errors of the listener and, without a log, the causes of a 500 or 503. */
   onError: (error: RequestError) => void;
+  /** Gets what an operator should know, possibly again and again. */
+  onNotice?: (notice: Notice) => void;
   /** Gets a record of every finished request. */
   log?: RequestLog;
 }>;
@@ -34,6 +40,8 @@ export type HttpLimits = Readonly<{
   checkIntervalMs: number;
   headersMaxBytes: number;
   connectionsMax: number;
+  /** For each peer that is not a trusted proxy. */
+  connectionsPerPeerMax: number;
   requestsMax: number;
 }>;
 
@@ -42,7 +50,9 @@ export const HTTP_LIMITS: HttpLimits = Object.freeze({
   // This limit also ends a silent socket, because its header section never arrives.
   headersTimeoutMs: 10_000,
   requestTimeoutMs: 15_000,
-  keepAliveTimeoutMs: 5_000,
+  // More than the 60 s after which nginx and most load balancers close an idle connection: the
+  // side that sends requests should close first, or a request meets the close.
+  keepAliveTimeoutMs: 75_000,
   // For a client that does not read its responses; well over the longest deadline.
   stalledTimeoutMs: 30_000,
   // A time-out may be noticed this much later.
@@ -50,12 +60,14 @@ export const HTTP_LIMITS: HttpLimits = Object.freeze({
   headersMaxBytes: 16 * 1024,
   // About 10 KiB each, 100 MiB in all.
   connectionsMax: 10_000,
+  // An API client uses a few dozen.
+  connectionsPerPeerMax: 256,
   requestsMax: 10_000,
 });
 
 /** The limits of the admin listener, which a few probes and scrapers use. */
 export const ADMIN_LIMITS: HttpLimits = Object.freeze({
-  ...HTTP_LIMITS, connectionsMax: 100, requestsMax: 100,
+  ...HTTP_LIMITS, connectionsMax: 100, connectionsPerPeerMax: 50, requestsMax: 100,
 });
 
 /** A server that is started and stopped once. */
@@ -91,7 +103,11 @@ export function createHttpServer(
     routes: options.routes,
     proxies: options.trustedProxies,
     apiKeys: options.apiKeys,
+    browsers: options.browsers,
     onError: options.onError,
+    onNotice: options.onNotice ?? (() => {}),
+    // With API keys no address in X-Forwarded-For counts.
+    knowsProxies: options.apiKeys !== null || options.onNotice === undefined,
     log: options.log ?? null,
     requestsMax: limits.requestsMax,
     requests: 0,
@@ -100,12 +116,14 @@ export function createHttpServer(
   const server = openServer(limits, options.certificate ?? null);
   server.timeout = limits.stalledTimeoutMs;
   server.maxConnections = limits.connectionsMax;
+  answerHalfClosed(server);
   const connections = serveConnections(server, state);
+  limitPeers(server, state, limits.connectionsPerPeerMax);
   const isSecure = server instanceof TlsServer;
   const abortHandshakes = isSecure ? trackHandshakes(server) : () => {};
   return {
     listen: (port, host) => listen(server, state, port, host),
-    retire: (timeoutMs) => retire(server, state, timeoutMs),
+    retire: (timeoutMs) => retire(server, state, connections, timeoutMs),
     close: (timeoutMs) => {
       const closed = close(server, state, connections, timeoutMs);
       abortHandshakes();
@@ -136,6 +154,31 @@ function openServer(limits: HttpLimits, certificate: Certificate | null): Server
     handshakeTimeout: limits.headersTimeoutMs,
     // As in node:http: a client may close its sending side and wait for the response.
     allowHalfOpen: true,
+  });
+}
+
+/**
+ * Resets the connections of a peer beyond its bound. Peers are the addresses that limits count, so
+ * that nobody has a bound for each of the addresses of a /64.
+ */
+function limitPeers(server: Server, { proxies, onNotice }: ServerState, max: number): void {
+  const counts = new Map<string | null, number>();
+  server.on('connection', (socket: Socket) => {
+    const address = parseAddress(socket.remoteAddress ?? '');
+    if (address === null || proxies.has(address)) return;
+    const { clientIp: peer } = toClientAddress(address);
+    const count = counts.get(peer) ?? 0;
+    if (count >= max) {
+      socket.resetAndDestroy();
+      onNotice('peer_connections_refused');
+      return;
+    }
+    counts.set(peer, count + 1);
+    socket.once('close', () => {
+      const left = counts.get(peer)! - 1;
+      if (left === 0) counts.delete(peer);
+      else counts.set(peer, left);
+    });
   });
 }
 

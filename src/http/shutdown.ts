@@ -4,24 +4,36 @@ import type { OpenConnections, ServerState } from './connection.ts';
 import { stopAccepting } from './node-internals.ts';
 
 /**
- * Accepts no further connection and closes each open one with its next response. An idle
- * connection stays open for the keep-alive time, because its client may be about to send. Resolves
- * when the last connection is closed, or after the timeout.
+ * The time in which a connection in use is closed by its next response. A connection that is idle
+ * for longer is closed: the longer it has been idle, the less likely its client is about to send.
  */
-export function retire(server: Server, state: ServerState, timeoutMs: number): Promise<void> {
+const IDLE_MAX_MS = 1000;
+
+/**
+ * Accepts no further connection, closes each open one with its next response, and the idle ones
+ * after IDLE_MAX_MS. Resolves when the last connection is closed, or after the timeout.
+ */
+export function retire(
+  server: Server,
+  state: ServerState,
+  connections: OpenConnections,
+  timeoutMs: number,
+): Promise<void> {
   state.phase = 'retiring';
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, timeoutMs);
+    const idleTimer = setTimeout(() => void closeIdle(server, connections), IDLE_MAX_MS);
     stopAccepting(server, () => {
       clearTimeout(timer);
+      clearTimeout(idleTimer);
       resolve();
     });
   });
 }
 
 /**
- * Accepts nothing further and answers the requests in flight. Destroys the remaining connections
- * after the timeout.
+ * Accepts nothing further, answers the requests in flight and closes the idle connections.
+ * Destroys the remaining connections after the timeout.
  *
  * @returns whether every complete request was answered
  */
@@ -32,11 +44,7 @@ export async function close(
   timeoutMs: number,
 ): Promise<boolean> {
   state.phase = 'stopping';
-  const closed = new Promise<void>((resolve) => { server.close(() => resolve()); });
-  for (const { socket, newest } of connections.values()) {
-    // node:http closes idle connections, except those that have never sent a byte.
-    if (newest === null && socket.bytesRead === 0) socket.destroy();
-  }
+  const closed = new Promise<void>((resolve) => { stopAccepting(server, () => resolve()); });
   let isAnswered = true;
   const timer = setTimeout(() => {
     for (const { socket, current } of connections.values()) {
@@ -44,7 +52,19 @@ export async function close(
       socket.destroy();
     }
   }, timeoutMs);
+  await closeIdle(server, connections);
   await closed;
   clearTimeout(timer);
   return isAnswered;
+}
+
+/** Closes the connections without a request, also those that have never had one. */
+async function closeIdle(server: Server, connections: OpenConnections): Promise<void> {
+  // A request that has arrived is read first: two turns of the event loop read all that is there.
+  await new Promise((resolve) => { setImmediate(() => setImmediate(resolve)); });
+  server.closeIdleConnections();
+  for (const { socket, newest } of connections.values()) {
+    // node:http takes a connection that has never sent a byte for one that is about to.
+    if (newest === null && socket.bytesRead === 0) socket.destroy();
+  }
 }

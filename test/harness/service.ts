@@ -87,6 +87,7 @@ export async function startTestService(options: TestServiceOptions): Promise<Tes
   const server = createHttpServer({
     routes: createRoutes(service, policies),
     trustedProxies,
+    browsers: { origins: new Set(), hosts: null },
     apiKeys: options.apiKeys === undefined ? null : parseApiKeys(options.apiKeys).apiKeys,
     onError: ({ requestId, route, error }) => {
       const text = error instanceof Error ? error.stack ?? error.message : String(error);

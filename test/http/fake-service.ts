@@ -1,5 +1,5 @@
 /** A server of the HTTP layer on an OtpService that returns prepared outcomes. */
-import type { RequestError } from '../../src/http/connection.ts';
+import type { Notice, RequestError } from '../../src/http/connection.ts';
 import { parseApiKeys } from '../../src/http/input/api-keys.ts';
 import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
 import type { HttpMeters } from '../../src/http/metrics.ts';
@@ -56,6 +56,11 @@ export type FakeOptions = Readonly<{
   unreachable?: (userId: string) => string | null;
   policies?: Policies;
   trustedProxies?: string;
+  /** The allowed origins; none by default. */
+  origins?: readonly string[];
+  /** The allowed names of the host; null, the default, allows all. */
+  hosts?: ReadonlySet<string> | null;
+  onNotice?: (notice: Notice) => void;
   /** The value of API_KEYS. */
   apiKeys?: string;
   limits?: Partial<HttpLimits>;
@@ -84,9 +89,11 @@ export async function startServer(options: FakeOptions = {}): Promise<FakeServer
   const http = createHttpServer({
     routes: createRoutes(service, options.policies ?? createPolicies(), options.meters),
     trustedProxies: parseTrustedProxies(options.trustedProxies ?? '').proxies,
+    browsers: { origins: new Set(options.origins ?? []), hosts: options.hosts ?? null },
     apiKeys: options.apiKeys === undefined ? null : parseApiKeys(options.apiKeys).apiKeys,
     certificate: certificateInUse(),
     onError: (error) => { errors.push(error); },
+    ...(options.onNotice === undefined ? {} : { onNotice: options.onNotice }),
   }, { ...HTTP_LIMITS, ...options.limits });
   started.push(http);
   const { port } = await http.listen(0, '127.0.0.1');

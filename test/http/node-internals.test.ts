@@ -6,7 +6,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
-  bypassParser, createFinalResponse, onLastResponse, stopAccepting, stopParsing,
+  answerHalfClosed, bypassParser, createFinalResponse, onLastResponse, stopAccepting, stopParsing,
 } from '../../src/http/node-internals.ts';
 import { eventually } from '../harness/waiting.ts';
 import { openClient } from './raw-client.ts';
@@ -106,6 +106,23 @@ test('stopAccepting keeps the time limit of a header section in force', async ()
   stopAccepting(server, () => {});
   assert.is((await client.readResponse()).status, 408);
   client.destroy();
+});
+
+test('answerHalfClosed keeps a connection open until its request is answered', async () => {
+  for (const [isKept, expected] of [[false, 'closed'], [true, '200']] as const) {
+    let respond = (): void => {};
+    const { server, port } = await startNodeServer((_, res) => { respond = () => res.end(); });
+    if (isKept) answerHalfClosed(server);
+    const ended = once(server, 'connection').then(([socket]) => once(socket as Socket, 'end'));
+    const client = await openClient(port);
+    client.send(REQUEST);
+    client.end();
+    await ended;
+    respond();
+    const got = await client.readResponse().then(({ status }) => String(status), () => 'closed');
+    assert.is(got, expected);
+    await client.gone();
+  }
 });
 
 test('createFinalResponse writes a response to a socket without a request', async () => {

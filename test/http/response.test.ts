@@ -24,7 +24,7 @@ function headOf(line: string, length: number, extra: readonly string[] = []): st
     `HTTP/1.1 ${line}`, ...length === 0 ? [] : content, 'X-Request-Id: r-1',
     'Cache-Control: no-store', 'X-Content-Type-Options: nosniff',
     "Content-Security-Policy: frame-ancestors 'none'", ...extra,
-    'Connection: keep-alive', 'Keep-Alive: timeout=5',
+    'Connection: keep-alive', 'Keep-Alive: timeout=75',
   ].join('\r\n');
 }
 

@@ -92,11 +92,14 @@ test('close resolves at its deadline although connections hang', async () => {
   await eventually('it runs', () => requests.length === 1);
   const partial = await openClient(port);
   partial.send(REQUEST.slice(0, -1));
+  const probe = await openClient(port);
+  probe.send(post('/', ''));
+  await probe.readResponse();
   assert.is(await http.close(50), false);
   assert.is(await client.ended(), '');
   assert.is(await partial.ended(), '');
   never.open(ISSUED);
-  for (const each of [client, tunnel, partial]) each.destroy();
+  for (const each of [client, tunnel, partial, probe]) each.destroy();
 });
 
 test('an incomplete request does not count as unanswered', async () => {
@@ -132,6 +135,39 @@ test('retire serves the open connections and closes each with its next response'
   await retired;
   assert.is(requests.length, 4);
   assert.is(await http.close(60_000), true);
+});
+
+test('retire closes the idle connections after a second, and waits for the others', async () => {
+  const { http, port } = await startServer();
+  const idle = await openClient(port);
+  idle.send(REQUEST);
+  assert.is((await idle.readResponse()).status, 201);
+  const silent = await openClient(port);
+  const partial = await openClient(port);
+  partial.send(REQUEST.slice(0, 30));
+  const retired = http.retire(60_000);
+  assert.is(await idle.ended(), '');
+  assert.is(await silent.ended(), '');
+  partial.send(REQUEST.slice(30));
+  const got = await partial.readResponse();
+  assert.is(`${got.status} ${got.headers.get('connection')}`, '201 close');
+  for (const client of [idle, silent, partial]) client.destroy();
+  await retired;
+});
+
+test('close reads what has arrived, and answers it', async () => {
+  const { http, port } = await startServer();
+  const idle = await openClient(port);
+  idle.send(REQUEST);
+  assert.is((await idle.readResponse()).status, 201);
+  idle.send(REQUEST);
+  // The bytes are in the kernel, and the server has not read them.
+  await new Promise((resolve) => { idle.socket.write('', resolve); });
+  const closed = http.close(60_000);
+  const got = await idle.readResponse();
+  assert.is(`${got.status} ${got.headers.get('connection')}`, '503 close');
+  idle.destroy();
+  await closed;
 });
 
 test('retire resolves at its deadline, and close then ends the idle connections', async () => {

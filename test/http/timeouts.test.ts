@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { HTTP_LIMITS } from '../../src/http/server.ts';
 import type { RequestOutcome } from '../../src/otp/outcomes.ts';
-import { createGate, eventually } from '../harness/waiting.ts';
+import { createGate, eventually, timed } from '../harness/waiting.ts';
 import { ISSUED, OTP_ID, startServer, stopServers } from './fake-service.ts';
 import { openClient, post } from './raw-client.ts';
 import type { RawClient } from './raw-client.ts';
@@ -102,6 +102,18 @@ test('a request that takes long to answer does not time out', async () => {
   client.destroy();
 });
 
+test('an idle connection is open for the time in Keep-Alive, and a second longer', async () => {
+  const { port } = await startServer({ limits: { keepAliveTimeoutMs: 1000 } });
+  const idle = await openClient(port);
+  idle.send(REQUEST);
+  const got = await idle.readResponse();
+  const { ms } = await timed(() => idle.ended());
+  assert.is(got.headers.get('keep-alive'), 'timeout=1');
+  // The client counts from here; its request needs time to arrive.
+  assert.ok(ms > 1500, `${ms} ms`);
+  idle.destroy();
+});
+
 test('an idle connection is closed, a stalled one is destroyed', async () => {
   const { port } = await startServer({ limits: { keepAliveTimeoutMs: 1 } });
   const idle = await openClient(port);
@@ -122,7 +134,8 @@ test('an idle connection is closed, a stalled one is destroyed', async () => {
 test('the limits in production equal the documented ones', () => {
   assert.is(HTTP_LIMITS.headersTimeoutMs, 10_000);
   assert.is(HTTP_LIMITS.requestTimeoutMs, 15_000);
-  assert.is(HTTP_LIMITS.keepAliveTimeoutMs, 5_000);
+  assert.is(HTTP_LIMITS.keepAliveTimeoutMs, 75_000);
+  assert.is(HTTP_LIMITS.connectionsPerPeerMax, 256);
   assert.is(HTTP_LIMITS.headersMaxBytes, 16_384);
   assert.ok(HTTP_LIMITS.checkIntervalMs <= 1000);
 });

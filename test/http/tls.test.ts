@@ -7,7 +7,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createHttpMeters } from '../../src/http/metrics.ts';
 import { createCertificate } from '../harness/certificate.ts';
-import { promptly } from '../harness/waiting.ts';
+import { eventually, promptly } from '../harness/waiting.ts';
 import { startServer, stopServers } from './fake-service.ts';
 import { openClient, post } from './raw-client.ts';
 import { connectTo, speakTls } from './transport.ts';
@@ -104,6 +104,28 @@ test('a handshake counts as a connection until it ends', async () => {
   client.send(REQUEST);
   assert.is((await client.readResponse()).status, 201);
   client.destroy();
+});
+
+test('the connections of one peer are bounded, handshakes included', async () => {
+  const { port } = await startServer({ limits: { connectionsPerPeerMax: 2 } });
+  const silent = await openPlain(port);
+  const client = await openClient(port);
+  const refused = connect({ port, host: '127.0.0.1' });
+  const [error] = await once(refused, 'error') as [NodeJS.ErrnoException];
+  assert.is(error.code, 'ECONNRESET');
+  client.send(REQUEST);
+  assert.is((await client.readResponse()).status, 201);
+  for (const each of [silent.socket, client]) each.destroy();
+  await silent.closed;
+  await eventually('there is room again', async () => {
+    const { socket, connected } = connectTo(port);
+    socket.on('error', () => {});
+    const isOpen = await Promise.race([
+      once(socket, connected).then(() => true), once(socket, 'close').then(() => false),
+    ]).catch(() => false);
+    socket.destroy();
+    return isOpen;
+  });
 });
 
 test('a new certificate serves new connections, and an unusable one changes nothing',

@@ -11,11 +11,13 @@ import { startOtpd } from '../harness/otpd.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { ROOT } from '../harness/program.ts';
 import { eventually, promptly } from '../harness/waiting.ts';
-import { openClient } from '../http/raw-client.ts';
+import { exchange, openClient } from '../http/raw-client.ts';
 import { startDurableServer } from '../proof/durable-server.ts';
 import type { DurableServer } from '../proof/durable-server.ts';
 
 const PAGE = readFileSync(join(ROOT, 'docs/metrics.md'), 'utf8');
+
+const APP = 'https://app.example.com';
 
 let server: DurableServer;
 let otpd: Otpd;
@@ -24,7 +26,9 @@ let first: ReadonlyMap<string, Metric>;
 test.before(async () => {
   server = await startDurableServer();
   const { socketPath, database } = server.settings;
-  otpd = await startOtpd(variablesFor(database!, { DB_SOCKET: socketPath! }));
+  otpd = await startOtpd(variablesFor(database!, {
+    DB_SOCKET: socketPath!, ADMIN_ALLOWED_HOSTS: 'otpd.test', ALLOWED_ORIGINS: APP,
+  }));
   first = await scrape();
 });
 test.after(async () => {
@@ -81,29 +85,55 @@ test('every other path is 404 and every other method is 405', async () => {
     `/otp/${'0'.repeat(32)}`]) {
     const reply = await ask(path);
     assert.is(reply.status, 404, path);
-    assert.equal(await reply.json(), { error: 'not_found' });
+    assert.equal(await reply.json(), {
+      error: 'not_found', message: 'the paths are /livez, /readyz and /metrics',
+    });
   }
   for (const path of ['/livez', '/readyz', '/metrics']) {
     for (const method of ['POST', 'PUT', 'DELETE', 'OPTIONS']) {
       const reply = await ask(path, { method });
       assert.is(reply.status, 405, method);
       assert.is(reply.headers.get('allow'), 'GET, HEAD');
-      assert.equal(await reply.json(), { error: 'method_not_allowed' });
+      assert.equal(await reply.json(), {
+        error: 'method_not_allowed', message: 'use GET or HEAD',
+      });
     }
   }
   const client = await openClient(otpd.adminPort);
-  client.send('CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n');
+  client.send('CONNECT a:1 HTTP/1.1\r\nHost: localhost:1\r\n\r\n');
   const refused = await client.readResponse();
   assert.is(refused.status, 405);
   assert.match(refused.head, /\r\nAllow: GET, HEAD/);
   client.destroy();
 });
 
+test('another name of the host is 421, and a page in a browser is refused', async () => {
+  for (const path of ['/metrics', '/readyz', '/livez', '/none']) {
+    for (const [lines, status, error] of [
+      ['Host: evil.example:45000', 421, 'misdirected_request'],
+      ['Host: evil.example:45000\r\nOrigin: http://evil.example:45000', 421,
+        'misdirected_request'],
+      ['Host: localhost\r\nOrigin: http://evil.example:45000', 403, 'origin_not_allowed'],
+    ] as const) {
+      const got = await exchange(otpd.adminPort, `GET ${path} HTTP/1.1\r\n${lines}\r\n\r\n`);
+      assert.is(`${got.status} ${(JSON.parse(got.body) as { error: string }).error}`,
+        `${status} ${error}`);
+    }
+  }
+  const own = await exchange(otpd.adminPort,
+    'GET /livez HTTP/1.1\r\nHost: Otpd.Test:1\r\n\r\n');
+  assert.is(own.status, 200);
+  const page = `GET /livez HTTP/1.1\r\nHost: localhost\r\nOrigin: ${APP}\r\n\r\n`;
+  const allowed = await exchange(otpd.adminPort, page);
+  assert.is(`${allowed.status} ${allowed.headers.get('access-control-allow-origin')}`,
+    `200 ${APP}`);
+});
+
 test('the public listener has no health and no metrics', async () => {
   for (const path of ['/livez', '/readyz', '/metrics']) {
     const reply = await send({ port: otpd.port, path, method: 'GET' });
     assert.is(reply.status, 404);
-    assert.equal(reply.body, { error: 'not_found' });
+    assert.is(reply.body.error, 'not_found');
   }
 });
 

@@ -169,7 +169,7 @@ test('each request has one line with its event and without code, user or address
   assert.equal(lines.map(({ outcome, event }) => [outcome, event]), expected);
   const client = await openClient(port);
   client.send('POST /otp/request HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n'
-    + 'Content-Length: 9\r\nExpect: 100-continue\r\n\r\n');
+    + 'Idempotency-Key: k\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n');
   await client.readResponse({ noBody: true });
   client.socket.resetAndDestroy();
   const gone = (await otpd.requests(expected.length + 1)).at(-1)!;

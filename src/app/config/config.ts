@@ -14,6 +14,7 @@ import { ConfigError, PORT_MAX, EnvReader } from './env-reader.ts';
 import type { Environment } from './env-reader.ts';
 import { parseApiKeys } from '../../http/input/api-keys.ts';
 import type { ApiKeys } from '../../http/input/api-keys.ts';
+import { parseAllowedHosts, parseAllowedOrigins } from '../../http/input/browsers.ts';
 import { parseTrustedProxies } from '../../http/input/client-ip.ts';
 import type { TrustedProxies } from '../../http/input/client-ip.ts';
 import type { LogSettings } from '../log/log.ts';
@@ -36,7 +37,13 @@ export type Config = Readonly<{
   connections: number;
   /** The number of serving processes. The limits hold over all of them. */
   workers: number;
+  /** The time for which an idle connection stays open. */
+  keepAliveSeconds: number;
   trustedProxies: TrustedProxies;
+  /** The origins whose pages may call from a browser. */
+  allowedOrigins: ReadonlySet<string>;
+  /** The names of the admin listener. */
+  adminHosts: ReadonlySet<string>;
   /** Null: the endpoints are public. */
   apiKeys: ApiKeys | null;
   policies: Policies;
@@ -105,7 +112,11 @@ function readCommon(reader: EnvReader): Config {
     database: database!,
     connections: reader.whole('DB_CONNECTIONS', 16, 1, 500),
     workers: reader.whole('WORKERS', 1, 1, 64),
+    // Up to twice the longest keep-alive time that usual proxies have.
+    keepAliveSeconds: reader.whole('HTTP_KEEP_ALIVE_SECONDS', 75, 1, 7200),
     trustedProxies: readProxies(reader),
+    allowedOrigins: readAllowedOrigins(reader),
+    adminHosts: readAdminHosts(reader),
     apiKeys: readApiKeys(reader),
     policies: readPolicies(reader)!,
     policyFile: reader.text('POLICY_FILE') ?? null,
@@ -136,6 +147,18 @@ function readProxies(reader: EnvReader): TrustedProxies {
   const { proxies, errors } = parseTrustedProxies(reader.text('TRUSTED_PROXIES') ?? '');
   reader.errors.push(...errors.map((error) => `TRUSTED_PROXIES: ${error}`));
   return proxies;
+}
+
+function readAllowedOrigins(reader: EnvReader): ReadonlySet<string> {
+  const { origins, errors } = parseAllowedOrigins(reader.text('ALLOWED_ORIGINS') ?? '');
+  reader.errors.push(...errors.map((error) => `ALLOWED_ORIGINS: ${error}`));
+  return origins;
+}
+
+function readAdminHosts(reader: EnvReader): ReadonlySet<string> {
+  const { hosts, errors } = parseAllowedHosts(reader.text('ADMIN_ALLOWED_HOSTS') ?? '');
+  reader.errors.push(...errors.map((error) => `ADMIN_ALLOWED_HOSTS: ${error}`));
+  return hosts;
 }
 
 function readApiKeys(reader: EnvReader): ApiKeys | null {

@@ -1,11 +1,12 @@
 /**
- * The log of deliveries and of signals. A line contains no code, no destination and no text from a
- * provider.
+ * The log of deliveries, of signals and of what an operator should know. A line contains no code,
+ * no destination and no text from a provider.
  */
 import { member, LOGGED_USER_MAX_CHARACTERS, WORD_MAX_CHARACTERS } from './line.ts';
 import type { Level } from './line.ts';
 import { describeError } from './log.ts';
 import type { Log } from './log.ts';
+import type { Notice } from '../../http/connection.ts';
 import type { Pseudonyms } from '../../otp/crypto/pseudonyms.ts';
 import type { DeliveryEvent, OnDeliveryEvent } from '../../otp/delivery/events.ts';
 import { messageOf } from '../output.ts';
@@ -48,5 +49,22 @@ export function createSignalLog(log: Log): LogSignal {
       ('name' in event ? member('name', event.name, WORD_MAX_CHARACTERS) : '')
       + ('worker' in event ? `,"worker":${event.worker}` : '')
       + (isError ? member('message', messageOf(event.error), ERRORS_MAX_CHARACTERS) : ''));
+  };
+}
+
+const NOTICES: Readonly<Record<Notice, string>> = Object.freeze({
+  proxy_not_trusted: 'a peer sends X-Forwarded-For or Forwarded and is not in TRUSTED_PROXIES, so'
+    + ' all clients behind it count as one client IP; if it is your proxy, list it there',
+  peer_connections_refused: 'a peer has as many connections as one may have, and more are reset;'
+    + ' if it is your proxy or application, list it in TRUSTED_PROXIES',
+});
+
+/** Logs each notice once in the life of a process, because it says what to configure. */
+export function createNoticeLog(log: Log): (notice: Notice) => void {
+  const known = new Set<Notice>();
+  return (notice) => {
+    if (known.has(notice)) return;
+    known.add(notice);
+    log.log('warn', notice, member('message', NOTICES[notice], ERRORS_MAX_CHARACTERS));
   };
 }

@@ -4,7 +4,7 @@ import {
   responseForError, errorResponse, methodNotAllowed, SHED_RETRY_SECONDS,
 } from '../response.ts';
 import type { HttpResponse } from '../response.ts';
-import { createRoute } from '../routes.ts';
+import { createOtherRoute, createRoute } from '../routes.ts';
 import type { Route, Routes } from '../routes.ts';
 
 type AdminSources = Readonly<{
@@ -28,7 +28,7 @@ export function createAdminRoutes(sources: AdminSources): Routes {
     const handle = (): Promise<HttpResponse> =>
       respond().catch((error: unknown) => responseForError(error));
     // No keys: the listener is for this machine or a trusted network.
-    const method = { takesJson: false, scopes: [], handle };
+    const method = { takesJson: false, scopes: [], parseKey: () => null, handle };
     return createRoute(path, uncounted, { GET: method, HEAD: method });
   };
   const routes = [
@@ -42,9 +42,9 @@ export function createAdminRoutes(sources: AdminSources): Routes {
   return {
     fixed: new Map(routes.map((route) => [route.path, route])),
     otp: null,
-    other: uncounted,
+    other: createOtherRoute(uncounted, '/livez, /readyz and /metrics'),
     now: () => 0,
-    connectNotAllowed: methodNotAllowed('GET, HEAD'),
+    connectNotAllowed: methodNotAllowed(['GET', 'HEAD']),
   };
 }
 

@@ -15,6 +15,7 @@ export function createCancelHandler(service: OtpService): MethodHandler {
   return {
     takesJson: false,
     scopes: ['request', 'admin'],
+    parseKey: () => null,
     handle: (input) => cancelOtp(service, input),
   };
 }

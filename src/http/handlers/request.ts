@@ -15,6 +15,7 @@ export function createRequestHandler(service: OtpService, policies: Policies): M
   return {
     takesJson: true,
     scopes: ['request'],
+    parseKey: requireIdempotencyKey,
     handle: (input) => requestOtp(service, policies, input),
   };
 }

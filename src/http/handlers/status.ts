@@ -11,6 +11,7 @@ export function createStatusHandler(service: OtpService): MethodHandler {
   return {
     takesJson: false,
     scopes: ['read'],
+    parseKey: () => null,
     handle: ({ path, isConnected }) => getStatus(service, otpIdOf(path), isConnected),
   };
 }

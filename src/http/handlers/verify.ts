@@ -21,6 +21,7 @@ export function createVerifyHandler(service: OtpService, policies: Policies): Me
   return {
     takesJson: true,
     scopes: ['verify'],
+    parseKey: parseIdempotencyKey,
     handle: (input) => verifyOtp(service, policies, input),
   };
 }

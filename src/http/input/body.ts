@@ -57,6 +57,10 @@ export function readBody(req: IncomingMessage): BodyReading {
 /** The members of a body; the parsers of the fields check presence and type. */
 type JsonObject = Readonly<{ members: Readonly<Record<string, unknown>> }>;
 
+const BYTE_ORDER_MARK: FieldError = Object.freeze({
+  field: 'body', message: 'must not begin with a byte order mark (EF BB BF)',
+});
+
 /** Parses a bounded body with known members; the error names `body` or the invalid member. */
 export function parseJsonObject(
   body: Buffer,
@@ -66,6 +70,7 @@ export function parseJsonObject(
   // Decoding replaces invalid UTF-8 by U+FFFD, so only a text with U+FFFD needs the check.
   if (text.includes('\ufffd') && !isUtf8(body)) return { field: 'body', message: 'must be UTF-8' };
   const value = parseJson(text);
+  if (value === undefined && text.startsWith('\ufeff')) return BYTE_ORDER_MARK;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return { field: 'body', message: 'must be a JSON object' };
   }

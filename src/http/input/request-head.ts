@@ -14,13 +14,17 @@ import type { FieldError, HttpResponse } from '../response.ts';
 export function pathOf(target: string): string | null {
   if (target.startsWith('/')) return stripQuery(target);
   if (target === '*') return target;
-  const scheme = /^https?:\/\//i.exec(target);
-  if (scheme === null) return null;
-  const rest = target.slice(scheme[0].length);
-  const end = rest.search(/[/?]/);
-  const authority = end === -1 ? rest : rest.slice(0, end);
-  if (!isHost(authority)) return null;
-  return end === -1 || rest[end] === '?' ? '/' : stripQuery(rest.slice(end));
+  const absolute = ABSOLUTE_FORM.exec(target);
+  if (absolute === null || !isHost(absolute[1] as string)) return null;
+  const rest = target.slice(absolute[0].length);
+  return rest.startsWith('/') ? stripQuery(rest) : '/';
+}
+
+const ABSOLUTE_FORM = /^https?:\/\/([^/?]*)/i;
+
+/** The authority of a target in absolute-form, which replaces Host (RFC 9112, 3.2.2), or null. */
+export function authorityOf(target: string): string | null {
+  return ABSOLUTE_FORM.exec(target)?.[1] ?? null;
 }
 
 function stripQuery(target: string): string {
@@ -50,6 +54,10 @@ export type RequestHeaders = {
   expect: string;
   acceptLanguage: string;
   forwardedFor: string;
+  /** True with a Forwarded field (RFC 7239), which otpd does not read. */
+  hasForwarded: boolean;
+  /** Null when absent; several lines are joined, which is no origin. */
+  origin: string | null;
   traceparent: string;
   /** Bytes, checked by the parser; null when absent. */
   contentLength: number | null;
@@ -74,8 +82,9 @@ export function readHeaders(req: IncomingMessage): RequestHeaders {
   const raw = req.rawHeaders;
   const headers: RequestHeaders = {
     hosts: [], contentTypes: [], contentEncoding: '', transferEncoding: '', expect: '',
-    acceptLanguage: '', forwardedFor: '', traceparent: '', contentLength: null, idempotencyKeys: [],
-    authorizations: [], clientIps: [], upgrade: false, requestIds: [],
+    acceptLanguage: '', forwardedFor: '', hasForwarded: false, origin: null, traceparent: '',
+    contentLength: null, idempotencyKeys: [], authorizations: [], clientIps: [], upgrade: false,
+    requestIds: [],
     overflow: raw.length > 2 * HEADER_LINES_MAX,
   };
   const end = Math.min(raw.length, 2 * HEADER_LINES_MAX);
@@ -94,6 +103,9 @@ function readLine(headers: RequestHeaders, name: string, value: string): void {
     case 'expect': headers.expect = join(headers.expect, value); break;
     case 'accept-language': headers.acceptLanguage = join(headers.acceptLanguage, value); break;
     case 'x-forwarded-for': headers.forwardedFor = join(headers.forwardedFor, value); break;
+    case 'forwarded': headers.hasForwarded = true; break;
+    case 'origin': headers.origin = headers.origin === null ? value : `${headers.origin},${value}`;
+      break;
     case 'traceparent': headers.traceparent = join(headers.traceparent, value); break;
     case 'idempotency-key': headers.idempotencyKeys.push(value); break;
     case 'authorization': headers.authorizations.push(value); break;
@@ -133,25 +145,44 @@ function isHost(text: string): boolean {
   return /^(?:[\w.~!$&'()*+,;=%-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{0,5})?$/.test(text);
 }
 
+const NOT_JSON: HttpResponse = Object.freeze(errorResponse('unsupported_media_type', {
+  message: 'send Content-Type: application/json, once and in UTF-8',
+}, ['Accept', 'application/json']));
+
+const ENCODED: HttpResponse = Object.freeze(errorResponse('unsupported_media_type', {
+  message: 'send the body without Content-Encoding',
+}, ['Accept-Encoding', 'identity']));
+
 /** 415 with what otpd accepts, unless the content is JSON in UTF-8 (RFC 9110, 15.5.16). */
 export function mediaTypeError(headers: RequestHeaders): HttpResponse | null {
   const [type] = headers.contentTypes;
-  if (type === undefined || headers.contentTypes.length > 1 || !isJsonType(type)) {
-    return errorResponse('unsupported_media_type', null, ['Accept', 'application/json']);
-  }
-  if (headers.contentEncoding !== '' && headers.contentEncoding.toLowerCase() !== 'identity') {
-    return errorResponse('unsupported_media_type', null, ['Accept-Encoding', 'identity']);
-  }
-  return null;
+  if (type === undefined || headers.contentTypes.length > 1 || !isJsonType(type)) return NOT_JSON;
+  const { contentEncoding } = headers;
+  return contentEncoding === '' || contentEncoding.toLowerCase() === 'identity' ? null : ENCODED;
 }
 
-/** `application/json`, alone or with charset=utf-8, in any letter case. */
-function isJsonType(value: string): boolean {
-  if (value === 'application/json') return true;
-  const [type = '', ...parameters] = value.toLowerCase().split(';').map((part) => part.trim());
-  const [parameter = 'charset=utf-8'] = parameters;
-  return type === 'application/json' && parameters.length <= 1
-    && (parameter === 'charset=utf-8' || parameter === 'charset="utf-8"');
+const JSON_TYPE = 'application/json';
+
+const TOKEN = "[\\w!#$%&'*+.^`|~-]+";
+const QUOTED = String.raw`"((?:[\t !#-[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*)"`;
+
+/** A parameter, which may be empty (RFC 9110, 5.6.6): its name, and its value in either form. */
+const PARAMETER = new RegExp(`[ \\t]*;(?:[ \\t]*(${TOKEN})=(?:(${TOKEN})|${QUOTED}))?`, 'y');
+
+/** `application/json` with any parameters, unless one of them names another charset than UTF-8. */
+export function isJsonType(value: string): boolean {
+  if (value === JSON_TYPE) return true;
+  if (value.slice(0, JSON_TYPE.length).toLowerCase() !== JSON_TYPE) return false;
+  PARAMETER.lastIndex = JSON_TYPE.length;
+  let end = JSON_TYPE.length;
+  for (let found = PARAMETER.exec(value); found !== null; found = PARAMETER.exec(value)) {
+    const [, name = '', token, quoted = ''] = found;
+    const text = token ?? quoted.replace(/\\(.)/g, '$1');
+    if (name.toLowerCase() === 'charset' && !/^utf-?8$/i.test(text)) return false;
+    end = PARAMETER.lastIndex;
+  }
+  // The parser has removed the white space around the value.
+  return end === value.length;
 }
 
 /**

@@ -3,6 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import fc from 'fast-check';
 import { parseJsonObject } from '../../../src/http/input/body.ts';
+import { isJsonType } from '../../../src/http/input/request-head.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy/policy.ts';
 import { eventually, timed } from '../../harness/waiting.ts';
 import { startServer, stopServers } from '../fake-service.ts';
@@ -37,16 +38,28 @@ test('a type other than unencoded JSON in UTF-8 gets 415 with what is accepted',
   const types: [string | null, number][] = [
     ['application/json', 201], ['Application/JSON', 201], ['application/json;charset=utf-8', 201],
     ['application/json; charset=UTF-8', 201], ['application/json ; Charset="utf-8"', 201],
+    ['application/json;', 201], ['application/json ;\t; ;charset=utf-8;', 201],
+    ['application/json;charset=utf8', 201], ['application/json;charset="UTF\\-8"', 201],
+    ['application/json;a=b', 201], ['application/json; v="a;charset=x, \\"b\\""; q=1', 201],
+    ['application/json;charset=utf-8;charset=utf-8', 201], ['application/json;xcharset=a', 201],
+    ['application/json;charset=utf-8;charset=latin1', 415], ['application/json;a', 415],
+    ['application/json;a=b;CHARSET="utf-16"', 415], ['application/json;charset=', 415],
+    ['application/json;charset=""', 415], ['application/json;charset = utf-8', 415],
+    ['application/json;a="b', 415], ['application/json;a=b c', 415], ['application/json;=b', 415],
+    ['application/json;charset=utf-8, text/plain', 415], ['application/json charset=utf-8', 415],
+    ['application/json;;a=b,application/json', 415], [', application/json', 415],
     [null, 415], ['', 415], ['text/plain', 415], ['application/json;charset=utf-16', 415],
     ['application/jsonx', 415], ['application/problem+json', 415], ['application/json, a/b', 415],
-    ['application/json;a=b', 415], ['application/json;charset=utf-8;charset=utf-8', 415],
     ['application/json\r\nContent-Type: application/json', 415], ['application', 415],
     [`application/json;${' '.repeat(9000)}x`, 415],
   ];
   for (const [value, status] of types) {
     const got = await exchange(port, post('/otp/request', BODY, { [type]: value }));
     assert.is(got.status, status, String(value));
-    if (status === 415) assert.is(got.headers.get('accept'), 'application/json');
+    if (status !== 415) continue;
+    assert.is(got.headers.get('accept'), 'application/json');
+    assert.is(got.body, '{"error":"unsupported_media_type","message":"send Content-Type:'
+      + ' application/json, once and in UTF-8"}');
   }
   const coding = 'Content-Encoding';
   const codings: [string, number][] = [['identity', 201], ['Identity', 201], ['gzip', 415],
@@ -54,7 +67,9 @@ test('a type other than unencoded JSON in UTF-8 gets 415 with what is accepted',
   for (const [value, status] of codings) {
     const got = await exchange(port, post('/otp/request', BODY, { [coding]: value }));
     assert.is(got.status, status, value);
-    if (status === 415) assert.is(got.headers.get('accept-encoding'), 'identity');
+    if (status !== 415) continue;
+    assert.is(got.headers.get('accept-encoding'), 'identity');
+    assert.match(got.body, '"message":"send the body without Content-Encoding"');
   }
 });
 
@@ -194,9 +209,35 @@ test('an early response closes the connection when the unread body is unbounded'
   assert.is(`${read.status} ${read.headers.get('connection')}`, '201 keep-alive');
 });
 
+/** Quadratic time would take seconds. CPU time does not depend on what else the machine does. */
+const CPU_MAX_MICROSECONDS = 100_000;
+
+test('a long hostile list of parameters is read in linear time', () => {
+  const start = process.cpuUsage();
+  for (const part of [';', ' ', '; ', ';a=1', ';a="', ';\t \t', '\\"']) {
+    isJsonType(`application/json${part.repeat(16_000 / part.length)}!`);
+    isJsonType(`application/json;a="${part.repeat(16_000 / part.length)}`);
+  }
+  assert.ok(process.cpuUsage(start).user < CPU_MAX_MICROSECONDS);
+});
+
+test('a body that begins with a byte order mark gets 400 that names it', async () => {
+  const { port } = await startServer();
+  const bytes = `\u00ef\u00bb\u00bf${BODY}`;
+  const got = await exchange(port,
+    Buffer.from(post('/otp/request', bytes, { 'Content-Length': '32' }), 'latin1'));
+  assert.is(`${got.status} ${got.body}`, '400 {"error":"invalid_request","field":"body",'
+    + '"message":"must not begin with a byte order mark (EF BB BF)"}');
+});
+
 test('100-continue is sent only when the headers are valid', async () => {
   const { port, requests } = await startServer();
-  const early: [string, Record<string, string>, number][] = [
+  const early: [string, Record<string, string | null>, number][] = [
+    ['/otp/request', { 'Idempotency-Key': null }, 400],
+    ['/otp/request', { 'Idempotency-Key': '' }, 400],
+    ['/otp/request', { 'Idempotency-Key': 'a\r\nIdempotency-Key: a' }, 400],
+    ['/otp/verify', { 'Idempotency-Key': '"a' }, 400],
+    ['/otp/request', { Origin: 'http://a' }, 403],
     ['/otp/request', { 'Content-Length': '4097' }, 413],
     ['/otp/request', { 'Content-Type': 'text/plain' }, 415],
     ['/otp/nothing', {}, 404],
@@ -220,6 +261,10 @@ test('100-continue is sent only when the headers are valid', async () => {
   client.send(post('/otp/request', BODY));
   assert.is((await client.readResponse()).status, 201);
   client.destroy();
+  for (const length of ['0', null]) {
+    const bytes = post('/otp/request', '', { 'Content-Length': length, ...WAITING });
+    assert.is((await exchange(port, bytes)).status, 400, 'no body is announced');
+  }
 });
 
 test('another expectation gets 417 and closes the connection; HTTP/1.0 ignores it', async () => {

@@ -61,6 +61,27 @@ test('DB_HOST and DB_SOCKET each name a database', () => {
   assert.is(bySocket.database.host, null);
 });
 
+test('origins, host names and the keep-alive time are validated', () => {
+  const none = readConfig({});
+  assert.equal([none.keepAliveSeconds, none.allowedOrigins.size, none.adminHosts.size], [75, 0, 0]);
+  const set = readConfig({
+    HTTP_KEEP_ALIVE_SECONDS: '620', ALLOWED_ORIGINS: 'https://a.example, http://b:1',
+    ADMIN_ALLOWED_HOSTS: 'Otpd.internal',
+  });
+  assert.is(set.keepAliveSeconds, 620);
+  assert.equal([...set.allowedOrigins], ['https://a.example', 'http://b:1']);
+  assert.equal([...set.adminHosts], ['otpd.internal']);
+  assert.is(messageOf({
+    HTTP_KEEP_ALIVE_SECONDS: '0', ALLOWED_ORIGINS: 'https://a.example/',
+    ADMIN_ALLOWED_HOSTS: 'a:1',
+  }), [
+    'the configuration is invalid:',
+    'HTTP_KEEP_ALIVE_SECONDS must be a whole number from 1 to 7200',
+    'ALLOWED_ORIGINS: "https://a.example/" is not an origin; write https://a.example',
+    'ADMIN_ALLOWED_HOSTS: "a:1" is not a host name such as otpd.internal, without a port',
+  ].join('\n  '));
+});
+
 test('only ADMIN_PORT opens the admin listener', () => {
   assert.is(readConfig({}).admin, null);
   assert.is(readConfig({ ADMIN_HOST: '0.0.0.0', ADMIN_PORT: '' }).admin, null);
