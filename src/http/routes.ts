@@ -1,8 +1,7 @@
 /** The routes: their paths, their methods, and the headers of their errors. */
 import type { MethodHandler } from './handler.ts';
-import { createCancelHandler } from './handlers/cancel.ts';
+import { createCancelHandler, createStatusHandler } from './handlers/otp.ts';
 import { createRequestHandler, policyHeaders } from './handlers/request.ts';
-import { createStatusHandler } from './handlers/status.ts';
 import { createVerifyHandler } from './handlers/verify.ts';
 import { createHttpMeters } from './metrics.ts';
 import type { HttpMeters, RouteMeter } from './metrics.ts';

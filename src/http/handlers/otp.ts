@@ -1,0 +1,96 @@
+/** GET and DELETE of one OTP (docs/api.md, "GET /otp/{otp_id}" and "DELETE /otp/{otp_id}"). */
+import type { HandlerInput, MethodHandler } from '../handler.ts';
+import { NO_SCOPE } from '../input/api-keys.ts';
+import { otpIdOf } from '../input/request-head.ts';
+import { toRfc3339 } from '../../otp/outcomes.ts';
+import type { CancelOutcome, StatusOutcome } from '../../otp/outcomes.ts';
+import type { IsConnected, OtpService } from '../../otp/service.ts';
+import { responseForError, errorResponse } from '../response.ts';
+import type { HttpResponse } from '../response.ts';
+
+export function createStatusHandler(service: OtpService): MethodHandler {
+  return {
+    takesJson: false,
+    scopes: ['read'],
+    parseKey: () => null,
+    handle: ({ path, isConnected }) => getStatus(service, otpIdOf(path), isConnected),
+  };
+}
+
+/**
+ * Reads the state of an OTP. Never rejects: 200 known, 404 unknown, 503 when the database does not
+ * answer, else 500.
+ */
+async function getStatus(
+  service: OtpService,
+  otpId: string,
+  isConnected: IsConnected,
+): Promise<HttpResponse> {
+  try {
+    return { ...statusResponse(await service.status(otpId, isConnected)), context: { otpId } };
+  } catch (error) {
+    return { ...responseForError(error), context: { otpId } };
+  }
+}
+
+function statusResponse(outcome: StatusOutcome): HttpResponse {
+  switch (outcome.kind) {
+    case 'known': return known(outcome);
+    case 'unknown': return errorResponse('otp_not_found');
+    default: return outcome satisfies never;
+  }
+}
+
+function known(outcome: Extract<StatusOutcome, { kind: 'known' }>): HttpResponse {
+  const body = JSON.stringify({
+    otp_id: outcome.otpId,
+    purpose: outcome.purpose,
+    status: outcome.status,
+    channel: outcome.channel,
+    created_at: toRfc3339(outcome.createdAt),
+    expires_at: toRfc3339(outcome.expiresAt),
+  });
+  return { code: 'known', body, headers: [], close: false };
+}
+
+const CANCELED: HttpResponse = Object.freeze(
+  { code: 'canceled', body: '', headers: [], close: false },
+);
+
+export function createCancelHandler(service: OtpService): MethodHandler {
+  return {
+    takesJson: false,
+    scopes: ['request', 'admin'],
+    parseKey: () => null,
+    handle: (input) => cancelOtp(service, input),
+  };
+}
+
+/**
+ * Cancels an OTP. Never rejects: 204 when canceled now or earlier, 403 when another API client
+ * requested it, 404 unknown, 410 used or expired, 503 when the database does not answer, else 500.
+ */
+async function cancelOtp(
+  service: OtpService,
+  { path, apiClient, scopes, isConnected }: HandlerInput,
+): Promise<HttpResponse> {
+  const otpId = otpIdOf(path);
+  const canceler = scopes.includes('admin') ? null : apiClient;
+  try {
+    const outcome = await service.cancel({ otpId, apiClient: canceler }, isConnected);
+    return { ...cancelResponse(outcome), context: { otpId } };
+  } catch (error) {
+    return { ...responseForError(error), context: { otpId } };
+  }
+}
+
+function cancelResponse(outcome: CancelOutcome): HttpResponse {
+  switch (outcome.kind) {
+    case 'canceled': return CANCELED;
+    case 'unknown': return errorResponse('otp_not_found');
+    case 'forbidden': return NO_SCOPE;
+    case 'used': return errorResponse('code_used');
+    case 'expired': return errorResponse('code_expired');
+    default: return outcome.kind satisfies never;
+  }
+}
