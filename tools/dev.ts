@@ -12,6 +12,7 @@ import { readDatabaseName } from '../src/app/config/database.ts';
 import { randomSecret } from '../src/otp/crypto/secrets.ts';
 import { Stopped } from '../src/app/process/shutdown.ts';
 import { printError, reportError, print } from '../src/app/output.ts';
+import { checkPorts } from '../src/app/serve.ts';
 import { createAccount, createMigrated, rootSettings } from './database.ts';
 import { MysqlServerError } from './mysql/error.ts';
 import { superviseMysqlServer } from './mysql/server.ts';
@@ -83,7 +84,7 @@ async function runAsChild(
     if (!needsMysql) return await run({});
     const databaseName = readName(environment);
     const plan = { command, environment, mysql, databaseName, progress };
-    checkConfiguration(plan);
+    await checkConfiguration(plan);
     return await runOnMysql(plan, otpd, run);
   } catch (error) {
     // A start that a signal aborts is a clean end of `serve`, and a failure of any other command.
@@ -152,12 +153,14 @@ function readName(environment: Environment): string {
 }
 
 /** Reports a configuration error before anything is fetched, created or started for it. */
-function checkConfiguration({ command, environment, databaseName }: Plan): void {
+async function checkConfiguration(
+  { command, environment, databaseName }: Plan,
+): Promise<void> {
   const whole = {
     ...environment, DB_SOCKET: 'unknown', DB_USER: 'unknown', DB_NAME: databaseName, DB_TLS_CA: '',
     OTP_SECRETS: secretsOf(environment) ?? randomSecret('unused'),
   };
-  if (command === 'serve') readServeConfig(whole);
+  if (command === 'serve') await checkPorts(readServeConfig(whole));
   else if (command !== 'doctor') readConfig(whole);
 }
 

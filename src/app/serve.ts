@@ -2,11 +2,14 @@
  * `otpd serve`: the composition root. It is the only file that creates the parts of a serving
  * process and connects them; openService shows how.
  */
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { openAdminServer } from './admin-server.ts';
 import type { AdminServer } from './admin-server.ts';
 import { openChannels } from './channels.ts';
 import { rereadPolicies } from './config/config.ts';
-import type { ServeConfig } from './config/config.ts';
+import type { Config, ServeConfig } from './config/config.ts';
+import { ConfigError } from './config/env-reader.ts';
 import { CERTIFICATE_VARIABLES, rereadCertificate } from './config/tls.ts';
 import { checkSchema, openPool } from './database.ts';
 import type { ConnectionPool } from '../db/pool.ts';
@@ -76,9 +79,34 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
   return isAnswered ? 0 : 1;
 }
 
+/**
+ * Checks that the ports are free, before slower preparations.
+ *
+ * @throws ConfigError with the variable of a port that cannot be used
+ */
+export async function checkPorts({ host, port, admin }: Config): Promise<void> {
+  await checkPort('PORT', host, port);
+  if (admin !== null) await checkPort('ADMIN_PORT', admin.host, admin.port);
+}
+
+async function checkPort(name: 'PORT' | 'ADMIN_PORT', host: string, port: number): Promise<void> {
+  const server = createServer().listen(port, host);
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const remedy = code === 'EADDRINUSE' ? `another process listens there; stop it or set ${name}`
+      : `set ${name} or its host`;
+    throw new ConfigError(`${name}: ${host}:${port} cannot be used (${code}); ${remedy}`);
+  } finally {
+    server.close();
+  }
+}
+
 /** Serves alone, or starts the workers that serve. Returns whether all requests were answered. */
 async function servePrimary(context: Context): Promise<boolean> {
   const { config, channels, log, stop, reloads, rolls, logSignal } = context;
+  await checkPorts(config);
   const pool = openPool(config);
   let isAnswered = false;
   try {

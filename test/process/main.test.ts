@@ -34,11 +34,27 @@ test('a port in use is one clear error', async () => {
   const taken = createServer().listen(0, '127.0.0.1');
   await once(taken, 'listening');
   const { port } = taken.address() as AddressInfo;
-  const run = start(['serve'], await newVariables({ PORT: String(port) }));
+  // The port is tried before the database, which is out of reach here.
+  for (const name of ['PORT', 'ADMIN_PORT']) {
+    const run = start(['serve'], await newVariables({ [name]: String(port), DB_SOCKET: '/gone' }));
+    assert.is(await finish(run), 1);
+    assert.is(run.output(), `otpd: ${name}: 127.0.0.1:${port} cannot be used (EADDRINUSE); `
+      + `another process listens there; stop it or set ${name}\n`);
+  }
+  const run = start(['serve'], await newVariables({ HOST: '192.0.2.1' }));
   assert.is(await finish(run), 1);
-  assert.match(run.output(), /^otpd: listen EADDRINUSE.*$/m);
+  assert.match(run.output(), /^otpd: PORT: 192\.0\.2\.1:0 cannot be used \(EADDRNOTAVAIL\); set /m);
   assert.not.match(run.output(), /\n\s+at /);
   taken.close();
+});
+
+test('serve names a variable that is nearly one of its own', async () => {
+  const run = start(['serve'], await newVariables({ DELIVRY: 'sms', WORKERS: '2' }));
+  await portOf(run);
+  run.child.kill('SIGTERM');
+  assert.is(await finish(run), 0);
+  assert.equal(run.output().match(/^otpd: .*$/gm),
+    ['otpd: otpd has no variable "DELIVRY"; it has DELIVERY']);
 });
 
 function ownServer(database: string, user = 'root', password = ''): object {

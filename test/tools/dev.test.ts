@@ -48,13 +48,14 @@ test('npm start issues a code in one command, and its data survives', async () =
   await stop(third, 'SIGINT');
 });
 
-test('a command that fails stops MySQL, and its exit code is passed on', async () => {
+test('a port in use is reported before MySQL starts, and exit codes are passed on', async () => {
   const taken = createServer().listen(0, '127.0.0.1');
   await once(taken, 'listening');
   const { port } = taken.address() as AddressInfo;
   const run = dev(['serve'], { PORT: String(port) });
   assert.is(await finish(run), 1);
-  assert.match(run.output(), /^otpd: listen EADDRINUSE/m);
+  assert.match(run.output(), /^otpd: PORT: .*EADDRINUSE.*another process listens there/);
+  assert.is(run.output().split('\n').length, 2);
   assert.equal(await mysqlProcesses(), []);
   taken.close();
   assert.is(await finish(dev(['unlock', 'U1'])), 2);

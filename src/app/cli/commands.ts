@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { readConfig, readEnvironment, readServeConfig } from '../config/config.ts';
 import type { Config } from '../config/config.ts';
 import type { Environment } from '../config/env-reader.ts';
+import { remarksOn } from '../config/remarks.ts';
 import { migrateDatabase, openMigrated } from '../database.ts';
 import type { ConnectionPool } from '../../db/pool.ts';
 import { runDoctor } from './doctor/doctor.ts';
@@ -12,6 +13,7 @@ import {
 } from '../output.ts';
 import type { Report } from '../output.ts';
 import { listenForStop, Stopped } from '../process/shutdown.ts';
+import { isWorker } from '../process/workers.ts';
 import { serve } from '../serve.ts';
 import { cancel, checkOtpId, show, unlock } from './support.ts';
 
@@ -31,7 +33,11 @@ const COMMANDS: readonly Command[] = [
     name: 'serve',
     arguments: '',
     help: 'answer requests',
-    run: asProcess((environment, stop) => serve(readServeConfig(environment), stop)),
+    run: asProcess((environment, stop) => {
+      const config = readServeConfig(environment);
+      if (!isWorker()) printRemarks(environment);
+      return serve(config, stop);
+    }),
   },
   {
     name: 'migrate',
@@ -144,6 +150,10 @@ function asReport(
       return 1;
     }
   };
+}
+
+function printRemarks(environment: Environment): void {
+  for (const { found, remedy } of remarksOn(environment)) printError(`otpd: ${found}; ${remedy}`);
 }
 
 type Parsed = Readonly<{ positionals: readonly string[]; format: 'json' | 'text' | undefined }>;

@@ -63,9 +63,13 @@ export type ServeConfig = Config & Readonly<{
 /** The folder of package.json, which contains both src and dist. */
 export const PROJECT_FOLDER = fileURLToPath(new URL('../../..', import.meta.url));
 
+export function envFilePath(folder: string = PROJECT_FOLDER): string {
+  return join(folder, '.env');
+}
+
 /** Merges the file `.env` with the variables of the process, which take precedence. */
 export function readEnvironment(folder: string = PROJECT_FOLDER): Environment {
-  const path = join(folder, '.env');
+  const path = envFilePath(folder);
   const file = existsSync(path) ? parseEnv(readFileSync(path, 'utf8')) : {};
   return { ...file, ...process.env };
 }
@@ -130,11 +134,14 @@ function readAdmin(reader: EnvReader): Config['admin'] {
   return Object.freeze({ host, port: reader.whole('ADMIN_PORT', 0, 0, PORT_MAX) });
 }
 
+const NO_SECRETS = 'OTP_SECRETS must be set; npm run -s secret creates one (in production:'
+  + ' node dist/main.js secret new)';
+
 /** Without a database, missing secrets are not reported: the first error to fix is the database. */
 function readSecrets(reader: EnvReader, hasDatabase: boolean): Secrets | null {
   const text = reader.text('OTP_SECRETS');
   if (text === undefined) {
-    if (hasDatabase) reader.errors.push('OTP_SECRETS must be set (otpd secret new creates one)');
+    if (hasDatabase) reader.errors.push(NO_SECRETS);
     return null;
   }
   const parsed = parseSecrets(text);

@@ -8,6 +8,7 @@ import {
   identityRule, isIdentity, POLICY_BOUNDS, PURPOSE_MAX_CHARACTERS,
 } from '../../otp/policy/policy.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
+import { countStrings, findRepeatedMember } from '../../otp/policy/strict-json.ts';
 import type { ErrorCode, FieldError } from '../response.ts';
 
 /** The largest body (docs/api.md, "Errors"): three times the longest valid body without escapes. */
@@ -86,7 +87,7 @@ export function parseJsonObject(
   // A flat object of n members has 2n strings; more mean a repeated member, of which JSON.parse
   // keeps the last only.
   if (isFlat && countStrings(text) !== 2 * names.length) {
-    return { field: displayName(repeatedName(text)), message: 'must occur once' };
+    return { field: displayName(findRepeatedMember(text) ?? ''), message: 'must occur once' };
   }
   return { members };
 }
@@ -102,46 +103,6 @@ function parseJson(text: string): unknown {
 /** Repeats a short plain identifier; any other name is untrusted text and becomes `body`. */
 function displayName(name: string): string {
   return /^[A-Za-z_][A-Za-z0-9_]{0,31}$/.test(name) ? name : 'body';
-}
-
-/** Counts the string literals in valid JSON. */
-function countStrings(text: string): number {
-  let count = 0;
-  for (let at = text.indexOf('"'); at !== -1; at = text.indexOf('"', at)) {
-    count += 1;
-    at = skipString(text, at);
-  }
-  return count;
-}
-
-/** The index behind the string literal that starts at `start`. */
-function skipString(text: string, start: number): number {
-  let at = start + 1;
-  while (text.charCodeAt(at) !== 0x22) at += text.charCodeAt(at) === 0x5c ? 2 : 1;
-  return at + 1;
-}
-
-/** The first name that occurs twice in the outermost object; '' when none does. */
-function repeatedName(text: string): string {
-  const seen = new Set<string>();
-  let depth = 0;
-  for (let at = 0; at < text.length;) {
-    const char = text[at] as string;
-    if (char !== '"') {
-      if (char === '{' || char === '[') depth += 1;
-      if (char === '}' || char === ']') depth -= 1;
-      at += 1;
-      continue;
-    }
-    const end = skipString(text, at);
-    if (depth === 1 && text.slice(end).trimStart().startsWith(':')) {
-      const name = JSON.parse(text.slice(at, end)) as string;
-      if (seen.has(name)) return name;
-      seen.add(name);
-    }
-    at = end;
-  }
-  return '';
 }
 
 const USER_ID_MAX_CHARACTERS = 255;

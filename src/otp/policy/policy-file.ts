@@ -7,6 +7,7 @@ import {
   PURPOSE_MAX_CHARACTERS,
 } from './policy.ts';
 import type { LimitName, Policies, Policy, PolicyNumber } from './policy.ts';
+import { findRepeatedMember } from './strict-json.ts';
 import { ANY_LANGUAGE, isLanguageTag } from '../templates/language-tags.ts';
 import type { Labels } from '../templates/language-tags.ts';
 
@@ -149,7 +150,10 @@ function readNumber(key: PolicyNumber, value: unknown, { path, errors }: Locatio
 
 function parseJson(text: string, errors: string[]): unknown {
   try {
-    return JSON.parse(text);
+    const value: unknown = JSON.parse(text);
+    const repeated = findRepeatedMember(text);
+    if (repeated !== null) errors.push(`${repeated}: must occur once`);
+    return value;
   } catch {
     errors.push('is not JSON');
     return {};

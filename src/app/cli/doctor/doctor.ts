@@ -6,17 +6,24 @@ import type { DeliverySettings } from '../../config/channels.ts';
 import { readConfig, readEnvironment, readServeConfig } from '../../config/config.ts';
 import type { Config } from '../../config/config.ts';
 import { ConfigError } from '../../config/env-reader.ts';
+import { remarksOn } from '../../config/remarks.ts';
 import type { Environment } from '../../config/env-reader.ts';
 import { openPool } from '../../database.ts';
+import { fault, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 import { readHostClock } from '../../log/log.ts';
 import type { Policies } from '../../../otp/policy/policy.ts';
 import type { Report } from '../../output.ts';
 
+const NO_DATABASE_REMEDY = 'correct the configuration; for a systemd unit, run doctor with its'
+  + ' EnvironmentFile (docs/cli.md, "doctor")';
+
 /** Runs every check. A fault in one part does not hide the findings about the others. */
 export async function runDoctor(): Promise<Report> {
   const environment = readEnvironment();
   const findings = [checkNode(process.versions.node, readHostClock())];
+  findings.push(...remarksOn(environment).map(({ found, remedy }) =>
+    warn('configuration', found, remedy)));
   const { config, delivery } = readSettings(environment, findings);
   if (config !== null) {
     findings.push(...checkSettings({
@@ -31,6 +38,7 @@ export async function runDoctor(): Promise<Report> {
     findings.push(...await checkChannels(delivery, config.policies));
   }
   if (config !== null) findings.push(...await checkDatabaseAndServer(config));
+  else findings.push(fault('database', 'no database was looked at', NO_DATABASE_REMEDY));
   return reportFindings(findings);
 }
 

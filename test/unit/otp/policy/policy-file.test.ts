@@ -178,6 +178,20 @@ test('an invalid allowed_purposes is an error, and so is a policy for a purpose 
   ]);
 });
 
+test('a member that occurs twice is an error at any depth', () => {
+  const cases: [string, string][] = [
+    ['{"default":{"user_limit":3,"user_limit":5}}', 'default.user_limit'],
+    ['{"default":{},"default":{"user_limit":5}}', 'default'],
+    ['{"purposes":{"p":{"user_limit":{"limit":3,"limit" :\n5}}}}', 'purposes.p.user_limit.limit'],
+    ['{"purposes":{"p":{},"\\u0070":{}}}', 'purposes.p'],
+  ];
+  for (const [text, path] of cases) {
+    assert.equal(errorsOf(text), [`${path}: must occur once`]);
+  }
+  assert.equal(errorsOf('{"purposes":{"a":{"user_limit":3},"b":{"user_limit":3}},'
+    + '"allowed_purposes":["a","b"]}'), []);
+});
+
 test('every error is reported at once', () => {
   const text = JSON.stringify({
     defaults: {}, default: { ttl: 1, user_limit: 0 }, purposes: { login: [], pay: { x: 1 } },

@@ -1,0 +1,69 @@
+/** Finds what JSON.parse drops silently: a member that an object repeats (RFC 8259, 4). */
+
+type Container = {
+  /** The names so far; null in an array. */
+  names: Set<string> | null;
+  /** The member whose value is being read. */
+  name: string;
+};
+
+/**
+ * @param text valid JSON
+ * @returns the path of the first repeated member, such as `default.user_limit`, or null
+ */
+export function findRepeatedMember(text: string): string | null {
+  const open: Container[] = [];
+  for (let at = 0; at < text.length;) {
+    const char = text[at]!;
+    if (char === '"') {
+      const end = skipString(text, at);
+      if (isRepeated(open.at(-1), text, at, end)) {
+        return open.map(({ name }) => name).filter((name) => name !== '').join('.');
+      }
+      at = end;
+      continue;
+    }
+    if (char === '{') open.push({ names: new Set(), name: '' });
+    else if (char === '[') open.push({ names: null, name: '' });
+    else if (char === '}' || char === ']') open.pop();
+    at += 1;
+  }
+  return null;
+}
+
+/** Whether the string from `at` to `end` is a name that its object has already. */
+function isRepeated(
+  container: Container | undefined,
+  text: string,
+  at: number,
+  end: number,
+): boolean {
+  if (!container?.names || !isBeforeColon(text, end)) return false;
+  container.name = JSON.parse(text.slice(at, end)) as string;
+  if (container.names.has(container.name)) return true;
+  container.names.add(container.name);
+  return false;
+}
+
+function isBeforeColon(text: string, at: number): boolean {
+  let next = at;
+  while (' \t\r\n'.includes(text.charAt(next)) && next < text.length) next += 1;
+  return text.charAt(next) === ':';
+}
+
+/** Counts the string literals in valid JSON. */
+export function countStrings(text: string): number {
+  let count = 0;
+  for (let at = text.indexOf('"'); at !== -1; at = text.indexOf('"', at)) {
+    count += 1;
+    at = skipString(text, at);
+  }
+  return count;
+}
+
+/** The index behind the string literal that starts at `start`. */
+function skipString(text: string, start: number): number {
+  let at = start + 1;
+  while (text.charCodeAt(at) !== 0x22) at += text.charCodeAt(at) === 0x5c ? 2 : 1;
+  return at + 1;
+}
