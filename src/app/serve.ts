@@ -25,6 +25,7 @@ import type { ProcessMetrics } from './metrics.ts';
 import type { Channel, Templates } from '../otp/channels/channel.ts';
 import { createPseudonyms, NO_PSEUDONYMS } from '../otp/crypto/pseudonyms.ts';
 import { randomBelow } from '../otp/crypto/random.ts';
+import { keptCounts } from '../otp/batch/otps.ts';
 import { createDelivery } from '../otp/delivery/delivery.ts';
 import { LivePolicies } from '../otp/policy/policy.ts';
 import { RETENTION } from '../otp/rules/lifecycle.ts';
@@ -165,7 +166,9 @@ async function openService(
   const { trustedProxies, apiKeys, certificate, secrets } = config;
   reloadPolicies(policies, config, reloads);
   const pseudonyms = config.log.isRaw ? NO_PSEUDONYMS : createPseudonyms(secrets.current);
-  const sweeper = new Sweeper({ retention: RETENTION, randomBelow });
+  const sweeper = new Sweeper({
+    retention: RETENTION, randomBelow, counts: keptCounts(secrets, policies),
+  });
   const metrics = createProcessMetrics({
     pool, sweeper, channels, log, isExposed: config.admin !== null,
   });

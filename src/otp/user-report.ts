@@ -1,4 +1,5 @@
 /** The state of a user for an operator. It contains no code and no digest of a code. */
+import { WrongCountRows } from './batch/otps.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
@@ -14,7 +15,7 @@ import type { StatusOutcome } from './outcomes.ts';
 import { EXTRA_WINDOW_SECONDS, WINDOW_SECONDS } from './policy/policy.ts';
 import type { Policies } from './policy/policy.ts';
 import { toTimedPoints } from './request/decide.ts';
-import { isOpen, findKnownPair } from './rules/lifecycle.ts';
+import { findNewestOtp, isExpired, isOpen } from './rules/lifecycle.ts';
 import { countedAttempts, lockSecondsLeft } from './rules/lockout.ts';
 import { sortHits } from './rules/numbered-hits.ts';
 import { isPointLive, measureLimit } from './rules/rolling-window.ts';
@@ -57,12 +58,15 @@ export type UserReport = Readonly<{
   pairs: readonly PairReport[];
   /** The OTPs that can be verified. */
   openCodes: readonly CodeReport[];
+  /** Consecutive wrong attempts of pairs whose OTPs were swept, which are not known by name. */
+  keptWrong: readonly number[];
 }>;
 
 /**
  * @param otps all OTPs of the user
  * @param unsent the ids of OTPs whose messages are in the outbox
  * @param daily the hits of the daily limit, in the order of their numbers
+ * @param keptWrong the counts of pairs whose OTPs were swept
  * @returns null when the user is unknown
  */
 export function describeUser(
@@ -71,15 +75,16 @@ export function describeUser(
   now: Instant,
   policies: Policies,
   daily: readonly Hit[] = [],
+  keptWrong: readonly number[] = [],
 ): UserReport | null {
-  const newest = otps.filter((otp) => findKnownPair(otps, otp.purpose, now) === otp)
-    .sort((a, b) => a.number - b.number);
-  if (newest.length === 0) return null;
+  const newest = otps.filter((otp) => findNewestOtp(otps, otp.purpose) === otp
+    && (otp.consecutiveWrong > 0 || !isExpired(otp, now))).sort((a, b) => a.number - b.number);
+  if (newest.length === 0 && keptWrong.length === 0) return null;
   const openCodes = newest.filter((otp) => isOpen(otp, otps) && now < otp.expiresAt)
     .map((otp) => statusOf(otp, otps, unsent.has(otp.otpId), now))
     .filter((outcome) => outcome.kind === 'known');
   const pairs = newest.map((otp) => describePair(otp, { otps, daily }, now, policies));
-  return { now, freeAt: listFreeTimes(otps, now), pairs, openCodes };
+  return { now, freeAt: listFreeTimes(otps, now), pairs, openCodes, keptWrong };
 }
 
 function listFreeTimes(otps: readonly Otp[], now: Instant): Instant[] {
@@ -97,7 +102,7 @@ function describePair(
 ): PairReport {
   const policy = policies.for(pair.purpose);
   const { quota, remaining } = measureLimit(toTimedPoints(otps), now, policy.userLimit).view;
-  const isLocked = lockSecondsLeft(pair, now, policy) !== null;
+  const isLocked = lockSecondsLeft(pair, pair.consecutiveWrong, now, policy) !== null;
   const mustBeUnlocked = pair.consecutiveWrong >= policy.wrongAttemptsUntilUnlock;
   return {
     purpose: pair.purpose,
@@ -135,7 +140,7 @@ function describeDaily(
  * @throws Unavailable when the database does not answer
  */
 export function readUserReport(
-  { pool, policies }: Pick<Deps, 'pool' | 'policies'>,
+  { pool, policies, secrets }: Pick<Deps, 'pool' | 'policies' | 'secrets'>,
   userId: string,
 ): Promise<UserReport | null> {
   const readAll = readOtps([userId]);
@@ -143,10 +148,14 @@ export function readUserReport(
     const [earlier] = await tx.read(readAll);
     const batchIds = earlier.map(({ batchId }) => batchId);
     if (batchIds.length === 0) batchIds.push('');
-    // The outbox is read before the OTPs for the same reason as in status.ts.
-    const [unsent, otps, now, daily] = await tx.readAndEnd(
-      findUnsent(batchIds), readAll, READ_CLOCK, ...queryDaily(userId, policies, earlier));
-    return describeUser(otps, unsent, now, policies, sortHits(daily ?? []));
+    const counts = new WrongCountRows(secrets);
+    // The outbox is read before the OTPs for the same reason as in status.ts, and the counts are as
+    // in loadState.
+    const [unsent, , otps, now, daily] = await tx.readAndEnd(
+      findUnsent(batchIds), counts.query([userId], false), readAll, READ_CLOCK,
+      ...queryDaily(userId, policies, earlier));
+    const keptWrong = counts.ofUser(userId).map(({ consecutiveWrong }) => consecutiveWrong);
+    return describeUser(otps, unsent, now, policies, sortHits(daily ?? []), keptWrong);
   });
 }
 

@@ -24,6 +24,8 @@ const DIGESTS = {
     '788e302e1cbad1b1d04fa169657ee8df4bac0052eab8f31f5786e90634edd1a8',
   '0008-otps-api-client.sql':
     '828650b8228584203300a20b217e099967ad1b62cbb25bdd168cde27c8a22ab1',
+  '0009-wrong-counts.sql':
+    '2aa9c1d7bf5d93afc87830b003f3f1c854038e6406ede6d0b83ee5a08bd5b9ba',
 };
 
 const TEXTS = new Map(readdirSync(SCHEMA_FOLDER)

@@ -1,11 +1,13 @@
 /** The real service on the database of a test, with a message sink in place of a channel. */
 import { randomBytes } from 'node:crypto';
 import type { ConnectionPool } from '../../src/db/pool.ts';
+import { sweptTables } from '../../src/db/sweep/expired-rows.ts';
 import { Sweeper } from '../../src/db/sweep/sweeper.ts';
 import { parseApiKeys } from '../../src/http/input/api-keys.ts';
 import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
 import { createRoutes } from '../../src/http/routes.ts';
 import { createHttpServer } from '../../src/http/server.ts';
+import { keptCounts } from '../../src/otp/batch/otps.ts';
 import type { Message, SendResult } from '../../src/otp/channels/channel.ts';
 import { randomBelow } from '../../src/otp/crypto/random.ts';
 import { parseSecrets } from '../../src/otp/crypto/secrets.ts';
@@ -60,9 +62,22 @@ function sendResultOf({ sendResult }: ChannelState): SendResult {
     : { kind: sendResult, reason };
 }
 
-/** A sweeper with the retention of the service. */
-export function newSweeper(): Sweeper {
-  return new Sweeper({ retention: RETENTION, randomBelow });
+/** How many passes a sweeper has. */
+export const SWEEP_PASSES
+  = sweptTables(RETENTION, keptCounts(secretsOf(newSecretsText()), createPolicies())).length;
+
+type SweeperOptions = Readonly<{
+  secrets?: Secrets;
+  policies?: Policies;
+}>;
+
+/** A sweeper with the retention of the service, and with its secrets if any row may be counted. */
+export function newSweeper({
+  secrets = secretsOf(newSecretsText()),
+  policies = createPolicies(),
+}: SweeperOptions = {}): Sweeper {
+  const counts = keptCounts(secrets, policies);
+  return new Sweeper({ retention: RETENTION, randomBelow, counts });
 }
 
 /** Starts the service on a free port of loopback, with loopback as a trusted proxy. */
@@ -81,7 +96,8 @@ export async function startTestService(options: TestServiceOptions): Promise<Tes
     return sendResultOf(state);
   });
   const delivery = createTestDelivery({ pool, policies, secrets, channels: [channel] });
-  const service = createOtpService({ pool, policies, secrets, sweeper: newSweeper(), delivery });
+  const sweeper = newSweeper({ secrets, policies });
+  const service = createOtpService({ pool, policies, secrets, sweeper, delivery });
   delivery.start();
   const { proxies: trustedProxies } = parseTrustedProxies('127.0.0.0/8');
   const server = createHttpServer({

@@ -33,7 +33,7 @@ test.before(async () => {
   const deps = { pool: database.pool, policies, secrets };
   const channels = [channelOf(() => ({ kind: 'accepted' }))];
   delivery = createTestDelivery({ ...deps, channels });
-  services = [0, 1].map(() => createOtpService({ ...deps, delivery, sweeper: newSweeper() }));
+  services = [0, 1].map(() => createOtpService({ ...deps, delivery, sweeper: newSweeper(deps) }));
 });
 test.after(async () => {
   await delivery.stop(2000);

@@ -5,18 +5,16 @@ import { StatementError } from '../../src/db/errors.ts';
 import { formatInstant, parseInstant } from '../../src/db/instant.ts';
 import { dbFamilies, sweepFamilies } from '../../src/db/metrics.ts';
 import type { ConnectionPool } from '../../src/db/pool.ts';
-import { sweptTables } from '../../src/db/sweep/expired-rows.ts';
 import { transaction } from '../../src/db/transaction.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
 import { encodeFamilies } from '../../src/metrics/families.ts';
 import type { Family } from '../../src/metrics/families.ts';
 import { createPolicies } from '../../src/otp/policy/policy.ts';
-import { RETENTION } from '../../src/otp/rules/lifecycle.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
-import { newSecretsText, newSweeper, secretsOf } from '../harness/service.ts';
+import { newSecretsText, newSweeper, secretsOf, SWEEP_PASSES } from '../harness/service.ts';
 import { createGate, errorOf } from '../harness/waiting.ts';
 import { query, createFixture, isCommit, rowsBy } from './tampered-connections.ts';
 import type { Fixture } from './tampered-connections.ts';
@@ -141,7 +139,7 @@ test('the age of the oldest expired row is that of the last pass', async () => {
   const near = { batchId: '00'.repeat(8), userId: 'u', clientIp: '10.0.0.0' };
   // Passes over every table to its end. A pass that starts within a table needs a second step.
   const walk = async (): Promise<void> => {
-    for (let turn = 0; turn < 2 * sweptTables(RETENTION).length; turn += 1) {
+    for (let turn = 0; turn < 2 * SWEEP_PASSES; turn += 1) {
       const sweep = sweeper.next(1000, near)!;
       await transaction(database.pool, async (tx) => { await tx.read(sweep.inspect); });
     }

@@ -57,7 +57,7 @@ class Services {
     deliveries.push(delivery);
     const { counts } = this;
     this.#services = [0, 1].map(() =>
-      createOtpService({ ...deps, delivery, sweeper: newSweeper(), counts }));
+      createOtpService({ ...deps, delivery, sweeper: newSweeper(deps), counts }));
   }
 
   request(

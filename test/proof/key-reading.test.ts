@@ -37,7 +37,7 @@ test.before(async () => {
   const channels = [channelOf(() => ({ kind: 'accepted' }))];
   delivery = createTestDelivery({ ...deps, pool: fixture.database.pool, channels });
   const pool = fixture.pool(4);
-  newService = () => createOtpService({ ...deps, pool, sweeper: newSweeper(), delivery });
+  newService = () => createOtpService({ ...deps, pool, sweeper: newSweeper(deps), delivery });
 });
 test.before.each(() => {
   keyLookups = [];

@@ -193,7 +193,7 @@ function startServices(numbers: Partial<Policy> = {}) {
     ...settings, pool: fixture.database.pool, channels: [channel],
   });
   deliveries.push(delivery);
-  const deps = { pool, ...settings, sweeper: newSweeper(), delivery };
+  const deps = { pool, ...settings, sweeper: newSweeper(settings), delivery };
   const pair = { userId: `u${id}`, purpose: 'p' };
   const [service, other] = [createOtpService(deps), createOtpService(deps)];
   const request = async (by: OtpService, key: string, userId = pair.userId): Promise<Message> => {

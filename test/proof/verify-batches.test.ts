@@ -70,7 +70,7 @@ class Side {
       return { kind: 'accepted' };
     })] });
     this.#service = createOtpService({
-      ...this.#deps, sweeper: newSweeper(), delivery: this.#delivery,
+      ...this.#deps, sweeper: newSweeper(this.#deps), delivery: this.#delivery,
     });
   }
 

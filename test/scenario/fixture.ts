@@ -12,7 +12,7 @@ import { newApiClients } from '../harness/api-clients.ts';
 import { openTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { startServiceProcess } from '../harness/processes.ts';
-import { newSecretsText, startTestService } from '../harness/service.ts';
+import { newSecretsText, secretsOf, startTestService } from '../harness/service.ts';
 import type { ChannelState } from '../harness/service.ts';
 import type { Scenario } from './scenario.ts';
 
@@ -62,7 +62,10 @@ export async function openFixture(
   const database = openTestDatabase(settings);
   const { apiKeys: keys, headersOf } = newApiClients(apiClients, ['request', 'verify', 'read']);
   const apiKeys = apiClients.length === 0 ? undefined : keys;
-  const servers = await startServers(database, { policy, policies, processes, apiKeys });
+  const secretsText = newSecretsText();
+  const secrets = secretsOf(secretsText);
+  const servers = await startServers(database,
+    { policy, policies, processes, apiKeys, secrets: secretsText });
   const messages = (): Message[] => servers.flatMap((server) => server.messages);
   let turn = 0;
   return {
@@ -76,7 +79,8 @@ export async function openFixture(
       database.clock.set(at);
       await Promise.all(servers.map((server) => server.setClock(at)));
     },
-    unlock: (userId, purpose) => unlockPair(database.pool, { userId, purpose }),
+    unlock: (userId, purpose) =>
+      unlockPair({ pool: database.pool, secrets }, { userId, purpose }),
     setSendResult: async (sendResult) => {
       await Promise.all(servers.map((server) => server.setSendResult(sendResult)));
     },
@@ -111,6 +115,8 @@ type Settings = Readonly<{
   policies: Policies;
   processes: number;
   apiKeys: string | undefined;
+  /** As in OTP_SECRETS. */
+  secrets: string;
 }>;
 
 /** Starts all services, or none if one fails. */
@@ -138,10 +144,11 @@ async function closeAll(database: TestDatabase, servers: readonly Server[]): Pro
 
 async function startHere(
   { pool }: TestDatabase,
-  { policies, apiKeys }: Settings,
+  { policies, apiKeys, secrets }: Settings,
 ): Promise<Server> {
   const state: ChannelState = { sendResult: 'accepted' };
-  const { port, messages, close } = await startTestService({ pool, policies, state, apiKeys });
+  const { port, messages, close } = await startTestService(
+    { pool, policies, state, apiKeys, secrets: secretsOf(secrets) });
   return {
     port,
     messages,
@@ -153,9 +160,8 @@ async function startHere(
 
 function startProcesses(
   { settings }: TestDatabase,
-  { policy, processes, apiKeys }: Settings,
+  { policy, processes, apiKeys, secrets }: Settings,
 ): Promise<Server>[] {
-  const secrets = newSecretsText();
   const options = { settings, secrets, policy, apiKeys };
   return Array.from({ length: processes }, async () => {
     const { stop, ...process } = await startServiceProcess(options);

@@ -56,14 +56,14 @@ const COMMANDS: readonly Command[] = [
     arguments: 'USER',
     help: 'limits, locks, wrong attempts and OTPs of a user',
     run: asReport((userId) =>
-      withDatabase((pool, { policies }) => show({ pool, policies }, userId))),
+      withDatabase((pool, { policies, secrets }) => show({ pool, policies, secrets }, userId))),
   },
   {
     name: 'unlock',
     arguments: 'USER PURPOSE',
     help: 'end a lock and reset the wrong attempts',
     run: asReport((userId, purpose) =>
-      withDatabase((pool) => unlock(pool, { userId, purpose }))),
+      withDatabase((pool, { secrets }) => unlock({ pool, secrets }, { userId, purpose }))),
   },
   {
     name: 'cancel',

@@ -14,7 +14,7 @@ import type { Report } from '../output.ts';
 
 /** @throws Unavailable when the database cannot answer */
 export async function show(
-  deps: Readonly<{ pool: ConnectionPool; policies: Policies }>,
+  deps: Readonly<{ pool: ConnectionPool; policies: Policies; secrets: Secrets }>,
   userId: string,
 ): Promise<Report> {
   const view = await readUserReport(deps, userId);
@@ -25,7 +25,8 @@ export async function show(
   return { isDone: true, lines: toLines(userId, view), data: toData(userId, view) };
 }
 
-function toData(userId: string, { now, freeAt, pairs, openCodes }: UserReport): Report['data'] {
+function toData(userId: string, report: UserReport): Report['data'] {
+  const { now, freeAt, pairs, openCodes, keptWrong } = report;
   return {
     outcome: 'known',
     user_id: userId,
@@ -51,6 +52,7 @@ function toData(userId: string, { now, freeAt, pairs, openCodes }: UserReport): 
       wrong_in_a_row_max: pair.consecutiveWrongMax,
     })),
     open_codes: openCodes.map(toCodeData),
+    ...(keptWrong.length === 0 ? {} : { kept_wrong_in_a_row: keptWrong }),
   };
 }
 
@@ -67,7 +69,7 @@ function toCodeData({ otpId, purpose, status, channel, createdAt, expiresAt }: C
 }
 
 function toLines(userId: string, view: UserReport): string[] {
-  const { now, freeAt, pairs, openCodes } = view;
+  const { now, freeAt, pairs, openCodes, keptWrong } = view;
   return [`user ${userId} at ${toRfc3339(now)}`, ...pairs.flatMap((pair) => [
     `purpose ${pair.purpose}`,
     `  limit     ${formatLimit(pair, freeAt.map(toRfc3339))}`,
@@ -79,7 +81,8 @@ function toLines(userId: string, view: UserReport): string[] {
     ...openCodes.filter(({ purpose }) => purpose === pair.purpose).map((code) =>
       `  code      ${code.otpId} ${code.status} by ${code.channel}, `
         + `created ${toRfc3339(code.createdAt)}, expires ${toRfc3339(code.expiresAt)}`),
-  ])];
+  ]), ...keptWrong.map((count) =>
+    `${count} wrong in a row for a purpose whose OTPs are no longer stored`)];
 }
 
 type Quota = Pick<PairReport, 'quota' | 'remaining'>;
@@ -125,8 +128,11 @@ export async function cancel(
 }
 
 /** @throws Unavailable when the database cannot answer */
-export async function unlock(pool: ConnectionPool, pair: PairName): Promise<Report> {
-  const isDone = await unlockPair(pool, pair);
+export async function unlock(
+  deps: Readonly<{ pool: ConnectionPool; secrets: Secrets }>,
+  pair: PairName,
+): Promise<Report> {
+  const isDone = await unlockPair(deps, pair);
   const line = isDone ? 'unlocked; the user can request a new code'
     : 'no record of this user and purpose';
   const outcome = isDone ? 'unlocked' : 'unknown';

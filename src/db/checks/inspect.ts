@@ -90,6 +90,7 @@ const TABLES: ReadonlyMap<string, string> = new Map([
   ['idempotency_keys', 'expires_at'],
   ['outbox', 'leased_until'],
   ['limit_hits', 'points'],
+  ['wrong_counts', 'consecutive_wrong'],
 ]);
 
 type MissingPrivilege = Readonly<{ privilege: string; table: string }>;

@@ -1,8 +1,10 @@
 /** Which rows of each table are expired, and in which order a pass reads the table. */
 import { Buffer } from 'node:buffer';
-import type { Hex, Value } from '../query.ts';
+import type { Hex, Row, Value, Write } from '../query.ts';
 import { SLOTS_MAX } from '../tables/ip-limits.ts';
 import { HIT_KINDS } from '../tables/limit-hits.ts';
+import { keepCountsOf } from '../tables/wrong-counts.ts';
+import type { CountName } from '../tables/wrong-counts.ts';
 
 /** The keys of rows that a transaction writes, one per table. */
 export type WrittenRows = Readonly<{
@@ -27,6 +29,14 @@ export type SweptTable = Readonly<{
    * cheaper than computing the expiry of every row, and most rows are too young.
    */
   condition?: string;
+  /**
+   * What must outlast an expired row: the columns to read with its lock, and the write that comes
+   * before the deletion, or null.
+   */
+  keep?: Readonly<{
+    columns: readonly string[];
+    copy: (rows: readonly Row[], isExpired: string) => Write | null;
+  }>;
   /** The key at which the first pass of a process starts; null: at the beginning of the table. */
   startAt: (rows: WrittenRows) => Value;
   /** Rows expire in key order, so a pass restarts after a step without expired rows. */
@@ -47,11 +57,20 @@ export type Retention = Readonly<{
   otpSeconds: number;
   ipPointSeconds: number;
   hitSeconds: Readonly<Record<keyof typeof HIT_KINDS, number>>;
+  wrongCountSeconds: number;
+}>;
+
+/** The consecutive wrong attempts that outlast the OTPs of a pair. */
+export type KeptCounts = Readonly<{
+  nameOf: (userId: string, purpose: string) => CountName;
+  /** The lowest count that may lock a pair until an operator unlocks it. */
+  lockedFrom: () => number;
 }>;
 
 /** The tables to sweep. The headers in schema/ describe when a row expires. */
 export function sweptTables(
-  { otpSeconds, ipPointSeconds, hitSeconds }: Retention,
+  { otpSeconds, ipPointSeconds, hitSeconds, wrongCountSeconds }: Retention,
+  counts: KeptCounts,
 ): readonly SweptTable[] {
   return [
     { ...IDEMPOTENCY_KEYS, isInExpiryOrder: true },
@@ -64,8 +83,20 @@ export function sweptTables(
       expiredSince: `GREATEST(COALESCE(key_expires_at, created_at), IF(user_id IS NULL, created_at,
         GREATEST(created_at, COALESCE(last_wrong_at, created_at))
           + INTERVAL ${otpSeconds} SECOND))`,
-      condition: `COALESCE(key_expires_at, created_at) <= NOW(6)
-        AND (user_id IS NULL OR consecutive_wrong = 0)`,
+      condition: 'COALESCE(key_expires_at, created_at) <= NOW(6)',
+      keep: {
+        columns: ['user_id', 'purpose', 'consecutive_wrong'],
+        copy: (rows, isExpired) => keepCounts(rows, isExpired, counts),
+      },
+      startAt: ({ batchId }) => Buffer.from(batchId, 'hex'),
+    },
+    {
+      name: 'wrong_counts',
+      key: ['user_digest', 'purpose_digest'],
+      expiredSince: `counted_at + INTERVAL ${wrongCountSeconds} SECOND`,
+      // The policies may change while the process runs.
+      get condition() { return `consecutive_wrong < ${counts.lockedFrom()}`; },
+      // Random bytes, as the digests.
       startAt: ({ batchId }) => Buffer.from(batchId, 'hex'),
     },
     {
@@ -93,6 +124,20 @@ export function sweptTables(
       startAt: ({ userId }) => userId,
     },
   ];
+}
+
+function keepCounts(
+  rows: readonly Row[],
+  isExpired: string,
+  { nameOf }: KeptCounts,
+): Write | null {
+  const counted = rows.filter((row) => row.user_id !== null && row.consecutive_wrong !== 0);
+  if (counted.length === 0) return null;
+  return keepCountsOf(counted.map((row) => ({
+    ...nameOf(row.user_id as string, row.purpose as string),
+    batchId: row.batch_id as Value,
+    batchNumber: row.batch_number as Value,
+  })), isExpired);
 }
 
 /** SQL: whether a row of the table is expired. */

@@ -4,7 +4,7 @@
  * of its primary key.
  */
 import { isExpiredRow, sweptTables } from './expired-rows.ts';
-import type { Retention, SweptTable, WrittenRows } from './expired-rows.ts';
+import type { KeptCounts, Retention, SweptTable, WrittenRows } from './expired-rows.ts';
 import { SweepCounts } from '../metrics.ts';
 import { joinKeys, write } from '../query.ts';
 import type { Query, Row, Value } from '../query.ts';
@@ -105,9 +105,12 @@ async function deleteExpired(
 ): Promise<number> {
   const locked = await lockExpired(tx, table, range, values);
   if (locked.length === 0) return 0;
+  const isExpired = isExpiredRow(table);
+  const kept = table.keep?.copy(locked, isExpired) ?? null;
+  if (kept !== null) tx.writes.push(kept);
   // Checks the expiry again: the transaction may be about to use one of the rows.
   const rows = joinKeys(table.name, table.key, locked.length);
-  const deleteSql = `DELETE t FROM ${rows} WHERE ${isExpiredRow(table)}`;
+  const deleteSql = `DELETE t FROM ${rows} WHERE ${isExpired}`;
   const keys = locked.flatMap((row) => pickValues(row, table.key));
   tx.writes.push(write(`${table.name}.sweep_delete`, deleteSql, keys));
   return locked.length;
@@ -140,13 +143,14 @@ async function lockExpired(
 }
 
 function lockRows(
-  { name, key }: SweptTable,
+  { name, key, keep }: SweptTable,
   columns: readonly string[],
   index: string,
   rows: readonly Row[],
 ): Query<readonly Row[]>[] {
   if (rows.length === 0) return [];
-  const sql = `SELECT ${key.map((column) => `t.${column}`).join(', ')}
+  const read = [...key, ...(keep?.columns ?? [])].map((column) => `t.${column}`);
+  const sql = `SELECT ${read.join(', ')}
     FROM ${joinKeys(name, columns, rows.length, { index })} FOR UPDATE OF t SKIP LOCKED`;
   return [selectQuery(`${name}.sweep_lock`, sql, rows.flatMap((row) => pickValues(row, columns)))];
 }
@@ -180,6 +184,7 @@ const HEAD_ROWS = 16;
 
 type SweeperDeps = Readonly<{
   retention: Retention;
+  counts: KeptCounts;
   /** Returns a random integer from 0 to `limit - 1`. */
   randomBelow: (limit: number) => number;
 }>;
@@ -190,8 +195,8 @@ export class Sweeper {
   readonly #tables: readonly SweptTable[];
   readonly #passes: readonly Pass[];
 
-  constructor({ retention, randomBelow }: SweeperDeps) {
-    this.#tables = sweptTables(retention);
+  constructor({ retention, counts, randomBelow }: SweeperDeps) {
+    this.#tables = sweptTables(retention, counts);
     this.counts = new SweepCounts(this.#tables.map(({ name }) => name));
     // The first table is random, so that processes that exit early sweep every table between them.
     this.#passes = this.#tables.map(() => ({

@@ -56,7 +56,8 @@ const ATTEMPTS_SQL = `UPDATE otps FORCE INDEX (PRIMARY) SET redeemed_at = ?, wro
  * @param otps sorted by user: one lock order for all transactions prevents deadlocks
  */
 export function insertOtps(otps: readonly Otp[]): Write {
-  const isNew = otps.every(({ verifyIds }) => verifyIds.length === 0);
+  const isNew = otps.every(({ verifyIds, consecutiveWrong }) =>
+    verifyIds.length === 0 && consecutiveWrong === 0);
   const row = isNew ? `(${INSERT_ROW})` : `(${INSERT_ROW},${STATE_PLACEHOLDERS})`;
   const values: Value[] = [];
   for (const otp of otps) {

@@ -1,5 +1,6 @@
 /** Rows of one table between the statement that reads them and the statements that write them. */
 import { byKey } from '../../db/query.ts';
+import type { Hex } from '../../db/query.ts';
 
 /** Groups rows by a string key, keeping their order. */
 export function groupBy<T>(rows: readonly T[], keyOf: (row: T) => string): Map<string, T[]> {
@@ -50,5 +51,32 @@ export class ChangedRows<T> {
     for (const [key, row] of this.#changed) (this.#loaded.has(key) ? stored : added).push(row);
     added.sort(byKey(sortKeyOf));
     return { stored, added, removed: [...this.#removed.values()] };
+  }
+}
+
+/** The responses stored under the idempotency keys of one batch. */
+export class StoredResponses<T extends Readonly<{ keyDigest: Hex }>> {
+  readonly #responses: Map<Hex, T>;
+  readonly #expiredKeys: Hex[] = [];
+
+  /** @param loaded the stored responses, expired or not */
+  constructor(loaded: readonly T[]) {
+    this.#responses = new Map(loaded.map((response) => [response.keyDigest, response]));
+  }
+
+  find(keyDigest: Hex): T | null {
+    return this.#responses.get(keyDigest) ?? null;
+  }
+
+  /** Adds a response. An earlier one under the same key has expired and is removed first. */
+  add(response: T): void {
+    const { keyDigest } = response;
+    if (this.#responses.has(keyDigest)) this.#expiredKeys.push(keyDigest);
+    this.#responses.set(keyDigest, response);
+  }
+
+  /** The keys whose earlier response must be removed. */
+  get expiredKeys(): readonly Hex[] {
+    return this.#expiredKeys;
   }
 }

@@ -1,16 +1,25 @@
 /**
- * The OTPs of users that one transaction has read and will write. All decisions of a batch share
- * these rows, so that each decision sees what the decisions before it have changed.
+ * The OTPs of users that one transaction has read and will write, and the counts of wrong attempts
+ * that outlast them. All decisions of a batch share these rows, so that each decision sees what the
+ * decisions before it have changed.
  */
 import { ChangedRows, groupBy } from './changed-rows.ts';
-import { fingerprintRequest } from '../crypto/secrets.ts';
-import type { Hex } from '../../db/query.ts';
+import { digestCountedUser, fingerprintRequest, nameCount } from '../crypto/secrets.ts';
+import type { Secrets } from '../crypto/secrets.ts';
+import { mapResult } from '../../db/query.ts';
+import type { Hex, Query } from '../../db/query.ts';
+import type { KeptCounts } from '../../db/sweep/expired-rows.ts';
 import {
   deleteOtps, insertOtps, stripToKeys, storeAttempts, updateOtps,
 } from '../../db/tables/otps-write.ts';
 import type { KeyOnlyOtp } from '../../db/tables/otps-write.ts';
 import type { Otp } from '../../db/tables/otps.ts';
+import {
+  deleteWrongCounts, lockWrongCounts, readWrongCounts,
+} from '../../db/tables/wrong-counts.ts';
+import type { WrongCount } from '../../db/tables/wrong-counts.ts';
 import type { Transaction } from '../../db/transaction.ts';
+import type { Policies } from '../policy/policy.ts';
 
 const NO_OTPS: readonly Otp[] = Object.freeze([]);
 
@@ -93,4 +102,70 @@ function withFingerprint(otp: Otp): KeyOnlyOtp {
 
 function userOf({ userId }: Otp): string {
   return userId;
+}
+
+/** What the sweep keeps of OTPs that it removes. */
+export function keptCounts(secrets: Secrets, policies: Policies): KeptCounts {
+  return {
+    nameOf: (userId, purpose) => nameCount(secrets.current, userId, purpose),
+    lockedFrom: () => {
+      const all = [policies.default, ...policies.listed.map((purpose) => policies.for(purpose))];
+      return Math.min(...all.map(({ wrongAttemptsUntilUnlock }) => wrongAttemptsUntilUnlock));
+    },
+  };
+}
+
+const NO_COUNTS: readonly WrongCount[] = Object.freeze([]);
+
+/** The counts of pairs whose OTPs have been swept; each pair has one at most. */
+export class WrongCountRows {
+  readonly #secrets: Secrets;
+  readonly #byUser = new Map<Hex, WrongCount[]>();
+  readonly #taken = new Set<WrongCount>();
+
+  constructor(secrets: Secrets) {
+    this.#secrets = secrets;
+  }
+
+  /** @param userIds unique, at least one */
+  query(userIds: readonly string[], lock: boolean): Query<void> {
+    const secrets = [...this.#secrets.byId.values()];
+    const digests = userIds.flatMap((userId) =>
+      secrets.map((secret) => digestCountedUser(secret, userId)));
+    return mapResult(lock ? lockWrongCounts(digests) : readWrongCounts(digests), (found) => {
+      for (const [user, counts] of groupBy(found, ({ userDigest }) => userDigest)) {
+        this.#byUser.set(user, counts);
+      }
+    });
+  }
+
+  /** The counts of a user, of all purposes. */
+  ofUser(userId: string): readonly WrongCount[] {
+    if (this.#byUser.size === 0) return NO_COUNTS;
+    return [...this.#secrets.byId.values()].flatMap((secret) =>
+      this.#byUser.get(digestCountedUser(secret, userId)) ?? NO_COUNTS);
+  }
+
+  /** The consecutive wrong attempts of a pair that no otps row has; usually 0. */
+  of(userId: string, purpose: string): number {
+    return this.#find(userId, purpose).reduce((sum, one) => sum + one.consecutiveWrong, 0);
+  }
+
+  /** Removes the count of a pair, which an OTP has taken over or an operator has reset. */
+  take(userId: string, purpose: string): void {
+    for (const count of this.#find(userId, purpose)) this.#taken.add(count);
+  }
+
+  flush(tx: Transaction): void {
+    if (this.#taken.size > 0) tx.writes.push(deleteWrongCounts([...this.#taken]));
+  }
+
+  #find(userId: string, purpose: string): readonly WrongCount[] {
+    const ofUser = this.ofUser(userId);
+    if (ofUser.length === 0) return NO_COUNTS;
+    const names = [...this.#secrets.byId.values()].map((secret) =>
+      nameCount(secret, userId, purpose));
+    return ofUser.filter((one) => !this.#taken.has(one) && names.some((name) =>
+      name.userDigest === one.userDigest && name.purposeDigest === one.purposeDigest));
+  }
 }

@@ -8,6 +8,8 @@ import type { Hex } from '../../db/query.ts';
 import { KEY_DIGEST_BYTES } from '../../db/tables/idempotency-keys.ts';
 import type { OtpName } from '../../db/tables/otps.ts';
 import { BATCH_ID_BYTES } from '../../db/tables/outbox.ts';
+import { PURPOSE_DIGEST_BYTES, USER_DIGEST_BYTES } from '../../db/tables/wrong-counts.ts';
+import type { CountName } from '../../db/tables/wrong-counts.ts';
 import { randomHex, randomKey } from './random.ts';
 
 /** Stored digests name the id, so that secrets can be rotated. */
@@ -80,6 +82,33 @@ export function digestCode(
   const user = Buffer.byteLength(userId);
   const text = `otpd code v1|${user}:${userId}|${Buffer.byteLength(purpose)}:${purpose}|${code}`;
   return createHmac('sha256', secret.key).update(otpId, 'hex').update(text).digest('hex');
+}
+
+const countKeys = new WeakMap<Secret, string>();
+
+/** As long as a secret is configured, the counts under it are found. */
+function countDigest(secret: Secret, text: string, bytes: number): Hex {
+  let key = countKeys.get(secret);
+  if (key === undefined) {
+    key = createHmac('sha256', secret.key).update('otpd wrong counts v1').digest('hex');
+    countKeys.set(secret, key);
+  }
+  // As for pseudonyms, a truncated digest of a key and a text needs no HMAC.
+  return hash('sha256', key + text, 'hex').slice(0, 2 * bytes);
+}
+
+/** Names a user in wrong_counts. */
+export function digestCountedUser(secret: Secret, userId: string): Hex {
+  return countDigest(secret, `user ${userId}`, USER_DIGEST_BYTES);
+}
+
+/** Names a pair in wrong_counts. */
+export function nameCount(secret: Secret, userId: string, purpose: string): CountName {
+  const pair = `pair ${Buffer.byteLength(userId)}:${userId}|${purpose}`;
+  return {
+    userDigest: digestCountedUser(secret, userId),
+    purposeDigest: countDigest(secret, pair, PURPOSE_DIGEST_BYTES),
+  };
 }
 
 const KEY_DIGEST_DIGITS = 2 * KEY_DIGEST_BYTES;

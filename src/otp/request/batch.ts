@@ -2,10 +2,11 @@
  * The rows of one batch of requests: loaded once, changed by each decision in the order of arrival,
  * written once.
  */
+import type { StoredResponses } from '../batch/changed-rows.ts';
 import type { ExtraLimitRows } from '../batch/extra-limits.ts';
 import type { IpLimitRows } from '../batch/ip-limits.ts';
 import { OtpRows } from '../batch/otps.ts';
-import type { StoredResponses } from '../batch/stored-responses.ts';
+import type { WrongCountRows } from '../batch/otps.ts';
 import type { Instant } from '../../db/instant.ts';
 import { freeExpiredKeys, isRequestStored } from '../../db/tables/idempotency-keys.ts';
 import type { StoredRequest } from '../../db/tables/idempotency-keys.ts';
@@ -21,6 +22,7 @@ export type LoadedState<T extends OtpSummary> = Readonly<{
   /** The monotonic clock just before the database was asked for `now`. */
   askedAtMs: number;
   otps: readonly T[];
+  wrongCounts: WrongCountRows;
   ipLimits: IpLimitRows;
   extraLimits: ExtraLimitRows;
   stored: StoredResponses<StoredRequest>;
@@ -63,21 +65,25 @@ export class RequestBatch {
   }
 
   /** The state of a request, as the decisions on the requests before it have left it. */
-  #stateFor({ keyDigest, userId, clientIp, appliedLimits }: PreparedRequest): RequestState {
-    const { now, stored, ipLimits, extraLimits } = this.#state;
+  #stateFor(request: PreparedRequest): RequestState {
+    const { keyDigest, userId, purpose, clientIp, appliedLimits } = request;
+    const { now, stored, wrongCounts, ipLimits, extraLimits } = this.#state;
     return {
       now,
       stored: stored.find(keyDigest),
       otps: this.#otps.of(userId),
+      keptWrong: wrongCounts.of(userId, purpose),
       ipWindow: clientIp === null ? null : ipLimits.of(clientIp),
       hitWindows: extraLimits.of(appliedLimits),
     };
   }
 
-  #apply({ clientIp, appliedLimits }: PreparedRequest, writes: RequestWrites): void {
+  #apply(request: PreparedRequest, writes: RequestWrites): void {
+    const { userId, purpose, clientIp, appliedLimits } = request;
     const { issued, attemptsMoved, obsolete, keyOnly, ipChange } = writes;
-    const { stored, ipLimits, extraLimits } = this.#state;
+    const { stored, wrongCounts, ipLimits, extraLimits } = this.#state;
     stored.add(issued);
+    wrongCounts.take(userId, purpose);
     for (const otp of obsolete) this.#otps.remove(otp);
     for (const otp of keyOnly) this.#otps.stripToKey(otp);
     this.#otps.put(issued);
@@ -91,12 +97,13 @@ export class RequestBatch {
   flush(tx: Transaction): void {
     const first = this.#firstIssued;
     if (first === null) return;
-    const { stored, ipLimits, extraLimits } = this.#state;
+    const { stored, wrongCounts, ipLimits, extraLimits } = this.#state;
     tx.commitProbe(isRequestStored(first.keyDigest, first.otpId));
     extraLimits.eraseExpired(tx);
     const { expiredKeys } = stored;
     if (expiredKeys.length > 0) tx.writes.push(freeExpiredKeys(expiredKeys));
     this.#otps.flush(tx);
+    wrongCounts.flush(tx);
     ipLimits.flush(tx);
     extraLimits.flush(tx);
   }

@@ -12,7 +12,9 @@ import { splitShadowed, exhaustedLimits } from '../rules/extra-limits.ts';
 import type { MeasuredLimit } from '../rules/extra-limits.ts';
 import { measureIpLimit, takePoint } from '../rules/ip-limit.ts';
 import type { IpLimitChange, IpWindow } from '../rules/ip-limit.ts';
-import { isNeeded, findKnownPair, findNewestOtp } from '../rules/lifecycle.ts';
+import {
+  countConsecutiveWrong, findKnownPair, findNewestOtp, isNeeded,
+} from '../rules/lifecycle.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from '../rules/lockout.ts';
 import { measureLimit } from '../rules/rolling-window.ts';
 import type { LimitState, TimedPoints } from '../rules/rolling-window.ts';
@@ -24,6 +26,8 @@ export type RequestState<T extends OtpSummary = Otp> = Readonly<{
   stored: StoredRequest | null;
   /** All OTPs of the user, in any order. */
   otps: readonly T[];
+  /** The consecutive wrong attempts of the pair that no OTP has: those of swept OTPs. */
+  keptWrong: number;
   /** Null when no client IP is counted. */
   ipWindow: IpWindow | null;
   /** The optional limits that apply to the request. */
@@ -93,7 +97,8 @@ export function replayOrRefuse(
   const { limits, exhausted } = measureLimits(state, policy);
   if (stored !== null && now < stored.keyExpiresAt) return replay(stored, request, limits);
   const pair = findKnownPair(state.otps, request.purpose, now);
-  const lockSeconds = pair === null ? null : lockSecondsLeft(pair, now, policy);
+  const consecutiveWrong = countConsecutiveWrong(state.otps, request.purpose, state.keptWrong);
+  const lockSeconds = lockSecondsLeft(pair, consecutiveWrong, now, policy);
   if (lockSeconds !== null) return { kind: 'locked', retryAfterSeconds: lockSeconds, limits };
   const { limitedBy, shadowed, retryAfterSeconds } = splitShadowed(exhausted, policy);
   return limitedBy.length === 0 ? null
@@ -173,20 +178,18 @@ export function toTimedPoints(otps: readonly OtpSummary[]): TimedPoints[] {
     ({ usedAt: createdAt, points: isRefunded ? 0 : 1 }));
 }
 
-const NEW_PAIR = Object.freeze({ consecutiveWrong: 0, verifyIds: '' });
-
 /**
  * Creates the new OTP of the pair. Its number is the highest of the user, and the wrong attempts of
- * the pair move to it.
+ * the pair move to it, also those kept from OTPs that were swept.
  */
 function supersede(
-  { now, otps }: RequestState,
+  { now, otps, keptWrong }: RequestState,
   { userId, purpose, policy, keyDigest, apiClient }: PreparedRequest,
   { otpId, keyId, digest, batchId, batchNumber, channel }: NewCode,
   remainingRequests: number,
 ): Omit<RequestWrites, 'ipChange'> {
   const earlier = findNewestOtp(otps, purpose);
-  const { consecutiveWrong, verifyIds } = earlier ?? NEW_PAIR;
+  const consecutiveWrong = countConsecutiveWrong(otps, purpose, keptWrong);
   const issued: IssuedOtp = {
     userId,
     number: 1 + otps.reduce((highest, { number }) => Math.max(highest, number), 0),
@@ -199,7 +202,7 @@ function supersede(
     redeemedAt: null,
     ...(earlier === null ? NO_ATTEMPTS : countedAttempts(earlier, now)),
     consecutiveWrong,
-    verifyIds,
+    verifyIds: earlier?.verifyIds ?? '',
     batchId,
     batchNumber,
     channel,
@@ -214,8 +217,10 @@ function supersede(
     apiClient,
   };
   const all = [...otps, issued];
-  const done = otps.filter((each) => !isNeeded(each, all, now));
-  // A row with a count of wrong attempts never expires, so the count must not stay behind.
+  // The count of another pair is kept with its row until the sweep moves it.
+  const done = otps.filter((each) => !isNeeded(each, all, now)
+    && (each.consecutiveWrong === 0 || each === earlier));
+  // The count must not stay behind, where the sweep would move it.
   const isLeftBehind = earlier !== null && consecutiveWrong > 0 && !done.includes(earlier);
   return {
     issued,

@@ -1,12 +1,13 @@
 /** POST /otp/request for a batch of requests: load, decide, write, commit, dispatch. */
 import { RequestBatch } from './batch.ts';
 import type { LoadedState } from './batch.ts';
-import { groupBy } from '../batch/changed-rows.ts';
+import { groupBy, StoredResponses } from '../batch/changed-rows.ts';
 import { ExtraLimitRows } from '../batch/extra-limits.ts';
+import { WrongCountRows } from '../batch/otps.ts';
 import { IpLimitRows } from '../batch/ip-limits.ts';
-import { StoredResponses } from '../batch/stored-responses.ts';
 import { randomBatchId, randomCode } from '../crypto/random.ts';
 import { createOtpIds, digestCode, digestKey } from '../crypto/secrets.ts';
+import type { Secrets } from '../crypto/secrets.ts';
 import { EstimatedClock, monotonicMs, READ_CLOCK } from '../../db/clock.ts';
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
@@ -120,15 +121,16 @@ async function decideAll(
   tx: Transaction,
   requests: readonly PreparedRequest[],
   codes: readonly NewCode[],
-  { sweeper, secrets, delivery, keyCheck }: RequestDeps,
+  deps: RequestDeps,
 ): Promise<Decided> {
+  const { sweeper, secrets, delivery, keyCheck } = deps;
   const { userId, clientIp } = requests[0]!;
   const sweep = sweeper.next(requests.length, { batchId: codes[0]!.batchId, userId, clientIp });
   // Inspects its rows once, in the first round trip.
   const riding = sweep === null ? [] : [sweep.inspect];
   const { batch, outcomes, issued } = await keyCheck.run(async (readsKeys) => {
     const loaded = new RequestBatch(await loadState(tx, requests,
-      { lock: true, readsKeys, riding: riding.splice(0) }));
+      { secrets, lock: true, readsKeys, riding: riding.splice(0) }));
     return { batch: loaded, ...loaded.decide(requests, codes) };
   }, (decided) => decided.issued.length === requests.length);
   if (issued.length === 0) {
@@ -194,6 +196,7 @@ export function prepareRequest(policies: Policies, request: OtpRequest): Prepare
 }
 
 type LoadOptions<L extends boolean> = Readonly<{
+  secrets: Secrets;
   lock: L;
   /** Whether to look up what is stored under the idempotency keys; always without a lock. */
   readsKeys?: boolean;
@@ -205,30 +208,36 @@ type LoadOptions<L extends boolean> = Readonly<{
  * Loads state in one round trip, and in more only for client IPs with an overflow. An empty list
  * yields no statement.
  *
- * With `lock`, the state is enough to grant. The lock order is OTPs of users, slots of client IPs,
- * hit counters, each in the order of its index; the clock is read when the locks are held.
+ * With `lock`, the state is enough to grant. The lock order is OTPs of users, their kept counts,
+ * slots of client IPs, hit counters, each in the order of its index; then the clock is read.
  *
  * Without `lock`, the state is enough to refuse, and the transaction has ended. The clock is read
- * first and younger rows are left out, so that only what counts at that time refuses. The keys are
+ * first and younger rows are left out, so that only what counts at that time refuses. Counts are
+ * read before OTPs, so that a count that the sweep moves meanwhile is not added twice. The keys are
  * read last, so that an OTP that refuses a repeat of its own request is also found by its key.
  */
 export async function loadState<L extends boolean>(
   tx: Transaction,
   requests: readonly PreparedRequest[],
-  { lock, readsKeys = true, riding = [] }: LoadOptions<L>,
+  { secrets, lock, readsKeys = true, riding = [] }: LoadOptions<L>,
 ): Promise<LoadedState<L extends true ? Otp : OtpSummary>> {
   const { users, clientIps, keys } = collectNames(requests);
   const limits = requests.flatMap(({ appliedLimits }) => appliedLimits);
   const extraLimits = limits.length === 0 ? ExtraLimitRows.none : new ExtraLimitRows(limits);
+  const wrongCounts = new WrongCountRows(secrets);
   let now: Instant = 0;
   let otps: readonly OtpSummary[] = [];
   let slots: readonly IpLimitSlot[] = [];
   let stored: readonly StoredRequest[] = [];
   const clock = mapResult(READ_CLOCK, (time) => { now = time; });
   const readKeys = () => mapResult(loadStoredRequests(keys), (found) => { stored = found; });
-  const rows: readonly Query<void>[] = [
+  const ofUsers = [
     mapResult<readonly OtpSummary[], void>(lock ? lockOtps(users) : readOtpSummaries(users),
       (found) => { otps = found; }),
+    wrongCounts.query(users, lock),
+  ];
+  const rows: readonly Query<void>[] = [
+    ...(lock ? ofUsers : ofUsers.reverse()),
     mapResult(lock ? lockSlots(clientIps) : readSlots(clientIps), (found) => { slots = found; }),
     ...(limits.length === 0 ? [] : extraLimits.queries(lock)),
   ];
@@ -248,6 +257,7 @@ export async function loadState<L extends boolean>(
     now,
     askedAtMs,
     otps: otps as readonly (L extends true ? Otp : OtpSummary)[],
+    wrongCounts,
     ipLimits,
     extraLimits,
     stored: responses,

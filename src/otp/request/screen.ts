@@ -5,6 +5,7 @@
 import { groupBy } from '../batch/changed-rows.ts';
 import { Batcher } from '../batcher.ts';
 import type { BatchLimits } from '../batcher.ts';
+import type { Secrets } from '../crypto/secrets.ts';
 import { transaction } from '../../db/transaction.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import { replayOrRefuse } from './decide.ts';
@@ -36,7 +37,7 @@ const IDLE_CHECKS = 4;
 /** Limits that many users share; the other limits belong to one user. */
 const SHARED_LIMITS: readonly LimitName[] = ['destination', 'address'];
 
-type ScreenDeps = Pick<Deps, 'pool' | 'policies' | 'counts'>;
+type ScreenDeps = Pick<Deps, 'pool' | 'policies' | 'secrets' | 'counts'>;
 
 /** Remembers whom a limit or a lock has refused, and screens only their requests. */
 export class RefusalScreen {
@@ -112,21 +113,22 @@ export class RefusalScreen {
 
 /** One outcome for each request, in order; null for one that must be decided under lock. */
 async function screenRequests(
-  { pool, policies, counts }: ScreenDeps,
+  { pool, policies, secrets, counts }: ScreenDeps,
   inputs: readonly OtpRequest[],
 ): Promise<(RequestOutcome | null)[]> {
   const requests = inputs.map((input) => prepareRequest(policies, input));
-  const outcomes = await transaction(pool, (tx) => screenAll(tx, requests));
+  const outcomes = await transaction(pool, (tx) => screenAll(tx, secrets, requests));
   counts?.countRequests(outcomes);
   return outcomes;
 }
 
 async function screenAll(
   tx: Transaction,
+  secrets: Secrets,
   requests: readonly PreparedRequest[],
 ): Promise<(RequestOutcome | null)[]> {
-  const state = await loadState(tx, requests, { lock: false });
-  const { now, ipLimits, extraLimits, stored } = state;
+  const state = await loadState(tx, requests, { secrets, lock: false });
+  const { now, wrongCounts, ipLimits, extraLimits, stored } = state;
   const otpsByUser = groupBy(state.otps, ({ userId }) => userId);
   return requests.map((request) => {
     const hitWindows = extraLimits.of(request.appliedLimits);
@@ -135,7 +137,9 @@ async function screenAll(
     if (hitWindows.some(({ window }) => window.newestAt > now)) return null;
     if (otps.some(({ lastWrongAt }) => lastWrongAt !== null && lastWrongAt > now)) return null;
     const ipWindow = request.clientIp === null ? null : ipLimits.of(request.clientIp);
+    const keptWrong = wrongCounts.of(request.userId, request.purpose);
+    const ofKey = stored.find(request.keyDigest);
     return replayOrRefuse(
-      { now, stored: stored.find(request.keyDigest), otps, ipWindow, hitWindows }, request);
+      { now, stored: ofKey, otps, keptWrong, ipWindow, hitWindows }, request);
   });
 }

@@ -9,21 +9,20 @@ import { isPointLive } from './rolling-window.ts';
 /**
  * How long rows are kept. An OTP is known for a day plus the longest lifetime after it was issued
  * or last attempted, so that a late attempt gets "used" or "expired" and not "never issued". The
- * older OTPs of a pair always expire first.
+ * older OTPs of a pair always expire first. Its consecutive wrong attempts outlast it: they are
+ * forgotten 30 days after the last one, unless they lock the pair (NIST SP 800-63B-4, 3.2.2).
  */
 export const RETENTION: Retention = Object.freeze({
   otpSeconds: 87_000,
   ipPointSeconds: WINDOW_SECONDS,
   hitSeconds: EXTRA_WINDOW_SECONDS,
+  wrongCountSeconds: 30 * 86_400,
 });
 
-/**
- * Whether an OTP counts as never issued, even if its row has not been removed yet. A count of
- * consecutive wrong codes never expires (NIST SP 800-63B-4, 3.2.2).
- */
+/** Whether an OTP counts as never issued, even if its row has not been removed yet. */
 export function isExpired(otp: OtpSummary, now: Instant): boolean {
   const lastEvent = Math.max(otp.createdAt, otp.lastWrongAt ?? otp.createdAt);
-  return otp.consecutiveWrong === 0 && addSeconds(lastEvent, RETENTION.otpSeconds) <= now;
+  return addSeconds(lastEvent, RETENTION.otpSeconds) <= now;
 }
 
 /** The newest OTP of a pair, or null when none is known. */
@@ -55,6 +54,18 @@ export function isNeeded(otp: OtpSummary, otps: readonly OtpSummary[], now: Inst
  */
 export function isOpen(otp: Otp, otps: readonly Otp[]): boolean {
   return otp.digest !== null && findNewestOtp(otps, otp.purpose) === otp;
+}
+
+/**
+ * The consecutive wrong attempts of a pair. The newest OTP has them, also when it has expired, and
+ * nothing else; or, once that OTP was swept, its count alone is kept.
+ */
+export function countConsecutiveWrong(
+  otps: readonly OtpSummary[],
+  purpose: string,
+  keptWrong: number,
+): number {
+  return keptWrong + (findNewestOtp(otps, purpose)?.consecutiveWrong ?? 0);
 }
 
 /** The OTP that supersedes all others of its pair. */

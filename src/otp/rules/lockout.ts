@@ -20,15 +20,18 @@ export const NO_ATTEMPTS: Attempts = Object.freeze({
  * Whole seconds until a lock ends, rounded up, or null when the pair is not locked. A pair with too
  * many consecutive wrong attempts stays locked until an operator unlocks it; since that lock has no
  * end, the result is the length of a lock.
+ *
+ * @param pair null when no OTP of the pair is known; its consecutive wrong attempts still count
  */
 export function lockSecondsLeft(
-  pair: OtpSummary,
+  pair: OtpSummary | null,
+  consecutiveWrong: number,
   now: Instant,
   policy: Policy,
 ): number | null {
-  if (pair.consecutiveWrong >= policy.wrongAttemptsUntilUnlock) return policy.lockSeconds;
-  if (pair.lockedUntil === null || pair.lockedUntil <= now) return null;
-  return secondsUntil(now, pair.lockedUntil);
+  if (consecutiveWrong >= policy.wrongAttemptsUntilUnlock) return policy.lockSeconds;
+  const lockedUntil = pair?.lockedUntil ?? null;
+  return lockedUntil === null || lockedUntil <= now ? null : secondsUntil(now, lockedUntil);
 }
 
 /**

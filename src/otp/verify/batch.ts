@@ -4,8 +4,9 @@
  * the counters that count it, and is decided again with the locked counts.
  */
 import { ExtraLimitRows } from '../batch/extra-limits.ts';
-import { OtpRows } from '../batch/otps.ts';
+import { OtpRows, WrongCountRows } from '../batch/otps.ts';
 import { isKeyErased, isVerifyStored } from './commit-probe.ts';
+import type { Secrets } from '../crypto/secrets.ts';
 import { READ_CLOCK } from '../../db/clock.ts';
 import type { Instant } from '../../db/instant.ts';
 import { byKey, mapResult } from '../../db/query.ts';
@@ -22,12 +23,13 @@ import { decideVerify } from './decide.ts';
 import type { PreparedVerification, VerifyState, VerifyWrites } from './decide.ts';
 import type { VerifyOutcome } from '../outcomes.ts';
 import type { AppliedLimit } from '../policy/policy.ts';
-import { findKnownPair } from '../rules/lifecycle.ts';
+import { countConsecutiveWrong, findKnownPair } from '../rules/lifecycle.ts';
 
 type Decided = Readonly<{ outcomes: VerifyOutcome[]; shadowed: number }>;
 
 export class VerifyBatch {
   readonly #verifications: readonly PreparedVerification[];
+  readonly #wrongCounts: WrongCountRows;
   readonly #limits: ExtraLimitRows;
   #now: Instant = 0;
   #loadedOtps: readonly Otp[] = [];
@@ -40,23 +42,26 @@ export class VerifyBatch {
   readonly #limitsToLock: AppliedLimit[] = [];
   readonly #keysToLock = new Set<Hex>();
 
-  private constructor(verifications: readonly PreparedVerification[]) {
+  private constructor(verifications: readonly PreparedVerification[], secrets: Secrets) {
     this.#verifications = verifications;
+    this.#wrongCounts = new WrongCountRows(secrets);
     const limits = verifications.flatMap(({ appliedLimits }) => appliedLimits);
     this.#limits = limits.length === 0 ? ExtraLimitRows.none : new ExtraLimitRows(limits);
   }
 
-  /** Locks the OTPs of users; reads counters, clock and keys when those locks are held. */
+  /** Locks the OTPs of users and their kept counts; then reads counters, clock and keys. */
   static async load(
     tx: Transaction,
     verifications: readonly PreparedVerification[],
+    secrets: Secrets,
   ): Promise<VerifyBatch> {
-    const batch = new VerifyBatch(verifications);
-    const users = new Set(verifications.map(({ userId }) => userId));
+    const batch = new VerifyBatch(verifications, secrets);
+    const users = [...new Set(verifications.map(({ userId }) => userId))];
     const keys = new Set<Hex>();
     for (const { keyDigest } of verifications) if (keyDigest !== null) keys.add(keyDigest);
     const [otps] = await tx.read(
-      lockOtps([...users]),
+      lockOtps(users),
+      batch.#wrongCounts.query(users, true),
       ...batch.#limits.peek(),
       batch.#readClock(),
       ...(keys.size === 0 ? [] : [batch.#takeKeys(loadStoredVerifications([...keys]))]),
@@ -113,11 +118,15 @@ export class VerifyBatch {
 
   /** The state of a verification, as the decisions on those before it have left it. */
   #stateFor({ userId, purpose, keyDigest, appliedLimits }: PreparedVerification): VerifyState {
+    const otps = this.#otps.of(userId);
+    const keptWrong = this.#wrongCounts.of(userId, purpose);
+    const pair = findKnownPair(otps, purpose, this.#now);
     return {
       now: this.#now,
       stored: keyDigest === null ? null
         : this.#changedKeys.get(keyDigest) ?? this.#loadedKeys.get(keyDigest) ?? null,
-      pair: findKnownPair(this.#otps.of(userId), purpose, this.#now),
+      pair,
+      keptWrong: pair === null ? countConsecutiveWrong(otps, purpose, keptWrong) : keptWrong,
       hitWindows: this.#limits.of(appliedLimits),
     };
   }

@@ -24,6 +24,8 @@ export type VerifyState = Readonly<{
   stored: StoredVerification | null;
   /** The newest OTP of the pair; null when none is known. */
   pair: Otp | null;
+  /** The consecutive wrong attempts of the pair that no known OTP has. */
+  keptWrong: number;
   /** The limit of wrong codes of the client IP: none or one. */
   hitWindows: readonly MeasuredLimit[];
 }>;
@@ -81,14 +83,15 @@ export function decideVerify(
 }
 
 function decideAttempt(
-  { now, pair }: VerifyState,
+  { now, pair, keptWrong }: VerifyState,
   verification: PreparedVerification,
 ): VerifyDecision {
-  if (pair === null) return refuse({ kind: 'not_found' });
-  const lockSeconds = lockSecondsLeft(pair, now, verification.policy);
+  const consecutiveWrong = keptWrong + (pair?.consecutiveWrong ?? 0);
+  const lockSeconds = lockSecondsLeft(pair, consecutiveWrong, now, verification.policy);
   if (lockSeconds !== null) {
     return refuse({ kind: 'locked', retryAfterSeconds: lockSeconds, begins: false });
   }
+  if (pair === null) return refuse({ kind: 'not_found' });
   if (pair.redeemedAt !== null) return refuse({ kind: 'used' });
   if (pair.expiresAt <= now) return refuse({ kind: 'expired' });
   const digest = verification.digestFor(pair.keyId, pair.otpId);

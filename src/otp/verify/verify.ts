@@ -2,6 +2,7 @@
 import { VerifyBatch } from './batch.ts';
 import { randomVerifyId } from '../crypto/random.ts';
 import { digestCode, digestKey } from '../crypto/secrets.ts';
+import type { Secrets } from '../crypto/secrets.ts';
 import type { Hex } from '../../db/query.ts';
 import { transaction } from '../../db/transaction.ts';
 import type { Transaction } from '../../db/transaction.ts';
@@ -37,7 +38,7 @@ export async function verifyOtps(
   const verifyId = randomVerifyId();
   const verifications = inputs.map((input) => prepareVerification(deps, input, verifyId));
   const { outcomes, shadowed } = await transaction(deps.pool,
-    (tx) => decideAll(tx, verifications));
+    (tx) => decideAll(tx, verifications, deps.secrets));
   deps.counts?.countVerifications(outcomes, shadowed);
   return outcomes;
 }
@@ -66,8 +67,9 @@ function prepareVerification(
 async function decideAll(
   tx: Transaction,
   verifications: readonly PreparedVerification[],
+  secrets: Secrets,
 ): Promise<ReturnType<VerifyBatch['decide']>> {
-  const batch = await VerifyBatch.load(tx, verifications);
+  const batch = await VerifyBatch.load(tx, verifications, secrets);
   let decided = batch.decide();
   while (await batch.lockRest(tx)) decided = batch.decide();
   batch.flush(tx);

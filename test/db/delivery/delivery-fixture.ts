@@ -83,7 +83,7 @@ export class DeliveryFixture {
     const onEvent = (event: DeliveryEvent): void => { events.push(event); };
     const delivery = createTestDelivery({ pool, policies, secrets, channels, onEvent });
     const deps = { pool: this.database.pool, policies, secrets, delivery };
-    const service = createOtpService({ ...deps, sweeper: newSweeper() });
+    const service = createOtpService({ ...deps, sweeper: newSweeper(deps) });
     const process = { service, delivery, events, stop: () => delivery.stop(2000) };
     this.#processes.push(process);
     return process;

@@ -22,7 +22,7 @@ function counted(channels: readonly Channel[]) {
   const { database: { pool }, secrets } = fixture;
   const deps = { pool, policies: createPolicies(), secrets };
   const delivery = createTestDelivery({ ...deps, channels, counts });
-  const service = createOtpService({ ...deps, delivery, sweeper: newSweeper() });
+  const service = createOtpService({ ...deps, delivery, sweeper: newSweeper(deps) });
   return {
     process: { service, delivery, events: [], stop: () => delivery.stop(2000) },
     value: (name: string, labels: Record<string, string> = {}) =>

@@ -47,7 +47,7 @@ async function guess(user: string): Promise<void> {
 }
 
 function showUser(user: string): Promise<Report> {
-  return show({ pool: database.pool, policies }, user);
+  return show({ pool: database.pool, policies, secrets }, user);
 }
 
 test('show reports the points, attempts, locks and OTPs of a user', async () => {
@@ -104,7 +104,7 @@ test('show reports a daily limit where the policy has one', async () => {
     await post(call);
     database.clock.set(`2026-01-04 09:0${index}:00`);
   }
-  const { data, lines } = await show({ pool: database.pool, policies: limited }, 'U9');
+  const { data, lines } = await show({ pool: database.pool, policies: limited, secrets }, 'U9');
   const purposes = data.purposes as { daily_limit: unknown }[];
   const free_at = '2026-01-05T08:00:00.000000Z';
   assert.equal(purposes.map(({ daily_limit }) => daily_limit), [
@@ -112,7 +112,7 @@ test('show reports a daily limit where the policy has one', async () => {
   ]);
   assert.ok(lines.includes(`  daily     1 of 4 codes left; one becomes free at ${free_at}`));
   database.clock.set('2026-01-05 09:01:00');
-  const later = await show({ pool: database.pool, policies: limited }, 'U9');
+  const later = await show({ pool: database.pool, policies: limited, secrets }, 'U9');
   assert.ok(later.lines.includes('  daily     4 of 4 codes left'));
   assert.ok((await showUser('U9')).lines.every((line) => !line.includes('daily')));
   await other.close();
@@ -130,7 +130,8 @@ test('show reports when a lock ends, or that only an operator can unlock', async
   assert.match((await showUser('U2')).lines.join('\n'), /lock {6}none/);
   await database.query('UPDATE otps SET consecutive_wrong = 100 WHERE user_id = ?', ['U2']);
   assert.match((await showUser('U2')).lines.join('\n'), /until an operator runs otpd unlock/);
-  assert.ok((await unlock(database.pool, { userId: 'U2', purpose: 'login' })).isDone);
+  const deps = { pool: database.pool, secrets };
+  assert.ok((await unlock(deps, { userId: 'U2', purpose: 'login' })).isDone);
   assert.match((await showUser('U2')).lines.join('\n'), /none\n {2}attempts {2}0 of 3.* 0 of 100/);
 });
 

@@ -30,7 +30,7 @@ const CODE: NewCode = {
 };
 
 const EMPTY: RequestState = {
-  now: NOW, stored: null, otps: [], ipWindow: EMPTY_IP_WINDOW, hitWindows: [],
+  now: NOW, stored: null, otps: [], keptWrong: 0, ipWindow: EMPTY_IP_WINDOW, hitWindows: [],
 };
 
 const LOCKED = otpWith({
@@ -58,7 +58,7 @@ test('the first request of a user gets a code', () => {
   });
   assert.equal(writes?.issued, otpWith({
     otpId: CODE.otpId, keyId: 'k2', digest: CODE.digest, expiresAt: at(300),
-    batchId: CODE.batchId, batchNumber: 5, channel: 'sms',
+    batchId: CODE.batchId, batchNumber: 5, channel: 'sms', apiClient: 'app1',
     keyDigest: REQUEST.keyDigest, keyExpiresAt: at(86_400), remainingRequests: 2,
   }));
   assert.is(writes?.attemptsMoved, null);
@@ -155,6 +155,14 @@ test('a new code does not reset the count of wrong attempts', () => {
   assert.is(quiet.writes?.issued.consecutiveWrong, 5);
 });
 
+test('a count that was kept from a swept OTP moves to the new one, or locks', () => {
+  assert.is(decide({ keptWrong: 5 }).writes?.issued.consecutiveWrong, 5);
+  assert.is(decide({ keptWrong: 99 }).writes?.issued.consecutiveWrong, 99);
+  const { outcome, writes } = decide({ keptWrong: 100 });
+  assert.is(writes, null);
+  assert.is(outcome.kind === 'locked' && outcome.retryAfterSeconds, 600);
+});
+
 test('a used OTP is superseded by an open one', () => {
   const { writes } = decide({ otps: [otpWith({ digest: null, redeemedAt: at(-1) })] });
   assert.is(writes?.issued.redeemedAt, null);
@@ -194,7 +202,7 @@ const UNNEEDED: [string, Otp[], number[]][] = [
   ['not that OTP a microsecond earlier', [otpWith({
     purpose: 'pay', createdAt: at(-86_999.999999), expiresAt: at(-86_700),
   })], []],
-  ['never an OTP that counts wrong codes', [otpWith({
+  ['no OTP that counts the wrong codes of another pair', [otpWith({
     purpose: 'pay', createdAt: at(-200_000), expiresAt: at(-190_000), consecutiveWrong: 1,
   })], []],
 ];

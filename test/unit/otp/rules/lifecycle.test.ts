@@ -1,6 +1,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { isExpired, findKnownPair } from '../../../../src/otp/rules/lifecycle.ts';
+import {
+  countConsecutiveWrong, findKnownPair, isExpired,
+} from '../../../../src/otp/rules/lifecycle.ts';
 import { at, NOW, otpWith } from '../fixtures.ts';
 
 test('the newest OTP of a pair is known for a day and the longest lifetime', () => {
@@ -10,10 +12,12 @@ test('the newest OTP of a pair is known for a day and the longest lifetime', () 
   assert.is(findKnownPair([old], 'pay', NOW), null);
 });
 
-test('a count of wrong codes never expires', () => {
-  const old = otpWith({ createdAt: at(-1e7), lastWrongAt: at(-1e6) });
-  assert.is(isExpired({ ...old, consecutiveWrong: 1 }, NOW), false);
+test('an OTP expires also when it counts wrong attempts, and its count outlasts it', () => {
+  const old = otpWith({ createdAt: at(-1e7), lastWrongAt: at(-1e6), consecutiveWrong: 2 });
   assert.is(isExpired(old, NOW), true);
+  assert.is(countConsecutiveWrong([old], 'login', 0), 2);
+  assert.is(countConsecutiveWrong([old], 'pay', 0), 0);
+  assert.is(countConsecutiveWrong([], 'login', 3), 3);
   assert.is(isExpired({ ...old, lastWrongAt: at(-86_999) }, NOW), false, 'unlocked of late');
 });
 

@@ -9,7 +9,9 @@ const RIGHT = '01'.repeat(32);
 const WRONG = '02'.repeat(32);
 const VERIFY_ID = '05'.repeat(8);
 
-const EMPTY: VerifyState = { now: NOW, stored: null, pair: null, hitWindows: [] };
+const EMPTY: VerifyState = {
+  now: NOW, stored: null, pair: null, keptWrong: 0, hitWindows: [],
+};
 
 /** A verification that counts how often its code is compared. */
 function attemptWith(digest: string | null, keyDigest: string | null = null, digits = 6) {
@@ -57,6 +59,10 @@ const REFUSALS: [string, Partial<VerifyState>, object, number][] = [
     { kind: 'used' }, 0],
   ['an OTP at its expiry', { pair: otpWith({ expiresAt: NOW }) },
     { kind: 'expired' }, 0],
+  ['a pair whose OTPs were swept, and which an operator must unlock', { keptWrong: 100 },
+    { kind: 'locked', retryAfterSeconds: 600, begins: false }, 0],
+  ['a pair whose OTPs were swept with a count under the lock', { keptWrong: 99 },
+    { kind: 'not_found' }, 0],
   ['a pair that an operator must unlock', { pair: otpWith({ consecutiveWrong: 100 }) },
     { kind: 'locked', retryAfterSeconds: 600, begins: false }, 0],
 ];
