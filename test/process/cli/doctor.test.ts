@@ -2,7 +2,9 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { checkDatabase } from '../../../src/app/cli/doctor/check-database.ts';
@@ -12,6 +14,7 @@ import { readHostClock } from '../../../src/app/log/log.ts';
 import { openConnection } from '../../../src/db/connection.ts';
 import { readSchemaFiles } from '../../../src/db/migrate.ts';
 import { ConnectionPool } from '../../../src/db/pool.ts';
+import { createCertificate } from '../../harness/certificate.ts';
 import { objectOf, runCommand } from '../../harness/command.ts';
 import type { Variables } from '../../harness/command.ts';
 import { eventually } from '../../harness/waiting.ts';
@@ -168,7 +171,7 @@ function variables(changes: Variables = {}): Variables {
   return { DB_SOCKET: server.settings.socketPath!, DB_NAME: server.settings.database!,
     DB_USER: ACCOUNT.user, DB_PASSWORD: ACCOUNT.password, OTP_SECRETS: `k7:${SECRET}`,
     DELIVERY: 'webhook', WEBHOOK_URL: 'https://example.com/token-in-path',
-    WEBHOOK_SECRETS: `whsec_${WEBHOOK_SECRET}`, ...changes };
+    WEBHOOK_SECRETS: `whsec_${WEBHOOK_SECRET}`, TRUSTED_PROXIES: '127.0.0.1', ...changes };
 }
 
 const HIDDEN = [ACCOUNT.password, SECRET, WEBHOOK_SECRET, 'token-in-path'];
@@ -185,16 +188,16 @@ async function findingsOf(changes: Variables): Promise<[number | null, Finding[]
 test('doctor exits with 0 without a fault and prints an object, or text with --text', async () => {
   const ended = await runCommand(['doctor'], variables());
   const { outcome, faults, warnings, findings } = objectOf(ended);
-  const [node, proxies] = findings as Finding[];
+  const [node, callers] = findings as Finding[];
   const [level, count] = node!.level === 'ok' ? ['ok', 0] : ['warn', 1];
   assert.equal([ended.status, outcome, faults, warnings], [0, level, 0, count]);
   assert.equal(node!.check, 'node');
-  assert.equal(proxies, { level: 'ok', check: 'proxies',
-    found: 'only this machine can connect', remedy: null });
-  const text = await runCommand(['doctor', '--text'], variables({ HOST: '0.0.0.0' }));
+  assert.equal(callers, { level: 'ok', check: 'callers',
+    found: 'TRUSTED_PROXIES is set; only this machine can connect', remedy: null });
+  const text = await runCommand(['doctor', '--text'], variables({ TRUSTED_PROXIES: '' }));
   assert.is(text.status, 0);
   assert.match(text.out, /^(ok {5}|warn {3})node {11}Node\.js \d/);
-  assert.match(text.out, /\nwarn {3}proxies {8}HOST is 0\.0\.0\.0, .*; name your proxies/);
+  assert.match(text.out, /\nwarn {3}callers {8}without TRUSTED_PROXIES and .*; name the proxy/);
   assert.match(text.out, /\nok {5}secrets {8}1 configured; new codes use k7\n/);
   assert.match(text.out, count === 0 ? /\nno faults, 1 warning\n$/ : /\nno faults, 2 warnings\n$/);
   for (const hidden of HIDDEN) assert.not.ok((ended.out + text.out).includes(hidden));
@@ -219,16 +222,37 @@ test('each configuration error is a finding that hides no independent check', as
   assert.ok(findings.some(({ check, level }) => check === 'grants' && level === 'ok'));
   const [, common] = await findingsOf(variables({ OTP_SECRETS: 'k:c2hvcnQ=', POLICY_FILE: '/no' }));
   assert.equal(common.map(({ level, found }) => [level, /^\w+/.exec(found)![0]]),
-    [['fault', 'OTP_SECRETS'], ['fault', 'POLICY_FILE']]);
+    [['fault', 'OTP_SECRETS'], ['fault', 'POLICY_FILE'], ['fault', 'no']]);
   const [, email] = await findingsOf(variables({ DELIVERY: 'email', SMTP_URL: 'smtp://localhost',
     EMAIL_FROM: 'no-reply@example.com' }));
   assert.match(email.find(({ level }) => level === 'fault')!.found, /needs nodemailer: npm i node/);
 });
 
+test('doctor warns about a slip in a name, and finds a key that others can read', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-doctor-'));
+  const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')];
+  const pair = createCertificate();
+  writeFileSync(cert, pair.cert);
+  writeFileSync(key, pair.key);
+  chmodSync(key, 0o644);
+  const [status, findings] = await findingsOf(variables({ DELIVRY: 'sms', TLS_CERT: cert,
+    TLS_KEY: key }));
+  rmSync(folder, { recursive: true });
+  assert.is(status, 1);
+  assert.equal(findings.filter(({ level }) => level !== 'ok')
+    .map(({ level, found, remedy }) => [level, found, remedy]), [
+    ['warn', 'otpd has no variable "DELIVRY"', 'it has DELIVERY'],
+    ['fault', `TLS_KEY ${key} has mode 644: other accounts of this machine can read it`,
+      `chmod 600 ${key}`],
+  ]);
+});
+
 test('a missing database is one fault that names DB_HOST and DB_SOCKET', async () => {
   const [status, findings] = await findingsOf({});
   assert.is(status, 1);
-  assert.equal(findings.map(({ level, check }) => [level, check]), [['fault', 'configuration']]);
+  assert.equal(findings.map(({ level, check }) => [level, check]),
+    [['fault', 'configuration'], ['fault', 'database']]);
+  assert.is(findings[1]!.found, 'no database was looked at');
   assert.match(findings[0]!.found, /^DB_HOST or DB_SOCKET must be set/);
 });
 

@@ -5,7 +5,7 @@ import type { Instant } from '../../../db/instant.ts';
 import { isLoopbackHost } from '../../../otp/channels/channel.ts';
 import { toRfc3339 } from '../../../otp/outcomes.ts';
 import type { Secrets } from '../../../otp/crypto/secrets.ts';
-import type { Policies, Policy } from '../../../otp/policy/policy.ts';
+import type { LimitName, Policies, Policy } from '../../../otp/policy/policy.ts';
 
 /** End of support of the release lines with long-term support (nodejs/Release, schedule.json). */
 const NODE_SUPPORT_ENDS: ReadonlyMap<number, string> = new Map([
@@ -18,6 +18,10 @@ const NODE_SUPPORT_ENDS: ReadonlyMap<number, string> = new Map([
 const LAST_SHORT_NODE = 25;
 
 const RECOMMENDED_NODE = 24;
+
+/** The permission of group and others to read a file, and all permissions. */
+const OTHERS_READ = 0o044;
+const ALL_BITS = 0o777;
 
 const DATE_CHARACTERS = '2026-04-30'.length;
 
@@ -44,6 +48,9 @@ export function checkNode(version: string, now: Instant): Finding {
 /** Findings contain names, numbers and paths of these settings, and no other value. */
 type Settings = Readonly<{
   host: string;
+  /** Null: there is no admin listener. */
+  adminHost: string | null;
+  hasApiKeys: boolean;
   trustsNoProxy: boolean;
   secrets: Secrets;
   policyFile: string | null;
@@ -58,17 +65,48 @@ export function toFindings(errors: readonly string[]): Finding[] {
 }
 
 export function checkSettings(settings: Settings): Finding[] {
-  const { host, trustsNoProxy, secrets, policyFile, policies } = settings;
-  const isPublic = !isLoopbackHost(host);
+  const { adminHost, secrets, policyFile, policies } = settings;
   return [
-    isPublic && trustsNoProxy
-      ? warn('proxies', `HOST is ${host}, and TRUSTED_PROXIES is empty`,
-        'name your proxies in TRUSTED_PROXIES, or all requests through one count as one client IP')
-      : ok('proxies', trustsNoProxy ? 'only this machine can connect' : 'TRUSTED_PROXIES is set'),
+    checkCallers(settings),
+    ...(adminHost === null ? [] : [checkAdminHost(adminHost)]),
     ok('secrets', `${secrets.byId.size} configured; new codes use ${secrets.current.id}`),
     policyFile === null ? ok('policy', 'the default policy')
       : checkPolicy(policyFile, policies.default),
   ];
+}
+
+/** Judges who can call, and whether the users of those callers are told apart. */
+function checkCallers({ host, hasApiKeys, trustsNoProxy }: Settings): Finding {
+  if (hasApiKeys) {
+    return trustsNoProxy ? ok('callers', 'API_KEYS is set')
+      : warn('callers', 'TRUSTED_PROXIES has no effect with API_KEYS',
+        'remove it, and let the applications send X-Client-IP');
+  }
+  if (!isLoopbackHost(host)) {
+    return fault('callers', `HOST is ${host} without API_KEYS: whoever reaches the port can request`
+      + ' codes, and can learn whether a user has requested one',
+    'set API_KEYS (npm run -s key -- new NAME), or set HOST to a loopback address');
+  }
+  return trustsNoProxy
+    ? warn('callers', 'without TRUSTED_PROXIES and API_KEYS, all users behind a proxy or an'
+      + ' application on this machine count as one client IP',
+    'name the proxy in TRUSTED_PROXIES, or set API_KEYS and send X-Client-IP')
+    : ok('callers', 'TRUSTED_PROXIES is set; only this machine can connect');
+}
+
+function checkAdminHost(host: string): Finding {
+  return isLoopbackHost(host) ? ok('admin', 'only this machine can read health and metrics')
+    : fault('admin', `ADMIN_HOST is ${host}: health and metrics need no key`,
+      'set ADMIN_HOST to a loopback address, or keep the port on a private network');
+}
+
+/** Judges files that contain a secret: only their owner may read them. */
+export function checkSecretFiles(
+  files: readonly Readonly<{ name: string; path: string; mode: number }>[],
+): Finding[] {
+  return files.filter(({ mode }) => (mode & OTHERS_READ) !== 0).map(({ name, path, mode }) =>
+    fault('secret files', `${name} ${path} has mode ${(mode & ALL_BITS).toString(8)}: other`
+      + ' accounts of this machine can read it', `chmod 600 ${path}`));
 }
 
 /** Names the extra limits of the default policy, and those that only count (shadow). */
@@ -89,17 +127,40 @@ function limitText(limit: number | null, what: string): string | null {
   return limit === null || limit === Infinity ? null : `${limit} ${what}`;
 }
 
+/** Channels whose messages cost money or reputation. */
+const SPENDING: readonly string[] = ['sms', 'email'];
+
+/** Each policy needs a limit on messages that holds for longer than the quarter of an hour. */
+function checkSpending(names: readonly string[], policies: Policies): Finding[] {
+  const spending = names.filter((name) => SPENDING.includes(name));
+  const all = policies.listed.map((purpose) => policies.for(purpose));
+  if (policies.isOpen) all.push(policies.default);
+  const isUnbounded = all.some((policy) => !isEnforced(policy, 'user_daily',
+    policy.userDailyLimit) && !isEnforced(policy, 'destination', policy.destinationLimit));
+  if (spending.length === 0 || !isUnbounded) return [];
+  return [fault('spending', `no limit bounds what is sent by ${spending.join(' and ')} in a day`,
+    'set user_daily_limit or destination_limit in POLICY_FILE (docs/policy.md)')];
+}
+
+function isEnforced({ shadow }: Policy, name: LimitName, limit: number | null): boolean {
+  return limit !== null && limit !== Infinity && !shadow.has(name);
+}
+
 /** @param error the error of opening the channels, or null */
 export function checkDelivery(
   channels: readonly ChannelFacts[],
+  policies: Policies,
   error: string | null,
 ): Finding[] {
   if (error !== null) return [fault('delivery', error, 'then restart otpd')];
   const names = channels.map(({ name }) => name);
-  const findings = channels.flatMap(({ name, url }) => (url?.protocol !== 'http:' ? [] : [
-    warn('delivery', `${name} sends codes unencrypted to ${url.host}`,
-      'use https, unless the network is private'),
-  ]));
+  const findings = checkSpending(names, policies);
+  for (const { name, url } of channels) {
+    if (url?.protocol === 'http:') {
+      findings.push(warn('delivery', `${name} sends codes unencrypted to ${url.host}`,
+        'use https, unless the network is private'));
+    }
+  }
   if (names.includes('console')) {
     findings.push(warn('delivery', `codes are printed on the terminal (${names.join(', ')})`,
       'name webhook, sms or email in DELIVERY'));

@@ -1,9 +1,14 @@
 /** `otpd doctor`: checks everything that `serve` would use. */
+import { statSync } from 'node:fs';
 import { openChannels } from '../../channels.ts';
 import { checkDatabase } from './check-database.ts';
-import { checkDelivery, checkNode, checkSettings, toFindings } from './check-settings.ts';
+import {
+  checkDelivery, checkNode, checkSecretFiles, checkSettings, toFindings,
+} from './check-settings.ts';
 import type { DeliverySettings } from '../../config/channels.ts';
-import { readConfig, readEnvironment, readServeConfig } from '../../config/config.ts';
+import {
+  envFilePath, readConfig, readEnvironment, readServeConfig,
+} from '../../config/config.ts';
 import type { Config } from '../../config/config.ts';
 import { ConfigError } from '../../config/env-reader.ts';
 import { remarksOn } from '../../config/remarks.ts';
@@ -14,6 +19,10 @@ import type { Finding } from './finding.ts';
 import { readHostClock } from '../../log/log.ts';
 import type { Policies } from '../../../otp/policy/policy.ts';
 import type { Report } from '../../output.ts';
+
+/** The variables that name a file with a secret. */
+const SECRET_FILE_VARIABLE
+  = /^(TLS_KEY|(DB_PASSWORD|OTP_SECRETS|API_KEYS|SMS_TOKEN|SMTP_URL|WEBHOOK_SECRETS)_FILE)$/;
 
 const NO_DATABASE_REMEDY = 'correct the configuration; for a systemd unit, run doctor with its'
   + ' EnvironmentFile (docs/cli.md, "doctor")';
@@ -28,18 +37,30 @@ export async function runDoctor(): Promise<Report> {
   if (config !== null) {
     findings.push(...checkSettings({
       host: config.host,
+      adminHost: config.admin?.host ?? null,
+      hasApiKeys: config.apiKeys !== null,
       trustsNoProxy: config.trustedProxies.isEmpty,
       secrets: config.secrets,
       policyFile: config.policyFile,
       policies: config.policies,
     }));
   }
+  findings.push(...checkSecretFiles(listSecretFiles(environment)));
   if (config !== null && delivery !== null) {
     findings.push(...await checkChannels(delivery, config.policies));
   }
   if (config !== null) findings.push(...await checkDatabaseAndServer(config));
   else findings.push(fault('database', 'no database was looked at', NO_DATABASE_REMEDY));
   return reportFindings(findings);
+}
+
+/** The files that contain a secret, as far as they can be found. */
+function listSecretFiles(environment: Environment) {
+  const named = Object.entries(environment).filter(([name]) => SECRET_FILE_VARIABLE.test(name));
+  return [['the configuration', envFilePath()], ...named].flatMap(([name = '', path = '']) => {
+    const stats = statSync(path, { throwIfNoEntry: false });
+    return stats === undefined ? [] : [{ name, path, mode: stats.mode }];
+  });
 }
 
 type Settings = Readonly<{ config: Config | null; delivery: DeliverySettings | null }>;
@@ -71,10 +92,10 @@ async function checkChannels(
   try {
     const templates = delivery.templates.withLabels(policies);
     for (const channel of await openChannels(delivery.channels, templates)) channel.close();
-    return checkDelivery(facts, null);
+    return checkDelivery(facts, policies, null);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    return checkDelivery(facts, error.message);
+    return checkDelivery(facts, policies, error.message);
   }
 }
 

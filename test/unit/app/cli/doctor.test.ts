@@ -6,7 +6,7 @@ import {
   checkDurability, checkReadOnly, checkCapacity, checkServerName, checkSession,
 } from '../../../../src/app/cli/doctor/check-server.ts';
 import {
-  checkDelivery, checkNode, checkSettings,
+  checkDelivery, checkNode, checkSecretFiles, checkSettings,
 } from '../../../../src/app/cli/doctor/check-settings.ts';
 import { reportFindings } from '../../../../src/app/cli/doctor/doctor.ts';
 import { fault, ok, toConnectionFinding, warn } from '../../../../src/app/cli/doctor/finding.ts';
@@ -146,20 +146,72 @@ for (const [version, time, level, found] of NODES) {
 }
 
 const SETTINGS = {
-  host: '127.0.0.1', trustsNoProxy: true, secrets: secretsOf(newSecretsText()), policyFile: null,
-  policies: createPolicies(),
+  host: '127.0.0.1', adminHost: null, hasApiKeys: true, trustsNoProxy: true,
+  secrets: secretsOf(newSecretsText()), policyFile: null, policies: createPolicies(),
 };
 
-test('an empty TRUSTED_PROXIES is a warning unless HOST is a loopback address', () => {
-  const level = (host: string, trustsNoProxy: boolean) =>
-    checkSettings({ ...SETTINGS, host, trustsNoProxy })[0]!.level;
-  for (const host of ['127.0.0.1', '127.1.2.3', 'localhost', '::1']) {
-    assert.is(level(host, true), 'ok');
+/** [settings, check, level, finding, remedy] */
+const WEAK: [object, string, Finding['level'], RegExp, RegExp][] = [
+  [{ hasApiKeys: false, host: '0.0.0.0' }, 'callers', 'fault', /HOST is 0\.0\.0\.0/, /API_KEYS/],
+  [{ hasApiKeys: false, host: '::' }, 'callers', 'fault', /HOST is ::/, /API_KEYS/],
+  [{ hasApiKeys: false, host: '10.0.0.5', trustsNoProxy: false }, 'callers', 'fault',
+    /without API_KEYS/, /npm run -s key/],
+  [{ hasApiKeys: false, host: 'otp.internal' }, 'callers', 'fault', /HOST is otp/, /HOST/],
+  [{ hasApiKeys: false }, 'callers', 'warn', /count as one client IP/, /TRUSTED_PROXIES.*API_KEYS/],
+  [{ hasApiKeys: false, host: '::1' }, 'callers', 'warn', /one client IP/, /TRUSTED_PROXIES/],
+  [{ trustsNoProxy: false }, 'callers', 'warn', /TRUSTED_PROXIES has no effect/, /X-Client-IP/],
+  [{ adminHost: '0.0.0.0' }, 'admin', 'fault', /ADMIN_HOST is 0\.0\.0\.0/, /ADMIN_HOST/],
+  [{ adminHost: '10.0.0.5' }, 'admin', 'fault', /ADMIN_HOST is 10/, /private network/],
+];
+
+for (const [changes, check, level, found, remedy] of WEAK) {
+  test(`doctor finds ${JSON.stringify(changes)}: ${level}`, () => {
+    const finding = checkSettings({ ...SETTINGS, ...changes }).find((one) => one.check === check)!;
+    assert.is(finding.level, level);
+    assert.match(finding.found, found);
+    assert.match(finding.remedy!, remedy);
+  });
+}
+
+test('keys, a trusted proxy on loopback and an admin listener on loopback are well', () => {
+  const well = [
+    {}, { host: '0.0.0.0' }, { hasApiKeys: false, trustsNoProxy: false },
+    { hasApiKeys: false, trustsNoProxy: false, host: 'localhost', adminHost: '127.1.2.3' },
+  ];
+  for (const changes of well) {
+    assert.ok(checkSettings({ ...SETTINGS, ...changes }).every(({ level }) => level === 'ok'),
+      JSON.stringify(changes));
   }
-  for (const host of ['0.0.0.0', '::', '10.0.0.5', 'otp.internal']) {
-    assert.is(level(host, true), 'warn');
-    assert.is(level(host, false), 'ok');
-  }
+});
+
+test('a secret file that others can read is a fault with its mode', () => {
+  const files = [0o600, 0o400, 0o100600, 0o640, 0o604, 0o100644].map((mode) =>
+    ({ name: 'TLS_KEY', path: '/key.pem', mode }));
+  const findings = checkSecretFiles(files);
+  assert.equal(findings.map(({ level, remedy }) => [level, remedy]),
+    Array(3).fill(['fault', 'chmod 600 /key.pem']));
+  assert.match(findings[2]!.found, /^TLS_KEY \/key\.pem has mode 644/);
+});
+
+test('sms and email without an enforced daily or destination limit are a fault', () => {
+  const spendingOf = (names: string[], changes: object, more = new Map<string, object>()) => {
+    const base = { ...DEFAULT_POLICY, ...changes };
+    const policies = createPolicies(base,
+      new Map([...more].map(([name, own]) => [name, { ...base, ...own }])));
+    return checkDelivery(names.map((name) => ({ name, url: null })), policies, null)
+      .filter(({ check }) => check === 'spending').map(({ level }) => level);
+  };
+  assert.equal(spendingOf(['sms'], {}), ['fault']);
+  assert.equal(spendingOf(['webhook', 'email'], {}), ['fault']);
+  assert.equal(spendingOf(['webhook', 'console'], {}), []);
+  assert.equal(spendingOf(['sms'], { userDailyLimit: 10 }), []);
+  assert.equal(spendingOf(['sms'], { destinationLimit: 10 }), []);
+  const shadow = new Set(['user_daily']);
+  assert.equal(spendingOf(['sms'], { userDailyLimit: 10, shadow }), ['fault']);
+  const one = new Map([['login', { userDailyLimit: 10 }]]);
+  assert.equal(spendingOf(['sms'], {}, one), ['fault'], 'other purposes have none');
+  const none = new Map([['login', { userDailyLimit: Infinity }]]);
+  assert.equal(spendingOf(['sms'], { userDailyLimit: 10 }, none), ['fault'], 'login has none');
 });
 
 test('findings count and name the secrets and contain none', () => {
@@ -184,15 +236,18 @@ test('the policy finding lists the extra limits and warns about shadow mode', ()
   assert.is(shadowed.found, `${found}; in shadow mode, so nothing is refused: user, destination`);
 });
 
+const BOUNDED = createPolicies({ ...DEFAULT_POLICY, userDailyLimit: 20 });
+
 test('the console and an unencrypted webhook are warnings, without the path of the URL', () => {
   const webhook = { name: 'webhook', url: new URL('http://hooks.internal/token') };
-  const [clear, ...others] = checkDelivery([webhook], null);
+  const [clear, ...others] = checkDelivery([webhook], BOUNDED, null);
   assert.equal(others, []);
   assert.is(clear!.found, 'webhook sends codes unencrypted to hooks.internal');
   const sms = { name: 'sms', url: null };
-  assert.equal(levels(checkDelivery([sms, { name: 'console', url: null }], null)), ['warn']);
-  assert.equal(levels(checkDelivery([sms], null)), ['ok']);
-  assert.equal(levels(checkDelivery([sms], 'it needs something')), ['fault']);
+  const both = [sms, { name: 'console', url: null }];
+  assert.equal(levels(checkDelivery(both, BOUNDED, null)), ['warn']);
+  assert.equal(levels(checkDelivery([sms], BOUNDED, null)), ['ok']);
+  assert.equal(levels(checkDelivery([sms], BOUNDED, 'it needs something')), ['fault']);
 });
 
 test('the worst finding decides the outcome', () => {
