@@ -83,7 +83,7 @@ function checkCallers({ host, hasApiKeys, trustsNoProxy }: Settings): Finding {
         'remove it, and let the applications send X-Client-IP');
   }
   if (!isLoopbackHost(host)) {
-    return fault('callers', `HOST is ${host} without API_KEYS: whoever reaches the port can request`
+    return fault('callers', `HOST is ${host} without API_KEYS: all who reach the port can request`
       + ' codes, and can learn whether a user has requested one',
     'set API_KEYS (npm run -s key -- new NAME), or set HOST to a loopback address');
   }
