@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { MysqlServerError } from '../../tools/mysql/error.ts';
-import { copyName } from '../../tools/mysql/fetch/download.ts';
+import { MYSQL } from '../../tools/mysql/fetch/fetch.ts';
 import { obtainMysqld } from '../../tools/mysql/fetch/obtain.ts';
 import { startMark } from '../../tools/mysql/processes.ts';
 import { withFolder } from '../harness/run.ts';
@@ -71,7 +71,7 @@ test('a fetch prints its progress, leaves only the complete copy, and happens on
     const mysqld = await machine.obtain();
     assert.is(mysqld.versionText, '9.7.4-2');
     assert.match(mysqld.program, /ld-linux-x86-64\.so\.2$/);
-    assert.equal(await readdir(machine.cacheFolder), [copyName()]);
+    assert.equal(await readdir(machine.cacheFolder), [MYSQL.copyName]);
     const said = machine.said.join('\n');
     assert.match(said, /lists of http:\/\/m\.example\/debian/);
     assert.match(said, /Fetching mysql-server-core .*26 MB/);
@@ -88,7 +88,7 @@ test('three fetches at the same time all succeed with one copy', async () => {
     const machine = await makeMachine(folder);
     const found = await Promise.all([machine.obtain(), machine.obtain(), machine.obtain()]);
     assert.is(new Set(found.map(({ program }) => program)).size, 1);
-    assert.equal(await readdir(machine.cacheFolder), [copyName()]);
+    assert.equal(await readdir(machine.cacheFolder), [MYSQL.copyName]);
   });
 });
 
@@ -139,12 +139,12 @@ for (const [what, stubs, expected] of failures) {
 test('a fetch removes the folders of killed fetches, and keeps those of running ones', async () => {
   await withFolder(async (folder) => {
     const machine = await makeMachine(folder);
-    const prefix = `${copyName()}.partial.`;
+    const prefix = `${MYSQL.copyName}.partial.`;
     const living = `${prefix}${process.pid}.${await startMark(process.pid)}.x`;
     const names = [`${prefix}${process.pid}.1-boot.x`, `${prefix}4194305.1-boot.x`, prefix, living];
     for (const name of names) await mkdir(join(machine.cacheFolder, name), { recursive: true });
     await machine.obtain();
-    assert.equal((await readdir(machine.cacheFolder)).sort(), [copyName(), living].sort());
+    assert.equal((await readdir(machine.cacheFolder)).sort(), [MYSQL.copyName, living].sort());
   });
 });
 
@@ -155,7 +155,7 @@ test('a copy that no longer runs is removed and fetched again', async () => {
     await writeFile(leading.at(-1) ?? '', '');
     assert.is((await machine.obtain()).versionText, '9.7.4-2');
     assert.match(machine.said.join('\n'), 'Removing the copy of MySQL');
-    assert.equal(await readdir(machine.cacheFolder), [copyName()]);
+    assert.equal(await readdir(machine.cacheFolder), [MYSQL.copyName]);
   });
 });
 

@@ -25,13 +25,6 @@ export function aptFiles(folder: string): AptFiles {
   });
 }
 
-/** The names of the package in Debian and Ubuntu, in order of preference. */
-export const PACKAGE_NAMES: readonly string[] = Object.freeze([
-  'mysql-server-core',
-  'mysql-server-core-8.4',
-  'mysql-server-core-8.0',
-]);
-
 /** Programs that the system runs together with apt. None of them may run for this fetch. */
 const HOOKS = [
   'APT::Update::Pre-Invoke',
@@ -93,7 +86,7 @@ export function aptConfiguration(files: AptFiles, architecture: string): string 
   return `${[...clear, ...set].join('\n')}\n`;
 }
 
-/** The only source: the suite that contains MySQL (on Debian, `sid`), signed by the keyring. */
+/** The only source: on Debian the suite with the newest packages; signed by the keyring. */
 export function aptSource(mirror: string, keyring: string, distribution: Distribution): string {
   const place = distribution.kind === 'debian'
     ? 'sid main'

@@ -1,11 +1,10 @@
-/** Downloads the packages of MySQL with apt-get, and finds mysqld in their unpacked content. */
+/** Downloads packages with apt-get, and finds a program in their unpacked content. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { STATUS_DESCRIPTOR, runCommand, lastLines } from '../command.ts';
 import type { CommandEnd } from '../command.ts';
-import { MysqlServerError, WAYS_TO_GET_MYSQL } from '../error.ts';
-import type { MysqldLaunch } from '../mysqld.ts';
-import { PACKAGE_NAMES, aptConfiguration, aptFiles, aptSource, aptStatus } from './apt.ts';
+import { MysqlServerError } from '../error.ts';
+import { aptConfiguration, aptFiles, aptSource, aptStatus } from './apt.ts';
 import type { AptFiles, Distribution } from './apt.ts';
 import { namesIn, isFile } from './files.ts';
 
@@ -20,6 +19,23 @@ const BYTES_PER_MB = 1_000_000;
 /** The last lines of a failed program usually contain the reason. */
 const ERROR_LINES = 8;
 
+/** What is fetched. */
+export type Wanted = Readonly<{
+  /** As errors and progress name it. */
+  product: string;
+  /** The names of the package in Debian and Ubuntu, in order of preference. */
+  packages: readonly string[];
+  /** The name of the copy in the cache folder. */
+  copyName: string;
+  /** The last lines of every error: other ways to provide it. */
+  ways: string;
+}>;
+
+/** The name of a copy for this machine: several machines may share a home folder. */
+export function copyNameOf(program: string): string {
+  return `${program}-${process.platform}-${process.arch}`;
+}
+
 /** The machine and the settings of the user. */
 export type FetchOptions = Readonly<{
   searchPath: string;
@@ -32,8 +48,9 @@ export type FetchOptions = Readonly<{
   signal?: AbortSignal | undefined;
 }>;
 
-/** How to fetch MySQL on this machine. */
+/** How to fetch it on this machine. */
 export type FetchPlan = Readonly<{
+  wanted: Wanted;
   aptGet: string;
   dpkgDeb: string;
   /** In the spelling of dpkg: `amd64`, `arm64`, … */
@@ -46,7 +63,7 @@ export type FetchPlan = Readonly<{
 }>;
 
 /**
- * Downloads MySQL and the libraries that it depends on.
+ * Downloads a package and the libraries that it depends on.
  *
  * @param folder receives every file that apt-get writes; it is created
  * @returns the paths of the packages
@@ -62,16 +79,18 @@ export async function downloadPackages(
   const apt = (parameters: readonly string[], onPercent: (percent: number) => void = () => {}) =>
     runApt(plan, files, parameters, onPercent, options.signal);
   await readLists(plan, files, apt, options.print);
-  const { name, bytes } = await choosePackage(apt);
+  const { name, bytes } = await choosePackage(plan.wanted, apt);
   const size = `${Math.ceil(bytes / BYTES_PER_MB)} MB`;
   options.print(`Fetching ${name} and the libraries it needs (${size}).`);
   const end = await apt(
     ['--download-only', 'install', name],
     stepwise((percent) => options.print(`  ${percent} % of ${size}`)),
   );
-  if (!end.succeeded) throw fetchFailed('apt-get could not fetch the packages', end.output);
+  if (!end.succeeded) {
+    throw fetchFailed(plan.wanted, 'apt-get could not fetch the packages', end.output);
+  }
   const names = (await namesIn(files.archives)).filter((entry) => entry.endsWith('.deb'));
-  if (names.length === 0) throw fetchFailed('apt-get fetched nothing', end.output);
+  if (names.length === 0) throw fetchFailed(plan.wanted, 'apt-get fetched nothing', end.output);
   return names.map((entry) => join(files.archives, entry));
 }
 
@@ -142,19 +161,22 @@ async function readLists(
     if (end.succeeded) return;
     output = end.output;
   }
-  throw fetchFailed('apt-get could not read the package lists', output);
+  throw fetchFailed(plan.wanted, 'apt-get could not read the package lists', output);
 }
 
 /** Returns the first package name that the archive has, and the size of its download. */
-async function choosePackage(apt: Apt): Promise<{ name: string; bytes: number }> {
+async function choosePackage(
+  wanted: Wanted,
+  apt: Apt,
+): Promise<{ name: string; bytes: number }> {
   let output = '';
-  for (const name of PACKAGE_NAMES) {
+  for (const name of wanted.packages) {
     const end = await apt(['--print-uris', 'install', name]);
     const { count, bytes } = parseUris(end.output);
     if (end.succeeded && count > 0) return { name, bytes };
     output ||= end.output;
   }
-  throw fetchFailed('the archive has no MySQL that can be installed', output);
+  throw fetchFailed(wanted, `the archive has no ${wanted.product} that can be installed`, output);
 }
 
 /** Calls back once for each step that the percentage reaches. */
@@ -171,34 +193,23 @@ function stepwise(onStep: (percent: number) => void): (percent: number) => void 
 /** The loader of glibc: ld-linux-x86-64.so.2, ld-linux-aarch64.so.1, ld64.so.2, …. */
 const LOADER_NAME = /^ld(-linux[\w-]*|64)\.so\.\d+$/;
 
-/** The name of the copy in the cache folder. Several machines may share a home folder. */
-export function copyName(): string {
-  return `mysql-${process.platform}-${process.arch}`;
-}
-
 /**
- * How to start the mysqld of unpacked packages: with the loader and the libraries among them, so
+ * How to start a program of unpacked packages: with the loader and the libraries among them, so
  * that the copy runs on any system of the architecture.
  *
  * @param root the folder of the unpacked packages
- * @returns undefined when mysqld or its loader is missing
+ * @param path the program below it
+ * @returns undefined when the program or its loader is missing
  */
-export async function describeCopy(root: string): Promise<MysqldLaunch | undefined> {
-  const program = join(root, 'usr/sbin/mysqld');
+export async function launchFrom(
+  root: string,
+  path: string,
+): Promise<{ program: string; leading: string[] } | undefined> {
+  const program = join(root, path);
   const folders = await libraryFolders(root);
   const loader = await findLoader(folders);
   if (loader === undefined || !(await isFile(program))) return undefined;
-  const share = join(root, 'usr/share/mysql');
-  return {
-    program: loader,
-    leading: ['--library-path', folders.join(':'), program],
-    layout: [
-      `--basedir=${join(root, 'usr')}`,
-      `--lc-messages-dir=${share}`,
-      `--character-sets-dir=${join(share, 'charsets')}`,
-      `--plugin-dir=${join(root, 'usr/lib/mysql/plugin')}`,
-    ],
-  };
+  return { program: loader, leading: ['--library-path', folders.join(':'), program] };
 }
 
 /** The folders of the architecture come first; others may contain libraries of another one. */
@@ -231,12 +242,16 @@ async function findLoader(folders: readonly string[]): Promise<string | undefine
  * @param what continues the sentence "MySQL could not be fetched:"
  * @param output the output of the failed program, or ''
  */
-export function fetchFailed(what: string, output: string): MysqlServerError {
+export function fetchFailed(
+  { product, ways }: Wanted,
+  what: string,
+  output: string,
+): MysqlServerError {
   const lines = lastLines(output, ERROR_LINES).map((line) => `  ${line}`);
   return new MysqlServerError([
-    `MySQL could not be fetched: ${what}.`,
+    `${product} could not be fetched: ${what}.`,
     ...lines,
     'No incomplete copy is left. Start again to try again.',
-    WAYS_TO_GET_MYSQL,
+    ways,
   ]);
 }

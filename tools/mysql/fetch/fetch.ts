@@ -1,6 +1,7 @@
 /**
- * Fetches MySQL from the mirror of this machine's distribution (Debian, Ubuntu), and unpacks it
- * into the cache folder of the user. This needs no root and changes nothing in the system.
+ * Fetches MySQL, or another program, from the mirror of this machine's distribution (Debian,
+ * Ubuntu), and unpacks it into the cache folder of the user. This needs no root and changes nothing
+ * in the system.
  */
 import { mkdir, rename, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -8,11 +9,11 @@ import { runCommand } from '../command.ts';
 import { errorCode, MysqlServerError, WAYS_TO_GET_MYSQL } from '../error.ts';
 import { findProgram } from '../locate.ts';
 import { examineMysqld } from '../mysqld.ts';
-import type { Mysqld } from '../mysqld.ts';
+import type { Mysqld, MysqldLaunch } from '../mysqld.ts';
 import { chooseMirrors, readDistribution, readSources } from './apt.ts';
 import type { Distribution } from './apt.ts';
-import { downloadPackages, copyName, describeCopy, fetchFailed } from './download.ts';
-import type { FetchOptions, FetchPlan } from './download.ts';
+import { copyNameOf, downloadPackages, fetchFailed, launchFrom } from './download.ts';
+import type { FetchOptions, FetchPlan, Wanted } from './download.ts';
 import { makePartialFolder, removeStalePartials, isFolder, isFile } from './files.ts';
 
 /** The disk limits unpacking as much as the processor does. */
@@ -21,56 +22,95 @@ const UNPACK_CONCURRENCY = 4;
 /** The largest package takes 2 s on an ordinary machine. */
 const UNPACK_TIMEOUT_MS = 300_000;
 
+export const MYSQL: Wanted = Object.freeze({
+  product: 'MySQL',
+  packages: ['mysql-server-core', 'mysql-server-core-8.4', 'mysql-server-core-8.0'],
+  copyName: copyNameOf('mysql'),
+  ways: WAYS_TO_GET_MYSQL,
+});
+
 /**
  * The mysqld of an earlier fetch. A copy that cannot run is removed.
  *
  * @returns undefined when there is no usable copy
  */
 export async function cachedMysqld(options: FetchOptions): Promise<Mysqld | undefined> {
-  const root = join(options.cacheFolder, copyName());
+  const root = join(options.cacheFolder, MYSQL.copyName);
   if (!(await isFolder(root))) return undefined;
   const examined = await examineCopy(root, options.signal);
   if (examined.usable) return examined.mysqld;
   options.print(`Removing the copy of MySQL in ${root}, which ${examined.reason}.`);
   // The rename comes first, because an interrupted removal must not look like a complete copy.
-  const partial = await makePartialFolder(options.cacheFolder, copyName());
+  const partial = await makePartialFolder(options.cacheFolder, MYSQL.copyName);
   await rename(root, join(partial, 'root'));
   await rm(partial, { recursive: true, force: true });
   return undefined;
 }
 
 /**
- * Fetches and unpacks MySQL. Only a complete copy gets the final name. Of two fetches at the same
- * time, both use the copy of the one that ends first.
+ * Fetches and unpacks MySQL.
  *
+ * @throws MysqlServerError as fetchCopy does
+ */
+export async function fetchMysqld(options: FetchOptions): Promise<Mysqld> {
+  await fetchCopy(MYSQL, options, async (root) => {
+    const examined = await examineCopy(root, options.signal);
+    return examined.usable ? null : `the unpacked mysqld ${examined.reason}`;
+  });
+  const mysqld = await cachedMysqld(options);
+  if (!mysqld) throw fetchFailed(MYSQL, 'another process has removed the unpacked copy', '');
+  options.print(`MySQL ${mysqld.versionText} is ready in ${options.cacheFolder}.`);
+  return mysqld;
+}
+
+/**
+ * Fetches and unpacks a package with its libraries. Only a complete copy gets the final name. Of
+ * two fetches at the same time, both use the copy of the one that ends first.
+ *
+ * @param findFault says what is wrong with the unpacked copy, or returns null
  * @throws MysqlServerError with the last lines of the program that failed, or the abort reason;
  *   no incomplete copy is left
  */
-export async function fetchMysqld(options: FetchOptions): Promise<Mysqld> {
-  const plan = await planFetch(options);
-  await removeStalePartials(options.cacheFolder, copyName());
-  const partial = await makePartialFolder(options.cacheFolder, copyName());
+export async function fetchCopy(
+  wanted: Wanted,
+  options: FetchOptions,
+  findFault: (root: string) => Promise<string | null>,
+): Promise<void> {
+  const { cacheFolder, print, signal } = options;
+  const plan = await planFetch(wanted, options);
+  await removeStalePartials(cacheFolder, wanted.copyName);
+  const partial = await makePartialFolder(cacheFolder, wanted.copyName);
   try {
     const root = join(partial, 'root');
     const archives = await downloadPackages(plan, join(partial, 'apt'), options);
-    options.print(`Unpacking ${archives.length} packages.`);
-    await unpackAll(plan, archives, root, options.signal);
-    const examined = await examineCopy(root, options.signal);
-    if (!examined.usable) throw fetchFailed(`the unpacked mysqld ${examined.reason}`, '');
-    await giveFinalName(root, join(options.cacheFolder, copyName()));
+    print(`Unpacking ${archives.length} packages.`);
+    await unpackAll(plan, archives, root, signal);
+    const fault = await findFault(root);
+    if (fault !== null) throw fetchFailed(wanted, fault, '');
+    await giveFinalName(root, join(cacheFolder, wanted.copyName));
   } finally {
     await rm(partial, { recursive: true, force: true });
   }
-  const mysqld = await cachedMysqld(options);
-  if (!mysqld) throw fetchFailed('another process has removed the unpacked copy', '');
-  options.print(`MySQL ${mysqld.versionText} is ready in ${options.cacheFolder}.`);
-  return mysqld;
 }
 
 async function examineCopy(root: string, signal: AbortSignal | undefined) {
   const launch = await describeCopy(root);
   if (!launch) return { usable: false, reason: 'is not complete' } as const;
   return examineMysqld(launch, signal);
+}
+
+async function describeCopy(root: string): Promise<MysqldLaunch | undefined> {
+  const launch = await launchFrom(root, 'usr/sbin/mysqld');
+  const share = join(root, 'usr/share/mysql');
+  return launch && {
+    ...launch,
+    layout: [
+      `--basedir=${join(root, 'usr')}`,
+      `--lc-messages-dir=${share}`,
+      `--character-sets-dir=${join(share, 'charsets')}`,
+      `--plugin-dir=${join(root, 'usr/lib/mysql/plugin')}`,
+    ],
+  };
 }
 
 /** The first failure aborts the other packages. */
@@ -103,7 +143,7 @@ async function unpack(plan: FetchPlan, archive: string, root: string, signal: Ab
     timeoutMs: UNPACK_TIMEOUT_MS,
     signal,
   });
-  if (!end.succeeded) throw fetchFailed(`unpacking ${archive} failed`, end.output);
+  if (!end.succeeded) throw fetchFailed(plan.wanted, `unpacking ${archive} failed`, end.output);
 }
 
 /** When the name exists, another fetch was faster, and its copy is equally good. */
@@ -115,17 +155,21 @@ async function giveFinalName(root: string, final: string): Promise<void> {
   }
 }
 
-/** The packages and their unpacked content take 350 MB on amd64. */
+/** The packages of MySQL and their unpacked content take 350 MB on amd64. */
 const NEEDED_BYTES = 500_000_000;
 
 const DPKG_TIMEOUT_MS = 20_000;
 
 /**
- * Determines how to fetch MySQL on this machine, before anything is fetched.
+ * Determines how to fetch on this machine, before anything is fetched.
  *
- * @throws MysqlServerError with what is missing, and other ways to provide a MySQL
+ * @throws MysqlServerError with what is missing, and other ways to provide what is wanted
  */
-async function planFetch(options: FetchOptions): Promise<FetchPlan> {
+async function planFetch(wanted: Wanted, options: FetchOptions): Promise<FetchPlan> {
+  const cannotFetch = (why: string): MysqlServerError => new MysqlServerError([
+    `No usable ${wanted.product} was found on this machine,`, `and none can be fetched: ${why}.`,
+    wanted.ways,
+  ]);
   const distribution = await readDistribution(options.etcFolder);
   if (!distribution) throw cannotFetch('this system is neither Debian nor Ubuntu');
   const [aptGet, dpkgDeb, dpkg] = await Promise.all(
@@ -137,40 +181,46 @@ async function planFetch(options: FetchOptions): Promise<FetchPlan> {
     throw cannotFetch(`the lists of apt name no mirror of ${distribution.kind}`);
   }
   const keyring = await findKeyring(distribution, options.keyringFolder);
-  await requireSpace(options.cacheFolder);
+  if (keyring === undefined) {
+    const name = `${distribution.kind}-archive-keyring`;
+    throw cannotFetch(`the keyring of the archive is not installed (${name})`);
+  }
+  if (!(await hasSpace(options.cacheFolder))) {
+    const megabytes = NEEDED_BYTES / 1_000_000;
+    throw cannotFetch(`${options.cacheFolder} has less than ${megabytes} MB of free space`);
+  }
   const architecture = await askArchitecture(dpkg, options.signal);
-  return { aptGet, dpkgDeb, architecture, distribution, mirrors, keyring };
+  if (architecture === undefined) {
+    throw cannotFetch('dpkg does not print the architecture of this machine');
+  }
+  return { wanted, aptGet, dpkgDeb, architecture, distribution, mirrors, keyring };
 }
 
-function cannotFetch(why: string): MysqlServerError {
-  return new MysqlServerError([
-    'No usable MySQL was found on this machine (mysqld 8.0.19 or later),',
-    `and none can be fetched: ${why}.`,
-    WAYS_TO_GET_MYSQL,
-  ]);
-}
-
-async function findKeyring({ kind }: Distribution, folder: string): Promise<string> {
+async function findKeyring(
+  { kind }: Distribution,
+  folder: string,
+): Promise<string | undefined> {
   for (const ending of ['gpg', 'pgp']) {
     const path = `${folder}/${kind}-archive-keyring.${ending}`;
     if (await isFile(path)) return path;
   }
-  throw cannotFetch(`the keyring of the archive is not installed (${kind}-archive-keyring)`);
+  return undefined;
 }
 
-async function requireSpace(cacheFolder: string): Promise<void> {
+async function hasSpace(cacheFolder: string): Promise<boolean> {
   await mkdir(cacheFolder, { recursive: true, mode: 0o700 });
   const { bavail, bsize } = await statfs(cacheFolder);
-  if (bavail * bsize >= NEEDED_BYTES) return;
-  throw cannotFetch(`${cacheFolder} has less than ${NEEDED_BYTES / 1_000_000} MB of free space`);
+  return bavail * bsize >= NEEDED_BYTES;
 }
 
-async function askArchitecture(dpkg: string, signal: AbortSignal | undefined): Promise<string> {
+async function askArchitecture(
+  dpkg: string,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
   const end = await runCommand(dpkg, ['--print-architecture'], {
     timeoutMs: DPKG_TIMEOUT_MS,
     signal,
   });
   const architecture = end.output.trim();
-  if (end.succeeded && /^[a-z0-9]+$/.test(architecture)) return architecture;
-  throw cannotFetch('dpkg does not print the architecture of this machine');
+  return end.succeeded && /^[a-z0-9]+$/.test(architecture) ? architecture : undefined;
 }
