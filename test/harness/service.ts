@@ -58,8 +58,8 @@ export function secretsOf(text: string): Secrets {
 function sendResultOf({ sendResult }: ChannelState): SendResult {
   const reason = `the channel said ${sendResult}`;
   if (sendResult === 'accepted') return { kind: sendResult };
-  return sendResult === 'retry' ? { kind: sendResult, reason, afterSeconds: null }
-    : { kind: sendResult, reason };
+  return sendResult === 'refused' ? { kind: sendResult, reason }
+    : { kind: sendResult, reason, afterSeconds: null };
 }
 
 /** How many passes a sweeper has. */

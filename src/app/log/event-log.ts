@@ -15,6 +15,7 @@ import type { RollEvent } from '../process/rolling-restart.ts';
 
 const LEVELS: Readonly<Record<DeliveryEvent['event'], Level>> = Object.freeze({
   delivery_retry: 'info',
+  delivery_denied: 'error',
   delivery_refused: 'warn',
   delivery_failed: 'warn',
   delivery_unreadable: 'error',

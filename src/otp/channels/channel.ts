@@ -43,14 +43,16 @@ export type Message = Readonly<{
  *
  * - `accepted`: the provider has taken over the message.
  * - `retry`: the attempt failed, or its result is unknown; the same message can be sent again.
- * - `refused`: the provider will never accept this message.
+ * - `denied`: the provider refuses otpd, whatever the message: the account, the sender, the address
+ *   of the provider or a proxy is at fault. The same message can be sent again once that is cured.
+ * - `refused`: the provider will never accept this message, because of its recipient or its text.
  *
  * `reason` is logged. It is a status or an error code, never the provider's text, which may quote
  * the message.
  */
 export type SendResult =
   | Readonly<{ kind: 'accepted' }>
-  | Readonly<{ kind: 'retry'; reason: string; afterSeconds: number | null }>
+  | Readonly<{ kind: 'retry' | 'denied'; reason: string; afterSeconds: number | null }>
   | Readonly<{ kind: 'refused'; reason: string }>;
 
 export type Channel = Readonly<{

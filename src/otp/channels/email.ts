@@ -107,7 +107,7 @@ function composeMail(
   };
 }
 
-/** The members of a nodemailer error that contain no text from the server. */
+/** The members of a nodemailer error; the result contains no text from the server. */
 type SendError = Readonly<{
   code?: unknown;
   /** The code of the system error when `code` names only the socket. */
@@ -117,28 +117,66 @@ type SendError = Readonly<{
   responseCode?: unknown;
   /** True for a 5xx response, which the same message would get again. */
   permanent?: unknown;
+  /** The response, which may begin with an enhanced code after the basic one. */
+  response?: unknown;
 }>;
 
-/** A permanent error in response to these commands concerns the recipient or the message. */
-const MESSAGE_COMMANDS: ReadonlySet<unknown> = new Set(['RCPT TO', 'DATA']);
+/** Errors about the credentials, whatever the server responded. */
+const ACCOUNT_ERROR_CODES: ReadonlySet<unknown> = new Set(['EAUTH', 'ENOAUTH']);
 
-/** Errors about our own credentials or about TLS do not concern the message. */
-const OWN_ERROR_CODES: ReadonlySet<unknown> = new Set(['EAUTH', 'ENOAUTH', 'ETLS']);
+/** Errors before the server could respond to anything about the message. */
+const TLS_ERROR_CODE = 'ETLS';
 
 /** The code of nodemailer for a message that was aborted, here by the timeout. */
 const ABORTED = 'EABORT';
 
-/** Refused for a permanent error about the recipient or the message, otherwise retry. */
+/** The commands whose response may concern the recipient or the message. */
+const MESSAGE_COMMANDS: ReadonlySet<unknown> = new Set(['RCPT TO', 'DATA']);
+
+/**
+ * Without an enhanced code, only these concern the recipient or the message (RFC 5321, 4.2.3;
+ * RFC 7504). 554 is often said of the sender's reputation, and never of one recipient.
+ */
+const MESSAGE_CODES: ReadonlySet<number> = new Set([550, 551, 552, 553, 556]);
+
+/** An enhanced status code (RFC 3463, 2) after the basic code. */
+const ENHANCED_CODE = /^5\d\d[ -](5\.(\d{1,3})\.\d{1,3})(?!\S)/;
+
+/**
+ * Whether an enhanced code concerns the recipient or the message, by its subject (RFC 3463, 3):
+ * addresses except the sender's, mailboxes, size, routing and content do. The system, the protocol,
+ * and security and policy (5.7) do not. Null for a code that leaves it to the basic one.
+ */
+function concernsMessage(enhanced: string, subject: string): boolean | null {
+  if (enhanced === '5.1.7' || enhanced === '5.1.8') return false;
+  if (enhanced === '5.3.4') return true;
+  if (subject === '0' || enhanced === '5.5.0') return null;
+  return ['1', '2', '4', '6'].includes(subject);
+}
+
+/**
+ * - `refused`: a permanent error about the recipient or the message.
+ * - `denied`: a permanent error about the account, the sender or a policy.
+ * - `retry`: every other error.
+ */
 export function emailSendResult(error: unknown): SendResult {
-  const { code, originalCode, command, responseCode, permanent } = (error ?? {}) as SendError;
-  if (typeof responseCode !== 'number' || OWN_ERROR_CODES.has(code)) {
+  const {
+    code, originalCode, command, responseCode, permanent, response,
+  } = (error ?? {}) as SendError;
+  const isAccountError = ACCOUNT_ERROR_CODES.has(code);
+  if (typeof responseCode !== 'number' || isAccountError || code === TLS_ERROR_CODE) {
     const named = readErrorCode(originalCode) ?? readErrorCode(code) ?? 'unknown';
     const reason = code === ABORTED ? 'ETIMEDOUT' : named;
-    return { kind: 'retry', reason, afterSeconds: null };
+    const kind = isAccountError && permanent === true ? 'denied' : 'retry';
+    return { kind, reason, afterSeconds: null };
   }
-  const reason = `smtp ${responseCode}`;
-  if (permanent === true && MESSAGE_COMMANDS.has(command)) return { kind: 'refused', reason };
-  return { kind: 'retry', reason, afterSeconds: null };
+  const [, enhanced = null, subject = ''] = ENHANCED_CODE.exec(String(response)) ?? [];
+  const reason = enhanced === null ? `smtp ${responseCode}` : `smtp ${responseCode} ${enhanced}`;
+  if (permanent !== true) return { kind: 'retry', reason, afterSeconds: null };
+  const byEnhanced = enhanced === null ? null : concernsMessage(enhanced, subject);
+  const isRefused = byEnhanced ?? MESSAGE_CODES.has(responseCode);
+  return isRefused && MESSAGE_COMMANDS.has(command) ? { kind: 'refused', reason }
+    : { kind: 'denied', reason, afterSeconds: null };
 }
 
 /** Anything that is not a name in capitals might be text from the server. */

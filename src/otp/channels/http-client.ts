@@ -23,16 +23,23 @@ export type PostBounds = Readonly<{
    * Default: SEND_TIMEOUT_MS.
    */
   timeoutMs?: number;
+  /** Whether the result waits for the body. Default: false. */
+  readsBody?: boolean;
 }>;
 
 export type HttpPayload = Readonly<{ headers: OutgoingHttpHeaders; body: string }>;
 
 /**
- * The status as soon as the response header has arrived, however the body ends; otherwise the error
- * code, such as `ECONNREFUSED`.
+ * The status once the response header has arrived, however the body ends; otherwise the error code,
+ * such as `ECONNREFUSED`.
  */
 export type PostResult =
-  | Readonly<{ status: number; retryAfterSeconds: number | null }>
+  | Readonly<{
+    status: number;
+    retryAfterSeconds: number | null;
+    /** Absent when it is not wanted, too long, or not complete in time. */
+    body?: string;
+  }>
   | Readonly<{ code: string }>;
 
 export type Poster = Readonly<{
@@ -48,7 +55,7 @@ export type Poster = Readonly<{
 /** 2560 requests per second at 100 ms each; a provider may allow fewer. */
 const MAX_SOCKETS = 256;
 
-/** No more of a response body is read, because it carries no information. */
+/** No more of a response body is read, because the answer of an API is short. */
 const RESPONSE_MAX_BYTES = 16 * 1024;
 
 /**
@@ -67,11 +74,12 @@ export function createPoster(target: PostTarget): Poster {
 
   const post: Poster['post'] = (compose) => new Promise((resolve) => {
     let request: ClientRequest | null = null;
+    let answered: PostResult | null = null;
     const end = (code: string): void => {
       clearTimeout(timer);
       inFlight.delete(abort);
-      // No effect if the response header has already resolved the promise.
-      resolve({ code });
+      // No effect if the response has already resolved the promise.
+      resolve(answered ?? { code });
     };
     const abort = (code: string): void => {
       end(code);
@@ -84,8 +92,10 @@ export function createPoster(target: PostTarget): Poster {
       const isStale = watchForStaleSocket(current);
       request = current;
       current.on('response', (response) => {
-        resolve(toPostResult(response));
-        discardBody(response);
+        const head = toPostResult(response);
+        answered = head;
+        if (target.readsBody !== true) resolve(head);
+        readBody(response, (body) => resolve({ ...head, body }));
       });
       current.on('error', (error) => {
         if (inFlight.has(abort) && isStale(error)) send(fresh, { headers, body });
@@ -153,14 +163,20 @@ function toPostResult({ statusCode, headers }: IncomingMessage): PostResult {
   return Object.freeze({ status: statusCode ?? 0, retryAfterSeconds });
 }
 
-/** Reads and discards a body, so that the connection can be reused. */
-function discardBody(response: IncomingMessage): void {
+/**
+ * Reads a body even if it is not wanted, so that the connection can be reused.
+ * @param onComplete is not called for a body that is too long or breaks off
+ */
+function readBody(response: IncomingMessage, onComplete: (body: string) => void): void {
+  const chunks: Buffer[] = [];
   let bytes = 0;
   response.on('error', () => {});
   response.on('data', (chunk: Buffer) => {
     bytes += chunk.length;
     if (bytes > RESPONSE_MAX_BYTES) response.destroy();
+    else chunks.push(chunk);
   });
+  response.on('end', () => onComplete(Buffer.concat(chunks).toString()));
 }
 
 /** The code or class of an error, never its message, which may quote the request. */
@@ -171,34 +187,35 @@ function toErrorCode(error: unknown): string {
 
 const ACCEPTED: SendResult = Object.freeze({ kind: 'accepted' });
 
-/** Request Timeout, Too Early and Too Many Requests are temporary. */
-const RETRIED_STATUSES: ReadonlySet<number> = new Set([408, 425, 429]);
+/** Timeout, Conflict with a request in progress, Locked, Too Early, Too Many Requests. */
+const RETRIED_STATUSES: ReadonlySet<number> = new Set([408, 409, 423, 425, 429]);
 
-/** Does not concern the message: the credentials are wrong, and may be corrected in time. */
+/** Said before anything of the message is looked at. */
 export const UNAUTHORIZED = 401;
 
+/** Bad Request and Unprocessable Content are the only ones that speak of this message. */
+const REFUSED_STATUSES: ReadonlySet<number> = new Set([400, 422]);
+
 /**
- * Maps a response to a result (RFC 9110, 15; RFC 8470, 5.2; RFC 6585, 4).
+ * Maps a response to a result (RFC 9110, 15; RFC 8470, 5.2; RFC 6585, 4; RFC 4918, 11).
  *
  * - `accepted`: 2xx.
- * - `refused`: 3xx, because redirects are not followed, and 4xx except the retried ones.
- * - `retry`: a retried 4xx, 5xx or any other status, after Retry-After if present; and no response.
+ * - `refused`: 400 and 422.
+ * - `retry`: other temporary 4xx, 5xx, any other status, after Retry-After if present; no response.
+ * - `denied`: every other 3xx, because redirects are not followed, and 4xx: the credentials, the
+ *   account or the URL is wrong.
  *
- * @param retriedStatus one more 4xx of this provider that is temporary
  * @returns a result with a reason such as `status 503` or `ECONNREFUSED`
  */
-export function httpSendResult(
-  result: PostResult,
-  retriedStatus: number | null = null,
-): SendResult {
+export function httpSendResult(result: PostResult): SendResult {
   if ('code' in result) return { kind: 'retry', reason: result.code, afterSeconds: null };
-  const { status, retryAfterSeconds } = result;
+  const { status, retryAfterSeconds: afterSeconds } = result;
   const reason = `status ${status}`;
   const hundreds = Math.floor(status / 100);
   if (hundreds === 2) return ACCEPTED;
-  const isRetried = RETRIED_STATUSES.has(status) || status === retriedStatus;
-  if ((hundreds === 3 || hundreds === 4) && !isRetried) return { kind: 'refused', reason };
-  return { kind: 'retry', reason, afterSeconds: retryAfterSeconds };
+  if (REFUSED_STATUSES.has(status)) return { kind: 'refused', reason };
+  const isDenied = (hundreds === 3 || hundreds === 4) && !RETRIED_STATUSES.has(status);
+  return { kind: isDenied ? 'denied' : 'retry', reason, afterSeconds };
 }
 
 /** No OTP lives longer (docs/api.md, "Numbers"), so a longer wait is pointless. */

@@ -1,7 +1,7 @@
 /** The SMS channel: the Messages API of Twilio, or of a gateway that implements it. */
-import type { Channel, Message, Templates } from './channel.ts';
-import { createPoster, parseEndpointUrl, UNAUTHORIZED, httpSendResult } from './http-client.ts';
-import type { HttpPayload, PostBounds } from './http-client.ts';
+import type { Channel, Message, SendResult, Templates } from './channel.ts';
+import { createPoster, httpSendResult, parseEndpointUrl, UNAUTHORIZED } from './http-client.ts';
+import type { HttpPayload, PostBounds, PostResult } from './http-client.ts';
 import { PHONE_NUMBER } from './recipients.ts';
 
 /** The account at the gateway, and the sender of all messages. */
@@ -72,7 +72,9 @@ export function createSmsChannel(
   templates: Templates,
   bounds: PostBounds = {},
 ): Channel {
-  const poster = createPoster({ url: messagesUrl(settings), ca: null, ...bounds });
+  const poster = createPoster({
+    url: messagesUrl(settings), ca: null, readsBody: true, ...bounds,
+  });
   const authorization = basicAuthorization(settings);
   return Object.freeze({
     name: 'sms',
@@ -81,7 +83,7 @@ export function createSmsChannel(
     send: async (message) => {
       const result = await poster.post(() =>
         compose(authorization, settings.sender, message, templates.text(message)));
-      return httpSendResult(result, UNAUTHORIZED);
+      return smsSendResult(result);
     },
     close: poster.close,
   });
@@ -112,4 +114,89 @@ function compose(
     'Idempotency-Key': message.otpId,
   };
   return { headers, body: body.toString() };
+}
+
+/** The states of a message that has not been sent and will not be. */
+const FAILED_STATES: ReadonlySet<unknown> = new Set(['failed', 'undelivered', 'canceled']);
+
+type FailureKind = Exclude<SendResult['kind'], 'accepted'>;
+
+/**
+ * What some error codes of the Messages API are about. Another code is about the message after a
+ * 2xx, and otherwise about what the status says.
+ */
+const CODES_BY_KIND: Readonly<Record<FailureKind, readonly number[]>> = Object.freeze({
+  denied: [
+    // The account, its credentials or a daily maximum.
+    20003, 20005, 20006, 20008, 20404, 30002, 30023, 63038,
+    // The sender: not owned, unable to send text messages, not registered with the carriers.
+    21210, 21212, 21267, 21603, 21606, 21607, 21659, 21660, 21661, 21703, 21704, 21705,
+    30024, 30032, 30034, 30035,
+  ],
+  // A rate limit, a full queue, an error of the provider.
+  retry: [20429, 20500, 20503, 21611, 30001, 30022],
+  // The recipient: an invalid number, a landline, a region that is not enabled, an opt-out.
+  refused: [
+    21211, 21214, 21265, 21408, 21608, 21610, 21612, 21614, 30003, 30004, 30005, 30006, 30007,
+  ],
+});
+
+function findKind(code: number | null): FailureKind | undefined {
+  if (code === null) return undefined;
+  return (['denied', 'retry', 'refused'] as const)
+    .find((kind) => CODES_BY_KIND[kind].includes(code));
+}
+
+/**
+ * A message is accepted if the gateway says so: a 2xx whose body reports a failure does not. A body
+ * that is not a JSON object says nothing, so the status decides alone; but a web page comes from a
+ * server that is no gateway.
+ */
+function smsSendResult(result: PostResult): SendResult {
+  const byStatus = httpSendResult(result);
+  if (!('status' in result) || result.status === UNAUTHORIZED) return byStatus;
+  const { status, retryAfterSeconds: afterSeconds, body = '' } = result;
+  const isAccepted = byStatus.kind === 'accepted';
+  if (isAccepted && /^\s*<(?:!doctype html|html)\b/i.test(body)) {
+    return { kind: 'denied', reason: `status ${status}, a web page`, afterSeconds };
+  }
+  const { code, hasFailed } = isAccepted ? readMessage(body) : readError(body);
+  if (!hasFailed) return byStatus;
+  const reason = `status ${status}, ${code === null ? 'failed' : `error ${code}`}`;
+  const kind = findKind(code)
+    ?? (byStatus.kind === 'accepted' ? 'refused' : byStatus.kind);
+  return kind === 'refused' ? { kind, reason } : { kind, reason, afterSeconds };
+}
+
+type Failure = Readonly<{ code: number | null; hasFailed: boolean }>;
+
+/** The body of a 2xx describes the message, which may have failed already. */
+function readMessage(body: string): Failure {
+  const message = parseObject(body);
+  const state = String(message.status ?? message.Status ?? '').toLowerCase();
+  const error = message.error_code ?? message.ErrorCode ?? '';
+  const hasError = !['', '0', 'false'].includes(String(error));
+  return { code: readCode(error), hasFailed: hasError || FAILED_STATES.has(state) };
+}
+
+/** The body of any other status describes the error. */
+function readError(body: string): Failure {
+  const { code, error_code: errorCode } = parseObject(body);
+  const known = readCode(code ?? errorCode);
+  return { code: known, hasFailed: known !== null };
+}
+
+/** Null for anything but a number, which might be text from the gateway. */
+function readCode(value: unknown): number | null {
+  return /^[1-9]\d{0,5}$/.test(String(value)) ? Number(value) : null;
+}
+
+/** Empty for anything but a JSON object. */
+function parseObject(text: string): Readonly<Record<string, unknown>> {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? value as Record<string, unknown> : {};
+  } catch {
+    return {};
+  }
 }

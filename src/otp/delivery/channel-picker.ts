@@ -105,6 +105,12 @@ export class ChannelPicker {
       .find((channel) => this.#breakers.get(channel)!.canBegin(now)) ?? null;
   }
 
+  /** Whether a channel may be tried now that has not denied the message. */
+  hasUndenied(pending: PendingMessage): boolean {
+    const next = this.pick(pending);
+    return next !== null && !pending.wasDenied(next);
+  }
+
   /** Milliseconds until `pick` may find a channel. */
   readyInMs(pending: PendingMessage): number {
     const now = monotonicMs();
@@ -120,7 +126,8 @@ export class ChannelPicker {
     const breaker = this.#breakers.get(channel)!;
     const attempt = breaker.begin();
     const result = await channel.send(pending.message, pending.now());
-    const change = breaker.end(attempt, result.kind === 'retry', monotonicMs());
+    const hasFailed = result.kind === 'retry' || result.kind === 'denied';
+    const change = breaker.end(attempt, hasFailed, monotonicMs());
     const { name } = channel;
     const counts = this.#counts.channels.get(name)!;
     counts[result.kind] += 1;
@@ -129,6 +136,7 @@ export class ChannelPicker {
     if (change !== null) this.#onEvent({ event: `channel_${change}`, channel: name, reason });
     if (result.kind === 'accepted') return result.kind;
     if (result.kind === 'retry') pending.recordFailure(channel, result.afterSeconds);
+    else if (result.kind === 'denied') pending.recordDenial(channel, result.afterSeconds);
     else pending.recordRefusal(channel);
     const event = `delivery_${result.kind}` as const;
     const { otpId, userId } = pending.message;

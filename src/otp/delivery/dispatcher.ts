@@ -159,7 +159,9 @@ export class Dispatcher {
       }
       const result = await this.#picker.send(pending, channel);
       if (result === 'accepted') return this.#settle(pending, reroutedTo(channel, pending));
-      if (result === 'retry') return this.#retryIn(pending, pending.backOff());
+      const mustWait = result === 'retry'
+        || (result === 'denied' && !this.#picker.hasUndenied(pending));
+      if (mustWait) return this.#retryIn(pending, pending.backOff());
     }
   }
 

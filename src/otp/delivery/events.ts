@@ -4,6 +4,8 @@ import type { Hex } from '../../db/query.ts';
 
 /**
  * - `delivery_retry`: an attempt failed; the message is tried again.
+ * - `delivery_denied`: the provider refused otpd itself; the message is tried again, by the next
+ *   channel first.
  * - `delivery_refused`: a channel refused the message for good; the next channel is tried.
  * - `delivery_failed`: no channel accepted the message in time; the OTP is closed.
  * - `delivery_unreadable`: the message is sealed under an unknown secret; the OTP is closed.
@@ -14,6 +16,7 @@ import type { Hex } from '../../db/query.ts';
 export type DeliveryEvent = Readonly<{
   event:
     | 'delivery_retry'
+    | 'delivery_denied'
     | 'delivery_refused'
     | 'delivery_failed'
     | 'delivery_unreadable'

@@ -18,14 +18,14 @@ export class DeliveryCounts {
 
   constructor(channels: readonly Channel[]) {
     this.channels = new Map(channels.map(({ name }) =>
-      [name, { accepted: 0, retry: 0, refused: 0, isPaused: false }]));
+      [name, { accepted: 0, retry: 0, denied: 0, refused: 0, isPaused: false }]));
   }
 }
 
 export function deliveryFamilies(counts: DeliveryCounts): Family[] {
   const { channels, failed, reclaimed, pending } = counts;
   const list = [...channels];
-  const results = ['accepted', 'retry', 'refused'] as const;
+  const results = ['accepted', 'retry', 'denied', 'refused'] as const;
   return [
     counter('otpd_deliveries_total', 'Attempts to send a message, by channel and result.',
       list.flatMap(([channel, counts]) =>

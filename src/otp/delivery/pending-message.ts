@@ -82,6 +82,16 @@ export class PendingMessage {
     if (afterSeconds !== null) attempts.notBefore = addSeconds(this.now(), afterSeconds);
   }
 
+  /** The channel comes after the others from now on, because it would be denied again soon. */
+  recordDenial(channel: Channel, afterSeconds: number | null): void {
+    this.recordFailure(channel, afterSeconds);
+    this.#findOrAdd(channel).isDenied = true;
+  }
+
+  wasDenied(channel: Channel): boolean {
+    return this.#find(channel)?.isDenied === true;
+  }
+
   recordRefusal(channel: Channel): void {
     this.#findOrAdd(channel).isRefused = true;
   }
@@ -98,7 +108,8 @@ export class PendingMessage {
     const now = this.now();
     const ready = channels.filter((channel) => (this.#find(channel)?.notBefore ?? now) <= now);
     const keepsFailing = (channel: Channel): boolean =>
-      (this.#find(channel)?.failures ?? 0) >= FAILURES_BEFORE_NEXT;
+      (this.#find(channel)?.failures ?? 0) >= FAILURES_BEFORE_NEXT
+        || this.wasDenied(channel);
     return [...ready.filter((channel) => !keepsFailing(channel)), ...ready.filter(keepsFailing)];
   }
 
@@ -109,7 +120,7 @@ export class PendingMessage {
   #findOrAdd(channel: Channel): ChannelAttempts {
     let attempts = this.#find(channel);
     if (attempts === undefined) {
-      attempts = { channel, failures: 0, isRefused: false, notBefore: 0 };
+      attempts = { channel, failures: 0, isDenied: false, isRefused: false, notBefore: 0 };
       this.#attempts.push(attempts);
     }
     return attempts;
@@ -119,6 +130,7 @@ export class PendingMessage {
 type ChannelAttempts = {
   readonly channel: Channel;
   failures: number;
+  isDenied: boolean;
   isRefused: boolean;
   notBefore: Instant;
 };

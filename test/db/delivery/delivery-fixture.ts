@@ -19,6 +19,7 @@ import { eventually } from '../../harness/waiting.ts';
 
 export const ACCEPTED: SendResult = { kind: 'accepted' };
 export const RETRY: SendResult = { kind: 'retry', reason: 'status 503', afterSeconds: null };
+export const DENIED: SendResult = { kind: 'denied', reason: 'status 402', afterSeconds: null };
 export const REFUSED: SendResult = { kind: 'refused', reason: 'status 400' };
 
 /** A channel that returns the results of its script in order and then repeats the last one. */

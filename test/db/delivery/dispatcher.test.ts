@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { createGate, eventually } from '../../harness/waiting.ts';
 import type { SendResult } from '../../../src/otp/channels/channel.ts';
 import { newSecretsText, secretsOf } from '../../harness/service.ts';
-import { ACCEPTED, REFUSED, RETRY, scripted, DeliveryFixture } from './delivery-fixture.ts';
+import { ACCEPTED, DENIED, REFUSED, RETRY, scripted, DeliveryFixture } from './delivery-fixture.ts';
 
 let fixture: DeliveryFixture;
 test.before.each(async () => { fixture = await DeliveryFixture.open(); });
@@ -50,6 +50,44 @@ test('after a refusal the next channel is tried, and the OTP names it', async ()
       reason: 'status 400' },
   ]);
 });
+
+test('after a denial the next channel is tried at once, and the OTP names it', async () => {
+  const [first, second] = [scripted('sms', DENIED), scripted('email', ACCEPTED)];
+  const process = fixture.process([first, second]);
+  const { otpId } = await fixture.issue(process);
+  await fixture.untilStatus(process, otpId, 'sent', 'email');
+  assert.equal([first.sent.length, second.sent.length], [1, 1]);
+  assert.equal(process.events, [
+    { event: 'delivery_denied', otpId, userId: first.sent[0]!.userId, channel: 'sms',
+      reason: 'status 402' },
+  ]);
+});
+
+test('denials pause a channel, and the messages are tried again until they are accepted',
+  async () => {
+    const channel = scripted('sms', ...Array.from({ length: 5 }, () => DENIED), ACCEPTED);
+    const process = fixture.process([channel]);
+    const codes = await Promise.all([1, 2, 3, 4, 5].map(() => fixture.issue(process)));
+    await Promise.all(codes.map(({ otpId }) => fixture.untilStatus(process, otpId, 'sent')));
+    assert.is(channel.sent.length, 10);
+    assert.equal(eventNames(process.events).filter((name) => name.startsWith('channel')),
+      ['channel_paused', 'channel_resumed']);
+    assert.is(eventNames(process.events).filter((name) => name === 'delivery_denied').length, 5);
+  });
+
+test('a message that is denied until it expires has failed, and its points are refunded',
+  async () => {
+    const channels = [scripted('sms', DENIED), scripted('email', REFUSED)];
+    const process = fixture.process(channels);
+    const { otpId } = await fixture.issue(process, 'U1');
+    await eventually('it is denied again', () => channels[0]!.sent.length > 1);
+    await fixture.untilStatus(process, otpId, 'pending');
+    assert.is(channels[1]!.sent.length, 1);
+    fixture.setClock(300);
+    await fixture.untilStatus(process, otpId, 'failed');
+    await fixture.untilEmpty();
+    assert.is((await fixture.issue(process, 'U1')).limits.user.remaining, 2);
+  });
 
 test('a channel that cannot reach the user is not tried', async () => {
   const sms = { ...scripted('sms', ACCEPTED), accepts: (user: string) => user.startsWith('+') };

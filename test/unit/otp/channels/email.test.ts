@@ -71,6 +71,7 @@ async function sendTo(script: Script): Promise<{ result: SendResult; commands: s
 }
 
 const retry = (reason: string): SendResult => ({ kind: 'retry', reason, afterSeconds: null });
+const denied = (reason: string): SendResult => ({ kind: 'denied', reason, afterSeconds: null });
 const refused = (reason: string): SendResult => ({ kind: 'refused', reason });
 
 test.after.each(async () => {
@@ -182,10 +183,10 @@ test('nothing is sent when STARTTLS is missing or refused', async () => {
   }
 });
 
-test('a wrong password is a retry', async () => {
+test('a wrong password is no fault of the message', async () => {
   const { port, mails } = await startMailServer(CERTIFICATE);
   const channel = await openChannel(`smtp://otpd:wrong@localhost:${port}`);
-  assert.equal(await channel.send(MESSAGE, SENT_AT), retry('EAUTH'));
+  assert.equal(await channel.send(MESSAGE, SENT_AT), denied('EAUTH'));
   assert.equal(mails, []);
 });
 
@@ -224,14 +225,37 @@ const ENDINGS: [Script, SendResult][] = [
   [{ RCPT: '451 later' }, retry('smtp 451')],
   [{ RCPT: '421 closing' }, retry('smtp 421')],
   [{ RCPT: '503 bad sequence' }, retry('smtp 503')],
-  [{ DATA: '554 no' }, refused('smtp 554')],
+  [{ RCPT: '550 5.1.1 no such user' }, refused('smtp 550 5.1.1')],
+  [{ RCPT: '550-5.1.10 null MX\r\n550 5.1.10 for this domain' }, refused('smtp 550 5.1.10')],
+  [{ RCPT: '550 5.2.1 mailbox disabled' }, refused('smtp 550 5.2.1')],
+  [{ RCPT: '552 5.2.2 mailbox full' }, refused('smtp 552 5.2.2')],
+  [{ RCPT: '554 5.4.4 unable to route' }, refused('smtp 554 5.4.4')],
+  [{ RCPT: '550 5.5.0 mailbox unavailable' }, refused('smtp 550 5.5.0')],
+  [{ RCPT: '551 user not local' }, refused('smtp 551')],
+  [{ RCPT: '556 domain takes no mail' }, refused('smtp 556')],
+  [{ RCPT: '550 5.7.1 relaying denied' }, denied('smtp 550 5.7.1')],
+  [{ RCPT: '550 5.7.26 unauthenticated sender' }, denied('smtp 550 5.7.26')],
+  [{ RCPT: '554 5.7.1 client host blocked' }, denied('smtp 554 5.7.1')],
+  [{ RCPT: '550 5.1.8 bad sender' }, denied('smtp 550 5.1.8')],
+  [{ RCPT: '554 5.0.0 no' }, denied('smtp 554 5.0.0')],
+  [{ RCPT: '554 blocked' }, denied('smtp 554')],
+  [{ RCPT: '530 5.7.0 authentication required' }, denied('smtp 530 5.7.0')],
+  [{ RCPT: '500 5.5.1 what' }, denied('smtp 500 5.5.1')],
+  [{ RCPT: '550 5.7.1234 012345' }, refused('smtp 550')],
+  [{ RCPT: '450 4.7.1 greylisted' }, retry('smtp 450')],
+  [{ '.': '554 5.6.0 content' }, refused('smtp 554 5.6.0')],
+  [{ '.': '552 5.3.4 too large' }, refused('smtp 552 5.3.4')],
+  [{ '.': '550 5.7.1 spam' }, denied('smtp 550 5.7.1')],
+  [{ '.': '554 5.3.0 system' }, denied('smtp 554 5.3.0')],
+  [{ DATA: '554 no' }, denied('smtp 554')],
   [{ DATA: '451 no' }, retry('smtp 451')],
-  [{ '.': '554 looks like spam' }, refused('smtp 554')],
+  [{ '.': '554 looks like spam' }, denied('smtp 554')],
   [{ '.': '552 too large' }, refused('smtp 552')],
   [{ '.': '452 full' }, retry('smtp 452')],
-  [{ MAIL: '550 not from you' }, retry('smtp 550')],
+  [{ MAIL: '550 not from you' }, denied('smtp 550')],
+  [{ MAIL: '550 5.1.1 not from you' }, denied('smtp 550 5.1.1')],
   [{ MAIL: '421 closing' }, retry('smtp 421')],
-  [{ connect: '554 not you' }, retry('smtp 554')],
+  [{ connect: '554 not you' }, denied('smtp 554')],
   [{ connect: '421 busy' }, retry('smtp 421')],
   [{ connect: 'HTTP/1.1 400 Bad Request' }, retry('EPROTOCOL')],
   [{ EHLO: '421 busy', HELO: '421 busy' }, retry('smtp 421')],
@@ -352,9 +376,10 @@ test('a reason is a code and never a text', () => {
     { code: 12345 }, { originalCode: 'a b' }]) {
     assert.equal(emailSendResult(error), retry('unknown'));
   }
-  assert.equal(
-    emailSendResult({ code: 'EAUTH', responseCode: 535, permanent: true }), retry('EAUTH'),
-  );
+  assert.equal(emailSendResult({ code: 'EAUTH', responseCode: 535, permanent: true }),
+    denied('EAUTH'));
+  assert.equal(emailSendResult({ code: 'EAUTH', responseCode: 454, permanent: false }),
+    retry('EAUTH'));
   assert.equal(
     emailSendResult({ code: 'ESOCKET', originalCode: 'ECONNRESET' }), retry('ECONNRESET'),
   );

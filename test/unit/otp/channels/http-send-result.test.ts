@@ -9,11 +9,16 @@ function kindOf(status: number): string {
 }
 
 test('every status has its result', () => {
-  const notNow = new Set([408, 425, 429]);
+  const notNow = new Set([408, 409, 423, 425, 429]);
+  const ofMessage = new Set([400, 422]);
   for (let status = 0; status < 1000; status += 1) {
     const expected = status >= 200 && status < 300 ? 'accepted'
-      : status >= 300 && status < 500 && !notNow.has(status) ? 'refused' : 'retry';
+      : ofMessage.has(status) ? 'refused'
+        : status >= 300 && status < 500 && !notNow.has(status) ? 'denied' : 'retry';
     assert.is(kindOf(status), expected, String(status));
+  }
+  for (const status of [301, 307, 401, 402, 403, 404, 407, 410, 413]) {
+    assert.is(kindOf(status), 'denied', String(status));
   }
 });
 
@@ -22,6 +27,8 @@ test('a reason is a status or an error code, and a retry carries Retry-After', (
     { kind: 'retry', reason: 'status 503', afterSeconds: 7 });
   assert.equal(httpSendResult({ status: 500, retryAfterSeconds: null }),
     { kind: 'retry', reason: 'status 500', afterSeconds: null });
+  assert.equal(httpSendResult({ status: 402, retryAfterSeconds: 7 }),
+    { kind: 'denied', reason: 'status 402', afterSeconds: 7 });
   assert.equal(httpSendResult({ status: 400, retryAfterSeconds: 7 }),
     { kind: 'refused', reason: 'status 400' });
   assert.equal(httpSendResult({ code: 'ECONNREFUSED' }),

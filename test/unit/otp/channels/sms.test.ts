@@ -1,12 +1,15 @@
 /** The SMS channel: settings, requests and results. */
 import { randomBytes } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Channel } from '../../../../src/otp/channels/channel.ts';
 import type { PostBounds } from '../../../../src/otp/channels/http-client.ts';
 import { createSmsChannel, parseSmsSettings } from '../../../../src/otp/channels/sms.ts';
 import type { SmsValues } from '../../../../src/otp/channels/sms.ts';
-import { answer, cutBeforeHead, hang, redirect, tooMany } from '../../../harness/http-sink.ts';
+import {
+  answer, cutAfterHead, cutBeforeHead, endless, hang, hangAfterHead, redirect, tooMany,
+} from '../../../harness/http-sink.ts';
 import type { Behaviour, HttpSink, Received } from '../../../harness/http-sink.ts';
 import { closing, endAll, newMessage, SENT_AT, startSink, TEMPLATES } from './fixture.ts';
 
@@ -91,11 +94,16 @@ test('a result quotes neither the response of a gateway nor the message',
     const channel = channelTo({ baseUrl: sink.url });
     const rows: [Behaviour, string][] = [
       [answer(201, {}, echo), '{"kind":"accepted"}'],
-      [answer(400, { 'X-Error': echo }, error), '{"kind":"refused","reason":"status 400"}'],
-      [answer(401, {}, error), '{"kind":"retry","reason":"status 401","afterSeconds":null}'],
-      [redirect(`${sink.url}/${message.code}`), '{"kind":"refused","reason":"status 307"}'],
+      [answer(201, {}, JSON.stringify({ status: echo, error_code: echo })),
+        '{"kind":"refused","reason":"status 201, failed"}'],
+      [answer(400, { 'X-Error': echo }, error),
+        '{"kind":"refused","reason":"status 400, error 21610"}'],
+      [answer(400, {}, JSON.stringify({ code: echo })), '{"kind":"refused","reason":"status 400"}'],
+      [answer(401, {}, error), '{"kind":"denied","reason":"status 401","afterSeconds":null}'],
+      [redirect(`${sink.url}/${message.code}`),
+        '{"kind":"denied","reason":"status 307","afterSeconds":null}'],
       [tooMany(1), '{"kind":"retry","reason":"status 429","afterSeconds":1}'],
-      [answer(503, {}, error), '{"kind":"retry","reason":"status 503","afterSeconds":null}'],
+      [answer(503, {}, '{}'), '{"kind":"retry","reason":"status 503","afterSeconds":null}'],
       [cutBeforeHead, '{"kind":"retry","reason":"ECONNRESET","afterSeconds":null}'],
     ];
     for (const [behaviour, expected] of rows) {
@@ -104,6 +112,103 @@ test('a result quotes neither the response of a gateway nor the message',
       assert.is(JSON.stringify(await channel.send(message, SENT_AT)), expected);
     }
   });
+
+const accepted = 'accepted';
+
+/** [status, body, the kind of the result, its reason] */
+const ANSWERS: [number, unknown, string, string?][] = [
+  [201, { sid: 'SM1', status: 'queued', error_code: null }, accepted],
+  [200, { status: 'sent', error_code: 0 }, accepted],
+  [201, { status: 'delivered' }, accepted],
+  [201, {}, accepted],
+  [201, [], accepted],
+  [201, null, accepted],
+  [201, '', accepted],
+  [202, 'OK', accepted],
+  [204, '', accepted],
+  [201, '{"status":"failed"', accepted],
+  [201, { status: 'failed', error_code: 30007 }, 'refused', 'status 201, error 30007'],
+  [201, { status: 'failed', error_code: null }, 'refused', 'status 201, failed'],
+  [200, { status: 'Undelivered' }, 'refused', 'status 200, failed'],
+  [201, { status: 'canceled' }, 'refused', 'status 201, failed'],
+  [201, { status: 'queued', error_code: '30003' }, 'refused', 'status 201, error 30003'],
+  [201, { Status: 'failed', ErrorCode: 30005 }, 'refused', 'status 201, error 30005'],
+  [201, { status: 'queued', error_code: 99999 }, 'refused', 'status 201, error 99999'],
+  [201, { status: 'failed', error_code: 30002 }, 'denied', 'status 201, error 30002'],
+  [201, { status: 'failed', error_code: 30001 }, 'retry', 'status 201, error 30001'],
+  [200, '<!DOCTYPE html><title>Welcome</title>', 'denied', 'status 200, a web page'],
+  [200, '\n <html lang="en">', 'denied', 'status 200, a web page'],
+  [400, { code: 21211, status: 400 }, 'refused', 'status 400, error 21211'],
+  [400, { code: 99999 }, 'refused', 'status 400, error 99999'],
+  [400, { message: 'no such number' }, 'refused', 'status 400'],
+  [400, { status: 'failed' }, 'refused', 'status 400'],
+  [422, '<html>', 'refused', 'status 422'],
+  [400, { code: 21606 }, 'denied', 'status 400, error 21606'],
+  [400, { code: 20003 }, 'denied', 'status 400, error 20003'],
+  [400, { code: 21611 }, 'retry', 'status 400, error 21611'],
+  [401, { code: 21211 }, 'denied', 'status 401'],
+  [402, {}, 'denied', 'status 402'],
+  [403, { code: 20403 }, 'denied', 'status 403, error 20403'],
+  [403, { code: 21610 }, 'refused', 'status 403, error 21610'],
+  [404, { code: 20404, status: 404 }, 'denied', 'status 404, error 20404'],
+  [429, { code: 20429 }, 'retry', 'status 429, error 20429'],
+  [500, { code: 20500 }, 'retry', 'status 500, error 20500'],
+];
+
+test('a message is accepted, and refused for good, only if the gateway says so of it', async () => {
+  const sink = await startSink();
+  const channel = channelTo({ baseUrl: sink.url });
+  for (const [status, body, kind, reason] of ANSWERS) {
+    const text = typeof body === 'string' ? body : JSON.stringify(body);
+    for (const type of ['application/json', 'text/html', undefined]) {
+      sink.behaveNext(answer(status, type === undefined ? {} : { 'Content-Type': type }, text));
+      const result = await channel.send(newMessage(), SENT_AT);
+      const found = 'reason' in result ? [result.kind, result.reason] : [result.kind, undefined];
+      assert.equal(found, [kind, reason], `${status} ${text}`);
+    }
+  }
+});
+
+const FAILED = JSON.stringify({ status: 'failed', error_code: 30007 });
+
+/** Sends the head of a 201 with a report of a failure that is never complete. */
+function incomplete(end: (response: ServerResponse) => void): Behaviour {
+  return (response) => {
+    response.writeHead(201, { 'Content-Length': 1000 });
+    response.write(FAILED, () => end(response));
+  };
+}
+
+test('a body that is slow, cut off or too long leaves the result to the status', async () => {
+  const sink = await startSink();
+  const channel = channelTo({ baseUrl: sink.url }, { timeoutMs: 2000 });
+  const rows: [Behaviour, string][] = [
+    [incomplete(() => {}), 'accepted'],
+    [incomplete((response) => { response.destroy(); }), 'accepted'],
+    [endless(201), 'accepted'],
+    [answer(201, {}, FAILED + ' '.repeat(16 * 1024)), 'accepted'],
+    [answer(201, {}, FAILED.padEnd(16 * 1024)), 'refused'],
+    [endless(404), 'denied'],
+    [endless(503), 'retry'],
+    [cutAfterHead(400), 'refused'],
+    [hangAfterHead(403), 'denied'],
+  ];
+  for (const [behaviour, kind] of rows) {
+    sink.behaveNext(behaviour);
+    assert.is((await channel.send(newMessage(), SENT_AT)).kind, kind);
+  }
+  await sink.waitForConnections(1);
+});
+
+test('a slow body within the timeout counts', async () => {
+  const sink = await startSink();
+  sink.behaveNext((response) => {
+    response.writeHead(201).write(FAILED.slice(0, 10));
+    setTimeout(() => response.end(FAILED.slice(10)), 20);
+  });
+  assert.equal(await channelTo({ baseUrl: sink.url }).send(newMessage(), SENT_AT),
+    { kind: 'refused', reason: 'status 201, error 30007' });
+});
 
 test('a gateway that does not respond is a retry', async () => {
   const sink = await startSink({ behaviour: hang });
