@@ -11,7 +11,8 @@ const MIGRATION_CONNECTIONS = 2;
 /** A database as root sees it. Root has no password; only this user can reach the socket. */
 export function rootSettings(socketPath: string, database: string): DatabaseSettings {
   return {
-    socketPath, database, host: null, port: 0, user: 'root', password: '', tlsCaFile: null,
+    socketPath, database, host: null, port: 0, user: 'root', password: '', tls: 'off',
+    tlsCaFile: null,
   };
 }
 
@@ -52,7 +53,7 @@ export async function createAccount(
   }
   return {
     DB_HOST: '', DB_SOCKET: settings.socketPath ?? '', DB_NAME: name, DB_USER: user,
-    DB_PASSWORD: '', DB_TLS_CA: '',
+    DB_PASSWORD: '', DB_TLS: '', DB_TLS_CA: '',
   };
 }
 

@@ -1,6 +1,6 @@
 /** Output for the person who runs otpd: lines, the banner of `serve`, errors and reports. */
 import { ConfigError } from './config/env-reader.ts';
-import { Unavailable } from '../db/errors.ts';
+import { StatementError, Unavailable } from '../db/errors.ts';
 import { SchemaError } from '../db/migrate.ts';
 import { WorkerError } from './process/worker-pool.ts';
 
@@ -55,13 +55,16 @@ export function reportError(error: unknown): void {
   process.stderr.write(`otpd: ${messageOf(error)}\n`);
 }
 
-/** The message of an operational error; the stack of a bug. */
+/** The message and the remedy of an operational error; the stack of a bug. */
 export function messageOf(error: unknown): string {
-  return isOperationalError(error) ? error.message : (error as Error).stack ?? String(error);
+  if (!isOperationalError(error)) return (error as Error).stack ?? String(error);
+  const { message, remedy = null } = error as Error & { remedy?: string | null };
+  return remedy === null ? message : `${message}; ${remedy}`;
 }
 
-/** True for errors that are not bugs: the message alone says what to do. */
+/** True for errors that are not bugs: the message and the remedy say what to do. */
 export function isOperationalError(error: unknown): error is Error {
+  if (error instanceof StatementError) return error.errorClass !== 'bug';
   return [ConfigError, SchemaError, Unavailable, WorkerError].some(
     (kind) => error instanceof kind,
   ) || typeof (error as NodeJS.ErrnoException).code === 'string';

@@ -11,7 +11,8 @@ import { rereadPolicies } from './config/config.ts';
 import type { Config, ServeConfig } from './config/config.ts';
 import { ConfigError } from './config/env-reader.ts';
 import { CERTIFICATE_VARIABLES, rereadCertificate } from './config/tls.ts';
-import { checkSchema, openPool } from './database.ts';
+import { findClearText } from './config/database.ts';
+import { checkBeforeServing, checkSchema, openPool } from './database.ts';
 import type { ConnectionPool } from '../db/pool.ts';
 import { Sweeper } from '../db/sweep/sweeper.ts';
 import { createRoutes } from '../http/routes.ts';
@@ -109,9 +110,11 @@ async function servePrimary(context: Context): Promise<boolean> {
   const { config, channels, log, stop, reloads, rolls, logSignal } = context;
   await checkPorts(config);
   const pool = openPool(config);
+  const clearText = findClearText(config.database);
+  if (clearText !== null) print(`warning: ${clearText.found}; ${clearText.remedy}`);
   let isAnswered = false;
   try {
-    await checkSchema(pool);
+    await checkBeforeServing(config, pool);
     stop.throwIfAborted();
     const listener = config.workers > 1
       ? await listenWithWorkers(config.workers, log.relay, context)

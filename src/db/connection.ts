@@ -7,12 +7,21 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import mysql from 'mysql2';
 import type {
-  Connection as MysqlConnection, ConnectionOptions, ResultSetHeader, RowDataPacket,
+  Connection as MysqlConnection, ConnectionOptions, ResultSetHeader, RowDataPacket, SslOptions,
 } from 'mysql2';
 import { Deadline } from './clock.ts';
+import { findOtherProduct, MYSQL_REMEDY } from './checks/mysql-version.ts';
 import { describeStatementError, StatementError, Unavailable } from './errors.ts';
 import type { Row, Value } from './query.ts';
 import { SESSION_SETUP_SQL } from './session.ts';
+
+/**
+ * - `off`: no TLS.
+ * - `require`: TLS with any certificate.
+ * - `verify-ca`: the CA must have signed the certificate.
+ * - `verify-full`: and the certificate must be for the name of the host.
+ */
+export const TLS_MODES = Object.freeze(['off', 'require', 'verify-ca', 'verify-full'] as const);
 
 /** Exactly one of socketPath and host is set. */
 export type DatabaseSettings = Readonly<{
@@ -23,7 +32,8 @@ export type DatabaseSettings = Readonly<{
   password: string;
   /** The database to use; null: none, because it does not exist yet. */
   database: string | null;
-  /** PEM file of the CA that signed the certificate of the server; null: no TLS. */
+  tls: (typeof TLS_MODES)[number];
+  /** PEM file of the CA that signed the certificate of the server; null: the CAs of Node.js. */
   tlsCaFile: string | null;
 }>;
 
@@ -47,15 +57,23 @@ const OPEN_TIMEOUT_MS = 1500;
 /**
  * Opens and sets up a connection.
  *
- * @throws Unavailable when the server is unreachable, rejects the login, or the set-up fails
+ * @throws Unavailable when the server is unreachable, is not MySQL, rejects the login, or the
+ *   set-up fails
  */
 export async function openConnection(
   settings: DatabaseSettings,
   setUpSql: string = SESSION_SETUP_SQL,
 ): Promise<Connection> {
+  const options = connectionOptions(settings);
   const deadline = new Deadline(OPEN_TIMEOUT_MS);
   const socket = openSocket(settings);
-  const driver = mysql.createConnection({ ...connectionOptions(settings), stream: socket });
+  let otherProduct: string | null = null;
+  // Before the driver, which would send the credentials.
+  socket.once('data', (greeting: Buffer) => {
+    otherProduct = findOtherProduct(versionIn(greeting));
+    if (otherProduct !== null) socket.destroy();
+  });
+  const driver = mysql.createConnection({ ...options, stream: socket });
   keepEncoding(driver);
   const connection = createConnection(driver, socket);
   deadline.onEnd(connection.destroy);
@@ -64,11 +82,36 @@ export async function openConnection(
     return connection;
   } catch (error) {
     connection.destroy();
+    if (otherProduct !== null) {
+      throw new Unavailable(`the server ${otherProduct}`, { remedy: MYSQL_REMEDY });
+    }
     const cause = describeStatementError('setUpSession', error);
-    throw new Unavailable(`cannot connect to the database: ${cause.message}`, { cause });
+    const reason = deadline.isOver ? `no answer within ${OPEN_TIMEOUT_MS / 1000} s` : cause.code;
+    const remedy = openRemedy(cause, settings);
+    throw new Unavailable(`cannot connect to the database: ${reason}`, { cause, remedy });
   } finally {
     deadline.clear();
   }
+}
+
+const GREETING_VERSION_AT = 5;
+const PROTOCOL_VERSION = 10;
+
+/** The version in the first packet of a server; '' when the packet is an error. */
+function versionIn(packet: Buffer): string {
+  if (packet[GREETING_VERSION_AT - 1] !== PROTOCOL_VERSION) return '';
+  return packet.toString('latin1', GREETING_VERSION_AT, packet.indexOf(0, GREETING_VERSION_AT));
+}
+
+const ACCESS_DENIED_ERRNO = 1045;
+
+function openRemedy({ errno, remedy }: StatementError, settings: DatabaseSettings): string {
+  const { socketPath, tls } = settings;
+  const place = socketPath === null ? 'at DB_HOST and DB_PORT' : 'at the socket DB_SOCKET';
+  if (remedy === null) return `check that MySQL 8.0.19 or later answers ${place}`;
+  // An account that requires TLS gets the same error as one with a wrong password.
+  return errno === ACCESS_DENIED_ERRNO && tls === 'off' && socketPath === null
+    ? `${remedy}; an account that requires TLS needs DB_TLS` : remedy;
 }
 
 /** The driver would keep its own socket open until the server closes it, which may never happen. */
@@ -97,11 +140,28 @@ function connectionOptions(settings: DatabaseSettings): ConnectionOptions {
   // The driver connects through `stream`: these only choose authentication and verification.
   if (settings.socketPath !== null) options.socketPath = settings.socketPath;
   if (settings.host !== null) options.host = settings.host;
-  if (settings.tlsCaFile !== null) {
-    const ca = readFileSync(settings.tlsCaFile);
-    options.ssl = { ca, minVersion: 'TLSv1.2', rejectUnauthorized: true, verifyIdentity: true };
-  }
+  if (settings.tls !== 'off') options.ssl = tlsOptions(settings);
   return options;
+}
+
+function tlsOptions({ tls, tlsCaFile }: DatabaseSettings): SslOptions {
+  return {
+    ...(tlsCaFile === null ? {} : { ca: readCa(tlsCaFile) }),
+    minVersion: 'TLSv1.2',
+    rejectUnauthorized: tls !== 'require',
+    verifyIdentity: tls === 'verify-full',
+  };
+}
+
+/** The file is read for every connection, so that a renewed CA needs no restart. */
+function readCa(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const remedy = 'restore the file, or set DB_TLS_CA to another one';
+    throw new Unavailable(`DB_TLS_CA cannot be read (${code}): ${path}`, { cause: error, remedy });
+  }
 }
 
 /**
@@ -141,8 +201,10 @@ function createConnection(driver: MysqlConnection, socket: Socket): Connection {
       failPending = reject;
       driver.query<QueryResult>(text, (error, result) => {
         failPending = null;
-        if (error) reject(describeStatementError(name, error));
-        else resolve(result);
+        if (!error) return resolve(result);
+        const described = describeStatementError(name, error);
+        if (described.isOfSession) destroy();
+        reject(described);
       });
     });
 

@@ -62,11 +62,89 @@ const ERROR_CLASS_BY_ERRNO: ReadonlyMap<number, ErrorClass> = new Map(
     ERRNOS[errorClass].map((errno): [number, ErrorClass] => [errno, errorClass])),
 );
 
+/**
+ * The settings of the session are at fault. They are those of the server at the time when the
+ * connection was opened, so another connection may work.
+ */
+const SESSION_ERRNOS: ReadonlySet<number> = new Set([
+  1104, 1175, 1661, 1662, 1663, 1664, 1665, 1666, 1667, 1781, 1782, 1792, 1844, 3889,
+]);
+
+/** The account lacks a privilege: on the database, the table, the column, or of the server. */
+const DENIED_ERRNOS: ReadonlySet<number> = new Set([1044, 1142, 1143, 1227]);
+
+export const READ_ONLY_REMEDY = 'set DB_HOST to the primary, or SET PERSIST read_only = OFF if this'
+  + ' server is it';
+export const BINLOG_REMEDY = 'SET PERSIST binlog_format = ROW';
+const GRANT = 'grant the account SELECT, INSERT, UPDATE and DELETE on the database DB_NAME';
+const NEW_PASSWORD = 'set a password for the account (ALTER USER … IDENTIFIED BY …) and in'
+  + ' DB_PASSWORD';
+const PLUGIN = 'let the account log in by a plugin that otpd knows: ALTER USER … IDENTIFIED WITH'
+  + ' caching_sha2_password BY …';
+const CHECK_GROUP = 'check the members of the group: SELECT * FROM'
+  + ' performance_schema.replication_group_members';
+const CHECK_DISK = 'check the disk and the error log of MySQL';
+const CHECK_NAME = 'check the name in DB_HOST, and the name server of this machine';
+
+/** A fault and what an operator can do about it; both are parts of one line. */
+export type Advice = Readonly<{ found: string; remedy: string }>;
+
+/** What an operator can do about an error, by the number of the server or the code of Node.js. */
+const REMEDIES: ReadonlyMap<number | string, string> = new Map<number | string, string>([
+  [1040, 'raise max_connections, or lower DB_CONNECTIONS or WORKERS'],
+  [1203, 'raise max_user_connections, or lower DB_CONNECTIONS or WORKERS'],
+  [1226, 'raise the limit of the account (ALTER USER … WITH MAX_USER_CONNECTIONS …), or lower'
+    + ' DB_CONNECTIONS or WORKERS'],
+  [1044, GRANT],
+  [1142, GRANT],
+  [1143, GRANT],
+  [1045, 'check DB_USER and DB_PASSWORD, and from which hosts the account may connect'],
+  [1698, 'check DB_USER and DB_PASSWORD, and from which hosts the account may connect'],
+  [1049, 'run: npm run migrate'],
+  [1146, 'run: npm run migrate'],
+  [1129, 'too many connections of this host failed: TRUNCATE TABLE performance_schema.host_cache'
+    + ' unblocks it; then find out why'],
+  [1130, 'create the account for this host'],
+  [1251, PLUGIN],
+  [1524, PLUGIN],
+  ['AUTH_SWITCH_PLUGIN_ERROR', PLUGIN],
+  [1820, NEW_PASSWORD],
+  [1862, NEW_PASSWORD],
+  [3118, 'ALTER USER … ACCOUNT UNLOCK'],
+  [3955, 'too many logins failed: check DB_PASSWORD, then ALTER USER … ACCOUNT UNLOCK'],
+  [3159, 'the server accepts TLS only: set DB_TLS=verify-full or verify-ca with DB_TLS_CA, or'
+    + ' DB_TLS=require'],
+  ['HANDSHAKE_NO_SSL_SUPPORT', 'the server has no certificate: set ssl_cert and ssl_key there, or'
+    + ' DB_TLS=off if the network is trusted'],
+  ['HANDSHAKE_SSL_ERROR', 'check that DB_TLS_CA is the CA that signed the certificate of the'
+    + ' server'],
+  ['TLS_NAME_MISMATCH', 'the name in DB_HOST does not fit the certificate: set DB_HOST to its name,'
+    + ' or DB_TLS=verify-ca, which checks the CA alone'],
+  ['ENOTFOUND', CHECK_NAME],
+  ['EAI_AGAIN', CHECK_NAME],
+  ['EACCES', 'let the account of this process use the socket DB_SOCKET'],
+  [3032, 'SET PERSIST offline_mode = OFF'],
+  [1053, 'wait until MySQL has started again'],
+  [1290, READ_ONLY_REMEDY],
+  [1792, READ_ONLY_REMEDY],
+  [1836, READ_ONLY_REMEDY],
+  [1874, READ_ONLY_REMEDY],
+  [3989, 'ALTER SCHEMA … READ ONLY = 0'],
+  [1021, CHECK_DISK],
+  [1114, CHECK_DISK],
+  [3675, CHECK_DISK],
+  [1665, BINLOG_REMEDY],
+  ...[3098, 3100, 3796, 3797, 3798, 3799].map((errno) => [errno, CHECK_GROUP] as const),
+]);
+
 /** A failed statement. The message has the statement name and the error code, never a value. */
 export class StatementError extends Error {
   readonly statement: string;
+  readonly code: string;
   readonly errno: number;
   readonly errorClass: ErrorClass;
+  /** What an operator can do about it, if that is known. */
+  readonly remedy: string | null;
 
   /**
    * @param code the symbolic error code, such as ER_LOCK_DEADLOCK
@@ -76,12 +154,24 @@ export class StatementError extends Error {
     super(`${statement}: ${code}`);
     this.name = 'StatementError';
     this.statement = statement;
+    this.code = code;
     this.errno = errno;
     this.errorClass = errorClass;
+    this.remedy = REMEDIES.get(errno) ?? REMEDIES.get(code) ?? null;
+  }
+
+  /** True when the account lacks a privilege. */
+  get isDenied(): boolean {
+    return DENIED_ERRNOS.has(this.errno);
+  }
+
+  /** True when another connection may run the statement. */
+  get isOfSession(): boolean {
+    return SESSION_ERRNOS.has(this.errno);
   }
 }
 
-type DriverError = { code?: unknown; errno?: unknown; fatal?: unknown };
+type DriverError = { code?: unknown; errno?: unknown; fatal?: unknown; cert?: unknown };
 
 /** Classifies an error of the driver. Fatal errors and network errors mean a lost connection. */
 export function describeStatementError(statement: string, error: unknown): StatementError {
@@ -90,14 +180,25 @@ export function describeStatementError(statement: string, error: unknown): State
   const number = typeof errno === 'number' ? errno : typeof code === 'number' ? code : 0;
   const errorClass = ERROR_CLASS_BY_ERRNO.get(number) ?? (fatal || number < 0
     ? 'connectionLost' : 'bug');
-  const name = typeof code === 'string' ? code : number > 0 ? String(number) : 'CONNECTION_LOST';
+  const name = typeof code === 'string' ? codeOf(error as DriverError, code)
+    : number > 0 ? String(number) : 'CONNECTION_LOST';
   return new StatementError(statement, name, number, errorClass);
+}
+
+/** Node.js attaches the certificate when its chain is right and the name is wrong. */
+function codeOf({ cert }: DriverError, code: string): string {
+  return code === 'HANDSHAKE_SSL_ERROR' && cert !== undefined ? 'TLS_NAME_MISMATCH' : code;
 }
 
 /** For an error that retries did not resolve. */
 export function asUnavailable(error: StatementError): Unavailable {
   return new Unavailable(error.message, { cause: error });
 }
+
+type UnavailableOptions = Readonly<{
+  cause?: unknown; retryAfterSeconds?: number; remedy?: string | null;
+}>;
+
 /**
  * The database cannot answer now. The work had no effect, or its outcome is unknown and the client
  * may repeat the request with its key.
@@ -105,12 +206,15 @@ export function asUnavailable(error: StatementError): Unavailable {
 export class Unavailable extends Error {
   /** Whole seconds after which a client may repeat the request. */
   readonly retryAfterSeconds: number;
+  /** What an operator can do about it, if that is known; by default that of the cause. */
+  readonly remedy: string | null;
 
   /** @param reason the failure for the log; never shown to a client */
-  constructor(reason: string, options: { cause?: unknown; retryAfterSeconds?: number } = {}) {
-    super(reason, { cause: options.cause });
+  constructor(reason: string, { cause, retryAfterSeconds, remedy }: UnavailableOptions = {}) {
+    super(reason, { cause });
     this.name = 'Unavailable';
-    this.retryAfterSeconds = options.retryAfterSeconds ?? 1;
+    this.retryAfterSeconds = retryAfterSeconds ?? 1;
+    this.remedy = remedy ?? (cause instanceof StatementError ? cause.remedy : null);
   }
 }
 

@@ -21,9 +21,16 @@ type SchemaStatus = Readonly<{
 
 type SchemaConflict = Readonly<{ reason: string; remedy: string }>;
 
-/** This otpd must not use the database. The message says why and what to do. */
+/** The schema is not as this otpd needs it, or cannot be changed. */
 export class SchemaError extends Error {
   override name = 'SchemaError';
+  /** What to do, unless the message says it. */
+  readonly remedy: string | null;
+
+  constructor(message: string, { cause }: Readonly<{ cause?: unknown }> = {}) {
+    super(message, { cause });
+    this.remedy = cause instanceof StatementError ? cause.remedy : null;
+  }
 }
 
 /** Bounds the wait for a connection; the wait for the migration lock has its own bound. */
@@ -62,7 +69,7 @@ export async function readSchemaStatusOn(
 }
 
 /**
- * Applies the pending files.
+ * Applies the pending files. Without one, only reads.
  *
  * @param onProgress receives one line per file
  * @returns the number of applied files
@@ -75,13 +82,16 @@ export async function migrate(
   files: readonly SchemaFile[] = readSchemaFiles(),
 ): Promise<number> {
   return withConnection(pool, async (worker) => {
-    throwOnConflict(await readSchemaStatusOn(worker, files));
+    const status = await readSchemaStatusOn(worker, files);
+    throwOnConflict(status);
+    if (status.pending.length === 0) return 0;
+    const wait = `SET innodb_lock_wait_timeout = ${LOCK_WAIT_SECONDS},
+      lock_wait_timeout = ${LOCK_WAIT_SECONDS}`;
+    await worker.run('migrate.wait', wait, []);
     // The first file creates the table that holds the lock; applying it again changes nothing.
-    for (const sql of files[0]?.statements ?? []) await worker.run('migrate', sql, []);
-    await worker.run('commit', 'COMMIT', []);
+    for (const file of files.slice(0, 1)) await applyFile(worker, file, true);
     // DDL commits the transaction of its connection, so another connection holds the lock.
     return withConnection(pool, async (lockHolder) => {
-      const wait = `SET innodb_lock_wait_timeout = ${LOCK_WAIT_SECONDS}`;
       await lockHolder.run('migrate.wait', wait, []);
       const lock = 'SELECT version FROM schema_migrations WHERE version = 0 FOR UPDATE';
       await lockHolder.run('migrate.lock', lock, []);
@@ -125,6 +135,7 @@ async function applyFile(
     } catch (error) {
       if (!(error instanceof StatementError)) throw error;
       if (isResumed && ALREADY_APPLIED_ERRNOS.has(error.errno)) continue;
+      if (error.isDenied) throw await denied(connection, sql, `schema/${file.name}.sql`);
       const position = file.statements.indexOf(sql) + 1;
       throw new SchemaError(
         `statement ${position} of schema/${file.name}.sql failed: ${error.message}`,
@@ -132,6 +143,14 @@ async function applyFile(
       );
     }
   }
+}
+
+/** Names the account and the privilege that a statement needs, which is its first word. */
+async function denied(connection: Connection, sql: string, what: string): Promise<SchemaError> {
+  const [row] = await connection.run('migrate.account', 'SELECT CURRENT_USER() AS account', []);
+  const privilege = /^\w+/.exec(sql)?.[0];
+  return new SchemaError(`the account ${row?.account} lacks ${privilege} on the database, which`
+    + ` ${what} needs; set DB_USER to an account that may create and alter tables`);
 }
 
 /** @throws SchemaError when the database has a file that this otpd lacks */
@@ -205,15 +224,19 @@ const UNKNOWN_DATABASE_ERRNO = 1049;
  * Creates the database unless it exists; only then does the account need the privilege to do so.
  *
  * @throws Unavailable when the server cannot be reached
- * @throws StatementError when the account lacks the privilege
+ * @throws SchemaError when the account lacks the privilege
  */
 export async function createDatabase(settings: DatabaseSettings): Promise<void> {
   if (await databaseExists(settings)) return;
   const { database } = settings;
   if (database === null || !DATABASE_NAME.test(database)) throw new Error('no database name');
   const connection = await openConnection({ ...settings, database: null });
+  const sql = `CREATE DATABASE IF NOT EXISTS \`${database}\``;
   try {
-    await connection.run('database.create', `CREATE DATABASE IF NOT EXISTS \`${database}\``, []);
+    await connection.run('database.create', sql, []);
+  } catch (error) {
+    if (!(error instanceof StatementError) || !error.isDenied) throw error;
+    throw await denied(connection, sql, `creating ${database}`);
   } finally {
     connection.destroy();
   }

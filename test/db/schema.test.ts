@@ -26,6 +26,8 @@ const DIGESTS = {
     '828650b8228584203300a20b217e099967ad1b62cbb25bdd168cde27c8a22ab1',
   '0009-wrong-counts.sql':
     '2aa9c1d7bf5d93afc87830b003f3f1c854038e6406ede6d0b83ee5a08bd5b9ba',
+  '0010-write-checks.sql':
+    '02a940cd12bf10478fba305def9264f165e70c7d44fae508efba5b888c419012',
 };
 
 const TEXTS = new Map(readdirSync(SCHEMA_FOLDER)

@@ -46,6 +46,7 @@ export function settingsFor(
     user: 'root',
     password: '',
     database,
+    tls: 'off',
     tlsCaFile: null,
   };
 }

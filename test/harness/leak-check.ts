@@ -125,7 +125,8 @@ async function withConnection<T>(
   work: (connection: Connection) => Promise<T>,
 ): Promise<T> {
   const connection = await openConnection({
-    socketPath, host: null, port: 0, user: 'root', password: '', database: null, tlsCaFile: null,
+    socketPath, host: null, port: 0, user: 'root', password: '', database: null, tls: 'off',
+    tlsCaFile: null,
   });
   try {
     return await work(connection);

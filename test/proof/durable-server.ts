@@ -1,5 +1,8 @@
 /** A durable MySQL of one test, which the test may kill. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { MysqlServer } from '../../tools/mysql/server.ts';
@@ -7,6 +10,7 @@ import type { DatabaseSettings } from '../../src/db/connection.ts';
 import { createMigrated, newDatabaseName, settingsFor } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { startTestMysql } from '../harness/mysql.ts';
+import { eventually } from '../harness/waiting.ts';
 
 export type DurableServer = Readonly<{
   settings: DatabaseSettings;
@@ -22,6 +26,8 @@ export type DurableServer = Readonly<{
   /** Sends SIGTERM to mysqld and waits for its exit. */
   shutDown: () => Promise<void>;
   start: () => Promise<void>;
+  /** Kills mysqld and starts it with more options, and without some of its own. */
+  restartWith: (added: readonly string[], removed?: readonly string[]) => Promise<void>;
   stop: () => Promise<void>;
 }>;
 
@@ -29,6 +35,14 @@ export async function startDurableServer(): Promise<DurableServer> {
   const scratch = mkdtempSync(join(tmpdir(), 'otpd-faults-'));
   let server = await launch(scratch);
   const database = await createMigrated(settingsFor(newDatabaseName(), server.socketPath));
+  let restarted: ChildProcess | null = null;
+  const endRestarted = async (): Promise<void> => {
+    if (restarted === null) return;
+    const exit = once(restarted, 'exit');
+    restarted.kill('SIGKILL');
+    await exit;
+    restarted = null;
+  };
   return {
     settings: database.settings,
     database,
@@ -40,9 +54,22 @@ export async function startDurableServer(): Promise<DurableServer> {
       await server.exited;
     },
     shutDown: () => server.stop(),
-    start: async () => { server = await launch(scratch); },
+    start: async () => {
+      await endRestarted();
+      server = await launch(scratch);
+    },
+    restartWith: async (added, removed = []) => {
+      const [program = '', ...options] = readFileSync(`/proc/${server.processId}/cmdline`, 'utf8')
+        .split('\0').slice(0, -1).filter((option) => !removed.includes(option));
+      process.kill(server.processId, 'SIGKILL');
+      await server.exited;
+      restarted = spawn(program, [...options, ...added], { stdio: 'ignore' });
+      await eventually('MySQL answers', () =>
+        database.query('SELECT 1').then(() => true, () => false));
+    },
     stop: async () => {
       database.close();
+      await endRestarted();
       await server.stop();
       rmSync(scratch, { recursive: true, force: true });
     },

@@ -17,8 +17,8 @@ const versions: [line: string, kind: string | undefined, text: string | undefine
   ['/r/usr/sbin/mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))', 'mysql', '9.7.4-2'],
   [PERCONA, 'mysql', '8.0.36-28'],
   ['mysqld  Ver 8.4.6 for macos15 on arm64 (Homebrew)', 'mysql', '8.4.6'],
-  [MARIADB, 'mariadb', '10.11.6-MariaDB-0+deb12u1'],
-  ['mariadbd from 11.8.3-MariaDB', 'mariadb', 'of unknown version'],
+  [MARIADB, 'other', '10.11.6-MariaDB-0+deb12u1'],
+  ['mariadbd from 11.8.3-MariaDB', 'other', 'of unknown version'],
   ['', undefined, undefined],
   ['mysqld: error while loading shared libraries: libaio.so.1', undefined, undefined],
 ];

@@ -9,7 +9,7 @@ import type { ConnectionPool } from '../../db/pool.ts';
 import { runDoctor } from './doctor/doctor.ts';
 import { DEFAULT_SCOPES, makeKey, newSecret } from './keys.ts';
 import {
-  isOperationalError, isOutputTerminal, print, printError, reportError, UsageError,
+  isOperationalError, isOutputTerminal, messageOf, print, printError, reportError, UsageError,
 } from '../output.ts';
 import type { Report } from '../output.ts';
 import { listenForStop, Stopped } from '../process/shutdown.ts';
@@ -143,7 +143,7 @@ function asReport(
       return isDone ? 0 : 1;
     } catch (error) {
       if (error instanceof UsageError) throw error;
-      const message = isOperationalError(error) ? error.message
+      const message = isOperationalError(error) ? messageOf(error)
         : 'internal error; standard error has the details';
       if (!isText) print(JSON.stringify({ outcome: 'error', message }));
       reportError(error);

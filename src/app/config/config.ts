@@ -178,23 +178,10 @@ function readApiKeys(reader: EnvReader): ApiKeys | null {
 
 function readLog(reader: EnvReader): LogSettings {
   return Object.freeze({
-    level: choose(reader, 'LOG_LEVEL', ['info', 'warn', 'error']) ?? 'info',
-    format: choose(reader, 'LOG_FORMAT', ['json', 'text']),
-    isRaw: choose(reader, 'LOG_RAW_IDS', ['0', '1']) === '1',
+    level: reader.choice('LOG_LEVEL', ['info', 'warn', 'error']) ?? 'info',
+    format: reader.choice('LOG_FORMAT', ['json', 'text']),
+    isRaw: reader.choice('LOG_RAW_IDS', ['0', '1']) === '1',
   });
-}
-
-/** Returns null when the variable is not set, or after an error. */
-function choose<T extends string>(
-  reader: EnvReader,
-  name: string,
-  choices: readonly T[],
-): T | null {
-  const text = reader.text(name);
-  if (text === undefined) return null;
-  const found = choices.find((choice) => choice === text);
-  if (found === undefined) reader.errors.push(`${name} must be ${choices.join(' or ')}`);
-  return found ?? null;
 }
 
 /** Each error names the file, the path of the member and the allowed range. */

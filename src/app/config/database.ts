@@ -1,9 +1,12 @@
 /** The variables of the database connection. */
 import { isIP } from 'node:net';
+import { TLS_MODES } from '../../db/connection.ts';
 import type { DatabaseSettings } from '../../db/connection.ts';
+import type { Advice } from '../../db/errors.ts';
 import { DATABASE_NAME } from '../../db/migrate.ts';
 import { PORT_MAX } from './env-reader.ts';
 import type { EnvReader } from './env-reader.ts';
+import { isLoopbackHost } from '../../otp/channels/channel.ts';
 
 /**
  * The only error of an empty configuration. There is no default database, because an otpd whose
@@ -26,11 +29,6 @@ export function readDatabase(reader: EnvReader): DatabaseSettings | null {
   }
   const user = reader.text('DB_USER');
   if (user === undefined) reader.errors.push('DB_USER must be set with DB_HOST or DB_SOCKET');
-  const hasTls = reader.readFile('DB_TLS_CA') !== undefined;
-  // mysql2 verifies the host name of a certificate, but no IP address in it.
-  if (hasTls && host !== null && isIP(host) !== 0) {
-    reader.errors.push('DB_HOST must be a name, not an address, with DB_TLS_CA');
-  }
   return Object.freeze({
     host,
     socketPath,
@@ -38,8 +36,44 @@ export function readDatabase(reader: EnvReader): DatabaseSettings | null {
     user: user ?? '',
     password: reader.raw('DB_PASSWORD') ?? '',
     database: name,
-    tlsCaFile: hasTls ? reader.text('DB_TLS_CA') ?? null : null,
+    ...readTls(reader, host),
   });
+}
+
+/** DB_TLS_CA alone means the strictest mode. A mode that would ignore DB_TLS_CA is an error. */
+function readTls(
+  reader: EnvReader,
+  host: string | null,
+): Pick<DatabaseSettings, 'tls' | 'tlsCaFile'> {
+  const hasCa = reader.readFile('DB_TLS_CA') !== undefined;
+  const chosen = reader.choice('DB_TLS', TLS_MODES);
+  const tls = chosen ?? (hasCa ? 'verify-full' : 'off');
+  if (hasCa && (tls === 'off' || tls === 'require')) {
+    reader.errors.push(`DB_TLS=${tls} checks no certificate: remove DB_TLS_CA, or set`
+      + ' DB_TLS=verify-ca or verify-full');
+  }
+  if (tls === 'verify-ca' && reader.text('DB_TLS_CA') === undefined) {
+    reader.errors.push('DB_TLS=verify-ca needs DB_TLS_CA, the CA certificate of the server');
+  }
+  // The driver compares the certificate with a name, and with no IP address.
+  if (tls === 'verify-full' && host !== null && isIP(host) !== 0) {
+    reader.errors.push('DB_HOST must be a name, not an address, with DB_TLS=verify-full: an address'
+      + ' does not fit the name in a certificate (DB_TLS=verify-ca checks the CA alone)');
+  }
+  return { tls, tlsCaFile: hasCa ? reader.text('DB_TLS_CA') ?? null : null };
+}
+
+/**
+ * The warning about a connection that others on the network can read; null when it is encrypted, or
+ * does not leave this machine.
+ */
+export function findClearText({ host, tls }: DatabaseSettings): Advice | null {
+  if (tls !== 'off' || host === null || isLoopbackHost(host)) return null;
+  return {
+    found: `the connection to DB_HOST ${host} is not encrypted (DB_TLS=off): the network can read`
+      + ' user ids and digests, and could learn the password',
+    remedy: 'set DB_TLS=verify-full or verify-ca with DB_TLS_CA, or at least DB_TLS=require',
+  };
 }
 
 export function readDatabaseName(reader: EnvReader): string {

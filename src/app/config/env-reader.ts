@@ -36,6 +36,15 @@ export class EnvReader {
     return this.raw(name)?.trim() || undefined;
   }
 
+  /** One of the choices; null when the variable is not set, or after an error. */
+  choice<T extends string>(name: string, choices: readonly T[]): T | null {
+    const text = this.text(name);
+    if (text === undefined) return null;
+    const found = choices.find((choice) => choice === text);
+    if (found === undefined) this.errors.push(`${name} must be ${choices.join(' or ')}`);
+    return found ?? null;
+  }
+
   /** A whole number from `min` to `max`; the fallback after an error, too. */
   whole(name: string, fallback: number, min: number, max: number): number {
     const text = this.text(name);

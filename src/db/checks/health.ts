@@ -1,24 +1,135 @@
-/** The readiness check of the database: reachable, writable, and with the current schema. */
+/**
+ * Whether a database can serve: reachable, with the current schema, and a write of its own commits.
+ */
 import { Deadline, monotonicMs } from '../clock.ts';
 import type { Connection } from '../connection.ts';
+import { BINLOG_REMEDY, READ_ONLY_REMEDY, StatementError } from '../errors.ts';
+import type { Advice } from '../errors.ts';
 import { readSchemaFiles, readSchemaStatusOn } from '../migrate.ts';
 import type { ConnectionPool } from '../pool.ts';
 
 /**
  * - `database`: unreachable, or no answer in time.
  * - `read_only`: the server accepts no writes, as a replica does.
+ * - `binlog_format`: the server refuses the writes of READ COMMITTED transactions.
+ * - `quorum`: the server sees no majority of its group, so no commit succeeds.
+ * - `writes`: a write failed, or did not commit in time.
  * - `schema`: migrations are pending.
  */
-type HealthError = 'database' | 'read_only' | 'schema';
+type HealthError = WriteObstacle['check'] | 'database' | 'quorum' | 'writes' | 'schema';
+
+/** A setting of the server because of which no write succeeds. */
+export type WriteObstacle = Advice & Readonly<{ check: 'read_only' | 'binlog_format' }>;
 
 /** Leaves time for the response within the 1 s timeout of a typical probe. */
 const CHECK_TIMEOUT_MS = 800;
 
+/** At a start nobody waits, and a busy server must not look like one that refuses. */
+const START_TIMEOUT_MS = 5000;
+
 /** Bounds the load: frequent probes cause at most four checks per second. */
 const RESULT_MAX_AGE_MS = 250;
 
-const READ_ONLY_SQL = `SELECT @@GLOBAL.read_only OR @@GLOBAL.super_read_only
-  OR @@GLOBAL.innodb_read_only AS is_read_only`;
+/** SHOW leaves out what a version lacks, and needs no privilege. */
+const SETTINGS_SQL = `SHOW GLOBAL VARIABLES WHERE variable_name IN ('read_only', 'super_read_only',
+  'innodb_read_only', 'log_bin', 'binlog_format', 'group_replication_group_name')`;
+
+type Settings = ReadonlyMap<string, string>;
+
+async function readSettings(connection: Connection): Promise<Settings> {
+  const rows = await connection.run('check.settings', SETTINGS_SQL, []);
+  return new Map(rows.map(({ Variable_name, Value }) => [String(Variable_name), String(Value)]));
+}
+
+/** The obstacles that show in global variables, so that they also hold for later connections. */
+export async function findWriteObstacles(connection: Connection): Promise<WriteObstacle[]> {
+  return toObstacles(await readSettings(connection));
+}
+
+function toObstacles(settings: Settings): WriteObstacle[] {
+  const obstacles: WriteObstacle[] = [];
+  const readOnly = ['super_read_only', 'read_only', 'innodb_read_only']
+    .find((name) => settings.get(name) === 'ON');
+  if (readOnly !== undefined) {
+    obstacles.push({ check: 'read_only', found: `${readOnly} is on`, remedy: READ_ONLY_REMEDY });
+  }
+  if (settings.get('log_bin') === 'ON' && settings.get('binlog_format') === 'STATEMENT') {
+    obstacles.push({
+      check: 'binlog_format',
+      found: 'binlog_format is STATEMENT, with which MySQL refuses every write of otpd',
+      remedy: BINLOG_REMEDY,
+    });
+  }
+  return obstacles;
+}
+
+const TRIAL = ['INSERT INTO write_checks (connection_id) VALUES (CONNECTION_ID())',
+  'DELETE FROM write_checks WHERE connection_id = CONNECTION_ID()', 'COMMIT']
+  .map((sql) => ({ sql, values: [] }));
+
+/**
+ * Commits a write that leaves no row.
+ *
+ * @throws StatementError when it fails
+ */
+async function commitTrial(connection: Connection): Promise<void> {
+  await connection.runAll('check.write', TRIAL);
+}
+
+/**
+ * The error with which the server refuses a write; null when a write commits. A server that is
+ * slow, or that lost the connection, does not refuse.
+ */
+export async function findWriteRefusal(pool: ConnectionPool): Promise<StatementError | null> {
+  const deadline = new Deadline(START_TIMEOUT_MS);
+  try {
+    const failure = await useConnection(pool, deadline, commitTrial).then(() => null, toFailure);
+    const isPassing = ['retry', 'connectionLost'].includes(failure?.errorClass ?? '');
+    return isPassing ? null : failure;
+  } finally {
+    deadline.clear();
+  }
+}
+
+function toFailure(error: unknown): StatementError {
+  if (error instanceof StatementError) return error;
+  throw error;
+}
+
+/** A failed connection is destroyed; at the deadline, too. */
+async function useConnection<T>(
+  pool: ConnectionPool,
+  deadline: Deadline,
+  work: (connection: Connection) => Promise<T>,
+): Promise<T> {
+  const connection = await pool.acquire(deadline);
+  const stopWatching = deadline.onEnd(() => connection.destroy());
+  try {
+    return await work(connection);
+  } catch (error) {
+    connection.destroy();
+    throw error;
+  } finally {
+    stopWatching();
+    pool.release(connection);
+  }
+}
+
+const MEMBERS_SQL = `SELECT COUNT(*) AS members,
+    COALESCE(SUM(member_state <> 'UNREACHABLE'), 0) AS reachable
+  FROM performance_schema.replication_group_members`;
+
+/** False also when the account may not read it. */
+async function lacksQuorum(connection: Connection): Promise<boolean> {
+  try {
+    const [row] = await connection.run('check.members', MEMBERS_SQL, []);
+    const [members, reachable] = [Number(row?.members), Number(row?.reachable)];
+    return members > 1 && reachable * 2 <= members;
+  } catch (error) {
+    if (error instanceof StatementError && error.isDenied) return false;
+    throw error;
+  }
+}
 
 /** Runs one check at a time, and shares its result between concurrent callers. */
 export class DatabaseCheck {
@@ -46,29 +157,29 @@ export class DatabaseCheck {
 
   async #check(): Promise<readonly HealthError[]> {
     const deadline = new Deadline(CHECK_TIMEOUT_MS);
+    let isWriting = false;
     try {
-      const connection = await this.#pool.acquire(deadline);
-      const stopWatching = deadline.onEnd(() => connection.destroy());
-      try {
-        return await this.#inspect(connection);
-      } catch (error) {
-        connection.destroy();
-        throw error;
-      } finally {
-        stopWatching();
-        this.#pool.release(connection);
-      }
-    } catch {
-      return ['database'];
+      return await useConnection(this.#pool, deadline, async (connection) => {
+        const settings = await readSettings(connection);
+        const errors = await this.#inspect(connection, settings);
+        if (errors.length > 0) return errors;
+        isWriting = true;
+        const isInGroup = (settings.get('group_replication_group_name') ?? '') !== '';
+        if (isInGroup && (await lacksQuorum(connection))) return ['quorum'];
+        await commitTrial(connection);
+        return [];
+      });
+    } catch (error) {
+      const isLost = error instanceof StatementError && error.errorClass === 'connectionLost';
+      return [isWriting && (deadline.isOver || !isLost) ? 'writes' : 'database'];
     } finally {
       deadline.clear();
     }
   }
 
-  async #inspect(connection: Connection): Promise<HealthError[]> {
-    const errors: HealthError[] = [];
-    const [row] = await connection.run('check.read_only', READ_ONLY_SQL, []);
-    if (row?.is_read_only !== 0) errors.push('read_only');
+  /** The errors that reading shows. */
+  async #inspect(connection: Connection, settings: Settings): Promise<HealthError[]> {
+    const errors: HealthError[] = toObstacles(settings).map(({ check }) => check);
     const { pending } = await readSchemaStatusOn(connection, this.#files);
     // A newer schema is no error: during an upgrade older processes still serve.
     if (pending.length > 0) errors.push('schema');

@@ -2,7 +2,8 @@
  * What `otpd doctor` reads from a server: version, settings, privileges, tables. Changes nothing.
  */
 import type { Connection } from '../connection.ts';
-import { StatementError } from '../errors.ts';
+import { StatementError, Unavailable } from '../errors.ts';
+import { checkVersion, MYSQL_REMEDY } from './mysql-version.ts';
 import { parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
 import { SESSION_VARIABLES } from '../session.ts';
@@ -15,10 +16,10 @@ export type ServerFacts = Readonly<{
   flushLogAtCommit: number;
   hasBinlog: boolean;
   syncBinlog: number;
-  isReadOnly: boolean;
-  isSuperReadOnly: boolean;
   bufferPoolBytes: number;
   connectionsMax: number;
+  /** How many connections the account may have; 0: no limit of its own. */
+  userConnectionsMax: number;
   packetBytesMax: number;
   /** The values of SESSION_VARIABLES in this session. */
   session: Readonly<Record<string, string>>;
@@ -28,14 +29,24 @@ export type ServerFacts = Readonly<{
 
 /** Works on any server, even one that is not MySQL 8. */
 export async function readServerName(connection: Connection): Promise<ServerName> {
-  const sql = 'SELECT @@version AS version, @@version_comment AS comment';
+  // sql_select_limit may be 0 in a connection that is not set up.
+  const sql = 'SELECT @@version AS version, @@version_comment AS comment LIMIT 1';
   const [row] = await connection.run('server.name', sql, []);
   return { version: String(row?.version), comment: String(row?.comment) };
 }
 
+/** @throws Unavailable when the server is not MySQL, or too old */
+export async function requireMysql(connection: Connection): Promise<void> {
+  const { version, comment } = await readServerName(connection);
+  const verdict = checkVersion(`Ver ${version} ${comment}`);
+  if (verdict.usable) return;
+  throw new Unavailable(`the server ${verdict.reason}`, { remedy: MYSQL_REMEDY });
+}
+
 const FACTS_SQL = `SELECT
   @@innodb_flush_log_at_trx_commit AS flush_log, @@log_bin AS log_bin,
-  @@sync_binlog AS sync_binlog, @@read_only AS read_only, @@super_read_only AS super_read_only,
+  @@sync_binlog AS sync_binlog,
+  @@SESSION.max_user_connections AS user_connections,
   @@innodb_buffer_pool_size AS pool, @@max_connections AS connections,
   @@max_allowed_packet AS packet, CURRENT_USER() AS account,
   ${Object.keys(SESSION_VARIABLES).map((name) => `@@${name} AS ${name}`).join(', ')}`;
@@ -46,10 +57,9 @@ export async function readServerFacts(connection: Connection): Promise<ServerFac
     flushLogAtCommit: Number(row.flush_log),
     hasBinlog: Number(row.log_bin) === 1,
     syncBinlog: Number(row.sync_binlog),
-    isReadOnly: Number(row.read_only) === 1,
-    isSuperReadOnly: Number(row.super_read_only) === 1,
     bufferPoolBytes: Number(row.pool),
     connectionsMax: Number(row.connections),
+    userConnectionsMax: Number(row.user_connections),
     packetBytesMax: Number(row.packet),
     session: Object.fromEntries(
       Object.keys(SESSION_VARIABLES).map((name) => [name, String(row[name])]),
@@ -66,6 +76,13 @@ function quoteAccount(account: string): string {
 export async function readServerClock(connection: Connection): Promise<Instant> {
   const [row] = await connection.run('server.clock', 'SELECT NOW(6) AS now', []);
   return parseInstant(row?.now as string);
+}
+
+/** True when the members of a group all take writes; also before the server has joined a group. */
+export async function hasSeveralPrimaries(connection: Connection): Promise<boolean> {
+  const sql = "SHOW GLOBAL VARIABLES LIKE 'group_replication_single_primary_mode'";
+  const [row] = await connection.run('server.group', sql, []);
+  return row?.Value === 'OFF';
 }
 
 /** Data and indexes of the database, as the server estimates them. */
@@ -91,6 +108,7 @@ const TABLES: ReadonlyMap<string, string> = new Map([
   ['outbox', 'leased_until'],
   ['limit_hits', 'points'],
   ['wrong_counts', 'consecutive_wrong'],
+  ['write_checks', 'connection_id'],
 ]);
 
 type MissingPrivilege = Readonly<{ privilege: string; table: string }>;
@@ -100,13 +118,6 @@ export type WriteTrial = Readonly<{
   denied: readonly MissingPrivilege[];
   failure: StatementError | null;
 }>;
-
-/** Errors for a missing privilege. */
-const DENIED_ERRNOS: ReadonlySet<number> = new Set([
-  1044, // the database
-  1142, // the table
-  1143, // the column
-]);
 
 /** Tables that do not exist, or that the account cannot see. */
 export async function findMissingTables(connection: Connection): Promise<string[]> {
@@ -150,7 +161,7 @@ async function isAllowed(connection: Connection, sql: string): Promise<boolean> 
     await connection.run('server.try', sql, []);
     return true;
   } catch (error) {
-    if (error instanceof StatementError && DENIED_ERRNOS.has(error.errno)) return false;
+    if (error instanceof StatementError && error.isDenied) return false;
     throw error;
   }
 }

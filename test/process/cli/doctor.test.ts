@@ -1,8 +1,6 @@
 /** Doctor on a real MySQL that the tests break in one way after the other. */
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -17,7 +15,6 @@ import { ConnectionPool } from '../../../src/db/pool.ts';
 import { createCertificate } from '../../harness/certificate.ts';
 import { objectOf, runCommand } from '../../harness/command.ts';
 import type { Variables } from '../../harness/command.ts';
-import { eventually } from '../../harness/waiting.ts';
 import { startDurableServer } from '../../proof/durable-server.ts';
 import type { DurableServer } from '../../proof/durable-server.ts';
 
@@ -132,7 +129,7 @@ test('doctor names the missing rights and their tables', async () => {
   assert.match(several!,
     `GRANT SELECT, INSERT, UPDATE, DELETE ON \`${database}\`.* TO 'serves'@'localhost'`);
   const tables = ['otps', 'ip_rate_limits', 'ip_rate_overflow', 'idempotency_keys', 'limit_hits',
-    'wrong_counts'];
+    'wrong_counts', 'write_checks'];
   for (const table of tables) {
     await query(`GRANT DELETE, UPDATE ${to.replace('.*', `.${table}`)}`);
   }
@@ -256,27 +253,49 @@ test('a missing database is one fault that names DB_HOST and DB_SOCKET', async (
   assert.match(findings[0]!.found, /^DB_HOST or DB_SOCKET must be set/);
 });
 
-/** Restarts the server with its own command line and a binlog. */
-test('doctor reports a binlog that is not synced', async () => {
-  const idFile = server.path('mysql/mysqld.pid');
-  const given = readFileSync(`/proc/${Number(readFileSync(idFile, 'utf8'))}/cmdline`, 'utf8')
-    .split('\0').slice(0, -1).filter((option) => option !== '--skip-log-bin');
-  await server.kill();
-  const [program, ...options] = given;
-  const log = `--log-bin=${server.path('mysql/binlog')}`;
-  const child = spawn(program!, [...options, log, '--server-id=1'], { stdio: 'ignore' });
+test('doctor warns about an account with too few connections of its own', async () => {
+  const account = `${ACCOUNT.user}@localhost`;
+  await server.database.query(`ALTER USER ${account} WITH MAX_USER_CONNECTIONS 4`);
+  try {
+    const [found, ...others] = await findProblems();
+    assert.equal(others, []);
+    assert.match(found!, /^warn connections: the account may have 4 .*MAX_USER_CONNECTIONS/);
+    assert.match(found!, /DB_CONNECTIONS x WORKERS is 16.*; ALTER USER/);
+    assert.equal(await findProblems({ connections: 3 }), []);
+  } finally {
+    await server.database.query(`ALTER USER ${account} WITH MAX_USER_CONNECTIONS 0`);
+  }
+});
+
+test('doctor warns about a group with several primaries', async () => {
+  const { query } = server.database;
+  await query("INSTALL PLUGIN group_replication SONAME 'group_replication.so'");
+  try {
+    assert.equal(await findProblems(), []);
+    await query('SET GLOBAL group_replication_single_primary_mode = OFF');
+    assert.match((await findProblems()).join('\n'),
+      /^warn group: group_replication_single_primary_mode is OFF: .*; let every otpd write to/);
+  } finally {
+    await query('UNINSTALL PLUGIN group_replication');
+  }
+});
+
+test('doctor reports a binlog that is not synced, or that excludes every write', async () => {
+  await server.restartWith([`--log-bin=${server.path('mysql/binlog')}`, '--server-id=1'],
+    ['--skip-log-bin']);
   try {
     const { query } = server.database;
-    await eventually('MySQL answers', () => query('SELECT 1').then(() => true, () => false));
     assert.equal(await findProblems(), []);
     await query('SET GLOBAL sync_binlog = 0');
     assert.match((await findProblems()).join(),
       /^fault durability: sync_binlog is 0: a crash loses .*; SET PERSIST sync_binlog = 1$/);
     await query('SET GLOBAL sync_binlog = 1');
+    await query('SET GLOBAL binlog_format = STATEMENT');
+    assert.match((await findProblems()).join('\n'),
+      /^fault binlog_format: binlog_format is STATEMENT.*; SET PERSIST binlog_format = ROW$/);
+    await query('SET GLOBAL binlog_format = ROW');
     assert.equal(await findProblems(), []);
   } finally {
-    child.kill('SIGKILL');
-    await once(child, 'exit');
     await server.start();
   }
 });

@@ -3,12 +3,13 @@
  * connection there is one finding.
  */
 import {
-  checkDurability, checkReadOnly, checkCapacity, checkServerName, checkSession,
+  checkCapacity, checkDurability, checkGroup, checkServerName, checkSession, checkWritable,
 } from './check-server.ts';
 import type { ConnectionLimits } from './check-server.ts';
+import { findWriteObstacles } from '../../../db/checks/health.ts';
 import {
-  findMissingTables, readGrants, readServerClock, readServerFacts, readServerName, readTableBytes,
-  tryWrites,
+  findMissingTables, hasSeveralPrimaries, readGrants, readServerClock, readServerFacts,
+  readServerName, readTableBytes, tryWrites,
 } from '../../../db/checks/inspect.ts';
 import type { WriteTrial } from '../../../db/checks/inspect.ts';
 import { openConnection } from '../../../db/connection.ts';
@@ -37,7 +38,7 @@ export async function checkDatabase(target: DoctorTarget): Promise<Finding[]> {
     await withConnection(target, undefined, (connection) =>
       checkServer(target, connection, findings));
   } catch (error) {
-    findings.push(toConnectionFinding(error, target.settings));
+    findings.push(toConnectionFinding(error));
   }
   return findings;
 }
@@ -48,11 +49,13 @@ async function checkServer(
   findings: Finding[],
 ): Promise<void> {
   const facts = await readServerFacts(connection);
+  const obstacles = await findWriteObstacles(connection);
   const before = target.readHostClock();
   const now = await readServerClock(connection);
   findings.push(
     ...checkSession(facts), checkClocks(before, now, target.readHostClock()),
-    ...checkDurability(facts), checkReadOnly(facts),
+    ...checkDurability(facts), ...checkWritable(obstacles),
+    ...checkGroup(await hasSeveralPrimaries(connection)),
     ...checkCapacity(facts, await readTableBytes(connection), target),
   );
   const schema = await checkSchema(target);
@@ -61,8 +64,8 @@ async function checkServer(
   const missing = await findMissingTables(connection);
   findings.push(...checkTables(missing));
   const account = { name: facts.account, database: target.settings.database ?? '' };
-  // On a read-only server, or without a table, the trial fails for a reason already reported.
-  if (!facts.isReadOnly && missing.length === 0) {
+  // With an obstacle, or without a table, the trial fails for a reason already reported.
+  if (obstacles.length === 0 && missing.length === 0) {
     findings.push(checkWrites(await tryWrites(connection), account));
   }
   findings.push(...checkGrants(await readGrants(connection), account));
@@ -103,7 +106,7 @@ type Account = Readonly<{ name: string; database: string }>;
 function checkWrites({ denied, failure }: WriteTrial, account: Account): Finding {
   if (failure !== null) {
     return fault('grants', `a write failed: ${failure.message}`,
-      'check the error log and the disk of MySQL');
+      failure.remedy ?? 'check the error log and the disk of MySQL');
   }
   if (denied.length === 0) {
     return ok('grants', 'SELECT, INSERT, UPDATE and DELETE work on every table');

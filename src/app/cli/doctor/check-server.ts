@@ -1,7 +1,8 @@
 /** The checks of the MySQL server: version, session variables, durability and capacity. */
+import type { WriteObstacle } from '../../../db/checks/health.ts';
 import type { ServerFacts, ServerName } from '../../../db/checks/inspect.ts';
 import {
-  compareVersions, checkVersion, parseVersionLine,
+  compareVersions, checkVersion, MYSQL_REMEDY, parseVersionLine,
 } from '../../../db/checks/mysql-version.ts';
 import { SESSION_VARIABLES } from '../../../db/session.ts';
 import { fault, ok, warn } from './finding.ts';
@@ -22,13 +23,13 @@ export function checkServerName({ version, comment }: ServerName): Finding {
   const line = `Ver ${version} ${comment}`;
   const verdict = checkVersion(line);
   if (!verdict.usable) {
-    return fault('version', `the server ${verdict.reason}`, 'use MySQL 8.4 or later');
+    return fault('version', `the server ${verdict.reason}`, MYSQL_REMEDY);
   }
   const read = parseVersionLine(line);
   const found = `MySQL ${version}`;
   const isMaintained = read?.kind === 'mysql' && compareVersions(read.version, MAINTAINED) >= 0;
   return isMaintained ? ok('version', found)
-    : warn('version', `${found} is out of support`, 'upgrade to MySQL 8.4 or later');
+    : warn('version', `${found} is out of support`, MYSQL_REMEDY);
 }
 
 /** The statements rely on these variables, and a proxy may have changed or dropped them. */
@@ -65,10 +66,17 @@ export function checkDurability(facts: ServerFacts): Finding[] {
   return [ok('durability', `every commit is flushed${hasBinlog ? ', and so is the binlog' : ''}`)];
 }
 
-export function checkReadOnly({ isReadOnly, isSuperReadOnly }: ServerFacts): Finding {
-  if (!isReadOnly && !isSuperReadOnly) return ok('writable', 'the server accepts writes');
-  return fault('writable', `${isSuperReadOnly ? 'super_read_only' : 'read_only'} is on`,
-    'set DB_HOST to the primary, or SET PERSIST read_only = OFF if this server is it');
+export function checkWritable(obstacles: readonly WriteObstacle[]): Finding[] {
+  if (obstacles.length === 0) return [ok('writable', 'the server accepts writes')];
+  return obstacles.map(({ check, found, remedy }) =>
+    fault(check === 'read_only' ? 'writable' : check, found, remedy));
+}
+
+export function checkGroup(hasSeveralPrimaries: boolean): Finding[] {
+  if (!hasSeveralPrimaries) return [];
+  return [warn('group', 'group_replication_single_primary_mode is OFF: the members share no row'
+    + ' locks, so limits are not exact',
+  'let every otpd write to the same member, or switch the group to a single primary')];
 }
 
 export type ConnectionLimits = Readonly<{ connections: number; workers: number }>;
@@ -78,7 +86,7 @@ export function checkCapacity(
   tableBytes: number,
   { connections, workers }: ConnectionLimits,
 ): Finding[] {
-  const { connectionsMax, bufferPoolBytes, packetBytesMax } = facts;
+  const { connectionsMax, userConnectionsMax, bufferPoolBytes, packetBytesMax } = facts;
   const needed = connections * workers;
   const room = `DB_CONNECTIONS x WORKERS is ${needed}, max_connections ${connectionsMax}`;
   const lower = 'lower DB_CONNECTIONS or raise max_connections';
@@ -90,12 +98,21 @@ export function checkCapacity(
       : needed > connectionsMax * CONNECTIONS_SHARE
         ? warn('connections', `${room}: little is left for other clients`, lower)
         : ok('connections', room),
+    ...checkAccountLimit(userConnectionsMax, needed),
     bufferPoolBytes >= tableBytes ? ok('memory', pool)
       : warn('memory', pool, 'raise innodb_buffer_pool_size above the size of the tables'),
     packetBytesMax >= PACKET_BYTES_MIN ? ok('packets', packet)
       : fault('packets', `${packet}: large batches fail`,
         `SET PERSIST max_allowed_packet = ${PACKET_BYTES_MIN} or more`),
   ];
+}
+
+/** Readiness takes one more connection than requests do. */
+function checkAccountLimit(limit: number, needed: number): Finding[] {
+  if (limit === 0 || limit > needed) return [];
+  return [warn('connections', `the account may have ${limit} connections (MAX_USER_CONNECTIONS or`
+    + ` max_user_connections), DB_CONNECTIONS x WORKERS is ${needed}, and readiness takes one more`,
+  'ALTER USER … WITH MAX_USER_CONNECTIONS …, or lower DB_CONNECTIONS or WORKERS')];
 }
 
 function megabytes(bytes: number): string {

@@ -14,7 +14,9 @@ import { ConfigError } from '../../config/env-reader.ts';
 import { remarksOn } from '../../config/remarks.ts';
 import type { Environment } from '../../config/env-reader.ts';
 import { openPool } from '../../database.ts';
-import { fault, warn } from './finding.ts';
+import { findClearText } from '../../config/database.ts';
+import type { DatabaseSettings } from '../../../db/connection.ts';
+import { fault, ok, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 import { readHostClock } from '../../log/log.ts';
 import type { Policies } from '../../../otp/policy/policy.ts';
@@ -49,6 +51,7 @@ export async function runDoctor(): Promise<Report> {
   if (config !== null && delivery !== null) {
     findings.push(...await checkChannels(delivery, config.policies));
   }
+  if (config !== null) findings.push(checkTransport(config.database));
   if (config !== null) findings.push(...await checkDatabaseAndServer(config));
   else findings.push(fault('database', 'no database was looked at', NO_DATABASE_REMEDY));
   return reportFindings(findings);
@@ -81,6 +84,13 @@ function attempt<T>(read: () => T): { read: T } | { errors: readonly string[] } 
     if (!(error instanceof ConfigError)) throw error;
     return { errors: error.errors };
   }
+}
+
+function checkTransport(database: DatabaseSettings): Finding {
+  const clearText = findClearText(database);
+  if (clearText !== null) return fault('transport', clearText.found, clearText.remedy);
+  return ok('transport', database.tls === 'off' ? 'the connection to MySQL stays on this machine'
+    : `TLS to MySQL, DB_TLS=${database.tls}`);
 }
 
 async function checkChannels(

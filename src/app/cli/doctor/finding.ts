@@ -1,5 +1,5 @@
 /** A finding of doctor: what was checked, what was found and what to do about it. */
-import type { DatabaseSettings } from '../../../db/connection.ts';
+import { MYSQL_REMEDY } from '../../../db/checks/mysql-version.ts';
 import { StatementError, Unavailable } from '../../../db/errors.ts';
 
 export type Finding = Readonly<{
@@ -24,30 +24,15 @@ export function fault(check: string, found: string, remedy: string): Finding {
   return { level: 'fault', check, found, remedy };
 }
 
-/** Remedies by MySQL error number (MySQL Server Error Message Reference). */
-const REMEDIES: ReadonlyMap<number, string> = new Map([
-  [1040, 'raise max_connections'],
-  [1044, 'grant the account SELECT, INSERT, UPDATE and DELETE on the database DB_NAME'],
-  [1045, 'check DB_USER and DB_PASSWORD, and from which hosts the account may connect'],
-  [1049, 'run: npm run migrate'],
-  [1130, 'create the account for this host'],
-  [1142, 'grant the account SELECT, INSERT, UPDATE and DELETE on the database DB_NAME'],
-]);
+const UNKNOWN_REMEDY = 'check the error log of MySQL';
 
 /**
  * Turns a database error into a finding that names the error and no value.
  *
  * @throws the error itself when it does not come from the database
  */
-export function toConnectionFinding(error: unknown, settings: DatabaseSettings): Finding {
-  const cause = error instanceof Unavailable ? error.cause ?? error : error;
+export function toConnectionFinding(error: unknown): Finding {
   if (!(error instanceof Unavailable) && !(error instanceof StatementError)) throw error;
-  const errno = cause instanceof StatementError ? cause.errno : 0;
-  return fault('connection', (error as Error).message, REMEDIES.get(errno) ?? remedyFor(settings));
-}
-
-function remedyFor({ socketPath, tlsCaFile }: DatabaseSettings): string {
-  const place = socketPath === null ? 'at DB_HOST and DB_PORT' : 'at the socket DB_SOCKET';
-  const tls = tlsCaFile === null ? '' : ', with a certificate of DB_TLS_CA for the name DB_HOST';
-  return `check that MySQL 8.0.19 or later answers ${place}${tls}`;
+  const check = error.remedy === MYSQL_REMEDY ? 'version' : 'connection';
+  return fault(check, error.message, error.remedy ?? UNKNOWN_REMEDY);
 }

@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { checkClocks } from '../../../../src/app/cli/doctor/check-database.ts';
 import {
-  checkDurability, checkReadOnly, checkCapacity, checkServerName, checkSession,
+  checkCapacity, checkDurability, checkGroup, checkServerName, checkSession, checkWritable,
 } from '../../../../src/app/cli/doctor/check-server.ts';
 import {
   checkDelivery, checkNode, checkSecretFiles, checkSettings,
@@ -15,7 +15,6 @@ import type { ServerFacts } from '../../../../src/db/checks/inspect.ts';
 import { SESSION_VARIABLES } from '../../../../src/db/session.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
 import { NOW } from '../../otp/fixtures.ts';
-import { settingsFor } from '../../../harness/database.ts';
 import { newSecretsText, secretsOf } from '../../../harness/service.ts';
 
 const MEGABYTE = 1024 * 1024;
@@ -25,10 +24,9 @@ function factsWith(changes: Partial<ServerFacts> = {}): ServerFacts {
     flushLogAtCommit: 1,
     hasBinlog: true,
     syncBinlog: 1,
-    isReadOnly: false,
-    isSuperReadOnly: false,
     bufferPoolBytes: 128 * MEGABYTE,
     connectionsMax: 151,
+    userConnectionsMax: 0,
     packetBytesMax: 64 * MEGABYTE,
     session: SESSION_VARIABLES,
     account: "'otpd'@'%'",
@@ -89,11 +87,21 @@ test('a session variable with another value is a fault; the order of SQL modes i
     'character_set_client is gbk although otpd sets utf8mb4');
 });
 
-test('read_only and super_read_only are faults', () => {
-  assert.is(checkReadOnly(factsWith()).level, 'ok');
-  assert.match(checkReadOnly(factsWith({ isReadOnly: true })).found, /^read_only is on/);
-  const both = { isReadOnly: true, isSuperReadOnly: true };
-  assert.match(checkReadOnly(factsWith(both)).found, /^super_read_only is on/);
+test('each obstacle to writing is a fault with its name and its remedy', () => {
+  assert.equal(levels(checkWritable([])), ['ok']);
+  const findings = checkWritable([
+    { check: 'read_only', found: 'super_read_only is on', remedy: 'go to the primary' },
+    { check: 'binlog_format', found: 'binlog_format is STATEMENT', remedy: 'use ROW' },
+  ]);
+  assert.equal(findings, [fault('writable', 'super_read_only is on', 'go to the primary'),
+    fault('binlog_format', 'binlog_format is STATEMENT', 'use ROW')]);
+});
+
+test('a group with several primaries is a warning', () => {
+  assert.equal(checkGroup(false), []);
+  const [group] = checkGroup(true);
+  assert.is(group!.level, 'warn');
+  assert.match(group!.found, /^group_replication_single_primary_mode is OFF/);
 });
 
 test('capacity covers the connections, the tables and the largest batch', () => {
@@ -105,6 +113,9 @@ test('capacity covers the connections, the tables and the largest batch', () => 
   assert.equal(room({ connectionsMax: 16 })[0], 'warn');
   assert.equal(room({ connectionsMax: 15 })[0], 'fault');
   assert.equal(room({}, 0, 10)[0], 'fault');
+  const accountLimit = (userConnectionsMax: number) => room({ userConnectionsMax });
+  assert.equal(accountLimit(17), ['ok', 'ok', 'ok']);
+  assert.equal(accountLimit(16), ['ok', 'warn', 'ok', 'ok']);
   assert.equal(room({}, 128 * MEGABYTE)[1], 'ok');
   assert.equal(room({}, 128 * MEGABYTE + 1)[1], 'warn');
   assert.equal(room({ packetBytesMax: 4 * MEGABYTE })[2], 'ok');
@@ -264,9 +275,7 @@ test('the worst finding decides the outcome', () => {
 });
 
 test('a bug is no finding about the database', () => {
-  assert.throws(
-    () => toConnectionFinding(new TypeError('x'), settingsFor(null, '/run/mysqld.sock')), /x/,
-  );
+  assert.throws(() => toConnectionFinding(new TypeError('x')), /x/);
 });
 
 test.run();

@@ -9,6 +9,7 @@ import * as assert from 'uvu/assert';
 import {
   readConfig as readAll, readEnvironment, readServeConfig as readServe,
 } from '../../../../src/app/config/config.ts';
+import { findClearText } from '../../../../src/app/config/database.ts';
 import { ConfigError } from '../../../../src/app/config/env-reader.ts';
 import type { Environment } from '../../../../src/app/config/env-reader.ts';
 import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
@@ -54,7 +55,7 @@ test('DB_HOST and DB_SOCKET each name a database', () => {
   const byHost = readConfig({ ...OWN, DB_PORT: '3307', DB_PASSWORD: ' p ', DB_NAME: 'x' });
   assert.equal(byHost.database, {
     host: 'db.example', socketPath: null, port: 3307, user: 'otpd', password: ' p ', database: 'x',
-    tlsCaFile: null,
+    tls: 'off', tlsCaFile: null,
   });
   const bySocket = readAll({ DB_SOCKET: '/s', DB_USER: 'u', OTP_SECRETS: SECRETS });
   assert.is(bySocket.database.socketPath, '/s');
@@ -149,10 +150,55 @@ test('the policy file and DB_TLS_CA are read, and errors name path and range', (
   assert.is(config.database.tlsCaFile, path);
   writeFileSync(path, '{"default":{"code_digits":11}}');
   const byAddress = { ...OWN, DB_HOST: '10.0.0.5', DB_TLS_CA: path };
-  assert.match(messageOf(byAddress), /DB_HOST must be a name/);
+  assert.match(messageOf(byAddress), /DB_HOST must be a name.*does not fit the name in a cert/);
   assert.match(messageOf({ POLICY_FILE: path }),
     `POLICY_FILE ${path}: default.code_digits: must be a whole number from 6 to 10`);
   rmSync(folder, { recursive: true });
+});
+
+test('DB_TLS and DB_TLS_CA choose how the connection is encrypted', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-config-'));
+  const ca = join(folder, 'ca.pem');
+  writeFileSync(ca, 'a certificate');
+  const tlsOf = (more: Environment) => {
+    const { tls, tlsCaFile } = readConfig({ ...OWN, ...more }).database;
+    return [tls, tlsCaFile];
+  };
+  assert.equal(tlsOf({}), ['off', null]);
+  assert.equal(tlsOf({ DB_TLS_CA: ca }), ['verify-full', ca]);
+  for (const DB_TLS of ['off', 'require', 'verify-full']) {
+    assert.equal(tlsOf({ DB_TLS }), [DB_TLS, null]);
+  }
+  for (const DB_TLS of ['verify-ca', 'verify-full']) {
+    assert.equal(tlsOf({ DB_TLS, DB_TLS_CA: ca }), [DB_TLS, ca]);
+  }
+  assert.equal(tlsOf({ DB_TLS: 'verify-ca', DB_TLS_CA: ca, DB_HOST: '10.0.0.5' }),
+    ['verify-ca', ca]);
+  assert.match(messageOf({ ...OWN, DB_TLS: 'yes' }),
+    /DB_TLS must be off or require or verify-ca or verify-full/);
+  assert.match(messageOf({ ...OWN, DB_TLS: 'verify-ca' }), /DB_TLS=verify-ca needs DB_TLS_CA/);
+  for (const DB_TLS of ['off', 'require']) {
+    assert.match(messageOf({ ...OWN, DB_TLS, DB_TLS_CA: ca }),
+      `DB_TLS=${DB_TLS} checks no certificate: remove DB_TLS_CA`);
+  }
+  assert.match(messageOf({ ...OWN, DB_HOST: '::1', DB_TLS: 'verify-full' }),
+    /an address does not fit the name in a certificate \(DB_TLS=verify-ca checks/);
+  rmSync(folder, { recursive: true });
+});
+
+test('only an unencrypted connection that leaves this machine is a warning', () => {
+  const warns = (more: Environment): boolean =>
+    findClearText(readConfig({ ...OWN, ...more }).database) !== null;
+  for (const DB_HOST of ['db.example', '10.0.0.5', '192.168.1.1', '::2']) {
+    assert.ok(warns({ DB_HOST }));
+    assert.not.ok(warns({ DB_HOST, DB_TLS: 'require' }));
+  }
+  for (const DB_HOST of ['localhost', '127.0.0.1', '127.9.9.9', '::1']) {
+    assert.not.ok(warns({ DB_HOST }));
+  }
+  assert.not.ok(warns({ DB_HOST: '', DB_SOCKET: '/s' }));
+  const { found, remedy } = findClearText(readConfig(OWN).database)!;
+  assert.match(`${found}; ${remedy}`, /DB_HOST db\.example .*DB_TLS=off.*; set DB_TLS=verify-full/);
 });
 
 function serveMessageOf(environment: Environment): string {

@@ -19,7 +19,7 @@ function createFakePool(fake: Fake): ConnectionPool {
     let isDestroyed = false;
     let abort = (): void => {};
     const run = async (name: string): Promise<Row[]> => {
-      if (name === 'check.read_only') {
+      if (name === 'check.settings') {
         fake.checks += 1;
         fake.running += 1;
         fake.runningMax = Math.max(fake.runningMax, fake.running);
@@ -27,7 +27,7 @@ function createFakePool(fake: Fake): ConnectionPool {
           abort = () => reject(new Error('lost'));
           if (!fake.isHanging) setImmediate(resolve);
         }).finally(() => { fake.running -= 1; });
-        return [{ is_read_only: 0 }];
+        return [{ Variable_name: 'read_only', Value: 'OFF' }];
       }
       return name === 'schema_migrations.load' ? APPLIED : [];
     };
