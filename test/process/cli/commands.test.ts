@@ -110,7 +110,8 @@ test('an error is one object and one line without a secret', async () => {
   assert.is(ended.status, 1);
   const { outcome, message } = objectOf(ended);
   assert.is(outcome, 'error');
-  assert.match(message as string, /^cannot connect to the database: ER_ACCESS_DENIED_ERROR; check DB_USER and DB_/);
+  assert.match(message as string,
+    /^cannot connect to the database: ER_ACCESS_DENIED_ERROR; check DB_USER and DB_PASSWORD/);
   assert.is(ended.err, `otpd: ${message}\n`);
   assert.not.match(ended.out + ended.err, /hush/);
 
