@@ -31,7 +31,7 @@ import { createDelivery } from '../otp/delivery/delivery.ts';
 import { LivePolicies } from '../otp/policy/policy.ts';
 import { RETENTION } from '../otp/rules/lifecycle.ts';
 import { createOtpService } from '../otp/service.ts';
-import { printBanner, print } from './output.ts';
+import { printBanner, print, printError } from './output.ts';
 import { limitHeapGrowth } from './process/heap.ts';
 import { listenForReload } from './process/reload.ts';
 import type { Reloads } from './process/reload.ts';
@@ -111,7 +111,7 @@ async function servePrimary(context: Context): Promise<boolean> {
   await checkPorts(config);
   const pool = openPool(config);
   const clearText = findClearText(config.database);
-  if (clearText !== null) print(`warning: ${clearText.found}; ${clearText.remedy}`);
+  if (clearText !== null) printError(`otpd: ${clearText.found}; ${clearText.remedy}`);
   let isAnswered = false;
   try {
     await checkBeforeServing(config, pool);
