@@ -42,15 +42,15 @@ export class OtpCounts {
     }
   }
 
-  /** @param shadowed how many of the verifications a limit in shadow would have refused */
-  countVerifications(outcomes: readonly VerifyOutcome[], shadowed: number): void {
-    this.shadowed.wrong_codes += shadowed;
+  /** @param shadowed the limits in shadow that would have refused, once for each verification */
+  countVerifications(outcomes: readonly VerifyOutcome[], shadowed: readonly LimitName[]): void {
+    countEach(this.shadowed, shadowed);
     for (const outcome of outcomes) {
       const isLock = outcome.kind === 'locked' && outcome.begins;
       if (isLock) this.locks += 1;
-      if (isLock || outcome.kind === 'wrong') this.wrong += 1;
+      if (isLock || outcome.kind === 'wrong' || outcome.kind === 'key_reused') this.wrong += 1;
       if (outcome.kind === 'verified' && !outcome.replayed) this.redeemed += 1;
-      else if (outcome.kind === 'limited') this.limited.wrong_codes += 1;
+      else if (outcome.kind === 'limited') countEach(this.limited, outcome.limitedBy);
     }
   }
 }

@@ -77,8 +77,8 @@ export type VerifyOutcome =
   /** The code has another length than the OTP or, without an OTP, the policy requires. */
   | Readonly<{ kind: 'malformed'; digits: number }>
   | Readonly<{ kind: 'key_reused' }>
-  /** Too many wrong codes from the client IP; says nothing about the pair. */
-  | Readonly<{ kind: 'limited'; retryAfterSeconds: number }>
+  /** Too many wrong codes from the client IP or its /48; says nothing about the pair. */
+  | Readonly<{ kind: 'limited'; retryAfterSeconds: number; limitedBy: readonly LimitName[] }>
   | Readonly<{ kind: 'locked'; retryAfterSeconds: number; begins: boolean }>
   | Readonly<{ kind: 'not_found' }>
   | Readonly<{ kind: 'used' }>

@@ -11,7 +11,7 @@ import type {
 import { OptimisticKeyCheck, requestLockKeys, requestOtps } from './request/request.ts';
 import { RefusalScreen } from './request/screen.ts';
 import { readStatuses } from './status.ts';
-import { verificationLockKeys, verifyOtps } from './verify/verify.ts';
+import { verifyOtps } from './verify/verify.ts';
 
 /** False once the client has disconnected; checked before the work starts. */
 export type IsConnected = () => boolean;
@@ -45,7 +45,8 @@ export function createOtpService(deps: Deps, limits: BatchLimits = BATCH_LIMITS)
   const verify = new Batcher<OtpVerification, VerifyOutcome>({
     ...limits,
     run: (inputs) => verifyOtps(deps, inputs),
-    lockKeysOf: (input) => verificationLockKeys(deps.policies, input),
+    // Not the client IP: only wrong codes lock its counter, and right ones from one must not wait.
+    lockKeysOf: ({ userId }) => [userId],
   });
   const status = new Batcher<Hex, StatusOutcome>({
     ...limits,

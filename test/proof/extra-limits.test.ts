@@ -86,9 +86,10 @@ class Services {
     purpose: string,
     code: string,
     address: string | null,
+    clientNet48: string | null = null,
+    key: string | null = null,
   ): Promise<VerifyOutcome> {
-    const input = { userId, purpose, code, clientIp: address, clientNet48: null,
-      key: null, apiClient: null };
+    const input = { userId, purpose, code, clientIp: address, clientNet48, key, apiClient: null };
     return this.#next().verify(input, () => true);
   }
 
@@ -272,6 +273,92 @@ test('a shadow limit counts and reports, and refuses nothing', async () => {
     assert.is(await outcomes[index]!(), expected);
   }
   assert.is(services.counts.shadowed.wrong_codes, 2);
+});
+
+test('a purpose with a smaller limit of wrong codes names the time of its own point', async () => {
+  const services = new Services({
+    default: { wrong_codes_limit: 4 }, purposes: { big: { wrong_codes_limit: 9 } },
+  });
+  const address = freshAddress();
+  const users = Array.from({ length: 3 }, () => fresh('u'));
+  const codes = await Promise.all(users.map((user) => services.code(user, 'big')));
+  const user = fresh('u');
+  const code = await services.code(user, 'login');
+  for (let second = 0; second < 6; second += 1) {
+    setClock(second);
+    const at = second % 3;
+    const outcome = await services.verify(users[at]!, 'big', wrongCode(codes[at]!), address);
+    assert.is(describe(outcome), 'wrong');
+  }
+  setClock(10);
+  // The third of six points must leave the window, and then one wrong code more is allowed.
+  assert.is(describe(await services.verify(user, 'login', code, address)), `limited ${HOUR - 8}`);
+  assert.is(describe(await services.verify(users[0]!, 'big', codes[0]!, address)), 'verified');
+  setClock(HOUR + 1.999999);
+  assert.is(describe(await services.verify(user, 'login', code, address)), 'limited 1');
+  setClock(HOUR + 2);
+  assert.is(describe(await services.verify(user, 'login', code, address)), 'expired');
+});
+
+test('the wrong codes of a /48 are limited over its client IPs, and IPv4 has no /48', async () => {
+  const services = new Services({ default: { wrong_codes_limit: 2, wrong_codes_net_limit: 5 } });
+  const net = `2001:db8:${(start / 1_000_000 % 65_536).toString(16)}::/48`;
+  const attempt = async (address: string, clientNet48: string | null, isRight = false) => {
+    const user = fresh('u');
+    const code = await services.code(user, 'login');
+    const given = isRight ? code : wrongCode(code);
+    return describe(await services.verify(user, 'login', given, address, clientNet48));
+  };
+  const ips = [1, 1, 1, 2, 2, 3, 3].map((host) => `${net}:${host}::/64`);
+  const outcomes: string[] = [];
+  for (const ip of ips) outcomes.push(await attempt(ip, net));
+  const limited = `limited ${HOUR}`;
+  assert.equal(outcomes, ['wrong', 'wrong', limited, 'wrong', 'wrong', 'wrong', limited]);
+  assert.is(await attempt(`${net}:4::/64`, net, true), limited);
+  assert.is(await attempt(`${net}:4::/64`, 'other::/48', true), 'verified');
+  assert.is(await attempt(freshAddress(), null), 'wrong');
+  const { limited: { wrong_codes: ofIp, wrong_codes_net: ofNet } } = services.counts;
+  assert.equal([ofIp, ofNet], [1, 2]);
+});
+
+test('another use of a key counts like a wrong code, also beyond the limit', async () => {
+  const services = new Services({ default: { wrong_codes_limit: 2 } });
+  const address = freshAddress();
+  const [user, other] = [fresh('u'), fresh('u')];
+  const [code, open] = [await services.code(user, 'login'), await services.code(other, 'login')];
+  const [key, lateKey] = [fresh('k'), fresh('k')];
+  const attempt = (by: string, given: string, withKey: string | null = null) =>
+    services.verify(by, 'login', given, address, null, withKey).then(describe);
+  assert.is(await attempt(user, code, key), 'verified');
+  assert.is(await attempt(user, wrongCode(code), key), 'key_reused');
+  assert.is(await attempt(other, wrongCode(open)), 'wrong');
+  assert.is(await attempt(other, open), `limited ${HOUR}`);
+  assert.is(await attempt(user, code, key), `limited ${HOUR}`);
+  setClock(1);
+  const late = await services.code(user, 'late');
+  const won = await services.verify(user, 'late', late, freshAddress(), null, lateKey);
+  assert.is(describe(won), 'verified');
+  assert.is(await attempt(other, open, lateKey), 'key_reused', 'beyond the limit');
+  // Of three points the newest two must not both count.
+  assert.is(await attempt(other, open), `limited ${HOUR - 1}`);
+});
+
+test('a right code reads few rows, however many wrong codes its client IP has sent', async () => {
+  const services = new Services({ default: { wrong_codes_limit: { limit: 10, shadow: true } } });
+  const address = freshAddress();
+  const used = 20_000;
+  const newest = start + used;
+  const rows = Array.from({ length: used }, (_, index) =>
+    `('${address}', 3, ${newest - index}, '${formatInstant(start)}', 1, NULL)`);
+  await database.query(`INSERT INTO limit_hits VALUES
+    ('${address}', 3, 0, '${formatInstant(start)}', 0, ${newest}), ${rows.join()}`);
+  const user = fresh('u');
+  const code = await services.code(user, 'login');
+  const before = await database.rowsRead();
+  assert.is(describe(await services.verify(user, 'login', code, address)), 'verified');
+  const read = await database.rowsRead() - before;
+  assert.ok(read < 500, `${read} rows were read`);
+  assert.is(services.counts.shadowed.wrong_codes, 1);
 });
 
 test('a shadow limit far beyond its quota still reports no point and the same reset', async () => {

@@ -29,7 +29,7 @@ const LAST_NOW = 2_000_000_000_000_000;
 
 type Command =
   | { kind: 'request'; user: number; purpose: number; address: number; key: number }
-  | { kind: 'verify'; user: number; purpose: number; code: string; key: number }
+  | { kind: 'verify'; user: number; purpose: number; code: string; address: number; key: number }
   | { kind: 'step'; micros: number }
   | { kind: 'boundary'; pick: number; offset: number };
 
@@ -45,7 +45,8 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ kind: fc.constant('request' as const), user, purpose,
     address, key }) },
   { weight: 9, arbitrary: fc.record({ kind: fc.constant('verify' as const), user, purpose,
-    code: fc.constantFrom('right', 'wrong', 'wrong', 'wrong', 'wrong', 'old', 'other'), key }) },
+    code: fc.constantFrom('right', 'wrong', 'wrong', 'wrong', 'wrong', 'old', 'other'),
+    address, key }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('step' as const),
     micros: fc.oneof(small(2_000_000), small(400_000_000), fc.constant(86_400_000_000)) }) },
   // The nearest boundaries are those of codes and locks, the farthest those of keys.
@@ -56,9 +57,10 @@ const command: fc.Arbitrary<Command> = fc.oneof(
 const between = (min: number, max: number) => fc.integer({ min, max });
 const numbers: fc.Arbitrary<Numbers> = fc.oneof(
   fc.constant({ lifetime: 300, userLimit: 3, addressLimit: 8, wrongAttempts: 3, lock: 600,
-    cap: 100 }),
+    cap: 100, wrongCodes: 60, wrongCodesNet: 600 }),
   fc.record({ lifetime: between(30, 600), userLimit: between(1, 5), addressLimit: between(1, 5),
-    wrongAttempts: between(1, 4), lock: between(1, 600), cap: between(3, 8) }),
+    wrongAttempts: between(1, 4), lock: between(1, 600), cap: between(3, 8),
+    wrongCodes: between(1, 8), wrongCodesNet: between(1, 12) }),
 );
 
 let database: TestDatabase;
@@ -141,8 +143,11 @@ class History {
     const code = { right: newest, wrong: wrongCode(newest), old: this.#codes.at(-2),
       other: this.#codes.at(-1) }[one.code] ?? wrongCode(newest, 1);
     const key = one.key === 0 ? null : this.#key(one.key);
-    const expected = this.#model.verify(user, purpose, code, key);
-    const reply = await this.#post('verify', { user_id: user, purpose, code }, key);
+    // Of three addresses the first two have one /48, which no request has.
+    const net = `${this.#name.slice(1)}:${one.address === 2 ? 9 : 8}:0`;
+    const ip = `${net}:${one.address}::1`;
+    const expected = this.#model.verify(user, purpose, code, key, { ip, net });
+    const reply = await this.#post('verify', { user_id: user, purpose, code }, key, ip);
     compare(reply, expected);
   }
 
@@ -181,6 +186,7 @@ async function play(chosen: Numbers, commands: readonly Command[]): Promise<void
     lifetime_seconds: chosen.lifetime, user_limit: chosen.userLimit,
     address_limit: chosen.addressLimit, wrong_attempts: chosen.wrongAttempts,
     lock_seconds: chosen.lock, wrong_attempts_until_unlock: chosen.cap,
+    wrong_codes_limit: chosen.wrongCodes, wrong_codes_net_limit: chosen.wrongCodesNet,
   } }));
   if ('errors' in parsed) throw new Error(parsed.errors.join());
   const { policies } = parsed;

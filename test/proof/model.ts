@@ -5,6 +5,7 @@
 
 const SECOND = 1_000_000;
 const WINDOW = 900 * SECOND;
+const HOUR = 3600 * SECOND;
 const DAY = 86_400 * SECOND;
 const REPLAY = 300 * SECOND;
 
@@ -16,7 +17,12 @@ export type Numbers = Readonly<{
   wrongAttempts: number;
   lock: number;
   cap: number;
+  wrongCodes: number;
+  wrongCodesNet: number;
 }>;
+
+/** The subjects of the limits of wrong codes. */
+export type Client = Readonly<{ ip: string; net: string }>;
 
 /** The expected response. `unsettled` names a case that docs/api.md leaves open. */
 export type Expected = {
@@ -102,7 +108,13 @@ export class Model {
     this.#answer(`request ${key}`, { use: `${user} ${purpose}`, body, until: this.now + DAY });
   }
 
-  verify(user: string, purpose: string, code: string, key: string | null): Expected {
+  verify(
+    user: string,
+    purpose: string,
+    code: string,
+    key: string | null,
+    client: Client,
+  ): Expected {
     const use = `${user} ${purpose} ${code}`;
     const stored = key === null ? null : this.#known(`verify ${key}`);
     if (stored !== null && stored.use === use) {
@@ -110,7 +122,14 @@ export class Model {
     }
     if (stored !== null) {
       this.#answers.delete(`verify ${key}`);
+      this.#countWrong(client);
       return { status: 422, body: { error: 'idempotency_key_reused' } };
+    }
+    const wait = Math.max(this.#wait(`wrong ${client.ip}`, this.#n.wrongCodes, HOUR),
+      this.#wait(`wrong ${client.net}`, this.#n.wrongCodesNet, HOUR));
+    if (wait > 0) {
+      const body = { error: 'rate_limit_exceeded', remaining_cooldown_seconds: wait };
+      return { status: 429, body, retryAfter: wait };
     }
     const pair = this.#pairs.get(`${user} ${purpose}`);
     if (pair === undefined) return { status: 404, body: { error: 'otp_not_found' } };
@@ -118,7 +137,10 @@ export class Model {
     if (lock !== null) return this.#tooMany(lock.retryAfter, lock.unsettled);
     const refusal = this.#refusalOf(pair);
     if (refusal !== null) return refusal;
-    if (code !== pair.code.code) return this.#wrong(pair);
+    if (code !== pair.code.code) {
+      this.#countWrong(client);
+      return this.#wrong(pair);
+    }
     pair.code.used = true;
     pair.wrong = 0;
     pair.consecutive = 0;
@@ -137,6 +159,11 @@ export class Model {
     if (this.now >= expiresAt) return { status: 410, body: { error: 'code_expired' }, ...open };
     if (!code.closed) return null;
     return { status: 410, body: { error: 'code_expired' }, unsettled: 'closed code' };
+  }
+
+  #countWrong({ ip, net }: Client): void {
+    this.#use(`wrong ${ip}`, HOUR);
+    this.#use(`wrong ${net}`, HOUR);
   }
 
   #wrong(pair: Pair): Expected {
@@ -192,18 +219,18 @@ export class Model {
     return answer !== undefined && this.now < answer.until ? answer : null;
   }
 
-  #live(subject: string): number[] {
-    return (this.#points.get(subject) ?? []).filter((at) => this.now < at + WINDOW);
+  #live(subject: string, window = WINDOW): number[] {
+    return (this.#points.get(subject) ?? []).filter((at) => this.now < at + window);
   }
 
-  #wait(subject: string, limit: number): number {
-    const live = this.#live(subject);
+  #wait(subject: string, limit: number, window = WINDOW): number {
+    const live = this.#live(subject, window);
     if (live.length < limit) return 0;
-    return Math.ceil((live[live.length - limit]! + WINDOW - this.now) / SECOND);
+    return Math.ceil((live[live.length - limit]! + window - this.now) / SECOND);
   }
 
-  #use(subject: string): void {
-    this.#points.set(subject, [...this.#live(subject), this.now]);
-    this.#boundaryInstants.push(this.now + WINDOW);
+  #use(subject: string, window = WINDOW): void {
+    this.#points.set(subject, [...this.#live(subject, window), this.now]);
+    this.#boundaryInstants.push(this.now + window);
   }
 }

@@ -365,6 +365,33 @@ test('a second round trip that loses its connection runs the batch again', async
   assert.equal([await wrongCodesOf(pair.userId), await countedFrom(guess.clientIp)], [1, 1]);
 });
 
+test('a batch whose locked counts show another wrong code takes the lock for that one too',
+  async () => {
+    const { service, other, pair, request } = startServices({ wrongCodesLimit: 2 });
+    const { code } = await request(service, `k${id}`);
+    const neighbour = { ...pair, userId: `v${id}` };
+    const { code: otherCode } = await request(service, `l${id}`, neighbour.userId);
+    const [first, second] = [`10.2.0.${id}`, `10.3.0.${id}`];
+    const guess = (by: OtpService, clientIp: string, index: number) =>
+      by.verify({ ...pair, ...NOBODY, clientIp, code: wrongCode(code, index) }, isWanted);
+    for (const index of [1, 2]) await guess(service, `10.4.0.${id}`, index);
+    const locks: string[] = [];
+    fixture.tamper(async (name, _, proceed) => {
+      if (!includes(name, 'limit_hits.lock')) return proceed();
+      locks.push(name);
+      // Between the two round trips another process uses up the limit of the first client IP.
+      for (const index of locks.length === 1 ? [3, 4] : []) {
+        const wrong = wrongCode(otherCode, index);
+        await other.verify({ ...neighbour, ...NOBODY, clientIp: first, code: wrong }, isWanted);
+      }
+      return proceed();
+    });
+    const outcomes = await Promise.all([guess(service, first, 5), guess(service, second, 6)]);
+    assert.equal(outcomes.map(({ kind }) => kind), ['limited', 'locked']);
+    assert.equal([await countedFrom(first), await countedFrom(second)], [2, 1]);
+    assert.is(await wrongCodesOf(pair.userId), 3);
+  });
+
 test('every code of a lost cancellation is canceled, though another process canceled some',
   async () => {
     const { service, other, pair, request } = startServices();

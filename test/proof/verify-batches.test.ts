@@ -26,7 +26,7 @@ const FIELDS = `number, redeemed_at, digest IS NULL AS is_erased, wrong_attempts
 /** The responses under keys, and what the limit has counted, whatever the rows of its hits. */
 const KEYS = `SELECT HEX(key_digest) AS k, expires_at FROM idempotency_keys WHERE expires_at >= ?
   ORDER BY k`;
-const HITS = `SELECT subject, kind, SUM(points) AS points FROM limit_hits WHERE subject IN (?, ?)
+const HITS = `SELECT subject, kind, SUM(points) AS points FROM limit_hits WHERE subject IN (?, ?, ?)
   GROUP BY subject, kind ORDER BY subject, kind`;
 
 const LATER = parseInstant('2026-01-06 08:00:00.000000');
@@ -34,7 +34,7 @@ const LATER = parseInstant('2026-01-06 08:00:00.000000');
 /** So small that a batch exhausts it. */
 const WRONG_CODES_LIMIT = 4;
 
-const HISTORIES = Math.ceil(Number(process.env.OTPD_TEST_HISTORIES ?? 300) / 5);
+const HISTORIES = Math.ceil(Number(process.env.OTPD_TEST_HISTORIES ?? 300) / 10);
 const SEED = Number(process.env.OTPD_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 
 /**
@@ -50,7 +50,7 @@ const USERS: readonly (readonly [longAgo: string, before: string, now: string])[
   ['', 'wrong', 'wrong right wrong'], ['', 'wrong wrong wrong', 'right'],
 ];
 
-const NOBODY = Object.freeze({ clientIp: null, key: null });
+const NOBODY = Object.freeze({ clientIp: null, clientNet48: null, key: null });
 
 /** One service on its own database, in which each user has a code. */
 class Side {
@@ -63,7 +63,8 @@ class Side {
   constructor(database: TestDatabase) {
     this.#database = database;
     const { pool } = database;
-    const policies = createPolicies({ ...DEFAULT_POLICY, wrongCodesLimit: WRONG_CODES_LIMIT });
+    const policies = createPolicies({ ...DEFAULT_POLICY, wrongCodesLimit: WRONG_CODES_LIMIT,
+      wrongCodesNetLimit: WRONG_CODES_LIMIT + 2 });
     this.#deps = { pool, policies, secrets: secretsOf(newSecretsText()) };
     this.#delivery = createTestDelivery({ ...this.#deps, channels: [channelOf((message) => {
       this.#codes.set(message.userId, message.code);
@@ -95,11 +96,11 @@ class Side {
     userId: string,
     word: string,
     index: number,
-    { clientIp, key }: Pick<OtpVerification, 'clientIp' | 'key'> = NOBODY,
+    by: Omit<OtpVerification, 'userId' | 'purpose' | 'code' | 'apiClient'> = NOBODY,
   ): OtpVerification {
     const code = this.#codes.get(userId)!;
     return { userId, purpose: 'login', code: word === 'right' ? code : wrongCode(code, index),
-      clientIp, clientNet48: null, key, apiClient: null };
+      ...by, apiClient: null };
   }
 
   verify(inputs: readonly OtpVerification[]): Promise<VerifyOutcome[]> {
@@ -188,9 +189,10 @@ test('attempts with keys that one transaction decides count like attempts in man
     const users = [0, 1, 2].map(() => fresh('u'));
     const addresses = [0, 1].map(freshAddress);
     const keys = [0, 1].map(() => fresh('k'));
+    const net = fresh('net');
     const inputs = (side: Side, list: Attempt[]): OtpVerification[] =>
       list.map(({ user, word, nth, address, key }) => side.attempt(users[user]!, word, nth,
-        { clientIp: addresses[address]!, key: key === null ? null : keys[key]! }));
+        { clientIp: addresses[address]!, clientNet48: net, key: keys[key ?? -1] ?? null }));
     const outcomes: VerifyOutcome[][] = [];
     for (const side of sides) {
       side.setSecond(history * 3600);
@@ -204,7 +206,7 @@ test('attempts with keys that one transaction decides count like attempts in man
     assert.equal(outcomes[0], outcomes[1]);
     const [together, apart] = sides;
     const start = formatInstant(addSeconds(LATER, history * 3600));
-    for (const [sql, values] of [[KEYS, [start]], [HITS, addresses]] as const) {
+    for (const [sql, values] of [[KEYS, [start]], [HITS, [...addresses, net]]] as const) {
       assert.equal(await together.rows(sql, values), await apart.rows(sql, values));
     }
     for (const user of users) {

@@ -120,7 +120,8 @@ export function sweptTables(
       expiredSince: `used_at + INTERVAL CASE kind
         WHEN ${HIT_KINDS.user_daily} THEN ${hitSeconds.user_daily}
         WHEN ${HIT_KINDS.destination} THEN ${hitSeconds.destination}
-        WHEN ${HIT_KINDS.wrong_codes} THEN ${hitSeconds.wrong_codes} END SECOND`,
+        WHEN ${HIT_KINDS.wrong_codes} THEN ${hitSeconds.wrong_codes}
+        WHEN ${HIT_KINDS.wrong_codes_net} THEN ${hitSeconds.wrong_codes_net} END SECOND`,
       startAt: ({ userId }) => userId,
     },
   ];

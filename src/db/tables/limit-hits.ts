@@ -8,9 +8,11 @@ import { joinKeys, repeat, write } from '../query.ts';
 import type { Query, Row, Value, Write } from '../query.ts';
 
 /** The column `kind` of each limit. */
-export const HIT_KINDS = Object.freeze({ user_daily: 1, destination: 2, wrong_codes: 3 });
+export const HIT_KINDS = Object.freeze({
+  user_daily: 1, destination: 2, wrong_codes: 3, wrong_codes_net: 4,
+});
 
-/** What a limit counts for: a user, a destination or a client IP. */
+/** What a limit counts for: a user, a destination, a client IP, or the /48 of one. */
 export type LimitSubject = Readonly<{ subject: string; kind: number }>;
 
 /** The head of a subject: its lock, with number and time of the newest hit. */
@@ -41,18 +43,11 @@ const OLDEST_HITS_SQL = `SELECT oldest.* FROM limit_hits AS head FORCE INDEX (PR
   (${HITS_SQL} WHERE t.subject = head.subject AND t.kind = head.kind AND t.number > 0
     ORDER BY t.subject, t.kind, t.number LIMIT ${OLDEST_MAX}) AS oldest
   WHERE (head.subject, head.kind, head.number) IN (`;
-/**
- * The counter of a subject, and the hit that must leave the window before another point is free.
- * Few hits come before it, because each new hit deletes expired ones.
- */
-const PEEK_SQL_START = `SELECT head.subject, head.kind, head.used_at AS newest_at, head.newest,
-  hit.number, hit.used_at, hit.points FROM (VALUES `;
-const PEEK_SQL_END = `) AS named (subject, kind, quota)
-  STRAIGHT_JOIN limit_hits AS head FORCE INDEX (PRIMARY)
-    ON head.subject = named.subject AND head.kind = named.kind AND head.number = 0
+const PEEK_SQL = `SELECT head.subject, head.kind, head.used_at AS newest_at, head.newest,
+  hit.number, hit.used_at, hit.points FROM limit_hits AS head FORCE INDEX (PRIMARY)
   LEFT JOIN LATERAL (${HITS_SQL} WHERE t.subject = head.subject AND t.kind = head.kind
-    AND t.number > 0 AND t.number > head.newest - named.quota
-    ORDER BY t.subject, t.kind, t.number LIMIT 1) AS hit ON TRUE`;
+    AND t.number > 0 ORDER BY t.subject, t.kind, t.number LIMIT 1) AS hit ON TRUE
+  WHERE (head.subject, head.kind, head.number) IN (`;
 const INSERT_SQL =
   'INSERT INTO limit_hits (subject, kind, number, used_at, points, newest) VALUES ';
 const ROW = '(?,?,?,?,?,?)';
@@ -105,37 +100,29 @@ export function readHits(
       ...subjects.flatMap(({ subject, kind }) => [subject, kind]),
       ...wanted.flatMap(({ subject, kind, quota }) => [subject, kind, quota, subject, kind]),
     ],
-    read: (rows) => rows.map((row) => ({
-      ...readSubject(row),
-      number: row.number as number,
-      usedAt: parseInstant(row.used_at as string),
-      points: row.points as number,
-    })),
+    read: (rows) => rows.map((row) => ({ ...readSubject(row), ...readHit(row) })),
   };
 }
 
-/** A counter with the hit that decides whether a quota is exhausted; null when it is not. */
+/** A counter with its oldest hit, live or not; null when it has none. */
 type PeekedCounter = HitCounter & Readonly<{ hit: Hit | null }>;
 
 /**
- * Reads without locking whether quotas are exhausted, in no particular order.
+ * Reads counters and the oldest hit of each without locking, in one statement. That decides a limit
+ * unless more hits than its quota are stored.
  *
- * @param wanted subjects with finite quotas, at least 1
+ * @param subjects unique, at least 1
  */
-export function peekHits(wanted: readonly WantedHits[]): Query<PeekedCounter[]> {
+export function peekHits(subjects: readonly LimitSubject[]): Query<PeekedCounter[]> {
   return {
     name: 'limit_hits.peek',
-    sql: `${PEEK_SQL_START}${repeat(wanted.length, 'ROW(?,?,?)')}${PEEK_SQL_END}`,
-    values: wanted.flatMap(({ subject, kind, quota }) => [subject, kind, quota]),
+    sql: `${PEEK_SQL}${repeat(subjects.length, '(?,?,0)')})`,
+    values: subjects.flatMap(({ subject, kind }) => [subject, kind]),
     read: (rows) => rows.map((row) => ({
       ...readSubject(row),
       newest: row.newest as number,
       usedAt: parseInstant(row.newest_at as string),
-      hit: row.number === null ? null : {
-        number: row.number as number,
-        usedAt: parseInstant(row.used_at as string),
-        points: row.points as number,
-      },
+      hit: row.number === null ? null : readHit(row),
     })),
   };
 }
@@ -175,4 +162,12 @@ function toCounterValues({ subject, kind, newest, usedAt }: HitCounter): Value[]
 
 function readSubject(row: Row): LimitSubject {
   return { subject: row.subject as string, kind: row.kind as number };
+}
+
+function readHit(row: Row): Hit {
+  return {
+    number: row.number as number,
+    usedAt: parseInstant(row.used_at as string),
+    points: row.points as number,
+  };
 }

@@ -13,7 +13,7 @@ import type {
 import type { Transaction } from '../../db/transaction.ts';
 import type { AppliedLimit } from '../policy/policy.ts';
 import type { MeasuredLimit } from '../rules/extra-limits.ts';
-import { addHit, sortHits, EMPTY_HIT_WINDOW } from '../rules/numbered-hits.ts';
+import { addHit, hasEarlierHits, sortHits, EMPTY_HIT_WINDOW } from '../rules/numbered-hits.ts';
 import type { HitWindow } from '../rules/numbered-hits.ts';
 
 const NO_LIMITS: readonly MeasuredLimit[] = Object.freeze([]);
@@ -44,21 +44,28 @@ export class ExtraLimitRows {
   }
 
   /**
-   * Reads without a lock, in one statement at most, which limits are exhausted: enough to refuse
+   * Reads without a lock, in one statement at most, which limits are exhausted: enough to refuse,
    * and to let pass what takes no point.
    */
   peek(): readonly Query<void>[] {
-    const wanted = [...this.#limits.values()].flatMap(toWantedHits);
-    if (wanted.length === 0) return [];
-    return [mapResult(peekHits(wanted), (found) => {
+    const subjects = [...this.#limits.values()]
+      .filter((list) => list.some(({ quota }) => quota !== Infinity)).map(([first]) => first!);
+    if (subjects.length === 0) return [];
+    return [mapResult(peekHits(subjects), (found) => {
       for (const { hit, ...counter } of found) {
-        const key = keyOf(counter);
-        const { hits } = this.#takeCounter(counter);
-        if (hit !== null) {
-          this.#windows.set(key, { ...this.#windowFor(key), hits: sortHits([...hits, hit]) });
-        }
+        const window = this.#takeCounter(counter);
+        if (hit !== null) this.#windows.set(keyOf(counter), { ...window, hits: [hit] });
       }
     })];
+  }
+
+  /** Reads the limits that `peek` has not decided: few have more hits than their quota. */
+  peekFurther(): readonly Query<void>[] {
+    const lists = [...this.#limits].filter(([key, list]) => {
+      const window = this.#windowFor(key);
+      return list.some(({ quota }) => hasEarlierHits(window, quota));
+    });
+    return lists.length === 0 ? [] : this.#read(lists.map(([, list]) => list), false);
   }
 
   /** Locks some of the limits after `peek`, and reads all locked ones; drops the points added. */

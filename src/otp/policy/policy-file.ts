@@ -35,6 +35,8 @@ const MEMBERS: ReadonlyMap<string, Member> = new Map<string, Member>([
   ['destination_limit', { key: 'destinationLimit', limit: 'destination', isOptional: true }],
   ['destination_digits', { key: 'destinationDigits', isGlobal: true }],
   ['wrong_codes_limit', { key: 'wrongCodesLimit', limit: 'wrong_codes', isOptional: true }],
+  ['wrong_codes_net_limit',
+    { key: 'wrongCodesNetLimit', limit: 'wrong_codes_net', isOptional: true }],
 ]);
 
 /** What messages call the purpose. */

@@ -16,7 +16,7 @@ export const LIMIT_NAMES = Object.freeze([
 export type LimitName = (typeof LIMIT_NAMES)[number];
 
 /** The limits that are off unless they are set. */
-type ExtraLimitName = 'user_daily' | 'destination' | 'wrong_codes';
+type ExtraLimitName = 'user_daily' | 'destination' | 'wrong_codes' | 'wrong_codes_net';
 
 type Numbers = Readonly<{
   codeDigits: number;
@@ -41,6 +41,8 @@ type ExtraLimits = Readonly<{
   destinationLimit: number | null;
   /** Wrong codes per client IP in an hour. */
   wrongCodesLimit: number | null;
+  /** Wrong codes from the clients of an IPv6 /48 in an hour. */
+  wrongCodesNetLimit: number | null;
 }>;
 
 export type PolicyNumber = keyof (Numbers & ExtraLimits);
@@ -63,6 +65,7 @@ export const EXTRA_WINDOW_SECONDS: Readonly<Record<ExtraLimitName, number>> = Ob
   user_daily: 86_400,
   destination: 3600,
   wrong_codes: 3600,
+  wrong_codes_net: 3600,
 });
 
 type Bound = Readonly<{ min: number; max: number }>;
@@ -80,6 +83,7 @@ export const POLICY_BOUNDS: Readonly<Record<PolicyNumber, Bound>> = Object.freez
   destinationLimit: { min: 1, max: 10_000_000 },
   destinationDigits: { min: 1, max: 15 },
   wrongCodesLimit: { min: 1, max: 1_000_000 },
+  wrongCodesNetLimit: { min: 1, max: 1_000_000 },
 });
 
 export const DEFAULT_POLICY: Policy = Object.freeze({
@@ -94,7 +98,8 @@ export const DEFAULT_POLICY: Policy = Object.freeze({
   userDailyLimit: null,
   destinationLimit: null,
   destinationDigits: 5,
-  wrongCodesLimit: null,
+  wrongCodesLimit: 60,
+  wrongCodesNetLimit: 600,
   shadow: new Set<LimitName>(),
   labels: new Map(),
 });
@@ -135,7 +140,9 @@ export function createPolicies(
   });
 }
 
-const EXTRA_LIMITS = ['userDailyLimit', 'destinationLimit', 'wrongCodesLimit'] as const;
+const EXTRA_LIMITS = [
+  'userDailyLimit', 'destinationLimit', 'wrongCodesLimit', 'wrongCodesNetLimit',
+] as const;
 
 /** A limit of one purpose counts the requests of all purposes. */
 function shareCounts(policy: Policy, shared: readonly (keyof ExtraLimits)[]): Policy {
@@ -210,12 +217,18 @@ export function limitedDestination(policy: Policy, userId: string): string | nul
 
 /** The limits that count a wrong code. */
 export function limitsForVerification(
-  policy: Policy,
-  clientIp: string | null,
+  { wrongCodesLimit, wrongCodesNetLimit }: Policy,
+  { clientIp, clientNet48 }: Readonly<Record<'clientIp' | 'clientNet48', string | null>>,
 ): readonly AppliedLimit[] {
-  const { wrongCodesLimit } = policy;
-  if (wrongCodesLimit === null || clientIp === null) return NO_APPLIED_LIMITS;
-  return [appliedLimit('wrong_codes', clientIp, wrongCodesLimit)];
+  if (clientIp === null) return NO_APPLIED_LIMITS;
+  const limits: AppliedLimit[] = [];
+  if (wrongCodesLimit !== null) {
+    limits.push(appliedLimit('wrong_codes', clientIp, wrongCodesLimit));
+  }
+  if (clientNet48 !== null && wrongCodesNetLimit !== null) {
+    limits.push(appliedLimit('wrong_codes_net', clientNet48, wrongCodesNetLimit));
+  }
+  return limits;
 }
 
 function appliedLimit(limit: ExtraLimitName, subject: string, quota: number): AppliedLimit {

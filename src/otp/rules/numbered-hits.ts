@@ -35,6 +35,12 @@ export function cooldownSeconds(
   return Math.max(0, secondsUntil(now, addSeconds(hit.usedAt, windowSeconds)));
 }
 
+/** Whether the first hit comes before the one that decides the limit. */
+export function hasEarlierHits({ newest, hits }: HitWindow, quota: number): boolean {
+  const [first] = hits;
+  return newest !== null && first !== undefined && first.number <= newest - quota;
+}
+
 export function addHit(window: HitWindow, now: Instant): HitWindow & { added: Hit } {
   // Not before the newest hit, even if the clock was set back: numbers grow with time.
   const usedAt = window.added?.usedAt ?? Math.max(now, window.newestAt);

@@ -22,10 +22,10 @@ import type { Transaction } from '../../db/transaction.ts';
 import { decideVerify } from './decide.ts';
 import type { PreparedVerification, VerifyState, VerifyWrites } from './decide.ts';
 import type { VerifyOutcome } from '../outcomes.ts';
-import type { AppliedLimit } from '../policy/policy.ts';
+import type { AppliedLimit, LimitName } from '../policy/policy.ts';
 import { countConsecutiveWrong, findKnownPair } from '../rules/lifecycle.ts';
 
-type Decided = Readonly<{ outcomes: VerifyOutcome[]; shadowed: number }>;
+type Decided = Readonly<{ outcomes: VerifyOutcome[]; shadowed: readonly LimitName[] }>;
 
 export class VerifyBatch {
   readonly #verifications: readonly PreparedVerification[];
@@ -67,6 +67,8 @@ export class VerifyBatch {
       ...(keys.size === 0 ? [] : [batch.#takeKeys(loadStoredVerifications([...keys]))]),
     );
     batch.#loadedOtps = otps;
+    const further = batch.#limits.peekFurther();
+    if (further.length > 0) await tx.read(...further, batch.#readClock());
     return batch;
   }
 
@@ -74,11 +76,11 @@ export class VerifyBatch {
   decide(): Decided {
     this.#otps = new OtpRows(this.#loadedOtps);
     this.#changedKeys.clear();
-    let shadowed = 0;
+    const shadowed: LimitName[] = [];
     const outcomes = this.#verifications.map((verification) => {
-      const { outcome, writes, isShadowed } = decideVerify(
-        this.#stateFor(verification), verification);
-      if (isShadowed) shadowed += 1;
+      const decision = decideVerify(this.#stateFor(verification), verification);
+      const { outcome, writes } = decision;
+      if (decision.shadowed !== undefined) shadowed.push(...decision.shadowed);
       if (writes !== null) this.#apply(verification, writes);
       return outcome;
     });

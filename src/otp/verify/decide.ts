@@ -12,7 +12,7 @@ import type { StoredVerification } from '../../db/tables/idempotency-keys.ts';
 import type { Otp, PairName } from '../../db/tables/otps.ts';
 import type { VerifyOutcome } from '../outcomes.ts';
 import { REPLAY_SECONDS } from '../policy/policy.ts';
-import type { AppliedLimit, Policy } from '../policy/policy.ts';
+import type { AppliedLimit, LimitName, Policy } from '../policy/policy.ts';
 import { secondsLeft } from '../rules/extra-limits.ts';
 import type { MeasuredLimit } from '../rules/extra-limits.ts';
 import { addWrongAttempt, lockSecondsLeft, NO_ATTEMPTS } from '../rules/lockout.ts';
@@ -26,7 +26,7 @@ export type VerifyState = Readonly<{
   pair: Otp | null;
   /** The consecutive wrong attempts of the pair that no known OTP has. */
   keptWrong: number;
-  /** The limit of wrong codes of the client IP: none or one. */
+  /** The limits of wrong codes of the client IP and of its /48. */
   hitWindows: readonly MeasuredLimit[];
 }>;
 
@@ -60,8 +60,8 @@ export type VerifyWrites = Readonly<{
 type VerifyDecision = Readonly<{
   outcome: VerifyOutcome;
   writes: VerifyWrites | null;
-  /** Whether the limit of wrong codes would refuse it if the limit were not in shadow. */
-  isShadowed?: true;
+  /** The exhausted limits in shadow, if there are any. */
+  shadowed?: readonly LimitName[];
 }>;
 
 /** The first case that applies decides (docs/api.md, "POST /otp/verify"). */
@@ -74,12 +74,25 @@ export function decideVerify(
   if (stored !== null && isReplayable(stored, now)) return useKey(stored, verification, now);
   const { codeDigits } = pair ?? policy;
   if (digits !== codeDigits) return refuse({ kind: 'malformed', digits: codeDigits });
-  const exhausted = hitWindows.find((one) => secondsLeft(one, now) > 0);
-  if (exhausted === undefined) return decideAttempt(state, verification);
-  if (policy.shadow.has(exhausted.limit.limit)) {
-    return { ...decideAttempt(state, verification), isShadowed: true };
-  }
-  return refuse({ kind: 'limited', retryAfterSeconds: secondsLeft(exhausted, now) });
+  const exhausted = hitWindows.filter((one) => secondsLeft(one, now) > 0);
+  if (exhausted.length === 0) return decideAttempt(state, verification);
+  return limit(exhausted, state, verification);
+}
+
+/** Refuses, or decides the attempt when all exhausted limits are in shadow. */
+function limit(
+  exhausted: readonly MeasuredLimit[],
+  state: VerifyState,
+  verification: PreparedVerification,
+): VerifyDecision {
+  const { shadow } = verification.policy;
+  const nameOf = (one: MeasuredLimit): LimitName => one.limit.limit;
+  const refusing = exhausted.filter((one) => !shadow.has(nameOf(one)));
+  const shadowed = exhausted.map(nameOf).filter((name) => shadow.has(name));
+  if (refusing.length === 0) return { ...decideAttempt(state, verification), shadowed };
+  const retryAfterSeconds = Math.max(...refusing.map((one) => secondsLeft(one, state.now)));
+  const limitedBy = refusing.map(nameOf);
+  return { outcome: { kind: 'limited', retryAfterSeconds, limitedBy }, writes: null, shadowed };
 }
 
 function decideAttempt(

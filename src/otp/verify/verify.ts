@@ -10,16 +10,6 @@ import type { PreparedVerification } from './decide.ts';
 import type { Deps } from '../deps.ts';
 import type { OtpVerification, VerifyOutcome } from '../outcomes.ts';
 import { limitsForVerification } from '../policy/policy.ts';
-import type { Policies } from '../policy/policy.ts';
-
-/** What a verification locks: the user, and the client IP if its wrong codes are limited. */
-export function verificationLockKeys(
-  policies: Policies,
-  { userId, purpose, clientIp }: OtpVerification,
-): string[] {
-  const isLimited = clientIp !== null && policies.for(purpose).wrongCodesLimit !== null;
-  return isLimited ? [userId, `address ${clientIp}`] : [userId];
-}
 
 type VerifyDeps = Pick<Deps, 'pool' | 'policies' | 'secrets' | 'counts'>;
 
@@ -45,7 +35,7 @@ export async function verifyOtps(
 
 function prepareVerification(
   { policies, secrets }: VerifyDeps,
-  { userId, purpose, code, clientIp, key, apiClient }: OtpVerification,
+  { userId, purpose, code, clientIp, clientNet48, key, apiClient }: OtpVerification,
   verifyId: Hex,
 ): PreparedVerification {
   const policy = policies.for(purpose);
@@ -54,7 +44,7 @@ function prepareVerification(
     purpose,
     policy,
     digits: code.length,
-    appliedLimits: limitsForVerification(policy, clientIp),
+    appliedLimits: limitsForVerification(policy, { clientIp, clientNet48 }),
     keyDigest: key === null ? null : digestKey('verify', key, apiClient),
     verifyId,
     digestFor: (keyId, otpId) => {

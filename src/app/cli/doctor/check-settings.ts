@@ -111,11 +111,12 @@ export function checkSecretFiles(
 
 /** Names the extra limits of the default policy, and those that only count (shadow). */
 function checkPolicy(file: string, policy: Policy): Finding {
-  const { userDailyLimit, destinationLimit, wrongCodesLimit, shadow } = policy;
+  const { userDailyLimit, destinationLimit, wrongCodesLimit, wrongCodesNetLimit, shadow } = policy;
   const extra = [
     limitText(userDailyLimit, 'codes per user and day'),
     limitText(destinationLimit, 'codes per destination and hour'),
     limitText(wrongCodesLimit, 'wrong codes per client IP and hour'),
+    limitText(wrongCodesNetLimit, 'wrong codes per IPv6 /48 and hour'),
   ].flatMap((text) => text ?? []);
   const read = [`read from ${file}`, ...extra].join('; ');
   return shadow.size === 0 ? ok('policy', read)

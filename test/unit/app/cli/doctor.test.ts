@@ -230,7 +230,8 @@ test('findings count and name the secrets and contain none', () => {
   const findings = checkSettings({ ...SETTINGS, secrets: secretsOf(text), policyFile: '/p.json' });
   assert.equal(levels(findings), ['ok', 'ok', 'ok']);
   assert.is(findings[1]!.found, '1 configured; new codes use test');
-  assert.is(findings[2]!.found, 'read from /p.json');
+  assert.is(findings[2]!.found, 'read from /p.json; 60 wrong codes per client IP and hour; '
+    + '600 wrong codes per IPv6 /48 and hour');
 });
 
 test('the policy finding lists the extra limits and warns about shadow mode', () => {
@@ -239,7 +240,9 @@ test('the policy finding lists the extra limits and warns about shadow mode', ()
       new Map([['pay', { ...DEFAULT_POLICY, wrongCodesLimit: 5 }]]));
     return checkSettings({ ...SETTINGS, policyFile: '/p.json', policies })[2]!;
   };
-  const numbers = { userDailyLimit: 10, destinationLimit: 200 };
+  const numbers = {
+    userDailyLimit: 10, destinationLimit: 200, wrongCodesLimit: null, wrongCodesNetLimit: null,
+  };
   const found = 'read from /p.json; 10 codes per user and day; 200 codes per destination and hour';
   assert.equal(policyFinding(numbers), ok('policy', found));
   const shadowed = policyFinding({ ...numbers, shadow: new Set(['user', 'destination']) });

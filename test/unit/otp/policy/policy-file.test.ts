@@ -75,6 +75,7 @@ const OPTIONAL: [string, number][] = [
   ['user_daily_limit', 100_000],
   ['destination_limit', 10_000_000],
   ['wrong_codes_limit', 1_000_000],
+  ['wrong_codes_net_limit', 1_000_000],
 ];
 
 for (const [member, highest] of OPTIONAL) {
@@ -92,7 +93,7 @@ for (const [member, highest] of OPTIONAL) {
 
 test('a limit of one purpose counts for all; null removes an inherited limit', () => {
   const policies = policiesOf({
-    default: { user_daily_limit: 9 },
+    default: { user_daily_limit: 9, wrong_codes_limit: null },
     purposes: { pay: { wrong_codes_limit: 5, user_daily_limit: null } },
   });
   const of = (purpose: string) => {
