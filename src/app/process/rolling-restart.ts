@@ -1,6 +1,5 @@
 /** Rolling restart on SIGUSR2: replaces every worker, and never has fewer than WORKERS. */
 import { CoalescingRunner } from './reload.ts';
-import type { WorkerPool } from './worker-pool.ts';
 
 /** The log events of a rolling restart. */
 export type RollEvent =
@@ -10,7 +9,10 @@ export type RollEvent =
   | Readonly<{ event: 'roll_refused'; error: unknown }>;
 
 type RollDeps = Readonly<{
-  pool: WorkerPool;
+  /** Starts a worker that takes the slot of another. */
+  replace: (slot: number) => Promise<void>;
+  /** Waits until the replaced workers have exited. */
+  drainReplaced: () => Promise<void>;
   slots: readonly number[];
   onEvent: (event: RollEvent) => void;
   isStopping: () => boolean;
@@ -21,18 +23,19 @@ type RollDeps = Readonly<{
  * so at most one process exists beyond WORKERS. A new worker that fails to start ends the rolling
  * restart, and the remaining old workers keep serving. Never rejects.
  */
-export async function rollWorkers({ pool, slots, onEvent, isStopping }: RollDeps): Promise<void> {
+export async function rollWorkers(deps: RollDeps): Promise<void> {
+  const { replace, drainReplaced, slots, onEvent, isStopping } = deps;
   if (isStopping()) return;
   onEvent({ event: 'roll_started' });
   for (const worker of slots) {
     try {
-      await pool.startWorker(worker);
+      await replace(worker);
     } catch (error) {
       if (!isStopping()) onEvent({ event: 'roll_failed', worker, error });
       return;
     }
     onEvent({ event: 'worker_replaced', worker });
-    await pool.drainReplaced();
+    await drainReplaced();
     if (isStopping()) return;
   }
   onEvent({ event: 'roll_finished' });

@@ -53,9 +53,9 @@ export function answerMetrics(source: FamilySource): void {
 }
 
 /**
- * Reports that a worker is done, and waits for `leave`. The primary process may have passed a
- * connection to a worker that no longer accepts connections. Messages keep their order, so the
- * worker has handed every such connection back by the time `leave` arrives.
+ * Reports that a worker is done, and waits for `leave`. In a rolling restart, a primary process of
+ * an earlier version may have passed a connection to a worker that no longer accepts connections.
+ * Messages keep their order, so the worker has handed it back by the time `leave` arrives.
  */
 export function sendFinalReport(report: FinalReport): Promise<void> {
   return new Promise((resolve) => {

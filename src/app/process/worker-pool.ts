@@ -9,17 +9,13 @@ import { mergeFamilies } from '../../metrics/merge.ts';
 import { send } from './worker-ipc.ts';
 import type { WorkerMessage } from './worker-ipc.ts';
 
-type Exit = Readonly<{
-  /** True when the exit was not requested. */
-  isDeath: boolean;
-  /** The slot that is now free; null when another worker holds it or starts for it. */
-  freeSlot: number | null;
-}>;
-
 /** A worker that did not start, or workers that cannot be kept running. */
 export class WorkerError extends Error {
   override name = 'WorkerError';
 }
+
+/** A worker that a signal ended before it listened. Its configuration may be right. */
+export class WorkerKilled extends WorkerError {}
 
 const EXITED_EARLY = 'a worker ended before it listened; its message is above';
 const OTHER_ADDRESS = 'a worker listens on another HOST or PORT than the others';
@@ -39,7 +35,6 @@ export class WorkerPool {
   readonly #retireTimeoutMs: number;
   readonly #relay: LogRelay | null;
   #address: Address | null = null;
-  #deaths = 0;
   #collecting: Promise<Family[]> | null = null;
 
   /**
@@ -50,6 +45,9 @@ export class WorkerPool {
   constructor(retireTimeoutMs: number, relay: LogRelay | null) {
     this.#retireTimeoutMs = retireTimeoutMs;
     this.#relay = relay;
+    // Each worker accepts for itself from one shared queue. If the primary process accepted for
+    // them, a connection that it passes to a dying worker would stay open and never be answered.
+    cluster.schedulingPolicy = cluster.SCHED_NONE;
     cluster.setupPrimary({
       stdio: ['inherit', 'inherit', relay === null ? 'inherit' : 'pipe', 'ipc'],
     });
@@ -70,28 +68,43 @@ export class WorkerPool {
     return [...this.#starting.keys(), ...this.serving.values(), ...this.#retiring];
   }
 
+  /** True when a worker serves the slot or starts for it. */
+  isTaken(slot: number): boolean {
+    return this.serving.has(slot) || [...this.#starting.values()].includes(slot);
+  }
+
   /**
    * Starts a worker for a slot. The current worker of the slot serves until the new one listens.
    *
-   * @throws WorkerError when the worker exits before it listens, or listens on another address
-   *   than the others
+   * @throws WorkerKilled when a signal ends the worker before it listens; WorkerError when it exits
+   *   by itself, or listens on another address than the others; the error of a failed fork
    */
   async startWorker(slot: number): Promise<void> {
     const worker = cluster.fork();
-    this.#relay?.forward(worker.process.stderr!);
     this.#starting.set(worker, slot);
-    const exit = once(worker, 'exit').then(() => { throw new WorkerError(EXITED_EARLY); });
-    exit.catch(() => {});
-    const [address] = await Promise.race([once(worker, 'listening'), exit]) as [Address];
-    this.#address ??= address;
-    if (address.port !== this.port || address.address !== this.#address.address) {
-      await terminate(worker, 0);
-      throw new WorkerError(OTHER_ADDRESS);
+    try {
+      await this.#untilListening(worker);
+    } finally {
+      this.#starting.delete(worker);
     }
-    this.#starting.delete(worker);
     const old = this.serving.get(slot);
     this.serving.set(slot, worker);
     if (old !== undefined) this.#retiring.add(old);
+  }
+
+  async #untilListening(worker: Worker): Promise<void> {
+    if (worker.process.stderr) this.#relay?.forward(worker.process.stderr);
+    // A fork that fails emits an error, which rejects this promise, and no exit.
+    const exit = once(worker, 'exit').then(([, signal]) => {
+      throw signal === null ? new WorkerError(EXITED_EARLY)
+        : new WorkerKilled(`${signal} ended a worker before it listened`);
+    });
+    exit.catch(() => {});
+    const [address] = await Promise.race([once(worker, 'listening'), exit]) as [Address];
+    this.#address ??= address;
+    if (address.port === this.port && address.address === this.#address.address) return;
+    await terminate(worker, 0);
+    throw new WorkerError(OTHER_ADDRESS);
   }
 
   /** Makes the replaced workers retire, and waits until they have exited. */
@@ -102,19 +115,18 @@ export class WorkerPool {
     }));
   }
 
-  /** Removes a worker that has exited. */
-  onExit(worker: Worker): Exit {
+  /**
+   * Removes a worker that has exited.
+   *
+   * @returns the slot that it served; null when it was starting or had been replaced
+   */
+  onExit(worker: Worker): number | null {
     this.#counts.recordExit(worker);
-    if (this.#retiring.delete(worker)) return { isDeath: false, freeSlot: null };
+    this.#retiring.delete(worker);
     const [slot] = [...this.serving].find(([, serving]) => serving === worker) ?? [];
-    const owned = slot ?? this.#starting.get(worker) ?? null;
-    if (slot !== undefined) this.serving.delete(slot);
-    this.#starting.delete(worker);
-    const isTaken = owned === null || this.serving.has(owned)
-      || [...this.#starting.values()].includes(owned);
-    const isDeath = slot !== undefined || !isTaken;
-    if (isDeath) this.#deaths += 1;
-    return { isDeath, freeSlot: isTaken ? null : owned };
+    if (slot === undefined) return null;
+    this.serving.delete(slot);
+    return slot;
   }
 
   /** Includes workers that are starting: they may have read the files already. */
@@ -134,14 +146,14 @@ export class WorkerPool {
   }
 
   /** Merges the metrics of all workers. Concurrent calls share one collection. */
-  async collect(wanted: number): Promise<Family[]> {
-    this.#collecting ??= this.#collect(wanted).finally(() => { this.#collecting = null; });
+  async collect(wanted: number, deaths: number): Promise<Family[]> {
+    this.#collecting ??= this.#collect(wanted, deaths).finally(() => { this.#collecting = null; });
     return this.#collecting;
   }
 
-  async #collect(wanted: number): Promise<Family[]> {
+  async #collect(wanted: number, deaths: number): Promise<Family[]> {
     const { counted, silent } = await this.#counts.collect(this.serving, this.#retiring);
-    const seen = { wanted, listening: this.serving.size, silent, deaths: this.#deaths };
+    const seen = { wanted, listening: this.serving.size, silent, deaths };
     return mergeFamilies([...counted, { worker: 0, families: workersFamilies(seen) }]);
   }
 }

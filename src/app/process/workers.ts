@@ -1,4 +1,4 @@
-/** Several processes on one port, between which node:cluster distributes the connections. */
+/** Several processes that accept connections on one port, and are replaced when they die. */
 import cluster from 'node:cluster';
 import type { Worker } from 'node:cluster';
 import { CrashLoop } from './crash-loop.ts';
@@ -9,22 +9,7 @@ import type { CoalescingRunner, Reloads } from './reload.ts';
 import { rollWorkers } from './rolling-restart.ts';
 import type { RollEvent } from './rolling-restart.ts';
 import { DRAIN_TIMEOUT_MS, RETIRE_TIMEOUT_MS, WORKER_GRACE_MS } from './shutdown.ts';
-import { WorkerPool, WorkerError } from './worker-pool.ts';
-
-type Workers = Readonly<{
-  port: number;
-  /** Rejects when workers crash in a loop; never resolves. */
-  failed: Promise<never>;
-  /** True when as many workers as configured accept connections. */
-  hasAllWorkers: () => boolean;
-  /** The merged metrics, with the counters of workers that have exited. */
-  collect: () => Promise<Family[]>;
-  reload: () => void;
-  /** Replaces the workers one at a time. Never rejects. */
-  roll: () => Promise<void>;
-  /** Returns true when every worker has answered its requests. */
-  stop: (timeoutMs: number) => Promise<boolean>;
-}>;
+import { WorkerPool, WorkerError, WorkerKilled } from './worker-pool.ts';
 
 type WorkersOptions = Readonly<{
   count: number;
@@ -38,54 +23,126 @@ type WorkersOptions = Readonly<{
 
 const DEATHS_MAX = 10;
 
-const CRASH_LOOP = `more than ${DEATHS_MAX} workers exited unexpectedly within a minute`;
+const CRASH_LOOP = `more than ${DEATHS_MAX} workers ended unexpectedly within a minute`;
 
-/** True in a process that was started by startWorkers. */
+/** True in a process that a primary process has started. */
 export function isWorker(): boolean {
   return cluster.isWorker;
 }
 
-/**
- * Starts processes with the command line of this one, and replaces each that exits unexpectedly.
- *
- * @throws WorkerError when a worker exits before it listens
- */
-async function startWorkers(options: WorkersOptions): Promise<Workers> {
-  const { count, retireTimeoutMs, onEvent, relay } = options;
-  const slots = Array.from({ length: count }, (_, index) => index + 1);
-  const pool = new WorkerPool(retireTimeoutMs, relay);
-  const crashes = new CrashLoop(DEATHS_MAX);
-  let isStopping = false;
-  let fail: (error: Error) => void = () => {};
-  const failed = new Promise<never>((_, reject) => { fail = reject; });
-  failed.catch(() => {});
+/** Starts processes with the command line of this one, and replaces each that dies. */
+class Workers {
+  readonly pool: WorkerPool;
+  /** Rejects when a worker cannot be started, or workers die in a loop; never resolves. */
+  readonly failed: Promise<never>;
+  readonly #count: number;
+  readonly #onEvent: (event: RollEvent) => void;
+  readonly #crashes = new CrashLoop(DEATHS_MAX);
+  #phase: 'starting' | 'running' | 'stopping' = 'starting';
+  #deaths = 0;
+  #fail: (error: unknown) => void = () => {};
+  #onComplete: () => void = () => {};
 
-  const stop = (timeoutMs: number): Promise<boolean> => {
-    isStopping = true;
-    return pool.stop(timeoutMs);
-  };
-  try {
-    await Promise.all(slots.map((slot) => pool.startWorker(slot)));
-  } catch (error) {
-    await stop(0);
-    throw error;
+  constructor({ count, retireTimeoutMs, onEvent, relay }: WorkersOptions) {
+    this.pool = new WorkerPool(retireTimeoutMs, relay);
+    this.#count = count;
+    this.#onEvent = onEvent;
+    this.failed = new Promise<never>((_, reject) => { this.#fail = reject; });
+    this.failed.catch(() => {});
   }
-  cluster.on('exit', (worker: Worker) => {
-    const { isDeath, freeSlot } = pool.onExit(worker);
-    if (isStopping) return;
-    if (isDeath && crashes.recordDeath()) fail(new WorkerError(CRASH_LOOP));
-    // A replacement that exits before it listens causes another exit event.
-    else if (freeSlot !== null) pool.startWorker(freeSlot).catch(() => {});
-  });
-  return {
-    port: pool.port,
-    failed,
-    hasAllWorkers: () => pool.serving.size === count,
-    collect: () => pool.collect(count),
-    reload: () => pool.reload(),
-    roll: () => rollWorkers({ pool, slots, onEvent, isStopping: () => isStopping }),
-    stop,
-  };
+
+  get #slots(): number[] {
+    return Array.from({ length: this.#count }, (_, index) => index + 1);
+  }
+
+  /** True when as many workers as configured accept connections. */
+  get isComplete(): boolean {
+    return this.pool.serving.size === this.#count;
+  }
+
+  /**
+   * Resolves when all workers listen. One that is killed before that is replaced.
+   *
+   * @throws WorkerError when a worker exits by itself before it listens
+   */
+  async start(): Promise<void> {
+    const completed = new Promise<void>((resolve) => { this.#onComplete = resolve; });
+    cluster.on('exit', (worker: Worker, code: number, signal: string | null) => {
+      const slot = this.pool.onExit(worker);
+      if (slot === null || this.#isStopping()) return;
+      this.#recordDeath(signal ?? `exit code ${code}`);
+      void this.#fill(slot);
+    });
+    for (const slot of this.#slots) void this.#fill(slot);
+    try {
+      await Promise.race([completed, this.failed]);
+      this.#phase = 'running';
+    } catch (error) {
+      await this.stop(0);
+      throw error;
+    }
+  }
+
+  /** Replaces the workers one at a time. Never rejects. */
+  roll(): Promise<void> {
+    return rollWorkers({
+      replace: (slot) => this.#replace(slot),
+      drainReplaced: () => this.pool.drainReplaced(),
+      slots: this.#slots,
+      onEvent: this.#onEvent,
+      isStopping: () => this.#isStopping(),
+    });
+  }
+
+  /** The merged metrics, with the counters of workers that have exited. */
+  collect(): Promise<Family[]> {
+    return this.pool.collect(this.#count, this.#deaths);
+  }
+
+  /** Returns true when every worker has answered its requests. */
+  stop(timeoutMs: number): Promise<boolean> {
+    this.#phase = 'stopping';
+    return this.pool.stop(timeoutMs);
+  }
+
+  /** A method, because the phase changes during an await. */
+  #isStopping(): boolean {
+    return this.#phase === 'stopping';
+  }
+
+  /** Starts workers for an empty slot until one of them listens. */
+  async #fill(slot: number): Promise<void> {
+    while (!this.#isStopping() && !this.pool.isTaken(slot)) {
+      try {
+        await this.pool.startWorker(slot);
+        if (this.isComplete) this.#onComplete();
+      } catch (error) {
+        if (this.#isStopping()) return;
+        // A worker that exits by itself would do so again; its message says why.
+        if (this.#phase === 'starting' && !(error instanceof WorkerKilled)) {
+          this.#fail(error);
+          return;
+        }
+        this.#recordDeath((error as Error).message);
+      }
+    }
+  }
+
+  async #replace(slot: number): Promise<void> {
+    try {
+      await this.pool.startWorker(slot);
+    } finally {
+      // The old worker may have died while the new one failed to start.
+      void this.#fill(slot);
+    }
+  }
+
+  #recordDeath(cause: string): void {
+    this.#deaths += 1;
+    if (!this.#crashes.recordDeath()) return;
+    this.#phase = 'stopping';
+    this.#fail(new WorkerError(`${CRASH_LOOP}; the last one: ${cause}`));
+  }
 }
 
 /** The service as the primary process sees it: its own listener, or its workers. */
@@ -118,12 +175,23 @@ export type Controls = Readonly<{
 export async function listenWithWorkers(
   count: number,
   relay: LogRelay | null,
-  { reloads, rolls, logSignal }: Controls,
+  { stop, reloads, rolls, logSignal }: Controls,
 ): Promise<Listener> {
   const retireTimeoutMs = RETIRE_TIMEOUT_MS + DRAIN_TIMEOUT_MS + WORKER_GRACE_MS;
-  const workers = await startWorkers({ count, retireTimeoutMs, onEvent: logSignal, relay });
-  reloads.forwardTo(workers.reload);
-  rolls.start(workers.roll);
-  // A worker drains within the timeout by itself; it is killed only after that.
-  return { ...workers, close: (timeoutMs) => workers.stop(timeoutMs + WORKER_GRACE_MS) };
+  const workers = new Workers({ count, retireTimeoutMs, onEvent: logSignal, relay });
+  await workers.start().catch((error: unknown) => {
+    // Ctrl-C in a terminal reaches the workers as well, and ends those that are starting.
+    stop.throwIfAborted();
+    throw error;
+  });
+  reloads.forwardTo(() => workers.pool.reload());
+  rolls.start(() => workers.roll());
+  return {
+    port: workers.pool.port,
+    failed: workers.failed,
+    hasAllWorkers: () => workers.isComplete,
+    collect: () => workers.collect(),
+    // A worker drains within the timeout by itself; it is killed only after that.
+    close: (timeoutMs) => workers.stop(timeoutMs + WORKER_GRACE_MS),
+  };
 }
