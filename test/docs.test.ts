@@ -119,6 +119,13 @@ test('every npm script that is named exists', () => {
   }), []);
 });
 
+test('every npm script replaces its shell, which would not pass a signal on', () => {
+  const { scripts } = JSON.parse(textOf('package.json')) as { scripts: Record<string, string> };
+  const others = Object.entries(scripts).filter(([, script]) =>
+    !script.startsWith('exec ') || /[;&|]/.test(script));
+  assert.equal(others, []);
+});
+
 /** The commands of otpd as `otpd help` lists them, with their arguments. */
 function commandsOfHelp(): string[] {
   const main = ['--import', 'tsx', 'src/main.ts', 'help'];

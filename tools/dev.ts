@@ -43,6 +43,7 @@ async function main(given: readonly string[]): Promise<void> {
   const isWatched = given[0] === '--watch';
   const parameters = isWatched ? given.slice(1) : given;
   const environment = readEnvironment();
+  if (environment.npm_lifecycle_event !== undefined) endWithParent();
   const mysql = readMysqlSettings(environment);
   const needsMysql = !hasDatabase(environment) && canUseMysql(parameters[0] ?? '', mysql);
   if (needsMysql || isWatched) {
@@ -52,6 +53,23 @@ async function main(given: readonly string[]): Promise<void> {
   // Nothing has to be prepared: this process becomes otpd.
   process.argv.splice(1, process.argv.length, MAIN, ...parameters);
   await import('../src/main.ts');
+}
+
+/** How often a process looks whether npm still runs. */
+const PARENT_POLL_MS = 500;
+
+/**
+ * npm passes SIGINT and SIGTERM on. Any other signal that ends it, such as SIGHUP when its terminal
+ * is closed, would leave otpd running on its port.
+ */
+function endWithParent(): void {
+  const { ppid } = process;
+  const timer = setInterval(() => {
+    if (process.ppid === ppid) return;
+    clearInterval(timer);
+    process.kill(process.pid, 'SIGTERM');
+  }, PARENT_POLL_MS);
+  timer.unref();
 }
 
 function hasDatabase(environment: Environment): boolean {

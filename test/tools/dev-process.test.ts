@@ -11,7 +11,7 @@ import { childrenOf } from '../harness/otpd.ts';
 import { codesIn, withoutLog } from '../harness/printed.ts';
 import { ROOT, SHELL } from '../harness/program.ts';
 import { finish, portOf, request, start, until } from '../harness/run.ts';
-import { eventually } from '../harness/waiting.ts';
+import { errorOf, eventually } from '../harness/waiting.ts';
 import {
   base, cleanUp, DATA_FOLDER, dev, ENVIRONMENT, mysqlId, mysqlProcesses, stop, WAIT_MAX_MS,
 } from './dev-fixture.ts';
@@ -52,12 +52,17 @@ test('each signal reaches otpd exactly once, and MySQL outlives the last answer'
   assert.equal(await mysqlProcesses(), []);
 });
 
-for (const [what, signal, isGroup] of [
-  ['Ctrl-C in its terminal', 'SIGINT', true],
-  ['SIGTERM to npm alone', 'SIGTERM', false],
+for (const [what, signal, isGroup, script] of [
+  ['Ctrl-C in its terminal', 'SIGINT', true, 'start'],
+  ['the end of its terminal', 'SIGHUP', true, 'start'],
+  ['SIGTERM to npm alone', 'SIGTERM', false, 'start'],
+  ['SIGINT to npm alone', 'SIGINT', false, 'start'],
+  ['SIGHUP to npm alone', 'SIGHUP', false, 'start'],
+  ['SIGKILL to npm alone', 'SIGKILL', false, 'start'],
+  ['SIGINT to npm alone', 'SIGINT', false, 'dev'],
 ] as const) {
-  test(`npm start ends with all that it started on ${what}`, async () => {
-    const child = spawn('npm', ['start'], { cwd: ROOT, detached: true,
+  test(`npm run ${script} ends with all that it started on ${what}`, async () => {
+    const child = spawn('npm', ['run', script], { cwd: ROOT, detached: true,
       env: { ...SHELL, ...ENVIRONMENT, PORT: '0' } as NodeJS.ProcessEnv });
     let output = '';
     for (const stream of [child.stdout, child.stderr]) {
@@ -65,9 +70,14 @@ for (const [what, signal, isGroup] of [
     }
     const closed = once(child, 'close');
     await eventually('otpd answers', () => output.includes('sys_startup'), WAIT_MAX_MS);
+    const port = Number(/otpd answers on http:\/\/127.*:(\d+)/.exec(output)![1]);
     process.kill(isGroup ? -child.pid! : child.pid!, signal);
     // The streams close when the last process that holds them has exited.
-    await closed;
+    const [code, endedBy] = await closed;
+    assert.is(await errorOf(request(port, 'U3', 'x')).then(({ message }) => message),
+      `connect ECONNREFUSED 127.0.0.1:${port}`);
+    const isPassedOn = signal === 'SIGINT' || signal === 'SIGTERM';
+    assert.equal([code, endedBy], isPassedOn ? [0, null] : [null, signal]);
     assert.is(output.split('stopping: answering').length - 1, 1);
     assert.match(withoutLog(output), /stopped\n$/);
     assert.equal(await mysqlProcesses(), []);
