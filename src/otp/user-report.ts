@@ -15,13 +15,14 @@ import type { StatusOutcome } from './outcomes.ts';
 import { EXTRA_WINDOW_SECONDS, WINDOW_SECONDS } from './policy/policy.ts';
 import type { Policies } from './policy/policy.ts';
 import { toTimedPoints } from './request/decide.ts';
-import { findNewestOtp, isExpired, isOpen } from './rules/lifecycle.ts';
+import { findNewestOtp, isExpired } from './rules/lifecycle.ts';
 import { countedAttempts, lockSecondsLeft } from './rules/lockout.ts';
 import { sortHits } from './rules/numbered-hits.ts';
 import { isPointLive, measureLimit } from './rules/rolling-window.ts';
 import { statusOf } from './status.ts';
 
-export type CodeReport = Extract<StatusOutcome, { kind: 'known' }>;
+export type CodeReport = Extract<StatusOutcome, { kind: 'known' }>
+  & Readonly<{ redeemedAt: Instant | null }>;
 
 /** The limits, locks and wrong attempts of a pair. */
 export type PairReport = Readonly<{
@@ -41,6 +42,8 @@ export type PairReport = Readonly<{
   /** Wrong attempts since the last success, and how many lock the pair without an end. */
   consecutiveWrong: number;
   consecutiveWrongMax: number;
+  /** The newest OTP; null when only its wrong attempts are still known. */
+  lastCode: CodeReport | null;
 }>;
 
 type DailyReport = Readonly<{
@@ -56,8 +59,6 @@ export type UserReport = Readonly<{
   freeAt: readonly Instant[];
   /** The known pairs, in the order in which their newest OTPs were issued. */
   pairs: readonly PairReport[];
-  /** The OTPs that can be verified. */
-  openCodes: readonly CodeReport[];
   /** Consecutive wrong attempts of pairs whose OTPs were swept, which are not known by name. */
   keptWrong: readonly number[];
 }>;
@@ -80,11 +81,12 @@ export function describeUser(
   const newest = otps.filter((otp) => findNewestOtp(otps, otp.purpose) === otp
     && (otp.consecutiveWrong > 0 || !isExpired(otp, now))).sort((a, b) => a.number - b.number);
   if (newest.length === 0 && keptWrong.length === 0) return null;
-  const openCodes = newest.filter((otp) => isOpen(otp, otps) && now < otp.expiresAt)
-    .map((otp) => statusOf(otp, otps, unsent.has(otp.otpId), now))
-    .filter((outcome) => outcome.kind === 'known');
-  const pairs = newest.map((otp) => describePair(otp, { otps, daily }, now, policies));
-  return { now, freeAt: listFreeTimes(otps, now), pairs, openCodes, keptWrong };
+  const pairs = newest.map((otp) => {
+    const code = statusOf(otp, otps, unsent.has(otp.otpId), now);
+    const lastCode = code.kind === 'unknown' ? null : { ...code, redeemedAt: otp.redeemedAt };
+    return { ...describePair(otp, { otps, daily }, now, policies), lastCode };
+  });
+  return { now, freeAt: listFreeTimes(otps, now), pairs, keptWrong };
 }
 
 function listFreeTimes(otps: readonly Otp[], now: Instant): Instant[] {
@@ -99,7 +101,7 @@ function describePair(
   { otps, daily }: Readonly<{ otps: readonly Otp[]; daily: readonly Hit[] }>,
   now: Instant,
   policies: Policies,
-): PairReport {
+): Omit<PairReport, 'lastCode'> {
   const policy = policies.for(pair.purpose);
   const { quota, remaining } = measureLimit(toTimedPoints(otps), now, policy.userLimit).view;
   const isLocked = lockSecondsLeft(pair, pair.consecutiveWrong, now, policy) !== null;

@@ -79,8 +79,10 @@ export async function openFixture(
       database.clock.set(at);
       await Promise.all(servers.map((server) => server.setClock(at)));
     },
-    unlock: (userId, purpose) =>
-      unlockPair({ pool: database.pool, secrets }, { userId, purpose }),
+    unlock: async (userId, purpose) => {
+      const deps = { pool: database.pool, policies, secrets };
+      return (await unlockPair(deps, { userId, purpose })).outcome !== 'unknown';
+    },
     setSendResult: async (sendResult) => {
       await Promise.all(servers.map((server) => server.setSendResult(sendResult)));
     },

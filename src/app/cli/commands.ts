@@ -63,7 +63,8 @@ const COMMANDS: readonly Command[] = [
     arguments: 'USER PURPOSE',
     help: 'end a lock and reset the wrong attempts',
     run: asReport((userId, purpose) =>
-      withDatabase((pool, { secrets }) => unlock({ pool, secrets }, { userId, purpose }))),
+      withDatabase((pool, { policies, secrets }) =>
+        unlock({ pool, policies, secrets }, { userId, purpose }))),
   },
   {
     name: 'cancel',

@@ -1,35 +1,43 @@
 /** `otpd show`, `unlock` and `cancel`: the support commands. None of them prints a code. */
 import type { ConnectionPool } from '../../db/pool.ts';
+import { addSeconds } from '../../db/instant.ts';
 import type { PairName } from '../../db/tables/otps.ts';
 import { cancelOtps } from '../../otp/cancel.ts';
+import { createPseudonyms } from '../../otp/crypto/pseudonyms.ts';
 import type { Secrets } from '../../otp/crypto/secrets.ts';
 import { toRfc3339 } from '../../otp/outcomes.ts';
 import type { CancelOutcome } from '../../otp/outcomes.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
+import { previewRequest } from '../../otp/request/screen.ts';
 import { unlockPair } from '../../otp/unlock.ts';
 import { readUserReport } from '../../otp/user-report.ts';
 import type { CodeReport, PairReport, UserReport } from '../../otp/user-report.ts';
 import { UsageError } from '../output.ts';
 import type { Report } from '../output.ts';
 
+type SupportDeps = Readonly<{ pool: ConnectionPool; policies: Policies; secrets: Secrets }>;
+
+/** Names a user as the caller does and as the log does. */
+type UserNames = Readonly<{ userId: string; logUser: string }>;
+
 /** @throws Unavailable when the database cannot answer */
-export async function show(
-  deps: Readonly<{ pool: ConnectionPool; policies: Policies; secrets: Secrets }>,
-  userId: string,
-): Promise<Report> {
-  const view = await readUserReport(deps, userId);
-  if (view === null) {
-    const data = { outcome: 'unknown', user_id: userId };
-    return { isDone: false, lines: ['no record of this user'], data };
+export async function show(deps: SupportDeps, userId: string): Promise<Report> {
+  const names = { userId, logUser: createPseudonyms(deps.secrets.current).user(userId) };
+  const report = await readUserReport(deps, userId);
+  if (report === null) {
+    const data = { outcome: 'unknown', user_id: userId, log_user: names.logUser };
+    const lines = [`no record of this user; in the log: ${names.logUser}`];
+    return { isDone: false, lines, data };
   }
-  return { isDone: true, lines: toLines(userId, view), data: toData(userId, view) };
+  return { isDone: true, lines: toLines(names, report), data: toData(names, report) };
 }
 
-function toData(userId: string, report: UserReport): Report['data'] {
-  const { now, freeAt, pairs, openCodes, keptWrong } = report;
+function toData({ userId, logUser }: UserNames, report: UserReport): Report['data'] {
+  const { now, freeAt, pairs, keptWrong } = report;
   return {
     outcome: 'known',
     user_id: userId,
+    log_user: logUser,
     now: toRfc3339(now),
     purposes: pairs.map((pair) => ({
       purpose: pair.purpose,
@@ -50,27 +58,29 @@ function toData(userId: string, report: UserReport): Report['data'] {
       wrong_attempts_max: pair.wrongAttemptsMax,
       wrong_in_a_row: pair.consecutiveWrong,
       wrong_in_a_row_max: pair.consecutiveWrongMax,
+      last_code: pair.lastCode === null ? null : toCodeData(pair.lastCode),
     })),
-    open_codes: openCodes.map(toCodeData),
     ...(keptWrong.length === 0 ? {} : { kept_wrong_in_a_row: keptWrong }),
   };
 }
 
-/** The members of GET /otp/{otp_id} (docs/api.md, "GET /otp/{otp_id}"). */
-function toCodeData({ otpId, purpose, status, channel, createdAt, expiresAt }: CodeReport): object {
+/** The members of GET /otp/{otp_id} (docs/api.md, "GET /otp/{otp_id}"), and the redemption. */
+function toCodeData(code: CodeReport): object {
+  const { otpId, status, channel, createdAt, expiresAt, redeemedAt } = code;
   return {
     otp_id: otpId,
-    purpose,
     status,
     channel,
     created_at: toRfc3339(createdAt),
     expires_at: toRfc3339(expiresAt),
+    redeemed_at: redeemedAt === null ? null : toRfc3339(redeemedAt),
   };
 }
 
-function toLines(userId: string, view: UserReport): string[] {
-  const { now, freeAt, pairs, openCodes, keptWrong } = view;
-  return [`user ${userId} at ${toRfc3339(now)}`, ...pairs.flatMap((pair) => [
+function toLines({ userId, logUser }: UserNames, report: UserReport): string[] {
+  const { now, freeAt, pairs, keptWrong } = report;
+  const head = `user ${userId} at ${toRfc3339(now)}; in the log: ${logUser}`;
+  return [head, ...pairs.flatMap((pair) => [
     `purpose ${pair.purpose}`,
     `  limit     ${formatLimit(pair, freeAt.map(toRfc3339))}`,
     ...formatDailyLimit(pair),
@@ -78,11 +88,17 @@ function toLines(userId: string, view: UserReport): string[] {
     `  attempts  ${pair.wrongAttempts} of ${pair.wrongAttemptsMax} wrong until a lock, `
       + `${pair.consecutiveWrong} of ${pair.consecutiveWrongMax} wrong in a row until an operator `
       + 'must unlock',
-    ...openCodes.filter(({ purpose }) => purpose === pair.purpose).map((code) =>
-      `  code      ${code.otpId} ${code.status} by ${code.channel}, `
-        + `created ${toRfc3339(code.createdAt)}, expires ${toRfc3339(code.expiresAt)}`),
+    ...formatCode(pair.lastCode),
   ]), ...keptWrong.map((count) =>
     `${count} wrong in a row for a purpose whose OTPs are no longer stored`)];
+}
+
+function formatCode(code: CodeReport | null): string[] {
+  if (code === null) return [];
+  const { otpId, status, channel, createdAt, expiresAt, redeemedAt } = code;
+  const end = redeemedAt === null ? `expires ${toRfc3339(expiresAt)}`
+    : `redeemed ${toRfc3339(redeemedAt)}`;
+  return [`  code      ${otpId} ${status} by ${channel}, created ${toRfc3339(createdAt)}, ${end}`];
 }
 
 type Quota = Pick<PairReport, 'quota' | 'remaining'>;
@@ -127,15 +143,29 @@ export async function cancel(
   return { isDone: kind === 'canceled', lines: [CANCEL_LINES[kind]], data };
 }
 
-/** @throws Unavailable when the database cannot answer */
-export async function unlock(
-  deps: Readonly<{ pool: ConnectionPool; secrets: Secrets }>,
-  pair: PairName,
-): Promise<Report> {
-  const isDone = await unlockPair(deps, pair);
-  const line = isDone ? 'unlocked; the user can request a new code'
-    : 'no record of this user and purpose';
-  const outcome = isDone ? 'unlocked' : 'unknown';
-  const data = { outcome, user_id: pair.userId, purpose: pair.purpose };
-  return { isDone, lines: [line], data };
+const UNLOCK_LINES = {
+  unlocked: 'unlocked', not_locked: 'was not locked', unknown: 'no record of this user and purpose',
+} as const;
+
+/**
+ * Says what still refuses the user, by the rules that decide the next request. The limits of client
+ * IPs are unknown here.
+ *
+ * @throws Unavailable when the database cannot answer
+ */
+export async function unlock(deps: SupportDeps, pair: PairName): Promise<Report> {
+  const { outcome, now } = await unlockPair(deps, pair);
+  const { userId, purpose } = pair;
+  const data = { outcome, user_id: userId, purpose };
+  const line = UNLOCK_LINES[outcome];
+  if (outcome === 'unknown') return { isDone: false, lines: [line], data };
+  const next = await previewRequest(deps, pair);
+  if (next?.kind !== 'limited') {
+    const lines = [`${line}; the user can request a code now`];
+    return { isDone: true, lines, data: { ...data, next_code_at: null, limited_by: [] } };
+  }
+  const nextAt = toRfc3339(addSeconds(now, next.retryAfterSeconds));
+  const lines = [`${line}; next code at ${nextAt}, by the limits: ${next.limitedBy.join(', ')}`];
+  const limits = { next_code_at: nextAt, limited_by: next.limitedBy };
+  return { isDone: true, lines, data: { ...data, ...limits } };
 }

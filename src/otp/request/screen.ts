@@ -5,7 +5,9 @@
 import { groupBy } from '../batch/changed-rows.ts';
 import { Batcher } from '../batcher.ts';
 import type { BatchLimits } from '../batcher.ts';
+import { randomRequestId } from '../crypto/random.ts';
 import type { Secrets } from '../crypto/secrets.ts';
+import type { PairName } from '../../db/tables/otps.ts';
 import { transaction } from '../../db/transaction.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import { replayOrRefuse } from './decide.ts';
@@ -109,6 +111,21 @@ export class RefusalScreen {
     this.#idleChecksLeft = this.#isIssuing() ? IDLE_CHECKS : Math.max(0, this.#idleChecksLeft - 1);
     return this.#idleChecksLeft === 0 ? 0 : Math.min(PAUSE_MAX_MS, size * PAUSE_MS_PER_REFUSAL);
   }
+}
+
+/**
+ * How the next request of a pair would be refused, apart from the limits of client IPs; null when
+ * it would get a code.
+ */
+export async function previewRequest(
+  deps: Omit<ScreenDeps, 'counts'>,
+  pair: PairName,
+): Promise<RequestOutcome | null> {
+  const [outcome = null] = await screenRequests(deps, [{
+    ...pair, clientIp: null, clientNet48: null, key: randomRequestId(), apiClient: null,
+    acceptLanguage: '',
+  }]);
+  return outcome;
 }
 
 /** One outcome for each request, in order; null for one that must be decided under lock. */

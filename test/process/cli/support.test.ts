@@ -5,6 +5,7 @@ import { cancel, show, unlock } from '../../../src/app/cli/support.ts';
 import type { Report } from '../../../src/app/output.ts';
 import { lockOtps } from '../../../src/db/tables/otps.ts';
 import { transaction } from '../../../src/db/transaction.ts';
+import { createPseudonyms } from '../../../src/otp/crypto/pseudonyms.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy/policy.ts';
 import { closeClient, post } from '../../harness/client.ts';
 import { createTestDatabase } from '../../harness/database.ts';
@@ -50,6 +51,10 @@ function showUser(user: string): Promise<Report> {
   return show({ pool: database.pool, policies, secrets }, user);
 }
 
+function logName(user: string): string {
+  return createPseudonyms(secrets.current).user(user);
+}
+
 test('show reports the points, attempts, locks and OTPs of a user', async () => {
   database.clock.set('2026-01-05 08:00:00.000001');
   const otpId = await request('U1', 'a');
@@ -60,6 +65,7 @@ test('show reports the points, attempts, locks and OTPs of a user', async () => 
   assert.equal(data, {
     outcome: 'known',
     user_id: 'U1',
+    log_user: logName('U1'),
     now: '2026-01-05T08:01:00.000000Z',
     purposes: [{
       purpose: 'login',
@@ -71,18 +77,18 @@ test('show reports the points, attempts, locks and OTPs of a user', async () => 
       wrong_attempts_max: 3,
       wrong_in_a_row: 1,
       wrong_in_a_row_max: 100,
-    }],
-    open_codes: [{
-      otp_id: otpId,
-      purpose: 'login',
-      status: 'sent',
-      channel: 'console',
-      created_at: '2026-01-05T08:00:00.000001Z',
-      expires_at: '2026-01-05T08:05:00.000001Z',
+      last_code: {
+        otp_id: otpId,
+        status: 'sent',
+        channel: 'console',
+        created_at: '2026-01-05T08:00:00.000001Z',
+        expires_at: '2026-01-05T08:05:00.000001Z',
+        redeemed_at: null,
+      },
     }],
   });
   assert.equal(lines, [
-    'user U1 at 2026-01-05T08:01:00.000000Z',
+    `user U1 at 2026-01-05T08:01:00.000000Z; in the log: ${logName('U1')}`,
     'purpose login',
     '  limit     2 of 3 codes left; one becomes free at 2026-01-05T08:15:00.000001Z',
     '  lock      none',
@@ -130,9 +136,36 @@ test('show reports when a lock ends, or that only an operator can unlock', async
   assert.match((await showUser('U2')).lines.join('\n'), /lock {6}none/);
   await database.query('UPDATE otps SET consecutive_wrong = 100 WHERE user_id = ?', ['U2']);
   assert.match((await showUser('U2')).lines.join('\n'), /until an operator runs otpd unlock/);
-  const deps = { pool: database.pool, secrets };
+  const deps = { pool: database.pool, policies, secrets };
   assert.ok((await unlock(deps, { userId: 'U2', purpose: 'login' })).isDone);
   assert.match((await showUser('U2')).lines.join('\n'), /none\n {2}attempts {2}0 of 3.* 0 of 100/);
+});
+
+test('unlock says what still refuses the user, and whether there was a lock', async () => {
+  const deps = { pool: database.pool, policies, secrets };
+  const pair = { userId: 'U7', purpose: 'login' };
+  const unlockPair = () => unlock(deps, pair);
+  const unknown = await unlockPair();
+  assert.equal([unknown.isDone, unknown.lines], [false, ['no record of this user and purpose']]);
+  database.clock.set('2026-01-05 10:00:00.5');
+  await request('U7', 'h');
+  assert.equal((await unlockPair()).lines, ['was not locked; the user can request a code now']);
+  database.clock.set('2026-01-05 10:01:00');
+  await request('U7', 'i');
+  await request('U7', 'j');
+  for (let tries = 0; tries < 3; tries += 1) await guess('U7');
+  const { lines, data } = await unlockPair();
+  assert.equal(lines, [
+    'unlocked; next code at 2026-01-05T10:15:01.000000Z, by the limits: user',
+  ]);
+  assert.equal(data, { outcome: 'unlocked', user_id: 'U7', purpose: 'login',
+    next_code_at: '2026-01-05T10:15:01.000000Z', limited_by: ['user'] });
+  assert.match((await unlockPair()).lines.join(), /^was not locked; next code at .*: user$/);
+  database.clock.set('2026-01-05 10:15:01');
+  const then = await unlockPair();
+  assert.equal([then.lines, then.data.next_code_at],
+    [['was not locked; the user can request a code now'], null]);
+  await request('U7', 'k');
 });
 
 test('show waits for no lock', async () => {
@@ -158,7 +191,7 @@ test('cancel cancels an OTP and reports every other state', async () => {
   const parts = { pool: database.pool, secrets };
   assert.equal((await cancel(parts, otpId)).data, { outcome: 'canceled', otp_id: otpId });
   assert.equal((await cancel(parts, otpId)).data, { outcome: 'canceled', otp_id: otpId });
-  assert.equal((await showUser('U4')).data.open_codes, []);
+  assert.match((await showUser('U4')).lines.join('\n'), `code      ${otpId} canceled by console`);
   const used = await request('U5', 'e');
   const { code } = service.messages.findLast(({ userId }) => userId === 'U5')!;
   await post({ port: service.port, path: '/otp/verify',

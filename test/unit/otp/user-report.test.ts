@@ -40,7 +40,7 @@ test('a refunded point does not count', () => {
   const view = describe([otpWith({ isRefunded: true, closeReason: 'failed', digest: null })]);
   assert.equal(view.freeAt, []);
   assert.is(view.pairs[0]?.remaining, 3);
-  assert.equal(view.openCodes, []);
+  assert.is(view.pairs[0]?.lastCode?.status, 'failed');
 });
 
 test('each purpose has its own limit on the shared points, and its own counts', () => {
@@ -86,19 +86,20 @@ test('a pair with 100 consecutive wrong attempts must be unlocked, and its lock 
   assert.is(pair!.lockedUntil, null);
 });
 
-test('an open OTP is the newest of its pair, not closed and not expired', () => {
+test('the last code of a pair is its newest OTP with its state and its end', () => {
   const old = otpWith({ otpId: '06'.repeat(16) });
   const code = otpWith({ number: 2 });
-  const [open, ...others] = describe([old, code], 300 - ONE_MICROSECOND).openCodes;
-  assert.equal(others, []);
-  assert.equal(open, { kind: 'known', otpId: code.otpId, purpose: 'login', status: 'sent',
-    channel: 'console', createdAt: NOW, expiresAt: at(300) });
-  assert.equal(describe([old, code], 300).openCodes, []);
-  assert.is(describe([code], 0, new Set([code.otpId])).openCodes[0]?.status, 'pending');
-  const closed: Partial<Otp>[] = [{ redeemedAt: NOW }, { closeReason: 'canceled' }, {}];
-  for (const change of closed) {
-    assert.equal(describe([otpWith({ ...change, digest: null })]).openCodes, []);
-  }
+  const lastOf = (otp: Otp, seconds = 0, unsent = new Set<string>()) =>
+    describe([old, otp], seconds, unsent).pairs[0]?.lastCode;
+  assert.equal(lastOf(code, 300 - ONE_MICROSECOND), { kind: 'known', otpId: code.otpId,
+    purpose: 'login', status: 'sent', channel: 'console', createdAt: NOW, expiresAt: at(300),
+    redeemedAt: null });
+  assert.is(lastOf(code, 300)?.status, 'expired');
+  assert.is(lastOf(code, 0, new Set([code.otpId]))?.status, 'pending');
+  const redeemed = lastOf({ ...code, redeemedAt: at(9), digest: null }, 10);
+  assert.equal([redeemed?.status, redeemed?.redeemedAt], ['verified', at(9)]);
+  assert.is(lastOf({ ...code, closeReason: 'canceled', digest: null })?.status, 'canceled');
+  assert.is(lastOf({ ...code, digest: null })?.status, 'locked');
 });
 
 test.run();
