@@ -5,7 +5,9 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeClient } from '../harness/client.ts';
-import { atOnce, fresh, freshAddress, newEndUser, startFleet, countByKind } from './load.ts';
+import {
+  atOnce, fresh, freshAddress, newEndUser, startFleet, countByKind, wrongCode,
+} from './load.ts';
 import type { Fleet } from './load.ts';
 import { startDurableServer } from './durable-server.ts';
 import type { DurableServer } from './durable-server.ts';
@@ -76,6 +78,33 @@ storm('one address gets exactly 8 codes when each key is sent twice', 2, async (
   const issued = replies.filter(({ status }) => status === 201);
   assert.is(new Set(issued.map(({ text }) => text)).size, 8);
   assert.equal(Object.keys(countByKind(replies)).sort(), ['201', '429 rate_limit_exceeded']);
+});
+
+storm('wrong codes and shared keys of crossing users and addresses', 2, async (fleet) => {
+  const endUsers = await atOnce(100, async () => {
+    const endUser = newEndUser();
+    const { body } = await fleet.request(endUser);
+    return { endUser, code: (await fleet.messageOf(body.otp_id)).code };
+  });
+  const addresses = Array.from({ length: 20 }, () => freshAddress());
+  const keys = Array.from({ length: 30 }, () => fresh('k'));
+  const replies = await atOnce(REQUESTS, (index) => {
+    const at = index % 2 === 0 ? index % 100 : 99 - index % 100;
+    const { endUser, code } = endUsers[at]!;
+    const address = addresses[Math.floor(index / 7) % 20]!;
+    return fleet.verify({ ...endUser, address }, index % 5 === 0 ? code : wrongCode(code, index),
+      index % 3 === 0 ? keys[index % 30] : undefined);
+  });
+  const kinds = Object.keys(countByKind(replies));
+  const expected = ['200', '401 invalid_code', '410 code_used', '422 idempotency_key_reused',
+    '429 rate_limit_exceeded', '429 too_many_attempts'];
+  assert.equal(kinds.filter((kind) => !expected.includes(kind)), []);
+  const surely = replies.filter(({ status }) => status === 401 || status === 422);
+  // A lock begins with 600 s, and a refusal within its first second names them, too.
+  const perhaps = replies.filter(({ body }) => body.retry_after_seconds === 600);
+  const [row] = await fleet.database.query('SELECT SUM(points) AS n FROM limit_hits');
+  const counted = Number(row?.n);
+  assert.ok(counted >= surely.length && counted <= surely.length + perhaps.length, `${counted}`);
 });
 
 test.run();

@@ -365,6 +365,32 @@ test('a second round trip that loses its connection runs the batch again', async
   assert.equal([await wrongCodesOf(pair.userId), await countedFrom(guess.clientIp)], [1, 1]);
 });
 
+test('a right code does not wait for the counter of its client IP, and a wrong one does',
+  async () => {
+    const { service, pair, request } = startServices();
+    const neighbour = { ...pair, userId: `v${id}` };
+    const [code, otherCode] = [(await request(service, `k${id}`)).code,
+      (await request(service, `l${id}`, neighbour.userId)).code];
+    const clientIp = `10.5.0.${id}`;
+    const verify = (who: typeof pair, given: string) =>
+      service.verify({ ...who, ...NOBODY, clientIp, code: given }, isWanted);
+    assert.is((await verify(neighbour, wrongCode(otherCode))).kind, 'wrong');
+    const holder = await fixture.connect();
+    await holder.run('hold', 'SELECT 1 FROM limit_hits WHERE subject = ? FOR UPDATE', [clientIp]);
+    assert.is((await promptly(() => verify(pair, code))).kind, 'verified');
+    const locking = createGate();
+    fixture.tamper(async (name, _, proceed) => {
+      if (includes(name, 'limit_hits.lock')) locking.open();
+      return proceed();
+    });
+    let isDecided = false;
+    const wrong = verify(neighbour, wrongCode(otherCode, 1)).finally(() => { isDecided = true; });
+    await locking.promise;
+    assert.not(isDecided);
+    holder.destroy();
+    assert.is((await wrong).kind, 'wrong');
+  });
+
 test('a batch whose locked counts show another wrong code takes the lock for that one too',
   async () => {
     const { service, other, pair, request } = startServices({ wrongCodesLimit: 2 });

@@ -1,6 +1,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { HIT_KINDS } from '../../../../src/db/tables/limit-hits.ts';
 import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
+import { EMPTY_HIT_WINDOW } from '../../../../src/otp/rules/numbered-hits.ts';
 import { decideVerify } from '../../../../src/otp/verify/decide.ts';
 import type { PreparedVerification, VerifyState } from '../../../../src/otp/verify/decide.ts';
 import { at, NOW, otpWith } from '../fixtures.ts';
@@ -238,6 +240,47 @@ for (const [what, state, digits] of LENGTHS) {
     assert.is(compared.count, 0);
   });
 }
+
+/** A limit of 3 wrong codes an hour, and how many were sent `ago` seconds ago. */
+function limitedTo(limit: 'wrong_codes' | 'wrong_codes_net', sent: number, ago = 10) {
+  const hits = Array.from({ length: sent }, (_, index) =>
+    ({ number: 100 + index, usedAt: at(-ago), points: 1 }));
+  const kind = HIT_KINDS[limit];
+  return {
+    limit: { limit, subject: 's', kind, quota: 3, windowSeconds: 3600 },
+    window: { ...EMPTY_HIT_WINDOW, newest: sent === 0 ? null : 99 + sent, hits },
+  };
+}
+
+const OF_IP = limitedTo('wrong_codes', 3);
+const OF_NET = limitedTo('wrong_codes_net', 3, 5);
+
+test('an exhausted limit of wrong codes refuses a right code, and names the longest wait', () => {
+  for (const pair of [null, otpWith(), LOCKED, otpWith({ redeemedAt: NOW })]) {
+    const decision = decide({ pair, hitWindows: [OF_IP, OF_NET] });
+    assert.equal(decision.outcome, { kind: 'limited', retryAfterSeconds: 3595,
+      limitedBy: ['wrong_codes', 'wrong_codes_net'] });
+    assert.equal([decision.writes, decision.compared], [null, 0]);
+  }
+  const almost = [limitedTo('wrong_codes', 2), limitedTo('wrong_codes_net', 3, 3600)];
+  assert.is(decide({ pair: otpWith(), hitWindows: almost }).outcome.kind, 'verified');
+});
+
+test('a limit in shadow refuses nothing and is reported, also next to one that refuses', () => {
+  const policy = { ...DEFAULT_POLICY, shadow: new Set(['wrong_codes'] as const) };
+  const alone = decide({ pair: otpWith(), hitWindows: [OF_IP] }, RIGHT, policy);
+  assert.equal([alone.outcome.kind, alone.shadowed], ['verified', ['wrong_codes']]);
+  const both = decide({ pair: otpWith(), hitWindows: [OF_IP, OF_NET] }, RIGHT, policy);
+  assert.equal(both.outcome, { kind: 'limited', retryAfterSeconds: 3595,
+    limitedBy: ['wrong_codes_net'] });
+  assert.equal(both.shadowed, ['wrong_codes']);
+});
+
+test('a key decides before an exhausted limit', () => {
+  const state = { stored: WON, hitWindows: [OF_IP] };
+  assert.is(decide(state).outcome.kind, 'verified');
+  assert.is(decide(state, WRONG).outcome.kind, 'key_reused');
+});
 
 test('a stored key decides before the length of the code', () => {
   const state = { ...EMPTY, stored: WON, pair: otpWith({ codeDigits: 8 }) };
