@@ -6,10 +6,11 @@
 const COLLATION = 'utf8mb4_0900_bin';
 
 /**
- * Shorter than the deadline of a transaction, so that a wait for a held lock ends in a retry, and
- * no statement of a connection that was given up waits in the server for long.
+ * Shorter than the deadline of a transaction, so that a wait for a held lock ends in a retry and
+ * the connection survives, and no statement of a connection that was given up waits in the server
+ * for long. The server looks once a second.
  */
-const LOCK_WAIT_TIMEOUT_SECONDS = '2';
+const LOCK_WAIT_TIMEOUT_SECONDS = '1';
 
 /** The highest value of a 64-bit variable: no limit. */
 const UNLIMITED = '18446744073709551615';

@@ -3,7 +3,7 @@
  * after a lost race, and a probe after a COMMIT without an answer.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { Deadline, monotonicMs } from './clock.ts';
+import { ANSWER_MS, Deadline, monotonicMs } from './clock.ts';
 import type { Connection } from './connection.ts';
 import { asUnavailable, StatementError, Unavailable } from './errors.ts';
 import { MICROSECONDS_PER_MILLISECOND } from './instant.ts';
@@ -43,9 +43,8 @@ type Answers<Q extends readonly Query<unknown>[]> = {
   -readonly [K in keyof Q]: Q[K] extends Query<infer T> ? T : never;
 };
 
-/** Both together stay within 3 s, the bound of every response. */
-const WORK_DEADLINE_MS = 2200;
-const SETTLE_DEADLINE_MS = 600;
+/** What is kept of the time of a request for the commit probe. */
+const PROBE_MS = 600;
 
 /** Each rerun means that another transaction won a race, so a few reruns suffice. */
 const ATTEMPTS_MAX = 8;
@@ -53,6 +52,13 @@ const RERUN_DELAY_MAX_MS = 8;
 
 const COMMIT = write('commit', 'COMMIT', []);
 const ROLLBACK = write('rollback', 'ROLLBACK', []);
+
+type Options<T> = Readonly<{
+  /** When the result is due, by monotonicMs(): it bounds every wait, rerun and probe together. */
+  answerByMs?: number | undefined;
+  /** Gets the result of work whose COMMIT has perhaps happened; the caller gets Unavailable. */
+  onUnknown?: (result: T) => void;
+}>;
 
 /**
  * Runs work in one READ COMMITTED transaction. The work may run several times and must have no
@@ -64,8 +70,9 @@ const ROLLBACK = write('rollback', 'ROLLBACK', []);
 export async function transaction<T>(
   pool: ConnectionPool,
   work: (tx: Transaction) => Promise<T>,
+  { answerByMs = monotonicMs() + ANSWER_MS, onUnknown }: Options<T> = {},
 ): Promise<T> {
-  const deadline = new Deadline(WORK_DEADLINE_MS);
+  const deadline = new Deadline(answerByMs - PROBE_MS - monotonicMs());
   try {
     for (let attempt = 1; ; attempt += 1) {
       const riders: Rider[] = [];
@@ -77,9 +84,9 @@ export async function transaction<T>(
           committed = end.committed;
           return end.result;
         }
-        if (end.probe !== null && (await settle(pool, end.probe))) {
-          committed = true;
-          return end.result;
+        if (end.probe !== null) {
+          committed = await settle(pool, end, answerByMs, onUnknown);
+          if (committed) return end.result;
         }
       } finally {
         for (const rider of riders) rider.afterCommit(committed);
@@ -107,11 +114,14 @@ function mayRerun(failure: StatementError): boolean {
   return failure.errorClass === 'retry' || failure.errorClass === 'connectionLost';
 }
 
-/** Ended; failed and rolled back; or sent a COMMIT without an answer, which the probe settles. */
+/** Sent a COMMIT without an answer, which the probe settles. */
+type Unanswered<T> = { failure: StatementError; probe: Query<boolean>; result: T };
+
+/** Ended; failed and rolled back; or unanswered. */
 type Attempt<T> =
   | { failure: null; result: T; committed: boolean }
   | { failure: StatementError; probe: null }
-  | { failure: StatementError; probe: Query<boolean>; result: T };
+  | Unanswered<T>;
 
 async function attemptOnce<T>(
   pool: ConnectionPool,
@@ -212,8 +222,13 @@ async function commit<T>(pool: ConnectionPool, connection: Connection, tx: OpenT
  * @throws Unavailable when no answer comes in time: the outcome stays unknown, and the client may
  *   repeat the request with its key
  */
-async function settle(pool: ConnectionPool, probe: Query<boolean>): Promise<boolean> {
-  const deadline = new Deadline(SETTLE_DEADLINE_MS);
+async function settle<T>(
+  pool: ConnectionPool,
+  { probe, result }: Unanswered<T>,
+  answerByMs: number,
+  onUnknown: Options<T>['onUnknown'],
+): Promise<boolean> {
+  const deadline = new Deadline(answerByMs - monotonicMs());
   try {
     for (let attempt = 1; ; attempt += 1) {
       const end = await attemptOnce(pool, deadline, [], async (later) =>
@@ -223,6 +238,9 @@ async function settle(pool: ConnectionPool, probe: Query<boolean>): Promise<bool
         throw new Unavailable('a commit was not answered', { cause: end.failure });
       }
     }
+  } catch (error) {
+    onUnknown?.(result);
+    throw error;
   } finally {
     deadline.clear();
   }

@@ -21,6 +21,7 @@ import type { HttpResponse, ErrorCode, FieldError } from './response.ts';
 import type { Route, Routes } from './routes.ts';
 import { randomRequestId } from '../otp/crypto/random.ts';
 import type { ClientAddress } from '../otp/outcomes.ts';
+import { dueFromNow } from '../otp/service.ts';
 
 /** Who may call: API clients, pages in browsers, and proxies on behalf of others. */
 export type Access = Readonly<{
@@ -40,6 +41,8 @@ export type Exchange = {
   /** Undefined when the route does not serve the method. */
   readonly method: MethodHandler | undefined;
   readonly startedAtMs: number;
+  /** When the response is due; a body that arrives later extends it. */
+  answerByMs: number;
   /** Null before authentication, and when the endpoints are public. */
   apiClient: ApiClient | null;
   /** The client IP that limits count, or null for none; undefined before it is determined. */
@@ -70,6 +73,7 @@ export function openExchange(
   return {
     req, res, headers, path, route,
     startedAtMs: routes.now(),
+    answerByMs: dueFromNow(),
     requestId: clientRequestId(headers) ?? randomRequestId(),
     method: route.methods.get(req.method ?? ''),
     apiClient: null, clientIp: undefined, isShed: false, bodyError: null, reading: null,
@@ -115,7 +119,7 @@ export async function respondTo(
     path: path as string, body, apiClient, clientIp, clientNet48,
     scopes: exchange.apiClient?.scopes ?? NO_SCOPES,
     idempotencyKeys: headers.idempotencyKeys, acceptLanguage: acceptedLanguages(headers),
-    isConnected: () => req.socket.writable,
+    isConnected: () => req.socket.writable, answerByMs: exchange.answerByMs,
   });
 }
 
@@ -185,10 +189,12 @@ function sendContinue(exchange: Exchange): void {
 }
 
 /** Reads a body that has not arrived yet; an error found meanwhile ends the reading. */
-function awaitBody(exchange: Exchange): Promise<BodyResult> {
+async function awaitBody(exchange: Exchange): Promise<BodyResult> {
   exchange.reading = readBody(exchange.req);
   if (exchange.bodyError !== null) exchange.reading.fail(exchange.bodyError);
-  return exchange.reading.result;
+  const body = await exchange.reading.result;
+  exchange.answerByMs = dueFromNow();
+  return body;
 }
 
 /** The response that the header section decides (docs/api.md, "Errors"); null: read the body. */

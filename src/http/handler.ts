@@ -17,6 +17,8 @@ export type HandlerInput = ClientAddress & Readonly<{
   scopes: readonly Scope[];
   /** False once the client has disconnected. */
   isConnected: () => boolean;
+  /** When the response is due, by a monotonic clock. */
+  answerByMs: number;
 }>;
 
 export type MethodHandler = Readonly<{

@@ -4,6 +4,7 @@
  * item does not wait.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { ANSWER_MS, monotonicMs } from '../db/clock.ts';
 import { Unavailable } from '../db/errors.ts';
 import { Histogram } from '../metrics/families.ts';
 
@@ -22,8 +23,8 @@ export type BatchLimits = Readonly<{
 }>;
 
 export type BatcherOptions<I, O> = BatchLimits & Readonly<{
-  /** Runs a batch; one result for each item, in order. */
-  run: (items: readonly I[]) => Promise<readonly O[]>;
+  /** Runs a batch within the time of its oldest item; one result for each item, in order. */
+  run: (items: readonly I[], answerByMs: number) => Promise<readonly O[]>;
   /**
    * What an item locks. Two batches in flight have no lock key in common, so that neither waits for
    * a lock of the other; items with a common lock key keep their order.
@@ -37,6 +38,7 @@ type Waiting<I, O> = {
   readonly item: I;
   readonly lockKeys: readonly string[];
   readonly isConnected: () => boolean;
+  readonly answerByMs: number;
   readonly resolve: (result: O) => void;
   readonly reject: (error: unknown) => void;
   ticks: number;
@@ -48,8 +50,8 @@ const TICK_MS = 250;
 /** A single item next to a batch in flight would cost a transaction of its own. */
 const BACKLOG_MIN = 2;
 
-/** Leaves time for a transaction within 3 s, the bound of every response. */
-const WAIT_TICKS_MAX = 3;
+/** An item starts only with this much of its time left, for a transaction and a commit probe. */
+const WORK_MIN_MS = 1400;
 
 /** From a lone item to the largest batch, that of refusals. */
 const SIZE_BOUNDS: readonly number[] = Object.freeze([1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
@@ -84,16 +86,21 @@ export class Batcher<I, O> {
   /**
    * @param isConnected called once, before the item's batch starts; the item is dropped when the
    *   result is false
+   * @param answerByMs when the result is due, by monotonicMs()
    * @throws Unavailable when too many items wait, or when this one waited too long and its work
    *   has not begun; else the error of the work of this item alone
    */
-  submit(item: I, isConnected: () => boolean = () => true): Promise<O> {
+  submit(
+    item: I,
+    isConnected: () => boolean = () => true,
+    answerByMs: number = monotonicMs() + ANSWER_MS,
+  ): Promise<O> {
     if (this.#queue.length >= this.#options.waitingMax) {
       return Promise.reject(new Unavailable('too many requests wait'));
     }
     return new Promise((resolve, reject) => {
       const lockKeys = this.#options.lockKeysOf(item);
-      this.#queue.push({ item, lockKeys, isConnected, resolve, reject, ticks: 0 });
+      this.#queue.push({ item, lockKeys, isConnected, answerByMs, resolve, reject, ticks: 0 });
       if (!lockKeys.some((lockKey) => this.#heldLockKeys.has(lockKey))) this.#isBlocked = false;
       this.#scheduleStart();
     });
@@ -121,8 +128,8 @@ export class Batcher<I, O> {
 
   #backlogToStart(): number {
     // A batch that takes a tick may be stuck, and must not hold up other items.
-    const isLate = (this.#queue[0]?.ticks ?? 0) > 0;
-    if (this.#batchesInFlight === 0 || isLate) return 1;
+    const mayBeStuck = (this.#queue[0]?.ticks ?? 0) > 0;
+    if (this.#batchesInFlight === 0 || mayBeStuck) return 1;
     const { concurrencyMax, backlogPerBatch } = this.#options;
     const fairShare = Math.ceil((this.#queue.length + this.#itemsInFlight) / concurrencyMax);
     return Math.min(backlogPerBatch, Math.max(BACKLOG_MIN, fairShare));
@@ -133,13 +140,15 @@ export class Batcher<I, O> {
     const batch: Waiting<I, O>[] = [];
     const remaining: Waiting<I, O>[] = [];
     const passedOver = new Set<string>();
+    const now = monotonicMs();
     for (const waiting of this.#queue) {
       const { lockKeys } = waiting;
       if (batch.length === this.#options.batchMax) remaining.push(waiting);
       else if (lockKeys.some((key) => this.#heldLockKeys.has(key) || passedOver.has(key))) {
         for (const lockKey of lockKeys) passedOver.add(lockKey);
         remaining.push(waiting);
-      } else if (waiting.isConnected()) batch.push(waiting);
+      } else if (isLate(waiting, now)) refuseLate(waiting);
+      else if (waiting.isConnected()) batch.push(waiting);
       else waiting.reject(new Unavailable('nobody waits for it'));
     }
     this.#queue = remaining;
@@ -164,7 +173,8 @@ export class Batcher<I, O> {
   /** After an error each item runs alone, so that a bug with one item fails only that item. */
   async #settle(batch: readonly Waiting<I, O>[]): Promise<void> {
     try {
-      const results = await this.#options.run(batch.map(({ item }) => item));
+      const answerByMs = Math.min(...batch.map((waiting) => waiting.answerByMs));
+      const results = await this.#options.run(batch.map(({ item }) => item), answerByMs);
       batch.forEach(({ resolve }, index) => resolve(results[index]!));
     } catch (error) {
       if (batch.length === 1 || error instanceof Unavailable) {
@@ -178,10 +188,11 @@ export class Batcher<I, O> {
   #startTimer(): NodeJS.Timeout {
     return setTimeout(() => {
       this.#timer = null;
+      const now = monotonicMs();
       this.#queue = this.#queue.filter((waiting) => {
         waiting.ticks += 1;
-        if (waiting.ticks <= WAIT_TICKS_MAX) return true;
-        waiting.reject(new Unavailable('waited too long for its turn'));
+        if (!isLate(waiting, now)) return true;
+        refuseLate(waiting);
         // Items behind this one may be free to start now.
         this.#isBlocked = false;
         return false;
@@ -190,4 +201,12 @@ export class Batcher<I, O> {
       if (this.#queue.length > 0) this.#timer = this.#startTimer();
     }, TICK_MS);
   }
+}
+
+function isLate({ answerByMs }: Pick<Waiting<unknown, never>, 'answerByMs'>, now: number): boolean {
+  return answerByMs - now < WORK_MIN_MS;
+}
+
+function refuseLate({ reject }: Pick<Waiting<unknown, never>, 'reject'>): void {
+  reject(new Unavailable('waited too long for its turn'));
 }

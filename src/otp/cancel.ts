@@ -21,9 +21,10 @@ import { isNeeded, isOpen } from './rules/lifecycle.ts';
 export function cancelOtps(
   { pool, secrets }: Pick<Deps, 'pool' | 'secrets'>,
   cancellations: readonly OtpCancellation[],
+  answerByMs?: number,
 ): Promise<CancelOutcome[]> {
   const names = cancellations.flatMap(({ otpId }) => decodeOtpId(secrets, otpId));
-  return transaction(pool, (tx) => cancelAll(tx, cancellations, names));
+  return transaction(pool, (tx) => cancelAll(tx, cancellations, names), { answerByMs });
 }
 
 async function cancelAll(

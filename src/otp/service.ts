@@ -2,6 +2,7 @@
 import { Batcher } from './batcher.ts';
 import type { BatchLimits } from './batcher.ts';
 import { cancelOtps } from './cancel.ts';
+import { ANSWER_MS, monotonicMs } from '../db/clock.ts';
 import type { Hex } from '../db/query.ts';
 import type { Deps } from './deps.ts';
 import type {
@@ -14,14 +15,24 @@ import { readStatuses } from './status.ts';
 import { verifyOtps } from './verify/verify.ts';
 
 /** False once the client has disconnected; checked before the work starts. */
-export type IsConnected = () => boolean;
+type IsConnected = () => boolean;
 
-/** Every operation throws Unavailable when the database does not answer. */
+/** When the response to a request is due that has just arrived, by a monotonic clock. */
+export function dueFromNow(): number {
+  return monotonicMs() + ANSWER_MS;
+}
+
+/**
+ * @param answerByMs when the outcome is due; dueFromNow() by default
+ * @throws Unavailable when the database does not answer in time
+ */
+type Operation<I, O> = (input: I, isConnected: IsConnected, answerByMs?: number) => Promise<O>;
+
 export type OtpService = Readonly<{
-  request: (input: OtpRequest, isConnected: IsConnected) => Promise<RequestOutcome>;
-  verify: (input: OtpVerification, isConnected: IsConnected) => Promise<VerifyOutcome>;
-  status: (otpId: Hex, isConnected: IsConnected) => Promise<StatusOutcome>;
-  cancel: (input: OtpCancellation, isConnected: IsConnected) => Promise<CancelOutcome>;
+  request: Operation<OtpRequest, RequestOutcome>;
+  verify: Operation<OtpVerification, VerifyOutcome>;
+  status: Operation<Hex, StatusOutcome>;
+  cancel: Operation<OtpCancellation, CancelOutcome>;
   /** The user_id formats that a channel accepts, when none accepts this user_id; else null. */
   unreachable: (userId: string) => string | null;
 }>;
@@ -38,39 +49,44 @@ export function createOtpService(deps: Deps, limits: BatchLimits = BATCH_LIMITS)
   const requestDeps = { ...deps, keyCheck: new OptimisticKeyCheck() };
   const request = new Batcher<OtpRequest, RequestOutcome>({
     ...limits,
-    run: (inputs) => requestOtps(requestDeps, inputs),
+    run: (inputs, answerByMs) => requestOtps(requestDeps, inputs, answerByMs),
     lockKeysOf: (input) => requestLockKeys(deps.policies, input),
   });
   const screen = new RefusalScreen(deps, limits, () => request.isBusy);
   const verify = new Batcher<OtpVerification, VerifyOutcome>({
     ...limits,
-    run: (inputs) => verifyOtps(deps, inputs),
+    run: (inputs, answerByMs) => verifyOtps(deps, inputs, answerByMs),
     // Not the client IP: only wrong codes lock its counter, and right ones from one must not wait.
     lockKeysOf: ({ userId }) => [userId],
   });
   const status = new Batcher<Hex, StatusOutcome>({
     ...limits,
-    run: (otpIds) => readStatuses(deps, otpIds),
+    run: (otpIds, answerByMs) => readStatuses(deps, otpIds, answerByMs),
     lockKeysOf: (otpId) => [otpId],
   });
   const cancel = new Batcher<OtpCancellation, CancelOutcome>({
     ...limits,
-    run: (inputs) => cancelOtps(deps, inputs),
+    run: (inputs, answerByMs) => cancelOtps(deps, inputs, answerByMs),
     lockKeysOf: ({ otpId }) => [otpId],
   });
   deps.counts?.watch({ issue: request, verify, screen: screen.queue, status, cancel });
   return Object.freeze({
-    request: async (input: OtpRequest, isConnected: IsConnected) => {
-      const screened = screen.refused.size === 0 ? null : screen.tryAnswer(input, isConnected);
+    request: async (
+      input: OtpRequest,
+      isConnected: IsConnected,
+      answerByMs = dueFromNow(),
+    ) => {
+      const screened = screen.refused.size === 0 ? null
+        : screen.tryAnswer(input, isConnected, answerByMs);
       const answer = screened === null ? null : await screened;
       if (answer !== null) return answer;
-      const outcome = await request.submit(input, isConnected);
+      const outcome = await request.submit(input, isConnected, answerByMs);
       screen.onDecided(input, outcome);
       return outcome;
     },
-    verify: (input: OtpVerification, isConnected: IsConnected) => verify.submit(input, isConnected),
-    status: (otpId: Hex, isConnected: IsConnected) => status.submit(otpId, isConnected),
-    cancel: (input: OtpCancellation, isConnected: IsConnected) => cancel.submit(input, isConnected),
+    verify: verify.submit.bind(verify),
+    status: status.submit.bind(status),
+    cancel: cancel.submit.bind(cancel),
     unreachable: deps.delivery.unreachable,
   });
 }

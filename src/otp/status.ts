@@ -55,6 +55,7 @@ function findStatus(
 export function readStatuses(
   { pool, secrets }: Pick<Deps, 'pool' | 'secrets'>,
   otpIds: readonly Hex[],
+  answerByMs?: number,
 ): Promise<StatusOutcome[]> {
   const names = otpIds.flatMap((otpId) => decodeOtpId(secrets, otpId));
   const batchIds = names.map(({ batchId }) => batchId);
@@ -69,5 +70,5 @@ export function readStatuses(
       const otp = byId.get(otpId) ?? null;
       return statusOf(otp, otpsOf.get(otp?.userId ?? '') ?? [], unsent.has(otpId), now);
     });
-  });
+  }, { answerByMs });
 }

@@ -25,6 +25,7 @@ function deadline(milliseconds = LONG_MS): Deadline {
 function fakeConnection(): Connection {
   let isDestroyed = false;
   return {
+    activity: { threadId: 0, isWaiting: false, sentAtMs: 0, heardAtMs: 0 },
     run: () => Promise.resolve([]),
     runAll: () => Promise.resolve([]),
     destroy: () => { isDestroyed = true; },
@@ -53,7 +54,7 @@ test('a connection has the settings that the statements rely on', async () => {
     @@session.innodb_lock_wait_timeout AS wait, @@session.sql_mode AS mode,
     'u1' = 'U1' AS folds_case, 'u1' = 'ú1' AS folds_accent, 'u1' = 'u1 ' AS pads`, []);
   assert.equal({ ...row, mode: null }, {
-    autocommit: 0, isolation: 'READ-COMMITTED', zone: '+00:00', offset: 0, wait: 2, mode: null,
+    autocommit: 0, isolation: 'READ-COMMITTED', zone: '+00:00', offset: 0, wait: 1, mode: null,
     folds_case: 0, folds_accent: 0, pads: 0,
   });
   assert.match(String(row?.mode), 'STRICT_ALL_TABLES');

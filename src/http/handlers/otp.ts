@@ -4,7 +4,7 @@ import { NO_SCOPE } from '../input/api-keys.ts';
 import { otpIdOf } from '../input/request-head.ts';
 import { toRfc3339 } from '../../otp/outcomes.ts';
 import type { CancelOutcome, StatusOutcome } from '../../otp/outcomes.ts';
-import type { IsConnected, OtpService } from '../../otp/service.ts';
+import type { OtpService } from '../../otp/service.ts';
 import { responseForError, errorResponse } from '../response.ts';
 import type { HttpResponse } from '../response.ts';
 
@@ -13,7 +13,7 @@ export function createStatusHandler(service: OtpService): MethodHandler {
     takesJson: false,
     scopes: ['read'],
     parseKey: () => null,
-    handle: ({ path, isConnected }) => getStatus(service, otpIdOf(path), isConnected),
+    handle: (input) => getStatus(service, input),
   };
 }
 
@@ -23,11 +23,12 @@ export function createStatusHandler(service: OtpService): MethodHandler {
  */
 async function getStatus(
   service: OtpService,
-  otpId: string,
-  isConnected: IsConnected,
+  { path, isConnected, answerByMs }: HandlerInput,
 ): Promise<HttpResponse> {
+  const otpId = otpIdOf(path);
   try {
-    return { ...statusResponse(await service.status(otpId, isConnected)), context: { otpId } };
+    const outcome = await service.status(otpId, isConnected, answerByMs);
+    return { ...statusResponse(outcome), context: { otpId } };
   } catch (error) {
     return { ...responseForError(error), context: { otpId } };
   }
@@ -72,12 +73,12 @@ export function createCancelHandler(service: OtpService): MethodHandler {
  */
 async function cancelOtp(
   service: OtpService,
-  { path, apiClient, scopes, isConnected }: HandlerInput,
+  { path, apiClient, scopes, isConnected, answerByMs }: HandlerInput,
 ): Promise<HttpResponse> {
   const otpId = otpIdOf(path);
   const canceler = scopes.includes('admin') ? null : apiClient;
   try {
-    const outcome = await service.cancel({ otpId, apiClient: canceler }, isConnected);
+    const outcome = await service.cancel({ otpId, apiClient: canceler }, isConnected, answerByMs);
     return { ...cancelResponse(outcome), context: { otpId } };
   } catch (error) {
     return { ...responseForError(error), context: { otpId } };

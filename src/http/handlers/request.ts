@@ -36,7 +36,7 @@ async function requestOtp(
   }
   const { userId, purpose } = request;
   try {
-    const outcome = await service.request(request, input.isConnected);
+    const outcome = await service.request(request, input.isConnected, input.answerByMs);
     if (outcome.kind !== 'issued') return { ...toResponse(outcome), context: { userId, purpose } };
     const { otpId, replayed: isReplay } = outcome;
     return { ...toResponse(outcome), context: { userId, purpose, otpId, isReplay } };

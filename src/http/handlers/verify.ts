@@ -40,7 +40,7 @@ async function verifyOtp(
   if ('field' in verification) return invalidField(verification);
   const { userId, purpose } = verification;
   try {
-    const outcome = await service.verify(verification, input.isConnected);
+    const outcome = await service.verify(verification, input.isConnected, input.answerByMs);
     const isReplay = outcome.kind === 'verified' && outcome.replayed;
     const locks = outcome.kind === 'locked' && outcome.begins;
     return { ...toResponse(outcome), context: { userId, purpose, isReplay, locks } };

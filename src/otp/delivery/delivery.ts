@@ -42,6 +42,11 @@ export type Delivery = Readonly<{
   /** Takes batches whose COMMIT was answered. */
   dispatch: (batches: readonly OutboxBatch[]) => void;
   /**
+   * Takes batches whose COMMIT was not answered. A message is sent as soon as the database says
+   * that it is stored, and not at all if it is not.
+   */
+  dispatchIfStored: (batches: readonly OutboxBatch[]) => void;
+  /**
    * Erases finished outbox batches in the transaction of some requests, which saves a commit of
    * their own.
    */
@@ -73,6 +78,9 @@ export function createDelivery(deps: DeliveryDeps): Delivery {
     localeFor: templates.localeFor,
     dispatch: (batches: readonly OutboxBatch[]) => {
       for (const batch of batches) dispatcher.dispatch(batch, false);
+    },
+    dispatchIfStored: (batches: readonly OutboxBatch[]) => {
+      for (const batch of batches) dispatcher.dispatch(batch, true);
     },
     createEraser: (requests: number) => dispatcher.createEraser(requests),
     get pending() { return counts.pending; },

@@ -75,15 +75,15 @@ export class Dispatcher {
 
   /**
    * Sends the messages of a batch. Without capacity the batch stays in the outbox, to be reclaimed.
-   * @param isReclaimed whether the OTPs may have been closed since they were committed
+   * @param mustAsk whether the batch may not be in the outbox, or its OTPs closed since
    */
-  dispatch(batch: OutboxBatch, isReclaimed: boolean): void {
+  dispatch(batch: OutboxBatch, mustAsk: boolean): void {
     if (this.#counts.pending + batch.size > PENDING_MAX) return;
     this.#counts.pending += batch.size;
     this.#batches.set(batch.batchId, batch);
     if (this.#isStopping) return;
     for (const message of batch.messages) {
-      this.#ready.push(new PendingMessage(message, batch, isReclaimed));
+      this.#ready.push(new PendingMessage(message, batch, mustAsk));
     }
     this.#startSends();
   }
@@ -138,7 +138,8 @@ export class Dispatcher {
     try {
       await this.#tryChannels(pending);
     } catch (error) {
-      if (!(error instanceof Unavailable)) this.#onEvent({ event: 'delivery_fault', error });
+      if (error instanceof Unavailable) return this.#retryIn(pending, pending.waitForDatabase());
+      this.#onEvent({ event: 'delivery_fault', error });
       this.#retryIn(pending, pending.backOff());
     }
   }

@@ -17,20 +17,20 @@ export class PendingMessage {
   readonly batch: OutboxBatch;
   /** Stays empty for most messages, because their first attempt is accepted. */
   readonly #attempts: ChannelAttempts[] = [];
-  #mayBeObsolete: boolean;
+  #mustAsk: boolean;
   #backoffs = 0;
 
-  /** @param isReclaimed whether the OTP may have been closed since it was committed */
+  /** @param mustAsk whether the message may not be stored, or its OTP closed since */
   constructor(
     { message, clientIp, plannedChannel }: OutboxMessage,
     batch: OutboxBatch,
-    isReclaimed: boolean,
+    mustAsk: boolean,
   ) {
     this.message = message;
     this.clientIp = clientIp;
     this.plannedChannel = plannedChannel;
     this.batch = batch;
-    this.#mayBeObsolete = isReclaimed;
+    this.#mustAsk = mustAsk;
   }
 
   /** An estimate of the database's clock. */
@@ -47,16 +47,16 @@ export class PendingMessage {
    * canceled or redeemed, or the lease may expire during the attempt.
    */
   get mustRenew(): boolean {
-    return this.#mayBeObsolete || !this.batch.leaseCoversAttempt;
+    return this.#mustAsk || !this.batch.leaseCoversAttempt;
   }
 
   onRenewed(): void {
-    this.#mayBeObsolete = false;
+    this.#mustAsk = false;
   }
 
   /** Returns the milliseconds to wait after a failed attempt; they grow with each call. */
   backOff(): number {
-    this.#mayBeObsolete = true;
+    this.#mustAsk = true;
     this.#backoffs += 1;
     return backoffMs(this.#backoffs - 1);
   }
@@ -66,8 +66,16 @@ export class PendingMessage {
    * does not increase the backoff.
    */
   waitForChannel(readyInMs: number): number {
-    this.#mayBeObsolete = true;
+    this.#mustAsk = true;
     return readyInMs + backoffMs(0);
+  }
+
+  /**
+   * Returns the milliseconds to wait until the database is asked again. They do not grow: a client
+   * that repeats its request when the database is back may be waiting for the message.
+   */
+  waitForDatabase(): number {
+    return backoffMs(0);
   }
 
   /** Milliseconds until the Retry-After of a channel has passed. */

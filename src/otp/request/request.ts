@@ -75,6 +75,7 @@ type RequestDeps = Deps & Readonly<{ keyCheck: OptimisticKeyCheck }>;
 export async function requestOtps(
   deps: RequestDeps,
   inputs: readonly OtpRequest[],
+  answerByMs?: number,
 ): Promise<RequestOutcome[]> {
   // Before the transaction, which may run several times.
   const requests = inputs.map((input) => prepareRequest(deps.policies, input));
@@ -85,7 +86,7 @@ export async function requestOtps(
     // The reason of the rerun may be a used key that the unique index has rejected.
     if (runs > 1) deps.keyCheck.onUsedKey();
     return decideAll(tx, requests, codes, deps);
-  });
+  }, { answerByMs, onUnknown: (decided) => deps.delivery.dispatchIfStored(decided.batches) });
   deps.counts?.countRequests(outcomes);
   // Responses go first.
   if (batches.length > 0) setImmediate(() => deps.delivery.dispatch(batches));

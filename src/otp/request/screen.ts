@@ -60,7 +60,7 @@ export class RefusalScreen {
       ...limits,
       concurrencyMax: CONCURRENCY_MAX,
       batchMax: BATCH_MAX,
-      run: (requests) => screenRequests(deps, requests),
+      run: (requests, answerByMs) => screenRequests(deps, requests, answerByMs),
       lockKeysOf: () => [],
       pauseMs: (size) => this.#pauseMs(size),
     });
@@ -74,18 +74,18 @@ export class RefusalScreen {
   tryAnswer(
     request: OtpRequest,
     isConnected: () => boolean,
+    answerByMs: number,
   ): Promise<RequestOutcome | null> | null {
     const lockKeys = requestLockKeys(this.#policies, request);
     if (!lockKeys.some((lockKey) => this.#refused.has(lockKey))) return null;
-    return this.#screen(request, isConnected, lockKeys);
+    return this.#screen(lockKeys, this.queue.submit(request, isConnected, answerByMs));
   }
 
   async #screen(
-    request: OtpRequest,
-    isConnected: () => boolean,
     lockKeys: readonly string[],
+    screened: Promise<RequestOutcome | null>,
   ): Promise<RequestOutcome | null> {
-    const outcome = await this.queue.submit(request, isConnected);
+    const outcome = await screened;
     if (outcome === null) for (const lockKey of lockKeys) this.#refused.delete(lockKey);
     return outcome;
   }
@@ -132,9 +132,11 @@ export async function previewRequest(
 async function screenRequests(
   { pool, policies, secrets, counts }: ScreenDeps,
   inputs: readonly OtpRequest[],
+  answerByMs: number,
 ): Promise<(RequestOutcome | null)[]> {
   const requests = inputs.map((input) => prepareRequest(policies, input));
-  const outcomes = await transaction(pool, (tx) => screenAll(tx, secrets, requests));
+  const outcomes = await transaction(pool, (tx) => screenAll(tx, secrets, requests),
+    { answerByMs });
   counts?.countRequests(outcomes);
   return outcomes;
 }

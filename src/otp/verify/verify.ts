@@ -23,12 +23,13 @@ type VerifyDeps = Pick<Deps, 'pool' | 'policies' | 'secrets' | 'counts'>;
 export async function verifyOtps(
   deps: VerifyDeps,
   inputs: readonly OtpVerification[],
+  answerByMs?: number,
 ): Promise<VerifyOutcome[]> {
   // One id for all of them, because they are committed together.
   const verifyId = randomVerifyId();
   const verifications = inputs.map((input) => prepareVerification(deps, input, verifyId));
   const { outcomes, shadowed } = await transaction(deps.pool,
-    (tx) => decideAll(tx, verifications, deps.secrets));
+    (tx) => decideAll(tx, verifications, deps.secrets), { answerByMs });
   deps.counts?.countVerifications(outcomes, shadowed);
   return outcomes;
 }
