@@ -14,6 +14,8 @@ import { printAddress } from './output.ts';
 
 type AdminDeps = Readonly<{
   settings: DatabaseSettings;
+  /** The pool of this process, for a check when the server allows no further connection. */
+  pool: ConnectionPool;
   stop: AbortSignal;
   /** False while a worker is missing; `/readyz` then names `workers`. */
   hasAllWorkers: () => boolean;
@@ -45,7 +47,7 @@ export async function openAdminServer(
 ): Promise<AdminServer | null> {
   if (address === null) return null;
   const pool = new ConnectionPool(() => openConnection(deps.settings), 1);
-  const check = new DatabaseCheck(pool);
+  const check = new DatabaseCheck(pool, deps.pool);
   let isStopping = false;
   const readFailedChecks = async (): Promise<readonly string[]> => {
     const errors = isStopping || deps.stop.aborted ? [] : await check.errors();

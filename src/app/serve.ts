@@ -124,7 +124,7 @@ async function servePrimary(context: Context): Promise<boolean> {
     let admin: AdminServer | null = null;
     try {
       admin = await openAdminServer(config, {
-        ...listener, settings: config.database, stop, onError: createErrorLog(log),
+        ...listener, settings: config.database, pool, stop, onError: createErrorLog(log),
       });
       const printsCodes = channels.every(({ name }) => name === 'console');
       printBanner({ ...config, port: listener.port, printsCodes });

@@ -9,7 +9,7 @@ import mysql from 'mysql2';
 import type {
   Connection as MysqlConnection, ConnectionOptions, ResultSetHeader, RowDataPacket, SslOptions,
 } from 'mysql2';
-import { Deadline } from './clock.ts';
+import { Deadline, monotonicMs } from './clock.ts';
 import { findOtherProduct, MYSQL_REMEDY } from './checks/mysql-version.ts';
 import { describeStatementError, StatementError, Unavailable } from './errors.ts';
 import type { Row, Value } from './query.ts';
@@ -39,8 +39,19 @@ export type DatabaseSettings = Readonly<{
 
 type Statement = Readonly<{ sql: string; values: readonly Value[] }>;
 
+/** What a connection has sent and heard, by monotonicMs(). */
+type Activity = {
+  /** The id of the connection in the server; 0 before the login. */
+  threadId: number;
+  /** True from sending a statement until its response. */
+  isWaiting: boolean;
+  sentAtMs: number;
+  heardAtMs: number;
+};
+
 /** A connection as statements and transactions use it. Statements run one at a time. */
 export type Connection = Readonly<{
+  activity: Readonly<Activity>;
   /** Runs one statement; throws StatementError. Errors and logs show `name`, never the SQL. */
   run: (name: string, sql: string, values: readonly Value[]) => Promise<Row[]>;
   /** Runs statements in one round trip, up to the first error. Returns the rows of each. */
@@ -51,7 +62,7 @@ export type Connection = Readonly<{
   isDestroyed: () => boolean;
 }>;
 
-/** Leaves time for a 503 within 3 s when the host does not respond. */
+/** The kernel repeats a lost SYN after a second. A caller of a pool leaves at its own deadline. */
 const OPEN_TIMEOUT_MS = 1500;
 
 /**
@@ -177,6 +188,7 @@ type Result = RowDataPacket[] | ResultSetHeader;
 type QueryResult = Result | RowDataPacket[][];
 
 function createConnection(driver: MysqlConnection, socket: Socket): Connection {
+  const activity: Activity = { threadId: 0, isWaiting: false, sentAtMs: 0, heardAtMs: 0 };
   let isDestroyed = false;
   let failPending: ((error: StatementError) => void) | null = null;
 
@@ -199,8 +211,13 @@ function createConnection(driver: MysqlConnection, socket: Socket): Connection {
       }
       const text = statements.map(({ sql, values }) => bindValues(sql, values)).join(';\n');
       failPending = reject;
+      activity.isWaiting = true;
+      activity.sentAtMs = monotonicMs();
       driver.query<QueryResult>(text, (error, result) => {
         failPending = null;
+        activity.isWaiting = false;
+        activity.heardAtMs = monotonicMs();
+        activity.threadId = driver.threadId;
         if (!error) return resolve(result);
         const described = describeStatementError(name, error);
         if (described.isOfSession) destroy();
@@ -209,6 +226,7 @@ function createConnection(driver: MysqlConnection, socket: Socket): Connection {
     });
 
   return {
+    activity,
     destroy,
     isDestroyed: () => isDestroyed,
     run: async (name, sql, values) => toRows(await send(name, [{ sql, values }]) as Result),

@@ -219,3 +219,6 @@ export class Unavailable extends Error {
 }
 
 export const DEADLOCK_ERRNO = 1213;
+
+/** No further connection: max_connections, and the two limits of an account. */
+export const CONNECTION_LIMIT_ERRNOS: ReadonlySet<number> = new Set([1040, 1203, 1226]);

@@ -2,31 +2,53 @@
  * A bounded connection pool. Callers queue in FIFO order, limited by queue length and by a
  * deadline. A connection is released after COMMIT or ROLLBACK, or destroyed.
  */
-import type { Deadline } from './clock.ts';
+import { Deadline } from './clock.ts';
 import type { Connection } from './connection.ts';
-import { DEADLOCK_ERRNO, Unavailable } from './errors.ts';
-import type { StatementError } from './errors.ts';
+import {
+  CONNECTION_LIMIT_ERRNOS, DEADLOCK_ERRNO, StatementError, Unavailable,
+} from './errors.ts';
+import { LostConnections } from './lost-connections.ts';
 
 /** A longer queue could not be served within the deadlines of its callers. */
 const WAITERS_MAX = 4096;
 
+/**
+ * After a failure to open one connection, the pool opens others one at a time and with this pause:
+ * a limit of the server or of the account is not overcome by trying harder.
+ */
+const REOPEN_PAUSE_MS = 200;
+
+/** For the answer of a connection in use, when no further one can be opened. */
+const BORROW_TIMEOUT_MS = 600;
+
 type Waiter = { take: (connection: Connection) => void; fail: (error: unknown) => void };
 
 export class ConnectionPool {
-  /** How many connections may exist at a time. */
+  /** How many connections may exist at a time; one more for as long as lost ones are looked for. */
   readonly size: number;
   readonly counts = new DbCounts();
   readonly #open: () => Promise<Connection>;
-  readonly #idle: Connection[] = [];
+  #idle: Connection[] = [];
   readonly #waiters: Set<Waiter> = new Set();
   readonly #busy: Set<Connection> = new Set();
+  readonly #lost: LostConnections;
   #opening = 0;
+  /** Failures to open since the last success that no caller has been told. */
+  #untold = 0;
+  #failure: unknown = null;
+  #pause: NodeJS.Timeout | null = null;
   #closed = false;
 
-  /** @param open opens a connection that is set up; its errors reach the caller of acquire */
+  /** @param open opens a connection that is set up */
   constructor(open: () => Promise<Connection>, size: number) {
     this.#open = open;
     this.size = size;
+    this.#lost = new LostConnections({
+      busy: this.#busy,
+      borrow: (sinceMs) => this.#borrow(sinceMs),
+      giveBack: (connection) => this.release(connection),
+      distrust: (sinceMs) => this.#distrust(sinceMs),
+    });
   }
 
   get busyCount(): number {
@@ -46,41 +68,43 @@ export class ConnectionPool {
   }
 
   /**
-   * Waits for a connection.
+   * Waits for a connection. While one lives, a failure to open another one fails nobody.
    *
    * @throws Unavailable when none is free by the deadline, the queue is full, the pool is closed,
-   *   or the server cannot be reached
+   *   or no connection lives and none can be opened
    */
   async acquire(deadline: Deadline): Promise<Connection> {
     if (this.#closed) throw new Unavailable('the pool is closed');
     if (deadline.isOver) throw new Unavailable('no connection became free in time');
     const connection = this.#takeIdle();
     if (connection !== null) return connection;
-    const isFull = this.#idle.length + this.#busy.size + this.#opening >= this.size;
-    if (isFull && this.#waiters.size >= WAITERS_MAX) {
+    if (this.#waiters.size >= WAITERS_MAX) {
       throw new Unavailable('too many callers wait for a connection');
     }
     return new Promise((resolve, reject) => {
-      const waiter = this.#createWaiter(deadline, resolve, reject);
-      if (isFull) this.#waiters.add(waiter);
-      else this.#openNew().then(waiter.take, waiter.fail);
+      this.#waiters.add(this.#createWaiter(deadline, resolve, reject));
+      this.#openMissing();
     });
   }
 
   /** Takes a connection back. A destroyed one makes room for a new one. */
   release(connection: Connection): void {
     this.#busy.delete(connection);
-    if (this.#closed || connection.isDestroyed()) connection.destroy();
-    else this.#idle.push(connection);
-    this.#serveNextWaiter();
+    if (connection.isDestroyed()) this.#lost.onGivenUp(connection);
+    this.#add(connection);
   }
 
   /** Closes idle connections now and busy ones on release; acquire fails from now on. */
   close(): void {
     this.#closed = true;
+    if (this.#pause !== null) clearTimeout(this.#pause);
     for (const connection of this.#idle.splice(0)) connection.destroy();
     for (const waiter of this.#waiters) waiter.fail(new Unavailable('the pool is closed'));
     this.#waiters.clear();
+  }
+
+  get #living(): number {
+    return this.#idle.length + this.#busy.size;
   }
 
   #takeIdle(): Connection | null {
@@ -89,34 +113,102 @@ export class ConnectionPool {
       const connection = this.#idle.pop();
       if (connection === undefined) return null;
       if (connection.isDestroyed()) continue;
-      this.#busy.add(connection);
+      this.#lend(connection);
       return connection;
     }
   }
 
-  async #openNew(): Promise<Connection> {
+  #lend(connection: Connection): void {
+    this.#busy.add(connection);
+    this.#lost.watch();
+  }
+
+  /** Gives a connection to the first waiter, or keeps it if there is room. */
+  #add(connection: Connection): void {
+    if (connection.isDestroyed()) return this.#openMissing();
+    const isFull = this.#living + this.#opening >= this.size;
+    if (this.#closed || isFull) return connection.destroy();
+    const waiter = this.#waiters.size === 0 ? null : this.#shiftWaiter();
+    if (waiter === null) {
+      this.#idle.push(connection);
+      return;
+    }
+    this.#lend(connection);
+    waiter.take(connection);
+  }
+
+  #shiftWaiter(): Waiter {
+    const waiter = this.#waiters.values().next().value!;
+    this.#waiters.delete(waiter);
+    return waiter;
+  }
+
+  /** Opens a connection for each waiter that has none coming, as far as there is room. */
+  #openMissing(): void {
+    while (this.#opening < this.#waiters.size && this.#living + this.#opening < this.size) {
+      const mustPause = this.#pause !== null || (this.#untold > 0 && this.#opening > 0);
+      if (mustPause) return;
+      void this.#openNew();
+    }
+  }
+
+  async #openNew(): Promise<void> {
     this.#opening += 1;
     try {
       const connection = await this.#open();
-      this.#busy.add(connection);
-      return connection;
-    } finally {
       this.#opening -= 1;
-      // After a failed open the next waiter must try, or it would wait until its deadline.
-      if (this.#idle.length + this.#busy.size + this.#opening < this.size) {
-        this.#serveNextWaiter();
+      this.#untold = 0;
+      this.#failure = null;
+      this.#add(connection);
+    } catch (error) {
+      this.#opening -= 1;
+      this.#onFailure(error);
+    }
+    this.#openMissing();
+  }
+
+  /**
+   * While a connection lives, the callers wait for it; while a limit is reached, for one that
+   * others close. Without either, as many callers fail as failures were seen.
+   */
+  #onFailure(error: unknown): void {
+    this.#untold += 1;
+    this.#failure = error;
+    if (this.#closed) return;
+    if (this.#living > 0 || isLimitReached(error)) {
+      this.#pause ??= setTimeout(() => {
+        this.#pause = null;
+        this.#openMissing();
+      }, REOPEN_PAUSE_MS).unref();
+    } else if (this.#opening === 0) {
+      for (; this.#untold > 0; this.#untold -= 1) {
+        if (this.#waiters.size > 0) this.#shiftWaiter().fail(error);
       }
     }
   }
 
-  #serveNextWaiter(): void {
-    const waiter = this.#waiters.values().next().value;
-    if (waiter === undefined) return;
-    const connection = this.#takeIdle();
-    if (connection === null && this.#busy.size + this.#opening >= this.size) return;
-    this.#waiters.delete(waiter);
-    if (connection !== null) waiter.take(connection);
-    else this.#openNew().then(waiter.take, waiter.fail);
+  /** A connection that answers, for a look at those that do not. */
+  async #borrow(sinceMs: number): Promise<Connection> {
+    const newest = this.#idle.at(-1);
+    if (newest !== undefined && newest.activity.heardAtMs > sinceMs && !newest.isDestroyed()) {
+      this.#idle.pop();
+      return newest;
+    }
+    try {
+      return await this.#open();
+    } catch (error) {
+      if (!isLimitReached(error)) throw error;
+      const deadline = new Deadline(BORROW_TIMEOUT_MS);
+      return this.acquire(deadline).finally(() => deadline.clear());
+    }
+  }
+
+  #distrust(sinceMs: number): readonly Connection[] {
+    const silent = this.#idle.filter(({ activity }) => activity.heardAtMs < sinceMs);
+    if (silent.length === 0) return silent;
+    this.#idle = this.#idle.filter(({ activity }) => activity.heardAtMs >= sinceMs);
+    for (const connection of silent) connection.destroy();
+    return silent;
   }
 
   /** A waiter leaves the queue at its deadline; a later connection goes to the next waiter. */
@@ -125,25 +217,28 @@ export class ConnectionPool {
     resolve: (connection: Connection) => void,
     reject: (error: unknown) => void,
   ): Waiter {
-    let hasTimedOut = false;
     const stopWaiting = deadline.onEnd(() => {
-      hasTimedOut = true;
       this.#waiters.delete(waiter);
-      reject(new Unavailable('no connection became free in time'));
+      reject(new Unavailable('no connection became free in time', { cause: this.#failure }));
     });
     const waiter: Waiter = {
       take: (connection) => {
-        if (hasTimedOut) return this.release(connection);
         stopWaiting();
         resolve(connection);
       },
       fail: (error) => {
-        if (!hasTimedOut) stopWaiting();
+        stopWaiting();
         reject(error);
       },
     };
     return waiter;
   }
+}
+
+/** A limit of the server or of the account, rather than a server that is away. */
+export function isLimitReached(error: unknown): boolean {
+  if (error instanceof StatementError) return CONNECTION_LIMIT_ERRNOS.has(error.errno);
+  return error instanceof Unavailable && isLimitReached(error.cause);
 }
 
 class DbCounts {

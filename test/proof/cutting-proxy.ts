@@ -11,14 +11,26 @@ import type { Socket } from 'node:net';
  */
 export type CommitFault = 'cut before' | 'cut after' | 'silent before' | 'silent after';
 
+type Mode = 'pass' | 'silent' | 'closed' | 'hold';
+
 export type CuttingProxy = Readonly<{
   socketPath: string;
   /** Applies the fault to the next COMMIT, then calls `onHit`. */
   spoilCommit: (fault: CommitFault, onHit?: () => void) => void;
   /** Throws if the fault of `spoilCommit` has not been applied. */
   assertHit: () => void;
-  /** `silent` drops all data, also of new connections; `closed` closes every connection. */
-  setMode: (mode: 'pass' | 'silent' | 'closed') => void;
+  /**
+   * `silent` drops all data, also of new connections; `closed` closes every connection; `hold`
+   * keeps what clients send until the next mode is set.
+   */
+  setMode: (mode: Mode) => void;
+  /** How many connections have something held. */
+  heldCount: () => number;
+  /**
+   * Loses the connections of this moment; new ones pass. `swallow` drops their bytes and tells
+   * neither side, as a router does that forgets its flows; `reset` cuts each at its next byte.
+   */
+  lose: (how: 'swallow' | 'reset') => void;
   close: () => Promise<void>;
 }>;
 
@@ -38,20 +50,32 @@ export async function startCuttingProxy(
   socketPath: string,
 ): Promise<CuttingProxy> {
   let armed: Armed | null = null;
-  let mode: 'pass' | 'silent' | 'closed' = 'pass';
+  let mode: Mode = 'pass';
+  const held = new Map<Socket, () => void>();
   const sockets = new Set<Socket>();
+  /** Changes the state of each pair of sockets. */
+  const losers = new Set<(how: 'swallow' | 'reset') => void>();
 
   const join = (client: Socket): void => {
     const server = connect(serverPath);
-    let state: 'pass' | 'silent' | 'cut answer' = 'pass';
-    const cut = () => { client.destroy(); server.destroy(); };
+    let state: 'pass' | 'silent' | 'cut answer' | 'swallow' | 'reset' = 'pass';
+    const cut = () => {
+      losers.delete(lose);
+      client.destroy();
+      // The server never hears that a lost client has closed.
+      if (state !== 'swallow') server.destroy();
+    };
+    const lose = (how: 'swallow' | 'reset') => { state = how; };
+    losers.add(lose);
     for (const socket of [client, server]) {
       sockets.add(socket);
       socket.on('error', cut);
       socket.on('close', () => { sockets.delete(socket); cut(); });
     }
     client.on('data', (chunk) => {
-      if (state === 'silent' || mode === 'silent') return;
+      if (state === 'reset') return cut();
+      if (mode === 'hold') return void held.set(client, () => server.write(chunk));
+      if (state === 'silent' || state === 'swallow' || mode === 'silent') return;
       const hit = isCommit(chunk) ? armed : null;
       if (hit === null) { server.write(chunk); return; }
       armed = null;
@@ -62,7 +86,7 @@ export async function startCuttingProxy(
       hit.onHit();
     });
     server.on('data', (chunk) => {
-      if (state === 'silent' || mode === 'silent') return;
+      if (state === 'silent' || state === 'swallow' || mode === 'silent') return;
       if (state === 'cut answer') cut();
       else client.write(chunk);
     });
@@ -80,7 +104,14 @@ export async function startCuttingProxy(
     assertHit: () => { if (armed !== null) throw new Error('no COMMIT came'); },
     setMode: (wanted) => {
       mode = wanted;
+      for (const pass of held.values()) pass();
+      held.clear();
       if (wanted === 'closed') cutAll();
+    },
+    heldCount: () => held.size,
+    lose: (how) => {
+      for (const lose of losers) lose(how);
+      losers.clear();
     },
     close: async () => {
       const closed = new Promise((resolve) => { listener.close(resolve); });

@@ -6,6 +6,7 @@ import type { Connection } from '../connection.ts';
 import { BINLOG_REMEDY, READ_ONLY_REMEDY, StatementError } from '../errors.ts';
 import type { Advice } from '../errors.ts';
 import { readSchemaFiles, readSchemaStatusOn } from '../migrate.ts';
+import { isLimitReached } from '../pool.ts';
 import type { ConnectionPool } from '../pool.ts';
 
 /**
@@ -23,6 +24,9 @@ export type WriteObstacle = Advice & Readonly<{ check: 'read_only' | 'binlog_for
 
 /** Leaves time for the response within the 1 s timeout of a typical probe. */
 const CHECK_TIMEOUT_MS = 800;
+
+/** Leaves time for another connection, if this one was lost since the last check. */
+const FIRST_ANSWER_MS = 300;
 
 /** At a start nobody waits, and a busy server must not look like one that refuses. */
 const START_TIMEOUT_MS = 5000;
@@ -134,14 +138,19 @@ async function lacksQuorum(connection: Connection): Promise<boolean> {
 /** Runs one check at a time, and shares its result between concurrent callers. */
 export class DatabaseCheck {
   readonly #pool: ConnectionPool;
+  readonly #servingPool: ConnectionPool | null;
   readonly #files = readSchemaFiles();
   #running: Promise<readonly HealthError[]> | null = null;
   #latest: readonly HealthError[] = [];
   #checkedAtMs = -Infinity;
 
-  /** @param pool a pool of one connection for this check only: a busy pool may have none free */
-  constructor(pool: ConnectionPool) {
+  /**
+   * @param pool a pool of one connection for this check only: a busy pool may have none free
+   * @param servingPool lends a connection when the server allows no further one
+   */
+  constructor(pool: ConnectionPool, servingPool: ConnectionPool | null = null) {
     this.#pool = pool;
+    this.#servingPool = servingPool;
   }
 
   /** The result of the latest check, at most RESULT_MAX_AGE_MS old. Never rejects. */
@@ -156,11 +165,28 @@ export class DatabaseCheck {
   }
 
   async #check(): Promise<readonly HealthError[]> {
-    const deadline = new Deadline(CHECK_TIMEOUT_MS);
+    const startedAtMs = monotonicMs();
+    const first = await this.#attempt(this.#pool, startedAtMs, FIRST_ANSWER_MS);
+    if (!(first instanceof Error)) return first;
+    const pool = isLimitReached(first) ? this.#servingPool ?? this.#pool : this.#pool;
+    const second = await this.#attempt(pool, startedAtMs, CHECK_TIMEOUT_MS);
+    return second instanceof Error ? ['database'] : second;
+  }
+
+  /** @returns the error of a connection that gave no answer within `answerMs` of the start */
+  async #attempt(
+    pool: ConnectionPool,
+    startedAtMs: number,
+    answerMs: number,
+  ): Promise<readonly HealthError[] | Error> {
+    let deadline = new Deadline(startedAtMs + answerMs - monotonicMs());
     let isWriting = false;
     try {
-      return await useConnection(this.#pool, deadline, async (connection) => {
+      return await useConnection(pool, deadline, async (connection) => {
         const settings = await readSettings(connection);
+        deadline.clear();
+        deadline = new Deadline(startedAtMs + CHECK_TIMEOUT_MS - monotonicMs());
+        deadline.onEnd(connection.destroy);
         const errors = await this.#inspect(connection, settings);
         if (errors.length > 0) return errors;
         isWriting = true;
@@ -171,7 +197,7 @@ export class DatabaseCheck {
       });
     } catch (error) {
       const isLost = error instanceof StatementError && error.errorClass === 'connectionLost';
-      return [isWriting && (deadline.isOver || !isLost) ? 'writes' : 'database'];
+      return isWriting && (deadline.isOver || !isLost) ? ['writes'] : error as Error;
     } finally {
       deadline.clear();
     }
@@ -183,6 +209,7 @@ export class DatabaseCheck {
     const { pending } = await readSchemaStatusOn(connection, this.#files);
     // A newer schema is no error: during an upgrade older processes still serve.
     if (pending.length > 0) errors.push('schema');
+    if (errors.length > 0) await connection.run('rollback', 'ROLLBACK', []);
     return errors;
   }
 }

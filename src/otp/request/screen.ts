@@ -132,7 +132,7 @@ export async function previewRequest(
 async function screenRequests(
   { pool, policies, secrets, counts }: ScreenDeps,
   inputs: readonly OtpRequest[],
-  answerByMs: number,
+  answerByMs?: number,
 ): Promise<(RequestOutcome | null)[]> {
   const requests = inputs.map((input) => prepareRequest(policies, input));
   const outcomes = await transaction(pool, (tx) => screenAll(tx, secrets, requests),

@@ -1,0 +1,122 @@
+/**
+ * Finds connections that were lost without a word, as when a router forgets its flows. The server
+ * tells them from those that wait for a lock or a commit: asked on another connection, it says that
+ * it is not working on their statement.
+ */
+import { Deadline, monotonicMs } from './clock.ts';
+import type { Connection } from './connection.ts';
+
+/** Much longer than a round trip; a second attempt still fits into the time of a request. */
+const STALLED_AFTER_MS = 400;
+const TICK_MS = 100;
+const CHECK_TIMEOUT_MS = 600;
+
+type Lender = Readonly<{
+  busy: ReadonlySet<Connection>;
+  /** Lends a connection on which the server has answered since, or a new one. */
+  borrow: (sinceMs: number) => Promise<Connection>;
+  giveBack: (connection: Connection) => void;
+  /**
+   * Removes the idle connections on which the server has not answered since: whatever has cut one
+   * connection may have cut them all.
+   */
+  distrust: (sinceMs: number) => readonly Connection[];
+}>;
+
+/** Looks at the connections in use; its timer runs only while there are any. */
+export class LostConnections {
+  readonly #lender: Lender;
+  /** When the statement was sent of which the server has said that it works on it. */
+  readonly #workedOn = new WeakMap<Connection, number>();
+  #timer: NodeJS.Timeout | null = null;
+  #isChecking = false;
+  #checkedAtMs = -Infinity;
+
+  constructor(lender: Lender) {
+    this.#lender = lender;
+  }
+
+  /** Starts watching, unless that is under way. */
+  watch(): void {
+    this.#timer ??= setTimeout(() => this.#tick(), TICK_MS).unref();
+  }
+
+  /** Takes note of a connection that was given up, and distrusts others if it may be dead. */
+  onGivenUp(connection: Connection): void {
+    const { sentAtMs } = connection.activity;
+    if (this.#workedOn.get(connection) !== sentAtMs) this.#lender.distrust(sentAtMs);
+  }
+
+  #tick(): void {
+    this.#timer = null;
+    const now = monotonicMs();
+    if (!this.#isChecking && now - this.#checkedAtMs >= STALLED_AFTER_MS) {
+      const stalled = [...this.#lender.busy].filter((connection) => isStalled(connection, now));
+      if (stalled.length > 0) void this.#check(stalled);
+    }
+    if (this.#lender.busy.size > 0) this.watch();
+  }
+
+  /** Destroys the lost ones of the connections; decides nothing when the server does not answer. */
+  async #check(stalled: readonly Connection[]): Promise<void> {
+    this.#isChecking = true;
+    const sentAt = stalled.map(({ activity }) => activity.sentAtMs);
+    let checker: Connection | null = null;
+    let deadline: Deadline | null = null;
+    try {
+      checker = await this.#lender.borrow(Math.max(...sentAt));
+      deadline = new Deadline(CHECK_TIMEOUT_MS);
+      deadline.onEnd(checker.destroy);
+      await this.#judge(checker, stalled, sentAt);
+    } catch {
+      // Without an answer the deadlines of the requests decide.
+      checker?.destroy();
+    }
+    deadline?.clear();
+    if (checker !== null) this.#lender.giveBack(checker);
+    this.#isChecking = false;
+    this.#checkedAtMs = monotonicMs();
+  }
+
+  async #judge(
+    checker: Connection,
+    stalled: readonly Connection[],
+    sentAt: readonly number[],
+  ): Promise<void> {
+    const commands = await readCommands(checker);
+    // A proxy that pools connections shows ids of its own.
+    if (!commands.has(checker.activity.threadId)) return;
+    const isIdle = ({ activity }: Connection): boolean =>
+      (commands.get(activity.threadId) ?? 'Sleep') === 'Sleep';
+    const lost: Connection[] = [];
+    stalled.forEach((connection, index) => {
+      const { isWaiting, sentAtMs } = connection.activity;
+      if (!isWaiting || sentAtMs !== sentAt[index]) return;
+      if (isIdle(connection)) lost.push(connection);
+      else this.#workedOn.set(connection, sentAtMs);
+    });
+    if (lost.length === 0) return;
+    const idle = this.#lender.distrust(Math.min(...lost.map(({ activity }) => activity.sentAtMs)));
+    // The server has not noticed: their transactions hold locks, and all count as connections.
+    for (const { activity: { threadId } } of [...lost, ...idle]) {
+      if (!commands.has(threadId)) continue;
+      await checker.run('connection.kill', `KILL ${threadId}`, []).catch(() => {});
+    }
+    for (const connection of lost) connection.destroy();
+  }
+}
+
+function isStalled({ activity }: Connection, now: number): boolean {
+  return activity.isWaiting && now - activity.sentAtMs >= STALLED_AFTER_MS;
+}
+
+/** Every account sees its own connections. */
+const READ_COMMANDS_SQL = `SELECT id, command FROM information_schema.processlist
+  WHERE user = SUBSTRING_INDEX(USER(), '@', 1) AND db <=> DATABASE()`;
+
+/** What the server does on each connection of this account; `Sleep` is nothing. */
+async function readCommands(connection: Connection): Promise<ReadonlyMap<number, string>> {
+  const rows = await connection.run('connection.commands', READ_COMMANDS_SQL, []);
+  await connection.run('rollback', 'ROLLBACK', []);
+  return new Map(rows.map(({ id, command }) => [Number(id), String(command)]));
+}
