@@ -218,10 +218,8 @@ function createConnection(driver: MysqlConnection, socket: Socket): Connection {
         activity.isWaiting = false;
         activity.heardAtMs = monotonicMs();
         activity.threadId = driver.threadId;
-        if (!error) return resolve(result);
-        const described = describeStatementError(name, error);
-        if (described.isOfSession) destroy();
-        reject(described);
+        if (error) reject(describeStatementError(name, error));
+        else resolve(result);
       });
     });
 

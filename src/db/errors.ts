@@ -62,16 +62,17 @@ const ERROR_CLASS_BY_ERRNO: ReadonlyMap<number, ErrorClass> = new Map(
     ERRNOS[errorClass].map((errno): [number, ErrorClass] => [errno, errorClass])),
 );
 
+/** The account lacks a privilege: on the database, the table, the column, or of the server. */
+const DENIED_ERRNOS: ReadonlySet<number> = new Set([1044, 1142, 1143, 1227]);
+
 /**
- * The settings of the session are at fault. They are those of the server at the time when the
+ * The settings or the rights of the session are at fault. They are those of the time when the
  * connection was opened, so another connection may work.
  */
 const SESSION_ERRNOS: ReadonlySet<number> = new Set([
-  1104, 1175, 1661, 1662, 1663, 1664, 1665, 1666, 1667, 1781, 1782, 1792, 1844, 3889,
+  ...DENIED_ERRNOS, 1104, 1175, 1661, 1662, 1663, 1664, 1665, 1666, 1667, 1781, 1782, 1792, 1844,
+  3889,
 ]);
-
-/** The account lacks a privilege: on the database, the table, the column, or of the server. */
-const DENIED_ERRNOS: ReadonlySet<number> = new Set([1044, 1142, 1143, 1227]);
 
 export const READ_ONLY_REMEDY = 'set DB_HOST to the primary, or SET PERSIST read_only = OFF if this'
   + ' server is it';

@@ -142,6 +142,7 @@ async function attemptOnce<T>(
     for (const rider of riders) await rider.beforeCommit(tx);
     return await commit(pool, connection, tx, result);
   } catch (error) {
+    if (error instanceof StatementError && error.isOfSession) connection.destroy();
     await rollBack(connection);
     if (!(error instanceof StatementError) || error.errorClass === 'bug') throw error;
     pool.counts.countFailure(error);
