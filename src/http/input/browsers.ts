@@ -47,11 +47,13 @@ const NO_HEADERS: readonly string[] = Object.freeze([]);
  */
 export function browserResponse(
   { method, url }: Readonly<{ method?: string | undefined; url?: string | undefined }>,
-  { origin, hosts: [host] }: RequestHeaders,
+  headers: RequestHeaders,
   { origins, hosts }: BrowserRules,
 ): HttpResponse | null {
-  if (hosts !== null && !isAllowedAuthority(authorityOf(url ?? '') ?? host ?? '', hosts)) {
-    return MISDIRECTED;
+  const { origin } = headers;
+  if (hosts !== null) {
+    const authority = authorityOf(url ?? '') ?? headers.hosts[0] ?? '';
+    if (!isAllowedAuthority(authority, hosts)) return MISDIRECTED;
   }
   if (origin === null) return null;
   if (!origins.has(origin)) return NOT_ALLOWED;
