@@ -88,7 +88,7 @@ test('an event whose code is unknown is not sent, and the others run', async () 
 
 test('a status and a cancel of an unknown id are compared, also without a body',
   async () => {
-    const none = '404 error=not_found';
+    const none = '404 error=not_found message=*';
     const results = await run(
       `08:00:00 U1 from 1.1.1.1 asks for the status of "0a" as $s => ${none} [no Allow]`,
       `08:00:00 U1 from 1.1.1.1 cancels "0a" => ${none}`,
