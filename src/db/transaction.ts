@@ -16,11 +16,16 @@ export type Transaction = {
   readonly read: <Q extends readonly Query<unknown>[]>(...queries: Q) => Promise<Answers<Q>>;
   /** Does the same and ends the transaction by ROLLBACK in the same round trip. */
   readonly readAndEnd: <Q extends readonly Query<unknown>[]>(...queries: Q) => Promise<Answers<Q>>;
+  /** Runs writes in one round trip; they are committed, whatever the work does later. */
+  readonly writeNow: (...writes: readonly Write[]) => Promise<void>;
   /** Statements that are sent with the COMMIT in one round trip, in order. */
   readonly writes: Write[];
   /** Work that uses the COMMIT of this transaction. */
   readonly riders: Rider[];
-  /** Ends the transaction by ROLLBACK, which costs no flush to disk. Drops its writes. */
+  /**
+   * Ends the transaction by ROLLBACK, which costs no flush to disk, unless something was written at
+   * once. Drops its other writes.
+   */
   readonly readOnly: () => void;
   /**
    * Sets the query that tells, in a later transaction, whether a COMMIT without an answer took
@@ -156,6 +161,7 @@ async function attemptOnce<T>(
 type OpenTransaction = Transaction & {
   probe: Query<boolean> | null;
   isReadOnly: boolean;
+  hasWritten: boolean;
   hasEnded: boolean;
 };
 
@@ -168,12 +174,20 @@ function begin(connection: Connection, riders: Rider[]): OpenTransaction {
       tx.hasEnded = true;
       return answers.slice(0, -1) as Answers<typeof queries>;
     },
+    writeNow: async (...writes) => {
+      await runAll(connection, writes);
+      tx.hasWritten = true;
+    },
     writes: [],
     riders,
-    readOnly: () => { tx.isReadOnly = true; },
+    readOnly: () => {
+      tx.isReadOnly = !tx.hasWritten;
+      tx.writes.length = 0;
+    },
     commitProbe: (probe) => { tx.probe = probe; },
     probe: null,
     isReadOnly: false,
+    hasWritten: false,
     hasEnded: false,
   };
   return tx;

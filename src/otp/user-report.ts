@@ -92,7 +92,7 @@ export function describeUser(
 function listFreeTimes(otps: readonly Otp[], now: Instant): Instant[] {
   return toTimedPoints(otps)
     .filter(({ usedAt, points }) => points > 0 && isPointLive(usedAt, now))
-    .map(({ usedAt }) => addSeconds(usedAt, WINDOW_SECONDS))
+    .map(({ usedAt }) => addSeconds(Math.min(usedAt, now), WINDOW_SECONDS))
     .sort((a, b) => a - b);
 }
 
@@ -112,7 +112,9 @@ function describePair(
     remaining,
     daily: describeDaily(daily, policy.userDailyLimit, now),
     isLocked,
-    lockedUntil: isLocked && !mustBeUnlocked ? pair.lockedUntil : null,
+    // A later end was stored before the clock was set back, and the next request corrects it.
+    lockedUntil: isLocked && !mustBeUnlocked && pair.lockedUntil !== null
+      ? Math.min(pair.lockedUntil, addSeconds(now, pair.lockSeconds)) : null,
     mustBeUnlocked,
     wrongAttempts: (isLocked ? pair : countedAttempts(pair, now)).wrongAttempts,
     wrongAttemptsMax: pair.attemptsMax,
@@ -131,7 +133,8 @@ function describeDaily(
   const live = hits.filter(({ usedAt }) => addSeconds(usedAt, windowSeconds) > now);
   const used = live.reduce((sum, { points }) => sum + points, 0);
   const [oldest] = live;
-  const freeAt = oldest === undefined ? null : addSeconds(oldest.usedAt, windowSeconds);
+  const freeAt = oldest === undefined ? null
+    : addSeconds(Math.min(oldest.usedAt, now), windowSeconds);
   return { quota, remaining: Math.max(0, quota - used), freeAt };
 }
 

@@ -151,9 +151,9 @@ export class Model {
     return { status: 200, body };
   }
 
-  #refusalOf({ code, consecutive }: Pair): Expected | null {
+  #refusalOf({ code }: Pair): Expected | null {
     const expiresAt = code.issuedAt + this.#n.lifetime * SECOND;
-    const isRemovable = consecutive === 0 && this.now >= expiresAt + DAY;
+    const isRemovable = this.now >= expiresAt + DAY;
     const open = isRemovable ? { unsettled: 'removed' as const } : {};
     if (code.used) return { status: 410, body: { error: 'code_used' }, ...open };
     if (this.now >= expiresAt) return { status: 410, body: { error: 'code_expired' }, ...open };

@@ -69,6 +69,13 @@ export function updateSlots(slots: readonly IpLimitSlot[]): Write {
   return write('ip_rate_limits.update', sql, toValues(slots));
 }
 
+/** Sets times of locked slots that the clock has not reached to now: the clock was set back. */
+export function clampSlots(clientIps: readonly string[]): Write {
+  return write('ip_rate_limits.clamp', `UPDATE ip_rate_limits FORCE INDEX (PRIMARY)
+    SET used_at = NOW(6) WHERE address IN (${repeat(clientIps.length, '?')})
+    AND used_at > NOW(6)`, clientIps);
+}
+
 function toValues(slots: readonly IpLimitSlot[]): Value[] {
   const values: Value[] = [];
   for (const { clientIp, slot, usedAt, points, refunded } of slots) {
@@ -147,6 +154,25 @@ export function storeOverflow(hits: readonly IpOverflow[]): Write {
   }
   const sql = INSERT_OVERFLOW_SQL + repeat(hits.length, '(?,?,?,?)') + INSERT_OVERFLOW_SQL_END;
   return write('ip_rate_overflow.store', sql, values);
+}
+
+/**
+ * Does the same for the overflow of a client IP: adds the points of the hits to one at `now`, and
+ * deletes the hits.
+ *
+ * @param now read after the slots of the client IP were locked
+ */
+export function clampOverflow(clientIp: string, now: Instant): readonly Write[] {
+  const later = 'FROM ip_rate_overflow FORCE INDEX (PRIMARY) WHERE address = ? AND used_at > ?';
+  const at = formatInstant(now);
+  return [
+    write('ip_rate_overflow.clamp', `INSERT INTO ip_rate_overflow (address, ${OVERFLOW_COLUMNS})
+      SELECT * FROM (SELECT address, CAST(? AS DATETIME(6)) AS used_at, SUM(points) AS points,
+        MAX(number) AS number ${later} GROUP BY address) AS later
+      ON DUPLICATE KEY UPDATE points = ip_rate_overflow.points + later.points,
+        number = later.number`, [at, clientIp, at]),
+    write('ip_rate_overflow.clamp_delete', `DELETE ip_rate_overflow ${later}`, [clientIp, at]),
+  ];
 }
 
 function readOverflowHit(row: Row): OverflowHit {

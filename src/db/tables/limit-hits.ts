@@ -156,6 +156,13 @@ export function deleteHits(hits: readonly SubjectHit[]): Write {
   return write('limit_hits.delete', `DELETE t FROM ${rows}`, values);
 }
 
+/** Sets times of locked subjects that the clock has not reached to now: the clock was set back. */
+export function clampHits(subjects: readonly LimitSubject[]): Write {
+  const rows = joinKeys('limit_hits', ['subject', 'kind'], subjects.length);
+  return write('limit_hits.clamp', `UPDATE ${rows} SET t.used_at = NOW(6)
+    WHERE t.used_at > NOW(6)`, subjects.flatMap(({ subject, kind }) => [subject, kind]));
+}
+
 function toCounterValues({ subject, kind, newest, usedAt }: HitCounter): Value[] {
   return [subject, kind, 0, formatInstant(usedAt), 0, newest];
 }

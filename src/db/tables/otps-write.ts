@@ -101,6 +101,30 @@ export function storeAttempts(otps: readonly Otp[]): Write {
   return write('otps.store_attempts', sql, values);
 }
 
+const CLAMP_SQL = `expires_at = expires_at - INTERVAL
+    GREATEST(0, TIMESTAMPDIFF(MICROSECOND, NOW(6), created_at)) MICROSECOND,
+  key_expires_at = key_expires_at - INTERVAL
+    GREATEST(0, TIMESTAMPDIFF(MICROSECOND, NOW(6), created_at)) MICROSECOND,
+  created_at = LEAST(created_at, NOW(6)),
+  redeemed_at = LEAST(redeemed_at, NOW(6)),
+  last_wrong_at = LEAST(last_wrong_at, NOW(6)),
+  locked_until = LEAST(locked_until, NOW(6) + INTERVAL lock_seconds SECOND)`;
+
+/**
+ * Sets the times of locked OTPs that the clock has not reached to now, because the clock was set
+ * back after they were stored. What was to last for some time begins now, and so it ends.
+ */
+export function clampOtps(userIds: readonly string[]): Write {
+  return write('otps.clamp', `UPDATE otps FORCE INDEX (by_user) SET ${CLAMP_SQL}
+    WHERE user_id IN (${repeat(userIds.length, '?')})`, userIds);
+}
+
+/** Does the same for rows by their idempotency key, also for those of other users. */
+export function clampKeys(keyDigests: readonly Hex[]): Write {
+  return write('otps.clamp_keys', `UPDATE otps FORCE INDEX (by_key) SET ${CLAMP_SQL}
+    WHERE key_digest IN (${repeat(keyDigests.length, 'X?')}) AND created_at > NOW(6)`, keyDigests);
+}
+
 function pushIssueValues(values: Value[], otp: Otp): void {
   values.push(otp.userId, otp.number, otp.purpose, otp.otpId, otp.keyId, otp.digest,
     formatInstant(otp.createdAt), formatInstant(otp.expiresAt), otp.batchId, otp.batchNumber,

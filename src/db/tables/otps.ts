@@ -43,7 +43,7 @@ type CloseReason = 'failed' | 'canceled';
 export type OtpSummary = Pick<
   Otp,
   | 'userId' | 'number' | 'purpose' | 'createdAt' | 'lastWrongAt' | 'lockedUntil'
-  | 'consecutiveWrong' | 'isRefunded'
+  | 'lockSeconds' | 'consecutiveWrong' | 'isRefunded'
 >;
 
 // FORCE INDEX: the server may scan a table that it estimates to be small; a locking scan would lock
@@ -55,7 +55,7 @@ const READ_SQL = `SELECT user_id, number, purpose, otp_id, key_id, digest, creat
   attempts_max, lock_seconds, key_digest, key_expires_at, remaining_requests, api_client
   ${FROM_SQL}`;
 const SUMMARY_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, locked_until,
-  consecutive_wrong, is_refunded
+  lock_seconds, consecutive_wrong, is_refunded
   ${FROM_SQL}`;
 
 /**
@@ -155,6 +155,7 @@ function readSummary(row: Row): OtpSummary {
     createdAt: parseInstant(row.created_at as string),
     lastWrongAt: parseNullableInstant(row.last_wrong_at as string | null),
     lockedUntil: parseNullableInstant(row.locked_until as string | null),
+    lockSeconds: row.lock_seconds as number,
     consecutiveWrong: row.consecutive_wrong as number,
     isRefunded: row.is_refunded === 1,
   };
@@ -186,7 +187,7 @@ function readOtp(row: Row): Otp {
     isRefunded: summary.isRefunded,
     codeDigits: row.code_digits as number,
     attemptsMax: row.attempts_max as number,
-    lockSeconds: row.lock_seconds as number,
+    lockSeconds: summary.lockSeconds,
     keyDigest: toNullableHex(row.key_digest),
     keyExpiresAt: parseNullableInstant(row.key_expires_at as string | null),
     remainingRequests: row.remaining_requests as number,

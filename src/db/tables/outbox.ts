@@ -61,7 +61,7 @@ export function deleteBatches(batchIds: readonly Hex[]): Write {
   return write('outbox.delete', sql, batchIds);
 }
 
-/** Extends or takes over the lease of batches that are locked. */
+/** Extends or ends the lease of batches that are locked. */
 export function leaseBatches(batchIds: readonly Hex[], { owner, leasedUntil }: Lease): Write {
   const sql = `UPDATE ${joinKeys('outbox', ['batch_id'], batchIds.length, BY_ID)}
     SET t.owner = X?, t.leased_until = ?`;
@@ -69,17 +69,64 @@ export function leaseBatches(batchIds: readonly Hex[], { owner, leasedUntil }: L
 }
 
 /**
- * Locks batches whose lease has ended, the longest-ended first. Rows that another process holds are
- * skipped, so the statement never waits.
+ * Finds batches whose lease has ended, the longest-ended first. Rows that another process holds are
+ * skipped, so that neither this statement nor the claim has to wait. A claim rests on
+ * `claimBatches` alone.
  */
-export function lockExpiredBatches(max: number): Query<SealedBatch[]> {
+export function findExpiredBatches(max: number): Query<Hex[]> {
   return {
-    name: 'outbox.lock_expired',
-    sql: `SELECT ${COLUMNS} FROM outbox FORCE INDEX (by_lease)
+    name: 'outbox.find_expired',
+    sql: `SELECT batch_id FROM outbox FORCE INDEX (by_lease)
       WHERE leased_until <= NOW(6) ORDER BY leased_until LIMIT ${max} FOR UPDATE SKIP LOCKED`,
     values: [],
+    read: readIds,
+  };
+}
+
+/** Takes over those of the batches whose lease has ended by now. */
+export function claimBatches(batchIds: readonly Hex[], { owner, leasedUntil }: Lease): Write {
+  const sql = `UPDATE ${joinKeys('outbox', ['batch_id'], batchIds.length, BY_ID)}
+    SET t.owner = X?, t.leased_until = ? WHERE t.leased_until <= NOW(6)`;
+  return write('outbox.claim', sql, [...batchIds, owner, formatInstant(leasedUntil)]);
+}
+
+/** Reads those of the batches that a claim of the same transaction has taken over. */
+export function readClaimed(
+  batchIds: readonly Hex[],
+  { owner, leasedUntil }: Lease,
+): Query<SealedBatch[]> {
+  return {
+    name: 'outbox.read_claimed',
+    sql: `SELECT ${COLUMNS} FROM outbox FORCE INDEX (PRIMARY)
+      WHERE batch_id IN (${repeat(batchIds.length, 'X?')}) AND owner = X? AND leased_until = ?`,
+    values: [...batchIds, owner, formatInstant(leasedUntil)],
     read: (rows) => rows.map(readBatch),
   };
+}
+
+/**
+ * Finds leases that end later than any lease from now on would: the clock was set back after they
+ * were stored. Twice the length leaves room for leases that begin while the statement runs.
+ */
+export function findLongLeases(leaseSeconds: number): Query<Hex[]> {
+  return {
+    name: 'outbox.find_long',
+    sql: `SELECT batch_id FROM outbox FORCE INDEX (by_lease)
+      WHERE leased_until > NOW(6) + INTERVAL ${2 * leaseSeconds} SECOND LIMIT 1000`,
+    values: [],
+    read: readIds,
+  };
+}
+
+/** Lets such leases begin now. The clock of their owner, if it lives, ends them no later. */
+export function shortenLeases(batchIds: readonly Hex[], leaseSeconds: number): Write {
+  return write('outbox.shorten', `UPDATE ${joinKeys('outbox', ['batch_id'], batchIds.length, BY_ID)}
+    SET t.leased_until = NOW(6) + INTERVAL ${leaseSeconds} SECOND
+    WHERE t.leased_until > NOW(6) + INTERVAL ${2 * leaseSeconds} SECOND`, batchIds);
+}
+
+function readIds(rows: readonly Row[]): Hex[] {
+  return rows.map((row) => toHex(row.batch_id));
 }
 
 /**
@@ -92,7 +139,7 @@ export function lockOwnBatches(batchIds: readonly Hex[], owner: Hex): Query<Set<
     sql: `SELECT batch_id FROM outbox FORCE INDEX (PRIMARY)
       WHERE batch_id IN (${repeat(batchIds.length, 'X?')}) AND owner = X? FOR UPDATE`,
     values: [...batchIds, owner],
-    read: (rows) => new Set(rows.map((row) => toHex(row.batch_id))),
+    read: (rows) => new Set(readIds(rows)),
   };
 }
 

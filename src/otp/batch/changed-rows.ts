@@ -64,6 +64,10 @@ export class StoredResponses<T extends Readonly<{ keyDigest: Hex }>> {
     this.#responses = new Map(loaded.map((response) => [response.keyDigest, response]));
   }
 
+  get all(): readonly T[] {
+    return [...this.#responses.values()];
+  }
+
   find(keyDigest: Hex): T | null {
     return this.#responses.get(keyDigest) ?? null;
   }

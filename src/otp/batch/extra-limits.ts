@@ -102,6 +102,12 @@ export class ExtraLimitRows {
     return limits.map((limit) => ({ limit, window: this.#windowFor(keyOf(limit)) }));
   }
 
+  /** One limit for each subject with a hit that the clock has not reached: it was set back. */
+  ahead(now: Instant): readonly AppliedLimit[] {
+    return [...this.#windows].flatMap(([key, { newestAt }]) =>
+      (newestAt > now ? this.#limits.get(key)!.slice(0, 1) : []));
+  }
+
   add(limits: readonly AppliedLimit[], now: Instant): void {
     for (const limit of limits) {
       const key = keyOf(limit);

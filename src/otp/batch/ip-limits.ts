@@ -1,8 +1,9 @@
 /** The points of client IPs that one transaction has read and will write. */
 import { ChangedRows, groupBy } from './changed-rows.ts';
 import type { Instant } from '../../db/instant.ts';
+import type { Write } from '../../db/query.ts';
 import {
-  insertSlots, readOverflow, storeOverflow, updateSlots,
+  clampOverflow, clampSlots, insertSlots, readOverflow, storeOverflow, updateSlots,
 } from '../../db/tables/ip-limits.ts';
 import type { IpOverflow, IpLimitSlot, OverflowEnds } from '../../db/tables/ip-limits.ts';
 import type { Transaction } from '../../db/transaction.ts';
@@ -56,6 +57,15 @@ export class IpLimitRows {
 
   of(clientIp: string): IpWindow {
     return this.#windows.get(clientIp) ?? EMPTY_IP_WINDOW;
+  }
+
+  /** The writes that end times which the clock has not reached, for locked slots. */
+  clamps(now: Instant): readonly Write[] {
+    const ahead = [...this.#windows].filter(([, { slots }]) =>
+      slots.some(({ usedAt }) => usedAt > now)).map(([clientIp]) => clientIp);
+    const ofOverflow = [...this.#windows].flatMap(([clientIp, { overflow }]) =>
+      ((overflow?.newest?.usedAt ?? now) > now ? clampOverflow(clientIp, now) : []));
+    return [...(ahead.length === 0 ? [] : [clampSlots(ahead)]), ...ofOverflow];
   }
 
   put(clientIp: string, { after, write }: IpLimitChange): void {

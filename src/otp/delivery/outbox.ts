@@ -12,7 +12,8 @@ import { lockSlots } from '../../db/tables/ip-limits.ts';
 import { findUsers, lockOtps, readOtpsOfUsers } from '../../db/tables/otps.ts';
 import type { Otp } from '../../db/tables/otps.ts';
 import {
-  deleteBatches, isBatchDeleted, leaseBatches, lockExpiredBatches, lockOwnBatches, replaceBatches,
+  claimBatches, deleteBatches, findExpiredBatches, findLongLeases, isBatchDeleted, leaseBatches,
+  lockOwnBatches, readClaimed, replaceBatches, shortenLeases,
 } from '../../db/tables/outbox.ts';
 import type { SealedBatch } from '../../db/tables/outbox.ts';
 import { transaction } from '../../db/transaction.ts';
@@ -82,10 +83,19 @@ export class Outbox {
   ): Promise<Readonly<{ batches: readonly SealedBatch[]; lease: HeldLease }>> {
     return transaction(this.#deps.pool, async (tx) => {
       const askedAtMs = monotonicMs();
-      const [batches, now] = await tx.read(lockExpiredBatches(max), READ_CLOCK);
+      const [long, expired, now] = await tx.read(
+        findLongLeases(LEASE_SECONDS), findExpiredBatches(max), READ_CLOCK);
       const leasedUntil = addSeconds(now, LEASE_SECONDS);
-      this.#lease(tx, batches.map(({ batchId }) => batchId), leasedUntil);
-      return { batches, lease: { clock: new EstimatedClock(now, askedAtMs), leasedUntil } };
+      const lease = { clock: new EstimatedClock(now, askedAtMs), leasedUntil };
+      if (long.length > 0) await tx.writeNow(shortenLeases(long, LEASE_SECONDS));
+      if (expired.length === 0) {
+        tx.readOnly();
+        return { batches: [], lease };
+      }
+      const stored = { owner: this.#deps.owner, leasedUntil };
+      await tx.writeNow(claimBatches(expired, stored));
+      const [batches] = await tx.read(readClaimed(expired, stored));
+      return { batches, lease };
     });
   }
 

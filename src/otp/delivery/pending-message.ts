@@ -1,7 +1,7 @@
 /** A message that no channel has accepted yet, with the history of its attempts. */
 import type { Channel, Message } from '../channels/channel.ts';
 import { randomBelow } from '../crypto/random.ts';
-import { addSeconds } from '../../db/instant.ts';
+import { monotonicMs } from '../../db/clock.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { OutboxBatch, OutboxMessage } from './outbox-batch.ts';
 
@@ -17,6 +17,8 @@ export class PendingMessage {
   readonly batch: OutboxBatch;
   /** Stays empty for most messages, because their first attempt is accepted. */
   readonly #attempts: ChannelAttempts[] = [];
+  /** By the monotonic clock: the lifetime from now on ends then, if the other clock is set back. */
+  readonly #endsAtMs: number;
   #mustAsk: boolean;
   #backoffs = 0;
 
@@ -31,6 +33,7 @@ export class PendingMessage {
     this.plannedChannel = plannedChannel;
     this.batch = batch;
     this.#mustAsk = mustAsk;
+    this.#endsAtMs = monotonicMs() + message.lifetimeSeconds * 1000;
   }
 
   /** An estimate of the database's clock. */
@@ -39,7 +42,7 @@ export class PendingMessage {
   }
 
   get isExpired(): boolean {
-    return this.message.expiresAt <= this.now();
+    return this.message.expiresAt <= this.now() || this.#endsAtMs <= monotonicMs();
   }
 
   /**
@@ -80,14 +83,13 @@ export class PendingMessage {
 
   /** Milliseconds until the Retry-After of a channel has passed. */
   readyInMs(channel: Channel): number {
-    const now = this.now();
-    return Math.max(0, (this.#find(channel)?.notBefore ?? now) - now) / 1000;
+    return Math.max(0, (this.#find(channel)?.notBeforeMs ?? 0) - monotonicMs());
   }
 
   recordFailure(channel: Channel, afterSeconds: number | null): void {
     const attempts = this.#findOrAdd(channel);
     attempts.failures += 1;
-    if (afterSeconds !== null) attempts.notBefore = addSeconds(this.now(), afterSeconds);
+    if (afterSeconds !== null) attempts.notBeforeMs = monotonicMs() + afterSeconds * 1000;
   }
 
   /** The channel comes after the others from now on, because it would be denied again soon. */
@@ -113,8 +115,7 @@ export class PendingMessage {
   /** The channels that may be tried now. Those that keep failing come last. */
   readyChannels(channels: readonly Channel[]): readonly Channel[] {
     if (this.#attempts.length === 0) return channels;
-    const now = this.now();
-    const ready = channels.filter((channel) => (this.#find(channel)?.notBefore ?? now) <= now);
+    const ready = channels.filter((channel) => this.readyInMs(channel) === 0);
     const keepsFailing = (channel: Channel): boolean =>
       (this.#find(channel)?.failures ?? 0) >= FAILURES_BEFORE_NEXT
         || this.wasDenied(channel);
@@ -128,7 +129,7 @@ export class PendingMessage {
   #findOrAdd(channel: Channel): ChannelAttempts {
     let attempts = this.#find(channel);
     if (attempts === undefined) {
-      attempts = { channel, failures: 0, isDenied: false, isRefused: false, notBefore: 0 };
+      attempts = { channel, failures: 0, isDenied: false, isRefused: false, notBeforeMs: 0 };
       this.#attempts.push(attempts);
     }
     return attempts;
@@ -140,7 +141,8 @@ type ChannelAttempts = {
   failures: number;
   isDenied: boolean;
   isRefused: boolean;
-  notBefore: Instant;
+  /** By the monotonic clock, which is never set. */
+  notBeforeMs: number;
 };
 
 const BACKOFF_FIRST_MS = 250;

@@ -8,13 +8,17 @@ import type { IpLimitRows } from '../batch/ip-limits.ts';
 import { OtpRows } from '../batch/otps.ts';
 import type { WrongCountRows } from '../batch/otps.ts';
 import type { Instant } from '../../db/instant.ts';
+import type { Write } from '../../db/query.ts';
 import { freeExpiredKeys, isRequestStored } from '../../db/tables/idempotency-keys.ts';
 import type { StoredRequest } from '../../db/tables/idempotency-keys.ts';
+import { clampHits } from '../../db/tables/limit-hits.ts';
+import { clampKeys, clampOtps } from '../../db/tables/otps-write.ts';
 import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import { decideRequest } from './decide.ts';
 import type { NewCode, PreparedRequest, RequestState, RequestWrites } from './decide.ts';
 import type { RequestOutcome } from '../outcomes.ts';
+import { isAhead } from '../rules/lifecycle.ts';
 
 /** The rows of one batch of requests, all as of `now`. */
 export type LoadedState<T extends OtpSummary> = Readonly<{
@@ -36,11 +40,26 @@ export class RequestBatch {
   readonly #otps: OtpRows;
   #firstIssued: StoredRequest | null = null;
 
-  constructor(state: LoadedState<Otp>) {
+  private constructor(state: LoadedState<Otp>) {
     this.now = state.now;
     this.askedAtMs = state.askedAtMs;
     this.#state = state;
     this.#otps = new OtpRows(state.otps);
+  }
+
+  /**
+   * Loads the state, and once more after times in it that the clock has not reached were set to
+   * now. They are committed with a refusal as well: otherwise each request would begin them again.
+   */
+  static async load(
+    tx: Transaction,
+    load: () => Promise<LoadedState<Otp>>,
+  ): Promise<RequestBatch> {
+    const state = await load();
+    const clamps = listClamps(state);
+    if (clamps.length === 0) return new RequestBatch(state);
+    await tx.writeNow(...clamps);
+    return new RequestBatch(await load());
   }
 
   /**
@@ -107,4 +126,16 @@ export class RequestBatch {
     ipLimits.flush(tx);
     extraLimits.flush(tx);
   }
+}
+
+function listClamps({ now, otps, ipLimits, extraLimits, stored }: LoadedState<Otp>): Write[] {
+  const users = new Set(otps.filter((otp) => isAhead(otp, now)).map(({ userId }) => userId));
+  const keys = stored.all.filter(({ createdAt }) => createdAt > now);
+  const limits = extraLimits.ahead(now);
+  return [
+    ...(users.size === 0 ? [] : [clampOtps([...users])]),
+    ...ipLimits.clamps(now),
+    ...(limits.length === 0 ? [] : [clampHits(limits)]),
+    ...(keys.length === 0 ? [] : [clampKeys(keys.map(({ keyDigest }) => keyDigest))]),
+  ];
 }

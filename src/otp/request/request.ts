@@ -130,7 +130,7 @@ async function decideAll(
   // Inspects its rows once, in the first round trip.
   const riding = sweep === null ? [] : [sweep.inspect];
   const { batch, outcomes, issued } = await keyCheck.run(async (readsKeys) => {
-    const loaded = new RequestBatch(await loadState(tx, requests,
+    const loaded = await RequestBatch.load(tx, () => loadState(tx, requests,
       { secrets, lock: true, readsKeys, riding: riding.splice(0) }));
     return { batch: loaded, ...loaded.decide(requests, codes) };
   }, (decided) => decided.issued.length === requests.length);
@@ -196,6 +196,9 @@ export function prepareRequest(policies: Policies, request: OtpRequest): Prepare
   };
 }
 
+/** Longer than a transaction lasts: a later time was stored before the clock was set back. */
+const READ_SECONDS = 3;
+
 type LoadOptions<L extends boolean> = Readonly<{
   secrets: Secrets;
   lock: L;
@@ -213,9 +216,10 @@ type LoadOptions<L extends boolean> = Readonly<{
  * slots of client IPs, hit counters, each in the order of its index; then the clock is read.
  *
  * Without `lock`, the state is enough to refuse, and the transaction has ended. The clock is read
- * first and younger rows are left out, so that only what counts at that time refuses. Counts are
- * read before OTPs, so that a count that the sweep moves meanwhile is not added twice. The keys are
- * read last, so that an OTP that refuses a repeat of its own request is also found by its key.
+ * first and younger points of client IPs are left out, so that only what counts then refuses.
+ * Counts are read before OTPs, so that a count that the sweep moves meanwhile is not added twice.
+ * The keys are read last, so that an OTP that refuses a repeat of its own request is also found by
+ * its key.
  */
 export async function loadState<L extends boolean>(
   tx: Transaction,
@@ -246,8 +250,7 @@ export async function loadState<L extends boolean>(
   if (lock) await tx.read(...rows, clock, ...(readsKeys ? [readKeys()] : []), ...riding);
   else {
     await tx.readAndEnd(clock, ...rows, readKeys());
-    otps = otps.filter(({ createdAt }) => createdAt <= now);
-    slots = slots.filter(({ usedAt }) => usedAt <= now);
+    slots = slots.filter(({ usedAt }) => usedAt <= now || usedAt > addSeconds(now, READ_SECONDS));
   }
   const ipLimits = new IpLimitRows(slots);
   const hasOverflow = await ipLimits.loadOverflow(lock ? tx.read : tx.readAndEnd, now,

@@ -15,6 +15,7 @@ import type { PreparedRequest } from './decide.ts';
 import type { Deps } from '../deps.ts';
 import type { OtpRequest, RequestOutcome } from '../outcomes.ts';
 import type { LimitName, Policies } from '../policy/policy.ts';
+import { isAhead } from '../rules/lifecycle.ts';
 import { loadState, prepareRequest, requestLockKeys } from './request.ts';
 
 /** Holds the sources of a large flood in a few hundred kilobytes. */
@@ -152,10 +153,11 @@ async function screenAll(
   return requests.map((request) => {
     const hitWindows = extraLimits.of(request.appliedLimits);
     const otps = otpsByUser.get(request.userId) ?? [];
-    // Hits and wrong codes after the clock was read cannot be left out: their counts are totals.
+    // What was stored after the clock was read, or before it was set back, is decided under lock.
     if (hitWindows.some(({ window }) => window.newestAt > now)) return null;
-    if (otps.some(({ lastWrongAt }) => lastWrongAt !== null && lastWrongAt > now)) return null;
+    if (otps.some((otp) => isAhead(otp, now))) return null;
     const ipWindow = request.clientIp === null ? null : ipLimits.of(request.clientIp);
+    if (ipWindow?.slots.some(({ usedAt }) => usedAt > now)) return null;
     const keptWrong = wrongCounts.of(request.userId, request.purpose);
     const ofKey = stored.find(request.keyDigest);
     return replayOrRefuse(

@@ -25,6 +25,18 @@ export function isExpired(otp: OtpSummary, now: Instant): boolean {
   return addSeconds(lastEvent, RETENTION.otpSeconds) <= now;
 }
 
+/**
+ * Whether the clock has not reached a time that is past in every valid state, because it was set
+ * back after the time was stored.
+ */
+export function isAhead(
+  { createdAt, lastWrongAt, lockedUntil, lockSeconds }: OtpSummary,
+  now: Instant,
+): boolean {
+  return createdAt > now || (lastWrongAt ?? now) > now
+    || (lockedUntil ?? now) > addSeconds(now, lockSeconds);
+}
+
 /** The newest OTP of a pair, or null when none is known. */
 export function findKnownPair<T extends OtpSummary>(
   otps: readonly T[],

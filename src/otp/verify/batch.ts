@@ -16,6 +16,8 @@ import {
   storeVerifications,
 } from '../../db/tables/idempotency-keys.ts';
 import type { StoredVerification } from '../../db/tables/idempotency-keys.ts';
+import { clampHits } from '../../db/tables/limit-hits.ts';
+import { clampOtps } from '../../db/tables/otps-write.ts';
 import { lockOtps } from '../../db/tables/otps.ts';
 import type { Otp } from '../../db/tables/otps.ts';
 import type { Transaction } from '../../db/transaction.ts';
@@ -23,7 +25,7 @@ import { decideVerify } from './decide.ts';
 import type { PreparedVerification, VerifyState, VerifyWrites } from './decide.ts';
 import type { VerifyOutcome } from '../outcomes.ts';
 import type { AppliedLimit, LimitName } from '../policy/policy.ts';
-import { countConsecutiveWrong, findKnownPair } from '../rules/lifecycle.ts';
+import { countConsecutiveWrong, findKnownPair, isAhead } from '../rules/lifecycle.ts';
 
 type Decided = Readonly<{ outcomes: VerifyOutcome[]; shadowed: readonly LimitName[] }>;
 
@@ -69,6 +71,8 @@ export class VerifyBatch {
     batch.#loadedOtps = otps;
     const further = batch.#limits.peekFurther();
     if (further.length > 0) await tx.read(...further, batch.#readClock());
+    await batch.#clampOtps(tx, users);
+    batch.#limitsToLock.push(...batch.#limits.ahead(batch.#now));
     return batch;
   }
 
@@ -103,9 +107,24 @@ export class VerifyBatch {
       ...(keys.length === 0 ? [] : [this.#takeKeys(lockStoredVerifications(keys))]),
       this.#readClock(),
     );
+    await this.#clampHits(tx);
     this.#limitsToLock.length = 0;
     this.#keysToLock.clear();
     return true;
+  }
+
+  /** Sets times that the clock has not reached to now, as RequestBatch.load does. */
+  async #clampOtps(tx: Transaction, users: readonly string[]): Promise<void> {
+    if (!this.#loadedOtps.some((otp) => isAhead(otp, this.#now))) return;
+    await tx.writeNow(clampOtps(users));
+    [this.#loadedOtps] = await tx.read(lockOtps(users), this.#readClock());
+  }
+
+  async #clampHits(tx: Transaction): Promise<void> {
+    const limits = this.#limits.ahead(this.#now);
+    if (limits.length === 0) return;
+    await tx.writeNow(clampHits(limits));
+    await tx.read(...this.#limits.lock([]), this.#readClock());
   }
 
   #readClock(): Query<void> {
