@@ -68,7 +68,7 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
     // A primary process sends nothing, but a missing package must stop the start there, too.
     const policies = new LivePolicies(config.policies);
     const templates = config.delivery.templates.withLabels(policies);
-    const channels = await openChannels(config.delivery.channels, templates);
+    const channels = await openChannels(config.delivery, templates);
     const context = { ...controls, config, policies, templates, channels, log };
     isAnswered = await (isWorker() ? serveWorker(context) : servePrimary(context));
   } finally {

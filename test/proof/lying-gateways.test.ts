@@ -45,13 +45,13 @@ test.after(async () => {
 });
 
 /** Starts otpd with these channels; each test has its own, because a pause outlives a message. */
-function start(delivery: string): Promise<Otpd> {
+function start(delivery: string, more: Readonly<Record<string, string>> = {}): Promise<Otpd> {
   const options: OtpdOptions = {
     settings: database.settings, secrets: newSecretsText(),
     webhookUrl: provider.urlFor('/otpd'), webhookSecrets: provider.secrets,
     environment: {
       DELIVERY: delivery, SMS_ACCOUNT: 'AC1', SMS_TOKEN: 'token', SMS_SENDER: 'otpd',
-      SMS_BASE_URL: gateway.url, ADMIN_PORT: '0',
+      SMS_BASE_URL: gateway.url, ADMIN_PORT: '0', ...more,
     },
   };
   return startOtpdOn(options);
@@ -159,6 +159,17 @@ for (const status of [307, 401, 402, 403, 404]) {
       await otpd.prints('"event":"channel_resumed"');
     });
 }
+
+test('a webhook reaches a receiver that only the proxy knows', async () => {
+  const url = provider.urlFor('');
+  const otpd = await start('webhook', {
+    WEBHOOK_URL: 'http://receiver.internal/otpd', WEBHOOK_ALLOW_HTTP: '1', HTTP_PROXY: url,
+  });
+  const issued = await request(otpd);
+  await untilOutcome(otpd, issued, 'sent by webhook');
+  const [call] = provider.callsOf(issued.otp_id);
+  assert.is(call?.sender, 'http://receiver.internal/otpd');
+});
 
 test('a connection that breaks before the response leads to a second attempt', async () => {
   const otpd = await start('sms');

@@ -4,6 +4,8 @@ import { CHANNEL_NAMES } from '../../otp/channels/channel.ts';
 import type { ChannelName } from '../../otp/channels/channel.ts';
 import { parseEmailSettings } from '../../otp/channels/email-settings.ts';
 import type { EmailSettings } from '../../otp/channels/email-settings.ts';
+import { parseProxies } from '../../otp/channels/proxy.ts';
+import type { FindProxy } from '../../otp/channels/proxy.ts';
 import { parseSmsSettings } from '../../otp/channels/sms.ts';
 import type { SmsSettings } from '../../otp/channels/sms.ts';
 import { parseWebhookSettings } from '../../otp/channels/webhook-settings.ts';
@@ -22,6 +24,8 @@ export type ChannelSettings =
 export type DeliverySettings = Readonly<{
   channels: readonly ChannelSettings[];
   templates: TemplateSet;
+  /** For the channels that speak HTTP. */
+  findProxy: FindProxy;
 }>;
 
 /**
@@ -44,9 +48,16 @@ export function readDelivery(
     channels: names,
   }));
   if (policies !== null) reader.errors.push(...loaded?.templates.validate(policies) ?? []);
+  const proxies = accept(reader, parseProxies({
+    https: reader.text('https_proxy') ?? reader.text('HTTPS_PROXY'),
+    http: reader.text('http_proxy') ?? reader.text('HTTP_PROXY'),
+    bypass: reader.text('no_proxy') ?? reader.text('NO_PROXY'),
+  }));
   const known = channels.filter((channel) => channel !== null);
-  if (loaded === null || known.length === 0 || known.length < channels.length) return null;
-  return Object.freeze({ channels: known, templates: loaded.templates });
+  const isComplete = known.length > 0 && known.length === channels.length;
+  if (loaded === null || proxies === null || !isComplete) return null;
+  const { templates } = loaded;
+  return Object.freeze({ channels: known, templates, findProxy: proxies.findProxy });
 }
 
 /** The default is the console, which NODE_ENV=production refuses. */

@@ -8,6 +8,8 @@ import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { Socket } from 'node:net';
 import { isLoopbackHost, SEND_TIMEOUT_MS } from './channel.ts';
 import type { SendResult } from './channel.ts';
+import { findRoute, ProxyRefusal, TunnelAgent } from './proxy.ts';
+import type { FindProxy, HttpRoute } from './proxy.ts';
 
 export type PostTarget = Readonly<{
   url: URL;
@@ -25,6 +27,8 @@ export type PostBounds = Readonly<{
   timeoutMs?: number;
   /** Whether the result waits for the body. Default: false. */
   readsBody?: boolean;
+  /** Default: every connection is direct. */
+  findProxy?: FindProxy;
 }>;
 
 export type HttpPayload = Readonly<{ headers: OutgoingHttpHeaders; body: string }>;
@@ -40,7 +44,9 @@ export type PostResult =
     /** Absent when it is not wanted, too long, or not complete in time. */
     body?: string;
   }>
-  | Readonly<{ code: string }>;
+  | Readonly<{ code: string }>
+  /** The answer of a proxy that opened no tunnel. */
+  | Readonly<{ proxyStatus: number }>;
 
 export type Poster = Readonly<{
   /**
@@ -66,29 +72,32 @@ const IDLE_TIMEOUT_MS = 30_000;
 
 /** Opens no connection before the first request. */
 export function createPoster(target: PostTarget): Poster {
-  const pool = createAgent(target, true);
-  const fresh = createAgent(target, false);
-  const openRequest: typeof httpRequest = isTls(target) ? httpsRequest : httpRequest;
+  const route = findRoute(target.url, target.findProxy);
+  const pool = createAgent(target, route, true);
+  const fresh = createAgent(target, route, false);
+  const openRequest: typeof httpRequest
+    = route.url.protocol === 'https:' ? httpsRequest : httpRequest;
   const inFlight = new Set<(code: string) => void>();
   let isClosed = false;
 
   const post: Poster['post'] = (compose) => new Promise((resolve) => {
     let request: ClientRequest | null = null;
     let answered: PostResult | null = null;
-    const end = (code: string): void => {
+    const end = (result: PostResult): void => {
       clearTimeout(timer);
       inFlight.delete(abort);
       // No effect if the response has already resolved the promise.
-      resolve(answered ?? { code });
+      resolve(answered ?? result);
     };
     const abort = (code: string): void => {
-      end(code);
+      end({ code });
       request?.destroy();
     };
     const timer = setTimeout(abort, target.timeoutMs ?? SEND_TIMEOUT_MS, 'ETIMEDOUT');
     const send = (agent: HttpAgent, { headers, body }: HttpPayload): void => {
-      const options = { method: 'POST', agent, headers: completeHeaders(headers, body) };
-      const current = openRequest(target.url, options);
+      const sent = { ...completeHeaders(headers, body), ...route.headers };
+      const options = { method: 'POST', agent, path: route.path, headers: sent };
+      const current = openRequest(route.url, options);
       const isStale = watchForStaleSocket(current);
       request = current;
       current.on('response', (response) => {
@@ -99,10 +108,10 @@ export function createPoster(target: PostTarget): Poster {
       });
       current.on('error', (error) => {
         if (inFlight.has(abort) && isStale(error)) send(fresh, { headers, body });
-        else end(toErrorCode(error));
+        else end(toFailure(error));
       });
       current.on('close', () => {
-        if (request === current) end('ECONNRESET');
+        if (request === current) end({ code: 'ECONNRESET' });
       });
       current.end(body);
     };
@@ -124,17 +133,15 @@ export function createPoster(target: PostTarget): Poster {
   return Object.freeze({ post, close });
 }
 
-function isTls({ url }: PostTarget): boolean {
-  return url.protocol === 'https:';
-}
-
-function createAgent(target: PostTarget, keepAlive: boolean): HttpAgent {
-  const { ca, maxSockets = MAX_SOCKETS } = target;
+function createAgent(target: PostTarget, route: HttpRoute, keepAlive: boolean): HttpAgent {
+  const { url, tunnel } = route;
+  const { ca, maxSockets = MAX_SOCKETS, timeoutMs = SEND_TIMEOUT_MS } = target;
   const options = { keepAlive, maxSockets, maxFreeSockets: maxSockets, timeout: IDLE_TIMEOUT_MS };
-  if (!isTls(target)) return new HttpAgent(options);
+  if (url.protocol === 'http:') return new HttpAgent(options);
   // Explicit, because NODE_TLS_REJECT_UNAUTHORIZED can disable verification for the whole process.
   const trust = { rejectUnauthorized: true, ...(ca === null ? {} : { ca }) };
-  return new HttpsAgent({ ...options, ...trust });
+  return tunnel === null ? new HttpsAgent({ ...options, ...trust })
+    : new TunnelAgent({ ...options, ...trust }, tunnel, timeoutMs);
 }
 
 function completeHeaders(headers: OutgoingHttpHeaders, body: string): OutgoingHttpHeaders {
@@ -179,6 +186,11 @@ function readBody(response: IncomingMessage, onComplete: (body: string) => void)
   response.on('end', () => onComplete(Buffer.concat(chunks).toString()));
 }
 
+function toFailure(error: Error): PostResult {
+  return error instanceof ProxyRefusal ? { proxyStatus: error.status }
+    : { code: toErrorCode(error) };
+}
+
 /** The code or class of an error, never its message, which may quote the request. */
 function toErrorCode(error: unknown): string {
   const { code, name } = error as NodeJS.ErrnoException;
@@ -209,13 +221,20 @@ const REFUSED_STATUSES: ReadonlySet<number> = new Set([400, 422]);
  */
 export function httpSendResult(result: PostResult): SendResult {
   if ('code' in result) return { kind: 'retry', reason: result.code, afterSeconds: null };
+  if ('proxyStatus' in result) {
+    const { proxyStatus } = result;
+    const kind = isDenial(proxyStatus) ? 'denied' : 'retry';
+    return { kind, reason: `proxy status ${proxyStatus}`, afterSeconds: null };
+  }
   const { status, retryAfterSeconds: afterSeconds } = result;
   const reason = `status ${status}`;
-  const hundreds = Math.floor(status / 100);
-  if (hundreds === 2) return ACCEPTED;
+  if (status >= 200 && status <= 299) return ACCEPTED;
   if (REFUSED_STATUSES.has(status)) return { kind: 'refused', reason };
-  const isDenied = (hundreds === 3 || hundreds === 4) && !RETRIED_STATUSES.has(status);
-  return { kind: isDenied ? 'denied' : 'retry', reason, afterSeconds };
+  return { kind: isDenial(status) ? 'denied' : 'retry', reason, afterSeconds };
+}
+
+function isDenial(status: number): boolean {
+  return status >= 300 && status <= 499 && !RETRIED_STATUSES.has(status);
 }
 
 /** No OTP lives longer (docs/api.md, "Numbers"), so a longer wait is pointless. */

@@ -101,7 +101,7 @@ async function checkChannels(
     ({ name: channel.name, url: channel.name === 'webhook' ? channel.settings.url : null }));
   try {
     const templates = delivery.templates.withLabels(policies);
-    for (const channel of await openChannels(delivery.channels, templates)) channel.close();
+    for (const channel of await openChannels(delivery, templates)) channel.close();
     return checkDelivery(facts, policies, null);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;

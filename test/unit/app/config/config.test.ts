@@ -217,6 +217,18 @@ test('DELIVERY names the channels in order, and the console is the default', () 
   assert.equal(channelsOf({ ...EMAIL, DELIVERY: 'email', NODE_ENV: 'production' }), ['email']);
 });
 
+test('the names of the proxies in lower case win, and an invalid one is an error', () => {
+  const target = new URL('https://gateway.example.com/');
+  const proxyOf = (more: Environment) =>
+    readServeConfig({ ...SMS, DELIVERY: 'sms', ...more }).delivery.findProxy(target)?.host;
+  assert.is(proxyOf({}), undefined);
+  assert.is(proxyOf({ HTTPS_PROXY: 'http://a:1' }), 'a:1');
+  assert.is(proxyOf({ HTTPS_PROXY: 'http://a:1', https_proxy: 'b:2' }), 'b:2');
+  assert.is(proxyOf({ HTTPS_PROXY: 'http://a:1', NO_PROXY: 'example.com' }), undefined);
+  assert.is(proxyOf({ HTTPS_PROXY: 'a:1', NO_PROXY: 'example.com', no_proxy: 'x' }), 'a:1');
+  assert.match(serveMessageOf({ HTTP_PROXY: 'socks5://proxy' }), 'HTTP_PROXY must be a URL');
+});
+
 const WRONG_NAMES = ['mail', 'Console', 'console,console', 'console,', ',', 'console webhook'];
 
 for (const DELIVERY of WRONG_NAMES) {
