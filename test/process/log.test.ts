@@ -120,13 +120,14 @@ async function everyKind(otpd: Logged, port: number): Promise<[string, string][]
   await post({ port, path: '/otp/request', key: 'canary-key', body: other });
   await eventually('the code is printed', () => otpd.codes().length === 1);
   const [code] = otpd.codes();
-  const verify = (typed: string) =>
-    post({ port, path: '/otp/verify', body: { ...ASK.body, code: typed } });
+  const verify = (typed: string, key?: string) =>
+    post({ port, path: '/otp/verify', key, body: { ...ASK.body, code: typed } });
   await verify(another(code!));
   await verify('canary');
   await send({ port, path, method: 'GET' });
+  await verify(code!, 'v');
   await verify(code!);
-  await verify(code!);
+  await verify(another(code!), 'v');
   await send({ port, path, method: 'DELETE' });
   await post({ port, ...ASK, key: 'b' });
   await eventually('the second code is printed', () => otpd.codes().length === 2);
@@ -139,7 +140,8 @@ async function everyKind(otpd: Logged, port: number): Promise<[string, string][]
     ['idempotency_key_reused', 'input_validation_fail'],
     ['invalid_code', 'authn_login_fail'], ['invalid_request', 'input_validation_fail'],
     ['known', 'sensitive_read'], ['verified', 'authn_login_success'],
-    ['code_used', 'authn_token_reuse'], ['code_used', 'input_validation_fail'],
+    ['code_used', 'authn_token_reuse'], ['idempotency_key_reused', 'authn_login_fail'],
+    ['code_used', 'input_validation_fail'],
     ['issued', 'authn_token_created'], ['invalid_code', 'authn_login_fail'],
     ['invalid_code', 'authn_login_fail'], ['too_many_attempts', 'authn_login_lock'],
     ['too_many_attempts', 'authn_login_fail_max'], ['too_many_attempts', 'authn_login_fail_max'],

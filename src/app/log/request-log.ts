@@ -51,12 +51,13 @@ const KIND_BY_CODE: Readonly<Record<Exclude<ResponseCode, AdminCode>, EventKind>
   unavailable: { level: 'warn', event: 'request_failed' },
 });
 
-/** On the verify route, an OTP that cannot be redeemed is a failed login. */
+/** On the verify route, what redeems no OTP is a failed login. */
 const VERIFY_ROUTE = '/otp/verify';
 const VERIFY_KINDS: Readonly<Record<string, EventKind>> = Object.freeze({
   otp_not_found: FAILED_LOGIN,
   code_used: { level: 'warn', event: 'authn_token_reuse' },
   code_expired: FAILED_LOGIN,
+  idempotency_key_reused: FAILED_LOGIN,
 });
 
 export function createRequestLog(log: Log, pseudonyms: Pseudonyms): RequestLog {
