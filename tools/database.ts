@@ -53,7 +53,7 @@ export async function createAccount(
   }
   return {
     DB_HOST: '', DB_SOCKET: settings.socketPath ?? '', DB_NAME: name, DB_USER: user,
-    DB_PASSWORD: '', DB_TLS: '', DB_TLS_CA: '',
+    DB_PASSWORD: '', DB_PASSWORD_FILE: '', DB_TLS: '', DB_TLS_CA: '',
   };
 }
 

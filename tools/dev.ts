@@ -155,12 +155,15 @@ async function prepare(
   const settings = rootSettings(socketPath, databaseName);
   if (command === 'serve') await createMigrated(settings, progress);
   const account = await createAccount(settings);
-  return { ...account, OTP_SECRETS: secretsOf(environment)
-    ?? readOrCreateSecretFile(join(mysql.folder, 'secrets')) };
+  if (hasSecrets(environment)) return account;
+  const path = join(mysql.folder, 'secrets');
+  readOrCreateSecretFile(path);
+  // The environment of a process is easier to read than its files.
+  return { ...account, OTP_SECRETS_FILE: path };
 }
 
-function secretsOf(environment: Environment): string | undefined {
-  return new EnvReader(environment).text('OTP_SECRETS');
+function hasSecrets(environment: Environment): boolean {
+  return new EnvReader(environment).hasSecret('OTP_SECRETS');
 }
 
 function readName(environment: Environment): string {
@@ -176,7 +179,7 @@ async function checkConfiguration(
 ): Promise<void> {
   const whole = {
     ...environment, DB_SOCKET: 'unknown', DB_USER: 'unknown', DB_NAME: databaseName, DB_TLS_CA: '',
-    OTP_SECRETS: secretsOf(environment) ?? randomSecret('unused'),
+    ...(hasSecrets(environment) ? {} : { OTP_SECRETS: randomSecret('unused') }),
   };
   if (command === 'serve') await checkPorts(readServeConfig(whole));
   else if (command !== 'doctor') readConfig(whole);

@@ -15,8 +15,11 @@ import { eventually, promptly } from '../harness/waiting.ts';
 
 const STARTS = 6;
 
-/** More than 10 deaths within a minute end otpd. */
-const DEATHS_PER_START = 8;
+/**
+ * More than 10 deaths within a minute end otpd. A replacement may add one, because MySQL does not
+ * always answer in time on a busy machine.
+ */
+const DEATHS_PER_START = 5;
 
 /** An answer takes milliseconds, also on a busy machine. A connection that hangs has no end. */
 const HANG_MS = 20_000;
@@ -135,7 +138,12 @@ test('workers killed at any moment of the start are replaced, and no connection 
         victims.forEach(kill);
         deaths += victims.length;
       }
-      await until(run, () => run.output().includes('sys_startup'));
+      const starting = until(run, () => run.output().includes('sys_startup'));
+      if (!await starting.then(() => true, () => false)) {
+        assert.is(await finish(run), 1);
+        assert.match(run.output(), /^otpd: .+$/m);
+        continue;
+      }
       await eventually(`both workers serve; OTPD_TEST_SEED=${seed}`, async () =>
         workersOf(run.child.pid!).length === 2 && await isReady(adminPort));
       assert.is(await attempt(port), 'answered');

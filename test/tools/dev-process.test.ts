@@ -33,8 +33,11 @@ test('otpd ends when tools/dev.ts was killed, and the next start replaces its My
 });
 
 test('each signal reaches otpd exactly once, and MySQL outlives the last answer', async () => {
-  const run = dev(['serve']);
+  const run = dev(['serve'], { SMS_TOKEN: 'hidden' });
   const port = await portOf(run);
+  const environment = readFileSync(`/proc/${await mysqlId()}/environ`, 'utf8');
+  assert.match(environment, 'UMASK=0600');
+  assert.not.match(environment, 'hidden');
   const count = (event: string) => run.logged().split(`"event":"${event}"`).length - 1;
   run.child.kill('SIGHUP');
   await until(run, () => count('nothing_to_reload') === 1);

@@ -110,7 +110,8 @@ test('the account of otpd has rights on its own database only', async () => {
     `GRANT USAGE ON *.* TO ${user}`,
     `GRANT ALL PRIVILEGES ON \`my\\_project\`.* TO ${user}`,
   ]);
-  assert.match(valueOf('OTP_SECRETS'), /^local:/);
+  assert.match(readFileSync(valueOf('OTP_SECRETS_FILE'), 'utf8'), /^local:/);
+  assert.not.match(given.join('\n'), 'local:');
   await stop(run);
 });
 

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { runCommand } from '../../tools/mysql/command.ts';
 import {
   endProcess, markFromPs, processesWithArguments, searchPs, startMark,
 } from '../../tools/mysql/processes.ts';
@@ -29,6 +30,21 @@ test('processes are found by whole arguments, with and without /proc', async () 
     }
   } finally {
     child.kill();
+  }
+});
+
+test('a program that is started gets no variable of otpd', async () => {
+  const names = ['OTP_SECRETS', 'DB_PASSWORD', 'API_KEYS', 'SMS_TOKEN', 'SMTP_URL',
+    'WEBHOOK_SECRETS', 'HTTPS_PROXY'];
+  const before = { ...process.env };
+  for (const name of names) process.env[name] = `hidden-${name}`;
+  try {
+    const { output } = await runCommand('/bin/cat', ['/proc/self/environ'], { timeoutMs: 60_000 });
+    assert.match(output, `PATH=${process.env.PATH}`);
+    assert.equal(output.match(/hidden-\w+/g), ['hidden-HTTPS_PROXY']);
+  } finally {
+    for (const name of names) delete process.env[name];
+    Object.assign(process.env, before);
   }
 });
 

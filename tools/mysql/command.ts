@@ -23,9 +23,18 @@ type CommandOptions = Readonly<{
   signal?: AbortSignal | undefined;
   /** Called with each line that the program writes to descriptor 3. */
   onStatusLine?: (line: string) => void;
-  /** The whole environment. Without it the program inherits ours, including proxy settings. */
-  environment?: Readonly<Record<string, string>>;
+  /** The whole environment; toolEnvironment by default. */
+  environment?: Readonly<NodeJS.ProcessEnv>;
 }>;
+
+/** The variables that a program may need. All others may be secrets of otpd. */
+const TOOL_VARIABLE = /^(PATH|HOME|TMPDIR|LANG|LC_\w+|APT_CONFIG|(\w+_)?proxy)$/i;
+
+/** The environment of programs such as apt-get, ps and dpkg-deb. */
+export function toolEnvironment(): NodeJS.ProcessEnv {
+  return Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => TOOL_VARIABLE.test(name)));
+}
 
 /** The result of a program. `output` is the end of both streams, in order of arrival. */
 export type CommandEnd = Readonly<{ succeeded: boolean; timedOut: boolean; output: string }>;
@@ -47,7 +56,7 @@ export async function runCommand(
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe', options.onStatusLine ? 'pipe' : 'ignore'],
     // A copy, because Node adds a variable to this object when it measures coverage.
-    ...(options.environment ? { env: { ...options.environment } } : {}),
+    env: { ...options.environment ?? toolEnvironment() },
   });
   const output = collectOutput(child);
   if (options.onStatusLine) {

@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { readFile, readdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { toolEnvironment } from './command.ts';
 import { errorCode } from './error.ts';
 
 /** mysqld writes its pages before it ends; when idle, that takes less than a second. */
@@ -127,7 +128,9 @@ async function readProc(path: string): Promise<string | undefined> {
 
 /** ps exits with 1 when no process matches, which is an empty result. */
 async function ps(parameters: readonly string[]): Promise<string> {
-  const limits = { timeout: PS_TIMEOUT_MS, maxBuffer: PS_OUTPUT_MAX_BYTES };
+  const limits = {
+    env: toolEnvironment(), timeout: PS_TIMEOUT_MS, maxBuffer: PS_OUTPUT_MAX_BYTES,
+  };
   try {
     return (await promisify(execFile)('ps', parameters, limits)).stdout;
   } catch (error) {

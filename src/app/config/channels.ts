@@ -79,18 +79,18 @@ function readChannel(reader: EnvReader, name: ChannelName): ChannelSettings | nu
     case 'console': return { name };
     case 'webhook': return withSettings(name, accept(reader, parseWebhookSettings({
       url: reader.text('WEBHOOK_URL'),
-      secrets: reader.text('WEBHOOK_SECRETS'),
+      secrets: reader.secretText('WEBHOOK_SECRETS'),
       allowHttp: reader.text('WEBHOOK_ALLOW_HTTP'),
       caFile: reader.text('WEBHOOK_CA'),
     })));
     case 'sms': return withSettings(name, accept(reader, parseSmsSettings({
       account: reader.text('SMS_ACCOUNT'),
-      token: reader.text('SMS_TOKEN'),
+      token: reader.secretText('SMS_TOKEN'),
       sender: reader.text('SMS_SENDER'),
       baseUrl: reader.text('SMS_BASE_URL'),
     })));
     case 'email': return withSettings(name, accept(reader, parseEmailSettings({
-      url: reader.text('SMTP_URL'),
+      url: reader.secretText('SMTP_URL'),
       from: reader.text('EMAIL_FROM'),
       caFile: reader.text('SMTP_CA'),
     })));

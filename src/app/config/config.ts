@@ -139,9 +139,9 @@ const NO_SECRETS = 'OTP_SECRETS must be set; npm run -s secret creates one (in p
 
 /** Without a database, missing secrets are not reported: the first error to fix is the database. */
 function readSecrets(reader: EnvReader, hasDatabase: boolean): Secrets | null {
-  const text = reader.text('OTP_SECRETS');
+  const text = reader.secretText('OTP_SECRETS');
   if (text === undefined) {
-    if (hasDatabase) reader.errors.push(NO_SECRETS);
+    if (hasDatabase && !reader.hasSecret('OTP_SECRETS')) reader.errors.push(NO_SECRETS);
     return null;
   }
   const parsed = parseSecrets(text);
@@ -169,7 +169,7 @@ function readAdminHosts(reader: EnvReader): ReadonlySet<string> {
 }
 
 function readApiKeys(reader: EnvReader): ApiKeys | null {
-  const text = reader.text('API_KEYS');
+  const text = reader.secretText('API_KEYS');
   if (text === undefined) return null;
   const { apiKeys, errors } = parseApiKeys(text);
   reader.errors.push(...errors.map((error) => `API_KEYS: ${error}`));

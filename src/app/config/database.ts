@@ -34,7 +34,7 @@ export function readDatabase(reader: EnvReader): DatabaseSettings | null {
     socketPath,
     port: reader.whole('DB_PORT', 3306, 1, PORT_MAX),
     user: user ?? '',
-    password: reader.raw('DB_PASSWORD') ?? '',
+    password: reader.secret('DB_PASSWORD') ?? '',
     database: name,
     ...readTls(reader, host),
   });

@@ -1,5 +1,5 @@
 /** Reads single environment variables and collects their errors. */
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 
 /** An unusable configuration; the message contains every error. */
 export class ConfigError extends Error {
@@ -18,9 +18,26 @@ export const PORT_MAX = 65_535;
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
+/** The variables that contain a secret, and those that name a file which contains it instead. */
+export const SECRET_FILES = Object.freeze({
+  DB_PASSWORD: 'DB_PASSWORD_FILE',
+  OTP_SECRETS: 'OTP_SECRETS_FILE',
+  API_KEYS: 'API_KEYS_FILE',
+  SMS_TOKEN: 'SMS_TOKEN_FILE',
+  SMTP_URL: 'SMTP_URL_FILE',
+  WEBHOOK_SECRETS: 'WEBHOOK_SECRETS_FILE',
+} as const);
+
+type SecretName = keyof typeof SECRET_FILES;
+
+/** Room for hundreds of API keys. A path such as /dev/zero has no end. */
+const SECRET_MAX_BYTES = 65_536;
+
 /** An empty variable counts as not set. */
 export class EnvReader {
   readonly errors: string[] = [];
+  /** The secrets whose file is at fault; it is the only error about them. */
+  readonly #unread = new Set<SecretName>();
   readonly #environment: Environment;
 
   constructor(environment: Environment) {
@@ -34,6 +51,29 @@ export class EnvReader {
 
   text(name: string): string | undefined {
     return this.raw(name)?.trim() || undefined;
+  }
+
+  /** True when a secret, or a file for it, is named. */
+  hasSecret(name: SecretName): boolean {
+    return this.text(name) !== undefined || this.text(SECRET_FILES[name]) !== undefined;
+  }
+
+  /** A secret exactly as given. One line end at the end of its file does not belong to it. */
+  secret(name: SecretName): string | undefined {
+    const variable = SECRET_FILES[name];
+    const path = this.text(variable);
+    if (path === undefined) return this.raw(name);
+    const read = this.text(name) === undefined ? readSecretFile(path)
+      : { error: `and ${name} exclude each other; remove one of them` };
+    if (typeof read === 'string') return read;
+    this.#unread.add(name);
+    this.errors.push(`${variable} ${read.error}`);
+    return undefined;
+  }
+
+  /** A secret without the white space around it. */
+  secretText(name: SecretName): string | undefined {
+    return this.secret(name)?.trim() || undefined;
   }
 
   /** One of the choices; null when the variable is not set, or after an error. */
@@ -69,8 +109,46 @@ export class EnvReader {
 
   /** @throws ConfigError with all errors, if there are any */
   throwErrors(): void {
-    const { errors } = this;
+    const unread = new RegExp(`^(${[...this.#unread].join('|')})\\b[ :]`);
+    const errors = this.#unread.size === 0 ? this.errors
+      : this.errors.filter((error) => !unread.test(error));
     if (errors.length === 0) return;
     throw new ConfigError(['the configuration is invalid:', ...errors].join('\n  '), { errors });
+  }
+}
+
+/** Returns the text of a file, or the rest of a sentence that begins with the variable. */
+function readSecretFile(path: string): string | { error: string } {
+  let bytes: Buffer;
+  try {
+    bytes = readAtMost(path, SECRET_MAX_BYTES + 1);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    return { error: `names a file that cannot be read (${code}): ${path}` };
+  }
+  if (bytes.length > SECRET_MAX_BYTES) {
+    return { error: `names a file of more than ${SECRET_MAX_BYTES} bytes: ${path}` };
+  }
+  const text = bytes.toString('utf8').replace(/\r?\n$/, '');
+  if (text.trim() === '') return { error: `names a file that is empty: ${path}` };
+  if (!Buffer.from(text).equals(bytes.subarray(0, Buffer.byteLength(text)))
+    || /^\ufeff|\0/.test(text)) {
+    return { error: `names a file that is not UTF-8 text without a byte order mark: ${path}` };
+  }
+  return text;
+}
+
+/** Reads a file, a pipe or a device to its end, or `max` bytes of it. */
+function readAtMost(path: string, max: number): Buffer {
+  const file = openSync(path, 'r');
+  try {
+    const buffer = Buffer.alloc(max);
+    let length = 0;
+    for (let read = -1; read !== 0 && length < max; length += read) {
+      read = readSync(file, buffer, length, max - length, null);
+    }
+    return buffer.subarray(0, length);
+  } finally {
+    closeSync(file);
   }
 }

@@ -10,7 +10,7 @@ import {
   envFilePath, readConfig, readEnvironment, readServeConfig,
 } from '../../config/config.ts';
 import type { Config } from '../../config/config.ts';
-import { ConfigError } from '../../config/env-reader.ts';
+import { ConfigError, SECRET_FILES } from '../../config/env-reader.ts';
 import { remarksOn } from '../../config/remarks.ts';
 import type { Environment } from '../../config/env-reader.ts';
 import { openPool } from '../../database.ts';
@@ -23,8 +23,7 @@ import type { Policies } from '../../../otp/policy/policy.ts';
 import type { Report } from '../../output.ts';
 
 /** The variables that name a file with a secret. */
-const SECRET_FILE_VARIABLE
-  = /^(TLS_KEY|(DB_PASSWORD|OTP_SECRETS|API_KEYS|SMS_TOKEN|SMTP_URL|WEBHOOK_SECRETS)_FILE)$/;
+const SECRET_FILE_VARIABLES: readonly string[] = ['TLS_KEY', ...Object.values(SECRET_FILES)];
 
 const NO_DATABASE_REMEDY = 'correct the configuration; for a systemd unit, run doctor with its'
   + ' EnvironmentFile (docs/cli.md, "doctor")';
@@ -59,7 +58,8 @@ export async function runDoctor(): Promise<Report> {
 
 /** The files that contain a secret, as far as they can be found. */
 function listSecretFiles(environment: Environment) {
-  const named = Object.entries(environment).filter(([name]) => SECRET_FILE_VARIABLE.test(name));
+  const named = Object.entries(environment)
+    .filter(([name]) => SECRET_FILE_VARIABLES.includes(name));
   return [['the configuration', envFilePath()], ...named].flatMap(([name = '', path = '']) => {
     const stats = statSync(path, { throwIfNoEntry: false });
     return stats === undefined ? [] : [{ name, path, mode: stats.mode }];

@@ -10,7 +10,8 @@ import {
   readConfig as readAll, readEnvironment, readServeConfig as readServe,
 } from '../../../../src/app/config/config.ts';
 import { findClearText } from '../../../../src/app/config/database.ts';
-import { ConfigError } from '../../../../src/app/config/env-reader.ts';
+import type { ServeConfig } from '../../../../src/app/config/config.ts';
+import { ConfigError, SECRET_FILES } from '../../../../src/app/config/env-reader.ts';
 import type { Environment } from '../../../../src/app/config/env-reader.ts';
 import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
 import { ROOT } from '../../../harness/program.ts';
@@ -199,6 +200,63 @@ test('only an unencrypted connection that leaves this machine is a warning', () 
   assert.not.ok(warns({ DB_HOST: '', DB_SOCKET: '/s' }));
   const { found, remedy } = findClearText(readConfig(OWN).database)!;
   assert.match(`${found}; ${remedy}`, /DB_HOST db\.example .*DB_TLS=off.*; set DB_TLS=verify-full/);
+});
+
+/** [variable, value, how a configuration shows that it was read] */
+const SECRET_VALUES: [keyof typeof SECRET_FILES, string, (config: ServeConfig) => unknown][] = [
+  ['DB_PASSWORD', ' p #"\'$x ', ({ database }) => database.password],
+  ['OTP_SECRETS', `k2:${randomBytes(32).toString('base64')}`, ({ secrets }) => secrets.current.id],
+  ['API_KEYS', `a:read:${'0'.repeat(64)}`, ({ apiKeys }) => apiKeys !== null],
+  ['SMS_TOKEN', 'token2', ({ delivery }) => delivery.channels[0]],
+  ['SMTP_URL', 'smtp://u:p@smtp2.example.com', ({ delivery }) => delivery.channels[1]],
+  ['WEBHOOK_SECRETS', WEBHOOK.WEBHOOK_SECRETS, ({ delivery }) => delivery.channels[2]],
+];
+
+test('every secret may come from a file, without one line end at its end', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-secrets-'));
+  const path = join(folder, 'secret');
+  const all = { ...SMS, ...EMAIL, ...WEBHOOK, DELIVERY: 'sms,email,webhook' };
+  assert.equal(SECRET_VALUES.map(([name]) => name), Object.keys(SECRET_FILES));
+  for (const [name, value, shown] of SECRET_VALUES) {
+    const expected = shown(readServeConfig({ ...all, [name]: value }));
+    for (const end of ['', '\n', '\r\n']) {
+      writeFileSync(path, value + end);
+      const config = readServeConfig({ ...all, [name]: '', [SECRET_FILES[name]]: path });
+      assert.equal(shown(config), expected, name);
+    }
+    assert.is(serveMessageOf({ ...all, [name]: value, [SECRET_FILES[name]]: path }),
+      'the configuration is invalid:\n'
+      + `  ${name}_FILE and ${name} exclude each other; remove one of them`);
+  }
+  writeFileSync(path, 'p\n\n');
+  assert.is(readConfig({ DB_PASSWORD_FILE: path }).database.password, 'p\n');
+  rmSync(folder, { recursive: true });
+});
+
+test('a file of a secret that cannot be used is one error with its variable and path', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-secrets-'));
+  const path = join(folder, 'secret');
+  const all = { ...SMS, ...EMAIL, ...WEBHOOK, DELIVERY: 'sms,email,webhook' };
+  const rows: [string | Buffer, string][] = [
+    ['', 'that is empty'], ['\n', 'that is empty'], [' \r\n', 'that is empty'],
+    ['x'.repeat(65_537), 'of more than 65536 bytes'],
+    [Buffer.from([0x70, 0xff]), 'that is not UTF-8 text without a byte order mark'],
+    ['\ufeffp', 'that is not UTF-8 text without a byte order mark'],
+    ['a\0b', 'that is not UTF-8 text without a byte order mark'],
+  ];
+  for (const name of Object.keys(SECRET_FILES)) {
+    const messageFor = (file: string): string =>
+      serveMessageOf({ ...all, [name]: '', [`${name}_FILE`]: file });
+    const start = `the configuration is invalid:\n  ${name}_FILE names a file`;
+    for (const [text, fault] of rows) {
+      writeFileSync(path, text);
+      assert.is(messageFor(path), `${start} ${fault}: ${path}`);
+    }
+    assert.is(messageFor(folder), `${start} that cannot be read (EISDIR): ${folder}`);
+    assert.is(messageFor('/nowhere'), `${start} that cannot be read (ENOENT): /nowhere`);
+    assert.is(messageFor('/dev/zero'), `${start} of more than 65536 bytes: /dev/zero`);
+  }
+  rmSync(folder, { recursive: true });
 });
 
 function serveMessageOf(environment: Environment): string {
