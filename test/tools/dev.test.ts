@@ -75,7 +75,7 @@ test('commands that read a database use the one that runs, or start it', async (
   assert.is(await finish(doctor), 0, doctor.output());
   const { findings } = JSON.parse(doctor.output()) as { findings: Finding[] };
   assert.equal(findings.filter(({ level, check }) => level !== 'ok' && check !== 'node')
-    .map(({ check }) => check), ['delivery']);
+    .map(({ check }) => check), ['callers', 'delivery']);
 
   const other = dev(['show', 'U1'], { DB_NAME: 'never_made' });
   assert.is(await finish(other), 1);
