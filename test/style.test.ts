@@ -217,12 +217,13 @@ test('one file draws random values', () => {
 });
 
 test('decisions know no clock but that of the database', () => {
-  // The doctor compares the clock of the machine, and the log has its time; nothing else reads it.
+  // The doctor compares the clock of the machine, the log has its time, and API keys end by it.
   const others = outside('src/app/log/log.ts');
   assert.equal(findAll(others, /Date\.now|new Date\(\)|hrtime|SYSDATE/g), []);
   const readers = SRC.filter((source) =>
     importsOf(source).some(({ names }) => names.includes('readHostClock')));
-  assert.equal(readers.map(({ path }) => path), ['src/app/cli/doctor/doctor.ts']);
+  assert.equal(readers.map(({ path }) => path),
+    ['src/app/cli/doctor/doctor.ts', 'src/app/serve.ts']);
   assert.equal(findAll(outside('src/db/clock.ts'), /performance\./g), []);
   assert.equal(findAll(SRC, /\bSET timestamp\b/gi), []);
 });

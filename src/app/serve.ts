@@ -7,7 +7,7 @@ import { createServer } from 'node:net';
 import { openAdminServer } from './admin-server.ts';
 import type { AdminServer } from './admin-server.ts';
 import { openChannels } from './channels.ts';
-import { rereadPolicies } from './config/config.ts';
+import { rereadApiKeys, rereadPolicies } from './config/config.ts';
 import type { Config, ServeConfig } from './config/config.ts';
 import { ConfigError } from './config/env-reader.ts';
 import { CERTIFICATE_VARIABLES, rereadCertificate } from './config/tls.ts';
@@ -15,11 +15,12 @@ import { findClearText } from './config/database.ts';
 import { checkBeforeServing, checkSchema, openPool } from './database.ts';
 import type { ConnectionPool } from '../db/pool.ts';
 import { Sweeper } from '../db/sweep/sweeper.ts';
+import { LiveApiKeys } from '../http/input/api-keys.ts';
 import { createRoutes } from '../http/routes.ts';
 import { createHttpServer, HTTP_LIMITS } from '../http/server.ts';
 import type { HttpServer } from '../http/server.ts';
 import { createDeliveryLog, createNoticeLog, createSignalLog } from './log/event-log.ts';
-import { Log } from './log/log.ts';
+import { Log, readHostClock } from './log/log.ts';
 import { createErrorLog, createRequestLog } from './log/request-log.ts';
 import { createProcessMetrics } from './metrics.ts';
 import type { ProcessMetrics } from './metrics.ts';
@@ -166,8 +167,9 @@ async function openService(
   { config, policies, templates, channels, log, reloads }: Context,
   pool: ConnectionPool,
 ): Promise<Listener & ProcessMetrics & Pick<HttpServer, 'retire'>> {
-  const { trustedProxies, apiKeys, certificate, secrets } = config;
+  const { trustedProxies, certificate, secrets } = config;
   reloadPolicies(policies, config, reloads);
+  const apiKeys = openApiKeys(config, reloads);
   const pseudonyms = config.log.isRaw ? NO_PSEUDONYMS : createPseudonyms(secrets.current);
   const sweeper = new Sweeper({
     retention: RETENTION, randomBelow, counts: keptCounts(secrets, policies),
@@ -213,4 +215,14 @@ function reloadPolicies(
   if (policyFile === null) return;
   reloads.add('POLICY_FILE', () =>
     live.replace(rereadPolicies(policyFile, delivery.templates)));
+}
+
+/** The API keys in force; null: the endpoints are public, and a reload does not change that. */
+function openApiKeys({ apiKeys, apiKeysFile }: Config, reloads: Reloads): LiveApiKeys | null {
+  if (apiKeys === null) return null;
+  const live = new LiveApiKeys(apiKeys, readHostClock);
+  if (apiKeysFile !== null) {
+    reloads.add('API_KEYS_FILE', () => live.replace(rereadApiKeys(apiKeysFile)));
+  }
+  return live;
 }

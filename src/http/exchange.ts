@@ -118,6 +118,7 @@ export async function respondTo(
   return method.handle({
     path: path as string, body, apiClient, clientIp, clientNet48,
     scopes: exchange.apiClient?.scopes ?? NO_SCOPES,
+    purposes: exchange.apiClient?.purposes ?? null,
     idempotencyKeys: headers.idempotencyKeys, acceptLanguage: acceptedLanguages(headers),
     isConnected: () => req.socket.writable, answerByMs: exchange.answerByMs,
   });

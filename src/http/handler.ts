@@ -15,6 +15,8 @@ export type HandlerInput = ClientAddress & Readonly<{
   apiClient: string | null;
   /** The scopes of the API client; none when the endpoints are public. */
   scopes: readonly Scope[];
+  /** The purposes that the API client may use; null: every purpose. */
+  purposes: ReadonlySet<string> | null;
   /** False once the client has disconnected. */
   isConnected: () => boolean;
   /** When the response is due, by a monotonic clock. */

@@ -39,10 +39,10 @@ async function cancelAll(
   }
   const [loaded, now] = await tx.read(lockOtps([...new Set(users.values())]), READ_CLOCK);
   const otps = new OtpRows(loaded);
-  const outcomes = cancellations.map(({ otpId, apiClient }) => {
+  const outcomes = cancellations.map(({ otpId, apiClient, purposes }) => {
     const otp = otps.find(users.get(otpId), otpId);
     const { outcome, otp: canceled }
-      = decideCancel(otp, otps.of(otp?.userId ?? ''), now, apiClient);
+      = decideCancel(otp, otps.of(otp?.userId ?? ''), now, apiClient, purposes);
     if (canceled !== null) otps.put(canceled);
     return outcome;
   });
@@ -64,15 +64,18 @@ type CancelDecision = Readonly<{ outcome: CancelOutcome; otp: Otp | null }>;
  * @param otp null when no OTP has the id
  * @param otps all OTPs of its user, which are locked
  * @param apiClient who cancels; null for one that may cancel every OTP
+ * @param purposes those that may be canceled; null for every purpose
  */
 export function decideCancel(
   otp: Otp | null,
   otps: readonly Otp[],
   now: Instant,
   apiClient: string | null,
+  purposes: ReadonlySet<string> | null = null,
 ): CancelDecision {
   if (otp === null || !isNeeded(otp, otps, now)) return end('unknown');
   if (apiClient !== null && otp.apiClient !== apiClient) return end('forbidden');
+  if (purposes !== null && !purposes.has(otp.purpose)) return end('forbidden');
   if (otp.closeReason === 'canceled') return end('canceled');
   if (otp.redeemedAt !== null) return end('used');
   const mayBeRedeemed = isOpen(otp, otps) && now < otp.expiresAt;

@@ -110,11 +110,16 @@ export type StatusOutcome =
     }>;
 
 /** A cancellation on behalf of an API client; null for one that may cancel every OTP. */
-export type OtpCancellation = Readonly<{ otpId: Hex; apiClient: string | null }>;
+export type OtpCancellation = Readonly<{
+  otpId: Hex;
+  apiClient: string | null;
+  /** The purposes that may be canceled; without them, or with null, every purpose. */
+  purposes?: ReadonlySet<string> | null;
+}>;
 
 /**
  * The outcomes of a cancellation; a repeated cancellation is `canceled`, too. `forbidden`: another
- * API client requested the OTP.
+ * API client requested the OTP, or its purpose may not be canceled.
  */
 export type CancelOutcome
   = Readonly<{ kind: 'canceled' | 'unknown' | 'forbidden' | 'used' | 'expired' }>;

@@ -153,7 +153,13 @@ test('key new needs no configuration, and its key is accepted', async () => {
   assert.equal(Object.keys(other), ['name', 'scopes', 'key', 'entry']);
   assert.equal([other.name, other.scopes], ['app2', ['read']]);
   assert.is.not(other.key, key);
-  for (const wrong of [['key'], ['key', 'old', 'a'], ['key', 'new'], ['key', 'new', '-h'],
+  const limits = ['purposes=login+two%20words', 'not-after=2030-12-31'];
+  const limited = start(['key', 'new', 'app3', ...limits], broken);
+  assert.is(await finish(limited), 0);
+  assert.match(limited.output(), `:${limits.join(':')}\n`);
+  for (const wrong of [['key'], ['key', 'old', 'a'], ['key', 'new', 'a', 'not-after=2030-02-30'],
+    ['key', 'new', 'a', 'purposes=a,b'], ['key', 'new', 'a', 'purposes=a', 'read'],
+    ['key', 'new'], ['key', 'new', '-h'],
     ['key', 'new', 'a', 'read', 'x']]) {
     const run = start(wrong, {});
     assert.is(await finish(run), 2);

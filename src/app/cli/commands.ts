@@ -83,7 +83,7 @@ const COMMANDS: readonly Command[] = [
   },
   {
     name: 'key',
-    arguments: 'new NAME [SCOPES]',
+    arguments: 'new NAME [SCOPES] [RESTRICTION] [RESTRICTION]',
     help: `create an API key (default scopes: ${DEFAULT_SCOPES})`,
     run: asReport(makeKey, 'text'),
   },

@@ -1,5 +1,7 @@
 /** `otpd key new` and `otpd secret new`: both print a new secret once and store nothing. */
-import { nameError, newKey, parseScopes, SCOPES } from '../../http/input/api-keys.ts';
+import {
+  nameError, newKey, parseRestrictions, parseScopes, RESTRICTIONS_RULE, SCOPES,
+} from '../../http/input/api-keys.ts';
 import { randomHex } from '../../otp/crypto/random.ts';
 import { randomSecret, isSecretId, SECRET_ID_RULE } from '../../otp/crypto/secrets.ts';
 import { UsageError } from '../output.ts';
@@ -11,16 +13,24 @@ export const DEFAULT_SCOPES = 'request+verify+read';
 /**
  * Creates an API key, of which API_KEYS gets only the digest.
  *
- * @throws UsageError when the name or the scopes are invalid
+ * @param rest the scopes, if any, and then the restrictions as in an entry of API_KEYS
+ * @throws UsageError when one of the arguments is invalid
  */
-export function makeKey(name: string, scopesText: string = DEFAULT_SCOPES): Report {
+export function makeKey(name: string, ...rest: string[]): Report {
+  const hasScopes = rest.length > 0 && !rest[0]!.includes('=');
+  const scopesText = hasScopes ? rest[0]! : DEFAULT_SCOPES;
+  const restrictions = rest.slice(hasScopes ? 1 : 0);
   const rule = nameError(name);
   if (rule !== null) throw new UsageError(`NAME must be ${rule}`);
   const scopes = parseScopes(scopesText);
   if (scopes === null) {
     throw new UsageError(`SCOPES must be one or more of ${SCOPES.join(', ')}, joined by +`);
   }
-  const { key, entry } = newKey({ name, scopes });
+  if (restrictions.some((each) => /[,:\s]/.test(each)) || !parseRestrictions(restrictions)) {
+    throw new UsageError(`a RESTRICTION must be one of ${RESTRICTIONS_RULE}; characters such as`
+      + ' + , : and blanks in a purpose are percent-encoded');
+  }
+  const { key, entry } = newKey({ name, scopes }, restrictions);
   const lines = [`key: ${key}`, `API_KEYS entry: ${entry}`];
   return { isDone: true, lines, data: { name, scopes, key, entry } };
 }

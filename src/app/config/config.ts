@@ -13,7 +13,7 @@ import type { DatabaseSettings } from '../../db/connection.ts';
 import { ConfigError, PORT_MAX, EnvReader } from './env-reader.ts';
 import type { Environment } from './env-reader.ts';
 import { parseApiKeys } from '../../http/input/api-keys.ts';
-import type { ApiKeys } from '../../http/input/api-keys.ts';
+import type { ParsedApiKeys } from '../../http/input/api-keys.ts';
 import { parseAllowedHosts, parseAllowedOrigins } from '../../http/input/browsers.ts';
 import { parseTrustedProxies } from '../../http/input/client-ip.ts';
 import type { TrustedProxies } from '../../http/input/client-ip.ts';
@@ -45,7 +45,9 @@ export type Config = Readonly<{
   /** The names of the admin listener. */
   adminHosts: ReadonlySet<string>;
   /** Null: the endpoints are public. */
-  apiKeys: ApiKeys | null;
+  apiKeys: ParsedApiKeys | null;
+  /** Null when the API keys come from API_KEYS. */
+  apiKeysFile: string | null;
   policies: Policies;
   /** Null when the default policy is in force. */
   policyFile: string | null;
@@ -122,6 +124,7 @@ function readCommon(reader: EnvReader): Config {
     allowedOrigins: readAllowedOrigins(reader),
     adminHosts: readAdminHosts(reader),
     apiKeys: readApiKeys(reader),
+    apiKeysFile: reader.text('API_KEYS_FILE') ?? null,
     policies: readPolicies(reader)!,
     policyFile: reader.text('POLICY_FILE') ?? null,
     secrets: secrets!,
@@ -168,12 +171,29 @@ function readAdminHosts(reader: EnvReader): ReadonlySet<string> {
   return hosts;
 }
 
-function readApiKeys(reader: EnvReader): ApiKeys | null {
+function readApiKeys(reader: EnvReader): ParsedApiKeys | null {
   const text = reader.secretText('API_KEYS');
   if (text === undefined) return null;
   const { apiKeys, errors } = parseApiKeys(text);
   reader.errors.push(...errors.map((error) => `API_KEYS: ${error}`));
   return apiKeys;
+}
+
+/**
+ * Reads the file of the API keys for a reload.
+ *
+ * @throws ConfigError with all errors, and the statement that the keys in force stay
+ */
+export function rereadApiKeys(path: string): ParsedApiKeys {
+  const reader = new EnvReader({ API_KEYS_FILE: path });
+  const apiKeys = readApiKeys(reader);
+  throwKept('the API keys in force stay; the new ones are at fault:', reader.errors);
+  return apiKeys!;
+}
+
+/** Reports the errors of a reload, after which the earlier content stays in force. */
+function throwKept(statement: string, errors: readonly string[]): void {
+  if (errors.length > 0) throw new ConfigError([statement, ...errors].join('\n  '), { errors });
 }
 
 function readLog(reader: EnvReader): LogSettings {
@@ -207,7 +227,6 @@ export function rereadPolicies(path: string, templates: TemplateSet): Policies {
   const policies = readPolicies(reader);
   const { errors } = reader;
   if (policies !== null) errors.push(...templates.validate(policies));
-  if (policies !== null && errors.length === 0) return policies;
-  const message = ['the policy in force stays; the new one is at fault:', ...errors].join('\n  ');
-  throw new ConfigError(message, { errors });
+  throwKept('the policy in force stays; the new one is at fault:', errors);
+  return policies!;
 }

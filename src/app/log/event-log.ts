@@ -48,6 +48,7 @@ export function createSignalLog(log: Log): LogSignal {
     const isError = 'error' in event;
     log.log(isError ? 'error' : 'info', event.event,
       ('name' in event ? member('name', event.name, WORD_MAX_CHARACTERS) : '')
+      + ('changes' in event ? describeChanges(event.changes) : '')
       + ('worker' in event ? `,"worker":${event.worker}` : '')
       + (isError ? member('message', messageOf(event.error), ERRORS_MAX_CHARACTERS) : ''));
   };
@@ -68,4 +69,10 @@ export function createNoticeLog(log: Log): (notice: Notice) => void {
     known.add(notice);
     log.log('warn', notice, member('message', NOTICES[notice], ERRORS_MAX_CHARACTERS));
   };
+}
+
+/** A member for each list that is not empty: the names, separated by commas. */
+function describeChanges(changes: Readonly<Record<string, readonly string[]>>): string {
+  return Object.entries(changes).map(([name, names]) =>
+    member(name, names.length === 0 ? undefined : names.join(), ERRORS_MAX_CHARACTERS)).join('');
 }

@@ -1,9 +1,15 @@
 /** Reload on SIGHUP: files are read again, and a file with an error changes nothing. */
-/** Reads one file again and puts its content into force; throws to keep the old content. */
-type Reload = () => void | Promise<void>;
+/**
+ * Reads one file again and puts its content into force; throws to keep the old content. Returns
+ * what has changed, where the log says more than that the file was read.
+ */
+type Reload = () => ReloadChanges | void | Promise<void>;
+
+/** Lists of names by their member of the log line, such as `added`. */
+type ReloadChanges = Readonly<Record<string, readonly string[]>>;
 
 export type ReloadEvent =
-  | Readonly<{ event: 'reloaded'; name: string }>
+  | Readonly<{ event: 'reloaded'; name: string; changes?: ReloadChanges }>
   | Readonly<{ event: 'reload_failed'; name: string; error: unknown }>
   | Readonly<{ event: 'nothing_to_reload' }>;
 
@@ -45,8 +51,8 @@ export class Reloads {
     }
     for (const [name, reload] of this.#reloads) {
       try {
-        await reload();
-        this.#onEvent({ event: 'reloaded', name });
+        const changes = await reload();
+        this.#onEvent({ event: 'reloaded', name, ...(changes ? { changes } : {}) });
       } catch (error) {
         this.#onEvent({ event: 'reload_failed', name, error });
       }

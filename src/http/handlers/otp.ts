@@ -1,6 +1,6 @@
 /** GET and DELETE of one OTP (docs/api.md, "GET /otp/{otp_id}" and "DELETE /otp/{otp_id}"). */
 import type { HandlerInput, MethodHandler } from '../handler.ts';
-import { NO_SCOPE } from '../input/api-keys.ts';
+import { allowsPurpose, NO_SCOPE } from '../input/api-keys.ts';
 import { otpIdOf } from '../input/request-head.ts';
 import { toRfc3339 } from '../../otp/outcomes.ts';
 import type { CancelOutcome, StatusOutcome } from '../../otp/outcomes.ts';
@@ -18,17 +18,18 @@ export function createStatusHandler(service: OtpService): MethodHandler {
 }
 
 /**
- * Reads the state of an OTP. Never rejects: 200 known, 404 unknown, 503 when the database does not
- * answer, else 500.
+ * Reads the state of an OTP. Never rejects: 200 known, 403 for a purpose that the API client may
+ * not use, 404 unknown, 503 when the database does not answer, else 500.
  */
 async function getStatus(
   service: OtpService,
-  { path, isConnected, answerByMs }: HandlerInput,
+  { path, purposes, isConnected, answerByMs }: HandlerInput,
 ): Promise<HttpResponse> {
   const otpId = otpIdOf(path);
   try {
     const outcome = await service.status(otpId, isConnected, answerByMs);
-    return { ...statusResponse(outcome), context: { otpId } };
+    const isForbidden = outcome.kind === 'known' && !allowsPurpose(purposes, outcome.purpose);
+    return { ...(isForbidden ? NO_SCOPE : statusResponse(outcome)), context: { otpId } };
   } catch (error) {
     return { ...responseForError(error), context: { otpId } };
   }
@@ -69,16 +70,18 @@ export function createCancelHandler(service: OtpService): MethodHandler {
 
 /**
  * Cancels an OTP. Never rejects: 204 when canceled now or earlier, 403 when another API client
- * requested it, 404 unknown, 410 used or expired, 503 when the database does not answer, else 500.
+ * requested it or its purpose is not allowed, 404 unknown, 410 used or expired, 503 when the
+ * database does not answer, else 500.
  */
 async function cancelOtp(
   service: OtpService,
-  { path, apiClient, scopes, isConnected, answerByMs }: HandlerInput,
+  { path, apiClient, scopes, purposes, isConnected, answerByMs }: HandlerInput,
 ): Promise<HttpResponse> {
   const otpId = otpIdOf(path);
   const canceler = scopes.includes('admin') ? null : apiClient;
   try {
-    const outcome = await service.cancel({ otpId, apiClient: canceler }, isConnected, answerByMs);
+    const cancellation = { otpId, apiClient: canceler, purposes };
+    const outcome = await service.cancel(cancellation, isConnected, answerByMs);
     return { ...cancelResponse(outcome), context: { otpId } };
   } catch (error) {
     return { ...responseForError(error), context: { otpId } };

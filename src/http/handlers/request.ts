@@ -1,12 +1,15 @@
 /** POST /otp/request (docs/api.md, "POST /otp/request"). */
 import type { HandlerInput, MethodHandler } from '../handler.ts';
 import { parseJsonObject, parsePurpose, parseUserId } from '../input/body.ts';
+import { allowsPurpose, NO_SCOPE } from '../input/api-keys.ts';
 import { requireIdempotencyKey } from '../input/request-head.ts';
 import type { OtpRequest, RequestOutcome, Limits } from '../../otp/outcomes.ts';
 import { WINDOW_SECONDS } from '../../otp/policy/policy.ts';
 import type { Policies, Policy } from '../../otp/policy/policy.ts';
 import type { OtpService } from '../../otp/service.ts';
-import { retryLater, responseForError, errorResponse, invalidField } from '../response.ts';
+import {
+  retryLater, responseForError, errorResponse, invalidField, withHeaders,
+} from '../response.ts';
 import type { HttpResponse, FieldError } from '../response.ts';
 
 const MEMBERS: readonly string[] = Object.freeze(['user_id', 'purpose']);
@@ -21,8 +24,9 @@ export function createRequestHandler(service: OtpService, policies: Policies): M
 }
 
 /**
- * Requests an OTP. Never rejects: 201 issued, 400 for a field, the key or an unreachable user, 422
- * for a reused key, 429 locked or limited, 503 when the database does not answer, else 500.
+ * Requests an OTP. Never rejects: 201 issued, 400 for a field, the key or an unreachable user, 403
+ * for a purpose that the API client may not use, 422 for a reused key, 429 locked or limited, 503
+ * when the database does not answer, else 500.
  */
 async function requestOtp(
   service: OtpService,
@@ -35,6 +39,10 @@ async function requestOtp(
     return invalidField(request, policyHeaders(policies.default, countsClientIp));
   }
   const { userId, purpose } = request;
+  if (!allowsPurpose(input.purposes, purpose)) {
+    const headers = policyHeaders(policies.for(purpose), countsClientIp);
+    return { ...withHeaders(NO_SCOPE, headers), context: { userId, purpose } };
+  }
   try {
     const outcome = await service.request(request, input.isConnected, input.answerByMs);
     if (outcome.kind !== 'issued') return { ...toResponse(outcome), context: { userId, purpose } };

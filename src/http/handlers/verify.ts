@@ -3,6 +3,7 @@ import type { HandlerInput, MethodHandler } from '../handler.ts';
 import {
   codeError, parseCode, parseJsonObject, parsePurpose, parseUserId,
 } from '../input/body.ts';
+import { allowsPurpose, NO_SCOPE } from '../input/api-keys.ts';
 import { parseIdempotencyKey } from '../input/request-head.ts';
 import type { OtpVerification, VerifyOutcome } from '../../otp/outcomes.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
@@ -39,6 +40,7 @@ async function verifyOtp(
   const verification = parseVerification(policies, input);
   if ('field' in verification) return invalidField(verification);
   const { userId, purpose } = verification;
+  if (!allowsPurpose(input.purposes, purpose)) return { ...NO_SCOPE, context: { userId, purpose } };
   try {
     const outcome = await service.verify(verification, input.isConnected, input.answerByMs);
     const isReplay = outcome.kind === 'verified' && outcome.replayed;

@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import fc from 'fast-check';
 import {
-  authorize, parseBearerKey, newKey, parseApiKeys, SCOPES,
+  authorize, LiveApiKeys, parseBearerKey, newKey, parseApiKeys, SCOPES,
 } from '../../../src/http/input/api-keys.ts';
 import type { Scope } from '../../../src/http/input/api-keys.ts';
 import { clientIpFromHeader } from '../../../src/http/input/client-ip.ts';
@@ -100,9 +100,87 @@ test('a new key has 32 random bytes and a valid entry', () => {
     assert.match(entry, /^a:read:[0-9a-f]{64}$/);
     const { apiKeys, errors } = parseApiKeys(entry.toUpperCase().replace('A:READ', 'a:read'));
     assert.equal(errors, []);
-    assert.equal(apiKeys.find(key), { name: 'a', scopes: ['read'] });
+    assert.equal(apiKeys.find(key), { name: 'a', scopes: ['read'], purposes: null, endsAt: null });
   }
   assert.is(new Set(keys.map(({ key }) => key)).size, keys.length);
+});
+
+const MALFORMED_RESTRICTIONS = ['', 'purposes=', 'purposes=a+', 'purposes=a+a', 'purposes=%',
+  'purposes=%00', `purposes=${'a'.repeat(101)}`, 'Purposes=a', 'purposes=a:purposes=b',
+  'purposes=:purposes=a', 'not-after=', 'not-after=2027-02-29', 'not-after=2027-1-1',
+  'not-after=2027-01-01T00', 'not-after=2027-13-01', 'not-after=2027-01-01:not-after=2027-01-02',
+  'purposes=a:not-after=', 'purposes=a:x', 'until=2027-01-01'];
+
+test('an entry may restrict a key to purposes and to days, in any order', () => {
+  const { key, entry } = newKey({ name: 'a', scopes: ['read'] });
+  const restricted = (parts: string) => {
+    const { apiKeys, errors } = parseApiKeys(`${entry}:${parts}`);
+    assert.equal(errors, [], parts);
+    const { purposes, endsAt } = apiKeys.find(key)!;
+    return [purposes === null ? null : [...purposes], endsAt];
+  };
+  const end = Date.UTC(2027, 1, 1) * 1000;
+  assert.equal(restricted('purposes=login+pay'), [['login', 'pay'], null]);
+  assert.equal(restricted('not-after=2027-01-31'), [null, end]);
+  assert.equal(restricted('not-after=2027-01-31:purposes=a%2Bb%2C%3A%20%C3%BC'),
+    [['a+b,: ü'], end]);
+  assert.equal(restricted(`purposes=${'😀'.repeat(100)}`), [['😀'.repeat(100)], null]);
+});
+
+test('entries are separated by commas or line ends, with comments between them', () => {
+  const keys = ['a', 'b', 'c'].map((name) => newKey({ name, scopes: ['read'] }));
+  const [a, b, c] = keys.map(({ entry }) => entry);
+  const { apiKeys, errors } = parseApiKeys(`# mine\n${a},${b}\r\n\n  # theirs\n ${c} \n`);
+  assert.equal(errors, []);
+  assert.equal(keys.map(({ key }) => apiKeys.find(key)?.name), ['a', 'b', 'c']);
+});
+
+test('a key is unknown from the end of its last day on', () => {
+  const { key, entry } = newKey({ name: 'a', scopes: ['read'] });
+  let now = 0;
+  const live = new LiveApiKeys(parseApiKeys(`${entry}:not-after=2027-01-31`).apiKeys, () => now);
+  now = Date.UTC(2027, 1, 1) * 1000 - 1;
+  assert.is(live.find(key)?.name, 'a');
+  now += 1;
+  assert.is(live.find(key), null);
+  assert.equal(authorize(live, [`Bearer ${key}`], ['read']),
+    authorize(live, ['Bearer unknown'], ['read']));
+});
+
+test('new API keys replace the old ones at once, and the difference is named', () => {
+  const [a, b, c] = ['a', 'b', 'c'].map((name) => newKey({ name, scopes: ['read'] }));
+  const parse = (...entries: string[]) => parseApiKeys(entries.join()).apiKeys;
+  const live = new LiveApiKeys(parse(a!.entry, b!.entry), () => 0);
+  assert.equal(live.replace(parse(`${b!.entry}:purposes=x`, c!.entry)),
+    { added: ['c'], removed: ['a'], changed: ['b'] });
+  assert.equal([a, b, c].map((each) => live.find(each!.key)?.name), [undefined, 'b', 'c']);
+  assert.equal(live.replace(parse(c!.entry, `${b!.entry}:purposes=x`)),
+    { added: [], removed: [], changed: [] });
+});
+
+test('a key for some purposes gets 403 for every other purpose on every route', async () => {
+  const scopes: Scope[] = ['request', 'verify', 'read'];
+  const [login, pay] = ['login', 'pay%2C2'].map((purpose, index) =>
+    newKey({ name: `a${index}`, scopes }, [`purposes=other+${purpose}`]));
+  const server = await startServer({ apiKeys: `${login!.entry},${pay!.entry}` });
+  const asked = async (bytes: string, { key }: { key: string }): Promise<string> => {
+    const line = `Authorization: Bearer ${key}\r\n`;
+    return described(await exchange(server.port, bytes.replace('\r\n', `\r\n${line}`)));
+  };
+  const forbidden = `${NO_SCOPE} keep-alive`;
+  const rows = [['login', login, pay], ['pay,2', pay, login]] as const;
+  for (const [purpose, allowed, denied] of rows) {
+    const request = post('/otp/request', JSON.stringify({ user_id: 'u', purpose }));
+    const verify = post('/otp/verify', JSON.stringify({ user_id: 'u', purpose, code: '123456' }));
+    assert.match(await asked(request, allowed!), /^201 /);
+    assert.match(await asked(verify, allowed!), /^200 /);
+    assert.is(await asked(request, denied!), forbidden);
+    assert.is(await asked(verify, denied!), forbidden);
+  }
+  assert.equal([server.requests.length, server.verifications.length], [2, 2]);
+  // The OTP that the fake service knows has the purpose login.
+  assert.match(await asked(ask('GET'), login!), /^200 /);
+  assert.is(await asked(ask('GET'), pay!), forbidden);
 });
 
 test('every error in API_KEYS is reported without quoting its text', () => {
@@ -111,9 +189,13 @@ test('every error in API_KEYS is reported without quoting its text', () => {
   const scopes = 'must have scopes out of request, verify, read, admin, joined by +';
   const name = 'must have a name of 1 to 32 letters, digits, - or _';
   const hash = 'must have the SHA-256 of a key, in 64 hex digits';
+  const parts = 'may have after the SHA-256 only purposes=PURPOSE+PURPOSE and'
+    + ' not-after=YYYY-MM-DD, each once';
   const rows: [string, string[]][] = [
     ['', [shape]], [ALL.key, [shape]], [digest, [shape]], [`a:read`, [shape]],
-    [`a:read:`, [shape]], [`a:read:${digest}:x`, [shape]],
+    [`a:read:`, [shape]], [`a:read:${digest}:x`, [parts]],
+    ...MALFORMED_RESTRICTIONS.map((text): [string, string[]] => [`a:read:${digest}:${text}`,
+      [parts]]),
     [`:read:${digest}`, [name]], [`a b:read:${digest}`, [name]], [`é:read:${digest}`, [name]],
     [`${'a'.repeat(33)}:read:${digest}`, [name]],
     [`a::${digest}`, [scopes]], [`a:write:${digest}`, [scopes]], [`a:read+:${digest}`, [scopes]],
@@ -131,8 +213,8 @@ test('every error in API_KEYS is reported without quoting its text', () => {
   const { errors } = parseApiKeys([...rows.map(([text]) => text), API_KEYS,
     OTHER.entry.replace('app-2_x', 'c'), OTHER.entry.replace(/.{64}$/, digest.replace(/./g, '0')),
   ].join(','));
-  assert.equal(errors.slice(-2), ['entry 25 has the key of another',
-    'entry 26 has the name of another']);
+  assert.equal(errors.slice(-2), [`entry ${rows.length + 3} has the key of another`,
+    `entry ${rows.length + 4} has the name of another`]);
   assert.is(errors.length, rows.flatMap(([, own]) => own).length + 2);
   assert.not.match(errors.join(), /[0-9a-f]{20}|otpd_/);
 });

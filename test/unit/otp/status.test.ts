@@ -64,6 +64,15 @@ test('only the API client that requested an OTP, or one that may cancel all, can
   }
 });
 
+test('an API client cancels OTPs of its own purposes alone', () => {
+  for (const apiClient of ['app1', null]) {
+    const otp = { ...OPEN, apiClient };
+    const kindFor = (purposes: string[]) =>
+      decideCancel(otp, [otp], NOW, apiClient, new Set(purposes)).outcome.kind;
+    assert.equal([kindFor(['login']), kindFor(['pay'])], ['canceled', 'forbidden']);
+  }
+});
+
 test('a status contains the members of the row', () => {
   assert.equal(statusOf(OPEN, [OPEN], false, NOW), {
     kind: 'known', otpId: OPEN.otpId, purpose: 'login', status: 'sent', channel: 'console',

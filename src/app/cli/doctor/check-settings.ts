@@ -2,6 +2,7 @@
 import { fault, ok, warn } from './finding.ts';
 import type { Finding } from './finding.ts';
 import type { Instant } from '../../../db/instant.ts';
+import type { ApiClient } from '../../../http/input/api-keys.ts';
 import { isLoopbackHost } from '../../../otp/channels/channel.ts';
 import { toRfc3339 } from '../../../otp/outcomes.ts';
 import type { Secrets } from '../../../otp/crypto/secrets.ts';
@@ -98,6 +99,20 @@ function checkAdminHost(host: string): Finding {
   return isLoopbackHost(host) ? ok('admin', 'only this machine can read health and metrics')
     : fault('admin', `ADMIN_HOST is ${host}: health and metrics need no key`,
       'set ADMIN_HOST to a loopback address, or keep the port on a private network');
+}
+
+/** Time in which a new key reaches its application. */
+const KEY_NOTICE_DAYS = 14;
+const DAY_MICROSECONDS = 86_400_000_000;
+
+/** Warns of API keys that have ended, or end soon. */
+export function checkKeyEnds(apiClients: readonly ApiClient[], now: Instant): Finding[] {
+  return apiClients.flatMap(({ name, endsAt }) => {
+    if (endsAt === null || endsAt - now > KEY_NOTICE_DAYS * DAY_MICROSECONDS) return [];
+    const verb = endsAt <= now ? 'ended' : 'ends';
+    return [warn('api keys', `the key of ${name} ${verb} at ${toRfc3339(endsAt)}`,
+      'create a new one (npm run -s key -- new NAME), or remove the entry')];
+  });
 }
 
 /** Judges files that contain a secret: only their owner may read them. */

@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { openChannels } from '../../channels.ts';
 import { checkDatabase } from './check-database.ts';
 import {
-  checkDelivery, checkNode, checkSecretFiles, checkSettings, toFindings,
+  checkDelivery, checkKeyEnds, checkNode, checkSecretFiles, checkSettings, toFindings,
 } from './check-settings.ts';
 import type { DeliverySettings } from '../../config/channels.ts';
 import {
@@ -46,6 +46,7 @@ export async function runDoctor(): Promise<Report> {
       policies: config.policies,
     }));
   }
+  findings.push(...checkKeyEnds(config?.apiKeys?.clients ?? [], readHostClock()));
   findings.push(...checkSecretFiles(listSecretFiles(environment)));
   if (config !== null && delivery !== null) {
     findings.push(...await checkChannels(delivery, config.policies));

@@ -6,7 +6,7 @@ import {
   checkCapacity, checkDurability, checkGroup, checkServerName, checkSession, checkWritable,
 } from '../../../../src/app/cli/doctor/check-server.ts';
 import {
-  checkDelivery, checkNode, checkSecretFiles, checkSettings,
+  checkDelivery, checkKeyEnds, checkNode, checkSecretFiles, checkSettings,
 } from '../../../../src/app/cli/doctor/check-settings.ts';
 import { reportFindings } from '../../../../src/app/cli/doctor/doctor.ts';
 import { fault, ok, toConnectionFinding, warn } from '../../../../src/app/cli/doctor/finding.ts';
@@ -275,6 +275,16 @@ test('the worst finding decides the outcome', () => {
   assert.equal([failed.isDone, failed.data.outcome], [false, 'fault']);
   const [, ...last] = failed.lines;
   assert.equal(last, ['fault  c              broken; mend it', '1 fault, 1 warning']);
+});
+
+test('an API key that ends within 14 days, or has ended, is a warning with its name', () => {
+  const DAY = 86_400_000_000;
+  const findingsFor = (endsAt: number | null) =>
+    checkKeyEnds([{ name: 'app1', scopes: ['read'], purposes: null, endsAt }], NOW);
+  assert.equal([null, NOW + 14 * DAY + 1].map(findingsFor), [[], []]);
+  assert.match(findingsFor(NOW + 14 * DAY)[0]!.found, /^the key of app1 ends at 20/);
+  assert.match(findingsFor(NOW)[0]!.found, /^the key of app1 ended at 20/);
+  assert.equal(levels(findingsFor(NOW)), ['warn']);
 });
 
 test('a bug is no finding about the database', () => {
