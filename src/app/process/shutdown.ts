@@ -14,7 +14,7 @@ export const LOG_TIMEOUT_MS = 1000;
 /** Time that a drained worker needs for messages, the log and its database connections. */
 export const WORKER_GRACE_MS = DELIVERY_TIMEOUT_MS + LOG_TIMEOUT_MS + 2000;
 
-/** Drain time of a replaced worker; exceeds the keep-alive timeout. */
+/** Drain time of a replaced worker, which closes its idle connections after a second. */
 export const RETIRE_TIMEOUT_MS = 10_000;
 
 /** Bound of a whole stop, after which the process exits with 1. Exceeds the sum of its steps. */
