@@ -1,4 +1,5 @@
 /** Opens and migrates the database of a command, and checks that server and schema fit. */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from './config/config.ts';
 import { findWriteObstacles, findWriteRefusal } from '../db/checks/health.ts';
 import type { WriteObstacle } from '../db/checks/health.ts';
@@ -73,12 +74,38 @@ export async function openMigrated(config: Config): Promise<ConnectionPool> {
  *
  * @throws SchemaError when migrations are pending, or the database has an unknown schema file
  */
-export async function checkSchema(pool: ConnectionPool): Promise<void> {
+async function checkSchema(pool: ConnectionPool): Promise<void> {
   const status = await readSchemaStatus(pool);
   throwOnConflict(status);
   if (status.pending.length === 0) return;
   const list = status.pending.join(', ');
   throw new SchemaError(`the database lacks ${list}\nrun: npm run migrate (or: otpd migrate)`);
+}
+
+/**
+ * Without a pause, the workers that replace each other while MySQL is away would count as a crash
+ * loop. At this rate a worker lives for half a minute.
+ */
+const ATTEMPT_PAUSE_MS = 500;
+const ATTEMPTS_MAX = 60;
+
+/**
+ * Like checkSchema, for a worker: its primary process has seen the database, so it waits for one
+ * that does not answer.
+ *
+ * @param stop ends the waiting
+ */
+export async function waitForSchema(pool: ConnectionPool, stop: AbortSignal): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    stop.throwIfAborted();
+    try {
+      await checkSchema(pool);
+      return;
+    } catch (error) {
+      if (!(error instanceof Unavailable) || attempt === ATTEMPTS_MAX) throw error;
+    }
+    await delay(ATTEMPT_PAUSE_MS, null, { signal: stop }).catch(() => {});
+  }
 }
 
 /** `otpd migrate`: creates the database unless it exists, and applies the missing schema files. */

@@ -12,7 +12,7 @@ import type { Config, ServeConfig } from './config/config.ts';
 import { ConfigError } from './config/env-reader.ts';
 import { CERTIFICATE_VARIABLES, rereadCertificate } from './config/tls.ts';
 import { findClearText } from './config/database.ts';
-import { checkBeforeServing, checkSchema, openPool } from './database.ts';
+import { checkBeforeServing, openPool, waitForSchema } from './database.ts';
 import type { ConnectionPool } from '../db/pool.ts';
 import { Sweeper } from '../db/sweep/sweeper.ts';
 import { LiveApiKeys } from '../http/input/api-keys.ts';
@@ -151,7 +151,7 @@ async function serveWorker(context: Context): Promise<boolean> {
   onMessage('reload', () => reloads.request());
   const pool = openPool(config);
   // In a rolling restart, the worker may be a newer otpd than the primary process.
-  await checkSchema(pool);
+  await waitForSchema(pool, stop);
   const listener = await openService(context, pool);
   answerMetrics(listener.source);
   reloads.start();

@@ -2,7 +2,7 @@
  * Workers that are killed at any moment: a connection is answered or closed, never left open, and
  * the service comes back. OTPD_TEST_SEED repeats a run.
  */
-import { copyFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import { copyFileSync, readdirSync, readlinkSync, rmSync, symlinkSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -151,6 +151,31 @@ test('workers killed at any moment of the start are replaced, and no connection 
       assert.is(await finish(run), 0, run.output());
     }
   });
+
+test('a worker that dies while MySQL is away is replaced when MySQL is back', () =>
+  withFolder(async (folder) => {
+    // Workers that replace all others would find another port for 0.
+    const PORT = String(await freePort());
+    const variables = await newVariables({ WORKERS: '2', PORT });
+    const socket = join(folder, 'mysql.sock');
+    symlinkSync(variables.DB_SOCKET!, socket);
+    const otpd = await startOtpd({ ...variables, DB_SOCKET: socket });
+    try {
+      rmSync(socket);
+      for (const worker of childrenOf(otpd.processId)) kill(worker);
+      await eventually('both are replaced', () => workersOf(otpd.processId).length === 2);
+      const waiting = workersOf(otpd.processId);
+      const begun = performance.now();
+      await eventually('they had time for attempts', () => performance.now() - begun > 5000);
+      assert.equal(workersOf(otpd.processId), waiting);
+      symlinkSync(variables.DB_SOCKET!, socket);
+      await eventually('both workers serve', () => isReady(otpd.adminPort));
+      assert.equal(workersOf(otpd.processId), waiting);
+    } finally {
+      otpd.stop();
+    }
+    assert.is(await otpd.ended, 0);
+  }));
 
 test('an otpd that can start no worker any more ends with 1 and the reason', async () => {
   const variables = await newVariables({ WORKERS: '2' });
