@@ -57,8 +57,12 @@ function start(delivery: string, more: Readonly<Record<string, string>> = {}): P
   return startOtpdOn(options);
 }
 
-async function request({ port }: Otpd, user = newUser()): Promise<Record<string, unknown>> {
-  const body = { user_id: user, purpose: 'login' };
+async function request(
+  { port }: Otpd,
+  user = newUser(),
+  purpose = 'login',
+): Promise<Record<string, unknown>> {
+  const body = { user_id: user, purpose };
   const reply = await post({ port, path: '/otp/request', body, key: fresh('k') });
   assert.is(reply.status, 201, reply.text);
   return reply.body;
@@ -159,6 +163,20 @@ for (const status of [307, 401, 402, 403, 404]) {
       await otpd.prints('"event":"channel_resumed"');
     });
 }
+
+test('a gateway gets the same text for every purpose, whatever a client calls it', async () => {
+  const otpd = await start('sms');
+  const purposes = ['login', 'login. Confirm at evil.example/x?u=9 or call +1900555', '{code}',
+    '\u202eevil', '<b>&amp;', '[{purpose}]', '€ł👍', ' '];
+  for (const purpose of purposes) {
+    await untilOutcome(otpd, await request(otpd, newUser(), purpose), 'sent by sms');
+  }
+  const texts = gateway.requests.map(({ body }) =>
+    new URLSearchParams(body).get('Body')!.replace(/\d{6}/, 'CODE'));
+  assert.is(texts.length, purposes.length);
+  assert.equal([...new Set(texts)],
+    ['CODE is your code. It works for 5 minutes. Never share it with anyone.']);
+});
 
 test('a webhook reaches a receiver that only the proxy knows', async () => {
   const url = provider.urlFor('');

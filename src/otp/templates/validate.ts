@@ -78,9 +78,10 @@ export function validateMessages(
   const parts = [...new Set(channels.flatMap((name) => CHANNEL_PARTS[name]))];
   const errors = new Set<string>();
   const purposes = [...policies.listed, ...store.purposes]
-    .filter((purpose) => policies.allows(purpose));
-  for (const purpose of policies.isOpen ? [DEFAULT_PURPOSE, ...purposes] : purposes) {
-    const { labels } = purpose === DEFAULT_PURPOSE ? policies.default : policies.for(purpose);
+    .filter((purpose) => policies.allows(purpose))
+    .map((purpose) => [purpose, policies.for(purpose)] as const);
+  if (policies.isOpen) purposes.unshift([DEFAULT_PURPOSE, policies.default]);
+  for (const [purpose, { labels }] of purposes) {
     for (const language of store.languages) {
       for (const part of parts) {
         const entry = store.get(purpose, language, part);

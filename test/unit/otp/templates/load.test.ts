@@ -426,6 +426,12 @@ test('labels and the brand count in a text message', () => {
   assert.equal(findErrors({ policies, channels: ['webhook', 'console', 'email'] }), []);
 });
 
+test('the label of a purpose that is named default counts too', () => {
+  const policies = policiesOf({ purposes: { default: { label: 'x'.repeat(60) } } });
+  assert.ok(findErrors({ policies, domain: `${'x'.repeat(36)}.com` }).length > 0);
+  assert.equal(findErrors({ domain: `${'x'.repeat(36)}.com` }), []);
+});
+
 test('the bounds of a phone hold for phones only', () => {
   const files = {
     'default.txt': `{code}${'x'.repeat(1000)}`, 'default.ru.txt': `{code}${'я'.repeat(500)}`,
