@@ -59,11 +59,14 @@ export async function startDurableServer(): Promise<DurableServer> {
       server = await launch(scratch);
     },
     restartWith: async (added, removed = []) => {
-      const [program = '', ...options] = readFileSync(`/proc/${server.processId}/cmdline`, 'utf8')
-        .split('\0').slice(0, -1).filter((option) => !removed.includes(option));
+      const read = (name: string): string[] =>
+        readFileSync(`/proc/${server.processId}/${name}`, 'utf8').split('\0').slice(0, -1);
+      const [program = '', ...options] = read('cmdline')
+        .filter((option) => !removed.includes(option));
+      const env = Object.fromEntries(read('environ').map((line) => line.split(/=(.*)/s)));
       process.kill(server.processId, 'SIGKILL');
       await server.exited;
-      restarted = spawn(program, [...options, ...added], { stdio: 'ignore' });
+      restarted = spawn(program, [...options, ...added], { stdio: 'ignore', env });
       await eventually('MySQL answers', () =>
         database.query('SELECT 1').then(() => true, () => false));
     },

@@ -5,12 +5,15 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { checkDatabase } from '../../src/app/cli/doctor/check-database.ts';
+import type { Finding } from '../../src/app/cli/doctor/finding.ts';
 import { readHostClock } from '../../src/app/log/log.ts';
 import { DatabaseCheck } from '../../src/db/checks/health.ts';
 import { openConnection } from '../../src/db/connection.ts';
 import { closeClient, post, send } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
+import { objectOf, runCommand, variablesFor } from '../harness/command.ts';
 import { runStatement } from '../harness/database.ts';
+import { startOtpd } from '../harness/otpd.ts';
 import type { TestService } from '../harness/service.ts';
 import { eventually } from '../harness/waiting.ts';
 import { CONNECTIONS_MAX, startPlainServer } from './plain-server.ts';
@@ -19,7 +22,7 @@ import type { Fixture, PlainServer } from './plain-server.ts';
 /** Global variables, each with a value that a connection without set-up gets. */
 const HOSTILE: readonly [name: string, value: string][] = [
   ['sql_safe_updates', '1'],
-  ['sql_select_limit', '1'],
+  ['sql_select_limit', '0'],
   ['max_join_size', '1'],
   ['sql_big_selects', '0'],
   ['max_execution_time', '1'],
@@ -81,7 +84,7 @@ test.after(async () => {
 async function bareValue(name: string): Promise<string> {
   const settings = { ...server.newSettings(), database: null };
   const bare = await openConnection(settings, `SET @found = @@${name}, NAMES utf8mb4`);
-  const [row] = await bare.run('test', 'SELECT @found AS found', []);
+  const [row] = await bare.run('test', 'SELECT @found AS found LIMIT 1', []);
   bare.destroy();
   return String(row?.found);
 }
@@ -165,5 +168,35 @@ for (const [name, value] of BY_INIT_CONNECT) {
     }
   });
 }
+
+test('the commands run on a server that restricts every connection', async () => {
+  const restrictions = { sql_select_limit: 0, max_join_size: 1, sql_big_selects: 0,
+    max_execution_time: 1, sql_safe_updates: 1 };
+  for (const [name, value] of Object.entries(restrictions)) {
+    await server.asRoot(`SET GLOBAL ${name} = ${value}`);
+  }
+  try {
+    const { database, socketPath, user } = server.newSettings();
+    const variables = variablesFor(database!, { DB_SOCKET: socketPath!, DB_USER: user });
+    const migrated = await runCommand(['migrate'], variables);
+    assert.equal([migrated.status, migrated.err], [0, '']);
+    const otpd = await startOtpd(variables);
+    const ready = await fetch(`http://127.0.0.1:${otpd.adminPort}/readyz`);
+    assert.is(ready.status, 200, await ready.text());
+    const body = { user_id: 'U1', purpose: 'login' };
+    const issued = await post({ port: otpd.port, path: '/otp/request', key: 'k', body });
+    assert.is(issued.status, 201);
+    assert.is((await runCommand(['show', 'U1'], variables)).status, 0);
+    const { findings } = objectOf(await runCommand(['doctor'], variables));
+    const faults = (findings as Finding[]).filter(({ level }) => level === 'fault');
+    assert.equal(faults.filter(({ check }) => check !== 'durability'), []);
+    otpd.stop();
+    assert.is(await otpd.ended, 0);
+  } finally {
+    for (const name of Object.keys(restrictions)) {
+      await server.asRoot(`SET GLOBAL ${name} = DEFAULT`);
+    }
+  }
+});
 
 test.run();
