@@ -223,6 +223,22 @@ for (const [words, ahead] of AHEAD) {
     const next = await request({ user, key });
     assert.equal([next.status, next.headers['idempotent-replayed']], [201, undefined]);
   });
+
+  test(`a key that was used ${words} ahead works for 24 h when its OTP is gone`, async () => {
+    await start();
+    const [user, key] = [fresh('u'), fresh('k')];
+    setClock(NOW + ahead - 901 * SECOND);
+    const first = await request({ user, key });
+    setClock(NOW + ahead);
+    assert.is((await request({ user })).status, 201);
+    setClock(NOW - 901 * SECOND);
+    assert.is((await request({ user, key })).text, first.text);
+    setClock(NOW - 901 * SECOND + 24 * HOUR - 1);
+    assert.is((await request({ user, key })).text, first.text);
+    setClock(NOW - 901 * SECOND + 24 * HOUR);
+    const next = await request({ user, key });
+    assert.equal([next.status, next.headers['idempotent-replayed']], [201, undefined]);
+  });
 }
 
 test.run();
