@@ -106,7 +106,9 @@ test('the handler gets plain values, and the exchange keeps the client', async (
     lines: [...lines, 'Authorization', `Bearer ${KEY.key}`, 'X-Client-IP', '::1'],
   });
   assert.is(await respondTo(keyed, KEYED), DONE);
-  const common = { path: '/p', idempotencyKeys: ['k'], acceptLanguage: 'de', body: '{}' };
+  const common = {
+    path: '/p', purposes: null, idempotencyKeys: ['k'], acceptLanguage: 'de', body: '{}',
+  };
   assert.equal(inputs.map(({ isConnected, answerByMs, body, ...rest }) =>
     ({ ...rest, body: String(body) })), [
     { ...common, scopes: [], apiClient: null, clientIp: '192.0.2.1', clientNet48: null },
