@@ -136,32 +136,39 @@ export function respondToConnect(
 }
 
 /** The headers of responses on this route that the handler does not create. */
-export function routeHeaders({ route, headers }: Exchange, { apiKeys }: Access): readonly string[] {
-  return route.headersFor(apiKeys === null || headers.clientIps.length > 0);
+export function routeHeaders(exchange: Exchange, access: Access): readonly string[] {
+  const client = readClient(exchange, access);
+  return exchange.route.headersFor(client === null || 'field' in client ? UNNAMED : client);
 }
 
 const NO_SCOPES: readonly Scope[] = Object.freeze([]);
-
-type ClientIdentity = Pick<HandlerInput, 'apiClient' | keyof ClientAddress>;
 
 /** The API client has named no client IP, so that none is counted. */
 const UNNAMED: ClientAddress = Object.freeze({ clientIp: null, clientNet48: null });
 
 /**
- * The API client and the client IP of a request. An API client acts for many users, so the client
- * IP is the one that the API client names, if any. Null when the client has disconnected.
+ * The client whose address is counted. An API client acts for many users, so it is the client that
+ * the API client names, or null for none. Without API keys, null when the client has disconnected.
  */
-function identifyClient(
-  { req, headers, apiClient }: Exchange,
+function readClient(
+  { req, headers }: Exchange,
   { apiKeys, proxies }: Access,
+): ClientAddress | FieldError | null {
+  return apiKeys !== null ? clientIpFromHeader(headers.clientIps)
+    : forwardedClientIp(req.socket.remoteAddress, headers.forwardedFor, proxies);
+}
+
+type ClientIdentity = Pick<HandlerInput, 'apiClient' | keyof ClientAddress>;
+
+/** The API client and the counted client of a request; null when the client has disconnected. */
+function identifyClient(
+  exchange: Exchange,
+  access: Access,
 ): ClientIdentity | FieldError | null {
-  if (apiKeys === null) {
-    const client = forwardedClientIp(req.socket.remoteAddress, headers.forwardedFor, proxies);
-    return client === null ? null : { apiClient: null, ...client };
-  }
+  const { req, apiClient } = exchange;
   if (req.socket.remoteAddress === undefined) return null;
-  const client = clientIpFromHeader(headers.clientIps) ?? UNNAMED;
-  return 'field' in client ? client : { apiClient: (apiClient as ApiClient).name, ...client };
+  const client = readClient(exchange, access) ?? UNNAMED;
+  return 'field' in client ? client : { apiClient: apiClient?.name ?? null, ...client };
 }
 
 const NO_BODY = Buffer.alloc(0);

@@ -5,6 +5,7 @@
 import { Buffer } from 'node:buffer';
 import type { ServerResponse } from 'node:http';
 import { Unavailable } from '../db/errors.ts';
+import type { LimitName } from '../otp/policy/policy.ts';
 
 /** A complete response; STATUS maps its code to a status. */
 export type HttpResponse = Readonly<{
@@ -30,6 +31,8 @@ export type LogContext = Readonly<{
   field?: string;
   /** The response is the stored one of an earlier request with the same key. */
   isReplay?: boolean;
+  /** The limits that refuse the request. */
+  limitedBy?: readonly LimitName[];
   /** The request locked its pair. */
   locks?: boolean;
 }>;

@@ -5,6 +5,7 @@ import { createRequestHandler, policyHeaders } from './handlers/request.ts';
 import { createVerifyHandler } from './handlers/verify.ts';
 import { createHttpMeters } from './metrics.ts';
 import type { HttpMeters, RouteMeter } from './metrics.ts';
+import type { ClientAddress } from '../otp/outcomes.ts';
 import type { Policies } from '../otp/policy/policy.ts';
 import type { OtpService } from '../otp/service.ts';
 import { errorResponse, methodNotAllowed } from './response.ts';
@@ -17,7 +18,7 @@ export type Route = Readonly<{
   /** The response to every other method: 405, or 404 where no path of a route was sent. */
   notAllowed: HttpResponse;
   /** Headers of responses that the handler does not create: names and values in turn. */
-  headersFor: (countsClientIp: boolean) => readonly string[];
+  headersFor: (client: ClientAddress) => readonly string[];
   meter: RouteMeter;
 }>;
 
@@ -50,7 +51,7 @@ export function createRoutes(
     ...createRoute('/otp/request', meters.request, {
       POST: createRequestHandler(service, policies),
     }),
-    headersFor: (countsClientIp: boolean) => policyHeaders(policies.default, countsClientIp),
+    headersFor: (client: ClientAddress) => policyHeaders(policies.default, client),
   };
   const verifyRoute = createRoute('/otp/verify', meters.verify, {
     POST: createVerifyHandler(service, policies),

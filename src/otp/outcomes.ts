@@ -5,7 +5,7 @@
 import { MICROSECONDS_PER_MILLISECOND } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { Hex } from '../db/query.ts';
-import type { LimitName } from './policy/policy.ts';
+import type { LimitName, NamedQuota } from './policy/policy.ts';
 
 /** What the address of a client counts as (docs/api.md, "Client address"). */
 export type ClientAddress = Readonly<{
@@ -38,15 +38,14 @@ export type OtpVerification = ClientAddress & Readonly<{
 }>;
 
 /** A limit as a client sees it (draft-ietf-httpapi-ratelimit-headers). */
-export type LimitView = Readonly<{
-  quota: number;
+export type LimitView = NamedQuota & Readonly<{
   remaining: number;
-  /** Whole seconds until the oldest live point is free, rounded up. */
+  /** Whole seconds until the oldest live point is free, rounded up; the window without one. */
   resetSeconds: number;
 }>;
 
-/** The limits after the operation; `address` is null when no client IP is counted. */
-export type Limits = Readonly<{ user: LimitView; address: LimitView | null }>;
+/** The limits in force for a request, as the operation has left them; none that is in shadow. */
+export type Limits = readonly LimitView[];
 
 /** The outcomes of a valid request (docs/api.md, "POST /otp/request"). */
 export type RequestOutcome =
@@ -129,4 +128,31 @@ export function toRfc3339(instant: Instant): string {
   const milliseconds = Math.floor(instant / MICROSECONDS_PER_MILLISECOND);
   const microseconds = String(instant - milliseconds * MICROSECONDS_PER_MILLISECOND);
   return new Date(milliseconds).toISOString().replace('Z', `${microseconds.padStart(3, '0')}Z`);
+}
+
+/** In code points (docs/api.md, "Identity"). */
+export const PURPOSE_MAX_CHARACTERS = 100;
+
+/** In code points: a label or a brand is a part of a subject and of a text message. */
+export const LABEL_MAX_CHARACTERS = 60;
+
+/** The rule of isIdentity, to follow a name in an error message. */
+export function identityRule(maxCharacters: number): string {
+  return `must be a string of 1 to ${maxCharacters} characters without control characters`;
+}
+
+/** Whether a value is a well-formed string of 1 to maxCharacters code points without controls. */
+export function isIdentity(value: unknown, maxCharacters: number): value is string {
+  if (typeof value !== 'string' || value.length === 0) return false;
+  for (let at = 0; at < value.length; at += 1) {
+    if (isControl(value.charCodeAt(at))) return false;
+  }
+  // A lone surrogate is stored as the replacement character, so two users could collide.
+  if (!value.isWellFormed()) return false;
+  return value.length <= maxCharacters || [...value].length <= maxCharacters;
+}
+
+/** Unicode category Cc: C0, DEL and C1. */
+function isControl(unit: number): boolean {
+  return unit < 0x20 || (unit >= 0x7f && unit <= 0x9f);
 }

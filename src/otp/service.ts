@@ -1,4 +1,5 @@
 /** The operations as the HTTP layer calls them: one request in, one outcome out. */
+import { OptimisticKeyCheck } from './batch/changed-rows.ts';
 import { Batcher } from './batcher.ts';
 import type { BatchLimits } from './batcher.ts';
 import { cancelOtps } from './cancel.ts';
@@ -9,7 +10,7 @@ import type {
   CancelOutcome, OtpCancellation, OtpRequest, OtpVerification, RequestOutcome, StatusOutcome,
   VerifyOutcome,
 } from './outcomes.ts';
-import { OptimisticKeyCheck, requestLockKeys, requestOtps } from './request/request.ts';
+import { requestLockKeys, requestOtps } from './request/request.ts';
 import { RefusalScreen } from './request/screen.ts';
 import { readStatuses } from './status.ts';
 import { verifyOtps } from './verify/verify.ts';

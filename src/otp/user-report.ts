@@ -12,7 +12,7 @@ import { findUnsent } from '../db/tables/outbox.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Deps } from './deps.ts';
 import type { StatusOutcome } from './outcomes.ts';
-import { EXTRA_WINDOW_SECONDS, WINDOW_SECONDS } from './policy/policy.ts';
+import { LIMIT_WINDOW_SECONDS, WINDOW_SECONDS } from './policy/policy.ts';
 import type { Policies } from './policy/policy.ts';
 import { toTimedPoints } from './request/decide.ts';
 import { findNewestOtp, isExpired } from './rules/lifecycle.ts';
@@ -103,7 +103,8 @@ function describePair(
   policies: Policies,
 ): Omit<PairReport, 'lastCode'> {
   const policy = policies.for(pair.purpose);
-  const { quota, remaining } = measureLimit(toTimedPoints(otps), now, policy.userLimit).view;
+  const limit = { limit: 'user', quota: policy.userLimit } as const;
+  const { quota, remaining } = measureLimit(limit, toTimedPoints(otps), now);
   const isLocked = lockSecondsLeft(pair, pair.consecutiveWrong, now, policy) !== null;
   const mustBeUnlocked = pair.consecutiveWrong >= policy.wrongAttemptsUntilUnlock;
   return {
@@ -129,7 +130,7 @@ function describeDaily(
   now: Instant,
 ): DailyReport | null {
   if (quota === null || quota === Infinity) return null;
-  const windowSeconds = EXTRA_WINDOW_SECONDS.user_daily;
+  const windowSeconds = LIMIT_WINDOW_SECONDS.user_daily;
   const live = hits.filter(({ usedAt }) => addSeconds(usedAt, windowSeconds) > now);
   const used = live.reduce((sum, { points }) => sum + points, 0);
   const [oldest] = live;
@@ -175,5 +176,6 @@ function queryDaily(
   if (limits.length === 0) return [];
   const subject = { subject: userId, kind: HIT_KINDS.user_daily };
   const quota = Math.max(...limits);
-  return [readHits([subject], [{ ...subject, quota }], quota)];
+  const windowSeconds = LIMIT_WINDOW_SECONDS.user_daily;
+  return [readHits([subject], [{ ...subject, quota, windowSeconds }], quota)];
 }

@@ -116,7 +116,7 @@ const LOOK_UPS: ((text: string) => Explained)[] = [
   (text) => readOverflow(text, 0, null, 5),
   (text) => lockHitCounters([hitOf(text)]),
   (text) => lockHitCounters([hitOf(text), hitOf('U2')]),
-  (text) => readHits([hitOf(text)], [{ ...hitOf(text), quota: 5 }], 10),
+  (text) => readHits([hitOf(text)], [{ ...hitOf(text), quota: 5, windowSeconds: 3600 }], 10),
   (text) => deleteHits([hitOf(text)]),
   (text) => deleteHits([hitOf('U2'), hitOf(text)]),
   (text) => deleteHits([hitOf(text), hitOf(`${text}1`)]),

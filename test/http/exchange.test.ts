@@ -14,6 +14,7 @@ import { createHttpMeters } from '../../src/http/metrics.ts';
 import { methodNotAllowed } from '../../src/http/response.ts';
 import type { HttpResponse } from '../../src/http/response.ts';
 import { createOtherRoute, createRoute } from '../../src/http/routes.ts';
+import type { ClientAddress } from '../../src/otp/outcomes.ts';
 import type { Routes } from '../../src/http/routes.ts';
 
 const DONE: HttpResponse = { code: 'verified', body: '{}', headers: [], close: false };
@@ -42,7 +43,7 @@ const method = {
 };
 const ROUTE = {
   ...createRoute('/p', other, { POST: method }),
-  headersFor: (countsClientIp: boolean) => ['Counted', String(countsClientIp)],
+  headersFor: ({ clientIp }: ClientAddress) => ['Counted', String(clientIp !== null)],
 };
 const OTHER = createOtherRoute(other, '/p');
 const ROUTES: Routes = {
@@ -194,7 +195,10 @@ test('a client that has disconnected gets no response, and nothing runs', async 
 test('the headers of a route depend on whether a client IP is counted', () => {
   assert.equal(routeHeaders(open(), PUBLIC), ['Counted', 'true']);
   assert.equal(routeHeaders(open(), KEYED), ['Counted', 'false']);
-  assert.equal(routeHeaders(open({ lines: ['X-Client-IP', 'x'] }), KEYED), ['Counted', 'true']);
+  for (const [named, isCounted] of [['::1', 'true'], ['x', 'false']] as const) {
+    const headers = routeHeaders(open({ lines: ['X-Client-IP', named] }), KEYED);
+    assert.equal(headers, ['Counted', isCounted]);
+  }
   assert.equal(routeHeaders(open({ url: '/q' }), PUBLIC), []);
 });
 

@@ -15,10 +15,10 @@ import type { Policies } from '../../src/otp/policy/policy.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { certificateInUse } from './transport.ts';
 
-export const LIMITS: Limits = {
-  user: { quota: 3, remaining: 2, resetSeconds: 900 },
-  address: { quota: 8, remaining: 7, resetSeconds: 900 },
-};
+export const LIMITS: Limits = [
+  { limit: 'user', quota: 3, remaining: 2, resetSeconds: 900 },
+  { limit: 'address', quota: 8, remaining: 7, resetSeconds: 900 },
+];
 
 export const ISSUED: Extract<RequestOutcome, { kind: 'issued' }> = {
   kind: 'issued', otpId: 'o1', ttlSeconds: 300, remainingRequests: 2, replayed: false,

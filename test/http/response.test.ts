@@ -3,9 +3,10 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Unavailable } from '../../src/db/errors.ts';
 import type {
-  CancelOutcome, RequestOutcome, OtpStatus, StatusOutcome, VerifyOutcome,
+  CancelOutcome, Limits, RequestOutcome, OtpStatus, StatusOutcome, VerifyOutcome,
 } from '../../src/otp/outcomes.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
+import type { LimitName } from '../../src/otp/policy/policy.ts';
 import {
   ISSUED, KNOWN, KNOWN_BODY, LIMITS, OTP_ID, startServer, stopServers,
 } from './fake-service.ts';
@@ -64,6 +65,29 @@ test('every outcome of /otp/request has its response', async () => {
     userId: 'u1', purpose: 'login', clientIp: '127.0.0.1', clientNet48: null, key: 'k1',
     apiClient: null, acceptLanguage: '',
   });
+});
+
+test('the RateLimit fields name every limit in force, and no other', async () => {
+  let limits: Limits = [];
+  const { port } = await startServer({
+    request: async () => ({ kind: 'limited', retryAfterSeconds: 9, limits, limitedBy: [],
+      shadowed: [] }),
+  });
+  const view = { quota: 5, remaining: 0, resetSeconds: 9 };
+  const rows: [LimitName[], string | undefined, string | undefined][] = [
+    [[], undefined, undefined],
+    [['user', 'address'], '"user";q=5;w=900, "ip";q=5;w=900', '"user";r=0;t=9, "ip";r=0;t=9'],
+    [['address'], '"ip";q=5;w=900', '"ip";r=0;t=9'],
+    [['net48', 'recipient', 'user_daily', 'destination'],
+      '"net48";q=5;w=900, "recipient";q=5;w=900, "user_daily";q=5;w=86400, '
+        + '"destination";q=5;w=3600',
+      '"net48";r=0;t=9, "recipient";r=0;t=9, "user_daily";r=0;t=9, "destination";r=0;t=9'],
+  ];
+  for (const [names, policy, left] of rows) {
+    limits = names.map((limit) => ({ limit, ...view }));
+    const { headers } = await exchange(port, post('/otp/request', REQUEST_BODY));
+    assert.equal([headers.get('ratelimit-policy'), headers.get('ratelimit')], [policy, left]);
+  }
 });
 
 test('every outcome of /otp/verify has its response', async () => {

@@ -209,6 +209,25 @@ test('each request has one line with its event and without code, user or address
   }
 });
 
+test('the line of a refusal names the limits that refuse', async () => {
+  const otpd = new Logged({ ...variables, TRUSTED_PROXIES: '127.0.0.1' });
+  const port = await otpd.port();
+  const users = ['L1', 'L1', 'L1', 'L1', 'L2', 'L3', 'L4', 'L5', 'L6', 'L7', 'L1', 'l+1@L.example'];
+  for (const [index, user_id] of users.entries()) {
+    const body = { user_id, purpose: 'login' };
+    const named = { key: `limit-${index}`, address: '192.0.2.77' };
+    await post({ port, path: '/otp/request', body, ...named });
+  }
+  const lines = await otpd.requests(users.length);
+  assert.equal(lines.map(({ status, limit }) => [status, limit]), [
+    ...[1, 2, 3].map(() => [201, undefined]), [429, 'user'],
+    ...[4, 5, 6, 7, 8].map(() => [201, undefined]), [429, 'address'], [429, 'user,address'],
+    [429, 'address'],
+  ]);
+  await eventually('every message is printed', () => otpd.codes().length === 8);
+  assert.is(await otpd.stop(), 0);
+});
+
 test('the log names the API client, reports a failed login and contains no key', async () => {
   const { apiKeys, headersOf } = newApiClients(['app1']);
   const readers = newApiClients(['reader'], ['read']);

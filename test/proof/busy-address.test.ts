@@ -59,7 +59,7 @@ function setClock(seconds: number): void {
  * The state of the address in a response: outcome, points left, seconds to a reset, Retry-After.
  */
 function viewOf(outcome: RequestOutcome): unknown[] {
-  const { remaining, resetSeconds } = outcome.limits.address!;
+  const { remaining, resetSeconds } = outcome.limits.find(({ limit }) => limit === 'address')!;
   return [outcome.kind, remaining, resetSeconds,
     outcome.kind === 'limited' ? outcome.retryAfterSeconds : null];
 }

@@ -13,6 +13,7 @@ const POLICY = JSON.stringify({
   default: {
     user_limit: 1000, address_limit: 99_999, wrong_attempts: 10,
     user_daily_limit: 7, destination_limit: 11, wrong_codes_limit: 9, wrong_codes_net_limit: 20,
+    net_limit: 37, recipient_limit: 5,
   },
 });
 
@@ -24,6 +25,9 @@ function freshNet48(): string {
   lastNet += 1;
   return `2001:db8:${lastNet.toString(16)}`;
 }
+
+/** The IPv6 /48s that have been used. */
+let net = 0x1000;
 
 test.before(async () => { fleet = await startFleet(2, 32, undefined, POLICY); });
 test.after(async () => {
@@ -51,6 +55,35 @@ race('each of 3 domains gets 11 codes in 90 simultaneous requests of 6 users', a
     user: `u${index % 2}@${domains[index % 3]}`, address: freshAddress(), purpose: `p${index}`,
   }));
   assert.equal(countByKind(replies), { 201: 33, '429 rate_limit_exceeded': 57 });
+});
+
+race('60 simultaneous requests for 30 spellings of one mailbox get 5 codes', async () => {
+  const mailbox = fresh('m');
+  const replies = await atOnce(60, (index) => fleet.request({
+    user: `${mailbox}+${index % 30}@${mailbox}.example`, address: freshAddress(),
+    purpose: `p${index}`,
+  }));
+  assert.equal(countByKind(replies), { 201: 5, '429 rate_limit_exceeded': 55 });
+  const normal = { user: `${mailbox}@${mailbox}.example`, address: freshAddress() };
+  assert.is((await fleet.request(normal)).status, 201);
+});
+
+race('90 simultaneous requests of 45 client IPs of one IPv6 /48 get 37 codes', async () => {
+  net += 1;
+  const replies = await atOnce(90, (index) => fleet.request({
+    user: fresh('u'), address: `2a00:db8:${net.toString(16)}:${index % 45}::${index}`,
+  }));
+  assert.equal(countByKind(replies), { 201: 37, '429 rate_limit_exceeded': 53 });
+});
+
+race('each of 3 mailboxes gets 5 codes in 90 simultaneous requests from 2 IPv6 /48s', async () => {
+  net += 2;
+  const mailboxes = [fresh('m'), fresh('m'), fresh('m')];
+  const replies = await atOnce(90, (index) => fleet.request({
+    user: `${mailboxes[index % 3]}+${index}@${mailboxes[index % 3]}.example`,
+    address: `2a00:db8:${(net + index % 2).toString(16)}:${index}::1`,
+  }));
+  assert.equal(countByKind(replies), { 201: 15, '429 rate_limit_exceeded': 75 });
 });
 
 /** New users, each from its own address, with the code that each has open. */

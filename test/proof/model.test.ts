@@ -15,7 +15,7 @@ import { startTestService } from '../harness/service.ts';
 import type { TestService } from '../harness/service.ts';
 import { eventually } from '../harness/waiting.ts';
 import { Model } from './model.ts';
-import type { Expected, Numbers } from './model.ts';
+import type { Client, Expected, Numbers } from './model.ts';
 import { decided, wrongCode } from './load.ts';
 
 const HISTORIES = Number(process.env.OTPD_TEST_HISTORIES ?? 300);
@@ -35,8 +35,9 @@ type Command =
 
 const small = (max: number) => fc.integer({ min: 0, max });
 // Most events concern one pair and one address, so that the limits are reached.
-const user = fc.constantFrom(0, 0, 0, 0, 0, 1, 2);
+const user = fc.constantFrom(0, 0, 0, 0, 0, 1, 1, 2);
 const purpose = fc.constantFrom(0, 0, 0, 1);
+/** Two client IPs of one IPv6 /48, and one of another. */
 const address = fc.constantFrom(0, 0, 1, 2);
 /** Key 0 stands for a new key, or none. */
 const key = fc.constantFrom(0, 0, 0, 1, 1, 2);
@@ -56,9 +57,10 @@ const command: fc.Arbitrary<Command> = fc.oneof(
 
 const between = (min: number, max: number) => fc.integer({ min, max });
 const numbers: fc.Arbitrary<Numbers> = fc.oneof(
-  fc.constant({ lifetime: 300, userLimit: 3, addressLimit: 8, wrongAttempts: 3, lock: 600,
-    cap: 100, wrongCodes: 60, wrongCodesNet: 600 }),
+  fc.constant({ lifetime: 300, userLimit: 3, addressLimit: 8, netLimit: 128, recipientLimit: 5,
+    wrongAttempts: 3, lock: 600, cap: 100, wrongCodes: 60, wrongCodesNet: 600 }),
   fc.record({ lifetime: between(30, 600), userLimit: between(1, 5), addressLimit: between(1, 5),
+    netLimit: between(1, 7), recipientLimit: between(1, 4),
     wrongAttempts: between(1, 4), lock: between(1, 600), cap: between(3, 8),
     wrongCodes: between(1, 8), wrongCodesNet: between(1, 12) }),
 );
@@ -115,15 +117,27 @@ class History {
     return index === 0 ? `${this.#name}-${this.#freshKeys}` : `${this.#name}.${index}`;
   }
 
+  /** A mailbox by its normal form, and by two other spellings. */
+  #user(index: number): string {
+    return [`${this.#name}@a.example`, `${this.#name}+x@a.example`,
+      `${this.#name.toUpperCase()}@A.example.`][index]!;
+  }
+
+  #client(index: number): Client {
+    const net = `2a00:${this.#name.slice(1)}:${index >> 1}`;
+    return { ip: `${net}:${index}::1`, net };
+  }
+
   async #request(one: Extract<Command, { kind: 'request' }>): Promise<void> {
-    const user = `${this.#name}${'uvU'[one.user]}`;
+    const user = this.#user(one.user);
     const purpose = 'pq'[one.purpose]!;
-    const address = `${this.#name.slice(1)}:${one.address}::1`;
+    const client = this.#client(one.address);
     const key = this.#key(one.key);
-    const expected = this.#model.request(user, purpose, address, key);
+    const recipient = one.user === 0 ? null : this.#name;
+    const expected = this.#model.request(user, purpose, { ...client, recipient }, key);
     const { messages } = this.#service;
     const sent = messages.length;
-    const reply = await this.#post('request', { user_id: user, purpose }, key, address);
+    const reply = await this.#post('request', { user_id: user, purpose }, key, client.ip);
     compare(reply, expected);
     const isNew = expected.status === 201 && !expected.replayed;
     if (isNew) await eventually('the message is sent', () => messages.length > sent);
@@ -137,17 +151,15 @@ class History {
   }
 
   async #verify(one: Extract<Command, { kind: 'verify' }>): Promise<void> {
-    const user = `${this.#name}${'uvU'[one.user]}`;
+    const user = this.#user(one.user);
     const purpose = 'pq'[one.purpose]!;
     const newest = this.#model.newest(user, purpose) ?? '123456';
     const code = { right: newest, wrong: wrongCode(newest), old: this.#codes.at(-2),
       other: this.#codes.at(-1) }[one.code] ?? wrongCode(newest, 1);
     const key = one.key === 0 ? null : this.#key(one.key);
-    // Of three addresses the first two have one /48, which no request has.
-    const net = `${this.#name.slice(1)}:${one.address === 2 ? 9 : 8}:0`;
-    const ip = `${net}:${one.address}::1`;
-    const expected = this.#model.verify(user, purpose, code, key, { ip, net });
-    const reply = await this.#post('verify', { user_id: user, purpose, code }, key, ip);
+    const client = this.#client(one.address);
+    const expected = this.#model.verify(user, purpose, code, key, client);
+    const reply = await this.#post('verify', { user_id: user, purpose, code }, key, client.ip);
     compare(reply, expected);
   }
 
@@ -185,6 +197,7 @@ async function play(chosen: Numbers, commands: readonly Command[]): Promise<void
   const parsed = parsePolicies(JSON.stringify({ default: {
     lifetime_seconds: chosen.lifetime, user_limit: chosen.userLimit,
     address_limit: chosen.addressLimit, wrong_attempts: chosen.wrongAttempts,
+    net_limit: chosen.netLimit, recipient_limit: chosen.recipientLimit,
     lock_seconds: chosen.lock, wrong_attempts_until_unlock: chosen.cap,
     wrong_codes_limit: chosen.wrongCodes, wrong_codes_net_limit: chosen.wrongCodesNet,
   } }));

@@ -14,6 +14,8 @@ export type Numbers = Readonly<{
   lifetime: number;
   userLimit: number;
   addressLimit: number;
+  netLimit: number;
+  recipientLimit: number;
   wrongAttempts: number;
   lock: number;
   cap: number;
@@ -21,8 +23,11 @@ export type Numbers = Readonly<{
   wrongCodesNet: number;
 }>;
 
-/** The subjects of the limits of wrong codes. */
+/** What limits count of a client. */
 export type Client = Readonly<{ ip: string; net: string }>;
+
+/** What a request counts for besides its user; the recipient is null for its normal form. */
+export type Subjects = Client & Readonly<{ recipient: string | null }>;
 
 /** The expected response. `unsettled` names a case that docs/api.md leaves open. */
 export type Expected = {
@@ -70,30 +75,30 @@ export class Model {
   }
 
   /** POST /otp/request. After a 201, `issued` passes the code and the body to the model. */
-  request(user: string, purpose: string, address: string, key: string): Expected {
+  request(user: string, purpose: string, subjects: Subjects, key: string): Expected {
+    const limits = this.#limitsOf(user, subjects);
     const stored = this.#known(`request ${key}`);
     if (stored !== null) {
       if (stored.use !== `${user} ${purpose}`) {
-        return this.#limited(user, address, 422, { error: 'idempotency_key_reused' });
+        return this.#limited(limits, 422, { error: 'idempotency_key_reused' });
       }
-      return { ...this.#limited(user, address, 201, stored.body), replayed: true };
+      return { ...this.#limited(limits, 201, stored.body), replayed: true };
     }
     const pair = this.#pairs.get(`${user} ${purpose}`);
     const lock = pair === undefined ? null : this.#lockOf(pair);
     if (lock !== null) {
       const body = { error: 'too_many_attempts', retry_after_seconds: lock.retryAfter };
-      return { ...this.#limited(user, address, 429, body), ...lock };
+      return { ...this.#limited(limits, 429, body), ...lock };
     }
-    const wait = Math.max(this.#wait(`user ${user}`, this.#n.userLimit),
-      this.#wait(`ip ${address}`, this.#n.addressLimit));
+    const wait = Math.max(...limits.map(([name, subject, limit]) =>
+      this.#wait(`${name} ${subject}`, limit)));
     if (wait > 0) {
       const body = { error: 'rate_limit_exceeded', remaining_cooldown_seconds: wait };
-      return { ...this.#limited(user, address, 429, body), retryAfter: wait };
+      return { ...this.#limited(limits, 429, body), retryAfter: wait };
     }
-    this.#use(`user ${user}`);
-    this.#use(`ip ${address}`);
+    for (const [name, subject] of limits) this.#use(`${name} ${subject}`);
     const remaining = this.#n.userLimit - this.#live(`user ${user}`).length;
-    return this.#limited(user, address, 201,
+    return this.#limited(limits, 201,
       { otp_id: null, ttl: this.#n.lifetime, remaining_requests: remaining });
   }
 
@@ -198,15 +203,24 @@ export class Model {
     return { status: 429, body, retryAfter: seconds, ...open };
   }
 
-  #limited(user: string, address: string, status: number, body: Expected['body']): Expected {
-    const view = (name: string, subject: string, limit: number): string => {
-      const live = this.#live(subject);
+  #limitsOf(user: string, { ip, net, recipient }: Subjects): [string, string, number][] {
+    const { userLimit, addressLimit, netLimit, recipientLimit } = this.#n;
+    return [['user', user, userLimit], ['ip', ip, addressLimit], ['net48', net, netLimit],
+      ...(recipient === null ? []
+        : [['recipient', recipient, recipientLimit] as [string, string, number]])];
+  }
+
+  #limited(
+    limits: readonly [string, string, number][],
+    status: number,
+    body: Expected['body'],
+  ): Expected {
+    const views = limits.map(([name, subject, limit]) => {
+      const live = this.#live(`${name} ${subject}`);
       const wait = live.length === 0 ? 900 : Math.ceil((live[0]! + WINDOW - this.now) / SECOND);
       return `"${name}";r=${Math.max(0, limit - live.length)};t=${wait}`;
-    };
-    const limits = `${view('user', `user ${user}`, this.#n.userLimit)}, ${
-      view('ip', `ip ${address}`, this.#n.addressLimit)}`;
-    return { status, body, limits };
+    });
+    return { status, body, limits: views.join(', ') };
   }
 
   #answer(key: string, answer: Answer): void {

@@ -14,11 +14,13 @@ const ALLOWED = 'a "# comment", "date", "policy", "processes", "callers", a time
   + ' or "and"';
 const API_CLIENT_NAMES = /^[A-Za-z0-9_-]{1,32}( +[A-Za-z0-9_-]{1,32})*$/;
 
+type PolicyMembers = Record<string, number | null>;
+
 type Draft = {
   date: string | null;
   processes: number;
   apiClients: readonly string[];
-  policy: { default: Record<string, number>; purposes: Record<string, Record<string, number>> };
+  policy: { default: PolicyMembers; purposes: Record<string, PolicyMembers> };
   moments: { at: string; steps: Step[] }[];
   /** The kind of event behind each `$name`, and its moment. */
   captures: Map<string, { kind: Action['kind']; moment: number }>;
@@ -76,7 +78,8 @@ function parsePolicy(draft: Draft, rest: string): void {
   const tokens = new TokenReader(rest);
   const purpose = tokens.take('of') ? tokens.needKind('a purpose', 'plain', 'quoted') : null;
   const name = tokens.needKind('the name of a number', 'plain');
-  const number = Number(tokens.needMatch('a whole number', /^\d{1,9}$/));
+  const text = tokens.needMatch('a whole number or none', /^(?:\d{1,9}|none)$/);
+  const number = text === 'none' ? null : Number(text);
   if (!tokens.isAtEnd) tokens.refuse('nothing more');
   const parsed = parsePolicies(JSON.stringify({ default: { [name]: number } }));
   if ('errors' in parsed) throw new LineError(parsed.errors.join('; '));

@@ -23,8 +23,8 @@ export type Hit = Readonly<{ number: number; usedAt: Instant; points: number }>;
 
 export type SubjectHit = LimitSubject & Hit;
 
-/** Selects the hits from number (newest - quota + 1) on. */
-export type WantedHits = LimitSubject & Readonly<{ quota: number }>;
+/** Selects the hits from number (newest - quota + 1) on, and the oldest of the window. */
+export type WantedHits = LimitSubject & Readonly<{ quota: number; windowSeconds: number }>;
 
 /** How many expired hits of a subject a transaction deletes at most. */
 const OLDEST_MAX = 2;
@@ -38,6 +38,9 @@ const HITS_SQL = `SELECT subject, kind, number, used_at, points
 const NEWEST_HITS_SQL = `${HITS_SQL} WHERE subject = ? AND kind = ? AND number > (SELECT newest - ?
   FROM limit_hits AS head FORCE INDEX (PRIMARY) WHERE subject = ? AND kind = ? AND number = 0)
   ORDER BY number`;
+/** Reads the expired hits that are still stored: few, because each new hit deletes some. */
+const FIRST_LIVE_SQL = `${HITS_SQL} WHERE subject = ? AND kind = ? AND number > 0
+  AND used_at > NOW(6) - INTERVAL ? SECOND ORDER BY number LIMIT 1`;
 /** Ordering by the whole key reads the index; otherwise the server sorts all rows of a subject. */
 const OLDEST_HITS_SQL = `SELECT oldest.* FROM limit_hits AS head FORCE INDEX (PRIMARY) JOIN LATERAL
   (${HITS_SQL} WHERE t.subject = head.subject AND t.kind = head.kind AND t.number > 0
@@ -92,13 +95,14 @@ export function readHits(
   hitsMax: number,
 ): Query<SubjectHit[]> {
   const selects = [OLDEST_HITS_SQL + `${repeat(subjects.length, '(?,?,0)')})`,
-    ...wanted.map(() => `(${NEWEST_HITS_SQL} LIMIT ${hitsMax})`)];
+    ...wanted.map(() => `(${NEWEST_HITS_SQL} LIMIT ${hitsMax}) UNION ALL (${FIRST_LIVE_SQL})`)];
   return {
     name: 'limit_hits.read',
     sql: selects.join(' UNION ALL '),
     values: [
       ...subjects.flatMap(({ subject, kind }) => [subject, kind]),
-      ...wanted.flatMap(({ subject, kind, quota }) => [subject, kind, quota, subject, kind]),
+      ...wanted.flatMap(({ subject, kind, quota, windowSeconds }) =>
+        [subject, kind, quota, subject, kind, subject, kind, windowSeconds]),
     ],
     read: (rows) => rows.map((row) => ({ ...readSubject(row), ...readHit(row) })),
   };

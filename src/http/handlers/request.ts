@@ -3,9 +3,10 @@ import type { HandlerInput, MethodHandler } from '../handler.ts';
 import { parseJsonObject, parsePurpose, parseUserId } from '../input/body.ts';
 import { allowsPurpose, NO_SCOPE } from '../input/api-keys.ts';
 import { requireIdempotencyKey } from '../input/request-head.ts';
-import type { OtpRequest, RequestOutcome, Limits } from '../../otp/outcomes.ts';
-import { WINDOW_SECONDS } from '../../otp/policy/policy.ts';
-import type { Policies, Policy } from '../../otp/policy/policy.ts';
+import type { ClientAddress, Limits, OtpRequest, RequestOutcome } from '../../otp/outcomes.ts';
+import { LIMIT_WINDOW_SECONDS } from '../../otp/policy/policy.ts';
+import type { LimitName, NamedQuota, Policies, Policy } from '../../otp/policy/policy.ts';
+import { limitsOfClient } from '../../otp/rules/ip-limit.ts';
 import type { OtpService } from '../../otp/service.ts';
 import {
   retryLater, responseForError, errorResponse, invalidField, withHeaders,
@@ -33,23 +34,26 @@ async function requestOtp(
   policies: Policies,
   input: HandlerInput,
 ): Promise<HttpResponse> {
-  const countsClientIp = input.clientIp !== null;
   const request = parseOtpRequest(service, policies, input);
   if ('field' in request) {
-    return invalidField(request, policyHeaders(policies.default, countsClientIp));
+    return invalidField(request, policyHeaders(policies.default, input));
   }
   const { userId, purpose } = request;
   if (!allowsPurpose(input.purposes, purpose)) {
-    const headers = policyHeaders(policies.for(purpose), countsClientIp);
+    const headers = policyHeaders(policies.for(purpose), input);
     return { ...withHeaders(NO_SCOPE, headers), context: { userId, purpose } };
   }
   try {
     const outcome = await service.request(request, input.isConnected, input.answerByMs);
+    if (outcome.kind === 'limited') {
+      const { limitedBy } = outcome;
+      return { ...toResponse(outcome), context: { userId, purpose, limitedBy } };
+    }
     if (outcome.kind !== 'issued') return { ...toResponse(outcome), context: { userId, purpose } };
     const { otpId, replayed: isReplay } = outcome;
     return { ...toResponse(outcome), context: { userId, purpose, otpId, isReplay } };
   } catch (error) {
-    const headers = policyHeaders(policies.for(purpose), countsClientIp);
+    const headers = policyHeaders(policies.for(purpose), input);
     return { ...responseForError(error, headers), context: { userId, purpose } };
   }
 }
@@ -95,34 +99,40 @@ function issued(
   return { code: 'issued', body, headers: allHeaders, close: false };
 }
 
-/** RateLimit-Policy for a response that counts nothing; it omits the limit of an uncounted IP. */
-export function policyHeaders(policy: Policy, countsClientIp: boolean): readonly string[] {
-  const ipQuota = countsClientIp ? policy.addressLimit : null;
-  return ['RateLimit-Policy', policyText(policy.userLimit, ipQuota)];
+/** RateLimit-Policy for a response that counts nothing: the limits that are known of a client. */
+export function policyHeaders(policy: Policy, client: ClientAddress): readonly string[] {
+  const limits = limitsOfClient(policy, client);
+  return limits.length === 0 ? [] : ['RateLimit-Policy', policyText(limits)];
 }
 
 /** RateLimit-Policy and RateLimit: names and values in turn. */
-function limitHeaders({ user, address }: Limits): readonly string[] {
-  const userLimit = `"user";r=${user.remaining};t=${user.resetSeconds}`;
-  if (address === null) {
-    return ['RateLimit-Policy', policyText(user.quota, null), 'RateLimit', userLimit];
+function limitHeaders(limits: Limits): readonly string[] {
+  if (limits.length === 0) return [];
+  let left = '';
+  for (const { limit, remaining, resetSeconds } of limits) {
+    left += `${left === '' ? '' : ', '}"${headerName(limit)}";r=${remaining};t=${resetSeconds}`;
   }
-  return [
-    'RateLimit-Policy', policyText(user.quota, address.quota),
-    'RateLimit', `${userLimit}, "ip";r=${address.remaining};t=${address.resetSeconds}`,
-  ];
+  return ['RateLimit-Policy', policyText(limits), 'RateLimit', left];
+}
+
+function headerName(limit: LimitName): string {
+  return limit === 'address' ? 'ip' : limit;
 }
 
 /** The last text is cached because nearly all responses follow one policy. */
-let lastPolicy: Readonly<{ userQuota: number; ipQuota: number | null; text: string }>
-  = { userQuota: 0, ipQuota: 0, text: '' };
+let lastPolicy: Readonly<{ limits: readonly NamedQuota[]; text: string }>
+  = { limits: [], text: '' };
 
-function policyText(userQuota: number, ipQuota: number | null): string {
-  if (userQuota !== lastPolicy.userQuota || ipQuota !== lastPolicy.ipQuota) {
-    const user = `"user";q=${userQuota};w=${WINDOW_SECONDS}`;
-    const text = ipQuota === null ? user
-      : `${user}, "ip";q=${ipQuota};w=${WINDOW_SECONDS}`;
-    lastPolicy = { userQuota, ipQuota, text };
+function policyText(limits: readonly NamedQuota[]): string {
+  if (!areSame(limits, lastPolicy.limits)) {
+    const text = limits.map(({ limit, quota }) =>
+      `"${headerName(limit)}";q=${quota};w=${LIMIT_WINDOW_SECONDS[limit]}`).join(', ');
+    lastPolicy = { limits, text };
   }
   return lastPolicy.text;
+}
+
+function areSame(some: readonly NamedQuota[], others: readonly NamedQuota[]): boolean {
+  return some.length === others.length && some.every(({ limit, quota }, index) =>
+    limit === others[index]!.limit && quota === others[index]!.quota);
 }

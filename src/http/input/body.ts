@@ -4,9 +4,8 @@
  */
 import { Buffer, isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
-import {
-  identityRule, isIdentity, POLICY_BOUNDS, PURPOSE_MAX_CHARACTERS,
-} from '../../otp/policy/policy.ts';
+import { identityRule, isIdentity, PURPOSE_MAX_CHARACTERS } from '../../otp/outcomes.ts';
+import { POLICY_BOUNDS } from '../../otp/policy/policy.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
 import { countStrings, findRepeatedMember } from '../../otp/policy/strict-json.ts';
 import type { ErrorCode, FieldError } from '../response.ts';

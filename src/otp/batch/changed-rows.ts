@@ -84,3 +84,33 @@ export class StoredResponses<T extends Readonly<{ keyDigest: Hex }>> {
     return this.#expiredKeys;
   }
 }
+
+/** Clients that repeat requests repeat more of them: after one, this many batches look up keys. */
+const BATCHES_WITH_LOOKUP = 64;
+
+/**
+ * Optimistic idempotency check. Nearly every key is new, and the unique index on keys rejects a
+ * used one, so a batch skips the lookup of its keys until a key turns out to be used. A batch that
+ * would refuse a request is decided again with the lookup: the request may be a repeat.
+ */
+export class OptimisticKeyCheck {
+  #batchesWithLookup = 0;
+
+  /** Makes the next batches look up their keys. */
+  onUsedKey(): void {
+    this.#batchesWithLookup = BATCHES_WITH_LOOKUP;
+  }
+
+  /** @param isFinal whether a result of `decide` without the lookup holds with the lookup too */
+  async run<T>(
+    decide: (readsKeys: boolean) => Promise<T>,
+    isFinal: (decided: T) => boolean,
+  ): Promise<T> {
+    if (this.#batchesWithLookup === 0) {
+      const decided = await decide(false);
+      if (isFinal(decided)) return decided;
+      this.onUsedKey();
+    } else this.#batchesWithLookup -= 1;
+    return decide(true);
+  }
+}

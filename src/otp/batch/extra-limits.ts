@@ -173,6 +173,6 @@ function keyOf({ subject, kind }: LimitSubject): string {
 function toWantedHits(limits: readonly AppliedLimit[]): WantedHits[] {
   const quotas = new Set(limits.map(({ quota }) => quota));
   quotas.delete(Infinity);
-  const { subject, kind } = limits[0]!;
-  return [...quotas].map((quota) => ({ subject, kind, quota }));
+  const { subject, kind, windowSeconds } = limits[0]!;
+  return [...quotas].map((quota) => ({ subject, kind, quota, windowSeconds }));
 }

@@ -91,17 +91,13 @@ const LOCAL_PART = /^[^\s\p{C}"(),:;<>@[\\\]]+$/u;
 function normalizeAddress(text: string): string | null {
   const at = text.lastIndexOf('@');
   const local = text.slice(0, at);
-  const name = toDomainName(withoutFinalDot(toAscii(text.slice(at + 1))));
+  const name = toDomainName(toAscii(text.slice(at + 1)).replace(/\.$/, ''));
   if (name === null || !LOCAL_PART.test(local)) return null;
   const domain = name === 'googlemail.com' ? 'gmail.com' : name;
   const tag = local.indexOf('+', 1);
   const untagged = tag === -1 ? local : local.slice(0, tag);
   const mailbox = domain === 'gmail.com' ? untagged.replaceAll('.', '') : untagged;
   return `${mailbox}@${domain}`;
-}
-
-function withoutFinalDot(name: string): string {
-  return name.endsWith('.') ? name.slice(0, -1) : name;
 }
 
 /** Country codes of one digit, of two, and the beginnings of those of three (ITU-T E.164). */

@@ -9,8 +9,8 @@ import type { Hex } from '../../db/query.ts';
 import { randomHex } from './random.ts';
 import type { Secret } from './secrets.ts';
 
-/** A message, and the client IP whose point its OTP took; null when it took none. */
-export type Sealable = Readonly<{ message: Message; clientIp: string | null }>;
+/** A message, and the subjects in slots whose points its OTP took (db/tables/ip-limits.ts). */
+export type Sealable = Readonly<{ message: Message; subjects: readonly string[] }>;
 
 const ALGORITHM = 'aes-256-gcm';
 const NONCE_BYTES = 12;
@@ -19,7 +19,7 @@ const TAG_BYTES = 16;
 /** An array is half as long as an object, and needs no lookup of members. */
 type StoredFields = [
   userId: string, purpose: string, code: string, lifetimeSeconds: number, expiresAt: Instant,
-  locale: string, clientIp: string | null,
+  locale: string, firstSubject: string | null, ...otherSubjects: string[],
 ];
 
 /**
@@ -30,9 +30,10 @@ type StoredFields = [
  * @returns nonce, ciphertext and tag
  */
 export function sealMessages(secret: Secret, batchId: Hex, messages: readonly Sealable[]): Hex {
-  const stored = messages.map(({ message, clientIp }): StoredFields => {
+  const stored = messages.map(({ message, subjects }): StoredFields => {
     const { userId, purpose, code, lifetimeSeconds, expiresAt, locale } = message;
-    return [userId, purpose, code, lifetimeSeconds, expiresAt, locale, clientIp];
+    const [first = null, ...others] = subjects;
+    return [userId, purpose, code, lifetimeSeconds, expiresAt, locale, first, ...others];
   });
   const nonce = randomHex(NONCE_BYTES);
   const cipher = createCipheriv(ALGORITHM, deriveKey(secret, batchId), Buffer.from(nonce, 'hex'));
@@ -69,9 +70,9 @@ export function openMessages(
 }
 
 function unpack(otpId: Hex, stored: StoredFields): Sealable {
-  const [userId, purpose, code, lifetimeSeconds, expiresAt, locale, clientIp] = stored;
+  const [userId, purpose, code, lifetimeSeconds, expiresAt, locale, first, ...others] = stored;
   const message = { otpId, userId, purpose, code, lifetimeSeconds, expiresAt, locale };
-  return { message, clientIp };
+  return { message, subjects: first === null ? [] : [first, ...others] };
 }
 
 /** Distinct from the inputs of code digests, which are longer. */

@@ -111,6 +111,14 @@ export function nameCount(secret: Secret, userId: string, purpose: string): Coun
   };
 }
 
+/** The subject of recipient_limit must fit its column, and not collide by chance. */
+const RECIPIENT_DIGEST_BYTES = 16;
+
+/** Names a recipient in ip_rate_limits. */
+export function digestRecipient(secret: Secret, recipient: string): Hex {
+  return countDigest(secret, `recipient ${recipient}`, RECIPIENT_DIGEST_BYTES);
+}
+
 const KEY_DIGEST_DIGITS = 2 * KEY_DIGEST_BYTES;
 
 /** A key belongs to one operation (docs/api.md, "Key"). */

@@ -167,8 +167,8 @@ export class Dispatcher {
   }
 
   async #fail(pending: PendingMessage, reason: 'refused' | 'expired'): Promise<void> {
-    const { clientIp, batch: { batchId }, message: { otpId, userId } } = pending;
-    const isClosed = await this.#outbox.fail({ otpId, batchId, clientIp });
+    const { subjects, batch: { batchId }, message: { otpId, userId } } = pending;
+    const isClosed = await this.#outbox.fail({ otpId, batchId, subjects });
     if (!isClosed) return this.#onLeaseLost(pending.batch);
     this.#settle(pending);
     this.#counts.failed[reason] += 1;

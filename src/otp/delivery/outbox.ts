@@ -28,10 +28,8 @@ import { decideFailure } from './undeliverable.ts';
 /** A message that was accepted by a channel other than the one in its OTP row. */
 export type Rerouted = Readonly<{ otpId: Hex; userId: string; channel: string }>;
 
-/**
- * An OTP whose message no channel accepts. `clientIp` is null when it is unknown or does not count.
- */
-type FailedOtp = Readonly<{ otpId: Hex; batchId: Hex; clientIp: string | null }>;
+/** An OTP whose message no channel accepts, and the subjects whose points it took, if known. */
+type FailedOtp = Readonly<{ otpId: Hex; batchId: Hex; subjects: readonly string[] }>;
 
 type OutboxDeps = Readonly<{
   pool: ConnectionPool;
@@ -164,9 +162,9 @@ export class Outbox {
       const ipLimits = new IpLimitRows(await lockIpLimits(tx, list));
       const [now, own] = await tx.read(
         READ_CLOCK, lockOwnBatches(batchIds, this.#deps.owner));
-      for (const { otpId, batchId, clientIp } of list) {
+      for (const { otpId, batchId, subjects } of list) {
         const otp = own.has(batchId) ? otps.find(users.get(otpId), otpId) : null;
-        if (otp !== null) this.#closeOne(now, otp, clientIp, otps, ipLimits);
+        if (otp !== null) this.#closeOne(now, otp, subjects, otps, ipLimits);
       }
       if (otps.changed.length === 0) tx.readOnly();
       else {
@@ -180,16 +178,16 @@ export class Outbox {
   #closeOne(
     now: number,
     otp: Otp,
-    clientIp: string | null,
+    subjects: readonly string[],
     otps: OtpRows,
     ipLimits: IpLimitRows,
   ): void {
-    const ipWindow = clientIp === null ? null : ipLimits.of(clientIp);
-    const state = { now, otp, otps: otps.of(otp.userId), ipWindow };
+    const windows = subjects.map((subject) => ({ subject, window: ipLimits.windowOf(subject) }));
+    const state = { now, otp, otps: otps.of(otp.userId), windows };
     const writes = decideFailure(state, this.#deps.policies.for(otp.purpose));
     if (writes === null) return;
     otps.put(writes.otp);
-    if (clientIp !== null && writes.ipChange !== null) ipLimits.put(clientIp, writes.ipChange);
+    for (const { subject, change } of writes.refunds) ipLimits.put(subject, change);
   }
 }
 
@@ -208,7 +206,6 @@ async function lockUsers(tx: Transaction, users: Iterable<string>): Promise<Otp[
 }
 
 async function lockIpLimits(tx: Transaction, list: readonly FailedOtp[]) {
-  const clientIps = new Set<string>();
-  for (const { clientIp } of list) if (clientIp !== null) clientIps.add(clientIp);
-  return clientIps.size === 0 ? [] : (await tx.read(lockSlots([...clientIps])))[0];
+  const subjects = new Set(list.flatMap((failed) => failed.subjects));
+  return subjects.size === 0 ? [] : (await tx.read(lockSlots([...subjects])))[0];
 }

@@ -10,8 +10,8 @@ const FAILURES_BEFORE_NEXT = 3;
 
 export class PendingMessage {
   readonly message: Message;
-  /** The client IP whose point is refunded if the OTP is closed; null when no point was taken. */
-  readonly clientIp: string | null;
+  /** The subjects whose points are refunded if the OTP is closed. */
+  readonly subjects: readonly string[];
   /** The channel that the OTP row names; '' when it is unknown. */
   readonly plannedChannel: string;
   readonly batch: OutboxBatch;
@@ -24,12 +24,12 @@ export class PendingMessage {
 
   /** @param mustAsk whether the message may not be stored, or its OTP closed since */
   constructor(
-    { message, clientIp, plannedChannel }: OutboxMessage,
+    { message, subjects, plannedChannel }: OutboxMessage,
     batch: OutboxBatch,
     mustAsk: boolean,
   ) {
     this.message = message;
-    this.clientIp = clientIp;
+    this.subjects = subjects;
     this.plannedChannel = plannedChannel;
     this.batch = batch;
     this.#mustAsk = mustAsk;

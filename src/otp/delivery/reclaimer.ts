@@ -98,7 +98,7 @@ export class Reclaimer {
   async #closeUnreadable(batchId: Hex, otpIds: readonly Hex[], lease: HeldLease): Promise<void> {
     const { outbox, onEvent, counts } = this.#deps;
     for (const otpId of otpIds) onEvent({ event: 'delivery_unreadable', otpId });
-    await Promise.all(otpIds.map((otpId) => outbox.fail({ otpId, batchId, clientIp: null })));
+    await Promise.all(otpIds.map((otpId) => outbox.fail({ otpId, batchId, subjects: [] })));
     counts.failed.unreadable += otpIds.length;
     await outbox.save([new OutboxBatch(batchId, [], lease)], []);
   }

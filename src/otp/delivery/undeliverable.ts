@@ -5,21 +5,23 @@
 import type { Instant } from '../../db/instant.ts';
 import type { Otp } from '../../db/tables/otps.ts';
 import type { Policy } from '../policy/policy.ts';
-import { refundPoint } from '../rules/ip-limit.ts';
+import { quotaOfSubject, refundPoint } from '../rules/ip-limit.ts';
 import type { IpLimitChange, IpWindow } from '../rules/ip-limit.ts';
 import { isPointLive } from '../rules/rolling-window.ts';
 
-/** Rows that were read while the user and the client IP were locked. */
+/** Rows that were read while the user and the subjects were locked. */
 type FailureState = Readonly<{
   now: Instant;
   otp: Otp;
   /** All OTPs of the user, with the one that is closed. */
   otps: readonly Otp[];
-  /** Null when the client IP is unknown or does not count. */
-  ipWindow: IpWindow | null;
+  /** The points in slots of the subjects that the OTP counted for. */
+  windows: readonly Readonly<{ subject: string; window: IpWindow }>[];
 }>;
 
-type FailureWrites = Readonly<{ otp: Otp; ipChange: IpLimitChange | null }>;
+type Refund = Readonly<{ subject: string; change: IpLimitChange }>;
+
+type FailureWrites = Readonly<{ otp: Otp; refunds: readonly Refund[] }>;
 
 /**
  * Closes the OTP and decides the refunds. At most as many points as the limit has are refunded per
@@ -28,7 +30,7 @@ type FailureWrites = Readonly<{ otp: Otp; ipChange: IpLimitChange | null }>;
  * @returns null when the OTP is redeemed or closed, so that nothing changes
  */
 export function decideFailure(
-  { now, otp, otps, ipWindow }: FailureState,
+  { now, otp, otps, windows }: FailureState,
   policy: Policy,
 ): FailureWrites | null {
   if (otp.redeemedAt !== null || otp.closeReason !== null) return null;
@@ -36,7 +38,9 @@ export function decideFailure(
   const isRefunded = isPointLive(otp.createdAt, now) && refunds.length < policy.userLimit;
   return {
     otp: { ...otp, digest: null, closeReason: 'failed', isRefunded },
-    ipChange: ipWindow === null ? null
-      : refundPoint(ipWindow, otp.createdAt, now, policy.addressLimit),
+    refunds: windows.flatMap(({ subject, window }) => {
+      const change = refundPoint(window, otp.createdAt, now, quotaOfSubject(policy, subject));
+      return change === null ? [] : [{ subject, change }];
+    }),
   };
 }

@@ -3,10 +3,10 @@
  * allowed purposes.
  */
 import {
-  createPolicies, DEFAULT_POLICY, identityRule, isIdentity, LABEL_MAX_CHARACTERS, POLICY_BOUNDS,
-  PURPOSE_MAX_CHARACTERS,
-} from './policy.ts';
-import type { LimitName, Policies, Policy, PolicyNumber } from './policy.ts';
+  identityRule, isIdentity, LABEL_MAX_CHARACTERS, PURPOSE_MAX_CHARACTERS,
+} from '../outcomes.ts';
+import { completePolicy, createPolicies, DEFAULT_DRAFT, POLICY_BOUNDS } from './policy.ts';
+import type { LimitName, Policies, Policy, PolicyDraft, PolicyNumber } from './policy.ts';
 import { findRepeatedMember } from './strict-json.ts';
 import { ANY_LANGUAGE, isLanguageTag } from '../templates/language-tags.ts';
 import type { Labels } from '../templates/language-tags.ts';
@@ -31,6 +31,8 @@ const MEMBERS: ReadonlyMap<string, Member> = new Map<string, Member>([
   ['lock_seconds', { key: 'lockSeconds' }],
   ['wrong_attempts_until_unlock', { key: 'wrongAttemptsUntilUnlock' }],
   ['key_retention_seconds', { key: 'keyRetentionSeconds' }],
+  ['net_limit', { key: 'netLimit', limit: 'net48', isOptional: true }],
+  ['recipient_limit', { key: 'recipientLimit', limit: 'recipient', isOptional: true }],
   ['user_daily_limit', { key: 'userDailyLimit', limit: 'user_daily', isOptional: true }],
   ['destination_limit', { key: 'destinationLimit', limit: 'destination', isOptional: true }],
   ['destination_digits', { key: 'destinationDigits', isGlobal: true }],
@@ -55,18 +57,19 @@ export function parsePolicies(text: string): { policies: Policies } | { errors: 
   for (const name of Object.keys(file)) {
     if (!FILE_MEMBERS.includes(name)) errors.push(`${name}: unknown member`);
   }
-  const fallback = readPolicy(file.default ?? {}, DEFAULT_POLICY, 'default', errors);
+  const fallback = readPolicy(file.default ?? {}, DEFAULT_DRAFT, 'default', errors);
   const allowed = readAllowed(file.allowed_purposes, errors);
   const byPurpose = new Map<string, Policy>();
   const purposes = asObject(file.purposes ?? {}, 'purposes', errors);
   for (const [purpose, value] of Object.entries(purposes)) {
-    byPurpose.set(purpose, readPolicy(value, fallback, `purposes.${purpose}`, errors));
+    const draft = readPolicy(value, fallback, `purposes.${purpose}`, errors);
+    byPurpose.set(purpose, completePolicy(draft));
     if (allowed?.has(purpose) === false) {
       errors.push(`purposes.${purpose}: must be one of allowed_purposes`);
     }
   }
   return errors.length > 0 ? { errors }
-    : { policies: createPolicies(fallback, byPurpose, allowed) };
+    : { policies: createPolicies(completePolicy(fallback), byPurpose, allowed) };
 }
 
 /** Null when every purpose is allowed. */
@@ -83,10 +86,13 @@ function readAllowed(value: unknown, errors: string[]): ReadonlySet<string> | nu
   return new Set(value);
 }
 
-type Draft = Record<PolicyNumber, number | null> & { shadow: Set<LimitName>; labels: Labels };
-
-function readPolicy(value: unknown, base: Policy, path: string, errors: string[]): Policy {
-  const draft: Draft = { ...base, shadow: new Set(base.shadow) };
+function readPolicy(
+  value: unknown,
+  base: PolicyDraft,
+  path: string,
+  errors: string[],
+): PolicyDraft {
+  const draft: PolicyDraft = { ...base, shadow: new Set(base.shadow) };
   for (const [name, setting] of Object.entries(asObject(value, path, errors))) {
     const member = MEMBERS.get(name);
     if (name === LABEL) draft.labels = readLabels(setting, `${path}.${name}`, errors);
@@ -95,15 +101,14 @@ function readPolicy(value: unknown, base: Policy, path: string, errors: string[]
       errors.push(`${path}.${name}: must be set in default, because all purposes share it`);
     } else readMember(draft, member, setting, { path: `${path}.${name}`, errors });
   }
-  // Only optional limits are null.
-  return Object.freeze(draft as Policy);
+  return draft;
 }
 
 type Location = Readonly<{ path: string; errors: string[] }>;
 
 /** A number, or `{"limit": 3, "shadow": true}` for a limit. */
 function readMember(
-  draft: Draft,
+  draft: PolicyDraft,
   member: Member,
   value: unknown,
   { path, errors }: Location,

@@ -15,8 +15,8 @@ export const LIMIT_NAMES = Object.freeze([
 
 export type LimitName = (typeof LIMIT_NAMES)[number];
 
-/** The limits that are off unless they are set. */
-type ExtraLimitName = 'user_daily' | 'destination' | 'wrong_codes' | 'wrong_codes_net';
+/** The limits that count numbered hits. */
+type HitLimitName = keyof typeof HIT_KINDS;
 
 type Numbers = Readonly<{
   codeDigits: number;
@@ -34,7 +34,11 @@ type Numbers = Readonly<{
 /**
  * Null: nothing is counted. Infinity: this purpose has no limit, but counts for purposes that do.
  */
-type ExtraLimits = Readonly<{
+type OptionalLimits = Readonly<{
+  /** Codes that the clients of an IPv6 /48 may request. */
+  netLimit: number | null;
+  /** Codes that may go to a recipient under other names than its normal form. */
+  recipientLimit: number | null;
   /** Codes that a user may request in a day. */
   userDailyLimit: number | null;
   /** Codes that may go to a destination in an hour. */
@@ -45,23 +49,27 @@ type ExtraLimits = Readonly<{
   wrongCodesNetLimit: number | null;
 }>;
 
-export type PolicyNumber = keyof (Numbers & ExtraLimits);
+export type PolicyNumber = keyof (Numbers & OptionalLimits);
 
-export type Policy = Numbers & ExtraLimits & Readonly<{
+export type Policy = Numbers & OptionalLimits & Readonly<{
   /** Limits that count and report but refuse nobody. */
   shadow: ReadonlySet<LimitName>;
   /** What messages call the purpose; never what a client calls it. */
   labels: Labels;
 }>;
 
-/** The rolling window of the user limit and of the IP limit; it cannot be set. */
+/** The rolling window of the limits of users, client IPs, their /48s and recipients. */
 export const WINDOW_SECONDS = 900;
 
 /** How long the success of a verification is kept under its key; it cannot be set. */
 export const REPLAY_SECONDS = 300;
 
-/** The rolling window of each extra limit. */
-export const EXTRA_WINDOW_SECONDS: Readonly<Record<ExtraLimitName, number>> = Object.freeze({
+/** The rolling window of each limit; it cannot be set. */
+export const LIMIT_WINDOW_SECONDS: Readonly<Record<LimitName, number>> = Object.freeze({
+  user: WINDOW_SECONDS,
+  address: WINDOW_SECONDS,
+  net48: WINDOW_SECONDS,
+  recipient: WINDOW_SECONDS,
   user_daily: 86_400,
   destination: 3600,
   wrong_codes: 3600,
@@ -79,6 +87,8 @@ export const POLICY_BOUNDS: Readonly<Record<PolicyNumber, Bound>> = Object.freez
   lockSeconds: { min: 1, max: 86_400 },
   wrongAttemptsUntilUnlock: { min: 3, max: 100 },
   keyRetentionSeconds: { min: 3_600, max: 604_800 },
+  netLimit: { min: 1, max: 1_000_000 },
+  recipientLimit: { min: 1, max: 1000 },
   userDailyLimit: { min: 1, max: 100_000 },
   destinationLimit: { min: 1, max: 10_000_000 },
   destinationDigits: { min: 1, max: 15 },
@@ -86,7 +96,11 @@ export const POLICY_BOUNDS: Readonly<Record<PolicyNumber, Bound>> = Object.freez
   wrongCodesNetLimit: { min: 1, max: 1_000_000 },
 });
 
-export const DEFAULT_POLICY: Policy = Object.freeze({
+/** A policy before its numbers are derived: undefined means that a number is not set. */
+export type PolicyDraft = Record<PolicyNumber, number | null | undefined>
+  & { readonly shadow: Set<LimitName>; labels: Labels };
+
+export const DEFAULT_DRAFT: PolicyDraft = {
   codeDigits: 6,
   lifetimeSeconds: 300,
   userLimit: 3,
@@ -95,14 +109,43 @@ export const DEFAULT_POLICY: Policy = Object.freeze({
   lockSeconds: 600,
   wrongAttemptsUntilUnlock: 100,
   keyRetentionSeconds: 86_400,
+  netLimit: undefined,
+  recipientLimit: 5,
   userDailyLimit: null,
   destinationLimit: null,
   destinationDigits: 5,
-  wrongCodesLimit: 60,
-  wrongCodesNetLimit: 600,
+  wrongCodesLimit: undefined,
+  wrongCodesNetLimit: undefined,
   shadow: new Set<LimitName>(),
   labels: new Map(),
-});
+};
+
+/** A site has a few networks, and far fewer clients than a /48 has addresses. */
+const NET_LIMIT_PER_ADDRESS_LIMIT = 16;
+
+const WRONG_CODES_MIN = 60;
+const WRONG_CODES_PER_CODE = 7.5;
+const WRONG_CODES_NET_FACTOR = 10;
+
+/** Derives the numbers that are not set. A trial of a limit is one of the limit derived from it. */
+export function completePolicy(draft: PolicyDraft): Policy {
+  const shadow = new Set(draft.shadow);
+  const addressLimit = draft.addressLimit as number;
+  const { netLimit = NET_LIMIT_PER_ADDRESS_LIMIT * addressLimit } = draft;
+  const { wrongCodesLimit = Math.max(WRONG_CODES_MIN,
+    Math.floor(WRONG_CODES_PER_CODE * addressLimit)) } = draft;
+  const { wrongCodesNetLimit
+    = wrongCodesLimit === null ? null : WRONG_CODES_NET_FACTOR * wrongCodesLimit } = draft;
+  if (draft.netLimit === undefined && shadow.has('address')) shadow.add('net48');
+  if (draft.wrongCodesNetLimit === undefined && shadow.has('wrong_codes')) {
+    shadow.add('wrong_codes_net');
+  }
+  return Object.freeze(
+    { ...draft, netLimit, wrongCodesLimit, wrongCodesNetLimit, shadow } as Policy,
+  );
+}
+
+export const DEFAULT_POLICY: Policy = completePolicy(DEFAULT_DRAFT);
 
 export type Policies = Readonly<{
   default: Policy;
@@ -127,7 +170,7 @@ export function createPolicies(
   allowed: ReadonlySet<string> | null = null,
 ): Policies {
   const all = [fallback, ...byPurpose.values()];
-  const shared = EXTRA_LIMITS.filter((limit) => all.some((policy) => policy[limit] !== null));
+  const shared = OPTIONAL_LIMITS.filter((limit) => all.some((policy) => policy[limit] !== null));
   const base = shareCounts(fallback, shared);
   const others = new Map([...byPurpose].map(([purpose, policy]) =>
     [purpose, shareCounts(policy, shared)]));
@@ -140,12 +183,13 @@ export function createPolicies(
   });
 }
 
-const EXTRA_LIMITS = [
-  'userDailyLimit', 'destinationLimit', 'wrongCodesLimit', 'wrongCodesNetLimit',
+const OPTIONAL_LIMITS = [
+  'netLimit', 'recipientLimit', 'userDailyLimit', 'destinationLimit', 'wrongCodesLimit',
+  'wrongCodesNetLimit',
 ] as const;
 
 /** A limit of one purpose counts the requests of all purposes. */
-function shareCounts(policy: Policy, shared: readonly (keyof ExtraLimits)[]): Policy {
+function shareCounts(policy: Policy, shared: readonly (keyof OptionalLimits)[]): Policy {
   const counted = { ...policy };
   for (const limit of shared) counted[limit] ??= Infinity;
   return Object.freeze(counted);
@@ -187,9 +231,12 @@ export class LivePolicies implements Policies {
   }
 }
 
-/** A limit and the subject that it counts: a user, a destination or a client IP. */
+/** A limit that is in force for a request; Infinity when only other purposes have it. */
+export type NamedQuota = Readonly<{ limit: LimitName; quota: number }>;
+
+/** A limit that counts numbered hits, and its subject: a user, a destination or a client IP. */
 export type AppliedLimit = LimitSubject & Readonly<{
-  limit: ExtraLimitName;
+  limit: HitLimitName;
   /** Infinity when only other purposes have this limit, because all purposes share the count. */
   quota: number;
   windowSeconds: number;
@@ -197,7 +244,7 @@ export type AppliedLimit = LimitSubject & Readonly<{
 
 const NO_APPLIED_LIMITS: readonly AppliedLimit[] = Object.freeze([]);
 
-/** The limits that count a granted request, besides those of the user and the client IP. */
+/** The limits that count a granted request by numbered hits. */
 export function limitsForRequest(policy: Policy, userId: string): readonly AppliedLimit[] {
   const { userDailyLimit, destinationLimit } = policy;
   if (userDailyLimit === null && destinationLimit === null) return NO_APPLIED_LIMITS;
@@ -231,8 +278,8 @@ export function limitsForVerification(
   return limits;
 }
 
-function appliedLimit(limit: ExtraLimitName, subject: string, quota: number): AppliedLimit {
-  const windowSeconds = EXTRA_WINDOW_SECONDS[limit];
+function appliedLimit(limit: HitLimitName, subject: string, quota: number): AppliedLimit {
+  const windowSeconds = LIMIT_WINDOW_SECONDS[limit];
   return { limit, subject, quota, kind: HIT_KINDS[limit], windowSeconds };
 }
 
@@ -246,31 +293,4 @@ export function destinationOf(userId: string, digits: number): string | null {
   const recipient = normalizeRecipient(userId);
   if (recipient === null) return null;
   return recipient.includes('@') ? domainOf(recipient) : recipient.slice(0, 1 + digits);
-}
-
-/** In code points (docs/api.md, "Identity"). */
-export const PURPOSE_MAX_CHARACTERS = 100;
-
-/** In code points: a label or a brand is a part of a subject and of a text message. */
-export const LABEL_MAX_CHARACTERS = 60;
-
-/** The rule of isIdentity, to follow a name in an error message. */
-export function identityRule(maxCharacters: number): string {
-  return `must be a string of 1 to ${maxCharacters} characters without control characters`;
-}
-
-/** Whether a value is a well-formed string of 1 to maxCharacters code points without controls. */
-export function isIdentity(value: unknown, maxCharacters: number): value is string {
-  if (typeof value !== 'string' || value.length === 0) return false;
-  for (let at = 0; at < value.length; at += 1) {
-    if (isControl(value.charCodeAt(at))) return false;
-  }
-  // A lone surrogate is stored as the replacement character, so two users could collide.
-  if (!value.isWellFormed()) return false;
-  return value.length <= maxCharacters || [...value].length <= maxCharacters;
-}
-
-/** Unicode category Cc: C0, DEL and C1. */
-function isControl(unit: number): boolean {
-  return unit < 0x20 || (unit >= 0x7f && unit <= 0x9f);
 }

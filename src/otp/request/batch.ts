@@ -85,21 +85,21 @@ export class RequestBatch {
 
   /** The state of a request, as the decisions on the requests before it have left it. */
   #stateFor(request: PreparedRequest): RequestState {
-    const { keyDigest, userId, purpose, clientIp, appliedLimits } = request;
+    const { keyDigest, userId, purpose, slotLimits, appliedLimits } = request;
     const { now, stored, wrongCounts, ipLimits, extraLimits } = this.#state;
     return {
       now,
       stored: stored.find(keyDigest),
       otps: this.#otps.of(userId),
       keptWrong: wrongCounts.of(userId, purpose),
-      ipWindow: clientIp === null ? null : ipLimits.of(clientIp),
+      slotWindows: ipLimits.of(slotLimits),
       hitWindows: extraLimits.of(appliedLimits),
     };
   }
 
   #apply(request: PreparedRequest, writes: RequestWrites): void {
-    const { userId, purpose, clientIp, appliedLimits } = request;
-    const { issued, attemptsMoved, obsolete, keyOnly, ipChange } = writes;
+    const { userId, purpose, slotLimits, appliedLimits } = request;
+    const { issued, attemptsMoved, obsolete, keyOnly, slotChanges } = writes;
     const { stored, wrongCounts, ipLimits, extraLimits } = this.#state;
     stored.add(issued);
     wrongCounts.take(userId, purpose);
@@ -107,7 +107,7 @@ export class RequestBatch {
     for (const otp of keyOnly) this.#otps.stripToKey(otp);
     this.#otps.put(issued);
     if (attemptsMoved !== null) this.#otps.put(attemptsMoved);
-    if (clientIp !== null && ipChange !== null) ipLimits.put(clientIp, ipChange);
+    slotLimits.forEach(({ subject }, at) => ipLimits.put(subject, slotChanges[at]!));
     extraLimits.add(appliedLimits, this.now);
     this.#firstIssued ??= issued;
   }

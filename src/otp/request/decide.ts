@@ -8,18 +8,19 @@ import type { StoredRequest } from '../../db/tables/idempotency-keys.ts';
 import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
 import type { Limits, OtpRequest, RequestOutcome } from '../outcomes.ts';
 import type { AppliedLimit, LimitName, Policy } from '../policy/policy.ts';
-import { splitShadowed, exhaustedLimits } from '../rules/extra-limits.ts';
+import { findRefusal, measureHits } from '../rules/extra-limits.ts';
 import type { MeasuredLimit } from '../rules/extra-limits.ts';
-import { measureIpLimit, takePoint } from '../rules/ip-limit.ts';
-import type { IpLimitChange, IpWindow } from '../rules/ip-limit.ts';
+import { measureSlots, takePoint } from '../rules/ip-limit.ts';
+import type { IpLimitChange, MeasuredSlots, SlotLimit } from '../rules/ip-limit.ts';
 import {
   countConsecutiveWrong, findKnownPair, findNewestOtp, isNeeded,
 } from '../rules/lifecycle.ts';
 import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from '../rules/lockout.ts';
+import { addHit } from '../rules/numbered-hits.ts';
 import { measureLimit } from '../rules/rolling-window.ts';
 import type { LimitState, TimedPoints } from '../rules/rolling-window.ts';
 
-/** To grant a request, the state must be read while the user and the client IP are locked. */
+/** To grant a request, the state must be read while the user and all subjects are locked. */
 export type RequestState<T extends OtpSummary = Otp> = Readonly<{
   now: Instant;
   /** The request stored under the key, also when the key has expired. */
@@ -28,9 +29,9 @@ export type RequestState<T extends OtpSummary = Otp> = Readonly<{
   otps: readonly T[];
   /** The consecutive wrong attempts of the pair that no OTP has: those of swept OTPs. */
   keptWrong: number;
-  /** Null when no client IP is counted. */
-  ipWindow: IpWindow | null;
-  /** The optional limits that apply to the request. */
+  /** The limits in slots that apply to the request, as in `slotLimits`. */
+  slotWindows: readonly MeasuredSlots[];
+  /** The limits by numbered hits that apply to the request. */
   hitWindows: readonly MeasuredLimit[];
 }>;
 
@@ -38,7 +39,8 @@ export type RequestState<T extends OtpSummary = Otp> = Readonly<{
 export type PreparedRequest = Omit<OtpRequest, 'key'> & Readonly<{
   policy: Policy;
   keyDigest: Hex;
-  /** The optional limits, besides those of the user and the client IP. */
+  /** Besides that of the user: the limits that count in slots, and those by numbered hits. */
+  slotLimits: readonly SlotLimit[];
   appliedLimits: readonly AppliedLimit[];
 }>;
 
@@ -65,7 +67,8 @@ export type RequestWrites = Readonly<{
   /** OTPs of the user that are not needed any more, and those needed only for their key. */
   obsolete: readonly Otp[];
   keyOnly: readonly Otp[];
-  ipChange: IpLimitChange | null;
+  /** One for each of the request's limits in slots. */
+  slotChanges: readonly IpLimitChange[];
 }>;
 
 /** Writes are null when the request gets no new code. */
@@ -92,37 +95,40 @@ export function replayOrRefuse(
   state: RequestState<OtpSummary>,
   request: PreparedRequest,
 ): RequestOutcome | null {
-  const { now, stored } = state;
+  const { now, stored, otps } = state;
   const { policy } = request;
-  const { limits, exhausted } = measureLimits(state, policy);
+  const measured = measureLimits(toTimedPoints(otps), state, policy);
+  const limits = withoutShadow(measured, policy);
   if (stored !== null && now < stored.keyExpiresAt) return replay(stored, request, limits);
-  const pair = findKnownPair(state.otps, request.purpose, now);
-  const consecutiveWrong = countConsecutiveWrong(state.otps, request.purpose, state.keptWrong);
+  const pair = findKnownPair(otps, request.purpose, now);
+  const consecutiveWrong = countConsecutiveWrong(otps, request.purpose, state.keptWrong);
   const lockSeconds = lockSecondsLeft(pair, consecutiveWrong, now, policy);
   if (lockSeconds !== null) return { kind: 'locked', retryAfterSeconds: lockSeconds, limits };
-  const { limitedBy, shadowed, retryAfterSeconds } = splitShadowed(exhausted, policy);
+  const { limitedBy, shadowed, retryAfterSeconds } = findRefusal(measured, policy);
   return limitedBy.length === 0 ? null
     : { kind: 'limited', retryAfterSeconds, limits, limitedBy, shadowed };
 }
 
+type CountedPoints = Pick<RequestState<OtpSummary>, 'now' | 'slotWindows' | 'hitWindows'>;
+
+/** All limits that this purpose has, that of the user first. */
 function measureLimits(
-  { now, otps, ipWindow, hitWindows }: RequestState<OtpSummary>,
-  policy: Policy,
-) {
-  const ofUser = measureLimit(toTimedPoints(otps), now, policy.userLimit);
-  const ofClientIp = measureClientIp(ipWindow, now, policy);
-  return {
-    limits: { user: ofUser.view, address: ofClientIp?.view ?? null },
-    exhausted: exhaustedLimits(ofUser, ofClientIp, hitWindows, now),
-  };
+  ofUser: readonly TimedPoints[],
+  { now, slotWindows, hitWindows }: CountedPoints,
+  { userLimit }: Policy,
+): readonly LimitState[] {
+  const all = [measureLimit({ limit: 'user', quota: userLimit }, ofUser, now)];
+  for (const { limit, window } of slotWindows) {
+    if (limit.quota !== Infinity) all.push(measureSlots(limit, window, now));
+  }
+  for (const one of hitWindows) {
+    if (one.limit.quota !== Infinity) all.push(measureHits(one, now));
+  }
+  return all;
 }
 
-function measureClientIp(
-  ipWindow: IpWindow | null,
-  now: Instant,
-  policy: Policy,
-): LimitState | null {
-  return ipWindow === null ? null : measureIpLimit(ipWindow, now, policy.addressLimit);
+function withoutShadow(limits: readonly LimitState[], { shadow }: Policy): Limits {
+  return shadow.size === 0 ? limits : limits.filter(({ limit }) => !shadow.has(limit));
 }
 
 /** A key replays only for the user and the purpose that it was used for. */
@@ -150,26 +156,31 @@ function isSameRequest(stored: StoredRequest, { userId, purpose }: PreparedReque
 }
 
 function grant(state: RequestState, request: PreparedRequest, code: NewCode): RequestDecision {
-  const { now } = state;
+  const { now, otps, slotWindows, hitWindows } = state;
   const { policy } = request;
-  const ipChange = state.ipWindow === null ? null : takePoint(state.ipWindow, now);
-  const used = [...toTimedPoints(state.otps), { usedAt: now, points: 1 }];
-  const user = measureLimit(used, now, policy.userLimit);
-  const clientIpLimit = measureClientIp(ipChange?.after ?? null, now, policy);
+  const slotChanges = slotWindows.map(({ window }) => takePoint(window, now));
+  const counted: CountedPoints = {
+    now,
+    slotWindows: slotWindows.map(({ limit }, at) => ({ limit, window: slotChanges[at]!.after })),
+    hitWindows: hitWindows.map(({ limit, window }) => ({ limit, window: addHit(window, now) })),
+  };
+  const before = toTimedPoints(otps);
+  const measured = measureLimits([...before, { usedAt: now, points: 1 }], counted, policy);
+  const remainingRequests = measured[0]!.remaining;
   const outcome: RequestOutcome = {
     kind: 'issued',
     otpId: code.otpId,
     ttlSeconds: policy.lifetimeSeconds,
-    remainingRequests: user.view.remaining,
+    remainingRequests,
     replayed: false,
-    limits: { user: user.view, address: clientIpLimit?.view ?? null },
+    limits: withoutShadow(measured, policy),
     // A granted request has passed all limits that are not in shadow.
     shadowed: policy.shadow.size === 0 ? NONE
-      : splitShadowed(measureLimits(state, policy).exhausted, policy).shadowed,
+      : findRefusal(measureLimits(before, state, policy), policy).shadowed,
   };
   const { issued, attemptsMoved, obsolete, keyOnly }
-    = supersede(state, request, code, user.view.remaining);
-  return { outcome, writes: { issued, attemptsMoved, obsolete, keyOnly, ipChange } };
+    = supersede(state, request, code, remainingRequests);
+  return { outcome, writes: { issued, attemptsMoved, obsolete, keyOnly, slotChanges } };
 }
 
 /** Each OTP took one point when it was issued, unless the point was refunded. */
@@ -187,7 +198,7 @@ function supersede(
   { userId, purpose, policy, keyDigest, apiClient }: PreparedRequest,
   { otpId, keyId, digest, batchId, batchNumber, channel }: NewCode,
   remainingRequests: number,
-): Omit<RequestWrites, 'ipChange'> {
+): Omit<RequestWrites, 'slotChanges'> {
   const earlier = findNewestOtp(otps, purpose);
   const consecutiveWrong = countConsecutiveWrong(otps, purpose, keptWrong);
   const issued: IssuedOtp = {

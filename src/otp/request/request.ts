@@ -2,11 +2,12 @@
 import { RequestBatch } from './batch.ts';
 import type { LoadedState } from './batch.ts';
 import { groupBy, StoredResponses } from '../batch/changed-rows.ts';
+import type { OptimisticKeyCheck } from '../batch/changed-rows.ts';
 import { ExtraLimitRows } from '../batch/extra-limits.ts';
 import { WrongCountRows } from '../batch/otps.ts';
 import { IpLimitRows } from '../batch/ip-limits.ts';
 import { randomBatchId, randomCode } from '../crypto/random.ts';
-import { createOtpIds, digestCode, digestKey } from '../crypto/secrets.ts';
+import { createOtpIds, digestCode, digestKey, digestRecipient } from '../crypto/secrets.ts';
 import type { Secrets } from '../crypto/secrets.ts';
 import { EstimatedClock, monotonicMs, READ_CLOCK } from '../../db/clock.ts';
 import { addSeconds } from '../../db/instant.ts';
@@ -30,36 +31,7 @@ import type { Deps } from '../deps.ts';
 import type { OtpRequest, RequestOutcome } from '../outcomes.ts';
 import { limitedDestination, limitsForRequest } from '../policy/policy.ts';
 import type { Policies } from '../policy/policy.ts';
-
-/** Clients that repeat requests repeat more of them: after one, this many batches look up keys. */
-const BATCHES_WITH_LOOKUP = 64;
-
-/**
- * Optimistic idempotency check. Nearly every key is new, and the unique index on keys rejects a
- * used one, so a batch skips the lookup of its keys until a key turns out to be used. A batch that
- * would refuse a request is decided again with the lookup: the request may be a repeat.
- */
-export class OptimisticKeyCheck {
-  #batchesWithLookup = 0;
-
-  /** Makes the next batches look up their keys. */
-  onUsedKey(): void {
-    this.#batchesWithLookup = BATCHES_WITH_LOOKUP;
-  }
-
-  /** @param isFinal whether a result of `decide` without the lookup holds with the lookup too */
-  async run<T>(
-    decide: (readsKeys: boolean) => Promise<T>,
-    isFinal: (decided: T) => boolean,
-  ): Promise<T> {
-    if (this.#batchesWithLookup === 0) {
-      const decided = await decide(false);
-      if (isFinal(decided)) return decided;
-      this.onUsedKey();
-    } else this.#batchesWithLookup -= 1;
-    return decide(true);
-  }
-}
+import { limitedRecipient, RECIPIENT_PREFIX, slotLimitsForRequest } from '../rules/ip-limit.ts';
 
 /** The optimistic check lasts as long as the process. */
 type RequestDeps = Deps & Readonly<{ keyCheck: OptimisticKeyCheck }>;
@@ -78,7 +50,7 @@ export async function requestOtps(
   answerByMs?: number,
 ): Promise<RequestOutcome[]> {
   // Before the transaction, which may run several times.
-  const requests = inputs.map((input) => prepareRequest(deps.policies, input));
+  const requests = inputs.map((input) => prepareRequest(deps, input));
   const codes = createCodes(deps, requests);
   let runs = 0;
   const { outcomes, batches } = await transaction(deps.pool, (tx) => {
@@ -153,7 +125,7 @@ async function decideAll(
 }
 
 function toOutboxMessage(
-  { userId, purpose, policy: { lifetimeSeconds }, clientIp, acceptLanguage }: PreparedRequest,
+  { userId, purpose, policy: { lifetimeSeconds }, slotLimits, acceptLanguage }: PreparedRequest,
   { otpId, code, channel }: NewCode,
   now: Instant,
   { localeFor }: Delivery,
@@ -162,27 +134,38 @@ function toOutboxMessage(
   const locale = localeFor(channel, purpose, acceptLanguage);
   return {
     message: { otpId, userId, purpose, code, lifetimeSeconds, expiresAt, locale },
-    clientIp,
+    subjects: slotLimits.map(({ subject }) => subject),
     plannedChannel: channel,
   };
 }
 
-/** What a request locks: the user, and the client IP and the destination if they are limited. */
+/**
+ * What a request locks: the user, and all that is limited: the client IP and its /48, the recipient
+ * and the destination. Each key but that of the user begins with the name of its limit.
+ */
 export function requestLockKeys(
   policies: Policies,
-  { userId, purpose, clientIp }: OtpRequest,
+  { userId, purpose, clientIp, clientNet48 }: OtpRequest,
 ): string[] {
+  const policy = policies.for(purpose);
   const lockKeys = [`user ${userId}`];
   if (clientIp !== null) lockKeys.push(`address ${clientIp}`);
-  const destination = limitedDestination(policies.for(purpose), userId);
+  if (clientNet48 !== null && policy.netLimit !== null) lockKeys.push(`net48 ${clientNet48}`);
+  const recipient = limitedRecipient(policy, userId);
+  if (recipient !== null) lockKeys.push(`recipient ${recipient}`);
+  const destination = limitedDestination(policy, userId);
   if (destination !== null) lockKeys.push(`destination ${destination}`);
   return lockKeys;
 }
 
-export function prepareRequest(policies: Policies, request: OtpRequest): PreparedRequest {
+export function prepareRequest(
+  { policies, secrets }: Pick<Deps, 'policies' | 'secrets'>,
+  request: OtpRequest,
+): PreparedRequest {
   // Member by member, because spreading an object into a larger one costs more than a digest.
   const { userId, purpose, clientIp, clientNet48, key, apiClient, acceptLanguage } = request;
   const policy = policies.for(purpose);
+  const recipient = limitedRecipient(policy, userId);
   return {
     userId,
     purpose,
@@ -192,6 +175,12 @@ export function prepareRequest(policies: Policies, request: OtpRequest): Prepare
     acceptLanguage,
     policy,
     keyDigest: digestKey('request', key, apiClient),
+    slotLimits: slotLimitsForRequest(policy, {
+      clientIp,
+      clientNet48,
+      recipient: recipient === null ? null
+        : RECIPIENT_PREFIX + digestRecipient(secrets.current, recipient),
+    }),
     appliedLimits: limitsForRequest(policy, userId),
   };
 }
@@ -209,11 +198,11 @@ type LoadOptions<L extends boolean> = Readonly<{
 }>;
 
 /**
- * Loads state in one round trip, and in more only for client IPs with an overflow. An empty list
+ * Loads state in one round trip, and in more only for subjects with an overflow. An empty list
  * yields no statement.
  *
  * With `lock`, the state is enough to grant. The lock order is OTPs of users, their kept counts,
- * slots of client IPs, hit counters, each in the order of its index; then the clock is read.
+ * slots, hit counters, each in the order of its index; then the clock is read.
  *
  * Without `lock`, the state is enough to refuse, and the transaction has ended. The clock is read
  * first and younger points of client IPs are left out, so that only what counts then refuses.
@@ -226,7 +215,7 @@ export async function loadState<L extends boolean>(
   requests: readonly PreparedRequest[],
   { secrets, lock, readsKeys = true, riding = [] }: LoadOptions<L>,
 ): Promise<LoadedState<L extends true ? Otp : OtpSummary>> {
-  const { users, clientIps, keys } = collectNames(requests);
+  const { users, subjects, keys } = collectNames(requests);
   const limits = requests.flatMap(({ appliedLimits }) => appliedLimits);
   const extraLimits = limits.length === 0 ? ExtraLimitRows.none : new ExtraLimitRows(limits);
   const wrongCounts = new WrongCountRows(secrets);
@@ -243,7 +232,7 @@ export async function loadState<L extends boolean>(
   ];
   const rows: readonly Query<void>[] = [
     ...(lock ? ofUsers : ofUsers.reverse()),
-    mapResult(lock ? lockSlots(clientIps) : readSlots(clientIps), (found) => { slots = found; }),
+    mapResult(lock ? lockSlots(subjects) : readSlots(subjects), (found) => { slots = found; }),
     ...(limits.length === 0 ? [] : extraLimits.queries(lock)),
   ];
   const askedAtMs = monotonicMs();
@@ -254,7 +243,7 @@ export async function loadState<L extends boolean>(
   }
   const ipLimits = new IpLimitRows(slots);
   const hasOverflow = await ipLimits.loadOverflow(lock ? tx.read : tx.readAndEnd, now,
-    lock ? null : now, (clientIp, live) => countNamedPoints(requests, clientIp, live));
+    lock ? null : now, (subject, live) => countNamedPoints(requests, subject, live));
   if (hasOverflow && !lock) await tx.readAndEnd(readKeys());
   const responses = new StoredResponses(stored);
   return {
@@ -268,29 +257,36 @@ export async function loadState<L extends boolean>(
   };
 }
 
-/** Users, client IPs and keys of a batch, each once. */
+/** Users, subjects in slots and keys of a batch, each once. */
 function collectNames(requests: readonly PreparedRequest[]) {
-  const clientIps = new Set<string>();
-  for (const { clientIp } of requests) if (clientIp !== null) clientIps.add(clientIp);
+  const subjects = new Set<string>();
+  for (const { slotLimits } of requests) {
+    for (const { subject } of slotLimits) subjects.add(subject);
+  }
   return {
     users: [...new Set(requests.map(({ userId }) => userId))],
-    clientIps: [...clientIps],
+    subjects: [...subjects],
     keys: [...new Set(requests.map(({ keyDigest }) => keyDigest))],
   };
 }
 
 /**
- * How many of the oldest points of a client IP the responses of a batch may name. One suffices
- * unless the client IP has more points than a purpose with a smaller limit allows; each request may
- * take one more point. A limit in shadow names no time but that of the oldest point.
+ * How many of the oldest points of a subject the responses of a batch may name. One suffices unless
+ * the subject has more points than a purpose with a smaller limit allows; each request may take one
+ * more point. A limit in shadow names no time.
  */
 function countNamedPoints(
   requests: readonly PreparedRequest[],
-  clientIp: string,
+  subject: string,
   livePoints: number,
 ): number {
-  const ofClientIp = requests.filter((request) => request.clientIp === clientIp);
-  const quotas = ofClientIp.filter(({ policy }) => !policy.shadow.has('address'))
-    .map(({ policy }) => policy.addressLimit);
-  return Math.max(1, livePoints + ofClientIp.length - Math.min(...quotas) + 1);
+  let quota = Infinity;
+  let count = 0;
+  for (const { slotLimits, policy: { shadow } } of requests) {
+    const own = slotLimits.find((one) => one.subject === subject);
+    if (own === undefined) continue;
+    count += 1;
+    if (!shadow.has(own.limit)) quota = Math.min(quota, own.quota);
+  }
+  return Math.max(1, livePoints + count - quota + 1);
 }

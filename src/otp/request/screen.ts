@@ -38,7 +38,7 @@ const PAUSE_MAX_MS = 160;
 const IDLE_CHECKS = 4;
 
 /** Limits that many users share; the other limits belong to one user. */
-const SHARED_LIMITS: readonly LimitName[] = ['destination', 'address'];
+const SHARED_LIMITS: readonly LimitName[] = ['destination', 'net48', 'address', 'recipient'];
 
 type ScreenDeps = Pick<Deps, 'pool' | 'policies' | 'secrets' | 'counts'>;
 
@@ -68,7 +68,7 @@ export class RefusalScreen {
   }
 
   /**
-   * Answers a request of a user, client IP or destination that was refused before.
+   * Answers a request if its user, or anything else that it counts for, was refused before.
    *
    * @returns null, at once or later, when the request must be decided under lock
    */
@@ -131,14 +131,14 @@ export async function previewRequest(
 
 /** One outcome for each request, in order; null for one that must be decided under lock. */
 async function screenRequests(
-  { pool, policies, secrets, counts }: ScreenDeps,
+  deps: Omit<ScreenDeps, 'counts'> & Partial<ScreenDeps>,
   inputs: readonly OtpRequest[],
   answerByMs?: number,
 ): Promise<(RequestOutcome | null)[]> {
-  const requests = inputs.map((input) => prepareRequest(policies, input));
-  const outcomes = await transaction(pool, (tx) => screenAll(tx, secrets, requests),
+  const requests = inputs.map((input) => prepareRequest(deps, input));
+  const outcomes = await transaction(deps.pool, (tx) => screenAll(tx, deps.secrets, requests),
     { answerByMs });
-  counts?.countRequests(outcomes);
+  deps.counts?.countRequests(outcomes);
   return outcomes;
 }
 
@@ -156,11 +156,12 @@ async function screenAll(
     // What was stored after the clock was read, or before it was set back, is decided under lock.
     if (hitWindows.some(({ window }) => window.newestAt > now)) return null;
     if (otps.some((otp) => isAhead(otp, now))) return null;
-    const ipWindow = request.clientIp === null ? null : ipLimits.of(request.clientIp);
-    if (ipWindow?.slots.some(({ usedAt }) => usedAt > now)) return null;
+    const slotWindows = ipLimits.of(request.slotLimits);
+    if (slotWindows.some(({ window: { slots } }) =>
+      slots.some(({ usedAt }) => usedAt > now))) return null;
     const keptWrong = wrongCounts.of(request.userId, request.purpose);
     const ofKey = stored.find(request.keyDigest);
     return replayOrRefuse(
-      { now, stored: ofKey, otps, keptWrong, ipWindow, hitWindows }, request);
+      { now, stored: ofKey, otps, keptWrong, slotWindows, hitWindows }, request);
   });
 }

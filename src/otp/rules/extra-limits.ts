@@ -1,15 +1,13 @@
 /** Which limits refuse a request or a verification. Limits in shadow count and refuse nobody. */
+import { addSeconds, secondsUntil } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
-import { cooldownSeconds } from './numbered-hits.ts';
+import { cooldownSeconds, listLive } from './numbered-hits.ts';
 import type { HitWindow } from './numbered-hits.ts';
 import type { AppliedLimit, LimitName, Policy } from '../policy/policy.ts';
 import type { LimitState } from './rolling-window.ts';
 
 /** An optional limit with the hits that it has counted. */
 export type MeasuredLimit = Readonly<{ limit: AppliedLimit; window: HitWindow }>;
-
-/** A limit without a free point, and the whole seconds until it has one. */
-type ExhaustedLimit = Readonly<{ limit: LimitName; seconds: number }>;
 
 type Refusal = Readonly<{
   limitedBy: readonly LimitName[];
@@ -23,21 +21,18 @@ const NO_REFUSAL: Refusal = Object.freeze({
   limitedBy: NO_LIMITS, shadowed: NO_LIMITS, retryAfterSeconds: 0,
 });
 
-/** @param clientIp null when no client IP is counted */
-export function exhaustedLimits(
-  user: LimitState,
-  clientIp: LimitState | null,
-  hitWindows: readonly MeasuredLimit[],
-  now: Instant,
-): readonly ExhaustedLimit[] {
-  const ofClientIp = clientIp?.cooldownSeconds ?? 0;
-  if (user.cooldownSeconds === 0 && ofClientIp === 0 && hitWindows.length === 0) return NO_LIMITS;
-  const all: ExhaustedLimit[] = [
-    { limit: 'user', seconds: user.cooldownSeconds },
-    { limit: 'address', seconds: ofClientIp },
-    ...hitWindows.map((one) => ({ limit: one.limit.limit, seconds: secondsLeft(one, now) })),
-  ];
-  return all.filter(({ seconds }) => seconds > 0);
+/** Measures an optional limit as measureLimit does the others. */
+export function measureHits({ limit: applied, window }: MeasuredLimit, now: Instant): LimitState {
+  const { limit, quota, windowSeconds } = applied;
+  const { points, oldest } = listLive(window, windowSeconds, now);
+  return {
+    limit,
+    quota,
+    remaining: Math.max(0, quota - points),
+    resetSeconds: oldest === null ? windowSeconds
+      : secondsUntil(now, addSeconds(oldest.usedAt, windowSeconds)),
+    cooldownSeconds: cooldownSeconds(window, quota, windowSeconds, now),
+  };
 }
 
 /** Whole seconds until a limit has a free point; 0 when it has one now. */
@@ -45,12 +40,18 @@ export function secondsLeft({ limit, window }: MeasuredLimit, now: Instant): num
   return cooldownSeconds(window, limit.quota, limit.windowSeconds, now);
 }
 
-export function splitShadowed(exhausted: readonly ExhaustedLimit[], { shadow }: Policy): Refusal {
-  if (exhausted.length === 0) return NO_REFUSAL;
+/** Splits the limits without a free point into those that refuse and those in shadow. */
+export function findRefusal(limits: readonly LimitState[], { shadow }: Policy): Refusal {
+  if (limits.every(hasFreePoint)) return NO_REFUSAL;
+  const exhausted = limits.filter((one) => !hasFreePoint(one));
   const refusing = exhausted.filter(({ limit }) => !shadow.has(limit));
   return {
     limitedBy: refusing.map(({ limit }) => limit),
     shadowed: exhausted.filter(({ limit }) => shadow.has(limit)).map(({ limit }) => limit),
-    retryAfterSeconds: Math.max(0, ...refusing.map(({ seconds }) => seconds)),
+    retryAfterSeconds: Math.max(0, ...refusing.map((one) => one.cooldownSeconds)),
   };
+}
+
+function hasFreePoint({ cooldownSeconds: seconds }: LimitState): boolean {
+  return seconds === 0;
 }

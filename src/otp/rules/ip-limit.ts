@@ -1,12 +1,65 @@
 /**
- * The points of one client IP. A few points fit in slots; a client IP that many users share has the
- * rest in the overflow, of which only both ends are read.
+ * The limits of client IPs, their /48s and recipients: which of them a request counts for, and the
+ * points of one subject. A few points fit in slots; a subject that many users share has the rest in
+ * the overflow, of which only both ends are read.
  */
 import type { Instant } from '../../db/instant.ts';
 import { SLOTS_MAX } from '../../db/tables/ip-limits.ts';
 import type { OverflowHit, Slot } from '../../db/tables/ip-limits.ts';
+import { countedRecipient } from '../channels/recipients.ts';
+import type { ClientAddress } from '../outcomes.ts';
+import type { NamedQuota, Policy } from '../policy/policy.ts';
 import { isPointLive, measureLimit } from './rolling-window.ts';
 import type { LimitState, TimedPoints } from './rolling-window.ts';
+
+/**
+ * A limit that counts in slots, and its subject there: a client IP, the /48 of one, or the digest
+ * of a recipient. All purposes share the count.
+ */
+export type SlotLimit = NamedQuota & Readonly<{ subject: string }>;
+
+/** What a request counts for. The recipient is null when it is not counted. */
+type Counted = ClientAddress & Readonly<{ recipient: string | null }>;
+
+/** The limits in slots that count a granted request. */
+export function slotLimitsForRequest(
+  { addressLimit, netLimit, recipientLimit }: Policy,
+  { clientIp, clientNet48, recipient }: Counted,
+): readonly SlotLimit[] {
+  const limits: SlotLimit[] = [];
+  if (clientIp !== null) limits.push({ limit: 'address', subject: clientIp, quota: addressLimit });
+  if (clientNet48 !== null && netLimit !== null) {
+    limits.push({ limit: 'net48', subject: clientNet48, quota: netLimit });
+  }
+  if (recipient !== null && recipientLimit !== null) {
+    limits.push({ limit: 'recipient', subject: recipient, quota: recipientLimit });
+  }
+  return limits;
+}
+
+/** The subject of a recipient; an address contains no letter beyond f. */
+export const RECIPIENT_PREFIX = 'recipient:';
+
+/** The quota that a subject in slots has, for a refund. */
+export function quotaOfSubject(policy: Policy, subject: string): number {
+  if (subject.startsWith(RECIPIENT_PREFIX)) return policy.recipientLimit ?? Infinity;
+  return subject.endsWith('/48') ? policy.netLimit ?? Infinity : policy.addressLimit;
+}
+
+/** The recipient of a user_id; null when it is not counted. */
+export function limitedRecipient(policy: Policy, userId: string): string | null {
+  return policy.recipientLimit === null ? null : countedRecipient(userId);
+}
+
+/** The limits whose names a response can give before the user and the purpose are known. */
+export function limitsOfClient(policy: Policy, client: ClientAddress): readonly NamedQuota[] {
+  const { userLimit, userDailyLimit, shadow } = policy;
+  return [
+    { limit: 'user' as const, quota: userLimit },
+    ...slotLimitsForRequest(policy, { ...client, recipient: null }),
+    { limit: 'user_daily' as const, quota: userDailyLimit ?? Infinity },
+  ].filter(({ limit, quota }) => quota !== Infinity && !shadow.has(limit));
+}
 
 /** The points that do not fit in the slots. */
 export type Overflow = Readonly<{
@@ -19,6 +72,9 @@ export type Overflow = Readonly<{
 
 /** The overflow is null when it is empty or was not read. */
 export type IpWindow = Readonly<{ slots: readonly Slot[]; overflow: Overflow | null }>;
+
+/** A limit that counts in slots, with the points that it has counted. */
+export type MeasuredSlots = Readonly<{ limit: SlotLimit; window: IpWindow }>;
 
 /** The row to write for a point that is taken or refunded. */
 export type IpLimitWrite =
@@ -38,15 +94,15 @@ export function countLivePoints(slots: readonly Slot[], now: Instant): number {
     sum + (isPointLive(usedAt, now) ? points : 0), 0);
 }
 
-export function measureIpLimit(
+export function measureSlots(
+  limit: NamedQuota,
   { slots, overflow }: IpWindow,
   now: Instant,
-  quota: number,
 ): LimitState {
-  if (overflow === null) return measureLimit(slots, now, quota);
+  if (overflow === null) return measureLimit(limit, slots, now);
   const listed = overflow.oldest.reduce((sum, { points }) => sum + points, 0);
   const taken = [...slots, ...overflow.oldest];
-  return measureLimit(taken, now, quota, overflow.livePoints - listed);
+  return measureLimit(limit, taken, now, overflow.livePoints - listed);
 }
 
 export type IpLimitChange = Readonly<{ after: IpWindow; write: IpLimitWrite }>;

@@ -3,7 +3,7 @@ import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Retention } from '../../db/sweep/expired-rows.ts';
 import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
-import { EXTRA_WINDOW_SECONDS, WINDOW_SECONDS } from '../policy/policy.ts';
+import { LIMIT_WINDOW_SECONDS, WINDOW_SECONDS } from '../policy/policy.ts';
 import { isPointLive } from './rolling-window.ts';
 
 /**
@@ -15,7 +15,7 @@ import { isPointLive } from './rolling-window.ts';
 export const RETENTION: Retention = Object.freeze({
   otpSeconds: 87_000,
   ipPointSeconds: WINDOW_SECONDS,
-  hitSeconds: EXTRA_WINDOW_SECONDS,
+  hitSeconds: LIMIT_WINDOW_SECONDS,
   wrongCountSeconds: 30 * 86_400,
 });
 

@@ -10,7 +10,7 @@ export type HitWindow = Readonly<{
   /** The number of the newest hit; null when there is none. */
   newest: number | null;
   newestAt: Instant;
-  /** The stored hits that decisions may need, in the order of their numbers. */
+  /** The stored hits that decisions may need, in the order of their numbers, and the first live. */
   hits: readonly Hit[];
   /** The hits of this transaction, which share one instant. */
   added: Hit | null;
@@ -40,6 +40,20 @@ export function hasEarlierHits({ newest, hits }: HitWindow, quota: number): bool
   const [first] = hits;
   return newest !== null && first !== undefined && first.number <= newest - quota;
 }
+
+/** The live points, and the oldest hit among them; null when no point is live. */
+export function listLive(
+  { newest, hits, added }: HitWindow,
+  windowSeconds: number,
+  now: Instant,
+): Readonly<{ points: number; oldest: Hit | null }> {
+  const stored = hits.find(({ usedAt }) => addSeconds(usedAt, windowSeconds) > now);
+  const oldest = stored ?? added;
+  if (newest === null || oldest === null) return NO_LIVE_HITS;
+  return { points: newest - oldest.number + oldest.points, oldest };
+}
+
+const NO_LIVE_HITS = Object.freeze({ points: 0, oldest: null });
 
 export function addHit(window: HitWindow, now: Instant): HitWindow & { added: Hit } {
   // Not before the newest hit, even if the clock was set back: numbers grow with time.

@@ -6,28 +6,28 @@ import { addSeconds, secondsUntil } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { LimitView } from '../outcomes.ts';
 import { WINDOW_SECONDS } from '../policy/policy.ts';
+import type { NamedQuota } from '../policy/policy.ts';
 
 /** Points that were taken at one instant. */
 export type TimedPoints = Readonly<{ usedAt: Instant; points: number }>;
 
 const MICROSECONDS_LIVE = addSeconds(0, WINDOW_SECONDS);
 
-export type LimitState = Readonly<{
-  view: LimitView;
+export type LimitState = LimitView & Readonly<{
   /** Whole seconds until a point is free; 0 when one is free now. */
   cooldownSeconds: number;
 }>;
 
 /**
- * Measures a limit of `quota` live points.
+ * Measures a limit of live points.
  *
  * @param taken in any order
  * @param unlisted live points that are not in `taken`, none of them among the oldest
  */
 export function measureLimit(
+  { limit, quota }: NamedQuota,
   taken: readonly TimedPoints[],
   now: Instant,
-  quota: number,
   unlisted = 0,
 ): LimitState {
   const live = listLive(taken, now);
@@ -35,11 +35,10 @@ export function measureLimit(
   const oldest = live[0];
   const resetSeconds = oldest === undefined ? WINDOW_SECONDS : secondsUntilFree(oldest, now);
   return {
-    view: {
-      quota,
-      remaining: Math.max(0, quota - used),
-      resetSeconds,
-    },
+    limit,
+    quota,
+    remaining: Math.max(0, quota - used),
+    resetSeconds,
     cooldownSeconds: used < quota ? 0 : secondsUntilPointsFree(live, now, used - quota + 1),
   };
 }

@@ -5,7 +5,7 @@ import { toDomainName } from '../channels/recipients.ts';
 import { templateKey, readTemplateFiles } from './files.ts';
 import type { TemplateFile } from './files.ts';
 import { isLanguageTag } from './language-tags.ts';
-import { identityRule, isIdentity, LABEL_MAX_CHARACTERS } from '../policy/policy.ts';
+import { identityRule, isIdentity, LABEL_MAX_CHARACTERS } from '../outcomes.ts';
 import type { Policies } from '../policy/policy.ts';
 import { createTemplates } from './render.ts';
 import type { MessageSettings } from './render.ts';

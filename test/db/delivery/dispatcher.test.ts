@@ -86,7 +86,7 @@ test('a message that is denied until it expires has failed, and its points are r
     fixture.setClock(300);
     await fixture.untilStatus(process, otpId, 'failed');
     await fixture.untilEmpty();
-    assert.is((await fixture.issue(process, 'U1')).limits.user.remaining, 2);
+    assert.is((await fixture.issue(process, 'U1')).remainingRequests, 2);
   });
 
 test('a channel that cannot reach the user is not tried', async () => {
@@ -111,7 +111,8 @@ test('when every channel has refused, the OTP is closed and its points are refun
       true);
   assert.is(verified.kind, 'expired');
   const { limits } = await fixture.issue(process, 'U1');
-  assert.equal([limits.user.remaining, limits.address?.remaining], [2, 7]);
+  assert.equal(limits.map(({ limit, remaining }) => [limit, remaining]),
+    [['user', 2], ['address', 7]]);
   assert.equal(eventNames(process.events).slice(0, 3),
     ['delivery_refused', 'delivery_refused', 'delivery_failed']);
 });
@@ -189,8 +190,7 @@ test('an OTP that expires unsent has failed, and its message is erased', async (
   fixture.setClock(300);
   await fixture.untilStatus(process, otpId, 'failed');
   await fixture.untilEmpty();
-  const { limits } = await fixture.issue(process, 'U1');
-  assert.is(limits.user.remaining, 2);
+  assert.is((await fixture.issue(process, 'U1')).remainingRequests, 2);
 });
 
 test('the messages of a dead process are reclaimed once its lease expires', async () => {
@@ -235,7 +235,7 @@ test('an OTP whose message is sealed under an unknown secret is closed with a re
     await fixture.untilEmpty();
     assert.is(channel.sent.length, 0);
     assert.equal(eventNames(successor.events), ['delivery_unreadable', 'delivery_taken_over']);
-    assert.is((await fixture.issue(successor, 'U1')).limits.user.remaining, 2);
+    assert.is((await fixture.issue(successor, 'U1')).remainingRequests, 2);
   });
 
 test('two processes that reclaim at the same time send each message once', async () => {

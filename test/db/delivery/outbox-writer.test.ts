@@ -34,7 +34,7 @@ async function stored(count: number, owner: Hex): Promise<PendingMessage[]> {
     const [otpId] = createOtpIds(current, batchId, 1);
     const message = { otpId: otpId!, userId: `u${index}`, purpose: 'login', code: '123456',
       lifetimeSeconds: 300, expiresAt: addSeconds(START, 300), locale: '' };
-    const outboxMessage = { message, clientIp: null, plannedChannel: 'sms' };
+    const outboxMessage = { message, subjects: [], plannedChannel: 'sms' };
     const batch = new OutboxBatch(batchId, [outboxMessage], lease);
     return new PendingMessage(outboxMessage, batch, false);
   });

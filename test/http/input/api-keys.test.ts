@@ -421,7 +421,7 @@ test('a malformed client IP is refused on every route', async () => {
 });
 
 test('a response without a client IP names the limit of the user alone', async () => {
-  const limits = { user: LIMITS.user, address: null };
+  const limits = LIMITS.slice(0, 1);
   const { port } = await startServer({
     apiKeys: API_KEYS,
     request: async ({ clientIp }) => (clientIp === null ? { ...ISSUED, limits } : ISSUED),
@@ -440,6 +440,13 @@ test('a response without a client IP names the limit of the user alone', async (
       assert.is(got.status, status);
       assert.is(got.headers.get('ratelimit-policy'), named === null ? user : both, body);
     }
+  }
+  // As far as the client is known: an IPv6 client has a network, and a malformed address none.
+  for (const [named, policy] of [['::1', `${both}, "net48";q=128;w=900`], ['x', user]] as const) {
+    const headers = { 'X-Client-IP': named, 'Content-Type': 'a/b' };
+    const got = await exchange(port, asApiClient('/otp/request', REQUEST, headers));
+    assert.equal([got.status, got.headers.get('ratelimit-policy')], [415, policy]);
+    assert.not.ok(got.headers.has('ratelimit'));
   }
   const without = await exchange(port, asApiClient('/otp/request', REQUEST));
   assert.is(without.body, CREATED);

@@ -9,15 +9,18 @@ const SECRET = { id: 'k1', key: randomBytes(32) };
 const OTHER = { id: 'k2', key: randomBytes(32) };
 const BATCH_ID = randomBytes(8).toString('hex');
 
-function messageTo(userId: string, clientIp: string | null): Sealable {
+function messageTo(userId: string, subjects: readonly string[]): Sealable {
   const message = {
     otpId: randomBytes(16).toString('hex'), userId, purpose: 'login', code: '012345',
     lifetimeSeconds: 300, expiresAt: NOW, locale: 'de',
   };
-  return { message, clientIp };
+  return { message, subjects };
 }
 
-const MESSAGES = [messageTo('ú1 "quoted" \\', '2001:db8:0:1::/64'), messageTo('U2', null)];
+const MESSAGES = [
+  messageTo('ú1 "quoted" \\', ['2001:db8:0:1::/64', '2001:db8::/48', 'recipient:ab']),
+  messageTo('U2', []), messageTo('U3', ['192.0.2.1']),
+];
 const OTP_IDS = MESSAGES.map(({ message }) => message.otpId);
 const seal = (): string => sealMessages(SECRET, BATCH_ID, MESSAGES);
 

@@ -11,8 +11,14 @@ const ADDRESS: IpWindow = {
   slots: [SLOT, { ...SLOT, slot: 1, usedAt: at(-5) }], overflow: null,
 };
 
-function decide(otp = OTP, others = [] as typeof OTP[], ipWindow: IpWindow | null = ADDRESS) {
-  return decideFailure({ now: NOW, otp, otps: [otp, ...others], ipWindow }, DEFAULT_POLICY);
+function decide(
+  otp = OTP,
+  others = [] as typeof OTP[],
+  window: IpWindow | null = ADDRESS,
+  subject = '192.0.2.1',
+) {
+  const windows = window === null ? [] : [{ subject, window }];
+  return decideFailure({ now: NOW, otp, otps: [otp, ...others], windows }, DEFAULT_POLICY);
 }
 
 /** OTPs whose points were refunded `ago` seconds ago. */
@@ -25,10 +31,10 @@ function refunded(count: number, ago = 100) {
 test('the OTP is closed, and one point of the user and one of the client IP are refunded', () => {
   const writes = decide();
   assert.equal(writes?.otp, { ...OTP, digest: null, closeReason: 'failed', isRefunded: true });
-  assert.equal(writes?.ipChange?.write, {
+  assert.equal(writes?.refunds[0]?.change.write, {
     kind: 'slot', slot: { ...SLOT, points: 1, refunded: 1 },
   });
-  assert.is(writes?.ipChange?.after.slots.length, 2);
+  assert.is(writes?.refunds[0]?.change.after.slots.length, 2);
 });
 
 test('a redeemed OTP has reached its user and does not change', () => {
@@ -48,13 +54,25 @@ test('at most as many points of a user as the limit has are refunded in a window
 
 test('the refunds of a client IP are limited too, and need a point to refund', () => {
   const full = { slots: [SLOT, { ...SLOT, slot: 1, refunded: 8 }], overflow: null };
-  assert.is(decide(OTP, [], full)?.ipChange, null);
+  assert.equal(decide(OTP, [], full)?.refunds, []);
   const over = { ...SLOT, slot: 1, usedAt: at(-900), refunded: 8 };
   const old = { slots: [SLOT, over], overflow: null };
-  assert.is.not(decide(OTP, [], old)?.ipChange, null);
-  assert.is(decide(OTP, [], { slots: usedAgo(9, 11), overflow: null })?.ipChange, null);
-  assert.is(decide(OTP, [], { slots: [{ ...SLOT, points: 0 }], overflow: null })?.ipChange, null);
-  assert.is(decide(OTP, [], null)?.ipChange, null);
+  assert.is(decide(OTP, [], old)?.refunds.length, 1);
+  assert.equal(decide(OTP, [], { slots: usedAgo(9, 11), overflow: null })?.refunds, []);
+  assert.equal(decide(OTP, [], { slots: [{ ...SLOT, points: 0 }], overflow: null })?.refunds, []);
+  assert.equal(decide(OTP, [], null)?.refunds, []);
+});
+
+test('the bound of the refunds is the quota of the limit that the subject belongs to', () => {
+  const refundedTimes = (times: number) => ({
+    slots: [SLOT, { ...SLOT, slot: 1, refunded: times }], overflow: null,
+  });
+  for (const [subject, quota] of [
+    ['192.0.2.1', 8], ['2001:db8::/64', 8], ['2001:db8::/48', 128], ['recipient:0123', 5],
+  ] as const) {
+    assert.is(decide(OTP, [], refundedTimes(quota - 1), subject)?.refunds.length, 1, subject);
+    assert.equal(decide(OTP, [], refundedTimes(quota), subject)?.refunds, [], subject);
+  }
 });
 
 test('a point outside the window is not refunded', () => {
@@ -63,7 +81,7 @@ test('a point outside the window is not refunded', () => {
   const writes = decide(otp, [], { slots, overflow: null });
   assert.is(writes?.otp.closeReason, 'failed');
   assert.is(writes?.otp.isRefunded, false);
-  assert.is(writes?.ipChange, null);
+  assert.equal(writes?.refunds, []);
 });
 
 test.run();

@@ -72,6 +72,8 @@ const BOUNDS: [string, number, number][] = [
 
 /** Limits that may be null: [member, highest]. */
 const OPTIONAL: [string, number][] = [
+  ['net_limit', 1_000_000],
+  ['recipient_limit', 1000],
   ['user_daily_limit', 100_000],
   ['destination_limit', 10_000_000],
   ['wrong_codes_limit', 1_000_000],
@@ -104,6 +106,48 @@ test('a limit of one purpose counts for all; null removes an inherited limit', (
   assert.equal(of('login'), [9, Infinity, null]);
 });
 
+test('net_limit is 16 times address_limit, also of one purpose, unless it is set', () => {
+  const netLimits = (text: object) => {
+    const policies = policiesOf(text);
+    return [policies.default.netLimit, policies.for('pay').netLimit];
+  };
+  assert.equal(netLimits({}), [128, 128]);
+  assert.equal(netLimits({ default: { address_limit: 100_000 } }), [1_600_000, 1_600_000]);
+  assert.equal(netLimits({ purposes: { pay: { address_limit: 3 } } }), [128, 48]);
+  assert.equal(netLimits({ default: { net_limit: 9 }, purposes: { pay: { address_limit: 3 } } }),
+    [9, 9]);
+  assert.equal(netLimits({ purposes: { pay: { net_limit: 7 } } }), [128, 7]);
+  assert.equal(netLimits({ purposes: { pay: { net_limit: null } } }), [128, Infinity]);
+  assert.equal(netLimits({ default: { net_limit: null } }), [null, null]);
+});
+
+test('the limits of wrong codes follow address_limit unless they are set', () => {
+  const limitsOf = (text: object, purpose = 'login') => {
+    const { wrongCodesLimit, wrongCodesNetLimit } = policiesOf(text).for(purpose);
+    return [wrongCodesLimit, wrongCodesNetLimit];
+  };
+  assert.equal(limitsOf({}), [60, 600]);
+  assert.equal(limitsOf({ default: { address_limit: 1 } }), [60, 600]);
+  assert.equal(limitsOf({ default: { address_limit: 9 } }), [67, 670]);
+  assert.equal(limitsOf({ default: { address_limit: 100 } }), [750, 7500]);
+  assert.equal(limitsOf({ purposes: { pay: { address_limit: 100 } } }, 'pay'), [750, 7500]);
+  assert.equal(limitsOf({ default: { address_limit: 100, wrong_codes_limit: 5 } }), [5, 50]);
+  assert.equal(limitsOf({ default: { wrong_codes_limit: null } }), [null, null]);
+  assert.equal(limitsOf({ default: { wrong_codes_net_limit: null } }), [60, null]);
+});
+
+test('net_limit is in shadow with address_limit, unless it is set', () => {
+  const shadowOf = (text: object) => [...policiesOf({ default: text }).default.shadow].sort();
+  const address_limit = { limit: 8, shadow: true };
+  assert.equal(shadowOf({ address_limit }), ['address', 'net48']);
+  assert.equal(shadowOf({ address_limit, net_limit: 128 }), ['address']);
+  assert.equal(shadowOf({ net_limit: { limit: 128, shadow: true } }), ['net48']);
+  const policies = policiesOf({
+    default: { address_limit }, purposes: { pay: { address_limit: 9 } },
+  });
+  assert.equal([...policies.for('pay').shadow], []);
+});
+
 test('destination_digits are the same for all purposes', () => {
   assert.is(policiesOf({ default: { destination_digits: 15 } }).for('x').destinationDigits, 15);
   const text = JSON.stringify({
@@ -124,7 +168,8 @@ test('a purpose inherits the shadow mode of a limit with the limit', () => {
   assert.equal([policies.default.userLimit, policies.default.addressLimit], [5, 6]);
   assert.equal(of('login'), ['user']);
   assert.equal([policies.for('pay').userLimit, of('pay')], [4, []]);
-  assert.equal([policies.for('reset').userLimit, of('reset')], [5, ['user', 'wrong_codes']]);
+  assert.equal([policies.for('reset').userLimit, of('reset')],
+    [5, ['user', 'wrong_codes', 'wrong_codes_net']]);
 });
 
 test('every error in a limit with shadow mode is reported', () => {

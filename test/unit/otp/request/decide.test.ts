@@ -6,6 +6,7 @@ import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
 import { decideRequest } from '../../../../src/otp/request/decide.ts';
 import type { NewCode, PreparedRequest, RequestState } from '../../../../src/otp/request/decide.ts';
 import { EMPTY_IP_WINDOW } from '../../../../src/otp/rules/ip-limit.ts';
+import type { IpWindow } from '../../../../src/otp/rules/ip-limit.ts';
 import { storedWith, at, issuedAgo, NOW, otpWith, usedAgo } from '../fixtures.ts';
 
 const REQUEST: PreparedRequest = {
@@ -16,8 +17,14 @@ const REQUEST: PreparedRequest = {
   acceptLanguage: '',
   policy: DEFAULT_POLICY,
   keyDigest: '02'.repeat(16),
+  slotLimits: [{ limit: 'address', subject: '192.0.2.1', quota: 8 }],
   appliedLimits: [],
 };
+
+/** The state of the client IP. */
+function address(window: IpWindow): Pick<RequestState, 'slotWindows'> {
+  return { slotWindows: REQUEST.slotLimits.map((limit) => ({ limit, window })) };
+}
 
 const CODE: NewCode = {
   otpId: 'ab'.repeat(16),
@@ -30,7 +37,7 @@ const CODE: NewCode = {
 };
 
 const EMPTY: RequestState = {
-  now: NOW, stored: null, otps: [], keptWrong: 0, ipWindow: EMPTY_IP_WINDOW, hitWindows: [],
+  now: NOW, stored: null, otps: [], keptWrong: 0, ...address(EMPTY_IP_WINDOW), hitWindows: [],
 };
 
 const LOCKED = otpWith({
@@ -45,15 +52,16 @@ function decide(changes: Partial<RequestState>, request: Partial<PreparedRequest
 
 test('the first request of a user gets a code', () => {
   const { outcome, writes } = decide({});
-  const user = { quota: 3, remaining: 2, resetSeconds: 900 };
-  const address = { quota: 8, remaining: 7, resetSeconds: 900 };
   assert.equal(outcome, {
     kind: 'issued',
     otpId: 'ab'.repeat(16),
     ttlSeconds: 300,
     remainingRequests: 2,
     replayed: false,
-    limits: { user, address },
+    limits: [
+      { limit: 'user', quota: 3, remaining: 2, resetSeconds: 900, cooldownSeconds: 0 },
+      { limit: 'address', quota: 8, remaining: 7, resetSeconds: 900, cooldownSeconds: 0 },
+    ],
     shadowed: [],
   });
   assert.equal(writes?.issued, otpWith({
@@ -62,7 +70,7 @@ test('the first request of a user gets a code', () => {
     keyDigest: REQUEST.keyDigest, keyExpiresAt: at(86_400), remainingRequests: 2,
   }));
   assert.is(writes?.attemptsMoved, null);
-  assert.equal(writes?.ipChange?.write, {
+  assert.equal(writes?.slotChanges[0]?.write, {
     kind: 'slot', slot: { slot: 0, usedAt: NOW, points: 1, refunded: 0 },
   });
   const again = decide({ stored: writes!.issued, otps: [writes!.issued] });
@@ -72,7 +80,7 @@ test('the first request of a user gets a code', () => {
 /** [case, state, kind, seconds] in the order of the table in docs/api.md, "POST /otp/request". */
 const REFUSALS: [string, Partial<RequestState>, string, number | undefined][] = [
   ['a replay, which comes before a lock and both limits,',
-    { stored: storedWith(), otps: [LOCKED, ...FULL_USER], ipWindow: FULL_ADDRESS },
+    { stored: storedWith(), otps: [LOCKED, ...FULL_USER], ...address(FULL_ADDRESS) },
     'issued', undefined],
   ['another use of the key, which comes before a lock,',
     { stored: storedWith({ purpose: 'pay' }), otps: [LOCKED] }, 'key_reused', undefined],
@@ -81,11 +89,11 @@ const REFUSALS: [string, Partial<RequestState>, string, number | undefined][] = 
   ['a request a microsecond before the lock ends',
     { otps: [{ ...LOCKED, lockedUntil: NOW + 1 }] }, 'locked', 1],
   ['an exhausted user limit', { otps: FULL_USER }, 'limited', 180],
-  ['an exhausted IP limit', { ipWindow: FULL_ADDRESS }, 'limited', 820],
+  ['an exhausted IP limit', { ...address(FULL_ADDRESS) }, 'limited', 820],
   ['the longer of two waits, that of the client IP,',
-    { otps: FULL_USER, ipWindow: FULL_ADDRESS }, 'limited', 820],
+    { otps: FULL_USER, ...address(FULL_ADDRESS) }, 'limited', 820],
   ['the longer of two waits, that of the user,',
-    { otps: issuedAgo(1, 2, 3), ipWindow: FULL_ADDRESS }, 'limited', 897],
+    { otps: issuedAgo(1, 2, 3), ...address(FULL_ADDRESS) }, 'limited', 897],
   ['a pair that an operator must unlock',
     { otps: [otpWith({ consecutiveWrong: 100, lockedUntil: at(-5000) })] }, 'locked', 600],
 ];
@@ -100,18 +108,18 @@ for (const [what, state, kind, seconds] of REFUSALS) {
 }
 
 test('the IP limit is neither measured nor written without a client IP', () => {
-  const { outcome, writes } = decide({ ipWindow: null });
+  const { outcome, writes } = decide({ slotWindows: [] });
   assert.is(outcome.kind, 'issued');
-  assert.equal(outcome.limits, {
-    user: { quota: 3, remaining: 2, resetSeconds: 900 }, address: null,
-  });
-  assert.is(writes?.ipChange, null);
-  const limited = decide({ otps: FULL_USER, ipWindow: null });
+  assert.equal(outcome.limits, [
+    { limit: 'user', quota: 3, remaining: 2, resetSeconds: 900, cooldownSeconds: 0 },
+  ]);
+  assert.equal(writes?.slotChanges, []);
+  const limited = decide({ otps: FULL_USER, slotWindows: [] });
   assert.is(limited.outcome.kind === 'limited' && limited.outcome.retryAfterSeconds, 180);
-  assert.is(limited.outcome.limits.address, null);
-  const replayed = decide({ stored: storedWith(), otps: FULL_USER, ipWindow: null });
+  assert.is(limited.outcome.limits.length, 1);
+  const replayed = decide({ stored: storedWith(), otps: FULL_USER, slotWindows: [] });
   assert.is(replayed.outcome.kind, 'issued');
-  assert.is(replayed.outcome.limits.address, null);
+  assert.is(replayed.outcome.limits.length, 1);
 });
 
 test('a key stripped from its OTP is compared by the fingerprint of its request', () => {

@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { SLOTS_MAX } from '../../../../src/db/tables/ip-limits.ts';
 import type { OverflowHit, Slot } from '../../../../src/db/tables/ip-limits.ts';
 import {
-  mayHaveOverflow, measureIpLimit, EMPTY_IP_WINDOW, takePoint,
+  mayHaveOverflow, measureSlots, EMPTY_IP_WINDOW, takePoint,
 } from '../../../../src/otp/rules/ip-limit.ts';
 import type { IpWindow, IpLimitWrite } from '../../../../src/otp/rules/ip-limit.ts';
 import { windowStart } from '../../../../src/otp/rules/rolling-window.ts';
@@ -88,8 +88,9 @@ test('no window exceeds the quota, and a point is free when the response says so
       now += later;
       if (sweeps) tables.sweep(now);
       const live = used.filter((time) => time > windowStart(now));
-      const { view, cooldownSeconds } = measureIpLimit(tables.read(now, quota), now, quota);
-      assert.is(view.remaining, Math.max(0, quota - live.length));
+      const limit = { limit: 'address', quota } as const;
+      const { remaining, cooldownSeconds } = measureSlots(limit, tables.read(now, quota), now);
+      assert.is(remaining, Math.max(0, quota - live.length));
       if (live.length >= quota) {
         const frees = live[live.length - quota]! + 900_000_000;
         assert.is(cooldownSeconds, Math.ceil((frees - now) / 1_000_000));
@@ -97,7 +98,7 @@ test('no window exceeds the quota, and a point is free when the response says so
       }
       assert.is(cooldownSeconds, 0);
       const { after, write } = takePoint(tables.read(now, quota), now);
-      assert.is(measureIpLimit(after, now, quota).view.remaining, quota - live.length - 1);
+      assert.is(measureSlots(limit, after, now).remaining, quota - live.length - 1);
       tables.write(write);
       used.push(now);
     }
@@ -110,8 +111,9 @@ test('the requests of one batch take points one after the other', () => {
   for (let count = 1; count <= 100; count += 1) {
     const { after } = takePoint(window, at(count));
     window = after;
-    const { view } = measureIpLimit(window, at(count), 1000);
-    assert.equal([view.remaining, view.resetSeconds], [1000 - count, 901 - count]);
+    const limit = { limit: 'address', quota: 1000 } as const;
+    const { remaining, resetSeconds } = measureSlots(limit, window, at(count));
+    assert.equal([remaining, resetSeconds], [1000 - count, 901 - count]);
   }
   assert.equal([window.slots.length, window.overflow?.livePoints], [SLOTS_MAX, 100 - SLOTS_MAX]);
 });

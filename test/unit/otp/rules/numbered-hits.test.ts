@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
-  addHit, cooldownSeconds, EMPTY_HIT_WINDOW,
+  addHit, cooldownSeconds, EMPTY_HIT_WINDOW, listLive,
 } from '../../../../src/otp/rules/numbered-hits.ts';
 import type { HitWindow } from '../../../../src/otp/rules/numbered-hits.ts';
 import { at, NOW } from '../fixtures.ts';
@@ -33,6 +33,29 @@ const ROWS: [string, HitWindow, number, number][] = [
 for (const [what, window, quota, seconds] of ROWS) {
   test(`${what} has a free point after ${seconds} s`, () => {
     assert.is(cooldownSeconds(window, quota, 3600, NOW), seconds);
+  });
+}
+
+/** [case, window, live points, seconds from NOW to the oldest live hit] for one hour */
+const LIVE: [string, HitWindow, number, number | null][] = [
+  ['an empty window', EMPTY_HIT_WINDOW, 0, null],
+  ['a window of live hits', usedAt(-10, -5), 2, -10],
+  ['a window with expired hits', usedAt(-4000, -3600, -3599.999999, -5), 2, -3599.999999],
+  ['a window of expired hits', usedAt(-4000, -3600), 0, null],
+  ['a window of which some hits were not read',
+    { ...usedAt(-4000, -10), newest: 200, newestAt: NOW }, 99, -10],
+  ['hits of several points',
+    { ...usedAt(-10), newest: 112, hits: [{ number: 110, usedAt: at(-10), points: 5 }] }, 7, -10],
+  ['hits of this transaction alone', addHit(addHit(EMPTY_HIT_WINDOW, NOW), NOW), 2, 0],
+  ['hits of this transaction after expired ones', addHit(usedAt(-3600), NOW), 1, 0],
+  ['hits of this transaction after live ones', addHit(usedAt(-20, -10), NOW), 3, -20],
+];
+
+for (const [what, window, points, oldest] of LIVE) {
+  test(`${what} has ${points} live points`, () => {
+    const live = listLive(window, 3600, NOW);
+    assert.is(live.points, points);
+    assert.is(live.oldest?.usedAt ?? null, oldest === null ? null : at(oldest));
   });
 }
 

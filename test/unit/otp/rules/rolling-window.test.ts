@@ -31,18 +31,17 @@ const CASES: [string, TimedPoints[], number, number, number, number][] = [
 
 for (const [what, slots, quota, remaining, resetSeconds, cooldownSeconds] of CASES) {
   test(`measureLimit measures ${what}`, () => {
-    const state = measureLimit(slots, NOW, quota);
-    assert.equal(state, {
-      view: { quota, remaining, resetSeconds },
-      cooldownSeconds,
-    });
+    const state = measureLimit({ limit: 'user', quota }, slots, NOW);
+    assert.equal(state, { limit: 'user', quota, remaining, resetSeconds, cooldownSeconds });
   });
 }
 
 test('unlisted points count and are never the oldest', () => {
-  const { view, cooldownSeconds } = measureLimit(usedAgo(800, 700), NOW, 10, 8);
-  assert.equal([view.remaining, view.resetSeconds, cooldownSeconds], [0, 100, 100]);
-  assert.is(measureLimit(usedAgo(800), NOW, 10, 8).view.remaining, 1);
+  const limit = { limit: 'address', quota: 10 } as const;
+  const { remaining, resetSeconds, cooldownSeconds }
+    = measureLimit(limit, usedAgo(800, 700), NOW, 8);
+  assert.equal([remaining, resetSeconds, cooldownSeconds], [0, 100, 100]);
+  assert.is(measureLimit(limit, usedAgo(800), NOW, 8).remaining, 1);
 });
 
 test.run();
