@@ -62,6 +62,9 @@ export type Connection = Readonly<{
   isDestroyed: () => boolean;
 }>;
 
+/** Routers forget an idle flow after some minutes. */
+const KEEPALIVE_IDLE_MS = 60_000;
+
 /** The kernel repeats a lost SYN after a second. A caller of a pool leaves at its own deadline. */
 const OPEN_TIMEOUT_MS = 1500;
 
@@ -129,7 +132,7 @@ function openRemedy({ errno, remedy }: StatementError, settings: DatabaseSetting
 function openSocket({ socketPath, host, port }: DatabaseSettings): Socket {
   if (socketPath !== null) return connect(socketPath);
   const socket = connect(port, host ?? '127.0.0.1');
-  return socket.setNoDelay(true).setKeepAlive(true);
+  return socket.setNoDelay(true).setKeepAlive(true, KEEPALIVE_IDLE_MS);
 }
 
 function connectionOptions(settings: DatabaseSettings): ConnectionOptions {

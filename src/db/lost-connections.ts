@@ -96,7 +96,7 @@ export class LostConnections {
       else this.#workedOn.set(connection, sentAtMs);
     });
     if (lost.length === 0) return;
-    const idle = this.#lender.distrust(Math.min(...lost.map(({ activity }) => activity.sentAtMs)));
+    const idle = this.#lender.distrust(Math.max(...lost.map(({ activity }) => activity.sentAtMs)));
     // The server has not noticed: their transactions hold locks, and all count as connections.
     for (const { activity: { threadId } } of [...lost, ...idle]) {
       if (!commands.has(threadId)) continue;

@@ -11,26 +11,20 @@ import type { Socket } from 'node:net';
  */
 export type CommitFault = 'cut before' | 'cut after' | 'silent before' | 'silent after';
 
-type Mode = 'pass' | 'silent' | 'closed' | 'hold';
-
 export type CuttingProxy = Readonly<{
   socketPath: string;
   /** Applies the fault to the next COMMIT, then calls `onHit`. */
   spoilCommit: (fault: CommitFault, onHit?: () => void) => void;
   /** Throws if the fault of `spoilCommit` has not been applied. */
   assertHit: () => void;
-  /**
-   * `silent` drops all data, also of new connections; `closed` closes every connection; `hold`
-   * keeps what clients send until the next mode is set.
-   */
-  setMode: (mode: Mode) => void;
-  /** How many connections have something held. */
-  heldCount: () => number;
+  /** `silent` drops all data, also of new connections; `closed` closes every connection. */
+  setMode: (mode: 'pass' | 'silent' | 'closed') => void;
   /**
    * Loses the connections of this moment; new ones pass. `swallow` drops their bytes and tells
    * neither side, as a router does that forgets its flows; `reset` cuts each at its next byte.
+   * Returns a function that lets the server notice.
    */
-  lose: (how: 'swallow' | 'reset') => void;
+  lose: (how: 'swallow' | 'reset') => () => void;
   close: () => Promise<void>;
 }>;
 
@@ -50,11 +44,10 @@ export async function startCuttingProxy(
   socketPath: string,
 ): Promise<CuttingProxy> {
   let armed: Armed | null = null;
-  let mode: Mode = 'pass';
-  const held = new Map<Socket, () => void>();
+  let mode: 'pass' | 'silent' | 'closed' = 'pass';
   const sockets = new Set<Socket>();
-  /** Changes the state of each pair of sockets. */
-  const losers = new Set<(how: 'swallow' | 'reset') => void>();
+  /** Loses a pair of sockets, and returns the one of the server. */
+  const losers = new Set<(how: 'swallow' | 'reset') => Socket>();
 
   const join = (client: Socket): void => {
     const server = connect(serverPath);
@@ -65,7 +58,10 @@ export async function startCuttingProxy(
       // The server never hears that a lost client has closed.
       if (state !== 'swallow') server.destroy();
     };
-    const lose = (how: 'swallow' | 'reset') => { state = how; };
+    const lose = (how: 'swallow' | 'reset') => {
+      state = how;
+      return server;
+    };
     losers.add(lose);
     for (const socket of [client, server]) {
       sockets.add(socket);
@@ -74,7 +70,6 @@ export async function startCuttingProxy(
     }
     client.on('data', (chunk) => {
       if (state === 'reset') return cut();
-      if (mode === 'hold') return void held.set(client, () => server.write(chunk));
       if (state === 'silent' || state === 'swallow' || mode === 'silent') return;
       const hit = isCommit(chunk) ? armed : null;
       if (hit === null) { server.write(chunk); return; }
@@ -104,14 +99,12 @@ export async function startCuttingProxy(
     assertHit: () => { if (armed !== null) throw new Error('no COMMIT came'); },
     setMode: (wanted) => {
       mode = wanted;
-      for (const pass of held.values()) pass();
-      held.clear();
       if (wanted === 'closed') cutAll();
     },
-    heldCount: () => held.size,
     lose: (how) => {
-      for (const lose of losers) lose(how);
+      const lost = [...losers].map((lose) => lose(how));
       losers.clear();
+      return () => { for (const socket of lost) socket.destroy(); };
     },
     close: async () => {
       const closed = new Promise((resolve) => { listener.close(resolve); });

@@ -33,6 +33,11 @@ function fakeConnection(): Connection {
   };
 }
 
+/** Lets promises and immediates run. */
+async function turns(): Promise<void> {
+  for (let i = 0; i < 4; i += 1) await new Promise((resolve) => { setImmediate(resolve); });
+}
+
 function fakePool(size: number): ConnectionPool {
   return new ConnectionPool(() => Promise.resolve(fakeConnection()), size);
 }
@@ -184,6 +189,73 @@ test('a failure to open reaches its caller, and the next waiter tries again', as
   assert.equal(outcomes.map(({ status }) => status),
     ['rejected', 'rejected', 'rejected', 'fulfilled', 'fulfilled']);
   assert.equal([tries, pool.busyCount], [4, 0]);
+});
+
+/** What opening throws when the account has as many connections as it may have. */
+function refusal(errno = 1226): Unavailable {
+  const cause = new StatementError('setUpSession', 'X', errno, 'unavailable');
+  return new Unavailable('cannot connect to the database', { cause });
+}
+
+test('a refused opening fails nobody while a connection lives, and is not repeated at once',
+  async () => {
+    let tries = 0;
+    const pool = new ConnectionPool(async () => {
+      tries += 1;
+      if (tries > 1) throw refusal();
+      return fakeConnection();
+    }, 8);
+    const held = await pool.acquire(deadline());
+    const waiting = Array.from({ length: 20 }, () => pool.acquire(deadline()));
+    await turns();
+    pool.release(held);
+    for (const each of waiting) {
+      assert.is(await each, held);
+      pool.release(held);
+    }
+    assert.ok(tries <= 1 + 7, `${tries} openings`);
+    assert.is(pool.busyCount, 0);
+  });
+
+test('a caller waits for its deadline while a limit allows no connection, and learns the cause',
+  async () => {
+    const limited = refusal(1040);
+    const pool = new ConnectionPool(() => Promise.reject(limited), 2);
+    const error = await errorOf(pool.acquire(deadline(50)));
+    assert.instance(error, Unavailable);
+    assert.is(error.cause, limited);
+    pool.close();
+  });
+
+test('a connection that becomes possible again serves a caller that waits', async () => {
+  let isLimited = true;
+  const pool = new ConnectionPool(async () => {
+    if (isLimited) throw refusal();
+    return fakeConnection();
+  }, 2);
+  const waiting = pool.acquire(deadline());
+  await turns();
+  isLimited = false;
+  pool.release(await promptly(() => waiting));
+  assert.is(pool.busyCount, 0);
+});
+
+test('after a lost connection no idle one is lent that has not answered since', async () => {
+  const made = [5, 10, 25, 30].map((heardAtMs) => {
+    const connection = fakeConnection();
+    Object.assign(connection.activity, { heardAtMs });
+    return connection;
+  });
+  const coming = [...made];
+  const pool = new ConnectionPool(() => Promise.resolve(coming.shift()!), made.length);
+  const held = await Promise.all(made.map(() => pool.acquire(deadline())));
+  const [lost, ...others] = held;
+  for (const other of others) pool.release(other);
+  Object.assign(lost!.activity, { sentAtMs: 20, isWaiting: true });
+  lost!.destroy();
+  pool.release(lost!);
+  assert.equal(made.map((connection) => connection.isDestroyed()), [true, true, false, false]);
+  assert.is(pool.idleCount, 2);
 });
 
 test('close destroys idle connections at once, and lent ones on release', async () => {

@@ -222,6 +222,40 @@ function cutAfterwards(between: () => Promise<unknown>, happens = true): Tamper 
   };
 }
 
+/** Loses the next COMMIT, and every probe of it until `isOver`. */
+function loseCommitAndProbes(happens: boolean, isOver: () => boolean): Tamper {
+  const cut = cutAfterwards(async () => {}, happens);
+  return async (name, connection, proceed) => {
+    if (name !== 'otps.find_key rollback' || isOver()) return cut(name, connection, proceed);
+    connection.destroy();
+    throw new StatementError(name, 'CONNECTION_LOST', 0, 'connectionLost');
+  };
+}
+
+for (const happens of [true, false]) {
+  test(`the message of a request whose outcome stays unknown is sent once, before its lease ends
+    (the COMMIT ${happens ? 'happened' : 'did not happen'})`, async () => {
+    const { service, messages, pair } = startServices();
+    const ask = () => service.request({
+      ...pair, clientIp: `10.0.0.${id}`, clientNet48: null, key: `k${id}`, apiClient: null,
+      acceptLanguage: '',
+    }, isWanted);
+    let isOver = false;
+    fixture.tamper(loseCommitAndProbes(happens, () => isOver));
+    assert.instance(await errorOf(ask()), Unavailable);
+    isOver = true;
+    // Nothing reclaims here, so only the process that has the batch can send it.
+    if (happens) await eventually('the message is sent', () => messages.length === 1);
+    const again = await ask();
+    assert.is(again.kind === 'issued' && again.replayed, happens);
+    await eventually('the message is sent', () => messages.length === 1);
+    await eventually('the outbox is empty', async () =>
+      (await fixture.database.query('SELECT 1 FROM outbox')).length === 0);
+    assert.is(messages.length, 1);
+    assert.is(messages[0]!.otpId, again.kind === 'issued' ? again.otpId : '');
+  });
+}
+
 const NOBODY = Object.freeze({ clientIp: null, clientNet48: null, key: null, apiClient: null });
 
 async function wrongCodesOf(userId: string): Promise<unknown> {
