@@ -51,7 +51,7 @@ const TICK_MS = 250;
 const BACKLOG_MIN = 2;
 
 /** An item starts only with this much of its time left, for a transaction and a commit probe. */
-const WORK_MIN_MS = 1400;
+const WORK_MIN_MS = 1000;
 
 /** From a lone item to the largest batch, that of refusals. */
 const SIZE_BOUNDS: readonly number[] = Object.freeze([1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
