@@ -162,8 +162,12 @@ test('a worker that dies while MySQL is away is replaced when MySQL is back', ()
     const otpd = await startOtpd({ ...variables, DB_SOCKET: socket });
     try {
       rmSync(socket);
-      for (const worker of childrenOf(otpd.processId)) kill(worker);
-      await eventually('both are replaced', () => workersOf(otpd.processId).length === 2);
+      const old = childrenOf(otpd.processId);
+      old.forEach(kill);
+      await eventually('both are replaced', () => {
+        const workers = workersOf(otpd.processId);
+        return workers.length === 2 && !workers.some((worker) => old.includes(worker));
+      });
       const waiting = workersOf(otpd.processId);
       const begun = performance.now();
       await eventually('they had time for attempts', () => performance.now() - begun > 5000);
