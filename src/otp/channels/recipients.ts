@@ -58,6 +58,10 @@ export function toAscii(name: string): string {
   return NOT_OF_A_NAME.test(name) ? '' : domainToASCII(name);
 }
 
+/** What most users are: no recipient, or a mail address in ASCII that is its own normal form. */
+const IS_UNCOUNTED = new RegExp('^(?:[^@+\\u0080-\\uffff]*|[^@+.A-Z\\u0080-\\uffff]+@gmail\\.com'
+  + '|[^@+A-Z\\u0080-\\uffff]+@(?!g(?:oogle)?mail\\.com$)[a-z0-9.-]*[a-z0-9-])$');
+
 /**
  * The recipient by which recipient_limit counts (docs/api.md, "Recipient"). A user_id that is its
  * own normal form has only the limit of the user, so that nobody can use it up by other spellings.
@@ -65,12 +69,10 @@ export function toAscii(name: string): string {
  * @returns null when nothing is counted
  */
 export function countedRecipient(userId: string): string | null {
+  if (IS_UNCOUNTED.test(userId)) return null;
   const normal = normalizeRecipient(userId);
   return normal === userId ? null : normal;
 }
-
-/** Any other text is neither a mail address nor a phone number, also after NFKC. */
-const MAY_BE_RECIPIENT = /[@+\u0080-\uffff]/;
 
 /**
  * The one spelling of a mail address or phone number. It may fold recipients that differ, which is
@@ -79,7 +81,6 @@ const MAY_BE_RECIPIENT = /[@+\u0080-\uffff]/;
  * @returns null for any other text
  */
 export function normalizeRecipient(text: string): string | null {
-  if (!MAY_BE_RECIPIENT.test(text)) return null;
   // Lower case can undo the composition of letters.
   const folded = text.normalize('NFKC').toLowerCase().normalize('NFKC');
   return folded.includes('@') ? normalizeAddress(folded) : normalizePhone(folded);
