@@ -20,8 +20,8 @@ import { Provider } from './provider.ts';
 import { fresh, newEndUser } from './load.ts';
 import type { EndUser } from './load.ts';
 
-/** A lease of 20 s, a reclaim every 6 s, and a margin. */
-const TAKE_OVER_MAX_MS = 90_000;
+/** Less than the lease of 20 s; a busy machine adds seconds to the one that a message may take. */
+const SENT_MAX_MS = 15_000;
 
 let server: DurableServer;
 let proxy: CuttingProxy;
@@ -133,7 +133,7 @@ test('a mark is stored in the end when mysqld is killed after the acceptance', a
   await assertSentOnce(otpId);
 });
 
-test('a message whose COMMIT had no answer is reclaimed, and its key replays', async () => {
+test('a message whose COMMIT had no answer is sent soon, and its key replays', async () => {
   const endUser = newEndUser();
   const key = fresh('k');
   const callsBefore = provider.calls.length;
@@ -148,10 +148,7 @@ test('a message whose COMMIT had no answer is reclaimed, and its key replays', a
     return again.status === 201;
   });
   assert.is(again.headers['idempotent-replayed'], 'true');
-  assert.is(provider.calls.length, callsBefore, 'the process does not know of its COMMIT');
-  assert.is(await unsent(), 1);
-
-  await untilAllSent(TAKE_OVER_MAX_MS);
+  await untilAllSent(SENT_MAX_MS);
   const [call, ...others] = provider.calls.slice(callsBefore);
   assert.equal(others, []);
   assert.equal([call?.otpId, call?.userId], [again.body.otp_id, endUser.user]);
