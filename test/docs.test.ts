@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert';
 import { DEFAULT_POLICY, POLICY_BOUNDS } from '../src/otp/policy/policy.ts';
 import { anchorOf, commandsOf, readPage, readPages, rowsOf } from './harness/markdown.ts';
 import type { Page } from './harness/markdown.ts';
+import { guessTable, messageTable } from './harness/attack-odds.ts';
 import { ROOT } from './harness/program.ts';
 
 /** Bounds that a reader notices: a first page, one sitting, one screen of rules. */
@@ -198,6 +199,13 @@ test('the policy page has the defaults and bounds of every member', () => {
     [name, String(DEFAULT_POLICY[name as keyof typeof POLICY_BOUNDS] ?? 'none'), `${min}`,
       `${max}`]);
   assert.equal(shown.sort(), real.sort());
+});
+
+test('the security page has the odds of the default policy', () => {
+  const text = textOf('docs/security.md');
+  for (const table of [guessTable(DEFAULT_POLICY), messageTable(DEFAULT_POLICY)]) {
+    assert.ok(text.includes(table), table);
+  }
 });
 
 test('the API page names every error with its status', () => {

@@ -1,33 +1,48 @@
-/** The abuse suite finds each flaw of an imitation of otpd, and none in a sound one. */
+/** The abuse suite finds each flaw of an imitation of otpd, and none in otpd itself. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { runSuite } from '../../tools/abuse/suite.ts';
 import { Target } from '../../tools/abuse/target.ts';
 import type { Result } from '../../tools/abuse/check.ts';
+import { newApiClients } from '../harness/api-clients.ts';
+import { newVariables } from '../harness/command.ts';
+import { startOtpd } from '../harness/otpd.ts';
 import { finish, start } from '../harness/run.ts';
 import { API_KEY, StandIn } from './stand-in.ts';
 import type { Flaw } from './stand-in.ts';
 
+/** The default of --messages. */
+const MESSAGES_MAX = 60;
+
 const MAIN = ['--import', 'tsx', 'tools/abuse/main.ts'];
+
+function newTarget(url: URL, apiKey: string | null, codeOf: (user: string) => string): Target {
+  return new Target({
+    url,
+    apiKey,
+    purpose: 'abuse',
+    user: 'abuse-{n}@example.invalid',
+    readCode: async (user) => codeOf(user),
+    codeDigits: 6,
+    messagesMax: MESSAGES_MAX,
+  });
+}
 
 /** Runs all checks against an imitation with a flaw. */
 async function attack(flaw: Flaw | null): Promise<Result[]> {
   const standIn = new StandIn(flaw);
-  const target = new Target({
-    url: await standIn.start(),
-    apiKey: API_KEY,
-    purpose: 'abuse',
-    user: 'abuse-{n}@example.invalid',
-    readCode: async (user) => standIn.codeOf(user),
-    codeDigits: 6,
-    messagesMax: 60,
-  });
+  const target = newTarget(await standIn.start(), API_KEY, (user) => standIn.codeOf(user));
   try {
     return await runSuite(target);
   } finally {
     target.close();
     standIn.stop();
   }
+}
+
+function kindsOf(results: readonly Result[], kind: Result['kind']): string[] {
+  return results.filter((result) => result.kind === kind)
+    .map(({ name, detail }) => `${name}: ${detail}`);
 }
 
 /** The check that finds each flaw. */
@@ -71,7 +86,7 @@ test.before(() => {
 
 test('a sound service passes every check', async () => {
   const results = await attacks.get(null)!;
-  assert.equal(results.filter(({ kind }) => kind !== 'ok'), []);
+  assert.equal([...kindsOf(results, 'FINDING'), ...kindsOf(results, 'not run')], []);
 });
 
 for (const [flaw, name] of Object.entries(CAUGHT_BY)) {
@@ -81,6 +96,39 @@ for (const [flaw, name] of Object.entries(CAUGHT_BY)) {
     assert.ok(caught.some((result) => result.name === name), JSON.stringify(caught));
   });
 }
+
+/** Attacks a real otpd that prints its messages. */
+async function attackOtpd(environment: object, apiKey: string | null): Promise<Result[]> {
+  const otpd = await startOtpd({ ...await newVariables(), ...environment });
+  const codeOf = (user: string) =>
+    [...otpd.output().matchAll(/^message to (\S+): (?:\D*)(\d+) /gm)]
+      .findLast(([, recipient]) => recipient === user)?.[2] ?? '';
+  const target = newTarget(new URL(`http://127.0.0.1:${otpd.port}`), apiKey, codeOf);
+  try {
+    const results = await runSuite(target);
+    assert.ok(target.messages <= MESSAGES_MAX);
+    return results;
+  } finally {
+    target.close();
+    otpd.stop();
+    assert.is(await otpd.ended, 0);
+  }
+}
+
+test('otpd passes every check', async () => {
+  const { apiKeys, headersOf } = newApiClients(['abuse'], ['request', 'verify', 'read']);
+  const apiKey = headersOf('abuse').Authorization!.slice('Bearer '.length);
+  const results = await attackOtpd({ API_KEYS: apiKeys }, apiKey);
+  assert.equal([...kindsOf(results, 'FINDING'), ...kindsOf(results, 'not run')], []);
+});
+
+test('without an API key, the checks that fit the limit of one client IP run', async () => {
+  const results = await attackOtpd({ WORKERS: '2' }, null);
+  assert.equal(kindsOf(results, 'FINDING'), []);
+  assert.equal(kindsOf(results, 'not run').map((line) => line.split(':')[0]), [
+    'API keys', 'spellings of one mailbox', 'networks of one client', 'guesses of one client IP',
+  ]);
+});
 
 test('the exit code is 0 without a finding, 1 with one, and 2 without an answer', async () => {
   const codes: (number | null)[] = [];

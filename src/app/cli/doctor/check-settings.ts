@@ -80,8 +80,9 @@ export function checkSettings(settings: Settings): Finding[] {
 function checkCallers({ host, hasApiKeys, trustsNoProxy }: Settings): Finding {
   if (hasApiKeys) {
     return trustsNoProxy ? ok('callers', 'API_KEYS is set')
-      : warn('callers', 'TRUSTED_PROXIES has no effect with API_KEYS',
-        'remove it, and let the applications send X-Client-IP');
+      : warn('callers', 'with API_KEYS, TRUSTED_PROXIES names no client IP; it only lifts the bound'
+        + ' on the connections of one peer', 'let the applications send X-Client-IP, and keep'
+        + ' TRUSTED_PROXIES only for peers that reach this bound');
   }
   if (!isLoopbackHost(host)) {
     return fault('callers', `HOST is ${host} without API_KEYS: all who reach the port can request`

@@ -170,7 +170,7 @@ const WEAK: [object, string, Finding['level'], RegExp, RegExp][] = [
   [{ hasApiKeys: false, host: 'otp.internal' }, 'callers', 'fault', /HOST is otp/, /HOST/],
   [{ hasApiKeys: false }, 'callers', 'warn', /count as one client IP/, /TRUSTED_PROXIES.*API_KEYS/],
   [{ hasApiKeys: false, host: '::1' }, 'callers', 'warn', /one client IP/, /TRUSTED_PROXIES/],
-  [{ trustsNoProxy: false }, 'callers', 'warn', /TRUSTED_PROXIES has no effect/, /X-Client-IP/],
+  [{ trustsNoProxy: false }, 'callers', 'warn', /TRUSTED_PROXIES names no/, /X-Client-IP/],
   [{ adminHost: '0.0.0.0' }, 'admin', 'fault', /ADMIN_HOST is 0\.0\.0\.0/, /ADMIN_HOST/],
   [{ adminHost: '10.0.0.5' }, 'admin', 'fault', /ADMIN_HOST is 10/, /private network/],
 ];
