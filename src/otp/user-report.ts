@@ -3,11 +3,11 @@ import { WrongCountRows } from './batch/otps.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
-import type { Query } from '../db/query.ts';
+import type { Hex, Query } from '../db/query.ts';
 import { readHits, HIT_KINDS } from '../db/tables/limit-hits.ts';
 import type { Hit, SubjectHit } from '../db/tables/limit-hits.ts';
-import { readOtps } from '../db/tables/otps.ts';
-import type { Otp } from '../db/tables/otps.ts';
+import { readFailures, readOtps } from '../db/tables/otps.ts';
+import type { DeliveryFailure, Otp } from '../db/tables/otps.ts';
 import { findUnsent } from '../db/tables/outbox.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Deps } from './deps.ts';
@@ -22,7 +22,11 @@ import { isPointLive, measureLimit } from './rules/rolling-window.ts';
 import { statusOf } from './status.ts';
 
 export type CodeReport = Extract<StatusOutcome, { kind: 'known' }>
-  & Readonly<{ redeemedAt: Instant | null }>;
+  & Readonly<{
+    redeemedAt: Instant | null;
+    /** The last attempt that failed to deliver the message, also if a later one was accepted. */
+    failure: DeliveryFailure | null;
+  }>;
 
 /** The limits, locks and wrong attempts of a pair. */
 export type PairReport = Readonly<{
@@ -63,11 +67,17 @@ export type UserReport = Readonly<{
   keptWrong: readonly number[];
 }>;
 
+type Details = Readonly<{
+  daily?: readonly Hit[];
+  keptWrong?: readonly number[];
+  failures?: ReadonlyMap<Hex, DeliveryFailure>;
+}>;
+
 /**
  * @param otps all OTPs of the user
  * @param unsent the ids of OTPs whose messages are in the outbox
- * @param daily the hits of the daily limit, in the order of their numbers
- * @param keptWrong the counts of pairs whose OTPs were swept
+ * @param details `daily`: the hits of the daily limit, in the order of their numbers; `keptWrong`:
+ *   the counts of pairs whose OTPs were swept; `failures`: by otpId
  * @returns null when the user is unknown
  */
 export function describeUser(
@@ -75,15 +85,16 @@ export function describeUser(
   unsent: ReadonlySet<string>,
   now: Instant,
   policies: Policies,
-  daily: readonly Hit[] = [],
-  keptWrong: readonly number[] = [],
+  { daily = [], keptWrong = [], failures }: Details = {},
 ): UserReport | null {
   const newest = otps.filter((otp) => findNewestOtp(otps, otp.purpose) === otp
     && (otp.consecutiveWrong > 0 || !isExpired(otp, now))).sort((a, b) => a.number - b.number);
   if (newest.length === 0 && keptWrong.length === 0) return null;
   const pairs = newest.map((otp) => {
     const code = statusOf(otp, otps, unsent.has(otp.otpId), now);
-    const lastCode = code.kind === 'unknown' ? null : { ...code, redeemedAt: otp.redeemedAt };
+    const failure = failures?.get(otp.otpId) ?? null;
+    const lastCode = code.kind === 'unknown' ? null
+      : { ...code, redeemedAt: otp.redeemedAt, failure };
     return { ...describePair(otp, { otps, daily }, now, policies), lastCode };
   });
   return { now, freeAt: listFreeTimes(otps, now), pairs, keptWrong };
@@ -157,11 +168,12 @@ export function readUserReport(
     const counts = new WrongCountRows(secrets);
     // The outbox is read before the OTPs for the same reason as in status.ts, and the counts are as
     // in loadState.
-    const [unsent, , otps, now, daily] = await tx.readAndEnd(
-      findUnsent(batchIds), counts.query([userId], false), readAll, READ_CLOCK,
-      ...queryDaily(userId, policies, earlier));
+    const [unsent, , otps, failures, now, daily] = await tx.readAndEnd(
+      findUnsent(batchIds), counts.query([userId], false), readAll, readFailures(userId),
+      READ_CLOCK, ...queryDaily(userId, policies, earlier));
     const keptWrong = counts.ofUser(userId).map(({ consecutiveWrong }) => consecutiveWrong);
-    return describeUser(otps, unsent, now, policies, sortHits(daily ?? []), keptWrong);
+    const details = { daily: sortHits(daily ?? []), keptWrong, failures };
+    return describeUser(otps, unsent, now, policies, details);
   });
 }
 

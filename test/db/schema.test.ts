@@ -28,6 +28,8 @@ const DIGESTS = {
     '2aa9c1d7bf5d93afc87830b003f3f1c854038e6406ede6d0b83ee5a08bd5b9ba',
   '0010-write-checks.sql':
     '02a940cd12bf10478fba305def9264f165e70c7d44fae508efba5b888c419012',
+  '0011-otps-failure.sql':
+    '6667ed5f007e69e7c4c54aab8a95e8023346fdd5a99cdad1353299f0ca4cb506',
 };
 
 const TEXTS = new Map(readdirSync(SCHEMA_FOLDER)

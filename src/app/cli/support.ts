@@ -64,9 +64,12 @@ function toData({ userId, logUser }: UserNames, report: UserReport): Report['dat
   };
 }
 
-/** The members of GET /otp/{otp_id} (docs/api.md, "GET /otp/{otp_id}"), and the redemption. */
+/**
+ * The members of GET /otp/{otp_id} (docs/api.md, "GET /otp/{otp_id}"), the redemption, and the last
+ * failure.
+ */
 function toCodeData(code: CodeReport): object {
-  const { otpId, status, channel, createdAt, expiresAt, redeemedAt } = code;
+  const { otpId, status, channel, createdAt, expiresAt, redeemedAt, failure } = code;
   return {
     otp_id: otpId,
     status,
@@ -74,6 +77,7 @@ function toCodeData(code: CodeReport): object {
     created_at: toRfc3339(createdAt),
     expires_at: toRfc3339(expiresAt),
     redeemed_at: redeemedAt === null ? null : toRfc3339(redeemedAt),
+    delivery_failure: failure,
   };
 }
 
@@ -95,10 +99,19 @@ function toLines({ userId, logUser }: UserNames, report: UserReport): string[] {
 
 function formatCode(code: CodeReport | null): string[] {
   if (code === null) return [];
-  const { otpId, status, channel, createdAt, expiresAt, redeemedAt } = code;
+  const { otpId, status, channel, createdAt, expiresAt, redeemedAt, failure } = code;
   const end = redeemedAt === null ? `expires ${toRfc3339(expiresAt)}`
     : `redeemed ${toRfc3339(redeemedAt)}`;
-  return [`  code      ${otpId} ${status} by ${channel}, created ${toRfc3339(createdAt)}, ${end}`];
+  return [
+    `  code      ${otpId} ${status} by ${channel}, created ${toRfc3339(createdAt)}, ${end}`,
+    ...formatFailure(failure),
+  ];
+}
+
+function formatFailure(failure: CodeReport['failure']): string[] {
+  if (failure === null) return [];
+  const { channel, reason } = failure;
+  return [`  delivery  last failed${channel === null ? '' : ` by ${channel}`}: ${reason}`];
 }
 
 type Quota = Pick<PairReport, 'quota' | 'remaining'>;

@@ -1,6 +1,6 @@
 /** Writes to the table otps: one statement for all OTPs of a batch. */
 import { formatInstant, formatNullableInstant } from '../instant.ts';
-import type { Otp } from './otps.ts';
+import type { DeliveryFailure, Otp } from './otps.ts';
 import { joinKeys, repeat, write } from '../query.ts';
 import type { Hex, Value, Write } from '../query.ts';
 
@@ -135,6 +135,21 @@ function pushStateValues(values: Value[], otp: Otp): void {
   values.push(formatNullableInstant(otp.redeemedAt), otp.wrongAttempts,
     formatNullableInstant(otp.lastWrongAt), formatNullableInstant(otp.lockedUntil),
     otp.consecutiveWrong, otp.verifyIds, otp.closeReason, otp.isRefunded ? 1 : 0);
+}
+
+/** An OTP, and why its message was not accepted. */
+export type FailedDelivery = Readonly<{ otp: Otp; failure: DeliveryFailure }>;
+
+const FAILURE_MAX_CHARACTERS = 100;
+
+/** Stores the last failed attempts of OTPs that are locked. */
+export function storeFailures(list: readonly FailedDelivery[]): Write {
+  const rows = joinKeys('otps', PRIMARY_KEY, list.length, { placeholders: 'X?,?,?,?' });
+  const sql = `UPDATE ${rows}
+    SET t.failure_channel = named.column_2, t.failure_reason = named.column_3`;
+  const values = list.flatMap(({ otp: { batchId, batchNumber }, failure: { channel, reason } }) =>
+    [batchId, batchNumber, channel, reason.slice(0, FAILURE_MAX_CHARACTERS)]);
+  return write('otps.store_failures', sql, values);
 }
 
 /** Deletes OTPs that are locked. */

@@ -39,6 +39,9 @@ export type Otp = PairName &
 
 type CloseReason = 'failed' | 'canceled';
 
+/** Why the message of an OTP was not accepted; the channel is null where no attempt was made. */
+export type DeliveryFailure = Readonly<{ channel: string | null; reason: string }>;
+
 /** The columns that decide a refusal. */
 export type OtpSummary = Pick<
   Otp,
@@ -87,6 +90,22 @@ export function readOtpSummaries(userIds: readonly string[]): Query<OtpSummary[]
     sql: `${SUMMARY_SQL}${repeat(userIds.length, '?')})`,
     values: userIds,
     read: (rows) => rows.map(readSummary),
+  };
+}
+
+/**
+ * The last failed attempts to deliver the messages of a user, by otpId. They are columns that no
+ * rule reads (schema/0011-otps-failure.sql).
+ */
+export function readFailures(userId: string): Query<Map<Hex, DeliveryFailure>> {
+  return {
+    name: 'otps.failures',
+    sql: `SELECT otp_id, failure_channel, failure_reason ${FROM_SQL}?)
+      AND failure_reason IS NOT NULL`,
+    values: [userId],
+    read: (rows) => new Map(rows.map((row) => [toHex(row.otp_id), {
+      channel: row.failure_channel as string | null, reason: row.failure_reason as string,
+    }])),
   };
 }
 

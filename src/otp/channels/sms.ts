@@ -186,9 +186,12 @@ function readError(body: string): Failure {
   return { code: known, hasFailed: known !== null };
 }
 
-/** Null for anything but a number, which might be text from the gateway. */
+/**
+ * Null for anything but a number of at most five digits, which might be text from the gateway: no
+ * code for a user has fewer than six.
+ */
 function readCode(value: unknown): number | null {
-  return /^[1-9]\d{0,5}$/.test(String(value)) ? Number(value) : null;
+  return /^[1-9]\d{0,4}$/.test(String(value)) ? Number(value) : null;
 }
 
 /** Empty for anything but a JSON object. */

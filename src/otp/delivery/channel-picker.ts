@@ -81,6 +81,8 @@ export class ChannelPicker {
   readonly #onEvent: OnDeliveryEvent;
   readonly #breakers: ReadonlyMap<Channel, CircuitBreaker>;
   readonly #counts: DeliveryCounts;
+  /** Of the last attempt of each channel that failed. */
+  readonly #lastReasons = new Map<Channel, string>();
 
   /** @param channels in the order in which they are tried */
   constructor(channels: readonly Channel[], onEvent: OnDeliveryEvent, counts: DeliveryCounts) {
@@ -103,6 +105,15 @@ export class ChannelPicker {
     const now = monotonicMs();
     return pending.readyChannels(pending.remainingChannels(this.#channels))
       .find((channel) => this.#breakers.get(channel)!.canBegin(now)) ?? null;
+  }
+
+  /** Lets a message that waits for a paused channel without an attempt of its own say why. */
+  explainWait(pending: PendingMessage): void {
+    if (pending.failure !== null) return;
+    const [channel] = pending.remainingChannels(this.#channels);
+    const reason = channel === undefined ? undefined : this.#lastReasons.get(channel);
+    if (channel === undefined || reason === undefined) return;
+    pending.failure = { channel: channel.name, reason: `paused after ${reason}` };
   }
 
   /** Whether a channel may be tried now that has not denied the message. */
@@ -133,11 +144,10 @@ export class ChannelPicker {
     counts[result.kind] += 1;
     if (change !== null) counts.isPaused = change === 'paused';
     const reason = 'reason' in result ? result.reason : result.kind;
+    if (hasFailed) this.#lastReasons.set(channel, reason);
     if (change !== null) this.#onEvent({ event: `channel_${change}`, channel: name, reason });
     if (result.kind === 'accepted') return result.kind;
-    if (result.kind === 'retry') pending.recordFailure(channel, result.afterSeconds);
-    else if (result.kind === 'denied') pending.recordDenial(channel, result.afterSeconds);
-    else pending.recordRefusal(channel);
+    pending.recordFailure(channel, result);
     const event = `delivery_${result.kind}` as const;
     const { otpId, userId } = pending.message;
     this.#onEvent({ event, otpId, userId, channel: name, reason });

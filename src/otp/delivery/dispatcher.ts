@@ -149,17 +149,18 @@ export class Dispatcher {
       if (!this.#picker.hasChannelFor(pending)) return this.#fail(pending, 'refused');
       if (pending.isExpired) return this.#fail(pending, 'expired');
       const channel = this.#picker.pick(pending);
-      if (channel === null) {
+      if (channel === null) this.#picker.explainWait(pending);
+      if (channel === null && pending.newFailure === null) {
         return this.#retryIn(pending, pending.waitForChannel(this.#picker.readyInMs(pending)));
       }
-      if (pending.mustRenew) {
+      if (channel === null || pending.mustRenew) {
         const renewal = await this.#outbox.renew(pending);
         if (renewal === 'lost') return this.#onLeaseLost(pending.batch);
         if (renewal === 'ended') return this.#settle(pending);
         continue;
       }
       const result = await this.#picker.send(pending, channel);
-      if (result === 'accepted') return this.#settle(pending, reroutedTo(channel, pending));
+      if (result === 'accepted') return this.#settle(pending, toRerouted(channel, pending));
       const mustWait = result === 'retry'
         || (result === 'denied' && !this.#picker.hasUndenied(pending));
       if (mustWait) return this.#retryIn(pending, pending.backOff());
@@ -168,7 +169,8 @@ export class Dispatcher {
 
   async #fail(pending: PendingMessage, reason: 'refused' | 'expired'): Promise<void> {
     const { subjects, batch: { batchId }, message: { otpId, userId } } = pending;
-    const isClosed = await this.#outbox.fail({ otpId, batchId, subjects });
+    const failure = pending.failure ?? { channel: null, reason };
+    const isClosed = await this.#outbox.fail({ otpId, batchId, subjects, failure });
     if (!isClosed) return this.#onLeaseLost(pending.batch);
     this.#settle(pending);
     this.#counts.failed[reason] += 1;
@@ -195,8 +197,9 @@ export class Dispatcher {
   }
 }
 
-/** The channel to store in the OTP row; null when the row already names it. */
-function reroutedTo({ name }: Channel, pending: PendingMessage): Rerouted | null {
-  const { plannedChannel, message: { otpId, userId } } = pending;
-  return name === plannedChannel ? null : { otpId, userId, channel: name };
+/** What to store in the OTP row; null when the row already says it. */
+function toRerouted({ name }: Channel, pending: PendingMessage): Rerouted | null {
+  const { plannedChannel, newFailure: failure, message: { otpId, userId } } = pending;
+  if (name === plannedChannel && failure === null) return null;
+  return { otpId, userId, channel: name, failure };
 }

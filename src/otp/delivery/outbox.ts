@@ -10,7 +10,9 @@ import type { ConnectionPool } from '../../db/pool.ts';
 import type { Hex } from '../../db/query.ts';
 import { lockSlots } from '../../db/tables/ip-limits.ts';
 import { findUsers, lockOtps, readOtpsOfUsers } from '../../db/tables/otps.ts';
-import type { Otp } from '../../db/tables/otps.ts';
+import type { DeliveryFailure, Otp } from '../../db/tables/otps.ts';
+import { storeFailures } from '../../db/tables/otps-write.ts';
+import type { FailedDelivery } from '../../db/tables/otps-write.ts';
 import {
   claimBatches, deleteBatches, findExpiredBatches, findLongLeases, isBatchDeleted, leaseBatches,
   lockOwnBatches, readClaimed, replaceBatches, shortenLeases,
@@ -25,11 +27,18 @@ import type { Policies } from '../policy/policy.ts';
 import { isOpen } from '../rules/lifecycle.ts';
 import { decideFailure } from './undeliverable.ts';
 
-/** A message that was accepted by a channel other than the one in its OTP row. */
-export type Rerouted = Readonly<{ otpId: Hex; userId: string; channel: string }>;
+/**
+ * A message that was accepted after the OTP row was written: by another channel than the row names,
+ * or after a failure that the row does not say; null when it does.
+ */
+export type Rerouted = Readonly<{
+  otpId: Hex; userId: string; channel: string; failure: DeliveryFailure | null;
+}>;
 
 /** An OTP whose message no channel accepts, and the subjects whose points it took, if known. */
-type FailedOtp = Readonly<{ otpId: Hex; batchId: Hex; subjects: readonly string[] }>;
+type FailedOtp = Readonly<{
+  otpId: Hex; batchId: Hex; subjects: readonly string[]; failure: DeliveryFailure;
+}>;
 
 type OutboxDeps = Readonly<{
   pool: ConnectionPool;
@@ -103,9 +112,11 @@ export class Outbox {
       ({ otpId, batchId }));
     const { own, open, lease } = await transaction(this.#deps.pool, async (tx) => {
       const askedAtMs = monotonicMs();
+      const failed = await lockFailed(tx, messages);
       const [own, otps, now] = await tx.read(
         lockOwnBatches(batchIds, this.#deps.owner), readOtpsOfUsers(otpNames), READ_CLOCK);
       const leasedUntil = addSeconds(now, LEASE_SECONDS);
+      noteFailures(tx, failed.filter(({ batchId }) => own.has(batchId)));
       this.#lease(tx, [...own], leasedUntil);
       const otpsOf = groupBy(otps, ({ userId }) => userId);
       const open = otps.filter((otp) => isOpen(otp, otpsOf.get(otp.userId)!));
@@ -162,13 +173,16 @@ export class Outbox {
       const ipLimits = new IpLimitRows(await lockIpLimits(tx, list));
       const [now, own] = await tx.read(
         READ_CLOCK, lockOwnBatches(batchIds, this.#deps.owner));
-      for (const { otpId, batchId, subjects } of list) {
+      const failed: FailedDelivery[] = [];
+      for (const { otpId, batchId, subjects, failure } of list) {
         const otp = own.has(batchId) ? otps.find(users.get(otpId), otpId) : null;
-        if (otp !== null) this.#closeOne(now, otp, subjects, otps, ipLimits);
+        if (otp === null || !this.#closeOne(now, otp, subjects, otps, ipLimits)) continue;
+        failed.push({ otp, failure });
       }
-      if (otps.changed.length === 0) tx.readOnly();
+      if (failed.length === 0) tx.readOnly();
       else {
         otps.flush(tx);
+        noteFailures(tx, failed);
         ipLimits.flush(tx);
       }
       return list.map(({ batchId }) => own.has(batchId));
@@ -181,23 +195,47 @@ export class Outbox {
     subjects: readonly string[],
     otps: OtpRows,
     ipLimits: IpLimitRows,
-  ): void {
+  ): boolean {
     const windows = subjects.map((subject) => ({ subject, window: ipLimits.windowOf(subject) }));
     const state = { now, otp, otps: otps.of(otp.userId), windows };
     const writes = decideFailure(state, this.#deps.policies.for(otp.purpose));
-    if (writes === null) return;
+    if (writes === null) return false;
     otps.put(writes.otp);
     for (const { subject, change } of writes.refunds) ipLimits.put(subject, change);
+    return true;
   }
 }
 
 async function setChannels(tx: Transaction, list: readonly Rerouted[]): Promise<void> {
   const otps = new OtpRows(await lockUsers(tx, list.map(({ userId }) => userId)));
-  for (const { otpId, userId, channel } of list) {
+  const failed: FailedDelivery[] = [];
+  for (const { otpId, userId, channel, failure } of list) {
     const otp = otps.find(userId, otpId);
     if (otp !== null) otps.put({ ...otp, channel });
+    failed.push(...toFailedDelivery(otp, failure));
   }
   otps.flush(tx);
+  noteFailures(tx, failed);
+}
+
+/** Locks the OTPs of messages with a new failure, before the outbox as the lock order demands. */
+async function lockFailed(
+  tx: Transaction,
+  messages: readonly PendingMessage[],
+): Promise<(FailedDelivery & Readonly<{ batchId: Hex }>)[]> {
+  const failed = messages.filter(({ newFailure }) => newFailure !== null);
+  const otps = new OtpRows(await lockUsers(tx, failed.map(({ message }) => message.userId)));
+  return failed.flatMap(({ message: { userId, otpId }, batch: { batchId }, newFailure }) =>
+    toFailedDelivery(otps.find(userId, otpId), newFailure).map((one) => ({ ...one, batchId })));
+}
+
+function toFailedDelivery(otp: Otp | null, failure: DeliveryFailure | null): FailedDelivery[] {
+  return otp === null || failure === null ? [] : [{ otp, failure }];
+}
+
+/** @param failed OTPs that are locked */
+function noteFailures(tx: Transaction, failed: readonly FailedDelivery[]): void {
+  if (failed.length > 0) tx.writes.push(storeFailures(failed));
 }
 
 async function lockUsers(tx: Transaction, users: Iterable<string>): Promise<Otp[]> {

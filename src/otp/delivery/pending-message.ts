@@ -1,8 +1,9 @@
 /** A message that no channel has accepted yet, with the history of its attempts. */
-import type { Channel, Message } from '../channels/channel.ts';
+import type { Channel, Message, SendResult } from '../channels/channel.ts';
 import { randomBelow } from '../crypto/random.ts';
 import { monotonicMs } from '../../db/clock.ts';
 import type { Instant } from '../../db/instant.ts';
+import type { DeliveryFailure } from '../../db/tables/otps.ts';
 import type { OutboxBatch, OutboxMessage } from './outbox-batch.ts';
 
 /** Failed attempts after which a channel comes after the others. */
@@ -17,6 +18,10 @@ export class PendingMessage {
   readonly batch: OutboxBatch;
   /** Stays empty for most messages, because their first attempt is accepted. */
   readonly #attempts: ChannelAttempts[] = [];
+  /** Why the message is not sent yet; null before the first attempt. */
+  failure: DeliveryFailure | null = null;
+  /** What the OTP row says of it, as far as this process knows. */
+  #storedFailure: DeliveryFailure | null = null;
   /** By the monotonic clock: the lifetime from now on ends then, if the other clock is set back. */
   readonly #endsAtMs: number;
   #mustAsk: boolean;
@@ -53,8 +58,17 @@ export class PendingMessage {
     return this.#mustAsk || !this.batch.leaseCoversAttempt;
   }
 
+  /** The failure that the OTP row does not say yet; null when there is nothing new to say. */
+  get newFailure(): DeliveryFailure | null {
+    const { failure } = this;
+    const stored = this.#storedFailure;
+    const isStored = stored?.reason === failure?.reason && stored?.channel === failure?.channel;
+    return isStored ? null : failure;
+  }
+
   onRenewed(): void {
     this.#mustAsk = false;
+    this.#storedFailure = this.failure;
   }
 
   /** Returns the milliseconds to wait after a failed attempt; they grow with each call. */
@@ -86,24 +100,21 @@ export class PendingMessage {
     return Math.max(0, (this.#find(channel)?.notBeforeMs ?? 0) - monotonicMs());
   }
 
-  recordFailure(channel: Channel, afterSeconds: number | null): void {
+  /** Records an attempt that was not accepted. */
+  recordFailure(channel: Channel, result: FailedResult): void {
     const attempts = this.#findOrAdd(channel);
+    this.failure = { channel: channel.name, reason: result.reason };
+    attempts.isRefused ||= result.kind === 'refused';
+    // The channel comes after the others from now on, because it would be denied again soon.
+    attempts.isDenied ||= result.kind === 'denied';
+    if (result.kind === 'refused') return;
     attempts.failures += 1;
+    const { afterSeconds } = result;
     if (afterSeconds !== null) attempts.notBeforeMs = monotonicMs() + afterSeconds * 1000;
-  }
-
-  /** The channel comes after the others from now on, because it would be denied again soon. */
-  recordDenial(channel: Channel, afterSeconds: number | null): void {
-    this.recordFailure(channel, afterSeconds);
-    this.#findOrAdd(channel).isDenied = true;
   }
 
   wasDenied(channel: Channel): boolean {
     return this.#find(channel)?.isDenied === true;
-  }
-
-  recordRefusal(channel: Channel): void {
-    this.#findOrAdd(channel).isRefused = true;
   }
 
   /** The channels that can reach the user and have not refused the message, in their order. */
@@ -135,6 +146,8 @@ export class PendingMessage {
     return attempts;
   }
 }
+
+type FailedResult = Exclude<SendResult, { kind: 'accepted' }>;
 
 type ChannelAttempts = {
   readonly channel: Channel;

@@ -11,6 +11,7 @@ import type { RequestOutcome, StatusOutcome } from '../../../src/otp/outcomes.ts
 import { createPolicies } from '../../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../../src/otp/service.ts';
 import type { OtpService } from '../../../src/otp/service.ts';
+import { readUserReport } from '../../../src/otp/user-report.ts';
 import { createTestDatabase } from '../../harness/database.ts';
 import type { TestDatabase } from '../../harness/database.ts';
 import { channelOf, createTestDelivery } from '../../harness/delivery.ts';
@@ -112,6 +113,18 @@ export class DeliveryFixture {
 
   async statusOf({ service }: Process, otpId: string): Promise<StatusOutcome> {
     return service.status(otpId, () => true);
+  }
+
+  /** The last failure of the newest login code of a user, as an operator sees it. */
+  async failureOf(userId: string): Promise<string | null> {
+    const deps = { pool: this.database.pool, policies: createPolicies(), secrets: this.secrets };
+    const failure = (await readUserReport(deps, userId))?.pairs[0]?.lastCode?.failure ?? null;
+    return failure === null ? null : `${failure.channel}: ${failure.reason}`;
+  }
+
+  async untilFailure(userId: string, expected: string): Promise<void> {
+    await eventually(`the last failure of ${userId} is ${expected}`, async () =>
+      await this.failureOf(userId) === expected);
   }
 
   /** Waits until an OTP has this status and, if given, this channel. */

@@ -238,6 +238,55 @@ test('an OTP whose message is sealed under an unknown secret is closed with a re
     assert.is((await fixture.issue(successor, 'U1')).remainingRequests, 2);
   });
 
+test('an operator sees why a message is not sent yet, why it failed, and what failed before',
+  async () => {
+    const refusal = { kind: 'refused', reason: 'code 30007' } as const;
+    const denial = { kind: 'denied', reason: 'status 402', afterSeconds: null } as const;
+    const silence = { kind: 'retry', reason: 'ECONNREFUSED', afterSeconds: null } as const;
+    const busy = fixture.process([scripted('sms', RETRY, silence)]);
+    const pending = await fixture.issue(busy, 'pending');
+    await fixture.untilFailure('pending', 'sms: ECONNREFUSED');
+    await fixture.untilStatus(busy, pending.otpId, 'pending');
+    const both = [scripted('sms', denial), scripted('email', refusal)];
+    await fixture.issue(fixture.process(both), 'denied');
+    await eventually('it is denied again', () => both[0]!.sent.length > 1);
+    await fixture.untilFailure('denied', 'sms: status 402');
+    const refused = fixture.process([scripted('sms', REFUSED), scripted('email', refusal)]);
+    await fixture.untilStatus(refused, (await fixture.issue(refused, 'no')).otpId, 'failed');
+    assert.is(await fixture.failureOf('no'), 'email: code 30007');
+    const sent = fixture.process([scripted('sms', denial), scripted('email', ACCEPTED)]);
+    await fixture.untilStatus(sent, (await fixture.issue(sent, 'sent')).otpId, 'sent', 'email');
+    assert.is(await fixture.failureOf('sent'), 'sms: status 402');
+    const again = fixture.process([scripted('sms', denial, ACCEPTED), scripted('email', RETRY)]);
+    await fixture.untilStatus(again, (await fixture.issue(again, 'again')).otpId, 'sent', 'sms');
+    await fixture.untilFailure('again', 'email: status 503');
+    const first = fixture.process([scripted('sms', ACCEPTED)]);
+    await fixture.untilStatus(first, (await fixture.issue(first, 'first')).otpId, 'sent');
+    assert.is(await fixture.failureOf('first'), null);
+    fixture.setClock(300);
+    await fixture.untilStatus(busy, pending.otpId, 'failed');
+    assert.is(await fixture.failureOf('pending'), 'sms: ECONNREFUSED');
+  });
+
+test('an operator sees why a message waits for a paused channel that never tried it', async () => {
+  const process = fixture.process([scripted('sms', RETRY)]);
+  await Promise.all(Array.from({ length: 5 }, () => fixture.issue(process)));
+  await eventually('it is paused', () => eventNames(process.events).includes('channel_paused'));
+  const { otpId } = await fixture.issue(process, 'waits', 'login', '10.0.0.2');
+  await fixture.untilFailure('waits', 'sms: paused after status 503');
+  await fixture.untilStatus(process, otpId, 'pending');
+});
+
+test('an operator sees that no attempt was made before an OTP expired', async () => {
+  const dead = fixture.process([scripted('sms', () => new Promise(() => {}))]);
+  const { otpId } = await fixture.issue(dead, 'U1');
+  fixture.setClock(300);
+  const successor = fixture.process([scripted('sms', ACCEPTED)]);
+  successor.delivery.start();
+  await fixture.untilStatus(successor, otpId, 'failed');
+  assert.is(await fixture.failureOf('U1'), 'null: expired');
+});
+
 test('two processes that reclaim at the same time send each message once', async () => {
   const dead = fixture.process([scripted('sms', () => new Promise(() => {}))]);
   const users = Array.from({ length: 8 }, () => fixture.issue(dead));

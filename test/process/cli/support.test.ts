@@ -11,7 +11,7 @@ import { closeClient, post } from '../../harness/client.ts';
 import { createTestDatabase } from '../../harness/database.ts';
 import type { TestDatabase } from '../../harness/database.ts';
 import { newSecretsText, secretsOf, startTestService } from '../../harness/service.ts';
-import type { TestService } from '../../harness/service.ts';
+import type { ChannelState, TestService } from '../../harness/service.ts';
 import { createGate, eventually } from '../../harness/waiting.ts';
 
 const policies = createPolicies();
@@ -84,6 +84,7 @@ test('show reports the points, attempts, locks and OTPs of a user', async () => 
         created_at: '2026-01-05T08:00:00.000001Z',
         expires_at: '2026-01-05T08:05:00.000001Z',
         redeemed_at: null,
+        delivery_failure: null,
       },
     }],
   });
@@ -167,6 +168,26 @@ test('unlock says what still refuses the user, and whether there was a lock', as
     [['was not locked; the user can request a code now'], null]);
   await request('U7', 'k');
 });
+
+test('show reports the last failure of a delivery, while it is retried and after the OTP is closed',
+  async () => {
+    const state: ChannelState = { sendResult: 'retry' };
+    const failing = await startTestService({ pool: database.pool, secrets, state });
+    database.clock.set('2026-01-05 09:30:00');
+    const body = { user_id: 'U8', purpose: 'login' };
+    await post({ port: failing.port, path: '/otp/request', key: 'failing', body });
+    const untilShown = (pattern: RegExp) => eventually(`show matches ${pattern}`, async () =>
+      pattern.test((await showUser('U8')).lines.join('\n')));
+    await untilShown(/ pending .*\n {2}delivery {2}last failed by console: the channel said retry/);
+    state.sendResult = 'refused';
+    await untilShown(/ failed .*\n {2}delivery {2}last failed by console: .* refused/);
+    const { data, lines } = await showUser('U8');
+    const [{ last_code: code }] = data.purposes as [{ last_code: Record<string, unknown> }];
+    assert.equal(code.delivery_failure,
+      { channel: 'console', reason: 'the channel said refused' });
+    assert.not.match(JSON.stringify([lines, data]), failing.messages[0]!.code);
+    await failing.close();
+  });
 
 test('show waits for no lock', async () => {
   database.clock.set('2026-01-05 10:00:00');

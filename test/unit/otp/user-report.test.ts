@@ -93,7 +93,7 @@ test('the last code of a pair is its newest OTP with its state and its end', () 
     describe([old, otp], seconds, unsent).pairs[0]?.lastCode;
   assert.equal(lastOf(code, 300 - ONE_MICROSECOND), { kind: 'known', otpId: code.otpId,
     purpose: 'login', status: 'sent', channel: 'console', createdAt: NOW, expiresAt: at(300),
-    redeemedAt: null });
+    redeemedAt: null, failure: null });
   assert.is(lastOf(code, 300)?.status, 'expired');
   assert.is(lastOf(code, 0, new Set([code.otpId]))?.status, 'pending');
   const redeemed = lastOf({ ...code, redeemedAt: at(9), digest: null }, 10);
