@@ -32,7 +32,8 @@ const WRONG: [string[], RegExp][] = [
   [['doctor', 'now'], /doctor takes no arguments/],
   [['secret'], /secret takes: new \[ID\]/],
   [['secret', 'make'], /secret takes: new \[ID\]/],
-  [['key', 'new', 'a', 'read', 'b'], /key takes: new NAME \[SCOPES\]/],
+  [['key', 'new', 'a', 'read', 'b'], /a RESTRICTION must be one of purposes=.* and not-after=/],
+  [['key', 'new', 'a', 'read', 'x', 'y', 'z'], /key takes: new NAME \[SCOPES\]/],
   [['secret', 'new', 'a', 'b'], /secret takes: new \[ID\]/],
   [['secret', 'new', 'a:b'], /ID must be an id of 1 to 32 letters/],
 ];
