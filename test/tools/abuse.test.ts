@@ -21,7 +21,7 @@ function newTarget(url: URL, apiKey: string | null, codeOf: (user: string) => st
     url,
     apiKey,
     purpose: 'abuse',
-    user: 'abuse-{n}@example.invalid',
+    user: 'abuse{n}@example.invalid',
     readCode: async (user) => codeOf(user),
     codeDigits: 6,
     messagesMax: MESSAGES_MAX,

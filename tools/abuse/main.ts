@@ -15,7 +15,7 @@ Attacks the otpd at URL: races, limits, forged headers, malformed requests. It r
 codes for made-up users, so give it an installation or a purpose made for the test.
 
   --purpose NAME          the purpose of the codes (abuse)
-  --user TEMPLATE         the users; {n} becomes a number (abuse-{n}@example.invalid)
+  --user TEMPLATE         the users; {n} becomes a number (abuse{n}@example.invalid)
   --messages N            the most codes that are requested (60)
   --digits N              the length of a code (6)
   --code-command COMMAND  a shell command that prints the newest code of $OTPD_USER
@@ -33,7 +33,7 @@ function readOptions(parameters: readonly string[], apiKey: string | undefined):
       allowPositionals: true,
       options: {
         'purpose': { type: 'string', default: 'abuse' },
-        'user': { type: 'string', default: 'abuse-{n}@example.invalid' },
+        'user': { type: 'string', default: 'abuse{n}@example.invalid' },
         'messages': { type: 'string', default: '60' },
         'digits': { type: 'string', default: '6' },
         'code-command': { type: 'string' },

@@ -12,7 +12,7 @@ export type Options = Readonly<{
   url: URL;
   apiKey: string | null;
   purpose: string;
-  /** `{n}` becomes a number of six digits. */
+  /** `{n}` becomes a number of six digits; it looks like a code unless a letter touches it. */
   user: string;
   /** Returns the newest code of a user, with white space around it; null: none can be read. */
   readCode: ((user: string) => Promise<string>) | null;
