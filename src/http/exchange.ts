@@ -11,7 +11,8 @@ import type { BodyReading, BodyResult } from './input/body.ts';
 import { browserResponse, corsHeaders } from './input/browsers.ts';
 import type { BrowserRules } from './input/browsers.ts';
 import {
-  acceptedLanguages, clientRequestId, framingError, isOtpPath, mediaTypeError, pathOf, readHeaders,
+  acceptedLanguages, clientRequestId, framingError, isOtpPath, isReportPath, mediaTypeError, pathOf,
+  readHeaders,
 } from './input/request-head.ts';
 import type { RequestHeaders } from './input/request-head.ts';
 import {
@@ -82,8 +83,11 @@ export function openExchange(
   };
 }
 
-function findRoute({ fixed, otp, other }: Routes, path: string): Route {
-  return fixed.get(path) ?? (otp !== null && isOtpPath(path) ? otp : other);
+function findRoute({ fixed, otp, report, other }: Routes, path: string): Route {
+  const route = fixed.get(path);
+  if (route !== undefined) return route;
+  if (otp !== null && isOtpPath(path)) return otp;
+  return report !== null && isReportPath(path) ? report : other;
 }
 
 /** Determines the response to a request; null when the client has disconnected. */
@@ -100,7 +104,7 @@ export async function respondTo(
   const error = isWaiting ? headerFieldError(exchange, access, method) : null;
   if (error !== null) return invalidField(error, routeHeaders(exchange, access));
   // Nobody reads the body for which this client would wait.
-  const isBodyIgnored = isWaiting && !method.takesJson;
+  const isBodyIgnored = isWaiting && method.content === null;
   if (isWaiting && !isBodyIgnored) sendContinue(exchange);
   // One microtask later the parser has delivered the body that arrived with the header section.
   await null;
@@ -167,7 +171,9 @@ function identifyClient(
 ): ClientIdentity | FieldError | null {
   const { req, apiClient } = exchange;
   if (req.socket.remoteAddress === undefined) return null;
-  const client = readClient(exchange, access) ?? UNNAMED;
+  // Without a valid API key nobody names a client.
+  const isNamed = access.apiKeys === null || apiClient !== null;
+  const client = (isNamed ? readClient(exchange, access) : null) ?? UNNAMED;
   return 'field' in client ? client : { apiClient: apiClient?.name ?? null, ...client };
 }
 
@@ -215,12 +221,15 @@ function earlyResponse(exchange: Exchange, access: Access): HttpResponse | null 
   const browser = browserResponse(req, headers, access.browsers);
   if (browser !== null) return browser;
   if (method === undefined) return route.notAllowed;
-  const denial = access.apiKeys === null ? null : authenticate(exchange, access.apiKeys, method);
+  const { apiKeys } = access;
+  const { scopes } = method;
+  const denial = apiKeys === null || scopes === null ? null
+    : authenticate(exchange, apiKeys, scopes);
   if (denial !== null) return denial;
   if (hasExpectation(exchange) && !expectsContinue(exchange)) {
     return errorResponse('expectation_failed');
   }
-  const mediaType = method.takesJson ? mediaTypeError(headers) : null;
+  const mediaType = method.content === null ? null : mediaTypeError(headers, method.content);
   if (mediaType !== null) return mediaType;
   const isTooLong = (headers.contentLength ?? 0) > BODY_MAX_BYTES;
   return isTooLong ? closingErrorResponse('payload_too_large') : null;
@@ -230,7 +239,7 @@ function earlyResponse(exchange: Exchange, access: Access): HttpResponse | null 
 function authenticate(
   exchange: Exchange,
   apiKeys: ApiKeys,
-  { scopes }: MethodHandler,
+  scopes: readonly Scope[],
 ): HttpResponse | null {
   const apiClient = authorize(apiKeys, exchange.headers.authorizations, scopes);
   if ('code' in apiClient) return apiClient;

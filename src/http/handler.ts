@@ -24,10 +24,10 @@ export type HandlerInput = ClientAddress & Readonly<{
 }>;
 
 export type MethodHandler = Readonly<{
-  /** False when a body is read and ignored. */
-  takesJson: boolean;
-  /** The API key must have one of these scopes. */
-  scopes: readonly Scope[];
+  /** The content that the method needs; null when a body is read and ignored. */
+  content: 'json' | 'form' | null;
+  /** The API key must have one of these scopes; null: none is needed, the path is the proof. */
+  scopes: readonly Scope[] | null;
   /** Parses all Idempotency-Key lines; null when the method needs no key and none was sent. */
   parseKey: (values: readonly string[]) => string | FieldError | null;
   handle: (input: HandlerInput) => Promise<HttpResponse>;

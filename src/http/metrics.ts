@@ -40,20 +40,21 @@ export type HttpMeters = Readonly<{
   request: RouteMeter;
   verify: RouteMeter;
   otp: RouteMeter;
+  report: RouteMeter;
   /** Requests without a route, and parse errors. */
   other: RouteMeter;
 }>;
 
 /** Without a clock every duration is zero. */
 export function createHttpMeters(now: () => number = () => 0): HttpMeters {
-  const [request, verify, otp, other] = [1, 2, 3, 4].map(() => new RouteMeter()) as
-    [RouteMeter, RouteMeter, RouteMeter, RouteMeter];
-  return Object.freeze({ now, request, verify, otp, other });
+  const [request, verify, otp, report, other] = [1, 2, 3, 4, 5].map(() => new RouteMeter()) as
+    [RouteMeter, RouteMeter, RouteMeter, RouteMeter, RouteMeter];
+  return Object.freeze({ now, request, verify, otp, report, other });
 }
 
-export function httpFamilies({ request, verify, otp, other }: HttpMeters): Family[] {
+export function httpFamilies({ request, verify, otp, report, other }: HttpMeters): Family[] {
   const routes = [['/otp/request', request], ['/otp/verify', verify], ['/otp/{otp_id}', otp],
-    ['other', other]] as const;
+    ['/sms/status/{report}', report], ['other', other]] as const;
   return [
     counter('otpd_http_requests_total', 'Requests by route and by what they ended in.',
       routes.flatMap(([route, { responses }]) =>

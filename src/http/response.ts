@@ -113,6 +113,7 @@ export const STATUS = Object.freeze({
   verified: 200,
   known: 200,
   canceled: 204,
+  reported: 204,
   preflight: 204,
   invalid_request: 400,
   unauthorized: 401,
@@ -147,7 +148,8 @@ export type ResponseCode = keyof typeof STATUS;
 /** The values of the `error` member. */
 export type ErrorCode = Exclude<
   ResponseCode,
-  'issued' | 'verified' | 'known' | 'canceled' | 'preflight' | 'alive' | 'ready' | 'metrics'
+  | 'issued' | 'verified' | 'known' | 'canceled' | 'reported' | 'preflight'
+  | 'alive' | 'ready' | 'metrics'
 >;
 
 export type AdminCode = 'alive' | 'ready' | 'metrics' | 'misdirected_request' | 'not_ready';

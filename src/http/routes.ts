@@ -1,6 +1,6 @@
 /** The routes: their paths, their methods, and the headers of their errors. */
 import type { MethodHandler } from './handler.ts';
-import { createCancelHandler, createStatusHandler } from './handlers/otp.ts';
+import { createCancelHandler, createReportHandler, createStatusHandler } from './handlers/otp.ts';
 import { createRequestHandler, policyHeaders } from './handlers/request.ts';
 import { createVerifyHandler } from './handlers/verify.ts';
 import { createHttpMeters } from './metrics.ts';
@@ -27,6 +27,8 @@ export type Routes = Readonly<{
   fixed: ReadonlyMap<string, Route>;
   /** The route of an OTP; null on the admin listener. */
   otp: Route | null;
+  /** The route of reports of providers; null when none is asked for. */
+  report: Route | null;
   /** Requests for any other path, and parse errors. */
   other: Route;
   /** Milliseconds of a monotonic clock. */
@@ -56,10 +58,15 @@ export function createRoutes(
   const verifyRoute = createRoute('/otp/verify', meters.verify, {
     POST: createVerifyHandler(service, policies),
   });
+  const other = createOtherRoute(meters.other, PATHS);
   return {
     fixed: new Map([requestRoute, verifyRoute].map((route) => [route.path, route])),
     otp: createRoute('/otp/{otp_id}', meters.otp, { GET: status, HEAD: status, DELETE: cancel }),
-    other: createOtherRoute(meters.other, PATHS),
+    report: service.report === null ? null
+      : createRoute('/sms/status/{report}', meters.report, {
+        POST: createReportHandler(service.report, other.notAllowed),
+      }),
+    other,
     now: meters.now,
     connectNotAllowed: methodNotAllowed(['POST']),
   };

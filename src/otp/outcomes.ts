@@ -123,6 +123,12 @@ export type OtpCancellation = Readonly<{
 export type CancelOutcome
   = Readonly<{ kind: 'canceled' | 'unknown' | 'forbidden' | 'used' | 'expired' }>;
 
+/**
+ * The outcomes of a report of a provider on a message. `unknown`: otpd has not given this URL to a
+ * provider, or no longer has the secret under which it did. `malformed`: the body is no report.
+ */
+export type ReportOutcome = Readonly<{ kind: 'noted' | 'unknown' | 'malformed' }>;
+
 /** Writes a time of an outcome in UTC, to the microsecond: `2026-11-24T11:02:03.000001Z`. */
 export function toRfc3339(instant: Instant): string {
   const milliseconds = Math.floor(instant / MICROSECONDS_PER_MILLISECOND);

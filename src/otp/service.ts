@@ -5,6 +5,7 @@ import type { BatchLimits } from './batcher.ts';
 import { cancelOtps } from './cancel.ts';
 import { ANSWER_MS, monotonicMs } from '../db/clock.ts';
 import type { Hex } from '../db/query.ts';
+import type { Delivery } from './delivery/delivery.ts';
 import type { Deps } from './deps.ts';
 import type {
   CancelOutcome, OtpCancellation, OtpRequest, OtpVerification, RequestOutcome, StatusOutcome,
@@ -34,6 +35,8 @@ export type OtpService = Readonly<{
   verify: Operation<OtpVerification, VerifyOutcome>;
   status: Operation<Hex, StatusOutcome>;
   cancel: Operation<OtpCancellation, CancelOutcome>;
+  /** Takes a report of a provider; null when no channel asks for reports. */
+  report: Delivery['report'];
   /** The user_id formats that a channel accepts, when none accepts this user_id; else null. */
   unreachable: (userId: string) => string | null;
 }>;
@@ -88,6 +91,7 @@ export function createOtpService(deps: Deps, limits: BatchLimits = BATCH_LIMITS)
     verify: verify.submit.bind(verify),
     status: status.submit.bind(status),
     cancel: cancel.submit.bind(cancel),
+    report: deps.delivery.report,
     unreachable: deps.delivery.unreachable,
   });
 }

@@ -6,7 +6,7 @@ import type { Instant } from '../db/instant.ts';
 import type { Hex } from '../db/query.ts';
 import { readOtpsOfUsers } from '../db/tables/otps.ts';
 import type { Otp } from '../db/tables/otps.ts';
-import { findUnsent } from '../db/tables/outbox.ts';
+import { findUnsent, resendId } from '../db/tables/outbox.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Deps } from './deps.ts';
 import type { OtpStatus, StatusOutcome } from './outcomes.ts';
@@ -58,7 +58,7 @@ export function readStatuses(
   answerByMs?: number,
 ): Promise<StatusOutcome[]> {
   const names = otpIds.flatMap((otpId) => decodeOtpId(secrets, otpId));
-  const batchIds = names.map(({ batchId }) => batchId);
+  const batchIds = [...names.map(({ batchId }) => batchId), ...otpIds.map(resendId)];
   return transaction(pool, async (tx) => {
     // The outbox is read before the OTPs: in the other order, an OTP that fails in between would
     // count as sent.

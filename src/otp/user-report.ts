@@ -8,7 +8,7 @@ import { readHits, HIT_KINDS } from '../db/tables/limit-hits.ts';
 import type { Hit, SubjectHit } from '../db/tables/limit-hits.ts';
 import { readFailures, readOtps } from '../db/tables/otps.ts';
 import type { DeliveryFailure, Otp } from '../db/tables/otps.ts';
-import { findUnsent } from '../db/tables/outbox.ts';
+import { findUnsent, resendId } from '../db/tables/outbox.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Deps } from './deps.ts';
 import type { StatusOutcome } from './outcomes.ts';
@@ -163,7 +163,7 @@ export function readUserReport(
   const readAll = readOtps([userId]);
   return transaction(pool, async (tx) => {
     const [earlier] = await tx.read(readAll);
-    const batchIds = earlier.map(({ batchId }) => batchId);
+    const batchIds = earlier.flatMap(({ batchId, otpId }) => [batchId, resendId(otpId)]);
     if (batchIds.length === 0) batchIds.push('');
     const counts = new WrongCountRows(secrets);
     // The outbox is read before the OTPs for the same reason as in status.ts, and the counts are as

@@ -33,7 +33,7 @@ const inputs: HandlerInput[] = [];
 
 const { now, other } = createHttpMeters(() => 7);
 const method = {
-  takesJson: true,
+  content: 'json' as const,
   scopes: ['request' as const],
   parseKey: ([key = '']: readonly string[]) => (key === '!' ? BAD_KEY : key),
   handle: async (input: HandlerInput): Promise<HttpResponse> => {
@@ -47,7 +47,7 @@ const ROUTE = {
 };
 const OTHER = createOtherRoute(other, '/p');
 const ROUTES: Routes = {
-  fixed: new Map([['/p', ROUTE]]), otp: null, other: OTHER, now,
+  fixed: new Map([['/p', ROUTE]]), otp: null, report: null, other: OTHER, now,
   connectNotAllowed: methodNotAllowed(['POST']),
 };
 

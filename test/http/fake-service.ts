@@ -53,6 +53,7 @@ export type FakeOptions = Readonly<{
   verify?: (input: OtpVerification) => Promise<VerifyOutcome>;
   status?: (otpId: string) => Promise<StatusOutcome>;
   cancel?: (input: OtpCancellation) => Promise<CancelOutcome>;
+  report?: OtpService['report'];
   unreachable?: (userId: string) => string | null;
   policies?: Policies;
   trustedProxies?: string;
@@ -84,6 +85,7 @@ export async function startServer(options: FakeOptions = {}): Promise<FakeServer
     verify: (input) => { verifications.push(input); return verify(input); },
     status: (otpId) => { calls.push(`status ${otpId}`); return status(otpId); },
     cancel: (input) => { calls.push(`cancel ${input.otpId}`); return cancel(input); },
+    report: options.report ?? null,
     unreachable: options.unreachable ?? (() => null),
   };
   const http = createHttpServer({

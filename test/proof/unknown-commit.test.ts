@@ -12,6 +12,7 @@ import type { Policy } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
+import { recordCode } from '../harness/leak-recorder.ts';
 import { newSecretsText, newSweeper, secretsOf } from '../harness/service.ts';
 import { query, createFixture, includes, isCommit, rowsBy } from './tampered-connections.ts';
 import { wrongCode } from './load.ts';
@@ -467,5 +468,47 @@ test('every code of a lost cancellation is canceled, though another process canc
       'SELECT close_reason FROM otps WHERE user_id IN (?, ?)', [pair.userId, neighbour]);
     assert.equal(rows.map(({ close_reason }) => close_reason), ['canceled', 'canceled']);
   });
+
+for (const happens of [true, false]) {
+  test(`the message of a report whose COMMIT was lost is sent by the next channel, once
+    (the COMMIT ${happens ? 'happened' : 'did not happen'})`, async () => {
+    const settings = { policies: createPolicies(), secrets: secretsOf(newSecretsText()) };
+    let path = '';
+    const sent: string[] = [];
+    const sms = channelOf(() => ({ kind: 'accepted' }), {
+      name: 'sms',
+      readReport: () => ({ kind: 'failed', reason: 'undelivered' }),
+      send: async ({ code }, _sentAt, reportPath = '') => {
+        recordCode(code);
+        path = reportPath;
+        return { kind: 'accepted' };
+      },
+    });
+    const webhook = channelOf(({ otpId }) => {
+      sent.push(otpId);
+      return { kind: 'accepted' };
+    }, { name: 'webhook' });
+    const delivery = createTestDelivery({ ...settings, pool, channels: [sms, webhook] });
+    deliveries.push(delivery);
+    const sweeper = newSweeper(settings);
+    const service = createOtpService({ pool, ...settings, sweeper, delivery });
+    const names = { userId: `u${id}`, purpose: 'p', clientIp: null, clientNet48: null };
+    const issued = await service.request({
+      ...names, key: `k${id}`, apiClient: null, acceptLanguage: '',
+    }, isWanted);
+    const otpId = issued.kind === 'issued' ? issued.otpId : '';
+    const untilEmpty = () => eventually('the outbox is empty', async () =>
+      (await fixture.database.query('SELECT 1 FROM outbox')).length === 0);
+    await untilEmpty();
+    fixture.tamper(cutAfterwards(async () => {}, happens));
+    const [keyId = '', sealed = ''] = path.split('/').slice(-2);
+    const report = { otpId, keyId, sealed, body: '' };
+    assert.equal(await service.report!(report, isWanted), { kind: 'noted' });
+    await eventually('it is sent', () => sent.length > 0);
+    await untilEmpty();
+    assert.equal(await service.report!(report, isWanted), { kind: 'noted' });
+    assert.equal(sent, [otpId]);
+  });
+}
 
 test.run();

@@ -88,6 +88,7 @@ function readChannel(reader: EnvReader, name: ChannelName): ChannelSettings | nu
       token: reader.secretText('SMS_TOKEN'),
       sender: reader.text('SMS_SENDER'),
       baseUrl: reader.text('SMS_BASE_URL'),
+      statusUrl: reader.text('SMS_STATUS_URL'),
     })));
     case 'email': return withSettings(name, accept(reader, parseEmailSettings({
       url: reader.secretText('SMTP_URL'),

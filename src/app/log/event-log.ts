@@ -17,6 +17,7 @@ const LEVELS: Readonly<Record<DeliveryEvent['event'], Level>> = Object.freeze({
   delivery_retry: 'info',
   delivery_denied: 'error',
   delivery_refused: 'warn',
+  delivery_undelivered: 'warn',
   delivery_failed: 'warn',
   delivery_unreadable: 'error',
   delivery_taken_over: 'info',

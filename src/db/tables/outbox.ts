@@ -18,6 +18,15 @@ type Lease = Readonly<{ owner: Hex; leasedUntil: Instant }>;
 export const OWNER_BYTES = 8;
 export const BATCH_ID_BYTES = 8;
 
+/**
+ * The id of the row by which a message is sent again after its provider has reported a failure: the
+ * row of its batch may still have other messages. Every process finds it by the otp_id, which looks
+ * like random bits.
+ */
+export function resendId(otpId: Hex): Hex {
+  return otpId.slice(0, 2 * BATCH_ID_BYTES);
+}
+
 /** Keeps `sealed` inside the page of the row, so that no row needs pages of its own. */
 export const BATCH_MESSAGES_MAX = 64;
 

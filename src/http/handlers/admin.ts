@@ -28,7 +28,7 @@ export function createAdminRoutes(sources: AdminSources): Routes {
     const handle = (): Promise<HttpResponse> =>
       respond().catch((error: unknown) => responseForError(error));
     // No keys: the listener is for this machine or a trusted network.
-    const method = { takesJson: false, scopes: [], parseKey: () => null, handle };
+    const method = { content: null, scopes: [], parseKey: () => null, handle };
     return createRoute(path, uncounted, { GET: method, HEAD: method });
   };
   const routes = [
@@ -42,6 +42,7 @@ export function createAdminRoutes(sources: AdminSources): Routes {
   return {
     fixed: new Map(routes.map((route) => [route.path, route])),
     otp: null,
+    report: null,
     other: createOtherRoute(uncounted, '/livez, /readyz and /metrics'),
     now: () => 0,
     connectNotAllowed: methodNotAllowed(['GET', 'HEAD']),

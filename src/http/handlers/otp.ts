@@ -1,16 +1,19 @@
-/** GET and DELETE of one OTP (docs/api.md, "GET /otp/{otp_id}" and "DELETE /otp/{otp_id}"). */
+/**
+ * One OTP: GET and DELETE (docs/api.md, "GET /otp/{otp_id}" and "DELETE /otp/{otp_id}"), and the
+ * report of a provider on its message (docs/api.md, "POST /sms/status/{report}").
+ */
 import type { HandlerInput, MethodHandler } from '../handler.ts';
 import { allowsPurpose, NO_SCOPE } from '../input/api-keys.ts';
-import { otpIdOf } from '../input/request-head.ts';
+import { otpIdOf, reportOf } from '../input/request-head.ts';
 import { toRfc3339 } from '../../otp/outcomes.ts';
-import type { CancelOutcome, StatusOutcome } from '../../otp/outcomes.ts';
+import type { CancelOutcome, ReportOutcome, StatusOutcome } from '../../otp/outcomes.ts';
 import type { OtpService } from '../../otp/service.ts';
-import { responseForError, errorResponse } from '../response.ts';
+import { responseForError, errorResponse, invalidField } from '../response.ts';
 import type { HttpResponse } from '../response.ts';
 
 export function createStatusHandler(service: OtpService): MethodHandler {
   return {
-    takesJson: false,
+    content: null,
     scopes: ['read'],
     parseKey: () => null,
     handle: (input) => getStatus(service, input),
@@ -61,7 +64,7 @@ const CANCELED: HttpResponse = Object.freeze(
 
 export function createCancelHandler(service: OtpService): MethodHandler {
   return {
-    takesJson: false,
+    content: null,
     scopes: ['request', 'admin'],
     parseKey: () => null,
     handle: (input) => cancelOtp(service, input),
@@ -97,4 +100,39 @@ function cancelResponse(outcome: CancelOutcome): HttpResponse {
     case 'expired': return errorResponse('code_expired');
     default: return outcome.kind satisfies never;
   }
+}
+
+const REPORTED: HttpResponse = Object.freeze(
+  { code: 'reported', body: '', headers: [], close: false },
+);
+
+/** @param notFound the response to an unknown path, which an unknown report must not differ from */
+export function createReportHandler(
+  report: NonNullable<OtpService['report']>,
+  notFound: HttpResponse,
+): MethodHandler {
+  const toResponse = ({ kind }: ReportOutcome): HttpResponse => {
+    switch (kind) {
+      case 'noted': return REPORTED;
+      case 'unknown': return notFound;
+      case 'malformed': return invalidField({ field: 'MessageStatus', message: 'is required' });
+      default: return kind satisfies never;
+    }
+  };
+  return {
+    content: 'form',
+    scopes: null,
+    parseKey: () => null,
+    // Never rejects. The otp_id is logged only once the seal has proved it.
+    handle: async ({ path, body, isConnected, answerByMs }) => {
+      const sent = { ...reportOf(path), body: body.toString('utf8') };
+      try {
+        const outcome = await report(sent, isConnected, answerByMs);
+        const context = outcome.kind === 'noted' ? { context: { otpId: sent.otpId } } : {};
+        return { ...toResponse(outcome), ...context };
+      } catch (error) {
+        return { ...responseForError(error), context: { otpId: sent.otpId } };
+      }
+    },
+  };
 }

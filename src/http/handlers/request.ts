@@ -17,7 +17,7 @@ const MEMBERS: readonly string[] = Object.freeze(['user_id', 'purpose']);
 
 export function createRequestHandler(service: OtpService, policies: Policies): MethodHandler {
   return {
-    takesJson: true,
+    content: 'json',
     scopes: ['request'],
     parseKey: requireIdempotencyKey,
     handle: (input) => requestOtp(service, policies, input),

@@ -20,7 +20,7 @@ const VERIFIED_BODY = '{"success":true,"message":"verification_successful"}';
 
 export function createVerifyHandler(service: OtpService, policies: Policies): MethodHandler {
   return {
-    takesJson: true,
+    content: 'json',
     scopes: ['verify'],
     parseKey: parseIdempotencyKey,
     handle: (input) => verifyOtp(service, policies, input),

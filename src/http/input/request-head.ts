@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { closingErrorResponse, errorResponse } from '../response.ts';
+import type { SentReport } from '../../otp/delivery/late-reports.ts';
 import type { FieldError, HttpResponse } from '../response.ts';
 
 /**
@@ -42,6 +43,19 @@ export function isOtpPath(path: string): boolean {
 /** @param path one of which isOtpPath is true */
 export function otpIdOf(path: string): string {
   return path.slice('/otp/'.length);
+}
+
+/** An otp_id, the id of a secret, and the sealed message (otp/delivery/late-reports.ts). */
+const REPORT_PATH = /^\/sms\/status\/[0-9a-f]{32}\/[\w-]{1,32}\/[\w-]{32,4096}$/;
+
+export function isReportPath(path: string): boolean {
+  return REPORT_PATH.test(path);
+}
+
+/** @param path one of which isReportPath is true */
+export function reportOf(path: string): Omit<SentReport, 'body'> {
+  const [otpId, keyId, sealed] = path.slice('/sms/status/'.length).split('/');
+  return { otpId: otpId!, keyId: keyId!, sealed: sealed! };
 }
 
 /** The header fields that otpd reads; '' and an empty list mean absent. */
@@ -145,23 +159,34 @@ function isHost(text: string): boolean {
   return /^(?:[\w.~!$&'()*+,;=%-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{0,5})?$/.test(text);
 }
 
-const NOT_JSON: HttpResponse = Object.freeze(errorResponse('unsupported_media_type', {
-  message: 'send Content-Type: application/json, once and in UTF-8',
-}, ['Accept', 'application/json']));
+const MEDIA_TYPES = Object.freeze({
+  json: 'application/json', form: 'application/x-www-form-urlencoded',
+});
+
+const OTHER_TYPE: Readonly<Record<keyof typeof MEDIA_TYPES, HttpResponse>> = Object.freeze({
+  json: refuseAllBut(MEDIA_TYPES.json), form: refuseAllBut(MEDIA_TYPES.form),
+});
+
+function refuseAllBut(type: string): HttpResponse {
+  const message = `send Content-Type: ${type}, once and in UTF-8`;
+  return Object.freeze(errorResponse('unsupported_media_type', { message }, ['Accept', type]));
+}
 
 const ENCODED: HttpResponse = Object.freeze(errorResponse('unsupported_media_type', {
   message: 'send the body without Content-Encoding',
 }, ['Accept-Encoding', 'identity']));
 
-/** 415 with what otpd accepts, unless the content is JSON in UTF-8 (RFC 9110, 15.5.16). */
-export function mediaTypeError(headers: RequestHeaders): HttpResponse | null {
+/** 415 with what otpd accepts, unless the content is of this type in UTF-8 (RFC 9110, 15.5.16). */
+export function mediaTypeError(
+  headers: RequestHeaders,
+  content: keyof typeof MEDIA_TYPES,
+): HttpResponse | null {
   const [type] = headers.contentTypes;
-  if (type === undefined || headers.contentTypes.length > 1 || !isJsonType(type)) return NOT_JSON;
+  if (type === undefined || headers.contentTypes.length > 1
+    || !isMediaType(type, MEDIA_TYPES[content])) return OTHER_TYPE[content];
   const { contentEncoding } = headers;
   return contentEncoding === '' || contentEncoding.toLowerCase() === 'identity' ? null : ENCODED;
 }
-
-const JSON_TYPE = 'application/json';
 
 const TOKEN = "[\\w!#$%&'*+.^`|~-]+";
 const QUOTED = String.raw`"((?:[\t !#-[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*)"`;
@@ -169,12 +194,12 @@ const QUOTED = String.raw`"((?:[\t !#-[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*)"`;
 /** A parameter, which may be empty (RFC 9110, 5.6.6): its name, and its value in either form. */
 const PARAMETER = new RegExp(`[ \\t]*;(?:[ \\t]*(${TOKEN})=(?:(${TOKEN})|${QUOTED}))?`, 'y');
 
-/** `application/json` with any parameters, unless one of them names another charset than UTF-8. */
-export function isJsonType(value: string): boolean {
-  if (value === JSON_TYPE) return true;
-  if (value.slice(0, JSON_TYPE.length).toLowerCase() !== JSON_TYPE) return false;
-  PARAMETER.lastIndex = JSON_TYPE.length;
-  let end = JSON_TYPE.length;
+/** The type with any parameters, unless one of them names another charset than UTF-8. */
+export function isMediaType(value: string, type: string): boolean {
+  if (value === type) return true;
+  if (value.slice(0, type.length).toLowerCase() !== type) return false;
+  PARAMETER.lastIndex = type.length;
+  let end = type.length;
   for (let found = PARAMETER.exec(value); found !== null; found = PARAMETER.exec(value)) {
     const [, name = '', token, quoted = ''] = found;
     const text = token ?? quoted.replace(/\\(.)/g, '$1');

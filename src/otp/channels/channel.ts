@@ -55,6 +55,15 @@ export type SendResult =
   | Readonly<{ kind: 'retry' | 'denied'; reason: string; afterSeconds: number | null }>
   | Readonly<{ kind: 'refused'; reason: string }>;
 
+/**
+ * - `failed`: the message has not reached the user, and will not.
+ * - `other`: anything else, such as a step on the way.
+ * - `malformed`: says nothing of a message.
+ */
+export type ProviderReport =
+  | Readonly<{ kind: 'failed'; reason: string }>
+  | Readonly<{ kind: 'other' | 'malformed' }>;
+
 export type Channel = Readonly<{
   name: ChannelName;
   /** The user_id format that this channel needs, for error messages; null when it accepts any. */
@@ -64,8 +73,14 @@ export type Channel = Readonly<{
   /**
    * Ends within SEND_TIMEOUT_MS and never throws: an error is a `retry`.
    * @param sentAt an estimate of the database's clock
+   * @param reportPath for a channel with `readReport`: where the provider reports on this message
    */
-  send: (message: Message, sentAt: Instant) => Promise<SendResult>;
+  send: (message: Message, sentAt: Instant, reportPath?: string) => Promise<SendResult>;
+  /**
+   * Reads what the provider reports after it has accepted a message. Absent when it is not asked
+   * for reports.
+   */
+  readReport?: (body: string) => ProviderReport;
   close: () => void;
 }>;
 

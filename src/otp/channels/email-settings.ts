@@ -64,11 +64,10 @@ function parseServer(text: string): MailServer | null {
   const account = parseAccount(url);
   if (!isHost(host) || url.port === '0' || account === undefined) return null;
   return Object.freeze({
-    host,
+    host, account,
     port: url.port === '' ? port : Number(url.port),
     isSecure: url.protocol === 'smtps:',
     isLoopback: isLoopbackHost(host),
-    account,
   });
 }
 

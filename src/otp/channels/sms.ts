@@ -1,5 +1,5 @@
 /** The SMS channel: the Messages API of Twilio, or of a gateway that implements it. */
-import type { Channel, Message, SendResult, Templates } from './channel.ts';
+import type { Channel, Message, ProviderReport, SendResult, Templates } from './channel.ts';
 import { createPoster, httpSendResult, parseEndpointUrl, UNAUTHORIZED } from './http-client.ts';
 import type { HttpPayload, PostBounds, PostResult } from './http-client.ts';
 import { PHONE_NUMBER } from './recipients.ts';
@@ -12,6 +12,8 @@ export type SmsSettings = Readonly<{
   token: string;
   /** A phone number, a short code, a name, or the SID of a messaging service. */
   sender: string;
+  /** The URL of otpd at which the gateway reports failures later; null: it is not asked to. */
+  statusUrl: URL | null;
 }>;
 
 /** The variables of the channel; undefined when not set. */
@@ -21,6 +23,7 @@ export type SmsValues = Readonly<{
   sender: string | undefined;
   /** The default is the gateway of Twilio. */
   baseUrl: string | undefined;
+  statusUrl: string | undefined;
 }>;
 
 const DEFAULT_BASE_URL = 'https://api.twilio.com';
@@ -57,8 +60,11 @@ export function parseSmsSettings(
   }
   const base = parseBaseUrl(values.baseUrl ?? DEFAULT_BASE_URL);
   if ('error' in base) errors.push(`SMS_BASE_URL ${base.error}`);
-  if ('error' in base || errors.length > 0) return { errors };
-  return { settings: Object.freeze({ baseUrl: base.url, account, token, sender }) };
+  const status = values.statusUrl === undefined ? { url: null } : parseBaseUrl(values.statusUrl);
+  if ('error' in status) errors.push(`SMS_STATUS_URL ${status.error}`);
+  if ('error' in base || 'error' in status || errors.length > 0) return { errors };
+  const settings = { baseUrl: base.url, account, token, sender, statusUrl: status.url };
+  return { settings: Object.freeze(settings) };
 }
 
 function parseBaseUrl(text: string): { url: URL } | { error: string } {
@@ -76,37 +82,46 @@ export function createSmsChannel(
     url: messagesUrl(settings), ca: null, readsBody: true, ...bounds,
   });
   const authorization = basicAuthorization(settings);
+  const { sender, statusUrl } = settings;
   return Object.freeze({
     name: 'sms',
     addressFormat: 'a phone number such as +14155550123',
     accepts: (userId) => PHONE_NUMBER.test(userId),
-    send: async (message) => {
+    send: async (message, _sentAt, reportPath) => {
+      const callback = statusUrl === null || reportPath === undefined ? null
+        : withoutSlash(statusUrl) + reportPath;
       const result = await poster.post(() =>
-        compose(authorization, settings.sender, message, templates.text(message)));
+        compose({ authorization, callback, sender }, message, templates.text(message)));
       return smsSendResult(result);
     },
+    ...(statusUrl === null ? {} : { readReport }),
     close: poster.close,
   });
 }
 
 function messagesUrl({ baseUrl, account }: SmsSettings): URL {
-  const base = baseUrl.href.replace(/\/+$/, '');
-  return new URL(`${base}/2010-04-01/Accounts/${account}/Messages.json`);
+  return new URL(`${withoutSlash(baseUrl)}/2010-04-01/Accounts/${account}/Messages.json`);
+}
+
+function withoutSlash({ href }: URL): string {
+  return href.replace(/\/+$/, '');
 }
 
 function basicAuthorization({ account, token }: SmsSettings): string {
   return `Basic ${Buffer.from(`${account}:${token}`).toString('base64')}`;
 }
 
+type Envelope = Readonly<{ authorization: string; callback: string | null; sender: string }>;
+
 /** Creates a message (Twilio, "Messages resource"). */
 function compose(
-  authorization: string,
-  sender: string,
+  { authorization, callback, sender }: Envelope,
   message: Message,
   text: string,
 ): HttpPayload {
   const from = MESSAGING_SERVICE.test(sender) ? 'MessagingServiceSid' : 'From';
   const body = new URLSearchParams({ To: message.userId, Body: text, [from]: sender });
+  if (callback !== null) body.append('StatusCallback', callback);
   const headers = {
     'Content-Type': 'application/x-www-form-urlencoded',
     Authorization: authorization,
@@ -166,6 +181,16 @@ function smsSendResult(result: PostResult): SendResult {
   const kind = findKind(code)
     ?? (byStatus.kind === 'accepted' ? 'refused' : byStatus.kind);
   return kind === 'refused' ? { kind, reason } : { kind, reason, afterSeconds };
+}
+
+/** A report of the gateway, a form (Twilio, "Track the Message Status of Outbound Messages"). */
+function readReport(body: string): ProviderReport {
+  const form = new URLSearchParams(body);
+  const state = (form.get('MessageStatus') ?? form.get('SmsStatus') ?? '').toLowerCase();
+  if (state === '') return { kind: 'malformed' };
+  if (!FAILED_STATES.has(state)) return { kind: 'other' };
+  const code = readCode(form.get('ErrorCode'));
+  return { kind: 'failed', reason: code === null ? state : `${state}, error ${code}` };
 }
 
 type Failure = Readonly<{ code: number | null; hasFailed: boolean }>;

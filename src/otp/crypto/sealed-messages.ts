@@ -30,15 +30,36 @@ type StoredFields = [
  * @returns nonce, ciphertext and tag
  */
 export function sealMessages(secret: Secret, batchId: Hex, messages: readonly Sealable[]): Hex {
-  const stored = messages.map(({ message, subjects }): StoredFields => {
-    const { userId, purpose, code, lifetimeSeconds, expiresAt, locale } = message;
-    const [first = null, ...others] = subjects;
-    return [userId, purpose, code, lifetimeSeconds, expiresAt, locale, first, ...others];
-  });
-  const nonce = randomHex(NONCE_BYTES);
-  const cipher = createCipheriv(ALGORITHM, deriveKey(secret, batchId), Buffer.from(nonce, 'hex'));
-  cipher.setAAD(Buffer.from(messages.map(({ message }) => message.otpId).join(''), 'hex'));
-  const sealed = cipher.update(JSON.stringify(stored), 'utf8', 'hex') + cipher.final('hex');
+  const otpIds = messages.map(({ message }) => message.otpId);
+  const text = JSON.stringify(messages.map(pack));
+  return encrypt(deriveKey(secret, batchId), randomHex(NONCE_BYTES), otpIds, text);
+}
+
+/**
+ * Seals a message for the URL at which its provider reports what became of it. The URL
+ * authenticates the report, and brings back a message that is stored nowhere once the provider has
+ * accepted it. The nonce is derived from the text under a key of this OTP, so that a repeated
+ * attempt sends the same bytes.
+ * @returns letters, digits, - and _
+ */
+export function sealReport(secret: Secret, sealable: Sealable): string {
+  const { otpId } = sealable.message;
+  const key = deriveReportKey(secret, otpId);
+  const text = JSON.stringify([pack(sealable)]);
+  const nonce = createHmac('sha256', key).update(text).digest('hex').slice(0, 2 * NONCE_BYTES);
+  return Buffer.from(encrypt(key, nonce, [otpId], text), 'hex').toString('base64url');
+}
+
+/** @returns null when the text was not sealed for this OTP under this secret */
+export function openReport(secret: Secret, otpId: Hex, text: string): Sealable | null {
+  const bytes = Buffer.from(text, 'base64url');
+  return decrypt(deriveReportKey(secret, otpId), [otpId], bytes)?.[0] ?? null;
+}
+
+function encrypt(key: Buffer, nonce: Hex, otpIds: readonly Hex[], text: string): Hex {
+  const cipher = createCipheriv(ALGORITHM, key, Buffer.from(nonce, 'hex'));
+  cipher.setAAD(Buffer.from(otpIds.join(''), 'hex'));
+  const sealed = cipher.update(text, 'utf8', 'hex') + cipher.final('hex');
   return nonce + sealed + cipher.getAuthTag().toString('hex');
 }
 
@@ -52,12 +73,14 @@ export function openMessages(
   otpIds: readonly Hex[],
   sealed: Hex,
 ): Sealable[] | null {
-  const bytes = Buffer.from(sealed, 'hex');
+  return decrypt(deriveKey(secret, batchId), otpIds, Buffer.from(sealed, 'hex'));
+}
+
+function decrypt(key: Buffer, otpIds: readonly Hex[], bytes: Buffer): Sealable[] | null {
   const end = bytes.length - TAG_BYTES;
   if (end < NONCE_BYTES) return null;
   const nonce = bytes.subarray(0, NONCE_BYTES);
-  const options = { authTagLength: TAG_BYTES };
-  const decipher = createDecipheriv(ALGORITHM, deriveKey(secret, batchId), nonce, options);
+  const decipher = createDecipheriv(ALGORITHM, key, nonce, { authTagLength: TAG_BYTES });
   decipher.setAAD(Buffer.from(otpIds.join(''), 'hex'));
   decipher.setAuthTag(bytes.subarray(end));
   try {
@@ -69,6 +92,12 @@ export function openMessages(
   }
 }
 
+function pack({ message, subjects }: Sealable): StoredFields {
+  const { userId, purpose, code, lifetimeSeconds, expiresAt, locale } = message;
+  const [first = null, ...others] = subjects;
+  return [userId, purpose, code, lifetimeSeconds, expiresAt, locale, first, ...others];
+}
+
 function unpack(otpId: Hex, stored: StoredFields): Sealable {
   const [userId, purpose, code, lifetimeSeconds, expiresAt, locale, first, ...others] = stored;
   const message = { otpId, userId, purpose, code, lifetimeSeconds, expiresAt, locale };
@@ -78,4 +107,9 @@ function unpack(otpId: Hex, stored: StoredFields): Sealable {
 /** Distinct from the inputs of code digests, which are longer. */
 function deriveKey({ key }: Secret, batchId: Hex): Buffer {
   return createHmac('sha256', key).update('otpd messages|').update(batchId, 'hex').digest();
+}
+
+/** Distinct from the inputs of deriveKey, so that no row of the outbox opens as a report. */
+function deriveReportKey({ key }: Secret, otpId: Hex): Buffer {
+  return createHmac('sha256', key).update('otpd report v1|').update(otpId, 'hex').digest();
 }

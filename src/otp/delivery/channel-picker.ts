@@ -3,6 +3,7 @@
  * provider that is down: after repeated failures the channel is paused, then one message probes it.
  */
 import type { Channel, SendResult } from '../channels/channel.ts';
+import type { Sealable } from '../crypto/sealed-messages.ts';
 import { monotonicMs } from '../../db/clock.ts';
 import type { OnDeliveryEvent } from './events.ts';
 import type { DeliveryCounts } from './metrics.ts';
@@ -76,18 +77,28 @@ export class CircuitBreaker {
   }
 }
 
+export type PickerDeps = Readonly<{
+  /** In the order in which they are tried. */
+  channels: readonly Channel[];
+  onEvent: OnDeliveryEvent;
+  counts: DeliveryCounts;
+  /** Where the provider of a message reports on it. */
+  reportPathOf: (sealable: Sealable) => string;
+}>;
+
 export class ChannelPicker {
   readonly #channels: readonly Channel[];
   readonly #onEvent: OnDeliveryEvent;
+  readonly #reportPathOf: PickerDeps['reportPathOf'];
   readonly #breakers: ReadonlyMap<Channel, CircuitBreaker>;
   readonly #counts: DeliveryCounts;
   /** Of the last attempt of each channel that failed. */
   readonly #lastReasons = new Map<Channel, string>();
 
-  /** @param channels in the order in which they are tried */
-  constructor(channels: readonly Channel[], onEvent: OnDeliveryEvent, counts: DeliveryCounts) {
+  constructor({ channels, onEvent, counts, reportPathOf }: PickerDeps) {
     this.#channels = channels;
     this.#onEvent = onEvent;
+    this.#reportPathOf = reportPathOf;
     this.#counts = counts;
     this.#breakers = new Map(channels.map((channel) => [channel, new CircuitBreaker()]));
   }
@@ -136,7 +147,9 @@ export class ChannelPicker {
   async send(pending: PendingMessage, channel: Channel): Promise<SendResult['kind']> {
     const breaker = this.#breakers.get(channel)!;
     const attempt = breaker.begin();
-    const result = await channel.send(pending.message, pending.now());
+    const result = await (channel.readReport === undefined
+      ? channel.send(pending.message, pending.now())
+      : channel.send(pending.message, pending.now(), this.#reportPathOf(pending.stored)));
     const hasFailed = result.kind === 'retry' || result.kind === 'denied';
     const change = breaker.end(attempt, hasFailed, monotonicMs());
     const { name } = channel;

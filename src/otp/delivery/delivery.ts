@@ -8,6 +8,7 @@ import type { Rider } from '../../db/transaction.ts';
 import { Dispatcher } from './dispatcher.ts';
 import type { OnDeliveryEvent } from './events.ts';
 import { DeliveryCounts } from './metrics.ts';
+import { LateReports, reportPathOf } from './late-reports.ts';
 import type { OutboxBatch } from './outbox-batch.ts';
 import { Outbox } from './outbox.ts';
 import type { Policies } from '../policy/policy.ts';
@@ -46,6 +47,8 @@ export type Delivery = Readonly<{
    * that it is stored, and not at all if it is not.
    */
   dispatchIfStored: (batches: readonly OutboxBatch[]) => void;
+  /** Takes a report of a provider; null when no channel asks for reports. */
+  report: LateReports['take'] | null;
   /**
    * Erases finished outbox batches in the transaction of some requests, which saves a commit of
    * their own.
@@ -67,7 +70,15 @@ export function createDelivery(deps: DeliveryDeps): Delivery {
   const { counts = new DeliveryCounts(channels) } = deps;
   const owner = randomOwner();
   const outbox = new Outbox({ pool, policies, secrets, owner });
-  const dispatcher = new Dispatcher({ channels, outbox, onEvent, counts });
+  const dispatcher = new Dispatcher({
+    channels, outbox, onEvent, counts,
+    reportPathOf: (sealable) => reportPathOf(secrets.current, sealable),
+  });
+  const reports = new LateReports({
+    pool, policies, secrets, owner, channels, onEvent, counts,
+    dispatch: (batch) => dispatcher.dispatch(batch, false),
+  });
+  const asksForReports = channels.some(({ readReport }) => readReport !== undefined);
   const reclaimer = new Reclaimer({ outbox, dispatcher, secrets, onEvent, counts });
   const findChannel = (userId: string) => channels.find((channel) => channel.accepts(userId));
   return Object.freeze({
@@ -82,6 +93,7 @@ export function createDelivery(deps: DeliveryDeps): Delivery {
     dispatchIfStored: (batches: readonly OutboxBatch[]) => {
       for (const batch of batches) dispatcher.dispatch(batch, true);
     },
+    report: asksForReports ? reports.take.bind(reports) : null,
     createEraser: (requests: number) => dispatcher.createEraser(requests),
     get pending() { return counts.pending; },
     start: () => reclaimer.start(),

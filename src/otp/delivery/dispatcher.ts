@@ -3,6 +3,7 @@
  * holding a lock, until a channel accepts each message or its OTP expires.
  */
 import { ChannelPicker } from './channel-picker.ts';
+import type { PickerDeps } from './channel-picker.ts';
 import type { Channel } from '../channels/channel.ts';
 import { Unavailable } from '../../db/errors.ts';
 import type { Hex } from '../../db/query.ts';
@@ -22,13 +23,7 @@ const SENDS_MAX = 256;
  */
 const PENDING_MAX = 10_000;
 
-type DispatcherDeps = Readonly<{
-  /** In the order in which they are tried. */
-  channels: readonly Channel[];
-  outbox: Outbox;
-  onEvent: OnDeliveryEvent;
-  counts: DeliveryCounts;
-}>;
+type DispatcherDeps = PickerDeps & Readonly<{ outbox: Outbox }>;
 
 export class Dispatcher {
   readonly #picker: ChannelPicker;
@@ -44,8 +39,9 @@ export class Dispatcher {
   #isStopping = false;
   #onProgress: () => void = () => {};
 
-  constructor({ channels, outbox, onEvent, counts }: DispatcherDeps) {
-    this.#picker = new ChannelPicker(channels, onEvent, counts);
+  constructor(deps: DispatcherDeps) {
+    const { outbox, onEvent, counts } = deps;
+    this.#picker = new ChannelPicker(deps);
     this.#counts = counts;
     this.#outbox = outbox;
     this.#onEvent = onEvent;
@@ -168,9 +164,9 @@ export class Dispatcher {
   }
 
   async #fail(pending: PendingMessage, reason: 'refused' | 'expired'): Promise<void> {
-    const { subjects, batch: { batchId }, message: { otpId, userId } } = pending;
+    const { stored: { subjects }, batch: { batchId }, message: { otpId, userId } } = pending;
     const failure = pending.failure ?? { channel: null, reason };
-    const isClosed = await this.#outbox.fail({ otpId, batchId, subjects, failure });
+    const isClosed = await this.#outbox.fail({ otpId, userId, batchId, subjects, failure });
     if (!isClosed) return this.#onLeaseLost(pending.batch);
     this.#settle(pending);
     this.#counts.failed[reason] += 1;
@@ -199,7 +195,7 @@ export class Dispatcher {
 
 /** What to store in the OTP row; null when the row already says it. */
 function toRerouted({ name }: Channel, pending: PendingMessage): Rerouted | null {
-  const { plannedChannel, newFailure: failure, message: { otpId, userId } } = pending;
+  const { stored: { plannedChannel }, newFailure: failure, message: { otpId, userId } } = pending;
   if (name === plannedChannel && failure === null) return null;
-  return { otpId, userId, channel: name, failure };
+  return { otpId, userId, plannedChannel, channel: name, failure };
 }

@@ -7,6 +7,8 @@ import type { Hex } from '../../db/query.ts';
  * - `delivery_denied`: the provider refused otpd itself; the message is tried again, by the next
  *   channel first.
  * - `delivery_refused`: a channel refused the message for good; the next channel is tried.
+ * - `delivery_undelivered`: a provider reports that a message that it had accepted has failed; the
+ *   next channel is tried.
  * - `delivery_failed`: no channel accepted the message in time; the OTP is closed.
  * - `delivery_unreadable`: the message is sealed under an unknown secret; the OTP is closed.
  * - `delivery_taken_over`: `count` messages of other processes were reclaimed.
@@ -18,6 +20,7 @@ export type DeliveryEvent = Readonly<{
     | 'delivery_retry'
     | 'delivery_denied'
     | 'delivery_refused'
+    | 'delivery_undelivered'
     | 'delivery_failed'
     | 'delivery_unreadable'
     | 'delivery_taken_over'

@@ -6,7 +6,8 @@ import type { Family } from '../../metrics/families.ts';
 /** Why an OTP was closed. `unreadable`: its message is sealed under an unknown secret. */
 type FailureReason = 'refused' | 'expired' | 'unreadable';
 
-type ChannelCounts = Record<SendResult['kind'], number> & { isPaused: boolean };
+/** `undelivered`: accepted, and reported as failed later. */
+type ChannelCounts = Record<SendResult['kind'] | 'undelivered', number> & { isPaused: boolean };
 
 export class DeliveryCounts {
   readonly channels: ReadonlyMap<ChannelName, ChannelCounts>;
@@ -18,14 +19,14 @@ export class DeliveryCounts {
 
   constructor(channels: readonly Channel[]) {
     this.channels = new Map(channels.map(({ name }) =>
-      [name, { accepted: 0, retry: 0, denied: 0, refused: 0, isPaused: false }]));
+      [name, { accepted: 0, retry: 0, denied: 0, refused: 0, undelivered: 0, isPaused: false }]));
   }
 }
 
 export function deliveryFamilies(counts: DeliveryCounts): Family[] {
   const { channels, failed, reclaimed, pending } = counts;
   const list = [...channels];
-  const results = ['accepted', 'retry', 'denied', 'refused'] as const;
+  const results = ['accepted', 'retry', 'denied', 'refused', 'undelivered'] as const;
   return [
     counter('otpd_deliveries_total', 'Attempts to send a message, by channel and result.',
       list.flatMap(([channel, counts]) =>

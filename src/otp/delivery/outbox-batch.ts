@@ -24,7 +24,7 @@ const LEASE_RESERVE_MS = 2000;
 /** A lease, with an estimate of the database's clock to measure it against. */
 export type HeldLease = Readonly<{ clock: EstimatedClock; leasedUntil: Instant }>;
 
-/** A message as the outbox stores it, and the channel that the OTP row names. */
+/** A message as the outbox stores it, and the channel that the OTP row names; '' if unknown. */
 export type OutboxMessage = Sealable & Readonly<{ plannedChannel: string }>;
 
 export class OutboxBatch {

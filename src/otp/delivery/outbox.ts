@@ -9,7 +9,7 @@ import { addSeconds } from '../../db/instant.ts';
 import type { ConnectionPool } from '../../db/pool.ts';
 import type { Hex } from '../../db/query.ts';
 import { lockSlots } from '../../db/tables/ip-limits.ts';
-import { findUsers, lockOtps, readOtpsOfUsers } from '../../db/tables/otps.ts';
+import { findUsers, lockOtps, readOtps } from '../../db/tables/otps.ts';
 import type { DeliveryFailure, Otp } from '../../db/tables/otps.ts';
 import { storeFailures } from '../../db/tables/otps-write.ts';
 import type { FailedDelivery } from '../../db/tables/otps-write.ts';
@@ -33,11 +33,17 @@ import { decideFailure } from './undeliverable.ts';
  */
 export type Rerouted = Readonly<{
   otpId: Hex; userId: string; channel: string; failure: DeliveryFailure | null;
+  /** The channel that the row named when the message was taken up; '' if unknown. */
+  plannedChannel: string;
 }>;
 
-/** An OTP whose message no channel accepts, and the subjects whose points it took, if known. */
+/**
+ * An OTP whose message no channel accepts, with its user and the subjects whose points it took, as
+ * far as they are known.
+ */
 type FailedOtp = Readonly<{
-  otpId: Hex; batchId: Hex; subjects: readonly string[]; failure: DeliveryFailure;
+  otpId: Hex; userId: string | null; batchId: Hex; subjects: readonly string[];
+  failure: DeliveryFailure;
 }>;
 
 type OutboxDeps = Readonly<{
@@ -49,7 +55,7 @@ type OutboxDeps = Readonly<{
 }>;
 
 /** Calls that arrive during a transaction share the next one. */
-const BATCH_LIMITS = Object.freeze({
+export const BATCH_LIMITS = Object.freeze({
   concurrencyMax: 1, batchMax: 500, backlogPerBatch: 1, waitingMax: 10_000,
   // Batches run one after the other and need no lock keys.
   lockKeysOf: () => [],
@@ -108,13 +114,12 @@ export class Outbox {
 
   async #renewAll(messages: readonly PendingMessage[]): Promise<Renewal[]> {
     const batchIds = [...new Set(messages.map(({ batch }) => batch.batchId))];
-    const otpNames = messages.map(({ message: { otpId }, batch: { batchId } }) =>
-      ({ otpId, batchId }));
+    const users = [...new Set(messages.map(({ message }) => message.userId))];
     const { own, open, lease } = await transaction(this.#deps.pool, async (tx) => {
       const askedAtMs = monotonicMs();
       const failed = await lockFailed(tx, messages);
       const [own, otps, now] = await tx.read(
-        lockOwnBatches(batchIds, this.#deps.owner), readOtpsOfUsers(otpNames), READ_CLOCK);
+        lockOwnBatches(batchIds, this.#deps.owner), readOtps(users), READ_CLOCK);
       const leasedUntil = addSeconds(now, LEASE_SECONDS);
       noteFailures(tx, failed.filter(({ batchId }) => own.has(batchId)));
       this.#lease(tx, [...own], leasedUntil);
@@ -168,7 +173,7 @@ export class Outbox {
   #failAll(list: readonly FailedOtp[]): Promise<boolean[]> {
     const batchIds = [...new Set(list.map(({ batchId }) => batchId))];
     return transaction(this.#deps.pool, async (tx) => {
-      const [users] = await tx.read(findUsers(list));
+      const users = await findUsersOf(tx, list);
       const otps = new OtpRows(await lockUsers(tx, users.values()));
       const ipLimits = new IpLimitRows(await lockIpLimits(tx, list));
       const [now, own] = await tx.read(
@@ -176,7 +181,8 @@ export class Outbox {
       const failed: FailedDelivery[] = [];
       for (const { otpId, batchId, subjects, failure } of list) {
         const otp = own.has(batchId) ? otps.find(users.get(otpId), otpId) : null;
-        if (otp === null || !this.#closeOne(now, otp, subjects, otps, ipLimits)) continue;
+        const rows = { now, otps, ipLimits };
+        if (otp === null || !closeFailed(otp, subjects, rows, this.#deps.policies)) continue;
         failed.push({ otp, failure });
       }
       if (failed.length === 0) tx.readOnly();
@@ -189,29 +195,47 @@ export class Outbox {
     });
   }
 
-  #closeOne(
-    now: number,
-    otp: Otp,
-    subjects: readonly string[],
-    otps: OtpRows,
-    ipLimits: IpLimitRows,
-  ): boolean {
-    const windows = subjects.map((subject) => ({ subject, window: ipLimits.windowOf(subject) }));
-    const state = { now, otp, otps: otps.of(otp.userId), windows };
-    const writes = decideFailure(state, this.#deps.policies.for(otp.purpose));
-    if (writes === null) return false;
-    otps.put(writes.otp);
-    for (const { subject, change } of writes.refunds) ipLimits.put(subject, change);
-    return true;
-  }
+}
+
+type FailureRows = Readonly<{ now: number; otps: OtpRows; ipLimits: IpLimitRows }>;
+
+/**
+ * Closes an OTP and refunds its points, in rows that are locked.
+ * @returns false when it is redeemed or closed, so that nothing changes
+ */
+export function closeFailed(
+  otp: Otp,
+  subjects: readonly string[],
+  { now, otps, ipLimits }: FailureRows,
+  policies: Policies,
+): boolean {
+  const windows = subjects.map((subject) => ({ subject, window: ipLimits.windowOf(subject) }));
+  const state = { now, otp, otps: otps.of(otp.userId), windows };
+  const writes = decideFailure(state, policies.for(otp.purpose));
+  if (writes === null) return false;
+  otps.put(writes.otp);
+  for (const { subject, change } of writes.refunds) ipLimits.put(subject, change);
+  return true;
+}
+
+async function findUsersOf(
+  tx: Transaction,
+  list: readonly FailedOtp[],
+): Promise<ReadonlyMap<Hex, string>> {
+  const unknown = list.filter(({ userId }) => userId === null);
+  const [found] = unknown.length === 0 ? [[]] : await tx.read(findUsers(unknown));
+  return new Map([...found, ...list.flatMap(({ otpId, userId }) =>
+    (userId === null ? [] : [[otpId, userId] as const]))]);
 }
 
 async function setChannels(tx: Transaction, list: readonly Rerouted[]): Promise<void> {
   const otps = new OtpRows(await lockUsers(tx, list.map(({ userId }) => userId)));
   const failed: FailedDelivery[] = [];
-  for (const { otpId, userId, channel, failure } of list) {
+  for (const { otpId, userId, plannedChannel, channel, failure } of list) {
     const otp = otps.find(userId, otpId);
-    if (otp !== null) otps.put({ ...otp, channel });
+    // A report on the message may have named the next channel in the meantime.
+    const isCurrent = plannedChannel === '' || otp?.channel === plannedChannel;
+    if (otp !== null && isCurrent) otps.put({ ...otp, channel });
     failed.push(...toFailedDelivery(otp, failure));
   }
   otps.flush(tx);
@@ -234,16 +258,19 @@ function toFailedDelivery(otp: Otp | null, failure: DeliveryFailure | null): Fai
 }
 
 /** @param failed OTPs that are locked */
-function noteFailures(tx: Transaction, failed: readonly FailedDelivery[]): void {
+export function noteFailures(tx: Transaction, failed: readonly FailedDelivery[]): void {
   if (failed.length > 0) tx.writes.push(storeFailures(failed));
 }
 
-async function lockUsers(tx: Transaction, users: Iterable<string>): Promise<Otp[]> {
+export async function lockUsers(tx: Transaction, users: Iterable<string>): Promise<Otp[]> {
   const unique = [...new Set(users)];
   return unique.length === 0 ? [] : (await tx.read(lockOtps(unique)))[0];
 }
 
-async function lockIpLimits(tx: Transaction, list: readonly FailedOtp[]) {
+export async function lockIpLimits(
+  tx: Transaction,
+  list: readonly Readonly<{ subjects: readonly string[] }>[],
+) {
   const subjects = new Set(list.flatMap((failed) => failed.subjects));
   return subjects.size === 0 ? [] : (await tx.read(lockSlots([...subjects])))[0];
 }

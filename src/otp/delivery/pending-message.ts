@@ -4,6 +4,7 @@ import { randomBelow } from '../crypto/random.ts';
 import { monotonicMs } from '../../db/clock.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { DeliveryFailure } from '../../db/tables/otps.ts';
+import { resendId } from '../../db/tables/outbox.ts';
 import type { OutboxBatch, OutboxMessage } from './outbox-batch.ts';
 
 /** Failed attempts after which a channel comes after the others. */
@@ -11,10 +12,7 @@ const FAILURES_BEFORE_NEXT = 3;
 
 export class PendingMessage {
   readonly message: Message;
-  /** The subjects whose points are refunded if the OTP is closed. */
-  readonly subjects: readonly string[];
-  /** The channel that the OTP row names; '' when it is unknown. */
-  readonly plannedChannel: string;
+  readonly stored: OutboxMessage;
   readonly batch: OutboxBatch;
   /** Stays empty for most messages, because their first attempt is accepted. */
   readonly #attempts: ChannelAttempts[] = [];
@@ -29,16 +27,21 @@ export class PendingMessage {
 
   /** @param mustAsk whether the message may not be stored, or its OTP closed since */
   constructor(
-    { message, subjects, plannedChannel }: OutboxMessage,
+    stored: OutboxMessage,
     batch: OutboxBatch,
     mustAsk: boolean,
   ) {
+    const { message } = stored;
+    this.stored = stored;
     this.message = message;
-    this.subjects = subjects;
-    this.plannedChannel = plannedChannel;
     this.batch = batch;
     this.#mustAsk = mustAsk;
     this.#endsAtMs = monotonicMs() + message.lifetimeSeconds * 1000;
+  }
+
+  /** Whether a provider had accepted the message and has reported a failure since. */
+  get #isResend(): boolean {
+    return this.batch.batchId === resendId(this.message.otpId);
   }
 
   /** An estimate of the database's clock. */
@@ -117,10 +120,14 @@ export class PendingMessage {
     return this.#find(channel)?.isDenied === true;
   }
 
-  /** The channels that can reach the user and have not refused the message, in their order. */
+  /**
+   * The channels that can reach the user and have not refused the message, at once or in a report,
+   * in their order.
+   */
   remainingChannels(channels: readonly Channel[]): Channel[] {
     return channels.filter((channel) =>
-      channel.accepts(this.message.userId) && this.#find(channel)?.isRefused !== true);
+      channel.accepts(this.message.userId) && this.#find(channel)?.isRefused !== true
+        && !(channel.readReport !== undefined && this.#isResend));
   }
 
   /** The channels that may be tried now. Those that keep failing come last. */

@@ -98,7 +98,8 @@ export class Reclaimer {
   async #closeUnreadable(batchId: Hex, otpIds: readonly Hex[], lease: HeldLease): Promise<void> {
     const { outbox, onEvent, counts } = this.#deps;
     for (const otpId of otpIds) onEvent({ event: 'delivery_unreadable', otpId });
-    const failed = { batchId, subjects: [], failure: { channel: null, reason: 'unreadable' } };
+    const failure = { channel: null, reason: 'unreadable' };
+    const failed = { userId: null, batchId, subjects: [], failure };
     await Promise.all(otpIds.map((otpId) => outbox.fail({ otpId, ...failed })));
     counts.failed.unreadable += otpIds.length;
     await outbox.save([new OutboxBatch(batchId, [], lease)], []);

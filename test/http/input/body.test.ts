@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import fc from 'fast-check';
 import { parseJsonObject } from '../../../src/http/input/body.ts';
-import { isJsonType } from '../../../src/http/input/request-head.ts';
+import { isMediaType } from '../../../src/http/input/request-head.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy/policy.ts';
 import { eventually, timed } from '../../harness/waiting.ts';
 import { startServer, stopServers } from '../fake-service.ts';
@@ -215,8 +215,8 @@ const CPU_MAX_MICROSECONDS = 100_000;
 test('a long hostile list of parameters is read in linear time', () => {
   const start = process.cpuUsage();
   for (const part of [';', ' ', '; ', ';a=1', ';a="', ';\t \t', '\\"']) {
-    isJsonType(`application/json${part.repeat(16_000 / part.length)}!`);
-    isJsonType(`application/json;a="${part.repeat(16_000 / part.length)}`);
+    isMediaType(`application/json${part.repeat(16_000 / part.length)}!`, 'application/json');
+    isMediaType(`application/json;a="${part.repeat(16_000 / part.length)}`, 'application/json');
   }
   assert.ok(process.cpuUsage(start).user < CPU_MAX_MICROSECONDS);
 });

@@ -315,6 +315,7 @@ const WRONG_VALUES: [string, string, string][] = [
   ['SMS_TOKEN', 'to ken', 'sms'],
   ['SMS_SENDER', '+1', 'sms'],
   ['SMS_BASE_URL', 'http://example.com', 'sms'],
+  ['SMS_STATUS_URL', 'http://example.com', 'sms'],
   ['SMTP_URL', 'http://smtp.example.com', 'email'],
   ['EMAIL_FROM', 'nobody', 'email'],
   ['SMTP_CA', '/nowhere.pem', 'email'],

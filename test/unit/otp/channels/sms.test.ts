@@ -17,7 +17,7 @@ const ACCOUNT = `AC${randomBytes(16).toString('hex')}`;
 const TOKEN = randomBytes(16).toString('hex');
 const SERVICE = `MG${randomBytes(16).toString('hex')}`;
 const RIGHT: SmsValues = {
-  account: ACCOUNT, token: TOKEN, sender: '+14155550100', baseUrl: undefined,
+  account: ACCOUNT, token: TOKEN, sender: '+14155550100', baseUrl: undefined, statusUrl: undefined,
 };
 
 function errorsOf(values: Partial<SmsValues>): string[] {
@@ -69,6 +69,46 @@ test('the path of a gateway comes before the path of the API', async () => {
     await channelTo({ baseUrl: `${sink.url}${path}` }).send(newMessage(), SENT_AT);
     const prefix = path.replace(/\/$/, '');
     assert.is(lastOf(sink).path, `${prefix}/2010-04-01/Accounts/${ACCOUNT}/Messages.json`);
+  }
+});
+
+test('a gateway learns where to report only if otpd has a public URL', async () => {
+  const sink = await startSink();
+  const without = channelTo({ baseUrl: sink.url });
+  assert.is(without.readReport, undefined);
+  await without.send(newMessage(), SENT_AT, '/sms/status/a/b/c');
+  assert.is(lastOf(sink).form.StatusCallback, undefined);
+  for (const base of ['https://otp.example.com', 'https://otp.example.com/']) {
+    await channelTo({ baseUrl: sink.url, statusUrl: base })
+      .send(newMessage(), SENT_AT, '/sms/status/a/b/c');
+    assert.is(lastOf(sink).form.StatusCallback, 'https://otp.example.com/sms/status/a/b/c');
+  }
+  for (const wrong of ['http://otp.example.com', 'otp.example.com', 'https://u:p@a.example',
+    'https://a.example/?q', 'https://a.example/#f']) {
+    assert.is(errorsOf({ statusUrl: wrong }).length, 1, wrong);
+    assert.match(errorsOf({ statusUrl: wrong })[0]!, /^SMS_STATUS_URL must /);
+  }
+});
+
+/** [form, kind, reason] */
+const REPORTS: [string, string, string?][] = [
+  ['MessageStatus=undelivered&ErrorCode=30003&MessageSid=S', 'failed', 'undelivered, error 30003'],
+  ['MessageStatus=failed', 'failed', 'failed'],
+  ['SmsStatus=FAILED&ErrorCode=30007', 'failed', 'failed, error 30007'],
+  ['MessageStatus=canceled', 'failed', 'canceled'],
+  ['MessageStatus=failed&ErrorCode=736581', 'failed', 'failed'],
+  ['MessageStatus=failed&ErrorCode=%3Cb%3Esecret', 'failed', 'failed'],
+  ...['queued', 'sending', 'sent', 'delivered', 'read', 'x', '736581']
+    .map((state): [string, string] => [`MessageStatus=${state}`, 'other']),
+  ['', 'malformed'], ['MessageStatus=', 'malformed'], ['{"MessageStatus":"failed"}', 'malformed'],
+  ['%', 'malformed'],
+];
+
+test('a report says failed, something else, or nothing', () => {
+  const { readReport } = channelTo({ statusUrl: 'https://otp.example.com' });
+  for (const [form, kind, reason] of REPORTS) {
+    const expected = reason === undefined ? { kind } : { kind, reason };
+    assert.equal(readReport!(form), expected, form);
   }
 });
 

@@ -1,7 +1,9 @@
 import { createDecipheriv, randomBytes } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openMessages, sealMessages } from '../../../../src/otp/crypto/sealed-messages.ts';
+import {
+  openMessages, openReport, sealMessages, sealReport,
+} from '../../../../src/otp/crypto/sealed-messages.ts';
 import type { Sealable } from '../../../../src/otp/crypto/sealed-messages.ts';
 import { NOW } from '../fixtures.ts';
 
@@ -52,6 +54,36 @@ test('a sealed text with any changed byte, or a truncated one, does not open', (
     const text = sealed.subarray(0, length).toString('hex');
     assert.is(openMessages(SECRET, BATCH_ID, OTP_IDS, text), null, `${length}`);
   }
+});
+
+test('a sealed report opens for its OTP under its secret only, and is the same in every attempt',
+  () => {
+    const [one, two] = MESSAGES as [Sealable, Sealable];
+    const sealed = sealReport(SECRET, one);
+    assert.match(sealed, /^[\w-]+$/);
+    assert.equal(openReport(SECRET, one.message.otpId, sealed), one);
+    assert.is(sealReport(SECRET, one), sealed);
+    assert.is.not(sealReport(SECRET, { ...one, subjects: [] }).slice(0, 16), sealed.slice(0, 16));
+    assert.is(openReport(OTHER, one.message.otpId, sealed), null);
+    assert.is(openReport(SECRET, two.message.otpId, sealed), null);
+    const text = Buffer.from(sealed, 'base64url').toString('latin1');
+    for (const part of ['012345', 'login', 'quoted']) assert.not.ok(text.includes(part));
+    for (let at = 0; at < sealed.length - 1; at += 1) {
+      const changed = sealed.slice(0, at) + (sealed[at] === 'A' ? 'B' : 'A') + sealed.slice(at + 1);
+      assert.is(openReport(SECRET, one.message.otpId, changed), null, `${at}`);
+      assert.is(openReport(SECRET, one.message.otpId, sealed.slice(0, at)), null, `${at}`);
+    }
+  });
+
+test('a message in the outbox does not open as a report, and a report not as a message', () => {
+  const [one] = MESSAGES as [Sealable];
+  const { otpId } = one.message;
+  const asReport = Buffer.from(sealMessages(SECRET, BATCH_ID, [one]), 'hex').toString('base64url');
+  assert.is(openReport(SECRET, otpId, asReport), null);
+  const inOutbox = sealMessages(SECRET, otpId, [one]);
+  assert.is(openReport(SECRET, otpId, Buffer.from(inOutbox, 'hex').toString('base64url')), null);
+  const asMessage = Buffer.from(sealReport(SECRET, one), 'base64url').toString('hex');
+  assert.is(openMessages(SECRET, otpId, [otpId], asMessage), null);
 });
 
 test('the encryption key is not the server secret itself', () => {
