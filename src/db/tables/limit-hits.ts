@@ -46,11 +46,6 @@ const OLDEST_HITS_SQL = `SELECT oldest.* FROM limit_hits AS head FORCE INDEX (PR
   (${HITS_SQL} WHERE t.subject = head.subject AND t.kind = head.kind AND t.number > 0
     ORDER BY t.subject, t.kind, t.number LIMIT ${OLDEST_MAX}) AS oldest
   WHERE (head.subject, head.kind, head.number) IN (`;
-const PEEK_SQL = `SELECT head.subject, head.kind, head.used_at AS newest_at, head.newest,
-  hit.number, hit.used_at, hit.points FROM limit_hits AS head FORCE INDEX (PRIMARY)
-  LEFT JOIN LATERAL (${HITS_SQL} WHERE t.subject = head.subject AND t.kind = head.kind
-    AND t.number > 0 ORDER BY t.subject, t.kind, t.number LIMIT 1) AS hit ON TRUE
-  WHERE (head.subject, head.kind, head.number) IN (`;
 const INSERT_SQL =
   'INSERT INTO limit_hits (subject, kind, number, used_at, points, newest) VALUES ';
 const ROW = '(?,?,?,?,?,?)';
@@ -105,29 +100,6 @@ export function readHits(
         [subject, kind, quota, subject, kind, subject, kind, windowSeconds]),
     ],
     read: (rows) => rows.map((row) => ({ ...readSubject(row), ...readHit(row) })),
-  };
-}
-
-/** A counter with its oldest hit, live or not; null when it has none. */
-type PeekedCounter = HitCounter & Readonly<{ hit: Hit | null }>;
-
-/**
- * Reads counters and the oldest hit of each without locking, in one statement. That decides a limit
- * unless more hits than its quota are stored.
- *
- * @param subjects unique, at least 1
- */
-export function peekHits(subjects: readonly LimitSubject[]): Query<PeekedCounter[]> {
-  return {
-    name: 'limit_hits.peek',
-    sql: `${PEEK_SQL}${repeat(subjects.length, '(?,?,0)')})`,
-    values: subjects.flatMap(({ subject, kind }) => [subject, kind]),
-    read: (rows) => rows.map((row) => ({
-      ...readSubject(row),
-      newest: row.newest as number,
-      usedAt: parseInstant(row.newest_at as string),
-      hit: row.number === null ? null : readHit(row),
-    })),
   };
 }
 

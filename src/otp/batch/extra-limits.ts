@@ -5,7 +5,7 @@ import type { Instant } from '../../db/instant.ts';
 import { mapResult } from '../../db/query.ts';
 import type { Query } from '../../db/query.ts';
 import {
-  deleteHits, insertHitCounters, lockHitCounters, peekHits, readHitCounters, readHits, storeHits,
+  deleteHits, insertHitCounters, lockHitCounters, readHitCounters, readHits, storeHits,
 } from '../../db/tables/limit-hits.ts';
 import type {
   SubjectHit, HitCounter, LimitSubject, WantedHits,
@@ -13,7 +13,7 @@ import type {
 import type { Transaction } from '../../db/transaction.ts';
 import type { AppliedLimit } from '../policy/policy.ts';
 import type { MeasuredLimit } from '../rules/extra-limits.ts';
-import { addHit, hasEarlierHits, sortHits, EMPTY_HIT_WINDOW } from '../rules/numbered-hits.ts';
+import { addHit, sortHits, EMPTY_HIT_WINDOW } from '../rules/numbered-hits.ts';
 import type { HitWindow } from '../rules/numbered-hits.ts';
 
 const NO_LIMITS: readonly MeasuredLimit[] = Object.freeze([]);
@@ -44,28 +44,19 @@ export class ExtraLimitRows {
   }
 
   /**
-   * Reads without a lock, in one statement at most, which limits are exhausted: enough to refuse,
-   * and to let pass what takes no point.
+   * Reads without a lock which subjects have a counter: few clients have sent a wrong code. With
+   * `readCounted` that is enough to refuse, and to let pass what takes no point.
    */
   peek(): readonly Query<void>[] {
     const subjects = [...this.#limits.values()]
       .filter((list) => list.some(({ quota }) => quota !== Infinity)).map(([first]) => first!);
-    if (subjects.length === 0) return [];
-    return [mapResult(peekHits(subjects), (found) => {
-      for (const { hit, ...counter } of found) {
-        const window = this.#takeCounter(counter);
-        if (hit !== null) this.#windows.set(keyOf(counter), { ...window, hits: [hit] });
-      }
-    })];
+    return subjects.length === 0 ? [] : [this.#takeCounters(readHitCounters(subjects))];
   }
 
-  /** Reads the limits that `peek` has not decided: few have more hits than their quota. */
-  peekFurther(): readonly Query<void>[] {
-    const lists = [...this.#limits].filter(([key, list]) => {
-      const window = this.#windowFor(key);
-      return list.some(({ quota }) => hasEarlierHits(window, quota));
-    });
-    return lists.length === 0 ? [] : this.#read(lists.map(([, list]) => list), false);
+  /** Reads the hits of the subjects that have a counter. */
+  readCounted(): readonly Query<void>[] {
+    const lists = [...this.#storedKeys].map((key) => this.#limits.get(key)!);
+    return lists.length === 0 ? [] : [this.#takeHits(lists)];
   }
 
   /** Locks some of the limits after `peek`, and reads all locked ones; drops the points added. */
@@ -86,15 +77,17 @@ export class ExtraLimitRows {
   #read(lists: readonly AppliedLimit[][], lock: boolean): readonly Query<void>[] {
     const subjects = lists.map(([first]) => first!);
     const counters = (lock ? lockHitCounters : readHitCounters)(subjects);
+    return [this.#takeCounters(counters), this.#takeHits(lists)];
+  }
+
+  #takeHits(lists: readonly AppliedLimit[][]): Query<void> {
+    const subjects = lists.map(([first]) => first!);
     const hitsMax = Math.max(...lists.map((list) => list.length));
-    return [
-      mapResult(counters, (found) => { for (const counter of found) this.#takeCounter(counter); }),
-      mapResult(readHits(subjects, lists.flatMap(toWantedHits), hitsMax), (hits) => {
-        for (const [key, found] of groupBy(hits, keyOf)) {
-          this.#windows.set(key, { ...this.#windowFor(key), hits: sortHits(found) });
-        }
-      }),
-    ];
+    return mapResult(readHits(subjects, lists.flatMap(toWantedHits), hitsMax), (hits) => {
+      for (const [key, found] of groupBy(hits, keyOf)) {
+        this.#windows.set(key, { ...this.#windowFor(key), hits: sortHits(found) });
+      }
+    });
   }
 
   of(limits: readonly AppliedLimit[]): readonly MeasuredLimit[] {
@@ -155,13 +148,15 @@ export class ExtraLimitRows {
     return this.#windows.get(key) ?? EMPTY_HIT_WINDOW;
   }
 
-  #takeCounter(counter: HitCounter): HitWindow {
-    const key = keyOf(counter);
-    const { newest, usedAt: newestAt } = counter;
-    const window = { ...this.#windowFor(key), newest, newestAt };
-    this.#storedKeys.add(key);
-    this.#windows.set(key, window);
-    return window;
+  #takeCounters(query: Query<HitCounter[]>): Query<void> {
+    return mapResult(query, (counters) => {
+      for (const counter of counters) {
+        const { newest, usedAt: newestAt } = counter;
+        const key = keyOf(counter);
+        this.#storedKeys.add(key);
+        this.#windows.set(key, { ...this.#windowFor(key), newest, newestAt });
+      }
+    });
   }
 }
 

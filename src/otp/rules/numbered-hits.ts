@@ -35,12 +35,6 @@ export function cooldownSeconds(
   return Math.max(0, secondsUntil(now, addSeconds(hit.usedAt, windowSeconds)));
 }
 
-/** Whether the first hit comes before the one that decides the limit. */
-export function hasEarlierHits({ newest, hits }: HitWindow, quota: number): boolean {
-  const [first] = hits;
-  return newest !== null && first !== undefined && first.number <= newest - quota;
-}
-
 /** The live points, and the oldest hit among them; null when no point is live. */
 export function listLive(
   { newest, hits, added }: HitWindow,

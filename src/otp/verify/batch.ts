@@ -69,7 +69,7 @@ export class VerifyBatch {
       ...(keys.size === 0 ? [] : [batch.#takeKeys(loadStoredVerifications([...keys]))]),
     );
     batch.#loadedOtps = otps;
-    const further = batch.#limits.peekFurther();
+    const further = batch.#limits.readCounted();
     if (further.length > 0) await tx.read(...further, batch.#readClock());
     await batch.#clampOtps(tx, users);
     batch.#limitsToLock.push(...batch.#limits.ahead(batch.#now));
