@@ -145,7 +145,8 @@ export class Dispatcher {
       if (!this.#picker.hasChannelFor(pending)) return this.#fail(pending, 'refused');
       if (pending.isExpired) return this.#fail(pending, 'expired');
       const channel = this.#picker.pick(pending);
-      if (channel === null) this.#picker.explainWait(pending);
+      // A message that is sent after its first wait costs no statement for a reason.
+      if (channel === null && pending.mustRenew) this.#picker.explainWait(pending);
       if (channel === null && pending.newFailure === null) {
         return this.#retryIn(pending, pending.waitForChannel(this.#picker.readyInMs(pending)));
       }
