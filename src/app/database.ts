@@ -13,7 +13,7 @@ import { openConnection } from '../db/connection.ts';
 import { NO_SETUP_SQL, SESSION_SETUP_SQL } from '../db/session.ts';
 import { print } from './output.ts';
 
-/** Creates a pool. It connects on first use, and the caller closes it. */
+/** The pool connects on first use, and the caller closes it. */
 export function openPool({ database, connections }: Config): ConnectionPool {
   return new ConnectionPool(() => openConnection(database), connections);
 }
@@ -78,8 +78,8 @@ async function checkSchema(pool: ConnectionPool): Promise<void> {
   const status = await readSchemaStatus(pool);
   throwOnConflict(status);
   if (status.pending.length === 0) return;
-  const list = status.pending.join(', ');
-  throw new SchemaError(`the database lacks ${list}\nrun: npm run migrate (or: otpd migrate)`);
+  throw new SchemaError(`the database lacks ${status.pending.join(', ')}\nrun: npm run migrate`
+    + ' (or: otpd migrate)');
 }
 
 /**
@@ -89,18 +89,12 @@ async function checkSchema(pool: ConnectionPool): Promise<void> {
 const ATTEMPT_PAUSE_MS = 500;
 const ATTEMPTS_MAX = 60;
 
-/**
- * Like checkSchema, for a worker: its primary process has seen the database, so it waits for one
- * that does not answer.
- *
- * @param stop ends the waiting
- */
+/** For a worker: its primary process has seen the database, so it waits for one that is away. */
 export async function waitForSchema(pool: ConnectionPool, stop: AbortSignal): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     stop.throwIfAborted();
     try {
-      await checkSchema(pool);
-      return;
+      return await checkSchema(pool);
     } catch (error) {
       if (!(error instanceof Unavailable) || attempt === ATTEMPTS_MAX) throw error;
     }

@@ -9,10 +9,10 @@ import type { Sweeper } from '../db/sweep/sweeper.ts';
 import { createHttpMeters, httpFamilies } from '../http/metrics.ts';
 import type { HttpMeters } from '../http/metrics.ts';
 import type { Log } from './log/log.ts';
-import { counter, gauge, processGauge } from '../metrics/families.ts';
-import type { Family, FamilySource } from '../metrics/families.ts';
-import { mergeFamilies, withoutGauges } from '../metrics/merge.ts';
-import type { WorkerFamilies } from '../metrics/merge.ts';
+import {
+  counter, gauge, mergeFamilies, processGauge, withoutGauges,
+} from '../metrics/families.ts';
+import type { Family, FamilySource, WorkerFamilies } from '../metrics/families.ts';
 import type { Channel } from '../otp/channels/channel.ts';
 import { DeliveryCounts, deliveryFamilies } from '../otp/delivery/metrics.ts';
 import { OtpCounts, otpFamilies } from '../otp/metrics.ts';

@@ -4,6 +4,7 @@
  */
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { setFlagsFromString } from 'node:v8';
 import { openAdminServer } from './admin-server.ts';
 import type { AdminServer } from './admin-server.ts';
 import { openChannels } from './channels.ts';
@@ -25,7 +26,7 @@ import { createErrorLog, createRequestLog } from './log/request-log.ts';
 import { createProcessMetrics } from './metrics.ts';
 import type { ProcessMetrics } from './metrics.ts';
 import type { Channel, Templates } from '../otp/channels/channel.ts';
-import { createPseudonyms, NO_PSEUDONYMS } from '../otp/crypto/pseudonyms.ts';
+import { createPseudonyms, NO_PSEUDONYMS } from '../otp/crypto/secrets.ts';
 import { randomBelow } from '../otp/crypto/random.ts';
 import { keptCounts } from '../otp/batch/otps.ts';
 import { createDelivery } from '../otp/delivery/delivery.ts';
@@ -33,7 +34,6 @@ import { LivePolicies } from '../otp/policy/policy.ts';
 import { RETENTION } from '../otp/rules/lifecycle.ts';
 import { createOtpService } from '../otp/service.ts';
 import { printBanner, print, printError } from './output.ts';
-import { limitHeapGrowth } from './process/heap.ts';
 import { listenForReload } from './process/reload.ts';
 import type { Reloads } from './process/reload.ts';
 import { listenForRoll, ROLL_REFUSED } from './process/rolling-restart.ts';
@@ -225,4 +225,23 @@ function openApiKeys({ apiKeys, apiKeysFile }: Config, reloads: Reloads): LiveAp
     reloads.add('API_KEYS_FILE', () => live.replace(rereadApiKeys(apiKeysFile)));
   }
   return live;
+}
+
+/**
+ * V8 collects the old generation when it has grown by this share of its live objects. By default V8
+ * lets it grow to several times their size. Measured with 256 connections: 100 % needs 142 MB of
+ * resident memory instead of 169 and 2 % of the time of Node.js; 15 % needs 130 MB, and more than
+ * 10 % of the time.
+ */
+const GROWTH_PERCENT = 80;
+
+/**
+ * Limits the growth of the heap. Called once, when a process begins to serve.
+ *
+ * Uses a V8 flag, which Node.js does not document. Changing this flag after the start is safe,
+ * because V8 reads its value after every collection. Checked on Node.js 20.20, 22.23 and 24.21: the
+ * flag exists, and lowers the peak of the heap.
+ */
+export function limitHeapGrowth(): void {
+  setFlagsFromString(`--heap-growing-percent=${GROWTH_PERCENT}`);
 }

@@ -23,6 +23,9 @@ type Lender = Readonly<{
   distrust: (sinceMs: number) => readonly Connection[];
 }>;
 
+/** A connection, and when it sent the statement that has no answer. */
+type Stalled = Readonly<{ connection: Connection; sentAtMs: number }>;
+
 /** Looks at the connections in use; its timer runs only while there are any. */
 export class LostConnections {
   readonly #lender: Lender;
@@ -58,16 +61,17 @@ export class LostConnections {
   }
 
   /** Destroys the lost ones of the connections; decides nothing when the server does not answer. */
-  async #check(stalled: readonly Connection[]): Promise<void> {
+  async #check(connections: readonly Connection[]): Promise<void> {
     this.#isChecking = true;
-    const sentAt = stalled.map(({ activity }) => activity.sentAtMs);
+    const stalled = connections.map((connection): Stalled =>
+      ({ connection, sentAtMs: connection.activity.sentAtMs }));
     let checker: Connection | null = null;
     let deadline: Deadline | null = null;
     try {
-      checker = await this.#lender.borrow(Math.max(...sentAt));
+      checker = await this.#lender.borrow(Math.max(...stalled.map(({ sentAtMs }) => sentAtMs)));
       deadline = new Deadline(CHECK_TIMEOUT_MS);
       deadline.onEnd(checker.destroy);
-      await this.#judge(checker, stalled, sentAt);
+      await this.#judge(checker, stalled);
     } catch {
       // Without an answer the deadlines of the requests decide.
       checker?.destroy();
@@ -78,23 +82,17 @@ export class LostConnections {
     this.#checkedAtMs = monotonicMs();
   }
 
-  async #judge(
-    checker: Connection,
-    stalled: readonly Connection[],
-    sentAt: readonly number[],
-  ): Promise<void> {
+  async #judge(checker: Connection, stalled: readonly Stalled[]): Promise<void> {
     const commands = await readCommands(checker);
     // A proxy that pools connections shows ids of its own.
     if (!commands.has(checker.activity.threadId)) return;
-    const isIdle = ({ activity }: Connection): boolean =>
-      (commands.get(activity.threadId) ?? 'Sleep') === 'Sleep';
     const lost: Connection[] = [];
-    stalled.forEach((connection, index) => {
-      const { isWaiting, sentAtMs } = connection.activity;
-      if (!isWaiting || sentAtMs !== sentAt[index]) return;
-      if (isIdle(connection)) lost.push(connection);
+    for (const { connection, connection: { activity }, sentAtMs } of stalled) {
+      if (!activity.isWaiting || activity.sentAtMs !== sentAtMs) continue;
+      const isIdle = (commands.get(activity.threadId) ?? 'Sleep') === 'Sleep';
+      if (isIdle) lost.push(connection);
       else this.#workedOn.set(connection, sentAtMs);
-    });
+    }
     if (lost.length === 0) return;
     const idle = this.#lender.distrust(Math.max(...lost.map(({ activity }) => activity.sentAtMs)));
     // The server has not noticed: their transactions hold locks, and all count as connections.

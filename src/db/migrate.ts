@@ -8,6 +8,7 @@ import { Deadline } from './clock.ts';
 import { openConnection } from './connection.ts';
 import type { DatabaseSettings, Connection } from './connection.ts';
 import { StatementError } from './errors.ts';
+import { useConnection } from './pool.ts';
 import type { ConnectionPool } from './pool.ts';
 import type { Row } from './query.ts';
 
@@ -199,20 +200,16 @@ function findConflict(
       remedy: 'run that version or a later one (docs/upgrade-and-backup.md, "Upgrade")' };
 }
 
-async function withConnection<T>(
+/** The deadline bounds the wait for a connection, and not the work. */
+function withConnection<T>(
   pool: ConnectionPool,
   work: (connection: Connection) => Promise<T>,
 ): Promise<T> {
   const deadline = new Deadline(CONNECT_TIMEOUT_MS);
-  const connection = await pool.acquire(deadline).finally(() => deadline.clear());
-  try {
-    return await work(connection);
-  } catch (error) {
-    connection.destroy();
-    throw error;
-  } finally {
-    pool.release(connection);
-  }
+  return useConnection(pool, deadline, (connection) => {
+    deadline.clear();
+    return work(connection);
+  }).finally(() => deadline.clear());
 }
 
 /** Names that are safe between backticks. */

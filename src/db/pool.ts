@@ -235,6 +235,28 @@ export class ConnectionPool {
   }
 }
 
+/**
+ * Runs work on a connection, which is destroyed after an error, and at the deadline if the work
+ * still runs.
+ */
+export async function useConnection<T>(
+  pool: ConnectionPool,
+  deadline: Deadline,
+  work: (connection: Connection) => Promise<T>,
+): Promise<T> {
+  const connection = await pool.acquire(deadline);
+  const stopWatching = deadline.onEnd(() => connection.destroy());
+  try {
+    return await work(connection);
+  } catch (error) {
+    connection.destroy();
+    throw error;
+  } finally {
+    stopWatching();
+    pool.release(connection);
+  }
+}
+
 /** A limit of the server or of the account, rather than a server that is away. */
 export function isLimitReached(error: unknown): boolean {
   if (error instanceof StatementError) return CONNECTION_LIMIT_ERRNOS.has(error.errno);

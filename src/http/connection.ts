@@ -13,8 +13,7 @@ import {
 import type { Exchange } from './exchange.ts';
 import { corsHeaders } from './input/browsers.ts';
 import { parseAddress } from './input/client-ip.ts';
-import { stopReading } from './lingering-close.ts';
-import { createFinalResponse, stopParsing } from './node-internals.ts';
+import { createFinalResponse, stopParsing, stopReading } from './node-internals.ts';
 import {
   closingErrorResponse, responseForError, withHeaders, writeResponse,
 } from './response.ts';

@@ -43,7 +43,7 @@ export type FieldError = Readonly<{ field: string; message: string }>;
 /** The shortest wait that Retry-After can express. */
 export const SHED_RETRY_SECONDS = 1;
 
-const NO_HEADERS: readonly string[] = Object.freeze([]);
+export const NO_HEADERS: readonly string[] = Object.freeze([]);
 
 /** An error whose body has the code and then the given members. */
 export function errorResponse(

@@ -8,7 +8,7 @@ import type { HttpMeters, RouteMeter } from './metrics.ts';
 import type { ClientAddress } from '../otp/outcomes.ts';
 import type { Policies } from '../otp/policy/policy.ts';
 import type { OtpService } from '../otp/service.ts';
-import { errorResponse, methodNotAllowed } from './response.ts';
+import { errorResponse, methodNotAllowed, NO_HEADERS } from './response.ts';
 import type { HttpResponse } from './response.ts';
 
 export type Route = Readonly<{
@@ -36,8 +36,6 @@ export type Routes = Readonly<{
   /** The response to CONNECT, whose target is not a path. */
   connectNotAllowed: HttpResponse;
 }>;
-
-const NO_HEADERS: readonly string[] = Object.freeze([]);
 
 const PATHS = '/otp/request, /otp/verify and /otp/ with the 32 lower-case hexadecimal digits of an'
   + ' otp_id';

@@ -3,7 +3,7 @@
  * socket, and stops mysqld. The development MySQL, the tests and the benchmark use it.
  */
 import { mkdir, chmod, realpath, rename, rm } from 'node:fs/promises';
-import { CrashLoop } from '../../src/app/process/crash-loop.ts';
+import { CrashLoop } from '../../src/app/process/shutdown.ts';
 import { initialise, needsInitialising, recordVersion } from './data-folder.ts';
 import { MysqlServerError, errorCode } from './error.ts';
 import { obtainMysqld } from './fetch/obtain.ts';

@@ -3,7 +3,7 @@ import type { ConnectionPool } from '../../db/pool.ts';
 import { addSeconds } from '../../db/instant.ts';
 import type { PairName } from '../../db/tables/otps.ts';
 import { cancelOtps } from '../../otp/cancel.ts';
-import { createPseudonyms } from '../../otp/crypto/pseudonyms.ts';
+import { createPseudonyms } from '../../otp/crypto/secrets.ts';
 import type { Secrets } from '../../otp/crypto/secrets.ts';
 import { toRfc3339 } from '../../otp/outcomes.ts';
 import type { CancelOutcome } from '../../otp/outcomes.ts';

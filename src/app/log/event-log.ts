@@ -7,7 +7,7 @@ import type { Level } from './line.ts';
 import { describeError } from './log.ts';
 import type { Log } from './log.ts';
 import type { Notice } from '../../http/connection.ts';
-import type { Pseudonyms } from '../../otp/crypto/pseudonyms.ts';
+import type { Pseudonyms } from '../../otp/crypto/secrets.ts';
 import type { DeliveryEvent, OnDeliveryEvent } from '../../otp/delivery/events.ts';
 import { messageOf } from '../output.ts';
 import type { ReloadEvent } from '../process/reload.ts';

@@ -2,6 +2,7 @@
  * The format of a log line: JSON in printable ASCII, or text for a person. No text from a client
  * can end a line, forge one or colour a terminal (OWASP ASVS 5.0, 16.4.1).
  */
+import { quoteAscii } from '../../otp/channels/console.ts';
 
 export type Level = 'error' | 'warn' | 'info';
 
@@ -32,15 +33,11 @@ const NO_COLOUR = '\x1b[0m';
  */
 export function quote(text: string, maxCharacters: number): string {
   if (text.length <= maxCharacters && !SPECIAL.test(text)) return `"${text}"`;
-  const escaped = JSON.stringify(text).replace(/[^\x20-\x7e]/g, escapeUnit);
+  const escaped = quoteAscii(text);
   if (escaped.length - 2 <= maxCharacters) return escaped;
   const kept = text.length > maxCharacters && !SPECIAL.test(text) ? maxCharacters - 3
     : Math.floor((maxCharacters - 3) / ESCAPE_CHARACTERS);
   return quote(`${text.slice(0, kept)}...`, maxCharacters);
-}
-
-function escapeUnit(unit: string): string {
-  return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }
 
 /** `,"name":"value"`, or '' when the value is missing. */

@@ -5,8 +5,7 @@ import type { Instant } from '../../db/instant.ts';
 import { member, toJsonLine, toTextLine, WORD_MAX_CHARACTERS } from './line.ts';
 import type { Level } from './line.ts';
 import { LineLimiter } from './line-limiter.ts';
-import { LogRelay } from './relay.ts';
-import { LogWriter } from './writer.ts';
+import { LogRelay, LogWriter } from './writer.ts';
 
 const STANDARD_ERROR = 2;
 const SECOND_MS = 1000;

@@ -10,7 +10,7 @@ import {
 import type { Level } from './line.ts';
 import { describeError } from './log.ts';
 import type { Log } from './log.ts';
-import type { Pseudonyms } from '../../otp/crypto/pseudonyms.ts';
+import type { Pseudonyms } from '../../otp/crypto/secrets.ts';
 
 type EventKind = Readonly<{ level: Level; event: string }>;
 

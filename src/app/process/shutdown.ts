@@ -1,4 +1,7 @@
-/** The end of a process: on SIGINT or SIGTERM within bounds, or on an uncaught error. */
+/**
+ * The end of a process: on SIGINT or SIGTERM within bounds, or on an uncaught error; and a bound on
+ * how often a process may die and be started again.
+ */
 import { describeError } from '../log/log.ts';
 import type { Log } from '../log/log.ts';
 
@@ -69,4 +72,23 @@ export function endOnUncaught(log: Log): void {
     isEnding = true;
     void log.flush(FLUSH_TIMEOUT_MS).then(() => process.exit(1));
   });
+}
+
+const DEATHS_WINDOW_MS = 60_000;
+
+/** Counts deaths within the last minute. Above the bound, restarting only hides the cause. */
+export class CrashLoop {
+  readonly #deathsMax: number;
+  #deaths = 0;
+
+  constructor(deathsMax: number) {
+    this.#deathsMax = deathsMax;
+  }
+
+  /** Returns true when the bound is exceeded. */
+  recordDeath(): boolean {
+    this.#deaths += 1;
+    setTimeout(() => { this.#deaths -= 1; }, DEATHS_WINDOW_MS).unref();
+    return this.#deaths > this.#deathsMax;
+  }
 }

@@ -2,10 +2,10 @@
 import cluster from 'node:cluster';
 import type { Address, Worker } from 'node:cluster';
 import { once } from 'node:events';
-import type { LogRelay } from '../log/relay.ts';
+import type { LogRelay } from '../log/writer.ts';
 import { WorkerCounts, workersFamilies } from '../metrics.ts';
+import { mergeFamilies } from '../../metrics/families.ts';
 import type { Family } from '../../metrics/families.ts';
-import { mergeFamilies } from '../../metrics/merge.ts';
 import { send } from './worker-ipc.ts';
 import type { WorkerMessage } from './worker-ipc.ts';
 

@@ -1,14 +1,13 @@
 /** Several processes that accept connections on one port, and are replaced when they die. */
 import cluster from 'node:cluster';
 import type { Worker } from 'node:cluster';
-import { CrashLoop } from './crash-loop.ts';
 import type { LogSignal } from '../log/event-log.ts';
-import type { LogRelay } from '../log/relay.ts';
+import type { LogRelay } from '../log/writer.ts';
 import type { Family } from '../../metrics/families.ts';
 import type { CoalescingRunner, Reloads } from './reload.ts';
 import { rollWorkers } from './rolling-restart.ts';
 import type { RollEvent } from './rolling-restart.ts';
-import { DRAIN_TIMEOUT_MS, RETIRE_TIMEOUT_MS, WORKER_GRACE_MS } from './shutdown.ts';
+import { CrashLoop, DRAIN_TIMEOUT_MS, RETIRE_TIMEOUT_MS, WORKER_GRACE_MS } from './shutdown.ts';
 import { WorkerPool, WorkerError, WorkerKilled } from './worker-pool.ts';
 
 type WorkersOptions = Readonly<{

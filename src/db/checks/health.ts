@@ -6,7 +6,7 @@ import type { Connection } from '../connection.ts';
 import { BINLOG_REMEDY, READ_ONLY_REMEDY, StatementError } from '../errors.ts';
 import type { Advice } from '../errors.ts';
 import { readSchemaFiles, readSchemaStatusOn } from '../migrate.ts';
-import { isLimitReached } from '../pool.ts';
+import { isLimitReached, useConnection } from '../pool.ts';
 import type { ConnectionPool } from '../pool.ts';
 
 /**
@@ -98,25 +98,6 @@ export async function findWriteRefusal(pool: ConnectionPool): Promise<StatementE
 function toFailure(error: unknown): StatementError {
   if (error instanceof StatementError) return error;
   throw error;
-}
-
-/** A failed connection is destroyed; at the deadline, too. */
-async function useConnection<T>(
-  pool: ConnectionPool,
-  deadline: Deadline,
-  work: (connection: Connection) => Promise<T>,
-): Promise<T> {
-  const connection = await pool.acquire(deadline);
-  const stopWatching = deadline.onEnd(() => connection.destroy());
-  try {
-    return await work(connection);
-  } catch (error) {
-    connection.destroy();
-    throw error;
-  } finally {
-    stopWatching();
-    pool.release(connection);
-  }
 }
 
 const MEMBERS_SQL = `SELECT COUNT(*) AS members,

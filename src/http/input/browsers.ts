@@ -4,8 +4,9 @@
  * rebinding) gets nothing, because its browser names the page in Origin or in Host.
  */
 import { isIPv4, isIPv6 } from 'node:net';
-import { errorResponse } from '../response.ts';
+import { errorResponse, NO_HEADERS } from '../response.ts';
 import type { HttpResponse } from '../response.ts';
+import { entriesOf } from './client-ip.ts';
 import { authorityOf } from './request-head.ts';
 import type { RequestHeaders } from './request-head.ts';
 
@@ -39,8 +40,6 @@ const PREFLIGHT: HttpResponse = Object.freeze({
 const EXPOSED =
   'Retry-After, RateLimit, RateLimit-Policy, Idempotent-Replayed, X-Request-Id, Otp-Device';
 
-const NO_HEADERS: readonly string[] = Object.freeze([]);
-
 /**
  * 421 for a name that the listener does not have, 403 for an origin that may not call, 204 for an
  * OPTIONS from one that may; null for every other request.
@@ -72,12 +71,8 @@ export function corsHeaders(
 
 function isAllowedAuthority(authority: string, hosts: ReadonlySet<string>): boolean {
   if (authority.startsWith('[')) return isIPv6(authority.slice(1, authority.indexOf(']')));
-  const host = withoutFinalDot(authority.replace(/:[0-9]*$/, '').toLowerCase());
+  const host = authority.replace(/\.?(:[0-9]*)?$/, '').toLowerCase();
   return isIPv4(host) || host === 'localhost' || hosts.has(host);
-}
-
-function withoutFinalDot(host: string): string {
-  return host.endsWith('.') ? host.slice(0, -1) : host;
 }
 
 /** Parses origins separated by commas or spaces, as browsers write them (RFC 6454, 6.2). */
@@ -115,13 +110,9 @@ export function parseAllowedHosts(text: string): { hosts: Set<string>; errors: s
   const hosts = new Set<string>();
   const errors: string[] = [];
   for (const entry of entriesOf(text)) {
-    const host = withoutFinalDot(entry.toLowerCase());
+    const host = entry.replace(/\.$/, '').toLowerCase();
     if (HOST.test(host)) hosts.add(host);
     else errors.push(`"${entry}" is not a host name such as otpd.internal, without a port`);
   }
   return { hosts, errors };
-}
-
-function entriesOf(text: string): string[] {
-  return text.split(/[\s,]+/).filter((entry) => entry !== '');
 }

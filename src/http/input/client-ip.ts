@@ -95,7 +95,7 @@ type Network = Readonly<{ address: string; prefix: number; family: 'ipv4' | 'ipv
 export function parseTrustedProxies(text: string): { proxies: TrustedProxies; errors: string[] } {
   const list = new BlockList();
   const errors: string[] = [];
-  for (const entry of text.split(/[\s,]+/).filter((part) => part !== '')) {
+  for (const entry of entriesOf(text)) {
     const network = parseNetwork(entry);
     if (network === null) errors.push(`"${entry}" is not an address or CIDR block`);
     else if (network.prefix === 0) errors.push(`"${entry}" trusts every address`);
@@ -213,4 +213,9 @@ function mappedIPv4(groups: readonly number[]): string | null {
 
 function toIPv4(high: number, low: number): string {
   return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`;
+}
+
+/** The entries of a list that is separated by commas or spaces. */
+export function entriesOf(text: string): string[] {
+  return text.split(/[\s,]+/).filter((entry) => entry !== '');
 }

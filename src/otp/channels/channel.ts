@@ -55,6 +55,8 @@ export type SendResult =
   | Readonly<{ kind: 'retry' | 'denied'; reason: string; afterSeconds: number | null }>
   | Readonly<{ kind: 'refused'; reason: string }>;
 
+export const ACCEPTED: SendResult = Object.freeze({ kind: 'accepted' });
+
 /**
  * - `failed`: the message has not reached the user, and will not.
  * - `other`: anything else, such as a step on the way.

@@ -1,7 +1,6 @@
 /** The console channel, for development: prints each message to the terminal of otpd. */
+import { ACCEPTED } from './channel.ts';
 import type { Channel, SendResult, Templates } from './channel.ts';
-
-const ACCEPTED: SendResult = Object.freeze({ kind: 'accepted' });
 
 /**
  * Messages that are sent in one turn of the event loop are printed together, because each call of
@@ -25,7 +24,7 @@ export function createConsoleChannel(
     addressFormat: null,
     accepts: () => true,
     send: (message) => {
-      const line = `message to ${quoteAddress(message.userId)}: ${templates.text(message)}`;
+      const line = `message to ${quoteUser(message.userId)}: ${templates.text(message)}`;
       lines = printed === null ? line : `${lines}\n${line}`;
       printed ??= Promise.resolve().then(printAll);
       return printed;
@@ -34,12 +33,13 @@ export function createConsoleChannel(
   };
 }
 
-/**
- * Quotes and escapes a user_id of other characters, which might otherwise forge a line or its text
- * or send control sequences to the terminal.
- */
-function quoteAddress(userId: string): string {
-  if (/^[\w.@+-]+$/.test(userId)) return userId;
-  return JSON.stringify(userId).replace(/[^\x20-\x7e]/g, (unit) =>
+/** A user_id of other characters might forge a line, or send control sequences to the terminal. */
+function quoteUser(userId: string): string {
+  return /^[\w.@+-]+$/.test(userId) ? userId : quoteAscii(userId);
+}
+
+/** Quotes a text as a JSON string in printable ASCII. */
+export function quoteAscii(text: string): string {
+  return JSON.stringify(text).replace(/[^\x20-\x7e]/g, (unit) =>
     `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

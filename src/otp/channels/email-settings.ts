@@ -1,9 +1,8 @@
 /** The settings of the e-mail channel. */
-import { X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { isLoopbackHost } from './channel.ts';
 import { toAscii, toMailAddress } from './recipients.ts';
+import { readCaFile } from './webhook-settings.ts';
 
 export type EmailSettings = Readonly<{
   server: MailServer;
@@ -50,7 +49,7 @@ export function parseEmailSettings(values: {
     errors.push('EMAIL_FROM must be ADDRESS or NAME <ADDRESS>, such as'
       + ' Acme <no-reply@example.com>');
   }
-  const ca = values.caFile === undefined ? null : readCertificates(values.caFile, errors);
+  const ca = values.caFile === undefined ? null : readCaFile('SMTP_CA', values.caFile, errors);
   if (server === null || from === null || errors.length > 0) return { errors };
   return { settings: Object.freeze({ server, from, ca }) };
 }
@@ -59,10 +58,10 @@ function parseServer(text: string): MailServer | null {
   const url = URL.canParse(text) ? new URL(text) : null;
   const port = PORTS[url?.protocol ?? ''];
   if (url === null || port === undefined) return null;
-  if (!/^\/?$/.test(url.pathname) || text.includes('?') || text.includes('#')) return null;
   const host = hostOf(url);
   const account = parseAccount(url);
-  if (!isHost(host) || url.port === '0' || account === undefined) return null;
+  const hasPath = !/^\/?$/.test(url.pathname) || /[?#]/.test(text);
+  if (hasPath || !isHost(host) || url.port === '0' || account === undefined) return null;
   return Object.freeze({
     host, account,
     port: url.port === '' ? port : Number(url.port),
@@ -104,17 +103,4 @@ function parseSender(text: string): SmtpSender | null {
   const isName = [...name].length <= SENDER_NAME_MAX_CHARACTERS && !/\p{Cc}/u.test(name);
   const mailbox = toMailAddress(address);
   return isName && mailbox !== null ? Object.freeze({ name, address: mailbox }) : null;
-}
-
-function readCertificates(path: string, errors: string[]): string | null {
-  try {
-    const text = readFileSync(path, 'utf8');
-    new X509Certificate(text);
-    return text;
-  } catch (error) {
-    const { code = '' } = error as NodeJS.ErrnoException;
-    const cause = code.startsWith('ERR_') || code === '' ? 'no PEM certificate' : code;
-    errors.push(`SMTP_CA must name a PEM file of certificates (${path}: ${cause})`);
-    return null;
-  }
 }

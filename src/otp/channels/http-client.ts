@@ -6,7 +6,7 @@ import { Agent as HttpAgent, request as httpRequest } from 'node:http';
 import type { ClientRequest, IncomingMessage, OutgoingHttpHeaders } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { Socket } from 'node:net';
-import { isLoopbackHost, SEND_TIMEOUT_MS } from './channel.ts';
+import { ACCEPTED, isLoopbackHost, SEND_TIMEOUT_MS } from './channel.ts';
 import type { SendResult } from './channel.ts';
 import { findRoute, ProxyRefusal, TunnelAgent } from './proxy.ts';
 import type { FindProxy, HttpRoute } from './proxy.ts';
@@ -196,8 +196,6 @@ function toErrorCode(error: unknown): string {
   const { code, name } = error as NodeJS.ErrnoException;
   return [code, name].find((text) => /^[A-Za-z]\w{0,63}$/.test(text ?? '')) ?? 'UNKNOWN';
 }
-
-const ACCEPTED: SendResult = Object.freeze({ kind: 'accepted' });
 
 /** Timeout, Conflict with a request in progress, Locked, Too Early, Too Many Requests. */
 const RETRIED_STATUSES: ReadonlySet<number> = new Set([408, 409, 423, 425, 429]);

@@ -34,8 +34,9 @@ export function parseWebhookSettings(
   if (values.allowHttp !== undefined && !/^[01]$/.test(values.allowHttp)) {
     errors.push('WEBHOOK_ALLOW_HTTP must be 0 or 1');
   }
-  const caError = caFile === null ? null : findCaError(caFile, url);
-  if (caError !== null) errors.push(`WEBHOOK_CA ${caError}`);
+  if (caFile !== null && url?.protocol === 'http:') {
+    errors.push('WEBHOOK_CA must not be set, because WEBHOOK_URL does not use https');
+  } else if (caFile !== null) readCaFile('WEBHOOK_CA', caFile, errors);
   if (url === null || secrets === null || errors.length > 0) return { errors };
   return { settings: Object.freeze({ url, secrets, caFile }) };
 }
@@ -59,20 +60,26 @@ function readSecrets(text: string | undefined, errors: string[]): readonly Buffe
   return null;
 }
 
-function findCaError(path: string, url: URL | null): string | null {
-  if (url?.protocol === 'http:') return 'must not be set, because WEBHOOK_URL does not use https';
-  let text: string;
+/** The PEM text of CA certificates; null after an error. */
+export function readCaFile(variable: string, path: string, errors: string[]): string | null {
   try {
-    text = readFileSync(path, 'utf8');
+    const text = readFileSync(path, 'utf8');
+    if (isCertificate(text)) return text;
+    // Node.js would accept such a file as an empty list of CA certificates and trust no server.
+    errors.push(`${variable} names a file without a PEM certificate: ${path}`);
   } catch (error) {
-    return `names a file that cannot be read (${(error as NodeJS.ErrnoException).code})`;
+    const { code } = error as NodeJS.ErrnoException;
+    errors.push(`${variable} names a file that cannot be read (${code}): ${path}`);
   }
+  return null;
+}
+
+function isCertificate(text: string): boolean {
   try {
     new X509Certificate(text);
-    return null;
+    return true;
   } catch {
-    // Node.js would accept such a file as an empty list of CA certificates and trust no server.
-    return 'names a file without a PEM certificate';
+    return false;
   }
 }
 

@@ -1,7 +1,7 @@
 /**
- * The server secrets, and the digests and public ids that depend on them. The first secret signs;
- * all verify. An id of an OTP encodes its outbox batch for the holder of a server secret; to anyone
- * else it is 128 random bits.
+ * The server secrets, and the digests, public ids and pseudonyms that depend on them. The first
+ * secret signs; all verify. An id of an OTP encodes its outbox batch for the holder of a server
+ * secret; to anyone else it is 128 random bits.
  */
 import { createCipheriv, createDecipheriv, createHmac, hash } from 'node:crypto';
 import type { Hex } from '../../db/query.ts';
@@ -84,17 +84,43 @@ export function digestCode(
   return createHmac('sha256', secret.key).update(otpId, 'hex').update(text).digest('hex');
 }
 
-const countKeys = new WeakMap<Secret, string>();
+/** The keys for ids and for counts. */
+type DerivedKeys = Readonly<{ ofIds: Buffer; ofCounts: Hex }>;
+
+const derivedKeys = new WeakMap<Secret, DerivedKeys>();
+
+function deriveKeys(secret: Secret): DerivedKeys {
+  let keys = derivedKeys.get(secret);
+  if (keys === undefined) {
+    keys = {
+      ofIds: deriveKey(secret, 'otpd otp_id'),
+      ofCounts: deriveKey(secret, 'otpd wrong counts v1').toString('hex'),
+    };
+    derivedKeys.set(secret, keys);
+  }
+  return keys;
+}
+
+/**
+ * Derives a key from a secret (HMAC-SHA-256 as the pseudorandom function, NIST SP 800-108).
+ *
+ * @param use distinct from the inputs of code digests, messages and reports, which are longer
+ */
+function deriveKey({ key }: Secret, use: string): Buffer {
+  return createHmac('sha256', key).update(use).digest();
+}
+
+/**
+ * The first digits of SHA-256 over a derived key and a text. Plain SHA-256 suffices, at a quarter
+ * of the cost of HMAC: a truncated digest rules out length extension.
+ */
+function keyedDigest(key: Hex, text: string, digits: number): Hex {
+  return hash('sha256', key + text, 'hex').slice(0, digits);
+}
 
 /** As long as a secret is configured, the counts under it are found. */
 function countDigest(secret: Secret, text: string, bytes: number): Hex {
-  let key = countKeys.get(secret);
-  if (key === undefined) {
-    key = createHmac('sha256', secret.key).update('otpd wrong counts v1').digest('hex');
-    countKeys.set(secret, key);
-  }
-  // As for pseudonyms, a truncated digest of a key and a text needs no HMAC.
-  return hash('sha256', key + text, 'hex').slice(0, 2 * bytes);
+  return keyedDigest(deriveKeys(secret).ofCounts, text, 2 * bytes);
 }
 
 /** Names a user in wrong_counts. */
@@ -154,8 +180,6 @@ const ID_CIPHER = 'aes-256-ecb';
 const BLOCK_DIGITS = 32;
 const ID_RANDOM_BYTES = 16 - BATCH_ID_BYTES;
 
-const idKeys = new WeakMap<Secret, Buffer>();
-
 /**
  * Encrypts the batch id and 64 random bits under a key derived from the secret, once per OTP.
  * @param batchId 8 bytes, as hexadecimal digits
@@ -164,7 +188,7 @@ const idKeys = new WeakMap<Secret, Buffer>();
 export function createOtpIds(secret: Secret, batchId: Hex, count: number): Hex[] {
   let blocks = '';
   for (let index = 0; index < count; index += 1) blocks += batchId + randomHex(ID_RANDOM_BYTES);
-  const cipher = createCipheriv(ID_CIPHER, deriveIdKey(secret), null).setAutoPadding(false);
+  const cipher = createCipheriv(ID_CIPHER, deriveKeys(secret).ofIds, null).setAutoPadding(false);
   const text = cipher.update(blocks, 'hex', 'hex');
   return Array.from({ length: count }, (_, index) =>
     text.slice(index * BLOCK_DIGITS, (index + 1) * BLOCK_DIGITS));
@@ -173,17 +197,46 @@ export function createOtpIds(secret: Secret, batchId: Hex, count: number): Hex[]
 /** Decrypts an id under each secret. All results but one name a batch that does not exist. */
 export function decodeOtpId({ byId }: Secrets, otpId: Hex): OtpName[] {
   return [...byId.values()].map((secret) => {
-    const decipher = createDecipheriv(ID_CIPHER, deriveIdKey(secret), null).setAutoPadding(false);
-    return { otpId, batchId: decipher.update(otpId, 'hex', 'hex').slice(0, 2 * BATCH_ID_BYTES) };
+    const decipher = createDecipheriv(ID_CIPHER, deriveKeys(secret).ofIds, null);
+    const block = decipher.setAutoPadding(false).update(otpId, 'hex', 'hex');
+    return { otpId, batchId: block.slice(0, 2 * BATCH_ID_BYTES) };
   });
 }
 
-/** Distinct from the inputs of the other derivations, which are longer. */
-function deriveIdKey(secret: Secret): Buffer {
-  let key = idKeys.get(secret);
-  if (key === undefined) {
-    key = createHmac('sha256', secret.key).update('otpd otp_id').digest();
-    idKeys.set(secret, key);
-  }
-  return key;
+/**
+ * Names users and client IPs in the log. The names are keyed, so that nobody finds the value by
+ * guessing (OWASP ASVS 5.0, 14.2.4), and equal in all processes with the same secret.
+ */
+export type Pseudonyms = Readonly<{
+  user: (userId: string) => string;
+  clientIp: (clientIp: string) => string;
+}>;
+
+/** 64 bits: among a million users, a collision has a probability of 1 in 37 million. */
+const PSEUDONYM_DIGITS = 16;
+
+/** Cached client IPs: the proxies in front of otpd and returning clients. */
+const CACHED_MAX = 4096;
+
+/** Keeps users and client IPs as they are. */
+export const NO_PSEUDONYMS: Pseudonyms = Object.freeze({
+  user: (userId: string) => userId,
+  clientIp: (clientIp: string) => clientIp,
+});
+
+export function createPseudonyms(secret: Secret): Pseudonyms {
+  const key = deriveKey(secret, 'otpd log pseudonyms v1').toString('hex');
+  const cache = new Map<string, string>();
+  return Object.freeze({
+    user: (userId: string) => keyedDigest(key, `user ${userId}`, PSEUDONYM_DIGITS),
+    clientIp: (clientIp: string) => {
+      let name = cache.get(clientIp);
+      if (name === undefined) {
+        name = keyedDigest(key, `address ${clientIp}`, PSEUDONYM_DIGITS);
+        if (cache.size >= CACHED_MAX) cache.clear();
+        cache.set(clientIp, name);
+      }
+      return name;
+    },
+  });
 }

@@ -54,11 +54,9 @@ export function loadTemplates(
     brand: checkBrand(settings.brand ?? null, errors),
     language: checkLanguage(settings.language ?? SHIPPED_LANGUAGE, errors),
   };
-  const files = new Map<string, TemplateFile>();
   const shipped = readTemplateFiles(SHIPPED_FOLDER, SHIPPED_LANGUAGE, errors);
-  for (const file of [...shipped, ...readOwn(folder, common.language, errors)]) {
-    files.set(templateKey(file), file);
-  }
+  const own = readOwn(folder, common.language, errors);
+  const files = new Map([...shipped, ...own].map((file) => [templateKey(file), file]));
   const store = new TemplateStore([common.language, SHIPPED_LANGUAGE]);
   const lifetimes = new Map<string, FormatDuration>();
   for (const file of files.values()) {
@@ -108,11 +106,7 @@ function readOwn(folder: string | null, language: string, errors: string[]): Tem
   }
 }
 
-function compile(
-  file: TemplateFile,
-  brand: string | null,
-  errors: string[],
-): Template | null {
+function compile(file: TemplateFile, brand: string | null, errors: string[]): Template | null {
   const compiled = compileTemplate(file.text);
   if ('unknown' in compiled) {
     const names = compiled.unknown.map((name) => `{${name}}`).join(', ');

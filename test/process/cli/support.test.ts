@@ -5,7 +5,7 @@ import { cancel, show, unlock } from '../../../src/app/cli/support.ts';
 import type { Report } from '../../../src/app/output.ts';
 import { lockOtps } from '../../../src/db/tables/otps.ts';
 import { transaction } from '../../../src/db/transaction.ts';
-import { createPseudonyms } from '../../../src/otp/crypto/pseudonyms.ts';
+import { createPseudonyms } from '../../../src/otp/crypto/secrets.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy/policy.ts';
 import { closeClient, post } from '../../harness/client.ts';
 import { createTestDatabase } from '../../harness/database.ts';

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import {
   counter, encodeFamilies, gauge, histogram, Histogram, processGauge,
 } from '../../../src/metrics/families.ts';
-import { mergeFamilies, withoutGauges } from '../../../src/metrics/merge.ts';
+import { mergeFamilies, withoutGauges } from '../../../src/metrics/families.ts';
 import { parseExposition, valueOf } from '../../harness/exposition.ts';
 
 const ODD = 'a\\b"c\nd,}= é';

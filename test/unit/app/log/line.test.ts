@@ -5,7 +5,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { toJsonLine, member, quote, toTextLine } from '../../../../src/app/log/line.ts';
 import { describeError } from '../../../../src/app/log/log.ts';
-import { createPseudonyms } from '../../../../src/otp/crypto/pseudonyms.ts';
+import { createPseudonyms } from '../../../../src/otp/crypto/secrets.ts';
 
 const TIME = '2026-11-24T12:13:45.678Z';
 const NASTY = 'a"b\\c\r\n\u0000\u001b[31m\u007f\u0085\u2028\u202e\ud800é😀';

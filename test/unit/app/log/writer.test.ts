@@ -13,8 +13,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { LogRelay } from '../../../../src/app/log/relay.ts';
-import { LogWriter, setNonBlocking } from '../../../../src/app/log/writer.ts';
+import { LogRelay, LogWriter, setNonBlocking } from '../../../../src/app/log/writer.ts';
 import { eventually } from '../../../harness/waiting.ts';
 
 setFlagsFromString('--expose-gc');

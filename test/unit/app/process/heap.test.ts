@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { limitHeapGrowth } from '../../../../src/app/process/heap.ts';
+import { limitHeapGrowth } from '../../../../src/app/serve.ts';
 
 test('this Node.js knows the flag that limits the growth of the heap', () => {
   // V8 ignores a flag that it does not know, so the call alone proves nothing.

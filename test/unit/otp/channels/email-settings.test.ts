@@ -100,9 +100,10 @@ test('SMTP_CA must be a readable PEM file', () => {
     writeFileSync(good, cert);
     writeFileSync(bad, key);
     assert.is(settingsOf({ caFile: good }).ca, cert);
-    const rule = 'SMTP_CA must name a PEM file of certificates';
-    assert.equal(errorsOf({ caFile: bad }), [`${rule} (${bad}: no PEM certificate)`]);
-    assert.equal(errorsOf({ caFile: `${bad}2` }), [`${rule} (${bad}2: ENOENT)`]);
+    assert.equal(errorsOf({ caFile: bad }),
+      [`SMTP_CA names a file without a PEM certificate: ${bad}`]);
+    assert.equal(errorsOf({ caFile: `${bad}2` }),
+      [`SMTP_CA names a file that cannot be read (ENOENT): ${bad}2`]);
   } finally {
     rmSync(folder, { recursive: true });
   }

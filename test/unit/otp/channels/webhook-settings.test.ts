@@ -124,13 +124,15 @@ test('secrets of 24 to 64 bytes are accepted', () => {
 
 test('WEBHOOK_CA must be a readable file with a certificate', () => {
   const unreadable = 'WEBHOOK_CA names a file that cannot be read';
-  assert.equal(errorsOf({ caFile: join(folder, 'none') }), [`${unreadable} (ENOENT)`]);
-  assert.equal(errorsOf({ caFile: folder }), [`${unreadable} (EISDIR)`]);
+  const none = join(folder, 'none');
+  assert.equal(errorsOf({ caFile: none }), [`${unreadable} (ENOENT): ${none}`]);
+  assert.equal(errorsOf({ caFile: folder }), [`${unreadable} (EISDIR): ${folder}`]);
   const { cert, key } = createCertificate();
   const der = Buffer.from(cert.replace(/-----.*-----/g, ''), 'base64');
   for (const text of ['', 'x', key, der, cert.replace('BEGIN', 'BEGUN')]) {
-    assert.equal(errorsOf({ caFile: fileWith(text) }),
-      ['WEBHOOK_CA names a file without a PEM certificate']);
+    const caFile = fileWith(text);
+    assert.equal(errorsOf({ caFile }),
+      [`WEBHOOK_CA names a file without a PEM certificate: ${caFile}`]);
   }
   assert.equal(errorsOf({ caFile: fileWith(`of our own\n${cert}`) }), []);
   assert.equal(errorsOf({ caFile: fileWith(cert), url: 'http://127.0.0.1/' }),
