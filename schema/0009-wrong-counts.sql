@@ -2,7 +2,7 @@
 --
 -- Why: the count decides when a pair is locked until an operator unlocks it (NIST SP 800-63B-4,
 -- 3.2.2), so it must outlast the OTPs of the pair. Anybody can make such counts, for any user and
--- purpose that he invents, so a row here is small, and a count below the lock is not kept for ever.
+-- purpose that they invent, so a row here is small, and a count below the lock is not kept forever.
 -- The sweep moves the count of an expired otps row to this table in the transaction that deletes
 -- the row; before this table existed, an otps row with a count never expired. The next OTP of the
 -- pair takes the count over, and the row here is deleted. So a pair has its count in one place.

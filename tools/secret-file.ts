@@ -23,7 +23,7 @@ export function readOrCreateSecretFile(path: string): string {
   return text;
 }
 
-/** link(2) makes the complete file appear at once, also when two processes create it. */
+/** link(2) makes the complete file appear at once, even when two processes create it. */
 function createSecretFile(path: string): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const partial = `${path}.${randomBytes(8).toString('hex')}.partial`;

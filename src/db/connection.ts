@@ -246,7 +246,7 @@ const PLAIN_TEXT = /^[\w .:/@+-]*$/;
 
 /**
  * Writes values into a statement as SQL literals, in order, several times as fast as the driver for
- * the long statements of a batch. Every question mark is a placeholder, also in literals and
+ * the long statements of a batch. Every question mark is a placeholder, even in literals and
  * comments of the statement.
  *
  * No value can act as SQL, whatever the character set and the sql_mode of the connection:

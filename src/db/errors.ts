@@ -11,7 +11,7 @@
 type ErrorClass = 'retry' | 'connectionLost' | 'unavailable' | 'bug';
 
 /**
- * The classes by server error number (MySQL error reference). A number speaks of the server, the
+ * The classes by server error number (MySQL error reference). A number concerns the server, the
  * account or another transaction; all other errors are bugs.
  */
 const ERRNOS: Readonly<Record<Exclude<ErrorClass, 'bug'>, readonly number[]>> = {

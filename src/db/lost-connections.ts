@@ -1,7 +1,7 @@
 /**
- * Finds connections that were lost without a word, as when a router forgets its flows. The server
- * tells them from those that wait for a lock or a commit: asked on another connection, it says that
- * it is not working on their statement.
+ * Finds connections that were lost silently, for example because a router has dropped their state.
+ * They look like connections that wait for a lock or a commit. The process list of the server, read
+ * on another connection, tells them apart: the server is not working on a statement of theirs.
  */
 import { Deadline, monotonicMs } from './clock.ts';
 import type { Connection } from './connection.ts';
@@ -29,7 +29,7 @@ type Stalled = Readonly<{ connection: Connection; sentAtMs: number }>;
 /** Looks at the connections in use; its timer runs only while there are any. */
 export class LostConnections {
   readonly #lender: Lender;
-  /** When the statement was sent of which the server has said that it works on it. */
+  /** When the statement was sent on which the server was seen to be working. */
   readonly #workedOn = new WeakMap<Connection, number>();
   #timer: NodeJS.Timeout | null = null;
   #isChecking = false;
@@ -44,7 +44,7 @@ export class LostConnections {
     this.#timer ??= setTimeout(() => this.#tick(), TICK_MS).unref();
   }
 
-  /** Takes note of a connection that was given up, and distrusts others if it may be dead. */
+  /** Notes that a connection was given up, and distrusts others if it may have been lost. */
   onGivenUp(connection: Connection): void {
     const { sentAtMs } = connection.activity;
     if (this.#workedOn.get(connection) !== sentAtMs) this.#lender.distrust(sentAtMs);
@@ -73,7 +73,7 @@ export class LostConnections {
       deadline.onEnd(checker.destroy);
       await this.#judge(checker, stalled);
     } catch {
-      // Without an answer the deadlines of the requests decide.
+      // Without an answer the requests end at their deadlines.
       checker?.destroy();
     }
     deadline?.clear();
@@ -95,7 +95,7 @@ export class LostConnections {
     }
     if (lost.length === 0) return;
     const idle = this.#lender.distrust(Math.max(...lost.map(({ activity }) => activity.sentAtMs)));
-    // The server has not noticed: their transactions hold locks, and all count as connections.
+    // The server has not noticed the loss: they hold locks, and count as connections.
     for (const { activity: { threadId } } of [...lost, ...idle]) {
       if (!commands.has(threadId)) continue;
       await checker.run('connection.kill', `KILL ${threadId}`, []).catch(() => {});

@@ -33,8 +33,8 @@ export class ConnectionPool {
   readonly #busy: Set<Connection> = new Set();
   readonly #lost: LostConnections;
   #opening = 0;
-  /** Failures to open since the last success that no caller has been told. */
-  #untold = 0;
+  /** Failures to open since the last success with which no caller has failed. */
+  #unreported = 0;
   #failure: unknown = null;
   #pause: NodeJS.Timeout | null = null;
   #closed = false;
@@ -146,7 +146,7 @@ export class ConnectionPool {
   /** Opens a connection for each waiter that has none coming, as far as there is room. */
   #openMissing(): void {
     while (this.#opening < this.#waiters.size && this.#living + this.#opening < this.size) {
-      const mustPause = this.#pause !== null || (this.#untold > 0 && this.#opening > 0);
+      const mustPause = this.#pause !== null || (this.#unreported > 0 && this.#opening > 0);
       if (mustPause) return;
       void this.#openNew();
     }
@@ -157,7 +157,7 @@ export class ConnectionPool {
     try {
       const connection = await this.#open();
       this.#opening -= 1;
-      this.#untold = 0;
+      this.#unreported = 0;
       this.#failure = null;
       this.#add(connection);
     } catch (error) {
@@ -172,7 +172,7 @@ export class ConnectionPool {
    * others close. Without either, as many callers fail as failures were seen.
    */
   #onFailure(error: unknown): void {
-    this.#untold += 1;
+    this.#unreported += 1;
     this.#failure = error;
     if (this.#closed) return;
     if (this.#living > 0 || isLimitReached(error)) {
@@ -181,7 +181,7 @@ export class ConnectionPool {
         this.#openMissing();
       }, REOPEN_PAUSE_MS).unref();
     } else if (this.#opening === 0) {
-      for (; this.#untold > 0; this.#untold -= 1) {
+      for (; this.#unreported > 0; this.#unreported -= 1) {
         if (this.#waiters.size > 0) this.#shiftWaiter().fail(error);
       }
     }

@@ -58,7 +58,7 @@ export async function close(
   return isAnswered;
 }
 
-/** Closes the connections without a request, also those that have never had one. */
+/** Closes the connections without a request, including those that have never had one. */
 async function closeIdle(server: Server, connections: OpenConnections): Promise<void> {
   // A request that has arrived is read first: two turns of the event loop read all that is there.
   await new Promise((resolve) => { setImmediate(() => setImmediate(resolve)); });

@@ -60,7 +60,7 @@ export function createOtpService(deps: Deps, limits: BatchLimits = BATCH_LIMITS)
   const verify = new Batcher<OtpVerification, VerifyOutcome>({
     ...limits,
     run: (inputs, answerByMs) => verifyOtps(deps, inputs, answerByMs),
-    // Not the client IP: only wrong codes lock its counter, and right ones from one must not wait.
+    // Not the client IP: only wrong codes lock its counter, and right codes must not wait for it.
     lockKeysOf: ({ userId }) => [userId],
   });
   const status = new Batcher<Hex, StatusOutcome>({

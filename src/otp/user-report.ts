@@ -24,7 +24,7 @@ import { statusOf } from './status.ts';
 export type CodeReport = Extract<StatusOutcome, { kind: 'known' }>
   & Readonly<{
     redeemedAt: Instant | null;
-    /** The last attempt that failed to deliver the message, also if a later one was accepted. */
+    /** The last failed attempt to deliver the message, even if a later one was accepted. */
     failure: DeliveryFailure | null;
   }>;
 

@@ -25,7 +25,7 @@ const DIGESTS = {
   '0008-otps-api-client.sql':
     '828650b8228584203300a20b217e099967ad1b62cbb25bdd168cde27c8a22ab1',
   '0009-wrong-counts.sql':
-    '2aa9c1d7bf5d93afc87830b003f3f1c854038e6406ede6d0b83ee5a08bd5b9ba',
+    '51d83129f7c120ef8f9b76c079bde9db970274928f638c41669926c057f4070a',
   '0010-write-checks.sql':
     '02a940cd12bf10478fba305def9264f165e70c7d44fae508efba5b888c419012',
   '0011-otps-failure.sql':

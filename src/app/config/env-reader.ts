@@ -36,7 +36,7 @@ const SECRET_MAX_BYTES = 65_536;
 /** An empty variable counts as not set. */
 export class EnvReader {
   readonly errors: string[] = [];
-  /** The secrets whose file is at fault; it is the only error about them. */
+  /** The secrets whose file cannot be used: that is the only error to report about them. */
   readonly #unread = new Set<SecretName>();
   readonly #environment: Environment;
 
@@ -53,7 +53,7 @@ export class EnvReader {
     return this.raw(name)?.trim() || undefined;
   }
 
-  /** True when a secret, or a file for it, is named. */
+  /** True when a secret, or the file for it, is named. */
   hasSecret(name: SecretName): boolean {
     return this.text(name) !== undefined || this.text(SECRET_FILES[name]) !== undefined;
   }

@@ -8,7 +8,7 @@ import { CHANNEL_NAMES } from '../../otp/channels/channel.ts';
 import { envFilePath, readServeConfig } from './config.ts';
 import type { Environment } from './env-reader.ts';
 
-/** How many characters a name has for each slip in it. */
+/** The length of name for which one slip is allowed. */
 const CHARACTERS_PER_SLIP = 7;
 
 /** A remark contains names and no values. */
@@ -33,7 +33,7 @@ export function remarksOnNames(names: readonly string[]): Remark[] {
 function listKnownNames(): ReadonlySet<string> {
   const asked = new Set<string>();
   const delivery = CHANNEL_NAMES.join();
-  // Presence is what opens the branches of the readers; their errors do not matter here.
+  // A value that is present opens the branches of the readers; their errors do not matter here.
   const environment = new Proxy<Record<string, string>>({}, {
     get: (_, name) => {
       asked.add(String(name));

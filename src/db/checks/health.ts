@@ -104,7 +104,7 @@ const MEMBERS_SQL = `SELECT COUNT(*) AS members,
     COALESCE(SUM(member_state <> 'UNREACHABLE'), 0) AS reachable
   FROM performance_schema.replication_group_members`;
 
-/** False also when the account may not read it. */
+/** False, too, when the account may not read the table. */
 async function lacksQuorum(connection: Connection): Promise<boolean> {
   try {
     const [row] = await connection.run('check.members', MEMBERS_SQL, []);

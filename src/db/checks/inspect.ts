@@ -78,7 +78,7 @@ export async function readServerClock(connection: Connection): Promise<Instant> 
   return parseInstant(row?.now as string);
 }
 
-/** True when the members of a group all take writes; also before the server has joined a group. */
+/** True when every member of the group takes writes, even before the server has joined it. */
 export async function hasSeveralPrimaries(connection: Connection): Promise<boolean> {
   const sql = "SHOW GLOBAL VARIABLES LIKE 'group_replication_single_primary_mode'";
   const [row] = await connection.run('server.group', sql, []);

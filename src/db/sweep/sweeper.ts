@@ -80,7 +80,7 @@ function createStep(
     },
     beforeCommit: async (tx) => {
       if (!hasExpired) return;
-      // One client IP may have more expired rows than one transaction should lock.
+      // One subject may have more expired rows than one transaction should lock.
       const range = `${afterSql} AND ${first} <= ? AND ${isExpiredRow(table)}
         ORDER BY ${table.key.join(', ')} LIMIT ${rowsMax}`;
       removed = await deleteExpired(tx, table, range, after === null ? [end] : [after, end]);

@@ -1,6 +1,6 @@
 /**
- * The table limit_hits: numbered hits of the extra limits. A counter is the head row of a subject;
- * its lock covers all hits of the subject.
+ * The table limit_hits: numbered hits of the limits that do not count in slots. A counter is the
+ * head row of a subject; its lock covers all hits of the subject.
  */
 import { formatInstant, parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';

@@ -119,7 +119,7 @@ export function clampOtps(userIds: readonly string[]): Write {
     WHERE user_id IN (${repeat(userIds.length, '?')})`, userIds);
 }
 
-/** Does the same for rows by their idempotency key, also for those of other users. */
+/** Does the same for rows by their idempotency key, whichever users they belong to. */
 export function clampKeys(keyDigests: readonly Hex[]): Write {
   return write('otps.clamp_keys', `UPDATE otps FORCE INDEX (by_key) SET ${CLAMP_SQL}
     WHERE key_digest IN (${repeat(keyDigests.length, 'X?')}) AND created_at > NOW(6)`, keyDigests);

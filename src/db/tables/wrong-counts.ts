@@ -21,7 +21,7 @@ const READ_SQL = `SELECT user_digest, purpose_digest, consecutive_wrong
 
 /**
  * Reads and locks the counts of users. Lock order: after the otps rows of users, before the slots
- * of client IPs. A count appears only while the otps row that it comes from is locked.
+ * of ip_rate_limits. A count appears only while the otps row that it comes from is locked.
  *
  * @param userDigests unique; the server locks in the order of the primary key
  */

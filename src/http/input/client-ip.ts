@@ -148,8 +148,8 @@ export function parseAddress(text: string): string | null {
 }
 
 /**
- * What an address counts as, in every tier. IPv4 counts by itself, also inside an IPv6 address of a
- * transition technology, so that neither a client has many addresses nor one address many clients.
+ * What an address counts as. IPv4 counts by itself, even inside an IPv6 address of a transition
+ * technology, so that neither a client has many addresses nor one address many clients.
  * Other IPv6 counts by its /64, which usually belongs to one client, and by its /48, the most that
  * one site usually gets (RFC 6177, 2).
  *

@@ -1,4 +1,4 @@
-/** The hits of optional limits that one transaction has read and will write. */
+/** The numbered hits that one transaction has read and will write. */
 import { groupBy } from './changed-rows.ts';
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
@@ -22,7 +22,7 @@ const NO_LIMITS: readonly MeasuredLimit[] = Object.freeze([]);
 const EXPIRED_MAX = 2;
 
 export class ExtraLimitRows {
-  /** Shared by all batches to which no optional limit applies. */
+  /** Shared by all batches to which no limit by hits applies. */
   static readonly none = new ExtraLimitRows([]);
   /** By subject, which has one quota for each purpose. */
   readonly #limits: Map<string, AppliedLimit[]>;

@@ -135,7 +135,7 @@ const MESSAGE_COMMANDS: ReadonlySet<unknown> = new Set(['RCPT TO', 'DATA']);
 
 /**
  * Without an enhanced code, only these concern the recipient or the message (RFC 5321, 4.2.3;
- * RFC 7504). 554 is often said of the sender's reputation, and never of one recipient.
+ * RFC 7504). 554 often concerns the sender's reputation, and never one recipient.
  */
 const MESSAGE_CODES: ReadonlySet<number> = new Set([550, 551, 552, 553, 556]);
 

@@ -203,7 +203,7 @@ const RETRIED_STATUSES: ReadonlySet<number> = new Set([408, 409, 423, 425, 429])
 /** Said before anything of the message is looked at. */
 export const UNAUTHORIZED = 401;
 
-/** Bad Request and Unprocessable Content are the only ones that speak of this message. */
+/** Bad Request and Unprocessable Content are the only ones that concern this message. */
 const REFUSED_STATUSES: ReadonlySet<number> = new Set([400, 422]);
 
 /**

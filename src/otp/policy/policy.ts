@@ -234,7 +234,7 @@ export class LivePolicies implements Policies {
 /** A limit that is in force for a request; Infinity when only other purposes have it. */
 export type NamedQuota = Readonly<{ limit: LimitName; quota: number }>;
 
-/** A limit that counts numbered hits, and its subject: a user, a destination or a client IP. */
+/** A limit that counts numbered hits, and its subject. */
 export type AppliedLimit = LimitSubject & Readonly<{
   limit: HitLimitName;
   /** Infinity when only other purposes have this limit, because all purposes share the count. */

@@ -140,8 +140,8 @@ function toOutboxMessage(
 }
 
 /**
- * What a request locks: the user, and all that is limited: the client IP and its /48, the recipient
- * and the destination. Each key but that of the user begins with the name of its limit.
+ * What a request locks: the user, the client IP and its /48, the recipient and the destination.
+ * Each key begins with the name of a limit.
  */
 export function requestLockKeys(
   policies: Policies,
@@ -205,7 +205,7 @@ type LoadOptions<L extends boolean> = Readonly<{
  * slots, hit counters, each in the order of its index; then the clock is read.
  *
  * Without `lock`, the state is enough to refuse, and the transaction has ended. The clock is read
- * first and younger points of client IPs are left out, so that only what counts then refuses.
+ * first and younger points in slots are left out, so that only what counts then refuses.
  * Counts are read before OTPs, so that a count that the sweep moves meanwhile is not added twice.
  * The keys are read last, so that an OTP that refuses a repeat of its own request is also found by
  * its key.

@@ -115,8 +115,8 @@ export class RefusalScreen {
 }
 
 /**
- * How the next request of a pair would be refused, apart from the limits of client IPs; null when
- * it would get a code.
+ * How the next request of a pair would be refused, apart from the limits of client IPs and
+ * networks; null when it would get a code.
  */
 export async function previewRequest(
   deps: Omit<ScreenDeps, 'counts'>,

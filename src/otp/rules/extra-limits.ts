@@ -6,7 +6,7 @@ import type { HitWindow } from './numbered-hits.ts';
 import type { AppliedLimit, LimitName, Policy } from '../policy/policy.ts';
 import type { LimitState } from './rolling-window.ts';
 
-/** An optional limit with the hits that it has counted. */
+/** A limit by numbered hits, with the hits that it has counted. */
 export type MeasuredLimit = Readonly<{ limit: AppliedLimit; window: HitWindow }>;
 
 type Refusal = Readonly<{
@@ -21,7 +21,7 @@ const NO_REFUSAL: Refusal = Object.freeze({
   limitedBy: NO_LIMITS, shadowed: NO_LIMITS, retryAfterSeconds: 0,
 });
 
-/** Measures an optional limit as measureLimit does the others. */
+/** Measures a limit by numbered hits as measureLimit does the others. */
 export function measureHits({ limit: applied, window }: MeasuredLimit, now: Instant): LimitState {
   const { limit, quota, windowSeconds } = applied;
   const { points, oldest } = listLive(window, windowSeconds, now);

@@ -37,7 +37,7 @@ export function slotLimitsForRequest(
   return limits;
 }
 
-/** The subject of a recipient; an address contains no letter beyond f. */
+/** Begins the subject of a recipient; no address begins with it. */
 export const RECIPIENT_PREFIX = 'recipient:';
 
 /** The quota that a subject in slots has, for a refund. */

@@ -69,7 +69,7 @@ export function isOpen(otp: Otp, otps: readonly Otp[]): boolean {
 }
 
 /**
- * The consecutive wrong attempts of a pair. The newest OTP has them, also when it has expired, and
+ * The consecutive wrong attempts of a pair. The newest OTP has them, even when it has expired, and
  * nothing else; or, once that OTP was swept, its count alone is kept.
  */
 export function countConsecutiveWrong(

@@ -1,5 +1,5 @@
 /**
- * The rolling window of an optional limit for one subject. Hits are numbered in order, so that a
+ * The rolling window of a limit for one subject. Hits are numbered in order, so that a
  * single hit tells whether the limit has a free point.
  */
 import { addSeconds, secondsUntil } from '../../db/instant.ts';

@@ -125,7 +125,7 @@ export function checkSecretFiles(
       + ' accounts of this machine can read it', `chmod 600 ${path}`));
 }
 
-/** Names the extra limits of the default policy, and those that only count (shadow). */
+/** Names the additional limits of the default policy, and those that only count (shadow). */
 function checkPolicy(file: string, policy: Policy): Finding {
   const { userDailyLimit, destinationLimit, wrongCodesLimit, wrongCodesNetLimit, shadow } = policy;
   const extra = [
