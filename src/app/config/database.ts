@@ -70,7 +70,7 @@ function readTls(
 export function findClearText({ host, tls }: DatabaseSettings): Advice | null {
   if (tls !== 'off' || host === null || isLoopbackHost(host)) return null;
   return {
-    found: `the connection to DB_HOST ${host} is not encrypted (DB_TLS=off): the network can read`
+    found: `the connection to DB_HOST ${host} is not encrypted (DB_TLS=off): others can read`
       + ' user ids and digests, and could learn the password',
     remedy: 'set DB_TLS=verify-full or verify-ca with DB_TLS_CA, or at least DB_TLS=require',
   };

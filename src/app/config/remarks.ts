@@ -8,7 +8,7 @@ import { CHANNEL_NAMES } from '../../otp/channels/channel.ts';
 import { envFilePath, readServeConfig } from './config.ts';
 import type { Environment } from './env-reader.ts';
 
-/** The length of name for which one slip is allowed. */
+/** One slip is allowed for each seven characters of a name, or a part of seven. */
 const CHARACTERS_PER_SLIP = 7;
 
 /** A remark contains names and no values. */
@@ -24,8 +24,8 @@ export function remarksOnNames(names: readonly string[]): Remark[] {
   const known = listKnownNames();
   return names.filter((name) => !known.has(name)).flatMap((name) => {
     const meant = [...known].find((each) => isNearly(name, each));
-    return meant === undefined ? []
-      : [{ found: `otpd has no variable ${JSON.stringify(name)}`, remedy: `it has ${meant}` }];
+    const found = `${JSON.stringify(name)} is no variable of otpd`;
+    return meant === undefined ? [] : [{ found, remedy: `did you mean ${meant}?` }];
   });
 }
 

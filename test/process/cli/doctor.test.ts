@@ -219,7 +219,7 @@ test('each configuration error is a finding that hides no independent check', as
   assert.ok(findings.some(({ check, level }) => check === 'grants' && level === 'ok'));
   const [, common] = await findingsOf(variables({ OTP_SECRETS: 'k:c2hvcnQ=', POLICY_FILE: '/no' }));
   assert.equal(common.map(({ level, found }) => [level, /^\w+/.exec(found)![0]]),
-    [['fault', 'OTP_SECRETS'], ['fault', 'POLICY_FILE'], ['fault', 'no']]);
+    [['fault', 'OTP_SECRETS'], ['fault', 'POLICY_FILE'], ['fault', 'the']]);
   const [, email] = await findingsOf(variables({ DELIVERY: 'email', SMTP_URL: 'smtp://localhost',
     EMAIL_FROM: 'no-reply@example.com' }));
   assert.match(email.find(({ level }) => level === 'fault')!.found, /needs nodemailer: npm i node/);
@@ -238,7 +238,7 @@ test('doctor warns about a slip in a name, and finds a key that others can read'
   assert.is(status, 1);
   assert.equal(findings.filter(({ level }) => level !== 'ok')
     .map(({ level, found, remedy }) => [level, found, remedy]), [
-    ['warn', 'otpd has no variable "DELIVRY"', 'it has DELIVERY'],
+    ['warn', '"DELIVRY" is no variable of otpd', 'did you mean DELIVERY?'],
     ['fault', `TLS_KEY ${key} has mode 644: other accounts of this machine can read it`,
       `chmod 600 ${key}`],
   ]);
@@ -249,7 +249,7 @@ test('a missing database is one fault that names DB_HOST and DB_SOCKET', async (
   assert.is(status, 1);
   assert.equal(findings.map(({ level, check }) => [level, check]),
     [['fault', 'configuration'], ['fault', 'database']]);
-  assert.is(findings[1]!.found, 'no database was looked at');
+  assert.is(findings[1]!.found, 'the database was not checked');
   assert.match(findings[0]!.found, /^DB_HOST or DB_SOCKET must be set/);
 });
 

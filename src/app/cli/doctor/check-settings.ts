@@ -85,8 +85,8 @@ function checkCallers({ host, hasApiKeys, trustsNoProxy }: Settings): Finding {
         + ' TRUSTED_PROXIES only for peers that reach this bound');
   }
   if (!isLoopbackHost(host)) {
-    return fault('callers', `HOST is ${host} without API_KEYS: all who reach the port can request`
-      + ' codes, and can learn whether a user has requested one',
+    return fault('callers', `HOST is ${host} without API_KEYS: anyone who reaches the port can`
+      + ' request codes, and can learn whether a user has requested one',
     'set API_KEYS (npm run -s key -- new NAME), or set HOST to a loopback address');
   }
   return trustsNoProxy
@@ -155,7 +155,7 @@ function checkSpending(names: readonly string[], policies: Policies): Finding[] 
   const isUnbounded = all.some((policy) => !isEnforced(policy, 'user_daily',
     policy.userDailyLimit) && !isEnforced(policy, 'destination', policy.destinationLimit));
   if (spending.length === 0 || !isUnbounded) return [];
-  return [fault('spending', `no limit bounds what is sent by ${spending.join(' and ')} in a day`,
+  return [fault('spending', `no daily limit bounds the messages sent by ${spending.join(' and ')}`,
     'set user_daily_limit or destination_limit in POLICY_FILE (docs/policy.md)')];
 }
 

@@ -53,7 +53,7 @@ export async function runDoctor(): Promise<Report> {
   }
   if (config !== null) findings.push(checkTransport(config.database));
   if (config !== null) findings.push(...await checkDatabaseAndServer(config));
-  else findings.push(fault('database', 'no database was looked at', NO_DATABASE_REMEDY));
+  else findings.push(fault('database', 'the database was not checked', NO_DATABASE_REMEDY));
   return reportFindings(findings);
 }
 
