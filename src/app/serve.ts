@@ -26,7 +26,7 @@ import { createErrorLog, createRequestLog } from './log/request-log.ts';
 import { createProcessMetrics } from './metrics.ts';
 import type { ProcessMetrics } from './metrics.ts';
 import type { Channel, Templates } from '../otp/channels/channel.ts';
-import { createPseudonyms, NO_PSEUDONYMS } from '../otp/crypto/secrets.ts';
+import { choosePseudonyms } from '../otp/crypto/secrets.ts';
 import { randomBelow } from '../otp/crypto/random.ts';
 import { keptCounts } from '../otp/batch/otps.ts';
 import { createDelivery } from '../otp/delivery/delivery.ts';
@@ -170,7 +170,7 @@ async function openService(
   const { trustedProxies, certificate, secrets } = config;
   reloadPolicies(policies, config, reloads);
   const apiKeys = openApiKeys(config, reloads);
-  const pseudonyms = config.log.isRaw ? NO_PSEUDONYMS : createPseudonyms(secrets.current);
+  const pseudonyms = choosePseudonyms(secrets.current, config.log.isRaw);
   const sweeper = new Sweeper({
     retention: RETENTION, randomBelow, counts: keptCounts(secrets, policies),
   });

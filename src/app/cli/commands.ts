@@ -56,7 +56,8 @@ const COMMANDS: readonly Command[] = [
     arguments: 'USER',
     help: 'limits, locks, wrong attempts and OTPs of a user',
     run: asReport((userId) =>
-      withDatabase((pool, { policies, secrets }) => show({ pool, policies, secrets }, userId))),
+      withDatabase((pool, { policies, secrets, log: { isRaw } }) =>
+        show({ pool, policies, secrets }, userId, isRaw))),
   },
   {
     name: 'unlock',

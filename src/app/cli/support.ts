@@ -3,7 +3,7 @@ import type { ConnectionPool } from '../../db/pool.ts';
 import { addSeconds } from '../../db/instant.ts';
 import type { PairName } from '../../db/tables/otps.ts';
 import { cancelOtps } from '../../otp/cancel.ts';
-import { createPseudonyms } from '../../otp/crypto/secrets.ts';
+import { choosePseudonyms } from '../../otp/crypto/secrets.ts';
 import type { Secrets } from '../../otp/crypto/secrets.ts';
 import { toRfc3339 } from '../../otp/outcomes.ts';
 import type { CancelOutcome } from '../../otp/outcomes.ts';
@@ -20,9 +20,12 @@ type SupportDeps = Readonly<{ pool: ConnectionPool; policies: Policies; secrets:
 /** Names a user as the caller does and as the log does. */
 type UserNames = Readonly<{ userId: string; logUser: string }>;
 
-/** @throws Unavailable when the database cannot answer */
-export async function show(deps: SupportDeps, userId: string): Promise<Report> {
-  const names = { userId, logUser: createPseudonyms(deps.secrets.current).user(userId) };
+/**
+ * @param isRaw whether the log names users as the caller does
+ * @throws Unavailable when the database cannot answer
+ */
+export async function show(deps: SupportDeps, userId: string, isRaw = false): Promise<Report> {
+  const names = { userId, logUser: choosePseudonyms(deps.secrets.current, isRaw).user(userId) };
   const report = await readUserReport(deps, userId);
   if (report === null) {
     const data = { outcome: 'unknown', user_id: userId, log_user: names.logUser };

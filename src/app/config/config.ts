@@ -52,6 +52,7 @@ export type Config = Readonly<{
   /** Null when the default policy is in force. */
   policyFile: string | null;
   secrets: Secrets;
+  log: LogSettings;
 }>;
 
 /** The configuration of `serve`. */
@@ -59,7 +60,6 @@ export type ServeConfig = Config & Readonly<{
   /** Null when the listener speaks plain HTTP. */
   certificate: CertificateFiles | null;
   delivery: DeliverySettings;
-  log: LogSettings;
 }>;
 
 /** The folder of package.json, which contains both src and dist. */
@@ -93,9 +93,9 @@ export function readServeConfig(environment: Environment): ServeConfig {
   const reader = new EnvReader(environment);
   const config = readCommon(reader);
   const certificate = readCertificate(reader);
-  const [delivery, log] = [readDelivery(reader, config.policies), readLog(reader)];
+  const delivery = readDelivery(reader, config.policies);
   throwErrors(reader);
-  return Object.freeze({ ...config, certificate, delivery: delivery!, log });
+  return Object.freeze({ ...config, certificate, delivery: delivery! });
 }
 
 /** A start without any configuration prints one line instead of a list with one entry. */
@@ -128,6 +128,7 @@ function readCommon(reader: EnvReader): Config {
     policies: readPolicies(reader)!,
     policyFile: reader.text('POLICY_FILE') ?? null,
     secrets: secrets!,
+    log: readLog(reader),
   };
 }
 

@@ -219,7 +219,7 @@ const PSEUDONYM_DIGITS = 16;
 const CACHED_MAX = 4096;
 
 /** Keeps users and client IPs as they are. */
-export const NO_PSEUDONYMS: Pseudonyms = Object.freeze({
+const NO_PSEUDONYMS: Pseudonyms = Object.freeze({
   user: (userId: string) => userId,
   clientIp: (clientIp: string) => clientIp,
 });
@@ -239,4 +239,9 @@ export function createPseudonyms(secret: Secret): Pseudonyms {
       return name;
     },
   });
+}
+
+/** @param isRaw whether the log shows users and client IPs as they are */
+export function choosePseudonyms(secret: Secret, isRaw: boolean): Pseudonyms {
+  return isRaw ? NO_PSEUDONYMS : createPseudonyms(secret);
 }

@@ -101,6 +101,8 @@ test('show, unlock and cancel print one object in a pipe and exit with 1 for unk
   const asText = await runCommand(['show', '--text', 'nobody'], variables);
   assert.equal([asText.status, asText.out],
     [1, `no record of this user; in the log: ${logUser}\n`]);
+  const raw = await runCommand(['show', 'nobody'], { ...variables, LOG_RAW_IDS: '1' });
+  assert.is(objectOf(raw).log_user, 'nobody');
   const stranger = await runCommand(['cancel', 'ab'.repeat(16)], variables);
   assert.equal([stranger.status, objectOf(stranger).outcome], [1, 'unknown']);
   await service.close();
