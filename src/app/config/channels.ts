@@ -48,16 +48,25 @@ export function readDelivery(
     channels: names,
   }));
   if (policies !== null) reader.errors.push(...loaded?.templates.validate(policies) ?? []);
-  const proxies = accept(reader, parseProxies({
-    https: reader.text('https_proxy') ?? reader.text('HTTPS_PROXY'),
-    http: reader.text('http_proxy') ?? reader.text('HTTP_PROXY'),
-    bypass: reader.text('no_proxy') ?? reader.text('NO_PROXY'),
-  }));
+  const proxies = names.some((name) => SPEAKS_HTTP.has(name)) ? readProxies(reader) : DIRECT;
   const known = channels.filter((channel) => channel !== null);
   const isComplete = known.length > 0 && known.length === channels.length;
   if (loaded === null || proxies === null || !isComplete) return null;
   const { templates } = loaded;
   return Object.freeze({ channels: known, templates, findProxy: proxies.findProxy });
+}
+
+const SPEAKS_HTTP: ReadonlySet<ChannelName> = new Set<ChannelName>(['webhook', 'sms']);
+
+const DIRECT = Object.freeze({ findProxy: () => null });
+
+/** These variables are not otpd's own: without a channel that uses them, any value is right. */
+function readProxies(reader: EnvReader): Readonly<{ findProxy: FindProxy }> | null {
+  return accept(reader, parseProxies({
+    https: reader.text('https_proxy') ?? reader.text('HTTPS_PROXY'),
+    http: reader.text('http_proxy') ?? reader.text('HTTP_PROXY'),
+    bypass: reader.text('no_proxy') ?? reader.text('NO_PROXY'),
+  }));
 }
 
 /** The default is the console, which NODE_ENV=production refuses. */
