@@ -165,7 +165,7 @@ function findKind(code: number | null): FailureKind | undefined {
 /**
  * A message is accepted if the gateway says so: a 2xx whose body reports a failure does not. A body
  * that is not a JSON object says nothing, so the status decides alone; but a web page comes from a
- * server that is no gateway.
+ * server that is no gateway. The body of an error has the status that counts.
  */
 function smsSendResult(result: PostResult): SendResult {
   const byStatus = httpSendResult(result);
@@ -174,6 +174,10 @@ function smsSendResult(result: PostResult): SendResult {
   const isAccepted = byStatus.kind === 'accepted';
   if (isAccepted && /^\s*<(?:!doctype html|html)\b/i.test(body)) {
     return { kind: 'denied', reason: `status ${status}, a web page`, afterSeconds };
+  }
+  const { status: bodyStatus } = parseObject(body);
+  if (isAccepted && /^[45]\d\d$/.test(String(bodyStatus))) {
+    return smsSendResult({ ...result, status: Number(bodyStatus) });
   }
   const { code, hasFailed } = isAccepted ? readMessage(body) : readError(body);
   if (!hasFailed) return byStatus;
@@ -222,7 +226,7 @@ function readCode(value: unknown): number | null {
 /** Empty for anything but a JSON object. */
 function parseObject(text: string): Readonly<Record<string, unknown>> {
   try {
-    const value: unknown = JSON.parse(text);
+    const value: unknown = JSON.parse(text.replace(/^\ufeff/, ''));
     return typeof value === 'object' && value !== null ? value as Record<string, unknown> : {};
   } catch {
     return {};
