@@ -86,13 +86,18 @@ export function normalizeRecipient(text: string): string | null {
   return folded.includes('@') ? normalizeAddress(folded) : normalizePhone(folded);
 }
 
-/** A local part without quotes; letters of all scripts (RFC 6531, 3.3), and dots anywhere. */
-const LOCAL_PART = /^[^\s\p{C}"(),:;<>@[\\\]]+$/u;
+/** A local part, in quotes or not; letters of all scripts (RFC 6531, 3.3), and dots anywhere. */
+const LOCAL_PART = /^(?:[^\s\p{C}"(),:;<>@[\\\]]+|"[^\p{C}@]+")$/u;
 
+/** A host that is no domain name: `localhost`, `mail_1.internal`, `[192.0.2.1]`. */
+const OTHER_HOST = /^(?:[\w-]+(?:\.[\w-]+)*|\[[\w.:]+\])$/;
+
+/** Includes addresses that otpd sends no e-mail to: the receiver of a webhook may. */
 function normalizeAddress(text: string): string | null {
   const at = text.lastIndexOf('@');
   const local = text.slice(0, at);
-  const name = toDomainName(toAscii(text.slice(at + 1)).replace(/\.$/, ''));
+  const host = toAscii(text.slice(at + 1)).replace(/\.$/, '');
+  const name = toDomainName(host) ?? (OTHER_HOST.test(host) ? host : null);
   if (name === null || !LOCAL_PART.test(local)) return null;
   const domain = name === 'googlemail.com' ? 'gmail.com' : name;
   const tag = local.indexOf('+', 1);

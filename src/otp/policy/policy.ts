@@ -2,7 +2,7 @@
  * The numbers that the rules use (docs/api.md, "Numbers"): defaults, bounds, and the policy of each
  * purpose. A policy is a frozen value.
  */
-import { domainOf, normalizeRecipient } from '../channels/recipients.ts';
+import { domainOf, normalizeRecipient, toDomainName } from '../channels/recipients.ts';
 import { HIT_KINDS } from '../../db/tables/limit-hits.ts';
 import type { LimitSubject } from '../../db/tables/limit-hits.ts';
 import type { Labels } from '../templates/language-tags.ts';
@@ -292,5 +292,6 @@ function appliedLimit(limit: HitLimitName, subject: string, quota: number): Appl
 export function destinationOf(userId: string, digits: number): string | null {
   const recipient = normalizeRecipient(userId);
   if (recipient === null) return null;
-  return recipient.includes('@') ? domainOf(recipient) : recipient.slice(0, 1 + digits);
+  return recipient.includes('@') ? toDomainName(domainOf(recipient))
+    : recipient.slice(0, 1 + digits);
 }

@@ -76,6 +76,11 @@ const SPELLINGS: [string, string][] = [
   ['+35300871234567', '+353871234567'], ['+10780370123', '+1780370123'],
   ['+390331234567', '+39331234567'],
   [`+44${'0'.repeat(200)}7911123456`, '+447911123456'], ['＋４９０１７０１２３', '+49170123'],
+  ['"Victim"@Example.com.', '"victim"@example.com'], ['"A b"@c.example', '"a b"@c.example'],
+  ['User@Localhost', 'user@localhost'], ['User@MAIL_1.internal', 'user@mail_1.internal'],
+  ['User@[192.0.2.1]', 'user@[192.0.2.1]'],
+  ['User+x@[IPv6:2001:DB8::1]', 'user@[ipv6:2001:db8::1]'],
+  ['User@192.0.2.1', 'user@192.0.2.1'],
   ['⁺⁴⁹0170123', '+49170123'], ['\u{1d7d8}+@example.com', '0@example.com'],
 ];
 
@@ -92,9 +97,9 @@ test('a normal form, and a text that names no recipient, is not counted', () => 
     'v.i@example.com', 'victim@gmail.com', '+49170123', '+1415555', '+12025550100', '+2101234567',
     'U1', '', '+', '@', '+49', '+4900', '+0490170123', '00490170123', '+49 0170123',
     '+49(0)170123',
-    '+49017012345678901', 'a+b', 'A@B', 'A@localhost', 'A@b@c.example', 'A B@c.example',
-    '"A"@c.example', 'A @c.example', 'A@127.0.0.1', 'A@[::1]', '@EXAMPLE.com', 'ＵＳＥＲ', 'Ü1',
-    'A@example.com..', 'A@a.xn--', 'A@ü_.com', 'A@ü%41.com',
+    '+49017012345678901', 'a+b', 'A@b@c.example', 'A B@c.example',
+    'A @c.example', '@EXAMPLE.com', 'ＵＳＥＲ', 'Ü1', '"A"B@c.example', '"A@b"@c.example',
+    'A@example.com..', 'A@ü%41.com', 'A@[b c]', 'A@',
   ]) assert.is(countedRecipient(userId), null, JSON.stringify(userId));
 });
 
