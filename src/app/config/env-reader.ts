@@ -1,5 +1,6 @@
 /** Reads single environment variables and collects their errors. */
-import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { readSecretFile } from '../secret-file.ts';
 
 /** An unusable configuration; the message contains every error. */
 export class ConfigError extends Error {
@@ -29,9 +30,6 @@ export const SECRET_FILES = Object.freeze({
 } as const);
 
 type SecretName = keyof typeof SECRET_FILES;
-
-/** Room for hundreds of API keys. A path such as /dev/zero has no end. */
-const SECRET_MAX_BYTES = 65_536;
 
 /** An empty variable counts as not set. */
 export class EnvReader {
@@ -114,41 +112,5 @@ export class EnvReader {
       : this.errors.filter((error) => !unread.test(error));
     if (errors.length === 0) return;
     throw new ConfigError(['the configuration is invalid:', ...errors].join('\n  '), { errors });
-  }
-}
-
-/** Returns the text of a file, or the rest of a sentence that begins with the variable. */
-function readSecretFile(path: string): string | { error: string } {
-  let bytes: Buffer;
-  try {
-    bytes = readAtMost(path, SECRET_MAX_BYTES + 1);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    return { error: `names a file that cannot be read (${code}): ${path}` };
-  }
-  if (bytes.length > SECRET_MAX_BYTES) {
-    return { error: `names a file of more than ${SECRET_MAX_BYTES} bytes: ${path}` };
-  }
-  const text = bytes.toString('utf8').replace(/\r?\n$/, '');
-  if (text.trim() === '') return { error: `names a file that is empty: ${path}` };
-  if (!Buffer.from(text).equals(bytes.subarray(0, Buffer.byteLength(text)))
-    || /^\ufeff|\0/.test(text)) {
-    return { error: `names a file that is not UTF-8 text without a byte order mark: ${path}` };
-  }
-  return text;
-}
-
-/** Reads a file, a pipe or a device to its end, or `max` bytes of it. */
-function readAtMost(path: string, max: number): Buffer {
-  const file = openSync(path, 'r');
-  try {
-    const buffer = Buffer.alloc(max);
-    let length = 0;
-    for (let read = -1; read !== 0 && length < max; length += read) {
-      read = readSync(file, buffer, length, max - length, null);
-    }
-    return buffer.subarray(0, length);
-  } finally {
-    closeSync(file);
   }
 }

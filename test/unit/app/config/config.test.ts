@@ -1,4 +1,5 @@
 /** The configuration: defaults, errors, delivery channels, log settings and the .env file. */
+import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -259,6 +260,17 @@ test('a file of a secret that cannot be used is one error with its variable and 
   rmSync(folder, { recursive: true });
 });
 
+test('a secret may come from a pipe, and a pipe without a writer does not stop the process', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-secrets-'));
+  const path = join(folder, 'pipe');
+  execFileSync('mkfifo', [path]);
+  spawn('sh', ['-c', '{ printf "a pass"; cat /dev/null; echo word; } > "$0"', path]);
+  assert.is(readConfig({ DB_PASSWORD_FILE: path }).database.password, 'a password');
+  assert.is(messageOf({ DB_PASSWORD_FILE: path }), 'the configuration is invalid:\n'
+    + `  DB_PASSWORD_FILE names a file that cannot be read (ETIMEDOUT): ${path}`);
+  rmSync(folder, { recursive: true });
+});
+
 function serveMessageOf(environment: Environment): string {
   return messageOf(environment, readServeConfig);
 }
@@ -284,7 +296,12 @@ test('the names of the proxies in lower case win, and an invalid one is an error
   assert.is(proxyOf({ HTTPS_PROXY: 'http://a:1', https_proxy: 'b:2' }), 'b:2');
   assert.is(proxyOf({ HTTPS_PROXY: 'http://a:1', NO_PROXY: 'example.com' }), undefined);
   assert.is(proxyOf({ HTTPS_PROXY: 'a:1', NO_PROXY: 'example.com', no_proxy: 'x' }), 'a:1');
-  assert.match(serveMessageOf({ HTTP_PROXY: 'socks5://proxy' }), 'HTTP_PROXY must be a URL');
+  const socks = { HTTP_PROXY: 'socks5://proxy' };
+  assert.match(serveMessageOf({ ...SMS, DELIVERY: 'sms', ...socks }), 'HTTP_PROXY must be a URL');
+  // The variables are not otpd's own, so they must not stop an otpd that uses no proxy.
+  for (const DELIVERY of ['console', 'email']) {
+    assert.is(serveMessageOf({ ...EMAIL, DELIVERY, ...socks }), '');
+  }
 });
 
 const WRONG_NAMES = ['mail', 'Console', 'console,console', 'console,', ',', 'console webhook'];
