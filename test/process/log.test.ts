@@ -3,7 +3,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import {
-  closeSync, constants, mkdtempSync, openSync, readFileSync, readlinkSync, rmSync,
+  closeSync, constants, mkdtempSync, openSync, readFileSync, readlinkSync, rmSync, writeFileSync,
 } from 'node:fs';
 import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -226,6 +226,25 @@ test('the line of a refusal names the limits that refuse', async () => {
   ]);
   await eventually('every message is printed', () => otpd.codes().length === 8);
   assert.is(await otpd.stop(), 0);
+});
+
+test('the line of an attempt that is refused names the limit', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-log-'));
+  const POLICY_FILE = join(folder, 'policy.json');
+  writeFileSync(POLICY_FILE, '{"default": {"wrong_codes_limit": 1}}');
+  const otpd = new Logged({ ...variables, POLICY_FILE, TRUSTED_PROXIES: '127.0.0.1' });
+  const port = await otpd.port();
+  const pair = { user_id: 'W1', purpose: 'login' };
+  const from = { port, address: '192.0.2.78' };
+  await post({ ...from, path: '/otp/request', key: 'wrong-codes', body: pair });
+  await eventually('the code is printed', () => otpd.codes().length === 1);
+  const body = { ...pair, code: another(otpd.codes()[0]!) };
+  for (let tries = 0; tries < 2; tries += 1) await post({ ...from, path: '/otp/verify', body });
+  const lines = await otpd.requests(3);
+  assert.equal(lines.map(({ status, limit }) => [status, limit]),
+    [[201, undefined], [401, undefined], [429, 'wrong_codes']]);
+  assert.is(await otpd.stop(), 0);
+  rmSync(folder, { recursive: true });
 });
 
 test('the log names the API client, reports a failed login and contains no key', async () => {

@@ -45,7 +45,9 @@ async function verifyOtp(
     const outcome = await service.verify(verification, input.isConnected, input.answerByMs);
     const isReplay = outcome.kind === 'verified' && outcome.replayed;
     const locks = outcome.kind === 'locked' && outcome.begins;
-    return { ...toResponse(outcome), context: { userId, purpose, isReplay, locks } };
+    const context = { userId, purpose, isReplay, locks };
+    return { ...toResponse(outcome), context: outcome.kind !== 'limited' ? context
+      : { ...context, limitedBy: outcome.limitedBy } };
   } catch (error) {
     return { ...responseForError(error), context: { userId, purpose } };
   }
