@@ -133,12 +133,15 @@ function readLabels(value: unknown, path: string, errors: string[]): Labels {
   if (typeof value !== 'object' || Array.isArray(value)) {
     return new Map([[ANY_LANGUAGE, readLabel(value, path, errors)]]);
   }
-  return new Map(Object.entries(value).map(([language, text]) => {
+  const labels = new Map<string, string>();
+  for (const [language, text] of Object.entries(value)) {
+    const tag = language.toLowerCase();
     if (!isLanguageTag(language)) {
       errors.push(`${path}.${language}: must be a language tag such as de or pt-BR`);
-    }
-    return [language.toLowerCase(), readLabel(text, `${path}.${language}`, errors)];
-  }));
+    } else if (labels.has(tag)) errors.push(`${path}.${language}: must occur once, in any case`);
+    labels.set(tag, readLabel(text, `${path}.${language}`, errors));
+  }
+  return labels;
 }
 
 function readLabel(value: unknown, path: string, errors: string[]): string {

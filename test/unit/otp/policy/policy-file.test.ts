@@ -56,6 +56,8 @@ test('an invalid label is an error with its path', () => {
     `default.label.de: ${rule}`,
     'default.label.german: must be a language tag such as de or pt-BR',
   ]);
+  assert.equal(errorsOfLabel({ 'pt-BR': 'x', 'pt-br': 'y' }),
+    ['default.label.pt-br: must occur once, in any case']);
 });
 
 /** The bounds in docs/policy.md: [member, lowest, highest]. */
