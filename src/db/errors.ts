@@ -2,6 +2,7 @@
  * Errors of the database layer. Each failed statement gets a class that says whether to retry. SQL
  * and the server's message are dropped, because they contain values.
  */
+
 /**
  * - `retry`: the transaction lost a race or a lock, and can run again as a whole.
  * - `connectionLost`: the connection is gone; whatever was not committed did not happen.

@@ -1,4 +1,5 @@
 /** Points in time as numbers, and as the text of DATETIME(6) columns in UTC. */
+
 /** Whole microseconds since 1970-01-01 00:00 UTC. Exact as a number until the year 2255. */
 export type Instant = number;
 

@@ -221,7 +221,7 @@ async function commit<T>(pool: ConnectionPool, connection: Connection, tx: OpenT
     await runAll(connection, [...tx.writes, COMMIT]);
     return { failure: null, result, committed: true };
   } catch (error) {
-    // After an error of the server the transaction is rolled back; a lost connection tells nothing.
+    // After an error of the server the transaction is rolled back; a lost connection says nothing.
     if (!(error instanceof StatementError) || error.errorClass !== 'connectionLost') throw error;
     connection.destroy();
     pool.counts.unanswered += 1;

@@ -1,4 +1,5 @@
 /** Reload on SIGHUP: files are read again, and a file with an error changes nothing. */
+
 /**
  * Reads one file again and puts its content into force; throws to keep the old content. Returns
  * what has changed, where the log says more than that the file was read.

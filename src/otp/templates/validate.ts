@@ -120,7 +120,7 @@ function findLongestLifetimes(formatDuration: FormatDuration): readonly string[]
   return longest;
 }
 
-/** Whether every text of a template fits in one message; null when it does. */
+/** Null when every text of a template fits in one message. */
 function validateSms(
   { template, formatDuration }: TemplateEntry,
   purpose: string | null,
@@ -153,7 +153,7 @@ function describeAlphabet(text: string, max: number): string {
 }
 
 /**
- * Finds languages of which a channel has some of its parts only: a message would mix languages.
+ * Finds languages in which a channel has only some of its parts: a message would mix languages.
  * @returns one sentence per language and purpose
  */
 export function findIncomplete(

@@ -147,7 +147,7 @@ function limitText(limit: number | null, what: string): string | null {
 /** Channels whose messages cost money or reputation. */
 const SPENDING: readonly string[] = ['sms', 'email'];
 
-/** Each policy needs a limit on messages that holds for longer than the quarter of an hour. */
+/** Each policy needs a limit on messages that holds for longer than a quarter of an hour. */
 function checkSpending(names: readonly string[], policies: Policies): Finding[] {
   const spending = names.filter((name) => SPENDING.includes(name));
   const all = policies.listed.map((purpose) => policies.for(purpose));
@@ -155,8 +155,8 @@ function checkSpending(names: readonly string[], policies: Policies): Finding[] 
   const isUnbounded = all.some((policy) => !isEnforced(policy, 'user_daily',
     policy.userDailyLimit) && !isEnforced(policy, 'destination', policy.destinationLimit));
   if (spending.length === 0 || !isUnbounded) return [];
-  return [fault('spending', `no daily limit bounds the messages sent by ${spending.join(' and ')}`,
-    'set user_daily_limit or destination_limit in POLICY_FILE (docs/policy.md)')];
+  return [fault('spending', 'neither user_daily_limit nor destination_limit bounds the messages'
+    + ` sent by ${spending.join(' and ')}`, 'set one of them in POLICY_FILE (docs/policy.md)')];
 }
 
 function isEnforced({ shadow }: Policy, name: LimitName, limit: number | null): boolean {
