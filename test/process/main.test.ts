@@ -54,7 +54,7 @@ test('serve names a variable that is nearly one of its own', async () => {
   run.child.kill('SIGTERM');
   assert.is(await finish(run), 0);
   assert.equal(run.output().match(/^otpd: .*$/gm),
-    ['otpd: "DELIVRY" is no variable of otpd; did you mean DELIVERY?']);
+    ['otpd: "DELIVRY" is not a variable of otpd; did you mean DELIVERY?']);
 });
 
 function ownServer(database: string, user = 'root', password = ''): object {

@@ -23,8 +23,8 @@ export function remarksOn(environment: Environment): Remark[] {
 export function remarksOnNames(names: readonly string[]): Remark[] {
   const known = listKnownNames();
   return names.filter((name) => !known.has(name)).flatMap((name) => {
-    const meant = [...known].find((each) => isNearly(name, each));
-    const found = `${JSON.stringify(name)} is no variable of otpd`;
+    const meant = [...known].find((each) => isNearly(name.toUpperCase(), each));
+    const found = `${JSON.stringify(name)} is not a variable of otpd`;
     return meant === undefined ? [] : [{ found, remedy: `did you mean ${meant}?` }];
   });
 }
@@ -32,12 +32,11 @@ export function remarksOnNames(names: readonly string[]): Remark[] {
 /** Every variable that the readers of the configuration ask for, with all channels in use. */
 function listKnownNames(): ReadonlySet<string> {
   const asked = new Set<string>();
-  const delivery = CHANNEL_NAMES.join();
   // A value that is present opens the branches of the readers; their errors do not matter here.
   const environment = new Proxy<Record<string, string>>({}, {
     get: (_, name) => {
       asked.add(String(name));
-      return name === 'DELIVERY' ? delivery : '/';
+      return name === 'DELIVERY' ? CHANNEL_NAMES.join() : '/';
     },
   });
   try {
@@ -49,12 +48,11 @@ function listKnownNames(): ReadonlySet<string> {
 }
 
 function isNearly(name: string, known: string): boolean {
-  const [one, other] = [name.toUpperCase(), known];
-  const [shorter, longer] = one.length < other.length ? [one, other] : [other, one];
+  const [shorter, longer] = name.length < known.length ? [name, known] : [known, name];
   // DB_PASS and DB_USERNAME: the same word, cut or continued.
   const isContinued = shorter.includes('_') && longer.startsWith(shorter)
     && !longer.slice(shorter.length).includes('_');
-  return isContinued || distance(one, other) <= Math.ceil(known.length / CHARACTERS_PER_SLIP);
+  return isContinued || distance(name, known) <= Math.ceil(known.length / CHARACTERS_PER_SLIP);
 }
 
 /** How many insertions, deletions, substitutions and swaps of neighbours turn a into b. */
@@ -63,11 +61,10 @@ function distance(a: string, b: string): number {
   for (let row = 1; row <= a.length; row += 1) {
     const current = [row];
     for (let column = 1; column <= b.length; column += 1) {
-      const isSame = a[row - 1] === b[column - 1];
-      const isSwap = row > 1 && column > 1
-        && a[row - 1] === b[column - 2] && a[row - 2] === b[column - 1];
-      current.push(Math.min(above[column]! + 1, current[column - 1]! + 1,
-        above[column - 1]! + (isSame ? 0 : 1), isSwap ? before[column - 2]! + 1 : Infinity));
+      const substituted = above[column - 1]! + Number(a[row - 1] !== b[column - 1]);
+      const isSwap = a[row - 1] === b[column - 2] && a[row - 2] === b[column - 1];
+      current.push(Math.min(above[column]! + 1, current[column - 1]! + 1, substituted,
+        isSwap ? before[column - 2]! + 1 : Infinity));
     }
     [before, above] = [above, current];
   }
@@ -76,15 +73,14 @@ function distance(a: string, b: string): number {
 
 const ASSIGNMENT = /^\s*(?:export\s+)?([\w.-]+)\s*=(.*)$/;
 
+const BYTE_ORDER_MARK: Remark = Object.freeze({
+  found: '.env begins with a byte order mark, which becomes part of the first name',
+  remedy: 'save it as UTF-8 without one',
+});
+
 /** @param text the content of `.env` */
 export function remarksOnEnvFile(text: string): Remark[] {
-  const remarks: Remark[] = [];
-  if (text.startsWith('\ufeff')) {
-    remarks.push({
-      found: '.env begins with a byte order mark, which becomes part of the first name',
-      remedy: 'save it as UTF-8 without one',
-    });
-  }
+  const remarks = text.startsWith('\ufeff') ? [BYTE_ORDER_MARK] : [];
   const lines = text.replace(/^\ufeff/, '').split(/\r?\n/);
   const seen = new Set<string>();
   for (let index = 0; index < lines.length; index += 1) {
@@ -94,8 +90,7 @@ export function remarksOnEnvFile(text: string): Remark[] {
     const where = `line ${index + 1} of .env`;
     const end = findEndOfQuotes(lines, index);
     if (name === undefined) {
-      const remedy = 'write NAME=VALUE, or # before a comment';
-      remarks.push({ found: `${where} is ignored`, remedy });
+      remarks.push({ found: `${where} is ignored`, remedy: 'write NAME=VALUE or # COMMENT' });
     } else if (seen.has(name)) {
       remarks.push({ found: `${where} sets ${name} again`, remedy: 'remove the earlier line' });
     } else if (end === index && !isTakenAsWritten(name, line, given.trim())) {
@@ -110,10 +105,8 @@ export function remarksOnEnvFile(text: string): Remark[] {
 
 /** The index of the line that ends a quoted value of several lines; the same line for any other. */
 function findEndOfQuotes(lines: readonly string[], start: number): number {
-  const quote = /^[^=]*=\s*(["'`])/.exec(lines[start]!)?.[1];
-  if (quote === undefined) return start;
-  const rest = lines[start]!.slice(lines[start]!.indexOf(quote) + 1);
-  if (rest.includes(quote)) return start;
+  const [, quote, rest = ''] = /^[^=]*=\s*(["'`])(.*)$/.exec(lines[start]!) ?? [];
+  if (quote === undefined || rest.includes(quote)) return start;
   const end = lines.findIndex((line, index) => index > start && line.includes(quote));
   return end === -1 ? start : end;
 }

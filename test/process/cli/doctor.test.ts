@@ -238,7 +238,7 @@ test('doctor warns about a slip in a name, and finds a key that others can read'
   assert.is(status, 1);
   assert.equal(findings.filter(({ level }) => level !== 'ok')
     .map(({ level, found, remedy }) => [level, found, remedy]), [
-    ['warn', '"DELIVRY" is no variable of otpd', 'did you mean DELIVERY?'],
+    ['warn', '"DELIVRY" is not a variable of otpd', 'did you mean DELIVERY?'],
     ['fault', `TLS_KEY ${key} has mode 644: other accounts of this machine can read it`,
       `chmod 600 ${key}`],
   ]);

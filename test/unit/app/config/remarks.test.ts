@@ -21,7 +21,7 @@ const NAMES: readonly [string, string | null][] = [
 for (const [name, meant] of NAMES) {
   test(`${name} ${meant === null ? 'causes no remark' : `is remarked on as ${meant}`}`, () => {
     assert.equal(remarksOnNames([name]), meant === null ? []
-      : [{ found: `"${name}" is no variable of otpd`, remedy: `did you mean ${meant}?` }]);
+      : [{ found: `"${name}" is not a variable of otpd`, remedy: `did you mean ${meant}?` }]);
   });
 }
 

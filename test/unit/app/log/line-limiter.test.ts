@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { LineLimiter } from '../../../../src/app/log/line-limiter.ts';
+import { LineLimiter } from '../../../../src/app/log/log.ts';
 
 type Withheld = [event: string, subject: string, count: number];
 
