@@ -117,7 +117,7 @@ function recording(connection: Connection, log: string[]): Connection {
   };
 }
 
-test('a request without an address uses no table of addresses', async () => {
+test('a request without a client IP uses no table of client IPs', async () => {
   const database = await createTestDatabase();
   const statements: string[] = [];
   const open = async (): Promise<Connection> =>

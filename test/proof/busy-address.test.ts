@@ -1,4 +1,4 @@
-/** An address shared by many users: its limit is exact beyond the slots, at a bounded cost. */
+/** A client IP shared by many users: its limit is exact beyond the slots, at a bounded cost. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { addSeconds, formatInstant, parseInstant } from '../../src/db/instant.ts';
@@ -56,7 +56,7 @@ function setClock(seconds: number): void {
 }
 
 /**
- * The state of the address in a response: outcome, points left, seconds to a reset, Retry-After.
+ * The state of the client IP in a response: outcome, points left, seconds to a reset, Retry-After.
  */
 function viewOf(outcome: RequestOutcome): unknown[] {
   const { remaining, resetSeconds } = outcome.limits.find(({ limit }) => limit === 'address')!;
@@ -64,7 +64,7 @@ function viewOf(outcome: RequestOutcome): unknown[] {
     outcome.kind === 'limited' ? outcome.retryAfterSeconds : null];
 }
 
-test('each of 100 points of an address is counted, and is free again on its second', async () => {
+test('each of 100 points of a client IP is counted, and is free again on its second', async () => {
   const address = freshAddress();
   for (let second = 0; second < LIMIT; second += 1) {
     setClock(second);

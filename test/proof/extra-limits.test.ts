@@ -196,7 +196,7 @@ test('a purpose with a smaller limit shares the count with all others', async ()
     `limited ${DAY - 6}`, `limited ${DAY - 7 + 2}`, 'issued']);
 });
 
-test('an address without wrong codes left has no code compared and changes nothing', async () => {
+test('a client IP without wrong codes left has no code compared and changes nothing', async () => {
   const services = new Services({ default: { wrong_codes_limit: 4 } });
   const address = freshAddress();
   const users = [fresh('u'), fresh('u'), fresh('u')];
@@ -229,7 +229,7 @@ test('an address without wrong codes left has no code compared and changes nothi
   assert.is(await attempt(1, true), 'used');
 });
 
-test('simultaneous guesses from one address are compared exactly up to the limit', async () => {
+test('simultaneous guesses from one client IP are compared exactly up to the limit', async () => {
   const services = new Services({ default: { wrong_codes_limit: 7 } });
   const users = Array.from({ length: 20 }, () => fresh('u'));
   const codes = await Promise.all(users.map((user) => services.code(user, 'login')));

@@ -18,7 +18,7 @@ import { fresh, freshAddress } from './load.ts';
 /** The number of batches that look keys up after one batch has needed the lookup. */
 const BATCHES_AFTER_LOOKUP = 64;
 
-/** More than the slots of an address, so that a refusal takes two round trips. */
+/** More than the slots of a client IP, so that a refusal takes two round trips. */
 const MANY = 40;
 
 let fixture: Fixture;

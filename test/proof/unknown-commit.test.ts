@@ -323,7 +323,7 @@ async function countedFrom(clientIp: string): Promise<number> {
 }
 
 for (const happens of [true, false]) {
-  test(`a wrong code of a limited address whose COMMIT was lost counts once
+  test(`a wrong code of a limited client IP whose COMMIT was lost counts once
     (${happens ? 'the COMMIT happened' : 'the COMMIT did not happen'})`, async () => {
     const { service, other, pair, request } = startServices({ wrongCodesLimit: 9 });
     const { code } = await request(service, `k${id}`);
