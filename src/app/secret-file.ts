@@ -26,7 +26,7 @@ export function readSecretFile(path: string): string | { error: string } {
   return text;
 }
 
-/** For what writes to a pipe. The whole process waits meanwhile, also in a reload. */
+/** The time that the writer of a pipe has. The process does nothing else meanwhile. */
 const PIPE_TIMEOUT_MS = 1000;
 const PIPE_POLL_MS = 10;
 
@@ -41,7 +41,7 @@ function readAtMost(path: string, max: number): Buffer {
     let length = 0;
     while (length < max) {
       const read = readNow(file, buffer, length);
-      // An empty pipe without a writer gets one soon, or never.
+      // A pipe without bytes may not have its writer yet.
       if (read === 0 && (length > 0 || !isPipe)) break;
       if (read > 0) length += read;
       else if (monotonicMs() < giveUpAtMs) sleep(PIPE_POLL_MS);

@@ -122,6 +122,6 @@ async function checkRightCodes(target: Target): Promise<string> {
   const guess = await target.verify({ user, clientIp, code: other, key: key! });
   expect(guess.status === 422, `another code with the key is answered ${guess.status}`);
   const after = await target.verify({ user, clientIp, code, key: key! });
-  expect(after.status !== 200, 'the key tells the right code after another code was tried');
-  return `1 of ${AT_ONCE} redeemed; its key replays and tells no code`;
+  expect(after.status !== 200, 'the key reveals the right code after another code was tried');
+  return `1 of ${AT_ONCE} redeemed; its key replays and reveals no code`;
 }
