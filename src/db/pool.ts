@@ -27,6 +27,8 @@ export class ConnectionPool {
   /** How many connections may exist at a time; one more for as long as lost ones are looked for. */
   readonly size: number;
   readonly counts = new DbCounts();
+  /** Called when the server or the account allows no further connection. */
+  onLimit: () => void = () => {};
   readonly #open: () => Promise<Connection>;
   #idle: Connection[] = [];
   readonly #waiters: Set<Waiter> = new Set();
@@ -98,9 +100,13 @@ export class ConnectionPool {
   close(): void {
     this.#closed = true;
     if (this.#pause !== null) clearTimeout(this.#pause);
-    for (const connection of this.#idle.splice(0)) connection.destroy();
+    this.closeIdle();
     for (const waiter of this.#waiters) waiter.fail(new Unavailable('the pool is closed'));
     this.#waiters.clear();
+  }
+
+  closeIdle(): void {
+    for (const connection of this.#idle.splice(0)) connection.destroy();
   }
 
   get #living(): number {
@@ -175,6 +181,7 @@ export class ConnectionPool {
     this.#unreported += 1;
     this.#failure = error;
     if (this.#closed) return;
+    if (isLimitReached(error)) this.onLimit();
     if (this.#living > 0 || isLimitReached(error)) {
       this.#pause ??= setTimeout(() => {
         this.#pause = null;

@@ -167,15 +167,18 @@ test('a connection that waits for a lock is not taken for a lost one', async () 
   assert.ok(before.filter((id) => !after.includes(id)).length <= 2, 'the pool was not emptied');
 });
 
+/** Starts otpd with an account that may have a number of connections. */
+async function startLimited(user: string, limit: number): Promise<Otpd> {
+  const { settings, database: { query } } = server;
+  await query(`CREATE USER ${user}@localhost WITH MAX_USER_CONNECTIONS ${limit}`);
+  await query(`GRANT SELECT, INSERT, UPDATE, DELETE ON \`${settings.database}\`.*
+    TO ${user}@localhost`);
+  return startOtpd({ ...settings, user, password: '' });
+}
+
 for (const limit of [4, 1]) {
   test(`an account that is allowed ${limit} connections serves every request`, async () => {
-    const { database: name } = server.settings;
-    const user = `limited${limit}`;
-    await server.database.query(`CREATE USER ${user}@localhost`);
-    await server.database.query(
-      `GRANT SELECT, INSERT, UPDATE, DELETE ON \`${name}\`.* TO ${user}@localhost`);
-    await server.database.query(`ALTER USER ${user}@localhost WITH MAX_USER_CONNECTIONS ${limit}`);
-    const limited = await startOtpd({ ...server.settings, user, password: '' });
+    const limited = await startLimited(`limited${limit}`, limit);
     let isOver = false;
     const probes = (async () => {
       const statuses = new Set<number>();
@@ -195,5 +198,19 @@ for (const limit of [4, 1]) {
     assert.equal(await probes, [200]);
   });
 }
+
+test('a check of readiness does not keep the last connection of an account', async () => {
+  const limited = await startLimited('single', 1);
+  const { query } = server.database;
+  const idsOf = () => query("SELECT id FROM information_schema.processlist WHERE user = 'single'");
+  for (const { id } of await idsOf()) await query(`KILL ${Number(id)}`);
+  await eventually('the connection is gone', async () => (await idsOf()).length === 0);
+  await eventually('the check has a connection', async () => {
+    await ask('/readyz', 'GET', limited.adminPort);
+    return (await idsOf()).length === 1;
+  });
+  assert.is((await request(newEndUser(), limited.port)).status, 201);
+  assert.is((await ask('/readyz', 'GET', limited.adminPort)).status, 200);
+});
 
 test.run();

@@ -132,6 +132,8 @@ export class DatabaseCheck {
   constructor(pool: ConnectionPool, servingPool: ConnectionPool | null = null) {
     this.#pool = pool;
     this.#servingPool = servingPool;
+    // Otherwise the last connection that the server allows could be kept for checks alone.
+    if (servingPool !== null) servingPool.onLimit = () => pool.closeIdle();
   }
 
   /** The result of the latest check, at most RESULT_MAX_AGE_MS old. Never rejects. */
