@@ -57,7 +57,7 @@ export async function createAccount(
   };
 }
 
-/** An account for each database. A name of MySQL has at most 32 characters, hence the digest. */
+/** An account for each database. A digest, because a name of MySQL has at most 32 characters. */
 function accountOf(database: string): string {
   return `otpd_${createHash('sha256').update(database).digest('hex').slice(0, 16)}`;
 }

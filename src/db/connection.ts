@@ -39,7 +39,7 @@ export type DatabaseSettings = Readonly<{
 
 type Statement = Readonly<{ sql: string; values: readonly Value[] }>;
 
-/** What a connection has sent and heard, by monotonicMs(). */
+/** When a connection has sent and received; times are by monotonicMs(). */
 type Activity = {
   /** The id of the connection in the server; 0 before the login. */
   threadId: number;
@@ -62,7 +62,7 @@ export type Connection = Readonly<{
   isDestroyed: () => boolean;
 }>;
 
-/** Routers forget an idle flow after some minutes. */
+/** Routers drop the state of an idle connection after some minutes. */
 const KEEPALIVE_IDLE_MS = 60_000;
 
 /** The kernel repeats a lost SYN after a second. A caller of a pool leaves at its own deadline. */

@@ -42,7 +42,7 @@ async function checkClientIp(target: Target): Promise<string> {
     if (isNamed && name === 'X-Client-IP') continue;
     const value = name === 'Forwarded' ? 'for=192.0.2.77' : '192.0.2.77';
     const left = await leftWith({ [name]: value });
-    expect(left === own, `${name} is believed: ${left} left instead of ${own}`);
+    expect(left === own, `${name} is trusted: ${left} left instead of ${own}`);
   }
   return `${CLIENT_HEADERS.length} headers change nothing`;
 }

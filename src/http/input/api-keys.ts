@@ -23,7 +23,7 @@ export type ApiKeys = Readonly<{
   find: (key: string) => ApiClient | null;
 }>;
 
-/** The API clients of one text. Their keys do not end by themselves. */
+/** The API clients as they were parsed: `find` does not look at the end of a key. */
 export type ParsedApiKeys = ApiKeys & Readonly<{
   clients: readonly ApiClient[];
   /** The entries by name, to find out which have changed. */
