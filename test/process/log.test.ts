@@ -401,6 +401,22 @@ test('a client that sends junk causes ten lines, and one that counts the others'
   assert.is.not(withheld[1]!.client, first.client);
 });
 
+test('malformed requests of an API client that names no client IP are bounded', async () => {
+  const { apiKeys, headersOf } = newApiClients(['app1'], ['request', 'read']);
+  const otpd = new Logged({ ...variables, API_KEYS: apiKeys });
+  const port = await otpd.port();
+  const headers = headersOf('app1');
+  for (let sent = 0; sent < 15; sent += 1) {
+    const body = { user_id: 'a'.repeat(256), purpose: 'login' };
+    await post({ port, path: '/otp/request', key: `long${sent}`, body, headers });
+  }
+  assert.is((await otpd.requests(10)).length, 10);
+  assert.is(await otpd.stop(), 0);
+  const withheld = otpd.lines().filter(({ event }) => event === 'log_lines_withheld');
+  assert.equal(withheld.map(({ of, caller, count }) => [of, caller, count]),
+    [['input_validation_fail', 'app1', 5]]);
+});
+
 test('a stuck reader delays no response, and lost lines are counted', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'otpd-log-'));
   const { reader, writer } = openPipe(folder);

@@ -116,7 +116,13 @@ function limitedSubject(
   if (isGuess || isChange) return null;
   if (clientIp !== null) return clientMember('client', clientIp, pseudonyms);
   if (apiClient === null) return clientMember('peer', remoteAddress, pseudonyms);
-  return context?.userId === undefined ? null : userMember(context.userId, pseudonyms);
+  if (context?.userId !== undefined) return userMember(context.userId, pseudonyms);
+  // What an API client sends and otpd cannot read may be the words of a stranger.
+  return code === 'known' || code === 'canceled' ? null : callerMember(apiClient);
+}
+
+function callerMember(apiClient: string | null): string {
+  return apiClient === null ? '' : `,"caller":"${apiClient}"`;
 }
 
 function clientMember(
@@ -146,7 +152,7 @@ function membersOf(record: AccessRecord, pseudonyms: Pseudonyms): string {
     + (context === undefined ? '' : membersOfContext(context, pseudonyms))
     + clientMember('client', clientIp, pseudonyms)
     + clientMember('peer', remoteAddress, pseudonyms)
-    + (apiClient === null ? '' : `,"caller":"${apiClient}"`)
+    + callerMember(apiClient)
     + (traceparent === null ? '' : `,"traceparent":"${traceparent}"`)
     + (error === undefined ? '' : describeError(error, code === 'internal'));
 }
