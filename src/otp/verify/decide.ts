@@ -71,9 +71,13 @@ export function decideVerify(
 ): VerifyDecision {
   const { now, stored, pair, hitWindows } = state;
   const { policy, digits } = verification;
-  if (stored !== null && isReplayable(stored, now)) return useKey(stored, verification, now);
   const { codeDigits } = pair ?? policy;
-  if (digits !== codeDigits) return refuse({ kind: 'malformed', digits: codeDigits });
+  const isMalformed = digits !== codeDigits;
+  // A code of an earlier policy may have had another length; only then is it compared.
+  const usesKey = stored !== null && isReplayable(stored, now)
+    && !(isMalformed && pair?.otpId === stored.otpId);
+  if (usesKey) return useKey(stored, verification, now);
+  if (isMalformed) return refuse({ kind: 'malformed', digits: codeDigits });
   const exhausted = hitWindows.filter((one) => secondsLeft(one, now) > 0);
   if (exhausted.length === 0) return decideAttempt(state, verification);
   return limit(exhausted, state, verification);

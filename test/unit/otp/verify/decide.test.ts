@@ -282,11 +282,16 @@ test('a key decides before an exhausted limit', () => {
   assert.is(decide(state, WRONG).outcome.kind, 'key_reused');
 });
 
-test('a stored key decides before the length of the code', () => {
-  const state = { ...EMPTY, stored: WON, pair: otpWith({ codeDigits: 8 }) };
-  const again = decideVerify(state, attemptWith(RIGHT, KEY).attempt);
+test('a code of another length is malformed and leaves the key, unless the policy changed', () => {
+  const won = { ...EMPTY, stored: WON, pair: otpWith({ otpId: WON.otpId }) };
+  const { attempt, compared } = attemptWith(WRONG, KEY, 7);
+  assert.equal(decideVerify(won, attempt),
+    { outcome: { kind: 'malformed', digits: 6 }, writes: null });
+  assert.is(compared.count, 0);
+  const newer = { ...won, pair: otpWith({ otpId: '08'.repeat(16), codeDigits: 8 }) };
+  const again = decideVerify(newer, attemptWith(RIGHT, KEY).attempt);
   assert.equal(again.outcome, { kind: 'verified', replayed: true });
-  const other = decideVerify(state, attemptWith(WRONG, KEY, 7).attempt);
+  const other = decideVerify(newer, attemptWith(WRONG, KEY, 7).attempt);
   assert.equal(other.outcome, { kind: 'key_reused' });
 });
 
