@@ -33,7 +33,7 @@ export type LogContext = Readonly<{
   isReplay?: boolean;
   /** The limits that refuse the request. */
   limitedBy?: readonly LimitName[];
-  /** The request locked its pair. */
+  /** The request locked its pair or the account of its user. */
   locks?: boolean;
 }>;
 
@@ -119,11 +119,13 @@ export const STATUS = Object.freeze({
   unauthorized: 401,
   invalid_code: 401,
   forbidden: 403,
+  account_locked: 403,
   origin_not_allowed: 403,
   not_found: 404,
   otp_not_found: 404,
   method_not_allowed: 405,
   request_timeout: 408,
+  code_superseded: 410,
   code_used: 410,
   code_expired: 410,
   payload_too_large: 413,

@@ -46,7 +46,7 @@ export class OtpCounts {
   countVerifications(outcomes: readonly VerifyOutcome[], shadowed: readonly LimitName[]): void {
     countEach(this.shadowed, shadowed);
     for (const outcome of outcomes) {
-      const isLock = outcome.kind === 'locked' && outcome.begins;
+      const isLock = 'begins' in outcome && outcome.begins;
       if (isLock) this.locks += 1;
       if (isLock || outcome.kind === 'wrong' || outcome.kind === 'key_reused') this.wrong += 1;
       if (outcome.kind === 'verified' && !outcome.replayed) this.redeemed += 1;
@@ -61,7 +61,7 @@ export function otpFamilies(counts: OtpCounts): Family[] {
     counter('otpd_codes_issued_total', 'Codes that were issued.', counts.issued),
     counter('otpd_codes_redeemed_total', 'Codes that were redeemed.', counts.redeemed),
     counter('otpd_codes_wrong_total', 'Wrong codes that were tried.', counts.wrong),
-    counter('otpd_locks_total', 'Locks of a user and purpose after wrong codes.', counts.locks),
+    counter('otpd_locks_total', 'Locks of a pair or an account after wrong codes.', counts.locks),
     counter('otpd_requests_limited_total',
       'Requests and attempts that a limit has refused; what several refuse counts for each.',
       byLimit(counts.limited)),

@@ -32,6 +32,8 @@ export type OtpVerification = ClientAddress & Readonly<{
   userId: string;
   purpose: string;
   code: string;
+  /** The OTP that the code is to be of; without it, or with null, the newest. */
+  otpId?: Hex | null;
   /** The decoded Idempotency-Key, or null. */
   key: string | null;
   apiClient: string | null;
@@ -61,6 +63,8 @@ export type RequestOutcome =
       shadowed: readonly LimitName[];
     }>
   | Readonly<{ kind: 'key_reused'; limits: Limits }>
+  /** The account is locked until an operator unlocks it. */
+  | Readonly<{ kind: 'account_locked'; limits: Limits }>
   | Readonly<{ kind: 'locked'; retryAfterSeconds: number; limits: Limits }>
   | Readonly<{
       kind: 'limited';
@@ -78,8 +82,12 @@ export type VerifyOutcome =
   | Readonly<{ kind: 'key_reused' }>
   /** Too many wrong codes from the client IP or its /48; says nothing about the pair. */
   | Readonly<{ kind: 'limited'; retryAfterSeconds: number; limitedBy: readonly LimitName[] }>
+  | Readonly<{ kind: 'account_locked'; begins: boolean }>
   | Readonly<{ kind: 'locked'; retryAfterSeconds: number; begins: boolean }>
+  /** Of the pair, or under the otp_id that was given. */
   | Readonly<{ kind: 'not_found' }>
+  /** The otp_id, or the code, is that of an earlier OTP of the pair. */
+  | Readonly<{ kind: 'superseded' }>
   | Readonly<{ kind: 'used' }>
   | Readonly<{ kind: 'expired' }>
   | Readonly<{ kind: 'wrong'; attemptsRemaining: number }>;
@@ -145,6 +153,13 @@ export const LABEL_MAX_CHARACTERS = 60;
 /** The rule of isIdentity, to follow a name in an error message. */
 export function identityRule(maxCharacters: number): string {
   return `must be a string of 1 to ${maxCharacters} characters without control characters`;
+}
+
+const OTP_ID = /^[0-9a-f]{32}$/;
+
+/** An otp_id has 32 lower-case hexadecimal digits and no other spelling. */
+export function isOtpId(text: string): boolean {
+  return OTP_ID.test(text);
 }
 
 /** Whether a value is a well-formed string of 1 to maxCharacters code points without controls. */

@@ -15,8 +15,8 @@ import type { StatusOutcome } from './outcomes.ts';
 import { LIMIT_WINDOW_SECONDS, WINDOW_SECONDS } from './policy/policy.ts';
 import type { Policies } from './policy/policy.ts';
 import { toTimedPoints } from './request/decide.ts';
-import { findNewestOtp, isExpired } from './rules/lifecycle.ts';
-import { countedAttempts, lockSecondsLeft } from './rules/lockout.ts';
+import { countAccountWrong, findNewestOtp, isExpired } from './rules/lifecycle.ts';
+import { countedAttempts, isAccountLocked, lockSecondsLeft } from './rules/lockout.ts';
 import { sortHits } from './rules/numbered-hits.ts';
 import { isPointLive, measureLimit } from './rules/rolling-window.ts';
 import { statusOf } from './status.ts';
@@ -28,6 +28,14 @@ export type CodeReport = Extract<StatusOutcome, { kind: 'known' }>
     failure: DeliveryFailure | null;
   }>;
 
+/** The consecutive wrong attempts of a user, of all purposes. */
+type AccountReport = Readonly<{
+  wrong: number;
+  wrongMax: number;
+  /** Until an operator unlocks the account. */
+  isLocked: boolean;
+}>;
+
 /** The limits, locks and wrong attempts of a pair. */
 export type PairReport = Readonly<{
   purpose: string;
@@ -35,17 +43,13 @@ export type PairReport = Readonly<{
   quota: number;
   remaining: number;
   daily: DailyReport | null;
-  isLocked: boolean;
-  /** When the lock ends; null without a lock, or for one that an operator must end. */
+  /** When the lock of the pair ends; null without one. */
   lockedUntil: Instant | null;
-  /** The lock has no end until an operator unlocks the pair. */
-  mustBeUnlocked: boolean;
   /** Wrong attempts that count towards the next lock, and how many begin a lock. */
   wrongAttempts: number;
   wrongAttemptsMax: number;
-  /** Wrong attempts since the last success, and how many lock the pair without an end. */
+  /** Wrong attempts since the last success. */
   consecutiveWrong: number;
-  consecutiveWrongMax: number;
   /** The newest OTP; null when only its wrong attempts are still known. */
   lastCode: CodeReport | null;
 }>;
@@ -59,6 +63,7 @@ type DailyReport = Readonly<{
 
 export type UserReport = Readonly<{
   now: Instant;
+  account: AccountReport;
   /** When each live point is free; all purposes share the points. */
   freeAt: readonly Instant[];
   /** The known pairs, in the order in which their newest OTPs were issued. */
@@ -69,15 +74,18 @@ export type UserReport = Readonly<{
 
 type Details = Readonly<{
   daily?: readonly Hit[];
-  keptWrong?: readonly number[];
+  kept?: Readonly<{ wrong: readonly number[]; ofAccount: number }>;
   failures?: ReadonlyMap<Hex, DeliveryFailure>;
 }>;
+
+const NOTHING_KEPT = Object.freeze({ wrong: [], ofAccount: 0 });
 
 /**
  * @param otps all OTPs of the user
  * @param unsent the ids of OTPs whose messages are in the outbox
- * @param details `daily`: the hits of the daily limit, in the order of their numbers; `keptWrong`:
- *   the counts of pairs whose OTPs were swept; `failures`: by otpId
+ * @param details `daily`: the hits of the daily limit, in the order of their numbers; `kept`: the
+ *   counts of pairs whose OTPs were swept, and their sum, which is more than any limit when the
+ *   account is locked; `failures`: by otpId
  * @returns null when the user is unknown
  */
 export function describeUser(
@@ -85,11 +93,11 @@ export function describeUser(
   unsent: ReadonlySet<string>,
   now: Instant,
   policies: Policies,
-  { daily = [], keptWrong = [], failures }: Details = {},
+  { daily = [], kept = NOTHING_KEPT, failures }: Details = {},
 ): UserReport | null {
   const newest = otps.filter((otp) => findNewestOtp(otps, otp.purpose) === otp
     && (otp.consecutiveWrong > 0 || !isExpired(otp, now))).sort((a, b) => a.number - b.number);
-  if (newest.length === 0 && keptWrong.length === 0) return null;
+  if (newest.length === 0 && kept.ofAccount === 0) return null;
   const pairs = newest.map((otp) => {
     const code = statusOf(otp, otps, unsent.has(otp.otpId), now);
     const failure = failures?.get(otp.otpId) ?? null;
@@ -97,7 +105,14 @@ export function describeUser(
       : { ...code, redeemedAt: otp.redeemedAt, failure };
     return { ...describePair(otp, { otps, daily }, now, policies), lastCode };
   });
-  return { now, freeAt: listFreeTimes(otps, now), pairs, keptWrong };
+  const { wrongAttemptsUntilUnlock: wrongMax } = policies.default;
+  const counted = countAccountWrong(otps, kept.wrong.reduce((sum, count) => sum + count, 0));
+  const account = {
+    wrong: Math.min(counted, wrongMax),
+    wrongMax,
+    isLocked: isAccountLocked(countAccountWrong(otps, kept.ofAccount), policies.default),
+  };
+  return { now, account, freeAt: listFreeTimes(otps, now), pairs, keptWrong: kept.wrong };
 }
 
 function listFreeTimes(otps: readonly Otp[], now: Instant): Instant[] {
@@ -116,22 +131,18 @@ function describePair(
   const policy = policies.for(pair.purpose);
   const limit = { limit: 'user', quota: policy.userLimit } as const;
   const { quota, remaining } = measureLimit(limit, toTimedPoints(otps), now);
-  const isLocked = lockSecondsLeft(pair, pair.consecutiveWrong, now, policy) !== null;
-  const mustBeUnlocked = pair.consecutiveWrong >= policy.wrongAttemptsUntilUnlock;
+  const isLocked = lockSecondsLeft(pair, now) !== null;
   return {
     purpose: pair.purpose,
     quota,
     remaining,
     daily: describeDaily(daily, policy.userDailyLimit, now),
-    isLocked,
     // A later end was stored before the clock was set back, and the next request corrects it.
-    lockedUntil: isLocked && !mustBeUnlocked && pair.lockedUntil !== null
+    lockedUntil: isLocked && pair.lockedUntil !== null
       ? Math.min(pair.lockedUntil, addSeconds(now, pair.lockSeconds)) : null,
-    mustBeUnlocked,
     wrongAttempts: (isLocked ? pair : countedAttempts(pair, now)).wrongAttempts,
     wrongAttemptsMax: pair.attemptsMax,
     consecutiveWrong: pair.consecutiveWrong,
-    consecutiveWrongMax: policy.wrongAttemptsUntilUnlock,
   };
 }
 
@@ -171,8 +182,8 @@ export function readUserReport(
     const [unsent, , otps, failures, now, daily] = await tx.readAndEnd(
       findUnsent(batchIds), counts.query([userId], false), readAll, readFailures(userId),
       READ_CLOCK, ...queryDaily(userId, policies, earlier));
-    const keptWrong = counts.ofUser(userId).map(({ consecutiveWrong }) => consecutiveWrong);
-    const details = { daily: sortHits(daily ?? []), keptWrong, failures };
+    const kept = { wrong: counts.ofUser(userId), ofAccount: counts.ofAccount(userId) };
+    const details = { daily: sortHits(daily ?? []), kept, failures };
     return describeUser(otps, unsent, now, policies, details);
   });
 }

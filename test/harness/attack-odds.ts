@@ -41,10 +41,10 @@ export function guessTable(policy: Policy): string {
       String(Number((guesses * DAYS_PER_YEAR / 10 ** policy.codeDigits).toPrecision(2)))];
   const hour = (limit: number | null): number => perDay(limit ?? NaN, HOUR_SECONDS);
   return tableOf(['attack', 'bound', 'guesses a day', 'chance a day', 'accounts a year'], [
-    [`one pair, until an operator unlocks it`,
+    ['one user in all purposes, until an operator unlocks the account',
       `${wrongAttemptsUntilUnlock} wrong codes in a row`, `${wrongAttemptsUntilUnlock} in all`,
       `${percent(chanceOf(wrongAttemptsUntilUnlock, policy))} in all`, '–'],
-    row('one pair whose user logs in between the guesses',
+    row('one purpose that its user logs in for between the guesses',
       `${wrongAttempts} wrong codes in ${lockSeconds} s`, perDay(wrongAttempts, lockSeconds)),
     row('any users, from one IPv4 address or IPv6 /64',
       `${policy.wrongCodesLimit} wrong codes an hour`, hour(policy.wrongCodesLimit)),

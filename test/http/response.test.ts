@@ -52,6 +52,8 @@ test('every outcome of /otp/request has its response', async () => {
       REUSED_BODY],
     [{ kind: 'locked', retryAfterSeconds: 600, limits: LIMITS }, '429 Too Many Requests',
       ['Retry-After: 600', POLICY, LIMIT], LOCKED_BODY],
+    [{ kind: 'account_locked', limits: LIMITS }, '403 Forbidden', [POLICY, LIMIT],
+      '{"error":"account_locked"}'],
     [{ kind: 'limited', ...limited, limitedBy: ['user'], shadowed: [] }, '429 Too Many Requests',
       ['Retry-After: 180', POLICY, LIMIT],
       '{"error":"rate_limit_exceeded","remaining_cooldown_seconds":180}'],
@@ -104,7 +106,9 @@ test('every outcome of /otp/verify has its response', async () => {
     [{ kind: 'locked', retryAfterSeconds: 600, begins: true }, '429 Too Many Requests',
       ['Retry-After: 600'],
       LOCKED_BODY],
+    [{ kind: 'account_locked', begins: true }, '403 Forbidden', [], '{"error":"account_locked"}'],
     [{ kind: 'not_found' }, '404 Not Found', [], NOT_FOUND_BODY],
+    [{ kind: 'superseded' }, '410 Gone', [], '{"error":"code_superseded"}'],
     [{ kind: 'used' }, '410 Gone', [], '{"error":"code_used"}'],
     [{ kind: 'expired' }, '410 Gone', [], '{"error":"code_expired"}'],
     [{ kind: 'wrong', attemptsRemaining: 2 }, '401 Unauthorized',
@@ -116,7 +120,7 @@ test('every outcome of /otp/verify has its response', async () => {
     same(given.kind, got, line, extra, body);
   }
   assert.equal(verifications[0], {
-    userId: 'u1', purpose: 'login', code: '012345', clientIp: '127.0.0.1',
+    userId: 'u1', purpose: 'login', code: '012345', otpId: null, clientIp: '127.0.0.1',
     clientNet48: null, key: 'k1',
     apiClient: null,
   });

@@ -20,7 +20,8 @@ export type Fleet = Readonly<{
   services: readonly ServiceProcess[];
   /** Requests a code; requests go to the services in turn. */
   request: (endUser: EndUser, key?: string) => Promise<Reply>;
-  verify: (endUser: EndUser, code: string, key?: string) => Promise<Reply>;
+  /** @param otpId binds the attempt to an OTP */
+  verify: (endUser: EndUser, code: string, key?: string, otpId?: string) => Promise<Reply>;
   /** Waits for the message of a code. */
   messageOf: (otpId: unknown) => Promise<Message>;
   messagesTo: (user: string) => Message[];
@@ -63,7 +64,8 @@ export async function startFleet(
   return {
     ...fleet,
     request: (endUser, key = fresh('k')) => decided(() => fleet.request(endUser, key)),
-    verify: (endUser, code, key) => decided(() => fleet.verify(endUser, code, key)),
+    verify: (endUser, code, key, otpId) =>
+      decided(() => fleet.verify(endUser, code, key, otpId)),
   };
 }
 
@@ -81,8 +83,9 @@ export function createFleet(database: TestDatabase, services: ServiceProcess[]):
     request: ({ user, address, purpose = 'login' }, key = fresh('k')) => post({
       port: next(), path: '/otp/request', body: { user_id: user, purpose }, address, key,
     }),
-    verify: ({ user, address, purpose = 'login' }, code, key) => post({
-      port: next(), path: '/otp/verify', body: { user_id: user, purpose, code }, address, key,
+    verify: ({ user, address, purpose = 'login' }, code, key, otpId) => post({
+      port: next(), path: '/otp/verify', address, key,
+      body: { user_id: user, purpose, code, ...(otpId === undefined ? {} : { otp_id: otpId }) },
     }),
     messagesTo: (user) => allMessages().filter(({ userId }) => userId === user),
     messageOf: async (otpId) => {

@@ -7,11 +7,13 @@ import * as assert from 'uvu/assert';
 import fc from 'fast-check';
 import { formatInstant } from '../../src/db/instant.ts';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
+import type { Policies } from '../../src/otp/policy/policy.ts';
+import { unlockUser } from '../../src/otp/unlock.ts';
 import { closeClient, post } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
-import { startTestService } from '../harness/service.ts';
+import { newSecretsText, secretsOf, startTestService } from '../harness/service.ts';
 import type { TestService } from '../harness/service.ts';
 import { eventually } from '../harness/waiting.ts';
 import { Model } from './model.ts';
@@ -29,7 +31,9 @@ const LAST_NOW = 2_000_000_000_000_000;
 
 type Command =
   | { kind: 'request'; user: number; purpose: number; address: number; key: number }
-  | { kind: 'verify'; user: number; purpose: number; code: string; address: number; key: number }
+  | { kind: 'verify'; user: number; purpose: number; code: string; otp: string; address: number;
+      key: number }
+  | { kind: 'unlock'; user: number; purpose: number | null }
   | { kind: 'step'; micros: number }
   | { kind: 'boundary'; pick: number; offset: number };
 
@@ -46,8 +50,12 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ kind: fc.constant('request' as const), user, purpose,
     address, key }) },
   { weight: 9, arbitrary: fc.record({ kind: fc.constant('verify' as const), user, purpose,
-    code: fc.constantFrom('right', 'wrong', 'wrong', 'wrong', 'wrong', 'old', 'other'),
+    code: fc.constantFrom('right', 'wrong', 'wrong', 'wrong', 'wrong', 'earlier', 'old', 'other'),
+    otp: fc.constantFrom('none', 'none', 'none', 'newest', 'newest', 'earlier', 'oldest', 'last',
+      'unknown'),
     address, key }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('unlock' as const), user,
+    purpose: fc.constantFrom(null, null, 0, 1) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('step' as const),
     micros: fc.oneof(small(2_000_000), small(400_000_000), fc.constant(86_400_000_000)) }) },
   // The nearest boundaries are those of codes and locks, the farthest those of keys.
@@ -80,23 +88,32 @@ test.after(async () => {
   database.close();
 });
 
+type SentCode = Readonly<{ id: string; code: string; pair: string }>;
+
+const UNKNOWN_ID = '0f'.repeat(16);
+const secrets = secretsOf(newSecretsText());
+
 /** One history, run by the model and by the service. */
 class History {
   readonly #model: Model;
   readonly #service: TestService;
+  readonly #policies: Policies;
   readonly #name: string;
-  readonly #codes: string[] = [];
+  /** All codes that were sent. */
+  readonly #sent: SentCode[] = [];
   #freshKeys = 0;
 
-  constructor(model: Model, service: TestService, name: string) {
+  constructor(model: Model, service: TestService, policies: Policies, name: string) {
     this.#model = model;
     this.#service = service;
+    this.#policies = policies;
     this.#name = name;
   }
 
   async run(one: Command): Promise<void> {
     if (one.kind === 'request') await this.#request(one);
     else if (one.kind === 'verify') await this.#verify(one);
+    else if (one.kind === 'unlock') await this.#unlock(one);
     else this.#move(one);
   }
 
@@ -146,7 +163,7 @@ class History {
     const message = messages.at(-1)!;
     assert.equal([message.otpId, message.userId, message.purpose],
       [reply.body.otp_id, user, purpose]);
-    this.#codes.push(message.code);
+    this.#sent.push({ id: message.otpId, code: message.code, pair: `${user} ${purpose}` });
     this.#model.issued(user, purpose, key, message.code, reply.body);
   }
 
@@ -154,13 +171,25 @@ class History {
     const user = this.#user(one.user);
     const purpose = 'pq'[one.purpose]!;
     const newest = this.#model.newest(user, purpose) ?? '123456';
-    const code = { right: newest, wrong: wrongCode(newest), old: this.#codes.at(-2),
-      other: this.#codes.at(-1) }[one.code] ?? wrongCode(newest, 1);
+    const ofPair = this.#sent.filter(({ pair }) => pair === `${user} ${purpose}`);
+    const code = { right: newest, wrong: wrongCode(newest), earlier: ofPair.at(-2)?.code,
+      old: this.#sent.at(-2)?.code, other: this.#sent.at(-1)?.code }[one.code]
+      ?? wrongCode(newest, 1);
+    const otpId = one.otp === 'none' ? null : { newest: ofPair.at(-1)?.id,
+      earlier: ofPair.at(-2)?.id, oldest: ofPair[0]?.id, last: this.#sent.at(-1)?.id,
+      unknown: undefined }[one.otp] ?? UNKNOWN_ID;
     const key = one.key === 0 ? null : this.#key(one.key);
     const client = this.#client(one.address);
-    const expected = this.#model.verify(user, purpose, code, key, client);
-    const reply = await this.#post('verify', { user_id: user, purpose, code }, key, client.ip);
-    compare(reply, expected);
+    const expected = this.#model.verify(user, purpose, code, key, client, otpId);
+    const body = { user_id: user, purpose, code, ...(otpId === null ? {} : { otp_id: otpId }) };
+    compare(await this.#post('verify', body, key, client.ip), expected);
+  }
+
+  async #unlock(one: Extract<Command, { kind: 'unlock' }>): Promise<void> {
+    const user = this.#user(one.user);
+    const purpose = one.purpose === null ? null : 'pq'[one.purpose]!;
+    this.#model.unlock(user, purpose);
+    await unlockUser({ pool: database.pool, secrets, policies: this.#policies }, user, purpose);
   }
 
   #post(path: string, body: object, key: string | null, address?: string): Promise<Reply> {
@@ -203,10 +232,10 @@ async function play(chosen: Numbers, commands: readonly Command[]): Promise<void
   } }));
   if ('errors' in parsed) throw new Error(parsed.errors.join());
   const { policies } = parsed;
-  const service = await startTestService({ pool: database.pool, policies });
+  const service = await startTestService({ pool: database.pool, policies, secrets });
   database.clock.set(formatInstant(now));
   const name = `h${(histories + 8192).toString(16)}`;
-  const history = new History(new Model(now, chosen), service, name);
+  const history = new History(new Model(now, chosen), service, policies, name);
   try {
     for (const one of commands) await history.run(one);
   } finally {

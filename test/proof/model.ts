@@ -37,12 +37,15 @@ export type Expected = {
   retryAfter?: number;
   replayed?: boolean;
   limits?: string;
-  unsettled?: 'removed' | 'closed code' | 'capped';
+  unsettled?: 'removed' | 'closed code';
 };
 
 type Code = { id: string; code: string; issuedAt: number; used: boolean; closed: boolean };
 type Pair = {
+  /** The newest code. */
   code: Code;
+  /** Those before it that are still known. */
+  earlier: Code[];
   wrong: number;
   lastWrong: number;
   lockedUntil: number;
@@ -55,6 +58,7 @@ export class Model {
   now: number;
   readonly #n: Numbers;
   readonly #pairs = new Map<string, Pair>();
+  readonly #lockedUsers = new Set<string>();
   readonly #points = new Map<string, number[]>();
   readonly #answers = new Map<string, Answer>();
   readonly #boundaryInstants: number[] = [];
@@ -84,11 +88,14 @@ export class Model {
       }
       return { ...this.#limited(limits, 201, stored.body), replayed: true };
     }
+    if (this.#lockedUsers.has(user)) {
+      return this.#limited(limits, 403, { error: 'account_locked' });
+    }
     const pair = this.#pairs.get(`${user} ${purpose}`);
-    const lock = pair === undefined ? null : this.#lockOf(pair);
-    if (lock !== null) {
-      const body = { error: 'too_many_attempts', retry_after_seconds: lock.retryAfter };
-      return { ...this.#limited(limits, 429, body), ...lock };
+    const retryAfter = pair === undefined ? null : this.#lockOf(pair);
+    if (retryAfter !== null) {
+      const body = { error: 'too_many_attempts', retry_after_seconds: retryAfter };
+      return { ...this.#limited(limits, 429, body), retryAfter };
     }
     const wait = Math.max(...limits.map(([name, subject, limit]) =>
       this.#wait(`${name} ${subject}`, limit)));
@@ -107,8 +114,12 @@ export class Model {
     const old = this.#pairs.get(`${user} ${purpose}`);
     const fresh: Code = { id: String(body.otp_id), code, issuedAt: this.now, used: false,
       closed: false };
-    const counts = old ?? { wrong: 0, lastWrong: 0, lockedUntil: 0, consecutive: 0 };
-    this.#pairs.set(`${user} ${purpose}`, { ...counts, code: fresh });
+    const counts = old ?? { wrong: 0, lastWrong: 0, lockedUntil: 0, consecutive: 0, earlier: [] };
+    const earlier = old === undefined ? [] : [...old.earlier, old.code];
+    this.#pairs.set(`${user} ${purpose}`, { ...counts, earlier, code: fresh });
+    for (const pair of this.#pairsOf(user)) {
+      pair.earlier = pair.earlier.filter(({ issuedAt }) => this.now < issuedAt + WINDOW);
+    }
     this.#boundaryInstants.push(this.now + this.#n.lifetime * SECOND);
     this.#answer(`request ${key}`, { use: `${user} ${purpose}`, body, until: this.now + DAY });
   }
@@ -119,6 +130,7 @@ export class Model {
     code: string,
     key: string | null,
     client: Client,
+    otpId: string | null = null,
   ): Expected {
     const use = `${user} ${purpose} ${code}`;
     const stored = key === null ? null : this.#known(`verify ${key}`);
@@ -130,21 +142,27 @@ export class Model {
       this.#countWrong(client);
       return { status: 422, body: { error: 'idempotency_key_reused' } };
     }
-    const wait = Math.max(this.#wait(`wrong ${client.ip}`, this.#n.wrongCodes, HOUR),
-      this.#wait(`wrong ${client.net}`, this.#n.wrongCodesNet, HOUR));
+    const pair = this.#pairs.get(`${user} ${purpose}`);
+    const wait = otpId !== null && this.#isOpen(pair, otpId) ? 0 : this.#waitForWrong(client);
     if (wait > 0) {
       const body = { error: 'rate_limit_exceeded', remaining_cooldown_seconds: wait };
       return { status: 429, body, retryAfter: wait };
     }
-    const pair = this.#pairs.get(`${user} ${purpose}`);
+    if (this.#lockedUsers.has(user)) return { status: 403, body: { error: 'account_locked' } };
     if (pair === undefined) return { status: 404, body: { error: 'otp_not_found' } };
-    const lock = this.#lockOf(pair);
-    if (lock !== null) return this.#tooMany(lock.retryAfter, lock.unsettled);
-    const refusal = this.#refusalOf(pair);
+    const retryAfter = this.#lockOf(pair);
+    if (retryAfter !== null) return this.#tooMany(retryAfter);
+    const refusal = otpId === null || otpId === pair.code.id ? this.#refusalOf(pair)
+      : this.#refusalOfEarlier(pair, otpId);
     if (refusal !== null) return refusal;
     if (code !== pair.code.code) {
+      const mayBeEarlier = ({ used, closed, issuedAt, code: sent }: Code): boolean => sent === code
+        && !used && !closed && this.now < issuedAt + this.#n.lifetime * SECOND;
+      if (otpId !== null && pair.earlier.some(mayBeEarlier)) {
+        return { status: 410, body: { error: 'code_superseded' } };
+      }
       this.#countWrong(client);
-      return this.#wrong(pair);
+      return this.#wrong(user, pair);
     }
     pair.code.used = true;
     pair.wrong = 0;
@@ -154,6 +172,38 @@ export class Model {
       this.#answer(`verify ${key}`, { use, body, until: this.now + REPLAY });
     }
     return { status: 200, body };
+  }
+
+  /** An operator unlocks a user, or one purpose of the user. */
+  unlock(user: string, purpose: string | null): void {
+    const pairs = this.#pairsOf(user, purpose ?? undefined);
+    for (const pair of pairs) Object.assign(pair, { wrong: 0, lockedUntil: 0, consecutive: 0 });
+    if (pairs.length > 0 && this.#wrongOf(user) < this.#n.cap) this.#lockedUsers.delete(user);
+  }
+
+  #pairsOf(user: string, purpose = ''): Pair[] {
+    return [...this.#pairs].filter(([name]) => purpose === '' ? name.startsWith(`${user} `)
+      : name === `${user} ${purpose}`).map(([, pair]) => pair);
+  }
+
+  #wrongOf(user: string): number {
+    return this.#pairsOf(user).reduce((sum, { consecutive }) => sum + consecutive, 0);
+  }
+
+  #isOpen(pair: Pair | undefined, otpId: string): boolean {
+    return pair?.code.id === otpId && !pair.code.used && !pair.code.closed
+      && this.now < pair.code.issuedAt + this.#n.lifetime * SECOND;
+  }
+
+  #refusalOfEarlier({ code, earlier }: Pair, otpId: string): Expected {
+    const isRemovable = this.now >= code.issuedAt + this.#n.lifetime * SECOND + DAY;
+    const open = isRemovable ? { unsettled: 'removed' as const } : {};
+    const named = earlier.find(({ id }) => id === otpId);
+    if (named?.used) return { status: 410, body: { error: 'code_used' }, ...open };
+    if (named === undefined || this.now >= named.issuedAt + WINDOW) {
+      return { status: 404, body: { error: 'otp_not_found' } };
+    }
+    return { status: 410, body: { error: 'code_superseded' }, ...open };
   }
 
   #refusalOf({ code }: Pair): Expected | null {
@@ -166,41 +216,43 @@ export class Model {
     return { status: 410, body: { error: 'code_expired' }, unsettled: 'closed code' };
   }
 
+  #waitForWrong({ ip, net }: Client): number {
+    return Math.max(this.#wait(`wrong ${ip}`, this.#n.wrongCodes, HOUR),
+      this.#wait(`wrong ${net}`, this.#n.wrongCodesNet, HOUR));
+  }
+
   #countWrong({ ip, net }: Client): void {
     this.#use(`wrong ${ip}`, HOUR);
     this.#use(`wrong ${net}`, HOUR);
   }
 
-  #wrong(pair: Pair): Expected {
+  #wrong(user: string, pair: Pair): Expected {
     const isQuiet = this.now >= pair.lastWrong + this.#n.lock * SECOND;
     pair.wrong = isQuiet || pair.lockedUntil > 0 && this.now >= pair.lockedUntil
       && pair.lastWrong < pair.lockedUntil ? 1 : pair.wrong + 1;
     pair.lastWrong = this.now;
     pair.consecutive += 1;
     this.#boundaryInstants.push(this.now + this.#n.lock * SECOND);
-    if (pair.wrong < this.#n.wrongAttempts && pair.consecutive < this.#n.cap) {
-      // docs/api.md does not define the last attempts before the cap; the model reports the true
-      // rest.
-      const remaining = Math.min(this.#n.wrongAttempts - pair.wrong,
-        this.#n.cap - pair.consecutive);
+    const left = this.#n.cap - this.#wrongOf(user);
+    if (pair.wrong < this.#n.wrongAttempts && left > 0) {
+      const remaining = Math.min(this.#n.wrongAttempts - pair.wrong, left);
       return { status: 401, body: { error: 'invalid_code', attempts_remaining: remaining } };
     }
     pair.code.closed = true;
-    pair.lockedUntil = this.now + this.#n.lock * SECOND;
-    const isCapped = pair.consecutive >= this.#n.cap;
-    return this.#tooMany(this.#n.lock, isCapped ? 'capped' : undefined);
+    if (pair.wrong >= this.#n.wrongAttempts) pair.lockedUntil = this.now + this.#n.lock * SECOND;
+    if (left > 0) return this.#tooMany(this.#n.lock);
+    this.#lockedUsers.add(user);
+    return { status: 403, body: { error: 'account_locked' } };
   }
 
-  #lockOf(pair: Pair): { retryAfter: number; unsettled?: 'capped' } | null {
-    if (pair.consecutive >= this.#n.cap) return { retryAfter: this.#n.lock, unsettled: 'capped' };
-    if (this.now >= pair.lockedUntil) return null;
-    return { retryAfter: Math.ceil((pair.lockedUntil - this.now) / SECOND) };
+  /** The seconds until the lock of a pair ends; null without one. */
+  #lockOf({ lockedUntil }: Pair): number | null {
+    return this.now >= lockedUntil ? null : Math.ceil((lockedUntil - this.now) / SECOND);
   }
 
-  #tooMany(seconds: number, unsettled?: 'capped'): Expected {
+  #tooMany(seconds: number): Expected {
     const body = { error: 'too_many_attempts', retry_after_seconds: seconds };
-    const open = unsettled === undefined ? {} : { unsettled };
-    return { status: 429, body, retryAfter: seconds, ...open };
+    return { status: 429, body, retryAfter: seconds };
   }
 
   #limitsOf(user: string, { ip, net, recipient }: Subjects): [string, string, number][] {

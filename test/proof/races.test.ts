@@ -88,6 +88,65 @@ race('at most 3 of 199 wrong codes and the right one are compared', async () => 
   assert.ok(wrong <= 2, JSON.stringify(counts));
 });
 
+/** A user with a code for each of three purposes, and wrong attempts in the first. */
+async function newAccount(wrong: number) {
+  const endUser = newEndUser();
+  const codes: string[] = [];
+  const purposes = ['login', 'pay', 'reset'];
+  for (const purpose of purposes) codes.push(await codeOf({ ...endUser, purpose }));
+  await fleet.database.query(
+    'UPDATE otps SET consecutive_wrong = ? WHERE user_id = ? AND purpose = ?',
+    [wrong, endUser.user, purposes[0]!]);
+  const verify = (index: number, code: string) => fleet.verify(
+    { user: endUser.user, address: freshAddress(), purpose: purposes[index % 3]! }, code);
+  const guess = (index: number) => verify(index, wrongCode(codes[index % 3]!, index));
+  const wrongOf = async (): Promise<number> => {
+    const [row] = await fleet.database.query(
+      'SELECT SUM(consecutive_wrong) AS n FROM otps WHERE user_id = ?', [endUser.user]);
+    return Number(row?.n);
+  };
+  return { ...endUser, codes, verify, guess, wrongOf };
+}
+
+race('after 98 wrong codes 2 of 60 simultaneous ones for three purposes are compared', async () => {
+  const account = await newAccount(98);
+  const replies = await atOnce(60, account.guess);
+  assert.equal(countByKind(replies), { '401 invalid_code': 1, '403 account_locked': 59 });
+  assert.equal(replies.flatMap(({ body }) => body.attempts_remaining ?? []), [1]);
+  assert.is(await account.wrongOf(), 100);
+  const { user } = account;
+  const later = await Promise.all([fleet.request({ user, address: freshAddress() }),
+    fleet.verify({ user, address: freshAddress(), purpose: 'pay' }, account.codes[1]!)]);
+  assert.equal(countByKind(later), { '403 account_locked': 2 });
+});
+
+race('after 97 wrong codes a right one among 30 wrong ones of other purposes clears none of them',
+  async () => {
+    const account = await newAccount(97);
+    const replies = await atOnce(31, (index) => index === 15
+      ? account.verify(2, account.codes[2]!) : account.guess(index % 2));
+    const { 200: right = 0, ...counts } = countByKind(replies);
+    assert.equal(counts, { '401 invalid_code': 2, '403 account_locked': 29 - right });
+    assert.is(await account.wrongOf(), 100);
+  });
+
+race('of 100 simultaneous superseded codes none costs an attempt, and the right one wins once',
+  async () => {
+    const endUser = newEndUser();
+    const first = await codeOf(endUser);
+    const { otp_id: otpId } = (await fleet.request(endUser)).body;
+    const second = (await fleet.messageOf(otpId)).code;
+    if (first === second) return;
+    const verify = (code: string) => fleet.verify(endUser, code, undefined, String(otpId));
+    assert.equal(countByKind(await atOnce(100, () => verify(first))),
+      { '410 code_superseded': 100 });
+    const replies = await atOnce(52, (index) => verify(index < 50 ? first : second));
+    const { 200: right, ...counts } = countByKind(replies);
+    assert.is(right, 1);
+    const { '410 code_used': used = 0, '410 code_superseded': superseded = 0 } = counts;
+    assert.is(used + superseded, 51);
+  });
+
 race('60 simultaneous requests of one user from 60 addresses get 3 codes', async () => {
   const user = fresh('u');
   const replies = await atOnce(60, () => fleet.request({ user, address: freshAddress() }));

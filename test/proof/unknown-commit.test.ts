@@ -7,10 +7,12 @@ import { transaction } from '../../src/db/transaction.ts';
 import type { Transaction } from '../../src/db/transaction.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
+import type { VerifyOutcome } from '../../src/otp/outcomes.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
 import type { Policy } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
+import { unlockUser } from '../../src/otp/unlock.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { recordCode } from '../harness/leak-recorder.ts';
 import { newSecretsText, newSweeper, secretsOf } from '../harness/service.ts';
@@ -205,7 +207,8 @@ function startServices(numbers: Partial<Policy> = {}) {
     await eventually('the message is sent', () => messages.length > before);
     return messages[before]!;
   };
-  return { service, other, messages, pair, request };
+  const unlock = (userId: string) => unlockUser({ pool, ...settings }, userId, null);
+  return { service, other, messages, pair, request, unlock };
 }
 
 const isWanted = (): boolean => true;
@@ -314,6 +317,30 @@ test('an attempt that later ones have hidden is not guessed, and its batch is st
     assert.equal([wrong.kind, verified.kind], ['wrong', 'verified']);
     assert.is(await wrongCodesOf(pair.userId), 10);
   });
+
+for (const happens of [true, false]) {
+  test(`a wrong code that locks the account locks it once, though its COMMIT was lost
+    (${happens ? 'the COMMIT happened' : 'the COMMIT did not happen'})`, async () => {
+    const { service, other, pair, request, unlock }
+      = startServices({ wrongAttemptsUntilUnlock: 3 });
+    const { code } = await request(service, `k${id}`);
+    const guess = (by: OtpService, index: number) =>
+      by.verify({ ...pair, ...NOBODY, code: wrongCode(code, index) }, isWanted);
+    for (const index of [1, 2]) assert.is((await guess(other, index)).kind, 'wrong');
+    const locks: VerifyOutcome[] = [];
+    fixture.tamper(cutAfterwards(async () => { locks.push(await guess(other, 3)); }, happens));
+    locks.push(await guess(service, 4));
+    assert.equal(locks, [!happens, happens].map((begins) => ({ kind: 'account_locked', begins })));
+    assert.is(await wrongCodesOf(pair.userId), 3);
+    const rows = await fixture.database.query('SELECT consecutive_wrong AS n FROM wrong_counts');
+    assert.equal(rows.map(({ n }) => n), [65_535]);
+    fixture.tamper(cutAfterwards(async () => {}, happens));
+    const { outcome } = await unlock(pair.userId);
+    assert.is(outcome, 'unlocked');
+    assert.is(await wrongCodesOf(pair.userId), 0);
+    assert.equal(await fixture.database.query('SELECT * FROM wrong_counts'), []);
+  });
+}
 
 /** The wrong codes that the limit of a client IP has counted. */
 async function countedFrom(clientIp: string): Promise<number> {

@@ -1,6 +1,6 @@
 /**
  * What is left of guesses for users that somebody invents: no row of an OTP for longer than a day,
- * a small count for 30 days, and a count that locks for as long as no operator unlocks the pair.
+ * a small count for 30 days, and a lock of the account until an operator unlocks it.
  */
 import { randomBytes } from 'node:crypto';
 import { test } from 'uvu';
@@ -10,7 +10,7 @@ import type { Secrets } from '../../src/otp/crypto/secrets.ts';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import { createPolicies } from '../../src/otp/policy/policy.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
-import { unlockPair } from '../../src/otp/unlock.ts';
+import { unlockUser } from '../../src/otp/unlock.ts';
 import { readUserReport } from '../../src/otp/user-report.ts';
 import { closeClient, post } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
@@ -28,6 +28,8 @@ const DAY = 24 * HOUR;
 const OTP_LIFE = DAY + 600_000_000;
 const MONTH = 30 * DAY;
 const BATCH = 50;
+/** The count of a row that locks an account. */
+const LOCK = 65_535;
 
 let database: TestDatabase;
 let service: TestService;
@@ -179,10 +181,14 @@ test('a request for one purpose keeps the expired count of another', async () =>
   assert.equal([await rowsOf(pair), await countsStored()], [1, [2]]);
 });
 
-test('a count that has reached its limit locks until an operator unlocks the pair', async () => {
-  const parsed = parsePolicies('{"default": {"wrong_attempts_until_unlock": 5}}');
+function upTo(limit: number): Policies {
+  const parsed = parsePolicies(JSON.stringify({ default: { wrong_attempts_until_unlock: limit } }));
   if ('errors' in parsed) throw new Error(parsed.errors.join());
-  const { policies } = parsed;
+  return parsed.policies;
+}
+
+test('a count that has reached its limit locks until an operator unlocks the pair', async () => {
+  const policies = upTo(5);
   await restart(secretsText, policies);
   const [pair, other] = [newPair(), newPair()];
   await guess(pair, 3);
@@ -192,22 +198,53 @@ test('a count that has reached its limit locks until an operator unlocks the pai
   setClock(now + MONTH);
   await sweep();
   await sweep();
-  assert.equal([await rowsOf(pair), await countsStored()], [0, [5]]);
+  assert.equal([await rowsOf(pair), await countsStored()], [0, [5, LOCK]]);
   for (let round = 0; round < 2; round += 1) {
     // The second refusal comes from the screen, which locks nothing.
     const refused = await request(pair);
-    assert.equal([refused.status, refused.body.error], [429, 'too_many_attempts']);
-    assert.is((await verify(pair, '000000')).status, 429);
+    assert.equal([refused.status, refused.body], [403, { error: 'account_locked' }]);
+    assert.is((await verify(pair, '000000')).status, 403);
   }
   const deps = { pool: database.pool, secrets: secrets(), policies };
-  assert.equal((await readUserReport(deps, pair.user))?.keptWrong, [5]);
-  assert.is((await request({ ...pair, purpose: 'pay' })).status, 201);
+  const report = await readUserReport(deps, pair.user);
+  assert.equal([report?.keptWrong, report?.account],
+    [[5], { wrong: 5, wrongMax: 5, isLocked: true }]);
+  assert.is((await request({ ...pair, purpose: 'pay' })).status, 403);
   assert.is((await request(other)).status, 201);
-  const name = { userId: pair.user, purpose: pair.purpose };
-  assert.is((await unlockPair(deps, name)).outcome, 'unlocked');
-  assert.is((await unlockPair(deps, name)).outcome, 'unknown');
+  assert.is((await unlockUser(deps, pair.user, pair.purpose)).outcome, 'unlocked');
+  assert.is((await unlockUser(deps, pair.user, pair.purpose)).outcome, 'unknown');
   assert.equal(await countsStored(), []);
   assert.is((await request(pair)).status, 201);
+});
+
+test('an account stays locked after the counts of its purposes are forgotten', async () => {
+  const policies = upTo(5);
+  await restart(secretsText, policies);
+  const [login, pay] = [newPair(), newPair()].map((pair) => ({ ...pair, user: 'locked' }));
+  const other = { ...pay!, purpose: 'pay' };
+  await guess(login!, 3);
+  setClock(now + MONTH - HOUR);
+  await sweep();
+  assert.equal(await countsStored(), [3]);
+  await guess(other, 2);
+  assert.equal(await countsStored(), [3, LOCK]);
+  // The first count is a month old an hour later, and the second one is still with its OTP.
+  setClock(now + HOUR);
+  await sweep();
+  assert.equal([await countsStored(), await rowsOf(other)], [[LOCK], 1]);
+  setClock(now + 2 * MONTH);
+  await sweep();
+  await sweep();
+  assert.equal([await countsStored(), await rowsOf(other)], [[LOCK], 0]);
+  assert.equal(countByKind([await request(login!), await request({ ...other, purpose: 'x' }),
+    await verify(other, '000000')]), { '403 account_locked': 3 });
+  const deps = { pool: database.pool, secrets: secrets(), policies };
+  const report = await readUserReport(deps, other.user);
+  assert.equal([report?.account, report?.pairs, report?.keptWrong],
+    [{ wrong: 0, wrongMax: 5, isLocked: true }, [], []]);
+  assert.equal((await unlockUser(deps, other.user, null)).outcome, 'unlocked');
+  assert.equal((await unlockUser(deps, other.user, null)).outcome, 'unknown');
+  assert.is((await request(login!)).status, 201);
 });
 
 test('a count is found under an earlier secret, and is written under the current one',

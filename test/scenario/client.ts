@@ -30,7 +30,8 @@ export class Client {
     if (action.kind === 'verify' && this.#codeFor(action) === null) {
       return async () => toText('not sent: no message carried the code that is named');
     }
-    if ('otp' in action && this.#idOf(action.otp) === null) {
+    const named = 'otp' in action ? action.otp : action.kind === 'verify' ? action.otpId : null;
+    if (named !== null && this.#idOf(named) === null) {
       return async () => toText('not sent: no answer announced the code that is named');
     }
     const call = this.#authorize(this.#compose(action, this.#fixture.portOf(process)), step);
@@ -76,7 +77,9 @@ export class Client {
     }
     const names = { user_id: action.userId, purpose: action.purpose };
     if (action.kind === 'request') return { port, path: '/otp/request', body: names, address, key };
-    const body = { ...names, code: this.#codeFor(action) };
+    const code = this.#codeFor(action);
+    const body = { ...names, code,
+      ...(action.otpId === null ? {} : { otp_id: this.#idOf(action.otpId) }) };
     return { port, path: '/otp/verify', body, address, key };
   }
 

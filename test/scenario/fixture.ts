@@ -7,7 +7,7 @@ import type { DatabaseSettings } from '../../src/db/connection.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
-import { unlockPair } from '../../src/otp/unlock.ts';
+import { unlockUser } from '../../src/otp/unlock.ts';
 import { newApiClients } from '../harness/api-clients.ts';
 import { openTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
@@ -36,8 +36,8 @@ export type Fixture = Readonly<{
   headersOf: (apiClient: string) => Record<string, string>;
   /** Moves every clock. A second call with the same time waits for the messages sent so far. */
   setClock: (at: string) => Promise<void>;
-  /** Unlocks a pair as an operator does; false when the pair is unknown. */
-  unlock: (userId: string, purpose: string) => Promise<boolean>;
+  /** Unlocks a user or a pair as an operator does; false when there is no record of it. */
+  unlock: (userId: string, purpose: string | null) => Promise<boolean>;
   /** Sets what the channel returns for every message. */
   setSendResult: (sendResult: ChannelState['sendResult']) => Promise<void>;
   /** Waits, with a bound, until no message is pending; resolves with the number of pending ones. */
@@ -81,7 +81,7 @@ export async function openFixture(
     },
     unlock: async (userId, purpose) => {
       const deps = { pool: database.pool, policies, secrets };
-      return (await unlockPair(deps, { userId, purpose })).outcome !== 'unknown';
+      return (await unlockUser(deps, userId, purpose)).outcome !== 'unknown';
     },
     setSendResult: async (sendResult) => {
       await Promise.all(servers.map((server) => server.setSendResult(sendResult)));

@@ -26,14 +26,15 @@ function errorOf(line: string): string {
 test('a whole file is parsed', () => {
   const { policy, processes, moments } = parseScenario('x.scenario', [
     '# A comment.', '', 'date 2026-01-05', 'processes 2', 'policy lock_seconds 1',
-    'policy of "new password" code_digits 8',
+    'policy of "new password" code_digits 8', 'policy require_otp_id true',
     `08:00:00.5  U1 from 1.1.1.1 requests login as $c  => ${ISSUED} [Retry-After: 1] [no X-Y]`,
     '  and  2 times "u 1" from ::1 verifies login with a wrong code with quoted key k'
       + ' on process 2 => 1 of 401 error=e, 1 of 200 success=true n=null t="300" s="*"',
     'date 2026-01-06', '00:00:00 operator unlocks U1 login => done',
   ].join('\n'));
   assert.equal(JSON.parse(policy), {
-    default: { lock_seconds: 1 }, purposes: { 'new password': { code_digits: 8 } },
+    default: { lock_seconds: 1, require_otp_id: true },
+    purposes: { 'new password': { code_digits: 8 } },
   });
   assert.is(processes, 2);
   assert.equal(moments.map(({ at }) => at),
@@ -46,7 +47,7 @@ test('a whole file is parsed', () => {
     [{ name: 'Retry-After', value: '1' }, { name: 'X-Y', value: null }]);
   assert.equal(second?.action, {
     kind: 'verify', userId: 'u 1', purpose: 'login', address: '::1', code: { kind: 'wrong' },
-    key: { kind: 'wire', text: '"k"' },
+    otpId: null, key: { kind: 'wire', text: '"k"' },
   });
   assert.is(second?.process, 2);
   const members = second?.expected.map(({ answer }) => answer.kind === 'body' && answer.members);
@@ -140,6 +141,9 @@ test('an error in an event is reported with its place and what is allowed', () =
     ['08:00:00 U1 from 1.1.1.1 posts \'{}\' to /otp/request => 400', /only "someone" posts/],
     ['08:00:00 "U1 from 1.1.1.1 requests a => 201', /unclosed quote or bracket: "U1/],
     ['08:00:00 "\\U1" from 1.1.1.1 requests a => 201', /not a quoted text: "\\U1"/],
+    ['08:00:00 U1 from 1.1.1.1 requests a with otp_id of $c => 201', /only an event that verifies/],
+    ['08:00:00 U1 from 1.1.1.1 verifies a with $c with otp_id of $d => 200', /no request .*\$d"/],
+    ['08:00:00 U1 from 1.1.1.1 verifies a with $c with otp_id $c => 200', /found "with"; allowed/],
     ['08:00:00 U1 from 1.1.1.1 requests a as caller b => 201', /no "callers" line names b/],
     ['08:00:00 U1 from 1.1.1.1 requests a as caller "b" => 201', /found "b"; allowed here: a call/],
     ['08:00:00 U1 from 1.1.1.1 requests a without an address => 201', /only they name addresses/],
@@ -160,6 +164,8 @@ test('an error in an expectation is reported', () => {
     [`${event} => 201 [Retry-After: 1] ttl=300`, /found "ttl=300"; allowed here: nothing more/],
     [`${event} => the same answer as $d`, /no line before is "as \$d"/],
     ['08:00:00 3 times U1 from 1.1.1.1 requests a => 1 of 201, 1 of 429', /3 answers, but 2 are/],
+    ['08:00:00 operator unlocks U1 a b => done', /found "b"; allowed here: nothing more/],
+    ['08:00:00 operator unlocks => done', /found the end; allowed here: a user/],
     ['08:00:00 operator unlocks U1 a => 200', /found "200"; allowed here: done or unknown/],
     ['08:00:00 the channel accepts => unknown', /found "unknown"; allowed here: done/],
     ['08:00:00 deliveries settle => 200', /found "200"; allowed here: done/],

@@ -13,8 +13,8 @@ export type ParsedEvent =
 const TIMES_MAX = 200;
 
 const CAPTURE = /^\$[A-Za-z][A-Za-z0-9_]*$/;
-const MODIFIERS = '"with key K", "with quoted key K", "without a key", "on process N", "as $NAME",'
-  + ' "as caller NAME", "without an address"';
+const MODIFIERS = '"with key K", "with quoted key K", "without a key", "with otp_id of $NAME",'
+  + ' "on process N", "as $NAME", "as caller NAME", "without an address"';
 const API_CLIENT_NAME = /^[A-Za-z0-9_-]{1,32}$/;
 const DEFAULT_TYPE = 'application/json';
 
@@ -28,11 +28,11 @@ const ACTORS = 'a user, "someone", "operator unlocks", "messages sent so far", "
   + ' "deliveries settle"';
 const VERBS = '"requests", "verifies", "asks for the status of", "cancels" or "posts"';
 
-type Modifiers = { key: Key | null }
+type Modifiers = { key: Key | null; otpId: NamedOtp | null }
   & { -readonly [K in Exclude<keyof ParsedEvent, 'action' | 'times'>]: Step[K] };
 
 const NO_MODIFIERS: Modifiers = {
-  key: null, process: null, apiClient: null, namesAddress: true, capture: null,
+  key: null, otpId: null, process: null, apiClient: null, namesAddress: true, capture: null,
 };
 
 /**
@@ -45,7 +45,7 @@ export function parseEvent(text: string): ParsedEvent {
   const action = parseFixtureAction(tokens);
   if (action === null) return parseClientEvent(tokens);
   if (!tokens.isAtEnd) tokens.refuse('nothing more');
-  const { key, ...modifiers } = NO_MODIFIERS;
+  const { key, otpId, ...modifiers } = NO_MODIFIERS;
   return { action, times: 1, ...modifiers };
 }
 
@@ -53,7 +53,8 @@ export function parseEvent(text: string): ParsedEvent {
 function parseFixtureAction(tokens: TokenReader): FixtureAction | null {
   if (tokens.take('operator', 'unlocks')) {
     const userId = parseName(tokens, 'a user');
-    return { kind: 'unlock', userId, purpose: parseName(tokens, 'a purpose') };
+    const purpose = tokens.isAtEnd ? null : parseName(tokens, 'a purpose or the end');
+    return { kind: 'unlock', userId, purpose };
   }
   if (tokens.take('messages', 'sent', 'so', 'far')) return { kind: 'messages' };
   if (tokens.take('deliveries', 'settle')) return { kind: 'settle' };
@@ -69,13 +70,16 @@ function parseClientEvent(tokens: TokenReader): ParsedEvent {
   const address = tokens.needMatch('an IP address', /^[0-9A-Fa-f.:]+$/);
   if (isIP(address) === 0) throw new LineError(`"${address}" is not an IP address`);
   const action = parseVerb(tokens, userId, address);
-  const { key, ...modifiers } = parseModifiers(tokens);
+  const { key, otpId, ...modifiers } = parseModifiers(tokens);
   const { apiClient, namesAddress, capture } = modifiers;
   if (capture !== null && times > 1) throw new LineError(`${capture} cannot name ${times} answers`);
   if (apiClient === null && !namesAddress) {
     throw new LineError('"without an address" is for callers: only they name addresses');
   }
-  return { action: key === null ? action : { ...action, key }, times, ...modifiers };
+  const keyed = key === null ? action : { ...action, key };
+  if (otpId === null) return { action: keyed, times, ...modifiers };
+  if (keyed.kind !== 'verify') throw new LineError('only an event that verifies has an otp_id');
+  return { action: { ...keyed, otpId }, times, ...modifiers };
 }
 
 function parseVerb(tokens: TokenReader, userId: string, address: string): ClientAction {
@@ -86,7 +90,8 @@ function parseVerb(tokens: TokenReader, userId: string, address: string): Client
   if (tokens.take('verifies')) {
     const purpose = parseName(tokens, 'a purpose');
     const code = parseCode(tokens);
-    return { kind: 'verify', userId, purpose, address, code, key: { kind: 'none' } };
+    return { kind: 'verify', userId, purpose, address, code, otpId: null,
+      key: { kind: 'none' } };
   }
   if (tokens.take('posts')) return parsePost(tokens, userId, address);
   const key: Key = { kind: 'none' };
@@ -133,7 +138,9 @@ function parseModifiers(tokens: TokenReader): Modifiers {
   const modifiers: Modifiers = { ...NO_MODIFIERS };
   while (!tokens.isAtEnd) {
     if (modifiers.key === null && takeKey(tokens, modifiers)) continue;
-    if (modifiers.process === null && tokens.take('on', 'process')) {
+    if (modifiers.otpId === null && tokens.take('with', 'otp_id', 'of')) {
+      modifiers.otpId = parseOtp(tokens);
+    } else if (modifiers.process === null && tokens.take('on', 'process')) {
       modifiers.process = Number(tokens.needMatch('a number from 1', /^[1-9]$/));
     } else if (modifiers.apiClient === null && tokens.take('as', 'caller')) {
       modifiers.apiClient = tokens.needMatch('a caller', API_CLIENT_NAME);

@@ -12,9 +12,10 @@ const PROCESSES_MAX = 4;
 const TIME = /^([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?$/;
 const ALLOWED = 'a "# comment", "date", "policy", "processes", "callers", a time such as 08:00:00,'
   + ' or "and"';
+const SETTINGS: ReadonlyMap<string, boolean> = new Map([['true', true], ['false', false]]);
 const API_CLIENT_NAMES = /^[A-Za-z0-9_-]{1,32}( +[A-Za-z0-9_-]{1,32})*$/;
 
-type PolicyMembers = Record<string, number | null>;
+type PolicyMembers = Record<string, number | boolean | null>;
 
 type Draft = {
   date: string | null;
@@ -78,13 +79,16 @@ function parsePolicy(draft: Draft, rest: string): void {
   const tokens = new TokenReader(rest);
   const purpose = tokens.take('of') ? tokens.needKind('a purpose', 'plain', 'quoted') : null;
   const name = tokens.needKind('the name of a number', 'plain');
-  const text = tokens.needMatch('a whole number or none', /^(?:\d{1,9}|none)$/);
-  const number = text === 'none' ? null : Number(text);
+  const text = tokens.needMatch('a whole number, none, true or false',
+    /^(?:\d{1,9}|none|true|false)$/);
+  const setting = SETTINGS.get(text) ?? (text === 'none' ? null : Number(text));
   if (!tokens.isAtEnd) tokens.refuse('nothing more');
-  const parsed = parsePolicies(JSON.stringify({ default: { [name]: number } }));
+  const parsed = parsePolicies(JSON.stringify(
+    purpose === null ? { default: { [name]: setting } }
+      : { purposes: { [purpose]: { [name]: setting } } }));
   if ('errors' in parsed) throw new LineError(parsed.errors.join('; '));
-  if (purpose === null) draft.policy.default[name] = number;
-  else (draft.policy.purposes[purpose] ??= {})[name] = number;
+  if (purpose === null) draft.policy.default[name] = setting;
+  else (draft.policy.purposes[purpose] ??= {})[name] = setting;
 }
 
 function parseProcesses(draft: Draft, rest: string): void {
@@ -155,8 +159,7 @@ function checkNames({ captures, processes, apiClients }: Draft, step: Step, mome
     throw new LineError(`no "callers" line names ${apiClient}`);
   }
   if (capture !== null && captures.has(capture)) throw new LineError(`${capture} is named twice`);
-  const name = nameIn(action);
-  if (name !== null) {
+  for (const name of namesIn(action)) {
     const source = captures.get(name);
     if (source?.kind !== 'request' || source.moment === moment) {
       throw new LineError(`no request at an earlier moment is "as ${name}"`);
@@ -169,8 +172,9 @@ function checkNames({ captures, processes, apiClients }: Draft, step: Step, mome
   }
 }
 
-/** The `$name` that an event refers to, or null. */
-function nameIn(action: Action): string | null {
-  const named = action.kind === 'verify' ? action.code : 'otp' in action ? action.otp : null;
-  return named?.kind === 'captured' ? named.name : null;
+/** The `$names` that an event refers to. */
+function namesIn(action: Action): string[] {
+  const named = action.kind === 'verify' ? [action.code, action.otpId]
+    : 'otp' in action ? [action.otp] : [];
+  return named.flatMap((one) => one?.kind === 'captured' ? [one.name] : []);
 }

@@ -42,6 +42,8 @@ export type ClientAction =
       purpose: string;
       address: string;
       code: TypedCode;
+      /** The OTP that the verification names; null: none. */
+      otpId: NamedOtp | null;
       key: Key;
     }>
   | Readonly<{
@@ -55,11 +57,11 @@ export type ClientAction =
   | Readonly<{ kind: 'status' | 'cancel'; address: string; otp: NamedOtp; key: Key }>;
 
 /**
- * An event without a request: an operator unlocks a pair, counts the messages, changes the channel,
- * or waits for pending messages.
+ * An event without a request: an operator unlocks a user or a pair, counts the messages, changes
+ * the channel, or waits for pending messages.
  */
 export type FixtureAction =
-  | Readonly<{ kind: 'unlock'; userId: string; purpose: string }>
+  | Readonly<{ kind: 'unlock'; userId: string; purpose: string | null }>
   | Readonly<{ kind: 'messages' }>
   | Readonly<{ kind: 'channel'; sendResult: ChannelState['sendResult'] }>
   | Readonly<{ kind: 'settle' }>;

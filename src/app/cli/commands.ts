@@ -61,11 +61,11 @@ const COMMANDS: readonly Command[] = [
   },
   {
     name: 'unlock',
-    arguments: 'USER PURPOSE',
-    help: 'end a lock and reset the wrong attempts',
-    run: asReport((userId, purpose) =>
+    arguments: 'USER [PURPOSE]',
+    help: 'end the locks of a user, or of one purpose, and reset the wrong attempts',
+    run: asReport((userId, ...[purpose]) =>
       withDatabase((pool, { policies, secrets }) =>
-        unlock({ pool, policies, secrets }, { userId, purpose }))),
+        unlock({ pool, policies, secrets }, userId, purpose ?? null))),
   },
   {
     name: 'cancel',

@@ -1,18 +1,23 @@
 /** `otpd show`, `unlock` and `cancel`: the support commands. None of them prints a code. */
 import type { ConnectionPool } from '../../db/pool.ts';
 import { addSeconds } from '../../db/instant.ts';
-import type { PairName } from '../../db/tables/otps.ts';
+import type { Instant } from '../../db/instant.ts';
 import { cancelOtps } from '../../otp/cancel.ts';
 import { choosePseudonyms } from '../../otp/crypto/secrets.ts';
 import type { Secrets } from '../../otp/crypto/secrets.ts';
-import { toRfc3339 } from '../../otp/outcomes.ts';
-import type { CancelOutcome } from '../../otp/outcomes.ts';
+import { isOtpId, toRfc3339 } from '../../otp/outcomes.ts';
+import type { CancelOutcome, RequestOutcome } from '../../otp/outcomes.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
-import { previewRequest } from '../../otp/request/screen.ts';
-import { unlockPair } from '../../otp/unlock.ts';
+import { previewRequests } from '../../otp/request/screen.ts';
+import { unlockUser } from '../../otp/unlock.ts';
+import type { UnlockResult } from '../../otp/unlock.ts';
 import { readUserReport } from '../../otp/user-report.ts';
 import type { CodeReport, PairReport, UserReport } from '../../otp/user-report.ts';
-import { UsageError } from '../output.ts';
+import {
+  LOGGED_PURPOSE_MAX_CHARACTERS, LOGGED_USER_MAX_CHARACTERS, member, toJsonLine, toTextLine,
+  WORD_MAX_CHARACTERS,
+} from '../log/line.ts';
+import { isOutputTerminal, UsageError } from '../output.ts';
 import type { Report } from '../output.ts';
 
 type SupportDeps = Readonly<{ pool: ConnectionPool; policies: Policies; secrets: Secrets }>;
@@ -36,12 +41,17 @@ export async function show(deps: SupportDeps, userId: string, isRaw = false): Pr
 }
 
 function toData({ userId, logUser }: UserNames, report: UserReport): Report['data'] {
-  const { now, freeAt, pairs, keptWrong } = report;
+  const { now, account, freeAt, pairs, keptWrong } = report;
   return {
     outcome: 'known',
     user_id: userId,
     log_user: logUser,
     now: toRfc3339(now),
+    account: {
+      locked: account.isLocked,
+      wrong_in_a_row: account.wrong,
+      wrong_in_a_row_max: account.wrongMax,
+    },
     purposes: pairs.map((pair) => ({
       purpose: pair.purpose,
       limit: {
@@ -54,13 +64,11 @@ function toData({ userId, logUser }: UserNames, report: UserReport): Report['dat
         remaining: pair.daily.remaining,
         free_at: pair.daily.freeAt === null ? null : toRfc3339(pair.daily.freeAt),
       } }),
-      locked: pair.isLocked,
+      locked: pair.lockedUntil !== null,
       locked_until: pair.lockedUntil === null ? null : toRfc3339(pair.lockedUntil),
-      must_be_unlocked: pair.mustBeUnlocked,
       wrong_attempts: pair.wrongAttempts,
       wrong_attempts_max: pair.wrongAttemptsMax,
       wrong_in_a_row: pair.consecutiveWrong,
-      wrong_in_a_row_max: pair.consecutiveWrongMax,
       last_code: pair.lastCode === null ? null : toCodeData(pair.lastCode),
     })),
     ...(keptWrong.length === 0 ? {} : { kept_wrong_in_a_row: keptWrong }),
@@ -85,19 +93,23 @@ function toCodeData(code: CodeReport): object {
 }
 
 function toLines({ userId, logUser }: UserNames, report: UserReport): string[] {
-  const { now, freeAt, pairs, keptWrong } = report;
+  const { now, account, freeAt, pairs, keptWrong } = report;
   const head = `user ${userId} at ${toRfc3339(now)}; in the log: ${logUser}`;
-  return [head, ...pairs.flatMap((pair) => [
+  return [head, `account     ${formatAccount(account)}`, ...pairs.flatMap((pair) => [
     `purpose ${pair.purpose}`,
     `  limit     ${formatLimit(pair, freeAt.map(toRfc3339))}`,
     ...formatDailyLimit(pair),
     `  lock      ${formatLock(pair)}`,
     `  attempts  ${pair.wrongAttempts} of ${pair.wrongAttemptsMax} wrong until a lock, `
-      + `${pair.consecutiveWrong} of ${pair.consecutiveWrongMax} wrong in a row until an operator `
-      + 'must unlock',
+      + `${pair.consecutiveWrong} wrong in a row`,
     ...formatCode(pair.lastCode),
   ]), ...keptWrong.map((count) =>
     `${count} wrong in a row for a purpose whose OTPs are no longer stored`)];
+}
+
+function formatAccount({ wrong, wrongMax, isLocked }: UserReport['account']): string {
+  return isLocked ? `locked until an operator runs otpd unlock, ${wrong} wrong in a row`
+    : `${wrong} of ${wrongMax} wrong in a row until an operator must unlock`;
 }
 
 function formatCode(code: CodeReport | null): string[] {
@@ -130,9 +142,8 @@ function formatDailyLimit({ daily }: PairReport): string[] {
   return [`  daily     ${formatLimit(daily, freeAt)}`];
 }
 
-function formatLock({ isLocked, lockedUntil, mustBeUnlocked }: PairReport): string {
-  if (mustBeUnlocked) return 'until an operator runs otpd unlock';
-  return isLocked && lockedUntil !== null ? `until ${toRfc3339(lockedUntil)}` : 'none';
+function formatLock({ lockedUntil }: PairReport): string {
+  return lockedUntil === null ? 'none' : `until ${toRfc3339(lockedUntil)}`;
 }
 
 const CANCEL_LINES: Readonly<Record<CancelOutcome['kind'], string>> = {
@@ -145,7 +156,7 @@ const CANCEL_LINES: Readonly<Record<CancelOutcome['kind'], string>> = {
 
 /** @throws UsageError unless the text is an OTP id */
 export function checkOtpId(text: string): void {
-  if (!/^[0-9a-f]{32}$/.test(text)) throw new UsageError('OTP_ID must be 32 hexadecimal digits');
+  if (!isOtpId(text)) throw new UsageError('OTP_ID must be 32 hexadecimal digits');
 }
 
 /** @throws Unavailable when the database cannot answer */
@@ -159,29 +170,73 @@ export async function cancel(
   return { isDone: kind === 'canceled', lines: [CANCEL_LINES[kind]], data };
 }
 
-const UNLOCK_LINES = {
-  unlocked: 'unlocked', not_locked: 'was not locked', unknown: 'no record of this user and purpose',
-} as const;
+const UNLOCK_LINES = { unlocked: 'unlocked', not_locked: 'was not locked' } as const;
 
 /**
- * Says what still refuses the user, by the rules that decide the next request. The limits of client
- * IPs are unknown here.
+ * Unlocks a purpose of a user, or all of them, and says what still refuses the user, by the rules
+ * that decide the next request. The limits of client IPs are unknown here.
  *
+ * @param purpose null for all purposes
  * @throws Unavailable when the database cannot answer
  */
-export async function unlock(deps: SupportDeps, pair: PairName): Promise<Report> {
-  const { outcome, now } = await unlockPair(deps, pair);
-  const { userId, purpose } = pair;
-  const data = { outcome, user_id: userId, purpose };
-  const line = UNLOCK_LINES[outcome];
-  if (outcome === 'unknown') return { isDone: false, lines: [line], data };
-  const next = await previewRequest(deps, pair);
-  if (next?.kind !== 'limited') {
-    const lines = [`${line}; the user can request a code now`];
-    return { isDone: true, lines, data: { ...data, next_code_at: null, limited_by: [] } };
+export async function unlock(
+  deps: SupportDeps,
+  userId: string,
+  purpose: string | null,
+): Promise<Report> {
+  const { outcome, now, purposes } = await unlockUser(deps, userId, purpose);
+  const data = { outcome, user_id: userId, ...(purpose === null ? {} : { purpose }) };
+  if (outcome === 'unknown') {
+    const line = `no record of this user${purpose === null ? '' : ' and purpose'}`;
+    return { isDone: false, lines: [line], data };
   }
-  const nextAt = toRfc3339(addSeconds(now, next.retryAfterSeconds));
-  const lines = [`${line}; next code at ${nextAt}, by the limits: ${next.limitedBy.join(', ')}`];
-  const limits = { next_code_at: nextAt, limited_by: next.limitedBy };
-  return { isDone: true, lines, data: { ...data, ...limits } };
+  const names = purpose === null ? purposes : [purpose];
+  const refusals = names.length === 0 ? []
+    : await previewRequests(deps, names.map((name) => ({ userId, purpose: name })));
+  const next = names.map((name, index) => describeNext(name, refusals[index] ?? null, now));
+  return {
+    isDone: !refusals.some((refusal) => refusal?.kind === 'account_locked'),
+    lines: formatNext(UNLOCK_LINES[outcome], next),
+    data: { ...data, ...(purpose === null ? { purposes: next.map(({ json }) => json) }
+      : next[0]!.json) },
+    note: toAuditLine(deps, userId, purpose, { outcome, now }),
+  };
+}
+
+/** When the next code of a purpose can be requested, as text and as data. */
+type NextCode = Readonly<{ purpose: string; text: string; json: object }>;
+
+function describeNext(purpose: string, refusal: RequestOutcome | null, now: Instant): NextCode {
+  const of = (text: string, nextAt: string | null, limitedBy: readonly string[]): NextCode =>
+    ({ purpose, text, json: { purpose, next_code_at: nextAt, limited_by: limitedBy } });
+  if (refusal?.kind === 'account_locked') {
+    return of('the account is still locked; run otpd unlock USER without a purpose', null,
+      ['account']);
+  }
+  if (refusal?.kind !== 'limited') return of('the user can request a code now', null, []);
+  const nextAt = toRfc3339(addSeconds(now, refusal.retryAfterSeconds));
+  const { limitedBy } = refusal;
+  return of(`next code at ${nextAt}, by the limits: ${limitedBy.join(', ')}`, nextAt, limitedBy);
+}
+
+function formatNext(line: string, next: readonly NextCode[]): string[] {
+  const texts = new Set(next.map(({ text }) => text));
+  return texts.size > 1 ? [line, ...next.map(({ purpose, text }) => `  ${purpose}: ${text}`)]
+    : [[line, ...texts].join('; ')];
+}
+
+/** A line for the log, because no process that writes one sees the command. */
+function toAuditLine(
+  { secrets }: SupportDeps,
+  userId: string,
+  purpose: string | null,
+  { outcome, now }: Pick<UnlockResult, 'outcome' | 'now'>,
+): string {
+  const user = createPseudonyms(secrets.current).user(userId);
+  const line = toJsonLine(toRfc3339(now), 'warn', 'authz_admin',
+    member('outcome', outcome, WORD_MAX_CHARACTERS)
+    + member('user', user, LOGGED_USER_MAX_CHARACTERS)
+    + member('purpose', purpose, LOGGED_PURPOSE_MAX_CHARACTERS)
+    + member('command', 'unlock', WORD_MAX_CHARACTERS));
+  return (isOutputTerminal() ? toTextLine(line, false) : line).trimEnd();
 }

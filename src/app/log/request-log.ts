@@ -20,8 +20,9 @@ const FAILED_LOGIN: EventKind = Object.freeze({ level: 'warn', event: 'authn_log
 /** The client closed the connection before the response. */
 const GONE: EventKind = Object.freeze({ level: 'info', event: 'client_gone' });
 
-/** The wrong code that locks the pair; later attempts are `authn_login_fail_max`. */
+/** The wrong code that locks the pair or the account; every later attempt. */
 const LOCK: EventKind = Object.freeze({ level: 'warn', event: 'authn_login_lock' });
+const MAX_FAILED: EventKind = Object.freeze({ level: 'warn', event: 'authn_login_fail_max' });
 
 const KIND_BY_CODE: Readonly<Record<Exclude<ResponseCode, AdminCode>, EventKind>> = Object.freeze({
   issued: { level: 'info', event: 'authn_token_created' },
@@ -39,13 +40,15 @@ const KIND_BY_CODE: Readonly<Record<Exclude<ResponseCode, AdminCode>, EventKind>
   otp_not_found: MALFORMED,
   method_not_allowed: MALFORMED,
   request_timeout: MALFORMED,
+  code_superseded: MALFORMED,
   code_used: MALFORMED,
   code_expired: MALFORMED,
   payload_too_large: MALFORMED,
   unsupported_media_type: MALFORMED,
   expectation_failed: MALFORMED,
   idempotency_key_reused: MALFORMED,
-  too_many_attempts: { level: 'warn', event: 'authn_login_fail_max' },
+  account_locked: MAX_FAILED,
+  too_many_attempts: MAX_FAILED,
   rate_limit_exceeded: { level: 'warn', event: 'excess_rate_limit_exceeded' },
   headers_too_large: MALFORMED,
   internal: { level: 'error', event: 'request_failed' },
@@ -56,6 +59,7 @@ const KIND_BY_CODE: Readonly<Record<Exclude<ResponseCode, AdminCode>, EventKind>
 const VERIFY_ROUTE = '/otp/verify';
 const VERIFY_KINDS: Readonly<Record<string, EventKind>> = Object.freeze({
   otp_not_found: FAILED_LOGIN,
+  code_superseded: FAILED_LOGIN,
   code_used: { level: 'warn', event: 'authn_token_reuse' },
   code_expired: FAILED_LOGIN,
   idempotency_key_reused: FAILED_LOGIN,

@@ -1,6 +1,6 @@
 /**
- * The table wrong_counts: the consecutive wrong attempts of pairs whose OTPs have been swept. It is
- * nearly always small, and a user without wrong attempts has no row.
+ * The table wrong_counts: the consecutive wrong attempts of pairs whose OTPs have been swept, and
+ * the locks of accounts. It is nearly always small, and a user without wrong attempts has no row.
  */
 import { joinKeys, repeat, toHex, write } from '../query.ts';
 import type { Hex, Query, Value, Write } from '../query.ts';
@@ -8,7 +8,17 @@ import type { Hex, Query, Value, Write } from '../query.ts';
 export const USER_DIGEST_BYTES = 16;
 export const PURPOSE_DIGEST_BYTES = 8;
 
-/** The name of a pair: keyed digests of its user, and of its user and purpose. */
+/**
+ * The count of a row that locks an account. No sum of counts reaches it, so it is more than any
+ * limit, and the row is kept until an operator unlocks the account: the counts that led to the lock
+ * may be forgotten before.
+ */
+export const ACCOUNT_LOCK = 65_535;
+
+/**
+ * The name of a pair: keyed digests of its user, and of its user and purpose. The lock of an
+ * account has a digest of its own in place of the second.
+ */
 export type CountName = Readonly<{ userDigest: Hex; purposeDigest: Hex }>;
 
 export type WrongCount = CountName & Readonly<{ consecutiveWrong: number }>;
@@ -42,6 +52,18 @@ export function readWrongCounts(userDigests: readonly Hex[]): Query<WrongCount[]
       consecutiveWrong: row.consecutive_wrong as number,
     })),
   };
+}
+
+/**
+ * Locks accounts that are not locked. The otps rows of their users are locked, so no other
+ * transaction inserts the same row.
+ *
+ * @param names sorted by user: one order for all transactions prevents deadlocks
+ */
+export function lockAccounts(names: readonly CountName[]): Write {
+  const sql = `INSERT INTO wrong_counts (${KEY.join(', ')}, consecutive_wrong, counted_at)
+    VALUES ${repeat(names.length, `(X?,X?,${ACCOUNT_LOCK},NOW(6))`)}`;
+  return write('wrong_counts.lock_accounts', sql, names.flatMap(toKey));
 }
 
 /** Deletes counts that are locked. */

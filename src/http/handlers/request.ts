@@ -82,6 +82,7 @@ function toResponse(outcome: RequestOutcome): HttpResponse {
   switch (outcome.kind) {
     case 'issued': return issued(outcome, headers);
     case 'key_reused': return errorResponse('idempotency_key_reused', null, headers);
+    case 'account_locked': return errorResponse('account_locked', null, headers);
     case 'locked': return retryLater('too_many_attempts', outcome.retryAfterSeconds, headers);
     case 'limited': return retryLater('rate_limit_exceeded', outcome.retryAfterSeconds, headers);
     default: return outcome satisfies never;

@@ -1,7 +1,7 @@
 /** POST /otp/verify (docs/api.md, "POST /otp/verify"). */
 import type { HandlerInput, MethodHandler } from '../handler.ts';
 import {
-  codeError, parseCode, parseJsonObject, parsePurpose, parseUserId,
+  codeError, parseBoundOtpId, parseCode, parseJsonObject, parsePurpose, parseUserId,
 } from '../input/body.ts';
 import { allowsPurpose, NO_SCOPE } from '../input/api-keys.ts';
 import { parseIdempotencyKey } from '../input/request-head.ts';
@@ -11,7 +11,7 @@ import type { OtpService } from '../../otp/service.ts';
 import { retryLater, responseForError, errorResponse, invalidField } from '../response.ts';
 import type { HttpResponse, FieldError } from '../response.ts';
 
-const MEMBERS: readonly string[] = Object.freeze(['user_id', 'purpose', 'code']);
+const MEMBERS: readonly string[] = Object.freeze(['user_id', 'purpose', 'code', 'otp_id']);
 
 /** A 401 must name a challenge (RFC 9110, 15.5.2); this one asks for a one-time password. */
 const CHALLENGE: readonly string[] = Object.freeze(['WWW-Authenticate', 'OTP realm="otpd"']);
@@ -28,9 +28,10 @@ export function createVerifyHandler(service: OtpService, policies: Policies): Me
 }
 
 /**
- * Verifies a code. Never rejects: 200 verified, 400 for a field or the key, 401 wrong, 404 without
- * an OTP, 410 used or expired, 422 for a reused key, 429 locked or limited, 503 when the database
- * does not answer, else 500.
+ * Verifies a code. Never rejects: 200 verified, 400 for a field or the key, 401 wrong, 403 for a
+ * locked account or a purpose that the API client may not use, 404 without an OTP, 410 superseded,
+ * used or expired, 422 for a reused key, 429 locked or limited, 503 when the database does not
+ * answer, else 500.
  */
 async function verifyOtp(
   service: OtpService,
@@ -44,7 +45,7 @@ async function verifyOtp(
   try {
     const outcome = await service.verify(verification, input.isConnected, input.answerByMs);
     const isReplay = outcome.kind === 'verified' && outcome.replayed;
-    const locks = outcome.kind === 'locked' && outcome.begins;
+    const locks = 'begins' in outcome && outcome.begins;
     const context = { userId, purpose, isReplay, locks };
     return { ...toResponse(outcome), context: outcome.kind !== 'limited' ? context
       : { ...context, limitedBy: outcome.limitedBy } };
@@ -53,7 +54,7 @@ async function verifyOtp(
   }
 }
 
-/** Checks the body, the key, user_id, purpose and code, in this order. */
+/** Checks the body, the key, user_id, purpose, code and otp_id, in this order. */
 function parseVerification(
   policies: Policies,
   { body, idempotencyKeys, apiClient, clientIp, clientNet48 }: HandlerInput,
@@ -66,9 +67,12 @@ function parseVerification(
   if (typeof userId !== 'string') return userId;
   const purpose = parsePurpose(object.members.purpose, policies);
   if (typeof purpose !== 'string') return purpose;
-  const code = parseCode(object.members.code, policies.for(purpose).codeDigits);
+  const policy = policies.for(purpose);
+  const code = parseCode(object.members.code, policy.codeDigits);
   if (typeof code !== 'string') return code;
-  return { userId, purpose, code, clientIp, clientNet48, key, apiClient };
+  const otpId = parseBoundOtpId(object.members.otp_id, policy);
+  if (otpId !== null && typeof otpId !== 'string') return otpId;
+  return { userId, purpose, code, otpId, clientIp, clientNet48, key, apiClient };
 }
 
 function toResponse(outcome: VerifyOutcome): HttpResponse {
@@ -77,8 +81,10 @@ function toResponse(outcome: VerifyOutcome): HttpResponse {
     case 'malformed': return invalidField(codeError(outcome.digits));
     case 'key_reused': return errorResponse('idempotency_key_reused');
     case 'limited': return retryLater('rate_limit_exceeded', outcome.retryAfterSeconds);
+    case 'account_locked': return errorResponse('account_locked');
     case 'locked': return retryLater('too_many_attempts', outcome.retryAfterSeconds);
     case 'not_found': return errorResponse('otp_not_found');
+    case 'superseded': return errorResponse('code_superseded');
     case 'used': return errorResponse('code_used');
     case 'expired': return errorResponse('code_expired');
     case 'wrong':

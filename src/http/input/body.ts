@@ -4,9 +4,9 @@
  */
 import { Buffer, isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
-import { identityRule, isIdentity, PURPOSE_MAX_CHARACTERS } from '../../otp/outcomes.ts';
+import { identityRule, isIdentity, isOtpId, PURPOSE_MAX_CHARACTERS } from '../../otp/outcomes.ts';
 import { POLICY_BOUNDS } from '../../otp/policy/policy.ts';
-import type { Policies } from '../../otp/policy/policy.ts';
+import type { Policies, Policy } from '../../otp/policy/policy.ts';
 import { countStrings, findRepeatedMember } from '../../otp/policy/strict-json.ts';
 import type { ErrorCode, FieldError } from '../response.ts';
 
@@ -133,6 +133,15 @@ export function parseCode(value: unknown, digits: number): Field {
 
 export function codeError(digits: number): FieldError {
   return { field: 'code', message: `must be a string of ${digits} digits` };
+}
+
+const OTP_ID_RULE = 'must be the otp_id of a request, a string of 32 lower-case hexadecimal digits';
+
+/** Null when a verification names no OTP, and need not. */
+export function parseBoundOtpId(value: unknown, { requiresOtpId }: Policy): Field | null {
+  if (value === undefined && !requiresOtpId) return null;
+  return typeof value === 'string' && isOtpId(value) ? value
+    : { field: 'otp_id', message: OTP_ID_RULE };
 }
 
 function isDigits(value: unknown): value is string {

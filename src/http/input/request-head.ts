@@ -3,6 +3,7 @@
  * the checks that need no byte of the body.
  */
 import type { IncomingMessage } from 'node:http';
+import { isOtpId } from '../../otp/outcomes.ts';
 import { closingErrorResponse, errorResponse } from '../response.ts';
 import type { SentReport } from '../../otp/delivery/late-reports.ts';
 import type { FieldError, HttpResponse } from '../response.ts';
@@ -33,16 +34,15 @@ function stripQuery(target: string): string {
   return query === -1 ? target : target.slice(0, query);
 }
 
-/** An otp_id has 32 lower-case hexadecimal digits and no other spelling. */
-const OTP_PATH = /^\/otp\/[0-9a-f]{32}$/;
+const OTP_PATH_START = '/otp/';
 
 export function isOtpPath(path: string): boolean {
-  return OTP_PATH.test(path);
+  return path.startsWith(OTP_PATH_START) && isOtpId(otpIdOf(path));
 }
 
 /** @param path one of which isOtpPath is true */
 export function otpIdOf(path: string): string {
-  return path.slice('/otp/'.length);
+  return path.slice(OTP_PATH_START.length);
 }
 
 /** An otp_id, the id of a secret, and the sealed message (otp/delivery/late-reports.ts). */

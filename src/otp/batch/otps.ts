@@ -4,9 +4,11 @@
  * decisions before it have changed.
  */
 import { ChangedRows, groupBy } from './changed-rows.ts';
-import { digestCountedUser, fingerprintRequest, nameCount } from '../crypto/secrets.ts';
+import {
+  digestCountedUser, fingerprintRequest, nameAccountLock, nameCount,
+} from '../crypto/secrets.ts';
 import type { Secrets } from '../crypto/secrets.ts';
-import { mapResult } from '../../db/query.ts';
+import { byKey, mapResult } from '../../db/query.ts';
 import type { Hex, Query } from '../../db/query.ts';
 import type { KeptCounts } from '../../db/sweep/expired-rows.ts';
 import {
@@ -15,7 +17,7 @@ import {
 import type { KeyOnlyOtp } from '../../db/tables/otps-write.ts';
 import type { Otp } from '../../db/tables/otps.ts';
 import {
-  deleteWrongCounts, lockWrongCounts, readWrongCounts,
+  ACCOUNT_LOCK, deleteWrongCounts, lockAccounts, lockWrongCounts, readWrongCounts,
 } from '../../db/tables/wrong-counts.ts';
 import type { WrongCount } from '../../db/tables/wrong-counts.ts';
 import type { Transaction } from '../../db/transaction.ts';
@@ -108,16 +110,13 @@ function userOf({ userId }: Otp): string {
 export function keptCounts(secrets: Secrets, policies: Policies): KeptCounts {
   return {
     nameOf: (userId, purpose) => nameCount(secrets.current, userId, purpose),
-    lockedFrom: () => {
-      const all = [policies.default, ...policies.listed.map((purpose) => policies.for(purpose))];
-      return Math.min(...all.map(({ wrongAttemptsUntilUnlock }) => wrongAttemptsUntilUnlock));
-    },
+    lockedFrom: () => policies.default.wrongAttemptsUntilUnlock,
   };
 }
 
 const NO_COUNTS: readonly WrongCount[] = Object.freeze([]);
 
-/** The counts of pairs whose OTPs have been swept; each pair has one at most. */
+/** The counts of pairs whose OTPs have been swept, one at most of each, and locks of accounts. */
 export class WrongCountRows {
   readonly #secrets: Secrets;
   readonly #byUser = new Map<Hex, WrongCount[]>();
@@ -139,16 +138,23 @@ export class WrongCountRows {
     });
   }
 
-  /** The counts of a user, of all purposes. */
-  ofUser(userId: string): readonly WrongCount[] {
-    if (this.#byUser.size === 0) return NO_COUNTS;
-    return [...this.#secrets.byId.values()].flatMap((secret) =>
-      this.#byUser.get(digestCountedUser(secret, userId)) ?? NO_COUNTS);
+  /** The counts of a user, of all purposes, without the lock of the account. */
+  ofUser(userId: string): readonly number[] {
+    return this.#ofAccount(userId).filter((one) => !isAccountLock(one))
+      .map(({ consecutiveWrong }) => consecutiveWrong);
+  }
+
+  /**
+   * The consecutive wrong attempts of a user that no otps row has, of all purposes; usually 0. More
+   * than any limit when the account is locked.
+   */
+  ofAccount(userId: string): number {
+    return this.#byUser.size === 0 ? 0 : sumOf(this.#ofAccount(userId));
   }
 
   /** The consecutive wrong attempts of a pair that no otps row has; usually 0. */
   of(userId: string, purpose: string): number {
-    return this.#find(userId, purpose).reduce((sum, one) => sum + one.consecutiveWrong, 0);
+    return sumOf(this.#find(userId, purpose));
   }
 
   /** Removes the count of a pair, which an OTP has taken over or an operator has reset. */
@@ -156,16 +162,49 @@ export class WrongCountRows {
     for (const count of this.#find(userId, purpose)) this.#taken.add(count);
   }
 
-  flush(tx: Transaction): void {
+  /** Removes all counts of a user, and the lock of the account. */
+  takeAccount(userId: string): void {
+    for (const count of this.#ofAccount(userId)) this.#taken.add(count);
+  }
+
+  get hasTaken(): boolean {
+    return this.#taken.size > 0;
+  }
+
+  /** Removes the lock of an account, and no count. */
+  takeAccountLock(userId: string): void {
+    for (const one of this.#ofAccount(userId)) if (isAccountLock(one)) this.#taken.add(one);
+  }
+
+  /** @param lockedUsers users whose accounts a decision has locked, each once */
+  flush(tx: Transaction, lockedUsers: readonly string[] = []): void {
     if (this.#taken.size > 0) tx.writes.push(deleteWrongCounts([...this.#taken]));
+    if (lockedUsers.length === 0) return;
+    const names = lockedUsers.map((userId) => nameAccountLock(this.#secrets.current, userId));
+    tx.writes.push(lockAccounts(names.sort(byKey(({ userDigest }) => userDigest))));
+  }
+
+  #ofAccount(userId: string): readonly WrongCount[] {
+    if (this.#byUser.size === 0) return NO_COUNTS;
+    return [...this.#secrets.byId.values()].flatMap((secret) =>
+      this.#byUser.get(digestCountedUser(secret, userId)) ?? NO_COUNTS)
+      .filter((one) => !this.#taken.has(one));
   }
 
   #find(userId: string, purpose: string): readonly WrongCount[] {
-    const ofUser = this.ofUser(userId);
-    if (ofUser.length === 0) return NO_COUNTS;
+    const ofAccount = this.#ofAccount(userId);
+    if (ofAccount.length === 0) return NO_COUNTS;
     const names = [...this.#secrets.byId.values()].map((secret) =>
       nameCount(secret, userId, purpose));
-    return ofUser.filter((one) => !this.#taken.has(one) && names.some((name) =>
+    return ofAccount.filter((one) => names.some((name) =>
       name.userDigest === one.userDigest && name.purposeDigest === one.purposeDigest));
   }
+}
+
+function sumOf(counts: readonly WrongCount[]): number {
+  return counts.reduce((sum, { consecutiveWrong }) => sum + consecutiveWrong, 0);
+}
+
+function isAccountLock({ consecutiveWrong }: WrongCount): boolean {
+  return consecutiveWrong === ACCOUNT_LOCK;
 }

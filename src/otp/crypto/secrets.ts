@@ -145,6 +145,14 @@ export function digestRecipient(secret: Secret, recipient: string): Hex {
   return countDigest(secret, `recipient ${recipient}`, RECIPIENT_DIGEST_BYTES);
 }
 
+/** Names the lock of an account in wrong_counts. */
+export function nameAccountLock(secret: Secret, userId: string): CountName {
+  return {
+    userDigest: digestCountedUser(secret, userId),
+    purposeDigest: countDigest(secret, `account ${userId}`, PURPOSE_DIGEST_BYTES),
+  };
+}
+
 const KEY_DIGEST_DIGITS = 2 * KEY_DIGEST_BYTES;
 
 /** A key belongs to one operation (docs/api.md, "Key"). */

@@ -29,7 +29,7 @@ const MEMBERS: ReadonlyMap<string, Member> = new Map<string, Member>([
   ['address_limit', { key: 'addressLimit', limit: 'address' }],
   ['wrong_attempts', { key: 'wrongAttempts' }],
   ['lock_seconds', { key: 'lockSeconds' }],
-  ['wrong_attempts_until_unlock', { key: 'wrongAttemptsUntilUnlock' }],
+  ['wrong_attempts_until_unlock', { key: 'wrongAttemptsUntilUnlock', isGlobal: true }],
   ['key_retention_seconds', { key: 'keyRetentionSeconds' }],
   ['net_limit', { key: 'netLimit', limit: 'net48', isOptional: true }],
   ['recipient_limit', { key: 'recipientLimit', limit: 'recipient', isOptional: true }],
@@ -43,6 +43,9 @@ const MEMBERS: ReadonlyMap<string, Member> = new Map<string, Member>([
 
 /** What messages call the purpose. */
 const LABEL = 'label';
+
+/** Whether a verification must name its OTP. */
+const REQUIRE_OTP_ID = 'require_otp_id';
 
 const FILE_MEMBERS: readonly string[] = ['default', 'purposes', 'allowed_purposes'];
 
@@ -96,7 +99,9 @@ function readPolicy(
   for (const [name, setting] of Object.entries(asObject(value, path, errors))) {
     const member = MEMBERS.get(name);
     if (name === LABEL) draft.labels = readLabels(setting, `${path}.${name}`, errors);
-    else if (member === undefined) errors.push(`${path}.${name}: unknown member`);
+    else if (name === REQUIRE_OTP_ID) {
+      draft.requiresOtpId = readBoolean(setting, `${path}.${name}`, errors);
+    } else if (member === undefined) errors.push(`${path}.${name}: unknown member`);
     else if (member.isGlobal && path !== 'default') {
       errors.push(`${path}.${name}: must be set in default, because all purposes share it`);
     } else readMember(draft, member, setting, { path: `${path}.${name}`, errors });
@@ -121,9 +126,9 @@ function readMember(
   }
   const { limit: number, shadow = false, ...others } = asObject(value, path, errors);
   for (const name of Object.keys(others)) errors.push(`${path}.${name}: unknown member`);
-  if (typeof shadow !== 'boolean') errors.push(`${path}.shadow: must be true or false`);
+  const isShadow = readBoolean(shadow, `${path}.shadow`, errors);
   draft[key] = readNumber(key, number, { path: `${path}.limit`, errors });
-  if (shadow === true) draft.shadow.add(limit);
+  if (isShadow) draft.shadow.add(limit);
   else draft.shadow.delete(limit);
 }
 
@@ -148,6 +153,11 @@ function readLabel(value: unknown, path: string, errors: string[]): string {
   if (isIdentity(value, LABEL_MAX_CHARACTERS) && value.trim() !== '') return value;
   errors.push(`${path}: ${identityRule(LABEL_MAX_CHARACTERS)}`);
   return '';
+}
+
+function readBoolean(value: unknown, path: string, errors: string[]): boolean {
+  if (typeof value !== 'boolean') errors.push(`${path}: must be true or false`);
+  return value === true;
 }
 
 function readNumber(key: PolicyNumber, value: unknown, { path, errors }: Location): number {

@@ -25,6 +25,7 @@ type Numbers = Readonly<{
   addressLimit: number;
   wrongAttempts: number;
   lockSeconds: number;
+  /** Of a user, over all purposes; the same for all purposes. */
   wrongAttemptsUntilUnlock: number;
   keyRetentionSeconds: number;
   /** How many digits of a phone number name its destination; the same for all purposes. */
@@ -52,6 +53,8 @@ type OptionalLimits = Readonly<{
 export type PolicyNumber = keyof (Numbers & OptionalLimits);
 
 export type Policy = Numbers & OptionalLimits & Readonly<{
+  /** Whether a verification must name its OTP. */
+  requiresOtpId: boolean;
   /** Limits that count and report but refuse nobody. */
   shadow: ReadonlySet<LimitName>;
   /** What messages call the purpose; never what a client calls it. */
@@ -98,7 +101,7 @@ export const POLICY_BOUNDS: Readonly<Record<PolicyNumber, Bound>> = Object.freez
 
 /** A policy before its numbers are derived: undefined means that a number is not set. */
 export type PolicyDraft = Record<PolicyNumber, number | null | undefined>
-  & { readonly shadow: Set<LimitName>; labels: Labels };
+  & { readonly shadow: Set<LimitName>; labels: Labels; requiresOtpId: boolean };
 
 export const DEFAULT_DRAFT: PolicyDraft = {
   codeDigits: 6,
@@ -116,6 +119,7 @@ export const DEFAULT_DRAFT: PolicyDraft = {
   destinationDigits: 5,
   wrongCodesLimit: undefined,
   wrongCodesNetLimit: undefined,
+  requiresOtpId: false,
   shadow: new Set<LimitName>(),
   labels: new Map(),
 };

@@ -92,6 +92,7 @@ export class RequestBatch {
       stored: stored.find(keyDigest),
       otps: this.#otps.of(userId),
       keptWrong: wrongCounts.of(userId, purpose),
+      keptAccountWrong: wrongCounts.ofAccount(userId),
       slotWindows: ipLimits.of(slotLimits),
       hitWindows: extraLimits.of(appliedLimits),
     };

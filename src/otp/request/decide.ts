@@ -13,9 +13,11 @@ import type { MeasuredLimit } from '../rules/extra-limits.ts';
 import { measureSlots, takePoint } from '../rules/ip-limit.ts';
 import type { IpLimitChange, MeasuredSlots, SlotLimit } from '../rules/ip-limit.ts';
 import {
-  countConsecutiveWrong, findKnownPair, findNewestOtp, isNeeded,
+  countAccountWrong, countConsecutiveWrong, findKnownPair, findNewestOtp, isNeeded,
 } from '../rules/lifecycle.ts';
-import { countedAttempts, lockSecondsLeft, NO_ATTEMPTS } from '../rules/lockout.ts';
+import {
+  countedAttempts, isAccountLocked, lockSecondsLeft, NO_ATTEMPTS,
+} from '../rules/lockout.ts';
 import { addHit } from '../rules/numbered-hits.ts';
 import { measureLimit } from '../rules/rolling-window.ts';
 import type { LimitState, TimedPoints } from '../rules/rolling-window.ts';
@@ -27,8 +29,9 @@ export type RequestState<T extends OtpSummary = Otp> = Readonly<{
   stored: StoredRequest | null;
   /** All OTPs of the user, in any order. */
   otps: readonly T[];
-  /** The consecutive wrong attempts of the pair that no OTP has: those of swept OTPs. */
+  /** The consecutive wrong attempts of swept OTPs, which no OTP has: of the pair, and of all. */
   keptWrong: number;
+  keptAccountWrong: number;
   /** The limits in slots that apply to the request, as in `slotLimits`. */
   slotWindows: readonly MeasuredSlots[];
   /** The limits by numbered hits that apply to the request. */
@@ -87,7 +90,8 @@ export function decideRequest(
 }
 
 /**
- * The cases that change nothing: a replay, a reused key, a lock, an exhausted limit.
+ * The cases that change nothing: a replay, a reused key, a locked account, a lock, an exhausted
+ * limit.
  *
  * @returns null when the request is granted
  */
@@ -100,9 +104,10 @@ export function replayOrRefuse(
   const measured = measureLimits(toTimedPoints(otps), state, policy);
   const limits = withoutShadow(measured, policy);
   if (stored !== null && now < stored.keyExpiresAt) return replay(stored, request, limits);
-  const pair = findKnownPair(otps, request.purpose, now);
-  const consecutiveWrong = countConsecutiveWrong(otps, request.purpose, state.keptWrong);
-  const lockSeconds = lockSecondsLeft(pair, consecutiveWrong, now, policy);
+  if (isAccountLocked(countAccountWrong(otps, state.keptAccountWrong), policy)) {
+    return { kind: 'account_locked', limits };
+  }
+  const lockSeconds = lockSecondsLeft(findKnownPair(otps, request.purpose, now), now);
   if (lockSeconds !== null) return { kind: 'locked', retryAfterSeconds: lockSeconds, limits };
   const { limitedBy, shadowed, retryAfterSeconds } = findRefusal(measured, policy);
   return limitedBy.length === 0 ? null

@@ -93,7 +93,7 @@ export class RefusalScreen {
 
   /** Remembers a refusal under the lock key that most other requests share. */
   onDecided(request: OtpRequest, outcome: RequestOutcome): void {
-    if (outcome.kind !== 'locked' && outcome.kind !== 'limited') return;
+    if (outcome.kind === 'issued' || outcome.kind === 'key_reused') return;
     const lockKeys = requestLockKeys(this.#policies, request);
     const limitedBy = outcome.kind === 'limited' ? outcome.limitedBy : [];
     const widest = SHARED_LIMITS.find((limit) => limitedBy.includes(limit));
@@ -115,18 +115,17 @@ export class RefusalScreen {
 }
 
 /**
- * How the next request of a pair would be refused, apart from the limits of client IPs and
- * networks; null when it would get a code.
+ * How the next request of each pair would be refused, apart from the limits of client IPs and
+ * networks; null for one that would get a code.
  */
-export async function previewRequest(
+export function previewRequests(
   deps: Omit<ScreenDeps, 'counts'>,
-  pair: PairName,
-): Promise<RequestOutcome | null> {
-  const [outcome = null] = await screenRequests(deps, [{
+  pairs: readonly PairName[],
+): Promise<(RequestOutcome | null)[]> {
+  return screenRequests(deps, pairs.map((pair) => ({
     ...pair, clientIp: null, clientNet48: null, key: randomRequestId(), apiClient: null,
     acceptLanguage: '',
-  }]);
-  return outcome;
+  })));
 }
 
 /** One outcome for each request, in order; null for one that must be decided under lock. */
@@ -159,9 +158,14 @@ async function screenAll(
     const slotWindows = ipLimits.of(request.slotLimits);
     if (slotWindows.some(({ window: { slots } }) =>
       slots.some(({ usedAt }) => usedAt > now))) return null;
-    const keptWrong = wrongCounts.of(request.userId, request.purpose);
-    const ofKey = stored.find(request.keyDigest);
-    return replayOrRefuse(
-      { now, stored: ofKey, otps, keptWrong, slotWindows, hitWindows }, request);
+    return replayOrRefuse({
+      now,
+      stored: stored.find(request.keyDigest),
+      otps,
+      keptWrong: wrongCounts.of(request.userId, request.purpose),
+      keptAccountWrong: wrongCounts.ofAccount(request.userId),
+      slotWindows,
+      hitWindows,
+    }, request);
   });
 }

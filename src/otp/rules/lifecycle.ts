@@ -80,6 +80,18 @@ export function countConsecutiveWrong(
   return keptWrong + (findNewestOtp(otps, purpose)?.consecutiveWrong ?? 0);
 }
 
+/**
+ * The consecutive wrong attempts of a user, of all purposes. Of each pair one OTP has them at most.
+ *
+ * @param otps all OTPs of the user
+ * @param keptWrong the wrong attempts that no OTP has
+ */
+export function countAccountWrong(otps: readonly OtpSummary[], keptWrong: number): number {
+  let count = keptWrong;
+  for (const { consecutiveWrong } of otps) count += consecutiveWrong;
+  return count;
+}
+
 /** The OTP that supersedes all others of its pair. */
 export function findNewestOtp<T extends OtpSummary>(otps: readonly T[], purpose: string): T | null {
   let newest: T | null = null;

@@ -1,6 +1,6 @@
 /**
- * When wrong attempts lock a pair, for how long, and which of them count at an instant
- * (docs/api.md, "POST /otp/verify"; NIST SP 800-63B-4, 3.2.2).
+ * When wrong attempts lock a pair or an account, for how long, and which of them count at an
+ * instant (docs/api.md, "POST /otp/verify"; NIST SP 800-63B-4, 3.2.2).
  */
 import { addSeconds, secondsUntil } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
@@ -17,19 +17,21 @@ export const NO_ATTEMPTS: Attempts = Object.freeze({
 });
 
 /**
- * Whole seconds until a lock ends, rounded up, or null when the pair is not locked. A pair with too
- * many consecutive wrong attempts stays locked until an operator unlocks it; since that lock has no
- * end, the result is the length of a lock.
+ * Whether a user is locked until an operator unlocks the account. All purposes have the same limit,
+ * so the policy of any of them decides.
  *
- * @param pair null when no OTP of the pair is known; its consecutive wrong attempts still count
+ * @param accountWrong the consecutive wrong attempts of the user, of all purposes
  */
-export function lockSecondsLeft(
-  pair: OtpSummary | null,
-  consecutiveWrong: number,
-  now: Instant,
-  policy: Policy,
-): number | null {
-  if (consecutiveWrong >= policy.wrongAttemptsUntilUnlock) return policy.lockSeconds;
+export function isAccountLocked(accountWrong: number, policy: Policy): boolean {
+  return accountWrong >= policy.wrongAttemptsUntilUnlock;
+}
+
+/**
+ * Whole seconds until the lock of a pair ends, rounded up, or null when the pair is not locked.
+ *
+ * @param pair null when no OTP of the pair is known
+ */
+export function lockSecondsLeft(pair: OtpSummary | null, now: Instant): number | null {
   const lockedUntil = pair?.lockedUntil ?? null;
   return lockedUntil === null || lockedUntil <= now ? null : secondsUntil(now, lockedUntil);
 }
@@ -45,25 +47,42 @@ export function countedAttempts(pair: Otp, now: Instant): Attempts {
   return { wrongAttempts, lastWrongAt, lockedUntil };
 }
 
+/** A pair after a wrong attempt, with what the attempt begins. */
+type WrongAttempt = Readonly<{
+  pair: Otp;
+  /** 0 or less when the attempt begins a lock. */
+  attemptsRemaining: number;
+  locksAccount: boolean;
+}>;
+
 /**
- * Adds a wrong attempt to an unlocked pair. The last attempt allowed locks the pair for the length
- * of a lock and discards the digest of its code, which therefore stays dead after the lock.
+ * Adds a wrong attempt to an unlocked pair of an unlocked account. The last attempt of the pair
+ * locks the pair for the length of a lock; the last one of the account locks the account, also when
+ * the pair has attempts left. Either discards the digest of the code, which therefore stays dead
+ * after the lock.
  *
- * @returns attemptsRemaining 0 or less when the pair is now locked
+ * @param accountWrong the consecutive wrong attempts of the user before this one
  */
 export function addWrongAttempt(
   pair: Otp,
+  accountWrong: number,
   now: Instant,
   policy: Policy,
-): Readonly<{ pair: Otp; attemptsRemaining: number }> {
+): WrongAttempt {
   const wrongAttempts = countedAttempts(pair, now).wrongAttempts + 1;
-  const consecutiveWrong = pair.consecutiveWrong + 1;
-  const attemptsRemaining = Math.min(
-    pair.attemptsMax - wrongAttempts,
-    policy.wrongAttemptsUntilUnlock - consecutiveWrong,
-  );
-  const counted = { ...pair, wrongAttempts, consecutiveWrong, lastWrongAt: now, lockedUntil: null };
-  if (attemptsRemaining > 0) return { pair: counted, attemptsRemaining };
-  const lockedUntil = addSeconds(now, pair.lockSeconds);
-  return { pair: { ...counted, lockedUntil, digest: null }, attemptsRemaining };
+  const leftOfPair = pair.attemptsMax - wrongAttempts;
+  const leftOfAccount = policy.wrongAttemptsUntilUnlock - (accountWrong + 1);
+  const attemptsRemaining = Math.min(leftOfPair, leftOfAccount);
+  const counted = {
+    ...pair,
+    wrongAttempts,
+    consecutiveWrong: pair.consecutiveWrong + 1,
+    lastWrongAt: now,
+    lockedUntil: leftOfPair > 0 ? null : addSeconds(now, pair.lockSeconds),
+  };
+  return {
+    pair: attemptsRemaining > 0 ? counted : { ...counted, digest: null },
+    attemptsRemaining,
+    locksAccount: leftOfAccount <= 0,
+  };
 }

@@ -25,7 +25,7 @@ import { decideVerify } from './decide.ts';
 import type { PreparedVerification, VerifyState, VerifyWrites } from './decide.ts';
 import type { VerifyOutcome } from '../outcomes.ts';
 import type { AppliedLimit, LimitName } from '../policy/policy.ts';
-import { countConsecutiveWrong, findKnownPair, isAhead } from '../rules/lifecycle.ts';
+import { countAccountWrong, findKnownPair, isAhead } from '../rules/lifecycle.ts';
 
 type Decided = Readonly<{ outcomes: VerifyOutcome[]; shadowed: readonly LimitName[] }>;
 
@@ -40,6 +40,8 @@ export class VerifyBatch {
   #otps = new OtpRows([]);
   /** The keys that decisions have changed. */
   readonly #changedKeys = new Map<Hex, StoredVerification>();
+  /** The users whose accounts decisions have locked. */
+  readonly #lockedUsers = new Set<string>();
   /** What the last decisions would write and no lock covers. */
   readonly #limitsToLock: AppliedLimit[] = [];
   readonly #keysToLock = new Set<Hex>();
@@ -80,6 +82,7 @@ export class VerifyBatch {
   decide(): Decided {
     this.#otps = new OtpRows(this.#loadedOtps);
     this.#changedKeys.clear();
+    this.#lockedUsers.clear();
     const shadowed: LimitName[] = [];
     const outcomes = this.#verifications.map((verification) => {
       const decision = decideVerify(this.#stateFor(verification), verification);
@@ -140,21 +143,22 @@ export class VerifyBatch {
   /** The state of a verification, as the decisions on those before it have left it. */
   #stateFor({ userId, purpose, keyDigest, appliedLimits }: PreparedVerification): VerifyState {
     const otps = this.#otps.of(userId);
-    const keptWrong = this.#wrongCounts.of(userId, purpose);
-    const pair = findKnownPair(otps, purpose, this.#now);
     return {
       now: this.#now,
       stored: keyDigest === null ? null
         : this.#changedKeys.get(keyDigest) ?? this.#loadedKeys.get(keyDigest) ?? null,
-      pair,
-      keptWrong: pair === null ? countConsecutiveWrong(otps, purpose, keptWrong) : keptWrong,
+      otps,
+      pair: findKnownPair(otps, purpose, this.#now),
+      accountWrong: countAccountWrong(otps, this.#wrongCounts.ofAccount(userId)),
       hitWindows: this.#limits.of(appliedLimits),
     };
   }
 
-  #apply({ appliedLimits }: PreparedVerification, { pair, stored, isWrong }: VerifyWrites): void {
+  #apply({ userId, appliedLimits }: PreparedVerification, writes: VerifyWrites): void {
+    const { pair, stored, isWrong, locksAccount } = writes;
     if (pair !== null) this.#otps.put(pair);
     if (stored !== null) this.#putKey(stored);
+    if (locksAccount) this.#lockedUsers.add(userId);
     if (!isWrong) return;
     if (this.#limits.areLocked(appliedLimits)) this.#limits.add(appliedLimits, this.#now);
     else this.#limitsToLock.push(...appliedLimits);
@@ -185,6 +189,7 @@ export class VerifyBatch {
     tx.commitProbe(changed.length > 0 ? isVerifyStored(changed) : isKeyErased(erased));
     this.#limits.eraseExpired(tx);
     this.#otps.flushAttempts(tx);
+    this.#wrongCounts.flush(tx, [...this.#lockedUsers]);
     this.#limits.flush(tx);
     const added = keys.filter((stored) => !erased.includes(stored));
     const replaced = added.flatMap(({ keyDigest }) => this.#loadedKeys.get(keyDigest) ?? []);

@@ -1,6 +1,6 @@
 /**
  * The rule of POST /otp/verify as a pure function. The code is compared only when an attempt is
- * allowed.
+ * allowed. A verification may name the OTP that its code is of: it is then bound to that OTP.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { pushVerifyId } from './commit-probe.ts';
@@ -15,17 +15,22 @@ import { REPLAY_SECONDS } from '../policy/policy.ts';
 import type { AppliedLimit, LimitName, Policy } from '../policy/policy.ts';
 import { secondsLeft } from '../rules/extra-limits.ts';
 import type { MeasuredLimit } from '../rules/extra-limits.ts';
-import { addWrongAttempt, lockSecondsLeft, NO_ATTEMPTS } from '../rules/lockout.ts';
+import {
+  addWrongAttempt, isAccountLocked, lockSecondsLeft, NO_ATTEMPTS,
+} from '../rules/lockout.ts';
+import { isPointLive } from '../rules/rolling-window.ts';
 
 /** Read while the user is locked. */
 export type VerifyState = Readonly<{
   now: Instant;
   /** The verification stored under the key, also when the key has expired; null without a key. */
   stored: StoredVerification | null;
+  /** All OTPs of the user, in any order. */
+  otps: readonly Otp[];
   /** The newest OTP of the pair; null when none is known. */
   pair: Otp | null;
-  /** The consecutive wrong attempts of the pair that no known OTP has. */
-  keptWrong: number;
+  /** The consecutive wrong attempts of the user, of all purposes. */
+  accountWrong: number;
   /** The limits of wrong codes of the client IP and of its /48. */
   hitWindows: readonly MeasuredLimit[];
 }>;
@@ -35,6 +40,8 @@ export type PreparedVerification = PairName & Readonly<{
   policy: Policy;
   /** The length of the submitted code. */
   digits: number;
+  /** The OTP that the code is to be of; null for the newest of the pair. */
+  otpId: Hex | null;
   /**
    * The keyed digest of the code under a secret and for an otp_id (32 bytes); null when the secret
    * is no longer configured.
@@ -54,6 +61,8 @@ export type VerifyWrites = Readonly<{
   stored: StoredVerification | null;
   /** Whether the client IP has sent a wrong code. */
   isWrong: boolean;
+  /** Whether the wrong code locks the account. */
+  locksAccount: boolean;
 }>;
 
 /** Writes are null when nothing changes. */
@@ -79,8 +88,18 @@ export function decideVerify(
   if (usesKey) return useKey(stored, verification, now);
   if (isMalformed) return refuse({ kind: 'malformed', digits: codeDigits });
   const exhausted = hitWindows.filter((one) => secondsLeft(one, now) > 0);
-  if (exhausted.length === 0) return decideAttempt(state, verification);
+  if (exhausted.length === 0 || namesOpenOtp(state, verification)) {
+    return decideAttempt(state, verification);
+  }
   return limit(exhausted, state, verification);
+}
+
+/**
+ * Whether a verification names the open OTP of its pair. No limit of the client IP refuses it, so
+ * that strangers who share the address cannot keep out who holds the OTP.
+ */
+function namesOpenOtp({ now, pair }: VerifyState, { otpId }: PreparedVerification): boolean {
+  return pair !== null && pair.otpId === otpId && pair.digest !== null && now < pair.expiresAt;
 }
 
 /** Refuses, or decides the attempt when all exhausted limits are in shadow. */
@@ -99,24 +118,61 @@ function limit(
   return { outcome: { kind: 'limited', retryAfterSeconds, limitedBy }, writes: null, shadowed };
 }
 
-function decideAttempt(
-  { now, pair, keptWrong }: VerifyState,
-  verification: PreparedVerification,
-): VerifyDecision {
-  const consecutiveWrong = keptWrong + (pair?.consecutiveWrong ?? 0);
-  const lockSeconds = lockSecondsLeft(pair, consecutiveWrong, now, verification.policy);
+function decideAttempt(state: VerifyState, verification: PreparedVerification): VerifyDecision {
+  const { now, pair, accountWrong } = state;
+  const { policy, otpId } = verification;
+  if (isAccountLocked(accountWrong, policy)) {
+    return refuse({ kind: 'account_locked', begins: false });
+  }
+  const lockSeconds = lockSecondsLeft(pair, now);
   if (lockSeconds !== null) {
     return refuse({ kind: 'locked', retryAfterSeconds: lockSeconds, begins: false });
   }
   if (pair === null) return refuse({ kind: 'not_found' });
+  if (otpId !== null && otpId !== pair.otpId) return refuse(findEarlier(state, verification));
   if (pair.redeemedAt !== null) return refuse({ kind: 'used' });
   if (pair.expiresAt <= now) return refuse({ kind: 'expired' });
   const digest = verification.digestFor(pair.keyId, pair.otpId);
   // A lock has closed the OTP, or its secret is no longer configured.
   if (pair.digest === null || digest === null) return refuse({ kind: 'expired' });
-  return areSame(pair.digest, digest)
-    ? redeem(pair, pair.digest, now, verification)
-    : countWrong(pair, now, verification);
+  if (areSame(pair.digest, digest)) return redeem(pair, pair.digest, now, verification);
+  return otpId !== null && isEarlierCode(pair, state, verification)
+    ? refuse({ kind: 'superseded' })
+    : countWrong(pair, state, verification);
+}
+
+/** What became of an earlier OTP of the pair; not found if it was issued too long ago. */
+function findEarlier(
+  { now, otps }: VerifyState,
+  { purpose, otpId }: PreparedVerification,
+): VerifyOutcome {
+  const earlier = otps.find((otp) => otp.otpId === otpId && otp.purpose === purpose);
+  if (earlier === undefined) return { kind: 'not_found' };
+  if (earlier.redeemedAt !== null) return { kind: 'used' };
+  return { kind: isPointLive(earlier.createdAt, now) ? 'superseded' : 'not_found' };
+}
+
+/** More messages than anybody compares; bounds the digests that one attempt costs. */
+const EARLIER_CODES_MAX = 16;
+
+/**
+ * Whether the code is that of an OTP that the newest has superseded, within its lifetime: the user
+ * typed what an earlier message says. Such an attempt is not counted: all that a guess can learn in
+ * this way is the value of a code that can never be redeemed, and codes are independent of each
+ * other. A redeemed or closed OTP has no digest, so its code counts as wrong.
+ */
+function isEarlierCode(
+  pair: Otp,
+  { now, otps }: VerifyState,
+  { purpose, digestFor }: PreparedVerification,
+): boolean {
+  const isSuperseded = (otp: Otp): boolean =>
+    otp.purpose === purpose && otp !== pair && otp.digest !== null && now < otp.expiresAt;
+  return otps.filter(isSuperseded).sort((a, b) => b.number - a.number).slice(0, EARLIER_CODES_MAX)
+    .some(({ digest, keyId, otpId }) => {
+      const typed = digestFor(keyId, otpId);
+      return digest !== null && typed !== null && areSame(digest, typed);
+    });
 }
 
 /** Takes the same time however many digits are equal. */
@@ -147,7 +203,10 @@ function useKey(
     return refuse({ kind: 'verified', replayed: true });
   }
   const erased = { ...stored, keyExpiresAt: now };
-  return { outcome: { kind: 'key_reused' }, writes: { pair: null, stored: erased, isWrong: true } };
+  return {
+    outcome: { kind: 'key_reused' },
+    writes: { pair: null, stored: erased, isWrong: true, locksAccount: false },
+  };
 }
 
 function redeem(
@@ -167,21 +226,23 @@ function redeem(
   return {
     outcome: { kind: 'verified', replayed: false },
     writes: { pair: { ...redeemed, verifyIds: pushVerifyId(pair.verifyIds, verifyId) }, stored,
-      isWrong: false },
+      isWrong: false, locksAccount: false },
   };
 }
 
 function countWrong(
   pair: Otp,
-  now: Instant,
+  { now, accountWrong }: VerifyState,
   { policy, verifyId }: PreparedVerification,
 ): VerifyDecision {
-  const counted = addWrongAttempt(pair, now, policy);
+  const { attemptsRemaining, locksAccount, pair: counted }
+    = addWrongAttempt(pair, accountWrong, now, policy);
   const verifyIds = pushVerifyId(pair.verifyIds, verifyId);
-  const { attemptsRemaining } = counted;
+  const writes = { pair: { ...counted, verifyIds }, stored: null, isWrong: true, locksAccount };
+  if (locksAccount) return { outcome: { kind: 'account_locked', begins: true }, writes };
   return {
     outcome: attemptsRemaining > 0 ? { kind: 'wrong', attemptsRemaining }
       : { kind: 'locked', retryAfterSeconds: pair.lockSeconds, begins: true },
-    writes: { pair: { ...counted.pair, verifyIds }, stored: null, isWrong: true },
+    writes,
   };
 }

@@ -36,7 +36,7 @@ export async function verifyOtps(
 
 function prepareVerification(
   { policies, secrets }: VerifyDeps,
-  { userId, purpose, code, clientIp, clientNet48, key, apiClient }: OtpVerification,
+  { userId, purpose, code, otpId = null, clientIp, clientNet48, key, apiClient }: OtpVerification,
   verifyId: Hex,
 ): PreparedVerification {
   const policy = policies.for(purpose);
@@ -45,6 +45,7 @@ function prepareVerification(
     purpose,
     policy,
     digits: code.length,
+    otpId,
     appliedLimits: limitsForVerification(policy, { clientIp, clientNet48 }),
     keyDigest: key === null ? null : digestKey('verify', key, apiClient),
     verifyId,

@@ -385,8 +385,8 @@ test('the client IP is the one that the API client names, or none', async () => 
   assert.is(requests.at(-1)?.apiClient, 'app-2_x');
   await exchange(port, asApiClient('/otp/verify', VERIFY, { 'X-Client-IP': '1.1.1.1' }));
   assert.equal(verifications.at(-1), {
-    userId: 'u', purpose: 'p', code: '123456', clientIp: '1.1.1.1', clientNet48: null, key: 'k1',
-    apiClient: 'app1',
+    userId: 'u', purpose: 'p', code: '123456', otpId: null, clientIp: '1.1.1.1', clientNet48: null,
+    key: 'k1', apiClient: 'app1',
   });
   await exchange(port, asApiClient('/otp/verify', VERIFY, {}));
   assert.is(verifications.at(-1)?.clientIp, null);

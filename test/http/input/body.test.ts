@@ -394,6 +394,29 @@ test('both endpoints refuse a purpose that is not allowed', async () => {
   });
 });
 
+test('an otp_id has 32 lower-case hexadecimal digits, and may be required', async () => {
+  const policies = createPolicies(DEFAULT_POLICY,
+    new Map([['bound', { ...DEFAULT_POLICY, requiresOtpId: true }]]));
+  const { port, verifications } = await startServer({ policies });
+  const id = '0123456789abcdef'.repeat(2);
+  const rows = [
+    ['p', null, '200'], ['bound', null, '400 otp_id'], ['p', `"${id}"`, '200'],
+    ['bound', `"${id}"`, '200'], ['p', '""', '400 otp_id'], ['p', 'null', '400 otp_id'],
+    ['p', '12', '400 otp_id'], ['p', `["${id}"]`, '400 otp_id'], ['p', `"${id}0"`, '400 otp_id'],
+    ['p', `"${id.slice(1)}"`, '400 otp_id'], ['p', `"${id.toUpperCase()}"`, '400 otp_id'],
+    ['p', `" ${id.slice(1)}"`, '400 otp_id'], ['p', `"${id}\\n"`, '400 otp_id'],
+    ['p', `"${id}","otp_id":"${id}"`, '400 otp_id'],
+  ] as const;
+  for (const [purpose, given, expected] of rows) {
+    const body = `{"user_id":"u","purpose":"${purpose}","code":"123456"${
+      given === null ? '' : `,"otp_id":${given}`}}`;
+    assert.is(await send(port, '/otp/verify', body), expected, body);
+  }
+  assert.equal(verifications.map(({ otpId }) => otpId), [null, id, id]);
+  assert.is(await send(port, '/otp/request', `{"user_id":"u","purpose":"p","otp_id":"${id}"}`),
+    '400 otp_id');
+});
+
 test('a code has 6 to 10 digits, and the service decides whether they are enough', async () => {
   const eight = { ...DEFAULT_POLICY, codeDigits: 8 };
   const policies = createPolicies(DEFAULT_POLICY, new Map([['wide', eight]]));

@@ -67,16 +67,15 @@ test('show reports the points, attempts, locks and OTPs of a user', async () => 
     user_id: 'U1',
     log_user: logName('U1'),
     now: '2026-01-05T08:01:00.000000Z',
+    account: { locked: false, wrong_in_a_row: 1, wrong_in_a_row_max: 100 },
     purposes: [{
       purpose: 'login',
       limit: { quota: 3, remaining: 2, free_at: ['2026-01-05T08:15:00.000001Z'] },
       locked: false,
       locked_until: null,
-      must_be_unlocked: false,
       wrong_attempts: 1,
       wrong_attempts_max: 3,
       wrong_in_a_row: 1,
-      wrong_in_a_row_max: 100,
       last_code: {
         otp_id: otpId,
         status: 'sent',
@@ -90,10 +89,11 @@ test('show reports the points, attempts, locks and OTPs of a user', async () => 
   });
   assert.equal(lines, [
     `user U1 at 2026-01-05T08:01:00.000000Z; in the log: ${logName('U1')}`,
+    'account     1 of 100 wrong in a row until an operator must unlock',
     'purpose login',
     '  limit     2 of 3 codes left; one becomes free at 2026-01-05T08:15:00.000001Z',
     '  lock      none',
-    '  attempts  1 of 3 wrong until a lock, 1 of 100 wrong in a row until an operator must unlock',
+    '  attempts  1 of 3 wrong until a lock, 1 wrong in a row',
     `  code      ${otpId} sent by console, created 2026-01-05T08:00:00.000001Z, `
       + 'expires 2026-01-05T08:05:00.000001Z',
   ]);
@@ -136,16 +136,17 @@ test('show reports when a lock ends, or that only an operator can unlock', async
   database.clock.set('2026-01-05 09:10:00');
   assert.match((await showUser('U2')).lines.join('\n'), /lock {6}none/);
   await database.query('UPDATE otps SET consecutive_wrong = 100 WHERE user_id = ?', ['U2']);
-  assert.match((await showUser('U2')).lines.join('\n'), /until an operator runs otpd unlock/);
+  assert.match((await showUser('U2')).lines.join('\n'),
+    /\naccount {5}locked until an operator runs otpd unlock, 100 wrong in a row\n/);
   const deps = { pool: database.pool, policies, secrets };
-  assert.ok((await unlock(deps, { userId: 'U2', purpose: 'login' })).isDone);
-  assert.match((await showUser('U2')).lines.join('\n'), /none\n {2}attempts {2}0 of 3.* 0 of 100/);
+  assert.ok((await unlock(deps, 'U2', null)).isDone);
+  assert.match((await showUser('U2')).lines.join('\n'),
+    /account {5}0 of 100 wrong.*\n {2}lock {6}none\n {2}attempts {2}0 of 3.* 0 wrong in a row/s);
 });
 
 test('unlock says what still refuses the user, and whether there was a lock', async () => {
   const deps = { pool: database.pool, policies, secrets };
-  const pair = { userId: 'U7', purpose: 'login' };
-  const unlockPair = () => unlock(deps, pair);
+  const unlockPair = () => unlock(deps, 'U7', 'login');
   const unknown = await unlockPair();
   assert.equal([unknown.isDone, unknown.lines], [false, ['no record of this user and purpose']]);
   database.clock.set('2026-01-05 10:00:00.5');
@@ -187,6 +188,49 @@ test('show reports the last failure of a delivery, while it is retried and after
       { channel: 'console', reason: 'the channel said refused' });
     assert.not.match(JSON.stringify([lines, data]), failing.messages[0]!.code);
     await failing.close();
+  });
+
+test('unlock ends the lock of an account, of all purposes or of what one of them counts',
+  async () => {
+    const deps = { pool: database.pool, policies, secrets };
+    const setWrong = (purpose: string, count: number) => database.query(
+      'UPDATE otps SET consecutive_wrong = ? WHERE user_id = ? AND purpose = ?',
+      [count, 'U10', purpose]);
+    assert.equal((await unlock(deps, 'U10', null)).lines, ['no record of this user']);
+    database.clock.set('2026-01-05 10:30:00');
+    await request('U10', 'm');
+    const call = { port: service.port, path: '/otp/request' };
+    await post({ ...call, key: 'n', body: { user_id: 'U10', purpose: 'pay' } });
+    await setWrong('login', 30);
+    await setWrong('pay', 70);
+    assert.is((await post({ ...call, key: 'o', body: { user_id: 'U10', purpose: 'x' } })).status,
+      403);
+    const other = await unlock(deps, 'U10', 'x');
+    assert.equal([other.isDone, other.lines], [false, ['no record of this user and purpose']]);
+    await setWrong('pay', 200);
+    const one = await unlock(deps, 'U10', 'login');
+    assert.equal([one.isDone, one.lines, one.data], [false,
+      ['was not locked; the account is still locked; run otpd unlock USER without a purpose'],
+      { outcome: 'not_locked', user_id: 'U10', purpose: 'login', next_code_at: null,
+        limited_by: ['account'] }]);
+    const all = await unlock(deps, 'U10', null);
+    assert.equal([all.isDone, all.lines], [true, ['unlocked; the user can request a code now']]);
+    const free = { next_code_at: null, limited_by: [] };
+    assert.equal(all.data, { outcome: 'unlocked', user_id: 'U10',
+      purposes: [{ purpose: 'login', ...free }, { purpose: 'pay', ...free }] });
+    const { time, ...logged } = JSON.parse(all.note!);
+    assert.ok(Date.parse(time) > 0);
+    assert.equal(logged, { level: 'warn', event: 'authz_admin', outcome: 'unlocked',
+      user: createPseudonyms(secrets.current).user('U10'), command: 'unlock' });
+    await setWrong('login', 1);
+    await setWrong('pay', 99);
+    const enough = await unlock(deps, 'U10', 'login');
+    assert.equal([enough.isDone, enough.lines],
+      [true, ['unlocked; the user can request a code now']]);
+    await request('U10', 'p');
+    const limited = await unlock(deps, 'U10', null);
+    assert.equal(limited.lines, ['was not locked; next code at 2026-01-05T10:45:00.000000Z,'
+      + ' by the limits: user']);
   });
 
 test('show waits for no lock', async () => {

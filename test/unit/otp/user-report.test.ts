@@ -59,12 +59,9 @@ test('a lock is reported until the microsecond of its end, and no attempt counts
   const locked = otpWith({ digest: null, wrongAttempts: 3, consecutiveWrong: 3, lastWrongAt: NOW,
     lockedUntil: at(600) });
   const [before] = describe([locked], 600 - ONE_MICROSECOND).pairs;
-  assert.is(before!.isLocked, true);
   assert.is(before!.lockedUntil, at(600));
   assert.is(before!.wrongAttempts, 3);
-  assert.is(before!.mustBeUnlocked, false);
   const [then] = describe([locked], 600).pairs;
-  assert.is(then!.isLocked, false);
   assert.is(then!.lockedUntil, null);
   assert.is(then!.wrongAttempts, 0);
   assert.is(then!.consecutiveWrong, 3);
@@ -76,14 +73,19 @@ test('wrong attempts count until 600 s have passed without one', () => {
   assert.is(describe([tried], 600).pairs[0]?.wrongAttempts, 0);
 });
 
-test('a pair with 100 consecutive wrong attempts must be unlocked, and its lock has no end', () => {
-  const row = { digest: null, wrongAttempts: 1, lastWrongAt: NOW, lockedUntil: at(600) };
-  const [almost] = describe([otpWith({ ...row, consecutiveWrong: 99 })], 700).pairs;
-  assert.is(almost!.isLocked, false);
-  const [pair] = describe([otpWith({ ...row, consecutiveWrong: 100 })], 700).pairs;
-  assert.is(pair!.isLocked, true);
-  assert.is(pair!.mustBeUnlocked, true);
-  assert.is(pair!.lockedUntil, null);
+test('the wrong attempts of all purposes count for the account, and 100 lock it', () => {
+  const login = { digest: null, wrongAttempts: 1, lastWrongAt: NOW, lockedUntil: at(600) };
+  const pay = otpWith({ number: 2, purpose: 'pay', consecutiveWrong: 40 });
+  const reportOf = (consecutiveWrong: number, kept = { wrong: [0], ofAccount: 0 }) =>
+    describeUser([otpWith({ ...login, consecutiveWrong }), pay], new Set(), at(700), POLICIES,
+      { kept })!;
+  assert.equal(reportOf(59).account, { wrong: 99, wrongMax: 100, isLocked: false });
+  const locked = { wrong: 100, wrongMax: 100, isLocked: true };
+  const report = reportOf(60);
+  assert.equal([report.account, report.pairs[0]!.lockedUntil], [locked, null]);
+  assert.equal(reportOf(59, { wrong: [1], ofAccount: 1 }).account, locked);
+  const forgotten = reportOf(3, { wrong: [2], ofAccount: 65_537 });
+  assert.equal(forgotten.account, { wrong: 45, wrongMax: 100, isLocked: true });
 });
 
 test('the last code of a pair is its newest OTP with its state and its end', () => {

@@ -196,12 +196,33 @@ for (const [member, lowest, highest] of BOUNDS) {
       assert.equal(errorsOf(JSON.stringify({ default: { [member]: value } })), []);
     }
     for (const value of [lowest - 1, highest + 1, lowest + 0.5, String(lowest), null]) {
-      assert.equal(errorsOf(JSON.stringify({ purposes: { p: { [member]: value } } })), [
-        `purposes.p.${member}: must be a whole number from ${lowest} to ${highest}`,
+      assert.equal(errorsOf(JSON.stringify({ default: { [member]: value } })), [
+        `default.${member}: must be a whole number from ${lowest} to ${highest}`,
       ]);
     }
   });
 }
+
+test('the wrong attempts of an account cannot be set for one purpose, and apply to all', () => {
+  const member = 'wrong_attempts_until_unlock';
+  assert.equal(errorsOf(JSON.stringify({ purposes: { p: { [member]: 5 } } })), [
+    `purposes.p.${member}: must be set in default, because all purposes share it`,
+  ]);
+  const policies = policiesOf({ default: { [member]: 5 }, purposes: { p: { user_limit: 1 } } });
+  assert.equal(['p', 'q'].map((purpose) => policies.for(purpose).wrongAttemptsUntilUnlock), [5, 5]);
+});
+
+test('require_otp_id is true or false, of all purposes or of one', () => {
+  const policies = policiesOf({ default: { require_otp_id: true },
+    purposes: { p: { require_otp_id: false }, q: { user_limit: 1 } } });
+  assert.equal(['p', 'q', 'r'].map((purpose) => policies.for(purpose).requiresOtpId),
+    [false, true, true]);
+  assert.is(policiesOf({}).default.requiresOtpId, false);
+  for (const value of [1, 'true', null, {}]) {
+    assert.equal(errorsOf(JSON.stringify({ purposes: { p: { require_otp_id: value } } })),
+      ['purposes.p.require_otp_id: must be true or false']);
+  }
+});
 
 test('allowed_purposes allows the listed purposes, and without it every purpose is allowed', () => {
   assert.ok(policiesOf({}).allows('login'));

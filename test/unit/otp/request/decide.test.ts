@@ -37,7 +37,8 @@ const CODE: NewCode = {
 };
 
 const EMPTY: RequestState = {
-  now: NOW, stored: null, otps: [], keptWrong: 0, ...address(EMPTY_IP_WINDOW), hitWindows: [],
+  now: NOW, stored: null, otps: [], keptWrong: 0, keptAccountWrong: 0,
+  ...address(EMPTY_IP_WINDOW), hitWindows: [],
 };
 
 const LOCKED = otpWith({
@@ -95,7 +96,13 @@ const REFUSALS: [string, Partial<RequestState>, string, number | undefined][] = 
   ['the longer of two waits, that of the user,',
     { otps: issuedAgo(1, 2, 3), ...address(FULL_ADDRESS) }, 'limited', 897],
   ['a pair that an operator must unlock',
-    { otps: [otpWith({ consecutiveWrong: 100, lockedUntil: at(-5000) })] }, 'locked', 600],
+    { otps: [otpWith({ consecutiveWrong: 100, lockedUntil: at(-5000) })] }, 'account_locked',
+    undefined],
+  ['an account that the wrong attempts of several purposes lock, before a lock and a limit,',
+    { otps: [LOCKED, ...FULL_USER, otpWith({ purpose: 'pay', consecutiveWrong: 60 })],
+      keptAccountWrong: 37 }, 'account_locked', undefined],
+  ['a repeat of a request, which comes before the lock of the account,',
+    { stored: storedWith({ purpose: 'login' }), keptAccountWrong: 100 }, 'issued', undefined],
 ];
 
 for (const [what, state, kind, seconds] of REFUSALS) {
@@ -164,11 +171,12 @@ test('a new code does not reset the count of wrong attempts', () => {
 });
 
 test('a count that was kept from a swept OTP moves to the new one, or locks', () => {
-  assert.is(decide({ keptWrong: 5 }).writes?.issued.consecutiveWrong, 5);
-  assert.is(decide({ keptWrong: 99 }).writes?.issued.consecutiveWrong, 99);
-  const { outcome, writes } = decide({ keptWrong: 100 });
+  const kept = (count: number) => ({ keptWrong: count, keptAccountWrong: count });
+  assert.is(decide(kept(5)).writes?.issued.consecutiveWrong, 5);
+  assert.is(decide(kept(99)).writes?.issued.consecutiveWrong, 99);
+  const { outcome, writes } = decide(kept(100));
   assert.is(writes, null);
-  assert.is(outcome.kind === 'locked' && outcome.retryAfterSeconds, 600);
+  assert.is(outcome.kind, 'account_locked');
 });
 
 test('a used OTP is superseded by an open one', () => {

@@ -1,6 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { HIT_KINDS } from '../../../../src/db/tables/limit-hits.ts';
+import type { Otp } from '../../../../src/db/tables/otps.ts';
 import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
 import { EMPTY_HIT_WINDOW } from '../../../../src/otp/rules/numbered-hits.ts';
 import { decideVerify } from '../../../../src/otp/verify/decide.ts';
@@ -12,7 +13,7 @@ const WRONG = '02'.repeat(32);
 const VERIFY_ID = '05'.repeat(8);
 
 const EMPTY: VerifyState = {
-  now: NOW, stored: null, pair: null, keptWrong: 0, hitWindows: [],
+  now: NOW, stored: null, otps: [], pair: null, accountWrong: 0, hitWindows: [],
 };
 
 /** A verification that counts how often its code is compared. */
@@ -24,6 +25,7 @@ function attemptWith(digest: string | null, keyDigest: string | null = null, dig
     policy: DEFAULT_POLICY,
     appliedLimits: [],
     digits,
+    otpId: null,
     digestFor: () => {
       compared.count += 1;
       return digest;
@@ -40,7 +42,8 @@ function decide(
   policy = DEFAULT_POLICY,
 ) {
   const { attempt, compared } = attemptWith(digest);
-  const decision = decideVerify({ ...EMPTY, ...changes }, { ...attempt, policy });
+  const accountWrong = changes.pair?.consecutiveWrong ?? 0;
+  const decision = decideVerify({ ...EMPTY, accountWrong, ...changes }, { ...attempt, policy });
   return { ...decision, compared: compared.count };
 }
 
@@ -61,12 +64,14 @@ const REFUSALS: [string, Partial<VerifyState>, object, number][] = [
     { kind: 'used' }, 0],
   ['an OTP at its expiry', { pair: otpWith({ expiresAt: NOW }) },
     { kind: 'expired' }, 0],
-  ['a pair whose OTPs were swept, and which an operator must unlock', { keptWrong: 100 },
-    { kind: 'locked', retryAfterSeconds: 600, begins: false }, 0],
-  ['a pair whose OTPs were swept with a count under the lock', { keptWrong: 99 },
+  ['a pair whose OTPs were swept, of a user whom an operator must unlock', { accountWrong: 100 },
+    { kind: 'account_locked', begins: false }, 0],
+  ['a pair whose OTPs were swept, of a user with a count under the lock', { accountWrong: 99 },
     { kind: 'not_found' }, 0],
-  ['a pair that an operator must unlock', { pair: otpWith({ consecutiveWrong: 100 }) },
-    { kind: 'locked', retryAfterSeconds: 600, begins: false }, 0],
+  ['an open pair of a user whom an operator must unlock', { pair: otpWith(), accountWrong: 100 },
+    { kind: 'account_locked', begins: false }, 0],
+  ['a locked pair of a user whom an operator must unlock', { pair: LOCKED, accountWrong: 101 },
+    { kind: 'account_locked', begins: false }, 0],
 ];
 
 for (const [what, state, outcome, comparisons] of REFUSALS) {
@@ -88,6 +93,7 @@ test('a right code a microsecond before expiry erases the digest and resets the 
     pair: otpWith({ expiresAt: NOW + 1, digest: null, redeemedAt: NOW, verifyIds: VERIFY_ID }),
     stored: null,
     isWrong: false,
+    locksAccount: false,
   });
 });
 
@@ -136,12 +142,112 @@ test('the end of a lock resets the wrong attempts but not the consecutive ones',
   assert.is(writes?.pair?.consecutiveWrong, 4);
 });
 
-test('the last consecutive wrong code locks, also when attempts of the round remain', () => {
-  const before = decide({ pair: otpWith({ consecutiveWrong: 98 }) }, WRONG);
+test('the last wrong code of an account locks it, also when the pair has attempts left', () => {
+  const before = decide({ pair: otpWith({ consecutiveWrong: 8 }), accountWrong: 98 }, WRONG);
   assert.equal(before.outcome, { kind: 'wrong', attemptsRemaining: 1 });
-  const last = decide({ pair: otpWith({ consecutiveWrong: 99 }) }, WRONG);
-  assert.equal(last.outcome, { kind: 'locked', retryAfterSeconds: 600, begins: true });
-  assert.is(last.writes?.pair?.consecutiveWrong, 100);
+  assert.is(before.writes?.locksAccount, false);
+  const last = decide({ pair: otpWith({ consecutiveWrong: 9 }), accountWrong: 99 }, WRONG);
+  assert.equal(last.outcome, { kind: 'account_locked', begins: true });
+  const { pair, locksAccount } = last.writes!;
+  assert.equal([pair?.consecutiveWrong, pair?.digest, pair?.lockedUntil, locksAccount],
+    [10, null, null, true]);
+  const third = decide({ pair: otpWith({ wrongAttempts: 2, lastWrongAt: NOW }), accountWrong: 99 },
+    WRONG);
+  assert.is(third.outcome.kind, 'account_locked');
+  assert.is(third.writes?.pair?.lockedUntil, at(600), 'the lock of the pair begins as well');
+});
+
+test('attempts remaining is the lesser of what is left of the pair and of the account', () => {
+  for (const [accountWrong, left] of [[0, 2], [96, 2], [97, 2], [98, 1]] as const) {
+    assert.equal(decide({ pair: otpWith(), accountWrong }, WRONG).outcome,
+      { kind: 'wrong', attemptsRemaining: left });
+  }
+});
+
+const ID = { first: '0a'.repeat(16), second: '0b'.repeat(16), newest: '0c'.repeat(16) };
+const DIGESTS: Readonly<Record<string, string>>
+  = { [ID.first]: '11'.repeat(32), [ID.second]: '12'.repeat(32), [ID.newest]: RIGHT };
+
+/** Verifies the code of one OTP of a pair of three, bound to another one. */
+function decideBound(
+  otpId: string,
+  typed: string | null,
+  changes: Readonly<Record<string, Partial<Otp>>> = {},
+  state: Partial<VerifyState> = {},
+) {
+  const otps = Object.values(ID).map((id, index) => otpWith({ number: 1 + index, otpId: id,
+    digest: DIGESTS[id]!, createdAt: at(-20 + index), expiresAt: at(280 + index),
+    ...changes[id] }));
+  const pair = otps.at(-1)!;
+  const { attempt } = attemptWith(null);
+  return decideVerify(
+    { ...EMPTY, otps, pair, accountWrong: pair.consecutiveWrong, ...state },
+    { ...attempt, otpId, digestFor: (_key, id) => id === typed ? DIGESTS[id]! : WRONG },
+  );
+}
+
+/** [case, otp_id, whose code, changes, outcome] */
+const BOUND: [string, string, string | null, Record<string, Partial<Otp>>, object][] = [
+  ['the newest OTP with its code', ID.newest, ID.newest, {}, { kind: 'verified', replayed: false }],
+  ['the newest OTP with a wrong code', ID.newest, null, {},
+    { kind: 'wrong', attemptsRemaining: 2 }],
+  ['the newest OTP with the code of the first', ID.newest, ID.first, {}, { kind: 'superseded' }],
+  ['the newest OTP with the code of the second', ID.newest, ID.second, {}, { kind: 'superseded' }],
+  ['the newest OTP with an earlier code a microsecond before its end', ID.newest, ID.first,
+    { [ID.first]: { expiresAt: NOW + 1 } }, { kind: 'superseded' }],
+  ['the newest OTP with an earlier code at its end', ID.newest, ID.first,
+    { [ID.first]: { expiresAt: NOW } }, { kind: 'wrong', attemptsRemaining: 2 }],
+  ['the newest OTP with the code of another purpose', ID.newest, ID.first,
+    { [ID.first]: { purpose: 'pay' } }, { kind: 'wrong', attemptsRemaining: 2 }],
+  ['the newest OTP with a redeemed earlier code', ID.newest, ID.first,
+    { [ID.first]: { digest: null, redeemedAt: at(-9) } }, { kind: 'wrong', attemptsRemaining: 2 }],
+  ['a used newest OTP', ID.newest, ID.first, { [ID.newest]: { digest: null, redeemedAt: NOW } },
+    { kind: 'used' }],
+  ['an earlier OTP with its code', ID.first, ID.first, {}, { kind: 'superseded' }],
+  ['an earlier OTP with the newest code', ID.second, ID.newest, {}, { kind: 'superseded' }],
+  ['an earlier OTP a microsecond before its 15 minutes end', ID.first, ID.first,
+    { [ID.first]: { createdAt: at(-899.999999) } }, { kind: 'superseded' }],
+  ['an earlier OTP at the end of its 15 minutes', ID.first, ID.first,
+    { [ID.first]: { createdAt: at(-900) } }, { kind: 'not_found' }],
+  ['an earlier OTP that was redeemed', ID.first, ID.first,
+    { [ID.first]: { digest: null, redeemedAt: at(-9) } }, { kind: 'used' }],
+  ['an earlier OTP of another purpose', ID.first, ID.first, { [ID.first]: { purpose: 'pay' } },
+    { kind: 'not_found' }],
+  ['an unknown OTP', '0f'.repeat(16), ID.newest, {}, { kind: 'not_found' }],
+];
+
+for (const [what, otpId, typed, changes, outcome] of BOUND) {
+  test(`a verification that names ${what} gets its own outcome`, () => {
+    const decision = decideBound(otpId, typed, changes);
+    assert.equal(decision.outcome, outcome);
+    const counts = ['verified', 'wrong'].includes(decision.outcome.kind);
+    assert.is(decision.writes !== null, counts);
+  });
+}
+
+test('the code of a superseded OTP counts as wrong without an otp_id', () => {
+  const { attempt } = attemptWith(null);
+  const otps = [otpWith({ otpId: ID.first, digest: DIGESTS[ID.first]! }),
+    otpWith({ number: 2, otpId: ID.newest })];
+  const decision = decideVerify({ ...EMPTY, otps, pair: otps[1]! },
+    { ...attempt, digestFor: (_key, id) => id === ID.first ? DIGESTS[id]! : WRONG });
+  assert.is(decision.outcome.kind, 'wrong');
+});
+
+test('locks decide before the otp_id', () => {
+  const locked = { wrongAttempts: 3, lastWrongAt: NOW, lockedUntil: at(600) };
+  assert.is(decideBound(ID.first, ID.first, { [ID.newest]: locked }).outcome.kind, 'locked');
+  assert.is(decideBound('0f'.repeat(16), null, {}, { accountWrong: 100 }).outcome.kind,
+    'account_locked');
+});
+
+test('only 16 earlier codes are compared', () => {
+  const otps = Array.from({ length: 30 }, (_, index) => otpWith({ number: 1 + index,
+    otpId: index.toString(16).padStart(32, '0'), digest: '11'.repeat(32) }));
+  const pair = otps.at(-1)!;
+  const { attempt, compared } = attemptWith(WRONG);
+  const { outcome } = decideVerify({ ...EMPTY, otps, pair }, { ...attempt, otpId: pair.otpId });
+  assert.equal([outcome.kind, compared.count], ['wrong', 17]);
 });
 
 const KEY = '08'.repeat(16);
@@ -170,7 +276,8 @@ for (const [what, digest] of [['another code', WRONG], ['a lost secret', null]] 
   test(`a key with ${what} is refused and erased, and counts as a wrong code`, () => {
     const { outcome, writes } = decide({ stored: WON, pair: LOCKED }, digest);
     assert.equal(outcome, { kind: 'key_reused' });
-    assert.equal(writes, { pair: null, stored: { ...WON, keyExpiresAt: NOW }, isWrong: true });
+    assert.equal(writes, { pair: null, stored: { ...WON, keyExpiresAt: NOW }, isWrong: true,
+      locksAccount: false });
     const next = decide({ stored: writes!.stored, pair: LOCKED }, digest);
     assert.is(next.outcome.kind, 'locked', 'the erased key counts as new');
   });
@@ -220,7 +327,7 @@ test('an OTP keeps the numbers of the policy that it was issued under', () => {
 test('the limit of consecutive wrong codes is the one in force', () => {
   const policy = { ...DEFAULT_POLICY, wrongAttemptsUntilUnlock: 3 };
   const { outcome } = decide({ pair: otpWith({ consecutiveWrong: 3 }) }, RIGHT, policy);
-  assert.equal(outcome, { kind: 'locked', retryAfterSeconds: 600, begins: false });
+  assert.equal(outcome, { kind: 'account_locked', begins: false });
 });
 
 /** [case, state, required digits] */
@@ -274,6 +381,24 @@ test('a limit in shadow refuses nothing and is reported, also next to one that r
   assert.equal(both.outcome, { kind: 'limited', retryAfterSeconds: 3595,
     limitedBy: ['wrong_codes_net'] });
   assert.equal(both.shadowed, ['wrong_codes']);
+});
+
+test('an exhausted limit of wrong codes lets who names the open OTP try, and nobody else', () => {
+  const limited = { hitWindows: [OF_IP, OF_NET] };
+  assert.is(decideBound(ID.newest, ID.newest, {}, limited).outcome.kind, 'verified');
+  assert.is(decideBound(ID.newest, null, {}, limited).outcome.kind, 'wrong');
+  assert.is(decideBound(ID.newest, null, {}, { ...limited, accountWrong: 100 }).outcome.kind,
+    'account_locked');
+  const closed: Partial<Otp>[] = [
+    { digest: null, redeemedAt: NOW }, { digest: null }, { expiresAt: NOW },
+  ];
+  for (const state of closed) {
+    const decision = decideBound(ID.newest, ID.newest, { [ID.newest]: state }, limited);
+    assert.is(decision.outcome.kind, 'limited');
+  }
+  for (const otpId of [ID.first, '0f'.repeat(16)]) {
+    assert.is(decideBound(otpId, ID.newest, {}, limited).outcome.kind, 'limited');
+  }
 });
 
 test('a key decides before an exhausted limit', () => {
