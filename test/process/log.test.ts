@@ -247,6 +247,44 @@ test('the line of an attempt that is refused names the limit', async () => {
   rmSync(folder, { recursive: true });
 });
 
+test('the wrong code that locks an account begins a lock in log and metrics', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-test-'));
+  const file = join(folder, 'policy.json');
+  writeFileSync(file, '{"default":{"wrong_attempts_until_unlock":3,"wrong_attempts":9}}');
+  const otpd = new Logged({ ...variables, POLICY_FILE: file, ADMIN_PORT: '0' });
+  const port = await otpd.port();
+  const names = { user_id: 'L9', purpose: 'login' };
+  const ask = async (key: string) => {
+    const { body } = await post({ port, path: '/otp/request', body: names, key });
+    return body.otp_id;
+  };
+  const first = await ask('lock-1');
+  const second = await ask('lock-2');
+  await eventually('the codes are printed', () => otpd.codes().length === 2);
+  const wrong = another(otpd.codes()[1]!);
+  for (const otp_id of [first, second, second, second, second]) {
+    const body = { ...names, code: wrong === otpd.codes()[0] ? another(wrong) : wrong, otp_id };
+    await post({ port, path: '/otp/verify', body });
+  }
+  await ask('lock-3');
+  const lines = await otpd.requests(8);
+  assert.equal(lines.slice(2).map(({ status, outcome, event }) => [status, outcome, event]), [
+    [410, 'code_superseded', 'authn_login_fail'],
+    [401, 'invalid_code', 'authn_login_fail'], [401, 'invalid_code', 'authn_login_fail'],
+    [403, 'account_locked', 'authn_login_lock'], [403, 'account_locked', 'authn_login_fail_max'],
+    [403, 'account_locked', 'authn_login_fail_max'],
+  ]);
+  const admin = await otpd.port('health and metrics');
+  const text = await (await fetch(`http://127.0.0.1:${admin}/metrics`)).text();
+  for (const line of ['otpd_locks_total 1', 'otpd_codes_wrong_total 3',
+    'otpd_http_requests_total{route="/otp/verify",code="account_locked"} 2',
+    'otpd_http_requests_total{route="/otp/request",code="account_locked"} 1']) {
+    assert.ok(text.includes(`\n${line}\n`), line);
+  }
+  assert.is(await otpd.stop(), 0);
+  rmSync(folder, { recursive: true });
+});
+
 test('the log names the API client, reports a failed login and contains no key', async () => {
   const { apiKeys, headersOf } = newApiClients(['app1']);
   const readers = newApiClients(['reader'], ['read']);

@@ -134,7 +134,7 @@ test('a wrong password, variable, command or argument is one clear message', asy
   const unknown = start(['sevre'], {});
   assert.is(await finish(unknown), 2);
   assert.match(unknown.output(), /usage: otpd COMMAND/);
-  const bare = start(['unlock', 'U1'], ownServer(newDatabaseName()));
+  const bare = start(['unlock'], ownServer(newDatabaseName()));
   assert.is(await finish(bare), 2);
   assert.match(bare.output(), /usage: otpd COMMAND/);
   const help = start([], {});

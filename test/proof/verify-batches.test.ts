@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert';
 import fc from 'fast-check';
 import { addSeconds, formatInstant, parseInstant } from '../../src/db/instant.ts';
 import { VERIFY_ID_BYTES } from '../../src/db/tables/otps-write.ts';
+import type { Message } from '../../src/otp/channels/channel.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
 import type { OtpVerification, VerifyOutcome } from '../../src/otp/outcomes.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
@@ -55,7 +56,8 @@ const NOBODY = Object.freeze({ clientIp: null, clientNet48: null, key: null });
 /** One service on its own database, in which each user has a code. */
 class Side {
   readonly #database: TestDatabase;
-  readonly #codes = new Map<string, string>();
+  /** The codes that each user was sent, the newest last. */
+  readonly #sent = new Map<string, Message[]>();
   readonly #deps;
   readonly #delivery: Delivery;
   readonly #service: OtpService;
@@ -67,7 +69,7 @@ class Side {
       wrongCodesNetLimit: WRONG_CODES_LIMIT + 2 });
     this.#deps = { pool, policies, secrets: secretsOf(newSecretsText()) };
     this.#delivery = createTestDelivery({ ...this.#deps, channels: [channelOf((message) => {
-      this.#codes.set(message.userId, message.code);
+      this.#sent.set(message.userId, [...this.#sent.get(message.userId) ?? [], message]);
       return { kind: 'accepted' };
     })] });
     this.#service = createOtpService({
@@ -84,12 +86,12 @@ class Side {
   }
 
   async request(userId: string): Promise<void> {
-    this.#codes.delete(userId);
+    const count = this.#sent.get(userId)?.length ?? 0;
     const input = { userId, purpose: 'login', clientIp: freshAddress(), clientNet48: null,
       key: fresh('k'),
       apiClient: null, acceptLanguage: '' };
     assert.is((await this.#service.request(input, () => true)).kind, 'issued');
-    await eventually('the message', () => this.#codes.has(userId));
+    await eventually('the message', () => this.#sent.get(userId)?.length === count + 1);
   }
 
   attempt(
@@ -97,10 +99,14 @@ class Side {
     word: string,
     index: number,
     by: Omit<OtpVerification, 'userId' | 'purpose' | 'code' | 'apiClient'> = NOBODY,
+    bound: string | null = null,
   ): OtpVerification {
-    const code = this.#codes.get(userId)!;
-    return { userId, purpose: 'login', code: word === 'right' ? code : wrongCode(code, index),
-      ...by, apiClient: null };
+    const sent = this.#sent.get(userId)!;
+    const { code } = sent.at(-1)!;
+    const typed = word === 'right' ? code : word === 'earlier' ? sent.at(-2)!.code
+      : wrongCode(code, index);
+    const otpId = bound === null ? null : sent.at(bound === 'newest' ? -1 : -2)!.otpId;
+    return { userId, purpose: 'login', code: typed, otpId, ...by, apiClient: null };
   }
 
   verify(inputs: readonly OtpVerification[]): Promise<VerifyOutcome[]> {
@@ -173,10 +179,12 @@ function withOneName(row: object, now: string): object {
   return { ...row, bytes: now.startsWith('wrong right') ? bytes - VERIFY_ID_BYTES : bytes };
 }
 
-type Attempt = { user: number; word: string; nth: number; address: number; key: number | null };
+type Attempt = { user: number; word: string; nth: number; bound: string | null; address: number;
+  key: number | null };
 
 const attempts: fc.Arbitrary<Attempt[]> = fc.array(fc.record({
-  user: fc.constantFrom(0, 0, 1, 2), word: fc.constantFrom('right', 'wrong', 'wrong'),
+  user: fc.constantFrom(0, 0, 1, 2), word: fc.constantFrom('right', 'wrong', 'wrong', 'earlier'),
+  bound: fc.constantFrom(null, null, 'newest', 'earlier'),
   nth: fc.constantFrom(0, 1), address: fc.constantFrom(0, 0, 1),
   key: fc.constantFrom(null, null, 0, 1),
 }), { minLength: 1, maxLength: 24, size: 'max' });
@@ -191,12 +199,14 @@ test('attempts with keys that one transaction decides count like attempts in man
     const keys = [0, 1].map(() => fresh('k'));
     const net = fresh('net');
     const inputs = (side: Side, list: Attempt[]): OtpVerification[] =>
-      list.map(({ user, word, nth, address, key }) => side.attempt(users[user]!, word, nth,
-        { clientIp: addresses[address]!, clientNet48: net, key: keys[key ?? -1] ?? null }));
+      list.map(({ user, word, nth, bound, address, key }) => side.attempt(users[user]!, word, nth,
+        { clientIp: addresses[address]!, clientNet48: net, key: keys[key ?? -1] ?? null }, bound));
     const outcomes: VerifyOutcome[][] = [];
     for (const side of sides) {
       side.setSecond(history * 3600);
-      await Promise.all(users.map((user) => side.request(user)));
+      for (let nth = 0; nth < 2; nth += 1) {
+        await Promise.all(users.map((user) => side.request(user)));
+      }
       for (const one of inputs(side, before.slice(0, 4))) await side.verify([one]);
       side.setSecond(history * 3600 + 1);
       const all = inputs(side, batch);
@@ -215,10 +225,29 @@ test('attempts with keys that one transaction decides count like attempts in man
     }
     for (const { kind } of outcomes[0]!) kinds.add(kind);
   }), { numRuns: HISTORIES, seed: SEED, includeErrorInReport: true });
-  for (const kind of ['verified', 'wrong', 'locked', 'used', 'limited', 'key_reused']) {
+  for (const kind of ['verified', 'wrong', 'locked', 'used', 'limited', 'key_reused',
+    'superseded']) {
     assert.ok(kinds.has(kind), kind);
   }
 });
+
+test('one transaction locks the accounts of several users, each once', async () => {
+  const [side] = sides;
+  side.setSecond((HISTORIES + 1) * 3600);
+  const users = [fresh('u'), fresh('u'), fresh('u')];
+  for (const user of users) await side.request(user);
+  await side.rows('UPDATE otps SET consecutive_wrong = 99 WHERE user_id IN (?, ?, ?)', users);
+  const before = await side.rows(LOCKS, []);
+  const outcomes = await side.verify(users.flatMap((user) =>
+    [1, 2].map((index) => side.attempt(user, 'wrong', index))));
+  assert.equal(outcomes, users.flatMap(() =>
+    [true, false].map((begins) => ({ kind: 'account_locked', begins }))));
+  assert.equal([before.length, (await side.rows(LOCKS, [])).length], [0, 3]);
+  const next = await side.verify(users.map((user) => side.attempt(user, 'right', 0)));
+  assert.equal(new Set(next.map(({ kind }) => kind)), new Set(['account_locked']));
+});
+
+const LOCKS = 'SELECT * FROM wrong_counts WHERE consecutive_wrong = 65535';
 
 function withoutIds(row: object): object {
   return { ...row, bytes: null };

@@ -14,7 +14,7 @@ test('help lists every command on standard output', async () => {
     const { status, out, err } = await runCommand([name]);
     assert.is(status, 0);
     assert.is(err, '');
-    for (const command of ['serve', 'migrate', 'doctor', 'show USER', 'unlock USER PURPOSE',
+    for (const command of ['serve', 'migrate', 'doctor', 'show USER', 'unlock USER [PURPOSE]',
       'cancel OTP_ID', 'secret new [ID]', 'help']) assert.match(out, `\n  ${command} `);
   }
 });
@@ -27,7 +27,8 @@ const WRONG: [string[], RegExp][] = [
   [['show', 'U1', 'U2'], /show takes: USER\n/],
   [['show', '-x', 'U1'], /Unknown option '-x'/],
   [['show', '--json', '--text', 'U1'], /exclude each other/],
-  [['unlock', 'U1'], /unlock takes: USER PURPOSE\n/],
+  [['unlock'], /unlock takes: USER \[PURPOSE\]\n/],
+  [['unlock', 'U1', 'login', 'pay'], /unlock takes: USER \[PURPOSE\]\n/],
   [['cancel', 'ABC'], /OTP_ID must be 32 hexadecimal digits/],
   [['doctor', 'now'], /doctor takes no arguments/],
   [['secret'], /secret takes: new \[ID\]/],
@@ -84,7 +85,8 @@ test('show, unlock and cancel print one object in a pipe and exit with 1 for unk
     { outcome: string; user_id: string; purposes: { last_code: { otp_id: string } }[] };
   assert.equal([outcome, userId, login?.last_code.otp_id], ['known', '--json', otpId]);
   const text = await runCommand(['show', '--text', '--', '--json'], variables);
-  assert.match(text.out, /^user --json at .*\npurpose login\n {2}limit {5}2 of 3 codes left/);
+  assert.match(text.out,
+    /^user --json at .*\naccount {5}0 of 100 .*\npurpose login\n {2}limit {5}2 of 3 codes left/);
   assert.not.match(text.out + shown.out, service.messages[0]!.code);
 
   const canceled = await runCommand(['cancel', otpId], variables);
@@ -93,6 +95,12 @@ test('show, unlock and cancel print one object in a pipe and exit with 1 for unk
   const unlocked = await runCommand(['unlock', '--text', '--', '--json', 'login'], variables);
   assert.equal([unlocked.status, unlocked.out],
     [0, 'was not locked; the user can request a code now\n']);
+  const logged = JSON.parse(unlocked.err) as Record<string, unknown>;
+  assert.equal([logged.event, logged.outcome, logged.purpose, logged.command],
+    ['authz_admin', 'not_locked', 'login', 'unlock']);
+  const all = await runCommand(['unlock', '--', '--json'], variables);
+  assert.equal([all.status, objectOf(all).purposes],
+    [0, [{ purpose: 'login', next_code_at: null, limited_by: [] }]]);
 
   const nobody = await runCommand(['show', 'nobody'], variables);
   assert.is(nobody.status, 1);
