@@ -63,7 +63,7 @@ export type Retention = Readonly<{
 /** The consecutive wrong attempts that outlast the OTPs of a pair. */
 export type KeptCounts = Readonly<{
   nameOf: (userId: string, purpose: string) => CountName;
-  /** The lowest count that may lock a pair until an operator unlocks it. */
+  /** The lowest count that locks an account by itself; the row of a lock has a higher one. */
   lockedFrom: () => number;
 }>;
 

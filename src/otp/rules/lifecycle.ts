@@ -10,7 +10,7 @@ import { isPointLive } from './rolling-window.ts';
  * How long rows are kept. An OTP is known for a day plus the longest lifetime after it was issued
  * or last attempted, so that a late attempt gets "used" or "expired" and not "never issued". The
  * older OTPs of a pair always expire first. Its consecutive wrong attempts outlast it: they are
- * forgotten 30 days after the last one, unless they lock the pair (NIST SP 800-63B-4, 3.2.2).
+ * forgotten 30 days after the last one; the lock of an account is not (NIST SP 800-63B-4, 3.2.2).
  */
 export const RETENTION: Retention = Object.freeze({
   otpSeconds: 87_000,
