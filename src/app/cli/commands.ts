@@ -57,15 +57,15 @@ const COMMANDS: readonly Command[] = [
     help: 'limits, locks, wrong attempts and OTPs of a user',
     run: asReport((userId) =>
       withDatabase((pool, { policies, secrets, log: { isRaw } }) =>
-        show({ pool, policies, secrets }, userId, isRaw))),
+        show({ pool, policies, secrets, isRaw }, userId))),
   },
   {
     name: 'unlock',
     arguments: 'USER [PURPOSE]',
     help: 'end the locks of a user, or of one purpose, and reset the wrong attempts',
     run: asReport((userId, ...[purpose]) =>
-      withDatabase((pool, { policies, secrets }) =>
-        unlock({ pool, policies, secrets }, userId, purpose ?? null))),
+      withDatabase((pool, { policies, secrets, log: { isRaw } }) =>
+        unlock({ pool, policies, secrets, isRaw }, userId, purpose ?? null))),
   },
   {
     name: 'cancel',

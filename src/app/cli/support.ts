@@ -20,17 +20,24 @@ import {
 import { isOutputTerminal, UsageError } from '../output.ts';
 import type { Report } from '../output.ts';
 
-type SupportDeps = Readonly<{ pool: ConnectionPool; policies: Policies; secrets: Secrets }>;
+type SupportDeps = Readonly<{
+  pool: ConnectionPool;
+  policies: Policies;
+  secrets: Secrets;
+  /** Whether the log names users as the caller does; else, and by default, by pseudonyms. */
+  isRaw?: boolean;
+}>;
+
+function logUserOf({ secrets, isRaw = false }: SupportDeps, userId: string): string {
+  return choosePseudonyms(secrets.current, isRaw).user(userId);
+}
 
 /** Names a user as the caller does and as the log does. */
 type UserNames = Readonly<{ userId: string; logUser: string }>;
 
-/**
- * @param isRaw whether the log names users as the caller does
- * @throws Unavailable when the database cannot answer
- */
-export async function show(deps: SupportDeps, userId: string, isRaw = false): Promise<Report> {
-  const names = { userId, logUser: choosePseudonyms(deps.secrets.current, isRaw).user(userId) };
+/** @throws Unavailable when the database cannot answer */
+export async function show(deps: SupportDeps, userId: string): Promise<Report> {
+  const names = { userId, logUser: logUserOf(deps, userId) };
   const report = await readUserReport(deps, userId);
   if (report === null) {
     const data = { outcome: 'unknown', user_id: userId, log_user: names.logUser };
@@ -227,15 +234,14 @@ function formatNext(line: string, next: readonly NextCode[]): string[] {
 
 /** A line for the log, because no process that writes one sees the command. */
 function toAuditLine(
-  { secrets }: SupportDeps,
+  deps: SupportDeps,
   userId: string,
   purpose: string | null,
   { outcome, now }: Pick<UnlockResult, 'outcome' | 'now'>,
 ): string {
-  const user = createPseudonyms(secrets.current).user(userId);
   const line = toJsonLine(toRfc3339(now), 'warn', 'authz_admin',
     member('outcome', outcome, WORD_MAX_CHARACTERS)
-    + member('user', user, LOGGED_USER_MAX_CHARACTERS)
+    + member('user', logUserOf(deps, userId), LOGGED_USER_MAX_CHARACTERS)
     + member('purpose', purpose, LOGGED_PURPOSE_MAX_CHARACTERS)
     + member('command', 'unlock', WORD_MAX_CHARACTERS));
   return (isOutputTerminal() ? toTextLine(line, false) : line).trimEnd();

@@ -53,7 +53,6 @@ type OptionalLimits = Readonly<{
 export type PolicyNumber = keyof (Numbers & OptionalLimits);
 
 export type Policy = Numbers & OptionalLimits & Readonly<{
-  /** Whether a verification must name its OTP. */
   requiresOtpId: boolean;
   /** Limits that count and report but refuse nobody. */
   shadow: ReadonlySet<LimitName>;
