@@ -5,6 +5,7 @@
 import { MICROSECONDS_PER_MILLISECOND } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { Hex } from '../db/query.ts';
+import type { ChannelName, Recipient } from './channels/channel.ts';
 import type { LimitName, NamedQuota } from './policy/policy.ts';
 
 /** What the address of a client counts as (docs/api.md, "Client address"). */
@@ -16,9 +17,12 @@ export type ClientAddress = Readonly<{
 }>;
 
 /** A request for a code. All strings are validated (docs/api.md, "Identity"). */
-export type OtpRequest = ClientAddress & Readonly<{
-  userId: string;
+export type OtpRequest = ClientAddress & Recipient & Readonly<{
   purpose: string;
+  /** The channel to try first; without it, or with null, the first that reaches the recipient. */
+  channel?: ChannelName | null | undefined;
+  /** A well-formed language tag, which wins over Accept-Language. */
+  locale?: string | null | undefined;
   /** The decoded Idempotency-Key: 1 to 255 printable ASCII characters. */
   key: string;
   /** The name of the API client, [A-Za-z0-9_-]: each has its own keys. Null without API keys. */

@@ -37,8 +37,9 @@ export type OtpService = Readonly<{
   cancel: Operation<OtpCancellation, CancelOutcome>;
   /** Takes a report of a provider; null when no channel asks for reports. */
   report: Delivery['report'];
-  /** The user_id formats that a channel accepts, when none accepts this user_id; else null. */
-  unreachable: (userId: string) => string | null;
+  channelNames: Delivery['channelNames'];
+  /** The formats that the channels need, when none can reach this address; else null. */
+  unreachable: Delivery['unreachable'];
 }>;
 
 /** Throughput grows with the size of batches first, and then with their concurrency. */
@@ -92,6 +93,7 @@ export function createOtpService(deps: Deps, limits: BatchLimits = BATCH_LIMITS)
     status: status.submit.bind(status),
     cancel: cancel.submit.bind(cancel),
     report: deps.delivery.report,
+    channelNames: deps.delivery.channelNames,
     unreachable: deps.delivery.unreachable,
   });
 }

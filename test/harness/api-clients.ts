@@ -10,12 +10,13 @@ export type TestApiClients = Readonly<{
   headersOf: (name: string) => Record<string, string>;
 }>;
 
-/** Makes a key for each name, with all scopes by default. */
+/** Makes a key for each name, with all scopes by default, or with those of its name. */
 export function newApiClients(
   names: readonly string[],
-  scopes: readonly Scope[] = SCOPES,
+  scopes: readonly Scope[] | ((name: string) => readonly Scope[]) = SCOPES,
 ): TestApiClients {
-  const keys = new Map(names.map((name) => [name, newKey({ name, scopes })]));
+  const scopesOf = typeof scopes === 'function' ? scopes : () => scopes;
+  const keys = new Map(names.map((name) => [name, newKey({ name, scopes: scopesOf(name) })]));
   for (const { key, entry } of keys.values()) {
     recordKey(key);
     recordKey(entry.split(':')[2]!);

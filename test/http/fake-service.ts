@@ -54,7 +54,8 @@ export type FakeOptions = Readonly<{
   status?: (otpId: string) => Promise<StatusOutcome>;
   cancel?: (input: OtpCancellation) => Promise<CancelOutcome>;
   report?: OtpService['report'];
-  unreachable?: (userId: string) => string | null;
+  channelNames?: OtpService['channelNames'];
+  unreachable?: OtpService['unreachable'];
   policies?: Policies;
   trustedProxies?: string;
   /** The allowed origins; none by default. */
@@ -86,6 +87,7 @@ export async function startServer(options: FakeOptions = {}): Promise<FakeServer
     status: (otpId) => { calls.push(`status ${otpId}`); return status(otpId); },
     cancel: (input) => { calls.push(`cancel ${input.otpId}`); return cancel(input); },
     report: options.report ?? null,
+    channelNames: options.channelNames ?? ['console'],
     unreachable: options.unreachable ?? (() => null),
   };
   const http = createHttpServer({

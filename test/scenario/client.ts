@@ -76,7 +76,10 @@ export class Client {
       return { port, method, path: `/otp/${this.#idOf(action.otp)}`, address, key };
     }
     const names = { user_id: action.userId, purpose: action.purpose };
-    if (action.kind === 'request') return { port, path: '/otp/request', body: names, address, key };
+    if (action.kind === 'request') {
+      const body = { ...names, ...action.options };
+      return { port, path: '/otp/request', body, address, key };
+    }
     const code = this.#codeFor(action);
     const body = { ...names, code,
       ...(action.otpId === null ? {} : { otp_id: this.#idOf(action.otpId) }) };

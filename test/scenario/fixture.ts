@@ -4,6 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DatabaseSettings } from '../../src/db/connection.ts';
+import type { Scope } from '../../src/http/input/api-keys.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
@@ -19,6 +20,8 @@ import type { Scenario } from './scenario.ts';
 /** A bound for a message on a busy machine, and the interval of polling. */
 const POLL_BOUND_MS = 30_000;
 const POLL_MS = 10;
+
+const CALLER_SCOPES: readonly Scope[] = ['request', 'verify', 'read'];
 
 type Server = Readonly<{
   port: number;
@@ -53,14 +56,15 @@ export type Fixture = Readonly<{
 
 /** Starts the processes of a scenario, with its policy, on a database with empty tables. */
 export async function openFixture(
-  { policy, processes, apiClients }: Scenario,
+  { policy, processes, apiClients, destinationCallers }: Scenario,
   settings: DatabaseSettings,
 ): Promise<Fixture> {
   const parsed = parsePolicies(policy);
   if ('errors' in parsed) throw new Error(parsed.errors.join('; '));
   const { policies } = parsed;
   const database = openTestDatabase(settings);
-  const { apiKeys: keys, headersOf } = newApiClients(apiClients, ['request', 'verify', 'read']);
+  const { apiKeys: keys, headersOf } = newApiClients(apiClients, (name) =>
+    destinationCallers.includes(name) ? [...CALLER_SCOPES, 'to'] : CALLER_SCOPES);
   const apiKeys = apiClients.length === 0 ? undefined : keys;
   const secretsText = newSecretsText();
   const secrets = secretsOf(secretsText);

@@ -1,7 +1,7 @@
 /** Parses the left half of a line: who does what, with which code and key, on which process. */
 import { isIP } from 'node:net';
 import type {
-  ClientAction, FixtureAction, Key, NamedOtp, Step, TypedCode,
+  ClientAction, FixtureAction, Key, NamedOtp, RequestOptions, Step, TypedCode,
 } from './scenario.ts';
 import { LineError } from './scenario.ts';
 import { TokenReader } from './tokens.ts';
@@ -14,6 +14,7 @@ const TIMES_MAX = 200;
 
 const CAPTURE = /^\$[A-Za-z][A-Za-z0-9_]*$/;
 const MODIFIERS = '"with key K", "with quoted key K", "without a key", "with otp_id of $NAME",'
+  + ' "to ADDRESS", "channel NAME", "locale TAG",'
   + ' "on process N", "as $NAME", "as caller NAME", "without an address"';
 const API_CLIENT_NAME = /^[A-Za-z0-9_-]{1,32}$/;
 const DEFAULT_TYPE = 'application/json';
@@ -28,12 +29,15 @@ const ACTORS = 'a user, "someone", "operator unlocks", "messages sent so far", "
   + ' "deliveries settle"';
 const VERBS = '"requests", "verifies", "asks for the status of", "cancels" or "posts"';
 
-type Modifiers = { key: Key | null; otpId: NamedOtp | null }
+type Modifiers = { key: Key | null; otpId: NamedOtp | null; options: RequestOptions }
   & { -readonly [K in Exclude<keyof ParsedEvent, 'action' | 'times'>]: Step[K] };
 
 const NO_MODIFIERS: Modifiers = {
-  key: null, otpId: null, process: null, apiClient: null, namesAddress: true, capture: null,
+  key: null, otpId: null, options: {}, process: null, apiClient: null, namesAddress: true,
+  capture: null,
 };
+
+const OPTIONS = ['to', 'channel', 'locale'] as const;
 
 /**
  * Parses an event.
@@ -45,7 +49,7 @@ export function parseEvent(text: string): ParsedEvent {
   const action = parseFixtureAction(tokens);
   if (action === null) return parseClientEvent(tokens);
   if (!tokens.isAtEnd) tokens.refuse('nothing more');
-  const { key, otpId, ...modifiers } = NO_MODIFIERS;
+  const { key, otpId, options, ...modifiers } = NO_MODIFIERS;
   return { action, times: 1, ...modifiers };
 }
 
@@ -70,22 +74,29 @@ function parseClientEvent(tokens: TokenReader): ParsedEvent {
   const address = tokens.needMatch('an IP address', /^[0-9A-Fa-f.:]+$/);
   if (isIP(address) === 0) throw new LineError(`"${address}" is not an IP address`);
   const action = parseVerb(tokens, userId, address);
-  const { key, otpId, ...modifiers } = parseModifiers(tokens);
+  const { key, otpId, options, ...modifiers } = parseModifiers(tokens);
   const { apiClient, namesAddress, capture } = modifiers;
   if (capture !== null && times > 1) throw new LineError(`${capture} cannot name ${times} answers`);
   if (apiClient === null && !namesAddress) {
     throw new LineError('"without an address" is for callers: only they name addresses');
   }
   const keyed = key === null ? action : { ...action, key };
-  if (otpId === null) return { action: keyed, times, ...modifiers };
-  if (keyed.kind !== 'verify') throw new LineError('only an event that verifies has an otp_id');
-  return { action: { ...keyed, otpId }, times, ...modifiers };
+  const [option] = Object.keys(options);
+  if (otpId !== null && option === undefined) {
+    if (keyed.kind !== 'verify') throw new LineError('only an event that verifies has an otp_id');
+    return { action: { ...keyed, otpId }, times, ...modifiers };
+  }
+  if (option === undefined) return { action: keyed, times, ...modifiers };
+  if (keyed.kind !== 'request') {
+    throw new LineError(`only an event that requests has "${option}"`);
+  }
+  return { action: { ...keyed, options }, times, ...modifiers };
 }
 
 function parseVerb(tokens: TokenReader, userId: string, address: string): ClientAction {
   if (tokens.take('requests')) {
     const purpose = parseName(tokens, 'a purpose');
-    return { kind: 'request', userId, purpose, address, key: { kind: 'fresh' } };
+    return { kind: 'request', userId, purpose, address, options: {}, key: { kind: 'fresh' } };
   }
   if (tokens.take('verifies')) {
     const purpose = parseName(tokens, 'a purpose');
@@ -138,6 +149,7 @@ function parseModifiers(tokens: TokenReader): Modifiers {
   const modifiers: Modifiers = { ...NO_MODIFIERS };
   while (!tokens.isAtEnd) {
     if (modifiers.key === null && takeKey(tokens, modifiers)) continue;
+    if (takeOption(tokens, modifiers)) continue;
     if (modifiers.otpId === null && tokens.take('with', 'otp_id', 'of')) {
       modifiers.otpId = parseOtp(tokens);
     } else if (modifiers.process === null && tokens.take('on', 'process')) {
@@ -151,6 +163,14 @@ function parseModifiers(tokens: TokenReader): Modifiers {
     } else tokens.refuse(`each once: ${MODIFIERS}`);
   }
   return modifiers;
+}
+
+function takeOption(tokens: TokenReader, modifiers: Modifiers): boolean {
+  const name = OPTIONS.find((one) => modifiers.options[one] === undefined && tokens.take(one));
+  if (name === undefined) return false;
+  const value = tokens.needKind(`a value of "${name}"`, 'plain', 'quoted');
+  modifiers.options = { ...modifiers.options, [name]: value };
+  return true;
 }
 
 function takeKey(tokens: TokenReader, modifiers: Modifiers): boolean {

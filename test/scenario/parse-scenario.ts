@@ -13,7 +13,7 @@ const TIME = /^([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?$/;
 const ALLOWED = 'a "# comment", "date", "policy", "processes", "callers", a time such as 08:00:00,'
   + ' or "and"';
 const SETTINGS: ReadonlyMap<string, boolean> = new Map([['true', true], ['false', false]]);
-const API_CLIENT_NAMES = /^[A-Za-z0-9_-]{1,32}( +[A-Za-z0-9_-]{1,32})*$/;
+const API_CLIENT_NAMES = /^[A-Za-z0-9_-]{1,32}(?:\+to)?(?: +[A-Za-z0-9_-]{1,32}(?:\+to)?)*$/;
 
 type PolicyMembers = Record<string, number | boolean | null>;
 
@@ -21,6 +21,7 @@ type Draft = {
   date: string | null;
   processes: number;
   apiClients: readonly string[];
+  destinationCallers: readonly string[];
   policy: { default: PolicyMembers; purposes: Record<string, PolicyMembers> };
   moments: { at: string; steps: Step[] }[];
   /** The kind of event behind each `$name`, and its moment. */
@@ -35,8 +36,8 @@ type Draft = {
  */
 export function parseScenario(file: string, text: string): Scenario {
   const draft: Draft = {
-    date: null, processes: 1, apiClients: [], policy: { default: {}, purposes: {} }, moments: [],
-    captures: new Map(),
+    date: null, processes: 1, apiClients: [], destinationCallers: [],
+    policy: { default: {}, purposes: {} }, moments: [], captures: new Map(),
   };
   const errors: string[] = [];
   text.split('\n').forEach((line, index) => {
@@ -49,8 +50,9 @@ export function parseScenario(file: string, text: string): Scenario {
   });
   if (errors.length === 0 && draft.moments.length === 0) errors.push(`${file}:1: no event`);
   if (errors.length > 0) throw new ScenarioError(errors.join('\n'));
-  const { processes, apiClients, moments } = draft;
-  return { file, policy: JSON.stringify(draft.policy), processes, apiClients, moments };
+  const { processes, apiClients, destinationCallers, moments } = draft;
+  const policy = JSON.stringify(draft.policy);
+  return { file, policy, processes, apiClients, destinationCallers, moments };
 }
 
 function parseLine(draft: Draft, line: string, number: number): void {
@@ -101,11 +103,13 @@ function parseProcesses(draft: Draft, rest: string): void {
 
 function parseApiClients(draft: Draft, rest: string): void {
   needSetup(draft, 'callers');
-  const apiClients = rest.split(/ +/);
+  const written = rest.split(/ +/);
+  const apiClients = written.map((name) => name.replace('+to', ''));
   if (!API_CLIENT_NAMES.test(rest) || new Set(apiClients).size < apiClients.length) {
-    throw new LineError(`found "${rest}"; allowed here: names such as app1 app2, each once`);
+    throw new LineError(`found "${rest}"; allowed here: names such as app1 app2+to, each once`);
   }
   draft.apiClients = apiClients;
+  draft.destinationCallers = apiClients.filter((name) => written.includes(`${name}+to`));
 }
 
 function needSetup(draft: Draft, word: string): void {

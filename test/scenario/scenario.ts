@@ -33,9 +33,19 @@ export type NamedOtp = Readonly<
   { kind: 'captured'; name: string } | { kind: 'literal'; text: string }
 >;
 
+export type RequestOptions = Readonly<Partial<Record<'to' | 'channel' | 'locale', string>>>;
+
 /** A request of a client. */
 export type ClientAction =
-  | Readonly<{ kind: 'request'; userId: string; purpose: string; address: string; key: Key }>
+  | Readonly<{
+      kind: 'request';
+      userId: string;
+      purpose: string;
+      address: string;
+      /** Optional members of the body, valid or not. */
+      options: RequestOptions;
+      key: Key;
+    }>
   | Readonly<{
       kind: 'verify';
       userId: string;
@@ -104,6 +114,8 @@ export type Scenario = Readonly<{
   processes: number;
   /** The names of the API clients; none: the endpoints are public. */
   apiClients: readonly string[];
+  /** Those of them that may say where a message goes: their keys have the scope `to`. */
+  destinationCallers: readonly string[];
   moments: readonly Moment[];
 }>;
 

@@ -12,13 +12,13 @@ import type { Hex, Query, Row, Value, Write } from '../query.ts';
 export const KEY_DIGEST_BYTES = 16;
 
 /**
- * The response to a request, and what identifies the request. A row stripped to its key has no
- * userId; its fingerprint of KEY_DIGEST_BYTES stands for user and purpose.
+ * The response to a request, and what identifies the request. The fingerprint of KEY_DIGEST_BYTES
+ * stands for what the row does not say: the optional members of the request, and, in a row stripped
+ * to its key, the user and the purpose as well. Null when user and purpose are all.
  */
-export type StoredRequest = Pick<Otp, 'purpose' | 'otpId' | 'createdAt' | 'expiresAt'>
-  & Readonly<{
+export type StoredRequest
+  = Pick<Otp, 'purpose' | 'otpId' | 'createdAt' | 'expiresAt' | 'fingerprint'> & Readonly<{
     userId: string | null;
-    fingerprint?: Hex | null;
     keyDigest: Hex;
     keyExpiresAt: Instant;
     remainingRequests: number;

@@ -36,8 +36,9 @@ const STATE_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until,
 const STATE_PLACEHOLDERS = '?,?,?,?,?,X?,?,?';
 
 const INSERT_NEW_SQL = `INSERT INTO otps (${ISSUE_COLUMNS}, ${INSERT_COLUMNS}) VALUES `;
-const INSERT_WITH_STATE_SQL =
-  `INSERT INTO otps (${ISSUE_COLUMNS}, ${INSERT_COLUMNS}, ${STATE_COLUMNS}) VALUES `;
+/** Few OTPs have a fingerprint, or the state of an earlier one of their pair. */
+const INSERT_FULL_SQL =
+  `INSERT INTO otps (${ISSUE_COLUMNS}, ${INSERT_COLUMNS}, fingerprint, ${STATE_COLUMNS}) VALUES `;
 const UPDATE_SQL = `INSERT INTO otps (${ISSUE_COLUMNS}, ${STATE_COLUMNS}) VALUES `;
 const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE digest = new.digest,
   redeemed_at = new.redeemed_at, wrong_attempts = new.wrong_attempts,
@@ -56,16 +57,18 @@ const ATTEMPTS_SQL = `UPDATE otps FORCE INDEX (PRIMARY) SET redeemed_at = ?, wro
  * @param otps sorted by user: one lock order for all transactions prevents deadlocks
  */
 export function insertOtps(otps: readonly Otp[]): Write {
-  const isNew = otps.every(({ verifyIds, consecutiveWrong }) =>
-    verifyIds.length === 0 && consecutiveWrong === 0);
-  const row = isNew ? `(${INSERT_ROW})` : `(${INSERT_ROW},${STATE_PLACEHOLDERS})`;
+  const isNew = otps.every(({ verifyIds, consecutiveWrong, fingerprint = null }) =>
+    verifyIds.length === 0 && consecutiveWrong === 0 && fingerprint === null);
+  const row = isNew ? `(${INSERT_ROW})` : `(${INSERT_ROW},UNHEX(?),${STATE_PLACEHOLDERS})`;
   const values: Value[] = [];
   for (const otp of otps) {
     pushIssueValues(values, otp);
     values.push(otp.apiClient, otp.keyDigest, formatNullableInstant(otp.keyExpiresAt));
-    if (!isNew) pushStateValues(values, otp);
+    if (isNew) continue;
+    values.push(otp.fingerprint ?? null);
+    pushStateValues(values, otp);
   }
-  const sql = (isNew ? INSERT_NEW_SQL : INSERT_WITH_STATE_SQL) + repeat(otps.length, row);
+  const sql = (isNew ? INSERT_NEW_SQL : INSERT_FULL_SQL) + repeat(otps.length, row);
   return write('otps.insert', sql, values);
 }
 
@@ -159,13 +162,14 @@ export function deleteOtps(otps: readonly Otp[]): Write {
   return write('otps.delete', `DELETE t FROM ${rows}`, values);
 }
 
-/** The fingerprint stands for the user and the purpose that the row loses. */
+/** The fingerprint of the user and the purpose, which the row loses; one that it has stays. */
 export type KeyOnlyOtp = Readonly<{ otp: Otp; fingerprint: Hex }>;
 
 /** Strips locked rows down to their idempotency key. */
 export function stripToKeys(stripped: readonly KeyOnlyOtp[]): Write {
   const rows = joinKeys('otps', PRIMARY_KEY, stripped.length, { placeholders: 'X?,?,X?' });
-  const sql = `UPDATE ${rows} SET t.user_id = NULL, t.fingerprint = named.column_2`;
+  const sql = `UPDATE ${rows} SET t.user_id = NULL, 
+    t.fingerprint = COALESCE(t.fingerprint, named.column_2)`;
   const values = stripped.flatMap(({ otp: { batchId, batchNumber }, fingerprint }) =>
     [batchId, batchNumber, fingerprint]);
   return write('otps.strip_to_keys', sql, values);

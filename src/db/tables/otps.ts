@@ -35,6 +35,8 @@ export type Otp = PairName &
     remainingRequests: number;
     /** Null when it was requested without an API key. */
     apiClient: string | null;
+    /** Of a new OTP only (db/tables/idempotency-keys.ts). */
+    fingerprint?: Hex | null;
   }>;
 
 type CloseReason = 'failed' | 'canceled';

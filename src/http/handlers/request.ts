@@ -1,6 +1,8 @@
 /** POST /otp/request (docs/api.md, "POST /otp/request"). */
 import type { HandlerInput, MethodHandler } from '../handler.ts';
-import { parseJsonObject, parsePurpose, parseUserId } from '../input/body.ts';
+import {
+  parseChannel, parseJsonObject, parseLocale, parsePurpose, parseTo, parseUserId,
+} from '../input/body.ts';
 import { allowsPurpose, NO_SCOPE } from '../input/api-keys.ts';
 import { requireIdempotencyKey } from '../input/request-head.ts';
 import type { ClientAddress, Limits, OtpRequest, RequestOutcome } from '../../otp/outcomes.ts';
@@ -13,7 +15,9 @@ import {
 } from '../response.ts';
 import type { HttpResponse, FieldError } from '../response.ts';
 
-const MEMBERS: readonly string[] = Object.freeze(['user_id', 'purpose']);
+const MEMBERS: readonly string[] = Object.freeze([
+  'user_id', 'purpose', 'to', 'channel', 'locale',
+]);
 
 export function createRequestHandler(service: OtpService, policies: Policies): MethodHandler {
   return {
@@ -58,12 +62,16 @@ async function requestOtp(
   }
 }
 
-/** Checks the body, the key, user_id, purpose and whether a channel reaches the user. */
+/**
+ * Checks the body, the key, user_id, purpose, to, channel, locale and whether a channel reaches the
+ * recipient, in this order.
+ */
 function parseOtpRequest(
   service: OtpService,
   policies: Policies,
-  { body, idempotencyKeys, apiClient, acceptLanguage, clientIp, clientNet48 }: HandlerInput,
+  input: HandlerInput,
 ): OtpRequest | FieldError {
+  const { body, idempotencyKeys, apiClient, acceptLanguage, clientIp, clientNet48, scopes } = input;
   const object = parseJsonObject(body, MEMBERS);
   if ('field' in object) return object;
   const key = requireIdempotencyKey(idempotencyKeys);
@@ -72,9 +80,25 @@ function parseOtpRequest(
   if (typeof userId !== 'string') return userId;
   const purpose = parsePurpose(object.members.purpose, policies);
   if (typeof purpose !== 'string') return purpose;
-  const format = service.unreachable(userId);
-  if (format !== null) return { field: 'user_id', message: `must be ${format}` };
-  return { userId, purpose, clientIp, clientNet48, key, apiClient, acceptLanguage };
+  const to = parseTo(object.members.to, scopes);
+  if (to !== null && typeof to !== 'string') return to;
+  const channel = parseChannel(object.members.channel, service.channelNames);
+  if (channel !== null && typeof channel !== 'string') return channel;
+  const locale = parseLocale(object.members.locale);
+  if (locale !== null && typeof locale !== 'string') return locale;
+  const format = service.unreachable(to ?? userId, channel);
+  if (format !== null) return unreachable(format, to, channel);
+  return {
+    userId, purpose, to, channel, locale,
+    clientIp, clientNet48, key, apiClient, acceptLanguage,
+  };
+}
+
+/** The field of an address that no channel reaches, or not the one that was named. */
+function unreachable(format: string, to: string | null, channel: string | null): FieldError {
+  if (to !== null) return { field: 'to', message: `must be ${format}` };
+  return channel === null ? { field: 'user_id', message: `must be ${format}` }
+    : { field: 'channel', message: `cannot reach the user_id, which must be ${format}` };
 }
 
 function toResponse(outcome: RequestOutcome): HttpResponse {

@@ -4,7 +4,7 @@ import { randomKey } from '../../otp/crypto/random.ts';
 import { errorResponse } from '../response.ts';
 import type { HttpResponse } from '../response.ts';
 
-export const SCOPES = Object.freeze(['request', 'verify', 'read', 'admin'] as const);
+export const SCOPES = Object.freeze(['request', 'verify', 'read', 'admin', 'to'] as const);
 
 export type Scope = (typeof SCOPES)[number];
 

@@ -4,10 +4,14 @@
  */
 import { Buffer, isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
+import type { Scope } from './api-keys.ts';
+import type { ChannelName } from '../../otp/channels/channel.ts';
+import { isAddress } from '../../otp/channels/recipients.ts';
 import { identityRule, isIdentity, isOtpId, PURPOSE_MAX_CHARACTERS } from '../../otp/outcomes.ts';
 import { POLICY_BOUNDS } from '../../otp/policy/policy.ts';
 import type { Policies, Policy } from '../../otp/policy/policy.ts';
 import { countStrings, findRepeatedMember } from '../../otp/policy/strict-json.ts';
+import { isWellFormedTag } from '../../otp/templates/language-tags.ts';
 import type { ErrorCode, FieldError } from '../response.ts';
 
 /** The largest body (docs/api.md, "Errors"): three times the longest valid body without escapes. */
@@ -119,6 +123,36 @@ export function parsePurpose(value: unknown, policies: Policies): Field {
   }
   return policies.allows(value) ? value
     : { field: 'purpose', message: 'must be one of the purposes that are allowed' };
+}
+
+const TO_NEEDS_SCOPE: FieldError = Object.freeze({
+  field: 'to',
+  message: 'needs an API key with the scope to, because who names it receives the codes of others',
+});
+const TO_RULE = 'must be a phone number such as +14155550123 or an e-mail address';
+
+/** Null when the message goes to the user_id. */
+export function parseTo(value: unknown, scopes: readonly Scope[]): Field | null {
+  if (value === undefined) return null;
+  if (!scopes.includes('to')) return TO_NEEDS_SCOPE;
+  return typeof value === 'string' && isAddress(value) ? value : { field: 'to', message: TO_RULE };
+}
+
+/** Null when a request names no channel. */
+export function parseChannel(
+  value: unknown,
+  names: readonly ChannelName[],
+): ChannelName | FieldError | null {
+  if (value === undefined) return null;
+  return names.find((name) => name === value)
+    ?? { field: 'channel', message: `must be ${names.join(' or ')}` };
+}
+
+/** Null when a request names no language. */
+export function parseLocale(value: unknown): Field | null {
+  if (value === undefined) return null;
+  return typeof value === 'string' && isWellFormedTag(value) ? value
+    : { field: 'locale', message: 'must be a language tag such as de or pt-BR' };
 }
 
 /**

@@ -24,12 +24,16 @@ export const CHANNEL_PARTS: Readonly<Record<ChannelName, readonly TemplatePart[]
     email: ['subject.txt', 'email.txt', 'html'],
   });
 
+/** Where the message of a user goes: to the user_id, unless the request says where. */
+export type Recipient = Readonly<{ userId: string; to?: string | null | undefined }>;
+
 /** A message to one user. Nothing else, except the text rendered from it, contains the code. */
-export type Message = Readonly<{
+export type Message = Recipient & Readonly<{
   /** 32 hexadecimal digits, the same in every attempt. */
   otpId: Hex;
-  userId: string;
   purpose: string;
+  /** The channel to try first; without it, or with null, the first one of the list. */
+  channel?: ChannelName | null | undefined;
   code: string;
   /** Counted from the time of the request. */
   lifetimeSeconds: number;
@@ -68,10 +72,10 @@ export type ProviderReport =
 
 export type Channel = Readonly<{
   name: ChannelName;
-  /** The user_id format that this channel needs, for error messages; null when it accepts any. */
+  /** The format of an address that this channel needs, for error messages; null for any. */
   addressFormat: string | null;
-  /** Decides by the format of the user_id alone. */
-  accepts: (userId: string) => boolean;
+  /** Decides by the format of the address alone. */
+  accepts: (address: string) => boolean;
   /**
    * Ends within SEND_TIMEOUT_MS and never throws: an error is a `retry`.
    * @param sentAt an estimate of the database's clock
@@ -85,6 +89,20 @@ export type Channel = Readonly<{
   readReport?: (body: string) => ProviderReport;
   close: () => void;
 }>;
+
+/** The address that a channel sends to. */
+export function addressOf({ userId, to }: Recipient): string {
+  return to ?? userId;
+}
+
+/** All channels in the order in which a message tries them. */
+export function inOrder(
+  channels: readonly Channel[],
+  { channel: first = null }: Pick<Message, 'channel'>,
+): readonly Channel[] {
+  return first === null ? channels
+    : [...channels].sort((a, b) => Number(b.name === first) - Number(a.name === first));
+}
 
 /** Some providers take 5 s when busy. An attempt without a response by then is repeated. */
 export const SEND_TIMEOUT_MS = 8000;

@@ -1,5 +1,5 @@
 /** The console channel, for development: prints each message to the terminal of otpd. */
-import { ACCEPTED } from './channel.ts';
+import { ACCEPTED, addressOf } from './channel.ts';
 import type { Channel, SendResult, Templates } from './channel.ts';
 
 /**
@@ -24,7 +24,7 @@ export function createConsoleChannel(
     addressFormat: null,
     accepts: () => true,
     send: (message) => {
-      const line = `message to ${quoteUser(message.userId)}: ${templates.text(message)}`;
+      const line = `message to ${quoteAddress(addressOf(message))}: ${templates.text(message)}`;
       lines = printed === null ? line : `${lines}\n${line}`;
       printed ??= Promise.resolve().then(printAll);
       return printed;
@@ -33,9 +33,9 @@ export function createConsoleChannel(
   };
 }
 
-/** A user_id of other characters might forge a line, or send control sequences to the terminal. */
-function quoteUser(userId: string): string {
-  return /^[\w.@+-]+$/.test(userId) ? userId : quoteAscii(userId);
+/** Other characters might forge a line, or send control sequences to the terminal. */
+function quoteAddress(address: string): string {
+  return /^[\w.@+-]+$/.test(address) ? address : quoteAscii(address);
 }
 
 /** Quotes a text as a JSON string in printable ASCII. */

@@ -1,6 +1,6 @@
 /** The e-mail channel: SMTP through nodemailer over a few persistent connections. */
 import { isIP } from 'node:net';
-import { SEND_TIMEOUT_MS } from './channel.ts';
+import { addressOf, SEND_TIMEOUT_MS } from './channel.ts';
 import type { Channel, Message, SendResult, Templates } from './channel.ts';
 import { MICROSECONDS_PER_MILLISECOND } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
@@ -31,7 +31,7 @@ export async function createEmailChannel(
   const { createTransport } = await loadNodemailer(load);
   const transport = createTransport(transportOptions(settings));
   const send = async (message: Message, sentAt: Instant): Promise<SendResult> => {
-    const to = toMailAddress(message.userId);
+    const to = toMailAddress(addressOf(message));
     if (to === null) return { kind: 'refused', reason: 'no e-mail address' };
     const attempt = new AbortController();
     const timer = setTimeout(() => attempt.abort(), timeoutMs);
@@ -48,7 +48,7 @@ export async function createEmailChannel(
   return Object.freeze({
     name: 'email',
     addressFormat: 'an e-mail address',
-    accepts: (userId) => toMailAddress(userId) !== null,
+    accepts: (address) => toMailAddress(address) !== null,
     send,
     close: () => transport.close({ force: true }),
   });

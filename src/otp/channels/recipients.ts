@@ -28,6 +28,11 @@ export function toMailAddress(text: string): string | null {
   return local.split('.').every((atom) => ATOM.test(atom)) ? `${local}@${domain}` : null;
 }
 
+/** Whether a message can be sent to a text: one phone number or one mail address. */
+export function isAddress(text: string): boolean {
+  return PHONE_NUMBER.test(text) || toMailAddress(text) !== null;
+}
+
 export function domainOf(address: string): string {
   return address.slice(address.lastIndexOf('@') + 1);
 }
@@ -119,5 +124,20 @@ const TRUNK_ZEROS = new RegExp(`^(\\+(?:${ONE_DIGIT}|${TWO_DIGITS}|${THREE_DIGIT
 
 function normalizePhone(text: string): string | null {
   const phone = text.replace(TRUNK_ZEROS, '$1');
-  return PHONE_NUMBER.test(phone) ? phone : null;
+  if (PHONE_NUMBER.test(phone)) return phone;
+  // Without its zeros it is too short to be a number, but a message may be sent to it as it is.
+  return PHONE_NUMBER.test(text) ? text : null;
+}
+
+/**
+ * Returns `+` and the first digits of a phone number, or the domain of a mail address, both of the
+ * normal form of the recipient; null for any other address.
+ *
+ * @param digits how many digits of a phone number name its destination
+ */
+export function destinationOf(address: string, digits: number): string | null {
+  const recipient = normalizeRecipient(address);
+  if (recipient === null) return null;
+  return recipient.includes('@') ? toDomainName(domainOf(recipient))
+    : recipient.slice(0, 1 + digits);
 }

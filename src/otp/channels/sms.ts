@@ -1,4 +1,5 @@
 /** The SMS channel: the Messages API of Twilio, or of a gateway that implements it. */
+import { addressOf } from './channel.ts';
 import type { Channel, Message, ProviderReport, SendResult, Templates } from './channel.ts';
 import { createPoster, httpSendResult, parseEndpointUrl, UNAUTHORIZED } from './http-client.ts';
 import type { HttpPayload, PostBounds, PostResult } from './http-client.ts';
@@ -86,7 +87,7 @@ export function createSmsChannel(
   return Object.freeze({
     name: 'sms',
     addressFormat: 'a phone number such as +14155550123',
-    accepts: (userId) => PHONE_NUMBER.test(userId),
+    accepts: (address) => PHONE_NUMBER.test(address),
     send: async (message, _sentAt, reportPath) => {
       const callback = statusUrl === null || reportPath === undefined ? null
         : withoutSlash(statusUrl) + reportPath;
@@ -120,7 +121,7 @@ function compose(
   text: string,
 ): HttpPayload {
   const from = MESSAGING_SERVICE.test(sender) ? 'MessagingServiceSid' : 'From';
-  const body = new URLSearchParams({ To: message.userId, Body: text, [from]: sender });
+  const body = new URLSearchParams({ To: addressOf(message), Body: text, [from]: sender });
   if (callback !== null) body.append('StatusCallback', callback);
   const headers = {
     'Content-Type': 'application/x-www-form-urlencoded',

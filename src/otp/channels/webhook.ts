@@ -59,6 +59,8 @@ function writeBody(message: Message, text: string, sentAt: Instant): string {
     data: {
       otp_id: message.otpId,
       user_id: message.userId,
+      // Absent when the message goes to the user_id.
+      to: message.to ?? undefined,
       purpose: message.purpose,
       code: message.code,
       locale: message.locale === '' ? null : message.locale,

@@ -3,7 +3,7 @@
  * (OWASP ASVS 5.0, 11.3.2 and 14.2.7).
  */
 import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto';
-import type { Message } from '../channels/channel.ts';
+import type { ChannelName, Message } from '../channels/channel.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Hex } from '../../db/query.ts';
 import { randomHex } from './random.ts';
@@ -16,10 +16,11 @@ const ALGORITHM = 'aes-256-gcm';
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
-/** An array is half as long as an object, and needs no lookup of members. */
+/** An array is half as long as an object. What only few messages have stands with the locale. */
 type StoredFields = [
   userId: string, purpose: string, code: string, lifetimeSeconds: number, expiresAt: Instant,
-  locale: string, firstSubject: string | null, ...otherSubjects: string[],
+  locale: string | [locale: string, to: string | null, channel: ChannelName | null],
+  firstSubject: string | null, ...otherSubjects: string[],
 ];
 
 /**
@@ -93,14 +94,18 @@ function decrypt(key: Buffer, otpIds: readonly Hex[], bytes: Buffer): Sealable[]
 }
 
 function pack({ message, subjects }: Sealable): StoredFields {
-  const { userId, purpose, code, lifetimeSeconds, expiresAt, locale } = message;
+  const { userId, purpose, code, lifetimeSeconds, expiresAt } = message;
+  const { locale, to = null, channel = null } = message;
   const [first = null, ...others] = subjects;
-  return [userId, purpose, code, lifetimeSeconds, expiresAt, locale, first, ...others];
+  return [userId, purpose, code, lifetimeSeconds, expiresAt,
+    (to ?? channel) === null ? locale : [locale, to, channel], first, ...others];
 }
 
 function unpack(otpId: Hex, stored: StoredFields): Sealable {
-  const [userId, purpose, code, lifetimeSeconds, expiresAt, locale, first, ...others] = stored;
-  const message = { otpId, userId, purpose, code, lifetimeSeconds, expiresAt, locale };
+  const [userId, purpose, code, lifetimeSeconds, expiresAt, fields, first, ...others] = stored;
+  const common = { otpId, userId, purpose, code, lifetimeSeconds, expiresAt };
+  const message = typeof fields === 'string' ? { ...common, locale: fields }
+    : { ...common, locale: fields[0], to: fields[1], channel: fields[2] };
   return { message, subjects: first === null ? [] : [first, ...others] };
 }
 

@@ -174,6 +174,26 @@ export function fingerprintRequest(userId: string, purpose: string): Hex {
   return shortDigest(`${Buffer.byteLength(userId)}:${userId}|${purpose}`);
 }
 
+type RequestContent = Readonly<{ userId: string; purpose: string }>
+  & Readonly<Partial<Record<'to' | 'channel' | 'locale', string | null | undefined>>>;
+
+/**
+ * Does the same for a request with optional members, under each secret, the current one first. It
+ * is keyed, because a phone number could be guessed from a plain digest. No member contains a line
+ * feed, and none is empty.
+ *
+ * @returns null for a request without optional members
+ */
+export function fingerprintOptions(
+  { byId }: Secrets,
+  { userId, purpose, to, channel, locale }: RequestContent,
+): readonly Hex[] | null {
+  if (!to && !channel && !locale) return null;
+  const text = `request ${Buffer.byteLength(userId)}:${userId}|${purpose}`
+    + `\n${to ?? ''}\n${channel ?? ''}\n${locale ?? ''}`;
+  return [...byId.values()].map((secret) => countDigest(secret, text, KEY_DIGEST_BYTES));
+}
+
 /** The digest of a verification's content: the keyed digest of its code, truncated. */
 export function fingerprintDigest(codeDigest: Hex): Hex {
   return codeDigest.slice(0, KEY_DIGEST_DIGITS);

@@ -1,5 +1,6 @@
 /** The delivery of messages as the operations use it, and the wiring of its parts. */
-import type { Channel, ChannelName, Templates } from '../channels/channel.ts';
+import { addressOf, inOrder } from '../channels/channel.ts';
+import type { Channel, ChannelName, Message, Templates } from '../channels/channel.ts';
 import { randomOwner } from '../crypto/random.ts';
 import type { Secrets } from '../crypto/secrets.ts';
 import type { ConnectionPool } from '../../db/pool.ts';
@@ -25,6 +26,9 @@ type DeliveryDeps = Readonly<{
   counts?: DeliveryCounts;
 }>;
 
+/** What decides which channel sends a message. */
+type Routed = Pick<Message, 'userId' | 'to' | 'channel'>;
+
 /**
  * A transactional outbox. A message is stored in the transaction that creates its OTP and is sent
  * after the commit, by this process or by the one that reclaims it.
@@ -32,13 +36,15 @@ type DeliveryDeps = Readonly<{
 export type Delivery = Readonly<{
   /** The id of this process in the outbox. */
   owner: Hex;
-  /** The first channel that can reach the user; the first of all when none can. */
-  channelFor: (userId: string) => ChannelName;
+  /** The first channel that can reach the recipient; the first of all when none can. */
+  channelFor: (message: Routed) => ChannelName;
+  /** The configured channels, in the order in which they are tried. */
+  channelNames: readonly ChannelName[];
   /**
-   * The user_id formats that the channels need, when no channel can reach this user; otherwise
-   * null.
+   * The formats that the channels need, when no channel can reach this address; otherwise null.
+   * @param channel the only one to ask; without it, or with null, all
    */
-  unreachable: (userId: string) => string | null;
+  unreachable: (address: string, channel?: ChannelName | null) => string | null;
   localeFor: Templates['localeFor'];
   /** Takes batches whose COMMIT was answered. */
   dispatch: (batches: readonly OutboxBatch[]) => void;
@@ -80,12 +86,19 @@ export function createDelivery(deps: DeliveryDeps): Delivery {
   });
   const asksForReports = channels.some(({ readReport }) => readReport !== undefined);
   const reclaimer = new Reclaimer({ outbox, dispatcher, secrets, onEvent, counts });
-  const findChannel = (userId: string) => channels.find((channel) => channel.accepts(userId));
   return Object.freeze({
     owner,
-    channelFor: (userId: string) => (findChannel(userId) ?? channels[0]!).name,
-    unreachable: (userId: string) => (findChannel(userId) !== undefined ? null
-      : channels.map(({ addressFormat }) => addressFormat).join(' or ')),
+    channelFor: (message: Routed) => {
+      const ordered = inOrder(channels, message);
+      const address = addressOf(message);
+      return (ordered.find((channel) => channel.accepts(address)) ?? ordered[0]!).name;
+    },
+    channelNames: channels.map(({ name }) => name),
+    unreachable: (address: string, only: ChannelName | null = null) => {
+      const asked = only === null ? channels : channels.filter(({ name }) => name === only);
+      return asked.some((channel) => channel.accepts(address)) ? null
+        : asked.map(({ addressFormat }) => addressFormat).join(' or ');
+    },
     localeFor: templates.localeFor,
     dispatch: (batches: readonly OutboxBatch[]) => {
       for (const batch of batches) dispatcher.dispatch(batch, false);

@@ -4,6 +4,7 @@
  * alternative, a row that stays until the provider has reported, would cost each message a
  * statement, and keep its code in the database for as long.
  */
+import { addressOf, inOrder } from '../channels/channel.ts';
 import type { Channel, ChannelName } from '../channels/channel.ts';
 import { IpLimitRows } from '../batch/ip-limits.ts';
 import { OtpRows } from '../batch/otps.ts';
@@ -104,8 +105,9 @@ export class LateReports {
   }
 
   #toFailed(sealable: Sealable, failure: FailedMessage['failure']): FailedMessage {
-    const next = this.#deps.channels.find(({ readReport, accepts }) =>
-      readReport === undefined && accepts(sealable.message.userId))?.name ?? null;
+    const { message } = sealable;
+    const next = inOrder(this.#deps.channels, message).find(({ readReport, accepts }) =>
+      readReport === undefined && accepts(addressOf(message)))?.name ?? null;
     return { ...sealable, failure, next, plannedChannel: next ?? '' };
   }
 

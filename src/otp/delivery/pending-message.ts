@@ -1,4 +1,5 @@
 /** A message that no channel has accepted yet, with the history of its attempts. */
+import { addressOf, inOrder } from '../channels/channel.ts';
 import type { Channel, Message, SendResult } from '../channels/channel.ts';
 import { randomBelow } from '../crypto/random.ts';
 import { monotonicMs } from '../../db/clock.ts';
@@ -121,12 +122,13 @@ export class PendingMessage {
   }
 
   /**
-   * The channels that can reach the user and have not refused the message, at once or in a report,
-   * in their order.
+   * The channels that can reach the recipient and have not refused the message, at once or in a
+   * report, in their order.
    */
   remainingChannels(channels: readonly Channel[]): Channel[] {
-    return channels.filter((channel) =>
-      channel.accepts(this.message.userId) && this.#find(channel)?.isRefused !== true
+    const address = addressOf(this.message);
+    return inOrder(channels, this.message).filter((channel) =>
+      channel.accepts(address) && this.#find(channel)?.isRefused !== true
         && !(channel.readReport !== undefined && this.#isResend));
   }
 

@@ -2,7 +2,9 @@
  * The numbers that the rules use (docs/api.md, "Numbers"): defaults, bounds, and the policy of each
  * purpose. A policy is a frozen value.
  */
-import { domainOf, normalizeRecipient, toDomainName } from '../channels/recipients.ts';
+import { addressOf } from '../channels/channel.ts';
+import type { Recipient } from '../channels/channel.ts';
+import { destinationOf } from '../channels/recipients.ts';
 import { HIT_KINDS } from '../../db/tables/limit-hits.ts';
 import type { LimitSubject } from '../../db/tables/limit-hits.ts';
 import type { Labels } from '../templates/language-tags.ts';
@@ -248,21 +250,24 @@ export type AppliedLimit = LimitSubject & Readonly<{
 const NO_APPLIED_LIMITS: readonly AppliedLimit[] = Object.freeze([]);
 
 /** The limits that count a granted request by numbered hits. */
-export function limitsForRequest(policy: Policy, userId: string): readonly AppliedLimit[] {
+export function limitsForRequest(policy: Policy, recipient: Recipient): readonly AppliedLimit[] {
   const { userDailyLimit, destinationLimit } = policy;
   if (userDailyLimit === null && destinationLimit === null) return NO_APPLIED_LIMITS;
   const limits: AppliedLimit[] = [];
-  if (userDailyLimit !== null) limits.push(appliedLimit('user_daily', userId, userDailyLimit));
-  const destination = limitedDestination(policy, userId);
+  if (userDailyLimit !== null) {
+    limits.push(appliedLimit('user_daily', recipient.userId, userDailyLimit));
+  }
+  const destination = limitedDestination(policy, recipient);
   if (destination !== null && destinationLimit !== null) {
     limits.push(appliedLimit('destination', destination, destinationLimit));
   }
   return limits;
 }
 
-/** The destination of a user_id; null when it is not counted. */
-export function limitedDestination(policy: Policy, userId: string): string | null {
-  return policy.destinationLimit === null ? null : destinationOf(userId, policy.destinationDigits);
+/** The destination of a message; null when it is not counted. */
+export function limitedDestination(policy: Policy, recipient: Recipient): string | null {
+  return policy.destinationLimit === null ? null
+    : destinationOf(addressOf(recipient), policy.destinationDigits);
 }
 
 /** The limits that count a wrong code. */
@@ -284,17 +289,4 @@ export function limitsForVerification(
 function appliedLimit(limit: HitLimitName, subject: string, quota: number): AppliedLimit {
   const windowSeconds = LIMIT_WINDOW_SECONDS[limit];
   return { limit, subject, quota, kind: HIT_KINDS[limit], windowSeconds };
-}
-
-/**
- * Returns `+` and the first digits of a phone number, or the domain of a mail address, both of the
- * normal form of the recipient; null for any other user_id.
- *
- * @param digits how many digits of a phone number name its destination
- */
-export function destinationOf(userId: string, digits: number): string | null {
-  const recipient = normalizeRecipient(userId);
-  if (recipient === null) return null;
-  return recipient.includes('@') ? toDomainName(domainOf(recipient))
-    : recipient.slice(0, 1 + digits);
 }

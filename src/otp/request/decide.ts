@@ -42,6 +42,8 @@ export type RequestState<T extends OtpSummary = Otp> = Readonly<{
 export type PreparedRequest = Omit<OtpRequest, 'key'> & Readonly<{
   policy: Policy;
   keyDigest: Hex;
+  /** Of a request with optional members, under each secret, the current one first; or null. */
+  fingerprints: readonly Hex[] | null;
   /** Besides that of the user: the limits that count in slots, and those by numbered hits. */
   slotLimits: readonly SlotLimit[];
   appliedLimits: readonly AppliedLimit[];
@@ -136,7 +138,7 @@ function withoutShadow(limits: readonly LimitState[], { shadow }: Policy): Limit
   return shadow.size === 0 ? limits : limits.filter(({ limit }) => !shadow.has(limit));
 }
 
-/** A key replays only for the user and the purpose that it was used for. */
+/** A key replays only for the user, the purpose and the options that it was used for. */
 function replay(
   stored: StoredRequest,
   request: PreparedRequest,
@@ -155,9 +157,15 @@ function replay(
   };
 }
 
-function isSameRequest(stored: StoredRequest, { userId, purpose }: PreparedRequest): boolean {
-  return stored.userId === null ? stored.fingerprint === fingerprintRequest(userId, purpose)
-    : stored.userId === userId && stored.purpose === purpose;
+function isSameRequest(
+  stored: StoredRequest,
+  { userId, purpose, fingerprints }: PreparedRequest,
+): boolean {
+  const { fingerprint = null } = stored;
+  if (fingerprint !== null) {
+    return (fingerprints ?? [fingerprintRequest(userId, purpose)]).includes(fingerprint);
+  }
+  return fingerprints === null && stored.userId === userId && stored.purpose === purpose;
 }
 
 function grant(state: RequestState, request: PreparedRequest, code: NewCode): RequestDecision {
@@ -200,7 +208,7 @@ export function toTimedPoints(otps: readonly OtpSummary[]): TimedPoints[] {
  */
 function supersede(
   { now, otps, keptWrong }: RequestState,
-  { userId, purpose, policy, keyDigest, apiClient }: PreparedRequest,
+  { userId, purpose, policy, keyDigest, apiClient, fingerprints }: PreparedRequest,
   { otpId, keyId, digest, batchId, batchNumber, channel }: NewCode,
   remainingRequests: number,
 ): Omit<RequestWrites, 'slotChanges'> {
@@ -231,6 +239,7 @@ function supersede(
     keyExpiresAt: addSeconds(now, policy.keyRetentionSeconds),
     remainingRequests,
     apiClient,
+    fingerprint: fingerprints?.[0] ?? null,
   };
   const all = [...otps, issued];
   // The count of another pair is kept with its row until the sweep moves it.

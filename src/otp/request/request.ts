@@ -7,7 +7,9 @@ import { ExtraLimitRows } from '../batch/extra-limits.ts';
 import { WrongCountRows } from '../batch/otps.ts';
 import { IpLimitRows } from '../batch/ip-limits.ts';
 import { randomBatchId, randomCode } from '../crypto/random.ts';
-import { createOtpIds, digestCode, digestKey, digestRecipient } from '../crypto/secrets.ts';
+import {
+  createOtpIds, digestCode, digestKey, digestRecipient, fingerprintOptions,
+} from '../crypto/secrets.ts';
 import type { Secrets } from '../crypto/secrets.ts';
 import { EstimatedClock, monotonicMs, READ_CLOCK } from '../../db/clock.ts';
 import { addSeconds } from '../../db/instant.ts';
@@ -77,11 +79,11 @@ function createCodes(
     const batchId = randomBatchId();
     const otpIds = createOtpIds(current, batchId, ofBatch.length);
     ofBatch.forEach((index, batchNumber) => {
-      const { userId, purpose, policy } = requests[index]!;
+      const request = requests[index]!;
       const otpId = otpIds[batchNumber]!;
-      const code = randomCode(policy.codeDigits);
-      const digest = digestCode(current, otpId, userId, purpose, code);
-      const channel = delivery.channelFor(userId);
+      const code = randomCode(request.policy.codeDigits);
+      const digest = digestCode(current, otpId, request.userId, request.purpose, code);
+      const channel = delivery.channelFor(request);
       codes[index] = { otpId, keyId: current.id, code, digest, batchId, batchNumber, channel };
     });
   }
@@ -125,17 +127,18 @@ async function decideAll(
 }
 
 function toOutboxMessage(
-  { userId, purpose, policy: { lifetimeSeconds }, slotLimits, acceptLanguage }: PreparedRequest,
-  { otpId, code, channel }: NewCode,
+  request: PreparedRequest,
+  { otpId, code, channel: plannedChannel }: NewCode,
   now: Instant,
   { localeFor }: Delivery,
 ): OutboxMessage {
+  const { userId, to, purpose, channel, policy: { lifetimeSeconds }, slotLimits } = request;
   const expiresAt = addSeconds(now, lifetimeSeconds);
-  const locale = localeFor(channel, purpose, acceptLanguage);
+  const locale = localeFor(plannedChannel, purpose, request.locale ?? request.acceptLanguage);
   return {
-    message: { otpId, userId, purpose, code, lifetimeSeconds, expiresAt, locale },
+    message: { otpId, userId, to, purpose, code, lifetimeSeconds, expiresAt, locale, channel },
     subjects: slotLimits.map(({ subject }) => subject),
-    plannedChannel: channel,
+    plannedChannel,
   };
 }
 
@@ -145,15 +148,16 @@ function toOutboxMessage(
  */
 export function requestLockKeys(
   policies: Policies,
-  { userId, purpose, clientIp, clientNet48 }: OtpRequest,
+  request: OtpRequest,
 ): string[] {
+  const { userId, purpose, clientIp, clientNet48 } = request;
   const policy = policies.for(purpose);
   const lockKeys = [`user ${userId}`];
   if (clientIp !== null) lockKeys.push(`address ${clientIp}`);
   if (clientNet48 !== null && policy.netLimit !== null) lockKeys.push(`net48 ${clientNet48}`);
-  const recipient = limitedRecipient(policy, userId);
+  const recipient = limitedRecipient(policy, request);
   if (recipient !== null) lockKeys.push(`recipient ${recipient}`);
-  const destination = limitedDestination(policy, userId);
+  const destination = limitedDestination(policy, request);
   if (destination !== null) lockKeys.push(`destination ${destination}`);
   return lockKeys;
 }
@@ -165,7 +169,7 @@ export function prepareRequest(
   // Member by member, because spreading an object into a larger one costs more than a digest.
   const { userId, purpose, clientIp, clientNet48, key, apiClient, acceptLanguage } = request;
   const policy = policies.for(purpose);
-  const recipient = limitedRecipient(policy, userId);
+  const recipient = limitedRecipient(policy, request);
   return {
     userId,
     purpose,
@@ -173,15 +177,19 @@ export function prepareRequest(
     clientNet48,
     apiClient,
     acceptLanguage,
+    to: request.to,
+    channel: request.channel,
+    locale: request.locale,
     policy,
     keyDigest: digestKey('request', key, apiClient),
+    fingerprints: fingerprintOptions(secrets, request),
     slotLimits: slotLimitsForRequest(policy, {
       clientIp,
       clientNet48,
       recipient: recipient === null ? null
         : RECIPIENT_PREFIX + digestRecipient(secrets.current, recipient),
     }),
-    appliedLimits: limitsForRequest(policy, userId),
+    appliedLimits: limitsForRequest(policy, request),
   };
 }
 

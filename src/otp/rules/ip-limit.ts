@@ -6,7 +6,8 @@
 import type { Instant } from '../../db/instant.ts';
 import { SLOTS_MAX } from '../../db/tables/ip-limits.ts';
 import type { OverflowHit, Slot } from '../../db/tables/ip-limits.ts';
-import { countedRecipient } from '../channels/recipients.ts';
+import type { Recipient } from '../channels/channel.ts';
+import { countedRecipient, normalizeRecipient } from '../channels/recipients.ts';
 import type { ClientAddress } from '../outcomes.ts';
 import type { NamedQuota, Policy } from '../policy/policy.ts';
 import { isPointLive, measureLimit } from './rolling-window.ts';
@@ -46,9 +47,13 @@ export function quotaOfSubject(policy: Policy, subject: string): number {
   return subject.endsWith('/48') ? policy.netLimit ?? Infinity : policy.addressLimit;
 }
 
-/** The recipient of a user_id; null when it is not counted. */
-export function limitedRecipient(policy: Policy, userId: string): string | null {
-  return policy.recipientLimit === null ? null : countedRecipient(userId);
+/**
+ * The recipient by which a request counts; null when none is counted. A `to` always counts: the
+ * limit of the user says nothing of it.
+ */
+export function limitedRecipient(policy: Policy, { userId, to }: Recipient): string | null {
+  if (policy.recipientLimit === null) return null;
+  return to ? normalizeRecipient(to) : countedRecipient(userId);
 }
 
 /** The limits whose names a response can give before the user and the purpose are known. */

@@ -22,6 +22,22 @@ export function isLanguageTag(text: string): boolean {
   }
 }
 
+const EXTLANG = '[a-z]{3}(?:-[a-z]{3}){0,2}';
+const VARIANT = '(?:[a-z0-9]{5,8}|[0-9][a-z0-9]{3})';
+const EXTENSION = '[a-wyz0-9](?:-[a-z0-9]{2,8})+';
+const PRIVATE_USE = 'x(?:-[a-z0-9]{1,8})+';
+/** Registered before the syntax, which they break; the other grandfathered tags follow it. */
+const IRREGULAR = 'en-gb-oed|sgn-(?:be-fr|be-nl|ch-de)|i-(?:ami|bnn|default|enochian|hak|klingon'
+  + '|lux|mingo|navajo|pwn|tao|tay|tsu)';
+const WELL_FORMED = new RegExp(`^(?:(?:[a-z]{2,3}(?:-${EXTLANG})?|[a-z]{4,8})(?:-[a-z]{4})?`
+  + `(?:-(?:[a-z]{2}|[0-9]{3}))?(?:-${VARIANT})*(?:-${EXTENSION})*(?:-${PRIVATE_USE})?`
+  + `|${PRIVATE_USE}|${IRREGULAR})$`, 'i');
+
+/** Whether a text is a language tag by its syntax (RFC 5646, 2.2.9), in any letter case. */
+export function isWellFormedTag(text: string): boolean {
+  return WELL_FORMED.test(text);
+}
+
 /** A tag and its fallbacks: `pt-br`, then `pt` (RFC 4647, 3.4). Empty for ''. */
 export function fallbackTags(tag: string): string[] {
   const tags: string[] = [];

@@ -110,7 +110,7 @@ function compile(file: TemplateFile, brand: string | null, errors: string[]): Te
   const compiled = compileTemplate(file.text);
   if ('unknown' in compiled) {
     const names = compiled.unknown.map((name) => `{${name}}`).join(', ');
-    errors.push(`${file.path} may contain only {code}, {purpose}, {brand} and {lifetime},`
+    errors.push(`${file.path} may contain only {code}, {purpose}, {brand}, {lifetime} and {ref},`
       + ` not ${names}`);
     return null;
   }

@@ -4,6 +4,7 @@ import type { Message, TemplatePart, Templates } from '../channels/channel.ts';
 import type { Policies } from '../policy/policy.ts';
 import { fallbackTags, labelIn, parseAcceptLanguage } from './language-tags.ts';
 import { renderSms } from './sms-text.ts';
+import { REF_CHARACTERS } from './template.ts';
 import type { TemplateEntry, TemplateStore, TemplateValues } from './template.ts';
 
 /** What every message of this configuration has in common. */
@@ -23,10 +24,11 @@ export function createTemplates(
   policies: Pick<Policies, 'for'>,
 ): Templates {
   const toValues = (
-    { code, purpose, lifetimeSeconds }: Message,
+    { otpId, code, purpose, lifetimeSeconds }: Message,
     entry: TemplateEntry,
   ): TemplateValues => ({
     code,
+    ref: otpId.slice(0, REF_CHARACTERS),
     lifetime: entry.formatDuration(lifetimeSeconds),
     purpose: labelIn(policies.for(purpose).labels, entry.language),
     brand,
@@ -71,11 +73,12 @@ const ENTITIES: Readonly<Record<string, string>> = {
   '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;',
 };
 
-function escapeHtml({ code, lifetime, purpose, brand }: TemplateValues): TemplateValues {
+function escapeHtml({ code, ref, lifetime, purpose, brand }: TemplateValues): TemplateValues {
   const escape = (value: string): string =>
     value.replace(/[&<>"']/g, (character) => ENTITIES[character]!);
   return {
     code,
+    ref,
     lifetime: escape(lifetime),
     purpose: purpose === null ? null : escape(purpose),
     brand: brand === null ? null : escape(brand),

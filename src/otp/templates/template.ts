@@ -81,9 +81,11 @@ export class TemplateStore {
   }
 }
 
-/** The operator chooses all of them; the name that a client gives to a purpose is none of them. */
+/** No client chooses any of them; the name that a client gives to a purpose is none of them. */
 export type TemplateValues = Readonly<{
   code: string;
+  /** The first characters of the otp_id, which tell a user's messages apart. */
+  ref: string;
   lifetime: string;
   /** The label of the purpose; null leaves out the optional texts that contain it. */
   purpose: string | null;
@@ -91,6 +93,8 @@ export type TemplateValues = Readonly<{
 }>;
 
 type Placeholder = keyof TemplateValues;
+
+export const REF_CHARACTERS = 4;
 
 export type Template = Readonly<{
   has: (placeholder: Placeholder) => boolean;
@@ -101,7 +105,7 @@ export type Template = Readonly<{
 }>;
 
 const PLACEHOLDERS: ReadonlySet<string>
-  = new Set<Placeholder>(['code', 'purpose', 'lifetime', 'brand']);
+  = new Set<Placeholder>(['code', 'purpose', 'lifetime', 'brand', 'ref']);
 
 /** Matches braces around a name, not those around the declarations of a style sheet. */
 const PLACEHOLDER = /\{([^{}:;\n]*)\}/;

@@ -7,7 +7,7 @@ import { POLICY_BOUNDS } from '../policy/policy.ts';
 import type { Policies } from '../policy/policy.ts';
 import type { MessageSettings } from './render.ts';
 import { findNonGsmCharacter, measureSms, renderSms, SMS_MAX_SEPTETS } from './sms-text.ts';
-import { DEFAULT_PURPOSE, formatAllLifetimes } from './template.ts';
+import { DEFAULT_PURPOSE, formatAllLifetimes, REF_CHARACTERS } from './template.ts';
 import type { FormatDuration, Template, TemplateEntry, TemplateStore } from './template.ts';
 
 const SUBJECT_MAX_CHARACTERS = 150;
@@ -51,7 +51,9 @@ export function validateTemplate(
 
 /** Without a label or a brand, an optional text is left out, and the rest must not be empty. */
 function validateSubject(text: string, template: Template): string[] {
-  const shortest = template.render({ code: '0', lifetime: '0', purpose: null, brand: null });
+  const shortest = template.render(
+    { code: '0', ref: '0', lifetime: '0', purpose: null, brand: null },
+  );
   const isEmpty = shortest.trim() === '' && !template.requires('purpose');
   const isOneLine = !isEmpty && !/[\n\t]/.test(text);
   if (isOneLine && [...text].length <= SUBJECT_MAX_CHARACTERS) return [];
@@ -127,12 +129,14 @@ function validateSms(
   { domain, brand }: MessageSettings,
 ): string | null {
   const code = '0'.repeat(POLICY_BOUNDS.codeDigits.max);
+  const ref = '0'.repeat(REF_CHARACTERS);
   for (const lifetime of findLongestLifetimes(formatDuration)) {
-    const text = renderSms(template, { code, lifetime, purpose, brand }, domain);
+    const text = renderSms(template, { code, ref, lifetime, purpose, brand }, domain);
     const { length, max } = measureSms(text);
     if (length > max) {
       const counted = [
         `a code of ${code.length} digits`,
+        template.has('ref') ? `a reference of ${ref.length} characters` : '',
         purpose !== null && template.has('purpose') ? `the label "${purpose}"` : '',
         brand !== null && template.has('brand') ? `the brand "${brand}"` : '',
         template.has('lifetime') ? `the lifetime "${lifetime}"` : '',

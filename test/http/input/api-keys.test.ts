@@ -186,7 +186,7 @@ test('a key for some purposes gets 403 for every other purpose on every route', 
 test('every error in API_KEYS is reported without quoting its text', () => {
   const digest = ALL.entry.split(':')[2]!;
   const shape = 'must be name:scopes:sha256';
-  const scopes = 'must have scopes out of request, verify, read, admin, joined by +';
+  const scopes = 'must have scopes out of request, verify, read, admin, to, joined by +';
   const name = 'must have a name of 1 to 32 letters, digits, - or _';
   const hash = 'must have the SHA-256 of a key, in 64 hex digits';
   const parts = 'may have after the SHA-256 only purposes=PURPOSE+PURPOSE and'

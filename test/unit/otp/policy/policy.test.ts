@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { destinationOf } from '../../../../src/otp/policy/policy.ts';
+import { destinationOf } from '../../../../src/otp/channels/recipients.ts';
 
 /** [user_id, digits, destination] */
 const ROWS: [string, number, string | null][] = [

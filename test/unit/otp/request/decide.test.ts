@@ -17,6 +17,7 @@ const REQUEST: PreparedRequest = {
   acceptLanguage: '',
   policy: DEFAULT_POLICY,
   keyDigest: '02'.repeat(16),
+  fingerprints: null,
   slotLimits: [{ limit: 'address', subject: '192.0.2.1', quota: 8 }],
   appliedLimits: [],
 };

@@ -6,7 +6,7 @@ import {
 import type { TemplateValues } from '../../../../src/otp/templates/template.ts';
 
 const VALUES: TemplateValues = {
-  code: '012345', purpose: 'login', lifetime: '5 minutes', brand: null,
+  code: '012345', ref: '9f3a', purpose: 'login', lifetime: '5 minutes', brand: null,
 };
 
 function render(text: string, values = VALUES): string {
