@@ -65,7 +65,7 @@ test('every outcome of /otp/request has its response', async () => {
   }
   assert.equal(requests[0], {
     userId: 'u1', purpose: 'login', clientIp: '127.0.0.1', clientNet48: null, key: 'k1',
-    apiClient: null, acceptLanguage: '',
+    apiClient: null, acceptLanguage: '', to: null, channel: null, locale: null,
   });
 });
 

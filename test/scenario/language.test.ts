@@ -41,7 +41,8 @@ test('a whole file is parsed', () => {
     ['2026-01-05 08:00:00.500000', '2026-01-06 00:00:00.000000']);
   const [first, second] = moments[0]!.steps;
   assert.equal(first?.action, {
-    kind: 'request', userId: 'U1', purpose: 'login', address: '1.1.1.1', key: { kind: 'fresh' },
+    kind: 'request', userId: 'U1', purpose: 'login', address: '1.1.1.1', options: {},
+    key: { kind: 'fresh' },
   });
   assert.equal(first?.expected[0]?.headers,
     [{ name: 'Retry-After', value: '1' }, { name: 'X-Y', value: null }]);
@@ -85,17 +86,27 @@ test('events on one code and on the channel are parsed', () => {
 
 test('the caller of an event and its address are parsed', () => {
   const event = 'from 1.1.1.1 requests a';
-  const { apiClients, moments } = parseScenario('x.scenario', [
-    'callers app1  app-2', 'date 2026-01-05', `08:00:00 U1 ${event} as $c => ${ISSUED}`,
+  const { apiClients, destinationCallers, moments } = parseScenario('x.scenario', [
+    'callers app1  app-2+to', 'date 2026-01-05', `08:00:00 U1 ${event} as $c => ${ISSUED}`,
     `08:00:01 U1 ${event} as caller app1 as $d => ${ISSUED}`,
     `08:00:02 U1 ${event} without an address with key k as caller app-2 => ${ISSUED}`,
   ].join('\n'));
-  assert.equal(apiClients, ['app1', 'app-2']);
+  assert.equal([apiClients, destinationCallers], [['app1', 'app-2'], ['app-2']]);
   const steps = moments.flatMap((moment) => moment.steps);
   assert.equal(steps.map((step) => [step.apiClient, step.namesAddress, step.capture]),
     [[null, true, '$c'], ['app1', true, '$d'], ['app-2', false, null]]);
   const without = parseScenario('x.scenario', `date 2026-01-05\n08:00:00 U1 ${event} => 201`);
   assert.equal(without.apiClients, []);
+});
+
+test('the optional members of a request are parsed', () => {
+  const event = '08:00:00 U1 from 1.1.1.1 requests a';
+  const { moments } = parseScenario('x.scenario', ['date 2026-01-05',
+    `${event} to "a b" with key k locale de as $c channel "" => ${ISSUED}`,
+    `${event} => ${ISSUED}`].join('\n'));
+  const actions = moments.flatMap(({ steps }) => steps.map(({ action }) => action));
+  assert.equal(actions.map((action) => action.kind === 'request' && action.options),
+    [{ to: 'a b', locale: 'de', channel: '' }, {}]);
 });
 
 test('a line is split into words', () => {
@@ -144,6 +155,9 @@ test('an error in an event is reported with its place and what is allowed', () =
     ['08:00:00 U1 from 1.1.1.1 requests a with otp_id of $c => 201', /only an event that verifies/],
     ['08:00:00 U1 from 1.1.1.1 verifies a with $c with otp_id of $d => 200', /no request .*\$d"/],
     ['08:00:00 U1 from 1.1.1.1 verifies a with $c with otp_id $c => 200', /found "with"; allowed/],
+    ['08:00:00 U1 from 1.1.1.1 requests a to b to c => 201', /found "to"; allowed/],
+    ['08:00:00 U1 from 1.1.1.1 requests a locale => 201', /allowed here: a value of "locale"/],
+    ['08:00:00 U1 from 1.1.1.1 verifies a with $c to b => 200', /only an event that requests/],
     ['08:00:00 U1 from 1.1.1.1 requests a as caller b => 201', /no "callers" line names b/],
     ['08:00:00 U1 from 1.1.1.1 requests a as caller "b" => 201', /found "b"; allowed here: a call/],
     ['08:00:00 U1 from 1.1.1.1 requests a without an address => 201', /only they name addresses/],

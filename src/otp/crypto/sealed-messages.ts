@@ -103,9 +103,9 @@ function pack({ message, subjects }: Sealable): StoredFields {
 
 function unpack(otpId: Hex, stored: StoredFields): Sealable {
   const [userId, purpose, code, lifetimeSeconds, expiresAt, fields, first, ...others] = stored;
-  const common = { otpId, userId, purpose, code, lifetimeSeconds, expiresAt };
-  const message = typeof fields === 'string' ? { ...common, locale: fields }
-    : { ...common, locale: fields[0], to: fields[1], channel: fields[2] };
+  const [locale, to, channel] = typeof fields === 'string' ? [fields, null, null] : fields;
+  const message
+    = { otpId, userId, to, purpose, code, lifetimeSeconds, expiresAt, locale, channel };
   return { message, subjects: first === null ? [] : [first, ...others] };
 }
 

@@ -7,7 +7,7 @@ import type {
 import type { Secrets } from '../../../src/otp/crypto/secrets.ts';
 import type { Delivery } from '../../../src/otp/delivery/delivery.ts';
 import type { DeliveryEvent } from '../../../src/otp/delivery/events.ts';
-import type { RequestOutcome, StatusOutcome } from '../../../src/otp/outcomes.ts';
+import type { OtpRequest, RequestOutcome, StatusOutcome } from '../../../src/otp/outcomes.ts';
 import { createPolicies } from '../../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../../src/otp/service.ts';
 import type { OtpService } from '../../../src/otp/service.ts';
@@ -97,10 +97,11 @@ export class DeliveryFixture {
     userId = this.newName('u'),
     purpose = 'login',
     clientIp = '10.0.0.1',
+    options: Pick<OtpRequest, 'to' | 'channel' | 'locale'> = {},
   ): Promise<Extract<RequestOutcome, { kind: 'issued' }>> {
     const outcome = await service.request({
       userId, purpose, clientIp, clientNet48: null, key: this.newName('k'), apiClient: null,
-      acceptLanguage: '',
+      acceptLanguage: '', ...options,
     }, () => true);
     if (outcome.kind !== 'issued') throw new Error(`not issued: ${outcome.kind}`);
     return outcome;

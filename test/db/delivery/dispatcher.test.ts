@@ -98,6 +98,65 @@ test('a channel that cannot reach the user is not tried', async () => {
   assert.is(sms.sent.length, 0);
 });
 
+/** Channels for phone numbers and for mail addresses. */
+function byAddress(sms: SendResult, email: SendResult) {
+  return [
+    { ...scripted('sms', sms), accepts: (address: string) => address.startsWith('+') },
+    { ...scripted('email', email), accepts: (address: string) => address.includes('@') },
+    scripted('webhook', ACCEPTED),
+  ] as const;
+}
+
+const TO = { to: '+14155550123' };
+
+test('a message goes to the address of its request, which the database has sealed only',
+  async () => {
+    const [sms, ...others] = byAddress(RETRY, ACCEPTED);
+    const process = fixture.process([sms, others[0]]);
+    const { otpId } = await fixture.issue(process, 'a@example.com', 'login', '10.0.0.1', TO);
+    await fixture.untilStatus(process, otpId, 'pending', 'sms');
+    await eventually('it is tried', () => sms.sent.length > 1);
+    assert.equal([sms.sent[0]!.userId, sms.sent[0]!.to], ['a@example.com', TO.to]);
+    assert.is(others[0]!.sent.length, 0);
+    const tables = await fixture.database.query('SHOW TABLES');
+    for (const table of tables.flatMap((row) => Object.values(row) as string[])) {
+      const rows = await fixture.database.query(`SELECT * FROM ${table}`);
+      const text = JSON.stringify(rows.map((row) => Object.values(row).map((value) =>
+        (Buffer.isBuffer(value) ? value.toString('latin1') : value))));
+      assert.not.ok(text.includes('4155550123'), table);
+    }
+    assert.not.ok(JSON.stringify(process.events).includes('4155550123'));
+  });
+
+test('the named channel is tried first, and the others stay the fallback in their order',
+  async () => {
+    const channels = [scripted('sms', ACCEPTED), scripted('email', REFUSED),
+      scripted('webhook', REFUSED)];
+    const process = fixture.process(channels);
+    const { otpId } = await fixture.issue(process, 'U1', 'login', '10.0.0.1',
+      { channel: 'webhook' });
+    await fixture.untilStatus(process, otpId, 'sent', 'sms');
+    assert.equal(channels.map(({ sent }) => sent.length), [1, 0, 1]);
+    assert.is(process.events[0]!.event, 'delivery_refused');
+    const next = await fixture.issue(process, 'U1', 'login', '10.0.0.1', { channel: 'email' });
+    await fixture.untilStatus(process, next.otpId, 'sent', 'sms');
+    assert.equal(channels.map(({ sent }) => sent.length), [2, 1, 1]);
+  });
+
+test('a process that takes over a message keeps its address and its channel', async () => {
+  const never = () => new Promise<SendResult>(() => {});
+  const dead = fixture.process([scripted('sms', ACCEPTED), scripted('webhook', never)]);
+  const options = { ...TO, channel: 'webhook' as const };
+  const { otpId } = await fixture.issue(dead, 'a@example.com', 'login', '10.0.0.1', options);
+  fixture.setClock(20);
+  const channels = byAddress(ACCEPTED, ACCEPTED);
+  const successor = fixture.process(channels);
+  successor.delivery.start();
+  await fixture.untilStatus(successor, otpId, 'sent', 'webhook');
+  assert.equal(channels.map(({ sent }) => sent.length), [0, 0, 1]);
+  assert.equal([channels[2].sent[0]!.to, channels[2].sent[0]!.userId], [TO.to, 'a@example.com']);
+});
+
 test('when every channel has refused, the OTP is closed and its points are refunded', async () => {
   const channels = [scripted('sms', REFUSED), scripted('email', REFUSED)];
   const process = fixture.process(channels);

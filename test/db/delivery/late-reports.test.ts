@@ -110,6 +110,22 @@ test('after a reported failure the next channel sends the same message once', as
   assert.is(verified.kind, 'verified');
 });
 
+test('the next channel sends to the address of the request, the named channel first', async () => {
+  const sms = { ...reporting(), accepts: (address: string) => address.startsWith('+') };
+  const email = { ...scripted('email', ACCEPTED), accepts: (address: string) =>
+    address.includes('@') };
+  const [console, webhook] = [scripted('console', ACCEPTED), scripted('webhook', REFUSED)];
+  const process = fixture.process([sms, email, console, webhook]);
+  const options = { to: '+14155550123', channel: 'webhook' as const };
+  const { otpId } = await fixture.issue(process, 'a@example.com', 'login', '10.0.0.1', options);
+  await fixture.untilStatus(process, otpId, 'sent', 'sms');
+  assert.is(await report(process, sms, otpId), 'noted');
+  await fixture.untilStatus(process, otpId, 'sent', 'console');
+  const channels = [sms, email, webhook, console];
+  assert.equal(channels.map(({ sent }) => sent.map(({ to }) => to)),
+    [[options.to], [], [options.to, options.to], [options.to]]);
+});
+
 test('when the next channel fails as well, the OTP is closed with a refund', async () => {
   const sms = reporting();
   const process = fixture.process([sms, scripted('email', REFUSED)]);

@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { parseJsonObject } from '../../../src/http/input/body.ts';
 import { isMediaType } from '../../../src/http/input/request-head.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../../src/otp/policy/policy.ts';
+import { newApiClients } from '../../harness/api-clients.ts';
 import { eventually, timed } from '../../harness/waiting.ts';
 import { startServer, stopServers } from '../fake-service.ts';
 import { exchange, openClient, post } from '../raw-client.ts';
@@ -516,6 +517,95 @@ test('a user whom no channel can reach gets 400 with the required form, after al
     assert.is(await send(port, '/otp/verify', verify), '200');
     assert.is(verifications.length, 1);
     assert.equal(asked, ['u', '+1']);
+  });
+
+/** A key with the scope `to`, and one without it. */
+const CLIENTS = newApiClients(['trusted', 'plain'], (name) =>
+  (name === 'trusted' ? ['request', 'to'] : ['request', 'verify', 'read', 'admin']));
+
+/** Sends optional members of a request; [status, field, message]. */
+async function sendOptions(port: number, members: object, client: string | null = 'trusted') {
+  const body = JSON.stringify({ user_id: 'u', purpose: 'p', ...members });
+  const headers = client === null ? {} : CLIENTS.headersOf(client);
+  const got = await exchange(port, Buffer.from(post('/otp/request', body, headers)));
+  const { field, message } = JSON.parse(got.body) as Record<string, string>;
+  return [got.status, field, message];
+}
+
+test('only an API client with the scope to says where a message goes', async () => {
+  const { apiKeys } = CLIENTS;
+  const { port, requests } = await startServer({ apiKeys });
+  const open = await startServer();
+  const to = '+14155550123';
+  const refusal = [400, 'to',
+    'needs an API key with the scope to, because who names it receives the codes of others'];
+  assert.equal(await sendOptions(port, { to }, 'plain'), refusal);
+  assert.equal(await sendOptions(port, { to: 'bob' }, 'plain'), refusal);
+  assert.equal(await sendOptions(open.port, { to }, null), refusal);
+  assert.equal(await sendOptions(open.port, { to }, 'trusted'), refusal);
+  assert.equal([requests.length, open.requests.length], [0, 0]);
+  for (const good of [to, 'Person@Example.com', 'a@münchen.de']) {
+    assert.is((await sendOptions(port, { to: good }))[0], 201);
+    assert.is(requests.at(-1)!.to, good);
+  }
+  const rule = [400, 'to', 'must be a phone number such as +14155550123 or an e-mail address'];
+  for (const bad of ['', 'bob', '4155550123', 'a@b.example\n', 'a@b', null, 7, [to], { to }]) {
+    assert.equal(await sendOptions(port, { to: bad }), rule, String(bad));
+  }
+  assert.is(requests.length, 3);
+});
+
+test('a channel is one of the configured ones, and a locale a well-formed tag', async () => {
+  const { port, requests } = await startServer(
+    { apiKeys: CLIENTS.apiKeys, channelNames: ['sms', 'email'] },
+  );
+  assert.is((await sendOptions(port, { channel: 'email', locale: 'pt-BR' }, 'plain'))[0], 201);
+  assert.equal([requests[0]!.channel, requests[0]!.locale], ['email', 'pt-BR']);
+  for (const channel of ['console', 'SMS', '', null, 1, ['sms']]) {
+    assert.equal(await sendOptions(port, { channel }), [400, 'channel', 'must be sms or email']);
+  }
+  const rule = [400, 'locale', 'must be a language tag such as de or pt-BR'];
+  for (const locale of ['', 'd', 'de_DE', 'de,en', '*', null, 1, ['de']]) {
+    assert.equal(await sendOptions(port, { locale }), rule, String(locale));
+  }
+  assert.is(requests.length, 1);
+  const faulty = { to: 'x', channel: 'x', locale: '' };
+  assert.is((await sendOptions(port, faulty))[1], 'to');
+  assert.is((await sendOptions(port, { ...faulty, to: 'a@b.example' }))[1], 'channel');
+  assert.is((await sendOptions(port, { ...faulty, purpose: '' }))[1], 'purpose');
+});
+
+test('an address that no channel reaches, or not the named one, is the fault of its member',
+  async () => {
+    const formats = { sms: 'a phone number', email: 'an e-mail address' };
+    const reaches = (name: string, address: string): boolean =>
+      address.startsWith('+') === (name === 'sms') && address !== 'u';
+    const { port, requests } = await startServer({
+      apiKeys: CLIENTS.apiKeys,
+      channelNames: ['sms', 'email'],
+      unreachable: (address, channel = null) => {
+        const asked = channel === null ? ['sms', 'email'] as const : [channel as 'sms' | 'email'];
+        return asked.some((name) => reaches(name, address)) ? null
+          : asked.map((name) => formats[name]).join(' or ');
+      },
+    });
+    const rows: [object, unknown[]][] = [
+      [{}, [400, 'user_id', 'must be a phone number or an e-mail address']],
+      [{ channel: 'sms' },
+        [400, 'channel', 'cannot reach the user_id, which must be a phone number']],
+      [{ user_id: '+14155550123', channel: 'email' },
+        [400, 'channel', 'cannot reach the user_id, which must be an e-mail address']],
+      [{ to: 'a@b.example', channel: 'sms' }, [400, 'to', 'must be a phone number']],
+      [{ to: '+14155550123', channel: 'email' }, [400, 'to', 'must be an e-mail address']],
+    ];
+    for (const [members, expected] of rows) {
+      assert.equal(await sendOptions(port, members), expected, JSON.stringify(members));
+    }
+    assert.is(requests.length, 0);
+    for (const members of [
+      { to: 'a@b.example' }, { to: 'a@b.example', channel: 'email' },
+      { to: '+14155550123', channel: 'sms' }, { user_id: '+14155550123', channel: 'sms' },
+    ]) assert.is((await sendOptions(port, members))[0], 201, JSON.stringify(members));
   });
 
 test('the first of several errors in the order of the checks is reported', async () => {

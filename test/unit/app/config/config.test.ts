@@ -369,7 +369,7 @@ test('the error names each invalid template and its error', () => {
   writeFileSync(join(folder, 'login.html'), '<p>{code} {name}</p>');
   const message = serveMessageOf({ MESSAGES_FOLDER: folder, MESSAGE_DOMAIN: 'example.com' });
   assert.is(message, ['the configuration is invalid:',
-    `${folder}/login.html may contain only {code}, {purpose}, {brand} and {lifetime},`
+    `${folder}/login.html may contain only {code}, {purpose}, {brand}, {lifetime} and {ref},`
       + ' not {name}',
     `${folder}/login.txt must contain {code}`].join('\n  '));
   rmSync(folder, { recursive: true });

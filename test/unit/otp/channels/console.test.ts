@@ -32,4 +32,12 @@ test('messages of one turn are printed together', async () => {
   assert.match(printed[0]!, /^message to U1: .*\nmessage to U2: .*$/);
 });
 
+test('a line names the address that the message goes to', async () => {
+  const printed: string[] = [];
+  const channel = createConsoleChannel((lines) => { printed.push(lines); }, TEMPLATES);
+  const message = newMessage({ userId: 'U1', to: 'a@b.example' });
+  await channel.send(message, SENT_AT);
+  assert.equal(printed, [`message to a@b.example: ${TEMPLATES.text(message)}`]);
+});
+
 test.run();

@@ -217,6 +217,14 @@ test('a message to an internationalized domain goes to its form in ASCII', async
   assert.equal(mails[0]!.to, ['user@münchen.de']);
 });
 
+test('a message goes to the address that its request names', async () => {
+  const { port, mails } = await startMailServer(CERTIFICATE, {});
+  const channel = await openChannel(`smtp://${ACCOUNT}localhost:${port}`);
+  const message = { ...MESSAGE, userId: 'U1', to: 'other@example.com' };
+  assert.equal(await channel.send(message, SENT_AT), { kind: 'accepted' });
+  assert.equal(mails.map(({ to }) => to), [['other@example.com']]);
+});
+
 /** [the script, the result] */
 const ENDINGS: [Script, SendResult][] = [
   [{}, { kind: 'accepted' }],

@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import fc from 'fast-check';
 import {
-  countedRecipient, normalizeRecipient, toDomainName, toMailAddress,
+  countedRecipient, isAddress, normalizeRecipient, toDomainName, toMailAddress,
 } from '../../../../src/otp/channels/recipients.ts';
 
 test('a mail address keeps its local part, and its domain if that is ASCII', () => {
@@ -116,6 +116,21 @@ test('property: a normal form is its own normal form', () => {
     assert.is(countedRecipient(one), normal === one ? null : normal);
     if (normal !== null) assert.is(normalizeRecipient(normal), normal);
   }), { numRuns: 5000 });
+});
+
+test('an address is one phone number or one mail address, and has a normal form', () => {
+  for (const text of [
+    '+14155550123', '+4900000017', '+1000000', 'Person@Example.com', 'a+b@xn--bcher-kva.example',
+    'person@münchen.de', 'x.x.x@gmail.com',
+  ]) {
+    assert.ok(isAddress(text), text);
+    assert.type(normalizeRecipient(text), 'string', text);
+  }
+  for (const text of [
+    '', 'U1', '14155550123', '+1 4155550123', '+123', '+0415555012', 'a@b',
+    'a@b.example,c@d.example',
+    'A <a@b.example>', 'a@b.example\r\nBcc: c@d.example', '+14155550123\n', '＋14155550123',
+  ]) assert.not.ok(isAddress(text), JSON.stringify(text));
 });
 
 test.run();

@@ -53,6 +53,13 @@ test('a message is a request of the Messages API', async () => {
   assert.equal(form, { To: '+14155550123', From: '+14155550100', Body: TEMPLATES.text(message) });
 });
 
+test('a message goes to the number that its request names', async () => {
+  const sink = await startSink({ behaviour: answer(201) });
+  const message = newMessage({ userId: 'U1', to: '+4917012345' });
+  await channelTo({ baseUrl: sink.url }).send(message, SENT_AT);
+  assert.is(lastOf(sink).form.To, '+4917012345');
+});
+
 test('a messaging service is sent as MessagingServiceSid', async () => {
   const sink = await startSink();
   for (const sender of [SERVICE, '12345', 'MG Bank']) {

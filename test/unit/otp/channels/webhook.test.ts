@@ -63,6 +63,16 @@ test('a message is a request of Standard Webhooks', async () => {
   });
 });
 
+test('a receiver learns where the message goes, next to the user', async () => {
+  const sink = await startSink();
+  const channel = channelTo(sink.url);
+  await channel.send(newMessage({ userId: 'U1', to: '+14155550123' }), SENT_AT);
+  const { data } = JSON.parse(lastOf(sink).body);
+  assert.equal([data.user_id, data.to], ['U1', '+14155550123']);
+  await channel.send(newMessage({ to: null, channel: 'webhook' }), SENT_AT);
+  assert.not.ok('to' in JSON.parse(lastOf(sink).body).data);
+});
+
 test('the locale is null for the default language', async () => {
   const sink = await startSink();
   await channelTo(sink.url).send(newMessage(), SENT_AT);

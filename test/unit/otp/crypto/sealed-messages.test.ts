@@ -14,7 +14,7 @@ const BATCH_ID = randomBytes(8).toString('hex');
 function messageTo(userId: string, subjects: readonly string[]): Sealable {
   const message = {
     otpId: randomBytes(16).toString('hex'), userId, purpose: 'login', code: '012345',
-    lifetimeSeconds: 300, expiresAt: NOW, locale: 'de',
+    lifetimeSeconds: 300, expiresAt: NOW, locale: 'de', to: null, channel: null,
   };
   return { message, subjects };
 }
@@ -93,6 +93,23 @@ test('the encryption key is not the server secret itself', () => {
   decipher.setAuthTag(sealed.subarray(-16));
   decipher.update(sealed.subarray(12, -16));
   assert.throws(() => decipher.final());
+});
+
+test('a sealed message keeps where it goes and the channel to try first', () => {
+  for (const options of [
+    { to: '+14155550123', channel: 'sms' as const }, { to: 'a@b.example', channel: null },
+    { to: null, channel: 'email' as const },
+  ]) {
+    const one = MESSAGES[0]!;
+    const sealable = { ...one, message: { ...one.message, ...options } };
+    const { otpId } = one.message;
+    const sealed = sealMessages(SECRET, BATCH_ID, [sealable, MESSAGES[1]!]);
+    const opened = openMessages(SECRET, BATCH_ID, OTP_IDS.slice(0, 2), sealed);
+    assert.equal(opened, [sealable, MESSAGES[1]]);
+    assert.equal(openReport(SECRET, otpId, sealReport(SECRET, sealable)), sealable);
+    const text = Buffer.from(sealed, 'hex').toString('latin1');
+    for (const part of ['14155550123', 'example']) assert.not.ok(text.includes(part));
+  }
 });
 
 test.run();

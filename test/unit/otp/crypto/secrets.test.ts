@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { randomCode, randomHex } from '../../../../src/otp/crypto/random.ts';
 import {
-  digestCode, digestKey, fingerprintRequest, parseSecrets,
+  digestCode, digestKey, fingerprintOptions, fingerprintRequest, parseSecrets,
 } from '../../../../src/otp/crypto/secrets.ts';
 
 const A = randomBytes(32).toString('base64');
@@ -82,6 +82,25 @@ test('every code is equally likely, and leading zeros are kept', () => {
   // With 99 degrees of freedom a value above 180 occurs once in a million runs by chance.
   assert.ok(chiSquare < 180, `chi-square ${chiSquare}`);
   assert.match(randomCode(10), /^\d{10}$/);
+});
+
+test('the fingerprint of optional members is keyed, and differs in each of them', () => {
+  const key = () => randomBytes(32).toString('base64');
+  const parsed = parseSecrets(`a:${key()},b:${key()}`);
+  if ('errors' in parsed) throw new Error(parsed.errors.join());
+  const { secrets } = parsed;
+  const names = { userId: 'u', purpose: 'p' };
+  assert.is(fingerprintOptions(secrets, names), null);
+  assert.is(fingerprintOptions(secrets, { ...names, to: null, channel: null, locale: null }), null);
+  const requests = [
+    { ...names, to: 'de' }, { ...names, channel: 'de' }, { ...names, locale: 'de' },
+    { ...names, to: 'd', locale: 'e' }, { ...names, to: 'de', locale: 'de' },
+    { userId: 'u', purpose: 'pp', to: 'de' }, { userId: 'up', purpose: 'p', to: 'de' },
+  ];
+  const all = requests.flatMap((request) => fingerprintOptions(secrets, request));
+  assert.is(new Set(all).size, 2 * requests.length);
+  assert.equal(fingerprintOptions(secrets, requests[0]!), all.slice(0, 2));
+  assert.match(all[0]!, /^[0-9a-f]{32}$/);
 });
 
 test.run();

@@ -70,6 +70,7 @@ test('the first request of a user gets a code', () => {
     otpId: CODE.otpId, keyId: 'k2', digest: CODE.digest, expiresAt: at(300),
     batchId: CODE.batchId, batchNumber: 5, channel: 'sms', apiClient: 'app1',
     keyDigest: REQUEST.keyDigest, keyExpiresAt: at(86_400), remainingRequests: 2,
+    fingerprint: null,
   }));
   assert.is(writes?.attemptsMoved, null);
   assert.equal(writes?.slotChanges[0]?.write, {
@@ -262,6 +263,26 @@ test('the count of wrong attempts moves to the new OTP and is reset in the old o
   const old = decide({ otps: [{ ...earlier, createdAt: at(-900) }] }).writes;
   assert.equal([old?.attemptsMoved, old?.obsolete.length], [null, 1]);
   assert.is(decide({ otps: [otpWith()] }).writes?.attemptsMoved, null);
+});
+
+test('a key belongs to the optional members of its request, under every secret', () => {
+  const withOptions = { fingerprints: ['0a'.repeat(16), '0b'.repeat(16)] };
+  const { writes } = decide({}, withOptions);
+  assert.is(writes?.issued.fingerprint, '0a'.repeat(16));
+  const stored = writes!.issued;
+  for (const row of [stored, { ...stored, userId: null }]) {
+    assert.is(decide({ stored: row }, withOptions).outcome.kind, 'issued');
+    const rotated = { fingerprints: ['0c'.repeat(16), '0a'.repeat(16)] };
+    assert.is(decide({ stored: row }, rotated).outcome.kind, 'issued');
+    assert.is(decide({ stored: row }).outcome.kind, 'key_reused');
+    assert.is(decide({ stored: row }, { fingerprints: ['0b'.repeat(16)] }).outcome.kind,
+      'key_reused');
+  }
+  const plain = storedWith({ fingerprint: fingerprintRequest('U1', 'login') });
+  for (const row of [storedWith(), { ...plain, userId: null }]) {
+    assert.is(decide({ stored: row }).outcome.kind, 'issued');
+    assert.is(decide({ stored: row }, withOptions).outcome.kind, 'key_reused');
+  }
 });
 
 test.run();

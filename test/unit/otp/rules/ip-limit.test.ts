@@ -3,8 +3,9 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { SLOTS_MAX } from '../../../../src/db/tables/ip-limits.ts';
 import type { OverflowHit, Slot } from '../../../../src/db/tables/ip-limits.ts';
+import { DEFAULT_POLICY, limitedDestination } from '../../../../src/otp/policy/policy.ts';
 import {
-  mayHaveOverflow, measureSlots, EMPTY_IP_WINDOW, takePoint,
+  limitedRecipient, mayHaveOverflow, measureSlots, EMPTY_IP_WINDOW, takePoint,
 } from '../../../../src/otp/rules/ip-limit.ts';
 import type { IpWindow, IpLimitWrite } from '../../../../src/otp/rules/ip-limit.ts';
 import { windowStart } from '../../../../src/otp/rules/rolling-window.ts';
@@ -116,6 +117,27 @@ test('the requests of one batch take points one after the other', () => {
     assert.equal([remaining, resetSeconds], [1000 - count, 901 - count]);
   }
   assert.equal([window.slots.length, window.overflow?.livePoints], [SLOTS_MAX, 100 - SLOTS_MAX]);
+});
+
+test('a request counts for the address that its message goes to, also in its normal form', () => {
+  const policy = { ...DEFAULT_POLICY, destinationLimit: 10 };
+  /** [user_id, to, the recipient, the destination] */
+  const rows: [string, string | null, string | null, string | null][] = [
+    ['a@b.example', null, null, 'b.example'],
+    ['A@b.example', null, 'a@b.example', 'b.example'],
+    ['a@b.example', 'a@b.example', 'a@b.example', 'b.example'],
+    ['U1', 'A+x@b.example', 'a@b.example', 'b.example'],
+    ['a@b.example', '+490170123', '+49170123', '+49170'],
+    ['+14155550123', '+4900000017', '+4900000017', '+49000'],
+    ['U1', null, null, null],
+  ];
+  for (const [userId, to, recipient, destination] of rows) {
+    assert.is(limitedRecipient(policy, { userId, to }), recipient, `${userId} ${to}`);
+    assert.is(limitedDestination(policy, { userId, to }), destination, `${userId} ${to}`);
+    const none = { ...policy, recipientLimit: null, destinationLimit: null };
+    assert.is(limitedRecipient(none, { userId, to }), null);
+    assert.is(limitedDestination(none, { userId, to }), null);
+  }
 });
 
 test.run();

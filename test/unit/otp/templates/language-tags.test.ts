@@ -2,7 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import * as fc from 'fast-check';
 import {
-  fallbackTags, isLanguageTag, parseAcceptLanguage,
+  fallbackTags, isLanguageTag, isWellFormedTag, parseAcceptLanguage,
 } from '../../../../src/otp/templates/language-tags.ts';
 
 test('the fallbacks of a tag are its prefixes', () => {
@@ -62,6 +62,19 @@ test('property: any field gives valid ranges only', () => {
       assert.match(range, /^(\*|[a-z]{1,8}(-[a-z0-9]{1,8})*)$/);
     }
   }));
+});
+
+test('a well-formed tag follows the syntax, whether or not a language has the name', () => {
+  for (const tag of [
+    'de', 'DE', 'pt-BR', 'zh-Hant-TW', 'es-419', 'tlh', 'zh-cmn-Hans-CN', 'sl-rozaj-biske-1994',
+    'de-CH-1996', 'en-US-u-islamcal', 'en-a-myext-b-another', 'de-x-phonebk', 'x-whatever',
+    'i-klingon', 'en-GB-oed', 'sgn-BE-FR', 'art-lojban', 'zh-min-nan', 'abcde', 'xx',
+  ]) assert.ok(isWellFormedTag(tag), tag);
+  for (const text of [
+    '', 'd', 'de_DE', 'de-', '-de', 'de--at', '*', 'de-*', 'de,en', 'de;q=1', ' de', 'de\n',
+    'abcdefghi', 'de-abcdefghi', 'en-a', 'x', 'x-', 'a-DE', 'de-419-DE', 'i-other', 'dé', 'ｄｅ',
+  ]) assert.not.ok(isWellFormedTag(text), JSON.stringify(text));
+  assert.not.ok(isWellFormedTag(`${'abcde-'.repeat(500_000)}_`));
 });
 
 test.run();

@@ -374,12 +374,28 @@ test('similar but harmless HTML is accepted', () => {
   }), []);
 });
 
+test('a reference is the first four characters of the otp_id, in every part', () => {
+  const parts = { 'x.txt': '{ref}: {code}', 'x.subject.txt': '{ref}', 'x.email.txt': '{ref} {code}',
+    'x.html': '<p>{ref} {code}</p>' };
+  const templates = templatesOf({ folder: folderOf(parts) });
+  const message = { ...MESSAGE, purpose: 'x', otpId: `9f3a${'0'.repeat(28)}` };
+  const { code } = message;
+  assert.is(templates.text(message), `9f3a: ${code}`);
+  assert.equal(templates.email(message),
+    { subject: '9f3a', text: `9f3a ${code}`, html: `<p>9f3a ${code}</p>` });
+});
+
 test('a text message has at most 160 characters of GSM-7', () => {
   // The longest code has 10 digits.
   const longest = `{code}${'x'.repeat(150)}`;
   assert.equal(errorsOf({ 'x.txt': longest }), []);
   assert.equal(errorsOf({ 'x.txt': `${longest}x` }), [
     'x.txt must have at most 160 characters of GSM-7, not 161, with a code of 10 digits',
+  ]);
+  assert.equal(errorsOf({ 'x.txt': `{ref}{code}${'x'.repeat(146)}` }), []);
+  assert.equal(errorsOf({ 'x.txt': `{ref}{code}${'x'.repeat(147)}` }), [
+    'x.txt must have at most 160 characters of GSM-7, not 161, with a code of 10 digits, a'
+    + ' reference of 4 characters',
   ]);
   const [error = ''] = errorsOf({ 'x.txt': `{code}{lifetime}${'x'.repeat(140)}` });
   assert.match(error, ', the lifetime "100 seconds"');

@@ -17,6 +17,7 @@ function render(text: string, values = VALUES): string {
 
 test('placeholders are replaced, however often they occur, and nothing else is', () => {
   assert.is(render('{code}, {purpose}: {lifetime} {code}'), '012345, login: 5 minutes 012345');
+  assert.is(render('({ref}) {code} [{ref}]'), '(9f3a) 012345 [9f3a]');
   assert.is(render('no place'), 'no place');
   assert.is(render('{code}'), '012345');
   assert.is(render(''), '');
