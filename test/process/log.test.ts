@@ -439,6 +439,27 @@ test('a client that sends junk causes ten lines, and one that counts the others'
   assert.is.not(withheld[1]!.client, first.client);
 });
 
+test('neither the log nor the metrics say where a message goes', async () => {
+  const { apiKeys, headersOf } = newApiClients(['app1'], ['request', 'to']);
+  const otpd = new Logged({ ...variables, API_KEYS: apiKeys, ADMIN_PORT: '0' });
+  const port = await otpd.port();
+  const headers = headersOf('app1');
+  const names = { user_id: 'U9', purpose: 'login' };
+  for (const [to, status] of [['+14155550123', 201], ['4155550123', 400]] as const) {
+    const answer = await post({ port, path: '/otp/request', key: to, headers,
+      body: { ...names, to } });
+    assert.is(answer.status, status);
+    assert.is(answer.body.field, status === 400 ? 'to' : undefined);
+  }
+  await otpd.requests(2);
+  const adminPort = await otpd.port('health and metrics');
+  const metrics = await (await fetch(`http://127.0.0.1:${adminPort}/metrics`)).text();
+  await eventually('it is sent', () => otpd.printed.includes('message to +14155550123: '));
+  assert.is(await otpd.stop(), 0);
+  assert.not.match(otpd.logged, '4155550123');
+  assert.not.match(metrics, '4155550123');
+});
+
 test('malformed requests of an API client that names no client IP are bounded', async () => {
   const { apiKeys, headersOf } = newApiClients(['app1'], ['request', 'read']);
   const otpd = new Logged({ ...variables, API_KEYS: apiKeys });
