@@ -196,7 +196,7 @@ test('errors of API_KEYS stop the start in one message that quotes nothing', asy
   assert.is(await finish(run), 1);
   assert.is(run.output(), ['otpd: the configuration is invalid:',
     'PORT must be a whole number from 0 to 65535',
-    'API_KEYS: entry 3 must have scopes out of request, verify, read, admin, joined by +',
+    'API_KEYS: entry 3 must have scopes out of request, verify, read, admin, to, joined by +',
     'API_KEYS: entry 3 must have the SHA-256 of a key, in 64 hex digits',
     'API_KEYS: entry 4 must be name:scopes:sha256'].join('\n  ') + '\n');
 });
