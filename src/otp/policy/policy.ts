@@ -2,11 +2,7 @@
  * The numbers that the rules use (docs/api.md, "Numbers"): defaults, bounds, and the policy of each
  * purpose. A policy is a frozen value.
  */
-import { addressOf } from '../channels/channel.ts';
-import type { Recipient } from '../channels/channel.ts';
-import { destinationOf } from '../channels/recipients.ts';
-import { HIT_KINDS } from '../../db/tables/limit-hits.ts';
-import type { LimitSubject } from '../../db/tables/limit-hits.ts';
+import type { HIT_KINDS, LimitSubject } from '../../db/tables/limit-hits.ts';
 import type { Labels } from '../templates/language-tags.ts';
 
 /** The limits, as metrics and the log name them. */
@@ -18,7 +14,7 @@ export const LIMIT_NAMES = Object.freeze([
 export type LimitName = (typeof LIMIT_NAMES)[number];
 
 /** The limits that count numbered hits. */
-type HitLimitName = keyof typeof HIT_KINDS;
+export type HitLimitName = keyof typeof HIT_KINDS;
 
 type Numbers = Readonly<{
   codeDigits: number;
@@ -246,47 +242,3 @@ export type AppliedLimit = LimitSubject & Readonly<{
   quota: number;
   windowSeconds: number;
 }>;
-
-const NO_APPLIED_LIMITS: readonly AppliedLimit[] = Object.freeze([]);
-
-/** The limits that count a granted request by numbered hits. */
-export function limitsForRequest(policy: Policy, recipient: Recipient): readonly AppliedLimit[] {
-  const { userDailyLimit, destinationLimit } = policy;
-  if (userDailyLimit === null && destinationLimit === null) return NO_APPLIED_LIMITS;
-  const limits: AppliedLimit[] = [];
-  if (userDailyLimit !== null) {
-    limits.push(appliedLimit('user_daily', recipient.userId, userDailyLimit));
-  }
-  const destination = limitedDestination(policy, recipient);
-  if (destination !== null && destinationLimit !== null) {
-    limits.push(appliedLimit('destination', destination, destinationLimit));
-  }
-  return limits;
-}
-
-/** The destination of a message; null when it is not counted. */
-export function limitedDestination(policy: Policy, recipient: Recipient): string | null {
-  return policy.destinationLimit === null ? null
-    : destinationOf(addressOf(recipient), policy.destinationDigits);
-}
-
-/** The limits that count a wrong code. */
-export function limitsForVerification(
-  { wrongCodesLimit, wrongCodesNetLimit }: Policy,
-  { clientIp, clientNet48 }: Readonly<Record<'clientIp' | 'clientNet48', string | null>>,
-): readonly AppliedLimit[] {
-  if (clientIp === null) return NO_APPLIED_LIMITS;
-  const limits: AppliedLimit[] = [];
-  if (wrongCodesLimit !== null) {
-    limits.push(appliedLimit('wrong_codes', clientIp, wrongCodesLimit));
-  }
-  if (clientNet48 !== null && wrongCodesNetLimit !== null) {
-    limits.push(appliedLimit('wrong_codes_net', clientNet48, wrongCodesNetLimit));
-  }
-  return limits;
-}
-
-function appliedLimit(limit: HitLimitName, subject: string, quota: number): AppliedLimit {
-  const windowSeconds = LIMIT_WINDOW_SECONDS[limit];
-  return { limit, subject, quota, kind: HIT_KINDS[limit], windowSeconds };
-}

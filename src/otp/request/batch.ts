@@ -2,17 +2,25 @@
  * The rows of one batch of requests: loaded once, changed by each decision in the order of arrival,
  * written once.
  */
-import type { StoredResponses } from '../batch/changed-rows.ts';
-import type { ExtraLimitRows } from '../batch/extra-limits.ts';
-import type { IpLimitRows } from '../batch/ip-limits.ts';
-import { OtpRows } from '../batch/otps.ts';
-import type { WrongCountRows } from '../batch/otps.ts';
+import { StoredResponses } from '../batch/changed-rows.ts';
+import { ExtraLimitRows } from '../batch/extra-limits.ts';
+import { IpLimitRows } from '../batch/ip-limits.ts';
+import { OtpRows, WrongCountRows } from '../batch/otps.ts';
+import type { Secrets } from '../crypto/secrets.ts';
+import { monotonicMs, READ_CLOCK } from '../../db/clock.ts';
+import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
-import type { Write } from '../../db/query.ts';
-import { freeExpiredKeys, isRequestStored } from '../../db/tables/idempotency-keys.ts';
+import { mapResult } from '../../db/query.ts';
+import type { Query, Write } from '../../db/query.ts';
+import {
+  freeExpiredKeys, isRequestStored, loadStoredRequests,
+} from '../../db/tables/idempotency-keys.ts';
 import type { StoredRequest } from '../../db/tables/idempotency-keys.ts';
+import { lockSlots, readSlots } from '../../db/tables/ip-limits.ts';
+import type { IpLimitSlot } from '../../db/tables/ip-limits.ts';
 import { clampHits } from '../../db/tables/limit-hits.ts';
 import { clampKeys, clampOtps } from '../../db/tables/otps-write.ts';
+import { lockOtps, readOtpSummaries } from '../../db/tables/otps.ts';
 import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import { decideRequest } from './decide.ts';
@@ -21,7 +29,7 @@ import type { RequestOutcome } from '../outcomes.ts';
 import { isAhead } from '../rules/lifecycle.ts';
 
 /** The rows of one batch of requests, all as of `now`. */
-export type LoadedState<T extends OtpSummary> = Readonly<{
+type LoadedState<T extends OtpSummary> = Readonly<{
   now: Instant;
   /** The monotonic clock just before the database was asked for `now`. */
   askedAtMs: number;
@@ -139,4 +147,110 @@ function listClamps({ now, otps, ipLimits, extraLimits, stored }: LoadedState<Ot
     ...(limits.length === 0 ? [] : [clampHits(limits)]),
     ...(keys.length === 0 ? [] : [clampKeys(keys.map(({ keyDigest }) => keyDigest))]),
   ];
+}
+
+/** Longer than a transaction lasts: a later time was stored before the clock was set back. */
+const READ_SECONDS = 3;
+
+type LoadOptions<L extends boolean> = Readonly<{
+  secrets: Secrets;
+  lock: L;
+  /** Whether to look up what is stored under the idempotency keys; always without a lock. */
+  readsKeys?: boolean;
+  /** Queries that use the round trip of the locks. */
+  riding?: readonly Query<void>[];
+}>;
+
+/**
+ * Loads state in one round trip, and in more only for subjects with an overflow. An empty list
+ * yields no statement.
+ *
+ * With `lock`, the state is enough to grant. The lock order is OTPs of users, their kept counts,
+ * slots, hit counters, each in the order of its index; then the clock is read.
+ *
+ * Without `lock`, the state is enough to refuse, and the transaction has ended. The clock is read
+ * first and younger points in slots are left out, so that only what counts then refuses.
+ * Counts are read before OTPs, so that a count that the sweep moves meanwhile is not added twice.
+ * The keys are read last, so that an OTP that refuses a repeat of its own request is also found by
+ * its key.
+ */
+export async function loadState<L extends boolean>(
+  tx: Transaction,
+  requests: readonly PreparedRequest[],
+  { secrets, lock, readsKeys = true, riding = [] }: LoadOptions<L>,
+): Promise<LoadedState<L extends true ? Otp : OtpSummary>> {
+  const { users, subjects, keys } = collectNames(requests);
+  const limits = requests.flatMap(({ appliedLimits }) => appliedLimits);
+  const extraLimits = limits.length === 0 ? ExtraLimitRows.none : new ExtraLimitRows(limits);
+  const wrongCounts = new WrongCountRows(secrets);
+  let now: Instant = 0;
+  let otps: readonly OtpSummary[] = [];
+  let slots: readonly IpLimitSlot[] = [];
+  let stored: readonly StoredRequest[] = [];
+  const clock = mapResult(READ_CLOCK, (time) => { now = time; });
+  const readKeys = () => mapResult(loadStoredRequests(keys), (found) => { stored = found; });
+  const ofUsers = [
+    mapResult<readonly OtpSummary[], void>(lock ? lockOtps(users) : readOtpSummaries(users),
+      (found) => { otps = found; }),
+    wrongCounts.query(users, lock),
+  ];
+  const rows: readonly Query<void>[] = [
+    ...(lock ? ofUsers : ofUsers.reverse()),
+    mapResult(lock ? lockSlots(subjects) : readSlots(subjects), (found) => { slots = found; }),
+    ...(limits.length === 0 ? [] : extraLimits.queries(lock)),
+  ];
+  const askedAtMs = monotonicMs();
+  if (lock) await tx.read(...rows, clock, ...(readsKeys ? [readKeys()] : []), ...riding);
+  else {
+    await tx.readAndEnd(clock, ...rows, readKeys());
+    slots = slots.filter(({ usedAt }) => usedAt <= now || usedAt > addSeconds(now, READ_SECONDS));
+  }
+  const ipLimits = new IpLimitRows(slots);
+  const hasOverflow = await ipLimits.loadOverflow(lock ? tx.read : tx.readAndEnd, now,
+    lock ? null : now, (subject, live) => countNamedPoints(requests, subject, live));
+  if (hasOverflow && !lock) await tx.readAndEnd(readKeys());
+  const responses = new StoredResponses(stored);
+  return {
+    now,
+    askedAtMs,
+    otps: otps as readonly (L extends true ? Otp : OtpSummary)[],
+    wrongCounts,
+    ipLimits,
+    extraLimits,
+    stored: responses,
+  };
+}
+
+/** Users, subjects in slots and keys of a batch, each once. */
+function collectNames(requests: readonly PreparedRequest[]) {
+  const subjects = new Set<string>();
+  for (const { slotLimits } of requests) {
+    for (const { subject } of slotLimits) subjects.add(subject);
+  }
+  return {
+    users: [...new Set(requests.map(({ userId }) => userId))],
+    subjects: [...subjects],
+    keys: [...new Set(requests.map(({ keyDigest }) => keyDigest))],
+  };
+}
+
+/**
+ * How many of the oldest points of a subject the responses of a batch may name. One suffices unless
+ * the subject has more points than a purpose with a smaller limit allows; each request may take one
+ * more point. A limit in shadow names no time.
+ */
+function countNamedPoints(
+  requests: readonly PreparedRequest[],
+  subject: string,
+  livePoints: number,
+): number {
+  let quota = Infinity;
+  let count = 0;
+  for (const { slotLimits, policy: { shadow } } of requests) {
+    const own = slotLimits.find((one) => one.subject === subject);
+    if (own === undefined) continue;
+    count += 1;
+    if (!shadow.has(own.limit)) quota = Math.min(quota, own.quota);
+  }
+  return Math.max(1, livePoints + count - quota + 1);
 }

@@ -2,6 +2,7 @@
  * Answers requests that will be refused, without locks and without a COMMIT. Otherwise a flood of
  * requests over a limit would compete for locks with the requests that get a code.
  */
+import { loadState } from './batch.ts';
 import { groupBy } from '../batch/changed-rows.ts';
 import { Batcher } from '../batcher.ts';
 import type { BatchLimits } from '../batcher.ts';
@@ -16,7 +17,7 @@ import type { Deps } from '../deps.ts';
 import type { OtpRequest, RequestOutcome } from '../outcomes.ts';
 import type { LimitName, Policies } from '../policy/policy.ts';
 import { isAhead } from '../rules/lifecycle.ts';
-import { loadState, prepareRequest, requestLockKeys } from './request.ts';
+import { prepareRequest, requestLockKeys } from './request.ts';
 
 /** Holds the sources of a large flood in a few hundred kilobytes. */
 const LOCK_KEYS_MAX = 10_000;

@@ -9,7 +9,7 @@ import type { Transaction } from '../../db/transaction.ts';
 import type { PreparedVerification } from './decide.ts';
 import type { Deps } from '../deps.ts';
 import type { OtpVerification, VerifyOutcome } from '../outcomes.ts';
-import { limitsForVerification } from '../policy/policy.ts';
+import { limitsForVerification } from '../rules/extra-limits.ts';
 
 type VerifyDeps = Pick<Deps, 'pool' | 'policies' | 'secrets' | 'counts'>;
 

@@ -3,7 +3,8 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { SLOTS_MAX } from '../../../../src/db/tables/ip-limits.ts';
 import type { OverflowHit, Slot } from '../../../../src/db/tables/ip-limits.ts';
-import { DEFAULT_POLICY, limitedDestination } from '../../../../src/otp/policy/policy.ts';
+import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
+import { limitedDestination } from '../../../../src/otp/rules/extra-limits.ts';
 import {
   limitedRecipient, mayHaveOverflow, measureSlots, EMPTY_IP_WINDOW, takePoint,
 } from '../../../../src/otp/rules/ip-limit.ts';
