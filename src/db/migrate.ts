@@ -113,12 +113,15 @@ async function applyPending(
   // Another version may have migrated while this process waited for the lock.
   throwOnConflict(status);
   const { pending } = status;
+  // An empty database gets all files but the first, which is applied.
+  const isEmpty = pending.length === files.length - 1
+    && !files.slice(1).some(({ version }) => applied.has(version));
+  if (isEmpty) onProgress(`schema ${pending[0]} to ${pending.at(-1)}: applying`);
   for (const file of files) {
     if (!pending.includes(file.name)) continue;
     const isHalfApplied = applied.has(file.version);
-    onProgress(isHalfApplied
-      ? `schema ${file.name}: resuming an interrupted file`
-      : `schema ${file.name}: applying`);
+    if (isHalfApplied) onProgress(`schema ${file.name}: resuming an interrupted file`);
+    else if (!isEmpty) onProgress(`schema ${file.name}: applying`);
     await applyFile(connection, file, isHalfApplied);
   }
   return pending.length;

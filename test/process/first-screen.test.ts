@@ -27,7 +27,7 @@ test.before(async () => {
   const migrated = execFileSync(process.execPath, [...COMPILED, 'migrate'], {
     cwd: ROOT, encoding: 'utf8', env: { ...SHELL, ...environment } as NodeJS.ProcessEnv,
   });
-  const applied = (text: string) => text.match(/^schema \S+: applying$/gm);
+  const applied = (text: string) => text.match(/^schema \S+ to \S+: applying$/gm);
   assert.equal(applied(migrated), applied(README.blocks.join('')));
   otpd = await startOtpd({ ...environment, PORT: '0' });
 });
