@@ -27,7 +27,7 @@ import { readOrCreateSecretFile } from './secret-file.ts';
 const CREATING: ReadonlySet<string> = new Set(['serve', 'migrate']);
 
 /** The commands that use a database only when it exists. */
-const USING: ReadonlySet<string> = new Set(['doctor', 'show', 'unlock', 'cancel']);
+const USING: ReadonlySet<string> = new Set(['doctor', 'show', 'unlock', 'revoke', 'cancel']);
 
 /** The decisions that precede the start of a process. */
 type Plan = Readonly<{

@@ -14,7 +14,7 @@ import {
 } from '../metrics/families.ts';
 import type { Family, FamilySource, WorkerFamilies } from '../metrics/families.ts';
 import type { Channel } from '../otp/channels/channel.ts';
-import { DeliveryCounts, deliveryFamilies } from '../otp/delivery/metrics.ts';
+import { DeliveryCounts, deliveryFamilies } from '../otp/delivery/events.ts';
 import { OtpCounts, otpFamilies } from '../otp/metrics.ts';
 import { send } from './process/worker-ipc.ts';
 import type { WorkerMessage } from './process/worker-ipc.ts';

@@ -124,6 +124,7 @@ export async function respondTo(
     scopes: exchange.apiClient?.scopes ?? NO_SCOPES,
     purposes: exchange.apiClient?.purposes ?? null,
     idempotencyKeys: headers.idempotencyKeys, acceptLanguage: acceptedLanguages(headers),
+    deviceTokens: headers.deviceTokens,
     isConnected: () => req.socket.writable, answerByMs: exchange.answerByMs,
   });
 }

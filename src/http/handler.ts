@@ -11,6 +11,8 @@ export type HandlerInput = ClientAddress & Readonly<{
   idempotencyKeys: readonly string[];
   /** Accept-Language, unparsed and bounded; '' when absent. */
   acceptLanguage: string;
+  /** Otp-Device, unparsed; '' when absent. */
+  deviceTokens: string;
   /** The name of the API client; null when the endpoints are public. */
   apiClient: string | null;
   /** The scopes of the API client; none when the endpoints are public. */

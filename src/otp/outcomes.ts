@@ -29,6 +29,8 @@ export type OtpRequest = ClientAddress & Recipient & Readonly<{
   apiClient: string | null;
   /** The Accept-Language field, not validated; '' when there is none. */
   acceptLanguage: string;
+  /** The Otp-Device field, not validated; without it, or with '', the client is untrusted. */
+  deviceTokens?: string;
 }>;
 
 /** A verification of a code; `apiClient` is as in OtpRequest. */
@@ -41,6 +43,8 @@ export type OtpVerification = ClientAddress & Readonly<{
   /** The decoded Idempotency-Key, or null. */
   key: string | null;
   apiClient: string | null;
+  /** Not validated; without it, or with '', the client is untrusted. */
+  deviceTokens?: string;
 }>;
 
 /** A limit as a client sees it (draft-ietf-httpapi-ratelimit-headers). */
@@ -80,7 +84,8 @@ export type RequestOutcome =
 
 /** The outcomes of a valid verification; `begins` marks the wrong code that begins a lock. */
 export type VerifyOutcome =
-  | Readonly<{ kind: 'verified'; replayed: boolean }>
+  /** With the token that makes the client a trusted device, where the policy trusts devices. */
+  | Readonly<{ kind: 'verified'; replayed: boolean; deviceToken?: string }>
   /** The code has another length than the OTP or, without an OTP, the policy requires. */
   | Readonly<{ kind: 'malformed'; digits: number }>
   | Readonly<{ kind: 'key_reused' }>

@@ -40,7 +40,7 @@ function findStatus(
 ): OtpStatus {
   if (otp.closeReason !== null) return otp.closeReason;
   if (otp.redeemedAt !== null) return 'verified';
-  if (findNewestOtp(otps, otp.purpose) !== otp) return 'superseded';
+  if (findNewestOtp(otps, otp) !== otp) return 'superseded';
   if (otp.digest === null) return 'locked';
   if (otp.expiresAt <= now) return 'expired';
   return isUnsent ? 'pending' : 'sent';

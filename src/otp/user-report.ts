@@ -1,9 +1,12 @@
 /** The state of a user for an operator. It contains no code and no digest of a code. */
-import { WrongCountRows } from './batch/otps.ts';
+import { RevocationRows, WrongCountRows } from './batch/otps.ts';
+import { deviceOf } from './crypto/devices.ts';
+import type { Secrets } from './crypto/secrets.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import { addSeconds } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { Hex, Query } from '../db/query.ts';
+import type { DeviceRevocation } from '../db/tables/device-revocations.ts';
 import { readHits, HIT_KINDS } from '../db/tables/limit-hits.ts';
 import type { Hit, SubjectHit } from '../db/tables/limit-hits.ts';
 import { readFailures, readOtps } from '../db/tables/otps.ts';
@@ -14,11 +17,10 @@ import type { Deps } from './deps.ts';
 import type { StatusOutcome } from './outcomes.ts';
 import { LIMIT_WINDOW_SECONDS, WINDOW_SECONDS } from './policy/policy.ts';
 import type { Policies } from './policy/policy.ts';
-import { toTimedPoints } from './request/decide.ts';
 import { countAccountWrong, findNewestOtp, isExpired } from './rules/lifecycle.ts';
 import { countedAttempts, isAccountLocked, lockSecondsLeft } from './rules/lockout.ts';
 import { sortHits } from './rules/numbered-hits.ts';
-import { isPointLive, measureLimit } from './rules/rolling-window.ts';
+import { isPointLive, measureLimit, toTimedPoints } from './rules/rolling-window.ts';
 import { statusOf } from './status.ts';
 
 export type CodeReport = Extract<StatusOutcome, { kind: 'known' }>
@@ -28,17 +30,32 @@ export type CodeReport = Extract<StatusOutcome, { kind: 'known' }>
     failure: DeliveryFailure | null;
   }>;
 
-/** The consecutive wrong attempts of a user, of all purposes. */
+/** The consecutive wrong attempts of a user, of all pairs. */
 type AccountReport = Readonly<{
   wrong: number;
   wrongMax: number;
-  /** Until an operator unlocks the account. */
+  /** For everybody, until an operator unlocks the account. */
   isLocked: boolean;
+  /** The same for clients that are no trusted device, which get fewer attempts. */
+  untrustedMax: number;
+  isUntrustedLocked: boolean;
+}>;
+
+/** A device that was trusted within the time for which OTPs are stored, or is revoked. */
+export type DeviceReport = Readonly<{
+  /** '' for all devices of the user. */
+  device: Hex;
+  lastSuccessAt: Instant | null;
+  revokedAt: Instant | null;
 }>;
 
 /** The limits, locks and wrong attempts of a pair. */
 export type PairReport = Readonly<{
   purpose: string;
+  /** '' for the untrusted clients. */
+  device: Hex;
+  /** When each live point of this device or of the untrusted clients is free. */
+  freeAt: readonly Instant[];
   /** How many codes can be requested in 15 minutes, and how many more now. */
   quota: number;
   remaining: number;
@@ -64,28 +81,28 @@ type DailyReport = Readonly<{
 export type UserReport = Readonly<{
   now: Instant;
   account: AccountReport;
-  /** When each live point is free; all purposes share the points. */
-  freeAt: readonly Instant[];
   /** The known pairs, in the order in which their newest OTPs were issued. */
   pairs: readonly PairReport[];
   /** Consecutive wrong attempts of pairs whose OTPs were swept, which are not known by name. */
   keptWrong: readonly number[];
+  devices: readonly DeviceReport[];
 }>;
 
 type Details = Readonly<{
   daily?: readonly Hit[];
-  kept?: Readonly<{ wrong: readonly number[]; ofAccount: number }>;
+  kept?: Readonly<{ wrong: readonly number[]; ofAccount: number; ofDevices: number }>;
+  devices?: readonly DeviceReport[];
   failures?: ReadonlyMap<Hex, DeliveryFailure>;
 }>;
 
-const NOTHING_KEPT = Object.freeze({ wrong: [], ofAccount: 0 });
+const NOTHING_KEPT = Object.freeze({ wrong: [], ofAccount: 0, ofDevices: 0 });
 
 /**
  * @param otps all OTPs of the user
  * @param unsent the ids of OTPs whose messages are in the outbox
  * @param details `daily`: the hits of the daily limit, in the order of their numbers; `kept`: the
- *   counts of pairs whose OTPs were swept, and their sum, which is more than any limit when the
- *   account is locked; `failures`: by otpId
+ *   counts of pairs whose OTPs were swept, and their sums for untrusted clients and for devices,
+ *   which are more than any limit when the account is locked for them; `failures`: by otpId
  * @returns null when the user is unknown
  */
 export function describeUser(
@@ -93,11 +110,11 @@ export function describeUser(
   unsent: ReadonlySet<string>,
   now: Instant,
   policies: Policies,
-  { daily = [], kept = NOTHING_KEPT, failures }: Details = {},
+  { daily = [], kept = NOTHING_KEPT, failures, devices = [] }: Details = {},
 ): UserReport | null {
-  const newest = otps.filter((otp) => findNewestOtp(otps, otp.purpose) === otp
+  const newest = otps.filter((otp) => findNewestOtp(otps, otp) === otp
     && (otp.consecutiveWrong > 0 || !isExpired(otp, now))).sort((a, b) => a.number - b.number);
-  if (newest.length === 0 && kept.ofAccount === 0) return null;
+  if (newest.length === 0 && kept.ofAccount === 0 && devices.length === 0) return null;
   const pairs = newest.map((otp) => {
     const code = statusOf(otp, otps, unsent.has(otp.otpId), now);
     const failure = failures?.get(otp.otpId) ?? null;
@@ -105,14 +122,17 @@ export function describeUser(
       : { ...code, redeemedAt: otp.redeemedAt, failure };
     return { ...describePair(otp, { otps, daily }, now, policies), lastCode };
   });
-  const { wrongAttemptsUntilUnlock: wrongMax } = policies.default;
+  const { wrongAttemptsUntilUnlock: wrongMax, deviceReserve } = policies.default;
   const counted = countAccountWrong(otps, kept.wrong.reduce((sum, count) => sum + count, 0));
   const account = {
     wrong: Math.min(counted, wrongMax),
     wrongMax,
-    isLocked: isAccountLocked(countAccountWrong(otps, kept.ofAccount), policies.default),
+    isLocked: countAccountWrong(otps, kept.ofDevices) >= wrongMax,
+    untrustedMax: wrongMax - deviceReserve,
+    isUntrustedLocked:
+      isAccountLocked(countAccountWrong(otps, kept.ofAccount), policies.default, ''),
   };
-  return { now, account, freeAt: listFreeTimes(otps, now), pairs, keptWrong: kept.wrong };
+  return { now, account, pairs, keptWrong: kept.wrong, devices };
 }
 
 function listFreeTimes(otps: readonly Otp[], now: Instant): Instant[] {
@@ -129,11 +149,15 @@ function describePair(
   policies: Policies,
 ): Omit<PairReport, 'lastCode'> {
   const policy = policies.for(pair.purpose);
+  const { purpose, device } = pair;
+  const own = otps.filter((otp) => otp.device === device);
   const limit = { limit: 'user', quota: policy.userLimit } as const;
-  const { quota, remaining } = measureLimit(limit, toTimedPoints(otps), now);
+  const { quota, remaining } = measureLimit(limit, toTimedPoints(own), now);
   const isLocked = lockSecondsLeft(pair, now) !== null;
   return {
-    purpose: pair.purpose,
+    purpose,
+    device,
+    freeAt: listFreeTimes(own, now),
     quota,
     remaining,
     daily: describeDaily(daily, policy.userDailyLimit, now),
@@ -161,6 +185,30 @@ function describeDaily(
   return { quota, remaining: Math.max(0, quota - used), freeAt };
 }
 
+/** Stands for every trusted device, because the lock of an account is the same for all. */
+const ANY_DEVICE = 'any';
+
+/** The devices on which stored OTPs were redeemed, and the revoked ones. */
+function listDevices(
+  { byId }: Secrets,
+  otps: readonly Otp[],
+  revocations: readonly DeviceRevocation[],
+): readonly DeviceReport[] {
+  const devices = new Map<Hex, DeviceReport>();
+  for (const otp of otps) {
+    const secret = byId.get(otp.keyId);
+    if (otp.redeemedAt === null || secret === undefined) continue;
+    const device = deviceOf(secret, otp);
+    const lastSuccessAt = Math.max(otp.redeemedAt, devices.get(device)?.lastSuccessAt ?? 0);
+    devices.set(device, { device, lastSuccessAt, revokedAt: null });
+  }
+  for (const { device, revokedAt } of revocations) {
+    const lastSuccessAt = devices.get(device)?.lastSuccessAt ?? null;
+    devices.set(device, { device, lastSuccessAt, revokedAt });
+  }
+  return [...devices.values()];
+}
+
 /**
  * Reads the report of a user without a lock.
  *
@@ -179,11 +227,17 @@ export function readUserReport(
     const counts = new WrongCountRows(secrets);
     // The outbox is read before the OTPs for the same reason as in status.ts, and the counts are as
     // in loadState.
-    const [unsent, , otps, failures, now, daily] = await tx.readAndEnd(
+    const revocations = new RevocationRows();
+    const [unsent, , otps, failures, now, , daily] = await tx.readAndEnd(
       findUnsent(batchIds), counts.query([userId], false), readAll, readFailures(userId),
-      READ_CLOCK, ...queryDaily(userId, policies, earlier));
-    const kept = { wrong: counts.ofUser(userId), ofAccount: counts.ofAccount(userId) };
-    const details = { daily: sortHits(daily ?? []), kept, failures };
+      READ_CLOCK, revocations.query([userId]), ...queryDaily(userId, policies, earlier));
+    const kept = {
+      wrong: counts.ofUser(userId),
+      ofAccount: counts.ofAccount({ userId, device: '' }),
+      ofDevices: counts.ofAccount({ userId, device: ANY_DEVICE }),
+    };
+    const devices = listDevices(secrets, otps, revocations.of(userId));
+    const details = { daily: sortHits(daily ?? []), kept, failures, devices };
     return describeUser(otps, unsent, now, policies, details);
   });
 }

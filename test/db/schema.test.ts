@@ -30,6 +30,10 @@ const DIGESTS = {
     '02a940cd12bf10478fba305def9264f165e70c7d44fae508efba5b888c419012',
   '0011-otps-failure.sql':
     '6667ed5f007e69e7c4c54aab8a95e8023346fdd5a99cdad1353299f0ca4cb506',
+  '0012-otps-device.sql':
+    '72db7fa0ed6c6a50790e71c822cdce06e7f799d58721908195fae864b28f5f95',
+  '0013-device-revocations.sql':
+    'ff1bb5eeb4e6b7dd27c26060ad6acbe883ee348371bf3e27e0355cc79ddc1ae5',
 };
 
 const TEXTS = new Map(readdirSync(SCHEMA_FOLDER)

@@ -5,7 +5,7 @@ import type { Secrets } from '../../src/otp/crypto/secrets.ts';
 import { createDelivery } from '../../src/otp/delivery/delivery.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
 import type { OnDeliveryEvent } from '../../src/otp/delivery/events.ts';
-import type { DeliveryCounts } from '../../src/otp/delivery/metrics.ts';
+import type { DeliveryCounts } from '../../src/otp/delivery/events.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
 import { recordCode } from './leak-recorder.ts';
 

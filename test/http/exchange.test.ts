@@ -108,7 +108,8 @@ test('the handler gets plain values, and the exchange keeps the client', async (
   });
   assert.is(await respondTo(keyed, KEYED), DONE);
   const common = {
-    path: '/p', purposes: null, idempotencyKeys: ['k'], acceptLanguage: 'de', body: '{}',
+    path: '/p', purposes: null, idempotencyKeys: ['k'], acceptLanguage: 'de',
+    deviceTokens: '', body: '{}',
   };
   assert.equal(inputs.map(({ isConnected, answerByMs, body, ...rest }) =>
     ({ ...rest, body: String(body) })), [

@@ -66,6 +66,7 @@ test('every outcome of /otp/request has its response', async () => {
   assert.equal(requests[0], {
     userId: 'u1', purpose: 'login', clientIp: '127.0.0.1', clientNet48: null, key: 'k1',
     apiClient: null, acceptLanguage: '', to: null, channel: null, locale: null,
+    deviceTokens: '',
   });
 });
 
@@ -99,6 +100,10 @@ test('every outcome of /otp/verify has its response', async () => {
   const rows: [VerifyOutcome, string, string[], string][] = [
     [{ kind: 'verified', replayed: false }, '200 OK', [], success],
     [{ kind: 'verified', replayed: true }, '200 OK', ['Idempotent-Replayed: true'], success],
+    [{ kind: 'verified', replayed: false, deviceToken: 'k1.A' }, '200 OK', ['Otp-Device: k1.A'],
+      success],
+    [{ kind: 'verified', replayed: true, deviceToken: 'k1.A' }, '200 OK',
+      ['Idempotent-Replayed: true', 'Otp-Device: k1.A'], success],
     [{ kind: 'key_reused' }, '422 Unprocessable Entity', [], REUSED_BODY],
     [{ kind: 'limited', retryAfterSeconds: 180, limitedBy: ['wrong_codes'] },
       '429 Too Many Requests', ['Retry-After: 180'],
@@ -121,8 +126,7 @@ test('every outcome of /otp/verify has its response', async () => {
   }
   assert.equal(verifications[0], {
     userId: 'u1', purpose: 'login', code: '012345', otpId: null, clientIp: '127.0.0.1',
-    clientNet48: null, key: 'k1',
-    apiClient: null,
+    clientNet48: null, key: 'k1', apiClient: null, deviceTokens: '',
   });
   await exchange(port, post('/otp/verify', VERIFY_BODY, { 'Idempotency-Key': null }));
   assert.is(verifications.at(-1)?.key, null);

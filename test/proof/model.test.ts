@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import { formatInstant } from '../../src/db/instant.ts';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
-import { unlockUser } from '../../src/otp/unlock.ts';
+import { unlockUser } from '../../src/otp/support.ts';
 import { closeClient, post } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
 import { createTestDatabase } from '../harness/database.ts';

@@ -12,7 +12,7 @@ import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
 import type { Policy } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
-import { unlockUser } from '../../src/otp/unlock.ts';
+import { unlockUser } from '../../src/otp/support.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { recordCode } from '../harness/leak-recorder.ts';
 import { newSecretsText, newSweeper, secretsOf } from '../harness/service.ts';

@@ -10,7 +10,7 @@ import type { Secrets } from '../../src/otp/crypto/secrets.ts';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import { createPolicies } from '../../src/otp/policy/policy.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
-import { unlockUser } from '../../src/otp/unlock.ts';
+import { unlockUser } from '../../src/otp/support.ts';
 import { readUserReport } from '../../src/otp/user-report.ts';
 import { closeClient, post } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';

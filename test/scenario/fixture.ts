@@ -8,7 +8,7 @@ import type { Scope } from '../../src/http/input/api-keys.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
-import { unlockUser } from '../../src/otp/unlock.ts';
+import { unlockUser } from '../../src/otp/support.ts';
 import { newApiClients } from '../harness/api-clients.ts';
 import { openTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';

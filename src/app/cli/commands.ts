@@ -15,7 +15,7 @@ import type { Report } from '../output.ts';
 import { listenForStop, Stopped } from '../process/shutdown.ts';
 import { isWorker } from '../process/workers.ts';
 import { serve } from '../serve.ts';
-import { cancel, checkOtpId, show, unlock } from './support.ts';
+import { cancel, checkDevice, checkOtpId, revoke, show, unlock } from './support.ts';
 
 /** Runs a command with the arguments after its name, and returns the exit code. */
 type Run = (command: Command, rest: readonly string[]) => Promise<number>;
@@ -66,6 +66,16 @@ const COMMANDS: readonly Command[] = [
     run: asReport((userId, ...[purpose]) =>
       withDatabase((pool, { policies, secrets, log: { isRaw } }) =>
         unlock({ pool, policies, secrets, isRaw }, userId, purpose ?? null))),
+  },
+  {
+    name: 'revoke',
+    arguments: 'USER [DEVICE]',
+    help: 'end the trust in the devices of a user, or in one of them',
+    run: asReport((userId, ...[device]) => {
+      if (device !== undefined) checkDevice(device);
+      return withDatabase((pool, { policies, secrets, log: { isRaw } }) =>
+        revoke({ pool, policies, secrets, isRaw }, userId, device ?? null));
+    }),
   },
   {
     name: 'cancel',
@@ -211,6 +221,6 @@ function usage(): string {
 }
 
 const NOTES = `\
-doctor, show, unlock and cancel print text on a terminal and one JSON object elsewhere; --json and
---text override that, and -- ends the options. Exit codes: 0 done, or all checks passed; 1 not done,
-or a check found a fault; 2 wrong command line. .env.example explains every variable.`;
+doctor, show, unlock, revoke and cancel print text on a terminal and one JSON object elsewhere;
+--json and --text override that, and -- ends the options. Exit codes: 0 done, or all checks passed;
+1 not done, or a check found a fault; 2 wrong command line. .env.example explains every variable.`;

@@ -1,4 +1,4 @@
-/** `otpd show`, `unlock` and `cancel`: the support commands. None of them prints a code. */
+/** `otpd show`, `unlock`, `revoke` and `cancel`: the support commands. None prints a code. */
 import type { ConnectionPool } from '../../db/pool.ts';
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
@@ -9,10 +9,9 @@ import { isOtpId, toRfc3339 } from '../../otp/outcomes.ts';
 import type { CancelOutcome, RequestOutcome } from '../../otp/outcomes.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
 import { previewRequests } from '../../otp/request/screen.ts';
-import { unlockUser } from '../../otp/unlock.ts';
-import type { UnlockResult } from '../../otp/unlock.ts';
+import { revokeDevices, unlockUser } from '../../otp/support.ts';
 import { readUserReport } from '../../otp/user-report.ts';
-import type { CodeReport, PairReport, UserReport } from '../../otp/user-report.ts';
+import type { CodeReport, DeviceReport, PairReport, UserReport } from '../../otp/user-report.ts';
 import {
   LOGGED_PURPOSE_MAX_CHARACTERS, LOGGED_USER_MAX_CHARACTERS, member, toJsonLine, toTextLine,
   WORD_MAX_CHARACTERS,
@@ -48,7 +47,7 @@ export async function show(deps: SupportDeps, userId: string): Promise<Report> {
 }
 
 function toData({ userId, logUser }: UserNames, report: UserReport): Report['data'] {
-  const { now, account, freeAt, pairs, keptWrong } = report;
+  const { now, account, pairs, keptWrong, devices } = report;
   return {
     outcome: 'known',
     user_id: userId,
@@ -58,13 +57,16 @@ function toData({ userId, logUser }: UserNames, report: UserReport): Report['dat
       locked: account.isLocked,
       wrong_in_a_row: account.wrong,
       wrong_in_a_row_max: account.wrongMax,
+      untrusted_locked: account.isUntrustedLocked,
+      untrusted_wrong_in_a_row_max: account.untrustedMax,
     },
     purposes: pairs.map((pair) => ({
       purpose: pair.purpose,
+      device: pair.device === '' ? null : pair.device,
       limit: {
         quota: pair.quota,
         remaining: pair.remaining,
-        free_at: freeAt.map(toRfc3339),
+        free_at: pair.freeAt.map(toRfc3339),
       },
       ...(pair.daily === null ? {} : { daily_limit: {
         quota: pair.daily.quota,
@@ -79,6 +81,11 @@ function toData({ userId, logUser }: UserNames, report: UserReport): Report['dat
       last_code: pair.lastCode === null ? null : toCodeData(pair.lastCode),
     })),
     ...(keptWrong.length === 0 ? {} : { kept_wrong_in_a_row: keptWrong }),
+    devices: devices.map(({ device, lastSuccessAt, revokedAt }) => ({
+      device: device === '' ? null : device,
+      last_success_at: lastSuccessAt === null ? null : toRfc3339(lastSuccessAt),
+      revoked_at: revokedAt === null ? null : toRfc3339(revokedAt),
+    })),
   };
 }
 
@@ -100,23 +107,35 @@ function toCodeData(code: CodeReport): object {
 }
 
 function toLines({ userId, logUser }: UserNames, report: UserReport): string[] {
-  const { now, account, freeAt, pairs, keptWrong } = report;
+  const { now, account, pairs, keptWrong, devices } = report;
   const head = `user ${userId} at ${toRfc3339(now)}; in the log: ${logUser}`;
   return [head, `account     ${formatAccount(account)}`, ...pairs.flatMap((pair) => [
-    `purpose ${pair.purpose}`,
-    `  limit     ${formatLimit(pair, freeAt.map(toRfc3339))}`,
+    `purpose ${pair.purpose}${pair.device === '' ? '' : ` on device ${pair.device}`}`,
+    `  limit     ${formatLimit(pair, pair.freeAt.map(toRfc3339))}`,
     ...formatDailyLimit(pair),
     `  lock      ${formatLock(pair)}`,
     `  attempts  ${pair.wrongAttempts} of ${pair.wrongAttemptsMax} wrong until a lock, `
       + `${pair.consecutiveWrong} wrong in a row`,
     ...formatCode(pair.lastCode),
   ]), ...keptWrong.map((count) =>
-    `${count} wrong in a row for a purpose whose OTPs are no longer stored`)];
+    `${count} wrong in a row for a purpose whose OTPs are no longer stored`),
+  ...devices.map(formatDevice)];
 }
 
-function formatAccount({ wrong, wrongMax, isLocked }: UserReport['account']): string {
-  return isLocked ? `locked until an operator runs otpd unlock, ${wrong} wrong in a row`
-    : `${wrong} of ${wrongMax} wrong in a row until an operator must unlock`;
+function formatDevice({ device, lastSuccessAt, revokedAt }: DeviceReport): string {
+  const success = lastSuccessAt === null ? [] : [`last success ${toRfc3339(lastSuccessAt)}`];
+  const end = revokedAt === null ? [] : [`revoked ${toRfc3339(revokedAt)}`];
+  return [device === '' ? 'all devices' : `device ${device}`, ...success, ...end].join(', ');
+}
+
+function formatAccount(
+  { wrong, wrongMax, isLocked, untrustedMax, isUntrustedLocked }: UserReport['account'],
+): string {
+  if (isLocked) return `locked until an operator runs otpd unlock, ${wrong} wrong in a row`;
+  const rest = `${wrong} of ${wrongMax} wrong in a row until an operator must unlock`;
+  if (untrustedMax === wrongMax) return rest;
+  return isUntrustedLocked ? `locked but for trusted devices, ${rest}`
+    : `${rest}, ${untrustedMax} for clients that are no trusted device`;
 }
 
 function formatCode(code: CodeReport | null): string[] {
@@ -206,7 +225,7 @@ export async function unlock(
     lines: formatNext(UNLOCK_LINES[outcome], next),
     data: { ...data, ...(purpose === null ? { purposes: next.map(({ json }) => json) }
       : next[0]!.json) },
-    note: toAuditLine(deps, userId, purpose, { outcome, now }),
+    note: toAuditLine(deps, 'unlock', { outcome, now, userId, purpose }),
   };
 }
 
@@ -232,17 +251,46 @@ function formatNext(line: string, next: readonly NextCode[]): string[] {
     : [[line, ...texts].join('; ')];
 }
 
+const DEVICE = /^[0-9a-f]{16}$/;
+
+/** @throws UsageError unless the text is a device, as `show` and the log name it */
+export function checkDevice(text: string): void {
+  if (!DEVICE.test(text)) throw new UsageError('DEVICE must be 16 hexadecimal digits');
+}
+
+/**
+ * Revokes a trusted device of a user, or all of them.
+ *
+ * @param device null for all devices
+ * @throws Unavailable when the database cannot answer
+ */
+export async function revoke(
+  deps: SupportDeps,
+  userId: string,
+  device: string | null,
+): Promise<Report> {
+  const now = await revokeDevices(deps, userId, device);
+  const what = device === null ? 'all devices of the user are' : `device ${device} is`;
+  return {
+    isDone: true,
+    lines: [`revoked; ${what} trusted again only after the next right code`],
+    data: { outcome: 'revoked', user_id: userId, device, revoked_at: toRfc3339(now) },
+    note: toAuditLine(deps, 'revoke', { outcome: 'revoked', now, userId, purpose: null }),
+  };
+}
+
 /** A line for the log, because no process that writes one sees the command. */
 function toAuditLine(
   deps: SupportDeps,
-  userId: string,
-  purpose: string | null,
-  { outcome, now }: Pick<UnlockResult, 'outcome' | 'now'>,
+  command: 'unlock' | 'revoke',
+  { outcome, now, userId, purpose }: Readonly<{
+    outcome: string; now: Instant; userId: string; purpose: string | null;
+  }>,
 ): string {
   const line = toJsonLine(toRfc3339(now), 'warn', 'authz_admin',
     member('outcome', outcome, WORD_MAX_CHARACTERS)
     + member('user', logUserOf(deps, userId), LOGGED_USER_MAX_CHARACTERS)
     + member('purpose', purpose, LOGGED_PURPOSE_MAX_CHARACTERS)
-    + member('command', 'unlock', WORD_MAX_CHARACTERS));
+    + member('command', command, WORD_MAX_CHARACTERS));
   return (isOutputTerminal() ? toTextLine(line, false) : line).trimEnd();
 }

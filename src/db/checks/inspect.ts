@@ -109,6 +109,7 @@ const TABLES: ReadonlyMap<string, string> = new Map([
   ['limit_hits', 'points'],
   ['wrong_counts', 'consecutive_wrong'],
   ['write_checks', 'connection_id'],
+  ['device_revocations', 'revoked_at'],
 ]);
 
 type MissingPrivilege = Readonly<{ privilege: string; table: string }>;
@@ -168,7 +169,7 @@ async function isAllowed(connection: Connection, sql: string): Promise<boolean> 
 
 async function tryInsert(connection: Connection): Promise<void> {
   const { name, sql, values } = insertOtps([{
-    userId: '', number: 0, purpose: '', otpId: '00'.repeat(16), keyId: '', digest: '',
+    userId: '', number: 0, purpose: '', device: '', otpId: '00'.repeat(16), keyId: '', digest: '',
     createdAt: 0, expiresAt: 0, redeemedAt: null, wrongAttempts: 0, lastWrongAt: null,
     lockedUntil: null, consecutiveWrong: 0, verifyIds: '', batchId: '00'.repeat(8),
     batchNumber: 0, channel: '', closeReason: null, isRefunded: false,

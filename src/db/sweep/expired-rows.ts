@@ -1,8 +1,10 @@
 /** Which rows of each table are expired, and in which order a pass reads the table. */
 import { Buffer } from 'node:buffer';
+import { toHex } from '../query.ts';
 import type { Hex, Row, Value, Write } from '../query.ts';
 import { SLOTS_MAX } from '../tables/ip-limits.ts';
 import { HIT_KINDS } from '../tables/limit-hits.ts';
+import type { PairName } from '../tables/otps.ts';
 import { keepCountsOf } from '../tables/wrong-counts.ts';
 import type { CountName } from '../tables/wrong-counts.ts';
 
@@ -62,7 +64,7 @@ export type Retention = Readonly<{
 
 /** The consecutive wrong attempts that outlast the OTPs of a pair. */
 export type KeptCounts = Readonly<{
-  nameOf: (userId: string, purpose: string) => CountName;
+  nameOf: (pair: PairName) => CountName;
   /** The lowest count that locks an account by itself; the row of a lock has a higher one. */
   lockedFrom: () => number;
 }>;
@@ -85,7 +87,7 @@ export function sweptTables(
           + INTERVAL ${otpSeconds} SECOND))`,
       condition: 'COALESCE(key_expires_at, created_at) <= NOW(6)',
       keep: {
-        columns: ['user_id', 'purpose', 'consecutive_wrong'],
+        columns: ['user_id', 'purpose', 'device', 'consecutive_wrong'],
         copy: (rows, isExpired) => keepCounts(rows, isExpired, counts),
       },
       startAt: ({ batchId }) => Buffer.from(batchId, 'hex'),
@@ -135,7 +137,11 @@ function keepCounts(
   const counted = rows.filter((row) => row.user_id !== null && row.consecutive_wrong !== 0);
   if (counted.length === 0) return null;
   return keepCountsOf(counted.map((row) => ({
-    ...nameOf(row.user_id as string, row.purpose as string),
+    ...nameOf({
+      userId: row.user_id as string,
+      purpose: row.purpose as string,
+      device: toHex(row.device),
+    }),
     batchId: row.batch_id as Value,
     batchNumber: row.batch_number as Value,
   })), isExpired);

@@ -36,9 +36,10 @@ const STATE_COLUMNS = `redeemed_at, wrong_attempts, last_wrong_at, locked_until,
 const STATE_PLACEHOLDERS = '?,?,?,?,?,X?,?,?';
 
 const INSERT_NEW_SQL = `INSERT INTO otps (${ISSUE_COLUMNS}, ${INSERT_COLUMNS}) VALUES `;
-/** Few OTPs have a fingerprint, or the state of an earlier one of their pair. */
+/** Few OTPs have a fingerprint, a device, or the state of an earlier one of their pair. */
 const INSERT_FULL_SQL =
-  `INSERT INTO otps (${ISSUE_COLUMNS}, ${INSERT_COLUMNS}, fingerprint, ${STATE_COLUMNS}) VALUES `;
+  `INSERT INTO otps (${ISSUE_COLUMNS}, ${INSERT_COLUMNS}, fingerprint, device,
+    ${STATE_COLUMNS}) VALUES `;
 const UPDATE_SQL = `INSERT INTO otps (${ISSUE_COLUMNS}, ${STATE_COLUMNS}) VALUES `;
 const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE digest = new.digest,
   redeemed_at = new.redeemed_at, wrong_attempts = new.wrong_attempts,
@@ -57,15 +58,15 @@ const ATTEMPTS_SQL = `UPDATE otps FORCE INDEX (PRIMARY) SET redeemed_at = ?, wro
  * @param otps sorted by user: one lock order for all transactions prevents deadlocks
  */
 export function insertOtps(otps: readonly Otp[]): Write {
-  const isNew = otps.every(({ verifyIds, consecutiveWrong, fingerprint = null }) =>
-    verifyIds.length === 0 && consecutiveWrong === 0 && fingerprint === null);
-  const row = isNew ? `(${INSERT_ROW})` : `(${INSERT_ROW},UNHEX(?),${STATE_PLACEHOLDERS})`;
+  const isNew = otps.every(({ verifyIds, consecutiveWrong, device, fingerprint = null }) =>
+    verifyIds === '' && consecutiveWrong === 0 && device === '' && fingerprint === null);
+  const row = isNew ? `(${INSERT_ROW})` : `(${INSERT_ROW},UNHEX(?),X?,${STATE_PLACEHOLDERS})`;
   const values: Value[] = [];
   for (const otp of otps) {
     pushIssueValues(values, otp);
     values.push(otp.apiClient, otp.keyDigest, formatNullableInstant(otp.keyExpiresAt));
     if (isNew) continue;
-    values.push(otp.fingerprint ?? null);
+    values.push(otp.fingerprint ?? null, otp.device);
     pushStateValues(values, otp);
   }
   const sql = (isNew ? INSERT_NEW_SQL : INSERT_FULL_SQL) + repeat(otps.length, row);

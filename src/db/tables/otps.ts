@@ -4,9 +4,18 @@ import type { Instant } from '../instant.ts';
 import { toHex, joinKeys, mapResult, toNullableHex, repeat } from '../query.ts';
 import type { Hex, Query, Row } from '../query.ts';
 
-export type PairName = Readonly<{ userId: string; purpose: string }>;
+/** A user and a purpose, for one trusted device or for all other clients of the user together. */
+export type PairName = Readonly<{
+  userId: string;
+  purpose: string;
+  /** '' for the untrusted clients. */
+  device: Hex;
+}>;
 
-/** Columns and the meaning of NULL: schema/0005-otps.sql, schema/0008-otps-api-client.sql. */
+/**
+ * Columns and the meaning of NULL: schema/0005-otps.sql, schema/0008-otps-api-client.sql,
+ * schema/0012-otps-device.sql.
+ */
 export type Otp = PairName &
   Readonly<{
     number: number;
@@ -47,7 +56,7 @@ export type DeliveryFailure = Readonly<{ channel: string | null; reason: string 
 /** The columns that decide a refusal. */
 export type OtpSummary = Pick<
   Otp,
-  | 'userId' | 'number' | 'purpose' | 'createdAt' | 'lastWrongAt' | 'lockedUntil'
+  | 'userId' | 'number' | 'purpose' | 'device' | 'createdAt' | 'lastWrongAt' | 'lockedUntil'
   | 'lockSeconds' | 'consecutiveWrong' | 'isRefunded'
 >;
 
@@ -57,10 +66,10 @@ const FROM_SQL = 'FROM otps FORCE INDEX (by_user) WHERE user_id IN (';
 const READ_SQL = `SELECT user_id, number, purpose, otp_id, key_id, digest, created_at,
   expires_at, redeemed_at, wrong_attempts, last_wrong_at, locked_until, consecutive_wrong,
   verify_ids, batch_id, batch_number, channel, close_reason, is_refunded, code_digits,
-  attempts_max, lock_seconds, key_digest, key_expires_at, remaining_requests, api_client
+  attempts_max, lock_seconds, key_digest, key_expires_at, remaining_requests, api_client, device
   ${FROM_SQL}`;
-const SUMMARY_SQL = `SELECT user_id, number, purpose, created_at, last_wrong_at, locked_until,
-  lock_seconds, consecutive_wrong, is_refunded
+const SUMMARY_SQL = `SELECT user_id, number, purpose, device, created_at, last_wrong_at,
+  locked_until, lock_seconds, consecutive_wrong, is_refunded
   ${FROM_SQL}`;
 
 /**
@@ -173,6 +182,7 @@ function readSummary(row: Row): OtpSummary {
     userId: row.user_id as string,
     number: row.number as number,
     purpose: row.purpose as string,
+    device: toHex(row.device),
     createdAt: parseInstant(row.created_at as string),
     lastWrongAt: parseNullableInstant(row.last_wrong_at as string | null),
     lockedUntil: parseNullableInstant(row.locked_until as string | null),
@@ -185,11 +195,12 @@ function readSummary(row: Row): OtpSummary {
 /** Copies each member: spreading a summary takes several times as long. */
 function readOtp(row: Row): Otp {
   const summary = readSummary(row);
-  const { userId, number, purpose, createdAt, lastWrongAt, lockedUntil } = summary;
+  const { userId, number, purpose, device, createdAt, lastWrongAt, lockedUntil } = summary;
   return {
     userId,
     number,
     purpose,
+    device,
     otpId: toHex(row.otp_id),
     keyId: row.key_id as string,
     digest: toNullableHex(row.digest),

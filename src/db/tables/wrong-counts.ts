@@ -9,11 +9,14 @@ export const USER_DIGEST_BYTES = 16;
 export const PURPOSE_DIGEST_BYTES = 8;
 
 /**
- * The count of a row that locks an account. No sum of counts reaches it, so it is more than any
- * limit, and the row is kept until an operator unlocks the account: the counts that led to the lock
- * may be forgotten before.
+ * The count of a row that locks an account for everybody, or for the untrusted clients of the user
+ * only. No sum of counts reaches it, so it is more than any limit, and the row is kept until an
+ * operator unlocks the account: the counts that led to the lock may be forgotten before.
  */
 export const ACCOUNT_LOCK = 65_535;
+export const UNTRUSTED_LOCK = 65_534;
+
+export type AccountLock = typeof ACCOUNT_LOCK | typeof UNTRUSTED_LOCK;
 
 /**
  * The name of a pair: keyed digests of its user, and of its user and purpose. The lock of an
@@ -55,14 +58,15 @@ export function readWrongCounts(userDigests: readonly Hex[]): Query<WrongCount[]
 }
 
 /**
- * Locks accounts that are not locked. The otps rows of their users are locked, so no other
- * transaction inserts the same row.
+ * Locks accounts. The otps rows of their users are locked, so no other transaction inserts the same
+ * row; one that locks the untrusted clients may be there.
  *
  * @param names sorted by user: one order for all transactions prevents deadlocks
  */
-export function lockAccounts(names: readonly CountName[]): Write {
+export function lockAccounts(names: readonly CountName[], lock: AccountLock): Write {
   const sql = `INSERT INTO wrong_counts (${KEY.join(', ')}, consecutive_wrong, counted_at)
-    VALUES ${repeat(names.length, `(X?,X?,${ACCOUNT_LOCK},NOW(6))`)}`;
+    VALUES ${repeat(names.length, `(X?,X?,${lock},NOW(6))`)}
+    ON DUPLICATE KEY UPDATE consecutive_wrong = ${lock}`;
   return write('wrong_counts.lock_accounts', sql, names.flatMap(toKey));
 }
 

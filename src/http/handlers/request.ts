@@ -71,7 +71,8 @@ function parseOtpRequest(
   policies: Policies,
   input: HandlerInput,
 ): OtpRequest | FieldError {
-  const { body, idempotencyKeys, apiClient, acceptLanguage, clientIp, clientNet48, scopes } = input;
+  const { body, idempotencyKeys, apiClient, clientIp, clientNet48, scopes } = input;
+  const { acceptLanguage, deviceTokens } = input;
   const object = parseJsonObject(body, MEMBERS);
   if ('field' in object) return object;
   const key = requireIdempotencyKey(idempotencyKeys);
@@ -90,7 +91,7 @@ function parseOtpRequest(
   if (format !== null) return unreachable(format, to, channel);
   return {
     userId, purpose, to, channel, locale,
-    clientIp, clientNet48, key, apiClient, acceptLanguage,
+    clientIp, clientNet48, key, apiClient, acceptLanguage, deviceTokens,
   };
 }
 

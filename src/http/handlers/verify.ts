@@ -57,7 +57,7 @@ async function verifyOtp(
 /** Checks the body, the key, user_id, purpose, code and otp_id, in this order. */
 function parseVerification(
   policies: Policies,
-  { body, idempotencyKeys, apiClient, clientIp, clientNet48 }: HandlerInput,
+  { body, idempotencyKeys, apiClient, clientIp, clientNet48, deviceTokens }: HandlerInput,
 ): OtpVerification | FieldError {
   const object = parseJsonObject(body, MEMBERS);
   if ('field' in object) return object;
@@ -72,12 +72,12 @@ function parseVerification(
   if (typeof code !== 'string') return code;
   const otpId = parseBoundOtpId(object.members.otp_id, policy);
   if (otpId !== null && typeof otpId !== 'string') return otpId;
-  return { userId, purpose, code, otpId, clientIp, clientNet48, key, apiClient };
+  return { userId, purpose, code, otpId, clientIp, clientNet48, key, apiClient, deviceTokens };
 }
 
 function toResponse(outcome: VerifyOutcome): HttpResponse {
   switch (outcome.kind) {
-    case 'verified': return verified(outcome.replayed);
+    case 'verified': return verified(outcome);
     case 'malformed': return invalidField(codeError(outcome.digits));
     case 'key_reused': return errorResponse('idempotency_key_reused');
     case 'limited': return retryLater('rate_limit_exceeded', outcome.retryAfterSeconds);
@@ -95,7 +95,10 @@ function toResponse(outcome: VerifyOutcome): HttpResponse {
   }
 }
 
-function verified(replayed: boolean): HttpResponse {
+function verified(
+  { replayed, deviceToken }: Extract<VerifyOutcome, { kind: 'verified' }>,
+): HttpResponse {
   const headers = replayed ? ['Idempotent-Replayed', 'true'] : [];
+  if (deviceToken !== undefined) headers.push('Otp-Device', deviceToken);
   return { code: 'verified', body: VERIFIED_BODY, headers, close: false };
 }

@@ -67,6 +67,7 @@ export type RequestHeaders = {
   transferEncoding: string;
   expect: string;
   acceptLanguage: string;
+  deviceTokens: string;
   forwardedFor: string;
   /** True with a Forwarded field (RFC 7239), which otpd does not read. */
   hasForwarded: boolean;
@@ -96,9 +97,9 @@ export function readHeaders(req: IncomingMessage): RequestHeaders {
   const raw = req.rawHeaders;
   const headers: RequestHeaders = {
     hosts: [], contentTypes: [], contentEncoding: '', transferEncoding: '', expect: '',
-    acceptLanguage: '', forwardedFor: '', hasForwarded: false, origin: null, traceparent: '',
-    contentLength: null, idempotencyKeys: [], authorizations: [], clientIps: [], upgrade: false,
-    requestIds: [],
+    acceptLanguage: '', deviceTokens: '', forwardedFor: '', hasForwarded: false, origin: null,
+    traceparent: '', contentLength: null, upgrade: false,
+    idempotencyKeys: [], authorizations: [], clientIps: [], requestIds: [],
     overflow: raw.length > 2 * HEADER_LINES_MAX,
   };
   const end = Math.min(raw.length, 2 * HEADER_LINES_MAX);
@@ -116,6 +117,7 @@ function readLine(headers: RequestHeaders, name: string, value: string): void {
       break;
     case 'expect': headers.expect = join(headers.expect, value); break;
     case 'accept-language': headers.acceptLanguage = join(headers.acceptLanguage, value); break;
+    case 'otp-device': headers.deviceTokens = join(headers.deviceTokens, value); break;
     case 'x-forwarded-for': headers.forwardedFor = join(headers.forwardedFor, value); break;
     case 'forwarded': headers.hasForwarded = true; break;
     case 'origin': headers.origin = headers.origin === null ? value : `${headers.origin},${value}`;

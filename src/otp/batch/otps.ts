@@ -11,15 +11,17 @@ import type { Secrets } from '../crypto/secrets.ts';
 import { byKey, mapResult } from '../../db/query.ts';
 import type { Hex, Query } from '../../db/query.ts';
 import type { KeptCounts } from '../../db/sweep/expired-rows.ts';
+import { readRevocations } from '../../db/tables/device-revocations.ts';
+import type { DeviceRevocation } from '../../db/tables/device-revocations.ts';
 import {
   deleteOtps, insertOtps, stripToKeys, storeAttempts, updateOtps,
 } from '../../db/tables/otps-write.ts';
 import type { KeyOnlyOtp } from '../../db/tables/otps-write.ts';
-import type { Otp } from '../../db/tables/otps.ts';
+import type { Otp, PairName } from '../../db/tables/otps.ts';
 import {
-  ACCOUNT_LOCK, deleteWrongCounts, lockAccounts, lockWrongCounts, readWrongCounts,
+  deleteWrongCounts, lockAccounts, lockWrongCounts, readWrongCounts, UNTRUSTED_LOCK,
 } from '../../db/tables/wrong-counts.ts';
-import type { WrongCount } from '../../db/tables/wrong-counts.ts';
+import type { AccountLock, WrongCount } from '../../db/tables/wrong-counts.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import type { Policies } from '../policy/policy.ts';
 
@@ -109,12 +111,13 @@ function userOf({ userId }: Otp): string {
 /** What the sweep keeps of OTPs that it removes. */
 export function keptCounts(secrets: Secrets, policies: Policies): KeptCounts {
   return {
-    nameOf: (userId, purpose) => nameCount(secrets.current, userId, purpose),
+    nameOf: (pair) => nameCount(secrets.current, pair),
     lockedFrom: () => policies.default.wrongAttemptsUntilUnlock,
   };
 }
 
 const NO_COUNTS: readonly WrongCount[] = Object.freeze([]);
+const NO_LOCKS: ReadonlyMap<string, AccountLock> = new Map();
 
 /** The counts of pairs whose OTPs have been swept, one at most of each, and locks of accounts. */
 export class WrongCountRows {
@@ -145,21 +148,26 @@ export class WrongCountRows {
   }
 
   /**
-   * The consecutive wrong attempts of a user that no otps row has, of all purposes; usually 0. More
-   * than any limit when the account is locked.
+   * The consecutive wrong attempts of a user that no otps row has, of all pairs; usually 0. More
+   * than any limit when the account is locked for the client.
+   *
+   * @param client `device` is '' for an untrusted client
    */
-  ofAccount(userId: string): number {
-    return this.#byUser.size === 0 ? 0 : sumOf(this.#ofAccount(userId));
+  ofAccount({ userId, device }: Pick<PairName, 'userId' | 'device'>): number {
+    if (this.#byUser.size === 0) return 0;
+    const rows = this.#ofAccount(userId);
+    return sumOf(device === '' ? rows
+      : rows.filter(({ consecutiveWrong }) => consecutiveWrong !== UNTRUSTED_LOCK));
   }
 
   /** The consecutive wrong attempts of a pair that no otps row has; usually 0. */
-  of(userId: string, purpose: string): number {
-    return sumOf(this.#find(userId, purpose));
+  of(pair: PairName): number {
+    return sumOf(this.#find(pair));
   }
 
   /** Removes the count of a pair, which an OTP has taken over or an operator has reset. */
-  take(userId: string, purpose: string): void {
-    for (const count of this.#find(userId, purpose)) this.#taken.add(count);
+  take(pair: PairName): void {
+    for (const count of this.#find(pair)) this.#taken.add(count);
   }
 
   /** Removes all counts of a user, and the lock of the account. */
@@ -176,12 +184,14 @@ export class WrongCountRows {
     for (const one of this.#ofAccount(userId)) if (isAccountLock(one)) this.#taken.add(one);
   }
 
-  /** @param lockedUsers users whose accounts a decision has locked, each once */
-  flush(tx: Transaction, lockedUsers: readonly string[] = []): void {
+  /** @param locks the accounts that a decision has locked, by user */
+  flush(tx: Transaction, locks: ReadonlyMap<string, AccountLock> = NO_LOCKS): void {
     if (this.#taken.size > 0) tx.writes.push(deleteWrongCounts([...this.#taken]));
-    if (lockedUsers.length === 0) return;
-    const names = lockedUsers.map((userId) => nameAccountLock(this.#secrets.current, userId));
-    tx.writes.push(lockAccounts(names.sort(byKey(({ userDigest }) => userDigest))));
+    for (const lock of new Set(locks.values())) {
+      const names = [...locks].filter(([, one]) => one === lock)
+        .map(([userId]) => nameAccountLock(this.#secrets.current, userId));
+      tx.writes.push(lockAccounts(names.sort(byKey(({ userDigest }) => userDigest)), lock));
+    }
   }
 
   #ofAccount(userId: string): readonly WrongCount[] {
@@ -191,11 +201,10 @@ export class WrongCountRows {
       .filter((one) => !this.#taken.has(one));
   }
 
-  #find(userId: string, purpose: string): readonly WrongCount[] {
-    const ofAccount = this.#ofAccount(userId);
+  #find(pair: PairName): readonly WrongCount[] {
+    const ofAccount = this.#ofAccount(pair.userId);
     if (ofAccount.length === 0) return NO_COUNTS;
-    const names = [...this.#secrets.byId.values()].map((secret) =>
-      nameCount(secret, userId, purpose));
+    const names = [...this.#secrets.byId.values()].map((secret) => nameCount(secret, pair));
     return ofAccount.filter((one) => names.some((name) =>
       name.userDigest === one.userDigest && name.purposeDigest === one.purposeDigest));
   }
@@ -206,5 +215,23 @@ function sumOf(counts: readonly WrongCount[]): number {
 }
 
 function isAccountLock({ consecutiveWrong }: WrongCount): boolean {
-  return consecutiveWrong === ACCOUNT_LOCK;
+  return consecutiveWrong >= UNTRUSTED_LOCK;
+}
+
+const NO_REVOCATIONS: readonly DeviceRevocation[] = Object.freeze([]);
+
+/** The revoked devices of users who may be on a trusted device; nearly always none. */
+export class RevocationRows {
+  #byUser: ReadonlyMap<string, readonly DeviceRevocation[]> = new Map();
+
+  /** @param userIds unique, at least one */
+  query(userIds: readonly string[]): Query<void> {
+    return mapResult(readRevocations(userIds), (found) => {
+      this.#byUser = groupBy(found, ({ userId }) => userId);
+    });
+  }
+
+  of(userId: string): readonly DeviceRevocation[] {
+    return this.#byUser.get(userId) ?? NO_REVOCATIONS;
+  }
 }

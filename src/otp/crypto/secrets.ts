@@ -6,7 +6,7 @@
 import { createCipheriv, createDecipheriv, createHmac, hash } from 'node:crypto';
 import type { Hex } from '../../db/query.ts';
 import { KEY_DIGEST_BYTES } from '../../db/tables/idempotency-keys.ts';
-import type { OtpName } from '../../db/tables/otps.ts';
+import type { OtpName, PairName } from '../../db/tables/otps.ts';
 import { BATCH_ID_BYTES } from '../../db/tables/outbox.ts';
 import { PURPOSE_DIGEST_BYTES, USER_DIGEST_BYTES } from '../../db/tables/wrong-counts.ts';
 import type { CountName } from '../../db/tables/wrong-counts.ts';
@@ -84,8 +84,8 @@ export function digestCode(
   return createHmac('sha256', secret.key).update(otpId, 'hex').update(text).digest('hex');
 }
 
-/** The keys for ids and for counts. */
-type DerivedKeys = Readonly<{ ofIds: Buffer; ofCounts: Hex }>;
+/** The keys for ids, counts and the tokens of devices. */
+type DerivedKeys = Readonly<{ ofIds: Buffer; ofCounts: Hex; ofDevices: Buffer }>;
 
 const derivedKeys = new WeakMap<Secret, DerivedKeys>();
 
@@ -95,6 +95,7 @@ function deriveKeys(secret: Secret): DerivedKeys {
     keys = {
       ofIds: deriveKey(secret, 'otpd otp_id'),
       ofCounts: deriveKey(secret, 'otpd wrong counts v1').toString('hex'),
+      ofDevices: deriveKey(secret, 'otpd device v1'),
     };
     derivedKeys.set(secret, keys);
   }
@@ -108,6 +109,11 @@ function deriveKeys(secret: Secret): DerivedKeys {
  */
 function deriveKey({ key }: Secret, use: string): Buffer {
   return createHmac('sha256', key).update(use).digest();
+}
+
+/** Authenticates the tokens of trusted devices. */
+export function deviceKey(secret: Secret): Buffer {
+  return deriveKeys(secret).ofDevices;
 }
 
 /**
@@ -129,8 +135,9 @@ export function digestCountedUser(secret: Secret, userId: string): Hex {
 }
 
 /** Names a pair in wrong_counts. */
-export function nameCount(secret: Secret, userId: string, purpose: string): CountName {
-  const pair = `pair ${Buffer.byteLength(userId)}:${userId}|${purpose}`;
+export function nameCount(secret: Secret, { userId, purpose, device }: PairName): CountName {
+  const names = `${Buffer.byteLength(userId)}:${userId}|${purpose}`;
+  const pair = device === '' ? `pair ${names}` : `device ${device} ${names}`;
   return {
     userDigest: digestCountedUser(secret, userId),
     purposeDigest: countDigest(secret, pair, PURPOSE_DIGEST_BYTES),
@@ -140,9 +147,13 @@ export function nameCount(secret: Secret, userId: string, purpose: string): Coun
 /** The subject of recipient_limit must fit its column, and not collide by chance. */
 const RECIPIENT_DIGEST_BYTES = 16;
 
-/** Names a recipient in ip_rate_limits. */
-export function digestRecipient(secret: Secret, recipient: string): Hex {
-  return countDigest(secret, `recipient ${recipient}`, RECIPIENT_DIGEST_BYTES);
+/**
+ * Names a recipient in ip_rate_limits. Trusted devices have points of their own, which strangers
+ * cannot use up.
+ */
+export function digestRecipient(secret: Secret, recipient: string, isDevice: boolean): Hex {
+  const text = `${isDevice ? 'device ' : ''}recipient ${recipient}`;
+  return countDigest(secret, text, RECIPIENT_DIGEST_BYTES);
 }
 
 /** Names the lock of an account in wrong_counts. */

@@ -6,7 +6,7 @@ import type { Channel, SendResult } from '../channels/channel.ts';
 import type { Sealable } from '../crypto/sealed-messages.ts';
 import { monotonicMs } from '../../db/clock.ts';
 import type { OnDeliveryEvent } from './events.ts';
-import type { DeliveryCounts } from './metrics.ts';
+import type { DeliveryCounts } from './events.ts';
 import type { PendingMessage } from './pending-message.ts';
 
 /** Consecutive failures that pause a channel. */

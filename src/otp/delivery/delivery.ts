@@ -8,7 +8,7 @@ import type { Hex } from '../../db/query.ts';
 import type { Rider } from '../../db/transaction.ts';
 import { Dispatcher } from './dispatcher.ts';
 import type { OnDeliveryEvent } from './events.ts';
-import { DeliveryCounts } from './metrics.ts';
+import { DeliveryCounts } from './events.ts';
 import { LateReports, reportPathOf } from './late-reports.ts';
 import type { OutboxBatch } from './outbox-batch.ts';
 import { Outbox } from './outbox.ts';

@@ -9,7 +9,7 @@ import { Unavailable } from '../../db/errors.ts';
 import type { Hex } from '../../db/query.ts';
 import type { Rider } from '../../db/transaction.ts';
 import type { OnDeliveryEvent } from './events.ts';
-import type { DeliveryCounts } from './metrics.ts';
+import type { DeliveryCounts } from './events.ts';
 import type { OutboxBatch } from './outbox-batch.ts';
 import { OutboxWriter } from './outbox-writer.ts';
 import type { Outbox, Rerouted } from './outbox.ts';

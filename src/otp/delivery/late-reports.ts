@@ -25,7 +25,7 @@ import type { SealedBatch } from '../../db/tables/outbox.ts';
 import { transaction } from '../../db/transaction.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import type { OnDeliveryEvent } from './events.ts';
-import type { DeliveryCounts } from './metrics.ts';
+import type { DeliveryCounts } from './events.ts';
 import { LEASE_SECONDS, OutboxBatch } from './outbox-batch.ts';
 import type { OutboxMessage } from './outbox-batch.ts';
 import { BATCH_LIMITS, closeFailed, lockIpLimits, lockUsers, noteFailures } from './outbox.ts';

@@ -11,7 +11,7 @@ import { BATCH_MESSAGES_MAX } from '../../db/tables/outbox.ts';
 import type { SealedBatch } from '../../db/tables/outbox.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import type { OnDeliveryEvent } from './events.ts';
-import type { DeliveryCounts } from './metrics.ts';
+import type { DeliveryCounts } from './events.ts';
 import { OutboxBatch } from './outbox-batch.ts';
 import type { HeldLease } from './outbox-batch.ts';
 import type { Outbox } from './outbox.ts';

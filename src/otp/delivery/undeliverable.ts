@@ -34,8 +34,11 @@ export function decideFailure(
   policy: Policy,
 ): FailureWrites | null {
   if (otp.redeemedAt !== null || otp.closeReason !== null) return null;
-  const refunds = otps.filter((other) => other.isRefunded && isPointLive(other.createdAt, now));
-  const isRefunded = isPointLive(otp.createdAt, now) && refunds.length < policy.userLimit;
+  const refunded = otps.filter((other) => other.isRefunded && isPointLive(other.createdAt, now));
+  const own = refunded.filter(({ device }) => device === otp.device);
+  const ofDevices = refunded.filter(({ device }) => device !== '');
+  const isRefunded = isPointLive(otp.createdAt, now) && own.length < policy.userLimit
+    && (otp.device === '' || ofDevices.length < policy.devicesLimit);
   return {
     otp: { ...otp, digest: null, closeReason: 'failed', isRefunded },
     refunds: windows.flatMap(({ subject, window }) => {

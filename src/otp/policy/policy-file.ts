@@ -5,7 +5,9 @@
 import {
   identityRule, isIdentity, LABEL_MAX_CHARACTERS, PURPOSE_MAX_CHARACTERS,
 } from '../outcomes.ts';
-import { completePolicy, createPolicies, DEFAULT_DRAFT, POLICY_BOUNDS } from './policy.ts';
+import {
+  completePolicy, createPolicies, DEFAULT_DRAFT, POLICY_BOUNDS, WRONG_ATTEMPTS_MIN,
+} from './policy.ts';
 import type { LimitName, Policies, Policy, PolicyDraft, PolicyNumber } from './policy.ts';
 import { findRepeatedMember } from './strict-json.ts';
 import { ANY_LANGUAGE, isLanguageTag } from '../templates/language-tags.ts';
@@ -30,6 +32,9 @@ const MEMBERS: ReadonlyMap<string, Member> = new Map<string, Member>([
   ['wrong_attempts', { key: 'wrongAttempts' }],
   ['lock_seconds', { key: 'lockSeconds' }],
   ['wrong_attempts_until_unlock', { key: 'wrongAttemptsUntilUnlock', isGlobal: true }],
+  ['device_days', { key: 'deviceDays', isOptional: true }],
+  ['device_reserve', { key: 'deviceReserve', isGlobal: true }],
+  ['devices_limit', { key: 'devicesLimit', limit: 'devices' }],
   ['key_retention_seconds', { key: 'keyRetentionSeconds' }],
   ['net_limit', { key: 'netLimit', limit: 'net48', isOptional: true }],
   ['recipient_limit', { key: 'recipientLimit', limit: 'recipient', isOptional: true }],
@@ -61,6 +66,7 @@ export function parsePolicies(text: string): { policies: Policies } | { errors: 
     if (!FILE_MEMBERS.includes(name)) errors.push(`${name}: unknown member`);
   }
   const fallback = readPolicy(file.default ?? {}, DEFAULT_DRAFT, 'default', errors);
+  checkReserve(fallback, errors);
   const allowed = readAllowed(file.allowed_purposes, errors);
   const byPurpose = new Map<string, Policy>();
   const purposes = asObject(file.purposes ?? {}, 'purposes', errors);
@@ -73,6 +79,16 @@ export function parsePolicies(text: string): { policies: Policies } | { errors: 
   }
   return errors.length > 0 ? { errors }
     : { policies: createPolicies(completePolicy(fallback), byPurpose, allowed) };
+}
+
+function checkReserve(
+  { wrongAttemptsUntilUnlock, deviceReserve }: PolicyDraft,
+  errors: string[],
+): void {
+  const left = (wrongAttemptsUntilUnlock ?? 0) - (deviceReserve ?? 0);
+  if (left >= WRONG_ATTEMPTS_MIN) return;
+  errors.push('default.device_reserve: must be smaller than wrong_attempts_until_unlock by at '
+    + `least ${WRONG_ATTEMPTS_MIN}`);
 }
 
 /** Null when every purpose is allowed. */

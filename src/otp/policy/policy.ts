@@ -7,8 +7,8 @@ import type { Labels } from '../templates/language-tags.ts';
 
 /** The limits, as metrics and the log name them. */
 export const LIMIT_NAMES = Object.freeze([
-  'user', 'address', 'net48', 'recipient', 'user_daily', 'destination', 'wrong_codes',
-  'wrong_codes_net',
+  'user', 'device', 'devices', 'address', 'net48', 'recipient', 'user_daily', 'destination',
+  'wrong_codes', 'wrong_codes_net',
 ] as const);
 
 export type LimitName = (typeof LIMIT_NAMES)[number];
@@ -25,6 +25,13 @@ type Numbers = Readonly<{
   lockSeconds: number;
   /** Of a user, over all purposes; the same for all purposes. */
   wrongAttemptsUntilUnlock: number;
+  /**
+   * How many of these only trusted devices may use; the same for all purposes, and 0 unless one of
+   * them trusts devices.
+   */
+  deviceReserve: number;
+  /** Codes that all trusted devices of a user together may request. */
+  devicesLimit: number;
   keyRetentionSeconds: number;
   /** How many digits of a phone number name its destination; the same for all purposes. */
   destinationDigits: number;
@@ -48,9 +55,14 @@ type OptionalLimits = Readonly<{
   wrongCodesNetLimit: number | null;
 }>;
 
-export type PolicyNumber = keyof (Numbers & OptionalLimits);
+type Devices = Readonly<{
+  /** How long a device is trusted after its last success; null: no device is trusted. */
+  deviceDays: number | null;
+}>;
 
-export type Policy = Numbers & OptionalLimits & Readonly<{
+export type PolicyNumber = keyof (Numbers & OptionalLimits & Devices);
+
+export type Policy = Numbers & OptionalLimits & Devices & Readonly<{
   requiresOtpId: boolean;
   /** Limits that count and report but refuse nobody. */
   shadow: ReadonlySet<LimitName>;
@@ -67,6 +79,8 @@ export const REPLAY_SECONDS = 300;
 /** The rolling window of each limit; it cannot be set. */
 export const LIMIT_WINDOW_SECONDS: Readonly<Record<LimitName, number>> = Object.freeze({
   user: WINDOW_SECONDS,
+  device: WINDOW_SECONDS,
+  devices: WINDOW_SECONDS,
   address: WINDOW_SECONDS,
   net48: WINDOW_SECONDS,
   recipient: WINDOW_SECONDS,
@@ -75,6 +89,11 @@ export const LIMIT_WINDOW_SECONDS: Readonly<Record<LimitName, number>> = Object.
   wrong_codes: 3600,
   wrong_codes_net: 3600,
 });
+
+/** What is left to untrusted clients, at least, of the wrong attempts of an account. */
+export const WRONG_ATTEMPTS_MIN = 3;
+
+export const DEVICE_DAYS_MAX = 400;
 
 type Bound = Readonly<{ min: number; max: number }>;
 
@@ -85,7 +104,10 @@ export const POLICY_BOUNDS: Readonly<Record<PolicyNumber, Bound>> = Object.freez
   addressLimit: { min: 1, max: 100_000 },
   wrongAttempts: { min: 1, max: 10 },
   lockSeconds: { min: 1, max: 86_400 },
-  wrongAttemptsUntilUnlock: { min: 3, max: 100 },
+  wrongAttemptsUntilUnlock: { min: WRONG_ATTEMPTS_MIN, max: 100 },
+  deviceDays: { min: 1, max: DEVICE_DAYS_MAX },
+  deviceReserve: { min: 0, max: 97 },
+  devicesLimit: { min: 1, max: 1000 },
   keyRetentionSeconds: { min: 3_600, max: 604_800 },
   netLimit: { min: 1, max: 1_000_000 },
   recipientLimit: { min: 1, max: 1000 },
@@ -108,6 +130,9 @@ export const DEFAULT_DRAFT: PolicyDraft = {
   wrongAttempts: 3,
   lockSeconds: 600,
   wrongAttemptsUntilUnlock: 100,
+  deviceDays: null,
+  deviceReserve: undefined,
+  devicesLimit: 6,
   keyRetentionSeconds: 86_400,
   netLimit: undefined,
   recipientLimit: 5,
@@ -124,6 +149,8 @@ export const DEFAULT_DRAFT: PolicyDraft = {
 /** A site has a few networks, and far fewer clients than a /48 has addresses. */
 const NET_LIMIT_PER_ADDRESS_LIMIT = 16;
 
+const DEVICE_RESERVE_SHARE = 0.3;
+
 const WRONG_CODES_MIN = 60;
 const WRONG_CODES_PER_CODE = 7.5;
 const WRONG_CODES_NET_FACTOR = 10;
@@ -131,18 +158,22 @@ const WRONG_CODES_NET_FACTOR = 10;
 /** Derives the numbers that are not set. A trial of a limit is one of the limit derived from it. */
 export function completePolicy(draft: PolicyDraft): Policy {
   const shadow = new Set(draft.shadow);
+  const { deviceReserve: reserve
+    = Math.floor(DEVICE_RESERVE_SHARE * (draft.wrongAttemptsUntilUnlock as number)) } = draft;
+  const deviceReserve = draft.deviceDays === null ? 0 : reserve;
   const addressLimit = draft.addressLimit as number;
   const { netLimit = NET_LIMIT_PER_ADDRESS_LIMIT * addressLimit } = draft;
   const { wrongCodesLimit = Math.max(WRONG_CODES_MIN,
     Math.floor(WRONG_CODES_PER_CODE * addressLimit)) } = draft;
   const { wrongCodesNetLimit
     = wrongCodesLimit === null ? null : WRONG_CODES_NET_FACTOR * wrongCodesLimit } = draft;
+  if (shadow.has('user')) shadow.add('device');
   if (draft.netLimit === undefined && shadow.has('address')) shadow.add('net48');
   if (draft.wrongCodesNetLimit === undefined && shadow.has('wrong_codes')) {
     shadow.add('wrong_codes_net');
   }
   return Object.freeze(
-    { ...draft, netLimit, wrongCodesLimit, wrongCodesNetLimit, shadow } as Policy,
+    { ...draft, deviceReserve, netLimit, wrongCodesLimit, wrongCodesNetLimit, shadow } as Policy,
   );
 }
 
@@ -172,9 +203,10 @@ export function createPolicies(
 ): Policies {
   const all = [fallback, ...byPurpose.values()];
   const shared = OPTIONAL_LIMITS.filter((limit) => all.some((policy) => policy[limit] !== null));
-  const base = shareCounts(fallback, shared);
+  const deviceReserve = Math.max(...all.map((policy) => policy.deviceReserve));
+  const base = share({ ...fallback, deviceReserve }, shared);
   const others = new Map([...byPurpose].map(([purpose, policy]) =>
-    [purpose, shareCounts(policy, shared)]));
+    [purpose, share({ ...policy, deviceReserve }, shared)]));
   return Object.freeze({
     default: base,
     for: (purpose: string) => others.get(purpose) ?? base,
@@ -190,7 +222,7 @@ const OPTIONAL_LIMITS = [
 ] as const;
 
 /** A limit of one purpose counts the requests of all purposes. */
-function shareCounts(policy: Policy, shared: readonly (keyof OptionalLimits)[]): Policy {
+function share(policy: Policy, shared: readonly (keyof OptionalLimits)[]): Policy {
   const counted = { ...policy };
   for (const limit of shared) counted[limit] ??= Infinity;
   return Object.freeze(counted);

@@ -5,7 +5,7 @@
 import { StoredResponses } from '../batch/changed-rows.ts';
 import { ExtraLimitRows } from '../batch/extra-limits.ts';
 import { IpLimitRows } from '../batch/ip-limits.ts';
-import { OtpRows, WrongCountRows } from '../batch/otps.ts';
+import { OtpRows, RevocationRows, WrongCountRows } from '../batch/otps.ts';
 import type { Secrets } from '../crypto/secrets.ts';
 import { monotonicMs, READ_CLOCK } from '../../db/clock.ts';
 import { addSeconds } from '../../db/instant.ts';
@@ -23,9 +23,10 @@ import { clampKeys, clampOtps } from '../../db/tables/otps-write.ts';
 import { lockOtps, readOtpSummaries } from '../../db/tables/otps.ts';
 import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
 import type { Transaction } from '../../db/transaction.ts';
-import { decideRequest } from './decide.ts';
+import { decideRequest, identifyClient } from './decide.ts';
 import type { NewCode, PreparedRequest, RequestState, RequestWrites } from './decide.ts';
 import type { RequestOutcome } from '../outcomes.ts';
+import type { SlotLimit } from '../rules/ip-limit.ts';
 import { isAhead } from '../rules/lifecycle.ts';
 
 /** The rows of one batch of requests, all as of `now`. */
@@ -37,7 +38,14 @@ type LoadedState<T extends OtpSummary> = Readonly<{
   wrongCounts: WrongCountRows;
   ipLimits: IpLimitRows;
   extraLimits: ExtraLimitRows;
+  revocations: RevocationRows;
   stored: StoredResponses<StoredRequest>;
+}>;
+
+type Decided = Readonly<{
+  identified: readonly PreparedRequest[];
+  outcomes: RequestOutcome[];
+  issued: number[];
 }>;
 
 export class RequestBatch {
@@ -73,14 +81,17 @@ export class RequestBatch {
   /**
    * Decides in order of arrival.
    *
-   * @returns one outcome for each request, and the indexes of the requests that got their code
+   * @returns each request as that of its client, one outcome for each, and the indexes of the
+   *   requests that got their code
    */
   decide(
     requests: readonly PreparedRequest[],
     codes: readonly NewCode[],
-  ): Readonly<{ outcomes: RequestOutcome[]; issued: number[] }> {
+  ): Decided {
     const issued: number[] = [];
-    const outcomes = requests.map((request, index) => {
+    const identified = requests.map((request) =>
+      identifyClient(request, this.#state.revocations.of(request.userId), this.now));
+    const outcomes = identified.map((request, index) => {
       const { outcome, writes } = decideRequest(this.#stateFor(request), request, codes[index]!);
       if (writes !== null) {
         this.#apply(request, writes);
@@ -88,30 +99,30 @@ export class RequestBatch {
       }
       return outcome;
     });
-    return { outcomes, issued };
+    return { identified, outcomes, issued };
   }
 
   /** The state of a request, as the decisions on the requests before it have left it. */
   #stateFor(request: PreparedRequest): RequestState {
-    const { keyDigest, userId, purpose, slotLimits, appliedLimits } = request;
+    const { keyDigest, userId, slotLimits, appliedLimits } = request;
     const { now, stored, wrongCounts, ipLimits, extraLimits } = this.#state;
     return {
       now,
       stored: stored.find(keyDigest),
       otps: this.#otps.of(userId),
-      keptWrong: wrongCounts.of(userId, purpose),
-      keptAccountWrong: wrongCounts.ofAccount(userId),
+      keptWrong: wrongCounts.of(request),
+      keptAccountWrong: wrongCounts.ofAccount(request),
       slotWindows: ipLimits.of(slotLimits),
       hitWindows: extraLimits.of(appliedLimits),
     };
   }
 
   #apply(request: PreparedRequest, writes: RequestWrites): void {
-    const { userId, purpose, slotLimits, appliedLimits } = request;
+    const { slotLimits, appliedLimits } = request;
     const { issued, attemptsMoved, obsolete, keyOnly, slotChanges } = writes;
     const { stored, wrongCounts, ipLimits, extraLimits } = this.#state;
     stored.add(issued);
-    wrongCounts.take(userId, purpose);
+    wrongCounts.take(request);
     for (const otp of obsolete) this.#otps.remove(otp);
     for (const otp of keyOnly) this.#otps.stripToKey(otp);
     this.#otps.put(issued);
@@ -179,10 +190,11 @@ export async function loadState<L extends boolean>(
   requests: readonly PreparedRequest[],
   { secrets, lock, readsKeys = true, riding = [] }: LoadOptions<L>,
 ): Promise<LoadedState<L extends true ? Otp : OtpSummary>> {
-  const { users, subjects, keys } = collectNames(requests);
+  const { users, subjects, keys, claimants } = collectNames(requests);
   const limits = requests.flatMap(({ appliedLimits }) => appliedLimits);
   const extraLimits = limits.length === 0 ? ExtraLimitRows.none : new ExtraLimitRows(limits);
   const wrongCounts = new WrongCountRows(secrets);
+  const revocations = new RevocationRows();
   let now: Instant = 0;
   let otps: readonly OtpSummary[] = [];
   let slots: readonly IpLimitSlot[] = [];
@@ -198,6 +210,7 @@ export async function loadState<L extends boolean>(
     ...(lock ? ofUsers : ofUsers.reverse()),
     mapResult(lock ? lockSlots(subjects) : readSlots(subjects), (found) => { slots = found; }),
     ...(limits.length === 0 ? [] : extraLimits.queries(lock)),
+    ...(claimants.length === 0 ? [] : [revocations.query(claimants)]),
   ];
   const askedAtMs = monotonicMs();
   if (lock) await tx.read(...rows, clock, ...(readsKeys ? [readKeys()] : []), ...riding);
@@ -217,19 +230,23 @@ export async function loadState<L extends boolean>(
     wrongCounts,
     ipLimits,
     extraLimits,
+    revocations,
     stored: responses,
   };
 }
 
-/** Users, subjects in slots and keys of a batch, each once. */
+/** Users, subjects in slots, keys, and users with claims of a batch, each once. */
 function collectNames(requests: readonly PreparedRequest[]) {
   const subjects = new Set<string>();
-  for (const { slotLimits } of requests) {
+  for (const { slotLimits, deviceSlotLimits } of requests) {
     for (const { subject } of slotLimits) subjects.add(subject);
+    for (const { subject } of deviceSlotLimits) subjects.add(subject);
   }
+  const claimants = requests.filter(({ claims }) => claims.length > 0);
   return {
     users: [...new Set(requests.map(({ userId }) => userId))],
     subjects: [...subjects],
+    claimants: [...new Set(claimants.map(({ userId }) => userId))],
     keys: [...new Set(requests.map(({ keyDigest }) => keyDigest))],
   };
 }
@@ -246,8 +263,9 @@ function countNamedPoints(
 ): number {
   let quota = Infinity;
   let count = 0;
-  for (const { slotLimits, policy: { shadow } } of requests) {
-    const own = slotLimits.find((one) => one.subject === subject);
+  for (const { slotLimits, deviceSlotLimits, policy: { shadow } } of requests) {
+    const isOwn = (one: SlotLimit): boolean => one.subject === subject;
+    const own = slotLimits.find(isOwn) ?? deviceSlotLimits.find(isOwn);
     if (own === undefined) continue;
     count += 1;
     if (!shadow.has(own.limit)) quota = Math.min(quota, own.quota);

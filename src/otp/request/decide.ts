@@ -1,11 +1,14 @@
 /** The rule of POST /otp/request (docs/api.md, "POST /otp/request") as a pure function. */
 import type { ChannelName } from '../channels/channel.ts';
+import { trustedDevice } from '../crypto/devices.ts';
+import type { DeviceClaim } from '../crypto/devices.ts';
 import { fingerprintRequest } from '../crypto/secrets.ts';
 import { addSeconds, secondsUntil } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Hex } from '../../db/query.ts';
+import type { DeviceRevocation } from '../../db/tables/device-revocations.ts';
 import type { StoredRequest } from '../../db/tables/idempotency-keys.ts';
-import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
+import type { Otp, OtpSummary, PairName } from '../../db/tables/otps.ts';
 import type { Limits, OtpRequest, RequestOutcome } from '../outcomes.ts';
 import type { AppliedLimit, LimitName, Policy } from '../policy/policy.ts';
 import { findRefusal, measureHits } from '../rules/extra-limits.ts';
@@ -19,7 +22,7 @@ import {
   countedAttempts, isAccountLocked, lockSecondsLeft, NO_ATTEMPTS,
 } from '../rules/lockout.ts';
 import { addHit } from '../rules/numbered-hits.ts';
-import { measureLimit } from '../rules/rolling-window.ts';
+import { measureLimit, toTimedPoints } from '../rules/rolling-window.ts';
 import type { LimitState, TimedPoints } from '../rules/rolling-window.ts';
 
 /** To grant a request, the state must be read while the user and all subjects are locked. */
@@ -29,7 +32,10 @@ export type RequestState<T extends OtpSummary = Otp> = Readonly<{
   stored: StoredRequest | null;
   /** All OTPs of the user, in any order. */
   otps: readonly T[];
-  /** The consecutive wrong attempts of swept OTPs, which no OTP has: of the pair, and of all. */
+  /**
+   * The consecutive wrong attempts of swept OTPs, which no OTP has: of the pair, and of all. The
+   * second is more than any limit when the account is locked for the client.
+   */
   keptWrong: number;
   keptAccountWrong: number;
   /** The limits in slots that apply to the request, as in `slotLimits`. */
@@ -39,13 +45,17 @@ export type RequestState<T extends OtpSummary = Otp> = Readonly<{
 }>;
 
 /** A request with its policy, and what follows from both. */
-export type PreparedRequest = Omit<OtpRequest, 'key'> & Readonly<{
+export type PreparedRequest = Omit<OtpRequest, 'key' | 'deviceTokens'> & PairName & Readonly<{
   policy: Policy;
+  /** The devices that the client may be; `device` is '' until one of them is found valid. */
+  claims: readonly DeviceClaim[];
   keyDigest: Hex;
   /** Of a request with optional members, under each secret, the current one first; or null. */
   fingerprints: readonly Hex[] | null;
   /** Besides that of the user: the limits that count in slots, and those by numbered hits. */
   slotLimits: readonly SlotLimit[];
+  /** Those in slots for a trusted device; empty without claims. */
+  deviceSlotLimits: readonly SlotLimit[];
   appliedLimits: readonly AppliedLimit[];
 }>;
 
@@ -81,6 +91,21 @@ type RequestDecision = Readonly<{ outcome: RequestOutcome; writes: RequestWrites
 
 const NONE: readonly LimitName[] = Object.freeze([]);
 
+/**
+ * A request as that of the trusted device that one of its claims names, if that claim is valid.
+ *
+ * @param revocations those of the user
+ */
+export function identifyClient(
+  request: PreparedRequest,
+  revocations: readonly DeviceRevocation[],
+  now: Instant,
+): PreparedRequest {
+  const { claims, policy: { deviceDays }, deviceSlotLimits } = request;
+  const device = trustedDevice(claims, revocations, now, deviceDays);
+  return device === '' ? request : { ...request, device, slotLimits: deviceSlotLimits };
+}
+
 /** The first case that applies decides (docs/api.md, "POST /otp/request"). */
 export function decideRequest(
   state: RequestState,
@@ -102,14 +127,14 @@ export function replayOrRefuse(
   request: PreparedRequest,
 ): RequestOutcome | null {
   const { now, stored, otps } = state;
-  const { policy } = request;
-  const measured = measureLimits(toTimedPoints(otps), state, policy);
+  const { policy, device } = request;
+  const measured = measureLimits(otps, null, state, request);
   const limits = withoutShadow(measured, policy);
   if (stored !== null && now < stored.keyExpiresAt) return replay(stored, request, limits);
-  if (isAccountLocked(countAccountWrong(otps, state.keptAccountWrong), policy)) {
+  if (isAccountLocked(countAccountWrong(otps, state.keptAccountWrong), policy, device)) {
     return { kind: 'account_locked', limits };
   }
-  const lockSeconds = lockSecondsLeft(findKnownPair(otps, request.purpose, now), now);
+  const lockSeconds = lockSecondsLeft(findKnownPair(otps, request, now), now);
   if (lockSeconds !== null) return { kind: 'locked', retryAfterSeconds: lockSeconds, limits };
   const { limitedBy, shadowed, retryAfterSeconds } = findRefusal(measured, policy);
   return limitedBy.length === 0 ? null
@@ -118,13 +143,23 @@ export function replayOrRefuse(
 
 type CountedPoints = Pick<RequestState<OtpSummary>, 'now' | 'slotWindows' | 'hitWindows'>;
 
-/** All limits that this purpose has, that of the user first. */
+/**
+ * All limits that this purpose has, that of the client first.
+ *
+ * @param otps all OTPs of the user
+ * @param added the point of the OTP that the request gets; null for none
+ */
 function measureLimits(
-  ofUser: readonly TimedPoints[],
+  otps: readonly OtpSummary[],
+  added: TimedPoints | null,
   { now, slotWindows, hitWindows }: CountedPoints,
-  { userLimit }: Policy,
+  { policy: { userLimit, devicesLimit }, device }: PreparedRequest,
 ): readonly LimitState[] {
-  const all = [measureLimit({ limit: 'user', quota: userLimit }, ofUser, now)];
+  const measure = (limit: LimitName, quota: number, counts: (otp: OtpSummary) => boolean) =>
+    measureLimit({ limit, quota }, toTimedPoints(otps.filter(counts), added), now);
+  const all = [measure(device === '' ? 'user' : 'device', userLimit,
+    (otp) => otp.device === device)];
+  if (device !== '') all.push(measure('devices', devicesLimit, (otp) => otp.device !== ''));
   for (const { limit, window } of slotWindows) {
     if (limit.quota !== Infinity) all.push(measureSlots(limit, window, now));
   }
@@ -177,8 +212,7 @@ function grant(state: RequestState, request: PreparedRequest, code: NewCode): Re
     slotWindows: slotWindows.map(({ limit }, at) => ({ limit, window: slotChanges[at]!.after })),
     hitWindows: hitWindows.map(({ limit, window }) => ({ limit, window: addHit(window, now) })),
   };
-  const before = toTimedPoints(otps);
-  const measured = measureLimits([...before, { usedAt: now, points: 1 }], counted, policy);
+  const measured = measureLimits(otps, { usedAt: now, points: 1 }, counted, request);
   const remainingRequests = measured[0]!.remaining;
   const outcome: RequestOutcome = {
     kind: 'issued',
@@ -189,17 +223,11 @@ function grant(state: RequestState, request: PreparedRequest, code: NewCode): Re
     limits: withoutShadow(measured, policy),
     // A granted request has passed all limits that are not in shadow.
     shadowed: policy.shadow.size === 0 ? NONE
-      : findRefusal(measureLimits(before, state, policy), policy).shadowed,
+      : findRefusal(measureLimits(otps, null, state, request), policy).shadowed,
   };
   const { issued, attemptsMoved, obsolete, keyOnly }
     = supersede(state, request, code, remainingRequests);
   return { outcome, writes: { issued, attemptsMoved, obsolete, keyOnly, slotChanges } };
-}
-
-/** Each OTP took one point when it was issued, unless the point was refunded. */
-export function toTimedPoints(otps: readonly OtpSummary[]): TimedPoints[] {
-  return otps.map(({ createdAt, isRefunded }) =>
-    ({ usedAt: createdAt, points: isRefunded ? 0 : 1 }));
 }
 
 /**
@@ -208,16 +236,18 @@ export function toTimedPoints(otps: readonly OtpSummary[]): TimedPoints[] {
  */
 function supersede(
   { now, otps, keptWrong }: RequestState,
-  { userId, purpose, policy, keyDigest, apiClient, fingerprints }: PreparedRequest,
+  request: PreparedRequest,
   { otpId, keyId, digest, batchId, batchNumber, channel }: NewCode,
   remainingRequests: number,
 ): Omit<RequestWrites, 'slotChanges'> {
-  const earlier = findNewestOtp(otps, purpose);
-  const consecutiveWrong = countConsecutiveWrong(otps, purpose, keptWrong);
+  const { userId, purpose, device, policy, keyDigest, apiClient, fingerprints } = request;
+  const earlier = findNewestOtp(otps, request);
+  const consecutiveWrong = countConsecutiveWrong(otps, request, keptWrong);
   const issued: IssuedOtp = {
     userId,
     number: 1 + otps.reduce((highest, { number }) => Math.max(highest, number), 0),
     purpose,
+    device,
     otpId,
     keyId,
     digest,

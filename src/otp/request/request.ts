@@ -2,6 +2,7 @@
 import { loadState, RequestBatch } from './batch.ts';
 import { groupBy } from '../batch/changed-rows.ts';
 import type { OptimisticKeyCheck } from '../batch/changed-rows.ts';
+import { NO_CLAIMS, readDeviceTokens } from '../crypto/devices.ts';
 import { randomBatchId, randomCode } from '../crypto/random.ts';
 import {
   createOtpIds, digestCode, digestKey, digestRecipient, fingerprintOptions,
@@ -21,7 +22,10 @@ import type { Deps } from '../deps.ts';
 import type { OtpRequest, RequestOutcome } from '../outcomes.ts';
 import type { Policies } from '../policy/policy.ts';
 import { limitedDestination, limitsForRequest } from '../rules/extra-limits.ts';
-import { limitedRecipient, RECIPIENT_PREFIX, slotLimitsForRequest } from '../rules/ip-limit.ts';
+import {
+  limitedRecipient, NO_SLOT_LIMITS, RECIPIENT_PREFIX, slotLimitsForRequest,
+} from '../rules/ip-limit.ts';
+import type { SlotLimit } from '../rules/ip-limit.ts';
 
 /** The optimistic check lasts as long as the process. */
 type RequestDeps = Deps & Readonly<{ keyCheck: OptimisticKeyCheck }>;
@@ -91,7 +95,7 @@ async function decideAll(
   const sweep = sweeper.next(requests.length, { batchId: codes[0]!.batchId, userId, clientIp });
   // Inspects its rows once, in the first round trip.
   const riding = sweep === null ? [] : [sweep.inspect];
-  const { batch, outcomes, issued } = await keyCheck.run(async (readsKeys) => {
+  const { batch, identified, outcomes, issued } = await keyCheck.run(async (readsKeys) => {
     const loaded = await RequestBatch.load(tx, () => loadState(tx, requests,
       { secrets, lock: true, readsKeys, riding: riding.splice(0) }));
     return { batch: loaded, ...loaded.decide(requests, codes) };
@@ -105,7 +109,7 @@ async function decideAll(
   const lease = { clock: new EstimatedClock(now, askedAtMs), leasedUntil };
   const batches = [...groupBy(issued, (index) => codes[index]!.batchId)].map(([batchId, list]) =>
     new OutboxBatch(batchId, list.map((index) =>
-      toOutboxMessage(requests[index]!, codes[index]!, now, delivery)), lease));
+      toOutboxMessage(identified[index]!, codes[index]!, now, delivery)), lease));
   batch.flush(tx);
   const sealed = batches.map((one) => one.seal(secrets.current));
   tx.writes.push(insertBatches(sealed, { owner: delivery.owner, leasedUntil }));
@@ -158,9 +162,20 @@ export function prepareRequest(
   const { userId, purpose, clientIp, clientNet48, key, apiClient, acceptLanguage } = request;
   const policy = policies.for(purpose);
   const recipient = limitedRecipient(policy, request);
+  const claims = policy.deviceDays === null ? NO_CLAIMS
+    : readDeviceTokens(secrets, userId, request.deviceTokens ?? '');
+  const slotLimitsOf = (isDevice: boolean): readonly SlotLimit[] =>
+    slotLimitsForRequest(policy, {
+      clientIp,
+      clientNet48,
+      recipient: recipient === null ? null
+        : RECIPIENT_PREFIX + digestRecipient(secrets.current, recipient, isDevice),
+    });
   return {
     userId,
     purpose,
+    device: '',
+    claims,
     clientIp,
     clientNet48,
     apiClient,
@@ -171,12 +186,8 @@ export function prepareRequest(
     policy,
     keyDigest: digestKey('request', key, apiClient),
     fingerprints: fingerprintOptions(secrets, request),
-    slotLimits: slotLimitsForRequest(policy, {
-      clientIp,
-      clientNet48,
-      recipient: recipient === null ? null
-        : RECIPIENT_PREFIX + digestRecipient(secrets.current, recipient),
-    }),
+    slotLimits: slotLimitsOf(false),
+    deviceSlotLimits: claims.length === 0 ? NO_SLOT_LIMITS : slotLimitsOf(true),
     appliedLimits: limitsForRequest(policy, request),
   };
 }

@@ -11,7 +11,7 @@ import type { Secrets } from '../crypto/secrets.ts';
 import type { PairName } from '../../db/tables/otps.ts';
 import { transaction } from '../../db/transaction.ts';
 import type { Transaction } from '../../db/transaction.ts';
-import { replayOrRefuse } from './decide.ts';
+import { identifyClient, replayOrRefuse } from './decide.ts';
 import type { PreparedRequest } from './decide.ts';
 import type { Deps } from '../deps.ts';
 import type { OtpRequest, RequestOutcome } from '../outcomes.ts';
@@ -121,7 +121,7 @@ export class RefusalScreen {
  */
 export function previewRequests(
   deps: Omit<ScreenDeps, 'counts'>,
-  pairs: readonly PairName[],
+  pairs: readonly Pick<PairName, 'userId' | 'purpose'>[],
 ): Promise<(RequestOutcome | null)[]> {
   return screenRequests(deps, pairs.map((pair) => ({
     ...pair, clientIp: null, clientNet48: null, key: randomRequestId(), apiClient: null,
@@ -148,9 +148,10 @@ async function screenAll(
   requests: readonly PreparedRequest[],
 ): Promise<(RequestOutcome | null)[]> {
   const state = await loadState(tx, requests, { secrets, lock: false });
-  const { now, wrongCounts, ipLimits, extraLimits, stored } = state;
+  const { now, wrongCounts, ipLimits, extraLimits, revocations, stored } = state;
   const otpsByUser = groupBy(state.otps, ({ userId }) => userId);
-  return requests.map((request) => {
+  return requests.map((prepared) => {
+    const request = identifyClient(prepared, revocations.of(prepared.userId), now);
     const hitWindows = extraLimits.of(request.appliedLimits);
     const otps = otpsByUser.get(request.userId) ?? [];
     // What was stored after the clock was read, or before it was set back, is decided under lock.
@@ -163,8 +164,8 @@ async function screenAll(
       now,
       stored: stored.find(request.keyDigest),
       otps,
-      keptWrong: wrongCounts.of(request.userId, request.purpose),
-      keptAccountWrong: wrongCounts.ofAccount(request.userId),
+      keptWrong: wrongCounts.of(request),
+      keptAccountWrong: wrongCounts.ofAccount(request),
       slotWindows,
       hitWindows,
     }, request);

@@ -19,6 +19,8 @@ import type { LimitState, TimedPoints } from './rolling-window.ts';
  */
 export type SlotLimit = NamedQuota & Readonly<{ subject: string }>;
 
+export const NO_SLOT_LIMITS: readonly SlotLimit[] = Object.freeze([]);
+
 /** What a request counts for. The recipient is null when it is not counted. */
 type Counted = ClientAddress & Readonly<{ recipient: string | null }>;
 

@@ -2,7 +2,7 @@
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Retention } from '../../db/sweep/expired-rows.ts';
-import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
+import type { Otp, OtpSummary, PairName } from '../../db/tables/otps.ts';
 import { LIMIT_WINDOW_SECONDS, WINDOW_SECONDS } from '../policy/policy.ts';
 import { isPointLive } from './rolling-window.ts';
 
@@ -37,13 +37,16 @@ export function isAhead(
     || (lockedUntil ?? now) > addSeconds(now, lockSeconds);
 }
 
+/** A pair among the OTPs of one user. */
+type PairOfUser = Pick<PairName, 'purpose' | 'device'>;
+
 /** The newest OTP of a pair, or null when none is known. */
 export function findKnownPair<T extends OtpSummary>(
   otps: readonly T[],
-  purpose: string,
+  pair: PairOfUser,
   now: Instant,
 ): T | null {
-  const newest = findNewestOtp(otps, purpose);
+  const newest = findNewestOtp(otps, pair);
   return newest === null || isExpired(newest, now) ? null : newest;
 }
 
@@ -55,7 +58,7 @@ export function findKnownPair<T extends OtpSummary>(
  */
 export function isNeeded(otp: OtpSummary, otps: readonly OtpSummary[], now: Instant): boolean {
   if (isPointLive(otp.createdAt, now)) return true;
-  return findNewestOtp(otps, otp.purpose) === otp && !isExpired(otp, now);
+  return findNewestOtp(otps, otp) === otp && !isExpired(otp, now);
 }
 
 /**
@@ -65,7 +68,7 @@ export function isNeeded(otp: OtpSummary, otps: readonly OtpSummary[], now: Inst
  * @param otps all OTPs of the user
  */
 export function isOpen(otp: Otp, otps: readonly Otp[]): boolean {
-  return otp.digest !== null && findNewestOtp(otps, otp.purpose) === otp;
+  return otp.digest !== null && findNewestOtp(otps, otp) === otp;
 }
 
 /**
@@ -74,14 +77,14 @@ export function isOpen(otp: Otp, otps: readonly Otp[]): boolean {
  */
 export function countConsecutiveWrong(
   otps: readonly OtpSummary[],
-  purpose: string,
+  pair: PairOfUser,
   keptWrong: number,
 ): number {
-  return keptWrong + (findNewestOtp(otps, purpose)?.consecutiveWrong ?? 0);
+  return keptWrong + (findNewestOtp(otps, pair)?.consecutiveWrong ?? 0);
 }
 
 /**
- * The consecutive wrong attempts of a user, of all purposes. Of each pair one OTP has them at most.
+ * The consecutive wrong attempts of a user, of all pairs. Of each pair one OTP has them at most.
  *
  * @param otps all OTPs of the user
  * @param keptWrong the wrong attempts that no OTP has
@@ -93,10 +96,18 @@ export function countAccountWrong(otps: readonly OtpSummary[], keptWrong: number
 }
 
 /** The OTP that supersedes all others of its pair. */
-export function findNewestOtp<T extends OtpSummary>(otps: readonly T[], purpose: string): T | null {
+export function findNewestOtp<T extends OtpSummary>(
+  otps: readonly T[],
+  pair: PairOfUser,
+): T | null {
   let newest: T | null = null;
   for (const otp of otps) {
-    if (otp.purpose === purpose && (newest === null || otp.number > newest.number)) newest = otp;
+    if (isOfPair(otp, pair) && (newest === null || otp.number > newest.number)) newest = otp;
   }
   return newest;
+}
+
+/** @param otp an OTP of the same user */
+export function isOfPair(otp: OtpSummary, { purpose, device }: PairOfUser): boolean {
+  return otp.purpose === purpose && otp.device === device;
 }

@@ -4,7 +4,10 @@
  */
 import { addSeconds, secondsUntil } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
+import type { Hex } from '../../db/query.ts';
 import type { Otp, OtpSummary } from '../../db/tables/otps.ts';
+import { ACCOUNT_LOCK, UNTRUSTED_LOCK } from '../../db/tables/wrong-counts.ts';
+import type { AccountLock } from '../../db/tables/wrong-counts.ts';
 import type { Policy } from '../policy/policy.ts';
 
 /** Stored with the newest OTP of a pair. */
@@ -17,13 +20,30 @@ export const NO_ATTEMPTS: Attempts = Object.freeze({
 });
 
 /**
- * Whether a user is locked until an operator unlocks the account. All purposes have the same limit,
- * so the policy of any of them decides.
+ * How many consecutive wrong attempts of a user, of all pairs, lock the account for a client until
+ * an operator unlocks it. The last ones are kept for trusted devices, so that no stranger can lock
+ * those out. All purposes have the same limit, so the policy of any of them decides.
  *
- * @param accountWrong the consecutive wrong attempts of the user, of all purposes
+ * @param device '' for an untrusted client
  */
-export function isAccountLocked(accountWrong: number, policy: Policy): boolean {
-  return accountWrong >= policy.wrongAttemptsUntilUnlock;
+function accountLimit({ wrongAttemptsUntilUnlock, deviceReserve }: Policy, device: Hex): number {
+  return device === '' ? wrongAttemptsUntilUnlock - deviceReserve : wrongAttemptsUntilUnlock;
+}
+
+/**
+ * Whether an account is locked for a client until an operator unlocks it.
+ *
+ * @param accountWrong the consecutive wrong attempts of the user, of all pairs
+ * @param device '' for an untrusted client
+ */
+export function isAccountLocked(accountWrong: number, policy: Policy, device: Hex): boolean {
+  return accountWrong >= accountLimit(policy, device);
+}
+
+/** The lock of an account that a number of consecutive wrong attempts begins, or null. */
+export function accountLockAt(accountWrong: number, policy: Policy): AccountLock | null {
+  if (accountWrong >= policy.wrongAttemptsUntilUnlock) return ACCOUNT_LOCK;
+  return isAccountLocked(accountWrong, policy, '') ? UNTRUSTED_LOCK : null;
 }
 
 /**
@@ -52,6 +72,7 @@ type WrongAttempt = Readonly<{
   pair: Otp;
   /** 0 or less when the attempt begins a lock. */
   attemptsRemaining: number;
+  /** Whether the attempt locks the account for this client. */
   locksAccount: boolean;
 }>;
 
@@ -71,7 +92,7 @@ export function addWrongAttempt(
 ): WrongAttempt {
   const wrongAttempts = countedAttempts(pair, now).wrongAttempts + 1;
   const leftOfPair = pair.attemptsMax - wrongAttempts;
-  const leftOfAccount = policy.wrongAttemptsUntilUnlock - (accountWrong + 1);
+  const leftOfAccount = accountLimit(policy, pair.device) - (accountWrong + 1);
   const attemptsRemaining = Math.min(leftOfPair, leftOfAccount);
   const counted = {
     ...pair,

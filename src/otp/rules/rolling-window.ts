@@ -4,12 +4,23 @@
  */
 import { addSeconds, secondsUntil } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
+import type { OtpSummary } from '../../db/tables/otps.ts';
 import type { LimitView } from '../outcomes.ts';
 import { WINDOW_SECONDS } from '../policy/policy.ts';
 import type { NamedQuota } from '../policy/policy.ts';
 
 /** Points that were taken at one instant. */
 export type TimedPoints = Readonly<{ usedAt: Instant; points: number }>;
+
+/** Each OTP took one point when it was issued, unless the point was refunded. */
+export function toTimedPoints(
+  otps: readonly OtpSummary[],
+  added: TimedPoints | null = null,
+): TimedPoints[] {
+  const taken = otps.map(({ createdAt, isRefunded }) =>
+    ({ usedAt: createdAt, points: isRefunded ? 0 : 1 }));
+  return added === null ? taken : [...taken, added];
+}
 
 const MICROSECONDS_LIVE = addSeconds(0, WINDOW_SECONDS);
 

@@ -4,8 +4,9 @@
  * the counters that count it, and is decided again with the locked counts.
  */
 import { ExtraLimitRows } from '../batch/extra-limits.ts';
-import { OtpRows, WrongCountRows } from '../batch/otps.ts';
+import { OtpRows, RevocationRows, WrongCountRows } from '../batch/otps.ts';
 import { isKeyErased, isVerifyStored } from './commit-probe.ts';
+import { trustedDevice } from '../crypto/devices.ts';
 import type { Secrets } from '../crypto/secrets.ts';
 import { READ_CLOCK } from '../../db/clock.ts';
 import type { Instant } from '../../db/instant.ts';
@@ -20,6 +21,7 @@ import { clampHits } from '../../db/tables/limit-hits.ts';
 import { clampOtps } from '../../db/tables/otps-write.ts';
 import { lockOtps } from '../../db/tables/otps.ts';
 import type { Otp } from '../../db/tables/otps.ts';
+import type { AccountLock } from '../../db/tables/wrong-counts.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import { decideVerify } from './decide.ts';
 import type { PreparedVerification, VerifyState, VerifyWrites } from './decide.ts';
@@ -33,6 +35,7 @@ export class VerifyBatch {
   readonly #verifications: readonly PreparedVerification[];
   readonly #wrongCounts: WrongCountRows;
   readonly #limits: ExtraLimitRows;
+  readonly #revocations = new RevocationRows();
   #now: Instant = 0;
   #loadedOtps: readonly Otp[] = [];
   readonly #loadedKeys = new Map<Hex, StoredVerification>();
@@ -40,8 +43,8 @@ export class VerifyBatch {
   #otps = new OtpRows([]);
   /** The keys that decisions have changed. */
   readonly #changedKeys = new Map<Hex, StoredVerification>();
-  /** The users whose accounts decisions have locked. */
-  readonly #lockedUsers = new Set<string>();
+  /** The accounts that decisions have locked, by user. */
+  readonly #accountLocks = new Map<string, AccountLock>();
   /** What the last decisions would write and no lock covers. */
   readonly #limitsToLock: AppliedLimit[] = [];
   readonly #keysToLock = new Set<Hex>();
@@ -61,12 +64,14 @@ export class VerifyBatch {
   ): Promise<VerifyBatch> {
     const batch = new VerifyBatch(verifications, secrets);
     const users = [...new Set(verifications.map(({ userId }) => userId))];
+    const trustsDevices = verifications.some(({ policy }) => policy.deviceDays !== null);
     const keys = new Set<Hex>();
     for (const { keyDigest } of verifications) if (keyDigest !== null) keys.add(keyDigest);
     const [otps] = await tx.read(
       lockOtps(users),
       batch.#wrongCounts.query(users, true),
       ...batch.#limits.peek(),
+      ...(trustsDevices ? [batch.#revocations.query(users)] : []),
       batch.#readClock(),
       ...(keys.size === 0 ? [] : [batch.#takeKeys(loadStoredVerifications([...keys]))]),
     );
@@ -82,7 +87,7 @@ export class VerifyBatch {
   decide(): Decided {
     this.#otps = new OtpRows(this.#loadedOtps);
     this.#changedKeys.clear();
-    this.#lockedUsers.clear();
+    this.#accountLocks.clear();
     const shadowed: LimitName[] = [];
     const outcomes = this.#verifications.map((verification) => {
       const decision = decideVerify(this.#stateFor(verification), verification);
@@ -141,24 +146,29 @@ export class VerifyBatch {
   }
 
   /** The state of a verification, as the decisions on those before it have left it. */
-  #stateFor({ userId, purpose, keyDigest, appliedLimits }: PreparedVerification): VerifyState {
+  #stateFor(verification: PreparedVerification): VerifyState {
+    const { userId, purpose, keyDigest, appliedLimits, claims, policy } = verification;
     const otps = this.#otps.of(userId);
+    const revocations = this.#revocations.of(userId);
+    const device = trustedDevice(claims, revocations, this.#now, policy.deviceDays);
     return {
       now: this.#now,
       stored: keyDigest === null ? null
         : this.#changedKeys.get(keyDigest) ?? this.#loadedKeys.get(keyDigest) ?? null,
       otps,
-      pair: findKnownPair(otps, purpose, this.#now),
-      accountWrong: countAccountWrong(otps, this.#wrongCounts.ofAccount(userId)),
+      device,
+      revocations,
+      pair: findKnownPair(otps, { purpose, device }, this.#now),
+      accountWrong: countAccountWrong(otps, this.#wrongCounts.ofAccount({ userId, device })),
       hitWindows: this.#limits.of(appliedLimits),
     };
   }
 
   #apply({ userId, appliedLimits }: PreparedVerification, writes: VerifyWrites): void {
-    const { pair, stored, isWrong, locksAccount } = writes;
+    const { pair, stored, isWrong, accountLock } = writes;
     if (pair !== null) this.#otps.put(pair);
     if (stored !== null) this.#putKey(stored);
-    if (locksAccount) this.#lockedUsers.add(userId);
+    if (accountLock !== null) this.#accountLocks.set(userId, accountLock);
     if (!isWrong) return;
     if (this.#limits.areLocked(appliedLimits)) this.#limits.add(appliedLimits, this.#now);
     else this.#limitsToLock.push(...appliedLimits);
@@ -189,7 +199,7 @@ export class VerifyBatch {
     tx.commitProbe(changed.length > 0 ? isVerifyStored(changed) : isKeyErased(erased));
     this.#limits.eraseExpired(tx);
     this.#otps.flushAttempts(tx);
-    this.#wrongCounts.flush(tx, [...this.#lockedUsers]);
+    this.#wrongCounts.flush(tx, this.#accountLocks);
     this.#limits.flush(tx);
     const added = keys.filter((stored) => !erased.includes(stored));
     const replaced = added.flatMap(({ keyDigest }) => this.#loadedKeys.get(keyDigest) ?? []);

@@ -38,7 +38,7 @@ export function isVerifyStored(pairs: readonly WrittenPair[]): Query<boolean> {
   return mapResult(lock, (otps) => {
     for (const written of pairs) {
       const own = otps.filter(({ userId }) => userId === written.userId);
-      const stored = isStored(written, findNewestOtp(own, written.purpose));
+      const stored = isStored(written, findNewestOtp(own, written));
       if (stored !== null) return stored;
     }
     throw hidden();

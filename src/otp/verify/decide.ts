@@ -4,19 +4,23 @@
  */
 import { timingSafeEqual } from 'node:crypto';
 import { pushVerifyId } from './commit-probe.ts';
+import type { DeviceClaim } from '../crypto/devices.ts';
 import { fingerprintDigest } from '../crypto/secrets.ts';
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Hex } from '../../db/query.ts';
+import type { DeviceRevocation } from '../../db/tables/device-revocations.ts';
 import type { StoredVerification } from '../../db/tables/idempotency-keys.ts';
 import type { Otp, PairName } from '../../db/tables/otps.ts';
+import type { AccountLock } from '../../db/tables/wrong-counts.ts';
 import type { VerifyOutcome } from '../outcomes.ts';
 import { REPLAY_SECONDS } from '../policy/policy.ts';
 import type { AppliedLimit, LimitName, Policy } from '../policy/policy.ts';
 import { secondsLeft } from '../rules/extra-limits.ts';
 import type { MeasuredLimit } from '../rules/extra-limits.ts';
+import { isOfPair } from '../rules/lifecycle.ts';
 import {
-  addWrongAttempt, isAccountLocked, lockSecondsLeft, NO_ATTEMPTS,
+  accountLockAt, addWrongAttempt, isAccountLocked, lockSecondsLeft, NO_ATTEMPTS,
 } from '../rules/lockout.ts';
 import { isPointLive } from '../rules/rolling-window.ts';
 
@@ -27,17 +31,23 @@ export type VerifyState = Readonly<{
   stored: StoredVerification | null;
   /** All OTPs of the user, in any order. */
   otps: readonly Otp[];
+  /** The trusted device that the client is, or ''. */
+  device: Hex;
+  /** Those of the user; none where no policy of the batch trusts devices. */
+  revocations: readonly DeviceRevocation[];
   /** The newest OTP of the pair; null when none is known. */
   pair: Otp | null;
-  /** The consecutive wrong attempts of the user, of all purposes. */
+  /** The consecutive wrong attempts of the user, of all pairs. */
   accountWrong: number;
   /** The limits of wrong codes of the client IP and of its /48. */
   hitWindows: readonly MeasuredLimit[];
 }>;
 
 /** A verification with its policy, and what follows from both. */
-export type PreparedVerification = PairName & Readonly<{
+export type PreparedVerification = Omit<PairName, 'device'> & Readonly<{
   policy: Policy;
+  /** The devices that the client may be. */
+  claims: readonly DeviceClaim[];
   /** The length of the submitted code. */
   digits: number;
   /** The OTP that the code is to be of; null for the newest of the pair. */
@@ -47,6 +57,12 @@ export type PreparedVerification = PairName & Readonly<{
    * is no longer configured.
    */
   digestFor: (keyId: string, otpId: Hex) => Hex | null;
+  /** The token of the client that has redeemed an OTP; undefined where no device is trusted. */
+  tokenFor: (
+    otp: Otp,
+    redeemedAt: Instant,
+    revocations: readonly DeviceRevocation[],
+  ) => string | undefined;
   /** The limits that count a wrong code. */
   appliedLimits: readonly AppliedLimit[];
   keyDigest: Hex | null;
@@ -61,8 +77,8 @@ export type VerifyWrites = Readonly<{
   stored: StoredVerification | null;
   /** Whether the client IP has sent a wrong code. */
   isWrong: boolean;
-  /** Whether the wrong code locks the account. */
-  locksAccount: boolean;
+  /** The lock of the account that the wrong code begins, or null. */
+  accountLock: AccountLock | null;
 }>;
 
 /** Writes are null when nothing changes. */
@@ -85,18 +101,18 @@ export function decideVerify(
   // A code of an earlier policy may have had another length; only then is it compared.
   const usesKey = stored !== null && isReplayable(stored, now)
     && !(isMalformed && pair?.otpId === stored.otpId);
-  if (usesKey) return useKey(stored, verification, now);
+  if (usesKey) return useKey(stored, state, verification);
   if (isMalformed) return refuse({ kind: 'malformed', digits: codeDigits });
   const exhausted = hitWindows.filter((one) => secondsLeft(one, now) > 0);
-  if (exhausted.length === 0 || namesOpenOtp(state, verification)) {
+  if (exhausted.length === 0 || state.device !== '' || namesOpenOtp(state, verification)) {
     return decideAttempt(state, verification);
   }
   return limit(exhausted, state, verification);
 }
 
 /**
- * Whether a verification names the open OTP of its pair. No limit of the client IP refuses it, so
- * that strangers who share the address cannot keep out who holds the OTP.
+ * Whether a verification names the open OTP of its pair. No limit of the client IP refuses it, nor
+ * a trusted device, so that strangers who share the address cannot keep out who holds the OTP.
  */
 function namesOpenOtp({ now, pair }: VerifyState, { otpId }: PreparedVerification): boolean {
   return pair !== null && pair.otpId === otpId && pair.digest !== null && now < pair.expiresAt;
@@ -119,9 +135,9 @@ function limit(
 }
 
 function decideAttempt(state: VerifyState, verification: PreparedVerification): VerifyDecision {
-  const { now, pair, accountWrong } = state;
+  const { now, pair, accountWrong, device, revocations } = state;
   const { policy, otpId } = verification;
-  if (isAccountLocked(accountWrong, policy)) {
+  if (isAccountLocked(accountWrong, policy, device)) {
     return refuse({ kind: 'account_locked', begins: false });
   }
   const lockSeconds = lockSecondsLeft(pair, now);
@@ -135,7 +151,9 @@ function decideAttempt(state: VerifyState, verification: PreparedVerification): 
   const digest = verification.digestFor(pair.keyId, pair.otpId);
   // A lock has closed the OTP, or its secret is no longer configured.
   if (pair.digest === null || digest === null) return refuse({ kind: 'expired' });
-  if (areSame(pair.digest, digest)) return redeem(pair, pair.digest, now, verification);
+  if (areSame(pair.digest, digest)) {
+    return redeem(pair, pair.digest, now, verification, revocations);
+  }
   return otpId !== null && isEarlierCode(pair, state, verification)
     ? refuse({ kind: 'superseded' })
     : countWrong(pair, state, verification);
@@ -143,10 +161,10 @@ function decideAttempt(state: VerifyState, verification: PreparedVerification): 
 
 /** What became of an earlier OTP of the pair; not found if it was issued too long ago. */
 function findEarlier(
-  { now, otps }: VerifyState,
+  { now, otps, device }: VerifyState,
   { purpose, otpId }: PreparedVerification,
 ): VerifyOutcome {
-  const earlier = otps.find((otp) => otp.otpId === otpId && otp.purpose === purpose);
+  const earlier = otps.find((otp) => otp.otpId === otpId && isOfPair(otp, { purpose, device }));
   if (earlier === undefined) return { kind: 'not_found' };
   if (earlier.redeemedAt !== null) return { kind: 'used' };
   return { kind: isPointLive(earlier.createdAt, now) ? 'superseded' : 'not_found' };
@@ -164,10 +182,10 @@ const EARLIER_CODES_MAX = 16;
 function isEarlierCode(
   pair: Otp,
   { now, otps }: VerifyState,
-  { purpose, digestFor }: PreparedVerification,
+  { digestFor }: PreparedVerification,
 ): boolean {
   const isSuperseded = (otp: Otp): boolean =>
-    otp.purpose === purpose && otp !== pair && otp.digest !== null && now < otp.expiresAt;
+    isOfPair(otp, pair) && otp !== pair && otp.digest !== null && now < otp.expiresAt;
   return otps.filter(isSuperseded).sort((a, b) => b.number - a.number).slice(0, EARLIER_CODES_MAX)
     .some(({ digest, keyId, otpId }) => {
       const typed = digestFor(keyId, otpId);
@@ -195,25 +213,35 @@ function isReplayable({ keyExpiresAt }: StoredVerification, now: Instant): boole
  */
 function useKey(
   stored: StoredVerification,
-  { digestFor }: PreparedVerification,
-  now: Instant,
+  { now, otps, revocations }: VerifyState,
+  { digestFor, tokenFor }: PreparedVerification,
 ): VerifyDecision {
   const digest = digestFor(stored.keyId, stored.otpId);
   if (digest !== null && areSame(stored.fingerprint, fingerprintDigest(digest))) {
-    return refuse({ kind: 'verified', replayed: true });
+    const otp = otps.find(({ otpId }) => otpId === stored.otpId);
+    const redeemedAt = otp?.redeemedAt ?? null;
+    const deviceToken = otp === undefined || redeemedAt === null ? undefined
+      : tokenFor(otp, redeemedAt, revocations);
+    return refuse(verified(true, deviceToken));
   }
   const erased = { ...stored, keyExpiresAt: now };
   return {
     outcome: { kind: 'key_reused' },
-    writes: { pair: null, stored: erased, isWrong: true, locksAccount: false },
+    writes: { pair: null, stored: erased, isWrong: true, accountLock: null },
   };
+}
+
+function verified(replayed: boolean, deviceToken: string | undefined): VerifyOutcome {
+  return deviceToken === undefined ? { kind: 'verified', replayed }
+    : { kind: 'verified', replayed, deviceToken };
 }
 
 function redeem(
   pair: Otp,
   digest: Hex,
   now: Instant,
-  { keyDigest, verifyId }: PreparedVerification,
+  { keyDigest, verifyId, tokenFor }: PreparedVerification,
+  revocations: readonly DeviceRevocation[],
 ): VerifyDecision {
   const stored = keyDigest === null ? null : {
     keyDigest,
@@ -224,9 +252,9 @@ function redeem(
   };
   const redeemed = { ...pair, ...NO_ATTEMPTS, digest: null, redeemedAt: now, consecutiveWrong: 0 };
   return {
-    outcome: { kind: 'verified', replayed: false },
+    outcome: verified(false, tokenFor(pair, now, revocations)),
     writes: { pair: { ...redeemed, verifyIds: pushVerifyId(pair.verifyIds, verifyId) }, stored,
-      isWrong: false, locksAccount: false },
+      isWrong: false, accountLock: null },
   };
 }
 
@@ -238,7 +266,8 @@ function countWrong(
   const { attemptsRemaining, locksAccount, pair: counted }
     = addWrongAttempt(pair, accountWrong, now, policy);
   const verifyIds = pushVerifyId(pair.verifyIds, verifyId);
-  const writes = { pair: { ...counted, verifyIds }, stored: null, isWrong: true, locksAccount };
+  const accountLock = locksAccount ? accountLockAt(accountWrong + 1, policy) : null;
+  const writes = { pair: { ...counted, verifyIds }, stored: null, isWrong: true, accountLock };
   if (locksAccount) return { outcome: { kind: 'account_locked', begins: true }, writes };
   return {
     outcome: attemptsRemaining > 0 ? { kind: 'wrong', attemptsRemaining }

@@ -1,5 +1,6 @@
 /** POST /otp/verify for a batch of verifications: load, decide, write, commit. */
 import { VerifyBatch } from './batch.ts';
+import { createDeviceToken, NO_CLAIMS, readDeviceTokens } from '../crypto/devices.ts';
 import { randomVerifyId } from '../crypto/random.ts';
 import { digestCode, digestKey } from '../crypto/secrets.ts';
 import type { Secrets } from '../crypto/secrets.ts';
@@ -36,22 +37,30 @@ export async function verifyOtps(
 
 function prepareVerification(
   { policies, secrets }: VerifyDeps,
-  { userId, purpose, code, otpId = null, clientIp, clientNet48, key, apiClient }: OtpVerification,
+  verification: OtpVerification,
   verifyId: Hex,
 ): PreparedVerification {
+  const { userId, purpose, code, otpId = null, key, apiClient, deviceTokens } = verification;
   const policy = policies.for(purpose);
+  const trustsDevices = policy.deviceDays !== null;
   return {
     userId,
     purpose,
     policy,
     digits: code.length,
     otpId,
-    appliedLimits: limitsForVerification(policy, { clientIp, clientNet48 }),
+    claims: trustsDevices ? readDeviceTokens(secrets, userId, deviceTokens ?? '') : NO_CLAIMS,
+    appliedLimits: limitsForVerification(policy, verification),
     keyDigest: key === null ? null : digestKey('verify', key, apiClient),
     verifyId,
     digestFor: (keyId, otpId) => {
       const secret = secrets.byId.get(keyId);
       return secret === undefined ? null : digestCode(secret, otpId, userId, purpose, code);
+    },
+    tokenFor: (otp, redeemedAt, revocations) => {
+      const secret = secrets.byId.get(otp.keyId);
+      return secret === undefined || !trustsDevices ? undefined
+        : createDeviceToken(secret, otp, redeemedAt, revocations);
     },
   };
 }

@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { encodeFamilies } from '../../../src/metrics/families.ts';
 import type { Channel } from '../../../src/otp/channels/channel.ts';
-import { DeliveryCounts, deliveryFamilies } from '../../../src/otp/delivery/metrics.ts';
+import { DeliveryCounts, deliveryFamilies } from '../../../src/otp/delivery/events.ts';
 import { createPolicies } from '../../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../../src/otp/service.ts';
 import { createTestDelivery } from '../../harness/delivery.ts';

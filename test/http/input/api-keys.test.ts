@@ -386,7 +386,7 @@ test('the client IP is the one that the API client names, or none', async () => 
   await exchange(port, asApiClient('/otp/verify', VERIFY, { 'X-Client-IP': '1.1.1.1' }));
   assert.equal(verifications.at(-1), {
     userId: 'u', purpose: 'p', code: '123456', otpId: null, clientIp: '1.1.1.1', clientNet48: null,
-    key: 'k1', apiClient: 'app1',
+    key: 'k1', apiClient: 'app1', deviceTokens: '',
   });
   await exchange(port, asApiClient('/otp/verify', VERIFY, {}));
   assert.is(verifications.at(-1)?.clientIp, null);

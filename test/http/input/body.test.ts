@@ -491,6 +491,23 @@ test('Accept-Language is passed on with lines joined and cut between members', a
   }
 });
 
+test('Otp-Device is passed on with lines joined, and never causes an error', async () => {
+  const { port, requests, verifications } = await startServer();
+  const rows: [string | null, string][] = [
+    [null, ''], ['', ''], ['k1.A', 'k1.A'], ['k1.A\r\nOTP-DEVICE: k1.B', 'k1.A,k1.B'],
+    [',,;"\u00fc', ',,;"\u00fc'], ['x'.repeat(8000), 'x'.repeat(8000)],
+  ];
+  for (const [value, expected] of rows) {
+    const asks = post('/otp/request', BODY, { 'Otp-Device': value });
+    assert.is((await exchange(port, Buffer.from(asks, 'latin1'))).status, 201, String(value));
+    assert.is(requests.at(-1)?.deviceTokens, expected);
+    const body = '{"user_id":"u","purpose":"p","code":"123456"}';
+    const tries = post('/otp/verify', body, { 'Otp-Device': value });
+    assert.is((await exchange(port, Buffer.from(tries, 'latin1'))).status, 200, String(value));
+    assert.is(verifications.at(-1)?.deviceTokens, expected);
+  }
+});
+
 test('a user whom no channel can reach gets 400 with the required form, after all other checks',
   async () => {
     const asked: string[] = [];

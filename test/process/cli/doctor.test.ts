@@ -129,7 +129,7 @@ test('doctor names the missing rights and their tables', async () => {
   assert.match(several!,
     `GRANT SELECT, INSERT, UPDATE, DELETE ON \`${database}\`.* TO 'serves'@'localhost'`);
   const tables = ['otps', 'ip_rate_limits', 'ip_rate_overflow', 'idempotency_keys', 'limit_hits',
-    'wrong_counts', 'write_checks'];
+    'wrong_counts', 'write_checks', 'device_revocations'];
   for (const table of tables) {
     await query(`GRANT DELETE, UPDATE ${to.replace('.*', `.${table}`)}`);
   }

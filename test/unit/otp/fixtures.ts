@@ -30,6 +30,7 @@ export function otpWith(changes: Partial<Otp> = {}): Otp {
     userId: 'U1',
     number: 1,
     purpose: 'login',
+    device: '',
     otpId: '07'.repeat(16),
     keyId: 'k1',
     digest: '01'.repeat(32),

@@ -29,16 +29,16 @@ test('a user without OTPs, or whose OTPs have all expired, is unknown', () => {
 test('a point is free exactly 900 s after it was taken', () => {
   const otps = [otpWith({ number: 9 }), ...issuedAgo(100, 500)];
   const before = describe(otps, 400 - ONE_MICROSECOND);
-  assert.equal(before.freeAt, [at(400), at(800), at(900)]);
+  assert.equal(before.pairs[0]!.freeAt, [at(400), at(800), at(900)]);
   assert.equal(before.pairs.map(({ remaining }) => remaining), [0, 0, 0]);
   const then = describe(otps, 400);
-  assert.equal(then.freeAt, [at(800), at(900)]);
+  assert.equal(then.pairs[0]!.freeAt, [at(800), at(900)]);
   assert.equal(then.pairs.map(({ remaining }) => remaining), [1, 1, 1]);
 });
 
 test('a refunded point does not count', () => {
   const view = describe([otpWith({ isRefunded: true, closeReason: 'failed', digest: null })]);
-  assert.equal(view.freeAt, []);
+  assert.equal(view.pairs[0]!.freeAt, []);
   assert.is(view.pairs[0]?.remaining, 3);
   assert.is(view.pairs[0]?.lastCode?.status, 'failed');
 });
@@ -76,16 +76,17 @@ test('wrong attempts count until 600 s have passed without one', () => {
 test('the wrong attempts of all purposes count for the account, and 100 lock it', () => {
   const login = { digest: null, wrongAttempts: 1, lastWrongAt: NOW, lockedUntil: at(600) };
   const pay = otpWith({ number: 2, purpose: 'pay', consecutiveWrong: 40 });
-  const reportOf = (consecutiveWrong: number, kept = { wrong: [0], ofAccount: 0 }) =>
+  const reportOf = (consecutiveWrong: number, kept = { wrong: [0], ofAccount: 0, ofDevices: 0 }) =>
     describeUser([otpWith({ ...login, consecutiveWrong }), pay], new Set(), at(700), POLICIES,
       { kept })!;
-  assert.equal(reportOf(59).account, { wrong: 99, wrongMax: 100, isLocked: false });
-  const locked = { wrong: 100, wrongMax: 100, isLocked: true };
+  const open = { wrongMax: 100, untrustedMax: 100, isLocked: false, isUntrustedLocked: false };
+  assert.equal(reportOf(59).account, { ...open, wrong: 99 });
+  const locked = { ...open, wrong: 100, isLocked: true, isUntrustedLocked: true };
   const report = reportOf(60);
   assert.equal([report.account, report.pairs[0]!.lockedUntil], [locked, null]);
-  assert.equal(reportOf(59, { wrong: [1], ofAccount: 1 }).account, locked);
-  const forgotten = reportOf(3, { wrong: [2], ofAccount: 65_537 });
-  assert.equal(forgotten.account, { wrong: 45, wrongMax: 100, isLocked: true });
+  assert.equal(reportOf(59, { wrong: [1], ofAccount: 1, ofDevices: 1 }).account, locked);
+  const forgotten = reportOf(3, { wrong: [2], ofAccount: 65_537, ofDevices: 65_537 });
+  assert.equal(forgotten.account, { ...locked, wrong: 45 });
 });
 
 test('the last code of a pair is its newest OTP with its state and its end', () => {

@@ -168,10 +168,10 @@ test('a purpose inherits the shadow mode of a limit with the limit', () => {
   });
   const of = (purpose: string) => [...policies.for(purpose).shadow].sort();
   assert.equal([policies.default.userLimit, policies.default.addressLimit], [5, 6]);
-  assert.equal(of('login'), ['user']);
+  assert.equal(of('login'), ['device', 'user']);
   assert.equal([policies.for('pay').userLimit, of('pay')], [4, []]);
   assert.equal([policies.for('reset').userLimit, of('reset')],
-    [5, ['user', 'wrong_codes', 'wrong_codes_net']]);
+    [5, ['device', 'user', 'wrong_codes', 'wrong_codes_net']]);
 });
 
 test('every error in a limit with shadow mode is reported', () => {

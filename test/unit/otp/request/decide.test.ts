@@ -12,6 +12,8 @@ import { storedWith, at, issuedAgo, NOW, otpWith, usedAgo } from '../fixtures.ts
 const REQUEST: PreparedRequest = {
   userId: 'U1',
   purpose: 'login',
+  device: '',
+  claims: [],
   clientIp: '192.0.2.1', clientNet48: null,
   apiClient: 'app1',
   acceptLanguage: '',
@@ -19,6 +21,7 @@ const REQUEST: PreparedRequest = {
   keyDigest: '02'.repeat(16),
   fingerprints: null,
   slotLimits: [{ limit: 'address', subject: '192.0.2.1', quota: 8 }],
+  deviceSlotLimits: [],
   appliedLimits: [],
 };
 

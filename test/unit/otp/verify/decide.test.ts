@@ -2,6 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { HIT_KINDS } from '../../../../src/db/tables/limit-hits.ts';
 import type { Otp } from '../../../../src/db/tables/otps.ts';
+import { ACCOUNT_LOCK } from '../../../../src/db/tables/wrong-counts.ts';
 import { DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
 import { EMPTY_HIT_WINDOW } from '../../../../src/otp/rules/numbered-hits.ts';
 import { decideVerify } from '../../../../src/otp/verify/decide.ts';
@@ -13,7 +14,8 @@ const WRONG = '02'.repeat(32);
 const VERIFY_ID = '05'.repeat(8);
 
 const EMPTY: VerifyState = {
-  now: NOW, stored: null, otps: [], pair: null, accountWrong: 0, hitWindows: [],
+  now: NOW, stored: null, otps: [], device: '', revocations: [], pair: null, accountWrong: 0,
+  hitWindows: [],
 };
 
 /** A verification that counts how often its code is compared. */
@@ -23,6 +25,8 @@ function attemptWith(digest: string | null, keyDigest: string | null = null, dig
     userId: 'U1',
     purpose: 'login',
     policy: DEFAULT_POLICY,
+    claims: [],
+    tokenFor: () => undefined,
     appliedLimits: [],
     digits,
     otpId: null,
@@ -93,7 +97,7 @@ test('a right code a microsecond before expiry erases the digest and resets the 
     pair: otpWith({ expiresAt: NOW + 1, digest: null, redeemedAt: NOW, verifyIds: VERIFY_ID }),
     stored: null,
     isWrong: false,
-    locksAccount: false,
+    accountLock: null,
   });
 });
 
@@ -145,12 +149,12 @@ test('the end of a lock resets the wrong attempts but not the consecutive ones',
 test('the last wrong code of an account locks it, also when the pair has attempts left', () => {
   const before = decide({ pair: otpWith({ consecutiveWrong: 8 }), accountWrong: 98 }, WRONG);
   assert.equal(before.outcome, { kind: 'wrong', attemptsRemaining: 1 });
-  assert.is(before.writes?.locksAccount, false);
+  assert.is(before.writes?.accountLock, null);
   const last = decide({ pair: otpWith({ consecutiveWrong: 9 }), accountWrong: 99 }, WRONG);
   assert.equal(last.outcome, { kind: 'account_locked', begins: true });
-  const { pair, locksAccount } = last.writes!;
-  assert.equal([pair?.consecutiveWrong, pair?.digest, pair?.lockedUntil, locksAccount],
-    [10, null, null, true]);
+  const { pair, accountLock } = last.writes!;
+  assert.equal([pair?.consecutiveWrong, pair?.digest, pair?.lockedUntil, accountLock],
+    [10, null, null, ACCOUNT_LOCK]);
   const third = decide({ pair: otpWith({ wrongAttempts: 2, lastWrongAt: NOW }), accountWrong: 99 },
     WRONG);
   assert.is(third.outcome.kind, 'account_locked');
@@ -277,7 +281,7 @@ for (const [what, digest] of [['another code', WRONG], ['a lost secret', null]] 
     const { outcome, writes } = decide({ stored: WON, pair: LOCKED }, digest);
     assert.equal(outcome, { kind: 'key_reused' });
     assert.equal(writes, { pair: null, stored: { ...WON, keyExpiresAt: NOW }, isWrong: true,
-      locksAccount: false });
+      accountLock: null });
     const next = decide({ stored: writes!.stored, pair: LOCKED }, digest);
     assert.is(next.outcome.kind, 'locked', 'the erased key counts as new');
   });

@@ -1,19 +1,28 @@
-/** Unlocks an account or a pair on behalf of an operator (docs/api.md, "POST /otp/verify"). */
+/**
+ * What an operator does for a user: unlock the account or a purpose, and revoke trusted devices
+ * (docs/api.md, "The account"; docs/api.md, "Trusted devices").
+ */
 import { WrongCountRows } from './batch/otps.ts';
+import { SECONDS_PER_DAY } from './crypto/devices.ts';
 import { randomVerifyId } from './crypto/random.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
+import type { Hex } from '../db/query.ts';
+import {
+  deleteExpiredRevocations, isDeviceRevoked, revokeDevice,
+} from '../db/tables/device-revocations.ts';
 import { updateOtps } from '../db/tables/otps-write.ts';
 import { lockOtps } from '../db/tables/otps.ts';
 import type { Otp } from '../db/tables/otps.ts';
 import { transaction } from '../db/transaction.ts';
 import type { Transaction } from '../db/transaction.ts';
 import type { Deps } from './deps.ts';
+import { DEVICE_DAYS_MAX } from './policy/policy.ts';
 import { countAccountWrong, findNewestOtp } from './rules/lifecycle.ts';
-import { isAccountLocked, lockSecondsLeft, NO_ATTEMPTS } from './rules/lockout.ts';
+import { accountLockAt, isAccountLocked, lockSecondsLeft, NO_ATTEMPTS } from './rules/lockout.ts';
 import { isVerifyStored, pushVerifyId } from './verify/commit-probe.ts';
 
-export type UnlockResult = Readonly<{
+type UnlockResult = Readonly<{
   /** Whether a lock has ended; wrong attempts are reset in either case. */
   outcome: 'unlocked' | 'not_locked' | 'unknown';
   /** The time of the database. */
@@ -39,29 +48,29 @@ export async function unlockUser(
     const counts = new WrongCountRows(secrets);
     const [otps, , now]
       = await tx.read(lockOtps([userId]), counts.query([userId], true), READ_CLOCK);
+    const client = { userId, device: '' };
     const wasLocked
-      = isAccountLocked(countAccountWrong(otps, counts.ofAccount(userId)), policies.default);
-    const pairs = otps.filter((otp) => findNewestOtp(otps, otp.purpose) === otp
+      = isAccountLocked(countAccountWrong(otps, counts.ofAccount(client)), policies.default, '');
+    const pairs = otps.filter((otp) => findNewestOtp(otps, otp) === otp
       && (purpose === null || otp.purpose === purpose));
     if (purpose === null) counts.takeAccount(userId);
-    else counts.take(userId, purpose);
+    else for (const { device } of [client, ...pairs]) counts.take({ userId, purpose, device });
     if (pairs.length === 0 && !counts.hasTaken) {
       tx.readOnly();
       return { outcome: 'unknown', now, purposes: [] };
     }
     const keptOthers = counts.ofUser(userId).reduce((sum, count) => sum + count, 0);
     const others = otps.filter((otp) => !pairs.includes(otp));
-    const staysLocked = wasLocked
-      && isAccountLocked(countAccountWrong(others, keptOthers), policies.default);
-    if (!staysLocked) counts.takeAccountLock(userId);
-    counts.flush(tx);
+    const lock = accountLockAt(countAccountWrong(others, keptOthers), policies.default);
+    counts.takeAccountLock(userId);
+    counts.flush(tx, wasLocked && lock !== null ? new Map([[userId, lock]]) : undefined);
     resetPairs(tx, pairs, now);
-    const hasUnlocked = wasLocked && !staysLocked
+    const hasUnlocked = wasLocked && lock === null
       || pairs.some((pair) => lockSecondsLeft(pair, now) !== null);
     return {
       outcome: hasUnlocked ? 'unlocked' : 'not_locked',
       now,
-      purposes: pairs.map((pair) => pair.purpose),
+      purposes: [...new Set(pairs.map((pair) => pair.purpose))],
     };
   });
 }
@@ -79,4 +88,27 @@ function resetPairs(tx: Transaction, pairs: readonly Otp[], now: Instant): void 
   }));
   tx.commitProbe(isVerifyStored(reset));
   tx.writes.push(updateOtps(reset));
+}
+
+/**
+ * Revokes a trusted device of a user, or all of them: their tokens make nobody a device any more.
+ * A client that verifies a code later becomes a device again. The lock on the OTPs of the user
+ * waits for verifications that may be renewing a token.
+ *
+ * @param device null for all devices
+ * @returns when they were revoked, by the clock of the database
+ * @throws Unavailable when the database does not answer
+ */
+export async function revokeDevices(
+  { pool }: Pick<Deps, 'pool'>,
+  userId: string,
+  device: Hex | null,
+): Promise<Instant> {
+  return transaction(pool, async (tx) => {
+    const [, now] = await tx.read(lockOtps([userId]), READ_CLOCK);
+    tx.commitProbe(isDeviceRevoked(userId, device ?? '', now));
+    tx.writes.push(deleteExpiredRevocations(DEVICE_DAYS_MAX * SECONDS_PER_DAY));
+    tx.writes.push(revokeDevice(userId, device ?? ''));
+    return now;
+  });
 }

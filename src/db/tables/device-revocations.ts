@@ -1,0 +1,60 @@
+/** The table device_revocations: the devices that are no longer trusted. It is nearly empty. */
+import { parseInstant } from '../instant.ts';
+import type { Instant } from '../instant.ts';
+import { repeat, toHex, write } from '../query.ts';
+import type { Hex, Query, Write } from '../query.ts';
+
+/** Columns: schema/0013-device-revocations.sql. */
+export type DeviceRevocation = Readonly<{
+  userId: string;
+  /** '' for all devices of the user. */
+  device: Hex;
+  revokedAt: Instant;
+}>;
+
+/**
+ * Reads the revocations of users without locking.
+ *
+ * @param userIds unique, at least one
+ */
+export function readRevocations(userIds: readonly string[]): Query<DeviceRevocation[]> {
+  return {
+    name: 'device_revocations.read',
+    // FORCE INDEX: the server may scan a table that it estimates to be small.
+    sql: `SELECT user_id, device, revoked_at FROM device_revocations FORCE INDEX (PRIMARY)
+      WHERE user_id IN (${repeat(userIds.length, '?')})`,
+    values: userIds,
+    read: (rows) => rows.map((row) => ({
+      userId: row.user_id as string,
+      device: toHex(row.device),
+      revokedAt: parseInstant(row.revoked_at as string),
+    })),
+  };
+}
+
+/**
+ * Revokes a device now, once more if it was revoked before.
+ *
+ * @param device '' for all devices of the user
+ */
+export function revokeDevice(userId: string, device: Hex): Write {
+  return write('device_revocations.add', `INSERT INTO device_revocations
+    (user_id, device, revoked_at) VALUES (?, X?, NOW(6))
+    ON DUPLICATE KEY UPDATE revoked_at = NOW(6)`, [userId, device]);
+}
+
+/** Commit probe of revokeDevice: a repeated revocation makes no difference. */
+export function isDeviceRevoked(userId: string, device: Hex, now: Instant): Query<boolean> {
+  const { read, ...query } = readRevocations([userId]);
+  return {
+    ...query,
+    sql: `${query.sql} FOR UPDATE`,
+    read: (rows) => read(rows).some((one) => one.device === device && one.revokedAt >= now),
+  };
+}
+
+/** Deletes the revocations that are older than every token. */
+export function deleteExpiredRevocations(seconds: number): Write {
+  return write('device_revocations.expire', `DELETE FROM device_revocations
+    WHERE revoked_at <= NOW(6) - INTERVAL ? SECOND`, [seconds]);
+}
