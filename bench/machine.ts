@@ -27,8 +27,12 @@ export type Machine = Readonly<{
 const SYNC_SAMPLES = 200;
 const SYNC_BYTES = 512;
 
+/** The parts of a lab that are described. */
+type MeasuredOn = Pick<Lab, 'program'>
+  & Readonly<{ server: Pick<Lab['server'], 'version' | 'folder'> }>;
+
 /** Describes the machine and measures an fsync in the folder of MySQL's data. */
-export function describeMachine(lab: Pick<Lab, 'server' | 'program'>): Machine {
+export function describeMachine(lab: MeasuredOn): Machine {
   const [first] = cpus();
   return {
     date: new Date().toISOString().slice(0, 10),
