@@ -44,7 +44,8 @@ async function measure(
     print('The group has three members; starting otpd.');
     const service = await startService(group, provider, options.environment, signal);
     closing.push(service.stop);
-    const failover = new Failover({ seconds: options.seconds, network, group, service, provider, signal });
+    const { seconds } = options;
+    const failover = new Failover({ seconds, network, group, service, provider, signal });
     const outcomes: Outcome[] = [];
     for (const name of options.events) {
       if (name === 'partition' && network.cut === null) continue;

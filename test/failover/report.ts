@@ -96,6 +96,8 @@ export function composeTable({ outcomes, notRun }: Findings): string {
 
 export function composePage(found: Findings): string {
   const { machine, settings, outcomes } = found;
+  const wrong = outcomes.flatMap((one) =>
+    one.wrong.map((text) => `- wrong, ${one.name}: ${text}\n`));
   return `# Failover
 
 ${machineLine(machine)} Three mysqld in one group, two otpd and the clients share the cores.
@@ -117,7 +119,7 @@ ${composeTable(found)}
 Times after the event, for each otpd.
 
 ${outcomes.map(({ name, probes }) => `- ${EVENTS[name].title}: ${probes.join(' / ')}`).join('\n')}
-${outcomes.flatMap(({ name, wrong }) => wrong.map((text) => `- wrong, ${name}: ${text}\n`)).join('')}`;
+${wrong.join('')}`;
 }
 
 const LEFT_PX = 60;
@@ -131,7 +133,8 @@ export function composeChart({ outcomes, notRun }: Findings): string {
   const drawn = outcomes.map((one, index) => drawPanel(one, TOP_PX + index * STEP_PX));
   const below = TOP_PX + outcomes.length * STEP_PX;
   const absent = notRun.map(({ name, reason }, index) =>
-    `<text x="8" y="${below + index * 20}">not run: ${EVENTS[name].title} (${escape(reason)})</text>`);
+    `<text x="8" y="${below + index * 20}">not run: ${EVENTS[name].title} ` +
+      `(${escape(reason)})</text>`);
   const [width, height] = [LEFT_PX + PLOT_PX + 20, below + notRun.length * 20];
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}"
   width="${width}" height="${height}" role="img" aria-label="Good answers per second and events">
@@ -164,7 +167,8 @@ function drawPanel(outcome: Outcome, top: number): string {
       `y2="${top + PANEL_PX}"/>`,
     `<text x="${LEFT_PX - 8}" y="${top + 8}" text-anchor="end">${most}</text>`,
     `<text x="${LEFT_PX - 8}" y="${top + PANEL_PX}" text-anchor="end">0</text>`,
-    `<text x="${LEFT_PX + PLOT_PX}" y="${top + PANEL_PX + 16}" text-anchor="end">${length} s</text>`,
+    `<text x="${LEFT_PX + PLOT_PX}" y="${top + PANEL_PX + 16}" text-anchor="end">` +
+      `${length} s</text>`,
     line('failed', '#c9a227'), line('good', '#2f74c0'), mark(eventMs, '#d9480f'),
     newPrimaryMs === null ? '' : mark(newPrimaryMs, '#2b8a3e'),
   ].join('\n');
