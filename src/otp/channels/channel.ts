@@ -15,15 +15,6 @@ export type ChannelName = (typeof CHANNEL_NAMES)[number];
  */
 export type TemplatePart = 'txt' | 'subject.txt' | 'email.txt' | 'html';
 
-/** The parts that each channel sends. */
-export const CHANNEL_PARTS: Readonly<Record<ChannelName, readonly TemplatePart[]>>
-  = Object.freeze({
-    console: ['txt'],
-    webhook: ['txt'],
-    sms: ['txt'],
-    email: ['subject.txt', 'email.txt', 'html'],
-  });
-
 /** Where the message of a user goes: to the user_id, unless the request says where. */
 export type Recipient = Readonly<{ userId: string; to?: string | null | undefined }>;
 

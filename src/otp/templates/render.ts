@@ -1,10 +1,9 @@
 /** Renders messages from checked templates: nothing that a client sends is printed in one. */
-import { CHANNEL_PARTS } from '../channels/channel.ts';
 import type { Message, TemplatePart, Templates } from '../channels/channel.ts';
 import type { Policies } from '../policy/policy.ts';
 import { fallbackTags, labelIn, parseAcceptLanguage } from './language-tags.ts';
 import { renderSms } from './sms-text.ts';
-import { REF_CHARACTERS } from './template.ts';
+import { CHANNEL_PARTS, REF_CHARACTERS } from './template.ts';
 import type { TemplateEntry, TemplateStore, TemplateValues } from './template.ts';
 
 /** What every message of this configuration has in common. */

@@ -1,5 +1,5 @@
 /** Compiled templates, and the choice of the template for a message. */
-import type { TemplatePart } from '../channels/channel.ts';
+import type { ChannelName, TemplatePart } from '../channels/channel.ts';
 import { fallbackTags } from './language-tags.ts';
 import { POLICY_BOUNDS } from '../policy/policy.ts';
 
@@ -10,6 +10,15 @@ export type TemplateEntry = Readonly<{
   language: string;
   formatDuration: FormatDuration;
 }>;
+
+/** The parts that each channel sends. */
+export const CHANNEL_PARTS: Readonly<Record<ChannelName, readonly TemplatePart[]>>
+  = Object.freeze({
+    console: ['txt'],
+    webhook: ['txt'],
+    sms: ['txt'],
+    email: ['subject.txt', 'email.txt', 'html'],
+  });
 
 /** Applies to every purpose without a template of its own. */
 export const DEFAULT_PURPOSE = 'default';

@@ -1,5 +1,4 @@
 /** Checks templates and labels at the start, so that no message can fail on them later. */
-import { CHANNEL_PARTS } from '../channels/channel.ts';
 import type { ChannelName } from '../channels/channel.ts';
 import type { TemplateFile } from './files.ts';
 import { labelIn } from './language-tags.ts';
@@ -7,7 +6,9 @@ import { POLICY_BOUNDS } from '../policy/policy.ts';
 import type { Policies } from '../policy/policy.ts';
 import type { MessageSettings } from './render.ts';
 import { findNonGsmCharacter, measureSms, renderSms, SMS_MAX_SEPTETS } from './sms-text.ts';
-import { DEFAULT_PURPOSE, formatAllLifetimes, REF_CHARACTERS } from './template.ts';
+import {
+  CHANNEL_PARTS, DEFAULT_PURPOSE, formatAllLifetimes, REF_CHARACTERS,
+} from './template.ts';
 import type { FormatDuration, Template, TemplateEntry, TemplateStore } from './template.ts';
 
 const SUBJECT_MAX_CHARACTERS = 150;
