@@ -1,9 +1,8 @@
 /** The admin listener: health probes and metrics, on a port of their own. */
 import type { Config } from './config/config.ts';
 import { DatabaseCheck } from '../db/checks/health.ts';
-import { openConnection } from '../db/connection.ts';
-import type { DatabaseSettings } from '../db/connection.ts';
 import { ConnectionPool } from '../db/pool.ts';
+import type { Primary } from '../db/primary.ts';
 import type { RequestError } from '../http/connection.ts';
 import { createAdminRoutes } from '../http/handlers/admin.ts';
 import { parseTrustedProxies } from '../http/input/client-ip.ts';
@@ -13,7 +12,7 @@ import type { Family } from '../metrics/families.ts';
 import { printAddress } from './output.ts';
 
 type AdminDeps = Readonly<{
-  settings: DatabaseSettings;
+  primary: Primary;
   /** The pool of this process, for a check when the server allows no further connection. */
   pool: ConnectionPool;
   stop: AbortSignal;
@@ -46,8 +45,10 @@ export async function openAdminServer(
   deps: AdminDeps,
 ): Promise<AdminServer | null> {
   if (address === null) return null;
-  const pool = new ConnectionPool(() => openConnection(deps.settings), 1);
-  const check = new DatabaseCheck(pool, deps.pool);
+  const { primary } = deps;
+  const pool = new ConnectionPool(() => primary.open(), 1);
+  primary.serve(pool);
+  const check = new DatabaseCheck(pool, deps.pool, () => primary.fault);
   let isStopping = false;
   const readFailedChecks = async (): Promise<readonly string[]> => {
     const errors = isStopping || deps.stop.aborted ? [] : await check.errors();

@@ -1,5 +1,4 @@
 /** Opens and migrates the database of a command, and checks that server and schema fit. */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from './config/config.ts';
 import { findWriteObstacles, findWriteRefusal } from '../db/checks/health.ts';
 import type { WriteObstacle } from '../db/checks/health.ts';
@@ -10,12 +9,26 @@ import {
 } from '../db/migrate.ts';
 import { ConnectionPool } from '../db/pool.ts';
 import { openConnection } from '../db/connection.ts';
-import { NO_SETUP_SQL, SESSION_SETUP_SQL } from '../db/session.ts';
+import type { DatabaseSettings } from '../db/connection.ts';
+import { Primary } from '../db/primary.ts';
+import type { PrimaryEvent } from '../db/primary.ts';
+import { NO_SETUP_SQL, SESSION_SETUP_SQL, STRICT_SETUP_SQL } from '../db/session.ts';
 import { print } from './output.ts';
 
-/** The pool connects on first use, and the caller closes it. */
-export function openPool({ database, connections }: Config): ConnectionPool {
-  return new ConnectionPool(() => openConnection(database), connections);
+function setUpSqlOf({ consistency }: Config): string {
+  return consistency === 'before' ? STRICT_SETUP_SQL : SESSION_SETUP_SQL;
+}
+
+export function createPrimary(config: Config, onEvent?: (event: PrimaryEvent) => void): Primary {
+  return new Primary(config.servers, setUpSqlOf(config), onEvent);
+}
+
+/** The pool of a command connects on first use. A single host may be read-only. */
+export function openPool(config: Config, primary: Primary): ConnectionPool {
+  const [only, ...others] = config.servers;
+  const open = others.length === 0 ? () => openConnection(only!, setUpSqlOf(config))
+    : () => primary.open();
+  return new ConnectionPool(open, config.connections);
 }
 
 /**
@@ -25,10 +38,10 @@ export function openPool({ database, connections }: Config): ConnectionPool {
  * @throws Unavailable when the server is not MySQL, or has such an obstacle
  */
 async function checkServer(
-  { database }: Config,
+  settings: DatabaseSettings,
   refused: readonly WriteObstacle['check'][],
 ): Promise<void> {
-  const connection = await openConnection({ ...database, database: null }, NO_SETUP_SQL);
+  const connection = await openConnection({ ...settings, database: null }, NO_SETUP_SQL);
   try {
     await requireMysql(connection);
     await connection.run('setUpSession', SESSION_SETUP_SQL, []);
@@ -45,8 +58,8 @@ async function checkServer(
  *
  * @throws Unavailable, SchemaError
  */
-export async function checkBeforeServing(config: Config, pool: ConnectionPool): Promise<void> {
-  await checkServer(config, ['read_only', 'binlog_format']);
+export async function checkBeforeServing(primary: Primary, pool: ConnectionPool): Promise<void> {
+  await checkServer(await primary.find(), ['read_only', 'binlog_format']);
   await checkSchema(pool);
   const refusal = await findWriteRefusal(pool);
   if (refusal !== null) throw new Unavailable(refusal.message, { cause: refusal });
@@ -58,8 +71,9 @@ export async function checkBeforeServing(config: Config, pool: ConnectionPool): 
  * @throws Unavailable, SchemaError as checkSchema does, after closing the pool
  */
 export async function openMigrated(config: Config): Promise<ConnectionPool> {
-  await checkServer(config, []);
-  const pool = openPool(config);
+  const primary = createPrimary(config);
+  await checkServer(await primary.find(), []);
+  const pool = openPool(config, primary);
   try {
     await checkSchema(pool);
     return pool;
@@ -74,7 +88,7 @@ export async function openMigrated(config: Config): Promise<ConnectionPool> {
  *
  * @throws SchemaError when migrations are pending, or the database has an unknown schema file
  */
-async function checkSchema(pool: ConnectionPool): Promise<void> {
+export async function checkSchema(pool: ConnectionPool): Promise<void> {
   const status = await readSchemaStatus(pool);
   throwOnConflict(status);
   if (status.pending.length === 0) return;
@@ -82,33 +96,15 @@ async function checkSchema(pool: ConnectionPool): Promise<void> {
     + ' (or: otpd migrate)');
 }
 
-/**
- * Without a pause, the workers that replace each other while MySQL is away would count as a crash
- * loop. At this rate a worker lives for half a minute.
- */
-const ATTEMPT_PAUSE_MS = 500;
-const ATTEMPTS_MAX = 60;
-
-/** For a worker: its primary process has seen the database, so it waits for one that is away. */
-export async function waitForSchema(pool: ConnectionPool, stop: AbortSignal): Promise<void> {
-  for (let attempt = 1; ; attempt += 1) {
-    stop.throwIfAborted();
-    try {
-      return await checkSchema(pool);
-    } catch (error) {
-      if (!(error instanceof Unavailable) || attempt === ATTEMPTS_MAX) throw error;
-    }
-    await delay(ATTEMPT_PAUSE_MS, null, { signal: stop }).catch(() => {});
-  }
-}
-
 /** `otpd migrate`: creates the database unless it exists, and applies the missing schema files. */
 export async function migrateDatabase(config: Config): Promise<number> {
+  const primary = createPrimary(config);
+  const settings = await primary.find();
   // A read-only server may be up to date.
-  await checkServer(config, ['binlog_format']);
-  const pool = openPool(config);
+  await checkServer(settings, ['binlog_format']);
+  const pool = openPool(config, primary);
   try {
-    await createDatabase(config.database);
+    await createDatabase(settings);
     const count = await migrate(pool, print);
     print(count === 0 ? 'the database is up to date' : `${count} schema files applied`);
     return 0;

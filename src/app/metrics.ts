@@ -5,6 +5,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { monotonicMs } from '../db/clock.ts';
 import { dbFamilies, sweepFamilies } from '../db/metrics.ts';
 import type { ConnectionPool } from '../db/pool.ts';
+import type { Primary } from '../db/primary.ts';
 import type { Sweeper } from '../db/sweep/sweeper.ts';
 import { createHttpMeters, httpFamilies } from '../http/metrics.ts';
 import type { HttpMeters } from '../http/metrics.ts';
@@ -31,6 +32,7 @@ export type ProcessMetrics = Readonly<{
 
 type ProcessMetricsDeps = Readonly<{
   pool: ConnectionPool;
+  primary: Primary;
   sweeper: Sweeper;
   channels: readonly Channel[];
   log: Log;
@@ -39,14 +41,15 @@ type ProcessMetricsDeps = Readonly<{
 }>;
 
 export function createProcessMetrics(deps: ProcessMetricsDeps): ProcessMetrics {
-  const { pool, sweeper, channels, log, isExposed } = deps;
+  const { pool, primary, sweeper, channels, log, isExposed } = deps;
   const otp = new OtpCounts();
   const delivery = new DeliveryCounts(channels);
   const http = createHttpMeters(monotonicMs);
   const processFamilies = isExposed ? watchProcess() : () => [];
   const source = () => [
     ...httpFamilies(http), ...otpFamilies(otp), ...deliveryFamilies(delivery),
-    ...dbFamilies(pool), ...sweepFamilies(sweeper.counts), ...processFamilies(), logFamily(log),
+    ...dbFamilies(pool), ...primary.families(), ...sweepFamilies(sweeper.counts),
+    ...processFamilies(), logFamily(log),
   ];
   const collect = async () =>
     mergeFamilies([{ worker: 0, families: [...source(), ...workersFamilies(SINGLE_PROCESS)] }]);

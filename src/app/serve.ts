@@ -4,6 +4,7 @@
  */
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { openAdminServer } from './admin-server.ts';
 import type { AdminServer } from './admin-server.ts';
@@ -13,14 +14,18 @@ import type { Config, ServeConfig } from './config/config.ts';
 import { ConfigError } from './config/env-reader.ts';
 import { CERTIFICATE_VARIABLES, rereadCertificate } from './config/tls.ts';
 import { findClearText } from './config/database.ts';
-import { checkBeforeServing, openPool, waitForSchema } from './database.ts';
-import type { ConnectionPool } from '../db/pool.ts';
+import { checkBeforeServing, checkSchema, createPrimary } from './database.ts';
+import { Unavailable } from '../db/errors.ts';
+import { ConnectionPool } from '../db/pool.ts';
+import type { Primary } from '../db/primary.ts';
 import { Sweeper } from '../db/sweep/sweeper.ts';
 import { LiveApiKeys } from '../http/input/api-keys.ts';
 import { createRoutes } from '../http/routes.ts';
 import { createHttpServer, HTTP_LIMITS } from '../http/server.ts';
 import type { HttpServer } from '../http/server.ts';
-import { createDeliveryLog, createNoticeLog, createSignalLog } from './log/event-log.ts';
+import {
+  createDeliveryLog, createNoticeLog, createPrimaryLog, createSignalLog,
+} from './log/event-log.ts';
 import { Log, readHostClock } from './log/log.ts';
 import { createErrorLog, createRequestLog } from './log/request-log.ts';
 import { createProcessMetrics } from './metrics.ts';
@@ -110,22 +115,24 @@ async function checkPort(name: 'PORT' | 'ADMIN_PORT', host: string, port: number
 async function servePrimary(context: Context): Promise<boolean> {
   const { config, channels, log, stop, reloads, rolls, logSignal } = context;
   await checkPorts(config);
-  const pool = openPool(config);
-  const clearText = findClearText(config.database);
+  const database = openDatabase(context);
+  const { pool, primary } = database;
+  const clearText = findClearText(config.servers);
   if (clearText !== null) printError(`otpd: ${clearText.found}; ${clearText.remedy}`);
   let isAnswered = false;
   try {
-    await checkBeforeServing(config, pool);
+    await checkBeforeServing(primary, pool);
     stop.throwIfAborted();
+    void primary.watch();
     const listener = config.workers > 1
       ? await listenWithWorkers(config.workers, log.relay, context)
-      : await openService(context, pool);
+      : await openService(context, database);
     if (config.workers === 1) rolls.start(async () => logSignal(ROLL_REFUSED));
     reloads.start();
     let admin: AdminServer | null = null;
     try {
       admin = await openAdminServer(config, {
-        ...listener, settings: config.database, pool, stop, onError: createErrorLog(log),
+        ...listener, ...database, stop, onError: createErrorLog(log),
       });
       const printsCodes = channels.every(({ name }) => name === 'console');
       printBanner({ ...config, port: listener.port, printsCodes });
@@ -139,33 +146,66 @@ async function servePrimary(context: Context): Promise<boolean> {
       await admin?.close();
     }
   } finally {
+    primary.stop();
     pool.close();
   }
   return isAnswered;
 }
 
+type Database = Readonly<{ pool: ConnectionPool; primary: Primary }>;
+
+function openDatabase({ config, log }: Context): Database {
+  const primary = createPrimary(config, createPrimaryLog(log));
+  const pool = new ConnectionPool(() => primary.open(), config.connections);
+  primary.serve(pool);
+  return { pool, primary };
+}
+
 /** Serves as one worker of a primary process. */
 async function serveWorker(context: Context): Promise<boolean> {
-  const { config, stop, reloads } = context;
+  const { stop, reloads } = context;
   const retired = new Promise<void>((resolve) => onMessage('retire', () => resolve()));
   onMessage('reload', () => reloads.request());
-  const pool = openPool(config);
+  const database = openDatabase(context);
+  const { pool, primary } = database;
   // In a rolling restart, the worker may be a newer otpd than the primary process.
   await waitForSchema(pool, stop);
-  const listener = await openService(context, pool);
+  void primary.watch();
+  const listener = await openService(context, database);
   answerMetrics(listener.source);
   reloads.start();
   await Promise.race([aborted(stop), retired.then(() => listener.retire(RETIRE_TIMEOUT_MS))]);
   const isAnswered = await listener.close(DRAIN_TIMEOUT_MS);
+  primary.stop();
   pool.close();
   await sendFinalReport({ isAnswered, families: listener.source() });
   return isAnswered;
 }
 
+/**
+ * Without a pause, the workers that replace each other while MySQL is away would count as a crash
+ * loop. At this rate a worker lives for half a minute.
+ */
+const ATTEMPT_PAUSE_MS = 500;
+const ATTEMPTS_MAX = 60;
+
+/** For a worker: its primary process has seen the database, so it waits for one that is away. */
+async function waitForSchema(pool: ConnectionPool, stop: AbortSignal): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    stop.throwIfAborted();
+    try {
+      return await checkSchema(pool);
+    } catch (error) {
+      if (!(error instanceof Unavailable) || attempt === ATTEMPTS_MAX) throw error;
+    }
+    await delay(ATTEMPT_PAUSE_MS, null, { signal: stop }).catch(() => {});
+  }
+}
+
 /** Creates the service from storage to listener, and starts it. */
 async function openService(
   { config, policies, templates, channels, log, reloads }: Context,
-  pool: ConnectionPool,
+  { pool, primary }: Database,
 ): Promise<Listener & ProcessMetrics & Pick<HttpServer, 'retire'>> {
   const { trustedProxies, certificate, secrets } = config;
   reloadPolicies(policies, config, reloads);
@@ -175,7 +215,7 @@ async function openService(
     retention: RETENTION, randomBelow, counts: keptCounts(secrets, policies),
   });
   const metrics = createProcessMetrics({
-    pool, sweeper, channels, log, isExposed: config.admin !== null,
+    pool, primary, sweeper, channels, log, isExposed: config.admin !== null,
   });
   const delivery = createDelivery({
     pool, policies, secrets, channels, templates,

@@ -37,6 +37,12 @@ export type DatabaseSettings = Readonly<{
   tlsCaFile: string | null;
 }>;
 
+/** A server as messages, log and metrics name it. */
+export function hostLabel({ socketPath, host, port }: DatabaseSettings): string {
+  if (host === null) return socketPath ?? '';
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
 type Statement = Readonly<{ sql: string; values: readonly Value[] }>;
 
 /** When a connection has sent and received; times are by monotonicMs(). */

@@ -6,10 +6,11 @@
 /**
  * - `retry`: the transaction lost a race or a lock, and can run again as a whole.
  * - `connectionLost`: the connection is gone; whatever was not committed did not happen.
+ * - `moved`: the server takes no writes, or has lost its group; another server may be the primary.
  * - `unavailable`: the server responds but cannot serve.
  * - `bug`: an error in otpd; a retry would fail again.
  */
-type ErrorClass = 'retry' | 'connectionLost' | 'unavailable' | 'bug';
+type ErrorClass = 'retry' | 'connectionLost' | 'moved' | 'unavailable' | 'bug';
 
 /**
  * The classes by server error number (MySQL error reference). A number concerns the server, the
@@ -32,8 +33,14 @@ const ERRNOS: Readonly<Record<Exclude<ErrorClass, 'bug'>, readonly number[]>> = 
     1158, 1159, 1160, 1161, // network error, as the server sees it
     4031, // idle too long
   ],
+  moved: [
+    1290, 1836, 1874, // read-only: option, mode, InnoDB
+    3032, // offline mode, in which a member may leave its group
+    3100, // the group refused the commit
+    3796, 3797, 3798, 3799, // the consistency of the group cannot be kept
+  ],
   unavailable: [
-    1290, 1792, 1836, 1874, // read-only: option, transaction, mode, InnoDB
+    1792, // read-only transaction
     1036, 1207, 1223, 3989, // read-only: table, transaction, read lock, schema
     1021, 1114, 3019, 3675, // disk, table, undo log full
     1015, 1016, 1017, 1024, 1026, 1030, 1180, // file or storage engine cannot be used
@@ -49,12 +56,11 @@ const ERRNOS: Readonly<Record<Exclude<ErrorClass, 'bug'>, readonly number[]>> = 
     1820, 1862, 3118, 3955, // account is locked, or its password has expired
     1251, 1275, 1524, 3159, // authentication or transport is not accepted
     1049, 1146, // the database or a table was dropped
-    3032, 3161, 3164, 3889, // offline mode, disabled engine, audit, secondary engine
+    3161, 3164, 3889, // disabled engine, audit, secondary engine
     1104, 1175, // the server refuses large or keyless statements
     1593, 1598, 1534, // binlog cannot be written
     1661, 1662, 1663, 1664, 1665, 1666, 1667, 1781, 1782, 1785, 1844, // binlog or GTID settings
-    3098, 3100, // a plugin refused the table or the commit
-    3781, 3782, 3796, 3797, 3798, 3799, // the group is not consistent, or has no majority
+    3098, 3781, 3782, // a plugin refused the table or the transaction
   ],
 };
 
@@ -74,6 +80,12 @@ const SESSION_ERRNOS: ReadonlySet<number> = new Set([
   ...DENIED_ERRNOS, 1104, 1175, 1661, 1662, 1663, 1664, 1665, 1666, 1667, 1781, 1782, 1792, 1844,
   3889,
 ]);
+
+/**
+ * The COMMIT was refused by the group after it had been sent to the members, so a majority of them
+ * may have it although the server has rolled it back.
+ */
+const REFUSED_BY_GROUP_ERRNO = 3100;
 
 export const READ_ONLY_REMEDY = 'set DB_HOST to the primary, or SET PERSIST read_only = OFF if this'
   + ' server is it';
@@ -125,6 +137,8 @@ const REMEDIES: ReadonlyMap<number | string, string> = new Map<number | string, 
   ['ENOTFOUND', CHECK_NAME],
   ['EAI_AGAIN', CHECK_NAME],
   ['EACCES', 'let the account of this process use the socket DB_SOCKET'],
+  [1193, 'the server lacks a variable that otpd sets: DB_CONSISTENCY=before needs the plugin'
+    + ' group_replication'],
   [3032, 'SET PERSIST offline_mode = OFF'],
   [1053, 'wait until MySQL has started again'],
   [1290, READ_ONLY_REMEDY],
@@ -169,7 +183,12 @@ export class StatementError extends Error {
 
   /** True when another connection may run the statement. */
   get isOfSession(): boolean {
-    return SESSION_ERRNOS.has(this.errno);
+    return this.errorClass === 'moved' || SESSION_ERRNOS.has(this.errno);
+  }
+
+  /** True when a COMMIT that failed in this way may have taken effect. */
+  get leavesDoubt(): boolean {
+    return this.errorClass === 'connectionLost' || this.errno === REFUSED_BY_GROUP_ERRNO;
   }
 }
 
@@ -223,4 +242,37 @@ export class Unavailable extends Error {
 export const DEADLOCK_ERRNO = 1213;
 
 /** No further connection: max_connections, and the two limits of an account. */
-export const CONNECTION_LIMIT_ERRNOS: ReadonlySet<number> = new Set([1040, 1203, 1226]);
+const CONNECTION_LIMIT_ERRNOS: ReadonlySet<number> = new Set([1040, 1203, 1226]);
+
+/** A limit of the server or of the account, rather than a server that is away. */
+export function isLimitReached(error: unknown): boolean {
+  if (error instanceof StatementError) return CONNECTION_LIMIT_ERRNOS.has(error.errno);
+  return error instanceof Unavailable && isLimitReached(error.cause);
+}
+
+/**
+ * Why there is no primary.
+ *
+ * - `database`: no host answers.
+ * - `read_only`: no host takes writes.
+ * - `quorum`: the host that takes writes sees no majority of its group.
+ * - `split`: two hosts take writes, and are not of one group, so their data part.
+ */
+export type PrimaryFault = 'database' | 'read_only' | 'quorum' | 'split';
+
+export const NO_PRIMARY_REMEDIES: Readonly<Record<PrimaryFault, string>> = {
+  database: 'check that MySQL 8.0.19 or later answers at the hosts of DB_HOST',
+  read_only: READ_ONLY_REMEDY,
+  quorum: 'start the other members of the group again (docs/deploy.md, "Loss of the majority")',
+  split: 'make all but one of them read-only: SET PERSIST super_read_only = ON',
+};
+
+export class NoPrimary extends Unavailable {
+  readonly fault: PrimaryFault;
+
+  constructor(fault: PrimaryFault, reason: string, cause?: unknown) {
+    const remedy = cause instanceof Unavailable ? cause.remedy : null;
+    super(reason, { cause, remedy: remedy ?? NO_PRIMARY_REMEDIES[fault] });
+    this.fault = fault;
+  }
+}

@@ -1,9 +1,59 @@
 /** Metrics of the database layer: retried transactions, connections, and removed rows. */
-import { counter, gauge, processGauge } from '../metrics/families.ts';
+import { counter, gauge, histogram, Histogram, processGauge } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
-import type { ConnectionPool } from './pool.ts';
+import { DEADLOCK_ERRNO } from './errors.ts';
+import type { StatementError } from './errors.ts';
 
-export function dbFamilies(pool: ConnectionPool): Family[] {
+/** The counts of the transactions of a pool. */
+export class DbCounts {
+  retries = 0;
+  deadlocks = 0;
+  /** Commits without an answer, and how many of them a commit probe found committed or not. */
+  unanswered = 0;
+  committed = 0;
+  rolledBack = 0;
+
+  countFailure({ errno }: StatementError): void {
+    if (errno === DEADLOCK_ERRNO) this.deadlocks += 1;
+  }
+
+  countSettled(wasCommitted: boolean): boolean {
+    if (wasCommitted) this.committed += 1;
+    else this.rolledBack += 1;
+    return wasCommitted;
+  }
+}
+
+/** A search on one machine takes milliseconds; a host that does not answer bounds it. */
+const SEARCH_BOUNDS_SECONDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1];
+
+/** The counts of the search for the primary. */
+export class PrimaryCounts {
+  moves = 0;
+  readonly searchSeconds = new Histogram(SEARCH_BOUNDS_SECONDS);
+}
+
+/** @param hosts every host, and whether it is the primary */
+export function primaryFamilies(
+  { moves, searchSeconds }: PrimaryCounts,
+  hosts: readonly (readonly [address: string, isPrimary: boolean])[],
+): Family[] {
+  return [
+    processGauge('otpd_database_primary',
+      'Whether the process takes the host for the primary, by host.',
+      hosts.map(([host, isPrimary]) => [{ host }, Number(isPrimary)] as const)),
+    counter('otpd_database_moves_total', 'Changes of the primary to another host.', moves),
+    histogram('otpd_database_search_seconds', 'Time of a search for the primary.',
+      [[{}, searchSeconds]]),
+  ];
+}
+
+type PoolState = Readonly<{
+  counts: DbCounts;
+  busyCount: number; idleCount: number; openingCount: number; waitingCount: number; size: number;
+}>;
+
+export function dbFamilies(pool: PoolState): Family[] {
   const { retries, deadlocks, unanswered, committed, rolledBack } = pool.counts;
   return [
     counter('otpd_transaction_retries_total',

@@ -4,10 +4,9 @@
  */
 import { Deadline } from './clock.ts';
 import type { Connection } from './connection.ts';
-import {
-  CONNECTION_LIMIT_ERRNOS, DEADLOCK_ERRNO, StatementError, Unavailable,
-} from './errors.ts';
+import { isLimitReached, Unavailable } from './errors.ts';
 import { LostConnections } from './lost-connections.ts';
+import { DbCounts } from './metrics.ts';
 
 /** A longer queue could not be served within the deadlines of its callers. */
 const WAITERS_MAX = 4096;
@@ -29,11 +28,17 @@ export class ConnectionPool {
   readonly counts = new DbCounts();
   /** Called when the server or the account allows no further connection. */
   onLimit: () => void = () => {};
+  /** Called with a connection whose server takes no writes. */
+  onMoved: (connection: Connection) => void = () => {};
   readonly #open: () => Promise<Connection>;
   #idle: Connection[] = [];
   readonly #waiters: Set<Waiter> = new Set();
   readonly #busy: Set<Connection> = new Set();
+  /** Connections that look for lost ones. */
+  readonly #borrowed: Set<Connection> = new Set();
   readonly #lost: LostConnections;
+  /** Counts the calls of renew(): a connection of an earlier one must not come in. */
+  #generation = 0;
   #opening = 0;
   /** Failures to open since the last success with which no caller has failed. */
   #unreported = 0;
@@ -47,8 +52,15 @@ export class ConnectionPool {
     this.size = size;
     this.#lost = new LostConnections({
       busy: this.#busy,
-      borrow: (sinceMs) => this.#borrow(sinceMs),
-      giveBack: (connection) => this.release(connection),
+      borrow: async (sinceMs) => {
+        const connection = await this.#borrow(sinceMs);
+        this.#borrowed.add(connection);
+        return connection;
+      },
+      giveBack: (connection) => {
+        this.#borrowed.delete(connection);
+        this.release(connection);
+      },
       distrust: (sinceMs) => this.#distrust(sinceMs),
     });
   }
@@ -109,6 +121,20 @@ export class ConnectionPool {
     for (const connection of this.#idle.splice(0)) connection.destroy();
   }
 
+  /**
+   * Gives up every connection, because another server is the primary. What they run fails as lost,
+   * and is run again or settled on new connections.
+   */
+  renew(): void {
+    this.#generation += 1;
+    this.#opening = 0;
+    this.#unreported = 0;
+    this.#failure = null;
+    this.closeIdle();
+    for (const connection of [...this.#busy, ...this.#borrowed]) connection.destroy();
+    this.#openMissing();
+  }
+
   get #living(): number {
     return this.#idle.length + this.#busy.size;
   }
@@ -159,14 +185,17 @@ export class ConnectionPool {
   }
 
   async #openNew(): Promise<void> {
+    const generation = this.#generation;
     this.#opening += 1;
     try {
       const connection = await this.#open();
+      if (generation !== this.#generation) return connection.destroy();
       this.#opening -= 1;
       this.#unreported = 0;
       this.#failure = null;
       this.#add(connection);
     } catch (error) {
+      if (generation !== this.#generation) return;
       this.#opening -= 1;
       this.#onFailure(error);
     }
@@ -201,8 +230,12 @@ export class ConnectionPool {
       this.#idle.pop();
       return newest;
     }
+    const generation = this.#generation;
     try {
-      return await this.#open();
+      const connection = await this.#open();
+      if (generation === this.#generation) return connection;
+      connection.destroy();
+      throw new Unavailable('the primary has moved');
     } catch (error) {
       if (!isLimitReached(error)) throw error;
       const deadline = new Deadline(BORROW_TIMEOUT_MS);
@@ -264,27 +297,3 @@ export async function useConnection<T>(
   }
 }
 
-/** A limit of the server or of the account, rather than a server that is away. */
-export function isLimitReached(error: unknown): boolean {
-  if (error instanceof StatementError) return CONNECTION_LIMIT_ERRNOS.has(error.errno);
-  return error instanceof Unavailable && isLimitReached(error.cause);
-}
-
-class DbCounts {
-  retries = 0;
-  deadlocks = 0;
-  /** Commits without an answer, and how many of them a commit probe found committed or not. */
-  unanswered = 0;
-  committed = 0;
-  rolledBack = 0;
-
-  countFailure({ errno }: StatementError): void {
-    if (errno === DEADLOCK_ERRNO) this.deadlocks += 1;
-  }
-
-  countSettled(wasCommitted: boolean): boolean {
-    if (wasCommitted) this.committed += 1;
-    else this.rolledBack += 1;
-    return wasCommitted;
-  }
-}

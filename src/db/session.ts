@@ -71,5 +71,8 @@ export const SESSION_SETUP_SQL = `SET NAMES utf8mb4 COLLATE ${COLLATION},
   ${Object.entries(ASSIGNED_VARIABLES).map(assignment).join(', ')},
   timestamp = DEFAULT, optimizer_switch = 'default'`;
 
+/** With it, a member of a group answers only with all that the group has committed before. */
+export const STRICT_SETUP_SQL = `${SESSION_SETUP_SQL}, group_replication_consistency = 'BEFORE'`;
+
 /** For checks of a server that may lack the collation or some of the variables. */
 export const NO_SETUP_SQL = 'SET NAMES utf8mb4';

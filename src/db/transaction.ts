@@ -55,6 +55,9 @@ const PROBE_MS = 600;
 const ATTEMPTS_MAX = 8;
 const RERUN_DELAY_MAX_MS = 8;
 
+/** A planned move takes about 20 ms, and the reruns together last as long as a request. */
+const MOVED_DELAY_MS = 50;
+
 const COMMIT = write('commit', 'COMMIT', []);
 const ROLLBACK = write('rollback', 'ROLLBACK', []);
 
@@ -100,7 +103,8 @@ export async function transaction<T>(
         throw asUnavailable(end.failure);
       }
       pool.counts.retries += 1;
-      await delay(jitterMs(RERUN_DELAY_MAX_MS * attempt));
+      const movedMs = end.failure.errorClass === 'moved' ? MOVED_DELAY_MS * attempt : 0;
+      await delay(movedMs + jitterMs(RERUN_DELAY_MAX_MS * attempt));
     }
   } finally {
     deadline.clear();
@@ -115,8 +119,8 @@ function jitterMs(limit: number): number {
   return Math.floor(monotonicMs() * MICROSECONDS_PER_MILLISECOND) % limit;
 }
 
-function mayRerun(failure: StatementError): boolean {
-  return failure.errorClass === 'retry' || failure.errorClass === 'connectionLost';
+function mayRerun({ errorClass }: StatementError): boolean {
+  return errorClass === 'retry' || errorClass === 'connectionLost' || errorClass === 'moved';
 }
 
 /** Sent a COMMIT without an answer, which the probe settles. */
@@ -148,6 +152,7 @@ async function attemptOnce<T>(
     return await commit(pool, connection, tx, result);
   } catch (error) {
     if (error instanceof StatementError && error.isOfSession) connection.destroy();
+    if (error instanceof StatementError && error.errorClass === 'moved') pool.onMoved(connection);
     await rollBack(connection);
     if (!(error instanceof StatementError) || error.errorClass === 'bug') throw error;
     pool.counts.countFailure(error);
@@ -221,9 +226,10 @@ async function commit<T>(pool: ConnectionPool, connection: Connection, tx: OpenT
     await runAll(connection, [...tx.writes, COMMIT]);
     return { failure: null, result, committed: true };
   } catch (error) {
-    // After an error of the server the transaction is rolled back; a lost connection says nothing.
-    if (!(error instanceof StatementError) || error.errorClass !== 'connectionLost') throw error;
+    // After most errors of the server the transaction is rolled back.
+    if (!(error instanceof StatementError) || !error.leavesDoubt) throw error;
     connection.destroy();
+    if (error.errorClass === 'moved') pool.onMoved(connection);
     pool.counts.unanswered += 1;
     const { probe } = tx;
     if (probe === null) throw new Unavailable('a commit was not answered', { cause: error });

@@ -19,14 +19,14 @@ type StandInOptions = Readonly<{
 }>;
 
 /** One packet of the protocol: three bytes of length, the sequence number, the payload. */
-function packet(sequence: number, payload: Buffer): Buffer {
+export function packet(sequence: number, payload: Buffer): Buffer {
   const head = Buffer.alloc(4);
   head.writeUIntLE(payload.length, 0, 3);
   head[3] = sequence;
   return Buffer.concat([head, payload]);
 }
 
-function greeting(version: string): Buffer {
+export function greeting(version: string): Buffer {
   return packet(0, Buffer.concat([
     Buffer.from([10]), Buffer.from(`${version}\0`), Buffer.from('07000000', 'hex'),
     Buffer.from('12345678\0'), Buffer.from('fff7ff0200ff8115', 'hex'), Buffer.alloc(10),
@@ -34,7 +34,7 @@ function greeting(version: string): Buffer {
   ]));
 }
 
-function errorPacket(sequence: number, errno: number): Buffer {
+export function errorPacket(sequence: number, errno: number): Buffer {
   const number = Buffer.alloc(2);
   number.writeUInt16LE(errno);
   const state = sequence === 0 ? '' : '#HY000';

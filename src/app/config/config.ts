@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { parseEnv } from 'node:util';
 import { readDelivery } from './channels.ts';
 import type { DeliverySettings } from './channels.ts';
-import { NO_DATABASE, readDatabase } from './database.ts';
+import { NO_DATABASE, readServers } from './database.ts';
 import type { DatabaseSettings } from '../../db/connection.ts';
 import { ConfigError, PORT_MAX, EnvReader } from './env-reader.ts';
 import type { Environment } from './env-reader.ts';
@@ -33,7 +33,10 @@ export type Config = Readonly<{
   port: number;
   /** The listener for health and metrics; null: none. */
   admin: Readonly<{ host: string; port: number }> | null;
-  database: DatabaseSettings;
+  /** The hosts of the database, at least one. */
+  servers: readonly DatabaseSettings[];
+  /** `before`: no member of a group answers before it has what the group has committed. */
+  consistency: 'before' | null;
   connections: number;
   /** The number of serving processes. The limits hold over all of them. */
   workers: number;
@@ -109,13 +112,14 @@ function throwErrors(reader: EnvReader): void {
 
 /** Values may be null after an error, which throwErrors then reports. */
 function readCommon(reader: EnvReader): Config {
-  const database = readDatabase(reader);
-  const secrets = readSecrets(reader, database !== null);
+  const servers = readServers(reader);
+  const secrets = readSecrets(reader, servers !== null);
   return {
     host: reader.text('HOST') ?? '127.0.0.1',
     port: reader.whole('PORT', 3000, 0, PORT_MAX),
     admin: readAdmin(reader),
-    database: database!,
+    servers: servers!,
+    consistency: reader.choice('DB_CONSISTENCY', ['before']),
     connections: reader.whole('DB_CONNECTIONS', 16, 1, 500),
     workers: reader.whole('WORKERS', 1, 1, 64),
     // Up to twice the longest keep-alive time that usual proxies have.

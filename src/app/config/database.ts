@@ -15,35 +15,65 @@ import { isLoopbackHost } from '../../otp/channels/channel.ts';
 export const NO_DATABASE = 'DB_HOST or DB_SOCKET must be set (for development, npm start provides'
   + ' a MySQL)';
 
-/** Returns null, with an error, when neither DB_HOST nor DB_SOCKET is set. */
-export function readDatabase(reader: EnvReader): DatabaseSettings | null {
+/**
+ * The settings for each host of the database, at least one.
+ *
+ * @returns null, with an error, when neither DB_HOST nor DB_SOCKET is set
+ */
+export function readServers(reader: EnvReader): readonly DatabaseSettings[] | null {
   const name = readDatabaseName(reader);
-  const host = reader.text('DB_HOST') ?? null;
+  const list = reader.text('DB_HOST') ?? null;
   const socketPath = reader.text('DB_SOCKET') ?? null;
-  if (host === null && socketPath === null) {
+  if (list === null && socketPath === null) {
     reader.errors.push(NO_DATABASE);
     return null;
   }
-  if (host !== null && socketPath !== null) {
+  if (list !== null && socketPath !== null) {
     reader.errors.push('DB_HOST and DB_SOCKET exclude each other');
   }
+  const port = reader.whole('DB_PORT', 3306, 1, PORT_MAX);
+  const hosts = list === null ? [{ host: null, port }] : readHosts(reader, list, port);
   const user = reader.text('DB_USER');
   if (user === undefined) reader.errors.push('DB_USER must be set with DB_HOST or DB_SOCKET');
-  return Object.freeze({
-    host,
+  const common = {
     socketPath,
-    port: reader.whole('DB_PORT', 3306, 1, PORT_MAX),
     user: user ?? '',
     password: reader.secret('DB_PASSWORD') ?? '',
     database: name,
-    ...readTls(reader, host),
+    ...readTls(reader, hosts),
+  };
+  return Object.freeze(hosts.map((host) => Object.freeze({ ...host, ...common })));
+}
+
+type Host = Readonly<{ host: string | null; port: number }>;
+
+/** `[::1]:3306`, or a name or an IPv4 address, with or without a port. */
+const HOST = /^(?:\[([^[\]]*)\]|([^\s:/@[\]]+))(?::(.*))?$/;
+
+function readHosts(reader: EnvReader, list: string, defaultPort: number): Host[] {
+  const hosts = list.split(',').map((part): Host => {
+    const text = part.trim();
+    if (isIP(text) !== 0) return { host: text, port: defaultPort };
+    const [, address, name, ownPort] = HOST.exec(text) ?? [];
+    const isHost = address === undefined ? name !== undefined : isIP(address) === 6;
+    const port = ownPort === undefined ? defaultPort : /^\d{1,5}$/.test(ownPort) && Number(ownPort);
+    const rule = text === '' ? 'is empty; remove a comma'
+      : !isHost ? 'is no host; write name, name:port, 10.0.0.5:port or [::1]:port'
+        : !port || port > PORT_MAX ? `has no port from 1 to ${PORT_MAX} after its colon` : null;
+    if (rule !== null) reader.errors.push(`DB_HOST: ${JSON.stringify(text)} ${rule}`);
+    return { host: address ?? name ?? text, port: port || defaultPort };
   });
+  hosts.forEach(({ host, port }, index) => {
+    const isAgain = hosts.findIndex((one) => one.host === host && one.port === port) !== index;
+    if (isAgain && host !== '') reader.errors.push(`DB_HOST: ${host} port ${port} is named twice`);
+  });
+  return hosts;
 }
 
 /** DB_TLS_CA alone means the strictest mode. A mode that would ignore DB_TLS_CA is an error. */
 function readTls(
   reader: EnvReader,
-  host: string | null,
+  hosts: readonly Host[],
 ): Pick<DatabaseSettings, 'tls' | 'tlsCaFile'> {
   const hasCa = reader.readFile('DB_TLS_CA') !== undefined;
   const chosen = reader.choice('DB_TLS', TLS_MODES);
@@ -56,9 +86,11 @@ function readTls(
     reader.errors.push('DB_TLS=verify-ca needs DB_TLS_CA, the CA certificate of the server');
   }
   // The driver compares the certificate with a name, and with no IP address.
-  if (tls === 'verify-full' && host !== null && isIP(host) !== 0) {
-    reader.errors.push('DB_HOST must be a name, not an address, with DB_TLS=verify-full: an address'
-      + ' does not fit the name in a certificate (DB_TLS=verify-ca checks the CA alone)');
+  const addresses = hosts.flatMap(({ host }) => (isIP(host ?? '') === 0 ? [] : [host]));
+  if (tls === 'verify-full' && addresses.length > 0) {
+    reader.errors.push(`DB_HOST must be a name, not an address (${addresses.join(', ')}), with`
+      + ' DB_TLS=verify-full: an address does not fit the name in a certificate (DB_TLS=verify-ca'
+      + ' checks the CA alone)');
   }
   return { tls, tlsCaFile: hasCa ? reader.text('DB_TLS_CA') ?? null : null };
 }
@@ -67,11 +99,13 @@ function readTls(
  * The warning about a connection that others on the network can read; null when it is encrypted, or
  * does not leave this machine.
  */
-export function findClearText({ host, tls }: DatabaseSettings): Advice | null {
-  if (tls !== 'off' || host === null || isLoopbackHost(host)) return null;
+export function findClearText(servers: readonly DatabaseSettings[]): Advice | null {
+  const hosts = servers.flatMap(({ host, tls }) =>
+    (tls !== 'off' || host === null || isLoopbackHost(host) ? [] : [host]));
+  if (hosts.length === 0) return null;
   return {
-    found: `the connection to DB_HOST ${host} is not encrypted (DB_TLS=off): others can read`
-      + ' user ids and digests, and could learn the password',
+    found: `the connection to DB_HOST ${hosts.join(', ')} is not encrypted (DB_TLS=off): others can`
+      + ' read user ids and digests, and could learn the password',
     remedy: 'set DB_TLS=verify-full or verify-ca with DB_TLS_CA, or at least DB_TLS=require',
   };
 }

@@ -8,6 +8,7 @@ import { describeError } from './log.ts';
 import type { Log } from './log.ts';
 import type { Notice } from '../../http/connection.ts';
 import type { Pseudonyms } from '../../otp/crypto/secrets.ts';
+import type { PrimaryEvent } from '../../db/primary.ts';
 import type { DeliveryEvent, OnDeliveryEvent } from '../../otp/delivery/events.ts';
 import { messageOf } from '../output.ts';
 import type { ReloadEvent } from '../process/reload.ts';
@@ -55,6 +56,12 @@ export function createSignalLog(log: Log): LogSignal {
   };
 }
 
+/** The longest name of a host (RFC 1035, 2.3.4), with a port. */
+const HOST_MAX_CHARACTERS = 270;
+
+const SPLIT = 'these hosts take writes and are not of one group, so their data part; otpd uses none'
+  + ' of them until all but one are read-only';
+
 const NOTICES: Readonly<Record<Notice, string>> = Object.freeze({
   proxy_not_trusted: 'a peer sends X-Forwarded-For or Forwarded and is not in TRUSTED_PROXIES, so'
     + ' all clients behind it count as one client IP; if it is your proxy, list it there',
@@ -76,4 +83,17 @@ export function createNoticeLog(log: Log): (notice: Notice) => void {
 function describeChanges(changes: Readonly<Record<string, readonly string[]>>): string {
   return Object.entries(changes).map(([name, names]) =>
     member(name, names.length === 0 ? undefined : names.join(), ERRORS_MAX_CHARACTERS)).join('');
+}
+
+/** Logs that the primary is another host, or that two hosts take writes. */
+export function createPrimaryLog(log: Log): (event: PrimaryEvent) => void {
+  return (event) => {
+    if (event.event === 'database_moved') {
+      log.log('warn', event.event, member('from', event.from, HOST_MAX_CHARACTERS)
+        + member('to', event.to, HOST_MAX_CHARACTERS));
+      return;
+    }
+    log.log('error', event.event, member('hosts', event.hosts.join(), ERRORS_MAX_CHARACTERS)
+      + member('message', SPLIT, ERRORS_MAX_CHARACTERS));
+  };
 }

@@ -1,23 +1,32 @@
 /**
- * Whether a database can serve: reachable, with the current schema, and a write of its own commits.
+ * Whether a database can serve: reachable, with the current schema, and a write of its own commits;
+ * and which of its hosts is the primary.
  */
 import { Deadline, monotonicMs } from '../clock.ts';
-import type { Connection } from '../connection.ts';
-import { BINLOG_REMEDY, READ_ONLY_REMEDY, StatementError } from '../errors.ts';
-import type { Advice } from '../errors.ts';
+import { hostLabel, openConnection } from '../connection.ts';
+import type { Connection, DatabaseSettings } from '../connection.ts';
+import {
+  asUnavailable, BINLOG_REMEDY, isLimitReached, NoPrimary, READ_ONLY_REMEDY, StatementError,
+  Unavailable,
+} from '../errors.ts';
+import type { Advice, PrimaryFault } from '../errors.ts';
+import { describeRole, faultOf, isPrimary, readRole } from './inspect.ts';
+import type { Role } from './inspect.ts';
 import { readSchemaFiles, readSchemaStatusOn } from '../migrate.ts';
-import { isLimitReached, useConnection } from '../pool.ts';
+import { useConnection } from '../pool.ts';
 import type { ConnectionPool } from '../pool.ts';
+import { NO_SETUP_SQL } from '../session.ts';
 
 /**
  * - `database`: unreachable, or no answer in time.
  * - `read_only`: the server accepts no writes, as a replica does.
  * - `binlog_format`: the server refuses the writes of READ COMMITTED transactions.
  * - `quorum`: the server sees no majority of its group, so no commit succeeds.
+ * - `split`: two hosts take writes and are not of one group.
  * - `writes`: a write failed, or did not commit in time.
  * - `schema`: migrations are pending.
  */
-type HealthError = WriteObstacle['check'] | 'database' | 'quorum' | 'writes' | 'schema';
+type HealthError = WriteObstacle['check'] | PrimaryFault | 'writes' | 'schema';
 
 /** A setting of the server because of which no write succeeds. */
 export type WriteObstacle = Advice & Readonly<{ check: 'read_only' | 'binlog_format' }>;
@@ -100,26 +109,13 @@ function toFailure(error: unknown): StatementError {
   throw error;
 }
 
-const MEMBERS_SQL = `SELECT COUNT(*) AS members,
-    COALESCE(SUM(member_state <> 'UNREACHABLE'), 0) AS reachable
-  FROM performance_schema.replication_group_members`;
-
-/** False, too, when the account may not read the table. */
-async function lacksQuorum(connection: Connection): Promise<boolean> {
-  try {
-    const [row] = await connection.run('check.members', MEMBERS_SQL, []);
-    const [members, reachable] = [Number(row?.members), Number(row?.reachable)];
-    return members > 1 && reachable * 2 <= members;
-  } catch (error) {
-    if (error instanceof StatementError && error.isDenied) return false;
-    throw error;
-  }
-}
+const MOVED: readonly HealthError[] = ['read_only', 'quorum'];
 
 /** Runs one check at a time, and shares its result between concurrent callers. */
 export class DatabaseCheck {
   readonly #pool: ConnectionPool;
   readonly #servingPool: ConnectionPool | null;
+  readonly #findFault: () => PrimaryFault | null;
   readonly #files = readSchemaFiles();
   #running: Promise<readonly HealthError[]> | null = null;
   #latest: readonly HealthError[] = [];
@@ -128,12 +124,23 @@ export class DatabaseCheck {
   /**
    * @param pool a pool of one connection for this check only: a busy pool may have none free
    * @param servingPool lends a connection when the server allows no further one
+   * @param findFault why no host is the primary; null while one is
    */
-  constructor(pool: ConnectionPool, servingPool: ConnectionPool | null = null) {
+  constructor(
+    pool: ConnectionPool,
+    servingPool: ConnectionPool | null = null,
+    findFault: () => PrimaryFault | null = () => null,
+  ) {
     this.#pool = pool;
     this.#servingPool = servingPool;
+    this.#findFault = findFault;
+    if (servingPool === null) return;
     // Otherwise the last connection that the server allows could be kept for checks alone.
-    if (servingPool !== null) servingPool.onLimit = () => pool.closeIdle();
+    const { onLimit } = servingPool;
+    servingPool.onLimit = () => {
+      onLimit();
+      pool.closeIdle();
+    };
   }
 
   /** The result of the latest check, at most RESULT_MAX_AGE_MS old. Never rejects. */
@@ -150,10 +157,14 @@ export class DatabaseCheck {
   async #check(): Promise<readonly HealthError[]> {
     const startedAtMs = monotonicMs();
     const first = await this.#attempt(this.#pool, startedAtMs, FIRST_ANSWER_MS);
-    if (!(first instanceof Error)) return first;
+    const hasMoved = !(first instanceof Error) && first.some((error) => MOVED.includes(error));
+    if (!(first instanceof Error) && !hasMoved) return first;
+    // The session of a server that was demoted goes, so that the next one is on the primary.
+    if (hasMoved) this.#pool.closeIdle();
     const pool = isLimitReached(first) ? this.#servingPool ?? this.#pool : this.#pool;
     const second = await this.#attempt(pool, startedAtMs, CHECK_TIMEOUT_MS);
-    return second instanceof Error ? ['database'] : second;
+    if (!(second instanceof Error)) return second;
+    return second instanceof NoPrimary ? [second.fault] : [this.#findFault() ?? 'database'];
   }
 
   /** @returns the error of a connection that gave no answer within `answerMs` of the start */
@@ -174,7 +185,7 @@ export class DatabaseCheck {
         if (errors.length > 0) return errors;
         isWriting = true;
         const isInGroup = (settings.get('group_replication_group_name') ?? '') !== '';
-        if (isInGroup && (await lacksQuorum(connection))) return ['quorum'];
+        if (isInGroup && !(await readRole(connection)).hasQuorum) return ['quorum'];
         await commitTrial(connection);
         return [];
       });
@@ -195,4 +206,94 @@ export class DatabaseCheck {
     if (errors.length > 0) await connection.run('rollback', 'ROLLBACK', []);
     return errors;
   }
+}
+
+export type Server = {
+  readonly settings: DatabaseSettings;
+  readonly label: string;
+  /** False when the account may not see the group there, which is then not tried again. */
+  seesGroup: boolean;
+};
+
+/** What a search learned of a server; `role` is null when it did not answer. */
+export type Answer = Readonly<{ server: Server; role: Role | null; error: unknown }>;
+
+export function createServer(settings: DatabaseSettings): Server {
+  return { settings, label: hostLabel(settings), seesGroup: true };
+}
+
+export type Asked = Readonly<{ connection: Connection; role: Role }>;
+
+/**
+ * Asks a server for its role; fails after `ms`. A connection that fails or is late is closed.
+ *
+ * @throws Unavailable
+ */
+export async function ask(
+  opening: Promise<Connection>,
+  server: Server,
+  ms: number,
+): Promise<Asked> {
+  const deadline = new Deadline(ms);
+  const late = new Promise<never>((_, reject) => {
+    deadline.onEnd(() => reject(new Unavailable(`no answer within ${ms / 1000} s`)));
+  });
+  try {
+    const asked = opening.then(async (connection) =>
+      ({ connection, role: await readRole(connection, server) }));
+    return await Promise.race([asked, late]);
+  } catch (error) {
+    opening.then((connection) => connection.destroy(), () => {});
+    throw error instanceof StatementError ? asUnavailable(error) : error;
+  } finally {
+    deadline.clear();
+  }
+}
+
+export function openBare({ settings }: Server): Promise<Connection> {
+  return openConnection({ ...settings, database: null }, NO_SETUP_SQL);
+}
+
+type Pending = Readonly<{ server: Server; answer: Promise<Answer> }>;
+
+/** The first that says it is the primary, whatever the others say or do not say. */
+export function firstPrimary(asked: readonly Pending[]): Promise<Server | null> {
+  return Promise.any(asked.map(async ({ server, answer }) => {
+    if (isPrimary((await answer).role)) return server;
+    throw new Unavailable('not the primary');
+  })).catch(() => null);
+}
+
+export function toNoPrimary(answers: readonly Answer[]): NoPrimary {
+  const errors = answers.flatMap(({ error }) => error ?? []);
+  const cause = errors.find(isLimitReached) ?? errors[0];
+  const fault = faultOf(answers.flatMap(({ role }) => role ?? []));
+  const words = answers.map(({ server, role, error }) =>
+    `${server.label} ${role === null ? (error as Error).message : describeRole(role)}`);
+  return new NoPrimary(fault, `no primary: ${words.join(', ')}`, cause);
+}
+
+/** A host answers within milliseconds; in a search all are asked at once. */
+const ASK_MS = 600;
+
+export async function askOnce(server: Server): Promise<Answer> {
+  try {
+    const { connection, role } = await ask(openBare(server), server, ASK_MS);
+    connection.destroy();
+    return { server, role, error: null };
+  } catch (error) {
+    return { server, role: null, error };
+  }
+}
+
+/** Two names of one server, or two members of one group. */
+function areOne(a: Role, b: Role): boolean {
+  return a.serverId === b.serverId || a.members.includes(b.serverId)
+    || b.members.includes(a.serverId);
+}
+
+/** Whether two of these hosts, which take writes, are neither one server nor in one group. */
+export function areParted(primaries: readonly Answer[]): boolean {
+  const roles = primaries.flatMap(({ role }) => role ?? []);
+  return roles.some((one) => roles.some((other) => !areOne(one, other)));
 }

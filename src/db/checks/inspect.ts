@@ -1,8 +1,10 @@
 /**
- * What `otpd doctor` reads from a server: version, settings, privileges, tables. Changes nothing.
+ * What a server says of itself: its role, and for `otpd doctor` its version, settings, privileges
+ * and tables. Changes nothing.
  */
 import type { Connection } from '../connection.ts';
 import { StatementError, Unavailable } from '../errors.ts';
+import type { PrimaryFault } from '../errors.ts';
 import { checkVersion, MYSQL_REMEDY } from './mysql-version.ts';
 import { parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
@@ -83,6 +85,18 @@ export async function hasSeveralPrimaries(connection: Connection): Promise<boole
   const sql = "SHOW GLOBAL VARIABLES LIKE 'group_replication_single_primary_mode'";
   const [row] = await connection.run('server.group', sql, []);
   return row?.Value === 'OFF';
+}
+
+/** SHOW leaves out what a version or a server without the plugin lacks. */
+const HOST_SQL = `SHOW GLOBAL VARIABLES WHERE variable_name LIKE 'group\\_replication\\_%'
+  OR variable_name IN ('version', 'replica_parallel_workers', 'slave_parallel_workers')`;
+
+/** The variables that decide how a group or a pair fails over. */
+export async function readHostVariables(
+  connection: Connection,
+): Promise<ReadonlyMap<string, string>> {
+  const rows = await connection.run('server.host', HOST_SQL, []);
+  return new Map(rows.map(({ Variable_name, Value }) => [String(Variable_name), String(Value)]));
 }
 
 /** Data and indexes of the database, as the server estimates them. */
@@ -177,4 +191,66 @@ async function tryInsert(connection: Connection): Promise<void> {
     keyExpiresAt: 0, remainingRequests: 0, apiClient: null,
   }]);
   await connection.run(name, sql, values);
+}
+
+/** What a server says of itself. */
+export type Role = Readonly<{
+  takesWrites: boolean;
+  /** True without a group, and when the account may not see the group. */
+  hasQuorum: boolean;
+  serverId: string;
+  /** The ids of the servers of its group; empty without one. */
+  members: readonly string[];
+  /** False when the account may not read the table of the members. */
+  seesGroup: boolean;
+}>;
+
+const FLAGS = `@@GLOBAL.server_uuid AS server_id, @@GLOBAL.read_only = 0
+  AND @@GLOBAL.super_read_only = 0 AND @@GLOBAL.innodb_read_only = 0 AS takes_writes`;
+
+/** A server that was never in a group has at most one row, without an id. */
+const ROLE_SQL = `SELECT ${FLAGS}, COALESCE(GROUP_CONCAT(member_id), '') AS members,
+    COUNT(*) = 0 OR (SUM(member_id = @@GLOBAL.server_uuid AND member_state = 'ONLINE') = 1
+      AND SUM(member_state IN ('ONLINE', 'RECOVERING')) * 2 > COUNT(*)) AS has_quorum
+  FROM performance_schema.replication_group_members WHERE member_id <> '' LIMIT 1`;
+
+/** For an account without SELECT on the table of the members. */
+const FLAGS_SQL = `SELECT ${FLAGS}, '' AS members, 1 AS has_quorum LIMIT 1`;
+
+/** @param access remembers that the account may not see the group, which is not tried again */
+export async function readRole(
+  connection: Connection,
+  access: { seesGroup: boolean } = { seesGroup: true },
+): Promise<Role> {
+  try {
+    const sql = access.seesGroup ? ROLE_SQL : FLAGS_SQL;
+    const [[row = {}] = []] = await connection.runAll('primary.role',
+      [{ sql, values: [] }, { sql: 'ROLLBACK', values: [] }]);
+    return {
+      takesWrites: Number(row.takes_writes) === 1,
+      hasQuorum: Number(row.has_quorum) === 1,
+      serverId: String(row.server_id),
+      members: String(row.members).split(',').filter((id) => id !== ''),
+      seesGroup: access.seesGroup,
+    };
+  } catch (error) {
+    if (!(error instanceof StatementError) || !error.isDenied || !access.seesGroup) throw error;
+    access.seesGroup = false;
+    return readRole(connection, access);
+  }
+}
+
+export function isPrimary(role: Role | null): role is Role {
+  return role !== null && role.takesWrites && role.hasQuorum;
+}
+
+export function faultOf(roles: readonly Role[]): PrimaryFault {
+  if (roles.length === 0) return 'database';
+  const isWriterAlone = roles.some(({ takesWrites, hasQuorum }) => takesWrites && !hasQuorum);
+  return isWriterAlone || roles.every(({ hasQuorum }) => !hasQuorum) ? 'quorum' : 'read_only';
+}
+
+export function describeRole({ takesWrites, hasQuorum }: Role): string {
+  if (!hasQuorum) return 'has no majority of its group';
+  return takesWrites ? 'is not the primary any more' : 'takes no writes';
 }

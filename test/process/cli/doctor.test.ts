@@ -261,7 +261,7 @@ test('doctor warns about an account with too few connections of its own', async 
     assert.equal(others, []);
     assert.match(found!, /^warn connections: the account may have 4 .*MAX_USER_CONNECTIONS/);
     assert.match(found!, /DB_CONNECTIONS x WORKERS is 16.*; ALTER USER/);
-    assert.equal(await findProblems({ connections: 3 }), []);
+    assert.equal(await findProblems({ connections: 2 }), []);
   } finally {
     await server.database.query(`ALTER USER ${account} WITH MAX_USER_CONNECTIONS 0`);
   }

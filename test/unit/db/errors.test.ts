@@ -8,7 +8,7 @@ const CASES: [object, string, string][] = [
   [{ errno: 1205, code: 'ER_LOCK_WAIT_TIMEOUT' }, 'retry', 'ER_LOCK_WAIT_TIMEOUT'],
   [{ errno: 1062, code: 'ER_DUP_ENTRY' }, 'retry', 'ER_DUP_ENTRY'],
   [{ errno: 1040, code: 'ER_CON_COUNT_ERROR' }, 'unavailable', 'ER_CON_COUNT_ERROR'],
-  [{ errno: 1290, code: 'ER_OPTION_PREVENTS_STATEMENT' }, 'unavailable',
+  [{ errno: 1290, code: 'ER_OPTION_PREVENTS_STATEMENT' }, 'moved',
     'ER_OPTION_PREVENTS_STATEMENT'],
   [{ code: 'PROTOCOL_CONNECTION_LOST', fatal: true }, 'connectionLost', 'PROTOCOL_CONNECTION_LOST'],
   [{ errno: -111, code: 'ECONNREFUSED' }, 'connectionLost', 'ECONNREFUSED'],
@@ -33,7 +33,8 @@ const NUMBERS: Readonly<Record<string, readonly number[]>> = {
   'connectionLost: the connection has ended': [
     1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1317, 1927, 3169, 4031,
   ],
-  'unavailable: read-only': [1036, 1207, 1223, 1290, 1792, 1836, 1874, 3989],
+  'unavailable: read-only': [1036, 1207, 1223, 1792, 3989],
+  'moved: the server is not the primary': [1290, 1836, 1874, 3032, 3100, 3796, 3797, 3798, 3799],
   'unavailable: storage': [
     1015, 1016, 1017, 1021, 1024, 1026, 1030, 1034, 1035, 1114, 1180, 1194, 1195, 1712, 1812, 1814,
     1877, 3019, 3185, 3510, 3675,
@@ -48,9 +49,9 @@ const NUMBERS: Readonly<Record<string, readonly number[]>> = {
   ],
   'unavailable: settings': [
     1028, 1049, 1104, 1146, 1175, 1534, 1593, 1598, 1661, 1662, 1663, 1664, 1665, 1666, 1667, 1781,
-    1782, 1785, 1844, 3032, 3161, 3164, 3889,
+    1782, 1785, 1844, 3161, 3164, 3889,
   ],
-  'unavailable: the group': [3098, 3100, 3781, 3782, 3796, 3797, 3798, 3799],
+  'unavailable: the group': [3098, 3781, 3782],
   'bug: the statement is wrong': [
     1048, 1052, 1054, 1064, 1065, 1066, 1111, 1136, 1149, 1210, 1241, 1242, 1264, 1267, 1292, 1305,
     1364, 1365, 1366, 1406, 1451, 1452, 1690, 3140, 3819,
@@ -64,6 +65,18 @@ for (const [meaning, numbers] of Object.entries(NUMBERS)) {
     assert.equal(classes, numbers.map((errno) => `${errno} ${meaning.split(':')[0]}`));
   });
 }
+
+test('a COMMIT leaves a doubt when its connection is lost, or the group refuses it', () => {
+  const doubts = [3100, 3101, 1290, 1836, 1205, 1053, 3797].filter((errno) =>
+    describeStatementError('commit', { errno, code: 'ER_X' }).leavesDoubt);
+  assert.equal(doubts, [3100, 1053]);
+});
+
+test('a session on a server that is not the primary is not used again', () => {
+  for (const errno of [1290, 1836, 1874, 3032, 3100, 3796, 3797, 3798, 3799]) {
+    assert.ok(describeStatementError('otps.lock', { errno, code: 'ER_X' }).isOfSession, `${errno}`);
+  }
+});
 
 test('a StatementError contains neither SQL nor values nor the text of the server', () => {
   const error = describeStatementError('otps.store', {

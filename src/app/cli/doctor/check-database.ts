@@ -6,17 +6,18 @@ import {
   checkCapacity, checkDurability, checkGroup, checkServerName, checkSession, checkWritable,
 } from './check-server.ts';
 import type { ConnectionLimits } from './check-server.ts';
-import { findWriteObstacles } from '../../../db/checks/health.ts';
+import { areParted, createServer, findWriteObstacles } from '../../../db/checks/health.ts';
 import {
-  findMissingTables, hasSeveralPrimaries, readGrants, readServerClock, readServerFacts,
-  readServerName, readTableBytes, tryWrites,
+  describeRole, findMissingTables, hasSeveralPrimaries, isPrimary, readGrants, readHostVariables,
+  readRole, readServerClock, readServerFacts, readServerName, readTableBytes, tryWrites,
 } from '../../../db/checks/inspect.ts';
-import type { WriteTrial } from '../../../db/checks/inspect.ts';
-import { openConnection } from '../../../db/connection.ts';
+import type { Role, WriteTrial } from '../../../db/checks/inspect.ts';
+import { hostLabel, openConnection } from '../../../db/connection.ts';
 import type { DatabaseSettings, Connection } from '../../../db/connection.ts';
+import { NO_PRIMARY_REMEDIES } from '../../../db/errors.ts';
 import { MICROSECONDS_PER_SECOND } from '../../../db/instant.ts';
 import type { Instant } from '../../../db/instant.ts';
-import { readSchemaStatus } from '../../../db/migrate.ts';
+import { readSchemaFiles, readSchemaStatus, readSchemaStatusOn } from '../../../db/migrate.ts';
 import type { ConnectionPool } from '../../../db/pool.ts';
 import { NO_SETUP_SQL } from '../../../db/session.ts';
 import { fault, ok, toConnectionFinding, warn } from './finding.ts';
@@ -41,6 +42,107 @@ export async function checkDatabase(target: DoctorTarget): Promise<Finding[]> {
     findings.push(toConnectionFinding(error));
   }
   return findings;
+}
+
+/** One host of DB_HOST; `role` is null when it was not reached, for the reason in `error`. */
+type HostFacts = Readonly<{
+  settings: DatabaseSettings;
+  error: unknown;
+  role: Role | null;
+  variables: ReadonlyMap<string, string>;
+  pending: readonly string[];
+}>;
+
+/**
+ * A line for each host of a list, and for a single host that is in a group.
+ *
+ * @returns the findings, and the host on which the other checks are worth most
+ */
+export async function checkHosts(
+  servers: readonly DatabaseSettings[],
+): Promise<{ findings: Finding[]; settings: DatabaseSettings }> {
+  const hosts = await Promise.all(servers.map(readHost));
+  const primary = hosts.find(({ role }) => isPrimary(role));
+  const { settings } = primary ?? hosts.find(({ role }) => role !== null) ?? hosts[0]!;
+  if (hosts.length === 1 && !isInGroup(hosts[0]!)) return { settings, findings: [] };
+  const findings = hosts.flatMap((host) => checkHost(host, primary));
+  const answers = hosts.filter(({ role }) => isPrimary(role)).map(({ settings: own, role }) =>
+    ({ server: createServer(own), role, error: null }));
+  if (areParted(answers)) {
+    findings.push(fault('hosts', `${answers.map(({ server }) => server.label).join(' and ')} take`
+      + ' writes and are not of one group', NO_PRIMARY_REMEDIES.split));
+  }
+  if (primary === undefined) {
+    findings.push(fault('hosts', 'no host is the primary', NO_PRIMARY_REMEDIES.read_only));
+  }
+  return { settings, findings };
+}
+
+async function readHost(settings: DatabaseSettings): Promise<HostFacts> {
+  try {
+    return await withConnection({ settings }, NO_SETUP_SQL, async (connection) => ({
+      settings,
+      error: null,
+      role: await readRole(connection),
+      variables: await readHostVariables(connection),
+      pending: (await readSchemaStatusOn(connection, readSchemaFiles())).pending,
+    }));
+  } catch (error) {
+    return { settings, error, role: null, variables: new Map(), pending: [] };
+  }
+}
+
+function isInGroup({ variables }: HostFacts): boolean {
+  return (variables.get('group_replication_group_name') ?? '') !== '';
+}
+
+/** [variable, whether its value is a risk, what it risks, remedy] */
+const GROUP_RISKS: readonly [string, (value: string) => boolean, string, string][] = [
+  ['group_replication_consistency', (value) => value === 'EVENTUAL',
+    'a new primary answers before it has applied what the old one acknowledged',
+    "SET PERSIST group_replication_consistency = 'BEFORE_ON_PRIMARY_FAILOVER'"],
+  ['group_replication_member_expel_timeout', (value) => value !== '0',
+    'a failover takes about 21 s instead of 7 s',
+    'SET PERSIST group_replication_member_expel_timeout = 0, with which a primary that stalls for'
+      + ' 5 s loses its role'],
+  ['group_replication_unreachable_majority_timeout', (value) => value === '0',
+    'a primary that is cut off waits for its group without end',
+    'SET PERSIST group_replication_unreachable_majority_timeout = 5'],
+];
+
+const REPLICA_WORKERS_MIN = 16;
+
+function checkHost(host: HostFacts, primary: HostFacts | undefined): Finding[] {
+  const { settings, error, role, variables, pending } = host;
+  const label = hostLabel(settings);
+  if (role === null) {
+    const { found, remedy } = toConnectionFinding(error);
+    return [warn('hosts', `${label}: ${found}`, remedy!)];
+  }
+  const value = (name: string): string => variables.get(name) ?? '';
+  const words = [isPrimary(role) ? 'primary' : describeRole(role), `MySQL ${value('version')}`,
+    ...(isInGroup(host) ? GROUP_RISKS.map(([name]) => `${name} ${value(name)}`) : [])];
+  const remarks: [string, string][] = isInGroup(host) ? GROUP_RISKS
+    .filter(([name, isRisk]) => isRisk(value(name)))
+    .map(([name, , risk, remedy]) => [`${name} is ${value(name)}: ${risk}`, remedy]) : [];
+  if (isInGroup(host) && !role.seesGroup) {
+    remarks.push(['the account may not see the group, so a primary that is cut off is not noticed',
+      'GRANT SELECT ON performance_schema.replication_group_members to the account']);
+  }
+  const workers = value('replica_parallel_workers') || value('slave_parallel_workers');
+  if (Number(workers) < REPLICA_WORKERS_MIN) {
+    remarks.push([`replica_parallel_workers is ${workers}: a secondary falls behind under load`,
+      'SET PERSIST replica_parallel_workers = 64']);
+  }
+  if (primary !== undefined && primary.variables.get('version') !== value('version')) {
+    remarks.push(['its version is not that of the primary', 'upgrade all hosts to one version']);
+  }
+  if (primary !== undefined && pending.join() !== primary.pending.join()) {
+    remarks.push([`its schema is not that of the primary: it lacks ${pending.join(', ')}`,
+      'wait until it has caught up, and check its replication']);
+  }
+  return [ok('hosts', `${label}: ${words.join(', ')}`),
+    ...remarks.map(([found, remedy]) => warn('hosts', `${label}: ${found}`, remedy))];
 }
 
 async function checkServer(
@@ -86,7 +188,7 @@ function checkTables(missing: readonly string[]): Finding[] {
 }
 
 async function withConnection<T>(
-  { settings }: DoctorTarget,
+  { settings }: Pick<DoctorTarget, 'settings'>,
   setUpSql: string | undefined,
   work: (connection: Connection) => Promise<T>,
 ): Promise<T> {

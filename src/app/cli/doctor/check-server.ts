@@ -107,11 +107,11 @@ export function checkCapacity(
   ];
 }
 
-/** Readiness takes one more connection than requests do. */
+/** Requests need those of DB_CONNECTIONS; readiness and the watch of the primary two more. */
 function checkAccountLimit(limit: number, needed: number): Finding[] {
-  if (limit === 0 || limit > needed) return [];
+  if (limit === 0 || limit > needed + 1) return [];
   return [warn('connections', `the account may have ${limit} connections (MAX_USER_CONNECTIONS or`
-    + ` max_user_connections), DB_CONNECTIONS x WORKERS is ${needed}, and readiness takes one more`,
+    + ` max_user_connections), DB_CONNECTIONS x WORKERS is ${needed}, and checks take two more`,
   'ALTER USER … WITH MAX_USER_CONNECTIONS …, or lower DB_CONNECTIONS or WORKERS')];
 }
 

@@ -1,7 +1,7 @@
 /** `otpd doctor`: checks everything that `serve` would use. */
 import { statSync } from 'node:fs';
 import { openChannels } from '../../channels.ts';
-import { checkDatabase } from './check-database.ts';
+import { checkDatabase, checkHosts } from './check-database.ts';
 import {
   checkDelivery, checkKeyEnds, checkNode, checkSecretFiles, checkSettings, toFindings,
 } from './check-settings.ts';
@@ -13,7 +13,7 @@ import type { Config } from '../../config/config.ts';
 import { ConfigError, SECRET_FILES } from '../../config/env-reader.ts';
 import { remarksOn } from '../../config/remarks.ts';
 import type { Environment } from '../../config/env-reader.ts';
-import { openPool } from '../../database.ts';
+import { createPrimary, openPool } from '../../database.ts';
 import { findClearText } from '../../config/database.ts';
 import type { DatabaseSettings } from '../../../db/connection.ts';
 import { fault, ok, warn } from './finding.ts';
@@ -51,7 +51,7 @@ export async function runDoctor(): Promise<Report> {
   if (config !== null && delivery !== null) {
     findings.push(...await checkChannels(delivery, config.policies));
   }
-  if (config !== null) findings.push(checkTransport(config.database));
+  if (config !== null) findings.push(checkTransport(config.servers));
   if (config !== null) findings.push(...await checkDatabaseAndServer(config));
   else findings.push(fault('database', 'the database was not checked', NO_DATABASE_REMEDY));
   return reportFindings(findings);
@@ -87,11 +87,12 @@ function attempt<T>(read: () => T): { read: T } | { errors: readonly string[] } 
   }
 }
 
-function checkTransport(database: DatabaseSettings): Finding {
-  const clearText = findClearText(database);
+function checkTransport(servers: readonly DatabaseSettings[]): Finding {
+  const clearText = findClearText(servers);
   if (clearText !== null) return fault('transport', clearText.found, clearText.remedy);
-  return ok('transport', database.tls === 'off' ? 'the connection to MySQL stays on this machine'
-    : `TLS to MySQL, DB_TLS=${database.tls}`);
+  const [{ tls }] = servers as [DatabaseSettings];
+  return ok('transport', tls === 'off' ? 'the connection to MySQL stays on this machine'
+    : `TLS to MySQL, DB_TLS=${tls}`);
 }
 
 async function checkChannels(
@@ -111,10 +112,13 @@ async function checkChannels(
 }
 
 async function checkDatabaseAndServer(config: Config): Promise<Finding[]> {
-  const pool = openPool(config);
+  const { connections, workers, servers } = config;
+  const { settings, findings } = await checkHosts(servers);
+  const one = { ...config, servers: [settings] };
+  const pool = openPool(one, createPrimary(one));
   try {
-    const { connections, workers, database: settings } = config;
-    return await checkDatabase({ settings, pool, connections, workers, readHostClock });
+    const target = { settings, pool, connections, workers, readHostClock };
+    return [...findings, ...await checkDatabase(target)];
   } finally {
     pool.close();
   }

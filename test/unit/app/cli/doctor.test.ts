@@ -114,8 +114,8 @@ test('capacity covers the connections, the tables and the largest batch', () => 
   assert.equal(room({ connectionsMax: 15 })[0], 'fault');
   assert.equal(room({}, 0, 10)[0], 'fault');
   const accountLimit = (userConnectionsMax: number) => room({ userConnectionsMax });
-  assert.equal(accountLimit(17), ['ok', 'ok', 'ok']);
-  assert.equal(accountLimit(16), ['ok', 'warn', 'ok', 'ok']);
+  assert.equal(accountLimit(18), ['ok', 'ok', 'ok']);
+  assert.equal(accountLimit(17), ['ok', 'warn', 'ok', 'ok']);
   assert.equal(room({}, 128 * MEGABYTE)[1], 'ok');
   assert.equal(room({}, 128 * MEGABYTE + 1)[1], 'warn');
   assert.equal(room({ packetBytesMax: 4 * MEGABYTE })[2], 'ok');

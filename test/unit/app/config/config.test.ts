@@ -55,13 +55,77 @@ test('a configuration with only a database has the default of every variable', (
 
 test('DB_HOST and DB_SOCKET each name a database', () => {
   const byHost = readConfig({ ...OWN, DB_PORT: '3307', DB_PASSWORD: ' p ', DB_NAME: 'x' });
-  assert.equal(byHost.database, {
+  assert.equal(byHost.servers[0], {
     host: 'db.example', socketPath: null, port: 3307, user: 'otpd', password: ' p ', database: 'x',
     tls: 'off', tlsCaFile: null,
   });
   const bySocket = readAll({ DB_SOCKET: '/s', DB_USER: 'u', OTP_SECRETS: SECRETS });
-  assert.is(bySocket.database.socketPath, '/s');
-  assert.is(bySocket.database.host, null);
+  assert.is(bySocket.servers[0]!.socketPath, '/s');
+  assert.is(bySocket.servers[0]!.host, null);
+});
+
+/** [DB_HOST, the hosts and ports that it names] */
+const HOST_LISTS: [string, [string, number][]][] = [
+  ['db.example', [['db.example', 3310]]],
+  ['a:3307', [['a', 3307]]],
+  ['a:3306, b , 10.0.0.5:1', [['a', 3306], ['b', 3310], ['10.0.0.5', 1]]],
+  ['::1', [['::1', 3310]]],
+  ['[::1],[2001:db8::2]:65535', [['::1', 3310], ['2001:db8::2', 65535]]],
+  ['a:3306,a:3307', [['a', 3306], ['a', 3307]]],
+  ['my_db', [['my_db', 3310]]],
+];
+
+for (const [list, hosts] of HOST_LISTS) {
+  test(`DB_HOST=${list} names ${hosts.length} hosts`, () => {
+    const { servers } = readConfig({ ...OWN, DB_PORT: '3310', DB_HOST: list });
+    assert.equal(servers.map(({ host, port }) => [host, port]), hosts);
+    assert.ok(Object.isFrozen(servers) && servers.every(Object.isFrozen));
+  });
+}
+
+/** [DB_HOST, what is wrong with it, in the order of its parts] */
+const WRONG_LISTS: [string, string[]][] = [
+  ['a,,b', ['"" is empty; remove a comma']],
+  ['a,', ['"" is empty; remove a comma']],
+  ['a:0,b:65536,c:x,d:', ['"a:0" has no port from 1 to 65535 after its colon',
+    '"b:65536" has no port from 1 to 65535 after its colon',
+    '"c:x" has no port from 1 to 65535 after its colon',
+    '"d:" has no port from 1 to 65535 after its colon']],
+  ['[::1', ['"[::1" is no host; write name, name:port, 10.0.0.5:port or [::1]:port']],
+  ['[10.0.0.5]:3306', ['"[10.0.0.5]:3306" is no host; write']],
+  ['2001:db8::x:3306', ['"2001:db8::x:3306" has no port']],
+  ['[]:3306', ['"[]:3306" is no host; write']],
+  ['a b', ['"a b" is no host; write']],
+  ['mysql://a', ['"mysql://a" has no port']],
+  ['u@a', ['"u@a" is no host; write']],
+  ['a,b:3310,b,a', ['b port 3310 is named twice', 'a port 3310 is named twice']],
+  ['a,:3306,[::1]x,b:99999',
+    ['":3306" is no host', '"[::1]x" is no host', '"b:99999" has no port']],
+];
+
+for (const [list, faults] of WRONG_LISTS) {
+  test(`DB_HOST=${list} names every fault at once`, () => {
+    const message = messageOf({ ...OWN, DB_PORT: '3310', DB_HOST: list });
+    const lines = message.split('\n').slice(1);
+    assert.is(lines.length, faults.length, message);
+    faults.forEach((fault, index) => {
+      assert.is(lines[index]!.slice(0, 11 + fault.length), `  DB_HOST: ${fault}`);
+    });
+  });
+}
+
+test('every host of DB_HOST must be a name where the certificate is verified by name', () => {
+  assert.match(messageOf({ ...OWN, DB_HOST: 'a,10.0.0.5,[::1]:1', DB_TLS: 'verify-full' }),
+    /DB_HOST must be a name, not an address \(10\.0\.0\.5, ::1\), with DB_TLS=verify-full/);
+  assert.is(readConfig({ ...OWN, DB_HOST: 'a,10.0.0.5', DB_TLS: 'require' }).servers.length, 2);
+  const { found } = findClearText(readConfig({ ...OWN, DB_HOST: 'localhost,a,b' }).servers)!;
+  assert.match(found, 'DB_HOST a, b is not encrypted');
+});
+
+test('DB_CONSISTENCY is before or not set', () => {
+  assert.is(readConfig(OWN).consistency, null);
+  assert.is(readConfig({ ...OWN, DB_CONSISTENCY: 'before' }).consistency, 'before');
+  assert.match(messageOf({ ...OWN, DB_CONSISTENCY: 'after' }), 'DB_CONSISTENCY must be before');
 });
 
 test('origins, host names and the keep-alive time are validated', () => {
@@ -149,7 +213,7 @@ test('the policy file and DB_TLS_CA are read, and errors name path and range', (
   writeFileSync(path, '{"purposes":{"pay":{"code_digits":8}}}');
   const config = readConfig({ ...OWN, POLICY_FILE: path, DB_TLS_CA: path });
   assert.is(config.policies.for('pay').codeDigits, 8);
-  assert.is(config.database.tlsCaFile, path);
+  assert.is(config.servers[0]!.tlsCaFile, path);
   writeFileSync(path, '{"default":{"code_digits":11}}');
   const byAddress = { ...OWN, DB_HOST: '10.0.0.5', DB_TLS_CA: path };
   assert.match(messageOf(byAddress), /DB_HOST must be a name.*does not fit the name in a cert/);
@@ -163,7 +227,7 @@ test('DB_TLS and DB_TLS_CA choose how the connection is encrypted', () => {
   const ca = join(folder, 'ca.pem');
   writeFileSync(ca, 'a certificate');
   const tlsOf = (more: Environment) => {
-    const { tls, tlsCaFile } = readConfig({ ...OWN, ...more }).database;
+    const { tls, tlsCaFile } = readConfig({ ...OWN, ...more }).servers[0]!;
     return [tls, tlsCaFile];
   };
   assert.equal(tlsOf({}), ['off', null]);
@@ -190,7 +254,7 @@ test('DB_TLS and DB_TLS_CA choose how the connection is encrypted', () => {
 
 test('only an unencrypted connection that leaves this machine is a warning', () => {
   const warns = (more: Environment): boolean =>
-    findClearText(readConfig({ ...OWN, ...more }).database) !== null;
+    findClearText(readConfig({ ...OWN, ...more }).servers) !== null;
   for (const DB_HOST of ['db.example', '10.0.0.5', '192.168.1.1', '::2']) {
     assert.ok(warns({ DB_HOST }));
     assert.not.ok(warns({ DB_HOST, DB_TLS: 'require' }));
@@ -199,13 +263,13 @@ test('only an unencrypted connection that leaves this machine is a warning', () 
     assert.not.ok(warns({ DB_HOST }));
   }
   assert.not.ok(warns({ DB_HOST: '', DB_SOCKET: '/s' }));
-  const { found, remedy } = findClearText(readConfig(OWN).database)!;
+  const { found, remedy } = findClearText(readConfig(OWN).servers)!;
   assert.match(`${found}; ${remedy}`, /DB_HOST db\.example .*DB_TLS=off.*; set DB_TLS=verify-full/);
 });
 
 /** [variable, value, how a configuration shows that it was read] */
 const SECRET_VALUES: [keyof typeof SECRET_FILES, string, (config: ServeConfig) => unknown][] = [
-  ['DB_PASSWORD', ' p #"\'$x ', ({ database }) => database.password],
+  ['DB_PASSWORD', ' p #"\'$x ', ({ servers }) => servers[0]!.password],
   ['OTP_SECRETS', `k2:${randomBytes(32).toString('base64')}`, ({ secrets }) => secrets.current.id],
   ['API_KEYS', `a:read:${'0'.repeat(64)}`, ({ apiKeys }) => apiKeys !== null],
   ['SMS_TOKEN', 'token2', ({ delivery }) => delivery.channels[0]],
@@ -230,7 +294,7 @@ test('every secret may come from a file, without one line end at its end', () =>
       + `  ${name}_FILE and ${name} exclude each other; remove one of them`);
   }
   writeFileSync(path, 'p\n\n');
-  assert.is(readConfig({ DB_PASSWORD_FILE: path }).database.password, 'p\n');
+  assert.is(readConfig({ DB_PASSWORD_FILE: path }).servers[0]!.password, 'p\n');
   rmSync(folder, { recursive: true });
 });
 
@@ -265,7 +329,7 @@ test('a secret may come from a pipe, and a pipe without a writer does not stop t
   const path = join(folder, 'pipe');
   execFileSync('mkfifo', [path]);
   spawn('sh', ['-c', '{ printf "a pass"; cat /dev/null; echo word; } > "$0"', path]);
-  assert.is(readConfig({ DB_PASSWORD_FILE: path }).database.password, 'a password');
+  assert.is(readConfig({ DB_PASSWORD_FILE: path }).servers[0]!.password, 'a password');
   assert.is(messageOf({ DB_PASSWORD_FILE: path }), 'the configuration is invalid:\n'
     + `  DB_PASSWORD_FILE names a file that cannot be read (ETIMEDOUT): ${path}`);
   rmSync(folder, { recursive: true });
