@@ -1,5 +1,6 @@
-/** Output for the person who runs otpd: lines, the banner of `serve`, errors and reports. */
+/** Output for the person who runs otpd: lines, the banner of `serve`, errors, reports, findings. */
 import { ConfigError } from './config/env-reader.ts';
+import { MYSQL_REMEDY } from '../db/checks/mysql-version.ts';
 import { StatementError, Unavailable } from '../db/errors.ts';
 import { SchemaError } from '../db/migrate.ts';
 import { WorkerError } from './process/worker-pool.ts';
@@ -83,4 +84,37 @@ export type Report = Readonly<{
 /** A wrong command line; the message names the arguments that the command takes. */
 export class UsageError extends Error {
   override name = 'UsageError';
+}
+
+/** A finding of doctor: what was checked, what was found and what to do about it. */
+export type Finding = Readonly<{
+  level: 'ok' | 'warn' | 'fault';
+  check: string;
+  found: string;
+  /** Null exactly when the level is `ok`. */
+  remedy: string | null;
+}>;
+
+export function ok(check: string, found: string): Finding {
+  return { level: 'ok', check, found, remedy: null };
+}
+
+/** Works, but is probably not intended. */
+export function warn(check: string, found: string, remedy: string): Finding {
+  return { level: 'warn', check, found, remedy };
+}
+
+/** otpd does not start, does not answer, or cannot keep a guarantee of docs/api.md. */
+export function fault(check: string, found: string, remedy: string): Finding {
+  return { level: 'fault', check, found, remedy };
+}
+
+/**
+ * Turns a database error into a finding that names the error and no value.
+ * @throws the error itself when it does not come from the database
+ */
+export function toConnectionFinding(error: unknown): Finding {
+  if (!(error instanceof Unavailable) && !(error instanceof StatementError)) throw error;
+  const check = error.remedy === MYSQL_REMEDY ? 'version' : 'connection';
+  return fault(check, error.message, error.remedy ?? 'check the error log of MySQL');
 }

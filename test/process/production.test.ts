@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Finding } from '../../src/app/cli/doctor/finding.ts';
+import type { Finding } from '../../src/app/output.ts';
 import { closeClient } from '../harness/client.ts';
 import { objectOf, variablesFor } from '../harness/command.ts';
 import type { CommandResult, Variables } from '../harness/command.ts';

@@ -5,7 +5,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { checkDatabase } from '../../src/app/cli/doctor/check-database.ts';
-import type { Finding } from '../../src/app/cli/doctor/finding.ts';
+import type { Finding } from '../../src/app/output.ts';
 import { readHostClock } from '../../src/app/log/log.ts';
 import { DatabaseCheck } from '../../src/db/checks/health.ts';
 import { openConnection } from '../../src/db/connection.ts';

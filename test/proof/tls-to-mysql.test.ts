@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { checkDatabase } from '../../src/app/cli/doctor/check-database.ts';
-import type { Finding } from '../../src/app/cli/doctor/finding.ts';
+import type { Finding } from '../../src/app/output.ts';
 import { messageOf } from '../../src/app/output.ts';
 import { openConnection } from '../../src/db/connection.ts';
 import type { DatabaseSettings } from '../../src/db/connection.ts';

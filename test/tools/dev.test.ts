@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openConnection } from '../../src/db/connection.ts';
-import type { Finding } from '../../src/app/cli/doctor/finding.ts';
+import type { Finding } from '../../src/app/output.ts';
 import { findRunningServer } from '../../tools/mysql/socket-path.ts';
 import { post } from '../harness/client.ts';
 import { newVariables } from '../harness/command.ts';

@@ -20,8 +20,8 @@ import type { Instant } from '../../../db/instant.ts';
 import { readSchemaFiles, readSchemaStatus, readSchemaStatusOn } from '../../../db/migrate.ts';
 import type { ConnectionPool } from '../../../db/pool.ts';
 import { NO_SETUP_SQL } from '../../../db/session.ts';
-import { fault, ok, toConnectionFinding, warn } from './finding.ts';
-import type { Finding } from './finding.ts';
+import { fault, ok, toConnectionFinding, warn } from '../../output.ts';
+import type { Finding } from '../../output.ts';
 
 export type DoctorTarget = ConnectionLimits & Readonly<{
   settings: DatabaseSettings;

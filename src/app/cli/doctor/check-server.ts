@@ -5,8 +5,8 @@ import {
   compareVersions, checkVersion, MYSQL_REMEDY, parseVersionLine,
 } from '../../../db/checks/mysql-version.ts';
 import { SESSION_VARIABLES } from '../../../db/session.ts';
-import { fault, ok, warn } from './finding.ts';
-import type { Finding } from './finding.ts';
+import { fault, ok, warn } from '../../output.ts';
+import type { Finding } from '../../output.ts';
 
 /** 8.0 had its last release in April 2026; 8.1 to 8.3 were innovation releases without support. */
 const MAINTAINED = { major: 8, minor: 4, patch: 0 } as const;

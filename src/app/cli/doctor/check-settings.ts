@@ -1,6 +1,6 @@
 /** Checks of Node.js and of the configuration, which need no database. */
-import { fault, ok, warn } from './finding.ts';
-import type { Finding } from './finding.ts';
+import { fault, ok, warn } from '../../output.ts';
+import type { Finding } from '../../output.ts';
 import type { Instant } from '../../../db/instant.ts';
 import type { ApiClient } from '../../../http/input/api-keys.ts';
 import { isLoopbackHost } from '../../../otp/channels/channel.ts';

@@ -16,11 +16,10 @@ import type { Environment } from '../../config/env-reader.ts';
 import { createPrimary, openPool } from '../../database.ts';
 import { findClearText } from '../../config/database.ts';
 import type { DatabaseSettings } from '../../../db/connection.ts';
-import { fault, ok, warn } from './finding.ts';
-import type { Finding } from './finding.ts';
+import { fault, ok, warn } from '../../output.ts';
 import { readHostClock } from '../../log/log.ts';
 import type { Policies } from '../../../otp/policy/policy.ts';
-import type { Report } from '../../output.ts';
+import type { Finding, Report } from '../../output.ts';
 
 /** The variables that name a file with a secret. */
 const SECRET_FILE_VARIABLES: readonly string[] = ['TLS_KEY', ...Object.values(SECRET_FILES)];

@@ -9,8 +9,8 @@ import {
   checkDelivery, checkKeyEnds, checkNode, checkSecretFiles, checkSettings,
 } from '../../../../src/app/cli/doctor/check-settings.ts';
 import { reportFindings } from '../../../../src/app/cli/doctor/doctor.ts';
-import { fault, ok, toConnectionFinding, warn } from '../../../../src/app/cli/doctor/finding.ts';
-import type { Finding } from '../../../../src/app/cli/doctor/finding.ts';
+import { fault, ok, toConnectionFinding, warn } from '../../../../src/app/output.ts';
+import type { Finding } from '../../../../src/app/output.ts';
 import type { ServerFacts } from '../../../../src/db/checks/inspect.ts';
 import { SESSION_VARIABLES } from '../../../../src/db/session.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../../../src/otp/policy/policy.ts';
