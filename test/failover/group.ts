@@ -18,13 +18,13 @@ import type { Network } from './network.ts';
 import { Node } from './node.ts';
 import { isReady } from './readiness.ts';
 
-/** The settings that docs/scale.md advises. */
+/** The settings that docs/deploy.md advises (docs/deploy.md, "A group of three"). */
 export const ADVISED: Readonly<Record<string, string>> = {
   group_replication_member_expel_timeout: '0',
-  group_replication_unreachable_majority_timeout: '5',
+  group_replication_unreachable_majority_timeout: '30',
   group_replication_exit_state_action: 'OFFLINE_MODE',
   replica_parallel_workers: '64',
-  // A member that starts outside of its group would take writes that no other member has.
+  // These members do not join by themselves, and outside of their group they must take no writes.
   super_read_only: 'ON',
 };
 
@@ -54,9 +54,13 @@ export type Group = Readonly<{
   stop: () => Promise<void>;
 }>;
 
-/** @throws when there is no MySQL or the group does not form; nothing is left then */
+/**
+ * @param settings ADVISED, or others
+ * @throws when there is no MySQL or the group does not form; nothing is left then
+ */
 export async function startGroup(
   network: Network,
+  settings: Readonly<Record<string, string>>,
   print: (line: string) => void,
   signal: AbortSignal,
 ): Promise<Group> {
@@ -71,7 +75,7 @@ export async function startGroup(
   signal.addEventListener('abort', () => nodes.forEach((node) => void node.kill()));
   try {
     print(`Creating three servers in ${folder}.`);
-    nodes.push(...await createNodes(mysqld, folder, network, signal));
+    nodes.push(...await createNodes({ mysqld, folder, network, settings, signal }));
     await Promise.all(nodes.map(async (node) => {
       await node.start(signal);
       await createMemberAccount(node);
@@ -96,12 +100,17 @@ export async function startGroup(
   }
 }
 
+type CreateOptions = Readonly<{
+  mysqld: Mysqld;
+  folder: string;
+  network: Network;
+  settings: Readonly<Record<string, string>>;
+  signal: AbortSignal;
+}>;
+
 /** One data folder is initialised and copied, without the identity of the server. */
 async function createNodes(
-  mysqld: Mysqld,
-  folder: string,
-  network: Network,
-  signal: AbortSignal,
+  { mysqld, folder, network, settings, signal }: CreateOptions,
 ): Promise<Node[]> {
   const all = network.addresses.map((_, index) => serverFiles(join(folder, `n${index + 1}`)));
   for (const files of all) await mkdir(files.temporary, { recursive: true, mode: 0o700 });
@@ -115,14 +124,13 @@ async function createNodes(
   const name = randomUUID();
   return all.map((files, index) => new Node({
     index, mysqld, files, address: network.addresses[index]!, port: ports[index]!,
-    under: network.under(index), groupArguments: groupArguments(name, seeds, index),
+    under: network.under(index),
+    groupArguments: [...groupArguments(name, seeds, index), ...settingArguments(settings)],
   }));
 }
 
 function groupArguments(name: string, seeds: readonly string[], index: number): string[] {
   const [address, port] = seeds[index]!.split(':');
-  const advised = Object.entries(ADVISED).map(([variable, value]) =>
-    `--${variable.startsWith('group') ? 'loose-' : ''}${variable.replaceAll('_', '-')}=${value}`);
   return [
     `--bind-address=${address}`, '--skip-name-resolve=ON', '--mysqlx=OFF',
     '--secure-file-priv=NULL', '--max-connections=300',
@@ -138,8 +146,13 @@ function groupArguments(name: string, seeds: readonly string[], index: number): 
     '--loose-group-replication-bootstrap-group=OFF',
     '--loose-group-replication-single-primary-mode=ON',
     '--loose-group-replication-recovery-get-public-key=ON',
-    ...advised,
   ];
+}
+
+/** The variables of a plugin are unknown until it is loaded. */
+function settingArguments(settings: Readonly<Record<string, string>>): string[] {
+  return Object.entries(settings).map(([name, value]) =>
+    `--${name.startsWith('group') ? 'loose-' : ''}${name.replaceAll('_', '-')}=${value}`);
 }
 
 /** The account of the members stays out of the binary log: no node may have a GTID of its own. */

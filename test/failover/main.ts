@@ -24,6 +24,8 @@ import { composeChart, composePage, composeTable, missedGoals } from './report.t
 import type { Findings, NotRun, Outcome } from './report.ts';
 import { startService } from './service.ts';
 
+const IMAGE = '![Good answers per second and the events](failover.svg)';
+
 const PAGE = join(ROOT, 'docs/scale.md');
 
 /** The part of the page that a whole run replaces. */
@@ -37,7 +39,8 @@ async function measure(
 ): Promise<Findings> {
   const closing: (() => Promise<void>)[] = [];
   try {
-    const group = await startGroup(network, print, signal);
+    const settings = { ...ADVISED, ...options.memberSettings };
+    const group = await startGroup(network, settings, print, signal);
     closing.push(group.stop);
     const provider = await Provider.start();
     closing.push(() => provider.close());
@@ -57,7 +60,8 @@ async function measure(
     }
     const server = { version: group.version, folder: group.folder };
     const machine = { ...describeMachine({ server, program: 'own' }), load: 'test/failover' };
-    return { machine, settings: { ...ADVISED, ...options.environment }, outcomes, notRun: [] };
+    const changed = { ...settings, ...options.environment };
+    return { machine, settings: changed, outcomes, notRun: [] };
   } finally {
     closeClient();
     for (const close of closing.reverse()) await close();
@@ -73,8 +77,8 @@ function writeResults(found: Findings, isWhole: boolean): void {
   print(`\n${composeTable(found)}`);
   if (!isWhole || found.notRun.length > 0) return;
   writeFileSync(join(ROOT, 'docs/failover.svg'), chart);
-  const table = `\n${machineLine(found.machine)}\n\n${composeTable(found)}\n`;
-  writeFileSync(PAGE, readFileSync(PAGE, 'utf8').replace(TABLE, () => table));
+  const part = `\n${machineLine(found.machine)}\n\n${IMAGE}\n\n${composeTable(found)}\n`;
+  writeFileSync(PAGE, readFileSync(PAGE, 'utf8').replace(TABLE, () => part));
   print('written: docs/failover.svg, the table of docs/scale.md');
 }
 

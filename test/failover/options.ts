@@ -12,6 +12,8 @@ export type Options = Readonly<{
   seconds: number;
   /** More variables of otpd, such as a stricter mode. */
   environment: Readonly<Record<string, string>>;
+  /** Settings of the members in place of the advised ones. */
+  memberSettings: Readonly<Record<string, string>>;
   /** All events, with the settings that otpd has by default. */
   isWhole: boolean;
   /** The network namespace of the caller, from which this process was moved; null in place. */
@@ -25,7 +27,8 @@ const SECONDS = 60;
 
 export const USAGE = `usage: npm run failover -- [--only EVENT,…] [--seconds N] [--set NAME=VALUE]…
   events: ${EVENT_NAMES.join(', ')}
-  N: from ${SECONDS_MIN} to ${SECONDS_MAX}, ${SECONDS} by default; NAME: a variable of otpd`;
+  N: from ${SECONDS_MIN} to ${SECONDS_MAX}, ${SECONDS} by default
+  NAME: a variable of otpd, or in small letters one of MySQL`;
 
 /** @throws Error with the usage */
 export function readOptions(argv: readonly string[]): Options {
@@ -41,12 +44,15 @@ export function readOptions(argv: readonly string[]): Options {
   const asked = values.only?.split(',') ?? [...EVENT_NAMES];
   const unknown = asked.filter((name) => !EVENT_NAMES.some((known) => known === name));
   if (unknown.length > 0) throw new Error(`no such event: ${unknown.join(', ')}\n${USAGE}`);
-  const pairs = (values.set ?? []).map((text) => /^([A-Z][A-Z_]*)=(.*)$/.exec(text));
+  const pairs = (values.set ?? []).map((text) => /^([A-Z_]+|[a-z_]+)=(.*)$/.exec(text));
   if (pairs.includes(null)) throw new Error(USAGE);
+  const settings = pairs.map((pair): [string, string] => [pair![1]!, pair![2]!]);
+  const isVariable = ([name]: [string, string]): boolean => name === name.toUpperCase();
   return {
     events: EVENT_NAMES.filter((name) => asked.includes(name)),
     seconds,
-    environment: Object.fromEntries(pairs.map((pair) => [pair![1]!, pair![2]!])),
+    environment: Object.fromEntries(settings.filter(isVariable)),
+    memberSettings: Object.fromEntries(settings.filter((pair) => !isVariable(pair))),
     isWhole: values.only === undefined && pairs.length === 0 && seconds >= SECONDS,
     outside: values.outside ?? null,
   };

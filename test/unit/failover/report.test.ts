@@ -139,10 +139,12 @@ test('the chart has a panel for each event, with the event and the new primary',
 test('the options choose events and their length, and refuse what they do not know', () => {
   assert.equal(readOptions([]).events, EVENT_NAMES);
   assert.is(readOptions([]).isWhole, true);
-  const some = readOptions(['--only', 'quorum,kill', '--seconds', '30', '--set', 'A_B=c=d']);
-  assert.equal([some.events, some.seconds, some.environment, some.isWhole],
-    [['kill', 'quorum'], 30, { A_B: 'c=d' }, false]);
-  for (const argv of [['--only', 'fire'], ['--seconds', '5'], ['--set', 'a'], ['--seconds', 'x']]) {
+  const some = readOptions(['--only', 'quorum,kill', '--seconds', '30', '--set', 'A_B=c=d',
+    '--set', 'a_b=1']);
+  assert.equal([some.events, some.seconds, some.environment, some.memberSettings, some.isWhole],
+    [['kill', 'quorum'], 30, { A_B: 'c=d' }, { a_b: '1' }, false]);
+  for (const argv of [['--only', 'fire'], ['--seconds', '5'], ['--set', 'a'], ['--set', 'a B=1'],
+    ['--seconds', 'x']]) {
     assert.throws(() => readOptions(argv), /npm run failover/);
   }
 });
