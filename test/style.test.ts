@@ -233,6 +233,10 @@ test('SQL stands under src/db only', () => {
   assert.equal(findAll(outside('src/db/'), sql), []);
 });
 
+test('one function writes the deprecated VALUES(column)', () => {
+  assert.equal(findAll(SRC, /\bVALUES\(/g), ['src/db/query.ts: VALUES(']);
+});
+
 test('db knows no duration of a rule', () => {
   const durations = SRC.filter(({ path }) => path.startsWith('src/db/'))
     .flatMap(exportsOf).filter((name) => name.endsWith('_SECONDS'));
@@ -245,6 +249,11 @@ const BANS: [RegExp, string][] = [
   [/(?<!\/)console\.\w+/g, 'print, or the log'],
   [/setInterval/g, 'work that is done by requests'],
   [/GET_LOCK/g, 'row locks'],
+  [/\bROW\(|VALUES ROW/g, 'joinKeys, or a list of keys after IN'],
+  [/ AS new ON DUPLICATE/g, 'orUpdate'],
+  [/\bLATERAL\b/g, 'a SELECT for each subject, and UNION ALL'],
+  [/FOR (UPDATE|SHARE) OF\b/g, 'FOR UPDATE, with one table that has rows'],
+  [/TEMPORARY TABLE|CREATE (TRIGGER|PROCEDURE|FUNCTION)/g, 'plain statements'],
   [/insecureHTTPParser/g, 'the strict parser'],
   [/\b(TODO|FIXME|XXX|HACK)\b/g, 'an issue'],
   [/@ts-(ignore|nocheck|expect-error)/g, 'a right type'],

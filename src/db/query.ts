@@ -1,6 +1,6 @@
 /**
- * A statement as a value: name, SQL, values, and how to read its rows; and how statements name rows
- * by key.
+ * A statement as a value: name, SQL, values, and how to read its rows; and the forms of SQL that
+ * statements share. They are those that MySQL 8.0, MySQL 9 and compatible engines have in common.
  */
 
 /** One row by column name. DATETIME columns are text, BINARY columns are Buffers. */
@@ -40,29 +40,39 @@ export function repeat(rows: number, row: string): string {
   return rows === 1 ? row : row + `,${row}`.repeat(rows - 1);
 }
 
-type KeyForm = Readonly<{
-  /** The placeholders of one key, such as `X?,?` for hexadecimal text and a number. */
-  placeholders?: string;
-  index?: string;
-}>;
+/**
+ * The end of an INSERT that overwrites these columns of the rows that exist. MySQL deprecates
+ * `VALUES(column)`, with a warning that only SHOW WARNINGS returns, in favour of a form that
+ * compatible engines lack.
+ */
+export function orUpdate(...columns: readonly string[]): string {
+  const assignments = columns.map((column) => `${column} = VALUES(${column})`);
+  return ` ON DUPLICATE KEY UPDATE ${assignments.join(', ')}`;
+}
+
+/** The placeholders of one key and its values, such as `X?,?` for hexadecimal text and a number. */
+type KeyForm = Readonly<{ placeholders: string }>;
 
 /**
- * The FROM clause that joins a list of keys to the rows `t` that have them. The join starts from
- * the keys. With an IN list the server may scan a table that it estimates to be small; a locking
- * scan would lock rows of other transactions, and deadlock.
+ * The FROM clause that joins a list of keys, each with further values in `named`, to the rows `t`
+ * that have them. The join starts from the keys. Keys without values stand in an IN list, at half
+ * the cost for the server. Both name their index: the server may scan a table that it estimates to
+ * be small; a locking scan would lock rows of other transactions, and deadlock.
  *
- * @param columns the columns of the index, in its order
- * @param rows the number of keys; their values are bound row by row
+ * @param columns the first columns of the primary key, in its order
+ * @param rows the number of keys, at least 1; their values are bound row by row
  */
 export function joinKeys(
   table: string,
   columns: readonly string[],
   rows: number,
-  { placeholders = repeat(columns.length, '?'), index = 'PRIMARY' }: KeyForm = {},
+  { placeholders }: KeyForm,
 ): string {
+  const first = placeholders.split(',').map((one, position) => `${one} AS column_${position}`);
+  const others = ` UNION ALL SELECT ${placeholders}`.repeat(rows - 1);
   const on = columns.map((column, position) => `t.${column} = named.column_${position}`);
-  return `(VALUES ${repeat(rows, `ROW(${placeholders})`)}) AS named
-    STRAIGHT_JOIN ${table} AS t FORCE INDEX (${index}) ON ${on.join(' AND ')}`;
+  return `(SELECT ${first.join()}${others}) AS named
+    STRAIGHT_JOIN ${table} AS t FORCE INDEX (PRIMARY) ON ${on.join(' AND ')}`;
 }
 
 /**

@@ -120,10 +120,10 @@ const LOOK_UPS: ((text: string) => Explained)[] = [
   (text) => deleteHits([hitOf(text)]),
   (text) => deleteHits([hitOf('U2'), hitOf(text)]),
   (text) => deleteHits([hitOf(text), hitOf(`${text}1`)]),
-  (text) => ({ sql: `SELECT 1 FROM ${joinKeys('otps', ['user_id', 'number'], 2,
-    { index: 'by_user' })}`, values: ['U2', 1, text, 1] }),
-  (text) => ({ sql: `SELECT 1 FROM ${joinKeys('ip_rate_limits', ['address', 'slot'], 2)}`,
-    values: ['U2', 1, text, 1] }),
+  (text) => ({ sql: `SELECT 1 FROM otps FORCE INDEX (by_user)
+    WHERE (user_id, number) IN ((?,?),(?,?))`, values: ['U2', 1, text, 1] }),
+  (text) => ({ sql: `SELECT column_2 FROM ${joinKeys('limit_hits', ['subject', 'kind'], 2,
+    { placeholders: '?,?,?' })}`, values: ['U2', 1, text, text, 1, 'U2'] }),
 ];
 
 test('the server looks up text in the same index whichever literal it has', async () => {

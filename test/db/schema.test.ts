@@ -57,4 +57,14 @@ test('each table is dynamic InnoDB, and its header describes every column in ord
   }
 });
 
+test('an ALTER TABLE adds columns or keys, which not every engine does at once', () => {
+  for (const [name, text] of TEXTS) {
+    for (const [statement] of text.replace(/^--.*$/gm, '').matchAll(/ALTER TABLE [^;]*/g)) {
+      const kinds = /ADD COLUMN/.test(statement)
+        && /(ADD|DROP) (UNIQUE |PRIMARY )?(KEY|INDEX|CONSTRAINT)/.test(statement);
+      assert.not(kinds, `${name}: ${statement}`);
+    }
+  }
+});
+
 test.run();

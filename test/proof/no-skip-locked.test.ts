@@ -17,7 +17,7 @@ import type { TestDatabase } from '../harness/database.ts';
 import { newSecretsText, newSweeper, secretsOf } from '../harness/service.ts';
 import { createGate } from '../harness/waiting.ts';
 
-const CLAUSE = /FOR UPDATE( OF t)? SKIP LOCKED/g;
+const CLAUSE = /FOR UPDATE SKIP LOCKED/g;
 const START = parseInstant('2026-01-05 08:00:00.000000');
 const secrets = secretsOf(newSecretsText());
 const policies = createPolicies();

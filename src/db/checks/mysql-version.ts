@@ -1,14 +1,14 @@
 /** Parses the version line of a MySQL server and decides whether otpd supports it. */
 
-/** The first version with every feature that otpd uses: `INSERT … AS new` and `VALUES ROW()`. */
+/** The collation utf8mb4_0900_bin needs 8.0.17. The oldest version in the tests is 8.0.33. */
 const OLDEST_SUPPORTED = { major: 8, minor: 0, patch: 19 } as const;
 
 export const MYSQL_REMEDY = 'use MySQL 8.4 or later';
 
 /**
  * Products that speak the protocol of MySQL and name themselves in their version or its comment.
- * They lack what the limits rest on: row locks as InnoDB takes them, SKIP LOCKED, or syntax that
- * otpd uses. Servers with the engine of MySQL, such as Percona Server and Aurora, are accepted.
+ * They lack what the limits rest on: row locks as InnoDB takes them, or syntax that otpd uses.
+ * Servers with the engine of MySQL, such as Percona Server and Aurora, are accepted.
  */
 const OTHER_PRODUCTS: readonly [name: string, pattern: RegExp][] = [
   'MariaDB', 'TiDB', 'OceanBase', 'SingleStore', 'MemSQL', 'Dolt', 'Vitess', 'PlanetScale',

@@ -6,7 +6,7 @@
 import { isExpiredRow, sweptTables } from './expired-rows.ts';
 import type { KeptCounts, Retention, SweptTable, WrittenRows } from './expired-rows.ts';
 import { SweepCounts } from '../metrics.ts';
-import { joinKeys, write } from '../query.ts';
+import { repeat, write } from '../query.ts';
 import type { Query, Row, Value } from '../query.ts';
 import type { Rider, Transaction } from '../transaction.ts';
 
@@ -109,8 +109,8 @@ async function deleteExpired(
   const kept = table.keep?.copy(locked, isExpired) ?? null;
   if (kept !== null) tx.writes.push(kept);
   // Checks the expiry again: the transaction may be about to use one of the rows.
-  const rows = joinKeys(table.name, table.key, locked.length);
-  const deleteSql = `DELETE t FROM ${rows} WHERE ${isExpired}`;
+  const deleteSql = `DELETE t FROM ${fromKeys(table.name, table.key, locked.length)}
+    AND ${isExpired}`;
   const keys = locked.flatMap((row) => pickValues(row, table.key));
   tx.writes.push(write(`${table.name}.sweep_delete`, deleteSql, keys));
   return locked.length;
@@ -149,10 +149,18 @@ function lockRows(
   rows: readonly Row[],
 ): Query<readonly Row[]>[] {
   if (rows.length === 0) return [];
-  const read = [...key, ...(keep?.columns ?? [])].map((column) => `t.${column}`);
-  const sql = `SELECT ${read.join(', ')}
-    FROM ${joinKeys(name, columns, rows.length, { index })} FOR UPDATE OF t SKIP LOCKED`;
+  const sql = `SELECT ${[...key, ...(keep?.columns ?? [])].join(', ')}
+    FROM ${fromKeys(name, columns, rows.length, index)} FOR UPDATE SKIP LOCKED`;
   return [selectQuery(`${name}.sweep_lock`, sql, rows.flatMap((row) => pickValues(row, columns)))];
+}
+
+/** The rows `t` with these keys, as other transactions find them. */
+function fromKeys(
+  table: string, columns: readonly string[], rows: number, index = 'PRIMARY',
+): string {
+  const key = `(${repeat(columns.length, '?')})`;
+  return `${table} AS t FORCE INDEX (${index})
+    WHERE (${columns.join(', ')}) IN (${repeat(rows, key)})`;
 }
 
 function selectQuery(name: string, sql: string, values: readonly Value[]): Query<readonly Row[]> {

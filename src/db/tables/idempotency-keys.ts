@@ -5,7 +5,7 @@
 import { formatInstant, parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
 import type { Otp } from './otps.ts';
-import { toHex, joinKeys, toNullableHex, repeat, write } from '../query.ts';
+import { toHex, toNullableHex, repeat, write } from '../query.ts';
 import type { Hex, Query, Row, Value, Write } from '../query.ts';
 
 /** 128 bits: collisions are out of reach, and so is a second key for a given digest. */
@@ -44,9 +44,8 @@ export function loadStoredRequests(keyDigests: readonly Hex[]): Query<StoredRequ
 
 /** Removes the expired keys from their rows, so that other requests can use them. */
 export function freeExpiredKeys(keyDigests: readonly Hex[]): Write {
-  const form = { placeholders: 'X?', index: 'by_key' };
-  const sql = `UPDATE ${joinKeys('otps', ['key_digest'], keyDigests.length, form)}
-    SET t.key_digest = NULL, t.key_expires_at = NULL WHERE t.key_expires_at <= NOW(6)`;
+  const sql = `UPDATE otps FORCE INDEX (by_key) SET key_digest = NULL, key_expires_at = NULL
+    WHERE key_digest IN (${repeat(keyDigests.length, 'X?')}) AND key_expires_at <= NOW(6)`;
   return write('otps.free_keys', sql, keyDigests);
 }
 
@@ -155,9 +154,9 @@ export function eraseVerifications(erased: readonly StoredVerification[]): Write
  * has replaced names another OTP and stays.
  */
 export function deleteVerifications(expired: readonly StoredVerification[]): Write {
-  const rows = joinKeys('idempotency_keys', ['key_digest', 'otp_id'], expired.length,
-    { placeholders: 'X?,X?', index: 'by_key' });
-  return write('idempotency_keys.delete', `DELETE t FROM ${rows}`,
+  const sql = `DELETE t FROM idempotency_keys AS t FORCE INDEX (by_key)
+    WHERE (t.key_digest, t.otp_id) IN (${repeat(expired.length, '(X?,X?)')})`;
+  return write('idempotency_keys.delete', sql,
     expired.flatMap(({ keyDigest, otpId }) => [keyDigest, otpId]));
 }
 

@@ -6,7 +6,7 @@
  */
 import { formatInstant, parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
-import { repeat, write } from '../query.ts';
+import { orUpdate, repeat, write } from '../query.ts';
 import type { Query, Row, Value, Write } from '../query.ts';
 
 /** All slots of a subject are read and locked, so the number is small. */
@@ -23,8 +23,7 @@ const READ_SQL = `SELECT address, slot, used_at, points, refunded
   FROM ip_rate_limits FORCE INDEX (PRIMARY) WHERE address IN (`;
 const INSERT_SQL =
   'INSERT INTO ip_rate_limits (address, slot, used_at, points, refunded) VALUES ';
-const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE used_at = new.used_at,
-  points = new.points, refunded = new.refunded`;
+const UPDATE_SQL_END = orUpdate('used_at', 'points', 'refunded');
 const ROW = '(?,?,?,?,?)';
 
 /** No subjects: nothing to read or lock. */
@@ -103,8 +102,7 @@ export type IpOverflow = Readonly<{ subject: string }> & OverflowHit;
 
 const OVERFLOW_COLUMNS = 'used_at, points, number';
 const INSERT_OVERFLOW_SQL = `INSERT INTO ip_rate_overflow (address, ${OVERFLOW_COLUMNS}) VALUES `;
-const INSERT_OVERFLOW_SQL_END
-  = ' AS new ON DUPLICATE KEY UPDATE points = new.points, number = new.number';
+const INSERT_OVERFLOW_SQL_END = orUpdate('points', 'number');
 
 /** Both ends of the overflow of one subject. */
 export type OverflowEnds = Readonly<{

@@ -4,7 +4,7 @@
  */
 import { formatInstant, parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
-import { joinKeys, repeat, write } from '../query.ts';
+import { orUpdate, repeat, write } from '../query.ts';
 import type { Query, Row, Value, Write } from '../query.ts';
 
 /** The column `kind` of each limit. */
@@ -26,9 +26,6 @@ export type SubjectHit = LimitSubject & Hit;
 /** Selects the hits from number (newest - quota + 1) on, and the oldest of the window. */
 export type WantedHits = LimitSubject & Readonly<{ quota: number; windowSeconds: number }>;
 
-/** How many expired hits of a subject a transaction deletes at most. */
-const OLDEST_MAX = 2;
-
 // FORCE INDEX: as in otps.ts.
 const COUNTERS_SQL = `SELECT subject, kind, used_at, newest FROM limit_hits FORCE INDEX (PRIMARY)
   WHERE (subject, kind, number) IN (`;
@@ -41,15 +38,21 @@ const NEWEST_HITS_SQL = `${HITS_SQL} WHERE subject = ? AND kind = ? AND number >
 /** Reads the expired hits that are still stored: few, because each new hit deletes some. */
 const FIRST_LIVE_SQL = `${HITS_SQL} WHERE subject = ? AND kind = ? AND number > 0
   AND used_at > NOW(6) - INTERVAL ? SECOND ORDER BY number LIMIT 1`;
-/** Ordering by the whole key reads the index; otherwise the server sorts all rows of a subject. */
-const OLDEST_HITS_SQL = `SELECT oldest.* FROM limit_hits AS head FORCE INDEX (PRIMARY) JOIN LATERAL
-  (${HITS_SQL} WHERE t.subject = head.subject AND t.kind = head.kind AND t.number > 0
-    ORDER BY t.subject, t.kind, t.number LIMIT ${OLDEST_MAX}) AS oldest
-  WHERE (head.subject, head.kind, head.number) IN (`;
+/**
+ * The oldest hit of each subject. The derived table looks up its number, so that the join reads one
+ * row. Ordering by the whole key reads the index; otherwise the server sorts all rows of a subject.
+ */
+const OLDEST_HITS_SQL = `SELECT t.subject, t.kind, t.number, t.used_at, t.points
+  FROM (SELECT subject, kind, (SELECT number FROM limit_hits AS one FORCE INDEX (PRIMARY)
+      WHERE one.subject = head.subject AND one.kind = head.kind AND number > 0
+      ORDER BY one.subject, one.kind, number LIMIT 1) AS number
+    FROM limit_hits AS head FORCE INDEX (PRIMARY) WHERE (subject, kind, number) IN (`;
+const OLDEST_HITS_SQL_END = `)) AS oldest STRAIGHT_JOIN limit_hits AS t FORCE INDEX (PRIMARY)
+  ON t.subject = oldest.subject AND t.kind = oldest.kind AND t.number = oldest.number`;
 const INSERT_SQL =
   'INSERT INTO limit_hits (subject, kind, number, used_at, points, newest) VALUES ';
 const ROW = '(?,?,?,?,?,?)';
-const UPDATE_SQL_END = ' AS new ON DUPLICATE KEY UPDATE used_at = new.used_at, newest = new.newest';
+const UPDATE_SQL_END = orUpdate('used_at', 'newest');
 
 /**
  * Locks the counters of subjects. Lock order: after the otps rows of users and the slots of client
@@ -77,7 +80,7 @@ export function readHitCounters(subjects: readonly LimitSubject[]): Query<HitCou
 }
 
 /**
- * Reads the hits that decide a limit and the oldest hits of each subject, in no particular order; a
+ * Reads the hits that decide a limit and the oldest hit of each subject, in no particular order; a
  * hit may appear twice. Granting a point requires locked counters, in an earlier statement.
  *
  * @param subjects unique, at least 1
@@ -89,7 +92,7 @@ export function readHits(
   wanted: readonly WantedHits[],
   hitsMax: number,
 ): Query<SubjectHit[]> {
-  const selects = [OLDEST_HITS_SQL + `${repeat(subjects.length, '(?,?,0)')})`,
+  const selects = [OLDEST_HITS_SQL + repeat(subjects.length, '(?,?,0)') + OLDEST_HITS_SQL_END,
     ...wanted.map(() => `(${NEWEST_HITS_SQL} LIMIT ${hitsMax}) UNION ALL (${FIRST_LIVE_SQL})`)];
   return {
     name: 'limit_hits.read',
@@ -127,16 +130,17 @@ export function storeHits(counters: readonly HitCounter[], hits: readonly Subjec
  * the hits, so it precedes every write that other transactions may wait for.
  */
 export function deleteHits(hits: readonly SubjectHit[]): Write {
-  const rows = joinKeys('limit_hits', ['subject', 'kind', 'number'], hits.length);
+  const sql = `DELETE t FROM limit_hits AS t FORCE INDEX (PRIMARY)
+    WHERE (t.subject, t.kind, t.number) IN (${repeat(hits.length, '(?,?,?)')})`;
   const values = hits.flatMap(({ subject, kind, number }) => [subject, kind, number]);
-  return write('limit_hits.delete', `DELETE t FROM ${rows}`, values);
+  return write('limit_hits.delete', sql, values);
 }
 
 /** Sets times of locked subjects that the clock has not reached to now: the clock was set back. */
 export function clampHits(subjects: readonly LimitSubject[]): Write {
-  const rows = joinKeys('limit_hits', ['subject', 'kind'], subjects.length);
-  return write('limit_hits.clamp', `UPDATE ${rows} SET t.used_at = NOW(6)
-    WHERE t.used_at > NOW(6)`, subjects.flatMap(({ subject, kind }) => [subject, kind]));
+  return write('limit_hits.clamp', `UPDATE limit_hits FORCE INDEX (PRIMARY) SET used_at = NOW(6)
+    WHERE (subject, kind) IN (${repeat(subjects.length, '(?,?)')})
+    AND used_at > NOW(6)`, subjects.flatMap(({ subject, kind }) => [subject, kind]));
 }
 
 function toCounterValues({ subject, kind, newest, usedAt }: HitCounter): Value[] {

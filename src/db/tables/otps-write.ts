@@ -1,7 +1,7 @@
 /** Writes to the table otps: one statement for all OTPs of a batch. */
 import { formatInstant, formatNullableInstant } from '../instant.ts';
 import type { DeliveryFailure, Otp } from './otps.ts';
-import { joinKeys, repeat, write } from '../query.ts';
+import { joinKeys, orUpdate, repeat, write } from '../query.ts';
 import type { Hex, Value, Write } from '../query.ts';
 
 /** Enough for an id that must be unique only within its pair. */
@@ -41,11 +41,8 @@ const INSERT_FULL_SQL =
   `INSERT INTO otps (${ISSUE_COLUMNS}, ${INSERT_COLUMNS}, fingerprint, device,
     ${STATE_COLUMNS}) VALUES `;
 const UPDATE_SQL = `INSERT INTO otps (${ISSUE_COLUMNS}, ${STATE_COLUMNS}) VALUES `;
-const UPDATE_SQL_END = ` AS new ON DUPLICATE KEY UPDATE digest = new.digest,
-  redeemed_at = new.redeemed_at, wrong_attempts = new.wrong_attempts,
-  last_wrong_at = new.last_wrong_at, locked_until = new.locked_until,
-  consecutive_wrong = new.consecutive_wrong, verify_ids = new.verify_ids, channel = new.channel,
-  close_reason = new.close_reason, is_refunded = new.is_refunded`;
+const UPDATE_SQL_END = orUpdate('digest', 'redeemed_at', 'wrong_attempts', 'last_wrong_at',
+  'locked_until', 'consecutive_wrong', 'verify_ids', 'channel', 'close_reason', 'is_refunded');
 // FORCE INDEX: the server may scan a table that it estimates to be small.
 const ATTEMPTS_SQL = `UPDATE otps FORCE INDEX (PRIMARY) SET redeemed_at = ?, wrong_attempts = ?,
   last_wrong_at = ?, locked_until = ?, consecutive_wrong = ?,
@@ -158,9 +155,10 @@ export function storeFailures(list: readonly FailedDelivery[]): Write {
 
 /** Deletes OTPs that are locked. */
 export function deleteOtps(otps: readonly Otp[]): Write {
-  const rows = joinKeys('otps', PRIMARY_KEY, otps.length, { placeholders: 'X?,?' });
+  const sql = `DELETE t FROM otps AS t FORCE INDEX (PRIMARY)
+    WHERE (t.batch_id, t.batch_number) IN (${repeat(otps.length, '(X?,?)')})`;
   const values = otps.flatMap(({ batchId, batchNumber }) => [batchId, batchNumber]);
-  return write('otps.delete', `DELETE t FROM ${rows}`, values);
+  return write('otps.delete', sql, values);
 }
 
 /** The fingerprint of the user and the purpose, which the row loses; one that it has stays. */

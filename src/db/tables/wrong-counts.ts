@@ -72,8 +72,9 @@ export function lockAccounts(names: readonly CountName[], lock: AccountLock): Wr
 
 /** Deletes counts that are locked. */
 export function deleteWrongCounts(names: readonly CountName[]): Write {
-  const rows = joinKeys('wrong_counts', KEY, names.length, { placeholders: 'X?,X?' });
-  return write('wrong_counts.delete', `DELETE t FROM ${rows}`, names.flatMap(toKey));
+  const sql = `DELETE t FROM wrong_counts AS t FORCE INDEX (PRIMARY)
+    WHERE (t.user_digest, t.purpose_digest) IN (${repeat(names.length, '(X?,X?)')})`;
+  return write('wrong_counts.delete', sql, names.flatMap(toKey));
 }
 
 /** An expired otps row whose count must be kept. */
@@ -93,7 +94,7 @@ export function keepCountsOf(otps: readonly CountedOtp[], condition: string): Wr
     FROM ${joinKeys('otps', ['batch_id', 'batch_number'], otps.length,
     { placeholders: '?,?,X?,X?' })}
     WHERE t.user_id IS NOT NULL AND t.consecutive_wrong > 0 AND ${condition}
-    FOR UPDATE OF t
+    FOR UPDATE
     ON DUPLICATE KEY UPDATE
       consecutive_wrong = wrong_counts.consecutive_wrong + t.consecutive_wrong,
       counted_at = GREATEST(wrong_counts.counted_at, COALESCE(t.last_wrong_at, t.created_at))`;
