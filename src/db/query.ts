@@ -50,6 +50,14 @@ export function orUpdate(...columns: readonly string[]): string {
   return ` ON DUPLICATE KEY UPDATE ${assignments.join(', ')}`;
 }
 
+/**
+ * The start of a DELETE whose condition is a list of keys. The form that takes FORCE INDEX, with
+ * the table before FROM, scans and locks a small table all the same.
+ */
+export function deleteFrom(table: string, index = 'PRIMARY'): string {
+  return `DELETE /*+ INDEX(${table} ${index}) */ FROM ${table} WHERE `;
+}
+
 /** The placeholders of one key and its values, such as `X?,?` for hexadecimal text and a number. */
 type KeyForm = Readonly<{ placeholders: string }>;
 
@@ -59,7 +67,7 @@ type KeyForm = Readonly<{ placeholders: string }>;
  * the cost for the server. Both name their index: the server may scan a table that it estimates to
  * be small; a locking scan would lock rows of other transactions, and deadlock.
  *
- * @param columns the first columns of the primary key, in its order
+ * @param columns the first columns of the primary key, in its order, and others to compare
  * @param rows the number of keys, at least 1; their values are bound row by row
  */
 export function joinKeys(

@@ -6,7 +6,7 @@
 import { isExpiredRow, sweptTables } from './expired-rows.ts';
 import type { KeptCounts, Retention, SweptTable, WrittenRows } from './expired-rows.ts';
 import { SweepCounts } from '../metrics.ts';
-import { repeat, write } from '../query.ts';
+import { deleteFrom, repeat, write } from '../query.ts';
 import type { Query, Row, Value } from '../query.ts';
 import type { Rider, Transaction } from '../transaction.ts';
 
@@ -109,7 +109,7 @@ async function deleteExpired(
   const kept = table.keep?.copy(locked, isExpired) ?? null;
   if (kept !== null) tx.writes.push(kept);
   // Checks the expiry again: the transaction may be about to use one of the rows.
-  const deleteSql = `DELETE t FROM ${fromKeys(table.name, table.key, locked.length)}
+  const deleteSql = `${deleteFrom(table.name)}${hasKey(table.key, locked.length)}
     AND ${isExpired}`;
   const keys = locked.flatMap((row) => pickValues(row, table.key));
   tx.writes.push(write(`${table.name}.sweep_delete`, deleteSql, keys));
@@ -150,17 +150,14 @@ function lockRows(
 ): Query<readonly Row[]>[] {
   if (rows.length === 0) return [];
   const sql = `SELECT ${[...key, ...(keep?.columns ?? [])].join(', ')}
-    FROM ${fromKeys(name, columns, rows.length, index)} FOR UPDATE SKIP LOCKED`;
+    FROM ${name} FORCE INDEX (${index}) WHERE ${hasKey(columns, rows.length)}
+    FOR UPDATE SKIP LOCKED`;
   return [selectQuery(`${name}.sweep_lock`, sql, rows.flatMap((row) => pickValues(row, columns)))];
 }
 
-/** The rows `t` with these keys, as other transactions find them. */
-function fromKeys(
-  table: string, columns: readonly string[], rows: number, index = 'PRIMARY',
-): string {
-  const key = `(${repeat(columns.length, '?')})`;
-  return `${table} AS t FORCE INDEX (${index})
-    WHERE (${columns.join(', ')}) IN (${repeat(rows, key)})`;
+/** SQL: whether a row has one of the keys. */
+function hasKey(columns: readonly string[], rows: number): string {
+  return `(${columns.join(', ')}) IN (${repeat(rows, `(${repeat(columns.length, '?')})`)})`;
 }
 
 function selectQuery(name: string, sql: string, values: readonly Value[]): Query<readonly Row[]> {

@@ -5,7 +5,7 @@
 import { formatInstant, parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
 import type { Otp } from './otps.ts';
-import { toHex, toNullableHex, repeat, write } from '../query.ts';
+import { deleteFrom, toHex, toNullableHex, repeat, write } from '../query.ts';
 import type { Hex, Query, Row, Value, Write } from '../query.ts';
 
 /** 128 bits: collisions are out of reach, and so is a second key for a given digest. */
@@ -154,9 +154,8 @@ export function eraseVerifications(erased: readonly StoredVerification[]): Write
  * has replaced names another OTP and stays.
  */
 export function deleteVerifications(expired: readonly StoredVerification[]): Write {
-  const sql = `DELETE t FROM idempotency_keys AS t FORCE INDEX (by_key)
-    WHERE (t.key_digest, t.otp_id) IN (${repeat(expired.length, '(X?,X?)')})`;
-  return write('idempotency_keys.delete', sql,
+  const condition = `(key_digest, otp_id) IN (${repeat(expired.length, '(X?,X?)')})`;
+  return write('idempotency_keys.delete', deleteFrom('idempotency_keys', 'by_key') + condition,
     expired.flatMap(({ keyDigest, otpId }) => [keyDigest, otpId]));
 }
 

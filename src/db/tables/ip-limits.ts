@@ -6,7 +6,7 @@
  */
 import { formatInstant, parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
-import { orUpdate, repeat, write } from '../query.ts';
+import { deleteFrom, orUpdate, repeat, write } from '../query.ts';
 import type { Query, Row, Value, Write } from '../query.ts';
 
 /** All slots of a subject are read and locked, so the number is small. */
@@ -163,15 +163,16 @@ export function storeOverflow(hits: readonly IpOverflow[]): Write {
  * @param now read after the slots of the subject were locked
  */
 export function clampOverflow(subject: string, now: Instant): readonly Write[] {
-  const later = 'FROM ip_rate_overflow FORCE INDEX (PRIMARY) WHERE address = ? AND used_at > ?';
+  const later = 'address = ? AND used_at > ?';
   const at = formatInstant(now);
   return [
     write('ip_rate_overflow.clamp', `INSERT INTO ip_rate_overflow (address, ${OVERFLOW_COLUMNS})
       SELECT * FROM (SELECT address, CAST(? AS DATETIME(6)) AS used_at, SUM(points) AS points,
-        MAX(number) AS number ${later} GROUP BY address) AS later
+        MAX(number) AS number FROM ip_rate_overflow FORCE INDEX (PRIMARY) WHERE ${later}
+        GROUP BY address) AS later
       ON DUPLICATE KEY UPDATE points = ip_rate_overflow.points + later.points,
         number = later.number`, [at, subject, at]),
-    write('ip_rate_overflow.clamp_delete', `DELETE ip_rate_overflow ${later}`, [subject, at]),
+    write('ip_rate_overflow.clamp_delete', deleteFrom('ip_rate_overflow') + later, [subject, at]),
   ];
 }
 

@@ -4,7 +4,7 @@
  */
 import { formatInstant, parseInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
-import { orUpdate, repeat, write } from '../query.ts';
+import { deleteFrom, orUpdate, repeat, write } from '../query.ts';
 import type { Query, Row, Value, Write } from '../query.ts';
 
 /** The column `kind` of each limit. */
@@ -130,10 +130,9 @@ export function storeHits(counters: readonly HitCounter[], hits: readonly Subjec
  * the hits, so it precedes every write that other transactions may wait for.
  */
 export function deleteHits(hits: readonly SubjectHit[]): Write {
-  const sql = `DELETE t FROM limit_hits AS t FORCE INDEX (PRIMARY)
-    WHERE (t.subject, t.kind, t.number) IN (${repeat(hits.length, '(?,?,?)')})`;
+  const condition = `(subject, kind, number) IN (${repeat(hits.length, '(?,?,?)')})`;
   const values = hits.flatMap(({ subject, kind, number }) => [subject, kind, number]);
-  return write('limit_hits.delete', sql, values);
+  return write('limit_hits.delete', deleteFrom('limit_hits') + condition, values);
 }
 
 /** Sets times of locked subjects that the clock has not reached to now: the clock was set back. */

@@ -1,7 +1,7 @@
 /** Writes to the table otps: one statement for all OTPs of a batch. */
 import { formatInstant, formatNullableInstant } from '../instant.ts';
 import type { DeliveryFailure, Otp } from './otps.ts';
-import { joinKeys, orUpdate, repeat, write } from '../query.ts';
+import { deleteFrom, joinKeys, orUpdate, repeat, write } from '../query.ts';
 import type { Hex, Value, Write } from '../query.ts';
 
 /** Enough for an id that must be unique only within its pair. */
@@ -155,10 +155,9 @@ export function storeFailures(list: readonly FailedDelivery[]): Write {
 
 /** Deletes OTPs that are locked. */
 export function deleteOtps(otps: readonly Otp[]): Write {
-  const sql = `DELETE t FROM otps AS t FORCE INDEX (PRIMARY)
-    WHERE (t.batch_id, t.batch_number) IN (${repeat(otps.length, '(X?,?)')})`;
+  const condition = `(batch_id, batch_number) IN (${repeat(otps.length, '(X?,?)')})`;
   const values = otps.flatMap(({ batchId, batchNumber }) => [batchId, batchNumber]);
-  return write('otps.delete', sql, values);
+  return write('otps.delete', deleteFrom('otps') + condition, values);
 }
 
 /** The fingerprint of the user and the purpose, which the row loses; one that it has stays. */

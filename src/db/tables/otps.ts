@@ -1,7 +1,7 @@
 /** Reads of the table otps: the OTPs of users, and the wrong attempts of their pairs. */
 import { parseInstant, parseNullableInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
-import { toHex, mapResult, toNullableHex, repeat } from '../query.ts';
+import { toHex, joinKeys, mapResult, toNullableHex, repeat } from '../query.ts';
 import type { Hex, Query, Row } from '../query.ts';
 
 /** A user and a purpose, for one trusted device or for all other clients of the user together. */
@@ -132,7 +132,7 @@ export type OtpName = Readonly<{ otpId: Hex; batchId: Hex }>;
 export function findUsers(names: readonly OtpName[]): Query<Map<Hex, string>> {
   return {
     name: 'otps.find_users',
-    sql: `SELECT t.otp_id, t.user_id FROM ${fromNames(names)} AND t.user_id IS NOT NULL`,
+    sql: `SELECT t.otp_id, t.user_id FROM ${joinNames(names)} WHERE t.user_id IS NOT NULL`,
     values: toValues(names),
     read: (rows) => new Map(rows.map((row) => [toHex(row.otp_id), row.user_id as string])),
   };
@@ -142,17 +142,16 @@ export function findUsers(names: readonly OtpName[]): Query<Map<Hex, string>> {
 export function readOtpsOfUsers(names: readonly OtpName[]): Query<Otp[]> {
   return {
     name: 'otps.read_of_users',
-    sql: `SELECT all_of.* FROM (SELECT DISTINCT t.user_id FROM ${fromNames(names)}) AS users
+    sql: `SELECT all_of.* FROM (SELECT DISTINCT t.user_id FROM ${joinNames(names)}) AS users
       STRAIGHT_JOIN otps AS all_of FORCE INDEX (by_user) ON all_of.user_id = users.user_id`,
     values: toValues(names),
     read: (rows) => rows.map(readOtp),
   };
 }
 
-/** Looks up the batch: it has at most a few dozen rows, adjacent in the primary key. */
-function fromNames(names: readonly OtpName[]): string {
-  return `otps AS t FORCE INDEX (PRIMARY)
-    WHERE (t.batch_id, t.otp_id) IN (${repeat(names.length, '(X?,X?)')})`;
+/** Joins by batch: a batch has at most a few dozen rows, adjacent in the primary key. */
+function joinNames(names: readonly OtpName[]): string {
+  return joinKeys('otps', ['batch_id', 'otp_id'], names.length, { placeholders: 'X?,X?' });
 }
 
 function toValues(names: readonly OtpName[]): Hex[] {

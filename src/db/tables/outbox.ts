@@ -1,7 +1,7 @@
 /** The table outbox: batches of messages that no channel has accepted yet. */
 import { formatInstant } from '../instant.ts';
 import type { Instant } from '../instant.ts';
-import { toHex, joinKeys, repeat, write } from '../query.ts';
+import { deleteFrom, toHex, joinKeys, repeat, write } from '../query.ts';
 import type { Hex, Query, Row, Value, Write } from '../query.ts';
 
 /** Columns: schema/0007-outbox.sql. */
@@ -60,8 +60,7 @@ export function replaceBatches(batches: readonly SealedBatch[], owner: Hex): Wri
 
 /** Deletes the batches that exist. */
 export function deleteBatches(batchIds: readonly Hex[]): Write {
-  const sql = `DELETE t FROM outbox AS t FORCE INDEX (PRIMARY)
-    WHERE t.batch_id IN (${repeat(batchIds.length, 'X?')})`;
+  const sql = `${deleteFrom('outbox')}batch_id IN (${repeat(batchIds.length, 'X?')})`;
   return write('outbox.delete', sql, batchIds);
 }
 

@@ -2,7 +2,7 @@
  * The table wrong_counts: the consecutive wrong attempts of pairs whose OTPs have been swept, and
  * the locks of accounts. It is nearly always small, and a user without wrong attempts has no row.
  */
-import { joinKeys, repeat, toHex, write } from '../query.ts';
+import { deleteFrom, joinKeys, repeat, toHex, write } from '../query.ts';
 import type { Hex, Query, Value, Write } from '../query.ts';
 
 export const USER_DIGEST_BYTES = 16;
@@ -72,9 +72,8 @@ export function lockAccounts(names: readonly CountName[], lock: AccountLock): Wr
 
 /** Deletes counts that are locked. */
 export function deleteWrongCounts(names: readonly CountName[]): Write {
-  const sql = `DELETE t FROM wrong_counts AS t FORCE INDEX (PRIMARY)
-    WHERE (t.user_digest, t.purpose_digest) IN (${repeat(names.length, '(X?,X?)')})`;
-  return write('wrong_counts.delete', sql, names.flatMap(toKey));
+  const condition = `(${KEY.join(', ')}) IN (${repeat(names.length, '(X?,X?)')})`;
+  return write('wrong_counts.delete', deleteFrom('wrong_counts') + condition, names.flatMap(toKey));
 }
 
 /** An expired otps row whose count must be kept. */
