@@ -48,10 +48,10 @@ const hex = (index: number, bytes: number): string => index.toString(16).padStar
 
 function otpOf(index: number): Otp {
   return {
-    userId: `u${index}`, purpose: 'p', number: 1, otpId: hex(index, 16), keyId: 'k', digest: null,
-    createdAt: 0, expiresAt: 0, redeemedAt: null, wrongAttempts: 0, lastWrongAt: null,
-    lockedUntil: null, consecutiveWrong: 0, verifyIds: hex(1, 8), batchId: hex(index, 8),
-    batchNumber: 0, channel: 'sms', closeReason: null, isRefunded: false, codeDigits: 6,
+    userId: `u${index}`, purpose: 'p', device: '', number: 1, otpId: hex(index, 16), keyId: 'k',
+    digest: null, createdAt: 0, expiresAt: 0, redeemedAt: null, wrongAttempts: 0,
+    lastWrongAt: null, lockedUntil: null, consecutiveWrong: 0, verifyIds: hex(1, 8),
+    batchId: hex(index, 8), batchNumber: 0, channel: 'sms', closeReason: null, isRefunded: false, codeDigits: 6,
     attemptsMax: 3, lockSeconds: 600, keyDigest: null, keyExpiresAt: null, remainingRequests: 2,
     apiClient: null,
   };
