@@ -51,9 +51,9 @@ function otpOf(index: number): Otp {
     userId: `u${index}`, purpose: 'p', device: '', number: 1, otpId: hex(index, 16), keyId: 'k',
     digest: null, createdAt: 0, expiresAt: 0, redeemedAt: null, wrongAttempts: 0,
     lastWrongAt: null, lockedUntil: null, consecutiveWrong: 0, verifyIds: hex(1, 8),
-    batchId: hex(index, 8), batchNumber: 0, channel: 'sms', closeReason: null, isRefunded: false, codeDigits: 6,
-    attemptsMax: 3, lockSeconds: 600, keyDigest: null, keyExpiresAt: null, remainingRequests: 2,
-    apiClient: null,
+    batchId: hex(index, 8), batchNumber: 0, channel: 'sms', closeReason: null, isRefunded: false,
+    codeDigits: 6, attemptsMax: 3, lockSeconds: 600, keyDigest: null, keyExpiresAt: null,
+    remainingRequests: 2, apiClient: null,
   };
 }
 
