@@ -1,9 +1,9 @@
 /** Opens and migrates the database of a command, and checks that server and schema fit. */
 import type { Config } from './config/config.ts';
-import { findWriteObstacles, findWriteRefusal } from '../db/checks/health.ts';
+import { findWriteObstacles, findWriteRefusal, isInGroup } from '../db/checks/health.ts';
 import type { WriteObstacle } from '../db/checks/health.ts';
-import { requireMysql } from '../db/checks/inspect.ts';
-import { Unavailable } from '../db/errors.ts';
+import { readHostVariables, requireMysql } from '../db/checks/inspect.ts';
+import { NO_GROUP, Unavailable } from '../db/errors.ts';
 import {
   createDatabase, migrate, readSchemaStatus, SchemaError, throwOnConflict,
 } from '../db/migrate.ts';
@@ -40,6 +40,7 @@ export function openPool(config: Config, primary: Primary): ConnectionPool {
 async function checkServer(
   settings: DatabaseSettings,
   refused: readonly WriteObstacle['check'][],
+  needsGroup = false,
 ): Promise<void> {
   const connection = await openConnection({ ...settings, database: null }, NO_SETUP_SQL);
   try {
@@ -48,18 +49,22 @@ async function checkServer(
     for (const { check, found, remedy } of await findWriteObstacles(connection)) {
       if (refused.includes(check)) throw new Unavailable(found, { remedy });
     }
+    if (needsGroup && !isInGroup(await readHostVariables(connection))) {
+      throw new Unavailable(NO_GROUP.found, NO_GROUP);
+    }
   } finally {
     connection.destroy();
   }
 }
 
-/**
- * Checks that `serve` can work: the server, the schema, and that a write commits.
- *
- * @throws Unavailable, SchemaError
- */
-export async function checkBeforeServing(primary: Primary, pool: ConnectionPool): Promise<void> {
-  await checkServer(await primary.find(), ['read_only', 'binlog_format']);
+/** Checks that `serve` can work: the server, the schema, and that a write commits. */
+export async function checkBeforeServing(
+  { consistency }: Config,
+  primary: Primary,
+  pool: ConnectionPool,
+): Promise<void> {
+  const settings = await primary.find();
+  await checkServer(settings, ['read_only', 'binlog_format'], consistency === 'before');
   await checkSchema(pool);
   const refusal = await findWriteRefusal(pool);
   if (refusal !== null) throw new Unavailable(refusal.message, { cause: refusal });

@@ -121,7 +121,7 @@ async function servePrimary(context: Context): Promise<boolean> {
   if (clearText !== null) printError(`otpd: ${clearText.found}; ${clearText.remedy}`);
   let isAnswered = false;
   try {
-    await checkBeforeServing(primary, pool);
+    await checkBeforeServing(config, primary, pool);
     stop.throwIfAborted();
     void primary.watch();
     const listener = config.workers > 1

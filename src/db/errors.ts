@@ -103,6 +103,12 @@ const CHECK_NAME = 'check the name in DB_HOST, and the name server of this machi
 /** A fault and what an operator can do about it; both are parts of one line. */
 export type Advice = Readonly<{ found: string; remedy: string }>;
 
+/** MySQL accepts the consistency without a group, where it does nothing. */
+export const NO_GROUP: Advice = {
+  found: 'DB_CONSISTENCY is before, and the server is in no group',
+  remedy: 'remove DB_CONSISTENCY, or set up Group Replication',
+};
+
 /** What an operator can do about an error, by the number of the server or the code of Node.js. */
 const REMEDIES: ReadonlyMap<number | string, string> = new Map<number | string, string>([
   [1040, 'raise max_connections, or lower DB_CONNECTIONS or WORKERS'],
@@ -137,8 +143,8 @@ const REMEDIES: ReadonlyMap<number | string, string> = new Map<number | string, 
   ['ENOTFOUND', CHECK_NAME],
   ['EAI_AGAIN', CHECK_NAME],
   ['EACCES', 'let the account of this process use the socket DB_SOCKET'],
-  [1193, 'the server lacks a variable that otpd sets: DB_CONSISTENCY=before needs the plugin'
-    + ' group_replication'],
+  [1193, 'the server lacks a variable that otpd sets: use MySQL 8.4 or later, and for'
+    + ' DB_CONSISTENCY=before Group Replication'],
   [3032, 'SET PERSIST offline_mode = OFF'],
   [1053, 'wait until MySQL has started again'],
   [1290, READ_ONLY_REMEDY],

@@ -5,10 +5,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { monotonicMs } from './clock.ts';
 import {
-  areParted, ask, askOnce, createServer, firstPrimary, openBare, toNoPrimary,
+  ask, askOnce, createServer, firstPrimary, openBare, toNoPrimary,
 } from './checks/health.ts';
 import type { Answer, Asked, Server } from './checks/health.ts';
-import { faultOf, isPrimary } from './checks/inspect.ts';
+import { areParted, faultOf, isPrimary } from './checks/inspect.ts';
 import type { Role } from './checks/inspect.ts';
 import { openConnection } from './connection.ts';
 import type { Connection, DatabaseSettings } from './connection.ts';
@@ -283,8 +283,7 @@ export class Primary {
   async #compare(): Promise<void> {
     const answers = await Promise.all(this.#servers.map(askOnce));
     this.#comparedAtMs = monotonicMs();
-    const primaries = answers.filter(({ role }) => isPrimary(role));
-    if (!areParted(primaries)) {
+    if (!areParted(answers.flatMap(({ role }) => role ?? []))) {
       if (this.#split === 'yes') this.#fault = 'database';
       this.#split = 'no';
     } else if (this.#split === 'no') {
@@ -292,7 +291,7 @@ export class Primary {
     } else if (this.#split === 'suspected') {
       this.#split = 'yes';
       this.#lose('split');
-      const hosts = primaries.map(({ server }) => server.label);
+      const hosts = answers.flatMap(({ server, role }) => (isPrimary(role) ? server.label : []));
       this.#onEvent({ event: 'database_split', hosts });
       this.#renew();
     }

@@ -1,13 +1,13 @@
 /** Transactions on a real server: commit, rollback and retry. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { StatementError, Unavailable } from '../../src/db/errors.ts';
+import { describeStatementError, StatementError, Unavailable } from '../../src/db/errors.ts';
 import type { ConnectionPool } from '../../src/db/pool.ts';
 import { write } from '../../src/db/query.ts';
 import { transaction } from '../../src/db/transaction.ts';
 import type { Rider, Transaction } from '../../src/db/transaction.ts';
 import {
-  query, countDeadlocks, createFixture, includes, rowsBy,
+  query, countDeadlocks, createFixture, includes, isCommit, rowsBy,
 } from './tampered-connections.ts';
 import type { Fixture } from './tampered-connections.ts';
 import { createGate, errorOf, eventually, promptly, timed } from '../harness/waiting.ts';
@@ -22,6 +22,8 @@ const lockNote = (tx: Transaction, id: number) =>
   query(tx, 'lock', 'SELECT id FROM notes WHERE id = ? FOR UPDATE', [id]);
 const connectionId = async (tx: Transaction) =>
   (await query(tx, 'id', 'SELECT CONNECTION_ID() AS id', []))[0]?.id as number;
+const countNotes = async (id: number): Promise<number> =>
+  (await fixture.ids()).filter((other) => other === id).length;
 const nextId = () => { lastId += 1; return lastId; };
 
 test.before(async () => {
@@ -221,6 +223,84 @@ for (const [what, sql, errno] of [
     assert.equal([runs, error.errno, error.statement, error.errorClass],
       [1, errno, 'statement.name', 'bug']);
     assert.not(error.message.includes(sql), 'no SQL in the message');
+  });
+}
+
+const raise = (tx: Transaction, errno: number) =>
+  query(tx, 'raise', `SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = ${errno}`, []);
+
+for (const errno of [1290, 1836, 1874, 3032, 3100, 3796, 3797, 3798, 3799]) {
+  test(`a transaction that fails with ${errno} is rerun on a session opened afterwards`,
+    async () => {
+      const id = nextId();
+      const sessions: number[] = [];
+      const moved: boolean[] = [];
+      pool.onMoved = (connection) => moved.push(connection.isDestroyed());
+      await transaction(pool, async (tx) => {
+        sessions.push(await connectionId(tx));
+        await insertNote(tx, id);
+        if (sessions.length === 1) await raise(tx, errno);
+      });
+      assert.is(new Set(sessions).size, 2);
+      assert.equal([moved, await countNotes(id)], [[true], 1]);
+    });
+}
+
+test('a transaction that loses the certification of its group (3101) is rerun', async () => {
+  const id = nextId();
+  const sessions: number[] = [];
+  await transaction(pool, async (tx) => {
+    sessions.push(await connectionId(tx));
+    await insertNote(tx, id);
+    if (sessions.length === 1) await raise(tx, 3101);
+  });
+  assert.equal([sessions.length, new Set(sessions).size, await countNotes(id)], [2, 1, 1]);
+});
+
+test('a transaction on a server that stays read-only is Unavailable at its deadline', async () => {
+  let runs = 0;
+  const error = await promptly(() => errorOf(transaction(pool, async (tx) => {
+    runs += 1;
+    await raise(tx, 1290);
+  })));
+  assert.instance(error, Unavailable);
+  assert.is(((error as Unavailable).cause as StatementError).errno, 1290);
+  assert.ok(runs > 1 && runs <= 8, `${runs} runs`);
+  await transaction(pool, connectionId);
+});
+
+/** [error at the COMMIT, whether it took effect all the same, runs, probes] */
+const COMMIT_ERRORS: [number, boolean, number, number][] = [
+  [3100, true, 1, 1],
+  [3100, false, 2, 1],
+  [1290, false, 2, 0],
+  [3797, false, 2, 0],
+  [3101, false, 2, 0],
+];
+
+for (const [errno, hasCommitted, runs, probes] of COMMIT_ERRORS) {
+  test(`a COMMIT that ends with ${errno} and ${hasCommitted ? 'has' : 'has not'} taken effect is`
+    + ` true after ${runs} runs`, async () => {
+    const id = nextId();
+    const seen = { runs: 0, probes: 0, errors: 0 };
+    fixture.tamper(async (name, connection, proceed) => {
+      if (!isCommit(name) || seen.errors > 0) return proceed();
+      seen.errors += 1;
+      if (hasCommitted) await proceed();
+      // The server rolls back, and then reports the error.
+      else await connection.run('rollback', 'ROLLBACK', []);
+      throw describeStatementError(name, { errno, code: 'ER_X' });
+    });
+    await transaction(pool, async (tx) => {
+      seen.runs += 1;
+      await insertNote(tx, id);
+      tx.commitProbe({
+        ...rowsBy('probe', 'SELECT id FROM notes WHERE id = ? FOR UPDATE', [id]),
+        read: (rows) => { seen.probes += 1; return rows.length > 0; },
+      });
+    });
+    fixture.tamper(null);
+    assert.equal([seen, await countNotes(id)], [{ runs, probes, errors: 1 }, 1]);
   });
 }
 

@@ -54,9 +54,14 @@ async function readSettings(connection: Connection): Promise<Settings> {
   return new Map(rows.map(({ Variable_name, Value }) => [String(Variable_name), String(Value)]));
 }
 
-/** The obstacles that show in global variables, so that they also hold for later connections. */
+/** The obstacles in global variables, which also hold for later connections. */
 export async function findWriteObstacles(connection: Connection): Promise<WriteObstacle[]> {
   return toObstacles(await readSettings(connection));
+}
+
+/** True also for a member that has left its group. */
+export function isInGroup(variables: ReadonlyMap<string, string>): boolean {
+  return (variables.get('group_replication_group_name') ?? '') !== '';
 }
 
 function toObstacles(settings: Settings): WriteObstacle[] {
@@ -109,6 +114,7 @@ function toFailure(error: unknown): StatementError {
   throw error;
 }
 
+/** Another host may be the primary. */
 const MOVED: readonly HealthError[] = ['read_only', 'quorum'];
 
 /** Runs one check at a time, and shares its result between concurrent callers. */
@@ -124,7 +130,7 @@ export class DatabaseCheck {
   /**
    * @param pool a pool of one connection for this check only: a busy pool may have none free
    * @param servingPool lends a connection when the server allows no further one
-   * @param findFault why no host is the primary; null while one is
+   * @param findFault why no host is the primary, or null
    */
   constructor(
     pool: ConnectionPool,
@@ -155,12 +161,15 @@ export class DatabaseCheck {
   }
 
   async #check(): Promise<readonly HealthError[]> {
+    // The watch of the primary keeps the fault up to date, and a new session would wait.
+    const fault = this.#findFault();
+    if (fault !== null) return [fault];
     const startedAtMs = monotonicMs();
     const first = await this.#attempt(this.#pool, startedAtMs, FIRST_ANSWER_MS);
-    const hasMoved = !(first instanceof Error) && first.some((error) => MOVED.includes(error));
-    if (!(first instanceof Error) && !hasMoved) return first;
-    // The session of a server that was demoted goes, so that the next one is on the primary.
-    if (hasMoved) this.#pool.closeIdle();
+    if (!(first instanceof Error)) {
+      if (!first.some((error) => MOVED.includes(error))) return first;
+      this.#pool.closeIdle();
+    }
     const pool = isLimitReached(first) ? this.#servingPool ?? this.#pool : this.#pool;
     const second = await this.#attempt(pool, startedAtMs, CHECK_TIMEOUT_MS);
     if (!(second instanceof Error)) return second;
@@ -184,8 +193,7 @@ export class DatabaseCheck {
         const errors = await this.#inspect(connection, settings);
         if (errors.length > 0) return errors;
         isWriting = true;
-        const isInGroup = (settings.get('group_replication_group_name') ?? '') !== '';
-        if (isInGroup && !(await readRole(connection)).hasQuorum) return ['quorum'];
+        if (isInGroup(settings) && !(await readRole(connection)).hasQuorum) return ['quorum'];
         await commitTrial(connection);
         return [];
       });
@@ -284,16 +292,4 @@ export async function askOnce(server: Server): Promise<Answer> {
   } catch (error) {
     return { server, role: null, error };
   }
-}
-
-/** Two names of one server, or two members of one group. */
-function areOne(a: Role, b: Role): boolean {
-  return a.serverId === b.serverId || a.members.includes(b.serverId)
-    || b.members.includes(a.serverId);
-}
-
-/** Whether two of these hosts, which take writes, are neither one server nor in one group. */
-export function areParted(primaries: readonly Answer[]): boolean {
-  const roles = primaries.flatMap(({ role }) => role ?? []);
-  return roles.some((one) => roles.some((other) => !areOne(one, other)));
 }

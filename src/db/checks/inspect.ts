@@ -254,3 +254,15 @@ export function describeRole({ takesWrites, hasQuorum }: Role): string {
   if (!hasQuorum) return 'has no majority of its group';
   return takesWrites ? 'is not the primary any more' : 'takes no writes';
 }
+
+/** Whether two of these servers take writes and are neither one server nor in one group. */
+export function areParted(roles: readonly Role[]): boolean {
+  const primaries = roles.filter(isPrimary);
+  return primaries.some((one) => primaries.some((other) => !areOne(one, other)));
+}
+
+/** Two names of one server, or two members of one group. */
+function areOne(a: Role, b: Role): boolean {
+  return a.serverId === b.serverId || a.members.includes(b.serverId)
+    || b.members.includes(a.serverId);
+}

@@ -6,15 +6,16 @@ import {
   checkCapacity, checkDurability, checkGroup, checkServerName, checkSession, checkWritable,
 } from './check-server.ts';
 import type { ConnectionLimits } from './check-server.ts';
-import { areParted, createServer, findWriteObstacles } from '../../../db/checks/health.ts';
+import { findWriteObstacles, isInGroup } from '../../../db/checks/health.ts';
 import {
-  describeRole, findMissingTables, hasSeveralPrimaries, isPrimary, readGrants, readHostVariables,
-  readRole, readServerClock, readServerFacts, readServerName, readTableBytes, tryWrites,
+  areParted, describeRole, findMissingTables, hasSeveralPrimaries, isPrimary, readGrants,
+  readHostVariables, readRole, readServerClock, readServerFacts, readServerName, readTableBytes,
+  tryWrites,
 } from '../../../db/checks/inspect.ts';
 import type { Role, WriteTrial } from '../../../db/checks/inspect.ts';
 import { hostLabel, openConnection } from '../../../db/connection.ts';
 import type { DatabaseSettings, Connection } from '../../../db/connection.ts';
-import { NO_PRIMARY_REMEDIES } from '../../../db/errors.ts';
+import { NO_GROUP, NO_PRIMARY_REMEDIES } from '../../../db/errors.ts';
 import { MICROSECONDS_PER_SECOND } from '../../../db/instant.ts';
 import type { Instant } from '../../../db/instant.ts';
 import { readSchemaFiles, readSchemaStatus, readSchemaStatusOn } from '../../../db/migrate.ts';
@@ -60,17 +61,19 @@ type HostFacts = Readonly<{
  */
 export async function checkHosts(
   servers: readonly DatabaseSettings[],
+  consistency: 'before' | null,
 ): Promise<{ findings: Finding[]; settings: DatabaseSettings }> {
   const hosts = await Promise.all(servers.map(readHost));
   const primary = hosts.find(({ role }) => isPrimary(role));
   const { settings } = primary ?? hosts.find(({ role }) => role !== null) ?? hosts[0]!;
-  if (hosts.length === 1 && !isInGroup(hosts[0]!)) return { settings, findings: [] };
-  const findings = hosts.flatMap((host) => checkHost(host, primary));
-  const answers = hosts.filter(({ role }) => isPrimary(role)).map(({ settings: own, role }) =>
-    ({ server: createServer(own), role, error: null }));
-  if (areParted(answers)) {
-    findings.push(fault('hosts', `${answers.map(({ server }) => server.label).join(' and ')} take`
-      + ' writes and are not of one group', NO_PRIMARY_REMEDIES.split));
+  const hasNoGroup = consistency === 'before' && primary !== undefined
+    && !isInGroup(primary.variables);
+  const findings = hasNoGroup ? [fault('consistency', NO_GROUP.found, NO_GROUP.remedy)] : [];
+  if (hosts.length === 1 && !isInGroup(hosts[0]!.variables)) return { settings, findings };
+  findings.push(...hosts.flatMap((host) => checkHost(host, primary)));
+  if (areParted(hosts.flatMap(({ role }) => role ?? []))) {
+    findings.push(fault('hosts', 'several hosts take writes and are not of one group',
+      NO_PRIMARY_REMEDIES.split));
   }
   if (primary === undefined) {
     findings.push(fault('hosts', 'no host is the primary', NO_PRIMARY_REMEDIES.read_only));
@@ -90,10 +93,6 @@ async function readHost(settings: DatabaseSettings): Promise<HostFacts> {
   } catch (error) {
     return { settings, error, role: null, variables: new Map(), pending: [] };
   }
-}
-
-function isInGroup({ variables }: HostFacts): boolean {
-  return (variables.get('group_replication_group_name') ?? '') !== '';
 }
 
 /** [variable, whether its value is a risk, what it risks, remedy] */
@@ -121,11 +120,11 @@ function checkHost(host: HostFacts, primary: HostFacts | undefined): Finding[] {
   }
   const value = (name: string): string => variables.get(name) ?? '';
   const words = [isPrimary(role) ? 'primary' : describeRole(role), `MySQL ${value('version')}`,
-    ...(isInGroup(host) ? GROUP_RISKS.map(([name]) => `${name} ${value(name)}`) : [])];
-  const remarks: [string, string][] = isInGroup(host) ? GROUP_RISKS
+    ...(isInGroup(variables) ? GROUP_RISKS.map(([name]) => `${name} ${value(name)}`) : [])];
+  const remarks: [string, string][] = isInGroup(variables) ? GROUP_RISKS
     .filter(([name, isRisk]) => isRisk(value(name)))
     .map(([name, , risk, remedy]) => [`${name} is ${value(name)}: ${risk}`, remedy]) : [];
-  if (isInGroup(host) && !role.seesGroup) {
+  if (isInGroup(variables) && !role.seesGroup) {
     remarks.push(['the account may not see the group, so a primary that is cut off is not noticed',
       'GRANT SELECT ON performance_schema.replication_group_members to the account']);
   }

@@ -112,7 +112,7 @@ async function checkChannels(
 
 async function checkDatabaseAndServer(config: Config): Promise<Finding[]> {
   const { connections, workers, servers } = config;
-  const { settings, findings } = await checkHosts(servers);
+  const { settings, findings } = await checkHosts(servers, config.consistency);
   const one = { ...config, servers: [settings] };
   const pool = openPool(one, createPrimary(one));
   try {
