@@ -4,9 +4,10 @@
  * missed.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { print, RESULTS, ROOT, stopSignal } from '../../bench/build.ts';
-import { describeMachine, machineLine } from '../../bench/machine.ts';
+import { describeMachine } from '../../bench/machine.ts';
 import { obtainMysqld } from '../../tools/mysql/fetch/obtain.ts';
 import { readMysqlSettings } from '../../tools/mysql/settings.ts';
 import { closeClient } from '../harness/client.ts';
@@ -20,7 +21,7 @@ import {
 import type { Network } from './network.ts';
 import { readOptions } from './options.ts';
 import type { Options } from './options.ts';
-import { composeChart, composePage, composeTable, missedGoals } from './report.ts';
+import { composeChart, composeHead, composePage, composeTable, missedGoals } from './report.ts';
 import type { Findings, NotRun, Outcome } from './report.ts';
 import { startService } from './service.ts';
 
@@ -61,7 +62,8 @@ async function measure(
     const server = { version: group.version, folder: group.folder };
     const machine = { ...describeMachine({ server, program: 'own' }), load: 'test/failover' };
     const changed = { ...settings, ...options.environment };
-    return { machine, settings: changed, outcomes, notRun: [] };
+    const [, loadAverage = 0] = loadavg();
+    return { machine, loadAverage, settings: changed, outcomes, notRun: [] };
   } finally {
     closeClient();
     for (const close of closing.reverse()) await close();
@@ -77,7 +79,7 @@ function writeResults(found: Findings, isWhole: boolean): void {
   print(`\n${composeTable(found)}`);
   if (!isWhole || found.notRun.length > 0) return;
   writeFileSync(join(ROOT, 'docs/failover.svg'), chart);
-  const part = `\n${machineLine(found.machine)}\n\n${IMAGE}\n\n${composeTable(found)}\n`;
+  const part = `\n${composeHead(found)}\n\n${IMAGE}\n\n${composeTable(found)}\n`;
   writeFileSync(PAGE, readFileSync(PAGE, 'utf8').replace(TABLE, () => part));
   print('written: docs/failover.svg, the table of docs/scale.md');
 }

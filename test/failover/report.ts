@@ -39,6 +39,8 @@ export type NotRun = Readonly<{ name: EventName; reason: string }>;
 
 export type Findings = Readonly<{
   machine: Machine;
+  /** Load average of the machine at the end, over five minutes: other work makes answers late. */
+  loadAverage: number;
   /** Settings of the group and of otpd that differ from their defaults. */
   settings: Readonly<Record<string, string>>;
   outcomes: readonly Outcome[];
@@ -94,13 +96,18 @@ export function composeTable({ outcomes, notRun }: Findings): string {
   ]);
 }
 
+/** Where it was measured; the same words on the page and in docs/scale.md. */
+export function composeHead({ machine, loadAverage }: Findings): string {
+  return `${machineLine(machine)} Load average ${loadAverage.toFixed(1)}, other work included.`;
+}
+
 export function composePage(found: Findings): string {
-  const { machine, settings, outcomes } = found;
+  const { settings, outcomes } = found;
   const wrong = outcomes.flatMap((one) =>
     one.wrong.map((text) => `- wrong, ${one.name}: ${text}\n`));
   return `# Failover
 
-${machineLine(machine)} Three mysqld in one group, two otpd and the clients share the cores.
+${composeHead(found)}
 ${Object.entries(settings).map(([name, value]) => `${name}=${value}`).join(', ')}.
 
 Ten flows a second: a request, a wrong code, the right code, the same again, the status, and the key

@@ -106,6 +106,7 @@ const FOUND: Findings = {
     date: '2026-01-01', commit: 'abc', cores: 2, cpu: 'cpu', memoryGb: 8, system: 'linux x64',
     node: '20.19.0', mysql: '9.7.4', load: 'test/failover', syncUs: 100,
   },
+  loadAverage: 1.5,
   settings: { group_replication_member_expel_timeout: '0' },
   outcomes: [outcome(), outcome({ name: 'stop', wrongCount: 1, wrong: ['right: 404'] })],
   notRun: [{ name: 'partition', reason: 'no <namespace>' }],
@@ -120,7 +121,8 @@ test('an event that was not run is named and never passes', () => {
 
 test('the page has the table, the versions, the chart and what was wrong', () => {
   const page = composePage(FOUND);
-  for (const text of ['MySQL 9.7.4', 'failover.svg', '| met |', '**missed**: wrongCount 1',
+  for (const text of ['MySQL 9.7.4', 'Load average 1.5', 'failover.svg',
+    '| met |', '**missed**: wrongCount 1',
     '- wrong, stop: right: 404', 'group_replication_member_expel_timeout=0']) {
     assert.ok(page.includes(text), text);
   }
