@@ -123,6 +123,7 @@ async function lockExpired(
   values: readonly Value[],
 ): Promise<readonly Row[]> {
   const { name, key, lockedBy } = table;
+  // A server that ignores SKIP LOCKED waits here; the DELETE decides what is removed.
   const find = (columns: readonly string[]): string =>
     `SELECT ${columns.join(', ')} FROM ${name} FORCE INDEX (PRIMARY) WHERE ${range}`;
   if (lockedBy === undefined) {
