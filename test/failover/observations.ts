@@ -59,9 +59,9 @@ export class Observations {
     else this.messages.set(otpId, this.now());
   }
 
-  /** The longest time without a good answer, from the first to `untilMs`. */
+  /** The longest time without a good answer, from the start of the load to `untilMs`. */
   longestGap(untilMs: number): Gap {
-    return longestGap([...this.#goodAt.filter((at) => at < untilMs), untilMs]);
+    return longestGap([0, ...this.#goodAt.filter((at) => at < untilMs), untilMs]);
   }
 
   /** The slowest message, after its 201 or after the gap in which its 201 fell. */

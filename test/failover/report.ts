@@ -64,6 +64,7 @@ export function missedGoals(outcome: Outcome): string[] {
   bound('slowest answer', outcome.slowestMs, ANSWER_MAX_MS);
   bound('/readyz to 503', outcome.delays.to503Ms, READYZ_MAX_MS);
   bound('/readyz to 200', outcome.delays.to200Ms, READYZ_MAX_MS);
+  if (outcome.issued === 0 || outcome.redeemed === 0) missed.push('nothing was acknowledged');
   if (outcome.messageMs === null) missed.push('a message never came');
   else bound('message', outcome.messageMs, MESSAGE_MAX_MS);
   if (failedMax !== null && outcome.failed > failedMax) {

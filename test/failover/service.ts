@@ -21,7 +21,7 @@ const CATCH_UP_SECONDS = 60;
 export type Service = Readonly<{
   ports: readonly number[];
   adminPorts: readonly number[];
-  /** Throws when a process has ended by itself. */
+  /** Ends both by SIGTERM, after 15 s by SIGKILL. */
   stop: () => Promise<void>;
 }>;
 

@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { EVENTS } from '../../failover/events.ts';
-import { longestGap, slowestMessageMs } from '../../failover/observations.ts';
+import { longestGap, Observations, slowestMessageMs } from '../../failover/observations.ts';
 import { EVENT_NAMES, readOptions } from '../../failover/options.ts';
 import { describeProbes, judge, measureDelays } from '../../failover/readiness.ts';
 import type { Facts, Probe, Verdict, VerdictAt } from '../../failover/readiness.ts';
@@ -61,6 +61,7 @@ test('the changes of /readyz are one line', () => {
 test('the gap is the longest time between two good answers', () => {
   assert.equal(longestGap([100, 200, 6900, 7000, 7500]), { fromMs: 200, toMs: 6900 });
   assert.equal(longestGap([]), { fromMs: 0, toMs: 0 });
+  assert.equal(new Observations().longestGap(9000), { fromMs: 0, toMs: 9000 });
 });
 
 test('a message counts from its 201, or from the end of the gap in which it fell', () => {
@@ -95,6 +96,7 @@ test('every goal can be missed', () => {
   assert.is(missed({ delays: { to503Ms: 2001, to200Ms: 2001 } }), 2);
   assert.is(missed({ messageMs: 1001 }), 1);
   assert.is(missed({ messageMs: null }), 1);
+  assert.is(missed({ issued: 0, redeemed: 0 }), 1);
   assert.is(missed({ lost: 1, wrongCount: 1, redeemedTwice: 1 }), 3);
   assert.is(missed({ name: 'move', gapMs: 1001, failed: 1 }), 2);
   assert.is(missed({ name: 'quorum', gapMs: 17_001, named: ['writes'] }), 2);
