@@ -9,7 +9,7 @@ import type { Codes } from './load.ts';
 import type { Network } from './network.ts';
 import { Observations } from './observations.ts';
 import type { EventName } from './options.ts';
-import { describeProbes, measureDelays } from './readiness.ts';
+import { describeProbes, describeVerdicts, measureDelays } from './readiness.ts';
 import type { Outcome } from './report.ts';
 import { countLost, untilReady } from './service.ts';
 import type { Service } from './service.ts';
@@ -106,6 +106,7 @@ function summarise(
       to503Ms: Math.max(...delays.map(({ to503Ms }) => to503Ms)),
       to200Ms: Math.max(...delays.map(({ to200Ms }) => to200Ms)),
     },
+    servers: describeVerdicts(watch.verdicts, eventMs),
     probes: watch.probes.map((probes) => describeProbes(probes, eventMs)),
     named: [...new Set(after.flatMap((probe) => probe.failed ?? []))],
   };

@@ -72,14 +72,28 @@ function contradiction(
 
 /** The answers of /readyz as one line: each change with its time after the event. */
 export function describeProbes(probes: readonly Probe[], eventMs: number): string {
+  return describeChanges(probes, eventMs, ({ isReady: is200, failed }) =>
+    (is200 ? '200' : failed === null ? 'no answer' : `503 ${failed.join(' ')}`));
+}
+
+/** What the servers said, in the same way; `either` is ready without an answered write. */
+export function describeVerdicts(verdicts: readonly VerdictAt[], eventMs: number): string {
+  return describeChanges(verdicts, eventMs, ({ verdict }) => verdict);
+}
+
+function describeChanges<T extends Readonly<{ atMs: number }>>(
+  all: readonly T[],
+  eventMs: number,
+  wordOf: (one: T) => string,
+): string {
   const changes: string[] = [];
   let last = '';
-  for (const { atMs, isReady: is200, failed } of probes) {
-    const answer = is200 ? '200' : failed === null ? 'no answer' : `503 ${failed.join(' ')}`;
-    if (answer === last) continue;
-    const seconds = (atMs - eventMs) / 1000;
-    changes.push(seconds < 0 ? answer : `${seconds.toFixed(1)} s ${answer}`);
-    last = answer;
+  for (const one of all) {
+    const word = wordOf(one);
+    if (word === last) continue;
+    const seconds = (one.atMs - eventMs) / 1000;
+    changes.push(seconds < 0 ? word : `${seconds.toFixed(1)} s ${word}`);
+    last = word;
   }
   return changes.join(', ');
 }

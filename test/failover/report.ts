@@ -27,6 +27,8 @@ export type Outcome = Readonly<{
   /** The slowest message after its 201; null when one never came. */
   messageMs: number | null;
   delays: Delays;
+  /** The changes of what the servers said together. */
+  servers: string;
   /** For each otpd the changes of /readyz. */
   probes: readonly string[];
   /** Every check that a 503 of /readyz named after the event. */
@@ -124,9 +126,10 @@ ${composeTable(found)}
 
 ## /readyz
 
-Times after the event, for each otpd.
+Times after the event: what the servers said of themselves, then each otpd.
 
-${outcomes.map(({ name, probes }) => `- ${EVENTS[name].title}: ${probes.join(' / ')}`).join('\n')}
+${outcomes.map(({ name, servers, probes }) =>
+    `- ${EVENTS[name].title}: ${[servers, ...probes].join(' / ')}`).join('\n')}
 ${wrong.join('')}`;
 }
 

@@ -4,7 +4,9 @@ import * as assert from 'uvu/assert';
 import { EVENTS } from '../../failover/events.ts';
 import { longestGap, Observations, slowestMessageMs } from '../../failover/observations.ts';
 import { EVENT_NAMES, readOptions } from '../../failover/options.ts';
-import { describeProbes, judge, measureDelays } from '../../failover/readiness.ts';
+import {
+  describeProbes, describeVerdicts, judge, measureDelays,
+} from '../../failover/readiness.ts';
 import type { Facts, Probe, Verdict, VerdictAt } from '../../failover/readiness.ts';
 import { composeChart, composePage, composeTable, missedGoals } from '../../failover/report.ts';
 import type { Findings, Outcome } from '../../failover/report.ts';
@@ -52,10 +54,12 @@ test('no answer is wrong while the servers say that all is well and no write is 
     { to503Ms: 500, to200Ms: 0 });
 });
 
-test('the changes of /readyz are one line', () => {
+test('the changes of /readyz and of the servers are one line each', () => {
   const all: Probe[] = [...probes([0, true], [1500, false], [1700, false]),
     { atMs: 2000, isReady: false, failed: null }, ...probes([4000, true])];
   assert.is(describeProbes(all, 1000), '200, 0.5 s 503 writes, 1.0 s no answer, 3.0 s 200');
+  assert.is(describeVerdicts(verdicts([0, 'ready'], [1500, 'either'], [2000, 'either']), 1000),
+    'ready, 0.5 s either');
 });
 
 test('the gap is the longest time between two good answers', () => {
@@ -78,7 +82,8 @@ function outcome(changes: Partial<Outcome> = {}): Outcome {
   return {
     name: 'kill', eventMs: 5000, newPrimaryMs: 11_600, gapMs: 6600, failed: 900, slowestMs: 2700,
     issued: 500, redeemed: 490, lost: 0, wrongCount: 0, wrong: [], redeemedTwice: 0, sentTwice: 0,
-    messageMs: 300, delays: { to503Ms: 400, to200Ms: 700 }, probes: ['200', '200'], named: [],
+    messageMs: 300, delays: { to503Ms: 400, to200Ms: 700 }, servers: 'ready', named: [],
+    probes: ['200', '200'],
     seconds: [{ good: 60, failed: 0 }, { good: 0, failed: 40 }], ...changes,
   };
 }
