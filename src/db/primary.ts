@@ -38,8 +38,8 @@ const WATCH_ASK_MS = 700;
 /** Two primaries without a group are a mistake of an operator. */
 const COMPARE_PAUSE_MS = 3000;
 
-/** The connections of a server belong to requests when it allows no further one. */
-const YIELD_MS = 1000;
+/** The connections that a server allows belong to requests: the watch pauses at their limit. */
+const YIELD_MS = 30_000;
 
 export class Primary {
   readonly #counts = new PrimaryCounts();
@@ -235,7 +235,7 @@ export class Primary {
 
   async #look(): Promise<void> {
     const now = monotonicMs();
-    if (now < this.#yieldsUntilMs) return;
+    if (now < this.#yieldsUntilMs && this.#current !== null) return;
     if (this.#only === null && (this.#split !== 'no'
       || now - this.#comparedAtMs >= COMPARE_PAUSE_MS)) {
       this.#comparing ??= this.#compare().finally(() => { this.#comparing = null; });
@@ -247,11 +247,10 @@ export class Primary {
       if (this.#current === null) this.#settle(server);
     } else if (role !== null) {
       this.#refuse(server, role);
-    } else if (!isLimitReached(error)) {
-      // A slow disk must not cost the sessions: they are renewed when another host is the primary.
-      if (this.#only === null) await this.#find();
-      else if (this.#current === null) this.#fault = 'database';
-    }
+    } else if (isLimitReached(error)) this.#yield();
+    // A slow disk must not cost the sessions: they are renewed when another host is the primary.
+    else if (this.#only === null) await this.#find();
+    else if (this.#current === null) this.#fault = 'database';
   }
 
   async #askWatched(server: Server): Promise<Answer> {

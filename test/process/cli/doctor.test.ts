@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { checkDatabase } from '../../../src/app/cli/doctor/check-database.ts';
+import { checkDatabase, checkHosts } from '../../../src/app/cli/doctor/check-database.ts';
 import type { DoctorTarget } from '../../../src/app/cli/doctor/check-database.ts';
 import type { Finding } from '../../../src/app/output.ts';
 import { readHostClock } from '../../../src/app/log/log.ts';
@@ -277,6 +277,37 @@ test('doctor warns about a group with several primaries', async () => {
       /^warn group: group_replication_single_primary_mode is OFF: .*; let every otpd write to/);
   } finally {
     await query('UNINSTALL PLUGIN group_replication');
+  }
+});
+
+test('doctor describes a member of a group, and warns of what spoils its failover', async () => {
+  const { query } = server.database;
+  const settings = { ...server.settings, ...ACCOUNT };
+  const warnings = async (): Promise<string> => (await checkHosts([settings], null)).findings
+    .filter(({ level }) => level === 'warn').map(({ found }) => found).join('\n');
+  assert.equal((await checkHosts([settings], null)).findings, []);
+  const [noGroup] = (await checkHosts([settings], 'before')).findings;
+  assert.match(noGroup!.found, /^DB_CONSISTENCY is before, and the server is in no group/);
+  await query("INSTALL PLUGIN group_replication SONAME 'group_replication.so'");
+  const grant = 'SELECT ON performance_schema.replication_group_members';
+  try {
+    await query("SET GLOBAL group_replication_group_name = '6f8d2b9e-3c41-4f0a-9a57-1d2e3f405162'");
+    const { findings } = await checkHosts([settings], 'before');
+    assert.is(findings[0]!.level, 'ok');
+    assert.match(findings[0]!.found, /: primary, MySQL .*, group_replication_consistency \w+, /);
+    assert.match(await warnings(), /member_expel_timeout is 5: a failover takes about 21 s/);
+    assert.match(await warnings(), /unreachable_majority_timeout is 0: a primary that is cut off/);
+    assert.match(await warnings(), /replica_parallel_workers is 4: a secondary falls behind/);
+    assert.match(await warnings(), /the account may not see the group/);
+    await query(`GRANT ${grant} TO ${ACCOUNT.user}@localhost`);
+    await query("SET GLOBAL group_replication_consistency = 'EVENTUAL'");
+    await query('SET GLOBAL group_replication_member_expel_timeout = 0');
+    assert.not.match(await warnings(), /may not see|member_expel_timeout/);
+    assert.match(await warnings(), /consistency is EVENTUAL: a new primary answers before it has/);
+  } finally {
+    await query('SET GLOBAL group_replication_consistency = DEFAULT');
+    await query('UNINSTALL PLUGIN group_replication');
+    await query(`REVOKE IF EXISTS ${grant} FROM ${ACCOUNT.user}@localhost`);
   }
 });
 

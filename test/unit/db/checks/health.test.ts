@@ -77,6 +77,12 @@ test('a check of a hanging database answers in time, and a later check succeeds'
   await eventually('the database is healthy', async () => (await check.errors()).length === 0);
 });
 
+test('without a primary a check names the fault and asks nobody', async () => {
+  const fake = createFake();
+  const check = new DatabaseCheck(createFakePool(fake), null, () => 'split');
+  assert.equal([await check.errors(), fake.checks], [['split'], 0]);
+});
+
 test('a check without a connection answers in time', async () => {
   const check = new DatabaseCheck(new ConnectionPool(() => new Promise(() => {}), 1));
   const result = await promptly(() => check.errors());
