@@ -1,6 +1,7 @@
 /** The admin listener: health probes and metrics, on a port of their own. */
 import type { Config } from './config/config.ts';
 import { DatabaseCheck } from '../db/checks/health.ts';
+import { openConnection } from '../db/connection.ts';
 import { ConnectionPool } from '../db/pool.ts';
 import type { Primary } from '../db/primary.ts';
 import type { RequestError } from '../http/connection.ts';
@@ -46,7 +47,8 @@ export async function openAdminServer(
 ): Promise<AdminServer | null> {
   if (address === null) return null;
   const { primary } = deps;
-  const pool = new ConnectionPool(() => primary.open(), 1);
+  // The check itself asks for the role.
+  const pool = new ConnectionPool(async () => openConnection(await primary.find()), 1);
   primary.serve(pool);
   const check = new DatabaseCheck(pool, deps.pool, () => primary.fault);
   let isStopping = false;
