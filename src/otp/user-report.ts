@@ -206,7 +206,11 @@ function listDevices(
     const lastSuccessAt = devices.get(device)?.lastSuccessAt ?? null;
     devices.set(device, { device, lastSuccessAt, revokedAt });
   }
-  return [...devices.values()];
+  const all = devices.get('')?.revokedAt ?? null;
+  const isEnded = ({ lastSuccessAt }: DeviceReport): boolean =>
+    lastSuccessAt !== null && all !== null && lastSuccessAt <= all;
+  return [...devices.values()].map((one) =>
+    (one.revokedAt === null && isEnded(one) ? { ...one, revokedAt: all } : one));
 }
 
 /**
