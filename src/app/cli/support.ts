@@ -270,10 +270,10 @@ export async function revoke(
   device: string | null,
 ): Promise<Report> {
   const now = await revokeDevices(deps, userId, device);
+  const what = device === null ? 'all devices' : `device ${device}`;
   return {
     isDone: true,
-    lines: [`${device === null ? 'all devices' : `device ${device}`} revoked; a client that verifies `
-      + 'a code is trusted again, as a new device'],
+    lines: [`${what} revoked; a client that verifies a code is trusted again, as a new device`],
     data: { outcome: 'revoked', user_id: userId, device, revoked_at: toRfc3339(now) },
     note: toAuditLine(deps, 'revoke', { outcome: 'revoked', now, userId, purpose: null }),
   };

@@ -97,7 +97,7 @@ test('revoke ends the trust in one device, and in no other', async () => {
   assert.is(await request('U2', `${lost}, ${kept}`), 201);
 });
 
-test('revoke ends the trust in all devices, and a success begins it anew', async () => {
+test('revoke ends the trust in all devices, and the next success makes a new device', async () => {
   database.clock.set('2026-01-05 10:00:00.5');
   const old = await trust('U3');
   assert.equal((await revoke(deps(), 'U3', null)).data, { outcome: 'revoked', user_id: 'U3',
