@@ -248,7 +248,7 @@ test('one transaction locks the accounts of several users, each once', async () 
   assert.equal(new Set(next.map(({ kind }) => kind)), new Set(['account_locked']));
 });
 
-test('a success on a device ends no lock that one transaction has begun for strangers', async () => {
+test('a success on a device ends no lock that its batch has begun for strangers', async () => {
   const side = new Side(await createTestDatabase(), { deviceDays: 30, deviceReserve: 30 });
   try {
     side.setClock('08:00:00');

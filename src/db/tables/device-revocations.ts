@@ -32,15 +32,20 @@ export function readRevocations(userIds: readonly string[]): Query<DeviceRevocat
   };
 }
 
+/** SQL: the second after that of the last revocation, unless the clock has been set back. */
+const NEXT_SECOND = `LEAST(revoked_at, NOW(6))
+  - INTERVAL MICROSECOND(LEAST(revoked_at, NOW(6))) MICROSECOND + INTERVAL 1 SECOND`;
+
 /**
- * Revokes a device now, once more if it was revoked before.
+ * Revokes a device now, once more if it was revoked before. A token that was issued within the
+ * second of the last revocation bears the next second, and is revoked as well.
  *
  * @param device '' for all devices of the user
  */
 export function revokeDevice(userId: string, device: Hex): Write {
   return write('device_revocations.add', `INSERT INTO device_revocations
     (user_id, device, revoked_at) VALUES (?, X?, NOW(6))
-    ON DUPLICATE KEY UPDATE revoked_at = NOW(6)`, [userId, device]);
+    ON DUPLICATE KEY UPDATE revoked_at = GREATEST(NOW(6), ${NEXT_SECOND})`, [userId, device]);
 }
 
 /** Commit probe of revokeDevice: a repeated revocation makes no difference. */
