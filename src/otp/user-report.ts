@@ -189,7 +189,7 @@ function describeDaily(
 const ANY_DEVICE = 'any';
 
 /** The devices on which stored OTPs were redeemed, and the revoked ones. */
-function listDevices(
+export function listDevices(
   { byId }: Secrets,
   otps: readonly Otp[],
   revocations: readonly DeviceRevocation[],

@@ -92,7 +92,7 @@ export async function openFixture(
     },
     revoke: async (userId, token) => {
       const device = token === null ? null : parseDeviceToken(token).device;
-      await revokeDevices({ pool: database.pool }, userId, device);
+      await revokeDevices({ pool: database.pool, secrets }, userId, device);
     },
     setSendResult: async (sendResult) => {
       await Promise.all(servers.map((server) => server.setSendResult(sendResult)));

@@ -158,7 +158,6 @@ export class VerifyBatch {
         : this.#changedKeys.get(keyDigest) ?? this.#loadedKeys.get(keyDigest) ?? null,
       otps,
       device,
-      revocations,
       pair: findKnownPair(otps, { purpose, device }, this.#now),
       accountWrong: countAccountWrong(otps, this.#wrongCounts.ofAccount({ userId, device }))
         + this.#addedLock(userId, device),
