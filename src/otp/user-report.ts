@@ -240,7 +240,8 @@ export function readUserReport(
       ofAccount: counts.ofAccount({ userId, device: '' }),
       ofDevices: counts.ofAccount({ userId, device: ANY_DEVICE }),
     };
-    const devices = listDevices(secrets, otps, revocations.of(userId));
+    const trusting = otps.filter(({ purpose }) => policies.for(purpose).deviceDays !== null);
+    const devices = listDevices(secrets, trusting, revocations.of(userId));
     const details = { daily: sortHits(daily ?? []), kept, failures, devices };
     return describeUser(otps, unsent, now, policies, details);
   });
