@@ -89,6 +89,11 @@ export function createDeviceToken(
   return `${secret.id}.${bytes.toString('base64url')}`;
 }
 
+/** The device that a token of this service names. */
+export function deviceOfToken(token: string): Hex {
+  return Buffer.from(token.split('.')[1]!, 'base64url').toString('hex', 0, DEVICE_BYTES);
+}
+
 /** Whether all tokens of the second of an instant were issued before another. */
 export function areIssuedBefore(issuedAt: Instant, end: Instant): boolean {
   return Math.floor(issuedAt / MICROSECONDS_PER_SECOND) < Math.floor(end / MICROSECONDS_PER_SECOND);

@@ -91,7 +91,8 @@ test('revoke ends the trust in one device, and in no other', async () => {
   const { time, ...logged } = JSON.parse(note!);
   assert.ok(Date.parse(time) > 0);
   assert.equal(logged, { level: 'warn', event: 'authz_admin', outcome: 'revoked',
-    user: createPseudonyms(secrets.current).user('U2'), command: 'revoke' });
+    user: createPseudonyms(secrets.current).user('U2'), device: deviceOf(lost),
+    command: 'revoke' });
   assert.is(await request('U2'), 201, 'the third code of the untrusted clients');
   assert.is(await request('U2', lost), 429);
   assert.is(await request('U2', `${lost}, ${kept}`), 201);
