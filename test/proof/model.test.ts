@@ -39,6 +39,11 @@ type Command =
       to: 'normal' | 'another' | null; channel: string | null; locale: string | null }
   | { kind: 'verify'; user: number; purpose: number; code: string; otp: string; address: number;
       device: Device; key: number }
+  /** A request and the verification of its code. */
+  | { kind: 'login'; user: number; purpose: number; address: number; device: Device; key: number }
+  /** Wrong codes for the newest OTP of a pair, which is requested first. */
+  | { kind: 'guess'; user: number; purpose: number; address: number; device: Device;
+      count: number }
   | { kind: 'unlock'; user: number; purpose: number | null }
   | { kind: 'revoke'; user: number; device: 'all' | 'newest' | 'oldest' }
   | { kind: 'step'; micros: number }
@@ -46,8 +51,8 @@ type Command =
 
 const small = (max: number) => fc.integer({ min: 0, max });
 // Most events concern one pair and one address, so that the limits are reached.
-const user = fc.constantFrom(0, 0, 0, 0, 0, 1, 1, 2);
-const purpose = fc.constantFrom(0, 0, 0, 1);
+const user = fc.constantFrom(0, 0, 0, 0, 0, 0, 0, 1, 1, 2);
+const purpose = fc.constantFrom(0, 0, 0, 0, 1);
 /** Two client IPs of one IPv6 /48, and one of another. */
 const address = fc.constantFrom(0, 0, 1, 2);
 const device = fc.constantFrom<Device[]>('none', 'none', 'none', 'none', 'newest', 'newest',
@@ -60,12 +65,16 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     address, device, key, to: fc.constantFrom(null, null, null, null, 'normal', 'another'),
     channel: fc.constantFrom(null, null, null, null, null, 'console'),
     locale: fc.constantFrom(null, null, null, null, null, 'de', 'DE') }) },
-  { weight: 10, arbitrary: fc.record({ kind: fc.constant('verify' as const), user, purpose,
+  { weight: 7, arbitrary: fc.record({ kind: fc.constant('verify' as const), user, purpose,
     code: fc.constantFrom('right', 'right', 'right', 'wrong', 'wrong', 'wrong', 'wrong', 'earlier',
       'old', 'other'),
-    otp: fc.constantFrom('none', 'none', 'none', 'newest', 'newest', 'earlier', 'oldest', 'last',
-      'unknown'),
+    otp: fc.constantFrom('none', 'none', 'none', 'none', 'none', 'none', 'newest', 'newest',
+      'newest', 'earlier', 'oldest', 'last', 'unknown'),
     address, device, key }) },
+  { weight: 5, arbitrary: fc.record({ kind: fc.constant('login' as const), user, purpose, address,
+    device, key }) },
+  { weight: 5, arbitrary: fc.record({ kind: fc.constant('guess' as const), user, purpose, address,
+    device, count: fc.integer({ min: 1, max: 4 }) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('unlock' as const), user,
     purpose: fc.constantFrom(null, null, 0, 1) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('revoke' as const), user,
@@ -141,11 +150,20 @@ class History {
   }
 
   async run(one: Command): Promise<void> {
-    if (one.kind === 'request') await this.#request(one);
+    if (one.kind === 'login' || one.kind === 'guess') await this.#use(one);
+    else if (one.kind === 'request') await this.#request(one);
     else if (one.kind === 'verify') await this.#verify(one);
     else if (one.kind === 'unlock') await this.#unlock(one);
     else if (one.kind === 'revoke') await this.#revoke(one);
     else this.#move(one);
+  }
+
+  async #use(one: Extract<Command, { kind: 'login' | 'guess' }>): Promise<void> {
+    const isLogin = one.kind === 'login';
+    const verify = { ...one, kind: 'verify', code: isLogin ? 'right' : 'wrong', otp: 'none',
+      key: isLogin ? one.key : 0 } as const;
+    await this.#request({ ...one, kind: 'request', key: 0, to: null, channel: null, locale: null });
+    for (let count = isLogin ? 1 : one.count; count > 0; count -= 1) await this.#verify(verify);
   }
 
   #move(one: Extract<Command, { kind: 'step' | 'boundary' }>): void {
