@@ -133,8 +133,8 @@ function formatAccount(
 ): string {
   if (isLocked) return `locked until an operator runs otpd unlock, ${wrong} wrong in a row`;
   const rest = `${wrong} of ${wrongMax} wrong in a row until an operator must unlock`;
-  if (untrustedMax === wrongMax) return rest;
-  return isUntrustedLocked ? `locked but for trusted devices, ${rest}`
+  if (isUntrustedLocked) return `locked but for trusted devices, ${rest}`;
+  return untrustedMax === wrongMax ? rest
     : `${rest}, ${untrustedMax} for clients that are no trusted device`;
 }
 
