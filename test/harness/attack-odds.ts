@@ -102,6 +102,7 @@ export function deviceTable(policy: Policy, trusting: Policy): string {
       `${strangers}, ${chance(strangers)}`],
     ['guesses between which the user logs in on a trusted device',
       `${aDay} a day, ${chance(aDay)} a day`, `${strangers} in all, ${chance(strangers)}`],
+    ['the same by the thief of its token', '–', `${aDay} a day, ${chance(aDay)} a day`],
     [`keep a trusted device out for ${policy.lockSeconds} s`,
       `${policy.wrongAttempts} wrong codes`, '–'],
     [`use up the codes of a trusted device for ${QUARTER_SECONDS} s`,
