@@ -16,11 +16,12 @@ import { transaction } from '../db/transaction.ts';
 import type { Deps } from './deps.ts';
 import type { StatusOutcome } from './outcomes.ts';
 import { LIMIT_WINDOW_SECONDS, WINDOW_SECONDS } from './policy/policy.ts';
-import type { Policies } from './policy/policy.ts';
+import type { LimitName, Policies } from './policy/policy.ts';
 import { countAccountWrong, findNewestOtp, isExpired } from './rules/lifecycle.ts';
 import { countedAttempts, isAccountLocked, lockSecondsLeft } from './rules/lockout.ts';
 import { sortHits } from './rules/numbered-hits.ts';
 import { isPointLive, measureLimit, toTimedPoints } from './rules/rolling-window.ts';
+import type { LimitState } from './rules/rolling-window.ts';
 import { statusOf } from './status.ts';
 
 export type CodeReport = Extract<StatusOutcome, { kind: 'known' }>
@@ -151,15 +152,18 @@ function describePair(
   const policy = policies.for(pair.purpose);
   const { purpose, device } = pair;
   const own = otps.filter((otp) => otp.device === device);
-  const limit = { limit: 'user', quota: policy.userLimit } as const;
-  const { quota, remaining } = measureLimit(limit, toTimedPoints(own), now);
+  const measure = (limit: LimitName, quota: number, counted: readonly Otp[]): LimitState =>
+    measureLimit({ limit, quota }, toTimedPoints(counted), now);
+  const { quota, remaining } = measure(device === '' ? 'user' : 'device', policy.userLimit, own);
+  const ofDevices = device === '' ? Infinity : measure('devices', policy.devicesLimit,
+    otps.filter((otp) => otp.device !== '')).remaining;
   const isLocked = lockSecondsLeft(pair, now) !== null;
   return {
     purpose,
     device,
     freeAt: listFreeTimes(own, now),
     quota,
-    remaining,
+    remaining: Math.min(remaining, ofDevices),
     daily: describeDaily(daily, policy.userDailyLimit, now),
     // A later end was stored before the clock was set back, and the next request corrects it.
     lockedUntil: isLocked && pair.lockedUntil !== null
