@@ -4,8 +4,8 @@
 -- the devices. Only what must no longer be trusted is stored.
 --
 -- user_id: compared byte for byte, as in otps.
--- device: the device, as in otps. Empty: all devices of the user whose tokens were issued up to
---   revoked_at.
+-- device: the device, as in otps. Empty: all devices of the user whose tokens were issued before
+--   the second of revoked_at; those of the same second have rows of their own.
 -- revoked_at: when the devices were revoked, in UTC, of the database's clock.
 --
 -- A row expires when revoked_at is 400 days old, the longest life of a token. `otpd revoke` deletes

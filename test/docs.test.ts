@@ -9,7 +9,7 @@ import {
 } from '../src/otp/policy/policy.ts';
 import { anchorOf, commandsOf, readPage, readPages, rowsOf } from './harness/markdown.ts';
 import type { Page } from './harness/markdown.ts';
-import { guessTable, messageTable } from './harness/attack-odds.ts';
+import { deviceTable, guessTable, messageTable } from './harness/attack-odds.ts';
 import { ROOT } from './harness/program.ts';
 
 /** Bounds that a reader notices: a first page, one sitting, one screen of rules. */
@@ -208,7 +208,9 @@ test('the policy page has the defaults and bounds of every member', () => {
 
 test('the security page has the odds of the default policy', () => {
   const text = textOf('docs/security.md');
-  for (const table of [guessTable(DEFAULT_POLICY), messageTable(DEFAULT_POLICY)]) {
+  const trusting = completePolicy({ ...DEFAULT_DRAFT, deviceDays: 30 });
+  for (const table of [guessTable(DEFAULT_POLICY), messageTable(DEFAULT_POLICY),
+    deviceTable(DEFAULT_POLICY, trusting)]) {
     assert.ok(text.includes(table), table);
   }
 });

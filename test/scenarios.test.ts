@@ -10,6 +10,7 @@ import { ROOT } from './harness/program.ts';
 import { parseScenario } from './scenario/parse-scenario.ts';
 import { describeDifferences } from './scenario/report.ts';
 import { runScenario } from './scenario/run.ts';
+import type { StepResult } from './scenario/run.ts';
 
 const FOLDER = join(ROOT, 'scenarios');
 const files = readdirSync(FOLDER, { recursive: true, encoding: 'utf8' })
@@ -19,11 +20,23 @@ const files = readdirSync(FOLDER, { recursive: true, encoding: 'utf8' })
 const databases = Array.from({ length: 4 }, () => createTestDatabase());
 const ends: Promise<unknown>[] = [...databases];
 
+const RUNS_MAX = 3;
+
+function missedDeadline({ passed, comparisons }: StepResult): boolean {
+  return !passed && comparisons.some(({ got, differences }) => differences.length > 0
+    && got.kind === 'reply' && got.reply.status === 503);
+}
+
 async function run(file: string, database: TestDatabase): Promise<void> {
   assert.match(file, /^[a-z]+\/[a-z0-9]+(-[a-z0-9]+)*\.scenario$/, 'a rule as a file name');
   const text = readFileSync(join(FOLDER, file), 'utf8');
   assert.match(text, /^# \S/, 'opens with its rule in prose');
-  const results = await runScenario(parseScenario(`scenarios/${file}`, text), database);
+  const scenario = parseScenario(`scenarios/${file}`, text);
+  let results = await runScenario(scenario, database);
+  // A busy machine may let a request miss its deadline, which no scenario is about.
+  for (let runs = 1; runs < RUNS_MAX && results.some(missedDeadline); runs += 1) {
+    results = await runScenario(scenario, database);
+  }
   const differing = results.filter((result) => !result.passed);
   const shown = differing.map((result) => describeDifferences(`scenarios/${file}`, result));
   assert.is(differing.length, 0, `\n${shown.join('\n\n')}`);

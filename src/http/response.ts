@@ -27,6 +27,8 @@ export type LogContext = Readonly<{
   userId?: string;
   purpose?: string;
   otpId?: string;
+  /** The trusted device on which the code was verified. */
+  device?: string;
   /** The invalid field. */
   field?: string;
   /** The response is the stored one of an earlier request with the same key. */

@@ -3,13 +3,13 @@
  * (docs/api.md, "The account"; docs/api.md, "Trusted devices").
  */
 import { WrongCountRows } from './batch/otps.ts';
-import { SECONDS_PER_DAY } from './crypto/devices.ts';
+import { areIssuedBefore, SECONDS_PER_DAY } from './crypto/devices.ts';
 import { randomVerifyId } from './crypto/random.ts';
 import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
 import type { Hex } from '../db/query.ts';
 import {
-  deleteExpiredRevocations, isDeviceRevoked, revokeDevice,
+  deleteExpiredRevocations, isDeviceRevoked, storeRevocations,
 } from '../db/tables/device-revocations.ts';
 import { updateOtps } from '../db/tables/otps-write.ts';
 import { lockOtps } from '../db/tables/otps.ts';
@@ -20,6 +20,7 @@ import type { Deps } from './deps.ts';
 import { DEVICE_DAYS_MAX } from './policy/policy.ts';
 import { countAccountWrong, findNewestOtp } from './rules/lifecycle.ts';
 import { accountLockAt, isAccountLocked, lockSecondsLeft, NO_ATTEMPTS } from './rules/lockout.ts';
+import { listDevices } from './user-report.ts';
 import { isVerifyStored, pushVerifyId } from './verify/commit-probe.ts';
 
 type UnlockResult = Readonly<{
@@ -100,15 +101,19 @@ function resetPairs(tx: Transaction, pairs: readonly Otp[], now: Instant): void 
  * @throws Unavailable when the database does not answer
  */
 export async function revokeDevices(
-  { pool }: Pick<Deps, 'pool'>,
+  { pool, secrets }: Pick<Deps, 'pool' | 'secrets'>,
   userId: string,
   device: Hex | null,
 ): Promise<Instant> {
   return transaction(pool, async (tx) => {
-    const [, now] = await tx.read(lockOtps([userId]), READ_CLOCK);
-    tx.commitProbe(isDeviceRevoked(userId, device ?? '', now));
+    const [otps, now] = await tx.read(lockOtps([userId]), READ_CLOCK);
+    // The tokens of all devices are revoked by their time, which has whole seconds.
+    const recent = listDevices(secrets, otps, []).filter(({ lastSuccessAt }) =>
+      lastSuccessAt !== null && !areIssuedBefore(lastSuccessAt, now));
+    const devices = device === null ? ['', ...recent.map((one) => one.device)] : [device];
+    tx.commitProbe(isDeviceRevoked(userId, devices[0]!, now));
     tx.writes.push(deleteExpiredRevocations(DEVICE_DAYS_MAX * SECONDS_PER_DAY));
-    tx.writes.push(revokeDevice(userId, device ?? ''));
+    tx.writes.push(storeRevocations(userId, devices));
     return now;
   });
 }

@@ -16,11 +16,12 @@ import { transaction } from '../db/transaction.ts';
 import type { Deps } from './deps.ts';
 import type { StatusOutcome } from './outcomes.ts';
 import { LIMIT_WINDOW_SECONDS, WINDOW_SECONDS } from './policy/policy.ts';
-import type { Policies } from './policy/policy.ts';
+import type { LimitName, Policies } from './policy/policy.ts';
 import { countAccountWrong, findNewestOtp, isExpired } from './rules/lifecycle.ts';
 import { countedAttempts, isAccountLocked, lockSecondsLeft } from './rules/lockout.ts';
 import { sortHits } from './rules/numbered-hits.ts';
 import { isPointLive, measureLimit, toTimedPoints } from './rules/rolling-window.ts';
+import type { LimitState } from './rules/rolling-window.ts';
 import { statusOf } from './status.ts';
 
 export type CodeReport = Extract<StatusOutcome, { kind: 'known' }>
@@ -151,15 +152,18 @@ function describePair(
   const policy = policies.for(pair.purpose);
   const { purpose, device } = pair;
   const own = otps.filter((otp) => otp.device === device);
-  const limit = { limit: 'user', quota: policy.userLimit } as const;
-  const { quota, remaining } = measureLimit(limit, toTimedPoints(own), now);
+  const measure = (limit: LimitName, quota: number, counted: readonly Otp[]): LimitState =>
+    measureLimit({ limit, quota }, toTimedPoints(counted), now);
+  const { quota, remaining } = measure(device === '' ? 'user' : 'device', policy.userLimit, own);
+  const ofDevices = device === '' ? Infinity : measure('devices', policy.devicesLimit,
+    otps.filter((otp) => otp.device !== '')).remaining;
   const isLocked = lockSecondsLeft(pair, now) !== null;
   return {
     purpose,
     device,
     freeAt: listFreeTimes(own, now),
     quota,
-    remaining,
+    remaining: Math.min(remaining, ofDevices),
     daily: describeDaily(daily, policy.userDailyLimit, now),
     // A later end was stored before the clock was set back, and the next request corrects it.
     lockedUntil: isLocked && pair.lockedUntil !== null
@@ -189,7 +193,7 @@ function describeDaily(
 const ANY_DEVICE = 'any';
 
 /** The devices on which stored OTPs were redeemed, and the revoked ones. */
-function listDevices(
+export function listDevices(
   { byId }: Secrets,
   otps: readonly Otp[],
   revocations: readonly DeviceRevocation[],
@@ -206,7 +210,11 @@ function listDevices(
     const lastSuccessAt = devices.get(device)?.lastSuccessAt ?? null;
     devices.set(device, { device, lastSuccessAt, revokedAt });
   }
-  return [...devices.values()];
+  const all = devices.get('')?.revokedAt ?? null;
+  const isEnded = ({ lastSuccessAt }: DeviceReport): boolean =>
+    lastSuccessAt !== null && all !== null && lastSuccessAt <= all;
+  return [...devices.values()].map((one) =>
+    (one.revokedAt === null && isEnded(one) ? { ...one, revokedAt: all } : one));
 }
 
 /**
@@ -236,7 +244,8 @@ export function readUserReport(
       ofAccount: counts.ofAccount({ userId, device: '' }),
       ofDevices: counts.ofAccount({ userId, device: ANY_DEVICE }),
     };
-    const devices = listDevices(secrets, otps, revocations.of(userId));
+    const trusting = otps.filter(({ purpose }) => policies.for(purpose).deviceDays !== null);
+    const devices = listDevices(secrets, trusting, revocations.of(userId));
     const details = { daily: sortHits(daily ?? []), kept, failures, devices };
     return describeUser(otps, unsent, now, policies, details);
   });

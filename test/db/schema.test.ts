@@ -33,7 +33,7 @@ const DIGESTS = {
   '0012-otps-device.sql':
     '72db7fa0ed6c6a50790e71c822cdce06e7f799d58721908195fae864b28f5f95',
   '0013-device-revocations.sql':
-    'ff1bb5eeb4e6b7dd27c26060ad6acbe883ee348371bf3e27e0355cc79ddc1ae5',
+    '3c00e3c6daf589ada735c2e76fc69bf708fce576050d38798eebe28b772a6a69',
 };
 
 const TEXTS = new Map(readdirSync(SCHEMA_FOLDER)

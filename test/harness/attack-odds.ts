@@ -66,3 +66,55 @@ export function messageTable(policy: Policy): string {
     row('from one IPv6 /48', policy.netLimit),
   ]);
 }
+
+function hoursAndMinutes(seconds: number): string {
+  return `${Math.floor(seconds / HOUR_SECONDS)} h ${Math.floor(seconds % HOUR_SECONDS / 60)} min`;
+}
+
+/** How long locks of one purpose keep strangers from that many wrong codes. */
+function fewestHours(wrongCodes: number, { wrongAttempts, lockSeconds }: Policy): string {
+  const locks = Math.ceil(wrongCodes / wrongAttempts);
+  return `${wrongCodes} wrong codes, at least ${hoursAndMinutes((locks - 1) * lockSeconds)}`;
+}
+
+/** How many users one IPv4 address can keep locked, by the wrong codes that it may send. */
+function lockedAtOnce(
+  { wrongAttempts, lockSeconds, wrongCodesLimit, addressLimit }: Policy,
+): number {
+  const locksAnHour = HOUR_SECONDS / lockSeconds;
+  const byCodes = addressLimit * HOUR_SECONDS / QUARTER_SECONDS / locksAnHour;
+  return Math.floor(Math.min((wrongCodesLimit ?? NaN) / (wrongAttempts * locksAnHour), byCodes));
+}
+
+/**
+ * What strangers can do to one user without and with trusted devices.
+ *
+ * @param trusting the same policy with `device_days`
+ */
+export function deviceTable(policy: Policy, trusting: Policy): string {
+  const strangers = trusting.wrongAttemptsUntilUnlock - trusting.deviceReserve;
+  const all = policy.wrongAttemptsUntilUnlock;
+  const chance = (guesses: number): string => percent(chanceOf(guesses, policy));
+  const aDay = perDay(policy.wrongAttempts, policy.lockSeconds);
+  const locked = lockedAtOnce(policy);
+  return tableOf(['what strangers can do to one user', 'without devices', 'with `device_days`'], [
+    ['guesses until the account is locked for them', `${all}, ${chance(all)}`,
+      `${strangers}, ${chance(strangers)}`],
+    ['guesses between which the user logs in on a trusted device',
+      `${aDay} a day, ${chance(aDay)} a day`, `${strangers} in all, ${chance(strangers)}`],
+    ['the same by the thief of its token', '–', `${aDay} a day, ${chance(aDay)} a day`],
+    [`keep a trusted device out for ${policy.lockSeconds} s`,
+      `${policy.wrongAttempts} wrong codes`, '–'],
+    [`use up the codes of a trusted device for ${QUARTER_SECONDS} s`,
+      `${policy.userLimit} requests`, '–'],
+    ['keep a trusted device out until an operator unlocks', fewestHours(all, policy), '–'],
+    [`keep any other client out for ${policy.lockSeconds} s`,
+      `${policy.wrongAttempts} wrong codes`, `${trusting.wrongAttempts} wrong codes`],
+    ['keep any other client out until an operator unlocks', fewestHours(all, policy),
+      fewestHours(strangers, trusting)],
+    ['users whom one IPv4 address can keep out all the time, on trusted devices', `${locked}`,
+      '–'],
+    ['users whom it can keep out all the time, on any other client', `${locked}`,
+      `${lockedAtOnce(trusting)}`],
+  ]);
+}

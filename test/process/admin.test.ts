@@ -60,6 +60,16 @@ async function becomes(expected: unknown): Promise<void> {
   await eventually(wanted, async () => JSON.stringify(await readiness()) === wanted);
 }
 
+/** Asks until the answer is 200: on a busy machine a check may not end in its time. */
+async function askHealthy(path: string, options: RequestInit = {}): Promise<Response> {
+  let reply = await ask(path, options);
+  await eventually(`${path} is 200`, async () => {
+    if (reply.status !== 200) reply = await ask(path, options);
+    return reply.status === 200;
+  });
+  return reply;
+}
+
 async function asRoot(...statements: string[]): Promise<void> {
   for (const sql of statements) await server.database.query(sql);
 }
@@ -67,14 +77,12 @@ async function asRoot(...statements: string[]): Promise<void> {
 test('health answers GET and HEAD with no-store and names no version', async () => {
   for (const [path, status] of [['/livez', 'alive'], ['/readyz', 'ready']]) {
     const body = JSON.stringify({ status });
-    const reply = await ask(`${path}?verbose`);
-    assert.is(reply.status, 200);
+    const reply = await askHealthy(`${path}?verbose`);
     assert.is(await reply.text(), body);
     assert.is(reply.headers.get('content-type'), 'application/json');
     assert.is(reply.headers.get('cache-control'), 'no-store');
     assert.is(reply.headers.get('server'), null);
-    const head = await ask(path!, { method: 'HEAD' });
-    assert.is(head.status, 200);
+    const head = await askHealthy(path!, { method: 'HEAD' });
     assert.is(head.headers.get('content-length'), String(body.length));
     assert.is(await head.text(), '');
   }
@@ -152,7 +160,7 @@ test('every metric exists from the start and is in docs/metrics.md', async () =>
 });
 
 test('a read-only server makes otpd not ready until it accepts writes again', async () => {
-  assert.equal(await readiness(), READY);
+  await becomes(READY);
   for (const name of ['read_only', 'super_read_only']) {
     await asRoot(`SET GLOBAL ${name} = 1`);
     await becomes(unready('read_only'));

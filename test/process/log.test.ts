@@ -16,6 +16,7 @@ import { variablesFor } from '../harness/command.ts';
 import type { Variables } from '../harness/command.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
+import { parseDeviceToken } from '../harness/device-token.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
 import { childrenOf } from '../harness/otpd.ts';
 import { codesIn, withoutMessages } from '../harness/printed.ts';
@@ -243,6 +244,31 @@ test('the line of an attempt that is refused names the limit', async () => {
   const lines = await otpd.requests(3);
   assert.equal(lines.map(({ status, limit }) => [status, limit]),
     [[201, undefined], [401, undefined], [429, 'wrong_codes']]);
+  assert.is(await otpd.stop(), 0);
+  rmSync(folder, { recursive: true });
+});
+
+test('the line of a success names the device, and no line its token', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'otpd-log-'));
+  const POLICY_FILE = join(folder, 'policy.json');
+  writeFileSync(POLICY_FILE, '{"default": {"device_days": 30}}');
+  const otpd = new Logged({ ...variables, POLICY_FILE });
+  const port = await otpd.port();
+  const pair = { user_id: 'D1', purpose: 'login' };
+  await post({ port, path: '/otp/request', key: 'devices', body: pair });
+  await eventually('the code is printed', () => otpd.codes().length === 1);
+  const verify = (code: string) =>
+    post({ port, path: '/otp/verify', key: 'device', body: { ...pair, code } });
+  const [code = ''] = otpd.codes();
+  await verify(another(code));
+  const { headers } = await verify(code);
+  const token = String(headers['otp-device']);
+  assert.is((await verify(code)).headers['otp-device'], token);
+  const { device } = parseDeviceToken(token);
+  const lines = await otpd.requests(4);
+  assert.equal(lines.map((line) => [line.outcome, line.device]), [['issued', undefined],
+    ['invalid_code', undefined], ['verified', device], ['verified', device]]);
+  assert.not.match(otpd.logged, token.split('.')[1]!);
   assert.is(await otpd.stop(), 0);
   rmSync(folder, { recursive: true });
 });

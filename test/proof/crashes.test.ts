@@ -41,7 +41,8 @@ test.after(async () => {
 });
 
 function start(): Promise<ServiceProcess> {
-  return startServiceProcess({ settings: server.settings, secrets, connectionsMax: 8 });
+  const policy = '{"default":{"device_days":30}}';
+  return startServiceProcess({ settings: server.settings, secrets, policy, connectionsMax: 8 });
 }
 
 async function answerTo(work: () => Promise<Reply>): Promise<Reply | null> {
@@ -85,8 +86,13 @@ async function settleAll(visits: Visit[]): Promise<void> {
     if (code === null) continue;
     const redeemed = await decided(() => fleet.verify(endUser, code, verifyKey));
     assert.is(redeemed.status, 200);
-    if (verified?.status === 200) assert.is(redeemed.headers['idempotent-replayed'], 'true');
-    assert.is((await fleet.verify(endUser, code)).text, '{"error":"code_used"}');
+    const token = redeemed.headers['otp-device'];
+    assert.type(token, 'string');
+    if (verified?.status === 200) {
+      assert.is(redeemed.headers['idempotent-replayed'], 'true');
+      assert.is(token, verified.headers['otp-device'], 'a replay carries the token that was sent');
+    }
+    assert.is((await decided(() => fleet.verify(endUser, code))).text, '{"error":"code_used"}');
   }
   await assertAccountsAgree(visitsBefore);
 }

@@ -91,7 +91,8 @@ function proof(name: string, startDisk: () => Promise<Disk>): void {
     const fleet = createFleet(database, [service]);
     try {
       const early = newEndUser();
-      const { body } = await fleet.request(early);
+      const earlyKey = fresh('k');
+      const { body } = await decided(() => fleet.request(early, earlyKey));
       const { code } = await fleet.messageOf(body.otp_id);
       disk.fill();
       const visits = await askUntilRefused(fleet, 3 * CLIENTS);

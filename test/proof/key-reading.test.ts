@@ -21,6 +21,9 @@ const BATCHES_AFTER_LOOKUP = 64;
 /** More than the slots of a client IP, so that a refusal takes two round trips. */
 const MANY = 40;
 
+/** The clock stands still: the limits of a replay are those of its own time. */
+const NOW = '2026-01-05 08:00:00';
+
 let fixture: Fixture;
 let delivery: Delivery;
 let newService: () => OtpService;
@@ -29,6 +32,7 @@ let commits = 0;
 
 test.before(async () => {
   fixture = await createFixture();
+  fixture.database.clock.set(NOW);
   const policies = createPolicies(DEFAULT_POLICY, new Map([
     ['many', { ...DEFAULT_POLICY, addressLimit: MANY }],
     ['tight', { ...DEFAULT_POLICY, addressLimit: 1 }],
@@ -129,8 +133,8 @@ test('a replay precedes a limit and a lock in a batch that read no key', async (
   assert.is(limited!.kind, 'limited');
   assert.equal(keyLookups, [false, true]);
 
-  await fixture.database.query(`UPDATE otps SET locked_until = NOW(6) + INTERVAL 60 SECOND
-    WHERE user_id = ?`, [known.userId]);
+  await fixture.database.query(`UPDATE otps SET locked_until = ? + INTERVAL 60 SECOND
+    WHERE user_id = ?`, [NOW, known.userId]);
   const [again, locked] = await requestBatch(newService(), [known, last]);
   assert.is(again!.kind, 'issued');
   assert.is(locked!.kind, 'locked');
@@ -175,8 +179,8 @@ test('a lock newer than the clock of the screening is decided with rows locked',
     assert.is((await requestBatch(service, next()))[0]!.kind, kind);
   }
   assert.equal(keyLookups, [], 'the last one was screened without a lock');
-  await fixture.database.query(`UPDATE otps SET last_wrong_at = NOW(6) + INTERVAL 1 SECOND,
-    locked_until = NOW(6) + INTERVAL 601 SECOND WHERE user_id = ?`, [user.userId]);
+  await fixture.database.query(`UPDATE otps SET last_wrong_at = ? + INTERVAL 1 SECOND,
+    locked_until = ? + INTERVAL 601 SECOND WHERE user_id = ?`, [NOW, NOW, user.userId]);
   assert.is((await requestBatch(service, next()))[0]!.kind, 'locked');
   assert.ok(keyLookups.length > 0);
 });
@@ -184,7 +188,7 @@ test('a lock newer than the clock of the screening is decided with rows locked',
 test('an expired key counts as new while its row exists', async () => {
   const known = newRequest();
   const [first] = await requestBatch(newService(), [known]);
-  await fixture.database.query('UPDATE otps SET key_expires_at = NOW(6)');
+  await fixture.database.query('UPDATE otps SET key_expires_at = ?', [NOW]);
   const [second] = await requestBatch(newService(), [known]);
   assert.ok(first?.kind === 'issued' && second?.kind === 'issued');
   assert.ok(!second.replayed);

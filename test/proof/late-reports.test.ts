@@ -16,7 +16,7 @@ import { startOtpdOn, stopAllOtpd } from '../harness/otpd-on.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { eventually } from '../harness/waiting.ts';
-import { fresh } from './load.ts';
+import { decided, fresh } from './load.ts';
 import { Provider } from './provider.ts';
 
 /** The path of SMS_STATUS_URL stands for a proxy that strips it. */
@@ -58,7 +58,8 @@ type Issued = Readonly<{ otpId: string; user: string; code: string; path: string
 /** Requests a code; the gateway has accepted its message. */
 async function issue({ port }: Otpd, user = newUser()): Promise<Issued> {
   const body = { user_id: user, purpose: 'login' };
-  const reply = await post({ port, path: '/otp/request', body, key: fresh('k') });
+  const key = fresh('k');
+  const reply = await decided(() => post({ port, path: '/otp/request', body, key }));
   assert.is(reply.status, 201, reply.text);
   const { otp_id: otpId, remaining_requests: left } = reply.body as Record<string, string>;
   await untilStatus({ port }, otpId!, 'sent by sms');

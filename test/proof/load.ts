@@ -12,7 +12,13 @@ import { eventually } from '../harness/waiting.ts';
 /** Another process sends the messages of a killed process after the lease of 20 s. */
 const LEFT_MS = 90_000;
 
-export type EndUser = Readonly<{ user: string; address: string; purpose?: string }>;
+export type EndUser = Readonly<{
+  user: string;
+  address: string;
+  purpose?: string;
+  /** The Otp-Device field; without it the end user is an untrusted client. */
+  device?: string;
+}>;
 
 /** Services on one database. */
 export type Fleet = Readonly<{
@@ -54,10 +60,10 @@ export async function startFleet(
   connectionsMax = 32,
   apiKeys?: string,
   policy = '{}',
+  secrets = newSecretsText(),
 ): Promise<Fleet> {
   const database = await createTestDatabase();
   const { settings } = database;
-  const secrets = newSecretsText();
   const services = await Promise.all(Array.from({ length: size }, () =>
     startServiceProcess({ settings, secrets, connectionsMax, apiKeys, policy })));
   const fleet = createFleet(database, services);
@@ -80,11 +86,12 @@ export function createFleet(database: TestDatabase, services: ServiceProcess[]):
   return {
     database,
     services,
-    request: ({ user, address, purpose = 'login' }, key = fresh('k')) => post({
+    request: ({ user, address, purpose = 'login', device }, key = fresh('k')) => post({
       port: next(), path: '/otp/request', body: { user_id: user, purpose }, address, key,
+      headers: headersOf(device),
     }),
-    verify: ({ user, address, purpose = 'login' }, code, key, otpId) => post({
-      port: next(), path: '/otp/verify', address, key,
+    verify: ({ user, address, purpose = 'login', device }, code, key, otpId) => post({
+      port: next(), path: '/otp/verify', address, key, headers: headersOf(device),
       body: { user_id: user, purpose, code, ...(otpId === undefined ? {} : { otp_id: otpId }) },
     }),
     messagesTo: (user) => allMessages().filter(({ userId }) => userId === user),
@@ -99,6 +106,10 @@ export function createFleet(database: TestDatabase, services: ServiceProcess[]):
       database.close();
     },
   };
+}
+
+function headersOf(device: string | undefined): Record<string, string> {
+  return device === undefined ? {} : { 'Otp-Device': device };
 }
 
 /**

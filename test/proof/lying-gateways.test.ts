@@ -18,7 +18,7 @@ import type { OtpdOptions } from '../harness/otpd-on.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { newSecretsText } from '../harness/service.ts';
 import { eventually } from '../harness/waiting.ts';
-import { fresh } from './load.ts';
+import { decided, fresh } from './load.ts';
 import { Provider } from './provider.ts';
 
 let database: TestDatabase;
@@ -63,7 +63,8 @@ async function request(
   purpose = 'login',
 ): Promise<Record<string, unknown>> {
   const body = { user_id: user, purpose };
-  const reply = await post({ port, path: '/otp/request', body, key: fresh('k') });
+  const key = fresh('k');
+  const reply = await decided(() => post({ port, path: '/otp/request', body, key }));
   assert.is(reply.status, 201, reply.text);
   return reply.body;
 }

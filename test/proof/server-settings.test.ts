@@ -181,8 +181,8 @@ test('the commands run on a server that restricts every connection', async () =>
     const migrated = await runCommand(['migrate'], variables);
     assert.equal([migrated.status, migrated.err], [0, '']);
     const otpd = await startOtpd(variables);
-    const ready = await fetch(`http://127.0.0.1:${otpd.adminPort}/readyz`);
-    assert.is(ready.status, 200, await ready.text());
+    await eventually('otpd is ready', async () =>
+      (await fetch(`http://127.0.0.1:${otpd.adminPort}/readyz`)).status === 200);
     const body = { user_id: 'U1', purpose: 'login' };
     const issued = await post({ port: otpd.port, path: '/otp/request', key: 'k', body });
     assert.is(issued.status, 201);

@@ -40,7 +40,7 @@ export type Fixture = Readonly<{
   database: TestDatabase;
   /** Sets the wrapper for the statements of all connections. */
   tamper: (tamper: Tamper | null) => void;
-  /** A pool that closePools closes. */
+  /** A pool that closePools closes. It follows the clock of the database. */
   pool: (size: number) => ConnectionPool;
   /** Closes all pools and removes the wrapper; throws when a connection was not released. */
   closePools: () => void;
@@ -55,7 +55,7 @@ export async function createFixture(): Promise<Fixture> {
   await database.query('CREATE TABLE notes (id INT PRIMARY KEY, text VARCHAR(5) NOT NULL)');
   let current: Tamper | null = null;
   const open = async (): Promise<Connection> => {
-    const connection = await openConnection(database.settings);
+    const connection = database.clock.wrap(await openConnection(database.settings));
     const guard = <T>(name: string, proceed: () => Promise<T>): Promise<T> =>
       (current === null ? proceed() : current(name, connection, proceed));
     return {

@@ -1,6 +1,7 @@
 /** Transactions on a real server: commit, rollback and retry. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { monotonicMs } from '../../src/db/clock.ts';
 import { describeStatementError, StatementError, Unavailable } from '../../src/db/errors.ts';
 import type { ConnectionPool } from '../../src/db/pool.ts';
 import { write } from '../../src/db/query.ts';
@@ -11,6 +12,9 @@ import {
 } from './tampered-connections.ts';
 import type { Fixture } from './tampered-connections.ts';
 import { createGate, errorOf, eventually, promptly, timed } from '../harness/waiting.ts';
+
+/** The wait for a lock takes up to 2 s, which is all the time of a request. */
+const PATIENT_MS = 60_000;
 
 let fixture: Fixture;
 let pool: ConnectionPool;
@@ -186,7 +190,7 @@ test('a transaction whose lock wait times out (1205) is rolled back and rerun', 
       throw error;
     });
     await query(tx, 'long', 'SET innodb_lock_wait_timeout = 2', []);
-  });
+  }, { answerByMs: monotonicMs() + PATIENT_MS });
   holder.destroy();
   assert.equal([runs, errnos], [2, [1205]]);
   assert.ok((await fixture.ids()).includes(id), 'the first insert was undone before the second');

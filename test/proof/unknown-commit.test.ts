@@ -12,7 +12,7 @@ import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
 import type { Policy } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
-import { unlockUser } from '../../src/otp/support.ts';
+import { revokeDevices, unlockUser } from '../../src/otp/support.ts';
 import { channelOf, createTestDelivery } from '../harness/delivery.ts';
 import { recordCode } from '../harness/leak-recorder.ts';
 import { newSecretsText, newSweeper, secretsOf } from '../harness/service.ts';
@@ -199,16 +199,22 @@ function startServices(numbers: Partial<Policy> = {}) {
   const deps = { pool, ...settings, sweeper: newSweeper(settings), delivery };
   const pair = { userId: `u${id}`, purpose: 'p' };
   const [service, other] = [createOtpService(deps), createOtpService(deps)];
-  const request = async (by: OtpService, key: string, userId = pair.userId): Promise<Message> => {
+  const request = async (
+    by: OtpService,
+    key: string,
+    userId = pair.userId,
+    deviceTokens = '',
+  ): Promise<Message> => {
     const before = messages.length;
-    const names = { ...pair, userId, clientIp: `10.0.0.${id}`, key, apiClient: null };
+    const names = { ...pair, userId, clientIp: `10.0.0.${id}`, key, apiClient: null, deviceTokens };
     await by.request({ ...names, clientNet48: null, acceptLanguage: '' }, isWanted);
     // A message is sent after the response.
     await eventually('the message is sent', () => messages.length > before);
     return messages[before]!;
   };
   const unlock = (userId: string) => unlockUser({ pool, ...settings }, userId, null);
-  return { service, other, messages, pair, request, unlock };
+  const revokeAll = () => revokeDevices({ pool, ...settings }, pair.userId, null);
+  return { service, other, messages, pair, request, unlock, revokeAll };
 }
 
 const isWanted = (): boolean => true;
@@ -317,6 +323,94 @@ test('an attempt that later ones have hidden is not guessed, and its batch is st
     assert.equal([wrong.kind, verified.kind], ['wrong', 'verified']);
     assert.is(await wrongCodesOf(pair.userId), 10);
   });
+
+/** Two services that trust devices, and a user with tokens of this many devices. */
+async function startTrusting(count: number) {
+  const started = startServices({ deviceDays: 30 });
+  const { service, pair, request } = started;
+  const tokens: string[] = [];
+  for (let nth = 0; nth < count; nth += 1) {
+    const { code } = await request(service, `t${nth}.${id}`);
+    const outcome = await service.verify({ ...pair, ...NOBODY, code }, isWanted);
+    tokens.push(outcome.kind === 'verified' ? outcome.deviceToken! : '');
+  }
+  return { ...started, tokens };
+}
+
+const wordsOf = (happens: boolean): string =>
+  (happens ? 'the COMMIT happened' : 'the COMMIT did not happen');
+
+async function wrongByDevice(userId: string): Promise<number[]> {
+  const rows = await fixture.database.query(
+    'SELECT SUM(consecutive_wrong) AS n FROM otps WHERE user_id = ? GROUP BY device', [userId]);
+  return rows.map(({ n }) => Number(n)).sort();
+}
+
+for (const happens of [true, false]) {
+  test(`the success of a device whose COMMIT was lost returns one token, also to a repeat
+    (${wordsOf(happens)})`, async () => {
+    const { service, other, pair, request, revokeAll, tokens } = await startTrusting(1);
+    const { code } = await request(service, `k${id}`, pair.userId, tokens[0]);
+    const verify = (by: OtpService) => by.verify(
+      { ...pair, ...NOBODY, code, key: `v${id}`, deviceTokens: tokens[0]! }, isWanted);
+    // A stranger's later code has a higher number.
+    fixture.tamper(cutAfterwards(() => request(other, `l${id}`), happens));
+    const first = await verify(service);
+    assert.is(first.kind === 'verified' && first.replayed, false);
+    const token = first.kind === 'verified' ? first.deviceToken : undefined;
+    assert.type(token, 'string');
+    assert.equal(await verify(other), { kind: 'verified', replayed: true, deviceToken: token });
+    await revokeAll();
+    assert.equal(await verify(other), { kind: 'verified', replayed: true, deviceToken: token });
+  });
+
+  test(`the wrong code of a device whose COMMIT was lost counts once, for that device
+    (${wordsOf(happens)})`, async () => {
+    const { service, other, pair, request, tokens: [one, two] } = await startTrusting(2);
+    const { code } = await request(service, `k${id}`, pair.userId, one);
+    const guess = (by: OtpService, index: number, deviceTokens = '') => by.verify(
+      { ...pair, ...NOBODY, code: wrongCode(code, index), deviceTokens }, isWanted);
+    fixture.tamper(cutAfterwards(async () => {
+      await request(other, `l${id}`, pair.userId, two);
+      await guess(other, 1, two);
+      await request(other, `m${id}`);
+      for (const index of [2, 3]) await guess(other, index);
+    }, happens));
+    assert.equal(await guess(service, 1, one), { kind: 'wrong', attemptsRemaining: 2 });
+    assert.equal(await wrongByDevice(pair.userId), [1, 1, 2]);
+  });
+
+  test(`a device gets one code from a request whose COMMIT was lost
+    (${wordsOf(happens)})`, async () => {
+    const { service, other, pair, request, tokens } = await startTrusting(1);
+    const ask = (by: OtpService) => by.request({ ...pair, clientIp: null, clientNet48: null,
+      key: `k${id}`, apiClient: null, acceptLanguage: '', deviceTokens: tokens[0]! }, isWanted);
+    fixture.tamper(cutAfterwards(() => request(other, `l${id}`), happens));
+    const first = await ask(service);
+    const again = await ask(other);
+    assert.ok(first.kind === 'issued' && again.kind === 'issued' && again.replayed);
+    assert.equal([first.replayed, first.remainingRequests], [false, 2]);
+    assert.is(again.otpId, first.otpId);
+    const rows = await fixture.database.query(
+      "SELECT 1 FROM otps WHERE user_id = ? AND device <> ''", [pair.userId]);
+    assert.is(rows.length, 1);
+  });
+
+  test(`a revocation whose COMMIT was lost is acknowledged once no token is valid
+    (${wordsOf(happens)})`, async () => {
+    const { service, pair, request, revokeAll, tokens } = await startTrusting(1);
+    const { code } = await request(service, `k${id}`, pair.userId, tokens[0]);
+    for (const times of [1, 2]) {
+      fixture.tamper(cutAfterwards(async () => {}, happens));
+      await revokeAll();
+      const rows = await fixture.database.query(
+        "SELECT 1 FROM device_revocations WHERE user_id = ? AND device = ''", [pair.userId]);
+      assert.is(rows.length, 1, `revoked ${times} times`);
+    }
+    const attempt = { ...pair, ...NOBODY, code, deviceTokens: tokens[0]! };
+    assert.is((await service.verify(attempt, isWanted)).kind, 'used', 'the code of the strangers');
+  });
+}
 
 for (const happens of [true, false]) {
   test(`a wrong code that locks the account locks it once, though its COMMIT was lost

@@ -11,6 +11,7 @@ import type { Message } from '../../src/otp/channels/channel.ts';
 import type { Delivery } from '../../src/otp/delivery/delivery.ts';
 import type { OtpVerification, VerifyOutcome } from '../../src/otp/outcomes.ts';
 import { createPolicies, DEFAULT_POLICY } from '../../src/otp/policy/policy.ts';
+import type { Policy } from '../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { verifyOtps } from '../../src/otp/verify/verify.ts';
@@ -62,11 +63,11 @@ class Side {
   readonly #delivery: Delivery;
   readonly #service: OtpService;
 
-  constructor(database: TestDatabase) {
+  constructor(database: TestDatabase, numbers: Partial<Policy> = {}) {
     this.#database = database;
     const { pool } = database;
     const policies = createPolicies({ ...DEFAULT_POLICY, wrongCodesLimit: WRONG_CODES_LIMIT,
-      wrongCodesNetLimit: WRONG_CODES_LIMIT + 2 });
+      wrongCodesNetLimit: WRONG_CODES_LIMIT + 2, ...numbers });
     this.#deps = { pool, policies, secrets: secretsOf(newSecretsText()) };
     this.#delivery = createTestDelivery({ ...this.#deps, channels: [channelOf((message) => {
       this.#sent.set(message.userId, [...this.#sent.get(message.userId) ?? [], message]);
@@ -85,11 +86,11 @@ class Side {
     this.#database.clock.set(formatInstant(addSeconds(LATER, second)));
   }
 
-  async request(userId: string): Promise<void> {
+  async request(userId: string, deviceTokens = ''): Promise<void> {
     const count = this.#sent.get(userId)?.length ?? 0;
     const input = { userId, purpose: 'login', clientIp: freshAddress(), clientNet48: null,
       key: fresh('k'),
-      apiClient: null, acceptLanguage: '' };
+      apiClient: null, acceptLanguage: '', deviceTokens };
     assert.is((await this.#service.request(input, () => true)).kind, 'issued');
     await eventually('the message', () => this.#sent.get(userId)?.length === count + 1);
   }
@@ -245,6 +246,30 @@ test('one transaction locks the accounts of several users, each once', async () 
   assert.equal([before.length, (await side.rows(LOCKS, [])).length], [0, 3]);
   const next = await side.verify(users.map((user) => side.attempt(user, 'right', 0)));
   assert.equal(new Set(next.map(({ kind }) => kind)), new Set(['account_locked']));
+});
+
+test('a success on a device ends no lock that its batch has begun for strangers', async () => {
+  const side = new Side(await createTestDatabase(), { deviceDays: 30, deviceReserve: 30 });
+  try {
+    side.setClock('08:00:00');
+    const user = fresh('u');
+    await side.request(user);
+    const [first] = await side.verify([side.attempt(user, 'right', 0)]);
+    const deviceTokens = first?.kind === 'verified' ? first.deviceToken! : '';
+    await side.request(user);
+    const [wrong, right] = ['wrong', 'right'].map((word) => side.attempt(user, word, 0));
+    await side.request(user, deviceTokens);
+    const device = { ...NOBODY, deviceTokens };
+    await side.verify([side.attempt(user, 'wrong', 0, device)]);
+    await side.rows(`UPDATE otps SET consecutive_wrong = 68
+      WHERE user_id = ? AND device = '' AND digest IS NOT NULL`, [user]);
+    const batch = [wrong!, side.attempt(user, 'right', 0, device), right!];
+    const kinds = (await side.verify(batch)).map(({ kind }) => kind);
+    assert.equal(kinds, ['account_locked', 'verified', 'account_locked']);
+    assert.equal((await side.verify([right!])), [{ kind: 'account_locked', begins: false }]);
+  } finally {
+    await side.close();
+  }
 });
 
 const LOCKS = 'SELECT * FROM wrong_counts WHERE consecutive_wrong = 65535';

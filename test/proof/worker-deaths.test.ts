@@ -21,8 +21,14 @@ const STARTS = 6;
  */
 const DEATHS_PER_START = 5;
 
-/** An answer takes milliseconds, also on a busy machine. A connection that hangs has no end. */
-const HANG_MS = 20_000;
+/**
+ * A connection may wait for the start of a worker, which takes long on a busy machine. One that
+ * hangs has no end.
+ */
+const HANG_MS = 90_000;
+
+/** Two workers start one after another. */
+const SERVE_MAX_MS = 2 * HANG_MS;
 
 const seed = Number(process.env.OTPD_TEST_SEED ?? Date.now() % 1_000_000);
 let state = seed;
@@ -101,7 +107,7 @@ test('a connection right after the death of a worker is answered by another one'
   const otpd = await startOtpd(await newVariables({ WORKERS: '2' }));
   try {
     // The first check of the readiness opens a connection to MySQL.
-    assert.ok(await isReady(otpd.adminPort));
+    await eventually('otpd is ready', () => isReady(otpd.adminPort));
     const sockets = socketsOf(otpd.processId);
     for (let death = 0; death < DEATHS_PER_START; death += 1) {
       kill(childrenOf(otpd.processId)[random(2)]!);
@@ -109,10 +115,11 @@ test('a connection right after the death of a worker is answered by another one'
       // A connection that the dying worker had accepted already is closed with it.
       assert.not.ok(endings.includes('refused'));
       await eventually('both workers serve', async () =>
-        workersOf(otpd.processId).length === 2 && await isReady(otpd.adminPort));
+        workersOf(otpd.processId).length === 2 && await isReady(otpd.adminPort), SERVE_MAX_MS);
     }
+    // The socket of a check of the readiness may have been open still, but no more than that.
     await eventually('no socket is left in the first process', () =>
-      socketsOf(otpd.processId) === sockets);
+      socketsOf(otpd.processId) <= sockets);
   } finally {
     otpd.stop();
   }
@@ -145,7 +152,7 @@ test('workers killed at any moment of the start are replaced, and no connection 
         continue;
       }
       await eventually(`both workers serve; OTPD_TEST_SEED=${seed}`, async () =>
-        workersOf(run.child.pid!).length === 2 && await isReady(adminPort));
+        workersOf(run.child.pid!).length === 2 && await isReady(adminPort), SERVE_MAX_MS);
       assert.is(await attempt(port), 'answered');
       run.child.kill('SIGTERM');
       assert.is(await finish(run), 0, run.output());
@@ -167,13 +174,13 @@ test('a worker that dies while MySQL is away is replaced when MySQL is back', ()
       await eventually('both are replaced', () => {
         const workers = workersOf(otpd.processId);
         return workers.length === 2 && !workers.some((worker) => old.includes(worker));
-      });
+      }, SERVE_MAX_MS);
       const waiting = workersOf(otpd.processId);
       const begun = performance.now();
       await eventually('they had time for attempts', () => performance.now() - begun > 5000);
       assert.equal(workersOf(otpd.processId), waiting);
       symlinkSync(variables.DB_SOCKET!, socket);
-      await eventually('both workers serve', () => isReady(otpd.adminPort));
+      await eventually('both workers serve', () => isReady(otpd.adminPort), SERVE_MAX_MS);
       assert.equal(workersOf(otpd.processId), waiting);
     } finally {
       otpd.stop();

@@ -19,7 +19,7 @@ import type { TestDatabase } from '../harness/database.ts';
 import { newSecretsText, secretsOf, startTestService } from '../harness/service.ts';
 import type { TestService } from '../harness/service.ts';
 import { eventually } from '../harness/waiting.ts';
-import { atOnce, countByKind, fresh, freshAddress, wrongCode } from './load.ts';
+import { atOnce, countByKind, decided, fresh, freshAddress, wrongCode } from './load.ts';
 
 const START = parseInstant('2026-01-05 08:00:00.000000');
 const HOUR = 3_600_000_000;
@@ -65,8 +65,9 @@ type Pair = Readonly<{ user: string; purpose: string }>;
 const newPair = (): Pair => ({ user: fresh('u'), purpose: 'login' });
 
 function request({ user, purpose }: Pair): Promise<Reply> {
-  return post({ port: service.port, path: '/otp/request', key: fresh('k'),
-    address: freshAddress(), body: { user_id: user, purpose } });
+  const [key, address] = [fresh('k'), freshAddress()];
+  return decided(() => post({ port: service.port, path: '/otp/request', key, address,
+    body: { user_id: user, purpose } }));
 }
 
 function verify({ user, purpose }: Pair, code: string): Promise<Reply> {

@@ -3,7 +3,9 @@ import { send } from '../harness/client.ts';
 import type { Call, Reply } from '../harness/client.ts';
 import type { Got } from './compare.ts';
 import { isFixtureAction } from './scenario.ts';
-import type { ClientAction, FixtureAction, NamedOtp, Step, TypedCode } from './scenario.ts';
+import type {
+  ClientAction, FixtureAction, NamedOtp, NamedToken, Step, TypedCode,
+} from './scenario.ts';
 import type { Fixture } from './fixture.ts';
 
 /** The only status that announces a message. */
@@ -34,6 +36,9 @@ export class Client {
     if (named !== null && this.#idOf(named) === null) {
       return async () => toText('not sent: no answer announced the code that is named');
     }
+    if ('devices' in action && action.devices.some((one) => this.#tokenOf(one) === null)) {
+      return async () => toText('not sent: no answer carried the token that is named');
+    }
     const call = this.#authorize(this.#compose(action, this.#fixture.portOf(process)), step);
     return () => send(call).then((reply) => ({ kind: 'reply', reply }), toFailure);
   }
@@ -54,6 +59,7 @@ export class Client {
       case 'messages': return String(fixture.messages().length);
       case 'unlock':
         return await fixture.unlock(action.userId, action.purpose) ? 'done' : 'unknown';
+      case 'revoke': return this.#revoke(action);
       case 'channel':
         await fixture.setSendResult(action.sendResult);
         return 'done';
@@ -62,6 +68,13 @@ export class Client {
         return pending === 0 ? 'done' : `${pending} still on their way`;
       }
     }
+  }
+
+  async #revoke({ userId, device }: Extract<FixtureAction, { kind: 'revoke' }>): Promise<string> {
+    const token = device === null ? null : this.#tokenOf({ kind: 'captured', name: device });
+    if (device !== null && token === null) return 'no answer carried the token that is named';
+    await this.#fixture.revoke(userId, token);
+    return 'done';
   }
 
   #compose(action: ClientAction, port: number): Call {
@@ -76,14 +89,17 @@ export class Client {
       return { port, method, path: `/otp/${this.#idOf(action.otp)}`, address, key };
     }
     const names = { user_id: action.userId, purpose: action.purpose };
+    const tokens = action.devices.map((one) => this.#tokenOf(one));
+    const headers: Record<string, string>
+      = tokens.length === 0 ? {} : { 'Otp-Device': tokens.join(', ') };
     if (action.kind === 'request') {
       const body = { ...names, ...action.options };
-      return { port, path: '/otp/request', body, address, key };
+      return { port, path: '/otp/request', body, address, key, headers };
     }
     const code = this.#codeFor(action);
     const body = { ...names, code,
       ...(action.otpId === null ? {} : { otp_id: this.#idOf(action.otpId) }) };
-    return { port, path: '/otp/verify', body, address, key };
+    return { port, path: '/otp/verify', body, address, key, headers };
   }
 
   /** An API client sends its key, and the address of its user in X-Client-IP. */
@@ -106,6 +122,12 @@ export class Client {
     if (otp.kind === 'literal') return otp.text;
     const id = this.replies.get(otp.name)?.body.otp_id;
     return typeof id === 'string' ? id : null;
+  }
+
+  /** Null when the answer of the named line carried no token. */
+  #tokenOf(token: NamedToken): string | null {
+    if (token.kind === 'literal') return token.text;
+    return this.replies.get(token.name)?.headers['otp-device']?.toString() ?? null;
   }
 
   /** Null when the named line received no code. */

@@ -1,6 +1,6 @@
 /** Compares an answer with its expectation, member by member. */
 import type { Reply } from '../harness/client.ts';
-import type { Expected, ExpectedHeader, ExpectedValue } from './scenario.ts';
+import type { Expected, ExpectedHeader, ExpectedValue, ValueOfCapture } from './scenario.ts';
 import { ANY } from './scenario.ts';
 
 /** The answer to an event, or a text where there is no response. */
@@ -19,7 +19,7 @@ export function differences(expected: Expected, got: Got, named: NamedReplies): 
   const found = answer.kind === 'same'
     ? compareWhole(answer.capture, named.get(answer.capture), reply)
     : [...compareStatus(answer.status, reply), ...compareMembers(answer.members, reply.body)];
-  return [...found, ...headers.flatMap((header) => compareHeader(header, reply))];
+  return [...found, ...headers.flatMap((header) => compareHeader(header, reply, named))];
 }
 
 /** Compares the status and the bytes of the body. */
@@ -50,12 +50,24 @@ function compareMembers(
   });
 }
 
-function compareHeader({ name, value }: ExpectedHeader, { headers }: Reply): string[] {
+function compareHeader(
+  { name, value: expected }: ExpectedHeader,
+  { headers }: Reply,
+  named: NamedReplies,
+): string[] {
   const found = headers[name.toLowerCase()];
+  const value = expected === null || typeof expected !== 'object' ? expected
+    : valueOf(expected, name, named);
   if (value === null ? found === undefined : found === value) return [];
   if (value === ANY && found !== undefined) return [];
   const wanted = value === ANY ? 'any value' : value ?? 'no such header';
   return [describeDifference(`[${name}]: `, wanted, String(found ?? 'no such header'))];
+}
+
+/** A text that no header has when the named answer has no such header. */
+function valueOf({ capture }: ValueOfCapture, name: string, named: NamedReplies): string {
+  return named.get(capture)?.headers[name.toLowerCase()]?.toString()
+    ?? `that of ${capture}, which has none`;
 }
 
 function describeDifference(place: string, expected: string, got: string): string {

@@ -86,6 +86,27 @@ test('an event whose code is unknown is not sent, and the others run', async () 
   }
 });
 
+test('a token that no answer carried is not sent, and a header is compared with that of an answer',
+  async () => {
+    const done = '200 success=true message=verification_successful';
+    const results = await run(
+      `08:00:00 ${REQUEST} as $c => ${ISSUED}=2`,
+      `08:00:01 ${VERIFY} $c with key k as $d => ${done} [no Otp-Device]`,
+      `08:00:02 ${REQUEST} on device $d => ${ISSUED}=1`,
+      '08:00:02 operator revokes U1 $d => done',
+      '08:00:02 operator revokes U1 => done',
+      `08:00:02 ${VERIFY} $c with key k => ${done} [Content-Length: $d]`,
+      `08:00:02 ${VERIFY} $c with key k => ${done} [X-Request-Id: $d]`,
+      `08:00:02 ${VERIFY} $c with key k => ${done} [Retry-After: $d]`,
+    );
+    assert.is(outcomes(results), 'ok ok DIFFERENCE DIFFERENCE ok ok DIFFERENCE DIFFERENCE');
+    const shown = results.map((result) => describeDifferences('x', result));
+    assert.match(shown[2]!, /got {7}not sent: no answer carried the token/);
+    assert.match(shown[3]!, /got {7}no answer carried the token/);
+    assert.match(shown[6]!, /differs {3}\[X-Request-Id\]: expected [0-9a-f-]{36}, got [0-9a-f]/);
+    assert.match(shown[7]!, /expected that of \$d, which has none, got no such header/);
+  });
+
 test('a status and a cancel of an unknown id are compared, also without a body',
   async () => {
     const none = '404 error=not_found message=*';

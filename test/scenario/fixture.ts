@@ -8,9 +8,10 @@ import type { Scope } from '../../src/http/input/api-keys.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
-import { unlockUser } from '../../src/otp/support.ts';
+import { revokeDevices, unlockUser } from '../../src/otp/support.ts';
 import { newApiClients } from '../harness/api-clients.ts';
 import { openTestDatabase } from '../harness/database.ts';
+import { parseDeviceToken } from '../harness/device-token.ts';
 import type { TestDatabase } from '../harness/database.ts';
 import { startServiceProcess } from '../harness/processes.ts';
 import { newSecretsText, secretsOf, startTestService } from '../harness/service.ts';
@@ -41,6 +42,8 @@ export type Fixture = Readonly<{
   setClock: (at: string) => Promise<void>;
   /** Unlocks a user or a pair as an operator does; false when there is no record of it. */
   unlock: (userId: string, purpose: string | null) => Promise<boolean>;
+  /** Revokes the device that has the token, or all devices of a user. */
+  revoke: (userId: string, token: string | null) => Promise<void>;
   /** Sets what the channel returns for every message. */
   setSendResult: (sendResult: ChannelState['sendResult']) => Promise<void>;
   /** Waits, with a bound, until no message is pending; resolves with the number of pending ones. */
@@ -86,6 +89,10 @@ export async function openFixture(
     unlock: async (userId, purpose) => {
       const deps = { pool: database.pool, policies, secrets };
       return (await unlockUser(deps, userId, purpose)).outcome !== 'unknown';
+    },
+    revoke: async (userId, token) => {
+      const device = token === null ? null : parseDeviceToken(token).device;
+      await revokeDevices({ pool: database.pool, secrets }, userId, device);
     },
     setSendResult: async (sendResult) => {
       await Promise.all(servers.map((server) => server.setSendResult(sendResult)));

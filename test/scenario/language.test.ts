@@ -41,14 +41,14 @@ test('a whole file is parsed', () => {
     ['2026-01-05 08:00:00.500000', '2026-01-06 00:00:00.000000']);
   const [first, second] = moments[0]!.steps;
   assert.equal(first?.action, {
-    kind: 'request', userId: 'U1', purpose: 'login', address: '1.1.1.1', options: {},
+    kind: 'request', userId: 'U1', purpose: 'login', address: '1.1.1.1', options: {}, devices: [],
     key: { kind: 'fresh' },
   });
   assert.equal(first?.expected[0]?.headers,
     [{ name: 'Retry-After', value: '1' }, { name: 'X-Y', value: null }]);
   assert.equal(second?.action, {
     kind: 'verify', userId: 'u 1', purpose: 'login', address: '::1', code: { kind: 'wrong' },
-    otpId: null, key: { kind: 'wire', text: '"k"' },
+    otpId: null, devices: [], key: { kind: 'wire', text: '"k"' },
   });
   assert.is(second?.process, 2);
   const members = second?.expected.map(({ answer }) => answer.kind === 'body' && answer.members);
@@ -109,6 +109,30 @@ test('the optional members of a request are parsed', () => {
     [{ to: 'a b', locale: 'de', channel: '' }, {}]);
 });
 
+test('the devices of an event, and what an operator revokes, are parsed', () => {
+  const event = 'U1 from 1.1.1.1';
+  const done = '200 success=true message=* [Otp-Device: *]';
+  const { moments } = parseScenario('x.scenario', ['date 2026-01-05',
+    `08:00:00 ${event} requests a as $c => ${ISSUED}`,
+    `08:00:01 ${event} verifies a with $c with key k as $d => ${done}`,
+    `08:00:01 ${event} verifies a with $c with key k => ${done} [Otp-Device: $d]`,
+    `08:00:02 ${event} requests a on device $d with key k as $e => ${ISSUED}`,
+    `08:00:03 ${event} verifies a with $e on device "x, y", $d,"" as $f => ${done}`,
+    '08:00:04 operator revokes U1 $d => done', '08:00:04 operator revokes "U 1" => done',
+  ].join('\n'));
+  const steps = moments.flatMap((moment) => moment.steps);
+  const captured = { kind: 'captured', name: '$d' };
+  assert.equal(steps.flatMap(({ action }) => 'devices' in action ? [action.devices] : []), [
+    [], [], [], [captured],
+    [{ kind: 'literal', text: 'x, y' }, captured, { kind: 'literal', text: '' }],
+  ]);
+  assert.equal(steps.slice(5).map(({ action }) => action), [
+    { kind: 'revoke', userId: 'U1', device: '$d' }, { kind: 'revoke', userId: 'U 1', device: null },
+  ]);
+  assert.equal(steps[2]?.expected[0]?.headers[1],
+    { name: 'Otp-Device', value: { capture: '$d' } });
+});
+
 test('a line is split into words', () => {
   const tokens = splitTokens(`a "b \\u00fa\\"" 'c "d" => e' [F: "g"], h="i j" k`);
   assert.equal(tokens.map(({ kind, text }) => [kind, text]), [
@@ -155,6 +179,15 @@ test('an error in an event is reported with its place and what is allowed', () =
     ['08:00:00 U1 from 1.1.1.1 requests a with otp_id of $c => 201', /only an event that verifies/],
     ['08:00:00 U1 from 1.1.1.1 verifies a with $c with otp_id of $d => 200', /no request .*\$d"/],
     ['08:00:00 U1 from 1.1.1.1 verifies a with $c with otp_id $c => 200', /found "with"; allowed/],
+    ['08:00:01 U1 from 1.1.1.1 requests a on device $c => 201', /no verification .* is "as \$c"/],
+    ['08:00:01 U1 from 1.1.1.1 requests a on device d => 201', /found "d"; allowed here: \$NAME/],
+    ['08:00:01 U1 from 1.1.1.1 requests a on device "", => 201', /found the end; allowed here: \$/],
+    ['08:00:01 U1 from 1.1.1.1 requests a on device "" on device "" => 201', /found "on"; allowed/],
+    ['08:00:01 U1 from 1.1.1.1 cancels $c on device "" => 204', /requests or verifies is "on devi/],
+    ['08:00:01 operator revokes U1 $c => done', /no verification .* is "as \$c"/],
+    ['08:00:01 operator revokes U1 login => done', /found "login"; allowed here: \$NAME or the en/],
+    ['08:00:01 operator revokes U1 => unknown', /found "unknown"; allowed here: done/],
+    ['08:00:01 U1 from 1.1.1.1 requests a => 201 [X-Y: $d]', /no line before is "as \$d"/],
     ['08:00:00 U1 from 1.1.1.1 requests a to b to c => 201', /found "to"; allowed/],
     ['08:00:00 U1 from 1.1.1.1 requests a locale => 201', /allowed here: a value of "locale"/],
     ['08:00:00 U1 from 1.1.1.1 verifies a with $c to b => 200', /only an event that requests/],

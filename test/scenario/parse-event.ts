@@ -1,7 +1,7 @@
 /** Parses the left half of a line: who does what, with which code and key, on which process. */
 import { isIP } from 'node:net';
 import type {
-  ClientAction, FixtureAction, Key, NamedOtp, RequestOptions, Step, TypedCode,
+  ClientAction, FixtureAction, Key, NamedOtp, NamedToken, RequestOptions, Step, TypedCode,
 } from './scenario.ts';
 import { LineError } from './scenario.ts';
 import { TokenReader } from './tokens.ts';
@@ -14,7 +14,7 @@ const TIMES_MAX = 200;
 
 const CAPTURE = /^\$[A-Za-z][A-Za-z0-9_]*$/;
 const MODIFIERS = '"with key K", "with quoted key K", "without a key", "with otp_id of $NAME",'
-  + ' "to ADDRESS", "channel NAME", "locale TAG",'
+  + ' "to ADDRESS", "channel NAME", "locale TAG", "on device $NAME, $NAME",'
   + ' "on process N", "as $NAME", "as caller NAME", "without an address"';
 const API_CLIENT_NAME = /^[A-Za-z0-9_-]{1,32}$/;
 const DEFAULT_TYPE = 'application/json';
@@ -25,16 +25,21 @@ const PLAIN_ID = /^[0-9A-Za-z]{1,64}$/;
 /** The verbs for the channel, and the result of every later message. */
 const MOODS = { accepts: 'accepted', refuses: 'refused', fails: 'retry' } as const;
 
-const ACTORS = 'a user, "someone", "operator unlocks", "messages sent so far", "the channel",'
-  + ' "deliveries settle"';
+const ACTORS = 'a user, "someone", "operator unlocks", "operator revokes", "messages sent so far",'
+  + ' "the channel", "deliveries settle"';
 const VERBS = '"requests", "verifies", "asks for the status of", "cancels" or "posts"';
 
-type Modifiers = { key: Key | null; otpId: NamedOtp | null; options: RequestOptions }
+type Modifiers = {
+  key: Key | null;
+  otpId: NamedOtp | null;
+  options: RequestOptions;
+  devices: readonly NamedToken[];
+}
   & { -readonly [K in Exclude<keyof ParsedEvent, 'action' | 'times'>]: Step[K] };
 
 const NO_MODIFIERS: Modifiers = {
-  key: null, otpId: null, options: {}, process: null, apiClient: null, namesAddress: true,
-  capture: null,
+  key: null, otpId: null, options: {}, devices: [], process: null, apiClient: null,
+  namesAddress: true, capture: null,
 };
 
 const OPTIONS = ['to', 'channel', 'locale'] as const;
@@ -49,7 +54,7 @@ export function parseEvent(text: string): ParsedEvent {
   const action = parseFixtureAction(tokens);
   if (action === null) return parseClientEvent(tokens);
   if (!tokens.isAtEnd) tokens.refuse('nothing more');
-  const { key, otpId, options, ...modifiers } = NO_MODIFIERS;
+  const { key, otpId, options, devices, ...modifiers } = NO_MODIFIERS;
   return { action, times: 1, ...modifiers };
 }
 
@@ -59,6 +64,11 @@ function parseFixtureAction(tokens: TokenReader): FixtureAction | null {
     const userId = parseName(tokens, 'a user');
     const purpose = tokens.isAtEnd ? null : parseName(tokens, 'a purpose or the end');
     return { kind: 'unlock', userId, purpose };
+  }
+  if (tokens.take('operator', 'revokes')) {
+    const userId = parseName(tokens, 'a user');
+    const device = tokens.isAtEnd ? null : tokens.needMatch('$NAME or the end', CAPTURE);
+    return { kind: 'revoke', userId, device };
   }
   if (tokens.take('messages', 'sent', 'so', 'far')) return { kind: 'messages' };
   if (tokens.take('deliveries', 'settle')) return { kind: 'settle' };
@@ -74,34 +84,45 @@ function parseClientEvent(tokens: TokenReader): ParsedEvent {
   const address = tokens.needMatch('an IP address', /^[0-9A-Fa-f.:]+$/);
   if (isIP(address) === 0) throw new LineError(`"${address}" is not an IP address`);
   const action = parseVerb(tokens, userId, address);
-  const { key, otpId, options, ...modifiers } = parseModifiers(tokens);
+  const { key, ...others } = parseModifiers(tokens);
+  const { otpId, options, devices, ...modifiers } = others;
   const { apiClient, namesAddress, capture } = modifiers;
   if (capture !== null && times > 1) throw new LineError(`${capture} cannot name ${times} answers`);
   if (apiClient === null && !namesAddress) {
     throw new LineError('"without an address" is for callers: only they name addresses');
   }
   const keyed = key === null ? action : { ...action, key };
+  return { action: withMembers(keyed, others), times, ...modifiers };
+}
+
+/** Adds what only an event that requests, or one that verifies, has. */
+function withMembers(
+  action: ClientAction,
+  { otpId, options, devices }: Omit<Modifiers, 'key'>,
+): ClientAction {
   const [option] = Object.keys(options);
-  if (otpId !== null && option === undefined) {
-    if (keyed.kind !== 'verify') throw new LineError('only an event that verifies has an otp_id');
-    return { action: { ...keyed, otpId }, times, ...modifiers };
-  }
-  if (option === undefined) return { action: keyed, times, ...modifiers };
-  if (keyed.kind !== 'request') {
+  if (option !== undefined && action.kind !== 'request') {
     throw new LineError(`only an event that requests has "${option}"`);
   }
-  return { action: { ...keyed, options }, times, ...modifiers };
+  if (otpId !== null && action.kind !== 'verify') {
+    throw new LineError('only an event that verifies has an otp_id');
+  }
+  if (action.kind === 'request') return { ...action, options, devices };
+  if (action.kind === 'verify') return { ...action, otpId, devices };
+  if (devices.length === 0) return action;
+  throw new LineError('only an event that requests or verifies is "on device"');
 }
 
 function parseVerb(tokens: TokenReader, userId: string, address: string): ClientAction {
   if (tokens.take('requests')) {
     const purpose = parseName(tokens, 'a purpose');
-    return { kind: 'request', userId, purpose, address, options: {}, key: { kind: 'fresh' } };
+    return { kind: 'request', userId, purpose, address, options: {}, devices: [],
+      key: { kind: 'fresh' } };
   }
   if (tokens.take('verifies')) {
     const purpose = parseName(tokens, 'a purpose');
     const code = parseCode(tokens);
-    return { kind: 'verify', userId, purpose, address, code, otpId: null,
+    return { kind: 'verify', userId, purpose, address, code, otpId: null, devices: [],
       key: { kind: 'none' } };
   }
   if (tokens.take('posts')) return parsePost(tokens, userId, address);
@@ -152,6 +173,8 @@ function parseModifiers(tokens: TokenReader): Modifiers {
     if (takeOption(tokens, modifiers)) continue;
     if (modifiers.otpId === null && tokens.take('with', 'otp_id', 'of')) {
       modifiers.otpId = parseOtp(tokens);
+    } else if (modifiers.devices.length === 0 && tokens.take('on', 'device')) {
+      modifiers.devices = parseDevices(tokens);
     } else if (modifiers.process === null && tokens.take('on', 'process')) {
       modifiers.process = Number(tokens.needMatch('a number from 1', /^[1-9]$/));
     } else if (modifiers.apiClient === null && tokens.take('as', 'caller')) {
@@ -163,6 +186,21 @@ function parseModifiers(tokens: TokenReader): Modifiers {
     } else tokens.refuse(`each once: ${MODIFIERS}`);
   }
   return modifiers;
+}
+
+/** Names of tokens, and texts in their place, with commas between them. */
+function parseDevices(tokens: TokenReader): NamedToken[] {
+  const devices: NamedToken[] = [];
+  do {
+    if (devices.length > 0) tokens.needKind('","', 'comma');
+    if (tokens.peek()?.kind === 'quoted') {
+      devices.push({ kind: 'literal', text: tokens.needKind('a text', 'quoted') });
+    } else {
+      const name = tokens.needMatch('$NAME or any text in "quotes"', CAPTURE);
+      devices.push({ kind: 'captured', name });
+    }
+  } while (tokens.peek()?.kind === 'comma');
+  return devices;
 }
 
 function takeOption(tokens: TokenReader, modifiers: Modifiers): boolean {

@@ -6,6 +6,7 @@ import { unquote, TokenReader } from './tokens.ts';
 const STATUS = /^[1-5]\d\d$/;
 const MEMBER = /^([a-z][a-z0-9_]*)=(.+)$/s;
 const HEADER = /^([A-Za-z][A-Za-z0-9-]*): *(.+)$/;
+const CAPTURE = /^\$\w+$/;
 const NO_HEADER = /^no ([A-Za-z][A-Za-z0-9-]*)$/;
 
 /**
@@ -18,7 +19,7 @@ const NO_HEADER = /^no ([A-Za-z][A-Za-z0-9-]*)$/;
 export function parseExpectation(text: string, action: Action, times: number): Expected[] {
   const tokens = new TokenReader(text);
   if (action.kind === 'unlock') return [parseText(tokens, /^(done|unknown)$/, 'done or unknown')];
-  if (action.kind === 'channel' || action.kind === 'settle') {
+  if (['revoke', 'channel', 'settle'].includes(action.kind)) {
     return [parseText(tokens, /^done$/, 'done')];
   }
   if (action.kind === 'messages') return [parseText(tokens, /^\d+$/, 'a number of messages')];
@@ -65,7 +66,7 @@ function parseAnswer(tokens: TokenReader): Expected {
 }
 
 function parseSame(tokens: TokenReader, written: string[]): Expected['answer'] {
-  const capture = tokens.needMatch('$NAME', /^\$\w+$/);
+  const capture = tokens.needMatch('$NAME', CAPTURE);
   written.push('the same answer as', capture);
   return { kind: 'same', capture };
 }
@@ -101,5 +102,6 @@ function parseHeader(text: string): ExpectedHeader {
   if (name === undefined || value === undefined) {
     throw new LineError(`found [${text}]; allowed here: [Header: value] or [no Header]`);
   }
+  if (CAPTURE.test(value)) return { name, value: { capture: value } };
   return { name, value: value === '*' ? ANY : value };
 }

@@ -3,7 +3,7 @@ import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import { parseEvent } from './parse-event.ts';
 import { parseExpectation } from './parse-expectation.ts';
 import { isFixtureAction, LineError, ScenarioError } from './scenario.ts';
-import type { Action, Moment, Scenario, Step } from './scenario.ts';
+import type { Action, Expected, Moment, Scenario, Step } from './scenario.ts';
 import { TokenReader } from './tokens.ts';
 
 /** Enough for every race; each one costs the start of a process. */
@@ -163,22 +163,35 @@ function checkNames({ captures, processes, apiClients }: Draft, step: Step, mome
     throw new LineError(`no "callers" line names ${apiClient}`);
   }
   if (capture !== null && captures.has(capture)) throw new LineError(`${capture} is named twice`);
-  for (const name of namesIn(action)) {
+  const needSource = (kind: Action['kind'], what: string, name: string): void => {
     const source = captures.get(name);
-    if (source?.kind !== 'request' || source.moment === moment) {
-      throw new LineError(`no request at an earlier moment is "as ${name}"`);
-    }
-  }
-  for (const { answer } of expected) {
-    if (answer.kind === 'same' && !captures.has(answer.capture)) {
-      throw new LineError(`no line before is "as ${answer.capture}"`);
-    }
+    if (source?.kind === kind && source.moment !== moment) return;
+    throw new LineError(`no ${what} at an earlier moment is "as ${name}"`);
+  };
+  for (const name of namesIn(action)) needSource('request', 'request', name);
+  for (const name of devicesIn(action)) needSource('verify', 'verification', name);
+  for (const name of expected.flatMap(namesExpected)) {
+    if (!captures.has(name)) throw new LineError(`no line before is "as ${name}"`);
   }
 }
 
-/** The `$names` that an event refers to. */
+/** The `$names` of codes that an event refers to. */
 function namesIn(action: Action): string[] {
   const named = action.kind === 'verify' ? [action.code, action.otpId]
     : 'otp' in action ? [action.otp] : [];
   return named.flatMap((one) => one?.kind === 'captured' ? [one.name] : []);
+}
+
+/** The `$names` of tokens that an event refers to. */
+function devicesIn(action: Action): string[] {
+  if (action.kind === 'revoke') return action.device === null ? [] : [action.device];
+  if (!('devices' in action)) return [];
+  return action.devices.flatMap((one) => one.kind === 'captured' ? [one.name] : []);
+}
+
+/** The `$names` of answers that an expectation refers to. */
+function namesExpected({ answer, headers }: Expected): string[] {
+  const ofHeaders = headers.flatMap(({ value }) =>
+    value !== null && typeof value === 'object' ? [value.capture] : []);
+  return answer.kind === 'same' ? [answer.capture, ...ofHeaders] : ofHeaders;
 }

@@ -7,8 +7,14 @@ export type ExpectedValue = string | number | boolean | null | typeof ANY;
 /** Written `*`: the member or header must exist, with any value. */
 export const ANY = Symbol('any value');
 
+/** The value that the header has in the answer of an earlier line. */
+export type ValueOfCapture = Readonly<{ capture: string }>;
+
 /** A header that must have this value, or (null) must not exist. */
-export type ExpectedHeader = Readonly<{ name: string; value: string | typeof ANY | null }>;
+export type ExpectedHeader = Readonly<{
+  name: string;
+  value: string | typeof ANY | ValueOfCapture | null;
+}>;
 
 export type Expected = Readonly<{
   /** As written in the file. */
@@ -33,6 +39,9 @@ export type NamedOtp = Readonly<
   { kind: 'captured'; name: string } | { kind: 'literal'; text: string }
 >;
 
+/** The token that a named answer carried, or any text in its place. */
+export type NamedToken = NamedOtp;
+
 export type RequestOptions = Readonly<Partial<Record<'to' | 'channel' | 'locale', string>>>;
 
 /** A request of a client. */
@@ -44,6 +53,8 @@ export type ClientAction =
       address: string;
       /** Optional members of the body, valid or not. */
       options: RequestOptions;
+      /** The list in Otp-Device; empty: no such header. */
+      devices: readonly NamedToken[];
       key: Key;
     }>
   | Readonly<{
@@ -54,6 +65,7 @@ export type ClientAction =
       code: TypedCode;
       /** The OTP that the verification names; null: none. */
       otpId: NamedOtp | null;
+      devices: readonly NamedToken[];
       key: Key;
     }>
   | Readonly<{
@@ -67,11 +79,13 @@ export type ClientAction =
   | Readonly<{ kind: 'status' | 'cancel'; address: string; otp: NamedOtp; key: Key }>;
 
 /**
- * An event without a request: an operator unlocks a user or a pair, counts the messages, changes
- * the channel, or waits for pending messages.
+ * An event without a request: an operator unlocks a user or a pair or revokes devices, counts the
+ * messages, changes the channel, or waits for pending messages.
  */
 export type FixtureAction =
   | Readonly<{ kind: 'unlock'; userId: string; purpose: string | null }>
+  /** The device that received the named token; null: all devices of the user. */
+  | Readonly<{ kind: 'revoke'; userId: string; device: string | null }>
   | Readonly<{ kind: 'messages' }>
   | Readonly<{ kind: 'channel'; sendResult: ChannelState['sendResult'] }>
   | Readonly<{ kind: 'settle' }>;
@@ -80,7 +94,7 @@ export type Action = ClientAction | FixtureAction;
 
 /** Whether the fixture runs the event; else a client sends a request. */
 export function isFixtureAction(action: Action): action is FixtureAction {
-  return ['unlock', 'messages', 'channel', 'settle'].includes(action.kind);
+  return ['unlock', 'revoke', 'messages', 'channel', 'settle'].includes(action.kind);
 }
 
 export type Step = Readonly<{

@@ -27,10 +27,16 @@ const WRONG_CODES_QUOTA = 60;
 const ATTEMPTS = 3;
 const CODE_DIGITS = 6;
 const BODY_BYTES_MAX = 4096;
-const HEADERS_TIMEOUT_MS = 1000;
 
-/** How long a racing request waits between reading and writing, for the others to come. */
-const RACE_MS = 50;
+/** Every attack runs in this process, which may be late with the headers of a sound request. */
+const HEADERS_TIMEOUT_MS = 5000;
+
+/**
+ * How often a racing request lets the event loop turn between reading and writing, for the others
+ * to come: one long wait could end before the first of them is read.
+ */
+const RACE_TURNS = 20;
+const TURN_MS = 2;
 
 type Pair = { code: string; wrong: number; isLocked: boolean; isUsed: boolean };
 type Output = Readonly<{ status: number; body: object; headers?: Record<string, string> }>;
@@ -175,14 +181,14 @@ export class StandIn {
     const user = String(fields.user_id);
     const stored = this.#requestKeys.get(key);
     if (stored !== undefined) return this.#replay(stored, user);
-    if (this.#flaw === 'key race') await delay(RACE_MS);
+    if (this.#flaw === 'key race') await waitForOthers();
     const pair = this.#pairs.get(user);
     if (pair?.isLocked && this.#flaw !== 'request while locked') {
       return refusal('too_many_attempts', 'retry_after_seconds', 600);
     }
     const limits = this.#limitsOf(user, clientIp);
     const isRefused = limits.some(([, count, quota]) => this.#count(count) >= quota);
-    if (this.#flaw === 'limit race') await delay(RACE_MS);
+    if (this.#flaw === 'limit race') await waitForOthers();
     if (!isRefused) for (const [, count] of limits) this.#take(count);
     const headers = {
       'RateLimit-Policy': limits.map(([name, , quota]) => `"${name}";q=${quota};w=900`).join(', '),
@@ -233,13 +239,13 @@ export class StandIn {
     if (pair.isLocked) return refusal('too_many_attempts', 'retry_after_seconds', 600);
     if (pair.isUsed) return { status: 410, body: { error: 'code_used' } };
     const { wrong } = pair;
-    if (this.#flaw === 'guess race') await delay(RACE_MS);
+    if (this.#flaw === 'guess race') await waitForOthers();
     if (code === pair.code) return this.#redeem(pair, code, key);
     return this.#countWrong(pair, wrong, clientIp);
   }
 
   async #redeem(pair: Pair, code: string, key: string | undefined): Promise<Output> {
-    if (this.#flaw === 'double redeem') await delay(RACE_MS);
+    if (this.#flaw === 'double redeem') await waitForOthers();
     pair.isUsed = true;
     if (key !== undefined) this.#verifyKeys.set(key, code);
     return { status: 200, body: { success: true } };
@@ -256,6 +262,10 @@ export class StandIn {
       body: { error: 'invalid_code', attempts_remaining: ATTEMPTS - pair.wrong, ...shown },
     };
   }
+}
+
+async function waitForOthers(): Promise<void> {
+  for (let turn = 0; turn < RACE_TURNS; turn += 1) await delay(TURN_MS);
 }
 
 function newCode(): string {

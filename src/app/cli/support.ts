@@ -133,8 +133,8 @@ function formatAccount(
 ): string {
   if (isLocked) return `locked until an operator runs otpd unlock, ${wrong} wrong in a row`;
   const rest = `${wrong} of ${wrongMax} wrong in a row until an operator must unlock`;
-  if (untrustedMax === wrongMax) return rest;
-  return isUntrustedLocked ? `locked but for trusted devices, ${rest}`
+  if (isUntrustedLocked) return `locked but for trusted devices, ${rest}`;
+  return untrustedMax === wrongMax ? rest
     : `${rest}, ${untrustedMax} for clients that are no trusted device`;
 }
 
@@ -270,12 +270,12 @@ export async function revoke(
   device: string | null,
 ): Promise<Report> {
   const now = await revokeDevices(deps, userId, device);
-  const what = device === null ? 'all devices of the user are' : `device ${device} is`;
+  const what = device === null ? 'all devices' : `device ${device}`;
   return {
     isDone: true,
-    lines: [`revoked; ${what} trusted again only after the next right code`],
+    lines: [`${what} revoked; a client that verifies a code is trusted again, as a new device`],
     data: { outcome: 'revoked', user_id: userId, device, revoked_at: toRfc3339(now) },
-    note: toAuditLine(deps, 'revoke', { outcome: 'revoked', now, userId, purpose: null }),
+    note: toAuditLine(deps, 'revoke', { outcome: 'revoked', now, userId, device }),
   };
 }
 
@@ -283,14 +283,15 @@ export async function revoke(
 function toAuditLine(
   deps: SupportDeps,
   command: 'unlock' | 'revoke',
-  { outcome, now, userId, purpose }: Readonly<{
-    outcome: string; now: Instant; userId: string; purpose: string | null;
+  { outcome, now, userId, purpose = null, device = null }: Readonly<{
+    outcome: string; now: Instant; userId: string; purpose?: string | null; device?: string | null;
   }>,
 ): string {
   const line = toJsonLine(toRfc3339(now), 'warn', 'authz_admin',
     member('outcome', outcome, WORD_MAX_CHARACTERS)
     + member('user', logUserOf(deps, userId), LOGGED_USER_MAX_CHARACTERS)
     + member('purpose', purpose, LOGGED_PURPOSE_MAX_CHARACTERS)
+    + member('device', device, WORD_MAX_CHARACTERS)
     + member('command', command, WORD_MAX_CHARACTERS));
   return (isOutputTerminal() ? toTextLine(line, false) : line).trimEnd();
 }

@@ -165,10 +165,11 @@ function membersOfContext(
   context: NonNullable<AccessRecord['context']>,
   pseudonyms: Pseudonyms,
 ): string {
-  const { userId, purpose, otpId, field, limitedBy, isReplay } = context;
+  const { userId, purpose, otpId, device, field, limitedBy, isReplay } = context;
   return userMember(userId, pseudonyms)
     + member('purpose', purpose, LOGGED_PURPOSE_MAX_CHARACTERS)
     + (otpId === undefined ? '' : `,"otp_id":"${otpId}"`)
+    + (device === undefined ? '' : `,"device":"${device}"`)
     + member('field', field, WORD_MAX_CHARACTERS)
     + (limitedBy === undefined ? '' : `,"limit":"${limitedBy.join()}"`)
     + (isReplay === true ? ',"replayed":true' : '');

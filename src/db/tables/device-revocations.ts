@@ -7,7 +7,7 @@ import type { Hex, Query, Write } from '../query.ts';
 /** Columns: schema/0013-device-revocations.sql. */
 export type DeviceRevocation = Readonly<{
   userId: string;
-  /** '' for all devices of the user. */
+  /** '' for all devices of the user whose tokens were issued before the second of `revokedAt`. */
   device: Hex;
   revokedAt: Instant;
 }>;
@@ -33,17 +33,17 @@ export function readRevocations(userIds: readonly string[]): Query<DeviceRevocat
 }
 
 /**
- * Revokes a device now, once more if it was revoked before.
+ * Revokes devices now, once more if they were revoked before. The OTPs of the user are locked.
  *
- * @param device '' for all devices of the user
+ * @param devices unique, at least one; '' for those whose tokens were issued before this second
  */
-export function revokeDevice(userId: string, device: Hex): Write {
+export function storeRevocations(userId: string, devices: readonly Hex[]): Write {
   return write('device_revocations.add', `INSERT INTO device_revocations
-    (user_id, device, revoked_at) VALUES (?, X?, NOW(6))
-    ON DUPLICATE KEY UPDATE revoked_at = NOW(6)`, [userId, device]);
+    (user_id, device, revoked_at) VALUES ${repeat(devices.length, '(?, X?, NOW(6))')}
+    ON DUPLICATE KEY UPDATE revoked_at = NOW(6)`, devices.flatMap((device) => [userId, device]));
 }
 
-/** Commit probe of revokeDevice: a repeated revocation makes no difference. */
+/** Commit probe of storeRevocations: a repeated revocation makes no difference. */
 export function isDeviceRevoked(userId: string, device: Hex, now: Instant): Query<boolean> {
   const { read, ...query } = readRevocations([userId]);
   return {

@@ -5,11 +5,12 @@ import {
 } from '../input/body.ts';
 import { allowsPurpose, NO_SCOPE } from '../input/api-keys.ts';
 import { parseIdempotencyKey } from '../input/request-head.ts';
+import { deviceOfToken } from '../../otp/crypto/devices.ts';
 import type { OtpVerification, VerifyOutcome } from '../../otp/outcomes.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
 import type { OtpService } from '../../otp/service.ts';
 import { retryLater, responseForError, errorResponse, invalidField } from '../response.ts';
-import type { HttpResponse, FieldError } from '../response.ts';
+import type { HttpResponse, FieldError, LogContext } from '../response.ts';
 
 const MEMBERS: readonly string[] = Object.freeze(['user_id', 'purpose', 'code', 'otp_id']);
 
@@ -46,12 +47,18 @@ async function verifyOtp(
     const outcome = await service.verify(verification, input.isConnected, input.answerByMs);
     const isReplay = outcome.kind === 'verified' && outcome.replayed;
     const locks = 'begins' in outcome && outcome.begins;
-    const context = { userId, purpose, isReplay, locks };
-    return { ...toResponse(outcome), context: outcome.kind !== 'limited' ? context
-      : { ...context, limitedBy: outcome.limitedBy } };
+    const context = { userId, purpose, isReplay, locks, ...detailsOf(outcome) };
+    return { ...toResponse(outcome), context };
   } catch (error) {
     return { ...responseForError(error), context: { userId, purpose } };
   }
+}
+
+/** What only some outcomes tell the log. */
+function detailsOf(outcome: VerifyOutcome): LogContext | undefined {
+  if (outcome.kind === 'limited') return { limitedBy: outcome.limitedBy };
+  if (outcome.kind !== 'verified' || outcome.deviceToken === undefined) return undefined;
+  return { device: deviceOfToken(outcome.deviceToken) };
 }
 
 /** Checks the body, the key, user_id, purpose, code and otp_id, in this order. */

@@ -72,30 +72,31 @@ export function deviceOf(secret: Secret, { device, otpId }: Pick<Otp, 'device' |
 }
 
 /**
- * The token of the client that has redeemed an OTP. It is the same whenever it is asked for, so
- * that a repeated verification returns the token of the first. It is later than a revocation of all
- * devices that came first, also within the second of that revocation.
+ * The token of the client that has redeemed an OTP. It follows from the OTP alone, so that a
+ * repeated verification returns the token of the first.
  *
  * @param secret that of the OTP
- * @param revocations those of the user
  */
 export function createDeviceToken(
   secret: Secret,
   otp: Pick<Otp, 'userId' | 'device' | 'otpId'>,
   redeemedAt: Instant,
-  revocations: readonly DeviceRevocation[],
 ): string {
-  const revoked = revocations.find(({ device }) => device === '')?.revokedAt ?? redeemedAt + 1;
-  const earliest = revoked > redeemedAt ? 0 : toSeconds(revoked) + 1;
   const content = Buffer.alloc(CONTENT_BYTES);
   Buffer.from(deviceOf(secret, otp), 'hex').copy(content);
-  content.writeUInt32BE(Math.max(toSeconds(redeemedAt), earliest), DEVICE_BYTES);
+  content.writeUInt32BE(Math.floor(redeemedAt / MICROSECONDS_PER_SECOND), DEVICE_BYTES);
   const bytes = Buffer.concat([content, authenticate(secret, otp.userId, content)]);
   return `${secret.id}.${bytes.toString('base64url')}`;
 }
 
-function toSeconds(instant: Instant): number {
-  return Math.floor(instant / MICROSECONDS_PER_SECOND);
+/** The device that a token of this service names. */
+export function deviceOfToken(token: string): Hex {
+  return Buffer.from(token.split('.')[1]!, 'base64url').toString('hex', 0, DEVICE_BYTES);
+}
+
+/** Whether all tokens of the second of an instant were issued before another. */
+export function areIssuedBefore(issuedAt: Instant, end: Instant): boolean {
+  return Math.floor(issuedAt / MICROSECONDS_PER_SECOND) < Math.floor(end / MICROSECONDS_PER_SECOND);
 }
 
 /**
@@ -114,6 +115,6 @@ export function trustedDevice(
   const valid = claims.find(({ device, issuedAt }) =>
     now < addSeconds(issuedAt, deviceDays * SECONDS_PER_DAY)
     && !revocations.some((one) => one.device === device
-      || (one.device === '' && issuedAt <= one.revokedAt)));
+      || (one.device === '' && areIssuedBefore(issuedAt, one.revokedAt))));
   return valid?.device ?? '';
 }

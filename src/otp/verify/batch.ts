@@ -21,6 +21,7 @@ import { clampHits } from '../../db/tables/limit-hits.ts';
 import { clampOtps } from '../../db/tables/otps-write.ts';
 import { lockOtps } from '../../db/tables/otps.ts';
 import type { Otp } from '../../db/tables/otps.ts';
+import { UNTRUSTED_LOCK } from '../../db/tables/wrong-counts.ts';
 import type { AccountLock } from '../../db/tables/wrong-counts.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import { decideVerify } from './decide.ts';
@@ -157,11 +158,17 @@ export class VerifyBatch {
         : this.#changedKeys.get(keyDigest) ?? this.#loadedKeys.get(keyDigest) ?? null,
       otps,
       device,
-      revocations,
       pair: findKnownPair(otps, { purpose, device }, this.#now),
-      accountWrong: countAccountWrong(otps, this.#wrongCounts.ofAccount({ userId, device })),
+      accountWrong: countAccountWrong(otps, this.#wrongCounts.ofAccount({ userId, device }))
+        + this.#addedLock(userId, device),
       hitWindows: this.#limits.of(appliedLimits),
     };
+  }
+
+  /** More than any limit when an earlier decision has locked the account for the client. */
+  #addedLock(userId: string, device: Hex): number {
+    const lock = this.#accountLocks.get(userId);
+    return lock === undefined || (lock === UNTRUSTED_LOCK && device !== '') ? 0 : lock;
   }
 
   #apply({ userId, appliedLimits }: PreparedVerification, writes: VerifyWrites): void {

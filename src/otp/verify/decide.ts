@@ -9,7 +9,6 @@ import { fingerprintDigest } from '../crypto/secrets.ts';
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Hex } from '../../db/query.ts';
-import type { DeviceRevocation } from '../../db/tables/device-revocations.ts';
 import type { StoredVerification } from '../../db/tables/idempotency-keys.ts';
 import type { Otp, PairName } from '../../db/tables/otps.ts';
 import type { AccountLock } from '../../db/tables/wrong-counts.ts';
@@ -33,8 +32,6 @@ export type VerifyState = Readonly<{
   otps: readonly Otp[];
   /** The trusted device that the client is, or ''. */
   device: Hex;
-  /** Those of the user; none where no policy of the batch trusts devices. */
-  revocations: readonly DeviceRevocation[];
   /** The newest OTP of the pair; null when none is known. */
   pair: Otp | null;
   /** The consecutive wrong attempts of the user, of all pairs. */
@@ -58,11 +55,7 @@ export type PreparedVerification = Omit<PairName, 'device'> & Readonly<{
    */
   digestFor: (keyId: string, otpId: Hex) => Hex | null;
   /** The token of the client that has redeemed an OTP; undefined where no device is trusted. */
-  tokenFor: (
-    otp: Otp,
-    redeemedAt: Instant,
-    revocations: readonly DeviceRevocation[],
-  ) => string | undefined;
+  tokenFor: (otp: Otp, redeemedAt: Instant) => string | undefined;
   /** The limits that count a wrong code. */
   appliedLimits: readonly AppliedLimit[];
   keyDigest: Hex | null;
@@ -135,7 +128,7 @@ function limit(
 }
 
 function decideAttempt(state: VerifyState, verification: PreparedVerification): VerifyDecision {
-  const { now, pair, accountWrong, device, revocations } = state;
+  const { now, pair, accountWrong, device } = state;
   const { policy, otpId } = verification;
   if (isAccountLocked(accountWrong, policy, device)) {
     return refuse({ kind: 'account_locked', begins: false });
@@ -152,7 +145,7 @@ function decideAttempt(state: VerifyState, verification: PreparedVerification): 
   // A lock has closed the OTP, or its secret is no longer configured.
   if (pair.digest === null || digest === null) return refuse({ kind: 'expired' });
   if (areSame(pair.digest, digest)) {
-    return redeem(pair, pair.digest, now, verification, revocations);
+    return redeem(pair, pair.digest, now, verification);
   }
   return otpId !== null && isEarlierCode(pair, state, verification)
     ? refuse({ kind: 'superseded' })
@@ -213,7 +206,7 @@ function isReplayable({ keyExpiresAt }: StoredVerification, now: Instant): boole
  */
 function useKey(
   stored: StoredVerification,
-  { now, otps, revocations }: VerifyState,
+  { now, otps }: VerifyState,
   { digestFor, tokenFor }: PreparedVerification,
 ): VerifyDecision {
   const digest = digestFor(stored.keyId, stored.otpId);
@@ -221,7 +214,7 @@ function useKey(
     const otp = otps.find(({ otpId }) => otpId === stored.otpId);
     const redeemedAt = otp?.redeemedAt ?? null;
     const deviceToken = otp === undefined || redeemedAt === null ? undefined
-      : tokenFor(otp, redeemedAt, revocations);
+      : tokenFor(otp, redeemedAt);
     return refuse(verified(true, deviceToken));
   }
   const erased = { ...stored, keyExpiresAt: now };
@@ -241,7 +234,6 @@ function redeem(
   digest: Hex,
   now: Instant,
   { keyDigest, verifyId, tokenFor }: PreparedVerification,
-  revocations: readonly DeviceRevocation[],
 ): VerifyDecision {
   const stored = keyDigest === null ? null : {
     keyDigest,
@@ -252,7 +244,7 @@ function redeem(
   };
   const redeemed = { ...pair, ...NO_ATTEMPTS, digest: null, redeemedAt: now, consecutiveWrong: 0 };
   return {
-    outcome: verified(false, tokenFor(pair, now, revocations)),
+    outcome: verified(false, tokenFor(pair, now)),
     writes: { pair: { ...redeemed, verifyIds: pushVerifyId(pair.verifyIds, verifyId) }, stored,
       isWrong: false, accountLock: null },
   };

@@ -57,10 +57,10 @@ function prepareVerification(
       const secret = secrets.byId.get(keyId);
       return secret === undefined ? null : digestCode(secret, otpId, userId, purpose, code);
     },
-    tokenFor: (otp, redeemedAt, revocations) => {
+    tokenFor: (otp, redeemedAt) => {
       const secret = secrets.byId.get(otp.keyId);
       return secret === undefined || !trustsDevices ? undefined
-        : createDeviceToken(secret, otp, redeemedAt, revocations);
+        : createDeviceToken(secret, otp, redeemedAt);
     },
   };
 }

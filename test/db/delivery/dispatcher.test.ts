@@ -328,12 +328,18 @@ test('an operator sees why a message is not sent yet, why it failed, and what fa
   });
 
 test('an operator sees why a message waits for a paused channel that never tried it', async () => {
-  const process = fixture.process([scripted('sms', RETRY)]);
-  await Promise.all(Array.from({ length: 5 }, () => fixture.issue(process)));
-  await eventually('it is paused', () => eventNames(process.events).includes('channel_paused'));
+  const probe = createGate<SendResult>();
+  const channel = scripted('sms', RETRY, RETRY, RETRY, RETRY, RETRY, () => probe.promise);
+  const process = fixture.process([channel]);
+  for (let failure = 0; failure < 5; failure += 1) await fixture.issue(process);
+  // The channel gets no other attempt while a probe is in flight, however long that is.
+  await eventually('a probe is in flight', () => channel.sent.length === 6);
+  assert.ok(eventNames(process.events).includes('channel_paused'));
   const { otpId } = await fixture.issue(process, 'waits', 'login', '10.0.0.2');
   await fixture.untilFailure('waits', 'sms: paused after status 503');
   await fixture.untilStatus(process, otpId, 'pending');
+  assert.is(channel.sent.length, 6);
+  probe.open(RETRY);
 });
 
 test('an operator sees that no attempt was made before an OTP expired', async () => {

@@ -67,9 +67,11 @@ test('show reports the points, attempts, locks and OTPs of a user', async () => 
     user_id: 'U1',
     log_user: logName('U1'),
     now: '2026-01-05T08:01:00.000000Z',
-    account: { locked: false, wrong_in_a_row: 1, wrong_in_a_row_max: 100 },
+    account: { locked: false, wrong_in_a_row: 1, wrong_in_a_row_max: 100,
+      untrusted_locked: false, untrusted_wrong_in_a_row_max: 100 },
     purposes: [{
       purpose: 'login',
+      device: null,
       limit: { quota: 3, remaining: 2, free_at: ['2026-01-05T08:15:00.000001Z'] },
       locked: false,
       locked_until: null,
@@ -86,6 +88,7 @@ test('show reports the points, attempts, locks and OTPs of a user', async () => 
         delivery_failure: null,
       },
     }],
+    devices: [],
   });
   assert.equal(lines, [
     `user U1 at 2026-01-05T08:01:00.000000Z; in the log: ${logName('U1')}`,

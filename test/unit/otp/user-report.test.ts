@@ -36,6 +36,17 @@ test('a point is free exactly 900 s after it was taken', () => {
   assert.equal(then.pairs.map(({ remaining }) => remaining), [1, 1, 1]);
 });
 
+test('a device has no more codes left than all devices together', () => {
+  const of = (device: string, from: number) => issuedAgo(100, 200).map((otp, nth) =>
+    ({ ...otp, device, number: from + nth, otpId: `0${from + nth}`.repeat(16) }));
+  const otps = [...of('', 1), ...of('0a', 3), ...of('0b', 5)];
+  const leftWith = (count: number) => describe([...otps, ...of('0c', 7)].slice(0, count)).pairs
+    .map(({ device, remaining }) => (device === '' ? 'any' : 'own') + remaining);
+  assert.equal([...new Set(leftWith(6))], ['any1', 'own1']);
+  assert.equal([...new Set(leftWith(7))], ['any1', 'own1'], 'one of 2 that the last one has left');
+  assert.equal([...new Set(leftWith(8))], ['any1', 'own0']);
+});
+
 test('a refunded point does not count', () => {
   const view = describe([otpWith({ isRefunded: true, closeReason: 'failed', digest: null })]);
   assert.equal(view.pairs[0]!.freeAt, []);

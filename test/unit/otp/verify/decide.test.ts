@@ -14,7 +14,7 @@ const WRONG = '02'.repeat(32);
 const VERIFY_ID = '05'.repeat(8);
 
 const EMPTY: VerifyState = {
-  now: NOW, stored: null, otps: [], device: '', revocations: [], pair: null, accountWrong: 0,
+  now: NOW, stored: null, otps: [], device: '', pair: null, accountWrong: 0,
   hitWindows: [],
 };
 
