@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { BUILD_FOLDER, ROOT } from '../harness/program.ts';
 import { runNode } from './program.ts';
 
-/** Folders that otpd reads at its start, next to src. */
-const DATA_FOLDERS = ['schema', 'messages'] as const;
+/** Folders that otpd reads at its start, next to src, and the client, which tests import. */
+const DATA_FOLDERS = ['schema', 'messages', 'client'] as const;
 
 /** Checks the types and compiles; resolves with the errors of the compiler. */
 export async function compile(): Promise<string> {

@@ -1,0 +1,46 @@
+/** The types of client/ hold its code, and a switch over the kinds of an outcome is complete. */
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import * as client from '../../../client/index.js';
+import type { CancelOutcome, RequestOutcome, VerifyOutcome } from '../../../client/index.js';
+import { ROOT } from '../../harness/program.ts';
+import { runNode } from '../../runner/program.ts';
+
+test('the code of the client compiles against its declared types', async () => {
+  const { code, output } = await runNode([
+    join(ROOT, 'node_modules/.bin/tsc'), '-p', join(ROOT, 'client/tsconfig.json'),
+  ]);
+  assert.is(code, 0, output);
+});
+
+test('the client exports what its types declare', () => {
+  assert.equal(Object.keys(client), ['createClient']);
+});
+
+/** Compiles only while the union has these kinds. */
+function words(outcome: RequestOutcome | VerifyOutcome | CancelOutcome): string {
+  switch (outcome.kind) {
+    case 'sent': return `${outcome.otpId} ${outcome.ttl} ${outcome.nextCodeInSeconds}`;
+    case 'verified': return String(outcome.device);
+    case 'invalid_code': return String(outcome.attemptsRemaining);
+    case 'rate_limit_exceeded':
+    case 'too_many_attempts': return String(outcome.retryAfterSeconds);
+    case 'account_locked':
+    case 'otp_not_found':
+    case 'code_superseded':
+    case 'code_used':
+    case 'code_expired':
+    case 'canceled': return outcome.kind;
+    case 'unavailable': return outcome.reason;
+    case 'failed': return `${outcome.error} ${outcome.field}`;
+    case 'unknown': return String(outcome.status);
+    default: return outcome satisfies never;
+  }
+}
+
+test('the kind of an outcome says which members it has', () => {
+  assert.is(words({ kind: 'invalid_code', attemptsRemaining: 2, requestId: null }), '2');
+});
+
+test.run();
