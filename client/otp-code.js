@@ -1,6 +1,6 @@
 /**
- * `<otp-code>`: a form field for one-time codes (docs/client.md). It has one input, shows the outcomes
- * of a client of otpd in words, and counts down to the end of the code and to the next one.
+ * `<otp-code>`: a form field for one-time codes (docs/client.md). It has one input, puts the
+ * outcomes of a client of otpd into words, and counts down to the end of the code and to the next.
  *
  * @import { RequestOutcome, VerifyOutcome } from './index.js'
  */
@@ -94,6 +94,7 @@ export class OtpCode extends HTMLElement {
   #message = make('p', { id: 'm', role: 'status' });
   #resend = make('button', { type: 'button' });
   #left = make('span', { id: 'l' });
+  #parts = [this.#label, this.#input, this.#message, this.#left, this.#resend];
   /** The name of the text in the message, and its number. */
   #state = '';
   #number = 0;
@@ -109,7 +110,7 @@ export class OtpCode extends HTMLElement {
     root.adoptedStyleSheets = [SHEET];
     const input = this.#input;
     input.setAttribute('aria-describedby', 'm l');
-    root.append(this.#label, input, this.#message, this.#left, this.#resend);
+    root.append(...this.#parts);
     input.addEventListener('input', (event) => {
       if (!(/** @type {InputEvent} */ (event).isComposing)) this.#typed();
     });
@@ -202,8 +203,7 @@ export class OtpCode extends HTMLElement {
   #enter(state) {
     this.#state = state;
     const language = this.#language();
-    /** @type {HTMLElement[]} */ ([this.#label, this.#message, this.#resend, this.#left, this.#input])
-      .forEach((part) => { part.lang = language; });
+    for (const part of this.#parts) part.lang = language;
     this.#label.textContent = this.getAttribute('label') ?? this.#say('label');
     this.#message.textContent = state && this.#say(state, this.#number);
     this.#input.ariaInvalid = String(this.#isBad());
@@ -222,9 +222,10 @@ export class OtpCode extends HTMLElement {
     }
     this.#left.textContent = this.#endsAt ? this.#say('valid', this.#endsAt - now) : '';
     const waitMs = this.#nextAt - now;
-    this.#resend.textContent = this.#say(waitMs > 0 && waitMs < Infinity ? 'wait' : 'resend', waitMs);
+    const isWaiting = waitMs > 0 && waitMs < Infinity;
+    this.#resend.textContent = this.#say(isWaiting ? 'wait' : 'resend', waitMs);
     this.#resend.ariaDisabled = String(!this.#isResendable());
-    if (this.isConnected && (this.#endsAt || (waitMs > 0 && waitMs < Infinity))) {
+    if (this.isConnected && (this.#endsAt || isWaiting)) {
       this.#timer = setTimeout(() => this.#tick(), 1000);
     }
   }
@@ -238,7 +239,8 @@ export class OtpCode extends HTMLElement {
   /** @param {string} name @param {number} [number] a count, or milliseconds for {t} */
   #say(name, number = this.length) {
     const seconds = Math.ceil(number / 1000);
-    return (WORDS[this.#language()]?.[name] ?? WORDS.en?.[name] ?? '').replace('{n}', String(number))
+    const text = WORDS[this.#language()]?.[name] ?? WORDS.en?.[name] ?? '';
+    return text.replace('{n}', String(number))
       .replace('{t}', `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`);
   }
 
@@ -283,7 +285,8 @@ export class OtpCode extends HTMLElement {
 
   /** Asks the browser for the code of an SMS (WebOTP). @param {AbortSignal} signal */
   #listen(signal) {
-    const options = /** @type {CredentialRequestOptions} */ ({ otp: { transport: ['sms'] }, signal });
+    const otp = { transport: ['sms'] };
+    const options = /** @type {CredentialRequestOptions} */ ({ otp, signal });
     navigator.credentials.get(options).then((credential) => {
       this.#fill(/** @type {{ code: string } | null} */ (/** @type {unknown} */ (credential))?.code
         ?? '');

@@ -1,6 +1,6 @@
 /**
- * Chromium for tests: an installed one, or Debian's, which is fetched without root and unpacked into
- * the cache folder together with the libraries that this machine lacks.
+ * Chromium for tests: an installed one, or Debian's, which is fetched without root and unpacked
+ * into the cache folder together with the libraries that this machine lacks.
  */
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -46,7 +46,8 @@ let page: Page;
 
 function pageIn(language: string): string {
   return `<!doctype html><html lang="${language}"><title>Login</title>
-<meta name="color-scheme" content="light dark"><link rel="stylesheet" href="/style.css"><script type="module" src="/otp-code.js"></script>
+<meta name="color-scheme" content="light dark"><link rel="stylesheet" href="/style.css">
+<script type="module" src="/otp-code.js"></script>
 <main><h1>Login</h1><form><fieldset><legend>Login</legend>
 <otp-code name="code" required></otp-code></fieldset><button>OK</button></form></main></html>`;
 }
@@ -105,13 +106,12 @@ test('the digits of every script are typed or pasted, with whatever stands betwe
 
 test('a paste of a whole code replaces what was typed, and a part is inserted', async () => {
   await open();
-  const paste = (text: string) => input().evaluate((node: unknown, pasted: string) => {
-    const globals = globalThis as unknown as Record<string, new (...values: unknown[]) => never>;
-    const clipboardData = new globals.DataTransfer!() as { setData: (k: string, v: string) => void };
-    clipboardData.setData('text/plain', pasted);
-    const event = new globals.ClipboardEvent!('paste', { clipboardData, cancelable: true });
-    return (node as EventTarget).dispatchEvent(event);
-  }, text);
+  const paste = (text: string) => page.evaluate(`{
+    const clipboardData = new DataTransfer();
+    clipboardData.setData('text/plain', '${text}');
+    const event = new ClipboardEvent('paste', { clipboardData, cancelable: true });
+    field.shadowRoot.querySelector('input').dispatchEvent(event);
+  }`);
   await page.evaluate("field.value = '99'");
   assert.is(await paste('١٢٣ ٤٥٦'), false);
   assert.is(await valueOf(), '123456');
@@ -275,9 +275,10 @@ test('a browser with WebOTP is asked for the code of the SMS, until the field is
     assert.is(await page.evaluate('asked.signal.aborted'), true);
   });
 
-test('nothing moves for people who asked for less motion, and colours follow the page', async () => {
-  const styleOf = (name: string) => page.evaluate(
-    `getComputedStyle(field.shadowRoot.querySelector('input')).${name}`) as Promise<string>;
+test('nothing moves for people who want less motion, and colours follow the page', async () => {
+  const part = "field.shadowRoot.querySelector('input')";
+  const styleOf = (name: string) =>
+    page.evaluate(`getComputedStyle(${part}).${name}`) as Promise<string>;
   const colours = new Set<string>();
   for (const [reducedMotion, animation] of [['reduce', 'none'], ['no-preference', 'x']] as const) {
     await page.emulateMedia({
