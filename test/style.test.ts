@@ -166,7 +166,8 @@ test(`a function has at most ${FUNCTION_LINES_MAX} lines`, () => {
     lines.forEach((line, start) => {
       const head = /^(\s*)(export |static |async )*(function\b|#?\w+\(.*\{$)/.exec(line);
       if (head === null) return;
-      const end = lines.findIndex((other, index) => index > start && other === `${head[1]}}`);
+      const end = lines.findIndex((other, index) => index > start
+        && (other === `${head[1]}}` || other === `${head[1]}},`));
       if (end - start > FUNCTION_LINES_MAX) long.push(`${path}:${start + 1}: ${end - start}`);
     });
   }
