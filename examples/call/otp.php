@@ -15,14 +15,15 @@ function post(string $path, array $body, int $attempts): array
         'timeout' => 4, 'ignore_errors' => true, 'follow_location' => 0,
     ]]);
     for ($attempt = 0; $attempt < $attempts; $attempt++) {
-        $http_response_header = [];
-        $answer = json_decode((string) @file_get_contents($url, false, $context), true);
-        $status = (int) substr($http_response_header[0] ?? '', 9, 3);
+        $stream = @fopen($url, 'r', false, $context);
+        $head = $stream ? stream_get_meta_data($stream)['wrapper_data'] : [''];
+        $answer = json_decode($stream ? stream_get_contents($stream) : '', true);
+        $status = (int) substr($head[0], 9, 3);
         if (is_array($answer) && $status !== 409 && $status !== 503) {
             return [$status, $answer];
         }
         $wait = 0.2 * 2 ** $attempt;
-        foreach ($http_response_header as $line) {
+        foreach ($head as $line) {
             if (preg_match('/^Retry-After: (\d+)$/i', $line, $found)) {
                 $wait = max($wait, (int) $found[1]);
             }

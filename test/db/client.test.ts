@@ -3,6 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createClient } from '../../client/index.js';
 import type { ClientOptions } from '../../client/index.js';
+import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import { newApiClients } from '../harness/api-clients.ts';
 import { createTestDatabase } from '../harness/database.ts';
 import type { TestDatabase } from '../harness/database.ts';
@@ -14,7 +15,6 @@ import type { TestService } from '../harness/service.ts';
 import { errorOf, eventually } from '../harness/waiting.ts';
 
 const UNAVAILABLE = answer(503, { 'Retry-After': '0' }, '{"error":"unavailable"}');
-const TOKEN = 'k1.avm4EgEH-NVpW2-ev-PwO6YmCmgmI8dZlSlVFw';
 
 let database: TestDatabase;
 let service: TestService;
@@ -49,8 +49,13 @@ function newCall() {
   return { userId: `client-${count}`, purpose: 'login', clientIp: `10.0.0.${count}` };
 }
 
-async function codeFor({ userId }: { userId: string }): Promise<string> {
-  const mine = () => service.messages.filter((message) => message.userId === userId);
+/** The code of the newest message to a user, or of the OTP that is named. */
+async function codeFor(
+  { userId, otpId }: { userId: string; otpId?: string },
+  { messages } = service,
+): Promise<string> {
+  const mine = () => messages.filter((message) =>
+    message.userId === userId && (otpId === undefined || message.otpId === otpId));
   await eventually('the message is sent', () => mine().length > 0);
   return mine().at(-1)!.code;
 }
@@ -140,12 +145,7 @@ test('a slow answer is waited for, and an abort loses nothing', async () => {
   const controller = new AbortController();
   const other = newCall();
   const idempotencyKey = `k-${other.userId}`;
-  between.behaveNext((response, received) => {
-    forward(service.port, (answered) => {
-      controller.abort();
-      return answered;
-    })(response, received);
-  });
+  between.behaveNext(forward(service.port, () => controller.abort()));
   const aborted = client().request({ ...other, idempotencyKey, signal: controller.signal });
   assert.is((await errorOf(aborted)).name, 'AbortError');
   const again = await client().request({ ...other, idempotencyKey });
@@ -182,15 +182,30 @@ test('the limit by client IP counts the address that the call names, with and wi
     await keyed.close();
   });
 
-test('a device token of a 200 is returned, and sent with later calls', async () => {
-  const call = newCall();
-  await client().request(call);
-  between.behave(forward(service.port, (answered, { path }) => (path !== '/otp/verify' ? answered
-    : { ...answered, headers: { ...answered.headers, 'otp-device': TOKEN } })));
-  const verified = await client().verify({ ...call, code: await codeFor(call) });
-  assert.ok(verified.kind === 'verified' && verified.device === TOKEN);
-  assert.is((await client().request({ ...call, devices: [TOKEN] })).kind, 'sent');
-  assert.is(between.requests.at(-1)!.headers['otp-device'], TOKEN);
+test('a device keeps its codes while strangers lock the user out', async () => {
+  const parsed = parsePolicies('{"default":{"device_days":30}}');
+  assert.ok('policies' in parsed);
+  const trusting = await startTestService({ pool: database.pool, policies: parsed.policies });
+  between.behave(forward(trusting.port));
+  const stranger = newCall();
+  await client().request(stranger);
+  between.behaveNext(loseAnswer(trusting.port));
+  const verified = await client().verify({ ...stranger, code: await codeFor(stranger, trusting) });
+  assert.ok(verified.kind === 'verified' && verified.isReplay && verified.device !== null);
+  const open = await client().request(stranger);
+  assert.ok(open.kind === 'sent');
+  const code = await codeFor({ ...stranger, otpId: open.otpId }, trusting);
+  for (let guess = 0; guess < 3; guess += 1) {
+    await client().verify({ ...stranger, code: wrong(code) });
+  }
+  assert.is((await client().request(stranger)).kind, 'too_many_attempts');
+  const device = { ...stranger, devices: ['not a token', verified.device] };
+  const sent = await client().request(device);
+  assert.ok(sent.kind === 'sent' && sent.remainingRequests === 2);
+  const attempt = { ...device, otpId: sent.otpId };
+  const again = await client().verify({ ...attempt, code: await codeFor(attempt, trusting) });
+  assert.ok(again.kind === 'verified' && again.device !== null);
+  await trusting.close();
 });
 
 test('a service that is away is unavailable, and no rejection', async () => {

@@ -5,9 +5,6 @@ import type { Behaviour, Received } from './http-sink.ts';
 
 type Answered = Readonly<{ status: number; headers: OutgoingHttpHeaders; body: Buffer }>;
 
-/** Changes the answer of otpd before the client gets it. */
-export type Edit = (answered: Answered, received: Received) => Answered;
-
 async function ask(port: number, received: Received): Promise<Answered> {
   const { method, path, headers, body } = received;
   const answer = await new Promise<IncomingMessage>((resolve, reject) => {
@@ -20,11 +17,11 @@ async function ask(port: number, received: Received): Promise<Answered> {
   return { status: answer.statusCode ?? 0, headers: kept, body: Buffer.concat(chunks) };
 }
 
-/** Passes the request on, and the answer back. */
-export function forward(port: number, edit: Edit = (answered) => answered): Behaviour {
+/** Passes the request on, and the answer back, after `onAnswer`. */
+export function forward(port: number, onAnswer: () => void = () => {}): Behaviour {
   return (response, received) => {
-    void ask(port, received).then((answered) => {
-      const { status, headers, body } = edit(answered, received);
+    void ask(port, received).then(({ status, headers, body }) => {
+      onAnswer();
       response.writeHead(status, headers).end(body);
     }, () => response.destroy());
   };

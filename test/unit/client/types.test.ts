@@ -1,9 +1,11 @@
 /** The types of client/ hold its code, and a switch over the kinds of an outcome is complete. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import * as client from '../../../client/index.js';
 import type { CancelOutcome, RequestOutcome, VerifyOutcome } from '../../../client/index.js';
+import { readPage, rowsOf } from '../../harness/markdown.ts';
 import { ROOT } from '../../harness/program.ts';
 import { runNode } from '../../runner/program.ts';
 
@@ -38,6 +40,16 @@ function words(outcome: RequestOutcome | VerifyOutcome | CancelOutcome): string 
     default: return outcome satisfies never;
   }
 }
+
+test('the page of the client names every kind of outcome, and no other', () => {
+  const declared = readFileSync(join(ROOT, 'client/index.d.ts'), 'utf8')
+    .matchAll(/Outcome<'(\w+)'/g);
+  const rows = rowsOf(readPage('docs/client.md'));
+  const first = rows.findIndex(([cell]) => cell === 'kind');
+  const last = rows.findIndex(([cell]) => cell === 'unknown');
+  const named = rows.slice(first + 1, last + 1).flatMap(([cell]) => cell!.split(', '));
+  assert.equal(named.sort(), [...new Set([...declared].map(([, kind]) => kind!))].sort());
+});
 
 test('the kind of an outcome says which members it has', () => {
   assert.is(words({ kind: 'invalid_code', attemptsRemaining: 2, requestId: null }), '2');
