@@ -9,7 +9,7 @@ const { OTPD_URL = 'http://127.0.0.1:3000', OTPD_KEY, PORT = '8080' } = process.
 const SESSIONS_MAX = 10_000;
 const BODY_MAX_BYTES = 4096;
 const otpd = createClient({ url: OTPD_URL, apiKey: OTPD_KEY });
-/** By id, the oldest first: who wants to log in ({ userId, otpId }), or has ({ user }). */
+/** By id, the oldest first: who wants to log in ({ userId, otpId, key }), or has ({ user }). */
 const sessions = new Map();
 
 const file = (path, type) => ({ type, body: readFileSync(new URL(path, import.meta.url)) });
@@ -41,10 +41,16 @@ const ACTIONS = {
     return outcome;
   },
   async '/login'({ response, id, call, body }) {
-    const { userId, otpId } = sessions.get(id) ?? {};
-    if (otpId === undefined) return { kind: 'otp_not_found' };
+    const session = sessions.get(id);
+    if (session?.otpId === undefined) return { kind: 'otp_not_found' };
+    const { userId, otpId } = session;
+    // Without an answer the user tries again, and the key gets the 200 of a code that was redeemed.
+    const idempotencyKey = session.key ??= randomUUID();
     const code = String(body.code);
-    const outcome = await otpd.verify({ userId, purpose: 'login', code, otpId, ...call });
+    const outcome = await otpd.verify({
+      userId, purpose: 'login', code, otpId, idempotencyKey, ...call,
+    });
+    if (outcome.kind !== 'unavailable') session.key = undefined;
     if (outcome.kind !== 'verified') return outcome;
     // The session gets a new id: nobody who knew the old one is logged in with it.
     startSession(response, { user: userId }, id);

@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createClient } from '../../client/index.js';
-import type { ClientOptions } from '../../client/index.js';
+import type { ClientOptions, OtpdClient } from '../../client/index.js';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
 import { newApiClients } from '../harness/api-clients.ts';
 import { createTestDatabase } from '../harness/database.ts';
@@ -10,6 +10,7 @@ import type { TestDatabase } from '../harness/database.ts';
 import { forward, loseAnswer } from '../harness/forwarding.ts';
 import { answer, cutBeforeHead, slow, startHttpSink } from '../harness/http-sink.ts';
 import type { HttpSink } from '../harness/http-sink.ts';
+import { recordVisible } from '../harness/leak-recorder.ts';
 import { startTestService } from '../harness/service.ts';
 import type { TestService } from '../harness/service.ts';
 import { errorOf, eventually } from '../harness/waiting.ts';
@@ -39,8 +40,17 @@ test.after(async () => {
   database.close();
 });
 
-function client(options: Partial<ClientOptions> = {}) {
-  return createClient({ url: between.url, ...options });
+/** A client whose outcomes the leak check reads. */
+function client(options: Partial<ClientOptions> = {}): OtpdClient {
+  const made = createClient({ url: between.url, ...options });
+  const recorded = Object.entries(made).map(([name, call]) => [
+    name, async (...values: never[]) => {
+      const outcome = await (call as (...all: never[]) => Promise<object>)(...values);
+      recordVisible(JSON.stringify(outcome));
+      return outcome;
+    },
+  ]);
+  return Object.fromEntries(recorded) as OtpdClient;
 }
 
 /** A new user at an address of its own. */

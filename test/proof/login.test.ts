@@ -15,7 +15,7 @@ import { startChromium } from '../harness/chromium.ts';
 import { newVariables } from '../harness/command.ts';
 import { forward, loseAnswer } from '../harness/forwarding.ts';
 import { startHttpSink } from '../harness/http-sink.ts';
-import type { HttpSink } from '../harness/http-sink.ts';
+import type { Behaviour, HttpSink } from '../harness/http-sink.ts';
 import { recordVisible } from '../harness/leak-recorder.ts';
 import { startOtpd } from '../harness/otpd.ts';
 import type { Otpd } from '../harness/otpd.ts';
@@ -28,6 +28,8 @@ const AXE = readFileSync(join(ROOT, 'node_modules/axe-core/axe.min.js'), 'utf8')
 const PICTURES = process.env.OTPD_TEST_SCREENSHOTS;
 
 let folder: string;
+/** Serves client/index.js to a page that calls otpd without a backend. */
+let pages: HttpSink;
 let otpd: Otpd;
 let between: HttpSink;
 let example: ChildProcess;
@@ -36,12 +38,20 @@ let browser: Browser;
 let context: BrowserContext;
 let page: Page;
 
+const servePage: Behaviour = (response, { path }) => {
+  const isScript = path.endsWith('.js');
+  response.setHeader('Content-Type', isScript ? 'text/javascript' : 'text/html');
+  response.end(isScript ? readFileSync(join(ROOT, 'client', path)) : '<title>Page</title>');
+};
+
 test.before(async () => {
   folder = mkdtempSync(join(tmpdir(), 'otpd-login-'));
   const policyFile = join(folder, 'policy.json');
   writeFileSync(policyFile, JSON.stringify(POLICY));
+  pages = await startHttpSink({ behaviour: servePage });
   otpd = await startOtpd({
     ...await newVariables(), TRUSTED_PROXIES: '127.0.0.0/8', POLICY_FILE: policyFile,
+    ALLOWED_ORIGINS: pages.url,
   });
   between = await startHttpSink();
   example = spawn(process.execPath, [join(ROOT, 'examples/login/server.mjs')], {
@@ -61,6 +71,7 @@ test.after(async () => {
   await ended;
   recordVisible(output);
   await between.close();
+  await pages.close();
   otpd.stop();
   assert.is(await otpd.ended, 0);
   rmSync(folder, { recursive: true, force: true });
@@ -154,6 +165,34 @@ test('a code whose answer is lost between the example and otpd logs in', async (
   await enterCode(code);
   await says('lost@example.com');
 });
+
+test('a code that got no answer at all logs in when the user tries again', async () => {
+  const code = await requestCode('again@example.com');
+  between.behaveNext(loseAnswer(otpd.port), loseAnswer(otpd.port));
+  await enterCode(code);
+  await says('No connection. Please try again.');
+  await button('Log in').click();
+  await says('again@example.com');
+});
+
+test('a page whose origin is allowed calls otpd itself, with every header of the client',
+  async () => {
+    await page.goto(pages.url);
+    const call = (method: string, members: object) => page.evaluate(`import('/index.js').then(
+      ({ createClient }) => createClient({ url: 'http://127.0.0.1:${otpd.port}' })
+        .${method}(${JSON.stringify({ userId: 'browser', purpose: 'login', ...members })}))`) as
+      Promise<Record<string, unknown>>;
+    const before = otpd.codes().length;
+    const sent = await call('request', { devices: [] });
+    assert.equal([sent.kind, sent.nextCodeInSeconds], ['sent', 0]);
+    assert.match(String(sent.requestId), /^[\w-]{36}$/);
+    await eventually('the code is printed', () => otpd.codes().length > before);
+    const members = { code: otpd.codes().at(-1), otpId: sent.otpId, idempotencyKey: 'in-a-page' };
+    const verified = await call('verify', members);
+    assert.match(String(verified.device), TOKEN);
+    const again = await call('verify', { ...members, devices: [verified.device] });
+    assert.equal([again.kind, again.isReplay, again.device], ['verified', true, verified.device]);
+  });
 
 test('an earlier code, a lock and a limit are said in words, with the time to wait', async () => {
   const earlier = await requestCode('words@example.com');

@@ -1,5 +1,5 @@
 /** The types of client/ hold its code, and a switch over the kinds of an outcome is complete. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -14,6 +14,14 @@ test('the code of the client compiles against its declared types', async () => {
     join(ROOT, 'node_modules/.bin/tsc'), '-p', join(ROOT, 'client/tsconfig.json'),
   ]);
   assert.is(code, 0, output);
+});
+
+test('the package lists every file that its code imports', () => {
+  const { files, exports } = JSON.parse(readFileSync(join(ROOT, 'client/package.json'), 'utf8'));
+  const code = readdirSync(join(ROOT, 'client')).filter((name) => /\.(js|ts)$/.test(name)).sort();
+  assert.equal(files.toSorted(), code);
+  const named = Object.values<Record<string, string>>(exports).flatMap(Object.values);
+  assert.equal(named.filter((path) => !code.includes(path.slice(2))), []);
 });
 
 test('the client exports what its types declare', () => {
