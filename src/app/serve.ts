@@ -167,7 +167,7 @@ async function openService(
   { config, policies, templates, channels, log, reloads }: Context,
   pool: ConnectionPool,
 ): Promise<Listener & ProcessMetrics & Pick<HttpServer, 'retire'>> {
-  const { trustedProxies, certificate, secrets } = config;
+  const { trustedProxies, certificate, secrets, description } = config;
   reloadPolicies(policies, config, reloads);
   const apiKeys = openApiKeys(config, reloads);
   const pseudonyms = choosePseudonyms(secrets.current, config.log.isRaw);
@@ -185,7 +185,7 @@ async function openService(
     pool, policies, secrets, delivery, sweeper, counts: metrics.otp,
   });
   const http = createHttpServer({
-    routes: createRoutes(service, policies, metrics.http),
+    routes: createRoutes(service, policies, description, metrics.http),
     trustedProxies, apiKeys, certificate,
     browsers: { origins: config.allowedOrigins, hosts: null },
     log: createRequestLog(log, pseudonyms), onError: createErrorLog(log),

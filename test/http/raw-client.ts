@@ -1,5 +1,6 @@
 /** A client that sends raw bytes and reads one response at a time. */
 import type { Socket } from 'node:net';
+import { recordAnswer } from '../harness/answer-recorder.ts';
 import { connectTo } from './transport.ts';
 
 /** One response as received. */
@@ -30,17 +31,42 @@ export type RawClient = Readonly<{
 /** Longer than any response of a test takes unless the test sets a bound of its own. */
 const RESPONSE_TIMEOUT_MS = 60_000;
 
+const HEAD = /(?:\r\n)*([A-Z]+) (\S+) HTTP\/\d\.\d\r\n([\s\S]*?)(?:\r\n\r\n|$)/y;
+
+type SentRequest = Readonly<{ method: string; target: string; body: string }>;
+
+/** The request of this number in the bytes of a connection, or null where they are no request. */
+function requestIn(bytes: string, number: number): SentRequest | null {
+  let request: SentRequest | null = null;
+  HEAD.lastIndex = 0;
+  for (let at = 0; at <= number; at += 1) {
+    const [, method, target, lines] = HEAD.exec(bytes) ?? [];
+    if (method === undefined) return null;
+    const start = HEAD.lastIndex;
+    const isChunked = /^transfer-encoding: *chunked/im.test(lines!);
+    const length = Number(/^content-length: *(\d+)/im.exec(lines!)?.[1] ?? 0);
+    const end = isChunked ? bytes.indexOf('0\r\n\r\n', start) + 5 : start + length;
+    request = { method, target: target!, body: isChunked ? '' : bytes.slice(start, end) };
+    HEAD.lastIndex = end;
+  }
+  return request;
+}
+
 /**
  * Connects to a server on this machine.
  *
  * @param boundMs the longest wait for each response
+ * @param isOtpd false for another server, whose answers nobody describes
  */
 export async function openClient(
   port: number,
   boundMs = RESPONSE_TIMEOUT_MS,
+  isOtpd = true,
 ): Promise<RawClient> {
   const { socket, connected, reset } = connectTo(port);
   let text = '';
+  let sent = '';
+  let answers = 0;
   let over = false;
   let closed = false;
   let error = '';
@@ -85,12 +111,26 @@ export async function openClient(
     if (text.length < end + 4 + length) return null;
     const body = text.slice(end + 4, end + 4 + length);
     text = text.slice(end + 4 + length);
-    return { status: Number(head.slice(9, 12)), head, headers, body };
+    const response = { status: Number(head.slice(9, 12)), head, headers, body };
+    if (isOtpd && response.status >= 200) record(response);
+    return response;
+  };
+
+  /** The requests of a connection are answered in order. */
+  const record = ({ status, headers, body }: RawResponse): void => {
+    const request = requestIn(sent, answers);
+    answers += 1;
+    const toText = (bytes: string): string => Buffer.from(bytes, 'latin1').toString('utf8');
+    recordAnswer({ request, status, headers: [...headers].flat(), body: toText(body) },
+      toText(request?.body ?? ''));
   };
 
   return {
     socket,
-    send: (bytes) => { socket.write(bytes); },
+    send: (bytes) => {
+      sent += Buffer.from(bytes as string).toString('latin1');
+      socket.write(bytes);
+    },
     readResponse: (options = {}) => until('response', () => takeResponse(options.noBody ?? false)),
     ended: () => until('end', () => (over ? text : null)),
     gone: () => until('close', () => (closed ? error : null)),

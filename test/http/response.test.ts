@@ -43,7 +43,7 @@ test('every outcome of /otp/request has its response', async () => {
   let outcome: RequestOutcome = ISSUED;
   const { port, requests } = await startServer({ request: async () => outcome });
   const limited = { retryAfterSeconds: 180, limits: LIMITS };
-  const created = '{"otp_id":"o1","ttl":300,"remaining_requests":2}';
+  const created = `{"otp_id":"${OTP_ID}","ttl":300,"remaining_requests":2}`;
   const rows: [RequestOutcome, string, string[], string][] = [
     [ISSUED, '201 Created', [POLICY, LIMIT], created],
     [{ ...ISSUED, replayed: true }, '201 Created',

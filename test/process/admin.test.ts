@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { fetchAnswer } from '../harness/answer-recorder.ts';
 import { closeClient, post, send } from '../harness/client.ts';
 import { variablesFor } from '../harness/command.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
@@ -39,7 +40,7 @@ test.after(async () => {
 });
 
 function ask(path: string, options: RequestInit = {}): Promise<Response> {
-  return fetch(`http://127.0.0.1:${otpd.adminPort}${path}`, options);
+  return fetchAnswer(`http://127.0.0.1:${otpd.adminPort}${path}`, options);
 }
 
 async function scrape(): Promise<Map<string, Metric>> {

@@ -40,7 +40,8 @@ test.before(() => {
   const project = join(ROOT, 'tsconfig.build.json');
   const built = run(tsc, ['-p', project, '--outDir', join(folder, 'dist')], process.env);
   assert.is(built.status, 0, built.out);
-  for (const name of ['package.json', 'package-lock.json', 'schema', 'messages']) {
+  for (const name of ['package.json', 'package-lock.json', 'schema', 'messages',
+    'openapi.json']) {
     cpSync(join(ROOT, name), join(folder, name), { recursive: true });
   }
   const installed = run('npm', ['ci', '--omit=dev', '--prefer-offline', '--no-audit', '--no-fund'],

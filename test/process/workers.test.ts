@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { fetchAnswer } from '../harness/answer-recorder.ts';
 import { closeClient, send } from '../harness/client.ts';
 import { newVariables } from '../harness/command.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
@@ -33,11 +34,11 @@ test.after(async () => {
 
 async function scrape(): Promise<Map<string, Metric>> {
   return parseExposition(await promptly(async () =>
-    (await fetch(`http://127.0.0.1:${otpd.adminPort}/metrics`)).text()));
+    (await fetchAnswer(`http://127.0.0.1:${otpd.adminPort}/metrics`)).text()));
 }
 
 async function readiness(): Promise<string> {
-  return (await fetch(`http://127.0.0.1:${otpd.adminPort}/readyz`)).text();
+  return (await fetchAnswer(`http://127.0.0.1:${otpd.adminPort}/readyz`)).text();
 }
 
 async function countNotFound(): Promise<number> {

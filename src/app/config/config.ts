@@ -60,6 +60,8 @@ export type ServeConfig = Config & Readonly<{
   /** Null when the listener speaks plain HTTP. */
   certificate: CertificateFiles | null;
   delivery: DeliverySettings;
+  /** The content of openapi.json, which otpd serves. */
+  description: Buffer;
 }>;
 
 /** The folder of package.json, which contains both src and dist. */
@@ -94,8 +96,9 @@ export function readServeConfig(environment: Environment): ServeConfig {
   const config = readCommon(reader);
   const certificate = readCertificate(reader);
   const delivery = readDelivery(reader, config.policies);
+  const description = readDescription(reader);
   throwErrors(reader);
-  return Object.freeze({ ...config, certificate, delivery: delivery! });
+  return Object.freeze({ ...config, certificate, delivery: delivery!, description });
 }
 
 /** A start without any configuration prints one line instead of a list with one entry. */
@@ -130,6 +133,19 @@ function readCommon(reader: EnvReader): Config {
     secrets: secrets!,
     log: readLog(reader),
   };
+}
+
+/** The description of the API is a part of otpd, like the schema and the messages. */
+function readDescription(reader: EnvReader): Buffer {
+  const path = join(PROJECT_FOLDER, 'openapi.json');
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    reader.errors.push(`${path} cannot be read (${code}); it is a part of otpd, like schema/ and`
+      + ' messages/: copy it there');
+    return Buffer.alloc(0);
+  }
 }
 
 function readAdmin(reader: EnvReader): Config['admin'] {

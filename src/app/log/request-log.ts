@@ -28,6 +28,7 @@ const KIND_BY_CODE: Readonly<Record<Exclude<ResponseCode, AdminCode>, EventKind>
   issued: { level: 'info', event: 'authn_token_created' },
   verified: { level: 'info', event: 'authn_login_success' },
   known: { level: 'info', event: 'sensitive_read' },
+  described: { level: 'info', event: 'description_read' },
   canceled: { level: 'info', event: 'authn_token_revoked' },
   reported: { level: 'info', event: 'delivery_report' },
   preflight: { level: 'info', event: 'browser_preflight' },
