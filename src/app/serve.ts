@@ -175,7 +175,7 @@ async function openService(
     retention: RETENTION, randomBelow, counts: keptCounts(secrets, policies),
   });
   const metrics = createProcessMetrics({
-    pool, sweeper, channels, log, isExposed: config.admin !== null,
+    pool, sweeper, channels, log, readHostClock, isExposed: config.admin !== null,
   });
   const delivery = createDelivery({
     pool, policies, secrets, channels, templates,

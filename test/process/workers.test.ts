@@ -76,6 +76,9 @@ test('counters and histograms are summed, and process gauges have a worker label
   assert.is(valueOf(metrics, 'otpd_workers_wanted'), 2);
   const workers = metrics.get('otpd_resident_memory_bytes')!.lines.map(({ labels }) => labels);
   assert.equal(workers, [{ worker: '1' }, { worker: '2' }]);
+  const cpu = metrics.get('process_cpu_seconds_total')!.lines.map(({ labels }) => labels);
+  assert.equal(cpu, workers);
+  assert.equal(metrics.get('otpd_build_info')!.lines.map(({ value }) => value), [1]);
   assert.is(await readiness(), '{"status":"ready"}');
 });
 
@@ -105,6 +108,9 @@ test('the death of a worker makes otpd not ready and decreases no counter', asyn
   assert.is(valueOf(metrics, 'otpd_worker_deaths_total'), 1);
   const workers = metrics.get('otpd_uptime_seconds')!.lines.map(({ labels }) => labels.worker);
   assert.equal(workers, ['1', '2']);
+  // The time of the worker that has died counts no more.
+  const cpu = metrics.get('process_cpu_seconds_total')!.lines.map(({ labels }) => labels.worker);
+  assert.equal(cpu, workers);
 });
 
 test.run();

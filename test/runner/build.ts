@@ -6,7 +6,7 @@ import { BUILD_FOLDER, ROOT } from '../harness/program.ts';
 import { runNode } from './program.ts';
 
 /** What otpd reads at its start, next to src, and the client, which tests import. */
-const DATA = ['schema', 'messages', 'openapi.json', 'client'] as const;
+const DATA = ['schema', 'messages', 'openapi.json', 'package.json', 'client'] as const;
 
 /** Checks the types and compiles; resolves with the errors of the compiler. */
 export async function compile(): Promise<string> {
