@@ -118,6 +118,17 @@ test('a paste of a whole code replaces what was typed, and a part is inserted', 
   assert.is(await paste('12'), true);
 });
 
+test('an input method is left alone until it has finished', async () => {
+  await open();
+  await input().focus();
+  const devtools = await context.newCDPSession(page);
+  const composing = { text: '１２x', selectionStart: 3, selectionEnd: 3 };
+  await devtools.send('Input.imeSetComposition', composing);
+  assert.is(await valueOf(), '１２x');
+  await devtools.send('Input.insertText', { text: '１２x' });
+  assert.is(await valueOf(), '12');
+});
+
 test('the caret stays when a character that is no digit is typed', async () => {
   await open();
   await input().pressSequentially('1234');
