@@ -31,25 +31,37 @@ export type RawClient = Readonly<{
 /** Longer than any response of a test takes unless the test sets a bound of its own. */
 const RESPONSE_TIMEOUT_MS = 60_000;
 
-const HEAD = /(?:\r\n)*([A-Z]+) (\S+) HTTP\/\d\.\d\r\n([\s\S]*?)(?:\r\n\r\n|$)/y;
+const HEAD = /^(?:\r\n)*([A-Z]+) (\S+) HTTP\/\d\.\d\r\n([\s\S]*?)(?:\r\n\r\n|$)/;
+const LAST_CHUNK = '0\r\n\r\n';
 
 type SentRequest = Readonly<{ method: string; target: string; body: string }>;
 
-/** The request of this number in the bytes of a connection, or null where they are no request. */
-function requestIn(bytes: string, number: number): SentRequest | null {
-  let request: SentRequest | null = null;
-  HEAD.lastIndex = 0;
-  for (let at = 0; at <= number; at += 1) {
-    const [, method, target, lines] = HEAD.exec(bytes) ?? [];
-    if (method === undefined) return null;
-    const start = HEAD.lastIndex;
-    const isChunked = /^transfer-encoding: *chunked/im.test(lines!);
-    const length = Number(/^content-length: *(\d+)/im.exec(lines!)?.[1] ?? 0);
-    const end = isChunked ? bytes.indexOf('0\r\n\r\n', start) + 5 : start + length;
-    request = { method, target: target!, body: isChunked ? '' : bytes.slice(start, end) };
-    HEAD.lastIndex = end;
+/** The bytes that a connection has sent: one request for each answer, in their order. */
+class SentBytes {
+  #bytes = '';
+  /** How many bytes of an answered request are still to be sent. */
+  #rest = 0;
+
+  add(bytes: string | Buffer): void {
+    const text = Buffer.from(bytes as string).toString('latin1');
+    this.#bytes += text.slice(this.#rest);
+    this.#rest = Math.max(0, this.#rest - text.length);
   }
-  return request;
+
+  /** Takes the next request; null where the bytes are none. */
+  take(): SentRequest | null {
+    const [head = '', method, target = '', lines = ''] = HEAD.exec(this.#bytes) ?? [];
+    if (method === undefined) return null;
+    const isChunked = /^transfer-encoding: *chunked/im.test(lines);
+    const length = Number(/^content-length: *(\d+)/im.exec(lines)?.[1] ?? 0);
+    const lastChunk = this.#bytes.indexOf(LAST_CHUNK, head.length);
+    const end = !isChunked ? head.length + length
+      : lastChunk < 0 ? this.#bytes.length : lastChunk + LAST_CHUNK.length;
+    const body = isChunked ? '' : this.#bytes.slice(head.length, end);
+    this.#rest = Math.max(0, end - this.#bytes.length);
+    this.#bytes = this.#bytes.slice(end);
+    return { method, target, body };
+  }
 }
 
 /**
@@ -65,8 +77,7 @@ export async function openClient(
 ): Promise<RawClient> {
   const { socket, connected, reset } = connectTo(port);
   let text = '';
-  let sent = '';
-  let answers = 0;
+  const sent = new SentBytes();
   let over = false;
   let closed = false;
   let error = '';
@@ -118,8 +129,7 @@ export async function openClient(
 
   /** The requests of a connection are answered in order. */
   const record = ({ status, headers, body }: RawResponse): void => {
-    const request = requestIn(sent, answers);
-    answers += 1;
+    const request = sent.take();
     const toText = (bytes: string): string => Buffer.from(bytes, 'latin1').toString('utf8');
     recordAnswer({ request, status, headers: [...headers].flat(), body: toText(body) },
       toText(request?.body ?? ''));
@@ -128,7 +138,7 @@ export async function openClient(
   return {
     socket,
     send: (bytes) => {
-      sent += Buffer.from(bytes as string).toString('latin1');
+      sent.add(bytes);
       socket.write(bytes);
     },
     readResponse: (options = {}) => until('response', () => takeResponse(options.noBody ?? false)),

@@ -115,4 +115,11 @@ test('secret, key and help need no database and no configuration', () => {
   assert.match(otpd(['help']).out, /^usage: otpd COMMAND\n/);
 });
 
+test('a start without openapi.json names the file and where it comes from', () => {
+  rmSync(join(folder, 'openapi.json'));
+  const { status, err } = otpd(['serve'], variablesFor(newDatabaseName()));
+  assert.is(status, 1);
+  assert.match(err, `${join(folder, 'openapi.json')} cannot be read (ENOENT); it is a part of otpd`);
+});
+
 test.run();
