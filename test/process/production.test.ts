@@ -119,7 +119,8 @@ test('a start without openapi.json names the file and where it comes from', () =
   rmSync(join(folder, 'openapi.json'));
   const { status, err } = otpd(['serve'], variablesFor(newDatabaseName()));
   assert.is(status, 1);
-  assert.match(err, `${join(folder, 'openapi.json')} cannot be read (ENOENT); it is a part of otpd`);
+  const path = join(folder, 'openapi.json');
+  assert.match(err, `${path} cannot be read (ENOENT); it is a part of otpd`);
 });
 
 test.run();
