@@ -3,8 +3,7 @@ import { CHANNEL_PARTS } from '../channels/channel.ts';
 import type { Message, TemplatePart, Templates } from '../channels/channel.ts';
 import type { Policies } from '../policy/policy.ts';
 import { fallbackTags, labelIn, parseAcceptLanguage } from './language-tags.ts';
-import { renderSms } from './sms-text.ts';
-import { REF_CHARACTERS } from './template.ts';
+import { REF_CHARACTERS, renderSms } from './template.ts';
 import type { TemplateEntry, TemplateStore, TemplateValues } from './template.ts';
 
 /** What every message of this configuration has in common. */

@@ -6,8 +6,10 @@ import { labelIn } from './language-tags.ts';
 import { POLICY_BOUNDS } from '../policy/policy.ts';
 import type { Policies } from '../policy/policy.ts';
 import type { MessageSettings } from './render.ts';
-import { findNonGsmCharacter, measureSms, renderSms, SMS_MAX_SEPTETS } from './sms-text.ts';
-import { DEFAULT_PURPOSE, formatAllLifetimes, REF_CHARACTERS } from './template.ts';
+import {
+  DEFAULT_PURPOSE, findNonGsmCharacter, formatAllLifetimes, measureSms, REF_CHARACTERS, renderSms,
+  SMS_MAX_SEPTETS,
+} from './template.ts';
 import type { FormatDuration, Template, TemplateEntry, TemplateStore } from './template.ts';
 
 const SUBJECT_MAX_CHARACTERS = 150;
