@@ -8,7 +8,7 @@ import { setFlagsFromString } from 'node:v8';
 import { openAdminServer } from './admin-server.ts';
 import type { AdminServer } from './admin-server.ts';
 import { openChannels } from './channels.ts';
-import { rereadApiKeys, rereadPolicies } from './config/config.ts';
+import { checkTestIdentities, rereadApiKeys, rereadPolicies } from './config/config.ts';
 import type { Config, ServeConfig } from './config/config.ts';
 import { ConfigError } from './config/env-reader.ts';
 import { CERTIFICATE_VARIABLES, rereadCertificate } from './config/tls.ts';
@@ -66,6 +66,7 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
     stop, logSignal, reloads: listenForReload(logSignal), rolls: listenForRoll(),
   };
   try {
+    checkTestIdentities(config, readHostClock());
     // A primary process sends nothing, but a missing package must stop the start there, too.
     const policies = new LivePolicies(config.policies);
     const templates = config.delivery.templates.withLabels(policies);
@@ -113,6 +114,11 @@ async function servePrimary(context: Context): Promise<boolean> {
   const pool = openPool(config);
   const clearText = findClearText(config.database);
   if (clearText !== null) printError(`otpd: ${clearText.found}; ${clearText.remedy}`);
+  const { list: tests } = config.policies.testIdentities;
+  if (tests.length > 0) {
+    printError(`otpd: POLICY_FILE has test identities with fixed codes (${tests.length});`
+      + ' otpd doctor names them');
+  }
   let isAnswered = false;
   try {
     await checkBeforeServing(config, pool);
@@ -214,7 +220,7 @@ function reloadPolicies(
 ): void {
   if (policyFile === null) return;
   reloads.add('POLICY_FILE', () =>
-    live.replace(rereadPolicies(policyFile, delivery.templates)));
+    live.replace(rereadPolicies(policyFile, delivery.templates, readHostClock())));
 }
 
 /** The API keys in force; null: the endpoints are public, and a reload does not change that. */

@@ -31,6 +31,8 @@ export type LogContext = Readonly<{
   field?: string;
   /** The response is the stored one of an earlier request with the same key. */
   isReplay?: boolean;
+  /** The user gets fixed codes and no message. */
+  isTest?: boolean;
   /** The limits that refuse the request. */
   limitedBy?: readonly LimitName[];
   /** The request locked its pair or the account of its user. */

@@ -166,13 +166,14 @@ function membersOfContext(
   context: NonNullable<AccessRecord['context']>,
   pseudonyms: Pseudonyms,
 ): string {
-  const { userId, purpose, otpId, field, limitedBy, isReplay } = context;
+  const { userId, purpose, otpId, field, limitedBy, isReplay, isTest } = context;
   return userMember(userId, pseudonyms)
     + member('purpose', purpose, LOGGED_PURPOSE_MAX_CHARACTERS)
     + (otpId === undefined ? '' : `,"otp_id":"${otpId}"`)
     + member('field', field, WORD_MAX_CHARACTERS)
     + (limitedBy === undefined ? '' : `,"limit":"${limitedBy.join()}"`)
-    + (isReplay === true ? ',"replayed":true' : '');
+    + (isReplay === true ? ',"replayed":true' : '')
+    + (isTest === true ? ',"test_identity":true' : '');
 }
 
 function rounded(ms: number): number {

@@ -46,7 +46,8 @@ async function verifyOtp(
     const outcome = await service.verify(verification, input.isConnected, input.answerByMs);
     const isReplay = outcome.kind === 'verified' && outcome.replayed;
     const locks = 'begins' in outcome && outcome.begins;
-    const context = { userId, purpose, isReplay, locks };
+    const { isTest = false } = outcome;
+    const context = { userId, purpose, isReplay, locks, isTest };
     return { ...toResponse(outcome), context: outcome.kind !== 'limited' ? context
       : { ...context, limitedBy: outcome.limitedBy } };
   } catch (error) {
