@@ -127,16 +127,16 @@ function cpuFamilies(): Family[] {
     'CPU time of the process.', microseconds / MICROSECONDS));
 }
 
-/** Empty on systems without procfs. */
+/** Empty where procfs does not say both. */
 function descriptorFamilies(): Family[] {
   try {
     const limits = readFileSync('/proc/self/limits', 'utf8');
-    const [, limit] = /^Max open files +(\d+)/m.exec(limits) ?? [];
+    const [, limit] = /^Max open files +(\d+)/m.exec(limits)!;
     return [
       // One of them reads this list.
       processGauge('process_open_fds', 'Open file descriptors.',
         readdirSync('/proc/self/fd').length - 1),
-      processGauge('process_max_fds', 'The maximum of them.', Number(limit ?? Infinity)),
+      processGauge('process_max_fds', 'The maximum of them.', Number(limit)),
     ];
   } catch {
     return [];
