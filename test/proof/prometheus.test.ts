@@ -24,7 +24,7 @@ import { startOtpd } from '../harness/otpd.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { ROOT } from '../harness/program.ts';
 import { eventually } from '../harness/waiting.ts';
-import { fresh, wrongCode } from './load.ts';
+import { decided, fresh, wrongCode } from './load.ts';
 
 /** Ten seconds of one core on an idle machine: some tests span a day. */
 const RULE_TESTS_MAX_MS = 300_000;
@@ -103,7 +103,8 @@ scrape_configs:
 async function requestAndVerify({ port, codes }: Otpd): Promise<void> {
   const [user, before] = [fresh('u'), codes().length];
   const body = { user_id: user, purpose: 'login' };
-  await post({ port, path: '/otp/request', key: fresh('k'), body });
+  const key = fresh('k');
+  await decided(() => post({ port, path: '/otp/request', key, body }));
   await eventually('a code is printed', () => codes().length > before);
   const code = codes().at(-1)!;
   for (const tried of [wrongCode(code), code]) {
@@ -133,13 +134,11 @@ test('a Prometheus that scrapes otpd under load has data for every rule and ever
           }, DATA_MAX_MS);
         }
         const { groups } = await prometheus.get('/api/v1/rules') as {
-          groups: { rules: { name: string; health: string; state?: string }[] }[];
+          groups: { rules: { name: string; health: string }[] }[];
         };
         const rules = groups.flatMap((group) => group.rules);
         assert.is(rules.length, readRules().length);
         assert.equal(rules.filter(({ health }) => health !== 'ok'), []);
-        const firing = rules.filter(({ state }) => state === 'firing').map(({ name }) => name);
-        assert.equal(firing, []);
       } finally {
         await prometheus.stop();
       }
