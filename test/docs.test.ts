@@ -16,7 +16,7 @@ import { ROOT } from './harness/program.ts';
 const LINES_MAX = { 'README.md': 200, 'ARCHITECTURE.md': 250, 'CONTRIBUTING.md': 120 };
 
 /** Folders of the repository; a path in code begins with one of them. */
-const FOLDERS = 'src|test|tools|bench|docs|examples|schema|scenarios|messages|\\.ci';
+const FOLDERS = 'src|test|tools|bench|client|docs|deploy|examples|schema|scenarios|messages|\\.ci';
 /** Layers; ARCHITECTURE.md leaves `src/` out. */
 const LAYERS = 'app|http|otp|db|metrics';
 

@@ -1,7 +1,6 @@
-/** The files of examples/ work as they are: the receivers of webhooks, and the systemd unit. */
+/** The receivers of webhooks in examples/ work as they are. */
 import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { Webhook } from 'standardwebhooks';
@@ -80,23 +79,5 @@ for (const [program, file] of RECEIVERS) {
     }
   });
 }
-
-test('the systemd unit serves from the build, reloads by SIGHUP and waits for a stop', () => {
-  const lines = readFileSync(join(ROOT, 'examples/otpd.service'), 'utf8').trimEnd().split('\n');
-  const settings = new Map<string, string>();
-  let section = '';
-  for (const line of lines.filter((text) => text !== '' && !text.startsWith('#'))) {
-    const title = /^\[(\w+)\]$/.exec(line)?.[1];
-    const [, name, value] = /^(\w+)=(.*)$/.exec(line) ?? [];
-    assert.ok(title !== undefined || name !== undefined, line);
-    if (title === undefined) settings.set(`${section}.${name}`, value!);
-    else section = title;
-  }
-  assert.is(settings.get('Service.ExecStart'), '/usr/bin/node dist/main.js serve');
-  assert.is(settings.get('Service.ExecReload'), '/bin/kill -HUP $MAINPID');
-  assert.is(settings.get('Service.KillMode'), 'mixed');
-  // A stop takes up to 25 s.
-  assert.ok(Number(settings.get('Service.TimeoutStopSec')) > 25);
-});
 
 test.run();

@@ -8,7 +8,7 @@ import type { RequestError } from '../http/connection.ts';
 import { createAdminRoutes } from '../http/handlers/admin.ts';
 import { parseTrustedProxies } from '../http/input/client-ip.ts';
 import { ADMIN_LIMITS, createHttpServer } from '../http/server.ts';
-import { encodeFamilies, METRICS_CONTENT_TYPE } from '../metrics/families.ts';
+import { encodeFamilies, gauge, METRICS_CONTENT_TYPE } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
 import { printAddress } from './output.ts';
 
@@ -57,9 +57,12 @@ export async function openAdminServer(
     if (isStopping || deps.stop.aborted) return ['stopping'];
     return deps.hasAllWorkers() ? errors : [...errors, 'workers'];
   };
-  const readMetrics = async () => ({
-    text: encodeFamilies(await deps.collect()), contentType: METRICS_CONTENT_TYPE,
-  });
+  const readMetrics = async () => {
+    const [families, failed] = await Promise.all([deps.collect(), readFailedChecks()]);
+    const ready = gauge('otpd_ready', '1 when requests can be served, as /readyz says.',
+      Number(failed.length === 0));
+    return { text: encodeFamilies([...families, ready]), contentType: METRICS_CONTENT_TYPE };
+  };
   const http = createHttpServer({
     routes: createAdminRoutes({ failedChecks: readFailedChecks, metrics: readMetrics }),
     trustedProxies: parseTrustedProxies('').proxies,

@@ -1,8 +1,12 @@
 /** The metrics of one process, and their collection from all workers by the primary process. */
 import cluster from 'node:cluster';
 import type { Worker } from 'node:cluster';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { PROJECT_FOLDER } from './config/config.ts';
 import { monotonicMs } from '../db/clock.ts';
+import type { Instant } from '../db/instant.ts';
 import { dbFamilies, sweepFamilies } from '../db/metrics.ts';
 import type { ConnectionPool } from '../db/pool.ts';
 import type { Primary } from '../db/primary.ts';
@@ -11,7 +15,7 @@ import { createHttpMeters, httpFamilies } from '../http/metrics.ts';
 import type { HttpMeters } from '../http/metrics.ts';
 import type { Log } from './log/log.ts';
 import {
-  counter, gauge, mergeFamilies, processGauge, withoutGauges,
+  counter, gauge, info, mergeFamilies, processCounter, processGauge, remainsOf,
 } from '../metrics/families.ts';
 import type { Family, FamilySource, WorkerFamilies } from '../metrics/families.ts';
 import type { Channel } from '../otp/channels/channel.ts';
@@ -36,16 +40,17 @@ type ProcessMetricsDeps = Readonly<{
   sweeper: Sweeper;
   channels: readonly Channel[];
   log: Log;
-  /** Without an admin listener the event loop delay is not measured. */
+  readHostClock: () => Instant;
+  /** Without an admin listener the process is not measured. */
   isExposed: boolean;
 }>;
 
 export function createProcessMetrics(deps: ProcessMetricsDeps): ProcessMetrics {
-  const { pool, primary, sweeper, channels, log, isExposed } = deps;
+  const { pool, primary, sweeper, channels, log, readHostClock, isExposed } = deps;
   const otp = new OtpCounts();
   const delivery = new DeliveryCounts(channels);
   const http = createHttpMeters(monotonicMs);
-  const processFamilies = isExposed ? watchProcess() : () => [];
+  const processFamilies = isExposed ? watchProcess(readHostClock) : () => [];
   const source = () => [
     ...httpFamilies(http), ...otpFamilies(otp), ...deliveryFamilies(delivery),
     ...dbFamilies(pool), ...primary.families(), ...sweepFamilies(sweeper.counts),
@@ -64,21 +69,37 @@ function logFamily({ dropped }: Log): Family {
 const RESOLUTION_MS = 20;
 
 const NANOSECONDS = 1e9;
+const MICROSECONDS = 1e6;
 
-/** Measures the event loop delay. Each call of the source covers the time since the last call. */
-function watchProcess(): FamilySource {
+/**
+ * Measures the process, under names of otpd and under those that dashboards for Node.js expect.
+ * Each call of the source covers the event loop delay since the last call.
+ */
+function watchProcess(readHostClock: () => Instant): FamilySource {
+  const startedAt = readHostClock() / MICROSECONDS - monotonicMs() / 1000;
+  const build = readBuild();
   const delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
   delays.enable();
   return () => {
     const [p50, p99] = [50, 99].map((percent) => secondsLate(delays.percentile(percent)));
+    // The mean of no event is NaN.
+    const mean = secondsLate(delays.count === 0 ? 0 : delays.mean);
     delays.reset();
     return [
       processGauge('otpd_event_loop_delay_p50_seconds',
         'Median event loop delay since the last scrape.', p50!),
       processGauge('otpd_event_loop_delay_p99_seconds',
         '99th percentile of the event loop delay since the last scrape.', p99!),
-      ...memoryFamilies(),
+      processGauge('nodejs_eventloop_lag_seconds',
+        'Mean event loop delay since the last scrape.', mean),
+      processGauge('nodejs_eventloop_lag_p50_seconds',
+        'The same as otpd_event_loop_delay_p50_seconds.', p50!),
+      processGauge('nodejs_eventloop_lag_p99_seconds',
+        'The same as otpd_event_loop_delay_p99_seconds.', p99!),
+      ...memoryFamilies(), ...cpuFamilies(), ...descriptorFamilies(),
       processGauge('otpd_uptime_seconds', 'Time since the process started.', monotonicMs() / 1000),
+      processGauge('process_start_time_seconds', 'Start of the process, in Unix time.', startedAt),
+      info('otpd_build_info', 'The versions that processes run.', build),
     ];
   };
 }
@@ -89,13 +110,46 @@ function secondsLate(nanoseconds: number): number {
 }
 
 function memoryFamilies(): Family[] {
-  const { rss, heapUsed, heapTotal } = process.memoryUsage();
-  return [
-    processGauge('otpd_resident_memory_bytes', 'Resident memory of the process.', rss),
-    processGauge('otpd_heap_used_bytes',
-      'V8 heap in use, with garbage not yet collected.', heapUsed),
-    processGauge('otpd_heap_size_bytes', 'Size of the V8 heap.', heapTotal),
-  ];
+  const { rss, heapUsed, heapTotal, external } = process.memoryUsage();
+  const values = [
+    ['Resident memory of the process.', rss,
+      ['otpd_resident_memory_bytes', 'process_resident_memory_bytes']],
+    ['V8 heap in use, with garbage not yet collected.', heapUsed,
+      ['otpd_heap_used_bytes', 'nodejs_heap_size_used_bytes']],
+    ['Size of the V8 heap.', heapTotal, ['otpd_heap_size_bytes', 'nodejs_heap_size_total_bytes']],
+    ['Memory of buffers outside the V8 heap.', external, ['nodejs_external_memory_bytes']],
+  ] as const;
+  return values.flatMap(([help, value, names]) =>
+    names.map((name) => processGauge(name, help, value)));
+}
+
+function cpuFamilies(): Family[] {
+  const { user, system } = process.cpuUsage();
+  const times = [['', user + system], ['user_', user], ['system_', system]] as const;
+  return times.map(([kind, microseconds]) => processCounter(`process_cpu_${kind}seconds_total`,
+    'CPU time of the process.', microseconds / MICROSECONDS));
+}
+
+/** Empty where procfs does not say both. */
+function descriptorFamilies(): Family[] {
+  try {
+    const limits = readFileSync('/proc/self/limits', 'utf8');
+    const [, limit] = /^Max open files +(\d+)/m.exec(limits)!;
+    return [
+      // One of them reads this list.
+      processGauge('process_open_fds', 'Open file descriptors.',
+        readdirSync('/proc/self/fd').length - 1),
+      processGauge('process_max_fds', 'The maximum of them.', Number(limit)),
+    ];
+  } catch {
+    return [];
+  }
+}
+
+function readBuild(): Readonly<{ version: string; node: string }> {
+  const text = readFileSync(join(PROJECT_FOLDER, 'package.json'), 'utf8');
+  const { version } = JSON.parse(text) as { version: string };
+  return { version, node: process.version };
 }
 
 type WorkersSeen = Readonly<{
@@ -135,7 +189,7 @@ export class WorkerCounts {
 
   /** Adds the last known counters of a worker to those of the exited ones. */
   recordExit(worker: Worker): void {
-    const families = withoutGauges(this.#last.get(worker) ?? []);
+    const families = remainsOf(this.#last.get(worker) ?? []);
     this.#last.delete(worker);
     this.#exited = mergeFamilies([{ worker: 0, families: this.#exited }, { worker: 0, families }]);
   }
@@ -157,7 +211,7 @@ export class WorkerCounts {
     const counted = [...serving].sort(([one], [other]) => one - other)
       .map(([number, worker]) => ({ worker: number, families: this.#last.get(worker) ?? [] }));
     for (const worker of retiring) {
-      counted.push({ worker: 0, families: withoutGauges(this.#last.get(worker) ?? []) });
+      counted.push({ worker: 0, families: remainsOf(this.#last.get(worker) ?? []) });
     }
     counted.push({ worker: 0, families: this.#exited });
     return { counted, silent: silent.size };

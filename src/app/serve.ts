@@ -9,7 +9,7 @@ import { setFlagsFromString } from 'node:v8';
 import { openAdminServer } from './admin-server.ts';
 import type { AdminServer } from './admin-server.ts';
 import { openChannels } from './channels.ts';
-import { rereadApiKeys, rereadPolicies } from './config/config.ts';
+import { checkTestIdentities, rereadApiKeys, rereadPolicies } from './config/config.ts';
 import type { Config, ServeConfig } from './config/config.ts';
 import { ConfigError } from './config/env-reader.ts';
 import { CERTIFICATE_VARIABLES, rereadCertificate } from './config/tls.ts';
@@ -71,6 +71,7 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
     stop, logSignal, reloads: listenForReload(logSignal), rolls: listenForRoll(),
   };
   try {
+    checkTestIdentities(config, readHostClock());
     // A primary process sends nothing, but a missing package must stop the start there, too.
     const policies = new LivePolicies(config.policies);
     const templates = config.delivery.templates.withLabels(policies);
@@ -119,6 +120,11 @@ async function servePrimary(context: Context): Promise<boolean> {
   const { pool, primary } = database;
   const clearText = findClearText(config.servers);
   if (clearText !== null) printError(`otpd: ${clearText.found}; ${clearText.remedy}`);
+  const { list: tests } = config.policies.testIdentities;
+  if (tests.length > 0) {
+    printError(`otpd: POLICY_FILE has test identities with fixed codes (${tests.length});`
+      + ' otpd doctor names them');
+  }
   let isAnswered = false;
   try {
     await checkBeforeServing(config, primary, pool);
@@ -207,7 +213,7 @@ async function openService(
   { config, policies, templates, channels, log, reloads }: Context,
   { pool, primary }: Database,
 ): Promise<Listener & ProcessMetrics & Pick<HttpServer, 'retire'>> {
-  const { trustedProxies, certificate, secrets } = config;
+  const { trustedProxies, certificate, secrets, description } = config;
   reloadPolicies(policies, config, reloads);
   const apiKeys = openApiKeys(config, reloads);
   const pseudonyms = choosePseudonyms(secrets.current, config.log.isRaw);
@@ -215,7 +221,7 @@ async function openService(
     retention: RETENTION, randomBelow, counts: keptCounts(secrets, policies),
   });
   const metrics = createProcessMetrics({
-    pool, primary, sweeper, channels, log, isExposed: config.admin !== null,
+    pool, primary, sweeper, channels, log, readHostClock, isExposed: config.admin !== null,
   });
   const delivery = createDelivery({
     pool, policies, secrets, channels, templates,
@@ -225,7 +231,7 @@ async function openService(
     pool, policies, secrets, delivery, sweeper, counts: metrics.otp,
   });
   const http = createHttpServer({
-    routes: createRoutes(service, policies, metrics.http),
+    routes: createRoutes(service, policies, description, metrics.http),
     trustedProxies, apiKeys, certificate,
     browsers: { origins: config.allowedOrigins, hosts: null },
     log: createRequestLog(log, pseudonyms), onError: createErrorLog(log),
@@ -254,7 +260,7 @@ function reloadPolicies(
 ): void {
   if (policyFile === null) return;
   reloads.add('POLICY_FILE', () =>
-    live.replace(rereadPolicies(policyFile, delivery.templates)));
+    live.replace(rereadPolicies(policyFile, delivery.templates, readHostClock())));
 }
 
 /** The API keys in force; null: the endpoints are public, and a reload does not change that. */

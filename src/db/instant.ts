@@ -5,6 +5,7 @@ export type Instant = number;
 
 export const MICROSECONDS_PER_SECOND = 1_000_000;
 export const MICROSECONDS_PER_MILLISECOND = 1000;
+export const MICROSECONDS_PER_DAY = 86_400 * MICROSECONDS_PER_SECOND;
 
 /** Parses DATETIME(6) text such as `2026-01-31 08:00:00.000001`. */
 export function parseInstant(text: string): Instant {

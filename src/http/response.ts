@@ -11,7 +11,7 @@ import type { LimitName } from '../otp/policy/policy.ts';
 export type HttpResponse = Readonly<{
   code: ResponseCode;
   /** JSON unless `contentType` says otherwise; '' for no content. */
-  body: string;
+  body: string | Buffer;
   contentType?: string;
   /** Names and values in turn, in addition to the headers of every response. */
   headers: readonly string[];
@@ -33,6 +33,8 @@ export type LogContext = Readonly<{
   field?: string;
   /** The response is the stored one of an earlier request with the same key. */
   isReplay?: boolean;
+  /** The user gets fixed codes and no message. */
+  isTest?: boolean;
   /** The limits that refuse the request. */
   limitedBy?: readonly LimitName[];
   /** The request locked its pair or the account of its user. */
@@ -114,6 +116,7 @@ export const STATUS = Object.freeze({
   issued: 201,
   verified: 200,
   known: 200,
+  described: 200,
   canceled: 204,
   reported: 204,
   preflight: 204,
@@ -152,7 +155,7 @@ export type ResponseCode = keyof typeof STATUS;
 /** The values of the `error` member. */
 export type ErrorCode = Exclude<
   ResponseCode,
-  | 'issued' | 'verified' | 'known' | 'canceled' | 'reported' | 'preflight'
+  | 'issued' | 'verified' | 'known' | 'described' | 'canceled' | 'reported' | 'preflight'
   | 'alive' | 'ready' | 'metrics'
 >;
 

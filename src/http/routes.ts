@@ -1,4 +1,5 @@
 /** The routes: their paths, their methods, and the headers of their errors. */
+import type { Buffer } from 'node:buffer';
 import type { MethodHandler } from './handler.ts';
 import { createCancelHandler, createReportHandler, createStatusHandler } from './handlers/otp.ts';
 import { createRequestHandler, policyHeaders } from './handlers/request.ts';
@@ -37,12 +38,14 @@ export type Routes = Readonly<{
   connectNotAllowed: HttpResponse;
 }>;
 
-const PATHS = '/otp/request, /otp/verify and /otp/ with the 32 lower-case hexadecimal digits of an'
-  + ' otp_id';
+const PATHS = '/otp/request, /otp/verify, /openapi.json and /otp/ with the 32 lower-case'
+  + ' hexadecimal digits of an otp_id';
 
+/** @param description the file openapi.json, which is the response to GET /openapi.json */
 export function createRoutes(
   service: OtpService,
   policies: Policies,
+  description: Buffer,
   meters: HttpMeters = createHttpMeters(),
 ): Routes {
   const status = createStatusHandler(service);
@@ -56,9 +59,14 @@ export function createRoutes(
   const verifyRoute = createRoute('/otp/verify', meters.verify, {
     POST: createVerifyHandler(service, policies),
   });
+  const describe = createDescriptionHandler(description);
+  const descriptionRoute = createRoute('/openapi.json', meters.other, {
+    GET: describe, HEAD: describe,
+  });
   const other = createOtherRoute(meters.other, PATHS);
+  const fixed = [requestRoute, verifyRoute, descriptionRoute];
   return {
-    fixed: new Map([requestRoute, verifyRoute].map((route) => [route.path, route])),
+    fixed: new Map(fixed.map((route) => [route.path, route])),
     otp: createRoute('/otp/{otp_id}', meters.otp, { GET: status, HEAD: status, DELETE: cancel }),
     report: service.report === null ? null
       : createRoute('/sms/status/{report}', meters.report, {
@@ -82,6 +90,17 @@ export function createRoute(
     headersFor: () => NO_HEADERS,
     meter,
   };
+}
+
+/**
+ * The response has the bytes of the file and no copy of them, however slowly its clients read. It
+ * needs no API key, because it is the same for every installation.
+ */
+function createDescriptionHandler(description: Buffer): MethodHandler {
+  const response: HttpResponse = Object.freeze({
+    code: 'described', body: description, headers: NO_HEADERS, close: false,
+  });
+  return { content: null, scopes: null, parseKey: () => null, handle: async () => response };
 }
 
 /** The route of all paths that no other route has. */

@@ -44,6 +44,16 @@ export function processGauge(name: string, help: string, values: LabelValues): F
   return { name, help, type: 'gauge', isPerProcess: true, samples: toSamples(values) };
 }
 
+/** Only grows, until the process ends; rate() of Prometheus takes the restart for what it is. */
+export function processCounter(name: string, help: string, value: number): Family {
+  return { name, help, type: 'counter', isPerProcess: true, samples: toSamples(value) };
+}
+
+/** What a process is, in labels; the value is 1. The name ends in `_info`. */
+export function info(name: string, help: string, labels: Labels): Family {
+  return gauge(name, help, [[labels, 1]]);
+}
+
 /** One histogram per label set; all have the same bounds. */
 export function histogram(
   name: string,
@@ -126,7 +136,8 @@ export type WorkerFamilies = Readonly<{
 }>;
 
 /**
- * Sums samples, and adds the label `worker` to per-process families. Keeps the order of families.
+ * Sums samples, and adds the label `worker` to per-process families. The same info of several
+ * processes stays 1. Keeps the order of families.
  */
 export function mergeFamilies(list: readonly WorkerFamilies[]): Family[] {
   const merged = new Map<string, MergedFamily>();
@@ -135,7 +146,9 @@ export function mergeFamilies(list: readonly WorkerFamilies[]): Family[] {
       let entry = merged.get(family.name);
       if (entry === undefined) merged.set(family.name, entry = { family, sums: new Map() });
       for (const sample of family.samples) {
-        add(entry.sums, family.isPerProcess ? withWorker(sample, worker) : sample);
+        if (family.isPerProcess) add(entry.sums, withWorker(sample, worker));
+        else if (family.name.endsWith('_info')) entry.sums.set(keyOf(sample), sample);
+        else add(entry.sums, sample);
       }
     }
   }
@@ -143,9 +156,9 @@ export function mergeFamilies(list: readonly WorkerFamilies[]): Family[] {
     ({ ...family, samples: [...sums.values()] }));
 }
 
-/** What remains of a process that has exited: counters and histograms must not shrink. */
-export function withoutGauges(families: readonly Family[]): Family[] {
-  return families.filter(({ type }) => type !== 'gauge');
+/** What remains of a process that has exited: sums of counters and histograms must not shrink. */
+export function remainsOf(families: readonly Family[]): Family[] {
+  return families.filter(({ type, isPerProcess }) => type !== 'gauge' && !isPerProcess);
 }
 
 type MergedFamily = Readonly<{ family: Family; sums: Map<string, Sample> }>;
@@ -154,8 +167,12 @@ function withWorker(sample: Sample, worker: number): Sample {
   return { ...sample, labels: { ...sample.labels, worker: String(worker) } };
 }
 
+function keyOf({ suffix, labels }: Sample): string {
+  return `${suffix} ${JSON.stringify(labels)}`;
+}
+
 function add(sums: Map<string, Sample>, sample: Sample): void {
-  const key = `${sample.suffix} ${JSON.stringify(sample.labels)}`;
+  const key = keyOf(sample);
   const sum = sums.get(key);
   sums.set(key, sum === undefined ? sample : { ...sum, value: sum.value + sample.value });
 }

@@ -16,6 +16,8 @@ export class OtpCounts {
   issued = 0;
   redeemed = 0;
   wrong = 0;
+  /** The same three of test identities, which the others leave out. */
+  readonly tests = { issued: 0, redeemed: 0, wrong: 0 };
   locks = 0;
   /** Refusals by each limit, and those that a limit in shadow would have made. */
   readonly limited = countsOfLimits();
@@ -31,10 +33,14 @@ export class OtpCounts {
     this.#queues = queues;
   }
 
+  #of({ isTest }: RequestOutcome | VerifyOutcome): Record<'issued' | 'redeemed' | 'wrong', number> {
+    return isTest === true ? this.tests : this;
+  }
+
   /** @param outcomes null for a request that must be decided under lock */
   countRequests(outcomes: readonly (RequestOutcome | null)[]): void {
     for (const outcome of outcomes) {
-      if (outcome?.kind === 'issued' && !outcome.replayed) this.issued += 1;
+      if (outcome?.kind === 'issued' && !outcome.replayed) this.#of(outcome).issued += 1;
       if (outcome?.kind === 'issued') countEach(this.shadowed, outcome.shadowed);
       if (outcome?.kind !== 'limited') continue;
       countEach(this.limited, outcome.limitedBy);
@@ -48,8 +54,9 @@ export class OtpCounts {
     for (const outcome of outcomes) {
       const isLock = 'begins' in outcome && outcome.begins;
       if (isLock) this.locks += 1;
-      if (isLock || outcome.kind === 'wrong' || outcome.kind === 'key_reused') this.wrong += 1;
-      if (outcome.kind === 'verified' && !outcome.replayed) this.redeemed += 1;
+      const isWrong = isLock || outcome.kind === 'wrong' || outcome.kind === 'key_reused';
+      if (isWrong) this.#of(outcome).wrong += 1;
+      if (outcome.kind === 'verified' && !outcome.replayed) this.#of(outcome).redeemed += 1;
       else if (outcome.kind === 'limited') countEach(this.limited, outcome.limitedBy);
     }
   }
@@ -61,6 +68,12 @@ export function otpFamilies(counts: OtpCounts): Family[] {
     counter('otpd_codes_issued_total', 'Codes that were issued.', counts.issued),
     counter('otpd_codes_redeemed_total', 'Codes that were redeemed.', counts.redeemed),
     counter('otpd_codes_wrong_total', 'Wrong codes that were tried.', counts.wrong),
+    counter('otpd_test_codes_issued_total', 'Fixed codes that were issued to test identities.',
+      counts.tests.issued),
+    counter('otpd_test_codes_redeemed_total', 'Codes that test identities redeemed.',
+      counts.tests.redeemed),
+    counter('otpd_test_codes_wrong_total', 'Wrong codes that were tried for test identities.',
+      counts.tests.wrong),
     counter('otpd_locks_total', 'Locks of a pair or an account after wrong codes.', counts.locks),
     counter('otpd_requests_limited_total',
       'Requests and attempts that a limit has refused; what several refuse counts for each.',

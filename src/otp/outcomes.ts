@@ -2,7 +2,7 @@
  * Inputs and outcomes of the operations. Each set of outcomes is closed: the HTTP layer maps every
  * outcome to one status.
  */
-import { MICROSECONDS_PER_MILLISECOND } from '../db/instant.ts';
+import { MICROSECONDS_PER_DAY, MICROSECONDS_PER_MILLISECOND } from '../db/instant.ts';
 import type { Instant } from '../db/instant.ts';
 import type { Hex } from '../db/query.ts';
 import type { ChannelName, Recipient } from './channels/channel.ts';
@@ -57,8 +57,11 @@ export type LimitView = NamedQuota & Readonly<{
 /** The limits in force for a request, as the operation has left them; none that is in shadow. */
 export type Limits = readonly LimitView[];
 
+/** Whether the user is a test identity, for the log and the metrics; absent for other users. */
+type TestMark = Readonly<{ isTest?: boolean }>;
+
 /** The outcomes of a valid request (docs/api.md, "POST /otp/request"). */
-export type RequestOutcome =
+export type RequestOutcome = TestMark & (
   | Readonly<{
       kind: 'issued';
       otpId: string;
@@ -80,10 +83,11 @@ export type RequestOutcome =
       limits: Limits;
       limitedBy: readonly LimitName[];
       shadowed: readonly LimitName[];
-    }>;
+    }>
+);
 
 /** The outcomes of a valid verification; `begins` marks the wrong code that begins a lock. */
-export type VerifyOutcome =
+export type VerifyOutcome = TestMark & (
   /** With the token that makes the client a trusted device, where the policy trusts devices. */
   | Readonly<{ kind: 'verified'; replayed: boolean; deviceToken?: string }>
   /** The code has another length than the OTP or, without an OTP, the policy requires. */
@@ -99,7 +103,8 @@ export type VerifyOutcome =
   | Readonly<{ kind: 'superseded' }>
   | Readonly<{ kind: 'used' }>
   | Readonly<{ kind: 'expired' }>
-  | Readonly<{ kind: 'wrong'; attemptsRemaining: number }>;
+  | Readonly<{ kind: 'wrong'; attemptsRemaining: number }>
+);
 
 /** The status of an OTP (docs/api.md, "GET /otp/{otp_id}"). */
 export type OtpStatus =
@@ -153,7 +158,15 @@ export function toRfc3339(instant: Instant): string {
   return new Date(milliseconds).toISOString().replace('Z', `${microseconds.padStart(3, '0')}Z`);
 }
 
-/** In code points (docs/api.md, "Identity"). */
+/** Parses the last day of something, such as 2026-12-31, to its end in UTC; null for no day. */
+export function parseLastDay(day: string): Instant | null {
+  const startMs = /^\d{4}-\d\d-\d\d$/.test(day) ? Date.parse(`${day}T00:00:00Z`) : NaN;
+  const isDay = !Number.isNaN(startMs) && new Date(startMs).toISOString().startsWith(day);
+  return isDay ? startMs * MICROSECONDS_PER_MILLISECOND + MICROSECONDS_PER_DAY : null;
+}
+
+/** Both in code points (docs/api.md, "Identity"). */
+export const USER_ID_MAX_CHARACTERS = 255;
 export const PURPOSE_MAX_CHARACTERS = 100;
 
 /** In code points: a label or a brand is a part of a subject and of a text message. */

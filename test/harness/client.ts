@@ -1,6 +1,7 @@
 /** An HTTP client for tests that records every response for the leak check. */
 import { Agent, request } from 'node:http';
 import type { IncomingHttpHeaders } from 'node:http';
+import { recordAnswer } from './answer-recorder.ts';
 import { recordVisible } from './leak-recorder.ts';
 
 export type Reply = Readonly<{
@@ -48,6 +49,9 @@ export function send(call: Call): Promise<Reply> {
       answer.on('end', () => {
         const status = answer.statusCode ?? 0;
         recordVisible(`${status} ${JSON.stringify(answer.rawHeaders)} ${text}`);
+        recordAnswer({
+          request: { method, target: call.path }, status, headers: answer.rawHeaders, body: text,
+        }, body);
         const parsed = text === '' ? {} : JSON.parse(text) as Record<string, unknown>;
         resolve({ status, headers: answer.headers, text, body: parsed });
       });

@@ -59,7 +59,8 @@ function check({ name, type, lines }: Metric): void {
   if (type === 'histogram') return checkHistogram(name, lines);
   for (const line of lines) {
     if (line.name !== name) throw new Error(`${line.name} in ${name}`);
-    const isCount = name.endsWith('_total') && Number.isInteger(line.value) && line.value >= 0;
+    const isWhole = name.endsWith('_seconds_total') || Number.isInteger(line.value);
+    const isCount = name.endsWith('_total') && isWhole && line.value >= 0;
     if (type === 'counter' && !isCount) throw new Error(`no counter: ${name} ${line.value}`);
   }
 }

@@ -3,6 +3,7 @@
  * processes, and each starts three times faster than from the source. Source maps relate the
  * coverage to the source.
  */
+import { readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -12,6 +13,9 @@ const BUILD_NAME = '.test-build';
 const ABOVE = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 
 export const ROOT = basename(ABOVE) === BUILD_NAME ? dirname(ABOVE) : ABOVE;
+
+/** The description of the API, which otpd serves. */
+export const DESCRIPTION = readFileSync(join(ROOT, 'openapi.json'));
 
 /** The runner compiles src, tools and test into this folder, under their own names. */
 export const BUILD_FOLDER = join(ROOT, BUILD_NAME);

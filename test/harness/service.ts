@@ -17,6 +17,7 @@ import type { Policies } from '../../src/otp/policy/policy.ts';
 import { RETENTION } from '../../src/otp/rules/lifecycle.ts';
 import { createOtpService } from '../../src/otp/service.ts';
 import { channelOf, createTestDelivery } from './delivery.ts';
+import { DESCRIPTION } from './program.ts';
 import { recordVisible } from './leak-recorder.ts';
 
 export type TestService = Readonly<{
@@ -101,7 +102,7 @@ export async function startTestService(options: TestServiceOptions): Promise<Tes
   delivery.start();
   const { proxies: trustedProxies } = parseTrustedProxies('127.0.0.0/8');
   const server = createHttpServer({
-    routes: createRoutes(service, policies),
+    routes: createRoutes(service, policies, DESCRIPTION),
     trustedProxies,
     browsers: { origins: new Set(), hosts: null },
     apiKeys: options.apiKeys === undefined ? null : parseApiKeys(options.apiKeys).apiKeys,

@@ -3,6 +3,7 @@ import type { Notice, RequestError } from '../../src/http/connection.ts';
 import { parseApiKeys } from '../../src/http/input/api-keys.ts';
 import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
 import type { HttpMeters } from '../../src/http/metrics.ts';
+import { createAdminRoutes } from '../../src/http/handlers/admin.ts';
 import { createRoutes } from '../../src/http/routes.ts';
 import { createHttpServer, HTTP_LIMITS } from '../../src/http/server.ts';
 import type { HttpLimits, HttpServer } from '../../src/http/server.ts';
@@ -13,6 +14,8 @@ import type {
 import { createPolicies } from '../../src/otp/policy/policy.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
 import type { OtpService } from '../../src/otp/service.ts';
+import { METRICS_CONTENT_TYPE } from '../../src/metrics/families.ts';
+import { DESCRIPTION } from '../harness/program.ts';
 import { certificateInUse } from './transport.ts';
 
 export const LIMITS: Limits = [
@@ -20,12 +23,12 @@ export const LIMITS: Limits = [
   { limit: 'address', quota: 8, remaining: 7, resetSeconds: 900 },
 ];
 
+export const OTP_ID = '0123456789abcdef0123456789abcdef';
+
 export const ISSUED: Extract<RequestOutcome, { kind: 'issued' }> = {
-  kind: 'issued', otpId: 'o1', ttlSeconds: 300, remainingRequests: 2, replayed: false,
+  kind: 'issued', otpId: OTP_ID, ttlSeconds: 300, remainingRequests: 2, replayed: false,
   limits: LIMITS, shadowed: [],
 };
-
-export const OTP_ID = '0123456789abcdef0123456789abcdef';
 
 export const KNOWN: Extract<StatusOutcome, { kind: 'known' }> = {
   kind: 'known', otpId: OTP_ID, purpose: 'login', status: 'sent', channel: 'console',
@@ -71,6 +74,31 @@ export type FakeOptions = Readonly<{
 
 const started: HttpServer[] = [];
 
+export type AdminOptions = Readonly<{
+  failedChecks?: () => Promise<readonly string[]>;
+  limits?: Partial<HttpLimits>;
+}>;
+
+/** Starts a server of the admin routes. Its metrics fail when its checks do. */
+export async function startAdminServer(
+  { failedChecks = async () => [], limits = {} }: AdminOptions = {},
+): Promise<{ port: number }> {
+  const metrics = async () => {
+    await failedChecks();
+    return { text: 'up 1\n', contentType: METRICS_CONTENT_TYPE };
+  };
+  const http = createHttpServer({
+    routes: createAdminRoutes({ failedChecks, metrics }),
+    trustedProxies: parseTrustedProxies('').proxies,
+    browsers: { origins: new Set(), hosts: new Set() },
+    apiKeys: null,
+    certificate: certificateInUse(),
+    onError: () => {},
+  }, { ...HTTP_LIMITS, ...limits });
+  started.push(http);
+  return http.listen(0, '127.0.0.1');
+}
+
 /** Starts a server on a free port of this machine that records every call and every error. */
 export async function startServer(options: FakeOptions = {}): Promise<FakeServer> {
   const requests: OtpRequest[] = [];
@@ -91,7 +119,9 @@ export async function startServer(options: FakeOptions = {}): Promise<FakeServer
     unreachable: options.unreachable ?? (() => null),
   };
   const http = createHttpServer({
-    routes: createRoutes(service, options.policies ?? createPolicies(), options.meters),
+    routes: createRoutes(
+      service, options.policies ?? createPolicies(), DESCRIPTION, options.meters,
+    ),
     trustedProxies: parseTrustedProxies(options.trustedProxies ?? '').proxies,
     browsers: { origins: new Set(options.origins ?? []), hosts: options.hosts ?? null },
     apiKeys: options.apiKeys === undefined ? null : parseApiKeys(options.apiKeys).apiKeys,

@@ -9,9 +9,14 @@ import {
   answerHalfClosed, bypassParser, createFinalResponse, onLastResponse, stopAccepting, stopParsing,
 } from '../../src/http/node-internals.ts';
 import { eventually } from '../harness/waiting.ts';
-import { openClient } from './raw-client.ts';
+import { openClient as openRawClient } from './raw-client.ts';
+import type { RawClient } from './raw-client.ts';
 
 const REQUEST = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
+
+function openClient(port: number): Promise<RawClient> {
+  return openRawClient(port, undefined, false);
+}
 
 type Listener = (req: IncomingMessage, res: ServerResponse) => void;
 

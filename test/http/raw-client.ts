@@ -1,5 +1,6 @@
 /** A client that sends raw bytes and reads one response at a time. */
 import type { Socket } from 'node:net';
+import { recordAnswer } from '../harness/answer-recorder.ts';
 import { connectTo } from './transport.ts';
 
 /** One response as received. */
@@ -30,17 +31,53 @@ export type RawClient = Readonly<{
 /** Longer than any response of a test takes unless the test sets a bound of its own. */
 const RESPONSE_TIMEOUT_MS = 60_000;
 
+const HEAD = /^(?:\r\n)*([A-Z]+) (\S+) HTTP\/\d\.\d\r\n([\s\S]*?)(?:\r\n\r\n|$)/;
+const LAST_CHUNK = '0\r\n\r\n';
+
+type SentRequest = Readonly<{ method: string; target: string; body: string }>;
+
+/** The bytes that a connection has sent: one request for each answer, in their order. */
+class SentBytes {
+  #bytes = '';
+  /** How many bytes of an answered request are still to be sent. */
+  #rest = 0;
+
+  add(bytes: string | Buffer): void {
+    const text = Buffer.from(bytes as string).toString('latin1');
+    this.#bytes += text.slice(this.#rest);
+    this.#rest = Math.max(0, this.#rest - text.length);
+  }
+
+  /** Takes the next request; null where the bytes are none. */
+  take(): SentRequest | null {
+    const [head = '', method, target = '', lines = ''] = HEAD.exec(this.#bytes) ?? [];
+    if (method === undefined) return null;
+    const isChunked = /^transfer-encoding: *chunked/im.test(lines);
+    const length = Number(/^content-length: *(\d+)/im.exec(lines)?.[1] ?? 0);
+    const lastChunk = this.#bytes.indexOf(LAST_CHUNK, head.length);
+    const end = !isChunked ? head.length + length
+      : lastChunk < 0 ? this.#bytes.length : lastChunk + LAST_CHUNK.length;
+    const body = isChunked ? '' : this.#bytes.slice(head.length, end);
+    this.#rest = Math.max(0, end - this.#bytes.length);
+    this.#bytes = this.#bytes.slice(end);
+    return { method, target, body };
+  }
+}
+
 /**
  * Connects to a server on this machine.
  *
  * @param boundMs the longest wait for each response
+ * @param isOtpd false for another server, whose answers nobody describes
  */
 export async function openClient(
   port: number,
   boundMs = RESPONSE_TIMEOUT_MS,
+  isOtpd = true,
 ): Promise<RawClient> {
   const { socket, connected, reset } = connectTo(port);
   let text = '';
+  const sent = new SentBytes();
   let over = false;
   let closed = false;
   let error = '';
@@ -85,12 +122,25 @@ export async function openClient(
     if (text.length < end + 4 + length) return null;
     const body = text.slice(end + 4, end + 4 + length);
     text = text.slice(end + 4 + length);
-    return { status: Number(head.slice(9, 12)), head, headers, body };
+    const response = { status: Number(head.slice(9, 12)), head, headers, body };
+    if (isOtpd && response.status >= 200) record(response);
+    return response;
+  };
+
+  /** The requests of a connection are answered in order. */
+  const record = ({ status, headers, body }: RawResponse): void => {
+    const request = sent.take();
+    const toText = (bytes: string): string => Buffer.from(bytes, 'latin1').toString('utf8');
+    recordAnswer({ request, status, headers: [...headers].flat(), body: toText(body) },
+      toText(request?.body ?? ''));
   };
 
   return {
     socket,
-    send: (bytes) => { socket.write(bytes); },
+    send: (bytes) => {
+      sent.add(bytes);
+      socket.write(bytes);
+    },
     readResponse: (options = {}) => until('response', () => takeResponse(options.noBody ?? false)),
     ended: () => until('end', () => (over ? text : null)),
     gone: () => until('close', () => (closed ? error : null)),

@@ -13,6 +13,8 @@ import {
 import { exchange, post } from './raw-client.ts';
 import type { RawResponse } from './raw-client.ts';
 
+const TOKEN = 'k1.avm4EgEH-NVpW2-ev-PwO6YmCmgmI8dZlSlVFw';
+
 const REQUEST_BODY = '{"user_id":"u1","purpose":"login"}';
 const VERIFY_BODY = '{"user_id":"u1","purpose":"login","code":"012345"}';
 const POLICY = 'RateLimit-Policy: "user";q=3;w=900, "ip";q=8;w=900';
@@ -43,7 +45,7 @@ test('every outcome of /otp/request has its response', async () => {
   let outcome: RequestOutcome = ISSUED;
   const { port, requests } = await startServer({ request: async () => outcome });
   const limited = { retryAfterSeconds: 180, limits: LIMITS };
-  const created = '{"otp_id":"o1","ttl":300,"remaining_requests":2}';
+  const created = `{"otp_id":"${OTP_ID}","ttl":300,"remaining_requests":2}`;
   const rows: [RequestOutcome, string, string[], string][] = [
     [ISSUED, '201 Created', [POLICY, LIMIT], created],
     [{ ...ISSUED, replayed: true }, '201 Created',
@@ -100,10 +102,10 @@ test('every outcome of /otp/verify has its response', async () => {
   const rows: [VerifyOutcome, string, string[], string][] = [
     [{ kind: 'verified', replayed: false }, '200 OK', [], success],
     [{ kind: 'verified', replayed: true }, '200 OK', ['Idempotent-Replayed: true'], success],
-    [{ kind: 'verified', replayed: false, deviceToken: 'k1.A' }, '200 OK', ['Otp-Device: k1.A'],
+    [{ kind: 'verified', replayed: false, deviceToken: TOKEN }, '200 OK', [`Otp-Device: ${TOKEN}`],
       success],
-    [{ kind: 'verified', replayed: true, deviceToken: 'k1.A' }, '200 OK',
-      ['Idempotent-Replayed: true', 'Otp-Device: k1.A'], success],
+    [{ kind: 'verified', replayed: true, deviceToken: TOKEN }, '200 OK',
+      ['Idempotent-Replayed: true', `Otp-Device: ${TOKEN}`], success],
     [{ kind: 'key_reused' }, '422 Unprocessable Entity', [], REUSED_BODY],
     [{ kind: 'limited', retryAfterSeconds: 180, limitedBy: ['wrong_codes'] },
       '429 Too Many Requests', ['Retry-After: 180'],

@@ -120,8 +120,8 @@ test('another spelling of a path is another path', async () => {
   for (const target of targets) {
     const got = await exchange(port, post(target, BODY));
     assert.is(`${got.status} ${got.body}`, '404 {"error":"not_found","message":"the paths are'
-      + ' /otp/request, /otp/verify and /otp/ with the 32 lower-case hexadecimal digits of an'
-      + ' otp_id"}', target);
+      + ' /otp/request, /otp/verify, /openapi.json and /otp/ with the 32 lower-case hexadecimal'
+      + ' digits of an otp_id"}', target);
   }
   assert.is(requests.length + verifications.length, 0);
 });

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { fetchAnswer } from '../harness/answer-recorder.ts';
 import { closeClient, post, send } from '../harness/client.ts';
 import { variablesFor } from '../harness/command.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
@@ -39,7 +40,7 @@ test.after(async () => {
 });
 
 function ask(path: string, options: RequestInit = {}): Promise<Response> {
-  return fetch(`http://127.0.0.1:${otpd.adminPort}${path}`, options);
+  return fetchAnswer(`http://127.0.0.1:${otpd.adminPort}${path}`, options);
 }
 
 async function scrape(): Promise<Map<string, Metric>> {
@@ -149,7 +150,8 @@ test('every metric exists from the start and is in docs/metrics.md', async () =>
   const reply = await ask('/metrics');
   assert.is(reply.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8');
   assert.is(reply.headers.get('cache-control'), 'no-store');
-  const described = [...PAGE.matchAll(/^\| `(otpd_\w+)(?:\{([\w, ]+)\})?` \| (\w+) \|/gm)]
+  const row = /^\| `((?:otpd|process|nodejs)_\w+)(?:\{([\w, ]+)\})?` \| (\w+) \|/gm;
+  const described = [...PAGE.matchAll(row)]
     .map(([, name, labels = '', type]) => `${name} ${labels.split(', ').sort()} ${type}`);
   const exposed = [...first.values()].map(({ name, type, lines }) => {
     const labels = Object.keys(lines[0]!.labels).filter((label) => label !== 'le');
@@ -186,7 +188,7 @@ test('a MySQL that hangs or dies makes otpd not ready in time, and otpd stays al
   const probes = await Promise.all(Array.from({ length: 20 }, readiness));
   assert.equal(probes, probes.map(() => unready('database')));
   assert.is((await ask('/livez')).status, 200);
-  assert.is((await ask('/metrics')).status, 200);
+  assert.is(valueOf(await scrape(), 'otpd_ready'), 0);
   process.kill(server.processId(), 'SIGCONT');
   await becomes(READY);
   await server.kill();
@@ -278,6 +280,15 @@ test('no series appears later, every request is timed and no value is negative',
   const values = [...after.values()].flatMap(({ lines }) => lines.map(({ value }) => value));
   assert.ok(values.every((value) => value >= 0));
   assert.ok(valueOf(after, 'otpd_resident_memory_bytes', { worker: '0' }) > 10_000_000);
+  assert.is(valueOf(after, 'otpd_ready'), 1);
+  const own = (name: string): number => valueOf(after, name, { worker: '0' });
+  assert.is(own('process_resident_memory_bytes'), own('otpd_resident_memory_bytes'));
+  assert.ok(own('process_cpu_seconds_total') > 0.05);
+  assert.ok(Math.abs(Date.now() / 1000 - own('process_start_time_seconds')
+    - own('otpd_uptime_seconds')) < 60);
+  assert.ok(own('process_open_fds') > 5 && own('process_open_fds') < own('process_max_fds'));
+  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+  assert.is(valueOf(after, 'otpd_build_info', { version, node: process.version }), 1);
   assert.ok(valueOf(after, 'otpd_event_loop_delay_p99_seconds', { worker: '0' }) < 5);
   assert.ok(valueOf(after, 'otpd_pool_sessions', { state: 'idle' }) >= 1);
   assert.is(valueOf(after, 'otpd_pool_size'), 16);

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { fetchAnswer } from '../harness/answer-recorder.ts';
 import { newApiClients } from '../harness/api-clients.ts';
 import { closeClient, post, send } from '../harness/client.ts';
 import { variablesFor } from '../harness/command.ts';
@@ -301,7 +302,7 @@ test('the wrong code that locks an account begins a lock in log and metrics', as
     [403, 'account_locked', 'authn_login_fail_max'],
   ]);
   const admin = await otpd.port('health and metrics');
-  const text = await (await fetch(`http://127.0.0.1:${admin}/metrics`)).text();
+  const text = await (await fetchAnswer(`http://127.0.0.1:${admin}/metrics`)).text();
   for (const line of ['otpd_locks_total 1', 'otpd_codes_wrong_total 3',
     'otpd_http_requests_total{route="/otp/verify",code="account_locked"} 2',
     'otpd_http_requests_total{route="/otp/request",code="account_locked"} 1']) {
@@ -479,7 +480,7 @@ test('neither the log nor the metrics say where a message goes', async () => {
   }
   await otpd.requests(2);
   const adminPort = await otpd.port('health and metrics');
-  const metrics = await (await fetch(`http://127.0.0.1:${adminPort}/metrics`)).text();
+  const metrics = await (await fetchAnswer(`http://127.0.0.1:${adminPort}/metrics`)).text();
   await eventually('it is sent', () => otpd.printed.includes('message to +14155550123: '));
   assert.is(await otpd.stop(), 0);
   assert.not.match(otpd.logged, '4155550123');
@@ -512,7 +513,7 @@ test('a stuck reader delays no response, and lost lines are counted', async () =
     const port = await otpd.port();
     await flood(port);
     const adminPort = await otpd.port('health and metrics');
-    const scraped = await fetch(`http://127.0.0.1:${adminPort}/metrics`);
+    const scraped = await fetchAnswer(`http://127.0.0.1:${adminPort}/metrics`);
     const dropped = valueOf(parseExposition(await scraped.text()), 'otpd_log_lines_dropped_total');
     assert.ok(dropped > 500 && dropped < FLOOD_REQUESTS, `${kind}: ${dropped}`);
 

@@ -40,7 +40,8 @@ test.before(() => {
   const project = join(ROOT, 'tsconfig.build.json');
   const built = run(tsc, ['-p', project, '--outDir', join(folder, 'dist')], process.env);
   assert.is(built.status, 0, built.out);
-  for (const name of ['package.json', 'package-lock.json', 'schema', 'messages']) {
+  for (const name of ['package.json', 'package-lock.json', 'schema', 'messages',
+    'openapi.json']) {
     cpSync(join(ROOT, name), join(folder, name), { recursive: true });
   }
   const installed = run('npm', ['ci', '--omit=dev', '--prefer-offline', '--no-audit', '--no-fund'],
@@ -112,6 +113,14 @@ test('secret, key and help need no database and no configuration', () => {
   assert.match(otpd(['secret', 'new']).out, /^k\w+:[A-Za-z0-9+/]{43}=\n$/);
   assert.is(run(process.execPath, [main, 'key', 'new', 'app1'], SHELL).status, 0);
   assert.match(otpd(['help']).out, /^usage: otpd COMMAND\n/);
+});
+
+test('a start without openapi.json names the file and where it comes from', () => {
+  rmSync(join(folder, 'openapi.json'));
+  const { status, err } = otpd(['serve'], variablesFor(newDatabaseName()));
+  assert.is(status, 1);
+  const path = join(folder, 'openapi.json');
+  assert.match(err, `${path} cannot be read (ENOENT); it is a part of otpd`);
 });
 
 test.run();

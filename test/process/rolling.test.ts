@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { fetchAnswer } from '../harness/answer-recorder.ts';
 import { newApiClients } from '../harness/api-clients.ts';
 import { newVariables } from '../harness/command.ts';
 import type { Variables } from '../harness/command.ts';
@@ -98,13 +99,13 @@ async function load(port: number, name: string, keepAlive: boolean, tally: Tally
 /** Polls /readyz. */
 async function watchReadiness(otpd: Otpd, tally: Tally, isOver: () => boolean): Promise<void> {
   while (!isOver()) {
-    const answer = await fetch(`http://127.0.0.1:${otpd.adminPort}/readyz`);
+    const answer = await fetchAnswer(`http://127.0.0.1:${otpd.adminPort}/readyz`);
     note(tally, `${answer.status} ${await answer.text()}`);
   }
 }
 
 async function counted(otpd: Otpd, route: string, code: string): Promise<number> {
-  const text = await (await fetch(`http://127.0.0.1:${otpd.adminPort}/metrics`)).text();
+  const text = await (await fetchAnswer(`http://127.0.0.1:${otpd.adminPort}/metrics`)).text();
   return valueOf(parseExposition(text), 'otpd_http_requests_total', { route, code });
 }
 
@@ -239,7 +240,7 @@ test('new workers read their files again; one that does not start ends the resta
     assert.equal(workersOf(otpd), workers);
     assert.match(await limitOf(otpd, 'c'), '"user";q=7');
     await eventually('otpd is ready', async () =>
-      (await fetch(`http://127.0.0.1:${otpd.adminPort}/readyz`)).status === 200);
+      (await fetchAnswer(`http://127.0.0.1:${otpd.adminPort}/readyz`)).status === 200);
 
     writeFileSync(file, '{}');
     otpd.signal('SIGUSR2');
@@ -251,7 +252,7 @@ test('new workers read their files again; one that does not start ends the resta
 /** A copy of the project that the test changes while it runs. */
 function copyProject(): string {
   const copy = join(folder, 'otpd');
-  for (const name of ['src', 'schema', 'messages', 'package.json']) {
+  for (const name of ['src', 'schema', 'messages', 'openapi.json', 'package.json']) {
     cpSync(join(ROOT, name), join(copy, name), { recursive: true });
   }
   symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
@@ -268,7 +269,8 @@ test('new workers run the new code and .env, and must listen on the same address
       { folder: copy, main: FROM_SOURCE });
     try {
       assert.is(otpd.port, port);
-      const before = await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: 'close' } });
+      const before = await fetchAnswer(`http://127.0.0.1:${port}/`,
+        { headers: { connection: 'close' } });
       assert.is(before.headers.get('cache-control'), 'no-store');
       const file = join(copy, 'src/http/response.ts');
       writeFileSync(file, readFileSync(file, 'utf8').replace('no-store', 'no-store, private'));
@@ -295,7 +297,7 @@ test('SIGUSR2 with one process logs that WORKERS is needed and changes nothing',
     otpd.signal('SIGUSR2');
     await eventually('the refusal is logged', () => countOf(otpd,
       '"event":"roll_refused","message":"a rolling restart needs WORKERS of 2 or more"') === 1);
-    assert.is((await fetch(`http://127.0.0.1:${otpd.port}/`)).status, 404);
+    assert.is((await fetchAnswer(`http://127.0.0.1:${otpd.port}/`)).status, 404);
   });
 });
 

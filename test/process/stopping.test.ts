@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { fetchAnswer } from '../harness/answer-recorder.ts';
 import { runCommand, variablesFor } from '../harness/command.ts';
 import { newDatabaseName } from '../harness/database.ts';
 import { hang, startHttpSink } from '../harness/http-sink.ts';
@@ -32,7 +33,7 @@ test.before(async () => {
 /** The body of /readyz; '' when otpd does not listen. */
 async function readiness({ adminPort }: Otpd): Promise<string> {
   try {
-    const answer = await fetch(`http://127.0.0.1:${adminPort}/readyz`);
+    const answer = await fetchAnswer(`http://127.0.0.1:${adminPort}/readyz`);
     return `${answer.status} ${await answer.text()}`;
   } catch {
     return '';

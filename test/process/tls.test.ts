@@ -8,6 +8,7 @@ import type { TLSSocket } from 'node:tls';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { readServeConfig } from '../../src/app/config/config.ts';
+import { recordAnswer } from '../harness/answer-recorder.ts';
 import { createCertificate } from '../harness/certificate.ts';
 import { newVariables, runCommand, variablesFor } from '../harness/command.ts';
 import { startOtpd } from '../harness/otpd.ts';
@@ -43,7 +44,12 @@ function post(port: number, path: string, body: object, agent = newAgent()): Pro
       const serial = socket.getPeerCertificate().serialNumber;
       let text = '';
       answer.on('data', (chunk: Buffer) => { text += chunk.toString(); });
-      answer.on('end', () => resolve({ status: answer.statusCode ?? 0, text, serial }));
+      answer.on('end', () => {
+        const status = answer.statusCode ?? 0;
+        recordAnswer({ request: { method: 'POST', target: path }, status,
+          headers: answer.rawHeaders, body: text }, JSON.stringify(body));
+        resolve({ status, text, serial });
+      });
     });
     sent.on('error', reject).end(JSON.stringify(body));
   });

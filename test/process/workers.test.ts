@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { fetchAnswer } from '../harness/answer-recorder.ts';
 import { closeClient, send } from '../harness/client.ts';
 import { newVariables } from '../harness/command.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
@@ -33,11 +34,11 @@ test.after(async () => {
 
 async function scrape(): Promise<Map<string, Metric>> {
   return parseExposition(await promptly(async () =>
-    (await fetch(`http://127.0.0.1:${otpd.adminPort}/metrics`)).text()));
+    (await fetchAnswer(`http://127.0.0.1:${otpd.adminPort}/metrics`)).text()));
 }
 
 async function readiness(): Promise<string> {
-  return (await fetch(`http://127.0.0.1:${otpd.adminPort}/readyz`)).text();
+  return (await fetchAnswer(`http://127.0.0.1:${otpd.adminPort}/readyz`)).text();
 }
 
 async function countNotFound(): Promise<number> {
@@ -80,6 +81,9 @@ test('counters and histograms are summed, and process gauges have a worker label
   assert.is(valueOf(metrics, 'otpd_workers_wanted'), 2);
   const workers = metrics.get('otpd_resident_memory_bytes')!.lines.map(({ labels }) => labels);
   assert.equal(workers, [{ worker: '1' }, { worker: '2' }]);
+  const cpu = metrics.get('process_cpu_seconds_total')!.lines.map(({ labels }) => labels);
+  assert.equal(cpu, workers);
+  assert.equal(metrics.get('otpd_build_info')!.lines.map(({ value }) => value), [1]);
   await becomesReady();
 });
 
@@ -109,6 +113,9 @@ test('the death of a worker makes otpd not ready and decreases no counter', asyn
   assert.is(valueOf(metrics, 'otpd_worker_deaths_total'), 1);
   const workers = metrics.get('otpd_uptime_seconds')!.lines.map(({ labels }) => labels.worker);
   assert.equal(workers, ['1', '2']);
+  // The time of the worker that has died counts no more.
+  const cpu = metrics.get('process_cpu_seconds_total')!.lines.map(({ labels }) => labels.worker);
+  assert.equal(cpu, workers);
 });
 
 test.run();

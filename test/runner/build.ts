@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { BUILD_FOLDER, ROOT } from '../harness/program.ts';
 import { runNode } from './program.ts';
 
-/** Folders that otpd reads at its start, next to src. */
-const DATA_FOLDERS = ['schema', 'messages'] as const;
+/** What otpd reads at its start, next to src, and the client, which tests import. */
+const DATA = ['schema', 'messages', 'openapi.json', 'package.json', 'client'] as const;
 
 /** Checks the types and compiles; resolves with the errors of the compiler. */
 export async function compile(): Promise<string> {
@@ -16,7 +16,7 @@ export async function compile(): Promise<string> {
     join(ROOT, 'node_modules/.bin/tsc'),
     '--noEmit', 'false', '--rootDir', '.', '--outDir', BUILD_FOLDER, '--sourceMap',
   ]);
-  for (const name of DATA_FOLDERS) symlinkSync(join(ROOT, name), join(BUILD_FOLDER, name));
+  for (const name of DATA) symlinkSync(join(ROOT, name), join(BUILD_FOLDER, name));
   return code === 0 ? '' : output;
 }
 

@@ -19,8 +19,9 @@ const PURE_FOLDERS: readonly string[] = ['http', 'unit'];
 const LONG_FILES: readonly string[] = [
   'scenarios.test.ts', 'db/delivery/dispatcher.test.ts', 'http/over-tls.test.ts',
   'proof/delivery-crashes.test.ts', 'process/stopping.test.ts', 'process/main.test.ts',
-  'proof/delivery.test.ts', 'proof/nginx.test.ts', 'proof/delivery-faults.test.ts',
-  'proof/crashes.test.ts',
+  'proof/delivery.test.ts', 'proof/nginx.test.ts', 'proof/prometheus.test.ts',
+  'proof/delivery-faults.test.ts',
+  'proof/crashes.test.ts', 'proof/callers.test.ts',
   'proof/races.test.ts', 'proof/sweep.test.ts', 'proof/model.test.ts', 'process/log.test.ts',
   'process/rolling.test.ts', 'proof/storm.test.ts', 'proof/faults.test.ts',
 ];

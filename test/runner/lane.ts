@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import type { MysqlServer } from '../../tools/mysql/server.ts';
+import { findUndescribed } from '../harness/description-check.ts';
 import { findLeaks, startGeneralLog } from '../harness/leak-check.ts';
 import { startTestMysql } from '../harness/mysql.ts';
 import { compiledTest, ROOT } from '../harness/program.ts';
@@ -29,6 +30,8 @@ type Run = Readonly<{
   /** Folders of the leak recorder that are checked together with `leakFolder`. */
   otherLeakFolders: readonly string[];
   isWhole: boolean;
+  /** Whether its tests see every answer that the description has. */
+  seesAllAnswers: boolean;
 }>;
 
 /** Runs a whole lane and writes its record. */
@@ -40,7 +43,10 @@ export async function runLane(lane: Lane, files: readonly string[]): Promise<voi
   const other = lane === 'proof' && readResult('fast')?.build === build ? recordOf('fast') : null;
   const otherLeakFolders = other === null ? [] : [other.leakFolder];
   const variables = { NODE_V8_COVERAGE: coverageFolder };
-  await runOnMysql({ report, files, leakFolder, variables, otherLeakFolders, isWhole: true });
+  await runOnMysql({
+    report, files, leakFolder, variables, otherLeakFolders, isWhole: true,
+    seesAllAnswers: lane === 'fast',
+  });
   if (lane === 'proof') {
     await checkCoverage(report, other === null ? null : [coverageFolder, other.coverageFolder]);
   }
@@ -56,6 +62,7 @@ export async function runChosen(files: readonly string[]): Promise<void> {
     await report.check('types', compile);
     await runOnMysql({
       report, files, leakFolder, variables: {}, otherLeakFolders: [], isWhole: false,
+      seesAllAnswers: false,
     });
   } finally {
     rmSync(leakFolder, { recursive: true, force: true });
@@ -94,6 +101,9 @@ async function runOnMysql(run: Run): Promise<void> {
     const { socketPath } = await starting;
     await run.report.check('no code leaked', () => findLeaks(
       socketPath, [run.leakFolder, ...run.otherLeakFolders], run.isWhole,
+    ));
+    await run.report.check('every answer is described', () => findUndescribed(
+      [run.leakFolder], run.seesAllAnswers,
     ));
   } finally {
     await stop();

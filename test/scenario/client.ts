@@ -44,12 +44,14 @@ export class Client {
   }
 
   /** Stores an answer, and the code of the message it announced, under the name of its line. */
-  async name({ capture }: Step, got: Got): Promise<void> {
+  async name({ capture, action }: Step, got: Got): Promise<void> {
     if (capture === null || got.kind === 'text') return;
     this.replies.set(capture, got.reply);
     if (got.reply.status !== ISSUED_STATUS) return;
-    const message = await this.#fixture.messageOf(got.reply.body.otp_id);
-    if (message !== undefined) this.#codes.set(capture, message.code);
+    const fixed = action.kind === 'request'
+      ? this.#fixture.fixedCodeOf(action.userId, action.purpose) : null;
+    const code = fixed ?? (await this.#fixture.messageOf(got.reply.body.otp_id))?.code;
+    if (code !== undefined) this.#codes.set(capture, code);
   }
 
   /** Runs an event that sends no request. */
@@ -144,6 +146,7 @@ export class Client {
     const sent = new Set(this.#fixture.messages()
       .filter((message) => message.userId === userId && message.purpose === purpose)
       .map(({ code }) => code));
+    sent.add(this.#fixture.fixedCodeOf(userId, purpose) ?? '');
     // One more candidate than sent codes: at least one of them was not sent.
     const candidates = Array.from({ length: sent.size + 1 }, () => {
       this.#wrongCodes += 1;

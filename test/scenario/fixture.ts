@@ -4,6 +4,8 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DatabaseSettings } from '../../src/db/connection.ts';
+import { addSeconds, parseInstant } from '../../src/db/instant.ts';
+import type { Instant } from '../../src/db/instant.ts';
 import type { Scope } from '../../src/http/input/api-keys.ts';
 import type { Message } from '../../src/otp/channels/channel.ts';
 import { parsePolicies } from '../../src/otp/policy/policy-file.ts';
@@ -50,6 +52,8 @@ export type Fixture = Readonly<{
   settle: () => Promise<number>;
   /** Waits, with a bound, for the message of a code, which may be sent after the response. */
   messageOf: (otpId: unknown) => Promise<Message | undefined>;
+  /** The code of a test identity, who gets no message; null for any other user. */
+  fixedCodeOf: (userId: string, purpose: string) => string | null;
   /** Every message that was sent, each once, without order across processes. */
   messages: () => Message[];
   policies: Policies;
@@ -75,6 +79,7 @@ export async function openFixture(
     { policy, policies, processes, apiKeys, secrets: secretsText });
   const messages = (): Message[] => servers.flatMap((server) => server.messages);
   let turn = 0;
+  let now: Instant = 0;
   return {
     policies,
     headersOf,
@@ -84,6 +89,7 @@ export async function openFixture(
     },
     setClock: async (at) => {
       database.clock.set(at);
+      now = parseInstant(at);
       await Promise.all(servers.map((server) => server.setClock(at)));
     },
     unlock: async (userId, purpose) => {
@@ -102,6 +108,8 @@ export async function openFixture(
       () => messages().find((message) => message.otpId === otpId),
       (message) => message !== undefined,
     ),
+    fixedCodeOf: (userId, purpose) => policies.testIdentities.codeFor(userId, purpose,
+      addSeconds(now, policies.for(purpose).lifetimeSeconds)),
     messages,
     close: () => closeAll(database, servers),
   };

@@ -141,6 +141,29 @@ test('a line is split into words', () => {
   ]);
 });
 
+test('test identities are parsed into the policy, and checked as there', () => {
+  const setup = ['test identity T1 with "123456" for login until 2026-01-05',
+    'test prefix "demo 1" with "00000000" for pay until 2026-02-05'];
+  const event = 'U1 from 1.1.1.1 requests a';
+  const lines = ['date 2026-01-05', 'policy of pay code_digits 8', ...setup];
+  const { policy } = parseScenario('x.scenario', [...lines, `08:00:00 ${event} => ${ISSUED}`]
+    .join('\n'));
+  assert.equal(JSON.parse(policy).test_identities, [
+    { user: 'T1', code: '123456', purposes: ['login'], until: '2026-01-05' },
+    { user_prefix: 'demo 1', code: '00000000', purposes: ['pay'], until: '2026-02-05' },
+  ]);
+  const rows: [string, RegExp][] = [
+    ['test T1', /found "T1"; allowed here: "identity" or "prefix"/],
+    ['test identity T1 with 123456', /found "123456"; allowed here: a code/],
+    ['test identity T1 with "1" for login until 2026-01-05', /\.code: must be a string of 6 digi/],
+    ['test prefix T1 with "123456" for login until soon', /_prefix: must .* 4 .*until: must be/],
+    ['test identity T1 with "123456" for login until 2026-01-05 !', /"!"; allowed here: nothing/],
+  ];
+  for (const [line, message] of rows) {
+    assert.throws(() => parseScenario('x.scenario', line), message, line);
+  }
+});
+
 test('an error in an event is reported with its place and what is allowed', () => {
   const rows: [string, RegExp][] = [
     ['8:00:00 U1 from 1.1.1.1 requests a => 201', /x.scenario:3: found "8:00:00"; allowed here: a/],

@@ -10,8 +10,8 @@ import { TokenReader } from './tokens.ts';
 const PROCESSES_MAX = 4;
 
 const TIME = /^([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?$/;
-const ALLOWED = 'a "# comment", "date", "policy", "processes", "callers", a time such as 08:00:00,'
-  + ' or "and"';
+const ALLOWED = 'a "# comment", "date", "policy", "test identity", "processes", "callers", a time'
+  + ' such as 08:00:00, or "and"';
 const SETTINGS: ReadonlyMap<string, boolean> = new Map([['true', true], ['false', false]]);
 const API_CLIENT_NAMES = /^[A-Za-z0-9_-]{1,32}(?:\+to)?(?: +[A-Za-z0-9_-]{1,32}(?:\+to)?)*$/;
 
@@ -22,7 +22,11 @@ type Draft = {
   processes: number;
   apiClients: readonly string[];
   destinationCallers: readonly string[];
-  policy: { default: PolicyMembers; purposes: Record<string, PolicyMembers> };
+  policy: {
+    default: PolicyMembers;
+    purposes: Record<string, PolicyMembers>;
+    test_identities?: readonly object[];
+  };
   moments: { at: string; steps: Step[] }[];
   /** The kind of event behind each `$name`, and its moment. */
   captures: Map<string, { kind: Action['kind']; moment: number }>;
@@ -61,6 +65,7 @@ function parseLine(draft: Draft, line: string, number: number): void {
   const rest = line.slice(first.length).trim();
   if (first === 'date') parseDate(draft, rest);
   else if (first === 'policy') parsePolicy(draft, rest);
+  else if (first === 'test') parseTestIdentity(draft, rest);
   else if (first === 'processes') parseProcesses(draft, rest);
   else if (first === 'callers') parseApiClients(draft, rest);
   else if (first === 'and' || TIME.test(first)) parseStep(draft, first, rest, number);
@@ -93,6 +98,26 @@ function parsePolicy(draft: Draft, rest: string): void {
   else (draft.policy.purposes[purpose] ??= {})[name] = setting;
 }
 
+/** `identity U1 with "123456" for login until 2026-01-05`; `prefix` in place of `identity` */
+function parseTestIdentity({ policy, ...draft }: Draft, rest: string): void {
+  needSetup(draft, 'test');
+  const tokens = new TokenReader(rest);
+  const member = tokens.take('prefix') ? 'user_prefix' : 'user';
+  if (member === 'user' && !tokens.take('identity')) tokens.refuse('"identity" or "prefix"');
+  const user = tokens.needKind('a user', 'plain', 'quoted');
+  tokens.need('with');
+  const code = tokens.needKind('a code', 'quoted');
+  tokens.need('for');
+  const purpose = tokens.needKind('a purpose', 'plain', 'quoted');
+  tokens.need('until');
+  const until = tokens.needKind('a day', 'plain');
+  if (!tokens.isAtEnd) tokens.refuse('nothing more');
+  const identity = { [member]: user, code, purposes: [purpose], until };
+  const parsed = parsePolicies(JSON.stringify({ ...policy, test_identities: [identity] }));
+  if ('errors' in parsed) throw new LineError(parsed.errors.join('; '));
+  policy.test_identities = [...policy.test_identities ?? [], identity];
+}
+
 function parseProcesses(draft: Draft, rest: string): void {
   needSetup(draft, 'processes');
   draft.processes = /^\d$/.test(rest) ? Number(rest) : 0;
@@ -112,7 +137,7 @@ function parseApiClients(draft: Draft, rest: string): void {
   draft.destinationCallers = apiClients.filter((name) => written.includes(`${name}+to`));
 }
 
-function needSetup(draft: Draft, word: string): void {
+function needSetup(draft: Pick<Draft, 'moments'>, word: string): void {
   if (draft.moments.length > 0) throw new LineError(`"${word}" must stand before the first event`);
 }
 

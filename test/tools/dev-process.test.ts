@@ -128,7 +128,7 @@ test('a MySQL that dies is restarted, and nothing is lost; one that keeps dying 
 function copyProject(): string {
   const copy = join(base, 'copy');
   mkdirSync(copy);
-  for (const name of ['src', 'tools', 'schema', 'messages', 'package.json']) {
+  for (const name of ['src', 'tools', 'schema', 'messages', 'openapi.json', 'package.json']) {
     cpSync(join(ROOT, name), join(copy, name), { recursive: true });
   }
   symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));

@@ -10,6 +10,7 @@ import { readDelivery } from './channels.ts';
 import type { DeliverySettings } from './channels.ts';
 import { NO_DATABASE, readServers } from './database.ts';
 import type { DatabaseSettings } from '../../db/connection.ts';
+import type { Instant } from '../../db/instant.ts';
 import { ConfigError, PORT_MAX, EnvReader } from './env-reader.ts';
 import type { Environment } from './env-reader.ts';
 import { parseApiKeys } from '../../http/input/api-keys.ts';
@@ -23,6 +24,7 @@ import type { Secrets } from '../../otp/crypto/secrets.ts';
 import { parsePolicies } from '../../otp/policy/policy-file.ts';
 import { createPolicies } from '../../otp/policy/policy.ts';
 import type { Policies } from '../../otp/policy/policy.ts';
+import { findLateEnds } from '../../otp/policy/test-identities.ts';
 import type { TemplateSet } from '../../otp/templates/load.ts';
 import { readCertificate } from './tls.ts';
 import type { CertificateFiles } from './tls.ts';
@@ -63,6 +65,8 @@ export type ServeConfig = Config & Readonly<{
   /** Null when the listener speaks plain HTTP. */
   certificate: CertificateFiles | null;
   delivery: DeliverySettings;
+  /** The content of openapi.json, which otpd serves. */
+  description: Buffer;
 }>;
 
 /** The folder of package.json, which contains both src and dist. */
@@ -97,8 +101,9 @@ export function readServeConfig(environment: Environment): ServeConfig {
   const config = readCommon(reader);
   const certificate = readCertificate(reader);
   const delivery = readDelivery(reader, config.policies);
+  const description = readDescription(reader);
   throwErrors(reader);
-  return Object.freeze({ ...config, certificate, delivery: delivery! });
+  return Object.freeze({ ...config, certificate, delivery: delivery!, description });
 }
 
 /** A start without any configuration prints one line instead of a list with one entry. */
@@ -134,6 +139,19 @@ function readCommon(reader: EnvReader): Config {
     secrets: secrets!,
     log: readLog(reader),
   };
+}
+
+/** The description of the API is a part of otpd, like the schema and the messages. */
+function readDescription(reader: EnvReader): Buffer {
+  const path = join(PROJECT_FOLDER, 'openapi.json');
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    reader.errors.push(`${path} cannot be read (${code}); it is a part of otpd, like schema/ and`
+      + ' messages/: copy it there');
+    return Buffer.alloc(0);
+  }
 }
 
 function readAdmin(reader: EnvReader): Config['admin'] {
@@ -221,17 +239,35 @@ function readPolicies(reader: EnvReader): Policies | null {
   return null;
 }
 
+function lateEnds(path: string, { testIdentities }: Policies, now: Instant): string[] {
+  return findLateEnds(testIdentities, now).map((error) => `POLICY_FILE ${path}: ${error}`);
+}
+
+/**
+ * Checks the policies by the clock of this machine, which readConfig does not know.
+ *
+ * @throws ConfigError when a test identity lasts for too long
+ */
+export function checkTestIdentities({ policyFile, policies }: Config, now: Instant): void {
+  const errors = policyFile === null ? [] : lateEnds(policyFile, policies, now);
+  if (errors.length === 0) return;
+  throw new ConfigError(['the configuration is invalid:', ...errors].join('\n  '), { errors });
+}
+
 /**
  * Reads the policy file for a reload.
  *
  * @param templates are checked with the new labels
+ * @param now the clock of this machine
  * @throws ConfigError with all errors, and the statement that the policy in force stays
  */
-export function rereadPolicies(path: string, templates: TemplateSet): Policies {
+export function rereadPolicies(path: string, templates: TemplateSet, now: Instant): Policies {
   const reader = new EnvReader({ POLICY_FILE: path });
   const policies = readPolicies(reader);
   const { errors } = reader;
-  if (policies !== null) errors.push(...templates.validate(policies));
+  if (policies !== null) {
+    errors.push(...templates.validate(policies), ...lateEnds(path, policies, now));
+  }
   throwKept('the policy in force stays; the new one is at fault:', errors);
   return policies!;
 }

@@ -28,6 +28,7 @@ const KIND_BY_CODE: Readonly<Record<Exclude<ResponseCode, AdminCode>, EventKind>
   issued: { level: 'info', event: 'authn_token_created' },
   verified: { level: 'info', event: 'authn_login_success' },
   known: { level: 'info', event: 'sensitive_read' },
+  described: { level: 'info', event: 'description_read' },
   canceled: { level: 'info', event: 'authn_token_revoked' },
   reported: { level: 'info', event: 'delivery_report' },
   preflight: { level: 'info', event: 'browser_preflight' },
@@ -165,14 +166,15 @@ function membersOfContext(
   context: NonNullable<AccessRecord['context']>,
   pseudonyms: Pseudonyms,
 ): string {
-  const { userId, purpose, otpId, device, field, limitedBy, isReplay } = context;
+  const { userId, purpose, otpId, device, field, limitedBy, isReplay, isTest } = context;
   return userMember(userId, pseudonyms)
     + member('purpose', purpose, LOGGED_PURPOSE_MAX_CHARACTERS)
     + (otpId === undefined ? '' : `,"otp_id":"${otpId}"`)
     + (device === undefined ? '' : `,"device":"${device}"`)
     + member('field', field, WORD_MAX_CHARACTERS)
     + (limitedBy === undefined ? '' : `,"limit":"${limitedBy.join()}"`)
-    + (isReplay === true ? ',"replayed":true' : '');
+    + (isReplay === true ? ',"replayed":true' : '')
+    + (isTest === true ? ',"test_identity":true' : '');
 }
 
 function rounded(ms: number): number {

@@ -49,13 +49,16 @@ async function requestOtp(
   }
   try {
     const outcome = await service.request(request, input.isConnected, input.answerByMs);
+    const { isTest = false } = outcome;
     if (outcome.kind === 'limited') {
       const { limitedBy } = outcome;
-      return { ...toResponse(outcome), context: { userId, purpose, limitedBy } };
+      return { ...toResponse(outcome), context: { userId, purpose, limitedBy, isTest } };
     }
-    if (outcome.kind !== 'issued') return { ...toResponse(outcome), context: { userId, purpose } };
+    if (outcome.kind !== 'issued') {
+      return { ...toResponse(outcome), context: { userId, purpose, isTest } };
+    }
     const { otpId, replayed: isReplay } = outcome;
-    return { ...toResponse(outcome), context: { userId, purpose, otpId, isReplay } };
+    return { ...toResponse(outcome), context: { userId, purpose, otpId, isReplay, isTest } };
   } catch (error) {
     const headers = policyHeaders(policies.for(purpose), input);
     return { ...responseForError(error, headers), context: { userId, purpose } };

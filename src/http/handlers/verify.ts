@@ -47,7 +47,8 @@ async function verifyOtp(
     const outcome = await service.verify(verification, input.isConnected, input.answerByMs);
     const isReplay = outcome.kind === 'verified' && outcome.replayed;
     const locks = 'begins' in outcome && outcome.begins;
-    const context = { userId, purpose, isReplay, locks, ...detailsOf(outcome) };
+    const { isTest = false } = outcome;
+    const context = { userId, purpose, isReplay, locks, isTest, ...detailsOf(outcome) };
     return { ...toResponse(outcome), context };
   } catch (error) {
     return { ...responseForError(error), context: { userId, purpose } };

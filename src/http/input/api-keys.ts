@@ -1,6 +1,7 @@
 /** API keys: creating a key, parsing the configured digests, and authorizing a request. */
 import { hash, timingSafeEqual } from 'node:crypto';
 import { randomKey } from '../../otp/crypto/random.ts';
+import { parseLastDay } from '../../otp/outcomes.ts';
 import { errorResponse } from '../response.ts';
 import type { HttpResponse } from '../response.ts';
 
@@ -106,8 +107,6 @@ export function newKey(
   return { key, entry: [name, scopes.join('+'), digest, ...restrictions].join(':') };
 }
 
-const DAY_MS = 86_400_000;
-
 export const RESTRICTIONS_RULE = 'purposes=PURPOSE+PURPOSE and not-after=YYYY-MM-DD, each once';
 
 /**
@@ -120,7 +119,7 @@ export function parseRestrictions(parts: readonly string[]): Restrictions | null
   for (const part of parts) {
     const [, name, value = ''] = /^(purposes|not-after)=(.*)$/.exec(part) ?? [];
     if (name === 'purposes' && purposes === null) purposes = parsePurposes(value);
-    else if (name === 'not-after' && endsAt === null) endsAt = parseEnd(value);
+    else if (name === 'not-after' && endsAt === null) endsAt = parseLastDay(value);
     else return null;
   }
   const isComplete = Number(purposes !== null) + Number(endsAt !== null) === parts.length;
@@ -135,12 +134,6 @@ function parsePurposes(text: string): ReadonlySet<string> | null {
   } catch {
     return null;
   }
-}
-
-function parseEnd(day: string): number | null {
-  const startMs = /^\d{4}-\d\d-\d\d$/.test(day) ? Date.parse(`${day}T00:00:00Z`) : NaN;
-  const isDay = !Number.isNaN(startMs) && new Date(startMs).toISOString().startsWith(day);
-  return isDay ? (startMs + DAY_MS) * 1000 : null;
 }
 
 /** Whether an API client may use a purpose; null: every purpose. */

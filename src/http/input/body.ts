@@ -7,7 +7,9 @@ import type { IncomingMessage } from 'node:http';
 import type { Scope } from './api-keys.ts';
 import type { ChannelName } from '../../otp/channels/channel.ts';
 import { isAddress } from '../../otp/channels/recipients.ts';
-import { identityRule, isIdentity, isOtpId, PURPOSE_MAX_CHARACTERS } from '../../otp/outcomes.ts';
+import {
+  identityRule, isIdentity, isOtpId, PURPOSE_MAX_CHARACTERS, USER_ID_MAX_CHARACTERS,
+} from '../../otp/outcomes.ts';
 import { POLICY_BOUNDS } from '../../otp/policy/policy.ts';
 import type { Policies, Policy } from '../../otp/policy/policy.ts';
 import { countStrings, findRepeatedMember } from '../../otp/policy/strict-json.ts';
@@ -107,8 +109,6 @@ function parseJson(text: string): unknown {
 function displayName(name: string): string {
   return /^[A-Za-z_][A-Za-z0-9_]{0,31}$/.test(name) ? name : 'body';
 }
-
-const USER_ID_MAX_CHARACTERS = 255;
 
 type Field = string | FieldError;
 

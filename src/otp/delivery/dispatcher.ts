@@ -6,6 +6,7 @@ import { ChannelPicker } from './channel-picker.ts';
 import type { PickerDeps } from './channel-picker.ts';
 import type { Channel } from '../channels/channel.ts';
 import { Unavailable } from '../../db/errors.ts';
+import { MICROSECONDS_PER_SECOND } from '../../db/instant.ts';
 import type { Hex } from '../../db/query.ts';
 import type { Rider } from '../../db/transaction.ts';
 import type { OnDeliveryEvent } from './events.ts';
@@ -43,6 +44,7 @@ export class Dispatcher {
     const { outbox, onEvent, counts } = deps;
     this.#picker = new ChannelPicker(deps);
     this.#counts = counts;
+    counts.oldestSeconds = () => Math.max(0, ...batchAges(this.#batches.values()));
     this.#outbox = outbox;
     this.#onEvent = onEvent;
     this.#writer = new OutboxWriter({
@@ -191,6 +193,16 @@ export class Dispatcher {
       this.#startSends();
     }, delayMs);
     this.#retryTimers.add(timer.unref());
+  }
+}
+
+/** The seconds since each batch with a message was stored. Its messages have one commit. */
+function* batchAges(batches: Iterable<OutboxBatch>): Iterable<number> {
+  for (const batch of batches) {
+    const [first] = batch.messages;
+    if (first === undefined) continue;
+    const { expiresAt, lifetimeSeconds } = first.message;
+    yield (batch.now() - expiresAt) / MICROSECONDS_PER_SECOND + lifetimeSeconds;
   }
 }
 

@@ -3,7 +3,7 @@
  * code or text from a provider.
  */
 import type { Channel, ChannelName, SendResult } from '../channels/channel.ts';
-import { counter, gauge } from '../../metrics/families.ts';
+import { counter, gauge, processGauge } from '../../metrics/families.ts';
 import type { Family } from '../../metrics/families.ts';
 import type { Hex } from '../../db/query.ts';
 
@@ -57,6 +57,8 @@ export class DeliveryCounts {
   reclaimed = 0;
   /** Messages that this process has and that no channel has accepted yet. */
   pending = 0;
+  /** The age of the oldest of them; 0 without any. */
+  oldestSeconds: () => number = () => 0;
 
   constructor(channels: readonly Channel[]) {
     this.channels = new Map(channels.map(({ name }) =>
@@ -65,7 +67,7 @@ export class DeliveryCounts {
 }
 
 export function deliveryFamilies(counts: DeliveryCounts): Family[] {
-  const { channels, failed, reclaimed, pending } = counts;
+  const { channels, failed, reclaimed, pending, oldestSeconds } = counts;
   const list = [...channels];
   const results = ['accepted', 'retry', 'denied', 'refused', 'undelivered'] as const;
   return [
@@ -80,5 +82,7 @@ export function deliveryFamilies(counts: DeliveryCounts): Family[] {
     gauge('otpd_channel_paused', 'Processes that have paused the channel.',
       list.map(([channel, { isPaused }]) => [{ channel }, Number(isPaused)] as const)),
     gauge('otpd_outbox_messages', 'Messages that no channel has accepted yet.', pending),
+    processGauge('otpd_outbox_oldest_seconds',
+      'Age of the oldest message that no channel has accepted yet.', oldestSeconds()),
   ];
 }

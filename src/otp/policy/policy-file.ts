@@ -1,15 +1,18 @@
 /**
- * Reads the policy file: JSON with the numbers and the label of each purpose, and the list of
- * allowed purposes.
+ * Reads the policy file: JSON with the numbers and the label of each purpose, the list of allowed
+ * purposes, and the test identities. No error quotes a value.
  */
 import {
-  identityRule, isIdentity, LABEL_MAX_CHARACTERS, PURPOSE_MAX_CHARACTERS,
+  identityRule, isIdentity, LABEL_MAX_CHARACTERS, parseLastDay, PURPOSE_MAX_CHARACTERS,
+  USER_ID_MAX_CHARACTERS,
 } from '../outcomes.ts';
 import {
   completePolicy, createPolicies, DEFAULT_DRAFT, POLICY_BOUNDS, WRONG_ATTEMPTS_MIN,
 } from './policy.ts';
 import type { LimitName, Policies, Policy, PolicyDraft, PolicyNumber } from './policy.ts';
 import { findRepeatedMember } from './strict-json.ts';
+import { NO_TEST_IDENTITIES, overlap, TestIdentities } from './test-identities.ts';
+import type { TestIdentity } from './test-identities.ts';
 import { ANY_LANGUAGE, isLanguageTag } from '../templates/language-tags.ts';
 import type { Labels } from '../templates/language-tags.ts';
 
@@ -52,7 +55,9 @@ const LABEL = 'label';
 /** Whether a verification must name its OTP. */
 const REQUIRE_OTP_ID = 'require_otp_id';
 
-const FILE_MEMBERS: readonly string[] = ['default', 'purposes', 'allowed_purposes'];
+const FILE_MEMBERS: readonly string[] = [
+  'default', 'purposes', 'allowed_purposes', 'test_identities',
+];
 
 /**
  * Reads `{"default": {…}, "purposes": {"login": {…}}, "allowed_purposes": ["login"]}`; every member
@@ -77,8 +82,10 @@ export function parsePolicies(text: string): { policies: Policies } | { errors: 
       errors.push(`purposes.${purpose}: must be one of allowed_purposes`);
     }
   }
+  const policies = createPolicies(completePolicy(fallback), byPurpose, allowed);
+  const tests = readTestIdentities(file.test_identities ?? [], policies, errors);
   return errors.length > 0 ? { errors }
-    : { policies: createPolicies(completePolicy(fallback), byPurpose, allowed) };
+    : { policies: createPolicies(completePolicy(fallback), byPurpose, allowed, tests) };
 }
 
 function checkReserve(
@@ -93,16 +100,77 @@ function checkReserve(
 
 /** Null when every purpose is allowed. */
 function readAllowed(value: unknown, errors: string[]): ReadonlySet<string> | null {
-  if (value === undefined) return null;
+  const purposes = value === undefined ? [] : readPurposes(value, 'allowed_purposes', errors);
+  return purposes.length === 0 ? null : new Set(purposes);
+}
+
+function readPurposes(value: unknown, path: string, errors: string[]): readonly string[] {
   if (!Array.isArray(value) || value.length === 0) {
-    errors.push('allowed_purposes: must be a list of at least one purpose');
-    return null;
+    errors.push(`${path}: must be a list of at least one purpose`);
+    return [];
   }
   value.forEach((purpose: unknown, index) => {
     if (isIdentity(purpose, PURPOSE_MAX_CHARACTERS)) return;
-    errors.push(`allowed_purposes[${index}]: ${identityRule(PURPOSE_MAX_CHARACTERS)}`);
+    errors.push(`${path}[${index}]: ${identityRule(PURPOSE_MAX_CHARACTERS)}`);
   });
-  return new Set(value);
+  return value;
+}
+
+/** Bounds the search that each request makes. */
+const TEST_IDENTITIES_MAX = 100;
+
+/** A shorter prefix would make test identities of many users. */
+const PREFIX_MIN_CHARACTERS = 4;
+
+/** `[{"user": "+15550100", "code": "123456", "purposes": ["login"], "until": "2026-12-31"}]` */
+function readTestIdentities(value: unknown, policies: Policies, errors: string[]): TestIdentities {
+  const list: readonly unknown[] = Array.isArray(value) ? value : [];
+  if (!Array.isArray(value) || list.length > TEST_IDENTITIES_MAX) {
+    errors.push(`test_identities: must be a list of at most ${TEST_IDENTITIES_MAX} objects`);
+  }
+  const errorsBefore = errors.length;
+  const read = list.map((each, index) =>
+    readTestIdentity(each, policies, { path: `test_identities[${index}]`, errors }));
+  const identities = read.map(({ identity }) => identity);
+  if (errors.length > errorsBefore) return NO_TEST_IDENTITIES;
+  identities.forEach((identity, index) => {
+    const first = identities.findIndex((other) => overlap(identity, other));
+    if (first === index) return;
+    errors.push(`test_identities[${index}]: must have no user and purpose in common with`
+      + ` test_identities[${first}]`);
+  });
+  return new TestIdentities(identities, read.map(({ code }) => code));
+}
+
+function readTestIdentity(
+  value: unknown,
+  policies: Policies,
+  { path, errors }: Location,
+): Readonly<{ identity: TestIdentity; code: string }> {
+  const { user, user_prefix: prefix, code, purposes: list, until, ...others }
+    = asObject(value, path, errors);
+  for (const name of Object.keys(others)) errors.push(`${path}.${name}: unknown member`);
+  const isPrefix = prefix !== undefined;
+  const [name, given] = isPrefix ? ['user_prefix', prefix] : ['user', user];
+  if (isPrefix && user !== undefined) {
+    errors.push(`${path}: must have either user or user_prefix`);
+  } else if (!isIdentity(given, USER_ID_MAX_CHARACTERS)) {
+    errors.push(`${path}.${name}: ${identityRule(USER_ID_MAX_CHARACTERS)}`);
+  } else if (isPrefix && [...given].length < PREFIX_MIN_CHARACTERS) {
+    errors.push(`${path}.${name}: must have at least ${PREFIX_MIN_CHARACTERS} characters`);
+  }
+  const purposes = readPurposes(list, `${path}.purposes`, errors);
+  if (!purposes.every(policies.allows)) {
+    errors.push(`${path}.purposes: must be among allowed_purposes`);
+  }
+  for (const digits of new Set(purposes.map((each) => policies.for(each).codeDigits))) {
+    if (typeof code === 'string' && /^[0-9]+$/.test(code) && code.length === digits) continue;
+    errors.push(`${path}.code: must be a string of ${digits} digits, as code_digits says`);
+  }
+  const endsAt = typeof until === 'string' ? parseLastDay(until) : null;
+  if (endsAt === null) errors.push(`${path}.until: must be the last day, such as 2026-12-31`);
+  const identity = { user: String(given), isPrefix, purposes, endsAt: endsAt ?? 0 };
+  return { identity: Object.freeze(identity), code: String(code) };
 }
 
 function readPolicy(

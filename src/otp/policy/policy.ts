@@ -4,6 +4,8 @@
  */
 import type { HIT_KINDS, LimitSubject } from '../../db/tables/limit-hits.ts';
 import type { Labels } from '../templates/language-tags.ts';
+import { NO_TEST_IDENTITIES } from './test-identities.ts';
+import type { TestIdentities } from './test-identities.ts';
 
 /** The limits, as metrics and the log name them. */
 export const LIMIT_NAMES = Object.freeze([
@@ -189,6 +191,7 @@ export type Policies = Readonly<{
   isOpen: boolean;
   /** The purposes that the policy file names. */
   listed: readonly string[];
+  testIdentities: TestIdentities;
 }>;
 
 /**
@@ -200,6 +203,7 @@ export function createPolicies(
   fallback: Policy = DEFAULT_POLICY,
   byPurpose: ReadonlyMap<string, Policy> = new Map(),
   allowed: ReadonlySet<string> | null = null,
+  testIdentities = NO_TEST_IDENTITIES,
 ): Policies {
   const all = [fallback, ...byPurpose.values()];
   const shared = OPTIONAL_LIMITS.filter((limit) => all.some((policy) => policy[limit] !== null));
@@ -213,6 +217,7 @@ export function createPolicies(
     allows: (purpose: string) => allowed === null || allowed.has(purpose),
     isOpen: allowed === null,
     listed: Object.freeze([...new Set([...byPurpose.keys(), ...allowed ?? []])]),
+    testIdentities,
   });
 }
 
@@ -261,6 +266,10 @@ export class LivePolicies implements Policies {
 
   get listed(): readonly string[] {
     return this.#current.listed;
+  }
+
+  get testIdentities(): TestIdentities {
+    return this.#current.testIdentities;
   }
 }
 

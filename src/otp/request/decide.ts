@@ -69,6 +69,8 @@ export type NewCode = Readonly<{
   batchId: Hex;
   batchNumber: number;
   channel: ChannelName;
+  /** Whether the code is the fixed one of a test identity, which no message carries. */
+  isTest: boolean;
 }>;
 
 /** An OTP with its idempotency key. */

@@ -7,6 +7,7 @@ import { randomBatchId, randomCode } from '../crypto/random.ts';
 import {
   createOtpIds, digestCode, digestKey, digestRecipient, fingerprintOptions,
 } from '../crypto/secrets.ts';
+import type { Secrets } from '../crypto/secrets.ts';
 import { EstimatedClock } from '../../db/clock.ts';
 import { addSeconds } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
@@ -21,6 +22,8 @@ import type { OutboxMessage } from '../delivery/outbox-batch.ts';
 import type { Deps } from '../deps.ts';
 import type { OtpRequest, RequestOutcome } from '../outcomes.ts';
 import type { Policies } from '../policy/policy.ts';
+import { markTests } from '../policy/test-identities.ts';
+import type { TestIdentities } from '../policy/test-identities.ts';
 import { limitedDestination, limitsForRequest } from '../rules/extra-limits.ts';
 import {
   limitedRecipient, NO_SLOT_LIMITS, RECIPIENT_PREFIX, slotLimitsForRequest,
@@ -29,6 +32,13 @@ import type { SlotLimit } from '../rules/ip-limit.ts';
 
 /** The optimistic check lasts as long as the process. */
 type RequestDeps = Deps & Readonly<{ keyCheck: OptimisticKeyCheck }>;
+
+/** What each run of the transaction begins with. */
+type Prepared = Readonly<{
+  requests: readonly PreparedRequest[];
+  codes: readonly NewCode[];
+  testIdentities: TestIdentities;
+}>;
 
 /**
  * Decides a batch of requests in one transaction, in order of arrival, and dispatches the messages
@@ -45,13 +55,14 @@ export async function requestOtps(
 ): Promise<RequestOutcome[]> {
   // Before the transaction, which may run several times.
   const requests = inputs.map((input) => prepareRequest(deps, input));
-  const codes = createCodes(deps, requests);
+  const { testIdentities } = deps.policies;
+  const prepared = { requests, codes: createCodes(deps, requests), testIdentities };
   let runs = 0;
   const { outcomes, batches } = await transaction(deps.pool, (tx) => {
     runs += 1;
     // The reason of the rerun may be a used key that the unique index has rejected.
     if (runs > 1) deps.keyCheck.onUsedKey();
-    return decideAll(tx, requests, codes, deps);
+    return decideAll(tx, prepared, deps);
   }, { answerByMs, onUnknown: (decided) => deps.delivery.dispatchIfStored(decided.batches) });
   deps.counts?.countRequests(outcomes);
   // Responses go first.
@@ -76,30 +87,60 @@ function createCodes(
       const code = randomCode(request.policy.codeDigits);
       const digest = digestCode(current, otpId, request.userId, request.purpose, code);
       const channel = delivery.channelFor(request);
-      codes[index] = { otpId, keyId: current.id, code, digest, batchId, batchNumber, channel };
+      codes[index] = {
+        otpId, keyId: current.id, code, digest, batchId, batchNumber, channel, isTest: false,
+      };
     });
   }
   return codes;
+}
+
+/** The code of a user who is a test identity until the code would expire; otherwise null. */
+export function fixedCodeOf(
+  testIdentities: TestIdentities,
+  { userId, purpose, policy: { lifetimeSeconds } }: PreparedRequest,
+  now: Instant,
+): string | null {
+  return testIdentities.codeFor(userId, purpose, addSeconds(now, lifetimeSeconds));
+}
+
+function withFixedCodes(
+  { requests, codes, testIdentities }: Prepared,
+  { current }: Secrets,
+  now: Instant,
+): readonly NewCode[] {
+  if (testIdentities.isEmpty) return codes;
+  return codes.map((random, index) => {
+    const request = requests[index]!;
+    const code = fixedCodeOf(testIdentities, request, now);
+    if (code === null) return random;
+    const digest = digestCode(current, random.otpId, request.userId, request.purpose, code);
+    return { ...random, code, digest, isTest: true };
+  });
 }
 
 type Decided = Readonly<{ outcomes: RequestOutcome[]; batches: readonly OutboxBatch[] }>;
 
 async function decideAll(
   tx: Transaction,
-  requests: readonly PreparedRequest[],
-  codes: readonly NewCode[],
+  prepared: Prepared,
   deps: RequestDeps,
 ): Promise<Decided> {
   const { sweeper, secrets, delivery, keyCheck } = deps;
+  const { requests, codes: [first] } = prepared;
   const { userId, clientIp } = requests[0]!;
-  const sweep = sweeper.next(requests.length, { batchId: codes[0]!.batchId, userId, clientIp });
+  const sweep = sweeper.next(requests.length, { batchId: first!.batchId, userId, clientIp });
   // Inspects its rows once, in the first round trip.
   const riding = sweep === null ? [] : [sweep.inspect];
-  const { batch, identified, outcomes, issued } = await keyCheck.run(async (readsKeys) => {
+  const { batch, codes, identified, issued, ...decided } = await keyCheck.run(async (readsKeys) => {
     const loaded = await RequestBatch.load(tx, () => loadState(tx, requests,
       { secrets, lock: true, readsKeys, riding: riding.splice(0) }));
-    return { batch: loaded, ...loaded.decide(requests, codes) };
-  }, (decided) => decided.issued.length === requests.length);
+    const dealt = withFixedCodes(prepared, secrets, loaded.now);
+    return { batch: loaded, codes: dealt, ...loaded.decide(requests, dealt) };
+  }, (run) => run.issued.length === requests.length);
+  const hasTests = codes !== prepared.codes;
+  const outcomes = hasTests ? markTests(decided.outcomes, (index) => codes[index]!.isTest)
+    : decided.outcomes;
   if (issued.length === 0) {
     tx.readOnly();
     return { outcomes, batches: [] };
@@ -107,12 +148,15 @@ async function decideAll(
   const { now, askedAtMs } = batch;
   const leasedUntil = addSeconds(now, LEASE_SECONDS);
   const lease = { clock: new EstimatedClock(now, askedAtMs), leasedUntil };
-  const batches = [...groupBy(issued, (index) => codes[index]!.batchId)].map(([batchId, list]) =>
+  const announced = hasTests ? issued.filter((index) => !codes[index]!.isTest) : issued;
+  const batches = [...groupBy(announced, (index) => codes[index]!.batchId)].map(([batchId, list]) =>
     new OutboxBatch(batchId, list.map((index) =>
       toOutboxMessage(identified[index]!, codes[index]!, now, delivery)), lease));
   batch.flush(tx);
   const sealed = batches.map((one) => one.seal(secrets.current));
-  tx.writes.push(insertBatches(sealed, { owner: delivery.owner, leasedUntil }));
+  if (sealed.length > 0) {
+    tx.writes.push(insertBatches(sealed, { owner: delivery.owner, leasedUntil }));
+  }
   if (sweep !== null) tx.riders.push(sweep);
   tx.riders.push(delivery.createEraser(requests.length));
   return { outcomes, batches };

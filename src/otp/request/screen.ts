@@ -16,8 +16,10 @@ import type { PreparedRequest } from './decide.ts';
 import type { Deps } from '../deps.ts';
 import type { OtpRequest, RequestOutcome } from '../outcomes.ts';
 import type { LimitName, Policies } from '../policy/policy.ts';
+import { markTests } from '../policy/test-identities.ts';
+import type { TestIdentities } from '../policy/test-identities.ts';
 import { isAhead } from '../rules/lifecycle.ts';
-import { prepareRequest, requestLockKeys } from './request.ts';
+import { fixedCodeOf, prepareRequest, requestLockKeys } from './request.ts';
 
 /** Holds the sources of a large flood in a few hundred kilobytes. */
 const LOCK_KEYS_MAX = 10_000;
@@ -136,8 +138,9 @@ async function screenRequests(
   answerByMs?: number,
 ): Promise<(RequestOutcome | null)[]> {
   const requests = inputs.map((input) => prepareRequest(deps, input));
-  const outcomes = await transaction(deps.pool, (tx) => screenAll(tx, deps.secrets, requests),
-    { answerByMs });
+  const { testIdentities } = deps.policies;
+  const outcomes = await transaction(deps.pool,
+    (tx) => screenAll(tx, deps.secrets, requests, testIdentities), { answerByMs });
   deps.counts?.countRequests(outcomes);
   return outcomes;
 }
@@ -146,11 +149,12 @@ async function screenAll(
   tx: Transaction,
   secrets: Secrets,
   requests: readonly PreparedRequest[],
+  testIdentities: TestIdentities,
 ): Promise<(RequestOutcome | null)[]> {
   const state = await loadState(tx, requests, { secrets, lock: false });
   const { now, wrongCounts, ipLimits, extraLimits, revocations, stored } = state;
   const otpsByUser = groupBy(state.otps, ({ userId }) => userId);
-  return requests.map((prepared) => {
+  const outcomes = requests.map((prepared) => {
     const request = identifyClient(prepared, revocations.of(prepared.userId), now);
     const hitWindows = extraLimits.of(request.appliedLimits);
     const otps = otpsByUser.get(request.userId) ?? [];
@@ -170,4 +174,7 @@ async function screenAll(
       hitWindows,
     }, request);
   });
+  return testIdentities.isEmpty ? outcomes
+    : markTests(outcomes, (index) =>
+      fixedCodeOf(testIdentities, requests[index]!, now) !== null);
 }

@@ -2,8 +2,7 @@
 import type { Message, TemplatePart, Templates } from '../channels/channel.ts';
 import type { Policies } from '../policy/policy.ts';
 import { fallbackTags, labelIn, parseAcceptLanguage } from './language-tags.ts';
-import { renderSms } from './sms-text.ts';
-import { CHANNEL_PARTS, REF_CHARACTERS } from './template.ts';
+import { CHANNEL_PARTS, REF_CHARACTERS, renderSms } from './template.ts';
 import type { TemplateEntry, TemplateStore, TemplateValues } from './template.ts';
 
 /** What every message of this configuration has in common. */

@@ -5,9 +5,9 @@ import { labelIn } from './language-tags.ts';
 import { POLICY_BOUNDS } from '../policy/policy.ts';
 import type { Policies } from '../policy/policy.ts';
 import type { MessageSettings } from './render.ts';
-import { findNonGsmCharacter, measureSms, renderSms, SMS_MAX_SEPTETS } from './sms-text.ts';
 import {
-  CHANNEL_PARTS, DEFAULT_PURPOSE, formatAllLifetimes, REF_CHARACTERS,
+  CHANNEL_PARTS, DEFAULT_PURPOSE, findNonGsmCharacter, formatAllLifetimes, measureSms,
+  REF_CHARACTERS, renderSms, SMS_MAX_SEPTETS,
 } from './template.ts';
 import type { FormatDuration, Template, TemplateEntry, TemplateStore } from './template.ts';
 

@@ -84,6 +84,10 @@ export class VerifyBatch {
     return batch;
   }
 
+  get now(): Instant {
+    return this.#now;
+  }
+
   /** Decides in order of arrival, on the rows as they were loaded. */
   decide(): Decided {
     this.#otps = new OtpRows(this.#loadedOtps);

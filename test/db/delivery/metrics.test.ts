@@ -2,14 +2,14 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { encodeFamilies } from '../../../src/metrics/families.ts';
-import type { Channel } from '../../../src/otp/channels/channel.ts';
+import type { Channel, SendResult } from '../../../src/otp/channels/channel.ts';
 import { DeliveryCounts, deliveryFamilies } from '../../../src/otp/delivery/events.ts';
 import { createPolicies } from '../../../src/otp/policy/policy.ts';
 import { createOtpService } from '../../../src/otp/service.ts';
 import { createTestDelivery } from '../../harness/delivery.ts';
 import { parseExposition, valueOf } from '../../harness/exposition.ts';
 import { newSweeper } from '../../harness/service.ts';
-import { eventually } from '../../harness/waiting.ts';
+import { createGate, eventually } from '../../harness/waiting.ts';
 import { ACCEPTED, REFUSED, RETRY, scripted, DeliveryFixture } from './delivery-fixture.ts';
 
 let fixture: DeliveryFixture;
@@ -51,12 +51,22 @@ test('paused channels, pending messages and reclaimed messages are counted', asy
   await eventually('it is paused', () => value('otpd_channel_paused', { channel: 'sms' }) === 1);
   assert.ok(value('otpd_deliveries_total', { channel: 'sms', result: 'retry' }) >= 5);
   assert.is(value('otpd_outbox_messages'), 6);
+  assert.ok(value('otpd_outbox_oldest_seconds') > 0);
   await process.stop();
-  const successor = counted([scripted('sms', ACCEPTED)]);
+  fixture.setClock(40);
+  const gate = createGate();
+  const held = (): Promise<SendResult> => gate.promise.then(() => ACCEPTED);
+  const successor = counted([scripted('sms', held)]);
+  assert.is(successor.value('otpd_outbox_oldest_seconds'), 0);
   successor.process.delivery.start();
   await eventually('they are taken over', () =>
-    successor.value('otpd_messages_taken_over_total') === 6
-      && successor.value('otpd_deliveries_total', { channel: 'sms', result: 'accepted' }) === 6);
+    successor.value('otpd_messages_taken_over_total') === 6);
+  // The age counts from the request, in whichever process.
+  assert.ok(successor.value('otpd_outbox_oldest_seconds') >= 40);
+  gate.open();
+  await eventually('they are sent', () =>
+    successor.value('otpd_deliveries_total', { channel: 'sms', result: 'accepted' }) === 6
+      && successor.value('otpd_outbox_oldest_seconds') === 0);
   assert.is(successor.value('otpd_channel_paused', { channel: 'sms' }), 0);
   await successor.process.stop();
 });

@@ -14,7 +14,7 @@ import type { RawResponse } from '../raw-client.ts';
 
 const REQUEST = '{"user_id":"u","purpose":"p"}';
 const VERIFY = '{"user_id":"u","purpose":"p","code":"123456"}';
-const CREATED = '{"otp_id":"o1","ttl":300,"remaining_requests":2}';
+const CREATED = `{"otp_id":"${OTP_ID}","ttl":300,"remaining_requests":2}`;
 const UNAUTHORIZED = '{"error":"unauthorized"}';
 const FORBIDDEN = '{"error":"forbidden"}';
 

@@ -1,9 +1,9 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
-  counter, encodeFamilies, gauge, histogram, Histogram, processGauge,
+  counter, encodeFamilies, gauge, histogram, Histogram, info, processCounter, processGauge,
 } from '../../../src/metrics/families.ts';
-import { mergeFamilies, withoutGauges } from '../../../src/metrics/families.ts';
+import { mergeFamilies, remainsOf } from '../../../src/metrics/families.ts';
 import { parseExposition, valueOf } from '../../harness/exposition.ts';
 
 const ODD = 'a\\b"c\nd,}= é';
@@ -41,6 +41,7 @@ test('merging sums the samples of workers, and labels those of a single process'
     return { worker, families: [
       counter('a_total', 'A.', [[{ x: '1' }, worker]]), histogram('h', 'H.', [[{}, sizes]]),
       gauge('g', 'G.', 10), processGauge('m', 'M.', [[{ y: 'z' }, worker * 100]]),
+      processCounter('p_seconds_total', 'P.', worker / 4), info('b_info', 'B.', { version: '1' }),
     ] };
   });
   const metrics = parseExposition(encodeFamilies(mergeFamilies(families)));
@@ -50,7 +51,9 @@ test('merging sums the samples of workers, and labels those of a single process'
   assert.is(valueOf(metrics, 'h_sum'), 3);
   assert.is(valueOf(metrics, 'g'), 20);
   assert.is(valueOf(metrics, 'm', { y: 'z', worker: '2' }), 200);
-  assert.equal(withoutGauges(families[0]!.families).map(({ name }) => name), ['a_total', 'h']);
+  assert.is(valueOf(metrics, 'p_seconds_total', { worker: '1' }), 0.25);
+  assert.is(valueOf(metrics, 'b_info', { version: '1' }), 1);
+  assert.equal(remainsOf(families[0]!.families).map(({ name }) => name), ['a_total', 'h']);
 });
 
 /** Expositions that the parser of the tests must reject. */

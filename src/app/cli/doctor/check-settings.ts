@@ -1,12 +1,16 @@
 /** Checks of Node.js and of the configuration, which need no database. */
 import { fault, ok, warn } from '../../output.ts';
 import type { Finding } from '../../output.ts';
+import { MICROSECONDS_PER_DAY } from '../../../db/instant.ts';
 import type { Instant } from '../../../db/instant.ts';
 import type { ApiClient } from '../../../http/input/api-keys.ts';
 import { isLoopbackHost } from '../../../otp/channels/channel.ts';
+import { quoteAscii } from '../../../otp/channels/console.ts';
 import { toRfc3339 } from '../../../otp/outcomes.ts';
 import type { Secrets } from '../../../otp/crypto/secrets.ts';
 import type { LimitName, Policies, Policy } from '../../../otp/policy/policy.ts';
+import { findLateEnds } from '../../../otp/policy/test-identities.ts';
+import type { TestIdentities } from '../../../otp/policy/test-identities.ts';
 
 /** End of support of the release lines with long-term support (nodejs/Release, schedule.json). */
 const NODE_SUPPORT_ENDS: ReadonlyMap<number, string> = new Map([
@@ -104,16 +108,30 @@ function checkAdminHost(host: string): Finding {
 
 /** Time in which a new key reaches its application. */
 const KEY_NOTICE_DAYS = 14;
-const DAY_MICROSECONDS = 86_400_000_000;
 
 /** Warns of API keys that have ended, or end soon. */
 export function checkKeyEnds(apiClients: readonly ApiClient[], now: Instant): Finding[] {
   return apiClients.flatMap(({ name, endsAt }) => {
-    if (endsAt === null || endsAt - now > KEY_NOTICE_DAYS * DAY_MICROSECONDS) return [];
+    if (endsAt === null || endsAt - now > KEY_NOTICE_DAYS * MICROSECONDS_PER_DAY) return [];
     const verb = endsAt <= now ? 'ended' : 'ends';
     return [warn('api keys', `the key of ${name} ${verb} at ${toRfc3339(endsAt)}`,
       'create a new one (npm run -s key -- new NAME), or remove the entry')];
   });
+}
+
+/** Names every test identity with its last day. */
+export function checkTests(tests: TestIdentities, now: Instant): Finding[] {
+  const late = findLateEnds(tests, now).map((error) =>
+    fault('test identities', error, 'otpd does not start with it'));
+  return [...late, ...tests.list.map(({ user, isPrefix, purposes, endsAt }) => {
+    const who = `${isPrefix ? 'every user_id that begins with ' : ''}${quoteAscii(user)}`;
+    const until = toRfc3339(endsAt - 1).slice(0, DATE_CHARACTERS);
+    return endsAt > now
+      ? warn('test identities', `${who} has a fixed code for ${purposes.join(' and ')} until`
+        + ` ${until}, and gets no message`, 'remove it from POLICY_FILE when the tests are done')
+      : warn('test identities', `${who} has had no fixed code since ${until}`,
+        'remove it from POLICY_FILE');
+  })];
 }
 
 /** Judges files that contain a secret: only their owner may read them. */

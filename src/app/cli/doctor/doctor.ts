@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { openChannels } from '../../channels.ts';
 import { checkDatabase, checkHosts } from './check-database.ts';
 import {
-  checkDelivery, checkKeyEnds, checkNode, checkSecretFiles, checkSettings, toFindings,
+  checkDelivery, checkKeyEnds, checkNode, checkSecretFiles, checkSettings, checkTests, toFindings,
 } from './check-settings.ts';
 import type { DeliverySettings } from '../../config/channels.ts';
 import {
@@ -43,10 +43,10 @@ export async function runDoctor(): Promise<Report> {
       secrets: config.secrets,
       policyFile: config.policyFile,
       policies: config.policies,
-    }));
+    }), ...checkTests(config.policies.testIdentities, readHostClock()));
   }
   findings.push(...checkKeyEnds(config?.apiKeys?.clients ?? [], readHostClock()));
-  findings.push(...checkSecretFiles(listSecretFiles(environment)));
+  findings.push(...checkSecretFiles(listSecretFiles(environment, config)));
   if (config !== null && delivery !== null) {
     findings.push(...await checkChannels(delivery, config.policies));
   }
@@ -57,9 +57,11 @@ export async function runDoctor(): Promise<Report> {
 }
 
 /** The files that contain a secret, as far as they can be found. */
-function listSecretFiles(environment: Environment) {
+function listSecretFiles(environment: Environment, config: Config | null) {
+  const hasFixedCodes = config?.policies.testIdentities.isEmpty === false;
   const named = Object.entries(environment)
-    .filter(([name]) => SECRET_FILE_VARIABLES.includes(name));
+    .filter(([name]) => SECRET_FILE_VARIABLES.includes(name)
+      || (hasFixedCodes && name === 'POLICY_FILE'));
   return [['the configuration', envFilePath()], ...named].flatMap(([name = '', path = '']) => {
     const stats = statSync(path, { throwIfNoEntry: false });
     return stats === undefined ? [] : [{ name, path, mode: stats.mode }];

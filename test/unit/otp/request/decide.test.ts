@@ -38,6 +38,7 @@ const CODE: NewCode = {
   batchId: 'ef'.repeat(8),
   batchNumber: 5,
   channel: 'sms',
+  isTest: false,
 };
 
 const EMPTY: RequestState = {

@@ -11,7 +11,7 @@ import { parsePolicies } from '../../../../src/otp/policy/policy-file.ts';
 import { createPolicies, LivePolicies } from '../../../../src/otp/policy/policy.ts';
 import type { Policies } from '../../../../src/otp/policy/policy.ts';
 import { loadTemplates } from '../../../../src/otp/templates/load.ts';
-import { findNonGsmCharacter, measureSms } from '../../../../src/otp/templates/sms-text.ts';
+import { findNonGsmCharacter, measureSms } from '../../../../src/otp/templates/template.ts';
 
 const MESSAGE: Message = {
   otpId: 'ab'.repeat(16), userId: 'U1', purpose: 'login', code: '012345', lifetimeSeconds: 300,

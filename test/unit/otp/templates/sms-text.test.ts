@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { findNonGsmCharacter, measureSms } from '../../../../src/otp/templates/sms-text.ts';
+import { findNonGsmCharacter, measureSms } from '../../../../src/otp/templates/template.ts';
 
 test('a character of the basic set costs one septet, one of the extension two', () => {
   const basic = '@£$¥èéùìòÇ\nØøÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !"#¤%&\'()*+,-./09:;<=>?¡AZÄÖÑÜ§¿azäöñüà';

@@ -1,0 +1,127 @@
+/**
+ * The files of examples/call against the real service, with a fault in between: a 503 and a lost
+ * answer, after which the same key gets the same code. PHP is fetched where it is missing; Go and
+ * Python are run where they are installed.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { toolEnvironment } from '../../tools/mysql/command.ts';
+import { newApiClients } from '../harness/api-clients.ts';
+import { createTestDatabase } from '../harness/database.ts';
+import type { TestDatabase } from '../harness/database.ts';
+import { obtainProgram } from '../harness/debian.ts';
+import { forward, loseAnswer } from '../harness/forwarding.ts';
+import { answer, startHttpSink } from '../harness/http-sink.ts';
+import type { HttpSink } from '../harness/http-sink.ts';
+import { recordVisible } from '../harness/leak-recorder.ts';
+import { ROOT } from '../harness/program.ts';
+import { startTestService } from '../harness/service.ts';
+import type { TestService } from '../harness/service.ts';
+import { eventually } from '../harness/waiting.ts';
+
+/** `go run` compiles net/http first, which takes half a minute of two cores. */
+const WAIT_MAX_MS = 240_000;
+
+type Program = Readonly<{ program: string; leading: string[]; env: Record<string, string> }>;
+
+/** Without cgo, Go compiles a third less. */
+const environment = { ...toolEnvironment(), CGO_ENABLED: '0' } as Record<string, string>;
+
+function installed(program: string, ...leading: string[]): () => Promise<Program | null> {
+  return async () => (spawnSync(program, ['--help']).error === undefined
+    ? { program, leading, env: environment } : null);
+}
+
+async function php(): Promise<Program> {
+  const { program, env } = await obtainProgram({
+    product: 'php', installed: ['php'], package: 'php-cli', folder: 'usr/bin',
+    file: /^php\d+\.\d+$/, version: ['-n', '--version'],
+  });
+  return { program, leading: ['-n'], env };
+}
+
+const CALLERS: readonly (readonly [string, () => Promise<Program | null>])[] = [
+  ['otp.mjs', installed(process.execPath)],
+  ['otp.py', installed('python3')],
+  ['otp.sh', installed('sh')],
+  ['otp.go', installed('go', 'run')],
+  ['otp.php', php],
+];
+
+let database: TestDatabase;
+let service: TestService;
+let between: HttpSink;
+let apiKey: string;
+
+test.before(async () => {
+  database = await createTestDatabase();
+  const { apiKeys, headersOf } = newApiClients(['app']);
+  apiKey = headersOf('app').Authorization!.replace('Bearer ', '');
+  service = await startTestService({ pool: database.pool, apiKeys });
+  between = await startHttpSink({ behaviour: forward(service.port) });
+});
+
+test.after(async () => {
+  await between.close();
+  await service.close();
+  database.close();
+});
+
+for (const [file, find] of CALLERS) {
+  test(`${file} gets a code through faults, has a wrong code refused and the right one verified`,
+    async () => {
+      const found = await find();
+      if (found === null) return;
+      const { program, leading, env } = found;
+      const user = `${file}@example.com`;
+      between.requests.length = 0;
+      between.behaveNext(answer(503, { 'Retry-After': '0' }, '{"error":"unavailable"}'),
+        loseAnswer(service.port));
+      const child = spawn(program, [...leading, join(ROOT, 'examples/call', file), user], {
+        env: { ...env, OTPD_URL: between.url, OTPD_KEY: apiKey },
+      });
+      let output = '';
+      for (const stream of [child.stdout, child.stderr]) {
+        stream.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+      }
+      const ended = once(child, 'close');
+      try {
+        const prints = (text: string) => eventually(`${file} prints ${text}`, () => {
+          if (child.exitCode !== null && !output.includes(text)) throw new Error(output);
+          return output.includes(text);
+        }, WAIT_MAX_MS);
+        await prints('sent\n');
+        const sent = () => service.messages.filter(({ userId }) => userId === user);
+        await eventually('one message', () => sent().length > 0);
+        const { code } = sent()[0]!;
+        child.stdin.write(code === '000000' ? '000001\n' : '000000\n');
+        await prints('invalid_code\n');
+        child.stdin.write(`${code}\n`);
+        const [status] = await ended;
+        assert.equal([status, output], [0, 'sent\ninvalid_code\nverified\n']);
+        assert.is(sent().length, 1);
+        const keys = between.requests.map(({ headers }) => headers['idempotency-key']);
+        assert.is(keys.length, 5);
+        assert.is(new Set(keys.slice(0, 3)).size, 1);
+        assert.is(new Set(keys).size, 3);
+      } finally {
+        child.kill();
+        recordVisible(output);
+      }
+    });
+}
+
+test('an example with a wrong API key says that it failed', async () => {
+  const child = spawn(process.execPath, [join(ROOT, 'examples/call/otp.mjs'), 'U1'], {
+    env: { ...environment, OTPD_URL: between.url, OTPD_KEY: 'otpd_wrong' },
+  });
+  let output = '';
+  child.stdout.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+  const [status] = await once(child, 'close');
+  assert.equal([status, output], [1, 'failed\n']);
+});
+
+test.run();
