@@ -107,6 +107,17 @@ export function readServeConfig(environment: Environment): ServeConfig {
   return Object.freeze({ ...config, certificate, delivery: delivery!, description });
 }
 
+/** What `preview` needs: messages depend on no database and no secret. */
+export function readMessageConfig(
+  environment: Environment,
+): Pick<ServeConfig, 'policies' | 'delivery'> {
+  const reader = new EnvReader(environment);
+  const policies = readPolicies(reader);
+  const delivery = readDelivery(reader, policies);
+  throwErrors(reader);
+  return { policies: policies!, delivery: delivery! };
+}
+
 /** A start without any configuration prints one line instead of a list with one entry. */
 function throwErrors(reader: EnvReader): void {
   const { errors } = reader;
