@@ -3,9 +3,9 @@
  * DB_HOST and DB_SOCKET the command gets a MySQL for development, which is fetched when the
  * machine has none.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { EnvReader } from '../src/app/config/env-reader.ts';
+import { EnvReader, PORT_MAX } from '../src/app/config/env-reader.ts';
 import type { Environment } from '../src/app/config/env-reader.ts';
 import { readConfig, readEnvironment, readServeConfig } from '../src/app/config/config.ts';
 import { readDatabaseName } from '../src/app/config/database.ts';
@@ -20,8 +20,11 @@ import type { SupervisedServer } from './mysql/server.ts';
 import { readMysqlSettings } from './mysql/settings.ts';
 import type { MysqlSettings } from './mysql/settings.ts';
 import { findRunningServer } from './mysql/socket-path.ts';
-import { MAIN, OtpdProcess } from './otpd-process.ts';
+import { hookAt, MAIN, OtpdProcess } from './otpd-process.ts';
+import type { RunOptions } from './otpd-process.ts';
 import { readOrCreateSecretFile } from './secret-file.ts';
+import { CLOCK_VARIABLE, openTryOut, PAGE_VARIABLE } from './try-out/listener.ts';
+import type { TryOut } from './try-out/listener.ts';
 
 /** The commands that create a database where there is none. */
 const CREATING: ReadonlySet<string> = new Set(['serve', 'migrate']);
@@ -96,10 +99,10 @@ async function runAsChild(
   const [command = ''] = parameters;
   const progress = CREATING.has(command) ? print : printError;
   const otpd = new OtpdProcess(parameters);
-  const run = (variables: Readonly<Record<string, string>>): Promise<number> =>
-    (isWatched ? otpd.runWatched(variables, progress) : otpd.run(variables));
+  const run = (options: RunOptions): Promise<number> =>
+    (isWatched ? otpd.runWatched(options, progress) : otpd.run(options));
   try {
-    if (!needsMysql) return await run({});
+    if (!needsMysql) return await run({ variables: {} });
     const databaseName = readName(environment);
     const plan = { command, environment, mysql, databaseName, progress };
     await checkConfiguration(plan);
@@ -117,16 +120,44 @@ async function runAsChild(
 async function runOnMysql(
   plan: Plan,
   otpd: OtpdProcess,
-  run: (variables: Readonly<Record<string, string>>) => Promise<number>,
+  run: (options: RunOptions) => Promise<number>,
 ): Promise<number> {
   const server = await openServer(plan, otpd.stop);
+  let tryOut: TryOut | null = null;
   try {
-    const variables = await prepare(plan, server.socketPath);
-    return await Promise.race([run(variables), server.failed]);
+    const account = await prepare(plan, server.socketPath);
+    const clockFile = clockFileIn(plan.mysql);
+    tryOut = await openPage(plan, clockFile);
+    const page = tryOut === null ? {} : { [PAGE_VARIABLE]: tryOut.url };
+    const running = run({
+      variables: { ...account, ...page, [CLOCK_VARIABLE]: clockFile },
+      hooks: [hookAt('try-out/hook')],
+      ...(tryOut === null ? {} : { onReport: tryOut.onReport }),
+    });
+    return await Promise.race([running, server.failed]);
   } finally {
     await otpd.end();
+    tryOut?.close();
     await server.stop();
   }
+}
+
+/** Moves the clock of every command on this MySQL while the try-out page is open. */
+function clockFileIn({ folder }: MysqlSettings): string {
+  return join(folder, 'clock');
+}
+
+/** The page shows codes, so it exists in development only. */
+async function openPage(
+  { command, environment }: Plan,
+  clockFile: string,
+): Promise<TryOut | null> {
+  const reader = new EnvReader(environment);
+  if (command !== 'serve' || reader.text('NODE_ENV') === 'production') return null;
+  const port = Number(reader.text('PORT') ?? 3000);
+  const isNextTaken = port === 0 || port === PORT_MAX
+    || reader.text('ADMIN_PORT') === String(port + 1);
+  return openTryOut({ port: isNextTaken ? 0 : port + 1, clockFile });
 }
 
 /**
@@ -144,6 +175,8 @@ async function openServer(
     return { socketPath, failed: new Promise<never>(() => {}), stop: async () => {} };
   }
   progress('DB_HOST and DB_SOCKET are not set: using a development MySQL.');
+  // A listener that was killed may have left it.
+  rmSync(clockFileIn(mysql), { force: true });
   return superviseMysqlServer({ ...mysql, durable: true, print: progress, signal });
 }
 

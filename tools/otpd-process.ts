@@ -27,7 +27,21 @@ const SIGNAL_EXIT_BASE = 128;
 const EXTENSION = extname(fileURLToPath(import.meta.url));
 const SRC = fileURLToPath(new URL('../src/', import.meta.url));
 export const MAIN = `${SRC}main${EXTENSION}`;
-const HOOK = new URL(`./end-with-parent${EXTENSION}`, import.meta.url).href;
+const END_WITH_PARENT = hookAt('end-with-parent');
+
+/** otpd loads a hook before its own code. */
+export function hookAt(name: string): string {
+  return new URL(`./${name}${EXTENSION}`, import.meta.url).href;
+}
+
+/** What a run of otpd gets in addition to its command. */
+export type RunOptions = Readonly<{
+  /** These override the environment of this process. */
+  variables: Readonly<Record<string, string>>;
+  hooks?: readonly string[];
+  /** Receives what the hooks report. */
+  onReport?: (report: never) => void;
+}>;
 
 /** otpd, run once or restarted on every change of its code. */
 export class OtpdProcess {
@@ -54,13 +68,13 @@ export class OtpdProcess {
   /**
    * Runs the command to its end.
    *
-   * @param variables these override the environment of this process
    * @returns its exit code; 128 plus the number of the signal that ended it
    * @throws Stopped when the stop was requested before the start
    */
-  async run(variables: Readonly<Record<string, string>>): Promise<number> {
+  async run({ variables, hooks = [], onReport }: RunOptions): Promise<number> {
     this.stop.throwIfAborted();
-    const program = [...process.execArgv, '--import', HOOK, MAIN, ...this.#parameters];
+    const imports = [END_WITH_PARENT, ...hooks].flatMap((hook) => ['--import', hook]);
+    const program = [...process.execArgv, ...imports, MAIN, ...this.#parameters];
     // A process group of its own: a Ctrl-C reaches otpd only through #stop, and so exactly once.
     const child = spawn(process.execPath, program, {
       detached: true,
@@ -68,6 +82,7 @@ export class OtpdProcess {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     this.#child = child;
+    if (onReport !== undefined) child.on('message', (report) => onReport(report as never));
     try {
       const [code, signal] = await once(child, 'exit') as [number | null, NodeJS.Signals | null];
       return code ?? SIGNAL_EXIT_BASE + constants.signals[signal ?? 'SIGKILL'];
@@ -77,10 +92,7 @@ export class OtpdProcess {
   }
 
   /** Like run, but restarts the command on every change of src. Returns after a stop only. */
-  async runWatched(
-    variables: Readonly<Record<string, string>>,
-    print: (line: string) => void,
-  ): Promise<number> {
+  async runWatched(options: RunOptions, print: (line: string) => void): Promise<number> {
     const changes = new EventEmitter();
     let timer: NodeJS.Timeout | undefined;
     const watcher = watch(SRC, { recursive: true }, () => {
@@ -94,7 +106,7 @@ export class OtpdProcess {
           isChanged = true;
           this.#child?.kill('SIGTERM');
         }).catch(() => {});
-        const code = await this.run(variables);
+        const code = await this.run(options);
         if (!isChanged && !this.stop.aborted) print('otpd ended; it restarts on the next change.');
         await changed;
         if (this.stop.aborted) return code;

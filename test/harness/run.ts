@@ -32,9 +32,14 @@ export type Run = Readonly<{
 const NEW_KEY = /otpd_[A-Za-z0-9_-]{43}|\b[0-9a-f]{64}\b/g;
 
 /** Starts a command. PORT is 0 by default. */
-export function start(parameters: string[], environment: object, program = COMPILED): Run {
+export function start(
+  parameters: string[],
+  environment: object,
+  program = COMPILED,
+  folder = ROOT,
+): Run {
   const child = spawn(process.execPath, [...program, ...parameters], {
-    cwd: ROOT, env: { ...SHELL, PORT: '0', ...environment } as NodeJS.ProcessEnv,
+    cwd: folder, env: { ...SHELL, PORT: '0', ...environment } as NodeJS.ProcessEnv,
   });
   children.add(child);
   let output = '';

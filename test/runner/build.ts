@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { BUILD_FOLDER, ROOT } from '../harness/program.ts';
 import { runNode } from './program.ts';
 
-/** What otpd reads at its start, next to src, and the client, which tests import. */
-const DATA = ['schema', 'messages', 'openapi.json', 'package.json', 'client'] as const;
+/** What otpd and the tools read, next to src, and the client, which tests import. */
+const DATA = ['schema', 'messages', 'openapi.json', 'package.json', 'client',
+  'tools/try-out/page.html'] as const;
 
 /** Checks the types and compiles; resolves with the errors of the compiler. */
 export async function compile(): Promise<string> {

@@ -1,6 +1,9 @@
 /** The command table of otpd. The help text and the check of the arguments come from it. */
 import { parseArgs } from 'node:util';
-import { readConfig, readEnvironment, readServeConfig } from '../config/config.ts';
+import { previewMessages } from '../channels.ts';
+import {
+  readConfig, readEnvironment, readMessageConfig, readServeConfig,
+} from '../config/config.ts';
 import type { Config } from '../config/config.ts';
 import type { Environment } from '../config/env-reader.ts';
 import { remarksOn } from '../config/remarks.ts';
@@ -84,6 +87,15 @@ const COMMANDS: readonly Command[] = [
     run: asReport((otpId) => {
       checkOtpId(otpId);
       return withDatabase((pool, { secrets }) => cancel({ pool, secrets }, otpId));
+    }),
+  },
+  {
+    name: 'preview',
+    arguments: 'PURPOSE LOCALE',
+    help: 'what each channel would send, with a sample code',
+    run: asReport((purpose, locale) => {
+      const { delivery, policies } = readMessageConfig(readEnvironment());
+      return previewMessages(delivery, policies, purpose, locale);
     }),
   },
   {
@@ -221,6 +233,7 @@ function usage(): string {
 }
 
 const NOTES = `\
-doctor, show, unlock, revoke and cancel print text on a terminal and one JSON object elsewhere;
---json and --text override that, and -- ends the options. Exit codes: 0 done, or all checks passed;
-1 not done, or a check found a fault; 2 wrong command line. .env.example explains every variable.`;
+doctor, show, unlock, revoke, cancel and preview print text on a terminal and one JSON object
+elsewhere; --json and --text override that, and -- ends the options. Exit codes: 0 done, or all
+checks passed; 1 not done, or a check found a fault; 2 wrong command line. .env.example explains
+every variable.`;

@@ -102,7 +102,7 @@ function readChannel(reader: EnvReader, name: ChannelName): ChannelSettings | nu
     case 'email': return withSettings(name, accept(reader, parseEmailSettings({
       url: reader.secretText('SMTP_URL'),
       from: reader.text('EMAIL_FROM'),
-      caFile: reader.text('SMTP_CA'),
+      caFile: reader.text('SMTP_CA'), logoFile: reader.text('EMAIL_LOGO'),
     })));
     default: throw new TypeError(`no such channel: ${name satisfies never}`);
   }

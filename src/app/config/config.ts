@@ -3,7 +3,7 @@
  * passed on as a frozen value. No other file reads the environment.
  */
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseEnv } from 'node:util';
 import { readDelivery } from './channels.ts';
@@ -72,12 +72,16 @@ export type ServeConfig = Config & Readonly<{
 /** The folder of package.json, which contains both src and dist. */
 export const PROJECT_FOLDER = fileURLToPath(new URL('../../..', import.meta.url));
 
-export function envFilePath(folder: string = PROJECT_FOLDER): string {
+/** The folder of `.env`: an installed package has none of its own, and uses the working folder. */
+const ENV_FOLDER = basename(dirname(PROJECT_FOLDER)) === 'node_modules' ? process.cwd()
+  : PROJECT_FOLDER;
+
+export function envFilePath(folder: string = ENV_FOLDER): string {
   return join(folder, '.env');
 }
 
 /** Merges the file `.env` with the variables of the process, which take precedence. */
-export function readEnvironment(folder: string = PROJECT_FOLDER): Environment {
+export function readEnvironment(folder: string = ENV_FOLDER): Environment {
   const path = envFilePath(folder);
   const file = existsSync(path) ? parseEnv(readFileSync(path, 'utf8')) : {};
   return { ...file, ...process.env };
@@ -104,6 +108,17 @@ export function readServeConfig(environment: Environment): ServeConfig {
   const description = readDescription(reader);
   throwErrors(reader);
   return Object.freeze({ ...config, certificate, delivery: delivery!, description });
+}
+
+/** What `preview` needs: messages depend on no database and no secret. */
+export function readMessageConfig(
+  environment: Environment,
+): Pick<ServeConfig, 'policies' | 'delivery'> {
+  const reader = new EnvReader(environment);
+  const policies = readPolicies(reader);
+  const delivery = readDelivery(reader, policies);
+  throwErrors(reader);
+  return { policies: policies!, delivery: delivery! };
 }
 
 /** A start without any configuration prints one line instead of a list with one entry. */

@@ -9,6 +9,8 @@ export type EmailSettings = Readonly<{
   from: SmtpSender;
   /** PEM; null for the CA certificates of Node.js. */
   ca: string | null;
+  /** The path of an image for the HTML part; null for none. */
+  logoFile: string | null;
 }>;
 
 /** A message submission server (RFC 6409). */
@@ -36,6 +38,7 @@ export function parseEmailSettings(values: {
   url: string | undefined;
   from: string | undefined;
   caFile: string | undefined;
+  logoFile?: string | undefined;
 }): { settings: EmailSettings } | { errors: string[] } {
   const errors: string[] = [];
   const server = parseServer(values.url ?? '');
@@ -51,7 +54,7 @@ export function parseEmailSettings(values: {
   }
   const ca = values.caFile === undefined ? null : readCaFile('SMTP_CA', values.caFile, errors);
   if (server === null || from === null || errors.length > 0) return { errors };
-  return { settings: Object.freeze({ server, from, ca }) };
+  return { settings: Object.freeze({ server, from, ca, logoFile: values.logoFile ?? null }) };
 }
 
 function parseServer(text: string): MailServer | null {

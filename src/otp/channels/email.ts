@@ -1,4 +1,5 @@
 /** The e-mail channel: SMTP through nodemailer over a few persistent connections. */
+import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { addressOf, SEND_TIMEOUT_MS } from './channel.ts';
 import type { Channel, Message, SendResult, Templates } from './channel.ts';
@@ -6,6 +7,7 @@ import { MICROSECONDS_PER_MILLISECOND } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { EmailSettings } from './email-settings.ts';
 import { domainOf, toMailAddress } from './recipients.ts';
+import { escapeMarkup } from '../templates/render.ts';
 
 const CONNECTIONS_MAX = 5;
 
@@ -21,7 +23,7 @@ export type EmailOptions = Readonly<{
 
 /**
  * Opens no connection before the first message.
- * @throws Error when nodemailer is not installed
+ * @throws Error when nodemailer is not installed, or the logo cannot be used
  */
 export async function createEmailChannel(
   settings: EmailSettings,
@@ -29,6 +31,7 @@ export async function createEmailChannel(
   { timeoutMs = SEND_TIMEOUT_MS, load }: EmailOptions = {},
 ): Promise<Channel> {
   const { createTransport } = await loadNodemailer(load);
+  const logo = settings.logoFile === null ? null : readLogo(settings.logoFile);
   const transport = createTransport(transportOptions(settings));
   const send = async (message: Message, sentAt: Instant): Promise<SendResult> => {
     const to = toMailAddress(addressOf(message));
@@ -36,7 +39,7 @@ export async function createEmailChannel(
     const attempt = new AbortController();
     const timer = setTimeout(() => attempt.abort(), timeoutMs);
     try {
-      const mail = composeMail(settings, templates, message, to, sentAt);
+      const mail = composeMail(settings, templates.email(message), message, { to, sentAt, logo });
       await transport.sendMail({ ...mail, signal: attempt.signal });
       return { kind: 'accepted' };
     } catch (error) {
@@ -86,12 +89,11 @@ function transportOptions({ server, ca }: EmailSettings): object {
 /** Every attempt has the same Message-ID, so that the mailbox can detect a repeat. */
 function composeMail(
   { from }: EmailSettings,
-  templates: Templates,
+  { subject, text, html }: ReturnType<Templates['email']>,
   message: Message,
-  to: string,
-  sentAt: Instant,
+  { to, sentAt, logo }: Readonly<{ to: string; sentAt: Instant; logo: Logo | null }>,
 ): object {
-  const { subject, text, html } = templates.email(message);
+  const cid = `logo@${domainOf(from.address)}`;
   return {
     from: { name: from.name, address: from.address },
     to: { name: '', address: to },
@@ -99,12 +101,43 @@ function composeMail(
     date: new Date(sentAt / MICROSECONDS_PER_MILLISECOND),
     subject,
     text,
-    html,
+    html: logo === null ? html : withLogo(html, cid, from.name),
+    ...(logo === null ? {} : { attachments: [{ ...logo, cid, contentDisposition: 'inline' }] }),
     // Suppresses automatic replies, such as out-of-office notices (RFC 3834, 5).
     headers: { 'Auto-Submitted': 'auto-generated' },
     disableFileAccess: true,
     disableUrlAccess: true,
   };
+}
+
+type Logo = Readonly<{ filename: string; contentType: string; content: Buffer }>;
+
+/** An image travels with every message, so it must be small. */
+const LOGO_MAX_BYTES = 64 * 1024;
+
+/** The types that mail clients show, with the bytes that a file begins with. */
+const LOGO_TYPES = [['png', '89504e470d0a1a0a'], ['jpeg', 'ffd8ff'], ['gif', '47494638']] as const;
+
+/** @throws Error that names the variable and what is allowed */
+function readLogo(path: string): Logo {
+  const rule = `EMAIL_LOGO must name a PNG, JPEG or GIF file of at most ${LOGO_MAX_BYTES / 1024}`
+    + ` KiB: ${path}`;
+  const status = statSync(path, { throwIfNoEntry: false });
+  if (status?.isFile() !== true || status.size > LOGO_MAX_BYTES) throw new Error(rule);
+  const content = readFileSync(path);
+  const start = content.toString('hex', 0, 8);
+  const [type] = LOGO_TYPES.find(([, magic]) => start.startsWith(magic)) ?? [];
+  if (type === undefined) throw new Error(rule);
+  return Object.freeze({ filename: `logo.${type}`, contentType: `image/${type}`, content });
+}
+
+/** Puts the logo above the text. Its name, if it is not shown, is that of the sender. */
+function withLogo(html: string, cid: string, name: string): string {
+  const image = `<p><img src="cid:${cid}" alt="${escapeMarkup(name)}"`
+    + ' style="max-height: 60px; max-width: 240px"></p>';
+  const body = /<body\b[^>]*>/i.exec(html);
+  const at = body === null ? 0 : body.index + body[0].length;
+  return html.slice(0, at) + image + html.slice(at);
 }
 
 /** The members of a nodemailer error; the result contains no text from the server. */

@@ -11,7 +11,9 @@ import { createTemplates } from './render.ts';
 import type { MessageSettings } from './render.ts';
 import { compileTemplate, createDurationFormatter, TemplateStore } from './template.ts';
 import type { FormatDuration, Template } from './template.ts';
-import { findIncomplete, validateMessages, validateTemplate } from './validate.ts';
+import {
+  findIncomplete, validateMessages, validateTemplate, withdrawLongTexts,
+} from './validate.ts';
 
 /** The same path from src/ and from dist/. */
 const SHIPPED_FOLDER = fileURLToPath(new URL('../../../messages/', import.meta.url));
@@ -40,10 +42,7 @@ export type TemplateSet = Readonly<{
   withLabels: (policies: Pick<Policies, 'for'>) => Templates;
 }>;
 
-/**
- * @returns the templates, or every error as a sentence that names the setting or the file and what
- *   is allowed
- */
+/** @returns the templates, or every error with its setting or file and what is allowed */
 export function loadTemplates(
   settings: TemplateSettings,
 ): { templates: TemplateSet } | { errors: string[] } {
@@ -66,6 +65,7 @@ export function loadTemplates(
     const template = compile(file, common.brand, errors);
     if (template !== null) store.put(purpose, part, { template, path, language, formatDuration });
   }
+  if (channels.includes('sms')) withdrawLongTexts(store, common, SHIPPED_FOLDER);
   if (errors.length === 0) errors.push(...findIncomplete(store, common.language, channels));
   return errors.length > 0 ? { errors } : { templates: Object.freeze({
     validate: (policies: Policies) => validateMessages(store, common, channels, policies),

@@ -71,14 +71,16 @@ const ENTITIES: Readonly<Record<string, string>> = {
   '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;',
 };
 
+export function escapeMarkup(text: string): string {
+  return text.replace(/[&<>"']/g, (character) => ENTITIES[character]!);
+}
+
 function escapeHtml({ code, ref, lifetime, purpose, brand }: TemplateValues): TemplateValues {
-  const escape = (value: string): string =>
-    value.replace(/[&<>"']/g, (character) => ENTITIES[character]!);
   return {
     code,
     ref,
-    lifetime: escape(lifetime),
-    purpose: purpose === null ? null : escape(purpose),
-    brand: brand === null ? null : escape(brand),
+    lifetime: escapeMarkup(lifetime),
+    purpose: purpose === null ? null : escapeMarkup(purpose),
+    brand: brand === null ? null : escapeMarkup(brand),
   };
 }

@@ -53,6 +53,18 @@ export class TemplateStore {
     this.#languages.add(entry.language);
   }
 
+  /** Takes out texts of the default purpose, but none in a fallback language. */
+  withdrawTexts(isUnfit: (entry: TemplateEntry) => boolean): void {
+    const own = this.#byPurpose.get(DEFAULT_PURPOSE);
+    const kept = this.#fallbackLanguages.flatMap(fallbackTags);
+    for (const [name, entry] of own ?? []) {
+      const { language } = entry;
+      if (name === `${language}.txt` && !kept.includes(language) && isUnfit(entry)) {
+        own!.delete(name);
+      }
+    }
+  }
+
   /** Whether a file of exactly this purpose and language has one of the parts. */
   hasOwn(purpose: string, language: string, parts: readonly TemplatePart[]): boolean {
     const own = this.#byPurpose.get(purpose);

@@ -150,6 +150,19 @@ function validateSms(
   return null;
 }
 
+/**
+ * Takes out the shipped texts that do not fit in one text message with the brand and the domain, as
+ * those beyond GSM-7 may not: nobody has asked for their language.
+ */
+export function withdrawLongTexts(
+  store: TemplateStore,
+  settings: MessageSettings,
+  shippedFolder: string,
+): void {
+  store.withdrawTexts((entry) => entry.path.startsWith(shippedFolder)
+    && validateSms(entry, null, settings) !== null);
+}
+
 function describeAlphabet(text: string, max: number): string {
   if (max === SMS_MAX_SEPTETS) return ' of GSM-7';
   const character = findNonGsmCharacter(text)!;

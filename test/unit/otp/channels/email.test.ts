@@ -1,4 +1,7 @@
 /** The e-mail channel against local mail servers: the message, and the result of each failure. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Channel, Message, SendResult } from '../../../../src/otp/channels/channel.ts';
@@ -51,11 +54,12 @@ async function openChannel(
   url: string,
   ca: string | null = CERTIFICATE.cert,
   options: EmailOptions = {},
+  logoFile: string | null = null,
 ): Promise<Channel> {
   const loaded = loadTemplates({ folder: null, domain: null, channels: ['email'] });
   if ('errors' in loaded) throw new Error(loaded.errors.join('\n'));
   const templates = loaded.templates.withLabels(POLICIES);
-  const channel = await createEmailChannel(settingsOf(url, ca), templates, {
+  const channel = await createEmailChannel({ ...settingsOf(url, ca), logoFile }, templates, {
     load: () => import(INSTALLED), ...options,
   });
   channels.push(channel);
@@ -118,6 +122,59 @@ test('a message is sent over implicit TLS to an IP address without an account', 
   assert.is(readWords(header.get('subject') ?? ''), 'Ihr Code für Überweisung');
   for (const { text } of parts) assert.match(text, 'Ihr Code für Überweisung:');
 });
+
+/** The bytes that a file of each type begins with. */
+const IMAGES: [string, number[]][] = [
+  ['png', [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]],
+  ['jpeg', [0xff, 0xd8, 0xff, 0xe0]],
+  ['gif', [...Buffer.from('GIF89a')]],
+];
+
+function openWithLogo(port: number, content: Buffer | null): Promise<Channel> {
+  const logoFile = join(mkdtempSync(join(tmpdir(), 'otpd-logo-')), 'logo');
+  if (content !== null) writeFileSync(logoFile, content);
+  return openChannel(`smtp://${ACCOUNT}localhost:${port}`, CERTIFICATE.cert, {}, logoFile)
+    .finally(() => rmSync(dirname(logoFile), { recursive: true }));
+}
+
+for (const [type, start] of IMAGES) {
+  test(`a logo of type ${type} travels in the message and is shown above the text`, async () => {
+    const { port, mails } = await startMailServer(CERTIFICATE);
+    const content = Buffer.alloc(64 * 1024, 7);
+    content.set(start);
+    const channel = await openWithLogo(port, content);
+    assert.equal(await channel.send(MESSAGE, SENT_AT), { kind: 'accepted' });
+    const { parts: [plain, related] } = readMessage(mails[0]!.raw);
+    assert.match(plain!.text, '012345');
+    assert.match(related!.header.get('content-type')!, /^multipart\/related;/);
+    const { parts: [html, image] } = readMessage(related!.raw);
+    assert.match(html!.text, '<body style="font-family: sans-serif; font-size: 16px; line-height:'
+      + ' 1.5"><p><img src="cid:logo@mail.example.com" alt="Acme Ümlaut"'
+      + ' style="max-height: 60px; max-width: 240px"></p>\n<p>Your code');
+    assert.match(image!.header.get('content-type')!, new RegExp(`^image/${type};`));
+    assert.is(image!.header.get('content-id'), '<logo@mail.example.com>');
+    assert.match(image!.header.get('content-disposition')!, /^inline;/);
+    const [, encoded = ''] = image!.raw.split('\r\n\r\n');
+    assert.ok(Buffer.from(encoded, 'base64').equals(content));
+  });
+}
+
+test('a logo that is too large, of another type or missing is an error that says what is allowed',
+  async () => {
+    const { port } = await startMailServer(CERTIFICATE);
+    const png = Buffer.from(IMAGES[0]![1]);
+    const wrong = [null, Buffer.alloc(0), Buffer.from('<svg xmlns="http://www.w3.org/2000/svg"/>'),
+      png.subarray(0, 7), Buffer.concat([png, Buffer.alloc(64 * 1024 - 7)])];
+    for (const content of wrong) {
+      try {
+        await openWithLogo(port, content);
+        assert.unreachable();
+      } catch (error) {
+        assert.match((error as Error).message,
+          /^EMAIL_LOGO must name a PNG, JPEG or GIF file of at most 64 KiB: \//);
+      }
+    }
+  });
 
 test('a retry has the same Message-ID, and another message has another', async () => {
   const { port, mails } = await startMailServer(CERTIFICATE);

@@ -1,16 +1,25 @@
 /** Parses a received e-mail: its header and its decoded parts (RFC 2045). */
 
-export type Part = Readonly<{ header: ReadonlyMap<string, string>; text: string }>;
+export type Part = Readonly<{
+  header: ReadonlyMap<string, string>;
+  text: string;
+  /** The part as it was sent, which may have parts itself. */
+  raw: string;
+}>;
 
 /** The header fields by name in lower case, and the decoded parts. */
 export function readMessage(raw: string): { header: ReadonlyMap<string, string>; parts: Part[] } {
   const { header, body } = splitEntity(raw);
   const boundary = /boundary="?([^";]+)/.exec(header.get('content-type') ?? '')?.[1];
-  if (boundary === undefined) return { header, parts: [{ header, text: decode(header, body) }] };
+  if (boundary === undefined) {
+    return { header, parts: [{ header, text: decode(header, body), raw }] };
+  }
   const pieces = body.split(`--${boundary}`).slice(1, -1);
   const parts = pieces.map((piece) => {
-    const part = splitEntity(piece.replace(/^\r\n/, ''));
-    return { header: part.header, text: decode(part.header, part.body.replace(/\r\n$/, '')) };
+    const own = piece.replace(/^\r\n/, '');
+    const part = splitEntity(own);
+    const text = decode(part.header, part.body.replace(/\r\n$/, ''));
+    return { header: part.header, text, raw: own };
   });
   return { header, parts };
 }

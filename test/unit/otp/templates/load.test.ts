@@ -18,7 +18,10 @@ const MESSAGE: Message = {
   expiresAt: 0, locale: '',
 };
 const NONE = { folder: null, domain: null, channels: ['sms'] } as const;
-const SHIPPED_LOCALES = ['', 'de', 'fr', 'es'];
+const SHIPPED_LOCALES = ['', 'de', 'fr', 'es', 'pt', 'it', 'nl', 'pl', 'ja'];
+
+/** Those with texts in the alphabet of GSM-7. */
+const GSM_LOCALES = SHIPPED_LOCALES.filter((locale) => locale !== 'ja');
 
 const root = mkdtempSync(join(tmpdir(), 'otpd-templates-'));
 let folders = 0;
@@ -68,22 +71,28 @@ test('the shipped text contains the code and the lifetime', () => {
   assert.match(templates.text({ ...MESSAGE, lifetimeSeconds: 90 }), /for 90 seconds\./);
 });
 
-test('every part is shipped in four languages', () => {
-  const labels = { en: 'sign-in', de: 'die Anmeldung', fr: 'la connexion', es: 'el acceso' };
+test('every part is shipped in nine languages', () => {
+  const labels = { en: 'sign-in', de: 'die Anmeldung', fr: 'la connexion', es: 'el acceso',
+    pt: 'o acesso', it: "l'accesso", nl: 'aanmelding', pl: 'logowania', ja: 'ログイン' };
   const policies = policiesOf({ purposes: { login: { label: labels } } });
   const templates = templatesOf({ policies });
   const seen = new Set<string>();
   for (const locale of SHIPPED_LOCALES) {
     const message = { ...MESSAGE, locale };
     const { subject, text, html } = templates.email(message);
-    for (const part of [templates.text(message), subject, text, html]) {
+    const short = templates.text(message);
+    for (const part of [short, subject, text, html]) {
       assert.not(seen.has(part), `${locale} has templates of its own`);
       seen.add(part);
-      assert.match(part, labels[locale as keyof typeof labels] ?? labels.en);
+      // The Japanese text message leaves room for a brand and a domain.
+      if (part === short && locale === 'ja') continue;
+      const label = labels[locale as keyof typeof labels] ?? labels.en;
+      assert.match(part, part === html ? label.replace("'", '&#39;') : label);
     }
-    for (const part of [templates.text(message), text, html]) {
+    for (const part of [short, text, html]) {
       assert.match(part, '012345');
-      assert.match(part, /\b5 (minutes|Minuten|minutos)\b/);
+      assert.match(part, /5 (minutes|Minuten|minutos|minuti|minuten|minut|分)(?![a-z])/);
+      assert.not.match(part, /[[\]{}]/);
     }
     assert.match(html, `<html lang="${locale || 'en'}">`);
   }
@@ -94,8 +103,9 @@ for (const [domain, last] of [[null, ''], ['example.com', '\n\n@example.com #012
     const templates = templatesOf({ domain });
     for (const locale of SHIPPED_LOCALES) {
       const text = templates.text({ ...MESSAGE, locale });
-      assert.ok(measureSms(text).length <= 160, text);
-      assert.is(findNonGsmCharacter(text), null);
+      const { length, max } = measureSms(text);
+      assert.ok(length <= max, text);
+      assert.is(findNonGsmCharacter(text) === null, GSM_LOCALES.includes(locale), text);
       assert.ok(text.endsWith(last), text);
     }
   });
@@ -246,13 +256,13 @@ test('an own file replaces the shipped file of the same name and no other', () =
 
 test('a message uses the first of six files that exists', () => {
   const order = [
-    'login.pt-BR.txt', 'login.pt.txt', 'default.pt-br.txt', 'default.pt.txt', 'login.txt',
+    'login.sv-FI.txt', 'login.sv.txt', 'default.sv-fi.txt', 'default.sv.txt', 'login.txt',
     'default.txt',
   ];
   for (let first = 0; first < order.length; first += 1) {
     const names = order.slice(first);
     const folder = folderOf(Object.fromEntries(names.map((name) => [name, `{code} ${name}`])));
-    assert.is(templatesOf({ folder }).text({ ...MESSAGE, locale: 'pt-br' }), `012345 ${names[0]}`);
+    assert.is(templatesOf({ folder }).text({ ...MESSAGE, locale: 'sv-fi' }), `012345 ${names[0]}`);
   }
 });
 
@@ -276,10 +286,10 @@ test('MESSAGES_LANGUAGE changes the default language of shipped and own template
   assert.is(german.localeFor('sms', 'login', 'de-AT, en'), '');
   assert.is(german.localeFor('sms', 'login', 'en, de'), 'en');
   const folder = folderOf({ 'default.txt': '{code} {lifetime}', 'login.txt': '{code} own' });
-  const own = templatesOf({ folder, language: 'pt-BR' });
-  assert.is(own.text({ ...MESSAGE, purpose: 'x', lifetimeSeconds: 90 }), '012345 90 segundos');
+  const own = templatesOf({ folder, language: 'sv-FI' });
+  assert.is(own.text({ ...MESSAGE, purpose: 'x', lifetimeSeconds: 90 }), '012345 90 sekunder');
   assert.is(own.text(MESSAGE), '012345 own');
-  assert.is(own.localeFor('sms', 'login', 'pt'), '');
+  assert.is(own.localeFor('sms', 'login', 'sv'), '');
   assert.is(own.localeFor('sms', 'login', 'en'), 'en');
   assert.match(own.email(MESSAGE).subject, 'Your code', 'English where there is nothing else');
 });
@@ -295,9 +305,12 @@ const WANTED: [string, string, string][] = [
   ['en;q=0.1, fr', 'fr', 'fr'],
   ['*, de', '', ''],
   ['*;q=0.5, de', 'de', 'de'],
-  ['it, nl-BE, es;q=0.5', 'it', 'es'],
-  ['pt-PT, fr', 'fr', 'fr'],
-  ['pt-BR, fr', 'pt-br', 'fr'],
+  ['it, nl-BE, es;q=0.5', 'it', 'it'],
+  ['da, nb-NO, es;q=0.5', 'da', 'es'],
+  ['pt-PT, fr', 'pt', 'pt'],
+  ['pt-BR, fr', 'pt-br', 'pt'],
+  ['sv-SE, fr', 'fr', 'fr'],
+  ['sv-FI, fr', 'sv-fi', 'fr'],
   ['de;q=0', '', ''],
   ['xx, \u0000, -, ;q=1', '', ''],
   ['en-GB', 'en-gb', ''],
@@ -305,8 +318,8 @@ const WANTED: [string, string, string][] = [
 
 test('the locale is the first accepted language that has a text for the purpose', () => {
   const text = '{code}';
-  const folder = folderOf({ 'login.it.txt': text, 'login.pt-BR.txt': text, 'login.en-GB.txt': text,
-    'default.nl.subject.txt': 'x' });
+  const folder = folderOf({ 'login.da.txt': text, 'login.pt-BR.txt': text, 'login.en-GB.txt': text,
+    'login.sv-FI.txt': text, 'default.nb.subject.txt': 'x' });
   const { localeFor } = templatesOf({ folder });
   for (const [field, ofLogin, ofOther] of WANTED) {
     assert.is(localeFor('sms', 'login', field), ofLogin, field);
@@ -465,15 +478,15 @@ const RUSSIAN = {
 
 test('an e-mail is in a language that has the parts of an e-mail', () => {
   const folder = folderOf({
-    ...RUSSIAN, 'default.pl.txt': '{code}', 'login.pt-BR.subject.txt': 'x',
+    ...RUSSIAN, 'default.cs.txt': '{code}', 'login.pt-BR.subject.txt': 'x',
     'default.pt.email.txt': '{code} pt', 'default.pt.html': '{code} pt',
     'default.pt.subject.txt': 'y',
   });
   const templates = templatesOf({ folder, channels: ['sms', 'email'] });
   assert.is(templates.localeFor('email', 'login', 'ru, de'), 'ru');
   assert.is(templates.localeFor('sms', 'login', 'ru, de'), 'de');
-  assert.is(templates.localeFor('email', 'login', 'pl, de'), 'de');
-  assert.is(templates.localeFor('sms', 'login', 'pl, de'), 'pl');
+  assert.is(templates.localeFor('email', 'login', 'cs, de'), 'de');
+  assert.is(templates.localeFor('sms', 'login', 'cs, de'), 'cs');
   assert.is(templates.localeFor('email', 'login', 'pt-BR'), 'pt-br');
   assert.is(templates.localeFor('email', 'other', 'pt-BR'), 'pt');
   assert.equal(templates.email({ ...MESSAGE, locale: 'ru' }),
@@ -520,9 +533,33 @@ test('the last line and the line feed before it count', () => {
   assert.is(errorsOf({ 'x.txt': text.slice(0, -24) }, { domain }).length, 1);
 });
 
-test('a domain of 40 characters fits into every shipped text', () => {
-  assert.is(`${'x'.repeat(36)}.com`.length, 40);
-  templatesOf({ domain: `${'x'.repeat(36)}.com` });
+test('a domain of 40 characters fits into every shipped text in GSM-7', () => {
+  const domain = `${'x'.repeat(36)}.com`;
+  assert.is(domain.length, 40);
+  const templates = templatesOf({ domain });
+  const texts = new Set(GSM_LOCALES.map((locale) => templates.text({ ...MESSAGE, locale })));
+  assert.is(texts.size, GSM_LOCALES.length);
+});
+
+test('a shipped text that does not fit is not used, unless it is in the default language', () => {
+  const isJapanese = (settings: Settings) =>
+    /認証/.test(templatesOf(settings).text({ ...MESSAGE, locale: 'ja' }));
+  assert.ok(isJapanese({ brand: 'x'.repeat(23) }));
+  assert.not.ok(isJapanese({ brand: 'x'.repeat(24) }));
+  assert.ok(isJapanese({ brand: 'x'.repeat(24), channels: ['webhook'] }));
+  assert.ok(isJapanese({ domain: 'example.com' }));
+  assert.not.ok(isJapanese({ domain: 'www.example.com' }));
+  const long = { domain: 'www.example.com', channels: ['sms', 'email'] } as const;
+  const templates = templatesOf(long);
+  assert.is(templates.localeFor('sms', 'login', 'ja, de'), 'de');
+  assert.is(templates.localeFor('email', 'login', 'ja, de'), 'ja');
+  assert.match(templates.email({ ...MESSAGE, locale: 'ja' }).subject, '認証');
+  for (const language of ['ja', 'ja-JP']) {
+    assert.match(findErrors({ ...long, language }).join(),
+      /default\.ja\.txt must have at most 70 characters, because "は" \(U\+306F\)/);
+  }
+  const own = folderOf({ 'default.ja.txt': `{code}${'は'.repeat(61)}` });
+  assert.match(findErrors({ folder: own }).join(), /default\.ja\.txt must have at most 70/);
 });
 
 test('a file with an unknown name is an error, because it may be a typing error', () => {
