@@ -12,10 +12,11 @@ ARG PACKAGES=""
 RUN npm ci --omit=dev && if [ -n "$PACKAGES" ]; then npm install --omit=dev $PACKAGES; fi
 COPY openapi.json ./
 COPY messages messages
+COPY pages pages
 COPY schema schema
 # Readable for every account, whatever the umask of the checkout.
 RUN mkdir /otpd \
-  && cp -R dist messages node_modules openapi.json package.json schema /otpd \
+  && cp -R dist messages node_modules openapi.json package.json pages schema /otpd \
   && chmod -R a+rX /otpd
 
 FROM gcr.io/distroless/nodejs24-debian13:nonroot

@@ -1,15 +1,22 @@
-/** The admin listener: health probes and metrics, on a port of their own. */
-import type { Config } from './config/config.ts';
+/** The admin listener: health probes, metrics and support, on a port of their own. */
+import { revoke, show, unlock } from './cli/support.ts';
+import type { ServeConfig } from './config/config.ts';
 import { DatabaseCheck } from '../db/checks/health.ts';
 import { openConnection } from '../db/connection.ts';
 import { ConnectionPool } from '../db/pool.ts';
 import type { Primary } from '../db/primary.ts';
 import type { RequestError } from '../http/connection.ts';
-import { createAdminRoutes } from '../http/handlers/admin.ts';
+import type { RequestLog } from '../http/access-log.ts';
+import { createAdminRoutes, logSupport } from '../http/handlers/admin.ts';
+import type { AdminSources } from '../http/handlers/admin.ts';
+import type { ApiKeys } from '../http/input/api-keys.ts';
+import { RouteMeter } from '../http/metrics.ts';
 import { parseTrustedProxies } from '../http/input/client-ip.ts';
 import { ADMIN_LIMITS, createHttpServer } from '../http/server.ts';
-import { encodeFamilies, gauge, METRICS_CONTENT_TYPE } from '../metrics/families.ts';
+import { counter, encodeFamilies, gauge, METRICS_CONTENT_TYPE } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
+import { cancelOtps } from '../otp/cancel.ts';
+import type { Policies } from '../otp/policy/policy.ts';
 import { printAddress } from './output.ts';
 
 type AdminDeps = Readonly<{
@@ -23,6 +30,9 @@ type AdminDeps = Readonly<{
   collect: () => Promise<readonly Family[]>;
   /** Receives the error behind a response 500. */
   onError: (error: RequestError) => void;
+  log: RequestLog;
+  apiKeys: ApiKeys | null;
+  policies: Policies;
 }>;
 
 /** The listener answers until it is closed, so probes see that otpd is stopping. */
@@ -42,9 +52,10 @@ const CLOSE_TIMEOUT_MS = 1000;
  * @throws the error of listen(2), such as EADDRINUSE
  */
 export async function openAdminServer(
-  { admin: address, adminHosts, allowedOrigins }: Config,
+  config: ServeConfig,
   deps: AdminDeps,
 ): Promise<AdminServer | null> {
+  const { admin: address, adminHosts, allowedOrigins } = config;
   if (address === null) return null;
   const { primary } = deps;
   // The check itself asks for the role.
@@ -57,18 +68,25 @@ export async function openAdminServer(
     if (isStopping || deps.stop.aborted) return ['stopping'];
     return deps.hasAllWorkers() ? errors : [...errors, 'workers'];
   };
+  const support = openSupport(config, deps);
+  const supportMeter = new RouteMeter();
   const readMetrics = async () => {
     const [families, failed] = await Promise.all([deps.collect(), readFailedChecks()]);
     const ready = gauge('otpd_ready', '1 when requests can be served, as /readyz says.',
       Number(failed.length === 0));
-    return { text: encodeFamilies([...families, ready]), contentType: METRICS_CONTENT_TYPE };
+    const done = counter('otpd_support_total', 'What was done for users on the admin listener.',
+      COUNTED.map((outcome) => [{ outcome }, supportMeter.responses[outcome]!] as const));
+    return { text: encodeFamilies([...families, ready, done]), contentType: METRICS_CONTENT_TYPE };
   };
   const http = createHttpServer({
-    routes: createAdminRoutes({ failedChecks: readFailedChecks, metrics: readMetrics }),
+    routes: createAdminRoutes({
+      failedChecks: readFailedChecks, metrics: readMetrics, support, supportMeter,
+    }),
     trustedProxies: parseTrustedProxies('').proxies,
     browsers: { origins: allowedOrigins, hosts: adminHosts },
-    apiKeys: null,
+    apiKeys: deps.apiKeys,
     onError: deps.onError,
+    ...(support === null ? {} : { log: logSupport(deps.log) }),
   }, ADMIN_LIMITS);
   const { port } = await http.listen(address.port, address.host);
   printAddress('health and metrics on', address.host, port);
@@ -77,4 +95,23 @@ export async function openAdminServer(
     pool.close();
   };
   return { markStopping: () => { isStopping = true; }, close };
+}
+
+/** What support did, as the metrics count it. */
+const COUNTED = Object.freeze(['unlocked', 'not_locked', 'revoked', 'canceled'] as const);
+
+/** The support commands for API clients; null without API keys. */
+function openSupport(
+  { supportPage: page, secrets, log: { isRaw } }: ServeConfig,
+  { pool, policies }: AdminDeps,
+): AdminSources['support'] {
+  const deps = { pool, policies, secrets, isRaw };
+  return page === null ? null : {
+    show: (userId) => show(deps, userId),
+    unlock: (userId, purpose) => unlock(deps, userId, purpose),
+    revoke: (userId, device) => revoke(deps, userId, device),
+    cancel: async (cancellation, _isConnected, answerByMs) =>
+      (await cancelOtps(deps, [cancellation], answerByMs))[0]!,
+    policies, page,
+  };
 }

@@ -40,7 +40,6 @@ import { RETENTION } from '../otp/rules/lifecycle.ts';
 import { createOtpService } from '../otp/service.ts';
 import { printBanner, print, printError } from './output.ts';
 import { listenForReload } from './process/reload.ts';
-import type { Reloads } from './process/reload.ts';
 import { listenForRoll, ROLL_REFUSED } from './process/rolling-restart.ts';
 import {
   aborted, DELIVERY_TIMEOUT_MS, DRAIN_TIMEOUT_MS, endOnUncaught, LOG_TIMEOUT_MS, RETIRE_TIMEOUT_MS,
@@ -53,6 +52,8 @@ import type { Listener, Controls } from './process/workers.ts';
 type Context = Controls & Readonly<{
   config: ServeConfig; policies: LivePolicies; templates: Templates;
   channels: readonly Channel[]; log: Log;
+  /** Null: the endpoints are public, and a reload does not change that. */
+  apiKeys: LiveApiKeys | null;
 }>;
 
 /**
@@ -76,7 +77,11 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
     const policies = new LivePolicies(config.policies);
     const templates = config.delivery.templates.withLabels(policies);
     const channels = await openChannels(config.delivery, templates);
-    const context = { ...controls, config, policies, templates, channels, log };
+    const apiKeys = config.apiKeys === null ? null
+      : new LiveApiKeys(config.apiKeys, readHostClock);
+    const context = { ...controls, config, policies, templates, channels, log, apiKeys };
+    // A primary process with workers uses these files for support only.
+    if (isWorker() || config.workers === 1 || config.supportPage !== null) reloadFiles(context);
     isAnswered = await (isWorker() ? serveWorker(context) : servePrimary(context));
   } finally {
     await log.flush(LOG_TIMEOUT_MS);
@@ -114,7 +119,7 @@ async function checkPort(name: 'PORT' | 'ADMIN_PORT', host: string, port: number
 
 /** Serves alone, or starts the workers that serve. Returns whether all requests were answered. */
 async function servePrimary(context: Context): Promise<boolean> {
-  const { config, channels, log, stop, reloads, rolls, logSignal } = context;
+  const { config, policies, apiKeys, channels, log, stop, reloads, rolls, logSignal } = context;
   await checkPorts(config);
   const database = openDatabase(context);
   const { pool, primary } = database;
@@ -139,6 +144,8 @@ async function servePrimary(context: Context): Promise<boolean> {
     try {
       admin = await openAdminServer(config, {
         ...listener, ...database, stop, onError: createErrorLog(log),
+        log: createRequestLog(log, choosePseudonyms(config.secrets.current, config.log.isRaw)),
+        apiKeys, policies,
       });
       const printsCodes = channels.every(({ name }) => name === 'console');
       printBanner({ ...config, port: listener.port, printsCodes });
@@ -210,12 +217,10 @@ async function waitForSchema(pool: ConnectionPool, stop: AbortSignal): Promise<v
 
 /** Creates the service from storage to listener, and starts it. */
 async function openService(
-  { config, policies, templates, channels, log, reloads }: Context,
+  { config, policies, templates, channels, log, apiKeys, reloads }: Context,
   { pool, primary }: Database,
 ): Promise<Listener & ProcessMetrics & Pick<HttpServer, 'retire'>> {
   const { trustedProxies, certificate, secrets, description } = config;
-  reloadPolicies(policies, config, reloads);
-  const apiKeys = openApiKeys(config, reloads);
   const pseudonyms = choosePseudonyms(secrets.current, config.log.isRaw);
   const sweeper = new Sweeper({
     retention: RETENTION, randomBelow, counts: keptCounts(secrets, policies),
@@ -252,25 +257,16 @@ async function openService(
   return { ...metrics, port, failed, hasAllWorkers: () => true, retire: http.retire, close };
 }
 
-/** A reload replaces the policies only with a file that has no error. */
-function reloadPolicies(
-  live: LivePolicies,
-  { policyFile, delivery }: ServeConfig,
-  reloads: Reloads,
-): void {
-  if (policyFile === null) return;
-  reloads.add('POLICY_FILE', () =>
-    live.replace(rereadPolicies(policyFile, delivery.templates, readHostClock())));
-}
-
-/** The API keys in force; null: the endpoints are public, and a reload does not change that. */
-function openApiKeys({ apiKeys, apiKeysFile }: Config, reloads: Reloads): LiveApiKeys | null {
-  if (apiKeys === null) return null;
-  const live = new LiveApiKeys(apiKeys, readHostClock);
-  if (apiKeysFile !== null) {
-    reloads.add('API_KEYS_FILE', () => live.replace(rereadApiKeys(apiKeysFile)));
+/** A reload replaces the policies and the API keys only with a file that has no error. */
+function reloadFiles({ policies, apiKeys, config, reloads }: Context): void {
+  const { policyFile, apiKeysFile, delivery } = config;
+  if (policyFile !== null) {
+    reloads.add('POLICY_FILE', () =>
+      policies.replace(rereadPolicies(policyFile, delivery.templates, readHostClock())));
   }
-  return live;
+  if (apiKeys !== null && apiKeysFile !== null) {
+    reloads.add('API_KEYS_FILE', () => apiKeys.replace(rereadApiKeys(apiKeysFile)));
+  }
 }
 
 /**

@@ -83,11 +83,12 @@ export function openExchange(
   };
 }
 
-function findRoute({ fixed, otp, report, other }: Routes, path: string): Route {
+function findRoute({ fixed, otp, report, user, other }: Routes, path: string): Route {
   const route = fixed.get(path);
   if (route !== undefined) return route;
   if (otp !== null && isOtpPath(path)) return otp;
-  return report !== null && isReportPath(path) ? report : other;
+  if (report !== null && isReportPath(path)) return report;
+  return user?.(path) ?? other;
 }
 
 /** Determines the response to a request; null when the client has disconnected. */

@@ -1,25 +1,23 @@
 /** The metrics of the HTTP layer: responses by route and code, and their durations. */
 import { counter, Histogram, histogram } from '../metrics/families.ts';
 import type { Family } from '../metrics/families.ts';
-import { STATUS } from './response.ts';
-import type { AdminCode, ResponseCode } from './response.ts';
+import { ADMIN_CODES, STATUS, SUPPORT_CODES } from './response.ts';
+import type { ResponseCode } from './response.ts';
 
 /** From a single request on a fast disk to more than the longest deadline. */
 const BUCKET_BOUNDS_SECONDS: readonly number[] = Object.freeze([
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
 ]);
 
-/** The codes of the admin listener, which are not reported. */
-const ADMIN_CODES: readonly ResponseCode[] = Object.freeze<AdminCode[]>([
-  'alive', 'ready', 'metrics', 'misdirected_request', 'not_ready',
-]);
+/** The codes of the admin listener, whose requests are not reported. */
+const UNREPORTED: readonly string[] = Object.freeze([...ADMIN_CODES, ...SUPPORT_CODES]);
 
 /** The code of a request whose client disconnected before there was a response. */
 const CLIENT_GONE = 'client_gone';
 
 const CODES: readonly string[] = Object.freeze([...Object.keys(STATUS), CLIENT_GONE]);
 
-const REPORTED_CODES = CODES.filter((code) => !ADMIN_CODES.includes(code as ResponseCode));
+const REPORTED_CODES = CODES.filter((code) => !UNREPORTED.includes(code));
 
 /** Counts the responses of one route. */
 export class RouteMeter {

@@ -13,6 +13,8 @@ export type HttpResponse = Readonly<{
   /** JSON unless `contentType` says otherwise; '' for no content. */
   body: string | Buffer;
   contentType?: string;
+  /** The Content-Security-Policy of a page; any other response only cannot be framed. */
+  policy?: string;
   /** Names and values in turn, in addition to the headers of every response. */
   headers: readonly string[];
   /** True when the connection must close after this response. */
@@ -146,8 +148,15 @@ export const STATUS = Object.freeze({
   alive: 200,
   ready: 200,
   metrics: 200,
+  page: 200,
   misdirected_request: 421,
   not_ready: 503,
+  // Support on the admin listener.
+  shown: 200,
+  unlocked: 200,
+  not_locked: 200,
+  revoked: 200,
+  user_not_found: 404,
 } as const);
 
 export type ResponseCode = keyof typeof STATUS;
@@ -156,10 +165,20 @@ export type ResponseCode = keyof typeof STATUS;
 export type ErrorCode = Exclude<
   ResponseCode,
   | 'issued' | 'verified' | 'known' | 'described' | 'canceled' | 'reported' | 'preflight'
-  | 'alive' | 'ready' | 'metrics'
+  | 'alive' | 'ready' | 'metrics' | 'page'
+  | Exclude<SupportCode, 'user_not_found'>
 >;
 
-export type AdminCode = 'alive' | 'ready' | 'metrics' | 'misdirected_request' | 'not_ready';
+/** The codes of the admin listener that are not logged. */
+export const ADMIN_CODES = Object.freeze(
+  ['alive', 'ready', 'metrics', 'page', 'misdirected_request', 'not_ready'] as const);
+
+export type AdminCode = (typeof ADMIN_CODES)[number];
+
+export const SUPPORT_CODES = Object.freeze(
+  ['shown', 'unlocked', 'not_locked', 'revoked', 'user_not_found'] as const);
+
+type SupportCode = (typeof SUPPORT_CODES)[number];
 
 /** The first items of the headers below describe the content: two names, two values. */
 const CONTENT_ITEMS = 4;
@@ -182,7 +201,7 @@ export function writeResponse(
     'X-Request-Id', requestId,
     'Cache-Control', 'no-store',
     'X-Content-Type-Options', 'nosniff',
-    'Content-Security-Policy', "frame-ancestors 'none'",
+    'Content-Security-Policy', response.policy ?? "frame-ancestors 'none'",
     ...response.headers,
   ];
   if (response.body === '') headers.splice(0, CONTENT_ITEMS);

@@ -30,6 +30,8 @@ export type Routes = Readonly<{
   otp: Route | null;
   /** The route of reports of providers; null when none is asked for. */
   report: Route | null;
+  /** The route of a path below /users/ on the admin listener; null: there is none. */
+  user: ((path: string) => Route | null) | null;
   /** Requests for any other path, and parse errors. */
   other: Route;
   /** Milliseconds of a monotonic clock. */
@@ -72,6 +74,7 @@ export function createRoutes(
       : createRoute('/sms/status/{report}', meters.report, {
         POST: createReportHandler(service.report, other.notAllowed),
       }),
+    user: null,
     other,
     now: meters.now,
     connectNotAllowed: methodNotAllowed(['POST']),

@@ -61,16 +61,25 @@ const OPERATIONS: readonly Operation[] = [
   }),
   operation('GET /openapi.json'), operation('HEAD /openapi.json'),
   operation('GET /livez', 'admin'), operation('HEAD /livez', 'admin'),
+  operation('GET /support', 'admin'), operation('HEAD /support', 'admin'),
+  operation('GET /users/u', 'admin', SERVED), operation('HEAD /users/u', 'admin', SERVED),
+  ...['unlock', 'revoke'].map((what) =>
+    operation(`POST /users/u/${what}`, 'admin', { ...SERVED, content: [JSON_TYPE, '{}'] })),
   ...['/readyz', '/metrics'].flatMap((path) => ['GET', 'HEAD'].map((method) =>
     operation(`${method} ${path}`, 'admin', { usesService: true }))),
 ];
 
+/** Support exists with API keys only. */
+const ADMIN = newApiClients(['admin'], ['admin']);
+
 /** A request with additional lines, and with other values for lines that it has. */
-function call({ method, path, content }: Operation, lines: Record<string, string> = {}): string {
+function call(one: Operation, lines: Record<string, string> = {}): string {
+  const { method, path, content, listener, isProtected } = one;
   const [type, body] = content ?? [null, ''];
   const all = {
     Host: 'localhost', 'Idempotency-Key': 'k', 'Content-Length': String(body.length),
-    ...(type === null ? {} : { 'Content-Type': type }), ...lines,
+    ...(type === null ? {} : { 'Content-Type': type }),
+    ...(listener === 'admin' && isProtected ? ADMIN.headersOf('admin') : {}), ...lines,
   };
   const head = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`).join('');
   return `${method} ${path} HTTP/1.1\r\n${head}\r\n${body}`;
@@ -97,7 +106,7 @@ const REPORTING: FakeOptions = { report: async () => ({ kind: 'noted' }) };
 
 /** Starts either listener with short time limits. */
 function startEither(listener: Listener, limits: FakeOptions['limits'] = {}) {
-  return listener === 'admin' ? startAdminServer({ limits })
+  return listener === 'admin' ? startAdminServer({ limits, apiKeys: ADMIN.apiKeys })
     : startServer({ ...REPORTING, limits });
 }
 
@@ -145,7 +154,8 @@ test('an operation that fails answers 500, and 503 when the database is away', a
   ] as const) {
     const fail = async (): Promise<never> => { throw cause; };
     const start = (listener: Listener) => (listener === 'admin'
-      ? startAdminServer({ failedChecks: fail })
+      ? startAdminServer({ failedChecks: fail, apiKeys: ADMIN.apiKeys,
+        support: { show: fail, unlock: fail, revoke: fail } })
       : startServer({ request: fail, verify: fail, status: fail, cancel: fail, report: fail }));
     await expectOfAll(serving, start, {}, status, error);
   }
@@ -160,7 +170,7 @@ test('an operation with a body answers 415 to another type', async () => {
 test('an operation needs an API key with its scope, and a valid X-Client-IP', async () => {
   const { apiKeys, headersOf } = newApiClients(['none', 'all'],
     (name) => (name === 'all' ? SCOPES : ['to']));
-  const start = (listener: Listener) => (listener === 'admin' ? startAdminServer()
+  const start = (listener: Listener) => (listener === 'admin' ? startAdminServer({ apiKeys })
     : startServer({ ...REPORTING, apiKeys }));
   const guarded = OPERATIONS.filter(({ isProtected }) => isProtected);
   await expectOfAll(guarded, start, {}, 401, 'unauthorized');

@@ -47,7 +47,7 @@ const ROUTE = {
 };
 const OTHER = createOtherRoute(other, '/p');
 const ROUTES: Routes = {
-  fixed: new Map([['/p', ROUTE]]), otp: null, report: null, other: OTHER, now,
+  fixed: new Map([['/p', ROUTE]]), otp: null, report: null, user: null, other: OTHER, now,
   connectNotAllowed: methodNotAllowed(['POST']),
 };
 

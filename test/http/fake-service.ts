@@ -1,9 +1,14 @@
 /** A server of the HTTP layer on an OtpService that returns prepared outcomes. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { AccessRecord } from '../../src/http/access-log.ts';
 import type { Notice, RequestError } from '../../src/http/connection.ts';
 import { parseApiKeys } from '../../src/http/input/api-keys.ts';
 import { parseTrustedProxies } from '../../src/http/input/client-ip.ts';
+import { RouteMeter } from '../../src/http/metrics.ts';
 import type { HttpMeters } from '../../src/http/metrics.ts';
-import { createAdminRoutes } from '../../src/http/handlers/admin.ts';
+import { createAdminRoutes, logSupport } from '../../src/http/handlers/admin.ts';
+import type { AdminSources } from '../../src/http/handlers/admin.ts';
 import { createRoutes } from '../../src/http/routes.ts';
 import { createHttpServer, HTTP_LIMITS } from '../../src/http/server.ts';
 import type { HttpLimits, HttpServer } from '../../src/http/server.ts';
@@ -15,7 +20,7 @@ import { createPolicies } from '../../src/otp/policy/policy.ts';
 import type { Policies } from '../../src/otp/policy/policy.ts';
 import type { OtpService } from '../../src/otp/service.ts';
 import { METRICS_CONTENT_TYPE } from '../../src/metrics/families.ts';
-import { DESCRIPTION } from '../harness/program.ts';
+import { DESCRIPTION, ROOT } from '../harness/program.ts';
 import { certificateInUse } from './transport.ts';
 
 export const LIMITS: Limits = [
@@ -74,24 +79,55 @@ export type FakeOptions = Readonly<{
 
 const started: HttpServer[] = [];
 
+type Support = NonNullable<AdminSources['support']>;
+
 export type AdminOptions = Readonly<{
   failedChecks?: () => Promise<readonly string[]>;
+  /** The value of API_KEYS. */
+  apiKeys?: string;
+  support?: Partial<Support>;
+  onRecord?: (record: AccessRecord) => void;
   limits?: Partial<HttpLimits>;
 }>;
 
+export const SUPPORT_PAGE = readFileSync(join(ROOT, 'pages/support.html'));
+
+const TIME = '2026-11-24T11:02:03.000001Z';
+
+const USER = {
+  outcome: 'known', user_id: 'u', log_user: '39ee374f1cee3776', now: TIME,
+  account: { locked: false, wrong_in_a_row: 0, wrong_in_a_row_max: 100, untrusted_locked: false,
+    untrusted_wrong_in_a_row_max: 100 },
+  purposes: [], devices: [],
+};
+const UNLOCKED = { outcome: 'unlocked', user_id: 'u', purposes: [] };
+const REVOKED = { outcome: 'revoked', user_id: 'u', device: null, revoked_at: TIME };
+
+const NO_SUPPORT: Support = {
+  show: async () => ({ data: USER }),
+  unlock: async () => ({ data: UNLOCKED }),
+  revoke: async () => ({ data: REVOKED }),
+  cancel: async () => ({ kind: 'canceled' }),
+  policies: createPolicies(), page: SUPPORT_PAGE,
+};
+
 /** Starts a server of the admin routes. Its metrics fail when its checks do. */
 export async function startAdminServer(
-  { failedChecks = async () => [], limits = {} }: AdminOptions = {},
+  { failedChecks = async () => [], limits = {}, apiKeys, support, onRecord }: AdminOptions = {},
 ): Promise<{ port: number }> {
   const metrics = async () => {
     await failedChecks();
     return { text: 'up 1\n', contentType: METRICS_CONTENT_TYPE };
   };
   const http = createHttpServer({
-    routes: createAdminRoutes({ failedChecks, metrics }),
+    routes: createAdminRoutes({
+      failedChecks, metrics, support: apiKeys === undefined ? null : { ...NO_SUPPORT, ...support },
+      supportMeter: new RouteMeter(),
+    }),
     trustedProxies: parseTrustedProxies('').proxies,
     browsers: { origins: new Set(), hosts: new Set() },
-    apiKeys: null,
+    apiKeys: apiKeys === undefined ? null : parseApiKeys(apiKeys).apiKeys,
+    ...(onRecord === undefined ? {} : { log: logSupport({ wants: () => true, log: onRecord }) }),
     certificate: certificateInUse(),
     onError: () => {},
   }, { ...HTTP_LIMITS, ...limits });

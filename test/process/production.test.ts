@@ -41,7 +41,7 @@ test.before(() => {
   const built = run(tsc, ['-p', project, '--outDir', join(folder, 'dist')], process.env);
   assert.is(built.status, 0, built.out);
   for (const name of ['package.json', 'package-lock.json', 'schema', 'messages',
-    'openapi.json']) {
+    'openapi.json', 'pages']) {
     cpSync(join(ROOT, name), join(folder, name), { recursive: true });
   }
   const installed = run('npm', ['ci', '--omit=dev', '--prefer-offline', '--no-audit', '--no-fund'],

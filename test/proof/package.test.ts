@@ -74,7 +74,8 @@ test.after(() => {
 
 test('the package has what otpd needs at run time, the documentation, and nothing else', () => {
   const files = filesIn(installed);
-  for (const name of ['dist/main.js', 'openapi.json', 'package.json', 'LICENSE', 'README.md',
+  for (const name of ['dist/main.js', 'openapi.json', 'pages/support.html', 'package.json',
+    'LICENSE', 'README.md',
     'CHANGELOG.md', 'SECURITY.md', '.env.example', 'docs/api.md', 'docs/policy.md']) {
     assert.ok(files.includes(name), name);
   }
@@ -84,7 +85,7 @@ test('the package has what otpd needs at run time, the documentation, and nothin
   }
   const sources = filesIn(join(ROOT, 'src')).map((name) => `dist/${name.replace(/ts$/, 'js')}`);
   assert.equal(files.filter((name) => name.startsWith('dist/')).sort(), sources.sort());
-  const known = /^(dist\/.*\.js|(schema|messages)\/[^/]+|docs\/[\w-]+\.md|[\w.]+)$/;
+  const known = /^(dist\/.*\.js|(schema|messages|pages)\/[^/]+|docs\/[\w-]+\.md|[\w.]+)$/;
   assert.equal(files.filter((name) => !known.test(name)), []);
   assert.not.ok(existsSync(join(installed, '.env')));
 });

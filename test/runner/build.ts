@@ -7,7 +7,7 @@ import { runNode } from './program.ts';
 
 /** What otpd and the tools read, next to src, and the client, which tests import. */
 const DATA = ['schema', 'messages', 'openapi.json', 'package.json', 'client',
-  'tools/try-out/page.html'] as const;
+  'pages', 'tools/try-out/page.html'] as const;
 
 /** Checks the types and compiles; resolves with the errors of the compiler. */
 export async function compile(): Promise<string> {

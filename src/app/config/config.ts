@@ -67,6 +67,8 @@ export type ServeConfig = Config & Readonly<{
   delivery: DeliverySettings;
   /** The content of openapi.json, which otpd serves. */
   description: Buffer;
+  /** The page for a support desk; null without an admin listener or without API keys. */
+  supportPage: Buffer | null;
 }>;
 
 /** The folder of package.json, which contains both src and dist. */
@@ -105,9 +107,11 @@ export function readServeConfig(environment: Environment): ServeConfig {
   const config = readCommon(reader);
   const certificate = readCertificate(reader);
   const delivery = readDelivery(reader, config.policies);
-  const description = readDescription(reader);
+  const description = readPart(reader, 'openapi.json');
+  const supportPage = config.admin === null || config.apiKeys === null ? null
+    : readPart(reader, 'pages/support.html');
   throwErrors(reader);
-  return Object.freeze({ ...config, certificate, delivery: delivery!, description });
+  return Object.freeze({ ...config, certificate, delivery: delivery!, description, supportPage });
 }
 
 /** What `preview` needs: messages depend on no database and no secret. */
@@ -156,9 +160,9 @@ function readCommon(reader: EnvReader): Config {
   };
 }
 
-/** The description of the API is a part of otpd, like the schema and the messages. */
-function readDescription(reader: EnvReader): Buffer {
-  const path = join(PROJECT_FOLDER, 'openapi.json');
+/** Reads a file that is a part of otpd, like the schema and the messages. */
+function readPart(reader: EnvReader, name: string): Buffer {
+  const path = join(PROJECT_FOLDER, name);
   try {
     return readFileSync(path);
   } catch (error) {

@@ -24,6 +24,9 @@ const GONE: EventKind = Object.freeze({ level: 'info', event: 'client_gone' });
 const LOCK: EventKind = Object.freeze({ level: 'warn', event: 'authn_login_lock' });
 const MAX_FAILED: EventKind = Object.freeze({ level: 'warn', event: 'authn_login_fail_max' });
 
+/** What an API client does for a user on the admin listener. */
+const ADMIN: EventKind = Object.freeze({ level: 'warn', event: 'authz_admin' });
+
 const KIND_BY_CODE: Readonly<Record<Exclude<ResponseCode, AdminCode>, EventKind>> = Object.freeze({
   issued: { level: 'info', event: 'authn_token_created' },
   verified: { level: 'info', event: 'authn_login_success' },
@@ -54,6 +57,11 @@ const KIND_BY_CODE: Readonly<Record<Exclude<ResponseCode, AdminCode>, EventKind>
   headers_too_large: MALFORMED,
   internal: { level: 'error', event: 'request_failed' },
   unavailable: { level: 'warn', event: 'request_failed' },
+  shown: ADMIN,
+  unlocked: ADMIN,
+  not_locked: ADMIN,
+  revoked: ADMIN,
+  user_not_found: ADMIN,
 });
 
 /** On the verify route, what redeems no OTP is a failed login. */
@@ -73,7 +81,7 @@ export function createRequestLog(log: Log, pseudonyms: Pseudonyms): RequestLog {
     pending = [];
     for (const record of records) {
       const { level, event } = eventOf(record);
-      const subject = limitedSubject(record, pseudonyms);
+      const subject = event === ADMIN.event ? null : limitedSubject(record, pseudonyms);
       if (subject !== null && !log.admits(level, event, subject)) continue;
       log.log(level, event, membersOf(record, pseudonyms));
     }
