@@ -8,7 +8,7 @@ import {
   ask, askOnce, createServer, firstPrimary, openBare, toNoPrimary,
 } from './checks/health.ts';
 import type { Answer, Asked, Server } from './checks/health.ts';
-import { areParted, faultOf, isPrimary } from './checks/inspect.ts';
+import { areSplit, faultOf, isPrimary } from './checks/inspect.ts';
 import type { Role } from './checks/inspect.ts';
 import { openConnection } from './connection.ts';
 import type { Connection, DatabaseSettings } from './connection.ts';
@@ -38,12 +38,15 @@ const WATCH_ASK_MS = 700;
 /** Two primaries without a group are a mistake of an operator. */
 const COMPARE_PAUSE_MS = 3000;
 
+const SPLIT = 'two hosts take writes';
+
 /** The connections that a server allows belong to requests: the watch pauses at their limit. */
 const YIELD_MS = 30_000;
 
 export class Primary {
   readonly #counts = new PrimaryCounts();
   readonly #servers: readonly Server[];
+  readonly #only: Server | null;
   readonly #setUpSql: string;
   readonly #onEvent: (event: PrimaryEvent) => void;
   readonly #pools = new Set<ConnectionPool>();
@@ -76,6 +79,7 @@ export class Primary {
     onEvent: (event: PrimaryEvent) => void = () => {},
   ) {
     this.#servers = servers.map(createServer);
+    this.#only = servers.length === 1 ? this.#servers[0]! : null;
     this.#setUpSql = setUpSql;
     this.#onEvent = onEvent;
   }
@@ -142,10 +146,6 @@ export class Primary {
     this.#dropWatched();
   }
 
-  get #only(): Server | null {
-    return this.#servers.length === 1 ? this.#servers[0]! : null;
-  }
-
   async #openOnce(renewals: number): Promise<Connection> {
     const server = this.#current ?? await this.#find();
     if (renewals !== this.#renewals) throw new NoPrimary('database', 'the primary has moved');
@@ -166,6 +166,7 @@ export class Primary {
       return connection;
     }
     connection.destroy();
+    if (this.#split === 'yes') throw new NoPrimary('split', SPLIT);
     if (!isPrimary(role)) {
       this.#suspect = server;
       this.#refuse(server, role);
@@ -182,7 +183,7 @@ export class Primary {
 
   async #search(): Promise<Server> {
     await delay(Math.max(0, this.#searchedAtMs + SEARCH_PAUSE_MS - monotonicMs()));
-    if (this.#split === 'yes') throw new NoPrimary('split', 'two hosts take writes');
+    if (this.#split === 'yes') throw new NoPrimary('split', SPLIT);
     const startedAtMs = monotonicMs();
     const asked = this.#servers.map((server) => ({ server, answer: askOnce(server) }));
     const trusted = asked.filter(({ server }) => server !== this.#suspect);
@@ -203,7 +204,9 @@ export class Primary {
     throw failure;
   }
 
+  /** @throws NoPrimary when a split was found after the server was asked */
   #settle(server: Server): void {
+    if (this.#split === 'yes') throw new NoPrimary('split', SPLIT);
     const from = this.#last;
     this.#current = server;
     this.#last = server;
@@ -278,16 +281,15 @@ export class Primary {
     this.#yieldsUntilMs = monotonicMs() + YIELD_MS;
   }
 
-  /** Finds two hosts that take writes and whose data part. */
+  /** Finds two hosts that take writes and whose data diverge. */
   async #compare(): Promise<void> {
     const answers = await Promise.all(this.#servers.map(askOnce));
     this.#comparedAtMs = monotonicMs();
-    if (!areParted(answers.flatMap(({ role }) => role ?? []))) {
+    if (!areSplit(answers.flatMap(({ role }) => role ?? []))) {
       if (this.#split === 'yes') this.#fault = 'database';
       this.#split = 'no';
-    } else if (this.#split === 'no') {
-      this.#split = 'suspected';
-    } else if (this.#split === 'suspected') {
+    } else if (this.#split === 'no') this.#split = 'suspected';
+    else if (this.#split === 'suspected') {
       this.#split = 'yes';
       this.#lose('split');
       const hosts = answers.flatMap(({ server, role }) => (isPrimary(role) ? server.label : []));

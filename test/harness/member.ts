@@ -28,6 +28,8 @@ export type Member = {
   readonly logins: { sessions: number; others: number };
   /** Answers nothing until `release`. */
   hold: () => void;
+  /** Does so on the connections that are open now. */
+  holdOpen: () => void;
   release: () => void;
   /** The open sessions that use the database. */
   sessions: () => number;
@@ -69,8 +71,9 @@ export function roleOf(
 export async function startMember(role: MemberRole): Promise<Member> {
   const open = new Map<Socket, boolean>();
   let held: (() => void)[] | null = null;
-  const reply = (answer: () => void): void => {
-    if (held === null) answer();
+  let isHeld: (socket: Socket) => boolean = () => true;
+  const reply = (socket: Socket, answer: () => void): void => {
+    if (held === null || !isHeld(socket)) answer();
     else held.push(answer);
   };
   const server = createServer((socket) => {
@@ -78,7 +81,7 @@ export async function startMember(role: MemberRole): Promise<Member> {
     socket.on('error', () => {});
     socket.on('close', () => open.delete(socket));
     open.set(socket, false);
-    socket.on('data', (chunk: Buffer) => reply(() => {
+    socket.on('data', (chunk: Buffer) => reply(socket, () => {
       if (isIn) return socket.write(answerTo(member, chunk, open.get(socket)!));
       isIn = true;
       if (member.loginError !== 0) return socket.end(errorPacket(2, member.loginError));
@@ -87,7 +90,7 @@ export async function startMember(role: MemberRole): Promise<Member> {
       member.logins[usesDatabase ? 'sessions' : 'others'] += 1;
       return socket.write(ok(2));
     }));
-    reply(() => socket.write(greeting('8.4.6')));
+    reply(socket, () => socket.write(greeting('8.4.6')));
   });
   let port = 0;
   const listen = async (): Promise<void> => {
@@ -104,7 +107,12 @@ export async function startMember(role: MemberRole): Promise<Member> {
     loginError: 0,
     asked: { group: 0, flags: 0 },
     logins: { sessions: 0, others: 0 },
-    hold: () => { held = []; },
+    hold: () => { held = []; isHeld = () => true; },
+    holdOpen: () => {
+      const sockets = new Set(open.keys());
+      held = [];
+      isHeld = (socket) => sockets.has(socket);
+    },
     release: () => {
       const answers = held ?? [];
       held = null;

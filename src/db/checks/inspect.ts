@@ -256,7 +256,7 @@ export function describeRole({ takesWrites, hasQuorum }: Role): string {
 }
 
 /** Whether two of these servers take writes and are neither one server nor in one group. */
-export function areParted(roles: readonly Role[]): boolean {
+export function areSplit(roles: readonly Role[]): boolean {
   const primaries = roles.filter(isPrimary);
   return primaries.some((one) => primaries.some((other) => !areOne(one, other)));
 }

@@ -262,6 +262,24 @@ test('two hosts that take writes without a group are a split until one of them i
     });
   });
 
+test('an answer that was asked for before the split settles on no host', async () => {
+  await withMembers(2, [0], async ({ members, primary, pool, acquire }) => {
+    const [first, second] = members as [Member, Member];
+    pool.release(await acquire());
+    void primary.watch();
+    await eventually('the hosts were compared', () => second.asked.group === 2);
+    second.role = roleOf(true, { id: 'm1' });
+    await eventually('a split is suspected', () => second.asked.group === 3);
+    first.holdOpen();
+    await eventually('the split is found', () => primary.fault === 'split');
+    const compared = second.asked.group;
+    first.release();
+    await eventually('the hosts were compared again', () => second.asked.group > compared);
+    const error = await errorOf(primary.open()) as NoPrimary;
+    assert.equal([error.fault, primary.fault], ['split', 'split']);
+  });
+});
+
 /** [what the two hosts are, ids, members] */
 const ONE: [string, string[], string[][]][] = [
   ['two names of one server', ['m0', 'm0'], [[], []]],

@@ -8,7 +8,7 @@ import {
 import type { ConnectionLimits } from './check-server.ts';
 import { findWriteObstacles, isInGroup } from '../../../db/checks/health.ts';
 import {
-  areParted, describeRole, findMissingTables, hasSeveralPrimaries, isPrimary, readGrants,
+  areSplit, describeRole, findMissingTables, hasSeveralPrimaries, isPrimary, readGrants,
   readHostVariables, readRole, readServerClock, readServerFacts, readServerName, readTableBytes,
   tryWrites,
 } from '../../../db/checks/inspect.ts';
@@ -71,7 +71,7 @@ export async function checkHosts(
   const findings = hasNoGroup ? [fault('consistency', NO_GROUP.found, NO_GROUP.remedy)] : [];
   if (hosts.length === 1 && !isInGroup(hosts[0]!.variables)) return { settings, findings };
   findings.push(...hosts.flatMap((host) => checkHost(host, primary)));
-  if (areParted(hosts.flatMap(({ role }) => role ?? []))) {
+  if (areSplit(hosts.flatMap(({ role }) => role ?? []))) {
     findings.push(fault('hosts', 'several hosts take writes and are not of one group',
       NO_PRIMARY_REMEDIES.split));
   }
