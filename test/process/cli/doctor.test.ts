@@ -15,6 +15,7 @@ import { ConnectionPool } from '../../../src/db/pool.ts';
 import { createCertificate } from '../../harness/certificate.ts';
 import { objectOf, runCommand } from '../../harness/command.ts';
 import type { Variables } from '../../harness/command.ts';
+import { freePort } from '../../harness/free-port.ts';
 import { startDurableServer } from '../../proof/durable-server.ts';
 import type { DurableServer } from '../../proof/durable-server.ts';
 
@@ -309,6 +310,17 @@ test('doctor describes a member of a group, and warns of what spoils its failove
     await query('UNINSTALL PLUGIN group_replication');
     await query(`REVOKE IF EXISTS ${grant} FROM ${ACCOUNT.user}@localhost`);
   }
+});
+
+test('the remedy when no host answers is not that for replicas', async () => {
+  const host = { ...server.settings, socketPath: null, host: '127.0.0.1', port: await freePort() };
+  const { findings } = await checkHosts([host, { ...host, host: 'localhost' }], null);
+  assert.equal(findings.map(({ level, found }) => [level, found.replace(/^\S+:\d+: /, '')]), [
+    ['warn', 'cannot connect to the database: ECONNREFUSED'],
+    ['warn', 'cannot connect to the database: ECONNREFUSED'],
+    ['fault', 'no host is the primary'],
+  ]);
+  assert.match(findings.at(-1)!.remedy!, /^check that MySQL .* answers at the hosts of DB_HOST/);
 });
 
 test('doctor reports a binlog that is not synced, or that excludes every write', async () => {

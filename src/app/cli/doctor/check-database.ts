@@ -8,8 +8,8 @@ import {
 import type { ConnectionLimits } from './check-server.ts';
 import { findWriteObstacles, isInGroup } from '../../../db/checks/health.ts';
 import {
-  areSplit, describeRole, findMissingTables, hasSeveralPrimaries, isPrimary, readGrants,
-  readHostVariables, readRole, readServerClock, readServerFacts, readServerName, readTableBytes,
+  areSplit, describeRole, faultOf, findMissingTables, hasSeveralPrimaries, isPrimary,
+  readGrants, readHostVariables, readRole, readServerClock, readServerFacts, readServerName, readTableBytes,
   tryWrites,
 } from '../../../db/checks/inspect.ts';
 import type { Role, WriteTrial } from '../../../db/checks/inspect.ts';
@@ -76,7 +76,8 @@ export async function checkHosts(
       NO_PRIMARY_REMEDIES.split));
   }
   if (primary === undefined) {
-    findings.push(fault('hosts', 'no host is the primary', NO_PRIMARY_REMEDIES.read_only));
+    const reason = faultOf(hosts.flatMap(({ role }) => role ?? []));
+    findings.push(fault('hosts', 'no host is the primary', NO_PRIMARY_REMEDIES[reason]));
   }
   return { settings, findings };
 }
@@ -106,7 +107,7 @@ const GROUP_RISKS: readonly [string, (value: string) => boolean, string, string]
       + ' 5 s loses its role'],
   ['group_replication_unreachable_majority_timeout', (value) => value === '0',
     'a primary that is cut off waits for its group without end',
-    'SET PERSIST group_replication_unreachable_majority_timeout = 5'],
+    'SET PERSIST group_replication_unreachable_majority_timeout = 30'],
 ];
 
 const REPLICA_WORKERS_MIN = 16;

@@ -113,9 +113,12 @@ test('capacity covers the connections, the tables and the largest batch', () => 
   assert.equal(room({ connectionsMax: 16 })[0], 'warn');
   assert.equal(room({ connectionsMax: 15 })[0], 'fault');
   assert.equal(room({}, 0, 10)[0], 'fault');
-  const accountLimit = (userConnectionsMax: number) => room({ userConnectionsMax });
+  const accountLimit = (userConnectionsMax: number, workers = 1) =>
+    room({ userConnectionsMax }, 0, workers);
   assert.equal(accountLimit(18), ['ok', 'ok', 'ok']);
   assert.equal(accountLimit(17), ['ok', 'warn', 'ok', 'ok']);
+  assert.equal(accountLimit(4 * 16 + 7, 4), ['ok', 'ok', 'ok']);
+  assert.equal(accountLimit(4 * 16 + 6, 4), ['ok', 'warn', 'ok', 'ok']);
   assert.equal(room({}, 128 * MEGABYTE)[1], 'ok');
   assert.equal(room({}, 128 * MEGABYTE + 1)[1], 'warn');
   assert.equal(room({ packetBytesMax: 4 * MEGABYTE })[2], 'ok');
