@@ -1,6 +1,6 @@
 /**
  * A client of otpd (docs/client.md). Every answer is an outcome; a promise is rejected only for an
- * abort and for an argument that is no header or no URL. Nothing here writes a log.
+ * abort and for an argument that cannot be a header or a URL. Nothing here writes a log.
  *
  * @import { CallOptions, ClientOptions, OtpdClient, RequestCall } from './index.d.ts'
  * @import { Unavailable, VerifyCall } from './index.d.ts'
@@ -78,7 +78,7 @@ export function createClient(options) {
       }, call);
       if ('kind' in answer) return answer;
       const outcome = verifyOutcome(answer);
-      // otpd never repeats a code; what stands between might.
+      // otpd never repeats a code; a proxy in between might.
       const isEcho = outcome.kind === 'failed' && outcome.message?.includes(code);
       return isEcho ? { ...outcome, message: null } : outcome;
     },
@@ -156,7 +156,7 @@ async function sendOnce({ method, headers, body }, url, signal, boundMs, send) {
   try {
     const response = await send(url, {
       method, headers, signal: controller.signal,
-      // A redirect would carry the code to another server, and cookies are nobody's business.
+      // A redirect would carry the code to another server, and otpd uses no cookies.
       redirect: 'manual', credentials: 'omit', cache: 'no-store',
       ...(body === undefined ? {} : { body }),
     });

@@ -216,7 +216,7 @@ export class OtpCode extends HTMLElement {
     clearTimeout(this.#timer);
     const now = Date.now();
     if (this.#endsAt && this.#endsAt <= now) {
-      // Unlike an answer, this is no reaction to the user: the focus stays where it is.
+      // Unlike an answer, this does not follow an action of the user: the focus stays where it is.
       this.#endsAt = 0;
       return this.#enter('code_expired');
     }

@@ -54,7 +54,7 @@ function requestIdOf({ headers }) {
   return headers.get('X-Request-Id');
 }
 
-/** A text of another form is no error code, and may be anything. @param {Answer} answer */
+/** A text of another form is not an error code, and may be anything. @param {Answer} answer */
 function errorOf({ body: { error } }) {
   return typeof error === 'string' && /^[a-z_]{1,40}$/.test(error) ? error : null;
 }

@@ -7,7 +7,7 @@ url=${OTPD_URL:-http://127.0.0.1:3000}
 pair="\"user_id\":\"$1\",\"purpose\":\"login\""
 
 # post PATH BODY CURL-OPTIONS. The key stays the same when curl repeats the request. Body and keys
-# are no parameters of curl, because every user of the machine can read those.
+# are not passed as parameters, because every user of the machine can read those.
 post() {
   printf '%s' "$2" | curl -sS --max-time 4 --retry-max-time 10 $3 --data-binary @- \
     -H @/dev/fd/3 "$url$1" 3<<EOF

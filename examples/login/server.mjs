@@ -52,7 +52,7 @@ const ACTIONS = {
     });
     if (outcome.kind !== 'unavailable') session.key = undefined;
     if (outcome.kind !== 'verified') return outcome;
-    // The session gets a new id: nobody who knew the old one is logged in with it.
+    // The session gets a new id, so that nobody is logged in who knew the old one.
     startSession(response, { user: userId }, id);
     const { device } = outcome;
     if (device) response.appendHeader('Set-Cookie', cookie('device', device, 34_560_000));

@@ -262,7 +262,7 @@ export function isLimitReached(error: unknown): boolean {
  * - `database`: no host answers.
  * - `read_only`: no host takes writes.
  * - `quorum`: the host that takes writes sees no majority of its group.
- * - `split`: two hosts take writes, and are not of one group, so their data part.
+ * - `split`: two hosts take writes, and are not of one group, so their data diverge.
  */
 export type PrimaryFault = 'database' | 'read_only' | 'quorum' | 'split';
 

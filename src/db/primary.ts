@@ -35,7 +35,7 @@ const OPEN_MS = 2000;
 const WATCH_PAUSE_MS = 250;
 const WATCH_ASK_MS = 700;
 
-/** Two primaries without a group are a mistake of an operator. */
+/** Two primaries without a group are a mistake of an operator, so they are looked for rarely. */
 const COMPARE_PAUSE_MS = 3000;
 
 const SPLIT = 'two hosts take writes';

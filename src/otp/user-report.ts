@@ -37,7 +37,7 @@ type AccountReport = Readonly<{
   wrongMax: number;
   /** For everybody, until an operator unlocks the account. */
   isLocked: boolean;
-  /** The same for clients that are no trusted device, which get fewer attempts. */
+  /** The same for untrusted clients, which get fewer attempts. */
   untrustedMax: number;
   isUntrustedLocked: boolean;
 }>;

@@ -240,6 +240,18 @@ test('every example of the description is valid', () => {
   assert.equal(new DescriptionCheck().wrongExamples(), []);
 });
 
+test('the description has each check of /readyz that docs/metrics.md lists', () => {
+  const [, table = ''] = readFileSync(join(ROOT, 'docs/metrics.md'), 'utf8')
+    .split('| check | fails when |\n');
+  const [rows = ''] = table.split('\n\n');
+  const checks = [...rows.matchAll(/^\| `(\w+)` /gm)].map(([, check]) => check);
+  const { components } = parse(DESCRIPTION.toString()) as {
+    components: { schemas: { NotReady: { properties: { failed: object } } } };
+  };
+  const { failed } = components.schemas.NotReady.properties;
+  assert.equal((failed as { items: { enum: string[] } }).items.enum, checks);
+});
+
 test('the description check finds each kind of difference', () => {
   const headers = { 'x-request-id': 'r', 'cache-control': 'no-store',
     'x-content-type-options': 'nosniff', 'content-security-policy': "frame-ancestors 'none'",

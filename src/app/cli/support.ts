@@ -133,9 +133,9 @@ function formatAccount(
 ): string {
   if (isLocked) return `locked until an operator runs otpd unlock, ${wrong} wrong in a row`;
   const rest = `${wrong} of ${wrongMax} wrong in a row until an operator must unlock`;
-  if (isUntrustedLocked) return `locked but for trusted devices, ${rest}`;
+  if (isUntrustedLocked) return `locked except for trusted devices, ${rest}`;
   return untrustedMax === wrongMax ? rest
-    : `${rest}, ${untrustedMax} for clients that are no trusted device`;
+    : `${rest}, ${untrustedMax} for untrusted clients`;
 }
 
 function formatCode(code: CodeReport | null): string[] {

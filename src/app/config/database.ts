@@ -58,7 +58,7 @@ function readHosts(reader: EnvReader, list: string, defaultPort: number): Host[]
     const isHost = address === undefined ? name !== undefined : isIP(address) === 6;
     const port = ownPort === undefined ? defaultPort : /^\d{1,5}$/.test(ownPort) && Number(ownPort);
     const rule = text === '' ? 'is empty; remove a comma'
-      : !isHost ? 'is no host; write name, name:port, 10.0.0.5:port or [::1]:port'
+      : !isHost ? 'is not a host; write name, name:port, 10.0.0.5:port or [::1]:port'
         : !port || port > PORT_MAX ? `has no port from 1 to ${PORT_MAX} after its colon` : null;
     if (rule !== null) reader.errors.push(`DB_HOST: ${JSON.stringify(text)} ${rule}`);
     return { host: address ?? name ?? text, port: port || defaultPort };

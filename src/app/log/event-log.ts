@@ -59,8 +59,8 @@ export function createSignalLog(log: Log): LogSignal {
 /** The longest name of a host (RFC 1035, 2.3.4), with a port. */
 const HOST_MAX_CHARACTERS = 270;
 
-const SPLIT = 'these hosts take writes and are not of one group, so their data part; otpd uses none'
-  + ' of them until all but one are read-only';
+const SPLIT = 'these hosts take writes and are not of one group, so their data diverge; otpd uses'
+  + ' none of them until all but one are read-only';
 
 const NOTICES: Readonly<Record<Notice, string>> = Object.freeze({
   proxy_not_trusted: 'a peer sends X-Forwarded-For or Forwarded and is not in TRUSTED_PROXIES, so'

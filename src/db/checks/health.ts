@@ -209,7 +209,7 @@ export class DatabaseCheck {
   async #inspect(connection: Connection, settings: Settings): Promise<HealthError[]> {
     const errors: HealthError[] = toObstacles(settings).map(({ check }) => check);
     const { pending } = await readSchemaStatusOn(connection, this.#files);
-    // A newer schema is no error: during an upgrade older processes still serve.
+    // A newer schema is not an error: during an upgrade older processes still serve.
     if (pending.length > 0) errors.push('schema');
     if (errors.length > 0) await connection.run('rollback', 'ROLLBACK', []);
     return errors;

@@ -67,8 +67,8 @@ export function markTests<O extends object | null>(
 }
 
 /**
- * Finds last days that are too far away. One that has passed is no error, because a restart must
- * not fail on it.
+ * Finds last days that are too far away. One that has passed is not an error, because a restart
+ * must not fail on it.
  *
  * @param now the clock of this machine
  * @returns one sentence for each, with the path of the member

@@ -75,7 +75,8 @@ test('show lists the pairs of each device, and the devices', async () => {
   assert.equal(devices,
     [{ device, last_success_at: '2026-01-05T08:00:00.000000Z', revoked_at: null }]);
   const text = lines.join('\n');
-  assert.match(text, '1 of 100 wrong in a row until an operator must unlock, 70 for clients');
+  assert.match(text,
+    '1 of 100 wrong in a row until an operator must unlock, 70 for untrusted clients');
   assert.match(text, `\npurpose login on device ${device}\n`);
   assert.match(text, `\ndevice ${device}, last success 2026-01-05T08:00:00.000000Z`);
 });
@@ -143,7 +144,8 @@ test('unlock lets in untrusted clients that are locked while devices are not', a
   // The lock does not end with the policy under which it began.
   for (const policy of [policies, createPolicies()]) {
     const { lines } = await show({ ...deps(), policies: policy }, 'U6');
-    assert.match(lines.join('\n'), 'account     locked but for trusted devices, 70 of 100 wrong');
+    assert.match(lines.join('\n'),
+      'account     locked except for trusted devices, 70 of 100 wrong');
   }
   assert.equal((await unlock(deps(), 'U6', null)).lines,
     ['unlocked; the user can request a code now']);

@@ -8,8 +8,8 @@ import {
 import type { ConnectionLimits } from './check-server.ts';
 import { findWriteObstacles, isInGroup } from '../../../db/checks/health.ts';
 import {
-  areSplit, describeRole, faultOf, findMissingTables, hasSeveralPrimaries, isPrimary,
-  readGrants, readHostVariables, readRole, readServerClock, readServerFacts, readServerName, readTableBytes,
+  areSplit, describeRole, faultOf, findMissingTables, hasSeveralPrimaries, isPrimary, readGrants,
+  readHostVariables, readRole, readServerClock, readServerFacts, readServerName, readTableBytes,
   tryWrites,
 } from '../../../db/checks/inspect.ts';
 import type { Role, WriteTrial } from '../../../db/checks/inspect.ts';

@@ -98,7 +98,7 @@ export function checkCapacity(
       : needed > connectionsMax * CONNECTIONS_SHARE
         ? warn('connections', `${room}: little is left for other clients`, lower)
         : ok('connections', room),
-    ...checkAccountLimit(userConnectionsMax, needed, workers),
+    ...checkAccountLimit(userConnectionsMax, needed, workers === 1 ? 2 : workers + 3),
     bufferPoolBytes >= tableBytes ? ok('memory', pool)
       : warn('memory', pool, 'raise innodb_buffer_pool_size above the size of the tables'),
     packetBytesMax >= PACKET_BYTES_MIN ? ok('packets', packet)
@@ -107,15 +107,11 @@ export function checkCapacity(
   ];
 }
 
-/**
- * Besides the connections for requests, each process has one that watches the primary, and the
- * first one has one for readiness. With workers the first one also has one for its start.
- */
-function checkAccountLimit(limit: number, needed: number, workers: number): Finding[] {
-  const others = workers === 1 ? 2 : workers + 3;
+/** @param others the watch of each process; of the first one, readiness and with workers a pool */
+function checkAccountLimit(limit: number, needed: number, others: number): Finding[] {
   if (limit === 0 || limit >= needed + others) return [];
   return [warn('connections', `the account may have ${limit} connections (MAX_USER_CONNECTIONS or`
-    + ` max_user_connections), DB_CONNECTIONS x WORKERS is ${needed}, and checks take ${others} more`,
+    + ` max_user_connections), DB_CONNECTIONS x WORKERS is ${needed}, checks take ${others} more`,
   'ALTER USER … WITH MAX_USER_CONNECTIONS …, or lower DB_CONNECTIONS or WORKERS')];
 }
 

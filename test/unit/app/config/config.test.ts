@@ -91,16 +91,16 @@ const WRONG_LISTS: [string, string[]][] = [
     '"b:65536" has no port from 1 to 65535 after its colon',
     '"c:x" has no port from 1 to 65535 after its colon',
     '"d:" has no port from 1 to 65535 after its colon']],
-  ['[::1', ['"[::1" is no host; write name, name:port, 10.0.0.5:port or [::1]:port']],
-  ['[10.0.0.5]:3306', ['"[10.0.0.5]:3306" is no host; write']],
+  ['[::1', ['"[::1" is not a host; write name, name:port, 10.0.0.5:port or [::1]:port']],
+  ['[10.0.0.5]:3306', ['"[10.0.0.5]:3306" is not a host; write']],
   ['2001:db8::x:3306', ['"2001:db8::x:3306" has no port']],
-  ['[]:3306', ['"[]:3306" is no host; write']],
-  ['a b', ['"a b" is no host; write']],
+  ['[]:3306', ['"[]:3306" is not a host; write']],
+  ['a b', ['"a b" is not a host; write']],
   ['mysql://a', ['"mysql://a" has no port']],
-  ['u@a', ['"u@a" is no host; write']],
+  ['u@a', ['"u@a" is not a host; write']],
   ['a,b:3310,b,a', ['b port 3310 is named twice', 'a port 3310 is named twice']],
   ['a,:3306,[::1]x,b:99999',
-    ['":3306" is no host', '"[::1]x" is no host', '"b:99999" has no port']],
+    ['":3306" is not a host', '"[::1]x" is not a host', '"b:99999" has no port']],
 ];
 
 for (const [list, faults] of WRONG_LISTS) {
