@@ -29,7 +29,7 @@ export type LogContext = Readonly<{
   userId?: string;
   purpose?: string;
   otpId?: string;
-  /** The trusted device on which the code was verified. */
+  /** The trusted device on which the code was verified, or that support revokes. */
   device?: string;
   /** The invalid field. */
   field?: string;

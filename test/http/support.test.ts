@@ -130,11 +130,13 @@ test('every request of support is logged with its API client, and no probe is', 
   await ask('GET /users/a%20b');
   await ask('POST /users/u/unlock', '{"purpose":"login"}');
   await ask('POST /users/u/revoke', '{}');
+  await ask('POST /users/u/revoke', '{"device":"6af9b8120107f8d5"}');
   assert.equal(records.map(({ route, code, apiClient, context }) =>
     [route, code, apiClient, context]), [
     ['/users/{user_id}', 'user_not_found', 'desk', { userId: 'a b' }],
     ['/users/{user_id}/unlock', 'not_locked', 'desk', { userId: 'u', purpose: 'login' }],
     ['/users/{user_id}/revoke', 'revoked', 'desk', { userId: 'u' }],
+    ['/users/{user_id}/revoke', 'revoked', 'desk', { userId: 'u', device: '6af9b8120107f8d5' }],
   ]);
 });
 

@@ -216,8 +216,12 @@ function createSupportHandler(
     if (typeof userId !== 'string') return invalidField(userId);
     const object = members === null ? { members: {} } : parseJsonObject(input.body, members);
     if ('field' in object) return withContext(invalidField(object), { userId });
-    const { purpose } = object.members;
-    const context = typeof purpose === 'string' ? { userId, purpose } : { userId };
+    const { purpose, device } = object.members;
+    const context = {
+      userId,
+      ...(typeof purpose === 'string' ? { purpose } : {}),
+      ...(isDevice(device) ? { device } : {}),
+    };
     try {
       const done = await operate(userId, input, object.members);
       if (done === null) return withContext(NO_SCOPE, context);
