@@ -81,6 +81,9 @@ async function codeOf({ body }: Reply): Promise<string> {
   return find()!.code;
 }
 
+/** The report of an account that 5 wrong codes lock for everybody. */
+const LOCKED = { wrongMax: 5, isLocked: true, untrustedMax: 5, isUntrustedLocked: true };
+
 /** Requests a code and sends wrong ones. */
 async function guess(pair: Pair, count: number): Promise<void> {
   const code = await codeOf(await request(pair));
@@ -209,7 +212,7 @@ test('a count that has reached its limit locks until an operator unlocks the pai
   const deps = { pool: database.pool, secrets: secrets(), policies };
   const report = await readUserReport(deps, pair.user);
   assert.equal([report?.keptWrong, report?.account],
-    [[5], { wrong: 5, wrongMax: 5, isLocked: true }]);
+    [[5], { ...LOCKED, wrong: 5 }]);
   assert.is((await request({ ...pair, purpose: 'pay' })).status, 403);
   assert.is((await request(other)).status, 201);
   assert.is((await unlockUser(deps, pair.user, pair.purpose)).outcome, 'unlocked');
@@ -242,7 +245,7 @@ test('an account stays locked after the counts of its purposes are forgotten', a
   const deps = { pool: database.pool, secrets: secrets(), policies };
   const report = await readUserReport(deps, other.user);
   assert.equal([report?.account, report?.pairs, report?.keptWrong],
-    [{ wrong: 0, wrongMax: 5, isLocked: true }, [], []]);
+    [{ ...LOCKED, wrong: 0 }, [], []]);
   assert.equal((await unlockUser(deps, other.user, null)).outcome, 'unlocked');
   assert.equal((await unlockUser(deps, other.user, null)).outcome, 'unknown');
   assert.is((await request(login!)).status, 201);
