@@ -18,7 +18,7 @@ import { freePort } from '../harness/free-port.ts';
 import { startOtpd } from '../harness/otpd.ts';
 import type { Otpd } from '../harness/otpd.ts';
 import { ROOT } from '../harness/program.ts';
-import { eventually } from '../harness/waiting.ts';
+import { createGate, eventually } from '../harness/waiting.ts';
 
 const AXE = readFileSync(join(ROOT, 'node_modules/axe-core/axe.min.js'), 'utf8');
 const PICTURES = process.env.OTPD_TEST_SCREENSHOTS;
@@ -143,7 +143,7 @@ test('a locked user is found and unlocked, which the log and the metrics say', a
 
 test('without a confirmation nothing is done', async () => {
   const user = 'hesitant';
-  await lock(user);
+  const code = await lock(user);
   await show(user);
   await says('Shown');
   await button('Unlock').click();
@@ -153,8 +153,32 @@ test('without a confirmation nothing is done', async () => {
   await button('Unlock').click();
   await button('No').click();
   await page.getByRole('dialog').waitFor({ state: 'hidden' });
-  assert.is(auditLines().some((line) => line.user === user && line.outcome === 'unlocked'), false);
+  assert.is(await guess(user, code), 429);
 });
+
+test('a confirmation is for the user in its question, even if another one is shown meanwhile',
+  async () => {
+    await lock('asked-about');
+    await lock('late');
+    await show('asked-about');
+    await says('Shown: asked-about');
+    const gate = createGate();
+    await page.route('**/users/late', async (route) => {
+      await gate.promise;
+      await route.continue();
+    });
+    await show('late');
+    await button('Unlock').click();
+    await page.getByText('Unlock asked-about in all purposes').waitFor();
+    gate.open();
+    await page.getByRole('heading', { name: 'User late', includeHidden: true }).waitFor();
+    await button('Yes').click();
+    await says('Unlocked.');
+    const unlocked = () => auditLines().filter(({ outcome }) => outcome === 'unlocked');
+    await eventually('the unlock is logged', () =>
+      unlocked().some(({ user }) => user === 'asked-about' || user === 'late'));
+    assert.is(unlocked().some(({ user }) => user === 'late'), false);
+  });
 
 test('a code is canceled, and a device is revoked', async () => {
   const code = await requestCode('device-user');
@@ -193,7 +217,7 @@ test('errors are said in words, with what to do', async () => {
 
 test('a page whose origin is not listed can read, and says what to list', async () => {
   const user = 'other-origin';
-  await lock(user);
+  const code = await lock(user);
   await context.close();
   await open(`${origin.replace('127.0.0.1', 'localhost')}/support`);
   const { port } = new URL(origin);
@@ -203,7 +227,7 @@ test('a page whose origin is not listed can read, and says what to list', async 
   await says('Shown');
   await confirm('Unlock');
   await says(words);
-  assert.is(auditLines().some((line) => line.user === user && line.outcome === 'unlocked'), false);
+  assert.is(await guess(user, code), 429);
 });
 
 test('the key is kept in the memory of the page only', async () => {
