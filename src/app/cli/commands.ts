@@ -73,7 +73,7 @@ const COMMANDS: readonly Command[] = [
   {
     name: 'revoke',
     arguments: 'USER [DEVICE]',
-    help: 'end the trust in the devices of a user, or in one of them',
+    help: 'stop trusting the devices of a user, or one of them',
     run: asReport((userId, ...[device]) => {
       if (device !== undefined) checkDevice(device);
       return withDatabase((pool, { policies, secrets, log: { isRaw } }) =>
