@@ -23,10 +23,11 @@ type UserCall = CallOptions & {
   purpose: string;
   /**
    * The address of the end user's device, for the limits by client IP. It is sent as X-Client-IP
-   * with an API key, and else as X-Forwarded-For, which counts if TRUSTED_PROXIES names the caller.
+   * with an API key. Without one it is sent as X-Forwarded-For, which counts if TRUSTED_PROXIES
+   * names the caller.
    */
   clientIp?: string | undefined;
-  /** The device tokens that the end user's device keeps; texts that are none are not sent. */
+  /** The device tokens that the end user's device keeps; other texts are not sent. */
   devices?: readonly string[] | undefined;
   /** A new random key by default. A secret: see docs/api.md, "Key". */
   idempotencyKey?: string | undefined;

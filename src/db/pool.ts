@@ -34,7 +34,7 @@ export class ConnectionPool {
   #idle: Connection[] = [];
   readonly #waiters: Set<Waiter> = new Set();
   readonly #busy: Set<Connection> = new Set();
-  /** Connections that look for lost ones. */
+  /** Connections that look for lost ones and are not busy. */
   readonly #borrowed: Set<Connection> = new Set();
   readonly #lost: LostConnections;
   /** Counts the calls of renew(): a connection of an earlier one must not come in. */
@@ -52,11 +52,7 @@ export class ConnectionPool {
     this.size = size;
     this.#lost = new LostConnections({
       busy: this.#busy,
-      borrow: async (sinceMs) => {
-        const connection = await this.#borrow(sinceMs);
-        this.#borrowed.add(connection);
-        return connection;
-      },
+      borrow: (sinceMs) => this.#borrow(sinceMs),
       giveBack: (connection) => {
         this.#borrowed.delete(connection);
         this.release(connection);
@@ -223,17 +219,21 @@ export class ConnectionPool {
     }
   }
 
-  /** A connection that answers, for a look at those that do not. */
+  /** A connection that answers, for a look at those that do not; renew() gives it up, too. */
   async #borrow(sinceMs: number): Promise<Connection> {
     const newest = this.#idle.at(-1);
     if (newest !== undefined && newest.activity.heardAtMs > sinceMs && !newest.isDestroyed()) {
       this.#idle.pop();
+      this.#borrowed.add(newest);
       return newest;
     }
     const generation = this.#generation;
     try {
       const connection = await this.#open();
-      if (generation === this.#generation) return connection;
+      if (generation === this.#generation) {
+        this.#borrowed.add(connection);
+        return connection;
+      }
       connection.destroy();
       throw new Unavailable('the primary has moved');
     } catch (error) {
