@@ -252,7 +252,7 @@ test('new workers read their files again; one that does not start ends the resta
 /** A copy of the project that the test changes while it runs. */
 function copyProject(): string {
   const copy = join(folder, 'otpd');
-  for (const name of ['src', 'schema', 'messages', 'openapi.json', 'package.json']) {
+  for (const name of ['src', 'schema', 'messages', 'pages', 'openapi.json', 'package.json']) {
     cpSync(join(ROOT, name), join(copy, name), { recursive: true });
   }
   symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
