@@ -44,6 +44,7 @@ const YIELD_MS = 30_000;
 export class Primary {
   readonly #counts = new PrimaryCounts();
   readonly #servers: readonly Server[];
+  readonly #only: Server | null;
   readonly #setUpSql: string;
   readonly #onEvent: (event: PrimaryEvent) => void;
   readonly #pools = new Set<ConnectionPool>();
@@ -58,6 +59,8 @@ export class Primary {
   #fault: PrimaryFault = 'database';
   #lostAtMs = -Infinity;
   #searching: Promise<Server> | null = null;
+  /** Ends the search: the primary became known otherwise. */
+  #endSearch: (found: Server) => void = () => {};
   #searchedAtMs = -Infinity;
   /** Counts the renewals: the opening of a session ends that began before the latest one. */
   #renewals = 0;
@@ -76,6 +79,7 @@ export class Primary {
     onEvent: (event: PrimaryEvent) => void = () => {},
   ) {
     this.#servers = servers.map(createServer);
+    this.#only = servers.length === 1 ? this.#servers[0]! : null;
     this.#setUpSql = setUpSql;
     this.#onEvent = onEvent;
   }
@@ -101,13 +105,9 @@ export class Primary {
     };
   }
 
-  /**
-   * The settings of the primary. A single host is not asked.
-   *
-   * @throws NoPrimary
-   */
-  find(): Promise<DatabaseSettings> {
-    return this.#find().then(({ settings }) => settings);
+  /** The settings of the primary, which is asked unless it is known or alone; throws NoPrimary. */
+  async find(): Promise<DatabaseSettings> {
+    return (this.#current ?? await this.#find()).settings;
   }
 
   /**
@@ -142,10 +142,6 @@ export class Primary {
     this.#dropWatched();
   }
 
-  get #only(): Server | null {
-    return this.#servers.length === 1 ? this.#servers[0]! : null;
-  }
-
   async #openOnce(renewals: number): Promise<Connection> {
     const server = this.#current ?? await this.#find();
     if (renewals !== this.#renewals) throw new NoPrimary('database', 'the primary has moved');
@@ -168,6 +164,7 @@ export class Primary {
     connection.destroy();
     if (!isPrimary(role)) {
       this.#suspect = server;
+      this.#dropWatched();
       this.#refuse(server, role);
     }
     throw toNoPrimary([{ server, role, error: null }]);
@@ -186,7 +183,10 @@ export class Primary {
     const startedAtMs = monotonicMs();
     const asked = this.#servers.map((server) => ({ server, answer: askOnce(server) }));
     const trusted = asked.filter(({ server }) => server !== this.#suspect);
-    const found = await firstPrimary(trusted) ?? await firstPrimary(asked);
+    const found = await Promise.race([
+      new Promise<Server>((resolve) => { this.#endSearch = resolve; }),
+      firstPrimary(trusted).then((first) => first ?? firstPrimary(asked)),
+    ]);
     this.#searchedAtMs = monotonicMs();
     this.#counts.searchSeconds.observe((this.#searchedAtMs - startedAtMs) / 1000);
     if (found !== null) {
@@ -199,14 +199,14 @@ export class Primary {
     // A server that allows no further connection is there, and has not said that it was demoted.
     if (this.#current !== null && !isLimitReached(failure)) this.#lose(failure.fault);
     this.#fault = failure.fault;
-    if (this.#only !== null && failure.fault === 'database') throw failure.cause;
-    throw failure;
+    throw this.#only !== null && failure.fault === 'database' ? failure.cause : failure;
   }
 
   #settle(server: Server): void {
     const from = this.#last;
     this.#current = server;
     this.#last = server;
+    this.#endSearch(server);
     if (from === null || from === server) return;
     this.#counts.moves += 1;
     this.#onEvent({ event: 'database_moved', from: from.label, to: server.label });
@@ -241,12 +241,14 @@ export class Primary {
       this.#comparing ??= this.#compare().finally(() => { this.#comparing = null; });
     }
     if (this.#split === 'yes') return;
-    const server = this.#current ?? this.#only ?? await this.#find();
+    // The last primary is asked on, without a login: a group may get its majority back.
+    const server = this.#current ?? this.#watched?.server ?? this.#only ?? await this.#find();
     const { role, error } = await this.#askWatched(server);
     if (isPrimary(role)) {
       if (this.#current === null) this.#settle(server);
     } else if (role !== null) {
       this.#refuse(server, role);
+      if (this.#only === null) this.#find().catch(() => {});
     } else if (isLimitReached(error)) this.#yield();
     // A slow disk must not cost the sessions: they are renewed when another host is the primary.
     else if (this.#only === null) await this.#find();
