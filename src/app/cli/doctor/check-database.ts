@@ -10,7 +10,7 @@ import { findWriteObstacles, isInGroup } from '../../../db/checks/health.ts';
 import {
   areParted, describeRole, findMissingTables, hasSeveralPrimaries, isPrimary, readGrants,
   readHostVariables, readRole, readServerClock, readServerFacts, readServerName, readTableBytes,
-  tryWrites,
+  startsReadOnly, tryWrites,
 } from '../../../db/checks/inspect.ts';
 import type { Role, WriteTrial } from '../../../db/checks/inspect.ts';
 import { hostLabel, openConnection } from '../../../db/connection.ts';
@@ -51,6 +51,7 @@ type HostFacts = Readonly<{
   error: unknown;
   role: Role | null;
   variables: ReadonlyMap<string, string>;
+  startsReadOnly: boolean;
   pending: readonly string[];
 }>;
 
@@ -88,10 +89,12 @@ async function readHost(settings: DatabaseSettings): Promise<HostFacts> {
       error: null,
       role: await readRole(connection),
       variables: await readHostVariables(connection),
+      startsReadOnly: await startsReadOnly(connection),
       pending: (await readSchemaStatusOn(connection, readSchemaFiles())).pending,
     }));
   } catch (error) {
-    return { settings, error, role: null, variables: new Map(), pending: [] };
+    const variables = new Map<string, string>();
+    return { settings, error, role: null, variables, startsReadOnly: false, pending: [] };
   }
 }
 
@@ -106,7 +109,7 @@ const GROUP_RISKS: readonly [string, (value: string) => boolean, string, string]
       + ' 5 s loses its role'],
   ['group_replication_unreachable_majority_timeout', (value) => value === '0',
     'a primary that is cut off waits for its group without end',
-    'SET PERSIST group_replication_unreachable_majority_timeout = 5'],
+    'SET PERSIST group_replication_unreachable_majority_timeout = 30'],
 ];
 
 const REPLICA_WORKERS_MIN = 16;
@@ -127,6 +130,11 @@ function checkHost(host: HostFacts, primary: HostFacts | undefined): Finding[] {
   if (isInGroup(variables) && !role.seesGroup) {
     remarks.push(['the account may not see the group, so a primary that is cut off is not noticed',
       'GRANT SELECT ON performance_schema.replication_group_members to the account']);
+  }
+  if (isInGroup(variables) && !host.startsReadOnly) {
+    remarks.push(['it is not seen to start with super_read_only, without which a member that starts'
+      + ' outside of its group takes writes and cannot join again',
+    'SET PERSIST_ONLY super_read_only = ON; the group lifts it on the primary']);
   }
   const workers = value('replica_parallel_workers') || value('slave_parallel_workers');
   if (Number(workers) < REPLICA_WORKERS_MIN) {
