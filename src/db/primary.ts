@@ -203,9 +203,9 @@ export class Primary {
   }
 
   #settle(server: Server): void {
+    if (this.#split === 'yes') return;
     const from = this.#last;
-    this.#current = server;
-    this.#last = server;
+    [this.#current, this.#last] = [server, server];
     this.#endSearch(server);
     if (from === null || from === server) return;
     this.#counts.moves += 1;
