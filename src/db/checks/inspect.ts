@@ -229,15 +229,19 @@ const ROLE_SQL = `SELECT ${FLAGS}, COALESCE(GROUP_CONCAT(member_id), '') AS memb
 /** For an account without SELECT on the table of the members. */
 const FLAGS_SQL = `SELECT ${FLAGS}, '' AS members, 1 AS has_quorum LIMIT 1`;
 
-/** @param access remembers that the account may not see the group, which is not tried again */
+/**
+ * Ends no transaction: with the consistency `before` even a ROLLBACK outside of one waits for the
+ * group, without a bound when that has lost its majority.
+ *
+ * @param access remembers that the account may not see the group, which is not tried again
+ */
 export async function readRole(
   connection: Connection,
   access: { seesGroup: boolean } = { seesGroup: true },
 ): Promise<Role> {
   try {
     const sql = access.seesGroup ? ROLE_SQL : FLAGS_SQL;
-    const [[row = {}] = []] = await connection.runAll('primary.role',
-      [{ sql, values: [] }, { sql: 'ROLLBACK', values: [] }]);
+    const [row = {}] = await connection.run('primary.role', sql, []);
     return {
       takesWrites: Number(row.takes_writes) === 1,
       hasQuorum: Number(row.has_quorum) === 1,
