@@ -108,13 +108,12 @@ function isStalled({ activity }: Connection, now: number): boolean {
   return activity.isWaiting && now - activity.sentAtMs >= STALLED_AFTER_MS;
 }
 
-/** Every account sees its own connections. */
+/** Every account sees its own connections; the command `Sleep` is nothing. */
 const READ_COMMANDS_SQL = `SELECT id, command FROM information_schema.processlist
   WHERE user = SUBSTRING_INDEX(USER(), '@', 1) AND db <=> DATABASE()`;
 
-/** What the server does on each connection of this account; `Sleep` is nothing. */
+/** What the server does on each connection of this account; ends no transaction, as readRole. */
 async function readCommands(connection: Connection): Promise<ReadonlyMap<number, string>> {
   const rows = await connection.run('connection.commands', READ_COMMANDS_SQL, []);
-  await connection.run('rollback', 'ROLLBACK', []);
   return new Map(rows.map(({ id, command }) => [Number(id), String(command)]));
 }

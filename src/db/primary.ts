@@ -61,6 +61,8 @@ export class Primary {
   #fault: PrimaryFault = 'database';
   #lostAtMs = -Infinity;
   #searching: Promise<Server> | null = null;
+  /** Ends the search: the primary became known otherwise. */
+  #endSearch: (found: Server) => void = () => {};
   #searchedAtMs = -Infinity;
   /** Counts the renewals: the opening of a session ends that began before the latest one. */
   #renewals = 0;
@@ -105,13 +107,9 @@ export class Primary {
     };
   }
 
-  /**
-   * The settings of the primary. A single host is not asked.
-   *
-   * @throws NoPrimary
-   */
-  find(): Promise<DatabaseSettings> {
-    return this.#find().then(({ settings }) => settings);
+  /** The settings of the primary, which is asked unless it is known or alone; throws NoPrimary. */
+  async find(): Promise<DatabaseSettings> {
+    return (this.#current ?? await this.#find()).settings;
   }
 
   /**
@@ -169,6 +167,7 @@ export class Primary {
     if (this.#split === 'yes') throw new NoPrimary('split', SPLIT);
     if (!isPrimary(role)) {
       this.#suspect = server;
+      this.#dropWatched();
       this.#refuse(server, role);
     }
     throw toNoPrimary([{ server, role, error: null }]);
@@ -187,33 +186,32 @@ export class Primary {
     const startedAtMs = monotonicMs();
     const asked = this.#servers.map((server) => ({ server, answer: askOnce(server) }));
     const trusted = asked.filter(({ server }) => server !== this.#suspect);
-    const found = await firstPrimary(trusted) ?? await firstPrimary(asked);
+    const known = new Promise<Server>((resolve) => { this.#endSearch = resolve; });
+    const first = firstPrimary(trusted).then((one) => one ?? firstPrimary(asked));
+    const found = await Promise.race([known, first]);
     this.#searchedAtMs = monotonicMs();
     this.#counts.searchSeconds.observe((this.#searchedAtMs - startedAtMs) / 1000);
-    if (found !== null) {
-      this.#settle(found);
-      return found;
-    }
+    if (found !== null) return this.#settle(found);
     const answers = await Promise.all(asked.map(({ answer }) => answer));
     for (const { server, role } of answers) if (role !== null) this.#refuse(server, role);
     const failure = toNoPrimary(answers);
     // A server that allows no further connection is there, and has not said that it was demoted.
     if (this.#current !== null && !isLimitReached(failure)) this.#lose(failure.fault);
     this.#fault = failure.fault;
-    if (this.#only !== null && failure.fault === 'database') throw failure.cause;
-    throw failure;
+    throw this.#only !== null && failure.fault === 'database' ? failure.cause : failure;
   }
 
   /** @throws NoPrimary when a split was found after the server was asked */
-  #settle(server: Server): void {
+  #settle(server: Server): Server {
     if (this.#split === 'yes') throw new NoPrimary('split', SPLIT);
     const from = this.#last;
-    this.#current = server;
-    this.#last = server;
-    if (from === null || from === server) return;
+    [this.#current, this.#last] = [server, server];
+    this.#endSearch(server);
+    if (from === null || from === server) return server;
     this.#counts.moves += 1;
     this.#onEvent({ event: 'database_moved', from: from.label, to: server.label });
     this.#renew();
+    return server;
   }
 
   #lose(fault: PrimaryFault): void {
@@ -244,12 +242,14 @@ export class Primary {
       this.#comparing ??= this.#compare().finally(() => { this.#comparing = null; });
     }
     if (this.#split === 'yes') return;
-    const server = this.#current ?? this.#only ?? await this.#find();
+    // The last primary is asked on, without a login: a group may get its majority back.
+    const server = this.#current ?? this.#watched?.server ?? this.#only ?? await this.#find();
     const { role, error } = await this.#askWatched(server);
     if (isPrimary(role)) {
       if (this.#current === null) this.#settle(server);
     } else if (role !== null) {
       this.#refuse(server, role);
+      if (this.#only === null) this.#find().catch(() => {});
     } else if (isLimitReached(error)) this.#yield();
     // A slow disk must not cost the sessions: they are renewed when another host is the primary.
     else if (this.#only === null) await this.#find();
@@ -277,8 +277,8 @@ export class Primary {
   }
 
   #yield(): void {
-    this.#dropWatched();
     this.#yieldsUntilMs = monotonicMs() + YIELD_MS;
+    this.#dropWatched();
   }
 
   /** Finds two hosts that take writes and whose data diverge. */

@@ -38,27 +38,24 @@ export type Member = {
   listen: () => Promise<void>;
 };
 
-const MORE_RESULTS = 8;
-
-function ok(sequence: number, status = 0): Buffer {
-  return packet(sequence, Buffer.from([0, 0, 0, status, 0, 0, 0]));
+function ok(sequence: number): Buffer {
+  return packet(sequence, Buffer.from([0, 0, 0, 0, 0, 0, 0]));
 }
 
 function text(value: string): Buffer {
   return Buffer.concat([Buffer.from([value.length]), Buffer.from(value)]);
 }
 
-/** A row of texts, and the response to the ROLLBACK behind it. */
+/** A row of texts. */
 function rowResult(row: Readonly<Record<string, string>>): Buffer {
   const payloads: Buffer[] = [Buffer.from([Object.keys(row).length])];
   for (const name of Object.keys(row)) {
     payloads.push(Buffer.concat([text('def'), text(''), text(''), text(''), text(name), text(name),
       Buffer.from('0c2d00000100' + '00fd000000' + '0000', 'hex')]));
   }
-  const end = (status: number): Buffer => Buffer.from([0xfe, 0, 0, status, 0]);
-  payloads.push(end(0), Buffer.concat(Object.values(row).map(text)), end(MORE_RESULTS));
-  const packets = payloads.map((payload, index) => packet(index + 1, payload));
-  return Buffer.concat([...packets, ok(packets.length + 1)]);
+  const end = Buffer.from([0xfe, 0, 0, 0, 0]);
+  payloads.push(end, Buffer.concat(Object.values(row).map(text)), end);
+  return Buffer.concat(payloads.map((payload, index) => packet(index + 1, payload)));
 }
 
 export function roleOf(

@@ -99,6 +99,18 @@ export async function readHostVariables(
   return new Map(rows.map(({ Variable_name, Value }) => [String(Variable_name), String(Value)]));
 }
 
+/** A value that was set since the start, by the group or by hand, hides that of the file. */
+const STARTS_READ_ONLY_SQL = `SELECT EXISTS (SELECT 1 FROM performance_schema.persisted_variables
+    WHERE variable_name = 'super_read_only' AND variable_value = 'ON')
+  OR EXISTS (SELECT 1 FROM performance_schema.variables_info WHERE variable_name = 'super_read_only'
+    AND variable_source NOT IN ('COMPILED', 'DYNAMIC', 'PERSISTED')) AS is_seen LIMIT 1`;
+
+/** True when the server is seen to start with super_read_only. */
+export async function startsReadOnly(connection: Connection): Promise<boolean> {
+  const [row] = await connection.run('server.start', STARTS_READ_ONLY_SQL, []);
+  return Number(row?.is_seen) === 1;
+}
+
 /** Data and indexes of the database, as the server estimates them. */
 export async function readTableBytes(connection: Connection): Promise<number> {
   const sql = `SELECT COALESCE(SUM(data_length + index_length), 0) AS bytes
@@ -217,15 +229,19 @@ const ROLE_SQL = `SELECT ${FLAGS}, COALESCE(GROUP_CONCAT(member_id), '') AS memb
 /** For an account without SELECT on the table of the members. */
 const FLAGS_SQL = `SELECT ${FLAGS}, '' AS members, 1 AS has_quorum LIMIT 1`;
 
-/** @param access remembers that the account may not see the group, which is not tried again */
+/**
+ * Ends no transaction: with the consistency `before` even a ROLLBACK outside of one waits for the
+ * group, without a bound when that has lost its majority.
+ *
+ * @param access remembers that the account may not see the group, which is not tried again
+ */
 export async function readRole(
   connection: Connection,
   access: { seesGroup: boolean } = { seesGroup: true },
 ): Promise<Role> {
   try {
     const sql = access.seesGroup ? ROLE_SQL : FLAGS_SQL;
-    const [[row = {}] = []] = await connection.runAll('primary.role',
-      [{ sql, values: [] }, { sql: 'ROLLBACK', values: [] }]);
+    const [row = {}] = await connection.run('primary.role', sql, []);
     return {
       takesWrites: Number(row.takes_writes) === 1,
       hasQuorum: Number(row.has_quorum) === 1,

@@ -298,14 +298,17 @@ test('doctor describes a member of a group, and warns of what spoils its failove
     assert.match(findings[0]!.found, /: primary, MySQL .*, group_replication_consistency \w+, /);
     assert.match(await warnings(), /member_expel_timeout is 5: a failover takes about 21 s/);
     assert.match(await warnings(), /unreachable_majority_timeout is 0: a primary that is cut off/);
+    assert.match(await warnings(), /not seen to start with super_read_only, without which a/);
     assert.match(await warnings(), /replica_parallel_workers is 4: a secondary falls behind/);
     assert.match(await warnings(), /the account may not see the group/);
     await query(`GRANT ${grant} TO ${ACCOUNT.user}@localhost`);
     await query("SET GLOBAL group_replication_consistency = 'EVENTUAL'");
     await query('SET GLOBAL group_replication_member_expel_timeout = 0');
-    assert.not.match(await warnings(), /may not see|member_expel_timeout/);
+    await query('SET PERSIST_ONLY super_read_only = ON');
+    assert.not.match(await warnings(), /may not see|member_expel_timeout|super_read_only/);
     assert.match(await warnings(), /consistency is EVENTUAL: a new primary answers before it has/);
   } finally {
+    await query('RESET PERSIST IF EXISTS super_read_only');
     await query('SET GLOBAL group_replication_consistency = DEFAULT');
     await query('UNINSTALL PLUGIN group_replication');
     await query(`REVOKE IF EXISTS ${grant} FROM ${ACCOUNT.user}@localhost`);

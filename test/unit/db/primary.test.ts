@@ -83,6 +83,8 @@ test('all that want a session share one search, and the last found is not search
       assert.equal(members.map(({ logins }) => logins.sessions), [0, 20, 0]);
       assert.equal(members.map(({ logins }) => logins.others), [1, 1, 1]);
       for (const connection of opened) connection.destroy();
+      assert.is(portOf(await primary.find()), portOf(members[1]!.settings));
+      assert.equal(members.map(({ logins }) => logins.others), [1, 1, 1]);
       assert.is(metricsOf(primary)['otpd_database_search_seconds_count'], 1);
     });
   });
@@ -192,6 +194,27 @@ test('silence that ends on the same host leaves the sessions as they are', async
     pool.release(lent);
   });
 });
+
+test('a primary whose majority returns is found at once, without a login, and ends the search',
+  async () => {
+    await withMembers(3, [0], async ({ members, primary, acquire, pool }) => {
+      const [first, ...others] = members as [Member, Member, Member];
+      pool.release(await acquire());
+      void primary.watch();
+      await eventually('the watch has a session', () => first.asked.group >= 3);
+      for (const other of others) other.hold();
+      // On a busy machine a search may end before the watch asks again.
+      await eventually('a search ends with it', async () => {
+        first.role = roleOf(true, { id: 'm0', hasQuorum: false });
+        await eventually('the fault is known', () => primary.fault === 'quorum');
+        first.loginError = 1053;
+        const finding = primary.find().catch(() => null);
+        first.role = roleOf(true, { id: 'm0' });
+        await eventually('the primary is known', () => primary.fault === null);
+        return (await finding)?.port === portOf(first.settings);
+      });
+    });
+  });
 
 test('a silent host that says no when it is back loses its sessions', async () => {
   await withMembers(2, [0], async ({ members, primary, pool, acquire }) => {

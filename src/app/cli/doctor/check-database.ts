@@ -10,7 +10,7 @@ import { findWriteObstacles, isInGroup } from '../../../db/checks/health.ts';
 import {
   areSplit, describeRole, faultOf, findMissingTables, hasSeveralPrimaries, isPrimary, readGrants,
   readHostVariables, readRole, readServerClock, readServerFacts, readServerName, readTableBytes,
-  tryWrites,
+  startsReadOnly, tryWrites,
 } from '../../../db/checks/inspect.ts';
 import type { Role, WriteTrial } from '../../../db/checks/inspect.ts';
 import { hostLabel, openConnection } from '../../../db/connection.ts';
@@ -51,6 +51,7 @@ type HostFacts = Readonly<{
   error: unknown;
   role: Role | null;
   variables: ReadonlyMap<string, string>;
+  startsReadOnly: boolean;
   pending: readonly string[];
 }>;
 
@@ -89,10 +90,12 @@ async function readHost(settings: DatabaseSettings): Promise<HostFacts> {
       error: null,
       role: await readRole(connection),
       variables: await readHostVariables(connection),
+      startsReadOnly: await startsReadOnly(connection),
       pending: (await readSchemaStatusOn(connection, readSchemaFiles())).pending,
     }));
   } catch (error) {
-    return { settings, error, role: null, variables: new Map(), pending: [] };
+    const variables = new Map<string, string>();
+    return { settings, error, role: null, variables, startsReadOnly: false, pending: [] };
   }
 }
 
@@ -128,6 +131,11 @@ function checkHost(host: HostFacts, primary: HostFacts | undefined): Finding[] {
   if (isInGroup(variables) && !role.seesGroup) {
     remarks.push(['the account may not see the group, so a primary that is cut off is not noticed',
       'GRANT SELECT ON performance_schema.replication_group_members to the account']);
+  }
+  if (isInGroup(variables) && !host.startsReadOnly) {
+    remarks.push(['it is not seen to start with super_read_only, without which a member that starts'
+      + ' outside of its group takes writes and cannot join again',
+    'SET PERSIST_ONLY super_read_only = ON; the group lifts it on the primary']);
   }
   const workers = value('replica_parallel_workers') || value('slave_parallel_workers');
   if (Number(workers) < REPLICA_WORKERS_MIN) {
