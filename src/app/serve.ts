@@ -4,6 +4,7 @@
  */
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import type { Server } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { openAdminServer } from './admin-server.ts';
@@ -99,21 +100,27 @@ export async function serve(config: ServeConfig, stop: AbortSignal): Promise<num
  * @throws ConfigError with the variable of a port that cannot be used
  */
 export async function checkPorts({ host, port, admin }: Config): Promise<void> {
-  await checkPort('PORT', host, port);
-  if (admin !== null) await checkPort('ADMIN_PORT', admin.host, admin.port);
+  const main = await takePort('PORT', host, port);
+  try {
+    // The first is still held, because both variables may name one port.
+    if (admin !== null) (await takePort('ADMIN_PORT', admin.host, admin.port)).close();
+  } finally {
+    main.close();
+  }
 }
 
-async function checkPort(name: 'PORT' | 'ADMIN_PORT', host: string, port: number): Promise<void> {
+async function takePort(name: 'PORT' | 'ADMIN_PORT', host: string, port: number): Promise<Server> {
   const server = createServer().listen(port, host);
   try {
     await once(server, 'listening');
+    return server;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    const remedy = code === 'EADDRINUSE' ? `another process listens there; stop it or set ${name}`
-      : `set ${name} or its host`;
+    const other = name === 'PORT' ? '' : 'PORT or ';
+    const remedy = code === 'EADDRINUSE'
+      ? `${other}another process listens there; stop it or set ${name}`
+      : `set ${name}, or ${name.replace('PORT', 'HOST')} to an address of this machine`;
     throw new ConfigError(`${name}: ${host}:${port} cannot be used (${code}); ${remedy}`);
-  } finally {
-    server.close();
   }
 }
 

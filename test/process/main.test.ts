@@ -11,6 +11,7 @@ import { openConnection } from '../../src/db/connection.ts';
 import { closeClient, post } from '../harness/client.ts';
 import { newVariables, variablesFor } from '../harness/command.ts';
 import { newDatabaseName, serverSocket, settingsFor } from '../harness/database.ts';
+import { freePort } from '../harness/free-port.ts';
 import { answer, startHttpSink } from '../harness/http-sink.ts';
 import { newApiClients } from '../harness/api-clients.ts';
 import { codesIn, withoutLog } from '../harness/printed.ts';
@@ -38,14 +39,25 @@ test('a port in use is one clear error', async () => {
   for (const name of ['PORT', 'ADMIN_PORT']) {
     const run = start(['serve'], await newVariables({ [name]: String(port), DB_SOCKET: '/gone' }));
     assert.is(await finish(run), 1);
+    const other = name === 'PORT' ? '' : 'PORT or ';
     assert.is(run.output(), `otpd: ${name}: 127.0.0.1:${port} cannot be used (EADDRINUSE); `
-      + `another process listens there; stop it or set ${name}\n`);
+      + `${other}another process listens there; stop it or set ${name}\n`);
   }
   const run = start(['serve'], await newVariables({ HOST: '192.0.2.1' }));
   assert.is(await finish(run), 1);
-  assert.match(run.output(), /^otpd: PORT: 192\.0\.2\.1:0 cannot be used \(EADDRNOTAVAIL\); set /m);
+  assert.match(run.output(), new RegExp('^otpd: PORT: 192\\.0\\.2\\.1:0 cannot be used'
+    + ' \\(EADDRNOTAVAIL\\); set PORT, or HOST to an address of this machine$', 'm'));
   assert.not.match(run.output(), /\n\s+at /);
   taken.close();
+});
+
+test('one port for both listeners is a clear error', async () => {
+  const port = String(await freePort());
+  const variables = { PORT: port, ADMIN_PORT: port, DB_SOCKET: '/gone' };
+  const run = start(['serve'], await newVariables(variables));
+  assert.is(await finish(run), 1);
+  assert.is(run.output(), `otpd: ADMIN_PORT: 127.0.0.1:${port} cannot be used (EADDRINUSE); `
+    + 'PORT or another process listens there; stop it or set ADMIN_PORT\n');
 });
 
 test('serve names a variable that is nearly one of its own', async () => {
