@@ -3,7 +3,7 @@ import type { Config } from './config/config.ts';
 import { findWriteObstacles, findWriteRefusal, isInGroup } from '../db/checks/health.ts';
 import type { WriteObstacle } from '../db/checks/health.ts';
 import { readHostVariables, requireMysql } from '../db/checks/inspect.ts';
-import { NO_GROUP, Unavailable } from '../db/errors.ts';
+import { NO_GROUP, RUN_MIGRATE, Unavailable } from '../db/errors.ts';
 import {
   createDatabase, migrate, readSchemaStatus, SchemaError, throwOnConflict,
 } from '../db/migrate.ts';
@@ -97,8 +97,7 @@ export async function checkSchema(pool: ConnectionPool): Promise<void> {
   const status = await readSchemaStatus(pool);
   throwOnConflict(status);
   if (status.pending.length === 0) return;
-  throw new SchemaError(`the database lacks ${status.pending.join(', ')}\nrun: npm run migrate`
-    + ' (or: otpd migrate)');
+  throw new SchemaError(`the database lacks ${status.pending.join(', ')}\n${RUN_MIGRATE}`);
 }
 
 /** `otpd migrate`: creates the database unless it exists, and applies the missing schema files. */

@@ -109,6 +109,9 @@ export const NO_GROUP: Advice = {
   remedy: 'remove DB_CONSISTENCY, or set up Group Replication',
 };
 
+/** The remedy for a database or a table that is missing. */
+export const RUN_MIGRATE = 'run: npm run migrate (in production: node dist/main.js migrate)';
+
 /** What an operator can do about an error, by the number of the server or the code of Node.js. */
 const REMEDIES: ReadonlyMap<number | string, string> = new Map<number | string, string>([
   [1040, 'raise max_connections, or lower DB_CONNECTIONS or WORKERS'],
@@ -120,8 +123,8 @@ const REMEDIES: ReadonlyMap<number | string, string> = new Map<number | string, 
   [1143, GRANT],
   [1045, 'check DB_USER and DB_PASSWORD, and from which hosts the account may connect'],
   [1698, 'check DB_USER and DB_PASSWORD, and from which hosts the account may connect'],
-  [1049, 'run: npm run migrate'],
-  [1146, 'run: npm run migrate'],
+  [1049, RUN_MIGRATE],
+  [1146, RUN_MIGRATE],
   [1129, 'too many connections of this host failed: TRUNCATE TABLE performance_schema.host_cache'
     + ' unblocks it; then find out why'],
   [1130, 'create the account for this host'],

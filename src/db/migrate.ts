@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { Deadline } from './clock.ts';
 import { openConnection } from './connection.ts';
 import type { DatabaseSettings, Connection } from './connection.ts';
-import { StatementError } from './errors.ts';
+import { RUN_MIGRATE, StatementError } from './errors.ts';
 import { useConnection } from './pool.ts';
 import type { ConnectionPool } from './pool.ts';
 import type { Row } from './query.ts';
@@ -198,7 +198,7 @@ function findConflict(
   const [version, { name }] = first;
   return names.has(version)
     ? { reason: `the database has schema file ${name} from before the first release`,
-      remedy: 'use a new database: set DB_NAME to an unused name, then run: npm run migrate' }
+      remedy: `use a new database: set DB_NAME to an unused name, then ${RUN_MIGRATE}` }
     : { reason: `the database has schema file ${name} of a newer otpd`,
       remedy: 'run that version or a later one (docs/upgrade-and-backup.md, "Upgrade")' };
 }

@@ -90,7 +90,8 @@ test('serve refuses pending migrations by name, and runs after migrate', async (
   await asRoot(`CREATE DATABASE ${name}`);
   const refused = start(['serve'], owner);
   assert.is(await finish(refused), 1);
-  assert.match(refused.output(), /lacks 0001-schema-migrations.*\nrun: npm run migrate/);
+  assert.match(refused.output(), new RegExp('lacks 0001-schema-migrations.*\nrun: npm run migrate'
+    + ' \\(in production: node dist/main\\.js migrate\\)$', 'm'));
 
   const migrated = start(['migrate'], owner);
   assert.is(await finish(migrated), 0);

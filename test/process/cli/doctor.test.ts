@@ -79,7 +79,7 @@ const BROKEN: [string, string[], string[], RegExp][] = [
     ['SET GLOBAL max_allowed_packet = 67108864'], /^fault packets: max_allowed_packet is 1 MB/],
   ['a pending migration', ['UPDATE schema_migrations SET finished_at = NULL WHERE version = 4'],
     ['UPDATE schema_migrations SET finished_at = NOW(6) WHERE version = 4'],
-    /^fault schema: the database lacks 0004-limit-hits; run: npm run migrate/],
+    /^fault schema: the database lacks 0004-limit-hits; run: npm run migrate \(in /],
   ['a newer database', ["INSERT INTO schema_migrations VALUES (99, 'z', NOW(6), NOW(6))"],
     ['DELETE FROM schema_migrations WHERE version = 99'],
     /^fault schema: the database has schema file z of a newer otpd; run that/],
@@ -158,7 +158,7 @@ test('doctor says why it cannot connect', async () => {
   assert.match(await findingWith({ password: 'x' }),
     /^fault connection: .*ER_ACCESS_DENIED_ERROR; check DB_USER and DB_PASSWORD, and/);
   assert.match(await findingWith({ user: 'root', password: '', database: 'otpd_none' }),
-    /^fault connection: .*ER_BAD_DB_ERROR; run: npm run migrate$/);
+    /^fault connection: .*ER_BAD_DB_ERROR; run: npm run migrate \(in production: /);
   assert.match(await findingWith({ socketPath: '/nowhere' }),
     /^fault connection: .*ENOENT; check that MySQL 8\.0\.19 or later answers at the socket DB_S/);
   assert.match(await findingWith({ socketPath: null, host: '127.0.0.1', port: 1 }),

@@ -67,7 +67,7 @@ const LOGIN_ERRORS: readonly [number, string, RegExp][] = [
   [1226, 'ER_USER_LIMIT_REACHED', /MAX_USER_CONNECTIONS/],
   [1203, 'ER_TOO_MANY_USER_CONNECTIONS', /max_user_connections/],
   [1044, 'ER_DBACCESS_DENIED_ERROR', /^grant the account .* DB_NAME$/],
-  [1049, 'ER_BAD_DB_ERROR', /^run: npm run migrate$/],
+  [1049, 'ER_BAD_DB_ERROR', /^run: npm run migrate \(in production: node dist/],
   [1251, 'ER_NOT_SUPPORTED_AUTH_MODE', /caching_sha2_password/],
   [1524, 'ER_PLUGIN_IS_NOT_LOADED', /caching_sha2_password/],
   [1820, 'ER_MUST_CHANGE_PASSWORD', /^set a password/],

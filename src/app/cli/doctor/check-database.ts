@@ -15,7 +15,7 @@ import {
 import type { Role, WriteTrial } from '../../../db/checks/inspect.ts';
 import { hostLabel, openConnection } from '../../../db/connection.ts';
 import type { DatabaseSettings, Connection } from '../../../db/connection.ts';
-import { NO_GROUP, NO_PRIMARY_REMEDIES } from '../../../db/errors.ts';
+import { NO_GROUP, NO_PRIMARY_REMEDIES, RUN_MIGRATE } from '../../../db/errors.ts';
 import { MICROSECONDS_PER_SECOND } from '../../../db/instant.ts';
 import type { Instant } from '../../../db/instant.ts';
 import { readSchemaFiles, readSchemaStatus, readSchemaStatusOn } from '../../../db/migrate.ts';
@@ -185,7 +185,7 @@ async function checkSchema({ pool }: DoctorTarget): Promise<Finding> {
   const { pending, conflict } = await readSchemaStatus(pool);
   if (conflict !== null) return fault('schema', conflict.reason, conflict.remedy);
   if (pending.length === 0) return ok('schema', 'every schema file is applied');
-  return fault('schema', `the database lacks ${pending.join(', ')}`, 'run: npm run migrate');
+  return fault('schema', `the database lacks ${pending.join(', ')}`, RUN_MIGRATE);
 }
 
 function checkTables(missing: readonly string[]): Finding[] {
