@@ -68,7 +68,10 @@ export function parsePolicies(text: string): { policies: Policies } | { errors: 
   const errors: string[] = [];
   const file = asObject(parseJson(text, errors), 'the file', errors);
   for (const name of Object.keys(file)) {
-    if (!FILE_MEMBERS.includes(name)) errors.push(`${name}: unknown member`);
+    if (FILE_MEMBERS.includes(name)) continue;
+    const isOfPolicy = MEMBERS.has(name) || name === LABEL || name === REQUIRE_OTP_ID;
+    errors.push(isOfPolicy ? `${name}: must be a member of default, or of a purpose in purposes`
+      : `${name}: unknown member`);
   }
   const fallback = readPolicy(file.default ?? {}, DEFAULT_DRAFT, 'default', errors);
   checkReserve(fallback, errors);
@@ -258,10 +261,19 @@ function parseJson(text: string, errors: string[]): unknown {
     const repeated = findRepeatedMember(text);
     if (repeated !== null) errors.push(`${repeated}: must occur once`);
     return value;
-  } catch {
-    errors.push('is not JSON');
+  } catch (error) {
+    errors.push(text.trim() === '' ? 'is empty; {} is the default policy'
+      : `is not JSON${whereOf(error as SyntaxError, text)}`);
     return {};
   }
+}
+
+/** Not every message of JSON.parse has a position, and some quote the text. */
+function whereOf({ message }: SyntaxError, text: string): string {
+  const position = /at position (\d+)/.exec(message)?.[1];
+  if (position === undefined) return '';
+  const lines = text.slice(0, Number(position)).split('\n');
+  return ` (line ${lines.length}, column ${lines.at(-1)!.length + 1})`;
 }
 
 function asObject(value: unknown, path: string, errors: string[]): Record<string, unknown> {

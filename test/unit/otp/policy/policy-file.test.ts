@@ -272,7 +272,14 @@ test('every error is reported at once', () => {
     'purposes.login: must be an object',
     'purposes.pay.x: unknown member',
   ]);
-  assert.equal(errorsOf('{'), ['is not JSON']);
+  assert.equal(errorsOf('{'), ['is not JSON (line 1, column 2)']);
+  assert.equal(errorsOf('{\n "default": {},\n}'), ['is not JSON (line 3, column 1)']);
+  assert.equal(errorsOf('{"default":secret}'), ['is not JSON']);
+  assert.equal(errorsOf(' \n'), ['is empty; {} is the default policy']);
+  for (const name of ['device_days', 'label', 'require_otp_id']) {
+    assert.equal(errorsOf(JSON.stringify({ [name]: 1 })),
+      [`${name}: must be a member of default, or of a purpose in purposes`]);
+  }
   assert.equal(errorsOf('[]'), ['the file: must be an object']);
 });
 
