@@ -4,6 +4,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { parseEnv } from 'node:util';
+import { quoteAscii } from '../../otp/channels/console.ts';
 import { CHANNEL_NAMES } from '../../otp/channels/channel.ts';
 import { envFilePath, readServeConfig } from './config.ts';
 import type { Environment } from './env-reader.ts';
@@ -24,7 +25,7 @@ export function remarksOnNames(names: readonly string[]): Remark[] {
   const known = listKnownNames();
   return names.filter((name) => !known.has(name)).flatMap((name) => {
     const meant = [...known].find((each) => isNearly(name.toUpperCase(), each));
-    const found = `${JSON.stringify(name)} is not a variable of otpd`;
+    const found = `${quoteAscii(name)} is not a variable of otpd`;
     return meant === undefined ? [] : [{ found, remedy: `did you mean ${meant}?` }];
   });
 }
@@ -71,7 +72,7 @@ function distance(a: string, b: string): number {
   return above[b.length]!;
 }
 
-const ASSIGNMENT = /^\s*(?:export\s+)?([\w.-]+)\s*=(.*)$/;
+const ASSIGNMENT = /^[ \t]*(?:export[ \t]+)?([\w.-]+)[ \t]*=(.*)$/;
 
 const BYTE_ORDER_MARK: Remark = Object.freeze({
   found: '.env begins with a byte order mark, which becomes part of the first name',
@@ -107,8 +108,7 @@ export function remarksOnEnvFile(text: string): Remark[] {
 function findEndOfQuotes(lines: readonly string[], start: number): number {
   const [, quote, rest = ''] = /^[^=]*=\s*(["'`])(.*)$/.exec(lines[start]!) ?? [];
   if (quote === undefined || rest.includes(quote)) return start;
-  const end = lines.findIndex((line, index) => index > start && line.includes(quote));
-  return end === -1 ? start : end;
+  return Math.max(start, lines.findIndex((line, index) => index > start && line.includes(quote)));
 }
 
 /** Quotes around the whole value, and a comment after a blank, are meant as such. */

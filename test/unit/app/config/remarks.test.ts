@@ -25,6 +25,18 @@ for (const [name, meant] of NAMES) {
   });
 }
 
+test('a character of a name that cannot be seen is shown', () => {
+  for (const [hidden, shown] of [['\u200b', '\\u200b'], ['\u00a0', '\\u00a0']] as const) {
+    assert.equal(remarksOnNames([`${hidden}DB_PASSWORD`]), [{
+      found: `"${shown}DB_PASSWORD" is not a variable of otpd`,
+      remedy: 'did you mean DB_PASSWORD?',
+    }]);
+    assert.equal(remarksOnEnvFile(`DB_PASSWORD=a\n${hidden}DB_PASSWORD=b`), [{
+      found: 'line 2 of .env is ignored', remedy: 'write NAME=VALUE or # COMMENT',
+    }]);
+  }
+});
+
 /** The line numbers that the remarks on a file name. */
 function linesOf(text: string): number[] {
   return remarksOnEnvFile(text).map(({ found }) => Number(/^line (\d+) of/.exec(found)?.[1] ?? 0));
