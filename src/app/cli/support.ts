@@ -255,7 +255,8 @@ const DEVICE = /^[0-9a-f]{16}$/;
 
 /** @throws UsageError unless the text is a device, as `show` and the log name it */
 export function checkDevice(text: string): void {
-  if (!DEVICE.test(text)) throw new UsageError('DEVICE must be 16 hexadecimal digits');
+  if (DEVICE.test(text)) return;
+  throw new UsageError('DEVICE must be 16 hexadecimal digits, as show lists it');
 }
 
 /**
@@ -273,7 +274,8 @@ export async function revoke(
   const what = device === null ? 'all devices' : `device ${device}`;
   return {
     isDone: true,
-    lines: [`${what} revoked; a client that verifies a code is trusted again, as a new device`],
+    lines: [`user ${userId}: ${what} revoked; a client that verifies a code is trusted again, as a`
+      + ' new device'],
     data: { outcome: 'revoked', user_id: userId, device, revoked_at: toRfc3339(now) },
     note: toAuditLine(deps, 'revoke', { outcome: 'revoked', now, userId, device }),
   };
