@@ -130,6 +130,17 @@ test('without an API key, the checks that fit the limit of one client IP run', a
   ]);
 });
 
+test('an API key that is missing or wrong is one error, and nothing is checked', async () => {
+  const standIn = new StandIn(null);
+  const url = await standIn.start();
+  for (const variables of [{}, { OTPD_API_KEY: 'another' }]) {
+    const run = start([url.href], variables, MAIN);
+    assert.is(await finish(run), 2);
+    assert.match(run.output(), /^abuse: http:.* the answer is 401; set OTPD_API_KEY to a key/);
+  }
+  standIn.stop();
+});
+
 test('the exit code is 0 without a finding, 1 with one, and 2 without an answer', async () => {
   const codes: (number | null)[] = [];
   for (const flaw of [null, 'wrong wait'] as const) {
@@ -143,10 +154,15 @@ test('the exit code is 0 without a finding, 1 with one, and 2 without an answer'
   const unreachable = start(['http://127.0.0.1:1'], {}, MAIN);
   codes.push(await finish(unreachable));
   assert.match(unreachable.output(), /check the URL, and that otpd runs/);
-  for (const wrong of [[], ['ftp://host'], ['http://host', '--messages', '0']]) {
-    const run = start(wrong, {}, MAIN);
+  for (const [wrong, reason] of [
+    [[], ''],
+    [['ftp://host'], 'abuse: one URL is needed, such as http://127.0.0.1:3000\n'],
+    [['http://host', '--messages', '0'], 'abuse: --messages must be a whole number from 1\n'],
+    [['http://host', '--user', 'me'], 'abuse: --user must contain {n}\n'],
+  ] as const) {
+    const run = start([...wrong], {}, MAIN);
     assert.is(await finish(run), 2);
-    assert.match(run.output(), /^Usage: npm run abuse/);
+    assert.ok(run.output().startsWith(`${reason}Usage: npm run abuse`), run.output());
   }
   assert.equal(codes, [0, 1, 2]);
 });

@@ -69,7 +69,7 @@ async function checkOrigin(target: Target): Promise<string> {
 }
 
 async function checkApiKeys(target: Target): Promise<string> {
-  if (target.options.apiKey === null) throw new NotRun('needs --api-key');
+  if (target.options.apiKey === null) throw new NotRun('needs OTPD_API_KEY');
   const wrong = ['', 'Bearer', 'Bearer otpd_wrong', 'Basic b3RwZDpvdHBk', 'Bearer null'];
   const id = randomBytes(16).toString('hex');
   const paths = [

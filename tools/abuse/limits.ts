@@ -36,7 +36,7 @@ async function checkNewCode(target: Target): Promise<string> {
 async function checkSpellings(target: Target): Promise<string> {
   const [local, domain] = target.newUser().split('@');
   if (domain === undefined) throw new NotRun('--user is no e-mail address');
-  if (target.options.apiKey === null) throw new NotRun('needs --api-key to name client IPs');
+  if (target.options.apiKey === null) throw new NotRun('needs OTPD_API_KEY to name client IPs');
   let issued = 0;
   for (let index = 0; index < SPELLINGS; index += 1) {
     const user = index % 2 === 0 ? `${local}+${index}@${domain}`
@@ -50,7 +50,7 @@ async function checkSpellings(target: Target): Promise<string> {
 }
 
 async function checkNetwork(target: Target): Promise<string> {
-  if (target.options.apiKey === null) throw new NotRun('needs --api-key to name client IPs');
+  if (target.options.apiKey === null) throw new NotRun('needs OTPD_API_KEY to name client IPs');
   const left: (number | null)[] = [];
   for (let round = 0; round < 2; round += 1) {
     const answer = await target.request({
@@ -66,7 +66,7 @@ async function checkNetwork(target: Target): Promise<string> {
 
 async function checkWrongCodes(target: Target): Promise<string> {
   const { apiKey, messagesMax } = target.options;
-  if (apiKey === null) throw new NotRun('needs --api-key to name client IPs');
+  if (apiKey === null) throw new NotRun('needs OTPD_API_KEY to name client IPs');
   if (target.messages + GUESSED_USERS > messagesMax) {
     throw new NotRun(`needs --messages ${target.messages + GUESSED_USERS}`);
   }

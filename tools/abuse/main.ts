@@ -25,37 +25,47 @@ limit per client IP leaves room for few checks.`;
 
 const NUMBER = /^[1-9]\d{0,4}$/;
 
-/** @returns null when the command line is wrong */
-function readOptions(parameters: readonly string[], apiKey: string | undefined): Options | null {
+/** @throws Error with what is wrong with the command line */
+function readOptions(parameters: readonly string[], apiKey: string | undefined): Options {
+  const { values, positionals: [url = '', ...more] } = parseArgs({
+    args: [...parameters],
+    allowPositionals: true,
+    options: {
+      'purpose': { type: 'string', default: 'abuse' },
+      'user': { type: 'string', default: 'abuse{n}@example.invalid' },
+      'messages': { type: 'string', default: '60' },
+      'digits': { type: 'string', default: '6' },
+      'code-command': { type: 'string' },
+    },
+  });
+  const command = values['code-command'];
+  if (!/^https?:/.test(url) || !URL.canParse(url) || more.length > 0) {
+    throw new Error('one URL is needed, such as http://127.0.0.1:3000');
+  }
+  for (const name of ['messages', 'digits'] as const) {
+    if (!NUMBER.test(values[name])) throw new Error(`--${name} must be a whole number from 1`);
+  }
+  if (!values.user.includes('{n}')) throw new Error('--user must contain {n}');
+  return {
+    url: new URL(url),
+    apiKey: apiKey ?? null,
+    purpose: values.purpose,
+    user: values.user,
+    readCode: command === undefined ? null : (user) => runCodeCommand(command, user),
+    codeDigits: Number(values.digits),
+    messagesMax: Number(values.messages),
+  };
+}
+
+/** Why nothing can be checked, or null. */
+async function findObstacle(target: Target): Promise<string | null> {
   try {
-    const { values, positionals: [url, ...more] } = parseArgs({
-      args: [...parameters],
-      allowPositionals: true,
-      options: {
-        'purpose': { type: 'string', default: 'abuse' },
-        'user': { type: 'string', default: 'abuse{n}@example.invalid' },
-        'messages': { type: 'string', default: '60' },
-        'digits': { type: 'string', default: '6' },
-        'code-command': { type: 'string' },
-      },
-    });
-    const command = values['code-command'];
-    const isWhole = NUMBER.test(values.messages) && NUMBER.test(values.digits);
-    const isOne = url !== undefined && more.length === 0;
-    if (!isOne || !isWhole || !values.user.includes('{n}')) return null;
-    const parsed = new URL(url);
-    if (!['http:', 'https:'].includes(parsed.protocol)) return null;
-    return {
-      url: parsed,
-      apiKey: apiKey ?? null,
-      purpose: values.purpose,
-      user: values.user,
-      readCode: command === undefined ? null : (user) => runCodeCommand(command, user),
-      codeDigits: Number(values.digits),
-      messagesMax: Number(values.messages),
-    };
-  } catch {
-    return null;
+    const { status } = await target.verify({ user: target.newUser(), code: target.randomCode() });
+    return status !== 401 && status !== 403 ? null
+      : `the answer is ${status}; set OTPD_API_KEY to a key with the scopes request, verify and`
+        + ` read, for the purpose ${target.options.purpose}`;
+  } catch (error) {
+    return `${(error as Error).message}; check the URL, and that otpd runs`;
   }
 }
 
@@ -76,17 +86,19 @@ function countOf(results: readonly Result[], kind: Result['kind']): number {
 }
 
 async function main(parameters: readonly string[]): Promise<number> {
-  const options = readOptions(parameters, process.env.OTPD_API_KEY);
-  if (options === null) {
-    process.stderr.write(`${USAGE}\n`);
+  let options: Options;
+  try {
+    options = readOptions(parameters, process.env.OTPD_API_KEY);
+  } catch (error) {
+    const reason = parameters.length === 0 ? '' : `abuse: ${(error as Error).message}\n`;
+    process.stderr.write(`${reason}${USAGE}\n`);
     return 2;
   }
   const target = new Target(options);
-  try {
-    await target.call({ path: '/' });
-  } catch (error) {
-    process.stderr.write(`abuse: ${options.url.origin}: ${(error as Error).message}; `
-      + 'check the URL, and that otpd runs\n');
+  const obstacle = await findObstacle(target);
+  if (obstacle !== null) {
+    process.stderr.write(`abuse: ${options.url.origin}: ${obstacle}\n`);
+    target.close();
     return 2;
   }
   const results = await runSuite(target);
