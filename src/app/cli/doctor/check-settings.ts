@@ -143,14 +143,17 @@ export function checkSecretFiles(
       + ' accounts of this machine can read it', `chmod 600 ${path}`));
 }
 
-/** Names the additional limits of the default policy, and those that only count (shadow). */
+/** Names the extra limits of the default policy, its trust in devices, and what only counts. */
 function checkPolicy(file: string, policy: Policy): Finding {
-  const { userDailyLimit, destinationLimit, wrongCodesLimit, wrongCodesNetLimit, shadow } = policy;
+  const {
+    userDailyLimit, destinationLimit, wrongCodesLimit, wrongCodesNetLimit, deviceDays, shadow,
+  } = policy;
   const extra = [
     limitText(userDailyLimit, 'codes per user and day'),
     limitText(destinationLimit, 'codes per destination and hour'),
     limitText(wrongCodesLimit, 'wrong codes per client IP and hour'),
     limitText(wrongCodesNetLimit, 'wrong codes per IPv6 /48 and hour'),
+    limitText(deviceDays, 'days of trust in a device'),
   ].flatMap((text) => text ?? []);
   const read = [`read from ${file}`, ...extra].join('; ');
   return shadow.size === 0 ? ok('policy', read)

@@ -248,6 +248,8 @@ test('the policy finding lists the extra limits and warns about shadow mode', ()
   };
   const found = 'read from /p.json; 10 codes per user and day; 200 codes per destination and hour';
   assert.equal(policyFinding(numbers), ok('policy', found));
+  assert.is(policyFinding({ ...numbers, deviceDays: 90 }).found,
+    `${found}; 90 days of trust in a device`);
   const shadowed = policyFinding({ ...numbers, shadow: new Set(['user', 'destination']) });
   assert.is(shadowed.level, 'warn');
   assert.is(shadowed.found, `${found}; in shadow mode, so nothing is refused: user, destination`);
