@@ -27,6 +27,9 @@ const REPEATED = new Set([408, 409, 502, 503, 504]);
 /** A proxy says that it got no answer: as if the connection had broken. */
 const LOST = new Set([502, 504]);
 
+/** After this time a 503 may mean that otpd does not know whether the request took effect. */
+const IN_DOUBT_MS = 1900;
+
 /**
  * A wrong code whose answer was lost counts again when it is repeated. One repeat is enough for a
  * connection that broke, and one call never uses up the three attempts of a pair.
@@ -128,10 +131,12 @@ async function untilAnswered(call, url, signal, deadlineMs, send) {
   let lostCount = 0;
   for (let attempt = 0; ; attempt += 1) {
     signal?.throwIfAborted();
-    const leftMs = Math.max(0, endsAt - performance.now());
+    const startedAt = performance.now();
+    const leftMs = Math.max(0, endsAt - startedAt);
     const answer = await sendOnce(call, url, signal, Math.min(ATTEMPT_MAX_MS, leftMs), send);
     if ('status' in answer && !REPEATED.has(answer.status)) return answer;
-    if ('lost' in answer ? answer.isSent : LOST.has(answer.status)) lostCount += 1;
+    const isInDoubt = performance.now() - startedAt >= IN_DOUBT_MS;
+    if ('lost' in answer ? answer.isSent : LOST.has(answer.status) || isInDoubt) lostCount += 1;
     const seconds = 'lost' in answer ? null : retryAfterOf(answer);
     const pauseMs = seconds === null ? backoffMs(attempt)
       : seconds * 1000 + Math.random() * RETRY_AFTER_JITTER_MS;

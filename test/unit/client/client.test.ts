@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createClient } from '../../../client/index.js';
 import type { ClientOptions, VerifyCall } from '../../../client/index.js';
-import { STATUS } from '../../../src/http/response.ts';
+import { STATUS, SUPPORT_CODES } from '../../../src/http/response.ts';
 import { freePort } from '../../harness/free-port.ts';
 import {
   answer, cutAfterHead, cutBeforeHead, hang, redirect, startHttpSink,
@@ -67,8 +67,9 @@ test('a 200 becomes the outcome verified, with the device token if there is one'
 });
 
 /** The codes that a caller of the API can get; the others belong to the admin listener. */
+const OTHERS: readonly string[] = ['not_ready', ...SUPPORT_CODES];
 const ERRORS = Object.entries(STATUS).filter(([code, status]) =>
-  status >= 400 && code !== 'not_ready');
+  status >= 400 && !OTHERS.includes(code));
 
 const OWN_KIND: Readonly<Record<string, object>> = {
   invalid_code: { attemptsRemaining: 2 },
@@ -211,6 +212,28 @@ test('a verification is repeated once after a lost answer, so that one call cann
       { kind: 'unavailable', reason: '', retryAfterSeconds: null, requestId: null });
     assert.is(sink.requests.length, 6);
   });
+
+test('a verification is repeated once after a 503 that came as late as one in doubt', async () => {
+  const { now } = performance;
+  let aheadMs = 0;
+  let calls = 0;
+  const fetchLate = async (): Promise<Response> => {
+    calls += 1;
+    aheadMs += 2000;
+    return new Response('{"error":"unavailable"}', { status: 503 });
+  };
+  performance.now = () => now.call(performance) + aheadMs;
+  try {
+    const late = client({ fetch: fetchLate, deadlineMs: 7000 });
+    assert.is((await late.verify(ATTEMPT)).kind, 'unavailable');
+    assert.is(calls, 2);
+    calls = 0;
+    assert.is((await late.request(LOGIN)).kind, 'unavailable');
+    assert.is(calls, 4);
+  } finally {
+    performance.now = now;
+  }
+});
 
 test('a connection that is refused was never sent, and a verification waits for otpd', async () => {
   const port = await freePort();
