@@ -96,6 +96,9 @@ async function answer(request, response) {
 
 const server = createServer((request, response) => {
   answer(request, response).catch(() => response.writeHead(400).end());
+}).on('error', ({ message }) => {
+  console.error(`${message}; set PORT to a free port`);
+  process.exitCode = 1;
 }).listen(Number(PORT), 'localhost', () => {
   console.log(`http://localhost:${server.address().port}`);
 });

@@ -2,7 +2,7 @@
  * examples/login end to end: Chromium, the example, client/index.js, otpd and MySQL.
  * OTPD_TEST_SCREENSHOTS names a folder for the pictures of docs/client.md.
  */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -252,6 +252,15 @@ test('axe finds nothing on any of its pages, light and dark', async () => {
   await enterCode(code);
   await says('axe@example.com');
   await check('account');
+});
+
+test('a second example on the same port says what to do', () => {
+  const { port } = new URL(/http:\/\/localhost:\d+/.exec(output)![0]);
+  const second = spawnSync(process.execPath, [join(ROOT, 'examples/login/server.mjs')], {
+    env: { PATH: SHELL.PATH, PORT: port } as NodeJS.ProcessEnv, encoding: 'utf8', timeout: 20_000,
+  });
+  assert.is(second.status, 1);
+  assert.match(second.stderr, /^listen EADDRINUSE.*; set PORT to a free port\n$/);
 });
 
 test('the log of the example has no code', () => {
