@@ -298,7 +298,7 @@ test('doctor describes a member of a group, and warns of what spoils its failove
     assert.match(findings[0]!.found, /: primary, MySQL .*, group_replication_consistency \w+, /);
     assert.match(await warnings(), /member_expel_timeout is 5: a failover takes about 21 s/);
     assert.match(await warnings(), /unreachable_majority_timeout is 0: a primary that is cut off/);
-    assert.match(await warnings(), /not seen to start with super_read_only, without which a/);
+    assert.match(await warnings(), /nothing shows that it starts with super_read_only/);
     assert.match(await warnings(), /replica_parallel_workers is 4: a secondary falls behind/);
     assert.match(await warnings(), /the account may not see the group/);
     await query(`GRANT ${grant} TO ${ACCOUNT.user}@localhost`);

@@ -133,8 +133,8 @@ function checkHost(host: HostFacts, primary: HostFacts | undefined): Finding[] {
       'GRANT SELECT ON performance_schema.replication_group_members to the account']);
   }
   if (isInGroup(variables) && !host.startsReadOnly) {
-    remarks.push(['it is not seen to start with super_read_only, without which a member that starts'
-      + ' outside of its group takes writes and cannot join again',
+    remarks.push(['nothing shows that it starts with super_read_only; without that, a member that'
+      + ' starts outside of its group takes writes and cannot join again',
     'SET PERSIST_ONLY super_read_only = ON; the group lifts it on the primary']);
   }
   const workers = value('replica_parallel_workers') || value('slave_parallel_workers');
