@@ -12,6 +12,7 @@ import { findRunningServer } from '../../tools/mysql/socket-path.ts';
 import { post } from '../harness/client.ts';
 import { newVariables } from '../harness/command.ts';
 import { settingsFor } from '../harness/database.ts';
+import { expectedVersion } from '../harness/mysql.ts';
 import { childrenOf } from '../harness/otpd.ts';
 import { codesIn, withoutLog } from '../harness/printed.ts';
 import { DEV_FROM_SOURCE } from '../harness/program.ts';
@@ -74,14 +75,16 @@ test('commands that read a database use the one that runs, or start it', async (
   const doctor = dev(['doctor']);
   assert.is(await finish(doctor), 0, doctor.output());
   const { findings } = JSON.parse(doctor.output()) as { findings: Finding[] };
-  assert.equal(findings.filter(({ level, check }) => level !== 'ok' && check !== 'node')
-    .map(({ check }) => check), ['callers', 'delivery']);
+  const server = settingsFor(null, (await findRunningServer(DATA_FOLDER))!);
+  const version = await expectedVersion(server);
+  assert.equal(findings.filter(({ check }) => check === 'version'), [version]);
+  assert.equal(findings.filter(({ level }) => level !== 'ok').map(({ check }) => check)
+    .filter((check) => !['node', 'version'].includes(check)), ['callers', 'delivery']);
 
   const other = dev(['show', 'U1'], { DB_NAME: 'never_made' });
   assert.is(await finish(other), 1);
   assert.match(other.output(), /ER_BAD_DB_ERROR/);
-  const socketPath = (await findRunningServer(DATA_FOLDER))!;
-  const root = await openConnection(settingsFor(null, socketPath));
+  const root = await openConnection(server);
   const rows = await root.run('test', 'SHOW DATABASES LIKE ?', ['never_made']);
   root.destroy();
   assert.equal(rows, []);
