@@ -15,7 +15,7 @@ import {
 } from './load.ts';
 import type { EndUser, Fleet } from './load.ts';
 
-const race = racesOf(1);
+const race = racesOf(0.5);
 
 const secretsText = newSecretsText();
 const PURPOSES = ['login', 'pay', 'reset'] as const;

@@ -175,7 +175,7 @@ test('an error of the server at COMMIT is a rollback and needs no probe', async 
   let probes = 0;
   fixture.tamper(async (name, _, proceed) => {
     if (includes(name, 'find')) probes += 1;
-    if (name === 'commit' && runs === 1) throw new StatementError(name, 'X', 3100, 'retry');
+    if (name === 'commit' && runs === 1) throw new StatementError(name, 'X', 3101, 'retry');
     return proceed();
   });
   assert.is(await transaction(pool, work), 2);
