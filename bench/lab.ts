@@ -1,14 +1,13 @@
 /** One MySQL, the services that run on it, and the cost of a load as MySQL and the OS count it. */
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import { print } from './build.ts';
 import { findLoadProgram, runLoad } from './load.ts';
 import type { LoadProgram, LoadResult } from './load.ts';
-import { startServer } from './mysql.ts';
 import type { BenchServer } from './mysql.ts';
 import { writeRequests } from './requests.ts';
+import { openGroup, openServer } from './site.ts';
+import type { Site } from './site.ts';
 import { startTarget } from './target.ts';
 import type { Target, TargetName } from './target.ts';
 import { readUsage } from './usage.ts';
@@ -43,6 +42,8 @@ export type LabOptions = Readonly<{
   poolSize: number;
   load: LoadProgram | null;
   baseFolder: string | null;
+  /** A group of three is started as well, for the services `group` and `before`. */
+  isGroup?: boolean;
 }>;
 
 /** Totals since MySQL was started. */
@@ -74,21 +75,23 @@ const REQUEST_FILES = 4;
 export class Lab {
   readonly server: BenchServer;
   readonly program: LoadProgram;
-  readonly #connection: Connection;
+  readonly #site: Site;
+  readonly #group: Site | null;
   readonly #signal: AbortSignal;
   readonly #options: LabOptions;
   readonly #targets = new Map<string, Target>();
   #fileCount = 0;
 
   constructor(
-    server: BenchServer,
-    connection: Connection,
+    site: Site & Readonly<{ server: BenchServer }>,
+    group: Site | null,
     options: LabOptions,
     signal: AbortSignal,
   ) {
-    this.server = server;
+    this.server = site.server;
+    this.#site = site;
+    this.#group = group;
     this.program = options.load ?? findLoadProgram(process.env.PATH ?? '');
-    this.#connection = connection;
     this.#options = options;
     this.#signal = signal;
   }
@@ -99,9 +102,14 @@ export class Lab {
     const { label = name, nodeArguments = [] } = variant;
     const known = this.#targets.get(label);
     if (known !== undefined) return known;
+    const { socketPath, environmentFor } = this.#siteOf(name);
+    const databaseName = `bench_${label}`;
     const target = await startTarget(name, {
-      socketPath: this.server.socketPath,
-      databaseName: `bench_${label}`,
+      socketPath,
+      databaseName,
+      environment: {
+        ...environmentFor(databaseName), DB_CONSISTENCY: name === 'before' ? 'before' : '',
+      },
       poolSize: this.#options.poolSize,
       baseFolder: this.#options.baseFolder,
       nodeArguments,
@@ -139,40 +147,44 @@ export class Lab {
 
   /** Executes one statement as root. */
   async query(sql: string): Promise<void> {
-    await this.#connection.query(sql);
+    await this.#site.connection.query(sql);
   }
 
   /** Switches the flush at each commit, so that data is prepared faster than it is measured. */
   async setDurable(isDurable: boolean): Promise<void> {
     const value = isDurable ? 1 : 0;
-    await this.query(`SET GLOBAL sync_binlog = ${value}`);
-    await this.query(`SET GLOBAL innodb_flush_log_at_trx_commit = ${value}`);
+    for (const name of ['sync_binlog', 'innodb_flush_log_at_trx_commit']) {
+      const sql = `SET GLOBAL ${name} = ${value}`;
+      await Promise.all([this.#site.queryEach(sql), this.#group?.queryEach(sql)]);
+    }
   }
 
   /** Stops all services and MySQL. */
   async close(): Promise<void> {
     await Promise.all([...this.#targets.values()].map((target) => target.stop()));
-    await this.#connection.end().catch(() => {});
-    await this.server.stop();
+    await Promise.all([this.#site.stop(), this.#group?.stop()]);
+  }
+
+  #siteOf(name: TargetName): Site {
+    return name === 'group' || name === 'before' ? this.#group ?? this.#site : this.#site;
   }
 
   async #read(target: Target): Promise<Reading> {
-    const [node, mysqld] = await Promise.all([
-      readUsage(target.processId), readUsage(this.server.processId),
-    ]);
-    return { node, mysqld, counters: await readCounters(this.#connection) };
+    const { connection, processIds } = this.#siteOf(target.name);
+    const [node, ...servers] = await Promise.all(
+      [target.processId, ...processIds()].map(readUsage));
+    const cpuUs = servers.reduce((sum, usage) => sum + usage.cpuUs, 0);
+    return { node: node!, mysqld: { cpuUs }, counters: await readCounters(connection) };
   }
 }
 
-/** Starts MySQL and opens a lab on it. */
+/** Starts MySQL, and a group if the options ask for one, and opens a lab on them. */
 export async function openLab(options: LabOptions, signal: AbortSignal): Promise<Lab> {
-  const server = await startServer(print, signal);
+  const site = await openServer(signal);
   try {
-    const { socketPath } = server;
-    const connection = await mysql.createConnection({ socketPath, user: 'root' });
-    return new Lab(server, connection, options, signal);
+    return new Lab(site, options.isGroup ? await openGroup(signal) : null, options, signal);
   } catch (error) {
-    await server.stop();
+    await site.stop();
     throw error;
   }
 }

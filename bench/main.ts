@@ -37,8 +37,8 @@ async function measure(
   baseFolder: string | null,
   signal: AbortSignal,
 ): Promise<void> {
-  const { poolSize, load, plan, fullTablesScale } = options;
-  const lab = await openLab({ poolSize, load, baseFolder }, signal);
+  const { poolSize, load, plan, isGroup, fullTablesScale } = options;
+  const lab = await openLab({ poolSize, load, baseFolder, isGroup }, signal);
   try {
     print(`MySQL ${lab.server.version}, load from ${lab.program}`);
     const machine = describeMachine(lab);
@@ -60,7 +60,8 @@ function writeResults(report: Report, samples: readonly Sample[]): void {
   const { options, rows } = report;
   mkdirSync(RESULTS, { recursive: true });
   writeFileSync(join(RESULTS, 'raw.json'), `${JSON.stringify({ ...report, samples }, null, 1)}\n`);
-  const page = options.against === null ? composeTables(report) : composeComparison(report);
+  const isComparison = options.isGroup || options.against !== null;
+  const page = isComparison ? composeComparison(report) : composeTables(report);
   writeFileSync(join(RESULTS, 'report.md'), page);
   print(`\n${page}`);
   if (!options.isWhole) return;

@@ -28,6 +28,8 @@ export type Options = Readonly<{
   load: LoadProgram | null;
   /** The commit to compare with; null: otpd is compared with the baselines. */
   against: string | null;
+  /** otpd on one node is compared with otpd on a group of three. */
+  isGroup: boolean;
   /** Size of the full tables, 1 for 10 million rows; null when they are not measured. */
   fullTablesScale: number | null;
   /** Everything is measured, so docs/performance.* are written. */
@@ -46,6 +48,9 @@ const USAGE = `usage: npm run bench -- [OPTION…]
   --scale X           size of full-tables, above 0; default: 1, for 10 million rows
   --against COMMIT    compare this checkout with otpd of another commit, by turns;
                       default: request,verify,refusal on 1,64,256 connections, 12 rounds of 3 s
+  --group             compare otpd on one node with otpd on a group of three, without and with
+                      DB_CONSISTENCY=before, by turns; default: request,verify on 64
+                      connections, 3 rounds of 3 s
 Every run writes bench/results/. A run of everything takes about an hour, needs 10 GB in the
 temporary folder, and also writes docs/performance.json, docs/performance.svg and the tables of
 docs/performance.md.`;
@@ -68,6 +73,8 @@ const COMPARISON = {
   names: ['request', 'verify', 'refusal'], connections: [1, 64, 256], rounds: 12, seconds: 3,
 };
 
+const GROUP = { names: ['request', 'verify'], connections: [64], rounds: 3, seconds: 3 };
+
 /** Compiling and stopping included, a quick run takes less than 3 minutes. */
 const QUICK_BUDGET_MS = 145_000;
 
@@ -85,12 +92,14 @@ export function readOptions(argv: readonly string[]): Options {
   const values = parse(argv);
   const isQuick = values.quick ?? false;
   const against = values.against ?? null;
-  const defaults = against !== null ? COMPARISON : isQuick ? QUICK : FULL;
+  const isGroup = values.group ?? false;
+  if (isGroup && against !== null) throw usageError('--group and --against exclude each other');
+  const defaults = against !== null ? COMPARISON : isGroup ? GROUP : isQuick ? QUICK : FULL;
   const scale = Number(values.scale ?? 1);
   if (!(scale > 0 && scale <= 1)) throw usageError('--scale is above 0 and at most 1');
   const chosen = [values.only, values.connections, values.targets, values.against, values.scale];
   const rounds = wholeNumber('rounds', values.rounds, defaults.rounds);
-  const isWhole = !isQuick && rounds >= FULL.rounds && chosen.every((text) => text === undefined);
+  const isWhole = !isQuick && !isGroup && rounds >= FULL.rounds && chosen.every((text) => text === undefined);
   const names = values.only?.split(',') ?? (isWhole ? [...FULL.names, FULL_TABLES]
     : defaults.names);
   return {
@@ -104,6 +113,7 @@ export function readOptions(argv: readonly string[]): Options {
     poolSize: wholeNumber('pool', values.pool, 32),
     load: loadProgram(values.load),
     against,
+    isGroup,
     fullTablesScale: names.includes(FULL_TABLES) ? scale : null,
     isWhole,
   };
@@ -122,7 +132,7 @@ function parse(argv: readonly string[]) {
     return parseArgs({
       args: [...argv],
       options: {
-        quick: flag, only: text, connections: text, targets: text, rounds: text, seconds: text,
+        quick: flag, group: flag, only: text, connections: text, targets: text, rounds: text, seconds: text,
         pool: text, load: text, scale: text, against: text,
       },
     }).values;
@@ -148,13 +158,14 @@ function stepsFor(values: Values, names: readonly string[], counts: readonly num
   const chosen = values.connections?.split(',')
     .map((text) => wholeNumber('connections', text, 1)) ?? counts;
   const isQuickGrid = values.quick && values.connections === undefined
-    && values.against === undefined;
+    && values.against === undefined && !values.group;
   const grid = isQuickGrid ? QUICK_STEPS.filter(({ workload }) => names.includes(workload))
     : gridOf(names, chosen);
   const targets = values.targets?.split(',');
   return grid.map((step) => ({
     ...step,
     targets: values.against !== undefined ? ['base', 'otpd']
+      : values.group ? ['otpd', 'group', 'before']
       : step.targets.filter((name) => targets?.includes(name) ?? true),
   }));
 }

@@ -58,17 +58,19 @@ function describeRun({ machine, options, settings }: Report): string {
     `${set === '' ? '' : ` otpd with ${set}.`}${isWhole || against !== null ? '' : ' **Part of the benchmark.**'}\n`;
 }
 
-/** Throughput, latency and cost of this checkout relative to the base, and the lowest ratio. */
+/** Throughput, latency and cost relative to the service that is compared with. */
 export function composeComparison(report: Report): string {
+  const { against, isGroup } = report.options;
   const pairs = [...groupBy(report.rows, ({ workload, connections }) =>
     `${workload} ${connections}`).values()].flatMap((group) => {
-    const base = group.find(({ target }) => target === 'base');
-    const candidate = group.find(({ target }) => target === 'otpd');
-    return base === undefined || candidate === undefined ? [] : [{ base, candidate }];
+    const base = group.find(({ target }) => target === (isGroup ? 'otpd' : 'base'));
+    return base === undefined ? [] : group.filter((row) => row !== base)
+      .map((candidate) => ({ base, candidate }));
   });
   const cpu = ({ nodeCpuUs, mysqldCpuUs }: SummaryRow): number => nodeCpuUs + mysqldCpuUs;
   const lines = pairs.map(({ base, candidate }) => [
-    candidate.workload, String(candidate.connections), String(candidate.rounds),
+    candidate.workload, String(candidate.connections), candidate.target,
+    String(candidate.rounds),
     base.perSecond.toFixed(0), candidate.perSecond.toFixed(0),
     `${(candidate.perSecond / base.perSecond).toFixed(3)}`,
     `${(candidate.p50Us / base.p50Us).toFixed(2)}`, `${(candidate.p99Us / base.p99Us).toFixed(2)}`,
@@ -78,10 +80,11 @@ export function composeComparison(report: Report): string {
   ]);
   const lowest = Math.min(...pairs.map(({ base, candidate }) =>
     candidate.perSecond / base.perSecond));
-  return `${describeRun(report)}\nBase is ${report.options.against}. Ratios are median of this ` +
-    `checkout / median of the base.\n\n${markdown(['workload', 'connections', 'rounds', 'base/s',
-      'this/s', 'throughput', 'p50', 'p99', 'CPU', 'MB resident', 'errors'], lines)}\n` +
-    `Lowest throughput ratio: ${lowest.toFixed(3)} ` +
+  const head = `${describeRun(report)}\nBase is ${against ?? 'otpd on one node'}. Ratios are ` +
+    'median of the service / median of the base.\n\n';
+  const page = head + markdown(['workload', 'connections', 'service', 'rounds', 'base/s',
+    'this/s', 'throughput', 'p50', 'p99', 'CPU', 'MB resident', 'errors'], lines);
+  return isGroup ? page : `${page}\nLowest throughput ratio: ${lowest.toFixed(3)} ` +
     `(${lowest >= RATIO_MIN ? 'at least' : 'UNDER'} ${RATIO_MIN}).\n`;
 }
 

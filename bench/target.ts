@@ -10,8 +10,14 @@ import mysql from 'mysql2/promise';
 import { freePort } from '../test/harness/free-port.ts';
 import { endChild, ROOT } from './build.ts';
 
-/** The services by name; `base` is otpd of the commit given by --against. */
-export type TargetName = 'floor' | 'otpd' | 'base' | 'bare' | 'textbook' | 'parts';
+/**
+ * The services by name. `base` is otpd of the commit given by --against; `group` and `before` are
+ * otpd on a group of three, the latter with DB_CONSISTENCY=before.
+ */
+export type TargetName =
+  'floor' | 'otpd' | 'base' | 'group' | 'before' | 'bare' | 'textbook' | 'parts';
+
+const OTPD: readonly TargetName[] = ['otpd', 'base', 'group', 'before'];
 
 /** A running service. */
 export type Target = Readonly<{
@@ -98,7 +104,7 @@ async function launch(order: Launch): Promise<Target> {
 }
 
 function isOtpd(name: TargetName): boolean {
-  return name === 'otpd' || name === 'base';
+  return OTPD.includes(name);
 }
 
 async function createDatabase({ socketPath, databaseName }: TargetOptions): Promise<void> {

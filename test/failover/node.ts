@@ -44,7 +44,7 @@ export type NodeOptions = Readonly<{
 export class Node {
   readonly options: NodeOptions;
   readonly host: string;
-  readonly #socketPath: string;
+  readonly socketPath: string;
   #child: ChildProcess | null = null;
   /** Kept between looks. */
   #looking: Promise<Connection> | null = null;
@@ -52,7 +52,12 @@ export class Node {
   constructor(options: NodeOptions) {
     this.options = options;
     this.host = `${options.address}:${options.port}`;
-    this.#socketPath = join(options.files.folder, 's.sock');
+    this.socketPath = join(options.files.folder, 's.sock');
+  }
+
+  /** 0 before the first start. */
+  get processId(): number {
+    return this.#child?.pid ?? 0;
   }
 
   get isRunning(): boolean {
@@ -62,7 +67,7 @@ export class Node {
 
   /** @throws with the end of its log when it does not answer in time */
   async start(signal: AbortSignal): Promise<void> {
-    await Promise.all(['', '.lock'].map((end) => rm(`${this.#socketPath}${end}`, { force: true })));
+    await Promise.all(['', '.lock'].map((end) => rm(`${this.socketPath}${end}`, { force: true })));
     const { under, mysqld, files } = this.options;
     const [program = '', ...parameters] = [...under, mysqld.program, ...this.#arguments()];
     const log = openSync(files.log, 'a', 0o600);
@@ -133,7 +138,7 @@ export class Node {
 
   async #connect(timeoutMs: number): Promise<Connection> {
     const connection = await mysql.createConnection({
-      socketPath: this.#socketPath, user: 'root', connectTimeout: timeoutMs,
+      socketPath: this.socketPath, user: 'root', connectTimeout: timeoutMs,
       multipleStatements: true,
     });
     connection.on('error', () => {});
@@ -150,7 +155,7 @@ export class Node {
       `--log-error=${files.log}`,
       `--tmpdir=${files.temporary}`,
       `--pid-file=${files.processId}`,
-      `--socket=${this.#socketPath}`,
+      `--socket=${this.socketPath}`,
       `--port=${port}`,
       `--server-id=${index + 1}`,
       ...groupArguments,

@@ -25,6 +25,14 @@ export type Service = Readonly<{
   stop: () => Promise<void>;
 }>;
 
+/** Variables with which an otpd finds a database of the group. */
+export function databaseOf(nodes: Group['nodes'], name: string): Readonly<Record<string, string>> {
+  return {
+    DB_HOST: nodes.map(({ host }) => host).join(), DB_SOCKET: '', DB_NAME: name,
+    DB_USER: ACCOUNT.user, DB_PASSWORD: ACCOUNT.password, DB_TLS: '', DB_TLS_CA: '',
+  };
+}
+
 /** Creates the schema and starts the processes; none is left when that fails. */
 export async function startService(
   { nodes }: Group,
@@ -33,8 +41,7 @@ export async function startService(
   signal: AbortSignal,
 ): Promise<Service> {
   const environment = {
-    DB_HOST: nodes.map(({ host }) => host).join(), DB_SOCKET: '', DB_NAME: ACCOUNT.name,
-    DB_USER: ACCOUNT.user, DB_PASSWORD: ACCOUNT.password, DB_TLS: '', DB_TLS_CA: '',
+    ...databaseOf(nodes, ACCOUNT.name),
     HOST: '127.0.0.1', TRUSTED_PROXIES: '127.0.0.0/8', POLICY_FILE: '', LOG_LEVEL: 'warn',
     OTP_SECRETS: `run:${randomBytes(32).toString('base64')}`, DELIVERY: 'webhook',
     WEBHOOK_SECRETS: provider.secrets, ...more,
