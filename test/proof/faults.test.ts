@@ -193,6 +193,9 @@ test('requests get 503 while MySQL never answers, and succeed afterwards', async
 
 test('a request gets 503 when MySQL stops answering at its COMMIT', async () => {
   await recovers();
+  // The erasure of an earlier message would be the next COMMIT.
+  await eventually('no message waits', async () =>
+    (await server.database.query('SELECT 1 FROM outbox')).length === 0);
   const endUser = newEndUser();
   const key = fresh('k');
   proxy.spoilCommit('silent after', () => proxy.setMode('silent'));
