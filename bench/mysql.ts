@@ -7,13 +7,13 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { mkdir, mkdtemp, realpath, rm } from 'node:fs/promises';
-import { tmpdir, userInfo } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import { initialise, logLines } from '../tools/mysql/data-folder.ts';
 import { obtainMysqld } from '../tools/mysql/fetch/obtain.ts';
-import { identifyingArguments, MYSQLD_ENVIRONMENT, serverFiles } from '../tools/mysql/mysqld.ts';
+import { locatedArguments, MYSQLD_ENVIRONMENT, serverFiles } from '../tools/mysql/mysqld.ts';
 import type { Mysqld, ServerFiles } from '../tools/mysql/mysqld.ts';
 import { readMysqlSettings } from '../tools/mysql/settings.ts';
 import { endChild } from './build.ts';
@@ -113,16 +113,7 @@ async function startMysqld(
 /** Durability and paths; everything else is MySQL's default. */
 function durableArguments(mysqld: Mysqld, files: ServerFiles, socketPath: string): string[] {
   return [
-    ...mysqld.leading,
-    ...identifyingArguments(files.data),
-    ...mysqld.layout,
-    ...(userInfo().uid === 0 ? ['--user=root'] : []),
-    `--log-error=${files.log}`,
-    `--tmpdir=${files.temporary}`,
-    `--pid-file=${files.processId}`,
-    `--socket=${socketPath}`,
-    // The default of a package names a folder that may not exist.
-    '--secure-file-priv=NULL',
+    ...locatedArguments(mysqld, files, socketPath),
     '--skip-networking',
     `--max-connections=${MAX_CONNECTIONS}`,
     '--loose-mysqlx=OFF',

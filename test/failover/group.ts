@@ -133,8 +133,7 @@ function groupArguments(name: string, seeds: readonly string[], index: number): 
   const [address, port] = seeds[index]!.split(':');
   return [
     `--bind-address=${address}`, '--skip-name-resolve=ON', '--mysqlx=OFF',
-    '--secure-file-priv=NULL', '--max-connections=300',
-    '--gtid-mode=ON', '--enforce-gtid-consistency=ON', '--log-bin=binlog',
+    '--max-connections=300', '--gtid-mode=ON', '--enforce-gtid-consistency=ON', '--log-bin=binlog',
     '--sync-binlog=1', '--innodb-flush-log-at-trx-commit=1',
     `--report-host=${address}`, `--report-port=${port}`,
     '--plugin-load-add=group_replication.so', '--plugin-load-add=mysql_clone.so',

@@ -4,13 +4,12 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { logLines } from '../../tools/mysql/data-folder.ts';
-import { identifyingArguments, MYSQLD_ENVIRONMENT } from '../../tools/mysql/mysqld.ts';
+import { locatedArguments, MYSQLD_ENVIRONMENT } from '../../tools/mysql/mysqld.ts';
 import type { Mysqld, ServerFiles } from '../../tools/mysql/mysqld.ts';
 import type { Facts } from './readiness.ts';
 
@@ -148,14 +147,7 @@ export class Node {
   #arguments(): string[] {
     const { mysqld, files, port, index, groupArguments } = this.options;
     return [
-      ...mysqld.leading,
-      ...identifyingArguments(files.data),
-      ...mysqld.layout,
-      ...(userInfo().uid === 0 ? ['--user=root'] : []),
-      `--log-error=${files.log}`,
-      `--tmpdir=${files.temporary}`,
-      `--pid-file=${files.processId}`,
-      `--socket=${this.socketPath}`,
+      ...locatedArguments(mysqld, files, this.socketPath),
       `--port=${port}`,
       `--server-id=${index + 1}`,
       ...groupArguments,

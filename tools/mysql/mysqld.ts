@@ -50,7 +50,8 @@ export function initialiseArguments(
   durable: boolean,
 ): string[] {
   return [
-    ...commonArguments(mysqld, files, files.dataPartial),
+    ...folderArguments(mysqld, files, files.dataPartial),
+    ...PRIVATE,
     '--initialize-insecure',
     // Incomplete data is thrown away, so a crash during the initialisation loses nothing.
     ...FAST,
@@ -66,9 +67,8 @@ export function serveArguments(
   durable: boolean,
 ): string[] {
   return [
-    ...commonArguments(mysqld, files, files.data),
-    `--socket=${socketPath}`,
-    `--pid-file=${files.processId}`,
+    ...locatedArguments(mysqld, files, socketPath),
+    ...PRIVATE,
     '--skip-networking',
     '--loose-mysqlx=OFF',
     '--local-infile=OFF',
@@ -92,7 +92,29 @@ const FAST = ['--innodb-flush-log-at-trx-commit=0', '--innodb-doublewrite=OFF'];
 /** For throwaway data only: a crash of the machine may lose everything. */
 const UNSYNCED = ['--innodb-flush-method=nosync', '--innodb-use-native-aio=OFF'];
 
-function commonArguments(mysqld: Mysqld, files: ServerFiles, dataFolder: string): string[] {
+/** A unix socket needs no TLS, and generating keys would take half a second. */
+const PRIVATE = [
+  '--skip-log-bin',
+  '--performance-schema=OFF',
+  '--loose-auto-generate-certs=OFF',
+  '--loose-caching-sha2-password-auto-generate-rsa-keys=OFF',
+  '--loose-sha256-password-auto-generate-rsa-keys=OFF',
+];
+
+/** What every mysqld that serves a data folder is given; everything else is MySQL's default. */
+export function locatedArguments(
+  mysqld: Mysqld,
+  files: ServerFiles,
+  socketPath: string,
+): string[] {
+  return [
+    ...folderArguments(mysqld, files, files.data),
+    `--socket=${socketPath}`,
+    `--pid-file=${files.processId}`,
+  ];
+}
+
+function folderArguments(mysqld: Mysqld, files: ServerFiles, dataFolder: string): string[] {
   return [
     ...mysqld.leading,
     ...identifyingArguments(dataFolder),
@@ -101,13 +123,8 @@ function commonArguments(mysqld: Mysqld, files: ServerFiles, dataFolder: string)
     ...(userInfo().uid === 0 ? ['--user=root'] : []),
     `--log-error=${files.log}`,
     `--tmpdir=${files.temporary}`,
+    // The default of a package names a folder that may not exist.
     '--secure-file-priv=NULL',
-    '--skip-log-bin',
-    '--performance-schema=OFF',
-    // A unix socket needs no TLS, and generating keys would take half a second.
-    '--loose-auto-generate-certs=OFF',
-    '--loose-caching-sha2-password-auto-generate-rsa-keys=OFF',
-    '--loose-sha256-password-auto-generate-rsa-keys=OFF',
   ];
 }
 
