@@ -251,7 +251,7 @@ test('all errors in the setup of a file are reported together', () => {
     'date 2026-01-04', 'whenever');
   const rows = [
     /^x.scenario:1: found "9"; allowed here: a number from 1 to 4$/m,
-    /^x.scenario:2: default.lock_second: unknown member$/m,
+    /^x.scenario:2: default.lock_second: unknown member; did you mean lock_seconds\?$/m,
     /^x.scenario:3: default.lock_seconds: must be a whole number from 1 to 86400$/m,
     /^x.scenario:4: found the end; allowed here: the name of a number$/m,
     /^x.scenario:5: found "2026-02-30"; allowed here: a day such as 2026-01-05$/m,

@@ -6,11 +6,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { parseEnv } from 'node:util';
 import { quoteAscii } from '../../otp/channels/console.ts';
 import { CHANNEL_NAMES } from '../../otp/channels/channel.ts';
+import { findMeant } from '../../otp/policy/names.ts';
 import { envFilePath, readServeConfig } from './config.ts';
 import type { Environment } from './env-reader.ts';
-
-/** One slip is allowed for each seven characters of a name, or a part of seven. */
-const CHARACTERS_PER_SLIP = 7;
 
 /** A remark contains names and no values. */
 type Remark = Readonly<{ found: string; remedy: string }>;
@@ -24,7 +22,7 @@ export function remarksOn(environment: Environment): Remark[] {
 export function remarksOnNames(names: readonly string[]): Remark[] {
   const known = listKnownNames();
   return names.filter((name) => !known.has(name)).flatMap((name) => {
-    const meant = [...known].find((each) => isNearly(name.toUpperCase(), each));
+    const meant = findMeant(name, known);
     const found = `${quoteAscii(name)} is not a variable of otpd`;
     return meant === undefined ? [] : [{ found, remedy: `did you mean ${meant}?` }];
   });
@@ -46,30 +44,6 @@ function listKnownNames(): ReadonlySet<string> {
     // The values are all invalid.
   }
   return asked;
-}
-
-function isNearly(name: string, known: string): boolean {
-  const [shorter, longer] = name.length < known.length ? [name, known] : [known, name];
-  // DB_PASS and DB_USERNAME: the same word, cut or continued.
-  const isContinued = shorter.includes('_') && longer.startsWith(shorter)
-    && !longer.slice(shorter.length).includes('_');
-  return isContinued || distance(name, known) <= Math.ceil(known.length / CHARACTERS_PER_SLIP);
-}
-
-/** How many insertions, deletions, substitutions and swaps of neighbours turn a into b. */
-function distance(a: string, b: string): number {
-  let [before, above]: [number[], number[]] = [[], [...Array(b.length + 1).keys()]];
-  for (let row = 1; row <= a.length; row += 1) {
-    const current = [row];
-    for (let column = 1; column <= b.length; column += 1) {
-      const substituted = above[column - 1]! + Number(a[row - 1] !== b[column - 1]);
-      const isSwap = a[row - 1] === b[column - 2] && a[row - 2] === b[column - 1];
-      current.push(Math.min(above[column]! + 1, current[column - 1]! + 1, substituted,
-        isSwap ? before[column - 2]! + 1 : Infinity));
-    }
-    [before, above] = [above, current];
-  }
-  return above[b.length]!;
 }
 
 const ASSIGNMENT = /^[ \t]*(?:export[ \t]+)?([\w.-]+)[ \t]*=(.*)$/;

@@ -12,7 +12,7 @@ import {
 } from '../../otp/outcomes.ts';
 import { POLICY_BOUNDS } from '../../otp/policy/policy.ts';
 import type { Policies, Policy } from '../../otp/policy/policy.ts';
-import { countStrings, findRepeatedMember } from '../../otp/policy/strict-json.ts';
+import { countStrings, findRepeatedMember } from '../../otp/policy/names.ts';
 import { isWellFormedTag } from '../../otp/templates/language-tags.ts';
 import type { ErrorCode, FieldError } from '../response.ts';
 

@@ -6,11 +6,11 @@ import {
   identityRule, isIdentity, LABEL_MAX_CHARACTERS, parseLastDay, PURPOSE_MAX_CHARACTERS,
   USER_ID_MAX_CHARACTERS,
 } from '../outcomes.ts';
+import { findMeant, findRepeatedMember } from './names.ts';
 import {
   completePolicy, createPolicies, DEFAULT_DRAFT, POLICY_BOUNDS, WRONG_ATTEMPTS_MIN,
 } from './policy.ts';
 import type { LimitName, Policies, Policy, PolicyDraft, PolicyNumber } from './policy.ts';
-import { findRepeatedMember } from './strict-json.ts';
 import { NO_TEST_IDENTITIES, overlap, TestIdentities } from './test-identities.ts';
 import type { TestIdentity } from './test-identities.ts';
 import { ANY_LANGUAGE, isLanguageTag } from '../templates/language-tags.ts';
@@ -55,6 +55,9 @@ const LABEL = 'label';
 /** Whether a verification must name its OTP. */
 const REQUIRE_OTP_ID = 'require_otp_id';
 
+const POLICY_MEMBERS: readonly string[] = [...MEMBERS.keys(), LABEL, REQUIRE_OTP_ID];
+const LIMIT_MEMBERS: readonly string[] = ['limit', 'shadow'];
+const TEST_MEMBERS: readonly string[] = ['user', 'user_prefix', 'code', 'purposes', 'until'];
 const FILE_MEMBERS: readonly string[] = [
   'default', 'purposes', 'allowed_purposes', 'test_identities',
 ];
@@ -69,9 +72,9 @@ export function parsePolicies(text: string): { policies: Policies } | { errors: 
   const file = asObject(parseJson(text, errors), 'the file', errors);
   for (const name of Object.keys(file)) {
     if (FILE_MEMBERS.includes(name)) continue;
-    const isOfPolicy = MEMBERS.has(name) || name === LABEL || name === REQUIRE_OTP_ID;
-    errors.push(isOfPolicy ? `${name}: must be a member of default, or of a purpose in purposes`
-      : `${name}: unknown member`);
+    errors.push(POLICY_MEMBERS.includes(name)
+      ? `${name}: must be a member of default, or of a purpose in purposes`
+      : `${name}: ${unknownMember(name, FILE_MEMBERS)}`);
   }
   const fallback = readPolicy(file.default ?? {}, DEFAULT_DRAFT, 'default', errors);
   checkReserve(fallback, errors);
@@ -89,6 +92,11 @@ export function parsePolicies(text: string): { policies: Policies } | { errors: 
   const tests = readTestIdentities(file.test_identities ?? [], policies, errors);
   return errors.length > 0 ? { errors }
     : { policies: createPolicies(completePolicy(fallback), byPurpose, allowed, tests) };
+}
+
+function unknownMember(name: string, known: readonly string[]): string {
+  const meant = findMeant(name, known);
+  return `unknown member${meant === undefined ? '' : `; did you mean ${meant}?`}`;
 }
 
 function checkReserve(
@@ -152,7 +160,9 @@ function readTestIdentity(
 ): Readonly<{ identity: TestIdentity; code: string }> {
   const { user, user_prefix: prefix, code, purposes: list, until, ...others }
     = asObject(value, path, errors);
-  for (const name of Object.keys(others)) errors.push(`${path}.${name}: unknown member`);
+  for (const each of Object.keys(others)) {
+    errors.push(`${path}.${each}: ${unknownMember(each, TEST_MEMBERS)}`);
+  }
   const isPrefix = prefix !== undefined;
   const [name, given] = isPrefix ? ['user_prefix', prefix] : ['user', user];
   if (isPrefix && user !== undefined) {
@@ -188,8 +198,9 @@ function readPolicy(
     if (name === LABEL) draft.labels = readLabels(setting, `${path}.${name}`, errors);
     else if (name === REQUIRE_OTP_ID) {
       draft.requiresOtpId = readBoolean(setting, `${path}.${name}`, errors);
-    } else if (member === undefined) errors.push(`${path}.${name}: unknown member`);
-    else if (member.isGlobal && path !== 'default') {
+    } else if (member === undefined) {
+      errors.push(`${path}.${name}: ${unknownMember(name, POLICY_MEMBERS)}`);
+    } else if (member.isGlobal && path !== 'default') {
       errors.push(`${path}.${name}: must be set in default, because all purposes share it`);
     } else readMember(draft, member, setting, { path: `${path}.${name}`, errors });
   }
@@ -212,7 +223,9 @@ function readMember(
     return;
   }
   const { limit: number, shadow = false, ...others } = asObject(value, path, errors);
-  for (const name of Object.keys(others)) errors.push(`${path}.${name}: unknown member`);
+  for (const name of Object.keys(others)) {
+    errors.push(`${path}.${name}: ${unknownMember(name, LIMIT_MEMBERS)}`);
+  }
   const isShadow = readBoolean(shadow, `${path}.shadow`, errors);
   draft[key] = readNumber(key, number, { path: `${path}.limit`, errors });
   if (isShadow) draft.shadow.add(limit);

@@ -261,12 +261,30 @@ test('a member that occurs twice is an error at any depth', () => {
     + '"allowed_purposes":["a","b"]}'), []);
 });
 
+/** [what the file has, the path of the unknown member, the member that was meant]. */
+const MISSPELLED: readonly [object, string, string][] = [
+  [{ purpose: {} }, 'purpose', 'purposes'],
+  [{ default: { lifetime_second: 60 } }, 'default.lifetime_second', 'lifetime_seconds'],
+  [{ default: { lifetimeSeconds: 60 } }, 'default.lifetimeSeconds', 'lifetime_seconds'],
+  [{ default: { labels: 'x' } }, 'default.labels', 'label'],
+  [{ purposes: { pay: { require_otpid: true } } }, 'purposes.pay.require_otpid', 'require_otp_id'],
+  [{ default: { user_limit: { limit: 3, shadows: true } } }, 'default.user_limit.shadows',
+    'shadow'],
+];
+
+for (const [file, path, meant] of MISSPELLED) {
+  test(`${path} is an error that names ${meant}`, () => {
+    assert.equal(errorsOf(JSON.stringify(file)),
+      [`${path}: unknown member; did you mean ${meant}?`]);
+  });
+}
+
 test('every error is reported at once', () => {
   const text = JSON.stringify({
     defaults: {}, default: { ttl: 1, user_limit: 0 }, purposes: { login: [], pay: { x: 1 } },
   });
   assert.equal(errorsOf(text), [
-    'defaults: unknown member',
+    'defaults: unknown member; did you mean default?',
     'default.ttl: unknown member',
     'default.user_limit: must be a whole number from 1 to 1000',
     'purposes.login: must be an object',

@@ -87,7 +87,7 @@ test('an invalid test identity is an error with its path, and no error quotes a 
     [{ until: null }, [`.until: ${until}`]],
     [{ until: '2026-02-29' }, [`.until: ${until}`]],
     [{ until: '2026-12-31T00:00:00Z' }, [`.until: ${until}`]],
-    [{ Code: '1' }, ['.Code: unknown member']],
+    [{ Code: '1' }, ['.Code: unknown member; did you mean code?']],
   ];
   for (const [changes, expected] of rows) {
     const errors = errorsOf([{ ...ONE, ...changes }]);

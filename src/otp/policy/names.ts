@@ -1,4 +1,7 @@
-/** Finds what JSON.parse drops silently: a member that an object repeats (RFC 8259, 4). */
+/**
+ * Finds mistakes in names: a member that an object repeats, which JSON.parse drops silently
+ * (RFC 8259, 4), and a name that is nearly a known one.
+ */
 
 type Container = {
   /** The names so far; null in an array. */
@@ -66,4 +69,37 @@ function skipString(text: string, start: number): number {
   let at = start + 1;
   while (text.charCodeAt(at) !== 0x22) at += text.charCodeAt(at) === 0x5c ? 2 : 1;
   return at + 1;
+}
+
+/** One slip is allowed for each seven characters of a name, or a part of seven. */
+const CHARACTERS_PER_SLIP = 7;
+
+/** The known name that a person probably meant, in any case; undefined when none resembles it. */
+export function findMeant(name: string, known: Iterable<string>): string | undefined {
+  const given = name.toUpperCase();
+  return [...known].find((each) => isNearly(given, each.toUpperCase()));
+}
+
+function isNearly(name: string, known: string): boolean {
+  const [shorter, longer] = name.length < known.length ? [name, known] : [known, name];
+  // DB_PASS and DB_USERNAME: the same word, cut or continued.
+  const isContinued = shorter.includes('_') && longer.startsWith(shorter)
+    && !longer.slice(shorter.length).includes('_');
+  return isContinued || distance(name, known) <= Math.ceil(known.length / CHARACTERS_PER_SLIP);
+}
+
+/** How many insertions, deletions, substitutions and swaps of neighbours turn a into b. */
+function distance(a: string, b: string): number {
+  let [before, above]: [number[], number[]] = [[], [...Array(b.length + 1).keys()]];
+  for (let row = 1; row <= a.length; row += 1) {
+    const current = [row];
+    for (let column = 1; column <= b.length; column += 1) {
+      const substituted = above[column - 1]! + Number(a[row - 1] !== b[column - 1]);
+      const isSwap = a[row - 1] === b[column - 2] && a[row - 2] === b[column - 1];
+      current.push(Math.min(above[column]! + 1, current[column - 1]! + 1, substituted,
+        isSwap ? before[column - 2]! + 1 : Infinity));
+    }
+    [before, above] = [above, current];
+  }
+  return above[b.length]!;
 }
