@@ -126,6 +126,8 @@ export class ConnectionPool {
     this.#opening = 0;
     this.#unreported = 0;
     this.#failure = null;
+    if (this.#pause !== null) clearTimeout(this.#pause);
+    this.#pause = null;
     this.closeIdle();
     for (const connection of [...this.#busy, ...this.#borrowed]) connection.destroy();
     this.#openMissing();
@@ -174,8 +176,7 @@ export class ConnectionPool {
   /** Opens a connection for each waiter that has none coming, as far as there is room. */
   #openMissing(): void {
     while (this.#opening < this.#waiters.size && this.#living + this.#opening < this.size) {
-      const mustPause = this.#pause !== null || (this.#unreported > 0 && this.#opening > 0);
-      if (mustPause) return;
+      if (this.#pause !== null || (this.#unreported > 0 && this.#opening > 0)) return;
       void this.#openNew();
     }
   }

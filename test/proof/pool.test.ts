@@ -240,6 +240,25 @@ test('a connection that becomes possible again serves a caller that waits', asyn
   assert.is(pool.busyCount, 0);
 });
 
+test('a pause between openings ends when the primary has moved', async () => {
+  let isLimited = false;
+  const pool = new ConnectionPool(async () => {
+    if (isLimited) throw refusal();
+    return fakeConnection();
+  }, 2);
+  const held = await pool.acquire(deadline());
+  isLimited = true;
+  const waiting = pool.acquire(deadline());
+  await turns();
+  isLimited = false;
+  pool.renew();
+  await turns();
+  assert.is(pool.waitingCount, 0, 'a connection was opened at once');
+  pool.release(await waiting);
+  pool.release(held);
+  assert.equal([pool.busyCount, pool.idleCount], [0, 1]);
+});
+
 test('after a lost connection no idle one is lent that has not answered since', async () => {
   const made = [5, 10, 25, 30].map((heardAtMs) => {
     const connection = fakeConnection();
