@@ -3,6 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DatabaseCheck } from '../../../../src/db/checks/health.ts';
 import type { Connection } from '../../../../src/db/connection.ts';
+import { StatementError } from '../../../../src/db/errors.ts';
 import type { Row } from '../../../../src/db/query.ts';
 import { readSchemaFiles } from '../../../../src/db/migrate.ts';
 import { ConnectionPool } from '../../../../src/db/pool.ts';
@@ -12,13 +13,14 @@ const APPLIED = readSchemaFiles().map(({ version, name }) => ({ version, name, f
 
 type Fake = {
   isHanging: boolean; checks: number; running: number; runningMax: number; destroyed: number;
+  denials: number;
 };
 
 function createFakePool(fake: Fake): ConnectionPool {
   const open = async (): Promise<Connection> => {
     let isDestroyed = false;
     let abort = (): void => {};
-    const run = async (name: string): Promise<Row[]> => {
+    const run = async (name: string, sql: string): Promise<Row[]> => {
       if (name === 'check.settings') {
         fake.checks += 1;
         fake.running += 1;
@@ -27,7 +29,12 @@ function createFakePool(fake: Fake): ConnectionPool {
           abort = () => reject(new Error('lost'));
           if (!fake.isHanging) setImmediate(resolve);
         }).finally(() => { fake.running -= 1; });
-        return [{ Variable_name: 'read_only', Value: 'OFF' }];
+        return [{ Variable_name: 'group_replication_group_name', Value: 'a group' }];
+      }
+      if (name === 'primary.role') {
+        if (!sql.includes('replication_group_members')) return [{ has_quorum: 1 }];
+        fake.denials += 1;
+        throw new StatementError(name, 'ER_TABLEACCESS_DENIED_ERROR', 1142, 'bug');
       }
       return name === 'schema_migrations.load' ? APPLIED : [];
     };
@@ -43,7 +50,7 @@ function createFakePool(fake: Fake): ConnectionPool {
 }
 
 function createFake(): Fake {
-  return { isHanging: false, checks: 0, running: 0, runningMax: 0, destroyed: 0 };
+  return { isHanging: false, checks: 0, running: 0, runningMax: 0, destroyed: 0, denials: 0 };
 }
 
 test('concurrent callers share one check', async () => {
@@ -64,6 +71,16 @@ test('frequent calls run a few checks per second, one at a time', async () => {
   // The clock of the check and that of the test may differ by a millisecond each time.
   assert.ok(ms > 3 * 245, `${fake.checks} checks in ${ms} ms`);
   assert.is(fake.runningMax, 1);
+});
+
+test('an account that may not see the group asks for it only once', async () => {
+  const fake = createFake();
+  const check = new DatabaseCheck(createFakePool(fake));
+  await eventually('the database is checked again', async () => {
+    assert.equal(await check.errors(), []);
+    return fake.checks === 2;
+  });
+  assert.is(fake.denials, 1);
 });
 
 test('a check of a hanging database answers in time, and a later check succeeds', async () => {
