@@ -19,6 +19,7 @@ import { listenForStop, Stopped } from '../process/shutdown.ts';
 import { isWorker } from '../process/workers.ts';
 import { serve } from '../serve.ts';
 import { cancel, checkDevice, checkOtpId, revoke, show, unlock } from './support.ts';
+import { findMeant } from '../../otp/policy/names.ts';
 
 /** Runs a command with the arguments after its name, and returns the exit code. */
 type Run = (command: Command, rest: readonly string[]) => Promise<number>;
@@ -125,11 +126,14 @@ const WRONG_USAGE = 2;
 export async function runCommandLine(
   [given = 'help', ...rest]: readonly string[],
 ): Promise<number> {
-  const name = HELP_OPTIONS.includes(given) ? 'help' : given;
+  const asksForHelp = [given, ...rest.slice(0, 1)].some((each) => HELP_OPTIONS.includes(each));
+  const name = asksForHelp ? 'help' : given;
   const command = COMMANDS.find((each) => each.name === name);
   try {
     if (command !== undefined) return await command.run(command, rest);
-    throw new UsageError(`unknown command ${JSON.stringify(name)}`);
+    const meant = findMeant(name, COMMANDS.map((each) => each.name));
+    throw new UsageError(`unknown command ${JSON.stringify(name)}`
+      + `${meant === undefined ? '' : `; did you mean ${meant}?`}`);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     printError(`otpd: ${error.message}\n${usage()}`);
@@ -140,7 +144,7 @@ export async function runCommandLine(
 /** A command that prints while it runs, until it is done or a signal stops it. */
 function asProcess(work: (environment: Environment, stop: AbortSignal) => Promise<number>): Run {
   return async (command, rest) => {
-    readValues(command, rest);
+    readValues(command, parseOptions(command, rest, []).positionals);
     try {
       return await work(readEnvironment(), listenForStop());
     } catch (error) {
@@ -157,7 +161,7 @@ function asReport(
   defaultFormat?: 'text',
 ): Run {
   return async (command, rest) => {
-    const { positionals, format } = parseFormat(rest);
+    const { positionals, format } = parseOptions(command, rest, FORMATS);
     const isText = (format ?? defaultFormat ?? (isOutputTerminal() ? 'text' : 'json')) === 'text';
     try {
       const { lines, data, note, isDone } = await work(...readValues(command, positionals));
@@ -180,19 +184,42 @@ function printRemarks(environment: Environment): void {
   for (const { found, remedy } of remarksOn(environment)) printError(`otpd: ${found}; ${remedy}`);
 }
 
-type Parsed = Readonly<{ positionals: readonly string[]; format: 'json' | 'text' | undefined }>;
+const FORMATS = ['json', 'text'] as const;
 
-function parseFormat(rest: readonly string[]): Parsed {
-  const options = { json: { type: 'boolean' }, text: { type: 'boolean' } } as const;
-  try {
-    const { values, positionals } = parseArgs({
-      args: [...rest], options, allowPositionals: true,
-    });
-    if (values.json && values.text) throw new UsageError('--json and --text exclude each other');
-    return { positionals, format: values.json ? 'json' : values.text ? 'text' : undefined };
-  } catch (error) {
-    throw error instanceof UsageError ? error : new UsageError((error as Error).message);
+type Format = (typeof FORMATS)[number];
+
+type Parsed = Readonly<{ positionals: string[]; format: Format | undefined }>;
+
+/** @throws UsageError for an option that the command does not take */
+function parseOptions(
+  { name }: Command,
+  rest: readonly string[],
+  formats: readonly Format[],
+): Parsed {
+  const options = Object.fromEntries(formats.map((each) => [each, { type: 'boolean' } as const]));
+  // The errors of the strict mode name functions of Node.js and no remedy.
+  const { tokens, positionals } = parseArgs({
+    args: [...rest], options, allowPositionals: true, strict: false, tokens: true,
+  });
+  const given = new Set<Format>();
+  for (const token of tokens) {
+    if (token.kind !== 'option') continue;
+    const format = formats.find((each) => `--${each}` === token.rawName);
+    if (format === undefined) throw unknownOption(name, token.rawName, formats);
+    if (token.value !== undefined) throw new UsageError(`${token.rawName} takes no value`);
+    given.add(format);
   }
+  if (given.size > 1) throw new UsageError('--json and --text exclude each other');
+  return { positionals, format: [...given][0] };
+}
+
+function unknownOption(command: string, given: string, formats: readonly Format[]): UsageError {
+  const known = formats.map((each) => `--${each}`);
+  const meant = findMeant(given, known);
+  const remedy = meant !== undefined ? `did you mean ${meant}?`
+    : known.length === 0 ? `${command} takes no options`
+      : `the options are ${known.join(' and ')}, and a value that begins with - follows --`;
+  return new UsageError(`unknown option ${JSON.stringify(given)}; ${remedy}`);
 }
 
 /** The values among the arguments of a command, in order. */

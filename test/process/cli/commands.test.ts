@@ -10,8 +10,8 @@ import { secretsOf, startTestService } from '../../harness/service.ts';
 test.after(closeClient);
 
 test('help lists every command on standard output', async () => {
-  for (const name of ['help', '--help']) {
-    const { status, out, err } = await runCommand([name]);
+  for (const parameters of [['help'], ['--help'], ['-h'], ['serve', '--help'], ['show', '-h']]) {
+    const { status, out, err } = await runCommand(parameters);
     assert.is(status, 0);
     assert.is(err, '');
     for (const command of ['serve', 'migrate', 'doctor', 'show USER', 'unlock USER [PURPOSE]',
@@ -20,12 +20,19 @@ test('help lists every command on standard output', async () => {
 });
 
 const WRONG: [string[], RegExp][] = [
-  [['sevre'], /unknown command "sevre"/],
+  [['sevre'], /^otpd: unknown command "sevre"; did you mean serve\?\n/],
+  [['run'], /^otpd: unknown command "run"\n/],
+  [['serve', '--port', '1'], /^otpd: unknown option "--port"; serve takes no options\n/],
+  [['migrate', '--json'], /^otpd: unknown option "--json"; migrate takes no options\n/],
+  [['doctor', '--txt'], /^otpd: unknown option "--txt"; did you mean --text\?\n/],
+  [['secret', '--jsno', 'new'], /^otpd: unknown option "--jsno"; did you mean --json\?\n/],
+  [['doctor', '--text=yes'], /^otpd: --text takes no value\n/],
+  [['doctor', '--no-text'], /^otpd: unknown option "--no-text"; the options are --json and --text/],
   [['serve', 'now'], /serve takes no arguments/],
   [['show'], /show takes: USER\n/],
   [['show', ''], /show takes: USER\n/],
   [['show', 'U1', 'U2'], /show takes: USER\n/],
-  [['show', '-x', 'U1'], /Unknown option '-x'/],
+  [['show', '-x', 'U1'], /^otpd: unknown option "-x"; .* a value that begins with - follows --\n/],
   [['show', '--json', '--text', 'U1'], /exclude each other/],
   [['unlock'], /unlock takes: USER \[PURPOSE\]\n/],
   [['unlock', 'U1', 'login', 'pay'], /unlock takes: USER \[PURPOSE\]\n/],
