@@ -49,13 +49,12 @@ export async function unlockUser(
     const counts = new WrongCountRows(secrets);
     const [otps, , now]
       = await tx.read(lockOtps([userId]), counts.query([userId], true), READ_CLOCK);
-    const client = { userId, device: '' };
-    const wasLocked
-      = isAccountLocked(countAccountWrong(otps, counts.ofAccount(client)), policies.default, '');
+    const wrong = countAccountWrong(otps, counts.ofAccount({ userId, device: '' }));
+    const wasLocked = isAccountLocked(wrong, policies.default, '');
     const pairs = otps.filter((otp) => findNewestOtp(otps, otp) === otp
       && (purpose === null || otp.purpose === purpose));
     if (purpose === null) counts.takeAccount(userId);
-    else for (const { device } of [client, ...pairs]) counts.take({ userId, purpose, device });
+    else counts.takePurpose(userId, purpose);
     if (pairs.length === 0 && !counts.hasTaken) {
       tx.readOnly();
       return { outcome: 'unknown', now, purposes: [] };

@@ -203,6 +203,23 @@ test('the sweep keeps the count of each device, which comes back to that device'
   assert.is((await accountOf(stranger.user))?.wrong, 3);
 });
 
+test('an unlocked purpose resets also the counts of devices whose OTPs are gone', async () => {
+  const stranger = { user: fresh('u') };
+  const [phone, laptop] = [await trust(stranger), await trust(stranger)];
+  setClock(now + 900 * SECOND);
+  await guess(stranger, 3);
+  await guess(phone, 2);
+  await guess({ ...laptop, purpose: 'pay' }, 1);
+  setClock(now + OTP_LIFE);
+  await sweep();
+  assert.equal([await rowsOf(stranger.user), await storedCounts()], [0, [1, 2, 3]]);
+  assert.is((await unlockUser(deps(), stranger.user, 'login')).outcome, 'not_locked');
+  assert.equal(await storedCounts(), [1], 'the count of the other purpose is left');
+  assert.is((await unlockUser(deps(), stranger.user, 'login')).outcome, 'unknown');
+  assert.is((await unlockUser(deps(), stranger.user, 'pay')).outcome, 'not_locked');
+  assert.equal(await storedCounts(), []);
+});
+
 test('the lock of strangers becomes that of everybody with the 100th wrong code of a device',
   async () => {
     const stranger = { user: fresh('u') };

@@ -288,8 +288,7 @@ class History {
 
   async #unlock(one: Extract<Command, { kind: 'unlock' }>): Promise<void> {
     const user = this.#user(one.user);
-    const named = one.purpose === null ? null : 'pq'[one.purpose]!;
-    const purpose = named !== null && this.#model.knowsPairs(user, named) ? named : null;
+    const purpose = one.purpose === null ? null : 'pq'[one.purpose]!;
     this.#model.unlock(user, purpose);
     await unlockUser({ pool: database.pool, secrets, policies: this.#policies }, user, purpose);
   }

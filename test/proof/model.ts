@@ -271,11 +271,6 @@ export class Model {
     if (wasLocked) this.#lock(user);
   }
 
-  /** Whether every pair of a purpose is known: the OTPs of none may have been swept. */
-  knowsPairs(user: string, purpose: string): boolean {
-    return this.#pairsOf(user, purpose).every(({ code }) => this.now < code.issuedAt + DAY);
-  }
-
   #isLocked(user: string, device: string): boolean {
     const lock = this.#locks.get(user);
     return lock === 'all' || (lock === 'untrusted' && device === '')

@@ -19,8 +19,8 @@ export const UNTRUSTED_LOCK = 65_534;
 export type AccountLock = typeof ACCOUNT_LOCK | typeof UNTRUSTED_LOCK;
 
 /**
- * The name of a pair: keyed digests of its user, and of its user and purpose. The lock of an
- * account has a digest of its own in place of the second.
+ * The name of a pair: keyed digests of its user, and of its user, purpose and device. The lock of
+ * an account has a digest of its own in place of the second.
  */
 export type CountName = Readonly<{ userDigest: Hex; purposeDigest: Hex }>;
 

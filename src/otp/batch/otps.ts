@@ -5,7 +5,7 @@
  */
 import { ChangedRows, groupBy } from './changed-rows.ts';
 import {
-  digestCountedUser, fingerprintRequest, nameAccountLock, nameCount,
+  areOfOnePurpose, digestCountedUser, fingerprintRequest, nameAccountLock, nameCount,
 } from '../crypto/secrets.ts';
 import type { Secrets } from '../crypto/secrets.ts';
 import { byKey, mapResult } from '../../db/query.ts';
@@ -21,7 +21,7 @@ import type { Otp, PairName } from '../../db/tables/otps.ts';
 import {
   deleteWrongCounts, lockAccounts, lockWrongCounts, readWrongCounts, UNTRUSTED_LOCK,
 } from '../../db/tables/wrong-counts.ts';
-import type { AccountLock, WrongCount } from '../../db/tables/wrong-counts.ts';
+import type { AccountLock, CountName, WrongCount } from '../../db/tables/wrong-counts.ts';
 import type { Transaction } from '../../db/transaction.ts';
 import type { Policies } from '../policy/policy.ts';
 
@@ -165,9 +165,18 @@ export class WrongCountRows {
     return sumOf(this.#find(pair));
   }
 
-  /** Removes the count of a pair, which an OTP has taken over or an operator has reset. */
+  /** Removes the count of a pair, which an OTP has taken over. */
   take(pair: PairName): void {
     for (const count of this.#find(pair)) this.#taken.add(count);
+  }
+
+  /** Removes the counts of a purpose, also those of devices of which nothing else is stored. */
+  takePurpose(userId: string, purpose: string): void {
+    const names = this.#namesOf({ userId, purpose, device: '' });
+    for (const count of this.#ofAccount(userId)) {
+      if (isAccountLock(count)) continue;
+      if (names.some((name) => areOfOnePurpose(name, count))) this.#taken.add(count);
+    }
   }
 
   /** Removes all counts of a user, and the lock of the account. */
@@ -204,9 +213,13 @@ export class WrongCountRows {
   #find(pair: PairName): readonly WrongCount[] {
     const ofAccount = this.#ofAccount(pair.userId);
     if (ofAccount.length === 0) return NO_COUNTS;
-    const names = [...this.#secrets.byId.values()].map((secret) => nameCount(secret, pair));
+    const names = this.#namesOf(pair);
     return ofAccount.filter((one) => names.some((name) =>
       name.userDigest === one.userDigest && name.purposeDigest === one.purposeDigest));
+  }
+
+  #namesOf(pair: PairName): readonly CountName[] {
+    return [...this.#secrets.byId.values()].map((secret) => nameCount(secret, pair));
   }
 }
 

@@ -134,14 +134,23 @@ export function digestCountedUser(secret: Secret, userId: string): Hex {
   return countDigest(secret, `user ${userId}`, USER_DIGEST_BYTES);
 }
 
-/** Names a pair in wrong_counts. */
+const PURPOSE_HALF_BYTES = PURPOSE_DIGEST_BYTES / 2;
+
+/** Names a pair in wrong_counts. The pairs of a purpose share the first half of a digest. */
 export function nameCount(secret: Secret, { userId, purpose, device }: PairName): CountName {
   const names = `${Buffer.byteLength(userId)}:${userId}|${purpose}`;
-  const pair = device === '' ? `pair ${names}` : `device ${device} ${names}`;
+  const pair = countDigest(secret, `pair ${names}`, PURPOSE_DIGEST_BYTES);
   return {
     userDigest: digestCountedUser(secret, userId),
-    purposeDigest: countDigest(secret, pair, PURPOSE_DIGEST_BYTES),
+    purposeDigest: device === '' ? pair : pair.slice(0, 2 * PURPOSE_HALF_BYTES)
+      + countDigest(secret, `device ${device} ${names}`, PURPOSE_HALF_BYTES),
   };
+}
+
+/** Whether two names are of one user and purpose, and made under one secret. */
+export function areOfOnePurpose(a: CountName, b: CountName): boolean {
+  return a.userDigest === b.userDigest
+    && a.purposeDigest.startsWith(b.purposeDigest.slice(0, 2 * PURPOSE_HALF_BYTES));
 }
 
 /** The subject of recipient_limit must fit its column, and not collide by chance. */
