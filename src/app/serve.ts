@@ -176,7 +176,9 @@ type Database = Readonly<{ pool: ConnectionPool; primary: Primary }>;
 
 function openDatabase({ config, log }: Context): Database {
   const primary = createPrimary(config, createPrimaryLog(log));
-  const pool = new ConnectionPool(() => primary.open(), config.connections);
+  // A primary process with workers uses a connection at its start, and for support.
+  const isAnswering = isWorker() || config.workers === 1;
+  const pool = new ConnectionPool(() => primary.open(), isAnswering ? config.connections : 1);
   primary.serve(pool);
   return { pool, primary };
 }

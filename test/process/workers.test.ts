@@ -4,9 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { openConnection } from '../../src/db/connection.ts';
 import { fetchAnswer } from '../harness/answer-recorder.ts';
-import { closeClient, send } from '../harness/client.ts';
+import { newApiClients } from '../harness/api-clients.ts';
+import { closeClient, post, send } from '../harness/client.ts';
 import { newVariables } from '../harness/command.ts';
+import { settingsFor } from '../harness/database.ts';
 import { parseExposition, valueOf } from '../harness/exposition.ts';
 import type { Metric } from '../harness/exposition.ts';
 import { holdFile } from '../harness/held-file.ts';
@@ -116,6 +119,43 @@ test('the death of a worker makes otpd not ready and decreases no counter', asyn
   // The time of the worker that has died counts no more.
   const cpu = metrics.get('process_cpu_seconds_total')!.lines.map(({ labels }) => labels.worker);
   assert.equal(cpu, workers);
+});
+
+test('support takes one connection of the first process, as doctor counts it', async () => {
+  const { apiKeys, headersOf } = newApiClients(['desk']);
+  const variables = await newVariables({ WORKERS: '2', API_KEYS: apiKeys });
+  const supported = await startOtpd(variables);
+  const headers = headersOf('desk');
+  const body = { user_id: 'U1', purpose: 'login' };
+  const call = { port: supported.port, path: '/otp/request', key: 'a', headers, body };
+  assert.is((await post(call)).status, 201);
+  const unlock = () =>
+    post({ port: supported.adminPort, path: '/users/U1/unlock', headers, body: {} });
+  const settings = settingsFor(variables.DB_NAME!);
+  const [holder, observer] = [await openConnection(settings), await openConnection(settings)];
+  try {
+    await holder.run('hold', 'SELECT otp_id FROM otps FOR UPDATE', []);
+    let isAnswered = false;
+    const unlocking = Promise.all(Array.from({ length: 8 }, unlock))
+      .finally(() => { isAnswered = true; });
+    let most = 0;
+    while (!isAnswered) {
+      const [row] = await observer.run('count', `SELECT COUNT(*) AS n
+        FROM information_schema.processlist
+        WHERE db = ? AND info LIKE '%FOR UPDATE%' AND id <> CONNECTION_ID()`,
+      [variables.DB_NAME!]);
+      most = Math.max(most, Number(row!.n));
+    }
+    assert.equal(new Set((await unlocking).map(({ status }) => status)), new Set([503]));
+    assert.is(most, 1);
+    await holder.run('release', 'COMMIT', []);
+    assert.is((await unlock()).status, 200);
+  } finally {
+    holder.destroy();
+    observer.destroy();
+    supported.stop();
+    assert.is(await supported.ended, 0);
+  }
 });
 
 test.run();

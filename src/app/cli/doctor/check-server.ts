@@ -107,7 +107,7 @@ export function checkCapacity(
   ];
 }
 
-/** @param others the watch of each process; of the first one, readiness and with workers a pool */
+/** @param others the watch of each process; of the first one, readiness and with workers support */
 function checkAccountLimit(limit: number, needed: number, others: number): Finding[] {
   if (limit === 0 || limit >= needed + others) return [];
   return [warn('connections', `the account may have ${limit} connections (MAX_USER_CONNECTIONS or`
