@@ -9,7 +9,7 @@ import { READ_CLOCK } from '../db/clock.ts';
 import type { Instant } from '../db/instant.ts';
 import type { Hex } from '../db/query.ts';
 import {
-  deleteExpiredRevocations, isDeviceRevoked, storeRevocations,
+  deleteExpiredRevocations, isDeviceRevoked, readRevocations, storeRevocations,
 } from '../db/tables/device-revocations.ts';
 import { updateOtps } from '../db/tables/otps-write.ts';
 import { lockOtps } from '../db/tables/otps.ts';
@@ -105,12 +105,13 @@ export async function revokeDevices(
   device: Hex | null,
 ): Promise<Instant> {
   return transaction(pool, async (tx) => {
-    const [otps, now] = await tx.read(lockOtps([userId]), READ_CLOCK);
+    const [otps, before, now]
+      = await tx.read(lockOtps([userId]), readRevocations([userId]), READ_CLOCK);
     // The tokens of all devices are revoked by their time, which has whole seconds.
     const recent = listDevices(secrets, otps, []).filter(({ lastSuccessAt }) =>
       lastSuccessAt !== null && !areIssuedBefore(lastSuccessAt, now));
     const devices = device === null ? ['', ...recent.map((one) => one.device)] : [device];
-    tx.commitProbe(isDeviceRevoked(userId, devices[0]!, now));
+    tx.commitProbe(isDeviceRevoked(userId, devices[0]!, now, before));
     tx.writes.push(deleteExpiredRevocations(DEVICE_DAYS_MAX * SECONDS_PER_DAY));
     tx.writes.push(storeRevocations(userId, devices));
     return now;

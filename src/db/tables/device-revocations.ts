@@ -43,13 +43,25 @@ export function storeRevocations(userId: string, devices: readonly Hex[]): Write
     ON DUPLICATE KEY UPDATE revoked_at = NOW(6)`, devices.flatMap((device) => [userId, device]));
 }
 
-/** Commit probe of storeRevocations: a repeated revocation makes no difference. */
-export function isDeviceRevoked(userId: string, device: Hex, now: Instant): Query<boolean> {
+/**
+ * Commit probe of storeRevocations: a repeated revocation makes no difference. A time that was
+ * stored before may be ahead of the clock.
+ *
+ * @param before the revocations of the user before
+ */
+export function isDeviceRevoked(
+  userId: string,
+  device: Hex,
+  now: Instant,
+  before: readonly DeviceRevocation[],
+): Query<boolean> {
   const { read, ...query } = readRevocations([userId]);
+  const earlier = before.find((one) => one.device === device)?.revokedAt;
   return {
     ...query,
     sql: `${query.sql} FOR UPDATE`,
-    read: (rows) => read(rows).some((one) => one.device === device && one.revokedAt >= now),
+    read: (rows) => read(rows).some((one) =>
+      one.device === device && one.revokedAt >= now && one.revokedAt !== earlier),
   };
 }
 
