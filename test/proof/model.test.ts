@@ -1,6 +1,6 @@
 /**
  * Random histories over HTTP on the real database, compared with the model. OTPD_TEST_HISTORIES
- * sets their number; OTPD_TEST_SEED repeats a failed run.
+ * sets their number, or OTPD_TEST_SECONDS the time for them; OTPD_TEST_SEED repeats a failed run.
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -22,10 +22,10 @@ import { Model } from './model.ts';
 import type { Client, Expected, Numbers, Use } from './model.ts';
 import { decided, wrongCode } from './load.ts';
 
-const HISTORIES = Number(process.env.OTPD_TEST_HISTORIES ?? 300);
-const SEED = Number(process.env.OTPD_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 /** The length of a long run in seconds; 0: no limit. */
 const SECONDS = Number(process.env.OTPD_TEST_SECONDS ?? 0);
+const HISTORIES = SECONDS > 0 ? Infinity : Number(process.env.OTPD_TEST_HISTORIES ?? 300);
+const SEED = Number(process.env.OTPD_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const COMMANDS_MAX = 80;
 const FIRST_NOW = 1_767_600_000_000_000;
 /** `SET timestamp` ends in January 2038, and a history may span years. */
@@ -377,7 +377,9 @@ async function play(
   }
 }
 
-test(`${HISTORIES} random histories agree with the model`, async () => {
+const LENGTH = SECONDS > 0 ? `${SECONDS} s of` : HISTORIES;
+
+test(`${LENGTH} random histories agree with the model`, async () => {
   const commands = fc.array(command, { minLength: 1, maxLength: COMMANDS_MAX, size: 'max' });
   const property = fc.asyncProperty(numbers, fc.boolean(), commands, (chosen, hasApiKey, list) => {
     playing = play(chosen, hasApiKey, list);
