@@ -1,5 +1,4 @@
 /** How real processes stop: signals, open connections, deliveries and workers. */
-import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,6 +11,7 @@ import { newDatabaseName } from '../harness/database.ts';
 import { hang, startHttpSink } from '../harness/http-sink.ts';
 import { childrenOf, startOtpd } from '../harness/otpd.ts';
 import type { Otpd } from '../harness/otpd.ts';
+import { canRun, works } from '../harness/not-run.ts';
 import { withoutLog } from '../harness/printed.ts';
 import { recordCode } from '../harness/leak-recorder.ts';
 import { eventually, promptly } from '../harness/waiting.ts';
@@ -140,17 +140,18 @@ test('workers that crash in a loop make otpd exit with 1 and the reason', async 
   rmSync(folder, { recursive: true });
 });
 
-const NAMESPACE = ['unshare', '--pid', '--fork', '--mount-proc'];
+const NAMESPACE = ['unshare', '--pid', '--fork', '--mount-proc'] as const;
 
 /** The state of a process (proc(5)); Z is an exited process whose parent has not waited for it. */
 function stateOf(processId: number): string {
   return /\) (\w)/.exec(readFileSync(`/proc/${processId}/stat`, 'utf8'))![1]!;
 }
 
-test('otpd as process 1 of a container handles signals and reaps its workers',
-  async () => {
-    // A PID namespace needs rights that not every machine grants.
-    if (spawnSync(NAMESPACE[0]!, [...NAMESPACE.slice(1), 'true']).status !== 0) return;
+const AS_PROCESS_1 = 'otpd as process 1 of a container handles signals and reaps its workers';
+
+// A PID namespace needs rights that not every machine grants.
+if (canRun(AS_PROCESS_1, works(...NAMESPACE, 'true'), 'unshare --pid fails')) {
+  test(AS_PROCESS_1, async () => {
     const otpd = await startOtpd({ ...variables, WORKERS: '2' }, { under: NAMESPACE });
     const [first] = childrenOf(otpd.processId) as [number];
     const status = readFileSync(`/proc/${first}/status`, 'utf8');
@@ -170,5 +171,6 @@ test('otpd as process 1 of a container handles signals and reaps its workers',
     assert.is(await otpd.ended, 0);
     assert.match(withoutLog(otpd.output()), /stopped\n$/);
   });
+}
 
 test.run();

@@ -1,9 +1,9 @@
 /**
  * The files of examples/call against the real service, with a fault in between: a 503 and a lost
- * answer, after which the same key gets the same code. PHP is fetched where it is missing; Go and
- * Python are run where they are installed.
+ * answer, after which the same key gets the same code. PHP is fetched where it is missing; where Go
+ * or Python is missing, the runner prints that its example is not run.
  */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -17,6 +17,7 @@ import { forward, loseAnswer } from '../harness/forwarding.ts';
 import { answer, startHttpSink } from '../harness/http-sink.ts';
 import type { HttpSink } from '../harness/http-sink.ts';
 import { recordVisible } from '../harness/leak-recorder.ts';
+import { canRun, works } from '../harness/not-run.ts';
 import { ROOT } from '../harness/program.ts';
 import { startTestService } from '../harness/service.ts';
 import type { TestService } from '../harness/service.ts';
@@ -30,9 +31,8 @@ type Program = Readonly<{ program: string; leading: string[]; env: Record<string
 /** Without cgo, Go compiles a third less. */
 const environment = { ...toolEnvironment(), CGO_ENABLED: '0' } as Record<string, string>;
 
-function installed(program: string, ...leading: string[]): () => Promise<Program | null> {
-  return async () => (spawnSync(program, ['--help']).error === undefined
-    ? { program, leading, env: environment } : null);
+function installed(program: string, ...leading: string[]): () => Promise<Program> {
+  return async () => ({ program, leading, env: environment });
 }
 
 async function php(): Promise<Program> {
@@ -43,13 +43,16 @@ async function php(): Promise<Program> {
   return { program, leading: ['-n'], env };
 }
 
-const CALLERS: readonly (readonly [string, () => Promise<Program | null>])[] = [
+/** [file, its program, a command that works where its language is installed]. */
+const ALL: readonly (readonly [string, () => Promise<Program>, (readonly [string, string])?])[] = [
   ['otp.mjs', installed(process.execPath)],
-  ['otp.py', installed('python3')],
+  ['otp.py', installed('python3'), ['python3', '--version']],
   ['otp.sh', installed('sh')],
-  ['otp.go', installed('go', 'run')],
+  ['otp.go', installed('go', 'run'), ['go', 'version']],
   ['otp.php', php],
 ];
+const CALLERS = ALL.filter(([file, , version]) => version === undefined
+  || canRun(file, works(...version), `${version[0]} is not installed`));
 
 let database: TestDatabase;
 let service: TestService;
@@ -73,9 +76,7 @@ test.after(async () => {
 for (const [file, find] of CALLERS) {
   test(`${file} gets a code through faults, has a wrong code refused and the right one verified`,
     async () => {
-      const found = await find();
-      if (found === null) return;
-      const { program, leading, env } = found;
+      const { program, leading, env } = await find();
       const user = `${file}@example.com`;
       between.requests.length = 0;
       between.behaveNext(answer(503, { 'Retry-After': '0' }, '{"error":"unavailable"}'),

@@ -1,5 +1,6 @@
 /** Counts passed and failed tests, and prints a line for each file. */
 import { appendFileSync } from 'node:fs';
+import { NOT_RUN } from '../harness/not-run.ts';
 import type { ProgramResult } from './program.ts';
 
 export type Counts = Readonly<{ passed: number; failed: number }>;
@@ -10,6 +11,8 @@ export class Report {
   readonly #startMs = performance.now();
   #passed = 0;
   #failed = 0;
+  /** The lines about tests that this machine cannot run. */
+  readonly #notRun: string[] = [];
 
   constructor(file: string | null) {
     this.#file = file;
@@ -51,6 +54,7 @@ export class Report {
     const failed = Math.max(total - passed, code === 0 && passed > 0 ? 0 : 1);
     this.#passed += passed;
     this.#failed += failed;
+    this.#notRun.push(...output.split('\n').filter((line) => line.startsWith(NOT_RUN)));
     const seconds = secondsSince(startMs).toFixed(0);
     if (failed === 0) {
       this.print(`ok      ${name} (${passed} in ${seconds} s)`);
@@ -60,8 +64,9 @@ export class Report {
     }
   }
 
-  /** Prints the counts and sets the exit code. */
+  /** Prints what was not run and the counts, and sets the exit code. */
   close(title: string): void {
+    if (this.#notRun.length > 0) this.print(`\n${this.#notRun.join('\n')}`);
     this.print(`\n${title}${this.#passed} passed, ${this.#failed} failed`);
     process.exitCode = this.#failed === 0 ? 0 : 1;
   }
