@@ -1,10 +1,16 @@
 // A receiver for the webhook channel, for Node.js without packages. It prints each message.
 // Start: SECRET=whsec_… node examples/webhook-receiver.mjs
 import { createHmac, timingSafeEqual } from 'node:crypto';
+import { once } from 'node:events';
 import { createServer } from 'node:http';
 
 const TOLERANCE_SECONDS = 300;
-const key = Buffer.from(process.env.SECRET.replace('whsec_', ''), 'base64');
+const { SECRET = '', PORT = '8080' } = process.env;
+const key = Buffer.from(SECRET.replace('whsec_', ''), 'base64');
+if (key.length === 0) {
+  console.error('usage: SECRET=whsec_… node examples/webhook-receiver.mjs');
+  process.exit(2);
+}
 
 function isGenuine(headers, body) {
   const { 'webhook-id': id, 'webhook-timestamp': timestamp } = headers;
@@ -18,9 +24,16 @@ function isGenuine(headers, body) {
   return isSigned && Math.abs(Date.now() / 1000 - timestamp) <= TOLERANCE_SECONDS;
 }
 
-createServer(async (request, response) => {
+const server = createServer(async (request, response) => {
   const body = Buffer.concat(await request.toArray());
   const genuine = isGenuine(request.headers, body);
   if (genuine) console.log(JSON.parse(body));
   response.writeHead(genuine ? 204 : 403).end();
-}).listen(Number(process.env.PORT ?? 8080), '127.0.0.1');
+});
+
+try {
+  await once(server.listen(Number(PORT), '127.0.0.1'), 'listening');
+} catch ({ message }) {
+  console.error(`${message}; set PORT to a free port`);
+  process.exitCode = 1;
+}

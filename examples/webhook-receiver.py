@@ -5,10 +5,17 @@ import hmac
 import http.server
 import json
 import os
+import sys
 import time
 
 TOLERANCE_SECONDS = 300
-key = base64.b64decode(os.environ['SECRET'].removeprefix('whsec_'))
+try:
+    key = base64.b64decode(os.environ.get('SECRET', '').removeprefix('whsec_'))
+except ValueError:
+    key = b''
+if not key:
+    print('usage: SECRET=whsec_… python3 examples/webhook-receiver.py', file=sys.stderr)
+    sys.exit(2)
 
 
 def is_genuine(headers, body):
@@ -31,5 +38,9 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
 
-address = ('127.0.0.1', int(os.environ.get('PORT', '8080')))
-http.server.ThreadingHTTPServer(address, Receiver).serve_forever()
+try:
+    address = ('127.0.0.1', int(os.environ.get('PORT', '8080')))
+    server = http.server.ThreadingHTTPServer(address, Receiver)
+except (OSError, OverflowError, ValueError) as error:
+    sys.exit(f'{error}; set PORT to a free port')
+server.serve_forever()

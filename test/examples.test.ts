@@ -1,7 +1,9 @@
 /** The receivers of webhooks in examples/ work as they are. */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { connect } from 'node:net';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { Webhook } from 'standardwebhooks';
 import { test } from 'uvu';
@@ -78,6 +80,47 @@ for (const [program, file] of RECEIVERS) {
     } finally {
       child.kill();
     }
+  });
+}
+
+/** The status and the output of a receiver that does not start. */
+async function failureOf(
+  program: string,
+  file: string,
+  variables: Readonly<Record<string, string>>,
+): Promise<unknown[]> {
+  const child = spawn(program, [join(ROOT, 'examples', file)], {
+    env: { PATH: process.env.PATH, HOME: process.env.HOME, PYTHONIOENCODING: 'utf8',
+      ...variables } as NodeJS.ProcessEnv,
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+  }
+  try {
+    const [status] = await once(child, 'close');
+    return [status, output];
+  } finally {
+    child.kill();
+  }
+}
+
+for (const [program, file] of RECEIVERS) {
+  test(`${file} prints its usage without a secret, and names PORT if it is taken`, async () => {
+    const name = file.endsWith('.mjs') ? 'node' : program;
+    for (const variables of [{}, { SECRET: '' }, { SECRET: 'whsec_a' }]) {
+      assert.equal(await failureOf(program, file, variables),
+        [2, `usage: SECRET=whsec_… ${name} examples/${file}\n`]);
+    }
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const { port } = taken.address() as AddressInfo;
+    for (const PORT of [String(port), 'x', '65536']) {
+      const [status, output] = await failureOf(program, file, { SECRET, PORT });
+      assert.is(status, 1);
+      assert.match(String(output), /^[^\n]+; set PORT to a free port\n$/);
+    }
+    taken.close();
   });
 }
 

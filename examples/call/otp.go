@@ -65,6 +65,10 @@ func post(path string, body map[string]string, attempts int) (int, answer) {
 }
 
 func main() {
+	if len(os.Args) < 2 || os.Args[1] == "" {
+		fmt.Fprintln(os.Stderr, "usage: go run examples/call/otp.go USER")
+		os.Exit(2)
+	}
 	pair := map[string]string{"user_id": os.Args[1], "purpose": "login"}
 	status, sent := post("/otp/request", pair, 5)
 	if status != 201 {

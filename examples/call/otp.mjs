@@ -6,6 +6,10 @@ import { createClient } from '../../client/index.js';
 const { OTPD_URL = 'http://127.0.0.1:3000', OTPD_KEY } = process.env;
 const otpd = createClient({ url: OTPD_URL, apiKey: OTPD_KEY });
 const pair = { userId: process.argv[2], purpose: 'login' };
+if (!pair.userId) {
+  console.error('usage: node examples/call/otp.mjs USER');
+  process.exit(2);
+}
 
 const sent = await otpd.request(pair);
 console.log(sent.kind);

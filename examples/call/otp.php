@@ -35,6 +35,10 @@ function post(string $path, array $body, int $attempts): array
     return [503, ['error' => 'unavailable']];
 }
 
+if (($argv[1] ?? '') === '') {
+    fwrite(STDERR, "usage: php examples/call/otp.php USER\n");
+    exit(2);
+}
 $pair = ['user_id' => $argv[1], 'purpose' => 'login'];
 [$status, $sent] = post('/otp/request', $pair, 5);
 echo $status === 201 ? 'sent' : $sent['error'], "\n";

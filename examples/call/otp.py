@@ -27,6 +27,9 @@ def post(path, body, attempts):
     return 503, {"error": "unavailable"}
 
 
+if len(sys.argv) < 2 or not sys.argv[1]:
+    print("usage: python3 examples/call/otp.py USER", file=sys.stderr)
+    sys.exit(2)
 pair = {"user_id": sys.argv[1], "purpose": "login"}
 status, sent = post("/otp/request", pair, 5)
 print("sent" if status == 201 else sent["error"], flush=True)

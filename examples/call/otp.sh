@@ -3,6 +3,7 @@
 # Start: OTPD_URL=http://127.0.0.1:3000 sh examples/call/otp.sh person@example.com
 # The user must not contain a quote or a backslash, because this writes JSON without escapes.
 set -u
+[ -n "${1-}" ] || { echo 'usage: sh examples/call/otp.sh USER' >&2; exit 2; }
 url=${OTPD_URL:-http://127.0.0.1:3000}
 pair="\"user_id\":\"$1\",\"purpose\":\"login\""
 

@@ -115,6 +115,27 @@ for (const [file, find] of CALLERS) {
     });
 }
 
+for (const [file, find] of CALLERS) {
+  test(`${file} without a user prints its usage`, async () => {
+    const { program, leading, env } = await find();
+    for (const users of [[], ['']]) {
+      const child = spawn(program, [...leading, join(ROOT, 'examples/call', file), ...users], {
+        env: { ...env, OTPD_URL: between.url },
+      });
+      let output = '';
+      for (const stream of [child.stdout, child.stderr]) {
+        stream.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+      }
+      const [status] = await once(child, 'close');
+      // `go run` prints the status of the program and exits with 1.
+      const [expected, rest] = file === 'otp.go' ? [1, 'exit status 2\n'] : [2, ''];
+      assert.is(status, expected);
+      const usage = `^usage: [a-z]+3?(?: run)? examples/call/${file} USER\n${rest}$`;
+      assert.match(output, new RegExp(usage));
+    }
+  });
+}
+
 test('an example with a wrong API key says that it failed', async () => {
   const child = spawn(process.execPath, [join(ROOT, 'examples/call/otp.mjs'), 'U1'], {
     env: { ...environment, OTPD_URL: between.url, OTPD_KEY: 'otpd_wrong' },
