@@ -26,9 +26,10 @@ type Pass = {
   due: number;
   /** How long ago the oldest expired row of the pass had expired. */
   oldestSeconds: number;
-  /** The last step found no expired row; the last step found no row. */
+  /** The last step found no expired row. */
   foundNothing: boolean;
-  isEmpty: boolean;
+  /** How many steps in a row have found the table empty. */
+  emptySteps: number;
 };
 
 type SweepEvents = Readonly<{
@@ -39,12 +40,14 @@ type SweepEvents = Readonly<{
 /**
  * Creates a step, and advances the pass by the rows that the step reads.
  *
+ * @param unread rows that were due in addition, and stay due if every row of the step is expired
  * @param events the end of a pass, and the rows that a committed step has removed
  */
 function createStep(
   table: SweptTable,
   pass: Pass,
   rowsMax: number,
+  unread: number,
   events: SweepEvents,
 ): SweepStep {
   const first = table.key[0]!;
@@ -56,7 +59,8 @@ function createStep(
   return {
     inspect: {
       name: `${table.name}.inspect`,
-      sql: `SELECT MAX(first) AS end, COUNT(*) AS seen, MAX(seconds_expired) AS oldest
+      sql: `SELECT MAX(first) AS end, COUNT(*) AS seen, COUNT(seconds_expired) AS expired,
+        MAX(seconds_expired) AS oldest
         FROM (SELECT ${first} AS first, IF(${isExpiredRow(table)},
           TIMESTAMPDIFF(SECOND, ${table.expiredSince}, NOW(6)), NULL) AS seconds_expired
           FROM ${table.name}
@@ -64,16 +68,17 @@ function createStep(
       values: after === null ? [] : [after],
       read: ([step]) => {
         end = step?.end as Value;
-        const oldest = step?.oldest as number | null ?? null;
-        hasExpired = oldest !== null;
+        const seen = Number(step?.seen);
+        hasExpired = Number(step?.expired) > 0;
         pass.foundNothing = !hasExpired;
-        pass.isEmpty = step?.seen === 0 && after === null;
+        pass.emptySteps = seen === 0 && after === null ? pass.emptySteps + 1 : 0;
         const continues = hasExpired || table.isInExpiryOrder === undefined;
-        pass.after = continues && step?.seen === rowsMax ? end : null;
-        pass.oldestSeconds = Math.max(pass.oldestSeconds, oldest ?? 0);
+        pass.after = continues && seen === rowsMax ? end : null;
+        pass.oldestSeconds = Math.max(pass.oldestSeconds, Number(step?.oldest));
+        if (step?.expired === rowsMax) pass.due += unread;
         if (pass.after !== null) return;
         // The first pass began within the table: the rows missing from this step stay due.
-        if (after !== null) pass.due += rowsMax - Number(step?.seen);
+        if (after !== null) pass.due += rowsMax - seen;
         events.onEnd(pass.oldestSeconds);
         pass.oldestSeconds = 0;
       },
@@ -182,8 +187,11 @@ const SLOW_ROWS_PER_OTP = 0.5;
 /** A step waits until this many rows are due: its fixed cost equals that of reading 800 rows. */
 const STEP_ROWS = 1024;
 
-/** The same for an empty table, which needs fewer steps. */
+/** The same for a table that stays empty, which needs fewer steps. */
 const EMPTY_STEP_ROWS = 4096;
+
+/** A table is empty for a moment when another process has swept it: one step is no proof. */
+const EMPTY_STEPS = 2;
 
 /** Enough to look for the first expired row of a table in expiry order. */
 const HEAD_ROWS = 16;
@@ -207,7 +215,7 @@ export class Sweeper {
     // The first table is random, so that processes that exit early sweep every table between them.
     this.#passes = this.#tables.map(() => ({
       after: undefined, due: randomBelow(STEP_ROWS), oldestSeconds: 0, foundNothing: false,
-      isEmpty: false,
+      emptySteps: 0,
     }));
   }
 
@@ -223,7 +231,7 @@ export class Sweeper {
     let highest = 1;
     for (const [index, pass] of this.#passes.entries()) {
       pass.due += otpCount * (this.#tables[index]!.isSlow ? SLOW_ROWS_PER_OTP : ROWS_PER_OTP);
-      const share = pass.due / (pass.isEmpty ? EMPTY_STEP_ROWS : STEP_ROWS);
+      const share = pass.due / (pass.emptySteps < EMPTY_STEPS ? STEP_ROWS : EMPTY_STEP_ROWS);
       if (share < highest) continue;
       chosen = index;
       highest = share;
@@ -237,8 +245,9 @@ export class Sweeper {
     if (pass.after === undefined) pass.after = table.startAt(near);
     const isHeadOnly = table.isInExpiryOrder === true && pass.foundNothing;
     const rows = isHeadOnly ? HEAD_ROWS : Math.ceil(pass.due);
+    const unread = Math.max(0, pass.due - rows);
     pass.due = 0;
-    return createStep(table, pass, rows, {
+    return createStep(table, pass, rows, unread, {
       onEnd: (oldestSeconds) => this.counts.recordPass(chosen, oldestSeconds),
       onRemoved: (count) => this.counts.countRemoved(chosen, count),
     });
