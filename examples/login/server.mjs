@@ -1,6 +1,7 @@
 // A login by one-time code: sessions in memory, codes by otpd, no package to install.
 // Start: OTPD_URL=http://127.0.0.1:3000 node examples/login/server.mjs
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createClient } from '../../client/index.js';
@@ -9,7 +10,7 @@ const { OTPD_URL = 'http://127.0.0.1:3000', OTPD_KEY, PORT = '8080' } = process.
 const SESSIONS_MAX = 10_000;
 const BODY_MAX_BYTES = 4096;
 const otpd = createClient({ url: OTPD_URL, apiKey: OTPD_KEY });
-/** By id, the oldest first: who wants to log in ({ userId, otpId, key }), or has ({ user }). */
+/** By id, the oldest first: who wants to log in (the arguments of verify), or has ({ user }). */
 const sessions = new Map();
 
 const file = (path, type) => ({ type, body: readFileSync(new URL(path, import.meta.url)) });
@@ -35,25 +36,21 @@ function startSession(response, session, oldId) {
 const ACTIONS = {
   // A real application looks the account up here, and passes its id with its address in `to`.
   async '/code'({ response, id, call, body }) {
-    const userId = String(body.userId).trim().toLowerCase();
-    const outcome = await otpd.request({ userId, purpose: 'login', ...call });
-    if (outcome.kind === 'sent') startSession(response, { userId, otpId: outcome.otpId }, id);
+    const pair = { userId: String(body.userId).trim().toLowerCase(), purpose: 'login' };
+    const outcome = await otpd.request({ ...pair, ...call });
+    if (outcome.kind === 'sent') startSession(response, { ...pair, otpId: outcome.otpId }, id);
     return outcome;
   },
   async '/login'({ response, id, call, body }) {
     const session = sessions.get(id);
     if (session?.otpId === undefined) return { kind: 'otp_not_found' };
-    const { userId, otpId } = session;
     // Without an answer the user tries again, and the key gets the 200 of a code that was redeemed.
-    const idempotencyKey = session.key ??= randomUUID();
-    const code = String(body.code);
-    const outcome = await otpd.verify({
-      userId, purpose: 'login', code, otpId, idempotencyKey, ...call,
-    });
-    if (outcome.kind !== 'unavailable') session.key = undefined;
+    session.idempotencyKey ??= randomUUID();
+    const outcome = await otpd.verify({ ...session, ...call, code: String(body.code) });
+    if (outcome.kind !== 'unavailable') delete session.idempotencyKey;
     if (outcome.kind !== 'verified') return outcome;
     // The session gets a new id, so that nobody is logged in who knew the old one.
-    startSession(response, { user: userId }, id);
+    startSession(response, { user: session.userId }, id);
     const { device } = outcome;
     if (device) response.appendHeader('Set-Cookie', cookie('device', device, 34_560_000));
     return outcome;
@@ -76,18 +73,13 @@ async function answer(request, response) {
   // A form of another site can send no JSON, so nobody can log a visitor in or out from there.
   if (method !== 'POST' || !Object.hasOwn(ACTIONS, url)) return response.writeHead(404).end();
   if (headers['content-type'] !== 'application/json') return response.writeHead(415).end();
-  let text = '';
-  for await (const chunk of request.setEncoding('utf8')) {
-    text += chunk;
-    if (text.length > BODY_MAX_BYTES) return response.writeHead(413).end();
-  }
+  if (!(headers['content-length'] <= BODY_MAX_BYTES)) return response.writeHead(413).end();
+  const body = JSON.parse(Buffer.concat(await request.toArray()));
   const cookies = Object.fromEntries((headers.cookie ?? '').split('; ')
     .map((pair) => pair.split('=', 2)));
   // Behind a proxy of your own, take the address from the header that it sets.
   const call = { clientIp: socket.remoteAddress, devices: [cookies['__Host-device'] ?? ''] };
-  const outcome = await ACTIONS[url]({
-    response, id: cookies['__Host-session'], call, body: JSON.parse(text),
-  });
+  const outcome = await ACTIONS[url]({ response, id: cookies['__Host-session'], call, body });
   // An outcome never contains the code. The page needs neither the id nor the device token.
   if (['failed', 'unknown', 'unavailable'].includes(outcome.kind)) console.error(outcome);
   const shown = JSON.stringify({ ...outcome, otpId: undefined, device: undefined });
@@ -96,9 +88,11 @@ async function answer(request, response) {
 
 const server = createServer((request, response) => {
   answer(request, response).catch(() => response.writeHead(400).end());
-}).on('error', ({ message }) => {
+});
+try {
+  await once(server.listen(Number(PORT), 'localhost'), 'listening');
+  console.log(`http://localhost:${server.address().port}`);
+} catch ({ message }) {
   console.error(`${message}; set PORT to a free port`);
   process.exitCode = 1;
-}).listen(Number(PORT), 'localhost', () => {
-  console.log(`http://localhost:${server.address().port}`);
-});
+}

@@ -254,13 +254,15 @@ test('axe finds nothing on any of its pages, light and dark', async () => {
   await check('account');
 });
 
-test('a second example on the same port says what to do', () => {
+test('a second example on the same port says what to do, and so does one on no port', () => {
   const { port } = new URL(/http:\/\/localhost:\d+/.exec(output)![0]);
-  const second = spawnSync(process.execPath, [join(ROOT, 'examples/login/server.mjs')], {
-    env: { PATH: SHELL.PATH, PORT: port } as NodeJS.ProcessEnv, encoding: 'utf8', timeout: 20_000,
-  });
-  assert.is(second.status, 1);
-  assert.match(second.stderr, /^listen EADDRINUSE.*; set PORT to a free port\n$/);
+  for (const [PORT, message] of [[port, 'listen EADDRINUSE'], ['x', 'options.port should be']]) {
+    const second = spawnSync(process.execPath, [join(ROOT, 'examples/login/server.mjs')], {
+      env: { PATH: SHELL.PATH, PORT } as NodeJS.ProcessEnv, encoding: 'utf8', timeout: 20_000,
+    });
+    assert.is(second.status, 1);
+    assert.match(second.stderr, new RegExp(`^${message}.*; set PORT to a free port\n$`));
+  }
 });
 
 test('the log of the example has no code', () => {
