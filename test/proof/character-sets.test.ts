@@ -16,6 +16,7 @@ import { closeClient, post } from '../harness/client.ts';
 import type { Reply } from '../harness/client.ts';
 import { runStatement } from '../harness/database.ts';
 import type { TestService } from '../harness/service.ts';
+import { eventually } from '../harness/waiting.ts';
 import { CONNECTIONS_MAX, startPlainServer } from './plain-server.ts';
 import type { Fixture, PlainServer } from './plain-server.ts';
 
@@ -188,7 +189,9 @@ async function checkConnections({ settings, pool }: Fixture): Promise<void> {
     @@collation_connection AS collation`);
   assert.equal(row, { client: 'utf8mb4', connection: 'utf8mb4', results: 'utf8mb4',
     collation: 'utf8mb4_0900_bin' });
-  assert.equal(await new DatabaseCheck(pool).errors(), []);
+  // On a busy machine a check may not end in its time.
+  await eventually('the check of readiness finds nothing', async () =>
+    (await new DatabaseCheck(pool).errors()).length === 0);
   const target = { settings, pool, connections: CONNECTIONS_MAX, workers: 1, readHostClock };
   const findings = await checkDatabase(target);
   const levels = findings.filter(({ check }) => ['session', 'schema', 'grants'].includes(check))

@@ -128,7 +128,9 @@ async function checkOperations({ service }: Fixture): Promise<void> {
 async function checkHealth({ settings, pool }: Fixture): Promise<void> {
   await eventually('the outbox is empty', async () =>
     (await runStatement(settings, 'SELECT 1 FROM outbox LIMIT 1')).length === 0);
-  assert.equal(await new DatabaseCheck(pool).errors(), []);
+  // On a busy machine a check may not end in its time.
+  await eventually('the check of readiness finds nothing', async () =>
+    (await new DatabaseCheck(pool).errors()).length === 0);
   const target = { settings, pool, connections: CONNECTIONS_MAX, workers: 1, readHostClock };
   const problems = (await checkDatabase(target)).filter(({ level, check }) =>
     level === 'fault' || (level === 'warn' && check === 'clock'));
