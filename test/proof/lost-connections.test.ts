@@ -29,6 +29,9 @@ const OPEN_MIN = 8;
 /** A round that a busy machine has spoiled is repeated: a defect shows in every one. */
 const ROUNDS_MAX_MS = 120_000;
 
+/** otpd asks the server once to end the lost connections, and on a busy machine it ends few. */
+const ENDED_MAX_MS = 10_000;
+
 let server: DurableServer;
 let proxy: CuttingProxy;
 let provider: HttpSink;
@@ -103,9 +106,8 @@ function durationsMs(from: number): number[] {
   return [...logged].map(([, ms]) => Number(ms));
 }
 
-function assertInTime(start: number): void {
-  const slowest = Math.max(...durationsMs(start));
-  assert.ok(slowest < 3000, `the slowest took ${slowest} ms`);
+function isInTime(start: number): boolean {
+  return Math.max(...durationsMs(start)) < 3000;
 }
 
 /** How many transactions have run again. */
@@ -124,29 +126,33 @@ async function becomesReady(of = otpd): Promise<void> {
 }
 
 for (const how of ['swallow', 'reset'] as const) {
-  test(`requests one after another get 201 after a loss (${how})`, async () => {
+  /** Whether otpd stays ready, and requests one after another get 201 in time. */
+  async function survivesLoss(): Promise<boolean> {
     await openMany();
     await becomesReady();
     const lost = await connectionIds();
     const before = await retries();
     const start = otpd.output().length;
     const end = proxy.lose(how);
-    assert.is(await readiness(), 200);
-    for (let count = 0; count < OPEN_MIN; count += 1) {
-      assert.is((await request()).status, 201);
-    }
+    const isReady = await readiness() === 200;
+    const statuses: number[] = [];
+    for (let count = 0; count < OPEN_MIN; count += 1) statuses.push((await request()).status);
     await eventually('they are logged', () => durationsMs(start).length >= OPEN_MIN);
-    assertInTime(start);
     // The first request met a dead connection, and perhaps the erasure of an earlier message did.
     const met = await retries() - before;
-    assert.ok(met >= 1 && met <= 2, `${met} dead connections were met`);
-    await eventually('the server has ended the lost connections', async () => {
+    const areEnded = await eventually('the server has ended the lost connections', async () => {
       const living = await connectionIds();
       // Nobody asks about the one connection of the readiness check, which holds no lock.
       return lost.filter((id) => living.includes(id)).length <= 1;
-    });
+    }, ENDED_MAX_MS).then(() => true, () => false);
     end();
-  });
+    return isReady && statuses.every((status) => status === 201) && isInTime(start)
+      && met >= 1 && met <= 2 && areEnded;
+  }
+
+  test(`requests one after another get 201 after a loss (${how})`, () =>
+    eventually('every request gets 201, at most two meet a dead connection, and all are ended',
+      survivesLoss, ROUNDS_MAX_MS));
 
   /** Whether all requests of a burst got 201 in time. */
   async function survivesBurst(): Promise<boolean> {
@@ -155,10 +161,9 @@ for (const how of ['swallow', 'reset'] as const) {
     const end = proxy.lose(how);
     const replies = await atOnce(45, () => request());
     await eventually('they are logged', () => durationsMs(start).length >= 45);
-    assertInTime(start);
     await becomesReady();
     end();
-    return replies.every(({ status }) => status === 201);
+    return replies.every(({ status }) => status === 201) && isInTime(start);
   }
 
   test(`a burst of requests gets 201 after a loss (${how})`, () =>
