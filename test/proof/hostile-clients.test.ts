@@ -188,9 +188,12 @@ test('a flood of refused requests does not hold up others', async () => {
 
 test('the service answers after the attacks and holds few connections', async () => {
   await serveAll(20);
-  const [row] = await database.query(`SELECT COUNT(*) AS n FROM information_schema.processlist
-    WHERE db = ?`, [String(database.settings.database)]);
-  assert.ok(Number(row?.n) <= 18, `${Number(row?.n)} connections`);
+  // MySQL notices later that a connection is closed.
+  await eventually('few connections are open', async () => {
+    const [row] = await database.query(`SELECT COUNT(*) AS n FROM information_schema.processlist
+      WHERE db = ?`, [String(database.settings.database)]);
+    return Number(row?.n) <= 18;
+  });
 });
 
 test.run();
