@@ -7,6 +7,7 @@ import {
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { freePort } from '../harness/free-port.ts';
 import { childrenOf } from '../harness/otpd.ts';
 import { codesIn, withoutLog } from '../harness/printed.ts';
 import { ROOT, SHELL } from '../harness/program.ts';
@@ -19,8 +20,9 @@ import {
 test.after(cleanUp);
 
 test('otpd ends when tools/dev.ts was killed, and the next start replaces its MySQL', async () => {
-  const killed = dev(['serve']);
-  const port = await portOf(killed);
+  const port = await freePort();
+  const killed = dev(['serve'], { PORT: String(port) });
+  assert.is(await portOf(killed), port);
   const [otpd] = childrenOf(killed.child.pid!);
   killed.child.kill('SIGKILL');
   await killed.ended;
@@ -72,8 +74,11 @@ for (const [what, signal, isGroup, script] of [
       stream.on('data', (chunk: Buffer) => { output += chunk.toString(); });
     }
     const closed = once(child, 'close');
-    await eventually('otpd answers', () => output.includes('sys_startup'), WAIT_MAX_MS);
-    const port = Number(/otpd answers on http:\/\/127.*:(\d+)/.exec(output)![1]);
+    // The address and the log come through two pipes.
+    const portIn = () => Number(/otpd answers on http:\/\/127.*:(\d+)/.exec(output)?.[1] ?? 0);
+    await eventually('otpd answers', () =>
+      output.includes('sys_startup') && portIn() > 0, WAIT_MAX_MS);
+    const port = portIn();
     process.kill(isGroup ? -child.pid! : child.pid!, signal);
     // The streams close when the last process that holds them has exited.
     const [code, endedBy] = await closed;
