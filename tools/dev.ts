@@ -48,7 +48,7 @@ async function main(given: readonly string[]): Promise<void> {
   const environment = readEnvironment();
   if (environment.npm_lifecycle_event !== undefined) endWithParent();
   const mysql = readMysqlSettings(environment);
-  const needsMysql = !hasDatabase(environment) && canUseMysql(parameters[0] ?? '', mysql);
+  const needsMysql = !hasDatabase(environment) && canUseMysql(parameters, mysql);
   if (needsMysql || isWatched) {
     process.exitCode = await runAsChild(parameters, { isWatched, needsMysql, environment, mysql });
     return;
@@ -80,8 +80,13 @@ function hasDatabase(environment: Environment): boolean {
   return reader.text('DB_HOST') !== undefined || reader.text('DB_SOCKET') !== undefined;
 }
 
-function canUseMysql(command: string, { folder }: MysqlSettings): boolean {
-  return CREATING.has(command) || (USING.has(command) && existsSync(join(folder, 'data')));
+function canUseMysql(
+  [command = '', ...rest]: readonly string[],
+  { folder }: MysqlSettings,
+): boolean {
+  // serve and migrate take no arguments, and report any without a database.
+  return (CREATING.has(command) && rest.length === 0)
+    || (USING.has(command) && existsSync(join(folder, 'data')));
 }
 
 type ChildOptions = Readonly<{

@@ -63,6 +63,16 @@ test('a port in use is reported before MySQL starts, and exit codes are passed o
   assert.equal(await mysqlProcesses(), []);
 });
 
+test('a wrong argument of serve or migrate is reported before MySQL starts', async () => {
+  for (const command of ['serve', 'migrate']) {
+    const run = dev([command, '--port', '1']);
+    assert.is(await finish(run), 2);
+    assert.match(run.output(),
+      new RegExp(`^otpd: unknown option "--port"; ${command} takes no options\nusage: `));
+  }
+  assert.equal(await mysqlProcesses(), []);
+});
+
 test('commands that read a database use the one that runs, or start it', async () => {
   const run = dev(['serve']);
   await portOf(run);
