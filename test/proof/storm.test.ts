@@ -24,7 +24,11 @@ test.before(async () => {
 });
 test.after(() => server.stop());
 
-/** Runs `work` on an empty database and expects no deadlock. */
+/**
+ * Runs `work` on an empty database and expects no deadlock. One is possible, and is run again: of
+ * three transactions that insert the same new key, two hold a shared lock on its place when the
+ * first is rolled back, which a fourth must cause.
+ */
 function storm(name: string, processes: number, work: (fleet: Fleet) => Promise<void>): void {
   test(name, async () => {
     const fleet = await startFleet(processes, CONNECTIONS / processes);

@@ -496,6 +496,31 @@ test('of two other uses of a key whose COMMIT was lost the one that erased it is
     assert.equal(between, ['key_reused']);
   });
 
+// The lock order: another transaction that has the counter may wait for the key.
+test('the counter of a client IP is locked with the key that is erased, though it is new',
+  async () => {
+    const { service, pair, request } = startServices({ wrongCodesLimit: 9 });
+    const { code } = await request(service, `k${id}`);
+    const clientIp = `10.1.0.${id}`;
+    const verify = (given: string) =>
+      service.verify({ ...pair, ...NOBODY, clientIp, key: `v${id}`, code: given }, isWanted);
+    assert.is((await verify(code)).kind, 'verified');
+    const stranger = await fixture.connect();
+    const refusals: unknown[] = [];
+    fixture.tamper(async (name, _, proceed) => {
+      const answer = await proceed();
+      if (includes(name, 'idempotency_keys.lock')) {
+        refusals.push(await errorOf(stranger.run('x', `SELECT 1 FROM limit_hits
+          WHERE subject = '${clientIp}' AND kind = 3 AND number = 0 FOR UPDATE NOWAIT`, [])));
+      }
+      return answer;
+    });
+    assert.is((await verify(wrongCode(code))).kind, 'key_reused');
+    stranger.destroy();
+    assert.equal(refusals.map((error) => (error as StatementError).errno), [3572]);
+    assert.is(await countedFrom(clientIp), 1);
+  });
+
 test('an erasure whose row the sweep has removed meanwhile is not guessed', async () => {
   const { service, pair, request } = startServices();
   const { code } = await request(service, `k${id}`);

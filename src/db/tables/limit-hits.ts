@@ -117,6 +117,17 @@ export function insertHitCounters(counters: readonly HitCounter[]): Write {
   return write('limit_hits.insert_counters', sql, counters.flatMap(toCounterValues));
 }
 
+/**
+ * Locks counters and inserts those that are missing, for a transaction that takes locks which come
+ * later in the lock order, and may count for these subjects.
+ *
+ * @param counters sorted, as they are inserted
+ */
+export function createHitCounters(counters: readonly HitCounter[]): Write {
+  const { sql, ...insert } = insertHitCounters(counters);
+  return { ...insert, name: 'limit_hits.create_counters', sql: sql + orUpdate('points') };
+}
+
 /** Inserts hits of subjects whose counters are locked or new, and updates the locked counters. */
 export function storeHits(counters: readonly HitCounter[], hits: readonly SubjectHit[]): Write {
   const sql = INSERT_SQL + repeat(counters.length + hits.length, ROW) + UPDATE_SQL_END;

@@ -5,7 +5,8 @@ import type { Instant } from '../../db/instant.ts';
 import { mapResult } from '../../db/query.ts';
 import type { Query } from '../../db/query.ts';
 import {
-  deleteHits, insertHitCounters, lockHitCounters, readHitCounters, readHits, storeHits,
+  createHitCounters, deleteHits, insertHitCounters, lockHitCounters, readHitCounters, readHits,
+  storeHits,
 } from '../../db/tables/limit-hits.ts';
 import type {
   SubjectHit, HitCounter, LimitSubject, WantedHits,
@@ -59,15 +60,24 @@ export class ExtraLimitRows {
     return lists.length === 0 ? [] : [this.#takeHits(lists)];
   }
 
-  /** Locks some of the limits after `peek`, and reads all locked ones; drops the points added. */
-  lock(limits: readonly AppliedLimit[]): readonly Query<void>[] {
+  /**
+   * Locks some of the limits after `peek`, and reads all locked ones; drops the points added.
+   *
+   * @param createdAt the time of counters that are missing, where locks follow that come later in
+   *   the lock order; null where none follows: `flush` inserts those that it needs
+   */
+  lock(limits: readonly AppliedLimit[], createdAt: Instant | null = null): readonly Query<void>[] {
     for (const limit of limits) this.#locked.add(keyOf(limit));
     if (this.#locked.size === 0) return [];
     this.#expired.length = 0;
     this.#hitLimits.clear();
     const keys = [...this.#locked];
     for (const key of keys) this.#windows.delete(key);
-    return this.#read(keys.map((key) => this.#limits.get(key)!), true);
+    const reads = this.#read(keys.map((key) => this.#limits.get(key)!), true);
+    if (createdAt === null) return reads;
+    const counters = keys.sort().map((key) => this.#limits.get(key)![0]!).map(({ subject, kind }) =>
+      ({ subject, kind, newest: createdAt, usedAt: createdAt }));
+    return [createHitCounters(counters), ...reads];
   }
 
   areLocked(limits: readonly AppliedLimit[]): boolean {
@@ -160,8 +170,9 @@ export class ExtraLimitRows {
   }
 }
 
+/** Sorts in the order of the primary key, in which the server locks. */
 function keyOf({ subject, kind }: LimitSubject): string {
-  return `${kind} ${subject}`;
+  return `${subject} ${kind}`;
 }
 
 /** One for each finite quota of a subject. */

@@ -116,7 +116,7 @@ export class VerifyBatch {
     const keys = [...this.#lockedKeys];
     for (const key of keys) this.#loadedKeys.delete(key);
     await tx.read(
-      ...this.#limits.lock(this.#limitsToLock),
+      ...this.#limits.lock(this.#limitsToLock, keys.length === 0 ? null : this.#now),
       ...(keys.length === 0 ? [] : [this.#takeKeys(lockStoredVerifications(keys))]),
       this.#readClock(),
     );
