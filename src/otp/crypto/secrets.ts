@@ -3,7 +3,8 @@
  * secret signs; all verify. An id of an OTP encodes its outbox batch for the holder of a server
  * secret; to anyone else it is 128 random bits.
  */
-import { createCipheriv, createDecipheriv, createHmac, hash } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHmac, createSecretKey, hash } from 'node:crypto';
+import type { Cipher, Decipher, KeyObject } from 'node:crypto';
 import type { Hex } from '../../db/query.ts';
 import { KEY_DIGEST_BYTES } from '../../db/tables/idempotency-keys.ts';
 import type { OtpName, PairName } from '../../db/tables/otps.ts';
@@ -12,8 +13,8 @@ import { PURPOSE_DIGEST_BYTES, USER_DIGEST_BYTES } from '../../db/tables/wrong-c
 import type { CountName } from '../../db/tables/wrong-counts.ts';
 import { randomHex, randomKey } from './random.ts';
 
-/** Stored digests name the id, so that secrets can be rotated. */
-export type Secret = Readonly<{ id: string; key: Buffer }>;
+/** Stored digests name the id, so that secrets can be rotated. Nothing prints a KeyObject. */
+export type Secret = Readonly<{ id: string; key: KeyObject }>;
 
 export type Secrets = Readonly<{ current: Secret; byId: ReadonlyMap<string, Secret> }>;
 
@@ -35,7 +36,7 @@ export function parseSecrets(text: string): { secrets: Secrets } | { errors: str
     const [id, encoded, ...rest] = entry.trim().split(':');
     const error = rest.length > 0 ? 'must be id:base64' : findError(id, encoded);
     if (error !== null) errors.push(`entry ${index + 1} ${error}`);
-    else secrets.push({ id: id!, key: Buffer.from(encoded!, 'base64') });
+    else secrets.push({ id: id!, key: createSecretKey(encoded!, 'base64') });
   });
   const byId = new Map(secrets.map((secret) => [secret.id, secret]));
   if (errors.length === 0 && byId.size < secrets.length) errors.push('contains an id twice');
@@ -84,16 +85,19 @@ export function digestCode(
   return createHmac('sha256', secret.key).update(otpId, 'hex').update(text).digest('hex');
 }
 
-/** The keys for ids, counts and the tokens of devices. */
-type DerivedKeys = Readonly<{ ofIds: Buffer; ofCounts: Hex; ofDevices: Buffer }>;
+/** For ids, counts and the tokens of devices. */
+type DerivedKeys
+  = Readonly<{ idCipher: Cipher; idDecipher: Decipher; ofCounts: Hex; ofDevices: Buffer }>;
 
 const derivedKeys = new WeakMap<Secret, DerivedKeys>();
 
 function deriveKeys(secret: Secret): DerivedKeys {
   let keys = derivedKeys.get(secret);
   if (keys === undefined) {
+    const ofIds = deriveKey(secret, 'otpd otp_id');
     keys = {
-      ofIds: deriveKey(secret, 'otpd otp_id'),
+      idCipher: createCipheriv(ID_CIPHER, ofIds, null).setAutoPadding(false),
+      idDecipher: createDecipheriv(ID_CIPHER, ofIds, null).setAutoPadding(false),
       ofCounts: deriveKey(secret, 'otpd wrong counts v1').toString('hex'),
       ofDevices: deriveKey(secret, 'otpd device v1'),
     };
@@ -223,7 +227,10 @@ function shortDigest(text: string): Hex {
   return hash('sha256', text, 'hex').slice(0, KEY_DIGEST_DIGITS);
 }
 
-/** A single AES block per id: a permutation of 128 bits. ECB is safe because no block repeats. */
+/**
+ * A single AES block per id: a permutation of 128 bits. ECB is safe because no block repeats, and
+ * carries nothing from block to block, so that one cipher serves all batches.
+ */
 const ID_CIPHER = 'aes-256-ecb';
 const BLOCK_DIGITS = 32;
 const ID_RANDOM_BYTES = 16 - BATCH_ID_BYTES;
@@ -236,8 +243,7 @@ const ID_RANDOM_BYTES = 16 - BATCH_ID_BYTES;
 export function createOtpIds(secret: Secret, batchId: Hex, count: number): Hex[] {
   let blocks = '';
   for (let index = 0; index < count; index += 1) blocks += batchId + randomHex(ID_RANDOM_BYTES);
-  const cipher = createCipheriv(ID_CIPHER, deriveKeys(secret).ofIds, null).setAutoPadding(false);
-  const text = cipher.update(blocks, 'hex', 'hex');
+  const text = deriveKeys(secret).idCipher.update(blocks, 'hex', 'hex');
   return Array.from({ length: count }, (_, index) =>
     text.slice(index * BLOCK_DIGITS, (index + 1) * BLOCK_DIGITS));
 }
@@ -245,8 +251,7 @@ export function createOtpIds(secret: Secret, batchId: Hex, count: number): Hex[]
 /** Decrypts an id under each secret. All results but one name a batch that does not exist. */
 export function decodeOtpId({ byId }: Secrets, otpId: Hex): OtpName[] {
   return [...byId.values()].map((secret) => {
-    const decipher = createDecipheriv(ID_CIPHER, deriveKeys(secret).ofIds, null);
-    const block = decipher.setAutoPadding(false).update(otpId, 'hex', 'hex');
+    const block = deriveKeys(secret).idDecipher.update(otpId, 'hex', 'hex');
     return { otpId, batchId: block.slice(0, 2 * BATCH_ID_BYTES) };
   });
 }

@@ -69,7 +69,7 @@ test('secret new prints a different valid secret each time and how to rotate it'
     assert.ok('secrets' in parsed);
     const { id, key } = parsed.secrets.current;
     assert.match(id, parameters.length === 0 ? /^k[0-9a-f]{8}$/ : /^k2$/);
-    assert.is(key.length, 32);
+    assert.is(key.symmetricKeySize, 32);
     texts.add(text);
   }
   assert.is(texts.size, 4);

@@ -1,5 +1,5 @@
 /** The format of log lines, by example and by property, and the pseudonyms in them. */
-import { randomBytes } from 'node:crypto';
+import { createSecretKey, randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -63,9 +63,9 @@ test('an error of any size leaves room for the other members of a line', () => {
 });
 
 test('a pseudonym is stable under one secret and differs by kind, name and secret', () => {
-  const secret = { id: 'k1', key: randomBytes(32) };
+  const secret = { id: 'k1', key: createSecretKey(randomBytes(32)) };
   const names = createPseudonyms(secret);
-  const other = createPseudonyms({ id: 'k1', key: randomBytes(32) });
+  const other = createPseudonyms({ id: 'k1', key: createSecretKey(randomBytes(32)) });
   for (const name of [names.user('U1'), names.clientIp('U1')]) assert.match(name, /^[0-9a-f]{16}$/);
   assert.is(names.user('U1'), names.user('U1'));
   assert.is(names.user('U1'), createPseudonyms(secret).user('U1'));

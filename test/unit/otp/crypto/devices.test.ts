@@ -1,4 +1,5 @@
 import { Buffer } from 'node:buffer';
+import { createSecretKey } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { addSeconds, parseInstant } from '../../../../src/db/instant.ts';
@@ -8,8 +9,9 @@ import {
 } from '../../../../src/otp/crypto/devices.ts';
 import type { Secret, Secrets } from '../../../../src/otp/crypto/secrets.ts';
 
-const K1: Secret = { id: 'k1', key: Buffer.from(Array.from({ length: 32 }, (_, byte) => byte)) };
-const K2: Secret = { id: 'k2', key: Buffer.alloc(32, 'another') };
+const COUNTING = Buffer.from(Array.from({ length: 32 }, (_, byte) => byte));
+const K1: Secret = { id: 'k1', key: createSecretKey(COUNTING) };
+const K2: Secret = { id: 'k2', key: createSecretKey(Buffer.alloc(32, 'another')) };
 const SECRETS: Secrets = { current: K2, byId: new Map([['k2', K2], ['k1', K1]]) };
 const OTP = { userId: 'U1', device: '', otpId: '0123456789abcdef0123456789abcdef' };
 const REDEEMED_AT = parseInstant('2026-01-05 08:00:30.999999');

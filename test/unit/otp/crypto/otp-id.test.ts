@@ -1,11 +1,13 @@
-import { randomBytes } from 'node:crypto';
+import { createSecretKey, randomBytes } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { randomBatchId } from '../../../../src/otp/crypto/random.ts';
 import { createOtpIds, decodeOtpId } from '../../../../src/otp/crypto/secrets.ts';
 import type { Secret } from '../../../../src/otp/crypto/secrets.ts';
 
-const [FIRST, SECOND]: Secret[] = ['k1', 'k2'].map((id) => ({ id, key: randomBytes(32) }));
+const [FIRST, SECOND]: Secret[] = ['k1', 'k2'].map((id) => ({
+  id, key: createSecretKey(randomBytes(32)),
+}));
 const secretsOf = (...list: Secret[]) =>
   ({ current: list[0]!, byId: new Map(list.map((one) => [one.id, one])) });
 

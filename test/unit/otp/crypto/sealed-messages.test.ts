@@ -1,4 +1,4 @@
-import { createDecipheriv, randomBytes } from 'node:crypto';
+import { createDecipheriv, createSecretKey, randomBytes } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
@@ -7,8 +7,8 @@ import {
 import type { Sealable } from '../../../../src/otp/crypto/sealed-messages.ts';
 import { NOW } from '../fixtures.ts';
 
-const SECRET = { id: 'k1', key: randomBytes(32) };
-const OTHER = { id: 'k2', key: randomBytes(32) };
+const SECRET = { id: 'k1', key: createSecretKey(randomBytes(32)) };
+const OTHER = { id: 'k2', key: createSecretKey(randomBytes(32)) };
 const BATCH_ID = randomBytes(8).toString('hex');
 
 function messageTo(userId: string, subjects: readonly string[]): Sealable {

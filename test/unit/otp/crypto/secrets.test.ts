@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createSecretKey, randomBytes } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { randomCode, randomHex } from '../../../../src/otp/crypto/random.ts';
@@ -14,7 +14,7 @@ test('secrets are parsed, and the first one signs', () => {
   assert.ok('secrets' in parsed);
   if (!('secrets' in parsed)) return;
   assert.is(parsed.secrets.current.id, 'new');
-  assert.is(parsed.secrets.byId.get('old')?.key.length, 48);
+  assert.is(parsed.secrets.byId.get('old')?.key.symmetricKeySize, 48);
 });
 
 /** [OTP_SECRETS, the error] */
@@ -43,14 +43,14 @@ for (const [text, error] of ERRORS) {
 }
 
 test('the digest of a code depends on secret, otp_id, user_id, purpose and code', () => {
-  const secret = { id: 'k', key: randomBytes(32) };
+  const secret = { id: 'k', key: createSecretKey(randomBytes(32)) };
   const id = randomHex(16);
   const digests = [
     digestCode(secret, id, 'ab', 'c', '123456'),
     digestCode(secret, id, 'a', 'bc', '123456'),
     digestCode(secret, id, 'ab', 'c', '123457'),
     digestCode(secret, randomHex(16), 'ab', 'c', '123456'),
-    digestCode({ id: 'k', key: randomBytes(32) }, id, 'ab', 'c', '123456'),
+    digestCode({ id: 'k', key: createSecretKey(randomBytes(32)) }, id, 'ab', 'c', '123456'),
   ];
   assert.is(new Set(digests).size, digests.length);
   assert.not.equal(fingerprintRequest('a', 'b|c'), fingerprintRequest('a|b', 'c'));
