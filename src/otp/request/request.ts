@@ -36,7 +36,8 @@ type RequestDeps = Deps & Readonly<{ keyCheck: OptimisticKeyCheck }>;
 /** What each run of the transaction begins with. */
 type Prepared = Readonly<{
   requests: readonly PreparedRequest[];
-  codes: readonly NewCode[];
+  /** One for each request, the same in every run. The first call creates them. */
+  codes: () => readonly NewCode[];
   testIdentities: TestIdentities;
 }>;
 
@@ -56,7 +57,9 @@ export async function requestOtps(
   // Before the transaction, which may run several times.
   const requests = inputs.map((input) => prepareRequest(deps, input));
   const { testIdentities } = deps.policies;
-  const prepared = { requests, codes: createCodes(deps, requests), testIdentities };
+  let created: readonly NewCode[] | null = null;
+  const codes = () => created ??= createCodes(deps, requests);
+  const prepared = { requests, codes, testIdentities };
   let runs = 0;
   const { outcomes, batches } = await transaction(deps.pool, (tx) => {
     runs += 1;
@@ -109,8 +112,8 @@ function withFixedCodes(
   { current }: Secrets,
   now: Instant,
 ): readonly NewCode[] {
-  if (testIdentities.isEmpty) return codes;
-  return codes.map((random, index) => {
+  if (testIdentities.isEmpty) return codes();
+  return codes().map((random, index) => {
     const request = requests[index]!;
     const code = fixedCodeOf(testIdentities, request, now);
     if (code === null) return random;
@@ -127,18 +130,21 @@ async function decideAll(
   deps: RequestDeps,
 ): Promise<Decided> {
   const { sweeper, secrets, delivery, keyCheck } = deps;
-  const { requests, codes: [first] } = prepared;
+  const { requests } = prepared;
   const { userId, clientIp } = requests[0]!;
-  const sweep = sweeper.next(requests.length, { batchId: first!.batchId, userId, clientIp });
+  const sweep = sweeper.next(requests.length, { batchId: randomBatchId(), userId, clientIp });
   // Inspects its rows once, in the first round trip.
   const riding = sweep === null ? [] : [sweep.inspect];
   const { batch, codes, identified, issued, ...decided } = await keyCheck.run(async (readsKeys) => {
-    const loaded = await RequestBatch.load(tx, () => loadState(tx, requests,
+    const loading = RequestBatch.load(tx, () => loadState(tx, requests,
       { secrets, lock: true, readsKeys, riding: riding.splice(0) }));
+    // Creates the codes while the database reads.
+    prepared.codes();
+    const loaded = await loading;
     const dealt = withFixedCodes(prepared, secrets, loaded.now);
     return { batch: loaded, codes: dealt, ...loaded.decide(requests, dealt) };
   }, (run) => run.issued.length === requests.length);
-  const hasTests = codes !== prepared.codes;
+  const hasTests = codes !== prepared.codes();
   const outcomes = hasTests ? markTests(decided.outcomes, (index) => codes[index]!.isTest)
     : decided.outcomes;
   if (issued.length === 0) {
