@@ -1,7 +1,4 @@
-/**
- * docs/openapi.html shows all that openapi.json describes. test/proof/api-page.test.ts makes the
- * page again, and opens it in a browser.
- */
+/** docs/openapi.html shows all that openapi.json describes. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
