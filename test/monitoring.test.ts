@@ -106,4 +106,9 @@ test('no panel of the dashboard covers another, and each has a number of its own
   assert.ok(panels.every(({ gridPos: { x, w } }) => x + w <= 24));
 });
 
+test('the picture of the dashboard shows every panel', () => {
+  const titles = [...textOf('docs/dashboard.svg').matchAll(/class="title \w+"[^>]*>([^<]*)</g)];
+  assert.equal(titles.map(([, title]) => title), readPanels().map(({ title }) => title));
+});
+
 test.run();
