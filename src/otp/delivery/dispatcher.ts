@@ -14,7 +14,7 @@ import type { DeliveryCounts } from './events.ts';
 import type { OutboxBatch } from './outbox-batch.ts';
 import { OutboxWriter } from './outbox-writer.ts';
 import type { Outbox, Rerouted } from './outbox.ts';
-import { PendingMessage } from './pending-message.ts';
+import { backoffMs, PendingMessage } from './pending-message.ts';
 
 /** Attempts in flight: a provider that needs a second for each gets 256 messages per second. */
 const SENDS_MAX = 256;
@@ -136,7 +136,9 @@ export class Dispatcher {
     try {
       await this.#tryChannels(pending);
     } catch (error) {
-      if (error instanceof Unavailable) return this.#retryIn(pending, pending.waitForDatabase());
+      // Does not grow: a client that repeats its request when the database is back may be waiting
+      // for the message.
+      if (error instanceof Unavailable) return this.#retryIn(pending, backoffMs(0));
       this.#onEvent({ event: 'delivery_fault', error });
       this.#retryIn(pending, pending.backOff());
     }
@@ -146,11 +148,14 @@ export class Dispatcher {
     for (;;) {
       if (!this.#picker.hasChannelFor(pending)) return this.#fail(pending, 'refused');
       if (pending.isExpired) return this.#fail(pending, 'expired');
-      const channel = this.#picker.pick(pending);
+      const { waitLeftMs } = pending;
+      const channel = waitLeftMs > 0 ? null : this.#picker.pick(pending);
       // A message that is sent after its first wait costs no statement for a reason.
       if (channel === null && pending.mustRenew) this.#picker.explainWait(pending);
-      if (channel === null && pending.newFailure === null) {
-        return this.#retryIn(pending, pending.waitForChannel(this.#picker.readyInMs(pending)));
+      if (channel === null && pending.newFailure === null && pending.batch.leaseCoversAttempt) {
+        // A wait for a channel is not an attempt, so it does not increase the backoff.
+        return this.#retryIn(pending, waitLeftMs > 0 ? waitLeftMs
+          : this.#picker.readyInMs(pending) + backoffMs(0));
       }
       if (channel === null || pending.mustRenew) {
         const renewal = await this.#outbox.renew(pending);
@@ -191,7 +196,7 @@ export class Dispatcher {
       this.#retryTimers.delete(timer);
       this.#ready.push(pending);
       this.#startSends();
-    }, delayMs);
+    }, pending.beginWait(delayMs));
     this.#retryTimers.add(timer.unref());
   }
 }

@@ -8,6 +8,7 @@ import { sealMessages } from '../crypto/sealed-messages.ts';
 import type { Sealable } from '../crypto/sealed-messages.ts';
 import type { Secret } from '../crypto/secrets.ts';
 import type { EstimatedClock } from '../../db/clock.ts';
+import { MICROSECONDS_PER_MILLISECOND } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { Hex } from '../../db/query.ts';
 import type { SealedBatch } from '../../db/tables/outbox.ts';
@@ -54,8 +55,14 @@ export class OutboxBatch {
 
   /** Whether an attempt that starts now ends before another process may reclaim the batch. */
   get leaseCoversAttempt(): boolean {
-    const endsAt = this.now() + (SEND_TIMEOUT_MS + LEASE_RESERVE_MS) * 1000;
-    return endsAt < this.#lease.leasedUntil;
+    return this.renewInMs > 0;
+  }
+
+  /** Milliseconds until the lease no longer covers an attempt; not above 0 when it does not now. */
+  get renewInMs(): number {
+    const { leasedUntil } = this.#lease;
+    const leftMs = (leasedUntil - this.now()) / MICROSECONDS_PER_MILLISECOND;
+    return leftMs - SEND_TIMEOUT_MS - LEASE_RESERVE_MS;
   }
 
   renew(lease: HeldLease): void {

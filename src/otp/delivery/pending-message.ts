@@ -3,6 +3,7 @@ import { addressOf, inOrder } from '../channels/channel.ts';
 import type { Channel, Message, SendResult } from '../channels/channel.ts';
 import { randomBelow } from '../crypto/random.ts';
 import { monotonicMs } from '../../db/clock.ts';
+import { MICROSECONDS_PER_MILLISECOND } from '../../db/instant.ts';
 import type { Instant } from '../../db/instant.ts';
 import type { DeliveryFailure } from '../../db/tables/otps.ts';
 import { resendId } from '../../db/tables/outbox.ts';
@@ -25,6 +26,8 @@ export class PendingMessage {
   readonly #endsAtMs: number;
   #mustAsk: boolean;
   #backoffs = 0;
+  /** By the monotonic clock: no attempt is made before. */
+  #waitUntilMs = 0;
 
   /** @param mustAsk whether the message may not be stored, or its OTP closed since */
   constructor(
@@ -51,7 +54,12 @@ export class PendingMessage {
   }
 
   get isExpired(): boolean {
-    return this.message.expiresAt <= this.now() || this.#endsAtMs <= monotonicMs();
+    return this.#expiresInMs <= 0;
+  }
+
+  get #expiresInMs(): number {
+    const leftMs = (this.message.expiresAt - this.now()) / MICROSECONDS_PER_MILLISECOND;
+    return Math.min(leftMs, this.#endsAtMs - monotonicMs());
   }
 
   /**
@@ -75,28 +83,28 @@ export class PendingMessage {
     this.#storedFailure = this.failure;
   }
 
+  /**
+   * Begins a wait, after which the database is asked before an attempt.
+   *
+   * @returns the milliseconds until the message must be looked at: the wait is over, the lease must
+   *   be renewed, or the OTP expires
+   */
+  beginWait(delayMs: number): number {
+    this.#mustAsk = true;
+    this.#waitUntilMs = monotonicMs() + delayMs;
+    const boundMs = Math.min(this.batch.renewInMs, this.#expiresInMs);
+    return Math.min(delayMs, Math.max(boundMs, BACKOFF_FIRST_MS));
+  }
+
+  /** Milliseconds that are left of the wait; 0 when it is over. */
+  get waitLeftMs(): number {
+    return Math.max(0, this.#waitUntilMs - monotonicMs());
+  }
+
   /** Returns the milliseconds to wait after a failed attempt; they grow with each call. */
   backOff(): number {
-    this.#mustAsk = true;
     this.#backoffs += 1;
     return backoffMs(this.#backoffs - 1);
-  }
-
-  /**
-   * Returns the milliseconds to wait until a channel is ready. The wait is not an attempt, so it
-   * does not increase the backoff.
-   */
-  waitForChannel(readyInMs: number): number {
-    this.#mustAsk = true;
-    return readyInMs + backoffMs(0);
-  }
-
-  /**
-   * Returns the milliseconds to wait until the database is asked again. They do not grow: a client
-   * that repeats its request when the database is back may be waiting for the message.
-   */
-  waitForDatabase(): number {
-    return backoffMs(0);
   }
 
   /** Milliseconds until the Retry-After of a channel has passed. */

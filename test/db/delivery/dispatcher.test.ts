@@ -252,6 +252,18 @@ test('an OTP that expires unsent has failed, and its message is erased', async (
   assert.is((await fixture.issue(process, 'U1')).remainingRequests, 2);
 });
 
+test('a message that waits for longer than its lease renews it, and sees that its OTP expires',
+  async () => {
+    const channel = scripted('sms', { kind: 'retry', reason: 'status 429', afterSeconds: 600 });
+    const process = fixture.process([channel]);
+    const { otpId } = await fixture.issue(process, 'U1');
+    await fixture.untilFailure('U1', 'sms: status 429');
+    fixture.setClock(300);
+    await fixture.untilStatus(process, otpId, 'failed');
+    await fixture.untilEmpty();
+    assert.is(channel.sent.length, 1);
+  });
+
 test('the messages of a dead process are reclaimed once its lease expires', async () => {
   const dead = fixture.process([scripted('sms', () => new Promise(() => {}))]);
   const { otpId } = await fixture.issue(dead);
