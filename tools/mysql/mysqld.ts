@@ -92,10 +92,11 @@ const FAST = ['--innodb-flush-log-at-trx-commit=0', '--innodb-doublewrite=OFF'];
 /** For throwaway data only: a crash of the machine may lose everything. */
 const UNSYNCED = ['--innodb-flush-method=nosync', '--innodb-use-native-aio=OFF'];
 
-/** A unix socket needs no TLS, and generating keys would take half a second. */
+/** What a private server does without. */
 const PRIVATE = [
   '--skip-log-bin',
   '--performance-schema=OFF',
+  // A unix socket needs no TLS, and generating keys would take half a second.
   '--loose-auto-generate-certs=OFF',
   '--loose-caching-sha2-password-auto-generate-rsa-keys=OFF',
   '--loose-sha256-password-auto-generate-rsa-keys=OFF',

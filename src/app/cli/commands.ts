@@ -19,7 +19,7 @@ import { listenForStop, Stopped } from '../process/shutdown.ts';
 import { isWorker } from '../process/workers.ts';
 import { serve } from '../serve.ts';
 import { cancel, checkDevice, checkOtpId, revoke, show, unlock } from './support.ts';
-import { findMeant } from '../../otp/policy/names.ts';
+import { suggestion } from '../../otp/policy/names.ts';
 
 /** Runs a command with the arguments after its name, and returns the exit code. */
 type Run = (command: Command, rest: readonly string[]) => Promise<number>;
@@ -131,9 +131,8 @@ export async function runCommandLine(
   const command = COMMANDS.find((each) => each.name === name);
   try {
     if (command !== undefined) return await command.run(command, rest);
-    const meant = findMeant(name, COMMANDS.map((each) => each.name));
-    throw new UsageError(`unknown command ${JSON.stringify(name)}`
-      + `${meant === undefined ? '' : `; did you mean ${meant}?`}`);
+    const suggested = suggestion(name, COMMANDS.map((each) => each.name));
+    throw new UsageError(`unknown command ${JSON.stringify(name)}${suggested}`);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     printError(`otpd: ${error.message}\n${usage()}`);
@@ -215,11 +214,10 @@ function parseOptions(
 
 function unknownOption(command: string, given: string, formats: readonly Format[]): UsageError {
   const known = formats.map((each) => `--${each}`);
-  const meant = findMeant(given, known);
-  const remedy = meant !== undefined ? `did you mean ${meant}?`
-    : known.length === 0 ? `${command} takes no options`
-      : `the options are ${known.join(' and ')}, and a value that begins with - follows --`;
-  return new UsageError(`unknown option ${JSON.stringify(given)}; ${remedy}`);
+  const remedy = known.length === 0 ? `; ${command} takes no options`
+    : `; the options are ${known.join(' and ')}, and a value that begins with - follows --`;
+  const end = suggestion(given, known) || remedy;
+  return new UsageError(`unknown option ${JSON.stringify(given)}${end}`);
 }
 
 /** The values among the arguments of a command, in order. */

@@ -80,6 +80,12 @@ export function findMeant(name: string, known: Iterable<string>): string | undef
   return [...known].find((each) => isNearly(given, each.toUpperCase()));
 }
 
+/** The end of an error about an unknown name; '' when no known name resembles it. */
+export function suggestion(name: string, known: Iterable<string>): string {
+  const meant = findMeant(name, known);
+  return meant === undefined ? '' : `; did you mean ${meant}?`;
+}
+
 function isNearly(name: string, known: string): boolean {
   const [shorter, longer] = name.length < known.length ? [name, known] : [known, name];
   // DB_PASS and DB_USERNAME: the same word, cut or continued.

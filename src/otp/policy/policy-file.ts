@@ -6,7 +6,7 @@ import {
   identityRule, isIdentity, LABEL_MAX_CHARACTERS, parseLastDay, PURPOSE_MAX_CHARACTERS,
   USER_ID_MAX_CHARACTERS,
 } from '../outcomes.ts';
-import { findMeant, findRepeatedMember } from './names.ts';
+import { findRepeatedMember, suggestion } from './names.ts';
 import {
   completePolicy, createPolicies, DEFAULT_DRAFT, POLICY_BOUNDS, WRONG_ATTEMPTS_MIN,
 } from './policy.ts';
@@ -95,8 +95,7 @@ export function parsePolicies(text: string): { policies: Policies } | { errors: 
 }
 
 function unknownMember(name: string, known: readonly string[]): string {
-  const meant = findMeant(name, known);
-  return `unknown member${meant === undefined ? '' : `; did you mean ${meant}?`}`;
+  return `unknown member${suggestion(name, known)}`;
 }
 
 function checkReserve(
